@@ -3,7 +3,7 @@
 #
 #   ./tests/fuzz.sh [SECONDS [TARGET...]]      SECONDS for each target, 60 unless told
 #
-# With RELAY_TEST_SOAK=1 each target runs 10^9 times, or for SECONDS, then 4 hours unless told.
+# With RELAY_TEST_NIGHTLY=1 each target runs 10^9 times, or for SECONDS, then 4 hours unless told.
 #
 # A panic, an abort, a hang of 10 s or too much memory is a finding: the input that does it is kept, named, and the
 # script fails. What is found to lead somewhere new is kept in target/fuzz and begins the next run.
@@ -12,8 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=lib.sh
 . tests/lib.sh
 
-soak=$([ "${RELAY_TEST_SOAK:-}" != 1 ] || printf 1)
-seconds=${1:-${soak:+14400}}
+nightly=$([ "${RELAY_TEST_NIGHTLY:-}" != 1 ] || printf 1)
+seconds=${1:-${nightly:+14400}}
 seconds=${seconds:-60}
 shift $(($# > 0 ? 1 : 0))
 targets=("$@")
@@ -44,7 +44,7 @@ fuzz() {
     [ ! -f "tests/fuzz/$target.dict" ] || options+=(-dict="tests/fuzz/$target.dict")
     mkdir -p "$corpus"
     limit=(-max_total_time="$seconds")
-    [ -z "$soak" ] || limit+=(-runs=1000000000)
+    [ -z "$nightly" ] || limit+=(-runs=1000000000)
     if ! "$home/build/$machine/release/$target" "${options[@]}" "${limit[@]}" -max_len="$length" \
         "$corpus" "tests/fuzz/seeds/$target" >"$log" 2>&1; then
         tail -n 30 "$log" >&2

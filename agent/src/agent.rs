@@ -12,70 +12,70 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::config_source::Source;
+use crate::config_source::ConfigSource;
 use crate::environment;
-use crate::job::{Jobs, Place, recover};
+use crate::job::{AgentContext, JobManager, recover};
 use crate::signals::Signals;
 use crate::spool::Spool;
-use crate::state::State;
+use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
 
 /// Grace for jobs when the agent stops. With the sweep, the last delivery and a margin this stays below 9 s, and so
 /// below the 10 s of `docker stop`.
-const GRACE: Duration = Duration::from_millis(4500);
+const STOP_GRACE: Duration = Duration::from_millis(4500);
 /// Time for all jobs to end: the grace, and 2 s for what is hard to kill.
-const ENDED: Duration = Duration::from_millis(6500);
+const STOP_TIMEOUT: Duration = Duration::from_millis(6500);
 /// Time between two checks that the state directory still exists: two calls of a microsecond each.
-const LOOK: Duration = Duration::from_millis(2500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(2500);
 /// Time for the last events to reach the relay. Events that are not delivered stay in the spool.
-const DELIVERED: Duration = Duration::from_secs(2);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs until a signal stops the agent.
 ///
 /// # Errors
 /// The spool can't be opened, or no signal handler can be installed.
-pub(crate) async fn run(state: &State, source: Source) -> io::Result<()> {
+pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let spool = Arc::new(Spool::open(&state.dir)?);
-    let obituary = recover(&spool);
-    let place = Place {
+    let recovery_notice = recover(&spool);
+    let context = AgentContext {
         agent: state.agent.clone(),
         state: state.dir.canonicalize()?,
-        env: environment::own(),
+        env: environment::agent_environment(),
         container: in_container(),
         root: rustix::process::geteuid().is_root(),
     };
-    let jobs = Arc::new(Jobs::new(place, Arc::clone(&spool)));
-    let uplink = Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), source, obituary);
+    let jobs = Arc::new(JobManager::new(context, Arc::clone(&spool)));
+    let uplink = Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), source, recovery_notice);
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent {} runs", state.agent);
 
     tokio::select! {
         () = signals.next() => tracing::info!("stopping"),
-        () = lost(state) => tracing::error!("the state folder {} is gone: stopping", state.dir.display()),
+        () = state_dir_lost(state) => tracing::error!("the state folder {} is gone: stopping", state.dir.display()),
     }
-    jobs.stop(common::duration::millis(GRACE));
+    jobs.stop(common::duration::millis(STOP_GRACE));
     let ended = async {
         tokio::select! {
-            () = jobs.idle() => {}
+            () = jobs.wait_idle() => {}
             () = signals.next() => {
                 jobs.stop(0);
-                jobs.idle().await;
+                jobs.wait_idle().await;
             }
         }
     };
-    if timeout(ENDED, ended).await.is_err() {
+    if timeout(STOP_TIMEOUT, ended).await.is_err() {
         tracing::warn!("some jobs did not end in time");
     }
     // Without a delivery the relay receives the end when the agent runs again.
-    let _ = timeout(DELIVERED, spool.emptied()).await;
+    let _ = timeout(DELIVERY_TIMEOUT, spool.wait_empty()).await;
     uplink.abort();
     Ok(())
 }
 
 /// Returns when two checks in a row have found that the state directory is no longer the one that this process took:
 /// that ends all jobs.
-async fn lost(state: &State) {
+async fn state_dir_lost(state: &StateDir) {
     let mut before = false;
     loop {
         let lost = state.is_lost();
@@ -83,7 +83,7 @@ async fn lost(state: &State) {
             return;
         }
         before = lost;
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 

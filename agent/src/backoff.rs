@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// Upper bound of the first pause.
-const FIRST: Duration = Duration::from_millis(100);
+const FIRST_BOUND: Duration = Duration::from_millis(100);
 /// Upper bound of every pause: a relay that comes back has all its agents again within 5 s.
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_BOUND: Duration = Duration::from_secs(5);
 
 /// Pauses that grow until they are reset.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ impl Backoff {
     /// Returns the next pause: a share of the bound, chosen by `random` (0 for the least, `u32::MAX` for all of it).
     /// The lowest tenth is left out, so that a series of small numbers can't become a busy loop.
     pub(crate) fn next(&mut self, random: u32) -> Duration {
-        let bound = FIRST.saturating_mul(2_u32.saturating_pow(self.tries)).min(LONGEST);
+        let bound = FIRST_BOUND.saturating_mul(2_u32.saturating_pow(self.tries)).min(MAX_BOUND);
         self.tries = self.tries.saturating_add(1);
         let floor = bound / 10;
         floor + bound.saturating_sub(floor).mul_f64(f64::from(random) / f64::from(u32::MAX))
@@ -41,7 +41,7 @@ mod tests {
         backoff.reset();
         assert_eq!(backoff.next(0).as_millis(), 10);
         backoff.tries = u32::MAX;
-        assert_eq!(backoff.next(u32::MAX), LONGEST);
+        assert_eq!(backoff.next(u32::MAX), MAX_BOUND);
         // Agents that lost their relay together come back one by one.
         assert_eq!([0, u32::MAX / 2].map(|random| backoff.next(random).as_millis()), [500, 2749]);
     }

@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, ConfigFile, MAX_CONFIG};
-use crate::config_source::Source;
-use crate::{agent, exit, shim, state};
+use crate::config_source::ConfigSource;
+use crate::{agent, exit, shim, state_dir};
 
 /// Runs workers, supervises them, and reports their milestones to a relay.
 #[derive(Debug, Parser)]
@@ -49,7 +49,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
     if matches!(command, Command::Shim { inside: false }) {
-        shim::go_first();
+        shim::raise_oom_score();
     }
     // This process has the token and the workers' environments in its memory. Without the call, processes of the same
     // user could read it, and a worker may run as that user.
@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
-    crate::inheritance::set();
+    crate::inherited_state::reset();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -76,11 +76,11 @@ fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
         .compact()
         .init();
     let source = match config_stdin.then(read_config) {
-        None => Source::File(ConfigFile::new(dir)),
-        Some(Ok(config)) => Source::memory(config, dir),
+        None => ConfigSource::File(ConfigFile::new(dir)),
+        Some(Ok(config)) => ConfigSource::in_memory(config, dir),
         Some(Err(line)) => return exit::with_line(exit::USAGE, &line),
     };
-    let state = match state::take(dir) {
+    let state = match state_dir::lock(dir) {
         Ok(state) => state,
         Err(line) => return exit::with_line(exit::FAILED, &line),
     };
@@ -97,7 +97,7 @@ fn configure(dir: &std::path::Path) -> ExitCode {
         Ok(config) => config,
         Err(line) => return exit::with_line(exit::USAGE, &line),
     };
-    if let Err(line) = state::create(dir) {
+    if let Err(line) = state_dir::create(dir) {
         return exit::with_line(exit::FAILED, &line);
     }
     match config::write(dir, &config) {

@@ -28,13 +28,13 @@ pub(crate) struct Config {
     /// Token that authenticates this platform's agent.
     pub(crate) token: String,
     /// Number of slots: jobs that run at once.
-    #[serde(default = "max_jobs")]
+    #[serde(default = "default_max_jobs")]
     pub(crate) max_jobs: u32,
     /// User that workers run as; defaults to the agent's own.
     #[serde(default)]
     pub(crate) user: Option<String>,
     /// Codex that decides whether the platform is usable; a job may name another.
-    #[serde(default = "codex")]
+    #[serde(default = "default_codex")]
     pub(crate) codex: String,
     /// Environment values for every worker.
     #[serde(default)]
@@ -53,11 +53,11 @@ pub(crate) struct Config {
     pub(crate) sandbox: Option<Sandbox>,
 }
 
-fn codex() -> String {
+fn default_codex() -> String {
     "codex".to_owned()
 }
 
-fn max_jobs() -> u32 {
+fn default_max_jobs() -> u32 {
     MAX_JOBS
 }
 
@@ -93,7 +93,7 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         check_url(&self.url)?;
-        self.pinned()?;
+        self.pinned_certificate()?;
         let plain = !self.token.is_empty() && self.token.bytes().all(|byte| byte.is_ascii_graphic());
         if !plain {
             return Err(
@@ -119,7 +119,7 @@ impl Config {
     ///
     /// # Errors
     /// One line if there is none that can be read.
-    pub(crate) fn pinned(&self) -> Result<CertificateDer<'static>, String> {
+    pub(crate) fn pinned_certificate(&self) -> Result<CertificateDer<'static>, String> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes())
             .map_err(|_| "the configuration's certificate is not a PEM certificate".to_owned())
     }
@@ -168,7 +168,7 @@ impl ConfigFile {
     ///
     /// # Errors
     /// One line, once per change of the file.
-    pub(crate) fn changed(&mut self) -> Result<Option<Config>, String> {
+    pub(crate) fn take_changed(&mut self) -> Result<Option<Config>, String> {
         let Ok(meta) = fs::metadata(&self.path) else { return Ok(None) };
         let stamp =
             Stamp { inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()), size: meta.size() };
@@ -265,34 +265,34 @@ mod tests {
         let config = parse(r#"{"url":"wss://h/agent","token":"t"}"#).unwrap();
         // A folder has a size and an inode, and can't be read, not even by root.
         fs::create_dir(dir.path().join("config.json")).unwrap();
-        assert!(file.changed().is_err());
+        assert!(file.take_changed().is_err());
         assert_eq!(
-            (file.changed(), file.seen),
+            (file.take_changed(), file.seen),
             (Ok(None), None),
             "the same is no news, and not taken either"
         );
         fs::remove_dir(dir.path().join("config.json")).unwrap();
         write(dir.path(), &config).unwrap();
-        assert_eq!(file.changed(), Ok(Some(config.clone())));
+        assert_eq!(file.take_changed(), Ok(Some(config.clone())));
         // The very file that could not be read before.
         let mut file = ConfigFile::new(dir.path());
         let meta = fs::metadata(dir.path().join("config.json")).unwrap();
         file.unread =
             Some(Stamp { inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()), size: meta.size() });
-        assert_eq!(file.changed(), Ok(Some(config)));
+        assert_eq!(file.take_changed(), Ok(Some(config)));
     }
 
     #[test]
     fn a_replaced_file_is_seen_once_and_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = ConfigFile::new(dir.path());
-        assert_eq!(file.changed(), Ok(None));
+        assert_eq!(file.take_changed(), Ok(None));
         let config = parse(r#"{"url":"wss://h/agent","token":"t"}"#).unwrap();
         write(dir.path(), &config).unwrap();
-        assert_eq!(file.changed(), Ok(Some(config.clone())));
-        assert_eq!(file.changed(), Ok(None));
+        assert_eq!(file.take_changed(), Ok(Some(config.clone())));
+        assert_eq!(file.take_changed(), Ok(None));
         write(dir.path(), &config).unwrap();
-        assert_eq!(file.changed(), Ok(Some(config)));
+        assert_eq!(file.take_changed(), Ok(Some(config)));
         let mode = fs::metadata(dir.path().join("config.json")).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

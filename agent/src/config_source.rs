@@ -7,13 +7,13 @@ use crate::config::{Config, ConfigFile, check_url};
 
 /// File in the state directory with the relay's address when the configuration came through stdin. The address is no
 /// secret: a program that listens there still needs the relay's certificate.
-const ADDRESS: &str = "relay-url";
+const ADDRESS_FILE: &str = "relay-url";
 /// Longest address that is read, in bytes.
 const MAX_ADDRESS: u64 = 1024;
 
 /// Source of the configuration.
 #[derive(Debug)]
-pub(crate) enum Source {
+pub(crate) enum ConfigSource {
     /// File in the state directory, which `worker-agent configure` replaces.
     File(ConfigFile),
     /// Stdin, read once: neither token nor environment is on disk. The relay can only send its new address.
@@ -27,21 +27,21 @@ pub(crate) enum Source {
     },
 }
 
-impl Source {
+impl ConfigSource {
     /// Creates the source for a configuration that was read from stdin.
-    pub(crate) fn memory(config: Config, state: &Path) -> Self {
-        Self::Memory { config: Box::new(config), address: state.join(ADDRESS), taken: false }
+    pub(crate) fn in_memory(config: Config, state: &Path) -> Self {
+        Self::Memory { config: Box::new(config), address: state.join(ADDRESS_FILE), taken: false }
     }
 
     /// Returns the configuration, if it is new or has changed since the last call.
     ///
     /// # Errors
     /// One line, once per change.
-    pub(crate) fn changed(&mut self) -> Result<Option<Config>, String> {
+    pub(crate) fn take_changed(&mut self) -> Result<Option<Config>, String> {
         match self {
-            Self::File(file) => file.changed(),
+            Self::File(file) => file.take_changed(),
             Self::Memory { config, address, taken } => {
-                let moved = address_in(address).filter(|url| *url != config.url);
+                let moved = read_address(address).filter(|url| *url != config.url);
                 if *taken && moved.is_none() {
                     return Ok(None);
                 }
@@ -56,7 +56,7 @@ impl Source {
 }
 
 /// Returns the address in a file. One that can't be used counts as none: the last good one holds.
-fn address_in(path: &Path) -> Option<String> {
+fn read_address(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok().filter(|meta| meta.is_file() && meta.len() <= MAX_ADDRESS)?;
     let text = if meta.len() > 0 { fs::read_to_string(path).ok()? } else { return None };
     let url = text.trim();
@@ -73,17 +73,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let json = serde_json::json!({"url": "wss://h:1/agent", "token": "t", "certificate": certificate});
-        let mut source = Source::memory(Config::parse(json.to_string().as_bytes()).unwrap(), dir.path());
-        assert_eq!(source.changed().unwrap().unwrap().url, "wss://h:1/agent");
-        assert_eq!(source.changed(), Ok(None));
+        let mut source =
+            ConfigSource::in_memory(Config::parse(json.to_string().as_bytes()).unwrap(), dir.path());
+        assert_eq!(source.take_changed().unwrap().unwrap().url, "wss://h:1/agent");
+        assert_eq!(source.take_changed(), Ok(None));
         for (text, url) in [
             ("wss://h:2/agent\n", Some("wss://h:2/agent")),
             ("ws://h:3/agent", None),
             ("", None),
             ("wss://h:2/agent", None),
         ] {
-            fs::write(dir.path().join(ADDRESS), text).unwrap();
-            assert_eq!(source.changed().unwrap().map(|config| config.url).as_deref(), url, "{text}");
+            fs::write(dir.path().join(ADDRESS_FILE), text).unwrap();
+            assert_eq!(source.take_changed().unwrap().map(|config| config.url).as_deref(), url, "{text}");
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is on disk");
     }

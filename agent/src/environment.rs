@@ -53,7 +53,7 @@ const UNATTENDED: &[(&str, &str)] = &[
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Parts of a name that mark its value as a secret.
-const SECRET: &[&str] = &["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL"];
+const SECRET_WORDS: &[&str] = &["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL"];
 
 /// Environment variables by name.
 pub(crate) type Variables = BTreeMap<String, String>;
@@ -102,7 +102,7 @@ pub(crate) fn without_secrets(env: &Variables, job: &Variables) -> Variables {
 }
 
 /// Returns the agent's own environment, as far as it is text.
-pub(crate) fn own() -> Variables {
+pub(crate) fn agent_environment() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
@@ -111,7 +111,7 @@ pub(crate) fn own() -> Variables {
 /// Returns true if a variable's name suggests that its value is a secret.
 pub(crate) fn looks_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    SECRET.iter().any(|part| name.contains(part))
+    SECRET_WORDS.iter().any(|part| name.contains(part))
 }
 
 /// Returns true for variables that any program may have: paths and the like, which fill its output. Addresses of

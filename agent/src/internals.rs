@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::codex::event::parse;
-use crate::codex::lines::{Line, Splitter};
+use crate::codex::lines::{Line, LineSplitter};
 
-pub use crate::relay_time::Given;
-pub use crate::spool::probe;
-pub use crate::uplink::side::{AgentSide, JobLimit, Link, Planted, Run};
+pub use crate::relay_time::SimulatedClocks;
+pub use crate::spool::test_support;
+pub use crate::uplink::sim::{AgentSide, JobLimit, PlantedBug, RunState, SimConnection};
 
 /// Parses Codex's output, cut into pieces of this size; returns the number of events.
 pub fn codex_events(bytes: &[u8], piece: usize) -> usize {
-    let mut splitter = Splitter::default();
+    let mut splitter = LineSplitter::default();
     let mut lines = Vec::new();
     for piece in bytes.chunks(piece.max(1)) {
         splitter.push(piece, |line| lines.push(line));
@@ -21,8 +21,8 @@ pub fn codex_events(bytes: &[u8], piece: usize) -> usize {
 }
 
 /// Parses the two ends of an over-long line of Codex; returns true if it is an event.
-pub fn codex_cut(head: &[u8], tail: &[u8]) -> bool {
-    parse(&Line::Cut { head: head.to_vec(), tail: tail.to_vec(), dropped: 1 }).is_some()
+pub fn codex_truncated(head: &[u8], tail: &[u8]) -> bool {
+    parse(&Line::Truncated { head: head.to_vec(), tail: tail.to_vec(), dropped: 1 }).is_some()
 }
 
 /// Returns the spool's folder in an agent's state directory.

@@ -9,27 +9,27 @@
 
 mod agent;
 mod backoff;
-mod changes;
 mod cli;
-mod clock;
 mod codex;
 mod config;
 mod config_source;
 mod confine;
+mod deadline;
 mod environment;
 mod exit;
-mod inheritance;
+mod git_diff;
+mod inherited_state;
 mod job;
 mod mask;
-mod memory;
 mod observe;
+mod oom;
+mod proc_stat;
 mod process;
 mod relay_time;
 mod shim;
 mod signals;
 mod spool;
-mod stat;
-mod state;
+mod state_dir;
 mod steps;
 #[cfg(test)]
 mod test_spec;

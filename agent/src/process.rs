@@ -6,8 +6,8 @@
 //!  … ──► Lost                                                     a command whose shim was killed
 //! ```
 //!
-//! A command has ended when its leader has exited *and* its pipes are at their end or [`DRAIN`] has passed. Then the
-//! processes left behind are ended, and [`Event::Ended`] is the last event.
+//! A command has ended when its leader has exited *and* its pipes are at their end or [`DRAIN_TIMEOUT`] has passed.
+//! Then the processes left behind are ended, and [`Event::Ended`] is the last event.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,22 +22,22 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep_until};
 
-use crate::confine::place::Folder;
+use crate::confine::workspace::WorkspaceDir;
 use crate::shim::protocol::{Command, Decoder, Report, Request, encode};
 
 /// Limit for reading output after the leader's exit: a process left behind may hold the pipes open for ever.
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Limit for reading the remaining output after the sweep. Only a survivor of the sweep can still hold the pipes.
-const REST: Duration = Duration::from_millis(200);
+const FINAL_READ_TIMEOUT: Duration = Duration::from_millis(200);
 /// Size of one read of output, in bytes: a whole pipe.
-const CHUNK: usize = 64 * 1024;
+const READ_SIZE: usize = 64 * 1024;
 
 /// Most output that [`capture`] keeps, in bytes: enough to list a hundred thousand changed files.
-const CAPTURE: usize = 8 * 1024 * 1024;
+const MAX_CAPTURE: usize = 8 * 1024 * 1024;
 
 /// Stream that output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum OutputSource {
     /// stdout, or both streams where they share one pipe.
     Stdout,
     /// stderr.
@@ -88,7 +88,7 @@ pub(crate) enum Event {
     /// The command wrote output.
     Output {
         /// Stream of the output.
-        source: Source,
+        source: OutputSource,
         /// The output itself.
         bytes: Vec<u8>,
     },
@@ -111,9 +111,9 @@ pub(crate) struct Process {
     reports: OwnedReadHalf,
     requests: OwnedWriteHalf,
     decoder: Decoder,
-    inbox: Vec<u8>,
+    receive_buffer: Vec<u8>,
     /// Requests that did not fit into the shim's socket yet.
-    outbox: Vec<u8>,
+    send_queue: Vec<u8>,
     stdout: Pipe,
     stderr: Pipe,
     phase: Phase,
@@ -135,7 +135,7 @@ enum Phase {
     /// The shim was asked to sweep.
     Sweeping,
     /// The shim has sent its last report; output is read until `until`.
-    Over {
+    Ended {
         last: Event,
         until: Instant,
     },
@@ -151,10 +151,10 @@ struct Pipe {
 impl Pipe {
     fn new(fd: Option<OwnedFd>) -> io::Result<Self> {
         let receiver = fd.map(Receiver::from_owned_fd).transpose()?;
-        Ok(Self { receiver, buffer: Vec::with_capacity(CHUNK) })
+        Ok(Self { receiver, buffer: Vec::with_capacity(READ_SIZE) })
     }
 
-    fn closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.receiver.is_none()
     }
 
@@ -175,9 +175,9 @@ impl Pipe {
 enum Input {
     Control(io::Result<usize>),
     /// The shim's socket takes more requests.
-    Room,
+    Writable,
     /// Output; empty at the end of the pipe.
-    Read(Source, Vec<u8>),
+    Read(OutputSource, Vec<u8>),
     Time,
 }
 
@@ -187,7 +187,11 @@ impl Process {
     ///
     /// # Errors
     /// The shim could not be started. If the *command* could not be started, [`Event::SpawnFailed`] has the reason.
-    pub(crate) fn spawn(command: Command, streams: Streams, folder: Option<&Folder>) -> io::Result<Self> {
+    pub(crate) fn spawn(
+        command: Command,
+        streams: Streams,
+        folder: Option<&WorkspaceDir>,
+    ) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -198,7 +202,7 @@ impl Process {
         let shim = tokio::process::Command::new("/proc/self/exe")
             .arg("shim")
             .env_clear()
-            .current_dir(folder.map_or("/".to_owned(), Folder::inherited))
+            .current_dir(folder.map_or("/".to_owned(), WorkspaceDir::inherited_path))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(out))
             .stderr(Stdio::from(err))
@@ -208,8 +212,8 @@ impl Process {
             reports,
             requests,
             decoder: Decoder::default(),
-            inbox: Vec::with_capacity(1024),
-            outbox: encode(&Request::Run(Box::new(command)))?,
+            receive_buffer: Vec::with_capacity(1024),
+            send_queue: encode(&Request::Run(Box::new(command)))?,
             stdout: Pipe::new(Some(stdout))?,
             stderr: Pipe::new(stderr)?,
             phase: Phase::Starting,
@@ -238,32 +242,32 @@ impl Process {
         let Some(shim) = self.shim_pid else { return (0, 0) };
         // The shim may be gone already.
         let _ = self.shim.start_kill();
-        let swept = tokio::task::spawn_blocking(move || crate::shim::sweep_left(shim, &seen)).await;
+        let swept = tokio::task::spawn_blocking(move || crate::shim::sweep_leftover(shim, &seen)).await;
         swept.unwrap_or_default()
     }
 
     /// Holds the output of a running command, or releases it: held output is not read, so the command has to wait.
     /// Output left behind at the end is read in any case.
-    pub(crate) fn hold(&mut self, held: bool) {
+    pub(crate) fn set_held(&mut self, held: bool) {
         self.held = held;
     }
 
     /// Queues a request behind those that the shim has not read yet. If the shim is gone, `next` reports it.
     fn request(&mut self, request: &Request) {
         if let Ok(bytes) = encode(request) {
-            self.outbox.extend_from_slice(&bytes);
-            self.post();
+            self.send_queue.extend_from_slice(&bytes);
+            self.send_queued();
         }
     }
 
     /// Writes as much of the queue as the shim's socket takes: a command may be larger than the socket's buffer, and
     /// fill it for the requests after it.
-    fn post(&mut self) {
-        match self.requests.try_write(&self.outbox) {
-            Ok(written) if written < self.outbox.len() => drop(self.outbox.drain(..written)),
+    fn send_queued(&mut self) {
+        match self.requests.try_write(&self.send_queue) {
+            Ok(written) if written < self.send_queue.len() => drop(self.send_queue.drain(..written)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // All of it is written, or the shim reads no more. Frees a command's memory.
-            Ok(_) | Err(_) => self.outbox = Vec::new(),
+            Ok(_) | Err(_) => self.send_queue = Vec::new(),
         }
     }
 
@@ -278,22 +282,22 @@ impl Process {
             }
             let until = match self.phase {
                 Phase::Starting | Phase::Running | Phase::Sweeping => None,
-                Phase::Draining { until } | Phase::Over { until, .. } => Some(until),
+                Phase::Draining { until } | Phase::Ended { until, .. } => Some(until),
             };
-            let over = matches!(self.phase, Phase::Over { .. });
+            let over = matches!(self.phase, Phase::Ended { .. });
             let reads = match self.phase {
                 Phase::Starting => false,
                 Phase::Running => !self.held,
-                Phase::Draining { .. } | Phase::Sweeping | Phase::Over { .. } => true,
+                Phase::Draining { .. } | Phase::Sweeping | Phase::Ended { .. } => true,
             };
             let input = tokio::select! {
-                read = self.reports.read_buf(&mut self.inbox), if !over => Input::Control(read),
-                _ = self.requests.writable(), if !over && !self.outbox.is_empty() => Input::Room,
-                bytes = self.stdout.read(), if reads => Input::Read(Source::Stdout, bytes),
-                bytes = self.stderr.read(), if reads => Input::Read(Source::Stderr, bytes),
+                read = self.reports.read_buf(&mut self.receive_buffer), if !over => Input::Control(read),
+                _ = self.requests.writable(), if !over && !self.send_queue.is_empty() => Input::Writable,
+                bytes = self.stdout.read(), if reads => Input::Read(OutputSource::Stdout, bytes),
+                bytes = self.stderr.read(), if reads => Input::Read(OutputSource::Stderr, bytes),
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Input::Time,
             };
-            if let Some(event) = self.take(input) {
+            if let Some(event) = self.on_input(input) {
                 return event;
             }
         }
@@ -304,37 +308,37 @@ impl Process {
         match self.decoder.next::<Report>() {
             Ok(None) => {}
             Ok(Some(report)) => {
-                if let Some(event) = self.told(report) {
+                if let Some(event) = self.on_report(report) {
                     return Some(event);
                 }
             }
-            Err(_) => self.over(Event::Lost),
+            Err(_) => self.on_last_report(Event::Lost),
         }
-        let drained = self.stdout.closed() && self.stderr.closed();
+        let drained = self.stdout.is_closed() && self.stderr.is_closed();
         match &self.phase {
             Phase::Draining { .. } if drained => {
                 self.phase = Phase::Sweeping;
                 self.request(&Request::Sweep);
                 None
             }
-            Phase::Over { last, .. } if drained => Some(last.clone()),
+            Phase::Ended { last, .. } if drained => Some(last.clone()),
             _ => None,
         }
     }
 
-    fn take(&mut self, input: Input) -> Option<Event> {
+    fn on_input(&mut self, input: Input) -> Option<Event> {
         match input {
             Input::Control(Ok(n)) if n > 0 => {
-                self.decoder.push(&self.inbox);
-                self.inbox.clear();
+                self.decoder.push(&self.receive_buffer);
+                self.receive_buffer.clear();
                 None
             }
             Input::Control(_) => {
-                self.over(Event::Lost);
+                self.on_last_report(Event::Lost);
                 None
             }
-            Input::Room => {
-                self.post();
+            Input::Writable => {
+                self.send_queued();
                 None
             }
             Input::Read(_, bytes) if bytes.is_empty() => None,
@@ -352,45 +356,45 @@ impl Process {
         }
     }
 
-    fn told(&mut self, report: Report) -> Option<Event> {
+    fn on_report(&mut self, report: Report) -> Option<Event> {
         match report {
             Report::Spawned { pid } => {
                 self.phase = Phase::Running;
                 Some(Event::Spawned { pid })
             }
             Report::SpawnFailed { message } | Report::NotConfined { message } => {
-                self.over(Event::SpawnFailed { message });
+                self.on_last_report(Event::SpawnFailed { message });
                 None
             }
             Report::Exited { code, signal } => {
                 if matches!(self.phase, Phase::Running) {
-                    self.phase = Phase::Draining { until: Instant::now() + DRAIN };
+                    self.phase = Phase::Draining { until: Instant::now() + DRAIN_TIMEOUT };
                 }
                 Some(Event::Exited(code.map_or(Exit::Signal(signal.unwrap_or(0)), Exit::Code)))
             }
             Report::Ended { killed, survivors } => {
-                self.over(Event::Ended { killed, survivors });
+                self.on_last_report(Event::Ended { killed, survivors });
                 None
             }
         }
     }
 
-    fn over(&mut self, last: Event) {
-        if !matches!(self.phase, Phase::Over { .. }) {
-            self.phase = Phase::Over { last, until: Instant::now() + REST };
+    fn on_last_report(&mut self, last: Event) {
+        if !matches!(self.phase, Phase::Ended { .. }) {
+            self.phase = Phase::Ended { last, until: Instant::now() + FINAL_READ_TIMEOUT };
         }
     }
 }
 
-/// Runs a command to its end and returns its exit status and what it wrote to `wanted`, at most [`CAPTURE`] bytes.
+/// Runs a command to its end and returns its exit status and what it wrote to `wanted`, at most [`MAX_CAPTURE`] bytes.
 ///
 /// # Errors
 /// The event that came in place of a normal end.
 pub(crate) async fn capture(
     command: Command,
     streams: Streams,
-    wanted: Source,
-    folder: Option<&Folder>,
+    wanted: OutputSource,
+    folder: Option<&WorkspaceDir>,
 ) -> Result<(Option<Exit>, Vec<u8>), Event> {
     let spawned = Process::spawn(command, streams, folder);
     let mut process = spawned.map_err(|error| Event::SpawnFailed { message: error.to_string() })?;
@@ -399,7 +403,7 @@ pub(crate) async fn capture(
         match process.next().await {
             Event::Spawned { .. } => {}
             Event::Output { source, bytes } => {
-                let room = CAPTURE - output.len();
+                let room = MAX_CAPTURE - output.len();
                 if source == wanted {
                     output.extend_from_slice(&bytes[..bytes.len().min(room)]);
                 }

@@ -15,40 +15,40 @@ use common::time_scale::TimeScale;
 use jiff::Timestamp;
 
 /// Difference of clocks below which nothing is logged.
-const FINE: Duration = Duration::from_secs(2);
+const MAX_DRIFT: Duration = Duration::from_secs(2);
 
 /// Clock that follows the relay's time.
 #[derive(Debug)]
 pub(crate) struct RelayTime {
     scale: Mutex<TimeScale>,
-    machine: Machine,
+    clocks: Clocks,
 }
 
 /// Source of the time.
 #[derive(Debug, Clone)]
-pub(crate) enum Machine {
+pub(crate) enum Clocks {
     Real,
     #[cfg(any(test, feature = "internals"))]
-    Given(std::sync::Arc<Mutex<Given>>),
+    Simulated(std::sync::Arc<Mutex<SimulatedClocks>>),
 }
 
 /// Clocks of a machine, for tests.
 #[cfg(any(test, feature = "internals"))]
 #[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation's, too"))]
 #[derive(Debug, Clone, Copy)]
-pub struct Given {
+pub struct SimulatedClocks {
     /// Monotonic clock.
     pub monotonic: Duration,
     /// Wall clock, which people set.
     pub wall: Timestamp,
 }
 
-impl Machine {
+impl Clocks {
     fn monotonic(&self) -> Duration {
         match self {
             Self::Real => since_boot(),
             #[cfg(any(test, feature = "internals"))]
-            Self::Given(given) => given.lock().unwrap_or_else(PoisonError::into_inner).monotonic,
+            Self::Simulated(simulated) => simulated.lock().unwrap_or_else(PoisonError::into_inner).monotonic,
         }
     }
 
@@ -56,16 +56,16 @@ impl Machine {
         match self {
             Self::Real => Timestamp::now(),
             #[cfg(any(test, feature = "internals"))]
-            Self::Given(given) => given.lock().unwrap_or_else(PoisonError::into_inner).wall,
+            Self::Simulated(simulated) => simulated.lock().unwrap_or_else(PoisonError::into_inner).wall,
         }
     }
 }
 
 impl RelayTime {
     /// Creates the time of an agent without a welcome so far: that of its own clock.
-    pub(crate) fn new(machine: Machine) -> Self {
+    pub(crate) fn new(machine: Clocks) -> Self {
         let scale = Mutex::new(TimeScale::anchored(machine.wall(), machine.monotonic()));
-        Self { scale, machine }
+        Self { scale, clocks: machine }
     }
 
     fn lock(&self) -> MutexGuard<'_, TimeScale> {
@@ -74,7 +74,7 @@ impl RelayTime {
 
     /// Returns a reading of the monotonic clock.
     pub(crate) fn monotonic(&self) -> Duration {
-        self.machine.monotonic()
+        self.clocks.monotonic()
     }
 
     /// Returns the scale for the events of a job that is accepted now.
@@ -88,12 +88,12 @@ impl RelayTime {
     }
 
     /// Adjusts the scale: a relay that was sent the hello at the reading `asked` has reported its time as `theirs`.
-    pub(crate) fn welcomed(&self, asked: Duration, theirs: Timestamp) {
-        let (heard, wall) = (self.monotonic(), self.machine.wall());
-        let scale = TimeScale::of_other(theirs, asked, heard, wall);
+    pub(crate) fn synchronize(&self, asked: Duration, theirs: Timestamp) {
+        let (heard, wall) = (self.monotonic(), self.clocks.wall());
+        let scale = TimeScale::of_remote(theirs, asked, heard, wall);
         *self.lock() = scale;
         let off = wall.duration_since(scale.at(heard));
-        if off.unsigned_abs() > FINE {
+        if off.unsigned_abs() > MAX_DRIFT {
             let (span, order) = (off.unsigned_abs(), if off.is_negative() { "behind" } else { "ahead of" });
             // To the second: the welcome was in transit for a moment.
             let span = common::duration::short((common::duration::millis(span) + 500) / 1000 * 1000);
@@ -126,18 +126,18 @@ mod tests {
     fn a_job_keeps_its_scale_however_clocks_are_set_and_relays_change() {
         let hour = SignedDuration::from_hours(1);
         let relay = Timestamp::from_second(1_767_323_045).unwrap();
-        let given = Given { monotonic: Duration::from_secs(50), wall: relay - hour };
-        let machine = Arc::new(Mutex::new(given));
-        let time = RelayTime::new(Machine::Given(Arc::clone(&machine)));
+        let simulated = SimulatedClocks { monotonic: Duration::from_secs(50), wall: relay - hour };
+        let machine = Arc::new(Mutex::new(simulated));
+        let time = RelayTime::new(Clocks::Simulated(Arc::clone(&machine)));
         assert_eq!(time.now(None), relay - hour, "nothing else is known");
-        time.welcomed(Duration::from_secs(50), relay);
+        time.synchronize(Duration::from_secs(50), relay);
         let job = Some(time.scale());
 
         machine.lock().unwrap().wall += hour;
         machine.lock().unwrap().monotonic += Duration::from_secs(12);
         let later = relay + Duration::from_secs(12);
         assert_eq!((time.now(None), time.now(job)), (later, later), "the own clock was set");
-        time.welcomed(Duration::from_secs(62), relay + hour * 2);
+        time.synchronize(Duration::from_secs(62), relay + hour * 2);
         assert_eq!((time.now(None), time.now(job)), (relay + hour * 2, later), "the relay's clock was set");
     }
 }

@@ -19,9 +19,9 @@ use crate::codex::lines::Line;
 use crate::steps::rules;
 
 /// Most bytes of a command's output that are shown: its first and last half.
-const OUTPUT: usize = 16 * 1024;
+const MAX_OUTPUT: usize = 16 * 1024;
 /// Most bytes of one message or warning.
-const TEXT: usize = 16 * 1024;
+const MAX_TEXT: usize = 16 * 1024;
 /// Most commands whose start is remembered.
 const MAX_OPEN: usize = 256;
 /// Meaningless lines on stderr.
@@ -46,10 +46,10 @@ impl Transcript {
                     .map(|usage| format!(" ({} tokens in, {} out)", usage.input_tokens, usage.output_tokens));
                 format!("{stamp} turn completed{}\n", tokens.unwrap_or_default())
             }
-            CodexEvent::TurnFailed { message } => said(&stamp, "turn failed: ", message),
-            CodexEvent::Error { message } => said(&stamp, "error: ", message),
+            CodexEvent::TurnFailed { message } => stamped(&stamp, "turn failed: ", message),
+            CodexEvent::Error { message } => stamped(&stamp, "error: ", message),
             CodexEvent::Item { phase, id, item } => self.item(now, &stamp, *phase, id, item),
-            CodexEvent::Unknown { what } => said(&stamp, "codex printed something unknown: ", what),
+            CodexEvent::Unknown { what } => stamped(&stamp, "codex printed something unknown: ", what),
         }
     }
 
@@ -59,16 +59,16 @@ impl Transcript {
                 if self.started.len() < MAX_OPEN {
                     self.started.insert(id.to_owned(), now);
                 }
-                said(stamp, "$ ", &rules::inner(command))
+                stamped(stamp, "$ ", &rules::without_shell(command))
             }
             (Item::Command { command, output, gap, exit_code, .. }, Phase::Completed) => {
                 let started = self.started.remove(id);
                 let mut text = String::new();
                 if started.is_none() {
-                    text = said(stamp, "$ ", &rules::inner(command));
+                    text = stamped(stamp, "$ ", &rules::without_shell(command));
                 }
                 let (at, missing) = gap.unwrap_or((output.len() / 2, 0));
-                indent(&mut text, &ends(output, at, missing, OUTPUT));
+                indent(&mut text, &head_and_tail(output, at, missing, MAX_OUTPUT));
                 let exit = exit_code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit {code}"));
                 let took = started.map(|started| {
                     format!(
@@ -79,8 +79,8 @@ impl Transcript {
                 let _ = writeln!(text, "    {exit}{}", took.unwrap_or_default());
                 text
             }
-            (Item::Message(message), Phase::Completed) => said(stamp, "", message),
-            (Item::Reasoning(thought), Phase::Completed) => said(stamp, "thinking: ", thought),
+            (Item::Message(message), Phase::Completed) => stamped(stamp, "", message),
+            (Item::Reasoning(thought), Phase::Completed) => stamped(stamp, "thinking: ", thought),
             (Item::Files { files, failed }, Phase::Completed) => {
                 let mut text = String::new();
                 for file in files {
@@ -89,9 +89,9 @@ impl Transcript {
                 }
                 text
             }
-            (Item::Tool { name, .. }, Phase::Started) => said(stamp, "tool ", name),
-            (Item::Tool { name, failed: true }, Phase::Completed) => said(stamp, "tool failed: ", name),
-            (Item::Search(query), Phase::Completed) => said(stamp, "search: ", query),
+            (Item::Tool { name, .. }, Phase::Started) => stamped(stamp, "tool ", name),
+            (Item::Tool { name, failed: true }, Phase::Completed) => stamped(stamp, "tool failed: ", name),
+            (Item::Search(query), Phase::Completed) => stamped(stamp, "search: ", query),
             (Item::Plan(items), _) if *items != self.plan => {
                 self.plan.clone_from(items);
                 let mut text = format!("{stamp} plan\n");
@@ -101,8 +101,8 @@ impl Transcript {
                 }
                 text
             }
-            (Item::Warning(message), _) => said(stamp, "warning: ", message),
-            (Item::Other(what), Phase::Completed) => said(stamp, "codex did something unknown: ", what),
+            (Item::Warning(message), _) => stamped(stamp, "warning: ", message),
+            (Item::Other(what), Phase::Completed) => stamped(stamp, "codex did something unknown: ", what),
             _ => String::new(),
         }
     }
@@ -111,10 +111,10 @@ impl Transcript {
     pub(crate) fn stderr(line: &Line) -> String {
         let text = match line {
             Line::Whole(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            Line::Cut { head, dropped, .. } => {
+            Line::Truncated { head, dropped, .. } => {
                 format!(
                     "{} [… {dropped} bytes …]",
-                    common::text::truncate(&String::from_utf8_lossy(head), TEXT)
+                    common::text::truncate(&String::from_utf8_lossy(head), MAX_TEXT)
                 )
             }
         };
@@ -127,8 +127,8 @@ impl Transcript {
 }
 
 /// Returns a stamped text; its further lines are indented.
-fn said(stamp: &str, lead: &str, text: &str) -> String {
-    let text = bounded(text.trim_end(), TEXT);
+fn stamped(stamp: &str, lead: &str, text: &str) -> String {
+    let text = bounded(text.trim_end(), MAX_TEXT);
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
     let mut out = format!("{stamp} {lead}{first}\n");
     indent(&mut out, rest);
@@ -143,11 +143,11 @@ fn indent(out: &mut String, text: &str) {
 
 /// Bounds a text: returns its beginning and its end, with the size of the gap between them.
 fn bounded(text: &str, most: usize) -> String {
-    ends(text, text.len() / 2, 0, most)
+    head_and_tail(text, text.len() / 2, 0, most)
 }
 
 /// Bounds a text that lacks `missing` bytes at `gap` already.
-fn ends(text: &str, gap: usize, missing: u64, most: usize) -> String {
+fn head_and_tail(text: &str, gap: usize, missing: u64, most: usize) -> String {
     let (mut head, mut tail) = (gap, gap);
     if text.len() > most {
         head = gap.min(most / 2);
@@ -196,13 +196,13 @@ mod tests {
 
     #[test]
     fn a_huge_output_shows_its_ends_and_what_is_missing() {
-        let text = bounded(&format!("{}{}", "ä".repeat(20_000), "z".repeat(20_000)), OUTPUT);
-        assert!(text.len() < OUTPUT + 100 && text.contains("… 43616 bytes …"), "{}", &text[8000..8300]);
+        let text = bounded(&format!("{}{}", "ä".repeat(20_000), "z".repeat(20_000)), MAX_OUTPUT);
+        assert!(text.len() < MAX_OUTPUT + 100 && text.contains("… 43616 bytes …"), "{}", &text[8000..8300]);
     }
 
     #[test]
-    fn of_an_output_that_was_cut_on_its_way_both_ends_are_shown_with_all_that_is_missing() {
-        let gap = |text: &str, at| ends(text, at, 1_000_000, OUTPUT);
+    fn both_ends_of_a_truncated_output_are_shown_with_the_size_of_the_gap() {
+        let gap = |text: &str, at| head_and_tail(text, at, 1_000_000, MAX_OUTPUT);
         assert_eq!(gap("onelast", 3), "one\n… 1000000 bytes …\nlast");
         let text = gap(&format!("{}{}the cause", "a".repeat(30_000), "z".repeat(30_000)), 30_000);
         assert!(text.contains("… 1043625 bytes …") && text.ends_with("the cause"), "{}", &text[8000..8300]);

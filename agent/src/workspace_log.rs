@@ -18,11 +18,11 @@ use crate::shim::protocol::Ids;
 /// Name of the folder in the workspace.
 const FOLDER: &str = ".codex-worker";
 /// Most bytes of one file: enough for hours of a talkative worker, and ten jobs fit on any disk.
-const CAP: u64 = 16 * 1024 * 1024;
+const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// One of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum LogFile {
     /// `log.txt`: the human-readable log.
     Log,
     /// `codex.jsonl`: the output of Codex.
@@ -31,7 +31,7 @@ pub(crate) enum Part {
     Message,
 }
 
-impl Part {
+impl LogFile {
     const fn name(self) -> &'static str {
         match self {
             Self::Log => "log.txt",
@@ -62,7 +62,7 @@ impl WorkspaceLog {
     /// # Errors
     /// The file system failed, also because something else exists where the folder should be.
     pub(crate) fn open(workspace: impl AsFd, job: &JobId, owner: Option<Ids>) -> io::Result<Self> {
-        let outer = folder(workspace, FOLDER, owner)?;
+        let outer = open_folder(workspace, FOLDER, owner)?;
         match create(&outer, ".gitignore", owner) {
             Ok(mut file) => file.write_all(b"*\n")?,
             // An existing file stays as it is.
@@ -70,13 +70,13 @@ impl WorkspaceLog {
             Err(error) => return Err(error),
         }
         let stem = job.stem();
-        let dir = folder(&outer, &stem, owner)?;
+        let dir = open_folder(&outer, &stem, owner)?;
         // A link that is only made, never followed; a folder in its place stays.
         let _ = unlinkat(&outer, "log.txt", AtFlags::empty());
         let _ = symlinkat(format!("{stem}/log.txt"), &outer, "log.txt");
         let path = format!("{FOLDER}/{stem}/log.txt");
         let mut log = Self { dir, owner, path, files: [None, None, None] };
-        log.append(Part::Log, b"")?;
+        log.append(LogFile::Log, b"")?;
         Ok(log)
     }
 
@@ -85,11 +85,11 @@ impl WorkspaceLog {
         self.path.clone()
     }
 
-    /// Appends to a file; drops everything beyond [`CAP`].
+    /// Appends to a file; drops everything beyond [`MAX_FILE`].
     ///
     /// # Errors
     /// The file system failed.
-    pub(crate) fn append(&mut self, part: Part, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, part: LogFile, bytes: &[u8]) -> io::Result<()> {
         let slot = &mut self.files[part as usize];
         let bounded = if let Some(bounded) = slot {
             bounded
@@ -101,14 +101,14 @@ impl WorkspaceLog {
             }
             slot.insert(Bounded { file: create(&self.dir, part.name(), self.owner)?, written: 0 })
         };
-        if bounded.written >= CAP {
+        if bounded.written >= MAX_FILE {
             return Ok(());
         }
-        let room = usize::try_from(CAP - bounded.written).unwrap_or(usize::MAX);
+        let room = usize::try_from(MAX_FILE - bounded.written).unwrap_or(usize::MAX);
         let kept = &bytes[..bytes.len().min(room)];
         bounded.file.write_all(kept)?;
         bounded.written += kept.len() as u64;
-        if bounded.written >= CAP {
+        if bounded.written >= MAX_FILE {
             bounded.file.write_all(b"\n[this copy ends here: the relay has the rest]\n")?;
         }
         Ok(())
@@ -116,7 +116,7 @@ impl WorkspaceLog {
 }
 
 /// Opens a folder, and creates it if missing. A new folder is given to `owner`; an existing one keeps its owner.
-fn folder(parent: impl AsFd, name: &str, owner: Option<Ids>) -> io::Result<OwnedFd> {
+fn open_folder(parent: impl AsFd, name: &str, owner: Option<Ids>) -> io::Result<OwnedFd> {
     let made = match mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
@@ -128,7 +128,7 @@ fn folder(parent: impl AsFd, name: &str, owner: Option<Ids>) -> io::Result<Owned
         // Another folder may have been put there in the meantime: only one of the agent's own is given away.
         let ours = fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
         if ours {
-            give(&dir, owner)?;
+            set_owner(&dir, owner)?;
         }
     }
     Ok(dir)
@@ -147,11 +147,11 @@ fn create(dir: &OwnedFd, name: &str, owner: Option<Ids>) -> io::Result<File> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
         return Err(io::Error::other(format!("{name} is not a regular file with a single name")));
     }
-    give(&file, owner)?;
+    set_owner(&file, owner)?;
     Ok(File::from(file))
 }
 
-fn give(fd: &OwnedFd, owner: Option<Ids>) -> io::Result<()> {
+fn set_owner(fd: &OwnedFd, owner: Option<Ids>) -> io::Result<()> {
     if let Some(ids) = owner {
         fchown(fd, Some(Uid::from_raw(ids.uid)), Some(Gid::from_raw(ids.gid)))?;
     }
@@ -174,8 +174,8 @@ mod tests {
     fn the_folder_ignores_itself_and_the_newest_log_is_linked() {
         let ws = tempfile::tempdir().unwrap();
         let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
-        log.append(Part::Log, b"hello\n").unwrap();
-        log.append(Part::Message, b"done").unwrap();
+        log.append(LogFile::Log, b"hello\n").unwrap();
+        log.append(LogFile::Message, b"done").unwrap();
         let dir = ws.path().join(".codex-worker");
         assert_eq!(fs::read(dir.join(".gitignore")).unwrap(), b"*\n");
         assert_eq!(fs::read(dir.join("log.txt")).unwrap(), b"hello\n");
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(fs::read(dir.join("abe-smoke.1/last-message.txt")).unwrap(), b"done");
         assert_eq!(fs::read(ws.path().join(log.path())).unwrap(), b"hello\n");
         let mut again = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
-        again.append(Part::Log, b"new").unwrap();
+        again.append(LogFile::Log, b"new").unwrap();
         assert_eq!(fs::read(dir.join("log.txt")).unwrap(), b"new");
     }
 
@@ -208,7 +208,7 @@ mod tests {
         rustix::fs::mknodat(CWD, dir.join("last-message.txt"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .unwrap();
         let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
-        for part in [Part::Log, Part::Codex, Part::Message] {
+        for part in [LogFile::Log, LogFile::Codex, LogFile::Message] {
             log.append(part, b"x").unwrap();
         }
         assert_eq!(fs::read(&victim).unwrap(), b"safe");
@@ -227,7 +227,7 @@ mod tests {
         let ws = tempfile::tempdir().unwrap();
         let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
         for _ in 0..20 {
-            log.append(Part::Codex, &vec![b'x'; 1024 * 1024]).unwrap();
+            log.append(LogFile::Codex, &vec![b'x'; 1024 * 1024]).unwrap();
         }
         let written = fs::read(ws.path().join(".codex-worker/abe-smoke.1/codex.jsonl")).unwrap();
         assert!(written.len() < 16 * 1024 * 1024 + 100 && written.ends_with(b"has the rest]\n"));

@@ -9,36 +9,36 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 /// Maximum preallocated capacity, in items.
-const AHEAD: usize = 256;
+const MAX_PREALLOCATED: usize = 256;
 
-/// Reads a list of at most `MOST` items, for serde's `deserialize_with`.
+/// Reads a list of at most `MAX` items, for serde's `deserialize_with`.
 ///
 /// # Errors
 /// Fails if the list has more items, or if one of them can't be read.
-pub fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
+pub fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
-    from.deserialize_seq(Items::<T, MOST>(PhantomData))
+    from.deserialize_seq(Items::<T, MAX>(PhantomData))
 }
 
-struct Items<T, const MOST: usize>(PhantomData<T>);
+struct Items<T, const MAX: usize>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Items<T, MOST> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Items<T, MAX> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {MOST} items")
+        write!(f, "a list of at most {MAX} items")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<T>, A::Error> {
         let claimed = from.size_hint().unwrap_or(0);
-        if claimed > MOST {
+        if claimed > MAX {
             return Err(A::Error::invalid_length(claimed, &self));
         }
-        let mut items = Vec::with_capacity(claimed.min(AHEAD));
+        let mut items = Vec::with_capacity(claimed.min(MAX_PREALLOCATED));
         while let Some(item) = from.next_element()? {
-            if items.len() == MOST {
-                return Err(A::Error::invalid_length(MOST + 1, &self));
+            if items.len() == MAX {
+                return Err(A::Error::invalid_length(MAX + 1, &self));
             }
             items.push(item);
         }

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::line_head::LineHead;
-use self::read::{Head, any_order};
+use self::read::{Head, parse_any_order};
 use crate::event::{Event, EventBody};
 use crate::ids::JobId;
 use crate::json;
@@ -128,14 +128,14 @@ impl EventLine {
     /// Returns a [`LineError`] that says whether the line is damaged, newer, or no event at all.
     pub fn parse(line: &[u8]) -> Result<Self, LineError> {
         let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
-        match Head::read(fields) {
-            Some(head) if head.v == u64::from(VERSION) => Self::of_head(&head),
+        match Head::parse(fields) {
+            Some(head) if head.v == u64::from(VERSION) => Self::from_head(&head),
             // Only other programs write the fields in another order.
-            _ => any_order(fields),
+            _ => parse_any_order(fields),
         }
     }
 
-    fn of_head(head: &Head<'_>) -> Result<Self, LineError> {
+    fn from_head(head: &Head<'_>) -> Result<Self, LineError> {
         let malformed = |e: &dyn std::fmt::Display| LineError::Malformed(e.to_string());
         let at: Timestamp = head.at.parse().map_err(|e| malformed(&e))?;
         let job = head.job.parse().map_err(|e| malformed(&e))?;
@@ -161,9 +161,9 @@ impl EventLine {
 /// Same as [`EventLine::parse`], except for errors in the event's own fields.
 pub fn checked_id(line: &[u8]) -> Result<u64, LineError> {
     let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
-    match Head::read(fields) {
+    match Head::parse(fields) {
         Some(head) if head.v == u64::from(VERSION) => Ok(head.id),
-        _ => any_order(fields).map(|line| line.id),
+        _ => parse_any_order(fields).map(|line| line.id),
     }
 }
 

@@ -83,8 +83,8 @@ fn both_ways_of_reading_give_the_same() {
         let line = line(body);
         let bytes = line.to_bytes().unwrap();
         let covered = check(bytes.strip_suffix(b"\n").unwrap()).unwrap();
-        assert!(Head::read(covered).is_some(), "the order in which lines are written is the quick one");
-        similar_asserts::assert_eq!(any_order(covered).unwrap(), line);
+        assert!(Head::parse(covered).is_some(), "the order in which lines are written is the quick one");
+        similar_asserts::assert_eq!(parse_any_order(covered).unwrap(), line);
         similar_asserts::assert_eq!(EventLine::parse(&bytes).unwrap(), line);
         assert_eq!(checked_id(&bytes), Ok(line.id));
     }

@@ -246,7 +246,7 @@ impl JobRecord {
 
     /// Returns true if the job continues the Codex thread of another job, so that its usage is that of the whole
     /// thread.
-    pub fn goes_on(&self) -> bool {
+    pub fn is_resumed(&self) -> bool {
         self.origin.follows.as_ref().is_some_and(|follows| follows.how == FollowUp::Resume)
     }
 
@@ -259,7 +259,7 @@ impl JobRecord {
     /// like a plain success.
     pub fn outcome(&self) -> String {
         let state = self.state.as_str();
-        match self.warnings.counted().filter(|_| self.state == State::Completed) {
+        match self.warnings.count_text().filter(|_| self.state == State::Completed) {
             Some(warnings) => format!("{state} with {warnings}"),
             None => state.to_owned(),
         }
@@ -307,7 +307,7 @@ impl JobRecord {
             EventBody::Started { pid, thread_id } => self.started(event.at, *pid, thread_id.as_ref()),
             EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
                 self.started_at.get_or_insert(event.at);
-                self.step_started(Step::begun(event.at, *n, *kind, title.clone(), *limit_ms, *parent));
+                self.step_started(Step::started(event.at, *n, *kind, title.clone(), *limit_ms, *parent));
             }
             EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
                 self.step_finished(*n, *outcome, *exit_code, *elapsed_ms, *resources);
@@ -424,7 +424,7 @@ impl JobRecord {
             // Warnings about slow or stalled steps no longer matter after success.
             self.warning = self.warnings.newest.last().cloned();
         }
-        self.summary = Some(crate::summary::of(self));
+        self.summary = Some(crate::summary::summarize(self));
     }
 
     /// Returns the content of the record's file: one line of JSON.

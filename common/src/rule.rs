@@ -15,7 +15,7 @@ const MAX_PATTERN: usize = 1000;
 /// them each match against a long line would take a noticeable time.
 const MAX_COMPILED: usize = 64 * 1024;
 /// Maximum length of the pattern and of the fault that an error shows, in bytes.
-const SHOWN: (usize, usize) = (60, 200);
+const MAX_SHOWN: (usize, usize) = (60, 200);
 
 /// Consequence for a job when a step exceeds its limit or stalls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build().map_err(|error| {
         // Joins the lines of the regex engine's message.
         let told = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
-        format!("= '{}': {}", text::one_line(pattern, SHOWN.0), text::one_line(&told, SHOWN.1))
+        format!("= '{}': {}", text::one_line(pattern, MAX_SHOWN.0), text::one_line(&told, MAX_SHOWN.1))
     })
 }
 

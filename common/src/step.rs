@@ -50,7 +50,7 @@ pub struct Step {
 
 impl Step {
     /// Creates a step that began at `started_at`.
-    pub fn begun(
+    pub fn started(
         started_at: Timestamp,
         n: u32,
         kind: StepKind,

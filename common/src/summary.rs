@@ -11,34 +11,34 @@ use crate::text;
 /// Maximum number of listed steps; the others are counted.
 const MAX_STEPS: usize = 4;
 /// Maximum number of lines of the worker's last message.
-const MESSAGE_LINES: usize = 3;
+const MAX_MESSAGE_LINES: usize = 3;
 /// Maximum number of lines of the output of a failed check or setup command. Steps and last message are shortened in
 /// return, so that everything fits into 12 lines.
-const OUTPUT_LINES: usize = 4;
+const MAX_OUTPUT_LINES: usize = 4;
 /// Maximum number of listed steps, and of lines of the last message, next to such an output.
-const BESIDE_OUTPUT: usize = 2;
+const MAX_BESIDE_OUTPUT: usize = 2;
 /// Maximum number of listed warnings of a completed job. Such a job has no reason line, so there is space for them.
-const WARNINGS: usize = 2;
+const MAX_WARNINGS: usize = 2;
 /// Maximum length of a line, in bytes.
-const LINE: usize = 200;
+const MAX_LINE: usize = 200;
 
 /// Returns the summary of a job that has ended.
-pub fn of(record: &JobRecord) -> String {
+pub fn summarize(record: &JobRecord) -> String {
     let mut lines = vec![headline(record)];
     let reason = record.error.as_ref().map(reason).unwrap_or_default();
     let with_output = reason.len() > 1;
     lines.extend(reason);
     lines.extend(warnings(record));
-    lines.extend(steps(record, if with_output { BESIDE_OUTPUT } else { MAX_STEPS }));
+    lines.extend(steps(record, if with_output { MAX_BESIDE_OUTPUT } else { MAX_STEPS }));
     if let Some(message) = &record.message {
-        let most = if with_output { BESIDE_OUTPUT } else { MESSAGE_LINES };
+        let most = if with_output { MAX_BESIDE_OUTPUT } else { MAX_MESSAGE_LINES };
         let shown = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(most);
         lines.extend(shown.enumerate().map(|(i, line)| {
             let lead = if i == 0 { "said: " } else { "      " };
-            format!("{lead}{}", text::one_line(line, LINE))
+            format!("{lead}{}", text::one_line(line, MAX_LINE))
         }));
     }
-    if let Some(facts) = facts(record) {
+    if let Some(facts) = facts_line(record) {
         lines.push(facts);
     }
     lines.push(format!("log: {}", text::printable(&record.log_path)));
@@ -67,9 +67,9 @@ fn reason(error: &JobError) -> Vec<String> {
         FailureKind::CheckFailed | FailureKind::SetupFailed => split_output(&error.message),
         _ => (error.message.as_str(), Vec::new()),
     };
-    let mut lines = vec![text::one_line(&format!("reason: {kind}: {}", text::printable(what)), LINE)];
-    let hidden = output.len().saturating_sub(OUTPUT_LINES);
-    lines.extend(output[hidden..].iter().map(|line| format!("      | {}", text::one_line(line, LINE))));
+    let mut lines = vec![text::one_line(&format!("reason: {kind}: {}", text::printable(what)), MAX_LINE)];
+    let hidden = output.len().saturating_sub(MAX_OUTPUT_LINES);
+    lines.extend(output[hidden..].iter().map(|line| format!("      | {}", text::one_line(line, MAX_LINE))));
     lines
 }
 
@@ -78,10 +78,10 @@ fn warnings(record: &JobRecord) -> Vec<String> {
     if record.state != State::Completed {
         return Vec::new();
     }
-    let (shown, hidden) = record.warnings.latest(WARNINGS);
+    let (shown, hidden) = record.warnings.latest(MAX_WARNINGS);
     let mut lines: Vec<String> = shown
         .iter()
-        .map(|warning| text::one_line(&format!("warning: {}", text::printable(warning)), LINE))
+        .map(|warning| text::one_line(&format!("warning: {}", text::printable(warning)), MAX_LINE))
         .collect();
     if let Some(last) = lines.last_mut().filter(|_| hidden > 0) {
         let _ = write!(last, "  (+{hidden} more)");
@@ -145,23 +145,26 @@ fn step_line(step: &Step) -> String {
         }
         (Some(StepOutcome::Failed), None) => line.push_str(" (failed)"),
         (Some(StepOutcome::Killed), _) => line.push_str(" (killed)"),
-        (Some(StepOutcome::Unknown), _) if step.is_unseen() => line.push_str(" (end not seen)"),
+        (Some(StepOutcome::Unknown), _) if step.is_unseen() => {
+            line.push_str(" (still running when the worker ended)");
+        }
         (Some(StepOutcome::Ok | StepOutcome::Unknown) | None, _) => {}
     }
     line
 }
 
 /// Returns one line with the known facts among changed files, tokens and thread.
-fn facts(record: &JobRecord) -> Option<String> {
+fn facts_line(record: &JobRecord) -> Option<String> {
     let mut facts = Vec::new();
     if let Some(changes) = record.changes {
+        let files = if changes.files == 1 { "file" } else { "files" };
         facts.push(format!(
-            "{} files changed (+{} -{})",
+            "{} {files} changed (+{} -{})",
             changes.files, changes.insertions, changes.deletions
         ));
     }
     if let Some(usage) = record.usage {
-        let total = if record.goes_on() { " (thread total)" } else { "" };
+        let total = if record.is_resumed() { " (thread total)" } else { "" };
         facts.push(format!("tokens: {} in, {} out{total}", usage.input_tokens, usage.output_tokens));
     }
     if let Some(cleanup) = record.cleanup.filter(|cleanup| cleanup.killed + cleanup.survivors > 0) {

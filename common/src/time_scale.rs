@@ -39,7 +39,7 @@ impl TimeScale {
     /// Creates the scale of another machine that reported `theirs` at some moment between the readings `asked` and
     /// `heard` of the local monotonic clock. If the local wall clock lies within these bounds, its time is used, so
     /// that machines that agree are not adjusted however long the answer took.
-    pub fn of_other(theirs: Timestamp, asked: Duration, heard: Duration, own_wall: Timestamp) -> Self {
+    pub fn of_remote(theirs: Timestamp, asked: Duration, heard: Duration, own_wall: Timestamp) -> Self {
         let latest = theirs.checked_add(heard.saturating_sub(asked) + AGREE).unwrap_or(Timestamp::MAX);
         let agrees = (theirs.checked_sub(AGREE).unwrap_or(Timestamp::MIN)..=latest).contains(&own_wall);
         Self::anchored(if agrees { own_wall } else { theirs }, heard)
@@ -79,7 +79,7 @@ mod tests {
             ("the own clock is 1 h behind, and the answer was under way for 40 s", 0, (10, 50), -3560, 0),
         ];
         for (case, theirs, (asked, heard), own, told) in table {
-            let scale = TimeScale::of_other(wall(theirs), s(asked), s(heard), wall(own));
+            let scale = TimeScale::of_remote(wall(theirs), s(asked), s(heard), wall(own));
             assert_eq!(scale.at(s(heard)), wall(told), "{case}");
         }
     }

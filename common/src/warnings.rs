@@ -22,7 +22,7 @@ pub const NO_PROGRESS: &str = "no progress: ";
 pub const HALF_USED: &str = " has used half of its limit of ";
 
 /// Prefixes of the warnings that hold only until the model answers.
-const OF_MODEL: [&str; 3] = [WAITS_FOR_NETWORK, "codex retries (", "Falling back from WebSockets"];
+const MODEL_PREFIXES: [&str; 3] = [WAITS_FOR_NETWORK, "codex retries (", "Falling back from WebSockets"];
 
 /// The warnings that count.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct Warnings {
 impl Warnings {
     /// Adds a warning, unless it reports a passing condition or is a duplicate.
     pub(crate) fn add(&mut self, message: &str) {
-        if passes(message) {
+        if is_transient(message) {
             return;
         }
         let message = text::truncate(message, MAX_TEXT);
@@ -57,7 +57,7 @@ impl Warnings {
     }
 
     /// Formats the number: `1 warning`, `3 warnings`; `None` if there are none.
-    pub fn counted(&self) -> Option<String> {
+    pub fn count_text(&self) -> Option<String> {
         match self.count {
             0 => None,
             1 => Some("1 warning".to_owned()),
@@ -67,13 +67,13 @@ impl Warnings {
 }
 
 /// Returns true for a warning that reports a condition rather than an event.
-fn passes(message: &str) -> bool {
+fn is_transient(message: &str) -> bool {
     is_of_model(message) || message.starts_with(RELAY_SLEPT) || is_half_used(message)
 }
 
 /// Returns true for a warning that holds only until the model answers.
 pub(crate) fn is_of_model(message: &str) -> bool {
-    OF_MODEL.iter().any(|mark| message.starts_with(mark))
+    MODEL_PREFIXES.iter().any(|mark| message.starts_with(mark))
 }
 
 /// Returns true for the warning that half of a limit is used. A step's title may contain any text, so the words count
@@ -110,7 +110,7 @@ mod tests {
         let long = counted(["x".repeat(5000).as_str()]);
         assert!(long.newest[0].len() <= MAX_TEXT);
         assert_eq!(
-            [0, 1, 2].map(|count| Warnings { count, newest: vec![] }.counted()),
+            [0, 1, 2].map(|count| Warnings { count, newest: vec![] }.count_text()),
             [None, Some("1 warning".to_owned()), Some("2 warnings".to_owned())]
         );
     }

@@ -1,7 +1,7 @@
-//! Reading of small files named by a setting or a session: certificates, secrets, consent, the head of a session's
+//! Reading of small files named by a setting or a session: certificates, secrets, approvals, the head of a session's
 //! file.
 //!
-//! A session may replace these files with anything. Links are followed, since people use them here and consent covers
+//! A session may replace these files with anything. Links are followed, since people use them here and approval covers
 //! the content that is read. A pipe or device is refused, and never waited for.
 
 #![expect(clippy::disallowed_methods, reason = "files that settings name, outside of the registry")]

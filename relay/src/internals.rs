@@ -3,18 +3,18 @@
 use std::io;
 use std::path::Path;
 
-pub use crate::daemon::side::{Planted, RelaySide, Said};
+pub use crate::daemon::sim::{Outgoing, PlantedBug, SimRelay};
 pub use crate::registry::event_log::Log;
 pub use crate::registry::lease::Holder;
 pub use crate::registry::requests::Request;
-pub use crate::time::{Clock, Given};
+pub use crate::time::{Clock, SimulatedTime};
 
 /// Reads an event log as the start of a daemon does.
 ///
 /// # Errors
 /// Returns an error if the file can't be read.
 pub fn read_log(path: &Path) -> io::Result<Log> {
-    crate::registry::event_log::read(&crate::registry::file_ref::FileRef::given(path))
+    crate::registry::event_log::read(&crate::registry::file_ref::FileRef::at_path(path))
 }
 
 /// Reads the configuration of the project at `root`.
@@ -30,7 +30,7 @@ pub fn load_config(root: &Path) -> Result<(), String> {
 /// # Errors
 /// Returns an error if the registry can't be written, or has a request of the same time.
 pub fn file_request(root: &Path, request: &Request, at: jiff::Timestamp) -> io::Result<()> {
-    crate::registry::requests::file_at(&crate::registry::Registry::of(root), request, at).map(drop)
+    crate::registry::requests::file_at(&crate::registry::Registry::for_project(root), request, at).map(drop)
 }
 
 /// Reads a request to the daemon.

@@ -13,28 +13,28 @@
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests look at files and put some in place"))]
 
 mod ancestry;
+mod approval;
 mod bounded_file;
 mod cli;
 mod config;
-mod consent;
 mod daemon;
-mod descriptors;
 mod doctor;
 mod engine;
 mod exit;
 mod explain;
+mod fd_limit;
 mod hook;
 mod inheritance;
 mod init;
 mod mcp;
-mod places;
 mod policy;
 mod project;
+mod protected_paths;
 mod registry;
 mod render;
 mod sandbox;
 mod schema;
-mod start;
+mod start_daemon;
 mod state_dir;
 mod time;
 mod top;

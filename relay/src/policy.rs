@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::engine::workspace::MOUNT;
 use crate::exit::Failure;
-use crate::places::{self, Confinement, Places};
+use crate::protected_paths::{self, Confinement, ProtectedPaths};
 
 /// Folders with content that git and host agents act upon.
 const OTHERS: [&str; 5] = [".git", ".codex", ".agents", ".claude", ".vscode"];
@@ -29,7 +29,7 @@ pub struct Policy {
     engine: EngineKind,
     codex: CodexSettings,
     workspaces: PathBuf,
-    places: Places,
+    places: ProtectedPaths,
 }
 
 impl Policy {
@@ -39,7 +39,7 @@ impl Policy {
             engine,
             codex: config.codex.settings(engine),
             workspaces: config.platform.workspaces.clone(),
-            places: Places::of(&config.root),
+            places: ProtectedPaths::for_project(&config.root),
         }
     }
 
@@ -48,7 +48,7 @@ impl Policy {
     ///
     /// # Errors
     /// One line with the part of the spec that is not allowed, and advice.
-    pub fn settle_text(&self, job: &JobId, text: &str, host: &str) -> Result<String, String> {
+    pub fn authorize_text(&self, job: &JobId, text: &str, host: &str) -> Result<String, String> {
         if text.len() > MAX_SPEC {
             return Err(format!("its spec is larger than {MAX_SPEC} bytes: launch it again"));
         }
@@ -60,7 +60,7 @@ impl Policy {
         if let Some(inside) = self.moved(&spec.workspace, host) {
             spec.workspace = inside;
         }
-        let spec = self.settle(spec)?;
+        let spec = self.authorize(spec)?;
         serde_json::to_string(&spec).map_err(|e| format!("its spec can't be written ({e}): launch it again"))
     }
 
@@ -68,7 +68,7 @@ impl Policy {
     ///
     /// # Errors
     /// One line with the part of the spec that is not allowed, and advice.
-    pub fn settle(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
+    pub fn authorize(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
         self.check_workspace(&spec.workspace)?;
         if let Some(thread) = spec.thread.as_ref().filter(|thread| !is_thread(thread)) {
             return Err(format!("'{}' is not the id of a Codex thread", one_line(thread, 60)));
@@ -163,7 +163,7 @@ impl Policy {
 }
 
 fn unlinked(host: &Path) -> Result<(), String> {
-    places::check_unlinked(host).map_err(|e| {
+    protected_paths::check_unlinked(host).map_err(|e| {
         format!(
             "workspace {} is not the folder that was named at the launch ({e}): launch it again",
             host.display()
@@ -193,17 +193,18 @@ fn is_model(name: &str) -> bool {
 /// Exit code 2 with one line that describes the problem.
 pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     check_workspaces(engine, config)?;
-    let places = Places::of(&config.root);
+    let places = ProtectedPaths::for_project(&config.root);
     let notify = &config.notify;
     let of_codex = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));
     let programs = of_codex.into_iter().chain([("[notify] codex", &notify.codex)]);
     let programs = programs.chain(notify.command.first().map(|program| ("[notify] command", program)));
-    let programs = programs.filter_map(|(setting, program)| Some((setting, places::program(program)?)));
+    let programs =
+        programs.filter_map(|(setting, program)| Some((setting, protected_paths::program(program)?)));
     // An argument may be a path relative to the project's root.
     let arguments = notify.command.iter().skip(1).map(|argument| config.root.join(argument));
     let arguments = arguments.filter(|file| file.is_file()).map(|file| ("[notify] command", file));
     for (setting, file) in programs.chain(arguments) {
-        let file = places::resolved(&file);
+        let file = protected_paths::resolved(&file);
         if let Some(place) = places.shared(&file, &config.platform.workspaces) {
             return Err(Failure::usage(format!(
                 "{setting}: {} lies in {place}, where a session or a worker can change it, and it runs outside of \
@@ -222,7 +223,7 @@ pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure
 pub fn check_workspaces(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     let confinement = if engine.is_container() { Confinement::Container } else { Confinement::Sandbox };
     let folder = &config.platform.workspaces;
-    Places::of(&config.root).check(folder, confinement).map_err(|why| {
+    ProtectedPaths::for_project(&config.root).check(folder, confinement).map_err(|why| {
         Failure::usage(format!(
             "[platform] workspaces: {} {why}: name a folder for workspaces alone, such as workspace-projects, in \
              platform/relay.toml",

@@ -27,7 +27,7 @@ fn site() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn program_sandbox_and_consented_arguments_come_from_the_settings() {
+fn program_sandbox_and_approved_arguments_come_from_the_settings() {
     let (_dir, root) = site();
     let config = config(&root, "[codex]\nprogram = \"/opt/codex\"\nargs = [\"-c\", \"notify=[]\"]\n");
     let demo = root.join("workspace-projects/demo");
@@ -40,7 +40,7 @@ fn program_sandbox_and_consented_arguments_come_from_the_settings() {
             sandbox: Sandbox::Off,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         };
-        let settled = policy.settle(forged).unwrap().codex;
+        let settled = policy.authorize(forged).unwrap().codex;
         assert_eq!((&*settled.program, settled.sandbox), ("/opt/codex", Sandbox::WorkspaceWrite));
         assert_eq!(settled.args[..2], ["-c", "notify=[]"]);
         assert_eq!(settled.args.len() == 3, args.contains(&"--search"));
@@ -56,12 +56,12 @@ fn a_container_sees_workspaces_that_are_no_links_and_may_set_its_own_environment
     let mut own = spec("/workspaces/demo");
     own.env.insert("PATH".to_owned(), "/x".to_owned());
     own.codex.args = vec!["--enable".to_owned(), "x".to_owned()];
-    assert!(policy.settle(own).is_ok());
-    assert!(policy.settle(spec("/workspaces")).is_ok());
+    assert!(policy.authorize(own).is_ok());
+    assert!(policy.authorize(spec("/workspaces")).is_ok());
     for bad in
         ["/workspaces/etc", "/etc", "/workspaces/../etc", "/workspaces/demo/..", "/workspaces/gone", "demo"]
     {
-        assert!(policy.settle(spec(bad)).is_err(), "{bad}");
+        assert!(policy.authorize(spec(bad)).is_err(), "{bad}");
     }
 }
 
@@ -73,7 +73,7 @@ fn folders_that_git_and_host_agents_believe_are_no_workspaces() {
     for name in OTHERS {
         let folder = root.join("workspace-projects").join(name).join("x");
         fs::create_dir_all(&folder).unwrap();
-        let said = policy.settle(spec(folder.to_str().unwrap())).unwrap_err();
+        let said = policy.authorize(spec(folder.to_str().unwrap())).unwrap_err();
         assert!(said.contains(name), "{said}");
     }
 }
@@ -84,11 +84,11 @@ fn a_spec_that_is_no_spec_of_this_job_is_refused() {
     let policy = Policy::new(EngineKind::Local, &config(&root, ""));
     let job: JobId = "a#1".parse().unwrap();
     for text in ["", "{}", "[]", &"x".repeat(MAX_SPEC + 1)] {
-        assert!(policy.settle_text(&job, text, "/w").unwrap_err().contains("launch it again"));
+        assert!(policy.authorize_text(&job, text, "/w").unwrap_err().contains("launch it again"));
     }
     let other = spec(root.join("workspace-projects/demo").to_str().unwrap());
     let other = serde_json::to_string(&JobSpec { job: "b#1".parse().unwrap(), ..other }).unwrap();
-    assert!(policy.settle_text(&job, &other, "/w").unwrap_err().contains("another job"));
+    assert!(policy.authorize_text(&job, &other, "/w").unwrap_err().contains("another job"));
 }
 
 #[test]
@@ -110,9 +110,9 @@ fn programs_that_a_session_could_replace_are_refused() {
 }
 
 #[test]
-fn programs_where_workers_or_sessions_write_are_refused_also_those_that_are_not_there_yet() {
+fn programs_where_workers_or_sessions_write_are_refused_also_those_yet_to_come() {
     let (_dir, root) = site();
-    let elsewhere = places::resolved(Path::new("/var/lib/workspaces"));
+    let elsewhere = protected_paths::resolved(Path::new("/var/lib/workspaces"));
     for (program, place) in [
         ("/var/lib/workspaces/demo/codex", "the workspaces folder"),
         ("/tmp/no-such-program", "a folder for temporary files"),
@@ -141,7 +141,7 @@ fn a_job_that_waited_for_another_engine_works_in_the_same_folder() {
     let sent = |engine, workspace: &str, host: &str| {
         let spec = spec(workspace);
         let text = serde_json::to_string(&spec).unwrap();
-        let sent = Policy::new(engine, &config).settle_text(&spec.job, &text, host)?;
+        let sent = Policy::new(engine, &config).authorize_text(&spec.job, &text, host)?;
         Ok::<_, String>(serde_json::from_str::<JobSpec>(&sent).unwrap().workspace)
     };
     assert_eq!(sent(EngineKind::Local, "/workspaces/demo", &host).as_ref(), Ok(&host));

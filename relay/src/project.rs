@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn relay_toml_wins_over_a_nearer_git_root_and_a_folder_without_both_is_told_what_to_do() {
+    fn relay_toml_wins_over_a_nearer_git_root_and_without_both_the_error_names_the_fix() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let inner = root.join("sub/deep");

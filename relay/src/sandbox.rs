@@ -75,12 +75,12 @@ pub fn outside(command: &str, root: &Path) -> String {
 }
 
 /// Returns the sandbox around this process. Takes microseconds: one socket, one small file.
-pub fn here() -> Option<Sandbox> {
+pub fn current_sandbox() -> Option<Sandbox> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop);
     // Flatpak's applications also have bwrap as an ancestor, for as long as they run.
     let first = if Path::new("/.flatpak-info").exists() { Vec::new() } else { first_process() };
     let seatbelt = std::env::var_os("CODEX_SANDBOX").is_some_and(|kind| kind == "seatbelt");
-    judge(&socket, &first, seatbelt)
+    classify_sandbox(&socket, &first, seatbelt)
 }
 
 /// Command line of process 1 from `/proc`; empty if it can't be read.
@@ -88,7 +88,7 @@ fn first_process() -> Vec<u8> {
     std::fs::read("/proc/1/cmdline").unwrap_or_default()
 }
 
-fn judge(socket: &io::Result<()>, first: &[u8], seatbelt: bool) -> Option<Sandbox> {
+fn classify_sandbox(socket: &io::Result<()>, first: &[u8], seatbelt: bool) -> Option<Sandbox> {
     if socket.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
         return Some(Sandbox::NoSockets);
     }
@@ -135,7 +135,11 @@ mod tests {
             (Ok(()), b"/usr/bin/bwrap\0--unshare-pid\0", false, Some(Sandbox::ShortLived)),
             (Ok(()), b"", true, Some(Sandbox::Seatbelt)),
         ] {
-            assert_eq!(judge(&socket, first, seatbelt), expected, "{socket:?} {first:?} {seatbelt}");
+            assert_eq!(
+                classify_sandbox(&socket, first, seatbelt),
+                expected,
+                "{socket:?} {first:?} {seatbelt}"
+            );
         }
     }
 }

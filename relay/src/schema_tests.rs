@@ -81,7 +81,7 @@ fn every_golden_event_is_valid_and_every_field_that_is_written_is_described() {
 }
 
 #[test]
-fn every_golden_record_spec_and_lease_is_valid_and_every_field_that_is_written_is_described() {
+fn every_golden_record_spec_and_lease_is_valid_and_every_written_field_is_described() {
     let mut records = files("v1", ".record.json");
     records.extend(files("registry-v1", ".json"));
     let summaries: Vec<Value> = records

@@ -59,13 +59,13 @@ pub struct Clock {
 enum Machine {
     Real,
     #[cfg(any(test, feature = "internals"))]
-    Given(Arc<Mutex<Given>>),
+    Given(Arc<Mutex<SimulatedTime>>),
 }
 
 /// Clocks of a machine, for tests.
 #[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, Copy)]
-pub struct Given {
+pub struct SimulatedTime {
     /// Monotonic clock.
     pub monotonic: Duration,
     /// Wall clock.
@@ -102,7 +102,7 @@ impl Clock {
 
     /// Creates a clock of the given machine.
     #[cfg(any(test, feature = "internals"))]
-    pub fn given(machine: Arc<Mutex<Given>>) -> Self {
+    pub fn simulated(machine: Arc<Mutex<SimulatedTime>>) -> Self {
         Self::by_wall_clock(Machine::Given(machine))
     }
 
@@ -179,11 +179,11 @@ mod tests {
 
     const START: Timestamp = Timestamp::UNIX_EPOCH;
 
-    fn machine() -> Arc<Mutex<Given>> {
-        Arc::new(Mutex::new(Given { monotonic: Duration::from_secs(900), wall: START }))
+    fn machine() -> Arc<Mutex<SimulatedTime>> {
+        Arc::new(Mutex::new(SimulatedTime { monotonic: Duration::from_secs(900), wall: START }))
     }
 
-    fn pass(machine: &Mutex<Given>, seconds: u64, set_by: i64) {
+    fn pass(machine: &Mutex<SimulatedTime>, seconds: u64, set_by: i64) {
         let mut given = machine.lock().unwrap();
         given.monotonic += Duration::from_secs(seconds);
         given.wall += jiff::SignedDuration::from_secs(i64::try_from(seconds).unwrap() + set_by);
@@ -193,7 +193,7 @@ mod tests {
     fn a_wall_clock_that_is_set_moves_no_time_until_it_is_taken_over() {
         for set_by in [3600, -3600] {
             let machine = machine();
-            let clock = Clock::given(Arc::clone(&machine));
+            let clock = Clock::simulated(Arc::clone(&machine));
             pass(&machine, 7, 0);
             assert_eq!((clock.now().as_second(), clock.was_set()), (7, None));
             pass(&machine, 1, set_by);

@@ -36,7 +36,7 @@ fn length(value: u64) -> Vec<u8> {
 }
 
 #[test]
-fn c02_a_length_bomb_in_twelve_bytes_is_refused_and_takes_no_more_than_two_frames_of_memory() {
+fn c02_a_length_bomb_in_twelve_bytes_is_refused_and_takes_at_most_two_frames() {
     let (mut peak, mut cases) = (0, 0);
     for kind in 0..=255 {
         for claimed in [1 << 16, 1 << 20, 1 << 24, 1 << 31, 1 << 40, u64::MAX] {
@@ -78,7 +78,7 @@ fn full_lists() -> [Vec<u8>; 3] {
         jobs: vec![JobProgress { job: job.clone(), epoch: 1, last_seq: 1 }; wire::MAX_RUNS],
     }));
     let durable = vec![Durable { job, epoch: 1, seq: 1, output: 1, closed: false }; wire::MAX_RUNS];
-    let welcome = RelayFrame::Welcome { protocol: 1, durable, fate: None, now: jiff::Timestamp::UNIX_EPOCH };
+    let welcome = RelayFrame::Welcome { protocol: 1, durable, cause: None, now: jiff::Timestamp::UNIX_EPOCH };
     [wire::encode(&events), wire::encode(&hello), wire::encode(&welcome)].map(Result::unwrap)
 }
 

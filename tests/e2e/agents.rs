@@ -74,7 +74,7 @@ fn open_files(pid: u32) -> String {
 }
 
 #[test]
-fn a_relay_asks_for_as_many_files_as_it_may_open_and_its_workers_keep_what_it_was_given() {
+fn a_relay_raises_its_limit_of_open_files_and_its_workers_keep_the_original_one() {
     let site = Site::new(Engine::Local);
     let up = site.command(&["up"]);
     let mut limited = std::process::Command::new("prlimit");
@@ -226,7 +226,7 @@ async fn greet(door: &Door, min: u32, max: u32, more: &[u8]) -> Result<RelayFram
 }
 
 #[test]
-fn n16_versions_that_meet_are_welcomed_and_others_are_told_both_whatever_they_say_else() {
+fn n16_common_versions_are_welcomed_and_others_are_told_both_whatever_else_they_say() {
     let (_site, door) = site();
     let newest = PROTOCOL + 7;
     let matrix = [

@@ -153,7 +153,7 @@ fn outside_of_a_project_the_way_in_is_told() {
 }
 
 #[test]
-fn a_project_of_the_environment_that_is_empty_is_none_and_one_that_is_missing_is_named() {
+fn an_empty_project_in_the_environment_is_none_and_a_missing_one_is_named() {
     let site = Site::new(Engine::Local);
     let status = |root: &str| {
         let output = site.command(&["status"]).env("RELAY_ROOT", root).output().unwrap();

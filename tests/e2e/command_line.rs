@@ -44,7 +44,7 @@ fn an_error_is_an_object_where_json_is_wanted() {
 }
 
 #[test]
-fn a_launch_whose_output_is_lost_tells_its_job_on_stderr_and_has_an_exit_code_of_its_own() {
+fn a_launch_whose_output_is_lost_names_its_job_on_stderr_and_has_its_own_exit_code() {
     let site = Site::new(Engine::Local);
     for more in [&["-q"][..], &[], &["--json"]] {
         let words =
@@ -171,7 +171,7 @@ fn the_model_that_was_asked_for_is_named() {
 }
 
 #[test]
-fn settings_that_changed_are_named_and_a_restart_takes_them_over_while_workers_go_on() {
+fn changed_settings_are_named_and_a_restart_takes_them_over_while_workers_go_on() {
     let site = Site::new(Engine::Local);
     site.relay(&["up"]);
     let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo done", &[]);

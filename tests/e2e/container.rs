@@ -240,7 +240,7 @@ fn a_hang_is_seen(site: &Site) {
 
 #[test]
 #[ignore = "needs Docker"]
-fn the_agent_is_static_it_runs_a_shell_job_in_an_image_that_holds_nothing_but_busybox() {
+fn the_agent_is_static_and_runs_a_shell_job_in_an_image_with_nothing_but_busybox() {
     let image = "relay-test-scratch:1";
     let site = Site::with_own_image(image);
     let context = site.root().join("scratch");

@@ -123,7 +123,7 @@ fn a_container_whose_agent_the_kernel_kills_for_memory_ends_its_jobs_as_oom_kill
 
 #[test]
 #[ignore = "needs Docker"]
-fn an_agent_that_is_killed_inside_its_container_is_back_at_once_and_its_job_ends_with_the_container() {
+fn an_agent_killed_inside_its_container_is_back_at_once_and_its_job_ends_with_it() {
     let (site, job) = at_work();
     let since = Instant::now();
     processes::kill(agent(&site));
@@ -142,7 +142,7 @@ fn an_agent_that_is_killed_inside_its_container_is_back_at_once_and_its_job_ends
 
 #[test]
 #[ignore = "needs Docker"]
-fn a_container_that_dies_while_the_relay_is_dead_too_still_ends_its_jobs_with_its_fate() {
+fn a_container_that_dies_while_the_relay_is_dead_still_ends_its_jobs_with_the_cause() {
     let (site, job) = at_work();
     processes::kill(site.daemon_pid());
     docker(&["kill", &site.container()]);
@@ -168,7 +168,7 @@ fn a_container_that_dies_while_the_relay_is_dead_too_still_ends_its_jobs_with_it
 
 #[test]
 #[ignore = "needs Docker"]
-fn a_paused_container_is_named_with_the_command_that_wakes_it_and_its_job_goes_on_after_that() {
+fn a_paused_container_is_named_with_the_command_that_wakes_it_and_its_job_goes_on() {
     let (site, job) = at_work();
     let since = Instant::now();
     docker(&["pause", &site.container()]);
@@ -298,7 +298,7 @@ fn a_job_that_comes_while_a_stopped_container_is_set_up_starts_it_again() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn who_asks_for_the_platform_does_not_get_the_outcome_of_an_attempt_that_began_before() {
+fn a_request_for_the_platform_does_not_get_the_outcome_of_an_earlier_attempt() {
     let site = Site::new(Engine::Docker);
     let held = Held::new(&site);
     held.stop();

@@ -41,7 +41,7 @@ fn a_job_that_runs_or_waits_is_explained_too() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn after_relay_agent_and_worker_were_killed_no_step_runs_and_the_advice_is_one_command_that_works() {
+fn after_all_three_were_killed_no_step_runs_and_the_advice_is_a_command_that_works() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
     let job = codex::launch(&site, "[script:sleep] Sleep.");
     let sleeps = |kind| kind == StepKind::Command;

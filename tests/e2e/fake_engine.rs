@@ -52,7 +52,7 @@ fn leave(site: &Site) {
 }
 
 #[test]
-fn an_engine_that_hangs_where_it_is_asked_for_its_gateway_keeps_the_relay_from_nothing() {
+fn an_engine_that_hangs_when_asked_for_its_gateway_keeps_the_relay_from_nothing() {
     let site = site(
         "*NetworkSettings*) sleep 14 ;;\n\
          *inspect*State*) echo 'Error: No such container' >&2; exit 1 ;;\n\
@@ -103,7 +103,7 @@ fn workers_that_could_not_write_their_folder_are_named_at_up_with_what_to_do() {
 }
 
 #[test]
-fn what_a_killed_relay_left_in_a_container_is_ended_although_the_settings_have_changed() {
+fn what_a_killed_relay_left_in_a_container_is_ended_although_the_settings_changed() {
     let site = site("version*) echo 1 ;;");
     let labels = format!("{{\"relay.registry\":\"{}\"}}", site.registry().display());
     let answers = format!(

@@ -92,7 +92,7 @@ fn c05_endless_fragments_are_closed_by_a_deadline() {
 }
 
 #[test]
-fn c07_a_thousand_half_open_handshakes_are_dropped_and_an_honest_agent_connects_meanwhile() {
+fn c07_a_thousand_half_open_handshakes_are_dropped_while_an_honest_agent_connects() {
     const STRANGERS: usize = 1000;
     let (site, door) = site();
     let before = peak(&site);

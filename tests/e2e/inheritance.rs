@@ -19,8 +19,7 @@ fn mask(pid: u32, field: &str) -> u64 {
 }
 
 #[test]
-fn a_relay_that_was_started_with_blocked_and_ignored_signals_an_open_lock_and_no_umask_works_like_any_other()
-{
+fn a_relay_started_with_blocked_signals_an_open_lock_and_no_umask_works_like_any() {
     let site = Site::new(Engine::Local);
     let lock = site.root().join("lock");
     fs::write(&lock, "").unwrap();

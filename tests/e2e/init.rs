@@ -334,7 +334,7 @@ fn input(seen: &relay_tests::scripted_model::Seen) -> String {
 
 #[tokio::test]
 #[ignore = "needs the real Codex"]
-async fn a_session_brings_up_by_the_rule_what_a_person_has_started_before_and_nothing_else() {
+async fn a_session_starts_by_the_rule_what_a_person_has_started_before_and_nothing_else() {
     let site = project();
     outcomes(&site, &[]);
     let settings = fs::read_to_string(site.root().join("platform/relay.toml")).unwrap();

@@ -5,17 +5,96 @@ use std::process::Command;
 
 use common::record::State;
 use relay_tests::harness::site::outcome;
-use relay_tests::harness::{Engine, programs};
+use relay_tests::harness::{Engine, Site, programs};
 
 use super::codex;
 
-/// Commands with which a new project begins.
+fn readme() -> String {
+    fs::read_to_string(programs::workspace().join("README.md")).unwrap()
+}
+
+/// Returns the commands with which a new project begins.
 fn first_commands() -> Vec<String> {
-    let readme = fs::read_to_string(programs::workspace().join("README.md")).unwrap();
-    let (_, rest) = readme.split_once("To use it in a project of yours").unwrap();
+    let readme = readme();
+    let (_, rest) = readme.split_once("Then, in your own git repository").unwrap();
     let (_, rest) = rest.split_once("```sh\n").unwrap();
     let (block, _) = rest.split_once("```").unwrap();
     block.lines().map(str::to_owned).collect()
+}
+
+/// Returns every `relay` command of the README, without comments: lines of `sh` blocks, and those lines of `console`
+/// blocks that begin with a prompt.
+fn printed_commands() -> Vec<String> {
+    let mut block = None;
+    let mut commands = Vec::new();
+    for line in readme().lines() {
+        let command = match (line.strip_prefix("```"), block.as_deref()) {
+            (Some(language), None) => {
+                block = Some(language.to_owned());
+                None
+            }
+            (Some(_), Some(_)) => {
+                block = None;
+                None
+            }
+            (None, Some("sh")) => Some(line),
+            (None, Some("console")) => line.strip_prefix("$ "),
+            _ => None,
+        };
+        if let Some(command) = command.filter(|command| command.starts_with("relay ")) {
+            commands.push(command.split(" #").next().unwrap_or_default().trim_end().to_owned());
+        }
+    }
+    commands
+}
+
+/// Returns a shell command with the programs of this build on its `PATH`.
+fn shell(site: &Site, script: &str) -> Command {
+    let path = format!("{}:{}", programs::dir().display(), std::env::var("PATH").unwrap());
+    let mut shell = site.environment(Command::new("sh"));
+    shell
+        .args(["-exc", script])
+        .current_dir(site.root())
+        .env("PATH", path)
+        .env("CODEX_HOME", site.codex_home());
+    shell
+}
+
+#[test]
+fn every_printed_command_and_flag_exists() {
+    let site = Site::new(Engine::Local);
+    let commands = printed_commands();
+    assert!(commands.len() > 10, "{commands:?}");
+    for command in commands {
+        // Flags are checked from left to right before `--help` is reached.
+        let asked = match command.split_once(" -- ") {
+            Some((flags, rest)) => format!("{flags} --help -- {rest}"),
+            None => format!("{command} --help"),
+        };
+        let output = shell(&site, &asked).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn every_command_is_in_the_tables() {
+    let site = Site::new(Engine::Local);
+    let pages = site.root().join("man");
+    fs::create_dir(&pages).unwrap();
+    site.relay(&["completions", "--man", pages.to_str().unwrap()]);
+    let names = fs::read_dir(&pages).unwrap().map(|page| page.unwrap().file_name().into_string().unwrap());
+    let commands: Vec<String> = names
+        .filter_map(|name| Some(name.strip_prefix("relay-")?.strip_suffix(".1")?.to_owned()))
+        .filter(|name| !name.starts_with("help"))
+        .collect();
+    assert!(commands.len() > 20, "{commands:?}");
+    let readme = readme();
+    for command in commands {
+        assert!(
+            readme.contains(&format!("| `relay {command}` | ")),
+            "{command} is in no table of the README"
+        );
+    }
 }
 
 #[test]
@@ -23,23 +102,16 @@ fn first_commands() -> Vec<String> {
 fn the_first_launch_works_as_printed() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
     fs::remove_dir_all(site.root().join("workspace-projects")).unwrap();
-    let origin = site.root().join("origin");
-    let init = Command::new("git").args(["init", "-q"]).arg(&origin).status().unwrap();
-    assert!(init.success());
+    // The user's own repository.
+    let own =
+        "git init -q . && git -c user.name=n -c user.email=n@localhost commit -q --allow-empty -m first";
+    assert!(shell(&site, own).status().unwrap().success());
     let mut commands = first_commands();
     // Other tests build an image: this site runs its workers on this machine.
     let up = commands.iter_mut().find(|command| command.starts_with("relay up")).unwrap();
     *up = "relay up --yes".to_owned();
-    commands.retain(|command| !command.starts_with("install "));
-    let script = commands.join("\n").replace(" URL ", &format!(" {} ", origin.display()));
-    let path = format!("{}:{}", programs::dir().display(), std::env::var("PATH").unwrap());
-    let mut shell = site.environment(Command::new("sh"));
-    shell
-        .args(["-exc", &script])
-        .current_dir(site.root())
-        .env("PATH", path)
-        .env("CODEX_HOME", site.codex_home());
-    let output = shell.output().unwrap();
+    let script = commands.join("\n");
+    let output = shell(&site, &script).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     assert!(script.contains("relay init") && script.contains("relay launch -w workspace-projects/demo"));

@@ -304,7 +304,7 @@ const BY_A_MODEL: [(&str, &str, i64); 7] = [
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_model_delegates_with_pipes_heredocs_and_variables_without_a_rule_or_an_approval() {
+fn a_model_delegates_with_pipes_heredocs_and_variables_without_rule_or_approval() {
     let site = site();
     let quoted = |command: &str| serde_json::Value::from(command).to_string();
     let turns: Vec<String> = BY_A_MODEL

@@ -53,7 +53,7 @@ fn run_streams_the_output_and_returns_the_exit_code_of_its_command() {
 }
 
 #[test]
-fn three_workers_at_once_have_logs_and_records_of_their_own_and_wait_tells_the_worst() {
+fn three_workers_at_once_have_logs_and_records_of_their_own_and_wait_is_the_worst() {
     let site = Site::new(Engine::Local);
     let gate = "until test -e go; do sleep 0.02; done";
     let jobs: Vec<String> = (0..3)

@@ -69,7 +69,7 @@ const LAUNCH: [&str; 6] = ["launch", "-q", "--runner", "shell", "-w", "workspace
 
 #[test]
 #[ignore = "mounts a file system"]
-fn s13_a_registry_that_is_read_only_or_missing_or_somebody_elses_gets_one_clear_line() {
+fn s13_a_registry_that_is_read_only_missing_or_another_users_gets_one_clear_line() {
     let site = Site::new(Engine::Local);
     let launch: Vec<&str> = LAUNCH.into_iter().chain(["true"]).collect();
     assert_eq!(site.run(&["status"]).status.code(), Some(0), "a missing registry holds no jobs");

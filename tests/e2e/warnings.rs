@@ -109,7 +109,7 @@ echo '{"type":"turn.completed","spent":{"in":5}}'
 "#;
 
 #[test]
-fn lines_that_are_not_understood_are_counted_with_the_version_and_unknown_tokens_are_not_zero() {
+fn unknown_lines_are_counted_with_the_version_and_unknown_tokens_are_not_zero() {
     let site = Site::new(Engine::Local);
     site.write_home("bin/codex", NEWER);
     let program = site.home().join("bin/codex");

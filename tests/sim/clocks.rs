@@ -16,8 +16,8 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 pub(crate) struct Clocks {
     /// Time that has really passed.
     pub(crate) now: Duration,
-    pub(crate) agent: Arc<Mutex<worker_agent::internals::Given>>,
-    pub(crate) relay: Arc<Mutex<relay::internals::Given>>,
+    pub(crate) agent: Arc<Mutex<worker_agent::internals::SimulatedClocks>>,
+    pub(crate) relay: Arc<Mutex<relay::internals::SimulatedTime>>,
 }
 
 /// One of the two sides.
@@ -32,9 +32,11 @@ impl Clocks {
     pub(crate) fn drawn(rng: &mut Rng) -> Self {
         let wall = Timestamp::from_second(BEGIN).unwrap_or_default();
         let off = HOUR * rng.i32(-1..=1);
-        let agent =
-            worker_agent::internals::Given { monotonic: Duration::from_secs(7_000), wall: wall + off };
-        let relay = relay::internals::Given { monotonic: Duration::from_secs(90), wall };
+        let agent = worker_agent::internals::SimulatedClocks {
+            monotonic: Duration::from_secs(7_000),
+            wall: wall + off,
+        };
+        let relay = relay::internals::SimulatedTime { monotonic: Duration::from_secs(90), wall };
         Self { now: Duration::ZERO, agent: Arc::new(Mutex::new(agent)), relay: Arc::new(Mutex::new(relay)) }
     }
 

@@ -87,9 +87,9 @@ fn play(number: u64, folder: &Path, planted: Planted, trace: Trace) -> Result<Ta
 }
 
 /// Number of seeds to play.
-fn seeds(normal: u64, soak: u64) -> u64 {
+fn seeds(normal: u64, nightly: u64) -> u64 {
     let wanted = std::env::var("RELAY_SIM_SEEDS").ok();
-    wanted.map_or_else(|| times(normal, soak), |text| text.parse().expect("RELAY_SIM_SEEDS is a number"))
+    wanted.map_or_else(|| times(normal, nightly), |text| text.parse().expect("RELAY_SIM_SEEDS is a number"))
 }
 
 #[test]

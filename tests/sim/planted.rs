@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use relay_tests::harness::figures::figure;
-use worker_agent::internals::Planted as OfAgent;
+use worker_agent::internals::PlantedBug as OfAgent;
 
-use relay::internals::Planted as OfRelay;
+use relay::internals::PlantedBug as OfRelay;
 
 use crate::seed;
 

@@ -9,7 +9,7 @@ use common::ids::JobId;
 use common::wire::{self, AgentFrame, Durable, RelayFrame};
 use fastrand::Rng;
 use jiff::SignedDuration;
-use relay::internals::{Clock, Holder, Planted, RelaySide, Request, Said, file_request};
+use relay::internals::{Clock, Holder, Outgoing, PlantedBug, Request, SimRelay, file_request};
 
 use crate::book::{Book, file};
 use crate::disk::{Disk, lengths, take_back};
@@ -20,7 +20,7 @@ use crate::network::{Arrival, ConnId, Network};
 pub(crate) struct Relay {
     root: PathBuf,
     registry: PathBuf,
-    side: Option<RelaySide>,
+    side: Option<SimRelay>,
     /// Clock that continues from one relay process to the next.
     clock: Clock,
     /// Identity of the last relay, for requests.
@@ -29,13 +29,13 @@ pub(crate) struct Relay {
     owed: Duration,
     /// Number of requests filed so far: no two have the same time.
     filed: i64,
-    planted: Option<Planted>,
+    planted: Option<PlantedBug>,
     disk: Disk,
     pub(crate) book: Book,
 }
 
 impl Relay {
-    pub(crate) fn new(root: &Path, clock: Clock, planted: Option<Planted>) -> Self {
+    pub(crate) fn new(root: &Path, clock: Clock, planted: Option<PlantedBug>) -> Self {
         let registry = root.join("platform/workers");
         Self {
             root: root.to_owned(),
@@ -56,7 +56,7 @@ impl Relay {
     }
 
     pub(crate) fn is_busy(&self) -> bool {
-        self.side.as_ref().is_some_and(RelaySide::is_busy)
+        self.side.as_ref().is_some_and(SimRelay::is_busy)
     }
 
     pub(crate) fn registry(&self) -> &Path {
@@ -66,7 +66,7 @@ impl Relay {
     /// Starts the relay and checks that it finds everything that was durable.
     pub(crate) fn start(&mut self, model: &Model, spoiled: Option<&JobId>) -> Result<(), String> {
         self.clock = self.clock.handed_over();
-        let side = RelaySide::open_with(&self.root, self.clock.clone(), self.planted)
+        let side = SimRelay::open_with(&self.root, self.clock.clone(), self.planted)
             .map_err(|e| format!("the relay does not start: {e}"))?;
         (self.side, self.owed) = (Some(side), Duration::ZERO);
         self.rest();
@@ -87,7 +87,7 @@ impl Relay {
         if frozen {
             return Ok(Vec::new());
         }
-        let said = side.pass(std::mem::take(&mut self.owed));
+        let said = side.advance(std::mem::take(&mut self.owed));
         if side.is_down() {
             return Err("the relay obeyed a request that was meant for another one".to_owned());
         }
@@ -121,13 +121,14 @@ impl Relay {
             Arrival::Nothing => Ok(0),
             Arrival::End => {
                 network.close(id);
-                let said = side.gone(id);
+                let said = side.disconnected(id);
                 self.send(said, network)?;
                 Ok(0)
             }
             Arrival::Frame(bytes) => {
                 let frame: AgentFrame = wire::decode(&bytes).map_err(|e| format!("a frame: {e}"))?;
-                let said = side.take(id, frame).unwrap_or_else(|reason| vec![(id, Said::Closed(reason))]);
+                let said =
+                    side.receive(id, frame).unwrap_or_else(|reason| vec![(id, Outgoing::Closed(reason))]);
                 self.send(said, network)?;
                 Ok(1)
             }
@@ -145,7 +146,7 @@ impl Relay {
     ) -> Result<Vec<String>, String> {
         let Some(side) = &mut self.side else { return Ok(Vec::new()) };
         let mut said = side.commit(most);
-        said.extend(side.bury_all_but(living));
+        said.extend(side.end_absent_agents(living));
         self.looked(model)?;
         self.send(said, network)
     }
@@ -162,7 +163,7 @@ impl Relay {
     pub(crate) fn rest(&mut self) {
         if let Some(side) = &mut self.side {
             // Its messages are lost with its connection, or sent again.
-            drop(side.pass(Duration::from_secs(1)));
+            drop(side.advance(Duration::from_secs(1)));
         }
     }
 
@@ -183,21 +184,21 @@ impl Relay {
         Ok(())
     }
 
-    fn send(&mut self, said: Vec<(ConnId, Said)>, network: &mut Network) -> Result<Vec<String>, String> {
+    fn send(&mut self, said: Vec<(ConnId, Outgoing)>, network: &mut Network) -> Result<Vec<String>, String> {
         let mut closed = Vec::new();
         let mut rest = VecDeque::from(said);
         while let Some((id, said)) = rest.pop_front() {
             match said {
-                Said::Frame(frame) => {
+                Outgoing::Frame(frame) => {
                     self.promised(&frame)?;
                     let bytes = wire::encode(&frame).map_err(|e| format!("{frame:?}: {e}"))?;
                     if let Some(conn) = network.conn(id) {
                         conn.down.send(bytes);
                     }
                 }
-                Said::Closed(reason) => {
+                Outgoing::Closed(reason) => {
                     network.close(id);
-                    rest.extend(self.side.iter_mut().flat_map(|side| side.gone(id)));
+                    rest.extend(self.side.iter_mut().flat_map(|side| side.disconnected(id)));
                     closed.push(format!("{id}: {reason}"));
                 }
             }
@@ -209,7 +210,7 @@ impl Relay {
     pub(crate) fn kill(&mut self, network: &mut Network) {
         let before = lengths(&self.root);
         let ids = fs::read(self.registry.join("event-ids"));
-        self.last = self.side.as_ref().map(RelaySide::holder).or_else(|| self.last.take());
+        self.last = self.side.as_ref().map(SimRelay::holder).or_else(|| self.last.take());
         drop(self.side.take());
         take_back(&before);
         // Only an orderly end writes this file.

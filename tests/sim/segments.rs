@@ -3,7 +3,7 @@
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
 use relay_tests::harness::figures::figure;
-use worker_agent::internals::probe::{Piece, Scanned, event_bytes, scanned, segment};
+use worker_agent::internals::test_support::{Piece, Scanned, build_segment, event_bytes, scan_segment};
 
 use crate::cases::every;
 
@@ -17,7 +17,7 @@ fn sample() -> (Vec<u8>, Vec<usize>) {
     let mut payloads: Vec<Vec<u8>> = Vec::new();
     let bytes_of = |payloads: &[Vec<u8>]| {
         let records: Vec<Piece> = (1..).zip(payloads).map(|(seq, event)| Piece::Record(seq, event)).collect();
-        segment(1, 0x5eed, &records)
+        build_segment(1, 0x5eed, &records)
     };
     let mut ends = vec![bytes_of(&[]).len()];
     while ends.last().is_some_and(|end| *end < SIZE - 4500) {
@@ -42,7 +42,7 @@ fn s03_a_spooled_segment_cut_anywhere_gives_exactly_its_whole_records() {
         SIZE + 1,
         || (),
         |(), length| {
-            let found = scanned(&bytes[..length]);
+            let found = scan_segment(&bytes[..length]);
             let whole = ends.partition_point(|end| *end <= length);
             let expected = whole.checked_sub(1).map(|last| {
                 let (first, next, end) = (1, whole as u64, ends[last]);
@@ -65,7 +65,7 @@ fn s04_a_spooled_segment_with_any_single_bit_flipped_is_never_accepted_altered()
         |bytes, bit| {
             let byte = bit / 8;
             bytes[byte] ^= 1 << (bit % 8);
-            let found = scanned(bytes);
+            let found = scan_segment(bytes);
             bytes[byte] ^= 1 << (bit % 8);
             // If the header is damaged, the whole segment is rejected; otherwise the records after the damaged one are
             // salvaged.

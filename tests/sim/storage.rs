@@ -9,7 +9,7 @@ use common::event::{Event, EventBody, Queued};
 use common::event_line::{EventLine, Source};
 use common::job::Runner;
 use jiff::Timestamp;
-use relay::internals::{Log, RelaySide, read_log};
+use relay::internals::{Log, SimRelay, read_log};
 use relay_tests::harness::figures::{figure, times};
 
 use crate::cases::every;
@@ -188,7 +188,7 @@ fn s05_zeroes_behind_a_log_are_cut_off_as_a_torn_tail() {
         let (folder, path) = registry(&sample, &vec![0; zeroes]);
         let log = read_log(&path).expect("a log");
         assert_eq!((log.torn_bytes, log.lines.len()), (zeroes as u64, sample.lines.len()));
-        drop(RelaySide::open(folder.path()).expect("a relay"));
+        drop(SimRelay::open(folder.path()).expect("a relay"));
         let log = read_log(&path).expect("a log");
         assert_eq!((log.torn_bytes, &log.bad), (0, &Vec::new()));
         assert_eq!(log.lines[..sample.lines.len()], sample.lines);
@@ -197,7 +197,7 @@ fn s05_zeroes_behind_a_log_are_cut_off_as_a_torn_tail() {
 }
 
 #[test]
-fn s04_a_start_repairs_what_is_damaged_keeps_the_rest_and_sets_the_damage_aside_once() {
+fn s04_a_start_repairs_damage_keeps_the_rest_and_sets_the_damage_aside_once() {
     let sample = Sample::new();
     let cases = times(300, 20_000);
     let wrong = every(
@@ -218,7 +218,7 @@ fn s04_a_start_repairs_what_is_damaged_keeps_the_rest_and_sets_the_damage_aside_
 
 fn repaired(sample: &Sample, root: &Path, path: &Path, at: usize) -> Result<(), String> {
     for _ in 0..2 {
-        drop(RelaySide::open(root).map_err(|e| e.to_string())?);
+        drop(SimRelay::open(root).map_err(|e| e.to_string())?);
     }
     // Without its first line the log does not say what the job is: it is left unchanged.
     if at == 0 {

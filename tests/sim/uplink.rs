@@ -60,7 +60,7 @@ impl World {
         self.say(|| format!("agent: hears {}", short(&frame)));
         match (&mut end.link, frame) {
             (None, frame) => {
-                end.link = Some(agent.welcomed(frame)?);
+                end.link = Some(agent.take_welcome(frame)?);
                 self.welcomed = true;
                 let unsure = self.model.unsure.entry(self.life).or_default();
                 *unsure = (*unsure).max(self.clocks.now.saturating_sub(self.asked));
@@ -75,7 +75,7 @@ impl World {
                 }
             }
             (Some(_), RelayFrame::Start { job, epoch, spec }) => {
-                let reply = agent.take_job(&job, epoch, &spec).map_err(|e| format!("{job}: {e}"))?;
+                let reply = agent.accept_job(&job, epoch, &spec).map_err(|e| format!("{job}: {e}"))?;
                 self.took(agent, &job);
                 self.say_to_relay(id, &reply)?;
             }

@@ -13,7 +13,7 @@ use common::ids::JobId;
 use common::wire;
 use fastrand::Rng;
 use relay::internals::Clock;
-use worker_agent::internals::{AgentSide, Link};
+use worker_agent::internals::{AgentSide, SimConnection};
 
 use crate::clocks::{Clocks, Side};
 use crate::disk::{Disk, lengths, take_back};
@@ -67,7 +67,7 @@ pub(crate) struct World {
 pub(crate) struct End<'a> {
     pub(crate) conn: Option<ConnId>,
     /// Set from `Welcome` on.
-    pub(crate) link: Option<Link<'a>>,
+    pub(crate) link: Option<SimConnection<'a>>,
     /// True if frames came twice on it, perhaps from an earlier connection: the relay may then acknowledge frames that
     /// this one never sent.
     pub(crate) replayed: bool,
@@ -91,7 +91,7 @@ pub(crate) fn play(seed: u64, folder: &Path, planted: Planted, trace: Trace) -> 
     let mut rng = Rng::with_seed(seed);
     let mix = Mix::drawn(&mut rng);
     let clocks = Clocks::drawn(&mut rng);
-    let clock = Clock::given(std::sync::Arc::clone(&clocks.relay));
+    let clock = Clock::simulated(std::sync::Arc::clone(&clocks.relay));
     let mut world = World {
         rng,
         trace,

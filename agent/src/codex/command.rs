@@ -2,9 +2,9 @@
 
 use common::job::JobSpec;
 
-use super::{install, pulse};
-use crate::confine::profile::quoted;
-use crate::confine::sandbox::Sandboxed;
+use super::{discovery, model_activity};
+use crate::confine::profile::quote;
+use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, looks_secret};
 
 /// Names that are hidden from the model's commands even where they don't look like secrets.
@@ -12,19 +12,19 @@ const ALWAYS_SECRET: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
 /// Settings that keep Codex 0.169.0 from calling any server but the model's. An older version does not have them and
 /// would warn about them.
-const AT_HOME: [&str; 4] = [
+const MODEL_ONLY: [&str; 4] = [
     "features.plugins=false",
     "features.apps=false",
     "analytics.enabled=false",
     "check_for_update_on_startup=false",
 ];
-const KNOWS_THEM: (u32, u32, u32) = (0, 169, 0);
+const MODEL_ONLY_SINCE: (u32, u32, u32) = (0, 169, 0);
 
 /// Returns arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, metrics and
 /// updates. They precede the user's own arguments, which take precedence.
-pub(crate) fn at_home(version: Option<&str>) -> Vec<String> {
-    let knows = version.and_then(install::parse).is_some_and(|version| version >= KNOWS_THEM);
-    let settings = AT_HOME.iter().filter(|_| knows);
+pub(crate) fn model_only_args(version: Option<&str>) -> Vec<String> {
+    let knows = version.and_then(discovery::parse_version).is_some_and(|version| version >= MODEL_ONLY_SINCE);
+    let settings = MODEL_ONLY.iter().filter(|_| knows);
     settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn argv(
     program: &str,
     spec: &JobSpec,
     env: &Variables,
-    sandbox: Option<&Sandboxed>,
+    sandbox: Option<&JobSandbox>,
 ) -> Vec<String> {
     let mut argv: Vec<String> = [program, "exec", "--json", "-C", "."].map(str::to_owned).into();
     let mut add = |words: &[&str]| argv.extend(words.iter().map(|word| (*word).to_owned()));
@@ -46,10 +46,10 @@ pub(crate) fn argv(
         None => add(&["--dangerously-bypass-approvals-and-sandbox"]),
         Some(sandbox) => argv.extend(sandbox.codex_arguments()),
     }
-    let mut hidden: Vec<String> = secrets(spec, env).iter().map(|name| pattern(name)).collect();
-    if !env.contains_key(pulse::VARIABLE) {
+    let mut hidden: Vec<String> = secret_names(spec, env).iter().map(|name| exact_pattern(name)).collect();
+    if !env.contains_key(model_activity::LOG_VARIABLE) {
         // Only Codex gets the trace filter, not every Rust program that the model runs.
-        hidden.push(pulse::VARIABLE.to_owned());
+        hidden.push(model_activity::LOG_VARIABLE.to_owned());
     }
     argv.extend(["-c".to_owned(), format!("shell_environment_policy.exclude={}", toml_list(&hidden))]);
     argv.extend(spec.codex.args.iter().cloned());
@@ -67,7 +67,7 @@ pub(crate) fn argv(
 
 /// Returns the environment variables that the model's commands must not see: all that look like secrets, unless the
 /// job itself set them for its commands.
-fn secrets(spec: &JobSpec, env: &Variables) -> Vec<String> {
+fn secret_names(spec: &JobSpec, env: &Variables) -> Vec<String> {
     let mut names: Vec<String> = ALWAYS_SECRET.map(str::to_owned).into();
     let found = env.keys().filter(|name| looks_secret(name) && !ALWAYS_SECRET.contains(&name.as_str()));
     names.extend(found.cloned());
@@ -77,13 +77,13 @@ fn secrets(spec: &JobSpec, env: &Variables) -> Vec<String> {
 
 /// Returns a pattern that matches `name`: Codex takes each name as a pattern, so `?` replaces all but plain
 /// characters.
-fn pattern(name: &str) -> String {
+fn exact_pattern(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '?' }).collect()
 }
 
 /// Returns a TOML list of strings.
 fn toml_list(texts: &[String]) -> String {
-    let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
     format!("[{}]", quoted.join(","))
 }
 
@@ -127,13 +127,13 @@ mod tests {
 
     #[test]
     fn a_codex_that_knows_how_calls_nobody_but_its_model() {
-        let told = at_home(Some("0.169.0"));
+        let told = model_only_args(Some("0.169.0"));
         assert!(
             told.join(" ").starts_with("-c features.plugins=false -c features.apps=false -c "),
             "{told:?}"
         );
-        assert_eq!(at_home(Some("0.170.1")), told);
-        assert_eq!((at_home(Some("0.168.2")), at_home(None)), (vec![], vec![]));
+        assert_eq!(model_only_args(Some("0.170.1")), told);
+        assert_eq!((model_only_args(Some("0.168.2")), model_only_args(None)), (vec![], vec![]));
     }
 
     #[test]

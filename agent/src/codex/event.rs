@@ -7,8 +7,8 @@ use common::event::{ChangedFile, MAX_LIST, MAX_TEXT, PlanItem, Usage};
 use common::text;
 use serde_json_borrow::{ObjectAsVec, Value};
 
-use super::cut;
 use super::lines::Line;
+use super::truncated;
 
 /// An event of Codex.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,83 +113,89 @@ pub(crate) fn parse(line: &Line) -> Option<CodexEvent> {
         Line::Whole(bytes) => {
             let text = String::from_utf8_lossy(bytes);
             let value: Result<Value<'_>, _> = serde_json::from_str(text.trim_start_matches('\u{feff}'));
-            value.ok().map(|value| event(&value, 0))
+            value.ok().map(|value| parse_event(&value, 0))
         }
-        Line::Cut { head, tail, dropped } => {
-            cut::repair(head, tail).map(|value| event(&Value::from(&value), *dropped))
+        Line::Truncated { head, tail, dropped } => {
+            truncated::recover_fields(head, tail).map(|value| parse_event(&Value::from(&value), *dropped))
         }
     };
     Some(found.unwrap_or_else(|| CodexEvent::Unknown { what: "a line that is not JSON".to_owned() }))
 }
 
-fn event(value: &Value<'_>, dropped: u64) -> CodexEvent {
-    match str_of(value, "type") {
-        "thread.started" => CodexEvent::ThreadStarted { id: owned(value, "thread_id", 100) },
+fn parse_event(value: &Value<'_>, dropped: u64) -> CodexEvent {
+    match str_field(value, "type") {
+        "thread.started" => CodexEvent::ThreadStarted { id: bounded_field(value, "thread_id", 100) },
         "turn.started" => CodexEvent::TurnStarted,
-        "turn.completed" => CodexEvent::TurnCompleted { usage: usage(field(value, "usage")) },
+        "turn.completed" => CodexEvent::TurnCompleted { usage: parse_usage(field(value, "usage")) },
         "turn.failed" => {
-            CodexEvent::TurnFailed { message: owned(field(value, "error"), "message", MAX_TEXT) }
+            CodexEvent::TurnFailed { message: bounded_field(field(value, "error"), "message", MAX_TEXT) }
         }
-        "error" => CodexEvent::Error { message: owned(value, "message", MAX_TEXT) },
-        "item.started" => item(Phase::Started, field(value, "item"), dropped),
-        "item.updated" => item(Phase::Updated, field(value, "item"), dropped),
-        "item.completed" => item(Phase::Completed, field(value, "item"), dropped),
+        "error" => CodexEvent::Error { message: bounded_field(value, "message", MAX_TEXT) },
+        "item.started" => parse_item(Phase::Started, field(value, "item"), dropped),
+        "item.updated" => parse_item(Phase::Updated, field(value, "item"), dropped),
+        "item.completed" => parse_item(Phase::Completed, field(value, "item"), dropped),
         other => CodexEvent::Unknown { what: text::one_line(other, 60) },
     }
 }
 
-fn item(phase: Phase, value: &Value<'_>, dropped: u64) -> CodexEvent {
-    let failed = matches!(str_of(value, "status"), "failed" | "declined");
-    let item = match str_of(value, "type") {
-        "reasoning" => Item::Reasoning(owned(value, "text", MAX_TEXT)),
-        "agent_message" => Item::Message(str_of(value, "text").to_owned()),
+fn parse_item(phase: Phase, value: &Value<'_>, dropped: u64) -> CodexEvent {
+    let failed = matches!(str_field(value, "status"), "failed" | "declined");
+    let item = match str_field(value, "type") {
+        "reasoning" => Item::Reasoning(bounded_field(value, "text", MAX_TEXT)),
+        "agent_message" => Item::Message(str_field(value, "text").to_owned()),
         "command_execution" => Item::Command {
-            command: str_of(value, "command").to_owned(),
-            output: str_of(value, "aggregated_output").to_owned(),
-            gap: gap(value, dropped),
+            command: str_field(value, "command").to_owned(),
+            output: str_field(value, "aggregated_output").to_owned(),
+            gap: parse_gap(value, dropped),
             exit_code: field(value, "exit_code").as_i64().and_then(|code| i32::try_from(code).ok()),
             failed,
         },
-        "file_change" => Item::Files { files: files(field(value, "changes")), failed },
+        "file_change" => Item::Files { files: parse_files(field(value, "changes")), failed },
         "mcp_tool_call" => Item::Tool {
-            name: text::one_line(&format!("{}.{}", str_of(value, "server"), str_of(value, "tool")), 100),
+            name: text::one_line(
+                &format!("{}.{}", str_field(value, "server"), str_field(value, "tool")),
+                100,
+            ),
             failed,
         },
-        "collab_tool_call" => Item::Tool { name: owned(value, "tool", 100), failed },
-        "web_search" => Item::Search(owned(value, "query", MAX_TEXT)),
-        "todo_list" => Item::Plan(plan(field(value, "items"))),
-        "error" => Item::Warning(owned(value, "message", MAX_TEXT)),
+        "collab_tool_call" => Item::Tool { name: bounded_field(value, "tool", 100), failed },
+        "web_search" => Item::Search(bounded_field(value, "query", MAX_TEXT)),
+        "todo_list" => Item::Plan(parse_plan(field(value, "items"))),
+        "error" => Item::Warning(bounded_field(value, "message", MAX_TEXT)),
         other => Item::Other(text::one_line(other, 60)),
     };
-    CodexEvent::Item { phase, id: owned(value, "id", 100), item }
+    CodexEvent::Item { phase, id: bounded_field(value, "id", 100), item }
 }
 
 /// Returns the gap in the output of a command. A line that was not truncated has none, whatever its fields are.
-fn gap(value: &Value<'_>, dropped: u64) -> Option<(usize, u64)> {
-    let at = field(value, cut::HEAD).as_u64().and_then(|at| usize::try_from(at).ok())?;
-    let whole = str_of(value, "aggregated_output").is_char_boundary(at);
+fn parse_gap(value: &Value<'_>, dropped: u64) -> Option<(usize, u64)> {
+    let at = field(value, truncated::OUTPUT_HEAD).as_u64().and_then(|at| usize::try_from(at).ok())?;
+    let whole = str_field(value, "aggregated_output").is_char_boundary(at);
     (dropped > 0 && whole).then_some((at, dropped))
 }
 
-fn files(value: &Value<'_>) -> Vec<ChangedFile> {
+fn parse_files(value: &Value<'_>) -> Vec<ChangedFile> {
     let changes = value.as_array().unwrap_or_default().iter().take(MAX_LIST);
     changes
-        .map(|change| ChangedFile { path: owned(change, "path", 500), kind: owned(change, "kind", 20) })
+        .map(|change| ChangedFile {
+            path: bounded_field(change, "path", 500),
+            kind: bounded_field(change, "kind", 20),
+        })
         .collect()
 }
 
-fn plan(value: &Value<'_>) -> Vec<PlanItem> {
+fn parse_plan(value: &Value<'_>) -> Vec<PlanItem> {
     let items = value.as_array().unwrap_or_default().iter().take(MAX_LIST);
     items
         .map(|item| PlanItem {
-            text: owned(item, "text", 500),
+            text: bounded_field(item, "text", 500),
             completed: field(item, "completed").as_bool().unwrap_or(false),
         })
         .collect()
 }
 
 /// Returns the token usage, or `None` if no count is reported, which is not the same as zero.
-fn usage(value: &Value<'_>) -> Option<Usage> {
+fn parse_usage(value: &Value<'_>) -> Option<Usage> {
     let count = |name: &str| field(value, name).as_u64();
     let (input, output) = (count("input_tokens"), count("output_tokens"));
     (input.is_some() || output.is_some()).then(|| Usage {
@@ -200,7 +206,7 @@ fn usage(value: &Value<'_>) -> Option<Usage> {
     })
 }
 
-fn str_of<'a>(value: &'a Value<'a>, name: &str) -> &'a str {
+fn str_field<'a>(value: &'a Value<'a>, name: &str) -> &'a str {
     field(value, name).as_str().unwrap_or_default()
 }
 
@@ -210,8 +216,8 @@ fn field<'a>(value: &'a Value<'a>, name: &str) -> &'a Value<'a> {
     fields.filter(|(key, _)| *key == name).last().map_or(&Value::Null, |(_, value)| value)
 }
 
-fn owned(value: &Value<'_>, name: &str, most: usize) -> String {
-    text::truncate(str_of(value, name), most)
+fn bounded_field(value: &Value<'_>, name: &str, most: usize) -> String {
+    text::truncate(str_field(value, name), most)
 }
 
 #[cfg(test)]

@@ -1,22 +1,22 @@
 //! Splitter of bytes into lines, at `\n` only, which bounds what it keeps of each line. Pure.
 //!
-//! A line over [`CAP`] keeps its first and last [`HALF`]: an item's type and id are at its head, its exit code
-//! and status at its tail, and a megabyte of a command's output between them.
+//! A line over [`MAX_LINE`] keeps its first and last [`HALF_LINE`]: an item's type and id are at its head, its exit
+//! code and status at its tail, and a megabyte of a command's output between them.
 
 use std::collections::VecDeque;
 
 /// Most bytes kept of a line. The longest line without a command's output has a few kilobytes.
-pub(crate) const CAP: usize = 64 * 1024;
+pub(crate) const MAX_LINE: usize = 64 * 1024;
 /// Bytes kept of each end of a longer line.
-const HALF: usize = CAP / 2;
+const HALF_LINE: usize = MAX_LINE / 2;
 
 /// A line without its line break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
     /// The complete line.
     Whole(Vec<u8>),
-    /// Both ends of a line over [`CAP`].
-    Cut {
+    /// Both ends of a line over [`MAX_LINE`].
+    Truncated {
         /// First bytes of the line.
         head: Vec<u8>,
         /// Last bytes of the line.
@@ -28,59 +28,59 @@ pub(crate) enum Line {
 
 /// The line that is being assembled.
 #[derive(Debug, Default)]
-pub(crate) struct Splitter {
+pub(crate) struct LineSplitter {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     dropped: u64,
-    begun: bool,
+    started: bool,
 }
 
-impl Splitter {
+impl LineSplitter {
     /// Adds bytes; calls `line` for each line that they complete.
     pub(crate) fn push(&mut self, bytes: &[u8], mut line: impl FnMut(Line)) {
         let mut rest = bytes;
         while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
-            self.add(&rest[..at]);
-            line(self.take());
+            self.add_bytes(&rest[..at]);
+            line(self.take_line());
             rest = &rest[at + 1..];
         }
         if !rest.is_empty() {
-            self.add(rest);
+            self.add_bytes(rest);
         }
     }
 
     /// Ends the input; returns the text after the last line break, if there is any.
     pub(crate) fn finish(&mut self) -> Option<Line> {
-        self.begun.then(|| self.take())
+        self.started.then(|| self.take_line())
     }
 
-    fn add(&mut self, bytes: &[u8]) {
-        self.begun = true;
-        let (head, rest) = bytes.split_at(bytes.len().min(HALF - self.head.len()));
+    fn add_bytes(&mut self, bytes: &[u8]) {
+        self.started = true;
+        let (head, rest) = bytes.split_at(bytes.len().min(HALF_LINE - self.head.len()));
         self.head.extend_from_slice(head);
-        let (gone, kept) = rest.split_at(rest.len().saturating_sub(HALF));
-        let over = (self.tail.len() + kept.len()).saturating_sub(HALF);
+        let (gone, kept) = rest.split_at(rest.len().saturating_sub(HALF_LINE));
+        let over = (self.tail.len() + kept.len()).saturating_sub(HALF_LINE);
         self.tail.drain(..over);
         self.tail.extend(kept);
         self.dropped += (gone.len() + over) as u64;
     }
 
-    fn take(&mut self) -> Line {
-        self.begun = false;
+    fn take_line(&mut self) -> Line {
+        self.started = false;
         let dropped = std::mem::take(&mut self.dropped);
         let mut head = std::mem::take(&mut self.head);
         let mut tail = Vec::from(std::mem::take(&mut self.tail));
         if dropped > 0 {
-            strip_return(&mut tail);
-            return Line::Cut { head, tail, dropped };
+            strip_carriage_return(&mut tail);
+            return Line::Truncated { head, tail, dropped };
         }
         head.append(&mut tail);
-        strip_return(&mut head);
+        strip_carriage_return(&mut head);
         Line::Whole(head)
     }
 }
 
-fn strip_return(line: &mut Vec<u8>) {
+fn strip_carriage_return(line: &mut Vec<u8>) {
     if line.last() == Some(&b'\r') {
         line.pop();
     }
@@ -92,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn split(pieces: &[&[u8]]) -> Vec<Line> {
-        let mut splitter = Splitter::default();
+        let mut splitter = LineSplitter::default();
         let mut lines = Vec::new();
         for piece in pieces {
             splitter.push(piece, |line| lines.push(line));
@@ -110,14 +110,14 @@ mod tests {
 
     #[test]
     fn an_over_long_line_keeps_both_ends_and_the_next_one_is_whole() {
-        let long = [vec![b'h'; HALF], vec![b'm'; 1_000_000], vec![b't'; HALF]].concat();
+        let long = [vec![b'h'; HALF_LINE], vec![b'm'; 1_000_000], vec![b't'; HALF_LINE]].concat();
         let input = [&long, b"\nnext\n".as_slice()].concat();
         let expected = [
-            Line::Cut { head: vec![b'h'; HALF], tail: vec![b't'; HALF], dropped: 1_000_000 },
+            Line::Truncated { head: vec![b'h'; HALF_LINE], tail: vec![b't'; HALF_LINE], dropped: 1_000_000 },
             Line::Whole(b"next".to_vec()),
         ];
         assert_eq!(split(&[&input]), expected);
-        assert_eq!(split(&[&vec![b'x'; CAP]]), [Line::Whole(vec![b'x'; CAP])]);
+        assert_eq!(split(&[&vec![b'x'; MAX_LINE]]), [Line::Whole(vec![b'x'; MAX_LINE])]);
     }
 
     proptest! {
@@ -128,7 +128,7 @@ mod tests {
             cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..9),
         ) {
             let mut bytes = bytes;
-            bytes.extend(vec![b'x'; long * CAP / 2]);
+            bytes.extend(vec![b'x'; long * MAX_LINE / 2]);
             bytes.extend_from_slice(b"yz\nend");
             let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
             places.extend([0, bytes.len()]);

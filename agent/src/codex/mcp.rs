@@ -22,13 +22,13 @@ pub(crate) const FILTER: &str = "codex_mcp::rmcp_client=warn,rmcp::service=info"
 /// Log targets of those lines, as they are printed.
 const TARGETS: [&str; 2] = ["codex_mcp::rmcp_client: ", "rmcp::service: "];
 /// Most servers that are reported, with one warning each.
-const MOST: usize = 16;
+const MAX_WARNINGS: usize = 16;
 /// Most bytes of a reason.
-const REASON: usize = 200;
+const MAX_REASON: usize = 200;
 
 /// An event of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum ServerEvent {
     /// The server is up.
     Ready(String),
     /// The server failed to start.
@@ -45,7 +45,7 @@ pub(crate) enum News {
 }
 
 /// Parses a line of stderr after its timestamp; returns `None` for a line about something else.
-pub(crate) fn read(line: &str) -> Option<News> {
+pub(crate) fn parse_line(line: &str) -> Option<ServerEvent> {
     let rest = line.strip_prefix("WARN ").or_else(|| line.strip_prefix("INFO "))?;
     let (spans, said) = TARGETS.iter().find_map(|target| {
         let at = rest.find(target).filter(|at| *at == 0 || rest[..*at].ends_with(": "))?;
@@ -53,23 +53,26 @@ pub(crate) fn read(line: &str) -> Option<News> {
     })?;
     if let Some(rest) = said.strip_prefix("MCP server startup failed server_name=\"") {
         let (server, reason) = rest.split_once("\" error=")?;
-        return Some(News::Failed { server: name(server), reason: text::one_line(reason, REASON) });
+        return Some(ServerEvent::Failed {
+            server: server_name(server),
+            reason: text::one_line(reason, MAX_REASON),
+        });
     }
     let server = spans.rsplit_once("{server_name=").and_then(|(_, rest)| rest.split_once('}'));
-    let Some((server, _)) = server else { return Some(News::Other) };
+    let Some((server, _)) = server else { return Some(ServerEvent::Other) };
     Some(match said.strip_prefix("serve finished quit_reason=") {
-        _ if said.starts_with("Service initialized") => News::Ready(name(server)),
-        Some(reason) if !reason.starts_with("Cancelled") => News::Lost(name(server)),
-        _ => News::Other,
+        _ if said.starts_with("Service initialized") => ServerEvent::Ready(server_name(server)),
+        Some(reason) if !reason.starts_with("Cancelled") => ServerEvent::Lost(server_name(server)),
+        _ => ServerEvent::Other,
     })
 }
 
-fn name(server: &str) -> String {
+fn server_name(server: &str) -> String {
     text::one_line(server, 60)
 }
 
 /// Returns the servers that Codex's configuration names and does not disable.
-pub(crate) fn configured(config: &str) -> BTreeSet<String> {
+pub(crate) fn configured_servers(config: &str) -> BTreeSet<String> {
     let mut servers = BTreeSet::new();
     let mut current = None;
     for line in config.lines().map(str::trim) {
@@ -94,53 +97,53 @@ pub(crate) fn configured(config: &str) -> BTreeSet<String> {
 pub(crate) struct Servers {
     /// Servers without any event so far.
     silent: BTreeSet<String>,
-    told: usize,
+    warned: usize,
 }
 
 impl Servers {
     /// Starts with the servers that the worker's Codex is configured with.
     pub(crate) fn expected(servers: BTreeSet<String>) -> Self {
-        Self { silent: servers, told: 0 }
+        Self { silent: servers, warned: 0 }
     }
 
     /// Takes an event; returns a warning for the user, if there is one. `over` is true once the worker's turn is
     /// over.
-    pub(crate) fn take(&mut self, news: &News, over: bool) -> Option<String> {
-        let (server, warning) = match news {
-            News::Ready(server) => (server, None),
-            News::Failed { server, reason } => (
+    pub(crate) fn take_event(&mut self, event: &ServerEvent, over: bool) -> Option<String> {
+        let (server, warning) = match event {
+            ServerEvent::Ready(server) => (server, None),
+            ServerEvent::Failed { server, reason } => (
                 server,
                 Some(format!("the MCP server {server} did not start, so its tools were missing: {reason}")),
             ),
-            News::Lost(server) if !over => (
+            ServerEvent::Lost(server) if !over => (
                 server,
                 Some(format!(
                     "the MCP server {server} ended while the worker needed it: its tools were lost"
                 )),
             ),
-            News::Lost(_) | News::Other => return None,
+            ServerEvent::Lost(_) | ServerEvent::Other => return None,
         };
         self.silent.remove(server);
-        self.tell(warning?)
+        self.warn(warning?)
     }
 
     /// Ends the worker; returns a warning with the servers that never answered.
-    pub(crate) fn end(&mut self) -> Option<String> {
+    pub(crate) fn finish(&mut self) -> Option<String> {
         let silent: Vec<String> = std::mem::take(&mut self.silent).into_iter().collect();
         let (servers, their) = match silent.len() {
             0 => return None,
             1 => ("server", "its"),
             _ => ("servers", "their"),
         };
-        let names = text::one_line(&silent.join(", "), REASON);
-        self.tell(format!(
+        let names = text::one_line(&silent.join(", "), MAX_REASON);
+        self.warn(format!(
             "the MCP {servers} {names} had not started when the worker ended: {their} tools were missing"
         ))
     }
 
-    fn tell(&mut self, warning: String) -> Option<String> {
-        self.told += 1;
-        (self.told <= MOST).then_some(warning)
+    fn warn(&mut self, warning: String) -> Option<String> {
+        self.warned += 1;
+        (self.warned <= MAX_WARNINGS).then_some(warning)
     }
 }
 
@@ -150,27 +153,27 @@ mod tests {
 
     const SPANS: &str = "thread_spawn{otel.name=\"thread_spawn\"}:session_init:mcp.runtime.refresh:new{server_name=docs}:mcp.request:start_server_task{server_name=docs}:initialize:serve_inner: ";
 
-    fn heard(line: &str) -> Option<News> {
-        read(line)
+    fn heard(line: &str) -> Option<ServerEvent> {
+        parse_line(line)
     }
 
     #[test]
     fn lines_of_codex_tell_which_servers_come_up_fail_and_are_lost() {
         let failed = "WARN session_init:mcp.request: codex_mcp::rmcp_client: MCP server startup failed server_name=\"docs\" error=No such file or directory (os error 2)";
         let reason = "No such file or directory (os error 2)".to_owned();
-        assert_eq!(heard(failed), Some(News::Failed { server: "docs".to_owned(), reason }));
+        assert_eq!(heard(failed), Some(ServerEvent::Failed { server: "docs".to_owned(), reason }));
         let service = |said: &str| heard(&format!("INFO {SPANS}rmcp::service: {said}"));
         let docs = "docs".to_owned();
         assert_eq!(
             service("Service initialized as client peer_info=Some(x)"),
-            Some(News::Ready(docs.clone()))
+            Some(ServerEvent::Ready(docs.clone()))
         );
-        assert_eq!(service("serve finished quit_reason=Closed"), Some(News::Lost(docs)));
+        assert_eq!(service("serve finished quit_reason=Closed"), Some(ServerEvent::Lost(docs)));
         for other in ["serve finished quit_reason=Cancelled", "task cancelled", "input stream terminated"] {
-            assert_eq!(service(other), Some(News::Other), "{other}");
+            assert_eq!(service(other), Some(ServerEvent::Other), "{other}");
         }
         let shutdown = "WARN codex_mcp::rmcp_client: failed to initialize MCP client during shutdown: x";
-        assert_eq!(heard(shutdown), Some(News::Other));
+        assert_eq!(heard(shutdown), Some(ServerEvent::Other));
         for words in [
             "ERROR codex_core::tools::router: error=rmcp::service: serve finished quit_reason=Closed",
             "WARN codex_core: about rmcp::service: nothing",
@@ -184,16 +187,16 @@ mod tests {
     fn a_server_is_warned_of_by_its_name_and_one_that_works_is_not() {
         let names = ["dies", "fine", "hangs", "missing"].map(str::to_owned);
         let mut servers = Servers::expected(names.into());
-        assert_eq!(servers.take(&News::Ready("fine".into()), false), None);
-        assert_eq!(servers.take(&News::Ready("dies".into()), false), None);
-        let failed = News::Failed { server: "missing".into(), reason: "no such file".into() };
-        let told = servers.take(&failed, false).unwrap();
+        assert_eq!(servers.take_event(&ServerEvent::Ready("fine".into()), false), None);
+        assert_eq!(servers.take_event(&ServerEvent::Ready("dies".into()), false), None);
+        let failed = ServerEvent::Failed { server: "missing".into(), reason: "no such file".into() };
+        let told = servers.take_event(&failed, false).unwrap();
         assert!(told.contains("missing did not start") && told.contains("no such file"), "{told}");
-        assert!(servers.take(&News::Lost("dies".into()), false).unwrap().contains("dies ended"));
-        assert_eq!(servers.take(&News::Lost("fine".into()), true), None, "Codex has ended it");
-        let told = servers.end().unwrap();
+        assert!(servers.take_event(&ServerEvent::Lost("dies".into()), false).unwrap().contains("dies ended"));
+        assert_eq!(servers.take_event(&ServerEvent::Lost("fine".into()), true), None, "Codex has ended it");
+        let told = servers.finish().unwrap();
         assert!(told.contains("the MCP server hangs had not started"), "{told}");
-        assert_eq!(servers.end(), None);
+        assert_eq!(servers.finish(), None);
     }
 
     #[test]
@@ -201,6 +204,6 @@ mod tests {
         let config = "model = \"x\"\n[mcp_servers.docs]\ncommand = \"d\"\n[mcp_servers.docs.env]\nenabled = false\n\
                       [mcp_servers.\"web search\"]\n url = \"http://x\"\n[mcp_servers.off]\nenabled = false # not now\n\
                       [other]\nenabled = false\n";
-        assert_eq!(configured(config), ["docs", "web search"].map(str::to_owned).into());
+        assert_eq!(configured_servers(config), ["docs", "web search"].map(str::to_owned).into());
     }
 }

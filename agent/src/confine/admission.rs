@@ -55,7 +55,7 @@ pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
 ///
 /// # Errors
 /// One line with advice on where to work instead.
-pub(crate) fn without_sandbox(workspace: &str, hidden: &[String]) -> Result<(), String> {
+pub(crate) fn check_without_sandbox(workspace: &str, hidden: &[String]) -> Result<(), String> {
     let workspace = Path::new(workspace);
     let meets = |hidden: &&String| workspace.starts_with(hidden) || Path::new(hidden).starts_with(workspace);
     match hidden.iter().find(meets) {
@@ -116,10 +116,11 @@ mod tests {
     fn without_a_sandbox_hidden_paths_and_workspaces_are_apart() {
         let hidden = ["/p/platform".to_owned()];
         for bad in ["/p", "/p/platform", "/p/platform/x", "/"] {
-            assert!(without_sandbox(bad, &hidden).is_err(), "{bad}");
+            assert!(check_without_sandbox(bad, &hidden).is_err(), "{bad}");
         }
         assert!(
-            without_sandbox("/p/ws", &hidden).is_ok() && without_sandbox("/p/platform2", &hidden).is_ok()
+            check_without_sandbox("/p/ws", &hidden).is_ok()
+                && check_without_sandbox("/p/platform2", &hidden).is_ok()
         );
     }
 }

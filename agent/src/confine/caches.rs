@@ -12,11 +12,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::cage::open_without_links;
+use super::sandbox_check::open_without_links;
 use crate::environment::Variables;
 
 /// Variables of tools that don't follow `XDG_CACHE_HOME`, and their folders.
-const FOLDERS: [(&str, &str); 8] = [
+const CACHE_VARIABLES: [(&str, &str); 8] = [
     ("XDG_CACHE_HOME", "xdg"),
     ("npm_config_cache", "npm"),
     ("YARN_CACHE_FOLDER", "yarn"),
@@ -27,13 +27,14 @@ const FOLDERS: [(&str, &str); 8] = [
     ("BUN_INSTALL_CACHE_DIR", "bun"),
 ];
 /// Files that cargo reads in its home beside its caches. Credentials of a registry are left out.
-const CARGO: [&str; 2] = ["config.toml", "config"];
+const CARGO_SETTINGS: [&str; 2] = ["config.toml", "config"];
 /// Name of the folder for temporary files, in the launcher's folder.
-const TEMPORARY: &str = "temporary";
+const TEMP_DIR: &str = "temporary";
 /// Flags that open an existing folder, but no link.
-const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER_FLAGS: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Most folders of one name that are set aside before the user has to act.
-const MOST_ASIDE: u32 = 10_000;
+const MAX_SET_ASIDE: u32 = 10_000;
 
 /// The caches of one agent's workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,15 +62,15 @@ impl Caches {
         // In every sandbox it is a mount, which no job can replace. Its content may be made by a job.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
         let opened = open_without_links(&folder)?;
-        for (_, name) in FOLDERS {
+        for (_, name) in CACHE_VARIABLES {
             make_folder(&opened, name)?;
         }
         let launcher = folder.with_extension("codex");
-        make(&launcher.join(TEMPORARY))?;
+        make(&launcher.join(TEMP_DIR))?;
         let cargo = own.get("CARGO_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cargo")));
         if let Some(cargo) = cargo {
-            let own = openat(&opened, "cargo", FOLDER, Mode::empty())?;
-            for name in CARGO {
+            let own = openat(&opened, "cargo", FOLDER_FLAGS, Mode::empty())?;
+            for name in CARGO_SETTINGS {
                 set_aside(&own, name)?;
                 if cargo.join(name).exists() {
                     let _ = symlinkat(cargo.join(name), &own, name);
@@ -86,18 +87,18 @@ impl Caches {
 
     /// Returns the `CODEX_HOME` of the sandbox's launcher, which needs no settings of the user's. Jobs can't write
     /// there.
-    pub(crate) fn launcher(&self) -> &Path {
+    pub(crate) fn launcher_home(&self) -> &Path {
         &self.launcher
     }
 
     /// Returns the launcher's folder for temporary files.
-    pub(crate) fn launcher_temporary(&self) -> PathBuf {
-        self.launcher.join(TEMPORARY)
+    pub(crate) fn launcher_temp_dir(&self) -> PathBuf {
+        self.launcher.join(TEMP_DIR)
     }
 
     /// Points tools at the caches, unless the job itself sets their variables.
-    pub(crate) fn lead(&self, env: &mut Variables, job: &Variables) {
-        for (name, folder) in FOLDERS {
+    pub(crate) fn redirect(&self, env: &mut Variables, job: &Variables) {
+        for (name, folder) in CACHE_VARIABLES {
             if !job.contains_key(name) {
                 env.insert(name.to_owned(), self.folder.join(folder).display().to_string());
             }
@@ -129,7 +130,7 @@ fn set_aside(parent: &OwnedFd, name: &str) -> io::Result<()> {
     loop {
         match renameat_with(parent, name, parent, format!("{name}.unusable-{tried}"), RenameFlags::NOREPLACE)
         {
-            Err(Errno::EXIST) if tried < MOST_ASIDE => tried += 1,
+            Err(Errno::EXIST) if tried < MAX_SET_ASIDE => tried += 1,
             done => return Ok(done?),
         }
     }
@@ -160,7 +161,7 @@ mod tests {
             std::os::unix::fs::symlink(&home, folder.join("xdg")).unwrap();
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
             open().unwrap();
-            for (_, name) in FOLDERS {
+            for (_, name) in CACHE_VARIABLES {
                 let meta = folder.join(name).symlink_metadata().unwrap();
                 assert!(meta.is_dir() && meta.permissions().mode() & 0o777 == 0o700, "{name} {round}");
             }
@@ -180,7 +181,7 @@ mod tests {
         assert!(caches.folder().starts_with(home.join(".cache/relay")));
         let job = Variables::from([("PIP_CACHE_DIR".to_owned(), "/mine".to_owned())]);
         let mut env = job.clone();
-        caches.lead(&mut env, &job);
+        caches.redirect(&mut env, &job);
         assert_eq!(env["PIP_CACHE_DIR"], "/mine");
         let cargo = Path::new(&env["CARGO_HOME"]);
         assert_eq!(fs::read_to_string(cargo.join("config.toml")).unwrap(), "[net]\n");

@@ -12,9 +12,9 @@ use rustix::net::{
 };
 
 /// Timeout of the kernel's answer, which normally comes at once.
-const PATIENCE: Duration = Duration::from_millis(500);
+const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 /// Size of the receive buffer: the kernel never writes more into one message of a dump.
-const MESSAGE: usize = 32 * 1024;
+const MAX_MESSAGE: usize = 32 * 1024;
 /// Numbers, lengths and offsets in `linux/netlink.h` and `linux/unix_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const REQUEST_DUMP: u16 = 0x0301;
@@ -40,20 +40,20 @@ pub(super) struct Listener {
 }
 
 /// Returns all of them. The kernel's `unix_diag` reports more than its table, but is not in every kernel.
-pub(super) fn all() -> Vec<Listener> {
-    dump().unwrap_or_else(|_| table(&fs::read("/proc/net/unix").unwrap_or_default()))
+pub(super) fn list() -> Vec<Listener> {
+    dump().unwrap_or_else(|_| parse_table(&fs::read("/proc/net/unix").unwrap_or_default()))
 }
 
 fn dump() -> rustix::io::Result<Vec<Listener>> {
     let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
     let kernel = socket_with(family, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
-    set_socket_timeout(&kernel, Timeout::Recv, Some(PATIENCE))?;
+    set_socket_timeout(&kernel, Timeout::Recv, Some(REPLY_TIMEOUT))?;
     send(&kernel, &request(), SendFlags::empty())?;
     let mut found = Vec::new();
-    let mut buffer = vec![0; MESSAGE];
+    let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         let (length, _) = recv(&kernel, &mut buffer[..], RecvFlags::empty())?;
-        if !read(buffer.get(..length).unwrap_or_default(), &mut found)? {
+        if !parse_messages(buffer.get(..length).unwrap_or_default(), &mut found)? {
             return Ok(found);
         }
     }
@@ -74,12 +74,12 @@ fn request() -> Vec<u8> {
 }
 
 /// Reads the messages of one answer; returns false after the last.
-fn read(mut answer: &[u8], found: &mut Vec<Listener>) -> rustix::io::Result<bool> {
-    while let (Some(length), Some(kind)) = (word(answer, 0), half(answer, 4)) {
+fn parse_messages(mut answer: &[u8], found: &mut Vec<Listener>) -> rustix::io::Result<bool> {
+    while let (Some(length), Some(kind)) = (u32_at(answer, 0), u16_at(answer, 4)) {
         let length = length as usize;
         match kind {
             SOCK_DIAG_BY_FAMILY if length >= HEADER + SOCKET => {
-                found.extend(listener(answer.get(HEADER + SOCKET..length).unwrap_or_default()));
+                found.extend(parse_listener(answer.get(HEADER + SOCKET..length).unwrap_or_default()));
             }
             DONE => return Ok(false),
             _ => return Err(rustix::io::Errno::INVAL),
@@ -89,14 +89,14 @@ fn read(mut answer: &[u8], found: &mut Vec<Listener>) -> rustix::io::Result<bool
     Ok(true)
 }
 
-fn listener(mut attributes: &[u8]) -> Option<Listener> {
+fn parse_listener(mut attributes: &[u8]) -> Option<Listener> {
     let (mut path, mut file) = (None, None);
-    while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
+    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
         let length = usize::from(length).max(ATTRIBUTE);
         let value = attributes.get(ATTRIBUTE..length).unwrap_or_default();
         match kind {
-            NAME => path = bound(value),
-            FILE => file = word(value, 0),
+            NAME => path = bound_path(value),
+            FILE => file = u32_at(value, 0),
             _ => {}
         }
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -105,21 +105,21 @@ fn listener(mut attributes: &[u8]) -> Option<Listener> {
 }
 
 /// Returns the path of a socket. A path ends at its zero; an abstract name begins with one.
-fn bound(name: &[u8]) -> Option<PathBuf> {
+fn bound_path(name: &[u8]) -> Option<PathBuf> {
     let path = name.split(|byte| *byte == 0).next().filter(|path| !path.is_empty())?;
     Some(Path::new(OsStr::from_bytes(path)).to_owned())
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
 /// Returns the sockets in `/proc/net/unix`, in which a path is the rest of its line.
-fn table(text: &[u8]) -> Vec<Listener> {
+fn parse_table(text: &[u8]) -> Vec<Listener> {
     let one = |line: &[u8]| {
         let mut rest = line;
         let mut flags = None;
@@ -131,7 +131,7 @@ fn table(text: &[u8]) -> Vec<Listener> {
             // Numbers are padded with spaces on the left.
             rest = rest[end..].trim_ascii_start();
         }
-        let path = (!rest.starts_with(b"@") && flags? & ACCEPTS != 0).then(|| bound(rest))??;
+        let path = (!rest.starts_with(b"@") && flags? & ACCEPTS != 0).then(|| bound_path(rest))??;
         Some(Listener { path, file: None })
     };
     text.split(|byte| *byte == b'\n').skip(1).filter_map(one).collect()
@@ -149,7 +149,8 @@ mod tests {
                     0000000000000000: 00000002 00000000 00010000 0001 01 20565 @abstract\n\
                     0000000000000000: 00000002 00000000 00010000 0001 01   566 c.sock\n\
                     0000000000000000: 00000002 00000000 00010000 0001 01 20566\n";
-        let found: Vec<PathBuf> = table(text.as_bytes()).into_iter().map(|listener| listener.path).collect();
+        let found: Vec<PathBuf> =
+            parse_table(text.as_bytes()).into_iter().map(|listener| listener.path).collect();
         assert_eq!(found, [PathBuf::from("/run/a b.sock"), PathBuf::from("c.sock")]);
     }
 

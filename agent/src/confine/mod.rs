@@ -7,30 +7,30 @@
 //! ```
 //!
 //! * [`admission`]: checks on a job's spec (pure).
-//! * [`place`]: the workspace, opened once.
+//! * [`workspace`]: the workspace, opened once.
 //! * [`repository`]: the git folders that belong to it.
 //! * [`caches`]: those of package managers.
 //! * [`profile`]: writable and hidden paths (pure).
-//! * [`covers`]: placeholders for missing settings.
+//! * [`placeholders`]: placeholders for missing settings.
 //! * [`sandbox`]: a job's sandbox.
-//! * [`ground`]: the settings that all sandboxes share.
+//! * [`shared_settings`]: the settings that all sandboxes share.
 //! * [`sockets`]: services of the machine that start programs for their clients ([`listeners`]).
-//! * [`helpers`]: the visible parts of a hidden Codex.
-//! * [`temporary`]: the folder for temporary files.
-//! * [`cage`]: verification from the inside.
-//! * [`proof`]: a trial of the sandbox.
+//! * [`codex_programs`]: the visible parts of a hidden Codex.
+//! * [`temp_dir`]: the folder for temporary files.
+//! * [`sandbox_check`]: verification from the inside.
+//! * [`self_test`]: a trial of the sandbox.
 
 pub(crate) mod admission;
 pub(crate) mod caches;
-pub(crate) mod cage;
-mod covers;
-pub(crate) mod ground;
-pub(crate) mod helpers;
+pub(crate) mod codex_programs;
 mod listeners;
-pub(crate) mod place;
+mod placeholders;
 pub(crate) mod profile;
-pub(crate) mod proof;
 pub(crate) mod repository;
 pub(crate) mod sandbox;
+pub(crate) mod sandbox_check;
+pub(crate) mod self_test;
+pub(crate) mod shared_settings;
 mod sockets;
-pub(crate) mod temporary;
+pub(crate) mod temp_dir;
+pub(crate) mod workspace;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Folders in a writable one that Codex keeps read-only unless they are named, since programs outside of the sandbox
 /// take their settings from there.
-const KEPT: [&str; 3] = [".codex", ".agents", ".aws"];
+const PROTECTED_FOLDERS: [&str; 3] = [".codex", ".agents", ".aws"];
 
 /// Paths by permission. Everything else can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,17 +21,17 @@ pub(crate) struct Profile {
 
 impl Profile {
     /// Makes a folder writable; if `whole`, with the folders in it that Codex would keep read-only.
-    pub(crate) fn write(&mut self, path: &str, whole: bool) {
-        self.add(path.to_owned());
-        self.add(format!("{}/.git", path.trim_end_matches('/')));
+    pub(crate) fn allow_write(&mut self, path: &str, whole: bool) {
+        self.add_writable(path.to_owned());
+        self.add_writable(format!("{}/.git", path.trim_end_matches('/')));
         if whole {
-            for kept in KEPT {
-                self.add(format!("{}/{kept}", path.trim_end_matches('/')));
+            for kept in PROTECTED_FOLDERS {
+                self.add_writable(format!("{}/{kept}", path.trim_end_matches('/')));
             }
         }
     }
 
-    fn add(&mut self, path: String) {
+    fn add_writable(&mut self, path: String) {
         if !self.writable.contains(&path) {
             self.writable.push(path);
         }
@@ -44,31 +44,31 @@ impl Profile {
             return;
         }
         self.hidden.push(path.to_owned());
-        self.pin(path);
+        self.name_ancestors(path);
     }
 
     /// Opens a folder in a hidden one, with these entries read-only. In a hidden folder Codex opens only writable
     /// paths.
-    pub(crate) fn give_back(&mut self, folder: &str, entries: &[String]) {
-        self.write(folder, true);
+    pub(crate) fn expose(&mut self, folder: &str, entries: &[String]) {
+        self.allow_write(folder, true);
         for entry in entries {
-            self.keep(entry);
+            self.protect(entry);
         }
     }
 
     /// Keeps a path read-only if it is in a writable folder.
-    pub(crate) fn keep(&mut self, path: &str) {
+    pub(crate) fn protect(&mut self, path: &str) {
         if self.writable.iter().any(|root| Path::new(path).starts_with(root)) {
             if !self.readable.iter().any(|readable| readable == path) {
                 self.readable.push(path.to_owned());
             }
-            self.pin(path);
+            self.name_ancestors(path);
         }
     }
 
     /// Names the folders between a path and the outermost writable one around it: otherwise each of them could be
     /// renamed and replaced by another.
-    fn pin(&mut self, path: &str) {
+    fn name_ancestors(&mut self, path: &str) {
         let above = Path::new(path).ancestors().skip(1);
         let is_root = |folder: &Path| self.writable.iter().any(|root| Path::new(root) == folder);
         let mut between: Vec<&str> = above.clone().filter_map(Path::to_str).collect();
@@ -76,7 +76,7 @@ impl Profile {
         between.retain(|folder| Path::new(folder) != outermost && Path::new(folder).starts_with(outermost));
         for folder in between {
             if !self.readable.iter().any(|readable| Path::new(folder).starts_with(readable)) {
-                self.write(folder, false);
+                self.allow_write(folder, false);
             }
         }
     }
@@ -95,13 +95,13 @@ impl Profile {
         entries.extend(with(&writable, "write"));
         entries.extend(with(&readable, "read"));
         entries.extend(with(&self.hidden, "none"));
-        let texts = entries.iter().map(|(path, access)| format!("{}=\"{access}\"", quoted(path)));
+        let texts = entries.iter().map(|(path, access)| format!("{}=\"{access}\"", quote(path)));
         format!("{{{}}}", texts.collect::<Vec<_>>().join(","))
     }
 }
 
 /// Quotes a text for TOML, which reads a JSON string as the same text.
-pub(crate) fn quoted(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -112,10 +112,10 @@ mod tests {
     #[test]
     fn each_path_has_one_entry_and_the_strictest_counts() {
         let mut profile = Profile::default();
-        profile.write("/w", false);
-        profile.keep("/w/codex");
-        profile.keep("/w/codex");
-        profile.keep("/elsewhere");
+        profile.allow_write("/w", false);
+        profile.protect("/w/codex");
+        profile.protect("/w/codex");
+        profile.protect("/elsewhere");
         profile.hide("/w/codex/auth.json");
         let expected = r#"{":root"="read","/w"="write","/w/.git"="write","/w/codex"="read","/w/codex/auth.json"="none"}"#;
         similar_asserts::assert_eq!(profile.toml(), expected);
@@ -124,9 +124,9 @@ mod tests {
     #[test]
     fn no_folder_up_to_the_outermost_writable_one_can_be_renamed() {
         let mut profile = Profile::default();
-        profile.write("/tmp/a/b/ws", false);
-        profile.write("/tmp", false);
-        profile.keep("/tmp/a/b/ws/.git/config");
+        profile.allow_write("/tmp/a/b/ws", false);
+        profile.allow_write("/tmp", false);
+        profile.protect("/tmp/a/b/ws/.git/config");
         for folder in ["/tmp/a", "/tmp/a/b", "/tmp/a/b/ws/.git"] {
             assert!(profile.writable.iter().any(|path| path == folder), "{folder}: {}", profile.toml());
         }
@@ -135,8 +135,8 @@ mod tests {
     #[test]
     fn a_hidden_folder_is_named_last_with_everything_above_it() {
         let mut profile = Profile::default();
-        profile.write("/w s", false);
-        profile.write("/tmp", true);
+        profile.allow_write("/w s", false);
+        profile.allow_write("/tmp", true);
         profile.hide("/w s/a/platform");
         profile.hide("/w s/a/platform");
         profile.hide("/home/x/auth.json");

@@ -16,7 +16,7 @@ const SETTINGS: [&str; 4] = ["hooks", "config", "config.worktree", "commondir"];
 const WORKTREE_SETTINGS: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
 /// Most submodules, and most linked worktrees, whose settings are named one by one: a whole profile has to fit into
 /// an argument. The folders of any further ones are read-only as a whole.
-const MOST_PARTS: usize = 32;
+const MAX_LISTED: usize = 32;
 /// Deepest level of submodules that is searched.
 const MAX_DEPTH: usize = 8;
 /// Most bytes of a file that names a folder.
@@ -24,7 +24,7 @@ const MAX_LINE: u64 = 4096;
 
 /// Returns the folders outside of the workspace that git writes to; empty if it is no repository or has all of them
 /// inside.
-pub(crate) fn folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
+pub(crate) fn git_folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
     let below_roots = |path: &Path| roots.iter().any(|root| path.starts_with(root));
     for folder in workspace.ancestors() {
         let git = folder.join(".git");
@@ -37,7 +37,7 @@ pub(crate) fn folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
             let outside = folder != workspace && below_roots(&git);
             return if outside { vec![git] } else { Vec::new() };
         }
-        let found = if meta.is_file() { linked(folder, &git) } else { Vec::new() };
+        let found = if meta.is_file() { linked_folders(folder, &git) } else { Vec::new() };
         let all = found.iter().all(|path| below_roots(path));
         return if all { found } else { Vec::new() };
     }
@@ -46,9 +46,9 @@ pub(crate) fn folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
 
 /// Returns the paths in a repository's folder from which git takes programs to run, including those of its submodules
 /// and linked worktrees. `own` are folders of which everything else stays writable.
-pub(crate) fn settings(git: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
+pub(crate) fn settings_paths(git: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
     let mut paths = Vec::from(SETTINGS.map(|name| git.join(name)));
-    for folder in parts(&git.join("worktrees"), own, &mut paths) {
+    for folder in listed_folders(&git.join("worktrees"), own, &mut paths) {
         let is_whole = ["commondir", "gitdir"].iter().all(|name| folder.join(name).exists());
         if is_whole {
             paths.extend(WORKTREE_SETTINGS.map(|name| folder.join(name)));
@@ -56,32 +56,32 @@ pub(crate) fn settings(git: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
             paths.push(folder);
         }
     }
-    modules(&git.join("modules"), own, MAX_DEPTH, &mut paths);
+    add_submodules(&git.join("modules"), own, MAX_DEPTH, &mut paths);
     paths
 }
 
-fn modules(folder: &Path, own: &[PathBuf], depth: usize, paths: &mut Vec<PathBuf>) {
+fn add_submodules(folder: &Path, own: &[PathBuf], depth: usize, paths: &mut Vec<PathBuf>) {
     if depth == 0 {
         return paths.push(folder.to_owned());
     }
-    for module in parts(folder, own, paths) {
+    for module in listed_folders(folder, own, paths) {
         if module.join("HEAD").exists() {
             paths.extend(SETTINGS.map(|name| module.join(name)));
-            modules(&module.join("modules"), own, depth - 1, paths);
+            add_submodules(&module.join("modules"), own, depth - 1, paths);
         } else {
             // The name of a submodule may have several parts.
-            modules(&module, own, depth - 1, paths);
+            add_submodules(&module, own, depth - 1, paths);
         }
     }
 }
 
 /// Returns the folders in `folder` whose settings are named one by one; the others are added to `paths` whole.
-fn parts(folder: &Path, own: &[PathBuf], paths: &mut Vec<PathBuf>) -> Vec<PathBuf> {
+fn listed_folders(folder: &Path, own: &[PathBuf], paths: &mut Vec<PathBuf>) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let mut found: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
     found.sort_by_key(|part| (!own.iter().any(|own| own.starts_with(part)), part.clone()));
-    paths.extend(found.split_off(found.len().min(MOST_PARTS)));
+    paths.extend(found.split_off(found.len().min(MAX_LISTED)));
     found
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn is_inside(workspace: &Path) -> bool {
 }
 
 /// Returns the folder that a file `.git` leads to.
-fn linked(folder: &Path, file: &Path) -> Vec<PathBuf> {
+fn linked_folders(folder: &Path, file: &Path) -> Vec<PathBuf> {
     let Some(target) = read_line(file).and_then(|line| Some(line.strip_prefix("gitdir:")?.trim().to_owned()))
     else {
         return Vec::new();
@@ -139,10 +139,10 @@ mod tests {
         let main = dir.join("main");
         write(main.join(".git/HEAD"), "ref: refs/heads/main\n");
         fs::create_dir_all(main.join("sub/deep")).unwrap();
-        assert_eq!(folders(&main, &roots), Vec::<PathBuf>::new());
-        assert_eq!(folders(&main.join("sub/deep"), &roots), [main.join(".git")]);
+        assert_eq!(git_folders(&main, &roots), Vec::<PathBuf>::new());
+        assert_eq!(git_folders(&main.join("sub/deep"), &roots), [main.join(".git")]);
         assert_eq!(
-            folders(&main.join("sub/deep"), &[dir.join("other").display().to_string()]),
+            git_folders(&main.join("sub/deep"), &[dir.join("other").display().to_string()]),
             [] as [PathBuf; 0]
         );
 
@@ -150,11 +150,11 @@ mod tests {
         write(tree.join(".git"), &format!("gitdir: {}\n", own.display()));
         write(own.join("commondir"), "../..\n");
         write(own.join("gitdir"), &format!("{}\n", tree.join(".git").display()));
-        assert_eq!(folders(&tree, &roots), [own.clone(), main.join(".git")]);
+        assert_eq!(git_folders(&tree, &roots), [own.clone(), main.join(".git")]);
 
         write(main.join("mod/.git"), "gitdir: ../.git/modules/mod\n");
         write(main.join(".git/modules/mod/HEAD"), "x\n");
-        assert_eq!(folders(&main.join("mod"), &roots), [main.join(".git/modules/mod")]);
+        assert_eq!(git_folders(&main.join("mod"), &roots), [main.join(".git/modules/mod")]);
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
         }
         write(git.join("worktrees/broken/HEAD"), "x\n");
         let named = |own: &[PathBuf]| {
-            let all = settings(&git, own);
+            let all = settings_paths(&git, own);
             all.iter().map(|path| path.strip_prefix(&git).unwrap().display().to_string()).collect::<Vec<_>>()
         };
         let expected = [
@@ -216,7 +216,7 @@ mod tests {
         write(victim.join(".git/worktrees/other/gitdir"), "/elsewhere/.git\n");
         for target in [".git", ".", ".git/worktrees/other"] {
             write(ws.join(".git"), &format!("gitdir: ../victim/{target}\n"));
-            assert_eq!(folders(&ws, &roots), [] as [PathBuf; 0], "{target}");
+            assert_eq!(git_folders(&ws, &roots), [] as [PathBuf; 0], "{target}");
         }
     }
 }

@@ -9,26 +9,26 @@ use common::job::JobSpec;
 use common::text::one_line;
 
 use super::caches::Caches;
-use super::cage::{Cage, process_namespace};
-use super::covers::Covers;
-use super::helpers::Helpers;
-use super::place::Folder;
-use super::profile::{Profile, quoted};
-use super::{repository, temporary};
+use super::codex_programs::CodexPrograms;
+use super::placeholders::Placeholders;
+use super::profile::{Profile, quote};
+use super::sandbox_check::{SandboxCheck, process_namespace};
+use super::workspace::WorkspaceDir;
+use super::{repository, temp_dir};
 use crate::environment::Variables;
 use crate::shim::protocol::{Command, Confine};
 
 /// Name of the profile in Codex's configuration.
-const NAME: &str = "relay";
+const PROFILE_NAME: &str = "relay";
 /// Names in a project's root from which programs outside of the sandbox take settings and commands.
 const SETTINGS: [&str; 5] = [".codex", ".agents", ".claude", ".mcp.json", ".vscode"];
 /// Variables that Codex's launcher needs to find itself, its sandbox program and its folder. A job's own are not
 /// among them.
-const LAUNCHER: [&str; 4] = ["PATH", "HOME", "CODEX_HOME", "LANG"];
+const LAUNCHER_VARIABLES: [&str; 4] = ["PATH", "HOME", "CODEX_HOME", "LANG"];
 
 /// Settings shared by all sandboxes of an agent.
 #[derive(Debug, Clone)]
-pub(crate) struct Ground {
+pub(crate) struct SharedSettings {
     /// Path of Codex's program, as it was found.
     pub(crate) codex: String,
     /// Environment of its launcher.
@@ -36,15 +36,15 @@ pub(crate) struct Ground {
     /// Paths that no job may see.
     pub(crate) hidden: Vec<PathBuf>,
     /// Folders that the sandbox's own programs take settings or programs from.
-    pub(crate) kept: Vec<PathBuf>,
+    pub(crate) protected: Vec<PathBuf>,
     /// Parts of hidden folders that have to be visible all the same.
-    pub(crate) helpers: Helpers,
+    pub(crate) codex_programs: CodexPrograms,
     /// Roots of projects whose settings jobs may only read.
     pub(crate) projects: Vec<PathBuf>,
     /// Folders that jobs may work in.
     pub(crate) roots: Vec<String>,
     /// Folder for temporary files that jobs may write.
-    pub(crate) temporary: String,
+    pub(crate) temp_dir: String,
     /// State directory of the agent.
     pub(crate) state: PathBuf,
     /// Caches of package managers.
@@ -53,22 +53,22 @@ pub(crate) struct Ground {
 
 /// The sandbox of one job.
 #[derive(Debug, Clone)]
-pub(crate) struct Sandboxed {
+pub(crate) struct JobSandbox {
     argv: Vec<String>,
     env: Variables,
     /// Properties of the sandbox around shell commands.
-    shell: Cage,
+    shell_check: SandboxCheck,
     /// Profile of the commands of Codex's model.
-    model: Profile,
+    model_profile: Profile,
     caches: Caches,
-    temporary: String,
-    covers: Arc<Covers>,
+    temp_dir: String,
+    placeholders: Arc<Placeholders>,
 }
 
-impl Ground {
+impl SharedSettings {
     /// Returns the environment of the launcher, out of the workers'.
     pub(crate) fn launcher_env(workers: &Variables) -> Variables {
-        let known = workers.iter().filter(|(name, _)| LAUNCHER.contains(&name.as_str()));
+        let known = workers.iter().filter(|(name, _)| LAUNCHER_VARIABLES.contains(&name.as_str()));
         known.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
@@ -76,7 +76,7 @@ impl Ground {
     ///
     /// # Errors
     /// One line with the reason why there can't be one.
-    pub(crate) fn sandbox(&self, folder: &Folder) -> Result<Sandboxed, String> {
+    pub(crate) fn job_sandbox(&self, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
         let workspace = folder.path();
         if workspace.chars().any(char::is_control) {
             return Err(
@@ -89,46 +89,54 @@ impl Ground {
                 hidden.display()
             ));
         }
-        let repository = repository::folders(Path::new(workspace), &self.roots);
+        let repository = repository::git_folders(Path::new(workspace), &self.roots);
         // A folder that is not a repository yet may become one, with everything that this brings along.
         let fresh = !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
         let mut model = self.profile(workspace, &repository, false)?;
-        self.helpers.give_aliases(&mut model)?;
+        self.codex_programs.expose_aliases(&mut model)?;
         let shell = self.profile(workspace, &repository, fresh)?;
         let mut settings = self.settings(&repository);
         settings
             .retain(|path| path.to_str().is_some_and(|path| shell.readable.iter().any(|kept| kept == path)));
-        let covers = Arc::new(Covers::make(&settings)?);
+        let placeholders = Arc::new(Placeholders::create(&settings)?);
         let broken = |error: io::Error| format!("no sandbox can be made: {error}");
         let own = std::env::current_exe().map_err(broken)?;
-        let cage = Cage {
+        let shell_check = SandboxCheck {
             workspace: (workspace.to_owned(), folder.identity()),
             profile: shell,
             processes: process_namespace().map_err(broken)?,
         };
-        let argv = self.argv(&cage.profile, &own.to_string_lossy());
-        let (env, caches, temporary) = (self.env.clone(), self.caches.clone(), self.temporary.clone());
-        Ok(Sandboxed { argv, env, shell: cage, model, caches, temporary, covers })
+        let argv = self.argv(&shell_check.profile, &own.to_string_lossy());
+        let (env, caches, temporary) = (self.env.clone(), self.caches.clone(), self.temp_dir.clone());
+        Ok(JobSandbox {
+            argv,
+            env,
+            shell_check,
+            model_profile: model,
+            caches,
+            temp_dir: temporary,
+            placeholders,
+        })
     }
 
     fn profile(&self, workspace: &str, repository: &[PathBuf], fresh: bool) -> Result<Profile, String> {
         let mut profile = Profile::default();
         let is_project = self.projects.iter().any(|project| project.starts_with(workspace));
-        profile.write(workspace, fresh && !is_project);
+        profile.allow_write(workspace, fresh && !is_project);
         for folder in repository.iter().filter_map(|folder| folder.to_str()) {
-            profile.write(folder, false);
+            profile.allow_write(folder, false);
         }
-        for folder in [temporary::USUAL, &self.temporary] {
-            profile.write(folder, true);
+        for folder in [temp_dir::DEFAULT, &self.temp_dir] {
+            profile.allow_write(folder, true);
         }
-        profile.write(&self.caches.folder().to_string_lossy(), true);
-        for path in self.kept.iter().chain(&self.settings(repository)) {
-            profile.keep(&path.to_string_lossy());
+        profile.allow_write(&self.caches.folder().to_string_lossy(), true);
+        for path in self.protected.iter().chain(&self.settings(repository)) {
+            profile.protect(&path.to_string_lossy());
         }
         for path in self.hidden.iter().filter(|path| path.symlink_metadata().is_ok()) {
-            profile.hide(plain(path)?);
+            profile.hide(as_text(path)?);
         }
-        self.helpers.give_program(&mut profile)?;
+        self.codex_programs.expose_program(&mut profile)?;
         Ok(profile)
     }
 
@@ -142,60 +150,60 @@ impl Ground {
             // In a linked worktree or a submodule it is a file that leads to the settings.
             paths.extend(git.is_file().then(|| git.clone()));
             let whole = Some(git).filter(|git| git.join("HEAD").exists());
-            let git = whole.into_iter().chain(repository::folders(project, &self.roots));
-            paths.extend(git.flat_map(|git| repository::settings(&git, own)));
+            let git = whole.into_iter().chain(repository::git_folders(project, &self.roots));
+            paths.extend(git.flat_map(|git| repository::settings_paths(&git, own)));
         }
         paths
     }
 
     /// Returns the launcher with a shim as its program. It takes no settings from the workspace: it never goes there.
     fn argv(&self, profile: &Profile, own: &str) -> Vec<String> {
-        let mut argv: Vec<String> = [&self.codex, "sandbox", "-P", NAME].map(str::to_owned).into();
-        argv.extend(settings(profile));
+        let mut argv: Vec<String> = [&self.codex, "sandbox", "-P", PROFILE_NAME].map(str::to_owned).into();
+        argv.extend(profile_settings(profile));
         argv.extend(["-C", "/", "--", own, "shim", "--inside"].map(str::to_owned));
         argv
     }
 }
 
-impl Sandboxed {
+impl JobSandbox {
     /// Puts the sandbox around a command.
     pub(crate) fn wrap(&self, command: &mut Command) {
         command.confine = Some(Box::new(Confine {
             argv: self.argv.clone(),
             env: self.env.clone(),
-            cage: self.shell.clone(),
+            check: self.shell_check.clone(),
         }));
     }
 
     /// Returns the settings that were replaced while the job ran, so that it could write them.
     pub(crate) fn replaced(&self) -> Vec<&Path> {
-        self.covers.replaced()
+        self.placeholders.replaced()
     }
 
     /// Points a command's tools at paths that they can write.
-    pub(crate) fn lead(&self, env: &mut Variables, spec: &JobSpec) {
-        self.caches.lead(env, &spec.env);
+    pub(crate) fn redirect(&self, env: &mut Variables, spec: &JobSpec) {
+        self.caches.redirect(env, &spec.env);
         if env.contains_key("TMPDIR") && !spec.env.contains_key("TMPDIR") {
-            env.insert("TMPDIR".to_owned(), self.temporary.clone());
+            env.insert("TMPDIR".to_owned(), self.temp_dir.clone());
         }
     }
 
     /// Returns the arguments that give `codex exec` the same sandbox for its model's commands, without the
     /// workspace's own settings: those name programs that Codex starts outside of it.
     pub(crate) fn codex_arguments(&self) -> Vec<String> {
-        let workspace = &self.shell.workspace.0;
-        let mut words = vec!["-c".to_owned(), format!("default_permissions={}", quoted(NAME))];
-        words.extend(settings(&self.model));
+        let workspace = &self.shell_check.workspace.0;
+        let mut words = vec!["-c".to_owned(), format!("default_permissions={}", quote(PROFILE_NAME))];
+        words.extend(profile_settings(&self.model_profile));
         let folders = Path::new(workspace).ancestors().filter_map(Path::to_str);
         let untrusted: Vec<String> =
-            folders.map(|folder| format!("{}={{trust_level=\"untrusted\"}}", quoted(folder))).collect();
+            folders.map(|folder| format!("{}={{trust_level=\"untrusted\"}}", quote(folder))).collect();
         words.extend(["-c".to_owned(), format!("projects={{{}}}", untrusted.join(","))]);
         words
     }
 }
 
 /// Returns a path as text that a profile can name. A path that can't be named would not be hidden.
-fn plain(path: &Path) -> Result<&str, String> {
+fn as_text(path: &Path) -> Result<&str, String> {
     path.to_str().filter(|path| !path.chars().any(char::is_control)).ok_or_else(|| {
         format!(
             "{} must be hidden from jobs, and a path with such characters can't be: rename it, or end the program that created it",
@@ -204,12 +212,12 @@ fn plain(path: &Path) -> Result<&str, String> {
     })
 }
 
-fn settings(profile: &Profile) -> [String; 4] {
+fn profile_settings(profile: &Profile) -> [String; 4] {
     [
         "-c".to_owned(),
-        format!("permissions.{NAME}.filesystem={}", profile.toml()),
+        format!("permissions.{PROFILE_NAME}.filesystem={}", profile.toml()),
         "-c".to_owned(),
-        format!("permissions.{NAME}.network.enabled=true"),
+        format!("permissions.{PROFILE_NAME}.network.enabled=true"),
     ]
 }
 
@@ -218,17 +226,17 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn ground(dir: &Path) -> Ground {
+    fn shared(dir: &Path) -> SharedSettings {
         let env = Variables::from([("HOME".to_owned(), dir.join("home").display().to_string())]);
-        Ground {
+        SharedSettings {
             codex: "/opt/codex".to_owned(),
-            env: Ground::launcher_env(&env),
+            env: SharedSettings::launcher_env(&env),
             hidden: vec![dir.join("p/platform"), dir.join("missing")],
-            kept: vec![dir.join("p/codex-home"), dir.join("home")],
-            helpers: Helpers::default(),
+            protected: vec![dir.join("p/codex-home"), dir.join("home")],
+            codex_programs: CodexPrograms::default(),
             projects: vec![dir.join("p")],
             roots: vec![dir.join("p").display().to_string()],
-            temporary: "/tmp".to_owned(),
+            temp_dir: "/tmp".to_owned(),
             state: dir.join("p/platform/state"),
             caches: Caches::open(&env, Path::new("/state")).unwrap(),
         }
@@ -243,8 +251,8 @@ mod tests {
         }
         fs::write(dir.join("p/.git/HEAD"), "x\n").unwrap();
         let workspace = dir.join("p").display().to_string();
-        let folder = Folder::open(&workspace, &[]).unwrap();
-        let sandboxed = ground(&dir).sandbox(&folder).unwrap();
+        let folder = WorkspaceDir::open(&workspace, &[]).unwrap();
+        let sandboxed = shared(&dir).job_sandbox(&folder).unwrap();
         let mut spec = crate::test_spec::spec();
         spec.env.insert("LD_PRELOAD".to_owned(), "evil.so".to_owned());
         spec.prompt = "echo secret".to_owned();
@@ -256,7 +264,7 @@ mod tests {
             user: None,
             stdin: String::new(),
             interrupt_first: false,
-            testament: None,
+            exit_report: None,
             confine: None,
         };
         sandboxed.wrap(&mut command);
@@ -286,8 +294,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir_all(dir.join("p/platform/ws")).unwrap();
-        let folder = Folder::open(&dir.join("p/platform/ws").display().to_string(), &[]).unwrap();
-        let refused = ground(&dir).sandbox(&folder).unwrap_err();
+        let folder = WorkspaceDir::open(&dir.join("p/platform/ws").display().to_string(), &[]).unwrap();
+        let refused = shared(&dir).job_sandbox(&folder).unwrap_err();
         assert!(refused.contains("no job may see"), "{refused}");
     }
 }

@@ -39,15 +39,15 @@ const HOME_SERVICES: [&str; 2] = [".docker/run", ".docker/desktop"];
 const ENGINES: [&str; 2] = ["DOCKER_HOST", "CONTAINER_HOST"];
 /// Most further sockets that are hidden one by one: each is a mount in every sandbox, and a part of an argument, for
 /// which the kernel's limit is 128 KiB.
-const MOST: usize = 400;
+const MAX_SOCKETS: usize = 400;
 /// Most entries of one folder, and most processes, that are searched for a socket that is not where it was bound.
-const LOOKS: usize = 10_000;
+const MAX_SEARCHED: usize = 10_000;
 
 /// Returns the existing sockets of such programs. `env` is the environment of the user.
 ///
 /// # Errors
 /// One line with advice if there are more than can be hidden.
-pub(super) fn doors(env: &Variables) -> Result<Vec<PathBuf>, String> {
+pub(super) fn service_sockets(env: &Variables) -> Result<Vec<PathBuf>, String> {
     let user = rustix::process::geteuid().as_raw();
     let mut doors: Vec<PathBuf> = SERVICES.map(PathBuf::from).into();
     doors.push(PathBuf::from(format!("/run/user/{user}")));
@@ -64,7 +64,7 @@ pub(super) fn doors(env: &Variables) -> Result<Vec<PathBuf>, String> {
     doors.retain(|path| path.symlink_metadata().is_ok());
     let covered = |path: &Path| doors.iter().any(|door| path.starts_with(door));
     let mut others = BTreeSet::new();
-    for path in found(&listeners::all(), env) {
+    for path in connectable(&listeners::list(), env) {
         let path = path.canonicalize().unwrap_or(path);
         if !covered(&path) {
             others.insert(path);
@@ -76,17 +76,17 @@ pub(super) fn doors(env: &Variables) -> Result<Vec<PathBuf>, String> {
 }
 
 fn check_number(number: usize) -> Result<(), String> {
-    if number <= MOST {
+    if number <= MAX_SOCKETS {
         return Ok(());
     }
     Err(format!(
-        "{number} sockets of other programs listen on this machine, and no more than {MOST} can be hidden from a job: end some of \
+        "{number} sockets of other programs listen on this machine, and no more than {MAX_SOCKETS} can be hidden from a job: end some of \
          those programs (`ss -xl` lists the sockets)"
     ))
 }
 
 /// Returns the files of these sockets that this process could connect to.
-fn found(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
+fn connectable(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let (mut lost, mut relative) = (Vec::new(), Vec::new());
     for listener in listeners {
@@ -106,10 +106,10 @@ fn found(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
         }
     }
     if !relative.is_empty() {
-        found.extend(by_working_folder(&relative));
+        found.extend(relative_sockets(&relative));
     }
     if !lost.is_empty() {
-        found.extend(by_file(&lost, env));
+        found.extend(moved_sockets(&lost, env));
     }
     // Write permission on a socket's file allows a connection, whatever its owner.
     found.retain(|path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok());
@@ -117,8 +117,8 @@ fn found(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
 }
 
 /// Returns sockets with a relative name, in the current working directories of all processes.
-fn by_working_folder(relative: &[&Listener]) -> Vec<PathBuf> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().take(LOOKS);
+fn relative_sockets(relative: &[&Listener]) -> Vec<PathBuf> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().take(MAX_SEARCHED);
     let folders: BTreeSet<PathBuf> =
         processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok()).collect();
     let places = folders.iter().flat_map(|folder| relative.iter().map(move |listener| (folder, listener)));
@@ -131,15 +131,16 @@ fn by_working_folder(relative: &[&Listener]) -> Vec<PathBuf> {
 }
 
 /// Returns sockets that were moved or linked, in the folders where sockets usually are.
-fn by_file(lost: &[&Listener], env: &Variables) -> Vec<PathBuf> {
+fn moved_sockets(lost: &[&Listener], env: &Variables) -> Vec<PathBuf> {
     let files: BTreeSet<u32> = lost.iter().filter_map(|listener| listener.file).collect();
     let own = lost.iter().filter_map(|listener| listener.path.parent()).filter(|folder| folder.is_absolute());
     let named = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().filter_map(|name| env.get(name)).map(PathBuf::from);
     let ssh = env.get("HOME").map(|home| Path::new(home).join(".ssh"));
     let usual = ["/tmp", "/run", "/var/tmp"].map(PathBuf::from);
     let folders: BTreeSet<PathBuf> = own.map(Path::to_owned).chain(named).chain(ssh).chain(usual).collect();
-    let entries =
-        folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten().take(LOOKS));
+    let entries = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_SEARCHED));
     let is_lost = |entry: &fs::DirEntry| {
         entry.file_type().is_ok_and(|kind| kind.is_socket())
             && entry.metadata().is_ok_and(|meta| files.iter().any(|file| is_file(&meta, *file)))
@@ -157,7 +158,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     fn seen(path: &Path, env: &Variables) -> bool {
-        doors(env).unwrap().contains(&path.canonicalize().unwrap())
+        service_sockets(env).unwrap().contains(&path.canonicalize().unwrap())
     }
 
     #[test]
@@ -193,14 +194,14 @@ mod tests {
         fs::write(&path, "").unwrap();
         for name in ENGINES {
             let env = Variables::from([(name.to_owned(), format!("unix://{}", path.display()))]);
-            assert!(doors(&env).unwrap().contains(&path), "{name}");
+            assert!(service_sockets(&env).unwrap().contains(&path), "{name}");
         }
     }
 
     #[test]
     fn more_sockets_than_can_be_hidden_are_refused() {
-        assert_eq!(check_number(MOST), Ok(()));
-        let refused = check_number(MOST + 1).unwrap_err();
+        assert_eq!(check_number(MAX_SOCKETS), Ok(()));
+        let refused = check_number(MAX_SOCKETS + 1).unwrap_err();
         assert!(refused.contains("401 sockets") && refused.contains("end some"), "{refused}");
     }
 }

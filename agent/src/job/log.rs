@@ -7,16 +7,16 @@ use common::event::EventBody;
 use super::log_copy::LogCopy;
 use crate::mask::Masker;
 use crate::spool::JobSpool;
-use crate::workspace_log::{Part, WorkspaceLog};
+use crate::workspace_log::{LogFile, WorkspaceLog};
 
 /// Most bytes that are gathered before they are written.
-const GATHERED: usize = 64 * 1024;
+const MAX_BUFFERED: usize = 64 * 1024;
 
 /// Log of a job. Text is written with the next flush: one turn of the job's loop brings many short lines.
 #[derive(Debug)]
 pub(crate) struct Log {
     spool: Arc<JobSpool>,
-    gathered: Vec<u8>,
+    buffer: Vec<u8>,
     copy: Option<LogCopy>,
     mask: Arc<Masker>,
 }
@@ -24,8 +24,8 @@ pub(crate) struct Log {
 impl Log {
     /// Creates a log with or without a copy in the workspace.
     pub(crate) fn new(spool: Arc<JobSpool>, copy: Option<WorkspaceLog>, mask: Arc<Masker>) -> Self {
-        let mut log = Self { spool, gathered: Vec::new(), copy: None, mask };
-        match copy.map(LogCopy::begin).transpose() {
+        let mut log = Self { spool, buffer: Vec::new(), copy: None, mask };
+        match copy.map(LogCopy::start).transpose() {
             Ok(copy) => log.copy = copy,
             Err(error) => log.warn(&error.to_string()),
         }
@@ -40,28 +40,28 @@ impl Log {
 
     /// Appends output, with its secrets masked already, to the human-readable log.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() >= GATHERED {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= MAX_BUFFERED {
             self.flush();
         }
     }
 
     /// Writes the gathered text.
     pub(crate) fn flush(&mut self) {
-        if self.gathered.is_empty() {
+        if self.buffer.is_empty() {
             return;
         }
-        let mut gathered = std::mem::take(&mut self.gathered);
+        let mut gathered = std::mem::take(&mut self.buffer);
         self.spool.append_output(&gathered);
-        self.keep(Part::Log, &gathered);
+        self.append_file(LogFile::Log, &gathered);
         gathered.clear();
         // The large buffer of a burst is not kept after it.
-        gathered.shrink_to(GATHERED);
-        self.gathered = gathered;
+        gathered.shrink_to(MAX_BUFFERED);
+        self.buffer = gathered;
     }
 
     /// Appends to a file that only the workspace keeps.
-    pub(crate) fn keep(&mut self, part: Part, bytes: &[u8]) {
+    pub(crate) fn append_file(&mut self, part: LogFile, bytes: &[u8]) {
         if let Some(copy) = &self.copy {
             copy.append(part, bytes);
         }
@@ -69,14 +69,14 @@ impl Log {
 
     /// Drops a copy that can't be written.
     pub(crate) fn check_copy(&mut self) {
-        if let Some(trouble) = self.copy.as_ref().and_then(LogCopy::trouble) {
+        if let Some(error) = self.copy.as_ref().and_then(LogCopy::error) {
             self.copy = None;
-            self.warn(&trouble);
+            self.warn(&error);
         }
     }
 
-    fn warn(&self, trouble: &str) {
-        let message = format!("the workspace's copy of the log can't be written any more: {trouble}");
+    fn warn(&self, error: &str) {
+        let message = format!("the workspace's copy of the log can't be written any more: {error}");
         self.spool.append(EventBody::Warning { message });
     }
 
@@ -89,7 +89,7 @@ impl Log {
     pub(crate) async fn close(&mut self) {
         self.flush();
         if let Some(copy) = &self.copy {
-            copy.drained().await;
+            copy.wait_drained().await;
         }
         self.check_copy();
     }

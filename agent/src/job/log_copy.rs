@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::workspace_log::{Part, WorkspaceLog};
+use crate::workspace_log::{LogFile, WorkspaceLog};
 
 /// Waiting bytes from which on nothing more is read from the worker.
-const FULL: usize = 1024 * 1024;
+const MAX_QUEUED: usize = 1024 * 1024;
 /// Size up to which pieces of one part are joined, to be written with one call, in bytes.
-const PIECE: usize = 64 * 1024;
+const MAX_JOINED: usize = 64 * 1024;
 /// Longest time that one write may take: a busy disk needs a second.
-const HUNG: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writing end of the copy.
 #[derive(Debug)]
@@ -29,11 +29,11 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    pieces: VecDeque<(Part, Vec<u8>)>,
+    pieces: VecDeque<(LogFile, Vec<u8>)>,
     bytes: usize,
     /// Start of the write in progress.
-    writes: Option<Instant>,
-    trouble: Option<String>,
+    writing_since: Option<Instant>,
+    error: Option<String>,
     closed: bool,
 }
 
@@ -50,14 +50,14 @@ impl Shared {
                 queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
             let Some((part, bytes)) = queue.pieces.pop_front() else { return };
-            queue.writes = Some(Instant::now());
+            queue.writing_since = Some(Instant::now());
             drop(queue);
             let written = log.append(part, &bytes);
             let mut queue = self.queue();
-            queue.writes = None;
+            queue.writing_since = None;
             queue.bytes -= bytes.len();
             if let Err(error) = written {
-                queue.trouble = Some(error.to_string());
+                queue.error = Some(error.to_string());
                 queue.pieces.clear();
                 queue.closed = true;
             }
@@ -73,7 +73,7 @@ impl LogCopy {
     ///
     /// # Errors
     /// The thread can't be created.
-    pub(super) fn begin(mut log: WorkspaceLog) -> std::io::Result<Self> {
+    pub(super) fn start(mut log: WorkspaceLog) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         std::thread::Builder::new().name("copy".to_owned()).spawn(move || own.run(&mut log))?;
@@ -81,14 +81,16 @@ impl LogCopy {
     }
 
     /// Queues bytes to be written.
-    pub(super) fn append(&self, part: Part, bytes: &[u8]) {
+    pub(super) fn append(&self, part: LogFile, bytes: &[u8]) {
         let mut queue = self.0.queue();
         if queue.closed || bytes.is_empty() {
             return;
         }
         queue.bytes += bytes.len();
         match queue.pieces.back_mut() {
-            Some((last, piece)) if *last == part && piece.len() < PIECE => piece.extend_from_slice(bytes),
+            Some((last, piece)) if *last == part && piece.len() < MAX_JOINED => {
+                piece.extend_from_slice(bytes);
+            }
             _ => queue.pieces.push_back((part, bytes.to_vec())),
         }
         self.0.filled.notify_one();
@@ -96,19 +98,19 @@ impl LogCopy {
 
     /// Returns true if so much waits that no more should be added.
     pub(super) fn is_full(&self) -> bool {
-        self.0.queue().bytes >= FULL
+        self.0.queue().bytes >= MAX_QUEUED
     }
 
     /// Returns the reason why nothing can be written any more, if there is one.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(super) fn error(&self) -> Option<String> {
         let queue = self.0.queue();
-        let hangs = queue.writes.is_some_and(|since| since.elapsed() >= HUNG);
-        let hung = || format!("its disk did not respond for {} s", HUNG.as_secs());
-        queue.trouble.clone().or_else(|| hangs.then(hung))
+        let hangs = queue.writing_since.is_some_and(|since| since.elapsed() >= WRITE_TIMEOUT);
+        let hung = || format!("its disk did not respond for {} s", WRITE_TIMEOUT.as_secs());
+        queue.error.clone().or_else(|| hangs.then(hung))
     }
 
     /// Waits until everything is written, at most for as long as one write may take.
-    pub(super) async fn drained(&self) {
+    pub(super) async fn wait_drained(&self) {
         let drained = async {
             loop {
                 // Registered before the check, so that an end in between is not missed.
@@ -122,7 +124,7 @@ impl LogCopy {
             }
         };
         // A write that hangs is not waited for.
-        let _ = timeout(HUNG, drained).await;
+        let _ = timeout(WRITE_TIMEOUT, drained).await;
     }
 }
 

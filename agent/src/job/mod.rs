@@ -1,36 +1,36 @@
 //! Jobs: admission and execution.
 //!
 //! ```text
-//!  accepted ──► Setup(0) ──► … ──► Worker ──► Check(0) ──► … ──► changes ──► cleanup ──► finished
+//!  accepted ──► Setup(0) ──► … ──► Worker ──► Check(0) ──► … ──► git diff ──► cleanup ──► finished
 //!                  │                  │           │
 //!                  └── failed, past a deadline, cancelled: escalation ──► cleanup ──► finished
 //! ```
 //!
-//! * [`jobs`]: admission of jobs, and the table of those that run.
+//! * [`manager`]: admission of jobs, and the table of running jobs.
 //! * [`supervisor`]: executes one job; the only loop.
-//! * [`running`]: its command while it runs.
+//! * [`running_command`]: the current command.
 //! * [`stage`]: its commands, in order.
-//! * [`verdict`]: the meaning of a command's end (pure).
-//! * [`worker`]: the differences between Codex and a shell.
+//! * [`outcome`]: the outcome of a command (pure).
+//! * [`output_handler`]: the differences between Codex and a shell.
 //! * [`log`]: its output; [`log_copy`]: the workspace's copy of it.
-//! * [`order`]: orders to a running job.
-//! * [`secrets`]: its secret values; [`masked`]: its output without them.
+//! * [`control`]: requests to a running job.
+//! * [`secrets`]: its secret values; [`masked_output`]: its output without them.
 //! * [`tail`]: the last lines of a command.
 //! * [`recover()`]: jobs of an earlier agent process.
 
-mod jobs;
+mod control;
 mod log;
 mod log_copy;
-mod masked;
-mod order;
+mod manager;
+mod masked_output;
+mod outcome;
+mod output_handler;
 mod recover;
-mod running;
+mod running_command;
 mod secrets;
 mod stage;
 mod supervisor;
 mod tail;
-mod verdict;
-mod worker;
 
-pub(crate) use jobs::{Jobs, Place};
-pub(crate) use recover::{Obituary, recover};
+pub(crate) use manager::{AgentContext, JobManager};
+pub(crate) use recover::{RecoveryNotice, recover};

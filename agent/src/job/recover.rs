@@ -11,43 +11,43 @@
 use std::sync::Arc;
 
 use common::event::{EventBody, FailureKind, FinalState, JobError};
-use common::wire::Fate;
+use common::wire::TerminationCause;
 use tokio::sync::watch;
 
-use crate::shim::testament;
+use crate::shim::exit_report;
 use crate::spool::{JobSpool, Spool};
 
 /// State of the information about the agent's last process.
 #[derive(Debug)]
-enum Word {
+enum CauseState {
     /// No welcome has been received yet.
     Awaited,
     /// Cause from the first welcome.
-    Told(Option<Fate>),
+    Received(Option<TerminationCause>),
 }
 
-impl Word {
-    fn fate(&self) -> Option<Fate> {
+impl CauseState {
+    fn cause(&self) -> Option<TerminationCause> {
         match self {
             Self::Awaited => None,
-            Self::Told(fate) => fate.clone(),
+            Self::Received(cause) => cause.clone(),
         }
     }
 }
 
 /// Sender of the cause that the first welcome gives for the end of the last process.
 #[derive(Debug)]
-pub(crate) struct Obituary {
-    word: watch::Sender<Word>,
+pub(crate) struct RecoveryNotice {
+    state: watch::Sender<CauseState>,
 }
 
-impl Obituary {
+impl RecoveryNotice {
     /// Takes the cause that a welcome gives. Only the first welcome is about the last process.
-    pub(crate) fn tell(&self, fate: Option<Fate>) {
-        self.word.send_if_modified(|word| {
-            let first = matches!(word, Word::Awaited);
+    pub(crate) fn set_cause(&self, cause: Option<TerminationCause>) {
+        self.state.send_if_modified(|state| {
+            let first = matches!(state, CauseState::Awaited);
             if first {
-                *word = Word::Told(fate);
+                *state = CauseState::Received(cause);
             }
             first
         });
@@ -56,37 +56,39 @@ impl Obituary {
 
 /// Ends every unfinished run, as soon as its cause is known. Its agent is gone, and its shim is ending its processes:
 /// the end is reported once that is done, so that no process of the job is left when it is read.
-pub(crate) fn recover(spool: &Spool) -> Obituary {
-    let (word, heard) = watch::channel(Word::Awaited);
-    for run in spool.all().into_iter().filter(|run| !run.finished()) {
+pub(crate) fn recover(spool: &Spool) -> RecoveryNotice {
+    let (state, heard) = watch::channel(CauseState::Awaited);
+    for run in spool.all().into_iter().filter(|run| !run.is_finished()) {
         tracing::warn!("{} ran when the agent was last stopped: it is over", run.run());
-        tokio::spawn(end(run, heard.clone()));
+        tokio::spawn(finish_run(run, heard.clone()));
     }
-    Obituary { word }
+    RecoveryNotice { state }
 }
 
-async fn end(run: Arc<JobSpool>, mut word: watch::Receiver<Word>) {
-    let cleanup = testament::read(&run.testament()).await;
+async fn finish_run(run: Arc<JobSpool>, mut state: watch::Receiver<CauseState>) {
+    let cleanup = exit_report::read(&run.exit_report()).await;
     // An agent that has to stop before its first welcome leaves the run to the next process.
-    let Ok(fate) = word.wait_for(|word| matches!(word, Word::Told(_))).await.map(|word| word.fate()) else {
+    let Ok(cause) =
+        state.wait_for(|state| matches!(state, CauseState::Received(_))).await.map(|state| state.cause())
+    else {
         return;
     };
     if let Some((killed, survivors)) = cleanup {
         run.append(EventBody::Cleanup { killed, survivors });
     }
-    run.append(finished(fate));
+    run.append(finished(cause));
 }
 
-fn finished(fate: Option<Fate>) -> EventBody {
-    let fate = fate.unwrap_or_else(|| Fate {
+fn finished(cause: Option<TerminationCause>) -> EventBody {
+    let cause = cause.unwrap_or_else(|| TerminationCause {
         kind: FailureKind::AgentLost,
         message: "the agent was restarted while the job ran".to_owned(),
         exit_code: None,
     });
     EventBody::Finished {
         state: FinalState::Failed,
-        error: Some(JobError { kind: fate.kind, message: fate.message, step: None }),
-        exit_code: fate.exit_code,
+        error: Some(JobError { kind: cause.kind, message: cause.message, step: None }),
+        exit_code: cause.exit_code,
         changes: None,
     }
 }
@@ -107,33 +109,33 @@ mod tests {
     }
 
     async fn last(run: &JobSpool) -> EventBody {
-        while !run.finished() {
+        while !run.is_finished() {
             tokio::task::yield_now().await;
         }
         run.read(run.last_seq(), 1, usize::MAX).unwrap().remove(0).body
     }
 
     #[tokio::test]
-    async fn a_run_that_was_cut_off_ends_with_the_fate_that_the_first_welcome_tells() {
+    async fn a_run_that_was_cut_off_ends_with_the_cause_that_the_first_welcome_gives() {
         let dir = tempfile::tempdir().unwrap();
         let spool = cut_off(dir.path());
         let run = spool.all().remove(0);
-        let obituary = recover(&spool);
+        let recovery_notice = recover(&spool);
         tokio::task::yield_now().await;
-        assert!(!run.finished(), "nobody has told why");
+        assert!(!run.is_finished(), "nobody has told why");
         let message = "the container exited".to_owned();
-        let fate = Fate { kind: FailureKind::ContainerExited, message, exit_code: Some(137) };
-        obituary.tell(Some(fate.clone()));
-        obituary.tell(None);
-        assert_eq!(last(&run).await, finished(Some(fate)));
+        let cause = TerminationCause { kind: FailureKind::ContainerExited, message, exit_code: Some(137) };
+        recovery_notice.set_cause(Some(cause.clone()));
+        recovery_notice.set_cause(None);
+        assert_eq!(last(&run).await, finished(Some(cause)));
     }
 
     #[tokio::test]
-    async fn where_nobody_saw_why_it_is_the_agent_that_was_lost() {
+    async fn without_a_known_cause_it_is_the_agent_that_was_lost() {
         let dir = tempfile::tempdir().unwrap();
         let spool = cut_off(dir.path());
         let run = spool.all().remove(0);
-        recover(&spool).tell(None);
+        recover(&spool).set_cause(None);
         let EventBody::Finished { error, .. } = last(&run).await else { panic!("no end") };
         assert_eq!(error.map(|error| error.kind), Some(FailureKind::AgentLost));
     }
@@ -143,9 +145,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spool = cut_off(dir.path());
         let run = spool.all().remove(0);
-        let obituary = recover(&spool);
+        let recovery_notice = recover(&spool);
         run.continue_after(50);
-        obituary.tell(None);
+        recovery_notice.set_cause(None);
         assert!(matches!(last(&run).await, EventBody::Finished { .. }));
         assert_eq!(run.last_seq(), 51);
     }

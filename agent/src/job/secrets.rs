@@ -10,15 +10,15 @@ use crate::mask::{Masker, Secrets};
 /// Part of a spec that is needed before the rest of it is validated.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Given {
+struct PartialSpec {
     workspace: String,
     env: Variables,
 }
 
 /// Finds all values that were given to the job by name, those of the agent's configuration that look like secrets,
 /// and the agent's own token. `own` is the agent's environment.
-pub(super) fn masker(config: Option<&Config>, own: &Variables, spec: &str) -> Masker {
-    let given: Given = serde_json::from_str(spec).unwrap_or_default();
+pub(super) fn build_masker(config: Option<&Config>, own: &Variables, spec: &str) -> Masker {
+    let given: PartialSpec = serde_json::from_str(spec).unwrap_or_default();
     let home = |env: &Variables| env.get("HOME").cloned().unwrap_or_default();
     let configured = config.map(|config| home(&config.env)).unwrap_or_default();
     let mut secrets = Secrets::new(&[&given.workspace, &home(own), &configured]);
@@ -40,6 +40,6 @@ pub(super) fn without_values(spec: &JobSpec) -> String {
 }
 
 /// Returns the reason why a spec can't be read, without any of its values: serde's own message may contain one.
-pub(super) fn unreadable(error: &serde_json::Error) -> String {
+pub(super) fn spec_error(error: &serde_json::Error) -> String {
     format!("the job's spec can't be read: it is wrong at line {}, column {}", error.line(), error.column())
 }

@@ -3,12 +3,12 @@
 use common::job::{JobSpec, Runner, StepKind};
 use common::text;
 
-use crate::codex::pulse::Pulse;
-use crate::confine::sandbox::Sandboxed;
+use crate::codex::model_activity::ActivityDetector;
+use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, without_secrets};
 use crate::process::Streams;
 use crate::shim::protocol::{Command, Ids};
-use crate::steps::rules::{Rules, Work};
+use crate::steps::rules::{Classification, Rules};
 
 /// One command of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,17 +30,21 @@ impl Stage {
     }
 
     /// Returns its step, or `None` for Codex, whose steps come from its own events.
-    pub(crate) fn step(&self, spec: &JobSpec, rules: &Rules) -> Option<Work> {
+    pub(crate) fn step(&self, spec: &JobSpec, rules: &Rules) -> Option<Classification> {
         match (self, spec.runner) {
-            (Self::Setup(line), _) => Some(Work::plain(StepKind::Setup, rules.of_job_line(line).title)),
-            (Self::Check(line), _) => Some(Work::plain(StepKind::Check, rules.of_job_line(line).title)),
-            (Self::Worker, Runner::Shell) => Some(rules.of_job_line(&spec.prompt)),
+            (Self::Setup(line), _) => {
+                Some(Classification::plain(StepKind::Setup, rules.classify_job_line(line).title))
+            }
+            (Self::Check(line), _) => {
+                Some(Classification::plain(StepKind::Check, rules.classify_job_line(line).title))
+            }
+            (Self::Worker, Runner::Shell) => Some(rules.classify_job_line(&spec.prompt)),
             (Self::Worker, Runner::Codex) => None,
         }
     }
 
     /// Returns its name in messages. `codex` is true if its worker is Codex.
-    pub(crate) fn named(&self, codex: bool) -> String {
+    pub(crate) fn display_name(&self, codex: bool) -> String {
         match self {
             Self::Setup(line) => format!("setup '{}'", text::one_line(line, 200)),
             Self::Check(line) => format!("check '{}'", text::one_line(line, 200)),
@@ -67,7 +71,7 @@ impl Stage {
         env: &Variables,
         user: Option<Ids>,
         codex: &str,
-        sandbox: Option<&Sandboxed>,
+        sandbox: Option<&JobSandbox>,
     ) -> Command {
         let (argv, stdin) = match (self, spec.runner) {
             (Self::Worker, Runner::Codex) => {
@@ -79,14 +83,14 @@ impl Stage {
         let interrupt_first = self.is_codex(spec);
         let mut env = if interrupt_first { env.clone() } else { without_secrets(env, &spec.env) };
         if interrupt_first {
-            Pulse::ask(&mut env);
+            ActivityDetector::request_trace(&mut env);
         }
         if let Some(sandbox) = sandbox {
-            sandbox.lead(&mut env, spec);
+            sandbox.redirect(&mut env, spec);
         }
         let cwd = ".".to_owned();
         let mut command =
-            Command { argv, env, cwd, user, stdin, interrupt_first, testament: None, confine: None };
+            Command { argv, env, cwd, user, stdin, interrupt_first, exit_report: None, confine: None };
         if let Some(sandbox) = sandbox.filter(|_| !interrupt_first) {
             sandbox.wrap(&mut command);
         }
@@ -95,7 +99,7 @@ impl Stage {
 }
 
 /// Longest command line that is passed as an argument, in bytes: the kernel takes none of 128 KiB or more.
-const LONGEST_ARGUMENT: usize = 64 * 1024;
+const MAX_ARGUMENT: usize = 64 * 1024;
 
 /// Script that reads a longer line from stdin, whole, and then runs it as `sh -c` does: with no input, its variables
 /// and its last line break untouched.
@@ -104,9 +108,5 @@ const FROM_STDIN: &str = r#"line=$(cat; echo .); exec </dev/null; eval "unset li
 /// Returns the shell for a command line, and its stdin.
 fn shell(line: &str) -> (Vec<String>, String) {
     let call = |line: &str| ["sh", "-c", line].map(str::to_owned).to_vec();
-    if line.len() <= LONGEST_ARGUMENT {
-        (call(line), String::new())
-    } else {
-        (call(FROM_STDIN), line.to_owned())
-    }
+    if line.len() <= MAX_ARGUMENT { (call(line), String::new()) } else { (call(FROM_STDIN), line.to_owned()) }
 }

@@ -10,61 +10,61 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::control::{Control, ControlState};
 use super::log::Log;
-use super::masked::Masked;
-use super::order::{Order, Told};
-use super::running::{Ending, Running};
+use super::masked_output::MaskedOutput;
+use super::outcome::{CommandResult, classify_exit};
+use super::output_handler::OutputHandler;
+use super::running_command::{EndReason, RunningCommand};
 use super::stage::Stage;
-use super::verdict::{Seen, judge};
-use super::worker::Worker;
-use crate::changes::{self, Before, Git};
-use crate::clock::{TICK, WorkTime};
 use crate::codex::mcp::Servers;
-use crate::codex::pulse::Pulse;
-use crate::confine::place::Folder;
-use crate::confine::sandbox::Sandboxed;
+use crate::codex::model_activity::ActivityDetector;
+use crate::confine::sandbox::JobSandbox;
+use crate::confine::workspace::WorkspaceDir;
+use crate::deadline::{TICK, WorkTime};
 use crate::environment::Variables;
+use crate::git_diff::{self, Baseline, Git};
 use crate::mask::Masker;
-use crate::memory::MemoryWatch;
 use crate::observe::{Observer, Snapshot};
-use crate::process::{Event, Exit, Process, Source};
+use crate::oom::OomWatch;
+use crate::process::{Event, Exit, OutputSource, Process};
 use crate::shim::protocol::Ids;
 use crate::spool::JobSpool;
-use crate::steps::book::{Due, Steps};
 use crate::steps::rules::Rules;
+use crate::steps::step_table::{Due, Steps};
 
 /// Time after the grace that a shim may take: 3 s for what can't be killed, and the last output.
-const OVERTIME: Duration = Duration::from_secs(5);
+const SHIM_OVERTIME: Duration = Duration::from_secs(5);
 /// Time after the exit of its leader that a command may take: 2 s of output, 0.3 s of grace, 3 s for what can't be
 /// killed, 2 s for its sandbox, and a busy machine.
-const REST: Duration = Duration::from_secs(9);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Most replaced settings that are reported, with one warning each.
-const MOST_REPLACED: usize = 5;
+const MAX_REPLACED_WARNINGS: usize = 5;
 
 /// State of the workspace at the start, or the reason why it is unknown.
-type BeforeOrReason = Result<Option<Before>, String>;
+type BaselineResult = Result<Option<Baseline>, String>;
 
 /// Supervisor of one job.
 pub(crate) struct Supervisor {
     spec: JobSpec,
     spool: Arc<JobSpool>,
     log: Log,
-    orders: watch::Receiver<Told>,
+    control: watch::Receiver<ControlState>,
     /// Control state already applied.
-    told: Told,
-    equipment: Equipment,
-    begun: Instant,
+    applied: ControlState,
+    resources: JobResources,
+    started: Instant,
     time: WorkTime,
     steps: Steps,
-    ending: Option<Ending>,
+    end_reason: Option<EndReason>,
     killed: u32,
     survivors: u32,
     exit_code: Option<i32>,
 }
 
 /// Resources of a job. No `Debug`: environments hold secrets.
-pub(crate) struct Equipment {
+pub(crate) struct JobResources {
     /// Environment of the job.
     pub(crate) env: Variables,
     /// Environment without the job's own values.
@@ -84,17 +84,17 @@ pub(crate) struct Equipment {
     /// Masker of its secrets.
     pub(crate) mask: Arc<Masker>,
     /// Workspace of the job.
-    pub(crate) folder: Folder,
+    pub(crate) folder: WorkspaceDir,
     /// Sandbox around its commands.
-    pub(crate) sandbox: Option<Sandboxed>,
+    pub(crate) sandbox: Option<JobSandbox>,
 }
 
 /// Input that the loop waited for.
 enum Input {
     Process(Event),
-    Seen(Arc<Snapshot>),
+    Snapshot(Arc<Snapshot>),
     Time,
-    Order,
+    Control,
 }
 
 impl Supervisor {
@@ -103,22 +103,22 @@ impl Supervisor {
         spec: JobSpec,
         spool: Arc<JobSpool>,
         log: Log,
-        orders: watch::Receiver<Told>,
-        equipment: Equipment,
+        control: watch::Receiver<ControlState>,
+        resources: JobResources,
     ) -> Self {
-        let steps = Steps::new(Duration::ZERO, spec.limits.clone(), spec.on_limit, equipment.rules.clone())
+        let steps = Steps::new(Duration::ZERO, spec.limits.clone(), spec.on_limit, resources.rules.clone())
             .with_on_loop(spec.on_loop);
         Self {
             spec,
             spool,
             log,
-            orders,
-            told: Told::default(),
-            equipment,
-            begun: Instant::now(),
+            control,
+            applied: ControlState::default(),
+            resources,
+            started: Instant::now(),
             time: WorkTime::default(),
             steps,
-            ending: None,
+            end_reason: None,
             killed: 0,
             survivors: 0,
             exit_code: None,
@@ -127,18 +127,18 @@ impl Supervisor {
 
     /// Executes the job.
     pub(crate) async fn run(mut self) {
-        let Equipment { workers, user, folder, sandbox, .. } = &self.equipment;
+        let JobResources { workers, user, folder, sandbox, .. } = &self.resources;
         let git = Git::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
         // In parallel with the first command: it takes some milliseconds that nothing has to wait for.
-        let before = tokio::spawn(changes::before(git.clone()));
-        let result = self.stages().await;
-        let changes = self.changes(&git, before).await;
-        self.tell_replaced();
-        let (state, error) = match (self.ending.take(), result) {
+        let before = tokio::spawn(git_diff::baseline(git.clone()));
+        let result = self.run_stages().await;
+        let changes = self.count_changes(&git, before).await;
+        self.warn_replaced();
+        let (state, error) = match (self.end_reason.take(), result) {
             (None, Ok(())) => (FinalState::Completed, None),
-            (None, Err(error)) | (Some(Ending::Failed(error)), _) => (FinalState::Failed, Some(error)),
-            (Some(Ending::Cancelled), _) => (FinalState::Cancelled, None),
-            (Some(Ending::Stopped), _) => (FinalState::Failed, Some(stopped())),
+            (None, Err(error)) | (Some(EndReason::Failed(error)), _) => (FinalState::Failed, Some(error)),
+            (Some(EndReason::Cancelled), _) => (FinalState::Cancelled, None),
+            (Some(EndReason::Stopped), _) => (FinalState::Failed, Some(stopped_error())),
         };
         self.log.close().await;
         let cleanup = EventBody::Cleanup { killed: self.killed, survivors: self.survivors };
@@ -147,24 +147,24 @@ impl Supervisor {
     }
 
     /// Runs the commands in order, until one fails or the job is to end.
-    async fn stages(&mut self) -> Result<(), JobError> {
+    async fn run_stages(&mut self) -> Result<(), JobError> {
         for stage in Stage::all(&self.spec) {
-            self.ordered(None);
-            if self.ending.is_some() {
+            self.apply_control(None);
+            if self.end_reason.is_some() {
                 return Ok(());
             }
-            self.command(stage).await?;
+            self.run_command(stage).await?;
         }
         Ok(())
     }
 
-    async fn changes(&mut self, git: &Git, before: JoinHandle<BeforeOrReason>) -> Option<Changes> {
-        if self.ending == Some(Ending::Stopped) {
+    async fn count_changes(&mut self, git: &Git, before: JoinHandle<BaselineResult>) -> Option<Changes> {
+        if self.end_reason == Some(EndReason::Stopped) {
             before.abort();
             return None;
         }
         let counted = match before.await {
-            Ok(Ok(Some(before))) => changes::since(git, &before).await,
+            Ok(Ok(Some(before))) => git_diff::changes_since(git, &before).await,
             Ok(Err(reason)) => Err(reason),
             // No repository, or the agent is shutting down.
             Ok(Ok(None)) | Err(_) => return None,
@@ -178,8 +178,8 @@ impl Supervisor {
         }
     }
 
-    fn tell_replaced(&mut self) {
-        let replaced = self.equipment.sandbox.iter().flat_map(Sandboxed::replaced);
+    fn warn_replaced(&mut self) {
+        let replaced = self.resources.sandbox.iter().flat_map(JobSandbox::replaced);
         let warnings = replaced.map(|path| EventBody::Warning {
             message: format!(
                 "{} was replaced while this job ran, and the job could write it since: check it before you \
@@ -187,22 +187,22 @@ impl Supervisor {
                 text::one_line(&path.display().to_string(), 300)
             ),
         });
-        let warnings: Vec<EventBody> = warnings.take(MOST_REPLACED).collect();
+        let warnings: Vec<EventBody> = warnings.take(MAX_REPLACED_WARNINGS).collect();
         self.emit(warnings);
     }
 
-    async fn command(&mut self, stage: Stage) -> Result<(), JobError> {
-        let Equipment { env, user, codex, folder, sandbox, .. } = &self.equipment;
+    async fn run_command(&mut self, stage: Stage) -> Result<(), JobError> {
+        let JobResources { env, user, codex, folder, sandbox, .. } = &self.resources;
         let mut command = stage.command(&self.spec, env, *user, codex, sandbox.as_ref());
-        command.testament = Some(self.spool.testament().display().to_string());
+        command.exit_report = Some(self.spool.exit_report().display().to_string());
         let worker = match stage.step(&self.spec, self.steps.rules()) {
-            Some(work) => Worker::shell(work),
-            None => Worker::codex(Pulse::of(env), self.equipment.servers.clone()),
+            Some(classification) => OutputHandler::shell(classification),
+            None => OutputHandler::codex(ActivityDetector::from_env(env), self.resources.servers.clone()),
         };
         if let Stage::Setup(line) | Stage::Check(line) = &stage {
             self.log.write_line(&format!("$ {line}"));
         }
-        let memory = MemoryWatch::begin();
+        let oom = OomWatch::start();
         let process = match Process::spawn(command, stage.streams(&self.spec), Some(folder)) {
             Ok(process) => process,
             Err(error) => {
@@ -210,53 +210,57 @@ impl Supervisor {
                 return Err(JobError { kind: FailureKind::SpawnFailed, message, step: None });
             }
         };
-        let masked = Masked::new(&self.equipment.mask);
+        let masked = MaskedOutput::new(&self.resources.mask);
         let begun = self.now();
-        let mut running = Running::new(stage, process, worker, memory, masked, begun);
-        let mut processes = self.equipment.observer.subscribe();
+        let mut running = RunningCommand::new(stage, process, worker, oom, masked, begun);
+        let mut processes = self.resources.observer.subscribe();
         loop {
             let held = self.spool.is_congested() || self.log.is_congested();
-            running.process.hold(held);
+            running.process.set_held(held);
             // While held, the job's activity is not observed, and the job waits for its output to be read.
-            self.time.hold(self.begun.elapsed(), held && !running.ends());
-            let wake = self.wake(&running);
+            self.time.set_held(self.started.elapsed(), held && !running.is_ending());
+            let wake = self.next_wake(&running);
             // Cancel-safe: `Process::next` and `Subscription::next` are, and a changed order stays changed until it
             // is read.
             let input = tokio::select! {
                 event = running.process.next() => Input::Process(event),
-                seen = processes.next(), if running.leader.is_some() && !running.ends() => Input::Seen(seen),
+                seen = processes.next(), if running.leader.is_some() && !running.is_ending() => Input::Snapshot(seen),
                 () = sleep_until(wake) => Input::Time,
-                Ok(()) = self.orders.changed() => Input::Order,
+                Ok(()) = self.control.changed() => Input::Control,
             };
             match input {
                 Input::Process(event) => {
                     let lost = event == Event::Lost;
-                    if self.happened(&mut running, event) {
-                        return if lost { self.lost(running).await } else { self.over(running) };
+                    if self.on_event(&mut running, event) {
+                        return if lost {
+                            self.on_shim_lost(running).await
+                        } else {
+                            self.on_command_end(running)
+                        };
                     }
                 }
-                Input::Seen(tree) => {
-                    self.look(&mut running, &tree);
-                    running.seen = Some(tree);
+                Input::Snapshot(tree) => {
+                    self.on_snapshot(&mut running, &tree);
+                    running.snapshot = Some(tree);
                     processes.watch_network(self.steps.network_roots());
                 }
                 Input::Time => {
                     self.spool.retry();
                     self.log.check_copy();
-                    self.release(&mut running, false);
+                    self.release_output(&mut running, false);
                     let now = self.now();
-                    if running.give_up.is_some_and(|until| now >= until) {
-                        return self.lost(running).await;
+                    if running.shim_deadline.is_some_and(|until| now >= until) {
+                        return self.on_shim_lost(running).await;
                     }
-                    self.check_clocks(&mut running);
+                    self.check_deadlines(&mut running);
                 }
-                Input::Order => self.ordered(Some(&mut running)),
+                Input::Control => self.apply_control(Some(&mut running)),
             }
         }
     }
 
     fn now(&mut self) -> Duration {
-        self.time.at(self.begun.elapsed())
+        self.time.at(self.started.elapsed())
     }
 
     /// Emits the output and events of one turn of the loop: first the log, then the events, each with one write.
@@ -267,39 +271,40 @@ impl Supervisor {
 
     /// Returns the time of the next deadline. A command that is ending has no deadlines any more, but for the one of
     /// its shim.
-    fn wake(&mut self, running: &Running) -> Instant {
+    fn next_wake(&mut self, running: &RunningCommand) -> Instant {
         let now = self.now();
-        let wait = if running.ends() {
-            running.give_up.map_or(TICK, |until| until.saturating_sub(now).min(TICK))
+        let wait = if running.is_ending() {
+            running.shim_deadline.map_or(TICK, |until| until.saturating_sub(now).min(TICK))
         } else if running.leader.is_none() {
-            running.begun.saturating_add(self.start_limit()).saturating_sub(now).min(TICK)
+            running.started.saturating_add(self.start_limit()).saturating_sub(now).min(TICK)
         } else {
-            let linger = running.worker.linger_until().filter(|_| !running.lingered);
-            let next = linger.map_or(self.steps.next(), |linger| linger.min(self.steps.next()));
+            let linger = running.handler.linger_until().filter(|_| !running.lingered);
+            let next =
+                linger.map_or(self.steps.next_deadline(), |linger| linger.min(self.steps.next_deadline()));
             next.saturating_sub(now).min(TICK)
         };
         let wake = Instant::now() + wait;
-        running.masked.due().map_or(wake, |due| due.min(wake))
+        running.masked.release_at().map_or(wake, |due| due.min(wake))
     }
 
     /// Handles an event of the command; returns true if it was the last.
-    fn happened(&mut self, running: &mut Running, event: Event) -> bool {
+    fn on_event(&mut self, running: &mut RunningCommand, event: Event) -> bool {
         let now = self.now();
         match event {
             Event::Spawned { pid } => {
                 running.leader = Some(pid);
-                let events = running.worker.spawned(now, pid, &mut self.steps);
+                let events = running.handler.on_spawned(now, pid, &mut self.steps);
                 self.emit(events);
                 false
             }
             Event::Output { source, bytes } => {
                 let bytes = running.masked.push(source, bytes);
-                self.take_output(running, now, source, &bytes);
+                self.on_output(running, now, source, &bytes);
                 false
             }
             Event::Exited(exit) => {
                 running.exit = Some(exit);
-                running.give_up_at(now.saturating_add(REST));
+                running.limit_shim(now.saturating_add(EXIT_TIMEOUT));
                 false
             }
             Event::SpawnFailed { message } => {
@@ -316,44 +321,44 @@ impl Supervisor {
     }
 
     /// Passes output on to the worker, with its secrets masked.
-    fn take_output(&mut self, running: &mut Running, now: Duration, source: Source, bytes: &[u8]) {
+    fn on_output(&mut self, running: &mut RunningCommand, now: Duration, source: OutputSource, bytes: &[u8]) {
         if !bytes.is_empty() {
-            let events = running.worker.output(now, source, bytes, &mut self.steps, &mut self.log);
+            let events = running.handler.on_output(now, source, bytes, &mut self.steps, &mut self.log);
             self.emit(events);
         }
     }
 
     /// Passes on output that need not be held back any longer; all of it if `end` is set.
-    fn release(&mut self, running: &mut Running, end: bool) {
+    fn release_output(&mut self, running: &mut RunningCommand, end: bool) {
         let now = self.now();
         for (source, bytes) in running.masked.release(end) {
-            self.take_output(running, now, source, &bytes);
+            self.on_output(running, now, source, &bytes);
         }
     }
 
-    fn check_clocks(&mut self, running: &mut Running) {
+    fn check_deadlines(&mut self, running: &mut RunningCommand) {
         let now = self.now();
-        if running.ends() {
+        if running.is_ending() {
             return;
         }
-        if !running.lingered && running.worker.linger_until().is_some_and(|until| now >= until) {
+        if !running.lingered && running.handler.linger_until().is_some_and(|until| now >= until) {
             running.lingered = true;
             running.process.end(true, Duration::from_millis(self.spec.limits.grace_ms));
             return;
         }
         let limit = self.start_limit();
-        if running.leader.is_none() && now >= running.begun.saturating_add(limit) {
+        if running.leader.is_none() && now >= running.started.saturating_add(limit) {
             let message = format!(
                 "{} could not be started within {}: is its folder or program on a disk that hangs?",
-                running.stage.named(running.stage.is_codex(&self.spec)),
+                running.stage.display_name(running.stage.is_codex(&self.spec)),
                 common::duration::limit(common::duration::millis(limit))
             );
             let error = JobError { kind: FailureKind::StartTimeout, message, step: None };
-            return self.carry_out(running, vec![Due::Failure(error)]);
+            return self.apply_due(running, vec![Due::Failure(error)]);
         }
-        let observer = &self.equipment.observer;
-        let due = self.steps.due(now, &|pid| observer.waits_for(pid));
-        self.carry_out(running, due);
+        let observer = &self.resources.observer;
+        let due = self.steps.due(now, &|pid| observer.blocked_on(pid));
+        self.apply_due(running, due);
     }
 
     fn start_limit(&self) -> Duration {
@@ -361,20 +366,20 @@ impl Supervisor {
     }
 
     /// Handles a snapshot of the processes.
-    fn look(&mut self, running: &mut Running, tree: &Snapshot) {
-        let now = self.time.at(tree.at.saturating_duration_since(self.begun));
-        if let Some(leader) = running.leader.filter(|_| !running.ends()) {
+    fn on_snapshot(&mut self, running: &mut RunningCommand, tree: &Snapshot) {
+        let now = self.time.at(tree.at.saturating_duration_since(self.started));
+        if let Some(leader) = running.leader.filter(|_| !running.is_ending()) {
             // A shim reaps it at once, unless the shim is stopped.
             if tree.process(leader).is_some_and(|process| process.zombie) {
-                return running.give_up_at(now.saturating_add(REST));
+                return running.limit_shim(now.saturating_add(EXIT_TIMEOUT));
             }
-            let observer = &self.equipment.observer;
-            let due = self.steps.look(now, tree, leader, &|pid| observer.waits_for(pid));
-            self.carry_out(running, due);
+            let observer = &self.resources.observer;
+            let due = self.steps.update(now, tree, leader, &|pid| observer.blocked_on(pid));
+            self.apply_due(running, due);
         }
     }
 
-    fn carry_out(&mut self, running: &mut Running, due: Vec<Due>) {
+    fn apply_due(&mut self, running: &mut RunningCommand, due: Vec<Due>) {
         for due in due {
             match due {
                 Due::Event(event) => self.emit([event]),
@@ -384,32 +389,32 @@ impl Supervisor {
                 Due::Failure(error) => {
                     let grace = self.spec.limits.grace_ms;
                     let reason = error.message.clone();
-                    self.end(running, Ending::Failed(error), &reason, grace);
+                    self.end_command(running, EndReason::Failed(error), &reason, grace);
                 }
             }
         }
     }
 
     /// Applies the orders that the job was sent.
-    fn ordered(&mut self, running: Option<&mut Running>) {
-        let told = *self.orders.borrow_and_update();
-        self.extend(told);
-        let (ending, reason, grace_ms) = match told.order {
-            Order::Run => return,
-            Order::Cancel { grace_ms } => (Ending::Cancelled, "cancelled", grace_ms),
-            Order::Stop { grace_ms } => (Ending::Stopped, "the agent was stopped", grace_ms),
+    fn apply_control(&mut self, running: Option<&mut RunningCommand>) {
+        let new = *self.control.borrow_and_update();
+        self.extend_limits(new);
+        let (ending, reason, grace_ms) = match new.control {
+            Control::Run => return,
+            Control::Cancel { grace_ms } => (EndReason::Cancelled, "cancelled", grace_ms),
+            Control::Stop { grace_ms } => (EndReason::Stopped, "the agent was stopped", grace_ms),
         };
         match running {
-            Some(running) => self.end(running, ending, reason, grace_ms),
-            None => self.decide(ending, reason),
+            Some(running) => self.end_command(running, ending, reason, grace_ms),
+            None => self.set_end_reason(ending, reason),
         }
     }
 
     /// Extends limits by the amounts that are not applied yet.
-    fn extend(&mut self, told: Told) {
-        let job = told.job_ms.saturating_sub(self.told.job_ms);
-        let step = told.step_ms.saturating_sub(self.told.step_ms);
-        self.told = told;
+    fn extend_limits(&mut self, new: ControlState) {
+        let job = new.job_ms.saturating_sub(self.applied.job_ms);
+        let step = new.step_ms.saturating_sub(self.applied.step_ms);
+        self.applied = new;
         for (step, by_ms) in [(false, job), (true, step)] {
             let moved = (by_ms > 0).then(|| self.steps.extend(step, by_ms)).flatten();
             self.emit(moved);
@@ -417,67 +422,67 @@ impl Supervisor {
     }
 
     /// Decides why the job ends: the first reason stays the reason.
-    fn decide(&mut self, ending: Ending, reason: &str) {
-        if self.ending.is_none() {
-            self.ending = Some(ending);
-            self.steps.end();
+    fn set_end_reason(&mut self, ending: EndReason, reason: &str) {
+        if self.end_reason.is_none() {
+            self.end_reason = Some(ending);
+            self.steps.mark_ending();
             self.emit([EventBody::Stopping { reason: reason.to_owned() }]);
         }
     }
 
     /// Ends the command; a later call can only hasten that.
-    fn end(&mut self, running: &mut Running, ending: Ending, reason: &str, grace_ms: u64) {
-        self.decide(ending, reason);
+    fn end_command(&mut self, running: &mut RunningCommand, ending: EndReason, reason: &str, grace_ms: u64) {
+        self.set_end_reason(ending, reason);
         let grace = Duration::from_millis(grace_ms).min(common::duration::MAX);
         running.process.end(running.stage.is_codex(&self.spec), grace);
         let now = self.now();
-        running.give_up_at(now.saturating_add(grace).saturating_add(OVERTIME));
+        running.limit_shim(now.saturating_add(grace).saturating_add(SHIM_OVERTIME));
     }
 
     /// Ends a command whose shim is lost, in place of that shim.
-    async fn lost(&mut self, mut running: Running) -> Result<(), JobError> {
+    async fn on_shim_lost(&mut self, mut running: RunningCommand) -> Result<(), JobError> {
         let (killed, survivors) = running.process.sweep(running.processes()).await;
         self.killed = self.killed.saturating_add(killed);
         self.survivors = self.survivors.saturating_add(survivors);
-        self.over(running)
+        self.on_command_end(running)
     }
 
     /// Handles the end of the command; returns what it means for the job.
-    fn over(&mut self, mut running: Running) -> Result<(), JobError> {
-        self.release(&mut running, true);
+    fn on_command_end(&mut self, mut running: RunningCommand) -> Result<(), JobError> {
+        self.release_output(&mut running, true);
         let now = self.now();
         let code = running.exit.map(Exit::code);
-        let outcome = match (running.exit, &self.ending) {
+        let outcome = match (running.exit, &self.end_reason) {
             (_, Some(_)) => StepOutcome::Killed,
             (Some(Exit::Code(0)), None) => StepOutcome::Ok,
             (_, None) => StepOutcome::Failed,
         };
         let current = self.steps.newest();
-        let events = running.worker.end(now, outcome, code, &mut self.steps, &mut self.log);
+        let events = running.handler.on_end(now, outcome, code, &mut self.steps, &mut self.log);
         self.emit(events);
-        let left = if self.ending.is_some() { StepOutcome::Killed } else { StepOutcome::Unknown };
+        let left = if self.end_reason.is_some() { StepOutcome::Killed } else { StepOutcome::Unknown };
         let events = self.steps.finish_all(now, left);
         self.emit(events);
-        if running.worker.unknown() > 0 {
-            let message = not_understood(running.worker.unknown(), self.equipment.version.as_deref());
+        if running.handler.unknown_count() > 0 {
+            let message = not_understood(running.handler.unknown_count(), self.resources.version.as_deref());
             self.emit([EventBody::Warning { message }]);
         }
         let codex = running.stage.is_codex(&self.spec);
-        let seen = Seen {
+        let seen = CommandResult {
             exit: running.exit,
             now: jiff::Zoned::now(),
             spawn_failed: running.spawn_failed,
-            step: running.worker.step().or(current),
-            tail: running.worker.tail(),
-            turn: running.worker.turn(),
+            step: running.handler.step().or(current),
+            tail: running.handler.tail(),
+            turn: running.handler.turn(),
             lingered: running.lingered,
-            shortage: running.memory.shortage(),
+            oom_kill: running.oom.oom_kill(),
         };
-        let verdict = judge(&running.stage, codex, &seen);
+        let verdict = classify_exit(&running.stage, codex, &seen);
         if running.stage == Stage::Worker {
             self.exit_code = if verdict.is_ok() { Some(0) } else { code };
         }
-        if self.ending.is_some() { Ok(()) } else { verdict }
+        if self.end_reason.is_some() { Ok(()) } else { verdict }
     }
 }
 
@@ -490,7 +495,7 @@ fn not_understood(lines: u64, version: Option<&str>) -> String {
     )
 }
 
-fn stopped() -> JobError {
+fn stopped_error() -> JobError {
     JobError {
         kind: FailureKind::AgentLost,
         message: "the agent was stopped while the job ran".to_owned(),

@@ -1,11 +1,11 @@
 //! Last lines that a command wrote, for the message that explains a failure.
 
 /// Most bytes that are kept: some lines are enough to see the cause.
-const KEPT: usize = 2048;
+const MAX_BYTES: usize = 2048;
 /// Number of lines that are shown.
-const LINES: usize = 3;
+const MAX_LINES: usize = 3;
 /// Most bytes shown of a line.
-const LINE: usize = 200;
+const MAX_LINE: usize = 200;
 
 /// End of an output.
 #[derive(Debug, Default)]
@@ -16,21 +16,21 @@ pub(crate) struct Tail {
 impl Tail {
     /// Adds output as it arrives.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        let new = &bytes[bytes.len().saturating_sub(KEPT)..];
-        let keep = (KEPT - new.len()).min(self.bytes.len());
+        let new = &bytes[bytes.len().saturating_sub(MAX_BYTES)..];
+        let keep = (MAX_BYTES - new.len()).min(self.bytes.len());
         self.bytes.drain(..self.bytes.len() - keep);
         self.bytes.extend_from_slice(new);
     }
 
     /// Returns the last lines that are not blank, joined to one line; empty if there are none.
-    pub(crate) fn line(&self) -> String {
+    pub(crate) fn last_lines(&self) -> String {
         let text = String::from_utf8_lossy(&self.bytes);
         let lines: Vec<String> = text
             .lines()
             .rev()
-            .map(|line| common::text::one_line(line, LINE))
+            .map(|line| common::text::one_line(line, MAX_LINE))
             .filter(|line| !line.is_empty())
-            .take(LINES)
+            .take(MAX_LINES)
             .collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" / ")
     }
@@ -45,8 +45,8 @@ mod tests {
         let mut tail = Tail::default();
         tail.push(&vec![b'x'; 1_000_000]);
         tail.push(b"\none\ntwo\n\n\x1b[31mthree\r\nfour\n");
-        assert_eq!(tail.bytes.len(), KEPT);
-        assert_eq!(tail.line(), "two / [31mthree / four");
-        assert_eq!(Tail::default().line(), "");
+        assert_eq!(tail.bytes.len(), MAX_BYTES);
+        assert_eq!(tail.last_lines(), "two / [31mthree / four");
+        assert_eq!(Tail::default().last_lines(), "");
     }
 }

@@ -1,12 +1,12 @@
 //! Comparison of a text with a value in some encoding.
 
-use super::spelling::{self, Form};
+use super::escapes::{self, EscapeStyle};
 
 /// An encoding of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Encoding {
     /// Character by character, inside JSON strings so many levels deep.
-    Text(Form, u8),
+    Text(EscapeStyle, u8),
     /// Percent-encoded so many times; characters that need no encoding may be encoded or not; `+` for a space too.
     Percent(u8),
     /// Base64 of either alphabet, after so many bytes (0 to 2) of the last group before it.
@@ -19,27 +19,27 @@ pub(super) enum Encoding {
 
 /// Result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum Match {
     /// The text is something else.
-    Other,
+    Mismatch,
     /// The text ends within the value.
-    Part,
+    Partial,
     /// The value takes so many bytes.
-    Whole(usize),
+    Complete(usize),
 }
 
 /// Line breaks within base64 and hex, as they are and inside JSON strings.
 const BREAKS: [&[u8]; 8] = [b"\n", b"\r", b"\\n", b"\\r", b"\\\\n", b"\\\\r", b"\\\\\\\\n", b"\\\\\\\\r"];
 /// Most line breaks in a row: CR and LF. Without a limit a text could hold back as much output as it likes.
-const BREAKS_IN_A_ROW: usize = 2;
+const MAX_BREAKS: usize = 2;
 
 /// Prefixes of a byte's two digits, encoded once and twice.
 pub(super) const PERCENT: [&[u8]; 2] = [b"%", b"%25"];
 
 /// Compares the beginning of a text with a value.
-pub(super) fn compare(encoding: Encoding, value: &str, text: &[u8]) -> Seen {
+pub(super) fn compare(encoding: Encoding, value: &str, text: &[u8]) -> Match {
     match encoding {
-        Encoding::Text(form, depth) => spelling::compare(value, form, depth, text),
+        Encoding::Text(form, depth) => escapes::compare(value, form, depth, text),
         Encoding::Percent(times) => percent(value.as_bytes(), times, text),
         Encoding::Base64(shift) => base64(value.len(), |at| value.as_bytes()[at], shift, text),
         Encoding::Wide(shift) if value.is_ascii() => {
@@ -47,51 +47,55 @@ pub(super) fn compare(encoding: Encoding, value: &str, text: &[u8]) -> Seen {
             base64(value.len() * 2, byte, shift, text)
         }
         Encoding::Wide(shift) => {
-            let wide = wide(value);
+            let wide = utf16(value);
             base64(wide.len(), |at| wide[at], shift, text)
         }
         Encoding::Hex => {
             let value = value.as_bytes();
-            digits(value.len() * 2, |n| nibble(value, n), nibble_of, true, text)
+            digits(value.len() * 2, |n| nibble(value, n), decode_nibble, true, text)
         }
     }
 }
 
-fn base64(length: usize, byte: impl Fn(usize) -> u8, shift: u8, text: &[u8]) -> Seen {
+fn base64(length: usize, byte: impl Fn(usize) -> u8, shift: u8, text: &[u8]) -> Match {
     let skip = skipped_bits(shift);
     let byte = |at: usize| if at < length { byte(at) } else { 0 };
-    digits((length * 8 - skip) / 6, |n| sextet(&byte, skip + 6 * n), sextet_of, false, text)
+    digits((length * 8 - skip) / 6, |n| sextet(&byte, skip + 6 * n), decode_sextet, false, text)
 }
 
 /// Returns a value in UTF-16, little end first.
-pub(super) fn wide(value: &str) -> Vec<u8> {
+pub(super) fn utf16(value: &str) -> Vec<u8> {
     value.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
 
-fn percent(value: &[u8], times: u8, text: &[u8]) -> Seen {
+fn percent(value: &[u8], times: u8, text: &[u8]) -> Match {
     let mark = PERCENT[usize::from(times > 1)];
     let mut at = 0;
     for byte in value {
         let rest = &text[at..];
         if mark.starts_with(rest) {
-            return Seen::Part;
+            return Match::Partial;
         }
         match rest.strip_prefix(mark) {
-            Some([]) => return Seen::Part,
+            Some([]) => return Match::Partial,
             Some([high]) => {
-                return if nibble_of(*high) == Some(byte >> 4) { Seen::Part } else { Seen::Other };
+                return if decode_nibble(*high) == Some(byte >> 4) {
+                    Match::Partial
+                } else {
+                    Match::Mismatch
+                };
             }
             Some([high, low, ..]) => {
-                if (nibble_of(*high), nibble_of(*low)) != (Some(byte >> 4), Some(byte & 15)) {
-                    return Seen::Other;
+                if (decode_nibble(*high), decode_nibble(*low)) != (Some(byte >> 4), Some(byte & 15)) {
+                    return Match::Mismatch;
                 }
                 at += mark.len() + 2;
             }
             None if rest[0] == *byte && *byte != b'%' || (*byte == b' ' && rest[0] == b'+') => at += 1,
-            None => return Seen::Other,
+            None => return Match::Mismatch,
         }
     }
-    Seen::Whole(at)
+    Match::Complete(at)
 }
 
 /// Compares digits, with line breaks between them.
@@ -101,10 +105,10 @@ fn digits(
     read: impl Fn(u8) -> Option<u8>,
     separated: bool,
     text: &[u8],
-) -> Seen {
+) -> Match {
     let mut at = 0;
     for n in 0..count {
-        for _ in 0..BREAKS_IN_A_ROW {
+        for _ in 0..MAX_BREAKS {
             let rest = &text[at..];
             match BREAKS.iter().find(|mark| rest.starts_with(mark)) {
                 Some(mark) if n > 0 => at += mark.len(),
@@ -116,13 +120,15 @@ fn digits(
         }
         let rest = &text[at..];
         match rest.first() {
-            None => return Seen::Part,
+            None => return Match::Partial,
             Some(byte) if read(*byte) == Some(digit(n)) => at += 1,
-            Some(b'\\') if n > 0 && BREAKS.iter().any(|mark| mark.starts_with(rest)) => return Seen::Part,
-            Some(_) => return Seen::Other,
+            Some(b'\\') if n > 0 && BREAKS.iter().any(|mark| mark.starts_with(rest)) => {
+                return Match::Partial;
+            }
+            Some(_) => return Match::Mismatch,
         }
     }
-    Seen::Whole(at)
+    Match::Complete(at)
 }
 
 /// Returns the number of bits of a value that share their first base64 digits with the bytes before it.
@@ -136,7 +142,7 @@ pub(super) fn sextet(byte: &impl Fn(usize) -> u8, bit: usize) -> u8 {
     u8::try_from(pair >> (10 - bit % 8) & 63).unwrap_or(0)
 }
 
-fn sextet_of(digit: u8) -> Option<u8> {
+fn decode_sextet(digit: u8) -> Option<u8> {
     match digit {
         b'A'..=b'Z' => Some(digit - b'A'),
         b'a'..=b'z' => Some(digit - b'a' + 26),
@@ -153,6 +159,6 @@ pub(super) fn nibble(value: &[u8], n: usize) -> u8 {
     if n.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
 }
 
-fn nibble_of(digit: u8) -> Option<u8> {
+fn decode_nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }

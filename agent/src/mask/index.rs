@@ -1,68 +1,68 @@
 //! Index of the places where a secret may begin: each value in each encoding is found by its first four bytes. Pure.
 //!
-//! A bit set holds a hash of each of these beginnings, so that a text without secrets costs one look-up per byte in a
+//! A bit set holds a hash of each of these prefixes, so that a text without secrets costs one look-up per byte in a
 //! table that stays in the processor's cache. An Aho-Corasick automaton was tried first: with ten secrets it took 200
 //! KiB for each job and read base64 at 36 to 90 MB/s; this takes 60 KiB and reads it at 400 MB/s.
 
 use std::collections::BTreeMap;
 
-/// Length of a beginning, in bytes.
+/// Length of a prefix, in bytes.
 pub(super) const WINDOW: usize = 4;
 
 /// The first bytes of a value in some encoding.
-pub(super) type Beginning = [u8; WINDOW];
+pub(super) type Prefix = [u8; WINDOW];
 
-/// Beginnings, each with the candidates that may begin with it.
+/// Prefixes, each with the candidates that may begin with it.
 pub(super) struct Index<T> {
-    /// Sorted beginnings.
-    beginnings: Vec<(Beginning, Vec<T>)>,
+    /// Sorted prefixes.
+    prefixes: Vec<(Prefix, Vec<T>)>,
     /// One bit for each hash.
     bits: Vec<u64>,
     /// Shift of a hash that gives the position of its bit.
     shift: u32,
 }
 
-/// An index without beginnings, which finds nothing.
+/// An index without prefixes, which finds nothing.
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self { beginnings: Vec::new(), bits: Vec::new(), shift: 0 }
+        Self { prefixes: Vec::new(), bits: Vec::new(), shift: 0 }
     }
 }
 
 impl<T> Index<T> {
-    /// Creates an index of these beginnings.
-    pub(super) fn new(beginnings: BTreeMap<Beginning, Vec<T>>) -> Self {
-        if beginnings.is_empty() {
+    /// Creates an index of these prefixes.
+    pub(super) fn new(prefixes: BTreeMap<Prefix, Vec<T>>) -> Self {
+        if prefixes.is_empty() {
             return Self::default();
         }
-        // At most one bit in 256 is set, so that hardly any text needs a second look-up: 32 KiB for 1,000 beginnings,
+        // At most one bit in 256 is set, so that hardly any text needs a second look-up: 32 KiB for 1,000 prefixes,
         // about ten secrets. With one in 64 plain output is read a third more slowly.
-        let size = beginnings.len().max(1024).next_power_of_two().trailing_zeros() + 8;
+        let size = prefixes.len().max(1024).next_power_of_two().trailing_zeros() + 8;
         let size = size.min(24);
         let mut index = Self {
-            beginnings: beginnings.into_iter().collect(),
+            prefixes: prefixes.into_iter().collect(),
             bits: vec![0; (1 << size) / 64],
             shift: 32 - size,
         };
-        for at in 0..index.beginnings.len() {
-            let place = index.place(index.beginnings[at].0);
+        for at in 0..index.prefixes.len() {
+            let place = index.bit_index(index.prefixes[at].0);
             index.bits[place / 64] |= 1 << (place % 64);
         }
         index
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.beginnings.is_empty()
+        self.prefixes.is_empty()
     }
 
     /// Returns the memory it takes, in bytes.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
-        let entries = self.beginnings.iter().map(|(_, found)| 32 + found.len() * size_of::<T>());
+        let entries = self.prefixes.iter().map(|(_, found)| 32 + found.len() * size_of::<T>());
         entries.sum::<usize>() + self.bits.len() * 8
     }
 
-    fn place(&self, beginning: Beginning) -> usize {
+    fn bit_index(&self, beginning: Prefix) -> usize {
         (u32::from_le_bytes(beginning).wrapping_mul(0x9E37_79B1) >> self.shift) as usize
     }
 
@@ -74,23 +74,23 @@ impl<T> Index<T> {
         let windows = text.get(at..)?.windows(WINDOW);
         for (n, window) in windows.enumerate() {
             let &[a, b, c, d] = window else { return None };
-            let place = self.place([a, b, c, d]);
+            let place = self.bit_index([a, b, c, d]);
             if self.bits[place / 64] >> (place % 64) & 1 == 1
                 && let Ok(found) =
-                    self.beginnings.binary_search_by_key(&[a, b, c, d], |(beginning, _)| *beginning)
+                    self.prefixes.binary_search_by_key(&[a, b, c, d], |(beginning, _)| *beginning)
             {
-                return Some((at + n, &self.beginnings[found].1));
+                return Some((at + n, &self.prefixes[found].1));
             }
         }
         None
     }
 
-    /// Returns the start of the longest end of the text, from `at` on, that is an incomplete beginning.
-    pub(super) fn begun(&self, text: &[u8], at: usize) -> Option<usize> {
+    /// Returns the start of the longest end of the text, from `at` on, that is an incomplete prefix.
+    pub(super) fn incomplete_prefix(&self, text: &[u8], at: usize) -> Option<usize> {
         let begins = |from: &usize| {
             let end = &text[*from..];
-            let place = self.beginnings.partition_point(|(beginning, _)| beginning.as_slice() < end);
-            self.beginnings.get(place).is_some_and(|(beginning, _)| beginning.starts_with(end))
+            let place = self.prefixes.partition_point(|(beginning, _)| beginning.as_slice() < end);
+            self.prefixes.get(place).is_some_and(|(beginning, _)| beginning.starts_with(end))
         };
         (text.len().saturating_sub(WINDOW - 1).max(at)..text.len()).find(begins)
     }

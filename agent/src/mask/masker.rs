@@ -4,16 +4,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::beginnings::{bare, beginnings};
-use super::compare::{Encoding, Seen, compare};
+use super::compare::{Encoding, Match, compare};
 use super::index::Index;
+use super::prefixes::{plain_prefixes, prefixes};
 use super::secrets::{Secret, Secrets};
 
 /// Bytes of a secret at the end of a text that are masked, too, though the rest of it is missing.
-const PART: usize = 8;
+const MIN_PARTIAL: usize = 8;
 
-/// Most beginnings of all secrets, 1 to 2 MiB; further secrets are found only in their plain form.
-const ALL_FORMS: usize = 32 * 1024;
+/// Most prefixes of all secrets, 1 to 2 MiB; further secrets are found only in their plain form.
+const MAX_PREFIXES: usize = 32 * 1024;
 
 /// Candidate match: a secret, by its index, in an encoding.
 type Candidate = (usize, Encoding);
@@ -48,7 +48,11 @@ impl Masker {
         let secrets: Vec<Secret> = secrets.values.into_iter().collect();
         let mut found: BTreeMap<_, Vec<Candidate>> = BTreeMap::new();
         for (index, secret) in secrets.iter().enumerate() {
-            let forms = if found.len() < ALL_FORMS { beginnings(&secret.value) } else { bare(&secret.value) };
+            let forms = if found.len() < MAX_PREFIXES {
+                prefixes(&secret.value)
+            } else {
+                plain_prefixes(&secret.value)
+            };
             for (beginning, encodings) in forms {
                 let candidates = encodings.into_iter().map(|encoding| (index, encoding));
                 found.entry(beginning).or_default().extend(candidates);
@@ -118,13 +122,13 @@ impl Masker {
                     continue;
                 }
                 match compare(*encoding, &self.secrets[*index].value, &text[start..]) {
-                    Seen::Other => {}
-                    Seen::Part => part = Some(*index),
-                    Seen::Whole(length) if longest.is_some_and(|(most, _)| most >= length) => {}
-                    Seen::Whole(length) => longest = Some((length, *index)),
+                    Match::Mismatch => {}
+                    Match::Partial => part = Some(*index),
+                    Match::Complete(length) if longest.is_some_and(|(most, _)| most >= length) => {}
+                    Match::Complete(length) => longest = Some((length, *index)),
                 }
             }
-            let part = part.filter(|_| !last || text.len() - start >= PART);
+            let part = part.filter(|_| !last || text.len() - start >= MIN_PARTIAL);
             let (end, index) = match (longest, part) {
                 (_, Some(_)) if !last => return Next::Undecided(start),
                 (_, Some(index)) => (text.len(), index),
@@ -136,7 +140,7 @@ impl Masker {
             };
             return Next::Secret { start, end, marker: &self.secrets[index].marker };
         }
-        let begun = if last { None } else { self.index.begun(text, at) };
+        let begun = if last { None } else { self.index.incomplete_prefix(text, at) };
         begun.map_or(Next::Nothing, Next::Undecided)
     }
 }

@@ -1,10 +1,10 @@
 //! Masking of secrets by value, in everything that leaves a job. Pure.
 //!
 //! ```text
-//!  (name, value) ─► secrets: values and their secret parts (parts)
+//!  (name, value) ─► secrets: values and the parts of them (secret_parts)
 //!                     │
-//!                     ├─► beginnings: first bytes in each encoding ─► index: their places in a text ─► masker:
-//!                     └────────────────────► compare (spelling, colour): match of the rest ─► `***NAME***`
+//!                     ├─► prefixes: first bytes in each encoding ─► index: their places in a text ─► masker:
+//!                     └────────────────────► compare (escapes, ansi): match of the rest ──────► `***NAME***`
 //!                                                                                                 │
 //!                            output in pieces ─► stream ◄─────────────────────────────────────────┤
 //!                            events           ─► events ◄─────────────────────────────────────────┘
@@ -22,25 +22,25 @@
 //! hyperlinks and other terminal sequences within a value.
 //!
 //! Parts of a value are secrets of their own: lines, passwords and tokens in addresses, and the strings of a JSON
-//! document ([`parts`]). The size of the index depends on the number of secrets, not on their length. The parts and
-//! the beginnings in the index each have a limit. Parts beyond theirs are found only as part of the whole value;
+//! document ([`secret_parts`]). The size of the index depends on the number of secrets, not on their length. The parts
+//! and the prefixes in the index each have a limit. Parts beyond theirs are found only as part of the whole value;
 //! values beyond that of the index only in their plain form.
 //!
 //! Values that are not masked: see [`secrets`].
 
-mod beginnings;
-mod colour;
+mod ansi;
 mod compare;
+mod escapes;
 mod events;
 mod index;
 mod masker;
-mod parts;
+mod prefixes;
+mod secret_parts;
 mod secrets;
-mod spelling;
 mod stream;
 
 #[cfg(test)]
-mod accident_tests;
+mod false_positive_tests;
 #[cfg(test)]
 mod tests;
 

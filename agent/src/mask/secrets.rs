@@ -1,24 +1,24 @@
 //! Values that are secrets.
 //!
-//! Not masked: values shorter than [`SHORTEST`] bytes, plain words (`production`) unless the variable's name suggests
+//! Not masked: values shorter than [`MIN_LENGTH`] bytes, plain words (`production`) unless the variable's name suggests
 //! a secret, values of common variables such as `PATH`, and values the caller excludes, such as the workspace's path.
 //! Masking those would garble the output and hide nothing.
 
 use std::collections::BTreeSet;
 
-use super::parts::{in_addresses, parts};
+use super::secret_parts::{address_secrets, secret_parts};
 use crate::environment::{Variables, is_common, looks_secret};
 
 /// Shortest value that is masked, in bytes: shorter ones occur in any text.
-pub(super) const SHORTEST: usize = 6;
+pub(super) const MIN_LENGTH: usize = 6;
 /// Most parts of one value that are masked by themselves: the lines of twenty keys.
-const PARTS: usize = 1024;
+const MAX_PARTS: usize = 1024;
 /// Most parts of all values.
-const ALL_PARTS: usize = 4096;
+const MAX_TOTAL_PARTS: usize = 4096;
 /// Longest single word of letters that counts as a setting unless its name suggests a secret.
-const PLAIN_WORD: usize = 16;
+const MAX_PLAIN_WORD: usize = 16;
 /// Most bytes of a name in a marker.
-const NAME: usize = 40;
+const MAX_NAME: usize = 40;
 
 /// A value to be masked. Whole values sort before parts.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -59,11 +59,11 @@ impl Secrets {
             return;
         }
         self.insert(name, whole, false);
-        self.add_parts(name, parts(whole).into_iter().filter(|part| part != whole));
+        self.add_parts(name, secret_parts(whole).into_iter().filter(|part| part != whole));
     }
 
     fn add_parts(&mut self, name: &str, parts: impl Iterator<Item = String>) {
-        let room = ALL_PARTS.saturating_sub(self.parts).min(PARTS);
+        let room = MAX_TOTAL_PARTS.saturating_sub(self.parts).min(MAX_PARTS);
         for part in parts.take(room) {
             self.parts += 1;
             self.insert(name, &part, true);
@@ -72,7 +72,7 @@ impl Secrets {
 
     fn insert(&mut self, name: &str, value: &str, is_part: bool) {
         let is_excluded = self.excluded.iter().any(|other| other == value.trim_end_matches('/'));
-        if value.len() >= SHORTEST && !is_excluded {
+        if value.len() >= MIN_LENGTH && !is_excluded {
             self.values.insert(Secret { is_part, value: value.to_owned(), marker: marker(name) });
         }
     }
@@ -90,7 +90,7 @@ impl Secrets {
             if looks_secret(name) {
                 self.add(name, value);
             } else if !is_common(name) {
-                self.add_parts(name, in_addresses(value).into_iter().filter(|part| !is_plain_word(part)));
+                self.add_parts(name, address_secrets(value).into_iter().filter(|part| !is_plain_word(part)));
             }
         }
     }
@@ -99,13 +99,13 @@ impl Secrets {
 /// Returns `***NAME***`, free of everything that JSON or a shell would have to quote.
 fn marker(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
-    format!("***{}***", name.chars().take(NAME).map(plain).collect::<String>())
+    format!("***{}***", name.chars().take(MAX_NAME).map(plain).collect::<String>())
 }
 
 /// Returns true for a single word of letters, in one case or with a capital.
 pub(super) fn is_plain_word(value: &str) -> bool {
     let mut rest = value.chars().skip(1);
-    value.len() <= PLAIN_WORD
+    value.len() <= MAX_PLAIN_WORD
         && value.chars().all(|c| c.is_ascii_alphabetic())
         && (rest.all(|c| c.is_ascii_lowercase()) || value.chars().all(|c| c.is_ascii_uppercase()))
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::Masker;
-use super::colour::shows_at_most;
+use super::ansi::shows_at_most;
 
 /// Most bytes, colours not counted, at the end of the output that are shown though a secret may begin with them: a
 /// prompt that ends like the beginning of a secret is more likely than a secret.
-const SHOWN: usize = 3;
+const MAX_SHOWN: usize = 3;
 
 /// Masks one stream of output. Only an end that may be the beginning of a secret is held back.
 #[derive(Debug)]
@@ -26,17 +26,17 @@ impl Stream {
 
     /// Takes a piece; returns the part that can be shown by now.
     pub(crate) fn push(&mut self, bytes: Vec<u8>) -> Vec<u8> {
-        self.take(bytes, false)
+        self.mask_piece(bytes, false)
     }
 
     /// Returns true if output is held back that can be released when nothing follows for a moment.
-    pub(crate) fn waits(&self) -> bool {
-        self.shown < self.held.len() && shows_at_most(SHOWN, &self.held)
+    pub(crate) fn is_holding(&self) -> bool {
+        self.shown < self.held.len() && shows_at_most(MAX_SHOWN, &self.held)
     }
 
     /// Returns held-back output that is too short to reveal anything, after a moment in which nothing followed.
-    pub(crate) fn idle(&mut self) -> Vec<u8> {
-        if !self.waits() {
+    pub(crate) fn release(&mut self) -> Vec<u8> {
+        if !self.is_holding() {
             return Vec::new();
         }
         let rest = self.held[self.shown..].to_vec();
@@ -46,10 +46,10 @@ impl Stream {
 
     /// Returns the rest, since nothing follows.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
-        self.take(Vec::new(), true)
+        self.mask_piece(Vec::new(), true)
     }
 
-    fn take(&mut self, bytes: Vec<u8>, last: bool) -> Vec<u8> {
+    fn mask_piece(&mut self, bytes: Vec<u8>, last: bool) -> Vec<u8> {
         if self.masker.is_empty() {
             return bytes;
         }

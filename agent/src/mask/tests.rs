@@ -58,7 +58,7 @@ fn wrapped(text: &str, width: usize, end: &str) -> String {
     lines.join(end)
 }
 
-/// Returns every spelling of a value that has to be found.
+/// Returns every escape of a value that has to be found.
 fn spellings(value: &str) -> Vec<String> {
     let mut all =
         vec![value.to_owned(), json(value), json_ascii(value), json(&json(value)), json(&json_ascii(value))];
@@ -104,7 +104,7 @@ fn spellings(value: &str) -> Vec<String> {
     all
 }
 
-/// Returns a piece of a spelling, twelve bytes long, that a text still has.
+/// Returns a piece of a escape, twelve bytes long, that a text still has.
 fn left<'a>(text: &str, spelling: &'a str) -> Option<&'a str> {
     let starts = 0..spelling.len().saturating_sub(11);
     starts.filter_map(|start| spelling.get(start..start + 12)).find(|piece| text.contains(piece))
@@ -168,18 +168,18 @@ fn a_prompt_is_shown_soon_and_what_follows_it_is_still_masked() {
     let masker = masker(&["secret-value-1"]);
     let mut stream = Stream::new(masker);
     assert_eq!(stream.push(b"Password: ".to_vec()), b"Password: ");
-    assert!(!stream.waits());
+    assert!(!stream.is_holding());
     assert_eq!(stream.push(b"Who is it, s".to_vec()), b"Who is it, ");
-    assert!(stream.waits());
-    assert_eq!(stream.idle(), b"s");
-    assert!(!stream.waits() && stream.idle().is_empty());
+    assert!(stream.is_holding());
+    assert_eq!(stream.release(), b"s");
+    assert!(!stream.is_holding() && stream.release().is_empty());
     assert_eq!(stream.push(b"ecret-val".to_vec()), b"");
     assert_eq!(stream.push(b"ue-1!".to_vec()), b"***S0***!");
     assert_eq!(stream.push(b"se".to_vec()), b"");
-    assert_eq!(stream.idle(), b"se");
+    assert_eq!(stream.release(), b"se");
     assert_eq!(stream.push(b"ven".to_vec()), b"ven");
     assert_eq!(stream.push(b"secret-va".to_vec()), b"");
-    assert!(!stream.waits(), "too much of a secret to be shown");
+    assert!(!stream.is_holding(), "too much of a secret to be shown");
     assert_eq!(stream.finish(), b"***S0***");
     assert_eq!(stream.finish(), b"");
 }
@@ -190,7 +190,7 @@ fn an_end_that_only_looks_like_a_beginning_is_shown_whole() {
     assert_eq!(stream.push(b"the sec".to_vec()), b"the ");
     assert_eq!(stream.finish(), b"sec");
     assert_eq!(stream.push(b"se".to_vec()), b"");
-    assert_eq!(stream.idle(), b"se");
+    assert_eq!(stream.release(), b"se");
     assert_eq!(stream.finish(), b"");
 }
 

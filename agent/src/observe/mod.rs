@@ -12,26 +12,26 @@
 //! * [`observer`]: the thread and its subscriptions.
 //! * [`scan`]: one scan.
 //! * [`snapshot`]: its result.
-//! * [`order`]: the order of the tree (pure).
-//! * [`words`]: arguments and environment.
-//! * [`traffic`]: TCP bytes by process, from [`diag`], the kernel's counters by socket.
-//! * [`waits`]: what a process waits for.
-//! * [`eyes`]: the credentials to see that.
+//! * [`topology`]: the order of the tree (pure).
+//! * [`cmdline`]: arguments and environment.
+//! * [`traffic`]: TCP bytes by process, from [`sock_diag`], the kernel's counters by socket.
+//! * [`blocked_on`]: what a process waits for.
+//! * [`inspector_credentials`]: the credentials to see that.
 
-mod diag;
-mod eyes;
-mod observer;
-mod order;
+mod blocked_on;
+mod cmdline;
 #[cfg(test)]
-pub(crate) mod samples;
+pub(crate) mod fixtures;
+mod inspector_credentials;
+mod observer;
 mod scan;
 mod snapshot;
+mod sock_diag;
+mod topology;
 mod traffic;
-mod waits;
-mod words;
 
 #[cfg(test)]
-mod support;
+mod test_support;
 
 pub(crate) use observer::Observer;
 pub(crate) use snapshot::{Process, Snapshot};

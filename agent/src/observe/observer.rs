@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
-use super::eyes::Eyes;
+use super::blocked_on;
+use super::inspector_credentials::InspectorIds;
 use super::scan::Scanner;
 use super::snapshot::Snapshot;
-use super::waits;
 use crate::shim::protocol::Ids;
 
 /// Time between two scans of a tree that costs little: a quarter of the shortest limit in use.
-const SHORTEST: Duration = Duration::from_millis(250);
+const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// Longest time between two scans: an older result says nothing about now.
-const LONGEST: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// Divisor for the share of a core that scans may use: 0.5 %.
-const SHARE: u32 = 200;
+const CPU_SHARE: u32 = 200;
 
 /// Observer of the process tree below the agent. There is one for an agent; clones are handles to it.
 #[derive(Debug, Clone)]
@@ -29,12 +29,12 @@ pub(crate) struct Observer {
 #[derive(Debug)]
 struct Shared {
     root: u32,
-    eyes: Eyes,
+    inspector: InspectorIds,
     demand: Mutex<Demand>,
     /// Notified of every change of the demand that the thread must see at once.
     changed: Condvar,
     /// Latest snapshot; `None` before the first scan.
-    found: watch::Sender<Option<Arc<Snapshot>>>,
+    latest: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
 /// Demand of all subscriptions.
@@ -44,7 +44,7 @@ struct Demand {
     roots: HashMap<u64, Vec<u32>>,
     last: u64,
     /// A new subscription has not received a snapshot yet.
-    at_once: bool,
+    immediate: bool,
     /// True while the thread exists. The thread ends when no subscription is left.
     running: bool,
 }
@@ -54,22 +54,22 @@ impl Observer {
     pub(crate) fn new(user: Option<Ids>) -> Self {
         let shared = Shared {
             root: std::process::id(),
-            eyes: Eyes(user),
+            inspector: InspectorIds(user),
             demand: Mutex::default(),
             changed: Condvar::new(),
-            found: watch::Sender::new(None),
+            latest: watch::Sender::new(None),
         };
         Self { shared: Arc::new(shared) }
     }
 
     /// Scans at once, and then repeatedly until the last subscription is dropped.
     pub(crate) fn subscribe(&self) -> Subscription {
-        let found = self.shared.found.subscribe();
+        let found = self.shared.latest.subscribe();
         let mut demand = self.shared.demand();
         demand.last += 1;
         let id = demand.last;
         demand.roots.insert(id, Vec::new());
-        demand.at_once = true;
+        demand.immediate = true;
         self.shared.changed.notify_all();
         if !demand.running {
             let shared = Arc::clone(&self.shared);
@@ -80,13 +80,13 @@ impl Observer {
             }
         }
         drop(demand);
-        Subscription { shared: Arc::clone(&self.shared), id, found }
+        Subscription { shared: Arc::clone(&self.shared), id, latest: found }
     }
 
     /// Returns what a process waits for at this moment, for the reason of an error: `waiting on TCP 10.0.0.1:443
     /// ESTABLISHED`, `sleeping in hrtimer_nanosleep`. `None` if that can't be read. Takes about a millisecond.
-    pub(crate) fn waits_for(&self, pid: u32) -> Option<String> {
-        self.shared.eyes.look(|| waits::waits_for(pid))
+    pub(crate) fn blocked_on(&self, pid: u32) -> Option<String> {
+        self.shared.inspector.run_as(|| blocked_on::blocked_on(pid))
     }
 }
 
@@ -97,7 +97,7 @@ impl Shared {
 
     /// Scans until no subscription is left.
     fn run(&self) {
-        self.eyes.open();
+        self.inspector.adopt();
         let mut scanner = match Scanner::new(self.root) {
             Ok(scanner) => scanner,
             Err(error) => {
@@ -108,8 +108,8 @@ impl Shared {
         };
         while let Some(watched) = self.watched() {
             let before = cpu_time();
-            let snapshot = scanner.look(&watched);
-            self.found.send_replace(Some(Arc::new(snapshot)));
+            let snapshot = scanner.scan(&watched);
+            self.latest.send_replace(Some(Arc::new(snapshot)));
             self.wait(Instant::now() + pause(cpu_time().saturating_sub(before)));
         }
     }
@@ -117,7 +117,7 @@ impl Shared {
     /// Returns the processes whose TCP bytes are counted now, or `None` if the thread must end.
     fn watched(&self) -> Option<Vec<u32>> {
         let mut demand = self.demand();
-        demand.at_once = false;
+        demand.immediate = false;
         demand.running = !demand.roots.is_empty();
         demand.running.then(|| demand.roots.values().flatten().copied().collect())
     }
@@ -125,7 +125,7 @@ impl Shared {
     /// Waits until `due`, or until a subscription is added or the last one is dropped.
     fn wait(&self, due: Instant) {
         let mut demand = self.demand();
-        while !demand.at_once && !demand.roots.is_empty() {
+        while !demand.immediate && !demand.roots.is_empty() {
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -137,7 +137,7 @@ impl Shared {
 
 /// Returns the pause after a scan that took `cost` of CPU time.
 pub(super) fn pause(cost: Duration) -> Duration {
-    cost.saturating_mul(SHARE).clamp(SHORTEST, LONGEST)
+    cost.saturating_mul(CPU_SHARE).clamp(MIN_PAUSE, MAX_PAUSE)
 }
 
 /// Returns the CPU time of this thread.
@@ -151,18 +151,18 @@ pub(super) fn cpu_time() -> Duration {
 pub(crate) struct Subscription {
     shared: Arc<Shared>,
     id: u64,
-    found: watch::Receiver<Option<Arc<Snapshot>>>,
+    latest: watch::Receiver<Option<Arc<Snapshot>>>,
 }
 
 impl Subscription {
     /// Returns the next snapshot. Cancel-safe: a snapshot that was not returned stays the next one.
     pub(crate) async fn next(&mut self) -> Arc<Snapshot> {
         loop {
-            if self.found.changed().await.is_err() {
+            if self.latest.changed().await.is_err() {
                 // Not while `shared` holds the sender.
                 return std::future::pending().await;
             }
-            if let Some(snapshot) = self.found.borrow_and_update().clone() {
+            if let Some(snapshot) = self.latest.borrow_and_update().clone() {
                 return snapshot;
             }
         }

@@ -1,7 +1,7 @@
 use super::Subscription;
 use super::*;
 use crate::observe::Observer;
-use crate::observe::support::{Running, until};
+use crate::observe::test_support::{TestProcess, wait_until};
 
 /// Longer than any scan takes.
 const SOON: Duration = Duration::from_secs(20);
@@ -12,7 +12,7 @@ async fn next(subscription: &mut Subscription) -> Arc<Snapshot> {
 
 #[tokio::test]
 async fn a_subscription_sees_looks_until_it_is_dropped() {
-    let running = Running::shell("exec sleep 3010");
+    let running = TestProcess::shell("exec sleep 3010");
     let observer = Observer::new(None);
     assert!(!observer.shared.demand().running, "nobody wants to know");
     let mut first = observer.subscribe();
@@ -21,9 +21,9 @@ async fn a_subscription_sees_looks_until_it_is_dropped() {
     assert!(before.process(running.pid()).is_some());
     assert!(next(&mut second).await.process(running.pid()).is_some());
     drop(second);
-    while next(&mut first).await.at < before.at + SHORTEST {}
+    while next(&mut first).await.at < before.at + MIN_PAUSE {}
     drop(first);
-    until("the thread's end", || (!observer.shared.demand().running).then_some(()));
+    wait_until("the thread's end", || (!observer.shared.demand().running).then_some(()));
     let mut again = observer.subscribe();
     assert!(next(&mut again).await.at > before.at);
 }
@@ -40,7 +40,7 @@ async fn the_first_look_does_not_wait_for_the_next_turn() {
         // A scan that had begun already.
         seen = next(&mut second).await;
     }
-    assert!(seen.at - asked < SHORTEST, "{:?}", seen.at - asked);
+    assert!(seen.at - asked < MIN_PAUSE, "{:?}", seen.at - asked);
 }
 
 #[tokio::test]
@@ -72,10 +72,10 @@ fn what_a_look_costs_sets_the_time_to_the_next() {
 
 #[test]
 fn the_words_for_a_wait_are_the_same_through_other_eyes() {
-    let running = Running::shell("exec sleep 3011");
+    let running = TestProcess::shell("exec sleep 3011");
     for user in [None, Some(Ids { uid: 65534, gid: 65534 })] {
         let observer = Observer::new(user);
         let wanted = "sleeping in hrtimer_nanosleep";
-        until(wanted, || observer.waits_for(running.pid()).filter(|words| words == wanted));
+        wait_until(wanted, || observer.blocked_on(running.pid()).filter(|words| words == wanted));
     }
 }

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-use super::super::eyes::Eyes;
+use super::super::inspector_credentials::InspectorIds;
 use super::super::observer::{cpu_time, pause};
-use super::super::support::{Running, seen, until};
+use super::super::test_support::{TestProcess, scan_until, wait_until};
 use super::*;
 use crate::observe::Snapshot;
 use crate::shim::protocol::Ids;
@@ -21,12 +21,12 @@ fn words(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn a_grandchild_with_a_session_of_its_own_is_seen_below_its_parents() {
-    let running = Running::shell("setsid sleep 3001 & exec sleep 3002");
+    let running = TestProcess::shell("setsid sleep 3001 & exec sleep 3002");
     let mut scanner = scanner();
     let pid = running.pid();
     // A program that was executed just now has no memory yet.
-    let snapshot = until("both sleeps", || {
-        let snapshot = scanner.look(&[]);
+    let snapshot = wait_until("both sleeps", || {
+        let snapshot = scanner.scan(&[]);
         let sleeps = |process: &&Process| &*process.name == "sleep" && process.memory > 0;
         (snapshot.subtree(pid).iter().filter(sleeps).count() == 2).then_some(snapshot)
     });
@@ -46,18 +46,18 @@ fn a_grandchild_with_a_session_of_its_own_is_seen_below_its_parents() {
 #[test]
 fn arguments_and_call_follow_an_exec_however_late() {
     let line = "read x; exec env CODEX_TOOL_CALL_ID=call_7 sh -c 'read y; exit'";
-    let mut running = Running::shell(line);
+    let mut running = TestProcess::shell(line);
     let mut scanner = scanner();
-    let before = seen(&mut scanner, &[], running.pid(), |process| !process.argv.is_empty());
+    let before = scan_until(&mut scanner, &[], running.pid(), |process| !process.argv.is_empty());
     assert_eq!((*before.argv).to_vec(), words(&["sh", "-c", line]));
     // As if it had been there for long.
-    for known in scanner.known.values_mut() {
+    for known in scanner.cache.values_mut() {
         known.settled = Instant::now();
     }
-    running.go_on();
+    running.resume();
     let next = words(&["sh", "-c", "read y; exit"]);
     let is_next = |process: &Process| *process.argv == *next;
-    let after = seen(&mut scanner, &[], running.pid(), is_next);
+    let after = scan_until(&mut scanner, &[], running.pid(), is_next);
     assert_eq!((after.pid, after.started), (before.pid, before.started));
     assert_eq!(after.call_id.as_deref(), Some("call_7"));
 }
@@ -65,13 +65,13 @@ fn arguments_and_call_follow_an_exec_however_late() {
 #[test]
 fn cpu_time_includes_children_that_were_waited_for() {
     let work = "read x; sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; read y";
-    let mut running = Running::shell(work);
+    let mut running = TestProcess::shell(work);
     let mut scanner = scanner();
-    let before = seen(&mut scanner, &[], running.pid(), |_| true);
-    running.go_on();
+    let before = scan_until(&mut scanner, &[], running.pid(), |_| true);
+    running.resume();
     let pid = running.pid();
-    let after = until("the work and its end", || {
-        let snapshot = scanner.look(&[]);
+    let after = wait_until("the work and its end", || {
+        let snapshot = scanner.scan(&[]);
         let grown = snapshot.process(pid)?.cpu_ms >= before.cpu_ms + 30;
         (grown && snapshot.children(pid).count() == 0).then(|| snapshot.process(pid).cloned()).flatten()
     });
@@ -80,25 +80,25 @@ fn cpu_time_includes_children_that_were_waited_for() {
 
 #[test]
 fn bytes_grow_with_what_dd_copies() {
-    let mut running = Running::shell("read x; dd if=/dev/zero of=/dev/null bs=64k count=16; read y");
+    let mut running = TestProcess::shell("read x; dd if=/dev/zero of=/dev/null bs=64k count=16; read y");
     let mut scanner = scanner();
-    let before = seen(&mut scanner, &[], running.pid(), |process| process.io.is_some());
-    running.go_on();
+    let before = scan_until(&mut scanner, &[], running.pid(), |process| process.io.is_some());
+    running.resume();
     let copied = |process: &Process| process.io.unwrap() - before.io.unwrap() >= 2 * 1024 * 1024;
-    let after = seen(&mut scanner, &[], running.pid(), copied);
+    let after = scan_until(&mut scanner, &[], running.pid(), copied);
     assert!(after.io.unwrap() - before.io.unwrap() < 3 * 1024 * 1024);
 }
 
 #[test]
 fn a_zombie_tells_its_exit_code_and_what_it_was() {
     let mut running =
-        Running::shell("exec 3<&0; sh -c 'read x <&3; exit 7' & sh -c 'kill -9 $$' & exec sleep 3003");
+        TestProcess::shell("exec 3<&0; sh -c 'read x <&3; exit 7' & sh -c 'kill -9 $$' & exec sleep 3003");
     let mut scanner = scanner();
     let is_known = |process: &Process| process.argv.last().is_some_and(|last| last == "read x <&3; exit 7");
-    until("a child", || scanner.look(&[]).children(running.pid()).any(is_known).then_some(()));
-    running.go_on();
-    let mut codes = until("two zombies", || {
-        let snapshot = scanner.look(&[]);
+    wait_until("a child", || scanner.scan(&[]).children(running.pid()).any(is_known).then_some(()));
+    running.resume();
+    let mut codes = wait_until("two zombies", || {
+        let snapshot = scanner.scan(&[]);
         let zombies = snapshot.children(running.pid()).filter(|process| process.zombie);
         let codes: Vec<_> = zombies.map(|zombie| (zombie.exit_code, is_known(zombie))).collect();
         (codes.len() == 2).then_some(codes)
@@ -113,8 +113,8 @@ fn a_hostile_name_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("a) Z\n1 (b");
     symlink("/bin/sleep", &program).unwrap();
-    let running = Running::new(Command::new(&program).arg("3004"));
-    let process = seen(&mut scanner(), &[], running.pid(), |process| process.name.starts_with("a)"));
+    let running = TestProcess::new(Command::new(&program).arg("3004"));
+    let process = scan_until(&mut scanner(), &[], running.pid(), |process| process.name.starts_with("a)"));
     assert_eq!((&*process.name, process.parent, process.zombie), ("a) Z\n1 (b", std::process::id(), false));
 }
 
@@ -126,63 +126,66 @@ fn what_another_user_hides_is_none_and_shown_to_its_own_eyes() {
     let nobody = Ids { uid: 65534, gid: 65534 };
     let mut command = Command::new("sleep");
     let command = command.arg("3005").env("CODEX_TOOL_CALL_ID", "call_8");
-    let running = Running::new(command.gid(nobody.gid).uid(nobody.uid));
+    let running = TestProcess::new(command.gid(nobody.gid).uid(nobody.uid));
     let pid = running.pid();
     // As root is in a container. Capabilities belong to a thread, so a thread drops its own.
-    let look = move |eyes: Eyes| {
+    let look = move |inspector: InspectorIds| {
         let mut sets = capabilities(None).unwrap();
         sets.effective.remove(CapabilitySet::SYS_PTRACE | CapabilitySet::SYS_ADMIN | CapabilitySet::PERFMON);
         set_capabilities(None, sets).unwrap();
-        eyes.open();
-        seen(&mut scanner(), &[], pid, |process| &*process.name == "sleep")
+        inspector.adopt();
+        scan_until(&mut scanner(), &[], pid, |process| &*process.name == "sleep")
     };
-    let hidden = std::thread::spawn(move || look(Eyes(None))).join().unwrap();
+    let hidden = std::thread::spawn(move || look(InspectorIds(None))).join().unwrap();
     assert_eq!((hidden.io, hidden.call_id.as_deref()), (None, None));
     assert_eq!((*hidden.argv).to_vec(), words(&["sleep", "3005"]));
-    let shown = std::thread::spawn(move || look(Eyes(Some(nobody)))).join().unwrap();
+    let shown = std::thread::spawn(move || look(InspectorIds(Some(nobody)))).join().unwrap();
     assert_eq!((shown.io.is_some(), shown.call_id.as_deref()), (true, Some("call_8")));
 }
 
 #[test]
-fn strangers_are_read_once_and_nobody_below_is_one() {
-    let running = Running::shell("sleep 3006 & sleep 3007 & wait");
+fn unrelated_processes_are_read_once_and_no_descendant_is_one() {
+    let running = TestProcess::shell("sleep 3006 & sleep 3007 & wait");
     let mut scanner = scanner();
-    until("both sleeps", || (scanner.look(&[]).subtree(running.pid()).len() == 3).then_some(()));
-    assert!(scanner.strangers.contains_key(&1));
+    wait_until("both sleeps", || (scanner.scan(&[]).subtree(running.pid()).len() == 3).then_some(()));
+    assert!(scanner.unrelated.contains_key(&1));
     assert!(
-        scanner.look(&[]).subtree(std::process::id()).iter().all(|p| !scanner.strangers.contains_key(&p.pid))
+        scanner.scan(&[]).subtree(std::process::id()).iter().all(|p| !scanner.unrelated.contains_key(&p.pid))
     );
-    let inode = scanner.strangers[&1];
+    let inode = scanner.unrelated[&1];
     assert!(scanner.proc.processes().any(|(pid, now)| (pid, now) == (1, inode)), "inodes stay");
 }
 
 #[test]
 fn beyond_the_bound_the_older_ones_stay_and_the_rest_is_counted() {
-    let place = |pid, parent, started| Place { pid, parent, started };
-    let mut places = [place(2, 1, 10), place(3, 2, 90), place(4, 2, 20), place(5, 4, 30), place(6, 5, 80)];
-    let order = below([1], &places);
-    let (kept, left_out) = bounded(1, order.clone(), &mut places.clone(), 3);
-    let kept: Vec<_> = kept.iter().map(|below| places[below.entry].pid).collect();
+    let node = |pid, parent, started| Node { pid, parent, started };
+    let mut nodes = [node(2, 1, 10), node(3, 2, 90), node(4, 2, 20), node(5, 4, 30), node(6, 5, 80)];
+    let order = descendants([1], &nodes);
+    let (kept, left_out) = bound_trees(1, order.clone(), &mut nodes.clone(), 3);
+    let kept: Vec<_> = kept.iter().map(|below| nodes[below.entry].pid).collect();
     assert_eq!((kept, left_out), (vec![2, 4, 5], HashSet::from([2])));
-    assert_eq!(bounded(1, order.clone(), &mut places, 5), (order, HashSet::new()));
+    assert_eq!(bound_trees(1, order.clone(), &mut nodes, 5), (order, HashSet::new()));
 }
 
 #[test]
 fn a_fork_bomb_in_one_tree_hides_no_process_of_another() {
-    let place = |pid, parent, started| Place { pid, parent, started };
-    let mut places = vec![place(2, 1, 10), place(3, 1, 20), place(4, 3, 900)];
-    places.extend((0..100).map(|n| place(100 + n, 2, 30 + u64::from(n))));
-    let order = below([1], &places);
-    let (kept, cut) = bounded(1, order, &mut places, 20);
-    let kept: Vec<_> = kept.iter().map(|below| places[below.entry].pid).collect();
+    let node = |pid, parent, started| Node { pid, parent, started };
+    let mut nodes = vec![node(2, 1, 10), node(3, 1, 20), node(4, 3, 900)];
+    nodes.extend((0..100).map(|n| node(100 + n, 2, 30 + u64::from(n))));
+    let order = descendants([1], &nodes);
+    let (kept, cut) = bound_trees(1, order, &mut nodes, 20);
+    let kept: Vec<_> = kept.iter().map(|below| nodes[below.entry].pid).collect();
     assert!(kept.contains(&3) && kept.contains(&4) && kept.len() <= 20, "{kept:?}");
     assert_eq!(cut, HashSet::from([2]));
 }
 
 #[test]
 fn bytes_and_wait_statuses_are_understood() {
-    assert_eq!(io(b"rchar: 6976\nwchar: 24\nsyscr: 10\n"), Some(7000));
-    assert_eq!((io(b""), io(b"rchar: x\nwchar: 1\n"), io(b"rchar: 1\n")), (None, None, None));
+    assert_eq!(parse_io(b"rchar: 6976\nwchar: 24\nsyscr: 10\n"), Some(7000));
+    assert_eq!(
+        (parse_io(b""), parse_io(b"rchar: x\nwchar: 1\n"), parse_io(b"rchar: 1\n")),
+        (None, None, None)
+    );
     assert_eq!((exit_code(0x700), exit_code(9), exit_code(0x8b)), (7, 137, 139));
 }
 
@@ -190,22 +193,22 @@ fn bytes_and_wait_statuses_are_understood() {
 fn observing_300_processes_costs_little() {
     const LOOKS: u32 = 20;
     let line = "i=0; while [ $i -lt 300 ]; do sleep 3008 & i=$((i+1)); done; wait";
-    let running = Running::shell(line);
+    let running = TestProcess::shell(line);
     let pid = running.pid();
     let mut scanner = scanner();
-    until("300 sleeps", || {
-        let snapshot = scanner.look(&[pid]);
+    wait_until("300 sleeps", || {
+        let snapshot = scanner.scan(&[pid]);
         let sleeps = snapshot.subtree(pid).iter().filter(|process| &*process.name == "sleep").count();
         (sleeps == 300).then_some(())
     });
-    for known in scanner.known.values_mut() {
+    for known in scanner.cache.values_mut() {
         known.settled = Instant::now();
     }
     for (watched, words) in [(vec![], "the network not watched"), (vec![pid], "the network watched")] {
         let before = cpu_time();
         for _ in 0..LOOKS {
-            let snapshot: Snapshot = scanner.look(&watched);
-            assert_eq!((snapshot.subtree(pid).len(), snapshot.is_cut(pid)), (301, false));
+            let snapshot: Snapshot = scanner.scan(&watched);
+            assert_eq!((snapshot.subtree(pid).len(), snapshot.is_truncated(pid)), (301, false));
         }
         let look = cpu_time().saturating_sub(before) / LOOKS;
         let share = 100.0 * look.as_secs_f64() / (look + pause(look)).as_secs_f64();

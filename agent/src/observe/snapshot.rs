@@ -17,7 +17,7 @@ pub(crate) struct Snapshot {
     sizes: Vec<usize>,
     index: HashMap<u32, usize>,
     /// Children of the agent below which there are more processes than are kept.
-    cut: HashSet<u32>,
+    truncated: HashSet<u32>,
 }
 
 /// A process, as far as it can be seen.
@@ -52,7 +52,7 @@ pub(crate) struct Process {
 }
 
 impl Snapshot {
-    /// Creates a snapshot of `processes` with their sizes, in the order of [`super::order`].
+    /// Creates a snapshot of `processes` with their sizes, in the order of [`super::topology`].
     pub(super) fn new(
         at: Instant,
         root: u32,
@@ -61,7 +61,7 @@ impl Snapshot {
         cut: HashSet<u32>,
     ) -> Self {
         let index = processes.iter().enumerate().map(|(at, process)| (process.pid, at)).collect();
-        Self { at, root, processes, sizes, index, cut }
+        Self { at, root, processes, sizes, index, truncated: cut }
     }
 
     /// Returns one process.
@@ -85,9 +85,9 @@ impl Snapshot {
     }
 
     /// Returns true if there may be more processes below `pid` than are kept.
-    pub(crate) fn is_cut(&self, pid: u32) -> bool {
-        let Some(at) = self.index.get(&pid).filter(|_| !self.cut.is_empty()) else { return false };
-        self.cut
+    pub(crate) fn is_truncated(&self, pid: u32) -> bool {
+        let Some(at) = self.index.get(&pid).filter(|_| !self.truncated.is_empty()) else { return false };
+        self.truncated
             .iter()
             .filter_map(|top| self.index.get(top))
             .any(|top| (*top..top + self.sizes[*top]).contains(at))

@@ -10,13 +10,13 @@ use std::time::Duration;
 use rustix::fs::{Dir, OFlags, readlinkat};
 use tokio::time::Instant;
 
-use super::diag::{self, Bytes};
-use crate::stat::Proc;
+use super::sock_diag::{self, Bytes};
+use crate::proc_stat::Proc;
 
 /// Longest time that a socket passed to another process goes uncounted there.
-const RELIST: Duration = Duration::from_secs(10);
+const RELIST_INTERVAL: Duration = Duration::from_secs(10);
 /// Most descriptors of one process that are read.
-const DESCRIPTORS: usize = 4096;
+const MAX_DESCRIPTORS: usize = 4096;
 
 /// Bytes that the watched processes have sent and received.
 #[derive(Debug, Default)]
@@ -37,27 +37,27 @@ struct Counted {
 
 impl Traffic {
     /// Counts the bytes of the processes in `watched`: numbers with start times.
-    pub(super) fn look(&mut self, now: Instant, proc: &mut Proc, watched: &[(u32, u64)]) {
+    pub(super) fn count(&mut self, now: Instant, proc: &mut Proc, watched: &[(u32, u64)]) {
         if watched.is_empty() {
             return;
         }
-        let Some(connections) = diag::tcp() else { return };
+        let Some(connections) = sock_diag::tcp_bytes() else { return };
         let all = self.is_stale(now, &connections, watched);
         if all {
-            self.listed_all(now, &connections, watched);
+            self.list_sockets(now, &connections, watched);
         }
         for (pid, started) in watched {
             let known = self.processes.get_mut(pid).filter(|counted| counted.started == *started);
             match known {
                 None => {
-                    let held = held(proc, *pid, &connections);
+                    let held = held_connections(proc, *pid, &connections);
                     // Earlier bytes of these sockets do not count for this process.
                     let sockets = held.into_iter().map(|inode| (inode, connections[&inode])).collect();
                     let counted = Counted { started: *started, total: Bytes::default(), sockets };
                     self.processes.insert(*pid, counted);
                 }
                 Some(counted) => {
-                    let fresh = if all { held(proc, *pid, &connections) } else { Vec::new() };
+                    let fresh = if all { held_connections(proc, *pid, &connections) } else { Vec::new() };
                     counted.count(&connections, all.then_some(fresh));
                 }
             }
@@ -65,7 +65,7 @@ impl Traffic {
     }
 
     /// Returns the bytes that a process has sent and received since it was first watched.
-    pub(super) fn of(&self, pid: u32, started: u64) -> Bytes {
+    pub(super) fn bytes_of(&self, pid: u32, started: u64) -> Bytes {
         let counted = self.processes.get(&pid).filter(|counted| counted.started == started);
         counted.map(|counted| counted.total).unwrap_or_default()
     }
@@ -75,7 +75,7 @@ impl Traffic {
         self.processes.retain(|pid, _| lives(*pid));
     }
 
-    fn listed_all(&mut self, now: Instant, connections: &HashMap<u64, Bytes>, watched: &[(u32, u64)]) {
+    fn list_sockets(&mut self, now: Instant, connections: &HashMap<u64, Bytes>, watched: &[(u32, u64)]) {
         self.seen = connections.keys().copied().collect();
         self.listed = Some(now);
         // A process that is not watched any more holds no connection that has to be found again.
@@ -87,7 +87,7 @@ impl Traffic {
 
     /// Returns true if a connection may be held by a process that is not known to hold it.
     fn is_stale(&self, now: Instant, connections: &HashMap<u64, Bytes>, watched: &[(u32, u64)]) -> bool {
-        if self.listed.is_none_or(|listed| now.duration_since(listed) >= RELIST) {
+        if self.listed.is_none_or(|listed| now.duration_since(listed) >= RELIST_INTERVAL) {
             return true;
         }
         let lives: HashMap<u32, u64> = watched.iter().copied().collect();
@@ -117,7 +117,7 @@ impl Counted {
 }
 
 /// Returns the connections that a process holds, or none if its descriptors can't be read.
-fn held(proc: &mut Proc, pid: u32, connections: &HashMap<u64, Bytes>) -> Vec<u64> {
+fn held_connections(proc: &mut Proc, pid: u32, connections: &HashMap<u64, Bytes>) -> Vec<u64> {
     sockets(proc, pid).into_iter().filter(|inode| connections.contains_key(inode)).collect()
 }
 
@@ -128,7 +128,7 @@ pub(super) fn sockets(proc: &mut Proc, pid: u32) -> Vec<u64> {
         return Vec::new();
     };
     let (mut found, mut target) = (Vec::new(), Vec::new());
-    for entry in entries.flatten().take(DESCRIPTORS) {
+    for entry in entries.flatten().take(MAX_DESCRIPTORS) {
         let read =
             folder.as_ref().map(|folder| readlinkat(folder, entry.file_name(), std::mem::take(&mut target)));
         if let Some(Ok(link)) = read {

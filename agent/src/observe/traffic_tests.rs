@@ -3,16 +3,16 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use super::super::scan::Scanner;
-use super::super::support::{Running, seen};
+use super::super::test_support::{TestProcess, scan_until};
 use super::*;
 use crate::observe::Process;
 
 /// Returns a client that reads what the server sends and never sends anything.
-fn client() -> (Running, TcpStream) {
+fn client() -> (TestProcess, TcpStream) {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
     let line = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; exec cat <&3");
-    let running = Running::new(Command::new("bash").args(["-c", &line]));
+    let running = TestProcess::new(Command::new("bash").args(["-c", &line]));
     (running, server.accept().unwrap().0)
 }
 
@@ -24,14 +24,14 @@ fn is_cat(process: &Process) -> bool {
 fn one_byte_of_a_peer_is_seen_and_nothing_else_is() {
     let (running, mut server) = client();
     let (pid, mut scanner) = (running.pid(), Scanner::new(std::process::id()).unwrap());
-    let before = seen(&mut scanner, &[pid], pid, is_cat);
-    let quiet = scanner.look(&[pid]);
+    let before = scan_until(&mut scanner, &[pid], pid, is_cat);
+    let quiet = scanner.scan(&[pid]);
     assert_eq!(quiet.process(pid).map(|now| (now.sent, now.received)), Some((before.sent, before.received)));
     server.write_all(b"x").unwrap();
-    seen(&mut scanner, &[pid], pid, |now| now.received == before.received + 1);
+    scan_until(&mut scanner, &[pid], pid, |now| now.received == before.received + 1);
     server.write_all(b"yz").unwrap();
-    seen(&mut scanner, &[pid], pid, |now| now.received == before.received + 3);
-    let last = scanner.look(&[pid]);
+    scan_until(&mut scanner, &[pid], pid, |now| now.received == before.received + 3);
+    let last = scanner.scan(&[pid]);
     assert_eq!(
         last.process(pid).map(|now| (now.sent, now.received)),
         Some((before.sent, before.received + 3))
@@ -42,9 +42,9 @@ fn one_byte_of_a_peer_is_seen_and_nothing_else_is() {
 fn nobody_is_counted_who_is_not_watched() {
     let (running, mut server) = client();
     let (pid, mut scanner) = (running.pid(), Scanner::new(std::process::id()).unwrap());
-    let before = seen(&mut scanner, &[], pid, |now| is_cat(now) && now.io.is_some());
+    let before = scan_until(&mut scanner, &[], pid, |now| is_cat(now) && now.io.is_some());
     server.write_all(b"x").unwrap();
-    let after = seen(&mut scanner, &[], pid, |now| now.io > before.io);
+    let after = scan_until(&mut scanner, &[], pid, |now| now.io > before.io);
     assert_eq!((after.sent, after.received), (0, 0));
 }
 
@@ -55,19 +55,21 @@ fn counters_stay_when_connections_go_and_grow_with_the_next() {
     let line = format!(
         "for n in 1 2; do read x; exec 3<>/dev/tcp/127.0.0.1/{port}; read -N 4 -u 3 y; read x; exec 3<&-; done; read x"
     );
-    let mut running = Running::new(Command::new("bash").args(["-c", &line]));
+    let mut running = TestProcess::new(Command::new("bash").args(["-c", &line]));
     let (pid, mut scanner) = (running.pid(), Scanner::new(std::process::id()).unwrap());
-    let mut last = seen(&mut scanner, &[pid], pid, |process| process.argv.len() == 3).received;
+    let mut last = scan_until(&mut scanner, &[pid], pid, |process| process.argv.len() == 3).received;
     assert_eq!(last, 0);
     for _ in 0..2 {
-        running.go_on();
+        running.resume();
         let (mut connection, _) = server.accept().unwrap();
         connection.write_all(b"four").unwrap();
-        last = seen(&mut scanner, &[pid], pid, |now| now.received == last + 4).received;
-        running.go_on();
+        last = scan_until(&mut scanner, &[pid], pid, |now| now.received == last + 4).received;
+        running.resume();
         let mut proc = Proc::open().unwrap();
-        super::super::support::until("the end", || sockets(&mut proc, pid).is_empty().then_some(()));
-        assert_eq!(scanner.look(&[pid]).process(pid).map(|now| now.received), Some(last));
+        super::super::test_support::wait_until("the end", || {
+            sockets(&mut proc, pid).is_empty().then_some(())
+        });
+        assert_eq!(scanner.scan(&[pid]).process(pid).map(|now| now.received), Some(last));
     }
     assert_eq!(last, 8);
 }
@@ -82,12 +84,12 @@ fn descriptors_are_listed_again_only_when_that_can_change_the_answer() {
     assert!(traffic.is_stale(now, &connections, &watched), "the first look");
     let counted = Counted { started: 5, total: bytes, sockets: HashMap::from([(1, bytes)]) };
     traffic.processes.insert(10, counted);
-    traffic.listed_all(now, &connections, &watched);
+    traffic.list_sockets(now, &connections, &watched);
     assert!(!traffic.is_stale(now, &connections, &watched));
     assert!(!traffic.is_stale(now, &HashMap::from([(1, bytes)]), &watched), "one connection less");
     assert!(traffic.is_stale(now, &HashMap::from([(3, bytes)]), &watched), "a new connection");
     assert!(traffic.is_stale(now, &connections, &[(10, 6)]), "its holder is gone");
-    assert!(traffic.is_stale(now + RELIST, &connections, &watched), "time");
-    traffic.listed_all(now, &connections, &[(11, 1)]);
+    assert!(traffic.is_stale(now + RELIST_INTERVAL, &connections, &watched), "time");
+    traffic.list_sockets(now, &connections, &[(11, 1)]);
     assert!(!traffic.is_stale(now, &connections, &[(11, 1)]), "who is not watched is not looked for");
 }

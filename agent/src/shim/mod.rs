@@ -8,47 +8,47 @@
 //!             Run                      leader's exit                   Sweep (0.3 s)
 //!  Waiting ─────────► Running ───────────────────────► Exited ──────────────────────────┐
 //!     │                │  ▲ │ End, or the agent is gone   │ End, or the agent is gone   ▼
-//!     │ spawn fails    └──┘ └─────────────────────────────┴──────────────────────────► Ladder ──► Ended, exit
-//!     ▼               Kill: a part                                  nothing left, or the grace is over
+//!     │ spawn fails    └──┘ └─────────────────────────────┴──────────────────────────► Escalation ──► Ended, exit
+//!     ▼               Kill: a subtree                                  nothing left, or the grace is over
 //!  SpawnFailed, exit
 //! ```
 //!
 //! * [`protocol`]: messages between agent and shim.
 //! * [`run`]: the main loop.
-//! * [`ladder`]: INT, TERM, KILL by time (pure).
+//! * [`escalation`]: INT, TERM, KILL by time (pure).
 //! * [`tree`]: the processes below the shim.
 //! * [`kill`]: signalling and reaping.
 //! * [`spawn`]: starting the command.
-//! * [`testament`]: the report left to the next agent.
-//! * [`outer`]: a command in a sandbox.
-//! * [`outputs`]: its output, which bypasses the sandbox's own programs.
+//! * [`exit_report`]: the report left to the next agent.
+//! * [`outer_shim`]: a command in a sandbox.
+//! * [`output_fds`]: its output, which bypasses the sandbox's own programs.
 
+pub(crate) mod escalation;
+pub(crate) mod exit_report;
 mod kill;
-pub(crate) mod ladder;
-mod outer;
-mod outputs;
+mod outer_shim;
+mod output_fds;
 pub(crate) mod protocol;
 pub(crate) mod run;
 mod spawn;
-pub(crate) mod testament;
 mod tree;
 
-pub(crate) use kill::{pause, sweep_left};
+pub(crate) use kill::{pause, sweep_leftover};
 
 /// The kernel's OOM score adjustment of this process.
-const OOM: &str = "/proc/self/oom_score_adj";
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 /// Score added for a command: as if it used half of all memory more than its agent.
-const EASIER: i32 = 500;
+const SCORE_OFFSET: i32 = 500;
 
 /// Makes the kernel end this process and all that it starts before its agent when memory runs out. Of a shim and its
 /// command the larger one is ended first, which is the command.
 ///
 /// Must be called before the process is made unreadable: that takes its own `/proc` away from a process that is not
 /// root.
-pub(crate) fn go_first() {
-    let own = std::fs::read_to_string(OOM).ok().and_then(|text| text.trim().parse::<i32>().ok());
+pub(crate) fn raise_oom_score() {
+    let own = std::fs::read_to_string(OOM_SCORE).ok().and_then(|text| text.trim().parse::<i32>().ok());
     if let Some(own) = own {
         // Where it can't be set, size alone decides.
-        let _ = std::fs::write(OOM, (own + EASIER).min(1000).to_string());
+        let _ = std::fs::write(OOM_SCORE, (own + SCORE_OFFSET).min(1000).to_string());
     }
 }

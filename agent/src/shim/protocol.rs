@@ -10,7 +10,7 @@ use std::io;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::confine::cage::Cage;
+use crate::confine::sandbox_check::SandboxCheck;
 
 /// Longest message, in bytes: a spec of 1 MiB, of which JSON may write each byte as six, and the agent's own
 /// environment with it.
@@ -41,8 +41,9 @@ pub(crate) struct Command {
     /// Begin with INT to the leader when the command ends because the agent is gone.
     pub(crate) interrupt_first: bool,
     /// File with the report for the next agent, in case this one is gone when the command has ended; see
-    /// [`super::testament`].
-    pub(crate) testament: Option<String>,
+    /// [`super::exit_report`].
+    #[serde(rename = "testament")]
+    pub(crate) exit_report: Option<String>,
     /// Sandbox around the command.
     #[serde(default)]
     pub(crate) confine: Option<Box<Confine>>,
@@ -56,7 +57,8 @@ pub(crate) struct Confine {
     /// Environment of the launcher.
     pub(crate) env: BTreeMap<String, String>,
     /// Properties to verify inside.
-    pub(crate) cage: Cage,
+    #[serde(rename = "cage")]
+    pub(crate) check: SandboxCheck,
 }
 
 // Written by hand, so that no environment value can get into a log.
@@ -96,7 +98,7 @@ pub(crate) enum Request {
     },
     /// Run this command where this shim is already in a sandbox, if the sandbox has these properties; the first
     /// message there.
-    Enter(Box<Command>, Cage),
+    Enter(Box<Command>, SandboxCheck),
 }
 
 /// Message from the shim.

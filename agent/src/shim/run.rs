@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitStatus, pidfd_send_signal};
 
-use super::kill::{self, Toll};
-use super::ladder::{Action, Ladder};
+use super::escalation::{Action, Escalation};
+use super::exit_report::ShimReport;
+use super::kill::{self, SignalledProcesses};
 use super::protocol::{Command, Decoder, Report, Request, encode};
-use super::testament::Testament;
-use super::tree::{self, Leader, Name};
+use super::tree::{self, Leader, ProcessKey};
 
 /// Grace when the agent has died: its successor does not wait.
-const ORPHANED: Duration = Duration::from_secs(2);
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// Grace for the processes that a command leaves behind when it ends by itself: enough to remove a lock or a socket,
 /// and too short to be noticed.
-const LEFT_BEHIND: Duration = Duration::from_millis(300);
+const LEFTOVER_GRACE: Duration = Duration::from_millis(300);
 /// Time between two checks while a command is being ended: a fifth of the 100 ms that an end may be late.
-const ENDING: Duration = Duration::from_millis(20);
+const END_POLL: Duration = Duration::from_millis(20);
 /// Shortest and longest time between two checks for dead orphans: the shortest after some were found (a command may
 /// lose thousands), and ever longer while there are none. Five checks a second cost 0.01 % of a core.
-const REAP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+const REAP_POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
 /// Runs one command to its end, as requested on stdin.
 ///
@@ -33,14 +33,14 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
     isolate()?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     if inside {
-        super::outputs::receive(&control)?;
+        super::output_fds::receive(&control)?;
     }
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    let mut shim = Shim { control, decoder: Decoder::default(), gone: false, testament: None };
-    let mut command = match shim.first()? {
+    let mut shim = Shim { control, decoder: Decoder::default(), agent_gone: false, exit_report: None };
+    let mut command = match shim.read_first()? {
         Some(Request::Run(command)) => command,
-        Some(Request::Enter(command, cage)) => {
-            if let Err(message) = cage.enter() {
+        Some(Request::Enter(command, check)) => {
+            if let Err(message) = check.verify_and_enter() {
                 shim.report(&Report::NotConfined { message });
                 return Ok(());
             }
@@ -49,19 +49,19 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
         _ => return Ok(()),
     };
     // The command runs without it as well; only the next agent has less information.
-    shim.testament = command.testament.as_deref().and_then(|path| Testament::open(path).ok());
+    shim.exit_report = command.exit_report.as_deref().and_then(|path| ShimReport::open(path).ok());
     if let Some(confine) = command.confine.take() {
-        leave_folder();
-        super::outer::run(shim.control, shim.decoder, shim.testament, &command, &confine);
+        leave_workspace();
+        super::outer_shim::run(shim.control, shim.decoder, shim.exit_report, &command, &confine);
         return Ok(());
     }
     match super::spawn::spawn(&command) {
-        Err(error) => shim.report(&Report::SpawnFailed { message: explain(&command, &error) }),
+        Err(error) => shim.report(&Report::SpawnFailed { message: spawn_error(&command, &error) }),
         Ok(leader) => {
             shim.report(&Report::Spawned { pid: leader.pid.as_raw_nonzero().get().unsigned_abs() });
             let interrupt_first = command.interrupt_first;
             drop(command);
-            leave_folder();
+            leave_workspace();
             shim.supervise(&leader, interrupt_first);
         }
     }
@@ -70,13 +70,13 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
 
 /// Changes the shim's working directory to `/`, so that a search for processes in a workspace finds the command
 /// alone.
-fn leave_folder() {
+fn leave_workspace() {
     let _ = rustix::process::chdir("/");
 }
 
 /// Isolates this process and its children: own session, all orphans adopted, no new privileges, memory unreadable.
 fn isolate() -> io::Result<()> {
-    crate::inheritance::set();
+    crate::inherited_state::reset();
     // Inside a sandbox the shim has a session of its own already.
     let _ = rustix::process::setsid();
     // Any process id turns it on; the call always applies to the caller.
@@ -86,7 +86,7 @@ fn isolate() -> io::Result<()> {
     Ok(())
 }
 
-fn explain(command: &Command, error: &io::Error) -> String {
+fn spawn_error(command: &Command, error: &io::Error) -> String {
     let program = command.argv.first().map_or("", String::as_str);
     if std::path::Path::new(&command.cwd).is_dir() {
         format!("{program} could not be started: {error}")
@@ -99,35 +99,35 @@ struct Shim {
     control: UnixStream,
     decoder: Decoder,
     /// The agent has died or closed the socket.
-    gone: bool,
-    testament: Option<Testament>,
+    agent_gone: bool,
+    exit_report: Option<ShimReport>,
 }
 
 /// State of the command.
-struct Course {
+struct CommandState {
     leader_lives: bool,
-    ladder: Option<Ladder>,
-    toll: Toll,
+    escalation: Option<Escalation>,
+    signalled: SignalledProcesses,
     reap_in: Duration,
-    /// Parts that are being ended.
-    parts: Vec<Part>,
+    /// Subtrees that are being ended.
+    subtrees: Vec<Subtree>,
 }
 
-/// A part of the command that is being ended.
-struct Part {
-    root: Name,
+/// A subtree of the command that is being ended.
+struct Subtree {
+    root: ProcessKey,
     /// Processes that were sent TERM.
-    told: Vec<Name>,
+    terminated: Vec<ProcessKey>,
     kill_at: Duration,
 }
 
 impl Shim {
-    fn first(&mut self) -> io::Result<Option<Request>> {
+    fn read_first(&mut self) -> io::Result<Option<Request>> {
         loop {
             if let Some(request) = self.decoder.next()? {
                 return Ok(Some(request));
             }
-            if self.gone {
+            if self.agent_gone {
                 return Ok(None);
             }
             self.read()?;
@@ -138,7 +138,7 @@ impl Shim {
     fn read(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
         match self.control.read(&mut buffer) {
-            Ok(0) => self.gone = true,
+            Ok(0) => self.agent_gone = true,
             Ok(n) => self.decoder.push(&buffer[..n]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -149,85 +149,92 @@ impl Shim {
     fn report(&mut self, report: &Report) {
         let sent = encode(report).and_then(|bytes| self.control.write_all(&bytes));
         if sent.is_err() {
-            self.gone = true;
+            self.agent_gone = true;
         }
     }
 
     fn supervise(&mut self, leader: &Leader, interrupt_first: bool) {
         let begun = Instant::now();
-        let mut course = Course {
+        let mut state = CommandState {
             leader_lives: true,
-            ladder: None,
-            toll: Toll::default(),
-            reap_in: REAP.0,
-            parts: Vec::new(),
+            escalation: None,
+            signalled: SignalledProcesses::default(),
+            reap_in: REAP_POLL.0,
+            subtrees: Vec::new(),
         };
         loop {
-            let anything = self.reap(leader, &mut course);
-            self.obey(&mut course, begun);
+            let anything = self.reap(leader, &mut state);
+            self.handle_requests(&mut state, begun);
             let now = begun.elapsed();
-            if self.gone {
-                let ladder = course.ladder.get_or_insert_with(|| Ladder::new(now, interrupt_first, ORPHANED));
-                ladder.hasten(now, ORPHANED);
+            if self.agent_gone {
+                let escalation = state
+                    .escalation
+                    .get_or_insert_with(|| Escalation::new(now, interrupt_first, ORPHAN_GRACE));
+                escalation.hasten(now, ORPHAN_GRACE);
             }
-            kill_parts(&mut course, now);
+            kill_subtrees(&mut state, now);
             let commands = || !tree::commands(leader.pid).is_empty();
-            let lives = course.leader_lives;
-            let action = course.ladder.as_mut().map(|ladder| ladder.step(now, lives, anything, commands));
+            let lives = state.leader_lives;
+            let action = state
+                .escalation
+                .as_mut()
+                .map(|escalation| escalation.next_action(now, lives, anything, commands));
             match action {
                 Some(Action::Sweep) => break,
-                Some(Action::Quiet(limit)) => kill::quiet(leader, limit, &mut course.toll),
+                Some(Action::TerminateCommands(limit)) => {
+                    kill::terminate_commands(leader, limit, &mut state.signalled);
+                }
                 Some(Action::Interrupt) => {
                     // ESRCH: the leader exited by itself, which the next check sees.
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::INT);
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::CONT);
                 }
-                Some(Action::Terminate(limit)) => kill::terminate(limit, &mut course.toll),
-                Some(Action::Wait(time)) => self.wait(leader, &mut course, time.min(ENDING)),
+                Some(Action::Terminate(limit)) => kill::terminate(limit, &mut state.signalled),
+                Some(Action::Wait(time)) => self.wait(leader, &mut state, time.min(END_POLL)),
                 None => {
-                    let due = course.parts.iter().map(|part| part.kill_at.saturating_sub(now)).min();
-                    let time = due.map_or(course.reap_in, |due| due.min(course.reap_in));
-                    self.wait(leader, &mut course, time);
+                    let due = state.subtrees.iter().map(|subtree| subtree.kill_at.saturating_sub(now)).min();
+                    let time = due.map_or(state.reap_in, |due| due.min(state.reap_in));
+                    self.wait(leader, &mut state, time);
                 }
             }
         }
-        let pid = course.leader_lives.then_some(leader.pid);
-        let survivors = kill::sweep(|status| self.exited(status), pid, &mut course.toll);
-        let killed = course.toll.count();
-        if let Some(testament) = self.testament.as_mut().filter(|_| self.gone) {
-            testament.write(killed, survivors);
+        let pid = state.leader_lives.then_some(leader.pid);
+        let survivors = kill::sweep(|status| self.report_exit(status), pid, &mut state.signalled);
+        let killed = state.signalled.count();
+        if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.agent_gone) {
+            exit_report.write(killed, survivors);
         }
         self.report(&Report::Ended { killed, survivors });
     }
 
     /// Reaps dead children; returns true if anything is left below the shim.
-    fn reap(&mut self, leader: &Leader, course: &mut Course) -> bool {
-        let reaped = kill::reap(course.leader_lives.then_some(leader.pid));
+    fn reap(&mut self, leader: &Leader, state: &mut CommandState) -> bool {
+        let reaped = kill::reap(state.leader_lives.then_some(leader.pid));
         if let Some(status) = reaped.leader {
-            course.leader_lives = false;
-            self.exited(status);
+            state.leader_lives = false;
+            self.report_exit(status);
         }
         if reaped.count > 0 {
-            course.reap_in = REAP.0;
+            state.reap_in = REAP_POLL.0;
         }
         reaped.left
     }
 
-    fn exited(&mut self, status: WaitStatus) {
+    fn report_exit(&mut self, status: WaitStatus) {
         self.report(&Report::Exited { code: status.exit_status(), signal: status.terminating_signal() });
     }
 
     /// Handles the requests that have arrived. Called before every wait, not only after a wait that read something: a
     /// request can arrive with the same read as the command, and the socket does not report bytes that were already
     /// read.
-    fn obey(&mut self, course: &mut Course, begun: Instant) {
+    fn handle_requests(&mut self, state: &mut CommandState, begun: Instant) {
         loop {
             match self.decoder.next() {
                 Ok(None) => return,
                 // A grace counts from the time of the request, not from the start of the wait for it.
-                Ok(Some(request)) => take(course, &request, begun.elapsed()),
+                Ok(Some(request)) => apply_request(state, &request, begun.elapsed()),
                 Err(_) => {
-                    self.gone = true;
+                    self.agent_gone = true;
                     return;
                 }
             }
@@ -235,57 +242,60 @@ impl Shim {
     }
 
     /// Waits for a request, the leader's exit or the timeout, whichever is first, and reads the available bytes.
-    fn wait(&mut self, leader: &Leader, course: &mut Course, time: Duration) {
+    fn wait(&mut self, leader: &Leader, state: &mut CommandState, time: Duration) {
         let timeout = Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(time.subsec_nanos()),
         };
         let mut fds = Vec::with_capacity(2);
-        if !self.gone {
+        if !self.agent_gone {
             fds.push(PollFd::new(&self.control, PollFlags::IN));
         }
-        if course.leader_lives {
+        if state.leader_lives {
             fds.push(PollFd::new(&leader.pidfd, PollFlags::IN));
         }
         let ready = poll(&mut fds, Some(&timeout));
-        let heard = !self.gone && fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        let readable = !self.agent_gone && fds.first().is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
-        course.reap_in = match ready {
-            Ok(0) => (course.reap_in * 2).min(REAP.1),
-            _ => REAP.0,
+        state.reap_in = match ready {
+            Ok(0) => (state.reap_in * 2).min(REAP_POLL.1),
+            _ => REAP_POLL.0,
         };
-        if heard && self.read().is_err() {
-            self.gone = true;
+        if readable && self.read().is_err() {
+            self.agent_gone = true;
         }
     }
 }
 
-/// Kills what is left of the parts whose grace is over.
-fn kill_parts(course: &mut Course, now: Duration) {
-    course.parts.retain(|part| {
-        let due = now >= part.kill_at;
+/// Kills what is left of the subtrees whose grace is over.
+fn kill_subtrees(state: &mut CommandState, now: Duration) {
+    state.subtrees.retain(|subtree| {
+        let due = now >= subtree.kill_at;
         if due {
-            kill::kill_below(part.root, &part.told);
+            kill::kill_below(subtree.root, &subtree.terminated);
         }
         !due
     });
 }
 
-fn take(course: &mut Course, request: &Request, now: Duration) {
+fn apply_request(state: &mut CommandState, request: &Request, now: Duration) {
     match request {
         &Request::End { interrupt_first, grace_ms } => {
             let grace = Duration::from_millis(grace_ms);
-            course.ladder.get_or_insert_with(|| Ladder::new(now, interrupt_first, grace)).hasten(now, grace);
+            state
+                .escalation
+                .get_or_insert_with(|| Escalation::new(now, interrupt_first, grace))
+                .hasten(now, grace);
         }
         // An end in progress has a grace of its own.
         Request::Sweep => {
-            course.ladder.get_or_insert_with(|| Ladder::new(now, false, LEFT_BEHIND));
+            state.escalation.get_or_insert_with(|| Escalation::new(now, false, LEFTOVER_GRACE));
         }
         &Request::Kill { pid, started, grace_ms } => {
-            let root = Name { pid, started };
-            let told = if grace_ms == 0 { Vec::new() } else { kill::terminate_below(root) };
+            let root = ProcessKey { pid, started };
+            let terminated = if grace_ms == 0 { Vec::new() } else { kill::terminate_below(root) };
             let kill_at = now.saturating_add(Duration::from_millis(grace_ms));
-            course.parts.push(Part { root, told, kill_at });
+            state.subtrees.push(Subtree { root, terminated, kill_at });
         }
         // A shim runs one command only.
         Request::Run(_) | Request::Enter(..) => {}

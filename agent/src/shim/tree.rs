@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, Signal};
 
-use crate::stat::Proc;
+use crate::proc_stat::Proc;
 
 /// TERM in a set of signals, as the kernel writes it.
 const TERM: u64 = 1 << (Signal::TERM.as_raw() - 1);
 /// Bytes of `/proc/PID/status` that are read: more than it has up to its sets of signals.
-const STATUS: usize = 4096;
+const MAX_STATUS: usize = 4096;
 
 /// The command's first process.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Leader {
 
 /// Unique name of a process: a number is reused, a number with its start time is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Name {
+pub(super) struct ProcessKey {
     /// Process id.
     pub(super) pid: u32,
     /// Start time, in clock ticks since boot.
@@ -31,8 +31,8 @@ pub(super) struct Name {
 
 /// A process as `/proc/PID/stat` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) name: Name,
+pub(super) struct ProcessEntry {
+    pub(super) key: ProcessKey,
     parent: u32,
     session: u32,
     zombie: bool,
@@ -40,7 +40,7 @@ pub(super) struct Entry {
     helper: bool,
 }
 
-impl Entry {
+impl ProcessEntry {
     /// Returns true if the process only holds a command's sandbox together, or serves Codex.
     pub(super) fn is_helper(&self) -> bool {
         self.helper
@@ -48,44 +48,44 @@ impl Entry {
 }
 
 /// Returns every living process below this one.
-pub(super) fn living() -> Vec<Entry> {
+pub(super) fn descendants() -> Vec<ProcessEntry> {
     let all = Proc::open().map(|mut proc| below(std::process::id(), &by_parent(&mut proc)));
-    alive(all.unwrap_or_default())
+    only_alive(all.unwrap_or_default())
 }
 
-/// Returns the living processes below this one, like [`living`], in less time where many other processes run: the
+/// Returns the living processes below this one, like [`descendants`], in less time where many other processes run: the
 /// time depends on the size of this tree only. A process that is just starting, dying or losing its parent can be
 /// missed, so the caller has to scan again.
-pub(super) fn glance() -> Vec<Entry> {
+pub(super) fn quick_descendants() -> Vec<ProcessEntry> {
     let Ok(mut proc) = Proc::open() else { return Vec::new() };
     let own = std::process::id();
-    let all = walk(own, &mut proc);
-    alive(all.unwrap_or_else(|| below(own, &by_parent(&mut proc))))
+    let all = walk_children(own, &mut proc);
+    only_alive(all.unwrap_or_else(|| below(own, &by_parent(&mut proc))))
 }
 
-fn alive(entries: Vec<Entry>) -> Vec<Entry> {
+fn only_alive(entries: Vec<ProcessEntry>) -> Vec<ProcessEntry> {
     entries.into_iter().filter(|entry| !entry.zombie).collect()
 }
 
 /// Returns every living command that the leader has started: all processes below this one, except the leader and the
 /// programs that a command can't do without.
-pub(super) fn commands(leader: Pid) -> Vec<Entry> {
+pub(super) fn commands(leader: Pid) -> Vec<ProcessEntry> {
     let leader = leader.as_raw_nonzero().get().unsigned_abs();
-    let mut found = living();
-    found.retain(|entry| entry.name.pid != leader && !entry.helper);
+    let mut found = descendants();
+    found.retain(|entry| entry.key.pid != leader && !entry.helper);
     found
 }
 
 /// Returns those of `all` that are in `names`, and all processes that are below them now.
-pub(super) fn still(all: Vec<Entry>, names: &[Name]) -> Vec<Entry> {
-    let mut known: HashSet<Name> = names.iter().copied().collect();
+pub(super) fn remaining(all: Vec<ProcessEntry>, names: &[ProcessKey]) -> Vec<ProcessEntry> {
+    let mut known: HashSet<ProcessKey> = names.iter().copied().collect();
     let mut pids: HashSet<u32> = HashSet::new();
     // Parents come before their children, so one pass finds all.
-    let mut belongs = |entry: &Entry| {
-        let belongs = known.contains(&entry.name) || pids.contains(&entry.parent);
+    let mut belongs = |entry: &ProcessEntry| {
+        let belongs = known.contains(&entry.key) || pids.contains(&entry.parent);
         if belongs {
-            known.insert(entry.name);
-            pids.insert(entry.name.pid);
+            known.insert(entry.key);
+            pids.insert(entry.key.pid);
         }
         belongs
     };
@@ -94,34 +94,34 @@ pub(super) fn still(all: Vec<Entry>, names: &[Name]) -> Vec<Entry> {
 
 /// Returns every living process that is in a session, is in `names`, or is below one of these, wherever it hangs. The
 /// first process of the session is excluded.
-pub(super) fn of_session(session: u32, names: &[Name]) -> Vec<Entry> {
+pub(super) fn in_session(session: u32, names: &[ProcessKey]) -> Vec<ProcessEntry> {
     let Ok(mut proc) = Proc::open() else { return Vec::new() };
     let children = by_parent(&mut proc);
     let roots = children.values().flatten();
-    let roots = roots.filter(|entry| entry.session == session || names.contains(&entry.name));
-    let roots: Vec<Entry> = roots.copied().collect();
+    let roots = roots.filter(|entry| entry.session == session || names.contains(&entry.key));
+    let roots: Vec<ProcessEntry> = roots.copied().collect();
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for root in roots {
-        let below = below(root.name.pid, &children);
-        found.extend([root].into_iter().chain(below).filter(|entry| seen.insert(entry.name)));
+        let below = below(root.key.pid, &children);
+        found.extend([root].into_iter().chain(below).filter(|entry| seen.insert(entry.key)));
     }
-    found.retain(|entry| entry.name.pid != session);
-    alive(found)
+    found.retain(|entry| entry.key.pid != session);
+    only_alive(found)
 }
 
 /// Returns `root` and everything it started, out of `all`: all that is below it, and all in its session if it leads
 /// one, wherever that hangs now. Returns nothing if `root` is not in `all`.
-pub(super) fn part(all: Vec<Entry>, root: Name) -> Vec<Entry> {
-    let Some(top) = all.iter().find(|entry| entry.name == root) else { return Vec::new() };
+pub(super) fn subtree(all: Vec<ProcessEntry>, root: ProcessKey) -> Vec<ProcessEntry> {
+    let Some(top) = all.iter().find(|entry| entry.key == root) else { return Vec::new() };
     let session = (top.session == root.pid).then_some(root.pid);
     let mut known = HashSet::from([root.pid]);
     // Parents come before their children, so one pass finds all.
-    let mut belongs = |entry: &Entry| {
-        let own = known.contains(&entry.name.pid) || known.contains(&entry.parent);
+    let mut belongs = |entry: &ProcessEntry| {
+        let own = known.contains(&entry.key.pid) || known.contains(&entry.parent);
         let part = own || Some(entry.session) == session;
         if part {
-            known.insert(entry.name.pid);
+            known.insert(entry.key.pid);
         }
         part
     };
@@ -129,8 +129,8 @@ pub(super) fn part(all: Vec<Entry>, root: Name) -> Vec<Entry> {
 }
 
 /// Returns all processes of this machine by their parent.
-fn by_parent(proc: &mut Proc) -> HashMap<u32, Vec<Entry>> {
-    let mut children: HashMap<u32, Vec<Entry>> = HashMap::new();
+fn by_parent(proc: &mut Proc) -> HashMap<u32, Vec<ProcessEntry>> {
+    let mut children: HashMap<u32, Vec<ProcessEntry>> = HashMap::new();
     for (pid, _) in proc.processes() {
         if let Some(found) = entry(proc, pid) {
             children.entry(found.parent).or_default().push(found);
@@ -140,12 +140,12 @@ fn by_parent(proc: &mut Proc) -> HashMap<u32, Vec<Entry>> {
 }
 
 /// Returns every process below `root`, parents before their children.
-fn below(root: u32, children: &HashMap<u32, Vec<Entry>>) -> Vec<Entry> {
+fn below(root: u32, children: &HashMap<u32, Vec<ProcessEntry>>) -> Vec<ProcessEntry> {
     let mut found = Vec::new();
     let mut next = vec![root];
     while let Some(parent) = next.pop() {
         for child in children.get(&parent).into_iter().flatten() {
-            next.push(child.name.pid);
+            next.push(child.key.pid);
             found.push(*child);
         }
     }
@@ -154,7 +154,7 @@ fn below(root: u32, children: &HashMap<u32, Vec<Entry>>) -> Vec<Entry> {
 
 /// Does the same as [`below`] with the kernel's list of each thread's children; returns `None` where the kernel has
 /// no such lists.
-fn walk(root: u32, proc: &mut Proc) -> Option<Vec<Entry>> {
+fn walk_children(root: u32, proc: &mut Proc) -> Option<Vec<ProcessEntry>> {
     // Missing in a kernel without CONFIG_PROC_CHILDREN.
     fs::metadata("/proc/thread-self/children").ok()?;
     let mut found = Vec::new();
@@ -165,7 +165,7 @@ fn walk(root: u32, proc: &mut Proc) -> Option<Vec<Entry>> {
             for pid in list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
                 // The number can have been reused since it was listed.
                 let child = entry(proc, pid).filter(|child| child.parent == parent);
-                next.extend(child.map(|child| child.name.pid));
+                next.extend(child.map(|child| child.key.pid));
                 found.extend(child);
             }
         }
@@ -174,16 +174,16 @@ fn walk(root: u32, proc: &mut Proc) -> Option<Vec<Entry>> {
 }
 
 /// Returns true if the number still belongs to the same process, and that has not ended.
-pub(super) fn lives(name: Name) -> bool {
+pub(super) fn is_alive(name: ProcessKey) -> bool {
     let now = Proc::open().ok().and_then(|mut proc| entry(&mut proc, name.pid));
-    now.is_some_and(|now| now.name == name && !now.zombie)
+    now.is_some_and(|now| now.key == name && !now.zombie)
 }
 
 /// Returns true if any thread of that process runs or can run at any moment: it is not stopped, and has not ended.
 ///
 /// A thread that only a kill interrupts may be in the middle of a fork (which waits for memory or for a disk), so it
 /// counts as moving. The exception is the parent of a `vfork` whose child is stopped: it waits for that child.
-pub(super) fn moves(name: Name) -> bool {
+pub(super) fn is_runnable(name: ProcessKey) -> bool {
     let Ok(mut proc) = Proc::open() else { return false };
     let states = states(&mut proc, name);
     states.iter().any(|state| matches!(state, b'R' | b'S'))
@@ -191,12 +191,12 @@ pub(super) fn moves(name: Name) -> bool {
 }
 
 /// Returns true if every thread of that process waits for an outside event.
-pub(super) fn waits(name: Name) -> bool {
+pub(super) fn is_waiting(name: ProcessKey) -> bool {
     Proc::open().is_ok_and(|mut proc| states(&mut proc, name).iter().all(|state| *state == b'S'))
 }
 
 /// Returns true if no thread of that process would handle TERM at the moment.
-pub(super) fn holds_term_back(name: Name) -> bool {
+pub(super) fn blocks_term(name: ProcessKey) -> bool {
     let Ok(mut proc) = Proc::open() else { return false };
     let mut threads = threads(&mut proc, name).into_iter();
     let held = |status: &[u8]| {
@@ -206,17 +206,17 @@ pub(super) fn holds_term_back(name: Name) -> bool {
     // A thread that ends meanwhile handles nothing.
     threads.len() > 0
         && threads.all(|thread| {
-            proc.read(thread, "status", STATUS).and_then(held).is_none_or(|mask| mask & TERM != 0)
+            proc.read(thread, "status", MAX_STATUS).and_then(held).is_none_or(|mask| mask & TERM != 0)
         })
 }
 
 /// Returns the state of each thread of that process; empty if it is gone.
-fn states(proc: &mut Proc, name: Name) -> Vec<u8> {
+fn states(proc: &mut Proc, name: ProcessKey) -> Vec<u8> {
     let threads = threads(proc, name);
     threads.into_iter().filter_map(|thread| Some(proc.stat(thread)?.state)).collect()
 }
 
-fn threads(proc: &mut Proc, name: Name) -> Vec<u32> {
+fn threads(proc: &mut Proc, name: ProcessKey) -> Vec<u32> {
     if proc.stat(name.pid).is_none_or(|now| now.started != name.started) {
         return Vec::new();
     }
@@ -230,11 +230,11 @@ fn has_stopped_child(proc: &mut Proc, parent: u32) -> bool {
         .any(|(pid, _)| proc.stat(pid).is_some_and(|child| child.parent == parent && child.state == b'T'))
 }
 
-fn entry(proc: &mut Proc, pid: u32) -> Option<Entry> {
+fn entry(proc: &mut Proc, pid: u32) -> Option<ProcessEntry> {
     let stat = proc.stat(pid)?;
-    let name = Name { pid, started: stat.started };
+    let name = ProcessKey { pid, started: stat.started };
     let helper = stat.name == b"bwrap" || stat.name.starts_with(b"codex");
-    Some(Entry { name, parent: stat.parent, session: stat.session, zombie: stat.zombie, helper })
+    Some(ProcessEntry { key: name, parent: stat.parent, session: stat.session, zombie: stat.zombie, helper })
 }
 
 #[cfg(test)]
@@ -243,8 +243,8 @@ mod tests {
 
     use super::*;
 
-    const fn entry(pid: u32, parent: u32, session: u32, started: u64) -> Entry {
-        Entry { name: Name { pid, started }, parent, session, zombie: false, helper: false }
+    const fn entry(pid: u32, parent: u32, session: u32, started: u64) -> ProcessEntry {
+        ProcessEntry { key: ProcessKey { pid, started }, parent, session, zombie: false, helper: false }
     }
 
     #[test]
@@ -254,8 +254,8 @@ mod tests {
         let mut leader = std::process::Command::new("sh").args(["-c", line]).spawn().unwrap();
         let root = leader.id();
         let mut proc = Proc::open().unwrap();
-        let numbers = |entries: &[Entry]| {
-            let mut numbers: Vec<u32> = entries.iter().map(|entry| entry.name.pid).collect();
+        let numbers = |entries: &[ProcessEntry]| {
+            let mut numbers: Vec<u32> = entries.iter().map(|entry| entry.key.pid).collect();
             numbers.sort_unstable();
             numbers
         };
@@ -264,7 +264,7 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "its children don't come");
             crate::shim::pause(std::time::Duration::from_millis(5));
         }
-        let (all, walked) = (below(root, &by_parent(&mut proc)), walk(root, &mut proc).unwrap());
+        let (all, walked) = (below(root, &by_parent(&mut proc)), walk_children(root, &mut proc).unwrap());
         assert_eq!(numbers(&all), numbers(&walked));
         for pid in numbers(&all).into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
             rustix::process::kill_process(pid, Signal::KILL).unwrap();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_only_a_kill_interrupts_stands_still_once_the_child_it_waits_for_does() {
+    fn a_parent_that_only_a_kill_interrupts_stops_once_the_child_it_waits_for_stops() {
         // Between fork and exec the child opens a FIFO that no other process opens. Its parent waits as it would in a
         // fork.
         let folder = tempfile::tempdir().unwrap();
@@ -292,32 +292,32 @@ mod tests {
                 crate::shim::pause(std::time::Duration::from_millis(5));
             }
         };
-        let name = Name { pid: parent.id(), started: proc.stat(parent.id()).unwrap().started };
+        let name = ProcessKey { pid: parent.id(), started: proc.stat(parent.id()).unwrap().started };
         let mut child = None;
         until("it waits for a child", &mut || {
             child = below(name.pid, &by_parent(&mut proc)).first().copied();
             child.is_some() && proc.stat(name.pid).is_some_and(|now| now.state == b'D')
         });
-        assert!(moves(name));
-        let child = child.unwrap().name;
+        assert!(is_runnable(name));
+        let child = child.unwrap().key;
         let child_pid = Pid::from_raw(child.pid.cast_signed()).unwrap();
         rustix::process::kill_process(child_pid, Signal::STOP).unwrap();
-        until("the child stops", &mut || !moves(child));
-        assert!(!moves(name));
+        until("the child stops", &mut || !is_runnable(child));
+        assert!(!is_runnable(name));
         rustix::process::kill_process(child_pid, Signal::KILL).unwrap();
         parent.kill().unwrap();
         parent.wait().unwrap();
     }
 
     #[test]
-    fn t05_a_part_is_named_by_number_and_start_and_a_number_alone_is_nobody() {
+    fn t05_a_subtree_is_named_by_number_and_start_and_a_number_alone_names_nothing() {
         let (leader, step, child) = (entry(10, 1, 1, 100), entry(20, 10, 20, 200), entry(21, 20, 20, 201));
         // Started by the step: one moved to a session of its own, one lost its parent.
         let (fled, orphan) = (entry(22, 21, 22, 202), entry(23, 1, 20, 203));
-        let (neighbour, old) = (entry(30, 10, 1, 300), Name { pid: 20, started: 199 });
+        let (neighbour, old) = (entry(30, 10, 1, 300), ProcessKey { pid: 20, started: 199 });
         let all = vec![leader, orphan, step, neighbour, child, fled];
-        assert_eq!(part(all.clone(), step.name), [orphan, step, child, fled]);
-        assert_eq!(part(all.clone(), child.name), [child, fled]);
-        assert_eq!(part(all, old), []);
+        assert_eq!(subtree(all.clone(), step.key), [orphan, step, child, fled]);
+        assert_eq!(subtree(all.clone(), child.key), [child, fled]);
+        assert_eq!(subtree(all, old), []);
     }
 }

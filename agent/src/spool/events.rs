@@ -17,14 +17,14 @@ use std::path::{Path, PathBuf};
 use common::event::Event;
 
 use super::header::Header;
-use super::reading::{Batch, Reader};
+use super::limits::SpoolLimits;
+use super::pending::PendingEvents;
+use super::preallocate::is_full;
+use super::reader::{Batch, Reader};
 use super::record;
-use super::recovery::{Found, recover};
-use super::room::is_full;
+use super::recovery::{Recovered, recover};
 use super::run_id::RunId;
 use super::segment::{self, Segment, Span};
-use super::sizes::Sizes;
-use super::waiting::Waiting;
 
 /// Result of a write.
 #[derive(Debug)]
@@ -32,22 +32,22 @@ pub(super) enum Written {
     /// The bytes are in the file.
     Whole,
     /// The file can't be trusted any more; everything is in a new one.
-    Anew(io::Error),
+    Rewritten(io::Error),
 }
 
-/// The segments and the waiting events.
+/// The segments and the pending events.
 #[derive(Debug)]
 pub(super) struct EventLog {
     pub(super) dir: PathBuf,
     pub(super) run: RunId,
-    pub(super) sizes: Sizes,
+    pub(super) limits: SpoolLimits,
     older: VecDeque<Span>,
     /// `None` only if an earlier process left no segment.
     newest: Option<Segment>,
     /// Serial of the first segment that this process creates, if there is no newest.
     serial: u32,
-    pub(super) waiting: Waiting,
-    /// The content of the files is obsolete: a jump has to precede the waiting events.
+    pub(super) pending: PendingEvents,
+    /// The content of the files is obsolete: a jump has to precede the pending events.
     pub(super) jump: bool,
     reader: Reader,
     pub(super) acked: u64,
@@ -62,8 +62,8 @@ impl EventLog {
     ///
     /// # Errors
     /// The file system failed, for example for lack of space.
-    pub(super) fn create(dir: &Path, run: &RunId, sizes: Sizes) -> io::Result<Self> {
-        let mut log = Self::empty(dir, run, sizes, 1);
+    pub(super) fn create(dir: &Path, run: &RunId, limits: SpoolLimits) -> io::Result<Self> {
+        let mut log = Self::with_first_serial(dir, run, limits, 1);
         log.newest = Some(log.segment(1)?);
         Ok(log)
     }
@@ -72,28 +72,28 @@ impl EventLog {
     ///
     /// # Errors
     /// The file system failed.
-    pub(super) fn open(dir: &Path, run: &RunId, sizes: Sizes) -> io::Result<(Self, Found)> {
+    pub(super) fn open(dir: &Path, run: &RunId, limits: SpoolLimits) -> io::Result<(Self, Recovered)> {
         let mut found = recover(dir, run)?;
-        let mut log = Self::empty(dir, run, sizes, found.serial);
+        let mut log = Self::with_first_serial(dir, run, limits, found.serial);
         log.older = std::mem::take(&mut found.spans).into();
         log.unsynced = log.older.iter().map(|span| span.serial).collect();
         if let Some(span) = log.older.pop_back() {
-            log.waiting = Waiting::new(span.next);
-            log.newest = Some(Segment::open(dir, span, sizes.reserve)?);
+            log.pending = PendingEvents::new(span.next);
+            log.newest = Some(Segment::open(dir, span, limits.reserve)?);
         }
         log.inherited = Some(log.last_seq());
         Ok((log, found))
     }
 
-    fn empty(dir: &Path, run: &RunId, sizes: Sizes, serial: u32) -> Self {
+    fn with_first_serial(dir: &Path, run: &RunId, limits: SpoolLimits, serial: u32) -> Self {
         Self {
             dir: dir.to_owned(),
             run: run.clone(),
-            sizes,
+            limits,
             older: VecDeque::new(),
             newest: None,
             serial,
-            waiting: Waiting::new(1),
+            pending: PendingEvents::new(1),
             jump: false,
             reader: Reader::default(),
             acked: 0,
@@ -104,7 +104,7 @@ impl EventLog {
 
     /// Returns the sequence of the newest event, or 0 if there is none.
     pub(super) fn last_seq(&self) -> u64 {
-        self.waiting.next() - 1
+        self.pending.next() - 1
     }
 
     /// Returns the last sequence that the relay has acknowledged.
@@ -116,7 +116,7 @@ impl EventLog {
     pub(super) fn is_congested(&self) -> bool {
         let spans = self.older.iter().chain(self.newest.as_ref().map(|newest| &newest.span));
         let stored: u64 = spans.map(|span| span.end).sum();
-        self.waiting.bytes() >= self.sizes.waiting || stored >= self.sizes.stored
+        self.pending.bytes() >= self.limits.pending || stored >= self.limits.stored
     }
 
     /// Takes an event, to be written by the next flush. `last` events use the space that is reserved for them.
@@ -125,66 +125,66 @@ impl EventLog {
     /// # Errors
     /// The event can't be encoded.
     pub(super) fn push(&mut self, event: &Event, last: bool) -> io::Result<bool> {
-        let most = self.sizes.most_waiting() + if last { self.sizes.ends } else { 0 };
-        if self.waiting.bytes() >= most {
+        let most = self.limits.max_pending() + if last { self.limits.end_reserve } else { 0 };
+        if self.pending.bytes() >= most {
             return Ok(false);
         }
-        self.waiting.push(event).map_err(io::Error::other)?;
-        let found = self.waiting.bytes() <= most;
+        self.pending.push(event).map_err(io::Error::other)?;
+        let found = self.pending.bytes() <= most;
         if !found {
-            self.waiting.pop();
+            self.pending.remove_last();
         }
         Ok(found)
     }
 
     /// Returns true if events wait to be written.
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// Writes the waiting events; the last of a run use the reserved space.
+    /// Writes the pending events; the last of a run use the reserved space.
     ///
     /// # Errors
     /// The events still wait: the disk is full, or does not work.
     pub(super) fn flush(&mut self, last: bool) -> io::Result<Written> {
-        if self.waiting.is_empty() {
+        if self.pending.is_empty() {
             return Ok(Written::Whole);
         }
-        let keep = if last { 0 } else { self.sizes.reserve };
-        match self.write_waiting(keep) {
+        let keep = if last { 0 } else { self.limits.reserve };
+        match self.write_pending(keep) {
             Ok(()) => Ok(Written::Whole),
             Err(error) if is_full(&error) => Err(error),
             Err(error) => {
-                self.renew()?;
-                self.write_waiting(keep)?;
-                Ok(Written::Anew(error))
+                self.rewrite()?;
+                self.write_pending(keep)?;
+                Ok(Written::Rewritten(error))
             }
         }
     }
 
-    fn write_waiting(&mut self, keep: u64) -> io::Result<()> {
+    fn write_pending(&mut self, keep: u64) -> io::Result<()> {
         self.rotate()?;
         let Some(newest) = &mut self.newest else { return Err(io::ErrorKind::StorageFull.into()) };
-        let (first, next) = (self.waiting.first(), self.waiting.next());
+        let (first, next) = (self.pending.first(), self.pending.next());
         let salt = newest.span.salt;
         let jump = self.jump || first != newest.span.next;
-        let mut bytes = Vec::with_capacity(self.waiting.bytes() + record::HEAD);
+        let mut bytes = Vec::with_capacity(self.pending.bytes() + record::HEADER_SIZE);
         if jump {
-            record::push(&mut bytes, salt, first - 1, &[]);
+            record::append(&mut bytes, salt, first - 1, &[]);
         }
-        for (seq, event) in (first..).zip(self.waiting.from(first)) {
-            record::push(&mut bytes, salt, seq, event);
+        for (seq, event) in (first..).zip(self.pending.iter_from(first)) {
+            record::append(&mut bytes, salt, seq, event);
         }
         let before = newest.span.end;
-        newest.write(&bytes, next, keep, self.sizes.step)?;
+        newest.write(&bytes, next, keep, self.limits.step)?;
         if jump {
             newest.span.first = first;
-            newest.span.begin = before + record::HEAD as u64;
+            newest.span.begin = before + record::HEADER_SIZE as u64;
             self.jump = false;
             self.reader.restart();
-            self.forget_older(u64::MAX);
+            self.delete_older(u64::MAX);
         }
-        self.waiting.restart(next);
+        self.pending.restart(next);
         Ok(())
     }
 
@@ -192,12 +192,12 @@ impl EventLog {
     fn rotate(&mut self) -> io::Result<()> {
         // After a jump the sequence does not follow the last segment's, which would look like damage.
         let due = |newest: &Segment| {
-            newest.span.end >= self.sizes.segment && !self.jump && newest.span.next == self.waiting.first()
+            newest.span.end >= self.limits.segment && !self.jump && newest.span.next == self.pending.first()
         };
         if !self.newest.as_ref().is_none_or(due) {
             return Ok(());
         }
-        match self.segment(self.waiting.first()) {
+        match self.segment(self.pending.first()) {
             Ok(new) => {
                 if let Some(old) = self.newest.replace(new) {
                     let span = old.close();
@@ -217,11 +217,11 @@ impl EventLog {
         let header = Header { run: self.run.clone(), first, salt: u32::from_le_bytes(salt) };
         // Serials have no gap: a missing file is damage.
         let serial = self.newest.as_ref().map_or(self.serial, |newest| newest.span.serial + 1);
-        Segment::create(&self.dir, serial, &header, self.sizes.reserve + self.sizes.step)
+        Segment::create(&self.dir, serial, &header, self.limits.reserve + self.limits.step)
     }
 
     /// Copies everything that is not acknowledged into a new segment, on the disk, and drops the old ones.
-    fn renew(&mut self) -> io::Result<()> {
+    fn rewrite(&mut self) -> io::Result<()> {
         let first = self.first().max(self.acked + 1);
         let mut new = self.segment(first)?;
         let copied = self.copy_into(&mut new, first);
@@ -229,7 +229,7 @@ impl EventLog {
             let _ = fs::remove_file(segment::path(&self.dir, new.span.serial));
             return Err(error);
         }
-        self.forget_older(u64::MAX);
+        self.delete_older(u64::MAX);
         if let Some(old) = self.newest.replace(new) {
             self.delete(old.span.serial);
         }
@@ -237,17 +237,17 @@ impl EventLog {
     }
 
     fn copy_into(&mut self, new: &mut Segment, first: u64) -> io::Result<()> {
-        let (salt, Sizes { reserve, step, .. }) = (new.span.salt, self.sizes);
+        let (salt, SpoolLimits { reserve, step, .. }) = (new.span.salt, self.limits);
         let written = self.newest.as_ref().map_or(first, |newest| newest.span.next);
         let (mut seq, mut bytes) = (first, Vec::new());
-        record::push(&mut bytes, salt, first - 1, &[]);
+        record::append(&mut bytes, salt, first - 1, &[]);
         new.write(&bytes, first, reserve, step)?;
         new.span.begin = new.span.end;
         while seq < written {
             let batch = self.read(seq, usize::MAX, 64 * 1024)?;
             bytes.clear();
             for event in batch.events() {
-                record::push(&mut bytes, salt, seq, event);
+                record::append(&mut bytes, salt, seq, event);
                 seq += 1;
             }
             new.write(&bytes, seq, reserve, step)?;
@@ -260,7 +260,7 @@ impl EventLog {
     pub(super) fn first(&self) -> u64 {
         let newest = self.newest.as_ref().map(|newest| &newest.span);
         let oldest = self.older.front().or(newest).map(|span| span.first);
-        oldest.map_or(self.waiting.first(), |first| first.min(self.waiting.first()))
+        oldest.map_or(self.pending.first(), |first| first.min(self.pending.first()))
     }
 
     /// Returns events from `first` on: at most `most`, and at most `bytes` of them unless the first alone is longer.
@@ -268,10 +268,10 @@ impl EventLog {
     /// # Errors
     /// The file can't be read, or holds other bytes than were written.
     pub(super) fn read(&mut self, first: u64, most: usize, bytes: usize) -> io::Result<Batch> {
-        if first >= self.waiting.first() {
+        if first >= self.pending.first() {
             let mut batch = Batch::default();
-            for event in self.waiting.from(first) {
-                if !batch.take(event, most, bytes) {
+            for event in self.pending.iter_from(first) {
+                if !batch.push_within(event, most, bytes) {
                     break;
                 }
             }
@@ -292,18 +292,18 @@ impl EventLog {
     /// Acknowledges every event up to `seq`: deletes the files that are not needed any more.
     pub(super) fn ack(&mut self, seq: u64) {
         self.acked = self.acked.max(seq.min(self.last_seq()));
-        self.forget_older(self.acked);
-        self.waiting.forget(self.acked);
+        self.delete_older(self.acked);
+        self.pending.drop_until(self.acked);
     }
 
     /// Sets the acknowledged events to those up to `seq`, and no more: a relay that was restored from an older copy
     /// holds less than it has acknowledged.
-    pub(super) fn holds(&mut self, seq: u64) {
+    pub(super) fn set_acked(&mut self, seq: u64) {
         self.acked = 0;
         self.ack(seq);
     }
 
-    fn forget_older(&mut self, acked: u64) {
+    fn delete_older(&mut self, acked: u64) {
         while self.older.front().is_some_and(|span| span.next - 1 <= acked)
             && let Some(span) = self.older.pop_front()
         {
@@ -313,7 +313,7 @@ impl EventLog {
 
     fn delete(&mut self, serial: u32) {
         self.unsynced.retain(|unsynced| *unsynced != serial);
-        self.reader.forget(serial);
+        self.reader.close_segment(serial);
         if let Err(error) = fs::remove_file(segment::path(&self.dir, serial)) {
             tracing::warn!("{}: an acknowledged part of the spool can't be deleted: {error}", self.run);
         }
@@ -324,13 +324,13 @@ impl EventLog {
     /// # Errors
     /// Not everything is on the disk, not even in a new file.
     pub(super) fn sync(&mut self) -> io::Result<Written> {
-        if !self.waiting.is_empty() {
+        if !self.pending.is_empty() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         match self.sync_files() {
             Ok(()) => Ok(Written::Whole),
             // The state of this file on the disk is unknown, and a second try would only seem to succeed.
-            Err(error) => self.renew().map(|()| Written::Anew(error)),
+            Err(error) => self.rewrite().map(|()| Written::Rewritten(error)),
         }
     }
 

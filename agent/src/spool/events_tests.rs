@@ -7,8 +7,8 @@ use common::wire;
 use super::*;
 
 /// Sizes for segments of a few events each.
-const SMALL: Sizes =
-    Sizes { segment: 300, reserve: 4096, step: 1024, ends: 512, waiting: 1024, stored: 8192 };
+const SMALL: SpoolLimits =
+    SpoolLimits { segment: 300, reserve: 4096, step: 1024, end_reserve: 512, pending: 1024, stored: 8192 };
 
 fn run() -> RunId {
     RunId { job: "demo#1".parse().unwrap(), epoch: 1 }
@@ -45,15 +45,15 @@ impl Site {
         self.0.path().join("demo.1.1")
     }
 
-    fn filled(&self, sizes: Sizes, events: &[Event]) -> EventLog {
-        let mut log = EventLog::create(&self.dir(), &run(), sizes).unwrap();
+    fn filled(&self, limits: SpoolLimits, events: &[Event]) -> EventLog {
+        let mut log = EventLog::create(&self.dir(), &run(), limits).unwrap();
         for event in events {
             append(&mut log, event);
         }
         log
     }
 
-    fn open(&self) -> (EventLog, Found) {
+    fn open(&self) -> (EventLog, Recovered) {
         EventLog::open(&self.dir(), &run(), SMALL).unwrap()
     }
 
@@ -93,7 +93,8 @@ fn numbered(count: usize) -> Vec<Event> {
 #[test]
 fn any_range_is_read_within_its_bounds_whatever_was_read_before() {
     let site = Site::new();
-    let mut log = site.filled(Sizes::PRODUCT, &[event(1), event(2), event(3), event(400_000), event(5)]);
+    let mut log =
+        site.filled(SpoolLimits::PRODUCT, &[event(1), event(2), event(3), event(400_000), event(5)]);
     let mut read = |first, most, bytes| {
         let batch = log.read(first, most, bytes).unwrap();
         batch.events().map(|event| wire::decode::<Event>(event).unwrap()).collect::<Vec<_>>()
@@ -167,7 +168,7 @@ fn s03_every_truncation_of_the_newest_segment_recovers_its_whole_events() {
 fn s04_no_flipped_bit_of_any_segment_is_read_altered_or_passed_over() {
     let site = Site::new();
     let events = numbered(7);
-    drop(site.filled(Sizes { segment: 150, ..SMALL }, &events));
+    drop(site.filled(SpoolLimits { segment: 150, ..SMALL }, &events));
     let kept: Vec<_> =
         site.segments().iter().map(|name| (name.clone(), fs::read(site.dir().join(name)).unwrap())).collect();
     let (mut flips, mut told, mut torn) = (0, 0, 0);
@@ -309,11 +310,11 @@ fn what_waits_is_bounded_and_the_end_has_room_beyond() {
     while log.push(&event(100), false).unwrap() {
         taken += 1;
     }
-    assert!(log.is_congested() && log.waiting.bytes() <= SMALL.most_waiting(), "{}", log.waiting.bytes());
+    assert!(log.is_congested() && log.pending.bytes() <= SMALL.max_pending(), "{}", log.pending.bytes());
     assert!(log.push(&finished(), true).unwrap());
     // All of it goes into the space that the segment has reserved.
     let room = fs::metadata(segment::path(&site.dir(), 1)).unwrap();
-    assert!(log.waiting.bytes() as u64 <= SMALL.reserve && room.len() < 100);
+    assert!(log.pending.bytes() as u64 <= SMALL.reserve && room.len() < 100);
     log.flush(true).unwrap();
     let (mut again, found) = site.open();
     assert_eq!((again.last_seq(), found.last), (taken + 1, Some(finished())));
@@ -321,15 +322,15 @@ fn what_waits_is_bounded_and_the_end_has_room_beyond() {
 }
 
 #[test]
-fn a_file_that_can_not_be_written_is_left_for_a_new_one_with_everything_unacknowledged() {
+fn an_unwritable_file_is_replaced_by_a_new_one_with_everything_unacknowledged() {
     let site = Site::new();
-    let mut log = site.filled(Sizes::PRODUCT, &numbered(5));
+    let mut log = site.filled(SpoolLimits::PRODUCT, &numbered(5));
     log.ack(2);
     let newest = log.newest.as_mut().unwrap();
     // A descriptor that can't be written stands for a disk that can't.
     newest.file = File::open(segment::path(&site.dir(), 1)).unwrap();
     assert!(log.push(&event(6), false).unwrap());
-    assert!(matches!(log.flush(false).unwrap(), Written::Anew(_)));
+    assert!(matches!(log.flush(false).unwrap(), Written::Rewritten(_)));
     assert_eq!(site.segments(), ["events.000002"]);
     for mut log in [log, site.open().0] {
         assert_eq!((log.first(), all(&mut log)), (3, numbered(6)[2..].to_vec()));

@@ -9,7 +9,7 @@ use super::run_id::RunId;
 /// Magic number of the format and its version.
 const MAGIC: &[u8; 8] = b"relaysp1";
 /// Offset of the job's length.
-const FIXED: usize = 24;
+const JOB_LENGTH_OFFSET: usize = 24;
 
 /// A segment's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) struct Header {
 
 impl Header {
     /// Returns the encoded header.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let job = self.run.job.to_string();
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&self.first.to_le_bytes());
@@ -38,12 +38,12 @@ impl Header {
     }
 
     /// Returns the header at the front of a file and its length; `None` if it is incomplete or damaged.
-    pub(crate) fn take(bytes: &[u8]) -> Option<(Self, usize)> {
-        let (fixed, rest) = bytes.split_at_checked(FIXED)?;
+    pub(crate) fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
+        let (fixed, rest) = bytes.split_at_checked(JOB_LENGTH_OFFSET)?;
         let (len, rest) = rest.split_first()?;
         let (job, rest) = rest.split_at_checked(usize::from(*len))?;
         let sum = u32::from_le_bytes(*rest.first_chunk()?);
-        let end = FIXED + 1 + job.len();
+        let end = JOB_LENGTH_OFFSET + 1 + job.len();
         if !fixed.starts_with(MAGIC) || crc32c::crc32c(&bytes[..end]) != sum {
             return None;
         }
@@ -59,7 +59,8 @@ impl Header {
     /// Returns true if the write of a file of this run broke off within its header: it is too short for one, or all
     /// zeroes.
     pub(crate) fn is_torn(bytes: &[u8], run: &RunId) -> bool {
-        bytes.len() < FIXED + 1 + run.job.to_string().len() + 4 || bytes.iter().all(|byte| *byte == 0)
+        bytes.len() < JOB_LENGTH_OFFSET + 1 + run.job.to_string().len() + 4
+            || bytes.iter().all(|byte| *byte == 0)
     }
 }
 
@@ -74,24 +75,24 @@ mod tests {
 
     #[test]
     fn a_header_is_read_as_it_was_written() {
-        let mut bytes = header().bytes();
+        let mut bytes = header().encode();
         let len = bytes.len();
         bytes.extend_from_slice(b"records");
-        assert_eq!(Header::take(&bytes), Some((header(), len)));
+        assert_eq!(Header::decode(&bytes), Some((header(), len)));
         assert!(!Header::is_torn(&bytes, &header().run));
     }
 
     #[test]
     fn no_truncation_and_no_flipped_bit_of_a_header_is_accepted() {
-        let whole = header().bytes();
+        let whole = header().encode();
         for len in 0..whole.len() {
-            assert_eq!(Header::take(&whole[..len]), None, "length {len}");
+            assert_eq!(Header::decode(&whole[..len]), None, "length {len}");
             assert!(Header::is_torn(&whole[..len], &header().run), "length {len}");
         }
         for bit in 0..whole.len() * 8 {
             let mut bad = whole.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Header::take(&bad), None, "bit {bit}");
+            assert_eq!(Header::decode(&bad), None, "bit {bit}");
         }
         assert!(Header::is_torn(&[0; 4096], &header().run));
     }

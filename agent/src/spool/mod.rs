@@ -14,37 +14,37 @@
 //! * [`store`]: the folder of all runs.
 //! * [`run`]: one run; [`run_id`]: its id.
 //! * [`output`]: its log.
-//! * [`events`]: its events; [`waiting`]: those waiting to be written; [`reading`]: reading them back; [`sizes`]:
-//!   their limits; [`moving`]: new sequences, where the relay holds more or less than the files.
+//! * [`events`]: its events; [`pending`]: those not written yet; [`reader`]: reading them back; [`limits`]:
+//!   their limits; [`resequence`]: new sequences, where the relay holds more or less than the files.
 //! * [`segment`]: one file of events, with a [`header`] and one [`record`] an event.
-//! * [`room`]: reserved disk space.
+//! * [`preallocate`]: reserved disk space.
 //! * [`scan`]: content of a segment's bytes (pure).
 //! * [`recovery`]: files of an earlier process.
 //! * [`repair`]: damage found while the run goes on.
-//! * `probe`: hand-made segments, for tests of every damage.
+//! * `test_support`: hand-made segments, for tests of every damage.
 
 mod events;
 mod header;
-mod moving;
+mod limits;
 mod output;
-#[cfg(feature = "internals")]
-pub mod probe;
-mod reading;
+mod pending;
+mod preallocate;
+mod reader;
 mod record;
 mod recovery;
 mod repair;
-mod room;
+mod resequence;
 mod run;
 mod run_id;
 mod scan;
 mod segment;
-mod sizes;
 mod store;
-mod waiting;
+#[cfg(feature = "internals")]
+pub mod test_support;
 
-pub(crate) use reading::Batch;
+pub(crate) use preallocate::is_full;
+pub(crate) use reader::Batch;
 pub(crate) use record::MAX_SEQ;
-pub(crate) use room::is_full;
 pub(crate) use run::JobSpool;
 pub(crate) use run_id::RunId;
 pub(crate) use store::Spool;

@@ -1,6 +1,7 @@
 //! Log of one run: a file with the same offsets as on the wire.
 //!
-//! Acknowledged parts are punched out, so the file never takes more space than [`CAP`], however long the log gets.
+//! Acknowledged parts are punched out, so the file never takes more space than [`MAX_UNACKED`], however long the log
+//! gets.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -12,25 +13,25 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
-use super::room;
+use super::preallocate;
 
 /// Most bytes that wait for the relay. During a minute without the relay nothing of a worker's usual output is lost,
 /// and 50 jobs can't fill a disk.
-const CAP: u64 = 8 * 1024 * 1024;
+const MAX_UNACKED: u64 = 8 * 1024 * 1024;
 /// Space that must be free before output is accepted again after some was dropped, in bytes: otherwise every other
 /// line would be a note about the one between.
-const ROOM: u64 = 256 * 1024;
+const MIN_FREE: u64 = 256 * 1024;
 /// Bytes between two punches, and their granularity: a whole number of blocks on every file system.
-const PUNCH: u64 = 1024 * 1024;
+const PUNCH_SIZE: u64 = 1024 * 1024;
 /// Bytes after the end that are reserved for the note about dropped output.
-const NOTE: u64 = 256;
+const NOTE_RESERVE: u64 = 256;
 /// Bytes kept of the end of dropped output: some screens of it, and a fraction of the space that has to be free
 /// before output is accepted again.
-const TAIL: usize = 64 * 1024;
+const MAX_TAIL: usize = 64 * 1024;
 /// Time after an acknowledgement during which the relay counts as connected: as long as a connection may be silent.
-const LINKED: Duration = common::wire::DEAD_AFTER;
+const CONNECTED_FOR: Duration = common::wire::DEAD_AFTER;
 /// Step in which disk space is reserved, one call each, in bytes.
-const STEP: u64 = 256 * 1024;
+const RESERVE_STEP: u64 = 256 * 1024;
 
 /// The log file.
 #[derive(Debug)]
@@ -49,11 +50,11 @@ pub(super) struct Output {
     /// True if the disk was full for some of the dropped bytes.
     full: bool,
     /// Monotonic time at which the relay last acknowledged some of the log.
-    heard: Option<Duration>,
+    last_ack: Option<Duration>,
     /// True if the relay was connected when the first of the dropped bytes came.
-    linked: bool,
+    connected: bool,
     /// Offset up to which disk space is reserved.
-    room: u64,
+    reserved: u64,
 }
 
 impl Output {
@@ -76,12 +77,12 @@ impl Output {
             dropped: 0,
             tail: VecDeque::new(),
             full: false,
-            heard: None,
-            linked: false,
-            room: end,
+            last_ack: None,
+            connected: false,
+            reserved: end,
         };
         // Without space for a note a run would not begin; a recovered run has its end to report in any case.
-        match output.make_room(0) {
+        match output.reserve_space(0) {
             Err(error) if end == 0 => Err(error),
             _ => Ok(output),
         }
@@ -100,67 +101,71 @@ impl Output {
     /// Appends output, or drops and counts it: the newest output is dropped, but for its end, which follows with the
     /// note. `now` is a reading of the monotonic clock.
     pub(super) fn append(&mut self, bytes: &[u8], now: Duration) {
-        let free = CAP.saturating_sub(self.end - self.acked);
-        let needed = bytes.len() as u64 + if self.drops() { ROOM } else { 0 };
+        let free = MAX_UNACKED.saturating_sub(self.end - self.acked);
+        let needed = bytes.len() as u64 + if self.is_dropping() { MIN_FREE } else { 0 };
         if free < needed {
             self.drop_newest(bytes, now);
-        } else if self.make_room(bytes.len() as u64 + NOTE).is_err() || !self.note() || !self.write(bytes) {
+        } else if self.reserve_space(bytes.len() as u64 + NOTE_RESERVE).is_err()
+            || !self.write_note()
+            || !self.write(bytes)
+        {
             self.drop_newest(bytes, now);
             self.full = true;
         }
     }
 
-    fn drops(&self) -> bool {
+    fn is_dropping(&self) -> bool {
         self.dropped > 0 || !self.tail.is_empty()
     }
 
     fn drop_newest(&mut self, bytes: &[u8], now: Duration) {
-        if !self.drops() {
-            self.linked = self.heard.is_some_and(|heard| now.saturating_sub(heard) < LINKED);
+        if !self.is_dropping() {
+            self.connected = self.last_ack.is_some_and(|heard| now.saturating_sub(heard) < CONNECTED_FOR);
         }
-        let (gone, kept) = bytes.split_at(bytes.len().saturating_sub(TAIL));
-        let over = (self.tail.len() + kept.len()).saturating_sub(TAIL);
+        let (gone, kept) = bytes.split_at(bytes.len().saturating_sub(MAX_TAIL));
+        let over = (self.tail.len() + kept.len()).saturating_sub(MAX_TAIL);
         self.tail.drain(..over);
         self.tail.extend(kept);
         self.dropped += (gone.len() + over) as u64;
     }
 
     /// Reserves disk space for that many bytes and a note after them.
-    fn make_room(&mut self, bytes: u64) -> io::Result<()> {
-        let needed = self.end + bytes + NOTE;
-        if needed > self.room {
-            room::take(&self.file, self.room, needed + STEP)?;
-            self.room = needed + STEP;
+    fn reserve_space(&mut self, bytes: u64) -> io::Result<()> {
+        let needed = self.end + bytes + NOTE_RESERVE;
+        if needed > self.reserved {
+            preallocate::reserve_exact(&self.file, self.reserved, needed + RESERVE_STEP)?;
+            self.reserved = needed + RESERVE_STEP;
         }
         Ok(())
     }
 
     /// Closes the log: adds the note about output missing at its end, and frees the space after it.
     pub(super) fn close(&mut self) {
-        self.note();
+        self.write_note();
         // If this fails, the space is freed with the file.
         let _ = self.file.set_len(self.written);
-        self.room = self.written;
+        self.reserved = self.written;
     }
 
     /// Writes one line about dropped output, if there is any, and the end of that output. Returns true if the log is
     /// complete up to here.
-    fn note(&mut self) -> bool {
-        if !self.drops() {
+    fn write_note(&mut self) -> bool {
+        if !self.is_dropping() {
             return true;
         }
-        let reason = match (self.full, self.linked) {
+        let reason = match (self.full, self.connected) {
             (true, _) => "the agent's disk was full",
             (false, true) => "it came faster than the relay took it",
             (false, false) => "the relay was out of reach",
         };
         let reason = format!("dropped: {reason}");
-        let mut text = if self.dropped > 0 { note(self.dropped, &reason).into_bytes() } else { Vec::new() };
+        let mut text =
+            if self.dropped > 0 { note_line(self.dropped, &reason).into_bytes() } else { Vec::new() };
         text.extend(&self.tail);
         // If there is no space for the end of the output, there is some for the note.
         let all = self.dropped + self.tail.len() as u64;
-        let written = self.make_room(text.len() as u64).is_ok() && self.write(&text)
-            || self.write(note(all, &reason).as_bytes());
+        let written = self.reserve_space(text.len() as u64).is_ok() && self.write(&text)
+            || self.write(note_line(all, &reason).as_bytes());
         if written {
             self.dropped = 0;
             self.tail = VecDeque::new();
@@ -191,9 +196,9 @@ impl Output {
     /// # Errors
     /// The file can't be rewritten.
     pub(super) fn continue_after(&mut self, offset: u64) -> io::Result<()> {
-        let gone = self.punched()?;
+        let gone = self.first_unpunched()?;
         if offset < gone {
-            self.anew(offset, gone)?;
+            self.rewrite(offset, gone)?;
         }
         self.end = self.written.max(offset);
         self.acked = offset;
@@ -201,26 +206,26 @@ impl Output {
     }
 
     /// Returns the offset of the first byte that was not punched out.
-    fn punched(&self) -> io::Result<u64> {
+    fn first_unpunched(&self) -> io::Result<u64> {
         if self.punched > 0 || self.end == 0 {
             return Ok(self.punched);
         }
         // An earlier process may have punched. If the file system does not support holes, all of it is there.
         match seek(&self.file, SeekFrom::Data(0)) {
-            Ok(begin) => Ok(begin.min(self.end) / PUNCH * PUNCH),
-            Err(Errno::NXIO) => Ok(self.end / PUNCH * PUNCH),
+            Ok(begin) => Ok(begin.min(self.end) / PUNCH_SIZE * PUNCH_SIZE),
+            Err(Errno::NXIO) => Ok(self.end / PUNCH_SIZE * PUNCH_SIZE),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Rewrites the file, with a note at `offset` for the bytes lost before `begin`, followed by the rest.
-    fn anew(&mut self, offset: u64, begin: u64) -> io::Result<()> {
+    fn rewrite(&mut self, offset: u64, begin: u64) -> io::Result<()> {
         let rest = self.read(begin, usize::MAX)?;
         let new = self.path.with_extension("anew");
         let _ = fs::remove_file(&new);
         let mut output = Self::open(&new)?;
         output.end = offset;
-        let note = note(begin - offset, "lost: the relay has forgotten them");
+        let note = note_line(begin - offset, "lost: the relay has forgotten them");
         if !output.write(note.as_bytes()) || !output.write(&rest) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -245,8 +250,8 @@ impl Output {
         let lost = self.end - good.min(self.end);
         self.end = good;
         self.written = good.min(length);
-        self.room = 0;
-        self.write(note(lost, "lost: the agent's spool was damaged").as_bytes());
+        self.reserved = 0;
+        self.write(note_line(lost, "lost: the agent's spool was damaged").as_bytes());
         lost
     }
 
@@ -264,8 +269,8 @@ impl Output {
     /// Acknowledges everything up to `offset`; `now` is a reading of the monotonic clock.
     pub(super) fn ack(&mut self, offset: u64, now: Duration) {
         self.acked = self.acked.max(offset.min(self.end));
-        self.heard = Some(now);
-        let whole = self.acked / PUNCH * PUNCH;
+        self.last_ack = Some(now);
+        let whole = self.acked / PUNCH_SIZE * PUNCH_SIZE;
         if whole > self.punched {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // If the file system can't punch, the space is freed with the folder.
@@ -275,7 +280,7 @@ impl Output {
     }
 }
 
-fn note(bytes: u64, reason: &str) -> String {
+fn note_line(bytes: u64, reason: &str) -> String {
     format!("\n[… {bytes} bytes of output {reason} …]\n")
 }
 
@@ -293,23 +298,23 @@ mod tests {
         for _ in 0..10 {
             output.append(&chunk, NOW);
         }
-        assert_eq!(output.end(), CAP);
+        assert_eq!(output.end(), MAX_UNACKED);
         output.ack(1024 * 1024, NOW);
         output.append(b"again\n", NOW);
-        let seen = output.read(CAP, 99_999).unwrap();
+        let seen = output.read(MAX_UNACKED, 99_999).unwrap();
         let note = "\n[… 2031616 bytes of output dropped: the relay was out of reach …]\n";
-        assert_eq!(String::from_utf8(seen).unwrap(), format!("{note}{}again\n", "x".repeat(TAIL)));
+        assert_eq!(String::from_utf8(seen).unwrap(), format!("{note}{}again\n", "x".repeat(MAX_TAIL)));
     }
 
     #[test]
     fn a_drop_at_the_very_end_is_noted_too() {
         let dir = tempfile::tempdir().unwrap();
         let mut output = Output::open(&dir.path().join("output")).unwrap();
-        let length = usize::try_from(CAP).unwrap();
+        let length = usize::try_from(MAX_UNACKED).unwrap();
         output.append(&vec![b'x'; length], NOW);
         output.append(b"lost", NOW);
         output.close();
-        let seen = String::from_utf8(output.read(CAP, 9999).unwrap()).unwrap();
+        let seen = String::from_utf8(output.read(MAX_UNACKED, 9999).unwrap()).unwrap();
         assert_eq!(seen, "lost", "what is short enough is not dropped at all");
     }
 
@@ -319,17 +324,17 @@ mod tests {
         let mut output = Output::open(&dir.path().join("output")).unwrap();
         output.append(b"begin\n", NOW);
         output.ack(6, NOW);
-        let length = usize::try_from(CAP).unwrap();
+        let length = usize::try_from(MAX_UNACKED).unwrap();
         for _ in 0..7 {
             output.append(&vec![b'x'; length], NOW);
         }
         output.append(b"error: the cause\n", NOW);
         output.close();
         let end = output.end();
-        let seen = String::from_utf8(output.read(end - TAIL as u64 - 100, 9_999_999).unwrap()).unwrap();
+        let seen = String::from_utf8(output.read(end - MAX_TAIL as u64 - 100, 9_999_999).unwrap()).unwrap();
         let note = format!(
             "[… {} bytes of output dropped: it came faster than the relay took it …]",
-            6 * length + 17 - TAIL
+            6 * length + 17 - MAX_TAIL
         );
         assert!(seen.ends_with("xerror: the cause\n") && seen.contains(&note), "{}", &seen[..200]);
     }

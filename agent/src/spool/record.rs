@@ -10,7 +10,7 @@
 //! after it.
 
 /// Bytes before each event.
-pub(crate) const HEAD: usize = 16;
+pub(crate) const HEADER_SIZE: usize = 16;
 
 /// Highest valid sequence: no run gets near it, and sums above it would overflow.
 pub(crate) const MAX_SEQ: u64 = u64::MAX >> 2;
@@ -27,7 +27,7 @@ pub(crate) struct Record<'a> {
 impl Record<'_> {
     /// Returns the size of the record in the file, in bytes.
     pub(crate) fn size(&self) -> usize {
-        HEAD + self.payload.len()
+        HEADER_SIZE + self.payload.len()
     }
 
     /// Returns true if the record is a jump.
@@ -42,9 +42,9 @@ fn checksum(salt: u32, len: [u8; 4], seq: [u8; 8], payload: &[u8]) -> u32 {
 }
 
 /// Appends a record.
-pub(crate) fn push(out: &mut Vec<u8>, salt: u32, seq: u64, payload: &[u8]) {
+pub(crate) fn append(out: &mut Vec<u8>, salt: u32, seq: u64, payload: &[u8]) {
     let (len, seq) = (u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes(), seq.to_le_bytes());
-    out.reserve(HEAD + payload.len());
+    out.reserve(HEADER_SIZE + payload.len());
     out.extend_from_slice(&len);
     out.extend_from_slice(&checksum(salt, len, seq, payload).to_le_bytes());
     out.extend_from_slice(&seq);
@@ -52,14 +52,14 @@ pub(crate) fn push(out: &mut Vec<u8>, salt: u32, seq: u64, payload: &[u8]) {
 }
 
 /// Returns the unverified head of a record: the length of its payload and its sequence.
-pub(crate) fn peek(bytes: &[u8]) -> Option<(usize, u64)> {
+pub(crate) fn peek_header(bytes: &[u8]) -> Option<(usize, u64)> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let seq = rest.get(4..)?.first_chunk::<8>()?;
     Some((u32::from_le_bytes(*len) as usize, u64::from_le_bytes(*seq)))
 }
 
 /// Returns the record at the front of `bytes`, if it is complete and valid.
-pub(crate) fn take(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
+pub(crate) fn decode(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;
     let (seq, rest) = rest.split_first_chunk::<8>()?;
@@ -73,14 +73,14 @@ pub(crate) fn take(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
 /// `from` is the sequence that was expected where `bytes` begin.
 pub(crate) fn find(bytes: &[u8], salt: u32, from: u64) -> Option<(usize, Record<'_>)> {
     // No more records fit into that many bytes: most offsets are ruled out without computing their checksum.
-    let to = from.saturating_add((bytes.len() / HEAD) as u64);
+    let to = from.saturating_add((bytes.len() / HEADER_SIZE) as u64);
     (0..bytes.len()).find_map(|at| {
         let rest = &bytes[at..];
-        let (len, seq) = peek(rest)?;
+        let (len, seq) = peek_header(rest)?;
         // A tail of zeroes is long and common, and never a record.
-        let zeroes = rest.first_chunk::<HEAD>() == Some(&[0; HEAD]);
+        let zeroes = rest.first_chunk::<HEADER_SIZE>() == Some(&[0; HEADER_SIZE]);
         let plausible = (len == 0 && !zeroes) || (from..=to).contains(&seq);
-        let record = plausible.then(|| take(rest, salt)).flatten()?;
+        let record = plausible.then(|| decode(rest, salt)).flatten()?;
         Some((at, record))
     })
 }
@@ -92,20 +92,20 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written_and_with_its_own_salt_only() {
         let mut bytes = Vec::new();
-        push(&mut bytes, 7, 12, b"hello");
-        push(&mut bytes, 7, 13, b"");
-        let first = take(&bytes, 7).unwrap();
+        append(&mut bytes, 7, 12, b"hello");
+        append(&mut bytes, 7, 13, b"");
+        let first = decode(&bytes, 7).unwrap();
         assert_eq!(first, Record { seq: 12, payload: b"hello" });
-        assert_eq!(peek(&bytes), Some((5, 12)));
-        let jump = take(&bytes[first.size()..], 7).unwrap();
+        assert_eq!(peek_header(&bytes), Some((5, 12)));
+        let jump = decode(&bytes[first.size()..], 7).unwrap();
         assert!(jump.is_jump() && jump.seq == 13);
-        assert_eq!(take(&bytes, 8), None);
+        assert_eq!(decode(&bytes, 8), None);
     }
 
     #[test]
     fn zeroes_are_no_record_whatever_the_salt() {
         for salt in [0, 1, u32::MAX, 0x1234_5678] {
-            assert_eq!(take(&[0; 64], salt), None);
+            assert_eq!(decode(&[0; 64], salt), None);
         }
     }
 
@@ -113,13 +113,13 @@ mod tests {
     fn a_length_that_is_not_there_is_refused_without_room_for_it() {
         let mut bytes = u32::MAX.to_le_bytes().to_vec();
         bytes.extend_from_slice(&[0; 12]);
-        assert_eq!(take(&bytes, 0), None);
+        assert_eq!(decode(&bytes, 0), None);
     }
 
     #[test]
     fn behind_damage_the_next_sound_record_is_found() {
         let mut bytes = b"\xffgarbage".to_vec();
-        push(&mut bytes, 3, 9, b"event");
+        append(&mut bytes, 3, 9, b"event");
         assert_eq!(find(&bytes, 3, 8), Some((8, Record { seq: 9, payload: b"event" })));
         assert_eq!(find(&bytes, 3, 10), None);
         assert_eq!(find(&bytes, 4, 8), None);

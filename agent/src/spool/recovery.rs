@@ -17,11 +17,11 @@ use super::scan::{Rest, Scan, salvage, scan};
 use super::segment::{self, Span};
 
 /// Most files of one run that are set aside. Any further ones are deleted, so that no damage fills a disk.
-const MAX_ASIDE: u32 = 16;
+const MAX_SET_ASIDE: u32 = 16;
 
 /// Result of a recovery.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Recovered {
     /// Segments with their good content, oldest first.
     pub(super) spans: Vec<Span>,
     /// Last good event.
@@ -38,23 +38,29 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// The file system failed.
-pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Found> {
+pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Recovered> {
     let mut serials = Vec::new();
     for entry in fs::read_dir(dir)? {
         serials.extend(entry?.file_name().to_str().and_then(segment::serial));
     }
     serials.sort_unstable();
-    let mut walk =
-        Walk { run, kept: Vec::new(), last: None, obsolete: Vec::new(), bad: Vec::new(), end: Vec::new() };
+    let mut pass = RecoveryPass {
+        run,
+        kept: Vec::new(),
+        last: None,
+        obsolete: Vec::new(),
+        bad: Vec::new(),
+        end: Vec::new(),
+    };
     for (n, serial) in serials.iter().enumerate() {
         let bytes = match fs::read(segment::path(dir, *serial)) {
             Ok(bytes) => bytes,
-            Err(error) if is_the_files(&error) => Vec::new(),
+            Err(error) if is_file_error(&error) => Vec::new(),
             Err(error) => return Err(error),
         };
-        walk.file(*serial, &bytes, n + 1 == serials.len());
+        pass.scan_file(*serial, &bytes, n + 1 == serials.len());
     }
-    let Walk { kept, last, obsolete, bad, end, .. } = walk;
+    let RecoveryPass { kept, last, obsolete, bad, end, .. } = pass;
     for serial in obsolete {
         fs::remove_file(segment::path(dir, serial))?;
     }
@@ -68,18 +74,18 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Found> {
     };
     let last = last.as_deref().and_then(|payload| wire::decode(payload).ok());
     let serial = serials.last().map_or(1, |last| last.saturating_add(1));
-    Ok(Found { spans: kept, last, serial, damage, end })
+    Ok(Recovered { spans: kept, last, serial, damage, end })
 }
 
 /// Returns true if an error concerns this one file, not the machine at this moment.
-fn is_the_files(error: &io::Error) -> bool {
+fn is_file_error(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let of_files = [Errno::IO, Errno::ISDIR, Errno::NOENT, Errno::UCLEAN, Errno::BADMSG, Errno::NXIO];
     Errno::from_io_error(error).is_some_and(|errno| of_files.contains(&errno))
 }
 
 /// State of the pass over the files.
-struct Walk<'a> {
+struct RecoveryPass<'a> {
     run: &'a RunId,
     kept: Vec<Span>,
     /// Payload of the last good event.
@@ -91,9 +97,9 @@ struct Walk<'a> {
     end: Vec<Event>,
 }
 
-impl Walk<'_> {
-    fn file(&mut self, serial: u32, bytes: &[u8], is_last: bool) {
-        let header = Header::take(bytes).filter(|(header, _)| header.run == *self.run);
+impl RecoveryPass<'_> {
+    fn scan_file(&mut self, serial: u32, bytes: &[u8], is_last: bool) {
+        let header = Header::decode(bytes).filter(|(header, _)| header.run == *self.run);
         let Some((header, begin)) = header else {
             if is_last && Header::is_torn(bytes, self.run) {
                 self.obsolete.push(serial);
@@ -146,7 +152,7 @@ fn set_aside(dir: &Path, run: &RunId, bad: &[u32], kept: Option<&Span>) -> io::R
     let mut aside = Vec::new();
     for serial in bad {
         let path = segment::path(dir, *serial);
-        let mut names = (1..=MAX_ASIDE).map(|n| format!("{}.corrupt-{n}", run.folder()));
+        let mut names = (1..=MAX_SET_ASIDE).map(|n| format!("{}.corrupt-{n}", run.folder()));
         let free = names.find(|name| !root.join(name).exists());
         let stays = kept.filter(|span| span.serial == *serial);
         match (&free, stays) {
@@ -154,10 +160,10 @@ fn set_aside(dir: &Path, run: &RunId, bad: &[u32], kept: Option<&Span>) -> io::R
                 // The copy has all of it before the file loses any.
                 fs::copy(&path, root.join(name))?;
                 File::open(root.join(name))?.sync_all()?;
-                cut(&path, span.end)?;
+                truncate(&path, span.end)?;
             }
             (Some(name), None) => fs::rename(&path, root.join(name))?,
-            (None, Some(span)) => cut(&path, span.end)?,
+            (None, Some(span)) => truncate(&path, span.end)?,
             (None, None) => fs::remove_file(&path)?,
         }
         aside.extend(free);
@@ -172,7 +178,7 @@ fn set_aside(dir: &Path, run: &RunId, bad: &[u32], kept: Option<&Span>) -> io::R
     })
 }
 
-fn cut(path: &Path, end: u64) -> io::Result<()> {
+fn truncate(path: &Path, end: u64) -> io::Result<()> {
     let file = File::options().write(true).open(path)?;
     file.set_len(end)?;
     file.sync_all()

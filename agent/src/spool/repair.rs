@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::run::{JobSpool, is_end};
 
 /// Shortest time between two repairs of one run: each reads all of its files.
-const REST: Duration = Duration::from_secs(2);
+const REPAIR_PAUSE: Duration = Duration::from_secs(2);
 
 impl JobSpool {
     /// Returns true if the run was repaired a moment ago: files that can't be read now are not repaired again until
     /// some time has passed.
-    pub(crate) fn rests(&self) -> bool {
-        self.files().trouble.rests_until.is_some_and(|until| self.time.monotonic() < until)
+    pub(crate) fn was_just_repaired(&self) -> bool {
+        self.files().disk.repair_after.is_some_and(|until| self.time.monotonic() < until)
     }
 
     /// Repairs files that gave `error`. Events up to `seq` and output up to `offset` of the run were sent: the relay
@@ -21,7 +21,7 @@ impl JobSpool {
     pub(crate) fn repair(&self, seq: u64, offset: u64, error: &io::Error) {
         tracing::error!("{}: the spool can't be read, it is repaired: {error}", self.run);
         let mut files = self.files();
-        files.trouble.rests_until = Some(self.time.monotonic() + REST);
+        files.disk.repair_after = Some(self.time.monotonic() + REPAIR_PAUSE);
         let lost = files.output.repair(offset);
         if lost > 0 {
             tracing::error!("{}: {lost} bytes of its output are lost", self.run);
@@ -34,7 +34,7 @@ impl JobSpool {
             }
         };
         let over = std::mem::replace(&mut files.finished, is_end(found.last.as_ref()));
-        self.tell_damage(&mut files, found);
+        self.report_damage(&mut files, found);
         if over && !files.finished {
             for event in files.end.clone() {
                 self.push(&mut files, &event);
@@ -43,6 +43,6 @@ impl JobSpool {
             self.flush(&mut files);
             self.sync(&mut files);
         }
-        self.go_on_after(&mut files, seq);
+        self.resequence_after(&mut files, seq);
     }
 }

@@ -12,23 +12,23 @@ use common::time_scale::TimeScale;
 use tokio::sync::Notify;
 
 use super::events::{EventLog, Written};
+use super::limits::SpoolLimits;
 use super::output::Output;
-use super::reading::Batch;
-use super::recovery::Found;
+use super::reader::Batch;
+use super::recovery::Recovered;
 use super::run_id::RunId;
-use super::sizes::Sizes;
 use crate::mask::Masker;
 use crate::relay_time::RelayTime;
 
 /// File with the job, as it was started.
-const SPEC: &str = "spec.json";
+const SPEC_FILE: &str = "spec.json";
 
 /// Folder of a run. Its lock is held for single file calls only, never across a wait.
 #[derive(Debug)]
 pub(crate) struct JobSpool {
     pub(super) run: RunId,
     dir: PathBuf,
-    bell: Arc<Notify>,
+    appended: Arc<Notify>,
     /// Masker of every event.
     mask: Arc<Masker>,
     pub(super) time: Arc<RelayTime>,
@@ -44,7 +44,7 @@ pub(super) struct Files {
     pub(super) finished: bool,
     /// Last events of the run, once there are any: they are reported whatever happens to the files.
     pub(super) end: Vec<Event>,
-    pub(super) trouble: Trouble,
+    pub(super) disk: DiskState,
     /// Events that found no space and have not been reported yet.
     missing: u64,
     /// True if the last sync to the disk covered everything that was there.
@@ -53,19 +53,19 @@ pub(super) struct Files {
 
 /// Problems of the disk.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct DiskState {
     /// The disk was full, and that was logged.
     full: bool,
     /// The disk did not work, and that was reported.
     broken: bool,
     /// The files can't be read, and are not read again before this monotonic time.
-    pub(super) rests_until: Option<Duration>,
+    pub(super) repair_after: Option<Duration>,
 }
 
 impl Files {
     fn new(events: EventLog, output: Output) -> Self {
-        let (finished, end, trouble) = (false, Vec::new(), Trouble::default());
-        Self { events, output, finished, end, trouble, missing: 0, durable: false }
+        let (finished, end, disk) = (false, Vec::new(), DiskState::default());
+        Self { events, output, finished, end, disk, missing: 0, durable: false }
     }
 }
 
@@ -79,12 +79,12 @@ impl JobSpool {
         run: RunId,
         spec: &str,
         mask: Arc<Masker>,
-        bell: Arc<Notify>,
+        appended: Arc<Notify>,
         time: Arc<RelayTime>,
     ) -> io::Result<Self> {
         let dir = root.join(run.folder());
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        let files = EventLog::create(&dir, &run, Sizes::PRODUCT).and_then(|events| {
+        let files = EventLog::create(&dir, &run, SpoolLimits::PRODUCT).and_then(|events| {
             let output = Output::open(&dir.join("output"))?;
             write_spec(&dir, spec)?;
             // Makes the folder's name durable.
@@ -95,7 +95,7 @@ impl JobSpool {
             let _ = fs::remove_dir_all(&dir);
         }
         let scale = Some(time.scale());
-        Ok(Self { run, dir, bell, mask, time, scale, files: Mutex::new(files?) })
+        Ok(Self { run, dir, appended, mask, time, scale, files: Mutex::new(files?) })
     }
 
     /// Opens the folder of a run of an earlier process. If that process died before it had accepted the job, there is
@@ -106,23 +106,23 @@ impl JobSpool {
     pub(super) fn open(
         root: &Path,
         run: RunId,
-        bell: Arc<Notify>,
+        appended: Arc<Notify>,
         time: Arc<RelayTime>,
     ) -> io::Result<Option<Self>> {
         let dir = root.join(run.folder());
         // The spec is created last.
-        if !dir.join(SPEC).exists() {
+        if !dir.join(SPEC_FILE).exists() {
             fs::remove_dir_all(&dir)?;
             return Ok(None);
         }
-        let (events, found) = EventLog::open(&dir, &run, Sizes::PRODUCT)?;
+        let (events, found) = EventLog::open(&dir, &run, SpoolLimits::PRODUCT)?;
         let mut files = Files::new(events, Output::open(&dir.join("output"))?);
         files.finished = is_end(found.last.as_ref());
         files.end = found.last.clone().filter(|_| files.finished).into_iter().collect();
         // The secret values are gone with the process that had them, and so is everything that could reveal them.
         let mask = Arc::default();
-        let spool = Self { run, dir, bell, mask, time, scale: None, files: Mutex::new(files) };
-        spool.tell_damage(&mut spool.files(), found);
+        let spool = Self { run, dir, appended, mask, time, scale: None, files: Mutex::new(files) };
+        spool.report_damage(&mut spool.files(), found);
         if spool.last_seq() == 0 {
             spool.remove();
             return Ok(None);
@@ -131,7 +131,7 @@ impl JobSpool {
     }
 
     /// Appends the report of damage, and the run's end if that was found after it.
-    pub(super) fn tell_damage(&self, files: &mut Files, found: Found) {
+    pub(super) fn report_damage(&self, files: &mut Files, found: Recovered) {
         let Some(message) = found.damage else { return };
         tracing::error!("{}: {message}", self.run);
         self.push(files, &self.stamped(EventBody::Warning { message }));
@@ -149,7 +149,7 @@ impl JobSpool {
     }
 
     /// Returns the path of the shim's report on what it did after the agent's death.
-    pub(crate) fn testament(&self) -> PathBuf {
+    pub(crate) fn exit_report(&self) -> PathBuf {
         self.dir.join("shim")
     }
 
@@ -166,14 +166,14 @@ impl JobSpool {
 
     /// Appends events with one write. The uplink is notified when they are in the file.
     pub(crate) fn append_all(&self, bodies: impl IntoIterator<Item = EventBody>) {
-        self.keep(bodies.into_iter().map(|body| self.stamped(self.mask.event(body))));
+        self.store(bodies.into_iter().map(|body| self.stamped(self.mask.event(body))));
     }
 
     fn stamped(&self, body: EventBody) -> Event {
         Event { at: self.time.now(self.scale), body }
     }
 
-    fn keep(&self, events: impl IntoIterator<Item = Event>) {
+    fn store(&self, events: impl IntoIterator<Item = Event>) {
         let mut files = self.files();
         let before = files.events.last_seq();
         let mut durable = false;
@@ -200,7 +200,7 @@ impl JobSpool {
         let appended = files.events.last_seq() != before;
         drop(files);
         if appended {
-            self.bell.notify_one();
+            self.appended.notify_one();
         }
     }
 
@@ -234,13 +234,13 @@ impl JobSpool {
     pub(super) fn flush(&self, files: &mut Files) {
         let written = files.events.flush(files.finished);
         if let Err(error) = &written
-            && !files.trouble.full
+            && !files.disk.full
         {
             tracing::error!("{}: the spool can't be written, events wait in memory: {error}", self.run);
         }
-        files.trouble.full = written.is_err();
-        if let Ok(Written::Anew(error)) = written {
-            self.broke(files, &error);
+        files.disk.full = written.is_err();
+        if let Ok(Written::Rewritten(error)) = written {
+            self.report_broken_disk(files, &error);
         }
     }
 
@@ -252,8 +252,8 @@ impl JobSpool {
         }
         match synced {
             Ok(Written::Whole) => true,
-            Ok(Written::Anew(error)) => {
-                self.broke(files, &error);
+            Ok(Written::Rewritten(error)) => {
+                self.report_broken_disk(files, &error);
                 true
             }
             Err(error) => {
@@ -264,10 +264,10 @@ impl JobSpool {
     }
 
     /// Reports once that the disk did not work and that the spool went on in a new file.
-    fn broke(&self, files: &mut Files, error: &io::Error) {
+    fn report_broken_disk(&self, files: &mut Files, error: &io::Error) {
         tracing::error!("{}: the spool could not be written, it goes on in a new file: {error}", self.run);
-        if !files.trouble.broken && !files.finished {
-            files.trouble.broken = true;
+        if !files.disk.broken && !files.finished {
+            files.disk.broken = true;
             let message = format!("the agent's disk has trouble, its spool goes on in a new file: {error}");
             self.push(files, &self.stamped(EventBody::Warning { message }));
             self.flush(files);
@@ -277,7 +277,7 @@ impl JobSpool {
     /// Writes the events that wait for a full disk, if it has space by now.
     pub(crate) fn retry(&self) {
         let mut files = self.files();
-        if files.events.has_waiting() {
+        if files.events.has_pending() {
             self.flush(&mut files);
         }
     }
@@ -296,7 +296,7 @@ impl JobSpool {
     pub(crate) fn append_output(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.files().output.append(bytes, self.time.monotonic());
-            self.bell.notify_one();
+            self.appended.notify_one();
         }
     }
 
@@ -311,12 +311,12 @@ impl JobSpool {
     }
 
     /// Returns true if the run is over.
-    pub(crate) fn finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.files().finished
     }
 
     /// Returns true if the run is over and the relay has all of it.
-    pub(crate) fn delivered(&self) -> bool {
+    pub(crate) fn is_delivered(&self) -> bool {
         let files = self.files();
         files.finished && files.events.acked() >= files.events.last_seq() && files.output.all_acked()
     }
@@ -367,8 +367,8 @@ impl JobSpool {
     /// those, and the run gets its end.
     pub(crate) fn continue_after(&self, durable: u64) {
         let mut files = self.files();
-        self.go_on_after(&mut files, durable);
-        files.events.holds(durable);
+        self.resequence_after(&mut files, durable);
+        files.events.set_acked(durable);
     }
 
     /// Continues the log at `offset`: the relay holds the log up to there, whatever it has acknowledged before.
@@ -379,7 +379,7 @@ impl JobSpool {
         }
     }
 
-    pub(super) fn go_on_after(&self, files: &mut Files, durable: u64) {
+    pub(super) fn resequence_after(&self, files: &mut Files, durable: u64) {
         let missing = files.events.missing(durable);
         let lost = (missing > 0).then(|| {
             let message = format!(
@@ -392,7 +392,7 @@ impl JobSpool {
         if let Err(error) = files.events.continue_after(durable, finished, lost.as_ref()) {
             tracing::error!("{}: the spool can't be read: {error}", self.run);
         }
-        if files.events.has_waiting() {
+        if files.events.has_pending() {
             self.flush(files);
             self.sync(files);
         }
@@ -411,7 +411,7 @@ pub(super) fn is_end(event: Option<&Event>) -> bool {
 }
 
 fn write_spec(dir: &Path, spec: &str) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(dir.join(SPEC))?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(dir.join(SPEC_FILE))?;
     file.write_all(spec.as_bytes())?;
     file.sync_all()?;
     File::open(dir)?.sync_all()

@@ -29,7 +29,7 @@ fn bodies(run: &JobSpool, first: u64) -> Vec<EventBody> {
 }
 
 #[test]
-fn whatever_the_relay_holds_of_what_a_machine_forgot_the_end_comes_behind_it_and_nothing_twice() {
+fn the_end_follows_all_that_the_relay_holds_of_a_forgotten_run_and_nothing_repeats() {
     // The file has 40 events. Of those that it lost, the relay holds none, one, or ten.
     for (durable, waits) in [(40, false), (41, false), (50, false), (40, true), (41, true), (50, true)] {
         let (dir, run) = left_behind(40);
@@ -48,11 +48,11 @@ fn whatever_the_relay_holds_of_what_a_machine_forgot_the_end_comes_behind_it_and
         assert_eq!(bodies(&run, durable + 1), end, "{durable}");
         // Killed once more: the same is reported again.
         let again = Spool::open(dir.path()).unwrap().get(&id()).unwrap();
-        assert_eq!((again.last_seq(), again.finished()), (durable + 2, true));
+        assert_eq!((again.last_seq(), again.is_finished()), (durable + 2, true));
         again.continue_after(durable + 1);
         assert_eq!(bodies(&again, durable + 2), [finished()], "{durable}");
         again.ack(durable + 2);
-        assert!(again.delivered());
+        assert!(again.is_delivered());
     }
 }
 
@@ -102,7 +102,7 @@ fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
     assert_eq!(run.read(1, 2, 999).unwrap().len(), 2);
     let error = run.read(3, 9, 999).unwrap_err();
     run.repair(2, 0, &error);
-    assert!(run.rests(), "it is not repaired again and again");
+    assert!(run.was_just_repaired(), "it is not repaired again and again");
     run.append(said(6));
     let told = bodies(&run, 3);
     assert!(matches!(&told[..], [EventBody::Warning { .. }, event] if *event == said(6)), "{told:?}");
@@ -118,11 +118,11 @@ fn output_goes_on_where_it_was_after_a_restart_and_the_relay_says_what_it_has() 
     run.append(finished());
     drop((spool, run));
     let run = Spool::open(dir.path()).unwrap().get(&id()).unwrap();
-    assert_eq!((run.output_end(), run.finished()), (3_000_000, true));
+    assert_eq!((run.output_end(), run.is_finished()), (3_000_000, true));
     run.ack(1);
-    assert!(!run.delivered());
+    assert!(!run.is_delivered());
     run.ack_output(2_500_000);
     assert_eq!(run.read_output(2_500_000, 600_000).unwrap(), vec![b'x'; 500_000]);
     run.ack_output(3_000_000);
-    assert!(run.delivered());
+    assert!(run.is_delivered());
 }

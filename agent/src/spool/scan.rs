@@ -45,7 +45,7 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, begin: usize) -> Scan {
     let mut scan =
         Scan { first, next: first, begin, end: begin, jumped: false, last: None, rest: Rest::Nothing };
     loop {
-        scan.follow(bytes, salt);
+        scan.advance(bytes, salt);
         let behind = bytes.get(scan.end..).unwrap_or_default();
         let Some((at, found)) = record::find(behind, salt, scan.next) else {
             scan.rest = if scan.end == bytes.len() { Rest::Nothing } else { Rest::Torn };
@@ -63,9 +63,9 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, begin: usize) -> Scan {
 
 impl Scan {
     /// Advances over good records in their order.
-    fn follow(&mut self, bytes: &[u8], salt: u32) {
-        while let Some(record) = bytes.get(self.end..).and_then(|rest| record::take(rest, salt)) {
-            let begin = self.end + record::HEAD;
+    fn advance(&mut self, bytes: &[u8], salt: u32) {
+        while let Some(record) = bytes.get(self.end..).and_then(|rest| record::decode(rest, salt)) {
+            let begin = self.end + record::HEADER_SIZE;
             if record.is_jump() {
                 *self = Self {
                     first: record.seq.saturating_add(1),
@@ -113,7 +113,7 @@ pub(crate) fn salvage(bytes: &[u8], from: usize, salt: u32, seq: u64) -> Vec<&[u
 /// found after it. Returns `None` if its header is not good.
 #[cfg(feature = "internals")]
 pub(crate) fn read_segment(bytes: &[u8]) -> Option<(Scan, Vec<&[u8]>)> {
-    let (header, begin) = Header::take(bytes)?;
+    let (header, begin) = Header::decode(bytes)?;
     let found = scan(bytes, &header, begin);
     let behind = salvage(bytes, found.end, header.salt, header.first);
     Some((found, behind))

@@ -9,18 +9,18 @@ fn header() -> Header {
 
 /// Returns a segment with these payloads, and the offset of each of its records.
 fn segment(payloads: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
-    let mut bytes = header().bytes();
+    let mut bytes = header().encode();
     let mut begins = Vec::new();
     for (seq, payload) in (5..).zip(payloads) {
         begins.push(bytes.len());
-        record::push(&mut bytes, SALT, seq, payload);
+        record::append(&mut bytes, SALT, seq, payload);
     }
     begins.push(bytes.len());
     (bytes, begins)
 }
 
 fn scanned(bytes: &[u8]) -> Scan {
-    let (header, begin) = Header::take(bytes).unwrap();
+    let (header, begin) = Header::decode(bytes).unwrap();
     scan(bytes, &header, begin)
 }
 
@@ -64,12 +64,12 @@ fn s05_zeroes_and_junk_behind_the_end_are_a_torn_write() {
 }
 
 #[test]
-fn a_record_that_is_cut_out_or_stands_twice_is_damage_and_what_is_in_an_event_is_no_record() {
+fn a_missing_or_repeated_record_is_damage_and_bytes_in_an_event_are_no_record() {
     let (bytes, begins) = segment(&[b"one", b"two", b"three"]);
     let cut_out = [&bytes[..begins[1]], &bytes[begins[2]..]].concat();
     assert_eq!((scanned(&cut_out).next, scanned(&cut_out).rest), (6, Rest::Damaged));
     let mut forged = Vec::new();
-    record::push(&mut forged, 0, 6, b"forged");
+    record::append(&mut forged, 0, 6, b"forged");
     let (bytes, begins) = segment(&[b"one", &forged]);
     let found = scanned(&bytes[..begins[2] - 1]);
     assert_eq!((found.next, found.rest), (6, Rest::Torn));
@@ -78,11 +78,11 @@ fn a_record_that_is_cut_out_or_stands_twice_is_damage_and_what_is_in_an_event_is
 #[test]
 fn what_stands_before_a_jump_counts_no_more_even_if_it_is_damaged() {
     let (mut bytes, begins) = segment(&[b"one", b"two"]);
-    record::push(&mut bytes, SALT, 50, b"");
-    record::push(&mut bytes, SALT, 51, b"end");
+    record::append(&mut bytes, SALT, 50, b"");
+    record::append(&mut bytes, SALT, 51, b"end");
     let whole = scanned(&bytes);
     assert_eq!((whole.first, whole.next, whole.jumped, whole.rest), (51, 52, true, Rest::Nothing));
-    assert_eq!(whole.begin, begins[2] + record::HEAD);
+    assert_eq!(whole.begin, begins[2] + record::HEADER_SIZE);
     bytes[begins[0] + 20] ^= 1;
     assert_eq!(scanned(&bytes), whole);
 }

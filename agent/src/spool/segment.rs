@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::header::Header;
-use super::room;
+use super::preallocate;
 
 /// Prefix of the serial in the name.
 const PREFIX: &str = "events.";
@@ -44,7 +44,7 @@ pub(super) struct Segment {
     pub(super) span: Span,
     pub(super) file: File,
     /// Offset up to which disk space is reserved.
-    room: u64,
+    reserved: u64,
 }
 
 impl Segment {
@@ -56,13 +56,13 @@ impl Segment {
         let path = path(dir, serial);
         let options = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let result = options.and_then(|file| {
-            let bytes = header.bytes();
+            let bytes = header.encode();
             let end = bytes.len() as u64;
-            room::reserve(&file, 0, end + keep)?;
+            preallocate::reserve(&file, 0, end + keep)?;
             file.write_all_at(&bytes, 0)?;
             let Header { first, salt, .. } = *header;
             let span = Span { serial, salt, first, next: first, begin: end, end };
-            Ok(Self { span, file, room: end + keep })
+            Ok(Self { span, file, reserved: end + keep })
         });
         if result.is_err() {
             let _ = std::fs::remove_file(&path);
@@ -80,8 +80,9 @@ impl Segment {
         if file.metadata()?.len() != span.end {
             file.set_len(span.end)?;
         }
-        let room = room::reserve(&file, span.end, span.end + keep).map_or(span.end, |()| span.end + keep);
-        Ok(Self { span, file, room })
+        let room =
+            preallocate::reserve(&file, span.end, span.end + keep).map_or(span.end, |()| span.end + keep);
+        Ok(Self { span, file, reserved: room })
     }
 
     /// Writes records up to the sequence before `next`, if `keep` bytes of space are left after them. Space is
@@ -91,9 +92,9 @@ impl Segment {
     /// The file system failed: the records count as not written, and the next write overwrites them.
     pub(super) fn write(&mut self, bytes: &[u8], next: u64, keep: u64, step: u64) -> io::Result<()> {
         let end = self.span.end + bytes.len() as u64;
-        if end + keep > self.room {
-            room::reserve(&self.file, self.room, end + keep + step)?;
-            self.room = end + keep + step;
+        if end + keep > self.reserved {
+            preallocate::reserve(&self.file, self.reserved, end + keep + step)?;
+            self.reserved = end + keep + step;
         }
         self.file.write_all_at(bytes, self.span.end)?;
         self.span.end = end;
@@ -111,7 +112,7 @@ impl Segment {
     /// Frees the space after the end, where more may still have to be written.
     pub(super) fn trim(&mut self) {
         if self.file.set_len(self.span.end).is_ok() {
-            self.room = self.span.end;
+            self.reserved = self.span.end;
         }
     }
 }

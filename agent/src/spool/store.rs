@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::run::JobSpool;
 use super::run_id::RunId;
 use crate::mask::Masker;
-use crate::relay_time::{Machine, RelayTime};
+use crate::relay_time::{Clocks, RelayTime};
 
 type Runs = BTreeMap<RunId, Arc<JobSpool>>;
 
@@ -21,7 +21,7 @@ type Runs = BTreeMap<RunId, Arc<JobSpool>>;
 #[derive(Debug)]
 pub(crate) struct Spool {
     root: PathBuf,
-    bell: Arc<Notify>,
+    appended: Arc<Notify>,
     removed: Notify,
     time: Arc<RelayTime>,
     runs: Mutex<Runs>,
@@ -33,24 +33,24 @@ impl Spool {
     /// # Errors
     /// The folder can't be created or read. A run that can't be opened is set aside and reported.
     pub(crate) fn open(state: &Path) -> io::Result<Self> {
-        Self::open_on(state, Machine::Real)
+        Self::open_with_clocks(state, Clocks::Real)
     }
 
     /// Opens the spool like [`open`](Self::open), on a machine that has these clocks.
     ///
     /// # Errors
     /// Same as [`open`](Self::open).
-    pub(crate) fn open_on(state: &Path, machine: Machine) -> io::Result<Self> {
+    pub(crate) fn open_with_clocks(state: &Path, machine: Clocks) -> io::Result<Self> {
         // Events are stored as on the wire: those of another protocol version would be misread.
         let root = state.join(format!("spool.v{PROTOCOL}"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
-        let bell = Arc::new(Notify::new());
+        let appended = Arc::new(Notify::new());
         let time = Arc::new(RelayTime::new(machine));
         let mut runs = Runs::new();
         for entry in fs::read_dir(&root)? {
             let name = entry?.file_name();
             let Some(run) = name.to_str().and_then(RunId::from_folder) else { continue };
-            match JobSpool::open(&root, run.clone(), Arc::clone(&bell), Arc::clone(&time)) {
+            match JobSpool::open(&root, run.clone(), Arc::clone(&appended), Arc::clone(&time)) {
                 Ok(Some(spool)) => {
                     runs.insert(run, Arc::new(spool));
                 }
@@ -60,7 +60,7 @@ impl Spool {
                 }
             }
         }
-        Ok(Self { root, bell, removed: Notify::new(), time, runs: Mutex::new(runs) })
+        Ok(Self { root, appended, removed: Notify::new(), time, runs: Mutex::new(runs) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Runs> {
@@ -72,8 +72,8 @@ impl Spool {
     /// # Errors
     /// The file system failed, for example for lack of space.
     pub(crate) fn create(&self, run: RunId, spec: &str, mask: Arc<Masker>) -> io::Result<Arc<JobSpool>> {
-        let (bell, time) = (Arc::clone(&self.bell), Arc::clone(&self.time));
-        let spool = JobSpool::create(&self.root, run.clone(), spec, mask, bell, time)?;
+        let (appended, time) = (Arc::clone(&self.appended), Arc::clone(&self.time));
+        let spool = JobSpool::create(&self.root, run.clone(), spec, mask, appended, time)?;
         let spool = Arc::new(spool);
         self.lock().insert(run, Arc::clone(&spool));
         Ok(spool)
@@ -103,7 +103,7 @@ impl Spool {
     }
 
     /// Waits until no run is left.
-    pub(crate) async fn emptied(&self) {
+    pub(crate) async fn wait_empty(&self) {
         loop {
             // Registered before the check, so that a removal in between is not missed.
             let removed = self.removed.notified();
@@ -115,7 +115,7 @@ impl Spool {
     }
 
     /// Waits until something was appended since the last call. Cancel-safe: `Notify` stores one permit.
-    pub(crate) async fn changed(&self) {
-        self.bell.notified().await;
+    pub(crate) async fn wait_appended(&self) {
+        self.appended.notified().await;
     }
 }

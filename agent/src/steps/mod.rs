@@ -1,30 +1,31 @@
 //! Steps of a job, each with a kind, a number, a deadline and its processes.
 //!
 //! ```text
-//!  Codex's events ──► tracker ──┐                       ┌──► events (began, ended, stalled, interrupted)
-//!                               ├──► book (open steps) ─┤
-//!  the process tree ──► join ───┘      ▲                └──► verdicts (fail, interrupt)
-//!                                      └── deadlines
+//!  Codex's events ──► tracker ─────────┐                               ┌──► events (began, ended, stalled, interrupted)
+//!                                      ├──► step table (active steps) ─┤
+//!  the process tree ──► process steps ─┘      ▲                        └──► timeouts (fail, interrupt)
+//!                                             └── deadlines
 //! ```
 //!
-//! * [`rules`]: classification of command lines and processes. * [`open`]: an active step.
-//! * [`book`]: the steps of the job and their deadlines. * [`tracker`]: steps derived from Codex's events.
-//! * [`loops`]: detection of workers that repeat failing commands. * [`notices`]: deduplication of Codex's warnings.
-//! * [`silence`]: evidence about a model that sends nothing.
-//! * [`join`]: steps derived from processes. * [`meter`]: resource usage of processes. * [`stall`]: progress detection.
-//! * [`evidence`]: a description of what the processes were doing. [`verdict`]: the reason why a step timed out.
+//! * [`rules`]: classification of command lines and processes. * [`active_step`]: an active step.
+//! * [`step_table`]: the steps of the job and their deadlines. * [`tracker`]: steps derived from Codex's events.
+//! * [`loop_detector`]: detection of workers that repeat failing commands. * [`warning_dedup`]: deduplication of Codex's
+//!   warnings. * [`model_wait`]: evidence about a model that sends nothing.
+//! * [`process_steps`]: steps derived from processes. * [`resource_usage`]: resource usage of processes. * [`stall`]:
+//!   progress detection.
+//! * [`diagnosis`]: a description of what the processes were doing. * [`timeout_error`]: the reason why a step timed out.
 //!
 //! All modules are pure.
 
-pub(crate) mod book;
-mod evidence;
-mod join;
-mod loops;
-mod meter;
-mod notices;
-mod open;
+mod active_step;
+mod diagnosis;
+mod loop_detector;
+mod model_wait;
+mod process_steps;
+mod resource_usage;
 pub(crate) mod rules;
-mod silence;
 mod stall;
+pub(crate) mod step_table;
+mod timeout_error;
 pub(crate) mod tracker;
-mod verdict;
+mod warning_dedup;

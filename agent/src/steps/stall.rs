@@ -7,27 +7,27 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::meter::Used;
+use super::resource_usage::UsageTotals;
 
 /// Divisor of the CPU noise floor: less than one part in this many of a core is noise. Twice what a waiting `npm`
 /// needs.
-const CPU_PART: u32 = 100;
+const CPU_NOISE_DIVISOR: u32 = 100;
 /// Noise floor in bytes a second: four times what a waiting `npm` reads and writes.
 const BYTES_PER_S: u128 = 512;
 /// Additional noise allowance of any window of five seconds or more, as CPU time and bytes. V8 runs one more garbage
 /// collection after eight idle seconds, which takes up to a quarter of a second on a busy machine and moves some 20 KB
 /// between its threads.
-const ONCE: (Duration, u64) = (Duration::from_millis(250), 32 * 1024);
+const ALLOWANCE: (Duration, u64) = (Duration::from_millis(250), 32 * 1024);
 /// Window length for the full allowance. Shorter windows get a proportional part of it, or everything would be noise
 /// there.
-const ONCE_IN: Duration = Duration::from_secs(5);
+const ALLOWANCE_WINDOW: Duration = Duration::from_secs(5);
 /// Samples kept per window. They are a hundredth of the window apart, so a stall is detected at most that much too
 /// late.
 const SAMPLES: u32 = 100;
 
 /// Usage in a window without progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Quiet {
+pub(crate) struct IdleUsage {
     /// Length of the window.
     pub(crate) time: Duration,
     /// CPU time used in the window.
@@ -40,15 +40,15 @@ pub(crate) struct Quiet {
 #[derive(Debug)]
 pub(crate) struct StallWatch {
     window: Duration,
-    samples: VecDeque<(Duration, Used)>,
+    samples: VecDeque<(Duration, UsageTotals)>,
     /// True if the last half of a window had no progress either, as far as is known.
-    calm: bool,
+    idle: bool,
 }
 
 impl StallWatch {
     /// Creates a watch for windows of this length, in milliseconds.
     pub(crate) fn new(window_ms: u64) -> Self {
-        Self { window: Duration::from_millis(window_ms), samples: VecDeque::new(), calm: false }
+        Self { window: Duration::from_millis(window_ms), samples: VecDeque::new(), idle: false }
     }
 
     /// Returns the window length, in milliseconds.
@@ -59,42 +59,43 @@ impl StallWatch {
     /// Discards all samples; the next window begins with the next sample.
     pub(crate) fn restart(&mut self) {
         self.samples.clear();
-        self.calm = false;
+        self.idle = false;
     }
 
     /// Returns true if there was no progress for half a window.
-    pub(crate) fn is_calm(&self) -> bool {
-        self.calm
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle
     }
 
     /// Adds a sample of the step's total usage; returns the usage of the last window if it had no progress.
-    pub(crate) fn take(&mut self, now: Duration, used: Used) -> Option<Quiet> {
+    pub(crate) fn add_sample(&mut self, now: Duration, used: UsageTotals) -> Option<IdleUsage> {
         let step = self.window / SAMPLES;
         if self.samples.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= step) {
             self.samples.push_back((now, used));
         }
-        self.calm = self.quiet(now, used, self.window / 2).is_some();
+        self.idle = self.idle_usage(now, used, self.window / 2).is_some();
         let begin = now.checked_sub(self.window)?;
         // The newest sample that is at least a window old stays at the front.
         while self.samples.get(1).is_some_and(|(at, _)| *at <= begin) {
             self.samples.pop_front();
         }
-        self.quiet(now, used, self.window)
+        self.idle_usage(now, used, self.window)
     }
 
     /// Returns the usage since the newest sample that is at least `window` old, if it amounts to no progress.
-    fn quiet(&self, now: Duration, used: Used, window: Duration) -> Option<Quiet> {
+    fn idle_usage(&self, now: Duration, used: UsageTotals, window: Duration) -> Option<IdleUsage> {
         let begin = now.checked_sub(window)?;
         let (at, before) = self.samples.iter().rev().find(|(at, _)| *at <= begin)?;
         let time = now.saturating_sub(*at);
-        let quiet = Quiet {
+        let quiet = IdleUsage {
             time,
             cpu: Duration::from_millis(used.cpu_ms.saturating_sub(before.cpu_ms)),
             bytes: used.moved.saturating_sub(before.moved),
         };
-        let part = |whole: u128| whole * time.min(ONCE_IN).as_millis() / ONCE_IN.as_millis();
-        let cpu_noise = part(ONCE.0.as_millis()) + (time / CPU_PART).as_millis();
-        let bytes_noise = part(ONCE.1.into()) + time.as_millis() * BYTES_PER_S / 1000;
+        let part =
+            |whole: u128| whole * time.min(ALLOWANCE_WINDOW).as_millis() / ALLOWANCE_WINDOW.as_millis();
+        let cpu_noise = part(ALLOWANCE.0.as_millis()) + (time / CPU_NOISE_DIVISOR).as_millis();
+        let bytes_noise = part(ALLOWANCE.1.into()) + time.as_millis() * BYTES_PER_S / 1000;
         let idle = quiet.cpu.as_millis() <= cpu_noise
             && u128::from(quiet.bytes) <= bytes_noise
             && used.received == before.received;
@@ -108,55 +109,55 @@ mod tests {
 
     const WINDOW: u64 = 10_000;
 
-    /// Samples four times a second; returns the time of the verdict, in milliseconds.
-    fn verdict(seconds: u64, used: impl Fn(u64) -> Used) -> Option<u64> {
+    /// Samples four times a second; returns the time of the stall, in milliseconds.
+    fn timeout(seconds: u64, used: impl Fn(u64) -> UsageTotals) -> Option<u64> {
         let mut watch = StallWatch::new(WINDOW);
         (0..seconds * 4)
             .map(|n| n * 250)
-            .find(|ms| watch.take(Duration::from_millis(*ms), used(*ms)).is_some())
+            .find(|ms| watch.add_sample(Duration::from_millis(*ms), used(*ms)).is_some())
     }
 
     #[test]
     fn what_only_idles_is_quiet_after_one_window() {
         // As measured with a hung npm: 0.5 % CPU and 120 bytes a second.
-        let npm = |ms| Used { cpu_ms: ms / 200, moved: ms * 120 / 1000, received: 7 };
-        assert_eq!(verdict(60, npm), Some(WINDOW));
-        assert_eq!(verdict(60, |_| Used::default()), Some(WINDOW));
+        let npm = |ms| UsageTotals { cpu_ms: ms / 200, moved: ms * 120 / 1000, received: 7 };
+        assert_eq!(timeout(60, npm), Some(WINDOW));
+        assert_eq!(timeout(60, |_| UsageTotals::default()), Some(WINDOW));
     }
 
     #[test]
     fn the_last_collection_of_an_idle_runtime_is_no_progress() {
-        let node = |ms| Used {
+        let node = |ms| UsageTotals {
             cpu_ms: if ms < 8500 { 440 } else { 640 },
             moved: if ms < 8500 { 0 } else { 19_000 },
             received: 0,
         };
-        assert_eq!(verdict(60, node), Some(WINDOW));
+        assert_eq!(timeout(60, node), Some(WINDOW));
     }
 
     #[test]
     fn the_window_begins_with_the_last_progress() {
-        let busy_at_first = |ms: u64| Used { cpu_ms: ms.min(7000), ..Used::default() };
-        let at = verdict(60, busy_at_first).unwrap();
+        let busy_at_first = |ms: u64| UsageTotals { cpu_ms: ms.min(7000), ..UsageTotals::default() };
+        let at = timeout(60, busy_at_first).unwrap();
         assert!((16_500..=17_000).contains(&at), "{at}");
     }
 
     #[test]
     fn work_of_every_kind_is_progress() {
-        assert_eq!(verdict(60, |ms| Used { cpu_ms: ms / 20, ..Used::default() }), None);
-        assert_eq!(verdict(60, |ms| Used { moved: ms * 10, ..Used::default() }), None);
+        assert_eq!(timeout(60, |ms| UsageTotals { cpu_ms: ms / 20, ..UsageTotals::default() }), None);
+        assert_eq!(timeout(60, |ms| UsageTotals { moved: ms * 10, ..UsageTotals::default() }), None);
         // One byte every nine seconds.
-        assert_eq!(verdict(60, |ms| Used { received: ms / 9000, ..Used::default() }), None);
+        assert_eq!(timeout(60, |ms| UsageTotals { received: ms / 9000, ..UsageTotals::default() }), None);
     }
 
     #[test]
     fn a_restart_forgets_and_samples_stay_few() {
         let mut watch = StallWatch::new(WINDOW);
         for ms in 0..WINDOW - 1 {
-            assert_eq!(watch.take(Duration::from_millis(ms), Used::default()), None);
+            assert_eq!(watch.add_sample(Duration::from_millis(ms), UsageTotals::default()), None);
         }
         assert!(watch.samples.len() <= SAMPLES as usize + 1);
         watch.restart();
-        assert_eq!(watch.take(Duration::from_millis(WINDOW), Used::default()), None);
+        assert_eq!(watch.add_sample(Duration::from_millis(WINDOW), UsageTotals::default()), None);
     }
 }

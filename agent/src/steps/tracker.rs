@@ -20,14 +20,14 @@ use common::job::StepKind;
 use common::text;
 use jiff::Zoned;
 
-use super::book::{MODEL_TITLE, Steps};
-use super::loops::Loops;
-use super::notices::Notices;
+use super::loop_detector::LoopDetector;
+use super::step_table::{MODEL_TITLE, Steps};
+use super::warning_dedup::WarningDedup;
 use crate::codex::event::{CodexEvent, Item, Phase};
-use crate::codex::{Turn, trouble};
+use crate::codex::{Turn, error_messages};
 
 /// Maximum number of open items. Codex opens a handful; only forged output has more.
-const MAX_OPEN: usize = 256;
+const MAX_ITEMS: usize = 256;
 /// Reason given for the silence of a model that Codex has not asked yet.
 const NO_TURN: &str = "codex has not started a turn";
 
@@ -39,15 +39,15 @@ pub(crate) struct Tracker {
     model: Option<u32>,
     items: HashMap<String, u32>,
     /// Items that were open when a turn ended.
-    left: HashSet<String>,
+    unfinished: HashSet<String>,
     /// True while a turn runs. A started thread counts as a turn: the worker can only be waiting for the model.
     in_turn: bool,
     turn: Option<Turn>,
     thread: Option<String>,
     message: Option<String>,
     plan: Vec<PlanItem>,
-    notices: Notices,
-    loops: Loops,
+    warnings: WarningDedup,
+    loop_detector: LoopDetector,
     unknown: u64,
 }
 
@@ -60,14 +60,14 @@ impl Tracker {
             start: Some(n),
             model: None,
             items: HashMap::new(),
-            left: HashSet::new(),
+            unfinished: HashSet::new(),
             in_turn: false,
             turn: None,
             thread: None,
             message: None,
             plan: Vec::new(),
-            notices: Notices::default(),
-            loops: Loops::default(),
+            warnings: WarningDedup::default(),
+            loop_detector: LoopDetector::default(),
             unknown: 0,
         };
         (tracker, event)
@@ -89,28 +89,33 @@ impl Tracker {
     }
 
     /// Processes an event; returns the events of the job that follow from it.
-    pub(crate) fn take(&mut self, now: Duration, event: &CodexEvent, steps: &mut Steps) -> Vec<EventBody> {
+    pub(crate) fn take_event(
+        &mut self,
+        now: Duration,
+        event: &CodexEvent,
+        steps: &mut Steps,
+    ) -> Vec<EventBody> {
         let mut out = Vec::new();
         match event {
-            CodexEvent::ThreadStarted { id } => self.thread_started(now, id, steps, &mut out),
+            CodexEvent::ThreadStarted { id } => self.on_thread_started(now, id, steps, &mut out),
             CodexEvent::TurnStarted => {
                 self.in_turn = true;
                 self.turn = None;
                 if let Some(n) = self.model {
-                    steps.in_turn(n);
+                    steps.reset_model_wait(n);
                 }
             }
             CodexEvent::TurnCompleted { usage } => {
-                self.turn_over(now, Turn::Completed, steps, &mut out);
+                self.on_turn_end(now, Turn::Completed, steps, &mut out);
                 out.extend(usage.map(EventBody::Usage));
             }
             CodexEvent::TurnFailed { message } => {
-                self.turn_over(now, Turn::Failed(message.clone()), steps, &mut out);
+                self.on_turn_end(now, Turn::Failed(message.clone()), steps, &mut out);
             }
             CodexEvent::Error { message } | CodexEvent::Item { item: Item::Warning(message), .. } => {
-                self.trouble(now, message, steps, &mut out);
+                self.on_error(now, message, steps, &mut out);
             }
-            CodexEvent::Item { phase, id, item } => self.item(now, *phase, id, item, steps, &mut out),
+            CodexEvent::Item { phase, id, item } => self.on_item(now, *phase, id, item, steps, &mut out),
             CodexEvent::Unknown { .. } => self.unknown += 1,
         }
         self.wait_for_model(now, steps, &mut out);
@@ -118,20 +123,20 @@ impl Tracker {
     }
 
     /// Processes model activity that no event of Codex shows.
-    pub(crate) fn beat(&mut self, now: Duration, steps: &mut Steps) {
+    pub(crate) fn on_activity(&mut self, now: Duration, steps: &mut Steps) {
         if let Some(n) = self.model {
-            steps.alive(now, n);
+            steps.restart_timer(now, n);
         }
     }
 
     /// Processes a message of Codex itself, a retry or a warning. The model has sent nothing, so its deadline stays.
-    fn trouble(&mut self, now: Duration, message: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
+    fn on_error(&mut self, now: Duration, message: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
         // Notices contain no time of day, so any time will do.
-        let trouble = trouble::read(message, &Zoned::default());
+        let trouble = error_messages::parse(message, &Zoned::default());
         if let Some(n) = self.model.filter(|_| trouble.is_known()) {
-            steps.trouble(n, trouble.notice());
+            steps.set_model_error(n, trouble.notice());
         }
-        if self.notices.fresh(now, message) {
+        if self.warnings.is_new(now, message) {
             let message = match trouble.retry {
                 Some(_) => trouble.notice(),
                 None => text::one_line(message, MAX_TEXT),
@@ -140,7 +145,7 @@ impl Tracker {
         }
     }
 
-    fn thread_started(&mut self, now: Duration, id: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
+    fn on_thread_started(&mut self, now: Duration, id: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
         if self.thread.is_some() {
             return;
         }
@@ -153,26 +158,26 @@ impl Tracker {
             self.in_turn = true;
             self.wait_for_model(now, steps, out);
             if let Some(n) = self.model {
-                steps.trouble(n, NO_TURN.to_owned());
+                steps.set_model_error(n, NO_TURN.to_owned());
             }
         }
     }
 
-    fn turn_over(&mut self, now: Duration, turn: Turn, steps: &mut Steps, out: &mut Vec<EventBody>) {
+    fn on_turn_end(&mut self, now: Duration, turn: Turn, steps: &mut Steps, out: &mut Vec<EventBody>) {
         self.in_turn = false;
         let outcome = if turn == Turn::Completed { StepOutcome::Ok } else { StepOutcome::Failed };
         self.end_wait(now, outcome, steps, out);
         // Codex kills the commands that still run when it exits; their outcomes are never reported.
         let mut open: Vec<u32> = self.items.values().copied().collect();
         open.sort_unstable();
-        self.left.clear();
-        self.left.extend(self.items.drain().map(|(id, _)| id));
-        out.extend(steps.left_running(&open));
+        self.unfinished.clear();
+        self.unfinished.extend(self.items.drain().map(|(id, _)| id));
+        out.extend(steps.unfinished_warning(&open));
         out.extend(open.into_iter().flat_map(|n| steps.finish(now, n, StepOutcome::Unknown, None)));
         self.turn = Some(turn);
     }
 
-    fn item(
+    fn on_item(
         &mut self,
         now: Duration,
         phase: Phase,
@@ -181,7 +186,7 @@ impl Tracker {
         steps: &mut Steps,
         out: &mut Vec<EventBody>,
     ) {
-        if self.left.contains(id) && phase != Phase::Started {
+        if self.unfinished.contains(id) && phase != Phase::Started {
             return;
         }
         // The model sent something new, so the turn goes on, whatever was reported before.
@@ -191,7 +196,7 @@ impl Tracker {
         match phase {
             Phase::Started | Phase::Updated => {
                 if !self.items.contains_key(id)
-                    && self.items.len() < MAX_OPEN
+                    && self.items.len() < MAX_ITEMS
                     && let Some((n, event)) = begin(now, item, steps)
                 {
                     self.items.insert(id.to_owned(), n);
@@ -210,24 +215,25 @@ impl Tracker {
                     out.extend(steps.finish(now, n, outcome, exit_code));
                 }
                 if let Item::Command { command, .. } = item {
-                    let title = || steps.rules().of_line(command).title;
-                    let circle = self.loops.ended(command, title, outcome == StepOutcome::Failed);
-                    out.extend(circle.and_then(|message| steps.circle(n, message)));
+                    let title = || steps.rules().classify_line(command).title;
+                    let loop_error =
+                        self.loop_detector.on_command_end(command, title, outcome == StepOutcome::Failed);
+                    out.extend(loop_error.and_then(|message| steps.report_loop(n, message)));
                 }
             }
         }
-        self.tell(phase, item, out);
+        self.emit_item(phase, item, out);
     }
 
     /// Emits the events of an item apart from its step.
-    fn tell(&mut self, phase: Phase, item: &Item, out: &mut Vec<EventBody>) {
+    fn emit_item(&mut self, phase: Phase, item: &Item, out: &mut Vec<EventBody>) {
         match item {
             Item::Message(message) if phase == Phase::Completed => {
                 self.message = Some(message.clone());
                 out.push(EventBody::Message { text: text::truncate(message, MAX_TEXT) });
             }
             Item::Files { files, failed: false } if phase == Phase::Completed => {
-                self.loops.changed();
+                self.loop_detector.reset();
                 out.push(EventBody::FileChange { files: files.clone() });
             }
             // Codex repeats the plan at the end of its turn.

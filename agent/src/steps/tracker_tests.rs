@@ -4,8 +4,8 @@ use common::event::{ChangedFile, FailureKind};
 use common::job::Limits;
 use common::rule::{OnLimit, OnLoop};
 
-use super::super::book::Due;
 use super::super::rules::Rules;
+use super::super::step_table::Due;
 use super::*;
 use crate::codex::event::parse;
 use crate::codex::lines::Line;
@@ -36,7 +36,7 @@ impl Course {
 
     fn line(&mut self, now: u64, line: &str) -> &mut Self {
         let event = parse(&Line::Whole(line.as_bytes().to_vec())).unwrap();
-        let events = self.tracker.take(s(now), &event, &mut self.steps);
+        let events = self.tracker.take_event(s(now), &event, &mut self.steps);
         self.note(&events);
         self
     }
@@ -88,25 +88,25 @@ fn a_whole_course_gives_these_events() {
 }
 
 #[test]
-fn retries_do_not_reset_the_clock_of_the_model() {
+fn retries_do_not_reset_the_deadline_of_the_model() {
     let mut course = Course::new();
     course.line(0, THREAD).line(0, TURN).line(250, RETRY);
-    assert_eq!(course.steps.next(), s(300));
+    assert_eq!(course.steps.next_deadline(), s(300));
     course.line(299, RETRY);
-    assert_eq!(course.steps.next(), s(300));
+    assert_eq!(course.steps.next_deadline(), s(300));
     course.line(299, SAID);
-    assert_eq!(course.steps.next(), s(299 + 300));
+    assert_eq!(course.steps.next_deadline(), s(299 + 300));
 }
 
 #[test]
-fn a_model_that_is_heard_keeps_its_clock_and_what_codex_says_of_itself_does_not() {
+fn activity_of_the_model_restarts_its_deadline_and_codexs_own_messages_do_not() {
     let mut course = Course::new();
     course.line(0, THREAD).line(0, TURN).line(250, RETRY);
-    course.tracker.beat(s(299), &mut course.steps);
-    assert_eq!(course.steps.next(), s(299 + 300));
+    course.tracker.on_activity(s(299), &mut course.steps);
+    assert_eq!(course.steps.next_deadline(), s(299 + 300));
     course.log.clear();
     course.line(310, r#"{"type":"item.completed","item":{"id":"item_0","type":"error","message":"Falling back from WebSockets to HTTPS transport. request timed out"}}"#);
-    assert_eq!(course.steps.next(), s(299 + 300));
+    assert_eq!(course.steps.next_deadline(), s(299 + 300));
     let said = "Falling back from WebSockets to HTTPS transport. request timed out";
     assert_eq!(course.log, [format!("Warning {{ message: {said:?} }}")]);
 }
@@ -133,7 +133,7 @@ fn a_silent_model_is_given_up_with_the_last_that_is_known() {
             course.line(1, line);
         }
         if beat {
-            course.tracker.beat(s(2), &mut course.steps);
+            course.tracker.on_activity(s(2), &mut course.steps);
         }
         course.steps.due(s(400), &|_| None);
         let Some(Due::Failure(error)) = course.steps.due(s(700), &|_| None).pop() else {
@@ -172,7 +172,7 @@ fn a_step_that_fails_for_the_fifth_time_is_told_of_once() {
 fn a_command_that_fails_while_its_job_is_being_ended_was_ended_with_it() {
     let mut course = Course::new();
     course.line(0, THREAD).line(0, TURN).line(1, BEGIN);
-    course.steps.end();
+    course.steps.mark_ending();
     course.line(2, END);
     assert!(course.log.contains(&"-3 Killed Some(1) 1000".to_owned()), "{:?}", course.log);
 }
@@ -186,22 +186,22 @@ fn tokens_that_are_not_told_are_not_zero() {
 }
 
 #[test]
-fn a_worker_that_goes_round_in_a_circle_is_told_or_ended_as_its_job_wants() {
-    let circle = |on_loop| {
+fn a_worker_in_a_loop_is_warned_of_or_ended_as_its_job_wants() {
+    let loop_error = |on_loop| {
         let mut course = Course::with(on_loop);
         course.line(0, THREAD).line(0, TURN);
         for n in 1..6 {
             course.line(n, BEGIN).line(n, END);
         }
         let warnings = course.log.iter().filter(|line| line.starts_with("Warning")).count();
-        (course.steps.next(), course.steps.due(s(6), &|_| None), warnings)
+        (course.steps.next_deadline(), course.steps.due(s(6), &|_| None), warnings)
     };
-    let (next, due, warnings) = circle(OnLoop::Fail);
+    let (next, due, warnings) = loop_error(OnLoop::Fail);
     let [Due::Failure(error)] = &due[..] else { panic!("{due:?}") };
     assert_eq!((error.kind, error.step, warnings), (FailureKind::NoProgress, Some(11), 0));
     assert!(error.message.starts_with("no progress: the same step failed 5 times: npm ci"), "{error:?}");
     assert_eq!(next, s(0), "it waits for no clock");
-    let (next, due, warnings) = circle(OnLoop::Warn);
+    let (next, due, warnings) = loop_error(OnLoop::Warn);
     assert!(next > s(6) && due.is_empty() && warnings == 1, "{due:?}");
 }
 
@@ -231,7 +231,7 @@ fn a_command_that_ends_after_its_turn_does_not_undo_the_turn() {
 fn a_thread_without_a_turn_is_waited_for_no_longer_than_a_model() {
     let mut course = Course::new();
     course.line(5, THREAD);
-    assert_eq!(course.steps.next(), s(5 + 300));
+    assert_eq!(course.steps.next_deadline(), s(5 + 300));
     course.steps.due(s(400), &|_| None);
     let Some(Due::Failure(error)) = course.steps.due(s(5 + 600), &|_| None).pop() else { panic!("no limit") };
     assert!(error.message.ends_with("codex has not started a turn"), "{}", error.message);
@@ -276,7 +276,7 @@ fn a_flood_of_forged_items_is_bounded() {
     for n in 0..1000 {
         course.line(1, &BEGIN.replace("item_1", &format!("x{n}")));
     }
-    assert_eq!(course.tracker.items.len(), MAX_OPEN);
+    assert_eq!(course.tracker.items.len(), MAX_ITEMS);
 }
 
 /// Recorded output of the real Codex for scripted models.

@@ -10,22 +10,22 @@
 //! A lost relay never affects a job: supervisors write into the spool, and the next connection sends from the first
 //! event that the relay does not have.
 //!
-//! * [`run`]: the endless loop.
-//! * [`dial`]: TCP, TLS and the WebSocket upgrade.
-//! * [`serve`]: one connection's loop.
+//! * [`reconnect`]: the endless loop.
+//! * [`connect`]: TCP, TLS and the WebSocket upgrade.
+//! * [`connection`]: one connection's loop.
 //! * [`session`]: frames to send, and the handling of received ones.
-//! * [`flow`]: the send window of one run (pure).
-//! * `side`: the agent's side of the wire for the simulation.
+//! * [`send_window`]: the send window of one run (pure).
+//! * `sim`: the agent's side of the wire for the simulation.
 
-mod dial;
-mod flow;
-mod run;
-mod serve;
+mod connect;
+mod connection;
+mod reconnect;
+mod send_window;
 mod session;
 #[cfg(feature = "internals")]
-pub(crate) mod side;
+pub(crate) mod sim;
 
-pub(crate) use run::Uplink;
+pub(crate) use reconnect::Uplink;
 
 /// Reason that a connection ended or could not be established.
 #[derive(Debug, thiserror::Error)]

@@ -9,8 +9,8 @@ use common::wire::{self, AgentFrame, BATCH_BYTES, CodecError, Durable, JobProgre
 use tokio::task::JoinSet;
 
 use super::LinkError;
-use super::flow::{Extent, Flow, Piece};
-use crate::job::Jobs;
+use super::send_window::{Extent, NextData, SendWindow};
+use crate::job::JobManager;
 use crate::spool::{Batch, JobSpool, MAX_SEQ, RunId, Spool};
 
 /// Most answers that wait to be sent. The relay has to read; one that only writes is broken.
@@ -20,10 +20,10 @@ const MAX_REPLIES: usize = 256;
 #[derive(Debug)]
 pub(super) struct Session<'a> {
     spool: &'a Spool,
-    jobs: &'a Arc<Jobs>,
-    flows: BTreeMap<RunId, Flow>,
+    jobs: &'a Arc<JobManager>,
+    windows: BTreeMap<RunId, SendWindow>,
     /// Run that was sent last: the next one is tried first, so that none keeps the others waiting.
-    turn: Option<RunId>,
+    last_sent: Option<RunId>,
     replies: VecDeque<AgentFrame>,
     /// Starts of jobs in progress. They are dropped with the connection: the relay repeats them.
     starts: JoinSet<AgentFrame>,
@@ -43,12 +43,12 @@ pub(super) fn progress(spool: &Spool) -> Vec<JobProgress> {
 
 impl<'a> Session<'a> {
     /// Starts with what the relay holds.
-    pub(super) fn new(spool: &'a Spool, jobs: &'a Arc<Jobs>, durable: Vec<Durable>) -> Self {
+    pub(super) fn new(spool: &'a Spool, jobs: &'a Arc<JobManager>, durable: Vec<Durable>) -> Self {
         let mut session = Self {
             spool,
             jobs,
-            flows: BTreeMap::new(),
-            turn: None,
+            windows: BTreeMap::new(),
+            last_sent: None,
             replies: VecDeque::new(),
             starts: JoinSet::new(),
         };
@@ -72,14 +72,14 @@ impl<'a> Session<'a> {
         }
         run.continue_after(held.seq);
         run.continue_output_after(held.output);
-        self.flows.insert(id, Flow::resume(held.seq, held.output));
+        self.windows.insert(id, SendWindow::resume(held.seq, held.output));
     }
 
     /// Handles a frame.
     ///
     /// # Errors
     /// The relay broke the protocol.
-    pub(super) fn take(&mut self, frame: RelayFrame) -> Result<(), LinkError> {
+    pub(super) fn take_frame(&mut self, frame: RelayFrame) -> Result<(), LinkError> {
         match frame {
             RelayFrame::Start { job, epoch, spec } => {
                 if self.starts.len() >= MAX_REPLIES {
@@ -96,16 +96,18 @@ impl<'a> Session<'a> {
                 self.jobs.cancel(&job, grace_ms);
                 Ok(())
             }
-            RelayFrame::Ack { job, epoch, seq } => self.acked(&RunId { job, epoch }, |flow, run| {
-                flow.ack(seq)?;
+            RelayFrame::Ack { job, epoch, seq } => self.apply_ack(&RunId { job, epoch }, |window, run| {
+                window.ack(seq)?;
                 run.ack(seq);
                 Ok(())
             }),
-            RelayFrame::OutputAck { job, epoch, offset } => self.acked(&RunId { job, epoch }, |flow, run| {
-                flow.ack_output(offset)?;
-                run.ack_output(offset);
-                Ok(())
-            }),
+            RelayFrame::OutputAck { job, epoch, offset } => {
+                self.apply_ack(&RunId { job, epoch }, |window, run| {
+                    window.ack_output(offset)?;
+                    run.ack_output(offset);
+                    Ok(())
+                })
+            }
             RelayFrame::Ping { nonce } => self.reply(AgentFrame::Pong { nonce }),
             RelayFrame::Welcome { .. } => Err(LinkError::Protocol("it sent two welcomes".to_owned())),
         }
@@ -116,7 +118,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// Too many answers wait.
-    pub(super) async fn started(&mut self) -> Result<(), LinkError> {
+    pub(super) async fn next_started(&mut self) -> Result<(), LinkError> {
         match self.starts.join_next().await {
             Some(Ok(frame)) => self.reply(frame),
             // Cut off by the runtime's end.
@@ -134,15 +136,15 @@ impl<'a> Session<'a> {
     }
 
     /// Handles an acknowledgement. One of a run that is no longer here is late, and no error.
-    fn acked(
+    fn apply_ack(
         &mut self,
         id: &RunId,
-        apply: impl FnOnce(&mut Flow, &JobSpool) -> Result<(), super::flow::Impossible>,
+        apply: impl FnOnce(&mut SendWindow, &JobSpool) -> Result<(), super::send_window::InvalidAck>,
     ) -> Result<(), LinkError> {
-        let (Some(flow), Some(run)) = (self.flows.get_mut(id), self.spool.get(id)) else { return Ok(()) };
-        apply(flow, &run).map_err(|error| LinkError::Protocol(error.to_string()))?;
-        if run.delivered() {
-            self.flows.remove(id);
+        let (Some(window), Some(run)) = (self.windows.get_mut(id), self.spool.get(id)) else { return Ok(()) };
+        apply(window, &run).map_err(|error| LinkError::Protocol(error.to_string()))?;
+        if run.is_delivered() {
+            self.windows.remove(id);
             self.spool.remove(id);
         }
         Ok(())
@@ -153,41 +155,41 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// A frame can't be encoded.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
+    pub(super) fn next_frame(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
         if let Some(reply) = self.replies.pop_front() {
-            return wire::encode(&reply).map(Some).map_err(unsendable);
+            return wire::encode(&reply).map(Some).map_err(encode_error);
         }
         let runs = self.spool.all();
-        let after = self.turn.as_ref().map_or(0, |turn| runs.partition_point(|run| run.run() <= turn));
+        let after = self.last_sent.as_ref().map_or(0, |turn| runs.partition_point(|run| run.run() <= turn));
         for run in runs[after..].iter().chain(&runs[..after]) {
-            if let Some(frame) = self.piece(run)? {
-                self.turn = Some(run.run().clone());
+            if let Some(frame) = self.next_of_run(run)? {
+                self.last_sent = Some(run.run().clone());
                 return Ok(Some(frame));
             }
         }
         Ok(None)
     }
 
-    fn piece(&mut self, run: &Arc<JobSpool>) -> Result<Option<Vec<u8>>, LinkError> {
-        let flow = self.flows.entry(run.run().clone()).or_default();
+    fn next_of_run(&mut self, run: &Arc<JobSpool>) -> Result<Option<Vec<u8>>, LinkError> {
+        let window = self.windows.entry(run.run().clone()).or_default();
         let RunId { job, epoch } = run.run().clone();
-        let Some(piece) = readable(run, flow) else { return Ok(None) };
+        let Some(piece) = read_or_repair(run, window) else { return Ok(None) };
         match piece {
             Read::Events { first, batch } => {
                 if batch.len() == 0 {
                     return Ok(None);
                 }
-                flow.sent_events(batch.len(), batch.bytes().len());
+                window.sent_events(batch.len(), batch.bytes().len());
                 let frame = wire::encode_events(&job, epoch, first, batch.len(), batch.bytes());
-                frame.map(Some).map_err(unsendable)
+                frame.map(Some).map_err(encode_error)
             }
             Read::Output { offset, bytes } => {
                 if bytes.is_empty() {
                     return Ok(None);
                 }
-                flow.sent_output(bytes.len());
+                window.sent_output(bytes.len());
                 let frame = AgentFrame::Output { job, epoch, offset, bytes };
-                wire::encode(&frame).map(Some).map_err(unsendable)
+                wire::encode(&frame).map(Some).map_err(encode_error)
             }
         }
     }
@@ -200,33 +202,33 @@ enum Read {
 }
 
 /// Reads the data to be sent next. If that fails, the run is repaired and read once more.
-fn readable(run: &JobSpool, flow: &Flow) -> Option<Read> {
-    let error = match read(run, flow) {
+fn read_or_repair(run: &JobSpool, window: &SendWindow) -> Option<Read> {
+    let error = match read(run, window) {
         Ok(piece) => return piece,
-        Err(_) if run.rests() => return None,
+        Err(_) if run.was_just_repaired() => return None,
         Err(error) => error,
     };
-    let (seq, output) = flow.sent();
+    let (seq, output) = window.sent();
     run.repair(seq, output, &error);
-    read(run, flow).unwrap_or_default()
+    read(run, window).unwrap_or_default()
 }
 
-fn read(run: &JobSpool, flow: &Flow) -> io::Result<Option<Read>> {
-    let extent = Extent { last_seq: run.last_seq(), output: run.output_end(), finished: run.finished() };
-    Ok(match flow.next(extent) {
+fn read(run: &JobSpool, window: &SendWindow) -> io::Result<Option<Read>> {
+    let extent = Extent { last_seq: run.last_seq(), output: run.output_end(), finished: run.is_finished() };
+    Ok(match window.next_data(extent) {
         None => None,
-        Some(Piece::Events { first, last }) => {
+        Some(NextData::Events { first, last }) => {
             let most = usize::try_from(last - first + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
             Some(Read::Events { first, batch: run.read_stored(first, most, BATCH_BYTES)? })
         }
-        Some(Piece::Output { offset, most }) => {
+        Some(NextData::Output { offset, most }) => {
             Some(Read::Output { offset, bytes: run.read_output(offset, most)? })
         }
     })
 }
 
 /// Returns the error for a frame that can't be encoded; one that is within its bounds always can.
-fn unsendable(error: CodecError) -> LinkError {
+fn encode_error(error: CodecError) -> LinkError {
     LinkError::Spool(io::Error::other(error))
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use common::event::{Event, EventBody, FinalState};
 
 use super::*;
-use crate::job::Place;
+use crate::job::AgentContext;
 
 fn id(job: &str) -> RunId {
     RunId { job: job.parse().unwrap(), epoch: 1 }
@@ -21,7 +21,7 @@ fn finished() -> EventBody {
 struct Site {
     dir: tempfile::TempDir,
     spool: Arc<Spool>,
-    jobs: Arc<Jobs>,
+    jobs: Arc<JobManager>,
     held: BTreeMap<RunId, (Vec<Event>, Vec<u8>)>,
 }
 
@@ -30,8 +30,8 @@ impl Site {
         let dir = tempfile::tempdir().unwrap();
         let spool = Arc::new(Spool::open(dir.path()).unwrap());
         let (env, agent) = (BTreeMap::default(), "a".to_owned());
-        let place = Place { agent, state: PathBuf::from("/"), env, container: false, root: false };
-        let jobs = Arc::new(Jobs::new(place, Arc::clone(&spool)));
+        let context = AgentContext { agent, state: PathBuf::from("/"), env, container: false, root: false };
+        let jobs = Arc::new(JobManager::new(context, Arc::clone(&spool)));
         Self { dir, spool, jobs, held: BTreeMap::new() }
     }
 
@@ -73,13 +73,13 @@ impl Site {
         let mut session = Session::new(&spool, &jobs, self.durable());
         let mut idle = 0;
         while idle < 3 {
-            let Some(frame) = session.next().expect("the connection goes on") else {
+            let Some(frame) = session.next_frame().expect("the connection goes on") else {
                 idle += 1;
                 continue;
             };
             let ack = self.take(wire::decode(&frame).unwrap());
             if honest {
-                session.take(ack).unwrap();
+                session.take_frame(ack).unwrap();
             }
         }
     }
@@ -131,7 +131,7 @@ fn told(site: &Site) {
 }
 
 #[test]
-fn a_run_whose_file_was_cut_off_keeps_no_other_from_the_relay_and_still_gets_its_end() {
+fn a_run_with_a_truncated_file_blocks_no_other_run_and_still_gets_its_end() {
     let mut site = Site::new();
     site.whole("bad#1", 10, 0);
     site.whole("sound#1", 10, 0);
@@ -141,7 +141,7 @@ fn a_run_whose_file_was_cut_off_keeps_no_other_from_the_relay_and_still_gets_its
 }
 
 #[test]
-fn a_run_with_a_missing_segment_keeps_no_other_from_the_relay_and_still_gets_its_end() {
+fn a_run_with_a_missing_segment_blocks_no_other_run_and_still_gets_its_end() {
     let mut site = Site::new();
     site.whole("bad#1", 3000, 0);
     site.whole("sound#1", 10, 0);
@@ -151,7 +151,7 @@ fn a_run_with_a_missing_segment_keeps_no_other_from_the_relay_and_still_gets_its
 }
 
 #[test]
-fn a_run_whose_folder_is_gone_keeps_no_other_from_the_relay_and_still_gets_its_end() {
+fn a_run_without_a_folder_blocks_no_other_run_and_still_gets_its_end() {
     let mut site = Site::new();
     site.whole("bad#1", 3000, 0);
     site.whole("sound#1", 10, 0);
@@ -211,7 +211,7 @@ fn a_relay_that_has_forgotten_output_is_told_how_much_is_gone_and_gets_no_zeroes
 }
 
 #[test]
-fn a_relay_that_has_forgotten_events_gets_the_end_once_more_before_the_run_is_forgotten() {
+fn a_relay_that_has_forgotten_events_gets_the_end_again_before_the_run_is_deleted() {
     let mut site = Site::new();
     site.run("old#1").append_all((0..10).map(|n| EventBody::Message { text: format!("event {n}") }));
     site.serve(true);

@@ -3,20 +3,20 @@
 //!
 //! [`support`] is the harness.
 
-mod clocks;
+mod clock_changes;
 mod codex_jobs;
+mod connection_loss;
 mod early_cancels;
-mod ends;
-mod floods;
-mod link;
-mod lost;
+mod event_rate;
+mod job_end;
+mod lossless_delivery;
 mod other_user;
-mod rate;
+mod output_floods;
 mod shell_jobs;
 mod shim;
-mod starts;
+mod slow_codex;
 mod storage;
-mod strangers;
+mod stuck_jobs;
 mod support;
+mod untrusted_servers;
 mod versions;
-mod ways_out;

@@ -60,7 +60,7 @@ fn a_step_is_killed_with_all_it_started_while_the_command_goes_on() {
 }
 
 #[test]
-fn a_step_hears_term_and_what_does_not_obey_is_killed_after_the_grace_wherever_it_hangs() {
+fn a_step_receives_term_and_what_remains_is_killed_after_the_grace_wherever_it_is() {
     let (step, rest) = (mark(), mark());
     let part = format!(
         "trap \\\"echo tidied; exit 5\\\" TERM; (trap \\\"\\\" TERM; exec sleep {step}) & echo \\$\\$; wait"
@@ -282,7 +282,7 @@ fn p08_ten_thousand_orphans_are_reaped_as_they_die() {
 }
 
 #[test]
-fn p10_a_child_of_another_user_that_cannot_be_signalled_is_reported_and_does_not_hang_the_end() {
+fn p10_a_child_of_another_user_that_cannot_be_signalled_is_reported_without_a_hang() {
     if !root() {
         return;
     }

@@ -110,7 +110,7 @@ async fn s02_a_full_disk_and_no_relay_hold_the_worker_back_and_lose_no_event() {
 }
 
 #[tokio::test]
-async fn s02_a_job_without_room_for_its_events_is_refused_clearly_or_waits_for_others_to_end() {
+async fn s02_a_job_without_space_for_its_events_is_refused_or_waits_for_others_to_end() {
     let disk = SmallDisk::new(3 * 1024);
     let mut relay = Relay::new().await;
     let agent = Agent::start_at(&relay.url(), &serde_json::json!({"max_jobs": 3}), &at(&disk));
@@ -184,7 +184,7 @@ async fn s06_an_fsync_that_fails_is_never_taken_for_one_that_did_not() {
 }
 
 #[tokio::test]
-async fn s07_writes_that_are_interrupted_or_fail_are_made_good_and_each_event_is_told_once() {
+async fn s07_writes_that_are_interrupted_or_fail_are_repeated_and_each_event_arrives_once() {
     let mut kinds = Vec::new();
     for inject in [
         "pwrite64:error=EINTR:when=1+2",

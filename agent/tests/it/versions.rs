@@ -30,7 +30,7 @@ async fn refuse(listener: &TcpListener) -> Instant {
     let stream = crate::support::tls::identity().accept(stream).await.unwrap();
     let mut socket = tokio_tungstenite::accept_hdr_async(stream, agree).await.unwrap();
     let hello = socket.next().await.unwrap().unwrap().into_data();
-    let greeting = wire::greeting(&hello).unwrap();
+    let greeting = wire::decode_hello_prefix(&hello).unwrap();
     assert_eq!((greeting.protocol_min, greeting.protocol_max), (wire::PROTOCOL_MIN, wire::PROTOCOL));
     let close = CloseFrame { code: CLOSE_VERSION.into(), reason: REASON.into() };
     socket.send(Message::Close(Some(close))).await.unwrap();
@@ -38,7 +38,7 @@ async fn refuse(listener: &TcpListener) -> Instant {
 }
 
 #[tokio::test]
-async fn n16_an_agent_of_another_version_says_so_and_asks_again_only_when_something_has_changed() {
+async fn n16_an_agent_of_another_version_says_so_and_retries_only_after_a_change() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");

@@ -18,9 +18,9 @@ impl<'a> LineHead<'a> {
     ///
     /// # Errors
     /// Returns a [`LineError`] if the line is damaged, or was not written by a relay of this format.
-    pub fn of(line: &'a [u8]) -> Result<Self, LineError> {
+    pub fn parse(line: &'a [u8]) -> Result<Self, LineError> {
         let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
-        match Head::read(fields) {
+        match Head::parse(fields) {
             Some(head) if head.v == u64::from(VERSION) => Ok(Self { id: head.id, kind: head.kind }),
             _ => Err(LineError::Malformed("its fields stand in another order".to_owned())),
         }
@@ -44,9 +44,9 @@ mod tests {
     #[test]
     fn the_front_of_a_line_tells_its_id_and_type_whatever_stands_behind() {
         let hostile = EventBody::Message { text: ",\"type\":\"no\"}\n{\"v\":1,\"id\":7,".to_owned() };
-        assert_eq!(LineHead::of(&line(hostile)), Ok(LineHead { id: 918, kind: "message" }));
+        assert_eq!(LineHead::parse(&line(hostile)), Ok(LineHead { id: 918, kind: "message" }));
         let usage = line(EventBody::Usage(Usage::default()));
-        assert_eq!(LineHead::of(&usage[..usage.len() - 1]), Ok(LineHead { id: 918, kind: "usage" }));
+        assert_eq!(LineHead::parse(&usage[..usage.len() - 1]), Ok(LineHead { id: 918, kind: "usage" }));
     }
 
     #[test]
@@ -56,10 +56,10 @@ mod tests {
         for bit in 0..good.len() * 8 {
             let mut bad = good.to_vec();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(LineHead::of(&bad).is_err(), "bit {bit}");
+            assert!(LineHead::parse(&bad).is_err(), "bit {bit}");
         }
         for len in 0..good.len() {
-            assert!(LineHead::of(&good[..len]).is_err(), "length {len}");
+            assert!(LineHead::parse(&good[..len]).is_err(), "length {len}");
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// Reads the fields in the order in which they are written; returns `None` for anything else.
-    pub(super) fn read(line: &'a [u8]) -> Option<Self> {
+    pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let mut rest = Rest(line);
         let v = rest.number("{\"v\":")?;
         let id = rest.number(",\"id\":")?;
@@ -59,8 +59,8 @@ impl<'a> Rest<'a> {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
-    /// Reads the text after `name`, up to its closing quote. Returns `None` for texts with escapes, which [`any_order`]
-    /// parses.
+    /// Reads the text after `name`, up to its closing quote. Returns `None` for texts with escapes, which
+    /// [`parse_any_order`] parses.
     fn text(&mut self, name: &str) -> Option<&'a str> {
         let rest = self.0.strip_prefix(name.as_bytes())?;
         let len = rest.iter().position(|b| *b == b'"')?;
@@ -85,7 +85,7 @@ struct Fields {
 }
 
 /// Parses a line whose fields are in any order; `line` ends before the checksum.
-pub(super) fn any_order(line: &[u8]) -> Result<EventLine, LineError> {
+pub(super) fn parse_any_order(line: &[u8]) -> Result<EventLine, LineError> {
     let mut text = Vec::with_capacity(line.len() + 1);
     text.extend_from_slice(line);
     text.push(b'}');

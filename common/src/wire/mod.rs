@@ -16,21 +16,21 @@
 //! ```
 //!
 //! * `agent`: frames sent by the agent. * `relay`: frames sent by the relay.
-//! * `greeting`: the beginning of `Hello`, frozen forever, so that any two versions can detect that they are
+//! * `hello_prefix`: the beginning of `Hello`, frozen forever, so that any two versions can detect that they are
 //!   incompatible.
 //! * `codec`: encoding of frames; the only file that names the encoding.
 
 mod agent;
 mod codec;
-mod greeting;
+mod hello_prefix;
 mod relay;
 
 use std::time::Duration;
 
 pub use agent::{AgentFrame, Hello, JobProgress, Platform};
 pub use codec::{CodecError, decode, encode, encode_events, encode_onto};
-pub use greeting::{Greeting, Range, greeting, hello, negotiate};
-pub use relay::{Durable, Fate, RelayFrame};
+pub use hello_prefix::{HelloPrefix, VersionRange, decode_hello, decode_hello_prefix, negotiate};
+pub use relay::{Durable, RelayFrame, TerminationCause};
 
 /// Newest protocol version that this program supports.
 pub const PROTOCOL: u32 = 4;

@@ -20,7 +20,7 @@ pub enum RelayFrame {
         durable: Vec<Durable>,
         /// Cause of the agent's last container exit, if the relay observed it; the reason for ending the runs that it
         /// cut off.
-        fate: Option<Fate>,
+        cause: Option<TerminationCause>,
         /// The relay's time. The agent uses it for the timestamps of jobs that it accepts from then on.
         now: Timestamp,
     },
@@ -78,8 +78,8 @@ pub enum RelayFrame {
 impl fmt::Debug for RelayFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Welcome { protocol, durable, fate, now } => {
-                write!(f, "Welcome {{ {protocol}, durable: {durable:?}, fate: {fate:?}, now: {now} }}")
+            Self::Welcome { protocol, durable, cause, now } => {
+                write!(f, "Welcome {{ {protocol}, durable: {durable:?}, cause: {cause:?}, now: {now} }}")
             }
             Self::Start { job, epoch, spec } => write!(f, "Start {{ {job}, {epoch}, {} bytes }}", spec.len()),
             Self::Cancel { job, grace_ms } => write!(f, "Cancel {{ {job}, grace_ms: {grace_ms} }}"),
@@ -112,7 +112,7 @@ pub struct Durable {
 
 /// Cause of the exit of the agent's container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fate {
+pub struct TerminationCause {
     /// [`FailureKind::ContainerExited`] or [`FailureKind::OomKilled`].
     pub kind: FailureKind,
     /// One line that a person can act on.

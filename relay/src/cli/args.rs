@@ -12,7 +12,7 @@ use super::{
 use crate::render::ColorMode;
 
 /// Heading of the global flags.
-const EVERYWHERE: &str = "Global options";
+const GLOBAL_HEADING: &str = "Global options";
 
 /// Hands tasks to workers without blocking: launch and status return at once.
 #[derive(Debug, Parser)]
@@ -23,7 +23,7 @@ const EVERYWHERE: &str = "Global options";
     max_term_width = 100,
     disable_help_subcommand = true,
     help_template = help::TEMPLATE,
-    after_help = help::MORE
+    after_help = help::FOOTER
 )]
 pub struct Cli {
     /// Flags of every command.
@@ -38,13 +38,13 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Project folder [default: `RELAY_ROOT`, else the nearest parent with platform/relay.toml, else the git root]
-    #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL_HEADING)]
     pub root: Option<PathBuf>,
     /// When to use colors: auto (on a terminal, unless `NO_COLOR` is set), always or never
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorMode::Auto, hide_default_value = true, hide_possible_values = true, help_heading = EVERYWHERE)]
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorMode::Auto, hide_default_value = true, hide_possible_values = true, help_heading = GLOBAL_HEADING)]
     pub color: ColorMode,
     /// Print JSON, one value per line
-    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    #[arg(long, global = true, help_heading = GLOBAL_HEADING)]
     pub json: bool,
 }
 

@@ -9,7 +9,7 @@ use common::record::{JobRecord, State};
 
 use super::follow::Follow;
 use super::help::after_help;
-use super::{Context, complete, find};
+use super::{Context, candidates, job_ref};
 use crate::exit::{Code, Failure};
 use crate::registry::lease;
 use crate::registry::requests::{self, Request};
@@ -27,7 +27,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 ))]
 pub struct CancelArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", add = complete::active(), required = true)]
+    #[arg(value_name = "JOB", add = candidates::active(), required = true)]
     pub(super) jobs: Vec<String>,
     /// Time between TERM and KILL [default: that of relay.toml, else 5s]
     #[arg(long, value_name = "D", value_parser = duration::parse)]
@@ -40,14 +40,14 @@ pub struct CancelArgs {
 /// Exit code 3 if a job does not exist, 2 if one is ambiguous. Exit code 5 if no relay is running: the request stays
 /// filed and is handled by the next relay.
 pub fn run(args: &CancelArgs, context: &Context) -> Result<Code, Failure> {
-    let jobs = find::jobs(context, &args.jobs)?;
+    let jobs = job_ref::jobs(context, &args.jobs)?;
     let grace_ms = match args.grace {
         Some(grace) => duration::millis(grace),
         None => context.config()?.limits.grace_ms,
     };
     let mut asked = Vec::new();
     for job in jobs {
-        let record = find::record(&context.registry, &job)?.record;
+        let record = job_ref::record(&context.registry, &job)?.record;
         if record.state.is_final() {
             say(context, &record, &format!("{job} had already ended: {}", record.state.as_str()));
             continue;

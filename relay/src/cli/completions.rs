@@ -9,7 +9,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use super::args::{Cli, Global};
-use super::complete;
+use super::candidates;
 use super::help::{self, TOPICS, Topic, after_help};
 use crate::exit::{Code, Failure};
 use crate::init::folder::Folder;
@@ -62,7 +62,7 @@ fn script(shell: Shell) -> std::io::Result<Vec<u8>> {
     let mut script = Vec::new();
     match Shells::builtins().completer(&shell.to_string()) {
         Some(known) => {
-            known.write_registration(complete::VARIABLE, "relay", "relay", "relay", &mut script)?;
+            known.write_registration(candidates::VARIABLE, "relay", "relay", "relay", &mut script)?;
         }
         None => clap_complete::generate(shell, &mut Cli::command(), "relay", &mut script),
     }
@@ -79,7 +79,7 @@ fn pages(dir: &Path) -> std::io::Result<usize> {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
         let file = format!("{name}.1");
         // A session may have write access to the folder.
-        Folder::of(&dir.join(&file), dir, true)?.stage(&file, &page(command)?)?.publish()?;
+        Folder::open(&dir.join(&file), dir, true)?.stage(&file, &page(command)?)?.publish()?;
         written += 1;
     }
     Ok(written)

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::args::Global;
-use super::caller;
+use super::session;
 use crate::ancestry;
+use crate::approval::Initiator;
 use crate::config::Config;
-use crate::consent::Asker;
 use crate::exit::Failure;
 use crate::project;
 use crate::registry::Registry;
@@ -48,8 +48,8 @@ impl Context {
     ///
     /// # Errors
     /// Exit code 2 if there is no project here.
-    pub fn of_caller(global: &Global, caller: BTreeMap<&'static str, String>) -> Result<Self, Failure> {
-        Self::with(global, Output::kept(), caller, true)
+    pub fn for_tool(global: &Global, caller: BTreeMap<&'static str, String>) -> Result<Self, Failure> {
+        Self::with(global, Output::captured(), caller, true)
     }
 
     fn with(
@@ -63,7 +63,7 @@ impl Context {
             Failure::usage(format!("the current folder can't be found ({e}): change to another"))
         })?;
         let root = project::find_root(global.project().as_deref(), &cwd)?;
-        let registry = Registry::of(&root);
+        let registry = Registry::for_project(&root);
         Ok(Self { root, cwd, registry, output, began, caller, is_tool })
     }
 
@@ -76,9 +76,9 @@ impl Context {
     }
 
     /// Returns the party that called.
-    pub fn asker(&self) -> Asker {
-        let is_session = self.is_tool || caller::session(&|key| self.variable(key)).is_some();
-        if is_session || ancestry::is_below_host_agent() { Asker::Session } else { Asker::Person }
+    pub fn initiator(&self) -> Initiator {
+        let is_session = self.is_tool || session::session(&|key| self.variable(key)).is_some();
+        if is_session || ancestry::is_below_host_agent() { Initiator::Session } else { Initiator::Person }
     }
 
     /// Reads `platform/relay.toml`: on demand, since most commands do not need it.

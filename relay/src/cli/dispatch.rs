@@ -8,8 +8,8 @@ use rustix::fs::Mode;
 
 use super::args::{Cli, Command};
 use super::{
-    Context, cancel, complete, completions, doctor, down, events, explain, extend, help, hook, init, launch,
-    logs, mcp, notices, prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
+    Context, cancel, candidates, completions, doctor, down, events, explain, extend, help, hook, init,
+    launch, logs, mcp, notices, prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::inheritance;
@@ -19,7 +19,7 @@ use crate::render::output;
 pub fn main() -> ExitCode {
     inheritance::reset_signals();
     keep_others_from_writing();
-    if let Some(code) = complete::answer() {
+    if let Some(code) = candidates::answer() {
         return code;
     }
     let cli = match Cli::try_parse() {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::Context;
 use super::help::after_help;
-use crate::doctor::{self, Scene, State};
+use crate::doctor::{self, CheckContext, State};
 use crate::exit::Code;
 use crate::render;
 
@@ -20,7 +20,7 @@ pub struct DoctorArgs {}
 /// Runs all checks and prints the findings, each problem with its fix.
 pub fn run(_: &DoctorArgs, context: &Context) -> Code {
     let output = &context.output;
-    let findings = doctor::run(Scene::new(&context.root, &context.registry, context.asker()));
+    let findings = doctor::run(CheckContext::new(&context.root, &context.registry, context.initiator()));
     if output.json {
         for finding in &findings {
             output.json(finding);

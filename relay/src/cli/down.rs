@@ -7,7 +7,7 @@ use common::record::State;
 
 use super::help::after_help;
 use super::{Context, up};
-use crate::consent;
+use crate::approval;
 use crate::engine::{container, local};
 use crate::exit::{Code, Failure};
 use crate::registry::atomic::Durability;
@@ -18,12 +18,12 @@ use crate::registry::watch::Watch;
 use crate::registry::{Registry, lease, read};
 use crate::render::plural;
 use crate::state_dir::StateDir;
-use crate::state_dir::memory::Memory;
+use crate::state_dir::saved_state::SavedState;
 
 /// Time limit for the daemon to end: 10 s for the platform, 5 s for its last events, and margin for a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 /// Interval between checks of the lock: its release causes no file event.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Flags of `relay down`.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
 fn stop_relay(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     if lease::is_held(registry) {
-        end_daemon(registry, |relay| Request::Down { relay: Some(relay) }, PATIENCE)?;
+        end_daemon(registry, |relay| Request::Down { relay: Some(relay) }, TIMEOUT)?;
     }
     // A relay that another command has started meanwhile has its own platform.
     if lease::is_held(registry) { Ok(()) } else { stop_platform(context) }
@@ -90,7 +90,7 @@ pub(super) fn end_daemon(
             }
             _ => {}
         }
-        if !watch.wait(Some(deadline.min(Instant::now() + LOOK))) && Instant::now() >= deadline {
+        if !watch.wait(Some(deadline.min(Instant::now() + POLL_INTERVAL))) && Instant::now() >= deadline {
             let log = registry.daemon_log();
             return Err(Failure::unreachable(format!("the relay does not stop: see {}", log.display())));
         }
@@ -125,14 +125,14 @@ fn running(context: &Context) -> Result<Vec<String>, Failure> {
 /// Stops a platform left running by a relay that died or could not stop it.
 fn stop_platform(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
-    let state = StateDir::of(&context.root)?;
+    let state = StateDir::for_project(&context.root)?;
     // An agent on this machine is always looked for, however it was left behind.
     let agent = Some(state.agent()).filter(|agent| local::is_running(agent));
     // Containers are looked for on the engines in the state folder and on the approved one: the settings may have
     // changed since.
-    let mut memory = Memory::load(&state);
+    let mut memory = SavedState::load(&state);
     let mut engines = std::mem::take(&mut memory.engines);
-    let agreed = consent::agreed(&context.root).filter(|_| lease::read(registry).is_some());
+    let agreed = approval::agreed(&context.root).filter(|_| lease::read(registry).is_some());
     let agreed = agreed.map(|agreed| agreed.engine).filter(|engine| engine.is_container());
     engines.extend(agreed.filter(|agreed| !engines.contains(agreed)));
     if agent.is_none() && engines.is_empty() {

@@ -11,17 +11,17 @@ use common::record::JobRecord;
 
 use super::follow::Follow;
 use super::help::after_help;
-use super::{Context, complete, facts, find};
+use super::{Context, candidates, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::read;
 use crate::registry::refused::Refused;
 use crate::registry::watch::Watch;
-use crate::render::event_text::{self, Setting};
+use crate::render::event_text::{self, RenderOptions};
 use crate::render::{View, health};
 
 /// Buffer size that triggers a write to stdout, in bytes.
-const READY: usize = 64 * 1024;
+const OUTPUT_BUFFER: usize = 64 * 1024;
 
 /// Flags of `relay events`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ const READY: usize = 64 * 1024;
 ))]
 pub struct EventsArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: all jobs that are not archived]
-    #[arg(value_name = "JOB", add = complete::any())]
+    #[arg(value_name = "JOB", add = candidates::any())]
     job: Option<String>,
     /// Follow until the job has ended; without JOB, follow forever
     #[arg(short, long)]
@@ -62,17 +62,17 @@ fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure>
         // The record is read first: if it shows an outcome, the log already contains it.
         let stored = match &mut follow {
             Some(follow) => follow.record(job)?,
-            None => find::record(&context.registry, job)?,
+            None => job_ref::record(&context.registry, job)?,
         };
         let path = stored.home.events(job);
-        printer.look();
+        printer.print_health();
         let read = if context.output.json {
             follower.raw_lines(&path, |raw, _| printer.raw(raw))
         } else {
             follower.lines(&path, |raw, line| printer.line(raw, &line))
         };
         printer.flush();
-        read.map_err(|e| find::unreadable(job, "event log", &e))?;
+        read.map_err(|e| job_ref::unreadable(job, "event log", &e))?;
         let over = stored.record.state.is_final() || context.output.is_closed();
         match &follow {
             Some(follow) if !over => follow.pause(None),
@@ -90,8 +90,8 @@ fn all(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
     let mut printer = Printer::new(args, context, true);
     let mut logs = BTreeMap::new();
     loop {
-        printer.look();
-        let mut lines = news(context, &printer, &mut logs)?;
+        printer.print_health();
+        let mut lines = new_events(context, &printer, &mut logs)?;
         lines.sort_by_key(|line| line.id);
         for New { raw, line, .. } in &lines {
             match line {
@@ -122,7 +122,7 @@ struct New {
 }
 
 /// Returns the lines added to any log since the last call.
-fn news(
+fn new_events(
     context: &Context,
     printer: &Printer<'_>,
     logs: &mut BTreeMap<JobId, Log>,
@@ -147,8 +147,10 @@ fn news(
             };
             match read {
                 // The events of other jobs are not affected.
-                Err(e) if Refused::of(&e).is_some() => context.output.note(&format!("{job} skipped: {e}")),
-                read => read.map_err(|e| find::unreadable(&job, "event log", &e))?,
+                Err(e) if Refused::from_error(&e).is_some() => {
+                    context.output.note(&format!("{job} skipped: {e}"));
+                }
+                read => read.map_err(|e| job_ref::unreadable(&job, "event log", &e))?,
             }
         }
     }
@@ -175,7 +177,7 @@ struct Concern {
 }
 
 impl Steps {
-    fn take(&mut self, line: &EventLine) -> Concern {
+    fn add(&mut self, line: &EventLine) -> Concern {
         match line.event.as_ref().map(|event| &event.body) {
             Some(EventBody::StepStarted { n, kind, parent, .. }) => {
                 let wait = *kind == StepKind::Model;
@@ -208,21 +210,21 @@ struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(args: &'a EventsArgs, context: &'a Context, name_job: bool) -> Self {
-        let view = facts::view(context);
+        let view = view_context::view(context);
         Self { args, context, name_job, view, steps: Steps::default(), ready: Vec::new() }
     }
 
     /// Refreshes the view: for example, the date may have changed since the last lines.
-    fn look(&mut self) {
+    fn print_health(&mut self) {
         if !self.context.output.json {
-            self.view = facts::view(self.context);
+            self.view = view_context::view(self.context);
         }
     }
 
     /// Prints the health of a job that has not ended: its events alone do not show if something is wrong.
     fn health(&self, record: &JobRecord) {
         if !self.context.output.json && !record.state.is_final() {
-            let health = health::of(record, &facts::view_of(self.context, record));
+            let health = health::health(record, &view_context::view_of(self.context, record));
             self.context.output.note(&format!("{} {health}", record.job));
         }
     }
@@ -234,17 +236,17 @@ impl<'a> Printer<'a> {
 
     fn raw(&mut self, raw: &[u8]) {
         self.ready.extend_from_slice(raw);
-        if self.ready.len() >= READY {
+        if self.ready.len() >= OUTPUT_BUFFER {
             self.flush();
         }
     }
 
     fn line(&mut self, raw: &[u8], line: &EventLine) {
-        let concern = self.steps.take(line);
+        let concern = self.steps.add(line);
         if line.id <= self.args.since || concern.wait {
             return;
         }
-        let setting = Setting { name_job: self.name_job, inside: concern.inside };
+        let setting = RenderOptions { name_job: self.name_job, inside: concern.inside };
         let text = event_text::line(raw, line, setting, &self.view);
         self.raw(text.trim_end_matches('\n').as_bytes());
         self.raw(b"\n");

@@ -5,7 +5,7 @@ use common::record::Link;
 use jiff::Timestamp;
 
 use super::help::after_help;
-use super::{Context, complete, facts, find};
+use super::{Context, candidates, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::explain;
 use crate::registry::{event_log, read};
@@ -16,7 +16,7 @@ use crate::render;
 #[command(after_help = after_help!(["relay explain", "relay explain demo#2"]))]
 pub struct ExplainArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job]
-    #[arg(value_name = "JOB", add = complete::any())]
+    #[arg(value_name = "JOB", add = candidates::any())]
     pub(super) job: Option<String>,
 }
 
@@ -30,13 +30,13 @@ pub fn run(args: &ExplainArgs, context: &Context) -> Result<Code, Failure> {
         None => read::newest(&context.registry)?.record.job,
     };
     // The record is read first: if it shows an outcome, the log already contains it.
-    let stored = find::record(&context.registry, &job)?;
+    let stored = job_ref::record(&context.registry, &job)?;
     let log = match event_log::read(&stored.home.events(&job)) {
         // A job that no daemon has handled yet has no log.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => event_log::Log::default(),
-        log => log.map_err(|e| find::unreadable(&job, "event log", &e))?,
+        log => log.map_err(|e| job_ref::unreadable(&job, "event log", &e))?,
     };
-    let view = facts::view_of(context, &stored.record);
+    let view = view_context::view_of(context, &stored.record);
     let explanation = explain::explain(&stored.record, &log.lines, known_until(&stored.record, &view));
     if context.output.json {
         context.output.json(&explanation);

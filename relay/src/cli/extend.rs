@@ -11,7 +11,7 @@ use common::record::{JobRecord, State};
 use serde::Serialize;
 
 use super::help::after_help;
-use super::{Context, complete, facts, find};
+use super::{Context, candidates, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::registry::event_log::Follower;
 use crate::registry::requests::{self, Request};
@@ -20,7 +20,7 @@ use crate::registry::{lease, read};
 use crate::render::health;
 
 /// Time to wait for the event with the new limit.
-const LOOK: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Flags of `relay extend`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(300);
 ))]
 pub struct ExtendArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", add = complete::active())]
+    #[arg(value_name = "JOB", add = candidates::active())]
     pub(super) job: String,
     /// Additional time, such as 30m
     #[arg(value_name = "D", value_parser = duration::parse)]
@@ -62,10 +62,10 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
     let registry = &context.registry;
     let job = read::resolve(registry, &args.job)?;
     let watch = Watch::folder(registry.folder());
-    let stored = find::record(registry, &job)?;
+    let stored = job_ref::record(registry, &job)?;
     refuse(&stored.record, args.step)?;
     let (log, mut follower) = (stored.home.events(&job), Follower::new());
-    let mut news = || follower.next_lines(&log).map_err(|e| find::unreadable(&job, "event log", &e));
+    let mut news = || follower.next_lines(&log).map_err(|e| job_ref::unreadable(&job, "event log", &e));
     let after = news()?.last().map_or(0, |(_, line)| line.id);
     let by_ms = duration::millis(args.by);
     let request = Request::Extend { job: job.clone(), step: args.step, by_ms, after, to_ms: None };
@@ -75,20 +75,20 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
             "no relay is running: the request to extend {job} is stored until `relay up`"
         )));
     }
-    let deadline = Instant::now() + LOOK;
+    let deadline = Instant::now() + POLL_INTERVAL;
     loop {
         let lines = news()?;
         if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| moved(line, args.step)) {
-            tell(context, &Moved { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) });
+            print_moved(context, &Moved { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) });
             if !context.output.json {
-                let record = find::record(registry, &job)?.record;
-                let view = facts::view_of(context, &record);
-                context.output.note(&format!("{job} {}", health::of(&record, &view)));
+                let record = job_ref::record(registry, &job)?.record;
+                let view = view_context::view_of(context, &record);
+                context.output.note(&format!("{job} {}", health::health(&record, &view)));
             }
             return Ok(Code::Done);
         }
         if !watch.wait(Some(deadline)) {
-            tell(context, &Moved { job: &job, step: None, by_ms, limit_ms: None });
+            print_moved(context, &Moved { job: &job, step: None, by_ms, limit_ms: None });
             return Ok(Code::Done);
         }
     }
@@ -121,7 +121,7 @@ fn moved(line: &EventLine, step: bool) -> Option<(Option<u32>, u64)> {
     }
 }
 
-fn tell(context: &Context, moved: &Moved<'_>) {
+fn print_moved(context: &Context, moved: &Moved<'_>) {
     if context.output.json {
         return context.output.json(moved);
     }

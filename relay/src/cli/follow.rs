@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use common::ids::JobId;
 use common::record::{JobRecord, State};
 
-use super::{Context, facts, find};
+use super::{Context, job_ref, view_context};
 use crate::exit::Failure;
 use crate::registry::layout;
 use crate::registry::log_file::LogReader;
@@ -16,13 +16,13 @@ use crate::render::{Relay, queue};
 
 /// Wait time before the reason is printed, and the first interval between checks of the reason: a job that starts at
 /// once needs no explanation.
-const PATIENCE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Maximum interval between checks of a reason: each check reads every record for the position in the queue.
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Maximum number of jobs whose reasons are printed.
-const TOLD: usize = 5;
+const MAX_REASONS: usize = 5;
 /// Interval between checks of all jobs: the system's event queue may lose a change.
-const FULL_LOOK: Duration = Duration::from_secs(10);
+const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A wait for one or more jobs.
 pub struct Follow<'a> {
@@ -50,7 +50,7 @@ impl<'a> Follow<'a> {
     /// Returns the jobs among `jobs` that may have changed since the last call, or whose reason is due for a check.
     pub fn changed(&mut self, jobs: &BTreeSet<JobId>) -> Vec<JobId> {
         let now = Instant::now();
-        let all = now.duration_since(self.looked_at) >= FULL_LOOK;
+        let all = now.duration_since(self.looked_at) >= FULL_CHECK_INTERVAL;
         match self.watch.changed() {
             Changed::Names(names) if !all => {
                 let changed = names.iter().filter_map(|name| layout::job_of_record(name.to_str()?));
@@ -71,7 +71,7 @@ impl<'a> Follow<'a> {
     /// # Errors
     /// Exit code 3 if the job is gone, 5 if its record can't be read.
     pub fn record(&mut self, job: &JobId) -> Result<Stored, Failure> {
-        let stored = find::record(&self.context.registry, job)?;
+        let stored = job_ref::record(&self.context.registry, job)?;
         if stored.record.state.is_final() {
             self.said.remove(job);
         } else {
@@ -87,16 +87,16 @@ impl<'a> Follow<'a> {
 
     fn explain(&mut self, record: &JobRecord) {
         let now = Instant::now();
-        if self.said.len() >= TOLD && !self.said.contains_key(&record.job) {
+        if self.said.len() >= MAX_REASONS && !self.said.contains_key(&record.job) {
             return;
         }
-        let first = Reason { looked_at: now, pause: PATIENCE, text: None };
+        let first = Reason { looked_at: now, pause: FIRST_PAUSE, text: None };
         let said = self.said.entry(record.job.clone()).or_insert(first);
         if !said.is_due(now) {
             return;
         }
         said.looked_at = now;
-        let view = facts::view_of(self.context, record);
+        let view = view_context::view_of(self.context, record);
         let reason = match (record.state, &view.relay) {
             (State::Queued, _) => Some(format!("{} is queued: {}", record.job, queue::reason(&view))),
             (_, Relay::Silent { pid, for_ms }) => {
@@ -108,13 +108,13 @@ impl<'a> Follow<'a> {
             _ => None,
         };
         if said.text == reason {
-            said.pause = (said.pause * 2).min(LONGEST);
+            said.pause = (said.pause * 2).min(MAX_PAUSE);
             return;
         }
         if let Some(reason) = &reason {
             self.context.output.note(reason);
         }
-        (said.text, said.pause) = (reason, PATIENCE);
+        (said.text, said.pause) = (reason, FIRST_PAUSE);
     }
 }
 
@@ -141,7 +141,7 @@ pub fn log(
     loop {
         let stored = follow.record(job)?;
         let path = stored.home.log(job);
-        while let Some(piece) = reader.read(&path).map_err(|e| find::unreadable(job, "log", &e))? {
+        while let Some(piece) = reader.read(&path).map_err(|e| job_ref::unreadable(job, "log", &e))? {
             pass_on(&piece);
             if context.output.is_closed() {
                 return Ok(stored);

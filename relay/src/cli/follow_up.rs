@@ -9,13 +9,13 @@ use common::origin::{FollowUp, Follows, Origin};
 use common::record::JobRecord;
 
 use super::launch::{OnLimitName, OnLoopName};
-use super::resolve::{self, Launch, Surroundings};
+use super::resolve::{self, Launch, ResolveContext};
 use super::resume::ResumeArgs;
 use super::retry::RetryArgs;
-use super::{caller, find, limits, prompt};
+use super::{job_ref, limits, prompt, session};
 use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
-use crate::registry::{Registry, create, kin, read};
+use crate::registry::{Registry, create, lineage, read};
 
 /// An ended job, with its spec.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ impl Earlier {
     /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has not ended, 5 if it can't be read.
     pub fn find(registry: &Registry, typed: &str) -> Result<Self, Failure> {
         let job = read::resolve(registry, typed)?;
-        let stored = find::record(registry, &job)?;
+        let stored = job_ref::record(registry, &job)?;
         let record = stored.record;
         if !record.state.is_final() {
             let state = record.state.as_str();
@@ -47,20 +47,20 @@ impl Earlier {
         let bytes = stored
             .home
             .spec(&job)
-            .read(read::MOST)
-            .or_else(|_| registry.archived().spec(&job).read(read::MOST))
-            .map_err(|e| find::unreadable(&job, "spec", &e))?;
+            .read(read::MAX_FILE_SIZE)
+            .or_else(|_| registry.archived().spec(&job).read(read::MAX_FILE_SIZE))
+            .map_err(|e| job_ref::unreadable(&job, "spec", &e))?;
         let spec = serde_json::from_slice(&bytes)
-            .map_err(|e| find::unreadable(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e)))?;
-        let mut linked = kin::before(registry, &record);
-        linked.extend(kin::after(registry, &job));
+            .map_err(|e| job_ref::unreadable(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e)))?;
+        let mut linked = lineage::predecessors(registry, &record);
+        linked.extend(lineage::successors(registry, &job));
         let busy = linked.into_iter().find(|other| !other.state.is_final()).map(|other| other.job);
         Ok(Self { record, spec, busy })
     }
 
-    fn follows(&self, how: FollowUp, around: &Surroundings<'_>) -> Origin {
+    fn follows(&self, how: FollowUp, around: &ResolveContext<'_>) -> Origin {
         Origin {
-            session: caller::session(around.variable),
+            session: session::session(around.variable),
             follows: Some(Follows { job: self.record.job.clone(), how }),
             attended: false,
         }
@@ -78,7 +78,7 @@ impl Earlier {
     }
 
     /// Checks that the thread can be continued: Codex keeps a thread where it ran, for one process at a time.
-    fn check_thread(&self, around: &Surroundings<'_>) -> Result<(), Failure> {
+    fn check_thread(&self, around: &ResolveContext<'_>) -> Result<(), Failure> {
         let (job, engine) = (&self.record.job, &self.record.engine);
         if *engine != around.engine.to_string() {
             return Err(Failure::usage(format!(
@@ -104,7 +104,7 @@ impl Earlier {
         }
     }
 
-    fn workspace(&self, around: &Surroundings<'_>) -> Result<Workspace, Failure> {
+    fn workspace(&self, around: &ResolveContext<'_>) -> Result<Workspace, Failure> {
         let dir = self.record.workspace.as_ref();
         if !around.cwd.join(dir).is_dir() {
             return Err(Failure::usage(format!(
@@ -117,7 +117,11 @@ impl Earlier {
 
     /// Returns the environment of the follow-up: the variables of the flags, then those of the earlier job. The latter
     /// take their values from the spec if it still has them, else from the caller's environment.
-    fn env(&self, flags: &[String], around: &Surroundings<'_>) -> Result<BTreeMap<String, String>, Failure> {
+    fn env(
+        &self,
+        flags: &[String],
+        around: &ResolveContext<'_>,
+    ) -> Result<BTreeMap<String, String>, Failure> {
         let mut env = self.spec.env.clone();
         env.extend(resolve::environment(flags, around.variable)?);
         let mut missing = Vec::new();
@@ -159,7 +163,7 @@ pub fn known(registry: &Registry, key: Option<&str>) -> Result<Option<JobId>, Fa
 pub fn resume(
     args: &ResumeArgs,
     earlier: &Earlier,
-    around: &Surroundings<'_>,
+    around: &ResolveContext<'_>,
     stdin: impl Read,
 ) -> Result<Launch, Failure> {
     let thread = earlier.thread()?.to_owned();
@@ -203,7 +207,7 @@ pub fn resume(
 ///
 /// # Errors
 /// As [`resume`].
-pub fn retry(args: &RetryArgs, earlier: &Earlier, around: &Surroundings<'_>) -> Result<Launch, Failure> {
+pub fn retry(args: &RetryArgs, earlier: &Earlier, around: &ResolveContext<'_>) -> Result<Launch, Failure> {
     let old = &earlier.spec;
     for (flag, is_given) in [("--model", args.model.is_some()), ("--on-loop", args.on_loop.is_some())] {
         if old.runner == Runner::Shell && is_given {

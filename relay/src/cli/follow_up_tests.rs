@@ -61,7 +61,7 @@ impl Project {
 
     fn resolve(&self, line: &[&str]) -> Result<Launch, Failure> {
         let root = self.dir.path().canonicalize().unwrap();
-        let registry = Registry::of(&root);
+        let registry = Registry::for_project(&root);
         registry.ensure().unwrap();
         std::fs::write(registry.record(&self.record.job), self.record.to_bytes().unwrap()).unwrap();
         std::fs::write(registry.spec(&self.record.job), serde_json::to_vec(&self.spec).unwrap()).unwrap();
@@ -72,7 +72,7 @@ impl Project {
             _ => Err(VarError::NotPresent),
         };
         let around =
-            Surroundings { config: &config, engine: EngineKind::Local, cwd: &root, variable: &variable };
+            ResolveContext { config: &config, engine: EngineKind::Local, cwd: &root, variable: &variable };
         match Cli::try_parse_from([&["relay"], line].concat()).unwrap().command {
             Command::Resume(args) => {
                 let earlier = Earlier::find(&registry, &args.job)?;
@@ -92,7 +92,7 @@ impl Project {
 }
 
 #[test]
-fn a_resumed_job_keeps_thread_workspace_model_checks_and_environment_and_has_new_limits() {
+fn a_resumed_job_keeps_thread_workspace_model_checks_and_env_and_has_new_limits() {
     let project = Project::new();
     let launch = project.resolve(&["resume", "abe", "go on"]).unwrap();
     let session = launch.origin.session.as_ref().map(|session| session.id.as_str());
@@ -207,7 +207,7 @@ fn a_job_without_a_thread_can_only_be_retried() {
 fn a_thread_of_another_engine_or_with_a_worker_on_it_is_left_alone() {
     let mut project = Project::new();
     let root = project.dir.path().canonicalize().unwrap();
-    let registry = Registry::of(&root);
+    let registry = Registry::for_project(&root);
     project.resolve(&["resume", "abe#1", "go on"]).unwrap();
     let mut other = project.record.clone();
     other.job = "abe#2".parse().unwrap();

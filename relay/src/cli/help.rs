@@ -5,7 +5,7 @@
 use clap::{Args, CommandFactory};
 
 use super::args::{Cli, Global};
-use super::complete;
+use super::candidates;
 use crate::exit::{Code, Failure};
 use crate::render::{Output, output};
 
@@ -68,7 +68,7 @@ pub const TEMPLATE: &str = concat!(
 );
 
 /// Last lines of `relay --help`.
-pub const MORE: &str = "Run `relay COMMAND --help` for a command, and `relay help TOPIC` for a topic: \
+pub const FOOTER: &str = "Run `relay COMMAND --help` for a command, and `relay help TOPIC` for a topic: \
                         exit-codes, config, events or trust.";
 
 /// A text about something that several commands share. The name of a topic wins over that of a command: the text about
@@ -113,7 +113,7 @@ pub const TOPICS: [Topic; 4] = [
 )]
 pub struct HelpArgs {
     /// Command or topic [default: list all]
-    #[arg(value_name = "COMMAND|TOPIC", add = complete::help())]
+    #[arg(value_name = "COMMAND|TOPIC", add = candidates::help())]
     word: Option<String>,
 }
 
@@ -124,14 +124,14 @@ pub struct HelpArgs {
 pub fn run(args: &HelpArgs, global: &Global) -> Result<Code, Failure> {
     let output = Output::new(global.color, false);
     match args.word.as_deref() {
-        None => show(Cli::command().after_help(list()), &["relay", "--help"]),
+        None => print_help(Cli::command().after_help(format_topics()), &["relay", "--help"]),
         Some(word) => {
             if let Some(topic) = TOPICS.iter().find(|topic| topic.name == word) {
                 output.print(topic.text);
             } else if Cli::command().find_subcommand(word).is_some() {
-                show(Cli::command(), &["relay", word, "--help"]);
+                print_help(Cli::command(), &["relay", word, "--help"]);
             } else {
-                return Err(Failure::usage(unknown(word)));
+                return Err(Failure::usage(unknown_word(word)));
             }
         }
     }
@@ -139,21 +139,21 @@ pub fn run(args: &HelpArgs, global: &Global) -> Result<Code, Failure> {
 }
 
 /// Lets clap print the help that a command line asks for.
-fn show(relay: clap::Command, line: &[&str]) {
+fn print_help(relay: clap::Command, line: &[&str]) {
     if let Err(help) = relay.try_get_matches_from(line) {
         output::usage(&help, false);
     }
 }
 
 /// Formats the list of topics.
-fn list() -> String {
+fn format_topics() -> String {
     let topics: Vec<String> =
         TOPICS.iter().map(|topic| format!("  {:<11}  {}\n", topic.name, topic.about)).collect();
     let heading = "\x1b[1m\x1b[4mTopics:\x1b[0m";
     format!("{heading}\n{}\nRun `relay help COMMAND` or `relay help TOPIC`.", topics.concat())
 }
 
-fn unknown(word: &str) -> String {
+fn unknown_word(word: &str) -> String {
     let topics = TOPICS.map(|topic| topic.name).join(", ");
     format!("no command or topic '{word}': the topics are {topics}; `relay help` lists the commands")
 }
@@ -214,9 +214,12 @@ mod tests {
     #[test]
     fn each_topic_is_named_in_the_help_and_fits_into_80_columns() {
         let help = Cli::command().render_long_help().to_string().replace('\n', " ");
-        let list = list();
+        let listed = format_topics();
         for Topic { name, text, .. } in &TOPICS {
-            assert!(help.contains(name) && list.contains(name) && unknown("x").contains(name), "{name}");
+            assert!(
+                help.contains(name) && listed.contains(name) && unknown_word("x").contains(name),
+                "{name}"
+            );
             assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 80), "{name}");
         }
     }

@@ -10,22 +10,22 @@ use common::job::Sandbox;
 
 use super::Context;
 use super::submit::Target;
+use crate::approval::Initiator;
 use crate::bounded_file;
 use crate::config::Config;
-use crate::consent::Asker;
 use crate::engine::EngineKind;
 
 /// Maximum number of folders named in a note.
-const NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 /// Prints the folders of the caller's `PATH` that are missing in the `PATH` of the running relay's workers. Sessions
 /// are skipped: their `PATH` has folders of their own, which are of no use to workers.
 pub(super) fn path(context: &Context, target: &Target, config: &Config, env: &[String]) {
     let is_given = env.iter().any(|entry| entry.split('=').next() == Some("PATH"));
-    if target.engine != EngineKind::Local || is_given || context.asker() != Asker::Person {
+    if target.engine != EngineKind::Local || is_given || context.initiator() != Initiator::Person {
         return;
     }
-    let Some(theirs) = target.lease.as_ref().and_then(|lease| path_of(lease.pid)) else { return };
+    let Some(theirs) = target.lease().and_then(|lease| path_of(lease.pid)) else { return };
     let Ok(own) = context.variable("PATH") else { return };
     let missing = missing(&own, &theirs);
     if missing.is_empty() {
@@ -66,7 +66,7 @@ fn absent_submodules(workspace: &Path) -> Vec<String> {
     let is_absent = |path: &String| {
         std::fs::read_dir(workspace.join(path)).map_or(true, |mut entries| entries.next().is_none())
     };
-    paths.filter(plain).filter(is_absent).take(NAMED).collect()
+    paths.filter(plain).filter(is_absent).take(MAX_NAMED).collect()
 }
 
 /// Returns the first few folders of `own` that are not in `theirs`.
@@ -78,7 +78,7 @@ fn missing(own: &str, theirs: &str) -> Vec<String> {
     missing
         .filter(|folder| seen.insert(folder.clone()))
         .map(|folder| folder.display().to_string())
-        .take(NAMED)
+        .take(MAX_NAMED)
         .collect()
 }
 
@@ -116,6 +116,6 @@ mod tests {
     fn what_is_new_in_a_path_is_named_once() {
         assert_eq!(missing("/a:/new:/b:/new:rel:", "/b:/a"), ["/new"]);
         assert!(missing("/a:/b", "/b:/a:/c").is_empty());
-        assert_eq!(missing("/1:/2:/3:/4", "").len(), NAMED);
+        assert_eq!(missing("/1:/2:/3:/4", "").len(), MAX_NAMED);
     }
 }

@@ -17,18 +17,18 @@ use super::notices;
 use crate::exit::{Code, Failure};
 use crate::hook::answer;
 use crate::hook::call::{self, Call, Event};
-use crate::hook::decide::{self, Give, Whose};
+use crate::hook::decide::{self, NoticeOwner, Response};
 use crate::project;
-use crate::registry::ends::{self, Taken};
 use crate::registry::outbox::{Entry, Shown};
-use crate::registry::sessions::{self, Phase, State};
+use crate::registry::sessions::{self, Phase, SessionState};
+use crate::registry::unseen::{self, Unseen};
 use crate::registry::{Registry, lease, read};
 use crate::render::Output;
 
 /// Maximum size of a call's JSON, in bytes: it contains the answer of a tool, which may be a picture.
 const MAX_CALL: u64 = 16 << 20;
 /// Maximum number of notices per call: Claude Code accepts 10,000 characters, and a notice has up to 2 KiB.
-const MOST: usize = 4;
+const MAX_NOTICES: usize = 4;
 
 /// Flags of `relay hook`.
 #[derive(Debug, Args)]
@@ -67,7 +67,7 @@ fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), Strin
     }
     // Hooks are installed per person, and also called in folders without a relay project.
     let Ok(root) = project::find_root(global.project().as_deref(), &call.cwd) else { return Ok(()) };
-    let registry = Registry::of(&root);
+    let registry = Registry::for_project(&root);
     if !registry.folder().is_there().map_err(|e| e.to_string())? {
         return Ok(());
     }
@@ -75,8 +75,8 @@ fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), Strin
     let now = lease::now(&registry);
     // The notices are claimed before the phase is recorded: a reader that sees an idle session must not find a notice
     // that is just being given to it.
-    let given = give(&registry, &call, plan.give, now, output);
-    let phase = if given.as_ref().is_ok_and(|given| *given) && plan.give == Give::Reason {
+    let given = deliver_notices(&registry, &call, plan.give, now, output);
+    let phase = if given.as_ref().is_ok_and(|given| *given) && plan.give == Response::Reason {
         Some(Phase::Busy)
     } else {
         plan.phase
@@ -92,8 +92,14 @@ fn stdin() -> io::Result<Vec<u8>> {
 }
 
 /// Delivers the notices for the session; returns true if there were any.
-fn give(registry: &Registry, call: &Call, give: Give, now: Timestamp, output: &Output) -> io::Result<bool> {
-    if give == Give::Nothing {
+fn deliver_notices(
+    registry: &Registry,
+    call: &Call,
+    give: Response,
+    now: Timestamp,
+    output: &Output,
+) -> io::Result<bool> {
+    if give == Response::Nothing {
         return Ok(false);
     }
     let ends = ends_for(registry, call, give, now)?;
@@ -103,37 +109,37 @@ fn give(registry: &Registry, call: &Call, give: Give, now: Timestamp, output: &O
     let session =
         common::origin::Session { agent: call.agent.to_owned(), id: call.session.clone(), home: None };
     let shown = Shown { at: now, by: "hook".to_owned(), session: Some(session) };
-    let taken = ends::take(registry, &ends, MOST, Some(&shown))?;
+    let taken = unseen::claim_notices(registry, &ends, MAX_NOTICES, Some(&shown))?;
     let Some(answer) = (!taken.records.is_empty()).then(|| answer_of(give, &taken)).flatten() else {
         return Ok(false);
     };
     output.json(&answer);
     if output.is_closed() {
-        ends::give_back(registry, &taken.records);
+        unseen::release_claims(registry, &taken.records);
     }
     Ok(true)
 }
 
-fn answer_of(give: Give, taken: &Taken) -> Option<serde_json::Value> {
-    answer::give(give, &notices::text(taken))
+fn answer_of(give: Response, taken: &Unseen) -> Option<serde_json::Value> {
+    answer::response(give, &notices::text(taken))
 }
 
 /// Returns the notices for this session, oldest first.
-fn ends_for(registry: &Registry, call: &Call, give: Give, now: Timestamp) -> io::Result<Vec<Entry>> {
-    let mut ends = ends::untold(registry)?;
+fn ends_for(registry: &Registry, call: &Call, give: Response, now: Timestamp) -> io::Result<Vec<Entry>> {
+    let mut ends = unseen::unclaimed_notices(registry)?;
     let state = |id: &str| sessions::read(registry, id);
     let whose = |entry: &Entry| decide::whose(entry, &call.session, state, now);
     let mut nobodys = false;
     ends.retain(|entry| match whose(entry) {
-        Whose::Own => true,
-        Whose::Nobodys if give != Give::Reason => {
+        NoticeOwner::Own => true,
+        NoticeOwner::Nobodys if give != Response::Reason => {
             nobodys = true;
             true
         }
         _ => false,
     });
     if nobodys && is_worker(registry, &call.session) {
-        ends.retain(|entry| whose(entry) == Whose::Own);
+        ends.retain(|entry| whose(entry) == NoticeOwner::Own);
     }
     Ok(ends)
 }
@@ -150,7 +156,7 @@ fn note(registry: &Registry, call: &Call, phase: Phase, now: Timestamp) -> io::R
     if call.event == Some(Event::SessionStart) {
         sessions::forget_old(registry, SystemTime::now());
     }
-    let state = State {
+    let state = SessionState {
         schema: sessions::SCHEMA,
         agent: call.agent.to_owned(),
         id: call.session.clone(),

@@ -8,15 +8,15 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::Global;
-use super::caller;
 use super::help::after_help;
+use super::session;
+use crate::approval::{self, Settings};
 use crate::config::{self, Config};
-use crate::consent::{self, Settings};
 use crate::exit::{Code, Failure};
-use crate::init::{self, Failed, Homes, Outcome, Plan, Planned, Request, Wish};
+use crate::init::{self, Failed, Homes, Mode, Outcome, Plan, Planned, Request};
 use crate::project;
 use crate::render::Output;
-use crate::{ancestry, start};
+use crate::{ancestry, start_daemon};
 
 /// Flags of `relay init`.
 #[derive(Debug, Args)]
@@ -70,15 +70,15 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
         found => found.unwrap_or_else(|_| cwd.clone()),
     };
     let root = root.canonicalize().unwrap_or(root);
-    let wish = if args.remove { Wish::Remove } else { Wish::Put { force: args.force } };
-    let request = Request { codex: args.codex, claude: args.claude, user: args.user, wish };
-    let homes = Homes::of(&|name| std::env::var(name), &cwd);
+    let mode = if args.remove { Mode::Remove } else { Mode::Put { force: args.force } };
+    let request = Request { codex: args.codex, claude: args.claude, user: args.user, mode };
+    let homes = Homes::from_env(&|name| std::env::var(name), &cwd);
     let plan = init::plan(request, &root, &homes)?;
     let mut approved = false;
     if !args.dry_run {
-        init::carry_out(&plan).map_err(|failed| explained(&failed))?;
-        if wish == Wish::Remove {
-            consent::forget(&root);
+        init::execute(&plan).map_err(|failed| explained(&failed))?;
+        if mode == Mode::Remove {
+            approval::forget(&root);
         } else {
             approved = consent(&plan, &root)?;
         }
@@ -90,11 +90,11 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
             output.json(&Line { path, outcome: file.outcome, kept, dry_run: args.dry_run });
         }
     } else {
-        output.print(&told(&plan, &root, args.dry_run));
+        output.print(&summary(&plan, &root, args.dry_run));
         if approved {
             output.print("approved   these settings: `relay up` asks again when they change");
         }
-        if wish != Wish::Remove && !args.dry_run {
+        if mode != Mode::Remove && !args.dry_run {
             output.print(&next(args, &homes));
         }
     }
@@ -105,19 +105,19 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
 /// `relay up` first.
 fn consent(plan: &Plan, root: &Path) -> Result<bool, Failure> {
     let ours = |file: &Planned| file.shown == config::FILE && file.outcome != Outcome::Kept;
-    let by_session = caller::session(&|name| std::env::var(name)).is_some();
+    let by_session = session::session(&|name| std::env::var(name)).is_some();
     if by_session || ancestry::is_below_host_agent() || !plan.files.iter().any(ours) {
         return Ok(false);
     }
     let config = Config::load(root)?;
-    consent::record(root, &Settings::of(start::engine(None, &config), &config))?;
+    approval::record(root, &Settings::new(start_daemon::engine(None, &config), &config))?;
     Ok(true)
 }
 
 fn explained(failed: &Failed) -> Failure {
     let Failed { path, error, partly } = failed;
     let is_forbidden = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
-    let what = if is_forbidden && caller::session(&|name| std::env::var(name)).is_some() {
+    let what = if is_forbidden && session::session(&|name| std::env::var(name)).is_some() {
         "Codex's sandbox keeps .codex, .agents and .git read-only: a person has to run `relay init` in a \
         terminal"
             .to_owned()
@@ -128,7 +128,7 @@ fn explained(failed: &Failed) -> Failure {
     Failure::unreachable(format!("{} can't be written ({what}); {written}", path.display()))
 }
 
-fn told(plan: &Plan, root: &Path, dry_run: bool) -> String {
+fn summary(plan: &Plan, root: &Path, dry_run: bool) -> String {
     let mut text = format!("project    {}\n", root.display());
     for Planned { shown, outcome, kept, .. } in &plan.files {
         let done = match (outcome, dry_run) {

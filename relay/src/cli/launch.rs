@@ -15,19 +15,20 @@ use serde::Deserialize;
 use super::follow_up::{self, Earlier};
 use super::help::after_help;
 use super::limits::LimitFlags;
-use super::resolve::{self, Launch, Surroundings};
-use super::submit::{self, Target};
-use super::{Context, facts, find, hints, wait};
+use super::resolve::{self, Launch, ResolveContext};
+use super::submit::{self, Daemon, Target};
+use super::{Context, hints, job_ref, view_context, wait};
+use crate::approval::Settings;
 use crate::exit::{Code, Failure};
 use crate::registry::create::{self, Created};
 use crate::registry::lease::PlatformStatus;
 use crate::registry::watch::Watch;
 use crate::render::{View, health, status};
-use crate::start;
+use crate::start_daemon;
 
 /// Time from the start of the command in which it waits for the start of the job, before it prints the state. The
 /// caller has its prompt back within 300 ms, on a loaded machine too.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Flags of `relay launch`.
 #[derive(Debug, Args)]
@@ -140,7 +141,7 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
     let target = submit::target(context, &config);
     let variable = |key: &str| context.variable(key);
     let around =
-        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::launch(args, &around, std::io::stdin())?;
     if !args.start.quiet {
         hints::path(context, &target, &config, &args.env);
@@ -169,7 +170,7 @@ pub(super) struct Start {
 /// Exit code 5 if the registry can't be written or no Codex worker can run. Nothing is written then.
 fn start(context: &Context, launch: &Launch, target: &Target, start: &Start) -> Result<Code, Failure> {
     refuse_without_codex(launch, target)?;
-    let created = submit::submit(context, launch, start.key.as_deref())?;
+    let created = submit::submit(context, launch, target, start.key.as_deref())?;
     report(context, &created, target, start)
 }
 
@@ -181,7 +182,7 @@ pub(super) fn follow(
     context: &Context,
     job: &str,
     how: &Start,
-    resolve: impl FnOnce(&Earlier, &Surroundings<'_>) -> Result<Launch, Failure>,
+    resolve: impl FnOnce(&Earlier, &ResolveContext<'_>) -> Result<Launch, Failure>,
 ) -> Result<Code, Failure> {
     let config = context.config()?;
     let target = submit::target(context, &config);
@@ -190,14 +191,14 @@ pub(super) fn follow(
     }
     let variable = |key: &str| context.variable(key);
     let around =
-        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let earlier = Earlier::find(&context.registry, job)?;
     let launch = resolve(&earlier, &around)?;
     if launch.thread.is_none() {
         return start(context, &launch, &target, how);
     }
     refuse_without_codex(&launch, &target)?;
-    let created = go_on_alone(context, &earlier, &launch, how)?;
+    let created = go_on_alone(context, &earlier, &launch, &target, how)?;
     report(context, &created, &target, how)
 }
 
@@ -207,6 +208,7 @@ fn go_on_alone(
     context: &Context,
     earlier: &Earlier,
     launch: &Launch,
+    target: &Target,
     how: &Start,
 ) -> Result<Created, Failure> {
     let registry = &context.registry;
@@ -216,7 +218,7 @@ fn go_on_alone(
         return Ok(Created::Existing(job));
     }
     Earlier::find(registry, &earlier.record.job.to_string())?.check_idle()?;
-    submit::submit(context, launch, how.key.as_deref())
+    submit::submit(context, launch, target, how.key.as_deref())
 }
 
 /// Prints a job that was launched, now or before with the same key. Starts a relay if none is running.
@@ -229,12 +231,15 @@ fn report(context: &Context, created: &Created, target: &Target, args: &Start) -
         // The job is durable: a reader of the id need not wait for the rest.
         context.output.print(&job.to_string());
     }
-    let runs = target.lives || start_relay(context, target, args.quiet);
+    let runs = match &target.daemon {
+        Daemon::Running(_) => true,
+        Daemon::Absent(settings) => start_relay(context, settings, args.quiet),
+    };
     if matches!(created, Created::Existing(_)) && !args.quiet {
         context.output.note("a launch with the same key already created this job: nothing new was started");
     }
     if !args.quiet || context.output.json {
-        tell(context, job, (runs && !args.quiet).then(|| context.began + LOOK))?;
+        print_launch(context, job, (runs && !args.quiet).then(|| context.began + POLL_INTERVAL))?;
     }
     // If the output fails, the error must still name the job.
     context.output.finish().map_err(|failure| failure.after(&format!("{job} was launched")))?;
@@ -243,7 +248,7 @@ fn report(context: &Context, created: &Created, target: &Target, args: &Start) -
 
 /// Rejects a Codex job if no Codex worker can run.
 fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure> {
-    match target.lease.as_ref().map(|lease| &lease.platform) {
+    match target.lease().map(|lease| &lease.platform) {
         Some(PlatformStatus::Ready { codex_problem: Some(problem), .. })
             if launch.runner == Runner::Codex =>
         {
@@ -254,8 +259,8 @@ fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure>
 }
 
 /// Starts the relay and prints the result; returns true if a relay is running now. Without one the job stays queued.
-fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
-    match start::daemon(&context.root, &context.registry, &target.settings, context.asker()) {
+fn start_relay(context: &Context, settings: &Settings, quiet: bool) -> bool {
+    match start_daemon::daemon(&context.root, &context.registry, settings, context.initiator()) {
         Ok(()) => {
             if !quiet {
                 context.output.note("no relay was running: started one");
@@ -270,10 +275,10 @@ fn start_relay(context: &Context, target: &Target, quiet: bool) -> bool {
 }
 
 /// Prints the job and its state: as soon as it leaves the queue, at the deadline, or at once without a deadline.
-fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
+fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
     let watch = deadline.map(|_| Watch::folder(context.registry.folder()));
     let record = loop {
-        let record = find::record(&context.registry, job)?.record;
+        let record = job_ref::record(&context.registry, job)?.record;
         let over = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));
         if record.state != State::Queued || over {
             break record;
@@ -283,7 +288,7 @@ fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(),
         context.output.json(&record);
         return Ok(());
     }
-    let view = facts::view_of(context, &record);
+    let view = view_context::view_of(context, &record);
     context.output.fact(&record);
     context.output.print(&text(&record, &view));
     Ok(())
@@ -291,7 +296,7 @@ fn tell(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(),
 
 /// Formats the line that the product guarantees, then the state with the job's health or next action.
 fn text(record: &JobRecord, view: &View) -> String {
-    let (state, health) = (record.state.as_str(), health::of(record, view));
+    let (state, health) = (record.state.as_str(), health::health(record, view));
     let more = match (record.state, &record.step) {
         (State::Queued, _) => format!(": {}", health.rest),
         (state, _) if state.is_final() => match &record.error {

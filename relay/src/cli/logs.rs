@@ -5,7 +5,7 @@ use common::ids::JobId;
 use serde::Serialize;
 
 use super::help::after_help;
-use super::{Context, complete, facts, find, follow};
+use super::{Context, candidates, follow, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::registry::log_file::LogReader;
 use crate::render::stream::Cleaner;
@@ -16,7 +16,7 @@ use crate::render::{Output, health};
 #[command(after_help = after_help!(["relay logs -f demo", "relay logs -n 200 demo#1"]))]
 pub struct LogsArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job]
-    #[arg(value_name = "JOB", add = complete::any())]
+    #[arg(value_name = "JOB", add = candidates::any())]
     pub(super) job: Option<String>,
     /// Follow until the job has ended
     #[arg(short, long)]
@@ -39,10 +39,10 @@ struct JsonLine<'a> {
 /// # Errors
 /// Exit code 3 if the job does not exist, 2 if it is ambiguous, 5 if its log can't be read.
 pub fn run(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
-    let job = find::one_or_newest(context, args.job.as_deref())?;
-    let stored = find::record(&context.registry, &job)?;
-    let (reader, tail) =
-        LogReader::tail(&stored.home.log(&job), args.lines).map_err(|e| find::unreadable(&job, "log", &e))?;
+    let job = job_ref::one_or_newest(context, args.job.as_deref())?;
+    let stored = job_ref::record(&context.registry, &job)?;
+    let (reader, tail) = LogReader::tail(&stored.home.log(&job), args.lines)
+        .map_err(|e| job_ref::unreadable(&job, "log", &e))?;
     let cleaner = if context.output.paint.is_on() { Cleaner::with_colors() } else { Cleaner::default() };
     let mut printer = Printer { output: &context.output, job: &job, cleaner, open: false };
     printer.piece(&tail);
@@ -54,7 +54,7 @@ pub fn run(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
     }
     printer.end();
     if !args.follow && !stored.record.state.is_final() && !context.output.json {
-        let health = health::of(&stored.record, &facts::view_of(context, &stored.record));
+        let health = health::health(&stored.record, &view_context::view_of(context, &stored.record));
         context.output.note(&format!("{job} {health}"));
     }
     Ok(Code::Done)

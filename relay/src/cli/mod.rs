@@ -7,41 +7,40 @@
 //!
 //! * [`args`]: commands and global flags; each command's own flags are in its file.
 //! * [`resolve`]: flags → a launch with every option decided. [`submit`]: a launch → a job in the registry.
-//! * [`limits`]: time limits among those flags. [`prompt`]: the task. [`caller`]: the calling session of a host agent.
-//! * [`find`]: user input → a job. [`facts`]: context of a record. [`outcome`]: record → exit code.
-//! * [`follow`]: waiting for a job. [`told`]: the claim of a completion notice.
+//! * [`limits`]: time limits among those flags. [`prompt`]: the task. [`session`]: the calling session of a host agent.
+//! * [`job_ref`]: user input → a job. [`view_context`]: context of a record. [`exit_code`]: record → exit code.
+//! * [`follow`]: waiting for a job. [`claim_notice`]: the claim of a completion notice.
 //! * [`follow_up`]: an earlier job and flags → a launch.
-//! * [`agree`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
+//! * [`approve`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
 //! * [`help`]: layout of the help, examples and topics.
-//! * [`hints`]: notes about unexpected properties of a workspace. [`complete`]: shell completion of jobs.
+//! * [`hints`]: notes about unexpected properties of a workspace. [`candidates`]: shell completion of jobs.
 
-mod agree;
+mod approve;
 mod args;
-mod caller;
 mod cancel;
-mod complete;
+mod candidates;
+mod claim_notice;
 mod completions;
 mod context;
 mod dispatch;
 mod doctor;
 mod down;
 mod events;
+mod exit_code;
 mod explain;
 mod extend;
-mod facts;
-mod find;
 mod follow;
 mod follow_up;
 mod help;
 mod hints;
 mod hook;
 mod init;
+mod job_ref;
 mod launch;
 mod limits;
 mod logs;
 mod mcp;
 mod notices;
-mod outcome;
 mod prompt;
 mod prune;
 mod resolve;
@@ -51,11 +50,12 @@ mod retry;
 mod run;
 mod schema;
 mod serve;
+mod session;
 mod status;
 mod submit;
-mod told;
 mod top;
 mod up;
+mod view_context;
 mod wait;
 
 pub use context::Context;

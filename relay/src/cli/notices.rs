@@ -4,15 +4,15 @@ use clap::Args;
 use common::record::JobRecord;
 
 use super::help::after_help;
-use super::{Context, caller};
+use super::{Context, session};
 use crate::exit::{Code, Failure};
-use crate::registry::ends::{self, Taken};
 use crate::registry::lease;
 use crate::registry::outbox::Shown;
+use crate::registry::unseen::{self, Unseen};
 use crate::render::notice;
 
 /// Maximum number of notices shown per call: a page of text.
-const MOST: usize = 5;
+const MAX_SHOWN: usize = 5;
 
 /// Flags of `relay notices`.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub struct NoticesArgs {
     pub(super) peek: bool,
 }
 
-/// Prints up to [`MOST`] unclaimed completion notices. The next call prints the others.
+/// Prints up to [`MAX_SHOWN`] unclaimed completion notices. The next call prints the others.
 ///
 /// # Errors
 /// Exit code 5 if the outbox can't be read or written: a notice that can't be claimed would be shown again by every
@@ -38,10 +38,10 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
     let unreadable = |e: &std::io::Error| {
         Failure::unreachable(format!("{} can't be read: {e}", registry.outbox().path().display()))
     };
-    let ends = ends::untold(registry).map_err(|e| unreadable(&e))?;
-    let session = caller::session(&|key| context.variable(key));
+    let ends = unseen::unclaimed_notices(registry).map_err(|e| unreadable(&e))?;
+    let session = session::session(&|key| context.variable(key));
     let shown = Shown { at: lease::now(registry), by: "notices".to_owned(), session };
-    let taken = ends::take(registry, &ends, MOST, (!args.peek).then_some(&shown))
+    let taken = unseen::claim_notices(registry, &ends, MAX_SHOWN, (!args.peek).then_some(&shown))
         .map_err(|e| registry.not_writable(&e))?;
     if taken.records.is_empty() {
         return Ok(Code::Done);
@@ -61,13 +61,13 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
         output.print(&text(&taken));
     }
     if output.is_closed() && !args.peek {
-        ends::give_back(registry, &taken.records);
+        unseen::release_claims(registry, &taken.records);
     }
     Ok(Code::Done)
 }
 
 /// Formats the notices, and the number of those left.
-pub fn text(taken: &Taken) -> String {
+pub fn text(taken: &Unseen) -> String {
     let ends = taken.records.iter().map(|record: &JobRecord| notice::text(record).trim_end().to_owned());
     ends.chain(rest(taken.left)).collect::<Vec<_>>().join("\n\n")
 }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_counted() {
-        let taken = |left| Taken {
+        let taken = |left| Unseen {
             records: vec![samples::bare("a#1", State::Completed), samples::bare("b#1", State::Cancelled)],
             left,
         };

@@ -12,17 +12,17 @@ use super::Context;
 use super::help::after_help;
 use crate::exit::{Code, Failure};
 use crate::registry::lease::Holder;
-use crate::registry::prune::{Keep, prune};
+use crate::registry::prune::{Retention, prune};
 use crate::registry::requests::{Awaited, Request};
 use crate::registry::watch::Watch;
 use crate::registry::{Registry, lease, read};
 
 /// Default number of archived jobs to keep: together with the jobs outside of the archive, some weeks of work.
-const KEPT: u64 = 1000;
+const DEFAULT_KEPT: u64 = 1000;
 /// Time limit for the relay. It removes some ten thousand files per second.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of removed jobs listed by name.
-const NAMED: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// Flags of `relay prune`.
 #[derive(Debug, Args)]
@@ -53,8 +53,8 @@ struct Removed<'a> {
 pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
     let registry = &context.registry;
     registry.own()?;
-    let keep = Keep {
-        newest: args.keep.unwrap_or(if args.older_than.is_some() { 0 } else { KEPT }),
+    let keep = Retention {
+        newest: args.keep.unwrap_or(if args.older_than.is_some() { 0 } else { DEFAULT_KEPT }),
         since: args.older_than.and_then(|age| lease::now(registry).checked_sub(age).ok()),
     };
     let before = archived(registry)?;
@@ -89,11 +89,11 @@ fn archived(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
 }
 
 /// Asks the relay to remove jobs, and waits until it removes the request: it is done then.
-fn ask(registry: &Registry, relay: &Holder, keep: Keep) -> Result<(), Failure> {
+fn ask(registry: &Registry, relay: &Holder, keep: Retention) -> Result<(), Failure> {
     let watch = Watch::folder(&registry.requests());
     let request = Request::Prune { relay: Some(relay.clone()), keep };
     let request = Awaited::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while request.is_filed() {
         if lease::holder(registry).is_some_and(|holder| holder != *relay) || !lease::is_held(registry) {
             return Err(Failure::unreachable("the relay ended meanwhile: run `relay prune` again"));
@@ -119,8 +119,8 @@ fn text(gone: &[&JobId], left: usize) -> String {
     if gone.is_empty() {
         return format!("nothing removed, {left} archived");
     }
-    let named: Vec<String> = gone.iter().take(NAMED).map(ToString::to_string).collect();
-    let more = match gone.len().saturating_sub(NAMED) {
+    let named: Vec<String> = gone.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let more = match gone.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };

@@ -16,7 +16,7 @@ use common::text::one_line;
 use super::launch::{LaunchArgs, OnLimitName, OnLoopName, RunnerName};
 use super::limits::{self, LimitFlags};
 use super::run::RunArgs;
-use super::{caller, prompt};
+use super::{prompt, session};
 use crate::config::Config;
 use crate::engine::EngineKind;
 use crate::engine::workspace::{self, Workspace};
@@ -24,7 +24,7 @@ use crate::exit::Failure;
 use crate::policy::Policy;
 
 /// Context of a launch, beside its flags.
-pub struct Surroundings<'a> {
+pub struct ResolveContext<'a> {
     /// `relay.toml`.
     pub config: &'a Config,
     /// Engine that will run the job.
@@ -96,7 +96,7 @@ impl Launch {
     ///
     /// # Errors
     /// Exit code 2 with one line that names the value.
-    pub fn checked(self, around: &Surroundings<'_>) -> Result<Self, Failure> {
+    pub fn checked(self, around: &ResolveContext<'_>) -> Result<Self, Failure> {
         let texts =
             [&self.prompt].into_iter().chain(&self.setup).chain(&self.checks).chain(self.env.values());
         if texts.into_iter().any(|text| text.contains('\0')) {
@@ -120,7 +120,7 @@ impl Launch {
                 "the job takes {len} bytes, more than {MAX_SPEC}: put long texts into files of the workspace"
             )));
         }
-        Policy::new(around.engine, around.config).settle(spec).map_err(Failure::usage)?;
+        Policy::new(around.engine, around.config).authorize(spec).map_err(Failure::usage)?;
         Ok(self)
     }
 }
@@ -133,7 +133,7 @@ fn has_crlf(line: &str) -> bool {
 ///
 /// # Errors
 /// Exit code 2 with one line that names the wrong flag and the fix.
-pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) -> Result<Launch, Failure> {
+pub fn launch(args: &LaunchArgs, around: &ResolveContext<'_>, stdin: impl Read) -> Result<Launch, Failure> {
     let (typed, codex_args) =
         prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
     let runner = match args.runner {
@@ -173,7 +173,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
         on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
         codex,
         thread: None,
-        origin: Origin { session: caller::session(around.variable), ..Origin::default() },
+        origin: Origin { session: session::session(around.variable), ..Origin::default() },
     }
     .checked(around)
 }
@@ -182,7 +182,7 @@ pub fn launch(args: &LaunchArgs, around: &Surroundings<'_>, stdin: impl Read) ->
 ///
 /// # Errors
 /// As [`launch`].
-pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Failure> {
+pub fn command(args: &RunArgs, around: &ResolveContext<'_>) -> Result<Launch, Failure> {
     let prompt = match args.command.as_slice() {
         // A single word with spaces is a command line that was quoted as a whole.
         [line] if line.contains(char::is_whitespace) => line.clone(),
@@ -210,7 +210,7 @@ pub fn command(args: &RunArgs, around: &Surroundings<'_>) -> Result<Launch, Fail
         on_loop: around.config.on_loop,
         codex: around.config.codex.settings(around.engine),
         thread: None,
-        origin: Origin { session: caller::session(around.variable), attended: true, ..Origin::default() },
+        origin: Origin { session: session::session(around.variable), attended: true, ..Origin::default() },
     }
     .checked(around)
 }

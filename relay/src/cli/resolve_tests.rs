@@ -34,7 +34,7 @@ impl Project {
             "BYTES" => Err(VarError::NotUnicode(OsString::new())),
             _ => Err(VarError::NotPresent),
         };
-        let around = Surroundings { config: &self.config, engine, cwd: &cwd, variable: &variable };
+        let around = ResolveContext { config: &self.config, engine, cwd: &cwd, variable: &variable };
         let argv = std::iter::once("relay").chain(line.iter().copied());
         match Cli::try_parse_from(argv).unwrap().command {
             Command::Launch(flags) => launch(&flags, &around, stdin),

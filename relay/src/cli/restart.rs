@@ -5,15 +5,15 @@ use std::time::Duration;
 use clap::Args;
 
 use super::help::after_help;
-use super::{Context, agree, down, up};
-use crate::consent::{self, Settings, Standing};
+use super::{Context, approve, down, up};
+use crate::approval::{self, ApprovalState, Settings};
 use crate::exit::{Code, Failure};
 use crate::registry::lease;
 use crate::registry::requests::Request;
-use crate::{policy, start};
+use crate::{policy, start_daemon};
 
 /// Time limit for a daemon to end: its last writes, with margin for a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Flags of `relay restart`.
 #[derive(Debug, Args)]
@@ -39,19 +39,19 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<Code, Failure> {
     registry.own()?;
     let config = context.config()?;
     let engine = if lease::is_held(registry) {
-        start::engine_of_living(&config)
+        start_daemon::engine_of_living(&config)
     } else {
-        start::engine(None, &config)
+        start_daemon::engine(None, &config)
     };
-    let settings = Settings::of(engine, &config);
+    let settings = Settings::new(engine, &config);
     policy::check_settings(engine, &config)?;
-    let standing = consent::standing(&context.root, &settings);
-    agree::settle(context, &settings, args.yes)?;
+    let approval = approval::state(&context.root, &settings);
+    approve::authorize(context, &settings, args.yes)?;
     let lives = lease::is_held(registry);
-    down::end_daemon(registry, |relay| Request::Restart { relay }, PATIENCE)?;
-    start::daemon(&context.root, registry, &settings, context.asker())?;
-    up::report(context, &start::platform(registry)?);
-    if let (true, Standing::Changed(lines)) = (lives, &standing) {
+    down::end_daemon(registry, |relay| Request::Restart { relay }, TIMEOUT)?;
+    start_daemon::daemon(&context.root, registry, &settings, context.initiator())?;
+    up::report(context, &start_daemon::platform(registry)?);
+    if let (true, ApprovalState::Changed(lines)) = (lives, &approval) {
         up::tell_of_platform(context, &up::changed(lines).1);
     }
     Ok(Code::Done)

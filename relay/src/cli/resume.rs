@@ -7,7 +7,7 @@ use clap::Args;
 use super::help::after_help;
 use super::launch::{self, OnLimitName, OnLoopName, Start};
 use super::limits::LimitFlags;
-use super::{Context, complete, follow_up};
+use super::{Context, candidates, follow_up};
 use crate::exit::{Code, Failure};
 
 /// Flags of `relay resume`.
@@ -23,7 +23,7 @@ use crate::exit::{Code, Failure};
 ))]
 pub struct ResumeArgs {
     /// NAME#N, NAME.N, or NAME for its newest job; it must have ended
-    #[arg(value_name = "JOB", add = complete::resumable())]
+    #[arg(value_name = "JOB", add = candidates::resumable())]
     pub(super) job: String,
     /// Next task of the worker; - reads it from stdin
     #[arg(value_name = "PROMPT", conflicts_with = "file")]

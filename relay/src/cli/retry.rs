@@ -5,7 +5,7 @@ use clap::Args;
 use super::help::after_help;
 use super::launch::{self, OnLimitName, OnLoopName, Start};
 use super::limits::LimitFlags;
-use super::{Context, complete, follow_up};
+use super::{Context, candidates, follow_up};
 use crate::exit::{Code, Failure};
 
 /// Flags of `relay retry`.
@@ -17,7 +17,7 @@ use crate::exit::{Code, Failure};
 ))]
 pub struct RetryArgs {
     /// NAME#N, NAME.N, or NAME for its newest job; it must have ended
-    #[arg(value_name = "JOB", add = complete::ended())]
+    #[arg(value_name = "JOB", add = candidates::ended())]
     pub(super) job: String,
     /// Its limits.
     #[command(flatten)]

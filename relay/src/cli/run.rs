@@ -8,16 +8,17 @@ use common::duration;
 use common::ids::JobName;
 use common::record::State;
 
+use super::claim_notice::show_claimed;
 use super::help::after_help;
 use super::limits::{self, Stall};
-use super::resolve::{self, Surroundings};
-use super::told::told;
-use super::{Context, follow, outcome, submit};
+use super::resolve::{self, ResolveContext};
+use super::submit::Daemon;
+use super::{Context, exit_code, follow, submit};
 use crate::exit::{Code, Failure};
 use crate::registry::create::Created;
 use crate::registry::log_file::LogReader;
 use crate::render::status;
-use crate::start;
+use crate::start_daemon;
 
 /// Flags of `relay run`.
 #[derive(Debug, Args)]
@@ -58,14 +59,14 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     let target = submit::target(context, &config);
     let variable = |key: &str| context.variable(key);
     let around =
-        Surroundings { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
     let launch = resolve::command(args, &around)?;
-    if !target.lives {
-        start::daemon(&context.root, &context.registry, &target.settings, context.asker())
+    if let Daemon::Absent(settings) = &target.daemon {
+        start_daemon::daemon(&context.root, &context.registry, settings, context.initiator())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
     }
-    start::platform(&context.registry)?;
-    let (Created::New(job) | Created::Existing(job)) = submit::submit(context, &launch, None)?;
+    start_daemon::platform(&context.registry)?;
+    let (Created::New(job) | Created::Existing(job)) = submit::submit(context, &launch, &target, None)?;
     let output = &context.output;
     let pass_on = |piece: &[u8]| {
         if !output.json {
@@ -77,7 +78,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
         output.note(&format!("{job} goes on: its output is no longer read"));
         return Ok(Code::StillRunning as u8);
     }
-    told(context, &record, "run", || {
+    show_claimed(context, &record, "run", || {
         if output.json {
             output.json(&record);
         }
@@ -87,5 +88,5 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
             _ => {}
         }
     });
-    Ok(outcome::of_command(&record))
+    Ok(exit_code::of_command(&record))
 }

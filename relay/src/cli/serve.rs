@@ -4,12 +4,12 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::help::after_help;
-use super::{Context, agree};
-use crate::consent::{self, Settings};
+use super::{Context, approve};
+use crate::approval::{self, Settings};
 use crate::engine::EngineKind;
 use crate::exit::{Code, Failure};
 use crate::state_dir::StateDir;
-use crate::{daemon, policy, start};
+use crate::{daemon, policy, start_daemon};
 
 /// Flags of `relay serve`.
 #[derive(Debug, Args)]
@@ -42,17 +42,17 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
         .log_internal_errors(false)
         .init();
     let config = context.config()?;
-    let engine = start::engine(args.engine, &config);
-    StateDir::of(&context.root)?;
+    let engine = start_daemon::engine(args.engine, &config);
+    StateDir::for_project(&context.root)?;
     policy::check_settings(engine, &config)?;
-    let settings = Settings::of(engine, &config);
+    let settings = Settings::new(engine, &config);
     match &args.agreed {
         // The file may have changed since the command that started this process read it.
         Some(digest) if *digest != settings.digest() => {
-            return Err(consent::refusal(&context.root, context.asker(), true));
+            return Err(approval::refusal(&context.root, context.initiator(), true));
         }
-        Some(_) => consent::check(&context.root, context.asker(), &settings)?,
-        None => agree::settle(context, &settings, args.yes)?,
+        Some(_) => approval::check(&context.root, context.initiator(), &settings)?,
+        None => approve::authorize(context, &settings, args.yes)?,
     }
     daemon::serve(&config, &context.root, &context.registry, engine).map(|()| Code::Done)
 }

@@ -10,17 +10,17 @@ use common::warnings::Warnings;
 use jiff::Timestamp;
 
 use super::help::after_help;
-use super::{Context, complete, facts, find, outcome};
+use super::{Context, candidates, exit_code, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::PlatformStatus;
-use crate::registry::{Registry, kin, read};
+use crate::registry::{Registry, lineage, read};
 use crate::render::health::{self, Word};
-use crate::render::{Relay, View, history, list, queue, status, table};
+use crate::render::{Relay, View, history, jobs_plain, jobs_tty, queue, status};
 
 /// Default number of jobs in a list, without -n or -a.
-const LISTED: usize = 10;
+const MAX_LISTED: usize = 10;
 /// Maximum size of a text kept for a list, in bytes. A list shows far less.
-const SHOWN: usize = 1024;
+const MAX_SHOWN: usize = 1024;
 
 /// Flags of `relay status`.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ const SHOWN: usize = 1024;
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StatusArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: list running and recently ended jobs]
-    #[arg(value_name = "JOB", add = complete::any())]
+    #[arg(value_name = "JOB", add = candidates::any())]
     pub(super) jobs: Vec<String>,
     /// Show the newest job
     #[arg(long, conflicts_with = "jobs")]
@@ -54,7 +54,7 @@ pub struct StatusArgs {
 pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     if args.latest && !args.history {
         // The record is read directly: no listing, no configuration.
-        return Ok(show(args, context, &[read::newest(&context.registry)?.record]));
+        return Ok(print_jobs(args, context, &[read::newest(&context.registry)?.record]));
     }
     if args.jobs.is_empty() {
         if args.history {
@@ -66,37 +66,37 @@ pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
         return list(args, context);
     }
     let mut records = Vec::new();
-    for job in find::jobs(context, &args.jobs)? {
-        records.push(find::record(&context.registry, &job)?.record);
+    for job in job_ref::jobs(context, &args.jobs)? {
+        records.push(job_ref::record(&context.registry, &job)?.record);
     }
     if args.history {
         return Ok(history(context, &records));
     }
-    Ok(show(args, context, &records))
+    Ok(print_jobs(args, context, &records))
 }
 
 /// Prints each job in detail.
-fn show(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
+fn print_jobs(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
     for (i, record) in records.iter().enumerate() {
         if context.output.json {
             context.output.json(record);
             continue;
         }
         let gap = if i > 0 { "\n" } else { "" };
-        let view = facts::view_of(context, record);
+        let view = view_context::view_of(context, record);
         context.output.fact(record);
-        let before = kin::before(&context.registry, record);
-        let after = kin::after(&context.registry, &record.job);
+        let before = lineage::predecessors(&context.registry, record);
+        let after = lineage::successors(&context.registry, &record.job);
         let linked = history::row(record, &before, &after, &view).unwrap_or_default();
         context.output.print(&format!("{gap}{}{linked}", status::block(record, &view)));
     }
-    if args.exit_code { outcome::worst(records.iter().map(outcome::code)) } else { Code::Done }
+    if args.exit_code { exit_code::worst(records.iter().map(exit_code::code)) } else { Code::Done }
 }
 
 /// Prints all jobs linked to the given ones, each job once.
 fn history(context: &Context, records: &[JobRecord]) -> Code {
     let mut linked: Vec<JobRecord> =
-        records.iter().flat_map(|record| kin::whole(&context.registry, record)).collect();
+        records.iter().flat_map(|record| lineage::lineage(&context.registry, record)).collect();
     linked.sort_by(|a, b| a.job.cmp(&b.job));
     linked.dedup_by(|a, b| a.job == b.job);
     if context.output.json {
@@ -104,7 +104,7 @@ fn history(context: &Context, records: &[JobRecord]) -> Code {
             context.output.json(record);
         }
     } else {
-        context.output.print(&table::of(&linked, &facts::view(context)));
+        context.output.print(&jobs_plain::render(&linked, &view_context::view(context)));
     }
     Code::Done
 }
@@ -115,13 +115,13 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
         Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
     };
     let mut rows = rows(registry).map_err(unreadable)?;
-    let mut view = facts::view(context);
+    let mut view = view_context::view(context);
     view.queue = queue(&rows);
-    view.busy = rows.iter().filter(|row| facts::is_busy(row.state)).count();
+    view.busy = rows.iter().filter(|row| view_context::is_busy(row.state)).count();
     if args.all {
         rows.extend(self::rows(&registry.archived()).map_err(unreadable)?);
     }
-    let limit = args.lines.unwrap_or(if args.all { usize::MAX } else { LISTED });
+    let limit = args.lines.unwrap_or(if args.all { usize::MAX } else { MAX_LISTED });
     let (chosen, hidden) = choose(rows, limit);
     let mut records = Vec::new();
     // A job that was pruned meanwhile is skipped.
@@ -139,9 +139,9 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
     if records.is_empty() {
         context.output.note("no jobs yet: `relay launch -w DIR \"task\"` starts one");
     } else if let Some(columns) = view.columns {
-        context.output.print(&list::of(&records, &view, columns));
+        context.output.print(&jobs_tty::render(&records, &view, columns));
     } else {
-        context.output.print(&table::of(&records, &view));
+        context.output.print(&jobs_plain::render(&records, &view));
         advise(context, &records, &view);
     }
     if hidden > 0 {
@@ -157,7 +157,7 @@ fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
 
 /// Prints advice that keeps a program from watching or cancelling jobs that need no attention.
 fn advise(context: &Context, records: &[JobRecord], view: &View) {
-    let mut words = records.iter().map(|record| health::of(record, view).word).peekable();
+    let mut words = records.iter().map(|record| health::health(record, view).word).peekable();
     let fine = |word: Word| matches!(word, Word::Healthy | Word::Queued | Word::Ended);
     let goes_on = match &view.relay {
         Relay::Up(PlatformStatus::Ready { .. } | PlatformStatus::Starting { .. }) => true,
@@ -206,7 +206,7 @@ fn choose(rows: Vec<Row>, limit: usize) -> (Vec<JobId>, usize) {
 
 /// Reduces a record to what a list shows: `-a` keeps any number of records in memory.
 fn lean(record: JobRecord) -> JobRecord {
-    let cut = |text: &str| truncate(text, SHOWN);
+    let cut = |text: &str| truncate(text, MAX_SHOWN);
     let queued = Queued {
         workspace: String::new(),
         prompt_summary: cut(&record.prompt_summary),
@@ -277,8 +277,8 @@ mod tests {
         for record in [samples::running(), samples::completed(), samples::warned(), samples::failed()] {
             let all = |record: &JobRecord| {
                 [
-                    table::of(std::slice::from_ref(record), &view),
-                    list::of(std::slice::from_ref(record), &view, 120),
+                    jobs_plain::render(std::slice::from_ref(record), &view),
+                    jobs_tty::render(std::slice::from_ref(record), &view, 120),
                 ]
             };
             assert_eq!(all(&lean(record.clone())), all(&record));

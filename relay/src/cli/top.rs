@@ -7,7 +7,7 @@ use clap::Args;
 use super::Context;
 use super::help::after_help;
 use crate::exit::{Code, Failure};
-use crate::top::{self, Setting};
+use crate::top::{self, Options};
 
 /// Flags of `relay top`.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub fn run(_: &TopArgs, context: &Context) -> Result<Code, Failure> {
         return Err(Failure::usage("top needs a terminal: use `relay status`"));
     }
     let grace_ms = context.config()?.limits.grace_ms;
-    let setting = Setting { registry: context.registry.clone(), paint: context.output.paint, grace_ms };
+    let setting = Options { registry: context.registry.clone(), paint: context.output.paint, grace_ms };
     top::run(&setting).map_err(|e| Failure::unreachable(format!("the terminal can't be used: {e}")))?;
     Ok(Code::Done)
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::help::after_help;
-use super::{Context, agree, down};
-use crate::consent::{self, Settings, Standing};
+use super::{Context, approve, down};
+use crate::approval::{self, ApprovalState, Settings};
 use crate::engine::{EngineKind, image};
 use crate::exit::{Code, Failure};
 use crate::registry::lease::{self, Lease, PlatformStatus};
@@ -14,12 +14,12 @@ use crate::registry::requests::{self, Request};
 use crate::registry::watch::Watch;
 use crate::render::plural;
 use crate::state_dir::StateDir;
-use crate::{policy, sandbox, start};
+use crate::{policy, sandbox, start_daemon};
 
 /// Time limit for a relay to handle a request. It looks for requests every few seconds, even without a file event.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit for the end of a relay that could not start its platform.
-const END_PATIENCE: Duration = Duration::from_secs(3);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Flags of `relay up`.
 #[derive(Debug, Args)]
@@ -48,19 +48,19 @@ pub struct UpArgs {
 pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     let config = context.config()?;
     let lives = lease::is_held(&context.registry);
-    let running = lives.then(|| start::engine_of_living(&config));
-    let engine = start::engine(args.engine.or(running), &config);
+    let running = lives.then(|| start_daemon::engine_of_living(&config));
+    let engine = start_daemon::engine(args.engine.or(running), &config);
     if let Some(running) = running.filter(|running| *running != engine) {
         return Err(Failure::usage(format!(
             "a relay with engine {running} is up: stop it with `relay down` first"
         )));
     }
-    let settings = Settings::of(engine, &config);
+    let settings = Settings::new(engine, &config);
     if args.build || args.no_start || !lives {
         outside_of_sandboxes(context, "up")?;
-        StateDir::of(&context.root)?;
+        StateDir::for_project(&context.root)?;
         policy::check_settings(engine, &config)?;
-        agree::settle(context, &settings, args.yes)?;
+        approve::authorize(context, &settings, args.yes)?;
     }
     if args.no_start {
         return Ok(Code::Done);
@@ -74,17 +74,17 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     if lives {
         ask_again(context)?;
     }
-    start::daemon(&context.root, &context.registry, &settings, context.asker())?;
-    let lease = start::platform(&context.registry).inspect_err(|_| {
+    start_daemon::daemon(&context.root, &context.registry, &settings, context.initiator())?;
+    let lease = start_daemon::platform(&context.registry).inspect_err(|_| {
         // A relay that this command has started does not stay: it would block a start with another engine.
         if !lives {
             // If its engine does not respond, the relay finishes its shutdown later.
             let request = |relay| Request::Down { relay: Some(relay) };
-            let _ = down::end_daemon(&context.registry, request, END_PATIENCE);
+            let _ = down::end_daemon(&context.registry, request, EXIT_TIMEOUT);
         }
     })?;
     report(context, &lease);
-    if lives && let Standing::Changed(lines) = consent::standing(&context.root, &settings) {
+    if lives && let ApprovalState::Changed(lines) = approval::state(&context.root, &settings) {
         let (of_relay, of_platform) = changed(&lines);
         if !of_relay.is_empty() {
             let names = of_relay.join(", ");
@@ -98,7 +98,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
 /// Splits changed settings into those that a relay reads at its start and those that its platform is created with.
 pub(super) fn changed(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
     let of_relay = |name: &&str| ["relay.", "notify.", "codex."].iter().any(|table| name.starts_with(table));
-    consent::changed(lines).into_iter().partition(of_relay)
+    approval::changed(lines).into_iter().partition(of_relay)
 }
 
 /// Prints the settings that take effect with the next platform.
@@ -114,7 +114,7 @@ pub(super) fn tell_of_platform(context: &Context, names: &[&str]) {
 /// # Errors
 /// Exit code 5 inside a sandbox.
 pub(super) fn outside_of_sandboxes(context: &Context, command: &str) -> Result<(), Failure> {
-    match sandbox::here() {
+    match sandbox::current_sandbox() {
         Some(sandbox) => Err(Failure::unreachable(sandbox.refuses(command, &context.root))),
         None => Ok(()),
     }
@@ -126,7 +126,7 @@ fn ask_again(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     let watch = Watch::folder(&registry.requests());
     requests::file(registry, &Request::Up).map_err(|e| registry.not_writable(&e))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let unheard = || {
         requests::pending(registry)
             .is_ok_and(|all| all.iter().any(|filed| filed.request == Some(Request::Up)))

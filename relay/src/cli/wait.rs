@@ -8,10 +8,10 @@ use common::duration;
 use common::ids::JobId;
 use common::record::State;
 
+use super::claim_notice::show_claimed;
 use super::follow::Follow;
 use super::help::after_help;
-use super::told::told;
-use super::{Context, complete, facts, find, outcome};
+use super::{Context, candidates, exit_code, job_ref, view_context};
 use crate::exit::{Code, Failure};
 use crate::render::{health, status};
 
@@ -24,7 +24,7 @@ use crate::render::{health, status};
 ))]
 pub struct WaitArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", add = complete::active(), required = true)]
+    #[arg(value_name = "JOB", add = candidates::active(), required = true)]
     jobs: Vec<String>,
     /// Return when the first job has ended, with its exit code
     #[arg(long)]
@@ -39,18 +39,18 @@ pub struct WaitArgs {
 /// # Errors
 /// Exit code 3 if a job does not exist, 2 if one is ambiguous, and as [`until_ended`].
 pub fn run(args: &WaitArgs, context: &Context) -> Result<Code, Failure> {
-    let jobs = find::jobs(context, &args.jobs)?;
+    let jobs = job_ref::jobs(context, &args.jobs)?;
     until_ended(context, jobs, args.timeout, args.any)
 }
 
 /// Maximum number of jobs whose health is printed when the wait times out.
-const TOLD: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// Prints the health of jobs that have not ended in time, so that the caller does not cancel one that is only slow.
-fn tell(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Failure> {
-    for job in running.iter().take(TOLD) {
-        let record = find::record(&context.registry, job)?.record;
-        let health = health::of(&record, &facts::view_of(context, &record));
+fn print_running(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Failure> {
+    for job in running.iter().take(MAX_NAMED) {
+        let record = job_ref::record(&context.registry, job)?.record;
+        let health = health::health(&record, &view_context::view_of(context, &record));
         context.output.note(&format!("{job} {health}"));
     }
     Ok(())
@@ -78,7 +78,7 @@ pub fn until_ended(
                 continue;
             }
             running.remove(&job);
-            told(context, &record, "wait", || {
+            show_claimed(context, &record, "wait", || {
                 if context.output.json {
                     context.output.json(&record);
                     return;
@@ -88,19 +88,19 @@ pub fn until_ended(
                     context.output.print(&format!("next: {}", health::next(&record)));
                 }
             });
-            codes.push(outcome::code(&record));
+            codes.push(exit_code::code(&record));
             if any {
-                return Ok(outcome::worst(codes));
+                return Ok(exit_code::worst(codes));
             }
         }
         if running.is_empty() {
-            return Ok(outcome::worst(codes));
+            return Ok(exit_code::worst(codes));
         }
         if last {
             let names: Vec<_> = running.iter().map(ToString::to_string).collect();
             let waited = duration::limit(timeout.map_or(0, duration::millis));
             context.output.note(&format!("not ended after {waited}: {}; the work goes on", names.join(", ")));
-            tell(context, &running)?;
+            print_running(context, &running)?;
             return Ok(Code::StillRunning);
         }
         // The last round reads every job, so that none that has ended is reported as running.

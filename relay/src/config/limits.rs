@@ -8,7 +8,7 @@ use common::rule::{OnLimit, OnLoop};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::form::{Millis, Mistake};
+use super::serde_util::{ConfigError, Millis};
 use super::stall;
 
 /// `[limits]` as written.
@@ -30,7 +30,7 @@ impl RawLimits {
     /// # Errors
     /// A limit of a step above that of the job, or a stall limit that could never be reached. Only written values can
     /// contradict each other: a default adapts.
-    pub(super) fn resolve(self) -> Result<Limits, Mistake> {
+    pub(super) fn resolve(self) -> Result<Limits, ConfigError> {
         let mut limits = Limits::default();
         if let Some(job) = &self.job {
             limits.job_ms = job.get_ref().0;
@@ -47,13 +47,13 @@ impl RawLimits {
                     duration::limit(limit_ms),
                     duration::limit(limits.job_ms)
                 );
-                return Err(Mistake { at: limit.span(), reason });
+                return Err(ConfigError { at: limit.span(), reason });
             }
             limits.steps.insert(*kind, limit_ms);
         }
         for (kind, stall) in &self.stalls {
             let stall_ms = stall.get_ref().0;
-            stall::of_kind(&limits, *kind, stall_ms).map_err(|reason| Mistake {
+            stall::of_kind(&limits, *kind, stall_ms).map_err(|reason| ConfigError {
                 at: stall.span(),
                 reason: format!("[limits] stalls.{kind} = {}{reason}", duration::limit(stall_ms)),
             })?;
@@ -62,7 +62,7 @@ impl RawLimits {
         if let Some(stall) = &self.stall {
             let stall_ms = stall.get_ref().0;
             let named = |kind| self.steps.contains_key(&kind);
-            stall::of_all(&limits, named, stall_ms).map_err(|reason| Mistake {
+            stall::of_all(&limits, named, stall_ms).map_err(|reason| ConfigError {
                 at: stall.span(),
                 reason: format!("[limits] stall = {}{reason}", duration::limit(stall_ms)),
             })?;

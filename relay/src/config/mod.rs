@@ -1,21 +1,20 @@
 //! `platform/relay.toml`.
 //!
 //! ```text
-//! read ──► raw (as it is written, each value with its place) ──► resolved (without options)
+//! read ──► raw (as it is written, each value with its position) ──► resolved (without options)
 //!           └─ limits, notify, rules: checked against each other ┘
 //! ```
 //!
 //! * [`resolved`]: the configuration for the rest of the program.
 //! * [`read`]: the file, and the position of a mistake in it.
 //! * [`raw`]: the file's form.
-//! * [`form`]: types shared by all parts of the form.
+//! * [`serde_util`]: types shared by all parts of the form.
 //! * [`limits`]: the `[limits]` table.
 //! * [`notify`]: the `[notify]` table.
 //! * [`rules`]: the `[[step]]` tables.
 //! * [`resources`]: resource limits of the platform container.
 //! * [`stall`]: validity of stall limits, for flags too.
 
-mod form;
 mod limits;
 mod notify;
 mod raw;
@@ -23,6 +22,7 @@ mod read;
 mod resolved;
 mod resources;
 mod rules;
+mod serde_util;
 pub mod stall;
 
 #[cfg(test)]

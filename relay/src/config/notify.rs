@@ -7,8 +7,8 @@ use common::record::State;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::form::Mistake;
 use super::read::CODEX;
+use super::serde_util::ConfigError;
 
 /// `[notify]`, without options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl RawNotify {
     ///
     /// # Errors
     /// The first mistake.
-    pub(super) fn resolve(self, root: &Path) -> Result<NotifyConfig, Mistake> {
+    pub(super) fn resolve(self, root: &Path) -> Result<NotifyConfig, ConfigError> {
         let secret = match (self.webhook_secret_file, self.webhook_secret_env) {
             (Some(_), Some(variable)) => {
                 return mistake(
@@ -86,7 +86,7 @@ impl RawNotify {
         let webhook = match (self.webhook, secret) {
             (None, Some((at, _))) => {
                 let reason = "[notify] has a webhook's secret and no webhook: add webhook = \"https://…\"";
-                return Err(Mistake { at, reason: reason.to_owned() });
+                return Err(ConfigError { at, reason: reason.to_owned() });
             }
             (None, None) => None,
             (Some(url), secret) => {
@@ -127,7 +127,7 @@ pub(super) fn program(root: &Path, name: String) -> String {
     if name.contains('/') { root.join(name).to_string_lossy().into_owned() } else { name }
 }
 
-fn check_url(url: &Spanned<String>) -> Result<(), Mistake> {
+fn check_url(url: &Spanned<String>) -> Result<(), ConfigError> {
     let parsed = url.get_ref().parse::<hyper::Uri>().ok();
     let known = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
     match known.and_then(|uri| uri.host().map(|host| !host.is_empty())) {
@@ -136,6 +136,6 @@ fn check_url(url: &Spanned<String>) -> Result<(), Mistake> {
     }
 }
 
-fn mistake<T, O>(at: &Spanned<T>, reason: &str) -> Result<O, Mistake> {
-    Err(Mistake { at: at.span(), reason: reason.to_owned() })
+fn mistake<T, O>(at: &Spanned<T>, reason: &str) -> Result<O, ConfigError> {
+    Err(ConfigError { at: at.span(), reason: reason.to_owned() })
 }

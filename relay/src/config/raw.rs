@@ -7,15 +7,15 @@ use common::job::{MOST_JOBS, Sandbox};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::form::Mistake;
 use super::limits::RawLimits;
 use super::notify::{RawNotify, program};
 use super::read::CODEX;
 use super::resolved::{CodexConfig, Config, PlatformConfig};
 use super::resources;
 use super::rules::{self, RawRule};
+use super::serde_util::ConfigError;
 use crate::engine::EngineKind;
-use crate::places;
+use crate::protected_paths;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -65,7 +65,7 @@ impl Raw {
     ///
     /// # Errors
     /// The first mistake.
-    pub(super) fn resolve(self, root: &Path) -> Result<Config, Mistake> {
+    pub(super) fn resolve(self, root: &Path) -> Result<Config, ConfigError> {
         let on_limit = self.limits.on_limit.unwrap_or_default();
         let on_loop = self.limits.on_loop.unwrap_or_default();
         let job = self.limits.job.as_ref().map(|job| job.get_ref().0);
@@ -92,20 +92,21 @@ impl Raw {
 }
 
 impl RawPlatform {
-    fn resolve(self, root: &Path) -> Result<PlatformConfig, Mistake> {
+    fn resolve(self, root: &Path) -> Result<PlatformConfig, ConfigError> {
         let max_jobs = match self.max_jobs {
             None => 4,
             Some(jobs) if (1..=MOST_JOBS).contains(jobs.get_ref()) => jobs.into_inner(),
             Some(jobs) => {
                 let reason = format!("[platform] max_jobs = {}: must be 1 to {MOST_JOBS}", jobs.get_ref());
-                return Err(Mistake { at: jobs.span(), reason });
+                return Err(ConfigError { at: jobs.span(), reason });
             }
         };
         let resources = resources::resolve(self.memory, self.cpus, self.pids)?;
         let version = env!("CARGO_PKG_VERSION");
         // The approval and the mount use the link's current target.
-        let workspaces =
-            places::resolved(&root.join(self.workspaces.unwrap_or_else(|| "workspace-projects".into())));
+        let workspaces = protected_paths::resolved(
+            &root.join(self.workspaces.unwrap_or_else(|| "workspace-projects".into())),
+        );
         let worker = owner(&workspaces);
         Ok(PlatformConfig {
             engine: self.engine,
@@ -115,7 +116,7 @@ impl RawPlatform {
             base: self.base.unwrap_or_else(|| "debian:bookworm-slim".to_owned()),
             codex_version: self
                 .codex_version
-                .unwrap_or_else(|| crate::engine::pinned::codex_version().to_owned()),
+                .unwrap_or_else(|| crate::engine::versions::codex_version().to_owned()),
             workspaces,
             worker,
             certs: root.join(self.certs.unwrap_or_else(|| "docker/certs".into())),

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use common::text::one_line;
 
-use super::form::Mistake;
 use super::raw::Raw;
 use super::resolved::Config;
+use super::serde_util::ConfigError;
 use crate::exit::Failure;
 use crate::registry::dir::Dir;
 use crate::registry::refused::Refused;
@@ -18,7 +18,7 @@ pub const CODEX: &str = "codex";
 /// Name of the file in its folder.
 const NAME: &str = "relay.toml";
 /// Maximum size of the file, in bytes: a thousand rules take a tenth of that.
-const MOST: u64 = 1 << 20;
+const MAX_FILE_SIZE: u64 = 1 << 20;
 
 impl Config {
     /// Reads the configuration of the project at `root`; a missing file means the defaults.
@@ -28,20 +28,20 @@ impl Config {
     pub fn load(root: &Path) -> Result<Self, Failure> {
         let path = root.join(FILE);
         // A session may write the file, or replace it with another kind of entry.
-        let text = match Dir::of_settings(root).file(NAME).read_any_text(MOST) {
+        let text = match Dir::of_settings(root).file(NAME).read_any_text(MAX_FILE_SIZE) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) if Refused::of(&e).is_some() || e.kind() == std::io::ErrorKind::FileTooLarge => {
+            Err(e) if Refused::from_error(&e).is_some() || e.kind() == std::io::ErrorKind::FileTooLarge => {
                 return Err(Failure::usage(e.to_string()));
             }
             Err(e) => return Err(Failure::usage(format!("{}: {e}", path.display()))),
         };
-        let refused = |mistake: Mistake| {
+        let refused = |mistake: ConfigError| {
             let line = line_of(&text, mistake.at.start);
             Failure::usage(format!("{}:{line}: {}", path.display(), mistake.reason))
         };
         let raw: Raw = toml::from_str(&text).map_err(|e| {
-            refused(Mistake { at: e.span().unwrap_or_default(), reason: one_line(e.message(), 300) })
+            refused(ConfigError { at: e.span().unwrap_or_default(), reason: one_line(e.message(), 300) })
         })?;
         let config = raw.resolve(root).map_err(refused)?;
         Ok(Self { text, ..config })

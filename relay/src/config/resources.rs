@@ -2,7 +2,7 @@
 
 use toml::Spanned;
 
-use super::form::Mistake;
+use super::serde_util::ConfigError;
 
 /// Resource limits of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +37,12 @@ pub(super) fn resolve(
     memory: Option<Spanned<String>>,
     cpus: Option<Spanned<f64>>,
     pids: Option<Spanned<u32>>,
-) -> Result<Resources, Mistake> {
+) -> Result<Resources, ConfigError> {
     let default = Resources::default();
     let memory = match memory {
         None => default.memory,
         Some(text) => {
-            bytes(text.get_ref()).filter(|bytes| *bytes >= LEAST_MEMORY).ok_or_else(|| Mistake {
+            bytes(text.get_ref()).filter(|bytes| *bytes >= LEAST_MEMORY).ok_or_else(|| ConfigError {
                 at: text.span(),
                 reason: format!(
                     "[platform] memory = '{}': write it like 8GiB or 512MiB, at least 256MiB",
@@ -53,7 +53,7 @@ pub(super) fn resolve(
     };
     let millicpus = match cpus {
         None => None,
-        Some(cpus) => Some(thousandths(*cpus.get_ref()).ok_or_else(|| Mistake {
+        Some(cpus) => Some(thousandths(*cpus.get_ref()).ok_or_else(|| ConfigError {
             at: cpus.span(),
             reason: format!("[platform] cpus = {}: must be 0.1 to 1024", cpus.get_ref()),
         })?),
@@ -63,7 +63,7 @@ pub(super) fn resolve(
         Some(pids) if *pids.get_ref() >= LEAST_PIDS => pids.into_inner(),
         Some(pids) => {
             let reason = format!("[platform] pids = {}: must be at least {LEAST_PIDS}", pids.get_ref());
-            return Err(Mistake { at: pids.span(), reason });
+            return Err(ConfigError { at: pids.span(), reason });
         }
     };
     Ok(Resources { memory, millicpus, pids })
@@ -93,7 +93,7 @@ fn thousandths(cpus: f64) -> Option<u64> {
 
 impl Resources {
     /// Formats the limits for people.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         let cpus =
             self.millicpus.map_or("all CPUs".to_owned(), |millis| format!("{} CPUs", cpus_text(millis)));
         format!("{} MiB of memory, {cpus}, {} processes", self.memory / MIB, self.pids)

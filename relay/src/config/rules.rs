@@ -6,7 +6,7 @@ use common::rule::{self, MAX_RULES, OnLimit, StepRule};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::form::{Millis, Mistake};
+use super::serde_util::{ConfigError, Millis};
 use super::stall;
 
 /// A rule as written.
@@ -28,24 +28,24 @@ pub(super) fn resolve(
     rules: Vec<Spanned<RawRule>>,
     limits: &Limits,
     job_ms: Option<u64>,
-) -> Result<Vec<StepRule>, Mistake> {
+) -> Result<Vec<StepRule>, ConfigError> {
     if let Some(rule) = rules.get(MAX_RULES) {
         let reason = format!("[[step]] number {}: there can be at most {MAX_RULES}", MAX_RULES + 1);
-        return Err(Mistake { at: rule.span(), reason });
+        return Err(ConfigError { at: rule.span(), reason });
     }
     rules.into_iter().map(|rule| rule.into_inner().resolve(limits, job_ms)).collect()
 }
 
 impl RawRule {
-    fn resolve(self, limits: &Limits, job_ms: Option<u64>) -> Result<StepRule, Mistake> {
-        rule::compile(self.r#match.get_ref()).map_err(|reason| Mistake {
+    fn resolve(self, limits: &Limits, job_ms: Option<u64>) -> Result<StepRule, ConfigError> {
+        rule::compile(self.r#match.get_ref()).map_err(|reason| ConfigError {
             at: self.r#match.span(),
             reason: format!("[[step]] match {reason}"),
         })?;
         let kind = *self.kind.get_ref();
         if matches!(kind, StepKind::Start | StepKind::Model) {
             let reason = format!("[[step]] kind = \"{kind}\": no command line is of this kind");
-            return Err(Mistake { at: self.kind.span(), reason });
+            return Err(ConfigError { at: self.kind.span(), reason });
         }
         let limit_ms = self.limit.as_ref().map(|limit| limit.get_ref().0);
         if let (Some(limit), Some(limit_ms), Some(job_ms)) = (&self.limit, limit_ms, job_ms)
@@ -56,14 +56,14 @@ impl RawRule {
                 duration::limit(limit_ms),
                 duration::limit(job_ms)
             );
-            return Err(Mistake { at: limit.span(), reason });
+            return Err(ConfigError { at: limit.span(), reason });
         }
         let stall_ms = self.stall.as_ref().map(|stall| stall.get_ref().0);
         if let (Some(stall), Some(stall_ms)) = (&self.stall, stall_ms) {
             stall::below(kind, limit_ms.unwrap_or_else(|| limits.step_ms(kind)), stall_ms).map_err(
                 |reason| {
                     let reason = format!("[[step]] stall = {}{reason}", duration::limit(stall_ms));
-                    Mistake { at: stall.span(), reason }
+                    ConfigError { at: stall.span(), reason }
                 },
             )?;
         }

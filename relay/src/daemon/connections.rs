@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::dispatch::AgentId;
-use super::input::{Caller, SessionHandle, SessionId};
+use super::message::{ConnectionHandle, ConnectionId, ConnectionNumber};
+use super::scheduler::AgentId;
 
 /// Maximum number of agents at once: four times what the figures need. Each costs a socket and some 20 KiB.
 pub(super) const MAX_AGENTS: usize = 4096;
@@ -11,9 +11,9 @@ pub(super) const MAX_AGENTS: usize = 4096;
 /// Connected agents.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    by_agent: BTreeMap<AgentId, SessionHandle>,
+    by_agent: BTreeMap<AgentId, ConnectionHandle>,
     /// Number of the newest connection.
-    last: SessionId,
+    last: ConnectionNumber,
 }
 
 impl Connections {
@@ -21,7 +21,7 @@ impl Connections {
     ///
     /// # Errors
     /// The reason, if too many agents are connected.
-    pub(super) fn knock(&mut self, agent: &AgentId) -> Result<SessionId, String> {
+    pub(super) fn register(&mut self, agent: &AgentId) -> Result<ConnectionNumber, String> {
         if self.by_agent.len() >= MAX_AGENTS && !self.by_agent.contains_key(agent) {
             return Err(format!("{MAX_AGENTS} agents are connected, the maximum"));
         }
@@ -31,35 +31,35 @@ impl Connections {
 
     /// Stores a connection in place of an older one of its agent; returns `false` if it is itself the older one.
     /// Dropping a handle ends its connection.
-    pub(super) fn connect(&mut self, agent: AgentId, session: SessionHandle) -> bool {
-        let newer = self.by_agent.get(&agent).is_none_or(|here| here.id < session.id);
+    pub(super) fn connect(&mut self, agent: AgentId, connection: ConnectionHandle) -> bool {
+        let newer = self.by_agent.get(&agent).is_none_or(|here| here.id < connection.id);
         if newer {
-            self.by_agent.insert(agent, session);
+            self.by_agent.insert(agent, connection);
         }
         newer
     }
 
     /// Removes a connection; returns `false` if it was not its agent's newest.
-    pub(super) fn disconnect(&mut self, caller: &Caller) -> bool {
-        let current = self.is_current(caller);
+    pub(super) fn disconnect(&mut self, connection_id: &ConnectionId) -> bool {
+        let current = self.is_current(connection_id);
         if current {
-            self.by_agent.remove(&caller.agent);
+            self.by_agent.remove(&connection_id.agent);
         }
         current
     }
 
     /// Returns true if this is its agent's newest connection.
-    pub(super) fn is_current(&self, caller: &Caller) -> bool {
-        self.by_agent.get(&caller.agent).is_some_and(|here| here.id == caller.session)
+    pub(super) fn is_current(&self, connection_id: &ConnectionId) -> bool {
+        self.by_agent.get(&connection_id.agent).is_some_and(|here| here.id == connection_id.number)
     }
 
     /// Returns an agent's connection.
-    pub(super) fn get(&self, agent: &str) -> Option<&SessionHandle> {
+    pub(super) fn get(&self, agent: &str) -> Option<&ConnectionHandle> {
         self.by_agent.get(agent)
     }
 
     /// Returns the connection of any agent: the first by id.
-    pub(super) fn any(&self) -> Option<&SessionHandle> {
+    pub(super) fn first(&self) -> Option<&ConnectionHandle> {
         self.by_agent.values().next()
     }
 

@@ -1,8 +1,8 @@
-//! The core: owns the queue, the lease and the agents' connections, and acts on what the pure [`Dispatch`] decides.
+//! The core: owns the queue, the lease and the agents' connections, and acts on what the pure [`Scheduler`] decides.
 //!
 //! ```text
 //!  platform:  Starting ──an agent connects──► Ready ──the last one is gone──► Starting ──ensure fails──► Failed
-//!                 ▲                                                              ▲            │ RETRY, or `relay up`
+//!                 ▲                                                              ▲            │ RETRY_PAUSE, or `relay up`
 //!                 └──────────────────────────────────────────────────────────────┴────────────┘
 //! ```
 
@@ -15,32 +15,32 @@ use common::wire::RelayFrame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::absent::Absent;
-use super::agent_socket::Door;
 use super::connections::Connections;
-use super::core_container::ContainerState;
+use super::core_container::ContainerTracker;
 use super::core_platform::Attempt;
 use super::deliver::Deliveries;
-use super::dispatch::{Action, AgentId, Dispatch, refusal};
-use super::extend::{Ask, Extensions};
-use super::input::{Input, SessionHandle};
+use super::disconnects::DisconnectTracker;
+use super::extend::{Extensions, LimitRequest};
+use super::message::{ConnectionHandle, Input};
 use super::platform::Platform;
+use super::scheduler::{Action, AgentId, Scheduler, refusal};
+use super::upgrade::AppState;
 use super::writer::{Command, WriterHandle};
 use crate::policy::Policy;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
-use crate::state_dir::memory::Memory;
+use crate::state_dir::saved_state::SavedState;
 
 /// Interval between two heartbeats in the lease; also the longest delay until a job whose hint was lost is found.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Time for the agent to connect once it is configured; its longest pause between tries is 5 s.
-pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause before the next attempt to bring up a platform that failed.
-pub(super) const RETRY: Duration = Duration::from_secs(10);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// Time for the platform's last events to arrive after `down` has stopped it.
-const LAST_EVENTS: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Result of one turn of the main loop: go on or exit.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(super) enum Gateway {
 
 /// Shutdown state of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leaving {
+pub(super) enum Shutdown {
     /// The daemon goes on.
     No,
     /// Another daemon takes over: this one ends and leaves everything else.
@@ -81,18 +81,18 @@ pub(super) struct Core {
     /// State folder of the next relay: what it needs to know of this one.
     pub(super) state: StateDir,
     /// Memory as last stored in the state folder.
-    pub(super) memory: Memory,
+    pub(super) saved: SavedState,
     /// Lock file, held locked for as long as the daemon lives.
     pub(super) lock: std::fs::File,
-    pub(super) door: Door,
+    pub(super) app: AppState,
     pub(super) platform: Platform,
     /// Limits on what a job's spec may ask for.
     pub(super) policy: Policy,
-    pub(super) dispatch: Dispatch,
+    pub(super) scheduler: Scheduler,
     pub(super) agents: Connections,
-    pub(super) absent: Absent,
+    pub(super) disconnects: DisconnectTracker,
     /// Requests to move limits, oldest first, each with its progress.
-    pub(super) asks: Vec<Ask>,
+    pub(super) limit_requests: Vec<LimitRequest>,
     pub(super) extensions: Extensions,
     /// Jobs of the registry that are already known and need no further look.
     pub(super) known: BTreeSet<JobId>,
@@ -100,72 +100,74 @@ pub(super) struct Core {
     pub(super) next_try: Option<Instant>,
     /// The attempt to bring up the platform that is under way.
     pub(super) attempt: Option<Attempt>,
-    pub(super) leaving: Leaving,
+    pub(super) shutdown: Shutdown,
     pub(super) gateway: Gateway,
     /// Set once the warning about a changed wall clock was logged.
     pub(super) clock_was_set: bool,
     /// Deadline for last events during `down`.
     pub(super) down_deadline: Option<Instant>,
-    pub(super) container: ContainerState,
+    pub(super) container: ContainerTracker,
     pub(super) deliveries: Deliveries,
 }
 
 impl Core {
     /// Returns true if the platform is being stopped or has stopped.
     pub(super) fn is_going_down(&self) -> bool {
-        matches!(self.leaving, Leaving::Down | Leaving::Stopped)
+        matches!(self.shutdown, Shutdown::Down | Shutdown::Stopped)
     }
 
     pub(super) fn writer(&self) -> &WriterHandle {
-        &self.door.writer
+        &self.app.writer
     }
 
     pub(super) fn inputs(&self) -> &mpsc::Sender<Input> {
-        &self.door.core
+        &self.app.core
     }
 
     /// Adopts the jobs found at startup. Their agents count as disconnected since the last daemon ended.
     pub(super) async fn adopt(&mut self, active: &[JobRecord]) {
         for record in active {
             self.known.insert(record.job.clone());
-            let actions = self.dispatch.record(record);
-            self.act(actions).await;
+            let actions = self.scheduler.update(record);
+            self.perform(actions).await;
         }
-        for agent in self.dispatch.holders() {
-            let actions = self.dispatch.agent_down(&agent, "the relay was restarted");
-            self.absent.gone(agent, Instant::now());
-            self.act(actions).await;
+        for agent in self.scheduler.agents_with_jobs() {
+            let actions = self.scheduler.agent_down(&agent, "the relay was restarted");
+            self.disconnects.disconnected(agent, Instant::now());
+            self.perform(actions).await;
         }
-        self.adopt_death();
+        self.adopt_exit();
     }
 
     pub(super) async fn handle(&mut self, input: Input) -> Flow {
         match input {
-            Input::Knock { agent, reply } => {
+            Input::Register { agent, reply } => {
                 // The connection may have ended meanwhile.
-                let number = self.agents.knock(&agent);
-                let _ = reply.send(number.map(|number| (number, self.fate(&agent))));
+                let number = self.agents.register(&agent);
+                let _ = reply.send(number.map(|number| (number, self.termination_cause(&agent))));
             }
-            Input::Connected(session) => self.connected(session).await,
-            Input::Gone { caller, reason } => self.gone(caller, &reason).await,
-            Input::Accepted { caller, job, epoch } => self.accepted(&caller, job, epoch).await,
-            Input::Refused { caller, job, reason, busy } => {
-                if self.agents.is_current(&caller) {
-                    let actions = self.dispatch.refused(&caller.agent, &job, reason, busy);
-                    self.act(actions).await;
+            Input::Connected(connection) => self.connected(connection).await,
+            Input::Disconnected { connection_id, reason } => {
+                self.connection_closed(connection_id, &reason).await;
+            }
+            Input::Accepted { connection_id, job, epoch } => self.accepted(&connection_id, job, epoch).await,
+            Input::Refused { connection_id, job, reason, busy } => {
+                if self.agents.is_current(&connection_id) {
+                    let actions = self.scheduler.refused(&connection_id.agent, &job, reason, busy);
+                    self.perform(actions).await;
                 }
             }
-            Input::Froze(time) => self.froze(time).await,
-            Input::Filed => self.look().await,
-            Input::Container(news) => self.container_news(news).await,
-            Input::Ensured(result) => self.ensured(result),
+            Input::Frozen(time) => self.record_freeze(time).await,
+            Input::RequestFiled => self.apply_requests().await,
+            Input::Container(news) => self.container_changed(news).await,
+            Input::Ensured(result) => self.platform_ensured(result),
             Input::Gateway(listener) => self.listen_on_gateway(listener),
             Input::Stopped(result) => {
                 match result {
-                    Ok(()) => self.leaving = Leaving::Stopped,
+                    Ok(()) => self.shutdown = Shutdown::Stopped,
                     Err(reason) => tracing::error!("the platform could not be stopped: {reason}"),
                 }
-                self.down_deadline = Some(Instant::now() + LAST_EVENTS);
+                self.down_deadline = Some(Instant::now() + DRAIN_TIMEOUT);
             }
         }
         self.flow()
@@ -174,13 +176,13 @@ impl Core {
     /// Handles records that the writer has changed.
     pub(super) async fn changed(&mut self, records: BTreeMap<JobId, JobRecord>) -> Flow {
         for record in records.values() {
-            let actions = self.dispatch.record(record);
-            self.act(actions).await;
+            let actions = self.scheduler.update(record);
+            self.perform(actions).await;
         }
-        if !self.asks.is_empty() {
+        if !self.limit_requests.is_empty() {
             self.move_limits().await;
         }
-        self.settle();
+        self.forget_exit();
         for record in records.into_values() {
             self.deliveries.ended(record);
         }
@@ -194,20 +196,20 @@ impl Core {
             // Its jobs belong to the registry that is gone, and no other relay would look for this platform.
             if self.platform.engine() == crate::engine::EngineKind::Local {
                 let _ = self.platform.stop().await;
-                self.door.tokens.revoke_all();
+                self.app.tokens.revoke_all();
             }
             return Flow::Down;
         }
-        self.lease.heartbeat_at = self.door.clock.now();
+        self.lease.heartbeat_at = self.app.clock.now();
         self.publish(Durability::Cached);
-        if let Err(e) = self.look_for_jobs().await {
+        if let Err(e) = self.find_new_jobs().await {
             tracing::error!("the registry can't be read: {e}");
         }
-        self.keep_time().await;
-        self.look().await;
-        self.look_for_absent().await;
-        let actions = self.dispatch.retry();
-        self.act(actions).await;
+        self.follow_wall_clock().await;
+        self.apply_requests().await;
+        self.expire_disconnected().await;
+        let actions = self.scheduler.retry();
+        self.perform(actions).await;
         self.container_tick().await;
         if self.next_try.is_some_and(|at| at <= Instant::now()) {
             self.try_platform();
@@ -216,9 +218,9 @@ impl Core {
     }
 
     /// Adopts a wall clock that was set, unless a job exists whose ages that would change.
-    async fn keep_time(&mut self) {
-        let idle = self.dispatch.is_empty();
-        let Some(ahead_ms) = self.door.clock.was_set() else {
+    async fn follow_wall_clock(&mut self) {
+        let idle = self.scheduler.is_empty();
+        let Some(ahead_ms) = self.app.clock.was_set() else {
             self.clock_was_set = false;
             return;
         };
@@ -234,51 +236,51 @@ impl Core {
             return;
         }
         tracing::warn!("the clock of this machine was set {span} {order}");
-        self.door.clock.set_by_wall_clock();
-        self.lease.clock = self.door.clock.boot_scale();
+        self.app.clock.set_by_wall_clock();
+        self.lease.clock = self.app.clock.boot_scale();
         // Agents receive the time when they connect.
-        while let Some(caller) = self.agents.any().map(SessionHandle::caller) {
-            let actions = self.lost(&caller, "the clock of this machine was set");
-            self.act(actions).await;
+        while let Some(connection_id) = self.agents.first().map(ConnectionHandle::connection_id) {
+            let actions = self.drop_connection(&connection_id, "the clock of this machine was set");
+            self.perform(actions).await;
         }
     }
 
     fn flow(&self) -> Flow {
         let waited = self.down_deadline.is_some_and(|deadline| deadline <= Instant::now());
-        let told = self.down_deadline.is_some() && (self.dispatch.is_idle() || self.agents.is_empty());
-        if waited || told || self.leaving == Leaving::HandingOver { Flow::Down } else { Flow::Continue }
+        let told = self.down_deadline.is_some() && (self.scheduler.is_idle() || self.agents.is_empty());
+        if waited || told || self.shutdown == Shutdown::HandingOver { Flow::Down } else { Flow::Continue }
     }
 
     pub(super) fn publish(&mut self, durability: Durability) {
-        self.remember(durability);
+        self.save_state(durability);
         if let Err(e) = lease::write(&self.registry, &self.lease, durability) {
             tracing::error!("the lease can't be written: {e}");
         }
     }
 
     /// Stores what the next relay needs to know, if that has changed.
-    pub(super) fn remember(&mut self, durability: Durability) {
+    pub(super) fn save_state(&mut self, durability: Durability) {
         let own = self.platform.engine();
-        let mut engines = self.memory.engines.clone();
+        let mut engines = self.saved.engines.clone();
         engines.retain(|engine| *engine != own);
-        engines.extend((own.is_container() && self.leaving != Leaving::Stopped).then_some(own));
-        let memory = Memory {
+        engines.extend((own.is_container() && self.shutdown != Shutdown::Stopped).then_some(own));
+        let saved = SavedState {
             engines,
             port: self.lease.listen.first().map(std::net::SocketAddr::port),
             agent: self.lease.agent.clone(),
             death: self.lease.death.clone(),
             clock: self.lease.clock.clone(),
         };
-        if memory == self.memory {
+        if saved == self.saved {
             return;
         }
-        match memory.store(&self.state, durability) {
-            Ok(()) => self.memory = memory,
+        match saved.store(&self.state, durability) {
+            Ok(()) => self.saved = saved,
             Err(e) => tracing::error!("the state folder can't be written: {e}"),
         }
     }
 
-    pub(super) async fn act(&mut self, actions: Vec<Action>) {
+    pub(super) async fn perform(&mut self, actions: Vec<Action>) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {
@@ -293,8 +295,12 @@ impl Core {
                     actions.extend(self.send(&agent, RelayFrame::Cancel { job, grace_ms }));
                 }
                 Action::Reconnect { agent } => {
-                    if let Some(caller) = self.agents.get(&agent).map(SessionHandle::caller) {
-                        actions.extend(self.lost(&caller, "the files of one of its jobs can be read again"));
+                    if let Some(connection_id) = self.agents.get(&agent).map(ConnectionHandle::connection_id)
+                    {
+                        actions.extend(self.drop_connection(
+                            &connection_id,
+                            "the files of one of its jobs can be read again",
+                        ));
                     }
                 }
                 Action::Record { job, body } => {
@@ -306,12 +312,12 @@ impl Core {
 
     /// Reads the spec of a job; a job without a valid spec ends.
     async fn spec(&self, job: &JobId) -> Option<String> {
-        let read = self.registry.spec(job).read_text(read::MOST);
+        let read = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
         let record = read::load(&self.registry, job).map(|stored| stored.record);
         let host = record.map(|record| record.workspace).unwrap_or_default();
         // A session may have written either, so the spec is checked.
-        match read.and_then(|spec| self.policy.settle_text(job, &spec, &host)) {
+        match read.and_then(|spec| self.policy.authorize_text(job, &spec, &host)) {
             Ok(spec) => Some(spec),
             Err(reason) => {
                 let body = refusal(reason);
@@ -324,9 +330,9 @@ impl Core {
     /// Sends a frame to an agent. Drops a connection that accepts no frame, and returns the actions that follow.
     fn send(&mut self, agent: &AgentId, frame: RelayFrame) -> Vec<Action> {
         match self.agents.get(agent) {
-            Some(session) if !session.send(frame) => {
-                let caller = session.caller();
-                self.lost(&caller, "it accepts no more frames")
+            Some(connection) if !connection.send(frame) => {
+                let connection_id = connection.connection_id();
+                self.drop_connection(&connection_id, "it accepts no more frames")
             }
             _ => Vec::new(),
         }
@@ -337,10 +343,10 @@ impl Core {
         let (reply, flushed) = oneshot::channel();
         self.writer().send(Command::Flush(reply)).await;
         let _ = flushed.await;
-        self.door.subscribers.close().await;
+        self.app.subscribers.close().await;
         if self.is_going_down() {
             self.agents.clear();
-            self.door.tokens.revoke_all();
+            self.app.tokens.revoke_all();
             self.set_platform(PlatformStatus::Stopped);
         }
     }

@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::core::Core;
-use super::dispatch::Place;
-use super::extend::{Ask, Facts, Next};
-use super::input::SessionHandle;
+use super::extend::{JobStatus, LimitRequest, Next};
+use super::message::ConnectionHandle;
+use super::scheduler::Assignment;
 use super::writer::Command;
 use crate::registry::read;
 use crate::registry::requests::{self, Request};
@@ -20,8 +20,8 @@ impl Core {
         // Each further round has ended a request or given it a limit, so the loop ends.
         loop {
             let mut again = false;
-            for ask in self.extensions.turns(&self.asks) {
-                again |= self.move_limit(&ask).await;
+            for request in self.extensions.active_requests(&self.limit_requests) {
+                again |= self.move_limit(&request).await;
             }
             if !again {
                 return;
@@ -30,48 +30,51 @@ impl Core {
     }
 
     /// Advances one request; returns true if there may be more to do at once.
-    async fn move_limit(&mut self, ask: &Ask) -> bool {
-        let facts = self.facts(ask);
-        let (log, now) = (self.registry.events(&ask.job), Instant::now());
-        match self.extensions.next(ask, &facts, &log, now) {
+    async fn move_limit(&mut self, request: &LimitRequest) -> bool {
+        let status = self.job_status(request);
+        let (log, now) = (self.registry.events(&request.job), Instant::now());
+        match self.extensions.next(request, &status, &log, now) {
             Next::Wait => false,
             Next::Send => {
-                let frame = RelayFrame::Extend { job: ask.job.clone(), step: ask.step, by_ms: ask.by_ms };
-                if let Some(session) =
-                    self.agent_of(&ask.job).filter(|agent| agent.send(frame)).map(|agent| agent.id)
+                let frame =
+                    RelayFrame::Extend { job: request.job.clone(), step: request.step, by_ms: request.by_ms };
+                if let Some(connection) =
+                    self.agent_of(&request.job).filter(|agent| agent.send(frame)).map(|agent| agent.id)
                 {
-                    self.extensions.sent(ask, session, now);
+                    self.extensions.sent(request, connection, now);
                 }
                 false
             }
-            Next::Promise(to_ms) => self.amend(&Ask { to_ms: Some(to_ms), ..ask.clone() }),
+            Next::Promise(to_ms) => {
+                self.rewrite_request(&LimitRequest { to_ms: Some(to_ms), ..request.clone() })
+            }
             Next::Move(job_ms) => {
                 let (reply, flushed) = oneshot::channel();
-                self.door.writer.send(Command::MoveLimit { job: ask.job.clone(), job_ms }).await;
-                self.door.writer.send(Command::Flush(reply)).await;
-                flushed.await.is_ok() && self.spec_ms(&ask.job) == Some(job_ms)
+                self.app.writer.send(Command::MoveLimit { job: request.job.clone(), job_ms }).await;
+                self.app.writer.send(Command::Flush(reply)).await;
+                flushed.await.is_ok() && self.spec_ms(&request.job) == Some(job_ms)
             }
             Next::Done(answer) => {
-                self.settled(ask, answer);
+                self.finish_request(request, answer);
                 true
             }
         }
     }
 
-    fn facts(&self, ask: &Ask) -> Facts {
-        let place = self.dispatch.place(&ask.job).cloned();
-        let of_spec = place == Some(Place::Waiting) || ask.to_ms.is_some();
-        Facts {
-            session: self.agent_of(&ask.job).map(|agent| agent.id),
-            place,
-            caught_up: self.caught_up(&ask.job),
-            spec_ms: if of_spec { self.spec_ms(&ask.job) } else { None },
+    fn job_status(&self, request: &LimitRequest) -> JobStatus {
+        let assignment = self.scheduler.assignment(&request.job).cloned();
+        let of_spec = assignment == Some(Assignment::Queued) || request.to_ms.is_some();
+        JobStatus {
+            connection: self.agent_of(&request.job).map(|agent| agent.id),
+            assignment,
+            caught_up: self.caught_up(&request.job),
+            spec_ms: if of_spec { self.spec_ms(&request.job) } else { None },
         }
     }
 
     /// Returns the connection of a job's agent.
-    fn agent_of(&self, job: &JobId) -> Option<&SessionHandle> {
-        self.dispatch.agent_of(job).and_then(|agent| self.agents.get(agent))
+    fn agent_of(&self, job: &JobId) -> Option<&ConnectionHandle> {
+        self.scheduler.agent_of(job).and_then(|agent| self.agents.get(agent))
     }
 
     /// Returns true if everything that the agent had of the job when it connected is recorded.
@@ -83,44 +86,44 @@ impl Core {
     }
 
     fn spec_ms(&self, job: &JobId) -> Option<u64> {
-        let bytes = self.registry.spec(job).read(read::MOST).ok()?;
+        let bytes = self.registry.spec(job).read(read::MAX_FILE_SIZE).ok()?;
         serde_json::from_slice::<JobSpec>(&bytes).ok().map(|spec| spec.limits.job_ms)
     }
 
     /// Rewrites a request; returns true on success.
-    fn amend(&mut self, new: &Ask) -> bool {
-        let Ask { path, job, step, by_ms, after, to_ms } = new.clone();
+    fn rewrite_request(&mut self, new: &LimitRequest) -> bool {
+        let LimitRequest { path, job, step, by_ms, after, to_ms } = new.clone();
         if let Err(e) =
             requests::amend(&self.registry, &path, &Request::Extend { job, step, by_ms, after, to_ms })
         {
             tracing::error!("{} can't be replaced: {e}", path.display());
             return false;
         }
-        if let Some(ask) = self.asks.iter_mut().find(|ask| ask.path == path) {
-            ask.clone_from(new);
+        if let Some(request) = self.limit_requests.iter_mut().find(|request| request.path == path) {
+            request.clone_from(new);
         }
         true
     }
 
     /// Removes a completed request. First excludes its answer from the requests after it: a crash in between could let
     /// them take it as theirs.
-    fn settled(&mut self, ask: &Ask, answer: Option<u64>) {
+    fn finish_request(&mut self, request: &LimitRequest, answer: Option<u64>) {
         if let Some(id) = answer {
-            let behind: Vec<Ask> = self
-                .asks
+            let behind: Vec<LimitRequest> = self
+                .limit_requests
                 .iter()
-                .filter(|other| other.job == ask.job && other.path != ask.path)
+                .filter(|other| other.job == request.job && other.path != request.path)
                 .cloned()
                 .collect();
             for other in behind {
-                self.amend(&Ask { after: other.after.max(id), ..other });
+                self.rewrite_request(&LimitRequest { after: other.after.max(id), ..other });
             }
         } else {
-            tracing::info!("{}: no limit left to move", ask.job);
+            tracing::info!("{}: no limit left to move", request.job);
         }
-        if let Err(e) = requests::remove(&self.registry, &ask.path) {
-            tracing::error!("{} can't be removed: {e}", ask.path.display());
+        if let Err(e) = requests::remove(&self.registry, &request.path) {
+            tracing::error!("{} can't be removed: {e}", request.path.display());
         }
-        self.asks.retain(|other| other.path != ask.path);
+        self.limit_requests.retain(|other| other.path != request.path);
     }
 }

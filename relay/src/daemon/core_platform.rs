@@ -5,12 +5,12 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::core::{CONNECT_PATIENCE, Core, Gateway, RETRY};
-use super::fate;
-use super::input::{ContainerNews, Input};
+use super::container_exit;
+use super::core::{CONNECT_TIMEOUT, Core, Gateway, RETRY_PAUSE};
 use super::listen;
+use super::message::{ContainerChange, Input};
 use super::platform::Platform;
-use crate::engine::vitals::Vitals;
+use crate::engine::container_state::ContainerState;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
 
@@ -18,12 +18,12 @@ use crate::registry::lease::PlatformStatus;
 #[derive(Debug, Default)]
 pub(super) struct Attempt {
     /// Newest event since the attempt began.
-    pub(super) news: Option<News>,
+    pub(super) news: Option<AttemptEvent>,
 }
 
 /// Event that came after an attempt began.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum AttemptEvent {
     /// The container ended; the next attempt is due at `again_at`.
     Died { again_at: Instant },
     /// A person stopped the container.
@@ -34,10 +34,12 @@ pub(super) enum News {
 
 impl Attempt {
     /// Records that `relay up` requested the platform during this attempt.
-    pub(super) fn wanted(&mut self) {
+    pub(super) fn up_requested(&mut self) {
         self.news = Some(match self.news {
-            None | Some(News::Wanted) => News::Wanted,
-            Some(News::Died { .. } | News::Stopped) => News::Died { again_at: Instant::now() },
+            None | Some(AttemptEvent::Wanted) => AttemptEvent::Wanted,
+            Some(AttemptEvent::Died { .. } | AttemptEvent::Stopped) => {
+                AttemptEvent::Died { again_at: Instant::now() }
+            }
         });
     }
 }
@@ -46,7 +48,7 @@ impl Core {
     /// Starts an attempt to bring the platform up, unless one is under way or none is needed.
     pub(super) fn try_platform(&mut self) {
         self.next_try = None;
-        if self.attempt.is_some() || self.platform_is_there() || self.is_going_down() {
+        if self.attempt.is_some() || self.has_platform() || self.is_going_down() {
             return;
         }
         // The status stays as it is until there is a better one: retrying a failure changes nothing.
@@ -59,22 +61,22 @@ impl Core {
     }
 
     /// Handles the outcome of an attempt.
-    pub(super) fn ensured(&mut self, result: Result<(), String>) {
+    pub(super) fn platform_ensured(&mut self, result: Result<(), String>) {
         let news = self.attempt.take().and_then(|attempt| attempt.news);
         if self.is_going_down() {
             return self.stop_platform();
         }
         match (news, &result) {
-            (Some(News::Stopped), _) if self.dispatch.is_empty() => return self.stopped(),
-            (Some(News::Stopped), _) => {
+            (Some(AttemptEvent::Stopped), _) if self.scheduler.is_empty() => return self.container_stopped(),
+            (Some(AttemptEvent::Stopped), _) => {
                 tracing::info!("a job arrived while the container was stopping: starting it again");
                 return self.try_platform();
             }
-            (Some(News::Died { again_at }), _) => {
+            (Some(AttemptEvent::Died { again_at }), _) => {
                 self.next_try = Some(again_at);
                 return;
             }
-            (Some(News::Wanted), Err(detail)) => {
+            (Some(AttemptEvent::Wanted), Err(detail)) => {
                 tracing::info!("requested again meanwhile, so it is retried: {detail}");
                 return self.try_platform();
             }
@@ -84,12 +86,12 @@ impl Core {
             Err(detail) => {
                 tracing::warn!("no platform: {detail}");
                 self.set_platform(PlatformStatus::Failed { detail });
-                self.next_try = Some(Instant::now() + RETRY);
+                self.next_try = Some(Instant::now() + RETRY_PAUSE);
             }
             Ok(()) if self.agents.is_empty() => {
                 let detail = "waiting for the agent to connect".to_owned();
                 self.set_platform(PlatformStatus::Starting { detail });
-                self.next_try = Some(Instant::now() + CONNECT_PATIENCE);
+                self.next_try = Some(Instant::now() + CONNECT_TIMEOUT);
             }
             Ok(()) => {}
         }
@@ -113,7 +115,7 @@ impl Core {
         if let Ok(address) = listener.local_addr() {
             self.lease.listen.push(address);
         }
-        listen::spawn(listener, self.door.clone());
+        listen::spawn(listener, self.app.clone());
         self.publish(Durability::Cached);
     }
 
@@ -141,13 +143,13 @@ impl Core {
 pub(super) async fn bring_up(platform: &Platform, inputs: &mpsc::Sender<Input>) -> Result<(), String> {
     // An engine that does not answer fails again below, with a better message.
     if platform.engine().is_container()
-        && let Ok(vitals) = platform.vitals().await
+        && let Ok(state) = platform.container_state().await
     {
-        let paused = vitals == Vitals::Paused;
+        let paused = state == ContainerState::Paused;
         // The core lives as long as the process.
-        let _ = inputs.send(Input::Container(ContainerNews::Seen(vitals))).await;
+        let _ = inputs.send(Input::Container(ContainerChange::Inspected(state))).await;
         if paused {
-            return Err(fate::paused(platform.engine(), platform.name()));
+            return Err(container_exit::describe_pause(platform.engine(), platform.name()));
         }
     }
     platform.ensure().await

@@ -6,9 +6,9 @@ use std::io;
 use common::ids::JobId;
 use common::record::SCHEMA;
 
-use super::core::{Core, Leaving};
-use super::dispatch::AgentId;
-use super::extend::Ask;
+use super::core::{Core, Shutdown};
+use super::extend::LimitRequest;
+use super::scheduler::AgentId;
 use super::writer::Command;
 use crate::registry::lease::PlatformStatus;
 use crate::registry::read;
@@ -16,7 +16,7 @@ use crate::registry::requests::{self, Request};
 
 impl Core {
     /// Reads and handles the filed requests.
-    pub(super) async fn look(&mut self) {
+    pub(super) async fn apply_requests(&mut self) {
         // Anything else in place of the folder is removed, so that the next request finds a folder.
         let pending = match requests::pending(&self.registry).or_else(|e| {
             self.registry.ensure().map_err(|_| e)?;
@@ -25,7 +25,7 @@ impl Core {
             Ok(pending) => pending,
             Err(e) => return tracing::error!("requests can't be read: {e}"),
         };
-        self.asks.clear();
+        self.limit_requests.clear();
         for filed in pending {
             let holder = self.lease.holder();
             let applied = match filed.request {
@@ -35,22 +35,29 @@ impl Core {
                 }
                 Some(Request::Cancel { job, grace_ms }) => {
                     // Its record may be newer than the last scan of the registry.
-                    self.take(job.clone()).await;
+                    self.adopt_job(job.clone()).await;
                     self.cancel(&job, grace_ms).await
                 }
                 // Collected and handled together below: they take turns, and stay filed until they are done.
                 Some(Request::Extend { job, step, by_ms, after, to_ms }) => {
-                    self.take(job.clone()).await;
-                    self.asks.push(Ask { path: filed.path.clone(), job, step, by_ms, after, to_ms });
+                    self.adopt_job(job.clone()).await;
+                    self.limit_requests.push(LimitRequest {
+                        path: filed.path.clone(),
+                        job,
+                        step,
+                        by_ms,
+                        after,
+                        to_ms,
+                    });
                     false
                 }
                 Some(Request::Up) => {
                     tracing::info!("the platform was requested");
-                    self.container.wanted();
+                    self.container.up_requested();
                     let engine = self.platform.engine();
                     self.set_platform(PlatformStatus::Starting { detail: format!("starting {engine}") });
                     if let Some(attempt) = &mut self.attempt {
-                        attempt.wanted();
+                        attempt.up_requested();
                     }
                     self.try_platform();
                     true
@@ -60,19 +67,19 @@ impl Core {
                     true
                 }
                 Some(Request::Restart { .. }) => {
-                    if self.leaving == Leaving::No {
+                    if self.shutdown == Shutdown::No {
                         tracing::info!("stopping for another relay; workers go on");
-                        self.leaving = Leaving::HandingOver;
+                        self.shutdown = Shutdown::HandingOver;
                     }
                     true
                 }
                 Some(Request::Prune { keep, .. }) => {
-                    super::prune::begin(&self.registry, &filed.path, keep);
+                    super::prune::spawn_prune(&self.registry, &filed.path, keep);
                     false
                 }
                 // The job is loaded by name: listing the folder at each launch would cost more the more jobs there are.
                 Some(Request::Launch { job }) => {
-                    self.take(job).await;
+                    self.adopt_job(job).await;
                     true
                 }
                 None => {
@@ -89,18 +96,18 @@ impl Core {
     }
 
     /// Finds jobs whose hint was lost.
-    pub(super) async fn look_for_jobs(&mut self) -> io::Result<()> {
+    pub(super) async fn find_new_jobs(&mut self) -> io::Result<()> {
         let there: BTreeSet<JobId> = read::jobs(&self.registry)?.into_iter().collect();
         // Ended jobs stay known until they are archived, so that no scan reads them again.
         self.known.retain(|job| there.contains(job));
         for job in there {
-            self.take(job).await;
+            self.adopt_job(job).await;
         }
         Ok(())
     }
 
     /// Takes in a new job.
-    async fn take(&mut self, job: JobId) {
+    async fn adopt_job(&mut self, job: JobId) {
         if self.known.contains(&job) {
             return;
         }
@@ -114,17 +121,17 @@ impl Core {
             return;
         }
         self.writer().send(Command::Adopt(job.clone())).await;
-        let holds = |agent: &AgentId| self.agents.get(agent).is_some_and(|session| session.holds(&job));
-        let actions = self.dispatch.found(&stored.record, holds);
-        self.act(actions).await;
+        let holds = |agent: &AgentId| self.agents.get(agent).is_some_and(|connection| connection.holds(&job));
+        let actions = self.scheduler.add_found(&stored.record, holds);
+        self.perform(actions).await;
     }
 
     /// Cancels a job. Returns true if the request is done: it stays filed until the job has ended, so that it survives
     /// a crash.
     async fn cancel(&mut self, job: &JobId, grace_ms: u64) -> bool {
-        match self.dispatch.cancel(job, grace_ms) {
+        match self.scheduler.cancel(job, grace_ms) {
             Some(actions) => {
-                self.act(actions).await;
+                self.perform(actions).await;
                 false
             }
             // An unreadable record may belong to a running job.
@@ -140,7 +147,7 @@ impl Core {
             return;
         }
         tracing::info!("shutting down");
-        self.leaving = Leaving::Down;
+        self.shutdown = Shutdown::Down;
         self.next_try = None;
         // A platform that is just being started would not be found: it is stopped once it is up.
         if self.attempt.is_none() {

@@ -20,14 +20,14 @@ use common::ids::JobId;
 use common::wire::DEAD_AFTER;
 use tokio::time::Instant;
 
-use super::dispatch::Place;
-use super::input::SessionId;
+use super::message::ConnectionNumber;
+use super::scheduler::Assignment;
 use crate::registry::event_log::Follower;
 use crate::registry::file_ref::FileRef;
 
 /// A request to move a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ask {
+pub(super) struct LimitRequest {
     /// Path of the request's file.
     pub(super) path: PathBuf,
     /// Job whose limit moves.
@@ -44,11 +44,11 @@ pub(super) struct Ask {
 
 /// State of the job, beside the request.
 #[derive(Debug, Clone)]
-pub(super) struct Facts {
-    /// Place of the job; `None` once it has ended.
-    pub(super) place: Option<Place>,
+pub(super) struct JobStatus {
+    /// Assignment of the job; `None` once it has ended.
+    pub(super) assignment: Option<Assignment>,
     /// Connection of the job's agent, if it is connected.
-    pub(super) session: Option<SessionId>,
+    pub(super) connection: Option<ConnectionNumber>,
     /// True if everything that the agent had of the job when it connected is recorded.
     pub(super) caught_up: bool,
     /// Limit of the job in its spec, in milliseconds.
@@ -73,56 +73,56 @@ pub(super) enum Next {
 /// Requests whose turn it is.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
-    turns: BTreeMap<PathBuf, Turn>,
+    active: BTreeMap<PathBuf, ActiveRequest>,
 }
 
-struct Turn {
+struct ActiveRequest {
     follower: Follower,
     answer: Option<u64>,
-    sent: Option<(SessionId, Instant)>,
+    sent: Option<(ConnectionNumber, Instant)>,
 }
 
-impl std::fmt::Debug for Turn {
+impl std::fmt::Debug for ActiveRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Turn").field("answer", &self.answer).field("sent", &self.sent).finish_non_exhaustive()
     }
 }
 
-impl Turn {
+impl ActiveRequest {
     fn new() -> Self {
         Self { follower: Follower::new(), answer: None, sent: None }
     }
 
     /// Reads what was added to the job's log.
-    fn read(&mut self, ask: &Ask, log: &FileRef) {
+    fn read(&mut self, request: &LimitRequest, log: &FileRef) {
         match self.follower.next_lines(log) {
             Ok(lines) => {
-                self.answer = self.answer.or_else(|| answer(ask, lines.iter().map(|(_, line)| line)));
+                self.answer = self.answer.or_else(|| answer(request, lines.iter().map(|(_, line)| line)));
             }
-            Err(e) => tracing::warn!("the log of {} can't be read: {e}", ask.job),
+            Err(e) => tracing::warn!("the log of {} can't be read: {e}", request.job),
         }
     }
 
-    fn next(&self, ask: &Ask, facts: &Facts, now: Instant) -> Next {
-        let moved = ask.to_ms.is_some() && ask.to_ms <= facts.spec_ms;
-        match &facts.place {
+    fn next(&self, request: &LimitRequest, status: &JobStatus, now: Instant) -> Next {
+        let moved = request.to_ms.is_some() && request.to_ms <= status.spec_ms;
+        match &status.assignment {
             None => Next::Done(None),
             Some(_) if self.answer.is_some() => Next::Done(self.answer),
             Some(_) if moved => Next::Done(None),
-            Some(Place::Waiting) if ask.step => Next::Wait,
-            Some(Place::Waiting) => match (ask.to_ms, facts.spec_ms) {
+            Some(Assignment::Queued) if request.step => Next::Wait,
+            Some(Assignment::Queued) => match (request.to_ms, status.spec_ms) {
                 (Some(to_ms), _) => Next::Move(to_ms),
-                (None, Some(now_ms)) => Next::Promise(now_ms.saturating_add(ask.by_ms)),
+                (None, Some(now_ms)) => Next::Promise(now_ms.saturating_add(request.by_ms)),
                 (None, None) => Next::Wait,
             },
             // The agent's answer to the offer decides.
-            Some(Place::Offered(_)) => Next::Wait,
-            Some(Place::Running(_)) => match (facts.session, self.sent) {
+            Some(Assignment::Offered(_)) => Next::Wait,
+            Some(Assignment::Running(_)) => match (status.connection, self.sent) {
                 // Events that arrived on a live connection are recorded by now: there was nothing to move.
-                (Some(session), Some((through, at))) if through == session => {
+                (Some(connection), Some((through, at))) if through == connection => {
                     if now.duration_since(at) >= DEAD_AFTER { Next::Done(None) } else { Next::Wait }
                 }
-                (Some(_), _) if facts.caught_up => Next::Send,
+                (Some(_), _) if status.caught_up => Next::Send,
                 _ => Next::Wait,
             },
         }
@@ -131,35 +131,41 @@ impl Turn {
 
 impl Extensions {
     /// Forgets all requests but these, and returns those whose turn it is: the oldest of each job.
-    pub(super) fn turns(&mut self, asks: &[Ask]) -> Vec<Ask> {
-        let mut first: Vec<Ask> = Vec::new();
-        for ask in asks {
-            if first.iter().all(|other| other.job != ask.job) {
-                first.push(ask.clone());
+    pub(super) fn active_requests(&mut self, requests: &[LimitRequest]) -> Vec<LimitRequest> {
+        let mut first: Vec<LimitRequest> = Vec::new();
+        for request in requests {
+            if first.iter().all(|other| other.job != request.job) {
+                first.push(request.clone());
             }
         }
-        self.turns.retain(|path, _| first.iter().any(|ask| ask.path == *path));
+        self.active.retain(|path, _| first.iter().any(|request| request.path == *path));
         first
     }
 
     /// Returns the next action for a request whose turn it is; `log` is its job's event log.
-    pub(super) fn next(&mut self, ask: &Ask, facts: &Facts, log: &FileRef, now: Instant) -> Next {
-        let turn = self.turns.entry(ask.path.clone()).or_insert_with(Turn::new);
-        turn.read(ask, log);
-        turn.next(ask, facts, now)
+    pub(super) fn next(
+        &mut self,
+        request: &LimitRequest,
+        status: &JobStatus,
+        log: &FileRef,
+        now: Instant,
+    ) -> Next {
+        let turn = self.active.entry(request.path.clone()).or_insert_with(ActiveRequest::new);
+        turn.read(request, log);
+        turn.next(request, status, now)
     }
 
     /// Records that a request was sent on the agent's connection.
-    pub(super) fn sent(&mut self, ask: &Ask, session: SessionId, now: Instant) {
-        if let Some(turn) = self.turns.get_mut(&ask.path) {
-            turn.sent = Some((session, now));
+    pub(super) fn sent(&mut self, request: &LimitRequest, connection: ConnectionNumber, now: Instant) {
+        if let Some(turn) = self.active.get_mut(&request.path) {
+            turn.sent = Some((connection, now));
         }
     }
 }
 
 /// Returns the id of the event that answers a request.
-fn answer<'a>(ask: &Ask, lines: impl IntoIterator<Item = &'a EventLine>) -> Option<u64> {
-    lines.into_iter().find(|line| line.id > ask.after && answers(ask.step, line)).map(|line| line.id)
+fn answer<'a>(request: &LimitRequest, lines: impl IntoIterator<Item = &'a EventLine>) -> Option<u64> {
+    lines.into_iter().find(|line| line.id > request.after && answers(request.step, line)).map(|line| line.id)
 }
 
 fn answers(step: bool, line: &EventLine) -> bool {

@@ -8,12 +8,24 @@ use common::event_line::Source;
 
 use super::*;
 
-fn ask(step: bool) -> Ask {
-    Ask { path: "1.json".into(), job: "a#1".parse().unwrap(), step, by_ms: 1000, after: 10, to_ms: None }
+fn request(step: bool) -> LimitRequest {
+    LimitRequest {
+        path: "1.json".into(),
+        job: "a#1".parse().unwrap(),
+        step,
+        by_ms: 1000,
+        after: 10,
+        to_ms: None,
+    }
 }
 
-fn running(session: Option<SessionId>) -> Facts {
-    Facts { place: Some(Place::Running("x".into())), session, caught_up: true, spec_ms: Some(5000) }
+fn running(connection: Option<ConnectionNumber>) -> JobStatus {
+    JobStatus {
+        assignment: Some(Assignment::Running("x".into())),
+        connection,
+        caught_up: true,
+        spec_ms: Some(5000),
+    }
 }
 
 /// The event log of the job with one `extended` event.
@@ -29,74 +41,81 @@ fn log_with(id: u64, n: Option<u32>) -> tempfile::NamedTempFile {
 
 #[test]
 fn a_running_job_s_agent_is_told_once_and_its_answer_ends_the_request() {
-    let (ask, now, nothing) = (ask(true), Instant::now(), &FileRef::given(Path::new("/nowhere/log")));
+    let (request, now, nothing) =
+        (request(true), Instant::now(), &FileRef::at_path(Path::new("/nowhere/log")));
     let mut all = Extensions::default();
-    assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Send);
-    all.sent(&ask, 1, now);
-    assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Wait);
+    assert_eq!(all.next(&request, &running(Some(1)), nothing, now), Next::Send);
+    all.sent(&request, 1, now);
+    assert_eq!(all.next(&request, &running(Some(1)), nothing, now), Next::Wait);
     // An older event and one of the job's own limit are not the answer.
     assert_eq!(
-        all.next(&ask, &running(Some(1)), &FileRef::given(log_with(10, Some(3)).path()), now),
+        all.next(&request, &running(Some(1)), &FileRef::at_path(log_with(10, Some(3)).path()), now),
         Next::Wait
     );
     let mut all = Extensions::default();
-    assert_eq!(all.next(&ask, &running(None), &FileRef::given(log_with(11, None).path()), now), Next::Wait);
+    assert_eq!(
+        all.next(&request, &running(None), &FileRef::at_path(log_with(11, None).path()), now),
+        Next::Wait
+    );
     let mut all = Extensions::default();
     assert_eq!(
-        all.next(&ask, &running(None), &FileRef::given(log_with(11, Some(3)).path()), now),
+        all.next(&request, &running(None), &FileRef::at_path(log_with(11, Some(3)).path()), now),
         Next::Done(Some(11))
     );
 }
 
 #[test]
-fn what_a_lost_connection_may_have_swallowed_is_told_again_only_when_the_agent_s_news_don_t_tell_it() {
-    let (ask, now, nothing) = (ask(false), Instant::now(), &FileRef::given(Path::new("/nowhere/log")));
+fn a_request_lost_with_its_connection_is_sent_again_only_if_no_event_answers_it() {
+    let (request, now, nothing) =
+        (request(false), Instant::now(), &FileRef::at_path(Path::new("/nowhere/log")));
     let mut all = Extensions::default();
-    assert_eq!(all.next(&ask, &running(None), nothing, now), Next::Wait);
-    assert_eq!(all.next(&ask, &running(Some(1)), nothing, now), Next::Send);
-    all.sent(&ask, 1, now);
-    assert_eq!(all.next(&ask, &running(None), nothing, now), Next::Wait);
-    let behind = Facts { caught_up: false, ..running(Some(2)) };
-    assert_eq!(all.next(&ask, &behind, nothing, now), Next::Wait);
-    assert_eq!(all.next(&ask, &running(Some(2)), nothing, now), Next::Send);
+    assert_eq!(all.next(&request, &running(None), nothing, now), Next::Wait);
+    assert_eq!(all.next(&request, &running(Some(1)), nothing, now), Next::Send);
+    all.sent(&request, 1, now);
+    assert_eq!(all.next(&request, &running(None), nothing, now), Next::Wait);
+    let behind = JobStatus { caught_up: false, ..running(Some(2)) };
+    assert_eq!(all.next(&request, &behind, nothing, now), Next::Wait);
+    assert_eq!(all.next(&request, &running(Some(2)), nothing, now), Next::Send);
 }
 
 #[test]
 fn an_agent_that_had_nothing_to_move_is_not_asked_for_ever() {
-    let (ask, now, nothing) = (ask(true), Instant::now(), &FileRef::given(Path::new("/nowhere/log")));
+    let (request, now, nothing) =
+        (request(true), Instant::now(), &FileRef::at_path(Path::new("/nowhere/log")));
     let mut all = Extensions::default();
-    all.next(&ask, &running(Some(1)), nothing, now);
-    all.sent(&ask, 1, now);
+    all.next(&request, &running(Some(1)), nothing, now);
+    all.sent(&request, 1, now);
     let later = now + DEAD_AFTER;
     let before = later.checked_sub(Duration::from_millis(1)).unwrap();
-    assert_eq!(all.next(&ask, &running(Some(1)), nothing, before), Next::Wait);
-    assert_eq!(all.next(&ask, &running(Some(1)), nothing, later), Next::Done(None));
+    assert_eq!(all.next(&request, &running(Some(1)), nothing, before), Next::Wait);
+    assert_eq!(all.next(&request, &running(Some(1)), nothing, later), Next::Done(None));
 }
 
 #[test]
 fn a_waiting_job_s_spec_is_moved_to_a_limit_that_was_promised_first() {
-    let (mut ask, now, nothing) = (ask(false), Instant::now(), &FileRef::given(Path::new("/nowhere/log")));
+    let (mut request, now, nothing) =
+        (request(false), Instant::now(), &FileRef::at_path(Path::new("/nowhere/log")));
     let mut all = Extensions::default();
-    let waiting = Facts { place: Some(Place::Waiting), ..running(None) };
-    assert_eq!(all.next(&ask, &waiting, nothing, now), Next::Promise(6000));
-    ask.to_ms = Some(6000);
-    assert_eq!(all.next(&ask, &waiting, nothing, now), Next::Move(6000));
+    let waiting = JobStatus { assignment: Some(Assignment::Queued), ..running(None) };
+    assert_eq!(all.next(&request, &waiting, nothing, now), Next::Promise(6000));
+    request.to_ms = Some(6000);
+    assert_eq!(all.next(&request, &waiting, nothing, now), Next::Move(6000));
     // After a crash in between, the limit does not move again, whatever the job's place is by then.
-    let moved = Facts { spec_ms: Some(6000), ..running(Some(1)) };
-    assert_eq!(all.next(&ask, &moved, nothing, now), Next::Done(None));
-    let ended = Facts { place: None, ..waiting };
-    assert_eq!(all.next(&ask, &ended, nothing, now), Next::Done(None));
-    let offered = Facts { place: Some(Place::Offered("x".into())), ..waiting };
-    assert_eq!(all.next(&ask, &offered, nothing, now), Next::Wait);
+    let moved = JobStatus { spec_ms: Some(6000), ..running(Some(1)) };
+    assert_eq!(all.next(&request, &moved, nothing, now), Next::Done(None));
+    let ended = JobStatus { assignment: None, ..waiting };
+    assert_eq!(all.next(&request, &ended, nothing, now), Next::Done(None));
+    let offered = JobStatus { assignment: Some(Assignment::Offered("x".into())), ..waiting };
+    assert_eq!(all.next(&request, &offered, nothing, now), Next::Wait);
 }
 
 #[test]
 fn the_requests_of_a_job_take_turns() {
     let mut all = Extensions::default();
-    let first = ask(false);
-    let second = Ask { path: "2.json".into(), step: true, ..ask(true) };
-    let other = Ask { path: "3.json".into(), job: "b#1".parse().unwrap(), ..ask(true) };
-    let asks = [first.clone(), second.clone(), other.clone()];
-    assert_eq!(all.turns(&asks), [first, other.clone()]);
-    assert_eq!(all.turns(&[second.clone(), other.clone()]), [second, other]);
+    let first = request(false);
+    let second = LimitRequest { path: "2.json".into(), step: true, ..request(true) };
+    let other = LimitRequest { path: "3.json".into(), job: "b#1".parse().unwrap(), ..request(true) };
+    let requests = [first.clone(), second.clone(), other.clone()];
+    assert_eq!(all.active_requests(&requests), [first, other.clone()]);
+    assert_eq!(all.active_requests(&[second.clone(), other.clone()]), [second, other]);
 }

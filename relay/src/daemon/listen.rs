@@ -8,9 +8,9 @@ use axum::routing::get;
 use common::wire;
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::agent_socket::{self, Door};
-use super::strangers::Routes;
-use super::{strangers, subscribe};
+use super::pending_connections::Routes;
+use super::upgrade::{self, AppState};
+use super::{pending_connections, subscribe};
 
 /// Maximum length of the accept queue: as many as there can be agents, which all connect at once after a relay was
 /// away. With the usual 128 most of them would try again a second later.
@@ -56,14 +56,14 @@ pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpL
 }
 
 /// Serves connections until the runtime ends.
-pub(super) fn spawn(listener: TcpListener, door: Door) {
-    let acceptor = door.identity.acceptor.clone();
+pub(super) fn spawn(listener: TcpListener, app: AppState) {
+    let acceptor = app.identity.acceptor.clone();
     let shared = Router::new()
-        .route("/healthz", get(agent_socket::health))
-        .route(subscribe::PATH, get(subscribe::enter));
+        .route("/healthz", get(upgrade::health))
+        .route(subscribe::PATH, get(subscribe::serve_events));
     let routes = Routes {
-        tls: shared.clone().route(wire::AGENT_PATH, get(agent_socket::enter)).with_state(door.clone()),
-        plain: shared.route(wire::AGENT_PATH, get(agent_socket::refuse_plain)).with_state(door),
+        tls: shared.clone().route(wire::AGENT_PATH, get(upgrade::serve_agent)).with_state(app.clone()),
+        plain: shared.route(wire::AGENT_PATH, get(upgrade::refuse_plain)).with_state(app),
     };
-    tokio::spawn(strangers::accept(listener, routes, acceptor));
+    tokio::spawn(pending_connections::accept(listener, routes, acceptor));
 }

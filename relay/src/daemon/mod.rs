@@ -1,35 +1,35 @@
 //! The daemon: records the agents' events in the registry, schedules jobs and keeps the platform up.
 //!
 //! ```text
-//!  agent ─ WebSocket ─► agent_socket ─► session ──events, output──► writer ──► registry files
-//!                                         │  ▲ └────── acks ─────────┘  │
-//!                     hello, accepted, … │  │ start, cancel, extend     │ states
-//!                                         ▼  │                           ▼
-//!  registry/requests ─► inbox ─────────► core (owns queue, lease, platform)
+//!  agent ─ WebSocket ─► upgrade ─► connection ──events, output──► writer ──► registry files
+//!                                    │  ▲ └─────── acks ─────────┘  │
+//!                 hello, accepted, … │  │ start, cancel, extend      │ states
+//!                                    ▼  │                            ▼
+//!  registry/requests ─► request_watcher ─► core (owns queue, lease, platform)
 //! ```
 //!
-//! * [`serve()`]: starts and stops the daemon.
-//! * [`listen`]: addresses and routes. [`strangers`]: connections without a request yet. [`agent_socket`]: admission of
-//!   agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`session`]: one agent's connection;
-//!   [`greet`]: its handshake, [`silence`]: its liveness check (pure).
+//! * [`serve()`]: starts and stops the daemon. [`main_loop`]: the core's event loop.
+//! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]:
+//!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
+//!   agent's connection; [`handshake`]: its first frames, [`liveness`]: detection of a dead one (pure).
 //! * [`subscribe`]: the event stream for subscribers.
-//! * [`pulse`]: detects that this process or the machine was frozen.
+//! * [`freeze_detector`]: detects that this process or the machine was frozen.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
-//! * [`dispatch`]: the scheduler: selects the next job and its agent; pure, with [`room`]. [`absent`]: timeouts of
+//! * [`scheduler`]: selects the next job and its agent; pure, with [`capacity`]. [`disconnects`]: timeouts of
 //!   disconnected agents; pure. [`connections`]: connected agents. [`core`] and [`core_agents`]: act on these
 //!   decisions. [`core_requests`]: carries out the requests of commands. [`platform`]: slow engine calls.
-//! * [`follower`]: the engine's event stream for the container. [`core_container`]: the core's reaction to it.
-//!   [`core_platform`]: brings the platform up. [`fate`]: describes how a container exited (pure).
+//! * [`engine_events`]: the engine's event stream for the container. [`core_container`]: the core's reaction to it.
+//!   [`core_platform`]: brings the platform up. [`container_exit`]: describes how a container exited (pure).
 //! * [`extend`]: moves a limit exactly once (pure). [`core_extend`]: the core acts on it.
 //! * [`prune`]: removes archived jobs. [`deliver`]: delivers completion notices.
-//! * [`input`]: messages to the core. [`inbox`]: watches for new requests. [`board`]: newest value per key, passed
-//!   between tasks.
-//! * `side`: the relay's side of the wire, for the simulation.
+//! * [`message`]: messages to the core. [`request_watcher`]: watches for new requests. [`latest_map`]: newest value per
+//!   key, passed between tasks.
+//! * `sim`: the relay's side of the wire, for the simulation.
 
-mod absent;
-mod agent_socket;
-mod board;
+mod capacity;
+mod connection;
 mod connections;
+mod container_exit;
 mod core;
 mod core_agents;
 mod core_container;
@@ -37,27 +37,28 @@ mod core_extend;
 mod core_platform;
 mod core_requests;
 mod deliver;
-mod dispatch;
+mod disconnects;
+mod engine_events;
 mod extend;
-mod fate;
-mod follower;
-mod greet;
-mod inbox;
-mod input;
+mod freeze_detector;
+mod handshake;
+mod latest_map;
 mod listen;
+mod liveness;
+mod main_loop;
+mod message;
+mod pending_connections;
 mod platform;
 mod prune;
-mod pulse;
-mod room;
+mod request_watcher;
+mod scheduler;
 mod serve;
-mod session;
 #[cfg(feature = "internals")]
-pub(crate) mod side;
-mod silence;
-mod strangers;
+pub(crate) mod sim;
 mod subscribe;
 mod tls;
 mod token;
+mod upgrade;
 mod writer;
 
 pub use serve::serve;

@@ -10,11 +10,11 @@ use tokio::net::TcpListener;
 use super::listen;
 use super::tls::Identity;
 use crate::config::{Config, PlatformConfig};
-use crate::descriptors::{self, Inherited};
 use crate::engine::agent_config::{AgentConfig, worker_env};
 use crate::engine::container::{self, Container, HOST_NAME};
-use crate::engine::vitals::Vitals;
+use crate::engine::container_state::ContainerState;
 use crate::engine::{EngineKind, local};
+use crate::fd_limit::{self, Inherited};
 use crate::registry::Registry;
 use crate::state_dir::StateDir;
 use crate::state_dir::tokens::{AgentTokens, PLATFORM};
@@ -51,7 +51,7 @@ impl Platform {
             port,
             certificate: Arc::clone(&identity.certificate),
             tokens: state.tokens(),
-            files: descriptors::raise(),
+            files: fd_limit::raise(),
         }
     }
 
@@ -69,9 +69,9 @@ impl Platform {
     ///
     /// # Errors
     /// The last line of the engine's error output.
-    pub(super) async fn vitals(&self) -> Result<Vitals, String> {
+    pub(super) async fn container_state(&self) -> Result<ContainerState, String> {
         let platform = self.clone();
-        blocking(move || platform.container().vitals()).await
+        blocking(move || platform.container().container_state()).await
     }
 
     /// Returns the engine's command that streams the events of the container.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::registry::Registry;
-use crate::registry::prune::{Keep, prune};
+use crate::registry::prune::{Retention, prune};
 use crate::registry::requests;
 
 /// Attempts to lock the request. Together far longer than the instant between the creation of a request and its
@@ -14,7 +14,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts to carry out a prune request. The request stays filed until the work is done, which the requesting command
 /// waits for; further calls meanwhile change nothing.
-pub(super) fn begin(registry: &Registry, request: &Path, keep: Keep) {
+pub(super) fn spawn_prune(registry: &Registry, request: &Path, keep: Retention) {
     let (registry, request) = (registry.clone(), request.to_owned());
     tokio::task::spawn_blocking(move || {
         // Locked during the work: further calls find the request locked until then.

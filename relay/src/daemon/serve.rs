@@ -7,25 +7,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
 
-use super::absent::Absent;
-use super::agent_socket::Door;
-use super::board::Board;
 use super::connections::Connections;
-use super::core::{Core, Flow, Gateway, HEARTBEAT, Leaving};
-use super::core_container::ContainerState;
+use super::core::{Core, Gateway, Shutdown};
+use super::core_container::ContainerTracker;
 use super::deliver::Deliveries;
-use super::dispatch::Dispatch;
+use super::disconnects::DisconnectTracker;
 use super::extend::Extensions;
-use super::inbox::Inbox;
-use super::input::Input;
+use super::latest_map::LatestMap;
 use super::platform::Platform;
-use super::subscribe::{Feed, Subscribers};
+use super::scheduler::Scheduler;
+use super::subscribe::{Broadcast, Subscribers};
 use super::tls::Identity;
-use super::{follower, listen, pulse, writer};
+use super::upgrade::AppState;
+use super::{engine_events, freeze_detector, listen, main_loop, writer};
 use crate::config::Config;
 use crate::engine::{EngineKind, local};
 use crate::exit::Failure;
@@ -35,15 +31,15 @@ use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Holder, Lease, PlatformStatus};
 use crate::registry::{Registry, leftovers, reserve};
 use crate::state_dir::StateDir;
-use crate::state_dir::memory::Memory;
+use crate::state_dir::saved_state::SavedState;
 use crate::time::{self, Clock};
 
 /// Capacity of the core's input queue: frames other than events from the few connections there can be, hints and engine
 /// results.
-const INPUTS: usize = 64;
+const INPUT_CAPACITY: usize = 64;
 /// Time to wait for the registry lock. A reader that probes the lock holds it for microseconds; a daemon holds it for
 /// its lifetime.
-const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Runs the daemon until `relay down`, SIGTERM or Ctrl-C. Workers survive the latter two.
 ///
@@ -63,7 +59,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     };
     let holder = Holder { pid: std::process::id(), started_at: time::now() };
     lease::take_over(registry, &holder).map_err(broken)?;
-    let state = StateDir::of(root)?;
+    let state = StateDir::for_project(root)?;
     state.ensure()?;
     leftovers::remove(registry, SystemTime::now());
     if local::retire_old(registry) {
@@ -91,13 +87,13 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
 }
 
 fn take_lock(registry: &Registry) -> io::Result<Option<File>> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
-        match lease::take(registry)? {
+        match lease::try_lock(registry)? {
             Some(lock) => return Ok(Some(lock)),
             None if Instant::now() >= deadline => return Ok(None),
             // A file lock has no timed wait.
-            None => std::thread::park_timeout(LOCK_PATIENCE / 20),
+            None => std::thread::park_timeout(LOCK_TIMEOUT / 20),
         }
     }
 }
@@ -110,26 +106,32 @@ async fn run(
     (lock, holder): (File, Holder),
     writer_thread: &mut Option<JoinHandle<()>>,
 ) -> Result<(), Failure> {
-    let memory = Memory::load(&state);
-    let clock = Clock::new(memory.clock.as_ref());
+    let saved = SavedState::load(&state);
+    let clock = Clock::new(saved.clock.as_ref());
     let identity = Identity::load(&state).map_err(Failure::unreachable)?;
-    let listener = listen::bind(config.port, memory.port).map_err(Failure::unreachable)?;
+    let listener = listen::bind(config.port, saved.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
-    let changes = Board::new();
-    let feed = Feed::new();
-    let subscribers = reserve::with(registry, || Subscribers::new(registry, feed.clone()))
+    let changes = LatestMap::new();
+    let broadcast = Broadcast::new();
+    let subscribers = reserve::with_reserve(registry, || Subscribers::new(registry, broadcast.clone()))
         .map_err(|e| registry.not_writable(&e))?;
-    let (writer, thread, active) = writer::start(registry.clone(), clock.clone(), changes.clone(), feed)
+    let (writer, thread, active) = writer::start(registry.clone(), clock.clone(), changes.clone(), broadcast)
         .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
-    let (sender, mut inputs) = mpsc::channel(INPUTS);
+    let (sender, mut inputs) = mpsc::channel(INPUT_CAPACITY);
     let platform = Platform::new(engine, config, registry, &state, &identity, address.port());
     if active.is_empty() {
         clock.set_by_wall_clock();
     }
     let deliveries = Deliveries::start(registry, config, clock.clone());
-    let door =
-        Door { tokens: state.tokens(), identity, writer, core: sender, subscribers, clock: clock.clone() };
+    let app = AppState {
+        tokens: state.tokens(),
+        identity,
+        writer,
+        core: sender,
+        subscribers,
+        clock: clock.clone(),
+    };
     let mut core = Core {
         registry: registry.clone(),
         lock,
@@ -142,99 +144,45 @@ async fn run(
             started_at: holder.started_at,
             heartbeat_at: clock.now(),
             platform: PlatformStatus::Starting { detail: "just started".to_owned() },
-            agent: memory.agent.clone(),
-            death: memory.death.clone(),
+            agent: saved.agent.clone(),
+            death: saved.death.clone(),
             clock: clock.boot_scale(),
         },
         policy: Policy::new(engine, config),
         state,
-        memory,
+        saved,
         platform,
-        door: door.clone(),
-        dispatch: Dispatch::default(),
+        app: app.clone(),
+        scheduler: Scheduler::default(),
         agents: Connections::default(),
-        absent: Absent::default(),
-        asks: Vec::new(),
+        disconnects: DisconnectTracker::default(),
+        limit_requests: Vec::new(),
         extensions: Extensions::default(),
         known: std::collections::BTreeSet::new(),
         next_try: None,
         attempt: None,
-        leaving: Leaving::No,
+        shutdown: Shutdown::No,
         gateway: Gateway::Unknown,
         clock_was_set: false,
         down_deadline: None,
-        container: ContainerState::default(),
+        container: ContainerTracker::default(),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
     };
-    core.remember(Durability::Synced);
-    reserve::with(registry, || lease::write(registry, &core.lease, Durability::Synced))
+    core.save_state(Durability::Synced);
+    reserve::with_reserve(registry, || lease::write(registry, &core.lease, Durability::Synced))
         .map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
     core.adopt(&active).await;
-    pulse::spawn(door.core.clone());
-    listen::spawn(listener, door);
-    follower::spawn(core.platform.clone(), core.door.core.clone());
+    freeze_detector::spawn(app.core.clone());
+    listen::spawn(listener, app);
+    engine_events::spawn(core.platform.clone(), core.app.core.clone());
     core.try_platform();
-    attend(&mut core, &mut inputs, &changes).await?;
+    main_loop::run(&mut core, &mut inputs, &changes).await?;
     core.close().await;
     // The core did not see the last completed jobs: their notices go into the outbox, and the next relay delivers them.
-    for record in changes.take().now_or_never().unwrap_or_default().into_values() {
+    for record in changes.take_all().now_or_never().unwrap_or_default().into_values() {
         core.deliveries.ended(record);
     }
     core.deliveries.close().await;
     Ok(())
-}
-
-/// Events that the main loop handles.
-enum Step {
-    Input(Input),
-    Changed(std::collections::BTreeMap<common::ids::JobId, common::record::JobRecord>),
-    Tick,
-    Signal,
-}
-
-async fn attend(
-    core: &mut Core,
-    inputs: &mut mpsc::Receiver<Input>,
-    changes: &writer::Changes,
-) -> Result<(), Failure> {
-    let no_signals = |e: io::Error| Failure::unreachable(format!("signals can't be caught: {e}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut inbox = Inbox::new(&core.registry.requests());
-    let mut heartbeat = interval(HEARTBEAT);
-    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let retry =
-            core.next_try.into_iter().chain(core.down_deadline).chain(core.container.deadline()).min();
-        // Every branch is cancel-safe: channels, a board, signals and timers lose nothing when another branch wins.
-        let step = tokio::select! {
-            Some(input) = inputs.recv() => Step::Input(input),
-            () = inbox.hint() => Step::Input(Input::Filed),
-            records = changes.take() => Step::Changed(records),
-            _ = heartbeat.tick() => Step::Tick,
-            () = sleep_until(retry) => Step::Tick,
-            _ = terminate.recv() => Step::Signal,
-            _ = interrupt.recv() => Step::Signal,
-        };
-        let flow = match step {
-            Step::Input(input) => core.handle(input).await,
-            Step::Changed(records) => core.changed(records).await,
-            Step::Tick => core.tick().await,
-            Step::Signal => {
-                tracing::info!("stopping; workers go on");
-                return Ok(());
-            }
-        };
-        if flow == Flow::Down {
-            return Ok(());
-        }
-    }
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

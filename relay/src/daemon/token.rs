@@ -7,11 +7,11 @@ use subtle::ConstantTimeEq;
 
 /// Verifier of one token.
 #[derive(Debug, Clone)]
-pub(super) struct Gate {
+pub(super) struct TokenVerifier {
     token: Arc<str>,
 }
 
-impl Gate {
+impl TokenVerifier {
     /// Makes a verifier with a new token.
     ///
     /// # Errors
@@ -19,11 +19,11 @@ impl Gate {
     pub(super) fn new() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
-        Ok(Self::of(&hex::encode(bytes)))
+        Ok(Self::from_token(&hex::encode(bytes)))
     }
 
     /// Makes a verifier of this token.
-    pub(super) fn of(token: &str) -> Self {
+    pub(super) fn from_token(token: &str) -> Self {
         Self { token: token.into() }
     }
 
@@ -33,7 +33,7 @@ impl Gate {
     }
 
     /// Returns true if this is the token. Takes the same time for every wrong one.
-    pub(super) fn admits(&self, token: &str) -> bool {
+    pub(super) fn verify(&self, token: &str) -> bool {
         bool::from(Sha256::digest(token.as_bytes()).ct_eq(&Sha256::digest(self.token.as_bytes())))
     }
 }
@@ -43,9 +43,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gate_lets_its_own_token_in_and_no_other() {
-        let (gate, other) = (Gate::new().unwrap(), Gate::new().unwrap());
-        assert!(gate.admits(gate.token()) && !gate.admits(other.token()) && !gate.admits(""));
-        assert!(!gate.admits(&gate.token().to_uppercase()));
+    fn a_verifier_accepts_its_own_token_and_no_other() {
+        let (verifier, other) = (TokenVerifier::new().unwrap(), TokenVerifier::new().unwrap());
+        assert!(verifier.verify(verifier.token()) && !verifier.verify(other.token()) && !verifier.verify(""));
+        assert!(!verifier.verify(&verifier.token().to_uppercase()));
     }
 }

@@ -1,8 +1,8 @@
 //! Checks that relay and agent have the same version.
 
-use super::ask::ask;
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
+use super::probe::run_probe;
 use super::version;
 use crate::engine::EngineKind;
 use crate::engine::command;
@@ -23,22 +23,22 @@ struct Versions {
 }
 
 /// Runs `worker-agent` and reads the lease.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
     let installed = command::agent_program().and_then(|program| {
-        let said = ask(&program.to_string_lossy(), &["--version"]);
+        let said = run_probe(&program.to_string_lossy(), &["--version"]);
         let version = said.answer().and_then(version::word).map(str::to_owned);
-        version.ok_or_else(|| format!("{}: {}", program.display(), said.trouble()))
+        version.ok_or_else(|| format!("{}: {}", program.display(), said.error_text()))
     });
-    let connected = match scene.platform() {
+    let connected = match context.platform() {
         Some(PlatformStatus::Ready { version, .. }) => Some(version.clone()),
         _ => None,
     };
-    let relay = scene.lease.as_ref().filter(|_| scene.lives).map(|lease| lease.version.clone());
+    let relay = context.lease.as_ref().filter(|_| context.lives).map(|lease| lease.version.clone());
     let versions = Versions { own: env!("CARGO_PKG_VERSION").to_owned(), relay, connected, installed };
-    vec![judge(&versions, scene.engine, &scene.up())]
+    vec![assess_agent(&versions, context.engine, &context.up())]
 }
 
-fn judge(versions: &Versions, engine: EngineKind, up: &str) -> Finding {
+fn assess_agent(versions: &Versions, engine: EngineKind, up: &str) -> Finding {
     let own = &versions.own;
     let again = format!("when no job runs: `relay down`, then {up}");
     if let Some(relay) = versions.relay.as_ref().filter(|relay| *relay != own) {
@@ -103,7 +103,7 @@ mod tests {
         ] {
             let installed = installed.map(str::to_owned).map_err(str::to_owned);
             let versions = Versions { own: "1.0.0".into(), relay, connected, installed };
-            let found = judge(&versions, engine, "`relay up`");
+            let found = assess_agent(&versions, engine, "`relay up`");
             assert!(found.state == state && found.detail.starts_with(words), "{found:?}");
         }
     }

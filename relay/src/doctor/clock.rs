@@ -2,32 +2,32 @@
 
 use std::time::SystemTime;
 
-use super::ask::ask;
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::place;
-use super::scene::Scene;
+use super::probe::run_probe;
+use super::storage;
 use crate::registry::Registry;
 use crate::registry::lease::PlatformStatus;
 
 const CLOCK: &str = "clock";
 /// Difference that is not reported, in milliseconds: a call into a container takes part of it.
-const FINE_MS: u128 = 2000;
+const TOLERANCE_MS: u128 = 2000;
 
 /// Compares this machine's clock with the container's and with that of the registry's file system.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let container = match (&scene.config, scene.platform()) {
-        (Ok(config), Some(PlatformStatus::Ready { .. })) if scene.engine.is_container() => {
-            Some(config.platform.name.clone()).filter(|_| scene.sandbox.is_none())
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let container = match (&context.config, context.platform()) {
+        (Ok(config), Some(PlatformStatus::Ready { .. })) if context.engine.is_container() => {
+            Some(config.platform.name.clone()).filter(|_| context.sandbox.is_none())
         }
         _ => None,
     };
     let (other, there) = match container {
-        Some(name) => ("the container", inside(scene.engine.as_str(), &name)),
-        None => ("the registry's disk", of_files(&scene.registry)),
+        Some(name) => ("the container", inside(context.engine.as_str(), &name)),
+        None => ("the registry's disk", of_files(&context.registry)),
     };
     vec![match there {
-        Some(ahead) => judge(other, ahead),
-        None if scene.registry.folder().is_there().unwrap_or(true) => {
+        Some(ahead) => assess_clock(other, ahead),
+        None if context.registry.folder().is_there().unwrap_or(true) => {
             Finding::skipped(CLOCK, format!("the time of {other} could not be read"))
         }
         None => Finding::skipped(CLOCK, "there is no registry yet to compare with"),
@@ -36,22 +36,22 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 
 /// Difference of a clock in milliseconds, and its direction.
 #[derive(Debug, Clone, Copy)]
-struct Off {
+struct ClockOffset {
     ms: u128,
     ahead: bool,
 }
 
-fn off(there: SystemTime, here: SystemTime) -> Off {
+fn off(there: SystemTime, here: SystemTime) -> ClockOffset {
     match there.duration_since(here) {
-        Ok(ahead) => Off { ms: ahead.as_millis(), ahead: true },
-        Err(behind) => Off { ms: behind.duration().as_millis(), ahead: false },
+        Ok(ahead) => ClockOffset { ms: ahead.as_millis(), ahead: true },
+        Err(behind) => ClockOffset { ms: behind.duration().as_millis(), ahead: false },
     }
 }
 
 /// Compares with the container's clock, assuming that the clock was read at half of the call's time.
-fn inside(engine: &str, container: &str) -> Option<Off> {
+fn inside(engine: &str, container: &str) -> Option<ClockOffset> {
     let before = SystemTime::now();
-    let said = ask(engine, &["exec", container, "date", "-u", "+%s"]);
+    let said = run_probe(engine, &["exec", container, "date", "-u", "+%s"]);
     let call = before.elapsed().ok()?;
     let seconds = said.answer()?.parse().ok()?;
     // The other side reports whole seconds: on average half of one is missing.
@@ -61,13 +61,13 @@ fn inside(engine: &str, container: &str) -> Option<Off> {
 
 const HALF_SECOND: std::time::Duration = std::time::Duration::from_millis(500);
 
-fn of_files(registry: &Registry) -> Option<Off> {
-    let there = place::probe(registry).ok()?;
+fn of_files(registry: &Registry) -> Option<ClockOffset> {
+    let there = storage::probe(registry).ok()?;
     Some(off(there, SystemTime::now()))
 }
 
-fn judge(other: &str, off: Off) -> Finding {
-    if off.ms <= FINE_MS {
+fn assess_clock(other: &str, off: ClockOffset) -> Finding {
+    if off.ms <= TOLERANCE_MS {
         return Finding::ok(CLOCK, format!("this machine and {other} agree"));
     }
     let (seconds, order) = (off.ms / 1000, if off.ahead { "ahead of" } else { "behind" });
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn clocks_agree_within_two_seconds() {
         let now = SystemTime::now();
-        let judged = |there| judge("the container", off(there, now));
+        let judged = |there| assess_clock("the container", off(there, now));
         assert_eq!(judged(now).state, State::Ok);
         assert_eq!(judged(now + Duration::from_millis(1900)).state, State::Ok);
         assert!(judged(now + Duration::from_secs(7)).detail.contains("7 s ahead of this machine:"));

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::ask::ask;
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
+use super::probe::run_probe;
 use super::version;
-use crate::engine::pinned;
+use crate::engine::versions;
 use crate::registry::lease::PlatformStatus;
 
 const CODEX: &str = "codex";
@@ -16,35 +16,35 @@ const INSTALL: &str = "`npm install -g @openai/codex`, or set [codex] program in
 const OLDEST: version::Version = (0, 100, 0);
 
 /// Checks the Codex that workers run.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let config = match &scene.config {
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let config = match &context.config {
         Ok(config) => config,
         Err(unusable) => {
             return vec![Finding::skipped(CODEX, unusable.why()), Finding::skipped(HOST, unusable.why())];
         }
     };
-    if scene.engine.is_container() {
+    if context.engine.is_container() {
         return vec![
-            in_container(scene.platform()),
+            in_container(context.platform()),
             Finding::skipped(HOST, "the image has the whole package"),
         ];
     }
     let program = &config.codex.program;
-    let Some(path) = scene.find(program) else {
+    let Some(path) = context.find(program) else {
         let missing =
             Finding::fail(CODEX, format!("{program} was not found: only shell jobs can run"), INSTALL);
         return vec![missing, Finding::skipped(HOST, "codex was not found")];
     };
-    if !scene.may_run(program, &path) {
+    if !context.may_run(program, &path) {
         let why = format!("{program} was not run: the settings are not approved");
         return vec![Finding::skipped(CODEX, &why), Finding::skipped(HOST, why)];
     }
     let real = path.canonicalize().unwrap_or(path);
-    let said = ask(&real.to_string_lossy(), &["--version"]);
+    let said = run_probe(&real.to_string_lossy(), &["--version"]);
     let version = said.answer().and_then(version::word);
     let codex = match version {
-        Some(version) => judge(version, pinned::codex_version(), &format!(" ({})", real.display())),
-        None => Finding::fail(CODEX, format!("{} --version: {}", real.display(), said.trouble()), INSTALL),
+        Some(version) => assess_codex(version, versions::codex_version(), &format!(" ({})", real.display())),
+        None => Finding::fail(CODEX, format!("{} --version: {}", real.display(), said.error_text()), INSTALL),
     };
     vec![codex, host(&real)]
 }
@@ -57,7 +57,7 @@ fn in_container(platform: Option<&PlatformStatus>) -> Finding {
             Finding::fail(CODEX, detail, fix)
         }
         Some(PlatformStatus::Ready { codex: Some(version), .. }) => {
-            judge(version, pinned::codex_version(), " (on the platform)")
+            assess_codex(version, versions::codex_version(), " (on the platform)")
         }
         Some(PlatformStatus::Ready { .. }) => {
             Finding::skipped(CODEX, "the platform was too busy to report its version; jobs start anyway")
@@ -66,7 +66,7 @@ fn in_container(platform: Option<&PlatformStatus>) -> Finding {
     }
 }
 
-fn judge(version: &str, tested: &str, place: &str) -> Finding {
+fn assess_codex(version: &str, tested: &str, place: &str) -> Finding {
     let found = version::parse(version);
     if found.is_some_and(|found| found < OLDEST) {
         return Finding::fail(CODEX, format!("{version}{place} is too old"), INSTALL);
@@ -110,12 +110,14 @@ mod tests {
             ("0.168.9", State::Warn),
             ("0.99.0", State::Fail),
         ] {
-            let found = judge(version, "0.169.0", "");
+            let found = assess_codex(version, "0.169.0", "");
             assert_eq!(found.state, state, "{found:?}");
             assert_eq!(found.fix.is_some(), state != State::Ok);
         }
         assert!(
-            judge("0.150.0", "0.169.0", "").detail.contains("older than 0.169.0, which relay is tested with")
+            assess_codex("0.150.0", "0.169.0", "")
+                .detail
+                .contains("older than 0.169.0, which relay is tested with")
         );
     }
 

@@ -6,13 +6,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
 use crate::registry::lease::PlatformStatus;
 
 const CREDENTIALS: &str = "credentials";
 /// Maximum number of bytes read of a file.
-const MOST: u64 = 256 * 1024;
+const MAX_FILE_SIZE: u64 = 256 * 1024;
 
 /// Credentials on this machine, in order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn told(self) -> &'static str {
+    fn describe(self) -> &'static str {
         match self {
             Self::CodexKey => "CODEX_API_KEY is set",
             Self::OpenaiKey => "OPENAI_API_KEY is set and handed on as CODEX_API_KEY",
@@ -39,30 +39,35 @@ impl Kind {
 }
 
 /// Checks that workers have credentials.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let home = scene.codex_home().unwrap_or_default();
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let home = context.codex_home().unwrap_or_default();
     let auth: serde_json::Value = serde_json::from_str(&read(&home.join("auth.json"))).unwrap_or_default();
     let config: toml::Table = toml::from_str(&read(&home.join("config.toml"))).unwrap_or_default();
     let found = [
-        (Kind::CodexKey, scene.variable("CODEX_API_KEY").is_some()),
-        (Kind::OpenaiKey, scene.variable("OPENAI_API_KEY").is_some()),
+        (Kind::CodexKey, context.variable("CODEX_API_KEY").is_some()),
+        (Kind::OpenaiKey, context.variable("OPENAI_API_KEY").is_some()),
         (Kind::FileKey, auth["OPENAI_API_KEY"].as_str().is_some_and(|key| !key.is_empty())),
         (Kind::Provider, config.contains_key("model_provider")),
         (Kind::Login, auth["tokens"].is_object()),
     ];
     let found: Vec<Kind> = found.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
-    let name = scene.config.as_ref().map_or("platform", |config| &config.platform.name);
-    let inside = scene.engine.is_container().then(|| {
-        let engine = scene.engine;
+    let name = context.config.as_ref().map_or("platform", |config| &config.platform.name);
+    let inside = context.engine.is_container().then(|| {
+        let engine = context.engine;
         format!("`{engine} exec -it -u worker {name} codex login --device-auth` logs in inside, once")
     });
-    vec![judge(&found, inside.as_deref(), scene.platform(), &scene.up())]
+    vec![assess_credentials(&found, inside.as_deref(), context.platform(), &context.up())]
 }
 
 /// Judges the credentials. `inside` is the command that logs in inside the container, if workers run in one.
-fn judge(found: &[Kind], inside: Option<&str>, platform: Option<&PlatformStatus>, up: &str) -> Finding {
+fn assess_credentials(
+    found: &[Kind],
+    inside: Option<&str>,
+    platform: Option<&PlatformStatus>,
+    up: &str,
+) -> Finding {
     let counts = |kind: &&Kind| inside.is_none() || **kind != Kind::Login;
-    let here = found.iter().find(counts).map(|kind| kind.told());
+    let here = found.iter().find(counts).map(|kind| kind.describe());
     let lacks = match platform {
         Some(PlatformStatus::Ready { codex_problem, .. }) => {
             Some(codex_problem.as_ref().is_some_and(|problem| problem.contains("credentials")))
@@ -101,8 +106,8 @@ fn missing(found: &[Kind], inside: Option<&str>, up: &str) -> Finding {
 fn read(path: &Path) -> String {
     let mut text = String::new();
     // An unreadable file contains nothing that Codex could use.
-    let _ =
-        path.is_file() && File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text)).is_ok();
+    let _ = path.is_file()
+        && File::open(path).and_then(|file| file.take(MAX_FILE_SIZE).read_to_string(&mut text)).is_ok();
     text
 }
 
@@ -140,7 +145,12 @@ mod tests {
             ),
             (&[], false, Some(ready(lacks)), State::Fail, "neither CODEX_API_KEY"),
         ] {
-            let judged = judge(found, container.then_some("log in inside"), platform.as_ref(), "`relay up`");
+            let judged = assess_credentials(
+                found,
+                container.then_some("log in inside"),
+                platform.as_ref(),
+                "`relay up`",
+            );
             assert!(judged.state == state && judged.detail.starts_with(words), "{found:?}: {judged:?}");
         }
     }

@@ -2,29 +2,34 @@
 
 use common::ids::JobId;
 
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
-use crate::registry::outbox::{self, Entry, WayState};
+use crate::registry::outbox::{self, ChannelState, Entry};
 
 const DELIVERIES: &str = "deliveries";
 /// Maximum number of entries read: those of the newest jobs.
-const MOST: usize = 1000;
+const MAX_READ: usize = 1000;
 
 /// Checks the outbox.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let names = scene.registry.outbox().names().unwrap_or_default();
-    let jobs = names.iter().take(MOST).filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let names = context.registry.outbox().names().unwrap_or_default();
+    let jobs =
+        names.iter().take(MAX_READ).filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());
     let entries: Vec<Entry> =
-        jobs.filter_map(|job| outbox::read(&scene.registry, &job).ok().flatten()).collect();
-    vec![judge(&entries)]
+        jobs.filter_map(|job| outbox::read(&context.registry, &job).ok().flatten()).collect();
+    vec![assess_deliveries(&entries)]
 }
 
-fn judge(entries: &[Entry]) -> Finding {
-    let ways =
-        || entries.iter().flat_map(|entry| entry.ways.iter().map(move |(name, way)| (entry, name, way)));
-    let given_up: Vec<_> = ways().filter(|(_, _, way)| way.state == WayState::GivenUp).collect();
-    let Some((entry, name, way)) = given_up.iter().max_by_key(|(entry, ..)| entry.ended_at) else {
-        let pending = ways().filter(|(_, _, way)| way.state == WayState::Pending).count();
+fn assess_deliveries(entries: &[Entry]) -> Finding {
+    let channels = || {
+        entries
+            .iter()
+            .flat_map(|entry| entry.channels.iter().map(move |(name, channel)| (entry, name, channel)))
+    };
+    let given_up: Vec<_> =
+        channels().filter(|(_, _, channel)| channel.state == ChannelState::GivenUp).collect();
+    let Some((entry, name, channel)) = given_up.iter().max_by_key(|(entry, ..)| entry.ended_at) else {
+        let pending = channels().filter(|(_, _, channel)| channel.state == ChannelState::Pending).count();
         return Finding::ok(
             DELIVERIES,
             if pending == 0 { "all were accepted".to_owned() } else { format!("{pending} pending") },
@@ -36,7 +41,7 @@ fn judge(entries: &[Entry]) -> Finding {
             "{} given up, most recently {} by {name}: {}",
             given_up.len(),
             entry.job,
-            way.last_error.as_deref().unwrap_or("no reason given")
+            channel.last_error.as_deref().unwrap_or("no reason given")
         ),
         "correct [notify] in platform/relay.toml; `relay notices` shows unseen notices",
     )
@@ -46,7 +51,7 @@ fn judge(entries: &[Entry]) -> Finding {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::super::registry::outbox::Way;
+    use super::super::super::registry::outbox::Channel;
     use super::super::finding::State;
     use super::*;
 
@@ -57,15 +62,15 @@ mod tests {
             job: "demo#1".parse().unwrap(),
             ended_at: "2026-01-01T00:00:00Z".parse().unwrap(),
             session: None,
-            ways: BTreeMap::from([(
+            channels: BTreeMap::from([(
                 "webhook".to_owned(),
-                Way { state, attempts: 9, next_at: None, last_error: Some("404".into()) },
+                Channel { state, attempts: 9, next_at: None, last_error: Some("404".into()) },
             )]),
         };
-        assert_eq!(judge(&[]).detail, "all were accepted");
-        assert_eq!(judge(&[entry(WayState::Taken)]).detail, "all were accepted");
-        assert_eq!(judge(&[entry(WayState::Pending)]).detail, "1 pending");
-        let found = judge(&[entry(WayState::GivenUp)]);
+        assert_eq!(assess_deliveries(&[]).detail, "all were accepted");
+        assert_eq!(assess_deliveries(&[entry(ChannelState::Taken)]).detail, "all were accepted");
+        assert_eq!(assess_deliveries(&[entry(ChannelState::Pending)]).detail, "1 pending");
+        let found = assess_deliveries(&[entry(ChannelState::GivenUp)]);
         assert_eq!(found.state, State::Warn);
         assert_eq!(found.detail, "1 given up, most recently demo#1 by webhook: 404");
     }

@@ -1,8 +1,8 @@
 //! The engine and the platform image.
 
-use super::ask::{Said, ask};
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
+use super::probe::{ProbeOutput, run_probe};
 use crate::config::PlatformConfig;
 use crate::engine::{EngineKind, container};
 use crate::registry::lease::PlatformStatus;
@@ -15,16 +15,16 @@ const LABELS: &str =
     "{{index .Config.Labels \"relay.agent.version\"}}/{{index .Config.Labels \"relay.codex.version\"}}";
 
 /// Checks that the engine answers and has an image of these versions.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let engine = scene.engine;
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let engine = context.engine;
     if !engine.is_container() {
         return local();
     }
-    if scene.sandbox.is_some() {
+    if context.sandbox.is_some() {
         let why = "inside a sandbox";
         return [ENGINE, IMAGE, MOUNT].map(|check| Finding::skipped(check, why)).into();
     }
-    let config = match &scene.config {
+    let config = match &context.config {
         Ok(config) => config,
         Err(unusable) => {
             return [ENGINE, IMAGE, MOUNT].map(|check| Finding::skipped(check, unusable.why())).into();
@@ -34,35 +34,35 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     // Run concurrently: each may hang until its time limit.
     let inspected = std::thread::spawn({
         let image = image.clone();
-        move || ask(engine.as_str(), &["image", "inspect", "--format", LABELS, "--", &image])
+        move || run_probe(engine.as_str(), &["image", "inspect", "--format", LABELS, "--", &image])
     });
-    let way = std::thread::spawn(move || {
+    let endpoint = std::thread::spawn(move || {
         let format = "{{.Name}} {{.Endpoints.docker.Host}}";
-        ask(engine.as_str(), &["context", "inspect", "--format", format]).answer().map(str::to_owned)
+        run_probe(engine.as_str(), &["context", "inspect", "--format", format]).answer().map(str::to_owned)
     });
-    let mut version = ask(engine.as_str(), &["version", "--format", "{{.Server.Version}}"]);
-    if engine == EngineKind::Podman && matches!(version, Said::Ended { well: false, .. }) {
+    let mut version = run_probe(engine.as_str(), &["version", "--format", "{{.Server.Version}}"]);
+    if engine == EngineKind::Podman && matches!(version, ProbeOutput::Ended { well: false, .. }) {
         // Podman without a service has no server part.
-        version = ask(engine.as_str(), &["version", "--format", "{{.Client.Version}}"]);
+        version = run_probe(engine.as_str(), &["version", "--format", "{{.Client.Version}}"]);
     }
-    let way = Way {
-        host: scene.variable("DOCKER_HOST").map(str::to_owned),
-        context: way.join().ok().flatten().filter(|_| engine == EngineKind::Docker),
+    let endpoint = EngineEndpoint {
+        host: context.variable("DOCKER_HOST").map(str::to_owned),
+        context: endpoint.join().ok().flatten().filter(|_| engine == EngineKind::Docker),
     };
     let answers = version.answer().is_some();
-    let mount = match scene.platform() {
+    let mount = match context.platform() {
         Some(PlatformStatus::Ready { .. }) if answers => {
             let user = container::user(config.platform.worker);
-            let said = ask(engine.as_str(), &container::try_write(&config.platform.name, &user));
-            judge_mount(&said, &config.platform)
+            let said = run_probe(engine.as_str(), &container::try_write(&config.platform.name, &user));
+            assess_mount(&said, &config.platform)
         }
         _ => Finding::skipped(MOUNT, "known once the platform is up"),
     };
     let image = match inspected.join() {
-        Ok(said) if answers => judge_image(&said, &image, &config.platform.codex_version),
+        Ok(said) if answers => assess_image(&said, &image, &config.platform.codex_version),
         _ => Finding::skipped(IMAGE, "the engine does not answer"),
     };
-    vec![judge_engine(engine, &version, &way), image, mount]
+    vec![assess_engine(engine, &version, &endpoint), image, mount]
 }
 
 fn local() -> Vec<Finding> {
@@ -80,15 +80,15 @@ fn local() -> Vec<Finding> {
 
 /// Engine address used by the `docker` command.
 #[derive(Debug, Default)]
-struct Way {
+struct EngineEndpoint {
     /// Value of `DOCKER_HOST`.
     host: Option<String>,
     /// Name and address of the context.
     context: Option<String>,
 }
 
-impl Way {
-    fn told(&self) -> String {
+impl EngineEndpoint {
+    fn describe(&self) -> String {
         match self {
             Self { host: Some(host), .. } => format!(" (DOCKER_HOST {host})"),
             Self { context: Some(context), .. } => format!(" (context {context})"),
@@ -112,28 +112,30 @@ impl Way {
     }
 }
 
-fn judge_engine(engine: EngineKind, version: &Said, way: &Way) -> Finding {
-    let told = way.told();
+fn assess_engine(engine: EngineKind, version: &ProbeOutput, endpoint: &EngineEndpoint) -> Finding {
+    let told = endpoint.describe();
     if let Some(version) = version.answer() {
         return Finding::ok(ENGINE, format!("{engine} {version} answers{told}"));
     }
-    let trouble = version.trouble();
+    let trouble = version.error_text();
     let fix = match version {
-        Said::NotRun(_) => "install it, or use `relay up --engine local` (Linux, no isolation)".to_owned(),
+        ProbeOutput::NotRun(_) => {
+            "install it, or use `relay up --engine local` (Linux, no isolation)".to_owned()
+        }
         _ if trouble.to_lowercase().contains("permission denied") => {
             format!("may this user use {engine}? `sudo usermod -aG {engine} $USER`, then log in again")
         }
-        _ => way.start(engine),
+        _ => endpoint.start(engine),
     };
     Finding::fail(ENGINE, format!("{engine} does not answer{told}: {trouble}"), fix)
 }
 
 /// Checks that workers can write to their workspaces. An image without a shell can't be checked.
-fn judge_mount(said: &Said, platform: &PlatformConfig) -> Finding {
+fn assess_mount(said: &ProbeOutput, platform: &PlatformConfig) -> Finding {
     let folder = platform.workspaces.display();
     match said {
-        Said::Ended { well: true, .. } => Finding::ok(MOUNT, format!("workers can write in {folder}")),
-        Said::Ended { stderr, .. } if !stderr.contains("executable file not found") => {
+        ProbeOutput::Ended { well: true, .. } => Finding::ok(MOUNT, format!("workers can write in {folder}")),
+        ProbeOutput::Ended { stderr, .. } if !stderr.contains("executable file not found") => {
             let told = container::unwritable(platform, stderr.trim());
             let (detail, fix) = told.split_once("): ").unwrap_or((&told, "give workers that folder"));
             Finding::fail(MOUNT, format!("{detail})"), fix)
@@ -142,12 +144,12 @@ fn judge_mount(said: &Said, platform: &PlatformConfig) -> Finding {
     }
 }
 
-fn judge_image(said: &Said, image: &str, codex: &str) -> Finding {
+fn assess_image(said: &ProbeOutput, image: &str, codex: &str) -> Finding {
     const BUILD: &str = "`relay up --build` builds it";
     let own = env!("CARGO_PKG_VERSION");
     let Some((agent, made_codex)) = said.answer().and_then(|labels| labels.split_once('/')) else {
         return match said {
-            Said::Silent => Finding::warn(IMAGE, said.trouble(), "restart the engine"),
+            ProbeOutput::Silent => Finding::warn(IMAGE, said.error_text(), "restart the engine"),
             _ => Finding::fail(IMAGE, format!("{image} does not exist"), BUILD),
         };
     };
@@ -165,18 +167,25 @@ mod tests {
     use super::super::finding::State;
     use super::*;
 
-    fn said(well: bool, text: &str) -> Said {
+    fn said(well: bool, text: &str) -> ProbeOutput {
         let (stdout, stderr) = if well { (text, "") } else { ("", text) };
-        Said::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
+        ProbeOutput::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
     }
 
     #[test]
     fn an_engine_that_does_not_answer_is_named_with_what_starts_it() {
-        let colima = || Way { context: Some("colima unix:///u/.colima/docker.sock".into()), host: None };
-        let host = || Way { host: Some("tcp://10.0.0.1:2375".into()), context: None };
-        for (answer, way, state, detail, fix) in [
+        let colima =
+            || EngineEndpoint { context: Some("colima unix:///u/.colima/docker.sock".into()), host: None };
+        let host = || EngineEndpoint { host: Some("tcp://10.0.0.1:2375".into()), context: None };
+        for (answer, endpoint, state, detail, fix) in [
             (said(true, "28.1"), colima(), State::Ok, "docker 28.1 answers (context colima unix:", ""),
-            (Said::Silent, colima(), State::Fail, "docker does not answer (context colima", "colima start"),
+            (
+                ProbeOutput::Silent,
+                colima(),
+                State::Fail,
+                "docker does not answer (context colima",
+                "colima start",
+            ),
             (
                 said(false, "refused"),
                 host(),
@@ -186,27 +195,27 @@ mod tests {
             ),
             (
                 said(false, "Permission denied"),
-                Way::default(),
+                EngineEndpoint::default(),
                 State::Fail,
                 "docker does not",
                 "usermod -aG docker",
             ),
             (
                 said(false, "cannot connect"),
-                Way::default(),
+                EngineEndpoint::default(),
                 State::Fail,
                 "docker does not",
                 "systemctl start",
             ),
             (
-                Said::NotRun("gone".into()),
-                Way::default(),
+                ProbeOutput::NotRun("gone".into()),
+                EngineEndpoint::default(),
                 State::Fail,
                 "docker does not answer: gone",
                 "install it",
             ),
         ] {
-            let found = judge_engine(EngineKind::Docker, &answer, &way);
+            let found = assess_engine(EngineKind::Docker, &answer, &endpoint);
             assert_eq!(found.state, state, "{found:?}");
             assert!(found.detail.starts_with(detail), "{found:?}");
             assert!(found.fix.unwrap_or_default().contains(fix), "{}", found.detail);
@@ -222,9 +231,9 @@ mod tests {
             (said(true, &format!("{own}/0.150.0")), State::Warn),
             (said(true, "<no value>"), State::Fail),
             (said(false, "No such image"), State::Fail),
-            (Said::Silent, State::Warn),
+            (ProbeOutput::Silent, State::Warn),
         ] {
-            assert_eq!(judge_image(&answer, "relay-platform", "0.169.0").state, state, "{answer:?}");
+            assert_eq!(assess_image(&answer, "relay-platform", "0.169.0").state, state, "{answer:?}");
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct Finding {
 }
 
 /// Maximum length of a line, in bytes: lines quote programs.
-const MAX: usize = 400;
+const MAX_TEXT: usize = 400;
 
 impl Finding {
     /// A correct item.
@@ -54,7 +54,7 @@ impl Finding {
     }
 
     fn new(check: &'static str, state: State, detail: &str, fix: Option<&str>) -> Self {
-        let line = |text: &str| common::text::one_line(text, MAX);
+        let line = |text: &str| common::text::one_line(text, MAX_TEXT);
         Self { check, state, detail: line(detail), fix: fix.map(line) }
     }
 }

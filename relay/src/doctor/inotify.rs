@@ -2,8 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
 
 const INOTIFY: &str = "inotify";
 /// Default limit of instances on Linux, which is enough unless another program uses many.
@@ -12,7 +12,7 @@ const INSTANCES: u64 = 128;
 const WATCHES: u64 = 8192;
 
 /// Checks the system's limits, and that they are not exhausted.
-pub(super) fn check(_: &Scene) -> Vec<Finding> {
+pub(super) fn check(_: &CheckContext) -> Vec<Finding> {
     if !cfg!(target_os = "linux") {
         return vec![Finding::skipped(INOTIFY, "Linux only")];
     }
@@ -21,10 +21,10 @@ pub(super) fn check(_: &Scene) -> Vec<Finding> {
         text.trim().parse().ok()
     };
     let free = notify::recommended_watcher(|_| {}).is_ok();
-    vec![judge(limit("max_user_instances"), limit("max_user_watches"), free)]
+    vec![assess_inotify(limit("max_user_instances"), limit("max_user_watches"), free)]
 }
 
-fn judge(instances: Option<u64>, watches: Option<u64>, free: bool) -> Finding {
+fn assess_inotify(instances: Option<u64>, watches: Option<u64>, free: bool) -> Finding {
     let sysctl = |name: &str, value: u64| format!("`sudo sysctl fs.inotify.{name}={value}`");
     if !free {
         return Finding::warn(
@@ -61,7 +61,11 @@ mod tests {
             (Some(128), Some(100), true, State::Warn),
             (Some(128), Some(8192), false, State::Warn),
         ] {
-            assert_eq!(judge(instances, watches, free).state, state, "{instances:?} {watches:?} {free}");
+            assert_eq!(
+                assess_inotify(instances, watches, free).state,
+                state,
+                "{instances:?} {watches:?} {free}"
+            );
         }
     }
 }

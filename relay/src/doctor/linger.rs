@@ -3,28 +3,28 @@
 
 use std::path::Path;
 
-use super::ask::ask;
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
+use super::probe::run_probe;
 
 const LINGER: &str = "linger";
 
 /// Queries logind, if there is one.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    if !Path::new("/run/systemd/seats").is_dir() || scene.sandbox.is_some() {
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    if !Path::new("/run/systemd/seats").is_dir() || context.sandbox.is_some() {
         return Vec::new();
     }
     let manager = "org.freedesktop.login1.Manager";
     let args =
         ["get-property", "org.freedesktop.login1", "/org/freedesktop/login1", manager, "KillUserProcesses"];
-    let kills = ask("busctl", &args).answer().map(str::to_owned);
-    let user = scene.variable("USER").or_else(|| scene.variable("LOGNAME")).unwrap_or_default();
+    let kills = run_probe("busctl", &args).answer().map(str::to_owned);
+    let user = context.variable("USER").or_else(|| context.variable("LOGNAME")).unwrap_or_default();
     let lingers = !user.is_empty() && Path::new("/var/lib/systemd/linger").join(user).exists();
-    judge(kills.as_deref(), lingers).into_iter().collect()
+    assess_linger(kills.as_deref(), lingers).into_iter().collect()
 }
 
 /// Returns no finding if processes survive a logout.
-fn judge(kills: Option<&str>, lingers: bool) -> Option<Finding> {
+fn assess_linger(kills: Option<&str>, lingers: bool) -> Option<Finding> {
     match kills {
         Some("b true") if lingers => Some(Finding::ok(LINGER, "relay and workers outlive a logout")),
         Some("b true") => Some(Finding::warn(
@@ -43,11 +43,11 @@ mod tests {
 
     #[test]
     fn a_logout_that_would_end_the_workers_is_named_with_the_command() {
-        let found = judge(Some("b true"), false).unwrap();
+        let found = assess_linger(Some("b true"), false).unwrap();
         assert_eq!(found.state, State::Warn);
         assert!(found.fix.unwrap_or_default().contains("loginctl enable-linger"));
-        assert_eq!(judge(Some("b true"), true).map(|found| found.state), Some(State::Ok));
-        assert_eq!(judge(Some("b false"), false), None);
-        assert_eq!(judge(None, false), None);
+        assert_eq!(assess_linger(Some("b true"), true).map(|found| found.state), Some(State::Ok));
+        assert_eq!(assess_linger(Some("b false"), false), None);
+        assert_eq!(assess_linger(None, false), None);
     }
 }

@@ -1,39 +1,39 @@
 //! `relay doctor`: checks everything that relay needs, and gives advice on what is missing.
 //!
 //! ```text
-//! scene (context, read at once) ─► checks, side by side ─► findings, in a fixed order
+//! context (read at once) ─► checks, side by side ─► findings, in a fixed order
 //!                                   └ each: facts (files, programs with a limit) ─► judge (pure)
 //! ```
 //!
 //! * [`finding`]: result of a check.
-//! * [`scene`]: context shared by all checks.
-//! * [`ask`]: running programs that may hang.
+//! * [`context`]: context shared by all checks.
+//! * [`probe`]: running programs that may hang.
 //! * [`mod@run`]: all checks at once, within a time limit.
-//! * The checks: [`settings`], [`place`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its image),
-//!   [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`], [`deliveries`],
-//!   [`trust`] (approval, workspaces, limits, sandbox).
+//! * The checks: [`settings`], [`storage`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its
+//!   image), [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`],
+//!   [`deliveries`], [`trust`] (approval, workspaces, limits, sandbox).
 
 mod agent;
-mod ask;
 mod clock;
 mod codex;
+pub mod context;
 mod credentials;
 mod deliveries;
 mod engine;
 pub mod finding;
 mod inotify;
 mod linger;
-mod place;
+mod probe;
 mod refused_files;
 mod relay;
 mod rules;
 mod run;
-pub mod scene;
 mod settings;
 mod shell;
+mod storage;
 mod trust;
 mod version;
 
+pub use context::CheckContext;
 pub use finding::{Finding, State};
 pub use run::run;
-pub use scene::Scene;

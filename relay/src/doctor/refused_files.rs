@@ -1,25 +1,27 @@
 //! Files in the registry that are refused or were set aside, for display.
 
-use crate::registry::dir::{ASIDE, Dir};
+use crate::registry::dir::{ASIDE_SUFFIX, Dir};
 use crate::registry::refused::{Reason, Refused};
 use crate::registry::{Registry, layout};
 
 /// Maximum number of files listed by name; the rest are only counted.
-const NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 /// Returns the files that were set aside or are refused, each as a description and a path.
 pub(super) fn find(registry: &Registry) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for folder in registry.folders() {
         match folder.names() {
-            Ok(names) => names.iter().for_each(|name| found.extend(look(registry, &folder, name))),
-            Err(e) => found.extend(Refused::of(&e).map(|refused| describe(&folder, None, refused.reason))),
+            Ok(names) => names.iter().for_each(|name| found.extend(find_in_folder(registry, &folder, name))),
+            Err(e) => {
+                found.extend(Refused::from_error(&e).map(|refused| describe(&folder, None, refused.reason)));
+            }
         }
     }
     found
 }
 
-fn look(registry: &Registry, folder: &Dir, name: &str) -> Option<(String, String)> {
+fn find_in_folder(registry: &Registry, folder: &Dir, name: &str) -> Option<(String, String)> {
     let is_top = folder == registry.folder();
     if is_top && (Registry::is_folder(name) || layout::is_others(name)) {
         // Each folder of the registry is searched separately.
@@ -30,7 +32,7 @@ fn look(registry: &Registry, folder: &Dir, name: &str) -> Option<(String, String
     match reason {
         Some(Reason::Link) if is_link => None,
         Some(reason) => Some(describe(folder, Some(name), reason)),
-        None if name.starts_with(ASIDE) => {
+        None if name.starts_with(ASIDE_SUFFIX) => {
             let path = folder.file(name).path().to_owned();
             Some((format!("{name} was set aside"), path.display().to_string()))
         }
@@ -49,11 +51,11 @@ pub(super) fn words(found: &[(String, String)]) -> Option<(String, String)> {
     if found.is_empty() {
         return None;
     }
-    let more = match found.len().saturating_sub(NAMED) {
+    let more = match found.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
-    let named = found.iter().take(NAMED);
+    let named = found.iter().take(MAX_NAMED);
     let what: Vec<&str> = named.clone().map(|(what, _)| what.as_str()).collect();
     let places: Vec<&str> = named.map(|(_, place)| place.as_str()).collect();
     Some((
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn what_is_set_aside_or_in_the_way_is_named_and_what_belongs_there_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
         symlink("a.1.json", registry.latest()).unwrap();
         std::fs::write(registry.folder().file("a.1.json"), "{}").unwrap();

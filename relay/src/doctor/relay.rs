@@ -3,8 +3,8 @@
 use common::record::State as JobState;
 use jiff::Timestamp;
 
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::registry::read;
 use crate::render::{plural, times};
@@ -15,12 +15,12 @@ const QUEUE: &str = "queue";
 const SILENT_MS: u64 = 30_000;
 
 /// Checks that the daemon runs, and that no queued job waits in vain.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let daemon = daemon(scene.lease.as_ref(), scene.lives, scene.now, &scene.up());
-    let queue = match read::records(&scene.registry) {
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let daemon = daemon(context.lease.as_ref(), context.lives, context.now, &context.up());
+    let queue = match read::records(&context.registry) {
         Ok(records) => {
             let waiting = records.iter().filter(|stored| stored.record.state == JobState::Queued).count();
-            queue(waiting, scene.platform(), &scene.up())
+            queue(waiting, context.platform(), &context.up())
         }
         // The check of the registry gives the advice.
         Err(e) => Finding::skipped(QUEUE, format!("the registry can't be read: {e}")),

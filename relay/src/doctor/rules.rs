@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ask::{Said, ask};
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
+use super::probe::{ProbeOutput, run_probe};
 use crate::config::CODEX;
 use crate::init;
 use crate::render::plural;
@@ -15,13 +15,13 @@ const RULES: &str = "rules";
 /// The folder of rules, below Codex's home or the project's `.codex`.
 const FOLDER: &str = "rules";
 /// Maximum number of files checked.
-const MOST: usize = 32;
+const MAX_FILES: usize = 32;
 
 /// Lets Codex evaluate all files that it would read here, and checks that they allow `relay up` outside of the sandbox.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let project = files(&scene.root.join(".codex").join(FOLDER));
-    let own = scene.codex_home().map(|home| files(&home.join(FOLDER))).unwrap_or_default();
-    let ours = init::rules_files(&scene.root, scene.codex_home().as_deref());
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let project = files(&context.root.join(".codex").join(FOLDER));
+    let own = context.codex_home().map(|home| files(&home.join(FOLDER))).unwrap_or_default();
+    let ours = init::rules_files(&context.root, context.codex_home().as_deref());
     let in_project = ours.iter().any(|file| project.contains(file));
     let in_home = ours.iter().any(|file| own.contains(file));
     let all: Vec<PathBuf> = project.into_iter().chain(own).collect();
@@ -29,10 +29,10 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
         let why = "none of relay's: `relay init` writes them, for a `relay up` out of Codex's sandbox";
         return vec![Finding::skipped(RULES, why)];
     }
-    let named = scene.config.as_ref().map_or(CODEX, |config| &config.codex.program);
-    let find = |program: &str| scene.find(program).filter(|found| scene.may_run(program, found));
+    let named = context.config.as_ref().map_or(CODEX, |config| &config.codex.program);
+    let find = |program: &str| context.find(program).filter(|found| context.may_run(program, found));
     let Some(codex) = find(named).or_else(|| find(CODEX)) else {
-        let why = if scene.find(named).is_some() {
+        let why = if context.find(named).is_some() {
             "not checked: the settings, which name Codex's program, are not approved"
         } else {
             "codex was not found on this machine to check them"
@@ -45,22 +45,24 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     }
     args.extend(["relay", "up"].map(str::to_owned));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let said = ask(&codex.to_string_lossy(), &args);
-    let trusted = in_home || is_trusted(&scene.codex_home().unwrap_or_default(), &scene.root);
-    vec![judge(&said, all.len(), trusted)]
+    let said = run_probe(&codex.to_string_lossy(), &args);
+    let trusted = in_home || is_trusted(&context.codex_home().unwrap_or_default(), &context.root);
+    vec![assess_rules(&said, all.len(), trusted)]
 }
 
-fn judge(said: &Said, files: usize, trusted: bool) -> Finding {
+fn assess_rules(said: &ProbeOutput, files: usize, trusted: bool) -> Finding {
     let Some(answer) = said.answer() else {
         return match said {
-            Said::Ended { stderr, .. } => Finding::fail(
+            ProbeOutput::Ended { stderr, .. } => Finding::fail(
                 RULES,
                 format!("Codex can't read them and won't start: {}", mistake(stderr)),
                 "correct that file, or restore relay's with `relay init`",
             ),
-            _ => {
-                Finding::warn(RULES, format!("codex execpolicy: {}", said.trouble()), "try `codex --version`")
-            }
+            _ => Finding::warn(
+                RULES,
+                format!("codex execpolicy: {}", said.error_text()),
+                "try `codex --version`",
+            ),
         };
     };
     let decision: serde_json::Value = serde_json::from_str(answer).unwrap_or_default();
@@ -99,7 +101,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = entries
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "rules") && path.is_file())
-        .take(MOST)
+        .take(MAX_FILES)
         .collect();
     files.sort();
     files
@@ -125,9 +127,9 @@ mod tests {
     const BROKEN: &str = "Error: failed to parse policy at r/b.rules\n\nCaused by:\n    starlark error: error: Parse \
                           error: unexpected new line\n    --> r/b.rules:1:1\n     |\n\nStack backtrace:\n   0: <unknown>";
 
-    fn said(well: bool, text: &str) -> Said {
+    fn said(well: bool, text: &str) -> ProbeOutput {
         let (stdout, stderr) = if well { (text, "") } else { ("", text) };
-        Said::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
+        ProbeOutput::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
     }
 
     #[test]
@@ -138,16 +140,16 @@ mod tests {
             (&allow, true, State::Ok, "1 file valid, `relay up` may run outside of the sandbox"),
             (&allow, false, State::Warn, "the project's rules hold only once"),
             (&nothing, true, State::Warn, "`relay up` may not run outside of the sandbox: no rule matches"),
-            (&Said::Silent, true, State::Warn, "codex execpolicy: no answer within 5 s"),
+            (&ProbeOutput::Silent, true, State::Warn, "codex execpolicy: no answer within 5 s"),
         ] {
-            let found = judge(answer, 1, trusted);
+            let found = assess_rules(answer, 1, trusted);
             assert!(
                 found.state == state && found.detail == words || found.detail.starts_with(words),
                 "{found:?}"
             );
         }
         assert_eq!(
-            judge(&said(false, BROKEN), 1, true).detail,
+            assess_rules(&said(false, BROKEN), 1, true).detail,
             "Codex can't read them and won't start: failed to parse policy at r/b.rules error: Parse error: \
              unexpected new line --> r/b.rules:1:1"
         );

@@ -5,24 +5,24 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
 use super::{
-    agent, clock, codex, credentials, deliveries, engine, inotify, linger, place, relay, rules, settings,
-    shell, trust,
+    agent, clock, codex, credentials, deliveries, engine, inotify, linger, relay, rules, settings, shell,
+    storage, trust,
 };
 
 /// Time limit of all checks: a program has 5 s, and no check runs two in a row that hang.
-const LIMIT: Duration = Duration::from_millis(5800);
+const TIME_LIMIT: Duration = Duration::from_millis(5800);
 
-type Check = fn(&Scene) -> Vec<Finding>;
+type Check = fn(&CheckContext) -> Vec<Finding>;
 
 /// Checks in display order: those that others depend on come first. The name is shown for a check that hangs.
 const CHECKS: [(&str, Check); 15] = [
     ("settings", settings::check),
     ("trust", trust::check),
-    ("registry", place::registry),
-    ("disk", place::disk),
+    ("registry", storage::registry),
+    ("disk", storage::disk),
     ("relay", relay::check),
     ("engine", engine::check),
     ("agent", agent::check),
@@ -37,14 +37,14 @@ const CHECKS: [(&str, Check); 15] = [
 ];
 
 /// Runs all checks concurrently and returns their findings in a fixed order, after 6 s at the latest.
-pub fn run(scene: Scene) -> Vec<Finding> {
-    let deadline = Instant::now() + LIMIT;
-    let scene = Arc::new(scene);
+pub fn run(context: CheckContext) -> Vec<Finding> {
+    let deadline = Instant::now() + TIME_LIMIT;
+    let context = Arc::new(context);
     let (sender, answers) = channel();
     for (place, (_, check)) in CHECKS.into_iter().enumerate() {
-        let (scene, sender) = (Arc::clone(&scene), sender.clone());
+        let (context, sender) = (Arc::clone(&context), sender.clone());
         // A check that hangs, for example in an unreachable file system, ends with the process.
-        thread::spawn(move || sender.send((place, check(&scene))));
+        thread::spawn(move || sender.send((place, check(&context))));
     }
     drop(sender);
     let mut found: [Option<Vec<Finding>>; CHECKS.len()] = [const { None }; CHECKS.len()];
@@ -57,7 +57,7 @@ pub fn run(scene: Scene) -> Vec<Finding> {
     let late = |name: &'static str| {
         vec![Finding::fail(
             name,
-            format!("no answer within {} s", LIMIT.as_secs_f32().ceil()),
+            format!("no answer within {} s", TIME_LIMIT.as_secs_f32().ceil()),
             "check for a file system or a program that hangs",
         )]
     };

@@ -2,23 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ask::{Said, ask};
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
+use super::probe::{ProbeOutput, run_probe};
 
 const SHELL: &str = "login-shell";
 
 /// Runs the person's shell.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let shell = scene.variable("SHELL").unwrap_or("/bin/sh");
-    let said = ask(shell, &["-lc", "command -v relay"]);
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let shell = context.variable("SHELL").unwrap_or("/bin/sh");
+    let said = run_probe(shell, &["-lc", "command -v relay"]);
     let own = std::env::current_exe().and_then(|exe| exe.canonicalize()).unwrap_or_default();
     let found = said.answer().and_then(|text| text.lines().last()).map(PathBuf::from);
     let same = found.as_ref().and_then(|found| found.canonicalize().ok()).map(|found| found == own);
-    vec![judge(shell, &said, found.as_deref(), same, &own)]
+    vec![assess_shell(shell, &said, found.as_deref(), same, &own)]
 }
 
-fn judge(shell: &str, said: &Said, found: Option<&Path>, same: Option<bool>, own: &Path) -> Finding {
+fn assess_shell(
+    shell: &str,
+    said: &ProbeOutput,
+    found: Option<&Path>,
+    same: Option<bool>,
+    own: &Path,
+) -> Finding {
     let link = format!(
         "`sudo ln -sf {} /usr/local/bin/relay`, or put its folder on the PATH of your profile",
         own.display()
@@ -32,14 +38,16 @@ fn judge(shell: &str, said: &Said, found: Option<&Path>, same: Option<bool>, own
         (_, Some(found), None) => {
             Finding::warn(SHELL, format!("{shell} -l takes relay for: {}", found.display()), link)
         }
-        (Said::Ended { .. }, None, _) => Finding::warn(
+        (ProbeOutput::Ended { .. }, None, _) => Finding::warn(
             SHELL,
             format!("{shell} -l does not find relay, so Codex's commands don't either"),
             link,
         ),
-        _ => {
-            Finding::warn(SHELL, format!("{shell} -l: {}", said.trouble()), "check the profile of your shell")
-        }
+        _ => Finding::warn(
+            SHELL,
+            format!("{shell} -l: {}", said.error_text()),
+            "check the profile of your shell",
+        ),
     }
 }
 
@@ -50,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_login_shell_finds_this_relay_another_or_none() {
-        let ended = |well| Said::Ended { well, stdout: String::new(), stderr: String::new() };
+        let ended = |well| ProbeOutput::Ended { well, stdout: String::new(), stderr: String::new() };
         let (own, path) = (Path::new("/opt/relay"), Some(Path::new("/usr/local/bin/relay")));
         for (said, found, same, state, words) in [
             (ended(true), path, Some(true), State::Ok, "/bin/bash -l finds /usr/local/bin/relay"),
@@ -63,9 +71,9 @@ mod tests {
                 "/bin/bash -l takes relay for",
             ),
             (ended(false), None, None, State::Warn, "/bin/bash -l does not find relay"),
-            (Said::Silent, None, None, State::Warn, "/bin/bash -l: no answer within 5 s"),
+            (ProbeOutput::Silent, None, None, State::Warn, "/bin/bash -l: no answer within 5 s"),
         ] {
-            let judged = judge("/bin/bash", &said, found, same, own);
+            let judged = assess_shell("/bin/bash", &said, found, same, own);
             assert!(judged.state == state && judged.detail.starts_with(words), "{judged:?}");
         }
     }

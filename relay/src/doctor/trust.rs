@@ -1,33 +1,33 @@
-//! Checks of the protections between the parties: consent, places, limits, sandbox, secrets.
+//! Checks of the protections between the parties: approval, paths, limits, sandbox, secrets.
 
 use common::job::{NO_SANDBOX, Sandbox};
 
+use super::context::CheckContext;
 use super::finding::Finding;
-use super::scene::Scene;
-use crate::consent::Standing;
+use crate::approval::ApprovalState;
 use crate::policy;
 use crate::registry::lease::PlatformStatus;
 
 const SANDBOX: &str = "sandbox";
 
 /// Checks the approval of the settings and the confinement of workers.
-pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let approval = scene.standing.as_ref().map(|standing| approval(standing, &scene.approve()));
-    let Ok(config) = &scene.config else { return approval.into_iter().collect() };
-    let is_container = scene.engine.is_container();
-    let workspaces = match policy::check_workspaces(scene.engine, config) {
+pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+    let approval = context.approval.as_ref().map(|state| assess_approval(state, &context.approve()));
+    let Ok(config) = &context.config else { return approval.into_iter().collect() };
+    let is_container = context.engine.is_container();
+    let workspaces = match policy::check_workspaces(context.engine, config) {
         Ok(()) => Finding::ok("workspaces", config.platform.workspaces.display().to_string()),
         Err(failure) => Finding::fail("workspaces", failure.message, "correct that setting"),
     };
     let limits = if is_container {
-        Finding::ok("limits", format!("the platform may use {}", config.platform.resources.told()))
+        Finding::ok("limits", format!("the platform may use {}", config.platform.resources.describe()))
     } else {
         Finding::skipped("limits", "engine local has none: workers share this machine's memory and processes")
     };
-    let sandbox = config.codex.settings(scene.engine).sandbox;
+    let sandbox = config.codex.settings(context.engine).sandbox;
     let mut found: Vec<Finding> = approval.into_iter().collect();
     let confinement = match (is_container, sandbox) {
-        (true, Sandbox::WorkspaceWrite) => twofold(scene.platform()),
+        (true, Sandbox::WorkspaceWrite) => twofold(context.platform()),
         (is_container, sandbox) => confinement(is_container, sandbox),
     };
     found.extend([workspaces, limits, confinement]);
@@ -42,14 +42,14 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     found
 }
 
-fn approval(standing: &Standing, fix: &str) -> Finding {
+fn assess_approval(approval: &ApprovalState, fix: &str) -> Finding {
     const APPROVAL: &str = "approval";
-    match standing {
-        Standing::Agreed => Finding::ok(APPROVAL, "these settings are approved"),
-        Standing::New(_) => {
+    match approval {
+        ApprovalState::Agreed => Finding::ok(APPROVAL, "these settings are approved"),
+        ApprovalState::New(_) => {
             Finding::warn(APPROVAL, "the settings of this project have not been approved yet", fix)
         }
-        Standing::Changed(lines) => Finding::warn(
+        ApprovalState::Changed(lines) => Finding::warn(
             APPROVAL,
             format!("the settings changed since they were approved: {}", lines.join("; ")),
             fix,
@@ -94,16 +94,16 @@ mod tests {
 
     #[test]
     fn settings_are_approved_or_new_or_changed() {
-        for (standing, state, words) in [
-            (Standing::Agreed, State::Ok, "these settings are approved"),
+        for (approval, state, words) in [
+            (ApprovalState::Agreed, State::Ok, "these settings are approved"),
             (
-                Standing::New(vec!["engine = docker".into()]),
+                ApprovalState::New(vec!["engine = docker".into()]),
                 State::Warn,
                 "the settings of this project have not been approved",
             ),
-            (Standing::Changed(vec!["+ a = 1".into()]), State::Warn, "the settings changed since"),
+            (ApprovalState::Changed(vec!["+ a = 1".into()]), State::Warn, "the settings changed since"),
         ] {
-            let found = approval(&standing, "`relay up`");
+            let found = assess_approval(&approval, "`relay up`");
             assert!(found.state == state && found.detail.starts_with(words), "{found:?}");
         }
         assert_eq!(confinement(false, Sandbox::Off).state, State::Warn);

@@ -55,7 +55,7 @@ impl fmt::Debug for AgentConfig {
 pub const MODEL_KEYS: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
 /// Variables passed to workers of engine `local`, besides `LC_*`: those that Codex and common tools need.
-const LOCAL: [&str; 22] = [
+const LOCAL_VARIABLES: [&str; 22] = [
     "HOME",
     "PATH",
     "CODEX_HOME",
@@ -90,7 +90,8 @@ pub fn worker_env(
     let mut env = BTreeMap::new();
     let mut openai = None;
     for (name, value) in own {
-        let allowed = !engine.is_container() && (LOCAL.contains(&name.as_str()) || name.starts_with("LC_"));
+        let allowed =
+            !engine.is_container() && (LOCAL_VARIABLES.contains(&name.as_str()) || name.starts_with("LC_"));
         if allowed || name == "CODEX_API_KEY" {
             env.insert(name, value);
         } else if name == "OPENAI_API_KEY" {

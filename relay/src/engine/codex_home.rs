@@ -14,7 +14,7 @@ pub const CODEX_HOME: &str = "/home/worker/.codex";
 
 /// Script that removes what a worker may have left. `rm` opens neither FIFOs nor links; a folder without permissions
 /// gets them back first. Takes the home as its only argument.
-pub const RESET: &str = r#"
+pub const RESET_SCRIPT: &str = r#"
 set -u
 cd "$1" || exit 1
 for entry in * .[!.]* ..?*; do
@@ -30,7 +30,7 @@ if [ -e auth.json ] && { [ -L auth.json ] || [ ! -f auth.json ]; }; then rm -rf 
 
 /// Script that writes stdin into a file of the given name. An existing entry of that name is not opened. Takes the home
 /// and the name as arguments.
-pub const PUT: &str = r#"
+pub const COPY_SCRIPT: &str = r#"
 set -eu
 umask 077
 cd "$1"
@@ -42,7 +42,7 @@ mv -fT -- "$new" "./$2"
 
 /// Settings of the host's Codex that a worker receives: the choice of model and its parameters. Programs (notifiers,
 /// hooks, tool servers) and settings about the host's folders are left out.
-const KEYS: [&str; 25] = [
+const COPIED_SETTINGS: [&str; 25] = [
     "model",
     "model_provider",
     "model_providers",
@@ -91,7 +91,7 @@ fn settings(text: &str) -> String {
         tracing::warn!("the config.toml of the host's Codex can't be parsed: workers get none of it");
         toml::Table::new()
     });
-    table.retain(|key, _| KEYS.contains(&key));
+    table.retain(|key, _| COPIED_SETTINGS.contains(&key));
     table.to_string()
 }
 

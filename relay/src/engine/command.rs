@@ -30,21 +30,21 @@ pub fn agent_program() -> Result<PathBuf, String> {
 }
 
 /// Time limit of a query: an engine on another machine needs a second, one on a loaded machine some more.
-pub const ANSWER: Duration = Duration::from_secs(15);
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit to start, stop or remove a container, or to run a short command in it.
-pub const ACTION: Duration = Duration::from_secs(30);
+pub const ACTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit to build an image: the build downloads packages.
-pub const BUILD: Duration = Duration::from_secs(3600);
+pub const BUILD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Maximum number of bytes kept of each stream; the rest is discarded.
-const MOST: u64 = 1024 * 1024;
+const MAX_OUTPUT: u64 = 1024 * 1024;
 /// Wait for remaining output after the command has ended: a process that it left behind may hold the pipe open.
-const DRAIN: Duration = Duration::from_millis(500);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs a command with `input` on its stdin, for at most `limit`.
 ///
 /// # Errors
 /// The last line of the command's output when it fails, or that it took too long.
-pub fn feed(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<()> {
+pub fn run_with_input(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<()> {
     run(command, Some(input), limit).map(|_| ())
 }
 
@@ -61,7 +61,7 @@ pub fn output(command: &mut Command, limit: Duration) -> io::Result<String> {
 ///
 /// # Errors
 /// Returns an error if it can't be run, or took too long.
-pub fn attended(command: &mut Command, limit: Duration) -> io::Result<ExitStatus> {
+pub fn run_attached(command: &mut Command, limit: Duration) -> io::Result<ExitStatus> {
     let program = name_of(command);
     let child = command.spawn()?;
     let pid = pid_of(&child);
@@ -93,7 +93,7 @@ fn run(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> io::Resu
         }
         return Err(too_long(&program, limit));
     };
-    let (stdout, stderr) = (stdout.recv_timeout(DRAIN), stderr.recv_timeout(DRAIN));
+    let (stdout, stderr) = (stdout.recv_timeout(DRAIN_TIMEOUT), stderr.recv_timeout(DRAIN_TIMEOUT));
     if status?.success() {
         return Ok(stdout.unwrap_or_default());
     }
@@ -114,7 +114,7 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
         let Some(mut pipe) = pipe else { return };
         let mut kept = Vec::new();
         // Output before a read error is still worth showing.
-        let _ = (&mut pipe).take(MOST).read_to_end(&mut kept);
+        let _ = (&mut pipe).take(MAX_OUTPUT).read_to_end(&mut kept);
         let _ = sender.send(kept);
         let _ = io::copy(&mut pipe, &mut io::sink());
     });
@@ -167,7 +167,7 @@ mod tests {
             output(&mut sh("echo first >&2; echo no >&2; exit 1"), long).unwrap_err().to_string(),
             "no"
         );
-        feed(&mut sh("grep -q input"), b"some input", long).unwrap();
+        run_with_input(&mut sh("grep -q input"), b"some input", long).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let mut hangs = sh(&format!("sleep 1000 & echo $! >{}; wait", pid.display()));
@@ -191,9 +191,9 @@ mod tests {
         let long = Duration::from_secs(20);
         let began = Instant::now();
         assert!(output(&mut sh("echo here; sleep 30 & exit 0"), long).is_ok());
-        feed(&mut sh("exit 0"), &vec![b'x'; 1 << 20], long).unwrap();
+        run_with_input(&mut sh("exit 0"), &vec![b'x'; 1 << 20], long).unwrap();
         assert_eq!(
-            attended(&mut sh("sleep 30"), Duration::from_millis(50)).unwrap_err().kind(),
+            run_attached(&mut sh("sleep 30"), Duration::from_millis(50)).unwrap_err().kind(),
             io::ErrorKind::TimedOut
         );
         assert!(began.elapsed() < Duration::from_secs(15));

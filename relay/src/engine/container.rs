@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use super::EngineKind;
 use super::agent_config::AgentConfig;
 use super::codex_home::{self, CODEX_HOME};
-use super::command::{ACTION, ANSWER, feed, not_installed, output};
+use super::command::{ACTION_TIMEOUT, QUERY_TIMEOUT, not_installed, output, run_with_input};
 use crate::config::{PlatformConfig, Resources, cpus_text};
-use crate::places;
+use crate::protected_paths;
 
 /// Path of the agent's state inside the container, on a volume.
 const STATE: &str = "/var/lib/worker-agent";
@@ -39,7 +39,7 @@ pub struct Container<'a> {
 }
 
 /// A container as reported by `inspect`.
-struct Found {
+struct ExistingContainer {
     running: bool,
     image: String,
     labels: BTreeMap<String, String>,
@@ -84,13 +84,13 @@ impl Container<'_> {
     pub fn ensure(&self, config: &AgentConfig) -> Result<(), String> {
         self.check()?;
         // The engine would create a missing folder as root, and follow a link in its place.
-        self.check_workspaces(places::create)?;
+        self.check_workspaces(protected_paths::create)?;
         let args = self.arguments();
         match find(self.engine, &self.platform.name)? {
             None => self.create(&args)?,
             Some(found) => self.reuse(&found, &args)?,
         }
-        self.check_workspaces(places::check_unlinked).inspect_err(|_| {
+        self.check_workspaces(protected_paths::check_unlinked).inspect_err(|_| {
             // The container may see folders that no person has approved; without it no job starts.
             let _ = self.query(&["rm", "-f", &self.platform.name]);
         })?;
@@ -111,7 +111,7 @@ impl Container<'_> {
         let mut exec = self.command(&["exec", "-i", "-u", "root", &self.platform.name]);
         exec.args(["worker-agent", "configure", "--state", STATE]);
         let config = serde_json::to_vec(config).map_err(|e| e.to_string())?;
-        feed(&mut exec, &config, ACTION).map_err(|e| {
+        run_with_input(&mut exec, &config, ACTION_TIMEOUT).map_err(|e| {
             let (engine, name) = (self.engine, &self.platform.name);
             format!(
                 "the agent in container '{name}' could not be configured ({e}): see `{engine} logs \
@@ -126,7 +126,7 @@ impl Container<'_> {
             .map_err(|e| format!("the workspaces folder {} is not the approved one ({e})", folder.display()))
     }
 
-    fn reuse(&self, found: &Found, args: &[String]) -> Result<(), String> {
+    fn reuse(&self, found: &ExistingContainer, args: &[String]) -> Result<(), String> {
         let name = &self.platform.name;
         let owner = found.labels.get(LABEL).map_or("another program", String::as_str);
         if Path::new(owner) != self.registry {
@@ -190,7 +190,7 @@ impl Container<'_> {
             .args(["--add-host", &format!("{HOST_NAME}:host-gateway")])
             .args(args)
             .arg(&self.platform.image);
-        output(&mut run, ACTION)
+        output(&mut run, ACTION_TIMEOUT)
             .map(|_| ())
             .map_err(|e| format!("{} could not run '{name}': {e}", self.engine))
     }
@@ -205,13 +205,14 @@ impl Container<'_> {
             exec
         };
         let failed = |e: io::Error| format!("Codex's home in '{name}' could not be reset: {e}");
-        match feed(&mut script(codex_home::RESET, &[]), &[], ACTION) {
+        match run_with_input(&mut script(codex_home::RESET_SCRIPT, &[]), &[], ACTION_TIMEOUT) {
             // Without a shell there is no Codex either, and a worker can't have removed the shell.
             Err(e) if e.to_string().contains("executable file not found") => return Ok(()),
             renewed => renewed.map_err(failed)?,
         }
         for (file, bytes) in codex_home::of_host() {
-            feed(&mut script(codex_home::PUT, &[file]), &bytes, ACTION).map_err(failed)?;
+            run_with_input(&mut script(codex_home::COPY_SCRIPT, &[file]), &bytes, ACTION_TIMEOUT)
+                .map_err(failed)?;
         }
         Ok(())
     }
@@ -235,7 +236,7 @@ impl Container<'_> {
 }
 
 /// Script that creates and removes a file, as a worker would.
-const TRY: &str = "f=/workspaces/.relay-try-$$; (: >\"$f\") && rm -f \"$f\"";
+const WRITE_TEST: &str = "f=/workspaces/.relay-try-$$; (: >\"$f\") && rm -f \"$f\"";
 
 /// User of a container's workers, in the form that its engine takes.
 pub fn user((uid, gid): (u32, u32)) -> String {
@@ -244,7 +245,7 @@ pub fn user((uid, gid): (u32, u32)) -> String {
 
 /// Arguments that try a write as this user to the workspaces folder of this container.
 pub fn try_write<'a>(name: &'a str, user: &'a str) -> [&'a str; 7] {
-    ["exec", "-u", user, name, "sh", "-c", TRY]
+    ["exec", "-u", user, name, "sh", "-c", WRITE_TEST]
 }
 
 /// Builds the message for a failed write with this last line of output.
@@ -265,7 +266,7 @@ pub fn unwritable(platform: &PlatformConfig, said: &str) -> String {
 /// Variable with the name of the context that Docker's command uses.
 pub const CONTEXT: &str = "DOCKER_CONTEXT";
 /// Time limit for Docker's command to print its current context: it reads a file of its own.
-const CONTEXT_ANSWER: Duration = Duration::from_secs(2);
+const CONTEXT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Returns the context selected in Docker's own configuration; `None` if the environment selects one, and for other
 /// engines.
@@ -274,7 +275,7 @@ pub fn context(engine: EngineKind) -> Option<String> {
     if engine != EngineKind::Docker || is_set("DOCKER_HOST") || is_set(CONTEXT) {
         return None;
     }
-    output(&mut command(engine, &["context", "show"]), CONTEXT_ANSWER).ok().filter(|name| !name.is_empty())
+    output(&mut command(engine, &["context", "show"]), CONTEXT_TIMEOUT).ok().filter(|name| !name.is_empty())
 }
 
 /// Stops and removes a registry's container with its workers; the volumes stay. A container of another registry is left
@@ -283,7 +284,8 @@ pub fn context(engine: EngineKind) -> Option<String> {
 /// # Errors
 /// The last line of the engine's output.
 pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), String> {
-    let is_ours = |found: &Found| found.labels.get(LABEL).is_some_and(|owner| Path::new(owner) == registry);
+    let is_ours =
+        |found: &ExistingContainer| found.labels.get(LABEL).is_some_and(|owner| Path::new(owner) == registry);
     if !find(engine, name)?.as_ref().is_some_and(is_ours) {
         return Ok(());
     }
@@ -301,7 +303,7 @@ pub fn names(engine: EngineKind, registry: &Path) -> Result<Vec<String>, String>
     Ok(answer.split_whitespace().map(str::to_owned).collect())
 }
 
-fn find(engine: EngineKind, name: &str) -> Result<Option<Found>, String> {
+fn find(engine: EngineKind, name: &str) -> Result<Option<ExistingContainer>, String> {
     let format = "{{.State.Running}} {{.Image}} {{json .Config.Labels}}";
     let answer = match query(engine, &["container", "inspect", "--format", format, name]) {
         Ok(answer) => answer,
@@ -312,7 +314,7 @@ fn find(engine: EngineKind, name: &str) -> Result<Option<Found>, String> {
     let running = words.next() == Some("true");
     let image = words.next().unwrap_or_default().to_owned();
     let labels = words.next().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-    Ok(Some(Found { running, image, labels }))
+    Ok(Some(ExistingContainer { running, image, labels }))
 }
 
 fn command(engine: EngineKind, args: &[&str]) -> Command {
@@ -323,12 +325,12 @@ fn command(engine: EngineKind, args: &[&str]) -> Command {
 
 fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
     let is_question = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
-    output(&mut command(engine, args), if is_question { ANSWER } else { ACTION }).map_err(|e| {
-        match e.kind() {
+    output(&mut command(engine, args), if is_question { QUERY_TIMEOUT } else { ACTION_TIMEOUT }).map_err(
+        |e| match e.kind() {
             io::ErrorKind::NotFound => not_installed(engine, &e),
             _ => e.to_string(),
-        }
-    })
+        },
+    )
 }
 
 fn digest(args: &[String]) -> String {

@@ -11,9 +11,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{EngineKind, command};
+use crate::approval::Settings;
 use crate::bounded_file;
 use crate::config::PlatformConfig;
-use crate::consent::Settings;
 use crate::exit::Failure;
 
 const RECIPE: [(&str, &str); 3] = [
@@ -43,7 +43,7 @@ pub fn build(engine: EngineKind, platform: &PlatformConfig, agreed: &Settings) -
         .stdin(Stdio::null())
         // stdout is for data; this is progress.
         .stdout(io::stderr());
-    let status = command::attended(&mut build, command::BUILD).map_err(|e| match e.kind() {
+    let status = command::run_attached(&mut build, command::BUILD_TIMEOUT).map_err(|e| match e.kind() {
         io::ErrorKind::TimedOut => Failure::unreachable(e.to_string()),
         _ => Failure::unreachable(command::not_installed(engine, &e)),
     })?;

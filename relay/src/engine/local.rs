@@ -18,19 +18,19 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::command;
-use crate::descriptors::Inherited;
+use crate::fd_limit::Inherited;
 use crate::registry::Registry;
 use crate::registry::atomic::{self, Durability};
 use crate::registry::watch::Watch;
 
 /// Maximum wait for the agent to end its workers after a stop; it promises 9 s.
-const STOP_PATIENCE: Duration = Duration::from_secs(12);
+const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 /// Maximum wait for the agent to lock its state: normally milliseconds, with margin for a loaded machine.
-const START_PATIENCE: Duration = Duration::from_secs(5);
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// File in the agent's state with the relay's current address.
 const ADDRESS: &str = "relay-url";
 /// Polling interval: taking a lock causes no event.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Gives a running agent the relay's current address. The agent keeps the configuration that it was started with.
 ///
@@ -57,7 +57,7 @@ pub fn is_running(state: &Path) -> bool {
 /// Stops the agent and waits for its exit. Returns true if it has exited.
 pub fn stop(state: &Path) -> bool {
     let watch = Watch::new(state);
-    let deadline = Instant::now() + STOP_PATIENCE;
+    let deadline = Instant::now() + STOP_TIMEOUT;
     // The holder of the lock wrote its process id there. While the lock is held, no other process can have that id.
     if let Some(pid) = fs::read_to_string(state.join("agent.lock"))
         .ok()
@@ -89,13 +89,13 @@ pub fn start(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<()
     let (config, log) = (serde_json::to_vec(config).map_err(|e| e.to_string())?, state.join("agent.log"));
     let mut child = spawn(&program, state, &config, &log).map_err(failed)?;
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        files.give(pid);
+        files.restore(pid);
     }
     // An agent that has not locked its state yet could not be found by a later stop.
     let watch = Watch::new(state);
-    let deadline = Instant::now() + START_PATIENCE;
+    let deadline = Instant::now() + START_TIMEOUT;
     while !is_running(state) && child.try_wait().map_err(failed)?.is_none() && Instant::now() < deadline {
-        watch.wait(Some(Instant::now() + LOOK));
+        watch.wait(Some(Instant::now() + POLL_INTERVAL));
     }
     if !is_running(state) {
         let _ = child.kill();

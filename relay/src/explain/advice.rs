@@ -15,11 +15,11 @@ use super::Explanation;
 use crate::render::times::between;
 
 /// Maximum number of lines shown.
-const MOST: usize = 4;
+const MAX_ROWS: usize = 4;
 
 /// Steps that a row applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum On {
+enum StepFilter {
     /// Steps that mainly wait for the network.
     Network,
     /// All other steps, and no step at all.
@@ -40,10 +40,10 @@ const GO_ON: &str = "`relay resume {thread} 'go on'` continues: the worker's cha
 const AGAIN: &str = "`relay retry {no_thread}` runs it again: its changes are still there";
 
 /// The table. The lines of every matching row are shown, in this order.
-const TABLE: &[(FailureKind, On, &[&str])] = &[
+const TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
     (
         FailureKind::Stalled,
-        On::Network,
+        StepFilter::Network,
         &[
             "check that {address}, which it waited for, answers from where the worker runs",
             "check the registry, mirror or proxy that it uses: `relay logs {job}` shows its last output",
@@ -52,7 +52,7 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     ),
     (
         FailureKind::Stalled,
-        On::Other,
+        StepFilter::Other,
         &[
             "`relay logs {job}` shows its last output: it may wait for an answer to a question",
             "if no progress is normal there: raise its stall limit (`--stall {kind}={stall}`, or its \
@@ -61,19 +61,19 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     ),
     (
         FailureKind::StepTimeout,
-        On::Network,
+        StepFilter::Network,
         &["a cache or a nearer mirror makes it faster; `--setup CMD` does it once, before the worker"],
     ),
     (
         FailureKind::StepTimeout,
-        On::Other,
+        StepFilter::Other,
         &[
             "a command that serves, watches or asks never ends by itself: `relay logs {job}` shows its last output",
         ],
     ),
     (
         FailureKind::StepTimeout,
-        On::Any,
+        StepFilter::Any,
         &[
             "if it needs more time: `relay retry {job} --step-timeout {kind}={more}`",
             "next time, while it is still running: `relay extend {job} --step 10m`",
@@ -81,12 +81,12 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     ),
     (
         FailureKind::StartTimeout,
-        On::Any,
+        StepFilter::Any,
         &["`relay logs {job}` shows its output; `relay up` reports if Codex can run"],
     ),
     (
         FailureKind::ModelSilent,
-        On::Any,
+        StepFilter::Any,
         &[
             "check the network and proxy between the worker and the model's server, and the provider's status",
             "if it may think that long: `relay retry {job} --step-timeout model={more}`",
@@ -95,7 +95,7 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     ),
     (
         FailureKind::JobTimeout,
-        On::Any,
+        StepFilter::Any,
         &[
             "the table above shows what to make faster; more time at a launch: `--timeout D` with D above {total}",
             "next time, while it is still running: `relay extend {job} 1h`",
@@ -103,12 +103,12 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     ),
     (
         FailureKind::CodexError,
-        On::Any,
+        StepFilter::Any,
         &["act on the message: a refusal will be repeated, a broken connection may work next time"],
     ),
     (
         FailureKind::UsageLimit,
-        On::Any,
+        StepFilter::Any,
         &[
             "wait until the limit is lifted, add credits, or give the worker another key or model",
             GO_ON,
@@ -117,12 +117,12 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     ),
     (
         FailureKind::RateLimited,
-        On::Any,
+        StepFilter::Any,
         &["wait a little, and run fewer workers at once ([platform] max_jobs)", GO_ON, AGAIN],
     ),
     (
         FailureKind::Auth,
-        On::Any,
+        StepFilter::Any,
         &[
             "log in again where the worker's Codex runs (`codex login`), or give `relay up` a CODEX_API_KEY that is valid",
             GO_ON,
@@ -131,17 +131,17 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     ),
     (
         FailureKind::ContextWindow,
-        On::Any,
+        StepFilter::Any,
         &["split the task, and launch its parts as new jobs: the thread is full, so don't resume it"],
     ),
     (
         FailureKind::Overloaded,
-        On::Any,
+        StepFilter::Any,
         &["wait a little, or choose another model with --model", GO_ON, AGAIN],
     ),
     (
         FailureKind::CodexOutdated,
-        On::Any,
+        StepFilter::Any,
         &[
             "update Codex: `npm install -g @openai/codex` on this machine, `relay up --build` for a container",
             "or choose a model that this Codex knows, with --model",
@@ -151,38 +151,38 @@ const TABLE: &[(FailureKind, On, &[&str])] = &[
     ),
     (
         FailureKind::NoProgress,
-        On::Any,
+        StepFilter::Any,
         &[
             "`relay logs {job}` shows why the step fails: remove that cause, or do it once before the worker (`--setup CMD`)",
             "`relay resume {thread} 'HINT'`: say what it did not find out; it remembers what it tried",
             "if it was waiting for something: `relay retry {job} --on-loop warn`",
         ],
     ),
-    (FailureKind::CodexExit, On::Any, &["`relay logs {job}` shows its last output"]),
-    (FailureKind::Exited, On::Any, &["`relay logs {job}` shows its last output"]),
+    (FailureKind::CodexExit, StepFilter::Any, &["`relay logs {job}` shows its last output"]),
+    (FailureKind::Exited, StepFilter::Any, &["`relay logs {job}` shows its last output"]),
     (
         FailureKind::SetupFailed,
-        On::Any,
+        StepFilter::Any,
         &["run the command by itself until it works: `relay run -w DIR -- CMD`", SCRIPT],
     ),
     (
         FailureKind::CheckFailed,
-        On::Any,
+        StepFilter::Any,
         &[
             "the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`",
             "hand it back to a Codex worker, which remembers its work: `relay resume {job} 'make the check pass'`",
             SCRIPT,
         ],
     ),
-    (FailureKind::SpawnFailed, On::Any, &["make sure that the program exists where the worker runs"]),
-    (FailureKind::AgentLost, On::Any, CUT_OFF),
-    (FailureKind::ContainerExited, On::Any, CUT_OFF),
+    (FailureKind::SpawnFailed, StepFilter::Any, &["make sure that the program exists where the worker runs"]),
+    (FailureKind::AgentLost, StepFilter::Any, CUT_OFF),
+    (FailureKind::ContainerExited, StepFilter::Any, CUT_OFF),
     (
         FailureKind::OomKilled,
-        On::Any,
+        StepFilter::Any,
         &["give the platform more memory, or run fewer processes at once (`make -j2`, fewer test threads)"],
     ),
-    (FailureKind::Refused, On::Any, &["act on the message, then `relay retry {job}`"]),
+    (FailureKind::Refused, StepFilter::Any, &["act on the message, then `relay retry {job}`"]),
 ];
 
 /// Advice for a step that makes no progress but may continue.
@@ -209,13 +209,13 @@ pub fn tries(
         None if record.state.is_final() => Vec::new(),
         None => running(explanation, current, until),
     };
-    rows.into_iter().filter_map(|row| fill(row, record, explanation, step)).take(MOST).collect()
+    rows.into_iter().filter_map(|row| fill(row, record, explanation, step)).take(MAX_ROWS).collect()
 }
 
 fn rows(kind: FailureKind, step: Option<StepKind>) -> Vec<&'static str> {
-    let on = if step.is_some_and(StepKind::is_network) { On::Network } else { On::Other };
+    let on = if step.is_some_and(StepKind::is_network) { StepFilter::Network } else { StepFilter::Other };
     let fitting =
-        TABLE.iter().filter(|(failure, steps, _)| *failure == kind && [on, On::Any].contains(steps));
+        TABLE.iter().filter(|(failure, steps, _)| *failure == kind && [on, StepFilter::Any].contains(steps));
     fitting.flat_map(|(_, _, lines)| lines.iter().copied()).collect()
 }
 
@@ -302,7 +302,7 @@ mod tests {
         for failure in all() {
             for step in StepKind::ALL.map(Some).into_iter().chain([None]) {
                 let rows = rows(failure, step);
-                assert!((1..=MOST).contains(&rows.len()), "{failure:?} in {step:?}: {rows:?}");
+                assert!((1..=MAX_ROWS).contains(&rows.len()), "{failure:?} in {step:?}: {rows:?}");
             }
         }
     }

@@ -1,16 +1,16 @@
 //! Analysis of a job's duration or failure, based on its event log. Pure.
 //!
 //! ```text
-//! record, events, now ──► time (a ledger of every millisecond) ─┐
-//!                    └──► cause and signs ──────────────────────┴─► Explanation ──► advice (a fixed table)
+//! record, events, now ──► time_breakdown (of every millisecond) ─┐
+//!                    └──► cause and signs ───────────────────────┴─► Explanation ──► advice (a fixed table)
 //! ```
 //!
-//! * [`time`]: breakdown of the time.
-//! * [`facts`]: the explanation.
+//! * [`time_breakdown`]: breakdown of the time.
+//! * [`analysis`]: the explanation.
 //! * [`advice`]: the advice.
 
 pub mod advice;
-pub mod facts;
-pub mod time;
+pub mod analysis;
+pub mod time_breakdown;
 
-pub use facts::{Explanation, Slow, explain};
+pub use analysis::{Explanation, Slow, explain};

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::stamp;
-use super::verdict::{BY_HAND, Verdict, Wish};
+use super::change::{BY_HAND, Decision, Mode};
+use super::checksum;
 
 /// Comment syntax of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Marks {
             Self::Hash => "",
         };
         let (begin, end) = (self.begin(), self.end());
-        stamp::stamped(&format!("{begin} (checksum @sum@) written by `relay init`{close}\n{body}{end}"))
+        checksum::stamped(&format!("{begin} (checksum @sum@) written by `relay init`{close}\n{body}{end}"))
     }
 }
 
@@ -44,35 +44,35 @@ impl Marks {
 /// change.
 ///
 /// A text that ends without a line break still does when the block has been appended, so that a removal can restore it.
-pub(super) fn judge(marks: Marks, body: &str, there: Option<&str>, wish: Wish) -> Verdict {
+pub(super) fn decide_block(marks: Marks, body: &str, there: Option<&str>, mode: Mode) -> Decision {
     let text = there.unwrap_or_default();
     let found = match find(marks, text) {
         Ok(found) => found,
-        Err(why) => return Verdict::kept(why),
+        Err(why) => return Decision::kept(why),
     };
     let Some(at) = found else {
-        return match wish {
-            Wish::Put { .. } if !body.is_empty() => Verdict::write(appended(there, &marks.block(body))),
-            Wish::Put { .. } | Wish::Remove => Verdict::nothing(),
+        return match mode {
+            Mode::Put { .. } if !body.is_empty() => Decision::write(appended(there, &marks.block(body))),
+            Mode::Put { .. } | Mode::Remove => Decision::nothing(),
         };
     };
     let old = text.get(at.clone()).unwrap_or_default();
-    let untouched = stamp::is_untouched(old);
-    match wish {
-        Wish::Put { force } if untouched || force => {
+    let untouched = checksum::is_untouched(old);
+    match mode {
+        Mode::Put { force } if untouched || force => {
             let new = if body.is_empty() {
                 without(text, at)
             } else {
                 let block = marks.block(body);
                 if old.replace("\r\n", "\n") == block {
-                    return Verdict::nothing();
+                    return Decision::nothing();
                 }
                 Some(replaced(text, at, &block))
             };
-            Verdict { copy: !untouched, ..new.map_or_else(Verdict::delete, Verdict::write) }
+            Decision { copy: !untouched, ..new.map_or_else(Decision::delete, Decision::write) }
         }
-        Wish::Remove if untouched => without(text, at).map_or_else(Verdict::delete, Verdict::write),
-        Wish::Put { .. } | Wish::Remove => Verdict::kept(BY_HAND),
+        Mode::Remove if untouched => without(text, at).map_or_else(Decision::delete, Decision::write),
+        Mode::Put { .. } | Mode::Remove => Decision::kept(BY_HAND),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::*;
 
-const PUT: Wish = Wish::Put { force: false };
+const PUT: Mode = Mode::Put { force: false };
 
-fn written(verdict: Verdict) -> String {
-    match verdict {
-        Verdict { change: super::super::verdict::Change::Write(text), kept: None, copy: false } => text,
+fn written(decision: Decision) -> String {
+    match decision {
+        Decision { change: super::super::change::Change::Write(text), kept: None, copy: false } => text,
         other => panic!("{other:?}"),
     }
 }
@@ -16,38 +16,38 @@ fn a_block_comes_and_goes_and_leaves_every_byte_of_the_rest() {
     for marks in [Marks::Html, Marks::Hash] {
         for text in ["", "\n", "a", "a\n", "a\n\n", "a\n\n\n", "a\r\nb\r\n", "a\r\nb", "\r\n", "# T\n\n* x\n"]
         {
-            let with = written(judge(marks, "one\ntwo\n", Some(text), PUT));
+            let with = written(decide_block(marks, "one\ntwo\n", Some(text), PUT));
             assert!(with.starts_with(text), "{text:?}: {with:?}");
-            assert_eq!(judge(marks, "one\ntwo\n", Some(&with), PUT), Verdict::nothing(), "{with:?}");
+            assert_eq!(decide_block(marks, "one\ntwo\n", Some(&with), PUT), Decision::nothing(), "{with:?}");
             assert_eq!(
-                judge(marks, "", Some(&with), Wish::Remove),
-                Verdict::write(text.to_owned()),
+                decide_block(marks, "", Some(&with), Mode::Remove),
+                Decision::write(text.to_owned()),
                 "{with:?}"
             );
             assert_eq!(outside(marks, &with).trim_end(), text.trim_end());
         }
-        let made = written(judge(marks, "one\n", None, PUT));
-        assert_eq!(judge(marks, "", Some(&made), Wish::Remove), Verdict::delete());
-        assert_eq!(judge(marks, "", None, Wish::Remove), Verdict::nothing());
+        let made = written(decide_block(marks, "one\n", None, PUT));
+        assert_eq!(decide_block(marks, "", Some(&made), Mode::Remove), Decision::delete());
+        assert_eq!(decide_block(marks, "", None, Mode::Remove), Decision::nothing());
     }
 }
 
 #[test]
 fn an_older_block_is_updated_where_it_stands() {
-    let old = written(judge(Marks::Html, "old\n", Some("before\n"), PUT));
+    let old = written(decide_block(Marks::Html, "old\n", Some("before\n"), PUT));
     let moved = format!("{old}\nafter\n");
-    let new = written(judge(Marks::Html, "new\n", Some(&moved), PUT));
+    let new = written(decide_block(Marks::Html, "new\n", Some(&moved), PUT));
     assert!(new.starts_with("before\n\n<!-- relay:begin (checksum "), "{new}");
     assert!(new.ends_with("`relay init` -->\nnew\n<!-- relay:end -->\n\nafter\n"), "{new}");
-    assert_eq!(written(judge(Marks::Html, "", Some(&new), Wish::Remove)), "before\n\nafter\n");
+    assert_eq!(written(decide_block(Marks::Html, "", Some(&new), Mode::Remove)), "before\n\nafter\n");
 }
 
 #[test]
 fn a_block_that_a_person_changed_stays() {
-    let text = written(judge(Marks::Hash, "one\n", Some("x\n"), PUT)).replace("one", "two");
-    assert_eq!(judge(Marks::Hash, "one\n", Some(&text), PUT), Verdict::kept(BY_HAND));
-    assert_eq!(judge(Marks::Hash, "one\n", Some(&text), Wish::Remove), Verdict::kept(BY_HAND));
-    let forced = judge(Marks::Hash, "one\n", Some(&text), Wish::Put { force: true });
+    let text = written(decide_block(Marks::Hash, "one\n", Some("x\n"), PUT)).replace("one", "two");
+    assert_eq!(decide_block(Marks::Hash, "one\n", Some(&text), PUT), Decision::kept(BY_HAND));
+    assert_eq!(decide_block(Marks::Hash, "one\n", Some(&text), Mode::Remove), Decision::kept(BY_HAND));
+    let forced = decide_block(Marks::Hash, "one\n", Some(&text), Mode::Put { force: true });
     assert!(forced.copy, "{forced:?}");
 }
 
@@ -61,8 +61,8 @@ fn marks_that_are_no_pair_are_left_alone_and_named() {
             "it has more than one relay:begin",
         ),
     ] {
-        for wish in [PUT, Wish::Put { force: true }, Wish::Remove] {
-            assert_eq!(judge(Marks::Html, "b\n", Some(text), wish), Verdict::kept(why), "{text}");
+        for mode in [PUT, Mode::Put { force: true }, Mode::Remove] {
+            assert_eq!(decide_block(Marks::Html, "b\n", Some(text), mode), Decision::kept(why), "{text}");
         }
     }
 }

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Maximum number of names tried for a temporary file.
-const TRIES: u32 = 16;
+const MAX_ATTEMPTS: u32 = 16;
 
 /// An open folder.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Folder {
     ///
     /// # Errors
     /// Returns an error if a component is missing and not to be created, is a link or not a folder, or can't be opened.
-    pub fn of(target: &Path, base: &Path, make: bool) -> io::Result<Self> {
+    pub fn open(target: &Path, base: &Path, make: bool) -> io::Result<Self> {
         let parent = target.parent().unwrap_or(Path::new("/"));
         let (start, below) = match parent.strip_prefix(base) {
             Ok(below) => (base, below),
@@ -90,7 +90,7 @@ impl Folder {
     /// Creates a file under an unpredictable name.
     fn make_temporary(&self, name: &str) -> io::Result<(String, File)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let mut number = [0; 8];
             getrandom::fill(&mut number).map_err(io::Error::other)?;
             let temporary = format!(".{name}.{}", hex::encode(number));
@@ -174,7 +174,7 @@ mod tests {
         fs::create_dir(&outside).unwrap();
         symlink(&outside, root.join(".codex")).unwrap();
         for target in [".codex/hooks.json", ".codex/rules/relay.rules"] {
-            assert!(Folder::of(&root.join(target), &root, true).is_err(), "{target}");
+            assert!(Folder::open(&root.join(target), &root, true).is_err(), "{target}");
         }
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
@@ -186,7 +186,7 @@ mod tests {
         let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
         fs::write(dir.path().join("config.toml"), "secret").unwrap();
         fs::set_permissions(dir.path().join("config.toml"), fs::Permissions::from_mode(0o600)).unwrap();
-        let folder = Folder::of(&dir.path().join("config.toml"), dir.path(), true).unwrap();
+        let folder = Folder::open(&dir.path().join("config.toml"), dir.path(), true).unwrap();
         folder.stage_like("config.toml", "config.toml.before-init", "secret").unwrap().publish().unwrap();
         assert_eq!((mode("config.toml"), mode("config.toml.before-init")), (0o600, 0o600));
     }
@@ -199,7 +199,7 @@ mod tests {
         let root = dir.path().join("project");
         fs::create_dir(&root).unwrap();
         symlink(&victim, root.join("AGENTS.md")).unwrap();
-        let folder = Folder::of(&root.join("AGENTS.md"), &root, true).unwrap();
+        let folder = Folder::open(&root.join("AGENTS.md"), &root, true).unwrap();
         let staged = folder.stage("AGENTS.md", "new").unwrap();
         staged.publish().unwrap();
         drop(staged);

@@ -10,7 +10,7 @@ use crate::registry::Registry;
 pub(super) fn folders(root: &Path) -> Vec<String> {
     // Unreadable settings are reported by the commands that need them.
     let workspaces = Config::load(root).ok().map(|config| config.platform.workspaces);
-    let all = [Some(Registry::of(root).dir().to_owned()), workspaces];
+    let all = [Some(Registry::for_project(root).dir().to_owned()), workspaces];
     let inside = all.into_iter().flatten().filter_map(|dir| dir.strip_prefix(root).ok().map(Path::to_owned));
     let plain = inside.filter_map(|dir| dir.to_str().map(str::to_owned)).filter(|dir| is_plain(dir));
     plain.collect()

@@ -5,7 +5,7 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::{Map, Value, json};
 
-use super::verdict::{BY_HAND, Verdict, Wish};
+use super::change::{BY_HAND, Decision, Mode};
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,20 +34,20 @@ pub(super) enum Entry {
 ///
 /// # Errors
 /// Returns an error if the text is not JSON, or has another value in the place of an object or array.
-pub(super) fn judge(entries: &[Entry], there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
+pub(super) fn decide_json(entries: &[Entry], there: Option<&str>, mode: Mode) -> Result<Decision, String> {
     let Some(text) = there.filter(|text| !text.trim().is_empty()) else {
-        return match wish {
-            Wish::Put { .. } => fresh(entries).map(Verdict::write),
-            Wish::Remove => Ok(Verdict::nothing()),
+        return match mode {
+            Mode::Put { .. } => fresh(entries).map(Decision::write),
+            Mode::Remove => Ok(Decision::nothing()),
         };
     };
     let root = CstRootNode::parse(text, &STRICT).map_err(|e| common::text::one_line(&e.to_string(), 200))?;
     let top = root.object_value().ok_or("it is not a JSON object")?;
     let (mut kept, mut copy) = (Vec::new(), false);
     for entry in entries {
-        let done = match wish {
-            Wish::Put { force } => put(&top, entry, force)?,
-            Wish::Remove => take(&top, entry)?,
+        let done = match mode {
+            Mode::Put { force } => insert_entry(&top, entry, force)?,
+            Mode::Remove => remove_entry(&top, entry)?,
         };
         match done {
             Done::Fine => {}
@@ -56,15 +56,15 @@ pub(super) fn judge(entries: &[Entry], there: Option<&str>, wish: Wish) -> Resul
         }
     }
     let new = root.to_string();
-    let mut verdict = match wish {
-        _ if new == text => Verdict::nothing(),
-        Wish::Remove if top.properties().is_empty() => Verdict::delete(),
-        Wish::Put { .. } | Wish::Remove => Verdict { copy, ..Verdict::write(new) },
+    let mut decision = match mode {
+        _ if new == text => Decision::nothing(),
+        Mode::Remove if top.properties().is_empty() => Decision::delete(),
+        Mode::Put { .. } | Mode::Remove => Decision { copy, ..Decision::write(new) },
     };
     if !kept.is_empty() {
-        verdict.kept = Some(format!("{} {BY_HAND}", kept.join(", ")));
+        decision.kept = Some(format!("{} {BY_HAND}", kept.join(", ")));
     }
-    Ok(verdict)
+    Ok(decision)
 }
 
 /// JSON with comments and trailing commas, which some programs accept.
@@ -108,7 +108,7 @@ fn fresh(entries: &[Entry]) -> Result<String, String> {
     serde_json::to_string_pretty(&root).map(|text| format!("{text}\n")).map_err(|e| e.to_string())
 }
 
-fn put(top: &CstObject, entry: &Entry, force: bool) -> Result<Done, String> {
+fn insert_entry(top: &CstObject, entry: &Entry, force: bool) -> Result<Done, String> {
     match entry {
         Entry::Property { at, name, value } => {
             let object = object(top, at)?;
@@ -127,7 +127,7 @@ fn put(top: &CstObject, entry: &Entry, force: bool) -> Result<Done, String> {
             let array = object(top, before)?
                 .array_value_or_create(last)
                 .ok_or_else(|| format!("{last} is not an array"))?;
-            match own(&array, value, *kin) {
+            match find_own(&array, value, *kin) {
                 Some((_, true)) => {}
                 Some((there, false)) if force => {
                     there.remove();
@@ -142,7 +142,7 @@ fn put(top: &CstObject, entry: &Entry, force: bool) -> Result<Done, String> {
     Ok(Done::Fine)
 }
 
-fn take(top: &CstObject, entry: &Entry) -> Result<Done, String> {
+fn remove_entry(top: &CstObject, entry: &Entry) -> Result<Done, String> {
     let kept = match entry {
         Entry::Property { at, name, value } => {
             let property = walk(top, at).and_then(|object| object.get(name));
@@ -159,7 +159,7 @@ fn take(top: &CstObject, entry: &Entry) -> Result<Done, String> {
         Entry::Element { at, value, kin } => {
             let (last, before) = at.split_last().ok_or("an element needs a place")?;
             let array = walk(top, before).and_then(|object| object.array_value(last));
-            match array.and_then(|array| own(&array, value, *kin)) {
+            match array.and_then(|array| find_own(&array, value, *kin)) {
                 Some((there, true)) => {
                     there.remove();
                     prune(top, at);
@@ -174,7 +174,7 @@ fn take(top: &CstObject, entry: &Entry) -> Result<Done, String> {
 }
 
 /// Returns the relay's own element, and true if it is as init wrote it.
-fn own(array: &CstArray, value: &Value, kin: Option<&str>) -> Option<(CstNode, bool)> {
+fn find_own(array: &CstArray, value: &Value, kin: Option<&str>) -> Option<(CstNode, bool)> {
     let mut changed = None;
     for element in array.elements() {
         if element.to_serde_value().as_ref() == Some(value) {

@@ -1,9 +1,9 @@
 //! Entries in a person's file.
 
-use super::super::verdict::Change;
+use super::super::change::Change;
 use super::*;
 
-const PUT: Wish = Wish::Put { force: false };
+const PUT: Mode = Mode::Put { force: false };
 
 fn entries() -> Vec<Entry> {
     let group = json!({"hooks": [{"type": "command", "command": "relay hook Stop", "timeout": 10}]});
@@ -20,8 +20,8 @@ fn entries() -> Vec<Entry> {
 }
 
 fn written(text: Option<&str>) -> String {
-    match judge(&entries(), text, PUT).unwrap() {
-        Verdict { change: Change::Write(text), kept: None, copy: false } => text,
+    match decide_json(&entries(), text, PUT).unwrap() {
+        Decision { change: Change::Write(text), kept: None, copy: false } => text,
         other => panic!("{text:?}: {other:?}"),
     }
 }
@@ -37,33 +37,33 @@ fn entries_come_and_go_and_leave_every_byte_of_the_rest() {
         "{\r\n  \"mcpServers\": {\r\n    \"x\": {}\r\n  }\r\n}\r\n",
     ] {
         let with = written(Some(text));
-        assert_eq!(judge(&entries(), Some(&with), PUT).unwrap(), Verdict::nothing(), "{with}");
-        let gone = judge(&entries(), Some(&with), Wish::Remove).unwrap();
+        assert_eq!(decide_json(&entries(), Some(&with), PUT).unwrap(), Decision::nothing(), "{with}");
+        let gone = decide_json(&entries(), Some(&with), Mode::Remove).unwrap();
         similar_asserts::assert_eq!(gone.change, Change::Write(text.to_owned()), "{with}");
     }
     // A single line becomes several, which stay; the values stay too.
-    let gone = judge(&entries(), Some(&written(Some("{\"a\":1}"))), Wish::Remove).unwrap();
+    let gone = decide_json(&entries(), Some(&written(Some("{\"a\":1}"))), Mode::Remove).unwrap();
     assert_eq!(gone.change, Change::Write("{\n  \"a\":1\n}".to_owned()));
     let made = written(None);
-    assert_eq!(judge(&entries(), Some(&made), PUT).unwrap(), Verdict::nothing());
-    assert_eq!(judge(&entries(), Some(&made), Wish::Remove).unwrap(), Verdict::delete());
-    assert_eq!(judge(&entries(), None, Wish::Remove).unwrap(), Verdict::nothing());
+    assert_eq!(decide_json(&entries(), Some(&made), PUT).unwrap(), Decision::nothing());
+    assert_eq!(decide_json(&entries(), Some(&made), Mode::Remove).unwrap(), Decision::delete());
+    assert_eq!(decide_json(&entries(), None, Mode::Remove).unwrap(), Decision::nothing());
 }
 
 #[test]
 fn what_a_person_changed_stays_while_the_rest_is_written() {
     let theirs = "{\"mcpServers\": {\"relay\": {\"command\": \"/opt/relay\"}}, \
                   \"hooks\": {\"Stop\": [{\"hooks\": [{\"command\": \"relay hook Stop\", \"timeout\": 99}]}]}}";
-    let judged = judge(&entries(), Some(theirs), PUT).unwrap();
+    let judged = decide_json(&entries(), Some(theirs), PUT).unwrap();
     assert_eq!(judged.kept.as_deref(), Some("mcpServers.relay, hooks.Stop changed by hand"));
     let Change::Write(text) = judged.change else { panic!("{judged:?}") };
     assert!(
         text.contains("/opt/relay") && text.contains("99") && text.contains("Bash(relay down)"),
         "{text}"
     );
-    let removed = judge(&entries(), Some(&text), Wish::Remove).unwrap();
+    let removed = decide_json(&entries(), Some(&text), Mode::Remove).unwrap();
     assert_eq!(removed.kept, judged.kept);
-    let forced = judge(&entries(), Some(theirs), Wish::Put { force: true }).unwrap();
+    let forced = decide_json(&entries(), Some(theirs), Mode::Put { force: true }).unwrap();
     assert_eq!((forced.kept, forced.copy), (None, true));
     let Change::Write(text) = forced.change else { panic!() };
     assert!(!text.contains("/opt/relay") && !text.contains("99"), "{text}");
@@ -78,7 +78,7 @@ fn what_can_not_be_read_is_an_error_that_tells_why() {
         ("{\"mcpServers\": 1}", "mcpServers is not an object"),
         ("{\"permissions\": {\"allow\": {}}}", "allow is not an array"),
     ] {
-        let error = judge(&entries(), Some(text), PUT).unwrap_err();
+        let error = decide_json(&entries(), Some(text), PUT).unwrap_err();
         assert!(error.contains(why), "{text}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }

@@ -1,41 +1,41 @@
 //! `relay init`: the files that make a project ready for delegation, and their removal.
 //!
 //! ```text
-//! request ──► pieces (the files and their content) ─┐
-//!             place (their real paths) ─────────────┴► plan: existing text ─► verdict ──► write (all or nothing)
-//!                                                          whole │ block │ toml_entry │ json_entry   (pure)
+//! request ──► manifest (the files and their content) ─┐
+//!             paths (their real paths) ───────────────┴► plan: existing text ─► change ──► write (all or nothing)
+//!                                                       owned_file │ block │ toml_entry │ json_entry   (pure)
 //! ```
 //!
-//! Nothing is written before every file has been checked, and nothing that a person changed is touched: [`stamp`]
+//! Nothing is written before every file has been checked, and nothing that a person changed is touched: [`checksum`]
 //! distinguishes text written by init from changed text.
 //!
-//! * [`pieces`]: files and their content.
+//! * [`manifest`]: files and their content.
 //! * [`mod@plan`]: all files of one call.
-//! * [`place`]: links are followed inside the project only.
-//! * [`whole`]: files of init's own.
+//! * [`paths`]: links are followed inside the project only.
+//! * [`owned_file`]: files of init's own.
 //! * [`block`]: a marked block in a text.
 //! * [`toml_entry`]: a table in Codex's configuration.
 //! * [`ignore`]: lines for `.gitignore`.
 //! * [`json_entry`]: entries of hooks, permissions and MCP servers.
-//! * [`verdict`]: the decision about one file.
+//! * [`change`]: the decision about one file.
 //! * [`mod@write`]: execution of the plan.
 //! * [`folder`]: access without following a link.
 
 mod block;
+mod change;
+mod checksum;
 pub mod folder;
 mod ignore;
 mod json_entry;
-mod pieces;
-mod place;
+mod manifest;
+mod owned_file;
+mod paths;
 mod plan;
-mod stamp;
 mod toml_entry;
-mod verdict;
-mod whole;
 mod write;
 
-pub use pieces::{Request, rules_files};
-pub use place::Homes;
+pub use change::Mode;
+pub use manifest::{Request, rules_files};
+pub use paths::Homes;
 pub use plan::{Outcome, Plan, Planned, plan};
-pub use verdict::Wish;
-pub use write::{Failed, carry_out};
+pub use write::{Failed, execute};

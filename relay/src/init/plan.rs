@@ -5,13 +5,13 @@ use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use serde::Serialize;
 
+use super::change::{Change, Decision, Mode};
 use super::ignore;
-use super::pieces::{self, Piece, Request};
-use super::place::{self, Homes};
-use super::verdict::{Change, Verdict, Wish};
+use super::manifest::{self, ManagedFile, Request};
+use super::paths::{self, Homes};
 use crate::exit::Failure;
 
 /// Maximum size of a file that is read, in bytes: all of these are written by people.
@@ -68,30 +68,30 @@ pub fn plan(request: Request, root: &Path, homes: &Homes) -> Result<Plan, Failur
     // one's result.
     let mut done = BTreeMap::<PathBuf, Option<String>>::new();
     let mut files = Vec::new();
-    for piece in pieces::of(request, root, homes, ignore::folders(root)) {
-        let planned = judge(&piece, request.wish, root, &mut done)?;
-        let is_told = request.wish != Wish::Remove || planned.outcome != Outcome::Unchanged;
+    for managed in manifest::managed_files(request, root, homes, ignore::folders(root)) {
+        let planned = decide_change(&managed, request.mode, root, &mut done)?;
+        let is_told = request.mode != Mode::Remove || planned.outcome != Outcome::Unchanged;
         files.extend(is_told.then_some(planned));
     }
     Ok(Plan { files })
 }
 
-fn judge(
-    piece: &Piece,
-    wish: Wish,
+fn decide_change(
+    managed: &ManagedFile,
+    mode: Mode,
     root: &Path,
     done: &mut BTreeMap<PathBuf, Option<String>>,
 ) -> Result<Planned, Failure> {
-    let Piece { path, base, in_project, content } = piece;
+    let ManagedFile { path, base, in_project, content } = managed;
     let shown = path.strip_prefix(root).ok().filter(|_| *in_project).unwrap_or(path).display().to_string();
-    let place = place::real(path, in_project.then_some(root));
+    let place = paths::real(path, in_project.then_some(root));
     let there = match &place {
         Ok(target) => done.get(target).cloned().map_or_else(|| read(target), Ok)?,
         Err(_) => None,
     };
-    let verdict = match &place {
-        Err(why) => Verdict::kept(why),
-        Ok(_) => content.judge(there.as_deref(), wish).map_err(|why| {
+    let decision = match &place {
+        Err(why) => Decision::kept(why),
+        Ok(_) => content.decide(there.as_deref(), mode).map_err(|why| {
             Failure::usage(format!(
                 "{}: {why}: fix it, then run this again; nothing was written",
                 path.display()
@@ -99,14 +99,14 @@ fn judge(
         })?,
     };
     let target = place.unwrap_or_else(|_| path.clone());
-    let outcome = match (&verdict.change, wish) {
-        (Change::None, _) if verdict.kept.is_some() => Outcome::Kept,
+    let outcome = match (&decision.change, mode) {
+        (Change::None, _) if decision.kept.is_some() => Outcome::Kept,
         (Change::None, _) => Outcome::Unchanged,
-        (_, Wish::Remove) => Outcome::Removed,
+        (_, Mode::Remove) => Outcome::Removed,
         _ if there.is_none() => Outcome::Wrote,
         _ => Outcome::Updated,
     };
-    match &verdict.change {
+    match &decision.change {
         Change::None => {}
         Change::Write(text) => drop(done.insert(target.clone(), Some(text.clone()))),
         Change::Delete => drop(done.insert(target.clone(), None)),
@@ -114,10 +114,10 @@ fn judge(
     Ok(Planned {
         shown,
         outcome,
-        kept: verdict.kept,
-        copy: there.filter(|_| verdict.copy),
+        kept: decision.kept,
+        copy: there.filter(|_| decision.copy),
         target,
-        change: verdict.change,
+        change: decision.change,
         base: base.clone(),
     })
 }
@@ -142,6 +142,6 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 /// Opens a file that a session may have replaced since it was checked: the open neither blocks nor follows a link.
 fn open(path: &Path) -> io::Result<fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let file = fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a file")) }
 }

@@ -2,7 +2,7 @@
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use super::verdict::{BY_HAND, Verdict, Wish};
+use super::change::{BY_HAND, Decision, Mode};
 
 /// Name of the table of all servers.
 const SERVERS: &str = "mcp_servers";
@@ -10,7 +10,7 @@ const SERVERS: &str = "mcp_servers";
 const NAME: &str = "relay";
 /// Variables for the relay: Codex passes almost none of its environment on, and a relay may be started from there. They
 /// name the host's Codex sessions, relay's state, the key of workers, and the container engine.
-const HANDED_ON: [&str; 4] = ["CODEX_HOME", "CODEX_API_KEY", "DOCKER_HOST", "XDG_STATE_HOME"];
+const ENV_VARIABLES: [&str; 4] = ["CODEX_HOME", "CODEX_API_KEY", "DOCKER_HOST", "XDG_STATE_HOME"];
 /// Comment above the entry.
 const ABOUT: &str =
     "# relay as tools (written by `relay init`). They only file and read jobs, so none of them has to ask.\n";
@@ -19,7 +19,7 @@ const ABOUT: &str =
 ///
 /// # Errors
 /// Returns an error if the text is not TOML, or has another value in the entry's place.
-pub(super) fn judge(there: Option<&str>, wish: Wish) -> Result<Verdict, String> {
+pub(super) fn decide_toml(there: Option<&str>, mode: Mode) -> Result<Decision, String> {
     let text = there.unwrap_or_default();
     let mut document: DocumentMut =
         text.parse().map_err(|e: toml_edit::TomlError| common::text::one_line(e.message(), 200))?;
@@ -29,21 +29,21 @@ pub(super) fn judge(there: Option<&str>, wish: Wish) -> Result<Verdict, String> 
     }
     let own = servers.and_then(|servers| servers.get(NAME));
     let is_ours = own.is_some_and(|own| own.as_table_like().is_some_and(|own| plain(own) == plain(&table())));
-    match (wish, own) {
-        (Wish::Put { .. }, Some(_)) if is_ours => Ok(Verdict::nothing()),
-        (Wish::Put { force: true }, _) | (Wish::Put { .. }, None) => {
+    match (mode, own) {
+        (Mode::Put { .. }, Some(_)) if is_ours => Ok(Decision::nothing()),
+        (Mode::Put { force: true }, _) | (Mode::Put { .. }, None) => {
             let replaces = own.is_some();
-            put(&mut document, text.is_empty());
-            Ok(Verdict { copy: replaces, ..Verdict::write(ended_as(text, document.to_string())) })
+            insert_table(&mut document, text.is_empty());
+            Ok(Decision { copy: replaces, ..Decision::write(ended_as(text, document.to_string())) })
         }
-        (Wish::Remove, None) => Ok(Verdict::nothing()),
-        (Wish::Remove, Some(_)) if is_ours => {
-            take(&mut document);
+        (Mode::Remove, None) => Ok(Decision::nothing()),
+        (Mode::Remove, Some(_)) if is_ours => {
+            remove_table(&mut document);
             let rest = ended_as(text, document.to_string());
-            Ok(if rest.trim().is_empty() { Verdict::delete() } else { Verdict::write(rest) })
+            Ok(if rest.trim().is_empty() { Decision::delete() } else { Decision::write(rest) })
         }
-        (Wish::Put { .. } | Wish::Remove, Some(_)) => {
-            Ok(Verdict::kept(&format!("[{SERVERS}.{NAME}] {BY_HAND}")))
+        (Mode::Put { .. } | Mode::Remove, Some(_)) => {
+            Ok(Decision::kept(&format!("[{SERVERS}.{NAME}] {BY_HAND}")))
         }
     }
 }
@@ -53,7 +53,7 @@ fn table() -> Table {
     table.insert("command", value("relay"));
     table.insert("args", value(toml_edit::Array::from_iter(["mcp"])));
     table.insert("default_tools_approval_mode", value("approve"));
-    table.insert("env_vars", value(toml_edit::Array::from_iter(HANDED_ON)));
+    table.insert("env_vars", value(toml_edit::Array::from_iter(ENV_VARIABLES)));
     table
 }
 
@@ -65,7 +65,7 @@ fn plain(table: &dyn toml_edit::TableLike) -> Vec<(String, String)> {
     plain
 }
 
-fn put(document: &mut DocumentMut, is_first: bool) {
+fn insert_table(document: &mut DocumentMut, is_first: bool) {
     let mut own = table();
     own.decor_mut().set_prefix(format!("{}{ABOUT}", if is_first { "" } else { "\n" }));
     let servers = document.entry(SERVERS).or_insert_with(|| {
@@ -83,7 +83,7 @@ fn put(document: &mut DocumentMut, is_first: bool) {
     }
 }
 
-fn take(document: &mut DocumentMut) {
+fn remove_table(document: &mut DocumentMut) {
     let Some(servers) = document.get_mut(SERVERS).and_then(Item::as_table_like_mut) else { return };
     servers.remove(NAME);
     let is_made =
@@ -122,13 +122,13 @@ fn with_breaks_of(old: &str, new: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Change;
+    use super::super::change::Change;
     use super::*;
 
-    const PUT: Wish = Wish::Put { force: false };
+    const PUT: Mode = Mode::Put { force: false };
 
     fn written(text: Option<&str>) -> String {
-        match judge(text, PUT).unwrap().change {
+        match decide_toml(text, PUT).unwrap().change {
             Change::Write(text) => text,
             other => panic!("{text:?}: {other:?}"),
         }
@@ -152,7 +152,7 @@ mod tests {
             let parsed: toml::Table = toml::from_str(&with).unwrap();
             let own = parsed["mcp_servers"]["relay"].as_table().unwrap();
             assert_eq!(own["command"].as_str(), Some("relay"), "{with}");
-            assert_eq!(judge(Some(&with), PUT).unwrap(), Verdict::nothing(), "{with}");
+            assert_eq!(decide_toml(Some(&with), PUT).unwrap(), Decision::nothing(), "{with}");
             let whole =
                 |line: &str| with.split_inclusive('\n').any(|other| other.trim_end() == line.trim_end());
             // The entry of an inline table is added to the line of that table.
@@ -165,7 +165,11 @@ mod tests {
                 breaks(&with).0 >= crlf && (!of_windows || breaks(&with).0 == breaks(&with).1),
                 "{with:?}"
             );
-            assert_eq!(judge(Some(&with), Wish::Remove).unwrap(), Verdict::write(text.to_owned()), "{with}");
+            assert_eq!(
+                decide_toml(Some(&with), Mode::Remove).unwrap(),
+                Decision::write(text.to_owned()),
+                "{with}"
+            );
         }
         let made = written(None);
         assert_eq!(
@@ -175,21 +179,21 @@ mod tests {
                  env_vars = [\"CODEX_HOME\", \"CODEX_API_KEY\", \"DOCKER_HOST\", \"XDG_STATE_HOME\"]\n"
             )
         );
-        assert_eq!(judge(Some(&made), Wish::Remove).unwrap(), Verdict::delete());
+        assert_eq!(decide_toml(Some(&made), Mode::Remove).unwrap(), Decision::delete());
     }
 
     #[test]
     fn an_entry_that_a_person_changed_stays() {
         let theirs = written(None).replace("approve\"", "writes\"");
-        let kept = Verdict::kept("[mcp_servers.relay] changed by hand");
-        assert_eq!(judge(Some(&theirs), PUT).unwrap(), kept);
-        assert_eq!(judge(Some(&theirs), Wish::Remove).unwrap(), kept);
-        assert!(judge(Some(&theirs), Wish::Put { force: true }).unwrap().copy);
+        let kept = Decision::kept("[mcp_servers.relay] changed by hand");
+        assert_eq!(decide_toml(Some(&theirs), PUT).unwrap(), kept);
+        assert_eq!(decide_toml(Some(&theirs), Mode::Remove).unwrap(), kept);
+        assert!(decide_toml(Some(&theirs), Mode::Put { force: true }).unwrap().copy);
     }
 
     #[test]
     fn what_can_not_be_read_is_an_error() {
-        assert!(judge(Some("a = = 1"), PUT).is_err());
-        assert_eq!(judge(Some("mcp_servers = 1"), PUT).unwrap_err(), "mcp_servers is not a table");
+        assert!(decide_toml(Some("a = = 1"), PUT).is_err());
+        assert_eq!(decide_toml(Some("mcp_servers = 1"), PUT).unwrap_err(), "mcp_servers is not a table");
     }
 }

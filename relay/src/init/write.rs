@@ -3,12 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::change::Change;
 use super::folder::{Folder, Staged};
 use super::plan::{Plan, Planned};
-use super::verdict::Change;
 
 /// Suffix of the name of a copy.
-pub const COPY: &str = "before-init";
+pub const BACKUP_SUFFIX: &str = "before-init";
 
 /// A file that could not be written.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Failed {
 ///
 /// # Errors
 /// The first file that can't be written or removed. Unless `partly` is set, nothing was changed.
-pub fn carry_out(plan: &Plan) -> Result<(), Failed> {
+pub fn execute(plan: &Plan) -> Result<(), Failed> {
     let mut staging = Staging::default();
     for file in &plan.files {
         staging.stage(file).map_err(|error| Failed { path: file.target.clone(), error, partly: false })?;
@@ -54,7 +54,7 @@ impl Staging {
         let text = match &file.change {
             Change::None => return Ok(()),
             Change::Delete => {
-                let folder = Folder::of(target, base, false)?;
+                let folder = Folder::open(target, base, false)?;
                 // Otherwise a folder on a read-only file system would be noticed too late.
                 folder.check_writable()?;
                 self.gone.push((folder, target.clone()));
@@ -67,11 +67,11 @@ impl Staging {
         self.folders.extend(missing.into_iter().rev());
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         if let Some(old) = &file.copy {
-            let copy = format!("{name}.{COPY}");
-            let staged = Folder::of(target, base, true)?.stage_like(&name, &copy, old)?;
+            let copy = format!("{name}.{BACKUP_SUFFIX}");
+            let staged = Folder::open(target, base, true)?.stage_like(&name, &copy, old)?;
             self.texts.push((staged, target.with_file_name(copy)));
         }
-        let staged = Folder::of(target, base, true)?.stage(&name, text)?;
+        let staged = Folder::open(target, base, true)?.stage(&name, text)?;
         self.texts.push((staged, target.clone()));
         Ok(())
     }
@@ -116,5 +116,5 @@ fn remove_empty_folders(path: &Path, base: &Path) {
 /// Removes a folder if it is empty; returns true if it was.
 fn remove_empty(dir: &Path, base: &Path) -> bool {
     let Some(name) = dir.file_name() else { return false };
-    Folder::of(dir, base, false).is_ok_and(|above| above.remove_empty(&name.to_string_lossy()))
+    Folder::open(dir, base, false).is_ok_and(|above| above.remove_empty(&name.to_string_lossy()))
 }

@@ -3,7 +3,7 @@
 use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId};
 use serde_json::Value;
 
-use super::door::{Line, MAX_MESSAGE};
+use super::stdin_lines::{Line, MAX_MESSAGE};
 
 /// Result of parsing a line.
 #[derive(Debug)]

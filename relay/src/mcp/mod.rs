@@ -1,26 +1,27 @@
 //! An MCP server on stdin and stdout. The tools are passed to it, and their replies are sent to the client.
 //!
 //! ```text
-//! client ─ stdin ─► door (lines, bounded) ─► frame (message │ refusal) ─► server (rmcp) ─► tool ─ call ─► reply
-//!        ◄─ stdout ─────────────────────────── pipes ◄──────────────────────────────────────────────────────┘
+//! client ─ stdin ─► stdin_lines (bounded) ─► frame (message │ refusal) ─► server (rmcp) ─► tool ─ call ─► reply
+//!        ◄─ stdout ───────────────────────── transport ◄────────────────────────────────────────────────────┘
 //! ```
 //!
-//! * [`door`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`pipes`]: both as rmcp's
-//!   transport.
+//! * [`stdin_lines`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`transport`]: both as
+//!   rmcp's transport.
 //! * [`server`]: listing and calling of tools, each call on a thread of its own. [`serve()`]: from the start to the end
 //!   of stdin.
-//! * [`tool`]: a tool and its schema. [`call`]: the caller and the cancellation of a call. [`reply`]: the answer.
+//! * [`tool`]: a tool and its schema. [`request_context`]: the caller and the cancellation of a call. [`reply`]: the
+//!   answer.
 
-pub mod call;
-mod door;
 mod frame;
-mod pipes;
 pub mod reply;
+pub mod request_context;
 pub mod serve;
 mod server;
+mod stdin_lines;
 pub mod tool;
+mod transport;
 
-pub use call::Call;
 pub use reply::Reply;
+pub use request_context::CallContext;
 pub use serve::serve;
 pub use tool::{Effect, Tool};

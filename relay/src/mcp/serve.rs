@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use rmcp::serve_server;
 use tokio::runtime::Builder;
 
-use super::pipes::Pipes;
-use super::server::{AT_ONCE, Server};
-use super::{Tool, door};
+use super::server::{MAX_CONCURRENT, Server};
+use super::transport::StdioTransport;
+use super::{Tool, stdin_lines};
 use crate::exit::Failure;
 
 /// Serves `tools` until stdin ends.
@@ -19,13 +19,14 @@ use crate::exit::Failure;
 pub fn serve(instructions: &'static str, tools: Vec<Tool>) -> Result<(), Failure> {
     let broken = |e: io::Error| Failure::unreachable(format!("the MCP server can't be started: {e}"));
     // One thread for each call, and one for writing.
-    let runtime = Builder::new_current_thread().enable_time().max_blocking_threads(AT_ONCE + 1).build();
+    let runtime =
+        Builder::new_current_thread().enable_time().max_blocking_threads(MAX_CONCURRENT + 1).build();
     let runtime = runtime.map_err(broken)?;
     let over = Arc::new(AtomicBool::new(false));
-    let lines = door::open(io::stdin(), over.clone()).map_err(broken)?;
+    let lines = stdin_lines::open(io::stdin(), over.clone()).map_err(broken)?;
     let served = runtime.block_on(async {
         let server = Server::new(instructions, tools, over);
-        match serve_server(server, Pipes::new(lines, tokio::io::stdout())).await {
+        match serve_server(server, StdioTransport::new(lines, tokio::io::stdout())).await {
             Ok(running) => running.waiting().await.map(drop).map_err(|e| e.to_string()),
             // A client that disconnects before its first message is not an error.
             Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),

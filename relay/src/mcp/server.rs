@@ -12,11 +12,11 @@ use rmcp::{RoleServer, ServerHandler};
 use tokio::sync::Semaphore;
 use tokio::task;
 
-use super::{Call, Reply, Tool};
+use super::{CallContext, Reply, Tool};
 use crate::exit::Failure;
 
 /// Maximum number of concurrent calls, each on a thread: as many as one session could sensibly have pending.
-pub(super) const AT_ONCE: usize = 32;
+pub(super) const MAX_CONCURRENT: usize = 32;
 
 /// The server.
 pub(super) struct Server {
@@ -29,7 +29,7 @@ pub(super) struct Server {
 impl Server {
     /// Creates a server that offers `tools` until `over` is true.
     pub(super) fn new(instructions: &'static str, tools: Vec<Tool>, over: Arc<AtomicBool>) -> Self {
-        Self { instructions, tools: tools.into(), free: Arc::new(Semaphore::new(AT_ONCE)), over }
+        Self { instructions, tools: tools.into(), free: Arc::new(Semaphore::new(MAX_CONCURRENT)), over }
     }
 }
 
@@ -70,11 +70,13 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params(format!("no tool '{name}': tools/list names them"), None));
         };
         let Ok(permit) = self.free.clone().try_acquire_owned() else {
-            let busy = Failure::unreachable(format!("{AT_ONCE} calls are being answered: call again later"));
+            let busy =
+                Failure::unreachable(format!("{MAX_CONCURRENT} calls are being answered: call again later"));
             return Ok(Reply::failed(&busy, |_| false).into_result().into());
         };
         let (tools, over, cancelled) = (self.tools.clone(), self.over.clone(), context.ct.clone());
-        let call = Call::new(&context.meta, move || cancelled.is_cancelled() || over.load(Ordering::Acquire));
+        let call =
+            CallContext::new(&context.meta, move || cancelled.is_cancelled() || over.load(Ordering::Acquire));
         let input = request.arguments.unwrap_or_default();
         let run = move || {
             let is_tool = |name: &str| tools.iter().any(|tool| tool.name() == name);

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Call, Reply};
+use super::{CallContext, Reply};
 use crate::exit::Failure;
 
 /// Effect of a tool; clients ask their users accordingly.
@@ -26,7 +26,7 @@ pub enum Effect {
 }
 
 /// Implementation of a tool.
-type Run = dyn Fn(JsonObject, &Call) -> Result<Reply, Failure> + Send + Sync;
+type Run = dyn Fn(JsonObject, &CallContext) -> Result<Reply, Failure> + Send + Sync;
 
 /// A tool.
 pub struct Tool {
@@ -42,13 +42,13 @@ impl Tool {
         title: &'static str,
         about: &'static str,
         effect: Effect,
-        run: impl Fn(A, &Call) -> Result<Reply, Failure> + Send + Sync + 'static,
+        run: impl Fn(A, &CallContext) -> Result<Reply, Failure> + Send + Sync + 'static,
     ) -> Self {
         let listed = rmcp::model::Tool::new(name, about, Arc::new(schema::<A>()))
             .with_title(title)
             .with_raw_output_schema(Arc::new(Reply::schema()))
             .with_annotations(annotations(effect));
-        let run = move |input, call: &Call| {
+        let run = move |input, call: &CallContext| {
             let wrong = |e: serde_json::Error| {
                 Failure::usage(text::one_line(&format!("{name}: wrong input: {e}"), 500))
             };
@@ -71,7 +71,7 @@ impl Tool {
     ///
     /// # Errors
     /// Exit code 2 for an input that does not match the schema; otherwise the tool's own error.
-    pub(super) fn run(&self, input: JsonObject, call: &Call) -> Result<Reply, Failure> {
+    pub(super) fn run(&self, input: JsonObject, call: &CallContext) -> Result<Reply, Failure> {
         (self.run)(input, call)
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn tool() -> Tool {
-        Tool::new("say", "Say", "Says a word", Effect::Adds, |input: Input, _: &Call| {
+        Tool::new("say", "Say", "Says a word", Effect::Adds, |input: Input, _: &CallContext| {
             Ok(Reply::new(&input.word.repeat(input.times.unwrap_or(1)), Code::Done))
         })
     }
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_input_of_another_form_is_refused_in_a_line_that_names_the_field() {
-        let call = Call::new(&RequestMetaObject::default(), || false);
+        let call = CallContext::new(&RequestMetaObject::default(), || false);
         let run = |input: Value| tool().run(input.as_object().cloned().unwrap(), &call);
         assert_eq!(run(json!({"word": "a", "times": 2})), Ok(Reply::new("aa", Code::Done)));
         assert_eq!(

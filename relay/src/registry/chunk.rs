@@ -2,7 +2,7 @@
 
 /// Size at which a chunk is full, in bytes: large enough to make the calls around it cheap, small enough for each
 /// reader to hold one.
-const FULL: usize = 64 * 1024;
+const CHUNK_SIZE: usize = 64 * 1024;
 
 /// Lines as stored in the log, without their line breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Chunk {
 
     /// Returns true if the chunk should be sent before more is added.
     pub fn is_full(&self) -> bool {
-        self.text.len() >= FULL
+        self.text.len() >= CHUNK_SIZE
     }
 
     /// Returns true if the chunk has no lines.

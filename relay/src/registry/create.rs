@@ -18,10 +18,10 @@ use super::staged::{self, Staged};
 use super::{Registry, layout, read, reserve};
 
 /// Maximum size of a counter or key file, in bytes.
-const SMALL: u64 = 4096;
+const MAX_SMALL_FILE: u64 = 4096;
 /// Maximum wait for another process to release the counter of a name. Allows for as many launches at once as a machine
 /// can start, each with two syncs of a slow disk.
-const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause between two attempts to lock the counter: a file lock has no timed wait.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -57,7 +57,6 @@ pub enum Created {
 /// # Errors
 /// `StorageFull` while the daemon keeps the remaining space for job outcomes; otherwise the first failing call. After
 /// an error no record is visible; at most a number is used up.
-/// record is visible, and at most a number is used up.
 pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
     if reserve::is_given_up(registry) {
         return Err(io::ErrorKind::StorageFull.into());
@@ -94,7 +93,7 @@ pub fn turn_to_follow(registry: &Registry) -> io::Result<File> {
 /// # Errors
 /// Returns an error if the key's file can't be read.
 pub fn of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
-    match key_file(registry, key).read_text(SMALL) {
+    match key_file(registry, key).read_text(MAX_SMALL_FILE) {
         Ok(known) => Ok(launched(registry, &known)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
@@ -129,7 +128,10 @@ fn create_new(registry: &Registry, draft: &Draft<'_>, key: Option<&mut File>) ->
     let staging = registry.staging();
     let spec = Staged::write_in(&staging, &registry.spec(&job), &serde_json::to_vec(&spec)?)?;
     let record = Staged::write_in(&staging, &registry.record(&job), &record.to_bytes()?)?;
-    let latest = Latest::stage(registry, &job)?;
+    let latest = LatestLink::stage(registry, &job)?;
+    // Both are on their way before the first sync, which therefore commits both to the disk's journal.
+    spec.begin_writing();
+    record.begin_writing();
     spec.sync()?;
     record.sync()?;
     // The lock is held until the record exists: an unlocked spec without a record counts as left behind.
@@ -172,7 +174,7 @@ fn is_taken(record: &FileRef) -> bool {
 
 /// Returns the last number given to a name; 0 for none.
 pub fn last_number(registry: &Registry, name: &JobName) -> u32 {
-    let counted = registry.names().file(name.as_str()).read_text(SMALL).unwrap_or_default();
+    let counted = registry.names().file(name.as_str()).read_text(MAX_SMALL_FILE).unwrap_or_default();
     // A lost counter is rebuilt from the existing files; without those there is no number either.
     counted.trim().parse().unwrap_or_else(|_| read::highest_number(registry, name).unwrap_or(0))
 }
@@ -208,7 +210,7 @@ pub fn forget_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<(
     let folder = registry.names();
     for name in folder.names()?.into_iter().filter(|name| name.starts_with("key.")) {
         // An unreadable key names no job.
-        let job = folder.file(&name).read_text(SMALL).unwrap_or_default().trim().parse::<JobId>();
+        let job = folder.file(&name).read_text(MAX_SMALL_FILE).unwrap_or_default().trim().parse::<JobId>();
         if job.is_ok_and(|job| jobs.contains(&job)) {
             folder.file(&name).remove()?;
         }
@@ -222,7 +224,7 @@ pub fn forget_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<(
 /// `TimedOut` when another process holds it for too long; otherwise the failing call.
 pub(super) fn open_locked(small: &FileRef) -> io::Result<File> {
     let file = small.open_or_make()?;
-    let deadline = Instant::now() + LOCK_PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -239,7 +241,7 @@ pub(super) fn open_locked(small: &FileRef) -> io::Result<File> {
 /// Reads an open counter or key file; an oversized one counts as empty.
 fn small_text(file: &mut File) -> io::Result<String> {
     let mut text = Vec::new();
-    file.take(SMALL).read_to_end(&mut text)?;
+    file.take(MAX_SMALL_FILE).read_to_end(&mut text)?;
     Ok(String::from_utf8(text).unwrap_or_default())
 }
 
@@ -251,12 +253,12 @@ fn overwrite(file: &mut File, text: &str) -> io::Result<()> {
 
 /// Link to the new job, staged under a temporary name: on a full disk this step fails early, instead of leaving the
 /// link missing at the end.
-struct Latest {
+struct LatestLink {
     temporary: FileRef,
     link: FileRef,
 }
 
-impl Latest {
+impl LatestLink {
     fn stage(registry: &Registry, job: &JobId) -> io::Result<Self> {
         let temporary = registry.staging().file(format!("latest.{}", job.stem()));
         let target = format!("{}.json", job.stem());
@@ -276,18 +278,18 @@ impl Latest {
     }
 }
 
-impl Drop for Latest {
+impl Drop for LatestLink {
     fn drop(&mut self) {
         // Best effort. After `publish` there is nothing left to remove.
         let _ = self.temporary.remove();
     }
 }
 
-/// Returns the job that `latest` points to.
+/// Returns the job that `newest_number` points to.
 ///
 /// # Errors
 /// Returns an error if the link does not exist.
-pub fn latest(registry: &Registry) -> io::Result<JobId> {
+pub fn newest_number(registry: &Registry) -> io::Result<JobId> {
     let target = registry.latest().read_link()?;
     layout::job_of_record(&target)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "'latest' does not point to a record"))

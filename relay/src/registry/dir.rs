@@ -22,19 +22,19 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::file_ref::FileRef;
-use super::opened::{self, Open};
 use super::refused::{Reason, Refused};
+use super::safe_open::{self, Open};
 
 /// Path components from the project root to the registry.
-const WAY: [&str; 2] = ["platform", "workers"];
+const REGISTRY_PATH: [&str; 2] = ["platform", "workers"];
 /// Number of components that lead to the settings folder.
 const PLATFORM: usize = 1;
 /// Prefix of the names of entries that were set aside.
-pub const ASIDE: &str = ".refused-";
+pub const ASIDE_SUFFIX: &str = ".refused-";
 /// Maximum length kept of a name that is set aside, in bytes. With prefix and number it stays below 255.
-const KEPT_NAME: usize = 200;
+const MAX_KEPT_NAME: usize = 200;
 /// Maximum number of set-aside entries per name; further attempts fail.
-pub const MOST_ASIDE: u32 = 1000;
+pub const MAX_ASIDE: u32 = 1000;
 /// A folder, opened on first use. It stays the same folder even if its path leads elsewhere later.
 #[derive(Debug, Clone)]
 pub struct Dir(Arc<Inner>);
@@ -42,12 +42,12 @@ pub struct Dir(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    place: Place,
+    place: DirLocation,
     open: OnceLock<Open>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum DirLocation {
     /// A folder below a project root: the root, and the number of components towards the registry.
     Project(PathBuf, usize),
     /// A folder inside another one.
@@ -74,31 +74,34 @@ impl AsRef<Path> for Dir {
 impl Dir {
     /// Returns the registry of the project at `root`.
     pub fn of_project(root: &Path) -> Self {
-        Self::new(root.join(WAY[0]).join(WAY[1]), Place::Project(root.to_owned(), WAY.len()))
+        Self::new(
+            root.join(REGISTRY_PATH[0]).join(REGISTRY_PATH[1]),
+            DirLocation::Project(root.to_owned(), REGISTRY_PATH.len()),
+        )
     }
 
     /// Returns the project's settings folder, which contains the registry.
     pub fn of_settings(root: &Path) -> Self {
-        Self::new(root.join(WAY[0]), Place::Project(root.to_owned(), PLATFORM))
+        Self::new(root.join(REGISTRY_PATH[0]), DirLocation::Project(root.to_owned(), PLATFORM))
     }
 
     /// Returns any folder, for tests.
     #[cfg(any(test, feature = "internals"))]
-    pub fn given(path: &Path) -> Self {
-        Self::new(path.to_owned(), Place::Given)
+    pub fn at_path(path: &Path) -> Self {
+        Self::new(path.to_owned(), DirLocation::Given)
     }
 
-    fn new(path: PathBuf, place: Place) -> Self {
+    fn new(path: PathBuf, place: DirLocation) -> Self {
         Self(Arc::new(Inner { path, place, open: OnceLock::new() }))
     }
 
     /// Returns a handle on the same path that is opened again on first use.
-    pub fn anew(&self) -> Self {
+    pub fn reopen(&self) -> Self {
         let place = match &self.0.place {
-            Place::Project(root, names) => Place::Project(root.clone(), *names),
-            Place::Below(parent, name) => Place::Below(parent.anew(), name.clone()),
+            DirLocation::Project(root, names) => DirLocation::Project(root.clone(), *names),
+            DirLocation::Below(parent, name) => DirLocation::Below(parent.reopen(), name.clone()),
             #[cfg(any(test, feature = "internals"))]
-            Place::Given => Place::Given,
+            DirLocation::Given => DirLocation::Given,
         };
         Self::new(self.0.path.clone(), place)
     }
@@ -106,7 +109,7 @@ impl Dir {
     /// Returns a folder inside this one. Each call returns its own handle, so that a descriptor is held no longer than
     /// needed.
     pub fn sub(&self, name: &str) -> Self {
-        Self::new(self.0.path.join(name), Place::Below(self.clone(), name.to_owned()))
+        Self::new(self.0.path.join(name), DirLocation::Below(self.clone(), name.to_owned()))
     }
 
     /// Returns a file in this folder. The name is a single component.
@@ -124,10 +127,10 @@ impl Dir {
             return Ok(open);
         }
         let opened = match &self.0.place {
-            Place::Project(root, names) => Open::way(root, &WAY[..*names])?,
-            Place::Below(parent, name) => parent.open()?.folder(name, &self.0.path)?,
+            DirLocation::Project(root, names) => Open::way(root, &REGISTRY_PATH[..*names])?,
+            DirLocation::Below(parent, name) => parent.open()?.folder(name, &self.0.path)?,
             #[cfg(any(test, feature = "internals"))]
-            Place::Given => Open::given(&self.0.path)?,
+            DirLocation::Given => Open::at_path(&self.0.path)?,
         };
         // If another thread was faster, its descriptor is used.
         Ok(self.0.open.get_or_init(|| opened))
@@ -152,10 +155,12 @@ impl Dir {
     /// Returns an error if the folder can't be created, or if the registry belongs to another user.
     pub fn ensure(&self) -> io::Result<()> {
         match &self.0.place {
-            Place::Below(parent, name) => self.ensure_below(parent, name),
-            Place::Project(root, names) => {
+            DirLocation::Below(parent, name) => self.ensure_below(parent, name),
+            DirLocation::Project(root, names) => {
                 match self.open() {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => opened::make_way(root, &WAY[..*names])?,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                        safe_open::make_way(root, &REGISTRY_PATH[..*names])?;
+                    }
                     opened => {
                         opened?;
                     }
@@ -163,7 +168,7 @@ impl Dir {
                 self.fd_to_change().map(drop)
             }
             #[cfg(any(test, feature = "internals"))]
-            Place::Given => self.fd_to_change().map(drop),
+            DirLocation::Given => self.fd_to_change().map(drop),
         }
     }
 
@@ -172,7 +177,7 @@ impl Dir {
         match self.open() {
             Ok(_) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) if Refused::of(&e).is_some() => parent.set_aside(name, &e)?,
+            Err(e) if Refused::from_error(&e).is_some() => parent.set_aside(name, &e)?,
             Err(e) => return Err(e),
         }
         match rustix::fs::mkdirat(above, name, Mode::RWXU) {
@@ -207,8 +212,8 @@ impl Dir {
     pub(super) fn fd_to_change(&self) -> io::Result<BorrowedFd<'_>> {
         let open = match (self.open(), &self.0.place) {
             // A subfolder is recreated: it may have been replaced while a daemon uses it.
-            (Err(e), Place::Below(parent, name))
-                if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() =>
+            (Err(e), DirLocation::Below(parent, name))
+                if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() =>
             {
                 self.ensure_below(parent, name)?;
                 self.open()?
@@ -287,7 +292,7 @@ impl Dir {
         self.fd_to_change()?;
         let open = self.open()?;
         match open.file(name, flags, &self.0.path) {
-            Err(e) if flags.contains(OFlags::CREATE) && Refused::of(&e).is_some() => {
+            Err(e) if flags.contains(OFlags::CREATE) && Refused::from_error(&e).is_some() => {
                 self.set_aside(name, &e)?;
                 open.file(name, flags, &self.0.path)
             }
@@ -322,11 +327,11 @@ impl Dir {
         let name = name.as_ref();
         let fd = self.fd_to_change()?;
         let mut stem = name.as_os_str().as_encoded_bytes().to_vec();
-        stem.truncate(KEPT_NAME);
-        for n in 1..MOST_ASIDE {
-            let aside = [ASIDE.as_bytes(), &stem, format!("-{n}").as_bytes()].concat();
+        stem.truncate(MAX_KEPT_NAME);
+        for n in 1..MAX_ASIDE {
+            let aside = [ASIDE_SUFFIX.as_bytes(), &stem, format!("-{n}").as_bytes()].concat();
             let aside = PathBuf::from(OsString::from_vec(aside));
-            match opened::rename_new(fd, name, fd, &aside) {
+            match safe_open::rename_new(fd, name, fd, &aside) {
                 Ok(()) => {
                     tracing::warn!("{why}; it was set aside as {}", self.0.path.join(aside).display());
                     return Ok(());

@@ -68,7 +68,7 @@ impl Place {
 }
 
 fn reason(error: &io::Error) -> Option<Reason> {
-    Refused::of(error).map(|refused| refused.reason)
+    Refused::from_error(error).map(|refused| refused.reason)
 }
 
 /// An operation on a file.
@@ -137,7 +137,7 @@ fn what_is_in_the_way_of_a_write_is_set_aside_and_its_other_side_is_untouched() 
 }
 
 #[test]
-fn a_link_in_the_place_of_a_folder_is_never_entered_and_a_new_folder_takes_its_place() {
+fn a_link_in_place_of_a_folder_is_never_entered_and_a_new_folder_replaces_it() {
     let place = Place::new();
     let outside = place.root.path().join("outside");
     symlink(&outside, place.at("requests")).unwrap();

@@ -12,15 +12,15 @@ use super::refused::{Reason, Refused};
 /// Read buffer size, in bytes: a few hundred lines.
 const BUFFER: usize = 64 * 1024;
 /// Maximum number of bad lines listed one by one: enough to diagnose the damage.
-pub const LISTED: usize = 100;
+pub const MAX_LISTED: usize = 100;
 
 /// Maximum length of damage that is skipped in search of the next line, in bytes. A lost line break joins two lines,
 /// and a power loss leaves some MiB of zeros. A longer run was never a log: reading ends there.
-const MOST_PASSED: u64 = 8 * MAX_LINE as u64;
+const MAX_SKIPPED: u64 = 8 * MAX_LINE as u64;
 /// Size up to which a log is read whatever its disk usage, in bytes.
-const SMALL: u64 = 64 << 20;
+const SMALL_FILE: u64 = 64 << 20;
 /// Maximum ratio of a log's length to its disk usage. Compressing file systems reach about 20.
-const MOST_COMPRESSED: u64 = 100;
+const MAX_COMPRESSION_RATIO: u64 = 100;
 
 /// Content of a log.
 #[derive(Debug, Default, PartialEq)]
@@ -43,8 +43,8 @@ pub struct Log {
 pub(super) fn open(path: &FileRef) -> io::Result<File> {
     let file = path.open()?;
     let meta = file.metadata()?;
-    let room = meta.blocks().saturating_mul(512).saturating_mul(MOST_COMPRESSED);
-    if meta.len() > SMALL && meta.len() > room {
+    let room = meta.blocks().saturating_mul(512).saturating_mul(MAX_COMPRESSION_RATIO);
+    if meta.len() > SMALL_FILE && meta.len() > room {
         return Err(Refused::error(path.path(), Reason::Holes));
     }
     Ok(file)
@@ -57,18 +57,18 @@ pub(super) fn open(path: &FileRef) -> io::Result<File> {
 pub fn read(path: &FileRef) -> io::Result<Log> {
     let mut lines = Vec::new();
     let found = scan(path, |_, line| lines.push(line))?;
-    let Found { good_bytes, torn_bytes, bad, .. } = found;
+    let ScanResult { good_bytes, torn_bytes, bad, .. } = found;
     Ok(Log { lines, good_bytes, torn_bytes, bad })
 }
 
 /// Contents of a log besides its good lines.
 #[derive(Debug, Default, PartialEq)]
-pub struct Found {
+pub struct ScanResult {
     /// As in [`Log`].
     pub good_bytes: u64,
     /// As in [`Log`].
     pub torn_bytes: u64,
-    /// As in [`Log`], but at most the first [`LISTED`].
+    /// As in [`Log`], but at most the first [`MAX_LISTED`].
     pub bad: Vec<(usize, LineError)>,
     /// Number of invalid lines in the middle.
     pub bad_lines: usize,
@@ -81,9 +81,9 @@ pub struct Found {
 ///
 /// # Errors
 /// Returns an error if the file can't be read.
-pub fn scan(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<Found> {
+pub fn scan(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<ScanResult> {
     let mut reader = BufReader::with_capacity(BUFFER, open(path)?);
-    let mut found = Found::default();
+    let mut found = ScanResult::default();
     let mut suspects = Suspects::default();
     let mut raw = Vec::new();
     for number in 1.. {
@@ -121,16 +121,16 @@ struct Suspects {
 impl Suspects {
     fn add(&mut self, number: usize, error: LineError) {
         self.count += 1;
-        if self.first.len() < LISTED {
+        if self.first.len() < MAX_LISTED {
             self.first.push((number, error));
         }
     }
 
     /// Counts the suspects as damage: a good line follows, so they are not a torn tail.
-    fn convict(&mut self, found: &mut Found) {
+    fn convict(&mut self, found: &mut ScanResult) {
         found.good_bytes += std::mem::take(&mut found.torn_bytes);
         found.bad_lines += std::mem::take(&mut self.count);
-        let room = LISTED - found.bad.len().min(LISTED);
+        let room = MAX_LISTED - found.bad.len().min(MAX_LISTED);
         found.bad.extend(self.first.drain(..).take(room));
     }
 }
@@ -139,15 +139,15 @@ impl Suspects {
 /// all bytes.
 ///
 /// # Errors
-/// Returns an error if the file can't be read and for a line beyond [`MOST_PASSED`].
+/// Returns an error if the file can't be read and for a line beyond [`MAX_SKIPPED`].
 pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &FileRef) -> io::Result<u64> {
     let most = MAX_LINE as u64 + 1;
     let len = reader.by_ref().take(most).read_until(b'\n', line)? as u64;
     if len < most || line.ends_with(b"\n") {
         return Ok(len);
     }
-    let passed = reader.take(MOST_PASSED).skip_until(b'\n')? as u64;
-    if passed == MOST_PASSED {
+    let passed = reader.take(MAX_SKIPPED).skip_until(b'\n')? as u64;
+    if passed == MAX_SKIPPED {
         return Err(Refused::error(path.path(), Reason::Endless));
     }
     Ok(len + passed)

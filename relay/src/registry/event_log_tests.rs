@@ -15,7 +15,7 @@ fn line(seq: u64) -> Vec<u8> {
 fn log_of(bytes: &[u8]) -> Log {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    read(&FileRef::given(file.path())).unwrap()
+    read(&FileRef::at_path(file.path())).unwrap()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn damage_in_the_middle_is_listed_and_a_bad_tail_is_torn() {
 /// Returns the sequence numbers of the new lines.
 fn news(follower: &mut Follower, path: &std::path::Path) -> Vec<u64> {
     let mut seqs = Vec::new();
-    follower.lines(&FileRef::given(path), |_, line| seqs.push(line.seq)).unwrap();
+    follower.lines(&FileRef::at_path(path), |_, line| seqs.push(line.seq)).unwrap();
     seqs
 }
 
@@ -75,7 +75,9 @@ fn a_follower_misses_and_repeats_nothing_when_the_log_is_written_anew() {
     std::fs::rename(&new, &path).unwrap();
     assert_eq!(news(&mut follower, &path), [4]);
     let mut raw = Vec::new();
-    Follower::since(2).raw_lines(&FileRef::given(&path), |bytes, id| raw.push((bytes.to_vec(), id))).unwrap();
+    Follower::since(2)
+        .raw_lines(&FileRef::at_path(&path), |bytes, id| raw.push((bytes.to_vec(), id)))
+        .unwrap();
     assert_eq!(raw, [(line(3), 3), (line(4), 4)]);
 }
 
@@ -91,16 +93,20 @@ fn a_line_beyond_all_bounds_ends_the_reading() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     std::fs::write(&path, line(1)).unwrap();
-    std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL).unwrap();
-    let path = FileRef::given(&path);
+    std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL_FILE).unwrap();
+    let path = FileRef::at_path(&path);
     let mut seqs = Vec::new();
     let reasons = [
         scan(&path, |_, line| seqs.push(line.seq)).unwrap_err(),
         Follower::new().lines(&path, |_, _| {}).unwrap_err(),
-        super::super::log_place::LogPlace::behind(&path, 1).unwrap_err(),
+        super::super::log_cursor::LogCursor::open_after(&path, 1).unwrap_err(),
     ];
     for error in reasons {
-        assert_eq!(Refused::of(&error).map(|refused| refused.reason), Some(Reason::Endless), "{error}");
+        assert_eq!(
+            Refused::from_error(&error).map(|refused| refused.reason),
+            Some(Reason::Endless),
+            "{error}"
+        );
     }
     assert_eq!(seqs, [1]);
 }
@@ -110,8 +116,8 @@ fn a_large_log_that_is_nearly_all_holes_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     std::fs::write(&path, line(1)).unwrap();
-    std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL + 1).unwrap();
-    let error = read(&FileRef::given(&path)).unwrap_err();
-    assert_eq!(Refused::of(&error).map(|refused| refused.reason), Some(Reason::Holes), "{error}");
+    std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL_FILE + 1).unwrap();
+    let error = read(&FileRef::at_path(&path)).unwrap_err();
+    assert_eq!(Refused::from_error(&error).map(|refused| refused.reason), Some(Reason::Holes), "{error}");
     assert!(error.to_string().ends_with("is nearly all holes and is not read: remove it"), "{error}");
 }

@@ -9,8 +9,8 @@ use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
 use super::dir::Dir;
-use super::opened::rename_new;
 use super::refused::{Reason, Refused};
+use super::safe_open::rename_new;
 
 /// A name in a folder. The file is not opened yet and need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +32,8 @@ impl FileRef {
 
     /// Returns a file in any folder, for tests.
     #[cfg(any(test, feature = "internals"))]
-    pub fn given(path: &Path) -> Self {
-        Dir::given(path.parent().unwrap_or(Path::new("."))).file(path.file_name().unwrap_or_default())
+    pub fn at_path(path: &Path) -> Self {
+        Dir::at_path(path.parent().unwrap_or(Path::new("."))).file(path.file_name().unwrap_or_default())
     }
 
     /// Path for display.

@@ -7,13 +7,13 @@ use std::io;
 use common::ids::JobId;
 
 use super::chunk::Chunk;
-use super::log_place::LogPlace;
+use super::log_cursor::LogCursor;
 use super::refused::Refused;
 use super::{Registry, layout};
 
 /// Maximum number of open logs. Events alternate between jobs that run side by side; beyond this number, a log is
 /// reopened at each of its turns.
-const OPEN: usize = 16;
+const MAX_OPEN_LOGS: usize = 16;
 
 /// The events up to some id, read on demand.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct History {
 struct Log {
     job: JobId,
     /// Read position, while the log is open.
-    place: Option<LogPlace>,
+    place: Option<LogCursor>,
 }
 
 impl History {
@@ -101,7 +101,7 @@ impl History {
             chunk.push(place.id(), place.line());
             match place.advance() {
                 Ok(true) => {}
-                Err(e) if Refused::of(&e).is_none() => return Err(e),
+                Err(e) if Refused::from_error(&e).is_none() => return Err(e),
                 // After an invalid line there is nothing to read.
                 Ok(false) | Err(_) => return Ok(()),
             }
@@ -115,7 +115,7 @@ impl History {
 
     /// Closes the open log whose next event comes last, when too many are open.
     fn close_one(&mut self) {
-        if self.logs.values().filter(|log| log.place.is_some()).count() > OPEN
+        if self.logs.values().filter(|log| log.place.is_some()).count() > MAX_OPEN_LOGS
             && let Some(log) = self.logs.values_mut().rev().find(|log| log.place.is_some())
         {
             log.place = None;
@@ -123,10 +123,10 @@ impl History {
     }
 
     /// Opens a job's log at its first event after `since`. A refused log has no events.
-    fn find(&self, job: &JobId, since: u64) -> io::Result<Option<LogPlace>> {
+    fn find(&self, job: &JobId, since: u64) -> io::Result<Option<LogCursor>> {
         for home in &self.homes {
-            match LogPlace::behind(&home.events(job), since) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => {}
+            match LogCursor::open_after(&home.events(job), since) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() => {}
                 found => return found,
             }
         }
@@ -137,7 +137,7 @@ impl History {
 /// Returns the jobs with a log in this folder.
 fn logs(home: &Registry) -> io::Result<BTreeSet<JobId>> {
     let names = match home.folder().names() {
-        Err(e) if Refused::of(&e).is_some() => Vec::new(),
+        Err(e) if Refused::from_error(&e).is_some() => Vec::new(),
         names => names?,
     };
     Ok(names.iter().filter_map(|name| layout::job_of_events(name)).collect())

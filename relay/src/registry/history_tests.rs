@@ -16,7 +16,7 @@ struct Logs {
 impl Logs {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
         Self { _dir: dir, registry }
     }
@@ -89,7 +89,7 @@ fn a_long_log_is_entered_at_every_place() {
     let bytes: Vec<u8> = (1..=2000).flat_map(|id| line("a#1", 2 * id)).collect();
     logs.add_bytes("a#1", &bytes);
     for since in (0..=4001).step_by(7) {
-        let place = LogPlace::behind(&logs.registry.events(&"a#1".parse().unwrap()), since).unwrap();
+        let place = LogCursor::open_after(&logs.registry.events(&"a#1".parse().unwrap()), since).unwrap();
         let expected = Some(since / 2 * 2 + 2).filter(|id| *id <= 4000);
         assert_eq!(place.map(|place| place.id()), expected, "behind {since}");
     }

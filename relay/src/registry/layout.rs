@@ -29,13 +29,13 @@ pub struct Registry {
 
 impl Registry {
     /// Returns the registry of the project at `root`.
-    pub fn of(root: &Path) -> Self {
+    pub fn for_project(root: &Path) -> Self {
         Self { folder: Dir::of_project(root) }
     }
 
     /// Returns a handle that follows the registry's path again.
-    pub fn anew(&self) -> Self {
-        Self { folder: self.folder.anew() }
+    pub fn reopen(&self) -> Self {
+        Self { folder: self.folder.reopen() }
     }
 
     /// Creates the folders, private to their owner and ignored by git. An entry in the place of one is set aside.
@@ -75,7 +75,7 @@ impl Registry {
     /// Builds the failure of a write into the registry.
     pub fn not_writable(&self, error: &io::Error) -> Failure {
         let dir = self.dir().display();
-        if let Some(refused) = Refused::of(error) {
+        if let Some(refused) = Refused::from_error(error) {
             return Failure::unreachable(match refused.reason {
                 Reason::Foreign(uid) => {
                     let owner = refused::user(uid);
@@ -96,7 +96,7 @@ impl Registry {
             ));
         }
         if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
-            && sandbox::here().is_some()
+            && sandbox::current_sandbox().is_some()
         {
             return Failure::unreachable(sandbox::not_writable(self.dir()));
         }
@@ -107,7 +107,7 @@ impl Registry {
 
     /// Builds the failure of a read from the registry.
     pub fn not_readable(&self, error: &io::Error) -> Failure {
-        Failure::unreachable(match Refused::of(error) {
+        Failure::unreachable(match Refused::from_error(error) {
             Some(refused) => refused.to_string(),
             None => format!("the registry {} can't be read: {error}", self.dir().display()),
         })
@@ -273,7 +273,9 @@ mod tests {
         for _ in 0..100 {
             let root = tempfile::tempdir().unwrap();
             std::thread::scope(|scope| {
-                for maker in [(); 4].map(|()| scope.spawn(|| Registry::of(root.path()).ensure().unwrap())) {
+                for maker in
+                    [(); 4].map(|()| scope.spawn(|| Registry::for_project(root.path()).ensure().unwrap()))
+                {
                     maker.join().unwrap();
                 }
             });

@@ -17,17 +17,17 @@ use serde::{Deserialize, Serialize};
 use super::Registry;
 use super::atomic::Durability;
 use crate::engine::EngineKind;
-use crate::engine::vitals::Vitals;
+use crate::engine::container_state::ContainerState;
 use crate::time::{self, BootScale};
 
 /// Version of the lease's JSON.
 pub const SCHEMA: u32 = 1;
 
 /// Age of a heartbeat after which the daemon counts as dead or unable to write: three heartbeats.
-const SILENT: Duration = Duration::from_secs(15);
+const SILENT_AFTER: Duration = Duration::from_secs(15);
 
 /// Maximum size of a lease, in bytes: a container exit may name fifty jobs.
-const MOST: u64 = 256 << 10;
+const MAX_FILE_SIZE: u64 = 256 << 10;
 
 /// The daemon's published state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ pub struct Lease {
     /// State of the platform.
     pub platform: PlatformStatus,
     /// Id of the platform's own agent, once it is known. For readers: the next relay uses its own
-    /// [memory](crate::state_dir::memory).
+    /// [saved state](crate::state_dir::saved_state).
     #[serde(default)]
     pub agent: Option<String>,
     /// Last exit of its container, until the agent was notified and has ended the jobs that it cut off. For readers,
@@ -79,7 +79,7 @@ impl Lease {
     /// Time since the last heartbeat; `None` while it is within the usual bounds.
     pub fn silence(&self, now: Timestamp) -> Option<Duration> {
         let silence = Duration::try_from(now.duration_since(self.heartbeat_at)).ok()?;
-        (silence >= SILENT).then_some(silence)
+        (silence >= SILENT_AFTER).then_some(silence)
     }
 }
 
@@ -101,21 +101,23 @@ pub struct Death {
 
 impl Death {
     /// Builds the exit of a container that can't be inspected any more.
-    pub fn unseen(exit_code: Option<i32>, oom_killed: bool) -> Self {
+    pub fn from_exit_code(exit_code: Option<i32>, oom_killed: bool) -> Self {
         Self { exit_code, oom_killed, memory_limit: None, finished_at: None, cut_off: BTreeSet::new() }
     }
 
     /// Builds the exit of a container from its state. A container that does not exist was removed.
-    pub fn of(vitals: &Vitals) -> Self {
-        match vitals {
-            Vitals::Exited { exit_code, oom_killed, memory_limit, finished_at } => Self {
+    pub fn from_state(state: &ContainerState) -> Self {
+        match state {
+            ContainerState::Exited { exit_code, oom_killed, memory_limit, finished_at } => Self {
                 exit_code: Some(*exit_code),
                 oom_killed: *oom_killed,
                 memory_limit: *memory_limit,
                 finished_at: Some(finished_at.clone()),
                 cut_off: BTreeSet::new(),
             },
-            Vitals::Absent | Vitals::Running | Vitals::Paused => Self::unseen(None, false),
+            ContainerState::Absent | ContainerState::Running | ContainerState::Paused => {
+                Self::from_exit_code(None, false)
+            }
         }
     }
 }
@@ -160,7 +162,7 @@ fn one() -> usize {
 
 /// Reads the lease, possibly of a daemon that is gone.
 pub fn read(registry: &Registry) -> Option<Lease> {
-    let bytes = registry.lease().read(MOST).ok()?;
+    let bytes = registry.lease().read(MAX_FILE_SIZE).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
@@ -223,7 +225,7 @@ pub fn of_living(registry: &Registry) -> Option<Lease> {
 /// Returns true if `lock` is still the registry's lock file: false once the folder was removed or replaced.
 pub fn is_mine(registry: &Registry, lock: &File) -> bool {
     let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-    let (mine, there) = (lock.metadata().map(place), registry.anew().lock().metadata().map(place));
+    let (mine, there) = (lock.metadata().map(place), registry.reopen().lock().metadata().map(place));
     matches!((mine, there), (Ok(mine), Ok(there)) if mine == there)
 }
 
@@ -232,7 +234,7 @@ pub fn is_mine(registry: &Registry, lock: &File) -> bool {
 ///
 /// # Errors
 /// Returns an error if the lock file can't be opened or locked.
-pub fn take(registry: &Registry) -> io::Result<Option<File>> {
+pub fn try_lock(registry: &Registry) -> io::Result<Option<File>> {
     let file = registry.lock().open_or_make()?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),

@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn a_spec_without_a_record_goes_unless_its_launch_lives() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
         let job = |text: &str| text.parse::<JobId>().unwrap();
         let living = Staged::write(&registry.spec(&job("a#1")), b"{}").unwrap().publish().unwrap();

@@ -22,7 +22,7 @@ pub const HEAD: u64 = 4 * 1024 * 1024;
 /// Minimum number of bytes kept from the end of a log.
 pub const TAIL: u64 = 4 * 1024 * 1024;
 /// Upper bound of a log's length, in bytes: a log is shortened before it reaches this.
-const LONGEST: u64 = HEAD + 3 * TAIL;
+const MAX_SIZE: u64 = HEAD + 3 * TAIL;
 /// Length of `\n[… at most 20 digits bytes left out …]\n`, in bytes. Blanks in front of the last line break make all
 /// markers equally long.
 const MARKER: usize = 47;
@@ -95,7 +95,7 @@ impl LogWriter {
     /// Returns an error if it can't be opened.
     pub fn open(path: &FileRef) -> io::Result<Self> {
         let (len, left_out) = match path.open() {
-            Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => (0, 0),
+            Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() => (0, 0),
             file => {
                 let file = file?;
                 let len = file.metadata()?.len();
@@ -229,7 +229,7 @@ impl LogReader {
     pub fn tail(path: &FileRef, lines: usize) -> io::Result<(Self, Vec<u8>)> {
         let len = path.size().unwrap_or(0);
         // A file longer than any writer leaves it: only its end is read.
-        let mut reader = Self { offset: len.saturating_sub(LONGEST) };
+        let mut reader = Self { offset: len.saturating_sub(MAX_SIZE) };
         let mut text = Vec::new();
         while let Some(piece) = reader.read(path)? {
             text.extend_from_slice(&piece);

@@ -20,7 +20,7 @@ fn the_marker_has_the_length_that_offsets_are_computed_with() {
 #[test]
 fn a_long_log_keeps_its_head_and_tail_and_knows_its_offset_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let path = FileRef::given(&dir.path().join("a.1.log"));
+    let path = FileRef::at_path(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
     let mut offset = 0;
     for chunk in 0..32 {
@@ -42,7 +42,7 @@ fn a_worker_that_prints_the_marker_moves_no_offset_in_whatever_pieces_it_comes()
     let forged = marker(9_000_000_000_000_000_000);
     for cut in [0, 1, 20, MARKER - 1, MARKER] {
         let dir = tempfile::tempdir().unwrap();
-        let path = FileRef::given(&dir.path().join("a.1.log"));
+        let path = FileRef::at_path(&dir.path().join("a.1.log"));
         let mut writer = LogWriter::open(&path).unwrap();
         let head = vec![b'x'; usize::try_from(HEAD).unwrap()];
         let (first, second) = forged.as_bytes().split_at(cut);
@@ -66,7 +66,7 @@ fn a_worker_that_prints_the_marker_moves_no_offset_in_whatever_pieces_it_comes()
 #[test]
 fn a_marker_that_a_full_disk_ends_moves_no_offset_either() {
     let dir = tempfile::tempdir().unwrap();
-    let path = FileRef::given(&dir.path().join("a.1.log"));
+    let path = FileRef::at_path(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
     let mut text = vec![b'x'; usize::try_from(HEAD).unwrap()];
     text.extend_from_slice(&marker(7).as_bytes()[..MARKER - 1]);
@@ -78,7 +78,7 @@ fn a_marker_that_a_full_disk_ends_moves_no_offset_either() {
 #[test]
 fn repeated_output_is_dropped_and_a_gap_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let path = FileRef::given(&dir.path().join("a.1.log"));
+    let path = FileRef::at_path(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
     writer.append(0, b"hello ").unwrap();
     writer.append(3, b"lo world").unwrap();
@@ -90,7 +90,7 @@ fn repeated_output_is_dropped_and_a_gap_is_refused() {
 #[test]
 fn a_follower_reads_everything_once_and_after_a_rewrite_only_what_is_new() {
     let dir = tempfile::tempdir().unwrap();
-    let path = FileRef::given(&dir.path().join("a.1.log"));
+    let path = FileRef::at_path(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
     let mut reader = LogReader::default();
     let mut seen = Vec::new();
@@ -109,7 +109,7 @@ fn a_follower_reads_everything_once_and_after_a_rewrite_only_what_is_new() {
 #[test]
 fn output_without_room_leaves_a_gap_that_is_told_and_keeps_offsets_right() {
     let dir = tempfile::tempdir().unwrap();
-    let path = FileRef::given(&dir.path().join("a.1.log"));
+    let path = FileRef::at_path(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
     writer.append(0, b"before\n").unwrap();
     writer.leave_out(7, &[b'x'; 60]).unwrap();

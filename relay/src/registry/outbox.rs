@@ -21,7 +21,7 @@ use super::atomic::Durability;
 pub const SCHEMA: u32 = 1;
 
 /// Maximum size of a file, in bytes: an entry has four channels, each with one line of text.
-const MOST: u64 = 256 << 10;
+const MAX_FILE_SIZE: u64 = 256 << 10;
 
 /// A completion notice to deliver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,14 +35,15 @@ pub struct Entry {
     /// Session that launched the job.
     pub session: Option<Session>,
     /// Deliveries by channel: `codex`, `desktop`, `command`, `webhook`.
-    pub ways: BTreeMap<String, Way>,
+    #[serde(rename = "ways")]
+    pub channels: BTreeMap<String, Channel>,
 }
 
 /// Delivery through one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Way {
+pub struct Channel {
     /// State of the delivery.
-    pub state: WayState,
+    pub state: ChannelState,
     /// Number of attempts.
     pub attempts: u32,
     /// Time of the next attempt.
@@ -54,7 +55,7 @@ pub struct Way {
 /// State of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WayState {
+pub enum ChannelState {
     /// Not delivered yet.
     Pending,
     /// Delivered.
@@ -80,7 +81,7 @@ pub struct Shown {
 /// # Errors
 /// The first failing call.
 pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
-    let durability = if entry.ways.is_empty() { Durability::Cached } else { Durability::Synced };
+    let durability = if entry.channels.is_empty() { Durability::Cached } else { Durability::Synced };
     registry.outbox_entry(&entry.job).replace(&serde_json::to_vec(entry)?, durability)
 }
 
@@ -89,7 +90,7 @@ pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
 /// # Errors
 /// Returns an error if the file can't be read or is not an entry.
 pub fn read(registry: &Registry, job: &JobId) -> io::Result<Option<Entry>> {
-    match registry.outbox_entry(job).read(MOST) {
+    match registry.outbox_entry(job).read(MAX_FILE_SIZE) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
@@ -134,7 +135,7 @@ pub fn unclaim(registry: &Registry, job: &JobId) -> io::Result<()> {
 
 /// Returns the claim on the notice of a job; `None` if it is unclaimed or the claim can't be read.
 pub fn shown(registry: &Registry, job: &JobId) -> Option<Shown> {
-    registry.outbox_shown(job).read(MOST).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    registry.outbox_shown(job).read(MAX_FILE_SIZE).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
 /// Removes the entry of a job unless a delivery is still pending; the daemon removes it after that one.
@@ -154,7 +155,8 @@ pub fn remove_told(registry: &Registry, job: &JobId) -> io::Result<()> {
 }
 
 fn is_pending(registry: &Registry, job: &JobId) -> bool {
-    let pending = |entry: Entry| entry.ways.values().any(|way| way.state == WayState::Pending);
+    let pending =
+        |entry: Entry| entry.channels.values().any(|channel| channel.state == ChannelState::Pending);
     read(registry, job).is_ok_and(|entry| entry.is_some_and(pending))
 }
 
@@ -174,7 +176,7 @@ mod tests {
     #[test]
     fn an_end_is_shown_by_the_first_who_claims_it() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         assert_eq!(unshown(&registry).unwrap(), []);
         registry.ensure().unwrap();
         let jobs: [JobId; 2] = ["a#1".parse().unwrap(), "a#2".parse().unwrap()];
@@ -184,7 +186,7 @@ mod tests {
                 job: job.clone(),
                 ended_at: Timestamp::UNIX_EPOCH,
                 session: None,
-                ways: BTreeMap::new(),
+                channels: BTreeMap::new(),
             };
             write(&registry, &entry).unwrap();
             assert_eq!(read(&registry, job).unwrap(), Some(entry));

@@ -14,7 +14,7 @@ use super::{Registry, create, outbox, read, workspace_copy};
 
 /// Retention rules. A job is removed if no rule keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keep {
+pub struct Retention {
     /// Number of newest archived jobs to keep.
     pub newest: u64,
     /// Keep jobs that ended after this time; without it, this rule keeps none.
@@ -26,7 +26,7 @@ pub struct Keep {
 ///
 /// # Errors
 /// Returns an error if the archive can't be read or a file can't be removed.
-pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
+pub fn prune(registry: &Registry, keep: &Retention) -> io::Result<Vec<JobId>> {
     let _turn = create::open_locked(&registry.prune_lock())?;
     let archive = registry.archived();
     let records = read::records(&archive)?;
@@ -55,7 +55,7 @@ pub fn prune(registry: &Registry, keep: &Keep) -> io::Result<Vec<JobId>> {
 }
 
 /// Selects the jobs to remove. Pure.
-fn choose(ended: BTreeSet<(Timestamp, JobId)>, keep: &Keep) -> Vec<JobId> {
+fn choose(ended: BTreeSet<(Timestamp, JobId)>, keep: &Retention) -> Vec<JobId> {
     let beyond = ended.len().saturating_sub(usize::try_from(keep.newest).unwrap_or(usize::MAX));
     let old = ended.into_iter().take(beyond);
     old.filter(|(at, _)| keep.since.is_none_or(|since| *at <= since)).map(|(_, job)| job).collect()
@@ -70,7 +70,7 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let chosen = |newest, since: Option<i64>| {
             let ended = (1..=5).map(|n| (at(n), format!("a#{n}").parse().unwrap())).collect();
-            let numbers = choose(ended, &Keep { newest, since: since.map(at) });
+            let numbers = choose(ended, &Retention { newest, since: since.map(at) });
             numbers.iter().map(JobId::number).collect::<Vec<_>>()
         };
         assert_eq!(chosen(2, None), [1, 2, 3]);

@@ -10,10 +10,10 @@ use super::{Registry, create, layout};
 use crate::exit::Failure;
 
 /// Maximum size of a spec, in bytes: a prompt is sent in one frame of 1 MiB, and JSON escapes take some more.
-pub const MOST: u64 = 8 << 20;
+pub const MAX_FILE_SIZE: u64 = 8 << 20;
 /// Maximum size of a record, in bytes. Its plan is that of the largest event, which needs some 1.2 MiB of the limit of
 /// a line; the rest of a record is far smaller than what remains.
-pub const MOST_OF_RECORD: u64 = common::event_line::MAX_LINE as u64;
+pub const MAX_RECORD_SIZE: u64 = common::event_line::MAX_LINE as u64;
 
 /// A record as stored on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +40,7 @@ pub fn load(registry: &Registry, job: &JobId) -> io::Result<Stored> {
 
 fn load_from(home: &Registry, job: &JobId) -> io::Result<Stored> {
     let file = home.record(job);
-    let mut record: JobRecord = serde_json::from_slice(&file.read(MOST_OF_RECORD)?)
+    let mut record: JobRecord = serde_json::from_slice(&file.read(MAX_RECORD_SIZE)?)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", file.display())))?;
     if record.schema <= SCHEMA {
         record.log_path = home.log(job).display().to_string();
@@ -62,7 +62,7 @@ pub fn jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
 fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     let mut all = jobs(registry)?;
     match jobs(&registry.archived()) {
-        Err(e) if Refused::of(&e).is_some() => {}
+        Err(e) if Refused::from_error(&e).is_some() => {}
         archived => all.extend(archived?),
     }
     Ok(all)
@@ -152,7 +152,7 @@ fn names(registry: &Registry) -> io::Result<Vec<JobName>> {
 /// # Errors
 /// Exit code 3 when there is none.
 pub fn newest(registry: &Registry) -> Result<Stored, Failure> {
-    create::latest(registry)
+    create::newest_number(registry)
         .and_then(|job| load(registry, &job))
         .or_else(|_| {
             let all = records(registry)?;
@@ -193,6 +193,6 @@ mod tests {
             *path = text(4096);
         }
         let len = record.to_bytes().unwrap().len() as u64;
-        assert!(len > MOST_OF_RECORD / 2 && len < MOST_OF_RECORD * 3 / 4, "{len}");
+        assert!(len > MAX_RECORD_SIZE / 2 && len < MAX_RECORD_SIZE * 3 / 4, "{len}");
     }
 }

@@ -126,7 +126,7 @@ impl Refused {
     }
 
     /// Returns the refusal inside an error; `None` for another kind of error.
-    pub fn of(error: &io::Error) -> Option<&Self> {
+    pub fn from_error(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
 }

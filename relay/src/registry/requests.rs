@@ -12,13 +12,13 @@ use super::atomic::Durability;
 use super::dir::Dir;
 use super::file_ref::FileRef;
 use super::lease::Holder;
-use super::prune::Keep;
+use super::prune::Retention;
 use super::refused::Refused;
 
 /// Maximum size of a request, in bytes.
-const MOST: u64 = 16 << 10;
+const MAX_FILE_SIZE: u64 = 16 << 10;
 /// Maximum number of requests that are read at once; the rest follow when these are done.
-const MOST_FILED: usize = 4096;
+const MAX_FILED: usize = 4096;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ pub enum Request {
         #[serde(default)]
         relay: Option<Holder>,
         /// Retention rules.
-        keep: Keep,
+        keep: Retention,
     },
     /// Start the platform now, whatever happened before.
     Up,
@@ -156,13 +156,13 @@ pub fn pending(registry: &Registry) -> io::Result<Vec<Filed>> {
     let mut names = folder.names()?;
     names.retain(|name| !name.starts_with('.') && name.strip_suffix(".json").is_some());
     names.sort();
-    names.truncate(MOST_FILED);
+    names.truncate(MAX_FILED);
     Ok(names.iter().map(|name| read(&folder, name)).collect())
 }
 
 fn read(folder: &Dir, name: &str) -> Filed {
     let file = folder.file(name);
-    let request = file.read(MOST).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let request = file.read(MAX_FILE_SIZE).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     Filed { path: file.path().to_owned(), request }
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //!         no space for an outcome                space again
 //!   held ───────────────────────────► given up ──────────────► held
-//!   (SIZE bytes, SPARE empty files)   (an empty file)
+//!   (RESERVE_SIZE bytes, SPARE_FILES files) (an empty file)
 //! ```
 //!
 //! The file is emptied, not removed: that needs no space, and an empty file tells `relay launch` that the disk is full.
@@ -17,11 +17,11 @@ use super::staged::Staged;
 
 /// Reserved bytes. Fifty jobs (the most that an agent runs at once) may end with a block of 4 KiB each for their last
 /// events, and a record is replaced by a copy beside it, one at a time, of at most some ten KiB.
-pub const SIZE: usize = 256 * 1024;
+pub const RESERVE_SIZE: usize = 256 * 1024;
 
 /// Reserved empty files. Replacing a record, a spec or a lease needs one more file for a moment, for the copy beside
 /// it; a completion notice needs one more for good.
-pub const SPARE: usize = 32;
+pub const SPARE_FILES: usize = 32;
 
 /// Returns true if the reserve was given up and the disk has no space for a new one. Cheap: `relay launch` calls it.
 pub fn is_given_up(registry: &Registry) -> bool {
@@ -32,17 +32,17 @@ pub fn is_given_up(registry: &Registry) -> bool {
 fn has_room(registry: &Registry) -> bool {
     // If the system does not report free space, the write itself finds out.
     let folder = registry.folder();
-    folder.free().is_none_or(|free| free >= 2 * SIZE as u64) && has_files(registry)
+    folder.free().is_none_or(|free| free >= 2 * RESERVE_SIZE as u64) && has_files(registry)
 }
 
 /// Returns true if twice as many files as the reserve holds can be created.
 pub fn has_files(registry: &Registry) -> bool {
-    registry.folder().free_files().is_none_or(|free| free >= 2 * SPARE as u64)
+    registry.folder().free_files().is_none_or(|free| free >= 2 * SPARE_FILES as u64)
 }
 
 fn spare(registry: &Registry) -> impl Iterator<Item = FileRef> {
     let staging = registry.staging();
-    (0..SPARE).map(move |n| staging.file(format!("spare-{n}")))
+    (0..SPARE_FILES).map(move |n| staging.file(format!("spare-{n}")))
 }
 
 /// Creates the missing spare files.
@@ -65,11 +65,11 @@ pub fn make(registry: &Registry) -> io::Result<()> {
     make_spare(registry)?;
     let reserve = registry.reserve();
     // Dropped on failure: half a reserve takes space and is of no use.
-    if reserve.size() == Some(SIZE as u64) {
-        return write(&reserve, SIZE).map(drop);
+    if reserve.size() == Some(RESERVE_SIZE as u64) {
+        return write(&reserve, RESERVE_SIZE).map(drop);
     }
-    let mut twice = write(&reserve, 2 * SIZE)?;
-    twice.file().set_len(SIZE as u64)?;
+    let mut twice = write(&reserve, 2 * RESERVE_SIZE)?;
+    twice.file().set_len(RESERVE_SIZE as u64)?;
     twice.replace()
 }
 
@@ -79,7 +79,7 @@ pub fn make(registry: &Registry) -> io::Result<()> {
 /// Returns an error if there is no space for it.
 pub fn ensure(registry: &Registry) -> io::Result<()> {
     match registry.reserve().size() {
-        Some(len) if len == SIZE as u64 => make_spare(registry),
+        Some(len) if len == RESERVE_SIZE as u64 => make_spare(registry),
         _ => make(registry),
     }
 }
@@ -105,7 +105,7 @@ pub fn is_lacking(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// As the work.
-pub fn with<T>(registry: &Registry, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub fn with_reserve<T>(registry: &Registry, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match work() {
         Err(e) if is_lacking(&e) && give_up(registry) => work(),
         done => done,
@@ -128,17 +128,17 @@ mod tests {
     #[test]
     fn it_is_held_given_up_once_and_made_again() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
         let len = || registry.reserve().size().unwrap();
         ensure(&registry).unwrap();
-        assert_eq!((len(), is_given_up(&registry)), (SIZE as u64, false));
+        assert_eq!((len(), is_given_up(&registry)), (RESERVE_SIZE as u64, false));
         let spares = || registry.staging().names().unwrap().len();
-        assert_eq!(spares(), SPARE);
+        assert_eq!(spares(), SPARE_FILES);
         assert_eq!((give_up(&registry), give_up(&registry), len(), spares()), (true, false, 0, 0));
         make(&registry).unwrap();
         make(&registry).unwrap();
-        assert_eq!((len(), spares()), (SIZE as u64, SPARE));
+        assert_eq!((len(), spares()), (RESERVE_SIZE as u64, SPARE_FILES));
         let hidden = |name: &String| name.starts_with(".reserve");
         assert!(!registry.folder().names().unwrap().iter().any(hidden));
     }

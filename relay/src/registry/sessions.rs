@@ -19,13 +19,13 @@ pub const SCHEMA: u32 = 1;
 /// Maximum length of a session id, in bytes: those of Codex and Claude Code are UUIDs.
 const MAX_ID: usize = 64;
 /// Maximum size of a session's file, in bytes.
-const MOST: u64 = 64 << 10;
+const MAX_FILE_SIZE: u64 = 64 << 10;
 /// Retention of a session's state after its last hook.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// State of a session, as reported by its last hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct SessionState {
     /// [`SCHEMA`].
     pub schema: u32,
     /// Host agent: `codex` or `claude`.
@@ -50,7 +50,7 @@ pub enum Phase {
     Over,
 }
 
-impl State {
+impl SessionState {
     /// Returns true if a turn is known to be in progress.
     pub fn is_busy(&self) -> bool {
         self.phase == Phase::Busy
@@ -70,7 +70,7 @@ pub fn is_id(text: &str) -> bool {
 ///
 /// # Errors
 /// `InvalidInput` for an invalid id; otherwise the first failing call.
-pub fn note(registry: &Registry, state: &State) -> io::Result<()> {
+pub fn note(registry: &Registry, state: &SessionState) -> io::Result<()> {
     if !is_id(&state.id) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -78,8 +78,8 @@ pub fn note(registry: &Registry, state: &State) -> io::Result<()> {
 }
 
 /// Returns the state of a session; `None` if it is unknown or unreadable.
-pub fn read(registry: &Registry, id: &str) -> Option<State> {
-    let bytes = is_id(id).then(|| registry.session(id).read(MOST).ok()).flatten()?;
+pub fn read(registry: &Registry, id: &str) -> Option<SessionState> {
+    let bytes = is_id(id).then(|| registry.session(id).read(MAX_FILE_SIZE).ok()).flatten()?;
     serde_json::from_slice(&bytes).ok()
 }
 
@@ -91,7 +91,7 @@ pub fn forget_old(registry: &Registry, now: SystemTime) {
         let file = folder.file(name);
         let written = file.metadata().and_then(|metadata| metadata.modified());
         let age = written.ok().and_then(|written| now.duration_since(written).ok());
-        if age.is_some_and(|age| age > KEPT) {
+        if age.is_some_and(|age| age > RETENTION) {
             // Another hook may have removed it first.
             let _ = file.remove();
         }
@@ -102,8 +102,8 @@ pub fn forget_old(registry: &Registry, now: SystemTime) {
 mod tests {
     use super::*;
 
-    fn state(id: &str, phase: Phase) -> State {
-        State {
+    fn state(id: &str, phase: Phase) -> SessionState {
+        SessionState {
             schema: SCHEMA,
             agent: "codex".to_owned(),
             id: id.to_owned(),
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn the_last_note_of_a_session_counts() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         assert_eq!(read(&registry, "s1"), None);
         registry.ensure().unwrap();
         for phase in [Phase::Busy, Phase::Idle, Phase::Over] {
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn what_could_be_a_flag_or_a_path_is_no_id() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         for id in ["", "--resume", "../x", "a b", "a/b", &"a".repeat(65)] {
             assert!(!is_id(id), "{id}");
             assert_eq!(
@@ -143,13 +143,13 @@ mod tests {
     #[test]
     fn a_session_is_forgotten_after_a_week() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         forget_old(&registry, SystemTime::now());
         registry.ensure().unwrap();
         note(&registry, &state("s1", Phase::Idle)).unwrap();
-        forget_old(&registry, SystemTime::now() + KEPT - Duration::from_secs(60));
+        forget_old(&registry, SystemTime::now() + RETENTION - Duration::from_secs(60));
         assert!(read(&registry, "s1").is_some());
-        forget_old(&registry, SystemTime::now() + KEPT + Duration::from_secs(60));
+        forget_old(&registry, SystemTime::now() + RETENTION + Duration::from_secs(60));
         assert_eq!(read(&registry, "s1"), None);
     }
 }

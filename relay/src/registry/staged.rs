@@ -24,7 +24,7 @@ const ATTEMPTS: u32 = 100;
 const LOCK_TRIES: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Age below which a temporary file that can't be locked, or is still empty, counts as in use.
-const SPARED: Duration = Duration::from_secs(3600);
+const MIN_AGE: Duration = Duration::from_secs(3600);
 
 /// A file under a temporary name. Dropping it removes the file.
 ///
@@ -94,6 +94,14 @@ impl Staged {
         &mut self.file
     }
 
+    /// Asks the system to begin writing the content to the disk, without waiting. Only a hint: [`Staged::sync`] makes
+    /// it durable.
+    pub fn begin_writing(&self) {
+        // Cached pages are dropped only once they are written, so dirty ones are sent to the disk.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     /// Makes its content survive a power loss.
     ///
     /// # Errors
@@ -129,7 +137,7 @@ impl Staged {
 }
 
 /// Locks a file that was just created. A search for leftovers may hold the lock for an instant. On a disk without
-/// locks, [`SPARED`] keeps a new file from counting as a leftover.
+/// locks, [`MIN_AGE`] keeps a new file from counting as a leftover.
 fn lock(file: &File) {
     for _ in 0..LOCK_TRIES {
         if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
@@ -200,9 +208,9 @@ impl FileRef {
         let age = known.modified().ok().and_then(|at| now.duration_since(at).ok()).unwrap_or_default();
         match file.try_lock() {
             // A writer locks its file right after creating it.
-            Ok(()) => known.len() > 0 || age > SPARED,
+            Ok(()) => known.len() > 0 || age > MIN_AGE,
             Err(TryLockError::WouldBlock) => false,
-            Err(TryLockError::Error(_)) => age > SPARED,
+            Err(TryLockError::Error(_)) => age > MIN_AGE,
         }
     }
 }
@@ -220,7 +228,7 @@ pub fn sweep(dir: &Dir, now: SystemTime) {
 fn is_temporary(name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     name.starts_with('.')
-        && !name.starts_with(super::dir::ASIDE)
+        && !name.starts_with(super::dir::ASIDE_SUFFIX)
         && name.rsplit_once('.').is_some_and(|(rest, end)| rest.len() > 1 && number(end))
 }
 
@@ -231,14 +239,14 @@ mod tests {
     #[test]
     fn what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = Dir::given(folder.path());
+        let dir = Dir::at_path(folder.path());
         let written = Staged::write(&dir.file("a.1.spec"), b"secret").unwrap();
         std::fs::write(folder.path().join(".a.2.spec.77"), "secret").unwrap();
         std::fs::write(folder.path().join(".a.3.spec.77.1"), "secret").unwrap();
         std::fs::write(folder.path().join(".gitignore"), "*").unwrap();
         std::fs::write(folder.path().join(".refused-x-1"), "kept").unwrap();
         std::fs::write(folder.path().join(".b.1.spec.78"), "").unwrap();
-        let old = SystemTime::now() + SPARED * 2;
+        let old = SystemTime::now() + MIN_AGE * 2;
         sweep(&dir, SystemTime::now());
         let left = || {
             let mut names = dir.names().unwrap();

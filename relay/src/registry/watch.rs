@@ -12,10 +12,10 @@ use notify::{RecursiveMode, Watcher};
 use super::dir::Dir;
 
 /// Polling interval if the system can't watch the folder.
-const FALLBACK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Maximum number of changed names kept between two calls; beyond it, the whole folder counts as changed.
-const MOST_NAMES: usize = 4096;
+const MAX_NAMES: usize = 4096;
 
 /// Changes in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +27,10 @@ pub enum Changed {
 }
 
 impl Changed {
-    fn take(&mut self, event: &notify::Event) {
+    fn add(&mut self, event: &notify::Event) {
         match self {
             Self::Names(_) if event.need_rescan() => *self = Self::All,
-            Self::Names(names) if names.len() < MOST_NAMES => {
+            Self::Names(names) if names.len() < MAX_NAMES => {
                 names.extend(event.paths.iter().filter_map(|path| path.file_name().map(OsString::from)));
             }
             Self::Names(_) => *self = Self::All,
@@ -52,15 +52,15 @@ impl Watch {
     /// Watches a folder of the registry, without its subfolders. Falls back to polling.
     pub fn folder(dir: &Dir) -> Self {
         // The system watches by path, so the path is checked first: a link may lead to a folder of another user.
-        Self::of(dir.path(), dir.anew().is_there().unwrap_or(false))
+        Self::start(dir.path(), dir.reopen().is_there().unwrap_or(false))
     }
 
     /// Watches a folder that only its owner may write.
     pub fn new(dir: &Path) -> Self {
-        Self::of(dir, true)
+        Self::start(dir, true)
     }
 
-    fn of(dir: &Path, is_real: bool) -> Self {
+    fn start(dir: &Path, is_real: bool) -> Self {
         // A capacity of one is enough: a second wake-up adds nothing to a pending one.
         let (sender, changes) = sync_channel(1);
         let names = Arc::new(Mutex::new(Changed::Names(BTreeSet::new())));
@@ -69,7 +69,7 @@ impl Watch {
             if let Ok(event) = event
                 && !event.kind.is_access()
             {
-                noted.lock().unwrap_or_else(PoisonError::into_inner).take(&event);
+                noted.lock().unwrap_or_else(PoisonError::into_inner).add(&event);
                 let _ = sender.try_send(());
             }
         });
@@ -96,7 +96,7 @@ impl Watch {
             return false;
         }
         // A watched folder is polled every second too: a queue overflow loses wake-ups.
-        let longest = if self.watcher.is_some() { Duration::from_secs(1) } else { FALLBACK };
+        let longest = if self.watcher.is_some() { Duration::from_secs(1) } else { POLL_INTERVAL };
         let pause = left.map_or(longest, |left| left.min(longest));
         if matches!(self.changes.recv_timeout(pause), Err(RecvTimeoutError::Disconnected)) {
             // Without a watcher the channel has no sender, so the pause is made another way.

@@ -11,11 +11,11 @@ use super::times::clock;
 use super::{View, plural};
 
 /// Maximum length of a line, in bytes: two lines of a terminal.
-const LINE: usize = 240;
+const MAX_LINE: usize = 240;
 
 /// Context of an event.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Setting {
+pub struct RenderOptions {
     /// True if the line names the job, in front of the type.
     pub name_job: bool,
     /// True if the event's step is inside another one.
@@ -23,15 +23,15 @@ pub struct Setting {
 }
 
 /// `12:00:01 step_started 3 clone git clone …`
-pub fn line(raw: &[u8], event: &EventLine, setting: Setting, view: &View) -> String {
-    let job = if setting.name_job { format!("{} ", event.job) } else { String::new() };
-    let kind = text::one_line(&kind(raw), LINE);
+pub fn line(raw: &[u8], event: &EventLine, options: RenderOptions, view: &View) -> String {
+    let job = if options.name_job { format!("{} ", event.job) } else { String::new() };
+    let kind = text::one_line(&kind(raw), MAX_LINE);
     let Some(Event { at, body }) = &event.event else {
         return format!("{job}{kind} (event of a newer version)");
     };
     let time = clock(*at, view.now, &view.zone);
-    let room = LINE.saturating_sub(time.len() + job.len() + kind.len() + 3);
-    let details = text::truncate(&text::printable(&details(body, setting.inside)), room);
+    let room = MAX_LINE.saturating_sub(time.len() + job.len() + kind.len() + 3);
+    let details = text::truncate(&text::printable(&details(body, options.inside)), room);
     // Color is applied to text that is sanitized and cut already.
     let (paint, tone) = (view.paint, tone(body));
     let details = if tone == Tone::Noise { paint.dim(&details) } else { details };
@@ -155,7 +155,7 @@ fn code(exit_code: Option<i32>) -> String {
 
 /// Shows a text of several lines by its first line.
 fn one_line(text: &str) -> String {
-    text::one_line(text, LINE)
+    text::one_line(text, MAX_LINE)
 }
 
 #[cfg(test)]
@@ -170,7 +170,7 @@ mod tests {
                 event.event.as_ref().map(|event| &event.body),
                 Some(EventBody::StepFinished { n: 4 | 5, .. })
             );
-            line(&event.to_bytes().unwrap(), event, Setting { name_job: false, inside }, &view)
+            line(&event.to_bytes().unwrap(), event, RenderOptions { name_job: false, inside }, &view)
         });
         told.collect::<Vec<_>>().join("\n")
     }
@@ -221,14 +221,15 @@ mod tests {
         let mut view = samples::view(200);
         view.paint = crate::render::Paint::new(true);
         let story = samples::stalled_story();
-        let colored = |n: usize| line(&story[n].to_bytes().unwrap(), &story[n], Setting::default(), &view);
+        let colored =
+            |n: usize| line(&story[n].to_bytes().unwrap(), &story[n], RenderOptions::default(), &view);
         let plain = |text: &str| {
             let codes = ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[33m", "\u{1b}[36m", "\u{1b}[0m"];
             codes.iter().fold(text.to_owned(), |text, code| text.replace(code, ""))
         };
         let bare = samples::view(200);
         for (n, event) in story.iter().enumerate() {
-            let expected = line(&event.to_bytes().unwrap(), event, Setting::default(), &bare);
+            let expected = line(&event.to_bytes().unwrap(), event, RenderOptions::default(), &bare);
             assert_eq!(plain(&colored(n)), expected);
         }
         let last = colored(story.len() - 1);
@@ -240,7 +241,7 @@ mod tests {
         let raw = br#"{"type":"levitated"}"#;
         let mut event = samples::story().remove(0);
         event.event = None;
-        let text = line(raw, &event, Setting { name_job: true, inside: false }, &samples::view(0));
+        let text = line(raw, &event, RenderOptions { name_job: true, inside: false }, &samples::view(0));
         assert_eq!(text, "abe#1 levitated (event of a newer version)");
     }
 }

@@ -5,21 +5,21 @@ use common::event::{Resources, StepOutcome};
 use common::record::JobRecord;
 use common::{summary, text};
 
-use super::rows::{ROW, Rows};
+use super::labeled_rows::{LabeledRows, MAX_ROW};
 use super::times::clock;
 use super::{View, health, plural, steps};
 use crate::explain::{Explanation, Slow};
 
 /// Maximum number of shares of the time that are listed; the others are summed up.
-const SHARES: usize = 7;
+const MAX_SHARES: usize = 7;
 
 /// Builds the text: one line for the job, 1 for its health, at most 8 for the time, 1 for CPU and network, 5 for steps,
 /// 5 for the cause, 4 for signs, 4 for advice and 1 for the log: 30.
 pub fn block(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
-    let mut rows = Rows::new(view, headline(explanation, record, view));
+    let mut rows = LabeledRows::new(view, headline(explanation, record, view));
     if !record.state.is_final() {
-        let health = health::of(record, view);
-        rows.put("health", &text::one_line(&health.to_string(), ROW), |part| {
+        let health = health::health(record, view);
+        rows.add_row("health", &text::one_line(&health.to_string(), MAX_ROW), |part| {
             view.paint.health(health.word, part)
         });
     }
@@ -32,7 +32,11 @@ pub fn block(explanation: &Explanation, record: &JobRecord, view: &View) -> Stri
     let signs = explanation.signs.iter().map(|sign| {
         let step = sign.step.map(|n| format!(" in step {n}")).unwrap_or_default();
         let what = sign.what.replace('_', " ");
-        format!("{} {what}{step}: {}", clock(sign.at, view.now, &view.zone), text::one_line(&sign.text, ROW))
+        format!(
+            "{} {what}{step}: {}",
+            clock(sign.at, view.now, &view.zone),
+            text::one_line(&sign.text, MAX_ROW)
+        )
     });
     rows.list("seen", signs);
     rows.list("try", explanation.tries.iter().cloned());
@@ -69,9 +73,9 @@ fn slow(slow: &Slow) -> String {
     format!("{} {} {time} {outcome}{}{used}: {}", step.n, step.kind, limit.unwrap_or_default(), step.title)
 }
 
-impl Rows<'_> {
+impl LabeledRows<'_> {
     fn time(&mut self, explanation: &Explanation) {
-        let (shown, rest) = explanation.time.split_at(explanation.time.len().min(SHARES));
+        let (shown, rest) = explanation.time.split_at(explanation.time.len().min(MAX_SHARES));
         let rest_ms: u64 = rest.iter().map(|share| share.ms).sum();
         let mut shares: Vec<(u64, String)> =
             shown.iter().map(|share| (share.ms, named(share.what, share.steps))).collect();
@@ -89,11 +93,11 @@ impl Rows<'_> {
         let Some(cause) = &explanation.cause else { return };
         let kind = serde_json::to_value(cause.kind).ok();
         let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed");
-        let text = text::one_line(&format!("{kind}: {}", text::printable(&cause.message)), ROW);
+        let text = text::one_line(&format!("{kind}: {}", text::printable(&cause.message)), MAX_ROW);
         let paint = self.view.paint;
-        self.put("cause", &text, |part| paint.alarm(part));
+        self.add_row("cause", &text, |part| paint.alarm(part));
         for line in &cause.output {
-            self.add("", &format!("| {}", text::one_line(line, ROW)));
+            self.add("", &format!("| {}", text::one_line(line, MAX_ROW)));
         }
     }
 }
@@ -299,7 +303,7 @@ mod tests {
             let story = samples::hostile_story(state);
             let text = show(&story, 700);
             assert!(text.lines().count() <= 30, "{text}");
-            assert!(text.lines().all(|line| line.len() <= ROW + 40), "{text}");
+            assert!(text.lines().all(|line| line.len() <= MAX_ROW + 40), "{text}");
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
             assert!(!text.contains('\u{202e}'));
         }

@@ -24,9 +24,9 @@ use super::{Relay, View, queue, steps};
 use crate::registry::lease::PlatformStatus;
 
 /// Maximum length of the description of a stalled step's wait, in bytes.
-const WAITS: usize = 80;
+const MAX_WAIT_REASON: usize = 80;
 /// Maximum length of the platform's reason, in bytes.
-const DETAIL: usize = 160;
+const MAX_DETAIL: usize = 160;
 
 /// First word of the sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl fmt::Display for Health {
 }
 
 /// Health of a job, as far as known at `view.now`.
-pub fn of(record: &JobRecord, view: &View) -> Health {
+pub fn health(record: &JobRecord, view: &View) -> Health {
     let say = |word, rest: String| Health { word, rest: text::printable(&rest) };
     if record.state.is_final() {
         return say(Word::Ended, ended(record, view));
@@ -102,7 +102,7 @@ pub fn of(record: &JobRecord, view: &View) -> Health {
     }
     if record.link == Some(Link::Lost) {
         let why = match &view.relay {
-            Relay::Up(PlatformStatus::Failed { detail }) => text::one_line(detail, DETAIL),
+            Relay::Up(PlatformStatus::Failed { detail }) => text::one_line(detail, MAX_DETAIL),
             _ => "the work goes on, and the agent reconnects by itself".to_owned(),
         };
         return say(Word::Stale, format!("the agent is disconnected; last news {heard}; {why}"));
@@ -237,7 +237,7 @@ fn waits(record: &JobRecord) -> Option<String> {
     if n != step.n && !steps::around(record, step.n).iter().any(|step| step.n == n) {
         return None;
     }
-    let waiting = evidence.find("waiting ").map(|at| text::one_line(&evidence[at..], WAITS));
+    let waiting = evidence.find("waiting ").map(|at| text::one_line(&evidence[at..], MAX_WAIT_REASON));
     let waiting = waiting.map(|waiting| format!(" ({waiting})")).unwrap_or_default();
     Some(format!("step {n} made no progress at the last check{waiting}"))
 }

@@ -6,7 +6,7 @@ use super::super::samples;
 use super::*;
 
 fn say(record: &JobRecord, second: i64) -> String {
-    of(record, &samples::view(second)).to_string()
+    health(record, &samples::view(second)).to_string()
 }
 
 /// A running job with a step of this kind and no step around it.
@@ -66,8 +66,8 @@ fn what_is_not_heard_of_is_stale_whatever_its_step_says() {
     let mut view = samples::view(130);
     let lost = say(&samples::link_lost(), 73);
     view.relay = Relay::Down;
-    let down = of(&samples::running(), &view).to_string();
-    let queued = of(&samples::queued(), &view).to_string();
+    let down = health(&samples::running(), &view).to_string();
+    let queued = health(&samples::queued(), &view).to_string();
     insta::assert_snapshot!([lost, down, queued].join("\n"), @r#"
     stale: the agent is disconnected; last news 40s ago; the work goes on, and the agent reconnects by itself
     stale: no relay is running; last news 2m ago; the work may go on; `relay up` starts a relay
@@ -84,7 +84,7 @@ fn a_job_that_waits_ends_or_has_ended_says_what_is_next() {
     let mut shell = samples::completed();
     shell.runner = Runner::Shell;
     let told = [
-        of(&samples::queued(), &view).to_string(),
+        health(&samples::queued(), &view).to_string(),
         say(&stopping, 73),
         say(&samples::completed(), 731),
         say(&shell, 731),

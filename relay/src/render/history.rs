@@ -3,11 +3,11 @@
 use common::origin::FollowUp;
 use common::record::{JobRecord, State};
 
-use super::rows::Rows;
+use super::labeled_rows::LabeledRows;
 use super::{View, status};
 
 /// Maximum number of follow-ups listed by name; the others are counted.
-const NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 /// Builds the row below a job's other rows; `None` for a job without links. `before` are its predecessors, `after` its
 /// successors.
@@ -29,7 +29,7 @@ pub fn row(record: &JobRecord, before: &[JobRecord], after: &[JobRecord], view: 
         .filter(|later| later.origin.follows.as_ref().is_some_and(|follows| follows.job == record.job))
         .collect();
     if !own.is_empty() {
-        let hidden = own.len().saturating_sub(NAMED);
+        let hidden = own.len().saturating_sub(MAX_NAMED);
         let named = own[hidden..].iter().map(|later| format!("{} ({})", later.job, end(later)));
         let named = named.collect::<Vec<_>>().join(", ");
         let earlier = if hidden > 0 { format!("{hidden} others, ") } else { String::new() };
@@ -38,7 +38,7 @@ pub fn row(record: &JobRecord, before: &[JobRecord], after: &[JobRecord], view: 
     if parts.is_empty() {
         return None;
     }
-    Some(Rows::single(view, "history", &parts.join(" · ")))
+    Some(LabeledRows::single(view, "history", &parts.join(" · ")))
 }
 
 /// `completed`, `failed: step_timeout`

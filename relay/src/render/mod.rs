@@ -1,21 +1,21 @@
 //! Output for people and programs: the only place that writes to stdout and stderr.
 //!
 //! ```text
-//! record, view ──► status │ table │ queue │ event_text   (pure: text)  ──► output ──► stdout
-//!                                                         failures, notes ─► output ──► stderr
+//! record, view ──► status │ jobs_plain │ queue │ event_text   (pure: text) ──► output ──► stdout
+//!                                                             failures, notes ─► output ──► stderr
 //! ```
 //!
 //! * [`output`]: the two streams.
-//! * [`paint`]: color, used only for meaning.
+//! * [`color`]: color, used only for meaning.
 //! * [`times`]: clock times and spans.
 //! * [`view`]: context of a record.
 //! * [`status`]: one job.
-//! * [`table`]: several jobs.
-//! * [`list`]: several jobs on a terminal.
+//! * [`jobs_plain`]: several jobs.
+//! * [`jobs_tty`]: several jobs on a terminal.
 //! * [`steps`]: a job's steps, sub-steps below their parents.
 //! * [`explain`]: breakdown of a job's time, and the cause of its failure.
 //! * [`history`]: predecessors and successors of a job.
-//! * [`rows`]: labeled rows that describe one job.
+//! * [`labeled_rows`]: labeled rows that describe one job.
 //! * [`health`]: health of a job, with advice, in one sentence.
 //! * [`width`]: text in columns.
 //! * [`doctor`]: results of the checks.
@@ -26,29 +26,29 @@
 //! * [`event_text`]: one event.
 //! * [`stream`]: pieces of a log.
 
+pub mod color;
 pub mod delivery;
 pub mod doctor;
 pub mod event_text;
 pub mod explain;
 pub mod health;
 pub mod history;
-pub mod list;
+pub mod jobs_plain;
+pub mod jobs_tty;
+mod labeled_rows;
 pub mod notice;
 pub mod output;
-pub mod paint;
 pub mod plural;
 pub mod queue;
-mod rows;
 pub mod status;
 pub mod steps;
 pub mod stream;
-pub mod table;
 pub mod times;
 pub mod view;
 pub mod width;
 
-pub use output::{Kept, Output};
-pub use paint::{ColorMode, Paint};
+pub use color::{ColorMode, Paint};
+pub use output::{Captured, Output};
 pub use view::{Relay, View};
 
 #[cfg(test)]

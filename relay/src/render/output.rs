@@ -12,7 +12,7 @@ use crate::exit::Failure;
 
 /// Captured output of a command that has no streams.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct Captured {
     /// Text that it would have printed, messages included.
     pub text: String,
     /// Data for programs: see [`Output::fact`].
@@ -31,7 +31,7 @@ pub struct Output {
     pub json: bool,
     broken: Cell<Option<ErrorKind>>,
     /// Capture that replaces the streams.
-    kept: Option<RefCell<Kept>>,
+    kept: Option<RefCell<Captured>>,
 }
 
 impl Output {
@@ -41,14 +41,14 @@ impl Output {
         Self { paint, json, broken: Cell::new(None), kept: None }
     }
 
-    /// Captures text and facts for a caller that is neither a terminal nor a pipe; see [`Output::into_kept`].
-    pub fn kept() -> Self {
+    /// Captures text and facts for a caller that is neither a terminal nor a pipe; see [`Output::into_captured`].
+    pub fn captured() -> Self {
         let kept = Some(RefCell::default());
         Self { paint: Paint::new(false), json: false, broken: Cell::new(None), kept }
     }
 
     /// Returns the captured output; nothing if there were streams.
-    pub fn into_kept(self) -> Kept {
+    pub fn into_captured(self) -> Captured {
         self.kept.map(RefCell::into_inner).unwrap_or_default()
     }
 

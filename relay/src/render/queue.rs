@@ -8,7 +8,7 @@ use super::{Relay, View, plural};
 use crate::registry::lease::PlatformStatus;
 
 /// Maximum length of the reason, in bytes: two lines of a terminal.
-const REASON: usize = 300;
+const MAX_REASON: usize = 300;
 
 /// Returns the reason why a job is queued, in one line.
 pub fn reason(view: &View) -> String {
@@ -25,10 +25,10 @@ fn behind(view: &View, ahead: usize) -> String {
         Relay::Down => "no relay is running: `relay up` starts it".to_owned(),
         Relay::Silent { pid, for_ms } => silent(*pid, *for_ms),
         Relay::Up(PlatformStatus::Starting { detail }) => {
-            format!("the platform is starting: {}", text::one_line(detail, REASON))
+            format!("the platform is starting: {}", text::one_line(detail, MAX_REASON))
         }
         Relay::Up(PlatformStatus::Failed { detail }) => {
-            format!("the platform can't be started: {}; retrying", text::one_line(detail, REASON))
+            format!("the platform can't be started: {}; retrying", text::one_line(detail, MAX_REASON))
         }
         Relay::Up(PlatformStatus::Stopped) => "the platform is stopped: `relay up` starts it".to_owned(),
         Relay::Up(PlatformStatus::Ready { max_jobs, .. }) => {

@@ -7,25 +7,25 @@ use common::text;
 use jiff::Timestamp;
 
 use super::health::{self, Word};
-use super::rows::{ROW, Rows};
+use super::labeled_rows::{LabeledRows, MAX_ROW};
 use super::times::{ago, between, clock};
 use super::{View, plural, steps, width};
 
 /// Maximum number of steps listed: the newest.
-const STEPS: usize = 8;
+const MAX_STEPS: usize = 8;
 /// Maximum number of lines for the worker's last words and warnings together; one of them is reserved for the warnings.
-const SAID: usize = 6;
+const MAX_MESSAGE_LINES: usize = 6;
 /// Maximum number of warnings listed of a completed job: the newest.
-const WARNINGS: usize = 3;
+const MAX_WARNINGS: usize = 3;
 /// Maximum length of the health, in bytes: the reason why a job is queued is the longest.
-const HEALTH: usize = 320;
+const MAX_HEALTH: usize = 320;
 /// Maximum width of the bar that shows a step's time and limit, in columns.
-const BAR: usize = 40;
+const BAR_WIDTH: usize = 40;
 
-/// Builds the output of `relay status JOB`. Every kind of row appears at most once; [`STEPS`] and [`SAID`] bound the
-/// two that take several lines: 30 lines if all were present.
+/// Builds the output of `relay status JOB`. Every kind of row appears at most once; [`MAX_STEPS`] and
+/// [`MAX_MESSAGE_LINES`] bound the two that take several lines: 30 lines if all were present.
 pub fn block(record: &JobRecord, view: &View) -> String {
-    let mut rows = Rows::new(view, headline(record, view));
+    let mut rows = LabeledRows::new(view, headline(record, view));
     rows.worker_text("task", &record.prompt_summary);
     rows.worker_text("workspace", &place(record));
     rows.add("times", &times(record, view));
@@ -101,10 +101,10 @@ fn times(record: &JobRecord, view: &View) -> String {
     times.join(", ")
 }
 
-impl Rows<'_> {
+impl LabeledRows<'_> {
     /// Adds the current activity: link, step, and health.
     fn present(&mut self, record: &JobRecord) {
-        let (view, health) = (self.view, health::of(record, self.view));
+        let (view, health) = (self.view, health::health(record, self.view));
         if record.state == State::Queued {
             return self.add("waits", &health.rest);
         }
@@ -118,8 +118,8 @@ impl Rows<'_> {
             Some(Link::Connected) | None => {}
         }
         self.step(record, down || record.link == Some(Link::Lost), health.word);
-        let text = text::one_line(&health.to_string(), HEALTH);
-        self.put("health", &text, |part| view.paint.health(health.word, part));
+        let text = text::one_line(&health.to_string(), MAX_HEALTH);
+        self.add_row("health", &text, |part| view.paint.health(health.word, part));
     }
 
     /// Adds the innermost running step.
@@ -135,14 +135,14 @@ impl Rows<'_> {
         let time = spent_of_limit(step.started_at, step.limit_ms, view);
         self.worker_text("step", &format!("{n} {kind} {time}: {title}{around}"));
         if let (Some(room), Some(near)) = (self.room(), health::nearest(record, view.now)) {
-            let bar = width::bar(near.spent_ms, near.limit_ms, room.min(BAR));
+            let bar = width::bar(near.spent_ms, near.limit_ms, room.min(BAR_WIDTH));
             self.line("", &view.paint.health(word, &bar));
         }
     }
 
     fn steps(&mut self, record: &JobRecord) {
         let ended: Vec<&Step> = record.steps.iter().filter(|step| step.outcome.is_some()).collect();
-        let room = if ended.len() > STEPS { STEPS - 1 } else { STEPS };
+        let room = if ended.len() > MAX_STEPS { MAX_STEPS - 1 } else { MAX_STEPS };
         let hidden = ended.len().saturating_sub(room);
         if hidden > 0 {
             self.add("steps", &format!("… {hidden} earlier"));
@@ -161,7 +161,7 @@ impl Rows<'_> {
 
     /// Adds an ended step: on a terminal one line, with a mark in front.
     fn ended_step(&mut self, label: &str, depth: usize, step: &Step) {
-        let line = text::one_line(&steps::line(step), ROW);
+        let line = text::one_line(&steps::line(step), MAX_ROW);
         let Some(room) = self.room() else {
             return self.line(label, &format!("{:indent$}{line}", "", indent = 2 * depth));
         };
@@ -174,8 +174,8 @@ impl Rows<'_> {
     fn words(&mut self, record: &JobRecord) {
         let warnings = warnings(record);
         let said = record.message.as_deref().unwrap_or_default();
-        let room = SAID - warnings.len().max(1);
-        let lines = said.lines().filter(|line| !text::one_line(line, ROW).is_empty()).take(room);
+        let room = MAX_MESSAGE_LINES - warnings.len().max(1);
+        let lines = said.lines().filter(|line| !text::one_line(line, MAX_ROW).is_empty()).take(room);
         for (i, line) in lines.enumerate() {
             self.worker_text(if i == 0 { "said" } else { "" }, line);
         }
@@ -213,7 +213,7 @@ impl Rows<'_> {
                     usage.cached_input_tokens,
                     usage.output_tokens,
                     usage.reasoning_output_tokens,
-                    if record.goes_on() { ", of the whole thread" } else { "" }
+                    if record.is_resumed() { ", of the whole thread" } else { "" }
                 ),
             );
         }
@@ -239,7 +239,7 @@ impl Rows<'_> {
 /// Returns the warnings to show: the newest, and further ones once the job has completed.
 fn warnings(record: &JobRecord) -> Vec<&str> {
     if record.state == State::Completed && record.warnings.count > 1 {
-        return record.warnings.latest(WARNINGS).0.iter().map(String::as_str).collect();
+        return record.warnings.latest(MAX_WARNINGS).0.iter().map(String::as_str).collect();
     }
     // A step that stalled for a while and then ended well needs no attention.
     let is_past = steps::stalled(record).is_some_and(|(n, _)| steps::went_well(record, n));
@@ -254,14 +254,14 @@ pub fn failure_kind(record: &JobRecord) -> String {
 
 /// Reason of a job's failure, in one line.
 pub fn reason(record: &JobRecord) -> String {
-    let message = record.error.as_ref().map(|error| text::one_line(&error.message, ROW));
+    let message = record.error.as_ref().map(|error| text::one_line(&error.message, MAX_ROW));
     format!("{}: {}", failure_kind(record), message.unwrap_or_default())
 }
 
 /// Closing text of a job that has ended.
 pub fn summary(record: &JobRecord) -> String {
     // A record on disk may contain anything, so the guarantees of the fold do not apply.
-    let summary = record.summary.clone().unwrap_or_else(|| common::summary::of(record));
+    let summary = record.summary.clone().unwrap_or_else(|| common::summary::summarize(record));
     text::printable_lines(&summary)
 }
 

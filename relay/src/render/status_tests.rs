@@ -102,7 +102,7 @@ fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
     cleanup    3 processes killed, 0 left
     log        /r/abe.1.log
     "#);
-    assert!(!summary(&record).contains("end not seen"));
+    assert!(!summary(&record).contains("still running when the worker ended"));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_hostile_record_takes_thirty_short_lines_and_no_control_characters() {
             }
             let text = block(&record, &view);
             assert!(text.lines().count() <= 30, "{text}");
-            assert!(text.lines().all(|line| line.len() <= ROW + 40), "{text}");
+            assert!(text.lines().all(|line| line.len() <= MAX_ROW + 40), "{text}");
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
             assert!(!text.contains('\u{202e}'));
         }

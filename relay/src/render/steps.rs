@@ -6,11 +6,11 @@ use common::step::Step;
 use common::{duration, summary, text};
 
 /// Maximum indentation depth of sub-steps; deeper ones are shown at this depth.
-const DEPTH: usize = 3;
+const MAX_DEPTH: usize = 3;
 /// Maximum number of enclosing steps listed for a running step, from inside.
-const AROUND: usize = 2;
+const MAX_PARENTS: usize = 2;
 /// Maximum length of an enclosing step's title, in bytes.
-const AROUND_TITLE: usize = 40;
+const MAX_PARENT_TITLE: usize = 40;
 
 /// Returns steps with their depths, each below its parent, otherwise in their order.
 pub fn tree<'a>(steps: &[&'a Step]) -> Vec<(usize, &'a Step)> {
@@ -26,7 +26,7 @@ pub fn tree<'a>(steps: &[&'a Step]) -> Vec<(usize, &'a Step)> {
         let inside = placed[at + 1..].iter().take_while(|(other, _)| *other > depth).count();
         placed.insert(at + 1 + inside, (depth + 1, step));
     }
-    placed.into_iter().map(|(depth, step)| (depth.min(DEPTH), step)).collect()
+    placed.into_iter().map(|(depth, step)| (depth.min(MAX_DEPTH), step)).collect()
 }
 
 /// Enclosing steps of a step, from inside.
@@ -62,11 +62,11 @@ pub fn chain(around: &[&Step]) -> String {
     if around.is_empty() {
         return String::new();
     }
-    let named = around.iter().take(AROUND);
+    let named = around.iter().take(MAX_PARENTS);
     let named: Vec<String> = named
-        .map(|step| format!("in {}: {}", step.kind, text::one_line(&step.title, AROUND_TITLE)))
+        .map(|step| format!("in {}: {}", step.kind, text::one_line(&step.title, MAX_PARENT_TITLE)))
         .collect();
-    let more = if around.len() > AROUND { ", …" } else { "" };
+    let more = if around.len() > MAX_PARENTS { ", …" } else { "" };
     format!(" ({}{more})", named.join(", "))
 }
 

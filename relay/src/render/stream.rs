@@ -67,7 +67,7 @@ impl Cleaner {
     pub fn text(&mut self, piece: &[u8]) -> String {
         self.pending.extend_from_slice(piece);
         let cut = self.pending.len() - unfinished(&self.pending);
-        self.take(cut)
+        self.take_text(cut)
     }
 
     /// Returns the complete lines up to the end of a piece, without control characters; the rest is held back.
@@ -78,18 +78,18 @@ impl Cleaner {
             None if self.pending.len() > MAX_LINE => self.pending.len() - unfinished(&self.pending),
             None => 0,
         };
-        self.take(cut).lines().map(str::to_owned).collect()
+        self.take_text(cut).lines().map(str::to_owned).collect()
     }
 
     /// Returns the text still held back, after the last piece.
     pub fn rest(&mut self) -> String {
-        let mut rest = self.take(self.pending.len());
+        let mut rest = self.take_text(self.pending.len());
         self.text.end_color();
         rest += &std::mem::take(&mut self.text.clean);
         rest
     }
 
-    fn take(&mut self, bytes: usize) -> String {
+    fn take_text(&mut self, bytes: usize) -> String {
         let rest = self.pending.split_off(bytes);
         let taken = std::mem::replace(&mut self.pending, rest);
         for &byte in String::from_utf8_lossy(&taken).as_bytes() {

@@ -26,7 +26,7 @@ pub enum Relay {
 
 impl Relay {
     /// Determines the state of the relay from its lease; one that has just started has none yet.
-    pub fn of(is_held: bool, lease: Option<Lease>, now: Timestamp) -> Self {
+    pub fn from_lease(is_held: bool, lease: Option<Lease>, now: Timestamp) -> Self {
         let Some(lease) = lease.filter(|_| is_held) else {
             let detail = "the relay has just started".to_owned();
             return if is_held { Self::Up(PlatformStatus::Starting { detail }) } else { Self::Down };

@@ -9,15 +9,15 @@
 //!   agent/         state of the agent of engine `local`
 //! ```
 //!
-//! [`owned`]: check that no other user could have changed it.
+//! [`ownership`]: check that no other user could have changed it.
 //!
 //! The registry is inside the project, where a session may write. Nothing that decides about connections is read from
 //! there.
 
 #![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
 
-pub mod memory;
-mod owned;
+mod ownership;
+pub mod saved_state;
 pub mod tokens;
 
 use std::env::VarError;
@@ -44,7 +44,7 @@ impl StateDir {
     ///
     /// # Errors
     /// Exit code 5 when the environment names no location for it, and when another user could have changed it.
-    pub fn of(root: &Path) -> Result<Self, Failure> {
+    pub fn for_project(root: &Path) -> Result<Self, Failure> {
         let base = base(&|name| std::env::var(name)).ok_or_else(|| {
             Failure::unreachable(
                 "relay keeps its keys in your state folder: set HOME or XDG_STATE_HOME to an absolute path",
@@ -53,7 +53,7 @@ impl StateDir {
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let state = Self { dir: base.join(key(&root)), root };
         for folder in [state.tokens_dir(), state.agent(), base.join("consent")] {
-            owned::check(&base, &folder)?;
+            ownership::check(&base, &folder)?;
         }
         Ok(state)
     }
@@ -77,7 +77,7 @@ impl StateDir {
         }
         for dir in [self.dir.clone(), self.tokens_dir(), self.agent()] {
             builder.create(&dir).map_err(unusable)?;
-            owned::check(self.dir.parent().unwrap_or(&self.dir), &dir)?;
+            ownership::check(self.dir.parent().unwrap_or(&self.dir), &dir)?;
             let meta = fs::symlink_metadata(&dir).map_err(unusable)?;
             if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
                 let dir = dir.display();
@@ -131,7 +131,7 @@ pub fn base(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathB
 /// Returns a file below [`base`], if no other user could have changed it.
 pub fn own(path: PathBuf) -> Option<PathBuf> {
     let base = base(&|name| std::env::var(name))?;
-    owned::check(&base, &path).is_ok().then_some(path)
+    ownership::check(&base, &path).is_ok().then_some(path)
 }
 
 /// Name of a project's files below [`base`].

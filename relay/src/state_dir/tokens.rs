@@ -36,7 +36,7 @@ struct Issued {
 pub struct TokenId(String);
 
 impl TokenId {
-    fn of(token: &str) -> Self {
+    fn hash(token: &str) -> Self {
         Self(hex::encode(Sha256::digest(token.as_bytes())))
     }
 }
@@ -80,13 +80,13 @@ impl AgentTokens {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
         let token = hex::encode(bytes);
-        self.store(&TokenId::of(&token), &Issued { holder: holder.to_owned(), agent: None })?;
+        self.store(&TokenId::hash(&token), &Issued { holder: holder.to_owned(), agent: None })?;
         Ok(token)
     }
 
     /// Returns the id of a valid token.
     pub fn find(&self, token: &str) -> Option<TokenId> {
-        let id = TokenId::of(token);
+        let id = TokenId::hash(token);
         self.load(&id).map(|_| id)
     }
 
@@ -115,12 +115,12 @@ impl AgentTokens {
 
     /// Revokes one token.
     pub fn revoke(&self, token: &str) {
-        self.remove(&TokenId::of(token));
+        self.remove(&TokenId::hash(token));
     }
 
     /// Revokes every token of a holder but `newest`.
     pub fn revoke_older(&self, holder: &str, newest: Option<&str>) {
-        let newest = newest.map(TokenId::of);
+        let newest = newest.map(TokenId::hash);
         self.revoke_where(|id, issued| issued.holder == holder && newest.as_ref() != Some(id));
     }
 

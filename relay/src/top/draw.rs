@@ -5,15 +5,15 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 
+use super::detail;
 use super::model::{Mode, Model, Pane};
-use super::pane;
 use super::rows::Columns;
-use super::style::{self, Look};
+use super::style::{self, Theme};
 use crate::render::times::clock;
-use crate::render::{list, width};
+use crate::render::{jobs_tty, width};
 
 /// Minimum size of a usable screen: columns and rows.
-const LEAST: (u16, u16) = (30, 6);
+const MIN_SIZE: (u16, u16) = (30, 6);
 /// Minimum height with space for a pane below the list, in rows.
 const PANE_ROWS: u16 = 14;
 /// Minimum width for a pane beside the list, in columns. The list takes 55 % of the screen then, which is all its
@@ -39,10 +39,10 @@ const HELP: &[(&str, &str)] = &[
 
 /// Draws the screen.
 pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
-    let look = Look { color: model.news.view.paint.is_on() };
+    let look = Theme { color: model.update.view.paint.is_on() };
     let area = frame.area();
-    if area.width < LEAST.0 || area.height < LEAST.1 {
-        let text = format!("relay top needs {}x{}", LEAST.0, LEAST.1);
+    if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
+        let text = format!("relay top needs {}x{}", MIN_SIZE.0, MIN_SIZE.1);
         frame.render_widget(Paragraph::new(width::fit_raw(&text, usize::from(area.width))), area);
         return;
     }
@@ -52,10 +52,10 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
     let (jobs, details) = split(model, body);
     rows_of(model, frame, jobs, look);
     if let Some((details, borders)) = details {
-        let block = Block::new().borders(borders).border_style(style::dim()).title(pane::title(model));
+        let block = Block::new().borders(borders).border_style(style::dim()).title(detail::title(model));
         let inner = block.inner(details);
         frame.render_widget(block, details);
-        frame.render_widget(Paragraph::new(pane::lines(model, inner, look)), inner);
+        frame.render_widget(Paragraph::new(detail::lines(model, inner, look)), inner);
     }
     frame.render_widget(footer(model, usize::from(bottom.width), look), bottom);
     if model.mode == Mode::Help {
@@ -82,20 +82,20 @@ fn split(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
     (jobs, Some((details, Borders::TOP)))
 }
 
-fn header(model: &Model, columns: usize, look: Look) -> Line<'static> {
-    let view = &model.news.view;
+fn header(model: &Model, columns: usize, look: Theme) -> Line<'static> {
+    let view = &model.update.view;
     let now = clock(view.now, view.now, &view.zone);
     let room = columns.saturating_sub(now.len() + 1);
-    if let Some(trouble) = &model.news.trouble {
+    if let Some(trouble) = &model.update.trouble {
         return Line::styled(width::pad(trouble, columns), look.alarm());
     }
-    let text = width::pad(&list::headline(&model.news.records, view), room);
+    let text = width::pad(&jobs_tty::headline(&model.update.records, view), room);
     Line::from(vec![Span::styled(text, style::bold()), Span::styled(format!(" {now}"), style::dim())])
 }
 
-fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Look) {
+fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Theme) {
     let listed = model.listed();
-    let columns = Columns::of(&listed, usize::from(area.width));
+    let columns = Columns::fit(&listed, usize::from(area.width));
     let mut lines = vec![columns.header()];
     if listed.is_empty() {
         let why = if model.filter.is_empty() {
@@ -114,7 +114,7 @@ fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Look) {
     let from = (at + 1).saturating_sub(room);
     for record in listed.iter().skip(from).take(room) {
         let selected = Some(&record.job) == model.selected.as_ref();
-        lines.push(columns.row(record, &model.news.view, look, selected));
+        lines.push(columns.row(record, &model.update.view, look, selected));
     }
     if is_cut {
         let text = width::fit_raw(&hidden(from, listed.len() - from - room), usize::from(area.width));
@@ -145,7 +145,7 @@ fn keys(columns: usize) -> String {
     text
 }
 
-fn footer(model: &Model, columns: usize, look: Look) -> Line<'static> {
+fn footer(model: &Model, columns: usize, look: Theme) -> Line<'static> {
     let (text, style) = match (&model.mode, &model.note) {
         (Mode::Confirm(job), _) => (format!("cancel {job} and everything it started? y/n"), look.alarm()),
         (Mode::Filter, _) => (format!("/{}▏ enter: keep, esc: all", model.filter), style::bold()),

@@ -6,15 +6,15 @@ use ratatui::backend::TestBackend;
 
 use super::draw::draw;
 use super::keys::Action;
-use super::model::{Model, News, Pane};
+use super::model::{Model, Pane, Update};
 use crate::render::{Paint, Relay, samples, width};
 
-fn news() -> News {
+fn update() -> Update {
     let named = |mut record: common::record::JobRecord, job: &str| {
         record.job = job.parse().unwrap();
         record
     };
-    News {
+    Update {
         records: vec![
             named(samples::running(), "abe#2"),
             named(samples::supervised(), "bea#1"),
@@ -40,7 +40,7 @@ fn show(model: &Model, columns: u16, rows: u16) -> String {
 
 #[test]
 fn an_ordinary_terminal_shows_the_list_and_the_details_of_one_job() {
-    insta::assert_snapshot!(show(&Model::new(news()), 80, 24), @r#"
+    insta::assert_snapshot!(show(&Model::new(update()), 80, 24), @r#"
     relay ready, 4 jobs at once · 3 running · 1 queued                      03:06:45
       STATE        JOB    STEP                                   TIME  TASK
     ▸ ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
@@ -70,7 +70,7 @@ fn an_ordinary_terminal_shows_the_list_and_the_details_of_one_job() {
 
 #[test]
 fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
-    insta::assert_snapshot!(show(&Model::new(news()), 300, 20), @r#"
+    insta::assert_snapshot!(show(&Model::new(update()), 300, 20), @r#"
     relay ready, 4 jobs at once · 3 running · 1 queued                                                                                                                                                                                                                                                  03:06:45
       STATE        JOB    STEP                                                      TIME  USED                 TASK                      SAID                            ┌ abe#2 details ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     ▸ ● running    abe#2  install: npm ci                       ██░░░░░░░░     2m30s/10m                       fix the tests             The clone is there.             │abe#2 running for 2m39s
@@ -96,21 +96,21 @@ fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
 
 #[test]
 fn a_list_that_is_longer_than_its_place_says_how_much_is_hidden_and_scrolls() {
-    let mut news = news();
-    news.records = (1..=12)
+    let mut update = update();
+    update.records = (1..=12)
         .map(|n| {
             let mut record = samples::running();
             record.job = format!("abe#{n}").parse().unwrap();
             record
         })
         .collect();
-    let mut model = Model::new(news);
+    let mut model = Model::new(update);
     let line =
         |model: &Model| show(model, 80, 24).lines().find(|line| line.contains(" more ")).map(str::to_owned);
     assert_eq!(line(&model).as_deref(), Some("  7 more below"));
-    (0..8).for_each(|_| drop(model.act(Action::Move(1))));
+    (0..8).for_each(|_| drop(model.apply(Action::Move(1))));
     assert_eq!(line(&model).as_deref(), Some("  4 more above, 3 more below"));
-    (0..3).for_each(|_| drop(model.act(Action::Move(1))));
+    (0..3).for_each(|_| drop(model.apply(Action::Move(1))));
     assert_eq!(line(&model).as_deref(), Some("  7 more above"));
     let last = show(&model, 80, 24).lines().last().unwrap().to_owned();
     assert_eq!(last, "q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m");
@@ -118,25 +118,25 @@ fn a_list_that_is_longer_than_its_place_says_how_much_is_hidden_and_scrolls() {
 
 #[test]
 fn without_a_job_the_list_says_how_one_is_started() {
-    let mut news = news();
-    news.records.clear();
-    let shown = show(&Model::new(news), 80, 24);
+    let mut update = update();
+    update.records.clear();
+    let shown = show(&Model::new(update), 80, 24);
     assert!(shown.contains("no jobs yet: `relay launch -w DIR \"task\"` starts one"), "{shown}");
 }
 
 #[test]
 fn a_list_on_a_large_screen_uses_its_whole_width() {
-    let shown = show(&Model::new(news()), 200, 60);
+    let shown = show(&Model::new(update()), 200, 60);
     let header = shown.lines().nth(1).unwrap();
     assert!(header.contains("SAID") && width::of(header) > 140, "{header}");
 }
 
 #[test]
 fn a_failed_job_shows_its_error_and_what_to_try() {
-    let mut news = news();
-    news.tries = vec!["a cache or a nearer mirror makes it faster".into()];
-    let mut model = Model::new(news);
-    (0..4).for_each(|_| drop(model.act(Action::Move(1))));
+    let mut update = update();
+    update.tries = vec!["a cache or a nearer mirror makes it faster".into()];
+    let mut model = Model::new(update);
+    (0..4).for_each(|_| drop(model.apply(Action::Move(1))));
     insta::assert_snapshot!(show(&model, 80, 30), @r#"
     relay ready, 4 jobs at once · 3 running · 1 queued                      03:06:45
       STATE        JOB    STEP                                   TIME  TASK
@@ -173,16 +173,16 @@ fn a_failed_job_shows_its_error_and_what_to_try() {
 
 #[test]
 fn questions_filters_and_notes_stand_in_the_last_line() {
-    let mut model = Model::new(news());
+    let mut model = Model::new(update());
     let last = |model: &Model| show(model, 80, 24).lines().last().unwrap_or_default().to_owned();
-    model.act(Action::Cancel);
+    model.apply(Action::Cancel);
     let mut told = vec![last(&model)];
-    model.act(Action::Back);
+    model.apply(Action::Back);
     told.push(last(&model));
-    model.act(Action::Filter);
-    model.act(Action::Type('b'));
+    model.apply(Action::Filter);
+    model.apply(Action::Type('b'));
     told.push(last(&model));
-    model.act(Action::Accept);
+    model.apply(Action::Accept);
     told.push(last(&model));
     insta::assert_snapshot!(told.join("\n"), @r#"
     cancel abe#2 and everything it started? y/n
@@ -194,25 +194,25 @@ fn questions_filters_and_notes_stand_in_the_last_line() {
 
 #[test]
 fn the_log_takes_the_place_of_the_details_and_scrolls() {
-    let mut model = Model::new(news());
-    model.news.tail = (0..50).map(|n| format!("line {n}")).collect();
-    model.act(Action::Log);
+    let mut model = Model::new(update());
+    model.update.tail = (0..50).map(|n| format!("line {n}")).collect();
+    model.apply(Action::Log);
     let end = show(&model, 60, 16);
-    model.act(Action::Scroll(-10));
+    model.apply(Action::Scroll(-10));
     let above = show(&model, 60, 16);
     let shown = |text: &str| {
         text.lines().filter(|line| line.starts_with("line ")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(shown(&end).last().map(String::as_str), Some("line 49"));
     assert_eq!(shown(&above).last().map(String::as_str), Some("line 39"));
-    model.act(Action::Scroll(-1000));
+    model.apply(Action::Scroll(-1000));
     assert_eq!(shown(&show(&model, 60, 16)).first().map(String::as_str), Some("line 0"));
 }
 
 #[test]
 fn the_help_names_every_key() {
-    let mut model = Model::new(news());
-    model.act(Action::Help);
+    let mut model = Model::new(update());
+    model.apply(Action::Help);
     insta::assert_snapshot!(show(&model, 64, 14), @r#"
     relay ready, 4 jobs at once · 3 running · 1 queued      03:06:45
       ┌ keys ────────────────────────────────────────────────────┐
@@ -233,10 +233,10 @@ fn the_help_names_every_key() {
 
 #[test]
 fn without_jobs_or_a_relay_the_screen_says_what_to_do() {
-    let mut news = news();
-    news.records.clear();
-    news.view.relay = Relay::Down;
-    insta::assert_snapshot!(show(&Model::new(news), 60, 6), @r#"
+    let mut update = update();
+    update.records.clear();
+    update.view.relay = Relay::Down;
+    insta::assert_snapshot!(show(&Model::new(update), 60, 6), @r#"
     no relay is running (`relay up`)                    03:06:45
       STATE        JOB  STEP                        TIME  TASK
       no jobs yet: `relay launch -w DIR "task"` starts one
@@ -248,19 +248,19 @@ fn without_jobs_or_a_relay_the_screen_says_what_to_do() {
 
 #[test]
 fn a_terminal_that_is_too_small_says_so() {
-    assert_eq!(show(&Model::new(news()), 28, 2), "relay top needs 30x6\n");
+    assert_eq!(show(&Model::new(update()), 28, 2), "relay top needs 30x6\n");
 }
 
 #[test]
 fn no_size_no_state_and_no_text_of_a_worker_breaks_the_screen() {
-    let mut news = news();
+    let mut update = update();
     for state in [State::Running, State::Failed] {
         let mut record = samples::hostile();
         record.state = state;
-        news.records.insert(0, record);
+        update.records.insert(0, record);
     }
-    news.tail = vec!["a\u{301}日本".repeat(100)];
-    let mut model = Model::new(news);
+    update.tail = vec!["a\u{301}日本".repeat(100)];
+    let mut model = Model::new(update);
     for pane in [Pane::Status, Pane::Log, Pane::Events, Pane::Closed] {
         model.pane = pane;
         for (columns, rows) in [(1, 1), (30, 6), (31, 7), (79, 14), (80, 24), (121, 30), (181, 60)] {
@@ -273,9 +273,9 @@ fn no_size_no_state_and_no_text_of_a_worker_breaks_the_screen() {
 
 #[test]
 fn without_colour_every_state_is_still_told_by_its_word() {
-    let mut model = Model::new(news());
+    let mut model = Model::new(update());
     let plain = show(&model, 100, 24);
-    model.news.view.paint = Paint::new(true);
+    model.update.view.paint = Paint::new(true);
     assert_eq!(show(&model, 100, 24), plain);
     for word in ["running", "queued", "failed", "completed", "stale", "quiet"] {
         assert!(plain.contains(word), "{word}: {plain}");

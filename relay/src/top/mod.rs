@@ -1,31 +1,31 @@
 //! `relay top`: all workers on one screen, live.
 //!
 //! ```text
-//! keys ─ keys ─► Action ─┐                        ┌─► Effect ─► pump: orders (requests), screen, the end
-//! files ─ feed ─► News ──┴─► model (pure) ────────┤
-//! clock ─► now ──────────┘                        └─► draw (pure: model → frame)
+//! keys ─ keys ───► Action ──┐                        ┌─► Effect ─► event_loop: requests, screen, exit
+//! files ─ loader ─► Update ─┴─► model (pure) ────────┤
+//! clock ─► now ─────────────┘                        └─► draw (pure: model → frame)
 //! ```
 //!
 //! * [`model`]: content of the screen and the effect of keys on it. [`keys`]: mapping of keys to actions.
-//! * [`feed`]: data from the registry: [`records`], and the [`tail`] of a job's log and events.
-//! * [`draw`]: the frame; [`rows`]: its list; [`pane`]: one job. [`style`]: color, or none.
-//! * [`screen`]: the terminal, restored in every case. [`orders`]: requests to the relay.
-//! * [`pump`]: the event loop.
+//! * [`loader`]: data from the registry: [`records`], and the [`tail`] of a job's log and events.
+//! * [`draw`]: the frame; [`rows`]: its list; [`detail`]: one job. [`style`]: color, or none.
+//! * [`screen`]: the terminal, restored in every case. [`requests`]: requests to the relay.
+//! * [`event_loop`]: the event loop.
 
+mod detail;
 mod draw;
-mod feed;
+mod event_loop;
 mod keys;
+mod loader;
 mod model;
-mod orders;
-mod pane;
-mod pump;
 mod records;
+mod requests;
 mod rows;
 mod screen;
 mod style;
 mod tail;
 
-pub use pump::{Setting, run};
+pub use event_loop::{Options, run};
 
 #[cfg(test)]
 mod draw_tests;

@@ -14,7 +14,7 @@ use super::keys::Action;
 use crate::render::View;
 
 /// Maximum length of the filter, in characters.
-const FILTER: usize = 60;
+const MAX_FILTER: usize = 60;
 
 /// Current meaning of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) enum Effect {
 
 /// Data read from the registry.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct News {
+pub(super) struct Update {
     /// Every job, in display order.
     pub(super) records: Vec<JobRecord>,
     /// Time, relay and queue.
@@ -83,7 +83,7 @@ pub(super) struct News {
 #[derive(Debug)]
 pub(super) struct Model {
     /// Data read last.
-    pub(super) news: News,
+    pub(super) update: Update,
     /// Selected job.
     pub(super) selected: Option<JobId>,
     /// Current meaning of the keys.
@@ -100,9 +100,9 @@ pub(super) struct Model {
 
 impl Model {
     /// Creates the first screen.
-    pub(super) fn new(news: News) -> Self {
+    pub(super) fn new(update: Update) -> Self {
         let mut model = Self {
-            news,
+            update,
             selected: None,
             mode: Mode::Browse,
             pane: Pane::Status,
@@ -124,22 +124,22 @@ impl Model {
                 || has(&record.prompt_summary)
                 || record.step.as_ref().is_some_and(|step| has(&step.title) || has(step.kind.as_str()))
         };
-        self.news.records.iter().filter(passes).collect()
+        self.update.records.iter().filter(passes).collect()
     }
 
     /// Record of the selected job.
     pub(super) fn record(&self) -> Option<&JobRecord> {
-        self.news.records.iter().find(|record| Some(&record.job) == self.selected.as_ref())
+        self.update.records.iter().find(|record| Some(&record.job) == self.selected.as_ref())
     }
 
     /// Replaces the data.
-    pub(super) fn take(&mut self, news: News) {
-        self.news = news;
+    pub(super) fn update(&mut self, update: Update) {
+        self.update = update;
         self.keep_selection();
     }
 
     /// Performs the action of a key.
-    pub(super) fn act(&mut self, action: Action) -> Option<Effect> {
+    pub(super) fn apply(&mut self, action: Action) -> Option<Effect> {
         self.note = None;
         match action {
             Action::Move(by) => self.select(|at, last| at.saturating_add_signed(by).min(last)),
@@ -154,7 +154,7 @@ impl Model {
             Action::Scroll(by) => {
                 // A log is read from its end.
                 let by = if matches!(self.pane, Pane::Log | Pane::Events) { -by } else { by };
-                self.scroll = self.scroll.saturating_add_signed(by).min(self.news.tail.len().max(100));
+                self.scroll = self.scroll.saturating_add_signed(by).min(self.update.tail.len().max(100));
                 None
             }
             Action::Back => self.back(),
@@ -177,7 +177,7 @@ impl Model {
                 None
             }
             Action::Type(c) => {
-                if !c.is_control() && self.filter.chars().count() < FILTER {
+                if !c.is_control() && self.filter.chars().count() < MAX_FILTER {
                     self.filter.push(c);
                 }
                 Some(self.refilter())

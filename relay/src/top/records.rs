@@ -23,7 +23,7 @@ impl Records {
     ///
     /// # Errors
     /// Returns an error if the registry's folder can't be read.
-    pub(super) fn look(&mut self, registry: &Registry, most: usize) -> io::Result<Vec<JobRecord>> {
+    pub(super) fn load(&mut self, registry: &Registry, most: usize) -> io::Result<Vec<JobRecord>> {
         let mut now = BTreeMap::new();
         for job in read::jobs(registry)? {
             let Ok(file) = registry.record(&job).metadata() else { continue };

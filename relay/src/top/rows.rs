@@ -5,22 +5,22 @@ use common::record::JobRecord;
 use common::summary;
 use ratatui::text::{Line, Span};
 
-use super::style::{self, Look};
+use super::style::{self, Theme};
 use crate::render::health::{self, Word};
-use crate::render::{View, list, width};
+use crate::render::{View, jobs_tty, width};
 
 /// Gap between two columns.
 const GAP: &str = "  ";
 /// Width of mark and state, of the gauge, of the time beside it, and of the resources used, in columns.
-const STATE: usize = 11;
-const BAR: usize = 10;
-const TIME: usize = 13;
-const USED: usize = 19;
+const STATE_WIDTH: usize = 11;
+const BAR_WIDTH: usize = 10;
+const TIME_WIDTH: usize = 13;
+const USED_WIDTH: usize = 19;
 /// Maximum width of a job's id, in columns.
-const JOB: usize = 28;
+const JOB_WIDTH: usize = 28;
 /// Minimum width to show the resources used by a job's steps, and to show the worker's last words, in columns.
-const WIDE: usize = 120;
-const WIDEST: usize = 160;
+const WIDE_WIDTH: usize = 120;
+const WIDEST_WIDTH: usize = 160;
 
 /// Columns of a list of this width.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +35,20 @@ pub(super) struct Columns {
 
 impl Columns {
     /// Distributes `width` among the columns, in order of importance.
-    pub(super) fn of(records: &[&JobRecord], width: usize) -> Self {
+    pub(super) fn fit(records: &[&JobRecord], width: usize) -> Self {
         let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(3);
-        let job = job.clamp(3, JOB).min((width / 4).max(8));
-        let (bar, used) = (width >= 60, width >= WIDE);
-        let fixed =
-            2 + STATE + 2 + job + 2 + if bar { BAR + 1 } else { 0 } + TIME + if used { USED + 2 } else { 0 };
+        let job = job.clamp(3, JOB_WIDTH).min((width / 4).max(8));
+        let (bar, used) = (width >= 60, width >= WIDE_WIDTH);
+        let fixed = 2
+            + STATE_WIDTH
+            + 2
+            + job
+            + 2
+            + if bar { BAR_WIDTH + 1 } else { 0 }
+            + TIME_WIDTH
+            + if used { USED_WIDTH + 2 } else { 0 };
         let rest = width.saturating_sub(fixed + 2);
-        let (doing, said) = if width >= WIDEST { (rest * 2 / 5, rest / 3) } else { (rest * 3 / 5, 0) };
+        let (doing, said) = if width >= WIDEST_WIDTH { (rest * 2 / 5, rest / 3) } else { (rest * 3 / 5, 0) };
         let task = (rest - doing - said).saturating_sub(if said > 0 { 2 } else { 0 });
         Self { job, doing, bar, used, task, said }
     }
@@ -51,18 +57,18 @@ impl Columns {
     pub(super) fn header(self) -> Line<'static> {
         let mut text = format!(
             "  {}  {}  {}",
-            width::pad("STATE", STATE),
+            width::pad("STATE", STATE_WIDTH),
             width::pad("JOB", self.job),
             width::pad("STEP", self.doing)
         );
         if self.bar {
-            text += &width::pad("", BAR + 1);
+            text += &width::pad("", BAR_WIDTH + 1);
         }
-        text += &" ".repeat(TIME - 4);
+        text += &" ".repeat(TIME_WIDTH - 4);
         text += "TIME";
         if self.used {
             text += GAP;
-            text += &width::pad("USED", USED);
+            text += &width::pad("USED", USED_WIDTH);
         }
         text += GAP;
         text += &width::pad("TASK", self.task);
@@ -73,15 +79,16 @@ impl Columns {
     }
 
     /// Formats a job.
-    pub(super) fn row(self, record: &JobRecord, view: &View, look: Look, selected: bool) -> Line<'static> {
-        let health = health::of(record, view);
-        let near = list::gauge(record, view, health.word);
-        let state = width::pad(&format!("{} {}", list::mark(record.state), record.state.as_str()), STATE);
+    pub(super) fn row(self, record: &JobRecord, view: &View, look: Theme, selected: bool) -> Line<'static> {
+        let health = health::health(record, view);
+        let near = jobs_tty::gauge(record, view, health.word);
+        let state =
+            width::pad(&format!("{} {}", jobs_tty::mark(record.state), record.state.as_str()), STATE_WIDTH);
         let near = near.filter(|_| self.bar);
         // Text may take the place of a missing gauge.
-        let gauge = if self.bar && near.is_none() { BAR + 1 } else { 0 };
+        let gauge = if self.bar && near.is_none() { BAR_WIDTH + 1 } else { 0 };
         let room = self.doing.saturating_sub(1) + gauge;
-        let doing = width::pad(&list::doing_now(record, view, health.word), room);
+        let doing = width::pad(&jobs_tty::doing_now(record, view, health.word), room);
         let doing_style = match health.word {
             Word::Ended => look.state(record.state),
             Word::Quiet | Word::Over | Word::Stale => look.health(health.word),
@@ -97,13 +104,13 @@ impl Columns {
             Span::raw(" "),
         ];
         if let Some(near) = near {
-            let bar = width::bar(near.spent_ms, near.limit_ms, BAR);
+            let bar = width::bar(near.spent_ms, near.limit_ms, BAR_WIDTH);
             spans.push(Span::styled(format!("{bar} "), look.health(health.word)));
         }
-        spans.push(Span::raw(format!("{:>TIME$}", list::time(record, view, near))));
+        spans.push(Span::raw(format!("{:>TIME_WIDTH$}", jobs_tty::time(record, view, near))));
         if self.used {
             let used = used(record).map(|used| summary::resources(&used)).unwrap_or_default();
-            spans.push(Span::raw(format!("  {}", width::pad(&used, USED))));
+            spans.push(Span::raw(format!("  {}", width::pad(&used, USED_WIDTH))));
         }
         spans.push(Span::raw(format!("  {}", width::pad(&record.prompt_summary, self.task))));
         if self.said > 0 {

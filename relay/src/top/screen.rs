@@ -22,7 +22,7 @@ impl Screen {
     ///
     /// # Errors
     /// Returns an error if it can't be put into raw mode or written.
-    pub(super) fn take() -> io::Result<Self> {
+    pub(super) fn enter() -> io::Result<Self> {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             give_back();
@@ -53,7 +53,7 @@ impl Screen {
     /// Takes over the terminal again, after the shell had it.
     ///
     /// # Errors
-    /// As [`Screen::take`].
+    /// As [`Screen::enter`].
     pub(super) fn resume(&mut self) -> io::Result<()> {
         // Raw mode starts from the shell's current settings, not from earlier ones.
         terminal::disable_raw_mode()?;

@@ -7,11 +7,11 @@ use crate::render::health::Word;
 
 /// Styles of a terminal with or without color.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct Theme {
     pub(super) color: bool,
 }
 
-impl Look {
+impl Theme {
     fn fg(self, color: Color) -> Style {
         if self.color { Style::new().fg(color) } else { Style::new() }
     }

@@ -13,13 +13,13 @@ use crate::registry::Registry;
 use crate::registry::event_log::Follower;
 use crate::registry::log_file::LogReader;
 use crate::render::View;
-use crate::render::event_text::{self, Setting};
+use crate::render::event_text::{self, RenderOptions};
 use crate::render::stream::Cleaner;
 
 /// Maximum number of lines kept: several screens to scroll back.
-const KEPT: usize = 1000;
+const MAX_KEPT_LINES: usize = 1000;
 /// Maximum length of a line kept, in bytes: no screen shows more of it.
-const LINE: usize = 1000;
+const MAX_LINE: usize = 1000;
 
 /// Tail of a job's log or events.
 pub(super) struct Tail {
@@ -56,7 +56,7 @@ impl Tail {
             Source::Log { reader, cleaner } => {
                 while let Some(piece) = reader.read(&registry.log(&self.job))? {
                     for line in cleaner.lines(&piece) {
-                        keep(lines, common::text::truncate(&line, LINE));
+                        push_line(lines, common::text::truncate(&line, MAX_LINE));
                     }
                 }
                 Ok(())
@@ -65,7 +65,7 @@ impl Tail {
                 let path = registry.events(&self.job);
                 let read = follower.lines(&path, |raw, line| {
                     if !is_wait(&line, waits) {
-                        keep(lines, event_text::line(raw, &line, Setting::default(), view));
+                        push_line(lines, event_text::line(raw, &line, RenderOptions::default(), view));
                     }
                 });
                 match read {
@@ -82,8 +82,8 @@ impl Tail {
     }
 }
 
-fn keep(lines: &mut VecDeque<String>, line: String) {
-    if lines.len() == KEPT {
+fn push_line(lines: &mut VecDeque<String>, line: String) {
+    if lines.len() == MAX_KEPT_LINES {
         lines.pop_front();
     }
     lines.push_back(line);

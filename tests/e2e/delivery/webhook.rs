@@ -88,7 +88,7 @@ fn a_receiver_that_was_down_gets_each_summary_exactly_once() {
 }
 
 #[test]
-fn a_relay_that_is_killed_while_it_delivers_loses_no_end_and_repeats_only_with_the_same_id() {
+fn a_relay_killed_while_it_delivers_loses_no_notice_and_repeats_only_the_same_id() {
     let receiver = Receiver::start(0, "200 OK", Duration::from_millis(30));
     let port = receiver.url().rsplit(':').next().and_then(|rest| rest.trim_end_matches("/hook").parse().ok());
     let site = site(port.unwrap());

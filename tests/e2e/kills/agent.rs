@@ -96,7 +96,7 @@ fn round(site: &Site, round: u32, place: Option<Place>, tally: &mut Tally) -> bo
 }
 
 #[test]
-fn n02_an_agent_that_is_killed_at_any_instant_loses_doubles_and_skips_nothing_it_has_spooled() {
+fn n02_an_agent_killed_at_any_instant_loses_doubles_and_skips_nothing_spooled() {
     let (site, _relay) = site();
     let (kills, mut tally) = (times(40, 1_500), Tally::default());
     for n in 0..kills {
@@ -107,7 +107,7 @@ fn n02_an_agent_that_is_killed_at_any_instant_loses_doubles_and_skips_nothing_it
 }
 
 #[test]
-fn n02_an_agent_that_is_killed_at_any_of_its_system_calls_loses_doubles_and_skips_nothing_it_has_spooled() {
+fn n02_an_agent_killed_at_any_system_call_loses_doubles_and_skips_nothing_spooled() {
     let (site, _relay) = site();
     let (rounds, mut kills, mut tally) = (times(6, 150), 0, Tally::default());
     for n in 0..rounds {

@@ -45,7 +45,7 @@ async fn follow(site: &Site) -> (Vec<(u64, String)>, usize) {
 }
 
 #[test]
-fn a_subscriber_sees_every_event_once_and_in_order_however_often_the_relay_is_killed() {
+fn a_subscriber_sees_every_event_once_in_order_however_often_the_relay_is_killed() {
     let site = Site::new(Engine::Local);
     site.relay(&["up"]);
     let kills = times(3, 100);

@@ -143,7 +143,7 @@ pub(super) fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_worker_in_the_project_root_sees_nothing_of_platform_and_works_in_its_repository() {
+fn a_worker_in_the_project_root_sees_no_platform_folder_and_works_in_its_repository() {
     let line = "ls platform; cat platform/relay.toml; echo x > platform/workers/x; mv platform p; \
                 cat CODEX_HOME/auth.json; touch CODEX_HOME/evil; cat /proc/*/environ | tr '\\0' '\\n' | grep canary; \
                 env | grep canary; git init -q . && git -c user.name=w -c user.email=w@e commit -q --allow-empty -m w; \
@@ -230,7 +230,7 @@ fn a_folder_that_became_a_link_while_its_job_was_queued_is_refused() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn in_a_container_a_folder_that_became_a_link_is_refused_and_nothing_is_made_behind_it() {
+fn in_a_container_a_folder_that_became_a_link_is_refused_and_nothing_made_behind_it() {
     let site = Site::new(Engine::Docker);
     site.relay(&["up"]);
     swapped(&site, "/etc");
@@ -369,7 +369,7 @@ fn faulty_codex(site: &Site, when: &str, fault: &str) {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_sandbox_with_a_passing_fault_is_made_anew_and_one_with_a_lasting_fault_is_refused() {
+fn a_sandbox_with_a_passing_fault_is_made_again_one_with_a_lasting_fault_refused() {
     let (_model, site) = site();
     let run = ["run", "-w", "workspace-projects/demo", "--", "echo ran; echo failed >&2"];
     for (fault, reason) in [(LEAK, "/opt can be written"), (BREAK, "broken")] {

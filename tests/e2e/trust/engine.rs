@@ -114,7 +114,7 @@ fn codexs_sandbox_in_a_container_is_tried_at_up_and_refused_where_it_can_not_wor
 
 #[test]
 #[ignore = "needs Docker"]
-fn a_link_in_the_place_of_a_queued_jobs_workspace_is_refused_by_the_relay_of_a_container() {
+fn a_link_in_place_of_a_queued_jobs_workspace_is_refused_by_a_containers_relay() {
     let site = Site::new(Engine::Docker);
     let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "touch here"];
     assert!(site.plain_command(&args).output().unwrap().status.success());

@@ -38,7 +38,7 @@ fn in_codex_home(site: &Site, command: &str) -> String {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_command_reads_neither_logins_nor_transcripts_also_those_that_come_while_it_runs() {
+fn a_command_reads_no_logins_or_transcripts_also_those_that_come_while_it_runs() {
     let (_model, site) = site();
     let log = fill_codex_homes(&site, || site.launch_shell(&in_codex_home(&site, READ), &[]));
     assert!(log.contains("looked") && !log.contains("canary-of"), "{log}");

@@ -152,7 +152,7 @@ fn a_launch_into_a_place_that_is_not_a_workers_is_refused_with_the_way_on() {
 }
 
 #[test]
-fn an_argument_or_a_variable_that_reaches_around_the_sandbox_is_refused_at_the_launch() {
+fn an_argument_or_variable_that_reaches_around_the_sandbox_is_refused_at_the_launch() {
     let site = Site::new(Engine::Local);
     site.configure("[codex]\nsandbox = \"workspace-write\"\n");
     for (more, words) in [
@@ -177,7 +177,7 @@ fn an_argument_or_a_variable_that_reaches_around_the_sandbox_is_refused_at_the_l
 }
 
 #[test]
-fn workspaces_that_hold_the_registry_or_lead_to_a_home_are_refused_at_up_and_by_doctor() {
+fn workspaces_with_the_registry_or_a_link_to_a_home_are_refused_at_up_and_by_doctor() {
     let site = Site::new(Engine::Local);
     let docker =
         |workspaces: &str| format!("[platform]\nengine = \"docker\"\nworkspaces = \"{workspaces}\"\n");

@@ -12,7 +12,7 @@ use super::confine::{as_person, site};
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_worktree_or_submodule_of_the_project_leaves_the_settings_of_its_repository_alone() {
+fn a_worktree_or_submodule_of_the_project_leaves_its_repositorys_settings_alone() {
     let (_model, site) = site();
     site.write("origin/file", "a\n");
     as_person(

@@ -35,7 +35,7 @@ fn forged_start(site: &Site) -> Vec<u8> {
     let welcome = RelayFrame::Welcome {
         protocol: wire::PROTOCOL,
         durable: Vec::new(),
-        fate: None,
+        cause: None,
         now: jiff::Timestamp::now(),
     };
     let start = RelayFrame::Start { job: "forged#1".parse().unwrap(), epoch: 1, spec: spec.to_string() };
@@ -322,7 +322,7 @@ fn an_agent_is_connected_within_milliseconds_tls_included() {
 }
 
 #[test]
-fn a_thousand_half_open_tls_handshakes_are_dropped_and_an_honest_agent_connects_meanwhile() {
+fn a_thousand_half_open_tls_handshakes_are_dropped_while_an_honest_agent_connects() {
     const STRANGERS: usize = 1000;
     let site = Site::new(Engine::Local);
     site.relay(&["up"]);

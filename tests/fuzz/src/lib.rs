@@ -1,19 +1,32 @@
-//! Code that the fuzz targets share.
+//! Checks of every reader of outside bytes: each panics when its reader does something wrong. The fuzz targets feed
+//! them, and a test of every run does so with mutated seeds.
+
+pub mod agent_frame;
+pub mod codex;
+pub mod config;
+pub mod event_log;
+pub mod records;
+pub mod relay_frame;
+pub mod requests;
+pub mod spool;
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use common::wire::{self, MAX_MESSAGE};
-pub use peak_alloc::PeakAlloc as Memory;
+use peak_alloc::PeakAlloc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
 /// Decodes a frame, counts the memory that this takes, and compares the frame with its own bytes.
-pub fn frame<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(memory: &Memory, bytes: &[u8]) {
-    let before = memory.current_usage();
-    memory.reset_peak_usage();
+fn frame<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
     let frame = wire::decode::<T>(bytes);
-    let peak = memory.peak_usage().saturating_sub(before);
+    let peak = MEMORY.peak_usage().saturating_sub(before);
     assert!(peak <= 2 * MAX_MESSAGE, "{peak} bytes of memory for a frame of {}", bytes.len());
     if let Ok(frame) = frame {
         let again = wire::encode(&frame).expect("a frame that was read can be written");
@@ -22,7 +35,7 @@ pub fn frame<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(memo
 }
 
 /// A folder in memory for this process alone.
-pub fn folder() -> &'static PathBuf {
+fn folder() -> &'static PathBuf {
     static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
         tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
     });

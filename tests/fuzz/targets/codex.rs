@@ -1,14 +1,5 @@
-//! Output of Codex: any bytes form lines, in whatever pieces they arrive, and any line is an event or an unknown one.
-
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use worker_agent::internals::{codex_cut, codex_events};
+use relay_fuzz::codex;
 
-fuzz_target!(|input: (u8, &[u8])| {
-    let (at, bytes) = input;
-    let whole = codex_events(bytes, bytes.len());
-    assert_eq!(codex_events(bytes, 1 + 4 * usize::from(at)), whole);
-    let (head, tail) = bytes.split_at(bytes.len() * usize::from(at) / 256);
-    codex_cut(head, tail);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| codex::check(bytes));

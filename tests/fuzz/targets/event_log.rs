@@ -1,24 +1,5 @@
-//! An event log: every byte of it belongs to a good line, to reported damage or to a torn tail; good lines are written
-//! back unchanged.
-
 #![no_main]
 
-use common::event_line::EventLine;
-use libfuzzer_sys::fuzz_target;
-use relay::internals::read_log;
-use relay_fuzz::folder;
+use relay_fuzz::event_log;
 
-fuzz_target!(|bytes: &[u8]| {
-    let path = folder().join("log");
-    std::fs::write(&path, bytes).expect("a file");
-    let log = read_log(&path).expect("a file that is there");
-    assert_eq!(log.good_bytes + log.torn_bytes, bytes.len() as u64);
-    for line in log.lines.iter().filter(|line| line.event.is_some()) {
-        let raw = line.to_bytes().expect("a line that was read can be written");
-        assert_eq!(&EventLine::parse(&raw).expect("and read again"), line);
-    }
-    // After the tail is cut, nothing is torn any more, and the same lines are there.
-    std::fs::write(&path, &bytes[..usize::try_from(log.good_bytes).expect("a short file")]).expect("a file");
-    let cut = read_log(&path).expect("a file that is there");
-    assert_eq!((cut.torn_bytes, cut.lines, cut.bad), (0, log.lines, log.bad));
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| event_log::check(bytes));

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Environment variable with the path of a file that collects the figures of all tests; `tests/run.sh` prints it.
 const FILE: &str = "RELAY_TEST_FIGURES";
 /// Environment variable that requests as many repetitions as the design requires, however long they take.
-const SOAK: &str = "RELAY_TEST_SOAK";
+const NIGHTLY: &str = "RELAY_TEST_NIGHTLY";
 
 /// Writes `figure: TEXT` to stdout, and to the file if there is one.
 ///
@@ -25,9 +25,9 @@ pub fn figure(text: &str) {
     }
 }
 
-/// Returns the number of repetitions: `normal`, or `soak` if a soak was requested.
-pub fn times<T>(normal: T, soak: T) -> T {
-    if env::var_os(SOAK).is_some() { soak } else { normal }
+/// Returns the number of repetitions: `normal`, or `nightly` in a nightly run.
+pub fn times<T>(normal: T, nightly: T) -> T {
+    if env::var_os(NIGHTLY).is_some() { nightly } else { normal }
 }
 
 /// Formats a duration as milliseconds without decimals.

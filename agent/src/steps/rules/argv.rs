@@ -2,11 +2,11 @@
 
 use common::job::StepKind;
 
-use super::interpreter::off;
-use super::line::{MAX_LINE, beginning};
-use super::lookup::look_up;
-use super::programs::{base, is_shell, is_wrapper};
-use super::split::Word;
+use super::command_line::{MAX_LINE, prefix};
+use super::interpreter::without_interpreter;
+use super::matcher::find_rule;
+use super::programs::{base_name, is_shell, is_wrapper};
+use super::shell_lexer::Word;
 use super::title;
 
 /// Maximum number of arguments examined. The first ones determine what a process does.
@@ -14,7 +14,7 @@ const MAX_ARGS: usize = 256;
 
 /// Returns true if a process is a program itself: no shell, no wrapper, and no package manager that fetches another
 /// program.
-pub(crate) fn runs_a_program(argv: &[String]) -> bool {
+pub(crate) fn is_program(argv: &[String]) -> bool {
     Process::new(argv).is_some_and(|process| !process.fetches())
 }
 
@@ -32,7 +32,7 @@ impl Process {
         if is_wrapper(first) {
             return None;
         }
-        let taken = off(&words);
+        let taken = without_interpreter(&words);
         if is_shell(first) && taken.is_none() {
             return None;
         }
@@ -47,17 +47,17 @@ impl Process {
 
     /// Returns its kind and title, if the table has it.
     pub(super) fn known(&self) -> Option<(StepKind, String)> {
-        look_up(&self.words).map(|found| (found.row.0, title::of_words(&found.words)))
+        find_rule(&self.words).map(|found| (found.row.0, title::from_words(&found.words)))
     }
 
     /// Returns true if it fetches a program and then runs it.
     pub(super) fn fetches(&self) -> bool {
-        look_up(&self.words).is_some_and(|found| found.fetches)
+        find_rule(&self.words).is_some_and(|found| found.fetches)
     }
 
     /// Returns the title of a process that the table does not have.
     pub(super) fn title(&self) -> String {
-        title::of_words(&self.words)
+        title::from_words(&self.words)
     }
 }
 
@@ -69,7 +69,7 @@ fn words(argv: &[String]) -> Vec<Word> {
     };
     let mut left = MAX_LINE;
     let mut bounded = |text: &str| {
-        let text = beginning(text, left);
+        let text = prefix(text, left);
         left -= text.len();
         Word::plain(text)
     };
@@ -77,7 +77,7 @@ fn words(argv: &[String]) -> Vec<Word> {
         Some((first, rest)) if is_title(first, rest) => {
             first.split_whitespace().take(MAX_ARGS).map(&mut bounded).collect()
         }
-        Some((first, _)) if !base(first).is_empty() => {
+        Some((first, _)) if !base_name(first).is_empty() => {
             argv.iter().take(MAX_ARGS).map(|text| bounded(text)).collect()
         }
         _ => Vec::new(),

@@ -2,10 +2,10 @@
 
 use common::job::StepKind::{self, Build, Clone, Fetch, Install, Test};
 
-use super::super::{Rules, Work};
+use super::super::{Classification, Rules};
 
-fn work(argv: &[&str]) -> Option<Work> {
-    Rules::default().of_process(&argv.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+fn classification(argv: &[&str]) -> Option<Classification> {
+    Rules::default().classify_process(&argv.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
 }
 
 #[test]
@@ -69,8 +69,8 @@ fn a_process_is_what_its_program_does_whatever_carries_it_out() {
     ];
     for (kind, title, argv) in cases {
         let fetches = title.starts_with("npx ");
-        let expected = Work { fetches, ..Work::plain(*kind, (*title).to_owned()) };
-        assert_eq!(work(argv), Some(expected), "{argv:?}");
+        let expected = Classification { fetches, ..Classification::plain(*kind, (*title).to_owned()) };
+        assert_eq!(classification(argv), Some(expected), "{argv:?}");
     }
 }
 
@@ -90,7 +90,7 @@ fn what_fetches_another_program_and_then_runs_it_is_told_from_what_only_installs
         (false, "pipx install x"),
     ] {
         let argv: Vec<&str> = line.split(' ').collect();
-        assert_eq!(work(&argv).unwrap().fetches, fetches, "{line}");
+        assert_eq!(classification(&argv).unwrap().fetches, fetches, "{line}");
     }
 }
 
@@ -127,7 +127,7 @@ fn shells_wrappers_helpers_and_unknown_programs_are_no_work() {
         &["/opt/My Program/run npm ci"],
     ];
     for argv in cases {
-        assert_eq!(work(argv), None, "{argv:?}");
+        assert_eq!(classification(argv), None, "{argv:?}");
     }
 }
 
@@ -136,7 +136,7 @@ fn only_the_beginning_of_endless_arguments_is_looked_at() {
     let huge = "x".repeat(1024 * 1024);
     let mut argv = vec!["npm", "ci", huge.as_str()];
     argv.extend(std::iter::repeat_n("y", 100_000));
-    assert_eq!(work(&argv).unwrap().kind, Install);
-    assert_eq!(work(&[&huge]), None);
-    assert_eq!(work(&[&format!("npm ci {huge}")]).unwrap().kind, Install);
+    assert_eq!(classification(&argv).unwrap().kind, Install);
+    assert_eq!(classification(&[&huge]), None);
+    assert_eq!(classification(&[&format!("npm ci {huge}")]).unwrap().kind, Install);
 }

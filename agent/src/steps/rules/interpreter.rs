@@ -1,7 +1,7 @@
 //! The program that an interpreter runs: `node …/npm-cli.js ci` is `npm ci`. Pure.
 
-use super::programs::{ShellCall, among, base, behind_options, shell_call};
-use super::split::Word;
+use super::programs::{ShellCall, after_options, base_name, is_one_of, shell_call};
+use super::shell_lexer::Word;
 
 /// Interpreters, their options that take the next word as their value, and their options that run a text instead of a
 /// program.
@@ -33,16 +33,16 @@ const ENTRIES: &str = "cli|index|main|bin|run";
 
 /// Returns the command without its interpreter, beginning with the program's name; none if there is no interpreter or
 /// no program.
-pub(super) fn off(words: &[Word]) -> Option<Vec<Word>> {
+pub(super) fn without_interpreter(words: &[Word]) -> Option<Vec<Word>> {
     let (first, rest) = words.split_first()?;
-    let name = base(&first.text);
+    let name = base_name(&first.text);
     if let Some(call) = shell_call(words) {
         let ShellCall::File([script, rest @ ..]) = call else { return None };
-        return Some(joined(base(&script.text), rest));
+        return Some(joined(base_name(&script.text), rest));
     }
-    let known = |name: &str| INTERPRETERS.iter().find(|(names, ..)| among(name, names));
+    let known = |name: &str| INTERPRETERS.iter().find(|(names, ..)| is_one_of(name, names));
     let (names, valued, texts) = known(name).or_else(|| known(without_version(name)))?;
-    let options = rest.len() - behind_options(rest, valued).len();
+    let options = rest.len() - after_options(rest, valued).len();
     let is_module = |word: &Word| word.text.ends_with('m') && !word.text.starts_with("--");
     if names.starts_with("python")
         && let Some(at) = rest[..options].iter().position(is_module)
@@ -50,7 +50,7 @@ pub(super) fn off(words: &[Word]) -> Option<Vec<Word>> {
         let (module, rest) = rest.get(at + 1..)?.split_first()?;
         return Some(joined(&module.text, rest));
     }
-    if rest[..options].iter().any(|word| among(&word.text, texts)) {
+    if rest[..options].iter().any(|word| is_one_of(&word.text, texts)) {
         return None;
     }
     let (script, rest) = rest.get(options..)?.split_first()?;
@@ -58,7 +58,7 @@ pub(super) fn off(words: &[Word]) -> Option<Vec<Word>> {
         let (_, program) = CLASSES.iter().find(|(class, _)| script.text.contains(class))?;
         return Some(joined(program, rest));
     }
-    Some(joined(named(&script.text), rest))
+    Some(joined(program_name(&script.text), rest))
 }
 
 fn joined(program: &str, rest: &[Word]) -> Vec<Word> {
@@ -66,16 +66,16 @@ fn joined(program: &str, rest: &[Word]) -> Vec<Word> {
 }
 
 /// Returns the common name of the program in this file.
-fn named(script: &str) -> &str {
-    let name = base(script);
+fn program_name(script: &str) -> &str {
+    let name = base_name(script);
     // A folder that Python runs: `pip/__main__.py`.
     if name.starts_with("__") && name.ends_with("__.py") {
         return script.rsplit('/').nth(1).unwrap_or(name);
     }
-    let Some((stem, _)) = name.rsplit_once('.').filter(|(_, end)| among(end, "js|cjs|mjs")) else {
+    let Some((stem, _)) = name.rsplit_once('.').filter(|(_, end)| is_one_of(end, "js|cjs|mjs")) else {
         return name;
     };
-    if among(stem, ENTRIES) {
+    if is_one_of(stem, ENTRIES) {
         let package = script.rsplit_once("node_modules/").and_then(|(_, inside)| inside.split('/').next());
         return package.map_or(name, |package| package.trim_start_matches('@'));
     }

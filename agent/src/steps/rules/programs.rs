@@ -1,7 +1,7 @@
 //! Programs and shell words that do no work of their own: shells, wrappers, filters, and commands that take no time.
 //! Pure.
 
-use super::split::Word;
+use super::shell_lexer::Word;
 
 /// Returns true for the name of a shell.
 fn names_shell(name: &str) -> bool {
@@ -38,7 +38,7 @@ fn is_keyword(word: &str) -> bool {
 
 /// Returns true for commands that take no time, and for parts of the shell's syntax that are no commands.
 #[rustfmt::skip]
-fn takes_no_time(word: &str) -> bool {
+fn is_instant(word: &str) -> bool {
     matches!(
         word,
         "cd" | "pushd" | "popd" | "export" | "set" | "unset" | "shopt" | "source" | "." | "echo" | "printf" | "true"
@@ -62,31 +62,31 @@ fn is_filter(name: &str) -> bool {
 }
 
 /// Returns the name of a program without its folder.
-pub(super) fn base(program: &str) -> &str {
+pub(super) fn base_name(program: &str) -> &str {
     let name = program.rsplit('/').next().unwrap_or(program);
     // The name of a login shell begins with a dash: `-bash`.
     name.strip_prefix('-').unwrap_or(name)
 }
 
 /// Returns true if `name` is one of `a|b|c`.
-pub(super) fn among(name: &str, names: &str) -> bool {
+pub(super) fn is_one_of(name: &str, names: &str) -> bool {
     names.split('|').any(|one| one == name)
 }
 
 /// Returns true if the program is a shell.
 pub(super) fn is_shell(program: &str) -> bool {
-    names_shell(base(program))
+    names_shell(base_name(program))
 }
 
 /// Returns true if the program only runs another one, which is a process of its own.
 pub(super) fn is_wrapper(program: &str) -> bool {
-    wrapper(base(program)).is_some()
+    wrapper(base_name(program)).is_some()
 }
 
 /// Returns true if the command takes no time, or only passes on the output of another one.
 pub(super) fn is_trivial(program: &str, piped: bool) -> bool {
     // The splitter returns `((i++))` as one word.
-    takes_no_time(program) || program.starts_with("((") || (piped && is_filter(base(program)))
+    is_instant(program) || program.starts_with("((") || (piped && is_filter(base_name(program)))
 }
 
 /// Source of the commands that a shell runs.
@@ -114,7 +114,8 @@ pub(super) fn shell_call<W: AsRef<str>>(words: &[W]) -> Option<ShellCall<'_, W>>
         let long = option.starts_with("--");
         text |= !long && option.contains('c');
         // Options with a value: `-euo pipefail`, `--rcfile FILE`.
-        let valued = if long { among(option, "--rcfile|--init-file") } else { option.ends_with(['o', 'O']) };
+        let valued =
+            if long { is_one_of(option, "--rcfile|--init-file") } else { option.ends_with(['o', 'O']) };
         words = if valued { rest.get(1..).unwrap_or_default() } else { rest };
     }
     Some(match words.first() {
@@ -125,15 +126,15 @@ pub(super) fn shell_call<W: AsRef<str>>(words: &[W]) -> Option<ShellCall<'_, W>>
 }
 
 /// Returns the command after keywords, assignments and wrappers; empty if nothing is left, as with `command -v x`.
-pub(super) fn unwrapped(mut words: &[Word]) -> &[Word] {
+pub(super) fn without_wrappers(mut words: &[Word]) -> &[Word] {
     while let Some((first, rest)) = words.split_first() {
         if is_assignment(&first.text) || is_keyword(&first.text) {
             words = rest;
-        } else if let Some((own, valued)) = wrapper(base(&first.text)) {
-            if first.text == "command" && rest.first().is_some_and(|word| among(&word.text, "-v|-V")) {
+        } else if let Some((own, valued)) = wrapper(base_name(&first.text)) {
+            if first.text == "command" && rest.first().is_some_and(|word| is_one_of(&word.text, "-v|-V")) {
                 return &[];
             }
-            words = behind_options(rest, valued).get(own..).unwrap_or_default();
+            words = after_options(rest, valued).get(own..).unwrap_or_default();
         } else {
             return words;
         }
@@ -150,12 +151,12 @@ pub(super) fn is_assignment(word: &str) -> bool {
 }
 
 /// Returns the words after the options; those among `valued` take the next word as their value.
-pub(super) fn behind_options<'a>(mut words: &'a [Word], valued: &str) -> &'a [Word] {
+pub(super) fn after_options<'a>(mut words: &'a [Word], valued: &str) -> &'a [Word] {
     while let Some((first, rest)) = words.split_first() {
         match first.text.as_str() {
             "--" => return rest,
             option if !option.starts_with('-') => return words,
-            option if among(option, valued) => words = rest.get(1..).unwrap_or_default(),
+            option if is_one_of(option, valued) => words = rest.get(1..).unwrap_or_default(),
             _ => words = rest,
         }
     }

@@ -2,29 +2,29 @@
 
 use common::text;
 
-use super::programs::base;
-use super::split::Word;
+use super::programs::base_name;
+use super::shell_lexer::Word;
 
 /// Maximum length of a title, in characters: with its kind, number and time it fits on one line of a terminal.
-pub(super) const MAX: usize = 60;
+pub(super) const MAX_TITLE: usize = 60;
 
 /// Maximum length of a host with its port, in bytes. Anything longer is the beginning of a secret whose end was cut
 /// off.
 const MAX_HOST: usize = 260;
 
 /// Part of a command that is read for its title, in bytes; the rest would not be shown.
-const LOOK: usize = 1024;
+const MAX_READ: usize = 1024;
 
 /// Returns the title of a simple command: the program without its folder, and its words.
-pub(super) fn of_words(words: &[Word]) -> String {
+pub(super) fn from_words(words: &[Word]) -> String {
     let mut title = String::new();
     for (at, word) in words.iter().enumerate() {
         if at > 0 {
             title.push(' ');
         }
-        let program = Some(base(&word.text)).filter(|name| at == 0 && !name.is_empty());
+        let program = Some(base_name(&word.text)).filter(|name| at == 0 && !name.is_empty());
         title.push_str(program.unwrap_or(&word.raw));
-        if title.len() > LOOK {
+        if title.len() > MAX_READ {
             break;
         }
     }
@@ -32,7 +32,7 @@ pub(super) fn of_words(words: &[Word]) -> String {
 }
 
 /// Returns the title of a whole command line: its first line that is neither empty nor a comment.
-pub(super) fn of_line(line: &str) -> String {
+pub(super) fn from_line(line: &str) -> String {
     let mut lines = line.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let first = lines.next().unwrap_or_else(|| line.trim());
     shortened(first, lines.next().is_some())
@@ -40,30 +40,30 @@ pub(super) fn of_line(line: &str) -> String {
 
 fn shortened(title: &str, more: bool) -> String {
     // The usual case: shown as it is.
-    if title.len() <= MAX && text::is_plain(title) && !title.contains("  ") && !title.contains("://") {
-        return cut(title.trim(), more);
+    if title.len() <= MAX_TITLE && text::is_plain(title) && !title.contains("  ") && !title.contains("://") {
+        return cut_at_word(title.trim(), more);
     }
     let blanks = title.split_whitespace().collect::<Vec<_>>().join(" ");
     // Secrets are masked before anything is cut: half of an address would hide that it holds one.
-    let clean = masked(&text::printable(&blanks));
-    cut(&text::one_line(&clean, LOOK), more)
+    let clean = mask_credentials(&text::printable(&blanks));
+    cut_at_word(&text::one_line(&clean, MAX_READ), more)
 }
 
 /// Cuts at a word, unless that leaves less than half.
-fn cut(title: &str, more: bool) -> String {
+fn cut_at_word(title: &str, more: bool) -> String {
     let length = title.chars().count();
-    if length <= MAX && !(more && length + 2 > MAX) {
+    if length <= MAX_TITLE && !(more && length + 2 > MAX_TITLE) {
         return if more { format!("{title} …") } else { title.to_owned() };
     }
-    let kept: String = title.chars().take(MAX - 1).collect();
-    match kept.rfind(' ').filter(|&at| at >= MAX / 2) {
+    let kept: String = title.chars().take(MAX_TITLE - 1).collect();
+    match kept.rfind(' ').filter(|&at| at >= MAX_TITLE / 2) {
         Some(at) => format!("{} …", kept[..at].trim_end()),
         None => format!("{kept}…"),
     }
 }
 
 /// Replaces the user and password of every address with `***`.
-fn masked(title: &str) -> String {
+fn mask_credentials(title: &str) -> String {
     let mut out = String::new();
     let mut rest = title;
     while let Some((before, after)) = rest.split_once("://") {
@@ -100,17 +100,17 @@ mod tests {
             ("curl ht\u{1b}tps://u:p@", "curl https://***@"),
             ("://", "://"),
         ] {
-            assert_eq!(of_line(line), shown, "{line}");
+            assert_eq!(from_line(line), shown, "{line}");
         }
     }
 
     #[test]
     fn a_secret_is_not_shown_because_it_was_cut() {
-        let title = of_line(&format!("git clone https://user:{}@host/x.git", "s3cret".repeat(20)));
+        let title = from_line(&format!("git clone https://user:{}@host/x.git", "s3cret".repeat(20)));
         assert_eq!(title, "git clone https://***@host/x.git");
-        let title = of_line(&format!("git clone https://user:{}@host/x.git", "s3cret".repeat(1000)));
+        let title = from_line(&format!("git clone https://user:{}@host/x.git", "s3cret".repeat(1000)));
         assert_eq!(title, "git clone https://***@host/x.git");
-        let title = of_line(&format!("git clone https://user:{}", "s3cret".repeat(1000)));
+        let title = from_line(&format!("git clone https://user:{}", "s3cret".repeat(1000)));
         assert_eq!(title, "git clone https://***");
     }
 
@@ -118,13 +118,13 @@ mod tests {
     fn a_title_is_one_line_of_at_most_sixty_characters_cut_at_a_word() {
         let words =
             "cargo test --workspace --all-targets --no-fail-fast --features one,two,three -- --nocapture";
-        assert_eq!(of_line(words), "cargo test --workspace --all-targets --no-fail-fast …");
-        assert_eq!(of_line("set -e\n\nnpm ci\n"), "set -e …");
-        assert_eq!(of_line("# first\n\n a\t \x07b\n# last"), "a b");
-        assert_eq!(of_line(" \n"), "");
+        assert_eq!(from_line(words), "cargo test --workspace --all-targets --no-fail-fast …");
+        assert_eq!(from_line("set -e\n\nnpm ci\n"), "set -e …");
+        assert_eq!(from_line("# first\n\n a\t \x07b\n# last"), "a b");
+        assert_eq!(from_line(" \n"), "");
         for length in 55..70 {
-            assert!(of_line(&format!("{}\nmore", "ä".repeat(length))).chars().count() <= MAX);
-            assert!(of_line(&"ä ".repeat(length)).chars().count() <= MAX);
+            assert!(from_line(&format!("{}\nmore", "ä".repeat(length))).chars().count() <= MAX_TITLE);
+            assert!(from_line(&"ä ".repeat(length)).chars().count() <= MAX_TITLE);
         }
     }
 }

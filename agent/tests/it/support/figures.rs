@@ -17,9 +17,9 @@ pub(crate) fn figure(text: &str) {
     }
 }
 
-/// Number of repetitions: `soak` in a soak run, otherwise `normal`.
-pub(crate) fn times<T>(normal: T, soak: T) -> T {
-    if std::env::var_os("RELAY_TEST_SOAK").is_some() { soak } else { normal }
+/// Number of repetitions: `nightly` in a nightly run, otherwise `normal`.
+pub(crate) fn times<T>(normal: T, nightly: T) -> T {
+    if std::env::var_os("RELAY_TEST_NIGHTLY").is_some() { nightly } else { normal }
 }
 
 /// Formats milliseconds with one decimal.

@@ -135,7 +135,7 @@ impl Relay {
             self.send(&RelayFrame::Welcome {
                 protocol: common::wire::PROTOCOL,
                 durable,
-                fate: None,
+                cause: None,
                 now: jiff::Timestamp::now(),
             })
             .await;

@@ -4,34 +4,34 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::cancel::{self, CancelArgs};
-use super::desk::{self, Desk};
-use super::short;
+use super::compact;
+use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Input {
     /// The jobs: abe#1, or abe for its newest one.
     #[schemars(length(min = 1, max = 20))]
-    #[serde(alias = "job", deserialize_with = "desk::one_or_many")]
+    #[serde(alias = "job", deserialize_with = "tool_context::one_or_many")]
     jobs: Vec<String>,
 }
 
 /// Builds the tool `cancel`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "cancel",
         "Cancel workers",
         "Ends workers and everything they started, and returns when they have ended. Files they have changed stay as they \
          are.",
         Effect::Ends,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
-    let args = CancelArgs { jobs: desk::jobs(input.jobs)?, grace: None };
-    let (reply, kept) = desk.run(call, |context| cancel::run(&args, context))?;
-    Ok(short::with(reply, &kept.facts))
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
+    let args = CancelArgs { jobs: tool_context::jobs(input.jobs)?, grace: None };
+    let (reply, captured) = tool_context.run(call, |context| cancel::run(&args, context))?;
+    Ok(compact::with_records(reply, &captured.facts))
 }

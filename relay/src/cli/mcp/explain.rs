@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::explain::{self, ExplainArgs};
-use super::desk::Desk;
-use super::short;
+use super::compact;
+use super::tool_context::ToolContext;
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,21 +18,21 @@ struct Input {
 }
 
 /// Builds the tool `explain`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "explain",
         "Explain a worker's outcome",
         "Explains where a worker's time went, why it failed and what to try. Read it before you launch the \
         same task again.",
         Effect::Reads,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = ExplainArgs { job: input.job };
-    let (reply, kept) = desk.run(call, |context| explain::run(&args, context))?;
-    let total = kept.facts.first().and_then(|facts| facts.get("total_ms")).cloned();
-    let reply = short::with(reply, &kept.facts);
+    let (reply, captured) = tool_context.run(call, |context| explain::run(&args, context))?;
+    let total = captured.facts.first().and_then(|facts| facts.get("total_ms")).cloned();
+    let reply = compact::with_records(reply, &captured.facts);
     Ok(total.into_iter().fold(reply, |reply, total| reply.with("total_ms", total)))
 }

@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::extend::{self, ExtendArgs};
-use super::desk::Desk;
+use super::tool_context::ToolContext;
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -23,20 +23,20 @@ struct Input {
 }
 
 /// Builds the tool `extend`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "extend",
         "Give a worker more time",
         "Moves the time limit of a worker, or of the step it is at. Each call adds once more.",
         Effect::Adds,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let by = duration::parse(&input.by)
         .map_err(|reason| Failure::usage(format!("`by`: {}", common::text::one_line(&reason, 200))))?;
     let args = ExtendArgs { job: input.job, by, step: input.step };
-    let (reply, kept) = desk.run(call, |context| extend::run(&args, context))?;
-    Ok(kept.facts.into_iter().fold(reply, |reply, moved| reply.with("extended", moved)))
+    let (reply, captured) = tool_context.run(call, |context| extend::run(&args, context))?;
+    Ok(captured.facts.into_iter().fold(reply, |reply, moved| reply.with("extended", moved)))
 }

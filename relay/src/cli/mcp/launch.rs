@@ -8,13 +8,13 @@ use serde::Deserialize;
 
 use super::super::launch::{self, LaunchArgs, OnLoopName, RunnerName, Start};
 use super::super::limits::LimitFlags;
-use super::desk::{self, Desk};
-use super::short;
+use super::compact;
+use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 /// Maximum number of command lines before the worker, and after it.
-const COMMANDS: usize = 20;
+const MAX_COMMANDS: usize = 20;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,24 +49,25 @@ struct Input {
 }
 
 /// Builds the tool `launch`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "launch",
         "Launch a worker",
         "Hands a task to a worker and returns at once with its job, such as abe#1. Then return to your \
         user: this session is notified when the job ends.",
         Effect::Adds,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = flags(input)?;
-    let (reply, kept) = desk.run(call, |context| launch::run(&args, context))?;
-    Ok(short::with(reply, &kept.facts))
+    let (reply, captured) = tool_context.run(call, |context| launch::run(&args, context))?;
+    Ok(compact::with_records(reply, &captured.facts))
 }
 
-/// Rejects the prompt `-`, for which the command would read stdin, and lists with more than [`COMMANDS`] command lines.
+/// Rejects the prompt `-`, for which the command would read stdin, and lists with more than [`MAX_COMMANDS`] command
+/// lines.
 ///
 /// # Errors
 /// Exit code 2.
@@ -74,8 +75,8 @@ pub(super) fn bounded(prompt: &str, commands: &[&Vec<String>]) -> Result<(), Fai
     if prompt == "-" {
         return Err(Failure::usage("the prompt is empty: say what the worker is to do"));
     }
-    if commands.iter().any(|commands| commands.len() > COMMANDS) {
-        return Err(Failure::usage(format!("more than {COMMANDS} command lines: join some with &&")));
+    if commands.iter().any(|commands| commands.len() > MAX_COMMANDS) {
+        return Err(Failure::usage(format!("more than {MAX_COMMANDS} command lines: join some with &&")));
     }
     Ok(())
 }
@@ -85,7 +86,7 @@ pub(super) fn bounded(prompt: &str, commands: &[&Vec<String>]) -> Result<(), Fai
 /// # Errors
 /// Exit code 2 if the text is not a duration.
 pub(super) fn limits(timeout: Option<&str>) -> Result<LimitFlags, Failure> {
-    Ok(LimitFlags { timeout: desk::duration("timeout", timeout)?, ..LimitFlags::default() })
+    Ok(LimitFlags { timeout: tool_context::duration("timeout", timeout)?, ..LimitFlags::default() })
 }
 
 fn flags(input: Input) -> Result<LaunchArgs, Failure> {
@@ -125,7 +126,7 @@ mod tests {
         assert!(refused(json!({"prompt": "x", "workspace": ".", "name": "No Good"})).starts_with("`name`: "));
         let timeout = refused(json!({"prompt": "x", "workspace": ".", "timeout": "5"}));
         assert_eq!(timeout, "`timeout`: '5' is not a duration: write it like 90s, 10m or 1h30m");
-        let many = vec!["true"; COMMANDS + 1];
+        let many = vec!["true"; MAX_COMMANDS + 1];
         assert!(refused(json!({"prompt": "x", "workspace": ".", "checks": many})).contains("more than 20"));
     }
 }

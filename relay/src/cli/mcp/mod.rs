@@ -1,12 +1,12 @@
 //! `relay mcp`: the commands as tools. A tool converts its input into the flags of its command and runs that command.
 //! The output becomes the reply.
 //!
-//! * [`desk`]: context of a call. [`short`]: short form of a record.
+//! * [`tool_context`]: context of a call. [`compact`]: short form of a record.
 //! * One file per tool: [`launch`], [`status`], [`logs`], [`wait`], [`notices`], [`cancel`], [`resume`],
 //!   [`retry`], [`extend`], [`explain`].
 
 mod cancel;
-mod desk;
+mod compact;
 mod explain;
 mod extend;
 mod launch;
@@ -14,8 +14,8 @@ mod logs;
 mod notices;
 mod resume;
 mod retry;
-mod short;
 mod status;
+mod tool_context;
 mod wait;
 
 use std::io::{self, IsTerminal};
@@ -27,7 +27,7 @@ use crate::cli::help::after_help;
 use crate::exit::{Code, Failure};
 use crate::mcp;
 use crate::render::Output;
-use desk::Desk;
+use tool_context::ToolContext;
 
 /// Instructions for the host's model, at most 1 KiB: some hosts send them on every turn. To models that write programs,
 /// Codex shows only the first line at first.
@@ -72,18 +72,18 @@ pub fn run(_: &McpArgs, global: &Global) -> Result<Code, Failure> {
 }
 
 fn tools(global: &Global) -> Vec<mcp::Tool> {
-    let desk = || Desk::new(global);
+    let tool_context = || ToolContext::new(global);
     vec![
-        launch::tool(desk()),
-        status::tool(desk()),
-        logs::tool(desk()),
-        wait::tool(desk()),
-        notices::tool(desk()),
-        cancel::tool(desk()),
-        resume::tool(desk()),
-        retry::tool(desk()),
-        extend::tool(desk()),
-        explain::tool(desk()),
+        launch::tool(tool_context()),
+        status::tool(tool_context()),
+        logs::tool(tool_context()),
+        wait::tool(tool_context()),
+        notices::tool(tool_context()),
+        cancel::tool(tool_context()),
+        resume::tool(tool_context()),
+        retry::tool(tool_context()),
+        extend::tool(tool_context()),
+        explain::tool(tool_context()),
     ]
 }
 

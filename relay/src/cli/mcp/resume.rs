@@ -5,10 +5,10 @@ use serde::Deserialize;
 
 use super::super::launch::{OnLoopName, Start};
 use super::super::resume::{self, ResumeArgs};
-use super::desk::Desk;
-use super::{launch, short};
+use super::tool_context::ToolContext;
+use super::{compact, launch};
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,17 +34,17 @@ struct Input {
 }
 
 /// Builds the tool `resume`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "resume",
         "Continue a worker",
         "Hands a follow-up to a worker that has ended: a new job in the same Codex thread. Returns at once, as launch does.",
         Effect::Adds,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     launch::bounded(&input.prompt, &[&input.checks])?;
     let args = ResumeArgs {
         job: input.job,
@@ -55,6 +55,6 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
         start: Start { key: input.key, ..Start::default() },
         ..ResumeArgs::default()
     };
-    let (reply, kept) = desk.run(call, |context| resume::run(&args, context))?;
-    Ok(short::with(reply, &kept.facts))
+    let (reply, captured) = tool_context.run(call, |context| resume::run(&args, context))?;
+    Ok(compact::with_records(reply, &captured.facts))
 }

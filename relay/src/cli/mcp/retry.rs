@@ -5,10 +5,10 @@ use serde::Deserialize;
 
 use super::super::launch::{OnLoopName, Start};
 use super::super::retry::{self, RetryArgs};
-use super::desk::Desk;
-use super::{launch, short};
+use super::tool_context::ToolContext;
+use super::{compact, launch};
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,18 +29,18 @@ struct Input {
 }
 
 /// Builds the tool `retry`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "retry",
         "Run a task again",
         "Runs the task of a worker that has ended again, in a new thread: the new worker remembers nothing \
         of the earlier one. Returns at once, as launch does.",
         Effect::Adds,
-        move |input: Input, call: &Call| run(&desk, input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
-fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = RetryArgs {
         job: input.job,
         limits: launch::limits(input.timeout.as_deref())?,
@@ -49,6 +49,6 @@ fn run(desk: &Desk, input: Input, call: &Call) -> Result<Reply, Failure> {
         start: Start { key: input.key, ..Start::default() },
         ..RetryArgs::default()
     };
-    let (reply, kept) = desk.run(call, |context| retry::run(&args, context))?;
-    Ok(short::with(reply, &kept.facts))
+    let (reply, captured) = tool_context.run(call, |context| retry::run(&args, context))?;
+    Ok(compact::with_records(reply, &captured.facts))
 }

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::status::{self, StatusArgs};
-use super::desk::Desk;
-use super::short;
+use super::compact;
+use super::tool_context::ToolContext;
 use crate::exit::Failure;
-use crate::mcp::{Call, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Effect, Reply, Tool};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,18 +18,18 @@ struct Input {
 }
 
 /// Builds the tool `status`.
-pub(super) fn tool(desk: Desk) -> Tool {
+pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "status",
         "Status of workers",
         "Shows one worker, or all: step, time against its limit, health, last message. Instant; call it \
         when the user asks, not in a loop.",
         Effect::Reads,
-        move |input: Input, call: &Call| run(&desk, &input, call),
+        move |input: Input, call: &CallContext| run(&tool_context, &input, call),
     )
 }
 
-fn run(desk: &Desk, input: &Input, call: &Call) -> Result<Reply, Failure> {
+fn run(tool_context: &ToolContext, input: &Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = StatusArgs {
         jobs: input.job.clone().into_iter().collect(),
         latest: false,
@@ -38,6 +38,6 @@ fn run(desk: &Desk, input: &Input, call: &Call) -> Result<Reply, Failure> {
         history: false,
         exit_code: input.job.is_some(),
     };
-    let (reply, kept) = desk.run(call, |context| status::run(&args, context))?;
-    Ok(short::with(reply, &kept.facts))
+    let (reply, captured) = tool_context.run(call, |context| status::run(&args, context))?;
+    Ok(compact::with_records(reply, &captured.facts))
 }

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 /// Pause after the first attempt.
-const FIRST: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause.
-const LONGEST: Duration = Duration::from_secs(300);
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 
 /// Returns the pause after this many attempts: it doubles, and `chance` (0 to 1) spreads attempts that failed together
 /// over its upper half.
 pub(super) fn pause(attempts: u32, chance: f64) -> Duration {
     let doublings = attempts.saturating_sub(1).min(16);
-    let longest = (FIRST * 2u32.pow(doublings)).min(LONGEST);
+    let longest = (FIRST_PAUSE * 2u32.pow(doublings)).min(MAX_PAUSE);
     longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
 }
 

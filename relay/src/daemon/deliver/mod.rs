@@ -1,28 +1,28 @@
 //! Delivers completion notices: to the session that launched the job, and to people.
 //!
 //! ```text
-//!  core ─ ended job ────────► pump ──► outbox/NAME.N.json (durable) ──► book: which channels are due
-//!                              ▲                                          │ Run
-//!                              │ taken │ failed │ refused                 ▼
-//!                              └──────────────────────────── ways: codex │ desktop │ command │ webhook
+//!  core ─ ended job ─► delivery_loop ──► outbox/NAME.N.json (durable) ──► schedule: which channels are due
+//!                              ▲                                            │ Run
+//!                              │ taken │ failed │ refused                   ▼
+//!                              └────────────────────────── channels: codex │ desktop │ command │ webhook
 //! ```
 //!
 //! A channel is marked as taken durably after its receiver has taken the notification. Each receiver gets it at least
 //! once, and every attempt has the same id, so that a receiver can deduplicate. All of it runs on a thread of its own,
 //! so that no receiver ever delays events.
 //!
-//! * [`pump`]: the thread: accepts ended jobs, starts due deliveries, records their outcome. [`start`]: resumes the
-//!   outbox at startup.
-//! * [`book`]: the schedule: which channels are due, retried or given up: pure. [`entry`]: the channels of a new
+//! * [`delivery_loop`]: the thread: accepts ended jobs, starts due deliveries, records their outcome. [`resume`]:
+//!   resumes the outbox at startup.
+//! * [`schedule`]: the schedule: which channels are due, retried or given up: pure. [`plan`]: the channels of a new
 //!   notification: pure. [`backoff`]: pauses between attempts: pure.
-//! * [`ways`]: the channels. [`session`]: state of the session that launched the job.
+//! * [`channels`]: the channels. [`session`]: state of the session that launched the job.
 
 mod backoff;
-mod book;
-mod entry;
-mod pump;
+mod channels;
+mod delivery_loop;
+mod plan;
+mod resume;
+mod schedule;
 mod session;
-mod start;
-mod ways;
 
-pub(super) use pump::Deliveries;
+pub(super) use delivery_loop::Deliveries;

@@ -17,7 +17,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::book::Sight;
+use super::schedule::DeliveryContext;
 use crate::bounded_file;
 use crate::registry::Registry;
 use crate::registry::outbox::{self, Entry};
@@ -26,27 +26,27 @@ use crate::registry::sessions;
 /// Agent of the sessions that take messages.
 const CODEX: &str = "codex";
 /// Codex's folder in the person's home, unless `CODEX_HOME` names another.
-const USUAL_HOME: &str = ".codex";
+const DEFAULT_HOME: &str = ".codex";
 /// Maximum length of a folder's path in a message, in bytes.
-const SHOWN: usize = 200;
+const MAX_SHOWN_PATH: usize = 200;
 /// Time to wait for the hooks of a session in a turn, counted from its last hook: each tool call ends with one. A
 /// session without hooks never counts as in a turn.
-const HOOKS: Duration = Duration::from_secs(60);
+const HOOK_GRACE: Duration = Duration::from_secs(60);
 /// Maximum number of bytes to read of a session's own file: its first line also holds its instructions.
 const MAX_META: u64 = 256 * 1024;
 
 /// Returns the other deliveries of a notification, made or about to be made.
-pub(super) fn sight(registry: &Registry, entry: &Entry) -> Sight {
+pub(super) fn delivery_context(registry: &Registry, entry: &Entry) -> DeliveryContext {
     let shown = outbox::shown(registry, &entry.job);
     let told = shown.as_ref().and_then(|shown| shown.session.as_ref());
     let shown_there = told.is_some_and(|told| {
         // A claim for a message that may never have been sent does not count as shown.
         entry.session.as_ref().is_some_and(|own| own.id == told.id)
-            && shown.as_ref().is_some_and(|shown| shown.by != super::ways::QUEUED)
+            && shown.as_ref().is_some_and(|shown| shown.by != super::channels::QUEUED)
     });
     let state = entry.session.as_ref().and_then(|session| sessions::read(registry, &session.id));
-    let busy_until = state.filter(sessions::State::is_busy).map(|state| state.at + HOOKS);
-    Sight { shown: shown.is_some(), shown_there, busy_until }
+    let busy_until = state.filter(sessions::SessionState::is_busy).map(|state| state.at + HOOK_GRACE);
+    DeliveryContext { shown: shown.is_some(), shown_there, busy_until }
 }
 
 /// Returns true if a session reads messages: sessions of Codex do, except those of `codex exec`, as their own files
@@ -77,16 +77,17 @@ pub(super) fn home(session: &Session) -> Result<PathBuf, String> {
 /// Returns the folder of this process's Codex.
 fn own_home() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("CODEX_HOME").or_else(|| Some(set("HOME")?.join(USUAL_HOME)))
+    set("CODEX_HOME").or_else(|| Some(set("HOME")?.join(DEFAULT_HOME)))
 }
 
 fn home_in(own: Option<&Path>, session: &Session) -> Result<PathBuf, String> {
-    let usual = || env::var_os("HOME").map(|home| PathBuf::from(home).join(USUAL_HOME));
+    let usual = || env::var_os("HOME").map(|home| PathBuf::from(home).join(DEFAULT_HOME));
     let named = session.home.as_ref().map(PathBuf::from).or_else(usual);
     match (own, &named) {
         (Some(own), Some(named)) if is_same(own, named) => Ok(own.to_owned()),
         _ => {
-            let named = named.map(|named| one_line(&named.to_string_lossy(), SHOWN)).unwrap_or_default();
+            let named =
+                named.map(|named| one_line(&named.to_string_lossy(), MAX_SHOWN_PATH)).unwrap_or_default();
             Err(format!(
                 "its session uses another CODEX_HOME than the relay ({named}): start relay with the same \
                 CODEX_HOME"
@@ -110,7 +111,7 @@ fn is_exec(home: &Path, id: &str) -> bool {
 
 /// Finds the session's own file, in a folder named by the day on which it began; the day is in its id.
 fn rollout(home: &Path, id: &str) -> Option<PathBuf> {
-    let began = began(id)?;
+    let began = start_day(id)?;
     let end = format!("-{id}.jsonl");
     // The folders go by local time, and the day may have ended meanwhile.
     [began, began.checked_sub(1.day()).ok()?, began.checked_add(1.day()).ok()?].into_iter().find_map(|day| {
@@ -122,7 +123,7 @@ fn rollout(home: &Path, id: &str) -> Option<PathBuf> {
 }
 
 /// Returns the day in an id of version 7, whose first 48 bits are milliseconds.
-fn began(id: &str) -> Option<Date> {
+fn start_day(id: &str) -> Option<Date> {
     let hex: String = id.chars().filter(|c| *c != '-').take(12).collect();
     let at = Timestamp::from_millisecond(i64::from_str_radix(&hex, 16).ok()?).ok()?;
     Some(at.to_zoned(TimeZone::system()).date())
@@ -137,7 +138,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         // 2025-11-22; the folder lies within a day of it in every time zone.
         let id = "019aab00-0000-7000-8000-000000000001";
-        let day = dir.path().join("sessions").join(began(id).unwrap().strftime("%Y/%m/%d").to_string());
+        let day = dir.path().join("sessions").join(start_day(id).unwrap().strftime("%Y/%m/%d").to_string());
         fs::create_dir_all(&day).unwrap();
         let file = day.join(format!("rollout-2025-11-22T10-00-00-{id}.jsonl"));
         let session = |agent: &str, id: &str| Session {
@@ -162,7 +163,7 @@ mod tests {
     fn a_pipe_in_the_place_of_a_sessions_file_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let id = "019aab00-0000-7000-8000-000000000001";
-        let day = dir.path().join("sessions").join(began(id).unwrap().strftime("%Y/%m/%d").to_string());
+        let day = dir.path().join("sessions").join(start_day(id).unwrap().strftime("%Y/%m/%d").to_string());
         fs::create_dir_all(&day).unwrap();
         let pipe = day.join(format!("rollout-2025-11-22T10-00-00-{id}.jsonl"));
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;

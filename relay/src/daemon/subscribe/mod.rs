@@ -1,30 +1,30 @@
 //! Event stream for other programs: `GET /api/v1/events`, as WebSocket or as server-sent events.
 //!
 //! ```text
-//!  writer ──News──► feed (recent: the newest events, bounded) ─┐
-//!                                                              ├─► tail ─chunks─► websocket │ sse ─► program
-//!  registry files ─────────────── history ─────────────────────┘    ▲
-//!                                   request ─ door ─ ask (job, since) ─┘
+//!  writer ──Batch──► broadcast (ring_buffer: the newest events) ─┐
+//!                                                                ├─► cursor_stream ─chunks─► websocket │ sse ─► program
+//!  registry files ──────────────── history ──────────────────────┘      ▲
+//!                                 request ─ admission ─ query (job, since) ─┘
 //! ```
 //!
 //! A subscriber is a cursor: the id of the last event it was given. Events that are no longer in memory are read from
 //! the files, so a reader may be as slow as it likes as long as it takes something; one that takes nothing is cut off
 //! with its cursor. The writer waits for no subscriber.
 //!
-//! * [`door`]: admission. [`ask`]: the query. [`token`]: the token of subscribers.
-//! * [`recent`]: the newest events: pure. [`feed`]: the writer publishes them there. [`tail`]: all events after a
-//!   cursor.
-//! * [`websocket`], [`sse`]: one subscriber each. [`ending`]: notifies them of the relay's end.
+//! * [`admission`]: admission. [`query`]: the query. [`token`]: the token of subscribers.
+//! * [`ring_buffer`]: the newest events: pure. [`broadcast`]: the writer publishes them there. [`cursor_stream`]: all
+//!   events after a cursor.
+//! * [`websocket`], [`sse`]: one subscriber each. [`shutdown`]: notifies them of the relay's end.
 
-mod ask;
-mod door;
-mod ending;
-mod feed;
-mod recent;
+mod admission;
+mod broadcast;
+mod cursor_stream;
+mod query;
+mod ring_buffer;
+mod shutdown;
 mod sse;
-mod tail;
 mod token;
 mod websocket;
 
-pub(super) use door::{PATH, Subscribers, enter};
-pub(super) use feed::Feed;
+pub(super) use admission::{PATH, Subscribers, serve_events};
+pub(super) use broadcast::Broadcast;

@@ -10,9 +10,9 @@ use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::door::Patience;
-use super::ending::Ending;
-use super::tail::Tail;
+use super::admission::Timeouts;
+use super::cursor_stream::CursorStream;
+use super::shutdown::ShutdownReceiver;
 use crate::registry::chunk::Chunk;
 
 /// Reconnect delay of an `EventSource`, in milliseconds: a relay starts within a second.
@@ -20,17 +20,17 @@ const RETRY_MS: u64 = 1000;
 
 /// Responds with events until the subscriber disconnects or is cut off.
 pub(super) fn answer(
-    tail: Tail,
-    patience: Patience,
-    place: OwnedSemaphorePermit,
-    ending: Ending,
+    stream: CursorStream,
+    timeouts: Timeouts,
+    permit: OwnedSemaphorePermit,
+    shutdown: ShutdownReceiver,
 ) -> Response {
     // Capacity of one: a chunk that waits for the connection, beside the one that is being written.
     let (sender, mut chunks) = mpsc::channel(1);
-    tokio::spawn(run(tail, patience, sender, ending));
+    tokio::spawn(run(stream, timeouts, sender, shutdown));
     let body = stream::poll_fn(move |context| {
         // Held until the connection is done with its chunks.
-        let _place = &place;
+        let _place = &permit;
         chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<Bytes, std::convert::Infallible>))
     });
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
@@ -38,43 +38,48 @@ pub(super) fn answer(
 }
 
 /// Sends chunks to the connection. A connection that accepts none has a subscriber that reads nothing.
-async fn run(mut tail: Tail, patience: Patience, connection: mpsc::Sender<Bytes>, mut ending: Ending) {
+async fn run(
+    mut stream: CursorStream,
+    timeouts: Timeouts,
+    connection: mpsc::Sender<Bytes>,
+    mut shutdown: ShutdownReceiver,
+) {
     // The id comes first, so that a program has a cursor even if its first connection sees no event.
-    let mut text = format!("retry: {RETRY_MS}\nid: {}\n\n", tail.cursor()).into_bytes();
-    let mut sent = tail.cursor();
+    let mut text = format!("retry: {RETRY_MS}\nid: {}\n\n", stream.cursor()).into_bytes();
+    let mut sent = stream.cursor();
     loop {
-        match timeout(patience.stall, connection.send(text.into())).await {
+        match timeout(timeouts.stall, connection.send(text.into())).await {
             Ok(Ok(())) => {}
             // The subscriber has disconnected.
             Ok(Err(_)) => return,
             Err(_) => {
-                let seconds = patience.stall.as_secs();
+                let seconds = timeouts.stall.as_secs();
                 tracing::warn!("a subscriber read nothing for {seconds} s: disconnected after event {sent}");
                 let words = format!(
                     ": disconnected: nothing was read for {seconds} s; resume with Last-Event-ID: {sent}\n\n"
                 );
-                let _ = timeout(patience.farewell, connection.send(words.into())).await;
+                let _ = timeout(timeouts.farewell, connection.send(words.into())).await;
                 return;
             }
         }
-        sent = tail.cursor();
-        let quiet = Instant::now() + patience.quiet;
+        sent = stream.cursor();
+        let quiet = Instant::now() + timeouts.quiet;
         // All branches are cancel-safe: the tail's cursor moves only when it returns a chunk.
         text = tokio::select! {
             biased;
             () = connection.closed() => return,
-            chunk = timeout_at(quiet, tail.next()) => match chunk {
+            chunk = timeout_at(quiet, stream.next()) => match chunk {
                 Ok(Ok(chunk)) => events(&chunk),
                 Ok(Err(e)) => {
                     let words = format!(": the log can't be read: {}\n\n", common::text::one_line(&e.to_string(), 200));
-                    let _ = timeout(patience.farewell, connection.send(words.into())).await;
+                    let _ = timeout(timeouts.farewell, connection.send(words.into())).await;
                     return;
                 }
                 // A comment, which keeps proxies from closing the connection.
                 Err(_) => b":\n\n".to_vec(),
             },
             // After the events: published events are sent first.
-            () = ending.begun() => return,
+            () = shutdown.wait() => return,
         };
     }
 }
@@ -83,7 +88,7 @@ fn events(chunk: &Chunk) -> Vec<u8> {
     let mut text = Vec::new();
     for (id, line) in chunk.lines() {
         // The line was checked when it was read.
-        let kind = LineHead::of(line).map_or("message", |head| head.kind);
+        let kind = LineHead::parse(line).map_or("message", |head| head.kind);
         // Writing into memory does not fail.
         let _ = write!(text, "id: {id}\nevent: {kind}\ndata: ");
         text.extend_from_slice(line);

@@ -4,31 +4,31 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::daemon::token::Gate;
+use crate::daemon::token::TokenVerifier;
 use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 
 /// Length of a token, in hexadecimal digits.
-const LEN: usize = 64;
+const TOKEN_LEN: usize = 64;
 /// Maximum number of bytes to read; a longer file is not a token.
-const MOST: u64 = 4096;
+const MAX_FILE_SIZE: u64 = 4096;
 
 /// Makes a verifier of the token in the registry, which is created if it does not exist. The token stays the same over
 /// restarts, so that programs may keep it; after the file was removed, the next start makes a new one.
 ///
 /// # Errors
 /// Fails if the file can't be written, or the system has no randomness.
-pub(super) fn gate(registry: &Registry) -> io::Result<Gate> {
+pub(super) fn load_verifier(registry: &Registry) -> io::Result<TokenVerifier> {
     let file = registry.api_token();
-    let stored = file.read_text(MOST).unwrap_or_default();
+    let stored = file.read_text(MAX_FILE_SIZE).unwrap_or_default();
     let stored = stored.trim();
-    if stored.len() == LEN && stored.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if stored.len() == TOKEN_LEN && stored.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         file.open()?.set_permissions(Permissions::from_mode(0o600))?;
-        return Ok(Gate::of(stored));
+        return Ok(TokenVerifier::from_token(stored));
     }
-    let gate = Gate::new().map_err(|e| io::Error::other(e.to_string()))?;
-    file.replace(format!("{}\n", gate.token()).as_bytes(), Durability::Synced)?;
-    Ok(gate)
+    let verifier = TokenVerifier::new().map_err(|e| io::Error::other(e.to_string()))?;
+    file.replace(format!("{}\n", verifier.token()).as_bytes(), Durability::Synced)?;
+    Ok(verifier)
 }
 
 #[cfg(test)]
@@ -40,17 +40,17 @@ mod tests {
     #[test]
     fn a_token_is_made_once_and_only_its_owner_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::of(dir.path());
+        let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
-        let made = gate(&registry).unwrap();
+        let made = load_verifier(&registry).unwrap();
         let token = fs::read_to_string(registry.api_token()).unwrap();
         fs::set_permissions(registry.api_token(), Permissions::from_mode(0o644)).unwrap();
-        let again = gate(&registry).unwrap();
+        let again = load_verifier(&registry).unwrap();
         assert_eq!(fs::read_to_string(registry.api_token()).unwrap(), token);
         assert_eq!(fs::metadata(registry.api_token()).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(made.admits(token.trim()) && again.admits(token.trim()) && !again.admits(""));
+        assert!(made.verify(token.trim()) && again.verify(token.trim()) && !again.verify(""));
         fs::write(registry.api_token(), "short").unwrap();
-        let new = gate(&registry).unwrap();
-        assert!(!new.admits(token.trim()) && !new.admits("short"));
+        let new = load_verifier(&registry).unwrap();
+        assert!(!new.verify(token.trim()) && !new.verify("short"));
     }
 }

@@ -8,20 +8,20 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use super::door::Patience;
-use super::ending::Ending;
-use super::tail::Tail;
+use super::admission::Timeouts;
+use super::cursor_stream::CursorStream;
+use super::shutdown::ShutdownReceiver;
 use crate::registry::chunk::Chunk;
 
 /// Close code: the subscriber took nothing for too long. The reason is `{"cursor":ID}`, the id of the last event before
 /// it.
 const CLOSE_SLOW: u16 = 4008;
 /// Maximum length of a subscriber's message, in bytes: only pings, pongs and a close frame are expected.
-const MAX_HEARD: usize = 1024;
+const MAX_INCOMING: usize = 1024;
 /// Size of the read buffer, in bytes.
-const READ: usize = 4 * 1024;
+const READ_BUFFER: usize = 4 * 1024;
 /// Number of missed keep-alive signals after which a subscriber counts as gone.
-const MISSED: u32 = 3;
+const MAX_MISSED_PINGS: u32 = 3;
 
 /// Reason why a subscription ended.
 enum End {
@@ -37,40 +37,47 @@ enum End {
 
 /// Event on a subscription.
 enum Step {
-    Heard(Option<Result<Message, axum::Error>>),
-    News(io::Result<Chunk>),
+    Received(Option<Result<Message, axum::Error>>),
+    Events(io::Result<Chunk>),
     Ping,
-    Silence,
-    Ending,
+    IdleTimeout,
+    Shutdown,
 }
 
 /// Accepts the upgrade and serves the subscriber until its connection ends.
 pub(super) fn answer(
     upgrade: WebSocketUpgrade,
-    tail: Tail,
-    patience: Patience,
-    place: OwnedSemaphorePermit,
-    ending: Ending,
+    stream: CursorStream,
+    timeouts: Timeouts,
+    permit: OwnedSemaphorePermit,
+    shutdown: ShutdownReceiver,
 ) -> Response {
-    upgrade.read_buffer_size(READ).max_message_size(MAX_HEARD).max_frame_size(MAX_HEARD).on_upgrade(
-        async move |socket| {
-            let _place = place;
-            run(socket, tail, patience, ending).await;
-        },
-    )
+    upgrade
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(MAX_INCOMING)
+        .max_frame_size(MAX_INCOMING)
+        .on_upgrade(async move |socket| {
+            let _place = permit;
+            run(socket, stream, timeouts, shutdown).await;
+        })
 }
 
-async fn run(mut socket: WebSocket, mut tail: Tail, patience: Patience, ending: Ending) {
-    let (code, reason) = match serve(&mut socket, &mut tail, patience, ending).await {
+async fn run(
+    mut socket: WebSocket,
+    mut stream: CursorStream,
+    timeouts: Timeouts,
+    shutdown: ShutdownReceiver,
+) {
+    let (code, reason) = match serve(&mut socket, &mut stream, timeouts, shutdown).await {
         End::Gone => return,
         End::Closed => {
             // The answer to a close frame waits in the socket until something is sent.
-            let _ = timeout(patience.farewell, socket.flush()).await;
+            let _ = timeout(timeouts.farewell, socket.flush()).await;
             return;
         }
         End::Refused(code, reason) => (code, reason),
         End::Slow(cursor) => {
-            let seconds = patience.stall.as_secs();
+            let seconds = timeouts.stall.as_secs();
             tracing::warn!("a subscriber read nothing for {seconds} s: disconnected after event {cursor}");
             (CLOSE_SLOW, format!("{{\"cursor\":{cursor}}}"))
         }
@@ -78,11 +85,16 @@ async fn run(mut socket: WebSocket, mut tail: Tail, patience: Patience, ending: 
     let reason = common::text::truncate(&reason, 120);
     let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
     // Best effort: the close frame follows everything that was sent, which the other side may never read.
-    let _ = timeout(patience.farewell, socket.send(close)).await;
+    let _ = timeout(timeouts.farewell, socket.send(close)).await;
 }
 
-async fn serve(socket: &mut WebSocket, tail: &mut Tail, patience: Patience, mut ending: Ending) -> End {
-    let mut pings = interval_at(Instant::now() + patience.quiet, patience.quiet);
+async fn serve(
+    socket: &mut WebSocket,
+    stream: &mut CursorStream,
+    timeouts: Timeouts,
+    mut shutdown: ShutdownReceiver,
+) -> End {
+    let mut pings = interval_at(Instant::now() + timeouts.quiet, timeouts.quiet);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     loop {
@@ -90,27 +102,27 @@ async fn serve(socket: &mut WebSocket, tail: &mut Tail, patience: Patience, mut 
         // when another branch wins. Received messages go first: they wait while something is being sent.
         let step = tokio::select! {
             biased;
-            message = socket.next() => Step::Heard(message),
-            () = sleep_until(heard + patience.quiet * MISSED) => Step::Silence,
+            message = socket.next() => Step::Received(message),
+            () = sleep_until(heard + timeouts.quiet * MAX_MISSED_PINGS) => Step::IdleTimeout,
             _ = pings.tick() => Step::Ping,
-            chunk = tail.next() => Step::News(chunk),
+            chunk = stream.next() => Step::Events(chunk),
             // After the events: published events are sent first.
-            () = ending.begun() => Step::Ending,
+            () = shutdown.wait() => Step::Shutdown,
         };
         let sent = match step {
-            Step::Heard(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
+            Step::Received(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
                 heard = Instant::now();
                 Ok(())
             }
-            Step::Heard(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {
+            Step::Received(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {
                 Err(End::Refused(close_code::POLICY, "a subscriber must not send messages".to_owned()))
             }
-            Step::Heard(Some(Ok(Message::Close(_)))) => Err(End::Closed),
-            Step::Heard(Some(Err(_)) | None) | Step::Silence => Err(End::Gone),
-            Step::Ending => Err(End::Refused(close_code::AWAY, "the relay is shutting down".to_owned())),
-            Step::Ping => send(socket, patience, tail.cursor(), ping()).await,
-            Step::News(Ok(chunk)) => send(socket, patience, chunk.cursor, messages(&chunk)).await,
-            Step::News(Err(e)) => Err(End::Refused(close_code::ERROR, format!("a log can't be read: {e}"))),
+            Step::Received(Some(Ok(Message::Close(_)))) => Err(End::Closed),
+            Step::Received(Some(Err(_)) | None) | Step::IdleTimeout => Err(End::Gone),
+            Step::Shutdown => Err(End::Refused(close_code::AWAY, "the relay is shutting down".to_owned())),
+            Step::Ping => send(socket, timeouts, stream.cursor(), ping()).await,
+            Step::Events(Ok(chunk)) => send(socket, timeouts, chunk.cursor, messages(&chunk)).await,
+            Step::Events(Err(e)) => Err(End::Refused(close_code::ERROR, format!("a log can't be read: {e}"))),
         };
         if let Err(end) = sent {
             return end;
@@ -133,7 +145,7 @@ fn messages(chunk: &Chunk) -> impl Iterator<Item = (Option<u64>, Message)> {
 /// Sends messages with one flush. `cursor` is the subscriber's cursor once all are sent.
 async fn send(
     socket: &mut WebSocket,
-    patience: Patience,
+    timeouts: Timeouts,
     cursor: u64,
     messages: impl Iterator<Item = (Option<u64>, Message)>,
 ) -> Result<(), End> {
@@ -145,7 +157,7 @@ async fn send(
         }
         socket.flush().await
     };
-    match timeout(patience.stall, all).await {
+    match timeout(timeouts.stall, all).await {
         Ok(sent) => sent.map_err(|_| End::Gone),
         Err(_) => Err(End::Slow(fed.unwrap_or(cursor))),
     }

@@ -8,52 +8,56 @@ use common::ids::JobId;
 use common::record::Link;
 use common::wire::{Durable, JobProgress};
 
-use super::claims;
 use super::command::{Command, Receipt, Receipts};
 use super::ids::EventIds;
 use super::job::{OpenJob, is_urgent};
+use super::ownership;
 use super::spec;
-use super::thread::Writer;
-use crate::daemon::dispatch::AgentId;
-use crate::daemon::input::Caller;
+use super::writer_loop::Writer;
+use crate::daemon::message::ConnectionId;
+use crate::daemon::scheduler::AgentId;
 use crate::registry::read;
 
 impl Writer {
     pub(super) fn apply(&mut self, command: Command, now: Instant) -> io::Result<()> {
         match command {
-            Command::Adopt(job) => self.job(&job).map(|_| ())?,
-            Command::Events { caller, job, epoch, first_seq, batch, receipts } => {
-                let taken = match self.admit(&caller, &job).and_then(|()| claims::own_name(&caller, &batch)) {
+            Command::Adopt(job) => self.open_job(&job).map(|_| ())?,
+            Command::Events { connection_id, job, epoch, first_seq, batch, receipts } => {
+                let taken = match self
+                    .admit(&connection_id, &job)
+                    .and_then(|()| ownership::check_own_name(&connection_id, &batch))
+                {
                     Ok(()) => self.events(&job, epoch, first_seq, batch, &receipts),
                     denied => Some(denied),
                 };
                 if let Some(taken) = taken {
-                    self.promise(&caller, &job, epoch, taken, &receipts, now);
+                    self.request_receipt(&connection_id, &job, epoch, taken, &receipts, now);
                 }
             }
-            Command::Output { caller, job, epoch, offset, bytes, receipts } => {
-                let full = self.room.is_full();
-                let taken = self.admit(&caller, &job).and_then(|()| {
+            Command::Output { connection_id, job, epoch, offset, bytes, receipts } => {
+                let full = self.disk.is_full();
+                let taken = self.admit(&connection_id, &job).and_then(|()| {
                     self.with_job(&job, |open, _| open.take_output(epoch, offset, &bytes, full))
                 });
-                self.promise(&caller, &job, epoch, taken, &receipts, now);
+                self.request_receipt(&connection_id, &job, epoch, taken, &receipts, now);
             }
-            Command::Own { job, body } => self.own(&job, *body, now),
+            Command::Own { job, body } => self.record_own(&job, *body, now),
             Command::DropEnv(job) => spec::drop_env(&self.registry, &job)?,
             Command::MoveLimit { job, job_ms } => {
                 spec::move_limit(&self.registry, &job, job_ms)?;
-                self.own(&job, EventBody::Extended { n: None, limit_ms: job_ms }, now);
+                self.record_own(&job, EventBody::Extended { n: None, limit_ms: job_ms }, now);
             }
-            Command::Offer { job, agent } => self.claims.offer(job, agent),
-            Command::Durable { caller, jobs, reply } => {
-                if self.claims.hello(&caller) {
+            Command::Offer { job, agent } => self.ownership.offer(job, agent),
+            Command::Durable { connection_id, jobs, reply } => {
+                if self.ownership.connected(&connection_id) {
                     // A wrong answer could end a job, so a job whose files can't be read at the moment gets none.
-                    let durable = jobs.iter().filter_map(|progress| self.held(&caller, progress));
+                    let durable =
+                        jobs.iter().filter_map(|progress| self.report_durable(&connection_id, progress));
                     let durable = durable.collect();
-                    self.answers.push((caller, durable, reply));
+                    self.answers.push((connection_id, durable, reply));
                 }
             }
-            Command::Left(caller) => self.claims.left(&caller),
+            Command::Left(connection_id) => self.ownership.disconnected(&connection_id),
             Command::Flush(reply) => self.flushes.push(reply),
         }
         Ok(())
@@ -70,8 +74,8 @@ impl Writer {
     ) -> Option<io::Result<()>> {
         let has_end = batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }));
         // A job that is not open any more gets its answer even if the disk is full.
-        if self.room.is_full() && !self.room.wants(job, has_end) && self.job(job).is_ok() {
-            self.let_wait(job, receipts.clone());
+        if self.disk.is_full() && !self.disk.must_record(job, has_end) && self.open_job(job).is_ok() {
+            self.defer(job, receipts.clone());
             return None;
         }
         let accepted = batch.iter().any(|event| matches!(event.body, EventBody::Accepted { .. }));
@@ -84,11 +88,11 @@ impl Writer {
     }
 
     /// Defers an agent's events. The record says why no new events are seen.
-    pub(super) fn let_wait(&mut self, job: &JobId, receipts: Receipts) {
-        if !self.room.wait(job, receipts) {
+    pub(super) fn defer(&mut self, job: &JobId, receipts: Receipts) {
+        if !self.disk.defer(job, receipts) {
             return;
         }
-        let (reason, at) = (self.room.reason().to_owned(), self.clock.now());
+        let (reason, at) = (self.disk.reason().to_owned(), self.clock.now());
         let told = self.with_job(job, |open, ids| {
             if open.record().link != Some(Link::Connected) {
                 return Ok(());
@@ -100,9 +104,9 @@ impl Writer {
         }
     }
 
-    pub(super) fn own(&mut self, job: &JobId, body: EventBody, now: Instant) {
-        if self.room.is_full() && !is_urgent(&body) {
-            return tracing::warn!("{job}: an event of the relay's own is left out: {}", self.room.reason());
+    pub(super) fn record_own(&mut self, job: &JobId, body: EventBody, now: Instant) {
+        if self.disk.is_full() && !is_urgent(&body) {
+            return tracing::warn!("{job}: an event of the relay's own is left out: {}", self.disk.reason());
         }
         let (urgent, at) = (is_urgent(&body).then(|| body.clone()), self.clock.now());
         match self.with_job(job, |open, ids| open.take_own(at, body, ids)) {
@@ -112,18 +116,18 @@ impl Writer {
             Err(e) => {
                 tracing::error!("{job}: an event could not be recorded: {e}");
                 if let Some(body) = urgent {
-                    self.owe(job, body, now);
+                    self.queue_retry(job, body, now);
                 }
             }
         }
     }
 
     /// Returns the open job; opens it if it has not ended.
-    pub(super) fn job(&mut self, job: &JobId) -> io::Result<&mut OpenJob> {
+    pub(super) fn open_job(&mut self, job: &JobId) -> io::Result<&mut OpenJob> {
         if !self.open.contains_key(job) {
             let mut opened = OpenJob::open(&self.registry, job, &mut self.ids, self.clock.now())?;
             if self.poisoned.contains(job) {
-                opened.log().distrust();
+                opened.log().mark_untrusted();
             }
             self.open.insert(job.clone(), opened);
             self.touched.insert(job.clone());
@@ -136,7 +140,7 @@ impl Writer {
         job: &JobId,
         act: impl FnOnce(&mut OpenJob, &mut EventIds) -> io::Result<T>,
     ) -> io::Result<T> {
-        self.job(job)?;
+        self.open_job(job)?;
         self.touched.insert(job.clone());
         match self.open.get_mut(job) {
             Some(open) => act(open, &mut self.ids),
@@ -146,9 +150,9 @@ impl Writer {
 
     /// Requests a receipt after the commit. Reports a protocol violation at once; if the job's files fail, its agent
     /// waits.
-    fn promise(
+    fn request_receipt(
         &mut self,
-        caller: &Caller,
+        connection_id: &ConnectionId,
         job: &JobId,
         epoch: u32,
         taken: io::Result<()>,
@@ -156,7 +160,7 @@ impl Writer {
         now: Instant,
     ) {
         let problem = match (taken, self.open.get_mut(job)) {
-            (Ok(()), Some(open)) => return open.promise(receipts),
+            (Ok(()), Some(open)) => return open.request_receipt(receipts),
             // The agent reconnects and receives the answer that the registry needs nothing more of the job.
             (Err(e), _) if e.kind() == io::ErrorKind::NotFound => {
                 "it is unknown here, or has ended".to_owned()
@@ -164,7 +168,7 @@ impl Writer {
             (Ok(()), None) => "it is unknown here, or has ended".to_owned(),
             (Err(e), _) if is_broken_protocol(&e) => e.to_string(),
             (Err(e), _) => {
-                self.claims.demand_resend(caller, job);
+                self.ownership.demand_resend(connection_id, job);
                 return self.set_apart(job, &e, receipts.clone(), now);
             }
         };
@@ -180,20 +184,20 @@ impl Writer {
     }
 
     /// Checks that this connection may send data of a job.
-    fn admit(&mut self, caller: &Caller, job: &JobId) -> io::Result<()> {
-        self.job(job)?;
+    fn admit(&mut self, connection_id: &ConnectionId, job: &JobId) -> io::Result<()> {
+        self.open_job(job)?;
         let recorded = self.open.get(job).and_then(|open| open.record().agent.as_deref());
-        self.claims.admit(caller, job, recorded)
+        self.ownership.admit(connection_id, job, recorded)
     }
 
     /// Returns the same as [`Self::durable`]; `None` if that can't be determined now.
-    fn held(&mut self, caller: &Caller, progress: &JobProgress) -> Option<Durable> {
-        let (durable, job) = (self.durable(&caller.agent, progress), &progress.job);
+    fn report_durable(&mut self, connection_id: &ConnectionId, progress: &JobProgress) -> Option<Durable> {
+        let (durable, job) = (self.durable(&connection_id.agent, progress), &progress.job);
         match &durable {
-            Ok(_) => self.claims.told(job),
+            Ok(_) => self.ownership.unblock(job),
             Err(e) => {
                 tracing::error!("{job}: its durable position can't be read: {e}");
-                self.claims.demand_resend(caller, job);
+                self.ownership.demand_resend(connection_id, job);
             }
         }
         durable.ok()
@@ -204,13 +208,13 @@ impl Writer {
     fn durable(&mut self, agent: &AgentId, progress: &JobProgress) -> io::Result<Durable> {
         let JobProgress { job, epoch, .. } = progress;
         let closed = Durable { job: job.clone(), epoch: *epoch, seq: 0, output: 0, closed: true };
-        match self.job(job) {
+        match self.open_job(job) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(closed),
             open => open.map(|_| ())?,
         }
         let Some(open) = self.open.get(job) else { return Ok(closed) };
         let (record, receipt) = (open.record(), open.receipt());
-        if !self.claims.holds(agent, job, record.agent.as_deref()) {
+        if !self.ownership.holds(agent, job, record.agent.as_deref()) {
             return Ok(closed);
         }
         let next = record.epoch.saturating_add(1);
@@ -224,7 +228,7 @@ impl Writer {
     }
 
     /// Adds a job that was found ended at startup to the archive's list.
-    pub(super) fn found_ended(&mut self, job: &JobId) {
+    pub(super) fn add_ended(&mut self, job: &JobId) {
         let finished_at = read::load(&self.registry, job).ok().and_then(|stored| stored.record.finished_at);
         if let Some(finished_at) = finished_at {
             self.archive.add(finished_at, job.clone());

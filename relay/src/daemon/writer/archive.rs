@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::registry::{Registry, outbox};
 
 /// Number of ended jobs that stay.
-const KEEP: usize = 200;
+const MAX_UNARCHIVED: usize = 200;
 
 pub(super) struct Archive {
     ended: BTreeSet<(Timestamp, JobId)>,
@@ -27,7 +27,7 @@ impl Archive {
 
     /// Archives the oldest jobs. A job that can't be moved is tried again after the next job has ended.
     pub(super) fn trim(&mut self, registry: &Registry) {
-        while self.ended.len() > KEEP {
+        while self.ended.len() > MAX_UNARCHIVED {
             let Some((finished_at, job)) = self.ended.pop_first() else { return };
             if let Err(e) = put_away(registry, &job) {
                 tracing::warn!("{job} could not be archived and stays where it is for now: {e}");

@@ -6,9 +6,9 @@ use common::record::JobRecord;
 use common::wire::{Durable, JobProgress};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::daemon::board::Board;
-use crate::daemon::dispatch::AgentId;
-use crate::daemon::input::Caller;
+use crate::daemon::latest_map::LatestMap;
+use crate::daemon::message::ConnectionId;
+use crate::daemon::scheduler::AgentId;
 
 /// Receipt for an agent whose events are durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,17 +23,31 @@ pub(in crate::daemon) struct Receipt {
     pub(in crate::daemon) problem: Option<String>,
 }
 
-/// Board on which a connection waits for its receipts.
-pub(in crate::daemon) type Receipts = Board<JobId, Receipt>;
+/// Map on which a connection waits for its receipts.
+pub(in crate::daemon) type Receipts = LatestMap<JobId, Receipt>;
 
 /// Command to the writer.
 pub(in crate::daemon) enum Command {
     /// Log the first event of a record that the command line has created.
     Adopt(JobId),
     /// Record events of an agent.
-    Events { caller: Caller, job: JobId, epoch: u32, first_seq: u64, batch: Vec<Event>, receipts: Receipts },
+    Events {
+        connection_id: ConnectionId,
+        job: JobId,
+        epoch: u32,
+        first_seq: u64,
+        batch: Vec<Event>,
+        receipts: Receipts,
+    },
     /// Record output of a worker.
-    Output { caller: Caller, job: JobId, epoch: u32, offset: u64, bytes: Vec<u8>, receipts: Receipts },
+    Output {
+        connection_id: ConnectionId,
+        job: JobId,
+        epoch: u32,
+        offset: u64,
+        bytes: Vec<u8>,
+        receipts: Receipts,
+    },
     /// Record an event of the relay's own.
     Own { job: JobId, body: Box<EventBody> },
     /// Remove the job's environment values from its spec: the agent has them.
@@ -44,9 +58,9 @@ pub(in crate::daemon) enum Command {
     Offer { job: JobId, agent: AgentId },
     /// Report what is durable of these jobs to a connection after its hello. Nothing is accepted from older connections
     /// any more. Without an answer the connection must end.
-    Durable { caller: Caller, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
+    Durable { connection_id: ConnectionId, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
     /// Remove a connection that has ended.
-    Left(Caller),
+    Left(ConnectionId),
     /// Reply once everything sent before is on disk, records too.
     Flush(oneshot::Sender<()>),
 }
@@ -66,4 +80,4 @@ impl WriterHandle {
 }
 
 /// Newest record of each changed job, for the core.
-pub(in crate::daemon) type Changes = Board<JobId, JobRecord>;
+pub(in crate::daemon) type Changes = LatestMap<JobId, JobRecord>;

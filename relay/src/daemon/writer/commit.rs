@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use common::ids::JobId;
 
-use super::mend::RETRY;
 use super::spec;
-use super::thread::Writer;
+use super::write_recovery::RETRY_PAUSE;
+use super::writer_loop::Writer;
 use crate::registry::reserve::is_lacking;
 
 /// Maximum number of open logs that keep their descriptor. With more jobs, each log is opened again for its next event,
 /// so that a thousand jobs do not need a thousand descriptors.
-const DESCRIPTORS: usize = 64;
+const MAX_OPEN_LOGS: usize = 64;
 
 impl Writer {
     /// Makes everything that was recorded durable, then sends receipts and changes.
@@ -25,7 +25,7 @@ impl Writer {
             if failed.is_empty() {
                 break;
             }
-            self.disappoint(failed, now);
+            self.fail_pending(failed, now);
         }
     }
 
@@ -63,21 +63,21 @@ impl Writer {
         let ended = self.refresh(&durable, now);
         // 4. receipts
         for job in &durable {
-            self.quarantine.heal(job);
+            self.quarantine.release(job);
             if let Some(open) = self.open.get_mut(job) {
                 open.acknowledge();
             }
         }
         // 5. changes
         self.publish(&durable);
-        self.put_away(&ended);
+        self.archive_ended(&ended);
         failed
     }
 
     fn write_log(&mut self, job: &JobId, now: Instant) -> io::Result<()> {
         let Some(open) = self.open.get_mut(job) else { return Ok(()) };
         match open.write() {
-            Err(e) => self.mend_write(job, e, now),
+            Err(e) => self.recover_write(job, e, now),
             Ok(()) => Ok(()),
         }
     }
@@ -85,7 +85,7 @@ impl Writer {
     fn sync_log(&mut self, job: &JobId, now: Instant) -> io::Result<()> {
         let Some(open) = self.open.get_mut(job) else { return Ok(()) };
         if let Err(e) = open.log().sync() {
-            self.mend_sync(job, &e, now)?;
+            self.recover_sync(job, &e, now)?;
         }
         self.poisoned.remove(job);
         Ok(())
@@ -104,7 +104,7 @@ impl Writer {
             }
             let mut refreshed = open.refresh(&self.registry, now, false);
             // The new record replaces an older one, so it needs the extra space only for a moment.
-            if refreshed.as_ref().is_err_and(is_lacking) && (self.room.give_up_reserve(now) || is_final) {
+            if refreshed.as_ref().is_err_and(is_lacking) && (self.disk.give_up_reserve(now) || is_final) {
                 refreshed = open.refresh(&self.registry, now, is_final);
             }
             match refreshed {
@@ -115,7 +115,7 @@ impl Writer {
                     if !is_lacking(&e) {
                         tracing::warn!("{job}: its record could not be written, its log is right: {e}");
                     }
-                    self.due.insert(job.clone(), now + RETRY);
+                    self.due.insert(job.clone(), now + RETRY_PAUSE);
                 }
             }
         }
@@ -125,23 +125,23 @@ impl Writer {
     /// Refreshes every record.
     pub(super) fn refresh_all(&mut self, now: Instant) {
         let jobs: Vec<JobId> = self.due.keys().cloned().collect();
-        let ended = self.refresh(&jobs, now + RETRY);
-        self.put_away(&ended);
+        let ended = self.refresh(&jobs, now + RETRY_PAUSE);
+        self.archive_ended(&ended);
     }
 
     /// Sends the changed records to the core, and the recorded lines to the subscribers.
     fn publish(&mut self, jobs: &[JobId]) {
-        let mut news = self.feed.gather();
+        let mut batch = self.broadcast.begin_batch();
         for job in jobs {
             let Some(open) = self.open.get_mut(job) else { continue };
-            news.add(job, open.lines());
-            if open.has_news() {
+            batch.add(job, open.lines());
+            if open.is_changed() {
                 self.changes.post(job.clone(), open.record().clone());
             }
-            open.settle();
+            open.clear_lines();
         }
-        self.feed.publish(news, self.ids.newest());
-        if self.open.len() > DESCRIPTORS {
+        self.broadcast.publish(batch, self.ids.newest());
+        if self.open.len() > MAX_OPEN_LOGS {
             for job in jobs {
                 if let Some(open) = self.open.get_mut(job) {
                     open.log().close();
@@ -152,11 +152,11 @@ impl Writer {
 
     /// Sends the answers that waited for the commit, without the jobs that failed.
     fn answer(&mut self, failed: &BTreeMap<JobId, io::Error>) {
-        for (caller, mut durable, reply) in self.answers.drain(..) {
+        for (connection_id, mut durable, reply) in self.answers.drain(..) {
             durable.retain(|durable| {
                 let is_known = durable.closed || !failed.contains_key(&durable.job);
                 if !is_known {
-                    self.claims.demand_resend(&caller, &durable.job);
+                    self.ownership.demand_resend(&connection_id, &durable.job);
                 }
                 is_known
             });
@@ -165,9 +165,9 @@ impl Writer {
         }
     }
 
-    pub(super) fn put_away(&mut self, ended: &[JobId]) {
+    pub(super) fn archive_ended(&mut self, ended: &[JobId]) {
         for job in ended {
-            self.claims.forget(job);
+            self.ownership.forget(job);
             if let Some(open) = self.open.remove(job)
                 && let Some(finished_at) = open.record().finished_at
             {

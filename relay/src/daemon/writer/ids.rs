@@ -1,6 +1,7 @@
 //! Event ids: they increase across all jobs and are never used twice.
 //!
-//! A file holds an upper bound that is raised in large blocks, so an id costs nothing; a crash skips the rest of a block.
+//! A file holds an upper bound that is raised in large blocks, so an id costs nothing; a crash skips the rest of a
+//! block.
 
 use std::io;
 
@@ -12,7 +13,7 @@ use crate::registry::{Registry, event_log, layout};
 const BLOCK: u64 = 1 << 17;
 
 /// Maximum length of the bound's file, in bytes.
-const MOST: u64 = 4096;
+const MAX_FILE_SIZE: u64 = 4096;
 
 pub(super) struct EventIds {
     registry: Registry,
@@ -23,9 +24,9 @@ pub(super) struct EventIds {
 impl EventIds {
     /// Starts above every id in use. A lost bound is restored from the existing logs.
     pub(super) fn load(registry: &Registry) -> io::Result<Self> {
-        let stored = match registry.event_ids().read_text(MOST) {
+        let stored = match registry.event_ids().read_text(MAX_FILE_SIZE) {
             Ok(text) => text.trim().parse().ok(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::of(&e).is_some() => None,
+            Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() => None,
             Err(e) => return Err(e),
         };
         let next = match stored {
@@ -68,14 +69,14 @@ impl Drop for EventIds {
 /// Returns the highest id in a folder's logs.
 fn highest(registry: &Registry) -> io::Result<u64> {
     let names = match registry.folder().names() {
-        Err(e) if Refused::of(&e).is_some() => Vec::new(),
+        Err(e) if Refused::from_error(&e).is_some() => Vec::new(),
         names => names?,
     };
     let mut highest = 0;
     for job in names.iter().filter_map(|name| layout::job_of_events(name)) {
         let found = event_log::scan(&registry.events(&job), |_, line| highest = highest.max(line.id));
         match found {
-            Err(e) if Refused::of(&e).is_some() => {}
+            Err(e) if Refused::from_error(&e).is_some() => {}
             found => drop(found?),
         }
     }

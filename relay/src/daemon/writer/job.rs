@@ -9,20 +9,20 @@ use common::ids::JobId;
 use common::record::{JobRecord, Link, State};
 use jiff::Timestamp;
 
+use super::checksums::Checksums;
 use super::command::{Receipt, Receipts};
 use super::ids::EventIds;
 use super::log::EventFile;
-use super::repair;
-use super::sums::Sums;
+use super::log_repair;
 use crate::registry::Registry;
 use crate::registry::atomic::Durability;
 use crate::registry::log_file::LogWriter;
 
 /// Minimum interval between two writes of a record whose state has not changed: shorter than a reader notices, and long
 /// enough that a flood of events costs its record next to nothing.
-const REFRESH: Duration = Duration::from_millis(25);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(25);
 /// Maximum capacity that the line buffer keeps after a commit, in bytes: a job may be idle for hours after a flood.
-const KEPT_BUFFER: usize = 64 * 1024;
+const MAX_KEPT_BUFFER: usize = 64 * 1024;
 
 pub(super) struct OpenJob {
     record: JobRecord,
@@ -34,18 +34,18 @@ pub(super) struct OpenJob {
     /// Sequence number of the relay's own newest event.
     own_seq: u64,
     /// Checksums of the agent's newest events.
-    sums: Sums,
+    checksums: Checksums,
     output: LogWriter,
     /// The relay's own events among these lines that must be recorded sooner or later.
-    owed: Vec<EventBody>,
+    unrecorded: Vec<EventBody>,
     /// True if the record has changed since it was sent to the core.
-    news: bool,
+    changed: bool,
     /// True if the record has changed since it was written.
     stale: bool,
     /// State and link of the record on disk, and the time at which it was written.
     shown: Option<(State, Option<Link>, Instant)>,
     /// Connections that get a receipt after the commit.
-    promised: Vec<Receipts>,
+    waiting_receipts: Vec<Receipts>,
 }
 
 impl OpenJob {
@@ -59,7 +59,7 @@ impl OpenJob {
         ids: &mut EventIds,
         now: Timestamp,
     ) -> io::Result<Self> {
-        let found = repair::open(registry, job, ids, now)?;
+        let found = log_repair::repair_job(registry, job, ids, now)?;
         if found.record.state.is_final() {
             if found.stale {
                 registry.record(job).replace(&found.record.to_bytes()?, Durability::Cached)?;
@@ -73,12 +73,12 @@ impl OpenJob {
             lines: Vec::new(),
             urgent: false,
             own_seq: found.own_seq,
-            sums: found.sums,
-            owed: Vec::new(),
-            news: found.stale,
+            checksums: found.checksums,
+            unrecorded: Vec::new(),
+            changed: found.stale,
             stale: found.stale,
             shown: None,
-            promised: Vec::new(),
+            waiting_receipts: Vec::new(),
         };
         if open.own_seq == 0 && open.record.seq == 0 {
             // Its time is that of the launch, so that the record folded from the log equals the one that launch wrote.
@@ -102,8 +102,8 @@ impl OpenJob {
     }
 
     /// Returns true if the record has changed since it was sent to the core.
-    pub(super) fn has_news(&self) -> bool {
-        self.news
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed
     }
 
     /// Returns what is durable, or will be after the next commit.
@@ -117,8 +117,8 @@ impl OpenJob {
     }
 
     /// Requests a receipt after the commit.
-    pub(super) fn promise(&mut self, receipts: &Receipts) {
-        self.promised.push(receipts.clone());
+    pub(super) fn request_receipt(&mut self, receipts: &Receipts) {
+        self.waiting_receipts.push(receipts.clone());
     }
 
     /// Adds a batch of an agent's events; drops those that are already recorded.
@@ -166,7 +166,7 @@ impl OpenJob {
     /// Returns true if an event equals the recorded one with its number. One from before the window can't be compared
     /// and counts as equal.
     fn is_repeat(&self, epoch: u32, seq: u64, event: Event) -> io::Result<bool> {
-        let Some(sum) = self.sums.get(epoch, seq) else { return Ok(true) };
+        let Some(sum) = self.checksums.get(epoch, seq) else { return Ok(true) };
         let job = self.record.job.clone();
         let line = EventLine { id: 0, job, epoch, seq, source: Source::Agent, event: Some(event) };
         Ok(line.append_to(&mut Vec::new()).map_err(malformed)? == sum)
@@ -180,9 +180,9 @@ impl OpenJob {
         if self.record.state.is_final() {
             return Ok(());
         }
-        let owed = is_urgent(&body).then(|| body.clone());
+        let unrecorded = is_urgent(&body).then(|| body.clone());
         self.push_own(Event { at, body }, ids)?;
-        self.owed.extend(owed);
+        self.unrecorded.extend(unrecorded);
         Ok(())
     }
 
@@ -205,10 +205,10 @@ impl OpenJob {
         let line = EventLine { id: ids.next()?, job, epoch, seq, source, event: Some(event) };
         let sum = line.append_to(&mut self.lines).map_err(malformed)?;
         if source == Source::Agent {
-            self.sums.push(epoch, seq, sum);
+            self.checksums.push(epoch, seq, sum);
         }
         self.record.apply_line(&line);
-        (self.stale, self.news) = (true, true);
+        (self.stale, self.changed) = (true, true);
         Ok(())
     }
 
@@ -254,12 +254,12 @@ impl OpenJob {
         self.log.write(&self.lines)
     }
 
-    /// Rewrites the log with these lines; see [`EventFile::renew`].
+    /// Rewrites the log with these lines; see [`EventFile::rewrite`].
     ///
     /// # Errors
-    /// As for [`EventFile::renew`].
-    pub(super) fn renew(&mut self) -> io::Result<()> {
-        self.log.renew(&self.lines)
+    /// As for [`EventFile::rewrite`].
+    pub(super) fn rewrite_log(&mut self) -> io::Result<()> {
+        self.log.rewrite(&self.lines)
     }
 
     /// Writes the record if that is due; otherwise returns the time at which it is due. The record is a cache of the
@@ -280,9 +280,9 @@ impl OpenJob {
         let (state, link) = (self.record.state, self.record.link);
         if let Some((shown_state, shown_link, at)) = self.shown
             && (shown_state, shown_link) == (state, link)
-            && now < at + REFRESH
+            && now < at + MIN_REFRESH_INTERVAL
         {
-            return Ok(Some(at + REFRESH));
+            return Ok(Some(at + MIN_REFRESH_INTERVAL));
         }
         let bytes = self.record.to_bytes()?;
         let file = registry.record(&self.record.job);
@@ -298,7 +298,7 @@ impl OpenJob {
     /// Sends the requested receipts. Everything is durable by now.
     pub(super) fn acknowledge(&mut self) {
         let receipt = self.receipt();
-        for receipts in self.promised.drain(..) {
+        for receipts in self.waiting_receipts.drain(..) {
             // An acknowledgement in place of a refusal would let the agent forget what was refused.
             let is_refusal = |receipt: &Receipt| receipt.problem.is_some();
             receipts.post_unless(self.record.job.clone(), receipt.clone(), is_refusal);
@@ -311,21 +311,21 @@ impl OpenJob {
     }
 
     /// Drops the lines of this commit after they were published.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn clear_lines(&mut self) {
         self.lines.clear();
-        self.lines.shrink_to(KEPT_BUFFER);
-        self.owed.clear();
-        (self.urgent, self.news) = (false, false);
+        self.lines.shrink_to(MAX_KEPT_BUFFER);
+        self.unrecorded.clear();
+        (self.urgent, self.changed) = (false, false);
     }
 
     /// Returns the relay's own events that must be recorded and were not.
-    pub(super) fn unrecorded(&mut self) -> Vec<EventBody> {
-        std::mem::take(&mut self.owed)
+    pub(super) fn take_unrecorded(&mut self) -> Vec<EventBody> {
+        std::mem::take(&mut self.unrecorded)
     }
 
     /// Returns the connections that wait for a receipt that can't be given.
-    pub(super) fn disappointed(&mut self) -> Vec<Receipts> {
-        std::mem::take(&mut self.promised)
+    pub(super) fn take_receipts(&mut self) -> Vec<Receipts> {
+        std::mem::take(&mut self.waiting_receipts)
     }
 }
 

@@ -19,7 +19,7 @@ use std::io::{self, BufWriter, Write};
 
 use crate::registry::file_ref::FileRef;
 use crate::registry::staged::Staged;
-use crate::registry::{event_log, write_back};
+use crate::registry::{event_log, flush_hint};
 
 pub(super) struct EventFile {
     path: FileRef,
@@ -43,7 +43,7 @@ impl EventFile {
     }
 
     /// Marks the file as untrusted until it is rewritten: an earlier descriptor has failed.
-    pub(super) fn distrust(&mut self) {
+    pub(super) fn mark_untrusted(&mut self) {
         self.poisoned = true;
     }
 
@@ -55,7 +55,7 @@ impl EventFile {
     /// Appends lines, which may not be acknowledged before [`EventFile::sync`].
     ///
     /// # Errors
-    /// The failing call; then [`EventFile::take_back`] or [`EventFile::renew`] must follow.
+    /// The failing call; then [`EventFile::truncate_unsynced`] or [`EventFile::rewrite`] must follow.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.poisoned {
             return Err(io::Error::other("an earlier write of it has failed"));
@@ -78,7 +78,7 @@ impl EventFile {
         if let Some(file) = &self.file
             && self.pending > 0
         {
-            write_back::begin(file, self.settled, self.pending);
+            flush_hint::start_writeback(file, self.settled, self.pending);
         }
     }
 
@@ -105,7 +105,7 @@ impl EventFile {
     ///
     /// # Errors
     /// The failing call: from then on the file is poisoned.
-    pub(super) fn take_back(&mut self) -> io::Result<()> {
+    pub(super) fn truncate_unsynced(&mut self) -> io::Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
         let cut = file.set_len(self.settled);
         if cut.is_err() {
@@ -120,7 +120,7 @@ impl EventFile {
     ///
     /// # Errors
     /// The failing call; the old file is unchanged then, and stays poisoned.
-    pub(super) fn renew(&mut self, lines: &[u8]) -> io::Result<()> {
+    pub(super) fn rewrite(&mut self, lines: &[u8]) -> io::Result<()> {
         self.poisoned = true;
         self.file = None;
         copy(&self.path, self.settled, lines)?.replace()?;

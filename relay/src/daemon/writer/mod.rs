@@ -9,39 +9,40 @@
 //!  commands ─► apply ─► open jobs ─► commit: 1 write  2 sync  3 records  4 receipts  5 changes
 //!                                      │ a write or a sync fails
 //!                                      ▼
-//!                                    mend: take back, give up the reserve, rewrite ──► or no receipt, and a reason
+//!                          write_recovery: take back, give up the reserve, rewrite ──► or no receipt, and a reason
 //! ```
 //!
-//! * [`command`]: commands and receipts. [`thread`]: the writer's state and loop.
-//! * [`apply`]: commands → open jobs. [`commit`]: open jobs → disk → receipts and changes. [`mend`]: recovery when that
-//!   fails.
-//! * [`claims`]: ownership of jobs. [`job`]: an open job. [`log`]: its event log. [`sums`]: checksums of the agent's
-//!   newest events.
-//! * [`quarantine`]: jobs whose files fail. [`room`]: handling of a full disk. [`ids`]: event ids.
-//! * [`repair`]: repairs one job's files. [`recover`]: scans the registry at startup. [`archive`]: archives ended jobs.
+//! * [`command`]: commands and receipts. [`writer_loop`]: the writer's state and loop.
+//! * [`apply`]: commands → open jobs. [`commit`]: open jobs → disk → receipts and changes. [`write_recovery`]: recovery
+//!   when that fails.
+//! * [`ownership`]: ownership of jobs. [`job`]: an open job. [`log`]: its event log. [`checksums`]: checksums of the
+//!   agent's newest events.
+//! * [`quarantine`]: jobs whose files fail. [`disk_full`]: handling of a full disk. [`ids`]: event ids.
+//! * [`log_repair`]: repairs one job's files. [`startup_scan`]: scans the registry at startup. [`archive`]: archives
+//!   ended jobs.
 //! * [`spec`]: changes to a job's spec.
 
 mod apply;
 mod archive;
-mod claims;
+mod checksums;
 mod command;
 mod commit;
+mod disk_full;
 mod ids;
 mod job;
 mod log;
-mod mend;
+mod log_repair;
+mod ownership;
 mod quarantine;
-mod recover;
-mod repair;
-mod room;
 mod spec;
-mod sums;
-mod thread;
+mod startup_scan;
+mod write_recovery;
+mod writer_loop;
 
 pub(super) use command::{Changes, Command, Receipt, WriterHandle};
 #[cfg(feature = "internals")]
-pub(super) use thread::Writer;
-pub(super) use thread::start;
+pub(super) use writer_loop::Writer;
+pub(super) use writer_loop::start;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use crate::registry::{Registry, read};
 /// Fails if the spec can't be read or replaced.
 pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
     let file = registry.spec(job);
-    let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MOST)?)?;
+    let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;
     if spec.env.is_empty() {
         return Ok(());
     }
@@ -39,7 +39,7 @@ pub(super) fn forget_env(registry: &Registry, job: &JobId) {
 /// Fails if the spec can't be read or replaced.
 pub(super) fn move_limit(registry: &Registry, job: &JobId, job_ms: u64) -> io::Result<()> {
     let file = registry.spec(job);
-    let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MOST)?)?;
+    let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;
     spec.limits.job_ms = job_ms;
     file.replace(&serde_json::to_vec(&spec)?, Durability::Synced)
 }

@@ -14,18 +14,18 @@ use common::wire::{Durable, JobProgress};
 use tokio::sync::oneshot;
 
 use super::command::Receipts;
-use super::thread::Writer;
+use super::writer_loop::Writer;
 use super::*;
-use crate::daemon::board::Board;
-use crate::daemon::input::Caller;
-use crate::daemon::subscribe::Feed;
+use crate::daemon::latest_map::LatestMap;
+use crate::daemon::message::ConnectionId;
+use crate::daemon::subscribe::Broadcast;
 use crate::registry::atomic::Durability;
 use crate::registry::{Registry, dir, event_log, outbox, read};
 use crate::time::Clock;
 
 fn registry() -> (tempfile::TempDir, Registry) {
     let dir = tempfile::tempdir().unwrap();
-    let registry = Registry::of(dir.path());
+    let registry = Registry::for_project(dir.path());
     registry.ensure().unwrap();
     (dir, registry)
 }
@@ -48,17 +48,17 @@ fn launch(registry: &Registry, job: &str) -> JobId {
 }
 
 fn open(registry: &Registry) -> (Writer, Changes) {
-    let changes = Board::new();
-    let (clock, feed) = (Clock::new(None), Feed::new());
-    (Writer::open(registry.clone(), clock, changes.clone(), feed, Instant::now()).unwrap().0, changes)
+    let changes = LatestMap::new();
+    let (clock, broadcast) = (Clock::new(None), Broadcast::new());
+    (Writer::open(registry.clone(), clock, changes.clone(), broadcast, Instant::now()).unwrap().0, changes)
 }
 
 /// Returns the connection of the agent that a job was offered to.
-fn caller(writer: &mut Writer, job: &JobId) -> Caller {
-    let caller = Caller { agent: "agent".into(), session: 1 };
-    writer.claims.offer(job.clone(), caller.agent.clone());
-    assert!(writer.claims.hello(&caller));
-    caller
+fn connection_id(writer: &mut Writer, job: &JobId) -> ConnectionId {
+    let connection_id = ConnectionId { agent: "agent".into(), number: 1 };
+    writer.ownership.offer(job.clone(), connection_id.agent.clone());
+    assert!(writer.ownership.connected(&connection_id));
+    connection_id
 }
 
 fn said(text: impl Into<String>) -> Event {
@@ -73,18 +73,18 @@ fn finished() -> Event {
 
 /// Sends a batch; returns the receipt.
 fn send(writer: &mut Writer, job: &JobId, epoch: u32, first_seq: u64, batch: Vec<Event>) -> Option<Receipt> {
-    let receipts: Receipts = Board::new();
-    let caller = caller(writer, job);
+    let receipts: Receipts = LatestMap::new();
+    let connection_id = connection_id(writer, job);
     let (job_id, to) = (job.clone(), receipts.clone());
-    let command = Command::Events { caller, job: job_id, epoch, first_seq, batch, receipts: to };
+    let command = Command::Events { connection_id, job: job_id, epoch, first_seq, batch, receipts: to };
     writer.write([command], Instant::now());
     taken(&receipts).remove(job)
 }
 
-/// Takes the current values of a board.
-fn taken<V>(board: &Board<JobId, V>) -> BTreeMap<JobId, V> {
+/// Takes the current values of a map.
+fn taken<V>(map: &LatestMap<JobId, V>) -> BTreeMap<JobId, V> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(Duration::ZERO, board.take()).await.unwrap_or_default() })
+    runtime.block_on(async { tokio::time::timeout(Duration::ZERO, map.take_all()).await.unwrap_or_default() })
 }
 
 fn texts(registry: &Registry, job: &JobId) -> Vec<String> {
@@ -102,7 +102,7 @@ fn texts(registry: &Registry, job: &JobId) -> Vec<String> {
 }
 
 #[test]
-fn a_repeat_is_dropped_and_the_same_number_with_another_content_is_refused_after_a_restart_too() {
+fn a_repeat_is_dropped_and_other_content_of_its_number_refused_after_a_restart_too() {
     let (_dir, registry) = registry();
     let job = launch(&registry, "a#1");
     let (mut writer, _) = open(&registry);
@@ -141,10 +141,11 @@ fn a_record_is_written_at_once_when_the_state_changes_and_otherwise_a_little_lat
     let told = |changes: &Changes| taken(changes).get(&job).map(|record| record.seq);
     let now = Instant::now() + Duration::from_secs(1);
     let events = |writer: &mut Writer, first_seq, event: Event| {
-        let receipts = Board::new();
+        let receipts = LatestMap::new();
         let batch = vec![event];
-        let caller = caller(writer, &job);
-        let command = Command::Events { caller, job: job.clone(), epoch: 1, first_seq, batch, receipts };
+        let connection_id = connection_id(writer, &job);
+        let command =
+            Command::Events { connection_id, job: job.clone(), epoch: 1, first_seq, batch, receipts };
         writer.write([command], now);
     };
     events(&mut writer, 1, said("one"));
@@ -213,7 +214,7 @@ fn a_log_that_is_distrusted_is_written_anew_before_anything_is_acknowledged() {
     let (mut writer, _) = open(&registry);
     send(&mut writer, &job, 1, 1, vec![said("one")]).unwrap();
     let old = fs::File::open(registry.events(&job)).unwrap();
-    writer.job(&job).unwrap().log().distrust();
+    writer.open_job(&job).unwrap().log().mark_untrusted();
     assert_eq!(send(&mut writer, &job, 1, 2, vec![said("two")]).unwrap().seq, 2);
     assert_eq!(texts(&registry, &job), ["queued", "one", "two"]);
     let len = old.metadata().unwrap().len();
@@ -227,9 +228,9 @@ fn lines_of_many_jobs_share_a_commit_and_descriptors_stay_few() {
     let (_dir, registry) = registry();
     let jobs: Vec<JobId> = (1..=200).map(|n| launch(&registry, &format!("a#{n}"))).collect();
     let (mut writer, _) = open(&registry);
-    let receipts: Receipts = Board::new();
+    let receipts: Receipts = LatestMap::new();
     let batch = |job: &JobId, writer: &mut Writer| Command::Events {
-        caller: caller(writer, job),
+        connection_id: connection_id(writer, job),
         job: job.clone(),
         epoch: 1,
         first_seq: 1,
@@ -292,11 +293,11 @@ fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_sta
 fn held(writer: &mut Writer, jobs: &[&JobId]) -> Vec<Durable> {
     let (reply, mut durable) = oneshot::channel();
     for job in jobs {
-        caller(writer, job);
+        connection_id(writer, job);
     }
-    let caller = Caller { agent: "agent".into(), session: 1 };
+    let connection_id = ConnectionId { agent: "agent".into(), number: 1 };
     let jobs = jobs.iter().map(|job| JobProgress { job: (*job).clone(), epoch: 1, last_seq: 9 }).collect();
-    writer.write([Command::Durable { caller, jobs, reply }], Instant::now());
+    writer.write([Command::Durable { connection_id, jobs, reply }], Instant::now());
     durable.try_recv().unwrap()
 }
 
@@ -319,7 +320,7 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
     let now = Instant::now();
     let sends_bad = |writer: &mut Writer, receipts: &Receipts| {
         let command = Command::Events {
-            caller: caller(writer, &bad),
+            connection_id: connection_id(writer, &bad),
             job: bad.clone(),
             epoch: 1,
             first_seq: 1,
@@ -328,11 +329,11 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
         };
         writer.write([command], now);
     };
-    let (lost, receipts): (Receipts, Receipts) = (Board::new(), Board::new());
+    let (lost, receipts): (Receipts, Receipts) = (LatestMap::new(), LatestMap::new());
     // Its agent reconnects meanwhile.
-    for board in [&lost, &receipts] {
-        sends_bad(&mut writer, board);
-        assert_eq!(taken(board), BTreeMap::new(), "it waits, and its connection goes on");
+    for map in [&lost, &receipts] {
+        sends_bad(&mut writer, map);
+        assert_eq!(taken(map), BTreeMap::new(), "it waits, and its connection goes on");
     }
     assert_eq!(send(&mut writer, &good, 1, 1, vec![said("one")]).unwrap().seq, 1);
 
@@ -350,16 +351,16 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
 }
 
 #[test]
-fn an_agent_that_waits_for_a_bad_file_sends_everything_anew_whatever_shows_that_the_file_works() {
+fn an_agent_that_waits_for_a_bad_file_sends_everything_again_once_the_file_works() {
     let (_dir, registry) = registry();
     let bad = launch(&registry, "a#1");
     let record = fs::read(registry.record(&bad)).unwrap();
     let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
     fs::write(registry.record(&bad), newer).unwrap();
     let (mut writer, _) = open(&registry);
-    let receipts: Receipts = Board::new();
+    let receipts: Receipts = LatestMap::new();
     let command = Command::Events {
-        caller: caller(&mut writer, &bad),
+        connection_id: connection_id(&mut writer, &bad),
         job: bad.clone(),
         epoch: 1,
         first_seq: 1,
@@ -374,9 +375,9 @@ fn an_agent_that_waits_for_a_bad_file_sends_everything_anew_whatever_shows_that_
     assert_eq!(problem, "its files can be read again");
 }
 
-fn events(caller: &Caller, job: &JobId, first_seq: u64, event: Event, to: &Receipts) -> Command {
-    let (caller, job, receipts) = (caller.clone(), job.clone(), to.clone());
-    Command::Events { caller, job, epoch: 1, first_seq, batch: vec![event], receipts }
+fn events(connection_id: &ConnectionId, job: &JobId, first_seq: u64, event: Event, to: &Receipts) -> Command {
+    let (connection_id, job, receipts) = (connection_id.clone(), job.clone(), to.clone());
+    Command::Events { connection_id, job, epoch: 1, first_seq, batch: vec![event], receipts }
 }
 
 #[test]
@@ -384,7 +385,7 @@ fn a_refusal_is_told_whatever_else_becomes_durable_with_it() {
     let (_dir, registry) = registry();
     let job = launch(&registry, "a#1");
     let (mut writer, _) = open(&registry);
-    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let (from, receipts): (_, Receipts) = (connection_id(&mut writer, &job), LatestMap::new());
     let sent = [said("one"), said("another")].map(|event| events(&from, &job, 1, event, &receipts));
     writer.write(sent, Instant::now());
     let problem = taken(&receipts).remove(&job).unwrap().problem.unwrap();
@@ -396,7 +397,7 @@ fn nothing_follows_an_end_that_the_relay_records_in_the_same_commit() {
     let (_dir, registry) = registry();
     let job = launch(&registry, "a#1");
     let (mut writer, _) = open(&registry);
-    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let (from, receipts): (_, Receipts) = (connection_id(&mut writer, &job), LatestMap::new());
     let end = Command::Own { job: job.clone(), body: Box::new(finished().body) };
     writer.write([end, events(&from, &job, 1, said("late"), &receipts)], Instant::now());
     assert_eq!(texts(&registry, &job), ["queued", "finished"]);
@@ -412,10 +413,10 @@ fn an_end_is_not_taken_behind_output_that_was_not_until_the_agent_has_come_back(
     let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
     fs::write(registry.record(&job), newer).unwrap();
     let (mut writer, _) = open(&registry);
-    let (from, receipts): (_, Receipts) = (caller(&mut writer, &job), Board::new());
+    let (from, receipts): (_, Receipts) = (connection_id(&mut writer, &job), LatestMap::new());
     let output = || {
-        let (caller, job, receipts) = (from.clone(), job.clone(), receipts.clone());
-        Command::Output { caller, job, epoch: 1, offset: 0, bytes: b"its cause\n".to_vec(), receipts }
+        let (connection_id, job, receipts) = (from.clone(), job.clone(), receipts.clone());
+        Command::Output { connection_id, job, epoch: 1, offset: 0, bytes: b"its cause\n".to_vec(), receipts }
     };
     writer.write([output()], Instant::now());
     // Its files can be read again before the next check.
@@ -442,8 +443,8 @@ fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
     fs::write(registry.record(&bad), record).unwrap();
     let (reply, mut durable) = oneshot::channel();
     let jobs = vec![JobProgress { job: bad.clone(), epoch: 1, last_seq: 9 }];
-    let caller = Caller { agent: "agent".into(), session: 1 };
-    writer.write([Command::Durable { caller, jobs, reply }], Instant::now());
+    let connection_id = ConnectionId { agent: "agent".into(), number: 1 };
+    writer.write([Command::Durable { connection_id, jobs, reply }], Instant::now());
     let told: Vec<bool> = durable.try_recv().unwrap().iter().map(|held| held.closed).collect();
     assert_eq!(told, [false], "the relay that died had offered it");
 }
@@ -460,8 +461,8 @@ fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInc
 fn take_place(place: &Path) {
     fs::create_dir_all(place.join("x")).unwrap();
     let name = place.file_name().unwrap().to_str().unwrap();
-    for n in 1..dir::MOST_ASIDE {
-        fs::write(place.with_file_name(format!("{}{name}-{n}", dir::ASIDE)), "").unwrap();
+    for n in 1..dir::MAX_ASIDE {
+        fs::write(place.with_file_name(format!("{}{name}-{n}", dir::ASIDE_SUFFIX)), "").unwrap();
     }
 }
 
@@ -494,7 +495,7 @@ fn a_notice_that_nobody_was_shown_outlives_the_archiving_of_its_job() {
             job: job.clone(),
             ended_at: crate::time::now(),
             session: None,
-            ways: BTreeMap::new(),
+            channels: BTreeMap::new(),
         };
         outbox::write(&registry, &entry).unwrap();
     }

@@ -1,0 +1,292 @@
+//! Codex on this platform: its path, its version, and what it lacks.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::mcp;
+use crate::environment::{DEFAULT_PATH, Variables};
+use crate::process::{Event, Exit, OutputSource, Streams};
+use crate::shim::protocol::{Command, Ids};
+
+/// Oldest supported version: the first series with `thread.started` and `item.*` lines as they are parsed here.
+const MIN_VERSION: (u32, u32, u32) = (0, 100, 0);
+/// Timeout of `codex --version`, which takes 20 ms. Reading the program from a cold disk takes longer. That is not
+/// waited for: a Codex that exists is tried.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time during which a program that did not answer is not asked again: otherwise each job would wait for it once
+/// more.
+const RETRY_PAUSE: Duration = Duration::from_secs(60);
+/// Most answers that are remembered, one for each program that jobs name.
+const MAX_ANSWERS: usize = 64;
+
+/// Most of Codex's configuration that is read, in bytes: the key that is searched for is near its top.
+const MAX_CONFIG: u64 = 256 * 1024;
+
+const INSTALL_HINT: &str = "npm install -g @openai/codex, or set [codex] program in relay.toml";
+const LOGIN_HINT: &str = "set CODEX_API_KEY before relay up, or log in with codex login --device-auth";
+
+/// Result of the search for Codex.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CodexInstallation {
+    /// Path of the program.
+    pub(crate) program: String,
+    /// Version; also `None` if the program takes too long to answer.
+    pub(crate) version: Option<String>,
+    /// Reason why it can't run a job, and what to do about it.
+    pub(crate) problem: Option<String>,
+}
+
+/// A file, by its path and the time of its last change.
+type FileVersion = (PathBuf, i64, i64);
+
+/// Finds Codex, and remembers the version it reported until the file changes.
+#[derive(Debug, Default)]
+pub(crate) struct CodexFinder {
+    cache: Mutex<HashMap<FileVersion, Answer>>,
+}
+
+/// Answer of a program that was asked for its version.
+#[derive(Debug, Clone)]
+enum Answer {
+    Version(String),
+    /// No answer in time; the program is not asked again before this time.
+    TimedOut(Instant),
+}
+
+impl Answer {
+    /// Returns true if the answer is still valid, false if the program has to be asked again.
+    fn is_valid(&self) -> bool {
+        !matches!(self, Self::TimedOut(until) if Instant::now() >= *until)
+    }
+
+    fn version(&self) -> Option<String> {
+        match self {
+            Self::Version(version) => Some(version.clone()),
+            Self::TimedOut(_) => None,
+        }
+    }
+}
+
+impl CodexFinder {
+    /// Looks for `program` (a name on the worker's PATH, or a path) as the worker would find it.
+    pub(crate) async fn find_usable(
+        &self,
+        program: &str,
+        env: &Variables,
+        user: Option<Ids>,
+    ) -> CodexInstallation {
+        let mut found = self.find_program(program, env, user).await;
+        if found.problem.is_none() {
+            found.problem =
+                (!has_credentials(env)).then(|| format!("codex has no credentials: {LOGIN_HINT}"));
+        }
+        found
+    }
+
+    /// Like [`find_usable`](Self::find_usable), where the model is not needed: credentials are not checked.
+    pub(crate) async fn find_program(
+        &self,
+        program: &str,
+        env: &Variables,
+        user: Option<Ids>,
+    ) -> CodexInstallation {
+        let Some(path) = find_in_path(program, env) else {
+            let shown = common::text::one_line(program, 200);
+            let problem = format!("{shown} was not found on the platform: {INSTALL_HINT}");
+            return CodexInstallation { problem: Some(problem), ..CodexInstallation::default() };
+        };
+        let mut found = CodexInstallation {
+            program: path.to_string_lossy().into_owned(),
+            ..CodexInstallation::default()
+        };
+        match self.version(&path, env, user).await {
+            Ok(Some(version)) if parse_version(&version).is_some_and(|version| version < MIN_VERSION) => {
+                let oldest = format!("{}.{}.{}", MIN_VERSION.0, MIN_VERSION.1, MIN_VERSION.2);
+                found.problem = Some(format!("codex {version} is older than {oldest}: {INSTALL_HINT}"));
+                found.version = Some(version);
+            }
+            Ok(version) => found.version = version,
+            Err(problem) => found.problem = Some(problem),
+        }
+        found
+    }
+
+    /// Returns the version, or `None` if the program does not answer in time.
+    async fn version(
+        &self,
+        path: &Path,
+        env: &Variables,
+        user: Option<Ids>,
+    ) -> Result<Option<String>, String> {
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let meta =
+            fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
+        let key = (real.clone(), meta.mtime(), meta.mtime_nsec());
+        if let Some(answer) = self.cached().get(&key).filter(|answer| answer.is_valid()) {
+            return Ok(answer.version());
+        }
+        // A failed answer may succeed the next time, so only good ones are remembered for ever.
+        let Ok(answer) = timeout(VERSION_TIMEOUT, query_version(path, env, user)).await else {
+            tracing::warn!("{} --version gives no answer within {VERSION_TIMEOUT:?}", path.display());
+            self.remember(key, Answer::TimedOut(Instant::now() + RETRY_PAUSE));
+            return Ok(None);
+        };
+        let answer = answer?;
+        if !has_code_mode_host(&real) {
+            tracing::warn!(
+                "codex-code-mode-host is not beside {}: newer models can't use tools",
+                real.display()
+            );
+        }
+        self.remember(key, Answer::Version(answer.clone()));
+        Ok(Some(answer))
+    }
+
+    fn cached(&self) -> MutexGuard<'_, HashMap<FileVersion, Answer>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, file: FileVersion, answer: Answer) {
+        let mut known = self.cached();
+        if known.len() >= MAX_ANSWERS {
+            known.clear();
+        }
+        known.insert(file, answer);
+    }
+}
+
+/// Runs `codex --version` as the worker's user and below a shim, like every program that the worker's user could
+/// replace.
+async fn query_version(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, String> {
+    let shown = path.display();
+    let argv = vec![path.to_string_lossy().into_owned(), "--version".to_owned()];
+    let command = Command {
+        exit_report: None,
+        confine: None,
+        argv,
+        env: env.clone(),
+        cwd: "/".to_owned(),
+        user,
+        stdin: String::new(),
+        interrupt_first: false,
+    };
+    match crate::process::capture(command, Streams::Split, OutputSource::Stdout, None).await {
+        Ok((Some(Exit::Code(0)), output)) => {
+            let text = String::from_utf8_lossy(&output).into_owned();
+            let version = text.split_whitespace().find(|word| parse_version(word).is_some());
+            version.map(str::to_owned).ok_or_else(|| format!("{shown} is not codex: {INSTALL_HINT}"))
+        }
+        Ok((exit, _)) => Err(format!("{shown} --version fails ({exit:?}): {INSTALL_HINT}")),
+        Err(Event::SpawnFailed { message }) => Err(format!("{message}: {INSTALL_HINT}")),
+        Err(_) => Err(format!("{shown} --version prints no version: {INSTALL_HINT}")),
+    }
+}
+
+/// Returns true if the code-mode host is beside the binary. The script of the npm package has none beside it, but the
+/// folder of the binary that it wraps has.
+fn has_code_mode_host(real: &Path) -> bool {
+    let script = real.extension().is_some_and(|extension| extension == "js");
+    script || real.parent().is_some_and(|folder| folder.join("codex-code-mode-host").exists())
+}
+
+/// Returns the MCP servers in the configuration of the worker's Codex.
+pub(crate) fn mcp_servers(env: &Variables) -> BTreeSet<String> {
+    let config = codex_home(env).and_then(|home| read_config(&home.join("config.toml")).ok());
+    config.map(|config| mcp::configured_servers(&config)).unwrap_or_default()
+}
+
+fn codex_home(env: &Variables) -> Option<PathBuf> {
+    let home = env.get("CODEX_HOME").map(PathBuf::from);
+    home.or_else(|| env.get("HOME").map(|home| Path::new(home).join(".codex")))
+}
+
+fn find_in_path(program: &str, env: &Variables) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| is_executable(path));
+    }
+    let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+    path.split(':')
+        .filter(|folder| folder.starts_with('/'))
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Reports whether there are credentials: a key in the environment, a login, or a provider of the user's own, which
+/// brings its own credentials.
+fn has_credentials(env: &Variables) -> bool {
+    if env.get("CODEX_API_KEY").is_some_and(|key| !key.is_empty()) {
+        return true;
+    }
+    let Some(home) = codex_home(env) else { return false };
+    home.join("auth.json").exists()
+        || read_config(&home.join("config.toml")).is_ok_and(|config| {
+            let mut keys = config.lines().filter_map(|line| line.split_once('='));
+            keys.any(|(key, _)| key.trim() == "model_provider")
+        })
+}
+
+/// Reads at most [`MAX_CONFIG`] bytes without blocking. The worker's user owns the file: it may be a pipe that never
+/// answers, or endless.
+fn read_config(path: &Path) -> std::io::Result<String> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = fs::File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let mut text = String::new();
+    file.take(MAX_CONFIG).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Parses the numbers of a version.
+pub(crate) fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
+    let core = version.split(['-', '+']).next()?;
+    let mut parts = core.split('.').map(str::parse);
+    let version = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    parts.next().is_none().then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(parse_version("0.169.0"), Some((0, 169, 0)));
+        assert_eq!(parse_version("1.2.3-alpha.4"), Some((1, 2, 3)));
+        assert!(parse_version("codex-cli").is_none() && parse_version("1.2").is_none());
+        assert!(parse_version("0.99.9") < Some(MIN_VERSION));
+    }
+
+    #[test]
+    fn a_key_a_login_or_an_own_provider_are_credentials() {
+        let home = tempfile::tempdir().unwrap();
+        let mut env = Variables::from([("CODEX_HOME".to_owned(), home.path().display().to_string())]);
+        assert!(!has_credentials(&env));
+        fs::write(home.path().join("config.toml"), "model_providers = 1\n model_provider = \"x\"\n").unwrap();
+        assert!(has_credentials(&env));
+        fs::remove_file(home.path().join("config.toml")).unwrap();
+        env.insert("CODEX_API_KEY".into(), "k".into());
+        assert!(has_credentials(&env));
+    }
+
+    #[test]
+    fn a_program_is_found_as_a_shell_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("codex");
+        let env = Variables::from([("PATH".to_owned(), format!("relative:{}", dir.path().display()))]);
+        fs::write(&file, "").unwrap();
+        assert_eq!(find_in_path("codex", &env), None);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find_in_path("codex", &env), Some(file.clone()));
+        assert_eq!(find_in_path(&file.display().to_string(), &env), Some(file));
+    }
+}

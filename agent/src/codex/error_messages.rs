@@ -1,0 +1,293 @@
+//! Codex's messages about its model server, each as one line that a user can act on. Pure.
+//!
+//! ```text
+//!  "Reconnecting... 3/5 (WORDS)"                 ─► Retry    a notice, which decides nothing
+//!  "Reconnecting... waiting for network (WORDS)" ─► Network  a notice; Codex will never give up
+//!  "WORDS"                                       ─► the end of the turn
+//! ```
+//!
+//! The words only explain what was decided by other means; a text that fits no row is passed on unchanged. Relay's
+//! sentence comes first, Codex's own words after it, so that nothing is lost when a row is wrong. The words of each
+//! row were seen with Codex 0.169.0 (`tests/transcripts`), or are in its program.
+
+use common::event::FailureKind;
+use common::event::FailureKind as Kind;
+use common::text;
+use jiff::Zoned;
+use jiff::civil::{DateTime, Time};
+use serde_json::Value;
+
+/// Most bytes of Codex's own words.
+const MAX_MESSAGE: usize = 300;
+/// Most bytes of a name or time that is extracted from them.
+const MAX_DETAIL: usize = 60;
+
+/// Codex's reaction to the error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// Codex tries again; the count of tries, as in `3/5`.
+    Counted(String),
+    /// Codex waits for the network, without a limit.
+    Network,
+}
+
+/// An error of the model server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ModelError {
+    /// Retry in progress; `None` if Codex has given up.
+    pub(crate) retry: Option<Retry>,
+    /// Codex's own words, shortened.
+    words: String,
+    /// Meaning and advice; `None` if only the words are shown.
+    advice: Option<(FailureKind, String)>,
+}
+
+/// A kind of failure, and advice.
+type Meaning = (FailureKind, &'static str);
+
+/// Meanings of texts, by marks. The first row with a mark that occurs in the lower-case text counts.
+///
+/// Rows that reveal most about the cause come first, because a broken stream carries the server's reason inside.
+const MEANINGS: &[(&[&str], Meaning)] = &[
+    (
+        &["requires a newer version of codex"],
+        (
+            Kind::CodexOutdated,
+            "the model needs a newer codex: update it where the worker runs, or choose another model with --model",
+        ),
+    ),
+    (
+        &["could not be refreshed", "log out and sign in again"],
+        (
+            Kind::Auth,
+            "the login of codex is no longer valid: log in again with codex login where the worker runs",
+        ),
+    ),
+    (
+        &["hit your usage limit", "usage_limit_reached", "usage limit reached"],
+        (Kind::UsageLimit, USAGE_LIMIT),
+    ),
+    (
+        &["quota exceeded", "insufficient_quota", "exceeded your current quota", "spend_limit_exceeded"],
+        (Kind::UsageLimit, "the account's quota is used up: check its plan and billing"),
+    ),
+    (
+        &["context window", "context_length_exceeded", "maximum context length"],
+        (
+            Kind::ContextWindow,
+            "the task no longer fits into the model's context window: split it, or launch a new, shorter job",
+        ),
+    ),
+    (
+        &["missing environment variable"],
+        (
+            Kind::Auth,
+            "a variable that the model's provider needs is not set: give it to the worker with --env",
+        ),
+    ),
+    (
+        &["to use codex with your chatgpt plan", "usage_not_included"],
+        (Kind::Auth, "the account's plan does not include codex: upgrade it, or use an API key"),
+    ),
+    (
+        &["model is at capacity", "capacity is unavailable", "capacity unavailable", "server_overloaded"],
+        (
+            Kind::Overloaded,
+            "the model has no capacity left: try again later, or choose another model with --model",
+        ),
+    ),
+    (&["high demand"], (Kind::Overloaded, SERVER)),
+    (
+        &["content_filter", "content_policy", "policy violation", "has been flagged", "was flagged"],
+        (Kind::CodexError, "the model's server refused the content of the task: rephrase it"),
+    ),
+    (&["rate limit", "rate_limit"], (Kind::RateLimited, RATE)),
+    (
+        &["waiting for network", "connection failed", "error sending request", "dns error"],
+        (Kind::CodexError, "the model's server can't be reached: check its address and the network"),
+    ),
+    (
+        &["request timed out", "operation timed out"],
+        (
+            Kind::CodexError,
+            "the model's server did not answer in time: check its address and the network, or try again",
+        ),
+    ),
+    (
+        &["idle timeout waiting for"],
+        (Kind::CodexError, "the model's server began to answer and then stopped: try again"),
+    ),
+    (
+        &["stream disconnected", "stream closed before", "error decoding response body"],
+        (Kind::CodexError, "the model's server interrupted its answer: try again"),
+    ),
+];
+
+const USAGE_LIMIT: &str = "the usage limit of the account is reached";
+const SERVER: &str = "the model's server reported an internal error: try again later";
+const RATE: &str =
+    "the model's server accepts no more requests for now: try again later, or run fewer workers at once";
+const BODY: &str = "the model's server refused the request as it stands";
+
+/// Reads the text of an `error` or `turn.failed` event that arrived `now`, in Codex's time zone.
+pub(crate) fn parse(message: &str, now: &Zoned) -> ModelError {
+    let (retry, message) = strip_retry(message.trim());
+    let body = parse_body(message);
+    let words = text::one_line(body.as_ref().map_or(message, |body| &body.words), MAX_MESSAGE);
+    let advice = match &body {
+        Some(body) => {
+            Some(find_meaning(&body.all, now).unwrap_or_else(|| (Kind::CodexError, BODY.to_owned())))
+        }
+        None => find_meaning(message, now),
+    };
+    ModelError { retry, words, advice }
+}
+
+impl ModelError {
+    /// Returns true if the text is about the model server at all: Codex warns of other things too.
+    pub(crate) fn is_known(&self) -> bool {
+        self.retry.is_some() || self.advice.is_some()
+    }
+
+    /// Returns the kind of failure of a turn that ended with this error.
+    pub(crate) fn kind(&self) -> FailureKind {
+        self.advice.as_ref().map_or(FailureKind::CodexError, |(kind, _)| *kind)
+    }
+
+    /// Returns the reason why a turn failed.
+    pub(crate) fn failure_reason(&self) -> String {
+        match &self.advice {
+            Some((_, advice)) => format!("{advice} (codex: {})", self.words),
+            None if self.words.is_empty() => "codex ended its turn early, without a reason".to_owned(),
+            None => format!("codex ended its turn early: {}", self.words),
+        }
+    }
+
+    /// Returns Codex's reaction to the error, for display.
+    pub(crate) fn notice(&self) -> String {
+        let words = self.words.strip_prefix("unexpected status ").unwrap_or(&self.words);
+        let colon = if words.is_empty() { "" } else { ": " };
+        match &self.retry {
+            Some(Retry::Counted(count)) => format!("codex retries ({count}{colon}{words})"),
+            Some(Retry::Network) => format!(
+                "codex waits for the network ({words}): check that the model's address can be reached"
+            ),
+            None => format!("codex reports: {words}"),
+        }
+    }
+}
+
+/// Strips the notice of a retry.
+fn strip_retry(message: &str) -> (Option<Retry>, &str) {
+    let Some(rest) = message.strip_prefix("Reconnecting... ") else { return (None, message) };
+    let (what, inner) = match rest.split_once(" (") {
+        Some((what, inner)) => (what, inner.strip_suffix(')').unwrap_or(inner)),
+        None => (rest, ""),
+    };
+    let retry = match what {
+        "waiting for network" => Retry::Network,
+        count => Retry::Counted(text::one_line(count, MAX_DETAIL)),
+    };
+    (Some(retry), inner)
+}
+
+/// Body of a response.
+struct Body {
+    words: String,
+    /// All text that may reveal the meaning.
+    all: String,
+}
+
+/// Parses a refused request's body, which Codex passes on unchanged: in JSON, with the server's words somewhere in
+/// it.
+fn parse_body(message: &str) -> Option<Body> {
+    let value: Value = message.starts_with('{').then(|| serde_json::from_str(message).ok())??;
+    let error = if value["error"].is_object() { &value["error"] } else { &value };
+    let field = |name: &str| error[name].as_str().unwrap_or_default();
+    let words = [field("message"), field("detail"), value["error"].as_str().unwrap_or_default(), message];
+    let words = words.into_iter().find(|words| !words.is_empty()).unwrap_or_default().to_owned();
+    Some(Body { all: format!("{} {} {words}", field("code"), field("type")), words })
+}
+
+fn find_meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
+    let lower = message.to_lowercase();
+    let status = http_status(&lower).and_then(meaning_of_status);
+    let row = MEANINGS.iter().find(|(marks, _)| marks.iter().any(|mark| lower.contains(mark)));
+    let known = row.map(|(_, meaning)| *meaning);
+    if let Some((kind, USAGE_LIMIT)) = known {
+        return Some((kind, usage_limit(message, now)));
+    }
+    // The status is the server's own, the rest of the line may be any text. A status that only refuses is used last.
+    let (kind, advice) = status.filter(|(_, advice)| *advice != BODY).or(known).or(status)?;
+    Some((kind, with_variable_name(advice, message)))
+}
+
+/// Returns the advice for a usage limit. The reset time is at the end of a long text, and must not be lost.
+fn usage_limit(message: &str, now: &Zoned) -> String {
+    for (mark, until) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
+        if let Some((_, rest)) = message.split_once(mark) {
+            let rest = text::one_line(rest, MAX_DETAIL);
+            let when = rest.trim_end_matches('.');
+            let when = reset_time(when, now).unwrap_or_else(|| when.to_owned());
+            return format!("{USAGE_LIMIT}: {until} {when}, or add credits");
+        }
+    }
+    format!("{USAGE_LIMIT}: try again later, or add credits")
+}
+
+/// Returns a time of day with its zone. Codex prints it in the zone of its machine (`5:53 PM`, with the date unless
+/// it is today's: `Jan 1st, 2100 5:53 AM`), but it is read elsewhere.
+fn reset_time(when: &str, now: &Zoned) -> Option<String> {
+    let at = match when.split_once(", ") {
+        Some((day, rest)) => {
+            let day = day.trim_end_matches(|c: char| c.is_ascii_lowercase());
+            DateTime::strptime("%b %d, %Y %I:%M %p", format!("{day}, {rest}")).ok()?
+        }
+        None => now.date().to_datetime(Time::strptime("%I:%M %p", when).ok()?),
+    };
+    let at = at.to_zoned(now.time_zone().clone()).ok()?;
+    Some(at.strftime("%Y-%m-%d %H:%M%:z").to_string())
+}
+
+/// Inserts the name of a missing variable into its advice.
+fn with_variable_name(advice: &str, message: &str) -> String {
+    let name =
+        message.split_once("issing environment variable: `").and_then(|(_, rest)| rest.split_once('`'));
+    match name {
+        Some((name, _)) => {
+            let name = text::one_line(name, MAX_DETAIL);
+            format!("the model's key is not set: give {name} to the worker with --env {name}")
+        }
+        None => advice.to_owned(),
+    }
+}
+
+/// Returns the status of `unexpected status 503 …` and `last status: 429 …`.
+fn http_status(lower: &str) -> Option<u16> {
+    let marks = ["unexpected status ", "last status: "];
+    let rest = marks.iter().find_map(|mark| lower.split_once(mark).map(|(_, rest)| rest))?;
+    rest.get(..3)?.parse().ok()
+}
+
+fn meaning_of_status(status: u16) -> Option<Meaning> {
+    Some(match status {
+        401 => (
+            Kind::Auth,
+            "the model's server refused the key: check CODEX_API_KEY, or log in again with codex login",
+        ),
+        403 => (
+            Kind::Auth,
+            "the model's server forbids this: check that the account may use the model from this location",
+        ),
+        404 => (Kind::CodexError, "the model's server does not know the model or the address: check both"),
+        408 | 504 => (Kind::CodexError, "the model's server did not answer in time: try again later"),
+        429 => (Kind::RateLimited, RATE),
+        400..500 => (Kind::CodexError, BODY),
+        500.. => (Kind::Overloaded, SERVER),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[path = "error_messages_tests.rs"]
+mod tests;

@@ -1,0 +1,208 @@
+//! Texts as the real Codex printed them, or as they are in its program.
+
+use super::*;
+
+fn now() -> Zoned {
+    "2026-01-02T10:00[+01:00]".parse().unwrap()
+}
+
+fn parse(message: &str) -> ModelError {
+    super::parse(message, &now())
+}
+
+fn end(message: &str) -> String {
+    parse(message).failure_reason()
+}
+
+#[test]
+fn a_usage_limit_keeps_its_reset_time() {
+    assert_eq!(
+        end("You’ve hit your usage limit. Upgrade to Pro (https://chatgpt.com/explore/pro), visit \
+             https://chatgpt.com/settings/usage to purchase more credits or try again at 5:53 PM."),
+        "the usage limit of the account is reached: try again at 2026-01-02 17:53+01:00, or add credits (codex: You’ve hit your \
+         usage limit. Upgrade to Pro (https://chatgpt.com/explore/pro), visit https://chatgpt.com/settings/usage to \
+         purchase more credits or try again at 5:53 PM.)"
+    );
+    let far = end(&format!(
+        "You've hit your usage limit. {} Try again or try again in 2 days 3 hours.",
+        "x".repeat(900)
+    ));
+    assert!(
+        far.starts_with("the usage limit of the account is reached: try again in 2 days 3 hours, or"),
+        "{far}"
+    );
+    assert!(far.len() < 450, "{far}");
+    assert!(end("You’ve hit your usage limit.").contains("is reached: try again later, or add credits"));
+}
+
+#[test]
+fn a_reset_time_is_an_instant_with_its_zone() {
+    let told = |when: &str| reset_time(when, &now());
+    assert_eq!(told("5:53 PM").as_deref(), Some("2026-01-02 17:53+01:00"));
+    assert_eq!(told("12:05 AM").as_deref(), Some("2026-01-02 00:05+01:00"));
+    assert_eq!(told("Jan 1st, 2100 5:53 AM").as_deref(), Some("2100-01-01 05:53+01:00"));
+    assert_eq!(told("Aug 23rd, 2026 11:00 PM").as_deref(), Some("2026-08-23 23:00+01:00"));
+    assert_eq!(told("some time"), None);
+}
+
+#[test]
+fn what_has_advice_of_its_own_is_a_kind_of_its_own() {
+    for (message, kind) in [
+        ("You’ve hit your usage limit.", Kind::UsageLimit),
+        ("Quota exceeded. Check your plan and billing details.", Kind::UsageLimit),
+        ("exceeded retry limit, last status: 429 Too Many Requests", Kind::RateLimited),
+        ("Rate limit reached for m. Try again in 1.2s.", Kind::RateLimited),
+        ("unexpected status 401 Unauthorized: bad key, url: http://h/v1/responses", Kind::Auth),
+        (
+            "Your access token could not be refreshed because your refresh token was revoked. Please log out and sign in again.",
+            Kind::Auth,
+        ),
+        ("Codex ran out of room in the model's context window. Start a new thread.", Kind::ContextWindow),
+        ("Selected model is at capacity. Please try a different model.", Kind::Overloaded),
+        ("exceeded retry limit, last status: 502 Bad Gateway", Kind::Overloaded),
+        (
+            r#"{"detail":"The 'm' model requires a newer version of Codex. Please upgrade to the latest app or CLI and try again."}"#,
+            Kind::CodexOutdated,
+        ),
+        (r#"{"error":{"message":"the request is bad"}}"#, Kind::CodexError),
+        ("no luck", Kind::CodexError),
+    ] {
+        assert_eq!(parse(message).kind(), kind, "{message}");
+    }
+    let outdated = end(r#"{"detail":"The 'm' model requires a newer version of Codex."}"#);
+    assert!(outdated.starts_with("the model needs a newer codex: update it"), "{outdated}");
+    let login = end("Your access token could not be refreshed. Please log out and sign in again.");
+    assert!(login.contains("codex login"), "{login}");
+}
+
+#[test]
+fn every_end_has_a_sentence_of_its_own() {
+    let cases = [
+        (
+            "unexpected status 401 Unauthorized: bad key, url: http://h/v1/responses",
+            "refused the key: check CODEX_API_KEY",
+        ),
+        (
+            "unexpected status 403 Forbidden: no, url: http://h/v1/responses",
+            "forbids this: check that the account may",
+        ),
+        (
+            "unexpected status 404 Not Found: , url: http://h/v1/responses",
+            "does not know the model or the address",
+        ),
+        ("exceeded retry limit, last status: 429 Too Many Requests", "accepts no more requests for now"),
+        (
+            "stream disconnected before completion: Rate limit reached for m. Try again in 1.2s.",
+            "accepts no more requests",
+        ),
+        ("exceeded retry limit, last status: 502 Bad Gateway", "reported an internal error: try again later"),
+        (
+            "unexpected status 503 Service Unavailable: mock, url: http://h",
+            "reported an internal error: try again later",
+        ),
+        (
+            "We’re currently experiencing high demand, which may cause temporary errors.",
+            "reported an internal error: try again later",
+        ),
+        (
+            "Selected model is at capacity. Please try a different model.",
+            "no capacity left: try again later, or choose",
+        ),
+        (
+            "Quota exceeded. Check your plan and billing details.",
+            "quota is used up: check its plan and billing",
+        ),
+        (
+            "Codex ran out of room in the model's context window. Start a new thread or clear earlier history before retrying.",
+            "no longer fits into the model's context window: split it",
+        ),
+        (
+            "stream disconnected before completion: idle timeout waiting for SSE",
+            "began to answer and then stopped",
+        ),
+        (
+            "stream disconnected before completion: stream closed before response.completed",
+            "interrupted its answer",
+        ),
+        (
+            "stream disconnected before completion: Transport error: network error: error decoding response body",
+            "interrupted its answer",
+        ),
+        ("Connection failed: error sending request", "can't be reached: check its address and the network"),
+        ("request timed out", "did not answer in time: check its address"),
+        (
+            "Missing environment variable: `MYKEY`.",
+            "the model's key is not set: give MYKEY to the worker with --env MYKEY",
+        ),
+        ("This request has been flagged for possible cybersecurity risk.", "refused the content of the task"),
+    ];
+    for (said, meant) in cases {
+        let line = end(said);
+        assert!(line.contains(meant) && line.ends_with(&format!("(codex: {said})")), "{said}: {line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+}
+
+#[test]
+fn a_refused_request_speaks_in_the_servers_words() {
+    assert_eq!(
+        end(r#"{"error":{"message":"the request is bad"}}"#),
+        "the model's server refused the request as it stands (codex: the request is bad)"
+    );
+    assert!(
+        end(r#"{"detail":"The 'x' model is not supported"}"#)
+            .ends_with("(codex: The 'x' model is not supported)")
+    );
+    assert!(end(r#"{"error":{"code":"insufficient_quota","message":"No."}}"#).contains("quota is used up"));
+    assert_eq!(end("upstream says no"), "codex ended its turn early: upstream says no");
+    assert_eq!(end(""), "codex ended its turn early, without a reason");
+}
+
+#[test]
+fn a_retry_is_a_notice_and_no_end() {
+    let cases = [
+        (
+            "Reconnecting... 3/5 (unexpected status 503 Service Unavailable: mock error, url: http://h/v1)",
+            Some(Retry::Counted("3/5".into())),
+            "codex retries (3/5: 503 Service Unavailable: mock error, url: http://h/v1)",
+        ),
+        (
+            "Reconnecting... waiting for network (Connection failed: error sending request)",
+            Some(Retry::Network),
+            "codex waits for the network (Connection failed: error sending request): check that the model's address can be reached",
+        ),
+        ("Reconnecting... 2/5", Some(Retry::Counted("2/5".into())), "codex retries (2/5)"),
+        ("Quota exceeded.", None, "codex reports: Quota exceeded."),
+    ];
+    for (said, retry, notice) in cases {
+        let error = parse(said);
+        assert_eq!((error.retry.clone(), error.notice().as_str()), (retry, notice), "{said}");
+    }
+}
+
+#[test]
+fn words_are_bounded_and_do_nothing_to_a_terminal() {
+    let line = end(&format!("\u{1b}[31m{}\nsecond", "ä".repeat(10_000)));
+    assert!(line.len() < 400 && !line.contains('\u{1b}') && !line.contains("second"), "{line}");
+    let line = parse(&format!("Reconnecting... {} (x", "9".repeat(10_000))).notice();
+    assert!(line.len() < 200, "{line}");
+}
+
+/// Transcripts of the real Codex with scripted models.
+const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/transcripts/0.169.0");
+
+#[test]
+fn every_recorded_failure_is_understood() {
+    let mut read_lines = 0;
+    for file in std::fs::read_dir(TRANSCRIPTS).unwrap().flatten() {
+        let lines = std::fs::read_to_string(file.path()).unwrap();
+        for line in lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let Some(message) = line["message"].as_str().or(line["error"]["message"].as_str()) else {
+                continue;
+            };
+            assert!(parse(message).advice.is_some(), "{}: {message}", file.path().display());
+            read_lines += 1;
+        }
+    }
+    assert!(read_lines > 10, "{read_lines} lines");
+}

@@ -1,0 +1,181 @@
+//! Activity of the model, from Codex's own trace of each event of the model's answer. Pure.
+//!
+//! `codex exec --json` shows nothing while the model writes, so a long answer and a dead server look the same. With
+//! [`FILTER`] in `RUST_LOG` Codex 0.169.0 prints one line on stderr per event of the answer's stream:
+//!
+//! ```text
+//! TIME TRACE codex_api::sse::responses: SSE event: {"type":"response.output_text.delta",…      over HTTP
+//! TIME TRACE tungstenite::protocol: Received message {"type":"response.output_text.delta",…    over a WebSocket
+//! ```
+//!
+//! These lines are not a documented interface. Without them the model's deadline runs as if none were expected. They
+//! contain the model's text (and over a WebSocket each request), so none of them is kept anywhere.
+
+use super::lines::Line;
+use super::mcp;
+use crate::environment::Variables;
+
+/// Codex's variable for its output on stderr.
+pub(crate) const LOG_VARIABLE: &str = "RUST_LOG";
+
+/// Codex's own default (`error`), and the streams of both transports. Frames are off, or each event would be printed
+/// twice.
+const FILTER: &str =
+    "error,codex_api::sse=trace,tungstenite::protocol=trace,tungstenite::protocol::frame=off";
+
+/// Text before an event, without its timestamp.
+const EVENTS: [&str; 2] =
+    ["codex_api::sse::responses: SSE event: ", "tungstenite::protocol: Received message "];
+
+/// Bytes of an event that are searched for its type, which comes first.
+const MAX_TYPE_OFFSET: usize = 120;
+
+/// Events that only show that a server has the request, or gives up: none of them is output of the model.
+const INACTIVE_EVENTS: [&str; 5] = ["created", "queued", "in_progress", "failed", "incomplete"];
+
+/// Kind of a line of stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StderrKind {
+    /// Codex's own message, for the log.
+    Message,
+    /// Trace that proves no activity.
+    Trace,
+    /// Activity of the model.
+    Activity,
+    /// Event of an MCP server.
+    McpServer(mcp::ServerEvent),
+}
+
+/// Detects the model's activity, if the trace was requested.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ActivityDetector {
+    enabled: bool,
+}
+
+impl ActivityDetector {
+    /// Requests the trace from Codex, unless its environment already sets what it prints: then no activity is
+    /// detected, and its stderr stays as it is.
+    pub(crate) fn request_trace(env: &mut Variables) {
+        if Self::from_env(env).enabled {
+            env.insert(LOG_VARIABLE.to_owned(), filter());
+        }
+    }
+
+    /// Returns the detector for a Codex that is started with this environment, as it was before
+    /// [`request_trace`](Self::request_trace).
+    pub(crate) fn from_env(env: &Variables) -> Self {
+        Self { enabled: !env.contains_key(LOG_VARIABLE) }
+    }
+
+    /// Returns true if activity is detected.
+    pub(crate) fn is_enabled(self) -> bool {
+        self.enabled
+    }
+
+    /// Classifies a line of stderr.
+    pub(crate) fn classify(self, line: &Line) -> StderrKind {
+        let bytes = match line {
+            Line::Whole(bytes) => bytes,
+            Line::Truncated { head, .. } => head,
+        };
+        let Some(line) = after_timestamp(bytes).filter(|_| self.enabled) else { return StderrKind::Message };
+        match line.strip_prefix(b"TRACE ") {
+            Some(rest) if is_activity(rest) => StderrKind::Activity,
+            Some(_) => StderrKind::Trace,
+            None => mcp::parse_line(&String::from_utf8_lossy(line))
+                .map_or(StderrKind::Message, StderrKind::McpServer),
+        }
+    }
+}
+
+fn filter() -> String {
+    format!("{FILTER},{}", mcp::FILTER)
+}
+
+/// Returns the text after the timestamp of a trace line: its level comes first.
+fn after_timestamp(line: &[u8]) -> Option<&[u8]> {
+    let time = line.iter().position(|byte| *byte == b' ').filter(|_| line[0].is_ascii_digit())?;
+    Some(line[time..].trim_ascii_start())
+}
+
+fn is_activity(rest: &[u8]) -> bool {
+    let Some(event) = EVENTS.iter().find_map(|mark| rest.strip_prefix(mark.as_bytes())) else { return false };
+    let head = String::from_utf8_lossy(&event[..event.len().min(MAX_TYPE_OFFSET)]);
+    // JSON comes in both spellings: with and without a space after the colon.
+    let head = head.replacen("\": \"", "\":\"", 1);
+    let Some(kind) = head.strip_prefix("{\"type\":\"response.").and_then(|rest| rest.split('"').next())
+    else {
+        return false;
+    };
+    !INACTIVE_EVENTS.contains(&kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hear(line: &str) -> StderrKind {
+        ActivityDetector { enabled: true }.classify(&Line::Whole(line.as_bytes().to_vec()))
+    }
+
+    const DELTA: &str = r#"2026-11-22T19:41:06.959552Z TRACE codex_api::sse::responses: SSE event: {"type":"response.output_text.delta","item_id":"m","delta":"piece 0 "}"#;
+
+    #[test]
+    fn something_new_from_the_model_is_activity_over_both_transports() {
+        assert_eq!(hear(DELTA), StderrKind::Activity);
+        let socket = r#"2026-11-22T19:43:52.554188Z TRACE tungstenite::protocol: Received message {"type": "response.function_call_arguments.delta", "delta": "x"}"#;
+        assert_eq!(hear(socket), StderrKind::Activity);
+        let cut = Line::Truncated { head: DELTA.as_bytes().to_vec(), tail: vec![], dropped: 1_000_000 };
+        assert_eq!(ActivityDetector { enabled: true }.classify(&cut), StderrKind::Activity);
+    }
+
+    #[test]
+    fn a_server_that_only_took_the_request_is_no_model_that_speaks() {
+        for kind in
+            ["response.created", "response.in_progress", "response.failed", "keepalive", "codex.rate_limits"]
+        {
+            assert_eq!(hear(&DELTA.replace("response.output_text.delta", kind)), StderrKind::Trace, "{kind}");
+        }
+        let sent = r#"2026-11-22T19:43:52.250126Z TRACE tungstenite::protocol: Sending frame: Frame { payload: b"{\"type\":\"response.create\"" }"#;
+        assert_eq!(hear(sent), StderrKind::Trace);
+    }
+
+    #[test]
+    fn codexs_own_words_stay_words() {
+        for line in [
+            "",
+            " ",
+            "TRACE x: y",
+            "2026-11-22T19:41:06.959552Z ERROR codex_core::tools::router: error=TRACE codex_api::sse::responses: SSE event: {",
+            "Reading additional input from stdin...",
+        ] {
+            assert_eq!(hear(line), StderrKind::Message, "{line}");
+        }
+    }
+
+    #[test]
+    fn news_of_an_mcp_server_are_no_words_for_people() {
+        let line = "2026-11-28T23:38:03.387745Z  WARN session_init:mcp.request: codex_mcp::rmcp_client: MCP server startup failed server_name=\"docs\" error=gone";
+        let failed = mcp::ServerEvent::Failed { server: "docs".to_owned(), reason: "gone".to_owned() };
+        assert_eq!(hear(line), StderrKind::McpServer(failed));
+        assert_eq!(
+            ActivityDetector { enabled: false }.classify(&Line::Whole(line.into())),
+            StderrKind::Message
+        );
+    }
+
+    #[test]
+    fn who_sets_the_variable_gets_the_lines_and_nothing_is_heard() {
+        let mut env = Variables::new();
+        assert_eq!(ActivityDetector::from_env(&env), ActivityDetector { enabled: true });
+        ActivityDetector::request_trace(&mut env);
+        assert_eq!(env[LOG_VARIABLE], filter());
+        let mut own = Variables::from([(LOG_VARIABLE.to_owned(), "debug".to_owned())]);
+        ActivityDetector::request_trace(&mut own);
+        assert_eq!(own[LOG_VARIABLE], "debug");
+        assert_eq!(
+            ActivityDetector::from_env(&own).classify(&Line::Whole(DELTA.into())),
+            StderrKind::Message
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! Fields that can be recovered from an over-long line. Pure.
+//!
+//! The head is a JSON text that breaks off somewhere; its complete fields are read. The tail is searched for the two
+//! fields that end a command's item, and for the end of its output, which precedes them. Inside a JSON string every
+//! quote has a backslash before it, so a bare `,"exit_code":` can only be the field itself, whatever the command
+//! printed.
+
+use serde_json::{Map, Value};
+
+/// Field of a repaired item: length of the output before the gap, in bytes.
+pub(super) const OUTPUT_HEAD: &str = "relay_head";
+
+/// Returns the object of a truncated line, with the fields that can be recovered.
+pub(super) fn recover_fields(head: &[u8], tail: &[u8]) -> Option<Value> {
+    let head = String::from_utf8_lossy(head);
+    let mut fields = complete_fields(&head)?;
+    let tail = String::from_utf8_lossy(tail);
+    if let Some(Value::Object(item)) = fields.get_mut("item") {
+        for name in ["exit_code", "status"] {
+            if let Some(value) = last_field(&tail, name) {
+                item.insert(name.to_owned(), value);
+            }
+        }
+        join_output(item, &tail);
+    }
+    Some(Value::Object(fields))
+}
+
+/// Appends the end of a command's output to its beginning.
+fn join_output(item: &mut Map<String, Value>, tail: &str) {
+    let Some(end) = tail.rfind("\",\"exit_code\":") else { return };
+    let Some(Value::String(begin)) = item.get("aggregated_output") else {
+        // The line was truncated before its output, which may be complete.
+        let mark = ",\"aggregated_output\":";
+        let whole = tail[..end].rfind(mark).and_then(|at| split_string(&tail[at + mark.len()..]));
+        let output = whole.map(|(output, _)| output).or_else(|| string_end(&tail[..end]));
+        if let Some(output) = output {
+            item.insert("aggregated_output".to_owned(), Value::String(output));
+        }
+        return;
+    };
+    if let Some(last) = string_end(&tail[..end]) {
+        let (at, joined) = (begin.len(), format!("{begin}{last}"));
+        item.insert(OUTPUT_HEAD.to_owned(), Value::from(at));
+        item.insert("aggregated_output".to_owned(), Value::String(joined));
+    }
+}
+
+/// Returns the end of a string, whose beginning may be inside an escape.
+fn string_end(text: &str) -> Option<String> {
+    let begins = text.char_indices().map(|(at, _)| at).take(12);
+    begins.chain([text.len()]).find_map(|begin| serde_json::from_str(&format!("\"{}\"", &text[begin..])).ok())
+}
+
+/// Returns the fields of the outermost object and of the objects directly inside it whose values are complete
+/// scalars. A string that breaks off counts, as far as it goes.
+fn complete_fields(text: &str) -> Option<Map<String, Value>> {
+    let mut fields = Map::new();
+    let mut rest = text.trim_start().strip_prefix('{')?;
+    let mut inside: Option<String> = None;
+    loop {
+        rest = rest.trim_start_matches([' ', ',', '\t']);
+        if let Some(after) = rest.strip_prefix('}') {
+            rest = after;
+            if inside.take().is_none() {
+                return Some(fields);
+            }
+            continue;
+        }
+        let Some((name, after)) = split_string(rest).filter(|(_, after)| !after.is_empty()) else {
+            return Some(fields);
+        };
+        let Some(value) = after.trim_start().strip_prefix(':').map(str::trim_start) else {
+            return Some(fields);
+        };
+        if inside.is_none() && value.starts_with('{') {
+            fields.insert(name.clone(), Value::Object(Map::new()));
+            inside = Some(name);
+            rest = &value[1..];
+            continue;
+        }
+        let Some((value, after)) = split_scalar(value) else { return Some(fields) };
+        match inside.as_ref().and_then(|outer| fields.get_mut(outer)) {
+            Some(Value::Object(inner)) => inner.insert(name, value),
+            _ => fields.insert(name, value),
+        };
+        rest = after;
+    }
+}
+
+/// Splits a string off the front of `text`; returns it and the rest. A string without an end is closed.
+fn split_string(text: &str) -> Option<(String, &str)> {
+    let body = text.strip_prefix('"')?;
+    let mut escaped = false;
+    for (at, c) in body.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => {
+                let value = serde_json::from_str(&text[..at + 2]).ok()?;
+                return Some((value, &body[at + 1..]));
+            }
+            _ => {}
+        }
+    }
+    // The text may break off within an escape (six characters) or a pair of them: without that it is a valid string
+    // again.
+    let ends = body.char_indices().rev().map(|(at, _)| at).take(12);
+    let closed = [body.len()]
+        .into_iter()
+        .chain(ends)
+        .find_map(|end| serde_json::from_str(&format!("\"{}\"", &body[..end])).ok());
+    closed.map(|value| (value, ""))
+}
+
+/// Splits a value off the front of `text` that is neither an object nor a list.
+fn split_scalar(text: &str) -> Option<(Value, &str)> {
+    if text.starts_with('"') {
+        return split_string(text).map(|(value, rest)| (Value::String(value), rest));
+    }
+    let end = text.find([',', '}'])?;
+    let value = serde_json::from_str(text[..end].trim()).ok()?;
+    Some((value, &text[end..]))
+}
+
+/// Returns the last field of that name in the tail of an object.
+fn last_field(tail: &str, name: &str) -> Option<Value> {
+    let mark = format!(",\"{name}\":");
+    let at = tail.rfind(&mark)? + mark.len();
+    split_scalar(&tail[at..]).map(|(value, _)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const OUTPUT_HEAD: &str = r#"{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'x \"y\"'","aggregated_output":"one\ntwo"#;
+
+    #[test]
+    fn a_command_with_a_huge_output_still_ends_its_step() {
+        let tail =
+            r#"fake \",\"exit_code\":0,\"status\":\"completed\" more","exit_code":7,"status":"failed"}}"#;
+        let expected = json!({"type":"item.completed","item":{
+            "id":"item_1","type":"command_execution","command":"/bin/bash -lc 'x \"y\"'",
+            "aggregated_output":"one\ntwofake \",\"exit_code\":0,\"status\":\"completed\" more",
+            "relay_head":7,"exit_code":7,"status":"failed"}});
+        similar_asserts::assert_eq!(recover_fields(OUTPUT_HEAD.as_bytes(), tail.as_bytes()), Some(expected));
+    }
+
+    #[test]
+    fn a_head_cut_anywhere_is_read_as_far_as_it_goes() {
+        for len in 0..OUTPUT_HEAD.len() {
+            let repaired = recover_fields(&OUTPUT_HEAD.as_bytes()[..len], b"");
+            if len > 90 {
+                let value = repaired.unwrap();
+                assert_eq!(value["item"]["type"], "command_execution", "length {len}");
+            }
+        }
+        assert_eq!(recover_fields(b"[1,2", b""), None);
+    }
+
+    #[test]
+    fn the_last_line_of_a_huge_output_is_kept_wherever_the_tail_begins() {
+        let tail = r#"\u00e4\\ \"x\" error: the cause\n","exit_code":1,"status":"failed"}}"#;
+        for begin in 0..15 {
+            let value = recover_fields(OUTPUT_HEAD.as_bytes(), &tail.as_bytes()[begin..]).unwrap();
+            let output = value["item"]["aggregated_output"].as_str().unwrap();
+            assert!(
+                output.starts_with("one\ntwo") && output.ends_with("error: the cause\n"),
+                "{begin}: {output}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_escape_that_is_cut_through_costs_only_itself() {
+        let value = recover_fields(br#"{"type":"item.completed","item":{"text":"ab\u00"#, b"").unwrap();
+        assert_eq!(value["item"]["text"], "ab");
+    }
+}

@@ -1,0 +1,148 @@
+//! Codex's own programs, which its sandbox has to find although Codex's home folder is hidden: the aliases of a
+//! running Codex (`apply_patch`, its sandbox program), and Codex itself if it is installed there.
+//!
+//! In a hidden folder, Codex's profile can make only writable paths visible again, and inside those read-only ones. A
+//! job can therefore add names to the two folders, but change nothing that was there.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::profile::Profile;
+
+/// Folders in which Codex makes aliases for each of its processes, in all known versions. Created in advance, so that
+/// no job creates one that a later Codex would use.
+const ALIASES: [&str; 2] = ["arg0", "arg0-linux"];
+/// Most entries of one folder that each profile names. If there are more, the newest are left out: a job may have
+/// created them, to get later jobs refused.
+const MAX_ENTRIES: usize = 64;
+
+/// Folders in a hidden one that the sandbox needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CodexPrograms {
+    /// Codex's home, for the commands of its model.
+    home: Option<PathBuf>,
+    /// Folder tree that contains Codex's program.
+    program: Option<PathBuf>,
+}
+
+impl CodexPrograms {
+    /// Returns the helpers of a Codex with this home and this program.
+    pub(crate) fn new(home: Option<PathBuf>, program: &Path) -> Self {
+        let real = program.canonicalize().ok();
+        // The folders of the programs that Codex brings along are beside the folder `bin`.
+        let tree = real.as_deref().and_then(Path::parent).and_then(Path::parent);
+        Self {
+            home: home.and_then(|home| home.canonicalize().ok()),
+            program: tree.filter(|tree| tree.parent().is_some()).map(Path::to_owned),
+        }
+    }
+
+    /// Makes Codex's program visible again in a profile that hides it.
+    ///
+    /// # Errors
+    /// One line that names the folder that can't be used.
+    pub(crate) fn expose_program(&self, profile: &mut Profile) -> Result<(), String> {
+        let hidden = |tree: &Path| profile.hidden.iter().any(|hidden| tree.starts_with(hidden));
+        match self.program.as_deref().filter(|tree| hidden(tree)) {
+            Some(tree) if profile.hidden.iter().any(|hidden| Path::new(hidden) == tree) => Err(format!(
+                "Codex's program lies in {}, which no job may see: install it elsewhere",
+                tree.display()
+            )),
+            Some(tree) => expose(profile, tree),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the aliases of a running Codex visible again in the profile of its model's commands.
+    ///
+    /// # Errors
+    /// One line that names the folder that can't be used.
+    pub(crate) fn expose_aliases(&self, profile: &mut Profile) -> Result<(), String> {
+        let Some(home) = &self.home else { return Ok(()) };
+        let folder = home.join("tmp");
+        for folder in [folder.clone()].into_iter().chain(ALIASES.map(|name| folder.join(name))) {
+            create_folder(&folder).map_err(|error| {
+                format!("Codex's helpers can't be kept in {}: {error}: remove it", folder.display())
+            })?;
+        }
+        expose(profile, &folder)
+    }
+}
+
+/// Creates a folder, unless it exists.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let is_folder = folder.symlink_metadata()?.is_dir();
+    is_folder.then_some(()).ok_or_else(|| io::Error::other("it is not a folder"))
+}
+
+/// Opens a folder in a hidden one, with all of its entries read-only.
+fn expose(profile: &mut Profile, folder: &Path) -> Result<(), String> {
+    let broken = |error: io::Error| format!("Codex's helpers in {} can't be read: {error}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(broken)?.flatten() {
+        // The target of a link is not part of this folder.
+        let Ok(meta) = entry.metadata() else { continue };
+        if !meta.is_symlink() {
+            found.push((meta.created().unwrap_or(SystemTime::UNIX_EPOCH), entry.path()));
+        }
+    }
+    found.sort();
+    let entries: Vec<String> = found
+        .into_iter()
+        .take(MAX_ENTRIES)
+        .filter_map(|(_, path)| path.to_str().map(str::to_owned))
+        .collect();
+    profile.expose(&folder.to_string_lossy(), &entries);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codex_s_aliases_are_given_back_and_what_is_there_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().canonicalize().unwrap();
+        let codex_programs = CodexPrograms::new(Some(home.clone()), Path::new("/nowhere/bin/codex"));
+        let mut profile = Profile::default();
+        profile.hide(&home.display().to_string());
+        codex_programs.expose_program(&mut profile).unwrap();
+        codex_programs.expose_aliases(&mut profile).unwrap();
+        let path = |name: &str| home.join(name).display().to_string();
+        assert!(profile.writable.contains(&path("tmp")), "{profile:?}");
+        assert!(profile.readable.contains(&path("tmp/arg0")), "{profile:?}");
+        assert!(profile.readable.contains(&path("tmp/arg0-linux")), "{profile:?}");
+        fs::remove_dir(home.join("tmp/arg0")).unwrap();
+        std::os::unix::fs::symlink("/tmp", home.join("tmp/arg0")).unwrap();
+        let refused = codex_programs.expose_aliases(&mut profile).unwrap_err();
+        assert!(refused.contains("tmp/arg0: it is not a folder: remove it"), "{refused}");
+    }
+
+    #[test]
+    fn a_codex_that_is_installed_in_its_hidden_home_can_be_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().canonicalize().unwrap();
+        let tree = home.join("packages/1");
+        fs::create_dir_all(tree.join("bin")).unwrap();
+        fs::write(tree.join("bin/codex"), "").unwrap();
+        let codex_programs = CodexPrograms::new(None, &tree.join("bin/codex"));
+        let mut profile = Profile::default();
+        codex_programs.expose_program(&mut profile).unwrap();
+        assert_eq!(profile, Profile::default());
+        profile.hide(&home.display().to_string());
+        codex_programs.expose_program(&mut profile).unwrap();
+        assert!(profile.writable.contains(&tree.display().to_string()), "{profile:?}");
+        assert!(profile.readable.contains(&tree.join("bin").display().to_string()), "{profile:?}");
+        let mut profile = Profile::default();
+        profile.hide(&tree.display().to_string());
+        assert!(codex_programs.expose_program(&mut profile).unwrap_err().contains("install it elsewhere"));
+    }
+}

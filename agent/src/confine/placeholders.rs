@@ -1,0 +1,319 @@
+//! Placeholders for missing settings, so that no job can create them.
+//!
+//! Codex puts an empty file in the place of a missing path that must be read-only, and removes it when its command
+//! ends. That removes the placeholder from any other sandbox that was made meanwhile and took the file for the user's
+//! own. Codex does not touch a file that exists before all sandboxes and is not empty.
+//!
+//! ```text
+//!  first job:  make ─ hold shared ──────────────── alone? ─ no: leave it
+//!  other job:        └ hold shared ── (its end) ───────── alone? ─ yes: remove it
+//! ```
+//!
+//! A job holds a lock on the placeholder itself. The lock ends with its process and works between agents.
+
+use std::fs::{File, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, mkdirat, openat, renameat_with, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::sandbox_check::open_without_links;
+
+/// Content of a file that git reads as settings, and that sets nothing.
+const NO_SETTINGS: &str = "# Made by relay, which removes it when no job runs here.\n";
+/// Content that makes a repository its own, as it is without this file.
+const OWN_REPOSITORY: &str = "./\n";
+/// Content of a file in a folder, which hides it and the folder from git.
+const IGNORED: &str = "# Made by relay, which removes this folder when no job runs here.\n*\n";
+const IGNORE: &str = ".gitignore";
+/// Most attempts to open a placeholder that disappears meanwhile.
+const MAX_ATTEMPTS: usize = 20;
+
+/// Settings that the jobs of a sandbox may only read.
+#[derive(Debug, Default)]
+pub(crate) struct Placeholders {
+    held: Vec<Placeholder>,
+    /// Every path, with the identity of the file there once the placeholders were made.
+    seen: Vec<(PathBuf, Option<FileVersion>)>,
+}
+
+/// Identity of a file, for its lifetime.
+#[derive(Debug, PartialEq, Eq)]
+struct FileVersion(u64, u64, Option<SystemTime>);
+
+impl FileVersion {
+    fn of_path(path: &Path) -> Option<Self> {
+        let meta = path.symlink_metadata().ok()?;
+        Some(Self(meta.dev(), meta.ino(), meta.created().ok()))
+    }
+}
+
+impl Placeholders {
+    /// Creates a placeholder for each of these paths that is missing. Paths that can't be created for lack of
+    /// permission no job can create.
+    ///
+    /// # Errors
+    /// One line that names the path.
+    pub(crate) fn create(paths: &[impl AsRef<Path>]) -> Result<Self, String> {
+        let mut placeholders = Self::default();
+        let paths = paths.iter().map(AsRef::as_ref);
+        for path in paths.clone() {
+            match Placeholder::create(path) {
+                Ok(placeholder) => placeholders.held.extend(placeholder),
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
+                    _ => return Err(format!("{} can't be kept from jobs: {error}", path.display())),
+                },
+            }
+        }
+        placeholders.seen = paths.map(|path| (path.to_owned(), FileVersion::of_path(path))).collect();
+        Ok(placeholders)
+    }
+
+    /// Returns the paths where there is another file now. A sandbox covers the file that existed when it was made, so
+    /// jobs could write there since. From a path that is gone, as with a removed worktree, git takes nothing.
+    pub(crate) fn replaced(&self) -> Vec<&Path> {
+        let is_other = |path: &Path, seen| FileVersion::of_path(path).is_some_and(|now| Some(&now) != seen);
+        let replaced = self.seen.iter().filter(|(path, seen)| is_other(path, seen.as_ref()));
+        replaced.map(|(path, _)| path.as_path()).collect()
+    }
+}
+
+/// A placeholder that is locked shared.
+#[derive(Debug)]
+struct Placeholder {
+    folder: OwnedFd,
+    name: PathBuf,
+    file: File,
+}
+
+impl Placeholder {
+    /// Creates a placeholder, or returns `None` where the user has a file.
+    fn create(path: &Path) -> io::Result<Option<Self>> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+        let name = PathBuf::from(name);
+        // If the folder is missing too, no program takes settings from there.
+        let folder = match open_without_links(parent) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // A link leads there: Codex covers its target as far as it can.
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOTDIR | Errno::LOOP)) => {
+                return Ok(None);
+            }
+            folder => folder?,
+        };
+        for _ in 0..MAX_ATTEMPTS {
+            let file = match open(&folder, &name, OFlags::empty()) {
+                Err(Errno::NOENT) => {
+                    create(&folder, &name)?;
+                    continue;
+                }
+                // A link, a pipe or the like is the user's own.
+                Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
+                opened => File::from(opened?),
+            };
+            adopt(&name, &file)?;
+            if !is_placeholder(&name, &file) {
+                return Ok(None);
+            }
+            match file.try_lock_shared() {
+                Ok(()) if is_at(&file, &folder, &name) => return Ok(Some(Self { folder, name, file })),
+                // It is just being removed.
+                Ok(()) | Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+}
+
+impl Drop for Placeholder {
+    fn drop(&mut self) {
+        // The last job that holds it removes it.
+        let alone = self.file.unlock().is_ok() && self.file.try_lock().is_ok();
+        if !alone || !is_at(&self.file, &self.folder, &self.name) || !is_placeholder(&self.name, &self.file) {
+            return;
+        }
+        let removed = if self.file.metadata().is_ok_and(|meta| meta.is_dir()) {
+            unlinkat(&self.file, IGNORE, AtFlags::empty())
+                .and_then(|()| unlinkat(&self.folder, &self.name, AtFlags::REMOVEDIR))
+        } else {
+            unlinkat(&self.folder, &self.name, AtFlags::empty())
+        };
+        match removed {
+            // Files that the user put into the folder meanwhile stay there.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
+            Err(error) => tracing::warn!("the placeholder {} can't be removed: {error}", self.name.display()),
+        }
+    }
+}
+
+/// Returns the text of a placeholder that is a file; `None` for a folder.
+fn content(name: &Path) -> Option<&'static str> {
+    match name.to_str() {
+        Some("config" | "config.worktree") => Some(NO_SETTINGS),
+        Some("commondir") => Some(OWN_REPOSITORY),
+        _ => None,
+    }
+}
+
+/// Creates a placeholder, whole or not at all. Another process may have created it first.
+fn create(folder: &OwnedFd, name: &Path) -> Result<(), Errno> {
+    // No name that a job could have taken before.
+    let random = getrandom::u64().map_err(|_| Errno::IO)?;
+    let new = PathBuf::from(format!(".relay-new-{random:016x}"));
+    let made = match content(name) {
+        Some(text) => write_new(folder, &new, text),
+        None => mkdirat(folder, &new, Mode::from_raw_mode(0o755))
+            .and_then(|()| open(folder, &new, OFlags::DIRECTORY))
+            .and_then(|inside| write_new(&inside, Path::new(IGNORE), IGNORED)),
+    };
+    match made.and_then(|()| renameat_with(folder, &new, folder, name, RenameFlags::NOREPLACE)) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let inside = open(folder, &new, OFlags::DIRECTORY);
+            let _ = inside.map(|inside| unlinkat(inside, IGNORE, AtFlags::empty()));
+            let flags = if content(name).is_some() { AtFlags::empty() } else { AtFlags::REMOVEDIR };
+            let _ = unlinkat(folder, &new, flags);
+            if error == Errno::EXIST { Ok(()) } else { Err(error) }
+        }
+    }
+}
+
+fn write_new(folder: &OwnedFd, name: &Path, text: &str) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = File::from(openat(folder, name, flags, Mode::from_raw_mode(0o644))?);
+    (&file).write_all(text.as_bytes()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+/// Turns a file that another Codex has just put there into a placeholder, so that it stays when the command of that
+/// Codex ends.
+fn adopt(name: &Path, file: &File) -> io::Result<()> {
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.len() > 0 || meta.mode() & 0o222 != 0 {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    // This very file, in place: it is the one that the other sandbox has covered.
+    let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().write(true).open(again)?.write_all(content(name).unwrap_or(NO_SETTINGS).as_bytes())
+}
+
+/// Returns true for a placeholder of this agent or another one.
+fn is_placeholder(name: &Path, file: &File) -> bool {
+    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+        let ignore = open(file, Path::new(IGNORE), OFlags::empty());
+        return content(name).is_none()
+            && ignore.is_ok_and(|ignore| has_content(&File::from(ignore), IGNORED));
+    }
+    has_content(file, content(name).unwrap_or(NO_SETTINGS))
+}
+
+fn has_content(file: &File, text: &str) -> bool {
+    let mut bytes = vec![0; text.len()];
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == text.len() as u64)
+        && file.read_exact_at(&mut bytes, 0).is_ok()
+        && bytes == text.as_bytes()
+}
+
+fn open(folder: impl AsFd, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let plain = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(folder, name, flags | plain, Mode::empty())
+}
+
+/// Returns true if this file has this name.
+fn is_at(file: &File, folder: &OwnedFd, name: &Path) -> bool {
+    let Ok(meta) = file.metadata() else { return false };
+    statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (meta.dev(), meta.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn placeholders_stay_as_long_as_a_job_needs_them_and_leave_a_person_s_files_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        fs::create_dir(dir.join(".vscode")).unwrap();
+        fs::write(dir.join("config"), "").unwrap();
+        let paths =
+            [".claude", ".vscode", "commondir", "config", "config.worktree"].map(|name| dir.join(name));
+        let before = names(&dir);
+        let first = Placeholders::create(&paths).unwrap();
+        let second = Placeholders::create(&paths).unwrap();
+        assert_eq!(names(&dir), [".claude", ".vscode", "commondir", "config", "config.worktree"]);
+        assert_eq!(fs::read_to_string(dir.join("commondir")).unwrap(), "./\n");
+        assert_eq!(
+            (names(&dir.join(".claude")), names(&dir.join(".vscode"))),
+            (vec![IGNORE.to_owned()], vec![])
+        );
+        drop(first);
+        assert_eq!(names(&dir).len(), 5);
+        assert_eq!(second.replaced(), [] as [&Path; 0]);
+        drop(second);
+        assert_eq!(names(&dir), before);
+    }
+
+    #[test]
+    fn what_another_codex_has_just_made_is_kept_and_removed_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let path = dir.join(".codex");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+        let placeholders = Placeholders::create(std::slice::from_ref(&path)).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), NO_SETTINGS);
+        drop(placeholders);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_person_puts_in_the_place_or_into_the_folder_stays_and_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let paths = ["config", "config.worktree", ".claude"].map(|name| dir.join(name));
+        fs::write(&paths[0], "[core]\n").unwrap();
+        let placeholders = Placeholders::create(&paths).unwrap();
+        fs::write(dir.join("new"), "[user]\n").unwrap();
+        fs::rename(dir.join("new"), &paths[0]).unwrap();
+        fs::write(dir.join("new"), "[a]\n").unwrap();
+        fs::rename(dir.join("new"), &paths[1]).unwrap();
+        fs::write(dir.join(".claude/settings.json"), "{}").unwrap();
+        assert_eq!(placeholders.replaced(), [&paths[0], &paths[1]]);
+        fs::remove_file(&paths[1]).unwrap();
+        assert_eq!(placeholders.replaced(), [&paths[0]]);
+        drop(placeholders);
+        assert_eq!(names(&dir), [".claude", "config"]);
+        assert_eq!(names(&dir.join(".claude")), ["settings.json"]);
+    }
+
+    #[test]
+    fn links_and_pipes_are_no_placeholders() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink("elsewhere", dir.join("config")).unwrap();
+        let fifo = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, dir.join("commondir"), rustix::fs::FileType::Fifo, fifo, 0)
+            .unwrap();
+        drop(
+            Placeholders::create(&["config", "commondir", "missing/config"].map(|name| dir.join(name)))
+                .unwrap(),
+        );
+        assert_eq!(names(&dir), ["commondir", "config"]);
+    }
+}

@@ -1,0 +1,117 @@
+//! Proof that this Codex's sandbox holds on this machine, required once for each Codex program.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::sandbox::SharedSettings;
+use super::temp_dir;
+use super::workspace::WorkspaceDir;
+use crate::process::{Event, Exit, OutputSource, Streams, capture};
+use crate::shim::protocol::Command;
+
+/// Timeout for a sandbox that takes 0.2 s to start; reading Codex from a cold disk takes longer.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Script that tries what a job must and must not be able to do. The shim in the sandbox has verified the mounts
+/// before.
+const SCRIPT: &str = r#"
+echo x >written || { echo "the workspace can't be written"; exit 1; }
+if ls hidden || cat hidden/file || echo x >hidden/new || rm -rf hidden || mv hidden moved; then
+    echo "a hidden folder can be reached"; exit 1
+fi 2>/dev/null
+[ -d hidden ] || { echo "a hidden folder can be removed"; exit 1; }
+if [ "$(tr '\0' '\n' </proc/$1/cmdline 2>/dev/null | head -n 1)" = "$2" ]; then
+    echo "the agent's process can be seen"; exit 1
+fi
+if echo x >"$3"; then echo "$3 can be written"; exit 1; fi 2>/dev/null
+"#;
+/// Advice for the user.
+const HINT: &str = "allow unprivileged user namespaces or update Codex, or set [codex] sandbox = \"off\" \
+                     in relay.toml and approve it with `relay up`";
+
+/// Identity of a program's file.
+type ProgramIdentity = (PathBuf, u64, u64, i64, i64, u64);
+
+/// Codex programs whose sandbox was proven to hold.
+#[derive(Debug, Default)]
+pub(crate) struct VerifiedPrograms {
+    verified: Mutex<HashSet<ProgramIdentity>>,
+}
+
+impl VerifiedPrograms {
+    /// Tries the sandbox, unless that was done with this very program.
+    ///
+    /// # Errors
+    /// One line that says what does not hold, and what to do.
+    pub(crate) async fn verify(&self, shared: &SharedSettings) -> Result<(), String> {
+        let program = identify(Path::new(&shared.codex))
+            .ok_or_else(|| format!("{} can't be read", common::text::one_line(&shared.codex, 200)))?;
+        if self.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(&program) {
+            return Ok(());
+        }
+        attempt(shared)
+            .await
+            .map_err(|reason| format!("Codex's sandbox does not work here: {reason}; {HINT}"))?;
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(program);
+        Ok(())
+    }
+}
+
+fn identify(program: &Path) -> Option<ProgramIdentity> {
+    let real = fs::canonicalize(program).ok()?;
+    let meta = fs::metadata(&real).ok()?;
+    Some((real, meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
+}
+
+async fn attempt(shared: &SharedSettings) -> Result<(), String> {
+    let place = shared.state.join("proof");
+    let (workspace, outside) = (place.join("workspace"), place.join("outside"));
+    let hidden = workspace.join("hidden");
+    let broken = |error: std::io::Error| error.to_string();
+    let _ = fs::remove_dir_all(&place);
+    DirBuilder::new().recursive(true).mode(0o700).create(&hidden).map_err(broken)?;
+    fs::write(hidden.join("file"), "hidden").map_err(broken)?;
+    let mut shared = shared.clone();
+    // The state directory is hidden from jobs; only here a part of it is the workspace.
+    shared.hidden = vec![hidden];
+    temp_dir::DEFAULT.clone_into(&mut shared.temp_dir);
+    let folder = WorkspaceDir::open(&workspace.to_string_lossy(), &[])?;
+    let own = std::fs::read("/proc/self/cmdline").map_err(broken)?;
+    let own = String::from_utf8_lossy(own.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+    let pid = std::process::id().to_string();
+    let words = ["sh", "-c", SCRIPT, "sh", &pid, &own, &outside.to_string_lossy()];
+    let mut command = Command {
+        exit_report: None,
+        confine: None,
+        argv: words.map(str::to_owned).into(),
+        env: shared.env.clone(),
+        cwd: ".".to_owned(),
+        user: None,
+        stdin: String::new(),
+        interrupt_first: false,
+    };
+    let sandbox = shared.job_sandbox(&folder)?;
+    sandbox.wrap(&mut command);
+    let ended =
+        timeout(TIMEOUT, capture(command, Streams::Merged, OutputSource::Stdout, Some(&folder))).await;
+    drop(sandbox);
+    let said = |output: &[u8]| {
+        let text = String::from_utf8_lossy(output).into_owned();
+        let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
+        common::text::one_line(&last, 200)
+    };
+    let result = match ended {
+        Err(_) => Err(format!("it did not start within {} s", TIMEOUT.as_secs())),
+        Ok(Ok((Some(Exit::Code(0)), _))) if !outside.exists() => Ok(()),
+        Ok(Ok((_, output))) => Err(said(&output)),
+        Ok(Err(Event::SpawnFailed { message })) => Err(message),
+        Ok(Err(_)) => Err("it was killed".to_owned()),
+    };
+    let _ = fs::remove_dir_all(&place);
+    result
+}

@@ -1,0 +1,121 @@
+//! Properties of the machine that every sandbox of an agent depends on.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::caches::Caches;
+use super::codex_programs::CodexPrograms;
+use super::sandbox::SharedSettings;
+use super::sockets;
+use super::temp_dir;
+use crate::codex::discovery::CodexInstallation;
+use crate::config::Config;
+use crate::environment::Variables;
+
+/// Advice for a machine without a usable Codex.
+const HINT: &str =
+    "install it, or set [codex] sandbox = \"off\" in relay.toml and approve it with `relay up`";
+
+/// Assembles the settings that all sandboxes share. `own` is the agent's environment, `workers` that of its workers
+/// without any job's values.
+///
+/// # Errors
+/// One line that says what is missing.
+pub(crate) fn assemble(
+    config: &Config,
+    state: &Path,
+    own: &Variables,
+    workers: &Variables,
+    found: &CodexInstallation,
+) -> Result<SharedSettings, String> {
+    if let Some(problem) = &found.problem {
+        return Err(format!("no sandbox for the job's commands without Codex: {problem}; {HINT}"));
+    }
+    let homes = codex_homes(own, workers);
+    for home in &homes {
+        // A folder created later would not be hidden from the jobs that run.
+        let _ = DirBuilder::new().recursive(true).mode(0o700).create(home);
+    }
+    let caches = Caches::open(workers, state)
+        .map_err(|error| format!("the workers' caches can't be made in the cache folder of HOME: {error}"))?;
+    let mut env = SharedSettings::launcher_env(workers);
+    env.insert("CODEX_HOME".to_owned(), caches.launcher_home().display().to_string());
+    // Codex keeps no helpers in a home below the temporary folder, where all of the user's may be.
+    env.insert("TMPDIR".to_owned(), caches.launcher_temp_dir().display().to_string());
+    let temporary =
+        temp_dir::choose(own.get("TMPDIR").map(String::as_str), &never_writable(config, state, own, workers));
+    Ok(SharedSettings {
+        codex: found.program.clone(),
+        env,
+        protected: vec![caches.launcher_home().to_owned()],
+        hidden: hidden_paths(config, state, own, workers, &homes)?,
+        codex_programs: CodexPrograms::new(codex_home(workers), Path::new(&found.program)),
+        // The hidden folder of a project is its `platform/`.
+        projects: config
+            .hidden
+            .iter()
+            .filter_map(|hidden| Path::new(hidden).parent())
+            .map(|project| project.canonicalize().unwrap_or_else(|_| project.to_owned()))
+            .collect(),
+        temp_dir: temporary,
+        roots: config.roots.clone(),
+        state: state.to_owned(),
+        caches,
+    })
+}
+
+/// Returns the folders that must not become writable with the temporary one.
+fn never_writable(config: &Config, state: &Path, own: &Variables, workers: &Variables) -> Vec<PathBuf> {
+    let homes = [own, workers].into_iter().filter_map(|env| env.get("HOME")).map(PathBuf::from);
+    let named = config.hidden.iter().chain(&config.roots).map(PathBuf::from);
+    let fixed = [PathBuf::from("/root"), state.to_owned()];
+    homes.chain(named).chain(fixed).chain(codex_homes(own, workers)).collect()
+}
+
+/// Returns the home folder of a Codex with this environment.
+fn codex_home(env: &Variables) -> Option<PathBuf> {
+    let home = env.get("HOME").map(|home| Path::new(home).join(".codex"));
+    env.get("CODEX_HOME").map(PathBuf::from).or(home).filter(|home| home.is_absolute())
+}
+
+/// Returns the folders in which Codex keeps its login and the history of each thread, of workers and of the user.
+/// Whole folders, since a file that is replaced is no longer hidden, or created later.
+fn codex_homes(own: &Variables, workers: &Variables) -> Vec<PathBuf> {
+    let mut homes = Vec::new();
+    for env in [own, workers] {
+        homes.extend(codex_home(env));
+        homes.extend(env.get("HOME").map(|home| Path::new(home).join(".codex")));
+        homes.extend(env.get("CODEX_SQLITE_HOME").map(PathBuf::from));
+    }
+    homes.retain(|home| home.is_absolute());
+    homes
+}
+
+/// Returns the paths hidden from every job: those of the configuration, relay's state, Codex's homes, and sockets
+/// that lead out.
+fn hidden_paths(
+    config: &Config,
+    state: &Path,
+    own: &Variables,
+    workers: &Variables,
+    homes: &[PathBuf],
+) -> Result<Vec<PathBuf>, String> {
+    let mut hidden: Vec<PathBuf> = config.hidden.iter().map(PathBuf::from).collect();
+    hidden.push(state.to_owned());
+    for env in [own, workers] {
+        let home = env.get("HOME").map(Path::new);
+        let states = env.get("XDG_STATE_HOME").map(PathBuf::from);
+        hidden.extend(states.or_else(|| Some(home?.join(".local/state"))).map(|state| state.join("relay")));
+    }
+    hidden.extend_from_slice(homes);
+    hidden.extend(sockets::service_sockets(own)?);
+    let real = hidden.into_iter().map(|path| path.canonicalize().unwrap_or(path));
+    let mut paths: Vec<PathBuf> = real.filter(|path| path.is_absolute()).collect();
+    paths.sort();
+    paths.dedup();
+    // A path in a hidden folder is hidden with it.
+    let all = paths.clone();
+    paths.retain(|path| !all.iter().any(|other| other != path && path.starts_with(other)));
+    Ok(paths)
+}

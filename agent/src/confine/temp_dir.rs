@@ -1,0 +1,51 @@
+//! Folder for temporary files that jobs may write, beside `/tmp`.
+
+use std::path::{Path, PathBuf};
+
+/// Folder for temporary files of every job.
+pub(crate) const DEFAULT: &str = "/tmp";
+/// Folders whose children are homes.
+const HOMES: [&str; 2] = ["/home", "/Users"];
+
+/// Returns the user's own temporary folder, if it holds nothing but temporary files: a `TMPDIR` that is or contains
+/// one of `others` (homes, the project, hidden folders) would open all of it to jobs.
+pub(crate) fn choose(wanted: Option<&str>, others: &[PathBuf]) -> String {
+    let wanted = wanted.map(Path::new).filter(|folder| folder.is_absolute());
+    let real = wanted.and_then(|folder| folder.canonicalize().ok()).filter(|folder| folder.is_dir());
+    let alone = |folder: &PathBuf| {
+        let is_home =
+            folder.parent().is_some_and(|parent| HOMES.iter().any(|homes| parent == Path::new(homes)));
+        let holds = |other: &Path| {
+            other.starts_with(folder) || other.canonicalize().is_ok_and(|other| other.starts_with(folder))
+        };
+        let others = others.iter().map(PathBuf::as_path).chain(HOMES.map(Path::new));
+        folder.parent().is_some() && !is_home && !others.into_iter().any(holds)
+    };
+    let chosen = real.filter(alone).and_then(|folder| folder.to_str().map(str::to_owned));
+    chosen.filter(|folder| !folder.chars().any(char::is_control)).unwrap_or_else(|| DEFAULT.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_temporary_folder_that_holds_anything_else_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(dir.join("home/tmp")).unwrap();
+        fs::create_dir_all(dir.join("home/project")).unwrap();
+        std::os::unix::fs::symlink("home", dir.join("link")).unwrap();
+        let others = [dir.join("home/project")];
+        let path = |name: &str| dir.join(name).display().to_string();
+        let chosen = |wanted: &str| choose(Some(wanted), &others);
+        assert_eq!(chosen(&path("home/tmp")), path("home/tmp"));
+        for bad in
+            [&path("home"), &path("link"), &path("home/project"), &path("missing"), "/", "/home", "tmp", ""]
+        {
+            assert_eq!(chosen(bad), "/tmp", "{bad}");
+        }
+        assert_eq!(choose(None, &others), "/tmp");
+    }
+}

@@ -1,0 +1,216 @@
+//! Time limits, and the time they are measured in. Pure.
+//!
+//! [`WorkTime`] is monotonic time less the pauses: a container that was frozen for five minutes, or a laptop that
+//! slept, has not used five minutes of any limit. One [`TICK`] of each pause counts, since what happened right before
+//! it is unknown. If none counted, a machine too busy for the regular checks would hold every limit for ever.
+
+use std::time::Duration;
+
+use common::rule::OnLimit;
+
+/// Longest time between two checks of the supervisor. A longer gap means that nothing at all ran.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
+/// Delay of a check on a busy machine that does not count as a pause.
+const BUSY_DELAY: Duration = Duration::from_secs(1);
+
+/// Time in which the job could have worked.
+#[derive(Debug, Default)]
+pub(crate) struct WorkTime {
+    seen: Duration,
+    paused: Duration,
+    /// The job is kept from working, or the agent from observing it.
+    held: bool,
+}
+
+impl WorkTime {
+    /// Returns the work time at `real`, a monotonic time since the job began.
+    pub(crate) fn at(&mut self, real: Duration) -> Duration {
+        let gap = real.saturating_sub(self.seen);
+        if self.held {
+            self.paused += gap;
+        } else if gap > TICK + BUSY_DELAY {
+            self.paused += gap.saturating_sub(TICK);
+        }
+        self.seen = self.seen.max(real);
+        self.seen.saturating_sub(self.paused)
+    }
+
+    /// Holds the time from `real` on, or lets it run.
+    pub(crate) fn set_held(&mut self, real: Duration, held: bool) {
+        self.at(real);
+        self.held = held;
+    }
+}
+
+/// Action at a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Give a warning, and nothing else.
+    Warn,
+    /// Fail the job.
+    Fail,
+    /// End the step; the job goes on.
+    Interrupt,
+}
+
+impl From<OnLimit> for Action {
+    fn from(on_limit: OnLimit) -> Self {
+        match on_limit {
+            OnLimit::Fail => Self::Fail,
+            OnLimit::Interrupt => Self::Interrupt,
+        }
+    }
+}
+
+/// Event of a timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimerEvent {
+    /// Half of the limit is used. Reported once for each limit.
+    Half,
+    /// The whole limit is used.
+    Expired,
+}
+
+/// A time limit that runs, or is paused while a step inside has a limit of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timer {
+    limit: Duration,
+    used: Duration,
+    /// Time since which it runs; `None` while it is paused.
+    since: Option<Duration>,
+    warned: bool,
+    action: Action,
+}
+
+impl Timer {
+    /// Starts a timer that runs from `now` on.
+    pub(crate) fn new(now: Duration, limit_ms: u64, action: Action) -> Self {
+        let limit = Duration::from_millis(limit_ms);
+        Self { limit, used: Duration::ZERO, since: Some(now), warned: false, action }
+    }
+
+    /// Returns the limit in milliseconds.
+    pub(crate) fn limit_ms(self) -> u64 {
+        common::duration::millis(self.limit)
+    }
+
+    /// Returns the action at the deadline.
+    pub(crate) fn action(self) -> Action {
+        self.action
+    }
+
+    /// Returns how much of the limit is used.
+    pub(crate) fn used(self, now: Duration) -> Duration {
+        self.used.saturating_add(self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
+    }
+
+    /// Pauses the timer until [`Timer::resume`].
+    pub(crate) fn pause(&mut self, now: Duration) {
+        self.used = self.used(now);
+        self.since = None;
+    }
+
+    /// Resumes the timer.
+    pub(crate) fn resume(&mut self, now: Duration) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Restarts the timer from zero.
+    pub(crate) fn restart(&mut self, now: Duration) {
+        *self = Self::new(now, self.limit_ms(), self.action);
+    }
+
+    /// Extends the limit. Half of the new limit is reported again.
+    pub(crate) fn extend(&mut self, by_ms: u64) {
+        self.limit = self.limit.saturating_add(Duration::from_millis(by_ms));
+        self.warned = false;
+    }
+
+    /// Returns the time of the next event, or `None` while the timer is paused.
+    pub(crate) fn next_event(self) -> Option<Duration> {
+        let at = if self.warned { self.limit } else { self.limit / 2 };
+        Some(self.since?.saturating_add(at.saturating_sub(self.used)))
+    }
+
+    /// Returns the event that is due at `now`.
+    pub(crate) fn check(&mut self, now: Duration) -> Option<TimerEvent> {
+        self.since?;
+        let used = self.used(now);
+        if used >= self.limit {
+            self.warned = true;
+            return Some(TimerEvent::Expired);
+        }
+        if !self.warned && used >= self.limit / 2 {
+            self.warned = true;
+            return Some(TimerEvent::Half);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[test]
+    fn a_timer_warns_once_at_half_and_then_expires() {
+        let mut timer = Timer::new(s(5), 10_000, Action::Fail);
+        assert_eq!((timer.check(s(9)), timer.next_event()), (None, Some(s(10))));
+        assert_eq!((timer.check(s(10)), timer.next_event()), (Some(TimerEvent::Half), Some(s(15))));
+        assert_eq!(timer.check(s(12)), None);
+        assert_eq!(timer.check(s(15)), Some(TimerEvent::Expired));
+    }
+
+    #[test]
+    fn a_paused_timer_uses_nothing_and_reports_nothing() {
+        let mut timer = Timer::new(s(0), 10_000, Action::Fail);
+        timer.pause(s(4));
+        assert_eq!((timer.check(s(100)), timer.next_event(), timer.used(s(100))), (None, None, s(4)));
+        timer.resume(s(100));
+        assert_eq!((timer.next_event(), timer.used(s(102))), (Some(s(101)), s(6)));
+        timer.resume(s(105));
+        assert_eq!(timer.check(s(106)), Some(TimerEvent::Expired));
+    }
+
+    #[test]
+    fn a_moved_limit_warns_at_its_own_half() {
+        let mut timer = Timer::new(s(0), 10_000, Action::Fail);
+        assert_eq!(timer.check(s(5)), Some(TimerEvent::Half));
+        timer.extend(10_000);
+        assert_eq!(
+            (timer.check(s(9)), timer.check(s(10)), timer.next_event()),
+            (None, Some(TimerEvent::Half), Some(s(20)))
+        );
+    }
+
+    #[test]
+    fn limits_of_nothing_and_of_everything_neither_panic_nor_wrap() {
+        assert_eq!(Timer::new(s(5), 0, Action::Warn).check(s(5)), Some(TimerEvent::Expired));
+        let mut endless = Timer::new(s(5), u64::MAX, Action::Warn);
+        endless.extend(u64::MAX);
+        assert_eq!(endless.check(s(1_000_000)), None);
+        assert!(endless.next_event() > Some(s(1_000_000)));
+    }
+
+    #[test]
+    fn held_time_counts_for_nothing() {
+        let mut time = WorkTime::default();
+        time.set_held(s(1), true);
+        assert_eq!((time.at(s(2)), time.at(s(60))), (s(1), s(1)));
+        time.set_held(s(100), false);
+        assert_eq!(time.at(s(101)), s(2));
+    }
+
+    #[test]
+    fn pauses_are_not_work_and_a_busy_machine_is_no_pause() {
+        let mut time = WorkTime::default();
+        assert_eq!(time.at(s(1)), s(1));
+        assert_eq!(time.at(Duration::from_millis(2900)), Duration::from_millis(2900));
+        assert_eq!(time.at(Duration::from_millis(302_900)), Duration::from_millis(3900));
+        assert_eq!(time.at(Duration::from_millis(303_900)), Duration::from_millis(4900));
+    }
+}

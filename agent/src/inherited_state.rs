@@ -1,0 +1,46 @@
+//! Reset of inherited process state: the parent of the agent may block or ignore signals, set a umask of its own, and
+//! leave descriptors open.
+
+#![expect(unsafe_code, reason = "masks, dispositions and foreign descriptors have no safe interface")]
+
+use std::os::fd::{BorrowedFd, RawFd};
+use std::{mem, ptr};
+
+use rustix::fs::Mode;
+use rustix::io::{FdFlags, fcntl_setfd};
+
+/// Standard signals, including the highest one.
+const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
+
+/// Sets signals, umask and descriptors of this process, and so those of its children. `SIGPIPE` stays as Rust has set
+/// it, and is reset in each child.
+///
+/// Must be called before this process has threads or opens descriptors. With `SIGCHLD` ignored, no child could be
+/// waited for; with `SIGTERM` blocked, no process could be stopped.
+pub(crate) fn reset() {
+    for signal in SIGNALS.filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE].contains(signal)) {
+        // SAFETY: the default disposition runs no code of this program. An unknown signal is an error without effect.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: the set is filled by `sigemptyset` before it is read.
+    unsafe {
+        let mut none = mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    close_on_exec();
+}
+
+/// Marks every descriptor above stderr close-on-exec: a worker must inherit nothing but its own 0, 1 and 2.
+fn close_on_exec() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<RawFd> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for raw in open.into_iter().filter(|raw| *raw > 2) {
+        // SAFETY: the borrow lives for one fcntl; on a number that is no longer open it fails with EBADF.
+        let fd = unsafe { BorrowedFd::borrow_raw(raw) };
+        // Closed in between: nothing left to mark.
+        let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
+    }
+}

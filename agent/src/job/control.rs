@@ -1,0 +1,77 @@
+//! Orders to a running job.
+
+use tokio::sync::watch;
+
+/// An order. A later one may hasten an earlier one; none revokes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Control {
+    /// Go on.
+    #[default]
+    Run,
+    /// End the job on request.
+    Cancel {
+        /// Time until KILL, in milliseconds.
+        grace_ms: u64,
+    },
+    /// End the job because the agent itself has to stop.
+    Stop {
+        /// Time until KILL, in milliseconds.
+        grace_ms: u64,
+    },
+}
+
+impl Control {
+    /// Returns the order in force when `new` follows this one: the first reason stays, the shorter grace wins.
+    fn merge(self, new: Self) -> Self {
+        match (self, new) {
+            (Self::Run, new) => new,
+            (old, Self::Run) => old,
+            (Self::Cancel { grace_ms: a }, Self::Cancel { grace_ms: b } | Self::Stop { grace_ms: b }) => {
+                Self::Cancel { grace_ms: a.min(b) }
+            }
+            (Self::Stop { grace_ms: a }, Self::Cancel { grace_ms: b } | Self::Stop { grace_ms: b }) => {
+                Self::Stop { grace_ms: a.min(b) }
+            }
+        }
+    }
+}
+
+/// Control state of a running job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ControlState {
+    /// Order in force.
+    pub(crate) control: Control,
+    /// Total extension of the job's limit so far, in milliseconds.
+    pub(crate) job_ms: u64,
+    /// Total extension of step limits so far, in milliseconds.
+    pub(crate) step_ms: u64,
+}
+
+/// Sends an order; repeating one changes nothing.
+pub(super) fn send(sender: &watch::Sender<ControlState>, new: Control) {
+    sender.send_if_modified(|state| {
+        let then = state.control.merge(new);
+        std::mem::replace(&mut state.control, then) != then
+    });
+}
+
+/// Extends a limit: that of the step that runs when the job handles it, or that of the job.
+pub(super) fn extend(sender: &watch::Sender<ControlState>, step: bool, by_ms: u64) {
+    sender.send_modify(|state| {
+        let sum = if step { &mut state.step_ms } else { &mut state.job_ms };
+        *sum = sum.saturating_add(by_ms);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reason_stays_and_the_shorter_grace_wins() {
+        let cancel = Control::Run.merge(Control::Cancel { grace_ms: 5000 });
+        assert_eq!(cancel.merge(Control::Cancel { grace_ms: 9000 }), cancel);
+        assert_eq!(cancel.merge(Control::Stop { grace_ms: 0 }), Control::Cancel { grace_ms: 0 });
+        assert_eq!(cancel.merge(Control::Run), cancel);
+    }
+}

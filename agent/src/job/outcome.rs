@@ -1,0 +1,217 @@
+//! Outcome of a command, and its effect on the job. Pure.
+//!
+//! The outcome depends on what was observed (exit status, deadlines, a kill by the agent). Codex's own report of its
+//! turn only explains an exit; it never turns a bad one into a good one.
+
+use common::event::{FailureKind, JobError, MAX_TEXT};
+use common::text;
+use jiff::Zoned;
+
+use super::stage::Stage;
+use crate::codex::{Turn, error_messages, thread_error};
+use crate::oom::OomKill;
+use crate::process::Exit;
+
+/// Observations of a command.
+#[derive(Debug, Default)]
+pub(crate) struct CommandResult {
+    /// Exit status of its leader.
+    pub(crate) exit: Option<Exit>,
+    /// Reason why it never ran.
+    pub(crate) spawn_failed: Option<String>,
+    /// Step of the command.
+    pub(crate) step: Option<u32>,
+    /// Last lines it wrote.
+    pub(crate) tail: String,
+    /// Time of its end, in its machine's time zone.
+    pub(crate) now: Zoned,
+    /// Turn as Codex reported it.
+    pub(crate) turn: Option<Turn>,
+    /// True if the agent ended it because it lingered after its turn.
+    pub(crate) lingered: bool,
+    /// Shortage of memory, if the kernel killed a process of this platform meanwhile.
+    pub(crate) oom_kill: Option<OomKill>,
+}
+
+/// Classifies a command that ended by itself.
+///
+/// # Errors
+/// The reason that the job has failed.
+pub(crate) fn classify_exit(stage: &Stage, codex: bool, seen: &CommandResult) -> Result<(), JobError> {
+    let fail = |kind, message: String| {
+        Err(JobError { kind, message: text::truncate(&message, MAX_TEXT), step: seen.step })
+    };
+    if let Some(message) = &seen.spawn_failed {
+        return fail(FailureKind::SpawnFailed, message.clone());
+    }
+    let Some(exit) = seen.exit else {
+        return fail(FailureKind::SpawnFailed, "its supervisor was killed from outside".to_owned());
+    };
+    if let Some(oom_kill) = seen.oom_kill.filter(|_| was_killed(exit, codex) && !seen.lingered) {
+        return fail(FailureKind::OomKilled, oom_message(&stage.display_name(codex), oom_kill));
+    }
+    let ended = describe_exit(exit);
+    let detail = if seen.tail.is_empty() { String::new() } else { format!(": {}", seen.tail) };
+    match stage {
+        Stage::Setup(_) | Stage::Check(_) | Stage::Worker if exit == Exit::Code(0) && !codex => Ok(()),
+        Stage::Setup(line) => {
+            fail(FailureKind::SetupFailed, format!("setup '{}' {ended}{detail}", text::one_line(line, 200)))
+        }
+        Stage::Check(line) => {
+            fail(FailureKind::CheckFailed, format!("check '{}' {ended}{detail}", text::one_line(line, 200)))
+        }
+        Stage::Worker if !codex => fail(FailureKind::Exited, format!("the command {ended}")),
+        Stage::Worker => match &seen.turn {
+            Some(Turn::Completed) if exit == Exit::Code(0) || seen.lingered => Ok(()),
+            Some(Turn::Failed(message)) => {
+                let error = error_messages::parse(message, &seen.now);
+                fail(error.kind(), error.failure_reason())
+            }
+            turn => {
+                let refused = turn.is_none().then(|| thread_error::resume_error(&seen.tail)).flatten();
+                let message = refused.map(str::to_owned);
+                let message =
+                    message.unwrap_or_else(|| format!("codex {ended} before its turn was over{detail}"));
+                fail(FailureKind::CodexExit, message)
+            }
+        },
+    }
+}
+
+/// Returns true if the command was killed, or reports like a shell that its own command was killed. Codex goes on
+/// without the commands it ran.
+fn was_killed(exit: Exit, codex: bool) -> bool {
+    exit == Exit::Signal(9) || (exit == Exit::Code(137) && !codex)
+}
+
+fn oom_message(who: &str, oom_kill: OomKill) -> String {
+    let why = match oom_kill.limit {
+        Some(limit) => format!("the platform may use {} MiB: raise that limit", limit >> 20),
+        None => "the machine had no memory left: free some".to_owned(),
+    };
+    format!(
+        "{who} was killed by the system for lack of memory; {why}, or run fewer jobs at once ([platform] \
+        max_jobs)"
+    )
+}
+
+fn describe_exit(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("ended with exit code {code}"),
+        Exit::Signal(9) => "was killed (signal 9), perhaps by the system for lack of memory".to_owned(),
+        Exit::Signal(signal) => format!("was ended by signal {signal}{}", signal_name(signal)),
+    }
+}
+
+/// Returns the names of the common signals.
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        1 => " (HUP)",
+        2 => " (INT)",
+        4 => " (ILL)",
+        6 => " (ABRT)",
+        7 => " (BUS)",
+        8 => " (FPE)",
+        11 => " (SEGV)",
+        15 => " (TERM)",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codex(exit: Exit, turn: Option<Turn>, lingered: bool) -> Result<(), (FailureKind, String)> {
+        let seen = CommandResult {
+            exit: Some(exit),
+            turn,
+            lingered,
+            tail: "last words".into(),
+            ..CommandResult::default()
+        };
+        classify_exit(&Stage::Worker, true, &seen).map_err(|error| (error.kind, error.message))
+    }
+
+    #[test]
+    fn a_turn_is_done_when_codex_says_so_and_exits_well_or_has_to_be_ended() {
+        assert_eq!(codex(Exit::Code(0), Some(Turn::Completed), false), Ok(()));
+        assert_eq!(codex(Exit::Signal(9), Some(Turn::Completed), true), Ok(()));
+        let (kind, message) = codex(Exit::Code(3), Some(Turn::Completed), false).unwrap_err();
+        assert_eq!(kind, FailureKind::CodexExit);
+        assert_eq!(message, "codex ended with exit code 3 before its turn was over: last words");
+    }
+
+    #[test]
+    fn a_failed_turn_says_why_and_a_silent_exit_what_was_seen() {
+        let failed = codex(Exit::Code(1), Some(Turn::Failed("no luck".into())), false).unwrap_err();
+        assert_eq!(failed, (FailureKind::CodexError, "codex ended its turn early: no luck".to_owned()));
+        let (kind, message) = codex(Exit::Signal(9), None, false).unwrap_err();
+        assert!(kind == FailureKind::CodexExit && message.contains("memory"), "{message}");
+        let (_, message) = codex(Exit::Signal(11), None, false).unwrap_err();
+        assert!(message.contains("SEGV"), "{message}");
+        assert_eq!(codex(Exit::Code(0), None, false).unwrap_err().0, FailureKind::CodexExit);
+    }
+
+    #[test]
+    fn a_thread_that_codex_no_longer_knows_is_named_as_such() {
+        let seen = |tail: &str| CommandResult {
+            exit: Some(Exit::Code(1)),
+            tail: tail.into(),
+            ..CommandResult::default()
+        };
+        let error = classify_exit(&Stage::Worker, true, &seen("Error: no rollout found for thread id x"))
+            .unwrap_err();
+        assert_eq!(error.kind, FailureKind::CodexExit);
+        assert_eq!(error.message, "the Codex thread is gone: launch a new job");
+    }
+
+    #[test]
+    fn a_kill_is_the_memorys_only_where_the_kernel_counts_one() {
+        let judged = |stage: &Stage, codex, exit, lingered, limit| {
+            let oom_kill = Some(OomKill { limit });
+            let seen = CommandResult { exit: Some(exit), lingered, oom_kill, ..CommandResult::default() };
+            classify_exit(stage, codex, &seen).map_err(|error| (error.kind, error.message))
+        };
+        let limit = Some(300 << 20);
+        let (kind, message) = judged(&Stage::Worker, true, Exit::Signal(9), false, limit).unwrap_err();
+        assert_eq!(kind, FailureKind::OomKilled);
+        assert_eq!(
+            message,
+            "codex was killed by the system for lack of memory; the platform may use 300 MiB: raise that limit, or run \
+             fewer jobs at once ([platform] max_jobs)"
+        );
+        let setup = Stage::Setup("make".into());
+        let (kind, message) = judged(&setup, false, Exit::Code(137), false, None).unwrap_err();
+        assert_eq!(kind, FailureKind::OomKilled);
+        assert!(message.starts_with("setup 'make' was killed") && message.contains("machine"), "{message}");
+        for (codex, exit, lingered) in
+            [(true, Exit::Code(137), false), (true, Exit::Signal(9), true), (false, Exit::Signal(11), false)]
+        {
+            let (kind, _) = judged(&Stage::Worker, codex, exit, lingered, limit).unwrap_err();
+            let expected = if codex { FailureKind::CodexExit } else { FailureKind::Exited };
+            assert_eq!(kind, expected, "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn other_commands_are_judged_by_their_exit_alone() {
+        let ended = |code| CommandResult {
+            exit: Some(Exit::Code(code)),
+            tail: "boom".into(),
+            ..CommandResult::default()
+        };
+        let check = Stage::Check("cargo test".into());
+        assert_eq!(classify_exit(&check, false, &ended(0)), Ok(()));
+        let error = classify_exit(&check, false, &ended(101)).unwrap_err();
+        assert_eq!(error.kind, FailureKind::CheckFailed);
+        assert_eq!(error.message, "check 'cargo test' ended with exit code 101: boom");
+        let setup = classify_exit(&Stage::Setup("x".into()), false, &ended(1)).unwrap_err();
+        assert_eq!(setup.kind, FailureKind::SetupFailed);
+        let shell = classify_exit(&Stage::Worker, false, &ended(7)).unwrap_err();
+        assert_eq!(
+            (shell.kind, shell.message.as_str()),
+            (FailureKind::Exited, "the command ended with exit code 7")
+        );
+    }
+}

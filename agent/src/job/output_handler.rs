@@ -1,0 +1,224 @@
+//! Differences between commands while they run: a shell's output is the log as it is; Codex's output is a protocol.
+
+use std::time::Duration;
+
+use common::event::EventBody;
+use jiff::Timestamp;
+
+use super::log::Log;
+use super::tail::Tail;
+use crate::codex::lines::{Line, LineSplitter};
+use crate::codex::mcp::Servers;
+use crate::codex::model_activity::{ActivityDetector, StderrKind};
+use crate::codex::{Turn, event};
+use crate::process::OutputSource;
+use crate::steps::rules::Classification;
+use crate::steps::step_table::Steps;
+use crate::steps::tracker::Tracker;
+use crate::transcript::Transcript;
+use crate::workspace_log::LogFile;
+
+/// Time for Codex to exit after its turn.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Handler of a command's output.
+#[derive(Debug)]
+pub(crate) enum OutputHandler {
+    /// A shell: setup, check, or the worker of a shell job.
+    Shell(ShellHandler),
+    /// Codex.
+    Codex(Box<CodexHandler>),
+}
+
+/// A shell.
+#[derive(Debug)]
+pub(crate) struct ShellHandler {
+    classification: Classification,
+    step: Option<u32>,
+    tail: Tail,
+}
+
+/// Codex.
+#[derive(Debug, Default)]
+pub(crate) struct CodexHandler {
+    lines: LineSplitter,
+    errors: LineSplitter,
+    activity: ActivityDetector,
+    servers: Servers,
+    tracker: Option<Tracker>,
+    transcript: Transcript,
+    tail: Tail,
+    /// Time at which its turn was over.
+    turn_ended: Option<Duration>,
+}
+
+impl OutputHandler {
+    /// Creates a shell with this step.
+    pub(crate) fn shell(classification: Classification) -> Self {
+        Self::Shell(ShellHandler { classification, step: None, tail: Tail::default() })
+    }
+
+    /// Creates a Codex, whose model activity and MCP servers are tracked.
+    pub(crate) fn codex(activity: ActivityDetector, servers: Servers) -> Self {
+        Self::Codex(Box::new(CodexHandler { activity, servers, ..CodexHandler::default() }))
+    }
+
+    /// Handles the start of the command.
+    pub(crate) fn on_spawned(&mut self, now: Duration, pid: u32, steps: &mut Steps) -> Vec<EventBody> {
+        match self {
+            Self::Shell(shell) => {
+                let (n, event) = steps.start_process(now, &shell.classification, pid);
+                shell.step = Some(n);
+                vec![EventBody::Started { pid, thread_id: None }, event]
+            }
+            Self::Codex(codex) => {
+                let (tracker, event) = Tracker::new(now, pid, steps);
+                codex.tracker = Some(tracker);
+                vec![event]
+            }
+        }
+    }
+
+    /// Handles output of the command.
+    pub(crate) fn on_output(
+        &mut self,
+        now: Duration,
+        source: OutputSource,
+        bytes: &[u8],
+        steps: &mut Steps,
+        log: &mut Log,
+    ) -> Vec<EventBody> {
+        match (self, source) {
+            (Self::Shell(shell), _) => {
+                shell.tail.push(bytes);
+                log.write(bytes);
+                Vec::new()
+            }
+            (Self::Codex(codex), OutputSource::Stdout) => {
+                log.append_file(LogFile::Codex, bytes);
+                let mut lines = Vec::new();
+                codex.lines.push(bytes, |line| lines.push(line));
+                lines.iter().flat_map(|line| codex.on_line(now, line, steps, log)).collect()
+            }
+            (Self::Codex(codex), OutputSource::Stderr) => {
+                let mut lines = Vec::new();
+                codex.errors.push(bytes, |line| lines.push(line));
+                lines.iter().filter_map(|line| codex.on_error_line(now, line, steps, log)).collect()
+            }
+        }
+    }
+
+    /// Handles the end of the output: takes the text without a line break, and ends the shell's step.
+    pub(crate) fn on_end(
+        &mut self,
+        now: Duration,
+        outcome: common::event::StepOutcome,
+        exit_code: Option<i32>,
+        steps: &mut Steps,
+        log: &mut Log,
+    ) -> Vec<EventBody> {
+        match self {
+            Self::Shell(shell) => {
+                shell.step.map(|n| steps.finish(now, n, outcome, exit_code)).unwrap_or_default()
+            }
+            Self::Codex(codex) => {
+                let last = codex.lines.finish();
+                let mut events = last.map(|line| codex.on_line(now, &line, steps, log)).unwrap_or_default();
+                let last = codex.errors.finish();
+                events.extend(last.and_then(|line| codex.on_error_line(now, &line, steps, log)));
+                events.extend(codex.missing_servers());
+                if let Some(message) = codex.tracker.as_ref().and_then(Tracker::message) {
+                    log.append_file(LogFile::Message, message.as_bytes());
+                }
+                events
+            }
+        }
+    }
+
+    /// Returns the time at which the command has to be ended though nothing is wrong: for Codex, some time after its
+    /// turn.
+    pub(crate) fn linger_until(&self) -> Option<Duration> {
+        match self {
+            Self::Shell(_) => None,
+            Self::Codex(codex) => codex.turn_ended.map(|done| done.saturating_add(LINGER)),
+        }
+    }
+
+    /// Returns the turn as Codex reported it.
+    pub(crate) fn turn(&self) -> Option<Turn> {
+        match self {
+            Self::Shell(_) => None,
+            Self::Codex(codex) => codex.tracker.as_ref().and_then(Tracker::turn).cloned(),
+        }
+    }
+
+    /// Returns the last lines it wrote for display.
+    pub(crate) fn tail(&self) -> String {
+        match self {
+            Self::Shell(shell) => shell.tail.last_lines(),
+            Self::Codex(codex) => codex.tail.last_lines(),
+        }
+    }
+
+    /// Returns the step of a shell.
+    pub(crate) fn step(&self) -> Option<u32> {
+        match self {
+            Self::Shell(shell) => shell.step,
+            Self::Codex(_) => None,
+        }
+    }
+
+    /// Returns the number of lines and items of Codex that were not understood.
+    pub(crate) fn unknown_count(&self) -> u64 {
+        match self {
+            Self::Shell(_) => 0,
+            Self::Codex(codex) => codex.tracker.as_ref().map_or(0, Tracker::unknown),
+        }
+    }
+}
+
+impl CodexHandler {
+    fn on_line(&mut self, now: Duration, line: &Line, steps: &mut Steps, log: &mut Log) -> Vec<EventBody> {
+        let Some(event) = event::parse(line) else { return Vec::new() };
+        log.write(self.transcript.event(now, Timestamp::now(), &event).as_bytes());
+        let Some(tracker) = &mut self.tracker else { return Vec::new() };
+        let events = tracker.take_event(now, &event, steps);
+        self.turn_ended = tracker.turn().map(|_| self.turn_ended.unwrap_or(now));
+        events
+    }
+
+    /// Handles a line of stderr. It is shown, unless it is trace, which holds the model's text and is kept nowhere.
+    fn on_error_line(
+        &mut self,
+        now: Duration,
+        line: &Line,
+        steps: &mut Steps,
+        log: &mut Log,
+    ) -> Option<EventBody> {
+        match (self.activity.classify(line), &mut self.tracker) {
+            (StderrKind::Message, _) => {
+                let text = Transcript::stderr(line);
+                self.tail.push(text.as_bytes());
+                log.write(text.as_bytes());
+            }
+            (StderrKind::Activity, Some(tracker)) => tracker.on_activity(now, steps),
+            (StderrKind::McpServer(news), tracker) => {
+                let over = tracker.as_ref().is_some_and(|tracker| tracker.turn().is_some());
+                let message = self.servers.take_event(&news, over)?;
+                return Some(EventBody::Warning { message });
+            }
+            (StderrKind::Activity | StderrKind::Trace, _) => {}
+        }
+        None
+    }
+
+    /// Returns a warning if the turn went without MCP servers that it should have had. Without the trace the servers
+    /// are unknown.
+    fn missing_servers(&mut self) -> Option<EventBody> {
+        let turn = self.tracker.as_ref().is_some_and(|tracker| tracker.turn().is_some());
+        if !turn || !self.activity.is_enabled() {
+            return None;
+        }
+        self.servers.finish().map(|message| EventBody::Warning { message })
+    }
+}

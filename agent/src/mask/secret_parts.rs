@@ -1,0 +1,126 @@
+//! Parts of a value that are secrets of their own.
+
+use serde_json::Value;
+
+use super::secrets::is_plain_word;
+use crate::environment::looks_secret;
+
+/// Shortest line of a multi-line value that is masked by itself, in bytes.
+const MIN_LINE: usize = 8;
+/// Longest value that is parsed as JSON, in bytes. A service account's takes 3 KiB, and a cluster's configuration 20.
+const MAX_DOCUMENT: usize = 256 * 1024;
+/// Shortest user of an address without a password that is taken for a token, in bytes.
+const MIN_TOKEN: usize = 16;
+/// Fields of documents that name places and users, in lower case without `_` and `-`; addresses are recognised by
+/// themselves.
+const HARMLESS: &[&str] = &[
+    "accountid",
+    "clientemail",
+    "clientid",
+    "database",
+    "dbname",
+    "email",
+    "endpoint",
+    "engine",
+    "host",
+    "hostname",
+    "kind",
+    "location",
+    "name",
+    "project",
+    "projectid",
+    "quotaprojectid",
+    "region",
+    "subscriptionid",
+    "tenantid",
+    "type",
+    "universedomain",
+    "user",
+    "username",
+    "version",
+    "zone",
+];
+
+/// Returns the secret parts of a value: those in its addresses, the strings of a JSON document, decoded, and lines.
+/// The first ones matter most.
+pub(super) fn secret_parts(value: &str) -> Vec<String> {
+    let mut found = address_secrets(value);
+    if value.len() <= MAX_DOCUMENT
+        && value.trim_start().starts_with(['{', '['])
+        && let Ok(document) = serde_json::from_str(value)
+    {
+        add_strings("", &document, &mut found);
+    }
+    add_lines(value, &mut found);
+    found
+}
+
+fn add_lines(value: &str, found: &mut Vec<String>) {
+    let lines = value.lines().map(str::trim);
+    found.extend(lines.filter(|line| line.len() >= MIN_LINE && *line != value).map(str::to_owned));
+}
+
+/// Adds the secret strings of a JSON value. Recursion is bounded: the parser has limited the document's depth.
+fn add_strings(field: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => {
+            let addresses = address_secrets(text);
+            if !addresses.is_empty() || is_secret(field, text) {
+                let text = text.trim_matches(['\r', '\n']);
+                found.push(text.to_owned());
+                add_lines(text, found);
+            }
+            found.extend(addresses);
+        }
+        Value::Array(values) => values.iter().for_each(|value| add_strings(field, value, found)),
+        Value::Object(fields) => fields.iter().for_each(|(field, value)| add_strings(field, value, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Returns true if a string without a password or token in an address is a secret.
+fn is_secret(field: &str, text: &str) -> bool {
+    let is_address = text.contains("://") && !text.contains('?');
+    let plain = field.to_ascii_lowercase().replace(['_', '-'], "");
+    let is_place = HARMLESS.contains(&plain.as_str()) || plain.ends_with("uri") || plain.ends_with("url");
+    !is_address && (looks_secret(field) || !is_place && !is_plain_word(text))
+}
+
+/// Returns the passwords in `scheme://user:password@host` and the tokens in place of a user, as they are and decoded.
+pub(super) fn address_secrets(value: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, mark) in value.match_indices("://") {
+        let rest = &value[at + mark.len()..];
+        let end = rest.find(['/', '?', '#', '"', '\n']).unwrap_or(rest.len());
+        let Some((who, _)) = rest[..end].rsplit_once('@') else { continue };
+        let (user, password) = who.split_once(':').unwrap_or((who, ""));
+        let user = Some(user).filter(|user| is_token(user, password));
+        for secret in user.into_iter().chain([password]).filter(|secret| !secret.is_empty()) {
+            found.extend(percent_decoded(secret));
+            found.push(secret.to_owned());
+        }
+    }
+    found
+}
+
+/// Returns true if the user of an address is the secret: GitHub takes tokens like that.
+fn is_token(user: &str, password: &str) -> bool {
+    let has = |is: fn(&u8) -> bool| user.as_bytes().iter().any(is);
+    let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
+    match password {
+        "" | "x" | "x-oauth-basic" => user.len() >= MIN_TOKEN || user.len() >= MIN_TOKEN / 2 && mixed,
+        _ => user.len() > MIN_TOKEN && mixed,
+    }
+}
+
+/// Decodes a percent-encoded text, if that changes it.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let byte = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok())?;
+        bytes.push(byte);
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok().filter(|decoded| decoded != text)
+}

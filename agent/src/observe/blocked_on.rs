@@ -1,0 +1,117 @@
+//! Description of what a process waits for, for the reason of an error.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::traffic::sockets;
+use crate::proc_stat::Proc;
+
+/// Most bytes of a table of sockets that are read: some 25,000 lines.
+const MAX_TABLE: u64 = 4 * 1024 * 1024;
+/// Most bytes shown of a kernel function's name.
+const MAX_FUNCTION: usize = 64;
+
+/// A connection to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Connection {
+    protocol: &'static str,
+    to: SocketAddr,
+    state: &'static str,
+}
+
+/// Returns what `pid` waits for at this moment: its connections, or else its state in the kernel. `None` if neither
+/// can be read.
+///
+/// `waiting on TCP 10.0.0.1:443 ESTABLISHED`, `sleeping in hrtimer_nanosleep`, `waiting in anon_pipe_read`.
+pub(super) fn blocked_on(pid: u32) -> Option<String> {
+    let mut proc = Proc::open().ok()?;
+    let stat = proc.stat(pid)?;
+    let (state, zombie) = (stat.state, stat.zombie);
+    if zombie {
+        return Some("has ended, but its parent does not ask for its exit code".to_owned());
+    }
+    if matches!(state, b'T' | b't') {
+        return Some("stopped by a signal".to_owned());
+    }
+    connection(&mut proc, pid).or_else(|| kernel_wait(&mut proc, pid, state))
+}
+
+/// Returns the newest connection that is still being opened, or else the newest.
+fn connection(proc: &mut Proc, pid: u32) -> Option<String> {
+    let held = sockets(proc, pid);
+    if held.is_empty() {
+        return None;
+    }
+    let mut found = Vec::new();
+    for (file, protocol) in [("tcp", "TCP"), ("tcp6", "TCP"), ("udp", "UDP"), ("udp6", "UDP")] {
+        let mut table = String::new();
+        // The process's own table: it may be in another network namespace.
+        let read = File::open(format!("/proc/{pid}/net/{file}"))
+            .and_then(|file| file.take(MAX_TABLE).read_to_string(&mut table));
+        if read.is_ok() {
+            found.extend(table.lines().filter_map(|line| parse_row(line, protocol)));
+        }
+    }
+    let rank = |inode: u64, connection: &Connection| {
+        let age = held.iter().position(|held| *held == inode)?;
+        Some((connection.state == SYN_SENT, connection.protocol == "TCP", age))
+    };
+    let ours = found.iter().filter_map(|(inode, connection)| Some((rank(*inode, connection)?, *connection)));
+    let mut ours: Vec<_> = ours.collect();
+    ours.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+    let ((_, Connection { protocol, to, state }), others) = ours.split_first()?;
+    let more = match others.len() {
+        0 => String::new(),
+        1 => " and one more connection".to_owned(),
+        n => format!(" and {n} more connections"),
+    };
+    Some(format!("waiting on {protocol} {to} {state}{more}"))
+}
+
+const SYN_SENT: &str = "SYN_SENT";
+
+/// Parses a line of `/proc/net/tcp` and its like, with the socket's inode; `None` if it has no peer.
+fn parse_row(line: &str, protocol: &'static str) -> Option<(u64, Connection)> {
+    let mut fields = line.split_ascii_whitespace().skip(2);
+    let to = parse_address(fields.next()?)?;
+    let state = match fields.next()? {
+        "01" => "ESTABLISHED",
+        "02" => SYN_SENT,
+        _ => return None,
+    };
+    let inode = fields.nth(5)?.parse().ok()?;
+    Some((inode, Connection { protocol, to, state }))
+}
+
+/// Parses words of four bytes in the machine's order, then the port.
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let ip = match ip.len() {
+        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
+        32 => {
+            let bytes = [word(0)?, word(1)?, word(2)?, word(3)?].concat();
+            IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)).to_canonical()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+fn kernel_wait(proc: &mut Proc, pid: u32, state: u8) -> Option<String> {
+    let function = proc.read(pid, "wchan", MAX_FUNCTION).and_then(|name| std::str::from_utf8(name).ok());
+    let function = function.map(str::trim).filter(|name| !name.is_empty() && *name != "0");
+    match (state, function) {
+        (b'R', _) => Some("running".to_owned()),
+        (b'D', Some(name)) => Some(format!("waiting in {name}, which can't be interrupted")),
+        (_, Some(name)) if name.contains("nanosleep") => Some(format!("sleeping in {name}")),
+        (_, Some(name)) => Some(format!("waiting in {name}")),
+        (_, None) => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "blocked_on_tests.rs"]
+mod tests;

@@ -1,0 +1,90 @@
+//! Order of the processes in the tree. Pure.
+
+use std::collections::HashMap;
+
+/// Position of a process in the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) pid: u32,
+    pub(super) parent: u32,
+    pub(super) started: u64,
+}
+
+/// A process below the tops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Descendant {
+    /// Index in the list of places.
+    pub(super) entry: usize,
+    /// Number of processes in its subtree, itself included.
+    pub(super) size: usize,
+}
+
+/// Returns everything below `tops`, without the tops themselves: parents before children, the older child first, so
+/// that the processes of a subtree are consecutive.
+///
+/// A chain of parents is read while it changes, so it may be broken or circular. Its processes are then not below the
+/// tops.
+pub(super) fn descendants(tops: impl IntoIterator<Item = u32>, nodes: &[Node]) -> Vec<Descendant> {
+    let mut children: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (entry, node) in nodes.iter().enumerate() {
+        children.entry(node.parent).or_default().push(entry);
+    }
+    let mut adopt = |pid: u32| {
+        let mut entries = children.remove(&pid).unwrap_or_default();
+        // A stack returns the last one first.
+        entries.sort_unstable_by_key(|entry| std::cmp::Reverse((nodes[*entry].started, nodes[*entry].pid)));
+        entries
+    };
+    let mut order: Vec<Descendant> = Vec::new();
+    // Each is taken out of `children` once, so a circle ends.
+    let mut parents: Vec<Option<usize>> = Vec::new();
+    let mut next = Vec::new();
+    for top in tops {
+        next.extend(adopt(top).into_iter().map(|entry| (entry, None)));
+        while let Some((entry, parent)) = next.pop() {
+            let at = order.len();
+            order.push(Descendant { entry, size: 1 });
+            parents.push(parent);
+            next.extend(adopt(nodes[entry].pid).into_iter().map(|child| (child, Some(at))));
+        }
+    }
+    for at in (0..order.len()).rev() {
+        if let Some(parent) = parents[at] {
+            order[parent].size += order[at].size;
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(rows: &[(u32, u32, u64)]) -> Vec<Node> {
+        rows.iter().map(|&(pid, parent, started)| Node { pid, parent, started }).collect()
+    }
+
+    fn found(tops: &[u32], rows: &[(u32, u32, u64)]) -> Vec<(u32, usize)> {
+        let below = descendants(tops.iter().copied(), &nodes(rows));
+        below.into_iter().map(|below| (rows[below.entry].0, below.size)).collect()
+    }
+
+    #[test]
+    fn parents_come_before_children_and_the_older_child_first() {
+        let rows = [(9, 5, 50), (5, 1, 10), (3, 5, 60), (7, 1, 5), (8, 9, 55), (2, 4, 1)];
+        assert_eq!(found(&[1], &rows), [(7, 1), (5, 4), (9, 2), (8, 1), (3, 1)]);
+        assert_eq!(found(&[5, 4], &rows), [(9, 2), (8, 1), (3, 1), (2, 1)]);
+    }
+
+    #[test]
+    fn circles_and_broken_chains_are_not_below() {
+        assert_eq!(found(&[1], &[(2, 3, 1), (3, 2, 1), (4, 77, 1), (5, 5, 1)]), []);
+        assert_eq!(found(&[2], &[(2, 3, 1), (3, 2, 1)]), [(3, 2), (2, 1)]);
+    }
+
+    #[test]
+    fn a_chain_of_a_hundred_thousand_needs_no_stack() {
+        let rows: Vec<_> = (2..100_002).map(|pid| (pid, pid - 1, u64::from(pid))).collect();
+        assert_eq!(found(&[1], &rows).first(), Some(&(2, 100_000)));
+    }
+}

@@ -1,0 +1,139 @@
+//! The kernel's memory accounting for the agent's cgroup, which also holds its workers: the number of processes
+//! killed for lack of memory, and the memory limit.
+//!
+//! cgroup version 2 has them in `memory.events` and `memory.max`, version 1 in `memory.oom_control` and
+//! `memory.limit_in_bytes`. Without either (no cgroup of its own), both are unknown.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Mount point of the cgroups.
+const MOUNT: &str = "/sys/fs/cgroup";
+/// Threshold for "no limit", in bytes: version 1 gives it as a number near the largest one that it can hold.
+const UNLIMITED: u64 = 1 << 60;
+
+/// The memory controller of a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct MemoryController {
+    /// File with a line `oom_kill N`.
+    events: PathBuf,
+    /// File with the limit.
+    limit: PathBuf,
+}
+
+impl MemoryController {
+    /// Returns the controller of this process, if it has one.
+    fn own() -> Option<Self> {
+        Self::find(Path::new(MOUNT), &fs::read_to_string("/proc/self/cgroup").ok()?)
+    }
+
+    /// Returns the controller of a process with this `/proc/PID/cgroup`.
+    fn find(mount: &Path, cgroup: &str) -> Option<Self> {
+        let lines = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        let first = lines().find(|(controllers, _)| controllers.split(',').any(|name| name == "memory"));
+        let (mount, events, limit, path) = if let Some((_, path)) = first {
+            (mount.join("memory"), "memory.oom_control", "memory.limit_in_bytes", path)
+        } else {
+            let (_, path) = lines().find(|(controllers, _)| controllers.is_empty())?;
+            (mount.to_owned(), "memory.events", "memory.max", path)
+        };
+        // In a container the path is the host's, while the mount shows the container's own cgroup.
+        let places = [mount.join(path.trim_start_matches('/')), mount];
+        let dir = places.into_iter().find(|dir| parse_kills(&dir.join(events)).is_some())?;
+        Some(Self { events: dir.join(events), limit: dir.join(limit) })
+    }
+
+    /// Returns the number of processes that the kernel has killed for lack of memory.
+    fn kills(&self) -> u64 {
+        parse_kills(&self.events).unwrap_or(0)
+    }
+
+    /// Returns the memory limit in bytes, or `None` without a limit.
+    fn limit(&self) -> Option<u64> {
+        let limit = fs::read_to_string(&self.limit).ok()?.trim().parse().ok()?;
+        (limit < UNLIMITED).then_some(limit)
+    }
+}
+
+/// Watches for processes that the kernel kills for lack of memory while a command runs.
+#[derive(Debug)]
+pub(crate) struct OomWatch {
+    memory: Option<MemoryController>,
+    before: u64,
+}
+
+/// The kernel had to kill a process for lack of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OomKill {
+    /// Memory limit in bytes; `None` where the machine itself ran out.
+    pub(crate) limit: Option<u64>,
+}
+
+impl OomWatch {
+    /// Starts watching.
+    pub(crate) fn start() -> Self {
+        let memory = MemoryController::own();
+        Self { before: memory.as_ref().map_or(0, MemoryController::kills), memory }
+    }
+
+    /// Returns the shortage if the kernel has killed a process since [`start`](Self::start).
+    pub(crate) fn oom_kill(&self) -> Option<OomKill> {
+        let memory = self.memory.as_ref().filter(|memory| memory.kills() > self.before)?;
+        Some(OomKill { limit: memory.limit() })
+    }
+}
+
+fn parse_kills(events: &Path) -> Option<u64> {
+    let text = fs::read_to_string(events).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    fn seen(dir: &tempfile::TempDir, cgroup: &str) -> Option<(u64, Option<u64>)> {
+        MemoryController::find(dir.path(), cgroup).map(|memory| (memory.kills(), memory.limit()))
+    }
+
+    #[test]
+    fn version_2_is_read_on_a_host_and_in_a_container() {
+        let dir = place(&[
+            ("user.slice/memory.events", "low 0\noom 2\noom_kill 2\noom_group_kill 0\n"),
+            ("user.slice/memory.max", "max\n"),
+            ("memory.events", "oom_kill 1\n"),
+            ("memory.max", "314572800\n"),
+        ]);
+        assert_eq!(seen(&dir, "0::/user.slice\n"), Some((2, None)));
+        assert_eq!(seen(&dir, "0::/\n"), Some((1, Some(314_572_800))));
+        assert_eq!(seen(&dir, "0::/docker/5b\n"), Some((1, Some(314_572_800))), "a path of the host");
+    }
+
+    #[test]
+    fn version_1_is_read_also_beside_version_2() {
+        let dir = place(&[
+            ("memory/docker/5b/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+            ("memory/docker/5b/memory.limit_in_bytes", "9223372036854771712\n"),
+        ]);
+        let cgroup = "5:devices:/x\n4:cpu,memory:/docker/5b\n0::/docker/5b\n";
+        assert_eq!(seen(&dir, cgroup), Some((3, None)));
+    }
+
+    #[test]
+    fn where_nothing_is_told_nothing_is_known() {
+        let dir = place(&[("memory.stat", "")]);
+        assert_eq!(seen(&dir, "0::/\n"), None);
+        assert_eq!(seen(&dir, ""), None);
+        assert_eq!(seen(&dir, "garbage"), None);
+    }
+}

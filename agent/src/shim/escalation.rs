@@ -1,0 +1,168 @@
+//! Escalation that ends a command: INT, TERM, KILL, by time. Pure: the caller passes the time and what still lives.
+//!
+//! ```text
+//!  TerminateCommands ──none left, or 2 s──► Interrupt ──leader gone, or 2 s──► Terminate ──nothing left──► Sweep
+//!    └───────────────────────────────────────┴──grace over─────────────────────┴────────────────────────────┘
+//! ```
+//!
+//! A leader that is interrupted (Codex) kills what it has started, at once. So its commands receive TERM before that,
+//! while the leader is stopped and can start nothing new.
+
+use std::time::Duration;
+
+/// Time for the leader to obey INT. Codex needs 0.06 s to interrupt its turn and end its own commands.
+const INTERRUPT_TIME: Duration = Duration::from_secs(2);
+/// Time for the leader's commands to obey TERM before it is interrupted: enough to remove a lock.
+const COMMANDS_TIME: Duration = Duration::from_secs(2);
+/// Longest time a tree may be stopped while TERM is sent to all of it: two scans of thousands of processes on a
+/// machine that is busy starting them. A dozen takes 5 ms.
+const MAX_STOPPED: Duration = Duration::from_secs(2);
+
+/// Next action of the escalation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Send STOP to the leader, TERM and CONT to what it started; all of those may be stopped for at most this long.
+    TerminateCommands(Duration),
+    /// Send INT and CONT to the leader.
+    Interrupt,
+    /// Send TERM, then CONT, to everything, which may be stopped for at most this long.
+    Terminate(Duration),
+    /// Send KILL until nothing is left.
+    Sweep,
+    /// Check again after at most this long.
+    Wait(Duration),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// TERM to the leader's commands is due.
+    TerminateCommands,
+    /// TERM was sent to the commands; INT follows at `until`.
+    CommandsTerminated { until: Duration },
+    /// INT was sent; TERM follows at `until`.
+    Interrupted { until: Duration },
+    /// TERM is due.
+    TerminateAll,
+    /// TERM was sent.
+    AllTerminated,
+}
+
+/// Progress of an escalation. Times are measured from any fixed instant.
+#[derive(Debug)]
+pub(crate) struct Escalation {
+    stage: Stage,
+    kill_at: Duration,
+}
+
+impl Escalation {
+    /// Starts to end a command, with `grace` until KILL.
+    pub(crate) fn new(now: Duration, interrupt_first: bool, grace: Duration) -> Self {
+        let stage = if interrupt_first { Stage::TerminateCommands } else { Stage::TerminateAll };
+        Self { stage, kill_at: now.saturating_add(grace) }
+    }
+
+    /// Handles a second request: it can shorten the grace, never lengthen it.
+    pub(crate) fn hasten(&mut self, now: Duration, grace: Duration) {
+        self.kill_at = self.kill_at.min(now.saturating_add(grace));
+    }
+
+    /// Returns the next action. `commands` reports whether any process lives that the leader started.
+    pub(crate) fn next_action(
+        &mut self,
+        now: Duration,
+        leader_lives: bool,
+        anything_lives: bool,
+        commands: impl Fn() -> bool,
+    ) -> Action {
+        if !anything_lives || now >= self.kill_at {
+            return Action::Sweep;
+        }
+        let left = self.kill_at.saturating_sub(now);
+        match self.stage {
+            Stage::TerminateCommands if leader_lives && commands() => {
+                // A short grace is divided: two fifths of the rest for each stage, as in the usual 2 of 5 seconds.
+                let share = COMMANDS_TIME.min(left * 2 / 5);
+                self.stage = Stage::CommandsTerminated { until: now + share };
+                Action::TerminateCommands(MAX_STOPPED.min(share / 2))
+            }
+            Stage::CommandsTerminated { until } if leader_lives && now < until && commands() => {
+                Action::Wait(until.saturating_sub(now).min(left))
+            }
+            Stage::TerminateCommands | Stage::CommandsTerminated { .. } if leader_lives => {
+                self.stage = Stage::Interrupted { until: now + INTERRUPT_TIME.min(left * 2 / 5) };
+                Action::Interrupt
+            }
+            Stage::Interrupted { until } if leader_lives && now < until => {
+                Action::Wait(until.saturating_sub(now).min(left))
+            }
+            Stage::TerminateCommands
+            | Stage::CommandsTerminated { .. }
+            | Stage::Interrupted { .. }
+            | Stage::TerminateAll => {
+                self.stage = Stage::AllTerminated;
+                // Half of the rest remains for the processes that handle TERM.
+                Action::Terminate(MAX_STOPPED.min(left / 2))
+            }
+            Stage::AllTerminated => Action::Wait(left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_stubborn_command_meets_every_stage_in_time() {
+        let mut escalation = Escalation::new(ms(100), true, ms(5000));
+        assert_eq!(escalation.next_action(ms(100), true, true, || false), Action::Interrupt);
+        assert_eq!(escalation.next_action(ms(110), true, true, || false), Action::Wait(ms(1990)));
+        assert_eq!(escalation.next_action(ms(2100), true, true, || false), Action::Terminate(ms(1500)));
+        assert_eq!(escalation.next_action(ms(2110), true, true, || false), Action::Wait(ms(2990)));
+        assert_eq!(escalation.next_action(ms(5100), true, true, || false), Action::Sweep);
+    }
+
+    #[test]
+    fn whatever_an_obedient_leader_leaves_is_terminated_at_once() {
+        let mut escalation = Escalation::new(ms(0), true, ms(5000));
+        assert_eq!(escalation.next_action(ms(0), true, true, || false), Action::Interrupt);
+        assert_eq!(escalation.next_action(ms(60), false, true, || false), Action::Terminate(ms(2000)));
+        assert_eq!(escalation.next_action(ms(80), false, false, || false), Action::Sweep);
+    }
+
+    #[test]
+    fn what_a_leader_started_hears_of_the_end_before_the_leader_does() {
+        let mut escalation = Escalation::new(ms(0), true, ms(5000));
+        assert_eq!(escalation.next_action(ms(0), true, true, || true), Action::TerminateCommands(ms(1000)));
+        assert_eq!(escalation.next_action(ms(20), true, true, || true), Action::Wait(ms(1980)));
+        assert_eq!(escalation.next_action(ms(100), true, true, || false), Action::Interrupt);
+        let mut escalation = Escalation::new(ms(0), true, ms(5000));
+        escalation.next_action(ms(0), true, true, || true);
+        assert_eq!(escalation.next_action(ms(2000), true, true, || true), Action::Interrupt);
+        assert_eq!(escalation.next_action(ms(2010), true, true, || true), Action::Wait(ms(1190)));
+    }
+
+    #[test]
+    fn no_grace_means_kill_and_a_second_request_hastens() {
+        assert_eq!(
+            Escalation::new(ms(7), true, ms(0)).next_action(ms(7), true, true, || false),
+            Action::Sweep
+        );
+        let mut escalation = Escalation::new(ms(0), false, ms(300));
+        assert_eq!(escalation.next_action(ms(0), true, true, || false), Action::Terminate(ms(150)));
+        escalation.hasten(ms(10), ms(0));
+        assert_eq!(escalation.next_action(ms(10), true, true, || false), Action::Sweep);
+        escalation.hasten(ms(20), ms(9000));
+        assert_eq!(escalation.next_action(ms(20), true, true, || false), Action::Sweep);
+    }
+
+    #[test]
+    fn an_endless_grace_does_not_overflow() {
+        let mut escalation = Escalation::new(ms(1), false, Duration::MAX);
+        assert_eq!(escalation.next_action(ms(1), true, true, || false), Action::Terminate(ms(2000)));
+    }
+}

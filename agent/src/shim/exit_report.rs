@@ -1,0 +1,78 @@
+//! Report of a shim for the agent that follows its own: a file that is locked for as long as the shim lives, and that
+//! holds the number of processes it ended after its agent was gone.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::time::{Instant, sleep};
+
+/// Longest time that a shim may run without its agent: 2 s of grace, 3 s for what is hard to kill, and a busy
+/// machine.
+const TIMEOUT: Duration = Duration::from_secs(8);
+/// Time between two checks of the lock; its release is not signalled.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The shim's end of the file.
+#[derive(Debug)]
+pub(super) struct ShimReport {
+    file: File,
+}
+
+impl ShimReport {
+    /// Creates the file and locks it until this is dropped.
+    ///
+    /// # Errors
+    /// The file can't be created, or another shim holds it.
+    pub(super) fn open(path: &str) -> io::Result<Self> {
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { file })
+    }
+
+    /// Writes the result of the end.
+    pub(super) fn write(&mut self, killed: u32, survivors: u32) {
+        // On a full disk the next agent gets no numbers; nothing else is lost.
+        let _ = write!(self.file, "{killed} {survivors}");
+    }
+}
+
+/// Waits until no shim holds the file; returns the numbers of processes it ended and could not end. Returns `None` if
+/// no shim outlived its agent.
+pub(crate) async fn read(path: &Path) -> Option<(u32, u32)> {
+    let mut file = File::open(path).ok()?;
+    let deadline = Instant::now() + TIMEOUT;
+    while flock(&file, FlockOperation::NonBlockingLockShared).is_err() && Instant::now() < deadline {
+        sleep(POLL_INTERVAL).await;
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    let (killed, survivors) = text.split_once(' ')?;
+    Some((killed.parse().ok()?, survivors.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_read_once_its_shim_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shim");
+        assert_eq!(read(&path).await, None);
+        let mut exit_report = ShimReport::open(path.to_str().unwrap()).unwrap();
+        assert!(ShimReport::open(path.to_str().unwrap()).is_err(), "there is one shim at a time");
+        let reader = tokio::spawn({
+            let path = path.clone();
+            async move { read(&path).await }
+        });
+        exit_report.write(3, 1);
+        drop(exit_report);
+        assert_eq!(reader.await.unwrap(), Some((3, 1)));
+        drop(ShimReport::open(path.to_str().unwrap()).unwrap());
+        assert_eq!(read(&path).await, None, "its agent was there to be told");
+    }
+}

@@ -1,0 +1,402 @@
+//! Outside of a sandbox: starts it with a second shim in it, and relays messages between that shim and the agent.
+//!
+//! ```text
+//!  agent ◄──► outer shim ──► codex sandbox ──► bwrap ──► its first process ──► inner shim ──► the command
+//!                 ▲                                                                 ▲
+//!                 └──────────────────── a socket, as the inner shim's stdin ────────┘
+//! ```
+//!
+//! The inner shim does what a shim does: it finds, ends and counts what the command starts, and reports how its
+//! leader ended. Process ids differ inside the sandbox, so they are translated here. The programs of the sandbox do
+//! not belong to the command: they are ended without being counted, and only once nothing of the command is left.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+use super::exit_report::ShimReport;
+use super::kill::{self, SignalledProcesses};
+use super::output_fds::OutputFds;
+use super::protocol::{Command, Confine, Decoder, Report, Request, encode};
+use super::tree::{self, Leader};
+
+/// Time beyond the grace that the inner shim may take: its own limit for what can't be killed, and a margin.
+const INNER_OVERTIME: Duration = Duration::from_millis(3500);
+/// Grace that the inner shim gives when the agent is gone, and the grace of a sweep.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+/// Time for the sandbox's own programs to end after the command. They need 20 ms.
+const TEARDOWN_TIME: Duration = Duration::from_secs(2);
+/// Most sandboxes that are made for one command. A mount that appears on the machine while a sandbox is made is
+/// writable in it, and a mount that goes breaks it: the next sandbox is right. Docker mounts something with each
+/// container it starts.
+const MAX_ATTEMPTS: u32 = 5;
+/// Longest wait for an event; dead orphans are reaped in between.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Most bytes read of what the sandbox's programs printed.
+const MAX_STDERR: u64 = 4096;
+
+/// Starts the sandbox and relays messages until nothing is left.
+pub(super) fn run(
+    control: UnixStream,
+    decoder: Decoder,
+    exit_report: Option<ShimReport>,
+    command: &Command,
+    confine: &Confine,
+) {
+    let mut outer = OuterShim {
+        control,
+        requests: decoder,
+        agent_gone: false,
+        exit_report,
+        outputs: None,
+        inner: InnerReports::default(),
+        deadline: None,
+        signalled: SignalledProcesses::default(),
+    };
+    for attempt in 1..=MAX_ATTEMPTS {
+        if let Err(error) = outer.run_sandbox(command, confine) {
+            let message = format!("the sandbox can't be started: {error}");
+            return outer.report(&Report::SpawnFailed { message });
+        }
+        let Some(message) = outer.inner.given_up.take() else { return };
+        if attempt == MAX_ATTEMPTS || outer.agent_gone || outer.deadline.is_some() {
+            return outer.report(&Report::SpawnFailed { message });
+        }
+        outer.inner = InnerReports::default();
+    }
+}
+
+/// Reports received from the inner shim.
+#[derive(Debug, Default)]
+struct InnerReports {
+    spawned: bool,
+    exited: bool,
+    /// Numbers of killed processes and of survivors.
+    ended: Option<(u32, u32)>,
+    failed: bool,
+    /// Reason why the sandbox ended before anything was started in it.
+    given_up: Option<String>,
+}
+
+struct OuterShim {
+    control: UnixStream,
+    requests: Decoder,
+    /// The agent has died or closed the socket.
+    agent_gone: bool,
+    exit_report: Option<ShimReport>,
+    /// Kept until the command has them.
+    outputs: Option<OutputFds>,
+    inner: InnerReports,
+    /// Time at which everything is killed, in whatever state the inner shim is.
+    deadline: Option<Instant>,
+    signalled: SignalledProcesses,
+}
+
+/// The sandbox's first program, and the socket to the inner shim.
+struct SandboxLink {
+    socket: Option<UnixStream>,
+    reports: Decoder,
+    /// Error output of the sandbox's own programs.
+    stderr: File,
+}
+
+fn start(command: &Command, confine: &Confine, outputs: &OutputFds) -> io::Result<(Leader, SandboxLink)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // Output of the sandbox's programs is no output of the command, and they do not hold its pipes either.
+    let stderr = File::from(memfd_create("words", MemfdFlags::CLOEXEC)?);
+    let [program, arguments @ ..] = confine.argv.as_slice() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program"));
+    };
+    let mut builder = std::process::Command::new(program);
+    builder
+        .args(arguments)
+        .env_clear()
+        .envs(&confine.env)
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(stderr.try_clone()?)
+        .process_group(0);
+    if let Some(ids) = command.user {
+        builder.gid(ids.gid).uid(ids.uid);
+    }
+    let child = builder.spawn()?;
+    drop(builder);
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("it has no process id"))?;
+    let leader = Leader { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
+    let inner = Command { user: None, exit_report: None, ..command.clone() };
+    let order = Request::Enter(Box::new(inner), confine.check.clone());
+    let mut socket = ours;
+    // The reader may be gone by then; the end of the socket shows that.
+    let _ = outputs.send(&socket);
+    let _ = socket.write_all(&encode(&order)?);
+    Ok((leader, SandboxLink { socket: Some(socket), reports: Decoder::default(), stderr }))
+}
+
+impl OuterShim {
+    /// Makes one sandbox, and relays messages until nothing of it is left.
+    fn run_sandbox(&mut self, command: &Command, confine: &Confine) -> io::Result<()> {
+        let outputs = match self.outputs.take() {
+            Some(outputs) => outputs,
+            None => OutputFds::take_stdio()?,
+        };
+        let (leader, link) = start(command, confine, &outputs)?;
+        self.outputs = Some(outputs);
+        self.relay_messages(&leader, link);
+        Ok(())
+    }
+
+    fn relay_messages(&mut self, leader: &Leader, mut link: SandboxLink) {
+        let mut lives = true;
+        let mut unpacked = None;
+        let mut code = None;
+        loop {
+            let reaped = kill::reap(lives.then_some(leader.pid));
+            if let Some(status) = reaped.leader {
+                lives = false;
+                code = status.exit_status();
+            }
+            self.forward_requests(&mut link);
+            self.forward_reports(&mut link);
+            let over = self.inner.ended.is_some() || self.inner.failed;
+            if !reaped.left {
+                break;
+            }
+            let now = Instant::now();
+            if over || !lives {
+                let until = *unpacked.get_or_insert(now + TEARDOWN_TIME);
+                if now >= until {
+                    break;
+                }
+            }
+            if self.deadline.is_some_and(|deadline| now >= deadline) {
+                break;
+            }
+            self.wait(leader, lives, &mut link);
+        }
+        let pid = lives.then_some(leader.pid);
+        let over = self.inner.ended.is_some() || self.inner.failed;
+        let survivors = kill::sweep(|status| code = status.exit_status(), pid, &mut self.signalled);
+        self.forward_reports(&mut link);
+        let killed = if over { 0 } else { self.signalled.count() };
+        self.report_end(&mut link, code, killed, survivors);
+    }
+
+    /// Sends the agent the reports that the inner shim could not send.
+    fn report_end(&mut self, link: &mut SandboxLink, code: Option<i32>, killed: u32, survivors: u32) {
+        if self.inner.failed {
+            return;
+        }
+        if !self.inner.spawned {
+            let how = code.map_or("it was killed".to_owned(), |code| format!("exit code {code}"));
+            self.inner.given_up =
+                Some(format!("the sandbox can't be started ({how}): {}", link.error_text()));
+            return;
+        }
+        if !self.inner.exited {
+            self.report(&Report::Exited { code: None, signal: Some(Signal::KILL.as_raw()) });
+        }
+        let (inner_killed, inner_survivors) = self.inner.ended.unwrap_or_default();
+        let (killed, survivors) = (inner_killed + killed, inner_survivors.max(survivors));
+        if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.agent_gone) {
+            exit_report.write(killed, survivors);
+        }
+        self.report(&Report::Ended { killed, survivors });
+    }
+
+    fn report(&mut self, report: &Report) {
+        let sent = encode(report).and_then(|bytes| self.control.write_all(&bytes));
+        if sent.is_err() {
+            self.agent_gone = true;
+        }
+    }
+
+    /// Passes the agent's requests on.
+    fn forward_requests(&mut self, link: &mut SandboxLink) {
+        loop {
+            let request = match self.requests.next() {
+                Ok(None) => break,
+                Ok(Some(request)) => request,
+                Err(_) => {
+                    self.agent_gone = true;
+                    break;
+                }
+            };
+            let translated = match request {
+                Request::End { grace_ms, .. } => {
+                    self.hasten(Duration::from_millis(grace_ms));
+                    Some(request)
+                }
+                Request::Sweep => {
+                    self.hasten(ORPHAN_GRACE);
+                    Some(request)
+                }
+                Request::Kill { pid, started, grace_ms } => {
+                    inner_pid(pid).map(|pid| Request::Kill { pid, started, grace_ms })
+                }
+                Request::Run(_) | Request::Enter(..) => None,
+            };
+            if let Some(request) = translated {
+                link.send(&request);
+            }
+        }
+        if self.agent_gone {
+            self.hasten(ORPHAN_GRACE);
+            // The inner shim takes this as its agent's death, and ends everything.
+            if let Some(socket) = &link.socket {
+                let _ = socket.shutdown(std::net::Shutdown::Write);
+            }
+        }
+    }
+
+    fn hasten(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace + INNER_OVERTIME;
+        self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
+    }
+
+    /// Passes the inner shim's reports on.
+    fn forward_reports(&mut self, link: &mut SandboxLink) {
+        while let Some(report) = link.next() {
+            match report {
+                Report::Spawned { pid } => {
+                    self.inner.spawned = true;
+                    // Closed here, so that only the command holds its output.
+                    self.outputs = None;
+                    let pid = outer_pid(pid).unwrap_or(pid);
+                    self.report(&Report::Spawned { pid });
+                }
+                Report::SpawnFailed { .. } => {
+                    self.inner.failed = true;
+                    self.report(&report);
+                }
+                Report::NotConfined { message } => {
+                    self.inner.failed = true;
+                    self.inner.given_up = Some(message);
+                }
+                Report::Exited { .. } => {
+                    self.inner.exited = true;
+                    self.report(&report);
+                }
+                Report::Ended { killed, survivors } => self.inner.ended = Some((killed, survivors)),
+            }
+        }
+    }
+
+    fn wait(&mut self, leader: &Leader, lives: bool, link: &mut SandboxLink) {
+        let now = Instant::now();
+        let left = self
+            .deadline
+            .map_or(POLL_INTERVAL, |deadline| deadline.saturating_duration_since(now).min(POLL_INTERVAL));
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+        let (mut control, mut socket) = (None, None);
+        let mut fds = Vec::with_capacity(3);
+        if !self.agent_gone {
+            control = Some(fds.len());
+            fds.push(PollFd::new(&self.control, PollFlags::IN));
+        }
+        if let Some(inner) = &link.socket {
+            socket = Some(fds.len());
+            fds.push(PollFd::from_borrowed_fd(inner.as_fd(), PollFlags::IN));
+        }
+        if lives {
+            fds.push(PollFd::new(&leader.pidfd, PollFlags::IN));
+        }
+        // Interrupted by a signal: the caller checks again anyway.
+        let _ = poll(&mut fds, Some(&timeout));
+        let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
+        let (control, socket) = (ready(control), ready(socket));
+        drop(fds);
+        if control && !receive(&mut self.control, &mut self.requests) {
+            self.agent_gone = true;
+        }
+        if socket && link.socket.as_mut().is_some_and(|inner| !receive(inner, &mut link.reports)) {
+            link.socket = None;
+        }
+    }
+}
+
+impl SandboxLink {
+    fn send(&mut self, request: &Request) {
+        let Some(socket) = &mut self.socket else { return };
+        // The end of the socket shows that its reader is gone.
+        if let Ok(bytes) = encode(request) {
+            let _ = socket.write_all(&bytes);
+        }
+    }
+
+    /// Returns the last two lines that the sandbox's programs printed: the reason is often in the last but one.
+    fn error_text(&mut self) -> String {
+        let mut text = Vec::new();
+        // Only the end matters; and a worker can write there, too.
+        let from = self.stderr.metadata().map_or(0, |meta| meta.len().saturating_sub(MAX_STDERR));
+        let _ = self.stderr.seek(SeekFrom::Start(from));
+        let _ = (&self.stderr).take(MAX_STDERR).read_to_end(&mut text);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let mut lines: Vec<&str> =
+            text.lines().rev().filter(|line| !line.trim().is_empty()).take(2).collect();
+        lines.reverse();
+        let said = if lines.is_empty() { "no output".to_owned() } else { lines.join("; ") };
+        common::text::one_line(&said, 400)
+    }
+
+    fn next(&mut self) -> Option<Report> {
+        let Ok(report) = self.reports.next() else {
+            self.socket = None;
+            return None;
+        };
+        report
+    }
+}
+
+/// Reads the available bytes; returns true if more can come.
+fn receive(socket: &mut UnixStream, decoder: &mut Decoder) -> bool {
+    let mut buffer = [0; 16 * 1024];
+    match socket.read(&mut buffer) {
+        Ok(0) => false,
+        Ok(n) => {
+            decoder.push(&buffer[..n]);
+            true
+        }
+        Err(error) => error.kind() == io::ErrorKind::Interrupted,
+    }
+}
+
+/// Returns the process id outside of the sandbox of a process in it.
+fn outer_pid(inner: u32) -> Option<u32> {
+    let mut living = tree::descendants().into_iter().map(|entry| entry.key.pid);
+    living.find(|pid| inner_pid(*pid) == Some(inner))
+}
+
+/// Returns the process id in the sandbox; `None` for a process that is not in it.
+fn inner_pid(outer: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{outer}/status")).ok()?;
+    innermost_pid(&status)
+}
+
+/// Parses the `NSpid:` line, which lists the ids from the outermost visible namespace to the innermost.
+fn innermost_pid(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_of_the_sandbox_has_a_second_number() {
+        assert_eq!(innermost_pid("Name:\tsh\nNSpid:\t28665\t2\nVmPeak:\n"), Some(2));
+        assert_eq!(innermost_pid("Name:\tsh\nNSpid:\t28665\t2\t1\n"), Some(2));
+        assert_eq!(innermost_pid("Name:\tsh\nNSpid:\t28665\n"), None);
+    }
+}

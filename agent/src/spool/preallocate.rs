@@ -1,0 +1,72 @@
+//! Disk space that is reserved for a file before anything is written there.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, retry_on_intr};
+
+/// Reserves space for writes from `from` up to `to`, in a file where zeroes after the last record are cut off like
+/// any torn write: if the file system can't reserve space otherwise, zeroes are written.
+///
+/// # Errors
+/// The file system failed; see [`is_full`].
+pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
+    if !try_reserve(file, from, to)? {
+        write_zeroes(file, from, to)?;
+    }
+    Ok(())
+}
+
+/// Reserves space in a file whose length counts. If the file system can't reserve space, none is reserved.
+///
+/// # Errors
+/// Same as [`reserve`].
+pub(super) fn reserve_exact(file: &File, from: u64, to: u64) -> io::Result<()> {
+    try_reserve(file, from, to).map(|_| ())
+}
+
+/// Reserves space; returns true if the file system supports that.
+fn try_reserve(file: &File, from: u64, to: u64) -> io::Result<bool> {
+    if to <= from {
+        return Ok(true);
+    }
+    match retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from)) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_zeroes(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let block = [0; 4096];
+    let mut at = from;
+    while at < to {
+        let len = usize::try_from(to - at).unwrap_or(usize::MAX).min(block.len());
+        file.write_all_at(&block[..len], at)?;
+        at += len as u64;
+    }
+    Ok(())
+}
+
+/// Returns true if there is no space, as opposed to a disk that does not work.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn reserved_room_is_the_files_own_and_does_not_change_its_length() {
+        let file = tempfile::tempfile().unwrap();
+        reserve(&file, 0, 100_000).unwrap();
+        let meta = file.metadata().unwrap();
+        assert_eq!((meta.len(), meta.blocks() * 512 >= 100_000), (0, true));
+        reserve(&file, 50, 20).unwrap();
+    }
+}

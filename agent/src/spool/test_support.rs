@@ -1,0 +1,74 @@
+//! Segments made and read by hand, for the fuzz target and for tests of every damage.
+
+use common::wire;
+
+use super::RunId;
+use super::header::Header;
+use super::record;
+use super::scan::{Rest, read_segment};
+
+/// Piece of a segment.
+#[derive(Debug, Clone)]
+pub enum Piece<'a> {
+    /// Record with this sequence and these bytes.
+    Record(u64, &'a [u8]),
+    /// Jump: the relay holds everything up to this sequence.
+    Jump(u64),
+    /// Any other bytes.
+    Junk(&'a [u8]),
+}
+
+/// Content of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scanned {
+    /// Sequence of the first valid record.
+    pub first: u64,
+    /// Sequence that follows the last one.
+    pub next: u64,
+    /// Offset of the end of the good part.
+    pub end: usize,
+    /// True if a torn write follows the good part.
+    pub torn: bool,
+    /// True if damage follows the good part, with a good record after it.
+    pub damaged: bool,
+    /// Number of good records after the good part.
+    pub salvaged: usize,
+}
+
+/// Name of a run's first segment.
+pub const FIRST: &str = "events.000001";
+
+fn run() -> Option<RunId> {
+    Some(RunId { job: "a#1".parse().ok()?, epoch: 1 })
+}
+
+/// Returns a segment of the run `a.1.1`, whose first record has this sequence.
+pub fn build_segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
+    let mut bytes = run().map(|run| Header { run, first, salt }.encode()).unwrap_or_default();
+    for piece in pieces {
+        match piece {
+            Piece::Record(seq, payload) => record::append(&mut bytes, salt, *seq, payload),
+            Piece::Jump(seq) => record::append(&mut bytes, salt, *seq, &[]),
+            Piece::Junk(junk) => bytes.extend_from_slice(junk),
+        }
+    }
+    bytes
+}
+
+/// Reads a segment as recovery does; `None` without a good header.
+pub fn scan_segment(bytes: &[u8]) -> Option<Scanned> {
+    let (scan, behind) = read_segment(bytes)?;
+    Some(Scanned {
+        first: scan.first,
+        next: scan.next,
+        end: scan.end,
+        torn: scan.rest == Rest::Torn,
+        damaged: scan.rest == Rest::Damaged,
+        salvaged: behind.len(),
+    })
+}
+
+/// Returns an event encoded as in the spool.
+pub fn event_bytes(event: &common::event::Event) -> Vec<u8> {
+    wire::encode(event).unwrap_or_default()
+}

@@ -1,0 +1,138 @@
+//! State directory: the agent's id, its lock, its configuration and its spool.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Attempts to take the lock, and the pause in between: 100 ms in all, where another process's check takes
+/// microseconds.
+const MAX_ATTEMPTS: u32 = 10;
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// File that the agent using the directory locks; contains its process id.
+const LOCK: &str = "agent.lock";
+
+/// A state directory that this process has locked.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    /// Path of the directory.
+    pub(crate) dir: PathBuf,
+    /// Id of the agent: created once, kept for ever.
+    pub(crate) agent: String,
+    /// Lock, held until the process ends; the kernel releases it however that happens.
+    lock: File,
+}
+
+impl StateDir {
+    /// Returns true if the directory is no longer the one that was taken: it was removed or replaced, and then
+    /// nothing that is spooled there would ever be found.
+    pub(crate) fn is_lost(&self) -> bool {
+        let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        is_replaced(self.lock.metadata().map(place), fs::metadata(self.dir.join(LOCK)).map(place))
+    }
+}
+
+/// Returns true if a held file is surely not the one `there`. A disk that gives no answer proves nothing.
+fn is_replaced(mine: io::Result<(u64, u64)>, there: io::Result<(u64, u64)>) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match (mine, there) {
+        (Ok(mine), Ok(there)) => mine != there,
+        (_, Err(error)) => matches!(error.kind(), NotFound | NotADirectory),
+        (Err(_), Ok(_)) => false,
+    }
+}
+
+/// Creates the directory if it is missing; other users can't look inside.
+///
+/// # Errors
+/// One line that names it.
+pub(crate) fn create(dir: &Path) -> Result<(), String> {
+    let mut builder = DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| format!("the state folder {} can't be made: {error}", dir.display()))
+}
+
+/// Takes the state directory for this process.
+///
+/// # Errors
+/// One line that names the directory: it can't be used, or another agent holds it.
+pub(crate) fn lock(dir: &Path) -> Result<StateDir, String> {
+    create(dir)?;
+    let shown = dir.display();
+    let unusable = |error: io::Error| format!("the state folder {shown} can't be used: {error}");
+    let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK));
+    let mut lock = lock.map_err(unusable)?;
+    if !try_lock(&lock).map_err(unusable)? {
+        return Err(format!("another agent already uses the state folder {shown}"));
+    }
+    // For programs that signal the holder: while the lock is held, the number belongs to no other process.
+    let pid = format!("{}\n", std::process::id());
+    lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(unusable)?;
+    let agent = agent_id(&dir.join("agent-id")).map_err(unusable)?;
+    Ok(StateDir { dir: dir.to_owned(), agent, lock })
+}
+
+/// Takes the lock. A process that only checks whether an agent runs may hold it for a moment, so this is tried again.
+fn try_lock(lock: &File) -> io::Result<bool> {
+    for _ in 0..MAX_ATTEMPTS {
+        match lock.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => crate::shim::pause(RETRY_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// Returns the agent's id, created if missing: 64 random bits, enough that no two platforms of one relay ever share
+/// one.
+fn agent_id(path: &Path) -> io::Result<String> {
+    if let Ok(text) = fs::read_to_string(path) {
+        let id = text.trim();
+        if id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(id.to_owned());
+        }
+    }
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    let id = hex::encode(random);
+    let new = path.with_extension("new");
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(id.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_or_replaced_folder_is_lost_and_a_disk_without_an_answer_is_not() {
+        let no = |kind: io::ErrorKind| Err(kind.into());
+        assert!(is_replaced(Ok((1, 2)), no(io::ErrorKind::NotFound)));
+        assert!(is_replaced(Ok((1, 2)), Ok((1, 3))));
+        assert!(!is_replaced(Ok((1, 2)), Ok((1, 2))));
+        for trouble in [io::Error::from_raw_os_error(5), io::ErrorKind::OutOfMemory.into()] {
+            assert!(!is_replaced(Ok((1, 2)), Err(trouble)));
+        }
+        assert!(!is_replaced(no(io::ErrorKind::Other), Ok((1, 2))));
+    }
+
+    #[test]
+    fn the_folder_has_one_holder_and_the_id_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let first = lock(&path).unwrap();
+        let refused = lock(&path).unwrap_err();
+        assert!(refused.contains(&path.display().to_string()), "{refused}");
+        let id = first.agent.clone();
+        let written = fs::read_to_string(path.join("agent.lock")).unwrap();
+        assert_eq!(written, format!("{}\n", std::process::id()));
+        drop(first);
+        assert_eq!(lock(&path).unwrap().agent, id);
+    }
+}

@@ -1,0 +1,164 @@
+//! An active step: its classification, its deadline and the state of its processes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::event::{EventBody, MAX_TITLE, StepOutcome};
+use common::job::{Limits, StepKind};
+use common::rule::OnLimit;
+use common::{duration, text};
+
+use super::diagnosis::ProcessSummary;
+use super::model_wait::ModelWait;
+use super::resource_usage::UsageMeter;
+use super::rules::Classification;
+use super::stall::StallWatch;
+use super::timeout_error::TimeoutError;
+use crate::deadline::{Action, Timer};
+
+/// Location of a step's processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum StepProcesses {
+    /// No processes: the model, an edit, a search.
+    None,
+    /// One of the commands below Codex, not yet matched to a process; snapshots of the process tree find it.
+    Unmatched { argv: Vec<String> },
+    /// The tree below this process, whose start time is set once a snapshot has shown it.
+    Root { pid: u32, started: Option<u64> },
+}
+
+impl StepProcesses {
+    /// Returns the root process and its start time, once both are known.
+    pub(super) fn root(&self) -> Option<(u32, u64)> {
+        match self {
+            &Self::Root { pid, started: Some(started) } => Some((pid, started)),
+            _ => None,
+        }
+    }
+}
+
+/// Classification of a process, and the number of snapshots that have shown it.
+#[derive(Debug)]
+pub(super) struct ClassifiedProcess {
+    pub(super) argv: Arc<[String]>,
+    pub(super) classification: Option<Classification>,
+    pub(super) snapshots: u32,
+}
+
+impl ClassifiedProcess {
+    /// Returns true if the process fetches a program and then runs it.
+    pub(super) fn fetches(&self) -> bool {
+        self.classification.as_ref().is_some_and(|classification| classification.fetches)
+    }
+}
+
+/// An active step.
+#[derive(Debug)]
+pub(super) struct ActiveStep {
+    pub(super) n: u32,
+    pub(super) kind: StepKind,
+    pub(super) title: String,
+    pub(super) parent: Option<u32>,
+    pub(super) started: Duration,
+    pub(super) timer: Timer,
+    /// True for a command that counts as an install until the program that it fetches runs.
+    pub(super) fetches: bool,
+    pub(super) tree: StepProcesses,
+    pub(super) stall: StallWatch,
+    /// Action on a stall; `Warn` is carried out once.
+    pub(super) on_stall: Action,
+    pub(super) stall_reported: bool,
+    /// True for a command of the job itself.
+    pub(super) is_job_command: bool,
+    /// The timeout that interrupted the step while the job goes on.
+    pub(super) interrupted: Option<TimeoutError>,
+    pub(super) usage: UsageMeter,
+    /// Evidence about a model that sends nothing.
+    pub(super) model_wait: ModelWait,
+    /// Processes at the last snapshot, for the evidence.
+    pub(super) processes: Vec<ProcessSummary>,
+}
+
+impl ActiveStep {
+    /// Begins a step.
+    pub(super) fn new(
+        now: Duration,
+        n: u32,
+        classification: &Classification,
+        tree: StepProcesses,
+        limits: &Limits,
+        on_limit: OnLimit,
+    ) -> Self {
+        let action = Action::from(classification.on_limit.unwrap_or(on_limit));
+        let limit_ms = classification.limit_ms.unwrap_or_else(|| limits.step_ms(classification.kind));
+        let own = classification.stall_ms.or_else(|| limits.stalls.get(&classification.kind).copied());
+        // A stall is a hang where the step waits only for the network; elsewhere it may be intended.
+        let on_stall = if own.is_some() || classification.kind.is_network() { action } else { Action::Warn };
+        Self {
+            n,
+            kind: classification.kind,
+            title: text::one_line(&classification.title, MAX_TITLE),
+            parent: None,
+            started: now,
+            timer: Timer::new(now, limit_ms, action),
+            fetches: classification.fetches,
+            tree,
+            stall: StallWatch::new(own.unwrap_or(limits.stall_ms)),
+            on_stall,
+            stall_reported: false,
+            is_job_command: false,
+            interrupted: None,
+            usage: UsageMeter::default(),
+            model_wait: ModelWait::default(),
+            processes: Vec::new(),
+        }
+    }
+
+    /// Returns the event that starts the step.
+    pub(super) fn started_event(&self) -> EventBody {
+        EventBody::StepStarted {
+            n: self.n,
+            kind: self.kind,
+            title: self.title.clone(),
+            limit_ms: Some(self.timer.limit_ms()),
+            parent: self.parent,
+        }
+    }
+
+    /// Returns the event that ends the step.
+    pub(super) fn finished_event(
+        &self,
+        now: Duration,
+        outcome: StepOutcome,
+        exit_code: Option<i32>,
+    ) -> EventBody {
+        let elapsed_ms = duration::millis(now.saturating_sub(self.started));
+        EventBody::StepFinished {
+            n: self.n,
+            outcome,
+            exit_code,
+            elapsed_ms,
+            resources: self.usage.resources(),
+        }
+    }
+
+    /// Describes the step for messages.
+    pub(super) fn describe(&self) -> String {
+        match self.kind {
+            StepKind::Model => format!("step {} ({})", self.n, self.title),
+            kind => format!("step {} ({kind}: {})", self.n, self.title),
+        }
+    }
+
+    /// Returns true if received bytes must be counted: the step waits only for the network, or nothing else makes
+    /// progress.
+    pub(super) fn needs_traffic(&self) -> bool {
+        self.kind.is_network() || self.stall.is_idle()
+    }
+
+    /// Pauses the step's deadline while a part of it has a deadline of its own.
+    pub(super) fn pause(&mut self, now: Duration) {
+        self.timer.pause(now);
+        self.stall.restart();
+    }
+}

@@ -1,0 +1,122 @@
+//! Detection of a worker that repeats failing commands: the same command fails repeatedly, or two commands alternate,
+//! and no file changes. Pure.
+
+use common::warnings::NO_PROGRESS;
+
+/// Number of rounds before the first report; each further report takes twice as many.
+const FIRST_REPORT: u32 = 5;
+
+/// A command that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct EndedCommand {
+    command: String,
+    failed: bool,
+}
+
+/// The last commands of a worker.
+#[derive(Debug)]
+pub(crate) struct LoopDetector {
+    last: Option<EndedCommand>,
+    before: Option<EndedCommand>,
+    /// Number of consecutive failures of the last command.
+    same: u32,
+    /// Number of consecutive commands that each equal the one before the last.
+    turns: u32,
+    /// Number of rounds at which the next report is due.
+    next: u32,
+}
+
+impl Default for LoopDetector {
+    fn default() -> Self {
+        Self { last: None, before: None, same: 0, turns: 0, next: FIRST_REPORT }
+    }
+}
+
+impl LoopDetector {
+    /// Processes the end of a command; returns the text of a report if one is due. `title` is the command as people see
+    /// it.
+    pub(crate) fn on_command_end(
+        &mut self,
+        command: &str,
+        title: impl FnOnce() -> String,
+        failed: bool,
+    ) -> Option<String> {
+        let ended = EndedCommand { command: command.to_owned(), failed };
+        let again = self.last.as_ref() == Some(&ended);
+        self.same = if failed { if again { self.same + 1 } else { 1 } } else { 0 };
+        self.turns = if !again && self.before.as_ref() == Some(&ended) { self.turns + 1 } else { 0 };
+        let fails = failed || self.last.as_ref().is_some_and(|last| last.failed);
+        self.before = self.last.replace(ended);
+        // The first round of a pair passed before the alternation could be detected.
+        let rounds = if fails && self.turns > 0 { self.turns.div_ceil(2) + 1 } else { 0 };
+        if self.same <= 1 && self.turns == 0 {
+            self.next = FIRST_REPORT;
+        }
+        let what = if self.same >= self.next {
+            format!("the same step failed {} times: {}", self.same, title())
+        } else if rounds >= self.next && self.turns.is_multiple_of(2) {
+            format!(
+                "the same two steps took turns {rounds} times and failed: {} and the one before it",
+                title()
+            )
+        } else {
+            return None;
+        };
+        self.next = self.next.saturating_mul(2);
+        Some(format!("{NO_PROGRESS}{what}, and no file was changed in between"))
+    }
+
+    /// Resets the detection after a file was changed: a failed command may succeed now.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends commands (a capital letter fails); returns the reports and when they were made.
+    fn told(course: &str) -> Vec<(usize, String)> {
+        let mut detector = LoopDetector::default();
+        let mut told = Vec::new();
+        for (n, c) in (1..).zip(course.chars()) {
+            if c == '*' {
+                detector.reset();
+                continue;
+            }
+            let said = detector.on_command_end(&c.to_string(), || c.to_string(), c.is_ascii_uppercase());
+            told.extend(said.map(|said| (n, said)));
+        }
+        told
+    }
+
+    fn at(course: &str) -> Vec<usize> {
+        told(course).into_iter().map(|(n, _)| n).collect()
+    }
+
+    #[test]
+    fn a_step_that_fails_again_and_again_is_told_with_its_count_ever_more_seldom() {
+        let all = told(&"A".repeat(40));
+        assert_eq!(all.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [5, 10, 20, 40]);
+        assert_eq!(
+            all[0].1,
+            "no progress: the same step failed 5 times: A, and no file was changed in between"
+        );
+    }
+
+    #[test]
+    fn two_alternating_steps_are_reported_and_what_succeeds_is_no_loop() {
+        assert_eq!(at("AbAbAbAbAb"), [10]);
+        assert_eq!(at("ABABABABAB"), [10]);
+        assert_eq!(at(&"ab".repeat(20)), [] as [usize; 0]);
+        assert_eq!(at(&"a".repeat(40)), [] as [usize; 0]);
+    }
+
+    #[test]
+    fn other_steps_and_changed_files_begin_anew() {
+        assert_eq!(at("AAAA*AAAA*AAAA"), [] as [usize; 0]);
+        assert_eq!(at("AAAAbAAAAcAAAA"), [] as [usize; 0]);
+        assert_eq!(at("AAAA*AAAAA"), [10]);
+    }
+}

@@ -1,0 +1,104 @@
+//! Resource usage of a step's processes, accumulated over snapshots between which processes start and exit. Pure.
+
+use std::collections::HashMap;
+
+use common::event::Resources;
+
+use crate::observe::Process;
+
+/// Total usage so far; never decreases.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct UsageTotals {
+    /// CPU time, in milliseconds.
+    pub(crate) cpu_ms: u64,
+    /// Bytes read and written, and bytes sent over TCP.
+    pub(crate) moved: u64,
+    /// Bytes received over TCP.
+    pub(crate) received: u64,
+}
+
+/// Accumulates the usage of a set of processes.
+#[derive(Debug, Default)]
+pub(crate) struct UsageMeter {
+    totals: UsageTotals,
+    /// CPU and I/O bytes of the processes of the last snapshot. A parent inherits the usage of its dead children, so
+    /// only the sum counts.
+    cpu_sum: u64,
+    io_sum: u64,
+    /// Bytes sent and received by each process until the last snapshot. The counters end with their process, so each
+    /// process is tracked separately.
+    network: HashMap<(u32, u64), (u64, u64)>,
+    peak_memory: u64,
+    sampled: bool,
+}
+
+impl UsageMeter {
+    /// Adds a snapshot of all processes of the step.
+    pub(crate) fn add_snapshot(&mut self, processes: &[Process]) {
+        self.sampled |= !processes.is_empty();
+        let cpu_sum: u64 = processes.iter().map(|process| process.cpu_ms).sum();
+        let io_sum: u64 = processes.iter().filter_map(|process| process.io).sum();
+        // The sums decrease when an orphan exits, because the shim inherits its usage.
+        self.totals.cpu_ms += cpu_sum.saturating_sub(self.cpu_sum);
+        self.totals.moved = self.totals.moved.saturating_add(io_sum.saturating_sub(self.io_sum));
+        (self.cpu_sum, self.io_sum) = (cpu_sum, io_sum);
+        let mut network = HashMap::with_capacity(processes.len());
+        for process in processes {
+            let key = (process.pid, process.started);
+            let now = (process.sent, process.received);
+            let before = self.network.get(&key).copied().unwrap_or_default();
+            self.totals.moved = self.totals.moved.saturating_add(now.0.saturating_sub(before.0));
+            self.totals.received = self.totals.received.saturating_add(now.1.saturating_sub(before.1));
+            network.insert(key, now);
+        }
+        self.network = network;
+        let memory = processes.iter().map(|process| process.memory).sum();
+        self.peak_memory = self.peak_memory.max(memory);
+    }
+
+    /// Returns the total usage so far.
+    pub(crate) fn totals(&self) -> UsageTotals {
+        self.totals
+    }
+
+    /// Returns the usage for the record; none if no process was ever seen.
+    pub(crate) fn resources(&self) -> Option<Resources> {
+        let resources = Resources { cpu_ms: self.totals.cpu_ms, peak_memory: self.peak_memory };
+        self.sampled.then_some(resources)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::fixtures::process;
+
+    #[test]
+    fn what_the_dead_have_used_stays_counted_and_is_counted_once() {
+        let mut usage = UsageMeter::default();
+        assert_eq!(usage.resources(), None);
+        let (mut parent, mut child) = (process(1, 0, "make"), process(2, 1, "cc"));
+        (parent.cpu_ms, child.cpu_ms) = (100, 50);
+        (parent.io, child.io) = (Some(10), Some(1000));
+        (parent.memory, child.memory) = (4096, 8192);
+        usage.add_snapshot(&[parent.clone(), child.clone()]);
+        assert_eq!(usage.totals(), UsageTotals { cpu_ms: 150, moved: 1010, received: 0 });
+        // The child has exited: the parent inherits its usage.
+        (parent.cpu_ms, parent.io, parent.received) = (160, Some(1030), 5);
+        usage.add_snapshot(&[parent]);
+        assert_eq!(usage.totals(), UsageTotals { cpu_ms: 160, moved: 1030, received: 5 });
+        assert_eq!(usage.resources(), Some(Resources { cpu_ms: 160, peak_memory: 12_288 }));
+    }
+
+    #[test]
+    fn an_orphan_that_dies_takes_nothing_back() {
+        let mut usage = UsageMeter::default();
+        let (mut shell, mut orphan) = (process(1, 0, "sh"), process(2, 1, "x"));
+        (shell.cpu_ms, orphan.cpu_ms) = (10, 90);
+        usage.add_snapshot(&[shell.clone(), orphan]);
+        usage.add_snapshot(&[shell.clone()]);
+        shell.cpu_ms = 30;
+        usage.add_snapshot(&[shell]);
+        assert_eq!(usage.totals().cpu_ms, 120);
+    }
+}

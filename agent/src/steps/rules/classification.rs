@@ -1,0 +1,60 @@
+//! The classification of a command or process, and the kinds that may be nested as steps.
+
+use common::job::StepKind;
+use common::rule::OnLimit;
+
+/// The classification of a command or process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Classification {
+    /// Kind of the step.
+    pub(crate) kind: StepKind,
+    /// Title: one short line without control characters and without the secrets of addresses.
+    pub(crate) title: String,
+    /// Limit of the matching rule, in milliseconds; defaults to the kind's.
+    pub(crate) limit_ms: Option<u64>,
+    /// Stall limit of the matching rule, in milliseconds; defaults to the kind's.
+    pub(crate) stall_ms: Option<u64>,
+    /// Action of the matching rule at either limit; defaults to the job's.
+    pub(crate) on_limit: Option<OnLimit>,
+    /// True for a command that fetches a program and then runs it (`npx`); it counts as an install only until then.
+    pub(crate) fetches: bool,
+}
+
+impl Classification {
+    /// Creates a classification without settings of a rule of `relay.toml`.
+    pub(crate) fn plain(kind: StepKind, title: String) -> Self {
+        Self { kind, title, limit_ms: None, stall_ms: None, on_limit: None, fetches: false }
+    }
+}
+
+/// Returns the nesting level of a kind. A process opens a step of its own only below steps of a lower level. A compiler
+/// inside a test, or a make inside `npm ci`, is therefore part of it, whereas the `npm ci` inside `make setup` is not.
+pub(crate) fn level(kind: StepKind) -> u8 {
+    match kind {
+        StepKind::Start
+        | StepKind::Model
+        | StepKind::Command
+        | StepKind::Edit
+        | StepKind::Search
+        | StepKind::Tool
+        | StepKind::Setup
+        | StepKind::Check => 0,
+        StepKind::Build => 1,
+        StepKind::Test => 2,
+        StepKind::Clone | StepKind::Install | StepKind::Fetch => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lower_levels_hold_steps_of_processes() {
+        let holds = |outer, inner| level(outer) < level(inner);
+        assert!(holds(StepKind::Command, StepKind::Build) && holds(StepKind::Setup, StepKind::Install));
+        assert!(holds(StepKind::Build, StepKind::Test) && holds(StepKind::Test, StepKind::Install));
+        assert!(!holds(StepKind::Test, StepKind::Build) && !holds(StepKind::Install, StepKind::Build));
+        assert!(!holds(StepKind::Install, StepKind::Fetch) && !holds(StepKind::Command, StepKind::Command));
+    }
+}

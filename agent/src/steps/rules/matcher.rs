@@ -1,0 +1,201 @@
+//! Search in the table of programs for the row that describes a command. Pure.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use common::job::StepKind;
+
+use super::interpreter::{without_interpreter, without_version};
+use super::programs::{after_options, base_name, is_assignment, is_one_of, without_wrappers};
+use super::shell_lexer::Word;
+use super::table::{Row, TABLE};
+
+/// Programs that run another program and may have to fetch something for it, with the words that make them do so. If
+/// the table has the other program, that one counts.
+const RUNNERS: &[(&str, &str)] = &[
+    ("npx|bunx|pnpx|uvx", ""),
+    ("npm|pnpm|yarn|bun", "exec|x|dlx"),
+    ("pnpm|yarn|bun", ""),
+    ("uv|poetry|pipenv|pdm|hatch|pipx|conda", "run"),
+    ("bundle|bundler", "exec"),
+    ("coverage", "run"),
+];
+
+/// Runners that fetch a missing program, and other programs that do.
+const FETCHERS: &[(&str, &str)] = &[
+    ("npx|bunx|pnpx|uvx", ""),
+    ("npm|pnpm|yarn|bun", "exec|x|dlx|create|init"),
+    ("uv", "tool run|uvx"),
+    ("pipx", "run"),
+];
+
+/// Options that take the next word as their value and may precede the words that the table matches.
+const OPTIONS_WITH_VALUE: &[(&str, &str)] = &[
+    ("git", "-C|-c|--git-dir|--work-tree|--namespace"),
+    (
+        "npm|npx",
+        "--prefix|-C|-w|--workspace|--registry|--cache|--userconfig|--loglevel|-p|--package|-c|--call",
+    ),
+    ("pnpm|yarn|bun", "-C|--dir|--cwd|--prefix|-F|--filter|--store-dir"),
+    ("pip", "--proxy|--timeout|--cache-dir|--python|--log|--retries"),
+    ("uv|uvx", "--directory|--project|-p|--python|--cache-dir|--with|--from|--config-file"),
+    ("poetry", "-C|--directory|-P|--project"),
+    ("cargo", "-C|-Z|--manifest-path|--config|--color|--target-dir"),
+    ("go", "-C"),
+    ("make|gmake|ninja", "-C|-f|-I|-o|-W|--directory|--file|--makefile"),
+    ("mvn|mvnw", "-f|-s|-gs|-pl|-P|-T|-t|--file|--settings|--projects"),
+    ("gradle|gradlew", "-p|-b|-c|-I|-g|-x|--project-dir|--build-file|--init-script"),
+    (
+        "docker|docker-compose|podman",
+        "-H|--host|--context|-l|--log-level|--config|-f|--file|-p|--project-name|--profile",
+    ),
+    ("apt|apt-get|aptitude", "-o|-c|-t|--option|--target-release"),
+    ("dnf|yum|microdnf|zypper", "-c|--installroot|--releasever|--setopt|-R|--root"),
+    ("apk", "-p|-X|--root|--repository"),
+    ("composer", "-d|--working-dir"),
+    ("conda|mamba|micromamba", "-n|-p|-r"),
+    ("rake", "-C|-f|-I|-r"),
+];
+
+/// Maximum number of nested runners.
+const MAX_DEPTH: usize = 4;
+
+/// The rows of the table for each program, in the order of the table.
+static ROWS: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
+    let mut rows: HashMap<&str, Vec<&Row>> = HashMap::new();
+    for row in TABLE {
+        for program in row.1.split('|') {
+            rows.entry(program).or_default().push(row);
+        }
+    }
+    rows
+});
+
+/// A command that the table describes.
+#[derive(Debug)]
+pub(super) struct Match {
+    /// The row that describes the command.
+    pub(super) row: &'static Row,
+    /// The command without its interpreter.
+    pub(super) words: Vec<Word>,
+    /// True if the command fetches a program that the table does not have, and runs it.
+    pub(super) fetches: bool,
+}
+
+/// Looks up a command as it stands, or without its interpreter. Its wrappers are already removed.
+pub(super) fn find_rule(words: &[Word]) -> Option<Match> {
+    if let Some(row) = find_row(words, MAX_DEPTH) {
+        return Some(Match { row, words: words.to_vec(), fetches: fetches(row, words) });
+    }
+    let words = cargo_plugin(&without_interpreter(words)?);
+    find_row(&words, MAX_DEPTH).map(|row| Match { row, fetches: fetches(row, &words), words })
+}
+
+/// Returns true if a command of this row fetches a program and then runs it.
+fn fetches(row: &Row, words: &[Word]) -> bool {
+    let Some((first, rest)) = words.split_first().filter(|_| row.0 == StepKind::Install) else {
+        return false;
+    };
+    let name = without_version(base_name(&first.text));
+    let pattern =
+        FETCHERS.iter().find(|(programs, _)| is_one_of(name, programs)).map(|(_, pattern)| *pattern);
+    pattern.is_some_and(|pattern| {
+        after_pattern(name, pattern, rest).is_some_and(|inner| next_word(name, inner).is_some())
+    })
+}
+
+fn find_row(words: &[Word], depth: usize) -> Option<&'static Row> {
+    let words = cargo_plugin(words);
+    let (first, rest) = words.split_first()?;
+    let name = base_name(&first.text);
+    let name = if is_known(name) { name } else { without_version(name) };
+    runner_row(name, rest, depth).or_else(|| {
+        let rows = ROWS.get(name)?;
+        rows.iter().find(|(_, _, pattern, _)| matches_pattern(name, pattern, rest)).copied()
+    })
+}
+
+fn is_known(name: &str) -> bool {
+    ROWS.contains_key(name) || RUNNERS.iter().any(|(programs, _)| is_one_of(name, programs))
+}
+
+/// Returns the row of the program that a runner runs, if the table has it.
+fn runner_row(name: &str, words: &[Word], depth: usize) -> Option<&'static Row> {
+    let depth = depth.checked_sub(1)?;
+    RUNNERS.iter().filter(|(programs, _)| is_one_of(name, programs)).find_map(|(_, pattern)| {
+        let rest = after_pattern(name, pattern, words)?;
+        let inner = without_wrappers(after_options(rest, options_with_value(name)));
+        // `npm exec npm`, `yarn install`: a package manager that runs itself is no program of the project.
+        let program = base_name(&inner.first()?.text);
+        let found = find_row(inner, depth).or_else(|| find_row(&without_interpreter(inner)?, depth));
+        found.filter(|_| program != name)
+    })
+}
+
+/// Rewrites a call of a cargo plugin: Cargo runs the plugin as a program of its own, `cargo-nextest nextest run`.
+fn cargo_plugin(words: &[Word]) -> Vec<Word> {
+    let mut words = words.to_vec();
+    let command =
+        words.first().and_then(|word| base_name(&word.text).strip_prefix("cargo-")).map(Word::plain);
+    if let Some(command) = command {
+        words[0] = Word::plain("cargo");
+        if words.get(1).is_none_or(|word| word.text != command.text) {
+            words.insert(1, command);
+        }
+    }
+    words
+}
+
+/// Returns true if the words of a program match the pattern of a row.
+pub(super) fn matches_pattern(name: &str, pattern: &str, words: &[Word]) -> bool {
+    match pattern {
+        "(none)" => next_word(name, words).is_none(),
+        option if option.starts_with('-') => words.iter().any(|word| word.text == option),
+        _ => after_pattern(name, pattern, words).is_some(),
+    }
+}
+
+/// Returns the words after those of the pattern, if the words begin with the pattern.
+fn after_pattern<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option<&'a [Word]> {
+    for alternatives in pattern.split_whitespace() {
+        let (word, rest) = next_word(name, words)?;
+        words = rest;
+        if !alternatives.split('|').any(|wanted| matches_word(wanted, &word.text)) {
+            return None;
+        }
+    }
+    Some(words)
+}
+
+/// Returns the next significant word: no option, number, setting or toolchain, and no `clean` followed by other words.
+fn next_word<'a>(name: &str, mut words: &'a [Word]) -> Option<(&'a Word, &'a [Word])> {
+    loop {
+        let (first, rest) = after_options(words, options_with_value(name)).split_first()?;
+        let text = first.text.as_str();
+        let is_number = text.chars().all(|c| c.is_ascii_digit());
+        let is_aside = is_number || text.starts_with('+') || is_assignment(text);
+        if !is_aside && (text != "clean" || rest.is_empty()) {
+            return Some((first, rest));
+        }
+        words = rest;
+    }
+}
+
+fn options_with_value(name: &str) -> &'static str {
+    OPTIONS_WITH_VALUE
+        .iter()
+        .find(|(programs, _)| is_one_of(name, programs))
+        .map_or("", |(_, options)| options)
+}
+
+fn matches_word(wanted: &str, word: &str) -> bool {
+    match (wanted.strip_prefix('*'), wanted.strip_suffix('*')) {
+        (Some(end), _) => word.ends_with(end),
+        (_, Some(beginning)) => word.starts_with(beginning),
+        (None, None) => word == wanted,
+    }
+}
+
+#[cfg(test)]
+#[path = "matcher_tests.rs"]
+mod tests;

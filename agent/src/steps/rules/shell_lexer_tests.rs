@@ -1,0 +1,66 @@
+//! Command lines and the parts that a shell would run.
+
+use super::*;
+
+/// Returns the parts, their words joined by blanks, with `|` in front of those of pipelines.
+fn shown(line: &str) -> Vec<String> {
+    let raw =
+        |part: &SimpleCommand| part.words.iter().map(|word| word.raw.clone()).collect::<Vec<_>>().join(" ");
+    simple_commands(line)
+        .iter()
+        .map(|part| format!("{}{}", if part.piped { "|" } else { "" }, raw(part)))
+        .collect()
+}
+
+#[test]
+fn a_line_is_split_where_a_shell_splits_it() {
+    let cases: &[(&str, &[&str])] = &[
+        ("cd app && npm ci; ls & wait", &["cd app", "npm ci", "ls", "wait"]),
+        ("npm ci 2>&1 | tail -5", &["|npm ci", "|tail -5"]),
+        ("a || b |& c", &["a", "|b", "|c"]),
+        ("(cd x; make test) > log", &["cd x", "make test"]),
+        ("echo 'a; b' \"c && d\" e\\;f", &["echo 'a; b' \"c && d\" e\\;f"]),
+        ("x > out 2> err < in >> more &> all >& two <<< word y", &["x y"]),
+        ("cat <<'EOF' > f && next\nnpm ci\nEOF\nlast", &["cat", "next", "last"]),
+        ("cat <<-EOF\n\tnpm ci\n\tEOF\nlast", &["cat", "last"]),
+        ("a # npm ci; b\nc", &["a", "c"]),
+        ("a # npm ci", &["a"]),
+        ("X=$(curl -s x | jq .) y", &["|curl -s x", "|jq .", "X=$(curl -s x | jq .) y"]),
+        ("echo \"at `date` $(id)\"", &["|date", "|id", "echo \"at `date` $(id)\""]),
+        ("diff <(sort a) b", &["|sort a", "diff <(sort a) b"]),
+        ("[[ a && b < c ]] && d; [[ e ]]; f", &["[[ a && b < c ]]", "d", "[[ e ]]", "f"]),
+        ("a=(1 2) b=$((1 + (2))) c=${d:-e f}; ((i++))", &["a=(1 2) b=$((1 + (2))) c=${d:-e f}", "((i++))"]),
+        ("a \\\n  b", &["a b"]),
+        ("for u in a b; do curl $u; done", &["for u in a b", "do curl $u", "done"]),
+        ("", &[]),
+        ("'", &["'"]),
+        ("$(", &["$("]),
+        ("<<", &[]),
+        ("\\", &["\\"]),
+        ("#", &[]),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(shown(line), *expected, "{line}");
+    }
+}
+
+#[test]
+fn quotes_belong_to_how_a_word_is_written_and_not_to_what_it_says() {
+    let words = &simple_commands("git commit -m 'it is' \"a b\"c\\ d")[0].words;
+    let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+    assert_eq!(texts, ["git", "commit", "-m", "it is", "a bc d"]);
+    assert_eq!(words[4].raw, "\"a b\"c\\ d");
+}
+
+#[test]
+fn a_word_of_a_process_is_quoted_only_where_it_must_be() {
+    let raw = |text| Word::plain(text).raw;
+    assert_eq!((raw("$u"), raw("a b"), raw("")), ("$u".into(), "'a b'".into(), "''".into()));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_line_is_too_odd(line in "[a-c \\n'\"`$(){}\\[\\]<>|&;#=\\\\]{0,60}") {
+        simple_commands(&line);
+    }
+}

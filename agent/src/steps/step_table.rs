@@ -1,0 +1,379 @@
+//! The steps of one job: their numbers, their deadlines, and the actions when a deadline passes. Pure.
+//!
+//! A step is paused while a part of it runs as a step of its own: a command chain counts as its running part.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use common::duration;
+use common::event::{EventBody, FailureKind, JobError, MAX_TEXT, StepOutcome};
+use common::job::{Limits, StepKind};
+use common::rule::{MAX_INTERRUPTS, OnLimit, OnLoop};
+use common::text;
+use common::warnings::HALF_USED;
+
+use super::active_step::{ActiveStep, ClassifiedProcess, StepProcesses};
+use super::diagnosis::Inspect;
+use super::model_wait::ModelWait;
+use super::rules::{self, Classification, Rules};
+use super::timeout_error::TimeoutError;
+use crate::deadline::{Action, Timer, TimerEvent};
+
+/// Title of the step that waits for the model.
+pub(crate) const MODEL_TITLE: &str = "waiting for the model";
+
+/// Time after its grace period in which an interrupted step must be gone, in milliseconds. Covers processes that can't
+/// be killed at once, and the snapshot that shows their end.
+const KILL_MARGIN_MS: u64 = 2500;
+
+/// The steps of a job.
+#[derive(Debug)]
+pub(crate) struct Steps {
+    pub(super) limits: Limits,
+    pub(super) on_limit: OnLimit,
+    on_loop: OnLoop,
+    /// Error of a job that must fail because its worker repeats failing commands.
+    loop_error: Option<JobError>,
+    pub(super) rules: Rules,
+    job_timer: Timer,
+    pub(super) last_number: u32,
+    pub(super) active: Vec<ActiveStep>,
+    /// Classification of each process of the last snapshot.
+    pub(super) processes: HashMap<(u32, u64), ClassifiedProcess>,
+    /// Number of steps opened for processes.
+    pub(super) from_processes: u32,
+    interrupts: u32,
+    /// Set once the job is being ended: a step that has not succeeded by then ends with the job.
+    ending: bool,
+}
+
+/// An action to carry out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Emits an event.
+    Event(EventBody),
+    /// Fails the job.
+    Failure(JobError),
+    /// Ends everything below this process; the job goes on.
+    Interrupt {
+        /// Process id.
+        pid: u32,
+        /// Start time of the process, in clock ticks since boot.
+        started: u64,
+        /// Time from TERM to KILL, in milliseconds.
+        grace_ms: u64,
+    },
+}
+
+impl Steps {
+    /// Creates the steps of a job that begins at `now`.
+    pub(crate) fn new(now: Duration, limits: Limits, on_limit: OnLimit, rules: Rules) -> Self {
+        let job = Timer::new(now, limits.job_ms, Action::Fail);
+        Self {
+            limits,
+            on_limit,
+            on_loop: OnLoop::Warn,
+            loop_error: None,
+            rules,
+            job_timer: job,
+            last_number: 0,
+            active: Vec::new(),
+            processes: HashMap::new(),
+            from_processes: 0,
+            interrupts: 0,
+            ending: false,
+        }
+    }
+
+    /// Sets the reaction to a worker that repeats failing commands.
+    #[must_use]
+    pub(crate) fn with_on_loop(self, on_loop: OnLoop) -> Self {
+        Self { on_loop, ..self }
+    }
+
+    /// Marks the job as being ended.
+    pub(crate) fn mark_ending(&mut self) {
+        self.ending = true;
+    }
+
+    /// Returns the rules that classify commands.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Begins a step without processes of its own; returns its number and its event.
+    pub(crate) fn start(&mut self, now: Duration, kind: StepKind, title: &str) -> (u32, EventBody) {
+        self.begin(now, &Classification::plain(kind, title.to_owned()), StepProcesses::None, None)
+    }
+
+    /// Begins the step of the process `pid`.
+    pub(crate) fn start_process(
+        &mut self,
+        now: Duration,
+        classification: &Classification,
+        pid: u32,
+    ) -> (u32, EventBody) {
+        let begun = self.begin(now, classification, StepProcesses::Root { pid, started: None }, None);
+        if let Some(step) = self.active.last_mut() {
+            step.is_job_command = true;
+        }
+        begun
+    }
+
+    /// Begins the step of a command that Codex runs; a snapshot of the process tree finds its process.
+    pub(crate) fn start_command(&mut self, now: Duration, command: &str) -> (u32, EventBody) {
+        let argv = rules::words(command);
+        let classification = self.rules.classify_words(command, &argv);
+        self.begin(now, &classification, StepProcesses::Unmatched { argv }, None)
+    }
+
+    /// Begins a step, optionally as a part of another step, which is paused meanwhile.
+    pub(super) fn begin(
+        &mut self,
+        now: Duration,
+        classification: &Classification,
+        tree: StepProcesses,
+        parent: Option<u32>,
+    ) -> (u32, EventBody) {
+        self.last_number = self.last_number.saturating_add(1);
+        let mut step =
+            ActiveStep::new(now, self.last_number, classification, tree, &self.limits, self.on_limit);
+        step.parent = parent;
+        let event = step.started_event();
+        if let Some(parent) = self.active.iter_mut().find(|step| Some(step.n) == parent) {
+            parent.pause(now);
+        }
+        self.active.push(step);
+        (self.last_number, event)
+    }
+
+    /// Ends a step and the steps in it; does nothing if the step is not active.
+    pub(crate) fn finish(
+        &mut self,
+        now: Duration,
+        n: u32,
+        outcome: StepOutcome,
+        exit_code: Option<i32>,
+    ) -> Vec<EventBody> {
+        if !self.active.iter().any(|step| step.n == n) {
+            return Vec::new();
+        }
+        let outcome = if self.ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
+        let parts: Vec<u32> =
+            self.active.iter().rev().filter(|step| step.parent == Some(n)).map(|step| step.n).collect();
+        // The outcome of a part was not observed, unless the whole step was killed.
+        let unseen = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
+        let mut events: Vec<_> =
+            parts.into_iter().flat_map(|part| self.finish(now, part, unseen, None)).collect();
+        if let Some(at) = self.active.iter().position(|step| step.n == n) {
+            let step = self.active.remove(at);
+            let ended = if step.interrupted.is_some() && outcome == StepOutcome::Failed {
+                StepOutcome::Killed
+            } else {
+                outcome
+            };
+            events.push(step.finished_event(now, ended, exit_code));
+            let parent = step.parent.filter(|n| !self.active.iter().any(|other| other.parent == Some(*n)));
+            if let Some(parent) = self.active.iter_mut().find(|step| Some(step.n) == parent) {
+                parent.timer.resume(now);
+            }
+        }
+        events
+    }
+
+    /// Ends every active step.
+    pub(crate) fn finish_all(&mut self, now: Duration, outcome: StepOutcome) -> Vec<EventBody> {
+        let open: Vec<u32> = self.active.iter().rev().map(|step| step.n).collect();
+        open.into_iter().flat_map(|n| self.finish(now, n, outcome, None)).collect()
+    }
+
+    /// Restarts the deadline of step `n`: the model sent something that does not end the wait for it.
+    pub(crate) fn restart_timer(&mut self, now: Duration, n: u32) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.n == n) {
+            step.timer.restart(now);
+            step.model_wait = ModelWait { answered: true, error: None };
+        }
+    }
+
+    /// Resets the evidence of step `n`: Codex now asks the model, and earlier observations explain nothing any more.
+    pub(crate) fn reset_model_wait(&mut self, n: u32) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.n == n) {
+            step.model_wait = ModelWait::default();
+        }
+    }
+
+    /// Returns a warning that these steps were still running when the worker's turn ended.
+    pub(crate) fn unfinished_warning(&self, steps: &[u32]) -> Option<EventBody> {
+        let titles: Vec<&str> = self
+            .active
+            .iter()
+            .filter(|step| steps.contains(&step.n))
+            .map(|step| step.title.as_str())
+            .collect();
+        let (first, more) = titles.split_first()?;
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = format!("still running when the worker's turn ended, and ended with it: {first}{more}");
+        Some(EventBody::Warning { message })
+    }
+
+    /// Records Codex's notice of an error of the model that step `n` waits for. A notice does not restart the deadline.
+    pub(crate) fn set_model_error(&mut self, n: u32, notice: String) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.n == n) {
+            step.model_wait.error = Some(notice);
+        }
+    }
+
+    /// Extends the limit of the newest active step, or of the job; returns none if there is no active step.
+    pub(crate) fn extend(&mut self, step: bool, by_ms: u64) -> Option<EventBody> {
+        let (n, timer) = if step {
+            let newest = self.newest()?;
+            let step = self.active.iter_mut().find(|step| step.n == newest)?;
+            (Some(newest), &mut step.timer)
+        } else {
+            (None, &mut self.job_timer)
+        };
+        timer.extend(by_ms);
+        Some(EventBody::Extended { n, limit_ms: timer.limit_ms() })
+    }
+
+    /// Reports that the worker repeats failing commands, now at step `n`. Returns a warning, unless the job must fail.
+    pub(crate) fn report_loop(&mut self, n: Option<u32>, message: String) -> Option<EventBody> {
+        match self.on_loop {
+            OnLoop::Warn => Some(EventBody::Warning { message }),
+            OnLoop::Fail => {
+                let message = text::truncate(&message, MAX_TEXT);
+                self.loop_error = Some(JobError { kind: FailureKind::NoProgress, message, step: n });
+                None
+            }
+        }
+    }
+
+    /// Returns the time of the next action.
+    pub(crate) fn next_deadline(&self) -> Duration {
+        if self.loop_error.is_some() {
+            return Duration::ZERO;
+        }
+        let timers = self.active.iter().map(|step| step.timer).chain([self.job_timer]);
+        timers.filter_map(Timer::next_event).fold(Duration::MAX, Duration::min)
+    }
+
+    /// Returns the actions due at `now`; a failure is always the last one.
+    pub(crate) fn due(&mut self, now: Duration, inspect: Inspect<'_>) -> Vec<Due> {
+        if let Some(error) = self.loop_error.take() {
+            return vec![Due::Failure(error)];
+        }
+        let mut due = Vec::new();
+        for at in 0..self.active.len() {
+            let step = &mut self.active[at];
+            match step.timer.check(now) {
+                None => {}
+                Some(TimerEvent::Half) => {
+                    let limit = duration::limit(step.timer.limit_ms());
+                    due.push(warning(format!("{}{HALF_USED}{limit}", step.describe())));
+                }
+                Some(TimerEvent::Expired) => {
+                    let action = step.timer.action();
+                    let timeout = match &step.interrupted {
+                        Some(interrupted) => interrupted.clone(),
+                        None => TimeoutError::deadline_passed(step, inspect),
+                    };
+                    due.extend(self.on_timeout(now, at, action, timeout));
+                }
+            }
+            if matches!(due.last(), Some(Due::Failure(_))) {
+                return due;
+            }
+        }
+        let limit = duration::limit(self.job_timer.limit_ms());
+        match self.job_timer.check(now) {
+            None => {}
+            Some(TimerEvent::Half) => due.push(warning(format!("the job{HALF_USED}{limit}"))),
+            Some(TimerEvent::Expired) => {
+                let step = self.newest().and_then(|n| self.active.iter().find(|step| step.n == n));
+                let doing = step.map(|step| format!("; it was at {}", step.describe())).unwrap_or_default();
+                due.push(Due::Failure(JobError {
+                    kind: FailureKind::JobTimeout,
+                    message: format!("the job ran over its limit of {limit}{doing}"),
+                    step: step.map(|step| step.n),
+                }));
+            }
+        }
+        due
+    }
+
+    /// Returns the actions that follow when a step times out.
+    pub(super) fn on_timeout(
+        &mut self,
+        now: Duration,
+        at: usize,
+        action: Action,
+        timeout: TimeoutError,
+    ) -> Vec<Due> {
+        let part = self.is_interruptible(at);
+        let step = &mut self.active[at];
+        let n = step.n;
+        // The job can't go on without one of its own commands.
+        let action = if part || action == Action::Warn { action } else { Action::Fail };
+        match (action, step.tree.root()) {
+            (Action::Warn, _) => vec![Due::Event(EventBody::Stalled { n, evidence: timeout.evidence })],
+            (Action::Interrupt, Some((pid, started))) if self.interrupts < MAX_INTERRUPTS => {
+                self.interrupts += 1;
+                let count = self.interrupts;
+                let reason =
+                    format!("{}; the worker goes on ({count} of {MAX_INTERRUPTS})", timeout.describe());
+                // A step that has not ended within the grace period fails the job.
+                let grace = self.limits.grace_ms;
+                step.timer = Timer::new(now, grace.saturating_add(KILL_MARGIN_MS), Action::Fail);
+                step.stall.restart();
+                step.interrupted = Some(timeout.after_interrupt(&format!(
+                    "it was ended and is still running {} later",
+                    duration::limit(grace)
+                )));
+                vec![
+                    Due::Event(EventBody::Interrupted { n, reason }),
+                    Due::Interrupt { pid, started, grace_ms: grace },
+                ]
+            }
+            (Action::Interrupt, Some(_)) => {
+                let mut error = timeout.error(step);
+                error.message.push_str("; no more steps of this job are interrupted");
+                vec![Due::Failure(error)]
+            }
+            (Action::Fail | Action::Interrupt, _) => vec![Due::Failure(timeout.error(step))],
+        }
+    }
+
+    /// Returns true if the job can go on without this step: a command of Codex, or a part with a process of its own.
+    fn is_interruptible(&self, at: usize) -> bool {
+        let step = &self.active[at];
+        let root = step.tree.root();
+        !step.is_job_command
+            && !self.active.iter().any(|other| other.is_job_command && other.tree.root() == root)
+    }
+
+    /// Records that an interrupted step has no processes left; Codex must now report the end of the command.
+    pub(super) fn on_processes_gone(&mut self, now: Duration, at: usize) {
+        let limit = self.limits.step_ms(StepKind::Model);
+        let step = &mut self.active[at];
+        if let Some(interrupted) = step.interrupted.as_mut().filter(|interrupted| !interrupted.is_gone()) {
+            interrupted.set_gone(limit);
+            step.timer = Timer::new(now, limit, Action::Fail);
+        }
+    }
+
+    /// Returns the newest active step.
+    pub(crate) fn newest(&self) -> Option<u32> {
+        self.active.iter().map(|step| step.n).max()
+    }
+}
+
+fn warning(message: String) -> Due {
+    Due::Event(EventBody::Warning { message })
+}
+
+#[cfg(test)]
+#[path = "step_table_tests.rs"]
+mod tests;

@@ -1,0 +1,198 @@
+//! Send window of one run on one connection. Pure.
+//!
+//! `acked ≤ sent ≤ last`, for events and for output alike. A new connection begins with both at what the relay holds.
+
+use std::collections::VecDeque;
+
+use common::wire::OUTPUT_CHUNK;
+
+/// Most events in flight: sixteen full frames. A relay that synchronises its disk a hundred times a second then still
+/// takes 400,000 events a second.
+const MAX_EVENTS: u64 = 4096;
+/// Most bytes of events in flight. Usual events have a hundred bytes each; only a few of the largest fit.
+const MAX_EVENT_BYTES: usize = 512 * 1024;
+/// Most output in flight, in bytes: eight frames. Ten jobs then keep at most 5 MiB in the socket and the relay.
+const MAX_OUTPUT: u64 = 512 * 1024;
+
+/// Data to send next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NextData {
+    /// Events from this sequence on.
+    Events {
+        /// First sequence.
+        first: u64,
+        /// Last sequence that may be sent now.
+        last: u64,
+    },
+    /// Output from this offset on.
+    Output {
+        /// Offset of the first byte.
+        offset: u64,
+        /// Most bytes to send.
+        most: usize,
+    },
+}
+
+/// Extent of the run in the spool.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    /// Sequence of the newest event.
+    pub(super) last_seq: u64,
+    /// End of the output.
+    pub(super) output: u64,
+    /// True if the newest event is the run's last.
+    pub(super) finished: bool,
+}
+
+/// Error: the relay acknowledged data that it was never sent.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it acknowledged {acked} where {sent} was sent")]
+pub(super) struct InvalidAck {
+    acked: u64,
+    sent: u64,
+}
+
+/// Positions in events and output.
+#[derive(Debug, Default)]
+pub(super) struct SendWindow {
+    sent: u64,
+    acked: u64,
+    /// Frames in flight: the last sequence of each and its bytes.
+    frames: VecDeque<(u64, usize)>,
+    bytes_in_flight: usize,
+    output_sent: u64,
+    output_acked: u64,
+}
+
+impl SendWindow {
+    /// Starts after the data that the relay holds.
+    pub(super) fn resume(seq: u64, output: u64) -> Self {
+        Self { sent: seq, acked: seq, output_sent: output, output_acked: output, ..Self::default() }
+    }
+
+    /// Returns the data to send next: events before output, but the run's last event after all of its output, because
+    /// the relay needs nothing more of a run that is over.
+    pub(super) fn next_data(&self, extent: Extent) -> Option<NextData> {
+        let output_waits = self.output_sent < extent.output;
+        let last = extent.last_seq - u64::from(extent.finished && output_waits && extent.last_seq > 0);
+        let last = last.min(self.acked + MAX_EVENTS);
+        if self.sent < last && self.bytes_in_flight < MAX_EVENT_BYTES {
+            return Some(NextData::Events { first: self.sent + 1, last });
+        }
+        let room = (self.output_acked + MAX_OUTPUT).saturating_sub(self.output_sent);
+        let most = room.min(extent.output.saturating_sub(self.output_sent)).min(OUTPUT_CHUNK as u64);
+        let most = usize::try_from(most).unwrap_or(OUTPUT_CHUNK);
+        (most > 0).then_some(NextData::Output { offset: self.output_sent, most })
+    }
+
+    /// Returns the sequence and the offset up to which everything was sent.
+    pub(super) fn sent(&self) -> (u64, u64) {
+        (self.sent, self.output_sent)
+    }
+
+    /// Records that so many events of so many bytes were sent, in one frame.
+    pub(super) fn sent_events(&mut self, count: usize, bytes: usize) {
+        self.sent += count as u64;
+        self.frames.push_back((self.sent, bytes));
+        self.bytes_in_flight += bytes;
+    }
+
+    /// Records that so many bytes of output were sent.
+    pub(super) fn sent_output(&mut self, count: usize) {
+        self.output_sent += count as u64;
+    }
+
+    /// Records that the relay has the events up to `seq`.
+    ///
+    /// # Errors
+    /// The relay can't have them.
+    pub(super) fn ack(&mut self, seq: u64) -> Result<(), InvalidAck> {
+        if seq > self.sent {
+            return Err(InvalidAck { acked: seq, sent: self.sent });
+        }
+        self.acked = self.acked.max(seq);
+        while let Some((last, bytes)) = self.frames.front()
+            && *last <= self.acked
+        {
+            self.bytes_in_flight -= bytes;
+            self.frames.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Records that the relay has the output up to `offset`.
+    ///
+    /// # Errors
+    /// The relay can't have it.
+    pub(super) fn ack_output(&mut self, offset: u64) -> Result<(), InvalidAck> {
+        if offset > self.output_sent {
+            return Err(InvalidAck { acked: offset, sent: self.output_sent });
+        }
+        self.output_acked = self.output_acked.max(offset);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(last_seq: u64, output: u64, finished: bool) -> Extent {
+        Extent { last_seq, output, finished }
+    }
+
+    #[test]
+    fn events_go_before_output_and_the_end_behind_it() {
+        let mut window = SendWindow::default();
+        assert_eq!(window.next_data(extent(3, 10, true)), Some(NextData::Events { first: 1, last: 2 }));
+        window.sent_events(2, 100);
+        assert_eq!(window.next_data(extent(3, 10, true)), Some(NextData::Output { offset: 0, most: 10 }));
+        window.sent_output(10);
+        assert_eq!(window.next_data(extent(3, 10, true)), Some(NextData::Events { first: 3, last: 3 }));
+        window.sent_events(1, 100);
+        assert_eq!(window.next_data(extent(3, 10, true)), None);
+    }
+
+    #[test]
+    fn what_is_under_way_is_bounded_and_acks_open_the_window() {
+        let mut window = SendWindow::default();
+        let much = extent(9000, 10_000_000, false);
+        assert_eq!(window.next_data(much), Some(NextData::Events { first: 1, last: MAX_EVENTS }));
+        window.sent_events(4096, 100);
+        while let Some(NextData::Output { most, .. }) = window.next_data(much) {
+            window.sent_output(most);
+        }
+        assert_eq!(window.output_sent, MAX_OUTPUT);
+        window.ack(1).unwrap();
+        assert_eq!(window.next_data(much), Some(NextData::Events { first: 4097, last: 4097 }));
+    }
+
+    #[test]
+    fn long_events_fill_the_window_by_their_bytes() {
+        let mut window = SendWindow::default();
+        let many = extent(100, 0, false);
+        window.sent_events(2, MAX_EVENT_BYTES - 1);
+        assert_eq!(window.next_data(many), Some(NextData::Events { first: 3, last: 100 }));
+        window.sent_events(1, 300);
+        assert_eq!(window.next_data(many), None);
+        window.ack(1).unwrap();
+        assert_eq!(window.next_data(many), None);
+        window.ack(2).unwrap();
+        assert_eq!(window.next_data(many), Some(NextData::Events { first: 4, last: 100 }));
+    }
+
+    #[test]
+    fn a_new_connection_goes_on_behind_what_is_durable() {
+        let window = SendWindow::resume(7, 100);
+        assert_eq!(window.next_data(extent(9, 100, true)), Some(NextData::Events { first: 8, last: 9 }));
+        assert_eq!(SendWindow::resume(9, 100).next_data(extent(9, 100, true)), None);
+        assert_eq!(SendWindow::resume(0, 500).next_data(extent(0, 100, false)), None);
+    }
+
+    #[test]
+    fn an_ack_of_what_was_never_sent_is_refused_and_an_old_one_ignored() {
+        let mut window = SendWindow::resume(7, 100);
+        assert!(window.ack(8).is_err() && window.ack_output(101).is_err());
+        assert_eq!((window.ack(3), window.acked), (Ok(()), 7));
+    }
+}

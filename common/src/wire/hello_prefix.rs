@@ -1,0 +1,170 @@
+//! The beginning of `Hello`, frozen forever: the part that programs of any two versions can read from each other.
+//!
+//! ```text
+//! 00 │ protocol_min │ protocol_max │ length, agent │ length, version │ … rest of `Hello` in this protocol version
+//! ```
+//!
+//! Numbers are varints: one byte below 251. A `Hello` has the form of its `protocol_max`, and a later form only appends
+//! to an earlier one. A relay reads the part of it that it supports, and accepts further bytes only from a newer agent.
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::{self, CodecError};
+use super::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN};
+
+/// Protocol versions that a program supports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VersionRange {
+    /// Oldest version.
+    pub min: u32,
+    /// Newest version.
+    pub max: u32,
+}
+
+impl VersionRange {
+    /// Versions that this program supports.
+    pub const OWN: Self = Self { min: PROTOCOL_MIN, max: PROTOCOL };
+
+    /// Returns the newest version that both support.
+    pub fn newest_common(self, other: Self) -> Option<u32> {
+        let (min, max) = (self.min.max(other.min), self.max.min(other.max));
+        let real = |range: Self| range.min <= range.max;
+        (min <= max && real(self) && real(other)).then_some(max)
+    }
+}
+
+/// The part of `Hello` that every version can read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloPrefix {
+    /// Oldest protocol version that the agent supports.
+    pub protocol_min: u32,
+    /// Newest protocol version that the agent supports.
+    pub protocol_max: u32,
+    /// Id of the agent.
+    pub agent: String,
+    /// Version of the agent.
+    pub version: String,
+}
+
+/// The first variant of the agent's frames, as far as it is frozen.
+#[derive(Deserialize)]
+enum FirstFrame {
+    Hello(HelloPrefix),
+}
+
+/// Decodes the beginning of a `Hello` of any version and ignores the rest.
+///
+/// # Errors
+/// Returns a [`CodecError`] if the bytes begin differently.
+pub fn decode_hello_prefix(bytes: &[u8]) -> Result<HelloPrefix, CodecError> {
+    let FirstFrame::Hello(prefix) = codec::decode_beginning(bytes)?;
+    Ok(prefix)
+}
+
+/// Decodes a whole `Hello`: exactly from an agent of this version or an older one, and its known part from a newer one.
+///
+/// # Errors
+/// Returns a [`CodecError`] if the bytes are no frame of the agent. Returns `None` for a frame other than `Hello`.
+pub fn decode_hello(bytes: &[u8], prefix: &HelloPrefix) -> Result<Option<Hello>, CodecError> {
+    let newer = prefix.protocol_max > PROTOCOL;
+    let frame = if newer { codec::decode_beginning(bytes)? } else { codec::decode(bytes)? };
+    Ok(match frame {
+        AgentFrame::Hello(hello) => Some(*hello),
+        _ => None,
+    })
+}
+
+/// Returns the protocol version to use with an agent.
+///
+/// # Errors
+/// Returns one line that names both programs' versions and ranges if there is no common version.
+pub fn negotiate(prefix: &HelloPrefix) -> Result<u32, String> {
+    let HelloPrefix { protocol_min: min, protocol_max: max, version, .. } = prefix;
+    VersionRange::OWN.newest_common(VersionRange { min: *min, max: *max }).ok_or_else(|| {
+        let (agent, relay) = (crate::text::one_line(version, 20), env!("CARGO_PKG_VERSION"));
+        // The reason of a close frame has at most 123 bytes.
+        format!("agent {agent} speaks protocol {min} to {max}, relay {relay} {PROTOCOL_MIN} to {PROTOCOL}: use one version")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protocol 3 to 300, agent `a1`, version `0.1.0`.
+    const FROZEN: &str = "0003fb2c0102613105302e312e30";
+
+    #[test]
+    fn the_beginning_of_a_hello_is_read_whatever_follows() {
+        let expected =
+            HelloPrefix { protocol_min: 3, protocol_max: 300, agent: "a1".into(), version: "0.1.0".into() };
+        let mut bytes = hex::decode(FROZEN).unwrap();
+        assert_eq!(decode_hello_prefix(&bytes).unwrap(), expected);
+        bytes.extend([0xff; 100]);
+        assert_eq!(decode_hello_prefix(&bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn anything_else_is_no_hello() {
+        let bytes = hex::decode(FROZEN).unwrap();
+        for len in 0..bytes.len() {
+            assert!(decode_hello_prefix(&bytes[..len]).is_err(), "length {len}");
+        }
+        assert!(decode_hello_prefix(&[&[1], &bytes[1..]].concat()).is_err());
+    }
+
+    #[test]
+    fn n16_every_combination_of_versions_meets_in_the_newest_of_both_or_not_at_all() {
+        let ranges = || (1..=4).flat_map(|min| (1..=4).map(move |max| VersionRange { min, max }));
+        let (mut met, mut refused) = (0, 0);
+        for agent in ranges() {
+            for relay in ranges() {
+                let speaks = |range: VersionRange, version: u32| range.min <= version && version <= range.max;
+                let expected =
+                    (1..=4).rev().find(|version| speaks(agent, *version) && speaks(relay, *version));
+                assert_eq!(agent.newest_common(relay), expected, "{agent:?} and {relay:?}");
+                *if expected.is_some() { &mut met } else { &mut refused } += 1;
+            }
+        }
+        assert_eq!((met, refused), (70, 186));
+    }
+
+    #[test]
+    fn a_refusal_names_both_versions_and_fits_into_a_close_frame() {
+        let prefix = |min, max| HelloPrefix {
+            protocol_min: min,
+            protocol_max: max,
+            agent: "a".into(),
+            version: "9.0.0".repeat(9),
+        };
+        assert_eq!(negotiate(&prefix(0, 99)), Ok(PROTOCOL));
+        let refusal = negotiate(&prefix(u32::MAX, u32::MAX)).unwrap_err();
+        assert!(refusal.contains("agent 9.0.0") && refusal.contains(env!("CARGO_PKG_VERSION")), "{refusal}");
+        assert!(refusal.len() <= 123, "{refusal}");
+    }
+
+    #[test]
+    fn a_newer_agent_s_hello_may_say_more_and_one_of_this_version_may_not() {
+        let own = Hello {
+            protocol_min: PROTOCOL,
+            protocol_max: PROTOCOL + 1,
+            agent: "a1".into(),
+            version: "9.0.0".into(),
+            max_jobs: 4,
+            platform: crate::wire::Platform {
+                system: "linux x86_64".into(),
+                isolation: crate::event::Isolation::Container,
+                codex: None,
+                codex_problem: None,
+            },
+            jobs: Vec::new(),
+        };
+        for (newest, taken) in [(PROTOCOL + 1, true), (PROTOCOL, false)] {
+            let own = Hello { protocol_max: newest, ..own.clone() };
+            let mut bytes = codec::encode(&AgentFrame::Hello(Box::new(own.clone()))).unwrap();
+            bytes.extend(b"more");
+            let read = decode_hello(&bytes, &decode_hello_prefix(&bytes).unwrap());
+            assert_eq!(read.ok(), taken.then_some(Some(own)));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Shell completion of jobs.
+//!
+//! The script of `relay completions SHELL` calls `relay` back with [`VARIABLE`] set and the words so far. No other call
+//! uses this code. Jobs are offered as `NAME.N`, which has no special meaning in any shell. Shells that show
+//! descriptions also receive the state and the task.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::CompleteEnv;
+use common::ids::JobId;
+use common::record::JobRecord;
+use common::text::one_line;
+
+use super::args::{Cli, project_of_environment};
+use super::help::TOPICS;
+use crate::exit::Code;
+use crate::project;
+use crate::registry::{Registry, read};
+use crate::render::output;
+
+/// Variable that names the shell.
+pub const VARIABLE: &str = "RELAY_COMPLETE";
+
+/// Maximum number of records read per completion, by highest number. 500 take some 20 ms; a longer list is of no use.
+const MAX_READ: usize = 500;
+/// Maximum length of the task in a description, in bytes.
+const MAX_TASK: usize = 48;
+
+/// Answers a completion request; `None` for every other call.
+pub fn answer() -> Option<ExitCode> {
+    std::env::var_os(VARIABLE)?;
+    let here = std::env::current_dir().ok();
+    let asked = CompleteEnv::with_factory(Cli::command).var(VARIABLE);
+    match asked.try_complete(std::env::args_os(), here.as_deref()) {
+        Ok(true) => Some(ExitCode::SUCCESS),
+        Ok(false) => None,
+        Err(error) => {
+            output::usage(&error, false);
+            Some((Code::Usage as u8).into())
+        }
+    }
+}
+
+/// Completes every job.
+pub fn any() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, |_| true))
+}
+
+/// Completes jobs that have not ended.
+pub fn active() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, |record| !has_ended(record)))
+}
+
+/// Completes jobs that have ended.
+pub fn ended() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, has_ended))
+}
+
+/// Completes jobs that `relay resume` can continue.
+pub fn resumable() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, is_resumable))
+}
+
+/// Completes the words after `relay help`: commands and topics.
+pub fn help() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let relay = Cli::command();
+        let commands = relay.get_subcommands().map(|command| command.get_name().to_owned());
+        let topics = TOPICS.iter().map(|topic| topic.name.to_owned());
+        commands.chain(topics).map(CompletionCandidate::new).collect()
+    })
+}
+
+fn has_ended(record: &JobRecord) -> bool {
+    record.state.is_final()
+}
+
+fn is_resumable(record: &JobRecord) -> bool {
+    has_ended(record) && record.is_resumable()
+}
+
+/// Returns the candidates for a word. Errors give an empty list: a completion can't report them.
+fn offer(typed: &OsStr, wanted: fn(&JobRecord) -> bool) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str() else { return Vec::new() };
+    let root = root_of(std::env::args()).or_else(project_of_environment);
+    let Ok(here) = std::env::current_dir() else { return Vec::new() };
+    let Ok(root) = project::find_root(root.as_deref(), &here) else { return Vec::new() };
+    jobs(&root, typed, wanted)
+        .iter()
+        .enumerate()
+        .map(|(i, record)| {
+            let stem = record.job.stem();
+            // Input with a # is completed with a #.
+            let value = if typed.contains('#') { record.job.to_string() } else { stem };
+            let help = format!("{}: {}", record.state.as_str(), one_line(&record.prompt_summary, MAX_TASK));
+            CompletionCandidate::new(value).help(Some(help.into())).display_order(Some(i))
+        })
+        .collect()
+}
+
+/// Returns the wanted jobs with the typed prefix, newest first.
+fn jobs(root: &Path, typed: &str, wanted: fn(&JobRecord) -> bool) -> Vec<JobRecord> {
+    let registry = Registry::for_project(root);
+    let typed = typed.replacen('#', ".", 1);
+    let mut jobs = read::jobs(&registry).unwrap_or_default();
+    jobs.retain(|job| job.stem().starts_with(&typed));
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.number()));
+    jobs.truncate(MAX_READ);
+    let load = |job: &JobId| read::load(&registry, job).ok().map(|stored| stored.record);
+    let mut records: Vec<JobRecord> = jobs.iter().filter_map(load).filter(wanted).collect();
+    records.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
+    records
+}
+
+/// Returns the project named on the command line.
+fn root_of(words: impl Iterator<Item = String>) -> Option<PathBuf> {
+    let mut words = words.skip_while(|word| word != "--").skip(1);
+    while let Some(word) = words.next() {
+        match word.split_once('=') {
+            Some(("--root", root)) => return Some(root.into()),
+            None if word == "--root" => return words.next().map(PathBuf::from),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use common::job::Runner;
+    use common::record::State;
+
+    use super::*;
+    use crate::render::samples;
+
+    #[test]
+    fn jobs_are_offered_by_what_was_typed_and_by_their_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::for_project(dir.path());
+        registry.ensure().unwrap();
+        for (job, state) in [("abe#1", State::Failed), ("abe#2", State::Running), ("zoe#1", State::Completed)]
+        {
+            let mut record = samples::bare(job, state);
+            record.runner = if job == "zoe#1" { Runner::Shell } else { Runner::Codex };
+            record.thread_id = (job != "zoe#1").then(|| "t".to_owned());
+            std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
+        }
+        let offered = |typed: &str, wanted: fn(&JobRecord) -> bool| {
+            let jobs = jobs(dir.path(), typed, wanted);
+            jobs.iter().map(|record| record.job.stem()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(offered("", |_| true), "zoe.1 abe.2 abe.1");
+        assert_eq!(offered("ab", |_| true), "abe.2 abe.1");
+        assert_eq!(offered("abe#", has_ended), "abe.1");
+        assert_eq!(offered("", |record| !has_ended(record)), "abe.2");
+        assert_eq!(offered("", is_resumable), "abe.1", "a shell job has no thread to go on with");
+        assert_eq!(offered("nobody", |_| true), "");
+    }
+
+    #[test]
+    fn the_project_is_the_one_that_is_typed() {
+        let root = |line: &str| root_of(line.split(' ').map(str::to_owned));
+        assert_eq!(root("relay -- relay --root /x status"), Some("/x".into()));
+        assert_eq!(root("relay -- relay status --root=/y abe"), Some("/y".into()));
+        assert_eq!(root("relay -- relay status --root"), None);
+        assert_eq!(root("relay --root /x"), None);
+    }
+}

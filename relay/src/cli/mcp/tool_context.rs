@@ -1,0 +1,82 @@
+//! Context of a tool call: the project and the calling session.
+
+use std::collections::BTreeMap;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::super::args::Global;
+use super::super::{Context, session};
+use crate::exit::{Code, Failure};
+use crate::mcp::{CallContext, Reply};
+use crate::render::{Captured, ColorMode};
+
+/// Maximum number of jobs in one call.
+pub(super) const MAX_JOBS: usize = 20;
+
+/// Factory of the context of each call: the project may be created while the server is running.
+pub(super) struct ToolContext(Global);
+
+impl ToolContext {
+    /// Creates a factory with the given global flags.
+    pub(super) fn new(global: &Global) -> Self {
+        Self(Global { color: ColorMode::Never, json: false, ..global.clone() })
+    }
+
+    /// Creates the context of a call. Output is collected, and the session is the calling thread.
+    ///
+    /// # Errors
+    /// Exit code 2 if there is no project here.
+    pub(super) fn context(&self, call: &CallContext) -> Result<Context, Failure> {
+        let thread = call.thread().map(|thread| (session::THREAD, thread.to_owned()));
+        Context::for_tool(&self.0, BTreeMap::from_iter(thread))
+    }
+
+    /// Runs a command for a call.
+    ///
+    /// # Errors
+    /// The errors of the command, and as [`Self::context`].
+    pub(super) fn run(
+        &self,
+        call: &CallContext,
+        command: impl FnOnce(&Context) -> Result<Code, Failure>,
+    ) -> Result<(Reply, Captured), Failure> {
+        let context = self.context(call)?;
+        let code = command(&context)?;
+        let captured = context.output.into_captured();
+        Ok((Reply::new(&captured.text, code), captured))
+    }
+}
+
+/// Deserializes a list, or a single text in its place: models use both.
+///
+/// # Errors
+/// Returns an error for any other value.
+pub(super) fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    match Value::deserialize(from)? {
+        Value::String(one) => Ok(vec![one]),
+        many => serde_json::from_value(many).map_err(D::Error::custom),
+    }
+}
+
+/// Rejects a list that is empty or has more than [`MAX_JOBS`] entries.
+///
+/// # Errors
+/// Exit code 2.
+pub(super) fn jobs(jobs: Vec<String>) -> Result<Vec<String>, Failure> {
+    match jobs.len() {
+        1..=MAX_JOBS => Ok(jobs),
+        0 => Err(Failure::usage("no job: name at least one in `jobs`")),
+        many => Err(Failure::usage(format!("{many} jobs in one call: name at most {MAX_JOBS}"))),
+    }
+}
+
+/// Parses an optional duration.
+///
+/// # Errors
+/// Exit code 2 with the name of the field.
+pub(super) fn duration(field: &str, text: Option<&str>) -> Result<Option<std::time::Duration>, Failure> {
+    let read = text.map(common::duration::parse).transpose();
+    read.map_err(|reason| Failure::usage(format!("`{field}`: {}", common::text::one_line(&reason, 200))))
+}

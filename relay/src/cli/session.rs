@@ -1,0 +1,73 @@
+//! Detection of the calling session of a host agent from the environment.
+
+use std::env::VarError;
+
+use common::origin::Session;
+
+use crate::registry::sessions::is_id;
+
+/// Maximum length of the path of a home folder, in bytes.
+const MAX_HOME: usize = 4096;
+
+/// Variable in which Codex names the session of a command.
+pub const THREAD: &str = "CODEX_THREAD_ID";
+
+/// Returns the session that runs this command. Codex sets `CODEX_THREAD_ID` for every command that it runs, Claude Code
+/// (since 2.1.132) `CLAUDE_CODE_SESSION_ID`. For older versions of Claude Code, `relay hook SessionStart` sets
+/// `RELAY_SESSION`.
+pub fn session(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<Session> {
+    let id = |name: &str| variable(name).ok().filter(|id| is_id(id));
+    let home = |name: &str| variable(name).ok().filter(|home| !home.is_empty() && home.len() <= MAX_HOME);
+    if let Some(id) = id(THREAD) {
+        return Some(Session { agent: "codex".to_owned(), id, home: home("CODEX_HOME") });
+    }
+    let named = || variable("RELAY_SESSION").ok()?.strip_prefix("claude:").map(str::to_owned);
+    let id = id("CLAUDE_CODE_SESSION_ID").or_else(|| named().filter(|id| is_id(id)))?;
+    Some(Session { agent: "claude".to_owned(), id, home: home("CLAUDE_CONFIG_DIR") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session_of(set: &[(&str, &str)]) -> Option<Session> {
+        session(&|key| {
+            let found = set.iter().find(|(name, _)| *name == key);
+            found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
+        })
+    }
+
+    #[test]
+    fn a_command_of_codex_belongs_to_its_thread() {
+        let id = "01a203ca-9b3a-74f0-a0f9-92040009a617";
+        let expected = Session { agent: "codex".to_owned(), id: id.to_owned(), home: None };
+        assert_eq!(session_of(&[("CODEX_THREAD_ID", id)]), Some(expected.clone()));
+        assert_eq!(
+            session_of(&[("CODEX_THREAD_ID", id), ("CODEX_HOME", "/srv/codex")]),
+            Some(Session { home: Some("/srv/codex".to_owned()), ..expected })
+        );
+        assert_eq!(session_of(&[]), None);
+    }
+
+    #[test]
+    fn a_command_of_claude_code_belongs_to_its_session_one_of_codex_below_it_to_codex() {
+        let expected = |id: &str| Some(Session { agent: "claude".to_owned(), id: id.to_owned(), home: None });
+        let own = ("CLAUDE_CODE_SESSION_ID", "8c35adc1");
+        let named = ("RELAY_SESSION", "claude:00893aaf");
+        assert_eq!(session_of(&[own]), expected("8c35adc1"));
+        assert_eq!(session_of(&[named]), expected("00893aaf"));
+        assert_eq!(session_of(&[named, own]), expected("8c35adc1"));
+        assert_eq!(session_of(&[own, ("CLAUDE_CONFIG_DIR", "/c")]).unwrap().home.as_deref(), Some("/c"));
+        assert_eq!(session_of(&[("CODEX_THREAD_ID", "01a203ca"), own]).unwrap().agent, "codex");
+        assert_eq!(session_of(&[("RELAY_SESSION", "vim:1")]), None);
+    }
+
+    #[test]
+    fn what_could_be_a_flag_or_a_path_is_no_session() {
+        for id in ["", "--resume", "../x", "a b", &"a".repeat(65)] {
+            assert_eq!(session_of(&[("CODEX_THREAD_ID", id)]), None, "{id}");
+            assert_eq!(session_of(&[("CLAUDE_CODE_SESSION_ID", id)]), None, "{id}");
+            assert_eq!(session_of(&[("RELAY_SESSION", &format!("claude:{id}"))]), None, "{id}");
+        }
+    }
+}

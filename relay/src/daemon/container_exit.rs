@@ -1,0 +1,115 @@
+//! Descriptions of a container's death, for people and for the agent. Pure.
+
+use common::event::{EventBody, FailureKind, FinalState, JobError};
+use common::wire::TerminationCause;
+
+use crate::engine::EngineKind;
+use crate::registry::lease::Death;
+
+/// Exit code of a process that was killed: 128 + 9.
+const EXIT_KILLED: i32 = 137;
+
+/// Describes what happened, without advice.
+pub(super) fn describe_exit(name: &str, death: &Death) -> String {
+    match death.exit_code {
+        None => format!("the container '{name}' was removed"),
+        Some(code) if death.oom_killed => {
+            format!("the container '{name}' exited with code {code}: it was killed for lack of memory")
+        }
+        Some(EXIT_KILLED) => format!("the container '{name}' exited with code {EXIT_KILLED}: it was killed"),
+        Some(143) => format!("the container '{name}' exited with code 143: it was stopped"),
+        Some(code) => format!("the container '{name}' exited with code {code}"),
+    }
+}
+
+/// Describes a container whose processes are frozen.
+pub(super) fn describe_pause(engine: EngineKind, name: &str) -> String {
+    format!("the container '{name}' is paused: `{engine} unpause {name}`")
+}
+
+/// Describes a container that a person has stopped while no job was active.
+pub(super) fn describe_stop(name: &str) -> String {
+    format!("the container '{name}' was stopped by hand: the next job starts it again, or `relay up`")
+}
+
+/// Returns the failure of the jobs that the death cut off.
+pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &Death) -> TerminationCause {
+    let advice = match (death.exit_code, death.oom_killed, death.memory_limit) {
+        (_, true, Some(limit)) => format!(
+            "its limit is {} MiB: raise it (`{engine} update --memory`), or run fewer jobs at once ([platform] max_jobs)",
+            limit >> 20
+        ),
+        (_, true, None) => {
+            "the machine had no memory left: free some, or run fewer jobs at once ([platform] max_jobs)"
+                .to_owned()
+        }
+        (None | Some(EXIT_KILLED | 143), ..) => "launch the job again".to_owned(),
+        (Some(_), ..) => format!("see `{engine} logs {name}`, then launch the job again"),
+    };
+    let kind = if death.oom_killed { FailureKind::OomKilled } else { FailureKind::ContainerExited };
+    TerminationCause {
+        kind,
+        message: format!("{}; {advice}", describe_exit(name, death)),
+        exit_code: death.exit_code,
+    }
+}
+
+/// Returns the final event of a job that the death cut off, recorded by the relay because no agent can; `why` gives the
+/// reason for that.
+pub(super) fn final_event(fate: &TerminationCause, why: &str) -> EventBody {
+    EventBody::Finished {
+        state: FinalState::Failed,
+        error: Some(JobError { kind: fate.kind, message: format!("{} ({why})", fate.message), step: None }),
+        exit_code: fate.exit_code,
+        changes: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(exit_code: Option<i32>, oom_killed: bool, memory_limit: Option<u64>) -> (FailureKind, String) {
+        let death = Death { memory_limit, ..Death::from_exit_code(exit_code, oom_killed) };
+        let fate = termination_cause(EngineKind::Docker, "platform", &death);
+        assert_eq!(fate.exit_code, exit_code);
+        (fate.kind, fate.message)
+    }
+
+    #[test]
+    fn every_death_is_told_with_what_to_do() {
+        let expected = [
+            (
+                told(Some(137), true, Some(300 << 20)),
+                FailureKind::OomKilled,
+                "the container 'platform' exited with code 137: it was killed for lack of memory; its limit \
+                is 300 MiB: raise it (`docker update --memory`), or run fewer jobs at once ([platform] \
+                max_jobs)",
+            ),
+            (
+                told(Some(137), true, None),
+                FailureKind::OomKilled,
+                "the container 'platform' exited with code 137: it was killed for lack of memory; the \
+                machine had no memory left: free some, or run fewer jobs at once ([platform] max_jobs)",
+            ),
+            (
+                told(Some(137), false, None),
+                FailureKind::ContainerExited,
+                "the container 'platform' exited with code 137: it was killed; launch the job again",
+            ),
+            (
+                told(Some(1), false, None),
+                FailureKind::ContainerExited,
+                "the container 'platform' exited with code 1; see `docker logs platform`, then launch the job again",
+            ),
+            (
+                told(None, false, None),
+                FailureKind::ContainerExited,
+                "the container 'platform' was removed; launch the job again",
+            ),
+        ];
+        for (told, kind, message) in expected {
+            assert_eq!(told, (kind, message.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The channels of a notification, each in a file of its own.
+//!
+//! * [`codex`]: a message to the session that launched the job. [`desktop`]: a notification.
+//! * [`command`]: the user's program. [`webhook`]: a POST; [`signature`]: its signature.
+//! * [`attempt`]: one attempt through one channel. [`program`]: runs a process within a time limit.
+
+mod attempt;
+mod codex;
+mod command;
+mod desktop;
+mod program;
+mod signature;
+mod webhook;
+
+pub(super) use attempt::{Channels, deliver};
+pub(super) use codex::QUEUED;

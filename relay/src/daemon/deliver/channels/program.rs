@@ -1,0 +1,130 @@
+//! Runs a process within a time limit and ends it with all its children.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::text;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStderr, ChildStdin, Command};
+use tokio::time::timeout;
+
+/// Maximum number of bytes kept of its stderr.
+const MAX_STDERR: usize = 4096;
+/// Time limit for the rest of its stderr after it has ended: one of its children may hold the stream open.
+const DRAIN: Duration = Duration::from_millis(100);
+
+/// Process group that is killed unless its leader has ended by itself.
+struct ProcessGroup(Option<Pid>);
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // The group may have ended at this moment.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// Runs a program in a process group of its own, with `input` on its stdin.
+///
+/// # Errors
+/// One line: the program can't be started, ended with a failure, or was killed because it took longer than `limit`.
+pub(super) async fn run(mut command: Command, input: Vec<u8>, limit: Duration) -> Result<(), String> {
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let name = command.as_std().get_program().to_string_lossy().into_owned();
+    let mut child = command.spawn().map_err(|e| format!("{name} can't be started: {e}"))?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let mut group = ProcessGroup(pid);
+    let (stdin, mut stderr, mut said) = (child.stdin.take(), child.stderr.take(), Vec::new());
+    let ended = timeout(limit, async {
+        let talk = async {
+            tokio::join!(write_stdin(stdin, &input), read_stderr(stderr.as_mut(), &mut said));
+            std::future::pending::<()>().await;
+        };
+        // Cancel-safe: what was read so far is in `said`.
+        tokio::select! {
+            status = child.wait() => status,
+            () = talk => Err(std::io::ErrorKind::Other.into()),
+        }
+    });
+    let Ok(status) = ended.await else {
+        drop(group);
+        let _ = child.wait().await;
+        return Err(format!("{name} did not end within {} s and was killed", limit.as_secs()));
+    };
+    group.0 = None;
+    let status = status.map_err(|e| format!("{name} can't be waited for: {e}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    let _ = timeout(DRAIN, read_stderr(stderr.as_mut(), &mut said)).await;
+    let said =
+        String::from_utf8_lossy(&said).lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned);
+    let said = said.map(|line| format!(": {}", text::one_line(&line, 200))).unwrap_or_default();
+    Err(format!("{name} ended with {status}{said}"))
+}
+
+async fn write_stdin(stdin: Option<ChildStdin>, input: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        // A program that does not read its input is fine.
+        let _ = stdin.write_all(input).await;
+    }
+}
+
+/// Reads to the end of the stream and keeps its last bytes.
+async fn read_stderr(stderr: Option<&mut ChildStderr>, said: &mut Vec<u8>) {
+    let Some(stderr) = stderr else { return };
+    let mut piece = [0; 1024];
+    while let Ok(read @ 1..) = stderr.read(&mut piece).await {
+        said.extend_from_slice(&piece[..read]);
+        if said.len() > MAX_STDERR {
+            said.drain(..said.len() - MAX_STDERR);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(line: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]);
+        command
+    }
+
+    #[tokio::test]
+    async fn a_program_gets_its_input_and_says_no_with_its_last_line() {
+        let limit = Duration::from_secs(30);
+        assert_eq!(
+            run(shell("read -r line; test \"$line\" = hello"), b"hello\n".to_vec(), limit).await,
+            Ok(())
+        );
+        // More than a pipe holds, to a program that reads nothing.
+        assert_eq!(run(shell("exit 0"), vec![b'x'; 1 << 20], limit).await, Ok(()));
+        let refused = run(shell("echo one >&2; printf '\\033[1mtwo' >&2; exit 3"), Vec::new(), limit).await;
+        assert_eq!(refused, Err("sh ended with exit status: 3: [1mtwo".to_owned()));
+        let absent = run(Command::new("/nowhere/program"), Vec::new(), limit).await.unwrap_err();
+        assert!(absent.starts_with("/nowhere/program can't be started: "), "{absent}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_killed_with_all_it_has_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let line = format!("trap '' TERM; sleep 1000 & echo $! >{}; wait", pid.display());
+        let hung = run(shell(&line), Vec::new(), Duration::from_millis(500)).await;
+        assert_eq!(hung, Err("sh did not end within 0 s and was killed".to_owned()));
+        let child: u32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+        let is_gone = || {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while !is_gone() {
+            assert!(std::time::Instant::now() < deadline, "its child still runs");
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Delivery plan of a new notification: the channels that it goes through.
+
+use std::fmt;
+use std::time::Duration;
+
+use common::record::JobRecord;
+use jiff::Timestamp;
+
+use crate::config::NotifyConfig;
+use crate::registry::outbox::{Channel, ChannelState, Entry, SCHEMA};
+use common::origin::Session;
+
+/// Delay of the message to the session: meanwhile a `relay wait` of that session may show the notification itself.
+const DEBOUNCE: Duration = Duration::from_millis(300);
+
+/// Channel of a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ChannelKind {
+    /// Message to the Codex session that launched the job.
+    Codex,
+    /// Desktop notification.
+    Desktop,
+    /// The user's program.
+    Command,
+    /// Webhook: an HTTP POST.
+    Webhook,
+}
+
+impl ChannelKind {
+    pub(super) const ALL: [Self; 4] = [Self::Codex, Self::Desktop, Self::Command, Self::Webhook];
+
+    /// Name of the channel in an entry.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Codex => "codex",
+            Self::Desktop => "desktop",
+            Self::Command => "command",
+            Self::Webhook => "webhook",
+        }
+    }
+
+    /// Returns true if the channel is configured.
+    pub(super) fn is_configured(self, config: &NotifyConfig) -> bool {
+        match self {
+            Self::Codex => true,
+            Self::Desktop => config.desktop,
+            Self::Command => !config.command.is_empty(),
+            Self::Webhook => config.webhook.is_some(),
+        }
+    }
+}
+
+impl fmt::Display for ChannelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Returns the entry of a job that has ended; `None` for one that has not.
+pub(super) fn plan_entry(
+    record: &JobRecord,
+    config: &NotifyConfig,
+    takes_messages: impl Fn(&Session) -> bool,
+    now: Timestamp,
+) -> Option<Entry> {
+    let ended_at = record.finished_at?;
+    let session = record.origin.session.clone();
+    let people = config.on.contains(&record.state);
+    let wanted = |kind: &ChannelKind| match kind {
+        ChannelKind::Codex => session.as_ref().is_some_and(&takes_messages),
+        kind => people && kind.is_configured(config),
+    };
+    let channel = |kind: ChannelKind| {
+        let next_at = if kind == ChannelKind::Codex { now + DEBOUNCE } else { now };
+        (
+            kind.as_str().to_owned(),
+            Channel { state: ChannelState::Pending, attempts: 0, next_at: Some(next_at), last_error: None },
+        )
+    };
+    let channels = ChannelKind::ALL.into_iter().filter(wanted).map(channel).collect();
+    Some(Entry { schema: SCHEMA, job: record.job.clone(), ended_at, session, channels })
+}
+
+#[cfg(test)]
+mod tests {
+    use common::record::State;
+
+    use super::*;
+    use crate::config::Webhook;
+    use crate::render::samples;
+
+    fn channels(record: &JobRecord, config: &NotifyConfig) -> Vec<String> {
+        plan_entry(record, config, |_| true, samples::at(700)).unwrap().channels.into_keys().collect()
+    }
+
+    #[test]
+    fn an_end_goes_to_its_session_and_to_whom_the_configuration_names() {
+        let mut record = samples::completed();
+        let mut config = NotifyConfig::default();
+        assert_eq!(channels(&record, &config), [""; 0]);
+        record.origin.session = Some(Session { agent: "codex".into(), id: "t-1".into(), home: None });
+        assert_eq!(channels(&record, &config), ["codex"]);
+        config.command = vec!["true".into()];
+        config.desktop = true;
+        config.webhook = Some(Webhook { url: "http://h/".into(), secret: None });
+        assert_eq!(channels(&record, &config), ["codex", "command", "desktop", "webhook"]);
+        config.on = vec![State::Failed];
+        assert_eq!(channels(&record, &config), ["codex"]);
+    }
+
+    #[test]
+    fn a_session_that_takes_no_messages_is_left_to_its_hooks() {
+        let mut record = samples::completed();
+        record.origin.session = Some(Session { agent: "claude".into(), id: "t-1".into(), home: None });
+        let entry = plan_entry(&record, &NotifyConfig::default(), |_| false, samples::at(700)).unwrap();
+        assert_eq!((entry.session, entry.channels.len()), (record.origin.session, 0));
+    }
+
+    #[test]
+    fn a_job_that_goes_on_has_no_entry() {
+        assert_eq!(plan_entry(&samples::running(), &NotifyConfig::default(), |_| true, samples::at(1)), None);
+    }
+}

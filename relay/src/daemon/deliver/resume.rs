@@ -1,0 +1,135 @@
+//! Resumes deliveries when the daemon starts.
+
+use std::io;
+use std::time::Duration;
+
+use common::ids::JobId;
+use common::record::{JobRecord, SCHEMA};
+use jiff::Timestamp;
+
+use super::channels::QUEUED;
+use super::plan::ChannelKind;
+use crate::registry::outbox::{self, ChannelState, Entry};
+use crate::registry::{Registry, read};
+
+/// Maximum age of an ended job without an entry: a relay that was killed between a job's end and its entry is restarted
+/// within this time, and an older notification is of no use.
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Returns the entries that are not done. Removes what belongs to jobs that are gone.
+///
+/// # Errors
+/// Fails if the folder can't be read.
+pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<Entry>> {
+    let mut pending = Vec::new();
+    for name in registry.outbox().names()? {
+        let entry = name.strip_suffix(".json").map(|stem| (stem, true));
+        let Some((stem, is_entry)) = entry.or_else(|| name.strip_suffix(".shown").map(|stem| (stem, false)))
+        else {
+            continue;
+        };
+        let Ok(job) = stem.parse::<JobId>() else { continue };
+        match outbox::read(registry, &job) {
+            // An entry with a newer schema is left to the newer program.
+            Ok(Some(found)) if found.schema > outbox::SCHEMA => {}
+            Ok(Some(found))
+                if found.channels.values().any(|channel| channel.state == ChannelState::Pending) =>
+            {
+                if is_entry {
+                    give_back_unsent(registry, &found);
+                    pending.push(found);
+                }
+            }
+            Ok(found) => {
+                if let Some(found) = &found {
+                    give_back_unsent(registry, found);
+                }
+                forget_archived(registry, &job);
+            }
+            Err(e) => {
+                tracing::warn!("{job}: its deliveries can't be read and start again: {e}");
+                outbox::remove(registry, &job)?;
+            }
+        }
+    }
+    Ok(pending)
+}
+
+/// Releases the claim for a message that was never sent to its session because the daemon was killed.
+fn give_back_unsent(registry: &Registry, entry: &Entry) {
+    let channel = entry.channels.get(ChannelKind::Codex.as_str());
+    let unsent = channel.is_some_and(|channel| channel.state != ChannelState::Taken)
+        && outbox::shown(registry, &entry.job).is_some_and(|shown| shown.by == QUEUED);
+    if unsent && let Err(e) = outbox::unclaim(registry, &entry.job) {
+        tracing::warn!("{}: the claim of a message that was not sent can't be released: {e}", entry.job);
+    }
+}
+
+/// Removes a completed entry, once its job was archived and the notification was shown, or the job was removed for
+/// good.
+pub(super) fn forget_archived(registry: &Registry, job: &JobId) {
+    let removed = if registry.record(job).exists() {
+        Ok(())
+    } else if registry.archived().record(job).exists() {
+        outbox::remove_told(registry, job)
+    } else {
+        outbox::remove(registry, job)
+    };
+    if let Err(e) = removed {
+        tracing::warn!("{job}: its entry in the outbox can't be removed: {e}");
+    }
+}
+
+/// Passes the records of jobs that ended recently and have no entry to `visit`, one at a time.
+///
+/// # Errors
+/// Fails if the registry can't be read.
+pub(super) fn without_entry(
+    registry: &Registry,
+    now: Timestamp,
+    mut visit: impl FnMut(&JobRecord),
+) -> io::Result<()> {
+    let recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < MAX_AGE;
+    for job in read::jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists()) {
+        let Ok(record) = read::load(registry, &job).map(|stored| stored.record) else { continue };
+        if record.schema <= SCHEMA && record.finished_at.is_some_and(recent) {
+            visit(&record);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::registry::outbox::{Channel, SCHEMA, Shown};
+
+    use super::*;
+
+    #[test]
+    fn an_end_whose_message_was_never_sent_is_to_be_told_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::for_project(dir.path());
+        registry.ensure().unwrap();
+        let states = [ChannelState::Pending, ChannelState::GivenUp, ChannelState::Taken];
+        let jobs: Vec<JobId> = (1..=3).map(|n| format!("a#{n}").parse().unwrap()).collect();
+        for (job, state) in jobs.iter().zip(states) {
+            let channel = Channel { state, attempts: 1, next_at: None, last_error: None };
+            let entry = Entry {
+                schema: SCHEMA,
+                job: job.clone(),
+                ended_at: Timestamp::UNIX_EPOCH,
+                session: None,
+                channels: BTreeMap::from([("codex".to_owned(), channel)]),
+            };
+            outbox::write(&registry, &entry).unwrap();
+            std::fs::write(registry.record(job), "{}").unwrap();
+            let shown = Shown { at: Timestamp::UNIX_EPOCH, by: QUEUED.to_owned(), session: None };
+            assert!(outbox::claim(&registry, job, &shown).unwrap());
+        }
+        let pending = open_entries(&registry).unwrap();
+        assert_eq!(pending.iter().map(|entry| &entry.job).collect::<Vec<_>>(), [&jobs[0]]);
+        assert_eq!(outbox::unshown(&registry).unwrap(), jobs[..2]);
+    }
+}

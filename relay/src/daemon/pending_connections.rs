@@ -1,0 +1,188 @@
+//! Pending connections, which have not sent a request yet: limits on their age and number.
+//!
+//! ```text
+//!  accepted ──TLS handshake, if its first byte begins one──► whole head of a request ──► the routes ──► upgraded, or
+//!     │ both not within HEAD_TIMEOUT, a head over MAX_HEAD, more than MAX_PENDING after it        answered and closed
+//!     └──────────────────────────────────────────────────────────────────► dropped
+//! ```
+//!
+//! One port serves both: agents use TLS, programs on this machine may use plain HTTP.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use common::wire;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
+
+use super::tls;
+
+/// Time limit from the start of a connection to the end of its request's head. An honest agent needs milliseconds.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum length of a request's head, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+/// Maximum number of connections without a request; beyond it, the oldest is dropped. Honest clients leave this state
+/// within milliseconds. Twice the agents of the figures, which may all connect at once; each costs some 15 KiB.
+const MAX_PENDING: usize = 2048;
+/// Time limit for a client that reads nothing of its response: the same as for a silent agent. Without it, the response
+/// to a client that never reads would stay in memory without limit.
+const WRITE_TIMEOUT: Duration = wire::DEAD_AFTER;
+/// Pause after a failed accept, mostly because no file descriptor is free: open connections can end meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections without a request, oldest first.
+#[derive(Debug, Clone, Default)]
+struct PendingConnections(Arc<Mutex<PendingTasks>>);
+
+#[derive(Debug, Default)]
+struct PendingTasks {
+    last: u64,
+    tasks: BTreeMap<u64, Option<AbortHandle>>,
+}
+
+impl PendingConnections {
+    /// Adds a connection; drops the oldest if there are too many.
+    fn add(&self) -> PendingConnection {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.last += 1;
+        let number = waiting.last;
+        waiting.tasks.insert(number, None);
+        if waiting.tasks.len() > MAX_PENDING
+            && let Some((_, Some(oldest))) = waiting.tasks.pop_first()
+        {
+            oldest.abort();
+        }
+        PendingConnection { number, all: self.clone() }
+    }
+
+    fn remove(&self, number: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).tasks.remove(&number);
+    }
+}
+
+/// A pending connection, counted until it is dropped.
+#[derive(Debug)]
+struct PendingConnection {
+    number: u64,
+    all: PendingConnections,
+}
+
+impl PendingConnection {
+    /// Stores the handle that aborts the connection's task. The connection may have sent its request already.
+    fn set_task(number: u64, all: &PendingConnections, task: AbortHandle) {
+        let mut waiting = all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = waiting.tasks.get_mut(&number) {
+            *place = Some(task);
+        }
+    }
+}
+
+impl Drop for PendingConnection {
+    fn drop(&mut self) {
+        self.all.remove(self.number);
+    }
+}
+
+/// Routes by transport.
+#[derive(Debug, Clone)]
+pub(super) struct Routes {
+    /// Routes over TLS.
+    pub(super) tls: Router,
+    /// Routes over plain HTTP.
+    pub(super) plain: Router,
+}
+
+/// Accepts connections until the runtime ends.
+pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsAcceptor) {
+    let pending = PendingConnections::default();
+    let mut failing = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                failing = false;
+                let connection = pending.add();
+                let number = connection.number;
+                let task = tokio::spawn(serve(stream, routes.clone(), acceptor.clone(), connection));
+                PendingConnection::set_task(number, &pending, task.abort_handle());
+            }
+            // The other side gave up before it was accepted.
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(e) => {
+                if !failing {
+                    tracing::error!("no connection can be accepted: {e}");
+                }
+                failing = true;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, connection: PendingConnection) {
+    let deadline = Instant::now() + HEAD_TIMEOUT;
+    // Acknowledgements are small, and the other side waits for each of them. If the option can't be set, they are only
+    // later.
+    let _ = stream.set_nodelay(true);
+    let mut first = [0];
+    let Ok(Ok(1)) = timeout_at(deadline, stream.peek(&mut first)).await else { return };
+    let mut stream = Box::pin(TimeoutStream::new(stream));
+    stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
+    if first[0] != tls::HANDSHAKE {
+        return speak(stream, routes.plain, deadline, connection).await;
+    }
+    match timeout_at(deadline, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => speak(stream, routes.tls, deadline, connection).await,
+        Ok(Err(e)) => tracing::debug!("no TLS handshake: {}", tls::reason(&e)),
+        Err(_) => tracing::debug!("no TLS handshake in time"),
+    }
+}
+
+/// Serves one request, whose head must arrive before `deadline`.
+async fn speak<S>(stream: S, routes: Router, deadline: Instant, connection: PendingConnection)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = Mutex::new(Some(connection));
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        drop(connection.lock().unwrap_or_else(PoisonError::into_inner).take());
+        answer(routes.clone(), request.map(axum::body::Body::new))
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(e) = served {
+        tracing::debug!("a connection ended: {e}");
+    }
+}
+
+/// Answers a single request and closes the connection: one with further requests would escape the limits of pending
+/// connections.
+async fn answer(mut routes: Router, request: Request) -> Result<Response, Infallible> {
+    let mut response = routes.call(request).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}

@@ -1,0 +1,44 @@
+//! Watches for requests that the command line files.
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use crate::registry::dir::Dir;
+
+/// Hints from a watched folder.
+pub(super) struct RequestWatcher {
+    hints: mpsc::Receiver<()>,
+    /// Keeps the channel open if there is no watcher.
+    _sender: mpsc::Sender<()>,
+    /// Watches until it is dropped.
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl RequestWatcher {
+    /// Starts to watch the requests folder.
+    pub(super) fn new(requests: &Dir) -> Self {
+        // A capacity of one is enough: a second hint adds nothing to one that is pending.
+        let (sender, hints) = mpsc::channel(1);
+        let hint = sender.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                let _ = hint.try_send(());
+            }
+        });
+        let watcher = watcher.and_then(|mut watcher| {
+            watcher.watch(requests.path(), RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        let dir = requests.path().display();
+        let watcher = watcher
+            .inspect_err(|e| tracing::warn!("{dir} can't be watched ({e}): looking every few seconds"))
+            .ok();
+        Self { hints, _sender: sender, _watcher: watcher }
+    }
+
+    /// Waits for a hint. Cancel-safe, as a channel's `recv` is.
+    pub(super) async fn changed(&mut self) {
+        // Never `None`: `_sender` keeps the channel open.
+        let _ = self.hints.recv().await;
+    }
+}

@@ -1,0 +1,392 @@
+//! The scheduler: selects the next job and its agent, and decides which actions follow an event. Pure: inputs in,
+//! actions out.
+//!
+//! ```text
+//!            seen                dispatched             accepted (record says starting)
+//!  (record) ──────► Queued ──────────────────► Offered ─────────────────────────────► Running ──► (ended: forgotten)
+//!                     ▲  refused as busy, back without │                                  │ link lost: stays
+//!                     └──it, gone for long──────────────┘                                  ▼
+//! ```
+//!
+//! A job is offered to the connected agent with the most free slots, and belongs to it from then on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use common::event::{EventBody, FailureKind, FinalState, JobError};
+use common::ids::JobId;
+use common::record::{JobRecord, Link, State};
+use common::wire::TerminationCause;
+use jiff::Timestamp;
+
+use super::capacity::Agents;
+use super::container_exit;
+
+/// Action for the core to carry out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Send the job to an agent.
+    Start { agent: AgentId, job: JobId, epoch: u32 },
+    /// Send a cancel to the agent that has the job.
+    Cancel { agent: AgentId, job: JobId, grace_ms: u64 },
+    /// Record an event of the relay's own.
+    Record { job: JobId, body: EventBody },
+    /// End an agent's connection: it reconnects at once with a new hello.
+    Reconnect { agent: AgentId },
+}
+
+/// Agent's id.
+pub(super) type AgentId = Arc<str>;
+
+/// Assignment of a job to an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Assignment {
+    /// In the queue.
+    Queued,
+    /// Sent to this agent, which has not accepted it yet.
+    Offered(AgentId),
+    /// Accepted by this agent.
+    Running(AgentId),
+}
+
+impl Assignment {
+    fn agent(&self) -> Option<&AgentId> {
+        match self {
+            Self::Queued => None,
+            Self::Offered(agent) | Self::Running(agent) => Some(agent),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Job {
+    assignment: Assignment,
+    created_at: Timestamp,
+    epoch: u32,
+    /// True if the newest state of its link is "lost". A requested record takes time to come back, and an agent may be
+    /// faster.
+    lost: bool,
+}
+
+/// State of the scheduler. The cost of each input depends on the jobs of one agent, not on the number of agents.
+#[derive(Debug, Default)]
+pub(super) struct Scheduler {
+    jobs: BTreeMap<JobId, Job>,
+    cancels: BTreeMap<JobId, u64>,
+    /// Queued jobs, oldest first; without those with a requested cancel.
+    queue: BTreeSet<(Timestamp, JobId)>,
+    agents: Agents,
+    /// The agent whose container died, if it did, and the failure of the jobs that it returns without.
+    cause: Option<(AgentId, TerminationCause)>,
+}
+
+impl Scheduler {
+    /// Updates a job from its record in the registry: a new job, or a change of a known one.
+    pub(super) fn update(&mut self, record: &JobRecord) -> Vec<Action> {
+        if record.state.is_final() {
+            self.forget(&record.job);
+            return self.offer_queued();
+        }
+        let job = self.jobs.entry(record.job.clone()).or_insert_with(|| {
+            self.queue.insert((record.created_at, record.job.clone()));
+            Job {
+                assignment: Assignment::Queued,
+                created_at: record.created_at,
+                epoch: record.epoch,
+                lost: record.link == Some(Link::Lost),
+            }
+        });
+        job.epoch = record.epoch;
+        let mut actions = Vec::new();
+        if record.state != State::Queued {
+            // A record of another state names its agent: an `accepted` event made both.
+            let agent: AgentId = record.agent.as_deref().unwrap_or_default().into();
+            if matches!(job.assignment, Assignment::Offered(_))
+                && !job.lost
+                && !self.agents.is_connected(&agent)
+            {
+                job.lost = true;
+                let body =
+                    EventBody::LinkLost { reason: "the connection was lost when the job started".to_owned() };
+                actions.push(Action::Record { job: record.job.clone(), body });
+            }
+            self.assign(&record.job, Assignment::Running(agent));
+        }
+        actions.extend(self.offer_queued());
+        actions
+    }
+
+    /// Adds a job whose record could not be read until now. `holds` returns true if the hello of an agent named the
+    /// job.
+    pub(super) fn add_found(&mut self, record: &JobRecord, holds: impl Fn(&AgentId) -> bool) -> Vec<Action> {
+        let is_new = !self.jobs.contains_key(&record.job);
+        let mut actions = self.update(record);
+        let Some(Assignment::Running(agent)) = self.assignment(&record.job).filter(|_| is_new).cloned()
+        else {
+            return actions;
+        };
+        if self.agents.is_connected(&agent) {
+            actions.push(if holds(&agent) {
+                // What is durable of the job could not be reported: a new hello asks for it.
+                Action::Reconnect { agent }
+            } else {
+                Action::Record { job: record.job.clone(), body: lost_job(self.cause_of(&agent)) }
+            });
+        }
+        actions
+    }
+
+    /// Handles an agent that has connected with the jobs in `held`, which become its own.
+    pub(super) fn agent_up(
+        &mut self,
+        agent: &AgentId,
+        capacity: usize,
+        held: &BTreeSet<JobId>,
+    ) -> Vec<Action> {
+        self.agents.connect(agent, capacity);
+        let mut actions = Vec::new();
+        let known = self.agents.jobs(agent);
+        for id in known.union(held) {
+            let Some(job) = self.jobs.get_mut(id) else { continue };
+            match (&job.assignment, held.contains(id)) {
+                (Assignment::Running(_), false) => {
+                    let body = lost_job(self.cause_of(agent));
+                    actions.push(Action::Record { job: id.clone(), body });
+                }
+                (Assignment::Running(_), true) if job.lost => {
+                    job.lost = false;
+                    let body = EventBody::LinkRestored { agent: agent.to_string() };
+                    actions.push(Action::Record { job: id.clone(), body });
+                }
+                (Assignment::Queued | Assignment::Offered(_), true) => {
+                    self.assign(id, Assignment::Offered(agent.clone()));
+                }
+                (Assignment::Offered(_), false) if self.cancels.contains_key(id) => {
+                    actions.push(Action::Record { job: id.clone(), body: cancelled() });
+                }
+                (Assignment::Offered(_), false) => self.assign(id, Assignment::Queued),
+                (Assignment::Running(_), true) | (Assignment::Queued, false) => {}
+            }
+        }
+        for job in held {
+            if let Some(grace_ms) = self.cancels.get(job) {
+                let (agent, job) = (agent.clone(), job.clone());
+                actions.push(Action::Cancel { agent, job, grace_ms: *grace_ms });
+            }
+        }
+        actions.extend(self.offer_queued());
+        actions
+    }
+
+    /// Handles an agent that has disconnected. Its jobs go on, but no events arrive. Jobs that it was offered stay its
+    /// own until [`Self::give_up`]: it may run them, and no two agents may run the same job.
+    pub(super) fn agent_down(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
+        self.agents.disconnect(agent);
+        let mut actions = Vec::new();
+        for id in self.agents.jobs(agent) {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            match job.assignment {
+                Assignment::Running(_) if !job.lost => {
+                    job.lost = true;
+                    let body = EventBody::LinkLost { reason: reason.to_owned() };
+                    actions.push(Action::Record { job: id, body });
+                }
+                Assignment::Offered(_) if self.cancels.contains_key(&id) => {
+                    actions.push(Action::Record { job: id, body: cancelled() });
+                }
+                Assignment::Running(_) | Assignment::Offered(_) | Assignment::Queued => {}
+            }
+        }
+        actions
+    }
+
+    /// Gives the offered jobs of an agent that will not reconnect soon to other agents.
+    pub(super) fn give_up(&mut self, agent: &AgentId) -> Vec<Action> {
+        if !self.agents.is_connected(agent) {
+            for id in self.agents.jobs(agent) {
+                if self.assignment(&id).is_some_and(|assignment| matches!(assignment, Assignment::Offered(_)))
+                {
+                    self.assign(&id, Assignment::Queued);
+                }
+            }
+        }
+        self.offer_queued()
+    }
+
+    /// Ends the jobs of a disconnected agent that will never reconnect.
+    pub(super) fn agent_lost(&mut self, agent: &AgentId) -> Vec<Action> {
+        let mut actions = self.give_up(agent);
+        if !self.agents.is_connected(agent) {
+            let body = lost_job(self.cause_of(agent));
+            let ends =
+                self.agents.jobs(agent).into_iter().map(|job| Action::Record { job, body: body.clone() });
+            actions.extend(ends);
+        }
+        actions
+    }
+
+    /// Sets the failure of the jobs that an agent lost with its container.
+    pub(super) fn set_cause(&mut self, cause: Option<(AgentId, TerminationCause)>) {
+        self.cause = cause;
+    }
+
+    fn cause_of(&self, agent: &AgentId) -> Option<&TerminationCause> {
+        self.cause.as_ref().filter(|(whose, _)| whose == agent).map(|(_, cause)| cause)
+    }
+
+    /// Returns the jobs of an agent, running and offered.
+    pub(super) fn jobs_of(&self, agent: &AgentId) -> BTreeSet<JobId> {
+        self.agents.jobs(agent)
+    }
+
+    /// Returns true if there is no job.
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Handles an agent's refusal of a job.
+    pub(super) fn refused(&mut self, agent: &AgentId, id: &JobId, reason: String, busy: bool) -> Vec<Action> {
+        if self.assignment(id) != Some(&Assignment::Offered(agent.clone())) {
+            return Vec::new();
+        }
+        if busy {
+            self.assign(id, Assignment::Queued);
+            self.agents.set_full(agent);
+            let end = self.cancels.contains_key(id);
+            let end = end.then(|| Action::Record { job: id.clone(), body: cancelled() });
+            return end.into_iter().chain(self.offer_queued()).collect();
+        }
+        vec![Action::Record { job: id.clone(), body: refusal(reason) }]
+    }
+
+    /// Offers jobs again to agents that were full: one may have ended a job that this relay has no record of.
+    pub(super) fn retry(&mut self) -> Vec<Action> {
+        self.agents.reset_full();
+        self.offer_queued()
+    }
+
+    /// Cancels a job. Repeating it is harmless. Returns `None` if there is nothing to cancel.
+    pub(super) fn cancel(&mut self, id: &JobId, grace_ms: u64) -> Option<Vec<Action>> {
+        let job = self.jobs.get(id)?;
+        if self.cancels.insert(id.clone(), grace_ms) == Some(grace_ms) {
+            return Some(Vec::new());
+        }
+        Some(match &job.assignment {
+            Assignment::Queued => {
+                self.queue.remove(&(job.created_at, id.clone()));
+                vec![Action::Record { job: id.clone(), body: cancelled() }]
+            }
+            Assignment::Offered(agent) | Assignment::Running(agent) if self.agents.is_connected(agent) => {
+                vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
+            }
+            // No agent has accepted the job; an agent that reconnects with it is notified that it has ended.
+            Assignment::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled() }],
+            // Sent once the agent has reconnected.
+            Assignment::Running(_) => Vec::new(),
+        })
+    }
+
+    /// Returns the place of a job; `None` for one that is unknown or has ended.
+    pub(super) fn assignment(&self, id: &JobId) -> Option<&Assignment> {
+        self.jobs.get(id).map(|job| &job.assignment)
+    }
+
+    /// Returns the agent that has a job, or was offered it.
+    pub(super) fn agent_of(&self, id: &JobId) -> Option<&AgentId> {
+        self.assignment(id).and_then(Assignment::agent)
+    }
+
+    /// Returns the jobs that agents have accepted.
+    pub(super) fn running(&self) -> impl Iterator<Item = &JobId> {
+        self.jobs.iter().filter(|(_, job)| matches!(job.assignment, Assignment::Running(_))).map(|(id, _)| id)
+    }
+
+    /// Returns every agent with jobs, connected or not.
+    pub(super) fn agents_with_jobs(&self) -> Vec<AgentId> {
+        self.agents.agents_with_jobs()
+    }
+
+    /// Returns true if no agent may be running a job.
+    pub(super) fn is_idle(&self) -> bool {
+        self.jobs.values().all(|job| job.assignment == Assignment::Queued)
+    }
+
+    /// Offers queued jobs, oldest first, each to the agent with the most free slots.
+    fn offer_queued(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while !self.queue.is_empty()
+            && let Some(agent) = self.agents.least_loaded()
+            && let Some((_, id)) = self.queue.first().cloned()
+        {
+            self.assign(&id, Assignment::Offered(agent.clone()));
+            let epoch = self.jobs.get(&id).map_or(0, |job| job.epoch) + 1;
+            actions.push(Action::Start { agent, job: id, epoch });
+        }
+        actions
+    }
+
+    /// Moves a known job to a place.
+    fn assign(&mut self, id: &JobId, assignment: Assignment) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        if job.assignment == assignment {
+            return;
+        }
+        if let Some(agent) = job.assignment.agent() {
+            self.agents.release(agent, id, false);
+        }
+        if let Some(agent) = assignment.agent() {
+            self.agents.assign(agent, id);
+        }
+        let key = (job.created_at, id.clone());
+        if assignment == Assignment::Queued && !self.cancels.contains_key(id) {
+            self.queue.insert(key);
+        } else {
+            self.queue.remove(&key);
+        }
+        job.assignment = assignment;
+    }
+
+    fn forget(&mut self, id: &JobId) {
+        self.cancels.remove(id);
+        let Some(job) = self.jobs.remove(id) else { return };
+        self.queue.remove(&(job.created_at, id.clone()));
+        if let Some(agent) = job.assignment.agent() {
+            self.agents.release(agent, id, true);
+        }
+    }
+}
+
+/// Final event of a cancelled job that no agent has started.
+fn cancelled() -> EventBody {
+    EventBody::Finished { state: FinalState::Cancelled, error: None, exit_code: None, changes: None }
+}
+
+/// Final event of a job that can't be started.
+pub(super) fn refusal(reason: String) -> EventBody {
+    failed(FailureKind::Refused, reason)
+}
+
+/// Final event of a job whose agent has reconnected without it.
+fn lost_job(cause: Option<&TerminationCause>) -> EventBody {
+    if let Some(cause) = cause {
+        return container_exit::final_event(cause, "and the agent's state is lost");
+    }
+    failed(
+        FailureKind::AgentLost,
+        "the agent reconnected without this job: its state and its worker are lost; launch the job again"
+            .to_owned(),
+    )
+}
+
+fn failed(kind: FailureKind, message: String) -> EventBody {
+    EventBody::Finished {
+        state: FinalState::Failed,
+        error: Some(JobError { kind, message, step: None }),
+        exit_code: None,
+        changes: None,
+    }
+}
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;

@@ -1,0 +1,117 @@
+//! All events after a cursor: past events from the files, new ones from memory.
+//!
+//! ```text
+//!           cursor ≥ floor of the recent events
+//!   reading ◄──────────────────────────────────► following ──(nothing new)──► waiting
+//!   files      fell behind what memory holds        ▲────────(published)─────────┘
+//! ```
+
+use std::io;
+use std::sync::Arc;
+
+use common::ids::JobId;
+use tokio::sync::{Semaphore, watch};
+
+use super::broadcast::Broadcast;
+use crate::registry::Registry;
+use crate::registry::chunk::Chunk;
+use crate::registry::history::History;
+
+/// Stream of a subscriber's events.
+#[derive(Debug)]
+pub(super) struct CursorStream {
+    broadcast: Broadcast,
+    registry: Registry,
+    published: watch::Receiver<u64>,
+    /// Permits to read files, limited because the machine has other work.
+    readers: Arc<Semaphore>,
+    job: Option<JobId>,
+    cursor: u64,
+    history: Option<History>,
+}
+
+impl CursorStream {
+    /// Begins after the id `since`, or with the next event.
+    pub(super) fn new(
+        broadcast: &Broadcast,
+        registry: &Registry,
+        readers: Arc<Semaphore>,
+        job: Option<JobId>,
+        since: Option<u64>,
+    ) -> Self {
+        let published = broadcast.listen();
+        let cursor = since.unwrap_or(*published.borrow());
+        Self {
+            broadcast: broadcast.clone(),
+            registry: registry.clone(),
+            published,
+            readers,
+            job,
+            cursor,
+            history: None,
+        }
+    }
+
+    /// Returns the id after which the next chunk begins.
+    pub(super) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Returns the newest published id.
+    pub(super) fn newest(&self) -> u64 {
+        *self.published.borrow()
+    }
+
+    /// Waits for the next lines; never returns an empty chunk.
+    ///
+    /// Cancel-safe: the cursor moves only on return, and files that were being read are opened again.
+    ///
+    /// # Errors
+    /// Fails if a log can't be read, or the writer has ended.
+    pub(super) async fn next(&mut self) -> io::Result<Chunk> {
+        loop {
+            let chunk = self.next_chunk().await?;
+            self.cursor = chunk.cursor;
+            if !chunk.is_empty() {
+                return Ok(chunk);
+            }
+        }
+    }
+
+    async fn next_chunk(&mut self) -> io::Result<Chunk> {
+        if let Some(history) = self.history.take() {
+            return self.read(move || Ok(history)).await;
+        }
+        let until = *self.published.borrow_and_update();
+        if self.cursor >= until {
+            self.published.changed().await.map_err(|_| io::Error::other("the writer has ended"))?;
+        }
+        if let Some(chunk) = self.broadcast.after(self.cursor, self.job.as_ref()) {
+            return Ok(chunk);
+        }
+        let (registry, job, since) = (self.registry.clone(), self.job.clone(), self.cursor);
+        let until = *self.published.borrow_and_update();
+        self.read(move || History::open(&registry, job.as_ref(), since, until)).await
+    }
+
+    /// Reads a chunk of the files on a thread that may block.
+    async fn read(
+        &mut self,
+        open: impl FnOnce() -> io::Result<History> + Send + 'static,
+    ) -> io::Result<Chunk> {
+        let turn = Arc::clone(&self.readers).acquire_owned().await.map_err(io::Error::other)?;
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let mut history = open()?;
+            let chunk = history.next_chunk()?;
+            Ok::<_, io::Error>((history, chunk))
+        });
+        let (history, chunk) = read.await.map_err(io::Error::other)??;
+        self.history = Some(history).filter(|history| !history.is_over());
+        Ok(chunk)
+    }
+}
+
+#[cfg(test)]
+#[path = "cursor_stream_tests.rs"]
+mod tests;

@@ -1,0 +1,148 @@
+//! Admission of agents on `/agent`, decided before the upgrade.
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use common::wire;
+use tokio::sync::mpsc;
+
+use super::connection;
+use super::message::Input;
+use super::subscribe::Subscribers;
+use super::tls::Identity;
+use super::token::TokenVerifier;
+use super::writer::WriterHandle;
+use crate::engine::container::HOST_NAME;
+use crate::state_dir::tokens::AgentTokens;
+use crate::time::Clock;
+
+/// Size of the WebSocket's own buffers, in bytes, one for each direction and agent: a thousand agents must fit into 64
+/// MiB. A longer message is given a larger buffer while it is received.
+const SOCKET_BUFFER: usize = 4 * 1024;
+
+/// Shared state of all connections.
+#[derive(Clone)]
+pub(super) struct AppState {
+    /// Verifies the agents' tokens.
+    pub(super) tokens: AgentTokens,
+    /// TLS identity of this relay, pinned by agents.
+    pub(super) identity: Identity,
+    /// Receives events.
+    pub(super) writer: WriterHandle,
+    /// Receives everything else.
+    pub(super) core: mpsc::Sender<Input>,
+    /// Shared state of the subscribers.
+    pub(super) subscribers: Subscribers,
+    /// Time source of records.
+    pub(super) clock: Clock,
+}
+
+/// Handles one upgrade request.
+pub(super) async fn serve_agent(State(app): State<AppState>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let token = match asked_properly(&parts.headers) {
+        Ok(()) => app.tokens.find(bearer(&parts.headers)),
+        Err(refusal) => return refusal.into_response(),
+    };
+    let Some(token) = token else { return NO_TOKEN.into_response() };
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return rejection.into_response(),
+    };
+    upgrade
+        .protocols([wire::SUBPROTOCOL])
+        .max_message_size(wire::MAX_MESSAGE)
+        .max_frame_size(wire::MAX_MESSAGE)
+        .read_buffer_size(SOCKET_BUFFER)
+        .write_buffer_size(SOCKET_BUFFER)
+        .max_write_buffer_size(wire::MAX_MESSAGE + SOCKET_BUFFER)
+        .on_upgrade(move |socket| connection::run(socket, app, token))
+}
+
+/// Refuses an agent that connects without TLS. Its token, if it sent one, is not checked.
+pub(super) async fn refuse_plain() -> Refusal {
+    (StatusCode::FORBIDDEN, "agents connect over TLS: use wss://\n")
+}
+
+/// Health check: reports that a relay is running, and its version.
+pub(super) async fn health(headers: HeaderMap) -> Result<&'static str, Refusal> {
+    asked_properly(&headers).map(|()| concat!("relay ", env!("CARGO_PKG_VERSION"), "\n"))
+}
+
+/// HTTP status and body of a refusal.
+pub(super) type Refusal = (StatusCode, &'static str);
+
+const NO_TOKEN: Refusal = (StatusCode::UNAUTHORIZED, "a valid token is needed\n");
+
+/// Admits a program with the token; refuses every browser page, even one with the token.
+pub(super) fn admit(headers: &HeaderMap, gate: &TokenVerifier) -> Result<(), Refusal> {
+    asked_properly(headers)?;
+    if gate.verify(bearer(headers)) { Ok(()) } else { Err(NO_TOKEN) }
+}
+
+/// Refuses browser pages and requests for another host.
+fn asked_properly(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.contains_key(ORIGIN) {
+        return Err((StatusCode::FORBIDDEN, "browser requests are not allowed\n"));
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !known_host(host) {
+        return Err((StatusCode::FORBIDDEN, "the Host header names another host\n"));
+    }
+    Ok(())
+}
+
+/// Returns the bearer token of a request; empty if there is none.
+fn bearer(headers: &HeaderMap) -> &str {
+    headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or_default()
+}
+
+/// Returns true for a host name under which agents reach their relay: an address, or one of two names. A page that had
+/// its own name resolve to this host would send that name.
+fn known_host(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name == HOST_NAME || address.parse::<std::net::IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(headers: &[(&str, &str)], gate: &TokenVerifier) -> Option<u16> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(axum::http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        admit(&map, gate).err().map(|(status, _)| status.as_u16())
+    }
+
+    #[test]
+    fn only_a_program_with_the_token_that_asked_for_this_host_comes_in() {
+        let gate = TokenVerifier::new().unwrap();
+        let good = format!("Bearer {}", gate.token());
+        for host in ["127.0.0.1:4111", "localhost:1", "host.docker.internal:4111", "[::1]:80", "172.17.0.1"] {
+            assert_eq!(ask(&[("host", host), ("authorization", &good)], &gate), None, "{host}");
+        }
+        for host in ["evil.example", "evil.example:4111", "", "localhost.evil.example:1"] {
+            assert_eq!(ask(&[("host", host), ("authorization", &good)], &gate), Some(403), "{host}");
+        }
+        for origin in ["http://evil.example", "null", "", "http://localhost"] {
+            let headers = [("host", "localhost"), ("authorization", &*good), ("origin", origin)];
+            assert_eq!(ask(&headers, &gate), Some(403), "{origin}");
+        }
+        for token in ["Bearer ", "Bearer x", "Basic x", &good.to_lowercase()] {
+            assert_eq!(ask(&[("host", "localhost"), ("authorization", token)], &gate), Some(401), "{token}");
+        }
+        assert_eq!(ask(&[("host", "localhost")], &gate), Some(401));
+    }
+}

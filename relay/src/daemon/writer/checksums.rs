@@ -1,0 +1,56 @@
+//! Checksums of a job's newest events: a repeat is recognized by its content, not by its number alone.
+
+use std::collections::VecDeque;
+
+/// Number of checksums kept: the maximum of events that an agent has in flight. Older ones were acknowledged and are
+/// never sent again.
+const MAX_CHECKSUMS: usize = 1024;
+
+/// Checksums of the newest events of one epoch.
+#[derive(Debug, Default)]
+pub(super) struct Checksums {
+    epoch: u32,
+    /// Sequence number of the last event.
+    last: u64,
+    newest: VecDeque<u32>,
+}
+
+impl Checksums {
+    /// Adds the checksum of the next event. Drops all earlier ones if the event does not follow the last one.
+    pub(super) fn push(&mut self, epoch: u32, seq: u64, sum: u32) {
+        if epoch != self.epoch || seq != self.last + 1 {
+            self.newest.clear();
+        } else if self.newest.len() == MAX_CHECKSUMS {
+            self.newest.pop_front();
+        }
+        (self.epoch, self.last) = (epoch, seq);
+        self.newest.push_back(sum);
+    }
+
+    /// Returns the checksum of an event; `None` if it is no longer known.
+    pub(super) fn get(&self, epoch: u32, seq: u64) -> Option<u32> {
+        let back = usize::try_from(self.last.checked_sub(seq)?).ok()?;
+        let place = self.newest.len().checked_sub(back + 1)?;
+        (epoch == self.epoch).then(|| self.newest[place])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_one_epoch_are_known() {
+        let mut checksums = Checksums::default();
+        for seq in 1..=2000_u32 {
+            checksums.push(1, seq.into(), seq * 3);
+        }
+        assert_eq!((checksums.get(1, 2000), checksums.get(1, 977)), (Some(6000), Some(2931)));
+        assert_eq!(
+            (checksums.get(1, 976), checksums.get(1, 2001), checksums.get(2, 2000)),
+            (None, None, None)
+        );
+        checksums.push(2, 1, 7);
+        assert_eq!((checksums.get(2, 1), checksums.get(1, 1999)), (Some(7), None));
+    }
+}

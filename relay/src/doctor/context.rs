@@ -1,0 +1,154 @@
+//! Context shared by all checks, gathered once.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::approval::{self, ApprovalState, Initiator, Settings};
+use crate::config::{self, Config};
+use crate::engine::EngineKind;
+use crate::exit::Failure;
+use crate::protected_paths;
+use crate::registry::Registry;
+use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::sandbox::{self, Sandbox};
+use crate::start_daemon;
+
+/// Context shared by all checks.
+#[derive(Debug)]
+pub struct CheckContext {
+    /// Root of the project.
+    pub root: PathBuf,
+    /// Registry of the project.
+    pub registry: Registry,
+    /// Settings of `relay.toml`.
+    pub config: Result<Config, Unusable>,
+    /// Settings compared to the approved ones.
+    pub approval: Option<ApprovalState>,
+    /// Person or session that runs the checks.
+    pub initiator: Initiator,
+    /// Engine of the last relay, or the one that the next relay will use.
+    pub engine: EngineKind,
+    /// Lease of the last relay.
+    pub lease: Option<Lease>,
+    /// True if that relay runs.
+    pub lives: bool,
+    /// Sandbox around this process.
+    pub sandbox: Option<Sandbox>,
+    /// Current time.
+    pub now: Timestamp,
+    env: HashMap<String, String>,
+}
+
+/// Reason why the settings are not used.
+#[derive(Debug)]
+pub enum Unusable {
+    /// The file can't be read or is invalid.
+    Unreadable(Failure),
+    /// A session runs the checks, and the settings are not approved.
+    NotApproved,
+}
+
+impl Unusable {
+    /// Explanation for a check that needs the settings.
+    pub(super) fn why(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "relay.toml can't be read",
+            Self::NotApproved => "the settings are not approved",
+        }
+    }
+}
+
+impl CheckContext {
+    /// Gathers the context from files and the environment only.
+    pub fn new(root: &Path, registry: &Registry, initiator: Initiator) -> Self {
+        let read = Config::load(root);
+        let lease = lease::read(registry);
+        let lives = lease::is_held(registry);
+        let engine = read.as_ref().map_or(EngineKind::Docker, |config| {
+            if lives { start_daemon::engine_of_living(config) } else { start_daemon::engine(None, config) }
+        });
+        let settings = read.as_ref().ok().map(|config| Settings::new(engine, config));
+        let approval = settings.as_ref().map(|settings| approval::state(root, settings));
+        let config = match read {
+            Err(failure) => Err(Unusable::Unreadable(failure)),
+            // With unapproved settings, a session could see files that its sandbox hides.
+            Ok(_) if initiator == Initiator::Session && approval != Some(ApprovalState::Agreed) => {
+                Err(Unusable::NotApproved)
+            }
+            Ok(config) => Ok(config),
+        };
+        Self {
+            root: root.to_owned(),
+            registry: registry.clone(),
+            initiator,
+            config,
+            engine,
+            lives,
+            approval,
+            now: lease::now_of(lease.as_ref()),
+            lease,
+            sandbox: sandbox::current_sandbox(),
+            env: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        }
+    }
+
+    /// Returns an environment variable that is not empty.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Platform of the running relay.
+    pub(super) fn platform(&self) -> Option<&PlatformStatus> {
+        self.lease.as_ref().filter(|_| self.lives).map(|lease| &lease.platform)
+    }
+
+    /// Returns true if a program named in the settings may be run: they are approved, or it is the default one and not
+    /// a file that the project could contain.
+    pub(super) fn may_run(&self, program: &str, found: &Path) -> bool {
+        let is_own = program == config::CODEX && !protected_paths::resolved(found).starts_with(&self.root);
+        self.approval == Some(ApprovalState::Agreed) || is_own
+    }
+
+    /// Returns the command that approves the settings.
+    pub(super) fn approve(&self) -> String {
+        // A running relay keeps the settings that it was started with.
+        let command = if self.lives { self.outside("restart") } else { self.up() };
+        match self.initiator {
+            Initiator::Session => format!("a person has to run {command} in a terminal"),
+            Initiator::Person => format!("{command} shows them and asks"),
+        }
+    }
+
+    /// Returns the command that starts the relay from here.
+    pub(super) fn up(&self) -> String {
+        self.outside("up")
+    }
+
+    fn outside(&self, command: &str) -> String {
+        match self.sandbox {
+            Some(_) => {
+                format!("`{}` in a terminal outside of this sandbox", sandbox::outside(command, &self.root))
+            }
+            None => format!("`relay {command}`"),
+        }
+    }
+
+    /// Returns Codex's home on this machine.
+    pub(super) fn codex_home(&self) -> Option<PathBuf> {
+        let own = self.variable("CODEX_HOME").map(PathBuf::from);
+        own.or_else(|| self.variable("HOME").map(|home| Path::new(home).join(".codex")))
+    }
+
+    /// Finds a program the way a shell does.
+    pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
+        if program.contains('/') {
+            return Some(PathBuf::from(program)).filter(|path| path.is_file());
+        }
+        let path = self.variable("PATH").unwrap_or_default();
+        std::env::split_paths(path).map(|dir| dir.join(program)).find(|path| path.is_file())
+    }
+}

@@ -1,0 +1,89 @@
+//! State of a container, as its engine reports it.
+
+use super::container::Container;
+
+/// State of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerState {
+    /// The container does not exist, or never ran.
+    Absent,
+    /// The container runs.
+    Running,
+    /// The container runs, with all of its processes frozen.
+    Paused,
+    /// The container has exited.
+    Exited {
+        /// Exit code.
+        exit_code: i32,
+        /// True if the engine reports that the kernel killed it for its memory use.
+        oom_killed: bool,
+        /// Memory limit, in bytes; none without a limit.
+        memory_limit: Option<u64>,
+        /// Exit time as reported by the engine; distinguishes this exit from an earlier one.
+        finished_at: String,
+    },
+}
+
+/// Output format that [`parse`] reads. The time is last because podman's contains spaces.
+const FORMAT: &str =
+    "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.Memory}} {{.State.FinishedAt}}";
+
+impl Container<'_> {
+    /// Returns the state of the container.
+    ///
+    /// # Errors
+    /// The last line of the engine's output.
+    pub fn container_state(&self) -> Result<ContainerState, String> {
+        match self.query(&["container", "inspect", "--format", FORMAT, &self.platform.name]) {
+            Ok(answer) => parse(&answer).ok_or_else(|| format!("{} says '{answer}'", self.engine)),
+            Err(reason) if reason.to_lowercase().contains("no such container") => Ok(ContainerState::Absent),
+            Err(reason) => Err(reason),
+        }
+    }
+}
+
+fn parse(answer: &str) -> Option<ContainerState> {
+    let mut words = answer.splitn(5, ' ');
+    Some(match words.next()? {
+        "created" | "configured" | "initialized" => ContainerState::Absent,
+        "paused" => ContainerState::Paused,
+        "exited" | "stopped" | "dead" | "removing" => {
+            let exit_code = words.next()?.parse().ok()?;
+            let oom_killed = words.next()? == "true";
+            let memory_limit = words.next()?.parse().ok().filter(|limit| *limit > 0);
+            ContainerState::Exited {
+                exit_code,
+                oom_killed,
+                memory_limit,
+                finished_at: words.next()?.to_owned(),
+            }
+        }
+        _ => ContainerState::Running,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_read_with_its_code_its_memory_and_its_time() {
+        let docker = parse("exited 137 true 314572800 2026-11-22T22:26:09.888279609Z");
+        let exited = |oom_killed, memory_limit, finished_at: &str| {
+            let finished_at = finished_at.to_owned();
+            Some(ContainerState::Exited { exit_code: 137, oom_killed, memory_limit, finished_at })
+        };
+        assert_eq!(docker, exited(true, Some(314_572_800), "2026-11-22T22:26:09.888279609Z"));
+        let podman = parse("exited 137 false 0 2026-01-02 03:04:05.6 +0000 UTC");
+        assert_eq!(podman, exited(false, None, "2026-01-02 03:04:05.6 +0000 UTC"));
+        assert_eq!(parse("exited many false 0 x"), None);
+    }
+
+    #[test]
+    fn everything_else_is_told_by_the_state_alone() {
+        assert_eq!(parse("running 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Running));
+        assert_eq!(parse("restarting 1 false 0 2026"), Some(ContainerState::Running));
+        assert_eq!(parse("paused 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Paused));
+        assert_eq!(parse("created 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Absent));
+    }
+}

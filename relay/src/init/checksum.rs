@@ -1,0 +1,52 @@
+//! A checksum inside a text written by init. While it matches, the text is unchanged.
+
+use sha2::{Digest, Sha256};
+
+/// Placeholder of the checksum.
+const PLACEHOLDER: &str = "(checksum @sum@)";
+/// Text before the checksum.
+const OPEN: &str = "(checksum ";
+/// Number of hexadecimal digits: 64 bits are enough to detect an accidental change.
+const DIGITS: usize = 16;
+
+/// Replaces `(checksum @sum@)` in a text with its checksum.
+pub(super) fn stamped(text: &str) -> String {
+    text.replacen(PLACEHOLDER, &format!("{OPEN}{})", sum(text)), 1)
+}
+
+/// Returns true if a text is as some version of init wrote it. Git may have changed its line endings.
+pub(super) fn is_untouched(text: &str) -> bool {
+    let text = text.replace("\r\n", "\n");
+    let Some(open) = text.find(OPEN) else { return false };
+    let start = open + OPEN.len();
+    let Some(found) = text.get(start..start + DIGITS) else { return false };
+    let Some(rest) = text.get(start + DIGITS..).and_then(|rest| rest.strip_prefix(')')) else { return false };
+    let before = text.get(..open).unwrap_or_default();
+    found == sum(&format!("{before}{PLACEHOLDER}{rest}"))
+}
+
+fn sum(text: &str) -> String {
+    let mut digits = hex::encode(Sha256::digest(text.as_bytes()));
+    digits.truncate(DIGITS);
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamped_text_is_untouched_until_a_byte_of_it_changes() {
+        let text = stamped("# by init (checksum @sum@)\na = 1\n");
+        assert!(is_untouched(&text), "{text}");
+        assert!(is_untouched(&text.replace('\n', "\r\n")));
+        for changed in
+            [text.replace('1', "2"), format!("{text}\n"), text.replace("# by", "by"), text.replace(')', "")]
+        {
+            assert!(!is_untouched(&changed), "{changed}");
+        }
+        assert!(!is_untouched("a = 1\n"));
+        assert!(!is_untouched("(checksum "));
+        assert!(!is_untouched("(checksum äöüäöüäöüäöü)"));
+    }
+}

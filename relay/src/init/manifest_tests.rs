@@ -1,0 +1,195 @@
+//! The texts that init writes, checked against the programs that read them.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use common::job::StepKind;
+
+use super::*;
+use crate::config::Config;
+
+/// Commands that the rules allow outside of Codex's sandbox: they need the container engine or the relay itself. Every
+/// other command works inside, through files.
+const OUTSIDE: [&str; 3] = ["up", "down", "doctor"];
+
+fn load(text: &str) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("platform")).unwrap();
+    fs::write(dir.path().join("platform/relay.toml"), text).unwrap();
+    let mut config = Config::load(dir.path()).map_err(|failure| failure.message)?;
+    // Makes configurations of different folders comparable.
+    config.root = "/project".into();
+    config.text.clear();
+    config.platform.workspaces = config.platform.workspaces.strip_prefix(dir.path()).unwrap().to_owned();
+    config.platform.certs = config.platform.certs.strip_prefix(dir.path()).unwrap().to_owned();
+    Ok(config)
+}
+
+/// Returns the settings of the template as (table, line), without `#`.
+fn settings() -> Vec<(String, String)> {
+    let mut table = String::new();
+    let mut all = Vec::new();
+    for line in SETTINGS_TEXT.lines() {
+        let bare = line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' '));
+        if line.starts_with('[') || bare.is_some_and(|bare| bare.starts_with('[')) {
+            table = bare.unwrap_or(line).to_owned();
+        } else if let Some(bare) = bare {
+            all.push((table.clone(), bare.to_owned()));
+        } else {
+            assert!(line.is_empty() || line.starts_with("# "), "neither a setting nor words: {line}");
+        }
+    }
+    all
+}
+
+/// Returns the settings that the reader of the file accepts in a table, as listed in its error for an unknown one.
+fn known(table: &str) -> BTreeSet<String> {
+    let error = load(&format!("{table}\nstranger = 1\n")).unwrap_err();
+    let (_, expected) = error.split_once("expected ").unwrap_or_else(|| panic!("{table}: {error}"));
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_settings_name_everything_that_can_be_set() {
+    let tables: BTreeSet<String> = SETTINGS_TEXT
+        .lines()
+        .map(|line| line.trim_start_matches('#'))
+        .filter(|line| line.starts_with('['))
+        .map(|line| line.trim_matches(['[', ']']).to_owned())
+        .collect();
+    let inner = |table: &&String| table.contains('.');
+    let tops: BTreeSet<String> = tables.iter().filter(|table| !inner(table)).cloned().collect();
+    assert_eq!(tops, known(""));
+    for table in tops.iter().filter(|table| *table != "step") {
+        let mut named: BTreeSet<String> = settings()
+            .iter()
+            .filter(|(at, _)| *at == format!("[{table}]"))
+            .filter_map(|(_, line)| line.split_once(' ').map(|(name, _)| name.to_owned()))
+            .collect();
+        named.extend(
+            tables.iter().filter_map(|inner| inner.strip_prefix(&format!("{table}."))).map(str::to_owned),
+        );
+        assert_eq!(named, known(&format!("[{table}]")), "[{table}]");
+    }
+    let rule: BTreeSet<String> = settings()
+        .iter()
+        .filter(|(at, _)| at == "[[step]]")
+        .filter_map(|(_, line)| line.split_once(' ').map(|(name, _)| name.to_owned()))
+        .collect();
+    assert_eq!(rule, known("[[step]]\nmatch = 'x'\nkind = \"test\""));
+    for kind in StepKind::ALL {
+        let line = format!("{kind} = ");
+        assert!(
+            settings().iter().any(|(at, setting)| at == "[limits.steps]" && setting.starts_with(&line)),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn each_setting_can_be_set_as_it_stands_there_and_a_default_changes_nothing() {
+    let defaults = load("").unwrap();
+    assert_eq!(load(SETTINGS_TEXT).unwrap(), defaults);
+    for (table, line) in settings() {
+        if table == "[[step]]" {
+            continue;
+        }
+        let webhook = if line.starts_with("webhook_secret") { "webhook = 'http://x'\n" } else { "" };
+        let mut config =
+            load(&format!("{table}\n{webhook}{line}\n")).unwrap_or_else(|e| panic!("{line}: {e}"));
+        let is_example = match (table.as_str(), line.split(' ').next().unwrap()) {
+            ("[limits.stalls]", _)
+            | ("[relay]", "port")
+            | ("[codex]", "model")
+            | ("[platform]", "image" | "cpus") => true,
+            ("[notify]", name) => name == "command" || name.starts_with("webhook"),
+            // These depend on each other or on the machine: unset, the engine decides.
+            ("[platform]", "engine") => {
+                assert_eq!(config.platform.engine.take(), Some(crate::engine::EngineKind::Docker));
+                false
+            }
+            ("[codex]", "sandbox") => {
+                config.codex.sandbox = None;
+                false
+            }
+            ("[limits.steps]", kind) => {
+                let kind: StepKind = kind.parse().unwrap();
+                assert_eq!(config.limits.step_ms(kind), kind.default_limit_ms(), "{line}");
+                config.limits.steps.clear();
+                false
+            }
+            _ => false,
+        };
+        assert_eq!(config == defaults, !is_example, "[{table}] {line}");
+    }
+}
+
+#[test]
+fn all_settings_can_be_set_together() {
+    let uncommented = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    // Only one of the two sources of a secret can be set.
+    let lines = SETTINGS_TEXT.lines().filter(|line| !line.starts_with("#webhook_secret_env"));
+    let text: String = lines.map(|line| uncommented(line) + "\n").collect();
+    let config = load(&text).unwrap();
+    assert_eq!((config.port, config.rules.len()), (Some(4111), 1));
+}
+
+#[test]
+fn the_rules_allow_what_needs_the_outside_and_nothing_else() {
+    let pattern = format!("pattern = [\"relay\", {OUTSIDE:?}]");
+    assert!(RULES_TEXT.contains(&pattern), "{pattern}");
+    let decisions = |decision: &str| RULES_TEXT.matches(&format!("decision = \"{decision}\"")).count();
+    assert_eq!((decisions("allow"), decisions("forbidden"), decisions("prompt")), (1, 1, 0));
+    let home = Path::new("/h/.codex");
+    let expected =
+        [PathBuf::from("/p/.codex/rules/relay.rules"), PathBuf::from("/h/.codex/rules/relay.rules")];
+    assert_eq!(rules_files(Path::new("/p"), Some(home)), expected);
+}
+
+#[test]
+fn each_request_has_its_files_and_a_removal_has_all_of_them() {
+    let homes = Homes { codex: Some("/h/.codex".into()), claude: Some("/h/.claude".into()) };
+    let put = Mode::Put { force: false };
+    let paths = |codex, claude, user, mode| -> Vec<String> {
+        let managed_files =
+            managed_files(Request { codex, claude, user, mode }, Path::new("/p"), &homes, Vec::new());
+        managed_files.iter().map(|managed| managed.path.display().to_string()).collect()
+    };
+    let always = [
+        "/p/platform/relay.toml",
+        "/p/.gitignore",
+        "/p/AGENTS.md",
+        "/p/.agents/skills/relay/SKILL.md",
+        "/p/.codex/rules/relay.rules",
+    ];
+    let with =
+        |more: &[&str]| -> Vec<String> { always.iter().chain(more).map(|path| (*path).to_owned()).collect() };
+    let codex = ["/p/.codex/config.toml", "/p/.codex/hooks.json"];
+    let claude = ["/p/CLAUDE.md", "/p/.mcp.json", "/p/.claude/settings.json"];
+    let user = ["/h/.codex/rules/relay.rules"];
+    let codex_user = ["/h/.codex/config.toml", "/h/.codex/hooks.json"];
+    let claude_user = ["/h/.claude/settings.json"];
+    assert_eq!(paths(false, false, false, put), with(&[]));
+    assert_eq!(paths(true, true, false, put), with(&[&codex[..], &claude].concat()));
+    assert_eq!(paths(false, false, true, put), with(&user));
+    assert_eq!(
+        paths(true, true, true, put),
+        with(&[&claude[..2], &user, &codex_user, &claude_user].concat())
+    );
+    assert_eq!(paths(false, false, false, Mode::Remove), with(&[&codex[..], &claude].concat()));
+    assert_eq!(
+        paths(false, false, true, Mode::Remove),
+        with(&[&codex[..], &claude, &user, &codex_user, &claude_user].concat())
+    );
+}
+
+#[test]
+fn a_claude_md_that_includes_agents_md_needs_no_section_of_its_own() {
+    let section = Content::BlockUnlessImported(Marks::Html, "x\n".to_owned());
+    let put = Mode::Put { force: false };
+    assert_eq!(section.decide(Some("See @AGENTS.md\n"), put), Ok(Decision::nothing()));
+    assert_ne!(section.decide(Some("See AGENTS\n"), put), Ok(Decision::nothing()));
+}

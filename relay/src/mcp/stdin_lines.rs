@@ -1,0 +1,86 @@
+//! Lines of stdin, read by a thread of its own: a blocked read can't be cancelled, and no other work may wait for it.
+
+use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use tokio::sync::mpsc::{Receiver, channel};
+
+/// Maximum length of a message, in bytes: the longest prompt (512 KiB), with each byte written as an escape of six, and
+/// some space for the rest of a call.
+pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// Number of bytes kept of a longer message: its id is near its beginning.
+const MAX_KEPT_HEAD: usize = 4 * 1024;
+/// Maximum number of lines waiting to be processed: further ones stay in the pipe.
+const QUEUE_CAPACITY: usize = 4;
+
+/// A received line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Bytes of the line.
+    Whole(Vec<u8>),
+    /// First bytes of a line longer than [`MAX_MESSAGE`], which are searched for its id.
+    TooLong(Vec<u8>),
+}
+
+/// Starts to read. When nothing more can be read, the lines end and `over` becomes true.
+///
+/// # Errors
+/// Returns an error if the thread can't be created.
+pub(super) fn open(input: impl Read + Send + 'static, over: Arc<AtomicBool>) -> io::Result<Receiver<Line>> {
+    let (sender, lines) = channel(QUEUE_CAPACITY);
+    thread::Builder::new().name("mcp-stdin".to_owned()).spawn(move || {
+        let mut input = io::BufReader::new(input);
+        while let Ok(Some(line)) = next(&mut input, MAX_MESSAGE) {
+            if sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+        over.store(true, Ordering::Release);
+    })?;
+    Ok(lines)
+}
+
+/// Returns the next line without its line break; the last line needs none. `None` at the end.
+fn next(input: &mut impl BufRead, most: usize) -> io::Result<Option<Line>> {
+    let mut line = Vec::new();
+    input.by_ref().take(most as u64 + 1).read_until(b'\n', &mut line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() > most {
+        input.skip_until(b'\n')?;
+        line.truncate(MAX_KEPT_HEAD);
+        return Ok(Some(Line::TooLong(line)));
+    } else if line.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Line::Whole(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over_and_the_next_one_is_whole() {
+        let mut input = &b"four\n\nfives\n12345678\nlast"[..];
+        let mut lines = Vec::new();
+        while let Some(line) = next(&mut input, 4).unwrap() {
+            lines.push(line);
+        }
+        let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
+        let long = |text: &str| Line::TooLong(text.as_bytes().to_vec());
+        assert_eq!(lines, [whole("four"), whole(""), long("fives"), long("12345"), whole("last")]);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_input_ends_the_lines() {
+        let over = Arc::new(AtomicBool::new(false));
+        let mut lines = open(&b"a\nb"[..], over.clone()).unwrap();
+        assert_eq!(lines.recv().await, Some(Line::Whole(b"a".to_vec())));
+        assert_eq!(lines.recv().await, Some(Line::Whole(b"b".to_vec())));
+        assert_eq!(lines.recv().await, None);
+        assert!(over.load(Ordering::Acquire));
+    }
+}

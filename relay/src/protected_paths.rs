@@ -1,0 +1,261 @@
+//! Folders where no worker may work: the file system's root, homes, the project's `platform/`, the person's own state.
+//!
+//! A worker's code may write to its folder. Files that a more trusted party opens or runs must not be in it.
+
+#![expect(clippy::disallowed_methods, reason = "accounts of the system, and folders whose way was looked at")]
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// Folders that a workspace is checked against.
+#[derive(Debug, Clone)]
+pub struct ProtectedPaths {
+    /// Root of the project, without links.
+    root: PathBuf,
+    /// Homes of the people on this machine, without links.
+    homes: Vec<PathBuf>,
+    /// Folders of the person who runs the relay that no worker may access.
+    private: Vec<PathBuf>,
+    /// Caches that workers share, with links.
+    caches: Option<PathBuf>,
+}
+
+/// Confinement of a worker to its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confinement {
+    /// A container, which sees only the mounted folder.
+    Container,
+    /// Codex's sandbox, which denies access to `platform/`.
+    Sandbox,
+    /// No confinement.
+    None,
+}
+
+/// Folders whose children are homes.
+const HOMES: [&str; 2] = ["/home", "/Users"];
+/// Homes of root.
+const ROOT_HOMES: [&str; 2] = ["/root", "/var/root"];
+/// Lowest user id of a person. Lower ids belong to services, whose homes may be anywhere.
+const FIRST_PERSON: u32 = 1000;
+/// User id of `nobody`; this and higher ids are not people.
+const NOBODY: u32 = 65534;
+
+impl ProtectedPaths {
+    /// Returns the places of this machine and of this process's environment.
+    pub fn for_project(root: &Path) -> Self {
+        let variable = |name: &str| std::env::var_os(name);
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        Self::from_parts(root, &variable, &passwd)
+    }
+
+    fn from_parts(root: &Path, variable: &dyn Fn(&str) -> Option<OsString>, passwd: &str) -> Self {
+        let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = absolute("HOME");
+        let below_home = |below: &str| home.as_ref().map(|home| home.join(below));
+        let state = absolute("XDG_STATE_HOME").or_else(|| below_home(".local/state"));
+        let codex = absolute("CODEX_HOME").or_else(|| below_home(".codex"));
+        let caches = below_home(".cache");
+        let homes = home.clone().into_iter().chain(ROOT_HOMES.map(PathBuf::from)).chain(people(passwd));
+        Self {
+            caches: caches.map(|caches| caches.join("relay")),
+            root: resolved(root),
+            homes: homes.map(|home| resolved(&home)).filter(|home| home.parent().is_some()).collect(),
+            private: state
+                .map(|state| state.join("relay"))
+                .into_iter()
+                .chain(codex)
+                .map(|path| resolved(&path))
+                .collect(),
+        }
+    }
+
+    /// Checks `folder`, a path without links, as the workspace of one job or as the folder of all workspaces.
+    ///
+    /// # Errors
+    /// Problem with the folder, as the end of a sentence that begins with its name.
+    pub fn check(&self, folder: &Path, confinement: Confinement) -> Result<(), String> {
+        let platform = self.root.join("platform");
+        if folder.parent().is_none() {
+            return Err("is the root of the file system".to_owned());
+        }
+        let is_parent_of_homes = HOMES.iter().any(|homes| Path::new(homes).starts_with(folder));
+        if is_parent_of_homes || self.homes.iter().any(|home| home.starts_with(folder)) || is_home(folder) {
+            return Err("is or contains a home folder".to_owned());
+        }
+        if folder.starts_with(&platform) {
+            return Err("lies in platform/, which is relay's own".to_owned());
+        }
+        if let Some(private) =
+            self.private.iter().find(|path| path.starts_with(folder) || folder.starts_with(path))
+        {
+            return Err(format!("contains or lies in {}, which workers must not change", private.display()));
+        }
+        if confinement != Confinement::Sandbox && platform.starts_with(folder) {
+            return Err(format!(
+                "contains {}, which holds relay's settings and registry",
+                platform.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Location of `file`, a path without links, if a session or a worker can write there. The text is the end of a
+    /// sentence.
+    pub fn shared(&self, file: &Path, workspaces: &Path) -> Option<&'static str> {
+        let temporary = ["/tmp".into(), std::env::temp_dir()];
+        if self.is_in_project(file) {
+            Some("the project")
+        } else if file.starts_with(workspaces) {
+            Some("the workspaces folder")
+        } else if self.caches.as_ref().is_some_and(|caches| file.starts_with(resolved(caches))) {
+            Some("the workers' caches")
+        } else if temporary.iter().any(|folder| file.starts_with(resolved(folder))) {
+            Some("a folder for temporary files")
+        } else {
+            None
+        }
+    }
+
+    /// Returns true if `folder` is in the project.
+    pub fn is_in_project(&self, folder: &Path) -> bool {
+        folder.starts_with(&self.root)
+    }
+}
+
+fn is_home(folder: &Path) -> bool {
+    folder.parent().is_some_and(|parent| HOMES.iter().any(|homes| parent == Path::new(homes)))
+}
+
+/// Homes of root and of people, according to `/etc/passwd`.
+fn people(passwd: &str) -> Vec<PathBuf> {
+    let home = |line: &str| {
+        let mut fields = line.split(':').skip(2);
+        let uid: u32 = fields.next()?.parse().ok()?;
+        let home = PathBuf::from(fields.nth(2)?);
+        let is_person = uid == 0 || (FIRST_PERSON..NOBODY).contains(&uid);
+        (is_person && home.is_absolute()).then_some(home)
+    };
+    passwd.lines().filter_map(home).collect()
+}
+
+/// Returns the file of a program: by its path, or by looking up its name on `PATH`.
+pub fn program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(name.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// Resolves the links of a path, as far as it exists; missing components are appended as written.
+pub fn resolved(path: &Path) -> PathBuf {
+    let mut missing = Vec::new();
+    let mut existing = path;
+    loop {
+        if let Ok(found) = existing.canonicalize() {
+            return missing.iter().rev().fold(found, |path, name| path.join(name));
+        }
+        match (existing.parent(), existing.components().next_back()) {
+            (Some(parent), Some(Component::Normal(name))) => {
+                missing.push(name.to_owned());
+                existing = parent;
+            }
+            _ => return path.to_owned(),
+        }
+    }
+}
+
+/// Creates a folder and its missing parents. `folder` is a path without links, and must remain one.
+///
+/// # Errors
+/// Returns an error if it can't be created, or a link leads elsewhere.
+pub fn create(folder: &Path) -> io::Result<()> {
+    if resolved(folder) == folder {
+        fs::create_dir_all(folder)?;
+    }
+    check_unlinked(folder)
+}
+
+/// Checks that a path is that of a folder and contains no link.
+///
+/// # Errors
+/// Returns an error if the path is something else or contains a link.
+pub fn check_unlinked(folder: &Path) -> io::Result<()> {
+    let found = folder.canonicalize()?;
+    if found != folder {
+        return Err(io::Error::other(format!("it leads to {} now", found.display())));
+    }
+    if found.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(root: &str) -> ProtectedPaths {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nanna:x:1001:1001::/data/anna:/bin/sh\n\
+                      www:x:33:33::/srv/www:/bin/false\nnobody:x:65534:65534::/srv:/bin/false\nbroken\n";
+        let variable = |name: &str| match name {
+            "HOME" => Some("/data/me".into()),
+            "CODEX_HOME" => Some("/srv/codex".into()),
+            _ => None,
+        };
+        ProtectedPaths::from_parts(Path::new(root), &variable, passwd)
+    }
+
+    #[test]
+    fn no_worker_works_in_a_root_a_home_or_the_state_of_a_person() {
+        let places = places("/srv/project");
+        for (folder, why) in [
+            ("/", "is the root"),
+            ("/data", "is or contains a home"),
+            ("/data/me", "is or contains a home"),
+            ("/data/anna", "is or contains a home"),
+            ("/root", "is or contains a home"),
+            ("/home", "is or contains a home"),
+            ("/home/bert", "is or contains a home"),
+            ("/Users/carl", "is or contains a home"),
+            ("/srv/project/platform", "lies in platform/"),
+            ("/srv/project/platform/workers", "lies in platform/"),
+            ("/srv/codex/skills", "contains or lies in /srv/codex"),
+            ("/data/me/.local/state/relay/x", "contains or lies in"),
+        ] {
+            for confinement in [Confinement::Container, Confinement::Sandbox, Confinement::None] {
+                let said = places.check(Path::new(folder), confinement).unwrap_err();
+                assert!(said.starts_with(why), "{folder}: {said}");
+            }
+        }
+        for folder in ["/srv/project/demo", "/data/me/src", "/home/bert/src", "/srv/www", "/srv/platform"] {
+            assert_eq!(places.check(Path::new(folder), Confinement::None), Ok(()), "{folder}");
+        }
+    }
+
+    #[test]
+    fn what_contains_platform_needs_a_sandbox_that_hides_it() {
+        let places = places("/opt/project");
+        for folder in ["/opt/project", "/opt"] {
+            assert_eq!(places.check(Path::new(folder), Confinement::Sandbox), Ok(()));
+            for confinement in [Confinement::Container, Confinement::None] {
+                let said = places.check(Path::new(folder), confinement).unwrap_err();
+                assert!(said.contains("contains /opt/project/platform"), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_is_resolved_as_far_as_it_exists_and_made_through_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir(root.join("real")).unwrap();
+        std::os::unix::fs::symlink(root.join("real"), root.join("link")).unwrap();
+        assert_eq!(resolved(&root.join("link/a/b")), root.join("real/a/b"));
+        assert!(create(&root.join("link/a")).is_err() && !root.join("real/a").exists());
+        create(&root.join("real/a/b")).unwrap();
+        assert!(root.join("real/a/b").is_dir());
+        assert!(check_unlinked(&root.join("link")).unwrap_err().to_string().contains("leads to"));
+        fs::write(root.join("file"), "").unwrap();
+        assert!(check_unlinked(&root.join("file")).is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! Follow-up jobs: the predecessors and successors of a job.
+//!
+//! ```text
+//! abe#1 ◄─resume─ abe#2 ◄─retry─ abe#4        a record names its predecessor,
+//!        ◄─resume─ abe#3                      successors are found by number
+//! ```
+//!
+//! A follow-up job has the name of its predecessor and therefore a higher number: no other record needs to be searched.
+
+use common::ids::JobId;
+use common::record::JobRecord;
+
+use super::{Registry, create, read};
+
+/// Maximum number of predecessors that are read; a longer history is cut at its start.
+const MAX_PREDECESSORS: usize = 100;
+/// Maximum number of records that are searched for successors. Each takes some 50 µs.
+const MAX_SUCCESSORS: u32 = 200;
+
+/// Predecessors of a job, oldest first. A pruned job ends the chain.
+pub fn predecessors(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
+    let mut line: Vec<JobRecord> = Vec::new();
+    while line.len() < MAX_PREDECESSORS {
+        let newest = line.last().unwrap_or(record);
+        // Numbers decrease from job to job, so that a forged cycle ends too.
+        let Some(follows) = newest.origin.follows.as_ref().filter(|f| f.job < newest.job) else { break };
+        let Ok(stored) = read::load(registry, &follows.job) else { break };
+        line.push(stored.record);
+    }
+    line.reverse();
+    line
+}
+
+/// Successors of this job, direct and indirect, by number.
+pub fn successors(registry: &Registry, job: &JobId) -> Vec<JobRecord> {
+    let last = create::last_number(registry, job.name()).min(job.number().saturating_add(MAX_SUCCESSORS));
+    let mut line: Vec<JobRecord> = Vec::new();
+    for number in job.number() + 1..=last {
+        let Ok(stored) = read::load(registry, &JobId::new(job.name().clone(), number)) else { continue };
+        let Some(follows) = &stored.record.origin.follows else { continue };
+        if follows.job == *job || line.iter().any(|earlier| earlier.job == follows.job) {
+            line.push(stored.record);
+        }
+    }
+    line
+}
+
+/// Every job linked to this one, itself included, by number.
+pub fn lineage(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
+    let first = predecessors(registry, record).into_iter().next().unwrap_or_else(|| record.clone());
+    let mut all = successors(registry, &first.job);
+    all.insert(0, first);
+    if !all.iter().any(|other| other.job == record.job) {
+        all.push(record.clone());
+    }
+    all
+}
+
+#[cfg(test)]
+#[path = "lineage_tests.rs"]
+mod tests;

@@ -1,0 +1,75 @@
+//! Chains of jobs in a registry.
+
+use common::origin::{FollowUp, Follows, Origin};
+use common::record::State;
+
+use super::*;
+use crate::render::samples;
+
+struct Line {
+    dir: tempfile::TempDir,
+}
+
+impl Line {
+    /// Creates jobs by number, each with the number of its predecessor.
+    fn new(jobs: &[(u32, Option<u32>)]) -> Self {
+        let line = Self { dir: tempfile::tempdir().unwrap() };
+        let registry = line.registry();
+        registry.ensure().unwrap();
+        for (number, follows) in jobs {
+            let follows = follows.map(|earlier| Follows { job: job(earlier), how: FollowUp::Resume });
+            let record = JobRecord {
+                origin: Origin { follows, ..Origin::default() },
+                ..samples::bare(&job(*number).to_string(), State::Completed)
+            };
+            std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
+        }
+        let last = jobs.iter().map(|(number, _)| *number).max().unwrap_or(0);
+        std::fs::write(registry.names().file("abe"), last.to_string()).unwrap();
+        line
+    }
+
+    fn registry(&self) -> Registry {
+        Registry::for_project(self.dir.path())
+    }
+
+    fn record(&self, number: u32) -> JobRecord {
+        read::load(&self.registry(), &job(number)).unwrap().record
+    }
+}
+
+fn job(number: u32) -> JobId {
+    JobId::new("abe".parse().unwrap(), number)
+}
+
+fn numbers(records: &[JobRecord]) -> Vec<u32> {
+    records.iter().map(|record| record.job.number()).collect()
+}
+
+#[test]
+fn a_history_holds_every_branch_and_no_unrelated_job() {
+    let line = Line::new(&[(1, None), (2, Some(1)), (3, None), (4, Some(2)), (5, Some(1)), (6, Some(3))]);
+    let registry = line.registry();
+    assert_eq!(numbers(&predecessors(&registry, &line.record(4))), [1, 2]);
+    assert_eq!(numbers(&successors(&registry, &job(1))), [2, 4, 5]);
+    assert_eq!(numbers(&successors(&registry, &job(6))), [0; 0]);
+    assert_eq!(numbers(&lineage(&registry, &line.record(5))), [1, 2, 4, 5]);
+}
+
+#[test]
+fn a_pruned_job_ends_the_line_and_a_circle_is_no_endless_one() {
+    let line = Line::new(&[(2, Some(1)), (3, Some(2)), (4, Some(4)), (5, Some(6)), (6, Some(5))]);
+    let registry = line.registry();
+    assert_eq!(numbers(&predecessors(&registry, &line.record(3))), [2]);
+    assert_eq!(numbers(&lineage(&registry, &line.record(3))), [2, 3]);
+    assert_eq!(numbers(&lineage(&registry, &line.record(4))), [4]);
+    assert_eq!(numbers(&lineage(&registry, &line.record(5))), [5, 6]);
+}
+
+#[test]
+fn archived_jobs_belong_to_the_history() {
+    let line = Line::new(&[(1, None), (2, Some(1))]);
+    let registry = line.registry();
+    std::fs::rename(registry.record(&job(1)), registry.archived().record(&job(1))).unwrap();
+    assert_eq!(numbers(&lineage(&registry, &line.record(2))), [1, 2]);
+}

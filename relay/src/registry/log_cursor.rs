@@ -1,0 +1,107 @@
+//! Search for the first event after a cursor in one log. Ids increase within a log, so a long log is searched by
+//! bisection.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+
+use common::event_line::LineHead;
+
+use super::event_log::{self, read_line};
+use super::file_ref::FileRef;
+
+/// Buffer size of an open log, in bytes. A typical line has 200.
+const BUFFER: usize = 8 * 1024;
+/// Remaining length that is read sequentially after bisection, in bytes.
+const LINEAR_SCAN_SIZE: u64 = 4 * BUFFER as u64;
+
+/// A log, opened at a valid line.
+#[derive(Debug)]
+pub struct LogCursor {
+    path: FileRef,
+    reader: BufReader<File>,
+    line: Vec<u8>,
+    /// Id of the line.
+    id: u64,
+}
+
+impl LogCursor {
+    /// Opens a log at the first line with an id above `since`; `None` if it has none.
+    ///
+    /// # Errors
+    /// Returns an error if the file can't be opened or read.
+    pub fn open_after(path: &FileRef, since: u64) -> io::Result<Option<Self>> {
+        let mut file = event_log::open(path)?;
+        let len = file.metadata()?.len();
+        if last_id(&mut file, len)?.is_some_and(|last| last <= since) {
+            return Ok(None);
+        }
+        let reader = BufReader::with_capacity(BUFFER, file);
+        let mut place = Self { path: path.clone(), reader, line: Vec::new(), id: 0 };
+        let start = place.halve(len, since)?;
+        place.reader.seek(SeekFrom::Start(start))?;
+        while place.advance()? {
+            if place.id > since {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Current line, with its line break.
+    pub fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// Id of the current line.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Advances to the next valid line. Returns true if there is one.
+    ///
+    /// # Errors
+    /// Returns an error if the file can't be read.
+    pub fn advance(&mut self) -> io::Result<bool> {
+        loop {
+            self.line.clear();
+            if read_line(&mut self.reader, &mut self.line, &self.path)? == 0 {
+                return Ok(false);
+            }
+            // A line without its break is still being written.
+            if self.line.ends_with(b"\n")
+                && let Ok(head) = LineHead::parse(&self.line)
+            {
+                self.id = head.id;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Start of a line before which every id is at most `since`, close to the last such line.
+    fn halve(&mut self, len: u64, since: u64) -> io::Result<u64> {
+        let (mut low, mut high) = (0, len);
+        while high - low > LINEAR_SCAN_SIZE {
+            let middle = low + (high - low) / 2;
+            self.reader.seek(SeekFrom::Start(middle))?;
+            // The offset is almost always in the middle of a line, so the next line is read.
+            let mut skipped = Vec::new();
+            let start = middle + read_line(&mut self.reader, &mut skipped, &self.path)?;
+            if start < high && self.advance()? && self.id <= since {
+                low = start;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+}
+
+/// Id of the last line; `None` if the last bytes don't contain it.
+fn last_id(file: &mut File, len: u64) -> io::Result<Option<u64>> {
+    let mut tail = Vec::new();
+    file.seek(SeekFrom::Start(len.saturating_sub(BUFFER as u64)))?;
+    file.take(BUFFER as u64).read_to_end(&mut tail)?;
+    let Some(body) = tail.strip_suffix(b"\n") else { return Ok(None) };
+    let start = body.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    Ok(LineHead::parse(&body[start..]).ok().map(|head| head.id))
+}

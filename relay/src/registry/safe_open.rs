@@ -1,0 +1,153 @@
+//! Opening files below a descriptor: links are never followed, opening never blocks, and each file is checked before
+//! use.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::refused::{Reason, Refused};
+
+/// Number of checks for a single name. Where renaming can't refuse to replace, a published file has two names for an
+/// instant.
+const MAX_ATTEMPTS: usize = 20;
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const CAUTIOUS: OFlags =
+    OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// An open folder.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) fd: OwnedFd,
+    /// Required owner of every entry in it.
+    pub(super) owner: u32,
+}
+
+impl Open {
+    /// Opens the last of these folders, each inside the one before it, the first inside `root`; `root` itself is opened
+    /// as given.
+    pub(super) fn way(root: &Path, names: &[&str]) -> io::Result<Self> {
+        let mut fd = rustix::fs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut path = root.to_owned();
+        for name in names {
+            path.push(name);
+            fd = open_folder(fd.as_fd(), name, &path)?;
+        }
+        let owner = rustix::fs::fstat(&fd)?.st_uid;
+        Ok(Self { fd, owner })
+    }
+
+    /// Opens any folder, as given.
+    #[cfg(any(test, feature = "internals"))]
+    pub(super) fn at_path(path: &Path) -> io::Result<Self> {
+        let fd = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        // The system's temporary folders belong to root, and every user may write there.
+        Ok(Self { fd, owner: rustix::process::geteuid().as_raw() })
+    }
+
+    /// Opens a folder inside it that has the same owner.
+    pub(super) fn folder(&self, name: &str, path: &Path) -> io::Result<Self> {
+        let fd = open_folder(self.fd.as_fd(), name, path)?;
+        match Reason::of_folder(&rustix::fs::fstat(&fd)?, self.owner) {
+            Some(reason) => Err(Refused::error(path, reason)),
+            None => Ok(Self { fd, owner: self.owner }),
+        }
+    }
+
+    /// Opens a file for reading, whatever its owner and its number of names.
+    pub(super) fn any_file(&self, name: &Path, folder: &Path) -> io::Result<File> {
+        match rustix::fs::openat(&self.fd, name, OFlags::RDONLY | CAUTIOUS, Mode::empty()) {
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd)?;
+                match Reason::of_file(&stat, stat.st_uid).filter(|reason| *reason != Reason::HardLink) {
+                    None => Ok(File::from(fd)),
+                    Some(reason) => Err(Refused::error(&folder.join(name), reason)),
+                }
+            }
+            // The error is the same as for any other file.
+            Err(_) => self.file(name, OFlags::RDONLY, folder),
+        }
+    }
+
+    /// Opens a file that belongs to the owner and has one name. `folder` is the path of this folder, for the text of a
+    /// refusal.
+    pub(super) fn file(&self, name: &Path, flags: OFlags, folder: &Path) -> io::Result<File> {
+        let refused = |reason| Refused::error(&folder.join(name), reason);
+        let fd = match rustix::fs::openat(&self.fd, name, flags | CAUTIOUS, Mode::RUSR | Mode::WUSR) {
+            Err(e @ (Errno::NOENT | Errno::EXIST)) => return Err(e.into()),
+            Err(e) => {
+                // The type of the entry explains more than the error of the open.
+                let reason =
+                    rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().and_then(|stat| {
+                        let closed = e == Errno::ACCESS && stat.st_mode & 0o600 != 0o600;
+                        Reason::of_file(&stat, self.owner).or(closed.then_some(Reason::Mode))
+                    });
+                return Err(reason.map_or_else(|| e.into(), refused));
+            }
+            Ok(fd) => fd,
+        };
+        for _ in 0..MAX_ATTEMPTS {
+            match Reason::of_file(&rustix::fs::fstat(&fd)?, self.owner) {
+                None => return Ok(File::from(fd)),
+                Some(Reason::HardLink) => std::thread::yield_now(),
+                Some(reason) => return Err(refused(reason)),
+            }
+        }
+        Err(refused(Reason::HardLink))
+    }
+}
+
+fn open_folder(above: BorrowedFd<'_>, name: &str, path: &Path) -> io::Result<OwnedFd> {
+    match rustix::fs::openat(above, name, FOLDER, Mode::empty()) {
+        Err(e @ (Errno::NOTDIR | Errno::LOOP | Errno::MLINK)) => {
+            let stat = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let reason = Reason::of_folder(&stat, stat.st_uid);
+            Err(reason.map_or_else(|| e.into(), |reason| Refused::error(path, reason)))
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Creates the missing folders that lead to the registry.
+pub(super) fn make_way(root: &Path, names: &[&str]) -> io::Result<()> {
+    let mut fd = rustix::fs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut path = root.to_owned();
+    for &name in names {
+        path.push(name);
+        match rustix::fs::mkdirat(&fd, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+        fd = open_folder(fd.as_fd(), name, &path)?;
+    }
+    Ok(())
+}
+
+/// Renames a file without replacing another one.
+pub(super) fn rename_new(
+    from_dir: BorrowedFd<'_>,
+    from: &Path,
+    to_dir: BorrowedFd<'_>,
+    to: &Path,
+) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
+        // File systems without support for it: NFS, some FUSE.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        renamed => return renamed,
+    }
+    match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
+        Ok(()) => rustix::fs::unlinkat(from_dir, from, AtFlags::empty()),
+        Err(e @ (Errno::EXIST | Errno::NOENT)) => Err(e),
+        // Not a file, or no support for hard links: between the check and the rename an entry of that name may be lost,
+        // but nothing outside.
+        Err(_) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => rustix::fs::renameat(from_dir, from, to_dir, to),
+            Ok(_) => Err(Errno::EXIST),
+            Err(e) => Err(e),
+        },
+    }
+}

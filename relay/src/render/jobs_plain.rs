@@ -1,0 +1,133 @@
+//! Several jobs, one line each, for programs and language models: printed if stdout is not a terminal.
+
+use common::duration;
+use common::record::{JobRecord, State};
+use common::text;
+
+use super::{View, health, status, width};
+
+const HEADER: [&str; 6] = ["JOB", "STATE", "FOR", "HEALTH", "STEP", "TASK"];
+/// Maximum length of health, step and task, in bytes: a row stays below 160 columns.
+const HEALTH_WIDTH: usize = 48;
+const STEP_WIDTH: usize = 28;
+const TASK_WIDTH: usize = 40;
+/// Gap between two columns.
+const GAP: &str = "  ";
+
+/// Builds the output of `relay status`: a header and a line for each job, aligned in columns.
+pub fn render(records: &[JobRecord], view: &View) -> String {
+    let rows: Vec<[String; 6]> = records.iter().map(|record| row(record, view)).collect();
+    let widest = |column: usize| {
+        let cells = rows.iter().map(|row| width::of(&row[column]));
+        cells.chain([HEADER[column].len()]).max().unwrap_or(0)
+    };
+    let widths: [usize; 6] = std::array::from_fn(widest);
+    let mut lines = vec![view.paint.dim(&line(&HEADER.map(str::to_owned), &widths, &|_, cell| cell))];
+    for (row, record) in rows.iter().zip(records) {
+        // Color is applied to the padded cell, so that it can't disturb the widths.
+        let word = health::health(record, view).word;
+        let brush = |column, cell: String| match column {
+            1 => view.paint.state(record.state, &cell),
+            3 => view.paint.health(word, &cell),
+            _ => cell,
+        };
+        lines.push(line(row, &widths, &brush));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn line(cells: &[String; 6], widths: &[usize; 6], brush: &dyn Fn(usize, String) -> String) -> String {
+    let last = cells.len() - 1;
+    let padded = cells.iter().enumerate().map(|(column, cell)| {
+        let columns = if column == last { width::of(cell) } else { widths[column] };
+        brush(column, width::pad(cell, columns))
+    });
+    padded.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
+}
+
+fn row(record: &JobRecord, view: &View) -> [String; 6] {
+    let step = match &record.step {
+        Some(step) => text::one_line(&step.title, STEP_WIDTH),
+        None => "-".to_owned(),
+    };
+    [
+        record.job.to_string(),
+        record.state.as_str().to_owned(),
+        duration::short(status::elapsed(record, view)),
+        text::one_line(&brief(record, view), HEALTH_WIDTH),
+        step,
+        text::one_line(&record.prompt_summary, TASK_WIDTH),
+    ]
+}
+
+/// Health without its advice, which `relay status JOB` shows.
+fn brief(record: &JobRecord, view: &View) -> String {
+    let health = health::health(record, view);
+    let first = health.rest.split("; ").next().unwrap_or_default();
+    let (state, word) = (record.state.as_str(), health.word.as_str());
+    // The state is in a column of its own.
+    let first = first.strip_prefix(state).unwrap_or(first).trim_start();
+    if record.state.is_final() || record.state == State::Queued || record.state == State::Stopping {
+        first.to_owned()
+    } else {
+        format!("{word}: {first}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_by_what_they_take_on_a_terminal() {
+        let mut wide = samples::completed();
+        wide.prompt_summary = "修复测试".into();
+        let records = [
+            samples::running(),
+            samples::link_lost(),
+            samples::failed(),
+            wide,
+            samples::warned(),
+            samples::queued(),
+        ];
+        insta::assert_snapshot!(render(&records, &samples::view(73)), @r#"
+        JOB    STATE      FOR     HEALTH                            STEP    TASK
+        abe#1  running    1m12s   healthy: install 1m03s of 10m     npm ci  fix the tests
+        abe#1  running    1m12s   stale: the agent is disconnected  npm ci  fix the tests
+        abe#1  failed     10m10s  just now (step_timeout)           -       fix the tests
+        abe#1  completed  10m10s  just now                          -       修复测试
+        abe#1  completed  10m10s  with 4 warnings just now          -       fix the tests
+        abe#1  queued     1m13s   next in line (4 of 4 slots busy)  -       fix the tests
+        "#);
+    }
+
+    #[test]
+    fn without_a_relay_no_time_is_claimed_beyond_the_last_event() {
+        let mut view = samples::view(600);
+        view.relay = super::super::Relay::Down;
+        let text = render(&[samples::running(), samples::queued()], &view);
+        assert!(text.contains("  9.0s ") && text.contains("  10m00s "), "{text}");
+    }
+
+    #[test]
+    fn hostile_records_stay_on_their_line() {
+        let text = render(&[samples::hostile()], &samples::view(73));
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(text.lines().all(|line| line.chars().count() < 160), "{text}");
+    }
+
+    #[test]
+    fn colour_does_not_move_a_column() {
+        let mut view = samples::view(73);
+        let plain = render(&[samples::failed(), samples::running()], &view);
+        view.paint = super::super::Paint::new(true);
+        let colored = render(&[samples::failed(), samples::running()], &view);
+        let mut stripped = colored.replace("\u{1b}[0m", "");
+        for code in ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[36m"] {
+            stripped = stripped.replace(code, "");
+        }
+        assert_eq!(stripped, plain);
+    }
+}

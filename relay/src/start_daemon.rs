@@ -1,0 +1,166 @@
+//! Starting the daemon in the background.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::approval::{self, Initiator, Settings};
+use crate::config::Config;
+use crate::engine::{EngineKind, container};
+use crate::exit::Failure;
+use crate::registry::Registry;
+use crate::registry::lease::{self, Lease, PlatformStatus};
+use crate::registry::watch::Watch;
+use crate::state_dir::StateDir;
+use crate::{inheritance, sandbox};
+
+/// Time limit for a daemon to take the registry. It does nothing slow before that.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit for a platform to become ready: the start of a container and the agent's connection, with margin for a
+/// loaded machine.
+const PLATFORM_PATIENCE: Duration = Duration::from_secs(90);
+
+/// Maximum number of bytes read from the log of a daemon that ended.
+const LAST_WORDS: u64 = 64 << 10;
+
+/// Returns the engine to use: the requested one, else that of `relay.toml`, else the approved one, else Docker.
+pub fn engine(asked: Option<EngineKind>, config: &Config) -> EngineKind {
+    asked.or(config.platform.engine).or_else(|| agreed_engine(&config.root)).unwrap_or(EngineKind::Docker)
+}
+
+/// Returns the engine of a running relay, which was started with approved settings. The lease is not used as a source
+/// of settings, since a session may write it.
+pub fn engine_of_living(config: &Config) -> EngineKind {
+    agreed_engine(&config.root).unwrap_or_else(|| engine(None, config))
+}
+
+fn agreed_engine(root: &Path) -> Option<EngineKind> {
+    approval::agreed(root).map(|settings| settings.engine)
+}
+
+/// Starts `relay serve` as a separate process and returns when it holds the registry (its platform may still be
+/// starting). A daemon that is running already is not an error.
+///
+/// # Errors
+/// One line with the command that starts it, inside a sandbox, where no start is attempted. Else the daemon's own last
+/// line if it ended, or the reason why it could not be started. Exit code 5 for settings that no person has approved.
+pub fn daemon(
+    root: &Path,
+    registry: &Registry,
+    settings: &Settings,
+    initiator: Initiator,
+) -> Result<(), Failure> {
+    if lease::is_held(registry) {
+        return Ok(());
+    }
+    if let Some(sandbox) = sandbox::current_sandbox() {
+        return Err(Failure::unreachable(sandbox.no_relay(root)));
+    }
+    // A problem with the location of the approval is reported before a missing approval.
+    StateDir::for_project(root)?;
+    approval::check(root, initiator, settings)?;
+    registry.ensure()?;
+    let watch = Watch::folder(registry.folder());
+    let said_before = registry.daemon_log().size().unwrap_or(0);
+    let mut child = spawn(root, registry, settings)
+        .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
+    let deadline = Instant::now() + PATIENCE;
+    let pid = child.id();
+    loop {
+        if lease::of_living(registry).is_some_and(|lease| lease.pid == pid && !lease.listen.is_empty()) {
+            return Ok(());
+        }
+        if let Ok(Some(_)) = child.try_wait() {
+            // Another process started it first.
+            if lease::of_living(registry).is_some() {
+                return Ok(());
+            }
+            // The daemon holds the registry but has not written its lease yet.
+            if !lease::is_held(registry) {
+                return Err(Failure::unreachable(last_words(registry, said_before)));
+            }
+        }
+        if !watch.wait(Some(deadline)) {
+            return Err(Failure::unreachable(format!(
+                "the relay did not come up within {} s: see {}",
+                PATIENCE.as_secs(),
+                registry.daemon_log().display()
+            )));
+        }
+    }
+}
+
+fn spawn(root: &Path, registry: &Registry, settings: &Settings) -> io::Result<Child> {
+    let log = registry.daemon_log().open_to_append()?;
+    inheritance::keep_descriptors();
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("serve")
+        .arg("--root")
+        .arg(root)
+        .args(["--engine", settings.engine.as_str(), "--agreed", &settings.digest()])
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        // Ctrl-C in the launching terminal must not reach the daemon.
+        .process_group(0);
+    if let Some(context) = container::context(settings.engine) {
+        // A context that a person selects later must not affect this relay.
+        command.env(container::CONTEXT, context);
+    }
+    command.spawn()
+}
+
+/// Waits until the platform of the running relay can take a job.
+///
+/// # Errors
+/// Exit code 5 with the reason when the platform can't start, or when the relay ends meanwhile.
+pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
+    let watch = Watch::folder(registry.folder());
+    let deadline = Instant::now() + PLATFORM_PATIENCE;
+    loop {
+        let lease = lease::of_living(registry);
+        match lease.as_ref().map(|lease| &lease.platform) {
+            Some(PlatformStatus::Ready { .. }) => {
+                if let Some(lease) = lease {
+                    return Ok(lease);
+                }
+            }
+            Some(PlatformStatus::Failed { detail }) => return Err(Failure::unreachable(detail.clone())),
+            Some(PlatformStatus::Starting { .. } | PlatformStatus::Stopped) => {}
+            // A daemon that has just started has not written its lease yet.
+            None if lease::is_held(registry) => {}
+            None => {
+                let log = registry.daemon_log();
+                return Err(Failure::unreachable(format!("the relay ended: see {}", log.display())));
+            }
+        }
+        if !watch.wait(Some(deadline)) {
+            let detail = match lease.map(|lease| lease.platform) {
+                Some(PlatformStatus::Starting { detail }) => detail,
+                _ => "its state is unknown".to_owned(),
+            };
+            return Err(Failure::unreachable(format!(
+                "the platform did not come up within {} s ({detail}): see {}",
+                PLATFORM_PATIENCE.as_secs(),
+                registry.daemon_log().display()
+            )));
+        }
+    }
+}
+
+/// Returns the last line that the daemon wrote after `offset`.
+fn last_words(registry: &Registry, offset: u64) -> String {
+    let mut new = Vec::new();
+    let _ = registry.daemon_log().open().and_then(|mut log| {
+        log.seek(SeekFrom::Start(offset))?;
+        log.take(LAST_WORDS).read_to_end(&mut new)
+    });
+    let text = String::from_utf8_lossy(&new);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    let line = line.map_or("it ended at once", |line| line.strip_prefix("relay: ").unwrap_or(line));
+    common::text::one_line(line, 500)
+}

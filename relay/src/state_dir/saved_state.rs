@@ -1,0 +1,48 @@
+//! State that a relay stores for the next one.
+
+use std::fs;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::StateDir;
+use crate::engine::EngineKind;
+use crate::registry::atomic::{self, Durability};
+use crate::registry::lease::Death;
+use crate::time::BootScale;
+
+/// State that a relay stores for the next one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedState {
+    /// Port it listened on; its agents reconnect there.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Id of the platform's own agent.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// Last exit of its container, until every job that this cut off has an outcome.
+    #[serde(default)]
+    pub death: Option<Death>,
+    /// Container engines that may still run containers of this registry.
+    #[serde(default)]
+    pub engines: Vec<EngineKind>,
+    /// Scale of its timestamps.
+    #[serde(default)]
+    pub clock: Option<BootScale>,
+}
+
+impl SavedState {
+    /// Loads the stored state; returns the default if it can't be read.
+    pub fn load(state: &StateDir) -> Self {
+        let bytes = fs::read(state.memory()).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Stores the state.
+    ///
+    /// # Errors
+    /// Returns an error if it can't be written.
+    pub fn store(&self, state: &StateDir, durability: Durability) -> io::Result<()> {
+        atomic::replace(&state.memory(), &serde_json::to_vec(self)?, durability)
+    }
+}

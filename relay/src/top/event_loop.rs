@@ -1,0 +1,175 @@
+//! The event loop: one typed input at a time, handled in one place.
+
+use std::io;
+use std::time::Duration;
+
+use crossterm::event::{Event, EventStream};
+use futures_util::StreamExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::loader::Loader;
+use super::model::{Effect, Model};
+use super::screen::{self, Screen};
+use super::{keys, requests};
+use crate::registry::Registry;
+use crate::registry::dir::Dir;
+use crate::registry::watch::Watch;
+use crate::render::Paint;
+
+/// Minimum pause between two reads of the registry: no person reads faster, and a flood of events must not use a whole
+/// core.
+const MIN_FRAME_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Settings from the command line.
+#[derive(Debug)]
+pub struct Options {
+    /// Registry to show.
+    pub registry: Registry,
+    /// Color, or none.
+    pub paint: Paint,
+    /// Grace period of a cancelled job to end by itself, in milliseconds.
+    pub grace_ms: u64,
+}
+
+/// Input of the loop.
+enum Input {
+    /// Terminal event; `None` once the terminal is gone.
+    Terminal(Option<io::Result<Event>>),
+    /// Data may have changed, or a second has passed.
+    Look,
+    /// Signal to end.
+    End,
+    /// Signal to stop for a while.
+    Stop,
+    /// Signal to continue after a stop.
+    Continue,
+}
+
+/// Shows the screen until the user quits or a signal ends it.
+///
+/// # Errors
+/// Returns an error if the terminal can't be used.
+pub fn run(options: &Options) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Top::new(options)?.run().await })
+}
+
+struct Top<'a> {
+    options: &'a Options,
+    loader: Loader,
+    model: Model,
+    screen: Screen,
+    inputs: Inputs,
+}
+
+struct Inputs {
+    terminal: EventStream,
+    changes: mpsc::Receiver<()>,
+    rested_at: Instant,
+    ends: [Signal; 3],
+    stop: Signal,
+    resume: Signal,
+}
+
+impl Inputs {
+    /// Returns the next input. Every branch is cancel-safe: streams, signals and a channel keep items that were not
+    /// taken, and a rest ends at a fixed time.
+    async fn next(&mut self) -> Input {
+        let [term, int, hang_up] = &mut self.ends;
+        let (changes, rested_at) = (&mut self.changes, self.rested_at);
+        tokio::select! {
+            event = self.terminal.next() => Input::Terminal(event),
+            _ = term.recv() => Input::End,
+            _ = int.recv() => Input::End,
+            _ = hang_up.recv() => Input::End,
+            _ = self.stop.recv() => Input::Stop,
+            _ = self.resume.recv() => Input::Continue,
+            () = async {
+                sleep_until(rested_at).await;
+                changes.recv().await;
+            } => Input::Look,
+        }
+    }
+}
+
+impl<'a> Top<'a> {
+    fn new(options: &'a Options) -> io::Result<Self> {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [term, int, hang_up] = kinds.map(signal);
+        let inputs = Inputs {
+            terminal: EventStream::new(),
+            changes: watch(options.registry.folder().clone()),
+            rested_at: Instant::now(),
+            ends: [term?, int?, hang_up?],
+            stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
+            resume: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
+        };
+        let mut loader = Loader::new(options.registry.clone(), options.paint);
+        let mut model = Model::new(loader.load(None));
+        let update = loader.load(Some(&model));
+        model.update(update);
+        Ok(Self { options, loader, model, screen: Screen::enter()?, inputs })
+    }
+
+    async fn run(mut self) -> io::Result<()> {
+        loop {
+            self.screen.show(&self.model)?;
+            let effect = match self.inputs.next().await {
+                Input::Terminal(Some(Ok(Event::Key(key)))) => {
+                    keys::action(key, &self.model.mode).and_then(|action| self.model.apply(action))
+                }
+                // A new size takes effect with the next frame.
+                Input::Terminal(Some(Ok(_))) => None,
+                Input::Terminal(Some(Err(_)) | None) | Input::End => Some(Effect::Quit),
+                Input::Look => {
+                    self.inputs.rested_at = Instant::now() + MIN_FRAME_INTERVAL;
+                    Some(Effect::Look)
+                }
+                Input::Stop => Some(Effect::Suspend),
+                Input::Continue => {
+                    self.screen.resume()?;
+                    Some(Effect::Look)
+                }
+            };
+            match effect {
+                None => {}
+                Some(Effect::Quit) => return Ok(()),
+                Some(effect) => self.carry_out(effect)?,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> io::Result<()> {
+        let registry = &self.options.registry;
+        match effect {
+            Effect::Cancel(job) => {
+                self.model.note = Some(requests::cancel(registry, &job, self.options.grace_ms));
+            }
+            Effect::Extend { job, step } => self.model.note = Some(requests::extend(registry, &job, step)),
+            Effect::Look | Effect::Quit => {}
+            Effect::Redraw => self.screen.forget()?,
+            Effect::Suspend => {
+                screen::stop();
+                self.screen.resume()?;
+            }
+        }
+        let update = self.loader.load(Some(&self.model));
+        self.model.update(update);
+        Ok(())
+    }
+}
+
+/// Sends a wake-up when an entry in a folder may have changed, and every second.
+fn watch(dir: Dir) -> mpsc::Receiver<()> {
+    // With a capacity of one, a slow reader finds a single pending wake-up, and the watch waits with it.
+    let (sender, changes) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let watch = Watch::folder(&dir);
+        while sender.blocking_send(()).is_ok() {
+            watch.wait(None);
+        }
+    });
+    changes
+}

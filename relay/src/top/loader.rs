@@ -1,0 +1,106 @@
+//! Data from the registry for the screen.
+
+use common::ids::JobId;
+use common::record::{JobRecord, State};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::model::{Model, Pane, Update};
+use super::records::Records;
+use super::tail::Tail;
+use crate::explain;
+use crate::registry::lease;
+use crate::registry::{Registry, event_log};
+use crate::render::{Paint, Relay, View};
+
+/// Maximum number of jobs listed. The registry keeps the newest 200 ended jobs; older ones are found by name.
+const MAX_LISTED: usize = 300;
+
+/// Reads the registry repeatedly.
+pub(super) struct Loader {
+    registry: Registry,
+    paint: Paint,
+    zone: TimeZone,
+    records: Records,
+    tail: Option<Tail>,
+    /// Advice for a failed job; cached, as its log does not change any more.
+    tries: Option<(JobId, Vec<String>)>,
+}
+
+impl Loader {
+    /// Creates a reader of a registry, which need not exist yet.
+    pub(super) fn new(registry: Registry, paint: Paint) -> Self {
+        let zone = TimeZone::system();
+        Self { registry, paint, zone, records: Records::default(), tail: None, tries: None }
+    }
+
+    /// Reads the data for the screen; `model` provides the selection.
+    pub(super) fn load(&mut self, model: Option<&Model>) -> Update {
+        let (records, mut trouble) = match self.records.load(&self.registry, MAX_LISTED) {
+            Ok(records) => (records, None),
+            Err(e) => (Vec::new(), Some(format!("{}: {e}", self.registry.dir().display()))),
+        };
+        let view = self.view(&records);
+        let selected = model.and_then(|model| Some((model.selected.as_ref()?, model.pane)));
+        let tail = match selected {
+            Some((job, pane)) if pane != Pane::Closed => self.follow(job, pane, &view).unwrap_or_else(|e| {
+                trouble = Some(format!("{job}: {e}"));
+                Vec::new()
+            }),
+            _ => Vec::new(),
+        };
+        let record = selected.and_then(|(job, _)| records.iter().find(|record| record.job == *job));
+        let tries = record.map(|record| self.tries(record, view.now)).unwrap_or_default();
+        Update { records, view, tail, tries, trouble }
+    }
+
+    fn view(&self, records: &[JobRecord]) -> View {
+        let (is_held, lease) = (lease::is_held(&self.registry), lease::read(&self.registry));
+        let now = lease::now_of(lease.as_ref());
+        let relay = Relay::from_lease(is_held, lease, now);
+        let queued = records.iter().filter(|record| record.state == State::Queued);
+        View {
+            now,
+            zone: self.zone.clone(),
+            relay,
+            queue: queued.map(|record| record.job.clone()).collect(),
+            ahead: 0,
+            busy: records
+                .iter()
+                .filter(|record| record.state != State::Queued && !record.state.is_final())
+                .count(),
+            columns: None,
+            delivery: None,
+            paint: self.paint,
+        }
+    }
+
+    /// Reads the newest lines of the selected log or events.
+    fn follow(&mut self, job: &JobId, pane: Pane, view: &View) -> std::io::Result<Vec<String>> {
+        let pane = if pane == Pane::Events { pane } else { Pane::Log };
+        let same = |tail: &Tail| tail.job == *job && tail.pane == pane;
+        let tail = match &mut self.tail {
+            Some(tail) if same(tail) => tail,
+            other => other.insert(Tail::new(job.clone(), pane)),
+        };
+        // The screen shows text without the log's colors.
+        tail.read(&self.registry, &View { paint: Paint::new(false), ..view.clone() })?;
+        Ok(tail.lines())
+    }
+
+    /// Returns the advice for a failed job.
+    fn tries(&mut self, record: &JobRecord, now: Timestamp) -> Vec<String> {
+        if record.state != State::Failed {
+            return Vec::new();
+        }
+        if let Some((job, tries)) = &self.tries
+            && *job == record.job
+        {
+            return tries.clone();
+        }
+        let log = event_log::read(&self.registry.events(&record.job)).unwrap_or_default();
+        let tries = explain::explain(record, &log.lines, now).tries;
+        self.tries = Some((record.job.clone(), tries.clone()));
+        tries
+    }
+}
