@@ -17,7 +17,8 @@ for argument; do
         *) say "usage: ./tests/run.sh [--no-install] [--nightly]"; exit 2 ;;
     esac
 done
-trap stop_docker_if_started EXIT
+tools=
+trap '[ -z "$tools" ] || kill "$tools" 2>/dev/null; stop_docker_if_started' EXIT
 trap 'exit 130' INT TERM
 # step NAME... : announces a step, with the seconds since the start.
 step() { say ""; say "== $* == (${SECONDS} s)"; }
@@ -25,26 +26,35 @@ step() { say ""; say "== $* == (${SECONDS} s)"; }
 step tools
 mkdir -p target
 ensure_cargo
-[ -x /bin/busybox ] || apt_install busybox-static
+packages=()
+# need COMMAND PACKAGE : the package is to be installed unless the command is here.
+need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || packages+=("$2"); }
+[ -x /bin/busybox ] || packages+=(busybox-static)
 # What the tests cut networks with.
-ip netns list >/dev/null 2>&1 || apt_install iproute2
-command -v nft >/dev/null 2>&1 || [ -x /usr/sbin/nft ] || apt_install nftables
-command -v sysctl >/dev/null 2>&1 || [ -x /usr/sbin/sysctl ] || apt_install procps
-command -v python3 >/dev/null 2>&1 || apt_install python3-minimal
-command -v tmux >/dev/null || apt_install tmux
-command -v strace >/dev/null || apt_install strace
-command -v curl >/dev/null || apt_install curl
+need ip iproute2
+need nft nftables
+need sysctl procps
+need python3 python3-minimal
+need tmux tmux
+need strace strace
+need curl curl
 # The shells that complete jobs, and what checks the man pages.
-command -v fish >/dev/null || apt_install fish
-command -v zsh >/dev/null || apt_install zsh
-command -v groff >/dev/null || apt_install groff-base
+need fish fish
+need zsh zsh
+need groff groff-base
+# The engine, and what pip needs.
+engine_answers || command -v dockerd >/dev/null || packages+=(docker.io iptables)
+python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+[ ${#packages[@]} = 0 ] || apt_install "${packages[@]}"
 ensure_cargo_tools "$PWD/target/tools"
 ensure_docker "$PWD/target/dockerd.log"
-ensure_base_image
-RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")
-export RELAY_TEST_CODEX
-RELAY_TEST_MCP_PYTHON=$(ensure_mcp_client "$PWD/target/mcp-client")
-export RELAY_TEST_MCP_PYTHON
+# Beside the lints: these wait for the network and the disk.
+(
+    ensure_base_image
+    ensure_codex "$PWD/target/codex" >/dev/null
+    ensure_mcp_client "$PWD/target/mcp-client" >/dev/null
+) >target/tools.log 2>&1 &
+tools=$!
 
 step format, lints, licences, documentation
 cargo fmt --all --check
@@ -62,6 +72,12 @@ fi
 RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items --locked
 
 step programs and image
+wait "$tools" || { cat target/tools.log >&2; exit 1; }
+cat target/tools.log >&2
+RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")
+export RELAY_TEST_CODEX
+RELAY_TEST_MCP_PYTHON=$(ensure_mcp_client "$PWD/target/mcp-client")
+export RELAY_TEST_MCP_PYTHON
 ./docker/build.sh
 export RELAY_TEST_BIN_DIR=$PWD/target/release
 copy_host_certs docker/certs

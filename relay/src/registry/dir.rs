@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use super::file_ref::FileRef;
 use super::refused::{Reason, Refused};
-use super::safe_open::{self, Open};
+use super::safe_open::{self, Open, Opened};
 
 /// Path components from the project root to the registry.
 const REGISTRY_PATH: [&str; 2] = ["platform", "workers"];
@@ -278,12 +278,12 @@ impl Dir {
     }
 
     /// Opens a file for reading.
-    pub(super) fn open_to_read(&self, name: &Path) -> io::Result<File> {
+    pub(super) fn open_to_read(&self, name: &Path) -> io::Result<Opened> {
         self.open()?.file(name, OFlags::RDONLY, &self.0.path)
     }
 
     /// Opens a file for reading, whatever its owner and its number of names.
-    pub(super) fn open_any(&self, name: &Path) -> io::Result<File> {
+    pub(super) fn open_any(&self, name: &Path) -> io::Result<Opened> {
         self.open()?.any_file(name, &self.0.path)
     }
 
@@ -291,13 +291,14 @@ impl Dir {
     pub(super) fn open_to_change(&self, name: &Path, flags: OFlags) -> io::Result<File> {
         self.fd_to_change()?;
         let open = self.open()?;
-        match open.file(name, flags, &self.0.path) {
+        let opened = match open.file(name, flags, &self.0.path) {
             Err(e) if flags.contains(OFlags::CREATE) && Refused::from_error(&e).is_some() => {
                 self.set_aside(name, &e)?;
                 open.file(name, flags, &self.0.path)
             }
             opened => opened,
-        }
+        };
+        opened.map(|opened| opened.file)
     }
 
     /// Returns the length of a file, in bytes.

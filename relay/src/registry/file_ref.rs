@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::dir::Dir;
 use super::refused::{Reason, Refused};
-use super::safe_open::rename_new;
+use super::safe_open::{Opened, rename_new};
 
 /// A name in a folder. The file is not opened yet and need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl FileRef {
     /// # Errors
     /// Returns an error if it is absent or may not be opened.
     pub fn open(&self) -> io::Result<File> {
-        self.dir.open_to_read(self.name())
+        self.dir.open_to_read(self.name()).map(|opened| opened.file)
     }
 
     /// Opens an existing file for writing.
@@ -132,7 +132,7 @@ impl FileRef {
     /// # Errors
     /// `FileTooLarge` for a longer file; otherwise as [`FileRef::open`].
     pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
-        self.read_opened(self.open()?, most)
+        self.read_opened(self.dir.open_to_read(self.name())?, most)
     }
 
     /// Reads a file of any owner as text, up to `most` bytes.
@@ -144,15 +144,26 @@ impl FileRef {
         String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
-    fn read_opened(&self, file: File, most: u64) -> io::Result<Vec<u8>> {
-        // One spare byte lets the read reach the end of the file without another allocation.
-        let expected = file.metadata()?.len().min(most).saturating_add(1);
-        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-        file.take(most + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > most {
+    /// Reads a file up to the length that it had when it was opened: the files of the registry are replaced, not
+    /// extended, so there is no more.
+    fn read_opened(&self, opened: Opened, most: u64) -> io::Result<Vec<u8>> {
+        let Opened { mut file, len } = opened;
+        if len > most {
             let text = format!("{} has more than {most} bytes and is not read: remove it", self.display());
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
         }
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match file.read(&mut bytes[filled..]) {
+                // It was truncated meanwhile.
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        bytes.truncate(filled);
         Ok(bytes)
     }
 

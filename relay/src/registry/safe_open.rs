@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::refused::{Reason, Refused};
@@ -18,6 +18,19 @@ const MAX_ATTEMPTS: usize = 20;
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const CAUTIOUS: OFlags =
     OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// A file that was opened and checked.
+pub(super) struct Opened {
+    pub(super) file: File,
+    /// Its length when it was checked, in bytes.
+    pub(super) len: u64,
+}
+
+impl Opened {
+    fn new(fd: OwnedFd, stat: &Stat) -> Self {
+        Self { file: File::from(fd), len: u64::try_from(stat.st_size).unwrap_or(0) }
+    }
+}
 
 /// An open folder.
 #[derive(Debug)]
@@ -59,12 +72,12 @@ impl Open {
     }
 
     /// Opens a file for reading, whatever its owner and its number of names.
-    pub(super) fn any_file(&self, name: &Path, folder: &Path) -> io::Result<File> {
+    pub(super) fn any_file(&self, name: &Path, folder: &Path) -> io::Result<Opened> {
         match rustix::fs::openat(&self.fd, name, OFlags::RDONLY | CAUTIOUS, Mode::empty()) {
             Ok(fd) => {
                 let stat = rustix::fs::fstat(&fd)?;
                 match Reason::of_file(&stat, stat.st_uid).filter(|reason| *reason != Reason::HardLink) {
-                    None => Ok(File::from(fd)),
+                    None => Ok(Opened::new(fd, &stat)),
                     Some(reason) => Err(Refused::error(&folder.join(name), reason)),
                 }
             }
@@ -75,7 +88,7 @@ impl Open {
 
     /// Opens a file that belongs to the owner and has one name. `folder` is the path of this folder, for the text of a
     /// refusal.
-    pub(super) fn file(&self, name: &Path, flags: OFlags, folder: &Path) -> io::Result<File> {
+    pub(super) fn file(&self, name: &Path, flags: OFlags, folder: &Path) -> io::Result<Opened> {
         let refused = |reason| Refused::error(&folder.join(name), reason);
         let fd = match rustix::fs::openat(&self.fd, name, flags | CAUTIOUS, Mode::RUSR | Mode::WUSR) {
             Err(e @ (Errno::NOENT | Errno::EXIST)) => return Err(e.into()),
@@ -91,8 +104,9 @@ impl Open {
             Ok(fd) => fd,
         };
         for _ in 0..MAX_ATTEMPTS {
-            match Reason::of_file(&rustix::fs::fstat(&fd)?, self.owner) {
-                None => return Ok(File::from(fd)),
+            let stat = rustix::fs::fstat(&fd)?;
+            match Reason::of_file(&stat, self.owner) {
+                None => return Ok(Opened::new(fd, &stat)),
                 Some(Reason::HardLink) => std::thread::yield_now(),
                 Some(reason) => return Err(refused(reason)),
             }
