@@ -59,6 +59,11 @@ fi
 
 ensure_cargo
 say "building relay and worker-agent (the first time takes some minutes)"
+if [ "$scripted" = 1 ]; then
+    # Beside the programs, whose last step keeps a single core busy.
+    cargo build --quiet --locked -p relay-tests --bin scripted-model &
+    building=$!
+fi
 ./docker/build.sh
 relay=$PWD/target/release/relay
 in_site() { "$relay" --root "$site" "$@"; }
@@ -81,7 +86,7 @@ rm -rf "$projects/demo/checkout"
 } >"$site/platform/relay.toml"
 
 if [ "$scripted" = 1 ]; then
-    cargo build --quiet --locked -p relay-tests --bin scripted-model
+    wait "$building"
     address=127.0.0.1
     [ "$engine" = local ] || [ "$(uname -s)" != Linux ] ||
         address=$(ip -4 -o addr show dev docker0 | sed 's/.* inet \([0-9.]*\).*/\1/')

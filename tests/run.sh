@@ -17,11 +17,17 @@ for argument; do
         *) say "usage: ./tests/run.sh [--no-install] [--nightly]"; exit 2 ;;
     esac
 done
-tools=
-trap '[ -z "$tools" ] || kill "$tools" 2>/dev/null; stop_docker_if_started' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; stop_docker_if_started' EXIT
 trap 'exit 130' INT TERM
 # step NAME... : announces a step, with the seconds since the start.
 step() { say ""; say "== $* == (${SECONDS} s)"; }
+# wait_for PID LOG : the end of a background task; shows what it printed.
+wait_for() {
+    local result=0
+    wait "$1" || result=$?
+    cat "$2" >&2
+    return "$result"
+}
 
 step tools
 mkdir -p target
@@ -48,13 +54,15 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 [ ${#packages[@]} = 0 ] || apt_install "${packages[@]}"
 ensure_cargo_tools "$PWD/target/tools"
 ensure_docker "$PWD/target/dockerd.log"
-# Beside the lints: these wait for the network and the disk.
+# Beside the lints: what waits for the network and the disk, and programs whose last step keeps a single core busy.
 (
     ensure_base_image
     ensure_codex "$PWD/target/codex" >/dev/null
     ensure_mcp_client "$PWD/target/mcp-client" >/dev/null
 ) >target/tools.log 2>&1 &
 tools=$!
+./docker/build.sh >target/build.log 2>&1 &
+programs=$!
 
 step format, lints, licences, documentation
 cargo fmt --all --check
@@ -71,14 +79,16 @@ else
 fi
 RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items --locked
 
+step build of the tests
+cargo nextest run --cargo-quiet --workspace --locked --no-run
+
 step programs and image
-wait "$tools" || { cat target/tools.log >&2; exit 1; }
-cat target/tools.log >&2
+wait_for "$tools" target/tools.log
+wait_for "$programs" target/build.log
 RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")
 export RELAY_TEST_CODEX
 RELAY_TEST_MCP_PYTHON=$(ensure_mcp_client "$PWD/target/mcp-client")
 export RELAY_TEST_MCP_PYTHON
-./docker/build.sh
 export RELAY_TEST_BIN_DIR=$PWD/target/release
 copy_host_certs docker/certs
 site=$PWD/target/image
@@ -95,9 +105,6 @@ if [ "$profile" = nightly ]; then
     step fuzz
     ./tests/fuzz.sh
 fi
-
-step build of the tests
-cargo nextest run --workspace --locked --no-run
 
 step tests
 # What the tests measured goes before the summary: whoever reads only the end wants to find that there.
