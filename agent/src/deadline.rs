@@ -4,6 +4,11 @@
 //! slept, has not used five minutes of any limit. One [`TICK`] of each pause counts, since what happened right before
 //! it is unknown. If none counted, a machine too busy for the regular checks would hold every limit for ever.
 
+#![cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "the simulation measures its limits with it")
+)]
+
 use std::time::Duration;
 
 use common::rule::OnLimit;
@@ -15,7 +20,7 @@ const BUSY_DELAY: Duration = Duration::from_secs(1);
 
 /// Time in which the job could have worked.
 #[derive(Debug, Default)]
-pub(crate) struct WorkTime {
+pub struct WorkTime {
     seen: Duration,
     paused: Duration,
     /// The job is kept from working, or the agent from observing it.
@@ -24,7 +29,7 @@ pub(crate) struct WorkTime {
 
 impl WorkTime {
     /// Returns the work time at `real`, a monotonic time since the job began.
-    pub(crate) fn at(&mut self, real: Duration) -> Duration {
+    pub fn at(&mut self, real: Duration) -> Duration {
         let gap = real.saturating_sub(self.seen);
         if self.held {
             self.paused += gap;
@@ -44,7 +49,7 @@ impl WorkTime {
 
 /// Action at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Give a warning, and nothing else.
     Warn,
     /// Fail the job.
@@ -64,7 +69,7 @@ impl From<OnLimit> for Action {
 
 /// Event of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TimerEvent {
+pub enum TimerEvent {
     /// Half of the limit is used. Reported once for each limit.
     Half,
     /// The whole limit is used.
@@ -73,7 +78,7 @@ pub(crate) enum TimerEvent {
 
 /// A time limit that runs, or is paused while a step inside has a limit of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Timer {
+pub struct Timer {
     limit: Duration,
     used: Duration,
     /// Time since which it runs; `None` while it is paused.
@@ -84,7 +89,7 @@ pub(crate) struct Timer {
 
 impl Timer {
     /// Starts a timer that runs from `now` on.
-    pub(crate) fn new(now: Duration, limit_ms: u64, action: Action) -> Self {
+    pub fn new(now: Duration, limit_ms: u64, action: Action) -> Self {
         let limit = Duration::from_millis(limit_ms);
         Self { limit, used: Duration::ZERO, since: Some(now), warned: false, action }
     }
@@ -133,7 +138,7 @@ impl Timer {
     }
 
     /// Returns the event that is due at `now`.
-    pub(crate) fn check(&mut self, now: Duration) -> Option<TimerEvent> {
+    pub fn check(&mut self, now: Duration) -> Option<TimerEvent> {
         self.since?;
         let used = self.used(now);
         if used >= self.limit {

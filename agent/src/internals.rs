@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use crate::codex::event::parse;
 use crate::codex::lines::{Line, LineSplitter};
 
+pub use crate::deadline::{Action as LimitAction, Timer, TimerEvent, WorkTime};
 pub use crate::relay_time::SimulatedClocks;
-pub use crate::spool::test_support;
-pub use crate::uplink::sim::{AgentSide, JobLimit, PlantedBug, RunState, SimConnection};
+pub use crate::spool::{RunId, test_support};
+pub use crate::uplink::LinkError;
+pub use crate::uplink::link::{Action, Input, Link, SpoolAction};
+pub use crate::uplink::sim::{AgentSide, RunState};
 
 /// Parses Codex's output, cut into pieces of this size; returns the number of events.
 pub fn codex_events(bytes: &[u8], piece: usize) -> usize {

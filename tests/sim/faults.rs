@@ -21,7 +21,11 @@ impl World {
         if !closed.is_empty() {
             self.say(|| format!("relay: closed: {closed:?}"));
         }
-        if self.is_frozen(Side::Agent) { Ok(()) } else { self.check_limits(agent) }
+        if !self.is_frozen(Side::Agent) {
+            self.check_limits(agent)?;
+            self.tick(agent)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn is_frozen(&self, side: Side) -> bool {

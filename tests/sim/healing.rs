@@ -3,7 +3,7 @@
 use common::ids::JobId;
 use worker_agent::internals::AgentSide;
 
-use crate::world::{End, World};
+use crate::world::World;
 
 /// Rounds within which everything must be delivered after the last fault.
 const HEALING: u32 = 500;
@@ -12,7 +12,7 @@ const WITH_SPOILED: u32 = 200;
 
 impl World {
     /// Stops all faults and checks that everything is delivered.
-    pub(crate) fn heal<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
+    pub(crate) fn heal(&mut self, agent: &AgentSide) -> Result<(), String> {
         self.say(|| "healing".to_owned());
         self.network.mend();
         // A freeze must not be cut short: a gap of two seconds counts as a busy machine.
@@ -20,11 +20,11 @@ impl World {
             self.pass(agent)?;
         }
         if let Some(spoiled) = self.spoiled.as_ref().map(|spoiled| spoiled.job.clone()) {
-            self.heal_others(&spoiled, agent, end)?;
+            self.heal_others(&spoiled, agent)?;
             self.mend_record()?;
         }
         for _ in 0..HEALING {
-            self.round(agent, end)?;
+            self.round(agent)?;
             if agent.runs().is_empty() && !self.relay.is_busy() && self.all_ended() {
                 return self.settled();
             }
@@ -34,7 +34,7 @@ impl World {
     }
 
     /// Runs every possible action, then advances time by a second.
-    fn round<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<(), String> {
+    fn round(&mut self, agent: &AgentSide) -> Result<(), String> {
         self.step += 1;
         for _ in 0..10 {
             self.pass(agent)?;
@@ -42,23 +42,18 @@ impl World {
         self.start_relay()?;
         self.end_lost(agent);
         self.finish(agent);
-        self.dial(agent, end)?;
-        while self.send(end)? {}
+        self.dial(agent)?;
+        while self.send(agent)? {}
         while self.receive()? {}
         self.commit(usize::MAX)?;
-        while self.hear(agent, end)? {}
+        while self.hear(agent)? {}
         Ok(())
     }
 
     /// Checks that all other jobs end while the file of one job is still spoiled.
-    fn heal_others<'a>(
-        &mut self,
-        spoiled: &JobId,
-        agent: &'a AgentSide,
-        end: &mut End<'a>,
-    ) -> Result<(), String> {
+    fn heal_others(&mut self, spoiled: &JobId, agent: &AgentSide) -> Result<(), String> {
         for _ in 0..WITH_SPOILED {
-            self.round(agent, end)?;
+            self.round(agent)?;
             if self.model.jobs.keys().all(|job| job == spoiled || self.relay.book.ended(job)) {
                 return Ok(());
             }

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use common::event::{EventBody, FailureKind, FinalState, JobError};
-use worker_agent::internals::{AgentSide, JobLimit};
+use worker_agent::internals::{AgentSide, LimitAction, Timer, TimerEvent, WorkTime};
 
+use crate::planted::OfAgent;
 use crate::world::{STEP, World};
 
 /// Limit of a job, as the agent measures it and as it really is.
 #[derive(Debug)]
 pub(crate) struct Limit {
-    measured: JobLimit,
+    /// Reading of the agent's monotonic clock when the job began.
+    begun: Duration,
+    time: WorkTime,
+    timer: Timer,
     whole: Duration,
     /// Time for which both agent and job have run.
     ran: Duration,
@@ -24,8 +28,20 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(1);
 
 impl Limit {
-    pub(crate) fn begun(measured: JobLimit, whole: Duration) -> Self {
-        Self { measured, whole, ran: Duration::ZERO, pauses: 0 }
+    /// Begins at a reading of the agent's monotonic clock.
+    pub(crate) fn new(begun: Duration, whole: Duration) -> Self {
+        let timer = Timer::new(Duration::ZERO, common::duration::millis(whole), LimitAction::Fail);
+        Self { begun, time: WorkTime::default(), timer, whole, ran: Duration::ZERO, pauses: 0 }
+    }
+
+    /// Returns true once the job is over its limit, measured as its supervisor does it.
+    fn is_over(&mut self, now: Duration, planted: Option<OfAgent>) -> bool {
+        let real = now.saturating_sub(self.begun);
+        let worked = match planted {
+            Some(OfAgent::FrozenTimeCounts) => real,
+            _ => self.time.at(real),
+        };
+        self.timer.check(worked) == Some(TimerEvent::Expired)
     }
 }
 
@@ -38,7 +54,7 @@ impl World {
         for (id, limit) in &mut self.limits {
             limit.ran += STEP;
             let worked = limit.ran + PAUSE * limit.pauses;
-            match limit.measured.is_over(real) {
+            match limit.is_over(real, self.planted.agent) {
                 true if worked + STEP < limit.whole => {
                     return Err(format!(
                         "{id} timed out after {worked:?} of work, before its limit of {:?}",

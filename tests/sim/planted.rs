@@ -4,15 +4,22 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use relay_tests::harness::figures::figure;
-use worker_agent::internals::PlantedBug as OfAgent;
-
 use relay::internals::PlantedBug as OfRelay;
+use relay_tests::harness::figures::figure;
 
 use crate::seed;
 
 /// Number of seeds within which each bug has to be found.
 const SEEDS: u64 = 1_000;
+
+/// A bug of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OfAgent {
+    /// Events are stamped with the agent's own wall clock.
+    OwnWallClock,
+    /// Time in which the agent did not run counts for limits.
+    FrozenTimeCounts,
+}
 
 /// At most one bug.
 #[derive(Debug, Clone, Copy, Default)]

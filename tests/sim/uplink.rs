@@ -1,102 +1,187 @@
-//! The agent's connection: frames sent and received, jobs accepted and let go.
+//! The agent's connection: drives its state machine over the simulated network.
 
 use std::time::Duration;
 
 use common::event::EventBody;
 use common::ids::JobId;
 use common::wire::{self, AgentFrame, RelayFrame};
-use worker_agent::internals::AgentSide;
+use worker_agent::internals::{Action, AgentSide, Input, Link, LinkError, RunId};
 
 use crate::agent::short;
 use crate::limits::Limit;
 use crate::model::Stage;
 use crate::network::{Arrival, ConnId};
-use crate::world::{End, World};
+use crate::planted::OfAgent;
+use crate::world::World;
+
+/// The agent's end of its connection.
+pub(crate) struct End {
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) link: Link,
+    /// The link waits for a connection.
+    connecting: bool,
+    /// The link has its configuration, which never changes.
+    configured: bool,
+    /// True if frames came twice on it, perhaps from an earlier connection: the relay may then acknowledge frames that
+    /// this one never sent.
+    pub(crate) replayed: bool,
+}
+
+impl End {
+    /// The end of an agent process that starts at this reading of its monotonic clock.
+    pub(crate) fn new(now: Duration) -> Self {
+        Self { conn: None, link: Link::new(now), connecting: false, configured: false, replayed: false }
+    }
+}
 
 impl World {
-    pub(crate) fn dial(&mut self, agent: &AgentSide, end: &mut End<'_>) -> Result<(), String> {
-        self.network.tidy(end.conn);
-        if end.conn.is_none() && self.relay.is_up() {
-            let id = self.network.dial();
-            end.conn = Some(id);
-            self.say(|| format!("agent: dials {id}"));
-            self.asked = self.clocks.now;
-            self.say_to_relay(id, &agent.hello(self.mix.capacity))?;
+    /// Feeds the link an input, and executes the actions that follow.
+    pub(crate) fn take(&mut self, agent: &AgentSide, input: Input) -> Result<(), String> {
+        self.end.link.take(input, self.clocks.agent_monotonic());
+        self.run_actions(agent)
+    }
+
+    pub(crate) fn run_actions(&mut self, agent: &AgentSide) -> Result<(), String> {
+        while let Some(action) = self.end.link.next_action() {
+            if let Some(input) = self.execute(agent, action)? {
+                self.end.link.take(input, self.clocks.agent_monotonic());
+            }
         }
         Ok(())
     }
 
-    /// Sends the next frame. Returns true if there was one.
-    pub(crate) fn send(&mut self, end: &mut End<'_>) -> Result<bool, String> {
-        let (Some(id), Some(link)) = (end.conn, &mut end.link) else { return Ok(false) };
-        match link.next_frame()? {
-            None => Ok(false),
-            Some(bytes) => {
-                self.say(|| format!("agent: sends {}", short(&wire::decode::<AgentFrame>(&bytes))));
-                // A replayed outcome that came before its output would not be a repeat, but the end of a run.
-                if !is_end(&bytes) {
-                    self.sent.push(bytes.clone());
+    fn execute(&mut self, agent: &AgentSide, action: Action) -> Result<Option<Input>, String> {
+        match action {
+            Action::CheckConfig if self.end.configured => {}
+            Action::CheckConfig => {
+                self.end.configured = true;
+                return Ok(Some(Input::Configured { relay_changed: false }));
+            }
+            Action::Connect => self.end.connecting = true,
+            Action::Synchronize { .. } if self.planted.agent == Some(OfAgent::OwnWallClock) => {}
+            Action::Synchronize { asked, theirs } => agent.synchronize(asked, theirs),
+            Action::Welcomed { .. } => {
+                self.welcomed = true;
+                let unsure = self.model.unsure.entry(self.life).or_default();
+                *unsure = (*unsure).max(self.clocks.now.saturating_sub(self.asked));
+            }
+            Action::Spool(action) => return Ok(agent.apply(action)),
+            Action::Start { run, spec } => {
+                return self.start_job(agent, run, &spec).map(|reply| Some(Input::Started(reply)));
+            }
+            Action::Extend { .. } => {}
+            Action::Cancel { job, .. } => {
+                if let Some(job) = self.model.jobs.get_mut(&job) {
+                    job.told = job.stage == Stage::Alive;
                 }
-                self.put(id, bytes);
-                Ok(true)
+            }
+            Action::Abandon(run) => agent.remove(&run),
+            Action::Close(error) => {
+                self.close(&error)?;
+                return Ok(Some(Input::Closed { random: self.rng.u32(..) }));
             }
         }
+        Ok(None)
+    }
+
+    fn start_job(&mut self, agent: &AgentSide, run: RunId, spec: &str) -> Result<AgentFrame, String> {
+        if self.is_full_for(agent, &run.job) {
+            let RunId { job, epoch } = run;
+            let reason = "as many jobs as it can run".to_owned();
+            return Ok(AgentFrame::Refused { job, epoch, reason, busy: true });
+        }
+        let reply = agent.accept_job(&run, spec).map_err(|e| format!("{run}: {e}"))?;
+        self.took(agent, &run.job);
+        Ok(reply)
+    }
+
+    /// Closes the agent's end.
+    ///
+    /// # Errors
+    /// The relay broke the protocol, or the spool can't be read, without a fault that explains it.
+    fn close(&mut self, error: &LinkError) -> Result<(), String> {
+        match error {
+            // The relay may still have output of a run whose agent was lost before any event of it was durable.
+            LinkError::Protocol(_) if self.end.replayed || self.wipes > 0 || self.has_damage() => {}
+            LinkError::Protocol(_) | LinkError::Spool(_) => return Err(error.to_string()),
+            _ => {}
+        }
+        self.end.replayed = false;
+        let Some(id) = self.end.conn.take() else { return Ok(()) };
+        self.say(|| format!("agent: leaves {id}: {error}"));
+        if let Some(conn) = self.network.conn(id) {
+            conn.up.end(usize::MAX);
+        }
+        Ok(())
+    }
+
+    /// Lets the link see the time. Frames that have arrived come first.
+    pub(crate) fn tick(&mut self, agent: &AgentSide) -> Result<(), String> {
+        let due = self.end.link.deadline().is_some_and(|at| at <= self.clocks.agent_monotonic());
+        let conn = self.end.conn.and_then(|id| self.network.conn(id));
+        if due && conn.is_none_or(|conn| conn.down.under_way() == 0) {
+            self.take(agent, Input::Timer)?;
+        }
+        Ok(())
+    }
+
+    /// Connects if the link waits for it, and sends its first frame.
+    pub(crate) fn dial(&mut self, agent: &AgentSide) -> Result<(), String> {
+        self.network.tidy(self.end.conn);
+        if !std::mem::take(&mut self.end.connecting) {
+            return Ok(());
+        }
+        if !self.relay.is_up() {
+            let (address, reason) = ("relay".to_owned(), "it is down".to_owned());
+            return self.take(agent, Input::Failed(LinkError::Unreachable { address, reason }));
+        }
+        let id = self.network.dial();
+        self.end.conn = Some(id);
+        self.say(|| format!("agent: dials {id}"));
+        self.asked = self.clocks.now;
+        self.take(agent, agent.connected(self.mix.capacity))?;
+        self.send(agent).map(|_| ())
+    }
+
+    /// Sends the next frame. Returns true if there was one.
+    pub(crate) fn send(&mut self, agent: &AgentSide) -> Result<bool, String> {
+        let Some(id) = self.end.conn else { return Ok(false) };
+        if self.end.link.is_serving() && !self.end.link.may_send() && agent.was_appended() {
+            self.take(agent, Input::Appended)?;
+        }
+        if !self.end.link.may_send() {
+            return Ok(false);
+        }
+        let Some(bytes) = agent.next_frame(&mut self.end.link) else {
+            self.run_actions(agent)?;
+            return Ok(false);
+        };
+        self.say(|| format!("agent: sends {}", short(&wire::decode::<AgentFrame>(&bytes))));
+        if may_repeat(&bytes) {
+            self.sent.push(bytes.clone());
+        }
+        self.put(id, bytes);
+        Ok(true)
     }
 
     /// Takes the next frame. Returns true if there was one.
-    pub(crate) fn hear<'a>(&mut self, agent: &'a AgentSide, end: &mut End<'a>) -> Result<bool, String> {
-        let Some(id) = end.conn else { return Ok(false) };
+    pub(crate) fn hear(&mut self, agent: &AgentSide) -> Result<bool, String> {
+        let Some(id) = self.end.conn else { return Ok(false) };
         let arrival = self.network.conn(id).map_or(Arrival::End, |conn| conn.down.receive());
         let bytes = match arrival {
             Arrival::Nothing => return Ok(false),
             Arrival::End => {
-                self.say(|| format!("agent: {id} has ended"));
-                self.hang_up(id, end);
+                let ended = LinkError::Closed("end of the connection".to_owned());
+                self.take(agent, Input::Failed(ended))?;
                 return Ok(false);
             }
             Arrival::Frame(bytes) => bytes,
         };
         let frame: RelayFrame = wire::decode(&bytes).map_err(|e| format!("a frame: {e}"))?;
         self.say(|| format!("agent: hears {}", short(&frame)));
-        match (&mut end.link, frame) {
-            (None, frame) => {
-                end.link = Some(agent.take_welcome(frame)?);
-                self.welcomed = true;
-                let unsure = self.model.unsure.entry(self.life).or_default();
-                *unsure = (*unsure).max(self.clocks.now.saturating_sub(self.asked));
-            }
-            (Some(_), RelayFrame::Start { job, epoch, .. }) if self.is_full_for(agent, &job) => {
-                let reason = "as many jobs as it can run".to_owned();
-                self.say_to_relay(id, &AgentFrame::Refused { job, epoch, reason, busy: true })?;
-            }
-            (Some(_), RelayFrame::Cancel { job, .. }) => {
-                if let Some(job) = self.model.jobs.get_mut(&job) {
-                    job.told = job.stage == Stage::Alive;
-                }
-            }
-            (Some(_), RelayFrame::Start { job, epoch, spec }) => {
-                let reply = agent.accept_job(&job, epoch, &spec).map_err(|e| format!("{job}: {e}"))?;
-                self.took(agent, &job);
-                self.say_to_relay(id, &reply)?;
-            }
-            (Some(link), frame) => match link.take(frame) {
-                // The relay may still have output of a run whose agent was lost before any event of it was durable.
-                Err(reason) if end.replayed || self.wipes > 0 || self.has_damage() => {
-                    self.say(|| format!("agent: leaves {id}: {reason}"));
-                    self.hang_up(id, end);
-                }
-                taken => taken?,
-            },
-        }
+        self.take(agent, Input::Message(Some(frame)))?;
         self.let_go(agent)?;
         Ok(true)
-    }
-
-    fn hang_up(&mut self, id: ConnId, end: &mut End<'_>) {
-        if let Some(conn) = self.network.conn(id) {
-            conn.up.end(usize::MAX);
-        }
-        *end = End::default();
     }
 
     fn took(&mut self, agent: &AgentSide, id: &JobId) {
@@ -109,8 +194,7 @@ impl World {
         }
         (job.stage, job.synced) = (Stage::Alive, job.kept());
         self.slots.insert(id.clone(), None);
-        let measured = agent.limit(common::duration::millis(limit));
-        self.limits.insert(id.clone(), Limit::begun(measured, limit));
+        self.limits.insert(id.clone(), Limit::new(self.clocks.agent_monotonic(), limit));
         self.written(id, true);
     }
 
@@ -143,7 +227,14 @@ impl World {
     }
 }
 
-fn is_end(bytes: &[u8]) -> bool {
-    let Ok(AgentFrame::Events { batch, .. }) = wire::decode(bytes) else { return false };
-    batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }))
+/// Returns true if the relay may receive the frame twice. A repeated outcome that came before its output would not be a
+/// repeat, but the end of a run; the other frames belong to one connection.
+fn may_repeat(bytes: &[u8]) -> bool {
+    match wire::decode(bytes) {
+        Ok(AgentFrame::Events { batch, .. }) => {
+            !batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }))
+        }
+        Ok(AgentFrame::Output { .. } | AgentFrame::Pong { .. }) => true,
+        _ => false,
+    }
 }

@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::ids::JobId;
-use common::wire;
 use fastrand::Rng;
 use relay::internals::Clock;
-use worker_agent::internals::{AgentSide, SimConnection};
+use worker_agent::internals::{AgentSide, Input, LinkError};
 
 use crate::clocks::{Clocks, Side};
 use crate::disk::{Disk, lengths, take_back};
@@ -25,11 +24,12 @@ use crate::planted::Planted;
 use crate::relay::Relay;
 use crate::spoiled::Spoiled;
 use crate::trace::{Tally, Trace};
+use crate::uplink::End;
 
 /// Time that passes in a step.
 pub(crate) const STEP: Duration = Duration::from_millis(100);
 
-/// Everything of one seed except the agent process, from which a connection borrows.
+/// Everything of one seed except the agent's spool.
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) trace: Trace,
@@ -59,18 +59,9 @@ pub(crate) struct World {
     pub(crate) slots: BTreeMap<JobId, Option<Duration>>,
     pub(crate) limits: BTreeMap<JobId, Limit>,
     pub(crate) spoiled: Option<Spoiled>,
-    planted: Planted,
-}
-
-/// The agent's end of its connection.
-#[derive(Default)]
-pub(crate) struct End<'a> {
-    pub(crate) conn: Option<ConnId>,
-    /// Set from `Welcome` on.
-    pub(crate) link: Option<SimConnection<'a>>,
-    /// True if frames came twice on it, perhaps from an earlier connection: the relay may then acknowledge frames that
-    /// this one never sent.
-    pub(crate) replayed: bool,
+    /// The agent's end of its connection.
+    pub(crate) end: End,
+    pub(crate) planted: Planted,
 }
 
 /// Ways in which an agent process ends.
@@ -91,6 +82,7 @@ pub(crate) fn play(seed: u64, folder: &Path, planted: Planted, trace: Trace) -> 
     let mut rng = Rng::with_seed(seed);
     let mix = Mix::drawn(&mut rng);
     let clocks = Clocks::drawn(&mut rng);
+    let end = End::new(clocks.agent_monotonic());
     let clock = Clock::simulated(std::sync::Arc::clone(&clocks.relay));
     let mut world = World {
         rng,
@@ -114,6 +106,7 @@ pub(crate) fn play(seed: u64, folder: &Path, planted: Planted, trace: Trace) -> 
         slots: BTreeMap::new(),
         limits: BTreeMap::new(),
         spoiled: None,
+        end,
         planted,
     };
     let mut fall = Fall::Kill;
@@ -140,15 +133,16 @@ impl World {
     fn live(&mut self, last: Fall) -> Result<Fall, String> {
         self.life += 1;
         let machine = std::sync::Arc::clone(&self.clocks.agent);
-        let agent = AgentSide::open(&self.state, &self.living(), machine, self.planted.agent)
-            .map_err(|e| format!("no spool: {e}"))?;
+        let agent =
+            AgentSide::open(&self.state, &self.living(), machine).map_err(|e| format!("no spool: {e}"))?;
         self.frozen.remove(&Side::Agent);
         self.woke(&agent, last)?;
-        let mut end = End::default();
+        self.end = End::new(self.clocks.agent_monotonic());
+        self.run_actions(&agent)?;
         let fall = loop {
             self.step += 1;
             if self.step > self.mix.chaos {
-                self.heal(&agent, &mut end)?;
+                self.heal(&agent)?;
                 break Fall::Over;
             }
             self.pass(&agent)?;
@@ -156,12 +150,11 @@ impl World {
             if action.side().is_some_and(|side| self.is_frozen(side)) {
                 continue;
             }
-            if let Some(fall) = self.act(action, &agent, &mut end)? {
+            if let Some(fall) = self.act(action, &agent)? {
                 break fall;
             }
         };
         let before = lengths(&self.state);
-        drop(end);
         drop(agent);
         if fall != Fall::Over {
             take_back(&before);
@@ -170,20 +163,15 @@ impl World {
         Ok(fall)
     }
 
-    fn act<'a>(
-        &mut self,
-        action: Action,
-        agent: &'a AgentSide,
-        end: &mut End<'a>,
-    ) -> Result<Option<Fall>, String> {
+    fn act(&mut self, action: Action, agent: &AgentSide) -> Result<Option<Fall>, String> {
         match action {
             Action::Append => self.append(agent),
             Action::Print => self.print(agent),
             Action::Finish => self.finish(agent),
             Action::EndLost => self.end_lost(agent),
-            Action::Dial => self.dial(agent, end)?,
-            Action::Send => return self.send(end).map(|_| None),
-            Action::Hear => return self.hear(agent, end).map(|_| None),
+            Action::Dial => self.dial(agent)?,
+            Action::Send => return self.send(agent).map(|_| None),
+            Action::Hear => return self.hear(agent).map(|_| None),
             Action::Receive => return self.receive().map(|_| None),
             Action::Commit => {
                 let most = self.rng.usize(1..8);
@@ -191,9 +179,9 @@ impl World {
             }
             Action::Launch => self.launch()?,
             Action::Start => self.start_relay()?,
-            Action::Cut => self.cut(end),
+            Action::Cut => self.cut(agent)?,
             Action::LoseWay => self.lose_way(),
-            Action::Replay => self.replay(end),
+            Action::Replay => self.replay(),
             Action::KillRelay => self.kill_relay(),
             Action::PowerRelay => self.power_relay(),
             Action::KillAgent => return Ok(Some(Fall::Kill)),
@@ -253,19 +241,20 @@ impl World {
         Ok(())
     }
 
-    fn cut(&mut self, end: &mut End<'_>) {
-        let Some(id) = end.conn else { return };
-        let Some(conn) = self.network.conn(id) else { return };
+    fn cut(&mut self, agent: &AgentSide) -> Result<(), String> {
+        let Some(id) = self.end.conn else { return Ok(()) };
+        let Some(conn) = self.network.conn(id) else { return Ok(()) };
         let (up, down) = (conn.up.under_way(), conn.down.under_way());
         let (up, down) = (self.rng.usize(..=up), self.rng.usize(..=down));
         conn.up.end(up);
         conn.down.end(down);
-        // The agent may see the end long before the relay does, and reconnect while the old connection still delivers.
-        if self.rng.bool() {
-            *end = End::default();
-        }
         self.tally.cuts += 1;
         self.say(|| format!("{id} is cut; {up} frames up and {down} down still arrive"));
+        // The agent may see the end long before the relay does, and reconnect while the old connection still delivers.
+        if self.rng.bool() {
+            self.take(agent, Input::Failed(LinkError::Closed("cut".to_owned())))?;
+        }
+        Ok(())
     }
 
     fn lose_way(&mut self) {
@@ -280,14 +269,15 @@ impl World {
     }
 
     /// Sends earlier frames once more, also out of order.
-    fn replay(&mut self, end: &mut End<'_>) {
-        let Some(conn) = end.conn.filter(|_| end.link.is_some()).and_then(|id| self.network.conn(id)) else {
+    fn replay(&mut self) {
+        let serving = self.end.link.is_serving();
+        let Some(conn) = self.end.conn.filter(|_| serving).and_then(|id| self.network.conn(id)) else {
             return;
         };
         if !self.sent.is_empty() {
             let at = self.rng.usize(..self.sent.len());
             conn.up.send(self.sent[at].clone());
-            end.replayed = true;
+            self.end.replayed = true;
             self.say(|| format!("frame {at} is sent once more"));
         }
     }
@@ -310,13 +300,6 @@ impl World {
             let spoiled = self.spoiled.as_ref().map(|spoiled| &spoiled.job);
             self.relay.lose_power(in_commit, &mut self.model, spoiled, &mut self.network, &mut self.rng);
         }
-    }
-
-    /// Sends a frame of the agent.
-    pub(crate) fn say_to_relay(&mut self, id: ConnId, frame: &wire::AgentFrame) -> Result<(), String> {
-        let bytes = wire::encode(frame).map_err(|e| format!("{frame:?}: {e}"))?;
-        self.put(id, bytes);
-        Ok(())
     }
 
     pub(crate) fn put(&mut self, id: ConnId, bytes: Vec<u8>) {

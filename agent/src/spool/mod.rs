@@ -46,5 +46,6 @@ pub(crate) use preallocate::is_full;
 pub(crate) use reader::Batch;
 pub(crate) use record::MAX_SEQ;
 pub(crate) use run::JobSpool;
-pub(crate) use run_id::RunId;
+#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+pub use run_id::RunId;
 pub(crate) use store::Spool;

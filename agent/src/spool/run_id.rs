@@ -5,12 +5,13 @@ use std::fmt;
 use common::ids::JobId;
 
 /// A run: a job and the number of its run.
+#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct RunId {
+pub struct RunId {
     /// Job of the run.
-    pub(crate) job: JobId,
+    pub job: JobId,
     /// Number of the run, from 1.
-    pub(crate) epoch: u32,
+    pub epoch: u32,
 }
 
 impl RunId {

@@ -1,35 +1,47 @@
 //! Connection to the relay: one at a time, for ever.
 //!
 //! ```text
-//!           config           Hello                Welcome
-//!  Waiting ───────► Dialing ───────► Greeting ──────────────► Serving
-//!     ▲                │                │                        │ closed, silent for 14 s, reconfigured
-//!     └── backoff ─────┴────────────────┴────────────────────────┘
+//!               Configured               Connected            Welcome
+//!  Unconfigured ─────────► Connecting ───────────► Greeting ──────────► Serving
+//!                           ▲  │ Failed              │ Failed, no         │ Failed, silent for 14 s,
+//!                     Timer,│  │                     │ welcome within 5 s │ protocol broken, relay changed
+//!                 Configured│  ▼                     ▼                    ▼
+//!                  Waiting ─┘  └──────────────────► Closing ◄─────────────┘
+//!                     ▲                              │ Closed
+//!                     └────── backoff, or 60 s ──────┘ (a changed relay: Connecting at once)
 //! ```
 //!
 //! A lost relay never affects a job: supervisors write into the spool, and the next connection sends from the first
 //! event that the relay does not have.
 //!
-//! * [`reconnect`]: the endless loop.
-//! * [`connect`]: TCP, TLS and the WebSocket upgrade.
-//! * [`connection`]: one connection's loop.
-//! * [`session`]: frames to send, and the handling of received ones.
+//! One state machine decides everything. It takes inputs and the time, and returns actions. The agent's event loop
+//! drives it over a socket, the simulation over its own network.
+//!
+//! * [`link`]: the state machine (pure).
+//! * [`session`]: its state while it serves: frames to send, and the handling of received ones (pure).
 //! * [`send_window`]: the send window of one run (pure).
-//! * `sim`: the agent's side of the wire for the simulation.
+//! * [`spool_access`]: its reads and changes of the spool, without a runtime.
+//! * [`event_loop`]: the driver: waits for inputs, and executes actions.
+//! * [`connect`]: TCP, TLS and the WebSocket upgrade.
+//! * [`connection`]: frames from and to the WebSocket.
+//! * `sim`: access for the simulation.
 
 mod connect;
 mod connection;
-mod reconnect;
+mod event_loop;
+pub(crate) mod link;
 mod send_window;
 mod session;
 #[cfg(feature = "internals")]
 pub(crate) mod sim;
+mod spool_access;
 
-pub(crate) use reconnect::Uplink;
+pub(crate) use event_loop::Uplink;
 
 /// Reason that a connection ended or could not be established.
+#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LinkError {
+pub enum LinkError {
     /// No TCP connection.
     #[error("{address} can't be reached: {reason}")]
     Unreachable {

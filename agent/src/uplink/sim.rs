@@ -1,10 +1,6 @@
-//! The agent's side of the wire without sockets, workers and clocks: the real spool and the real session, for a test
-//! that simulates the network in between.
-//!
-//! A [`PlantedBug`] belongs to this driver. No program of the product has it.
+//! The agent without sockets, workers and clocks: its spool, and the state machine's access to it. The caller plays the
+//! workers and drives the state machine.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -12,53 +8,20 @@ use std::time::Duration;
 
 use common::event::{Event, EventBody, Isolation};
 use common::ids::JobId;
-use common::wire::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN, Platform, RelayFrame};
+use common::wire::{AgentFrame, Platform};
+use futures_util::FutureExt;
+use jiff::Timestamp;
 
-use super::session::{Session, progress};
-use crate::deadline::{Action, Timer, TimerEvent, WorkTime};
-use crate::job::{AgentContext, JobManager};
+use super::link::{Input, Link, SpoolAction};
+use super::spool_access;
 use crate::relay_time::{Clocks, SimulatedClocks};
 use crate::spool::{JobSpool, RunId, Spool};
 
-/// A bug that the simulation has to find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlantedBug {
-    /// Events are stamped with the agent's own wall clock.
-    OwnWallClock,
-    /// Time in which the agent did not run counts for limits.
-    FrozenTimeCounts,
-}
-
-/// An agent that runs nothing: the caller plays its workers.
+/// An agent that runs nothing.
 #[derive(Debug)]
 pub struct AgentSide {
     name: String,
-    spool: Arc<Spool>,
-    jobs: Arc<JobManager>,
-    /// Monotonic time of the last hello.
-    asked: Cell<Duration>,
-    planted: Option<PlantedBug>,
-}
-
-/// The time limit of a job, measured as its supervisor does it.
-#[derive(Debug)]
-pub struct JobLimit {
-    begun: Duration,
-    time: WorkTime,
-    timer: Timer,
-    planted: Option<PlantedBug>,
-}
-
-impl JobLimit {
-    /// Returns true once the job is over its limit; `now` is a reading of the monotonic clock.
-    pub fn is_over(&mut self, now: Duration) -> bool {
-        let real = now.saturating_sub(self.begun);
-        let worked = match self.planted {
-            Some(PlantedBug::FrozenTimeCounts) => real,
-            _ => self.time.at(real),
-        };
-        self.timer.check(worked) == Some(TimerEvent::Expired)
-    }
+    spool: Spool,
 }
 
 /// One run as the spool holds it.
@@ -81,82 +44,63 @@ impl AgentSide {
     ///
     /// # Errors
     /// The spool can't be opened.
-    pub fn open(
-        state: &Path,
-        name: &str,
-        machine: Arc<Mutex<SimulatedClocks>>,
-        planted: Option<PlantedBug>,
-    ) -> io::Result<Self> {
-        let spool = Arc::new(Spool::open_with_clocks(state, Clocks::Simulated(machine))?);
-        let state = std::path::PathBuf::from("/");
-        let context = AgentContext {
-            agent: name.to_owned(),
-            state,
-            env: BTreeMap::default(),
-            container: false,
-            root: false,
+    pub fn open(state: &Path, name: &str, machine: Arc<Mutex<SimulatedClocks>>) -> io::Result<Self> {
+        let spool = Spool::open_with_clocks(state, Clocks::Simulated(machine))?;
+        Ok(Self { name: name.to_owned(), spool })
+    }
+
+    /// Returns the input for an established connection.
+    pub fn connected(&self, max_jobs: u32) -> Input {
+        let platform = Platform {
+            system: "simulated".to_owned(),
+            isolation: Isolation::None,
+            codex: None,
+            codex_problem: None,
         };
-        let jobs = Arc::new(JobManager::new(context, Arc::clone(&spool)));
-        Ok(Self { name: name.to_owned(), spool, jobs, asked: Cell::default(), planted })
+        let asked = self.spool.time().monotonic();
+        let hello = spool_access::hello(&self.spool, &self.name, max_jobs, platform);
+        Input::Connected { hello: Box::new(hello), asked }
     }
 
-    /// Returns the first frame of a connection.
-    pub fn hello(&self, max_jobs: u32) -> AgentFrame {
-        self.asked.set(self.spool.time().monotonic());
-        AgentFrame::Hello(Box::new(Hello {
-            protocol_min: PROTOCOL_MIN,
-            protocol_max: PROTOCOL,
-            agent: self.name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            max_jobs,
-            platform: Platform {
-                system: "simulated".to_owned(),
-                isolation: Isolation::None,
-                codex: None,
-                codex_problem: None,
-            },
-            jobs: progress(&self.spool),
-        }))
+    /// Derives the relay's time, as [`Action::Synchronize`](super::link::Action::Synchronize) asks for.
+    pub fn synchronize(&self, asked: Duration, theirs: Timestamp) {
+        self.spool.time().synchronize(asked, theirs);
     }
 
-    /// Handles the welcome, as the agent does.
-    ///
-    /// # Errors
-    /// The frame is no welcome.
-    pub fn take_welcome(&self, frame: RelayFrame) -> Result<SimConnection<'_>, String> {
-        match frame {
-            RelayFrame::Welcome { durable, now, .. } => {
-                if self.planted != Some(PlantedBug::OwnWallClock) {
-                    self.spool.time().synchronize(self.asked.get(), now);
-                }
-                Ok(SimConnection(Session::new(&self.spool, &self.jobs, durable)))
-            }
-            other => Err(format!("{other:?} is not a welcome")),
-        }
+    /// Changes the spool. Returns the input that follows from it.
+    pub fn apply(&self, action: SpoolAction) -> Option<Input> {
+        spool_access::apply(&self.spool, action)
     }
 
-    /// Returns the limit of a job that begins now.
-    pub fn limit(&self, limit_ms: u64) -> JobLimit {
-        let timer = Timer::new(Duration::ZERO, limit_ms, Action::Fail);
-        let begun = self.spool.time().monotonic();
-        JobLimit { begun, time: WorkTime::default(), timer, planted: self.planted }
+    /// Returns the bytes of the next frame to send.
+    pub fn next_frame(&self, link: &mut Link) -> Option<Vec<u8>> {
+        spool_access::next_frame(link, &self.spool)
+    }
+
+    /// Returns true if something was appended since the last call.
+    pub fn was_appended(&self) -> bool {
+        self.spool.wait_appended().now_or_never().is_some()
+    }
+
+    /// Removes a run.
+    pub fn remove(&self, run: &RunId) {
+        self.spool.remove(run);
     }
 
     /// Accepts a job as the agent does, but for the worker: spec and first event on the disk, then the answer.
     ///
     /// # Errors
     /// The spool can't be written.
-    pub fn accept_job(&self, job: &JobId, epoch: u32, spec: &str) -> io::Result<AgentFrame> {
-        let run = RunId { job: job.clone(), epoch };
-        if self.spool.get(&run).is_none() {
-            let spool = self.spool.create(run, spec, Arc::default())?;
+    pub fn accept_job(&self, run: &RunId, spec: &str) -> io::Result<AgentFrame> {
+        if self.spool.get(run).is_none() {
+            let spool = self.spool.create(run.clone(), spec, Arc::default())?;
             spool.append(EventBody::Accepted {
                 agent: self.name.clone(),
                 isolation: Isolation::None,
                 workspace_log: None,
             });
         }
-        Ok(AgentFrame::Accepted { job: job.clone(), epoch })
+        Ok(AgentFrame::Accepted { job: run.job.clone(), epoch: run.epoch })
     }
 
     fn run(&self, job: &JobId, epoch: u32) -> Option<Arc<JobSpool>> {
@@ -206,27 +150,5 @@ impl AgentSide {
             }
             events.extend(more);
         }
-    }
-}
-
-/// A connection, from `Welcome` on.
-#[derive(Debug)]
-pub struct SimConnection<'a>(Session<'a>);
-
-impl SimConnection<'_> {
-    /// Handles a frame; the caller handles a `Start`.
-    ///
-    /// # Errors
-    /// The relay broke the protocol: the connection is over.
-    pub fn take(&mut self, frame: RelayFrame) -> Result<(), String> {
-        self.0.take_frame(frame).map_err(|error| error.to_string())
-    }
-
-    /// Returns the bytes of the next frame to send.
-    ///
-    /// # Errors
-    /// The spool can't be read: the connection is over.
-    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, String> {
-        self.0.next_frame().map_err(|error| error.to_string())
     }
 }

@@ -34,7 +34,7 @@ fn number(bytes: &[u8]) -> u64 {
 
 fn open(state: &Path) -> AgentSide {
     let clocks = SimulatedClocks { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
-    AgentSide::open(state, "fuzz", Arc::new(Mutex::new(clocks)), None).expect("a spool")
+    AgentSide::open(state, "fuzz", Arc::new(Mutex::new(clocks))).expect("a spool")
 }
 
 fn goes_on(bytes: &[u8]) {

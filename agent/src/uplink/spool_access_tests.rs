@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use common::event::{Event, EventBody, FinalState};
+use common::event::{Event, EventBody, FinalState, Isolation};
+use common::wire::{self, AgentFrame, Durable, RelayFrame};
+use jiff::Timestamp;
 
 use super::*;
-use crate::job::AgentContext;
+use crate::spool::RunId;
+use crate::uplink::link::Action;
 
 fn id(job: &str) -> RunId {
     RunId { job: job.parse().unwrap(), epoch: 1 }
@@ -21,7 +25,6 @@ fn finished() -> EventBody {
 struct Site {
     dir: tempfile::TempDir,
     spool: Arc<Spool>,
-    jobs: Arc<JobManager>,
     held: BTreeMap<RunId, (Vec<Event>, Vec<u8>)>,
 }
 
@@ -29,10 +32,7 @@ impl Site {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let spool = Arc::new(Spool::open(dir.path()).unwrap());
-        let (env, agent) = (BTreeMap::default(), "a".to_owned());
-        let context = AgentContext { agent, state: PathBuf::from("/"), env, container: false, root: false };
-        let jobs = Arc::new(JobManager::new(context, Arc::clone(&spool)));
-        Self { dir, spool, jobs, held: BTreeMap::new() }
+        Self { dir, spool, held: BTreeMap::new() }
     }
 
     fn run(&self, job: &str) -> Arc<JobSpool> {
@@ -69,17 +69,20 @@ impl Site {
 
     /// Serves a connection until nothing more is to be sent; acknowledges all if it is `honest`.
     fn serve(&mut self, honest: bool) {
-        let (spool, jobs) = (Arc::clone(&self.spool), Arc::clone(&self.jobs));
-        let mut session = Session::new(&spool, &jobs, self.durable());
+        let spool = Arc::clone(&self.spool);
+        let mut link = greeted(&spool);
+        let (protocol, durable, now) = (PROTOCOL, self.durable(), Timestamp::UNIX_EPOCH);
+        take(&mut link, &spool, RelayFrame::Welcome { protocol, durable, cause: None, now });
         let mut idle = 0;
         while idle < 3 {
-            let Some(frame) = session.next_frame().expect("the connection goes on") else {
+            let Some(frame) = next_frame(&mut link, &spool) else {
+                assert!(link.is_serving(), "the connection goes on");
                 idle += 1;
                 continue;
             };
             let ack = self.take(wire::decode(&frame).unwrap());
             if honest {
-                session.take_frame(ack).unwrap();
+                take(&mut link, &spool, ack);
             }
         }
     }
@@ -114,6 +117,34 @@ impl Site {
 
     fn text(&self, job: &str) -> String {
         String::from_utf8(self.held[&id(job)].1.clone()).unwrap()
+    }
+}
+
+/// Returns a link that has sent its hello.
+fn greeted(spool: &Spool) -> Link {
+    let (system, isolation) = ("test".to_owned(), Isolation::None);
+    let platform = Platform { system, isolation, codex: None, codex_problem: None };
+    let hello = Box::new(hello(spool, "a", 1, platform));
+    let mut link = Link::new(Duration::ZERO);
+    link.take(Input::Configured { relay_changed: false }, Duration::ZERO);
+    link.take(Input::Connected { hello, asked: Duration::ZERO }, Duration::ZERO);
+    assert!(matches!(wire::decode(&next_frame(&mut link, spool).unwrap()), Ok(AgentFrame::Hello(_))));
+    link
+}
+
+/// Feeds the link a frame, and does what it asks for.
+fn take(link: &mut Link, spool: &Spool, frame: RelayFrame) {
+    link.take(Input::Message(Some(frame)), Duration::ZERO);
+    while let Some(action) = link.next_action() {
+        match action {
+            Action::Spool(action) => {
+                if let Some(input) = apply(spool, action) {
+                    link.take(input, Duration::ZERO);
+                }
+            }
+            Action::Close(error) => panic!("{error}"),
+            _ => {}
+        }
     }
 }
 

@@ -1,0 +1,183 @@
+//! Inputs of the state machine, and the actions that follow.
+
+use common::event::Isolation;
+use common::wire::{JobProgress, Platform};
+
+use super::*;
+
+const RUN: &str = "job#1";
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn run() -> RunId {
+    RunId { job: RUN.parse().unwrap(), epoch: 1 }
+}
+
+fn connected() -> Input {
+    let (system, isolation) = ("test".to_owned(), Isolation::None);
+    let hello = Hello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL,
+        agent: "a".to_owned(),
+        version: "1".to_owned(),
+        max_jobs: 1,
+        platform: Platform { system, isolation, codex: None, codex_problem: None },
+        jobs: vec![JobProgress { job: RUN.parse().unwrap(), epoch: 1, last_seq: 7 }],
+    };
+    Input::Connected { hello: Box::new(hello), asked: seconds(70) }
+}
+
+fn welcome(protocol: u32, durable: Vec<Durable>) -> Input {
+    Input::Message(Some(RelayFrame::Welcome { protocol, durable, cause: None, now: Timestamp::UNIX_EPOCH }))
+}
+
+/// Feeds the link an input, and returns the actions that follow.
+fn take(link: &mut Link, input: Input, now: Duration) -> Vec<String> {
+    link.take(input, now);
+    actions(link)
+}
+
+fn actions(link: &mut Link) -> Vec<String> {
+    std::iter::from_fn(|| link.next_action()).map(|action| format!("{action:?}")).collect()
+}
+
+fn connecting() -> Link {
+    let mut link = Link::new(Duration::ZERO);
+    take(&mut link, Input::Configured { relay_changed: false }, Duration::ZERO);
+    link
+}
+
+/// Returns a link that was welcomed at 0 s.
+fn serving() -> Link {
+    let mut link = connecting();
+    take(&mut link, connected(), Duration::ZERO);
+    link.next_reply().unwrap().expect("a hello");
+    take(&mut link, welcome(PROTOCOL, Vec::new()), Duration::ZERO);
+    assert!(link.is_serving());
+    link
+}
+
+#[test]
+fn without_a_configuration_it_is_looked_for_and_then_the_link_connects() {
+    let mut link = Link::new(Duration::ZERO);
+    assert_eq!(actions(&mut link), ["CheckConfig"]);
+    assert_eq!(link.deadline(), Some(CHECK_DISCONNECTED));
+    assert_eq!(take(&mut link, Input::Timer, CHECK_DISCONNECTED), ["CheckConfig"]);
+    let configured = Input::Configured { relay_changed: false };
+    assert_eq!(take(&mut link, configured, CHECK_DISCONNECTED), ["CheckConfig", "Connect"]);
+    assert_eq!(link.deadline(), None);
+}
+
+#[test]
+fn pauses_grow_until_a_welcome() {
+    let mut link = connecting();
+    let mut now = Duration::ZERO;
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        link.take(Input::Failed(LinkError::Silent), now);
+        assert_eq!(take(&mut link, Input::Closed { random: u32::MAX }, now), ["Close(Silent)"]);
+        let begun = now;
+        while actions(&mut link) != ["CheckConfig", "Connect"] {
+            now = link.deadline().unwrap();
+            link.take(Input::Timer, now);
+        }
+        pauses.push((now - begun).as_millis());
+    }
+    assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000]);
+    take(&mut link, connected(), now);
+    take(&mut link, welcome(PROTOCOL, Vec::new()), now);
+    take(&mut link, Input::Failed(LinkError::Silent), now);
+    take(&mut link, Input::Closed { random: u32::MAX }, now);
+    assert_eq!(link.deadline(), Some(now + Duration::from_millis(100)));
+}
+
+#[test]
+fn a_new_configuration_ends_every_pause_and_a_changed_relay_the_connection() {
+    let mut link = connecting();
+    take(&mut link, Input::Failed(LinkError::Version("old".to_owned())), Duration::ZERO);
+    take(&mut link, Input::Closed { random: 0 }, Duration::ZERO);
+    assert!(take(&mut link, Input::Timer, VERSION_PAUSE - Duration::from_millis(1)) == ["CheckConfig"]);
+    let configured = Input::Configured { relay_changed: false };
+    assert_eq!(take(&mut link, configured, seconds(1)), ["CheckConfig", "Connect"]);
+
+    let mut link = serving();
+    assert_eq!(link.deadline(), Some(CHECK_CONNECTED));
+    assert_eq!(take(&mut link, Input::Timer, CHECK_CONNECTED), ["CheckConfig"]);
+    let none: [&str; 0] = [];
+    assert_eq!(take(&mut link, Input::Configured { relay_changed: false }, seconds(2)), none);
+    assert_eq!(
+        take(&mut link, Input::Configured { relay_changed: true }, seconds(2)),
+        ["Close(Reconfigured)"]
+    );
+    assert_eq!(take(&mut link, Input::Closed { random: 0 }, seconds(2)), ["CheckConfig", "Connect"]);
+}
+
+#[test]
+fn a_relay_that_is_silent_is_left() {
+    let mut link = connecting();
+    take(&mut link, connected(), Duration::ZERO);
+    assert_eq!(link.deadline(), Some(HELLO_TIMEOUT));
+    assert_eq!(take(&mut link, Input::Timer, HELLO_TIMEOUT), ["Close(Silent)"]);
+
+    let mut link = serving();
+    take(&mut link, Input::Message(None), seconds(10));
+    assert_eq!(take(&mut link, Input::Timer, DEAD_AFTER), ["CheckConfig"]);
+    assert_eq!(take(&mut link, Input::Timer, seconds(10) + DEAD_AFTER), ["Close(Silent)"]);
+}
+
+#[test]
+fn a_welcome_continues_runs_of_the_hello_and_ends_those_that_are_closed() {
+    let durable =
+        |job: &str, closed| Durable { job: job.parse().unwrap(), epoch: 1, seq: 5, output: 9, closed };
+    let mut link = connecting();
+    take(&mut link, connected(), Duration::ZERO);
+    let welcomed =
+        take(&mut link, welcome(PROTOCOL, vec![durable(RUN, false), durable("b#1", false)]), seconds(1));
+    assert_eq!(welcomed[0], "Synchronize { asked: 70s, theirs: 1970-01-01T00:00:00Z }");
+    assert_eq!(welcomed[1], "Welcomed { cause: None }");
+    assert_eq!(welcomed[2..], [format!("Spool(Resume {{ run: {:?}, seq: 5, output: 9 }})", run())]);
+
+    let mut link = connecting();
+    take(&mut link, connected(), Duration::ZERO);
+    let welcomed = take(&mut link, welcome(PROTOCOL, vec![durable(RUN, true)]), seconds(1));
+    assert_eq!(welcomed[2..], [format!("Abandon({:?})", run())]);
+}
+
+#[test]
+fn a_relay_that_breaks_the_protocol_is_left() {
+    let mut link = connecting();
+    take(&mut link, connected(), Duration::ZERO);
+    let closed = take(&mut link, welcome(PROTOCOL + 1, Vec::new()), Duration::ZERO);
+    assert!(closed.len() == 1 && closed[0].contains("which was not offered"), "{closed:?}");
+
+    let mut link = connecting();
+    take(&mut link, connected(), Duration::ZERO);
+    let closed = take(&mut link, Input::Message(Some(RelayFrame::Ping { nonce: 1 })), Duration::ZERO);
+    assert!(closed.len() == 1 && closed[0].contains("it sent a message before its welcome"), "{closed:?}");
+
+    let mut link = serving();
+    let closed = take(&mut link, welcome(PROTOCOL, Vec::new()), Duration::ZERO);
+    assert!(closed.len() == 1 && closed[0].contains("it sent two welcomes"), "{closed:?}");
+
+    let mut link = serving();
+    let closed: Vec<_> = (0..300)
+        .flat_map(|nonce| take(&mut link, Input::Message(Some(RelayFrame::Ping { nonce })), Duration::ZERO))
+        .collect();
+    assert!(closed.len() == 1 && closed[0].contains("without reading the answers"), "{closed:?}");
+}
+
+#[test]
+fn what_arrives_after_the_end_changes_nothing() {
+    let mut link = serving();
+    take(&mut link, Input::Failed(LinkError::Silent), Duration::ZERO);
+    let none: [&str; 0] = [];
+    let ping = Input::Message(Some(RelayFrame::Ping { nonce: 1 }));
+    for late in
+        [ping, Input::Failed(LinkError::Silent), Input::Appended, Input::Timer, Input::Delivered(run())]
+    {
+        assert_eq!(take(&mut link, late, seconds(99)), none);
+    }
+    assert!(!link.may_send());
+}

@@ -1,0 +1,110 @@
+//! Access of the state machine to the spool. Synchronous: the agent and the simulation both use it.
+
+use std::io;
+use std::sync::Arc;
+
+use common::wire::{BATCH_BYTES, Hello, JobProgress, MAX_BATCH, PROTOCOL, PROTOCOL_MIN, Platform};
+
+use super::LinkError;
+use super::link::{Input, Link, SpoolAction};
+use super::send_window::{Extent, NextData};
+use super::session::{Piece, Session};
+use crate::spool::{JobSpool, Spool};
+
+/// Returns the first frame of a connection, with the progress of every run in the spool.
+pub(super) fn hello(spool: &Spool, agent: &str, max_jobs: u32, platform: Platform) -> Hello {
+    let progress = |run: &Arc<JobSpool>| JobProgress {
+        job: run.run().job.clone(),
+        epoch: run.run().epoch,
+        last_seq: run.last_seq(),
+    };
+    Hello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL,
+        agent: agent.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        max_jobs,
+        platform,
+        jobs: spool.all().iter().map(progress).collect(),
+    }
+}
+
+/// Changes the spool. A run that is delivered is removed. One that is no longer there was acknowledged late, which is
+/// no error.
+pub(super) fn apply(spool: &Spool, action: SpoolAction) -> Option<Input> {
+    let (SpoolAction::Resume { run: id, .. }
+    | SpoolAction::Ack { run: id, .. }
+    | SpoolAction::AckOutput { run: id, .. }) = &action;
+    let run = spool.get(id)?;
+    match action {
+        SpoolAction::Resume { seq, output, .. } => {
+            run.continue_after(seq);
+            run.continue_output_after(output);
+            return None;
+        }
+        SpoolAction::Ack { seq, .. } => run.ack(seq),
+        SpoolAction::AckOutput { offset, .. } => run.ack_output(offset),
+    }
+    run.is_delivered().then(|| {
+        spool.remove(run.run());
+        Input::Delivered(run.run().clone())
+    })
+}
+
+/// Returns the bytes of the next frame to send: the hello, then answers first, then the runs in turn. A run whose files
+/// can't be read is repaired, or skipped until it can be repaired: it does not keep the others waiting.
+pub(super) fn next_frame(link: &mut Link, spool: &Spool) -> Option<Vec<u8>> {
+    match find_frame(link, spool) {
+        Ok(Some(frame)) => return Some(frame),
+        Ok(None) => link.set_idle(),
+        Err(error) => link.fail(error),
+    }
+    None
+}
+
+fn find_frame(link: &mut Link, spool: &Spool) -> Result<Option<Vec<u8>>, LinkError> {
+    if let Some(reply) = link.next_reply()? {
+        return Ok(Some(reply));
+    }
+    let Some(session) = link.session() else { return Ok(None) };
+    let runs = spool.all();
+    let after = session.last_sent().map_or(0, |last| runs.partition_point(|run| run.run() <= last));
+    for run in runs[after..].iter().chain(&runs[..after]) {
+        if let Some(piece) = read_or_repair(session, run)
+            && let Some(frame) = session.frame(run.run(), piece)?
+        {
+            return Ok(Some(frame));
+        }
+    }
+    Ok(None)
+}
+
+/// Reads the data to be sent next. If that fails, the run is repaired and read once more.
+fn read_or_repair(session: &mut Session, run: &JobSpool) -> Option<Piece> {
+    let error = match read(session, run) {
+        Ok(piece) => return piece,
+        Err(_) if run.was_just_repaired() => return None,
+        Err(error) => error,
+    };
+    let (seq, output) = session.sent(run.run());
+    run.repair(seq, output, &error);
+    read(session, run).unwrap_or_default()
+}
+
+fn read(session: &mut Session, run: &JobSpool) -> io::Result<Option<Piece>> {
+    let extent = Extent { last_seq: run.last_seq(), output: run.output_end(), finished: run.is_finished() };
+    Ok(match session.next_data(run.run(), extent) {
+        None => None,
+        Some(NextData::Events { first, last }) => {
+            let most = usize::try_from(last - first + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
+            Some(Piece::Events { first, batch: run.read_stored(first, most, BATCH_BYTES)? })
+        }
+        Some(NextData::Output { offset, most }) => {
+            Some(Piece::Output { offset, bytes: run.read_output(offset, most)? })
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "spool_access_tests.rs"]
+mod tests;
