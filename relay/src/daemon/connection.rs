@@ -19,10 +19,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tungstenite::protocol::frame::coding::CloseCode;
 
+use super::core::{Connection, ConnectionId, Input};
 use super::handshake;
 use super::latest_map::LatestMap;
 use super::liveness::IdleTimeout;
-use super::message::{ConnectionHandle, ConnectionId, Input};
+use super::message::Message as CoreMessage;
 use super::upgrade::AppState;
 use super::writer::{Command, Receipt};
 use crate::state_dir::tokens::TokenId;
@@ -92,7 +93,7 @@ async fn serve(
         Err(End::Lost(reason) | End::Refused(_, reason) | End::Denied(reason)) => reason.clone(),
         Ok(_) => String::new(),
     };
-    let _ = app.core.send(Input::Disconnected { connection_id, reason }).await;
+    let _ = app.core.send(Input::Disconnected { connection_id, reason }.into()).await;
     end
 }
 
@@ -106,8 +107,9 @@ async fn serve_welcomed(
 ) -> Result<std::convert::Infallible, End> {
     send(socket, &welcome).await?;
     let (outbound, frames) = mpsc::channel(OUTBOUND_CAPACITY);
-    let handle = ConnectionHandle { id: connection_id.number, hello, outbound };
-    if within("welcome", app.core.send(Input::Connected(handle))).await?.is_err() {
+    let connection = Connection { number: connection_id.number, hello };
+    let connected = CoreMessage::Connected { connection, outbound };
+    if within("welcome", app.core.send(connected)).await?.is_err() {
         return Err(End::Lost("the relay is stopping".to_owned()));
     }
     serve_frames(socket, app, connection_id, frames).await
@@ -213,14 +215,14 @@ async fn receive(
         }
         AgentFrame::Accepted { job, epoch } => {
             let connection_id = connection_id.clone();
-            let _ = within("take an answer", app.core.send(Input::Accepted { connection_id, job, epoch }))
-                .await?;
+            let input = Input::Accepted { connection_id, job, epoch };
+            let _ = within("take an answer", app.core.send(input.into())).await?;
         }
         AgentFrame::Refused { job, epoch: _, reason, busy } => {
             let reason = common::text::one_line(&reason, common::event::MAX_TEXT);
             let connection_id = connection_id.clone();
             let input = Input::Refused { connection_id, job, reason, busy };
-            let _ = within("take an answer", app.core.send(input)).await?;
+            let _ = within("take an answer", app.core.send(input.into())).await?;
         }
         AgentFrame::Pong { .. } => {}
     }

@@ -16,7 +16,8 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::message::{ContainerChange, Input};
+use super::core::{ContainerChange, Input};
+use super::message::Message;
 use super::platform::Platform;
 use crate::engine::container_state::ContainerState;
 use crate::engine::events::{ContainerEvent, MAX_LINE, parse};
@@ -35,17 +36,17 @@ const OOM_WINDOW: Duration = Duration::from_secs(2);
 const GUARD: &str = r#""$@" & exec >/dev/null; read -r _; kill "$!" 2>/dev/null"#;
 
 /// Starts to follow the events; does nothing for a platform that is not a container.
-pub(super) fn spawn(platform: Platform, inputs: mpsc::Sender<Input>) {
+pub(super) fn spawn(platform: Platform, core: mpsc::Sender<Message>) {
     if platform.engine().is_container() {
-        tokio::spawn(run(platform, inputs));
+        tokio::spawn(run(platform, core));
     }
 }
 
-async fn run(platform: Platform, inputs: mpsc::Sender<Input>) {
+async fn run(platform: Platform, core: mpsc::Sender<Message>) {
     let mut wait = FIRST_PAUSE;
     loop {
         let begun = Instant::now();
-        if let Err(e) = follow(&platform, &inputs).await {
+        if let Err(e) = follow(&platform, &core).await {
             tracing::warn!("the engine's events can't be followed: {e}");
         }
         wait = if begun.elapsed() >= RESET_AFTER { FIRST_PAUSE } else { (wait * 2).min(MAX_PAUSE) };
@@ -53,7 +54,7 @@ async fn run(platform: Platform, inputs: mpsc::Sender<Input>) {
     }
 }
 
-async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::Result<()> {
+async fn follow(platform: &Platform, core: &mpsc::Sender<Message>) -> std::io::Result<()> {
     let mut child = Command::new("sh")
         .args(["-c", GUARD, "sh"])
         .args(platform.events_command())
@@ -65,7 +66,7 @@ async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::R
         .spawn()?;
     let Some(stdout) = child.stdout.take() else { return Ok(()) };
     if let Ok(state) = platform.container_state().await {
-        send_change(inputs, ContainerChange::Inspected(state)).await;
+        send_change(core, ContainerChange::Inspected(state)).await;
     }
     let mut lines = BufReader::new(stdout);
     let mut oom: Option<Instant> = None;
@@ -86,7 +87,7 @@ async fn follow(platform: &Platform, inputs: &mpsc::Sender<Input>) -> std::io::R
             Some(ContainerEvent::Unpaused) => ContainerChange::Unpaused,
             Some(ContainerEvent::Removed) => ContainerChange::Removed,
         };
-        send_change(inputs, news).await;
+        send_change(core, news).await;
     }
     // The end of its stdin ends the shell.
     drop(child.stdin.take());
@@ -110,9 +111,9 @@ async fn death(platform: &Platform, exit_code: Option<i32>, oom: bool) -> Death 
     }
 }
 
-async fn send_change(inputs: &mpsc::Sender<Input>, news: ContainerChange) {
+async fn send_change(core: &mpsc::Sender<Message>, news: ContainerChange) {
     // The core lives as long as the process.
-    let _ = inputs.send(Input::Container(news)).await;
+    let _ = core.send(Input::Container(news).into()).await;
 }
 
 /// Reads the next line. Truncates a line that is too long and skips its rest; returns `None` at the end.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::message::Input;
+use super::core::Input;
+use super::message::Message;
 use crate::time;
 
 /// Interval between two beats; a reported freeze is shorter than the real one by less than this.
@@ -19,13 +20,13 @@ fn freeze_length(before: Duration, after: Duration) -> Option<Duration> {
 }
 
 /// Starts the beats on a task of their own, beside the core: a core that waits for a slow disk was not stopped.
-pub(super) fn spawn(core: mpsc::Sender<Input>) {
+pub(super) fn spawn(core: mpsc::Sender<Message>) {
     tokio::spawn(async move {
         loop {
             let before = time::since_boot();
             tokio::time::sleep(INTERVAL).await;
             if let Some(late) = freeze_length(before, time::since_boot())
-                && core.send(Input::Frozen(late)).await.is_err()
+                && core.send(Input::Frozen(late).into()).await.is_err()
             {
                 return;
             }

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::connection::{End, connection_error, within};
-use super::message::{ConnectionId, Input};
-use super::scheduler::AgentId;
+use super::core::{AgentId, ConnectionId};
+use super::message::Message as CoreMessage;
 use super::upgrade::AppState;
 use super::writer::Command;
 use crate::state_dir::tokens::{Denied, TokenId};
@@ -43,7 +43,7 @@ pub(super) async fn register(
     let stopping = || End::Lost("the relay is stopping".to_owned());
     let (reply, admission) = oneshot::channel();
     let agent: AgentId = hello.agent.as_str().into();
-    let asked = app.core.send(Input::Register { agent: agent.clone(), reply });
+    let asked = app.core.send(CoreMessage::Register { agent: agent.clone(), reply });
     within("admit it", asked).await?.map_err(|_| stopping())?;
     let number = within("admit it", admission).await?.map_err(|_| stopping())?;
     let (number, fate) = number.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;

@@ -9,58 +9,65 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::core::{Core, Flow, HEARTBEAT};
-use super::message::Input;
+use super::core::{HEARTBEAT, Input};
+use super::driver::{Driver, World};
+use super::effects::Executor;
+use super::message::Message;
 use super::request_watcher::RequestWatcher;
 use super::writer;
 use crate::exit::Failure;
 
 /// Events that the main loop handles.
 enum Step {
-    Input(Input),
+    Message(Message),
+    RequestFiled,
     Changed(BTreeMap<JobId, JobRecord>),
     Tick,
     Signal,
 }
 
-/// Handles inputs until `relay down` or a signal ends the daemon.
+/// Handles messages until `relay down` or a signal ends the daemon.
 ///
 /// # Errors
 /// Fails if signals can't be caught.
 pub(super) async fn run(
-    core: &mut Core,
-    inputs: &mut mpsc::Receiver<Input>,
+    driver: &mut Driver<Executor>,
+    messages: &mut mpsc::Receiver<Message>,
     changes: &writer::Changes,
 ) -> Result<(), Failure> {
     let no_signals = |e: io::Error| Failure::unreachable(format!("signals can't be caught: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut requests = RequestWatcher::new(&core.registry.requests());
+    let mut requests = RequestWatcher::new(&driver.world.registry().requests());
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let retry =
-            core.next_try.into_iter().chain(core.down_deadline).chain(core.container.deadline()).min();
+        let deadline = driver.core.deadline();
         // Every branch is cancel-safe: channels, a map, signals and timers lose nothing when another branch wins.
         let step = tokio::select! {
-            Some(input) = inputs.recv() => Step::Input(input),
-            () = requests.changed() => Step::Input(Input::RequestFiled),
+            Some(message) = messages.recv() => Step::Message(message),
+            () = requests.changed() => Step::RequestFiled,
             records = changes.take_all() => Step::Changed(records),
             _ = heartbeat.tick() => Step::Tick,
-            () = sleep_until(retry) => Step::Tick,
+            () = sleep_until(deadline) => Step::Tick,
             _ = terminate.recv() => Step::Signal,
             _ = interrupt.recv() => Step::Signal,
         };
-        let flow = match step {
-            Step::Input(input) => core.handle(input).await,
-            Step::Changed(records) => core.changed(records).await,
-            Step::Tick => core.tick().await,
+        match step {
+            Step::Message(message) => {
+                let input = driver.world.receive(message);
+                driver.handle(input).await;
+            }
+            Step::RequestFiled => driver.read_requests().await,
+            Step::Changed(records) => driver.handle(Input::Changed(records)).await,
+            Step::Tick if driver.world.holds_registry() => driver.tick().await,
+            Step::Tick => driver.handle(Input::RegistryGone).await,
             Step::Signal => {
                 tracing::info!("stopping; workers go on");
                 return Ok(());
             }
-        };
-        if flow == Flow::Down {
+        }
+        if driver.core.is_over(driver.world.now()) {
             return Ok(());
         }
     }

@@ -3,43 +3,38 @@
 //! ```text
 //!  agent ─ WebSocket ─► upgrade ─► connection ──events, output──► writer ──► registry files
 //!                                    │  ▲ └─────── acks ─────────┘  │
-//!                 hello, accepted, … │  │ start, cancel, extend      │ states
+//!                 hello, accepted, … │  │ start, cancel, extend      │ changed records
 //!                                    ▼  │                            ▼
-//!  registry/requests ─► request_watcher ─► core (owns queue, lease, platform)
+//!     engine ─ outcomes, exits ─► main_loop ◄─ hints, time, signals
+//!                                    │
+//!                       input, now ─►│ core (pure) ─► effects ─► driver: one after the other
+//!                                    ▲                             │
+//!                                    └──── answers, file contents ─┴─► frames, commands to the writer, lease,
+//!                                                                      request files, engine calls, notices
 //! ```
 //!
-//! * [`serve()`]: starts and stops the daemon. [`main_loop`]: the core's event loop.
+//! * [`serve()`]: starts and stops the daemon. [`main_loop`]: the only loop around the core. [`message`]: what it
+//!   receives from the other tasks.
+//! * [`core`]: every decision: queue, agents, lease, platform. Pure: inputs and the time in, effects out.
+//! * [`driver`]: hands the core its inputs, reads the files that it must know of. [`effects`]: carries out its effects;
+//!   with [`request_files`].
 //! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]:
 //!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
 //!   agent's connection; [`handshake`]: its first frames, [`liveness`]: detection of a dead one (pure).
 //! * [`subscribe`]: the event stream for subscribers.
-//! * [`freeze_detector`]: detects that this process or the machine was frozen.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
-//! * [`scheduler`]: selects the next job and its agent; pure, with [`capacity`]. [`disconnects`]: timeouts of
-//!   disconnected agents; pure. [`connections`]: connected agents. [`core`] and [`core_agents`]: act on these
-//!   decisions. [`core_requests`]: carries out the requests of commands. [`platform`]: slow engine calls.
-//! * [`engine_events`]: the engine's event stream for the container. [`core_container`]: the core's reaction to it.
-//!   [`core_platform`]: brings the platform up. [`container_exit`]: describes how a container exited (pure).
-//! * [`extend`]: moves a limit exactly once (pure). [`core_extend`]: the core acts on it.
+//! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
 //! * [`prune`]: removes archived jobs. [`deliver`]: delivers completion notices.
-//! * [`message`]: messages to the core. [`request_watcher`]: watches for new requests. [`latest_map`]: newest value per
-//!   key, passed between tasks.
+//! * [`request_watcher`]: watches for new requests. [`freeze_detector`]: detects that this process or the machine was
+//!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
 
-mod capacity;
 mod connection;
-mod connections;
-mod container_exit;
 mod core;
-mod core_agents;
-mod core_container;
-mod core_extend;
-mod core_platform;
-mod core_requests;
 mod deliver;
-mod disconnects;
+mod driver;
+mod effects;
 mod engine_events;
-mod extend;
 mod freeze_detector;
 mod handshake;
 mod latest_map;
@@ -50,8 +45,8 @@ mod message;
 mod pending_connections;
 mod platform;
 mod prune;
+mod request_files;
 mod request_watcher;
-mod scheduler;
 mod serve;
 #[cfg(feature = "internals")]
 pub(crate) mod sim;

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use common::job::CodexSettings;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
+use super::core::{ContainerChange, Input, describe_pause};
 use super::listen;
+use super::message::Message;
 use super::tls::Identity;
 use crate::config::{Config, PlatformConfig};
 use crate::engine::agent_config::{AgentConfig, worker_env};
@@ -197,6 +200,25 @@ impl Platform {
     fn container(&self) -> Container<'_> {
         Container { engine: self.engine, platform: &self.config, registry: &self.registry }
     }
+}
+
+/// Brings the platform up. Inspects a container that has ended first: starting it erases its exit state.
+///
+/// # Errors
+/// One line that says what is wrong and what to do.
+pub(super) async fn bring_up(platform: &Platform, core: &mpsc::Sender<Message>) -> Result<(), String> {
+    // An engine that does not answer fails again below, with a better message.
+    if platform.engine().is_container()
+        && let Ok(state) = platform.container_state().await
+    {
+        let paused = state == ContainerState::Paused;
+        // The core lives as long as the process.
+        let _ = core.send(Input::Container(ContainerChange::Inspected(state)).into()).await;
+        if paused {
+            return Err(describe_pause(platform.engine(), platform.name()));
+        }
+    }
+    platform.ensure().await
 }
 
 async fn blocking<T: Send + 'static>(

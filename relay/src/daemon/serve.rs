@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,15 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
-use super::connections::Connections;
-use super::core::{Core, Gateway, Shutdown};
-use super::core_container::ContainerTracker;
+use super::core::{Core, Input};
 use super::deliver::Deliveries;
-use super::disconnects::DisconnectTracker;
-use super::extend::Extensions;
+use super::driver::Driver;
+use super::effects::Executor;
 use super::latest_map::LatestMap;
 use super::platform::Platform;
-use super::scheduler::Scheduler;
 use super::subscribe::{Broadcast, Subscribers};
 use super::tls::Identity;
 use super::upgrade::AppState;
@@ -34,9 +32,9 @@ use crate::state_dir::StateDir;
 use crate::state_dir::saved_state::SavedState;
 use crate::time::{self, Clock};
 
-/// Capacity of the core's input queue: frames other than events from the few connections there can be, hints and engine
+/// Capacity of the main loop's queue: frames other than events from the few connections there can be, hints and engine
 /// results.
-const INPUT_CAPACITY: usize = 64;
+const MESSAGE_CAPACITY: usize = 64;
 /// Time to wait for the registry lock. A reader that probes the lock holds it for microseconds; a daemon holds it for
 /// its lifetime.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
@@ -118,7 +116,7 @@ async fn run(
     let (writer, thread, active) = writer::start(registry.clone(), clock.clone(), changes.clone(), broadcast)
         .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
-    let (sender, mut inputs) = mpsc::channel(INPUT_CAPACITY);
+    let (sender, mut messages) = mpsc::channel(MESSAGE_CAPACITY);
     let platform = Platform::new(engine, config, registry, &state, &identity, address.port());
     if active.is_empty() {
         clock.set_by_wall_clock();
@@ -132,57 +130,60 @@ async fn run(
         subscribers,
         clock: clock.clone(),
     };
-    let mut core = Core {
+    let lease = first_lease(engine, &holder, address, &clock, &saved);
+    let core = Core::new(lease, &saved, platform.name().to_owned());
+    let mut world = Executor {
         registry: registry.clone(),
         lock,
-        lease: Lease {
-            schema: lease::SCHEMA,
-            pid: holder.pid,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            engine,
-            listen: vec![address],
-            started_at: holder.started_at,
-            heartbeat_at: clock.now(),
-            platform: PlatformStatus::Starting { detail: "just started".to_owned() },
-            agent: saved.agent.clone(),
-            death: saved.death.clone(),
-            clock: clock.boot_scale(),
-        },
-        policy: Policy::new(engine, config),
         state,
         saved,
-        platform,
         app: app.clone(),
-        scheduler: Scheduler::default(),
-        agents: Connections::default(),
-        disconnects: DisconnectTracker::default(),
-        limit_requests: Vec::new(),
-        extensions: Extensions::default(),
-        known: std::collections::BTreeSet::new(),
-        next_try: None,
-        attempt: None,
-        shutdown: Shutdown::No,
-        gateway: Gateway::Unknown,
-        clock_was_set: false,
-        down_deadline: None,
-        container: ContainerTracker::default(),
+        platform: platform.clone(),
+        policy: Policy::new(engine, config),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
+        outbound: std::collections::BTreeMap::new(),
+        admission: None,
     };
-    core.save_state(Durability::Synced);
-    reserve::with_reserve(registry, || lease::write(registry, &core.lease, Durability::Synced))
+    world.save_state(core.saved_state(), Durability::Synced);
+    reserve::with_reserve(registry, || lease::write(registry, core.lease(), Durability::Synced))
         .map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
-    core.adopt(&active).await;
+    let mut driver = Driver { core, world };
+    driver.handle(Input::Opened(active)).await;
     freeze_detector::spawn(app.core.clone());
+    engine_events::spawn(platform, app.core.clone());
     listen::spawn(listener, app);
-    engine_events::spawn(core.platform.clone(), core.app.core.clone());
-    core.try_platform();
-    main_loop::run(&mut core, &mut inputs, &changes).await?;
-    core.close().await;
+    driver.handle(Input::Listening).await;
+    main_loop::run(&mut driver, &mut messages, &changes).await?;
+    driver.handle(Input::Closing).await;
     // The core did not see the last completed jobs: their notices go into the outbox, and the next relay delivers them.
+    let deliveries = driver.world.deliveries;
     for record in changes.take_all().now_or_never().unwrap_or_default().into_values() {
-        core.deliveries.ended(record);
+        deliveries.ended(record);
     }
-    core.deliveries.close().await;
+    deliveries.close().await;
     Ok(())
+}
+
+/// Returns the first lease of a daemon that continues what the last one stored.
+pub(super) fn first_lease(
+    engine: EngineKind,
+    holder: &Holder,
+    address: SocketAddr,
+    clock: &Clock,
+    saved: &SavedState,
+) -> Lease {
+    Lease {
+        schema: lease::SCHEMA,
+        pid: holder.pid,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        engine,
+        listen: vec![address],
+        started_at: holder.started_at,
+        heartbeat_at: clock.now(),
+        platform: PlatformStatus::Starting { detail: "just started".to_owned() },
+        agent: saved.agent.clone(),
+        death: saved.death.clone(),
+        clock: clock.boot_scale(),
+    }
 }

@@ -9,7 +9,7 @@ use common::wire;
 use tokio::sync::mpsc;
 
 use super::connection;
-use super::message::Input;
+use super::message::Message;
 use super::subscribe::Subscribers;
 use super::tls::Identity;
 use super::token::TokenVerifier;
@@ -32,7 +32,7 @@ pub(super) struct AppState {
     /// Receives events.
     pub(super) writer: WriterHandle,
     /// Receives everything else.
-    pub(super) core: mpsc::Sender<Input>,
+    pub(super) core: mpsc::Sender<Message>,
     /// Shared state of the subscribers.
     pub(super) subscribers: Subscribers,
     /// Time source of records.

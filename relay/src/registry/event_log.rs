@@ -154,6 +154,7 @@ pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &Fi
 }
 
 /// Follows a log from an offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Follower {
     offset: u64,
     /// Newest id that was returned, or that [`Follower::since`] excluded.

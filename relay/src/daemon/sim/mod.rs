@@ -1,39 +1,43 @@
-//! The relay's side of the wire without sockets, threads and clocks: the real writer and the real scheduler, for a
-//! simulation that plays the network in between.
+//! The relay's side of the wire without sockets, threads and clocks: the real writer and the real core, for a simulation
+//! that plays the network in between.
 //!
 //! ```text
-//! frame ──► receive ──(queue)──► commit ──► Welcome, acks, Start │ close
-//! time ───► pass ──(heartbeat)──► requests, lost hints, disconnected agents, pings, silent connections
+//! frame ──► receive ──► driver, core ──effects──► world ──► Start, Cancel, close
+//!             │                                     └─► queue ──► commit ──► writer ──► Welcome, acks, changed records
+//! time ───► advance ──► driver: heartbeat, requests, lost hints, timeouts; pings, silent connections
 //! ```
 //!
-//! * [`regular`]: periodic work.
+//! * [`world`]: what the core's effects reach. [`connections`]: handshakes, acknowledgements, silent connections.
 //!
-//! A [`PlantedBug`] bug is a bug of this driver: one that the daemon once had. No program of the product contains it.
+//! A [`PlantedBug`] is a bug of this driver: one that the daemon once had. No program of the product contains it.
 
-mod regular;
+mod connections;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::ids::JobId;
 use common::job::{CodexSettings, JobSpec, Limits, Runner, SPEC_SCHEMA};
 use common::rule::{OnLimit, OnLoop};
-use common::wire::{AgentFrame, Durable, Hello, RelayFrame};
+use common::wire::{AgentFrame, RelayFrame};
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
 
-use super::disconnects::DisconnectTracker;
-use super::latest_map::LatestMap;
+use self::world::SimWorld;
+use super::core::{Core, HEARTBEAT, Input};
+use super::driver::Driver;
 use super::liveness::IdleTimeout;
-use super::message::ConnectionId;
-use super::scheduler::{Action, AgentId, Scheduler};
+use super::serve::first_lease;
 use super::subscribe::Broadcast;
-use super::writer::{Changes, Command, Receipt, Writer};
-use crate::registry::Registry;
+use super::writer::{Changes, Command, Writer};
+use crate::engine::EngineKind;
 use crate::registry::create::{Created, Draft, create};
 use crate::registry::lease::Holder;
+use crate::registry::{Registry, read};
+use crate::state_dir::saved_state::SavedState;
 use crate::time::Clock;
 
 /// A bug that the simulation must find.
@@ -49,34 +53,10 @@ pub enum PlantedBug {
 
 /// A relay whose time advances only in [`SimRelay::advance`].
 pub struct SimRelay {
-    registry: Registry,
+    driver: Driver<SimWorld>,
     writer: Writer,
-    clock: Clock,
-    holder: Holder,
-    scheduler: Scheduler,
-    disconnects: DisconnectTracker,
     changes: Changes,
-    queue: VecDeque<Command>,
-    connections: BTreeMap<u64, Connection>,
-    /// Current connection of each agent.
-    newest: BTreeMap<AgentId, u64>,
-    /// Current time, which advances only in [`SimRelay::advance`].
-    now: Instant,
     heartbeat: Instant,
-    /// Jobs of the registry that are already known and need no further look.
-    known: BTreeSet<JobId>,
-    /// Set once a request has ended the relay.
-    is_down: bool,
-    planted: Option<PlantedBug>,
-}
-
-struct Connection {
-    id: ConnectionId,
-    idle_timeout: IdleTimeout,
-    ping: Instant,
-    hello: Hello,
-    receipts: LatestMap<JobId, Receipt>,
-    durable: Option<oneshot::Receiver<Vec<Durable>>>,
 }
 
 /// Output of the relay to a connection.
@@ -114,34 +94,25 @@ impl SimRelay {
         if active.is_empty() {
             clock.set_by_wall_clock();
         }
-        let mut side = Self {
+        let (holder, saved) = (Holder { pid: 1, started_at: clock.now() }, SavedState::default());
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let lease = first_lease(EngineKind::Local, &holder, address, &clock, &saved);
+        let world = SimWorld {
             registry,
-            writer,
-            holder: Holder { pid: 1, started_at: clock.now() },
             clock,
-            scheduler: Scheduler::default(),
-            disconnects: DisconnectTracker::default(),
-            changes,
-            queue: VecDeque::new(),
-            connections: BTreeMap::new(),
-            newest: BTreeMap::new(),
+            holder,
             now,
-            heartbeat: now,
-            known: active.iter().map(|record| record.job.clone()).collect(),
-            is_down: false,
+            connections: BTreeMap::new(),
+            queue: VecDeque::new(),
+            outgoing: Vec::new(),
             planted,
+            full: BTreeSet::new(),
         };
-        let mut outgoing = Vec::new();
-        for record in &active {
-            let actions = side.scheduler.update(record);
-            side.perform(actions, &mut outgoing);
-        }
-        for agent in side.scheduler.agents_with_jobs() {
-            let actions = side.scheduler.agent_down(&agent, "the relay was restarted");
-            side.disconnects.disconnected(agent, side.time());
-            side.perform(actions, &mut outgoing);
-        }
-        Ok(side)
+        let core = Core::new(lease, &saved, "platform".to_owned());
+        let mut relay = Self { driver: Driver { core, world }, writer, changes, heartbeat: now };
+        relay.handle(Input::Opened(active));
+        relay.handle(Input::Listening);
+        Ok(relay)
     }
 
     /// Launches a job, as the command line does, and takes it in.
@@ -149,18 +120,19 @@ impl SimRelay {
     /// # Errors
     /// Fails if the registry can't be written.
     pub fn launch(&mut self, name: &str) -> io::Result<JobId> {
+        let world = &self.driver.world;
         let draft = Draft {
             name: name.parse().map_err(|_| io::Error::other("not the name of a job"))?,
-            at: self.clock.now(),
+            at: world.clock.now(),
             spec: &spec,
             workspace: "/w".to_owned(),
             engine: "local".to_owned(),
             origin: common::origin::Origin::default(),
             key: None,
         };
-        let (Created::New(job) | Created::Existing(job)) = create(&self.registry, &draft)?;
-        self.known.insert(job.clone());
-        self.queue.push_back(Command::Adopt(job.clone()));
+        let (Created::New(job) | Created::Existing(job)) = create(&world.registry, &draft)?;
+        let record = read::load(&world.registry, &job)?.record;
+        self.handle(Input::JobFound(Box::new(record)));
         Ok(job)
     }
 
@@ -169,216 +141,115 @@ impl SimRelay {
     /// # Errors
     /// Fails if an agent may not send this frame now: the connection is over.
     pub fn receive(&mut self, id: u64, frame: AgentFrame) -> Result<Vec<(u64, Outgoing)>, String> {
-        let mut outgoing = Vec::new();
         if let AgentFrame::Hello(hello) = frame {
             self.receive_hello(id, *hello);
-            return Ok(outgoing);
+            return Ok(self.take_outgoing());
         }
-        let now = self.time();
-        let connection = self.connections.get_mut(&id).ok_or("the first frame was not a hello")?;
+        let now = self.driver.world.now.into();
+        let connection =
+            self.driver.world.connections.get_mut(&id).ok_or("the first frame was not a hello")?;
         connection.idle_timeout = IdleTimeout::starting_at(now);
         let (connection_id, receipts) = (connection.id.clone(), connection.receipts.clone());
-        let newest = self.newest.get(&connection_id.agent) == Some(&id);
         match frame {
             AgentFrame::Events { job, epoch, first_seq, batch } => {
-                self.queue.push_back(Command::Events {
-                    connection_id,
-                    job,
-                    epoch,
-                    first_seq,
-                    batch,
-                    receipts,
-                });
+                self.write(Command::Events { connection_id, job, epoch, first_seq, batch, receipts });
             }
             AgentFrame::Output { job, epoch, offset, bytes } => {
-                self.queue.push_back(Command::Output { connection_id, job, epoch, offset, bytes, receipts });
+                self.write(Command::Output { connection_id, job, epoch, offset, bytes, receipts });
             }
-            AgentFrame::Accepted { job, .. } => {
-                if newest && self.scheduler.agent_of(&job) == Some(&connection_id.agent) {
-                    self.queue.push_back(Command::DropEnv(job));
-                }
+            AgentFrame::Accepted { job, epoch } => {
+                self.handle(Input::Accepted { connection_id, job, epoch });
             }
             AgentFrame::Refused { job, reason, busy, .. } => {
-                if newest {
-                    let actions = self.scheduler.refused(&connection_id.agent, &job, reason, busy);
-                    self.perform(actions, &mut outgoing);
+                if busy {
+                    self.driver.world.full.insert(connection_id.agent.clone());
                 }
+                self.handle(Input::Refused { connection_id, job, reason, busy });
             }
             AgentFrame::Pong { .. } | AgentFrame::Hello(_) => {}
         }
-        Ok(outgoing)
-    }
-
-    fn receive_hello(&mut self, id: u64, hello: Hello) {
-        let connection_id = ConnectionId { agent: hello.agent.as_str().into(), number: id };
-        let (reply, durable) = oneshot::channel();
-        let jobs = hello.jobs.clone();
-        self.queue.push_back(Command::Durable { connection_id: connection_id.clone(), jobs, reply });
-        let (idle_timeout, ping) = (IdleTimeout::starting_at(self.time()), self.now);
-        let connection = Connection {
-            id: connection_id,
-            idle_timeout,
-            ping,
-            hello,
-            receipts: LatestMap::new(),
-            durable: Some(durable),
-        };
-        self.connections.insert(id, connection);
+        Ok(self.take_outgoing())
     }
 
     /// Returns true if commands wait for a commit.
     pub fn is_busy(&self) -> bool {
-        !self.queue.is_empty()
+        !self.driver.world.queue.is_empty()
     }
 
     /// Returns the name of this daemon in requests.
     pub fn holder(&self) -> Holder {
-        self.holder.clone()
+        self.driver.world.holder.clone()
     }
 
     /// Returns true once a request has ended the relay.
     pub fn is_down(&self) -> bool {
-        self.is_down
-    }
-
-    fn time(&self) -> tokio::time::Instant {
-        self.now.into()
+        let core = &self.driver.core;
+        core.is_going_down() || core.is_over(self.driver.world.now.into())
     }
 
     /// Commits at most `most` of the queued commands as one group, and returns what must be sent then.
     pub fn commit(&mut self, most: usize) -> Vec<(u64, Outgoing)> {
-        let group = self.queue.len().min(most);
-        self.writer.write(self.queue.drain(..group), self.now);
-        let mut outgoing = Vec::new();
-        let ids: Vec<u64> = self.connections.keys().copied().collect();
+        let world = &mut self.driver.world;
+        let group = world.queue.len().min(most);
+        self.writer.write(world.queue.drain(..group), world.now);
+        let ids: Vec<u64> = world.connections.keys().copied().collect();
         for id in &ids {
-            self.acknowledge(*id, &mut outgoing);
+            self.acknowledge(*id);
         }
-        for record in self.changes.take_all().now_or_never().unwrap_or_default().values() {
-            let actions = self.scheduler.update(record);
-            self.perform(actions, &mut outgoing);
+        if let Some(records) = self.changes.take_all().now_or_never() {
+            for record in records.values().filter(|record| record.state.is_final()) {
+                let agent = record.agent.as_deref().unwrap_or_default();
+                self.driver.world.full.remove(agent);
+            }
+            self.handle(Input::Changed(records));
         }
         for id in ids {
-            self.welcome(id, &mut outgoing);
+            self.welcome(id);
         }
-        outgoing
-    }
-
-    fn acknowledge(&mut self, id: u64, outgoing: &mut Vec<(u64, Outgoing)>) {
-        let Some(connection) = self.connections.get(&id) else { return };
-        for (job, receipt) in connection.receipts.take_all().now_or_never().unwrap_or_default() {
-            if let Some(problem) = receipt.problem {
-                outgoing.push((id, Outgoing::Closed(format!("{job}: {problem}"))));
-                return;
-            }
-            let epoch = receipt.epoch;
-            outgoing
-                .push((id, Outgoing::Frame(RelayFrame::Ack { job: job.clone(), epoch, seq: receipt.seq })));
-            outgoing
-                .push((id, Outgoing::Frame(RelayFrame::OutputAck { job, epoch, offset: receipt.output })));
-        }
-    }
-
-    fn welcome(&mut self, id: u64, outgoing: &mut Vec<(u64, Outgoing)>) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let Some(reply) = &mut connection.durable else { return };
-        let durable = match reply.try_recv() {
-            Ok(durable) => durable,
-            Err(oneshot::error::TryRecvError::Empty) => return,
-            Err(oneshot::error::TryRecvError::Closed) => {
-                return outgoing.push((id, Outgoing::Closed("the registry can't be read".to_owned())));
-            }
-        };
-        connection.durable = None;
-        if self.planted == Some(PlantedBug::WholeHello) && durable.len() < connection.hello.jobs.len() {
-            return outgoing.push((id, Outgoing::Closed("the registry can't be read".to_owned())));
-        }
-        let (hello, agent) = (connection.hello.clone(), connection.id.agent.clone());
-        let closed: BTreeSet<_> =
-            durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
-        let held = hello.jobs.iter().filter(|held| !closed.contains(&(&held.job, held.epoch)));
-        let held = held.map(|held| held.job.clone()).collect();
-        outgoing.push((
-            id,
-            Outgoing::Frame(RelayFrame::Welcome {
-                protocol: hello.protocol_max,
-                durable,
-                cause: None,
-                now: self.clock.now(),
-            }),
-        ));
-        let older = self.newest.get(&agent).copied();
-        if older.is_some_and(|newest| newest > id) {
-            return;
-        }
-        self.newest.insert(agent.clone(), id);
-        outgoing.extend(older.map(|old| (old, Outgoing::Closed("a newer connection took over".to_owned()))));
-        self.disconnects.connected(&agent, None, self.now.into());
-        let capacity = usize::try_from(hello.max_jobs).unwrap_or(usize::MAX);
-        let actions = self.scheduler.agent_up(&agent, capacity, &held);
-        self.perform(actions, outgoing);
+        self.take_outgoing()
     }
 
     /// Ends the jobs of all disconnected agents while the agent `living` is connected: there is one platform, so their
     /// state is lost. Does nothing while commands wait for a commit: these agents may have sent them.
     pub fn end_absent_agents(&mut self, living: &str) -> Vec<(u64, Outgoing)> {
-        let mut outgoing = Vec::new();
-        if !self.queue.is_empty() || !self.newest.contains_key(living) {
-            return outgoing;
+        if !self.is_busy() && self.driver.core.is_connected(living) {
+            let effects = self.driver.core.end_absent_agents(self.driver.world.now.into());
+            let done = self.driver.perform(effects).now_or_never();
+            debug_assert!(done.is_some(), "the simulated world never waits");
         }
-        for other in self.scheduler.agents_with_jobs() {
-            if !self.newest.contains_key(&other) {
-                let actions = self.scheduler.agent_lost(&other);
-                self.perform(actions, &mut outgoing);
-            }
-        }
-        outgoing
+        self.take_outgoing()
     }
 
-    /// Handles the end of a connection.
-    pub fn disconnected(&mut self, id: u64) -> Vec<(u64, Outgoing)> {
-        let mut outgoing = Vec::new();
-        let Some(connection) = self.connections.remove(&id) else { return outgoing };
-        let connection_id = connection.id;
-        if self.newest.get(&connection_id.agent) == Some(&id) {
-            self.newest.remove(&connection_id.agent);
-            self.disconnects.disconnected(connection_id.agent.clone(), self.now.into());
-            let actions = self.scheduler.agent_down(&connection_id.agent, "it was cut");
-            self.perform(actions, &mut outgoing);
+    /// Advances the time and does the work that becomes due.
+    pub fn advance(&mut self, time: Duration) -> Vec<(u64, Outgoing)> {
+        self.driver.world.now += time;
+        let now = self.driver.world.now;
+        if self.writer.due().is_some_and(|due| due <= now) {
+            self.writer.tick(now);
         }
-        self.queue.push_back(Command::Left(connection_id));
-        outgoing
+        for id in self.driver.world.connections.keys().copied().collect::<Vec<_>>() {
+            self.check_connection(id);
+        }
+        let is_due = self.driver.core.deadline().is_some_and(|deadline| deadline <= now.into());
+        if is_due || self.heartbeat <= now {
+            self.heartbeat = now + HEARTBEAT;
+            let done = self.driver.tick().now_or_never();
+            debug_assert!(done.is_some(), "the simulated world never waits");
+        }
+        self.take_outgoing()
     }
 
-    fn perform(&mut self, actions: Vec<Action>, outgoing: &mut Vec<(u64, Outgoing)>) {
-        for action in actions {
-            match action {
-                Action::Start { agent, job, epoch } => {
-                    let spec = self
-                        .registry
-                        .spec(&job)
-                        .read_text(crate::registry::read::MAX_FILE_SIZE)
-                        .unwrap_or_default();
-                    self.queue.push_back(Command::Offer { job: job.clone(), agent: agent.clone() });
-                    self.send_to(&agent, RelayFrame::Start { job, epoch, spec }, outgoing);
-                }
-                Action::Cancel { agent, job, grace_ms } => {
-                    self.send_to(&agent, RelayFrame::Cancel { job, grace_ms }, outgoing);
-                }
-                Action::Reconnect { agent } => {
-                    let closed =
-                        Outgoing::Closed("the files of one of its jobs can be read again".to_owned());
-                    outgoing.extend(self.newest.get(&agent).map(|id| (*id, closed)));
-                }
-                Action::Record { job, body } => {
-                    self.queue.push_back(Command::Own { job, body: Box::new(body) });
-                }
-            }
-        }
+    fn handle(&mut self, input: Input) {
+        let done = self.driver.handle(input).now_or_never();
+        debug_assert!(done.is_some(), "the simulated world never waits");
     }
 
-    fn send_to(&self, agent: &AgentId, frame: RelayFrame, outgoing: &mut Vec<(u64, Outgoing)>) {
-        outgoing.extend(self.newest.get(agent).map(|id| (*id, Outgoing::Frame(frame))));
+    fn write(&mut self, command: Command) {
+        self.driver.world.queue.push_back(command);
+    }
+
+    fn take_outgoing(&mut self) -> Vec<(u64, Outgoing)> {
+        std::mem::take(&mut self.driver.world.outgoing)
     }
 }
 

@@ -14,8 +14,8 @@ use super::job::{OpenJob, is_urgent};
 use super::ownership;
 use super::spec;
 use super::writer_loop::Writer;
-use crate::daemon::message::ConnectionId;
-use crate::daemon::scheduler::AgentId;
+use crate::daemon::core::AgentId;
+use crate::daemon::core::ConnectionId;
 use crate::registry::read;
 
 impl Writer {

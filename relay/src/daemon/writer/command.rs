@@ -6,9 +6,9 @@ use common::record::JobRecord;
 use common::wire::{Durable, JobProgress};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::daemon::core::AgentId;
+use crate::daemon::core::ConnectionId;
 use crate::daemon::latest_map::LatestMap;
-use crate::daemon::message::ConnectionId;
-use crate::daemon::scheduler::AgentId;
 
 /// Receipt for an agent whose events are durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

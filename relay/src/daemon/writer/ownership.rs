@@ -12,8 +12,8 @@ use std::io;
 use common::event::{Event, EventBody};
 use common::ids::JobId;
 
-use crate::daemon::message::{ConnectionId, ConnectionNumber};
-use crate::daemon::scheduler::AgentId;
+use crate::daemon::core::AgentId;
+use crate::daemon::core::{ConnectionId, ConnectionNumber};
 
 /// Newest connections and offers.
 #[derive(Debug, Default)]

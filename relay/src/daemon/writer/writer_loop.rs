@@ -22,7 +22,7 @@ use super::ownership::JobOwnership;
 use super::quarantine::Quarantine;
 use super::spec;
 use super::startup_scan;
-use crate::daemon::message::ConnectionId;
+use crate::daemon::core::ConnectionId;
 use crate::daemon::subscribe::Broadcast;
 use crate::registry::Registry;
 use crate::time::Clock;

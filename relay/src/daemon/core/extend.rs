@@ -1,4 +1,4 @@
-//! Requests to move limits: each limit is moved once, even across crashes. Pure except for reading logs.
+//! Requests to move limits: each limit is moved once, even across crashes. Pure.
 //!
 //! ```text
 //!          job is queued
@@ -12,7 +12,7 @@
 //! The requests of one job take turns, so that an event can only answer the request whose turn it is.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::event::EventBody;
 use common::event_line::EventLine;
@@ -20,26 +20,55 @@ use common::ids::JobId;
 use common::wire::DEAD_AFTER;
 use tokio::time::Instant;
 
-use super::message::ConnectionNumber;
+use super::connections::ConnectionNumber;
 use super::scheduler::Assignment;
 use crate::registry::event_log::Follower;
-use crate::registry::file_ref::FileRef;
 
 /// A request to move a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LimitRequest {
+pub(in crate::daemon) struct LimitRequest {
     /// Path of the request's file.
-    pub(super) path: PathBuf,
+    pub(in crate::daemon) path: PathBuf,
     /// Job whose limit moves.
-    pub(super) job: JobId,
+    pub(in crate::daemon) job: JobId,
     /// True for the limit of the job's step, false for that of the job.
-    pub(super) step: bool,
+    pub(in crate::daemon) step: bool,
     /// Extension, in milliseconds.
-    pub(super) by_ms: u64,
+    pub(in crate::daemon) by_ms: u64,
     /// Id of the newest event that can't be the answer.
-    pub(super) after: u64,
+    pub(in crate::daemon) after: u64,
     /// New limit that the request has promised to the spec of a queued job.
-    pub(super) to_ms: Option<u64>,
+    pub(in crate::daemon) to_ms: Option<u64>,
+}
+
+/// What must be read to decide about a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct LimitQuery {
+    /// Path of the request's file.
+    pub(in crate::daemon) path: PathBuf,
+    /// Job whose limit moves.
+    pub(in crate::daemon) job: JobId,
+    /// Position in the job's log after the lines that were read before.
+    pub(in crate::daemon) log: Follower,
+    /// True if the limit in the job's spec is needed.
+    pub(in crate::daemon) wants_spec: bool,
+    /// True if the newest durable event of the job is needed.
+    pub(in crate::daemon) wants_record: bool,
+}
+
+/// What was read to decide about a request.
+#[derive(Debug)]
+pub(in crate::daemon) struct LimitFacts {
+    /// Path of the request's file.
+    pub(in crate::daemon) path: PathBuf,
+    /// Position in the job's log after `lines`.
+    pub(in crate::daemon) log: Follower,
+    /// New lines of the job's log.
+    pub(in crate::daemon) lines: Vec<EventLine>,
+    /// Limit of the job in its spec, in milliseconds.
+    pub(in crate::daemon) spec_ms: Option<u64>,
+    /// Run and newest event in the job's record.
+    pub(in crate::daemon) durable: Option<(u32, u64)>,
 }
 
 /// State of the job, beside the request.
@@ -76,31 +105,17 @@ pub(super) struct Extensions {
     active: BTreeMap<PathBuf, ActiveRequest>,
 }
 
+#[derive(Debug)]
 struct ActiveRequest {
-    follower: Follower,
+    /// Position in the job's log.
+    log: Follower,
     answer: Option<u64>,
     sent: Option<(ConnectionNumber, Instant)>,
 }
 
-impl std::fmt::Debug for ActiveRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Turn").field("answer", &self.answer).field("sent", &self.sent).finish_non_exhaustive()
-    }
-}
-
 impl ActiveRequest {
     fn new() -> Self {
-        Self { follower: Follower::new(), answer: None, sent: None }
-    }
-
-    /// Reads what was added to the job's log.
-    fn read(&mut self, request: &LimitRequest, log: &FileRef) {
-        match self.follower.next_lines(log) {
-            Ok(lines) => {
-                self.answer = self.answer.or_else(|| answer(request, lines.iter().map(|(_, line)| line)));
-            }
-            Err(e) => tracing::warn!("the log of {} can't be read: {e}", request.job),
-        }
+        Self { log: Follower::new(), answer: None, sent: None }
     }
 
     fn next(&self, request: &LimitRequest, status: &JobStatus, now: Instant) -> Next {
@@ -142,30 +157,37 @@ impl Extensions {
         first
     }
 
-    /// Returns the next action for a request whose turn it is; `log` is its job's event log.
+    /// Returns the position in the log of a request's job.
+    pub(super) fn position(&self, path: &Path) -> Follower {
+        self.active.get(path).map_or_else(Follower::new, |active| active.log.clone())
+    }
+
+    /// Returns the next action for a request whose turn it is; `lines` are the new ones of its job's log, up to `log`.
     pub(super) fn next(
         &mut self,
         request: &LimitRequest,
         status: &JobStatus,
-        log: &FileRef,
+        log: Follower,
+        lines: &[EventLine],
         now: Instant,
     ) -> Next {
-        let turn = self.active.entry(request.path.clone()).or_insert_with(ActiveRequest::new);
-        turn.read(request, log);
-        turn.next(request, status, now)
+        let active = self.active.entry(request.path.clone()).or_insert_with(ActiveRequest::new);
+        active.log = log;
+        active.answer = active.answer.or_else(|| answer(request, lines));
+        active.next(request, status, now)
     }
 
     /// Records that a request was sent on the agent's connection.
-    pub(super) fn sent(&mut self, request: &LimitRequest, connection: ConnectionNumber, now: Instant) {
-        if let Some(turn) = self.active.get_mut(&request.path) {
-            turn.sent = Some((connection, now));
+    pub(super) fn sent(&mut self, path: &Path, connection: ConnectionNumber, now: Instant) {
+        if let Some(active) = self.active.get_mut(path) {
+            active.sent = Some((connection, now));
         }
     }
 }
 
 /// Returns the id of the event that answers a request.
-fn answer<'a>(request: &LimitRequest, lines: impl IntoIterator<Item = &'a EventLine>) -> Option<u64> {
-    lines.into_iter().find(|line| line.id > request.after && answers(request.step, line)).map(|line| line.id)
+fn answer(request: &LimitRequest, lines: &[EventLine]) -> Option<u64> {
+    lines.iter().find(|line| line.id > request.after && answers(request.step, line)).map(|line| line.id)
 }
 
 fn answers(step: bool, line: &EventLine) -> bool {

@@ -2,16 +2,52 @@
 
 use std::collections::BTreeMap;
 
-use super::message::{ConnectionHandle, ConnectionId, ConnectionNumber};
+use common::ids::JobId;
+use common::wire::Hello;
+
 use super::scheduler::AgentId;
 
 /// Maximum number of agents at once: four times what the figures need. Each costs a socket and some 20 KiB.
-pub(super) const MAX_AGENTS: usize = 4096;
+const MAX_AGENTS: usize = 4096;
+
+/// Number of a connection. Numbers increase, so that an agent's newest connection has the highest one; only that one is
+/// current.
+pub(in crate::daemon) type ConnectionNumber = u64;
+
+/// An agent and one of its connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct ConnectionId {
+    /// Agent's id.
+    pub(in crate::daemon) agent: AgentId,
+    /// Number of the connection.
+    pub(in crate::daemon) number: ConnectionNumber,
+}
+
+/// The connection of a welcomed agent.
+#[derive(Debug, Clone)]
+pub(in crate::daemon) struct Connection {
+    /// Number of the connection.
+    pub(in crate::daemon) number: ConnectionNumber,
+    /// The agent's hello; of its jobs, only those that the registry needs more of.
+    pub(in crate::daemon) hello: Hello,
+}
+
+impl Connection {
+    /// Returns the agent and its connection.
+    pub(super) fn connection_id(&self) -> ConnectionId {
+        ConnectionId { agent: self.hello.agent.as_str().into(), number: self.number }
+    }
+
+    /// Returns true if the agent's hello named this job.
+    pub(super) fn holds(&self, job: &JobId) -> bool {
+        self.hello.jobs.iter().any(|held| held.job == *job)
+    }
+}
 
 /// Connected agents.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    by_agent: BTreeMap<AgentId, ConnectionHandle>,
+    by_agent: BTreeMap<AgentId, Connection>,
     /// Number of the newest connection.
     last: ConnectionNumber,
 }
@@ -30,9 +66,8 @@ impl Connections {
     }
 
     /// Stores a connection in place of an older one of its agent; returns `false` if it is itself the older one.
-    /// Dropping a handle ends its connection.
-    pub(super) fn connect(&mut self, agent: AgentId, connection: ConnectionHandle) -> bool {
-        let newer = self.by_agent.get(&agent).is_none_or(|here| here.id < connection.id);
+    pub(super) fn connect(&mut self, agent: AgentId, connection: Connection) -> bool {
+        let newer = self.by_agent.get(&agent).is_none_or(|here| here.number < connection.number);
         if newer {
             self.by_agent.insert(agent, connection);
         }
@@ -50,16 +85,16 @@ impl Connections {
 
     /// Returns true if this is its agent's newest connection.
     pub(super) fn is_current(&self, connection_id: &ConnectionId) -> bool {
-        self.by_agent.get(&connection_id.agent).is_some_and(|here| here.id == connection_id.number)
+        self.by_agent.get(&connection_id.agent).is_some_and(|here| here.number == connection_id.number)
     }
 
     /// Returns an agent's connection.
-    pub(super) fn get(&self, agent: &str) -> Option<&ConnectionHandle> {
+    pub(super) fn get(&self, agent: &str) -> Option<&Connection> {
         self.by_agent.get(agent)
     }
 
     /// Returns the connection of any agent: the first by id.
-    pub(super) fn first(&self) -> Option<&ConnectionHandle> {
+    pub(super) fn first(&self) -> Option<&Connection> {
         self.by_agent.values().next()
     }
 
@@ -73,8 +108,8 @@ impl Connections {
         self.by_agent.is_empty()
     }
 
-    /// Ends all connections.
-    pub(super) fn clear(&mut self) {
-        self.by_agent.clear();
+    /// Removes all connections and returns their numbers.
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = ConnectionNumber> + use<> {
+        std::mem::take(&mut self.by_agent).into_values().map(|connection| connection.number)
     }
 }

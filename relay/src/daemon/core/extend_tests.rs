@@ -1,6 +1,5 @@
 //! Tests of moved limits, one scenario each.
 
-use std::path::Path;
 use std::time::Duration;
 
 use common::event::Event;
@@ -29,84 +28,77 @@ fn running(connection: Option<ConnectionNumber>) -> JobStatus {
 }
 
 /// The event log of the job with one `extended` event.
-fn log_with(id: u64, n: Option<u32>) -> tempfile::NamedTempFile {
+fn log_with(id: u64, n: Option<u32>) -> Vec<EventLine> {
     let body = EventBody::Extended { n, limit_ms: 6000 };
     let event = Some(Event { at: jiff::Timestamp::UNIX_EPOCH, body });
-    let job = "a#1".parse().unwrap();
-    let line = EventLine { id, job, epoch: 1, seq: 1, source: Source::Agent, event };
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), line.to_bytes().unwrap()).unwrap();
-    file
+    vec![EventLine { id, job: "a#1".parse().unwrap(), epoch: 1, seq: 1, source: Source::Agent, event }]
+}
+
+fn next(
+    all: &mut Extensions,
+    request: &LimitRequest,
+    status: &JobStatus,
+    lines: &[EventLine],
+    now: Instant,
+) -> Next {
+    all.next(request, status, Follower::new(), lines, now)
 }
 
 #[test]
 fn a_running_job_s_agent_is_told_once_and_its_answer_ends_the_request() {
-    let (request, now, nothing) =
-        (request(true), Instant::now(), &FileRef::at_path(Path::new("/nowhere/log")));
+    let (request, now) = (request(true), Instant::now());
     let mut all = Extensions::default();
-    assert_eq!(all.next(&request, &running(Some(1)), nothing, now), Next::Send);
-    all.sent(&request, 1, now);
-    assert_eq!(all.next(&request, &running(Some(1)), nothing, now), Next::Wait);
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], now), Next::Send);
+    all.sent(&request.path, 1, now);
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], now), Next::Wait);
     // An older event and one of the job's own limit are not the answer.
-    assert_eq!(
-        all.next(&request, &running(Some(1)), &FileRef::at_path(log_with(10, Some(3)).path()), now),
-        Next::Wait
-    );
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &log_with(10, Some(3)), now), Next::Wait);
     let mut all = Extensions::default();
-    assert_eq!(
-        all.next(&request, &running(None), &FileRef::at_path(log_with(11, None).path()), now),
-        Next::Wait
-    );
+    assert_eq!(next(&mut all, &request, &running(None), &log_with(11, None), now), Next::Wait);
     let mut all = Extensions::default();
-    assert_eq!(
-        all.next(&request, &running(None), &FileRef::at_path(log_with(11, Some(3)).path()), now),
-        Next::Done(Some(11))
-    );
+    assert_eq!(next(&mut all, &request, &running(None), &log_with(11, Some(3)), now), Next::Done(Some(11)));
 }
 
 #[test]
 fn a_request_lost_with_its_connection_is_sent_again_only_if_no_event_answers_it() {
-    let (request, now, nothing) =
-        (request(false), Instant::now(), &FileRef::at_path(Path::new("/nowhere/log")));
+    let (request, now) = (request(false), Instant::now());
     let mut all = Extensions::default();
-    assert_eq!(all.next(&request, &running(None), nothing, now), Next::Wait);
-    assert_eq!(all.next(&request, &running(Some(1)), nothing, now), Next::Send);
-    all.sent(&request, 1, now);
-    assert_eq!(all.next(&request, &running(None), nothing, now), Next::Wait);
+    assert_eq!(next(&mut all, &request, &running(None), &[], now), Next::Wait);
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], now), Next::Send);
+    all.sent(&request.path, 1, now);
+    assert_eq!(next(&mut all, &request, &running(None), &[], now), Next::Wait);
     let behind = JobStatus { caught_up: false, ..running(Some(2)) };
-    assert_eq!(all.next(&request, &behind, nothing, now), Next::Wait);
-    assert_eq!(all.next(&request, &running(Some(2)), nothing, now), Next::Send);
+    assert_eq!(next(&mut all, &request, &behind, &[], now), Next::Wait);
+    assert_eq!(next(&mut all, &request, &running(Some(2)), &[], now), Next::Send);
 }
 
 #[test]
 fn an_agent_that_had_nothing_to_move_is_not_asked_for_ever() {
-    let (request, now, nothing) =
-        (request(true), Instant::now(), &FileRef::at_path(Path::new("/nowhere/log")));
+    let (request, now) = (request(true), Instant::now());
     let mut all = Extensions::default();
-    all.next(&request, &running(Some(1)), nothing, now);
-    all.sent(&request, 1, now);
+    next(&mut all, &request, &running(Some(1)), &[], now);
+    all.sent(&request.path, 1, now);
     let later = now + DEAD_AFTER;
     let before = later.checked_sub(Duration::from_millis(1)).unwrap();
-    assert_eq!(all.next(&request, &running(Some(1)), nothing, before), Next::Wait);
-    assert_eq!(all.next(&request, &running(Some(1)), nothing, later), Next::Done(None));
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], before), Next::Wait);
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], later), Next::Done(None));
 }
 
 #[test]
 fn a_waiting_job_s_spec_is_moved_to_a_limit_that_was_promised_first() {
-    let (mut request, now, nothing) =
-        (request(false), Instant::now(), &FileRef::at_path(Path::new("/nowhere/log")));
+    let (mut request, now) = (request(false), Instant::now());
     let mut all = Extensions::default();
     let waiting = JobStatus { assignment: Some(Assignment::Queued), ..running(None) };
-    assert_eq!(all.next(&request, &waiting, nothing, now), Next::Promise(6000));
+    assert_eq!(next(&mut all, &request, &waiting, &[], now), Next::Promise(6000));
     request.to_ms = Some(6000);
-    assert_eq!(all.next(&request, &waiting, nothing, now), Next::Move(6000));
+    assert_eq!(next(&mut all, &request, &waiting, &[], now), Next::Move(6000));
     // After a crash in between, the limit does not move again, whatever the job's place is by then.
     let moved = JobStatus { spec_ms: Some(6000), ..running(Some(1)) };
-    assert_eq!(all.next(&request, &moved, nothing, now), Next::Done(None));
+    assert_eq!(next(&mut all, &request, &moved, &[], now), Next::Done(None));
     let ended = JobStatus { assignment: None, ..waiting };
-    assert_eq!(all.next(&request, &ended, nothing, now), Next::Done(None));
+    assert_eq!(next(&mut all, &request, &ended, &[], now), Next::Done(None));
     let offered = JobStatus { assignment: Some(Assignment::Offered("x".into())), ..waiting };
-    assert_eq!(all.next(&request, &offered, nothing, now), Next::Wait);
+    assert_eq!(next(&mut all, &request, &offered, &[], now), Next::Wait);
 }
 
 #[test]

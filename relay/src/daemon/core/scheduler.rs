@@ -36,7 +36,7 @@ pub(super) enum Action {
 }
 
 /// Agent's id.
-pub(super) type AgentId = Arc<str>;
+pub(in crate::daemon) type AgentId = Arc<str>;
 
 /// Assignment of a job to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -362,7 +362,7 @@ fn cancelled() -> EventBody {
 }
 
 /// Final event of a job that can't be started.
-pub(super) fn refusal(reason: String) -> EventBody {
+pub(in crate::daemon) fn refusal(reason: String) -> EventBody {
     failed(FailureKind::Refused, reason)
 }
 

@@ -1,4 +1,4 @@
-//! The core's handling of containers: turns the engine's events into job events, causes and a new start.
+//! The platform's container: turns the engine's events into job events, causes and a new start.
 //!
 //! ```text
 //!              pause                    die                      ensure
@@ -20,15 +20,16 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::container_exit;
-use super::core::{Core, RETRY_PAUSE};
-use super::core_platform::AttemptEvent;
-use super::message::ContainerChange;
+use super::effect::{Effect, EngineEffect};
+use super::handle::Core;
+use super::input::ContainerChange;
+use super::platform::{AttemptEvent, RETRY_PAUSE};
 use super::scheduler::{Action, AgentId, Assignment};
+use super::turn::Turn;
 use crate::engine::EngineKind;
 use crate::engine::container_state::ContainerState;
 use crate::registry::atomic::Durability;
 use crate::registry::lease::{Death, PlatformStatus};
-use crate::time;
 
 /// Time that an ended connection waits for its cause. The engine reports a death 20 to 100 ms after it, on a busy
 /// machine some hundred. A death must be recorded within a second.
@@ -69,8 +70,8 @@ impl ContainerTracker {
     }
 
     /// Notes a `relay up`.
-    pub(super) fn up_requested(&mut self) {
-        self.wanted_at = Some(time::now());
+    pub(super) fn up_requested(&mut self, wall: Timestamp) {
+        self.wanted_at = Some(wall);
     }
 
     /// Returns true if `relay up` asked for the platform after the container ended: the engine reports a stop later.
@@ -83,67 +84,73 @@ impl ContainerTracker {
 impl Core {
     /// The platform's own agent, connected or not, once it is known.
     fn platform_agent(&self) -> Option<AgentId> {
-        self.lease.agent.as_deref().map(AgentId::from)
+        self.platform.lease.agent.as_deref().map(AgentId::from)
     }
 
     /// Returns true if the platform's own agent is connected.
     fn is_platform_connected(&self) -> bool {
-        self.lease.agent.as_deref().is_some_and(|agent| self.agents.get(agent).is_some())
+        self.platform.lease.agent.as_deref().is_some_and(|agent| self.agents.connections.get(agent).is_some())
     }
 
     /// Returns true if the platform needs no check: an agent is connected, and not in place of one whose container
     /// died.
     pub(super) fn has_platform(&self) -> bool {
-        self.is_platform_connected() || (self.lease.death.is_none() && !self.agents.is_empty())
+        self.is_platform_connected()
+            || (self.platform.lease.death.is_none() && !self.agents.connections.is_empty())
     }
 
     /// Returns how the container last died, for the handshake of its agent.
     pub(super) fn termination_cause(&self, agent: &str) -> Option<TerminationCause> {
-        let death = self.lease.death.as_ref().filter(|_| self.lease.agent.as_deref() == Some(agent))?;
-        Some(container_exit::termination_cause(self.platform.engine(), self.platform.name(), death))
+        let death = self
+            .platform
+            .lease
+            .death
+            .as_ref()
+            .filter(|_| self.platform.lease.agent.as_deref() == Some(agent))?;
+        Some(container_exit::termination_cause(self.platform.engine, &self.platform.name, death))
     }
 
     /// Takes over a death that an earlier daemon left unresolved.
-    pub(super) fn adopt_exit(&mut self) {
-        self.container.died_at = self.lease.death.is_some().then(Instant::now);
-        self.forget_exit();
+    pub(super) fn adopt_exit(&mut self, turn: &mut Turn) {
+        self.container.died_at = self.platform.lease.death.is_some().then_some(turn.now);
+        self.forget_exit(turn);
     }
 
     /// Handles the end of an agent's connection. The engine's reason takes precedence over the network's.
-    pub(super) fn connection_ended(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
+    pub(super) fn connection_ended(&mut self, agent: &AgentId, reason: &str, now: Instant) -> Vec<Action> {
         if self.platform_agent().as_ref() != Some(agent) || self.is_going_down() {
             return self.scheduler.agent_down(agent, reason);
         }
-        let patience = match self.platform.engine() {
+        let patience = match self.platform.engine {
             EngineKind::Docker | EngineKind::Podman => CAUSE_TIMEOUT,
             EngineKind::Local => LOCK_TIMEOUT,
         };
-        self.container.pending_cause = Some((reason.to_owned(), Instant::now() + patience));
+        self.container.pending_cause = Some((reason.to_owned(), now + patience));
         Vec::new()
     }
 
     /// Marks the jobs of the platform's agent as unreachable.
-    async fn mark_unreachable(&mut self, reason: &str) {
+    fn mark_unreachable(&mut self, reason: &str, turn: &mut Turn) {
         self.container.pending_cause = None;
         if let Some(own) = self.platform_agent() {
             let actions = self.scheduler.agent_down(&own, reason);
-            self.perform(actions).await;
+            self.act(actions, turn);
         }
     }
 
     /// Handles an agent that was welcomed. For the platform's own agent, completes the list of jobs that the death cut
     /// off.
-    pub(super) async fn container_connected(&mut self, agent: &AgentId, held: &BTreeSet<JobId>) {
+    pub(super) fn container_connected(&mut self, agent: &AgentId, held: &BTreeSet<JobId>, turn: &mut Turn) {
         if self.platform_agent().as_ref() != Some(agent) {
             return;
         }
         if let Some((reason, _)) = self.container.pending_cause.take() {
-            self.mark_unreachable(&reason).await;
+            self.mark_unreachable(&reason, turn);
         }
         self.container.paused = false;
         self.container.stopped = false;
         let scheduler = &self.scheduler;
-        if let Some(death) = self.lease.death.as_mut().filter(|_| !self.container.notified) {
+        if let Some(death) = self.platform.lease.death.as_mut().filter(|_| !self.container.notified) {
             self.container.notified = true;
             // Jobs that never reached the agent are started again.
             death.cut_off.retain(|job| matches!(scheduler.assignment(job), Some(Assignment::Running(_))));
@@ -158,148 +165,151 @@ impl Core {
     }
 
     /// Handles an observed change of the container.
-    pub(super) async fn container_changed(&mut self, news: ContainerChange) {
+    pub(super) fn container_changed(&mut self, news: ContainerChange, turn: &mut Turn) {
         if self.is_going_down() {
             return;
         }
         tracing::info!("container: {news:?}");
         match news {
             ContainerChange::Died(death) => {
-                self.container_died(death).await;
-                if let (Some(attempt), Some(again_at)) = (&mut self.attempt, self.next_try) {
+                self.container_died(death, turn);
+                if let (Some(attempt), Some(again_at)) = (&mut self.platform.attempt, self.platform.next_try)
+                {
                     attempt.news = Some(AttemptEvent::Died { again_at });
                 }
             }
             ContainerChange::Inspected(state @ ContainerState::Exited { .. }) => {
-                self.container_died(Death::from_state(&state)).await;
+                self.container_died(Death::from_state(&state), turn);
             }
             ContainerChange::Inspected(ContainerState::Absent) | ContainerChange::Removed => {
-                self.container_removed().await;
+                self.container_removed(turn);
             }
             ContainerChange::Inspected(ContainerState::Paused) | ContainerChange::Paused => {
-                self.container_paused().await;
+                self.container_paused(turn);
             }
             ContainerChange::Inspected(ContainerState::Running) | ContainerChange::Unpaused => {
-                self.container_resumed().await;
+                self.container_resumed(turn);
             }
             ContainerChange::Started => self.container.stopped = false,
-            ContainerChange::Stopped => self.container_stopped(),
+            ContainerChange::Stopped => self.container_stopped(turn),
         }
     }
 
-    async fn container_died(&mut self, death: Death) {
+    fn container_died(&mut self, death: Death, turn: &mut Turn) {
         if death.finished_at.is_some() && death.finished_at == self.container.last_death {
             return;
         }
         self.container.last_death.clone_from(&death.finished_at);
         self.container.paused = false;
-        let cause = container_exit::describe_exit(self.platform.name(), &death);
+        let cause = container_exit::describe_exit(&self.platform.name, &death);
         tracing::warn!("{cause}");
-        self.record_exit(death);
-        self.mark_unreachable(&cause).await;
-        // Dropping its handle ends the connection; the agent sends what had not arrived again from its spool.
+        self.record_exit(death, turn.now);
+        self.mark_unreachable(&cause, turn);
+        // The agent sends what had not arrived again from its spool.
         if let Some(connection_id) =
-            self.platform_agent().and_then(|own| Some(self.agents.get(&own)?.connection_id()))
+            self.platform_agent().and_then(|own| Some(self.agents.connections.get(&own)?.connection_id()))
         {
-            self.agents.disconnect(&connection_id);
-            self.disconnects.disconnected(connection_id.agent, Instant::now());
+            self.agents.connections.disconnect(&connection_id);
+            turn.push(Effect::Close(connection_id.number));
+            self.agents.disconnects.disconnected(connection_id.agent, turn.now);
         }
-        self.publish_agent();
-        self.set_platform(PlatformStatus::Starting { detail: cause });
+        self.publish_agent(turn);
+        self.set_platform(PlatformStatus::Starting { detail: cause }, turn);
         // Synced before anything is started again, which would erase the engine's own state of the death.
-        self.publish(Durability::Synced);
-        let now = Instant::now();
+        self.publish(Durability::Synced, turn);
+        let now = turn.now;
         let looping = self.container.restarted_at.is_some_and(|at| now - at < RETRY_PAUSE);
         self.container.restarted_at = Some(now);
-        self.next_try = Some(now + if looping { RETRY_PAUSE } else { RESTART_PAUSE });
+        self.platform.next_try = Some(now + if looping { RETRY_PAUSE } else { RESTART_PAUSE });
     }
 
     /// Stores a death until its jobs have ended.
-    fn record_exit(&mut self, mut death: Death) {
+    fn record_exit(&mut self, mut death: Death, now: Instant) {
         death.cut_off.extend(self.platform_agent().into_iter().flat_map(|own| self.scheduler.jobs_of(&own)));
-        death.cut_off.extend(self.lease.death.take().into_iter().flat_map(|earlier| earlier.cut_off));
+        death
+            .cut_off
+            .extend(self.platform.lease.death.take().into_iter().flat_map(|earlier| earlier.cut_off));
         self.container.notified = false;
-        self.container.died_at = Some(Instant::now());
-        self.lease.death = Some(death);
+        self.container.died_at = Some(now);
+        self.platform.lease.death = Some(death);
         self.set_cause();
     }
 
     /// Handles a removed container. Its death is usually known already; a container that was removed before this daemon
     /// first looked counts as a new death.
-    async fn container_removed(&mut self) {
-        let is_new = self.lease.death.is_none() && !self.is_platform_connected();
+    fn container_removed(&mut self, turn: &mut Turn) {
+        let is_new = self.platform.lease.death.is_none() && !self.is_platform_connected();
         if is_new && self.platform_agent().is_some_and(|own| !self.scheduler.jobs_of(&own).is_empty()) {
-            self.container_died(Death::from_state(&ContainerState::Absent)).await;
+            self.container_died(Death::from_state(&ContainerState::Absent), turn);
         }
     }
 
     /// Handles a pause. The connection may outlive a short one, so it is kept; but the jobs send no events now.
-    async fn container_paused(&mut self) {
+    fn container_paused(&mut self, turn: &mut Turn) {
         if self.container.paused {
             return;
         }
         self.container.paused = true;
-        let cause = container_exit::describe_pause(self.platform.engine(), self.platform.name());
+        let cause = container_exit::describe_pause(self.platform.engine, &self.platform.name);
         tracing::warn!("{cause}");
-        self.lease.platform = PlatformStatus::Failed { detail: cause.clone() };
-        self.publish(Durability::Cached);
-        self.mark_unreachable(&cause).await;
+        self.platform.lease.platform = PlatformStatus::Failed { detail: cause.clone() };
+        self.publish(Durability::Cached, turn);
+        self.mark_unreachable(&cause, turn);
     }
 
-    async fn container_resumed(&mut self) {
+    fn container_resumed(&mut self, turn: &mut Turn) {
         if !self.container.paused {
             return;
         }
         self.container.paused = false;
-        let connection =
-            self.platform_agent().and_then(|own| Some((self.agents.get(&own)?.hello.max_jobs, own)));
+        let connection = self
+            .platform_agent()
+            .and_then(|own| Some((self.agents.connections.get(&own)?.hello.max_jobs, own)));
         if let Some((max_jobs, own)) = connection {
             // The same connection, with the jobs that the agent had.
-            self.publish_agent();
+            self.publish_agent(turn);
             let capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
             let held = self.scheduler.jobs_of(&own);
             let actions = self.scheduler.agent_up(&own, capacity, &held);
-            self.perform(actions).await;
+            self.act(actions, turn);
         } else {
             // The agent reconnects by itself.
             let detail = "waiting for the agent to connect".to_owned();
-            self.set_platform(PlatformStatus::Starting { detail });
-            self.next_try = Some(Instant::now() + RETRY_PAUSE);
+            self.set_platform(PlatformStatus::Starting { detail }, turn);
+            self.platform.next_try = Some(turn.now + RETRY_PAUSE);
         }
     }
 
     /// Handles a stop by a person: the container is started again only if a job needs it.
-    pub(super) fn container_stopped(&mut self) {
+    pub(super) fn container_stopped(&mut self, turn: &mut Turn) {
         if self.is_platform_connected() || !self.scheduler.is_empty() {
             return;
         }
         if self.container.is_wanted_again() {
-            self.next_try.get_or_insert_with(Instant::now);
-        } else if let Some(attempt) = &mut self.attempt {
+            self.platform.next_try.get_or_insert(turn.now);
+        } else if let Some(attempt) = &mut self.platform.attempt {
             attempt.news = Some(AttemptEvent::Stopped);
         } else {
             self.container.stopped = true;
-            self.next_try = None;
-            self.set_platform(PlatformStatus::Failed {
-                detail: container_exit::describe_stop(self.platform.name()),
-            });
+            self.platform.next_try = None;
+            let detail = container_exit::describe_stop(&self.platform.name);
+            self.set_platform(PlatformStatus::Failed { detail }, turn);
         }
     }
 
     /// Runs the periodic work: causes that do not arrive, jobs that can't be continued, a job for a stopped container.
-    pub(super) async fn container_tick(&mut self) {
-        let now = Instant::now();
+    pub(super) fn container_tick(&mut self, turn: &mut Turn) {
+        let now = turn.now;
         if let Some((reason, _)) = self.container.pending_cause.take_if(|(_, until)| *until <= now) {
-            if self.platform.engine() == EngineKind::Local && !self.platform.agent_runs() {
-                self.next_try = Some(now);
-                self.mark_unreachable("the agent's process has ended").await;
+            if self.platform.engine == EngineKind::Local {
+                turn.push(Effect::Engine(EngineEffect::FindAgent { reason }));
             } else {
-                self.mark_unreachable(&reason).await;
+                self.mark_unreachable(&reason, turn);
             }
         }
-        self.wake_stopped();
+        self.wake_stopped(turn);
         let waited = self.container.died_at.is_some_and(|at| now - at >= RECOVERY_TIMEOUT);
-        if let PlatformStatus::Failed { detail } = &self.lease.platform
+        if let PlatformStatus::Failed { detail } = &self.platform.lease.platform
             && waited
             && !self.is_platform_connected()
             && !self.container.paused
@@ -307,33 +317,41 @@ impl Core {
         {
             let why = format!("and it can't be restarted: {detail}");
             let record = |job| Action::Record { job, body: container_exit::final_event(&fate, &why) };
-            let cut_off = self.lease.death.as_mut().map(|death| std::mem::take(&mut death.cut_off));
-            self.perform(cut_off.into_iter().flatten().map(record).collect()).await;
+            let cut_off = self.platform.lease.death.as_mut().map(|death| std::mem::take(&mut death.cut_off));
+            self.act(cut_off.into_iter().flatten().map(record).collect(), turn);
+        }
+    }
+
+    /// Handles the agent of this machine whose connection has ended: if its process has, too, a new one is started.
+    pub(super) fn agent_found(&mut self, runs: bool, reason: &str, turn: &mut Turn) {
+        self.mark_unreachable(if runs { reason } else { "the agent's process has ended" }, turn);
+        if !runs {
+            self.try_platform(turn);
         }
     }
 
     /// Starts a container that a person has stopped once a job needs it.
-    pub(super) fn wake_stopped(&mut self) {
+    pub(super) fn wake_stopped(&mut self, turn: &mut Turn) {
         if self.container.stopped && !self.scheduler.is_empty() {
             self.container.stopped = false;
-            let detail = format!("starting {}", self.platform.engine());
-            self.set_platform(PlatformStatus::Starting { detail });
-            self.try_platform();
+            let detail = format!("starting {}", self.platform.engine);
+            self.set_platform(PlatformStatus::Starting { detail }, turn);
+            self.try_platform(turn);
         }
     }
 
     /// Forgets a death once the agent has received it and every cut-off job has ended.
-    pub(super) fn forget_exit(&mut self) {
+    pub(super) fn forget_exit(&mut self, turn: &mut Turn) {
         // An agent that has replaced the one that died needs no notification.
         let heard = self.container.notified || self.is_platform_connected();
-        let Some(death) = &mut self.lease.death else { return };
+        let Some(death) = &mut self.platform.lease.death else { return };
         let scheduler = &self.scheduler;
         death.cut_off.retain(|job| scheduler.assignment(job).is_some());
         if heard && death.cut_off.is_empty() {
-            self.lease.death = None;
+            self.platform.lease.death = None;
             self.container.died_at = None;
             self.set_cause();
-            self.publish(Durability::Cached);
+            self.publish(Durability::Cached, turn);
         }
     }
 }

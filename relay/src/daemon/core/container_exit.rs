@@ -23,7 +23,7 @@ pub(super) fn describe_exit(name: &str, death: &Death) -> String {
 }
 
 /// Describes a container whose processes are frozen.
-pub(super) fn describe_pause(engine: EngineKind, name: &str) -> String {
+pub(in crate::daemon) fn describe_pause(engine: EngineKind, name: &str) -> String {
     format!("the container '{name}' is paused: `{engine} unpause {name}`")
 }
 

@@ -1,0 +1,102 @@
+//! Effects of the core.
+
+use std::path::PathBuf;
+
+use common::event::EventBody;
+use common::ids::JobId;
+use common::record::JobRecord;
+use common::wire::{RelayFrame, TerminationCause};
+
+use super::connections::{ConnectionId, ConnectionNumber};
+use super::extend::{LimitQuery, LimitRequest};
+use super::scheduler::AgentId;
+use crate::registry::atomic::Durability;
+use crate::registry::lease::Lease;
+use crate::registry::prune::Retention;
+use crate::state_dir::saved_state::SavedState;
+
+/// Number of a new connection and how the agent's container died, if it did; or the reason of a refusal.
+pub(in crate::daemon) type Admission = Result<(ConnectionNumber, Option<TerminationCause>), String>;
+
+/// Everything that the core wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::daemon) enum Effect {
+    /// Answer the agent that asks for admission.
+    Admit(Admission),
+    /// Queue a frame. If that fails, end the connection and report it.
+    Send { to: ConnectionId, frame: RelayFrame },
+    /// Read the job's spec, assign the job to the agent and send it on the agent's connection, if there is one. A job
+    /// without a valid spec ends.
+    Offer { job: JobId, epoch: u32, agent: AgentId, connection: Option<ConnectionId> },
+    /// End a connection.
+    Close(ConnectionNumber),
+    /// Revoke the tokens of an agent.
+    RevokeAgent(AgentId),
+    /// Revoke all tokens.
+    RevokeTokens,
+
+    /// Log the first event of a record that the command line has created.
+    Adopt(JobId),
+    /// Record an event of the relay's own.
+    Record { job: JobId, body: EventBody },
+    /// Remove the job's environment values from its spec.
+    DropEnv(JobId),
+    /// Remove a connection that has ended from the writer.
+    Left(ConnectionId),
+    /// Wait until everything that was sent to the writer is on disk.
+    Flush,
+
+    /// Store what the next relay needs to know, if that has changed.
+    SaveState(Box<SavedState>, Durability),
+    /// Write the lease.
+    PublishLease(Box<Lease>, Durability),
+    /// Adopt the wall clock's time, and report the new scale.
+    FollowWallClock,
+
+    /// Remove a request that was applied.
+    RemoveRequest(PathBuf),
+    /// Remove a request to cancel a job that is not active, unless the job's record exists and can't be read: that job
+    /// may be running.
+    RemoveCancel { path: PathBuf, job: JobId },
+    /// Remove archived jobs in the background, then the request.
+    Prune { path: PathBuf, keep: Retention },
+    /// Advance requests to move limits.
+    Limit(LimitEffect),
+    /// Call the engine of the platform.
+    Engine(EngineEffect),
+
+    /// Deliver the notices of a job that has ended.
+    Notify(Box<JobRecord>),
+    /// Close the event streams.
+    CloseSubscribers,
+}
+
+/// What a request to move a limit needs.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::daemon) enum LimitEffect {
+    /// Read what decides about these requests, and report it.
+    Inspect(Vec<LimitQuery>),
+    /// Queue the frame of a request; report it if that succeeds.
+    Send { path: PathBuf, to: ConnectionId, frame: RelayFrame },
+    /// Rewrite a request; report it on success.
+    Amend(LimitRequest),
+    /// Rewrite a request with the limit that it promises; report it on success.
+    Promise(LimitRequest),
+    /// Write the limit into the spec of a queued job, and wait for it; report it on success.
+    Move { path: PathBuf, job: JobId, job_ms: u64 },
+}
+
+/// Call of the platform's engine. The slow ones are started and report their outcome later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) enum EngineEffect {
+    /// Start to bring up the platform.
+    Ensure,
+    /// Start to stop the platform.
+    Stop,
+    /// Stop the platform, and wait for it.
+    StopNow,
+    /// Start to ask for the address under which containers reach this host, and listen there.
+    OpenGateway,
+    /// Check whether the process of an agent of engine `local` runs, and report it.
+    FindAgent { reason: String },
+}

@@ -1,0 +1,52 @@
+//! The core: the daemon's decisions. Pure: each input and the time go in, effects come out.
+//!
+//! ```text
+//!  connections ─┐                                     ┌─► frames, closed connections, revoked tokens
+//!  writer ──────┤             ┌──────────┐            ├─► commands to the writer
+//!  engine ──────┼──► Input ──►│   Core   ├──► Effect ─┼─► lease, saved state, request files
+//!  files, time ─┘      ▲      └──────────┘     │      ├─► engine calls
+//!                      │                       │      └─► completion notices
+//!                      └──── answer, before ◄──┘
+//!                            the next effect
+//! ```
+//!
+//! Nothing here is async, reads a file or a clock, or holds a channel: the daemon's main loop and the simulation run the
+//! same core. Effects are carried out in their order: disk, ack, publish. Some ask a question: the answer is an input
+//! that is handled before the next effect.
+//!
+//! * [`handle`]: the core, its inputs in one exhaustive match, periodic work. [`input`]: what it learns. [`effect`]: what
+//!   it wants done. [`turn`]: handling of one input.
+//! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]: timeouts
+//!   of disconnected ones.
+//! * [`scheduler`]: selects the next job and its agent; with [`capacity`].
+//! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to move limits; [`extend`]: each exactly once.
+//! * [`platform`]: status, lease, attempts to bring the platform up. [`container`]: exits and pauses of its container.
+//!   [`container_exit`]: their descriptions.
+//! * [`shutdown`]: end of the daemon.
+
+mod agents;
+mod capacity;
+mod connections;
+mod container;
+mod container_exit;
+mod disconnects;
+mod effect;
+mod extend;
+mod handle;
+mod input;
+mod limits;
+mod platform;
+mod requests;
+mod scheduler;
+mod shutdown;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+pub(super) use connections::{Connection, ConnectionId, ConnectionNumber};
+pub(super) use container_exit::describe_pause;
+pub(super) use effect::{Admission, Effect, EngineEffect, LimitEffect};
+pub(super) use extend::{LimitFacts, LimitQuery, LimitRequest};
+pub(super) use handle::{Core, HEARTBEAT};
+pub(super) use input::{ContainerChange, Input};
+pub(super) use scheduler::{AgentId, refusal};

@@ -1,0 +1,26 @@
+//! Handling of one input: the time, and the effects so far.
+
+use tokio::time::Instant;
+
+use super::effect::Effect;
+
+/// Handling of one input.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// Time of the input.
+    pub(super) now: Instant,
+    /// Effects so far, in order.
+    pub(super) effects: Vec<Effect>,
+}
+
+impl Turn {
+    /// Begins with no effects.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { now, effects: Vec::new() }
+    }
+
+    /// Adds an effect after the others.
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+}

@@ -1,0 +1,96 @@
+//! Connections: handshakes, acknowledgements, silence.
+
+use std::collections::BTreeSet;
+
+use common::wire::{Hello, PING_INTERVAL, RelayFrame};
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use super::world::SimConnection;
+use super::{Outgoing, PlantedBug, SimRelay};
+use crate::daemon::core::{Connection, ConnectionId, Input};
+use crate::daemon::latest_map::LatestMap;
+use crate::daemon::liveness::IdleTimeout;
+use crate::daemon::writer::Command;
+
+impl SimRelay {
+    pub(super) fn receive_hello(&mut self, id: u64, hello: Hello) {
+        let connection_id = ConnectionId { agent: hello.agent.as_str().into(), number: id };
+        let (reply, durable) = oneshot::channel();
+        let jobs = hello.jobs.clone();
+        self.write(Command::Durable { connection_id: connection_id.clone(), jobs, reply });
+        let now = self.driver.world.now;
+        let connection = SimConnection {
+            id: connection_id,
+            idle_timeout: IdleTimeout::starting_at(now.into()),
+            ping: now,
+            hello,
+            receipts: LatestMap::new(),
+            durable: Some(durable),
+        };
+        self.driver.world.connections.insert(id, connection);
+    }
+
+    /// Sends what a commit has made durable.
+    pub(super) fn acknowledge(&mut self, id: u64) {
+        let world = &mut self.driver.world;
+        let Some(connection) = world.connections.get(&id) else { return };
+        for (job, receipt) in connection.receipts.take_all().now_or_never().unwrap_or_default() {
+            if let Some(problem) = receipt.problem {
+                return world.close(id, &format!("{job}: {problem}"));
+            }
+            let epoch = receipt.epoch;
+            world.send(id, RelayFrame::Ack { job: job.clone(), epoch, seq: receipt.seq });
+            world.send(id, RelayFrame::OutputAck { job, epoch, offset: receipt.output });
+        }
+    }
+
+    /// Welcomes an agent once it is known what is durable of its jobs.
+    pub(super) fn welcome(&mut self, id: u64) {
+        let world = &mut self.driver.world;
+        let Some(connection) = world.connections.get_mut(&id) else { return };
+        let Some(reply) = &mut connection.durable else { return };
+        let durable = match reply.try_recv() {
+            Ok(durable) => durable,
+            Err(oneshot::error::TryRecvError::Empty) => return,
+            Err(oneshot::error::TryRecvError::Closed) => {
+                return world.close(id, "the registry can't be read");
+            }
+        };
+        connection.durable = None;
+        if world.planted == Some(PlantedBug::WholeHello) && durable.len() < connection.hello.jobs.len() {
+            return world.close(id, "the registry can't be read");
+        }
+        let mut hello = connection.hello.clone();
+        world.full.remove(&connection.id.agent);
+        let closed: BTreeSet<_> =
+            durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
+        hello.jobs.retain(|held| !closed.contains(&(&held.job, held.epoch)));
+        let (protocol, now) = (hello.protocol_max, world.clock.now());
+        world.send(id, RelayFrame::Welcome { protocol, durable, cause: None, now });
+        self.handle(Input::Connected(Connection { number: id, hello }));
+    }
+
+    /// Handles the end of a connection.
+    pub fn disconnected(&mut self, id: u64) -> Vec<(u64, Outgoing)> {
+        if let Some(connection) = self.driver.world.connections.remove(&id) {
+            let reason = "it was cut".to_owned();
+            self.handle(Input::Disconnected { connection_id: connection.id, reason });
+        }
+        self.take_outgoing()
+    }
+
+    /// Pings a connection, or closes a silent one.
+    pub(super) fn check_connection(&mut self, id: u64) {
+        let world = &mut self.driver.world;
+        let now = world.now;
+        let Some(connection) = world.connections.get_mut(&id) else { return };
+        if connection.idle_timeout.is_over(now.into()) {
+            return world.close(id, "no message from the agent");
+        }
+        if connection.durable.is_none() && connection.ping <= now {
+            connection.ping = now + PING_INTERVAL;
+            world.send(id, RelayFrame::Ping { nonce: id });
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The world of the simulated core: effects become frames on the simulated network and commands that wait for a commit.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::time::Instant;
+
+use common::ids::JobId;
+use common::wire::{Durable, Hello, RelayFrame};
+use tokio::sync::oneshot;
+
+use super::{Outgoing, PlantedBug};
+use crate::daemon::core::{AgentId, ConnectionId, Effect, EngineEffect, Input};
+use crate::daemon::driver::World;
+use crate::daemon::latest_map::LatestMap;
+use crate::daemon::liveness::IdleTimeout;
+use crate::daemon::request_files;
+use crate::daemon::writer::{Command, Receipt};
+use crate::registry::lease::Holder;
+use crate::registry::requests::{self, Filed, Request};
+use crate::registry::{Registry, read};
+use crate::time::Clock;
+
+/// Everything around the simulated core.
+pub(super) struct SimWorld {
+    pub(super) registry: Registry,
+    pub(super) clock: Clock,
+    pub(super) holder: Holder,
+    /// Current time, which advances only in [`SimRelay::advance`](super::SimRelay::advance).
+    pub(super) now: Instant,
+    pub(super) connections: BTreeMap<u64, SimConnection>,
+    /// Commands that wait for a commit.
+    pub(super) queue: VecDeque<Command>,
+    /// Output that was not handed out yet.
+    pub(super) outgoing: Vec<(u64, Outgoing)>,
+    pub(super) planted: Option<PlantedBug>,
+    /// Agents that have reported that they are full, for [`PlantedBug::FullUntilAnEnd`].
+    pub(super) full: BTreeSet<AgentId>,
+}
+
+/// A connection from its hello on.
+pub(super) struct SimConnection {
+    pub(super) id: ConnectionId,
+    pub(super) idle_timeout: IdleTimeout,
+    pub(super) ping: Instant,
+    pub(super) hello: Hello,
+    pub(super) receipts: LatestMap<JobId, Receipt>,
+    pub(super) durable: Option<oneshot::Receiver<Vec<Durable>>>,
+}
+
+impl World for SimWorld {
+    fn now(&self) -> tokio::time::Instant {
+        self.now.into()
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn requests(&self) -> io::Result<Vec<Filed>> {
+        let mut filed = requests::pending(&self.registry)?;
+        if self.planted == Some(PlantedBug::AnyonesRequest) {
+            for request in filed.iter_mut().filter_map(|filed| filed.request.as_mut()) {
+                match request {
+                    Request::Down { relay } => *relay = Some(self.holder.clone()),
+                    Request::Restart { relay } => *relay = self.holder.clone(),
+                    _ => {}
+                }
+            }
+        }
+        Ok(filed)
+    }
+
+    async fn perform(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Send { to, frame } => self.send(to.number, frame),
+            Effect::Offer { job, epoch, agent, connection } => self.offer(job, epoch, agent, connection),
+            Effect::Close(number) => self.close(number, "the relay has ended it"),
+            Effect::Adopt(job) => self.queue.push_back(Command::Adopt(job)),
+            Effect::Record { job, body } => {
+                self.queue.push_back(Command::Own { job, body: Box::new(body) });
+            }
+            Effect::DropEnv(job) => self.queue.push_back(Command::DropEnv(job)),
+            Effect::Left(connection_id) => self.queue.push_back(Command::Left(connection_id)),
+            Effect::FollowWallClock => {
+                self.clock.set_by_wall_clock();
+                return Some(Input::ClockSet(None));
+            }
+            Effect::RemoveRequest(path) | Effect::Prune { path, .. } => {
+                request_files::remove(&self.registry, &path);
+            }
+            Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
+            Effect::Engine(EngineEffect::Ensure) => return Some(Input::Ensured(Ok(()))),
+            Effect::Engine(EngineEffect::FindAgent { reason }) => {
+                return Some(Input::AgentFound { runs: true, reason });
+            }
+            // The simulation has no tokens, no lease, no subscribers and no receivers of notices, and moves no limits.
+            Effect::Admit(_)
+            | Effect::RevokeAgent(_)
+            | Effect::RevokeTokens
+            | Effect::Flush
+            | Effect::SaveState(..)
+            | Effect::PublishLease(..)
+            | Effect::Limit(_)
+            | Effect::Engine(EngineEffect::Stop | EngineEffect::StopNow | EngineEffect::OpenGateway)
+            | Effect::Notify(_)
+            | Effect::CloseSubscribers => {}
+        }
+        None
+    }
+}
+
+impl SimWorld {
+    pub(super) fn send(&mut self, number: u64, frame: RelayFrame) {
+        self.outgoing.push((number, Outgoing::Frame(frame)));
+    }
+
+    /// Closes a connection that has not ended yet.
+    pub(super) fn close(&mut self, number: u64, reason: &str) {
+        if self.connections.contains_key(&number) {
+            self.outgoing.push((number, Outgoing::Closed(reason.to_owned())));
+        }
+    }
+
+    fn offer(&mut self, job: JobId, epoch: u32, agent: AgentId, connection: Option<ConnectionId>) {
+        if self.planted == Some(PlantedBug::FullUntilAnEnd) && self.full.contains(&agent) {
+            return;
+        }
+        let spec = self.registry.spec(&job).read_text(read::MAX_FILE_SIZE).unwrap_or_default();
+        self.queue.push_back(Command::Offer { job: job.clone(), agent });
+        if let Some(to) = connection {
+            self.send(to.number, RelayFrame::Start { job, epoch, spec });
+        }
+    }
+}
