@@ -5,7 +5,7 @@ use std::env::VarError;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::args::Global;
+use super::global::Global;
 use super::session;
 use crate::ancestry;
 use crate::approval::Initiator;

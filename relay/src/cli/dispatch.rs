@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
+use clap_complete::env::CompleteEnv;
 use rustix::fs::Mode;
 
-use super::args::{Cli, Command};
+use super::commands::{Cli, Command};
 use super::{
     Context, cancel, candidates, completions, doctor, down, events, explain, extend, hook, init, launch,
     logs, mcp, notices, prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
@@ -19,7 +20,7 @@ use crate::render::output;
 pub fn main() -> ExitCode {
     inheritance::reset_signals();
     keep_others_from_writing();
-    if let Some(code) = candidates::answer() {
+    if let Some(code) = answer_completion() {
         return code;
     }
     let cli = match Cli::try_parse() {
@@ -35,6 +36,21 @@ pub fn main() -> ExitCode {
         failure.code as u8
     });
     code.into()
+}
+
+/// Answers a completion request; `None` for every other call.
+fn answer_completion() -> Option<ExitCode> {
+    std::env::var_os(candidates::VARIABLE)?;
+    let here = std::env::current_dir().ok();
+    let asked = CompleteEnv::with_factory(Cli::command).var(candidates::VARIABLE);
+    match asked.try_complete(std::env::args_os(), here.as_deref()) {
+        Ok(true) => Some(ExitCode::SUCCESS),
+        Ok(false) => None,
+        Err(error) => {
+            output::usage(&error, false);
+            Some((Code::Usage as u8).into())
+        }
+    }
 }
 
 /// Extends the caller's umask so that other users can't write files of this process or of its children.
@@ -123,7 +139,9 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
         // These commands work outside of a project.
         Command::Mcp(args) => return mcp::run(args, &cli.global).map(|code| code as u8),
-        Command::Completions(args) => return completions::run(args, &cli.global).map(|code| code as u8),
+        Command::Completions(args) => {
+            return completions::run(args, &cli.global, Cli::command()).map(|code| code as u8);
+        }
         Command::Schema(args) => return schema::run(args, &cli.global).map(|code| code as u8),
         Command::Hook(args) => return hook::run(args, &cli.global).map(|code| code as u8),
         Command::Init(args) => return init::run(args, &cli.global).map(|code| code as u8),
@@ -154,7 +172,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Prune(args) => prune::run(args, &context)? as u8,
         Command::Init(args) => init::run(args, &cli.global)? as u8,
         Command::Serve(args) => serve::run(args, &context)? as u8,
-        Command::Completions(args) => completions::run(args, &cli.global)? as u8,
+        Command::Completions(args) => completions::run(args, &cli.global, Cli::command())? as u8,
     };
     context.output.finish()?;
     Ok(code)

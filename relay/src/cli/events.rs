@@ -12,10 +12,10 @@ use common::record::JobRecord;
 use super::follow::Follow;
 use super::{Context, candidates, job_ref, view_context};
 use crate::exit::{Code, Failure};
+use crate::files::refused::Refused;
+use crate::files::watch::Watch;
 use crate::registry::event_log::Follower;
 use crate::registry::read;
-use crate::registry::refused::Refused;
-use crate::registry::watch::Watch;
 use crate::render::event_text::{self, RenderOptions};
 use crate::render::{View, health};
 

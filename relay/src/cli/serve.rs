@@ -5,7 +5,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Context, approve};
 use crate::approval::{self, Settings};
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::exit::{Code, Failure};
 use crate::state_dir::StateDir;
 use crate::{daemon, policy, start_daemon};

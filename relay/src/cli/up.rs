@@ -6,11 +6,12 @@ use clap::Args;
 
 use super::{Context, approve, down};
 use crate::approval::{self, ApprovalState, Settings};
-use crate::engine::{EngineKind, image};
+use crate::engine::image;
+use crate::engine_kind::EngineKind;
 use crate::exit::{Code, Failure};
+use crate::files::watch::Watch;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, Request};
-use crate::registry::watch::Watch;
 use crate::state_dir::StateDir;
 use crate::{policy, sandbox, start_daemon};
 

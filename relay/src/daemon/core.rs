@@ -26,8 +26,8 @@ use super::platform::Platform;
 use super::scheduler::{Action, AgentId, Scheduler, refusal};
 use super::upgrade::AppState;
 use super::writer::{Command, WriterHandle};
+use crate::files::atomic::Durability;
 use crate::policy::Policy;
-use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
@@ -194,7 +194,7 @@ impl Core {
         if !lease::is_mine(&self.registry, &self.lock) {
             tracing::error!("the registry was removed or replaced: ending");
             // Its jobs belong to the registry that is gone, and no other relay would look for this platform.
-            if self.platform.engine() == crate::engine::EngineKind::Local {
+            if self.platform.engine() == crate::engine_kind::EngineKind::Local {
                 let _ = self.platform.stop().await;
                 self.app.tokens.revoke_all();
             }

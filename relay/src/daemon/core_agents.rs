@@ -12,7 +12,7 @@ use super::disconnects::Due;
 use super::message::{ConnectionHandle, ConnectionId};
 use super::scheduler::{Action, AgentId};
 use super::writer::Command;
-use crate::registry::atomic::Durability;
+use crate::files::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
 
 impl Core {

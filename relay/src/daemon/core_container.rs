@@ -24,10 +24,10 @@ use super::core::{Core, RETRY_PAUSE};
 use super::core_platform::AttemptEvent;
 use super::message::ContainerChange;
 use super::scheduler::{Action, AgentId, Assignment};
-use crate::engine::EngineKind;
-use crate::engine::container_state::ContainerState;
-use crate::registry::atomic::Durability;
-use crate::registry::lease::{Death, PlatformStatus};
+use crate::container_state::{ContainerState, Death};
+use crate::engine_kind::EngineKind;
+use crate::files::atomic::Durability;
+use crate::registry::lease::PlatformStatus;
 use crate::time;
 
 /// Time that an ended connection waits for its cause. The engine reports a death 20 to 100 ms after it, on a busy

@@ -10,8 +10,8 @@ use super::core::{CONNECT_TIMEOUT, Core, Gateway, RETRY_PAUSE};
 use super::listen;
 use super::message::{ContainerChange, Input};
 use super::platform::Platform;
-use crate::engine::container_state::ContainerState;
-use crate::registry::atomic::Durability;
+use crate::container_state::ContainerState;
+use crate::files::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
 
 /// A running attempt to bring the platform up.

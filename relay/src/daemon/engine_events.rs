@@ -18,9 +18,8 @@ use tokio::time::{Instant, sleep};
 
 use super::message::{ContainerChange, Input};
 use super::platform::Platform;
-use crate::engine::container_state::ContainerState;
+use crate::container_state::{ContainerState, Death};
 use crate::engine::events::{ContainerEvent, MAX_LINE, parse};
-use crate::registry::lease::Death;
 
 /// Pause before a stream that ended is opened again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

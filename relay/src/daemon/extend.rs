@@ -22,8 +22,8 @@ use tokio::time::Instant;
 
 use super::message::ConnectionNumber;
 use super::scheduler::Assignment;
+use crate::files::file_ref::FileRef;
 use crate::registry::event_log::Follower;
-use crate::registry::file_ref::FileRef;
 
 /// A request to move a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]

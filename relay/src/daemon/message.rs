@@ -8,8 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::scheduler::AgentId;
-use crate::engine::container_state::ContainerState;
-use crate::registry::lease::Death;
+use crate::container_state::{ContainerState, Death};
 
 /// Number of a connection. Numbers increase, so that an agent's newest connection has the highest one; only that one is
 /// current.

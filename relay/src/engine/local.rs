@@ -19,9 +19,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::command;
 use crate::fd_limit::Inherited;
+use crate::files::atomic::{self, Durability};
+use crate::files::watch::Watch;
 use crate::registry::Registry;
-use crate::registry::atomic::{self, Durability};
-use crate::registry::watch::Watch;
 
 /// Maximum wait for the agent to end its workers after a stop; it promises 9 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);

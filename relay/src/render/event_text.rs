@@ -8,7 +8,7 @@ use common::{summary, text};
 
 use super::View;
 use super::health::Word;
-use super::times::clock;
+use crate::times::clock;
 
 /// Maximum length of a line, in bytes: two lines of a terminal.
 const MAX_LINE: usize = 240;

@@ -22,7 +22,7 @@ use std::io::{self, IsTerminal};
 
 use clap::Args;
 
-use super::args::Global;
+use super::global::Global;
 use crate::exit::{Code, Failure};
 use crate::mcp;
 use crate::render::Output;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::Paint;
-use crate::doctor::{Finding, State};
+use super::{Finding, State};
+use crate::render::Paint;
 
 /// Marks of the states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
