@@ -3,7 +3,7 @@
 //! ```text
 //!            events                       wire                        registry
 //! agent ── Event{at, body} ── spool ── AgentFrame::Events ── relay ── EventLine (JSON + crc) ── JobRecord
-//! relay ── JobSpec (JSON)  ─────────── RelayFrame::Start  ── agent       (fold: record.apply)
+//! relay ── JobSpec (JSON)  ─────────── RelayFrame::Start  ── agent       (the fold)
 //! ```
 //!
 //! * [`ids`]: job names, job ids and references to jobs.
@@ -27,6 +27,7 @@ pub mod duration;
 pub mod env_policy;
 pub mod event;
 pub mod event_line;
+mod fold;
 pub mod ids;
 pub mod job;
 pub mod json;
@@ -34,6 +35,7 @@ pub mod origin;
 pub mod record;
 pub mod rule;
 pub mod step;
+mod step_kind;
 pub mod summary;
 pub mod text;
 pub mod time_scale;

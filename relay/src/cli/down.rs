@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use common::record::State;
 
-use super::{Context, up};
+use super::Context;
 use crate::approval;
 use crate::engine::{container, local};
 use crate::exit::{Code, Failure};
@@ -36,7 +36,7 @@ pub struct DownArgs {
 /// # Errors
 /// Exit code 2 if jobs are still running and `--force` is not given, 5 if something does not stop.
 pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
-    up::outside_of_sandboxes(context, "down")?;
+    context.outside_of_sandboxes("down")?;
     let registry = &context.registry;
     registry.own()?;
     let running = running(context)?;

@@ -3,8 +3,8 @@
 use common::origin::FollowUp;
 use common::record::{JobRecord, State};
 
-use super::labeled_rows::LabeledRows;
 use super::View;
+use super::labeled_rows::LabeledRows;
 use crate::failure_text;
 
 /// Maximum number of follow-ups listed by name; the others are counted.
