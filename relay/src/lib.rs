@@ -46,7 +46,10 @@ mod times;
 mod top;
 mod versions;
 
-pub use cli::main;
+/// Runs `relay`. The command line is given the daemon here: neither knows the other.
+pub fn main() -> std::process::ExitCode {
+    cli::main(daemon::serve)
+}
 
 #[cfg(test)]
 mod golden_tests;

@@ -8,16 +8,17 @@ use clap_complete::env::CompleteEnv;
 use rustix::fs::Mode;
 
 use super::commands::{Cli, Command};
+use super::serve::{self, Serve};
 use super::{
     Context, cancel, candidates, completions, doctor, down, events, explain, extend, hook, init, launch,
-    logs, mcp, notices, prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
+    logs, mcp, notices, prune, restart, resume, retry, run, schema, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::inheritance;
 use crate::render::output;
 
-/// Runs `relay`.
-pub fn main() -> ExitCode {
+/// Runs `relay`; `serve` is the daemon.
+pub fn main(serve: Serve) -> ExitCode {
     inheritance::reset_signals();
     keep_others_from_writing();
     if let Some(code) = answer_completion() {
@@ -31,7 +32,7 @@ pub fn main() -> ExitCode {
             return u8::try_from(error.exit_code()).unwrap_or(Code::Usage as u8).into();
         }
     };
-    let code = dispatch(&cli).unwrap_or_else(|failure| {
+    let code = dispatch(&cli, serve).unwrap_or_else(|failure| {
         output::failure(&failure, cli.global.json);
         failure.code as u8
     });
@@ -122,7 +123,7 @@ fn changes_something(command: &Command) -> bool {
 }
 
 /// Runs a command. `run` returns the exit code of its own command, all others one of [`Code`].
-fn dispatch(cli: &Cli) -> Result<u8, Failure> {
+fn dispatch(cli: &Cli, serve: Serve) -> Result<u8, Failure> {
     if within_job() {
         match &cli.command {
             // Hooks in a person's own settings run for workers too, but their notices are not for a worker.
@@ -171,7 +172,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Doctor(args) => doctor::run(args, &context) as u8,
         Command::Prune(args) => prune::run(args, &context)? as u8,
         Command::Init(args) => init::run(args, &cli.global)? as u8,
-        Command::Serve(args) => serve::run(args, &context)? as u8,
+        Command::Serve(args) => serve::run(args, &context, serve)? as u8,
         Command::Completions(args) => completions::run(args, &cli.global, Cli::command())? as u8,
     };
     context.output.finish()?;

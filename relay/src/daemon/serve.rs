@@ -63,7 +63,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     let state = StateDir::for_project(root)?;
     state.ensure()?;
     leftovers::remove(registry, SystemTime::now());
-    if local::retire_old(registry) {
+    if local::retire_old(registry.folder()) {
         tracing::warn!(
             "an earlier version kept its agent's token and the model's key in {}/agent: removed; if its agent still \
              runs, end it by hand",
