@@ -11,8 +11,8 @@
 //! * [`rule`]: rules for steps.
 //! * [`origin`]: the session that launched a job, and the job that it follows.
 //! * [`event`]: events of a job; [`event_line`]: their line in the registry's event log.
-//! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s and [`warnings`]; [`summary`]: its
-//!   closing text.
+//! * [`record`]: the job record, a pure fold of the job's events (`fold`), with its [`step`]s and [`warnings`];
+//!   [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text`]: bounding and cleaning of untrusted text; [`json`]: safe output of it.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
