@@ -125,7 +125,7 @@ pub(crate) fn is_common(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shim::protocol::Ids;
+    use crate::user::Ids;
 
     fn vars(pairs: &[(&str, &str)]) -> Variables {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()

@@ -12,10 +12,11 @@ use tokio::time::timeout;
 
 use crate::confine::repository;
 use crate::confine::sandbox::JobSandbox;
-use crate::confine::workspace::WorkspaceDir;
 use crate::environment::{Variables, without_secrets};
 use crate::process::{Exit, OutputSource, Streams, capture};
-use crate::shim::protocol::{Command, Ids};
+use crate::shim::protocol::Command;
+use crate::user::Ids;
+use crate::workspace::WorkspaceDir;
 
 /// Timeout of each count: a huge or slow workspace gets no count rather than a late end.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,7 +9,8 @@ pub use crate::deadline::{Action as LimitAction, Timer, TimerEvent, WorkTime};
 pub use crate::relay_time::SimulatedClocks;
 pub use crate::spool::{RunId, test_support};
 pub use crate::uplink::LinkError;
-pub use crate::uplink::link::{Action, Input, Link, SpoolAction};
+pub use crate::uplink::action::{Action, SpoolAction};
+pub use crate::uplink::link::{Input, Link};
 pub use crate::uplink::sim::{AgentSide, RunState};
 
 /// Parses Codex's output, cut into pieces of this size; returns the number of events.

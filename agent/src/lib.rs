@@ -26,6 +26,8 @@ mod oom;
 mod proc_stat;
 mod process;
 mod relay_time;
+mod sandbox_check;
+mod sandbox_profile;
 mod shim;
 mod signals;
 mod spool;
@@ -36,6 +38,7 @@ mod test_spec;
 mod transcript;
 mod uplink;
 mod user;
+mod workspace;
 mod workspace_log;
 
 pub use cli::main;

@@ -22,8 +22,8 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep_until};
 
-use crate::confine::workspace::WorkspaceDir;
 use crate::shim::protocol::{Command, Decoder, Report, Request, encode};
+use crate::workspace::WorkspaceDir;
 
 /// Limit for reading output after the leader's exit: a process left behind may hold the pipes open for ever.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);

@@ -4,7 +4,16 @@
 
 use std::fs;
 
-use crate::shim::protocol::Ids;
+use serde::{Deserialize, Serialize};
+
+/// User and group to run as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ids {
+    /// User id.
+    pub(crate) uid: u32,
+    /// Group id; there are no supplementary groups.
+    pub(crate) gid: u32,
+}
 
 /// A line of `/etc/passwd`.
 #[derive(Debug, Clone, PartialEq, Eq)]

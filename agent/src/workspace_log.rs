@@ -13,7 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::shim::protocol::Ids;
+use crate::user::Ids;
 
 /// Name of the folder in the workspace.
 const FOLDER: &str = ".codex-worker";

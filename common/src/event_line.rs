@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::line_head::LineHead;
-use self::read::{Head, parse_any_order};
+pub use self::read::checked_id;
 use crate::event::{Event, EventBody};
 use crate::ids::JobId;
 use crate::json;
@@ -120,50 +120,6 @@ impl EventLine {
                 Err(LineError::Malformed(error.to_string()))
             }
         }
-    }
-
-    /// Parses one line, with or without its line break.
-    ///
-    /// # Errors
-    /// Returns a [`LineError`] that says whether the line is damaged, newer, or no event at all.
-    pub fn parse(line: &[u8]) -> Result<Self, LineError> {
-        let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
-        match Head::parse(fields) {
-            Some(head) if head.v == u64::from(VERSION) => Self::from_head(&head),
-            // Only other programs write the fields in another order.
-            _ => parse_any_order(fields),
-        }
-    }
-
-    fn from_head(head: &Head<'_>) -> Result<Self, LineError> {
-        let malformed = |e: &dyn std::fmt::Display| LineError::Malformed(e.to_string());
-        let at: Timestamp = head.at.parse().map_err(|e| malformed(&e))?;
-        let job = head.job.parse().map_err(|e| malformed(&e))?;
-        // Serde's representation of the enum: {"type":{fields}}.
-        let mut text = Vec::with_capacity(head.kind.len() + head.fields.len() + 6);
-        for part in [b"{\"", head.kind.as_bytes(), b"\":{", head.fields, b"}}"] {
-            text.extend_from_slice(part);
-        }
-        let body = match serde_json::from_slice::<EventBody>(&text) {
-            Ok(body) => Some(body),
-            Err(e) if e.is_data() => None,
-            Err(e) => return Err(malformed(&e)),
-        };
-        // An unknown type is not an error: consumers ignore it.
-        let event = body.map(|body| Event { at, body });
-        Ok(Self { id: head.id, job, epoch: head.epoch, seq: head.seq, source: head.source, event })
-    }
-}
-
-/// Returns the id of a line after checking its bytes; does not parse its event.
-///
-/// # Errors
-/// Same as [`EventLine::parse`], except for errors in the event's own fields.
-pub fn checked_id(line: &[u8]) -> Result<u64, LineError> {
-    let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
-    match Head::parse(fields) {
-        Some(head) if head.v == u64::from(VERSION) => Ok(head.id),
-        _ => parse_any_order(fields).map(|line| line.id),
     }
 }
 

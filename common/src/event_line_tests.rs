@@ -1,5 +1,6 @@
 //! Lines of every kind, intact and damaged.
 
+use super::read::{Head, parse_any_order};
 use super::*;
 use crate::event::{StepOutcome, Usage};
 

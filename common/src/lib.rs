@@ -3,7 +3,7 @@
 //! ```text
 //!            events                       wire                        registry
 //! agent ── Event{at, body} ── spool ── AgentFrame::Events ── relay ── EventLine (JSON + crc) ── JobRecord
-//! relay ── JobSpec (JSON)  ─────────── RelayFrame::Start  ── agent       (fold: record.apply)
+//! relay ── JobSpec (JSON)  ─────────── RelayFrame::Start  ── agent       (the fold)
 //! ```
 //!
 //! * [`ids`]: job names, job ids and references to jobs.
@@ -11,8 +11,8 @@
 //! * [`rule`]: rules for steps.
 //! * [`origin`]: the session that launched a job, and the job that it follows.
 //! * [`event`]: events of a job; [`event_line`]: their line in the registry's event log.
-//! * [`record`]: the job record, a pure fold of the job's events, with its [`step`]s and [`warnings`]; [`summary`]: its
-//!   closing text.
+//! * [`record`]: the job record, a pure fold of the job's events (`fold`), with its [`step`]s and [`warnings`];
+//!   [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text`]: bounding and cleaning of untrusted text; [`json`]: safe output of it.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
@@ -27,6 +27,7 @@ pub mod duration;
 pub mod env_policy;
 pub mod event;
 pub mod event_line;
+mod fold;
 pub mod ids;
 pub mod job;
 pub mod json;
@@ -34,6 +35,7 @@ pub mod origin;
 pub mod record;
 pub mod rule;
 pub mod step;
+mod step_kind;
 pub mod summary;
 pub mod text;
 pub mod time_scale;

@@ -14,17 +14,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::event::{
-    Changes, Event, EventBody, FinalState, Isolation, JobError, PlanItem, Queued, Resources, StepOutcome,
-    Usage,
-};
-use crate::event_line::{EventLine, Source};
+use crate::event::{Changes, FinalState, Isolation, JobError, PlanItem, Queued, Usage};
 use crate::ids::JobId;
-use crate::job::{Runner, StepKind};
+use crate::job::Runner;
 use crate::json;
 use crate::origin::{FollowUp, Origin};
 use crate::step::{CurrentStep, Step};
-use crate::warnings::{Warnings, is_of_model};
+use crate::warnings::Warnings;
 
 /// Version of the record's JSON.
 pub const SCHEMA: u32 = 1;
@@ -263,168 +259,6 @@ impl JobRecord {
             Some(warnings) => format!("{state} with {warnings}"),
             None => state.to_owned(),
         }
-    }
-
-    /// Folds a whole log, oldest line first. Returns `None` if it does not begin with `queued`.
-    pub fn rebuild<'a>(lines: impl IntoIterator<Item = &'a EventLine>) -> Option<Self> {
-        let mut lines = lines.into_iter();
-        let first = lines.next()?;
-        let event = first.event.as_ref()?;
-        let EventBody::Queued(queued) = &event.body else { return None };
-        let mut record = Self::queued(first.job.clone(), event.at, queued);
-        for line in lines {
-            record.apply_line(line);
-        }
-        Some(record)
-    }
-
-    /// Applies one line of the log.
-    pub fn apply_line(&mut self, line: &EventLine) {
-        if line.source == Source::Agent {
-            self.epoch = line.epoch;
-            self.seq = line.seq;
-        }
-        if let Some(event) = &line.event {
-            self.apply(event);
-        }
-    }
-
-    /// Applies one event. Events after the end of a job change nothing.
-    fn apply(&mut self, event: &Event) {
-        if self.state.is_final() {
-            return;
-        }
-        self.last_event_at = event.at;
-        match &event.body {
-            EventBody::Queued(_) | EventBody::FileChange { .. } => {}
-            EventBody::Accepted { agent, isolation, workspace_log } => {
-                self.state = State::Starting;
-                self.link = Some(Link::Connected);
-                self.agent = Some(agent.clone());
-                self.isolation = Some(*isolation);
-                self.workspace_log = workspace_log.as_ref().map(|path| format!("{}/{path}", self.workspace));
-            }
-            EventBody::Started { pid, thread_id } => self.started(event.at, *pid, thread_id.as_ref()),
-            EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
-                self.started_at.get_or_insert(event.at);
-                self.step_started(Step::started(event.at, *n, *kind, title.clone(), *limit_ms, *parent));
-            }
-            EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
-                self.step_finished(*n, *outcome, *exit_code, *elapsed_ms, *resources);
-            }
-            EventBody::Message { text } => self.message = Some(text.clone()),
-            EventBody::Plan { items } => self.plan.clone_from(items),
-            EventBody::Usage(usage) => self.usage = Some(*usage),
-            EventBody::Warning { message } => self.warn(message.clone()),
-            EventBody::Stalled { n, evidence } => {
-                self.warning = Some(format!("step {n} makes no progress: {evidence}"));
-            }
-            EventBody::Interrupted { n, reason } => {
-                self.warn(format!("step {n} was interrupted: {reason}"));
-            }
-            EventBody::Extended { n, limit_ms } => self.extended(*n, *limit_ms),
-            EventBody::LinkLost { .. } => self.link = Some(Link::Lost),
-            EventBody::LinkRestored { .. } => self.link = Some(Link::Connected),
-            EventBody::Stopping { .. } => self.state = State::Stopping,
-            EventBody::Cleanup { killed, survivors } => {
-                let before = self.cleanup.map_or(0, |cleanup| cleanup.killed);
-                self.cleanup =
-                    Some(Cleanup { killed: before.saturating_add(*killed), survivors: *survivors });
-            }
-            EventBody::Finished { state, error, exit_code, changes } => {
-                self.state = (*state).into();
-                self.error.clone_from(error);
-                self.exit_code = *exit_code;
-                self.changes = *changes;
-                self.finish(event.at);
-            }
-        }
-    }
-
-    fn started(&mut self, at: Timestamp, pid: u32, thread_id: Option<&String>) {
-        if self.state == State::Starting {
-            self.state = State::Running;
-        }
-        self.started_at.get_or_insert(at);
-        self.pid = Some(pid);
-        if let Some(thread_id) = thread_id {
-            self.thread_id = Some(thread_id.clone());
-        }
-    }
-
-    fn step_started(&mut self, step: Step) {
-        self.steps_total = self.steps_total.max(step.n);
-        self.steps.push(step);
-        if self.steps.len() > MAX_STEPS {
-            // An active step is more important than an ended one, however old it is.
-            let oldest = self.steps.iter().position(|step| step.outcome.is_some()).unwrap_or(0);
-            self.steps.remove(oldest);
-        }
-        self.find_current();
-    }
-
-    fn step_finished(
-        &mut self,
-        n: u32,
-        outcome: StepOutcome,
-        exit_code: Option<i32>,
-        elapsed_ms: u64,
-        resources: Option<Resources>,
-    ) {
-        if let Some(at) = self.steps.iter().position(|step| step.n == n) {
-            if self.steps[at].kind == StepKind::Model {
-                if outcome == StepOutcome::Ok && self.warning.as_deref().is_some_and(is_of_model) {
-                    self.warning = self.warnings.newest.last().cloned();
-                }
-                self.model_wait_ms = self.model_wait_ms.saturating_add(elapsed_ms);
-                self.steps.remove(at);
-            } else {
-                let step = &mut self.steps[at];
-                step.outcome = Some(outcome);
-                step.exit_code = exit_code;
-                step.elapsed_ms = Some(elapsed_ms);
-                step.resources = resources;
-            }
-        }
-        self.find_current();
-    }
-
-    fn warn(&mut self, message: String) {
-        self.warnings.add(&message);
-        self.warning = Some(message);
-    }
-
-    /// Applies a new limit of a step. The job's own limit is not part of the record.
-    fn extended(&mut self, n: Option<u32>, limit_ms: u64) {
-        if let Some(step) = self.steps.iter_mut().find(|step| Some(step.n) == n) {
-            step.limit_ms = Some(limit_ms);
-        }
-        self.find_current();
-    }
-
-    fn find_current(&mut self) {
-        self.step = self.steps.iter().rev().find(|step| step.outcome.is_none()).map(|step| CurrentStep {
-            n: step.n,
-            kind: step.kind,
-            title: step.title.clone(),
-            started_at: step.started_at,
-            limit_ms: step.limit_ms,
-        });
-    }
-
-    fn finish(&mut self, at: Timestamp) {
-        self.finished_at = Some(at);
-        self.pid = None;
-        self.step = None;
-        self.steps.retain(|step| step.outcome.is_some() || step.kind != StepKind::Model);
-        for step in self.steps.iter_mut().filter(|step| step.outcome.is_none()) {
-            step.outcome = Some(StepOutcome::Unknown);
-        }
-        if self.state == State::Completed {
-            // Warnings about slow or stalled steps no longer matter after success.
-            self.warning = self.warnings.newest.last().cloned();
-        }
-        self.summary = Some(crate::summary::summarize(self));
     }
 
     /// Returns the content of the record's file: one line of JSON.

@@ -1,7 +1,9 @@
 //! The fold, one sequence of events per test.
 
 use super::*;
-use crate::event::{FailureKind, JobError};
+use crate::event::{Event, EventBody, FailureKind, JobError, StepOutcome};
+use crate::event_line::{EventLine, Source};
+use crate::job::StepKind;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()

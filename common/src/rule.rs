@@ -4,7 +4,7 @@
 use regex_lite::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
-use crate::job::StepKind;
+use crate::step_kind::StepKind;
 use crate::text;
 
 /// Maximum number of rules of a job: each is tried against every command line and every new process.

@@ -24,9 +24,9 @@ use sha2::{Digest, Sha256};
 
 use crate::bounded_file;
 use crate::config::{self, Config};
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
-use crate::registry::atomic::{self, Durability};
+use crate::files::atomic::{self, Durability};
 use crate::state_dir;
 
 /// Party that requests a start.

@@ -14,7 +14,7 @@ pub use crate::time::{Clock, SimulatedTime};
 /// # Errors
 /// Returns an error if the file can't be read.
 pub fn read_log(path: &Path) -> io::Result<Log> {
-    crate::registry::event_log::read(&crate::registry::file_ref::FileRef::at_path(path))
+    crate::registry::event_log::read(&crate::files::file_ref::FileRef::at_path(path))
 }
 
 /// Reads the configuration of the project at `root`.

@@ -17,16 +17,22 @@ mod approval;
 mod bounded_file;
 mod cli;
 mod config;
+mod container_state;
 mod daemon;
 mod doctor;
 mod engine;
+mod engine_kind;
 mod exit;
 mod explain;
+mod failure_text;
 mod fd_limit;
+mod files;
 mod hook;
 mod inheritance;
 mod init;
 mod mcp;
+mod notice;
+mod plural;
 mod policy;
 mod project;
 mod protected_paths;
@@ -37,9 +43,14 @@ mod schema;
 mod start_daemon;
 mod state_dir;
 mod time;
+mod times;
 mod top;
+mod versions;
 
-pub use cli::main;
+/// Runs `relay`. The command line is given the daemon here: neither knows the other.
+pub fn main() -> std::process::ExitCode {
+    cli::main(daemon::serve)
+}
 
 #[cfg(test)]
 mod golden_tests;

@@ -15,8 +15,8 @@ use common::text::one_line;
 use common::{codex_args, env_policy};
 
 use crate::config::Config;
-use crate::engine::EngineKind;
 use crate::engine::workspace::MOUNT;
+use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::protected_paths::{self, Confinement, ProtectedPaths};
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::golden_tests::{event_lines, files, variants};
 use crate::registry::lease::Lease;
 

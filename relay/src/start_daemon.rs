@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::approval::{self, Initiator, Settings};
 use crate::config::Config;
-use crate::engine::{EngineKind, container};
+use crate::engine::container;
+use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
+use crate::files::watch::Watch;
 use crate::registry::Registry;
 use crate::registry::lease::{self, Lease, PlatformStatus};
-use crate::registry::watch::Watch;
 use crate::state_dir::StateDir;
 use crate::{inheritance, sandbox};
 

@@ -3,9 +3,8 @@
 use common::job::JobSpec;
 
 use super::{discovery, model_activity};
-use crate::confine::profile::quote;
-use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, looks_secret};
+use crate::sandbox_profile::quote;
 
 /// Names that are hidden from the model's commands even where they don't look like secrets.
 const ALWAYS_SECRET: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
@@ -28,14 +27,14 @@ pub(crate) fn model_only_args(version: Option<&str>) -> Vec<String> {
     settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
 }
 
-/// Returns program and arguments. The prompt is written to stdin.
+/// Returns program and arguments, among them those of the sandbox. The prompt is written to stdin.
 ///
 /// Codex works in the directory it is started in, which stays the same wherever its path leads later.
 pub(crate) fn argv(
     program: &str,
     spec: &JobSpec,
     env: &Variables,
-    sandbox: Option<&JobSandbox>,
+    sandbox: Option<Vec<String>>,
 ) -> Vec<String> {
     let mut argv: Vec<String> = [program, "exec", "--json", "-C", "."].map(str::to_owned).into();
     let mut add = |words: &[&str]| argv.extend(words.iter().map(|word| (*word).to_owned()));
@@ -44,7 +43,7 @@ pub(crate) fn argv(
     }
     match sandbox {
         None => add(&["--dangerously-bypass-approvals-and-sandbox"]),
-        Some(sandbox) => argv.extend(sandbox.codex_arguments()),
+        Some(sandbox) => argv.extend(sandbox),
     }
     let mut hidden: Vec<String> = secret_names(spec, env).iter().map(|name| exact_pattern(name)).collect();
     if !env.contains_key(model_activity::LOG_VARIABLE) {

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 use super::mcp;
 use crate::environment::{DEFAULT_PATH, Variables};
 use crate::process::{Event, Exit, OutputSource, Streams};
-use crate::shim::protocol::{Command, Ids};
+use crate::shim::protocol::Command;
+use crate::user::Ids;
 
 /// Oldest supported version: the first series with `thread.started` and `item.*` lines as they are parsed here.
 const MIN_VERSION: (u32, u32, u32) = (0, 100, 0);

@@ -12,8 +12,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::sandbox_check::open_without_links;
 use crate::environment::Variables;
+use crate::sandbox_check::open_without_links;
 
 /// Variables of tools that don't follow `XDG_CACHE_HOME`, and their folders.
 const CACHE_VARIABLES: [(&str, &str); 8] = [

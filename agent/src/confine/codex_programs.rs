@@ -10,7 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::profile::Profile;
+use crate::sandbox_profile::Profile;
 
 /// Folders in which Codex makes aliases for each of its processes, in all known versions. Created in advance, so that
 /// no job creates one that a later Codex would use.

@@ -7,17 +7,14 @@
 //! ```
 //!
 //! * [`admission`]: checks on a job's spec (pure).
-//! * [`workspace`]: the workspace, opened once.
 //! * [`repository`]: the git folders that belong to it.
 //! * [`caches`]: those of package managers.
-//! * [`profile`]: writable and hidden paths (pure).
 //! * [`placeholders`]: placeholders for missing settings.
 //! * [`sandbox`]: a job's sandbox.
 //! * [`shared_settings`]: the settings that all sandboxes share.
 //! * [`sockets`]: services of the machine that start programs for their clients ([`listeners`]).
 //! * [`codex_programs`]: the visible parts of a hidden Codex.
 //! * [`temp_dir`]: the folder for temporary files.
-//! * [`sandbox_check`]: verification from the inside.
 //! * [`self_test`]: a trial of the sandbox.
 
 pub(crate) mod admission;
@@ -25,12 +22,9 @@ pub(crate) mod caches;
 pub(crate) mod codex_programs;
 mod listeners;
 mod placeholders;
-pub(crate) mod profile;
 pub(crate) mod repository;
 pub(crate) mod sandbox;
-pub(crate) mod sandbox_check;
 pub(crate) mod self_test;
 pub(crate) mod shared_settings;
 mod sockets;
 pub(crate) mod temp_dir;
-pub(crate) mod workspace;

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, mkdirat, openat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::sandbox_check::open_without_links;
+use crate::sandbox_check::open_without_links;
 
 /// Content of a file that git reads as settings, and that sets nothing.
 const NO_SETTINGS: &str = "# Made by relay, which removes it when no job runs here.\n";

@@ -11,12 +11,12 @@ use common::text::one_line;
 use super::caches::Caches;
 use super::codex_programs::CodexPrograms;
 use super::placeholders::Placeholders;
-use super::profile::{Profile, quote};
-use super::sandbox_check::{SandboxCheck, process_namespace};
-use super::workspace::WorkspaceDir;
 use super::{repository, temp_dir};
 use crate::environment::Variables;
+use crate::sandbox_check::{SandboxCheck, process_namespace};
+use crate::sandbox_profile::{Profile, quote};
 use crate::shim::protocol::{Command, Confine};
+use crate::workspace::WorkspaceDir;
 
 /// Name of the profile in Codex's configuration.
 const PROFILE_NAME: &str = "relay";

@@ -11,9 +11,9 @@ use tokio::time::timeout;
 
 use super::sandbox::SharedSettings;
 use super::temp_dir;
-use super::workspace::WorkspaceDir;
 use crate::process::{Event, Exit, OutputSource, Streams, capture};
 use crate::shim::protocol::Command;
+use crate::workspace::WorkspaceDir;
 
 /// Timeout for a sandbox that takes 0.2 s to start; reading Codex from a cold disk takes longer.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -21,7 +21,6 @@ use crate::codex::mcp::Servers;
 use crate::config::Config;
 use crate::confine::sandbox::{JobSandbox, SharedSettings};
 use crate::confine::self_test::VerifiedPrograms;
-use crate::confine::workspace::WorkspaceDir;
 use crate::confine::{admission, shared_settings};
 use crate::environment::{self, Variables};
 use crate::mask::Masker;
@@ -29,6 +28,7 @@ use crate::observe::Observer;
 use crate::spool::{RunId, Spool, is_full};
 use crate::steps::rules::Rules;
 use crate::user::{self, User};
+use crate::workspace::WorkspaceDir;
 use crate::workspace_log::WorkspaceLog;
 
 /// Properties of the agent that do not change while it runs.

@@ -7,8 +7,9 @@ use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, without_secrets};
 use crate::process::Streams;
-use crate::shim::protocol::{Command, Ids};
+use crate::shim::protocol::Command;
 use crate::steps::rules::{Classification, Rules};
+use crate::user::Ids;
 
 /// One command of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +75,10 @@ impl Stage {
         sandbox: Option<&JobSandbox>,
     ) -> Command {
         let (argv, stdin) = match (self, spec.runner) {
-            (Self::Worker, Runner::Codex) => {
-                (crate::codex::command::argv(codex, spec, env, sandbox), spec.prompt.clone())
-            }
+            (Self::Worker, Runner::Codex) => (
+                crate::codex::command::argv(codex, spec, env, sandbox.map(JobSandbox::codex_arguments)),
+                spec.prompt.clone(),
+            ),
             (Self::Worker, Runner::Shell) => shell(&spec.prompt),
             (Self::Setup(line) | Self::Check(line), _) => shell(line),
         };

@@ -20,7 +20,6 @@ use super::stage::Stage;
 use crate::codex::mcp::Servers;
 use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
-use crate::confine::workspace::WorkspaceDir;
 use crate::deadline::{TICK, WorkTime};
 use crate::environment::Variables;
 use crate::git_diff::{self, Baseline, Git};
@@ -28,10 +27,11 @@ use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
 use crate::oom::OomWatch;
 use crate::process::{Event, Exit, OutputSource, Process};
-use crate::shim::protocol::Ids;
 use crate::spool::JobSpool;
 use crate::steps::rules::Rules;
 use crate::steps::step_table::{Due, Steps};
+use crate::user::Ids;
+use crate::workspace::WorkspaceDir;
 
 /// Time after the grace that a shim may take: 3 s for what can't be killed, and the last output.
 const SHIM_OVERTIME: Duration = Duration::from_secs(5);

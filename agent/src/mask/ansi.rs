@@ -1,6 +1,6 @@
 //! Colours and other terminal sequences (`ESC [ … m`, `ESC [ K`) within a value.
 
-use super::compare::Match;
+use super::prefix_match::Match;
 
 /// Most bytes of a sequence; true colour takes 19.
 const MAX_SEQUENCE: usize = 32;

@@ -1,6 +1,7 @@
 //! Comparison of a text with a value in some encoding.
 
 use super::escapes::{self, EscapeStyle};
+use super::prefix_match::Match;
 
 /// An encoding of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,17 +16,6 @@ pub(super) enum Encoding {
     Wide(u8),
     /// Hex of either case, with or without spaces or colons in between.
     Hex,
-}
-
-/// Result of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Match {
-    /// The text is something else.
-    Mismatch,
-    /// The text ends within the value.
-    Partial,
-    /// The value takes so many bytes.
-    Complete(usize),
 }
 
 /// Line breaks within base64 and hex, as they are and inside JSON strings.

@@ -1,7 +1,7 @@
 //! Spellings of a value's characters in the output of programs.
 
 use super::ansi;
-use super::compare::Match;
+use super::prefix_match::Match;
 
 /// Treatment of the characters that are special in the context of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::compare::{Encoding, Match, compare};
+use super::compare::{Encoding, compare};
 use super::index::Index;
+use super::prefix_match::Match;
 use super::prefixes::{plain_prefixes, prefixes};
 use super::secrets::{Secret, Secrets};
 

@@ -34,6 +34,7 @@ mod escapes;
 mod events;
 mod index;
 mod masker;
+mod prefix_match;
 mod prefixes;
 mod secret_parts;
 mod secrets;

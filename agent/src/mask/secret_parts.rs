@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::secrets::is_plain_word;
 use crate::environment::looks_secret;
 
 /// Shortest line of a multi-line value that is masked by itself, in bytes.
@@ -11,6 +10,8 @@ const MIN_LINE: usize = 8;
 const MAX_DOCUMENT: usize = 256 * 1024;
 /// Shortest user of an address without a password that is taken for a token, in bytes.
 const MIN_TOKEN: usize = 16;
+/// Longest single word of letters that counts as a setting unless its name suggests a secret.
+const MAX_PLAIN_WORD: usize = 16;
 /// Fields of documents that name places and users, in lower case without `_` and `-`; addresses are recognised by
 /// themselves.
 const HARMLESS: &[&str] = &[
@@ -123,4 +124,12 @@ fn percent_decoded(text: &str) -> Option<String> {
         bytes.extend_from_slice(&piece.as_bytes()[2..]);
     }
     String::from_utf8(bytes).ok().filter(|decoded| decoded != text)
+}
+
+/// Returns true for a single word of letters, in one case or with a capital.
+pub(super) fn is_plain_word(value: &str) -> bool {
+    let mut rest = value.chars().skip(1);
+    value.len() <= MAX_PLAIN_WORD
+        && value.chars().all(|c| c.is_ascii_alphabetic())
+        && (rest.all(|c| c.is_ascii_lowercase()) || value.chars().all(|c| c.is_ascii_uppercase()))
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::secret_parts::{address_secrets, secret_parts};
+use super::secret_parts::{address_secrets, is_plain_word, secret_parts};
 use crate::environment::{Variables, is_common, looks_secret};
 
 /// Shortest value that is masked, in bytes: shorter ones occur in any text.
@@ -15,8 +15,6 @@ pub(super) const MIN_LENGTH: usize = 6;
 const MAX_PARTS: usize = 1024;
 /// Most parts of all values.
 const MAX_TOTAL_PARTS: usize = 4096;
-/// Longest single word of letters that counts as a setting unless its name suggests a secret.
-const MAX_PLAIN_WORD: usize = 16;
 /// Most bytes of a name in a marker.
 const MAX_NAME: usize = 40;
 
@@ -100,14 +98,6 @@ impl Secrets {
 fn marker(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
     format!("***{}***", name.chars().take(MAX_NAME).map(plain).collect::<String>())
-}
-
-/// Returns true for a single word of letters, in one case or with a capital.
-pub(super) fn is_plain_word(value: &str) -> bool {
-    let mut rest = value.chars().skip(1);
-    value.len() <= MAX_PLAIN_WORD
-        && value.chars().all(|c| c.is_ascii_alphabetic())
-        && (rest.all(|c| c.is_ascii_lowercase()) || value.chars().all(|c| c.is_ascii_uppercase()))
 }
 
 #[cfg(test)]

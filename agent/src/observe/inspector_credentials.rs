@@ -7,7 +7,7 @@
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{CapabilitySet, capabilities, set_thread_res_gid, set_thread_res_uid};
 
-use crate::shim::protocol::Ids;
+use crate::user::Ids;
 
 /// Credentials of an inspecting thread; `None` for those of the agent.
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@ use super::blocked_on;
 use super::inspector_credentials::InspectorIds;
 use super::scan::Scanner;
 use super::snapshot::Snapshot;
-use crate::shim::protocol::Ids;
+use crate::user::Ids;
 
 /// Time between two scans of a tree that costs little: a quarter of the shortest limit in use.
 const MIN_PAUSE: Duration = Duration::from_millis(250);

@@ -9,7 +9,7 @@ use super::super::observer::{cpu_time, pause};
 use super::super::test_support::{TestProcess, scan_until, wait_until};
 use super::*;
 use crate::observe::Snapshot;
-use crate::shim::protocol::Ids;
+use crate::user::Ids;
 
 fn scanner() -> Scanner {
     Scanner::new(std::process::id()).unwrap()

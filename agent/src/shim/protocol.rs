@@ -10,20 +10,12 @@ use std::io;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::confine::sandbox_check::SandboxCheck;
+use crate::sandbox_check::SandboxCheck;
+use crate::user::Ids;
 
 /// Longest message, in bytes: a spec of 1 MiB, of which JSON may write each byte as six, and the agent's own
 /// environment with it.
 pub(crate) const MAX_MESSAGE: usize = 8 * 1024 * 1024;
-
-/// User and group to run as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ids {
-    /// User id.
-    pub(crate) uid: u32,
-    /// Group id; there are no supplementary groups.
-    pub(crate) gid: u32,
-}
 
 /// A command to run.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,8 @@
 //!   warnings. * [`model_wait`]: evidence about a model that sends nothing.
 //! * [`process_steps`]: steps derived from processes. * [`resource_usage`]: resource usage of processes. * [`stall`]:
 //!   progress detection.
-//! * [`diagnosis`]: a description of what the processes were doing. * [`timeout_error`]: the reason why a step timed out.
+//! * [`diagnosis`]: a description of what the processes were doing. * [`timeout_error`]: the reason why a step timed out;
+//!   [`timeout_cause`]: from a step to that reason.
 //!
 //! All modules are pure.
 
@@ -26,6 +27,7 @@ mod resource_usage;
 pub(crate) mod rules;
 mod stall;
 pub(crate) mod step_table;
+mod timeout_cause;
 mod timeout_error;
 pub(crate) mod tracker;
 mod warning_dedup;

@@ -7,8 +7,9 @@ use common::wire::{AgentFrame, RelayFrame};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::action::Action;
 use super::connection::Connection;
-use super::link::{Action, Input, Link};
+use super::link::{Input, Link};
 use super::{LinkError, spool_access};
 use crate::config::Config;
 use crate::config_source::ConfigSource;

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use common::ids::JobId;
 use common::wire::{
     self, AgentFrame, DEAD_AFTER, Durable, HELLO_TIMEOUT, Hello, PROTOCOL, PROTOCOL_MIN, RelayFrame,
     TerminationCause,
@@ -13,6 +12,7 @@ use common::wire::{
 use jiff::Timestamp;
 
 use super::LinkError;
+use super::action::Action;
 use super::session::{Session, encode_error};
 use crate::backoff::Backoff;
 use crate::spool::RunId;
@@ -56,84 +56,6 @@ pub enum Input {
     Delivered(RunId),
     /// The [`deadline`](Link::deadline) has passed.
     Timer,
-}
-
-/// Effect of an input. Actions are executed in order, before the next input.
-#[derive(Debug)]
-pub enum Action {
-    /// Checks for a new configuration; [`Input::Configured`] follows if there is one.
-    CheckConfig,
-    /// Connects to the relay; [`Input::Connected`] or [`Input::Failed`] follows.
-    Connect,
-    /// Derives the relay's time from that in its welcome.
-    Synchronize {
-        /// Reading of the spool's clock when the hello was made.
-        asked: Duration,
-        /// Time of the relay.
-        theirs: Timestamp,
-    },
-    /// Reports the welcome.
-    Welcomed {
-        /// Reason for the end of the agent's last process, if the relay knows it.
-        cause: Option<TerminationCause>,
-    },
-    /// Changes the spool.
-    Spool(SpoolAction),
-    /// Accepts or refuses a job; [`Input::Started`] follows at any later time.
-    Start {
-        /// Run of the job.
-        run: RunId,
-        /// Spec of the job.
-        spec: String,
-    },
-    /// Extends a limit of a job.
-    Extend {
-        /// Job to extend.
-        job: JobId,
-        /// True for the limit of the current step.
-        step: bool,
-        /// Extension in milliseconds.
-        by_ms: u64,
-    },
-    /// Cancels a job.
-    Cancel {
-        /// Job to cancel.
-        job: JobId,
-        /// Grace period in milliseconds.
-        grace_ms: u64,
-    },
-    /// Ends and removes a run that the relay needs nothing more of.
-    Abandon(RunId),
-    /// Closes the connection, if there is one, and drops the starts in progress; [`Input::Closed`] follows.
-    Close(LinkError),
-}
-
-/// Change of the spool.
-#[derive(Debug)]
-pub enum SpoolAction {
-    /// Continues a run after the data that the relay holds.
-    Resume {
-        /// Run to continue.
-        run: RunId,
-        /// Sequence of the last event that the relay holds.
-        seq: u64,
-        /// Length of the output that the relay holds.
-        output: u64,
-    },
-    /// Acknowledges the events of a run.
-    Ack {
-        /// Acknowledged run.
-        run: RunId,
-        /// Sequence of the last event that is acknowledged.
-        seq: u64,
-    },
-    /// Acknowledges the output of a run.
-    AckOutput {
-        /// Acknowledged run.
-        run: RunId,
-        /// Length of the output that is acknowledged.
-        offset: u64,
-    },
 }
 
 /// The agent's side of the link to its relay.

@@ -17,7 +17,7 @@
 //! One state machine decides everything. It takes inputs and the time, and returns actions. The agent's event loop
 //! drives it over a socket, the simulation over its own network.
 //!
-//! * [`link`]: the state machine (pure).
+//! * [`link`]: the state machine (pure). [`action`]: what it wants done.
 //! * [`session`]: its state while it serves: frames to send, and the handling of received ones (pure).
 //! * [`send_window`]: the send window of one run (pure).
 //! * [`spool_access`]: its reads and changes of the spool, without a runtime.
@@ -26,6 +26,7 @@
 //! * [`connection`]: frames from and to the WebSocket.
 //! * `sim`: access for the simulation.
 
+pub(crate) mod action;
 mod connect;
 mod connection;
 mod event_loop;

@@ -6,7 +6,7 @@ use std::io;
 use common::wire::{self, AgentFrame, CodecError, Durable, RelayFrame};
 
 use super::LinkError;
-use super::link::{Action, SpoolAction};
+use super::action::{Action, SpoolAction};
 use super::send_window::{Extent, InvalidAck, NextData, SendWindow};
 use crate::spool::{Batch, MAX_SEQ, RunId};
 

@@ -12,7 +12,8 @@ use common::wire::{AgentFrame, Platform};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 
-use super::link::{Input, Link, SpoolAction};
+use super::action::SpoolAction;
+use super::link::{Input, Link};
 use super::spool_access;
 use crate::relay_time::{Clocks, SimulatedClocks};
 use crate::spool::{JobSpool, RunId, Spool};
@@ -62,7 +63,7 @@ impl AgentSide {
         Input::Connected { hello: Box::new(hello), asked }
     }
 
-    /// Derives the relay's time, as [`Action::Synchronize`](super::link::Action::Synchronize) asks for.
+    /// Derives the relay's time, as [`Action::Synchronize`](super::action::Action::Synchronize) asks for.
     pub fn synchronize(&self, asked: Duration, theirs: Timestamp) {
         self.spool.time().synchronize(asked, theirs);
     }

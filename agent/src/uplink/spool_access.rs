@@ -6,7 +6,8 @@ use std::sync::Arc;
 use common::wire::{BATCH_BYTES, Hello, JobProgress, MAX_BATCH, PROTOCOL, PROTOCOL_MIN, Platform};
 
 use super::LinkError;
-use super::link::{Input, Link, SpoolAction};
+use super::action::SpoolAction;
+use super::link::{Input, Link};
 use super::send_window::{Extent, NextData};
 use super::session::{Piece, Session};
 use crate::spool::{JobSpool, Spool};

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::spool::RunId;
-use crate::uplink::link::Action;
+use crate::uplink::action::Action;
 
 fn id(job: &str) -> RunId {
     RunId { job: job.parse().unwrap(), epoch: 1 }

@@ -6,21 +6,15 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use clap::CommandFactory;
-use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
-use clap_complete::env::CompleteEnv;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use common::ids::JobId;
 use common::record::JobRecord;
 use common::text::one_line;
 
-use super::args::{Cli, project_of_environment};
-use super::help::TOPICS;
-use crate::exit::Code;
+use super::global::project_of_environment;
 use crate::project;
 use crate::registry::{Registry, read};
-use crate::render::output;
 
 /// Variable that names the shell.
 pub const VARIABLE: &str = "RELAY_COMPLETE";
@@ -29,21 +23,6 @@ pub const VARIABLE: &str = "RELAY_COMPLETE";
 const MAX_READ: usize = 500;
 /// Maximum length of the task in a description, in bytes.
 const MAX_TASK: usize = 48;
-
-/// Answers a completion request; `None` for every other call.
-pub fn answer() -> Option<ExitCode> {
-    std::env::var_os(VARIABLE)?;
-    let here = std::env::current_dir().ok();
-    let asked = CompleteEnv::with_factory(Cli::command).var(VARIABLE);
-    match asked.try_complete(std::env::args_os(), here.as_deref()) {
-        Ok(true) => Some(ExitCode::SUCCESS),
-        Ok(false) => None,
-        Err(error) => {
-            output::usage(&error, false);
-            Some((Code::Usage as u8).into())
-        }
-    }
-}
 
 /// Completes every job.
 pub fn any() -> ArgValueCompleter {
@@ -63,16 +42,6 @@ pub fn ended() -> ArgValueCompleter {
 /// Completes jobs that `relay resume` can continue.
 pub fn resumable() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| offer(typed, is_resumable))
-}
-
-/// Completes the words after `relay help`: commands and topics.
-pub fn help() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| {
-        let relay = Cli::command();
-        let commands = relay.get_subcommands().map(|command| command.get_name().to_owned());
-        let topics = TOPICS.iter().map(|topic| topic.name.to_owned());
-        commands.chain(topics).map(CompletionCandidate::new).collect()
-    })
 }
 
 fn has_ended(record: &JobRecord) -> bool {

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 use clap_complete::env::Shells;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
-use super::args::{Cli, Global};
 use super::candidates;
+use super::global::Global;
 use super::help::{self, TOPICS, Topic, after_help};
 use crate::exit::{Code, Failure};
 use crate::init::folder::Folder;
@@ -37,41 +37,40 @@ pub struct CompletionsArgs {
     man: Option<Option<PathBuf>>,
 }
 
-/// Prints the script, or prints or writes the man pages.
+/// Prints the script, or prints or writes the man pages, for the command `relay` with all of its own.
 ///
 /// # Errors
 /// Exit code 2 if the folder can't be written. Also fails if stdout can't be written.
-pub fn run(args: &CompletionsArgs, global: &Global) -> Result<Code, Failure> {
+pub fn run(args: &CompletionsArgs, global: &Global, relay: clap::Command) -> Result<Code, Failure> {
     let output = Output::new(global.color, false);
     let failed = |e: std::io::Error| Failure::unreachable(format!("the output can't be written: {e}"));
     match (args.shell, &args.man) {
-        (Some(shell), _) => output.raw(&script(shell).map_err(failed)?),
+        (Some(shell), _) => output.raw(&script(shell, relay).map_err(failed)?),
         (None, Some(Some(dir))) => {
-            let written = pages(dir).map_err(|e| {
+            let written = pages(dir, relay).map_err(|e| {
                 Failure::usage(format!("{}: {e}: choose a folder that can be written", dir.display()))
             })?;
             output.note(&format!("{written} pages written to {}", dir.display()));
         }
-        (None, _) => output.raw(page(Cli::command()).map_err(failed)?.as_bytes()),
+        (None, _) => output.raw(page(relay).map_err(failed)?.as_bytes()),
     }
     output.finish().map(|()| Code::Done)
 }
 
 /// Returns the completion script. It calls `relay` for the candidates, so it stays valid for newer versions.
-fn script(shell: Shell) -> std::io::Result<Vec<u8>> {
+fn script(shell: Shell, mut relay: clap::Command) -> std::io::Result<Vec<u8>> {
     let mut script = Vec::new();
     match Shells::builtins().completer(&shell.to_string()) {
         Some(known) => {
             known.write_registration(candidates::VARIABLE, "relay", "relay", "relay", &mut script)?;
         }
-        None => clap_complete::generate(shell, &mut Cli::command(), "relay", &mut script),
+        None => clap_complete::generate(shell, &mut relay, "relay", &mut script),
     }
     Ok(script)
 }
 
 /// Writes every man page; returns their number.
-fn pages(dir: &Path) -> std::io::Result<usize> {
-    let mut relay = Cli::command();
+fn pages(dir: &Path, mut relay: clap::Command) -> std::io::Result<usize> {
     relay.build();
     let commands = relay.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
     let mut written = 0;
@@ -128,12 +127,15 @@ fn section(page: &mut Roff, heading: &str, text: &str) {
 mod tests {
     use std::fs;
 
+    use clap::CommandFactory;
+
+    use super::super::commands::Cli;
     use super::*;
 
     #[test]
     fn every_command_has_a_page_with_its_flags() {
         let dir = tempfile::tempdir().unwrap();
-        let pages = pages(dir.path()).unwrap();
+        let pages = pages(dir.path(), Cli::command()).unwrap();
         let commands = Cli::command().get_subcommands().filter(|command| !command.is_hide_set()).count();
         assert_eq!(pages, commands + 1);
         let resume = fs::read_to_string(dir.path().join("relay-resume.1")).unwrap();
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn every_shell_is_told_to_ask_relay_for_the_words() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
-            let script = String::from_utf8(script(shell).unwrap()).unwrap();
+            let script = String::from_utf8(script(shell, Cli::command()).unwrap()).unwrap();
             assert!(script.contains("RELAY_COMPLETE") && script.contains("relay"), "{shell}: {script}");
         }
     }

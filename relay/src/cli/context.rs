@@ -5,7 +5,7 @@ use std::env::VarError;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::args::Global;
+use super::global::Global;
 use super::session;
 use crate::ancestry;
 use crate::approval::Initiator;
@@ -14,6 +14,7 @@ use crate::exit::Failure;
 use crate::project;
 use crate::registry::Registry;
 use crate::render::Output;
+use crate::sandbox;
 
 /// Context of a command.
 #[derive(Debug)]
@@ -79,6 +80,17 @@ impl Context {
     pub fn initiator(&self) -> Initiator {
         let is_session = self.is_tool || session::session(&|key| self.variable(key)).is_some();
         if is_session || ancestry::is_below_host_agent() { Initiator::Session } else { Initiator::Person }
+    }
+
+    /// Rejects a command that does not work inside a sandbox, and names the way to run it.
+    ///
+    /// # Errors
+    /// Exit code 5 inside a sandbox.
+    pub fn outside_of_sandboxes(&self, command: &str) -> Result<(), Failure> {
+        match sandbox::current_sandbox() {
+            Some(sandbox) => Err(Failure::unreachable(sandbox.refuses(command, &self.root))),
+            None => Ok(()),
+        }
     }
 
     /// Reads `platform/relay.toml`: on demand, since most commands do not need it.

@@ -2,24 +2,26 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
+use clap_complete::env::CompleteEnv;
 use rustix::fs::Mode;
 
-use super::args::{Cli, Command};
+use super::commands::{Cli, Command};
+use super::serve::{self, Serve};
 use super::{
     Context, cancel, candidates, completions, doctor, down, events, explain, extend, help, hook, init,
-    launch, logs, mcp, notices, prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
+    launch, logs, mcp, notices, prune, restart, resume, retry, run, schema, status, top, up, wait,
 };
 use crate::exit::{Code, Failure};
 use crate::inheritance;
 use crate::render::output;
 
-/// Runs `relay`.
-pub fn main() -> ExitCode {
+/// Runs `relay`; `serve` is the daemon.
+pub fn main(serve: Serve) -> ExitCode {
     inheritance::reset_signals();
     keep_others_from_writing();
-    if let Some(code) = candidates::answer() {
+    if let Some(code) = answer_completion() {
         return code;
     }
     let cli = match Cli::try_parse() {
@@ -30,11 +32,26 @@ pub fn main() -> ExitCode {
             return u8::try_from(error.exit_code()).unwrap_or(Code::Usage as u8).into();
         }
     };
-    let code = dispatch(&cli).unwrap_or_else(|failure| {
+    let code = dispatch(&cli, serve).unwrap_or_else(|failure| {
         output::failure(&failure, cli.global.json);
         failure.code as u8
     });
     code.into()
+}
+
+/// Answers a completion request; `None` for every other call.
+fn answer_completion() -> Option<ExitCode> {
+    std::env::var_os(candidates::VARIABLE)?;
+    let here = std::env::current_dir().ok();
+    let asked = CompleteEnv::with_factory(Cli::command).var(candidates::VARIABLE);
+    match asked.try_complete(std::env::args_os(), here.as_deref()) {
+        Ok(true) => Some(ExitCode::SUCCESS),
+        Ok(false) => None,
+        Err(error) => {
+            output::usage(&error, false);
+            Some((Code::Usage as u8).into())
+        }
+    }
 }
 
 /// Extends the caller's umask so that other users can't write files of this process or of its children.
@@ -107,7 +124,7 @@ fn changes_something(command: &Command) -> bool {
 }
 
 /// Runs a command. `run` returns the exit code of its own command, all others one of [`Code`].
-fn dispatch(cli: &Cli) -> Result<u8, Failure> {
+fn dispatch(cli: &Cli, serve: Serve) -> Result<u8, Failure> {
     if within_job() {
         match &cli.command {
             // Hooks in a person's own settings run for workers too, but their notices are not for a worker.
@@ -124,11 +141,15 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
         // These commands work outside of a project.
         Command::Mcp(args) => return mcp::run(args, &cli.global).map(|code| code as u8),
-        Command::Completions(args) => return completions::run(args, &cli.global).map(|code| code as u8),
+        Command::Completions(args) => {
+            return completions::run(args, &cli.global, Cli::command()).map(|code| code as u8);
+        }
         Command::Schema(args) => return schema::run(args, &cli.global).map(|code| code as u8),
         Command::Hook(args) => return hook::run(args, &cli.global).map(|code| code as u8),
         Command::Init(args) => return init::run(args, &cli.global).map(|code| code as u8),
-        Command::Help(args) => return help::run(args, &cli.global).map(|code| code as u8),
+        Command::Help(args) => {
+            return help::run(args, &cli.global, Cli::command()).map(|code| code as u8);
+        }
         _ => {}
     }
     let context = Context::new(&cli.global)?;
@@ -155,9 +176,9 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Doctor(args) => doctor::run(args, &context) as u8,
         Command::Prune(args) => prune::run(args, &context)? as u8,
         Command::Init(args) => init::run(args, &cli.global)? as u8,
-        Command::Serve(args) => serve::run(args, &context)? as u8,
-        Command::Completions(args) => completions::run(args, &cli.global)? as u8,
-        Command::Help(args) => help::run(args, &cli.global)? as u8,
+        Command::Serve(args) => serve::run(args, &context, serve)? as u8,
+        Command::Completions(args) => completions::run(args, &cli.global, Cli::command())? as u8,
+        Command::Help(args) => help::run(args, &cli.global, Cli::command())? as u8,
     };
     context.output.finish()?;
     Ok(code)

@@ -6,7 +6,6 @@ use super::Context;
 use super::help::after_help;
 use crate::doctor::{self, CheckContext, State};
 use crate::exit::Code;
-use crate::render;
 
 /// Flags of `relay doctor`.
 #[derive(Debug, Args)]
@@ -26,8 +25,8 @@ pub fn run(_: &DoctorArgs, context: &Context) -> Code {
             output.json(finding);
         }
     } else {
-        let marks = render::doctor::Marks::of_locale(&|name| std::env::var(name).ok());
-        output.print(&render::doctor::list(&findings, marks, output.paint));
+        let marks = doctor::text::Marks::of_locale(&|name| std::env::var(name).ok());
+        output.print(&doctor::text::list(&findings, marks, output.paint));
     }
     let fails = findings.iter().any(|finding| finding.state == State::Fail);
     if fails { Code::Unreachable } else { Code::Done }

@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use common::record::State;
 
+use super::Context;
 use super::help::after_help;
-use super::{Context, up};
 use crate::approval;
 use crate::engine::{container, local};
 use crate::exit::{Code, Failure};
-use crate::registry::atomic::Durability;
+use crate::files::atomic::Durability;
+use crate::files::watch::Watch;
+use crate::plural;
 use crate::registry::lease::Holder;
 use crate::registry::read::Stored;
 use crate::registry::requests::{Awaited, Request};
-use crate::registry::watch::Watch;
 use crate::registry::{Registry, lease, read};
-use crate::render::plural;
 use crate::state_dir::StateDir;
 use crate::state_dir::saved_state::SavedState;
 
@@ -39,7 +39,7 @@ pub struct DownArgs {
 /// # Errors
 /// Exit code 2 if jobs are still running and `--force` is not given, 5 if something does not stop.
 pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
-    up::outside_of_sandboxes(context, "down")?;
+    context.outside_of_sandboxes("down")?;
     let registry = &context.registry;
     registry.own()?;
     let running = running(context)?;

@@ -13,10 +13,10 @@ use super::follow::Follow;
 use super::help::after_help;
 use super::{Context, candidates, job_ref, view_context};
 use crate::exit::{Code, Failure};
+use crate::files::refused::Refused;
+use crate::files::watch::Watch;
 use crate::registry::event_log::Follower;
 use crate::registry::read;
-use crate::registry::refused::Refused;
-use crate::registry::watch::Watch;
 use crate::render::event_text::{self, RenderOptions};
 use crate::render::{View, health};
 

@@ -42,7 +42,7 @@ pub fn run(args: &ExplainArgs, context: &Context) -> Result<Code, Failure> {
         context.output.json(&explanation);
     } else {
         context.output.fact(&explanation);
-        context.output.print(&render::explain::block(&explanation, &stored.record, &view));
+        context.output.print(&explain::text::block(&explanation, &stored.record, &view));
     }
     Ok(Code::Done)
 }

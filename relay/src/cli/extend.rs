@@ -13,9 +13,9 @@ use serde::Serialize;
 use super::help::after_help;
 use super::{Context, candidates, job_ref, view_context};
 use crate::exit::{Code, Failure};
+use crate::files::watch::Watch;
 use crate::registry::event_log::Follower;
 use crate::registry::requests::{self, Request};
-use crate::registry::watch::Watch;
 use crate::registry::{lease, read};
 use crate::render::health;
 

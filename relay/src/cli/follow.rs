@@ -8,10 +8,10 @@ use common::record::{JobRecord, State};
 
 use super::{Context, job_ref, view_context};
 use crate::exit::Failure;
+use crate::files::watch::{Changed, Watch};
 use crate::registry::layout;
 use crate::registry::log_file::LogReader;
 use crate::registry::read::Stored;
-use crate::registry::watch::{Changed, Watch};
 use crate::render::{Relay, queue};
 
 /// Wait time before the reason is printed, and the first interval between checks of the reason: a job that starts at

@@ -1,18 +1,15 @@
-//! An earlier job and raw flags → the launch of its follow-up. Every mistake is found here, before anything is written.
+//! An earlier job, and what its follow-up takes from it. Every mistake is found before anything is written.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 
 use common::ids::JobId;
 use common::job::{JobSpec, Runner, is_thread};
 use common::origin::{FollowUp, Follows, Origin};
 use common::record::JobRecord;
 
-use super::launch::{OnLimitName, OnLoopName};
-use super::resolve::{self, Launch, ResolveContext};
-use super::resume::ResumeArgs;
-use super::retry::RetryArgs;
-use super::{job_ref, limits, prompt, session};
+use super::resolve::{self, ResolveContext};
+use super::{job_ref, session};
 use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
 use crate::registry::{Registry, create, lineage, read};
@@ -58,7 +55,8 @@ impl Earlier {
         Ok(Self { record, spec, busy })
     }
 
-    fn follows(&self, how: FollowUp, around: &ResolveContext<'_>) -> Origin {
+    /// Returns the origin of its follow-up.
+    pub(super) fn follows(&self, how: FollowUp, around: &ResolveContext<'_>) -> Origin {
         Origin {
             session: session::session(around.variable),
             follows: Some(Follows { job: self.record.job.clone(), how }),
@@ -67,7 +65,7 @@ impl Earlier {
     }
 
     /// Codex thread of the job.
-    fn thread(&self) -> Result<&str, Failure> {
+    pub(super) fn thread(&self) -> Result<&str, Failure> {
         let job = &self.record.job;
         let why = match (self.spec.runner, &self.record.thread_id) {
             (Runner::Shell, _) => "is a shell job and has no Codex thread to continue",
@@ -78,7 +76,7 @@ impl Earlier {
     }
 
     /// Checks that the thread can be continued: Codex keeps a thread where it ran, for one process at a time.
-    fn check_thread(&self, around: &ResolveContext<'_>) -> Result<(), Failure> {
+    pub(super) fn check_thread(&self, around: &ResolveContext<'_>) -> Result<(), Failure> {
         let (job, engine) = (&self.record.job, &self.record.engine);
         if *engine != around.engine.to_string() {
             return Err(Failure::usage(format!(
@@ -104,7 +102,8 @@ impl Earlier {
         }
     }
 
-    fn workspace(&self, around: &ResolveContext<'_>) -> Result<Workspace, Failure> {
+    /// Returns its workspace, for the follow-up.
+    pub(super) fn workspace(&self, around: &ResolveContext<'_>) -> Result<Workspace, Failure> {
         let dir = self.record.workspace.as_ref();
         if !around.cwd.join(dir).is_dir() {
             return Err(Failure::usage(format!(
@@ -117,7 +116,7 @@ impl Earlier {
 
     /// Returns the environment of the follow-up: the variables of the flags, then those of the earlier job. The latter
     /// take their values from the spec if it still has them, else from the caller's environment.
-    fn env(
+    pub(super) fn env(
         &self,
         flags: &[String],
         around: &ResolveContext<'_>,
@@ -154,93 +153,6 @@ impl Earlier {
 pub fn known(registry: &Registry, key: Option<&str>) -> Result<Option<JobId>, Failure> {
     let Some(key) = key else { return Ok(None) };
     create::of_key(registry, key).map_err(|e| registry.not_readable(&e))
-}
-
-/// Resolves the flags of `relay resume`. `stdin` is read for the prompt `-` only.
-///
-/// # Errors
-/// Exit code 2 with one line that describes the mistake and the fix.
-pub fn resume(
-    args: &ResumeArgs,
-    earlier: &Earlier,
-    around: &ResolveContext<'_>,
-    stdin: impl Read,
-) -> Result<Launch, Failure> {
-    let thread = earlier.thread()?.to_owned();
-    earlier.check_thread(around)?;
-    let (typed, codex_args) =
-        prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
-    let prompt = prompt::read(typed, args.file.as_deref(), stdin)?;
-    let old = &earlier.spec;
-    let mut codex = around.config.codex.settings(around.engine);
-    codex.model = args.model.clone().or_else(|| old.codex.model.clone()).or(codex.model);
-    if codex_args.is_empty() {
-        codex.args.clone_from(&old.codex.args);
-    } else {
-        codex.args.extend_from_slice(codex_args);
-    }
-    Launch {
-        name: earlier.record.job.name().clone(),
-        workspace: earlier.workspace(around)?,
-        engine: around.engine,
-        runner: Runner::Codex,
-        prompt,
-        env: earlier.env(&args.env, around)?,
-        setup: args.setup.clone(),
-        checks: match (args.no_check, args.check.is_empty()) {
-            (true, _) => Vec::new(),
-            (false, true) => old.checks.clone(),
-            (false, false) => args.check.clone(),
-        },
-        limits: limits::resolve(&around.config.limits, &args.limits)?,
-        rules: around.config.rules.clone(),
-        on_limit: args.on_limit.map_or(around.config.on_limit, OnLimitName::resolve),
-        on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
-        codex,
-        thread: Some(thread),
-        origin: earlier.follows(FollowUp::Resume, around),
-    }
-    .checked(around)
-}
-
-/// Resolves the flags of `relay retry`.
-///
-/// # Errors
-/// As [`resume`].
-pub fn retry(args: &RetryArgs, earlier: &Earlier, around: &ResolveContext<'_>) -> Result<Launch, Failure> {
-    let old = &earlier.spec;
-    for (flag, is_given) in [("--model", args.model.is_some()), ("--on-loop", args.on_loop.is_some())] {
-        if old.runner == Runner::Shell && is_given {
-            return Err(Failure::usage(format!(
-                "{flag} is for codex jobs, and {} is a shell job: omit it",
-                earlier.record.job
-            )));
-        }
-    }
-    if old.thread.is_some() {
-        earlier.check_thread(around)?;
-    }
-    let mut codex = around.config.codex.settings(around.engine);
-    codex.model = args.model.clone().or_else(|| old.codex.model.clone());
-    codex.args.clone_from(&old.codex.args);
-    Launch {
-        name: earlier.record.job.name().clone(),
-        workspace: earlier.workspace(around)?,
-        engine: around.engine,
-        runner: old.runner,
-        prompt: old.prompt.clone(),
-        env: earlier.env(&args.env, around)?,
-        setup: old.setup.clone(),
-        checks: old.checks.clone(),
-        limits: limits::resolve(&old.limits, &args.limits)?,
-        rules: old.rules.clone(),
-        on_limit: args.on_limit.map_or(old.on_limit, OnLimitName::resolve),
-        on_loop: args.on_loop.map_or(old.on_loop, OnLoopName::resolve),
-        codex,
-        thread: old.thread.clone(),
-        origin: earlier.follows(FollowUp::Retry, around),
-    }
-    .checked(around)
 }
 
 #[cfg(test)]

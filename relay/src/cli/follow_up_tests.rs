@@ -8,10 +8,12 @@ use common::job::{CodexSettings, Limits, SPEC_SCHEMA, Sandbox, StepKind};
 use common::record::State;
 use common::rule::{OnLimit, OnLoop};
 
-use super::super::args::{Cli, Command};
+use super::super::commands::{Cli, Command};
+use super::super::resolve::Launch;
+use super::super::{resume, retry};
 use super::*;
 use crate::config::Config;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::render::samples;
 
 const THREAD: &str = "01a203ca-9b3a-74f0-a0f9-92040009a617";
@@ -76,9 +78,11 @@ impl Project {
         match Cli::try_parse_from([&["relay"], line].concat()).unwrap().command {
             Command::Resume(args) => {
                 let earlier = Earlier::find(&registry, &args.job)?;
-                resume(&args, &earlier, &around, &b"from stdin"[..])
+                resume::resolve_flags(&args, &earlier, &around, &b"from stdin"[..])
             }
-            Command::Retry(args) => retry(&args, &Earlier::find(&registry, &args.job)?, &around),
+            Command::Retry(args) => {
+                retry::resolve_flags(&args, &Earlier::find(&registry, &args.job)?, &around)
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -2,10 +2,10 @@
 //!
 //! Every text is a constant: a command that is not asked for help builds none of it.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
-use super::args::{Cli, Global};
-use super::candidates;
+use super::global::Global;
 use crate::exit::{Code, Failure};
 use crate::render::{Output, output};
 
@@ -113,23 +113,32 @@ pub const TOPICS: [Topic; 4] = [
 )]
 pub struct HelpArgs {
     /// Command or topic [default: list all]
-    #[arg(value_name = "COMMAND|TOPIC", add = candidates::help())]
+    #[arg(value_name = "COMMAND|TOPIC", add = commands_and_topics())]
     word: Option<String>,
 }
 
-/// Prints the help of a command, a topic, or the list of both.
+/// Completes the words after `relay help`: commands and topics.
+fn commands_and_topics() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let commands = TEMPLATE.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        let topics = TOPICS.iter().map(|topic| topic.name);
+        commands.chain(topics).map(CompletionCandidate::new).collect()
+    })
+}
+
+/// Prints the help of a command, a topic, or the list of both. `relay` is the command with all of its own.
 ///
 /// # Errors
 /// Exit code 2 for an unknown word. Also fails if stdout can't be written.
-pub fn run(args: &HelpArgs, global: &Global) -> Result<Code, Failure> {
+pub fn run(args: &HelpArgs, global: &Global, relay: clap::Command) -> Result<Code, Failure> {
     let output = Output::new(global.color, false);
     match args.word.as_deref() {
-        None => print_help(Cli::command().after_help(format_topics()), &["relay", "--help"]),
+        None => print_help(relay.after_help(format_topics()), &["relay", "--help"]),
         Some(word) => {
             if let Some(topic) = TOPICS.iter().find(|topic| topic.name == word) {
                 output.print(topic.text);
-            } else if Cli::command().find_subcommand(word).is_some() {
-                print_help(Cli::command(), &["relay", word, "--help"]);
+            } else if relay.find_subcommand(word).is_some() {
+                print_help(relay, &["relay", word, "--help"]);
             } else {
                 return Err(Failure::usage(unknown_word(word)));
             }
@@ -162,8 +171,9 @@ fn unknown_word(word: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
+    use super::super::commands::Cli;
     use super::*;
 
     /// Returns every command with its help as plain text.

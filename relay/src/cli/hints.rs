@@ -13,7 +13,7 @@ use super::submit::Target;
 use crate::approval::Initiator;
 use crate::bounded_file;
 use crate::config::Config;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 
 /// Maximum number of folders named in a note.
 const MAX_NAMED: usize = 3;

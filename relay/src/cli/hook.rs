@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::args::Global;
+use super::global::Global;
 use super::help::after_help;
 use super::notices;
 use crate::exit::{Code, Failure};

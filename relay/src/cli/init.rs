@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::args::Global;
+use super::global::Global;
 use super::help::after_help;
 use super::session;
 use crate::approval::{self, Settings};

@@ -1,5 +1,6 @@
 //! `relay launch`
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use clap::{Args, ValueEnum};
 use common::event::MAX_TITLE;
 use common::ids::{JobId, JobName};
 use common::job::Runner;
+use common::origin::Origin;
 use common::record::{JobRecord, State};
 use common::rule::{OnLimit, OnLoop};
 use common::text::one_line;
@@ -17,14 +19,15 @@ use super::help::after_help;
 use super::limits::LimitFlags;
 use super::resolve::{self, Launch, ResolveContext};
 use super::submit::{self, Daemon, Target};
-use super::{Context, hints, job_ref, view_context, wait};
+use super::{Context, hints, job_ref, limits, prompt, session, view_context, wait};
 use crate::approval::Settings;
+use crate::engine::workspace;
 use crate::exit::{Code, Failure};
+use crate::files::watch::Watch;
 use crate::registry::create::{self, Created};
 use crate::registry::lease::PlatformStatus;
-use crate::registry::watch::Watch;
-use crate::render::{View, health, status};
-use crate::start_daemon;
+use crate::render::{View, health};
+use crate::{failure_text, start_daemon};
 
 /// Time from the start of the command in which it waits for the start of the job, before it prints the state. The
 /// caller has its prompt back within 300 ms, on a loaded machine too.
@@ -142,12 +145,65 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
     let variable = |key: &str| context.variable(key);
     let around =
         ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
-    let launch = resolve::launch(args, &around, std::io::stdin())?;
+    let launch = resolve_flags(args, &around, std::io::stdin())?;
     if !args.start.quiet {
         hints::path(context, &target, &config, &args.env);
         hints::submodules(context, &launch.workspace.host);
     }
     start(context, &launch, &target, &args.start)
+}
+
+/// Resolves the flags of `relay launch`. `stdin` is read for the prompt `-` only.
+///
+/// # Errors
+/// Exit code 2 with one line that names the wrong flag and the fix.
+pub(super) fn resolve_flags(
+    args: &LaunchArgs,
+    around: &ResolveContext<'_>,
+    stdin: impl Read,
+) -> Result<Launch, Failure> {
+    let (typed, codex_args) =
+        prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
+    let runner = match args.runner {
+        RunnerName::Codex => Runner::Codex,
+        RunnerName::Shell => Runner::Shell,
+    };
+    if runner == Runner::Shell && (args.model.is_some() || args.on_loop.is_some() || !codex_args.is_empty()) {
+        return Err(Failure::usage(
+            "--model, --on-loop and arguments after -- are for codex: omit them with --runner shell",
+        ));
+    }
+    let prompt = prompt::read(typed, args.file.as_deref(), stdin)?;
+    let configured = match runner {
+        Runner::Shell => resolve::covered(&around.config.limits, args.limits.timeout),
+        Runner::Codex => around.config.limits.clone(),
+    };
+    let limits = limits::resolve(&configured, &args.limits)?;
+    let env = resolve::environment(&args.env, around.variable)?;
+    let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
+    let mut codex = around.config.codex.settings(around.engine);
+    if let Some(model) = &args.model {
+        codex.model = Some(model.clone());
+    }
+    codex.args.extend_from_slice(codex_args);
+    Launch {
+        name: args.name.clone().unwrap_or_else(|| resolve::name_of(&workspace)),
+        workspace,
+        engine: around.engine,
+        runner,
+        prompt,
+        env,
+        setup: args.setup.clone(),
+        checks: args.check.clone(),
+        limits,
+        rules: around.config.rules.clone(),
+        on_limit: args.on_limit.map_or(around.config.on_limit, OnLimitName::resolve),
+        on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
+        codex,
+        thread: None,
+        origin: Origin { session: session::session(around.variable), ..Origin::default() },
+    }
+    .checked(around)
 }
 
 /// How a job is launched, and what is told of it.
@@ -300,7 +356,7 @@ fn text(record: &JobRecord, view: &View) -> String {
     let more = match (record.state, &record.step) {
         (State::Queued, _) => format!(": {}", health.rest),
         (state, _) if state.is_final() => match &record.error {
-            Some(_) => format!(": {}; next: {}", status::reason(record), health::next(record)),
+            Some(_) => format!(": {}; next: {}", failure_text::reason(record), health::next(record)),
             None => format!("; next: {}", health::next(record)),
         },
         (_, Some(step)) => format!(": {} {}; {health}", step.kind, one_line(&step.title, MAX_TITLE)),

@@ -1,25 +1,25 @@
 //! The command line: one file per command.
 //!
 //! ```text
-//! argv ─ args ─► dispatch ─► context (root, registry, streams) ─► launch │ status │ logs │ … ─► exit code
-//!                             launch, run, resume, retry: raw flags ─ resolve ─► Launch ─ submit ─► registry
+//! argv ─ commands ─► dispatch ─► context (root, registry, streams) ─► launch │ status │ logs │ … ─► exit code
+//!                             launch, run, resume, retry: flags ─ resolve ─► Launch ─ submit ─► registry
 //! ```
 //!
-//! * [`args`]: commands and global flags; each command's own flags are in its file.
-//! * [`resolve`]: flags → a launch with every option decided. [`submit`]: a launch → a job in the registry.
+//! * [`commands`]: the list of commands; each command's own flags are in its file. [`global`]: flags of every command.
+//! * [`resolve`]: a launch with every option decided. [`submit`]: a launch → a job in the registry.
 //! * [`limits`]: time limits among those flags. [`prompt`]: the task. [`session`]: the calling session of a host agent.
 //! * [`job_ref`]: user input → a job. [`view_context`]: context of a record. [`exit_code`]: record → exit code.
 //! * [`follow`]: waiting for a job. [`claim_notice`]: the claim of a completion notice.
-//! * [`follow_up`]: an earlier job and flags → a launch.
+//! * [`follow_up`]: an earlier job, for its follow-up.
 //! * [`approve`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
 //! * [`help`]: layout of the help, examples and topics.
 //! * [`hints`]: notes about unexpected properties of a workspace. [`candidates`]: shell completion of jobs.
 
 mod approve;
-mod args;
 mod cancel;
 mod candidates;
 mod claim_notice;
+mod commands;
 mod completions;
 mod context;
 mod dispatch;
@@ -31,6 +31,7 @@ mod explain;
 mod extend;
 mod follow;
 mod follow_up;
+mod global;
 mod help;
 mod hints;
 mod hook;

@@ -6,10 +6,10 @@ use common::record::JobRecord;
 use super::help::after_help;
 use super::{Context, session};
 use crate::exit::{Code, Failure};
+use crate::notice;
 use crate::registry::lease;
 use crate::registry::outbox::Shown;
 use crate::registry::unseen::{self, Unseen};
-use crate::render::notice;
 
 /// Maximum number of notices shown per call: a page of text.
 const MAX_SHOWN: usize = 5;

@@ -11,10 +11,10 @@ use serde::Serialize;
 use super::Context;
 use super::help::after_help;
 use crate::exit::{Code, Failure};
+use crate::files::watch::Watch;
 use crate::registry::lease::Holder;
 use crate::registry::prune::{Retention, prune};
 use crate::registry::requests::{Awaited, Request};
-use crate::registry::watch::Watch;
 use crate::registry::{Registry, lease, read};
 
 /// Default number of archived jobs to keep: together with the jobs outside of the archive, some weeks of work.

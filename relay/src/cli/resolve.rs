@@ -1,8 +1,7 @@
-//! Raw flags → a launch with every option decided. Every mistake is found here, before anything is written.
+//! A launch with every option decided. Every mistake is found before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env::VarError;
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,13 +12,9 @@ use common::origin::Origin;
 use common::rule::{OnLimit, OnLoop, StepRule};
 use common::text::one_line;
 
-use super::launch::{LaunchArgs, OnLimitName, OnLoopName, RunnerName};
-use super::limits::{self, LimitFlags};
-use super::run::RunArgs;
-use super::{prompt, session};
 use crate::config::Config;
-use crate::engine::EngineKind;
-use crate::engine::workspace::{self, Workspace};
+use crate::engine::workspace::Workspace;
+use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::policy::Policy;
 
@@ -129,94 +124,8 @@ fn has_crlf(line: &str) -> bool {
     line.ends_with('\r') || line.contains("\r\n")
 }
 
-/// Resolves the flags of `relay launch`. `stdin` is read for the prompt `-` only.
-///
-/// # Errors
-/// Exit code 2 with one line that names the wrong flag and the fix.
-pub fn launch(args: &LaunchArgs, around: &ResolveContext<'_>, stdin: impl Read) -> Result<Launch, Failure> {
-    let (typed, codex_args) =
-        prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
-    let runner = match args.runner {
-        RunnerName::Codex => Runner::Codex,
-        RunnerName::Shell => Runner::Shell,
-    };
-    if runner == Runner::Shell && (args.model.is_some() || args.on_loop.is_some() || !codex_args.is_empty()) {
-        return Err(Failure::usage(
-            "--model, --on-loop and arguments after -- are for codex: omit them with --runner shell",
-        ));
-    }
-    let prompt = prompt::read(typed, args.file.as_deref(), stdin)?;
-    let configured = match runner {
-        Runner::Shell => covered(&around.config.limits, args.limits.timeout),
-        Runner::Codex => around.config.limits.clone(),
-    };
-    let limits = limits::resolve(&configured, &args.limits)?;
-    let env = environment(&args.env, around.variable)?;
-    let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
-    let mut codex = around.config.codex.settings(around.engine);
-    if let Some(model) = &args.model {
-        codex.model = Some(model.clone());
-    }
-    codex.args.extend_from_slice(codex_args);
-    Launch {
-        name: args.name.clone().unwrap_or_else(|| name_of(&workspace)),
-        workspace,
-        engine: around.engine,
-        runner,
-        prompt,
-        env,
-        setup: args.setup.clone(),
-        checks: args.check.clone(),
-        limits,
-        rules: around.config.rules.clone(),
-        on_limit: args.on_limit.map_or(around.config.on_limit, OnLimitName::resolve),
-        on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
-        codex,
-        thread: None,
-        origin: Origin { session: session::session(around.variable), ..Origin::default() },
-    }
-    .checked(around)
-}
-
-/// Resolves the flags of `relay run`.
-///
-/// # Errors
-/// As [`launch`].
-pub fn command(args: &RunArgs, around: &ResolveContext<'_>) -> Result<Launch, Failure> {
-    let prompt = match args.command.as_slice() {
-        // A single word with spaces is a command line that was quoted as a whole.
-        [line] if line.contains(char::is_whitespace) => line.clone(),
-        words => shell_words::join(words),
-    };
-    if prompt.trim().is_empty() {
-        return Err(Failure::usage("the command is empty: write it after --"));
-    }
-    let configured = covered(&around.config.limits, args.timeout);
-    let flags = LimitFlags { timeout: args.timeout, step_timeout: Vec::new(), stall: args.stall.clone() };
-    let limits = limits::resolve(&configured, &flags)?;
-    let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
-    Launch {
-        name: args.name.clone().unwrap_or_else(|| name_of(&workspace)),
-        workspace,
-        engine: around.engine,
-        runner: Runner::Shell,
-        prompt: prompt::bounded(prompt)?,
-        env: BTreeMap::new(),
-        setup: Vec::new(),
-        checks: Vec::new(),
-        limits,
-        rules: around.config.rules.clone(),
-        on_limit: around.config.on_limit,
-        on_loop: around.config.on_loop,
-        codex: around.config.codex.settings(around.engine),
-        thread: None,
-        origin: Origin { session: session::session(around.variable), attended: true, ..Origin::default() },
-    }
-    .checked(around)
-}
-
 /// Raises the step limits to the timeout of the whole command, so that no step limit is shorter.
-fn covered(configured: &Limits, timeout: Option<Duration>) -> Limits {
+pub(super) fn covered(configured: &Limits, timeout: Option<Duration>) -> Limits {
     let mut limits = configured.clone();
     if let Some(timeout) = timeout {
         for kind in StepKind::ALL {
@@ -226,7 +135,8 @@ fn covered(configured: &Limits, timeout: Option<Duration>) -> Limits {
     limits
 }
 
-fn name_of(workspace: &Workspace) -> JobName {
+/// Returns the name of a job that was given none.
+pub(super) fn name_of(workspace: &Workspace) -> JobName {
     JobName::from_folder(&workspace.host.file_name().unwrap_or_default().to_string_lossy())
 }
 

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use clap::Parser;
 use common::job::MAX_PROMPT;
 
-use super::super::args::{Cli, Command};
+use super::super::commands::{Cli, Command};
+use super::super::{launch, run};
 use super::*;
 
 /// A project with one workspace and a prompt file.
@@ -37,8 +38,8 @@ impl Project {
         let around = ResolveContext { config: &self.config, engine, cwd: &cwd, variable: &variable };
         let argv = std::iter::once("relay").chain(line.iter().copied());
         match Cli::try_parse_from(argv).unwrap().command {
-            Command::Launch(flags) => launch(&flags, &around, stdin),
-            Command::Run(flags) => command(&flags, &around),
+            Command::Launch(flags) => launch::resolve_flags(&flags, &around, stdin),
+            Command::Run(flags) => run::resolve_flags(&flags, &around),
             other => panic!("{other:?}"),
         }
     }

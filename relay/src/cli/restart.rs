@@ -34,7 +34,7 @@ pub struct RestartArgs {
 /// # Errors
 /// Exit code 5 if the daemon does not end. Otherwise the errors of `relay up`.
 pub fn run(args: &RestartArgs, context: &Context) -> Result<Code, Failure> {
-    up::outside_of_sandboxes(context, "restart")?;
+    context.outside_of_sandboxes("restart")?;
     let registry = &context.registry;
     registry.own()?;
     let config = context.config()?;

@@ -1,13 +1,18 @@
 //! `relay resume`
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
+use common::job::Runner;
+use common::origin::FollowUp;
 
+use super::follow_up::Earlier;
 use super::help::after_help;
 use super::launch::{self, OnLimitName, OnLoopName, Start};
 use super::limits::LimitFlags;
-use super::{Context, candidates, follow_up};
+use super::resolve::{Launch, ResolveContext};
+use super::{Context, candidates, limits, prompt};
 use crate::exit::{Code, Failure};
 
 /// Flags of `relay resume`.
@@ -71,6 +76,53 @@ pub struct ResumeArgs {
 /// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be continued, and as `relay launch`.
 pub fn run(args: &ResumeArgs, context: &Context) -> Result<Code, Failure> {
     launch::follow(context, &args.job, &args.start, |earlier, around| {
-        follow_up::resume(args, earlier, around, std::io::stdin())
+        resolve_flags(args, earlier, around, std::io::stdin())
     })
+}
+
+/// Resolves the flags of `relay resume`. `stdin` is read for the prompt `-` only.
+///
+/// # Errors
+/// Exit code 2 with one line that describes the mistake and the fix.
+pub(super) fn resolve_flags(
+    args: &ResumeArgs,
+    earlier: &Earlier,
+    around: &ResolveContext<'_>,
+    stdin: impl Read,
+) -> Result<Launch, Failure> {
+    let thread = earlier.thread()?.to_owned();
+    earlier.check_thread(around)?;
+    let (typed, codex_args) =
+        prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
+    let prompt = prompt::read(typed, args.file.as_deref(), stdin)?;
+    let old = &earlier.spec;
+    let mut codex = around.config.codex.settings(around.engine);
+    codex.model = args.model.clone().or_else(|| old.codex.model.clone()).or(codex.model);
+    if codex_args.is_empty() {
+        codex.args.clone_from(&old.codex.args);
+    } else {
+        codex.args.extend_from_slice(codex_args);
+    }
+    Launch {
+        name: earlier.record.job.name().clone(),
+        workspace: earlier.workspace(around)?,
+        engine: around.engine,
+        runner: Runner::Codex,
+        prompt,
+        env: earlier.env(&args.env, around)?,
+        setup: args.setup.clone(),
+        checks: match (args.no_check, args.check.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => old.checks.clone(),
+            (false, false) => args.check.clone(),
+        },
+        limits: limits::resolve(&around.config.limits, &args.limits)?,
+        rules: around.config.rules.clone(),
+        on_limit: args.on_limit.map_or(around.config.on_limit, OnLimitName::resolve),
+        on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
+        codex,
+        thread: Some(thread),
+        origin: earlier.follows(FollowUp::Resume, around),
+    }
+    .checked(around)
 }

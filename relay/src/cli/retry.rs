@@ -1,11 +1,15 @@
 //! `relay retry`
 
 use clap::Args;
+use common::job::Runner;
+use common::origin::FollowUp;
 
+use super::follow_up::Earlier;
 use super::help::after_help;
 use super::launch::{self, OnLimitName, OnLoopName, Start};
 use super::limits::LimitFlags;
-use super::{Context, candidates, follow_up};
+use super::resolve::{Launch, ResolveContext};
+use super::{Context, candidates, limits};
 use crate::exit::{Code, Failure};
 
 /// Flags of `relay retry`.
@@ -44,5 +48,49 @@ pub struct RetryArgs {
 /// # Errors
 /// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or still running, and as `relay launch`.
 pub fn run(args: &RetryArgs, context: &Context) -> Result<Code, Failure> {
-    launch::follow(context, &args.job, &args.start, |earlier, around| follow_up::retry(args, earlier, around))
+    launch::follow(context, &args.job, &args.start, |earlier, around| resolve_flags(args, earlier, around))
+}
+
+/// Resolves the flags of `relay retry`.
+///
+/// # Errors
+/// Exit code 2 with one line that describes the mistake and the fix.
+pub(super) fn resolve_flags(
+    args: &RetryArgs,
+    earlier: &Earlier,
+    around: &ResolveContext<'_>,
+) -> Result<Launch, Failure> {
+    let old = &earlier.spec;
+    for (flag, is_given) in [("--model", args.model.is_some()), ("--on-loop", args.on_loop.is_some())] {
+        if old.runner == Runner::Shell && is_given {
+            return Err(Failure::usage(format!(
+                "{flag} is for codex jobs, and {} is a shell job: omit it",
+                earlier.record.job
+            )));
+        }
+    }
+    if old.thread.is_some() {
+        earlier.check_thread(around)?;
+    }
+    let mut codex = around.config.codex.settings(around.engine);
+    codex.model = args.model.clone().or_else(|| old.codex.model.clone());
+    codex.args.clone_from(&old.codex.args);
+    Launch {
+        name: earlier.record.job.name().clone(),
+        workspace: earlier.workspace(around)?,
+        engine: around.engine,
+        runner: old.runner,
+        prompt: old.prompt.clone(),
+        env: earlier.env(&args.env, around)?,
+        setup: old.setup.clone(),
+        checks: old.checks.clone(),
+        limits: limits::resolve(&old.limits, &args.limits)?,
+        rules: old.rules.clone(),
+        on_limit: args.on_limit.map_or(old.on_limit, OnLimitName::resolve),
+        on_loop: args.on_loop.map_or(old.on_loop, OnLoopName::resolve),
+        codex,
+        thread: old.thread.clone(),
+        origin: earlier.follows(FollowUp::Retry, around),
+    }
+    .checked(around)
 }

@@ -1,24 +1,27 @@
 //! `relay run`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use common::duration;
 use common::ids::JobName;
+use common::job::Runner;
+use common::origin::Origin;
 use common::record::State;
 
 use super::claim_notice::show_claimed;
 use super::help::after_help;
-use super::limits::{self, Stall};
-use super::resolve::{self, ResolveContext};
+use super::limits::{self, LimitFlags, Stall};
+use super::resolve::{self, Launch, ResolveContext};
 use super::submit::Daemon;
-use super::{Context, exit_code, follow, submit};
+use super::{Context, exit_code, follow, prompt, session, submit};
+use crate::engine::workspace;
 use crate::exit::{Code, Failure};
 use crate::registry::create::Created;
 use crate::registry::log_file::LogReader;
-use crate::render::status;
-use crate::start_daemon;
+use crate::{failure_text, start_daemon};
 
 /// Flags of `relay run`.
 #[derive(Debug, Args)]
@@ -60,7 +63,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     let variable = |key: &str| context.variable(key);
     let around =
         ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
-    let launch = resolve::command(args, &around)?;
+    let launch = resolve_flags(args, &around)?;
     if let Daemon::Absent(settings) = &target.daemon {
         start_daemon::daemon(&context.root, &context.registry, settings, context.initiator())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
@@ -83,10 +86,47 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
             output.json(&record);
         }
         match record.state {
-            State::Failed => output.note(&format!("{job} failed: {}", status::reason(&record))),
+            State::Failed => output.note(&format!("{job} failed: {}", failure_text::reason(&record))),
             State::Cancelled => output.note(&format!("{job} was cancelled")),
             _ => {}
         }
     });
     Ok(exit_code::of_command(&record))
+}
+
+/// Resolves the flags of `relay run`.
+///
+/// # Errors
+/// Exit code 2 with one line that names the wrong flag and the fix.
+pub(super) fn resolve_flags(args: &RunArgs, around: &ResolveContext<'_>) -> Result<Launch, Failure> {
+    let prompt = match args.command.as_slice() {
+        // A single word with spaces is a command line that was quoted as a whole.
+        [line] if line.contains(char::is_whitespace) => line.clone(),
+        words => shell_words::join(words),
+    };
+    if prompt.trim().is_empty() {
+        return Err(Failure::usage("the command is empty: write it after --"));
+    }
+    let configured = resolve::covered(&around.config.limits, args.timeout);
+    let flags = LimitFlags { timeout: args.timeout, step_timeout: Vec::new(), stall: args.stall.clone() };
+    let limits = limits::resolve(&configured, &flags)?;
+    let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
+    Launch {
+        name: args.name.clone().unwrap_or_else(|| resolve::name_of(&workspace)),
+        workspace,
+        engine: around.engine,
+        runner: Runner::Shell,
+        prompt: prompt::bounded(prompt)?,
+        env: BTreeMap::new(),
+        setup: Vec::new(),
+        checks: Vec::new(),
+        limits,
+        rules: around.config.rules.clone(),
+        on_limit: around.config.on_limit,
+        on_loop: around.config.on_loop,
+        codex: around.config.codex.settings(around.engine),
+        thread: None,
+        origin: Origin { session: session::session(around.variable), attended: true, ..Origin::default() },
+    }
+    .checked(around)
 }

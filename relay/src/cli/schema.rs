@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::args::Global;
+use super::global::Global;
 use super::help::after_help;
 use crate::exit::{Code, Failure};
 use crate::render::Output;

@@ -1,15 +1,22 @@
 //! `relay serve`: the daemon in the foreground.
 
+use std::path::Path;
+
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::help::after_help;
 use super::{Context, approve};
 use crate::approval::{self, Settings};
-use crate::engine::EngineKind;
+use crate::config::Config;
+use crate::engine_kind::EngineKind;
 use crate::exit::{Code, Failure};
+use crate::registry::Registry;
 use crate::state_dir::StateDir;
-use crate::{daemon, policy, start_daemon};
+use crate::{policy, start_daemon};
+
+/// The daemon: serves the registry of the project at a root with an engine, until it is ended.
+pub type Serve = fn(&Config, &Path, &Registry, EngineKind) -> Result<(), Failure>;
 
 /// Flags of `relay serve`.
 #[derive(Debug, Args)]
@@ -32,7 +39,7 @@ pub struct ServeArgs {
 /// # Errors
 /// Exit code 2 if another relay serves the registry. Exit code 5 if the port or the registry is not available, or if no
 /// person has approved the settings.
-pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
+pub fn run(args: &ServeArgs, context: &Context, serve: Serve) -> Result<Code, Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -54,5 +61,5 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<Code, Failure> {
         Some(_) => approval::check(&context.root, context.initiator(), &settings)?,
         None => approve::authorize(context, &settings, args.yes)?,
     }
-    daemon::serve(&config, &context.root, &context.registry, engine).map(|()| Code::Done)
+    serve(&config, &context.root, &context.registry, engine).map(|()| Code::Done)
 }

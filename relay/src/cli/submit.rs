@@ -7,7 +7,7 @@ use super::Context;
 use super::resolve::Launch;
 use crate::approval::Settings;
 use crate::config::Config;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::registry::Registry;
 use crate::registry::create::{self, Created, Draft};

@@ -7,14 +7,14 @@ use clap::Args;
 use super::help::after_help;
 use super::{Context, approve, down};
 use crate::approval::{self, ApprovalState, Settings};
-use crate::engine::{EngineKind, image};
+use crate::engine::image;
+use crate::engine_kind::EngineKind;
 use crate::exit::{Code, Failure};
+use crate::files::watch::Watch;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, Request};
-use crate::registry::watch::Watch;
-use crate::render::plural;
 use crate::state_dir::StateDir;
-use crate::{policy, sandbox, start_daemon};
+use crate::{plural, policy, start_daemon};
 
 /// Time limit for a relay to handle a request. It looks for requests every few seconds, even without a file event.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -57,7 +57,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
     }
     let settings = Settings::new(engine, &config);
     if args.build || args.no_start || !lives {
-        outside_of_sandboxes(context, "up")?;
+        context.outside_of_sandboxes("up")?;
         StateDir::for_project(&context.root)?;
         policy::check_settings(engine, &config)?;
         approve::authorize(context, &settings, args.yes)?;
@@ -106,17 +106,6 @@ pub(super) fn tell_of_platform(context: &Context, names: &[&str]) {
     if !names.is_empty() {
         let names = names.join(", ");
         context.output.note(&format!("new platform needed for {names}: `relay down`, then `relay up`"));
-    }
-}
-
-/// Rejects a command that does not work inside a sandbox, and names the way to run it.
-///
-/// # Errors
-/// Exit code 5 inside a sandbox.
-pub(super) fn outside_of_sandboxes(context: &Context, command: &str) -> Result<(), Failure> {
-    match sandbox::current_sandbox() {
-        Some(sandbox) => Err(Failure::unreachable(sandbox.refuses(command, &context.root))),
-        None => Ok(()),
     }
 }
 

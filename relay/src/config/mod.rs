@@ -28,6 +28,7 @@ pub mod stall;
 #[cfg(test)]
 pub use notify::Webhook;
 pub use notify::{NotifyConfig, SecretPlace};
-pub use read::{CODEX, FILE};
+pub use read::FILE;
 pub use resolved::{Config, PlatformConfig};
 pub use resources::{Resources, cpus_text};
+pub use serde_util::CODEX;

@@ -7,7 +7,7 @@ use common::record::State;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::read::CODEX;
+use super::serde_util::CODEX;
 use super::serde_util::ConfigError;
 
 /// `[notify]`, without options.

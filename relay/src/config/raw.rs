@@ -9,12 +9,12 @@ use toml::Spanned;
 
 use super::limits::RawLimits;
 use super::notify::{RawNotify, program};
-use super::read::CODEX;
 use super::resolved::{CodexConfig, Config, PlatformConfig};
 use super::resources;
 use super::rules::{self, RawRule};
+use super::serde_util::CODEX;
 use super::serde_util::ConfigError;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
 /// The whole file.
@@ -114,9 +114,7 @@ impl RawPlatform {
             // The user is part of the image, so each user has an image of its own.
             image: self.image.unwrap_or_else(|| format!("relay-platform:{version}-u{}", worker.0)),
             base: self.base.unwrap_or_else(|| "debian:bookworm-slim".to_owned()),
-            codex_version: self
-                .codex_version
-                .unwrap_or_else(|| crate::engine::versions::codex_version().to_owned()),
+            codex_version: self.codex_version.unwrap_or_else(|| crate::versions::codex_version().to_owned()),
             workspaces,
             worker,
             certs: root.join(self.certs.unwrap_or_else(|| "docker/certs".into())),

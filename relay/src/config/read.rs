@@ -8,13 +8,11 @@ use super::raw::Raw;
 use super::resolved::Config;
 use super::serde_util::ConfigError;
 use crate::exit::Failure;
-use crate::registry::dir::Dir;
-use crate::registry::refused::Refused;
+use crate::files::dir::Dir;
+use crate::files::refused::Refused;
 
 /// Path of the file, relative to the project root.
 pub const FILE: &str = "platform/relay.toml";
-/// Default program of Codex, looked up on `PATH`.
-pub const CODEX: &str = "codex";
 /// Name of the file in its folder.
 const NAME: &str = "relay.toml";
 /// Maximum size of the file, in bytes: a thousand rules take a tenth of that.

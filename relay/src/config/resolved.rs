@@ -7,7 +7,7 @@ use common::rule::{OnLimit, OnLoop, StepRule};
 
 use super::notify::NotifyConfig;
 use super::resources::Resources;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,9 @@ use std::ops::Range;
 use common::duration;
 use serde::Deserialize;
 
+/// Default program of Codex, looked up on `PATH`.
+pub const CODEX: &str = "codex";
+
 /// A human duration, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]

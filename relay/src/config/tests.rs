@@ -6,7 +6,7 @@ use common::rule::{OnLimit, OnLoop, StepRule};
 
 use super::*;
 use crate::config::{NotifyConfig, SecretPlace, Webhook};
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 
 fn load(text: &str) -> Result<Config, Failure> {
     let dir = tempfile::tempdir().unwrap();

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 
 use common::ids::JobId;
 use common::wire::RelayFrame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::core::{Admission, AgentId, ConnectionId, ConnectionNumber, Effect, EngineEffect, Input, refusal};
+use super::core::{
+    Admission, AgentId, ConnectionId, ConnectionNumber, Effect, EngineEffect, Input, LimitEffect,
+    LimitRequest, refusal,
+};
 use super::deliver::Deliveries;
 use super::driver::World;
 use super::message::Message;
@@ -17,8 +21,8 @@ use super::platform::{self, Platform};
 use super::upgrade::AppState;
 use super::writer::Command;
 use super::{listen, prune, request_files};
+use crate::files::atomic::Durability;
 use crate::policy::Policy;
-use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Lease};
 use crate::registry::requests::{self, Filed};
 use crate::registry::{Registry, read};
@@ -140,7 +144,7 @@ impl Executor {
     }
 
     /// Queues a frame; returns false if the connection has ended or its queue is full.
-    pub(super) fn queue(&self, to: &ConnectionId, frame: RelayFrame) -> bool {
+    fn queue(&self, to: &ConnectionId, frame: RelayFrame) -> bool {
         self.outbound.get(&to.number).is_some_and(|outbound| outbound.try_send(frame).is_ok())
     }
 
@@ -196,6 +200,30 @@ impl Executor {
         if let Err(e) = lease::write(&self.registry, lease, durability) {
             tracing::error!("the lease can't be written: {e}");
         }
+    }
+
+    /// Advances requests to move limits. Returns the answer, if there is one.
+    async fn limit(&self, effect: LimitEffect) -> Option<Input> {
+        let amend = |request: &LimitRequest| request_files::amend(&self.registry, request);
+        match effect {
+            LimitEffect::Inspect(queries) => {
+                let facts = queries.into_iter().map(|query| request_files::inspect(&self.registry, query));
+                Some(Input::LimitsInspected(facts.collect()))
+            }
+            LimitEffect::Send { path, to, frame } => {
+                self.queue(&to, frame).then_some(Input::LimitSent { path, connection: to.number })
+            }
+            LimitEffect::Amend(request) => amend(&request).then_some(Input::RequestAmended(request)),
+            LimitEffect::Promise(request) => amend(&request).then_some(Input::LimitPromised(request)),
+            LimitEffect::Move { path, job, job_ms } => self.move_limit(path, job, job_ms).await,
+        }
+    }
+
+    async fn move_limit(&self, path: PathBuf, job: JobId, job_ms: u64) -> Option<Input> {
+        self.write(Command::MoveLimit { job: job.clone(), job_ms }).await;
+        let is_written = self.flush().await.is_ok();
+        let is_moved = is_written && request_files::spec_ms(&self.registry, &job) == Some(job_ms);
+        is_moved.then_some(Input::LimitMoved(path))
     }
 
     async fn call_engine(&self, effect: EngineEffect) -> Option<Input> {

@@ -19,9 +19,8 @@ use tokio::time::{Instant, sleep};
 use super::core::{ContainerChange, Input};
 use super::message::Message;
 use super::platform::Platform;
-use crate::engine::container_state::ContainerState;
+use crate::container_state::{ContainerState, Death};
 use crate::engine::events::{ContainerEvent, MAX_LINE, parse};
-use crate::registry::lease::Death;
 
 /// Pause before a stream that ended is opened again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -1,14 +1,12 @@
-//! Files of requests, and the frames and commands that move limits.
+//! Files of requests, and what they depend on.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::ids::JobId;
 use common::job::JobSpec;
 
-use super::core::{Input, LimitEffect, LimitFacts, LimitQuery, LimitRequest};
-use super::effects::Executor;
-use super::writer::Command;
+use super::core::{LimitFacts, LimitQuery, LimitRequest};
 use crate::registry::requests::{self, Request};
 use crate::registry::{Registry, read};
 
@@ -26,42 +24,18 @@ pub(super) fn remove_cancel(registry: &Registry, path: &Path, job: &JobId) {
     }
 }
 
-impl Executor {
-    /// Advances requests to move limits. Returns the answer, if there is one.
-    pub(super) async fn limit(&mut self, effect: LimitEffect) -> Option<Input> {
-        match effect {
-            LimitEffect::Inspect(queries) => {
-                let facts = queries.into_iter().map(|query| inspect(&self.registry, query)).collect();
-                Some(Input::LimitsInspected(facts))
-            }
-            LimitEffect::Send { path, to, frame } => {
-                self.queue(&to, frame).then_some(Input::LimitSent { path, connection: to.number })
-            }
-            LimitEffect::Amend(request) => self.amend(&request).then_some(Input::RequestAmended(request)),
-            LimitEffect::Promise(request) => self.amend(&request).then_some(Input::LimitPromised(request)),
-            LimitEffect::Move { path, job, job_ms } => self.move_limit(path, job, job_ms).await,
-        }
+/// Rewrites a request to move a limit; returns true on success.
+pub(super) fn amend(registry: &Registry, request: &LimitRequest) -> bool {
+    let LimitRequest { path, job, step, by_ms, after, to_ms } = request.clone();
+    let amended = requests::amend(registry, &path, &Request::Extend { job, step, by_ms, after, to_ms });
+    if let Err(e) = &amended {
+        tracing::error!("{} can't be replaced: {e}", path.display());
     }
-
-    /// Rewrites a request; returns true on success.
-    fn amend(&self, request: &LimitRequest) -> bool {
-        let LimitRequest { path, job, step, by_ms, after, to_ms } = request.clone();
-        let amended =
-            requests::amend(&self.registry, &path, &Request::Extend { job, step, by_ms, after, to_ms });
-        if let Err(e) = &amended {
-            tracing::error!("{} can't be replaced: {e}", path.display());
-        }
-        amended.is_ok()
-    }
-
-    async fn move_limit(&self, path: PathBuf, job: JobId, job_ms: u64) -> Option<Input> {
-        self.write(Command::MoveLimit { job: job.clone(), job_ms }).await;
-        let is_moved = self.flush().await.is_ok() && spec_ms(&self.registry, &job) == Some(job_ms);
-        is_moved.then_some(Input::LimitMoved(path))
-    }
+    amended.is_ok()
 }
 
-fn inspect(registry: &Registry, query: LimitQuery) -> LimitFacts {
+/// Reads what such a request depends on.
+pub(super) fn inspect(registry: &Registry, query: LimitQuery) -> LimitFacts {
     let LimitQuery { path, job, mut log, wants_spec, wants_record } = query;
     let lines = log.next_lines(&registry.events(&job)).unwrap_or_else(|e| {
         tracing::warn!("the log of {job} can't be read: {e}");
@@ -77,7 +51,8 @@ fn inspect(registry: &Registry, query: LimitQuery) -> LimitFacts {
     }
 }
 
-fn spec_ms(registry: &Registry, job: &JobId) -> Option<u64> {
+/// Reads the time limit of a job from its spec.
+pub(super) fn spec_ms(registry: &Registry, job: &JobId) -> Option<u64> {
     let bytes = registry.spec(job).read(read::MAX_FILE_SIZE).ok()?;
     serde_json::from_slice::<JobSpec>(&bytes).ok().map(|spec| spec.limits.job_ms)
 }

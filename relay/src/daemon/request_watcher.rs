@@ -3,7 +3,7 @@
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use crate::registry::dir::Dir;
+use crate::files::dir::Dir;
 
 /// Hints from a watched folder.
 pub(super) struct RequestWatcher {

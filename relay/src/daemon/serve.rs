@@ -21,11 +21,12 @@ use super::tls::Identity;
 use super::upgrade::AppState;
 use super::{engine_events, freeze_detector, listen, main_loop, writer};
 use crate::config::Config;
-use crate::engine::{EngineKind, local};
+use crate::engine::local;
+use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
+use crate::files::atomic::Durability;
 use crate::inheritance;
 use crate::policy::Policy;
-use crate::registry::atomic::Durability;
 use crate::registry::lease::{self, Holder, Lease, PlatformStatus};
 use crate::registry::{Registry, leftovers, reserve};
 use crate::state_dir::StateDir;
@@ -60,7 +61,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     let state = StateDir::for_project(root)?;
     state.ensure()?;
     leftovers::remove(registry, SystemTime::now());
-    if local::retire_old(registry) {
+    if local::retire_old(registry.folder()) {
         tracing::warn!(
             "an earlier version kept its agent's token and the model's key in {}/agent: removed; if its agent still \
              runs, end it by hand",

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::registry::atomic::{self, Durability};
+use crate::files::atomic::{self, Durability};
 use crate::state_dir::StateDir;
 
 /// First byte of a TLS connection: the content type of a handshake record. No HTTP request begins with it.

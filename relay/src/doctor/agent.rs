@@ -4,8 +4,8 @@ use super::context::CheckContext;
 use super::finding::Finding;
 use super::probe::run_probe;
 use super::version;
-use crate::engine::EngineKind;
 use crate::engine::command;
+use crate::engine_kind::EngineKind;
 use crate::registry::lease::PlatformStatus;
 
 const AGENT: &str = "agent";

@@ -6,8 +6,8 @@ use super::context::CheckContext;
 use super::finding::Finding;
 use super::probe::run_probe;
 use super::version;
-use crate::engine::versions;
 use crate::registry::lease::PlatformStatus;
+use crate::versions;
 
 const CODEX: &str = "codex";
 const HOST: &str = "code-mode-host";

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::approval::{self, ApprovalState, Initiator, Settings};
 use crate::config::{self, Config};
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::protected_paths;
 use crate::registry::Registry;

@@ -4,7 +4,8 @@ use super::context::CheckContext;
 use super::finding::Finding;
 use super::probe::{ProbeOutput, run_probe};
 use crate::config::PlatformConfig;
-use crate::engine::{EngineKind, container};
+use crate::engine::container;
+use crate::engine_kind::EngineKind;
 use crate::registry::lease::PlatformStatus;
 
 const ENGINE: &str = "engine";

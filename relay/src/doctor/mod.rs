@@ -9,6 +9,7 @@
 //! * [`context`]: context shared by all checks.
 //! * [`probe`]: running programs that may hang.
 //! * [`mod@run`]: all checks at once, within a time limit.
+//! * [`text`]: output of `relay doctor`.
 //! * The checks: [`settings`], [`storage`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its
 //!   image), [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`],
 //!   [`deliveries`], [`trust`] (approval, workspaces, limits, sandbox).
@@ -31,6 +32,7 @@ mod run;
 mod settings;
 mod shell;
 mod storage;
+pub mod text;
 mod trust;
 mod version;
 

@@ -1,7 +1,7 @@
 //! Files in the registry that are refused or were set aside, for display.
 
-use crate::registry::dir::{ASIDE_SUFFIX, Dir};
-use crate::registry::refused::{Reason, Refused};
+use crate::files::dir::{ASIDE_SUFFIX, Dir};
+use crate::files::refused::{Reason, Refused};
 use crate::registry::{Registry, layout};
 
 /// Maximum number of files listed by name; the rest are only counted.

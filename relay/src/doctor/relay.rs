@@ -7,7 +7,7 @@ use super::context::CheckContext;
 use super::finding::Finding;
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::registry::read;
-use crate::render::{plural, times};
+use crate::{plural, times};
 
 const RELAY: &str = "relay";
 const QUEUE: &str = "queue";

@@ -9,7 +9,7 @@ use super::finding::Finding;
 use super::probe::{ProbeOutput, run_probe};
 use crate::config::CODEX;
 use crate::init;
-use crate::render::plural;
+use crate::plural;
 
 const RULES: &str = "rules";
 /// The folder of rules, below Codex's home or the project's `.codex`.

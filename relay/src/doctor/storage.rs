@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use super::context::CheckContext;
 use super::finding::Finding;
 use super::refused_files;
+use crate::files::staged::Staged;
 use crate::registry::Registry;
-use crate::registry::staged::Staged;
 
 const REGISTRY: &str = "registry";
 const DISK: &str = "disk";

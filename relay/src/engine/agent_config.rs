@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use common::job::Sandbox;
 
-use super::EngineKind;
+use crate::engine_kind::EngineKind;
 
 /// The agent's configuration, read by `worker-agent configure` and `run --config-stdin`.
 #[derive(Clone, PartialEq, Eq, Serialize)]

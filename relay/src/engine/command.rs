@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::EngineKind;
+use crate::engine_kind::EngineKind;
 
 /// Name of the agent's program.
 const AGENT: &str = "worker-agent";

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::EngineKind;
 use super::agent_config::AgentConfig;
 use super::codex_home::{self, CODEX_HOME};
 use super::command::{ACTION_TIMEOUT, QUERY_TIMEOUT, not_installed, output, run_with_input};
 use crate::config::{PlatformConfig, Resources, cpus_text};
+use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
 /// Path of the agent's state inside the container, on a volume.

@@ -10,10 +10,11 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{EngineKind, command};
+use super::command;
 use crate::approval::Settings;
 use crate::bounded_file;
 use crate::config::PlatformConfig;
+use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 
 const RECIPE: [(&str, &str); 3] = [

@@ -19,9 +19,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::command;
 use crate::fd_limit::Inherited;
-use crate::registry::Registry;
-use crate::registry::atomic::{self, Durability};
-use crate::registry::watch::Watch;
+use crate::files::atomic::{self, Durability};
+use crate::files::dir::Dir;
+use crate::files::watch::Watch;
 
 /// Maximum wait for the agent to end its workers after a stop; it promises 9 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
@@ -43,8 +43,8 @@ pub fn tell_address(state: &Path, url: &str) -> Result<(), String> {
 
 /// Removes the configuration, with token and model key, that earlier versions kept in the registry. Returns true if
 /// there was one: its agent, if it still runs, can't connect to this relay.
-pub fn retire_old(registry: &Registry) -> bool {
-    let config = registry.folder().sub("agent").file("config.json");
+pub fn retire_old(registry: &Dir) -> bool {
+    let config = registry.sub("agent").file("config.json");
     config.exists() && config.remove().is_ok()
 }
 

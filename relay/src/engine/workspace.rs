@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 use rustix::io::Errno;
 
-use super::EngineKind;
 use crate::bounded_file;
 use crate::config::PlatformConfig;
+use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 
 /// Mount point of the workspaces folder in a container.

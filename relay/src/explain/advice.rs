@@ -12,7 +12,7 @@ use common::step::Step;
 use jiff::Timestamp;
 
 use super::Explanation;
-use crate::render::times::between;
+use crate::times::between;
 
 /// Maximum number of lines shown.
 const MAX_ROWS: usize = 4;

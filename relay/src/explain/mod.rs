@@ -6,11 +6,15 @@
 //! ```
 //!
 //! * [`time_breakdown`]: breakdown of the time.
-//! * [`analysis`]: the explanation.
+//! * [`explanation`]: its facts. [`analysis`]: from a record and its log to them.
 //! * [`advice`]: the advice.
+//! * [`text`]: output of `relay explain`.
 
 pub mod advice;
 pub mod analysis;
+pub mod explanation;
+pub mod text;
 pub mod time_breakdown;
 
-pub use analysis::{Explanation, Slow, explain};
+pub use analysis::explain;
+pub use explanation::{Explanation, Slow};

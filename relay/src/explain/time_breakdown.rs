@@ -11,7 +11,7 @@ use common::job::StepKind;
 use common::step::Step;
 use jiff::Timestamp;
 
-use crate::render::times::between;
+use crate::times::between;
 
 /// One step of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]

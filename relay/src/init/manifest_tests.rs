@@ -105,7 +105,7 @@ fn each_setting_can_be_set_as_it_stands_there_and_a_default_changes_nothing() {
             ("[notify]", name) => name == "command" || name.starts_with("webhook"),
             // These depend on each other or on the machine: unset, the engine decides.
             ("[platform]", "engine") => {
-                assert_eq!(config.platform.engine.take(), Some(crate::engine::EngineKind::Docker));
+                assert_eq!(config.platform.engine.take(), Some(crate::engine_kind::EngineKind::Docker));
                 false
             }
             ("[codex]", "sandbox") => {

@@ -13,9 +13,9 @@ use common::record::JobRecord;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::file_ref::FileRef;
-use super::staged::{self, Staged};
-use super::{Registry, layout, read, reserve};
+use super::{Registry, read, reserve};
+use crate::files::file_ref::FileRef;
+use crate::files::staged::{self, Staged};
 
 /// Maximum size of a counter or key file, in bytes.
 const MAX_SMALL_FILE: u64 = 4096;
@@ -283,16 +283,6 @@ impl Drop for LatestLink {
         // Best effort. After `publish` there is nothing left to remove.
         let _ = self.temporary.remove();
     }
-}
-
-/// Returns the job that `newest_number` points to.
-///
-/// # Errors
-/// Returns an error if the link does not exist.
-pub fn newest_number(registry: &Registry) -> io::Result<JobId> {
-    let target = registry.latest().read_link()?;
-    layout::job_of_record(&target)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "'latest' does not point to a record"))
 }
 
 #[cfg(test)]

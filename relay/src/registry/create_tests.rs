@@ -55,7 +55,7 @@ fn numbers_count_per_name_and_latest_follows() {
     assert_eq!(launch(&registry, "a", None), Created::New(id("a#1")));
     assert_eq!(launch(&registry, "b", None), Created::New(id("b#1")));
     assert_eq!(launch(&registry, "a", None), Created::New(id("a#2")));
-    assert_eq!(newest_number(&registry).unwrap(), id("a#2"));
+    assert_eq!(read::newest_number(&registry).unwrap(), id("a#2"));
     assert_eq!(read::load(&registry, &id("a#2")).unwrap().record.prompt_summary, "true");
 }
 

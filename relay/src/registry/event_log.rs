@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 
 use common::event_line::{EventLine, LineError, MAX_LINE, checked_id};
 
-use super::file_ref::FileRef;
-use super::refused::{Reason, Refused};
+use crate::files::file_ref::FileRef;
+use crate::files::refused::{Reason, Refused};
 
 /// Read buffer size, in bytes: a few hundred lines.
 const BUFFER: usize = 64 * 1024;

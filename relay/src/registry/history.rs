@@ -8,8 +8,8 @@ use common::ids::JobId;
 
 use super::chunk::Chunk;
 use super::log_cursor::LogCursor;
-use super::refused::Refused;
 use super::{Registry, layout};
+use crate::files::refused::Refused;
 
 /// Maximum number of open logs. Events alternate between jobs that run side by side; beyond this number, a log is
 /// reopened at each of its turns.

@@ -3,21 +3,19 @@
 //! The daemon holds `relay.lock` locked for as long as it runs, so the answer is right immediately after `kill -9`.
 //! `relay.json` identifies the daemon.
 
-use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use common::ids::JobId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use super::atomic::Durability;
-use crate::engine::EngineKind;
-use crate::engine::container_state::ContainerState;
+use crate::container_state::Death;
+use crate::engine_kind::EngineKind;
+use crate::files::atomic::Durability;
 use crate::time::{self, BootScale};
 
 /// Version of the lease's JSON.
@@ -80,45 +78,6 @@ impl Lease {
     pub fn silence(&self, now: Timestamp) -> Option<Duration> {
         let silence = Duration::try_from(now.duration_since(self.heartbeat_at)).ok()?;
         (silence >= SILENT_AFTER).then_some(silence)
-    }
-}
-
-/// Exit of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Death {
-    /// Exit code; none if the container was gone before it could be inspected.
-    pub exit_code: Option<i32>,
-    /// True if the kernel killed it for its memory use.
-    pub oom_killed: bool,
-    /// Memory limit, in bytes.
-    pub memory_limit: Option<u64>,
-    /// Exit time as reported by the engine; distinguishes this exit from another one.
-    pub finished_at: Option<String>,
-    /// Interrupted jobs that have no outcome yet.
-    #[serde(default)]
-    pub cut_off: BTreeSet<JobId>,
-}
-
-impl Death {
-    /// Builds the exit of a container that can't be inspected any more.
-    pub fn from_exit_code(exit_code: Option<i32>, oom_killed: bool) -> Self {
-        Self { exit_code, oom_killed, memory_limit: None, finished_at: None, cut_off: BTreeSet::new() }
-    }
-
-    /// Builds the exit of a container from its state. A container that does not exist was removed.
-    pub fn from_state(state: &ContainerState) -> Self {
-        match state {
-            ContainerState::Exited { exit_code, oom_killed, memory_limit, finished_at } => Self {
-                exit_code: Some(*exit_code),
-                oom_killed: *oom_killed,
-                memory_limit: *memory_limit,
-                finished_at: Some(finished_at.clone()),
-                cut_off: BTreeSet::new(),
-            },
-            ContainerState::Absent | ContainerState::Running | ContainerState::Paused => {
-                Self::from_exit_code(None, false)
-            }
-        }
     }
 }
 

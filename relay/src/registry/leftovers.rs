@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use common::ids::JobId;
 
-use super::{Registry, layout, staged};
+use super::{Registry, layout};
+use crate::files::staged;
 
 /// Removes the leftovers from every folder. Called when a daemon starts. A file that can't be removed stays until the
 /// next start.
@@ -31,8 +32,8 @@ pub fn remove(registry: &Registry, now: SystemTime) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::staged::Staged;
     use super::*;
+    use crate::files::staged::Staged;
 
     #[test]
     fn a_spec_without_a_record_goes_unless_its_launch_lives() {

@@ -7,7 +7,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use common::event_line::LineHead;
 
 use super::event_log::{self, read_line};
-use super::file_ref::FileRef;
+use crate::files::file_ref::FileRef;
 
 /// Buffer size of an open log, in bytes. A typical line has 200.
 const BUFFER: usize = 8 * 1024;

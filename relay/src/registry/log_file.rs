@@ -13,9 +13,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
-use super::atomic::Durability;
-use super::file_ref::FileRef;
-use super::refused::Refused;
+use crate::files::atomic::Durability;
+use crate::files::file_ref::FileRef;
+use crate::files::refused::Refused;
 
 /// Bytes kept from the beginning of a log.
 pub const HEAD: u64 = 4 * 1024 * 1024;

@@ -5,9 +5,9 @@ use std::io;
 use common::ids::{JobId, JobName};
 use common::record::{JobRecord, SCHEMA};
 
-use super::refused::Refused;
-use super::{Registry, create, layout};
+use super::{Registry, layout};
 use crate::exit::Failure;
+use crate::files::refused::Refused;
 
 /// Maximum size of a spec, in bytes: a prompt is sent in one frame of 1 MiB, and JSON escapes take some more.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
@@ -152,7 +152,7 @@ fn names(registry: &Registry) -> io::Result<Vec<JobName>> {
 /// # Errors
 /// Exit code 3 when there is none.
 pub fn newest(registry: &Registry) -> Result<Stored, Failure> {
-    create::newest_number(registry)
+    newest_number(registry)
         .and_then(|job| load(registry, &job))
         .or_else(|_| {
             let all = records(registry)?;
@@ -162,6 +162,16 @@ pub fn newest(registry: &Registry) -> Result<Stored, Failure> {
             newest.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
         })
         .map_err(|_| Failure::no_such_job("no job yet: start one with `relay launch -w DIR \"task\"`"))
+}
+
+/// Returns the job that `newest_number` points to.
+///
+/// # Errors
+/// Returns an error if the link does not exist.
+pub fn newest_number(registry: &Registry) -> io::Result<JobId> {
+    let target = registry.latest().read_link()?;
+    layout::job_of_record(&target)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "'latest' does not point to a record"))
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use super::atomic::Durability;
-use super::dir::Dir;
-use super::file_ref::FileRef;
 use super::lease::Holder;
 use super::prune::Retention;
-use super::refused::Refused;
+use crate::files::atomic::Durability;
+use crate::files::dir::Dir;
+use crate::files::file_ref::FileRef;
+use crate::files::refused::Refused;
 
 /// Maximum size of a request, in bytes.
 const MAX_FILE_SIZE: u64 = 16 << 10;

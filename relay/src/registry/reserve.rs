@@ -12,8 +12,8 @@
 use std::io::{self, Write};
 
 use super::Registry;
-use super::file_ref::FileRef;
-use super::staged::Staged;
+use crate::files::file_ref::FileRef;
+use crate::files::staged::{Staged, is_lacking};
 
 /// Reserved bytes. Fifty jobs (the most that an agent runs at once) may end with a block of 4 KiB each for their last
 /// events, and a record is replaced by a copy beside it, one at a time, of at most some ten KiB.
@@ -94,11 +94,6 @@ pub fn give_up(registry: &Registry) -> bool {
     };
     let removed = spare(registry).filter(|file| file.exists() && file.remove().is_ok()).count();
     given().unwrap_or(false) || removed > 0
-}
-
-/// Returns true if a call failed for lack of disk space.
-pub fn is_lacking(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Runs work that a daemon needs to start. If it lacks disk space, gives the reserve up and retries.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use super::atomic::Durability;
+use crate::files::atomic::Durability;
 
 /// Version of a session's JSON.
 pub const SCHEMA: u32 = 1;

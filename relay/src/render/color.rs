@@ -1,9 +1,7 @@
 //! Color, used only for meaning: the state of a job.
 
 use clap::builder::styling::{AnsiColor, Style};
-use common::record::{JobRecord, State};
-
-use super::health::Word;
+use common::record::State;
 
 /// `--color`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -60,22 +58,6 @@ impl Paint {
         self.with(color.on_default(), text)
     }
 
-    /// Styles text about a job of this health: yellow and red draw attention.
-    pub fn health(self, word: Word, text: &str) -> String {
-        let color = match word {
-            Word::Healthy => AnsiColor::Green,
-            Word::Slow | Word::Quiet | Word::Stale | Word::Stopping => AnsiColor::Yellow,
-            Word::Over => AnsiColor::Red,
-            Word::Queued | Word::Ended => return text.to_owned(),
-        };
-        self.with(color.on_default(), text)
-    }
-
-    /// Styles text that needs attention: of a failed job, or of one with poor health.
-    pub fn health_or_state(self, record: &JobRecord, word: Word, text: &str) -> String {
-        if word == Word::Ended { self.state(record.state, text) } else { self.health(word, text) }
-    }
-
     /// Styles the subject of a line.
     pub fn bold(self, text: &str) -> String {
         self.with(Style::new().bold(), text)
@@ -91,7 +73,8 @@ impl Paint {
         self.with(Style::new().dimmed(), text)
     }
 
-    fn with(self, style: Style, text: &str) -> String {
+    /// Styles text.
+    pub(super) fn with(self, style: Style, text: &str) -> String {
         if self.on { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 }

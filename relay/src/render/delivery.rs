@@ -3,8 +3,8 @@
 use common::duration;
 use jiff::Timestamp;
 
-use super::times::between;
 use crate::registry::outbox::{Channel, ChannelState, Entry};
+use crate::times::between;
 
 /// Describes the failed deliveries and their reasons; `None` if there are none.
 pub fn failed_delivery(entry: &Entry, now: Timestamp) -> Option<String> {

@@ -6,9 +6,10 @@ use common::event_line::EventLine;
 use common::record::State;
 use common::{summary, text};
 
+use super::View;
 use super::health::Word;
-use super::times::clock;
-use super::{View, plural};
+use crate::plural;
+use crate::times::clock;
 
 /// Maximum length of a line, in bytes: two lines of a terminal.
 const MAX_LINE: usize = 240;

@@ -10,6 +10,7 @@
 
 use std::fmt;
 
+use clap::builder::styling::AnsiColor;
 use common::duration;
 use common::event::FailureKind;
 use common::job::StepKind;
@@ -18,10 +19,10 @@ use common::text;
 use common::warnings::WAITS_FOR_NETWORK;
 use jiff::Timestamp;
 
-use super::status::failure_kind;
-use super::times::{ago, between, within};
-use super::{Relay, View, queue, steps};
+use super::{Paint, Relay, View, queue, steps};
+use crate::failure_text::failure_kind;
 use crate::registry::lease::PlatformStatus;
+use crate::times::{ago, between, within};
 
 /// Maximum length of the description of a stalled step's wait, in bytes.
 const MAX_WAIT_REASON: usize = 80;
@@ -62,6 +63,24 @@ impl Word {
             Self::Stopping => "stopping",
             Self::Ended => "ended",
         }
+    }
+}
+
+impl Paint {
+    /// Styles text about a job of this health: yellow and red draw attention.
+    pub fn health(self, word: Word, text: &str) -> String {
+        let color = match word {
+            Word::Healthy => AnsiColor::Green,
+            Word::Slow | Word::Quiet | Word::Stale | Word::Stopping => AnsiColor::Yellow,
+            Word::Over => AnsiColor::Red,
+            Word::Queued | Word::Ended => return text.to_owned(),
+        };
+        self.with(color.on_default(), text)
+    }
+
+    /// Styles text that needs attention: of a failed job, or of one with poor health.
+    pub fn health_or_state(self, record: &JobRecord, word: Word, text: &str) -> String {
+        if word == Word::Ended { self.state(record.state, text) } else { self.health(word, text) }
     }
 }
 

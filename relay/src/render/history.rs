@@ -3,8 +3,9 @@
 use common::origin::FollowUp;
 use common::record::{JobRecord, State};
 
+use super::View;
 use super::labeled_rows::LabeledRows;
-use super::{View, status};
+use crate::failure_text;
 
 /// Maximum number of follow-ups listed by name; the others are counted.
 const MAX_NAMED: usize = 3;
@@ -44,7 +45,7 @@ pub fn row(record: &JobRecord, before: &[JobRecord], after: &[JobRecord], view: 
 /// `completed`, `failed: step_timeout`
 fn end(record: &JobRecord) -> String {
     match record.state {
-        State::Failed => format!("failed: {}", status::failure_kind(record)),
+        State::Failed => format!("failed: {}", failure_text::failure_kind(record)),
         _ => record.outcome(),
     }
 }

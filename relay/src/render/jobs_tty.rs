@@ -11,9 +11,10 @@ use common::duration;
 use common::record::{JobRecord, State};
 
 use super::health::{self, Running, Word};
-use super::times::{ago, between};
-use super::{Relay, View, plural, status, width};
+use super::{Relay, View, status, width};
 use crate::registry::lease::PlatformStatus;
+use crate::times::{ago, between};
+use crate::{failure_text, plural};
 
 /// Width below which a job takes two lines, in columns.
 const NARROW_WIDTH: usize = 72;
@@ -149,7 +150,7 @@ pub fn time(record: &JobRecord, view: &View, near: Option<Running>) -> String {
 pub fn doing_now(record: &JobRecord, view: &View, word: Word) -> String {
     let when = || ago(record.finished_at.unwrap_or(record.last_event_at), view.now);
     match (word, &record.step) {
-        (Word::Ended, _) => match status::failure_kind(record) {
+        (Word::Ended, _) => match failure_text::failure_kind(record) {
             kind if !kind.is_empty() => format!("{}: {kind}", when()),
             _ => match record.warnings.count_text().filter(|_| record.state == State::Completed) {
                 Some(warnings) => format!("{}: {warnings}", when()),

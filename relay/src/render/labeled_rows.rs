@@ -5,36 +5,36 @@ use common::text;
 use super::{View, width};
 
 /// Maximum length of a row's text, in bytes: at most three lines of a terminal.
-pub(super) const MAX_ROW: usize = 240;
+pub const MAX_ROW: usize = 240;
 /// Width of a label and the space after it, in columns.
 const LABEL_WIDTH: usize = 11;
 /// Minimum width of wrapped text, in columns.
 const MIN_WIDTH: usize = 20;
 
 /// A headline and the rows added so far.
-pub(super) struct LabeledRows<'a> {
-    pub(super) view: &'a View,
+pub struct LabeledRows<'a> {
+    pub view: &'a View,
     lines: Vec<String>,
 }
 
 impl<'a> LabeledRows<'a> {
-    pub(super) fn new(view: &'a View, headline: String) -> Self {
+    pub fn new(view: &'a View, headline: String) -> Self {
         Self { view, lines: vec![headline] }
     }
 
     /// Formats a single row.
-    pub(super) fn single(view: &'a View, label: &str, text: &str) -> String {
+    pub fn single(view: &'a View, label: &str, text: &str) -> String {
         let mut rows = Self { view, lines: Vec::new() };
         rows.worker_text(label, text);
         rows.finish()
     }
 
-    pub(super) fn add(&mut self, label: &str, text: &str) {
+    pub fn add(&mut self, label: &str, text: &str) {
         self.add_row(label, text, str::to_owned);
     }
 
     /// Adds a row with colored text. On a terminal, long text is wrapped.
-    pub(super) fn add_row(&mut self, label: &str, text: &str, brush: impl Fn(&str) -> String) {
+    pub fn add_row(&mut self, label: &str, text: &str, brush: impl Fn(&str) -> String) {
         let Some(columns) = self.room() else {
             return self.line(label, &brush(text));
         };
@@ -44,40 +44,40 @@ impl<'a> LabeledRows<'a> {
     }
 
     /// Adds a row as is.
-    pub(super) fn line(&mut self, label: &str, text: &str) {
+    pub fn line(&mut self, label: &str, text: &str) {
         let label = self.view.paint.dim(&format!("{label:<10}"));
         self.lines.push(format!("{label} {text}").trim_end().to_owned());
     }
 
     /// Width beside a label, in columns; `None` without a terminal.
-    pub(super) fn room(&self) -> Option<usize> {
+    pub fn room(&self) -> Option<usize> {
         self.view.columns.map(|columns| columns.saturating_sub(LABEL_WIDTH).max(MIN_WIDTH))
     }
 
     /// Adds a row of untrusted text.
-    pub(super) fn worker_text(&mut self, label: &str, text: &str) {
+    pub fn worker_text(&mut self, label: &str, text: &str) {
         self.add(label, &text::one_line(text, MAX_ROW));
     }
 
     /// Adds a highlighted row.
-    pub(super) fn alarm(&mut self, label: &str, text: &str) {
+    pub fn alarm(&mut self, label: &str, text: &str) {
         let paint = self.view.paint;
         self.add_row(label, &text::one_line(text, MAX_ROW), |part| paint.alarm(part));
     }
 
     /// Adds rows of which the first carries the label. Their text may be untrusted.
-    pub(super) fn list(&mut self, label: &str, texts: impl Iterator<Item = String>) {
+    pub fn list(&mut self, label: &str, texts: impl Iterator<Item = String>) {
         for (i, text) in texts.enumerate() {
             self.worker_text(if i == 0 { label } else { "" }, &text);
         }
     }
 
     /// Adds a line without a label.
-    pub(super) fn note(&mut self, line: String) {
+    pub fn note(&mut self, line: String) {
         self.lines.push(line);
     }
 
-    pub(super) fn finish(self) -> String {
+    pub fn finish(self) -> String {
         self.lines.join("\n") + "\n"
     }
 }

@@ -7,43 +7,33 @@
 //!
 //! * [`output`]: the two streams.
 //! * [`color`]: color, used only for meaning.
-//! * [`times`]: clock times and spans.
 //! * [`view`]: context of a record.
 //! * [`status`]: one job.
 //! * [`jobs_plain`]: several jobs.
 //! * [`jobs_tty`]: several jobs on a terminal.
 //! * [`steps`]: a job's steps, sub-steps below their parents.
-//! * [`explain`]: breakdown of a job's time, and the cause of its failure.
 //! * [`history`]: predecessors and successors of a job.
 //! * [`labeled_rows`]: labeled rows that describe one job.
 //! * [`health`]: health of a job, with advice, in one sentence.
 //! * [`width`]: text in columns.
-//! * [`doctor`]: results of the checks.
-//! * [`notice`]: completion notice for a session.
 //! * [`delivery`]: failed deliveries of a notice.
-//! * [`plural`]: numbers with their nouns.
 //! * [`queue`]: reason why a job is queued.
 //! * [`event_text`]: one event.
 //! * [`stream`]: pieces of a log.
 
 pub mod color;
 pub mod delivery;
-pub mod doctor;
 pub mod event_text;
-pub mod explain;
 pub mod health;
 pub mod history;
 pub mod jobs_plain;
 pub mod jobs_tty;
-mod labeled_rows;
-pub mod notice;
+pub mod labeled_rows;
 pub mod output;
-pub mod plural;
 pub mod queue;
 pub mod status;
 pub mod steps;
 pub mod stream;
-pub mod times;
 pub mod view;
 pub mod width;
 

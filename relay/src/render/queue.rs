@@ -4,7 +4,8 @@ use common::duration;
 use common::ids::JobId;
 use common::text;
 
-use super::{Relay, View, plural};
+use super::{Relay, View};
+use crate::plural;
 use crate::registry::lease::PlatformStatus;
 
 /// Maximum length of the reason, in bytes: two lines of a terminal.

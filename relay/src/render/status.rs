@@ -8,8 +8,10 @@ use jiff::Timestamp;
 
 use super::health::{self, Word};
 use super::labeled_rows::{LabeledRows, MAX_ROW};
-use super::times::{ago, between, clock};
-use super::{View, plural, steps, width};
+use super::{View, steps, width};
+use crate::failure_text::failure_kind;
+use crate::plural;
+use crate::times::{ago, between, clock};
 
 /// Maximum number of steps listed: the newest.
 const MAX_STEPS: usize = 8;
@@ -244,18 +246,6 @@ fn warnings(record: &JobRecord) -> Vec<&str> {
     // A step that stalled for a while and then ended well needs no attention.
     let is_past = steps::stalled(record).is_some_and(|(n, _)| steps::went_well(record, n));
     record.warning.as_deref().filter(|_| !is_past).into_iter().collect()
-}
-
-/// Kind of a failure, as named in the record's JSON; empty without a failure.
-pub fn failure_kind(record: &JobRecord) -> String {
-    let kind = record.error.as_ref().and_then(|error| serde_json::to_value(error.kind).ok());
-    kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or_default().to_owned()
-}
-
-/// Reason of a job's failure, in one line.
-pub fn reason(record: &JobRecord) -> String {
-    let message = record.error.as_ref().map(|error| text::one_line(&error.message, MAX_ROW));
-    format!("{}: {}", failure_kind(record), message.unwrap_or_default())
 }
 
 /// Closing text of a job that has ended.

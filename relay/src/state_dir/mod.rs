@@ -30,7 +30,7 @@ use sha2::{Digest, Sha256};
 
 use self::tokens::AgentTokens;
 use crate::exit::Failure;
-use crate::registry::atomic::{self, Durability};
+use crate::files::atomic::{self, Durability};
 
 /// The state folder of one project.
 #[derive(Debug, Clone)]

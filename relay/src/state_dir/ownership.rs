@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::exit::Failure;
-use crate::registry::refused::user;
+use crate::files::refused::user;
 
 /// Write permission for the group and for others.
 const WRITABLE: u32 = 0o022;

@@ -6,9 +6,9 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::StateDir;
-use crate::engine::EngineKind;
-use crate::registry::atomic::{self, Durability};
-use crate::registry::lease::Death;
+use crate::container_state::Death;
+use crate::engine_kind::EngineKind;
+use crate::files::atomic::{self, Durability};
 use crate::time::BootScale;
 
 /// State that a relay stores for the next one.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::registry::atomic::{self, Durability};
+use crate::files::atomic::{self, Durability};
 
 /// Holder of the tokens that a relay gives to the agent of its platform.
 pub const PLATFORM: &str = "platform";

@@ -6,11 +6,12 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 
 use super::detail;
-use super::model::{Mode, Model, Pane};
+use super::keys::Mode;
+use super::model::{Model, Pane};
 use super::rows::Columns;
 use super::style::{self, Theme};
-use crate::render::times::clock;
 use crate::render::{jobs_tty, width};
+use crate::times::clock;
 
 /// Minimum size of a usable screen: columns and rows.
 const MIN_SIZE: (u16, u16) = (30, 6);

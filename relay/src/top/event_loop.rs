@@ -13,9 +13,9 @@ use super::loader::Loader;
 use super::model::{Effect, Model};
 use super::screen::{self, Screen};
 use super::{keys, requests};
+use crate::files::dir::Dir;
+use crate::files::watch::Watch;
 use crate::registry::Registry;
-use crate::registry::dir::Dir;
-use crate::registry::watch::Watch;
 use crate::render::Paint;
 
 /// Minimum pause between two reads of the registry: no person reads faster, and a flood of events must not use a whole

@@ -1,8 +1,20 @@
 //! Mapping of keys to actions. Pure.
 
+use common::ids::JobId;
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::model::Mode;
+/// Current meaning of the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Keys navigate.
+    Browse,
+    /// Keys are text.
+    Filter,
+    /// Keys confirm or reject the cancellation of this job.
+    Confirm(JobId),
+    /// Keys close the help.
+    Help,
+}
 
 /// Action of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,24 +10,11 @@
 use common::ids::JobId;
 use common::record::{JobRecord, State};
 
-use super::keys::Action;
+use super::keys::{Action, Mode};
 use crate::render::View;
 
 /// Maximum length of the filter, in characters.
 const MAX_FILTER: usize = 60;
-
-/// Current meaning of the keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// Keys navigate.
-    Browse,
-    /// Keys are text.
-    Filter,
-    /// Keys confirm or reject the cancellation of this job.
-    Confirm(JobId),
-    /// Keys close the help.
-    Help,
-}
 
 /// Pane of the selected job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

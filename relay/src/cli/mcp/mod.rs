@@ -22,8 +22,8 @@ use std::io::{self, IsTerminal};
 
 use clap::Args;
 
-use super::args::Global;
-use crate::cli::help::after_help;
+use super::global::Global;
+use super::help::after_help;
 use crate::exit::{Code, Failure};
 use crate::mcp;
 use crate::render::Output;

@@ -6,7 +6,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::super::args::Global;
+use super::super::global::Global;
 use super::super::{Context, session};
 use crate::exit::{Code, Failure};
 use crate::mcp::{CallContext, Reply};

@@ -12,8 +12,8 @@ use super::super::{Context, exit_code, job_ref, view_context};
 use super::compact;
 use super::tool_context::{self, ToolContext};
 use crate::exit::{Code, Failure};
+use crate::files::watch::Watch;
 use crate::mcp::{CallContext, Effect, Reply, Tool};
-use crate::registry::watch::Watch;
 use crate::render::{View, health, status};
 
 /// Default wait time: below the shortest known limit of a host (60 s).

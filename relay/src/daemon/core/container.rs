@@ -26,10 +26,10 @@ use super::input::ContainerChange;
 use super::platform::{AttemptEvent, RETRY_PAUSE};
 use super::scheduler::{Action, AgentId, Assignment};
 use super::turn::Turn;
-use crate::engine::EngineKind;
-use crate::engine::container_state::ContainerState;
-use crate::registry::atomic::Durability;
-use crate::registry::lease::{Death, PlatformStatus};
+use crate::container_state::{ContainerState, Death};
+use crate::engine_kind::EngineKind;
+use crate::files::atomic::Durability;
+use crate::registry::lease::PlatformStatus;
 
 /// Time that an ended connection waits for its cause. The engine reports a death 20 to 100 ms after it, on a busy
 /// machine some hundred. A death must be recorded within a second.

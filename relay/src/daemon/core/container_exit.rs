@@ -3,8 +3,8 @@
 use common::event::{EventBody, FailureKind, FinalState, JobError};
 use common::wire::TerminationCause;
 
-use crate::engine::EngineKind;
-use crate::registry::lease::Death;
+use crate::container_state::Death;
+use crate::engine_kind::EngineKind;
 
 /// Exit code of a process that was killed: 128 + 9.
 const EXIT_KILLED: i32 = 137;

@@ -10,7 +10,7 @@ use common::wire::{RelayFrame, TerminationCause};
 use super::connections::{ConnectionId, ConnectionNumber};
 use super::extend::{LimitQuery, LimitRequest};
 use super::scheduler::AgentId;
-use crate::registry::atomic::Durability;
+use crate::files::atomic::Durability;
 use crate::registry::lease::Lease;
 use crate::registry::prune::Retention;
 use crate::state_dir::saved_state::SavedState;

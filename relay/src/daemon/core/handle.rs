@@ -18,7 +18,7 @@ use super::platform::PlatformState;
 use super::scheduler::{Action, AgentId, Scheduler};
 use super::shutdown::Shutdown;
 use super::turn::Turn;
-use crate::registry::atomic::Durability;
+use crate::files::atomic::Durability;
 use crate::registry::lease::Lease;
 use crate::state_dir::saved_state::SavedState;
 use crate::time::BootScale;

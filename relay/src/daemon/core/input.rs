@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use super::connections::{Connection, ConnectionId, ConnectionNumber};
 use super::extend::{LimitFacts, LimitRequest};
 use super::scheduler::AgentId;
-use crate::engine::container_state::ContainerState;
-use crate::registry::lease::Death;
+use crate::container_state::ContainerState;
+use crate::container_state::Death;
 use crate::registry::requests::Request;
 use crate::time::BootScale;
 

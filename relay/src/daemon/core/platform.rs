@@ -16,8 +16,8 @@ use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
 use super::shutdown::Stage;
 use super::turn::Turn;
-use crate::engine::EngineKind;
-use crate::registry::atomic::Durability;
+use crate::engine_kind::EngineKind;
+use crate::files::atomic::Durability;
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::state_dir::saved_state::SavedState;
 

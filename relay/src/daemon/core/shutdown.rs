@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
 use super::turn::Turn;
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::registry::lease::PlatformStatus;
 
 /// Time for the platform's last events to arrive after `down` has stopped it.

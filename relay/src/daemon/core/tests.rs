@@ -13,9 +13,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::*;
-use crate::engine::EngineKind;
+use crate::container_state::Death;
+use crate::engine_kind::EngineKind;
 use crate::registry::event_log::Follower;
-use crate::registry::lease::{self, Death, Holder, Lease, PlatformStatus};
+use crate::registry::lease::{self, Holder, Lease, PlatformStatus};
 use crate::registry::requests::Request;
 use crate::state_dir::saved_state::SavedState;
 

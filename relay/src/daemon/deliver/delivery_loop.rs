@@ -19,9 +19,9 @@ use super::plan::{self, ChannelKind};
 use super::schedule::{Action, Outcome, Schedule};
 use super::{resume, session};
 use crate::daemon::latest_map::LatestMap;
+use crate::notice;
 use crate::registry::Registry;
 use crate::registry::outbox;
-use crate::render::notice;
 use crate::time::Clock;
 
 /// Time limit for deliveries that still run when the daemon ends. A message to a session takes 0.1 s.

@@ -6,8 +6,9 @@ use common::wire::{Hello, PING_INTERVAL, RelayFrame};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
+use super::SimRelay;
 use super::world::SimConnection;
-use super::{Outgoing, PlantedBug, SimRelay};
+use super::world::{Outgoing, PlantedBug};
 use crate::daemon::core::{Connection, ConnectionId, Input};
 use crate::daemon::latest_map::LatestMap;
 use crate::daemon::liveness::IdleTimeout;

@@ -23,33 +23,23 @@ use std::time::{Duration, Instant};
 use common::ids::JobId;
 use common::job::{CodexSettings, JobSpec, Limits, Runner, SPEC_SCHEMA};
 use common::rule::{OnLimit, OnLoop};
-use common::wire::{AgentFrame, RelayFrame};
+use common::wire::AgentFrame;
 use futures_util::FutureExt;
 
 use self::world::SimWorld;
+pub use self::world::{Outgoing, PlantedBug};
 use super::core::{Core, HEARTBEAT, Input};
 use super::driver::Driver;
 use super::liveness::IdleTimeout;
 use super::serve::first_lease;
 use super::subscribe::Broadcast;
 use super::writer::{Changes, Command, Writer};
-use crate::engine::EngineKind;
+use crate::engine_kind::EngineKind;
 use crate::registry::create::{Created, Draft, create};
 use crate::registry::lease::Holder;
 use crate::registry::{Registry, read};
 use crate::state_dir::saved_state::SavedState;
 use crate::time::Clock;
-
-/// A bug that the simulation must find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlantedBug {
-    /// An agent that has reported that it is full gets offers again only when the end of one of its jobs is recorded.
-    FullUntilAnEnd,
-    /// Any daemon that finds a request to end a daemon obeys it.
-    AnyonesRequest,
-    /// One job that can't be read drops the answer to the whole hello.
-    WholeHello,
-}
 
 /// A relay whose time advances only in [`SimRelay::advance`].
 pub struct SimRelay {
@@ -57,15 +47,6 @@ pub struct SimRelay {
     writer: Writer,
     changes: Changes,
     heartbeat: Instant,
-}
-
-/// Output of the relay to a connection.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// A frame.
-    Frame(RelayFrame),
-    /// The connection is closed, with the reason.
-    Closed(String),
 }
 
 impl SimRelay {

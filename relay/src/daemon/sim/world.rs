@@ -8,7 +8,6 @@ use common::ids::JobId;
 use common::wire::{Durable, Hello, RelayFrame};
 use tokio::sync::oneshot;
 
-use super::{Outgoing, PlantedBug};
 use crate::daemon::core::{AgentId, ConnectionId, Effect, EngineEffect, Input};
 use crate::daemon::driver::World;
 use crate::daemon::latest_map::LatestMap;
@@ -19,6 +18,26 @@ use crate::registry::lease::Holder;
 use crate::registry::requests::{self, Filed, Request};
 use crate::registry::{Registry, read};
 use crate::time::Clock;
+
+/// A bug that the simulation must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// An agent that has reported that it is full gets offers again only when the end of one of its jobs is recorded.
+    FullUntilAnEnd,
+    /// Any daemon that finds a request to end a daemon obeys it.
+    AnyonesRequest,
+    /// One job that can't be read drops the answer to the whole hello.
+    WholeHello,
+}
+
+/// Output of the relay to a connection.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A frame.
+    Frame(RelayFrame),
+    /// The connection is closed, with the reason.
+    Closed(String),
+}
 
 /// Everything around the simulated core.
 pub(super) struct SimWorld {

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::daemon::token::TokenVerifier;
+use crate::files::atomic::Durability;
 use crate::registry::Registry;
-use crate::registry::atomic::Durability;
 
 /// Length of a token, in hexadecimal digits.
 const TOKEN_LEN: usize = 64;

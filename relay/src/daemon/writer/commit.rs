@@ -9,7 +9,7 @@ use common::ids::JobId;
 use super::spec;
 use super::write_recovery::RETRY_PAUSE;
 use super::writer_loop::Writer;
-use crate::registry::reserve::is_lacking;
+use crate::files::staged::is_lacking;
 
 /// Maximum number of open logs that keep their descriptor. With more jobs, each log is opened again for its next event,
 /// so that a thousand jobs do not need a thousand descriptors.

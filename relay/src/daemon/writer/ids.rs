@@ -5,8 +5,8 @@
 
 use std::io;
 
-use crate::registry::atomic::Durability;
-use crate::registry::refused::Refused;
+use crate::files::atomic::Durability;
+use crate::files::refused::Refused;
 use crate::registry::{Registry, event_log, layout};
 
 /// Ids per write of the bound: at 100,000 events a second, less than one write a second.

@@ -14,8 +14,8 @@ use super::command::{Receipt, Receipts};
 use super::ids::EventIds;
 use super::log::EventFile;
 use super::log_repair;
+use crate::files::atomic::Durability;
 use crate::registry::Registry;
-use crate::registry::atomic::Durability;
 use crate::registry::log_file::LogWriter;
 
 /// Minimum interval between two writes of a record whose state has not changed: shorter than a reader notices, and long

@@ -17,8 +17,8 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
-use crate::registry::file_ref::FileRef;
-use crate::registry::staged::Staged;
+use crate::files::file_ref::FileRef;
+use crate::files::staged::Staged;
 use crate::registry::{event_log, flush_hint};
 
 pub(super) struct EventFile {

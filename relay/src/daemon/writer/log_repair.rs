@@ -13,11 +13,11 @@ use jiff::Timestamp;
 
 use super::checksums::Checksums;
 use super::ids::EventIds;
+use crate::files::file_ref::FileRef;
+use crate::files::refused::Refused;
+use crate::files::staged::Staged;
 use crate::registry::event_log::{self, ScanResult};
-use crate::registry::file_ref::FileRef;
 use crate::registry::read;
-use crate::registry::refused::Refused;
-use crate::registry::staged::Staged;
 use crate::registry::{Registry, layout};
 
 /// State of a job from its files.

@@ -5,7 +5,7 @@ use std::io;
 use common::ids::JobId;
 use common::job::JobSpec;
 
-use crate::registry::atomic::Durability;
+use crate::files::atomic::Durability;
 use crate::registry::{Registry, read};
 
 /// Removes the environment values from a job's spec and keeps their names: a retry asks for them again.

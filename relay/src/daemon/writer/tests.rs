@@ -19,8 +19,9 @@ use super::*;
 use crate::daemon::core::ConnectionId;
 use crate::daemon::latest_map::LatestMap;
 use crate::daemon::subscribe::Broadcast;
-use crate::registry::atomic::Durability;
-use crate::registry::{Registry, dir, event_log, outbox, read};
+use crate::files::atomic::Durability;
+use crate::files::dir;
+use crate::registry::{Registry, event_log, outbox, read};
 use crate::time::Clock;
 
 fn registry() -> (tempfile::TempDir, Registry) {

@@ -9,7 +9,7 @@ use common::ids::JobId;
 
 use super::job::OpenJob;
 use super::writer_loop::Writer;
-use crate::registry::reserve::is_lacking;
+use crate::files::staged::is_lacking;
 
 /// Maximum number of own events in the retry queue: as many jobs as there may be, twice over.
 const MAX_QUEUED: usize = 2000;

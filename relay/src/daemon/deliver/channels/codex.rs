@@ -9,8 +9,8 @@ use super::attempt::{Channels, TIME_LIMIT};
 use super::program;
 use crate::daemon::deliver::schedule::Outcome;
 use crate::daemon::deliver::session;
+use crate::notice;
 use crate::registry::outbox::{self, Shown};
-use crate::render::notice;
 use crate::time;
 
 /// Claimant of a notification that is delivered as a message.

@@ -6,7 +6,7 @@ use tokio::process::Command;
 use super::attempt::{Channels, TIME_LIMIT, idempotency_key};
 use super::program;
 use crate::daemon::deliver::schedule::Outcome;
-use crate::render::{notice, status};
+use crate::{failure_text, notice};
 
 /// Runs the program; exit code 0 means that it has taken the notification.
 pub(super) async fn run(channels: &Channels, record: &JobRecord) -> Outcome {
@@ -20,7 +20,7 @@ pub(super) async fn run(channels: &Channels, record: &JobRecord) -> Outcome {
     command.args(arguments).current_dir(channels.root());
     command.env("RELAY_JOB", record.job.to_string());
     command.env("RELAY_STATE", record.state.as_str());
-    command.env("RELAY_REASON", status::failure_kind(record));
+    command.env("RELAY_REASON", failure_text::failure_kind(record));
     command.env("RELAY_SUMMARY", notice::text(record));
     command.env("RELAY_LOG", common::text::printable(&record.log_path));
     command.env("RELAY_DELIVERY", idempotency_key(record));

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::attempt::TIME_LIMIT;
 use crate::daemon::deliver::schedule::Outcome;
-use crate::render::{notice, status};
+use crate::{failure_text, notice};
 
 /// Maximum length of the text below the headline, in bytes: desktops show no more.
 const MAX_BODY: usize = 200;
@@ -30,7 +30,7 @@ pub(super) async fn show_notification(record: &JobRecord) -> Outcome {
 
 fn body(record: &JobRecord) -> String {
     let said = match record.state {
-        State::Failed => status::reason(record),
+        State::Failed => failure_text::reason(record),
         _ => record.message.clone().unwrap_or_else(|| record.prompt_summary.clone()),
     };
     // Some desktops interpret markup.

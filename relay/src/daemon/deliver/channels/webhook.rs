@@ -11,7 +11,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use super::attempt::{Channels, TIME_LIMIT, idempotency_key};
 use super::signature;
 use crate::daemon::deliver::schedule::Outcome;
-use crate::render::notice;
+use crate::notice;
 use crate::time;
 
 /// 410 Gone: stop delivering.

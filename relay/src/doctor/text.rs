@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{Paint, plural};
-use crate::doctor::{Finding, State};
+use super::{Finding, State};
+use crate::plural;
+use crate::render::Paint;
 
 /// Marks of the states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

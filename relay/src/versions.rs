@@ -1,7 +1,7 @@
 //! Versions pinned in `docker/versions`.
 
 /// Pinned versions, one `NAME=VALUE` per line.
-const VERSIONS: &str = include_str!("../../../docker/versions");
+const VERSIONS: &str = include_str!("../../docker/versions");
 
 /// Version of Codex in the image unless `relay.toml` says otherwise.
 pub fn codex_version() -> &'static str {

@@ -10,8 +10,8 @@ use common::job::StepKind;
 use common::record::{JobRecord, State};
 use common::text;
 
-use super::times::between;
-use super::{plural, status};
+use crate::times::between;
+use crate::{failure_text, plural};
 
 /// Maximum number of lines of the whole text.
 const MAX_LINES: usize = 12;
@@ -58,7 +58,7 @@ fn cause(record: &JobRecord) -> String {
     let Some(error) = &record.error else { return String::new() };
     let step = error.step.map(|n| format!(" in step {n}")).unwrap_or_default();
     let code = record.exit_code.filter(|code| *code != 0).map(|code| format!(", exit code {code}"));
-    format!(": {}{step}{}", status::failure_kind(record), code.unwrap_or_default())
+    format!(": {}{step}{}", failure_text::failure_kind(record), code.unwrap_or_default())
 }
 
 /// Describes checks and changes, in numbers only.
@@ -138,8 +138,8 @@ fn quoted(record: &JobRecord, most: usize) -> Vec<String> {
 mod tests {
     use common::event::{FailureKind, JobError};
 
-    use super::super::samples;
     use super::*;
+    use crate::render::samples;
 
     #[test]
     fn a_completed_job_is_told_with_its_last_words_as_a_quotation() {

@@ -5,10 +5,11 @@ use common::event::{Resources, StepOutcome};
 use common::record::JobRecord;
 use common::{summary, text};
 
-use super::labeled_rows::{LabeledRows, MAX_ROW};
-use super::times::clock;
-use super::{View, health, plural, steps};
-use crate::explain::{Explanation, Slow};
+use super::{Explanation, Slow};
+use crate::plural;
+use crate::render::labeled_rows::{LabeledRows, MAX_ROW};
+use crate::render::{View, health, steps};
+use crate::times::clock;
 
 /// Maximum number of shares of the time that are listed; the others are summed up.
 const MAX_SHARES: usize = 7;
@@ -114,9 +115,9 @@ fn named(what: &str, steps: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples;
     use super::*;
     use crate::explain::explain;
+    use crate::render::samples;
     use common::event_line::EventLine;
 
     fn show(story: &[EventLine], second: i64) -> String {

@@ -15,7 +15,6 @@ use std::time::{Duration, SystemTime};
 use super::atomic::Durability;
 use super::dir::Dir;
 use super::file_ref::FileRef;
-use super::reserve;
 
 /// Maximum number of temporary names tried. A name may be taken by a dead process with the same id, or by a second
 /// thread.
@@ -176,7 +175,7 @@ impl FileRef {
     /// The first failing call.
     pub fn replace_or_overwrite(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let lacking = match self.replace(bytes, durability) {
-            Err(e) if reserve::is_lacking(&e) => e,
+            Err(e) if is_lacking(&e) => e,
             replaced => return replaced,
         };
         let file = self.open_to_write().map_err(|_| lacking)?;
@@ -213,6 +212,11 @@ impl FileRef {
             Err(TryLockError::Error(_)) => age > MIN_AGE,
         }
     }
+}
+
+/// Returns true if a call failed for lack of disk space.
+pub fn is_lacking(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Removes the hidden files in a folder whose writers died. A file that can't be removed stays until the next call.

@@ -11,7 +11,7 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, openat, statx};
 use serde::{Deserialize, Serialize};
 
-use super::profile::Profile;
+use crate::sandbox_profile::Profile;
 
 /// Mounts that every sandbox has of its own, without anything of the machine in them.
 const PRIVATE_MOUNTS: [&str; 2] = ["/dev", "/proc"];

@@ -9,7 +9,7 @@ use common::text::one_line;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, lstat, openat, stat};
 use rustix::io::Errno;
 
-use super::sandbox_check::FileIdentity;
+use crate::sandbox_check::FileIdentity;
 
 /// A folder that stays the same one.
 #[derive(Debug, Clone)]

@@ -191,12 +191,12 @@ impl Dir {
     ///
     /// # Errors
     /// Returns an error if it is absent, not a folder, or another user's.
-    pub(super) fn is_own(&self) -> io::Result<()> {
+    pub fn is_own(&self) -> io::Result<()> {
         self.fd_to_change().map(drop)
     }
 
     /// Returns true if all of these names are folders inside it that belong to its owner.
-    pub(super) fn has_folders(&self, names: &[&str]) -> bool {
+    pub fn has_folders(&self, names: &[&str]) -> bool {
         let Ok(open) = self.open() else { return false };
         let is_one = |name: &&str| {
             self.stat(Path::new(name)).is_ok_and(|stat| Reason::of_folder(&stat, open.owner).is_none())

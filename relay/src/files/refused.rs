@@ -121,7 +121,7 @@ impl Error for Refused {}
 
 impl Refused {
     /// Builds the error of a refused call.
-    pub(super) fn error(path: &Path, reason: Reason) -> io::Error {
+    pub fn error(path: &Path, reason: Reason) -> io::Error {
         io::Error::other(Self { path: path.to_owned(), reason })
     }
 

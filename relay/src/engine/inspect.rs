@@ -1,28 +1,7 @@
 //! State of a container, as its engine reports it.
 
 use super::container::Container;
-
-/// State of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ContainerState {
-    /// The container does not exist, or never ran.
-    Absent,
-    /// The container runs.
-    Running,
-    /// The container runs, with all of its processes frozen.
-    Paused,
-    /// The container has exited.
-    Exited {
-        /// Exit code.
-        exit_code: i32,
-        /// True if the engine reports that the kernel killed it for its memory use.
-        oom_killed: bool,
-        /// Memory limit, in bytes; none without a limit.
-        memory_limit: Option<u64>,
-        /// Exit time as reported by the engine; distinguishes this exit from an earlier one.
-        finished_at: String,
-    },
-}
+use crate::container_state::ContainerState;
 
 /// Output format that [`parse`] reads. The time is last because podman's contains spaces.
 const FORMAT: &str =

@@ -1,0 +1,118 @@
+//! Kinds of steps.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Kind of work of a step. Limits are set per kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// Start of a command, until its first activity.
+    Start,
+    /// Wait for the model.
+    Model,
+    /// `git clone` and similar commands.
+    Clone,
+    /// Fetching dependencies: `npm ci`, `pip install`, `cargo fetch`, `apt-get install`.
+    Install,
+    /// Other downloads and uploads: curl, wget, rsync, `docker pull`.
+    Fetch,
+    /// Compilers and bundlers.
+    Build,
+    /// Test runners.
+    Test,
+    /// Any other command.
+    Command,
+    /// A change of files by the worker itself.
+    Edit,
+    /// A web search.
+    Search,
+    /// A tool call (MCP, sub-agent).
+    Tool,
+    /// A command that runs before the worker.
+    Setup,
+    /// A command that runs after the worker and must succeed.
+    Check,
+}
+
+impl StepKind {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: [Self; 13] = [
+        Self::Start,
+        Self::Model,
+        Self::Clone,
+        Self::Install,
+        Self::Fetch,
+        Self::Build,
+        Self::Test,
+        Self::Command,
+        Self::Edit,
+        Self::Search,
+        Self::Tool,
+        Self::Setup,
+        Self::Check,
+    ];
+
+    /// Returns the name used in flags, configuration and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Model => "model",
+            Self::Clone => "clone",
+            Self::Install => "install",
+            Self::Fetch => "fetch",
+            Self::Build => "build",
+            Self::Test => "test",
+            Self::Command => "command",
+            Self::Edit => "edit",
+            Self::Search => "search",
+            Self::Tool => "tool",
+            Self::Setup => "setup",
+            Self::Check => "check",
+        }
+    }
+
+    /// Returns the default time limit, in milliseconds.
+    pub fn default_limit_ms(self) -> u64 {
+        const MINUTE: u64 = 60_000;
+        match self {
+            Self::Start => MINUTE,
+            Self::Clone => 5 * MINUTE,
+            Self::Model | Self::Install | Self::Fetch => 10 * MINUTE,
+            Self::Command | Self::Edit | Self::Search | Self::Tool => 15 * MINUTE,
+            Self::Build => 20 * MINUTE,
+            // A setup or check can be any command line: it may build and test.
+            Self::Test | Self::Setup | Self::Check => 30 * MINUTE,
+        }
+    }
+}
+
+impl StepKind {
+    /// Returns true if work of this kind mostly waits for the network, so that a stall means a hang.
+    pub fn is_network(self) -> bool {
+        matches!(self, Self::Clone | Self::Install | Self::Fetch)
+    }
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for StepKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
+            format!(
+                "unknown step kind '{}': use one of {}",
+                crate::text::one_line(text, 40),
+                known.join(", ")
+            )
+        })
+    }
+}

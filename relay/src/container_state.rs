@@ -1,0 +1,67 @@
+//! State and exit of a container.
+
+use std::collections::BTreeSet;
+
+use common::ids::JobId;
+use serde::{Deserialize, Serialize};
+
+/// State of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerState {
+    /// The container does not exist, or never ran.
+    Absent,
+    /// The container runs.
+    Running,
+    /// The container runs, with all of its processes frozen.
+    Paused,
+    /// The container has exited.
+    Exited {
+        /// Exit code.
+        exit_code: i32,
+        /// True if the engine reports that the kernel killed it for its memory use.
+        oom_killed: bool,
+        /// Memory limit, in bytes; none without a limit.
+        memory_limit: Option<u64>,
+        /// Exit time as reported by the engine; distinguishes this exit from an earlier one.
+        finished_at: String,
+    },
+}
+
+/// Exit of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Exit code; none if the container was gone before it could be inspected.
+    pub exit_code: Option<i32>,
+    /// True if the kernel killed it for its memory use.
+    pub oom_killed: bool,
+    /// Memory limit, in bytes.
+    pub memory_limit: Option<u64>,
+    /// Exit time as reported by the engine; distinguishes this exit from another one.
+    pub finished_at: Option<String>,
+    /// Interrupted jobs that have no outcome yet.
+    #[serde(default)]
+    pub cut_off: BTreeSet<JobId>,
+}
+
+impl Death {
+    /// Builds the exit of a container that can't be inspected any more.
+    pub fn from_exit_code(exit_code: Option<i32>, oom_killed: bool) -> Self {
+        Self { exit_code, oom_killed, memory_limit: None, finished_at: None, cut_off: BTreeSet::new() }
+    }
+
+    /// Builds the exit of a container from its state. A container that does not exist was removed.
+    pub fn from_state(state: &ContainerState) -> Self {
+        match state {
+            ContainerState::Exited { exit_code, oom_killed, memory_limit, finished_at } => Self {
+                exit_code: Some(*exit_code),
+                oom_killed: *oom_killed,
+                memory_limit: *memory_limit,
+                finished_at: Some(finished_at.clone()),
+                cut_off: BTreeSet::new(),
+            },
+            ContainerState::Absent | ContainerState::Running | ContainerState::Paused => {
+                Self::from_exit_code(None, false)
+            }
+        }
+    }
+}

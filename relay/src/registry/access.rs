@@ -1,0 +1,107 @@
+//! Creating the registry's folders, and the failures of reading and writing it.
+
+use std::io;
+
+use super::layout::{FOLDERS, Registry};
+use super::reserve;
+use crate::exit::Failure;
+use crate::files::atomic::Durability;
+use crate::files::refused::{self, Reason, Refused};
+use crate::files::staged::is_lacking;
+use crate::sandbox;
+
+impl Registry {
+    /// Creates the folders, private to their owner and ignored by git. An entry in the place of one is set aside.
+    ///
+    /// # Errors
+    /// One line that names the folder that can't be written and the reason, or the owner of the registry.
+    pub fn ensure(&self) -> Result<(), Failure> {
+        let make = || -> io::Result<()> {
+            self.folder().ensure()?;
+            if self.folder().has_folders(&FOLDERS) {
+                return Ok(());
+            }
+            for name in FOLDERS {
+                self.folder().sub(name).ensure()?;
+            }
+            // The file also ignores itself, so that the user's .gitignore stays unchanged.
+            let ignore = self.folder().file(".gitignore");
+            match ignore.create(b"*\n", Durability::Cached) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                created => created,
+            }
+        };
+        make().map_err(|e| self.not_writable(&e))
+    }
+
+    /// Refuses the registry of another user, which may be read but not changed.
+    ///
+    /// # Errors
+    /// One line that names its owner.
+    pub fn own(&self) -> Result<(), Failure> {
+        match self.folder().is_own() {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.not_writable(&e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Builds the failure of a write into the registry.
+    pub fn not_writable(&self, error: &io::Error) -> Failure {
+        let dir = self.dir().display();
+        if let Some(refused) = Refused::from_error(error) {
+            return Failure::unreachable(match refused.reason {
+                Reason::Foreign(uid) => {
+                    let owner = refused::user(uid);
+                    format!("the registry {dir} belongs to {owner}: nothing was changed; run this as {owner}")
+                }
+                _ => refused.to_string(),
+            });
+        }
+        if is_lacking(error) && !reserve::has_files(self) {
+            return Failure::unreachable(format!(
+                "the disk of the registry {dir} has no free inodes: nothing was changed; remove some files there and try \
+                 again"
+            ));
+        }
+        if is_lacking(error) {
+            return Failure::unreachable(format!(
+                "the disk of the registry {dir} is full: nothing was changed; free some space and try again"
+            ));
+        }
+        if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+            && sandbox::current_sandbox().is_some()
+        {
+            return Failure::unreachable(sandbox::not_writable(self.dir()));
+        }
+        Failure::unreachable(format!(
+            "the registry {dir} can't be written ({error}): make the folder writable or name another project with --root"
+        ))
+    }
+
+    /// Builds the failure of a read from the registry.
+    pub fn not_readable(&self, error: &io::Error) -> Failure {
+        Failure::unreachable(match Refused::from_error(error) {
+            Some(refused) => refused.to_string(),
+            None => format!("the registry {} can't be read: {error}", self.dir().display()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_that_make_it_at_once_all_succeed() {
+        for _ in 0..100 {
+            let root = tempfile::tempdir().unwrap();
+            std::thread::scope(|scope| {
+                for maker in
+                    [(); 4].map(|()| scope.spawn(|| Registry::for_project(root.path()).ensure().unwrap()))
+                {
+                    maker.join().unwrap();
+                }
+            });
+        }
+    }
+}
