@@ -65,7 +65,7 @@ impl World {
                 let unsure = self.model.unsure.entry(self.life).or_default();
                 *unsure = (*unsure).max(self.clocks.now.saturating_sub(self.asked));
             }
-            Action::Spool(action) => return Ok(agent.apply(action)),
+            Action::Spool(action) => return Ok(agent.apply(&action)),
             Action::Start { run, spec } => {
                 return self.start_job(agent, run, &spec).map(|reply| Some(Input::Started(reply)));
             }

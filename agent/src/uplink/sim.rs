@@ -69,7 +69,7 @@ impl AgentSide {
     }
 
     /// Changes the spool. Returns the input that follows from it.
-    pub fn apply(&self, action: SpoolAction) -> Option<Input> {
+    pub fn apply(&self, action: &SpoolAction) -> Option<Input> {
         spool_access::apply(&self.spool, action)
     }
 

@@ -32,19 +32,19 @@ pub(super) fn hello(spool: &Spool, agent: &str, max_jobs: u32, platform: Platfor
 
 /// Changes the spool. A run that is delivered is removed. One that is no longer there was acknowledged late, which is
 /// no error.
-pub(super) fn apply(spool: &Spool, action: SpoolAction) -> Option<Input> {
+pub(super) fn apply(spool: &Spool, action: &SpoolAction) -> Option<Input> {
     let (SpoolAction::Resume { run: id, .. }
     | SpoolAction::Ack { run: id, .. }
-    | SpoolAction::AckOutput { run: id, .. }) = &action;
+    | SpoolAction::AckOutput { run: id, .. }) = action;
     let run = spool.get(id)?;
     match action {
         SpoolAction::Resume { seq, output, .. } => {
-            run.continue_after(seq);
-            run.continue_output_after(output);
+            run.continue_after(*seq);
+            run.continue_output_after(*output);
             return None;
         }
-        SpoolAction::Ack { seq, .. } => run.ack(seq),
-        SpoolAction::AckOutput { offset, .. } => run.ack_output(offset),
+        SpoolAction::Ack { seq, .. } => run.ack(*seq),
+        SpoolAction::AckOutput { offset, .. } => run.ack_output(*offset),
     }
     run.is_delivered().then(|| {
         spool.remove(run.run());
