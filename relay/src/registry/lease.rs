@@ -47,7 +47,7 @@ pub struct Lease {
     /// State of the platform.
     pub platform: PlatformStatus,
     /// Id of the platform's own agent, once it is known. For readers: the next relay uses its own
-    /// [memory](crate::state_dir::memory).
+    /// [memory](crate::state_dir::saved_state).
     #[serde(default)]
     pub agent: Option<String>,
     /// Last exit of its container, until the agent was notified and has ended the jobs that it cut off. For readers,
