@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tree::{Import, ModulePath, Tree};
 
+/// Most imports shown of a circle, one of each pair.
+const MAX_LINES: usize = 12;
+
 /// Imports from one node to another.
 type Graph<'a> = BTreeMap<(String, String), Vec<&'a Import>>;
 
@@ -56,11 +59,13 @@ fn describe(place: &str, graph: &Graph<'_>) -> Vec<String> {
             let mut text = format!("{place}: {}", names.join(" ↔ "));
             let is_within = |name: &String| circle.contains(name.as_str());
             let within = graph.iter().filter(|((from, to), _)| is_within(from) && is_within(to));
-            let lines: BTreeSet<&str> =
-                within.flat_map(|(_, imports)| imports).map(|import| import.shown.as_str()).collect();
-            for line in lines {
+            let mut pairs: Vec<&Vec<&Import>> = within.map(|(_, imports)| imports).collect();
+            // A wrong import is mostly the only one in its direction.
+            pairs.sort_by_key(|imports| imports.len());
+            for imports in pairs.into_iter().take(MAX_LINES) {
+                let shown = imports.iter().find(|import| import.is_use).unwrap_or(&imports[0]);
                 text.push_str("\n    ");
-                text.push_str(line);
+                text.push_str(&shown.shown);
             }
             described.push(text);
         }
@@ -92,4 +97,41 @@ fn reach<'a>(neighbours: &Neighbours<'a>, start: &'a str) -> BTreeSet<&'a str> {
         }
     }
     reached
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_circle_is_told_with_the_lines_that_make_it() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = root.path().join("one/src").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("lib.rs", "mod ground;\nmod high;\nmod low;\npub use high::run;\n");
+        write("ground.rs", "//! use crate::high::run;\npub struct Ground;\n");
+        write("high/mod.rs", "mod inner;\npub use inner::run;\n");
+        write(
+            "high/inner.rs",
+            "use crate::low::Low;\npub fn run(_: Low, _: super::super::ground::Ground) {}\n",
+        );
+        write("low.rs", "use crate::ground::Ground;\npub struct Low(Ground);\n");
+        assert_eq!(circles(&Tree::read(root.path(), "one"), &|_| false), Vec::<String>::new());
+        write("low.rs", "pub struct Low;\npub fn up() {\n    crate::high::run(Low);\n}\n");
+        let lines =
+            "one/src/high/inner.rs:1: use crate::low::Low;\n    one/src/low.rs:3: crate::high::run(Low);";
+        assert_eq!(
+            circles(&Tree::read(root.path(), "one"), &|_| false),
+            [
+                format!("files of one/src: high/inner ↔ low\n    {lines}"),
+                format!("folder one/src: high ↔ low\n    {lines}")
+            ]
+        );
+        assert_eq!(circles(&Tree::read(root.path(), "one"), &|_| true), Vec::<String>::new());
+    }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Import {
     pub(crate) file: PathBuf,
     /// File of the imported module, below the repository.
     pub(crate) target: PathBuf,
+    /// True for a `use`, false for a path in the code.
+    pub(crate) is_use: bool,
     /// The line, with its place.
     pub(crate) shown: String,
 }
@@ -97,15 +99,15 @@ impl Tree {
                 && self.is_folder(path)
                 && matches!(&to, Found::Module(to) | Found::Item(to) if to.starts_with(path));
             if !is_passed_on {
-                found.push((to, one.line));
+                found.push((to, one.line, true));
             }
         }
         for (named, line) in &module.source.paths {
             if self.is_known(path, &named[0]) {
-                found.push((self.resolve(path, named, MAX_STEPS), *line));
+                found.push((self.resolve(path, named, MAX_STEPS), *line, false));
             }
         }
-        let imports = found.into_iter().filter_map(|(to, line)| {
+        let imports = found.into_iter().filter_map(|(to, line, is_use)| {
             let to = match to {
                 // Its files are imported where they are named.
                 Found::Module(to) if self.is_folder(&to) => return None,
@@ -114,6 +116,7 @@ impl Tree {
             };
             (to != *path && !to.is_empty()).then(|| Import {
                 shown: format!("{}:{}: {}", module.file.display(), line + 1, module.lines[line]),
+                is_use,
                 from: path.clone(),
                 file: module.file.clone(),
                 target: self.modules[&to].file.clone(),
