@@ -29,6 +29,7 @@ use futures_util::FutureExt;
 use self::world::SimWorld;
 use super::core::{Core, HEARTBEAT, Input};
 use super::driver::Driver;
+use super::frames::{self, Route};
 use super::liveness::IdleTimeout;
 use super::serve::first_lease;
 use super::subscribe::Broadcast;
@@ -148,24 +149,15 @@ impl SimRelay {
         let now = self.driver.world.now.into();
         let connection = self.driver.world.connections.get_mut(&id).ok_or("the first frame was no hello")?;
         connection.idle_timeout = IdleTimeout::starting_at(now);
-        let (connection_id, receipts) = (connection.id.clone(), connection.receipts.clone());
-        match frame {
-            AgentFrame::Events { job, epoch, first_seq, batch } => {
-                self.write(Command::Events { connection_id, job, epoch, first_seq, batch, receipts });
-            }
-            AgentFrame::Output { job, epoch, offset, bytes } => {
-                self.write(Command::Output { connection_id, job, epoch, offset, bytes, receipts });
-            }
-            AgentFrame::Accepted { job, epoch } => {
-                self.handle(Input::Accepted { connection_id, job, epoch });
-            }
-            AgentFrame::Refused { job, reason, busy, .. } => {
-                if busy {
+        match frames::route(frame, &connection.id, &connection.receipts)? {
+            Route::Writer { command, .. } => self.write(command),
+            Route::Core(input) => {
+                if let Input::Refused { connection_id, busy: true, .. } = &input {
                     self.driver.world.full.insert(connection_id.agent.clone());
                 }
-                self.handle(Input::Refused { connection_id, job, reason, busy });
+                self.handle(input);
             }
-            AgentFrame::Pong { .. } | AgentFrame::Hello(_) => {}
+            Route::Nothing => {}
         }
         Ok(self.take_outgoing())
     }

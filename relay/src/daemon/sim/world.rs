@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use common::ids::JobId;
 use common::wire::{Durable, Hello, RelayFrame};
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{Outgoing, PlantedBug};
@@ -50,6 +51,10 @@ pub(super) struct SimConnection {
 impl World for SimWorld {
     fn now(&self) -> tokio::time::Instant {
         self.now.into()
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.clock.now()
     }
 
     fn registry(&self) -> &Registry {
