@@ -172,7 +172,7 @@ fn start(context: &Context, launch: &Launch, target: &Target, start: &Start) -> 
 /// Launches a follow-up of an earlier job, unless a launch with the same key has done so before.
 ///
 /// # Errors
-/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be followed, and as [`start_daemon()`].
+/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be followed, and as [`start_daemon::daemon()`].
 pub(super) fn follow(
     context: &Context,
     job: &str,
@@ -219,7 +219,7 @@ fn go_on_alone(
 /// Prints a job that was launched, now or before with the same key. Starts a relay if none is running.
 ///
 /// # Errors
-/// As [`start_daemon()`].
+/// As [`start_daemon::daemon()`].
 fn report(context: &Context, created: &Created, target: &Target, args: &Start) -> Result<Code, Failure> {
     let (Created::New(job) | Created::Existing(job)) = created;
     if args.quiet && !context.output.json {

@@ -48,8 +48,8 @@ pub struct Lease {
     pub heartbeat_at: Timestamp,
     /// State of the platform.
     pub platform: PlatformStatus,
-    /// Id of the platform's own agent, once it is known. For readers: the next relay uses its own
-    /// [memory](crate::state_dir::memory).
+    /// Id of the platform's own agent, once it is known. For readers: the next relay uses the
+    /// [state that it stored](crate::state_dir::saved_state).
     #[serde(default)]
     pub agent: Option<String>,
     /// Last exit of its container, until the agent was notified and has ended the jobs that it cut off. For readers,

@@ -7,11 +7,13 @@
 //! time ───► advance ──► driver: heartbeat, requests, lost hints, timeouts; pings, silent connections
 //! ```
 //!
-//! * [`world`]: what the core's effects reach. [`connections`]: handshakes, acknowledgements, silent connections.
+//! * [`world`]: what the core's effects reach. [`state_file`]: what the next relay knows. [`connections`]: handshakes,
+//!   acknowledgements, silent connections.
 //!
 //! A [`PlantedBug`] is a bug of this driver: one that the daemon once had. No program of the product contains it.
 
 mod connections;
+mod state_file;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +28,7 @@ use common::rule::{OnLimit, OnLoop};
 use common::wire::{AgentFrame, RelayFrame};
 use futures_util::FutureExt;
 
+use self::state_file::StateFile;
 use self::world::SimWorld;
 use super::core::{Core, HEARTBEAT, Input};
 use super::driver::Driver;
@@ -38,7 +41,6 @@ use crate::engine::EngineKind;
 use crate::registry::create::{Created, Draft, create};
 use crate::registry::lease::Holder;
 use crate::registry::{Registry, read};
-use crate::state_dir::saved_state::SavedState;
 use crate::time::Clock;
 
 /// A bug that the simulation must find.
@@ -95,12 +97,14 @@ impl SimRelay {
         if active.is_empty() {
             clock.set_by_wall_clock();
         }
-        let (holder, saved) = (Holder { pid: 1, started_at: clock.now() }, SavedState::default());
+        let state = StateFile::of_project(root);
+        let (holder, saved) = (Holder { pid: 1, started_at: clock.now() }, state.load());
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let lease = first_lease(EngineKind::Local, &holder, address, &clock, &saved);
         let world = SimWorld {
             registry,
             clock,
+            state,
             holder,
             now,
             connections: BTreeMap::new(),
@@ -202,6 +206,9 @@ impl SimRelay {
 
     /// Ends the jobs of all disconnected agents while the agent `living` is connected: there is one platform, so their
     /// state is lost. Does nothing while commands wait for a commit: these agents may have sent them.
+    ///
+    /// The core does so half a minute after the platform's agent was replaced. It misses an agent that was itself
+    /// replaced within that time, and a job whose record could not be read then.
     pub fn end_absent_agents(&mut self, living: &str) -> Vec<(u64, Outgoing)> {
         if !self.is_busy() && self.driver.core.is_connected(living) {
             let effects = self.driver.core.end_absent_agents(self.driver.world.now.into());
