@@ -86,9 +86,9 @@ async fn serve(
 ) -> Result<std::convert::Infallible, End> {
     let (mut hello, protocol) = handshake::receive_hello(socket).await?;
     handshake::bind_token(app, token, &hello)?;
-    let (connection_id, fate) = handshake::register(&hello, app).await?;
+    let (connection_id, cause) = handshake::register(&hello, app).await?;
     let durable = handshake::query_durable(&connection_id, &mut hello, app).await?;
-    let welcome = RelayFrame::Welcome { protocol, durable, cause: fate, now: app.clock.now() };
+    let welcome = RelayFrame::Welcome { protocol, durable, cause, now: app.clock.now() };
     let end = serve_welcomed(socket, app, &connection_id, hello, welcome).await;
     let reason = match &end {
         Err(End::Lost(reason) | End::Refused(_, reason) | End::Denied(reason)) => reason.clone(),

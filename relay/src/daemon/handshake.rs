@@ -45,8 +45,8 @@ pub(super) async fn register(
     let asked = app.core.send(CoreMessage::Register { agent: agent.clone(), reply });
     within("admit it", asked).await?.map_err(|_| stopping())?;
     let number = within("admit it", admission).await?.map_err(|_| stopping())?;
-    let (number, fate) = number.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
-    Ok((ConnectionId { agent, number }, fate))
+    let (number, cause) = number.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
+    Ok((ConnectionId { agent, number }, cause))
 }
 
 /// Asks the writer what is durable of the agent's jobs; keeps in the hello those that the registry needs more of.
