@@ -1,9 +1,9 @@
-//! Simulation of the delivery guarantees: the real spool and session of the agent, the real writer and dispatch of the
+//! Simulation of the delivery guarantees: the real spool and session of the agent, the real writer and core of the
 //! relay, and between them a network in which a seed of random numbers injects every kind of fault.
 //!
 //!
 //! ```text
-//! world ──► agent: workers, spool, session ──frames──► network ──frames──► relay: dispatch, writer ──► registry
+//! world ──► agent: workers, spool, session ──frames──► network ──frames──► relay: core, writer ──► registry
 //!   │          └ killed, power lost, wiped,              └ cut, one way lost, late, twice     └ killed, power lost,
 //!   │            frozen, its clock set, a bad file                                              frozen, its clock set,
 //!   │                                                                                           a bad file, left requests
@@ -20,7 +20,7 @@
 //! event too many (115); a spooled record whose checksum is not verified (294); a run's outcome sent before its output
 //! (123); a connection that resumes one event too far (784); sequences that continue at the end of a file that has lost
 //! its last events (146). The simulation can't detect a missing sync: it takes a commit for one. Also out of its reach:
-//! calls of an engine (they belong to the core, which runs them beside everything else), the supervision of processes
+//! calls of an engine (in the simulation they succeed at once), the supervision of processes
 //! except for its clocks, and disks that return errors, for which a folder in a file's place stands in.
 //!
 //! * [`world`]: one seed. * [`mix`]: frequency of each action. * [`healing`]: recovery at the end. * [`network`]:

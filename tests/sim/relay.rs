@@ -1,4 +1,4 @@
-//! The relay as a node that can be killed: the real writer and dispatch on a folder of their own.
+//! The relay as a node that can be killed: the real writer and core on a folder of their own.
 
 use std::collections::VecDeque;
 use std::fs;

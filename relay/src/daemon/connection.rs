@@ -20,12 +20,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::core::{Connection, ConnectionId, Input};
+use super::frames::{self, Route};
 use super::handshake;
 use super::latest_map::LatestMap;
 use super::liveness::IdleTimeout;
 use super::message::Message as CoreMessage;
 use super::upgrade::AppState;
-use super::writer::{Command, Receipt};
+use super::writer::Receipt;
 use crate::state_dir::tokens::TokenId;
 
 /// Capacity of the queue of frames from the core: every job of an agent (at most 50) can be started and cancelled at
@@ -85,9 +86,9 @@ async fn serve(
 ) -> Result<std::convert::Infallible, End> {
     let (mut hello, protocol) = handshake::receive_hello(socket).await?;
     handshake::bind_token(app, token, &hello)?;
-    let (connection_id, fate) = handshake::register(&hello, app).await?;
+    let (connection_id, cause) = handshake::register(&hello, app).await?;
     let durable = handshake::query_durable(&connection_id, &mut hello, app).await?;
-    let welcome = RelayFrame::Welcome { protocol, durable, cause: fate, now: app.clock.now() };
+    let welcome = RelayFrame::Welcome { protocol, durable, cause, now: app.clock.now() };
     let end = serve_welcomed(socket, app, &connection_id, hello, welcome).await;
     let reason = match &end {
         Err(End::Lost(reason) | End::Refused(_, reason) | End::Denied(reason)) => reason.clone(),
@@ -198,45 +199,20 @@ async fn receive(
         Message::Text(_) => return Err(refused("a text message".to_owned())),
     };
     let frame = wire::decode::<AgentFrame>(&bytes).map_err(|e| refused(e.to_string()))?;
-    match frame {
-        AgentFrame::Hello(_) => return Err(refused("a second hello".to_owned())),
-        AgentFrame::Events { job, epoch, first_seq, batch } => {
-            if batch.len() > wire::MAX_BATCH || first_seq == 0 {
-                return Err(refused(format!("a batch of {} events from {first_seq}", batch.len())));
-            }
-            let (connection_id, receipts) = (connection_id.clone(), receipts.clone());
-            let command = Command::Events { connection_id, job, epoch, first_seq, batch, receipts };
-            within("take events", app.writer.send(command)).await?;
-        }
-        AgentFrame::Output { job, epoch, offset, bytes } => {
-            let (connection_id, receipts) = (connection_id.clone(), receipts.clone());
-            let command = Command::Output { connection_id, job, epoch, offset, bytes, receipts };
-            within("take output", app.writer.send(command)).await?;
-        }
-        AgentFrame::Accepted { job, epoch } => {
-            let connection_id = connection_id.clone();
-            let input = Input::Accepted { connection_id, job, epoch };
-            let _ = within("take an answer", app.core.send(input.into())).await?;
-        }
-        AgentFrame::Refused { job, epoch: _, reason, busy } => {
-            let reason = common::text::one_line(&reason, common::event::MAX_TEXT);
-            let connection_id = connection_id.clone();
-            let input = Input::Refused { connection_id, job, reason, busy };
-            let _ = within("take an answer", app.core.send(input.into())).await?;
-        }
-        AgentFrame::Pong { .. } => {}
+    match frames::route(frame, connection_id, receipts).map_err(refused)? {
+        Route::Writer { what, command } => within(what, app.writer.send(command)).await,
+        Route::Core(input) => within("take an answer", app.core.send(input.into())).await.map(drop),
+        Route::Nothing => Ok(()),
     }
-    Ok(())
 }
 
 async fn acknowledge(socket: &mut WebSocket, receipts: Vec<(JobId, Receipt)>) -> Result<(), End> {
     for (job, receipt) in receipts {
-        if let Some(problem) = receipt.problem {
-            return Err(End::Refused(wire::CLOSE_PROTOCOL, format!("{job}: {problem}")));
+        let frames = frames::acknowledgement(job, receipt)
+            .map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
+        for frame in &frames {
+            send(socket, frame).await?;
         }
-        let epoch = receipt.epoch;
-        send(socket, &RelayFrame::Ack { job: job.clone(), epoch, seq: receipt.seq }).await?;
-        send(socket, &RelayFrame::OutputAck { job, epoch, offset: receipt.output }).await?;
     }
     Ok(())
 }

@@ -10,17 +10,21 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io;
 
 use common::ids::JobId;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::core::{Core, Effect, Input};
 use crate::registry::requests::{Filed, Request};
 use crate::registry::{Registry, read};
-use crate::time::{self, Clock};
+use crate::time::Clock;
 
 /// Everything around the core: the real one, or a simulated one.
 pub(super) trait World {
     /// Current time.
     fn now(&self) -> Instant;
+
+    /// Current time of the wall clock.
+    fn wall(&self) -> Timestamp;
 
     /// The registry.
     fn registry(&self) -> &Registry;
@@ -90,7 +94,7 @@ impl<W: World> Driver<W> {
             {
                 self.find_job(job).await;
             }
-            self.handle(Input::Request { path, request, wall: time::now() }).await;
+            self.handle(Input::Request { path, request, wall: self.world.wall() }).await;
         }
         self.handle(Input::RequestsRead).await;
     }

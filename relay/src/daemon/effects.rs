@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use common::ids::JobId;
 use common::wire::RelayFrame;
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -28,7 +29,7 @@ use crate::registry::requests::{self, Filed};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
 use crate::state_dir::saved_state::SavedState;
-use crate::time::Clock;
+use crate::time::{self, Clock};
 
 /// Everything that the core's effects reach.
 pub(super) struct Executor {
@@ -53,6 +54,10 @@ pub(super) struct Executor {
 impl World for Executor {
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        time::now()
     }
 
     fn registry(&self) -> &Registry {

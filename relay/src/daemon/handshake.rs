@@ -1,7 +1,5 @@
 //! The handshake of a connection: identity, protocol version, and what is durable of the agent's jobs.
 
-use std::collections::BTreeSet;
-
 use axum::extract::ws::{Message, WebSocket};
 use common::wire::{self, Durable, Hello, TerminationCause};
 use futures_util::StreamExt;
@@ -10,6 +8,7 @@ use tokio::time::timeout;
 
 use super::connection::{End, connection_error, within};
 use super::core::{AgentId, ConnectionId};
+use super::frames::retain_open;
 use super::message::Message as CoreMessage;
 use super::upgrade::AppState;
 use super::writer::Command;
@@ -46,8 +45,8 @@ pub(super) async fn register(
     let asked = app.core.send(CoreMessage::Register { agent: agent.clone(), reply });
     within("admit it", asked).await?.map_err(|_| stopping())?;
     let number = within("admit it", admission).await?.map_err(|_| stopping())?;
-    let (number, fate) = number.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
-    Ok((ConnectionId { agent, number }, fate))
+    let (number, cause) = number.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
+    Ok((ConnectionId { agent, number }, cause))
 }
 
 /// Asks the writer what is durable of the agent's jobs; keeps in the hello those that the registry needs more of.
@@ -63,10 +62,7 @@ pub(super) async fn query_durable(
         let reason = "the registry can't be read, or a newer connection took over";
         End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned())
     })?;
-    // A job missing from the answer still belongs to the agent: its files can't be read at the moment.
-    let closed: BTreeSet<_> =
-        durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
-    hello.jobs.retain(|held| !closed.contains(&(&held.job, held.epoch)));
+    retain_open(hello, &durable);
     Ok(durable)
 }
 

@@ -20,7 +20,8 @@
 //!   with [`request_files`].
 //! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]:
 //!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
-//!   agent's connection; [`handshake`]: its first frames, [`liveness`]: detection of a dead one (pure).
+//!   agent's connection; [`handshake`]: its first frames, [`frames`]: where its frames go (pure); [`liveness`]:
+//!   detection of a dead one (pure).
 //! * [`subscribe`]: the event stream for subscribers.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
@@ -35,6 +36,7 @@ mod deliver;
 mod driver;
 mod effects;
 mod engine_events;
+mod frames;
 mod freeze_detector;
 mod handshake;
 mod latest_map;

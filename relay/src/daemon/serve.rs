@@ -1,5 +1,6 @@
 //! Starts and stops the daemon.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -133,7 +134,7 @@ async fn run(
     };
     let lease = first_lease(engine, &holder, address, &clock, &saved);
     let core = Core::new(lease, &saved, platform.name().to_owned());
-    let mut world = Executor {
+    let world = Executor {
         registry: registry.clone(),
         lock,
         state,
@@ -142,20 +143,33 @@ async fn run(
         platform: platform.clone(),
         policy: Policy::new(engine, config),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
-        outbound: std::collections::BTreeMap::new(),
+        outbound: BTreeMap::new(),
         admission: None,
     };
-    world.save_state(core.saved_state(), Durability::Synced);
-    reserve::with_reserve(registry, || lease::write(registry, core.lease(), Durability::Synced))
-        .map_err(|e| registry.not_writable(&e))?;
-    tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
     let mut driver = Driver { core, world };
+    publish_first(&mut driver).map_err(|e| registry.not_writable(&e))?;
+    tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
     driver.handle(Input::Opened(active)).await;
-    freeze_detector::spawn(app.core.clone());
-    engine_events::spawn(platform, app.core.clone());
+    let inputs = app.core.clone();
+    freeze_detector::spawn(inputs.clone());
     listen::spawn(listener, app);
+    engine_events::spawn(platform, inputs);
     driver.handle(Input::Listening).await;
     main_loop::run(&mut driver, &mut messages, &changes).await?;
+    close(driver, &changes).await;
+    Ok(())
+}
+
+/// Writes the first lease and the state for the next relay.
+fn publish_first(driver: &mut Driver<Executor>) -> io::Result<()> {
+    let Driver { core, world } = driver;
+    world.save_state(core.saved_state(), Durability::Synced);
+    let registry = &world.registry;
+    reserve::with_reserve(registry, || lease::write(registry, core.lease(), Durability::Synced))
+}
+
+/// Ends what the core has begun.
+async fn close(mut driver: Driver<Executor>, changes: &writer::Changes) {
     driver.handle(Input::Closing).await;
     // The core did not see the last completed jobs: their notices go into the outbox, and the next relay delivers them.
     let deliveries = driver.world.deliveries;
@@ -163,7 +177,6 @@ async fn run(
         deliveries.ended(record);
     }
     deliveries.close().await;
-    Ok(())
 }
 
 /// Returns the first lease of a daemon that continues what the last one stored.

@@ -101,12 +101,8 @@ impl Core {
 
     /// Returns how the container last died, for the handshake of its agent.
     pub(super) fn termination_cause(&self, agent: &str) -> Option<TerminationCause> {
-        let death = self
-            .platform
-            .lease
-            .death
-            .as_ref()
-            .filter(|_| self.platform.lease.agent.as_deref() == Some(agent))?;
+        let lease = &self.platform.lease;
+        let death = lease.death.as_ref().filter(|_| lease.agent.as_deref() == Some(agent))?;
         Some(container_exit::termination_cause(self.platform.engine, &self.platform.name, death))
     }
 
@@ -160,8 +156,9 @@ impl Core {
     }
 
     fn set_cause(&mut self) {
-        let fate = self.platform_agent().and_then(|own| self.termination_cause(&own).map(|fate| (own, fate)));
-        self.scheduler.set_cause(fate);
+        let cause =
+            self.platform_agent().and_then(|own| self.termination_cause(&own).map(|cause| (own, cause)));
+        self.scheduler.set_cause(cause);
     }
 
     /// Handles an observed change of the container.
@@ -313,10 +310,10 @@ impl Core {
             && waited
             && !self.is_platform_connected()
             && !self.container.paused
-            && let Some(fate) = self.platform_agent().and_then(|own| self.termination_cause(&own))
+            && let Some(cause) = self.platform_agent().and_then(|own| self.termination_cause(&own))
         {
             let why = format!("and it can't be restarted: {detail}");
-            let record = |job| Action::Record { job, body: container_exit::final_event(&fate, &why) };
+            let record = |job| Action::Record { job, body: container_exit::final_event(&cause, &why) };
             let cut_off = self.platform.lease.death.as_mut().map(|death| std::mem::take(&mut death.cut_off));
             self.act(cut_off.into_iter().flatten().map(record).collect(), turn);
         }

@@ -56,11 +56,11 @@ pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &Death) -
 
 /// Returns the final event of a job that the death cut off, recorded by the relay because no agent can; `why` gives the
 /// reason for that.
-pub(super) fn final_event(fate: &TerminationCause, why: &str) -> EventBody {
+pub(super) fn final_event(cause: &TerminationCause, why: &str) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,
-        error: Some(JobError { kind: fate.kind, message: format!("{} ({why})", fate.message), step: None }),
-        exit_code: fate.exit_code,
+        error: Some(JobError { kind: cause.kind, message: format!("{} ({why})", cause.message), step: None }),
+        exit_code: cause.exit_code,
         changes: None,
     }
 }
@@ -71,9 +71,9 @@ mod tests {
 
     fn told(exit_code: Option<i32>, oom_killed: bool, memory_limit: Option<u64>) -> (FailureKind, String) {
         let death = Death { memory_limit, ..Death::from_exit_code(exit_code, oom_killed) };
-        let fate = termination_cause(EngineKind::Docker, "platform", &death);
-        assert_eq!(fate.exit_code, exit_code);
-        (fate.kind, fate.message)
+        let cause = termination_cause(EngineKind::Docker, "platform", &death);
+        assert_eq!(cause.exit_code, exit_code);
+        (cause.kind, cause.message)
     }
 
     #[test]

@@ -10,9 +10,9 @@
 //!                            the next effect
 //! ```
 //!
-//! Nothing here is async, reads a file or a clock, or holds a channel: the daemon's main loop and the simulation run the
-//! same core. Effects are carried out in their order: disk, ack, publish. Some ask a question: the answer is an input
-//! that is handled before the next effect.
+//! Nothing here is async, reads a file or a clock, or holds a channel; only the daemon's own log is written in passing.
+//! The daemon's main loop and the simulation run the same core. Effects are carried out in their order: disk, ack,
+//! publish. Some ask a question: the answer is an input that is handled before the next effect.
 //!
 //! * [`handle`]: the core, its inputs in one exhaustive match, periodic work. [`input`]: what it learns. [`effect`]: what
 //!   it wants done. [`turn`]: handling of one input.

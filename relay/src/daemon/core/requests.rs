@@ -63,7 +63,9 @@ impl Core {
         }
         turn.push(Effect::Adopt(job.clone()));
         let connections = &self.agents.connections;
-        let holds = |agent: &AgentId| connections.get(agent).is_some_and(|connection| connection.holds(job));
+        // An agent whose connection has just ended counts as connected for the scheduler until the cause is known. Its
+        // next hello tells.
+        let holds = |agent: &AgentId| connections.get(agent).is_none_or(|connection| connection.holds(job));
         let actions = self.scheduler.add_found(record, holds);
         self.act(actions, turn);
     }

@@ -130,12 +130,12 @@ fn a_job_that_the_agent_has_forgotten_ends_as_lost() {
 
 #[test]
 fn a_job_lost_with_its_container_ends_with_its_cause_and_no_other_agents_job_does() {
-    let fate =
+    let cause =
         TerminationCause { kind: FailureKind::ContainerExited, message: "removed".into(), exit_code: None };
-    for (whose, told) in [("x", Some(&fate)), ("y", None)] {
+    for (whose, told) in [("x", Some(&cause)), ("y", None)] {
         let mut scheduler = Scheduler::default();
         scheduler.update(&record("a#1", 1, State::Running));
-        scheduler.set_cause(Some((whose.into(), fate.clone())));
+        scheduler.set_cause(Some((whose.into(), cause.clone())));
         let ended = Action::Record { job: id("a#1"), body: lost_job(told) };
         assert_eq!(scheduler.agent_up(&"x".into(), 4, &held(&[])), [ended]);
     }

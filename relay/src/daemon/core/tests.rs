@@ -94,6 +94,12 @@ fn show(effect: &Effect) -> Option<String> {
         Effect::Record { job, body: EventBody::Finished { state, error, .. } } => {
             format!("record {job}: {state:?} {:?}", error.as_ref().map(|error| error.kind))
         }
+        Effect::Record { job, body: EventBody::LinkRestored { agent } } => {
+            format!("record {job}: back on {agent}")
+        }
+        Effect::Adopt(job) => format!("adopt {job}"),
+        Effect::DropEnv(job) => format!("drop values of {job}"),
+        Effect::RemoveCancel { job, .. } => format!("remove the cancel of {job}, if its record can be read"),
         Effect::Left(connection) => format!("left {}", connection.number),
         Effect::Notify(record) => format!("notify {}", record.job),
         Effect::Limit(LimitEffect::Inspect(queries)) => format!("inspect {}", queries.len()),
@@ -182,11 +188,11 @@ fn a_job_is_offered_to_the_agent_that_connects_and_announced_once_it_has_ended()
     scene
         .then(Input::Opened(Vec::new()), &[])
         .then(Input::Listening, &["Engine(Ensure)"])
-        .then(found("a#1"), &["Adopt(a#1)"])
+        .then(found("a#1"), &["adopt a#1"])
         .then(Input::Register("x".into()), &["admit 1"])
         .then(connected("x", 1, &[]), &["publish Cached: x of 1", "offer a#1, run 1, to x on Some(1)"])
-        .then(found("b#1"), &["Adopt(b#1)"])
-        .then(accepted, &["DropEnv(a#1)"])
+        .then(found("b#1"), &["adopt b#1"])
+        .then(accepted, &["drop values of a#1"])
         .then(changed("a#1", State::Running), &[])
         .then(changed("a#1", State::Completed), &["offer b#1, run 1, to x on Some(1)", "notify a#1"]);
 }
@@ -229,10 +235,7 @@ fn a_dead_container_is_recorded_before_it_is_started_again_and_its_agent_hears_o
         .pass(Duration::from_millis(300))
         .then(Input::Tick, &["Engine(Ensure)"])
         .then(Input::Register("x".into()), &["admit 1 with its cause"])
-        .then(
-            connected("x", 2, &["a#1"]),
-            &["publish Cached: x of 1", r#"Record { job: JobId("a#1"), body: LinkRestored { agent: "x" } }"#],
-        )
+        .then(connected("x", 2, &["a#1"]), &["publish Cached: x of 1", "record a#1: back on x"])
         .then(changed("a#1", State::Failed), &["publish Cached: x of 1", "notify a#1"]);
 }
 
@@ -261,6 +264,21 @@ fn the_engine_s_cause_takes_precedence_over_the_network_s_if_it_arrives_in_time(
 }
 
 #[test]
+fn a_job_found_while_the_cause_of_its_agent_s_disconnect_is_awaited_is_not_lost() {
+    let mut scene = Scene::with_running_job(EngineKind::Docker);
+    let found = || Input::JobFound(Box::new(record("b#1", State::Running, Some("x"))));
+    scene
+        .then(
+            cut("x", 1),
+            &["Close(1)", "publish Cached: starting: waiting for the agent (it was cut)", "left 1"],
+        )
+        .then(found(), &["adopt b#1"]);
+
+    let mut scene = Scene::with_running_job(EngineKind::Docker);
+    scene.then(found(), &["adopt b#1", "record b#1: Failed Some(AgentLost)"]);
+}
+
+#[test]
 fn a_local_agent_whose_process_has_ended_is_started_again_at_once() {
     let reason = || "it was cut".to_owned();
     let mut scene = Scene::with_running_job(EngineKind::Local);
@@ -286,7 +304,9 @@ fn the_jobs_of_an_agent_that_was_replaced_are_lost_after_half_a_minute() {
             &["Close(1)", "publish Cached: starting: waiting for the agent (it was cut)", "left 1"],
         )
         .then(connected("y", 2, &[]), &["publish Cached: y of 1"])
-        .pass(Duration::from_secs(30))
+        .pass(Duration::from_secs(1))
+        .then(Input::Tick, &["record a#1: lost: it was cut"])
+        .pass(Duration::from_secs(29))
         .then(
             Input::Tick,
             &["RevokeAgent(\"x\")", "publish Cached: y of 1", "record a#1: Failed Some(AgentLost)"],
@@ -298,12 +318,12 @@ fn a_cancel_stays_filed_until_its_job_has_ended() {
     let cancel = |job| filed(Request::Cancel { job: id(job), grace_ms: 5 });
     let mut scene = Scene::with_running_job(EngineKind::Local);
     scene
-        .then(found("b#1"), &["Adopt(b#1)"])
+        .then(found("b#1"), &["adopt b#1"])
         .then(cancel("b#1"), &["record b#1: Cancelled None"])
         .then(cancel("b#1"), &[])
         .then(cancel("a#1"), &["send 1: Cancel { a#1, grace_ms: 5 }"])
         .then(changed("a#1", State::Cancelled), &["notify a#1"])
-        .then(cancel("a#1"), &[r#"RemoveCancel { path: "1.json", job: JobId("a#1") }"#]);
+        .then(cancel("a#1"), &["remove the cancel of a#1, if its record can be read"]);
 }
 
 #[test]
@@ -342,7 +362,7 @@ fn a_queued_job_s_limit_is_promised_then_moved_then_the_request_is_removed() {
     };
     let extend = Request::Extend { job: id("a#1"), step: false, by_ms: 1000, after: 0, to_ms: None };
     Scene::new(EngineKind::Local)
-        .then(found("a#1"), &["Adopt(a#1)"])
+        .then(found("a#1"), &["adopt a#1"])
         .then(filed(extend), &[])
         .then(Input::RequestsRead, &["inspect 1"])
         .then(facts(Some(5000)), &["promise Some(6000)"])

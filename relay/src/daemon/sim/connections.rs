@@ -1,7 +1,5 @@
 //! Connections: handshakes, acknowledgements, silence.
 
-use std::collections::BTreeSet;
-
 use common::wire::{Hello, PING_INTERVAL, RelayFrame};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
@@ -10,6 +8,7 @@ use super::SimRelay;
 use super::world::SimConnection;
 use super::world::{Outgoing, PlantedBug};
 use crate::daemon::core::{Connection, ConnectionId, Input};
+use crate::daemon::frames;
 use crate::daemon::latest_map::LatestMap;
 use crate::daemon::liveness::IdleTimeout;
 use crate::daemon::writer::Command;
@@ -37,12 +36,10 @@ impl SimRelay {
         let world = &mut self.driver.world;
         let Some(connection) = world.connections.get(&id) else { return };
         for (job, receipt) in connection.receipts.take_all().now_or_never().unwrap_or_default() {
-            if let Some(problem) = receipt.problem {
-                return world.close(id, &format!("{job}: {problem}"));
+            match frames::acknowledgement(job, receipt) {
+                Ok(frames) => frames.into_iter().for_each(|frame| world.send(id, frame)),
+                Err(reason) => return world.close(id, &reason),
             }
-            let epoch = receipt.epoch;
-            world.send(id, RelayFrame::Ack { job: job.clone(), epoch, seq: receipt.seq });
-            world.send(id, RelayFrame::OutputAck { job, epoch, offset: receipt.output });
         }
     }
 
@@ -64,9 +61,7 @@ impl SimRelay {
         }
         let mut hello = connection.hello.clone();
         world.full.remove(&connection.id.agent);
-        let closed: BTreeSet<_> =
-            durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
-        hello.jobs.retain(|held| !closed.contains(&(&held.job, held.epoch)));
+        frames::retain_open(&mut hello, &durable);
         let (protocol, now) = (hello.protocol_max, world.clock.now());
         world.send(id, RelayFrame::Welcome { protocol, durable, cause: None, now });
         self.handle(Input::Connected(Connection { number: id, hello }));

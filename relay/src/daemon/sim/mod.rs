@@ -7,11 +7,13 @@
 //! time ───► advance ──► driver: heartbeat, requests, lost hints, timeouts; pings, silent connections
 //! ```
 //!
-//! * [`world`]: what the core's effects reach. [`connections`]: handshakes, acknowledgements, silent connections.
+//! * [`world`]: what the core's effects reach. [`state_file`]: what the next relay knows. [`connections`]: handshakes,
+//!   acknowledgements, silent connections.
 //!
 //! A [`PlantedBug`] is a bug of this driver: one that the daemon once had. No program of the product contains it.
 
 mod connections;
+mod state_file;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,10 +28,12 @@ use common::rule::{OnLimit, OnLoop};
 use common::wire::AgentFrame;
 use futures_util::FutureExt;
 
+use self::state_file::StateFile;
 use self::world::SimWorld;
 pub use self::world::{Outgoing, PlantedBug};
 use super::core::{Core, HEARTBEAT, Input};
 use super::driver::Driver;
+use super::frames::{self, Route};
 use super::liveness::IdleTimeout;
 use super::serve::first_lease;
 use super::subscribe::Broadcast;
@@ -38,7 +42,6 @@ use crate::engine_kind::EngineKind;
 use crate::registry::create::{Created, Draft, create};
 use crate::registry::lease::Holder;
 use crate::registry::{Registry, read};
-use crate::state_dir::saved_state::SavedState;
 use crate::time::Clock;
 
 /// A relay whose time advances only in [`SimRelay::advance`].
@@ -75,12 +78,14 @@ impl SimRelay {
         if active.is_empty() {
             clock.set_by_wall_clock();
         }
-        let (holder, saved) = (Holder { pid: 1, started_at: clock.now() }, SavedState::default());
+        let state = StateFile::of_project(root);
+        let (holder, saved) = (Holder { pid: 1, started_at: clock.now() }, state.load());
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let lease = first_lease(EngineKind::Local, &holder, address, &clock, &saved);
         let world = SimWorld {
             registry,
             clock,
+            state,
             holder,
             now,
             connections: BTreeMap::new(),
@@ -130,24 +135,15 @@ impl SimRelay {
         let connection =
             self.driver.world.connections.get_mut(&id).ok_or("the first frame was not a hello")?;
         connection.idle_timeout = IdleTimeout::starting_at(now);
-        let (connection_id, receipts) = (connection.id.clone(), connection.receipts.clone());
-        match frame {
-            AgentFrame::Events { job, epoch, first_seq, batch } => {
-                self.write(Command::Events { connection_id, job, epoch, first_seq, batch, receipts });
-            }
-            AgentFrame::Output { job, epoch, offset, bytes } => {
-                self.write(Command::Output { connection_id, job, epoch, offset, bytes, receipts });
-            }
-            AgentFrame::Accepted { job, epoch } => {
-                self.handle(Input::Accepted { connection_id, job, epoch });
-            }
-            AgentFrame::Refused { job, reason, busy, .. } => {
-                if busy {
+        match frames::route(frame, &connection.id, &connection.receipts)? {
+            Route::Writer { command, .. } => self.write(command),
+            Route::Core(input) => {
+                if let Input::Refused { connection_id, busy: true, .. } = &input {
                     self.driver.world.full.insert(connection_id.agent.clone());
                 }
-                self.handle(Input::Refused { connection_id, job, reason, busy });
+                self.handle(input);
             }
-            AgentFrame::Pong { .. } | AgentFrame::Hello(_) => {}
+            Route::Nothing => {}
         }
         Ok(self.take_outgoing())
     }
@@ -192,6 +188,9 @@ impl SimRelay {
 
     /// Ends the jobs of all disconnected agents while the agent `living` is connected: there is one platform, so their
     /// state is lost. Does nothing while commands wait for a commit: these agents may have sent them.
+    ///
+    /// The core does so half a minute after the platform's agent was replaced. It misses an agent that was itself
+    /// replaced within that time, and a job whose record could not be read then.
     pub fn end_absent_agents(&mut self, living: &str) -> Vec<(u64, Outgoing)> {
         if !self.is_busy() && self.driver.core.is_connected(living) {
             let effects = self.driver.core.end_absent_agents(self.driver.world.now.into());

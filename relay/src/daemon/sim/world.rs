@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use common::ids::JobId;
 use common::wire::{Durable, Hello, RelayFrame};
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use super::state_file::StateFile;
 use crate::daemon::core::{AgentId, ConnectionId, Effect, EngineEffect, Input};
 use crate::daemon::driver::World;
 use crate::daemon::latest_map::LatestMap;
@@ -43,6 +45,8 @@ pub enum Outgoing {
 pub(super) struct SimWorld {
     pub(super) registry: Registry,
     pub(super) clock: Clock,
+    /// What the next relay will know.
+    pub(super) state: StateFile,
     pub(super) holder: Holder,
     /// Current time, which advances only in [`SimRelay::advance`](super::SimRelay::advance).
     pub(super) now: Instant,
@@ -69,6 +73,10 @@ pub(super) struct SimConnection {
 impl World for SimWorld {
     fn now(&self) -> tokio::time::Instant {
         self.now.into()
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.clock.now()
     }
 
     fn registry(&self) -> &Registry {
@@ -116,12 +124,13 @@ impl World for SimWorld {
             Effect::Engine(EngineEffect::FindAgent { reason }) => {
                 return Some(Input::AgentFound { runs: true, reason });
             }
-            // The simulation has no tokens, no lease, no subscribers and no receivers of notices, and moves no limits.
+            Effect::SaveState(state, _) => self.state.store(&state),
+            // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it moves
+            // no limits.
             Effect::Admit(_)
             | Effect::RevokeAgent(_)
             | Effect::RevokeTokens
             | Effect::Flush
-            | Effect::SaveState(..)
             | Effect::PublishLease(..)
             | Effect::Limit(_)
             | Effect::Engine(EngineEffect::Stop | EngineEffect::StopNow | EngineEffect::OpenGateway)

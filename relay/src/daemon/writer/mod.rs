@@ -39,7 +39,7 @@ mod startup_scan;
 mod write_recovery;
 mod writer_loop;
 
-pub(super) use command::{Changes, Command, Receipt, WriterHandle};
+pub(super) use command::{Changes, Command, Receipt, Receipts, WriterHandle};
 #[cfg(feature = "internals")]
 pub(super) use writer_loop::Writer;
 pub(super) use writer_loop::start;
