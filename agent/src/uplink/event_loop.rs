@@ -120,7 +120,7 @@ impl Uplink {
                 self.logged_reason.clear();
                 self.recovery_notice.set_cause(cause);
             }
-            Action::Spool(action) => return spool_access::apply(&self.spool, action),
+            Action::Spool(action) => return spool_access::apply(&self.spool, &action),
             Action::Start { run, spec } => {
                 self.starts.spawn(self.jobs.start(run, spec));
             }

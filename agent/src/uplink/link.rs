@@ -289,7 +289,9 @@ impl Link {
                 self.serve(durable, cause, theirs, now);
             }
             RelayFrame::Welcome { protocol, .. } => {
-                self.fail(LinkError::Protocol(format!("it chose protocol {protocol}, which was not offered")))
+                self.fail(LinkError::Protocol(format!(
+                    "it chose protocol {protocol}, which was not offered"
+                )));
             }
             _ => self.fail(LinkError::Protocol("it spoke before it welcomed".to_owned())),
         }

@@ -83,7 +83,7 @@ fn pauses_grow_until_a_welcome() {
             now = link.deadline().unwrap();
             link.take(Input::Timer, now);
         }
-        pauses.push((now - begun).as_millis());
+        pauses.push(now.saturating_sub(begun).as_millis());
     }
     assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000]);
     take(&mut link, connected(), now);
@@ -98,7 +98,7 @@ fn a_new_configuration_ends_every_pause_and_a_changed_relay_the_connection() {
     let mut link = connecting();
     take(&mut link, Input::Failed(LinkError::Version("old".to_owned())), Duration::ZERO);
     take(&mut link, Input::Closed { random: 0 }, Duration::ZERO);
-    assert!(take(&mut link, Input::Timer, VERSION_PAUSE - Duration::from_millis(1)) == ["CheckConfig"]);
+    assert!(take(&mut link, Input::Timer, seconds(59)) == ["CheckConfig"]);
     let configured = Input::Configured { relay_changed: false };
     assert_eq!(take(&mut link, configured, seconds(1)), ["CheckConfig", "Connect"]);
 

@@ -24,7 +24,6 @@
 //! * [`event_loop`]: the driver: waits for inputs, and executes actions.
 //! * [`connect`]: TCP, TLS and the WebSocket upgrade.
 //! * [`connection`]: frames from and to the WebSocket.
-//! * `sim`: access for the simulation.
 
 mod connect;
 mod connection;
@@ -32,9 +31,7 @@ mod event_loop;
 pub(crate) mod link;
 mod send_window;
 mod session;
-#[cfg(feature = "internals")]
-pub(crate) mod sim;
-mod spool_access;
+pub(crate) mod spool_access;
 
 pub(crate) use event_loop::Uplink;
 

@@ -80,13 +80,13 @@ impl Session {
             RelayFrame::Ack { job, epoch, seq } => {
                 let run = RunId { job, epoch };
                 let Some(window) = self.windows.get_mut(&run) else { return Ok(()) };
-                window.ack(seq).map_err(invalid_ack)?;
+                window.ack(seq)?;
                 Action::Spool(SpoolAction::Ack { run, seq })
             }
             RelayFrame::OutputAck { job, epoch, offset } => {
                 let run = RunId { job, epoch };
                 let Some(window) = self.windows.get_mut(&run) else { return Ok(()) };
-                window.ack_output(offset).map_err(invalid_ack)?;
+                window.ack_output(offset)?;
                 Action::Spool(SpoolAction::AckOutput { run, offset })
             }
             RelayFrame::Ping { nonce } => return self.reply(AgentFrame::Pong { nonce }),
@@ -162,8 +162,10 @@ impl Session {
     }
 }
 
-fn invalid_ack(error: InvalidAck) -> LinkError {
-    LinkError::Protocol(error.to_string())
+impl From<InvalidAck> for LinkError {
+    fn from(error: InvalidAck) -> Self {
+        Self::Protocol(error.to_string())
+    }
 }
 
 /// Returns the error for a frame that can't be encoded; one that is within its bounds always can.

@@ -138,7 +138,7 @@ fn take(link: &mut Link, spool: &Spool, frame: RelayFrame) {
     while let Some(action) = link.next_action() {
         match action {
             Action::Spool(action) => {
-                if let Some(input) = apply(spool, action) {
+                if let Some(input) = apply(spool, &action) {
                     link.take(input, Duration::ZERO);
                 }
             }
