@@ -8,6 +8,8 @@
 //! Clocks of two machines differ, and clocks are set while jobs run. Events of one job are stamped on one scale that
 //! advances with the monotonic clock, sleep of the machine included.
 
+#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,22 +21,23 @@ const MAX_DRIFT: Duration = Duration::from_secs(2);
 
 /// Clock that follows the relay's time.
 #[derive(Debug)]
-pub(crate) struct RelayTime {
+pub struct RelayTime {
     scale: Mutex<TimeScale>,
     clocks: Clocks,
 }
 
 /// Source of the time.
 #[derive(Debug, Clone)]
-pub(crate) enum Clocks {
+pub enum Clocks {
+    /// Clocks of this machine.
     Real,
+    /// Clocks that a test sets.
     #[cfg(any(test, feature = "internals"))]
     Simulated(std::sync::Arc<Mutex<SimulatedClocks>>),
 }
 
 /// Clocks of a machine, for tests.
 #[cfg(any(test, feature = "internals"))]
-#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation's, too"))]
 #[derive(Debug, Clone, Copy)]
 pub struct SimulatedClocks {
     /// Monotonic clock.
@@ -73,7 +76,7 @@ impl RelayTime {
     }
 
     /// Returns a reading of the monotonic clock.
-    pub(crate) fn monotonic(&self) -> Duration {
+    pub fn monotonic(&self) -> Duration {
         self.clocks.monotonic()
     }
 
@@ -88,7 +91,7 @@ impl RelayTime {
     }
 
     /// Adjusts the scale: a relay that was sent the hello at the reading `asked` has reported its time as `theirs`.
-    pub(crate) fn synchronize(&self, asked: Duration, theirs: Timestamp) {
+    pub fn synchronize(&self, asked: Duration, theirs: Timestamp) {
         let (heard, wall) = (self.monotonic(), self.clocks.wall());
         let scale = TimeScale::of_remote(theirs, asked, heard, wall);
         *self.lock() = scale;

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use common::event::{EventBody, FailureKind, FinalState, JobError, StepOutcome};
 use common::ids::JobId;
 use common::job::StepKind;
-use common::wire;
-use worker_agent::internals::AgentSide;
+use worker_agent::internals::Spool;
 
+use crate::agent_node::AgentNode;
 use crate::model::Stage;
 use crate::world::World;
 
 impl World {
     pub(crate) fn folder(&self, job: &JobId) -> PathBuf {
-        self.state.join(format!("spool.v{}", wire::PROTOCOL)).join(format!("{}.1", job.stem()))
+        Spool::folder(&self.state).join(format!("{}.1", job.stem()))
     }
 
     /// Records the state of a run's files.
@@ -29,10 +29,12 @@ impl World {
         }
     }
 
-    pub(crate) fn spool(&mut self, agent: &AgentSide, id: &JobId, body: EventBody) {
+    pub(crate) fn spool(&mut self, agent: &AgentNode, id: &JobId, body: EventBody) {
         self.say(|| format!("agent: {id} {}", short(&body)));
         let last = matches!(body, EventBody::Finished { .. });
-        agent.append(id, 1, body.clone());
+        if let Some(run) = agent.run(id) {
+            run.append(body.clone());
+        }
         self.written(id, last);
         if let Some(job) = self.model.jobs.get_mut(id) {
             job.spooled(body, self.life, self.clocks.now);
@@ -57,7 +59,7 @@ impl World {
         (!alive.is_empty()).then(|| alive[self.rng.usize(..alive.len())].clone())
     }
 
-    pub(crate) fn append(&mut self, agent: &AgentSide) {
+    pub(crate) fn append(&mut self, agent: &AgentNode) {
         let Some(id) = self.some_alive() else { return };
         for _ in 0..self.rng.u32(1..4) {
             self.serial += 1;
@@ -84,12 +86,14 @@ impl World {
         }
     }
 
-    pub(crate) fn print(&mut self, agent: &AgentSide) {
+    pub(crate) fn print(&mut self, agent: &AgentNode) {
         let Some(id) = self.some_alive() else { return };
         let length = if self.rng.u8(..10) == 0 { 100_000 } else { 200 };
         self.serial += 1;
         let text = format!("{id} prints {}\n", self.serial).repeat(self.rng.usize(1..=length) / 16 + 1);
-        agent.append_output(&id, 1, text.as_bytes());
+        if let Some(run) = agent.run(&id) {
+            run.append_output(text.as_bytes());
+        }
         self.written(&id, false);
         if let Some(job) = self.model.jobs.get_mut(&id) {
             job.output.extend_from_slice(text.as_bytes());
@@ -97,7 +101,7 @@ impl World {
         }
     }
 
-    pub(crate) fn finish(&mut self, agent: &AgentSide) {
+    pub(crate) fn finish(&mut self, agent: &AgentNode) {
         let Some(id) = self.some_alive() else { return };
         self.serial += 1;
         let exit_code = Some(self.serial);
@@ -107,7 +111,7 @@ impl World {
     }
 
     /// Ends a run that the previous agent process has left without an outcome.
-    pub(crate) fn end_lost(&mut self, agent: &AgentSide) {
+    pub(crate) fn end_lost(&mut self, agent: &AgentNode) {
         // An agent learns from its first welcome why its previous process ended.
         if !self.welcomed {
             return;

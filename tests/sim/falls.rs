@@ -2,14 +2,14 @@
 
 use common::event::EventBody;
 use common::ids::JobId;
-use worker_agent::internals::AgentSide;
 
+use crate::agent_node::AgentNode;
 use crate::model::{Job, Stage};
 use crate::world::{Fall, World};
 
 impl World {
     /// Checks the spool after a start: it must hold everything that the disk did not lose.
-    pub(crate) fn woke(&mut self, agent: &AgentSide, last: Fall) -> Result<(), String> {
+    pub(crate) fn woke(&mut self, agent: &AgentNode, last: Fall) -> Result<(), String> {
         self.welcomed = false;
         self.slots.clear();
         self.limits.clear();
@@ -24,7 +24,7 @@ impl World {
                 }
                 continue;
             };
-            let held = agent.events(id, 1).map_err(|e| format!("{id}: {e}"))?;
+            let held = agent.events(id).map_err(|e| format!("{id}: {e}"))?;
             let held: Vec<EventBody> = held.into_iter().map(|event| event.body).collect();
             let before = job.kept();
             job.restarted(&held, self.relay.book.walked(id)).map_err(|e| format!("{id}: {e}"))?;

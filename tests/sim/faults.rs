@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use relay::internals::Request;
-use worker_agent::internals::AgentSide;
 
+use crate::agent_node::AgentNode;
 use crate::clocks::Side;
 use crate::spoiled::Spoiled;
 use crate::world::{STEP, World};
 
 impl World {
     /// Advances time by one step.
-    pub(crate) fn pass(&mut self, agent: &AgentSide) -> Result<(), String> {
+    pub(crate) fn pass(&mut self, agent: &AgentNode) -> Result<(), String> {
         self.clocks.pass(STEP);
         let now = self.clocks.now;
         self.frozen.retain(|_, until| *until > now);

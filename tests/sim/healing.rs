@@ -1,8 +1,8 @@
 //! Recovery after the chaos: no more faults happen, and everything has to be delivered.
 
 use common::ids::JobId;
-use worker_agent::internals::AgentSide;
 
+use crate::agent_node::AgentNode;
 use crate::world::World;
 
 /// Rounds within which everything must be delivered after the last fault.
@@ -12,7 +12,7 @@ const WITH_SPOILED: u32 = 200;
 
 impl World {
     /// Stops all faults and checks that everything is delivered.
-    pub(crate) fn heal(&mut self, agent: &AgentSide) -> Result<(), String> {
+    pub(crate) fn heal(&mut self, agent: &AgentNode) -> Result<(), String> {
         self.say(|| "healing".to_owned());
         self.network.mend();
         // A freeze must not be cut short: a gap of two seconds counts as a busy machine.
@@ -34,7 +34,7 @@ impl World {
     }
 
     /// Runs every possible action, then advances time by a second.
-    fn round(&mut self, agent: &AgentSide) -> Result<(), String> {
+    fn round(&mut self, agent: &AgentNode) -> Result<(), String> {
         self.step += 1;
         for _ in 0..10 {
             self.pass(agent)?;
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// Checks that all other jobs end while the file of one job is still spoiled.
-    fn heal_others(&mut self, spoiled: &JobId, agent: &AgentSide) -> Result<(), String> {
+    fn heal_others(&mut self, spoiled: &JobId, agent: &AgentNode) -> Result<(), String> {
         for _ in 0..WITH_SPOILED {
             self.round(agent)?;
             if self.model.jobs.keys().all(|job| job == spoiled || self.relay.book.ended(job)) {

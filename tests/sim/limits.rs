@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use common::event::{EventBody, FailureKind, FinalState, JobError};
-use worker_agent::internals::{AgentSide, LimitAction, Timer, TimerEvent, WorkTime};
+use worker_agent::internals::{LimitAction, Timer, TimerEvent, WorkTime};
 
+use crate::agent_node::AgentNode;
 use crate::planted::OfAgent;
 use crate::world::{STEP, World};
 
@@ -47,7 +48,7 @@ impl Limit {
 
 impl World {
     /// Ends jobs that are over their limit, and frees slots.
-    pub(crate) fn check_limits(&mut self, agent: &AgentSide) -> Result<(), String> {
+    pub(crate) fn check_limits(&mut self, agent: &AgentNode) -> Result<(), String> {
         let (now, real) = (self.clocks.now, self.clocks.agent_monotonic());
         self.slots.retain(|_, until| until.is_none_or(|until| until > now));
         let mut over = Vec::new();

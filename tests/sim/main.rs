@@ -1,9 +1,9 @@
-//! Simulation of the delivery guarantees: the real spool and session of the agent, the real writer and core of the
+//! Simulation of the delivery guarantees: the real spool and uplink of the agent, the real writer and core of the
 //! relay, and between them a network in which a seed of random numbers injects every kind of fault.
 //!
 //!
 //! ```text
-//! world ──► agent: workers, spool, session ──frames──► network ──frames──► relay: core, writer ──► registry
+//! world ──► agent: workers, spool, uplink ───frames──► network ──frames──► relay: core, writer ──► registry
 //!   │          └ killed, power lost, wiped,              └ cut, one way lost, late, twice     └ killed, power lost,
 //!   │            frozen, its clock set, a bad file                                              frozen, its clock set,
 //!   │                                                                                           a bad file, left requests
@@ -25,8 +25,8 @@
 //!
 //! * [`world`]: one seed. * [`mix`]: frequency of each action. * [`healing`]: recovery at the end. * [`network`]:
 //!   connections between the nodes.
-//! * [`relay`]: the relay's node. [`agent`]: the agent's workers. [`limits`]: their time. [`uplink`]: the agent's
-//!   connection. [`falls`]: its deaths.
+//! * [`relay`]: the relay's node. [`agent_node`]: the agent's node. [`agent`]: its workers. [`limits`]: their time.
+//!   [`uplink`]: its connection. [`falls`]: its deaths.
 //! * [`faults`]: other faults. [`clocks`]: time on both machines. [`spoiled`]: one job's bad file. [`planted`]: bugs
 //!   that must be found.
 //! * [`disk`]: files after a crash. * [`model`]: expected log content. * [`book`]: actual log content. * [`trace`]:
@@ -37,6 +37,7 @@
 #![expect(clippy::expect_used, reason = "a helper that panics is a test that fails")]
 
 mod agent;
+mod agent_node;
 mod book;
 mod cases;
 mod clocks;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use common::event::EventBody;
 use common::ids::JobId;
 use common::wire::{self, AgentFrame, RelayFrame};
-use worker_agent::internals::{Action, AgentSide, Input, Link, LinkError, RunId};
+use worker_agent::internals::{Action, Input, Link, LinkError, RunId, apply, next_frame};
 
 use crate::agent::short;
+use crate::agent_node::AgentNode;
 use crate::limits::Limit;
 use crate::model::Stage;
 use crate::network::{Arrival, ConnId};
@@ -36,12 +37,12 @@ impl End {
 
 impl World {
     /// Feeds the link an input, and executes the actions that follow.
-    pub(crate) fn take(&mut self, agent: &AgentSide, input: Input) -> Result<(), String> {
+    pub(crate) fn take(&mut self, agent: &AgentNode, input: Input) -> Result<(), String> {
         self.end.link.take(input, self.clocks.agent_monotonic());
         self.run_actions(agent)
     }
 
-    pub(crate) fn run_actions(&mut self, agent: &AgentSide) -> Result<(), String> {
+    pub(crate) fn run_actions(&mut self, agent: &AgentNode) -> Result<(), String> {
         while let Some(action) = self.end.link.next_action() {
             if let Some(input) = self.execute(agent, action)? {
                 self.end.link.take(input, self.clocks.agent_monotonic());
@@ -50,7 +51,7 @@ impl World {
         Ok(())
     }
 
-    fn execute(&mut self, agent: &AgentSide, action: Action) -> Result<Option<Input>, String> {
+    fn execute(&mut self, agent: &AgentNode, action: Action) -> Result<Option<Input>, String> {
         match action {
             Action::CheckConfig if self.end.configured => {}
             Action::CheckConfig => {
@@ -59,13 +60,13 @@ impl World {
             }
             Action::Connect => self.end.connecting = true,
             Action::Synchronize { .. } if self.planted.agent == Some(OfAgent::OwnWallClock) => {}
-            Action::Synchronize { asked, theirs } => agent.synchronize(asked, theirs),
+            Action::Synchronize { asked, theirs } => agent.spool.time().synchronize(asked, theirs),
             Action::Welcomed { .. } => {
                 self.welcomed = true;
                 let unsure = self.model.unsure.entry(self.life).or_default();
                 *unsure = (*unsure).max(self.clocks.now.saturating_sub(self.asked));
             }
-            Action::Spool(action) => return Ok(agent.apply(&action)),
+            Action::Spool(action) => return Ok(apply(&agent.spool, &action)),
             Action::Start { run, spec } => {
                 return self.start_job(agent, run, &spec).map(|reply| Some(Input::Started(reply)));
             }
@@ -75,7 +76,7 @@ impl World {
                     job.told = job.stage == Stage::Alive;
                 }
             }
-            Action::Abandon(run) => agent.remove(&run),
+            Action::Abandon(run) => agent.spool.remove(&run),
             Action::Close(error) => {
                 self.close(&error)?;
                 return Ok(Some(Input::Closed { random: self.rng.u32(..) }));
@@ -84,7 +85,7 @@ impl World {
         Ok(None)
     }
 
-    fn start_job(&mut self, agent: &AgentSide, run: RunId, spec: &str) -> Result<AgentFrame, String> {
+    fn start_job(&mut self, agent: &AgentNode, run: RunId, spec: &str) -> Result<AgentFrame, String> {
         if self.is_full_for(agent, &run.job) {
             let RunId { job, epoch } = run;
             let reason = "as many jobs as it can run".to_owned();
@@ -116,7 +117,7 @@ impl World {
     }
 
     /// Lets the link see the time. Frames that have arrived come first.
-    pub(crate) fn tick(&mut self, agent: &AgentSide) -> Result<(), String> {
+    pub(crate) fn tick(&mut self, agent: &AgentNode) -> Result<(), String> {
         let due = self.end.link.deadline().is_some_and(|at| at <= self.clocks.agent_monotonic());
         let conn = self.end.conn.and_then(|id| self.network.conn(id));
         if due && conn.is_none_or(|conn| conn.down.under_way() == 0) {
@@ -126,7 +127,7 @@ impl World {
     }
 
     /// Connects if the link waits for it, and sends its first frame.
-    pub(crate) fn dial(&mut self, agent: &AgentSide) -> Result<(), String> {
+    pub(crate) fn dial(&mut self, agent: &AgentNode) -> Result<(), String> {
         self.network.tidy(self.end.conn);
         if !std::mem::take(&mut self.end.connecting) {
             return Ok(());
@@ -144,7 +145,7 @@ impl World {
     }
 
     /// Sends the next frame. Returns true if there was one.
-    pub(crate) fn send(&mut self, agent: &AgentSide) -> Result<bool, String> {
+    pub(crate) fn send(&mut self, agent: &AgentNode) -> Result<bool, String> {
         let Some(id) = self.end.conn else { return Ok(false) };
         if self.end.link.is_serving() && !self.end.link.may_send() && agent.was_appended() {
             self.take(agent, Input::Appended)?;
@@ -152,7 +153,7 @@ impl World {
         if !self.end.link.may_send() {
             return Ok(false);
         }
-        let Some(bytes) = agent.next_frame(&mut self.end.link) else {
+        let Some(bytes) = next_frame(&mut self.end.link, &agent.spool) else {
             self.run_actions(agent)?;
             return Ok(false);
         };
@@ -165,7 +166,7 @@ impl World {
     }
 
     /// Takes the next frame. Returns true if there was one.
-    pub(crate) fn hear(&mut self, agent: &AgentSide) -> Result<bool, String> {
+    pub(crate) fn hear(&mut self, agent: &AgentNode) -> Result<bool, String> {
         let Some(id) = self.end.conn else { return Ok(false) };
         let arrival = self.network.conn(id).map_or(Arrival::End, |conn| conn.down.receive());
         let bytes = match arrival {
@@ -184,11 +185,11 @@ impl World {
         Ok(true)
     }
 
-    fn took(&mut self, agent: &AgentSide, id: &JobId) {
+    fn took(&mut self, agent: &AgentNode, id: &JobId) {
         let (life, now) = (self.life, self.clocks.now);
         let limit = Duration::from_secs(self.rng.u64(10..60));
         let Some(job) = self.model.jobs.get_mut(id).filter(|job| !job.is_spooled()) else { return };
-        let first = agent.events(id, 1).unwrap_or_default();
+        let first = agent.events(id).unwrap_or_default();
         for event in first {
             job.spooled(event.body, life, now);
         }
@@ -199,7 +200,7 @@ impl World {
     }
 
     /// Handles runs that the spool has dropped: only those that the relay has to the end may be dropped.
-    fn let_go(&mut self, agent: &AgentSide) -> Result<(), String> {
+    fn let_go(&mut self, agent: &AgentNode) -> Result<(), String> {
         let runs = agent.runs();
         for (id, job) in self.model.jobs.iter_mut().filter(|(_, job)| job.is_spooled()) {
             if runs.iter().any(|run| run.job == *id) {
@@ -217,7 +218,7 @@ impl World {
     }
 
     /// Returns true if the agent has no free slot for this job, which it does not have yet.
-    fn is_full_for(&self, agent: &AgentSide, job: &JobId) -> bool {
+    fn is_full_for(&self, agent: &AgentNode, job: &JobId) -> bool {
         let has = agent.runs().iter().any(|run| run.job == *job);
         !has && self.slots.len() >= self.mix.capacity as usize
     }

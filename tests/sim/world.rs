@@ -12,8 +12,9 @@ use std::time::Duration;
 use common::ids::JobId;
 use fastrand::Rng;
 use relay::internals::Clock;
-use worker_agent::internals::{AgentSide, Input, LinkError};
+use worker_agent::internals::{Input, LinkError};
 
+use crate::agent_node::AgentNode;
 use crate::clocks::{Clocks, Side};
 use crate::disk::{Disk, lengths, take_back};
 use crate::limits::Limit;
@@ -134,7 +135,7 @@ impl World {
         self.life += 1;
         let machine = std::sync::Arc::clone(&self.clocks.agent);
         let agent =
-            AgentSide::open(&self.state, &self.living(), machine).map_err(|e| format!("no spool: {e}"))?;
+            AgentNode::open(&self.state, self.living(), machine).map_err(|e| format!("no spool: {e}"))?;
         self.frozen.remove(&Side::Agent);
         self.woke(&agent, last)?;
         self.end = End::new(self.clocks.agent_monotonic());
@@ -163,7 +164,7 @@ impl World {
         Ok(fall)
     }
 
-    fn act(&mut self, action: Action, agent: &AgentSide) -> Result<Option<Fall>, String> {
+    fn act(&mut self, action: Action, agent: &AgentNode) -> Result<Option<Fall>, String> {
         match action {
             Action::Append => self.append(agent),
             Action::Print => self.print(agent),
@@ -241,7 +242,7 @@ impl World {
         Ok(())
     }
 
-    fn cut(&mut self, agent: &AgentSide) -> Result<(), String> {
+    fn cut(&mut self, agent: &AgentNode) -> Result<(), String> {
         let Some(id) = self.end.conn else { return Ok(()) };
         let Some(conn) = self.network.conn(id) else { return Ok(()) };
         let (up, down) = (conn.up.under_way(), conn.down.under_way());

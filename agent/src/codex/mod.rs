@@ -9,6 +9,7 @@
 //! * [`thread_error`]: the reason why a thread can't be resumed.
 //! * [`model_activity`]: activity of the model.
 //! * [`mcp`]: MCP servers that start, fail or are lost.
+//! * `test_support`: access to the parsers, for the fuzz target.
 //!
 //! All but the first are pure.
 
@@ -19,6 +20,8 @@ pub(crate) mod event;
 pub(crate) mod lines;
 pub(crate) mod mcp;
 pub(crate) mod model_activity;
+#[cfg(feature = "internals")]
+pub(crate) mod test_support;
 pub(crate) mod thread_error;
 mod truncated;
 

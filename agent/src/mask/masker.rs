@@ -20,8 +20,9 @@ const MAX_PREFIXES: usize = 32 * 1024;
 type Candidate = (usize, Encoding);
 
 /// Masker of the secrets of one job.
+#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
 #[derive(Default)]
-pub(crate) struct Masker {
+pub struct Masker {
     secrets: Vec<Secret>,
     index: Index<Candidate>,
 }

@@ -21,7 +21,7 @@
 //! * [`scan`]: content of a segment's bytes (pure).
 //! * [`recovery`]: files of an earlier process.
 //! * [`repair`]: damage found while the run goes on.
-//! * `test_support`: hand-made segments, for tests of every damage.
+//! * `test_support`: hand-made segments, for tests of every damage; every event of a run.
 
 mod events;
 mod header;
@@ -42,10 +42,11 @@ mod store;
 #[cfg(feature = "internals")]
 pub mod test_support;
 
+#[cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "the simulation uses them, too")
+)]
+pub use self::{run::JobSpool, run_id::RunId, store::Spool};
 pub(crate) use preallocate::is_full;
 pub(crate) use reader::Batch;
 pub(crate) use record::MAX_SEQ;
-pub(crate) use run::JobSpool;
-#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
-pub use run_id::RunId;
-pub(crate) use store::Spool;

@@ -1,5 +1,7 @@
 //! One run of a job in the spool.
 
+#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -25,7 +27,7 @@ const SPEC_FILE: &str = "spec.json";
 
 /// Folder of a run. Its lock is held for single file calls only, never across a wait.
 #[derive(Debug)]
-pub(crate) struct JobSpool {
+pub struct JobSpool {
     pub(super) run: RunId,
     dir: PathBuf,
     appended: Arc<Notify>,
@@ -144,7 +146,7 @@ impl JobSpool {
     }
 
     /// Returns the id of the run.
-    pub(crate) fn run(&self) -> &RunId {
+    pub fn run(&self) -> &RunId {
         &self.run
     }
 
@@ -160,7 +162,7 @@ impl JobSpool {
 
     /// Appends an event with the current time. Nothing follows `finished`, which is synced to the disk before this
     /// returns.
-    pub(crate) fn append(&self, body: EventBody) {
+    pub fn append(&self, body: EventBody) {
         self.append_all([body]);
     }
 
@@ -293,7 +295,7 @@ impl JobSpool {
     }
 
     /// Appends to the log.
-    pub(crate) fn append_output(&self, bytes: &[u8]) {
+    pub fn append_output(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.files().output.append(bytes, self.time.monotonic());
             self.appended.notify_one();
@@ -301,17 +303,17 @@ impl JobSpool {
     }
 
     /// Returns the sequence of the newest event.
-    pub(crate) fn last_seq(&self) -> u64 {
+    pub fn last_seq(&self) -> u64 {
         self.files().events.last_seq()
     }
 
     /// Returns the offset of the log's end.
-    pub(crate) fn output_end(&self) -> u64 {
+    pub fn output_end(&self) -> u64 {
         self.files().output.end()
     }
 
     /// Returns true if the run is over.
-    pub(crate) fn is_finished(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         self.files().finished
     }
 
@@ -337,12 +339,6 @@ impl JobSpool {
     /// The file can't be read, or holds other bytes than were written.
     pub(crate) fn read_stored(&self, first: u64, most: usize, bytes: usize) -> io::Result<Batch> {
         self.files().events.read(first, most, bytes)
-    }
-
-    /// Returns the sequence of the first event that is still there, or of the next one.
-    #[cfg(feature = "internals")]
-    pub(crate) fn first_seq(&self) -> u64 {
-        self.files().events.first()
     }
 
     /// Reads a piece of the log.

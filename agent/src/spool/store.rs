@@ -1,5 +1,7 @@
 //! All runs in the spool.
 
+#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -19,7 +21,7 @@ type Runs = BTreeMap<RunId, Arc<JobSpool>>;
 
 /// Folder of the spool.
 #[derive(Debug)]
-pub(crate) struct Spool {
+pub struct Spool {
     root: PathBuf,
     appended: Arc<Notify>,
     removed: Notify,
@@ -40,9 +42,8 @@ impl Spool {
     ///
     /// # Errors
     /// Same as [`open`](Self::open).
-    pub(crate) fn open_with_clocks(state: &Path, machine: Clocks) -> io::Result<Self> {
-        // Events are stored as on the wire: those of another protocol version would be misread.
-        let root = state.join(format!("spool.v{PROTOCOL}"));
+    pub fn open_with_clocks(state: &Path, machine: Clocks) -> io::Result<Self> {
+        let root = Self::folder(state);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let appended = Arc::new(Notify::new());
         let time = Arc::new(RelayTime::new(machine));
@@ -63,6 +64,12 @@ impl Spool {
         Ok(Self { root, appended, removed: Notify::new(), time, runs: Mutex::new(runs) })
     }
 
+    /// Returns the folder of the spool in a state directory.
+    pub fn folder(state: &Path) -> PathBuf {
+        // Events are stored as on the wire: those of another protocol version would be misread.
+        state.join(format!("spool.v{PROTOCOL}"))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Runs> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,7 +78,7 @@ impl Spool {
     ///
     /// # Errors
     /// The file system failed, for example for lack of space.
-    pub(crate) fn create(&self, run: RunId, spec: &str, mask: Arc<Masker>) -> io::Result<Arc<JobSpool>> {
+    pub fn create(&self, run: RunId, spec: &str, mask: Arc<Masker>) -> io::Result<Arc<JobSpool>> {
         let (appended, time) = (Arc::clone(&self.appended), Arc::clone(&self.time));
         let spool = JobSpool::create(&self.root, run.clone(), spec, mask, appended, time)?;
         let spool = Arc::new(spool);
@@ -80,22 +87,22 @@ impl Spool {
     }
 
     /// Returns the clock for the times of events.
-    pub(crate) fn time(&self) -> &RelayTime {
+    pub fn time(&self) -> &RelayTime {
         &self.time
     }
 
     /// Returns one run.
-    pub(crate) fn get(&self, run: &RunId) -> Option<Arc<JobSpool>> {
+    pub fn get(&self, run: &RunId) -> Option<Arc<JobSpool>> {
         self.lock().get(run).cloned()
     }
 
     /// Returns all runs, in order.
-    pub(crate) fn all(&self) -> Vec<Arc<JobSpool>> {
+    pub fn all(&self) -> Vec<Arc<JobSpool>> {
         self.lock().values().cloned().collect()
     }
 
     /// Removes a run and deletes its folder.
-    pub(crate) fn remove(&self, run: &RunId) {
+    pub fn remove(&self, run: &RunId) {
         if let Some(spool) = self.lock().remove(run) {
             spool.remove();
             self.removed.notify_waiters();
@@ -115,7 +122,7 @@ impl Spool {
     }
 
     /// Waits until something was appended since the last call. Cancel-safe: `Notify` stores one permit.
-    pub(crate) async fn wait_appended(&self) {
+    pub async fn wait_appended(&self) {
         self.appended.notified().await;
     }
 }

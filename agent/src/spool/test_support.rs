@@ -1,11 +1,14 @@
-//! Segments made and read by hand, for the fuzz target and for tests of every damage.
+//! Segments made and read by hand, for the fuzz target and for tests of every damage; and every event of a run.
 
+use std::io;
+
+use common::event::Event;
 use common::wire;
 
-use super::RunId;
 use super::header::Header;
 use super::record;
 use super::scan::{Rest, read_segment};
+use super::{JobSpool, RunId};
 
 /// Piece of a segment.
 #[derive(Debug, Clone)]
@@ -69,6 +72,22 @@ pub fn scan_segment(bytes: &[u8]) -> Option<Scanned> {
 }
 
 /// Returns an event encoded as in the spool.
-pub fn event_bytes(event: &common::event::Event) -> Vec<u8> {
+pub fn event_bytes(event: &Event) -> Vec<u8> {
     wire::encode(event).unwrap_or_default()
+}
+
+/// Returns the events of a run that the spool still has.
+///
+/// # Errors
+/// The spool can't be read.
+pub fn events(run: &JobSpool) -> io::Result<Vec<Event>> {
+    let first = run.files().events.first();
+    let mut events = Vec::new();
+    loop {
+        let more = run.read(first + events.len() as u64, 256, 256 * 1024)?;
+        if more.is_empty() {
+            return Ok(events);
+        }
+        events.extend(more);
+    }
 }

@@ -1,15 +1,25 @@
 //! Connection to the relay: one at a time, for ever.
 //!
 //! ```text
-//!               Configured               Connected            Welcome
-//!  Unconfigured ─────────► Connecting ───────────► Greeting ──────────► Serving
-//!                           ▲  │ Failed              │ Failed, no         │ Failed, silent for 14 s,
-//!                     Timer,│  │                     │ welcome within 5 s │ protocol broken, relay changed
-//!                 Configured│  ▼                     ▼                    ▼
-//!                  Waiting ─┘  └──────────────────► Closing ◄─────────────┘
-//!                     ▲                              │ Closed
-//!                     └────── backoff, or 60 s ──────┘ (a changed relay: Connecting at once)
+//!                Configured                Connected             Welcome
+//!  Unconfigured ───────────► Connecting ─────────────► Greeting ─────────────► Serving
+//!                             ▲   ▲  │                    │                       │
+//!                             │   │  │ Failed             │ Failed, Silent,       │ Failed, Silent,
+//!         Timer or Configured │   │  │                    │ Protocol              │ Protocol, Reconfigured
+//!                             │   │  ▼                    ▼                       │
+//!                             │   └─ Closing ◄────────────┴───────────────────────┘
+//!                             │      │   └─ Closed, after Reconfigured: at once
+//!                          Waiting ◄─┘ Closed, after anything else
 //! ```
+//!
+//! * *Unconfigured* ends with the first configuration, which is looked for every 200 ms.
+//! * *Connecting* lasts until there is a WebSocket. Its first frame is `Hello`.
+//! * *Greeting* ends with `Welcome`, which must be the first frame and arrive within 5 s.
+//! * *Serving* ends with the connection, after 14 s without a message, with a frame that breaks the protocol, or with a
+//!   configuration of another relay.
+//! * *Closing* lasts until the driver has closed the connection and dropped the starts in progress.
+//! * *Waiting* lasts for a random pause that grows until the next `Welcome`, or 60 s if the relay has another version.
+//!   A new configuration ends it.
 //!
 //! A lost relay never affects a job: supervisors write into the spool, and the next connection sends from the first
 //! event that the relay does not have.
@@ -24,7 +34,6 @@
 //! * [`event_loop`]: the driver: waits for inputs, and executes actions.
 //! * [`connect`]: TCP, TLS and the WebSocket upgrade.
 //! * [`connection`]: frames from and to the WebSocket.
-//! * `sim`: access for the simulation.
 
 pub(crate) mod action;
 mod connect;
@@ -33,9 +42,7 @@ mod event_loop;
 pub(crate) mod link;
 mod send_window;
 mod session;
-#[cfg(feature = "internals")]
-pub(crate) mod sim;
-mod spool_access;
+pub(crate) mod spool_access;
 
 pub(crate) use event_loop::Uplink;
 

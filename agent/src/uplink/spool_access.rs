@@ -1,5 +1,7 @@
 //! Access of the state machine to the spool. Synchronous: the agent and the simulation both use it.
 
+#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+
 use std::io;
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use super::session::{Piece, Session};
 use crate::spool::{JobSpool, Spool};
 
 /// Returns the first frame of a connection, with the progress of every run in the spool.
-pub(super) fn hello(spool: &Spool, agent: &str, max_jobs: u32, platform: Platform) -> Hello {
+pub fn hello(spool: &Spool, agent: &str, max_jobs: u32, platform: Platform) -> Hello {
     let progress = |run: &Arc<JobSpool>| JobProgress {
         job: run.run().job.clone(),
         epoch: run.run().epoch,
@@ -32,7 +34,7 @@ pub(super) fn hello(spool: &Spool, agent: &str, max_jobs: u32, platform: Platfor
 
 /// Changes the spool. A run that is delivered is removed. One that is no longer there was acknowledged late, which is
 /// no error.
-pub(super) fn apply(spool: &Spool, action: &SpoolAction) -> Option<Input> {
+pub fn apply(spool: &Spool, action: &SpoolAction) -> Option<Input> {
     let (SpoolAction::Resume { run: id, .. }
     | SpoolAction::Ack { run: id, .. }
     | SpoolAction::AckOutput { run: id, .. }) = action;
@@ -54,7 +56,7 @@ pub(super) fn apply(spool: &Spool, action: &SpoolAction) -> Option<Input> {
 
 /// Returns the bytes of the next frame to send: the hello, then answers first, then the runs in turn. A run whose files
 /// can't be read is repaired, or skipped until it can be repaired: it does not keep the others waiting.
-pub(super) fn next_frame(link: &mut Link, spool: &Spool) -> Option<Vec<u8>> {
+pub fn next_frame(link: &mut Link, spool: &Spool) -> Option<Vec<u8>> {
     match find_frame(link, spool) {
         Ok(Some(frame)) => return Some(frame),
         Ok(None) => link.set_idle(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
-use worker_agent::internals::test_support::{FIRST, Piece, build_segment, event_bytes, scan_segment};
-use worker_agent::internals::{AgentSide, SimulatedClocks, spool_folder};
+use worker_agent::internals::test_support::{FIRST, Piece, build_segment, event_bytes, events, scan_segment};
+use worker_agent::internals::{Clocks, RunId, SimulatedClocks, Spool};
 
 use super::folder;
 
@@ -32,26 +32,25 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn open(state: &Path) -> AgentSide {
+fn open(state: &Path) -> Spool {
     let clocks = SimulatedClocks { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
-    AgentSide::open(state, "fuzz", Arc::new(Mutex::new(clocks))).expect("a spool")
+    Spool::open_with_clocks(state, Clocks::Simulated(Arc::new(Mutex::new(clocks)))).expect("a spool")
 }
 
 fn goes_on(bytes: &[u8]) {
-    let job = "a#1".parse().expect("a job");
-    let (state, spool) = (folder(), spool_folder(folder()));
+    let id = RunId { job: "a#1".parse().expect("a job"), epoch: 1 };
+    let (state, spool) = (folder(), Spool::folder(folder()));
     let run = spool.join("a.1.1");
     let _ = std::fs::remove_dir_all(&spool);
     std::fs::create_dir_all(&run).expect("a folder");
     std::fs::write(run.join("spec.json"), "{}").expect("a file");
     std::fs::write(run.join(FIRST), bytes).expect("a file");
-    let agent = open(state);
-    let goes_on = agent.runs().iter().any(|run| !run.finished);
-    let (Ok(held), true) = (agent.events(&job, 1), goes_on) else { return };
-    agent.append(&job, 1, EventBody::Warning { message: "next".to_owned() });
-    drop(agent);
-    let agent = open(state);
-    let again = agent.events(&job, 1).expect("events that were there");
+    let Some(run) = open(state).get(&id).filter(|run| !run.is_finished()) else { return };
+    let Ok(held) = events(&run) else { return };
+    run.append(EventBody::Warning { message: "next".to_owned() });
+    drop(run);
+    let run = open(state).get(&id).expect("a run that was there");
+    let again = events(&run).expect("events that were there");
     assert_eq!(again[..held.len()], held);
     assert_eq!(again.len(), held.len() + 1);
 }

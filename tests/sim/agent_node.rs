@@ -1,0 +1,93 @@
+//! The agent as a node that can be killed: its spool on a folder of its own.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use common::event::{Event, EventBody, Isolation};
+use common::ids::JobId;
+use common::wire::{AgentFrame, Platform};
+use futures_util::FutureExt;
+use worker_agent::internals::test_support::events;
+use worker_agent::internals::{Clocks, Input, JobSpool, RunId, SimulatedClocks, Spool, hello};
+
+/// An agent process that runs nothing: the simulation plays its workers.
+pub(crate) struct AgentNode {
+    name: String,
+    pub(crate) spool: Spool,
+}
+
+/// One run as the spool holds it.
+#[derive(Debug)]
+pub(crate) struct RunState {
+    pub(crate) job: JobId,
+    /// Sequence of its newest event.
+    #[expect(dead_code, reason = "shown in traces")]
+    pub(crate) last_seq: u64,
+    /// Length of its output.
+    pub(crate) output: u64,
+    /// True if its end is spooled.
+    pub(crate) finished: bool,
+}
+
+impl AgentNode {
+    /// Starts an agent on this state directory.
+    ///
+    /// # Errors
+    /// The spool can't be opened.
+    pub(crate) fn open(state: &Path, name: String, clocks: Arc<Mutex<SimulatedClocks>>) -> io::Result<Self> {
+        Ok(Self { name, spool: Spool::open_with_clocks(state, Clocks::Simulated(clocks))? })
+    }
+
+    /// Returns the input for an established connection.
+    pub(crate) fn connected(&self, max_jobs: u32) -> Input {
+        let (system, isolation) = ("simulated".to_owned(), Isolation::None);
+        let platform = Platform { system, isolation, codex: None, codex_problem: None };
+        let asked = self.spool.time().monotonic();
+        Input::Connected { hello: Box::new(hello(&self.spool, &self.name, max_jobs, platform)), asked }
+    }
+
+    /// Accepts a job as the agent does, but for the worker: spec and first event on the disk, then the answer.
+    ///
+    /// # Errors
+    /// The spool can't be written.
+    pub(crate) fn accept_job(&self, run: &RunId, spec: &str) -> io::Result<AgentFrame> {
+        if self.spool.get(run).is_none() {
+            let (agent, isolation) = (self.name.clone(), Isolation::None);
+            let spool = self.spool.create(run.clone(), spec, Arc::default())?;
+            spool.append(EventBody::Accepted { agent, isolation, workspace_log: None });
+        }
+        Ok(AgentFrame::Accepted { job: run.job.clone(), epoch: run.epoch })
+    }
+
+    /// Returns the run of a job, unless the relay needs nothing more of it.
+    pub(crate) fn run(&self, job: &JobId) -> Option<Arc<JobSpool>> {
+        self.spool.get(&RunId { job: job.clone(), epoch: 1 })
+    }
+
+    /// Returns every run in the spool, in order.
+    pub(crate) fn runs(&self) -> Vec<RunState> {
+        let runs = self.spool.all();
+        runs.iter()
+            .map(|run| RunState {
+                job: run.run().job.clone(),
+                last_seq: run.last_seq(),
+                output: run.output_end(),
+                finished: run.is_finished(),
+            })
+            .collect()
+    }
+
+    /// Returns the events of a run that the spool still has.
+    ///
+    /// # Errors
+    /// The spool can't be read.
+    pub(crate) fn events(&self, job: &JobId) -> io::Result<Vec<Event>> {
+        self.run(job).map_or(Ok(Vec::new()), |run| events(&run))
+    }
+
+    /// Returns true if something was appended since the last call.
+    pub(crate) fn was_appended(&self) -> bool {
+        self.spool.wait_appended().now_or_never().is_some()
+    }
+}
