@@ -17,9 +17,9 @@ use crate::spool::RunId;
 /// Effect of an input. Actions are executed in order, before the next input.
 #[derive(Debug)]
 pub enum Action {
-    /// Checks for a new configuration; [`Input::Configured`] follows if there is one.
+    /// Checks for a new configuration; `Input::Configured` follows if there is one.
     CheckConfig,
-    /// Connects to the relay; [`Input::Connected`] or [`Input::Failed`] follows.
+    /// Connects to the relay; `Input::Connected` or `Input::Failed` follows.
     Connect,
     /// Derives the relay's time from that in its welcome.
     Synchronize {
@@ -35,7 +35,7 @@ pub enum Action {
     },
     /// Changes the spool.
     Spool(SpoolAction),
-    /// Accepts or refuses a job; [`Input::Started`] follows at any later time.
+    /// Accepts or refuses a job; `Input::Started` follows at any later time.
     Start {
         /// Run of the job.
         run: RunId,
@@ -60,7 +60,7 @@ pub enum Action {
     },
     /// Ends and removes a run that the relay needs nothing more of.
     Abandon(RunId),
-    /// Closes the connection, if there is one, and drops the starts in progress; [`Input::Closed`] follows.
+    /// Closes the connection, if there is one, and drops the starts in progress; `Input::Closed` follows.
     Close(LinkError),
 }
 
