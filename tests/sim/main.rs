@@ -17,7 +17,8 @@
 //! The simulation was itself tested: each of these changes to the product made some of 1,000 seeds fail. Repeats
 //! recorded again (190 seeds); gaps accepted (5); acknowledging before writing (997); a log's torn tail left in place
 //! (76); ids without their durable bound (494); an older connection not fenced (1); an acknowledgement that trims one
-//! event too many (115); a spooled record whose checksum is not verified (294); a run's outcome sent before its output
+//! event too many (115); a run that does not continue after what the relay holds (56); a pause between two connections
+//! that never ends (519); a spooled record whose checksum is not verified (294); a run's outcome sent before its output
 //! (123); a connection that resumes one event too far (784); sequences that continue at the end of a file that has lost
 //! its last events (146). The simulation can't detect a missing sync: it takes a commit for one. Also out of its reach:
 //! calls of an engine (in the simulation they succeed at once), the supervision of processes

@@ -3,7 +3,7 @@
 use std::future::{pending, ready};
 use std::sync::Arc;
 
-use common::wire::{AgentFrame, RelayFrame};
+use common::wire::AgentFrame;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -88,7 +88,7 @@ impl Uplink {
         // notification that is not taken stays due. Writing happens outside, where nothing can cut a message in two.
         tokio::select! {
             biased;
-            received = receive(&mut self.connection) => Step::Input(received.map_or_else(Input::Failed, Input::Message)),
+            received = receive(&mut self.connection) => Step::Input(received),
             () = wait_until(deadline) => Step::Input(Input::Timer),
             started = next_started(&mut self.starts) => Step::Input(Input::Started(started)),
             () = ready(()), if may_send => Step::Write,
@@ -177,9 +177,9 @@ impl Uplink {
     }
 }
 
-async fn receive(connection: &mut Option<Connection>) -> Result<Option<RelayFrame>, LinkError> {
+async fn receive(connection: &mut Option<Connection>) -> Input {
     match connection {
-        Some(connection) => connection.receive().await,
+        Some(connection) => connection.receive().await.map_or_else(Input::Failed, Input::Message),
         None => pending().await,
     }
 }
