@@ -1,5 +1,6 @@
 //! Agents: connections, disconnects, answers, and what they mean for the platform.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::event::EventBody;
@@ -24,6 +25,8 @@ pub(super) struct AgentLinks {
     pub(super) connections: Connections,
     /// Timeouts of disconnected agents.
     pub(super) disconnects: DisconnectTracker,
+    /// Agents that were replaced by another one. Their tokens are revoked, so none of them reconnects.
+    pub(super) lost: BTreeSet<AgentId>,
 }
 
 impl Core {
@@ -124,6 +127,7 @@ impl Core {
                 Due::Lost(agent) => {
                     tracing::error!("agent {agent} was replaced by another one: its jobs are lost");
                     turn.push(Effect::RevokeAgent(agent.clone()));
+                    self.agents.lost.insert(agent.clone());
                     let first = self.agents.connections.first();
                     self.platform.lease.agent = first.map(|connection| connection.hello.agent.clone());
                     self.publish_agent(turn);

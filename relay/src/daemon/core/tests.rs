@@ -310,6 +310,11 @@ fn the_jobs_of_an_agent_that_was_replaced_are_lost_after_half_a_minute() {
         .then(
             Input::Tick,
             &["RevokeAgent(\"x\")", "publish Cached: y of 1", "record a#1: Failed Some(AgentLost)"],
+        )
+        // Its record could not be read until now.
+        .then(
+            Input::JobFound(Box::new(record("b#1", State::Running, Some("x")))),
+            &["adopt b#1", "record b#1: Failed Some(AgentLost)"],
         );
 }
 
