@@ -165,7 +165,7 @@ fn a_relay_that_breaks_the_protocol_is_left() {
     let closed: Vec<_> = (0..300)
         .flat_map(|nonce| take(&mut link, Input::Message(Some(RelayFrame::Ping { nonce })), Duration::ZERO))
         .collect();
-    assert!(closed.len() == 1 && closed[0].contains("without reading the answers"), "{closed:?}");
+    assert!(closed.len() == 1 && closed[0].contains("without reading the replies"), "{closed:?}");
 }
 
 #[test]
