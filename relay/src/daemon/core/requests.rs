@@ -66,11 +66,8 @@ impl Core {
         // An agent whose connection has just ended counts as connected for the scheduler until the cause is known. Its
         // next hello tells.
         let holds = |agent: &AgentId| connections.get(agent).is_none_or(|connection| connection.holds(job));
-        let mut actions = self.scheduler.add_found(record, holds);
-        // The job could not be read when its agent was lost.
-        if let Some(agent) = self.scheduler.agent_of(job).filter(|agent| self.agents.lost.contains(*agent)) {
-            actions.extend(self.scheduler.agent_lost(&agent.clone()));
-        }
+        let is_lost = |agent: &AgentId| self.agents.lost.contains(agent);
+        let actions = self.scheduler.add_found(record, holds, is_lost);
         self.act(actions, turn);
     }
 
