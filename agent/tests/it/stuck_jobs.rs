@@ -246,7 +246,7 @@ async fn a_workspace_whose_disk_hangs_keeps_no_other_job_from_its_limits() {
     assert!(took.as_secs() < 4, "{took:?}");
     let slow = relay.until_finished("slow#1").await;
     assert_eq!(slow.finished(), Some((FinalState::Completed, None, Some(0))));
-    let told = |event: &common::event::Event| matches!(&event.body, EventBody::Warning { message } if message.contains("gave no answer"));
+    let told = |event: &common::event::Event| matches!(&event.body, EventBody::Warning { message } if message.contains("did not respond"));
     assert!(slow.events.iter().any(told), "{:#?}", slow.events);
     tracer.kill().unwrap();
     tracer.wait().unwrap();
