@@ -19,7 +19,8 @@ const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
 /// waited for; with `SIGTERM` blocked, no process could be stopped.
 pub(crate) fn reset() {
     for signal in SIGNALS.filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE].contains(signal)) {
-        // SAFETY: the default disposition runs no code of this program. An unknown signal is an error without effect.
+        // SAFETY: the default disposition runs no code of this program. For an unknown signal the call fails and
+        // changes nothing.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     // SAFETY: the set is filled by `sigemptyset` before it is read.

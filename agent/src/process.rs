@@ -32,7 +32,7 @@ const FINAL_READ_TIMEOUT: Duration = Duration::from_millis(200);
 /// Size of one read of output, in bytes: a whole pipe.
 const READ_SIZE: usize = 64 * 1024;
 
-/// Most output that [`capture`] keeps, in bytes: enough to list a hundred thousand changed files.
+/// Maximum output that [`capture`] keeps, in bytes: enough to list a hundred thousand changed files.
 const MAX_CAPTURE: usize = 8 * 1024 * 1024;
 
 /// Stream that output came from.

@@ -18,11 +18,11 @@ use crate::codex::event::{CodexEvent, Item, Phase};
 use crate::codex::lines::Line;
 use crate::steps::rules;
 
-/// Most bytes of a command's output that are shown: its first and last half.
+/// Maximum number of bytes of a command's output that are shown: its first and last half.
 const MAX_OUTPUT: usize = 16 * 1024;
-/// Most bytes of one message or warning.
+/// Maximum length of one message or warning, in bytes.
 const MAX_TEXT: usize = 16 * 1024;
-/// Most commands whose start is remembered.
+/// Maximum number of commands whose start is remembered.
 const MAX_OPEN: usize = 256;
 /// Meaningless lines on stderr.
 const NOISE: &[&str] = &["Reading additional input from stdin...", "Reading prompt from stdin..."];

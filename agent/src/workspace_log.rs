@@ -17,7 +17,7 @@ use crate::user::Ids;
 
 /// Name of the folder in the workspace.
 const FOLDER: &str = ".codex-worker";
-/// Most bytes of one file: enough for hours of a talkative worker, and ten jobs fit on any disk.
+/// Maximum length of one file, in bytes: enough for hours of a talkative worker, and ten jobs fit on any disk.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// One of the files.

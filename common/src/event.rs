@@ -187,7 +187,7 @@ pub enum Isolation {
     Container,
     /// None: the worker has all rights of the agent's user.
     None,
-    /// Codex's own sandbox around every command, as the agent's user.
+    /// Codex's sandbox around every command; the worker runs as the agent's user.
     Sandbox,
 }
 

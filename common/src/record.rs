@@ -159,7 +159,7 @@ pub struct JobRecord {
     pub message: Option<String>,
     /// The newest warning that holds.
     pub warning: Option<String>,
-    /// The warnings that count, however the job ends.
+    /// Warnings that are counted: they stay true, however the job ends.
     #[serde(default)]
     pub warnings: Warnings,
     /// Closing text, at most 12 lines.

@@ -72,8 +72,8 @@ impl Step {
         }
     }
 
-    /// Returns true if the step has ended with an unknown outcome. For a step inside another one this is the usual case
-    /// and not reported: its process existed and is gone.
+    /// Returns true if the step has ended with an unknown outcome. Steps inside another step don't count: usually, all
+    /// that is known of them is that their process has gone.
     pub fn is_unseen(&self) -> bool {
         self.outcome == Some(StepOutcome::Unknown) && self.parent.is_none()
     }

@@ -24,7 +24,7 @@ pub const HALF_USED: &str = " has used half of its limit of ";
 /// Prefixes of the warnings that hold only until the model answers.
 const MODEL_PREFIXES: [&str; 3] = [WAITS_FOR_NETWORK, "codex retries (", "Falling back from WebSockets"];
 
-/// The warnings that count.
+/// Warnings that are counted: they stay true, however the job ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warnings {
     /// Number of distinct warnings.

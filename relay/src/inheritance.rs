@@ -39,7 +39,8 @@ pub fn settle_daemon(root: &Path) -> io::Result<()> {
 }
 
 fn default(signal: libc::c_int) {
-    // SAFETY: the default disposition runs no code of this program. An unknown signal is an error without effect.
+    // SAFETY: the default disposition runs no code of this program. For an unknown signal the call fails and changes
+    // nothing.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 

@@ -6,7 +6,7 @@
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-/// What there is a schema of.
+/// Formats that have a JSON Schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Schema {
     /// A job's record

@@ -41,7 +41,7 @@ impl BootScale {
         (Some(&self.boot) == boot_id().as_ref()).then(|| TimeScale::from_origin(self.origin))
     }
 
-    /// Current time; `None` after another boot, and on another machine.
+    /// Current time; `None` if the machine has booted since, or on another machine.
     pub fn now(&self) -> Option<Timestamp> {
         self.scale().map(|scale| scale.at(since_boot()))
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tree::{Import, ModulePath, Tree};
 
-/// Most imports shown of a circle, one of each pair.
+/// Maximum number of imports shown of a circle, one of each pair.
 const MAX_LINES: usize = 12;
 
 /// Imports from one node to another.

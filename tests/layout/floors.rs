@@ -7,8 +7,8 @@
 //! render
 //! ```
 //!
-//! A part may import those behind its arrow, all of which are below it, and the ground floor: every file at the top of
-//! the crate that has no line. The ground floor imports no part.
+//! A part may import the parts after its arrow, all of which are below it, and the ground floor: the files directly in
+//! `src` that have no line. The ground floor imports no part.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -52,7 +52,7 @@ enum Found {
     Elsewhere,
 }
 
-/// Most imports followed for one name. Only a circle of imports is longer.
+/// Maximum number of imports followed for one name. Only a circle of imports is longer.
 const MAX_STEPS: usize = 20;
 
 impl Tree {

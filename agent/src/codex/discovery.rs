@@ -24,10 +24,10 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time during which a program that did not answer is not asked again: otherwise each job would wait for it once
 /// more.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
-/// Most answers that are remembered, one for each program that jobs name.
+/// Maximum number of answers that are remembered, one for each program that jobs name.
 const MAX_ANSWERS: usize = 64;
 
-/// Most of Codex's configuration that is read, in bytes: the key that is searched for is near its top.
+/// Maximum number of bytes read of Codex's configuration: the key that is searched for is near its top.
 const MAX_CONFIG: u64 = 256 * 1024;
 
 const INSTALL_HINT: &str = "npm install -g @openai/codex, or set [codex] program in relay.toml";

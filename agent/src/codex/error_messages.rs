@@ -17,9 +17,9 @@ use jiff::Zoned;
 use jiff::civil::{DateTime, Time};
 use serde_json::Value;
 
-/// Most bytes of Codex's own words.
+/// Maximum length of Codex's own words, in bytes.
 const MAX_MESSAGE: usize = 300;
-/// Most bytes of a name or time that is extracted from them.
+/// Maximum length of a name or time that is extracted from them, in bytes.
 const MAX_DETAIL: usize = 60;
 
 /// Codex's reaction to the error.

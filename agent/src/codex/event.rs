@@ -75,7 +75,7 @@ pub(crate) enum Item {
         command: String,
         /// Complete output of the command, once it has ended.
         output: String,
-        /// Offset of a gap in the output, and the number of bytes that the line lost there.
+        /// Offset in the output at which bytes were cut out, and their number.
         gap: Option<(usize, u64)>,
         /// Exit code, once the command has ended.
         exit_code: Option<i32>,
@@ -167,7 +167,8 @@ fn parse_item(phase: Phase, value: &Value<'_>, dropped: u64) -> CodexEvent {
     CodexEvent::Item { phase, id: bounded_field(value, "id", 100), item }
 }
 
-/// Returns the gap in the output of a command. A line that was not truncated has none, whatever its fields are.
+/// Returns the offset at which bytes were cut out of a command's output, and their number. A line that was not
+/// truncated has no such gap, whatever its fields are.
 fn parse_gap(value: &Value<'_>, dropped: u64) -> Option<(usize, u64)> {
     let at = field(value, truncated::OUTPUT_HEAD).as_u64().and_then(|at| usize::try_from(at).ok())?;
     let whole = str_field(value, "aggregated_output").is_char_boundary(at);

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-/// Most bytes kept of a line. The longest line without a command's output has a few kilobytes.
+/// Maximum number of bytes kept of a line. The longest line without a command's output has a few kilobytes.
 pub(crate) const MAX_LINE: usize = 64 * 1024;
 /// Bytes kept of each end of a longer line.
 const HALF_LINE: usize = MAX_LINE / 2;

@@ -21,9 +21,9 @@ pub(crate) const FILTER: &str = "codex_mcp::rmcp_client=warn,rmcp::service=info"
 
 /// Log targets of those lines, as they are printed.
 const TARGETS: [&str; 2] = ["codex_mcp::rmcp_client: ", "rmcp::service: "];
-/// Most servers that are reported, with one warning each.
+/// Maximum number of servers that are reported, with one warning each.
 const MAX_WARNINGS: usize = 16;
-/// Most bytes of a reason.
+/// Maximum length of a reason, in bytes.
 const MAX_REASON: usize = 200;
 
 /// An event of a server.

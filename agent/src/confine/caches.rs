@@ -33,7 +33,7 @@ const TEMP_DIR: &str = "temporary";
 /// Flags that open an existing folder, but no link.
 const FOLDER_FLAGS: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// Most folders of one name that are set aside before the user has to act.
+/// Maximum number of folders of one name that are set aside before the user has to act.
 const MAX_SET_ASIDE: u32 = 10_000;
 
 /// The caches of one agent's workers.

@@ -15,8 +15,8 @@ use crate::sandbox_profile::Profile;
 /// Folders in which Codex makes aliases for each of its processes, in all known versions. Created in advance, so that
 /// no job creates one that a later Codex would use.
 const ALIASES: [&str; 2] = ["arg0", "arg0-linux"];
-/// Most entries of one folder that each profile names. If there are more, the newest are left out: a job may have
-/// created them, to get later jobs refused.
+/// Maximum number of entries of one folder that a profile names. If there are more, the newest are left out: a job may
+/// have created them, to get later jobs refused.
 const MAX_ENTRIES: usize = 64;
 
 /// Folders in a hidden one that the sandbox needs.

@@ -30,7 +30,7 @@ const OWN_REPOSITORY: &str = "./\n";
 /// Content of a file in a folder, which hides it and the folder from git.
 const IGNORED: &str = "# Made by relay, which removes this folder when no job runs here.\n*\n";
 const IGNORE: &str = ".gitignore";
-/// Most attempts to open a placeholder that disappears meanwhile.
+/// Maximum number of attempts to open a placeholder that disappears meanwhile.
 const MAX_ATTEMPTS: usize = 20;
 
 /// Settings that the jobs of a sandbox may only read.

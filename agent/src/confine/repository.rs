@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 const SETTINGS: [&str; 4] = ["hooks", "config", "config.worktree", "commondir"];
 /// Names in the folder of a linked worktree that do the same, or lead to the repository's.
 const WORKTREE_SETTINGS: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
-/// Most submodules, and most linked worktrees, whose settings are named one by one: a whole profile has to fit into
-/// an argument. The folders of any further ones are read-only as a whole.
+/// Maximum number of submodules, and of linked worktrees, whose settings are named one by one: a whole profile has to
+/// fit into an argument. The folders of any further ones are read-only as a whole.
 const MAX_LISTED: usize = 32;
 /// Deepest level of submodules that is searched.
 const MAX_DEPTH: usize = 8;
-/// Most bytes of a file that names a folder.
+/// Maximum length of a file that names a folder, in bytes.
 const MAX_LINE: u64 = 4096;
 
 /// Returns the folders outside of the workspace that git writes to; empty if it is no repository or has all of them

@@ -37,10 +37,11 @@ const SERVICES: [&str; 16] = [
 const HOME_SERVICES: [&str; 2] = [".docker/run", ".docker/desktop"];
 /// Variables with the addresses of container engines.
 const ENGINES: [&str; 2] = ["DOCKER_HOST", "CONTAINER_HOST"];
-/// Most further sockets that are hidden one by one: each is a mount in every sandbox, and a part of an argument, for
-/// which the kernel's limit is 128 KiB.
+/// Maximum number of additional sockets that are hidden one by one: each is a mount in every sandbox, and a part of an
+/// argument, for which the kernel's limit is 128 KiB.
 const MAX_SOCKETS: usize = 400;
-/// Most entries of one folder, and most processes, that are searched for a socket that is not where it was bound.
+/// Maximum number of entries of one folder, and of processes, that are searched for a socket that was moved away from
+/// its bound path.
 const MAX_SEARCHED: usize = 10_000;
 
 /// Returns the existing sockets of such programs. `env` is the environment of the user.

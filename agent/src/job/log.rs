@@ -9,7 +9,7 @@ use crate::mask::Masker;
 use crate::spool::JobSpool;
 use crate::workspace_log::{LogFile, WorkspaceLog};
 
-/// Most bytes that are gathered before they are written.
+/// Maximum number of bytes that are gathered before they are written.
 const MAX_BUFFERED: usize = 64 * 1024;
 
 /// Log of a job. Text is written with the next flush: one turn of the job's loop brings many short lines.

@@ -9,9 +9,9 @@ use tokio::time::timeout;
 
 use crate::workspace_log::{LogFile, WorkspaceLog};
 
-/// Waiting bytes from which on nothing more is read from the worker.
+/// Number of bytes waiting to be written at which reading from the worker pauses.
 const MAX_QUEUED: usize = 1024 * 1024;
-/// Size up to which pieces of one part are joined, to be written with one call, in bytes.
+/// Maximum size of joined pieces, in bytes: pieces of one part are joined and written with one call.
 const MAX_JOINED: usize = 64 * 1024;
 /// Longest time that one write may take: a busy disk needs a second.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);

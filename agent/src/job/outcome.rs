@@ -27,7 +27,7 @@ pub(crate) struct CommandResult {
     pub(crate) now: Zoned,
     /// Turn as Codex reported it.
     pub(crate) turn: Option<Turn>,
-    /// True if the agent ended it because it lingered after its turn.
+    /// True if the agent ended the command because it kept running after its turn.
     pub(crate) lingered: bool,
     /// Shortage of memory, if the kernel killed a process of this platform meanwhile.
     pub(crate) oom_kill: Option<OomKill>,

@@ -39,7 +39,7 @@ const SHIM_OVERTIME: Duration = Duration::from_secs(5);
 /// killed, 2 s for its sandbox, and a busy machine.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// Most replaced settings that are reported, with one warning each.
+/// Maximum number of replaced settings that are reported, with one warning each.
 const MAX_REPLACED_WARNINGS: usize = 5;
 
 /// State of the workspace at the start, or the reason why it is unknown.

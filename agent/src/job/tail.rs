@@ -1,10 +1,10 @@
 //! Last lines that a command wrote, for the message that explains a failure.
 
-/// Most bytes that are kept: some lines are enough to see the cause.
+/// Maximum number of bytes that are kept: some lines are enough to see the cause.
 const MAX_BYTES: usize = 2048;
 /// Number of lines that are shown.
 const MAX_LINES: usize = 3;
-/// Most bytes shown of a line.
+/// Maximum number of bytes shown of a line.
 const MAX_LINE: usize = 200;
 
 /// End of an output.

@@ -2,10 +2,10 @@
 
 use super::prefix_match::Match;
 
-/// Most bytes of a sequence; true colour takes 19.
+/// Maximum length of a sequence, in bytes; true colour takes 19.
 const MAX_SEQUENCE: usize = 32;
-/// Most sequences within one value: two for each character of a long token. Without a limit a text could hold back as
-/// much output as it likes.
+/// Maximum number of sequences within one value: two for each character of a long token. Without a limit a text could
+/// hold back as much output as it likes.
 pub(super) const MAX_SEQUENCES: usize = 256;
 
 /// Reads one sequence at the beginning of a text; its ESC is spelled as inside JSON strings so many levels deep.

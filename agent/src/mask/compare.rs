@@ -20,7 +20,8 @@ pub(super) enum Encoding {
 
 /// Line breaks within base64 and hex, as they are and inside JSON strings.
 const BREAKS: [&[u8]; 8] = [b"\n", b"\r", b"\\n", b"\\r", b"\\\\n", b"\\\\r", b"\\\\\\\\n", b"\\\\\\\\r"];
-/// Most line breaks in a row: CR and LF. Without a limit a text could hold back as much output as it likes.
+/// Maximum number of line breaks in a row: CR and LF. Without a limit a text could hold back as much output as it
+/// likes.
 const MAX_BREAKS: usize = 2;
 
 /// Prefixes of a byte's two digits, encoded once and twice.

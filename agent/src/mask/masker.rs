@@ -1,4 +1,4 @@
-//! Search for secrets in texts.
+//! Finds secrets in a text and replaces them by markers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use super::secrets::{Secret, Secrets};
 /// Bytes of a secret at the end of a text that are masked, too, though the rest of it is missing.
 const MIN_PARTIAL: usize = 8;
 
-/// Most prefixes of all secrets, 1 to 2 MiB; further secrets are found only in their plain form.
+/// Maximum number of prefixes of all secrets, 1 to 2 MiB; further secrets are found only in their plain form.
 const MAX_PREFIXES: usize = 32 * 1024;
 
 /// Candidate match: a secret, by its index, in an encoding.
@@ -40,7 +40,7 @@ enum Next<'a> {
     Nothing,
     /// A secret from `start` to `end`, and the marker that replaces it.
     Secret { start: usize, end: usize, marker: &'a str },
-    /// Nothing before this place, from which on a secret may have begun.
+    /// No secret before this offset, at which one may begin.
     Undecided(usize),
 }
 
@@ -89,7 +89,7 @@ impl Masker {
     }
 
     /// Masks the text that follows `shown` bytes already written, into `out`; `out` stays empty if all of it can stay
-    /// as it is. Returns the offset from which on the text is not decided yet; with the last piece of a text
+    /// as it is. Returns the offset at which the undecided rest of the text begins. With the last piece of a text
     /// everything is decided.
     pub(super) fn mask(&self, text: &[u8], shown: usize, last: bool, out: &mut Vec<u8>) -> usize {
         let mut at = 0;

@@ -22,9 +22,9 @@
 //! hyperlinks and other terminal sequences within a value.
 //!
 //! Parts of a value are secrets of their own: lines, passwords and tokens in addresses, and the strings of a JSON
-//! document ([`secret_parts`]). The size of the index depends on the number of secrets, not on their length. The parts
-//! and the prefixes in the index each have a limit. Parts beyond theirs are found only as part of the whole value;
-//! values beyond that of the index only in their plain form.
+//! document ([`secret_parts`]). The size of the index depends on the number of secrets, not on their length. The number
+//! of parts is limited: further parts are found only as part of the whole value. The number of prefixes in the index is
+//! limited, too: further values are found only in their plain form.
 //!
 //! Values that are not masked: see [`secrets`].
 

@@ -11,11 +11,11 @@ use crate::environment::{Variables, is_common, looks_secret};
 
 /// Shortest value that is masked, in bytes: shorter ones occur in any text.
 pub(super) const MIN_LENGTH: usize = 6;
-/// Most parts of one value that are masked by themselves: the lines of twenty keys.
+/// Maximum number of parts of one value that are masked by themselves: the lines of twenty keys.
 const MAX_PARTS: usize = 1024;
-/// Most parts of all values.
+/// Maximum number of parts of all values.
 const MAX_TOTAL_PARTS: usize = 4096;
-/// Most bytes of a name in a marker.
+/// Maximum length of a name in a marker, in bytes.
 const MAX_NAME: usize = 40;
 
 /// A value to be masked. Whole values sort before parts.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Masker;
 use super::ansi::shows_at_most;
 
-/// Most bytes, colours not counted, at the end of the output that are shown though a secret may begin with them: a
-/// prompt that ends like the beginning of a secret is more likely than a secret.
+/// Maximum number of bytes, colours not counted, at the end of the output that are shown though a secret may begin with
+/// them: a prompt that ends like the beginning of a secret is more likely than a secret.
 const MAX_SHOWN: usize = 3;
 
 /// Masks one stream of output. Only an end that may be the beginning of a secret is held back.

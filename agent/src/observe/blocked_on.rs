@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::traffic::sockets;
 use crate::proc_stat::Proc;
 
-/// Most bytes of a table of sockets that are read: some 25,000 lines.
+/// Maximum number of bytes of a table of sockets that are read: some 25,000 lines.
 const MAX_TABLE: u64 = 4 * 1024 * 1024;
-/// Most bytes shown of a kernel function's name.
+/// Maximum number of bytes shown of a kernel function's name.
 const MAX_FUNCTION: usize = 64;
 
 /// A connection to a peer.

@@ -2,13 +2,13 @@
 
 use common::text;
 
-/// Most bytes of arguments that are kept.
+/// Maximum number of bytes of arguments that are kept.
 pub(super) const MAX_ARGUMENTS: usize = 4096;
-/// Most arguments that are kept.
+/// Maximum number of arguments that are kept.
 const MAX_WORDS: usize = 64;
-/// Most bytes of an environment that are searched: twice what one variable may hold.
+/// Maximum number of bytes of an environment that are searched: twice what one variable may hold.
 pub(super) const MAX_ENVIRONMENT: usize = 256 * 1024;
-/// Most bytes of a valid call id: Codex's own have 41.
+/// Maximum length of a valid call id, in bytes: Codex's own have 41.
 const MAX_CALL_ID: usize = 128;
 
 /// Returns the arguments in `/proc/PID/cmdline`. Empty ones at its end are left out: a program that wrote itself a

@@ -20,7 +20,7 @@ use super::topology::{Descendant, Node, descendants};
 use super::traffic::Traffic;
 use crate::proc_stat::{Proc, Stat};
 
-/// Most processes in a snapshot. Beyond it, there can only be a fork bomb.
+/// Maximum number of processes in a snapshot. Only a fork bomb creates more.
 const MAX_PROCESSES: usize = 20_000;
 /// Time after its start, or its start of another program, in which a process may still change its arguments.
 const SETTLE_TIME: Duration = Duration::from_secs(2);

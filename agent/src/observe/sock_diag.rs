@@ -13,7 +13,7 @@ use rustix::net::{
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 /// Size of the receive buffer: the kernel never writes more into one message of a dump.
 const MAX_MESSAGE: usize = 32 * 1024;
-/// Most sockets that are kept: far more than one machine's build tools have open.
+/// Maximum number of sockets that are kept: far more than one machine's build tools have open.
 const MAX_SOCKETS: usize = 65_536;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::proc_stat::Proc;
 
 /// Longest time that a socket passed to another process goes uncounted there.
 const RELIST_INTERVAL: Duration = Duration::from_secs(10);
-/// Most descriptors of one process that are read.
+/// Maximum number of descriptors of one process that are read.
 const MAX_DESCRIPTORS: usize = 4096;
 
 /// Bytes that the watched processes have sent and received.

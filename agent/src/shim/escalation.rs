@@ -100,7 +100,7 @@ impl Escalation {
             | Stage::Interrupted { .. }
             | Stage::TerminateAll => {
                 self.stage = Stage::AllTerminated;
-                // Half of the rest remains for the processes that handle TERM.
+                // The other half of the remaining time is for the processes that handle TERM.
                 Action::Terminate(MAX_STOPPED.min(left / 2))
             }
             Stage::AllTerminated => Action::Wait(left),

@@ -34,14 +34,14 @@ const INNER_OVERTIME: Duration = Duration::from_millis(3500);
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// Time for the sandbox's own programs to end after the command. They need 20 ms.
 const TEARDOWN_TIME: Duration = Duration::from_secs(2);
-/// Most sandboxes that are made for one command. A mount that appears on the machine while a sandbox is made is
-/// writable in it, and a mount that goes breaks it: the next sandbox is right. Docker mounts something with each
-/// container it starts.
+/// Maximum number of sandboxes that are made for one command. A mount that appears on the machine while a sandbox is
+/// made is writable in it, and a mount that disappears breaks it: another attempt is needed. Docker mounts something
+/// with each container it starts.
 const MAX_ATTEMPTS: u32 = 5;
 /// Longest wait for an event; dead orphans are reaped in between.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Most bytes read of what the sandbox's programs printed.
+/// Maximum number of bytes read of what the sandbox's programs printed.
 const MAX_STDERR: u64 = 4096;
 
 /// Starts the sandbox and relays messages until nothing is left.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  push ──► waiting ──flush──► newest segment ──1 MiB──► older segments ──ack──► deleted
-//!              │ the disk is full: up to Sizes::waiting, then the worker has to wait
+//!              │ the disk is full: up to SpoolLimits::pending, then reading from the worker pauses
 //!              └──last flush──► the space that was reserved when the run was created
 //! ```
 //!

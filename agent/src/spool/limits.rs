@@ -3,21 +3,20 @@
 /// Limits, in bytes. Tests use small ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SpoolLimits {
-    /// Length from which a segment is followed by a new one: short enough to be read back at once, long enough that
-    /// few are made.
+    /// Length at which a new segment is started: short enough to be read back at once, long enough that few are made.
     pub(super) segment: u64,
     /// Space after the end of the newest segment that only the last events of the run may use: enough for all that
     /// may wait in memory, and the end itself.
     pub(super) reserve: u64,
-    /// Step in which disk space is reserved, one call each.
+    /// Amount of disk space reserved by one call.
     pub(super) step: u64,
     /// Part of the reserve that only the end of the run may use: its warnings, its cleanup and `finished`, each of
     /// which has at most some KiB.
     pub(super) end_reserve: usize,
-    /// Bytes waiting for a full disk from which on nothing more is read from the worker. A worker writes at most 64
-    /// KiB at once, so what it has written by then fits into the reserve too.
+    /// Number of bytes waiting for a full disk at which reading from the worker pauses. A worker writes at most 64 KiB
+    /// at once, so what it has written by then fits into the reserve, too.
     pub(super) pending: usize,
-    /// Unacknowledged bytes from which on nothing more is read from the worker: about a million events, more than any
+    /// Number of unacknowledged bytes at which reading from the worker pauses: about a million events, more than any
     /// job of a day.
     pub(super) stored: u64,
 }

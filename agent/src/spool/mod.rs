@@ -21,7 +21,7 @@
 //! * [`scan`]: content of a segment's bytes (pure).
 //! * [`recovery`]: files of an earlier process.
 //! * [`repair`]: damage found while the run goes on.
-//! * `test_support`: hand-made segments, for tests of every damage; every event of a run.
+//! * `test_support`: handmade segments for tests of damage, and a reader of all events of a run.
 
 mod events;
 mod header;

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 
 use super::preallocate;
 
-/// Most bytes that wait for the relay. During a minute without the relay nothing of a worker's usual output is lost,
-/// and 50 jobs can't fill a disk.
+/// Maximum number of bytes that wait for the relay. During a minute without the relay nothing of a worker's usual
+/// output is lost, and 50 jobs can't fill a disk.
 const MAX_UNACKED: u64 = 8 * 1024 * 1024;
 /// Space that must be free before output is accepted again after some was dropped, in bytes: otherwise every other
 /// line would be a note about the one between.

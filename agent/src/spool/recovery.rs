@@ -16,7 +16,7 @@ use super::run_id::RunId;
 use super::scan::{Rest, Scan, salvage, scan};
 use super::segment::{self, Span};
 
-/// Most files of one run that are set aside. Any further ones are deleted, so that no damage fills a disk.
+/// Maximum number of files of one run that are set aside. Any further ones are deleted, so that no damage fills a disk.
 const MAX_SET_ASIDE: u32 = 16;
 
 /// Result of a recovery.

@@ -1,4 +1,4 @@
-//! Segments made and read by hand, for the fuzz target and for tests of every damage; and every event of a run.
+//! Handmade segments for the fuzz target and for tests of damage, and a reader of all events of a run.
 
 use std::io;
 

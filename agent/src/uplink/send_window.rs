@@ -6,12 +6,13 @@ use std::collections::VecDeque;
 
 use common::wire::OUTPUT_CHUNK;
 
-/// Most events in flight: sixteen full frames. A relay that synchronises its disk a hundred times a second then still
-/// takes 400,000 events a second.
+/// Maximum number of events in flight: sixteen full frames. A relay that synchronises its disk a hundred times a second
+/// then still takes 400,000 events a second.
 const MAX_EVENTS: u64 = 4096;
-/// Most bytes of events in flight. Usual events have a hundred bytes each; only a few of the largest fit.
+/// Maximum number of bytes of events in flight. A typical event has a hundred bytes; of the largest events only a few
+/// fit.
 const MAX_EVENT_BYTES: usize = 512 * 1024;
-/// Most output in flight, in bytes: eight frames. Ten jobs then keep at most 5 MiB in the socket and the relay.
+/// Maximum output in flight, in bytes: eight frames. Ten jobs then keep at most 5 MiB in the socket and the relay.
 const MAX_OUTPUT: u64 = 512 * 1024;
 
 /// Data to send next.
@@ -28,7 +29,7 @@ pub(super) enum NextData {
     Output {
         /// Offset of the first byte.
         offset: u64,
-        /// Most bytes to send.
+        /// Maximum number of bytes to send.
         most: usize,
     },
 }

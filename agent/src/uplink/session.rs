@@ -10,7 +10,7 @@ use super::action::{Action, SpoolAction};
 use super::send_window::{Extent, InvalidAck, NextData, SendWindow};
 use crate::spool::{Batch, MAX_SEQ, RunId};
 
-/// Most answers that wait to be sent. The relay has to read; one that only writes is broken.
+/// Maximum number of answers that wait to be sent. If there are more, the relay sends but does not read: it is broken.
 const MAX_REPLIES: usize = 256;
 
 /// Send windows of all runs, and the answers that wait.

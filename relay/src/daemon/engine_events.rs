@@ -60,7 +60,7 @@ async fn follow(platform: &Platform, core: &mpsc::Sender<Message>) -> std::io::R
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        // Keys typed into the relay's terminal must not signal this child: it ends with the relay.
+        // A Ctrl-C in the relay's terminal must not end this child before the relay has ended its work.
         .process_group(0)
         .spawn()?;
     let Some(stdout) = child.stdout.take() else { return Ok(()) };

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 /// Codex's home inside the container.
 pub const CODEX_HOME: &str = "/home/worker/.codex";
 
-/// Script that removes what a worker may have left. `rm` opens neither FIFOs nor links; a folder without permissions
-/// gets them back first. Takes the home as its only argument.
+/// Script that removes everything that a worker may have left in Codex's home. `rm` opens neither FIFOs nor links; a
+/// folder without permissions gets them back first. Takes the home as its only argument.
 pub const RESET_SCRIPT: &str = r#"
 set -u
 cd "$1" || exit 1

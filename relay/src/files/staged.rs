@@ -101,7 +101,7 @@ impl Staged {
         let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
     }
 
-    /// Makes its content survive a power loss.
+    /// Syncs the content to the disk, so that it survives a power loss.
     ///
     /// # Errors
     /// Returns an error if it can't be synced.

@@ -34,7 +34,7 @@ pub(super) struct Decision {
     pub(super) copy: bool,
 }
 
-/// Reason to leave a file of init's own, or a part of one, alone.
+/// Reason to keep a file of init, or a part of one, as a person has changed it.
 pub(super) const BY_HAND: &str = "changed by hand";
 
 impl Decision {

@@ -10,9 +10,9 @@
 //! distinguishes text written by init from changed text.
 //!
 //! * [`manifest`]: files and their content.
-//! * [`mod@plan`]: all files of one call.
+//! * [`mod@plan`]: all files of one `relay init`.
 //! * [`paths`]: links are followed inside the project only.
-//! * [`owned_file`]: files of init's own.
+//! * [`owned_file`]: files that belong to init as a whole.
 //! * [`block`]: a marked block in a text.
 //! * [`toml_entry`]: a table in Codex's configuration.
 //! * [`ignore`]: lines for `.gitignore`.

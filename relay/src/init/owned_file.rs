@@ -1,4 +1,4 @@
-//! A file of init's own, which exists as a whole or not at all.
+//! A file that belongs to init as a whole, unlike a block or an entry in another file.
 
 use super::change::{BY_HAND, Decision, Mode};
 use super::checksum;

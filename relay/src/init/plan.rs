@@ -1,4 +1,4 @@
-//! Plan of one call: every file is checked before the first one is changed.
+//! Plan of one `relay init`: every file is checked before the first one is changed.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -6,7 +6,7 @@ use crate::registry::event_log::Follower;
 use crate::registry::requests::{self, Request};
 use crate::registry::{Registry, lease};
 
-/// Extension by one key press, in milliseconds.
+/// Time that one key press adds to a limit, in milliseconds.
 pub(super) const EXTENSION_MS: u64 = 10 * 60 * 1000;
 
 /// Requests the cancellation of a job; returns the note to show.

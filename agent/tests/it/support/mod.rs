@@ -30,7 +30,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 /// Longest wait, beyond anything on a busy machine; only a failing test waits so long.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
-/// Length of a log, in bytes, from which on it is discarded: the flood of a minute has gigabytes.
+/// Length at which a log is discarded, in bytes: a minute's flood of output has gigabytes.
 const FORGET: usize = 64 * 1024 * 1024;
 pub(crate) const TOKEN: &str = "5ec2e7c0ffee";
 

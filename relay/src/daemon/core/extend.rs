@@ -50,9 +50,9 @@ pub(in crate::daemon) struct LimitQuery {
     pub(in crate::daemon) job: JobId,
     /// Position in the job's log after the lines that were read before.
     pub(in crate::daemon) log: Follower,
-    /// True if the limit in the job's spec is needed.
+    /// True if the limit must be read from the job's spec.
     pub(in crate::daemon) wants_spec: bool,
-    /// True if the newest durable event of the job is needed.
+    /// True if the newest durable event must be read from the job's record.
     pub(in crate::daemon) wants_record: bool,
 }
 
@@ -157,7 +157,7 @@ impl Extensions {
         first
     }
 
-    /// Returns the position in the log of a request's job.
+    /// Returns the position up to which a request's handler has read the log of its job.
     pub(super) fn position(&self, path: &Path) -> Follower {
         self.active.get(path).map_or_else(Follower::new, |active| active.log.clone())
     }

@@ -159,7 +159,7 @@ impl Core {
         }
     }
 
-    /// Adopts a wall clock that was set, unless a job exists whose ages that would change.
+    /// Adopts the new time of a wall clock that was set. Waits until no job is left, because their ages would change.
     fn follow_wall_clock(&mut self, ahead_ms: Option<i64>, turn: &mut Turn) {
         let Some(ahead_ms) = ahead_ms else {
             self.clock_was_set = false;

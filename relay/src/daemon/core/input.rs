@@ -41,7 +41,7 @@ pub(in crate::daemon) enum Input {
     Changed(BTreeMap<JobId, JobRecord>),
     /// Nothing in this process ran for this time.
     Frozen(Duration),
-    /// Beginning of the periodic work, with the time for the heartbeat.
+    /// The periodic work begins; the heartbeat gets this time.
     Heartbeat(Timestamp),
     /// The registry was removed or replaced.
     RegistryGone,
@@ -67,7 +67,7 @@ pub(in crate::daemon) enum Input {
     LimitPromised(LimitRequest),
     /// Answer to [`LimitEffect::Move`](super::LimitEffect::Move) on success.
     LimitMoved(PathBuf),
-    /// End of the periodic work: timeouts and retries.
+    /// The periodic work ends: handle timeouts and retries.
     Tick,
     /// Answer to [`EngineEffect::FindAgent`](super::EngineEffect::FindAgent): true if the agent's process runs.
     AgentFound { runs: bool, reason: String },

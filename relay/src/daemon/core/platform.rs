@@ -21,7 +21,7 @@ use crate::files::atomic::Durability;
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::state_dir::saved_state::SavedState;
 
-/// Time for the agent to connect once it is configured; its longest pause between tries is 5 s.
+/// Time for the agent to connect once it is configured. An agent pauses at most 5 s between two attempts.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause before the next attempt to bring up a platform that failed.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(10);
@@ -214,8 +214,8 @@ impl Core {
         }
     }
 
-    /// Publishes the address under which containers reach this host; if there is none, the next start of the platform
-    /// asks again.
+    /// Publishes the address under which containers reach this host. If there is none, the next start of the platform
+    /// asks the engine again.
     pub(super) fn gateway_opened(&mut self, address: Option<SocketAddr>, turn: &mut Turn) {
         let Some(address) = address else {
             self.platform.gateway = Gateway::Unknown;

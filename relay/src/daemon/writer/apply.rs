@@ -87,7 +87,7 @@ impl Writer {
         Some(taken)
     }
 
-    /// Defers an agent's events. The record says why no new events are seen.
+    /// Defers an agent's events until the disk has free space. The record says why no new events are seen.
     pub(super) fn defer(&mut self, job: &JobId, receipts: Receipts) {
         if !self.disk.defer(job, receipts) {
             return;
@@ -122,7 +122,7 @@ impl Writer {
         }
     }
 
-    /// Returns the open job; opens it if it has not ended.
+    /// Returns the open job, opening it if necessary; fails with `NotFound` if the job has ended.
     pub(super) fn open_job(&mut self, job: &JobId) -> io::Result<&mut OpenJob> {
         if !self.open.contains_key(job) {
             let mut opened = OpenJob::open(&self.registry, job, &mut self.ids, self.clock.now())?;

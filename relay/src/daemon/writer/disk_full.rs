@@ -25,7 +25,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reason sent to agents and shown in records.
 const FULL: &str = "the disk of the relay's registry is full";
-/// Reason if there are free bytes, but no free inodes.
+/// Reason why nothing can be written although bytes are free: no inode is.
 const NO_FILES: &str = "the disk of the relay's registry has no free inodes: it can hold no more files";
 
 pub(super) struct DiskSpace {
@@ -82,7 +82,7 @@ impl DiskSpace {
         self.ending.contains(job)
     }
 
-    /// Defers an agent's events; returns true if they were not deferred before.
+    /// Defers an agent's events until there is free space; returns true if they were not deferred before.
     pub(super) fn defer(&mut self, job: &JobId, receipts: Receipts) -> bool {
         self.deferred.insert(job.clone(), receipts).is_none()
     }

@@ -22,8 +22,8 @@ pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
     file.replace(&serde_json::to_vec(&spec)?, Durability::Synced)
 }
 
-/// Removes the values of a job that has ended or is with an agent; a job without a spec has none. A failure is logged:
-/// the next start removes them.
+/// Removes the environment values from the spec of a job that has ended or that an agent has accepted; without a spec
+/// there are none. A failure is logged: the next start removes them.
 pub(super) fn forget_env(registry: &Registry, job: &JobId) {
     match drop_env(registry, job) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {

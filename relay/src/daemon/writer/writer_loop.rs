@@ -147,7 +147,7 @@ impl Writer {
             }
         }
         writer.commit(now);
-        // A relay that was killed may have left environment values of jobs that are with an agent or have ended.
+        // A killed relay may have left environment values of jobs that an agent has accepted or that have ended.
         for (_, job) in &ended {
             spec::forget_env(&writer.registry, job);
         }
@@ -185,7 +185,7 @@ impl Writer {
         due.chain(self.retry_due).min()
     }
 
-    /// Does the work that has become due.
+    /// Does the work that is due: records, checks for free space, retries.
     pub(in crate::daemon) fn tick(&mut self, now: Instant) {
         let due: Vec<JobId> =
             self.due.iter().filter(|(_, at)| **at <= now).map(|(job, _)| job.clone()).collect();
