@@ -162,7 +162,7 @@ fn content(name: &Path) -> Option<&'static str> {
 
 /// Creates a placeholder, whole or not at all. Another process may have created it first.
 fn create(folder: &OwnedFd, name: &Path) -> Result<(), Errno> {
-    // No name that a job could have taken before.
+    // Random, so that no job can create a file of this name before.
     let random = getrandom::u64().map_err(|_| Errno::IO)?;
     let new = PathBuf::from(format!(".relay-new-{random:016x}"));
     let made = match content(name) {

@@ -33,10 +33,11 @@ use crate::steps::step_table::{Due, Steps};
 use crate::user::Ids;
 use crate::workspace::WorkspaceDir;
 
-/// Time after the grace that a shim may take: 3 s for what can't be killed, and the last output.
+/// Time that a shim may take after the grace period: 3 s for processes that can't be killed, and the rest for the last
+/// output.
 const SHIM_OVERTIME: Duration = Duration::from_secs(5);
-/// Time after the exit of its leader that a command may take: 2 s of output, 0.3 s of grace, 3 s for what can't be
-/// killed, 2 s for its sandbox, and a busy machine.
+/// Time after the exit of its leader that a command may take: 2 s for output, 0.3 s of grace, 3 s for processes that
+/// can't be killed, 2 s for its sandbox, and the rest for a busy machine.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Maximum number of replaced settings that are reported, with one warning each.

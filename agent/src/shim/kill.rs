@@ -220,8 +220,9 @@ fn wait_stopped(until: Instant, mut signalled: Vec<ProcessEntry>) {
 
 /// Continues the processes that block TERM, until they don't.
 ///
-/// A program blocks its signals while it starts another. It would handle TERM only after that, and the program that
-/// it started would not receive it. A process that waits meanwhile, or takes long, blocks TERM for other reasons.
+/// A program blocks its signals while it starts another. It would handle TERM only after that, and the program that it
+/// started would not receive it. A process that sleeps meanwhile, or still blocks TERM after `MAX_TERM_BLOCKED`, has
+/// other reasons to block it, and is not waited for.
 fn run_until_term_unblocked(until: Instant, mut held: Vec<ProcessEntry>) {
     let patience = until.min(Instant::now() + MAX_TERM_BLOCKED);
     let mut waiting = HashSet::new();

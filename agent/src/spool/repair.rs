@@ -16,8 +16,8 @@ impl JobSpool {
         self.files().disk.repair_after.is_some_and(|until| self.time.monotonic() < until)
     }
 
-    /// Repairs files that gave `error`. Events up to `seq` and output up to `offset` of the run were sent: the relay
-    /// may hold those that are lost, and new ones follow after them.
+    /// Repairs files that gave `error`. Events up to `seq` and output up to `offset` of the run were sent. The relay
+    /// may hold what is lost here, so new events and output continue after `seq` and `offset`.
     pub(crate) fn repair(&self, seq: u64, offset: u64, error: &io::Error) {
         tracing::error!("{}: the spool can't be read, it is repaired: {error}", self.run);
         let mut files = self.files();

@@ -16,8 +16,8 @@
 //! * [`serve()`]: starts and stops the daemon. [`main_loop`]: the only loop around the core. [`message`]: what it
 //!   receives from the other tasks.
 //! * [`core`]: every decision: queue, agents, lease, platform. Pure: inputs and the time in, effects out.
-//! * [`driver`]: hands the core its inputs, reads the files that it must know of. [`effects`]: carries out its effects;
-//!   with [`request_files`].
+//! * [`driver`]: hands the core its inputs, and reads the files that the core needs. [`effects`]: carries out its
+//!   effects; with [`request_files`].
 //! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]:
 //!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
 //!   agent's connection; [`handshake`]: its first frames, [`frames`]: where its frames go (pure); [`liveness`]:

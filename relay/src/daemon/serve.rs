@@ -168,7 +168,7 @@ fn publish_first(driver: &mut Driver<Executor>) -> io::Result<()> {
     reserve::with_reserve(registry, || lease::write(registry, core.lease(), Durability::Synced))
 }
 
-/// Ends what the core has begun.
+/// Shuts the core down, and ends the deliveries.
 async fn close(mut driver: Driver<Executor>, changes: &writer::Changes) {
     driver.handle(Input::Closing).await;
     // The core did not see the last completed jobs: their notices go into the outbox, and the next relay delivers them.

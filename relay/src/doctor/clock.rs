@@ -48,7 +48,7 @@ fn off(there: SystemTime, here: SystemTime) -> ClockOffset {
     }
 }
 
-/// Compares with the container's clock, assuming that the clock was read at half of the call's time.
+/// Compares with the container's clock, assuming that it was read halfway through the call.
 fn inside(engine: &str, container: &str) -> Option<ClockOffset> {
     let before = SystemTime::now();
     let said = run_probe(engine, &["exec", container, "date", "-u", "+%s"]);

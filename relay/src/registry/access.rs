@@ -11,7 +11,8 @@ use crate::files::staged::is_lacking;
 use crate::sandbox;
 
 impl Registry {
-    /// Creates the folders, private to their owner and ignored by git. An entry in the place of one is set aside.
+    /// Creates the folders, private to their owner and ignored by git. Anything else with the name of such a folder is
+    /// set aside.
     ///
     /// # Errors
     /// One line that names the folder that can't be written and the reason, or the owner of the registry.

@@ -9,7 +9,8 @@ use super::{Registry, layout};
 use crate::exit::Failure;
 use crate::files::refused::Refused;
 
-/// Maximum size of a spec, in bytes: a prompt is sent in one frame of 1 MiB, and JSON escapes take some more.
+/// Maximum size of a spec, in bytes: a prompt has at most 1 MiB, the size of the frame that carries it, and JSON
+/// escapes enlarge it.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
 /// Maximum size of a record, in bytes. Its plan is that of the largest event, which needs some 1.2 MiB of the limit of
 /// a line; the rest of a record is far smaller than what remains.

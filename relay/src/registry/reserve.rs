@@ -16,7 +16,7 @@ use crate::files::file_ref::FileRef;
 use crate::files::staged::{Staged, is_lacking};
 
 /// Reserved bytes. Fifty jobs (the most that an agent runs at once) may end with a block of 4 KiB each for their last
-/// events, and a record is replaced by a copy beside it, one at a time, of at most some ten KiB.
+/// events, and records, each at most some ten KiB long, are replaced one at a time by a copy beside them.
 pub const RESERVE_SIZE: usize = 256 * 1024;
 
 /// Reserved empty files. Replacing a record, a spec or a lease needs one more file for a moment, for the copy beside

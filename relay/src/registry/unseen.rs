@@ -1,7 +1,7 @@
 //! Completion notices that no reader has received yet. A reader claims a notice first, so that none is shown twice.
 //!
 //! ```text
-//! outbox ─ untold ─► relevant notices ─ take: claim, read ─► records ─► shown │ give_back on failure
+//! outbox ─ unclaimed_notices ─► relevant ones ─ claim_notices ─► records ─► shown, or release_claims on failure
 //! ```
 
 use std::io;

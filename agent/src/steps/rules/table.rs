@@ -14,7 +14,7 @@
 //! The first matching line decides: put the special case (`npm test`) above the general one. A program in no line is an
 //! ordinary command. Only `Clone`, `Install` and `Fetch` fail when they make no progress, so a program belongs there
 //! only if it does nothing but use the network. A program that runs another one (`npx`, `poetry run`) is resolved to
-//! that one first (see `lookup.rs`).
+//! that one first (see `matcher.rs`).
 
 use common::job::StepKind::{self, Build, Clone, Fetch, Install, Test};
 

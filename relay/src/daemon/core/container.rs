@@ -31,8 +31,8 @@ use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
 
-/// Time that an ended connection waits for its cause. The engine reports a death 20 to 100 ms after it, on a busy
-/// machine some hundred. A death must be recorded within a second.
+/// Time that an ended connection waits for its cause. The engine reports a death after 20 to 100 ms, on a busy machine
+/// after some hundred ms. A death must be recorded within a second.
 const CAUSE_TIMEOUT: Duration = Duration::from_millis(700);
 /// The same time for an agent of this machine: the kernel releases a dead process's connection and lock in any order.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);

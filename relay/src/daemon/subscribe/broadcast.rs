@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::ring_buffer::{Line, RingBuffer};
 use crate::registry::chunk::Chunk;
 
-/// Both ends of the feed, shared by clones.
+/// Both ends of the broadcast, shared by clones.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Broadcast {
     inner: Arc<Inner>,
@@ -40,7 +40,7 @@ impl Batch {
 }
 
 impl Broadcast {
-    /// Makes a feed without events.
+    /// Creates a broadcast without events.
     pub(in crate::daemon) fn new() -> Self {
         let inner = Inner { buffer: Mutex::default(), published: watch::Sender::new(0) };
         Self { inner: Arc::new(inner) }

@@ -7,8 +7,8 @@
 //!                                        └  final events are recorded, using the reserve
 //! ```
 //!
-//! An agent that gets no receipt keeps what it has sent. Its connection stays open until there is free space: closed at
-//! once, it would reconnect at once, some ten times a second.
+//! An agent that gets no receipt keeps what it has sent. Its connection stays open until there is free space. If it
+//! were closed, the agent would reconnect at once, some ten times a second.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

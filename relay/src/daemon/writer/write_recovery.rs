@@ -33,7 +33,7 @@ impl Writer {
         }
         match open.write() {
             Err(e) => {
-                // If cutting fails, the file stays poisoned, which `disappoint` checks.
+                // If truncating fails, the file stays poisoned, which `fail_pending` checks.
                 let _ = open.log().truncate_unsynced();
                 Err(e)
             }
