@@ -15,7 +15,7 @@ pub(crate) struct Use {
     pub(crate) line: usize,
 }
 
-/// What a file says about other modules.
+/// Imports and paths of a file that name other modules.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     /// Modules declared here that have a file.

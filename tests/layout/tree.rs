@@ -44,7 +44,7 @@ pub(crate) struct Import {
     pub(crate) shown: String,
 }
 
-/// What a path leads to: a module, an item of one, or something of another crate.
+/// Target of a path: a module, an item of one, or something of another crate.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Module(ModulePath),

@@ -25,7 +25,7 @@ pub struct Target {
 
 /// Daemon of a registry, as a launch needs it.
 pub enum Daemon {
-    /// It holds the registry; its lease may not be written yet.
+    /// Holds the registry; the lease may not be written yet.
     Running(Option<Box<Lease>>),
     /// None is running: the settings for starting one.
     Absent(Settings),

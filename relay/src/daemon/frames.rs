@@ -14,7 +14,7 @@ pub(super) enum Route {
     Writer { what: &'static str, command: Command },
     /// The core takes it.
     Core(Input),
-    /// It only shows that the agent is alive.
+    /// Only shows that the agent is alive.
     Nothing,
 }
 

@@ -71,7 +71,7 @@ pub(in crate::daemon) enum Effect {
     CloseSubscribers,
 }
 
-/// What a request to move a limit needs.
+/// Effects of a request to move a limit.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::daemon) enum LimitEffect {
     /// Read what decides about these requests, and report it.

@@ -41,7 +41,7 @@ pub(in crate::daemon) struct LimitRequest {
     pub(in crate::daemon) to_ms: Option<u64>,
 }
 
-/// What must be read to decide about a request.
+/// Facts to read before deciding about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct LimitQuery {
     /// Path of the request's file.
@@ -56,7 +56,7 @@ pub(in crate::daemon) struct LimitQuery {
     pub(in crate::daemon) wants_record: bool,
 }
 
-/// What was read to decide about a request.
+/// Facts that decide about a request.
 #[derive(Debug)]
 pub(in crate::daemon) struct LimitFacts {
     /// Path of the request's file.

@@ -1,4 +1,4 @@
-//! What a simulated relay stores for the next one, in a file of its own.
+//! State that a simulated relay stores for the next one, in a file of its own.
 
 #![expect(clippy::disallowed_methods, reason = "no file of the registry")]
 

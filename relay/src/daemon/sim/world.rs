@@ -45,7 +45,7 @@ pub enum Outgoing {
 pub(super) struct SimWorld {
     pub(super) registry: Registry,
     pub(super) clock: Clock,
-    /// What the next relay will know.
+    /// State that the next relay starts with.
     pub(super) state: StateFile,
     pub(super) holder: Holder,
     /// Current time, which advances only in [`SimRelay::advance`](super::SimRelay::advance).
