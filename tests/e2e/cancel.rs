@@ -2,7 +2,7 @@
 
 use common::record::State;
 use relay_tests::harness::site::outcome;
-use relay_tests::harness::{Engine, Site, until};
+use relay_tests::harness::{Engine, Site};
 
 #[test]
 fn a_worker_that_fled_into_other_sessions_is_ended_whole() {
@@ -12,7 +12,7 @@ fn a_worker_that_fled_into_other_sessions_is_ended_whole() {
          sh -c 'trap \"\" TERM; sleep 1002' & nohup sleep 1003 & sleep 1004",
         &[],
     );
-    until("all five run", || (site.workers().len() >= 6).then_some(()));
+    site.wait_for_workers(&["sleep 1000", "sleep 1001", "sleep 1002", "sleep 1003", "sleep 1004"]);
     let said = site.relay(&["cancel", "--grace", "1s", &job]);
     assert!(said.contains("cancelled"), "{said}");
     assert_eq!(site.workers(), []);

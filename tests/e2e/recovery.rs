@@ -65,7 +65,7 @@ fn a_relay_that_is_killed_again_and_again_loses_and_doubles_nothing() {
 fn a_killed_agent_takes_its_workers_with_it_and_the_job_ends_as_lost() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("setsid sleep 1000 & sleep 1001", &[]);
-    until("both run", || (site.workers().len() >= 3).then_some(()));
+    site.wait_for_workers(&["sleep 1000", "sleep 1001"]);
     processes::kill(agent(&site));
     let record = site.ended(&job);
     assert_eq!(site.workers(), [], "the end is told once nothing is left");

@@ -380,6 +380,17 @@ impl Site {
         processes::inside(&self.workspace())
     }
 
+    /// Waits until a process in the workspace runs each of these command lines.
+    ///
+    /// # Panics
+    /// Panics on a timeout.
+    pub fn wait_for_workers(&self, commands: &[&str]) {
+        until("all commands run", || {
+            let workers = self.workers();
+            commands.iter().all(|command| workers.iter().any(|worker| worker.command == *command)).then_some(())
+        });
+    }
+
     /// Prints the logs of relay and agent, to help find out why a test failed.
     #[expect(clippy::print_stderr, reason = "a failed test's output is where it is looked for")]
     fn tell(&self) {
