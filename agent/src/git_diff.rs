@@ -3,16 +3,16 @@
 //! The workspace's configuration can name programs. So git runs like any command of the job, as the worker's user or
 //! in its sandbox, with settings that keep it from starting them.
 
-use std::path::Path;
 use std::time::Duration;
 
 use common::event::Changes;
 use common::job::JobSpec;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::confine::repository;
 use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, without_secrets};
+use crate::git_head::{self, Head};
 use crate::process::{Exit, OutputSource, Streams, capture};
 use crate::shim::protocol::Command;
 use crate::user::Ids;
@@ -20,14 +20,19 @@ use crate::workspace::WorkspaceDir;
 
 /// Timeout of each count: a huge or slow workspace gets no count rather than a late end.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of reading `HEAD`, for which the job's first command waits.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Script that counts the changes; its header documents its arguments.
 const SCRIPT: &str = include_str!("git_diff.sh");
-/// Exit code of the script without a repository.
+/// Exit code of the script without a repository, or where the repository around the workspace ignores it.
 const NO_REPOSITORY: i32 = 3;
-/// Exit code if the repository around the workspace ignores it, so that nothing in it is the repository's.
-const IGNORED_WORKSPACE: i32 = 4;
+/// Exit code of a shell that doesn't find a program: a machine without git.
+const NO_GIT: i32 = 127;
 /// Separator of the two lists; none of their entries looks like it.
 const LIST_SEPARATOR: &[u8] = b"\x01";
+
+/// State at the start of a job, `None` without a repository, or why it is not known.
+pub(crate) type BaselineResult = Result<Option<Baseline>, String>;
 
 /// Call of git for one job.
 #[derive(Debug, Clone)]
@@ -38,10 +43,13 @@ pub(crate) struct Git {
     sandbox: Option<JobSandbox>,
 }
 
-/// State at the start of the job: a commit, or the empty tree of a repository without one.
+/// State at the start of the job.
 #[derive(Debug)]
 pub(crate) struct Baseline {
+    /// Commit, or the empty tree of a repository without one.
     tree: String,
+    /// The workspace is the first folder of its repository.
+    is_top: bool,
 }
 
 impl Git {
@@ -90,38 +98,52 @@ impl Git {
     }
 }
 
-/// Returns the state at the start; `None` if the workspace is no repository.
-///
-/// # Errors
-/// The reason why it can't be determined.
-pub(crate) async fn baseline(git: Git) -> Result<Option<Baseline>, String> {
-    if !repository::is_inside(Path::new(git.folder.path())) {
-        return Ok(None);
-    }
+/// Begins to determine the state at the start, and returns once the job's first command may run: right away when
+/// `HEAD` is readable, since that command may commit, and beside it when git has to be asked.
+pub(crate) async fn begin(git: &Git) -> JoinHandle<BaselineResult> {
+    let (git, folder) = (git.clone(), git.folder.clone());
+    // A hanging disk holds this thread, and nothing else.
+    let head = tokio::task::spawn_blocking(move || git_head::read(folder.path().as_ref()));
+    let head = timeout(HEAD_TIMEOUT, head).await;
+    tokio::spawn(async move {
+        match head {
+            Ok(Ok(Head::Commit { id, is_top })) => Ok(Some(Baseline { tree: id, is_top })),
+            Ok(Ok(Head::NoRepository)) => Ok(None),
+            Ok(Ok(Head::Unclear)) => baseline_of_git(&git).await,
+            Ok(Err(_)) | Err(_) => Err(format!("HEAD can't be read within {} s", HEAD_TIMEOUT.as_secs())),
+        }
+    })
+}
+
+async fn baseline_of_git(git: &Git) -> BaselineResult {
     match git.run(&["begin"]).await? {
         (0, output) => {
             let tree = String::from_utf8_lossy(&output).trim().to_owned();
-            let whole = tree.len() >= 40 && tree.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if whole { Ok(Some(Baseline { tree })) } else { Err("git reports no commit".to_owned()) }
+            if git_head::is_object_id(&tree) {
+                Ok(Some(Baseline { tree, is_top: false }))
+            } else {
+                Err("git reports no commit".to_owned())
+            }
         }
-        // A machine without git has no repositories to count in.
-        (NO_REPOSITORY | IGNORED_WORKSPACE | 127, _) => Ok(None),
+        (NO_REPOSITORY | NO_GIT, _) => Ok(None),
         (code, _) => Err(format!("git ended with exit code {code}")),
     }
 }
 
-/// Returns the changes since the start, new files included.
+/// Returns the changes since the start, new files included; `None` if git counts nothing in this workspace.
 ///
 /// # Errors
 /// The reason why they can't be determined.
-pub(crate) async fn changes_since(git: &Git, before: &Baseline) -> Result<Changes, String> {
-    match git.run(&["count", &before.tree]).await? {
-        (0, output) => Ok(parse_counts(&output)),
+pub(crate) async fn changes_since(git: &Git, before: &Baseline) -> Result<Option<Changes>, String> {
+    match git.run(&["count", &before.tree, if before.is_top { "top" } else { "below" }]).await? {
+        (0, output) => Ok(Some(parse_counts(&output))),
+        (NO_REPOSITORY | NO_GIT, _) => Ok(None),
         (code, _) => Err(format!("git ended with exit code {code}")),
     }
 }
 
-/// Counts the output of `diff --numstat -z --no-renames`, and after [`LIST_SEPARATOR`] that of `ls-files -z`. Pure.
+/// Counts the entries of `diff --numstat -z --no-renames`, and after [`LIST_SEPARATOR`] the new files in the lines of
+/// `status --porcelain=v2`. Pure.
 fn parse_counts(output: &[u8]) -> Changes {
     let mut changes = Changes::default();
     let mut entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
@@ -136,7 +158,11 @@ fn parse_counts(output: &[u8]) -> Changes {
         changes.deletions = changes.deletions.saturating_add(number());
         changes.files = changes.files.saturating_add(1);
     }
-    changes.files = changes.files.saturating_add(u32::try_from(entries.count()).unwrap_or(u32::MAX));
+    let new_files = entries
+        .flat_map(|status| status.split(|byte| *byte == b'\n'))
+        .filter(|line| line.starts_with(b"? "))
+        .count();
+    changes.files = changes.files.saturating_add(u32::try_from(new_files).unwrap_or(u32::MAX));
     changes
 }
 
@@ -147,8 +173,9 @@ mod tests {
     #[test]
     fn tracked_binary_and_new_files_are_counted() {
         let diff = b"3\t1\ta b\x00-\t-\tpic.png\x000\t7\tgone\x00";
-        let output = [&diff[..], b"\x01\x00new\x00new2\x00"].concat();
+        let status = b"# branch.oid abc\n1 .M N... 100644 100644 100644 a a a b\n? new\n? \"new\\n2\"\n";
+        let output = [&diff[..], b"\x01\x00", status].concat();
         assert_eq!(parse_counts(&output), Changes { files: 5, insertions: 3, deletions: 8 });
-        assert_eq!(parse_counts(b"\x01\x00"), Changes::default());
+        assert_eq!(parse_counts(b"\x01\x00# branch.oid abc\n"), Changes::default());
     }
 }

@@ -18,6 +18,7 @@ mod deadline;
 mod environment;
 mod exit;
 mod git_diff;
+mod git_head;
 mod inherited_state;
 mod job;
 mod mask;

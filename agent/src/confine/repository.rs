@@ -85,13 +85,8 @@ fn listed_folders(folder: &Path, own: &[PathBuf], paths: &mut Vec<PathBuf>) -> V
     found
 }
 
-/// Returns true if git would find a repository there.
-pub(crate) fn is_inside(workspace: &Path) -> bool {
-    workspace.ancestors().any(|folder| folder.join(".git").symlink_metadata().is_ok())
-}
-
-/// Returns the folder that a file `.git` leads to.
-fn linked_folders(folder: &Path, file: &Path) -> Vec<PathBuf> {
+/// Returns the folder that a file `.git` leads to, and that of the repository if it is another one.
+pub(crate) fn linked_folders(folder: &Path, file: &Path) -> Vec<PathBuf> {
     let Some(target) = read_line(file).and_then(|line| Some(line.strip_prefix("gitdir:")?.trim().to_owned()))
     else {
         return Vec::new();
@@ -112,7 +107,7 @@ fn linked_folders(folder: &Path, file: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns the first line of a small regular file.
-fn read_line(path: &Path) -> Option<String> {
+pub(crate) fn read_line(path: &Path) -> Option<String> {
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;
     file.metadata().ok().filter(std::fs::Metadata::is_file)?;

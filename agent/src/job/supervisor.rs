@@ -22,7 +22,7 @@ use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
 use crate::deadline::{TICK, WorkTime};
 use crate::environment::Variables;
-use crate::git_diff::{self, Baseline, Git};
+use crate::git_diff::{self, BaselineResult, Git};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
 use crate::oom::OomWatch;
@@ -42,9 +42,6 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Maximum number of replaced settings that are reported, with one warning each.
 const MAX_REPLACED_WARNINGS: usize = 5;
-
-/// State of the workspace at the start, or the reason why it is unknown.
-type BaselineResult = Result<Option<Baseline>, String>;
 
 /// Supervisor of one job.
 pub(crate) struct Supervisor {
@@ -130,8 +127,7 @@ impl Supervisor {
     pub(crate) async fn run(mut self) {
         let JobResources { workers, user, folder, sandbox, .. } = &self.resources;
         let git = Git::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
-        // In parallel with the first command: it takes some milliseconds that nothing has to wait for.
-        let before = tokio::spawn(git_diff::baseline(git.clone()));
+        let before = git_diff::begin(&git).await;
         let result = self.run_stages().await;
         let changes = self.count_changes(&git, before).await;
         self.warn_replaced();
@@ -171,7 +167,7 @@ impl Supervisor {
             Ok(Ok(None)) | Err(_) => return None,
         };
         match counted {
-            Ok(changes) => Some(changes),
+            Ok(changes) => changes,
             Err(reason) => {
                 self.emit([EventBody::Warning { message: format!("changes: not counted: {reason}") }]);
                 None

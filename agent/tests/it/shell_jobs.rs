@@ -182,7 +182,7 @@ async fn p15_a_program_that_can_not_start_is_a_typed_failure_in_all_four_ways() 
 }
 
 #[tokio::test]
-async fn changes_are_counted_where_git_knows_the_workspace() {
+async fn changes_are_counted_where_git_knows_the_workspace_even_if_committed_at_once() {
     let mut relay = Relay::new().await;
     let agent = Agent::start(&relay.url());
     relay.accept().await;
@@ -194,8 +194,10 @@ async fn changes_are_counted_where_git_knows_the_workspace() {
     git(&["init", "-q"]);
     std::fs::write(agent.workspace().join("a"), "1\n2\n").unwrap();
     git(&["add", "a"]);
-    git(&["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]);
-    relay.start(&agent.shell("demo#1", "sleep 0.3; echo 3 >> a; echo new > b")).await;
+    git(&["config", "user.name", "x"]);
+    git(&["config", "user.email", "x@x"]);
+    git(&["commit", "-qm", "x"]);
+    relay.start(&agent.shell("demo#1", "echo 3 >> a; git commit -qam y; echo new > b")).await;
     let run = relay.until_finished("demo#1").await;
     let EventBody::Finished { changes: Some(changes), .. } = run.events.last().unwrap().body else {
         panic!("{:?}", run.events.last())

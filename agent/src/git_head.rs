@@ -1,0 +1,130 @@
+//! Commit that a repository's `HEAD` names, read without git: a job's first command may commit before git has started.
+//!
+//! Workers write what is read here, so it is read as data: nothing but an object id is taken from it.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::confine::repository::{linked_folders, read_line};
+
+/// Largest list of packed references that is read, in bytes: git is quicker with a larger one.
+const MAX_PACKED_REFS: u64 = 4 << 20;
+
+/// What is known of a workspace's `HEAD` without git.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// The workspace is in no repository.
+    NoRepository,
+    /// Commit of the branch, or the detached one.
+    Commit {
+        /// Object id, in hexadecimal digits.
+        id: String,
+        /// The workspace is the first folder of its repository.
+        is_top: bool,
+    },
+    /// Git has to be asked: a branch without a commit, another way to store references, or a broken repository.
+    Unclear,
+}
+
+/// Reads the commit of the repository around a workspace. Blocks on the disk.
+pub(crate) fn read(workspace: &Path) -> Head {
+    let with_git = |folder: &&Path| folder.join(".git").symlink_metadata().is_ok();
+    let Some(top) = workspace.ancestors().find(with_git) else { return Head::NoRepository };
+    match commit(top) {
+        Some(id) => Head::Commit { id, is_top: top == workspace },
+        None => Head::Unclear,
+    }
+}
+
+/// Returns true for the id of an object, SHA-1 or SHA-256.
+pub(crate) fn is_object_id(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn commit(top: &Path) -> Option<String> {
+    let dot_git = top.join(".git");
+    // A linked worktree has a `HEAD` of its own, and shares the branches with its repository.
+    let folders = if dot_git.is_dir() { vec![dot_git] } else { linked_folders(top, &dot_git) };
+    let (own, shared) = (folders.first()?, folders.last()?);
+    let head = read_line(&own.join("HEAD"))?;
+    let Some(name) = head.strip_prefix("ref: ") else { return Some(head).filter(|id| is_object_id(id)) };
+    let is_branch =
+        name.starts_with("refs/heads/") && !name.split('/').any(|part| matches!(part, "" | "." | ".."));
+    if !is_branch {
+        return None;
+    }
+    let loose = read_line(&shared.join(name));
+    loose.or_else(|| packed(shared.join("packed-refs"), name)).filter(|id| is_object_id(id))
+}
+
+/// Finds a reference among the packed ones: lines of an id, a space and a name.
+fn packed(list: PathBuf, name: &str) -> Option<String> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(list).ok()?;
+    file.metadata().ok().filter(|meta| meta.is_file() && meta.len() <= MAX_PACKED_REFS)?;
+    let mut text = String::new();
+    file.take(MAX_PACKED_REFS).read_to_string(&mut text).ok()?;
+    text.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix(' ')).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::process::Command;
+
+    fn git(folder: &Path, arguments: &[&str]) -> String {
+        let settings =
+            ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"];
+        let output = Command::new("git").current_dir(folder).args(settings).args(arguments).output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Returns a repository with one commit, and the id of that.
+    fn repository() -> (tempfile::TempDir, PathBuf, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap().join("top");
+        fs::create_dir_all(top.join("sub")).unwrap();
+        git(&top, &["init", "-q"]);
+        git(&top, &["commit", "-q", "--allow-empty", "-m", "one"]);
+        let id = git(&top, &["rev-parse", "HEAD"]);
+        (dir, top, id)
+    }
+
+    #[test]
+    fn the_commit_is_the_one_that_git_reports() {
+        let (_dir, top, first) = repository();
+        let at = |id: &str, is_top| Head::Commit { id: id.to_owned(), is_top };
+        assert_eq!((read(&top), read(&top.join("sub"))), (at(&first, true), at(&first, false)));
+        git(&top, &["worktree", "add", "-q", "-b", "feature/tree", "../tree"]);
+        let tree = top.with_file_name("tree");
+        git(&tree, &["commit", "-q", "--allow-empty", "-m", "two"]);
+        let second = git(&tree, &["rev-parse", "HEAD"]);
+        assert_eq!((read(&tree), read(&top)), (at(&second, true), at(&first, true)));
+        git(&top, &["pack-refs", "--all"]);
+        assert!(!top.join(".git/refs/heads/main").exists());
+        assert_eq!((read(&tree), read(&top)), (at(&second, true), at(&first, true)));
+        git(&top, &["checkout", "-q", "--detach", &second]);
+        assert_eq!(read(&top), at(&second, true));
+    }
+
+    #[test]
+    fn what_is_no_plain_commit_is_left_to_git() {
+        let (dir, top, id) = repository();
+        assert_eq!(read(&dir.path().canonicalize().unwrap()), Head::NoRepository);
+        fs::write(top.join(".git/secret"), &id).unwrap();
+        let heads = ["ref: refs/heads/unborn", "ref: refs/heads/../../secret", "ref: secret", "", "abc"];
+        for head in heads {
+            fs::write(top.join(".git/HEAD"), format!("{head}\n")).unwrap();
+            assert_eq!(read(&top), Head::Unclear, "{head}");
+        }
+        fs::remove_file(top.join(".git/HEAD")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, top.join(".git/HEAD"), 0o600.into()).unwrap();
+        assert_eq!(read(&top), Head::Unclear, "a pipe");
+    }
+}
