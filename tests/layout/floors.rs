@@ -1,4 +1,4 @@
-//! The tables of `AGENTS.md`: one block a crate, one line a part of it, the highest first.
+//! The tables of `floors.txt`: one block a crate, one line a part of it, the highest first.
 //!
 //! ```text
 //! relay/src
@@ -28,10 +28,11 @@ pub(crate) struct Floors {
 impl Floors {
     /// Reads the table of a crate, if there is one.
     pub(crate) fn read(root: &Path, name: &str) -> Option<Self> {
-        let text = fs::read_to_string(root.join("AGENTS.md")).unwrap_or_else(|e| panic!("AGENTS.md: {e}"));
-        let (_, block) = text.split_once(&format!("```text\n{name}/src\n"))?;
-        let (block, _) = block.split_once("```")?;
-        Some(Self::parse(block))
+        let path = root.join("tests/layout/floors.txt");
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut blocks = text.split("\n\n");
+        let block = blocks.find_map(|block| block.strip_prefix(&format!("{name}/src\n")))?;
+        Some(Self::parse(block.trim_end()))
     }
 
     fn parse(block: &str) -> Self {
@@ -41,7 +42,7 @@ impl Floors {
             let words = imported.split(',').map(str::trim).filter(|word| !word.is_empty());
             let imported: BTreeSet<String> = words.map(str::to_owned).collect();
             let above: Vec<&String> = imported.iter().filter(|one| !allowed.contains_key(*one)).collect();
-            assert!(above.is_empty(), "AGENTS.md: no line below that of {}: {above:?}", part.trim());
+            assert!(above.is_empty(), "floors.txt: no line below that of {}: {above:?}", part.trim());
             allowed.insert(part.trim().to_owned(), imported);
         }
         Self { allowed }

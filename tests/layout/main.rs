@@ -1,9 +1,9 @@
 //! Layout of the source: folders and files stand on each other like floors. Nothing imports what imports it, and each
-//! part imports only what the tables of `AGENTS.md` allow. Read from the text of the sources, without their tests.
+//! part imports only what the tables of `floors.txt` allow. Read from the text of the sources, without their tests.
 //!
 //! * [`tokens`]: the words of a file. [`source`]: its imports and the paths it names.
 //! * [`tree`]: the modules of a crate, and who imports whom. [`circles`]: circles among them.
-//! * [`floors`]: the tables of `AGENTS.md`.
+//! * [`floors`]: the tables of `floors.txt`.
 
 mod circles;
 mod floors;
@@ -118,12 +118,12 @@ fn every_exception_is_needed() {
 }
 
 #[test]
-fn parts_import_only_what_agents_md_allows() {
+fn parts_import_only_what_the_tables_allow() {
     let mut wrong = Vec::new();
     for tree in crates() {
         if let Some(floors) = floors::Floors::read(&root(), &tree.name) {
             wrong.extend(floors.violations(&tree));
         }
     }
-    assert!(wrong.is_empty(), "not allowed by the table in AGENTS.md:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "not allowed by the table in tests/layout/floors.txt:\n{}", wrong.join("\n"));
 }

@@ -135,8 +135,8 @@ impl Relay {
         }
     }
 
-    /// Commits a group and sends the acknowledgements; then ends the jobs of all agents but the living one. Returns the
-    /// reasons of closed connections.
+    /// Commits a group and sends the acknowledgements; `living` is the only agent that can connect. Returns the reasons
+    /// of closed connections.
     pub(crate) fn commit(
         &mut self,
         most: usize,
@@ -145,8 +145,8 @@ impl Relay {
         network: &mut Network,
     ) -> Result<Vec<String>, String> {
         let Some(side) = &mut self.side else { return Ok(Vec::new()) };
-        let mut said = side.commit(most);
-        said.extend(side.end_absent_agents(living));
+        side.set_living_agent(living);
+        let said = side.commit(most);
         self.looked(model)?;
         self.send(said, network)
     }

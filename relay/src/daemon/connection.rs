@@ -85,11 +85,12 @@ async fn serve(
     token: &TokenId,
 ) -> Result<std::convert::Infallible, End> {
     let (mut hello, protocol) = handshake::receive_hello(socket).await?;
-    handshake::bind_token(app, token, &hello)?;
+    let is_platform = handshake::bind_token(app, token, &hello)?;
     let (connection_id, cause) = handshake::register(&hello, app).await?;
     let durable = handshake::query_durable(&connection_id, &mut hello, app).await?;
     let welcome = RelayFrame::Welcome { protocol, durable, cause, now: app.clock.now() };
-    let end = serve_welcomed(socket, app, &connection_id, hello, welcome).await;
+    let connection = Connection { number: connection_id.number, hello, is_platform };
+    let end = serve_welcomed(socket, app, &connection_id, connection, welcome).await;
     let reason = match &end {
         Err(End::Lost(reason) | End::Refused(_, reason) | End::Denied(reason)) => reason.clone(),
         Ok(_) => String::new(),
@@ -103,12 +104,11 @@ async fn serve_welcomed(
     socket: &mut WebSocket,
     app: &AppState,
     connection_id: &ConnectionId,
-    hello: Hello,
+    connection: Connection,
     welcome: RelayFrame,
 ) -> Result<std::convert::Infallible, End> {
     send(socket, &welcome).await?;
     let (outbound, frames) = mpsc::channel(OUTBOUND_CAPACITY);
-    let connection = Connection { number: connection_id.number, hello };
     let connected = CoreMessage::Connected { connection, outbound };
     if within("welcome", app.core.send(connected)).await?.is_err() {
         return Err(End::Lost("the relay is stopping".to_owned()));

@@ -84,7 +84,11 @@ impl World for Executor {
                 return self.offer(job, epoch, agent, connection).await;
             }
             Effect::Close(number) => drop(self.outbound.remove(&number)),
-            Effect::RevokeAgent(agent) => self.app.tokens.revoke_agent(&agent),
+            Effect::FindRevoked(agents) => {
+                let agents = agents.iter().map(ToString::to_string).collect();
+                let revoked = self.app.tokens.without_token(agents);
+                return Some(Input::Revoked(revoked.iter().map(|agent| agent.as_str().into()).collect()));
+            }
             Effect::RevokeTokens => self.app.tokens.revoke_all(),
             Effect::Adopt(job) => self.write(Command::Adopt(job)).await,
             Effect::Record { job, body } => self.write(Command::Own { job, body: Box::new(body) }).await,

@@ -19,8 +19,8 @@ const MAX_HELD: usize = 4096;
 /// Maximum length of an agent's id, in bytes.
 const MAX_ID: usize = 64;
 
-/// Binds the token of a connection to the agent that uses it.
-pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Result<(), End> {
+/// Binds the token of a connection to the agent that uses it. Returns true for the platform's own agent.
+pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Result<bool, End> {
     app.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
         Denied::Foreign { first } => {
             if first {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  minted ──first hello with it──► bound to that agent's id ──► revoked
-//!     └──────────────────────────────────────────────────────────┘ replaced, agent gone, `relay down`
+//!     └──────────────────────────────────────────────────────────┘ a newer one of its holder is used, `relay down`
 //! ```
 //!
 //! One file per token, named after its hash: a token is valid for every process as long as its file exists.
@@ -90,22 +90,38 @@ impl AgentTokens {
         self.load(&id).map(|_| id)
     }
 
-    /// Binds a token to an agent. From then on no other agent can use it.
+    /// Binds a token to an agent. From then on no other agent can use it; if it is the platform's own agent, the tokens
+    /// of its predecessors are revoked. Returns true for the platform's own agent.
     ///
     /// # Errors
     /// [`Denied`] with the reason.
-    pub fn bind(&self, id: &TokenId, agent: &str) -> Result<(), Denied> {
+    pub fn bind(&self, id: &TokenId, agent: &str) -> Result<bool, Denied> {
         let issued = self.load(id).ok_or(Denied::Revoked)?;
+        let is_platform = issued.holder == PLATFORM;
         match &issued.agent {
-            Some(owner) if owner == agent => Ok(()),
+            Some(owner) if owner == agent => Ok(is_platform),
             Some(_) => {
                 let mut misused = self.misused.lock().unwrap_or_else(PoisonError::into_inner);
                 Err(Denied::Foreign { first: misused.insert(id.clone()) })
             }
-            None => self
-                .store(id, &Issued { agent: Some(agent.to_owned()), ..issued })
-                .map_err(|e| Denied::Unstored(e.kind())),
+            None => {
+                self.store(id, &Issued { agent: Some(agent.to_owned()), ..issued })
+                    .map_err(|e| Denied::Unstored(e.kind()))?;
+                if is_platform {
+                    // The relay that issued it may have been killed before it revoked the older ones.
+                    let is_old = |issued: &Issued| issued.holder == PLATFORM && issued.agent.is_some();
+                    self.revoke_where(|other, issued| other != id && is_old(issued));
+                }
+                Ok(is_platform)
+            }
         }
+    }
+
+    /// Returns those of the agents that have no valid token: they can't reconnect.
+    pub fn without_token(&self, mut agents: Vec<String>) -> Vec<String> {
+        let issued = self.all();
+        agents.retain(|agent| !issued.iter().any(|(_, issued)| issued.agent.as_ref() == Some(agent)));
+        agents
     }
 
     /// Returns true if a holder has a valid token.
@@ -122,11 +138,6 @@ impl AgentTokens {
     pub fn revoke_older(&self, holder: &str, newest: Option<&str>) {
         let newest = newest.map(TokenId::hash);
         self.revoke_where(|id, issued| issued.holder == holder && newest.as_ref() != Some(id));
-    }
-
-    /// Revokes the tokens that an agent has used.
-    pub fn revoke_agent(&self, agent: &str) {
-        self.revoke_where(|_, issued| issued.agent.as_deref() == Some(agent));
     }
 
     /// Revokes every token.
@@ -191,10 +202,10 @@ mod tests {
         assert_eq!(tokens.find(&token.to_uppercase()), None);
         assert_eq!(tokens.find(""), None);
         assert_eq!(tokens.find(&id.0), None, "a hash is no token");
-        assert_eq!(tokens.bind(&id, "a"), Ok(()));
+        assert_eq!(tokens.bind(&id, "a"), Ok(true));
         assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { first: true }));
         assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { first: false }));
-        assert_eq!(tokens.bind(&id, "a"), Ok(()));
+        assert_eq!(tokens.bind(&id, "a"), Ok(true));
         for entry in fs::read_dir(dir.path()).unwrap().flatten() {
             let text = format!("{entry:?} {}", fs::read_to_string(entry.path()).unwrap());
             assert!(!text.contains(&token), "{text}");
@@ -209,10 +220,23 @@ mod tests {
         tokens.revoke_older(PLATFORM, Some(&new));
         assert_eq!((tokens.find(&old), tokens.bind(&id, "a")), (None, Err(Denied::Revoked)));
         assert!(tokens.find(&new).is_some() && tokens.find(&other).is_some());
-        tokens.bind(&tokens.find(&other).unwrap(), "b").unwrap();
-        tokens.revoke_agent("b");
-        assert!(tokens.find(&other).is_none() && tokens.has(PLATFORM));
         tokens.revoke_all();
         assert!(tokens.find(&new).is_none() && !tokens.has(PLATFORM));
+    }
+
+    #[test]
+    fn a_new_token_that_the_platform_s_agent_uses_ends_the_one_that_its_predecessor_had() {
+        let (_dir, tokens) = tokens();
+        let [old, new, other] = [PLATFORM, PLATFORM, "box"].map(|holder| {
+            let token = tokens.mint(holder).unwrap();
+            tokens.find(&token).unwrap()
+        });
+        let agents = || tokens.without_token(["a", "b", "c"].map(str::to_owned).to_vec());
+        assert_eq!(tokens.bind(&other, "c"), Ok(false));
+        assert_eq!(tokens.bind(&old, "a"), Ok(true));
+        assert_eq!(agents(), ["b"]);
+        assert_eq!(tokens.bind(&new, "b"), Ok(true));
+        assert_eq!(agents(), ["a"]);
+        assert_eq!(tokens.bind(&old, "a"), Err(Denied::Revoked));
     }
 }

@@ -1,13 +1,10 @@
 //! Agents: connections, disconnects, answers, and what they mean for the platform.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::event::EventBody;
 use common::ids::JobId;
 use common::warnings::RELAY_SLEPT;
-#[cfg(feature = "internals")]
-use tokio::time::Instant;
 
 use super::connections::{Connection, ConnectionId, Connections};
 use super::disconnects::{DisconnectTracker, Due};
@@ -25,8 +22,6 @@ pub(super) struct AgentLinks {
     pub(super) connections: Connections,
     /// Timeouts of disconnected agents.
     pub(super) disconnects: DisconnectTracker,
-    /// Agents that were replaced by another one. Their tokens are revoked, so none of them reconnects.
-    pub(super) lost: BTreeSet<AgentId>,
 }
 
 impl Core {
@@ -44,14 +39,15 @@ impl Core {
         let capacity = usize::try_from(connection.hello.max_jobs).unwrap_or(usize::MAX);
         tracing::info!("agent {agent} ({}) is connected", connection.hello.version);
         let number = connection.number;
+        let is_platform = connection.is_platform;
         let older = self.agents.connections.get(&agent).map(|older| older.number);
         if !self.agents.connections.connect(agent.clone(), connection) {
             return turn.push(Effect::Close(number));
         }
         turn.effects.extend(older.map(Effect::Close));
         self.platform.next_try = None;
-        let platform = self.platform.lease.agent.get_or_insert_with(|| agent.to_string()).as_str().into();
-        self.agents.disconnects.connected(&agent, Some(&platform), turn.now);
+        self.platform.lease.agent.get_or_insert_with(|| agent.to_string());
+        self.agents.disconnects.connected(&agent, is_platform, turn.now);
         self.publish_agent(turn);
         self.container_connected(&agent, &held, turn);
         let actions = self.scheduler.agent_up(&agent, capacity, &held);
@@ -118,24 +114,43 @@ impl Core {
 
     /// Expires work held by absent agents.
     pub(super) fn expire_disconnected(&mut self, turn: &mut Turn) {
-        let connections = &self.agents.connections;
-        let is_connected = |agent: &str| connections.get(agent).is_some();
-        let due = self.agents.disconnects.due(is_connected, !connections.is_empty(), turn.now);
-        for due in due {
-            let actions = match due {
-                Due::GiveUp(agent) => self.scheduler.give_up(&agent),
-                Due::Lost(agent) => {
-                    tracing::error!("agent {agent} was replaced by another one: its jobs are lost");
-                    turn.push(Effect::RevokeAgent(agent.clone()));
-                    self.agents.lost.insert(agent.clone());
-                    let first = self.agents.connections.first();
-                    self.platform.lease.agent = first.map(|connection| connection.hello.agent.clone());
-                    self.publish_agent(turn);
-                    self.scheduler.agent_lost(&agent)
+        for due in self.agents.disconnects.due(turn.now) {
+            match due {
+                Due::GiveUp(agent) => {
+                    let actions = self.scheduler.give_up(&agent);
+                    self.act(actions, turn);
                 }
-            };
+                Due::FindRevoked => {
+                    let mut absent = self.scheduler.agents_with_jobs();
+                    absent.retain(|agent| self.is_absent(agent));
+                    if !absent.is_empty() {
+                        turn.push(Effect::FindRevoked(absent));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the jobs of agents that can't reconnect: the platform's agent is another one, and their state is gone.
+    pub(super) fn revoked(&mut self, agents: Vec<AgentId>, turn: &mut Turn) {
+        for agent in agents {
+            if !self.is_absent(&agent) {
+                continue;
+            }
+            tracing::error!("agent {agent} was replaced by another one: its jobs are lost");
+            if self.platform.lease.agent.as_deref() == Some(&*agent) {
+                let first = self.agents.connections.first();
+                self.platform.lease.agent = first.map(|connection| connection.hello.agent.clone());
+                self.publish_agent(turn);
+            }
+            let actions = self.scheduler.agent_lost(&agent);
             self.act(actions, turn);
         }
+    }
+
+    /// Returns true if an agent has been disconnected for so long that a live one would be back.
+    fn is_absent(&self, agent: &AgentId) -> bool {
+        self.agents.connections.get(agent).is_none() && !self.agents.disconnects.is_awaited(agent)
     }
 
     /// Adds a warning to every running job: nothing was recorded for `time`.
@@ -147,24 +162,5 @@ impl Core {
             let body = EventBody::Warning { message: message.clone() };
             turn.push(Effect::Record { job: job.clone(), body });
         }
-    }
-
-    /// Ends the jobs of all disconnected agents: in the simulation they belong to one platform, whose state is gone.
-    #[cfg(feature = "internals")]
-    pub(in crate::daemon) fn end_absent_agents(&mut self, now: Instant) -> Vec<Effect> {
-        let mut turn = Turn::new(now);
-        for agent in self.scheduler.agents_with_jobs() {
-            if self.agents.connections.get(&agent).is_none() {
-                let actions = self.scheduler.agent_lost(&agent);
-                self.act(actions, &mut turn);
-            }
-        }
-        turn.effects
-    }
-
-    /// Returns true if this agent is connected.
-    #[cfg(feature = "internals")]
-    pub(in crate::daemon) fn is_connected(&self, agent: &str) -> bool {
-        self.agents.connections.get(agent).is_some()
     }
 }

@@ -30,6 +30,8 @@ pub(in crate::daemon) struct Connection {
     pub(in crate::daemon) number: ConnectionNumber,
     /// The agent's hello; of its jobs, only those that the registry needs more of.
     pub(in crate::daemon) hello: Hello,
+    /// The agent has the token that its platform was given.
+    pub(in crate::daemon) is_platform: bool,
 }
 
 impl Connection {

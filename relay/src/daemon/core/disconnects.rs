@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  disconnected ──RECONNECT_TIMEOUT──► its offered jobs go to other agents; its running jobs stay its own and wait for it
-//!  the platform's agent replaced by another one ──RECONNECT_TIMEOUT──► its state was lost, and its jobs with it
+//!  the platform's agent connected ──RECONNECT_TIMEOUT, again and again──► its predecessors' jobs are lost
 //! ```
 
 use std::collections::BTreeMap;
@@ -21,39 +21,40 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) enum Due {
     /// This agent's offered jobs go to other agents.
     GiveUp(AgentId),
-    /// This agent will never reconnect.
-    Lost(AgentId),
+    /// The platform's agent is connected: agents that are absent and have no valid token were replaced by it.
+    FindRevoked,
 }
 
 /// Disconnected agents.
 #[derive(Debug, Default)]
 pub(super) struct DisconnectTracker {
     since: BTreeMap<AgentId, Instant>,
-    /// The platform's agent as last known, and the time since when another agent is connected in its place.
-    replaced: Option<(AgentId, Instant)>,
+    /// The platform's agent, if it is connected, and the time since its connection or the last search for predecessors.
+    platform: Option<(AgentId, Instant)>,
 }
 
 impl DisconnectTracker {
     /// Records that an agent has disconnected.
     pub(super) fn disconnected(&mut self, agent: AgentId, now: Instant) {
+        self.platform.take_if(|(platform, _)| *platform == agent);
         self.since.insert(agent, now);
     }
 
-    /// Records that an agent has connected; `platform` is the platform's agent as last known.
-    pub(super) fn connected(&mut self, agent: &AgentId, platform: Option<&AgentId>, now: Instant) {
+    /// Records that an agent has connected.
+    pub(super) fn connected(&mut self, agent: &AgentId, is_platform: bool, now: Instant) {
         self.since.remove(agent);
-        if platform == Some(agent) {
-            self.replaced = None;
-        } else if let Some(platform) = platform
-            && self.replaced.is_none()
-        {
-            self.replaced = Some((platform.clone(), now));
+        if is_platform {
+            self.platform = Some((agent.clone(), now));
         }
     }
 
-    /// Returns the timeouts that have expired at `now`, each once. `here` returns true for a connected agent; `anybody`
-    /// is true if any agent is connected.
-    pub(super) fn due(&mut self, here: impl Fn(&str) -> bool, anybody: bool, now: Instant) -> Vec<Due> {
+    /// Returns true if an agent has disconnected so recently that it may be about to reconnect.
+    pub(super) fn is_awaited(&self, agent: &AgentId) -> bool {
+        self.since.contains_key(agent)
+    }
+
+    /// Returns the timeouts that have expired at `now`, each once.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Due> {
         let is_over = |since: Instant| now.duration_since(since) >= RECONNECT_TIMEOUT;
         let mut due = Vec::new();
         self.since.retain(|agent, since| {
@@ -63,10 +64,11 @@ impl DisconnectTracker {
             }
             !over
         });
-        match self.replaced.take() {
-            Some((agent, _)) if here(&agent) || !anybody => {}
-            Some((agent, since)) if is_over(since) => due.push(Due::Lost(agent)),
-            replaced => self.replaced = replaced,
+        if let Some((_, since)) = &mut self.platform
+            && is_over(*since)
+        {
+            *since = now;
+            due.push(Due::FindRevoked);
         }
         due
     }
@@ -81,28 +83,26 @@ mod tests {
         let (mut tracker, now) = (DisconnectTracker::default(), Instant::now());
         tracker.disconnected("a".into(), now);
         tracker.disconnected("b".into(), now);
-        tracker.connected(&"b".into(), None, now);
-        assert_eq!(tracker.due(|_| false, true, now), []);
-        assert_eq!(tracker.due(|_| false, true, now + RECONNECT_TIMEOUT), [Due::GiveUp("a".into())]);
-        assert_eq!(tracker.due(|_| false, true, now + RECONNECT_TIMEOUT), []);
+        tracker.connected(&"b".into(), false, now);
+        assert_eq!(tracker.due(now), []);
+        assert!(tracker.is_awaited(&"a".into()) && !tracker.is_awaited(&"b".into()));
+        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT), [Due::GiveUp("a".into())]);
+        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT), []);
+        assert!(!tracker.is_awaited(&"a".into()));
     }
 
     #[test]
-    fn a_platform_s_agent_is_lost_once_another_has_been_in_its_place_for_long() {
+    fn predecessors_are_looked_for_while_the_platform_s_agent_stays_connected() {
         let (mut tracker, now) = (DisconnectTracker::default(), Instant::now());
-        let (old, new): (AgentId, AgentId) = ("old".into(), "new".into());
-        tracker.connected(&new, Some(&old), now);
-        assert_eq!(tracker.due(|agent| agent == "new", true, now), []);
-        assert_eq!(
-            tracker.due(|agent| agent == "new", true, now + RECONNECT_TIMEOUT),
-            [Due::Lost(old.clone())]
-        );
-
-        tracker.connected(&new, Some(&old), now);
-        tracker.connected(&old, Some(&old), now);
-        assert_eq!(tracker.due(|_| true, true, now + RECONNECT_TIMEOUT), [], "it has come back");
-
-        tracker.connected(&new, Some(&old), now);
-        assert_eq!(tracker.due(|_| false, false, now + RECONNECT_TIMEOUT), [], "nobody is there");
+        let agent: AgentId = "new".into();
+        tracker.connected(&"elsewhere".into(), false, now);
+        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT), []);
+        tracker.connected(&agent, true, now);
+        assert_eq!(tracker.due(now), []);
+        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT), [Due::FindRevoked]);
+        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT), []);
+        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT * 2), [Due::FindRevoked]);
+        tracker.disconnected(agent.clone(), now);
+        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT * 3), [Due::GiveUp(agent)]);
     }
 }

@@ -30,8 +30,8 @@ pub(in crate::daemon) enum Effect {
     Offer { job: JobId, epoch: u32, agent: AgentId, connection: Option<ConnectionId> },
     /// End a connection.
     Close(ConnectionNumber),
-    /// Revoke the tokens of an agent.
-    RevokeAgent(AgentId),
+    /// Report which of these agents have no valid token.
+    FindRevoked(Vec<AgentId>),
     /// Revoke all tokens.
     RevokeTokens,
 

@@ -99,6 +99,7 @@ impl Core {
             Input::LimitPromised(request) => self.limit_promised(request, turn),
             Input::LimitMoved(path) => self.limit_moved(&path, turn),
             Input::Tick => self.tick(turn),
+            Input::Revoked(agents) => self.revoked(agents, turn),
             Input::AgentFound { runs, reason } => self.agent_found(runs, &reason, turn),
             Input::Ensured(result) => self.platform_ensured(result, turn),
             Input::Gateway(address) => self.gateway_opened(address, turn),

@@ -33,6 +33,8 @@ pub(in crate::daemon) enum Input {
     Disconnected { connection_id: ConnectionId, reason: String },
     /// Answer to [`Effect::Send`](super::Effect::Send) if the frame can't be queued.
     NotSent(ConnectionId),
+    /// Answer to [`Effect::FindRevoked`](super::Effect::FindRevoked): these agents can't reconnect.
+    Revoked(Vec<AgentId>),
     /// An agent has accepted a job.
     Accepted { connection_id: ConnectionId, job: JobId, epoch: u32 },
     /// An agent has refused a job.

@@ -66,8 +66,7 @@ impl Core {
         // An agent whose connection has just ended counts as connected for the scheduler until the cause is known. Its
         // next hello tells.
         let holds = |agent: &AgentId| connections.get(agent).is_none_or(|connection| connection.holds(job));
-        let is_lost = |agent: &AgentId| self.agents.lost.contains(agent);
-        let actions = self.scheduler.add_found(record, holds, is_lost);
+        let actions = self.scheduler.add_found(record, holds);
         self.act(actions, turn);
     }
 

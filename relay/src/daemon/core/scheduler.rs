@@ -117,13 +117,8 @@ impl Scheduler {
     }
 
     /// Adds a job whose record could not be read until now. `holds` returns true if the hello of an agent named the
-    /// job, `is_lost` if the agent will never reconnect.
-    pub(super) fn add_found(
-        &mut self,
-        record: &JobRecord,
-        holds: impl Fn(&AgentId) -> bool,
-        is_lost: impl Fn(&AgentId) -> bool,
-    ) -> Vec<Action> {
+    /// job.
+    pub(super) fn add_found(&mut self, record: &JobRecord, holds: impl Fn(&AgentId) -> bool) -> Vec<Action> {
         let is_new = !self.jobs.contains_key(&record.job);
         let mut actions = self.update(record);
         let Some(Assignment::Running(agent)) = self.assignment(&record.job).filter(|_| is_new).cloned()
@@ -134,7 +129,7 @@ impl Scheduler {
         if is_connected && holds(&agent) {
             // What is durable of the job could not be reported: a new hello asks for it.
             actions.push(Action::Reconnect { agent });
-        } else if is_connected || is_lost(&agent) {
+        } else if is_connected {
             actions.push(Action::Record { job: record.job.clone(), body: lost_job(self.cause_of(&agent)) });
         }
         actions

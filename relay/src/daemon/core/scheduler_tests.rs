@@ -247,11 +247,7 @@ fn a_job_that_was_unreadable_until_now_is_lost_unless_its_agent_named_it() {
         if there {
             scheduler.agent_up(&agent, 1, &BTreeSet::new());
         }
-        assert_eq!(
-            scheduler.add_found(&running(link), |_| holds, |_| false),
-            follows,
-            "{link:?}, {there}, {holds}"
-        );
-        assert_eq!(scheduler.add_found(&running(link), |_| false, |_| false), [], "it is known by now");
+        assert_eq!(scheduler.add_found(&running(link), |_| holds), follows, "{link:?}, {there}, {holds}");
+        assert_eq!(scheduler.add_found(&running(link), |_| false), [], "it is known by now");
     }
 }

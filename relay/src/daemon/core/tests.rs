@@ -159,7 +159,7 @@ fn connected(agent: &str, number: ConnectionNumber, jobs: &[&str]) -> Input {
         platform,
         jobs,
     };
-    Input::Connected(Connection { number, hello })
+    Input::Connected(Connection { number, hello, is_platform: true })
 }
 
 fn connection(agent: &str, number: ConnectionNumber) -> ConnectionId {
@@ -307,15 +307,20 @@ fn the_jobs_of_an_agent_that_was_replaced_are_lost_after_half_a_minute() {
         .pass(Duration::from_secs(1))
         .then(Input::Tick, &["record a#1: lost: it was cut"])
         .pass(Duration::from_secs(29))
+        .then(Input::Tick, &["FindRevoked([\"x\"])"])
+        .then(Input::Revoked(vec![]), &[])
+        .pass(Duration::from_secs(30))
+        .then(Input::Tick, &["FindRevoked([\"x\"])"])
         .then(
-            Input::Tick,
-            &["RevokeAgent(\"x\")", "publish Cached: y of 1", "record a#1: Failed Some(AgentLost)"],
+            Input::Revoked(vec!["x".into()]),
+            &["publish Cached: y of 1", "record a#1: Failed Some(AgentLost)"],
         )
+        .then(changed("a#1", State::Failed), &["notify a#1"])
         // Its record could not be read until now.
-        .then(
-            Input::JobFound(Box::new(record("b#1", State::Running, Some("x")))),
-            &["adopt b#1", "record b#1: Failed Some(AgentLost)"],
-        );
+        .then(Input::JobFound(Box::new(record("b#1", State::Running, Some("x")))), &["adopt b#1"])
+        .pass(Duration::from_secs(30))
+        .then(Input::Tick, &["FindRevoked([\"x\"])"])
+        .then(Input::Revoked(vec!["x".into()]), &["record b#1: Failed Some(AgentLost)"]);
 }
 
 #[test]

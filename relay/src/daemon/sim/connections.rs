@@ -64,7 +64,7 @@ impl SimRelay {
         frames::retain_open(&mut hello, &durable);
         let (protocol, now) = (hello.protocol_max, world.clock.now());
         world.send(id, RelayFrame::Welcome { protocol, durable, cause: None, now });
-        self.handle(Input::Connected(Connection { number: id, hello }));
+        self.handle(Input::Connected(Connection { number: id, hello, is_platform: true }));
     }
 
     /// Handles the end of a connection.

@@ -93,6 +93,7 @@ impl SimRelay {
             outgoing: Vec::new(),
             planted,
             full: BTreeSet::new(),
+            living_agent: String::new(),
         };
         let core = Core::new(lease, &saved, "platform".to_owned());
         let mut relay = Self { driver: Driver { core, world }, writer, changes, heartbeat: now };
@@ -186,18 +187,9 @@ impl SimRelay {
         self.take_outgoing()
     }
 
-    /// Ends the jobs of all disconnected agents while the agent `living` is connected: there is one platform, so their
-    /// state is lost. Does nothing while commands wait for a commit: these agents may have sent them.
-    ///
-    /// The core does so half a minute after the platform's agent was replaced. It misses an agent that was itself
-    /// replaced within that time, and a job whose record could not be read then.
-    pub fn end_absent_agents(&mut self, living: &str) -> Vec<(u64, Outgoing)> {
-        if !self.is_busy() && self.driver.core.is_connected(living) {
-            let effects = self.driver.core.end_absent_agents(self.driver.world.now.into());
-            let done = self.driver.perform(effects).now_or_never();
-            debug_assert!(done.is_some(), "the simulated world never waits");
-        }
-        self.take_outgoing()
+    /// Sets the only agent that has a valid token.
+    pub fn set_living_agent(&mut self, agent: &str) {
+        agent.clone_into(&mut self.driver.world.living_agent);
     }
 
     /// Advances the time and does the work that becomes due.

@@ -58,6 +58,8 @@ pub(super) struct SimWorld {
     pub(super) planted: Option<PlantedBug>,
     /// Agents that have reported that they are full, for [`PlantedBug::FullUntilAnEnd`].
     pub(super) full: BTreeSet<AgentId>,
+    /// The only agent with a valid token: there is one platform, whose state may be lost.
+    pub(super) living_agent: String,
 }
 
 /// A connection from its hello on.
@@ -105,6 +107,10 @@ impl World for SimWorld {
         match effect {
             Effect::Send { to, frame } => self.send(to.number, frame),
             Effect::Offer { job, epoch, agent, connection } => self.offer(job, epoch, agent, connection),
+            Effect::FindRevoked(mut agents) => {
+                agents.retain(|agent| **agent != *self.living_agent);
+                return Some(Input::Revoked(agents));
+            }
             Effect::Close(number) => self.close(number, "the relay has ended it"),
             Effect::Adopt(job) => self.queue.push_back(Command::Adopt(job)),
             Effect::Record { job, body } => {
@@ -128,7 +134,6 @@ impl World for SimWorld {
             // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it moves
             // no limits.
             Effect::Admit(_)
-            | Effect::RevokeAgent(_)
             | Effect::RevokeTokens
             | Effect::Flush
             | Effect::PublishLease(..)
