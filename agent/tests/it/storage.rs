@@ -207,3 +207,20 @@ async fn s07_writes_that_are_interrupted_or_fail_are_repeated_and_each_event_arr
         plain.len()
     ));
 }
+
+#[tokio::test]
+async fn output_survives_a_kill_byte_for_byte_where_no_space_can_be_reserved() {
+    let mut relay = Relay::new().await;
+    let below = failing("fallocate:error=EOPNOTSUPP:when=1+");
+    let place = Place { below: &below, ..Place::default() };
+    let mut agent = Agent::start_at(&relay.url(), &serde_json::json!({}), &place);
+    relay.accept().await;
+    relay.start(&agent.shell("demo#1", "echo hello; sleep 1000")).await;
+    let id = "demo#1".parse().unwrap();
+    relay.until("its output", |relay| relay.runs.get(&id).is_some_and(|run| run.text() == "hello\n")).await;
+    agent.kill();
+    relay.drop_connection();
+    agent.again();
+    relay.accept().await;
+    assert_eq!(relay.until_finished("demo#1").await.text(), "hello\n");
+}
