@@ -13,28 +13,28 @@ use tokio::time::timeout;
 use crate::confine::repository;
 use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, without_secrets};
-use crate::process::{Exit, OutputSource, Streams, capture};
+use crate::process::{Exit, OutputSource, OutputPipes, capture};
 use crate::shim::protocol::Command;
-use crate::user::Ids;
+use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// Timeout of each count: a huge or slow workspace gets no count rather than a late end.
+/// Timeout of each count: the job's end is not delayed for a huge or slow workspace.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Script that counts the changes; its header documents its arguments.
 const SCRIPT: &str = include_str!("git_diff.sh");
 /// Exit code of the script without a repository.
 const NO_REPOSITORY: i32 = 3;
-/// Exit code if the repository around the workspace ignores it, so that nothing in it is the repository's.
+/// Exit code if the surrounding repository ignores the workspace.
 const IGNORED_WORKSPACE: i32 = 4;
-/// Separator of the two lists; none of their entries looks like it.
+/// Separator of the two lists; no entry is equal to it.
 const LIST_SEPARATOR: &[u8] = b"\x01";
 
 /// Call of git for one job.
 #[derive(Debug, Clone)]
-pub(crate) struct Git {
+pub(crate) struct GitCall {
     env: Variables,
-    user: Option<Ids>,
-    folder: WorkspaceDir,
+    user: Option<UserIds>,
+    workspace: WorkspaceDir,
     sandbox: Option<JobSandbox>,
 }
 
@@ -44,19 +44,19 @@ pub(crate) struct Baseline {
     tree: String,
 }
 
-impl Git {
-    /// Creates the call of git in a job's workspace. `workers` is the environment without the job's own values: git
-    /// takes programs from it.
+impl GitCall {
+    /// Creates the call of git in a job's workspace. `worker_env` has no values of the job, because git takes programs
+    /// from it.
     pub(crate) fn new(
-        workers: &Variables,
+        worker_env: &Variables,
         spec: &JobSpec,
-        user: Option<Ids>,
-        folder: WorkspaceDir,
+        user: Option<UserIds>,
+        workspace: WorkspaceDir,
         sandbox: Option<JobSandbox>,
     ) -> Self {
-        let mut env = without_secrets(workers, &Variables::new());
+        let mut env = without_secrets(worker_env, &Variables::new());
         env.insert("RELAY_JOB".to_owned(), spec.job.to_string());
-        Self { env, user, folder, sandbox }
+        Self { env, user, workspace, sandbox }
     }
 
     /// Runs a call; returns its exit code and its output.
@@ -79,9 +79,9 @@ impl Git {
         if let Some(sandbox) = &self.sandbox {
             sandbox.wrap(&mut command);
         }
-        let call = capture(command, Streams::Split, OutputSource::Stdout, Some(&self.folder));
+        let call = capture(command, OutputPipes::Split, OutputSource::Stdout, Some(&self.workspace));
         match timeout(TIMEOUT, call).await {
-            // Ended because the process was dropped.
+            // The process was dropped before it ended.
             Err(_) => Err(format!("git took longer than {} s", TIMEOUT.as_secs())),
             Ok(Ok((Some(Exit::Code(code)), output))) => Ok((code, output)),
             Ok(Ok(_)) => Err("git was killed".to_owned()),
@@ -94,8 +94,8 @@ impl Git {
 ///
 /// # Errors
 /// The reason why it can't be determined.
-pub(crate) async fn baseline(git: Git) -> Result<Option<Baseline>, String> {
-    if !repository::is_inside(Path::new(git.folder.path())) {
+pub(crate) async fn baseline(git: GitCall) -> Result<Option<Baseline>, String> {
+    if !repository::is_in_repository(Path::new(git.workspace.path())) {
         return Ok(None);
     }
     match git.run(&["begin"]).await? {
@@ -104,7 +104,7 @@ pub(crate) async fn baseline(git: Git) -> Result<Option<Baseline>, String> {
             let whole = tree.len() >= 40 && tree.bytes().all(|byte| byte.is_ascii_hexdigit());
             if whole { Ok(Some(Baseline { tree })) } else { Err("git reports no commit".to_owned()) }
         }
-        // A machine without git has no repositories to count in.
+        // Without git there is nothing to count.
         (NO_REPOSITORY | IGNORED_WORKSPACE | 127, _) => Ok(None),
         (code, _) => Err(format!("git ended with exit code {code}")),
     }
@@ -114,14 +114,15 @@ pub(crate) async fn baseline(git: Git) -> Result<Option<Baseline>, String> {
 ///
 /// # Errors
 /// The reason why they can't be determined.
-pub(crate) async fn changes_since(git: &Git, before: &Baseline) -> Result<Changes, String> {
+pub(crate) async fn changes_since(git: &GitCall, before: &Baseline) -> Result<Changes, String> {
     match git.run(&["count", &before.tree]).await? {
         (0, output) => Ok(parse_counts(&output)),
         (code, _) => Err(format!("git ended with exit code {code}")),
     }
 }
 
-/// Counts the output of `diff --numstat -z --no-renames`, and after [`LIST_SEPARATOR`] that of `ls-files -z`. Pure.
+/// Counts changes in the output of `diff --numstat -z --no-renames`, and, after [`LIST_SEPARATOR`], of `ls-files -z`.
+/// Pure.
 fn parse_counts(output: &[u8]) -> Changes {
     let mut changes = Changes::default();
     let mut entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());

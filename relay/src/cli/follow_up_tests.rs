@@ -74,14 +74,14 @@ impl Project {
             _ => Err(VarError::NotPresent),
         };
         let around =
-            ResolveContext { config: &config, engine: EngineKind::Local, cwd: &root, variable: &variable };
+            ResolveContext { config: &config, engine: EngineKind::Local, cwd: &root, caller_variable: &variable };
         match Cli::try_parse_from([&["relay"], line].concat()).unwrap().command {
             Command::Resume(args) => {
-                let earlier = Earlier::find(&registry, &args.job)?;
+                let earlier = EarlierJob::find(&registry, &args.job)?;
                 resume::resolve_flags(&args, &earlier, &around, &b"from stdin"[..])
             }
             Command::Retry(args) => {
-                retry::resolve_flags(&args, &Earlier::find(&registry, &args.job)?, &around)
+                retry::resolve_flags(&args, &EarlierJob::find(&registry, &args.job)?, &around)
             }
             other => panic!("{other:?}"),
         }

@@ -21,12 +21,12 @@ use crate::files::atomic::{self, Durability};
 /// Holder of the tokens that a relay gives to the agent of its platform.
 pub const PLATFORM: &str = "platform";
 
-/// Stored facts about a token.
+/// Stored properties of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Issued {
     /// Purpose of the token. A new one for the same holder replaces it.
     holder: String,
-    /// Agent that used the token first; no other one may use it.
+    /// Agent that used the token first; no other agent may use it.
     #[serde(default)]
     agent: Option<String>,
 }
@@ -50,7 +50,7 @@ pub enum Denied {
     /// Another agent used it first.
     #[error("this token belongs to another agent")]
     Foreign {
-        /// True for the first attempt; only that one is logged.
+        /// True for the first attempt; only this one is logged.
         first: bool,
     },
     /// The binding can't be stored.
@@ -62,7 +62,7 @@ pub enum Denied {
 #[derive(Debug, Clone)]
 pub struct AgentTokens {
     dir: PathBuf,
-    /// Tokens that another agent than their own has tried: at most as many as were ever valid.
+    /// Tokens that another agent has tried to use.
     misused: Arc<Mutex<BTreeSet<TokenId>>>,
 }
 
@@ -164,7 +164,7 @@ impl AgentTokens {
     }
 
     fn store(&self, id: &TokenId, issued: &Issued) -> io::Result<()> {
-        atomic::replace(&self.path(id), &serde_json::to_vec(issued)?, Durability::Synced)
+        atomic::replace_file(&self.path(id), &serde_json::to_vec(issued)?, Durability::Synced)
     }
 
     fn path(&self, id: &TokenId) -> PathBuf {

@@ -43,7 +43,7 @@ fn details(
     look: Theme,
 ) -> Vec<Line<'static>> {
     let view = View { columns: Some(columns), paint: Paint::new(false), ..model.update.view.clone() };
-    let block = status::block(record, &view);
+    let block = status::render_status(record, &view);
     let mut label = String::new();
     let mut lines: Vec<Line<'static>> = Vec::new();
     for (i, line) in block.lines().enumerate() {

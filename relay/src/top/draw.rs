@@ -17,8 +17,8 @@ use crate::times::clock;
 const MIN_SIZE: (u16, u16) = (30, 6);
 /// Minimum height with space for a pane below the list, in rows.
 const PANE_ROWS: u16 = 14;
-/// Minimum width for a pane beside the list, in columns. The list takes 55 % of the screen then, which is all its
-/// columns can use.
+/// Minimum width for a pane beside the list, in columns. The list then takes 55 % of the screen, which is enough for
+/// all its columns.
 const PANE_BESIDE: u16 = 290;
 
 /// Keys in the last line.
@@ -40,7 +40,7 @@ const HELP: &[(&str, &str)] = &[
 
 /// Draws the screen.
 pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
-    let look = Theme { color: model.update.view.paint.is_on() };
+    let look = Theme { color: model.update.view.paint.is_enabled() };
     let area = frame.area();
     if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
         let text = format!("relay top needs {}x{}", MIN_SIZE.0, MIN_SIZE.1);
@@ -90,7 +90,7 @@ fn header(model: &Model, columns: usize, look: Theme) -> Line<'static> {
     if let Some(trouble) = &model.update.trouble {
         return Line::styled(width::pad(trouble, columns), look.alarm());
     }
-    let text = width::pad(&jobs_tty::headline(&model.update.records, view), room);
+    let text = width::pad(&jobs_tty::format_headline(&model.update.records, view), room);
     Line::from(vec![Span::styled(text, style::bold()), Span::styled(format!(" {now}"), style::dim())])
 }
 

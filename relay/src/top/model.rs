@@ -1,4 +1,4 @@
-//! Content of the screen, and its changes by keys and news. Pure.
+//! Content of the screen, and its changes by keys and new data. Pure.
 //!
 //! ```text
 //!            c                         y: cancel
@@ -257,7 +257,7 @@ impl Model {
     }
 }
 
-/// Extends the limit of the step if it has one, else that of the job.
+/// Extends the limit of the step if it has one, else the limit of the job.
 #[expect(clippy::unnecessary_wraps, reason = "an order may be refused")]
 fn extension(record: &JobRecord) -> Result<Effect, String> {
     let step = record.step.as_ref().is_some_and(|step| step.limit_ms.is_some());
