@@ -108,9 +108,10 @@ impl Config {
             .iter()
             .find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'));
         match bad {
-            Some((name, _)) => {
-                Err(format!("the configuration's env has a bad entry '{}'", common::text_format::one_line(name, 40)))
-            }
+            Some((name, _)) => Err(format!(
+                "the configuration's env has a bad entry '{}'",
+                common::text_format::one_line(name, 40)
+            )),
             None => Ok(()),
         }
     }
@@ -277,8 +278,11 @@ mod tests {
         // The very file that could not be read before.
         let mut file = ConfigFile::new(dir.path());
         let meta = fs::metadata(dir.path().join("config.json")).unwrap();
-        file.last_unreadable =
-            Some(FileStamp { inode: meta.ino(), ctime: (meta.ctime(), meta.ctime_nsec()), size: meta.size() });
+        file.last_unreadable = Some(FileStamp {
+            inode: meta.ino(),
+            ctime: (meta.ctime(), meta.ctime_nsec()),
+            size: meta.size(),
+        });
         assert_eq!(file.take_changed(), Ok(Some(config)));
     }
 

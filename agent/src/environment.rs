@@ -141,7 +141,8 @@ mod tests {
             home: "/home/worker".into(),
             shell: "/bin/sh".into(),
         };
-        let mut env = worker_environment(&own, Some(&user), &vars(&[("A", "1"), ("B", "1")]), &vars(&[("B", "2")]));
+        let mut env =
+            worker_environment(&own, Some(&user), &vars(&[("A", "1"), ("B", "1")]), &vars(&[("B", "2")]));
         env.retain(|name, _| !UNATTENDED.iter().any(|(common, _)| common == name));
         let expected = vars(&[
             ("A", "1"),
@@ -181,6 +182,10 @@ mod tests {
         assert!(looks_secret("MY_TOKEN") && looks_secret("aws_secret_access_key"));
         assert!(!looks_secret("PATH"));
         assert!(is_never_secret("PATH") && is_never_secret("LC_ALL") && is_never_secret("SHELL"));
-        assert!(!is_never_secret("HTTP_PROXY") && !is_never_secret("https_proxy") && !is_never_secret("DATABASE_URL"));
+        assert!(
+            !is_never_secret("HTTP_PROXY")
+                && !is_never_secret("https_proxy")
+                && !is_never_secret("DATABASE_URL")
+        );
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::confine::repository;
 use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, without_secrets};
-use crate::process::{Exit, OutputSource, OutputPipes, capture};
+use crate::process::{Exit, OutputPipes, OutputSource, capture};
 use crate::shim::protocol::Command;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;

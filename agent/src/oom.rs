@@ -73,12 +73,16 @@ impl OomWatch {
     /// Starts watching.
     pub(crate) fn start() -> Self {
         let memory = MemoryController::of_this_process();
-        Self { initial_kill_count: memory.as_ref().map_or(0, MemoryController::kill_count), controller: memory }
+        Self {
+            initial_kill_count: memory.as_ref().map_or(0, MemoryController::kill_count),
+            controller: memory,
+        }
     }
 
     /// Returns the shortage if the kernel has killed a process since [`start`](Self::start).
     pub(crate) fn oom_kill(&self) -> Option<OomKill> {
-        let memory = self.controller.as_ref().filter(|memory| memory.kill_count() > self.initial_kill_count)?;
+        let memory =
+            self.controller.as_ref().filter(|memory| memory.kill_count() > self.initial_kill_count)?;
         Some(OomKill { memory_limit: memory.limit() })
     }
 }

@@ -243,7 +243,8 @@ impl Process {
         let Some(shim) = self.shim_pid else { return (0, 0) };
         // The shim may be gone already.
         let _ = self.shim.start_kill();
-        let swept = tokio::task::spawn_blocking(move || crate::shim::sweep_leftover(shim, &known_processes)).await;
+        let swept =
+            tokio::task::spawn_blocking(move || crate::shim::sweep_leftover(shim, &known_processes)).await;
         swept.unwrap_or_default()
     }
 

@@ -100,7 +100,8 @@ impl RelayTime {
         if off.unsigned_abs() > MAX_DRIFT {
             let (span, order) = (off.unsigned_abs(), if off.is_negative() { "behind" } else { "ahead of" });
             // Rounded to seconds: the welcome was in transit for a moment.
-            let span = common::duration::format_duration((common::duration::to_millis(span) + 500) / 1000 * 1000);
+            let span =
+                common::duration::format_duration((common::duration::to_millis(span) + 500) / 1000 * 1000);
             tracing::warn!("the clock here is {span} {order} the relay's: times follow the relay's clock");
         }
     }

@@ -52,7 +52,8 @@ impl SandboxCheck {
             return Err(broken("processes outside of it can be seen".to_owned()));
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| broken(error.to_string()))?;
-        if let Some(path) = writable_mounts(&mounts, is_reachable).into_iter().find(|path| !self.allows_write(path))
+        if let Some(path) =
+            writable_mounts(&mounts, is_reachable).into_iter().find(|path| !self.allows_write(path))
         {
             return Err(broken(format!("{} can be written", common::text_format::one_line(&path, 300))));
         }

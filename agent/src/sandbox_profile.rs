@@ -128,7 +128,11 @@ mod tests {
         profile.allow_write("/tmp", false);
         profile.protect("/tmp/a/b/ws/.git/config");
         for folder in ["/tmp/a", "/tmp/a/b", "/tmp/a/b/ws/.git"] {
-            assert!(profile.writable.iter().any(|path| path == folder), "{folder}: {}", profile.filesystem_toml());
+            assert!(
+                profile.writable.iter().any(|path| path == folder),
+                "{folder}: {}",
+                profile.filesystem_toml()
+            );
         }
     }
 

@@ -49,7 +49,9 @@ impl Transcript {
             CodexEvent::TurnFailed { message } => with_stamp(&stamp, "turn failed: ", message),
             CodexEvent::Error { message } => with_stamp(&stamp, "error: ", message),
             CodexEvent::Item { phase, id, item } => self.render_item(now, &stamp, *phase, id, item),
-            CodexEvent::Unknown { description: what } => with_stamp(&stamp, "codex printed something unknown: ", what),
+            CodexEvent::Unknown { description: what } => {
+                with_stamp(&stamp, "codex printed something unknown: ", what)
+            }
         }
     }
 
@@ -73,7 +75,9 @@ impl Transcript {
                 let took = started.map(|started| {
                     format!(
                         " after {}",
-                        common::duration::format_duration(common::duration::to_millis(now.saturating_sub(started)))
+                        common::duration::format_duration(common::duration::to_millis(
+                            now.saturating_sub(started)
+                        ))
                     )
                 });
                 let _ = writeln!(text, "    {exit}{}", took.unwrap_or_default());
@@ -90,7 +94,9 @@ impl Transcript {
                 text
             }
             (Item::ToolCall { name, .. }, Phase::Started) => with_stamp(stamp, "tool ", name),
-            (Item::ToolCall { name, failed: true }, Phase::Completed) => with_stamp(stamp, "tool failed: ", name),
+            (Item::ToolCall { name, failed: true }, Phase::Completed) => {
+                with_stamp(stamp, "tool failed: ", name)
+            }
             (Item::WebSearch(query), Phase::Completed) => with_stamp(stamp, "search: ", query),
             (Item::Plan(items), _) if *items != self.last_plan => {
                 self.last_plan.clone_from(items);
@@ -102,7 +108,9 @@ impl Transcript {
                 text
             }
             (Item::Warning(message), _) => with_stamp(stamp, "warning: ", message),
-            (Item::UnknownType(what), Phase::Completed) => with_stamp(stamp, "codex did something unknown: ", what),
+            (Item::UnknownType(what), Phase::Completed) => {
+                with_stamp(stamp, "codex did something unknown: ", what)
+            }
             _ => String::new(),
         }
     }

@@ -95,7 +95,8 @@ fn open_path(path: &Path) -> Result<OwnedFd, OpenFolderError> {
     if !plain || !path.is_absolute() {
         return Err(OpenFolderError::Other(io::Error::other("it is not a plain absolute path")));
     }
-    let mut folder = openat(CWD, "/", way, Mode::empty()).map_err(|error| OpenFolderError::Other(error.into()))?;
+    let mut folder =
+        openat(CWD, "/", way, Mode::empty()).map_err(|error| OpenFolderError::Other(error.into()))?;
     let mut done = std::path::PathBuf::from("/");
     let mut parts = path.components().skip(1).peekable();
     while let Some(part) = parts.next() {
@@ -104,7 +105,9 @@ fn open_path(path: &Path) -> Result<OwnedFd, OpenFolderError> {
         folder = openat(&folder, part.as_os_str(), flags, Mode::empty()).map_err(|error| match error {
             Errno::NOENT => OpenFolderError::Missing,
             // The kernel may report a link as "not a folder".
-            Errno::NOTDIR | Errno::LOOP if is_link(&done) => OpenFolderError::Link(done.display().to_string()),
+            Errno::NOTDIR | Errno::LOOP if is_link(&done) => {
+                OpenFolderError::Link(done.display().to_string())
+            }
             Errno::NOTDIR => OpenFolderError::Other(io::Error::other("it is not a folder")),
             error => OpenFolderError::Other(error.into()),
         })?;

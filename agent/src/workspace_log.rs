@@ -99,7 +99,10 @@ impl WorkspaceLog {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
             }
-            slot.insert(BoundedFile { file: create_new_file(&self.job_dir, file.name(), self.owner)?, written_bytes: 0 })
+            slot.insert(BoundedFile {
+                file: create_new_file(&self.job_dir, file.name(), self.owner)?,
+                written_bytes: 0,
+            })
         };
         if bounded.written_bytes >= MAX_FILE {
             return Ok(());

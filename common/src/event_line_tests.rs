@@ -84,7 +84,10 @@ fn both_ways_of_reading_give_the_same() {
         let line = line(body);
         let bytes = line.to_bytes().unwrap();
         let covered = verify_checksum(bytes.strip_suffix(b"\n").unwrap()).unwrap();
-        assert!(LineFields::parse(covered).is_some(), "the order in which lines are written is the quick one");
+        assert!(
+            LineFields::parse(covered).is_some(),
+            "the order in which lines are written is the quick one"
+        );
         similar_asserts::assert_eq!(parse_any_order(covered).unwrap(), line);
         similar_asserts::assert_eq!(EventLine::parse(&bytes).unwrap(), line);
         assert_eq!(checked_id(&bytes), Ok(line.id));

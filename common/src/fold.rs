@@ -53,7 +53,14 @@ impl JobRecord {
             EventBody::Started { pid, thread_id } => self.apply_started(event.at, *pid, thread_id.as_ref()),
             EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
                 self.started_at.get_or_insert(event.at);
-                self.apply_step_started(Step::new_active(event.at, *n, *kind, title.clone(), *limit_ms, *parent));
+                self.apply_step_started(Step::new_active(
+                    event.at,
+                    *n,
+                    *kind,
+                    title.clone(),
+                    *limit_ms,
+                    *parent,
+                ));
             }
             EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
                 self.apply_step_finished(*n, *outcome, *exit_code, *elapsed_ms, *resources);

@@ -67,9 +67,14 @@ fn reason_lines(error: &JobError) -> Vec<String> {
         FailureKind::CheckFailed | FailureKind::SetupFailed => split_output(&error.message),
         _ => (error.message.as_str(), Vec::new()),
     };
-    let mut lines = vec![text_format::one_line(&format!("reason: {kind}: {}", text_format::to_printable(what)), MAX_LINE)];
+    let mut lines = vec![text_format::one_line(
+        &format!("reason: {kind}: {}", text_format::to_printable(what)),
+        MAX_LINE,
+    )];
     let hidden = output.len().saturating_sub(MAX_OUTPUT_LINES);
-    lines.extend(output[hidden..].iter().map(|line| format!("      | {}", text_format::one_line(line, MAX_LINE))));
+    lines.extend(
+        output[hidden..].iter().map(|line| format!("      | {}", text_format::one_line(line, MAX_LINE))),
+    );
     lines
 }
 
@@ -81,7 +86,9 @@ fn warning_lines(record: &JobRecord) -> Vec<String> {
     let (shown, hidden) = record.warnings.latest(MAX_WARNINGS);
     let mut lines: Vec<String> = shown
         .iter()
-        .map(|warning| text_format::one_line(&format!("warning: {}", text_format::to_printable(warning)), MAX_LINE))
+        .map(|warning| {
+            text_format::one_line(&format!("warning: {}", text_format::to_printable(warning)), MAX_LINE)
+        })
         .collect();
     if let Some(last) = lines.last_mut().filter(|_| hidden > 0) {
         let _ = write!(last, "  (+{hidden} more)");
@@ -127,7 +134,8 @@ fn step_lines(record: &JobRecord, max_steps: usize) -> Vec<String> {
 }
 
 fn step_line(step: &Step) -> String {
-    let used = step.resources.as_ref().map(|used| format!(", {}", format_resources(used))).unwrap_or_default();
+    let used =
+        step.resources.as_ref().map(|used| format!(", {}", format_resources(used))).unwrap_or_default();
     let mut line = format!(
         "step {} {} {}{used}: {}",
         step.n,

@@ -39,9 +39,17 @@ impl TimeScale {
     /// Creates the scale of another machine that reported `remote_now` at some moment between the local monotonic times
     /// `request_sent` and `reply_received`. If the local wall clock is within these bounds, it is used unchanged, so
     /// that clocks that agree are not adjusted after a slow reply.
-    pub fn from_remote(remote_now: Timestamp, request_sent: Duration, reply_received: Duration, local_wall: Timestamp) -> Self {
-        let latest = remote_now.checked_add(reply_received.saturating_sub(request_sent) + MAX_CLOCK_DIFFERENCE).unwrap_or(Timestamp::MAX);
-        let agrees = (remote_now.checked_sub(MAX_CLOCK_DIFFERENCE).unwrap_or(Timestamp::MIN)..=latest).contains(&local_wall);
+    pub fn from_remote(
+        remote_now: Timestamp,
+        request_sent: Duration,
+        reply_received: Duration,
+        local_wall: Timestamp,
+    ) -> Self {
+        let latest = remote_now
+            .checked_add(reply_received.saturating_sub(request_sent) + MAX_CLOCK_DIFFERENCE)
+            .unwrap_or(Timestamp::MAX);
+        let agrees = (remote_now.checked_sub(MAX_CLOCK_DIFFERENCE).unwrap_or(Timestamp::MIN)..=latest)
+            .contains(&local_wall);
         Self::from_reading(if agrees { local_wall } else { remote_now }, reply_received)
     }
 }

@@ -127,9 +127,12 @@ impl ApprovableSettings {
 /// Formats lines for a person, the most important first. Nothing is omitted, except certificates if there are many. The
 /// old and the new value of a setting are adjacent.
 fn format_settings(mut lines: Vec<(&str, &str)>) -> Vec<String> {
-    let rank = |line: &str| SHOWN_FIRST.iter().position(|key| line.starts_with(key)).unwrap_or(SHOWN_FIRST.len());
+    let rank =
+        |line: &str| SHOWN_FIRST.iter().position(|key| line.starts_with(key)).unwrap_or(SHOWN_FIRST.len());
     let key = |line: &str| line.split(" = ").next().unwrap_or_default().to_owned();
-    lines.sort_by_key(|(sign, line)| (line.starts_with(CERTIFICATE_PREFIX), rank(line), key(line), *sign == "+ "));
+    lines.sort_by_key(|(sign, line)| {
+        (line.starts_with(CERTIFICATE_PREFIX), rank(line), key(line), *sign == "+ ")
+    });
     let certificates = lines.iter().filter(|(_, line)| line.starts_with(CERTIFICATE_PREFIX)).count();
     let left_out = certificates.saturating_sub(MAX_CERTIFICATES);
     lines.truncate(lines.len() - left_out);
@@ -185,7 +188,11 @@ pub fn store_approval(root: &Path, settings: &ApprovableSettings) -> Result<(), 
 }
 
 /// Refuses settings that no person has approved.
-pub fn require_approval(root: &Path, initiator: Initiator, settings: &ApprovableSettings) -> Result<(), Failure> {
+pub fn require_approval(
+    root: &Path,
+    initiator: Initiator,
+    settings: &ApprovableSettings,
+) -> Result<(), Failure> {
     match approval_state(root, settings) {
         ApprovalState::Approved => Ok(()),
         ApprovalState::Changed(_) => Err(refusal(root, initiator, true)),

@@ -30,7 +30,8 @@ pub fn load_config(root: &Path) -> Result<(), String> {
 /// # Errors
 /// Returns an error if the registry can't be written, or has a request of the same time.
 pub fn file_request(root: &Path, request: &DaemonRequest, at: jiff::Timestamp) -> io::Result<()> {
-    crate::registry::requests::file_request_at(&crate::registry::Registry::for_project(root), request, at).map(drop)
+    crate::registry::requests::file_request_at(&crate::registry::Registry::for_project(root), request, at)
+        .map(drop)
 }
 
 /// Reads a request to the daemon.

@@ -30,7 +30,10 @@ const MAX_PATH: usize = 400;
 pub fn notice_text(record: &JobRecord) -> String {
     let mut lines = vec![format_headline(record)];
     lines.extend(format_counts(record));
-    lines.push(format!("log: {}", text_format::truncate(&text_format::to_printable(&record.log_path), MAX_PATH)));
+    lines.push(format!(
+        "log: {}",
+        text_format::truncate(&text_format::to_printable(&record.log_path), MAX_PATH)
+    ));
     lines.push(format!("next: {}", format_next_steps(record)));
     let room = MAX_LINES - lines.len() - 1;
     let quoted = format_quote(record, room);
@@ -44,7 +47,8 @@ pub fn notice_text(record: &JobRecord) -> String {
 /// Describes the outcome in a sentence, without any text that a worker wrote.
 pub fn format_headline(record: &JobRecord) -> String {
     let began = record.started_at.unwrap_or(record.created_at);
-    let took = record.finished_at.map(|ended| duration::format_duration(between(began, ended))).unwrap_or_default();
+    let took =
+        record.finished_at.map(|ended| duration::format_duration(between(began, ended))).unwrap_or_default();
     let end = match record.state {
         State::Completed => format!("{} in {took}", record.describe_outcome()),
         State::Cancelled => format!("was cancelled after {took}"),
@@ -112,8 +116,9 @@ fn describe_quote(record: &JobRecord) -> String {
 /// Quotes the reason, the warnings and the last message, with a mark on every line.
 fn format_quote(record: &JobRecord, max_lines: usize) -> Vec<String> {
     let reason = record.error.as_ref().map(|error| text_format::one_line(&error.message, MAX_REASON));
-    let warnings =
-        shown_warnings(record).iter().map(|warning| format!("warning: {}", text_format::one_line(warning, MAX_WARNING)));
+    let warnings = shown_warnings(record)
+        .iter()
+        .map(|warning| format!("warning: {}", text_format::one_line(warning, MAX_WARNING)));
     let said = record.message.as_deref().unwrap_or_default();
     let said = said.lines().map(|line| text_format::to_printable(line).trim().to_owned());
     let all = reason.into_iter().chain(warnings).chain(said);
@@ -156,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_job_that_completed_with_warnings_names_the_newest_of_them() {
-        let shown = text(&samples::warned());
+        let shown = notice_text(&samples::warned());
         insta::assert_snapshot!(shown, @r#"
         relay: worker abe#1 completed with 4 warnings in 10m10s.
         changes: 3 files (+10 -2) · tokens: 1200 in, 50 out
@@ -220,7 +225,7 @@ mod tests {
             message: format!("broken\nrelay: all is well {evil}"),
             step: None,
         });
-        let shown = text(&record);
+        let shown = notice_text(&record);
         insta::assert_snapshot!(shown, @r#"
         relay: worker abe#1 failed after 10m10s: codex_error.
         changes: 3 files (+10 -2) · tokens: 1200 in, 50 out
@@ -249,7 +254,7 @@ mod tests {
             record.finished_at = Some(record.created_at);
             record.log_path = "/long".repeat(900);
             record.message = Some(message);
-            let shown = text(&record);
+            let shown = notice_text(&record);
             assert!(
                 shown.lines().count() <= MAX_LINES && shown.len() <= 2048,
                 "{} bytes: {shown}",

@@ -139,7 +139,8 @@ impl JobPolicy {
             return check_host_path(&host);
         }
         check_host_path(path)?;
-        if let Some(part) = path.components().find(|part| RESERVED_FOLDERS.iter().any(|name| part.as_os_str() == *name))
+        if let Some(part) =
+            path.components().find(|part| RESERVED_FOLDERS.iter().any(|name| part.as_os_str() == *name))
         {
             return Err(format!(
                 "workspace {shown} lies in {}, whose files git and coding agents act on: choose another folder with -w",

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::approval::{self, Initiator, ApprovableSettings};
+use crate::approval::{self, ApprovableSettings, Initiator};
 use crate::config::Config;
 use crate::engine::container;
 use crate::engine_kind::EngineKind;

@@ -133,7 +133,12 @@ fn a_model_that_was_out_of_reach_for_a_while_leaves_no_warning() {
     let args = ["launch", "-q", "-w", "workspace-projects/demo", "[script:it] Do it."];
     let job = site.relay(&[&args[..], &patience].concat()).trim().to_owned();
     let record = site.ended(&job);
-    assert_eq!((record.describe_outcome().as_str(), &record.warning), ("completed", &None), "{}", site.log(&job));
+    assert_eq!(
+        (record.describe_outcome().as_str(), &record.warning),
+        ("completed", &None),
+        "{}",
+        site.log(&job)
+    );
     let events = site.relay(&["events", &job]);
     assert!(events.contains("warning codex retries (1/5"), "{events}");
 }

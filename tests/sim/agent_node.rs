@@ -44,7 +44,10 @@ impl AgentNode {
         let (system, isolation) = ("simulated".to_owned(), Isolation::None);
         let platform = Platform { system, isolation, codex: None, codex_problem: None };
         let asked = self.spool.relay_time().monotonic();
-        Input::Connected { hello: Box::new(build_hello(&self.spool, &self.name, max_jobs, platform)), hello_sent: asked }
+        Input::Connected {
+            hello: Box::new(build_hello(&self.spool, &self.name, max_jobs, platform)),
+            hello_sent: asked,
+        }
     }
 
     /// Accepts a job as the agent does, but for the worker: spec and first event on the disk, then the answer.

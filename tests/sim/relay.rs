@@ -9,7 +9,7 @@ use common::ids::JobId;
 use common::wire::{self, AgentFrame, Durable, RelayFrame};
 use fastrand::Rng;
 use jiff::SignedDuration;
-use relay::internals::{Clock, DaemonId, Outgoing, PlantedBug, DaemonRequest, SimRelay, file_request};
+use relay::internals::{Clock, DaemonId, DaemonRequest, Outgoing, PlantedBug, SimRelay, file_request};
 
 use crate::book::{Book, file};
 use crate::disk::{Disk, lengths, take_back};

@@ -60,7 +60,9 @@ impl World {
             }
             Action::Connect => self.end.connecting = true,
             Action::Synchronize { .. } if self.planted.agent == Some(OfAgent::OwnWallClock) => {}
-            Action::Synchronize { hello_sent: asked, relay_now: theirs } => agent.spool.relay_time().synchronize(asked, theirs),
+            Action::Synchronize { hello_sent: asked, relay_now: theirs } => {
+                agent.spool.relay_time().synchronize(asked, theirs)
+            }
             Action::SetRecoveryCause { .. } => {
                 self.welcomed = true;
                 let unsure = self.model.unsure.entry(self.life).or_default();

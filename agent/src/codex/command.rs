@@ -22,7 +22,8 @@ const MODEL_ONLY_MIN_VERSION: (u32, u32, u32) = (0, 169, 0);
 /// Returns arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, metrics and
 /// updates. They precede the user's own arguments, which take precedence.
 pub(crate) fn model_only_args(version: Option<&str>) -> Vec<String> {
-    let knows = version.and_then(discovery::parse_version).is_some_and(|version| version >= MODEL_ONLY_MIN_VERSION);
+    let knows =
+        version.and_then(discovery::parse_version).is_some_and(|version| version >= MODEL_ONLY_MIN_VERSION);
     let settings = MODEL_ONLY_SETTINGS.iter().filter(|_| knows);
     settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
 }
@@ -45,7 +46,8 @@ pub(crate) fn codex_argv(
         None => add(&["--dangerously-bypass-approvals-and-sandbox"]),
         Some(sandbox) => argv.extend(sandbox),
     }
-    let mut hidden: Vec<String> = secret_variable_names(spec, env).iter().map(|name| exact_pattern(name)).collect();
+    let mut hidden: Vec<String> =
+        secret_variable_names(spec, env).iter().map(|name| exact_pattern(name)).collect();
     if !env.contains_key(model_activity::LOG_VARIABLE) {
         // Only Codex gets the trace filter, not every Rust program that the model runs.
         hidden.push(model_activity::LOG_VARIABLE.to_owned());

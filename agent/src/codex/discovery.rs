@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::mcp;
 use crate::environment::{DEFAULT_PATH, Variables};
-use crate::process::{Event, Exit, OutputSource, OutputPipes};
+use crate::process::{Event, Exit, OutputPipes, OutputSource};
 use crate::shim::protocol::Command;
 use crate::user::UserIds;
 

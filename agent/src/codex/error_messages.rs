@@ -135,9 +135,10 @@ pub(crate) fn parse(message: &str, now: &Zoned) -> ModelError {
     let body = parse_body(message);
     let words = text_format::one_line(body.as_ref().map_or(message, |body| &body.message), MAX_MESSAGE);
     let advice = match &body {
-        Some(body) => {
-            Some(find_meaning(&body.search_text, now).unwrap_or_else(|| (Kind::CodexError, BAD_REQUEST_ADVICE.to_owned())))
-        }
+        Some(body) => Some(
+            find_meaning(&body.search_text, now)
+                .unwrap_or_else(|| (Kind::CodexError, BAD_REQUEST_ADVICE.to_owned())),
+        ),
         None => find_meaning(message, now),
     };
     ModelError { retry, codex_message: words, advice }
@@ -158,7 +159,9 @@ impl ModelError {
     pub(crate) fn failure_reason(&self) -> String {
         match &self.advice {
             Some((_, advice)) => format!("{advice} (codex: {})", self.codex_message),
-            None if self.codex_message.is_empty() => "codex ended its turn early, without a reason".to_owned(),
+            None if self.codex_message.is_empty() => {
+                "codex ended its turn early, without a reason".to_owned()
+            }
             None => format!("codex ended its turn early: {}", self.codex_message),
         }
     }

@@ -170,7 +170,8 @@ fn parse_item(phase: Phase, value: &Value<'_>, dropped_bytes: u64) -> CodexEvent
 /// Returns the offset at which bytes were cut out of a command's output, and their number. A line that was not
 /// truncated has no gap, whatever its fields are.
 fn parse_gap(value: &Value<'_>, dropped_bytes: u64) -> Option<(usize, u64)> {
-    let at = last_field(value, truncated::OUTPUT_HEAD_FIELD).as_u64().and_then(|at| usize::try_from(at).ok())?;
+    let at =
+        last_field(value, truncated::OUTPUT_HEAD_FIELD).as_u64().and_then(|at| usize::try_from(at).ok())?;
     let whole = str_field(value, "aggregated_output").is_char_boundary(at);
     (dropped_bytes > 0 && whole).then_some((at, dropped_bytes))
 }

@@ -50,8 +50,11 @@ fn what_is_not_known_is_kept_and_never_fatal() {
         assert_eq!(read(line), CodexEvent::Unknown { description: what.to_owned() }, "{line}");
     }
     let other = read(r#"{"type":"item.completed","item":{"id":"i","type":"hologram"}}"#);
-    let expected =
-        CodexEvent::Item { phase: Phase::Completed, id: "i".into(), item: Item::UnknownType("hologram".into()) };
+    let expected = CodexEvent::Item {
+        phase: Phase::Completed,
+        id: "i".into(),
+        item: Item::UnknownType("hologram".into()),
+    };
     assert_eq!(other, expected);
     assert_eq!(parse(&Line::Whole(b"  ".to_vec())), None);
     let deep = format!("{{\"type\":{}", "[".repeat(100_000));

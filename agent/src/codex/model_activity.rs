@@ -99,7 +99,9 @@ fn after_timestamp(line: &[u8]) -> Option<&[u8]> {
 }
 
 fn is_activity_event(rest: &[u8]) -> bool {
-    let Some(event) = EVENT_PREFIXES.iter().find_map(|mark| rest.strip_prefix(mark.as_bytes())) else { return false };
+    let Some(event) = EVENT_PREFIXES.iter().find_map(|mark| rest.strip_prefix(mark.as_bytes())) else {
+        return false;
+    };
     let head = String::from_utf8_lossy(&event[..event.len().min(MAX_TYPE_OFFSET)]);
     // Both spellings of JSON occur: with and without a space after the colon.
     let head = head.replacen("\": \"", "\":\"", 1);

@@ -41,7 +41,8 @@ pub(super) struct Listener {
 
 /// Returns all listening sockets. `unix_diag` reports more than `/proc/net/unix`, but some kernels lack it.
 pub(super) fn listening_sockets() -> Vec<Listener> {
-    dump_with_sock_diag().unwrap_or_else(|_| parse_proc_net_unix(&fs::read("/proc/net/unix").unwrap_or_default()))
+    dump_with_sock_diag()
+        .unwrap_or_else(|_| parse_proc_net_unix(&fs::read("/proc/net/unix").unwrap_or_default()))
 }
 
 fn dump_with_sock_diag() -> rustix::io::Result<Vec<Listener>> {

@@ -70,7 +70,8 @@ impl Placeholders {
                 },
             }
         }
-        placeholders.initial_files = paths.map(|path| (path.to_owned(), FileIdentity::of_path(path))).collect();
+        placeholders.initial_files =
+            paths.map(|path| (path.to_owned(), FileIdentity::of_path(path))).collect();
         Ok(placeholders)
     }
 
@@ -134,7 +135,10 @@ impl Drop for Placeholder {
     fn drop(&mut self) {
         // The last job that holds it removes it.
         let alone = self.file.unlock().is_ok() && self.file.try_lock().is_ok();
-        if !alone || !is_file_at(&self.file, &self.folder, &self.name) || !is_placeholder(&self.name, &self.file) {
+        if !alone
+            || !is_file_at(&self.file, &self.folder, &self.name)
+            || !is_placeholder(&self.name, &self.file)
+        {
             return;
         }
         let removed = if self.file.metadata().is_ok_and(|meta| meta.is_dir()) {
@@ -176,7 +180,8 @@ fn create(folder: &OwnedFd, name: &Path) -> Result<(), Errno> {
         Err(error) => {
             let inside = open_in_folder(folder, &new, OFlags::DIRECTORY);
             let _ = inside.map(|inside| unlinkat(inside, IGNORE_FILE, AtFlags::empty()));
-            let flags = if placeholder_content(name).is_some() { AtFlags::empty() } else { AtFlags::REMOVEDIR };
+            let flags =
+                if placeholder_content(name).is_some() { AtFlags::empty() } else { AtFlags::REMOVEDIR };
             let _ = unlinkat(folder, &new, flags);
             if error == Errno::EXIST { Ok(()) } else { Err(error) }
         }
@@ -198,7 +203,10 @@ fn turn_into_placeholder(name: &Path, file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o644))?;
     // The file is changed in place, because the other sandbox protects this inode.
     let again = format!("/proc/self/fd/{}", file.as_raw_fd());
-    File::options().write(true).open(again)?.write_all(placeholder_content(name).unwrap_or(NO_SETTINGS).as_bytes())
+    File::options()
+        .write(true)
+        .open(again)?
+        .write_all(placeholder_content(name).unwrap_or(NO_SETTINGS).as_bytes())
 }
 
 /// Returns true for a placeholder of this agent or another one.

@@ -76,7 +76,11 @@ fn add_submodules(folder: &Path, workspace_git_folders: &[PathBuf], depth: usize
 }
 
 /// Returns the folders in `folder` whose settings are named one by one; the others are added to `paths` whole.
-fn listed_folders(folder: &Path, workspace_git_folders: &[PathBuf], paths: &mut Vec<PathBuf>) -> Vec<PathBuf> {
+fn listed_folders(
+    folder: &Path,
+    workspace_git_folders: &[PathBuf],
+    paths: &mut Vec<PathBuf>,
+) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let mut found: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::sandbox::SharedSettings;
 use super::temp_dir;
-use crate::process::{Event, Exit, OutputSource, OutputPipes, capture};
+use crate::process::{Event, Exit, OutputPipes, OutputSource, capture};
 use crate::shim::protocol::Command;
 use crate::workspace::WorkspaceDir;
 

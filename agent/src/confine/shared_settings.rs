@@ -29,7 +29,9 @@ pub(crate) fn assemble(
     codex: &CodexInstallation,
 ) -> Result<SharedSettings, String> {
     if let Some(problem) = &codex.problem {
-        return Err(format!("no sandbox for the job's commands without Codex: {problem}; {MISSING_CODEX_HINT}"));
+        return Err(format!(
+            "no sandbox for the job's commands without Codex: {problem}; {MISSING_CODEX_HINT}"
+        ));
     }
     let homes = codex_homes(agent_env, worker_env);
     for home in &homes {
@@ -42,8 +44,10 @@ pub(crate) fn assemble(
     env.insert("CODEX_HOME".to_owned(), caches.launcher_home().display().to_string());
     // Codex keeps no helpers in a home below the temporary folder.
     env.insert("TMPDIR".to_owned(), caches.launcher_temp_dir().display().to_string());
-    let temporary =
-        temp_dir::choose_temp_dir(agent_env.get("TMPDIR").map(String::as_str), &never_writable_folders(config, state, agent_env, worker_env));
+    let temporary = temp_dir::choose_temp_dir(
+        agent_env.get("TMPDIR").map(String::as_str),
+        &never_writable_folders(config, state, agent_env, worker_env),
+    );
     Ok(SharedSettings {
         codex: codex.program.clone(),
         env,
@@ -65,7 +69,12 @@ pub(crate) fn assemble(
 }
 
 /// Returns the folders that must stay read-only even if the temporary folder contains them.
-fn never_writable_folders(config: &Config, state: &Path, agent_env: &Variables, worker_env: &Variables) -> Vec<PathBuf> {
+fn never_writable_folders(
+    config: &Config,
+    state: &Path,
+    agent_env: &Variables,
+    worker_env: &Variables,
+) -> Vec<PathBuf> {
     let homes = [agent_env, worker_env].into_iter().filter_map(|env| env.get("HOME")).map(PathBuf::from);
     let named = config.hidden.iter().chain(&config.roots).map(PathBuf::from);
     let fixed = [PathBuf::from("/root"), state.to_owned()];

@@ -97,8 +97,9 @@ fn connectable(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
         if here {
             found.insert(listener.path.clone());
         }
-        let in_place = meta
-            .is_some_and(|meta| listener.inode_low_bits.is_none_or(|file| has_inode(&meta, file)) && meta.nlink() == 1);
+        let in_place = meta.is_some_and(|meta| {
+            listener.inode_low_bits.is_none_or(|file| has_inode(&meta, file)) && meta.nlink() == 1
+        });
         if !in_place {
             lost.push(listener);
         }
@@ -134,7 +135,8 @@ fn relative_sockets(listeners: &[&Listener]) -> Vec<PathBuf> {
 /// Returns sockets that were moved or linked, in the folders where sockets usually are.
 fn moved_sockets(listeners: &[&Listener], env: &Variables) -> Vec<PathBuf> {
     let files: BTreeSet<u32> = listeners.iter().filter_map(|listener| listener.inode_low_bits).collect();
-    let own = listeners.iter().filter_map(|listener| listener.path.parent()).filter(|folder| folder.is_absolute());
+    let own =
+        listeners.iter().filter_map(|listener| listener.path.parent()).filter(|folder| folder.is_absolute());
     let named = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().filter_map(|name| env.get(name)).map(PathBuf::from);
     let ssh = env.get("HOME").map(|home| Path::new(home).join(".ssh"));
     let usual = ["/tmp", "/run", "/var/tmp"].map(PathBuf::from);

@@ -22,7 +22,9 @@ pub(crate) fn choose_temp_dir(tmpdir: Option<&str>, other_folders: &[PathBuf]) -
         folder.parent().is_some() && !is_home && !others.into_iter().any(holds)
     };
     let chosen = real.filter(alone).and_then(|folder| folder.to_str().map(str::to_owned));
-    chosen.filter(|folder| !folder.chars().any(char::is_control)).unwrap_or_else(|| DEFAULT_TEMP_DIR.to_owned())
+    chosen
+        .filter(|folder| !folder.chars().any(char::is_control))
+        .unwrap_or_else(|| DEFAULT_TEMP_DIR.to_owned())
 }
 
 #[cfg(test)]

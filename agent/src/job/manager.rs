@@ -157,8 +157,11 @@ impl JobManager {
         let env = self.environment(&Variables::new());
         let found = match &env {
             Ok((env, user)) => {
-                let program =
-                    self.lock_state().config.as_ref().map_or("codex".to_owned(), |config| config.codex.clone());
+                let program = self
+                    .lock_state()
+                    .config
+                    .as_ref()
+                    .map_or("codex".to_owned(), |config| config.codex.clone());
                 self.codex_finder.find_usable(&program, env, user.as_ref().map(|user| user.ids)).await
             }
             Err(problem) => {
@@ -184,9 +187,12 @@ impl JobManager {
         if !self.context.in_container {
             return None;
         }
-        let problem = self.verified_programs.verify(&self.shared_settings(&config).await.ok()?).await.err()?;
+        let problem =
+            self.verified_programs.verify(&self.shared_settings(&config).await.ok()?).await.err()?;
         tracing::warn!("{problem}");
-        Some(format!("{NO_SANDBOX_IN_CONTAINER}: remove sandbox from [codex] in relay.toml, the container is one"))
+        Some(format!(
+            "{NO_SANDBOX_IN_CONTAINER}: remove sandbox from [codex] in relay.toml, the container is one"
+        ))
     }
 
     fn isolation(&self, user: Option<&User>) -> Isolation {
@@ -290,8 +296,10 @@ impl JobManager {
         };
         let (mut codex, mut version, mut servers) = (String::new(), None, ServerTracker::default());
         if spec.runner == Runner::Codex {
-            let found =
-                self.codex_finder.find_usable(&spec.codex.program, &env, user.as_ref().map(|user| user.ids)).await;
+            let found = self
+                .codex_finder
+                .find_usable(&spec.codex.program, &env, user.as_ref().map(|user| user.ids))
+                .await;
             (codex, version) = (found.program, found.version);
             servers = ServerTracker::from_configured(discovery::mcp_servers(&env));
             spec.codex.args.splice(0..0, command::model_only_args(version.as_deref()));
@@ -300,7 +308,18 @@ impl JobManager {
             }
         }
         let rules = Rules::new(&spec.rules).map_err(bad)?;
-        Ok(PreparedJob { spec, env, worker_env: workers, user, codex, codex_version: version, mcp_servers: servers, rules, workspace: folder, sandbox })
+        Ok(PreparedJob {
+            spec,
+            env,
+            worker_env: workers,
+            user,
+            codex,
+            codex_version: version,
+            mcp_servers: servers,
+            rules,
+            workspace: folder,
+            sandbox,
+        })
     }
 
     /// Returns the sandbox of a job in this folder.
@@ -314,7 +333,8 @@ impl JobManager {
     async fn shared_settings(&self, config: &Config) -> Result<SharedSettings, String> {
         let (workers, user) = self.environment(&Variables::new())?;
         let env = SharedSettings::launcher_env(&workers);
-        let found = self.codex_finder.find_program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
+        let found =
+            self.codex_finder.find_program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
         shared_settings::assemble(config, &self.context.state_dir, &self.context.env, &workers, &found)
     }
 
@@ -325,9 +345,24 @@ impl JobManager {
     }
 
     /// Launches a job. Its spool is written first: once this returns, the job survives a lost connection.
-    fn launch(self: &Arc<Self>, run: RunId, prepared: PreparedJob, mask: &Arc<Masker>) -> Result<(), Refusal> {
-        let PreparedJob { spec: job, env, worker_env: workers, user, codex, codex_version: version, mcp_servers: servers, rules, workspace: folder, sandbox } =
-            prepared;
+    fn launch(
+        self: &Arc<Self>,
+        run: RunId,
+        prepared: PreparedJob,
+        mask: &Arc<Masker>,
+    ) -> Result<(), Refusal> {
+        let PreparedJob {
+            spec: job,
+            env,
+            worker_env: workers,
+            user,
+            codex,
+            codex_version: version,
+            mcp_servers: servers,
+            rules,
+            workspace: folder,
+            sandbox,
+        } = prepared;
         let spool = self.spool.create_run(run.clone(), &secrets::without_values(&job), Arc::clone(mask));
         let spool = spool.map_err(|error| self.spool_refusal(&error))?;
         let ids = user.as_ref().map(|user| user.ids);
@@ -389,7 +424,11 @@ impl JobManager {
     fn spool_refusal(&self, error: &io::Error) -> Refusal {
         if is_disk_full(error) {
             let reason = format!("the agent's disk has no room for the job's events: {error}");
-            if self.lock_state().running.is_empty() { Refusal::Invalid(reason) } else { Refusal::Busy(reason) }
+            if self.lock_state().running.is_empty() {
+                Refusal::Invalid(reason)
+            } else {
+                Refusal::Busy(reason)
+            }
         } else {
             Refusal::Invalid(format!("the agent's spool can't be written: {error}"))
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::mask::{Masker, MaskedStream};
+use crate::mask::{MaskedStream, Masker};
 use crate::process::OutputSource;
 
 /// Time for which a possible beginning of a secret is held back when no more output follows. Two writes of one program

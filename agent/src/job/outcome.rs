@@ -54,12 +54,14 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
     let detail = if result.tail.is_empty() { String::new() } else { format!(": {}", result.tail) };
     match stage {
         Stage::Setup(_) | Stage::Check(_) | Stage::Worker if exit == Exit::Code(0) && !codex => Ok(()),
-        Stage::Setup(line) => {
-            fail(FailureKind::SetupFailed, format!("setup '{}' {ended}{detail}", text_format::one_line(line, 200)))
-        }
-        Stage::Check(line) => {
-            fail(FailureKind::CheckFailed, format!("check '{}' {ended}{detail}", text_format::one_line(line, 200)))
-        }
+        Stage::Setup(line) => fail(
+            FailureKind::SetupFailed,
+            format!("setup '{}' {ended}{detail}", text_format::one_line(line, 200)),
+        ),
+        Stage::Check(line) => fail(
+            FailureKind::CheckFailed,
+            format!("check '{}' {ended}{detail}", text_format::one_line(line, 200)),
+        ),
         Stage::Worker if !codex => fail(FailureKind::Exited, format!("the command {ended}")),
         Stage::Worker => match &result.turn {
             Some(Turn::Completed) if exit == Exit::Code(0) || result.ended_after_turn => Ok(()),
@@ -68,7 +70,8 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
                 fail(error.failure_kind(), error.failure_reason())
             }
             turn => {
-                let refused = turn.is_none().then(|| thread_error::resume_failure_reason(&result.tail)).flatten();
+                let refused =
+                    turn.is_none().then(|| thread_error::resume_failure_reason(&result.tail)).flatten();
                 let message = refused.map(str::to_owned);
                 let message =
                     message.unwrap_or_else(|| format!("codex {ended} before its turn was over{detail}"));
@@ -170,7 +173,12 @@ mod tests {
     fn a_kill_is_the_memorys_only_where_the_kernel_counts_one() {
         let judged = |stage: &Stage, codex, exit, lingered, limit| {
             let oom_kill = Some(OomKill { memory_limit: limit });
-            let seen = CommandResult { exit: Some(exit), ended_after_turn: lingered, oom_kill, ..CommandResult::default() };
+            let seen = CommandResult {
+                exit: Some(exit),
+                ended_after_turn: lingered,
+                oom_kill,
+                ..CommandResult::default()
+            };
             classify_exit(stage, codex, &seen).map_err(|error| (error.kind, error.message))
         };
         let limit = Some(300 << 20);

@@ -68,8 +68,10 @@ pub(crate) fn recover(spool: &Spool) -> RecoveryNotice {
 async fn finish_run(run: Arc<JobSpool>, mut cause_state: watch::Receiver<CauseState>) {
     let cleanup = exit_report::read(&run.exit_report()).await;
     // An agent that stops before its first welcome leaves the run to the next process.
-    let Ok(cause) =
-        cause_state.wait_for(|state| matches!(state, CauseState::Received(_))).await.map(|state| state.cause())
+    let Ok(cause) = cause_state
+        .wait_for(|state| matches!(state, CauseState::Received(_)))
+        .await
+        .map(|state| state.cause())
     else {
         return;
     };

@@ -110,5 +110,9 @@ const EVAL_STDIN_SCRIPT: &str = r#"line=$(cat; echo .); exec </dev/null; eval "u
 /// Returns the shell for a command line, and its stdin.
 fn shell_argv_and_stdin(line: &str) -> (Vec<String>, String) {
     let call = |line: &str| ["sh", "-c", line].map(str::to_owned).to_vec();
-    if line.len() <= MAX_ARGUMENT { (call(line), String::new()) } else { (call(EVAL_STDIN_SCRIPT), line.to_owned()) }
+    if line.len() <= MAX_ARGUMENT {
+        (call(line), String::new())
+    } else {
+        (call(EVAL_STDIN_SCRIPT), line.to_owned())
+    }
 }

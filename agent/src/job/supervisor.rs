@@ -159,7 +159,11 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn count_changes(&mut self, git: &GitCall, baseline: JoinHandle<BaselineResult>) -> Option<Changes> {
+    async fn count_changes(
+        &mut self,
+        git: &GitCall,
+        baseline: JoinHandle<BaselineResult>,
+    ) -> Option<Changes> {
         if self.end_reason == Some(EndReason::Stopped) {
             baseline.abort();
             return None;
@@ -431,7 +435,13 @@ impl Supervisor {
     }
 
     /// Ends the command. A later call can only shorten the grace.
-    fn end_command(&mut self, running: &mut RunningCommand, end_reason: EndReason, reason: &str, grace_ms: u64) {
+    fn end_command(
+        &mut self,
+        running: &mut RunningCommand,
+        end_reason: EndReason,
+        reason: &str,
+        grace_ms: u64,
+    ) {
         self.set_end_reason(end_reason, reason);
         let grace = Duration::from_millis(grace_ms).min(common::duration::MAX_LIMIT);
         running.process.end(running.stage.is_codex(&self.spec), grace);
@@ -464,7 +474,10 @@ impl Supervisor {
         let events = self.steps.finish_all(now, left);
         self.emit(events);
         if running.handler.unknown_count() > 0 {
-            let message = unknown_lines_warning(running.handler.unknown_count(), self.resources.codex_version.as_deref());
+            let message = unknown_lines_warning(
+                running.handler.unknown_count(),
+                self.resources.codex_version.as_deref(),
+            );
             self.emit([EventBody::Warning { message }]);
         }
         let codex = running.stage.is_codex(&self.spec);

@@ -80,7 +80,12 @@ impl Escape {
 }
 
 /// Calls `is_match` with each escape of a character until it returns true. No escape is a prefix of another.
-pub(super) fn for_each_escape(c: char, form: EscapeStyle, depth: u8, is_match: &mut dyn FnMut(&Escape) -> bool) -> bool {
+pub(super) fn for_each_escape(
+    c: char,
+    form: EscapeStyle,
+    depth: u8,
+    is_match: &mut dyn FnMut(&Escape) -> bool,
+) -> bool {
     let mut buffer = [0; 4];
     let plain = c.encode_utf8(&mut buffer).as_bytes();
     let mut give = |bytes: &[u8], depth| is_match(&Escape::empty().with_json_bytes(bytes, depth));
@@ -113,12 +118,17 @@ fn for_each_backslash_escape(c: char, outer: u8, is_match: &mut dyn FnMut(&[u8],
     let mut units = [0; 2];
     let (mut lower, mut upper) = (Escape::empty(), Escape::empty());
     for unit in c.encode_utf16(&mut units) {
-        lower =
-            unit.to_be_bytes().iter().fold(lower.with_byte(b'\\').with_byte(b'u'), |all, byte| with_hex(all, *byte, false));
-        upper =
-            unit.to_be_bytes().iter().fold(upper.with_byte(b'\\').with_byte(b'u'), |all, byte| with_hex(all, *byte, true));
+        lower = unit
+            .to_be_bytes()
+            .iter()
+            .fold(lower.with_byte(b'\\').with_byte(b'u'), |all, byte| with_hex(all, *byte, false));
+        upper = unit
+            .to_be_bytes()
+            .iter()
+            .fold(upper.with_byte(b'\\').with_byte(b'u'), |all, byte| with_hex(all, *byte, true));
     }
-    if is_match(lower.as_bytes(), outer) || lower.as_bytes() != upper.as_bytes() && is_match(upper.as_bytes(), outer)
+    if is_match(lower.as_bytes(), outer)
+        || lower.as_bytes() != upper.as_bytes() && is_match(upper.as_bytes(), outer)
     {
         return true;
     }
@@ -144,8 +154,11 @@ fn for_each_backslash_escape(c: char, outer: u8, is_match: &mut dyn FnMut(&[u8],
     }
     let (mut octal, mut bytes) = (Escape::empty(), Escape::empty());
     for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-        octal =
-            octal.with_byte(b'\\').with_byte(b'0' + (byte >> 6)).with_byte(b'0' + (byte >> 3 & 7)).with_byte(b'0' + (byte & 7));
+        octal = octal
+            .with_byte(b'\\')
+            .with_byte(b'0' + (byte >> 6))
+            .with_byte(b'0' + (byte >> 3 & 7))
+            .with_byte(b'0' + (byte & 7));
         bytes = with_hex(bytes.with_byte(b'\\').with_byte(b'x'), byte, false);
     }
     is_match(octal.as_bytes(), outer) || is_match(bytes.as_bytes(), outer)
@@ -172,12 +185,17 @@ fn for_each_entity(c: char, is_match: &mut dyn FnMut(&[u8]) -> bool) -> bool {
     };
     let code = c as u8;
     let (tens, ones) = (b'0' + code / 10 % 10, b'0' + code % 10);
-    let number = |digits: &[u8]| Escape::empty().with_json_bytes(b"&#", 0).with_json_bytes(digits, 0).with_byte(b';');
+    let number =
+        |digits: &[u8]| Escape::empty().with_json_bytes(b"&#", 0).with_json_bytes(digits, 0).with_byte(b';');
     let decimal = if code < 100 { number(&[tens, ones]) } else { number(&[b'1', tens, ones]) };
     let padded = number(&[b'0' + code / 100, tens, ones]);
     let digits = |upper| with_hex(Escape::empty(), code, upper);
-    let [lower, upper] =
-        [false, true].map(|upper| Escape::empty().with_json_bytes(b"&#x", 0).with_json_bytes(digits(upper).as_bytes(), 0).with_byte(b';'));
+    let [lower, upper] = [false, true].map(|upper| {
+        Escape::empty()
+            .with_json_bytes(b"&#x", 0)
+            .with_json_bytes(digits(upper).as_bytes(), 0)
+            .with_byte(b';')
+    });
     !name.is_empty() && is_match(name)
         || [decimal, padded, lower, upper].iter().any(|escape| is_match(escape.as_bytes()))
 }
@@ -213,7 +231,9 @@ fn compare_character(c: char, form: EscapeStyle, depth: u8, text: &[u8]) -> Matc
         None => return Match::Partial,
         // Fast path: most characters have no escape.
         Some(first) if c.is_ascii_alphanumeric() && *first == c as u8 => return Match::Complete(1),
-        Some(b'\\') if c.is_ascii_alphanumeric() && depth > 0 => return compare_unicode_escape(c as u8, depth, text),
+        Some(b'\\') if c.is_ascii_alphanumeric() && depth > 0 => {
+            return compare_unicode_escape(c as u8, depth, text);
+        }
         Some(_) if c.is_ascii_alphanumeric() => return Match::Mismatch,
         Some(_) => {}
     }

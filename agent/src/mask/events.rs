@@ -24,21 +24,30 @@ impl Masker {
             EventBody::Started { pid, thread_id } => {
                 EventBody::Started { pid, thread_id: thread_id.map(|id| self.mask_line(id)) }
             }
-            EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
-                EventBody::StepStarted { n, kind, title: self.mask_bounded(title, MAX_TITLE), limit_ms, parent }
-            }
+            EventBody::StepStarted { n, kind, title, limit_ms, parent } => EventBody::StepStarted {
+                n,
+                kind,
+                title: self.mask_bounded(title, MAX_TITLE),
+                limit_ms,
+                parent,
+            },
             EventBody::Message { text } => EventBody::Message { text: self.mask_line(text) },
             EventBody::Plan { items } => {
-                let masked = |PlanItem { text, completed }| PlanItem { text: self.mask_line(text), completed };
+                let masked =
+                    |PlanItem { text, completed }| PlanItem { text: self.mask_line(text), completed };
                 EventBody::Plan { items: items.into_iter().map(masked).collect() }
             }
             EventBody::FileChange { files } => {
-                let masked =
-                    |ChangedFile { path, kind }| ChangedFile { path: self.mask_line(path), kind: self.mask_line(kind) };
+                let masked = |ChangedFile { path, kind }| ChangedFile {
+                    path: self.mask_line(path),
+                    kind: self.mask_line(kind),
+                };
                 EventBody::FileChange { files: files.into_iter().map(masked).collect() }
             }
             EventBody::Warning { message } => EventBody::Warning { message: self.mask_line(message) },
-            EventBody::Stalled { n, evidence } => EventBody::Stalled { n, evidence: self.mask_line(evidence) },
+            EventBody::Stalled { n, evidence } => {
+                EventBody::Stalled { n, evidence: self.mask_line(evidence) }
+            }
             EventBody::LinkLost { reason } => EventBody::LinkLost { reason: self.mask_line(reason) },
             EventBody::LinkRestored { agent } => EventBody::LinkRestored { agent: self.mask_line(agent) },
             EventBody::Stopping { reason } => EventBody::Stopping { reason: self.mask_line(reason) },
@@ -50,7 +59,9 @@ impl Masker {
                 });
                 EventBody::Finished { state, error, exit_code, changes }
             }
-            EventBody::Interrupted { n, reason } => EventBody::Interrupted { n, reason: self.mask_line(reason) },
+            EventBody::Interrupted { n, reason } => {
+                EventBody::Interrupted { n, reason: self.mask_line(reason) }
+            }
             textless @ (EventBody::StepFinished {
                 n: _,
                 outcome: _,

@@ -7,7 +7,7 @@ use std::fmt;
 use super::compare::{Encoding, compare};
 use super::index::PrefixIndex;
 use super::prefix_match::Match;
-use super::prefixes::{plain_prefixes, encoded_prefixes};
+use super::prefixes::{encoded_prefixes, plain_prefixes};
 use super::secrets::{Secret, Secrets};
 
 /// Number of bytes of a secret that are masked at the end of a text, although the rest is missing.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::compare::{Encoding, PERCENT, nibble, sextet, skipped_bits, utf16_le};
 use super::escapes::{ESCAPE_STYLES, EscapeStyle, for_each_escape};
-use super::index::{Prefix, PREFIX_LENGTH};
+use super::index::{PREFIX_LENGTH, Prefix};
 
 /// Maximum levels of JSON in JSON: a tool's answer in a command's output in a line of Codex.
 const JSON_DEPTH: u8 = 3;
@@ -47,7 +47,9 @@ pub(super) fn encoded_prefixes(value: &str) -> PrefixMap {
     let mut add = |beginning: &[u8], encoding| add_prefix(&mut found, beginning, encoding);
     for form in ESCAPE_STYLES.into_iter().filter(|form| form.alters(value)) {
         for depth in u8::from(form == EscapeStyle::Backslashes)..=JSON_DEPTH {
-            add_escaped_prefixes(value, form, depth, &[], &mut |start| add(start, Encoding::Text(form, depth)));
+            add_escaped_prefixes(value, form, depth, &[], &mut |start| {
+                add(start, Encoding::Text(form, depth))
+            });
         }
     }
     for times in 1..=2 {

@@ -83,7 +83,8 @@ fn add_strings(field: &str, value: &Value, found: &mut Vec<String>) {
 fn is_secret_string(field: &str, text: &str) -> bool {
     let is_address = text.contains("://") && !text.contains('?');
     let plain = field.to_ascii_lowercase().replace(['_', '-'], "");
-    let is_place = HARMLESS_FIELDS.contains(&plain.as_str()) || plain.ends_with("uri") || plain.ends_with("url");
+    let is_place =
+        HARMLESS_FIELDS.contains(&plain.as_str()) || plain.ends_with("uri") || plain.ends_with("url");
     !is_address && (looks_secret(field) || !is_place && !is_plain_word(text))
 }
 

@@ -38,7 +38,11 @@ pub(crate) fn snapshot(processes: &[Process]) -> Snapshot {
 pub(crate) fn truncated_snapshot(processes: &[Process], truncated: &[u32]) -> Snapshot {
     let nodes: Vec<ProcessNode> = processes
         .iter()
-        .map(|process| ProcessNode { pid: process.pid, parent: process.parent, start_ticks: process.start_ticks })
+        .map(|process| ProcessNode {
+            pid: process.pid,
+            parent: process.parent,
+            start_ticks: process.start_ticks,
+        })
         .collect();
     let tops = processes.iter().map(|process| process.parent);
     let mut tops: Vec<u32> =

@@ -74,7 +74,9 @@ impl Observer {
         self.shared.demand_changed.notify_all();
         if !demand.thread_running {
             let shared = Arc::clone(&self.shared);
-            let spawned = std::thread::Builder::new().name("observer".to_owned()).spawn(move || shared.scan_repeatedly());
+            let spawned = std::thread::Builder::new()
+                .name("observer".to_owned())
+                .spawn(move || shared.scan_repeatedly());
             demand.thread_running = spawned.is_ok();
             if let Err(error) = spawned {
                 tracing::warn!("processes are not observed: {error}");

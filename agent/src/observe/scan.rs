@@ -220,7 +220,15 @@ impl Scanner {
         let call_id = environ.and_then(cmdline::call_id).map(Arc::from);
         let name = String::from_utf8_lossy(&stat.comm).as_ref().into();
         let comm = stat.comm.clone();
-        let known = CachedInfo { start_ticks: started, arguments_address: stat.arguments_address, comm, settles_at: settled, name, argv, call_id };
+        let known = CachedInfo {
+            start_ticks: started,
+            arguments_address: stat.arguments_address,
+            comm,
+            settles_at: settled,
+            name,
+            argv,
+            call_id,
+        };
         self.cache.insert(pid, known.clone());
         known
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::super::inspector_credentials::InspectorIds;
-use super::super::observer::{thread_cpu_time, pause_after_scan};
+use super::super::observer::{pause_after_scan, thread_cpu_time};
 use super::super::test_support::{TestProcess, scan_until, wait_until};
 use super::*;
 use crate::observe::Snapshot;

@@ -86,7 +86,9 @@ impl Snapshot {
 
     /// Returns true if processes below `pid` may be missing.
     pub(crate) fn is_truncated(&self, pid: u32) -> bool {
-        let Some(at) = self.index_by_pid.get(&pid).filter(|_| !self.truncated_trees.is_empty()) else { return false };
+        let Some(at) = self.index_by_pid.get(&pid).filter(|_| !self.truncated_trees.is_empty()) else {
+            return false;
+        };
         self.truncated_trees
             .iter()
             .filter_map(|top| self.index_by_pid.get(top))

@@ -109,7 +109,10 @@ fn parse_socket(message: &[u8]) -> Option<(u64, SocketBytes)> {
         let kind = u16_at(attributes, 2)?;
         if kind == INET_DIAG_INFO {
             let info = attributes.get(ATTRIBUTE..length)?;
-            let bytes = SocketBytes { sent: u64_at(info, BYTES_ACKED_OFFSET)?, received: u64_at(info, BYTES_RECEIVED_OFFSET)? };
+            let bytes = SocketBytes {
+                sent: u64_at(info, BYTES_ACKED_OFFSET)?,
+                received: u64_at(info, BYTES_RECEIVED_OFFSET)?,
+            };
             return Some((u64::from(inode), bytes));
         }
         // An attribute without a length would loop for ever.

@@ -32,7 +32,8 @@ pub(super) fn descendants(roots: impl IntoIterator<Item = u32>, nodes: &[Process
     let mut adopt = |pid: u32| {
         let mut entries = children.remove(&pid).unwrap_or_default();
         // A stack returns the last one first.
-        entries.sort_unstable_by_key(|entry| std::cmp::Reverse((nodes[*entry].start_ticks, nodes[*entry].pid)));
+        entries
+            .sort_unstable_by_key(|entry| std::cmp::Reverse((nodes[*entry].start_ticks, nodes[*entry].pid)));
         entries
     };
     let mut order: Vec<Descendant> = Vec::new();

@@ -54,7 +54,11 @@ impl TcpTraffic {
                     let held = held_connections(proc, *pid, &connections);
                     // Earlier bytes of these sockets do not count for this process.
                     let sockets = held.into_iter().map(|inode| (inode, connections[&inode])).collect();
-                    let counted = ProcessTraffic { start_ticks: *started, total_bytes: SocketBytes::default(), bytes_by_socket: sockets };
+                    let counted = ProcessTraffic {
+                        start_ticks: *started,
+                        total_bytes: SocketBytes::default(),
+                        bytes_by_socket: sockets,
+                    };
                     self.processes.insert(*pid, counted);
                 }
                 Some(counted) => {
@@ -76,7 +80,12 @@ impl TcpTraffic {
         self.processes.retain(|pid, _| is_alive(*pid));
     }
 
-    fn list_sockets(&mut self, now: Instant, connections: &HashMap<u64, SocketBytes>, watched: &[(u32, u64)]) {
+    fn list_sockets(
+        &mut self,
+        now: Instant,
+        connections: &HashMap<u64, SocketBytes>,
+        watched: &[(u32, u64)],
+    ) {
         self.known_connections = connections.keys().copied().collect();
         self.last_listed = Some(now);
         // A process that is no longer watched needs no new listing.
@@ -87,12 +96,18 @@ impl TcpTraffic {
     }
 
     /// Returns true if the known holders of the connections may be out of date.
-    fn is_stale(&self, now: Instant, connections: &HashMap<u64, SocketBytes>, watched: &[(u32, u64)]) -> bool {
+    fn is_stale(
+        &self,
+        now: Instant,
+        connections: &HashMap<u64, SocketBytes>,
+        watched: &[(u32, u64)],
+    ) -> bool {
         if self.last_listed.is_none_or(|listed| now.duration_since(listed) >= RELIST_INTERVAL) {
             return true;
         }
         let lives: HashMap<u32, u64> = watched.iter().copied().collect();
-        let gone = self.processes.iter().filter(|(pid, counted)| lives.get(pid) != Some(&counted.start_ticks));
+        let gone =
+            self.processes.iter().filter(|(pid, counted)| lives.get(pid) != Some(&counted.start_ticks));
         let mut left_over = gone.flat_map(|(_, counted)| counted.bytes_by_socket.keys());
         connections.keys().any(|inode| !self.known_connections.contains(inode))
             || left_over.any(|inode| connections.contains_key(inode))

@@ -26,7 +26,10 @@ fn one_byte_of_a_peer_is_seen_and_nothing_else_is() {
     let (pid, mut scanner) = (running.pid(), Scanner::new(std::process::id()).unwrap());
     let before = scan_until(&mut scanner, &[pid], pid, is_cat);
     let quiet = scanner.scan(&[pid]);
-    assert_eq!(quiet.process(pid).map(|now| (now.sent_bytes, now.received_bytes)), Some((before.sent_bytes, before.received_bytes)));
+    assert_eq!(
+        quiet.process(pid).map(|now| (now.sent_bytes, now.received_bytes)),
+        Some((before.sent_bytes, before.received_bytes))
+    );
     server.write_all(b"x").unwrap();
     scan_until(&mut scanner, &[pid], pid, |now| now.received_bytes == before.received_bytes + 1);
     server.write_all(b"yz").unwrap();
@@ -82,7 +85,8 @@ fn descriptors_are_listed_again_only_when_that_can_change_the_answer() {
     let mut traffic = TcpTraffic::default();
     let watched = [(10, 5)];
     assert!(traffic.is_stale(now, &connections, &watched), "the first look");
-    let counted = ProcessTraffic { start_ticks: 5, total_bytes: bytes, bytes_by_socket: HashMap::from([(1, bytes)]) };
+    let counted =
+        ProcessTraffic { start_ticks: 5, total_bytes: bytes, bytes_by_socket: HashMap::from([(1, bytes)]) };
     traffic.processes.insert(10, counted);
     traffic.list_sockets(now, &connections, &watched);
     assert!(!traffic.is_stale(now, &connections, &watched));

@@ -87,7 +87,9 @@ impl Escalation {
                 self.stage = Stage::CommandsTerminated { interrupt_at: now + share };
                 Action::TerminateCommands(MAX_STOPPED.min(share / 2))
             }
-            Stage::CommandsTerminated { interrupt_at: until } if leader_lives && now < until && commands_live() => {
+            Stage::CommandsTerminated { interrupt_at: until }
+                if leader_lives && now < until && commands_live() =>
+            {
                 Action::Wait(until.saturating_sub(now).min(left))
             }
             Stage::TerminateCommands | Stage::CommandsTerminated { .. } if leader_lives => {

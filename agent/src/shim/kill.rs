@@ -81,7 +81,8 @@ pub(super) fn terminate_descendants(limit: Duration, signalled: &mut SignalledPr
     }
 }
 
-/// Sends TERM to the processes that the leader has started, like [`terminate_descendants`]. The leader stays stopped from now on.
+/// Sends TERM to the processes that the leader has started, like [`terminate_descendants`]. The leader stays stopped
+/// from now on.
 pub(super) fn terminate_commands(leader: &Leader, limit: Duration, signalled: &mut SignalledProcesses) {
     // ESRCH: the leader exited by itself, which the next scan sees.
     let _ = pidfd_send_signal(&leader.pidfd, Signal::STOP);
@@ -163,7 +164,8 @@ pub(super) fn kill_subtree(root: ProcessKey, known_processes: &[ProcessKey]) {
 /// Kills the processes left by a shim that was killed or is stopped: all in its session, and `known_processes` (ids and
 /// start times). Returns the number of killed processes and of survivors. Blocks for at most about [`SWEEP_LIMIT`].
 pub(crate) fn sweep_leftover(shim_pid: u32, known_processes: &[(u32, u64)]) -> (u32, u32) {
-    let names: Vec<ProcessKey> = known_processes.iter().map(|&(pid, started)| ProcessKey { pid, start_ticks: started }).collect();
+    let names: Vec<ProcessKey> =
+        known_processes.iter().map(|&(pid, started)| ProcessKey { pid, start_ticks: started }).collect();
     let (until, mut signalled) = (Instant::now() + SWEEP_LIMIT, SignalledProcesses::default());
     loop {
         let left = freeze(until, || tree::session_members(shim_pid, &names), |_| {});

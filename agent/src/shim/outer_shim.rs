@@ -26,7 +26,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use super::exit_report::ShimReport;
 use super::kill::{self, SignalledProcesses};
 use super::output_fds::OutputFds;
-use super::protocol::{Command, SandboxLauncher, Decoder, Report, Request, encode};
+use super::protocol::{Command, Decoder, Report, Request, SandboxLauncher, encode};
 use super::tree::{self, Leader};
 
 /// Time beyond the grace that the inner shim may take: its own limit for killing, and a margin.
@@ -110,7 +110,11 @@ struct SandboxLink {
     stderr: File,
 }
 
-fn start_sandbox(command: &Command, confine: &SandboxLauncher, outputs: &OutputFds) -> io::Result<(Leader, SandboxLink)> {
+fn start_sandbox(
+    command: &Command,
+    confine: &SandboxLauncher,
+    outputs: &OutputFds,
+) -> io::Result<(Leader, SandboxLink)> {
     let (ours, theirs) = UnixStream::pair()?;
     // The sandbox's programs do not write to the command's output, and do not hold its pipes.
     let stderr = File::from(memfd_create("words", MemfdFlags::CLOEXEC)?);
@@ -187,7 +191,8 @@ impl OuterShim {
         }
         let pid = lives.then_some(leader.pid);
         let over = self.inner.ended.is_some() || self.inner.spawn_failed;
-        let survivors = kill::kill_descendants(|status| code = status.exit_status(), pid, &mut self.signalled);
+        let survivors =
+            kill::kill_descendants(|status| code = status.exit_status(), pid, &mut self.signalled);
         self.forward_reports(&mut link);
         let killed = if over { 0 } else { self.signalled.to_u32() };
         self.report_end(&mut link, code, killed, survivors);

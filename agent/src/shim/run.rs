@@ -187,17 +187,21 @@ impl Shim {
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::INT);
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::CONT);
                 }
-                Some(Action::Terminate(limit)) => kill::terminate_descendants(limit, &mut state.signalled_processes),
+                Some(Action::Terminate(limit)) => {
+                    kill::terminate_descendants(limit, &mut state.signalled_processes)
+                }
                 Some(Action::Wait(time)) => self.wait(leader, &mut state, time.min(END_POLL)),
                 None => {
-                    let due = state.ending_subtrees.iter().map(|subtree| subtree.kill_at.saturating_sub(now)).min();
+                    let due =
+                        state.ending_subtrees.iter().map(|subtree| subtree.kill_at.saturating_sub(now)).min();
                     let time = due.map_or(state.reap_interval, |due| due.min(state.reap_interval));
                     self.wait(leader, &mut state, time);
                 }
             }
         }
         let pid = state.leader_lives.then_some(leader.pid);
-        let survivors = kill::kill_descendants(|status| self.report_exit(status), pid, &mut state.signalled_processes);
+        let survivors =
+            kill::kill_descendants(|status| self.report_exit(status), pid, &mut state.signalled_processes);
         let killed = state.signalled_processes.to_u32();
         if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.agent_gone) {
             exit_report.write(killed, survivors);

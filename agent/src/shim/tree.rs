@@ -49,7 +49,8 @@ impl ProcessEntry {
 
 /// Returns every living process below this one.
 pub(super) fn descendants() -> Vec<ProcessEntry> {
-    let all = ProcFs::open().map(|mut proc| descendants_of(std::process::id(), &children_by_parent(&mut proc)));
+    let all =
+        ProcFs::open().map(|mut proc| descendants_of(std::process::id(), &children_by_parent(&mut proc)));
     only_alive(all.unwrap_or_default())
 }
 
@@ -233,7 +234,13 @@ fn read_entry(proc: &mut ProcFs, pid: u32) -> Option<ProcessEntry> {
     let stat = proc.stat(pid)?;
     let name = ProcessKey { pid, start_ticks: stat.start_ticks };
     let helper = stat.name == b"bwrap" || stat.name.starts_with(b"codex");
-    Some(ProcessEntry { key: name, parent: stat.parent, session: stat.session, zombie: stat.zombie, is_sandbox_helper: helper })
+    Some(ProcessEntry {
+        key: name,
+        parent: stat.parent,
+        session: stat.session,
+        zombie: stat.zombie,
+        is_sandbox_helper: helper,
+    })
 }
 
 #[cfg(test)]
@@ -243,7 +250,13 @@ mod tests {
     use super::*;
 
     const fn entry(pid: u32, parent: u32, session: u32, started: u64) -> ProcessEntry {
-        ProcessEntry { key: ProcessKey { pid, start_ticks: started }, parent, session, zombie: false, is_sandbox_helper: false }
+        ProcessEntry {
+            key: ProcessKey { pid, start_ticks: started },
+            parent,
+            session,
+            zombie: false,
+            is_sandbox_helper: false,
+        }
     }
 
     #[test]
@@ -263,7 +276,8 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "its children don't come");
             crate::shim::pause(std::time::Duration::from_millis(5));
         }
-        let (all, walked) = (descendants_of(root, &children_by_parent(&mut proc)), walk_children(root, &mut proc).unwrap());
+        let (all, walked) =
+            (descendants_of(root, &children_by_parent(&mut proc)), walk_children(root, &mut proc).unwrap());
         assert_eq!(numbers(&all), numbers(&walked));
         for pid in numbers(&all).into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
             rustix::process::kill_process(pid, Signal::KILL).unwrap();

@@ -6,8 +6,8 @@
 //!              └──last flush──► the space that was reserved when the run was created
 //! ```
 //!
-//! In memory a segment is one [`SegmentSpan`], so the memory of a run hardly depends on its number of events. On disk a run
-//! takes the space of its unacknowledged events, of at most two segments, and of the reserve.
+//! In memory a segment is one [`SegmentSpan`], so the memory of a run hardly depends on its number of events. On disk a
+//! run takes the space of its unacknowledged events, of at most two segments, and of the reserve.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -192,7 +192,9 @@ impl EventLog {
     fn rotate_segment(&mut self) -> io::Result<()> {
         // After a jump the sequence does not follow the last segment, which would look like damage.
         let due = |newest: &Segment| {
-            newest.span.end_offset >= self.limits.segment_bytes && !self.jump_pending && newest.span.next_seq == self.pending.first_seq()
+            newest.span.end_offset >= self.limits.segment_bytes
+                && !self.jump_pending
+                && newest.span.next_seq == self.pending.first_seq()
         };
         if !self.newest_segment.as_ref().is_none_or(due) {
             return Ok(());
@@ -216,7 +218,10 @@ impl EventLog {
         getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
         let header = SegmentHeader { run: self.run.clone(), first_seq, salt: u32::from_le_bytes(salt) };
         // Segment numbers have no gap: a missing file is damage.
-        let serial = self.newest_segment.as_ref().map_or(self.next_segment_number, |newest| newest.span.segment_number + 1);
+        let serial = self
+            .newest_segment
+            .as_ref()
+            .map_or(self.next_segment_number, |newest| newest.span.segment_number + 1);
         Segment::create(&self.dir, serial, &header, self.limits.reserve_bytes + self.limits.preallocate_step)
     }
 
@@ -237,7 +242,8 @@ impl EventLog {
     }
 
     fn copy_into(&mut self, segment: &mut Segment, first_seq: u64) -> io::Result<()> {
-        let (salt, SpoolLimits { reserve_bytes: reserve, preallocate_step: step, .. }) = (segment.span.salt, self.limits);
+        let (salt, SpoolLimits { reserve_bytes: reserve, preallocate_step: step, .. }) =
+            (segment.span.salt, self.limits);
         let written = self.newest_segment.as_ref().map_or(first_seq, |newest| newest.span.next_seq);
         let (mut seq, mut bytes) = (first_seq, Vec::new());
         record::append(&mut bytes, salt, first_seq - 1, &[]);
@@ -267,7 +273,12 @@ impl EventLog {
     ///
     /// # Errors
     /// The file can't be read, or is damaged.
-    pub(super) fn read(&mut self, first_seq: u64, max_events: usize, max_bytes: usize) -> io::Result<EncodedEvents> {
+    pub(super) fn read(
+        &mut self,
+        first_seq: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> io::Result<EncodedEvents> {
         if first_seq >= self.pending.first_seq() {
             let mut batch = EncodedEvents::default();
             for event in self.pending.iter_from(first_seq) {

@@ -7,8 +7,14 @@ use common::wire;
 use super::*;
 
 /// Sizes for segments of a few events each.
-const SMALL: SpoolLimits =
-    SpoolLimits { segment_bytes: 300, reserve_bytes: 4096, preallocate_step: 1024, end_reserve_bytes: 512, pending_bytes: 1024, unacked_bytes: 8192 };
+const SMALL: SpoolLimits = SpoolLimits {
+    segment_bytes: 300,
+    reserve_bytes: 4096,
+    preallocate_step: 1024,
+    end_reserve_bytes: 512,
+    pending_bytes: 1024,
+    unacked_bytes: 8192,
+};
 
 fn run() -> RunId {
     RunId { job: "demo#1".parse().unwrap(), epoch: 1 }
@@ -188,7 +194,10 @@ fn s04_no_flipped_bit_of_any_segment_is_read_altered_or_passed_over() {
             assert_eq!(held, events[..held.len()], "segment {n}, bit {bit}");
             assert_eq!(found.damage_report.is_some(), site.aside() > 0);
             // Damage without a good record after it can't be told from a torn write.
-            assert!(found.damage_report.is_some() || held.len() == events.len() - 1, "segment {n}, bit {bit}");
+            assert!(
+                found.damage_report.is_some() || held.len() == events.len() - 1,
+                "segment {n}, bit {bit}"
+            );
             (flips, told, torn) = (
                 flips + 1,
                 told + u32::from(found.damage_report.is_some()),
@@ -310,7 +319,11 @@ fn what_waits_is_bounded_and_the_end_has_room_beyond() {
     while log.push(&event(100), false).unwrap() {
         taken += 1;
     }
-    assert!(log.is_congested() && log.pending.total_bytes() <= SMALL.max_pending_bytes(), "{}", log.pending.total_bytes());
+    assert!(
+        log.is_congested() && log.pending.total_bytes() <= SMALL.max_pending_bytes(),
+        "{}",
+        log.pending.total_bytes()
+    );
     assert!(log.push(&finished(), true).unwrap());
     // All of it goes into the space that the segment has reserved.
     let room = fs::metadata(segment::segment_path(&site.dir(), 1)).unwrap();

@@ -119,7 +119,8 @@ impl OutputLog {
 
     fn drop_newest(&mut self, bytes: &[u8], now: Duration) {
         if !self.is_dropping() {
-            self.connected_at_drop = self.last_ack.is_some_and(|heard| now.saturating_sub(heard) < CONNECTED_FOR);
+            self.connected_at_drop =
+                self.last_ack.is_some_and(|heard| now.saturating_sub(heard) < CONNECTED_FOR);
         }
         let (gone, kept) = bytes.split_at(bytes.len().saturating_sub(MAX_TAIL));
         let over = (self.dropped_tail.len() + kept.len()).saturating_sub(MAX_TAIL);
@@ -158,8 +159,11 @@ impl OutputLog {
             (false, false) => "the relay was out of reach",
         };
         let reason = format!("dropped: {reason}");
-        let mut text =
-            if self.dropped_bytes > 0 { dropped_note(self.dropped_bytes, &reason).into_bytes() } else { Vec::new() };
+        let mut text = if self.dropped_bytes > 0 {
+            dropped_note(self.dropped_bytes, &reason).into_bytes()
+        } else {
+            Vec::new()
+        };
         text.extend(&self.dropped_tail);
         // The note has reserved space even if the end of the output has none.
         let all = self.dropped_bytes + self.dropped_tail.len() as u64;
@@ -230,7 +234,8 @@ impl OutputLog {
         }
         output.file.sync_all()?;
         fs::rename(&new, &self.path)?;
-        (output.dropped_bytes, output.disk_was_full, output.acked_offset) = (self.dropped_bytes, self.disk_was_full, offset);
+        (output.dropped_bytes, output.disk_was_full, output.acked_offset) =
+            (self.dropped_bytes, self.disk_was_full, offset);
         output.dropped_tail = std::mem::take(&mut self.dropped_tail);
         output.path.clone_from(&self.path);
         *self = output;
@@ -259,7 +264,8 @@ impl OutputLog {
     /// # Errors
     /// The file can't be read.
     pub(super) fn read(&self, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>> {
-        let len = usize::try_from(self.end_offset.saturating_sub(offset)).unwrap_or(usize::MAX).min(max_bytes);
+        let len =
+            usize::try_from(self.end_offset.saturating_sub(offset)).unwrap_or(usize::MAX).min(max_bytes);
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)

@@ -38,7 +38,8 @@ impl EncodedEvents {
 
     /// Adds an event within both limits; the first event always fits. Returns true if it was added.
     pub(super) fn push_within(&mut self, event: &[u8], max_events: usize, max_bytes: usize) -> bool {
-        let fits = self.len() < max_events && (self.len() == 0 || self.bytes.len() + event.len() <= max_bytes);
+        let fits =
+            self.len() < max_events && (self.len() == 0 || self.bytes.len() + event.len() <= max_bytes);
         if fits {
             self.bytes.extend_from_slice(event);
             self.end_offsets.push(self.bytes.len());
@@ -77,9 +78,14 @@ impl SegmentReader {
         max_bytes: usize,
     ) -> io::Result<EncodedEvents> {
         let usable = |position: &SegmentPosition| {
-            position.segment_number == span.segment_number && (span.first_seq..=first_seq).contains(&position.seq)
+            position.segment_number == span.segment_number
+                && (span.first_seq..=first_seq).contains(&position.seq)
         };
-        let begin = SegmentPosition { segment_number: span.segment_number, seq: span.first_seq, offset: span.first_event_offset };
+        let begin = SegmentPosition {
+            segment_number: span.segment_number,
+            seq: span.first_seq,
+            offset: span.first_event_offset,
+        };
         let mut position = self.next_position.filter(usable).unwrap_or(begin);
         let mut batch = EncodedEvents::default();
         let mut window = READ_SIZE;

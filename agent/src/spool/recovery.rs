@@ -13,7 +13,7 @@ use common::wire;
 
 use super::header::SegmentHeader;
 use super::run_id::RunId;
-use super::scan::{TrailingBytes, SegmentScan, salvage_payloads, scan_segment};
+use super::scan::{SegmentScan, TrailingBytes, salvage_payloads, scan_segment};
 use super::segment::{self, SegmentSpan};
 
 /// Maximum number of files of one run that are set aside. Further ones are deleted, so that damage can't fill a disk.
@@ -60,7 +60,14 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<RecoveredEvents> {
         };
         pass.scan_file(*serial, &bytes, n + 1 == serials.len());
     }
-    let RecoveryPass { kept_segments: kept, last_payload: last, obsolete_segments: obsolete, bad_segments: bad, final_events: end, .. } = pass;
+    let RecoveryPass {
+        kept_segments: kept,
+        last_payload: last,
+        obsolete_segments: obsolete,
+        bad_segments: bad,
+        final_events: end,
+        ..
+    } = pass;
     for serial in obsolete {
         fs::remove_file(segment::segment_path(dir, serial))?;
     }
@@ -74,7 +81,13 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<RecoveredEvents> {
     };
     let last = last.as_deref().and_then(|payload| wire::decode(payload).ok());
     let serial = serials.last().map_or(1, |last| last.saturating_add(1));
-    Ok(RecoveredEvents { spans: kept, last_event: last, unused_segment_number: serial, damage_report: damage, final_events: end })
+    Ok(RecoveredEvents {
+        spans: kept,
+        last_event: last,
+        unused_segment_number: serial,
+        damage_report: damage,
+        final_events: end,
+    })
 }
 
 /// Returns true if an error concerns one file, and not the whole machine.
@@ -115,8 +128,10 @@ impl RecoveryPass<'_> {
             self.last_payload = None;
             self.final_events.clear();
         }
-        let follows =
-            self.kept_segments.last().is_none_or(|last| last.next_seq == scan.first_seq && last.segment_number + 1 == segment_number);
+        let follows = self
+            .kept_segments
+            .last()
+            .is_none_or(|last| last.next_seq == scan.first_seq && last.segment_number + 1 == segment_number);
         if !self.bad_segments.is_empty() || !follows {
             self.bad_segments.push(segment_number);
             self.salvage_final_events(bytes, begin, &header);
@@ -126,12 +141,23 @@ impl RecoveryPass<'_> {
             self.last_payload = Some(bytes[from..to].to_vec());
         }
         // A crash can only truncate the newest file.
-        if scan.trailing_bytes == TrailingBytes::Damaged || (scan.trailing_bytes == TrailingBytes::Torn && !is_last) {
+        if scan.trailing_bytes == TrailingBytes::Damaged
+            || (scan.trailing_bytes == TrailingBytes::Torn && !is_last)
+        {
             self.bad_segments.push(segment_number);
             self.salvage_final_events(bytes, scan.valid_end, &header);
         }
-        let SegmentScan { first_seq: first, next_seq: next, first_record_offset: begin, valid_end: end, .. } = scan;
-        self.kept_segments.push(SegmentSpan { segment_number, salt: header.salt, first_seq: first, next_seq: next, first_event_offset: begin as u64, end_offset: end as u64 });
+        let SegmentScan {
+            first_seq: first, next_seq: next, first_record_offset: begin, valid_end: end, ..
+        } = scan;
+        self.kept_segments.push(SegmentSpan {
+            segment_number,
+            salt: header.salt,
+            first_seq: first,
+            next_seq: next,
+            first_event_offset: begin as u64,
+            end_offset: end as u64,
+        });
     }
 
     /// Searches after damage for the end of the run, because the outcome of a job must be reported in any case.
@@ -147,7 +173,12 @@ impl RecoveryPass<'_> {
 }
 
 /// Sets files aside. If `kept` is one of them, its valid part stays. Returns the text to report.
-fn set_aside_segments(dir: &Path, run: &RunId, bad: &[u32], kept: Option<&SegmentSpan>) -> io::Result<String> {
+fn set_aside_segments(
+    dir: &Path,
+    run: &RunId,
+    bad: &[u32],
+    kept: Option<&SegmentSpan>,
+) -> io::Result<String> {
     let root = dir.parent().unwrap_or(dir);
     let mut aside = Vec::new();
     for serial in bad {

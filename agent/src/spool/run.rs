@@ -67,7 +67,15 @@ pub(super) struct DiskState {
 impl RunFiles {
     fn new(events: EventLog, output: OutputLog) -> Self {
         let (finished, end, disk) = (false, Vec::new(), DiskState::default());
-        Self { events, output, finished, final_events: end, disk_state: disk, unreported_missing: 0, synced: false }
+        Self {
+            events,
+            output,
+            finished,
+            final_events: end,
+            disk_state: disk,
+            unreported_missing: 0,
+            synced: false,
+        }
     }
 }
 
@@ -123,7 +131,8 @@ impl JobSpool {
         files.final_events = found.last_event.clone().filter(|_| files.finished).into_iter().collect();
         // Only the earlier process had the secret values, so there is nothing to mask.
         let mask = Arc::default();
-        let spool = Self { run, dir, data_appended: appended, mask, time, scale: None, files: Mutex::new(files) };
+        let spool =
+            Self { run, dir, data_appended: appended, mask, time, scale: None, files: Mutex::new(files) };
         spool.report_damage(&mut spool.lock_files(), found);
         if spool.last_seq() == 0 {
             spool.remove();
@@ -211,8 +220,10 @@ impl JobSpool {
     pub(super) fn push_event(&self, files: &mut RunFiles, event: &Event) {
         let last = matches!(event.body, EventBody::Cleanup { .. } | EventBody::Finished { .. });
         if files.unreported_missing > 0 {
-            let message =
-                format!("{} events of this run are missing here: the agent's disk was full", files.unreported_missing);
+            let message = format!(
+                "{} events of this run are missing here: the agent's disk was full",
+                files.unreported_missing
+            );
             let warning = self.stamp_event(EventBody::Warning { message });
             if files.events.push(&warning, last).unwrap_or(false) {
                 files.unreported_missing = 0;
@@ -337,7 +348,12 @@ impl JobSpool {
     ///
     /// # Errors
     /// The file can't be read, or is damaged.
-    pub(crate) fn read_stored(&self, first_seq: u64, max_events: usize, max_bytes: usize) -> io::Result<EncodedEvents> {
+    pub(crate) fn read_stored(
+        &self,
+        first_seq: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> io::Result<EncodedEvents> {
         self.lock_files().events.read(first_seq, max_events, max_bytes)
     }
 

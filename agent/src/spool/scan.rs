@@ -42,13 +42,21 @@ pub(crate) enum TrailingBytes {
 /// Reads a segment with a valid header of this length.
 pub(crate) fn scan_segment(bytes: &[u8], header: &SegmentHeader, header_length: usize) -> SegmentScan {
     let (first, salt) = (header.first_seq, header.salt);
-    let mut scan =
-        SegmentScan { first_seq: first, next_seq: first, first_record_offset: header_length, valid_end: header_length, has_jump: false, last_payload: None, trailing_bytes: TrailingBytes::None };
+    let mut scan = SegmentScan {
+        first_seq: first,
+        next_seq: first,
+        first_record_offset: header_length,
+        valid_end: header_length,
+        has_jump: false,
+        last_payload: None,
+        trailing_bytes: TrailingBytes::None,
+    };
     loop {
         scan.advance_over_records(bytes, salt);
         let behind = bytes.get(scan.valid_end..).unwrap_or_default();
         let Some((at, found)) = record::find_record(behind, salt, scan.next_seq) else {
-            scan.trailing_bytes = if scan.valid_end == bytes.len() { TrailingBytes::None } else { TrailingBytes::Torn };
+            scan.trailing_bytes =
+                if scan.valid_end == bytes.len() { TrailingBytes::None } else { TrailingBytes::Torn };
             return scan;
         };
         let at = scan.valid_end + at;
@@ -101,7 +109,8 @@ fn next_jump(bytes: &[u8], from: usize, record: record::Record<'_>, salt: u32) -
 /// Returns the payloads of all valid records after `from`, whatever is between them.
 pub(crate) fn salvage_payloads(bytes: &[u8], from: usize, salt: u32, seq: u64) -> Vec<&[u8]> {
     let (mut at, mut seq, mut found) = (from, seq, Vec::new());
-    while let Some((skipped, record)) = bytes.get(at..).and_then(|rest| record::find_record(rest, salt, seq)) {
+    while let Some((skipped, record)) = bytes.get(at..).and_then(|rest| record::find_record(rest, salt, seq))
+    {
         at += skipped + record.size();
         seq = record.seq;
         found.push(record.payload);

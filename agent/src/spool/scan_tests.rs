@@ -48,7 +48,11 @@ fn s04_every_flipped_bit_is_found_and_nothing_is_read_altered() {
         let found = scanned(&bad);
         let hit = begins.iter().filter(|begin| **begin <= bit / 8).count() - 1;
         let rest = if hit == 2 { TrailingBytes::Torn } else { TrailingBytes::Damaged };
-        assert_eq!((found.next_seq, found.valid_end, found.trailing_bytes), (5 + hit as u64, begins[hit], rest), "bit {bit}");
+        assert_eq!(
+            (found.next_seq, found.valid_end, found.trailing_bytes),
+            (5 + hit as u64, begins[hit], rest),
+            "bit {bit}"
+        );
     }
 }
 
@@ -59,7 +63,12 @@ fn s05_zeroes_and_junk_behind_the_end_are_a_torn_write() {
         [vec![0; 4096], vec![0; 1024 * 1024], vec![0xff; 300], bytes[begins[0]..begins[0] + 9].to_vec()]
     {
         let found = scanned(&[bytes.as_slice(), &tail].concat());
-        assert_eq!((found.next_seq, found.valid_end, found.trailing_bytes), (7, begins[2], TrailingBytes::Torn), "{} bytes", tail.len());
+        assert_eq!(
+            (found.next_seq, found.valid_end, found.trailing_bytes),
+            (7, begins[2], TrailingBytes::Torn),
+            "{} bytes",
+            tail.len()
+        );
     }
 }
 
@@ -81,7 +90,10 @@ fn what_stands_before_a_jump_counts_no_more_even_if_it_is_damaged() {
     record::append(&mut bytes, SALT, 50, b"");
     record::append(&mut bytes, SALT, 51, b"end");
     let whole = scanned(&bytes);
-    assert_eq!((whole.first_seq, whole.next_seq, whole.has_jump, whole.trailing_bytes), (51, 52, true, TrailingBytes::None));
+    assert_eq!(
+        (whole.first_seq, whole.next_seq, whole.has_jump, whole.trailing_bytes),
+        (51, 52, true, TrailingBytes::None)
+    );
     assert_eq!(whole.first_record_offset, begins[2] + record::HEADER_SIZE);
     bytes[begins[0] + 20] ^= 1;
     assert_eq!(scanned(&bytes), whole);

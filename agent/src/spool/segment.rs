@@ -52,7 +52,12 @@ impl Segment {
     ///
     /// # Errors
     /// The file system failed; nothing is left behind.
-    pub(super) fn create(dir: &Path, segment_number: u32, header: &SegmentHeader, reserve_bytes: u64) -> io::Result<Self> {
+    pub(super) fn create(
+        dir: &Path,
+        segment_number: u32,
+        header: &SegmentHeader,
+        reserve_bytes: u64,
+    ) -> io::Result<Self> {
         let path = segment_path(dir, segment_number);
         let options = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let result = options.and_then(|file| {
@@ -61,7 +66,14 @@ impl Segment {
             preallocate::reserve_or_zero(&file, 0, end + reserve_bytes)?;
             file.write_all_at(&bytes, 0)?;
             let SegmentHeader { first_seq: first, salt, .. } = *header;
-            let span = SegmentSpan { segment_number, salt, first_seq: first, next_seq: first, first_event_offset: end, end_offset: end };
+            let span = SegmentSpan {
+                segment_number,
+                salt,
+                first_seq: first,
+                next_seq: first,
+                first_event_offset: end,
+                end_offset: end,
+            };
             Ok(Self { span, file, reserved_offset: end + reserve_bytes })
         });
         if result.is_err() {
@@ -80,8 +92,8 @@ impl Segment {
         if file.metadata()?.len() != span.end_offset {
             file.set_len(span.end_offset)?;
         }
-        let room =
-            preallocate::reserve_or_zero(&file, span.end_offset, span.end_offset + reserve_bytes).map_or(span.end_offset, |()| span.end_offset + reserve_bytes);
+        let room = preallocate::reserve_or_zero(&file, span.end_offset, span.end_offset + reserve_bytes)
+            .map_or(span.end_offset, |()| span.end_offset + reserve_bytes);
         Ok(Self { span, file, reserved_offset: room })
     }
 
@@ -90,10 +102,20 @@ impl Segment {
     ///
     /// # Errors
     /// The file system failed: the records count as not written, and the next write overwrites them.
-    pub(super) fn write(&mut self, bytes: &[u8], next_seq: u64, reserve_bytes: u64, preallocate_step: u64) -> io::Result<()> {
+    pub(super) fn write(
+        &mut self,
+        bytes: &[u8],
+        next_seq: u64,
+        reserve_bytes: u64,
+        preallocate_step: u64,
+    ) -> io::Result<()> {
         let end = self.span.end_offset + bytes.len() as u64;
         if end + reserve_bytes > self.reserved_offset {
-            preallocate::reserve_or_zero(&self.file, self.reserved_offset, end + reserve_bytes + preallocate_step)?;
+            preallocate::reserve_or_zero(
+                &self.file,
+                self.reserved_offset,
+                end + reserve_bytes + preallocate_step,
+            )?;
             self.reserved_offset = end + reserve_bytes + preallocate_step;
         }
         self.file.write_all_at(bytes, self.span.end_offset)?;

@@ -61,7 +61,13 @@ impl Spool {
                 }
             }
         }
-        Ok(Self { root, data_appended: appended, run_removed: Notify::new(), relay_time: time, runs: Mutex::new(runs) })
+        Ok(Self {
+            root,
+            data_appended: appended,
+            run_removed: Notify::new(),
+            relay_time: time,
+            runs: Mutex::new(runs),
+        })
     }
 
     /// Returns the folder of the spool in a state directory.

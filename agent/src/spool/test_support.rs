@@ -47,7 +47,8 @@ fn run() -> Option<RunId> {
 
 /// Returns a segment of the run `a.1.1`, whose first record has this sequence.
 pub fn build_segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
-    let mut bytes = run().map(|run| SegmentHeader { run, first_seq: first, salt }.encode()).unwrap_or_default();
+    let mut bytes =
+        run().map(|run| SegmentHeader { run, first_seq: first, salt }.encode()).unwrap_or_default();
     for piece in pieces {
         match piece {
             Piece::Record(seq, payload) => record::append(&mut bytes, salt, *seq, payload),

@@ -32,7 +32,11 @@ pub(super) fn newest_summaries(processes: &[Process]) -> Vec<ProcessSummary> {
 }
 
 /// Formats a stall: `node (pid 312): 0.0 % CPU, 0 bytes in 2m, waiting on TCP 10.0.0.1:443 ESTABLISHED`.
-pub(super) fn describe_stall(processes: &[ProcessSummary], idle_usage: IdleUsage, inspect: Inspect<'_>) -> String {
+pub(super) fn describe_stall(
+    processes: &[ProcessSummary],
+    idle_usage: IdleUsage,
+    inspect: Inspect<'_>,
+) -> String {
     let (who, waits) = most_likely_culprit(processes, inspect);
     let per_mille = idle_usage.cpu_time.as_millis() * 1000 / idle_usage.window.as_millis().max(1);
     let rounded = idle_usage.window.as_millis().next_multiple_of(100);
@@ -90,8 +94,11 @@ mod tests {
 
     #[test]
     fn a_stall_names_the_process_that_waits_on_the_network_and_what_it_did() {
-        let quiet =
-            IdleUsage { window: Duration::from_millis(10_020), cpu_time: Duration::from_millis(54), bytes: 120 };
+        let quiet = IdleUsage {
+            window: Duration::from_millis(10_020),
+            cpu_time: Duration::from_millis(54),
+            bytes: 120,
+        };
         assert_eq!(
             describe_stall(&tree(), quiet, &inspect),
             "npm install (pid 2): 0.5 % CPU, 120 bytes in 10.1s, waiting on TCP 127.0.0.1:4873 ESTABLISHED"

@@ -28,7 +28,13 @@ pub(crate) struct LoopDetector {
 
 impl Default for LoopDetector {
     fn default() -> Self {
-        Self { last_command: None, command_before: None, same_failures: 0, alternations: 0, next_report_at: FIRST_REPORT }
+        Self {
+            last_command: None,
+            command_before: None,
+            same_failures: 0,
+            alternations: 0,
+            next_report_at: FIRST_REPORT,
+        }
     }
 }
 
@@ -43,7 +49,8 @@ impl LoopDetector {
         let ended = EndedCommand { command: command.to_owned(), failed };
         let again = self.last_command.as_ref() == Some(&ended);
         self.same_failures = if failed { if again { self.same_failures + 1 } else { 1 } } else { 0 };
-        self.alternations = if !again && self.command_before.as_ref() == Some(&ended) { self.alternations + 1 } else { 0 };
+        self.alternations =
+            if !again && self.command_before.as_ref() == Some(&ended) { self.alternations + 1 } else { 0 };
         let fails = failed || self.last_command.as_ref().is_some_and(|last| last.failed);
         self.command_before = self.last_command.replace(ended);
         // The first round of a pair is over before the alternation can be detected.

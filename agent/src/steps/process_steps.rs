@@ -5,7 +5,8 @@
 //!  setup, check, shell ──the command's leader────► root   └─ sh, make    the same step
 //! ```
 //!
-//! A process opens a step only below one of a lower level ([`nesting_level`]), so a compiler inside a test counts as the test.
+//! A process opens a step only below one of a lower level ([`nesting_level`]), so a compiler inside a test counts as
+//! the test.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,7 +48,8 @@ impl Steps {
     ) -> Vec<DueAction> {
         self.classify_processes(snapshot, leader);
         self.assign_roots(snapshot, leader);
-        let mut due: Vec<DueAction> = self.end_process_steps(now, snapshot).into_iter().map(DueAction::Event).collect();
+        let mut due: Vec<DueAction> =
+            self.end_process_steps(now, snapshot).into_iter().map(DueAction::Event).collect();
         due.extend(self.open_process_steps(now, snapshot).into_iter().map(DueAction::Event));
         due.extend(self.measure_progress(now, snapshot, inspect));
         due
@@ -66,7 +68,9 @@ impl Steps {
             let key = (process.pid, process.start_ticks);
             let same = known.remove(&key).filter(|known| Arc::ptr_eq(&known.argv, &process.argv));
             let entry = match same {
-                Some(known) => ClassifiedProcess { snapshot_count: known.snapshot_count.saturating_add(1), ..known },
+                Some(known) => {
+                    ClassifiedProcess { snapshot_count: known.snapshot_count.saturating_add(1), ..known }
+                }
                 None => ClassifiedProcess {
                     argv: Arc::clone(&process.argv),
                     classification: self.rules.classify_process(&process.argv),
@@ -101,8 +105,10 @@ impl Steps {
         }
         // A shell that has only one command to run replaces itself with that command, and its own command line is lost.
         // If several commands are unmatched, a guess could assign an install the processes of another command.
-        let mut wanting =
-            self.active_steps.iter_mut().filter(|step| matches!(step.step_processes, StepProcesses::Unmatched { .. }));
+        let mut wanting = self
+            .active_steps
+            .iter_mut()
+            .filter(|step| matches!(step.step_processes, StepProcesses::Unmatched { .. }));
         if let (Some(step), None, [process]) = (wanting.next(), wanting.next(), commands.as_slice()) {
             step.step_processes = step_processes_of(process);
         }
@@ -139,8 +145,10 @@ impl Steps {
     /// Returns true if a process that runs another program is still fetching it: it has not replaced itself, and only
     /// shells are below it.
     fn is_fetching(&self, tree: &Snapshot, process: &Process) -> bool {
-        let itself =
-            self.classified_processes.get(&(process.pid, process.start_ticks)).is_none_or(ClassifiedProcess::fetches_program);
+        let itself = self
+            .classified_processes
+            .get(&(process.pid, process.start_ticks))
+            .is_none_or(ClassifiedProcess::fetches_program);
         let runs = |below: &Process| below.pid != process.pid && !below.zombie && is_program(&below.argv);
         itself && !tree.subtree(process.pid).iter().any(runs)
     }
@@ -161,7 +169,9 @@ impl Steps {
     fn new_steps(&self, tree: &Snapshot) -> Vec<NewStep> {
         let with_parent = |part: bool| {
             let steps = self.active_steps.iter().filter(move |step| step.parent.is_some() == part);
-            steps.filter_map(|step| Some((step.step_processes.root()?, (step.number, nesting_level(step.kind)))))
+            steps.filter_map(|step| {
+                Some((step.step_processes.root()?, (step.number, nesting_level(step.kind))))
+            })
         };
         let parts: HashMap<(u32, u64), (u32, u8)> = with_parent(true).collect();
         let mut next: Vec<(&Process, u32, u8)> = with_parent(false)
@@ -177,7 +187,12 @@ impl Steps {
                 self.classification_above(tree, process, above).filter(|_| new.len() < room)
             {
                 let (pid, started) = key;
-                new.push(NewStep { pid, start_ticks: started, parent: n, classification: classification.clone() });
+                new.push(NewStep {
+                    pid,
+                    start_ticks: started,
+                    parent: n,
+                    classification: classification.clone(),
+                });
                 // Steps are numbered in this order.
                 n = self.last_number.saturating_add(u32::try_from(new.len()).unwrap_or(u32::MAX));
                 above = nesting_level(classification.kind);
@@ -188,8 +203,14 @@ impl Steps {
     }
 
     /// Returns the classification of a process if it should be a step inside a step of level `min_level`.
-    fn classification_above(&self, tree: &Snapshot, process: &Process, min_level: u8) -> Option<&Classification> {
-        let known = self.classified_processes.get(&(process.pid, process.start_ticks)).filter(|_| !process.zombie)?;
+    fn classification_above(
+        &self,
+        tree: &Snapshot,
+        process: &Process,
+        min_level: u8,
+    ) -> Option<&Classification> {
+        let known =
+            self.classified_processes.get(&(process.pid, process.start_ticks)).filter(|_| !process.zombie)?;
         let classification = known
             .classification
             .as_ref()

@@ -52,7 +52,10 @@ fn an_install_inside_make_is_a_step_of_its_own_and_pauses_the_deadline_of_the_bu
     let codex = || process(10, 1, "codex exec");
     let make = || called(process(11, 10, "make setup"), "c1");
     let tree = snapshot(&[codex(), make(), process(12, 11, "sh -c npm"), process(13, 12, "npm ci")]);
-    assert_eq!(told(&steps.update_from_snapshot(s(1), &tree, 10, &on_tcp)), ["+2 install: npm ci in Some(1)"]);
+    assert_eq!(
+        told(&steps.update_from_snapshot(s(1), &tree, 10, &on_tcp)),
+        ["+2 install: npm ci in Some(1)"]
+    );
     assert_eq!(told(&steps.update_from_snapshot(s(2), &tree, 10, &on_tcp)), [] as [&str; 0]);
     // Only the install's deadline runs: half of its ten minutes comes first.
     assert_eq!(steps.next_deadline(), s(1 + 300));
@@ -86,10 +89,16 @@ fn a_chain_counts_by_what_runs_now() {
     let bash = || called(process(11, 10, "/bin/bash -lc x"), "c1");
     let first = snapshot(&[process(10, 1, "codex"), bash(), process(12, 11, "cargo build")]);
     assert_eq!(steps.update_from_snapshot(s(1), &first, 10, &on_tcp), [], "it may be gone in a moment");
-    assert_eq!(told(&steps.update_from_snapshot(s(2), &first, 10, &on_tcp)), ["+2 build: cargo build in Some(1)"]);
+    assert_eq!(
+        told(&steps.update_from_snapshot(s(2), &first, 10, &on_tcp)),
+        ["+2 build: cargo build in Some(1)"]
+    );
     let second = snapshot(&[process(10, 1, "codex"), bash(), process(13, 11, "cargo test")]);
     assert_eq!(told(&steps.update_from_snapshot(s(3), &second, 10, &on_tcp)), ["-2 Unknown None"]);
-    assert_eq!(told(&steps.update_from_snapshot(s(4), &second, 10, &on_tcp)), ["+3 test: cargo test in Some(1)"]);
+    assert_eq!(
+        told(&steps.update_from_snapshot(s(4), &second, 10, &on_tcp)),
+        ["+3 test: cargo test in Some(1)"]
+    );
 }
 
 #[test]
@@ -116,7 +125,11 @@ fn two_commands_whose_command_lines_are_lost_wait_until_one_is_left() {
     steps.start_command(s(0), "/bin/bash -lc './b'");
     let (a, b) = (called(process(12, 10, "x"), "c1"), called(process(11, 10, "y"), "c2"));
     steps.update_from_snapshot(s(1), &snapshot(&[process(10, 1, "codex"), b, a.clone()]), 10, &on_tcp);
-    assert!(steps.active_steps.iter().all(|step| step.step_processes.root().is_none()), "a guess: {:?}", steps.active_steps);
+    assert!(
+        steps.active_steps.iter().all(|step| step.step_processes.root().is_none()),
+        "a guess: {:?}",
+        steps.active_steps
+    );
     steps.finish_step(s(2), 2, StepOutcome::Ok, Some(0));
     steps.update_from_snapshot(s(3), &snapshot(&[process(10, 1, "codex"), a]), 10, &on_tcp);
     assert_eq!(steps.active_steps[0].step_processes.root().unwrap().0, 12);
@@ -154,7 +167,10 @@ fn a_runner_that_hangs_before_it_runs_anything_is_a_hung_install() {
     steps.start_command(s(0), "/bin/bash -lc 'npx vite'");
     let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm exec vite"), "c1")]);
     let all: Vec<_> = (0..30).flat_map(|at| steps.update_from_snapshot(s(at), &tree, 10, &on_tcp)).collect();
-    assert!(matches!(all.last(), Some(DueAction::Failure(error)) if error.kind == FailureKind::Stalled), "{all:?}");
+    assert!(
+        matches!(all.last(), Some(DueAction::Failure(error)) if error.kind == FailureKind::Stalled),
+        "{all:?}"
+    );
 }
 
 #[test]
@@ -195,14 +211,18 @@ fn a_command_of_the_job_itself_is_not_interrupted_because_nothing_would_go_on() 
     let mut steps = with(OnLimit::Interrupt);
     steps.start_process(s(0), &Classification::without_rule(StepKind::Setup, "npm ci".to_owned()), 11);
     let tree = snapshot(&[process(11, 1, "sh"), process(12, 11, "npm ci")]);
-    let all: Vec<_> = (0..12).flat_map(|at| told(&steps.update_from_snapshot(s(at), &tree, 11, &on_tcp))).collect();
+    let all: Vec<_> =
+        (0..12).flat_map(|at| told(&steps.update_from_snapshot(s(at), &tree, 11, &on_tcp))).collect();
     assert!(all.iter().any(|text| text.starts_with("interrupted: ")), "the part of it is: {all:?}");
     // A shell that has only one command to run replaces itself with it.
     let mut steps = with(OnLimit::Interrupt);
     steps.start_process(s(0), &Classification::without_rule(StepKind::Setup, "npm ci".to_owned()), 11);
     let tree = snapshot(&[process(11, 1, "npm ci")]);
     let all: Vec<_> = (0..12).flat_map(|at| steps.update_from_snapshot(s(at), &tree, 11, &on_tcp)).collect();
-    assert!(matches!(all.last(), Some(DueAction::Failure(error)) if error.kind == FailureKind::Stalled), "{all:?}");
+    assert!(
+        matches!(all.last(), Some(DueAction::Failure(error)) if error.kind == FailureKind::Stalled),
+        "{all:?}"
+    );
 }
 
 #[test]
@@ -213,7 +233,9 @@ fn an_interrupted_step_that_does_not_go_is_told_with_the_limit_that_it_ran_over(
     for second in 0..=11 {
         steps.update_from_snapshot(s(second), &tree, 10, &on_tcp);
     }
-    let Some(DueAction::Failure(error)) = steps.due_actions(s(40), &on_tcp).pop() else { panic!("it goes on for ever") };
+    let Some(DueAction::Failure(error)) = steps.due_actions(s(40), &on_tcp).pop() else {
+        panic!("it goes on for ever")
+    };
     assert_eq!(error.kind, FailureKind::Stalled);
     assert!(
         error.message.contains("made no progress for 10s") && error.message.contains("was ended"),
@@ -235,7 +257,9 @@ fn an_interrupted_step_without_processes_has_the_time_that_codex_needs_to_report
         !steps.due_actions(s(40), &on_tcp).iter().any(|due| matches!(due, DueAction::Failure(_))),
         "it was gone at once"
     );
-    let Some(DueAction::Failure(error)) = steps.due_actions(s(700), &on_tcp).pop() else { panic!("it goes on for ever") };
+    let Some(DueAction::Failure(error)) = steps.due_actions(s(700), &on_tcp).pop() else {
+        panic!("it goes on for ever")
+    };
     assert!(error.message.contains("codex has not reported"), "{}", error.message);
 }
 
@@ -258,8 +282,9 @@ fn a_hung_install_fails_with_the_evidence_and_a_quiet_test_is_only_told_of() {
 
     let mut steps = with(OnLimit::Fail);
     steps.start_process(s(0), &Classification::without_rule(StepKind::Test, "make test".to_owned()), 11);
-    let all: Vec<_> =
-        (0..60).flat_map(|second| told(&steps.update_from_snapshot(s(second), &tree("make test"), 11, &on_tcp))).collect();
+    let all: Vec<_> = (0..60)
+        .flat_map(|second| told(&steps.update_from_snapshot(s(second), &tree("make test"), 11, &on_tcp)))
+        .collect();
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(all[0].starts_with("stalled: make test (pid 11): 0.0 % CPU, 0 bytes in 10.0s"), "{all:?}");
 }
@@ -271,7 +296,11 @@ fn a_step_is_checked_though_another_tree_is_truncated_but_not_if_its_own_is() {
         let mut steps = with(OnLimit::Fail);
         steps.start_process(s(0), &Classification::without_rule(StepKind::Install, "npm ci".to_owned()), 11);
         let due = (0..12).flat_map(|second| steps.update_from_snapshot(s(second), &tree, 11, &on_tcp));
-        assert_eq!(due.filter(|due| matches!(due, DueAction::Failure(_))).count().min(1), verdicts, "cut at {cut}");
+        assert_eq!(
+            due.filter(|due| matches!(due, DueAction::Failure(_))).count().min(1),
+            verdicts,
+            "cut at {cut}"
+        );
     }
 }
 

@@ -40,15 +40,18 @@ impl UsageMeter {
         let io_sum: u64 = processes.iter().filter_map(|process| process.io_bytes).sum();
         // The sums decrease when an orphan exits, because the shim inherits its usage.
         self.totals.cpu_ms += cpu_sum.saturating_sub(self.cpu_sum);
-        self.totals.transferred_bytes = self.totals.transferred_bytes.saturating_add(io_sum.saturating_sub(self.io_sum));
+        self.totals.transferred_bytes =
+            self.totals.transferred_bytes.saturating_add(io_sum.saturating_sub(self.io_sum));
         (self.cpu_sum, self.io_sum) = (cpu_sum, io_sum);
         let mut network = HashMap::with_capacity(processes.len());
         for process in processes {
             let key = (process.pid, process.start_ticks);
             let now = (process.sent_bytes, process.received_bytes);
             let before = self.network_by_process.get(&key).copied().unwrap_or_default();
-            self.totals.transferred_bytes = self.totals.transferred_bytes.saturating_add(now.0.saturating_sub(before.0));
-            self.totals.received_bytes = self.totals.received_bytes.saturating_add(now.1.saturating_sub(before.1));
+            self.totals.transferred_bytes =
+                self.totals.transferred_bytes.saturating_add(now.0.saturating_sub(before.0));
+            self.totals.received_bytes =
+                self.totals.received_bytes.saturating_add(now.1.saturating_sub(before.1));
             network.insert(key, now);
         }
         self.network_by_process = network;

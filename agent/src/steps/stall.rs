@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn what_only_idles_is_quiet_after_one_window() {
         // As measured with a hung npm: 0.5 % CPU and 120 bytes a second.
-        let npm = |ms| UsageTotals { cpu_ms: ms / 200, transferred_bytes: ms * 120 / 1000, received_bytes: 7 };
+        let npm =
+            |ms| UsageTotals { cpu_ms: ms / 200, transferred_bytes: ms * 120 / 1000, received_bytes: 7 };
         assert_eq!(timeout(60, npm), Some(WINDOW));
         assert_eq!(timeout(60, |_| UsageTotals::default()), Some(WINDOW));
     }
@@ -142,9 +143,15 @@ mod tests {
     #[test]
     fn work_of_every_kind_is_progress() {
         assert_eq!(timeout(60, |ms| UsageTotals { cpu_ms: ms / 20, ..UsageTotals::default() }), None);
-        assert_eq!(timeout(60, |ms| UsageTotals { transferred_bytes: ms * 10, ..UsageTotals::default() }), None);
+        assert_eq!(
+            timeout(60, |ms| UsageTotals { transferred_bytes: ms * 10, ..UsageTotals::default() }),
+            None
+        );
         // One byte every nine seconds.
-        assert_eq!(timeout(60, |ms| UsageTotals { received_bytes: ms / 9000, ..UsageTotals::default() }), None);
+        assert_eq!(
+            timeout(60, |ms| UsageTotals { received_bytes: ms / 9000, ..UsageTotals::default() }),
+            None
+        );
     }
 
     #[test]

@@ -113,7 +113,8 @@ impl Steps {
         classification: &Classification,
         pid: u32,
     ) -> (u32, EventBody) {
-        let begun = self.begin_step(now, classification, StepProcesses::Root { pid, start_ticks: None }, None);
+        let begun =
+            self.begin_step(now, classification, StepProcesses::Root { pid, start_ticks: None }, None);
         if let Some(step) = self.active_steps.last_mut() {
             step.is_job_command = true;
         }
@@ -158,9 +159,15 @@ impl Steps {
         if !self.active_steps.iter().any(|step| step.number == step_number) {
             return Vec::new();
         }
-        let outcome = if self.job_ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
-        let parts: Vec<u32> =
-            self.active_steps.iter().rev().filter(|step| step.parent == Some(step_number)).map(|step| step.number).collect();
+        let outcome =
+            if self.job_ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
+        let parts: Vec<u32> = self
+            .active_steps
+            .iter()
+            .rev()
+            .filter(|step| step.parent == Some(step_number))
+            .map(|step| step.number)
+            .collect();
         // The outcome of a nested step is unknown, unless the whole step was killed.
         let unseen = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
         let mut events: Vec<_> =
@@ -173,7 +180,8 @@ impl Steps {
                 outcome
             };
             events.push(step.finished_event(now, ended, exit_code));
-            let parent = step.parent.filter(|n| !self.active_steps.iter().any(|other| other.parent == Some(*n)));
+            let parent =
+                step.parent.filter(|n| !self.active_steps.iter().any(|other| other.parent == Some(*n)));
             if let Some(parent) = self.active_steps.iter_mut().find(|step| Some(step.number) == parent) {
                 parent.timer.resume(now);
             }
@@ -247,7 +255,8 @@ impl Steps {
             OnLoop::Warn => Some(EventBody::Warning { message }),
             OnLoop::Fail => {
                 let message = text_format::truncate(&message, MAX_TEXT);
-                self.loop_error = Some(JobError { kind: FailureKind::NoProgress, message, step: step_number });
+                self.loop_error =
+                    Some(JobError { kind: FailureKind::NoProgress, message, step: step_number });
                 None
             }
         }
@@ -294,7 +303,8 @@ impl Steps {
             None => {}
             Some(TimerEvent::HalfUsed) => due.push(warning_event(format!("the job{HALF_USED}{limit}"))),
             Some(TimerEvent::Expired) => {
-                let step = self.newest_active().and_then(|n| self.active_steps.iter().find(|step| step.number == n));
+                let step =
+                    self.newest_active().and_then(|n| self.active_steps.iter().find(|step| step.number == n));
                 let doing = step.map(|step| format!("; it was at {}", step.describe())).unwrap_or_default();
                 due.push(DueAction::Failure(JobError {
                     kind: FailureKind::JobTimeout,
@@ -353,14 +363,19 @@ impl Steps {
         let step = &self.active_steps[index];
         let root = step.step_processes.root();
         !step.is_job_command
-            && !self.active_steps.iter().any(|other| other.is_job_command && other.step_processes.root() == root)
+            && !self
+                .active_steps
+                .iter()
+                .any(|other| other.is_job_command && other.step_processes.root() == root)
     }
 
     /// Records that an interrupted step has no processes left; Codex must now report the end of the command.
     pub(super) fn on_processes_gone(&mut self, now: Duration, index: usize) {
         let limit = self.limits.step_ms(StepKind::Model);
         let step = &mut self.active_steps[index];
-        if let Some(interrupted) = step.interrupt_error.as_mut().filter(|interrupted| !interrupted.are_processes_gone()) {
+        if let Some(interrupted) =
+            step.interrupt_error.as_mut().filter(|interrupted| !interrupted.are_processes_gone())
+        {
             interrupted.set_processes_gone(limit);
             step.timer = Timer::new(now, limit, Action::Fail);
         }

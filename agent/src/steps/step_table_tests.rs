@@ -99,7 +99,10 @@ fn moved_limits_are_told_and_kept() {
     assert_eq!(steps.extend(true, 5000), Some(EventBody::Extended { n: Some(1), limit_ms: 15_000 }));
     assert_eq!(steps.extend(false, 60_000), Some(EventBody::Extended { n: None, limit_ms: 80_000 }));
     assert_eq!(told(&steps.due_actions(s(14), &no_look)).len(), 1, "the warning at half");
-    assert_eq!(told(&steps.due_actions(s(15), &no_look)), ["step 1 (install: npm ci) ran over its limit of 15s"]);
+    assert_eq!(
+        told(&steps.due_actions(s(15), &no_look)),
+        ["step 1 (install: npm ci) ran over its limit of 15s"]
+    );
 }
 
 #[test]

@@ -51,6 +51,10 @@ impl TimeoutError {
             _ => step.describe(),
         };
         let after = self.after_interrupt.as_ref().map(|after| format!("; {after}")).unwrap_or_default();
-        JobError { kind: self.kind, message: format!("{who} {}{after}", self.describe()), step: Some(step.number) }
+        JobError {
+            kind: self.kind,
+            message: format!("{who} {}{after}", self.describe()),
+            step: Some(step.number),
+        }
     }
 }

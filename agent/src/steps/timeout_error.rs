@@ -36,6 +36,10 @@ impl TimeoutError {
 
     /// Returns the event and its evidence.
     pub(super) fn describe(&self) -> String {
-        if self.evidence.is_empty() { self.description.clone() } else { format!("{}: {}", self.description, self.evidence) }
+        if self.evidence.is_empty() {
+            self.description.clone()
+        } else {
+            format!("{}: {}", self.description, self.evidence)
+        }
     }
 }

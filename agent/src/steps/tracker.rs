@@ -254,7 +254,13 @@ impl Tracker {
         }
     }
 
-    fn end_model_wait(&mut self, now: Duration, outcome: StepOutcome, steps: &mut Steps, events: &mut Vec<EventBody>) {
+    fn end_model_wait(
+        &mut self,
+        now: Duration,
+        outcome: StepOutcome,
+        steps: &mut Steps,
+        events: &mut Vec<EventBody>,
+    ) {
         if let Some(n) = self.model_step.take() {
             events.extend(steps.finish_step(now, n, outcome, None));
         }
@@ -271,7 +277,9 @@ fn begin_item_step(now: Duration, item: &Item, steps: &mut Steps) -> Option<(u32
         }
         Item::ToolCall { name, .. } => Some(steps.start_step(now, StepKind::Tool, name)),
         Item::WebSearch(query) => Some(steps.start_step(now, StepKind::Search, query)),
-        Item::Reasoning(_) | Item::Message(_) | Item::Plan(_) | Item::Warning(_) | Item::UnknownType(_) => None,
+        Item::Reasoning(_) | Item::Message(_) | Item::Plan(_) | Item::Warning(_) | Item::UnknownType(_) => {
+            None
+        }
     }
 }
 
@@ -280,7 +288,9 @@ fn item_outcome(item: &Item) -> (StepOutcome, Option<i32>) {
         Item::Command { exit_code: Some(0), failed: false, .. } => (StepOutcome::Ok, Some(0)),
         Item::Command { exit_code: None, failed: false, .. } => (StepOutcome::Unknown, None),
         Item::Command { exit_code, .. } => (StepOutcome::Failed, *exit_code),
-        Item::FileChange { failed: true, .. } | Item::ToolCall { failed: true, .. } => (StepOutcome::Failed, None),
+        Item::FileChange { failed: true, .. } | Item::ToolCall { failed: true, .. } => {
+            (StepOutcome::Failed, None)
+        }
         _ => (StepOutcome::Ok, None),
     }
 }

@@ -233,12 +233,16 @@ fn a_thread_without_a_turn_is_waited_for_no_longer_than_a_model() {
     course.line(5, THREAD);
     assert_eq!(course.steps.next_deadline(), s(5 + 300));
     course.steps.due_actions(s(400), &|_| None);
-    let Some(DueAction::Failure(error)) = course.steps.due_actions(s(5 + 600), &|_| None).pop() else { panic!("no limit") };
+    let Some(DueAction::Failure(error)) = course.steps.due_actions(s(5 + 600), &|_| None).pop() else {
+        panic!("no limit")
+    };
     assert!(error.message.ends_with("codex has not started a turn"), "{}", error.message);
     let mut course = Course::new();
     course.line(5, THREAD).line(6, TURN);
     course.steps.due_actions(s(400), &|_| None);
-    let Some(DueAction::Failure(error)) = course.steps.due_actions(s(5 + 600), &|_| None).pop() else { panic!("no limit") };
+    let Some(DueAction::Failure(error)) = course.steps.due_actions(s(5 + 600), &|_| None).pop() else {
+        panic!("no limit")
+    };
     assert!(error.message.contains("never answered"), "{}", error.message);
 }
 

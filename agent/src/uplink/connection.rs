@@ -85,7 +85,9 @@ fn parse_frame(
         }
         Some(Ok(Message::Close(frame))) => Err(LinkError::Closed(frame.map_or_else(
             || "no reason given".to_owned(),
-            |frame| common::text_format::one_line(&format!("{} {}", u16::from(frame.code), frame.reason), 200),
+            |frame| {
+                common::text_format::one_line(&format!("{} {}", u16::from(frame.code), frame.reason), 200)
+            },
         ))),
         // A relay that is killed does not close TLS properly.
         Some(Err(tungstenite::Error::Io(error))) if error.kind() == std::io::ErrorKind::UnexpectedEof => {

@@ -113,7 +113,9 @@ impl Uplink {
         match action {
             Action::CheckConfig => return self.check_config(),
             Action::Connect => return Some(self.connect().await.unwrap_or_else(Input::Failed)),
-            Action::Synchronize { hello_sent: asked, relay_now: theirs } => self.spool.relay_time().synchronize(asked, theirs),
+            Action::Synchronize { hello_sent: asked, relay_now: theirs } => {
+                self.spool.relay_time().synchronize(asked, theirs)
+            }
             Action::SetRecoveryCause { cause } => {
                 if let Some(connection) = &self.connection {
                     tracing::info!("connected to {}", connection.config.url);
@@ -147,7 +149,12 @@ impl Uplink {
         let platform = self.job_manager.platform().await;
         self.connection = Some(Connection::open(config).await?);
         let asked = self.spool.relay_time().monotonic();
-        let hello = spool_access::build_hello(&self.spool, self.job_manager.agent_id(), self.job_manager.max_jobs(), platform);
+        let hello = spool_access::build_hello(
+            &self.spool,
+            self.job_manager.agent_id(),
+            self.job_manager.max_jobs(),
+            platform,
+        );
         Ok(Input::Connected { hello: Box::new(hello), hello_sent: asked })
     }
 

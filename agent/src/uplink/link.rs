@@ -184,7 +184,12 @@ impl Link {
     fn start_handshake(&mut self, hello: Box<Hello>, hello_sent: Duration, now: Duration) {
         let runs = hello.jobs.iter().map(|run| RunId { job: run.job.clone(), epoch: run.epoch }).collect();
         let until = now + HELLO_TIMEOUT;
-        self.state = State::Greeting(Handshake { unsent_hello: Some(hello), announced_runs: runs, hello_sent, welcome_deadline: until });
+        self.state = State::Greeting(Handshake {
+            unsent_hello: Some(hello),
+            announced_runs: runs,
+            hello_sent,
+            welcome_deadline: until,
+        });
         self.config_check_at = now + CHECK_CONNECTED;
         self.may_send = true;
     }
@@ -269,8 +274,12 @@ impl Link {
     fn handle_timer(&mut self, now: Duration) {
         let interval = match &self.state {
             State::Waiting { retry_at: until } if *until <= now => return self.connect(),
-            State::Greeting(greeting) if greeting.welcome_deadline <= now => return self.fail(LinkError::Silent),
-            State::Serving { silence_deadline: silent_at, .. } if *silent_at <= now => return self.fail(LinkError::Silent),
+            State::Greeting(greeting) if greeting.welcome_deadline <= now => {
+                return self.fail(LinkError::Silent);
+            }
+            State::Serving { silence_deadline: silent_at, .. } if *silent_at <= now => {
+                return self.fail(LinkError::Silent);
+            }
             State::Serving { .. } => CHECK_CONNECTED,
             State::Unconfigured | State::Waiting { .. } => CHECK_DISCONNECTED,
             State::Connecting | State::Greeting(_) | State::Closing(_) => return,

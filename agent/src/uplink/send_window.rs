@@ -68,7 +68,13 @@ pub(super) struct SendWindow {
 impl SendWindow {
     /// Starts after the data that the relay holds.
     pub(super) fn resume(seq: u64, output_end: u64) -> Self {
-        Self { sent_up_to: seq, acked_up_to: seq, output_sent: output_end, output_acked: output_end, ..Self::default() }
+        Self {
+            sent_up_to: seq,
+            acked_up_to: seq,
+            output_sent: output_end,
+            output_acked: output_end,
+            ..Self::default()
+        }
     }
 
     /// Returns the data to send next: events before output. The run's last event follows all of its output, because it
@@ -145,11 +151,20 @@ mod tests {
     #[test]
     fn events_go_before_output_and_the_end_behind_it() {
         let mut window = SendWindow::default();
-        assert_eq!(window.next_data(extent(3, 10, true)), Some(NextData::Events { first_seq: 1, last_seq: 2 }));
+        assert_eq!(
+            window.next_data(extent(3, 10, true)),
+            Some(NextData::Events { first_seq: 1, last_seq: 2 })
+        );
         window.record_sent_events(2, 100);
-        assert_eq!(window.next_data(extent(3, 10, true)), Some(NextData::Output { offset: 0, max_bytes: 10 }));
+        assert_eq!(
+            window.next_data(extent(3, 10, true)),
+            Some(NextData::Output { offset: 0, max_bytes: 10 })
+        );
         window.record_sent_output(10);
-        assert_eq!(window.next_data(extent(3, 10, true)), Some(NextData::Events { first_seq: 3, last_seq: 3 }));
+        assert_eq!(
+            window.next_data(extent(3, 10, true)),
+            Some(NextData::Events { first_seq: 3, last_seq: 3 })
+        );
         window.record_sent_events(1, 100);
         assert_eq!(window.next_data(extent(3, 10, true)), None);
     }
@@ -185,7 +200,10 @@ mod tests {
     #[test]
     fn a_new_connection_goes_on_behind_what_is_durable() {
         let window = SendWindow::resume(7, 100);
-        assert_eq!(window.next_data(extent(9, 100, true)), Some(NextData::Events { first_seq: 8, last_seq: 9 }));
+        assert_eq!(
+            window.next_data(extent(9, 100, true)),
+            Some(NextData::Events { first_seq: 8, last_seq: 9 })
+        );
         assert_eq!(SendWindow::resume(9, 100).next_data(extent(9, 100, true)), None);
         assert_eq!(SendWindow::resume(0, 500).next_data(extent(0, 100, false)), None);
     }

@@ -7,7 +7,7 @@ use common::wire::{self, AgentFrame, CodecError, Durable, RelayFrame};
 
 use super::LinkError;
 use super::action::{Action, SpoolAction};
-use super::send_window::{RunExtent, InvalidAck, NextData, SendWindow};
+use super::send_window::{InvalidAck, NextData, RunExtent, SendWindow};
 use crate::spool::{EncodedEvents, MAX_SEQ, RunId};
 
 /// Maximum number of queued replies. With more, the relay sends without reading: it is faulty.

@@ -10,7 +10,7 @@ use common::wire::{BATCH_BYTES, Hello, JobProgress, MAX_BATCH, PROTOCOL, PROTOCO
 use super::LinkError;
 use super::action::SpoolAction;
 use super::link::{Input, Link};
-use super::send_window::{RunExtent, NextData};
+use super::send_window::{NextData, RunExtent};
 use super::session::{RunData, Session};
 use crate::spool::{JobSpool, Spool};
 
@@ -94,7 +94,8 @@ fn read_or_repair(session: &mut Session, run: &JobSpool) -> Option<RunData> {
 }
 
 fn read_data(session: &mut Session, run: &JobSpool) -> io::Result<Option<RunData>> {
-    let extent = RunExtent { last_seq: run.last_seq(), output_end: run.output_end(), finished: run.is_finished() };
+    let extent =
+        RunExtent { last_seq: run.last_seq(), output_end: run.output_end(), finished: run.is_finished() };
     Ok(match session.next_data(run.run_id(), extent) {
         None => None,
         Some(NextData::Events { first_seq: first, last_seq: last }) => {

@@ -36,7 +36,9 @@ impl Site {
     }
 
     fn run(&self, job: &str) -> Arc<JobSpool> {
-        self.spool.get_run(&id(job)).unwrap_or_else(|| self.spool.create_run(id(job), "{}", Arc::default()).unwrap())
+        self.spool
+            .get_run(&id(job))
+            .unwrap_or_else(|| self.spool.create_run(id(job), "{}", Arc::default()).unwrap())
     }
 
     /// Returns a run that is over, with these lines and so much output.

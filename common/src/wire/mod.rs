@@ -28,7 +28,7 @@ mod relay;
 use std::time::Duration;
 
 pub use agent::{AgentFrame, Hello, JobProgress, Platform};
-pub use codec::{CodecError, decode, encode, encode_events, encode_append};
+pub use codec::{CodecError, decode, encode, encode_append, encode_events};
 pub use hello_prefix::{HelloPrefix, VersionRange, decode_hello, decode_hello_prefix, negotiate};
 pub use relay::{Durable, RelayFrame, TerminationCause};
 

@@ -3,14 +3,18 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use super::Context;
-use crate::approval::{self, ApprovalState, Initiator, ApprovableSettings};
+use crate::approval::{self, ApprovableSettings, ApprovalState, Initiator};
 use crate::exit::Failure;
 
 /// Requires that a person has approved the settings: earlier, with `--yes`, or now with an answer at a terminal.
 ///
 /// # Errors
 /// Exit code 5 without approval: in a session, without a terminal, or if the answer is no.
-pub(super) fn require_approval(context: &Context, settings: &ApprovableSettings, yes: bool) -> Result<(), Failure> {
+pub(super) fn require_approval(
+    context: &Context,
+    settings: &ApprovableSettings,
+    yes: bool,
+) -> Result<(), Failure> {
     let initiator = context.initiator();
     if yes && initiator == Initiator::Session {
         return Err(Failure::unreachable(

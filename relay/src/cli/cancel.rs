@@ -67,7 +67,11 @@ pub fn run(args: &CancelArgs, context: &Context) -> Result<ExitCode, Failure> {
     wait_until_ended(context, asked, deadline)
 }
 
-fn wait_until_ended(context: &Context, mut jobs: Vec<JobId>, deadline: Option<Instant>) -> Result<ExitCode, Failure> {
+fn wait_until_ended(
+    context: &Context,
+    mut jobs: Vec<JobId>,
+    deadline: Option<Instant>,
+) -> Result<ExitCode, Failure> {
     let mut follow = JobFollower::new(context);
     loop {
         let mut running = Vec::new();

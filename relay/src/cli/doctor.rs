@@ -19,7 +19,8 @@ pub struct DoctorArgs {}
 /// Runs all checks and prints the findings, each problem with its fix.
 pub fn run(_: &DoctorArgs, context: &Context) -> ExitCode {
     let output = &context.output;
-    let findings = doctor::run_checks(CheckContext::new(&context.root, &context.registry, context.initiator()));
+    let findings =
+        doctor::run_checks(CheckContext::new(&context.root, &context.registry, context.initiator()));
     if output.json {
         for finding in &findings {
             output.print_json(finding);

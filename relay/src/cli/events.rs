@@ -134,11 +134,15 @@ fn new_events(
         let path = registry.events(&job);
         // Most logs of a large registry have not grown. Comparing the length avoids opening them.
         let len = path.size().unwrap_or(0);
-        let log = logs.entry(job.clone()).or_insert_with(|| FollowedLog { follower: printer.open_follower(), last_length: 0 });
+        let log = logs
+            .entry(job.clone())
+            .or_insert_with(|| FollowedLog { follower: printer.open_follower(), last_length: 0 });
         if len != log.last_length {
             log.last_length = len;
             let read = if context.output.json {
-                log.follower.visit_raw_lines(&path, |raw, id| news.push(NewLine { id, bytes: raw.to_vec(), parsed: None }))
+                log.follower.visit_raw_lines(&path, |raw, id| {
+                    news.push(NewLine { id, bytes: raw.to_vec(), parsed: None })
+                })
             } else {
                 let follower = &mut log.follower;
                 follower.visit_lines(&path, |raw, line| {
@@ -189,7 +193,10 @@ impl ActiveSteps {
             }
             Some(EventBody::StepFinished { n, .. }) => {
                 let step = (line.job.clone(), *n);
-                StepRelation { is_model_wait: self.model_waits.remove(&step), ends_nested_step: self.nested_steps.remove(&step) }
+                StepRelation {
+                    is_model_wait: self.model_waits.remove(&step),
+                    ends_nested_step: self.nested_steps.remove(&step),
+                }
             }
             _ => StepRelation::default(),
         }
@@ -210,7 +217,14 @@ struct EventPrinter<'a> {
 impl<'a> EventPrinter<'a> {
     fn new(args: &'a EventsArgs, context: &'a Context, name_job: bool) -> Self {
         let view = view_context::current_view(context);
-        Self { args, context, shows_job_name: name_job, view, steps: ActiveSteps::default(), output_buffer: Vec::new() }
+        Self {
+            args,
+            context,
+            shows_job_name: name_job,
+            view,
+            steps: ActiveSteps::default(),
+            output_buffer: Vec::new(),
+        }
     }
 
     /// Prints the health of the followed job, with a current view.
@@ -246,7 +260,8 @@ impl<'a> EventPrinter<'a> {
         if line.id <= self.args.since || concern.is_model_wait {
             return;
         }
-        let setting = RenderOptions { shows_job_name: self.shows_job_name, is_nested_step: concern.ends_nested_step };
+        let setting =
+            RenderOptions { shows_job_name: self.shows_job_name, is_nested_step: concern.ends_nested_step };
         let text = event_text::event_line(raw, line, setting, &self.view);
         self.print_raw(text.trim_end_matches('\n').as_bytes());
         self.print_raw(b"\n");

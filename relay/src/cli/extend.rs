@@ -79,7 +79,10 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<ExitCode, Failure> {
     loop {
         let lines = news()?;
         if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| extended_limit(line, args.step)) {
-            print_extension(context, &ExtensionResult { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) });
+            print_extension(
+                context,
+                &ExtensionResult { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) },
+            );
             if !context.output.json {
                 let record = job_ref::read_record(registry, &job)?.record;
                 let view = view_context::view_of_job(context, &record);
@@ -132,8 +135,8 @@ fn print_extension(context: &Context, result: &ExtensionResult<'_>) {
             context.output.print(&format!("{job} step {n} may now take {limit} (+{by})"));
         }
         (Some(limit), None) => context.output.print(&format!("{job} may now take {limit} (+{by})")),
-        (None, _) => context
-            .output
-            .print_note(&format!("requested {by} more for {job}; not confirmed yet: see `relay events {job}`")),
+        (None, _) => context.output.print_note(&format!(
+            "requested {by} more for {job}; not confirmed yet: see `relay events {job}`"
+        )),
     }
 }

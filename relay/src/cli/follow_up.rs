@@ -47,8 +47,9 @@ impl EarlierJob {
             .read(read::MAX_FILE_SIZE)
             .or_else(|_| registry.archived().spec(&job).read(read::MAX_FILE_SIZE))
             .map_err(|e| job_ref::unreadable_file(&job, "spec", &e))?;
-        let spec = serde_json::from_slice(&bytes)
-            .map_err(|e| job_ref::unreadable_file(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e)))?;
+        let spec = serde_json::from_slice(&bytes).map_err(|e| {
+            job_ref::unreadable_file(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e))
+        })?;
         let mut linked = lineage::predecessors(registry, &record);
         linked.extend(lineage::successors(registry, &job));
         let busy = linked.into_iter().find(|other| !other.state.is_final()).map(|other| other.job);

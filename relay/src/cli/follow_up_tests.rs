@@ -73,8 +73,12 @@ impl Project {
             "CODEX_THREAD_ID" => Ok("caller".to_owned()),
             _ => Err(VarError::NotPresent),
         };
-        let around =
-            ResolveContext { config: &config, engine: EngineKind::Local, cwd: &root, caller_variable: &variable };
+        let around = ResolveContext {
+            config: &config,
+            engine: EngineKind::Local,
+            cwd: &root,
+            caller_variable: &variable,
+        };
         match Cli::try_parse_from([&["relay"], line].concat()).unwrap().command {
             Command::Resume(args) => {
                 let earlier = EarlierJob::find(&registry, &args.job)?;

@@ -20,7 +20,12 @@ const MAX_NAMED: usize = 3;
 
 /// Prints the folders of the caller's `PATH` that are missing in the `PATH` of the running relay's workers. Nothing is
 /// printed in sessions: their `PATH` has additional folders that workers don't need.
-pub(super) fn hint_missing_path_folders(context: &Context, target: &LaunchTarget, config: &Config, env: &[String]) {
+pub(super) fn hint_missing_path_folders(
+    context: &Context,
+    target: &LaunchTarget,
+    config: &Config,
+    env: &[String],
+) {
     let is_given = env.iter().any(|entry| entry.split('=').next() == Some("PATH"));
     if target.engine != EngineKind::Local || is_given || context.initiator() != Initiator::Person {
         return;
@@ -37,7 +42,9 @@ pub(super) fn hint_missing_path_folders(context: &Context, target: &LaunchTarget
     } else {
         "`--env PATH` passes yours to this job"
     };
-    context.output.print_note(&format!("the relay was started without {} in its PATH: {way}", missing.join(", ")));
+    context
+        .output
+        .print_note(&format!("the relay was started without {} in its PATH: {way}", missing.join(", ")));
 }
 
 /// Prints the submodules of a workspace that are not initialised.

@@ -17,9 +17,9 @@ use super::notices;
 use crate::exit::{ExitCode, Failure};
 use crate::hook::answer;
 use crate::hook::call::{self, HookCall, HookEvent};
-use crate::hook::decide::{self, NoticeOwner, HookResponse};
+use crate::hook::decide::{self, HookResponse, NoticeOwner};
 use crate::project;
-use crate::registry::outbox::{OutboxEntry, NoticeClaim};
+use crate::registry::outbox::{NoticeClaim, OutboxEntry};
 use crate::registry::sessions::{self, SessionPhase, SessionState};
 use crate::registry::unseen::{self, ClaimedNotices};
 use crate::registry::{Registry, lease, read};
@@ -110,7 +110,8 @@ fn deliver_notices(
         common::origin::Session { agent: call.agent.to_owned(), id: call.session.clone(), home: None };
     let shown = NoticeClaim { at: now, by: "hook".to_owned(), session: Some(session) };
     let taken = unseen::claim_notices(registry, &ends, MAX_NOTICES, Some(&shown))?;
-    let Some(answer) = (!taken.records.is_empty()).then(|| answer_json(response_kind, &taken)).flatten() else {
+    let Some(answer) = (!taken.records.is_empty()).then(|| answer_json(response_kind, &taken)).flatten()
+    else {
         return Ok(false);
     };
     output.print_json(&answer);
@@ -125,7 +126,12 @@ fn answer_json(response_kind: HookResponse, notices: &ClaimedNotices) -> Option<
 }
 
 /// Returns the notices for this session, oldest first.
-fn notices_for(registry: &Registry, call: &HookCall, response_kind: HookResponse, now: Timestamp) -> io::Result<Vec<OutboxEntry>> {
+fn notices_for(
+    registry: &Registry,
+    call: &HookCall,
+    response_kind: HookResponse,
+    now: Timestamp,
+) -> io::Result<Vec<OutboxEntry>> {
     let mut ends = unseen::unclaimed_notices(registry)?;
     let state = |id: &str| sessions::read_session(registry, id);
     let whose = |entry: &OutboxEntry| decide::notice_owner(entry, &call.session, state, now);

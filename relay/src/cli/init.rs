@@ -13,7 +13,7 @@ use super::session;
 use crate::approval::{self, ApprovableSettings};
 use crate::config::{self, Config};
 use crate::exit::{ExitCode, Failure};
-use crate::init::{self, WriteFailure, AgentHomes, Mode, FileOutcome, InitPlan, PlannedFile, InitRequest};
+use crate::init::{self, AgentHomes, FileOutcome, InitPlan, InitRequest, Mode, PlannedFile, WriteFailure};
 use crate::project;
 use crate::render::CommandOutput;
 use crate::{ancestry, start_daemon};
@@ -104,7 +104,8 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<ExitCode, Failure> {
 /// Approves settings that a person has just written with this call of init; returns true if it did. `relay up` shows
 /// all other settings first.
 fn approve_own_settings(plan: &InitPlan, root: &Path) -> Result<bool, Failure> {
-    let ours = |file: &PlannedFile| file.display_path == config::CONFIG_PATH && file.outcome != FileOutcome::Kept;
+    let ours =
+        |file: &PlannedFile| file.display_path == config::CONFIG_PATH && file.outcome != FileOutcome::Kept;
     let by_session = session::calling_session(&|name| std::env::var(name)).is_some();
     if by_session || ancestry::is_below_host_agent() || !plan.files.iter().any(ours) {
         return Ok(false);

@@ -143,8 +143,12 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
     let config = context.read_config()?;
     let target = submit::find_target(context, &config);
     let variable = |key: &str| context.caller_variable(key);
-    let around =
-        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, caller_variable: &variable };
+    let around = ResolveContext {
+        config: &config,
+        engine: target.engine,
+        cwd: &context.cwd,
+        caller_variable: &variable,
+    };
     let launch = resolve_flags(args, &around, std::io::stdin())?;
     if !args.start.quiet {
         hints::hint_missing_path_folders(context, &target, &config, &args.env);
@@ -180,7 +184,8 @@ pub(super) fn resolve_flags(
     };
     let limits = limits::apply_flags(&configured, &args.limits)?;
     let env = resolve::resolve_env_flags(&args.env, context.caller_variable)?;
-    let workspace = workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, &args.workspace)?;
+    let workspace =
+        workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, &args.workspace)?;
     let mut codex = context.config.codex.job_settings(context.engine);
     if let Some(model) = &args.model {
         codex.model = Some(model.clone());
@@ -224,7 +229,12 @@ pub(super) struct StartFlags {
 ///
 /// # Errors
 /// Exit code 5 if the registry can't be written or no Codex worker can run. Nothing is written then.
-fn submit_and_print(context: &Context, launch: &Launch, target: &LaunchTarget, flags: &StartFlags) -> Result<ExitCode, Failure> {
+fn submit_and_print(
+    context: &Context,
+    launch: &Launch,
+    target: &LaunchTarget,
+    flags: &StartFlags,
+) -> Result<ExitCode, Failure> {
     refuse_without_codex(launch, target)?;
     let created = submit::submit_job(context, launch, target, flags.key.as_deref())?;
     print_created(context, &created, target, flags)
@@ -247,8 +257,12 @@ pub(super) fn launch_follow_up(
         return print_created(context, &CreateResult::Existing(job), &target, flags);
     }
     let variable = |key: &str| context.caller_variable(key);
-    let around =
-        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, caller_variable: &variable };
+    let around = ResolveContext {
+        config: &config,
+        engine: target.engine,
+        cwd: &context.cwd,
+        caller_variable: &variable,
+    };
     let earlier = EarlierJob::find(&context.registry, job)?;
     let launch = resolve(&earlier, &around)?;
     if launch.thread_id.is_none() {
@@ -282,7 +296,12 @@ fn launch_exclusively(
 ///
 /// # Errors
 /// Same as [`submit_and_print()`].
-fn print_created(context: &Context, created: &CreateResult, target: &LaunchTarget, flags: &StartFlags) -> Result<ExitCode, Failure> {
+fn print_created(
+    context: &Context,
+    created: &CreateResult,
+    target: &LaunchTarget,
+    flags: &StartFlags,
+) -> Result<ExitCode, Failure> {
     let (CreateResult::New(job) | CreateResult::Existing(job)) = created;
     if flags.quiet && !context.output.json {
         // The job is already durable, so its id is printed first.
@@ -293,14 +312,23 @@ fn print_created(context: &Context, created: &CreateResult, target: &LaunchTarge
         DaemonState::Absent(settings) => start_relay(context, settings, flags.quiet),
     };
     if matches!(created, CreateResult::Existing(_)) && !flags.quiet {
-        context.output.print_note("a launch with the same key already created this job: nothing new was started");
+        context
+            .output
+            .print_note("a launch with the same key already created this job: nothing new was started");
     }
     if !flags.quiet || context.output.json {
         print_launch(context, job, (runs && !flags.quiet).then(|| context.started_at + POLL_INTERVAL))?;
     }
     // If the output fails, the error must still name the job.
-    context.output.check_written().map_err(|failure| failure.with_work_done(&format!("{job} was launched")))?;
-    if flags.wait { wait::wait_until_ended(context, vec![job.clone()], None, false) } else { Ok(ExitCode::Done) }
+    context
+        .output
+        .check_written()
+        .map_err(|failure| failure.with_work_done(&format!("{job} was launched")))?;
+    if flags.wait {
+        wait::wait_until_ended(context, vec![job.clone()], None, false)
+    } else {
+        Ok(ExitCode::Done)
+    }
 }
 
 /// Rejects a Codex job if no Codex worker can run.
@@ -357,7 +385,9 @@ fn format_launch(record: &JobRecord, view: &View) -> String {
     let more = match (record.state, &record.step) {
         (State::Queued, _) => format!(": {}", health.explanation),
         (state, _) if state.is_final() => match &record.error {
-            Some(_) => format!(": {}; next: {}", failure_text::failure_reason(record), health::next_action(record)),
+            Some(_) => {
+                format!(": {}; next: {}", failure_text::failure_reason(record), health::next_action(record))
+            }
             None => format!("; next: {}", health::next_action(record)),
         },
         (_, Some(step)) => format!(": {} {}; {health}", step.kind, one_line(&step.title, MAX_TITLE)),

@@ -81,8 +81,9 @@ fn apply_stall_flags(limits: &mut Limits, flags: &LimitFlags) -> Result<(), Fail
     for (kind, stall) in &flags.stall {
         let Some(kind) = *kind else { continue };
         let stall_ms = duration::to_millis(*stall);
-        stall::check_kind_limit(limits, kind, stall_ms)
-            .map_err(|reason| refuse_stall(&format!("{kind}={}", duration::format_limit(stall_ms)), &reason))?;
+        stall::check_kind_limit(limits, kind, stall_ms).map_err(|reason| {
+            refuse_stall(&format!("{kind}={}", duration::format_limit(stall_ms)), &reason)
+        })?;
         limits.stalls.insert(kind, stall_ms);
     }
     if let Some((_, stall)) = flags.stall.iter().rev().find(|(kind, _)| kind.is_none()) {

@@ -43,7 +43,8 @@ pub fn run(args: &LogsArgs, context: &Context) -> Result<ExitCode, Failure> {
     let stored = job_ref::read_record(&context.registry, &job)?;
     let (reader, tail) = LogReader::from_last_lines(&stored.registry.log(&job), args.lines)
         .map_err(|e| job_ref::unreadable_file(&job, "log", &e))?;
-    let cleaner = if context.output.paint.is_enabled() { LogCleaner::with_colors() } else { LogCleaner::default() };
+    let cleaner =
+        if context.output.paint.is_enabled() { LogCleaner::with_colors() } else { LogCleaner::default() };
     let mut printer = LogPrinter { output: &context.output, job: &job, cleaner, in_line: false };
     printer.print_bytes(&tail);
     if args.follow {

@@ -68,7 +68,8 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<ExitCode, Failure> {
 
 /// Formats the notices, and the number of remaining ones.
 pub fn format_notices(taken: &ClaimedNotices) -> String {
-    let ends = taken.records.iter().map(|record: &JobRecord| notice::notice_text(record).trim_end().to_owned());
+    let ends =
+        taken.records.iter().map(|record: &JobRecord| notice::notice_text(record).trim_end().to_owned());
     ends.chain(format_remaining(taken.remaining)).collect::<Vec<_>>().join("\n\n")
 }
 
@@ -92,7 +93,11 @@ mod tests {
         };
         let both = format_notices(&taken(0));
         assert!(both.contains("a#1") && both.contains("b#1") && !both.contains("more"), "{both}");
-        assert!(format_notices(&taken(1)).ends_with("\n\n1 more job has ended: `relay notices` shows the next"));
-        assert!(format_notices(&taken(7)).ends_with("\n\n7 more jobs have ended: `relay notices` shows the next"));
+        assert!(
+            format_notices(&taken(1)).ends_with("\n\n1 more job has ended: `relay notices` shows the next")
+        );
+        assert!(
+            format_notices(&taken(7)).ends_with("\n\n7 more jobs have ended: `relay notices` shows the next")
+        );
     }
 }

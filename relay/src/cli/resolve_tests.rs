@@ -56,7 +56,10 @@ impl Project {
 fn defaults_come_from_the_folder_and_the_configuration() {
     let project = Project::new("[codex]\nmodel = \"m1\"\n[limits]\njob = \"1h\"\n");
     let job = project.resolve(EngineKind::Docker, &["launch", "do it"], b"").unwrap();
-    assert_eq!((job.name.as_str(), job.workspace.worker_path.as_str()), ("abe-smoke", "/workspaces/Abe Smoke"));
+    assert_eq!(
+        (job.name.as_str(), job.workspace.worker_path.as_str()),
+        ("abe-smoke", "/workspaces/Abe Smoke")
+    );
     assert_eq!((job.runner, job.prompt.as_str()), (Runner::Codex, "do it"));
     assert_eq!((job.codex.model.as_deref(), job.limits.job_ms), (Some("m1"), 3_600_000));
     let spec = job.spec(&"abe-smoke#1".parse().unwrap());

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::help::after_help;
 use super::{Context, approve, down, up};
-use crate::approval::{self, ApprovalState, ApprovableSettings};
+use crate::approval::{self, ApprovableSettings, ApprovalState};
 use crate::exit::{ExitCode, Failure};
 use crate::registry::lease;
 use crate::registry::requests::DaemonRequest;

@@ -49,7 +49,9 @@ pub struct RetryArgs {
 /// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or still running, and the errors of `relay
 /// launch`.
 pub fn run(args: &RetryArgs, context: &Context) -> Result<ExitCode, Failure> {
-    launch::launch_follow_up(context, &args.job, &args.start, |earlier, around| resolve_flags(args, earlier, around))
+    launch::launch_follow_up(context, &args.job, &args.start, |earlier, around| {
+        resolve_flags(args, earlier, around)
+    })
 }
 
 /// Resolves the flags of `relay retry`.

@@ -61,15 +61,20 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     let config = context.read_config()?;
     let target = submit::find_target(context, &config);
     let variable = |key: &str| context.caller_variable(key);
-    let around =
-        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, caller_variable: &variable };
+    let around = ResolveContext {
+        config: &config,
+        engine: target.engine,
+        cwd: &context.cwd,
+        caller_variable: &variable,
+    };
     let launch = resolve_flags(args, &around)?;
     if let DaemonState::Absent(settings) = &target.daemon {
         start_daemon::daemon(&context.root, &context.registry, settings, context.initiator())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
     }
     start_daemon::platform(&context.registry)?;
-    let (CreateResult::New(job) | CreateResult::Existing(job)) = submit::submit_job(context, &launch, &target, None)?;
+    let (CreateResult::New(job) | CreateResult::Existing(job)) =
+        submit::submit_job(context, &launch, &target, None)?;
     let output = &context.output;
     let pass_on = |piece: &[u8]| {
         if !output.json {
@@ -86,7 +91,9 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
             output.print_json(&record);
         }
         match record.state {
-            State::Failed => output.print_note(&format!("{job} failed: {}", failure_text::failure_reason(&record))),
+            State::Failed => {
+                output.print_note(&format!("{job} failed: {}", failure_text::failure_reason(&record)))
+            }
             State::Cancelled => output.print_note(&format!("{job} was cancelled")),
             _ => {}
         }
@@ -110,7 +117,8 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
     let configured = resolve::raise_step_limits(&context.config.limits, args.timeout);
     let flags = LimitFlags { timeout: args.timeout, step_timeout: Vec::new(), stall: args.stall.clone() };
     let limits = limits::apply_flags(&configured, &flags)?;
-    let workspace = workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, &args.workspace)?;
+    let workspace =
+        workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, &args.workspace)?;
     Launch {
         name: args.name.clone().unwrap_or_else(|| resolve::default_job_name(&workspace)),
         workspace,
@@ -126,7 +134,11 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
         on_loop: context.config.on_loop,
         codex: context.config.codex.job_settings(context.engine),
         thread_id: None,
-        origin: Origin { session: session::calling_session(context.caller_variable), attended: true, ..Origin::default() },
+        origin: Origin {
+            session: session::calling_session(context.caller_variable),
+            attended: true,
+            ..Origin::default()
+        },
     }
     .validate(context)
 }

@@ -90,7 +90,11 @@ fn print_jobs(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Ex
         let linked = history::history_row(record, &before, &after, &view).unwrap_or_default();
         context.output.print(&format!("{gap}{}{linked}", status::render_status(record, &view)));
     }
-    if args.exit_code { exit_code::worst_code(records.iter().map(exit_code::code_for_state)) } else { ExitCode::Done }
+    if args.exit_code {
+        exit_code::worst_code(records.iter().map(exit_code::code_for_state))
+    } else {
+        ExitCode::Done
+    }
 }
 
 /// Prints all jobs linked to the given ones, each job once.
@@ -125,7 +129,9 @@ fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure>
     let (chosen, hidden) = choose_listed(rows, limit);
     let mut records = Vec::new();
     // A job that was pruned meanwhile is skipped.
-    for record in chosen.iter().filter_map(|job| read::load_record(registry, job).ok()).map(|stored| stored.record) {
+    for record in
+        chosen.iter().filter_map(|job| read::load_record(registry, job).ok()).map(|stored| stored.record)
+    {
         if context.output.json {
             context.output.print_json(&record);
         } else {
@@ -158,7 +164,8 @@ fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure>
 /// Prints advice, so that coding agents don't watch or cancel jobs that need no attention.
 fn print_advice(context: &Context, records: &[JobRecord], view: &View) {
     let mut words = records.iter().map(|record| health::health(record, view).word).peekable();
-    let fine = |word: HealthWord| matches!(word, HealthWord::Healthy | HealthWord::Queued | HealthWord::Ended);
+    let fine =
+        |word: HealthWord| matches!(word, HealthWord::Healthy | HealthWord::Queued | HealthWord::Ended);
     let goes_on = match &view.relay {
         RelayState::Up(PlatformStatus::Ready { .. } | PlatformStatus::Starting { .. }) => true,
         RelayState::Up(_) | RelayState::Silent { .. } | RelayState::Down => false,
@@ -180,8 +187,10 @@ struct ListRow {
 
 /// Returns the jobs of a registry or its archive, newest launch first.
 fn read_rows(registry: &Registry) -> std::io::Result<Vec<ListRow>> {
-    let row = |record: JobRecord| ListRow { job: record.job, state: record.state, created_at: record.created_at };
-    let mut rows: Vec<ListRow> = read::read_records(registry)?.iter().map(|stored| row(stored.record)).collect();
+    let row =
+        |record: JobRecord| ListRow { job: record.job, state: record.state, created_at: record.created_at };
+    let mut rows: Vec<ListRow> =
+        read::read_records(registry)?.iter().map(|stored| row(stored.record)).collect();
     rows.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
     Ok(rows)
 }

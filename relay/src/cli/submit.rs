@@ -42,7 +42,8 @@ impl LaunchTarget {
 
     /// Returns the current time on the scale of the registry's records.
     fn registry_time(&self, registry: &Registry) -> Timestamp {
-        self.lease().map_or_else(|| lease::current_time(registry), |lease| lease::current_time_of(Some(lease)))
+        self.lease()
+            .map_or_else(|| lease::current_time(registry), |lease| lease::current_time_of(Some(lease)))
     }
 }
 

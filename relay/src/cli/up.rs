@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::help::after_help;
 use super::{Context, approve, down};
-use crate::approval::{self, ApprovalState, ApprovableSettings};
+use crate::approval::{self, ApprovableSettings, ApprovalState};
 use crate::engine::image;
 use crate::engine_kind::EngineKind;
 use crate::exit::{ExitCode, Failure};
@@ -89,7 +89,9 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
         let (of_relay, of_platform) = split_changed(&lines);
         if !of_relay.is_empty() {
             let names = of_relay.join(", ");
-            context.output.print_note(&format!("restart needed for {names}: `relay restart` (workers go on)"));
+            context
+                .output
+                .print_note(&format!("restart needed for {names}: `relay restart` (workers go on)"));
         }
         print_platform_changes(context, &of_platform);
     }

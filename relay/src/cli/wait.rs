@@ -99,7 +99,9 @@ pub fn wait_until_ended(
         if last {
             let names: Vec<_> = running.iter().map(ToString::to_string).collect();
             let waited = duration::format_limit(timeout.map_or(0, duration::to_millis));
-            context.output.print_note(&format!("not ended after {waited}: {}; the work goes on", names.join(", ")));
+            context
+                .output
+                .print_note(&format!("not ended after {waited}: {}; the work goes on", names.join(", ")));
             print_running(context, &running)?;
             return Ok(ExitCode::StillRunning);
         }

@@ -7,8 +7,8 @@ use common::record::State;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::serde_util::DEFAULT_CODEX_PROGRAM;
 use super::serde_util::ConfigError;
+use super::serde_util::DEFAULT_CODEX_PROGRAM;
 
 /// `[notify]`, without options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,13 @@ pub enum SecretSource {
 
 impl Default for NotifyConfig {
     fn default() -> Self {
-        Self { codex: DEFAULT_CODEX_PROGRAM.to_owned(), desktop: false, command: Vec::new(), webhook: None, on: all_end_states() }
+        Self {
+            codex: DEFAULT_CODEX_PROGRAM.to_owned(),
+            desktop: false,
+            command: Vec::new(),
+            webhook: None,
+            on: all_end_states(),
+        }
     }
 }
 
@@ -106,18 +112,26 @@ impl RawNotify {
             return config_error(codex, "[notify] codex names no program: write its path, or omit it");
         }
         if let Some(on) = self.on.as_ref().filter(|on| on.get_ref().is_empty()) {
-            return config_error(on, "[notify] on = []: name completed, failed or cancelled, or omit it for all");
+            return config_error(
+                on,
+                "[notify] on = []: name completed, failed or cancelled, or omit it for all",
+            );
         }
         let mut command = self.command.map(Spanned::into_inner).unwrap_or_default();
         if let Some(first) = command.first_mut() {
             *first = resolve_program(root, std::mem::take(first));
         }
         Ok(NotifyConfig {
-            codex: self.codex.map_or_else(|| DEFAULT_CODEX_PROGRAM.to_owned(), |codex| resolve_program(root, codex.into_inner())),
+            codex: self.codex.map_or_else(
+                || DEFAULT_CODEX_PROGRAM.to_owned(),
+                |codex| resolve_program(root, codex.into_inner()),
+            ),
             desktop: self.desktop,
             command,
             webhook,
-            on: self.on.map_or_else(all_end_states, |on| on.into_inner().into_iter().map(State::from).collect()),
+            on: self
+                .on
+                .map_or_else(all_end_states, |on| on.into_inner().into_iter().map(State::from).collect()),
         })
     }
 }

@@ -12,8 +12,8 @@ use super::notify::{RawNotify, resolve_program};
 use super::resolved::{CodexConfig, Config, PlatformConfig};
 use super::resources;
 use super::rules::{self, RawRule};
-use super::serde_util::DEFAULT_CODEX_PROGRAM;
 use super::serde_util::ConfigError;
+use super::serde_util::DEFAULT_CODEX_PROGRAM;
 use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
@@ -77,7 +77,10 @@ impl RawConfig {
             platform: self.platform.resolve(root)?,
             port: self.relay.port.filter(|port| *port != 0),
             codex: CodexConfig {
-                program: self.codex.program.map_or_else(|| DEFAULT_CODEX_PROGRAM.to_owned(), |codex| resolve_program(root, codex)),
+                program: self
+                    .codex
+                    .program
+                    .map_or_else(|| DEFAULT_CODEX_PROGRAM.to_owned(), |codex| resolve_program(root, codex)),
                 model: self.codex.model,
                 sandbox: self.codex.sandbox,
                 args: self.codex.args,
@@ -97,7 +100,8 @@ impl RawPlatform {
             None => 4,
             Some(jobs) if (1..=MAX_AGENT_JOBS).contains(jobs.get_ref()) => jobs.into_inner(),
             Some(jobs) => {
-                let reason = format!("[platform] max_jobs = {}: must be 1 to {MAX_AGENT_JOBS}", jobs.get_ref());
+                let reason =
+                    format!("[platform] max_jobs = {}: must be 1 to {MAX_AGENT_JOBS}", jobs.get_ref());
                 return Err(ConfigError { range: jobs.span(), reason });
             }
         };

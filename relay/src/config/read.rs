@@ -29,7 +29,9 @@ impl Config {
         let text = match RegistryDir::of_settings(root).file(CONFIG_NAME).read_any_text(MAX_FILE_SIZE) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) if RefusedEntry::from_error(&e).is_some() || e.kind() == std::io::ErrorKind::FileTooLarge => {
+            Err(e)
+                if RefusedEntry::from_error(&e).is_some() || e.kind() == std::io::ErrorKind::FileTooLarge =>
+            {
                 return Err(Failure::usage(e.to_string()));
             }
             Err(e) => return Err(Failure::usage(format!("{}: {e}", path.display()))),

@@ -20,7 +20,11 @@ pub fn check_kind_limit(limits: &Limits, kind: StepKind, stall_ms: u64) -> Resul
 ///
 /// # Errors
 /// Description of the error, to be appended to the name of the setting.
-pub fn check_network_limit(limits: &Limits, is_set: impl Fn(StepKind) -> bool, stall_ms: u64) -> Result<(), String> {
+pub fn check_network_limit(
+    limits: &Limits,
+    is_set: impl Fn(StepKind) -> bool,
+    stall_ms: u64,
+) -> Result<(), String> {
     let kinds =
         StepKind::ALL.into_iter().filter(|kind| kind.is_network() && !limits.stalls.contains_key(kind));
     let kinds: Vec<(StepKind, u64)> = kinds.map(|kind| (kind, limits.step_ms(kind))).collect();

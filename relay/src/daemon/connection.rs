@@ -91,7 +91,9 @@ async fn serve_until_end(
     let welcome = RelayFrame::Welcome { protocol, durable, cause, now: app.clock.now() };
     let end = serve_welcomed(socket, app, &connection_id, hello, welcome).await;
     let reason = match &end {
-        Err(EndReason::Lost(reason) | EndReason::ClosedByRelay(_, reason) | EndReason::TokenDenied(reason)) => reason.clone(),
+        Err(
+            EndReason::Lost(reason) | EndReason::ClosedByRelay(_, reason) | EndReason::TokenDenied(reason),
+        ) => reason.clone(),
         Ok(_) => String::new(),
     };
     let _ = app.core.send(Input::Disconnected { connection_id, reason }.into()).await;
@@ -117,8 +119,12 @@ async fn serve_welcomed(
 }
 
 /// Waits for the core or the writer, at most for `REGISTRY_TIMEOUT`.
-pub(super) async fn with_registry_timeout<T>(what: &str, work: impl Future<Output = T>) -> Result<T, EndReason> {
-    let late = |_| EndReason::Lost(format!("the registry did not {what} within {} s", REGISTRY_TIMEOUT.as_secs()));
+pub(super) async fn with_registry_timeout<T>(
+    what: &str,
+    work: impl Future<Output = T>,
+) -> Result<T, EndReason> {
+    let late =
+        |_| EndReason::Lost(format!("the registry did not {what} within {} s", REGISTRY_TIMEOUT.as_secs()));
     timeout(REGISTRY_TIMEOUT, work).await.map_err(late)
 }
 
@@ -126,7 +132,9 @@ pub(super) async fn with_registry_timeout<T>(what: &str, work: impl Future<Outpu
 pub(super) fn connection_error(error: axum::Error) -> EndReason {
     let error = error.into_inner();
     match error.downcast_ref::<tungstenite::Error>() {
-        Some(tungstenite::Error::Capacity(e)) => EndReason::ClosedByRelay(CloseCode::Size.into(), e.to_string()),
+        Some(tungstenite::Error::Capacity(e)) => {
+            EndReason::ClosedByRelay(CloseCode::Size.into(), e.to_string())
+        }
         // A dying process does not close TLS properly.
         Some(tungstenite::Error::Io(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             EndReason::Lost("the agent closed the connection".to_owned())
@@ -165,11 +173,16 @@ async fn serve_frames(
                 handle_message(message, app, connection_id, &receipts).await?;
             }
             ConnectionEvent::Message(Some(Err(e))) => return Err(connection_error(e)),
-            ConnectionEvent::Message(None) => return Err(EndReason::Lost("the agent closed the connection".to_owned())),
+            ConnectionEvent::Message(None) => {
+                return Err(EndReason::Lost("the agent closed the connection".to_owned()));
+            }
             ConnectionEvent::Outbound(Some(frame)) => send_frame(socket, &frame).await?,
             // The core has a newer connection of this agent.
             ConnectionEvent::Outbound(None) => {
-                return Err(EndReason::ClosedByRelay(wire::CLOSE_REPLACED, "a newer connection took over".to_owned()));
+                return Err(EndReason::ClosedByRelay(
+                    wire::CLOSE_REPLACED,
+                    "a newer connection took over".to_owned(),
+                ));
             }
             ConnectionEvent::Receipts(receipts) => send_acks(socket, receipts).await?,
             ConnectionEvent::Ping => {
@@ -200,8 +213,12 @@ async fn handle_message(
     };
     let frame = wire::decode::<AgentFrame>(&bytes).map_err(|e| refused(e.to_string()))?;
     match frames::route_frame(frame, connection_id, receipts).map_err(refused)? {
-        FrameRoute::Writer { content_name: what, command } => with_registry_timeout(what, app.writer.send(command)).await,
-        FrameRoute::Core(input) => with_registry_timeout("take an answer", app.core.send(input.into())).await.map(drop),
+        FrameRoute::Writer { content_name: what, command } => {
+            with_registry_timeout(what, app.writer.send(command)).await
+        }
+        FrameRoute::Core(input) => {
+            with_registry_timeout("take an answer", app.core.send(input.into())).await.map(drop)
+        }
         FrameRoute::Ignored => Ok(()),
     }
 }
@@ -218,7 +235,8 @@ async fn send_acks(socket: &mut WebSocket, receipts: Vec<(JobId, Receipt)>) -> R
 }
 
 async fn send_frame(socket: &mut WebSocket, frame: &RelayFrame) -> Result<(), EndReason> {
-    let bytes = wire::encode(frame).map_err(|e| EndReason::Lost(format!("a frame could not be written: {e}")))?;
+    let bytes =
+        wire::encode(frame).map_err(|e| EndReason::Lost(format!("a frame could not be written: {e}")))?;
     match timeout_at(Instant::now() + SEND_TIMEOUT, socket.send(Message::Binary(bytes.into()))).await {
         Ok(sent) => sent.map_err(|e| EndReason::Lost(e.to_string())),
         Err(_) => Err(EndReason::Lost("the agent does not read its connection".to_owned())),

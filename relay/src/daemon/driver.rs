@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::core::{Core, Effect, Input};
-use crate::registry::requests::{FiledRequest, DaemonRequest};
+use crate::registry::requests::{DaemonRequest, FiledRequest};
 use crate::registry::{Registry, read};
 use crate::time::Clock;
 
@@ -89,8 +89,11 @@ impl<W: CoreEnvironment> Driver<W> {
         for FiledRequest { path, request } in filed {
             // The record of the job may be newer than the last scan of the registry. The job is loaded by name, because
             // listing the folder at each launch is slow with many jobs.
-            if let Some(DaemonRequest::Launch { job } | DaemonRequest::Cancel { job, .. } | DaemonRequest::Extend { job, .. }) =
-                &request
+            if let Some(
+                DaemonRequest::Launch { job }
+                | DaemonRequest::Cancel { job, .. }
+                | DaemonRequest::Extend { job, .. },
+            ) = &request
             {
                 self.find_job(job).await;
             }
@@ -101,7 +104,8 @@ impl<W: CoreEnvironment> Driver<W> {
 
     /// Finds jobs whose hint was lost, in sorted order.
     async fn find_new_jobs(&mut self) -> io::Result<()> {
-        let there: BTreeSet<JobId> = read::unarchived_jobs(self.environment.registry())?.into_iter().collect();
+        let there: BTreeSet<JobId> =
+            read::unarchived_jobs(self.environment.registry())?.into_iter().collect();
         // Ended jobs stay known until they are archived, so that no scan reads them again.
         self.handle_input(Input::JobsListed(there.clone())).await;
         for job in there {

@@ -87,9 +87,13 @@ impl CoreEnvironment for Executor {
             Effect::RevokeAgent(agent) => self.app.tokens.revoke_agent(&agent),
             Effect::RevokeTokens => self.app.tokens.revoke_all(),
             Effect::LogFirstEvent(job) => self.send_to_writer(WriterCommand::LogFirstEvent(job)).await,
-            Effect::Record { job, body } => self.send_to_writer(WriterCommand::RecordRelayEvent { job, body: Box::new(body) }).await,
+            Effect::Record { job, body } => {
+                self.send_to_writer(WriterCommand::RecordRelayEvent { job, body: Box::new(body) }).await
+            }
             Effect::DropEnv(job) => self.send_to_writer(WriterCommand::RemoveEnvValues(job)).await,
-            Effect::RemoveConnection(connection_id) => self.send_to_writer(WriterCommand::RemoveConnection(connection_id)).await,
+            Effect::RemoveConnection(connection_id) => {
+                self.send_to_writer(WriterCommand::RemoveConnection(connection_id)).await
+            }
             Effect::FlushWriter => drop(self.flush().await),
             Effect::SaveState(state, durability) => self.save_state(*state, durability),
             Effect::PublishLease(lease, durability) => self.publish_lease(&lease, durability),
@@ -171,7 +175,11 @@ impl Executor {
                 connection.and_then(|to| self.send_frame(to, RelayFrame::Start { job, epoch, spec }))
             }
             Err(reason) => {
-                self.send_to_writer(WriterCommand::RecordRelayEvent { job, body: Box::new(refused_event(reason)) }).await;
+                self.send_to_writer(WriterCommand::RecordRelayEvent {
+                    job,
+                    body: Box::new(refused_event(reason)),
+                })
+                .await;
                 None
             }
         }
@@ -212,15 +220,20 @@ impl Executor {
         let amend = |request: &LimitRequest| request_files::rewrite_request(&self.registry, request);
         match effect {
             LimitEffect::ReadFacts(queries) => {
-                let facts = queries.into_iter().map(|query| request_files::read_limit_facts(&self.registry, query));
+                let facts =
+                    queries.into_iter().map(|query| request_files::read_limit_facts(&self.registry, query));
                 Some(Input::LimitFactsRead(facts.collect()))
             }
-            LimitEffect::SendRequest { path, to, frame } => {
-                self.queue_frame(&to, frame).then_some(Input::LimitRequestSent { path, connection: to.number })
+            LimitEffect::SendRequest { path, to, frame } => self
+                .queue_frame(&to, frame)
+                .then_some(Input::LimitRequestSent { path, connection: to.number }),
+            LimitEffect::RewriteRequest(request) => {
+                amend(&request).then_some(Input::RequestRewritten(request))
             }
-            LimitEffect::RewriteRequest(request) => amend(&request).then_some(Input::RequestRewritten(request)),
             LimitEffect::StorePromise(request) => amend(&request).then_some(Input::PromiseStored(request)),
-            LimitEffect::WriteSpecLimit { path, job, job_ms } => self.write_spec_limit(path, job, job_ms).await,
+            LimitEffect::WriteSpecLimit { path, job, job_ms } => {
+                self.write_spec_limit(path, job, job_ms).await
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::core::{ContainerChange, Input};
 use super::message::Message;
 use super::platform::Platform;
-use crate::container_state::{ContainerState, ContainerExit};
+use crate::container_state::{ContainerExit, ContainerState};
 use crate::engine::events::{ContainerEvent, MAX_LINE, parse_event};
 
 /// Pause before a stream that ended is opened again.

@@ -6,7 +6,7 @@ use common::ids::JobId;
 use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame};
 
 use super::core::{ConnectionId, Input};
-use super::writer::{WriterCommand, Receipt, Receipts};
+use super::writer::{Receipt, Receipts, WriterCommand};
 
 /// Destination of a frame.
 pub(super) enum FrameRoute {
@@ -41,7 +41,9 @@ pub(super) fn route_frame(
             let command = WriterCommand::Output { connection_id, job, epoch, offset, bytes, receipts };
             FrameRoute::Writer { content_name: "take output", command }
         }
-        AgentFrame::Accepted { job, epoch } => FrameRoute::Core(Input::Accepted { connection_id, job, epoch }),
+        AgentFrame::Accepted { job, epoch } => {
+            FrameRoute::Core(Input::Accepted { connection_id, job, epoch })
+        }
         AgentFrame::Refused { job, epoch: _, reason, busy } => {
             let reason = common::text_format::one_line(&reason, common::event::MAX_TEXT);
             FrameRoute::Core(Input::Refused { connection_id, job, reason, busy })

@@ -13,7 +13,8 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Minimum delay of a beat that is reported as a freeze. A loaded machine delays a beat by less than a second.
 const FREEZE_THRESHOLD: Duration = Duration::from_secs(10);
 
-/// Returns the length of a freeze, from the time before and after a sleep of [`BEAT_INTERVAL`]; `None` without a freeze.
+/// Returns the length of a freeze, from the time before and after a sleep of [`BEAT_INTERVAL`]; `None` without a
+/// freeze.
 fn freeze_length(before: Duration, after: Duration) -> Option<Duration> {
     let late = after.saturating_sub(before).saturating_sub(BEAT_INTERVAL);
     (late >= FREEZE_THRESHOLD).then_some(late)

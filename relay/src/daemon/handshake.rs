@@ -59,7 +59,11 @@ pub(super) async fn query_durable(
 ) -> Result<Vec<Durable>, EndReason> {
     let (reply, durable) = oneshot::channel();
     let (connection_id, jobs) = (connection_id.clone(), hello.jobs.clone());
-    with_registry_timeout("look", app.writer.send(WriterCommand::QueryDurable { connection_id, jobs, reply })).await?;
+    with_registry_timeout(
+        "look",
+        app.writer.send(WriterCommand::QueryDurable { connection_id, jobs, reply }),
+    )
+    .await?;
     let durable = with_registry_timeout("look", durable).await?.map_err(|_| {
         let reason = "the registry can't be read, or a newer connection took over";
         EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason.to_owned())
@@ -85,7 +89,8 @@ pub(super) async fn receive_hello(socket: &mut WebSocket) -> Result<(Hello, u32)
     let bytes = timeout(wire::HELLO_TIMEOUT, first).await.map_err(|_| refused("no hello in time"))??;
     // Only the beginning is decoded first, because the form of the rest depends on the version.
     let greeting = wire::decode_hello_prefix(&bytes).map_err(|e| refused(&e.to_string()))?;
-    let protocol = wire::negotiate(&greeting).map_err(|reason| EndReason::ClosedByRelay(wire::CLOSE_VERSION, reason))?;
+    let protocol =
+        wire::negotiate(&greeting).map_err(|reason| EndReason::ClosedByRelay(wire::CLOSE_VERSION, reason))?;
     let hello = wire::decode_hello(&bytes, &greeting).map_err(|e| refused(&e.to_string()))?;
     let hello = hello.ok_or_else(|| refused("the first frame was not a hello"))?;
     Ok((bound_hello(hello).map_err(|reason| refused(&reason))?, protocol))
@@ -106,7 +111,9 @@ fn bound_hello(mut hello: Hello) -> Result<Hello, String> {
     hello.version = cut(&hello.version);
     hello.platform.system = cut(&hello.platform.system);
     hello.platform.codex = hello.platform.codex.as_deref().map(cut);
-    hello.platform.codex_problem =
-        hello.platform.codex_problem.map(|problem| common::text_format::one_line(&problem, common::event::MAX_TEXT));
+    hello.platform.codex_problem = hello
+        .platform
+        .codex_problem
+        .map(|problem| common::text_format::one_line(&problem, common::event::MAX_TEXT));
     Ok(hello)
 }

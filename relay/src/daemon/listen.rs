@@ -21,7 +21,10 @@ const BACKLOG: u32 = 4096;
 ///
 /// # Errors
 /// One line with the port that is in use, and advice.
-pub(super) fn bind_loopback(configured_port: Option<u16>, last_port: Option<u16>) -> Result<TcpListener, String> {
+pub(super) fn bind_loopback(
+    configured_port: Option<u16>,
+    last_port: Option<u16>,
+) -> Result<TcpListener, String> {
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     if let Some(port) = configured_port {
         return open_listener(loopback(port)).map_err(|e| {

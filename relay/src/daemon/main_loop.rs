@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::core::{HEARTBEAT_INTERVAL, Input};
-use super::driver::{Driver, CoreEnvironment};
+use super::driver::{CoreEnvironment, Driver};
 use super::effects::Executor;
 use super::message::Message;
 use super::request_watcher::RequestWatcher;

@@ -119,7 +119,8 @@ pub(super) async fn accept_connections(listener: TcpListener, routes: Routes, ac
                 failing = false;
                 let connection = pending.add();
                 let number = connection.number;
-                let task = tokio::spawn(serve_connection(stream, routes.clone(), acceptor.clone(), connection));
+                let task =
+                    tokio::spawn(serve_connection(stream, routes.clone(), acceptor.clone(), connection));
                 PendingConnection::set_task(number, &pending, task.abort_handle());
             }
             // The client gave up before its connection was accepted.
@@ -136,7 +137,12 @@ pub(super) async fn accept_connections(listener: TcpListener, routes: Routes, ac
     }
 }
 
-async fn serve_connection(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, connection: PendingConnection) {
+async fn serve_connection(
+    stream: TcpStream,
+    routes: Routes,
+    acceptor: TlsAcceptor,
+    connection: PendingConnection,
+) {
     let deadline = Instant::now() + HEAD_TIMEOUT;
     // Acknowledgements are small and should not be delayed. Without this option they only arrive later.
     let _ = stream.set_nodelay(true);

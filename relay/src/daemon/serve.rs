@@ -114,8 +114,9 @@ async fn run_daemon(
     let broadcast = Broadcast::new();
     let subscribers = reserve::with_reserve(registry, || Subscribers::new(registry, broadcast.clone()))
         .map_err(|e| registry.not_writable(&e))?;
-    let (writer, thread, active) = writer::start_writer(registry.clone(), clock.clone(), changes.clone(), broadcast)
-        .map_err(|e| registry.not_writable(&e))?;
+    let (writer, thread, active) =
+        writer::start_writer(registry.clone(), clock.clone(), changes.clone(), broadcast)
+            .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
     let (sender, mut messages) = mpsc::channel(MESSAGE_CAPACITY);
     let platform = Platform::new(engine, config, registry, &state, &identity, address.port());

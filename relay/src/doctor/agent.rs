@@ -33,7 +33,8 @@ pub(super) fn check_agent(context: &CheckContext) -> Vec<Finding> {
         Some(PlatformStatus::Ready { version, .. }) => Some(version.clone()),
         _ => None,
     };
-    let relay = context.lease.as_ref().filter(|_| context.relay_is_running).map(|lease| lease.version.clone());
+    let relay =
+        context.lease.as_ref().filter(|_| context.relay_is_running).map(|lease| lease.version.clone());
     let versions = Versions { own: env!("CARGO_PKG_VERSION").to_owned(), relay, connected, installed };
     vec![assess_agent(&versions, context.engine, &context.up_command())]
 }
@@ -42,7 +43,11 @@ fn assess_agent(versions: &Versions, engine: EngineKind, up: &str) -> Finding {
     let own = &versions.own;
     let again = format!("when no job runs: `relay down`, then {up}");
     if let Some(relay) = versions.relay.as_ref().filter(|relay| *relay != own) {
-        return Finding::warn(AGENT_CHECK, format!("the running relay is {relay}, this command is {own}"), again);
+        return Finding::warn(
+            AGENT_CHECK,
+            format!("the running relay is {relay}, this command is {own}"),
+            again,
+        );
     }
     if let Some(agent) = versions.connected.as_ref().filter(|agent| *agent != own) {
         let fix =
@@ -56,9 +61,11 @@ fn assess_agent(versions: &Versions, engine: EngineKind, up: &str) -> Finding {
             format!("worker-agent on this machine is {agent}, relay is {own}"),
             "install both of the same version, beside each other",
         ),
-        Err(why) if engine.is_container() => {
-            Finding::warn(AGENT_CHECK, format!("no image can be built: {why}"), "install worker-agent beside relay")
-        }
+        Err(why) if engine.is_container() => Finding::warn(
+            AGENT_CHECK,
+            format!("no image can be built: {why}"),
+            "install worker-agent beside relay",
+        ),
         Err(why) => Finding::fail(AGENT_CHECK, why, "install worker-agent beside relay"),
     }
 }

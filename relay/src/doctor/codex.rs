@@ -20,7 +20,10 @@ pub(super) fn check_codex(context: &CheckContext) -> Vec<Finding> {
     let config = match &context.config {
         Ok(config) => config,
         Err(unusable) => {
-            return vec![Finding::skipped(CODEX_CHECK, unusable.explanation()), Finding::skipped(HOST_CHECK, unusable.explanation())];
+            return vec![
+                Finding::skipped(CODEX_CHECK, unusable.explanation()),
+                Finding::skipped(HOST_CHECK, unusable.explanation()),
+            ];
         }
     };
     if context.engine.is_container() {
@@ -31,8 +34,11 @@ pub(super) fn check_codex(context: &CheckContext) -> Vec<Finding> {
     }
     let program = &config.codex.program;
     let Some(path) = context.find_in_path(program) else {
-        let missing =
-            Finding::fail(CODEX_CHECK, format!("{program} was not found: only shell jobs can run"), INSTALL_ADVICE);
+        let missing = Finding::fail(
+            CODEX_CHECK,
+            format!("{program} was not found: only shell jobs can run"),
+            INSTALL_ADVICE,
+        );
         return vec![missing, Finding::skipped(HOST_CHECK, "codex was not found")];
     };
     if !context.may_run(program, &path) {
@@ -44,7 +50,11 @@ pub(super) fn check_codex(context: &CheckContext) -> Vec<Finding> {
     let version = said.stdout_on_success().and_then(version::version_word);
     let codex = match version {
         Some(version) => assess_codex(version, versions::codex_version(), &format!(" ({})", real.display())),
-        None => Finding::fail(CODEX_CHECK, format!("{} --version: {}", real.display(), said.describe_failure()), INSTALL_ADVICE),
+        None => Finding::fail(
+            CODEX_CHECK,
+            format!("{} --version: {}", real.display(), said.describe_failure()),
+            INSTALL_ADVICE,
+        ),
     };
     vec![codex, check_code_mode_host(&real)]
 }
@@ -59,9 +69,10 @@ fn check_in_container(platform: Option<&PlatformStatus>) -> Finding {
         Some(PlatformStatus::Ready { codex: Some(version), .. }) => {
             assess_codex(version, versions::codex_version(), " (on the platform)")
         }
-        Some(PlatformStatus::Ready { .. }) => {
-            Finding::skipped(CODEX_CHECK, "the platform was too busy to report its version; jobs start anyway")
-        }
+        Some(PlatformStatus::Ready { .. }) => Finding::skipped(
+            CODEX_CHECK,
+            "the platform was too busy to report its version; jobs start anyway",
+        ),
         _ => Finding::skipped(CODEX_CHECK, "known once the platform is up"),
     }
 }

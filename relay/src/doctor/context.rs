@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::approval::{self, ApprovalState, Initiator, ApprovableSettings};
+use crate::approval::{self, ApprovableSettings, ApprovalState, Initiator};
 use crate::config::{self, Config};
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
@@ -109,14 +109,16 @@ impl CheckContext {
     /// Returns true if a program named in the settings may be run: the settings are approved, or it is the default
     /// program outside of the project.
     pub(super) fn may_run(&self, program: &str, path: &Path) -> bool {
-        let is_own = program == config::DEFAULT_CODEX_PROGRAM && !protected_paths::resolve_links(path).starts_with(&self.root);
+        let is_own = program == config::DEFAULT_CODEX_PROGRAM
+            && !protected_paths::resolve_links(path).starts_with(&self.root);
         self.approval == Some(ApprovalState::Approved) || is_own
     }
 
     /// Returns the command that approves the settings.
     pub(super) fn approve_command(&self) -> String {
         // A running relay keeps the settings that it was started with.
-        let command = if self.relay_is_running { self.command_outside_sandbox("restart") } else { self.up_command() };
+        let command =
+            if self.relay_is_running { self.command_outside_sandbox("restart") } else { self.up_command() };
         match self.initiator {
             Initiator::Session => format!("a person has to run {command} in a terminal"),
             Initiator::Person => format!("{command} shows them and asks"),

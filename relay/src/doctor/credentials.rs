@@ -41,7 +41,8 @@ impl CredentialKind {
 /// Checks that workers have credentials.
 pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
     let home = context.codex_home().unwrap_or_default();
-    let auth: serde_json::Value = serde_json::from_str(&read_file(&home.join("auth.json"))).unwrap_or_default();
+    let auth: serde_json::Value =
+        serde_json::from_str(&read_file(&home.join("auth.json"))).unwrap_or_default();
     let config: toml::Table = toml::from_str(&read_file(&home.join("config.toml"))).unwrap_or_default();
     let found = [
         (CredentialKind::CodexKey, context.variable("CODEX_API_KEY").is_some()),
@@ -50,7 +51,8 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
         (CredentialKind::Provider, config.contains_key("model_provider")),
         (CredentialKind::Login, auth["tokens"].is_object()),
     ];
-    let found: Vec<CredentialKind> = found.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
+    let found: Vec<CredentialKind> =
+        found.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
     let name = context.config.as_ref().map_or("platform", |config| &config.platform.name);
     let inside = context.engine.is_container().then(|| {
         let engine = context.engine;
@@ -94,7 +96,9 @@ fn missing_credentials(found: &[CredentialKind], login_command: Option<&str>, up
             "the login of this machine is not copied into the container, which would log you out here",
             login,
         ),
-        Some(login) => Finding::fail(CREDENTIALS_CHECK, NONE, format!("set CODEX_API_KEY before {up}, or {login}")),
+        Some(login) => {
+            Finding::fail(CREDENTIALS_CHECK, NONE, format!("set CODEX_API_KEY before {up}, or {login}"))
+        }
         None => Finding::fail(
             CREDENTIALS_CHECK,
             NONE,
@@ -129,12 +133,24 @@ mod tests {
         let lacks = Some("codex has no credentials: …");
         for (found, container, platform, state, words) in [
             (&[CredentialKind::CodexKey][..], true, None, State::Ok, "CODEX_API_KEY is set"),
-            (&[CredentialKind::OpenaiKey, CredentialKind::Login], true, None, State::Ok, "OPENAI_API_KEY is set and handed on"),
+            (
+                &[CredentialKind::OpenaiKey, CredentialKind::Login],
+                true,
+                None,
+                State::Ok,
+                "OPENAI_API_KEY is set and handed on",
+            ),
             (&[CredentialKind::FileKey], true, None, State::Ok, "auth.json holds an API key"),
             (&[CredentialKind::Provider], false, None, State::Ok, "config.toml names"),
             (&[CredentialKind::Login], false, None, State::Ok, "auth.json holds a login"),
             (&[CredentialKind::Login], true, None, State::Fail, "the login of this machine is not copied"),
-            (&[CredentialKind::Login], true, Some(ready(None)), State::Ok, "the platform has its own credentials"),
+            (
+                &[CredentialKind::Login],
+                true,
+                Some(ready(None)),
+                State::Ok,
+                "the platform has its own credentials",
+            ),
             (&[], false, None, State::Fail, "neither CODEX_API_KEY"),
             (
                 &[CredentialKind::CodexKey][..],

@@ -28,7 +28,9 @@ pub(super) fn check_engine(context: &CheckContext) -> Vec<Finding> {
     let config = match &context.config {
         Ok(config) => config,
         Err(unusable) => {
-            return [ENGINE_CHECK, IMAGE_CHECK, MOUNT_CHECK].map(|check| Finding::skipped(check, unusable.explanation())).into();
+            return [ENGINE_CHECK, IMAGE_CHECK, MOUNT_CHECK]
+                .map(|check| Finding::skipped(check, unusable.explanation()))
+                .into();
         }
     };
     let image = config.platform.image.clone();
@@ -39,7 +41,9 @@ pub(super) fn check_engine(context: &CheckContext) -> Vec<Finding> {
     });
     let endpoint = std::thread::spawn(move || {
         let format = "{{.Name}} {{.Endpoints.docker.Host}}";
-        run_probe(engine.as_str(), &["context", "inspect", "--format", format]).stdout_on_success().map(str::to_owned)
+        run_probe(engine.as_str(), &["context", "inspect", "--format", format])
+            .stdout_on_success()
+            .map(str::to_owned)
     });
     let mut version = run_probe(engine.as_str(), &["version", "--format", "{{.Server.Version}}"]);
     if engine == EngineKind::Podman && matches!(version, ProbeOutput::Ended { succeeded: false, .. }) {
@@ -135,7 +139,9 @@ fn assess_engine(engine: EngineKind, version: &ProbeOutput, endpoint: &EngineEnd
 fn assess_mount(probe: &ProbeOutput, platform: &PlatformConfig) -> Finding {
     let folder = platform.workspaces_folder.display();
     match probe {
-        ProbeOutput::Ended { succeeded: true, .. } => Finding::ok(MOUNT_CHECK, format!("workers can write in {folder}")),
+        ProbeOutput::Ended { succeeded: true, .. } => {
+            Finding::ok(MOUNT_CHECK, format!("workers can write in {folder}"))
+        }
         ProbeOutput::Ended { stderr, .. } if !stderr.contains("executable file not found") => {
             let told = container::unwritable_message(platform, stderr.trim());
             let (detail, fix) = told.split_once("): ").unwrap_or((&told, "give workers that folder"));
@@ -148,9 +154,12 @@ fn assess_mount(probe: &ProbeOutput, platform: &PlatformConfig) -> Finding {
 fn assess_image(probe: &ProbeOutput, image: &str, codex: &str) -> Finding {
     const BUILD: &str = "`relay up --build` builds it";
     let own = env!("CARGO_PKG_VERSION");
-    let Some((agent, made_codex)) = probe.stdout_on_success().and_then(|labels| labels.split_once('/')) else {
+    let Some((agent, made_codex)) = probe.stdout_on_success().and_then(|labels| labels.split_once('/'))
+    else {
         return match probe {
-            ProbeOutput::TimedOut => Finding::warn(IMAGE_CHECK, probe.describe_failure(), "restart the engine"),
+            ProbeOutput::TimedOut => {
+                Finding::warn(IMAGE_CHECK, probe.describe_failure(), "restart the engine")
+            }
             _ => Finding::fail(IMAGE_CHECK, format!("{image} does not exist"), BUILD),
         };
     };

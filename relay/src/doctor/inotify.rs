@@ -34,12 +34,16 @@ fn assess_inotify(instances: Option<u64>, watches: Option<u64>, instance_free: b
         );
     }
     match (instances, watches) {
-        (Some(low), _) if low < DEFAULT_INSTANCES => {
-            Finding::warn(INOTIFY_CHECK, format!("max_user_instances is {low}"), sysctl("max_user_instances", 1024))
-        }
-        (_, Some(low)) if low < DEFAULT_WATCHES => {
-            Finding::warn(INOTIFY_CHECK, format!("max_user_watches is {low}"), sysctl("max_user_watches", 65536))
-        }
+        (Some(low), _) if low < DEFAULT_INSTANCES => Finding::warn(
+            INOTIFY_CHECK,
+            format!("max_user_instances is {low}"),
+            sysctl("max_user_instances", 1024),
+        ),
+        (_, Some(low)) if low < DEFAULT_WATCHES => Finding::warn(
+            INOTIFY_CHECK,
+            format!("max_user_watches is {low}"),
+            sysctl("max_user_watches", 65536),
+        ),
         (Some(instances), Some(watches)) => {
             Finding::ok(INOTIFY_CHECK, format!("{instances} instances, {watches} watches"))
         }

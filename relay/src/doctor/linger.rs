@@ -26,7 +26,9 @@ pub(super) fn check_linger(context: &CheckContext) -> Vec<Finding> {
 /// Returns no finding if processes survive a logout.
 fn assess_linger(kill_user_processes: Option<&str>, linger_enabled: bool) -> Option<Finding> {
     match kill_user_processes {
-        Some("b true") if linger_enabled => Some(Finding::ok(LINGER_CHECK, "relay and workers outlive a logout")),
+        Some("b true") if linger_enabled => {
+            Some(Finding::ok(LINGER_CHECK, "relay and workers outlive a logout"))
+        }
         Some("b true") => Some(Finding::warn(
             LINGER_CHECK,
             "this machine ends all processes of a user at logout, relay and workers of engine local too (KillUserProcesses)",

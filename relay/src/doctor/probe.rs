@@ -138,7 +138,10 @@ mod tests {
     #[test]
     fn what_a_program_leaves_behind_or_floods_is_not_waited_for() {
         let began = Instant::now();
-        assert_eq!(sh("echo here; sleep 30 & exit 0", Duration::from_secs(20)).stdout_on_success(), Some("here"));
+        assert_eq!(
+            sh("echo here; sleep 30 & exit 0", Duration::from_secs(20)).stdout_on_success(),
+            Some("here")
+        );
         let flood = sh("yes", Duration::from_secs(20));
         assert!(matches!(&flood, ProbeOutput::Ended { stdout, .. } if stdout.len() < 70_000));
         assert!(began.elapsed() < Duration::from_secs(15));

@@ -1,6 +1,6 @@
 //! Files in the registry that are refused or were set aside, for display.
 
-use crate::files::dir::{SET_ASIDE_PREFIX, RegistryDir};
+use crate::files::dir::{RegistryDir, SET_ASIDE_PREFIX};
 use crate::files::refused::{RefusalReason, RefusedEntry};
 use crate::registry::{Registry, layout};
 
@@ -14,7 +14,9 @@ pub(super) fn find_refused_files(registry: &Registry) -> Vec<(String, String)> {
         match folder.names() {
             Ok(names) => names.iter().for_each(|name| found.extend(find_in_folder(registry, &folder, name))),
             Err(e) => {
-                found.extend(RefusedEntry::from_error(&e).map(|refused| describe_file(&folder, None, refused.reason)));
+                found.extend(
+                    RefusedEntry::from_error(&e).map(|refused| describe_file(&folder, None, refused.reason)),
+                );
             }
         }
     }

@@ -17,7 +17,8 @@ const MAX_HEARTBEAT_AGE_MS: u64 = 30_000;
 
 /// Checks that the daemon runs, and that queued jobs can start.
 pub(super) fn check_relay(context: &CheckContext) -> Vec<Finding> {
-    let daemon = assess_daemon(context.lease.as_ref(), context.relay_is_running, context.now, &context.up_command());
+    let daemon =
+        assess_daemon(context.lease.as_ref(), context.relay_is_running, context.now, &context.up_command());
     let queue = match read::read_records(&context.registry) {
         Ok(records) => {
             let waiting = records.iter().filter(|stored| stored.record.state == JobState::Queued).count();
@@ -32,7 +33,11 @@ pub(super) fn check_relay(context: &CheckContext) -> Vec<Finding> {
 fn assess_daemon(lease: Option<&Lease>, is_running: bool, now: Timestamp, up: &str) -> Finding {
     let Some(lease) = lease else {
         return if is_running {
-            Finding::warn(RELAY_CHECK, "it holds the registry, but has not reported yet", "try again in a second")
+            Finding::warn(
+                RELAY_CHECK,
+                "it holds the registry, but has not reported yet",
+                "try again in a second",
+            )
         } else {
             Finding::warn(RELAY_CHECK, "none has run here yet", format!("{up} starts it"))
         };
@@ -72,7 +77,9 @@ fn assess_daemon(lease: Option<&Lease>, is_running: bool, now: Timestamp, up: &s
             format!("the platform can't be started: {detail}"),
             format!("fix that, then run {up}"),
         ),
-        PlatformStatus::Stopped => Finding::warn(RELAY_CHECK, "its platform is stopped", format!("{up} starts it")),
+        PlatformStatus::Stopped => {
+            Finding::warn(RELAY_CHECK, "its platform is stopped", format!("{up} starts it"))
+        }
     }
 }
 
@@ -83,9 +90,13 @@ fn assess_queue(waiting: usize, platform: Option<&PlatformStatus>, up: &str) -> 
         more => format!("{more} jobs are waiting"),
     };
     match platform {
-        None => Finding::fail(QUEUE_CHECK, format!("{jobs}, and no relay is running"), format!("{up} starts it")),
+        None => {
+            Finding::fail(QUEUE_CHECK, format!("{jobs}, and no relay is running"), format!("{up} starts it"))
+        }
         Some(PlatformStatus::Ready { .. }) => Finding::ok(QUEUE_CHECK, format!("{jobs} for a slot")),
-        Some(_) => Finding::warn(QUEUE_CHECK, format!("{jobs} for the platform"), "fix what the other checks name"),
+        Some(_) => {
+            Finding::warn(QUEUE_CHECK, format!("{jobs} for the platform"), "fix what the other checks name")
+        }
     }
 }
 

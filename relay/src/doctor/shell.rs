@@ -30,7 +30,9 @@ fn assess_shell(
         own_path.display()
     );
     match (probe, found_relay, is_same_file) {
-        (_, Some(found), Some(true)) => Finding::ok(SHELL_CHECK, format!("{shell} -l finds {}", found.display())),
+        (_, Some(found), Some(true)) => {
+            Finding::ok(SHELL_CHECK, format!("{shell} -l finds {}", found.display()))
+        }
         (_, Some(found), Some(false)) => {
             Finding::warn(SHELL_CHECK, format!("{shell} -l finds another relay: {}", found.display()), link)
         }
@@ -58,7 +60,8 @@ mod tests {
 
     #[test]
     fn a_login_shell_finds_this_relay_another_or_none() {
-        let ended = |well| ProbeOutput::Ended { succeeded: well, stdout: String::new(), stderr: String::new() };
+        let ended =
+            |well| ProbeOutput::Ended { succeeded: well, stdout: String::new(), stderr: String::new() };
         let (own, path) = (Path::new("/opt/relay"), Some(Path::new("/usr/local/bin/relay")));
         for (said, found, same, state, words) in [
             (ended(true), path, Some(true), State::Ok, "/bin/bash -l finds /usr/local/bin/relay"),

@@ -25,6 +25,9 @@ mod tests {
         assert_eq!(parse_version("0.169.0"), Some((0, 169, 0)));
         assert_eq!(version_word("codex-cli 1.2.3-alpha.4\n"), Some("1.2.3-alpha.4"));
         assert!(parse_version("0.99.0") < parse_version("0.169.0"));
-        assert_eq!((parse_version("1.2"), parse_version("1.2.3.4"), version_word("no version")), (None, None, None));
+        assert_eq!(
+            (parse_version("1.2"), parse_version("1.2.3.4"), version_word("no version")),
+            (None, None, None)
+        );
     }
 }

@@ -26,7 +26,9 @@ pub fn agent_program() -> Result<PathBuf, String> {
         .into_iter()
         .chain(std::env::split_paths(&path).map(|dir| dir.join(AGENT_PROGRAM)))
         .find(|candidate| candidate.is_file())
-        .ok_or_else(|| format!("{AGENT_PROGRAM} was found neither beside relay nor on PATH: install it there"))
+        .ok_or_else(|| {
+            format!("{AGENT_PROGRAM} was found neither beside relay nor on PATH: install it there")
+        })
 }
 
 /// Time limit of a query. An engine on another machine needs a second, or more under load.

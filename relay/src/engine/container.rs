@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::agent_config::AgentConfig;
 use super::codex_home::{self, CODEX_HOME};
-use super::command::{ACTION_TIMEOUT, QUERY_TIMEOUT, not_installed, run_with_output, run_with_input};
+use super::command::{ACTION_TIMEOUT, QUERY_TIMEOUT, not_installed, run_with_input, run_with_output};
 use crate::config::{PlatformConfig, ResourceLimits, format_cpus};
 use crate::engine_kind::EngineKind;
 use crate::protected_paths;
@@ -133,7 +133,9 @@ impl Container<'_> {
                 "container '{name}' belongs to {owner}: remove it, or set [platform] name in platform/relay.toml"
             ));
         }
-        if found.image != self.image_id()? || found.labels.get(ARGUMENTS_LABEL) != Some(&arguments_digest(args)) {
+        if found.image != self.image_id()?
+            || found.labels.get(ARGUMENTS_LABEL) != Some(&arguments_digest(args))
+        {
             self.query(&["rm", "-f", name])?;
             return self.create(args);
         }
@@ -274,7 +276,9 @@ pub fn selected_context(engine: EngineKind) -> Option<String> {
     if engine != EngineKind::Docker || is_set("DOCKER_HOST") || is_set(CONTEXT_VARIABLE) {
         return None;
     }
-    run_with_output(&mut command(engine, &["context", "show"]), CONTEXT_TIMEOUT).ok().filter(|name| !name.is_empty())
+    run_with_output(&mut command(engine, &["context", "show"]), CONTEXT_TIMEOUT)
+        .ok()
+        .filter(|name| !name.is_empty())
 }
 
 /// Stops and removes a registry's container with its workers; the volumes stay. A container of another registry is not
@@ -283,8 +287,9 @@ pub fn selected_context(engine: EngineKind) -> Option<String> {
 /// # Errors
 /// The last line of the engine's output.
 pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), String> {
-    let is_ours =
-        |found: &ExistingContainer| found.labels.get(REGISTRY_LABEL).is_some_and(|owner| Path::new(owner) == registry);
+    let is_ours = |found: &ExistingContainer| {
+        found.labels.get(REGISTRY_LABEL).is_some_and(|owner| Path::new(owner) == registry)
+    };
     if !find_container(engine, name)?.as_ref().is_some_and(is_ours) {
         return Ok(());
     }
@@ -324,12 +329,11 @@ fn command(engine: EngineKind, args: &[&str]) -> Command {
 
 fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
     let is_question = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
-    run_with_output(&mut command(engine, args), if is_question { QUERY_TIMEOUT } else { ACTION_TIMEOUT }).map_err(
-        |e| match e.kind() {
+    run_with_output(&mut command(engine, args), if is_question { QUERY_TIMEOUT } else { ACTION_TIMEOUT })
+        .map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => not_installed(engine, &e),
             _ => e.to_string(),
-        },
-    )
+        })
 }
 
 fn arguments_digest(args: &[String]) -> String {

@@ -27,10 +27,16 @@ const BUILD_FILES: [(&str, &str); 3] = [
 ///
 /// # Errors
 /// Exit code 5 with advice when the agent or the engine is missing, a certificate has changed or the build fails.
-pub fn build_image(engine: EngineKind, platform: &PlatformConfig, approved: &ApprovableSettings) -> Result<(), Failure> {
+pub fn build_image(
+    engine: EngineKind,
+    platform: &PlatformConfig,
+    approved: &ApprovableSettings,
+) -> Result<(), Failure> {
     let agent = command::agent_program().map_err(Failure::unreachable)?;
     let context = tempfile::tempdir()
-        .and_then(|dir| assemble_build_context(dir.path(), &agent, &platform.certs_folder, approved).map(|()| dir))
+        .and_then(|dir| {
+            assemble_build_context(dir.path(), &agent, &platform.certs_folder, approved).map(|()| dir)
+        })
         .map_err(|e| Failure::unreachable(format!("the image's files could not be put together: {e}")))?;
     let (uid, gid) = platform.worker_ids;
     let mut build = Command::new(engine.as_str());
@@ -54,7 +60,12 @@ pub fn build_image(engine: EngineKind, platform: &PlatformConfig, approved: &App
     Err(Failure::unreachable(format!("{engine} could not build {}: see its output above", platform.image)))
 }
 
-fn assemble_build_context(dir: &Path, agent: &Path, certs: &Path, approved: &ApprovableSettings) -> io::Result<()> {
+fn assemble_build_context(
+    dir: &Path,
+    agent: &Path,
+    certs: &Path,
+    approved: &ApprovableSettings,
+) -> io::Result<()> {
     for (name, text) in BUILD_FILES {
         fs::write(dir.join(name), text)?;
     }

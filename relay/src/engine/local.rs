@@ -93,7 +93,8 @@ pub fn start_agent(state: &Path, config: &AgentConfig, files: &InheritedLimit) -
     // Waits for the lock: without it, a later stop could not find the agent.
     let watch = FolderWatch::new(state);
     let deadline = Instant::now() + START_TIMEOUT;
-    while !is_agent_running(state) && child.try_wait().map_err(failed)?.is_none() && Instant::now() < deadline {
+    while !is_agent_running(state) && child.try_wait().map_err(failed)?.is_none() && Instant::now() < deadline
+    {
         watch.wait(Some(Instant::now() + POLL_INTERVAL));
     }
     if !is_agent_running(state) {

@@ -48,7 +48,8 @@ pub fn resolve_workspace(
         let inside = text(&host)?;
         return Ok(Workspace { host_path: host, worker_path: inside });
     }
-    let mounted = platform.workspaces_folder.canonicalize().unwrap_or_else(|_| platform.workspaces_folder.clone());
+    let mounted =
+        platform.workspaces_folder.canonicalize().unwrap_or_else(|_| platform.workspaces_folder.clone());
     let below = host.strip_prefix(&mounted).map_err(|_| {
         Failure::usage(format!(
             "workspace {} is outside of {}, the folder that the {engine} platform sees: move it there, or set [platform] \
@@ -117,7 +118,10 @@ mod tests {
         std::fs::create_dir_all(root.join("workspace-projects/abe")).unwrap();
         let platform = Config::load(&root).unwrap().platform;
         let find = |engine, dir: &str| resolve_workspace(engine, &platform, &root, Path::new(dir));
-        assert_eq!(find(EngineKind::Docker, "workspace-projects/abe").unwrap().worker_path, "/workspaces/abe");
+        assert_eq!(
+            find(EngineKind::Docker, "workspace-projects/abe").unwrap().worker_path,
+            "/workspaces/abe"
+        );
         assert_eq!(find(EngineKind::Docker, "workspace-projects").unwrap().worker_path, "/workspaces");
         for outside in [".", "workspace-projects/..", "missing"] {
             let refused = find(EngineKind::Docker, outside).unwrap_err();
@@ -165,6 +169,9 @@ mod tests {
         std::fs::create_dir_all(root.join("workspace-projects")).unwrap();
         std::os::unix::fs::symlink("/", root.join("workspace-projects/out")).unwrap();
         let platform = Config::load(&root).unwrap().platform;
-        assert!(resolve_workspace(EngineKind::Docker, &platform, &root, Path::new("workspace-projects/out")).is_err());
+        assert!(
+            resolve_workspace(EngineKind::Docker, &platform, &root, Path::new("workspace-projects/out"))
+                .is_err()
+        );
     }
 }

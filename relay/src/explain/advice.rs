@@ -209,17 +209,25 @@ pub fn advice_for(
         None if record.state.is_final() => Vec::new(),
         None => advice_for_running(explanation, current, until),
     };
-    rows.into_iter().filter_map(|row| fill_placeholders(row, record, explanation, step)).take(MAX_ROWS).collect()
+    rows.into_iter()
+        .filter_map(|row| fill_placeholders(row, record, explanation, step))
+        .take(MAX_ROWS)
+        .collect()
 }
 
 fn matching_rows(kind: FailureKind, step: Option<StepKind>) -> Vec<&'static str> {
     let on = if step.is_some_and(StepKind::is_network) { StepFilter::Network } else { StepFilter::Other };
-    let fitting =
-        ADVICE_TABLE.iter().filter(|(failure, steps, _)| *failure == kind && [on, StepFilter::Any].contains(steps));
+    let fitting = ADVICE_TABLE
+        .iter()
+        .filter(|(failure, steps, _)| *failure == kind && [on, StepFilter::Any].contains(steps));
     fitting.flat_map(|(_, _, lines)| lines.iter().copied()).collect()
 }
 
-fn advice_for_running(explanation: &Explanation, current: Option<&Step>, until: Timestamp) -> Vec<&'static str> {
+fn advice_for_running(
+    explanation: &Explanation,
+    current: Option<&Step>,
+    until: Timestamp,
+) -> Vec<&'static str> {
     let Some(step) = current else { return Vec::new() };
     let mut rows = Vec::new();
     if explanation.signs.iter().any(|sign| sign.what == "stalled" && sign.step == Some(step.n)) {
@@ -231,7 +239,12 @@ fn advice_for_running(explanation: &Explanation, current: Option<&Step>, until: 
     rows
 }
 
-fn fill_placeholders(row: &str, record: &JobRecord, explanation: &Explanation, step: Option<&Step>) -> Option<String> {
+fn fill_placeholders(
+    row: &str,
+    record: &JobRecord,
+    explanation: &Explanation,
+    step: Option<&Step>,
+) -> Option<String> {
     let job = || record.job.to_string();
     let limit = step.and_then(|step| step.limit_ms);
     let values = [

@@ -9,8 +9,8 @@ use common::summary;
 use jiff::Timestamp;
 
 use super::advice;
-use super::explanation::{FailureCause, Explanation, TimeShare, WarningSign, SlowStep};
-use super::time_breakdown::{TimeBreakdown, StepTime};
+use super::explanation::{Explanation, FailureCause, SlowStep, TimeShare, WarningSign};
+use super::time_breakdown::{StepTime, TimeBreakdown};
 use crate::times::between;
 
 /// Maximum number of steps listed, the slowest first.
@@ -50,8 +50,11 @@ fn find_step(ledger: &TimeBreakdown, n: u32) -> Option<&Step> {
 }
 
 fn time_shares(ledger: &TimeBreakdown) -> Vec<TimeShare> {
-    let kinds =
-        ledger.time_by_kind.iter().map(|(kind, (ms, steps))| TimeShare { what: kind.as_str(), ms: *ms, steps: *steps });
+    let kinds = ledger.time_by_kind.iter().map(|(kind, (ms, steps))| TimeShare {
+        what: kind.as_str(),
+        ms: *ms,
+        steps: *steps,
+    });
     let rest = [("queued", ledger.queued_ms), ("other", ledger.other_ms)];
     let rest = rest.into_iter().map(|(what, ms)| TimeShare { what, ms, steps: 0 });
     let mut shares: Vec<TimeShare> = kinds.chain(rest).filter(|share| share.ms > 0).collect();

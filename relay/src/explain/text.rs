@@ -58,8 +58,9 @@ fn format_headline(explanation: &Explanation, record: &JobRecord, view: &View) -
 /// `cpu 12.8s; 1m59s waiting on the network`
 fn format_usage(explanation: &Explanation) -> String {
     let cpu = explanation.cpu_ms.map(|ms| format!("cpu {}", duration::format_duration(ms)));
-    let network = (explanation.network_wait_ms > 0)
-        .then(|| format!("{} waiting on the network", duration::format_duration(explanation.network_wait_ms)));
+    let network = (explanation.network_wait_ms > 0).then(|| {
+        format!("{} waiting on the network", duration::format_duration(explanation.network_wait_ms))
+    });
     cpu.into_iter().chain(network).collect::<Vec<_>>().join("; ")
 }
 
@@ -94,7 +95,8 @@ impl LabeledRows<'_> {
         let Some(cause) = &explanation.cause else { return };
         let kind = serde_json::to_value(cause.kind).ok();
         let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed");
-        let text = text_format::one_line(&format!("{kind}: {}", text_format::to_printable(&cause.message)), MAX_ROW);
+        let text =
+            text_format::one_line(&format!("{kind}: {}", text_format::to_printable(&cause.message)), MAX_ROW);
         let paint = self.view.paint;
         self.add_row("cause", &text, |part| paint.alarm(part));
         for line in &cause.output {

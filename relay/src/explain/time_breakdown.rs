@@ -69,7 +69,8 @@ impl TimeBreakdown {
                 });
             }
             EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
-                let Some(place) = self.running_steps.iter().position(|at| self.steps[*at].step.n == *n) else {
+                let Some(place) = self.running_steps.iter().position(|at| self.steps[*at].step.n == *n)
+                else {
                     return;
                 };
                 let step = &mut self.steps[self.running_steps.remove(place)].step;
@@ -106,9 +107,14 @@ impl TimeBreakdown {
             self.queued_ms += ms;
             return;
         }
-        let parents: Vec<u32> = self.running_steps.iter().filter_map(|at| self.steps[*at].step.parent).collect();
-        let inner: Vec<usize> =
-            self.running_steps.iter().copied().filter(|at| !parents.contains(&self.steps[*at].step.n)).collect();
+        let parents: Vec<u32> =
+            self.running_steps.iter().filter_map(|at| self.steps[*at].step.parent).collect();
+        let inner: Vec<usize> = self
+            .running_steps
+            .iter()
+            .copied()
+            .filter(|at| !parents.contains(&self.steps[*at].step.n))
+            .collect();
         let Ok(count @ 1..) = u64::try_from(inner.len()) else {
             self.other_ms += ms;
             return;

@@ -33,7 +33,8 @@ impl FileRef {
     /// Returns a file in any folder, for tests.
     #[cfg(any(test, feature = "internals"))]
     pub fn at_path(path: &Path) -> Self {
-        RegistryDir::at_path(path.parent().unwrap_or(Path::new("."))).file(path.file_name().unwrap_or_default())
+        RegistryDir::at_path(path.parent().unwrap_or(Path::new(".")))
+            .file(path.file_name().unwrap_or_default())
     }
 
     /// Path for display.
@@ -149,7 +150,8 @@ impl FileRef {
     fn read_opened(&self, opened: OpenedFile, max_bytes: u64) -> io::Result<Vec<u8>> {
         let OpenedFile { mut file, length: len } = opened;
         if len > max_bytes {
-            let text = format!("{} has more than {max_bytes} bytes and is not read: remove it", self.display());
+            let text =
+                format!("{} has more than {max_bytes} bytes and is not read: remove it", self.display());
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
         }
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];

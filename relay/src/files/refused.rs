@@ -95,7 +95,9 @@ impl fmt::Display for RefusalReason {
             Self::Device => f.write_str("is a device"),
             Self::Directory => f.write_str("is a directory"),
             Self::NotDirectory => f.write_str("is not a directory"),
-            Self::OtherOwner(uid) | Self::ForeignRegistry(uid) => write!(f, "belongs to {}", user_name_or_id(*uid)),
+            Self::OtherOwner(uid) | Self::ForeignRegistry(uid) => {
+                write!(f, "belongs to {}", user_name_or_id(*uid))
+            }
             Self::OwnerDenied => f.write_str("can't be opened by its owner (mode)"),
             Self::MostlyHoles => f.write_str("is nearly all holes"),
             Self::OverlongLine => f.write_str("has a line longer than any event"),
@@ -139,7 +141,8 @@ pub fn user_name_or_id(uid: u32) -> String {
 fn read_passwd() -> String {
     let mut text = Vec::new();
     // Without the file, the user id is shown.
-    let _ = std::fs::File::open("/etc/passwd").and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_end(&mut text));
+    let _ = std::fs::File::open("/etc/passwd")
+        .and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_end(&mut text));
     String::from_utf8_lossy(&text).into_owned()
 }
 

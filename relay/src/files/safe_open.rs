@@ -14,7 +14,8 @@ use super::refused::{RefusalReason, RefusedEntry};
 /// Maximum number of checks of a file's name count. On some file systems a published file has two names for an instant.
 const MAX_ATTEMPTS: usize = 20;
 
-const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const CAUTIOUS_FLAGS: OFlags =
     OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
@@ -74,7 +75,9 @@ impl OpenDir {
         match rustix::fs::openat(&self.fd, name, OFlags::RDONLY | CAUTIOUS_FLAGS, Mode::empty()) {
             Ok(fd) => {
                 let stat = rustix::fs::fstat(&fd)?;
-                match RefusalReason::of_file(&stat, stat.st_uid).filter(|reason| *reason != RefusalReason::HardLink) {
+                match RefusalReason::of_file(&stat, stat.st_uid)
+                    .filter(|reason| *reason != RefusalReason::HardLink)
+                {
                     None => Ok(OpenedFile::new(fd, &stat)),
                     Some(reason) => Err(RefusedEntry::error(&folder.join(name), reason)),
                 }
@@ -95,7 +98,8 @@ impl OpenDir {
                 let reason =
                     rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().and_then(|stat| {
                         let closed = e == Errno::ACCESS && stat.st_mode & 0o600 != 0o600;
-                        RefusalReason::of_file(&stat, self.owner).or(closed.then_some(RefusalReason::OwnerDenied))
+                        RefusalReason::of_file(&stat, self.owner)
+                            .or(closed.then_some(RefusalReason::OwnerDenied))
                     });
                 return Err(reason.map_or_else(|| e.into(), refused));
             }

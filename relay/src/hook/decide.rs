@@ -46,7 +46,9 @@ pub fn decide_hook(call: &HookCall) -> HookDecision {
         HookEvent::PreToolUse => nothing(Some(SessionPhase::Busy)),
         // A turn is continued only once, so that a session can end.
         HookEvent::Stop if call.continued_by_hook => nothing(Some(SessionPhase::Idle)),
-        HookEvent::Stop => HookDecision { phase: Some(SessionPhase::Idle), response: HookResponse::ContinueTurn },
+        HookEvent::Stop => {
+            HookDecision { phase: Some(SessionPhase::Idle), response: HookResponse::ContinueTurn }
+        }
         HookEvent::Interrupt => nothing(Some(SessionPhase::Idle)),
         HookEvent::SessionEnd => nothing(Some(SessionPhase::Over)),
     }
@@ -78,7 +80,8 @@ pub fn notice_owner(
     let over = state.as_ref().is_some_and(|state| state.phase == SessionPhase::Over);
     // A session without hooks never reports, so its silence is measured from the end of the job.
     let heard = state.map_or(entry.ended_at, |state| state.at.max(entry.ended_at));
-    let silent = Duration::try_from(now.duration_since(heard)).is_ok_and(|silent| silent >= SESSION_SILENCE_TIMEOUT);
+    let silent =
+        Duration::try_from(now.duration_since(heard)).is_ok_and(|silent| silent >= SESSION_SILENCE_TIMEOUT);
     if over || silent { NoticeOwner::NoSession } else { NoticeOwner::OtherSession }
 }
 

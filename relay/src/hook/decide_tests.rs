@@ -28,7 +28,11 @@ fn each_event_tells_what_the_session_does_and_what_it_may_be_given() {
         (HookEvent::SessionEnd, SessionPhase::Over, HookResponse::Nothing),
     ];
     for (event, phase, give) in expected {
-        assert_eq!(decide_hook(&call(event)), HookDecision { phase: Some(phase), response: give }, "{event:?}");
+        assert_eq!(
+            decide_hook(&call(event)),
+            HookDecision { phase: Some(phase), response: give },
+            "{event:?}"
+        );
     }
 }
 
@@ -37,7 +41,10 @@ fn a_compaction_is_part_of_a_turn_and_a_turn_is_held_once() {
     let compacted = HookCall { was_compacted: true, ..call(HookEvent::SessionStart) };
     assert_eq!(decide_hook(&compacted).phase, Some(SessionPhase::Busy));
     let held = HookCall { continued_by_hook: true, ..call(HookEvent::Stop) };
-    assert_eq!(decide_hook(&held), HookDecision { phase: Some(SessionPhase::Idle), response: HookResponse::Nothing });
+    assert_eq!(
+        decide_hook(&held),
+        HookDecision { phase: Some(SessionPhase::Idle), response: HookResponse::Nothing }
+    );
 }
 
 #[test]

@@ -36,7 +36,9 @@ impl MarkerSyntax {
             Self::Hash => "",
         };
         let (begin, end) = (self.begin_marker(), self.end_marker());
-        checksum::with_checksum(&format!("{begin} (checksum @sum@) written by `relay init`{close}\n{body}{end}"))
+        checksum::with_checksum(&format!(
+            "{begin} (checksum @sum@) written by `relay init`{close}\n{body}{end}"
+        ))
     }
 }
 
@@ -53,7 +55,9 @@ pub(super) fn decide_block(marks: MarkerSyntax, body: &str, existing: Option<&st
     };
     let Some(at) = found else {
         return match mode {
-            Mode::Put { .. } if !body.is_empty() => Decision::write(with_block_appended(existing, &marks.whole_block(body))),
+            Mode::Put { .. } if !body.is_empty() => {
+                Decision::write(with_block_appended(existing, &marks.whole_block(body)))
+            }
             Mode::Put { .. } | Mode::Remove => Decision::nothing(),
         };
     };
@@ -126,11 +130,12 @@ fn with_block_replaced(text: &str, range: Range<usize>, block: &str) -> String {
     new
 }
 
-/// Returns the text without the block and the line breaks that [`with_block_appended`] added; `None` if the file was created for
-/// the block.
+/// Returns the text without the block and the line breaks that [`with_block_appended`] added; `None` if the file was
+/// created for the block.
 fn without_block(text: &str, range: Range<usize>) -> Option<String> {
     let line = line_ending(text);
-    let (before, after) = (text.get(..range.start).unwrap_or_default(), text.get(range.end..).unwrap_or_default());
+    let (before, after) =
+        (text.get(..range.start).unwrap_or_default(), text.get(range.end..).unwrap_or_default());
     if before.is_empty() && (after.is_empty() || after == line) {
         return None;
     }

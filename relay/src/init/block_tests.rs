@@ -6,7 +6,11 @@ const PUT: Mode = Mode::Put { force: false };
 
 fn written(decision: Decision) -> String {
     match decision {
-        Decision { change: super::super::change::FileChange::Write(text), kept_reason: None, keep_copy: false } => text,
+        Decision {
+            change: super::super::change::FileChange::Write(text),
+            kept_reason: None,
+            keep_copy: false,
+        } => text,
         other => panic!("{other:?}"),
     }
 }
@@ -46,7 +50,10 @@ fn an_older_block_is_updated_where_it_stands() {
 fn a_block_that_a_person_changed_stays() {
     let text = written(decide_block(MarkerSyntax::Hash, "one\n", Some("x\n"), PUT)).replace("one", "two");
     assert_eq!(decide_block(MarkerSyntax::Hash, "one\n", Some(&text), PUT), Decision::kept(CHANGED_BY_HAND));
-    assert_eq!(decide_block(MarkerSyntax::Hash, "one\n", Some(&text), Mode::Remove), Decision::kept(CHANGED_BY_HAND));
+    assert_eq!(
+        decide_block(MarkerSyntax::Hash, "one\n", Some(&text), Mode::Remove),
+        Decision::kept(CHANGED_BY_HAND)
+    );
     let forced = decide_block(MarkerSyntax::Hash, "one\n", Some(&text), Mode::Put { force: true });
     assert!(forced.keep_copy, "{forced:?}");
 }
@@ -62,7 +69,11 @@ fn marks_that_are_no_pair_are_left_alone_and_named() {
         ),
     ] {
         for mode in [PUT, Mode::Put { force: true }, Mode::Remove] {
-            assert_eq!(decide_block(MarkerSyntax::Html, "b\n", Some(text), mode), Decision::kept(why), "{text}");
+            assert_eq!(
+                decide_block(MarkerSyntax::Html, "b\n", Some(text), mode),
+                Decision::kept(why),
+                "{text}"
+            );
         }
     }
 }

@@ -34,14 +34,19 @@ pub(super) enum JsonEntry {
 ///
 /// # Errors
 /// Returns an error if the text is not JSON, or has another value instead of an object or array.
-pub(super) fn decide_json(entries: &[JsonEntry], existing: Option<&str>, mode: Mode) -> Result<Decision, String> {
+pub(super) fn decide_json(
+    entries: &[JsonEntry],
+    existing: Option<&str>,
+    mode: Mode,
+) -> Result<Decision, String> {
     let Some(text) = existing.filter(|text| !text.trim().is_empty()) else {
         return match mode {
             Mode::Put { .. } => new_file_text(entries).map(Decision::write),
             Mode::Remove => Ok(Decision::nothing()),
         };
     };
-    let root = CstRootNode::parse(text, &JSON_PARSE_OPTIONS).map_err(|e| common::text_format::one_line(&e.to_string(), 200))?;
+    let root = CstRootNode::parse(text, &JSON_PARSE_OPTIONS)
+        .map_err(|e| common::text_format::one_line(&e.to_string(), 200))?;
     let top = root.object_value().ok_or("it is not a JSON object")?;
     let (mut kept, mut copy) = (Vec::new(), false);
     for entry in entries {
@@ -92,7 +97,8 @@ enum EntryResult {
 fn new_file_text(entries: &[JsonEntry]) -> Result<String, String> {
     let mut root = Value::Object(Map::new());
     for entry in entries {
-        let (JsonEntry::Property { object_path: at, value, .. } | JsonEntry::Element { array_path: at, value, .. }) = entry;
+        let (JsonEntry::Property { object_path: at, value, .. }
+        | JsonEntry::Element { array_path: at, value, .. }) = entry;
         let mut place = &mut root;
         for name in at {
             place = &mut place[*name];
@@ -228,9 +234,9 @@ fn to_cst_value(value: &Value) -> CstInputValue {
         Value::Number(number) => CstInputValue::Number(number.to_string()),
         Value::String(text) => CstInputValue::String(text.clone()),
         Value::Array(all) => CstInputValue::Array(all.iter().map(to_cst_value).collect()),
-        Value::Object(all) => {
-            CstInputValue::Object(all.iter().map(|(name, value)| (name.clone(), to_cst_value(value))).collect())
-        }
+        Value::Object(all) => CstInputValue::Object(
+            all.iter().map(|(name, value)| (name.clone(), to_cst_value(value))).collect(),
+        ),
     }
 }
 

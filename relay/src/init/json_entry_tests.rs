@@ -13,9 +13,21 @@ fn entries() -> Vec<JsonEntry> {
             name: "relay",
             value: json!({"command": "relay", "args": ["mcp"]}),
         },
-        JsonEntry::Element { array_path: vec!["hooks", "Stop"], value: group, own_marker: Some("relay hook Stop") },
-        JsonEntry::Element { array_path: vec!["permissions", "allow"], value: json!("Bash(relay up)"), own_marker: None },
-        JsonEntry::Element { array_path: vec!["permissions", "allow"], value: json!("Bash(relay down)"), own_marker: None },
+        JsonEntry::Element {
+            array_path: vec!["hooks", "Stop"],
+            value: group,
+            own_marker: Some("relay hook Stop"),
+        },
+        JsonEntry::Element {
+            array_path: vec!["permissions", "allow"],
+            value: json!("Bash(relay up)"),
+            own_marker: None,
+        },
+        JsonEntry::Element {
+            array_path: vec!["permissions", "allow"],
+            value: json!("Bash(relay down)"),
+            own_marker: None,
+        },
     ]
 }
 

@@ -88,7 +88,10 @@ impl ManagedContent {
                 Ok(block::decide_block(*marks, body, existing, mode))
             }
             Self::IgnoreLines(folders) => {
-                let body = ignore::missing_lines(folders, &block::text_outside(MarkerSyntax::Hash, existing.unwrap_or_default()));
+                let body = ignore::missing_lines(
+                    folders,
+                    &block::text_outside(MarkerSyntax::Hash, existing.unwrap_or_default()),
+                );
                 Ok(block::decide_block(MarkerSyntax::Hash, &body, existing, mode))
             }
             Self::McpServer => toml_entry::decide_toml(existing, mode),
@@ -184,8 +187,11 @@ fn claude_settings_entries() -> Vec<JsonEntry> {
     let commands = ALLOWED_COMMANDS.map(|command| format!("Bash(relay {command}:*)"));
     // Tools of the MCP server.
     let allowed = commands.into_iter().chain(["mcp__relay".to_owned()]);
-    let allow =
-        |rule| JsonEntry::Element { array_path: vec!["permissions", "allow"], value: Value::String(rule), own_marker: None };
+    let allow = |rule| JsonEntry::Element {
+        array_path: vec!["permissions", "allow"],
+        value: Value::String(rule),
+        own_marker: None,
+    };
     allowed.map(allow).chain(hook_entries()).collect()
 }
 

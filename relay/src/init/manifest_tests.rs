@@ -20,7 +20,8 @@ fn load(text: &str) -> Result<Config, String> {
     // Makes configurations of different folders comparable.
     config.root = "/project".into();
     config.text.clear();
-    config.platform.workspaces_folder = config.platform.workspaces_folder.strip_prefix(dir.path()).unwrap().to_owned();
+    config.platform.workspaces_folder =
+        config.platform.workspaces_folder.strip_prefix(dir.path()).unwrap().to_owned();
     config.platform.certs_folder = config.platform.certs_folder.strip_prefix(dir.path()).unwrap().to_owned();
     Ok(config)
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
-use super::change::{FileChange, Decision, Mode};
+use super::change::{Decision, FileChange, Mode};
 use super::ignore;
-use super::manifest::{self, ManagedFile, InitRequest};
+use super::manifest::{self, InitRequest, ManagedFile};
 use super::paths::{self, AgentHomes};
 use crate::exit::Failure;
 

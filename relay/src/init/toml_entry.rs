@@ -28,13 +28,18 @@ pub(super) fn decide_toml(existing: Option<&str>, mode: Mode) -> Result<Decision
         return Err(format!("{SERVERS_TABLE} is not a table"));
     }
     let own = servers.and_then(|servers| servers.get(SERVER_NAME));
-    let is_ours = own.is_some_and(|own| own.as_table_like().is_some_and(|own| plain_values(own) == plain_values(&server_table())));
+    let is_ours = own.is_some_and(|own| {
+        own.as_table_like().is_some_and(|own| plain_values(own) == plain_values(&server_table()))
+    });
     match (mode, own) {
         (Mode::Put { .. }, Some(_)) if is_ours => Ok(Decision::nothing()),
         (Mode::Put { force: true }, _) | (Mode::Put { .. }, None) => {
             let replaces = own.is_some();
             insert_table(&mut document, text.is_empty());
-            Ok(Decision { keep_copy: replaces, ..Decision::write(with_original_line_endings(text, document.to_string())) })
+            Ok(Decision {
+                keep_copy: replaces,
+                ..Decision::write(with_original_line_endings(text, document.to_string()))
+            })
         }
         (Mode::Remove, None) => Ok(Decision::nothing()),
         (Mode::Remove, Some(_)) if is_ours => {
@@ -86,8 +91,10 @@ fn insert_table(document: &mut DocumentMut, is_first: bool) {
 fn remove_table(document: &mut DocumentMut) {
     let Some(servers) = document.get_mut(SERVERS_TABLE).and_then(Item::as_table_like_mut) else { return };
     servers.remove(SERVER_NAME);
-    let is_made =
-        document.get(SERVERS_TABLE).and_then(Item::as_table).is_some_and(|all| all.is_implicit() && all.is_empty());
+    let is_made = document
+        .get(SERVERS_TABLE)
+        .and_then(Item::as_table)
+        .is_some_and(|all| all.is_implicit() && all.is_empty());
     if is_made {
         document.remove(SERVERS_TABLE);
     }

@@ -28,7 +28,11 @@ pub struct WriteFailure {
 pub fn execute_plan(plan: &InitPlan) -> Result<(), WriteFailure> {
     let mut staging = StagedChanges::default();
     for file in &plan.files {
-        staging.stage_file(file).map_err(|error| WriteFailure { path: file.target.clone(), error, others_written: false })?;
+        staging.stage_file(file).map_err(|error| WriteFailure {
+            path: file.target.clone(),
+            error,
+            others_written: false,
+        })?;
     }
     staging.publish()?;
     for file in plan.files.iter().filter(|file| file.change == FileChange::Delete) {

@@ -109,7 +109,9 @@ mod tests {
     fn the_id_is_kept_of_a_message_that_is_too_long_or_not_utf_8() {
         let id = |message: &[u8]| find_id(message);
         let head = br#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"id":9,"x":"aaaa"#;
-        let ParsedLine::Invalid(error, Some(RequestId::Number(7))) = parse_line(&InputLine::TooLong(head.to_vec())) else {
+        let ParsedLine::Invalid(error, Some(RequestId::Number(7))) =
+            parse_line(&InputLine::TooLong(head.to_vec()))
+        else {
             panic!("no id");
         };
         assert_eq!(error.code.0, -32600);

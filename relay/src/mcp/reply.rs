@@ -94,7 +94,9 @@ fn replace_commands_by_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> Stri
 /// Sanitizes the structured data, which may contain texts of workers: no long texts, no control characters.
 fn sanitize(value: &mut Value) {
     match value {
-        Value::String(text) => *text = text_format::truncate(&text_format::to_printable_lines(text), MAX_STRUCTURED_TEXT),
+        Value::String(text) => {
+            *text = text_format::truncate(&text_format::to_printable_lines(text), MAX_STRUCTURED_TEXT)
+        }
         Value::Array(values) => values.iter_mut().for_each(sanitize),
         Value::Object(fields) => fields.values_mut().for_each(sanitize),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}

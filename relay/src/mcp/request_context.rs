@@ -40,7 +40,8 @@ mod tests {
             let meta = serde_json::from_value(meta).unwrap();
             CallContext::new(&meta, || false).codex_thread().map(str::to_owned)
         };
-        let codex = serde_json::json!({"callId": "c1", CODEX_META_KEY: {"thread_id": "01a2-x", "turn_id": "t"}});
+        let codex =
+            serde_json::json!({"callId": "c1", CODEX_META_KEY: {"thread_id": "01a2-x", "turn_id": "t"}});
         assert_eq!(thread(codex), Some("01a2-x".to_owned()));
         for other in [
             serde_json::json!({}),

@@ -29,7 +29,12 @@ pub(super) struct McpServer {
 impl McpServer {
     /// Creates a server that offers `tools` until `is_over` is true.
     pub(super) fn new(instructions: &'static str, tools: Vec<Tool>, over: Arc<AtomicBool>) -> Self {
-        Self { instructions, tools: tools.into(), call_permits: Arc::new(Semaphore::new(MAX_CONCURRENT)), is_over: over }
+        Self {
+            instructions,
+            tools: tools.into(),
+            call_permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            is_over: over,
+        }
     }
 }
 

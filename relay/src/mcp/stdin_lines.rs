@@ -28,7 +28,10 @@ pub(super) enum InputLine {
 ///
 /// # Errors
 /// Returns an error if the thread can't be created.
-pub(super) fn spawn_reader(input: impl Read + Send + 'static, over: Arc<AtomicBool>) -> io::Result<Receiver<InputLine>> {
+pub(super) fn spawn_reader(
+    input: impl Read + Send + 'static,
+    over: Arc<AtomicBool>,
+) -> io::Result<Receiver<InputLine>> {
     let (sender, lines) = channel(QUEUE_CAPACITY);
     thread::Builder::new().name("mcp-stdin".to_owned()).spawn(move || {
         let mut input = io::BufReader::new(input);

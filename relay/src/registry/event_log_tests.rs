@@ -118,6 +118,10 @@ fn a_large_log_that_is_nearly_all_holes_is_not_read() {
     std::fs::write(&path, line(1)).unwrap();
     std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL_FILE + 1).unwrap();
     let error = read_log(&FileRef::at_path(&path)).unwrap_err();
-    assert_eq!(RefusedEntry::from_error(&error).map(|refused| refused.reason), Some(RefusalReason::MostlyHoles), "{error}");
+    assert_eq!(
+        RefusedEntry::from_error(&error).map(|refused| refused.reason),
+        Some(RefusalReason::MostlyHoles),
+        "{error}"
+    );
     assert!(error.to_string().ends_with("is nearly all holes and is not read: remove it"), "{error}");
 }

@@ -90,7 +90,8 @@ impl EventHistory {
 
     /// Moves lines of one log into the chunk until another log has the next event.
     fn read_turn(&mut self, id: u64, log: JobLog, chunk: &mut Chunk) -> io::Result<()> {
-        let turn = self.logs_by_next_id.first_key_value().map_or(self.last_id, |(next, _)| self.last_id.min(*next));
+        let turn =
+            self.logs_by_next_id.first_key_value().map_or(self.last_id, |(next, _)| self.last_id.min(*next));
         let place = match log.open_cursor {
             Some(place) => Some(place),
             None => self.open_log_after(&log.job, id - 1)?,

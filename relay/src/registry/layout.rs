@@ -45,7 +45,8 @@ impl Registry {
 
     /// The folders that may contain its files, its own first.
     pub fn folders(&self) -> Vec<RegistryDir> {
-        let subs = [ARCHIVE, NAMES, OUTBOX, REQUESTS, SESSIONS, STAGING].map(|name| self.folder.subfolder(name));
+        let subs =
+            [ARCHIVE, NAMES, OUTBOX, REQUESTS, SESSIONS, STAGING].map(|name| self.folder.subfolder(name));
         [vec![self.folder.clone()], subs.to_vec()].concat()
     }
 

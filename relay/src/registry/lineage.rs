@@ -36,7 +36,9 @@ pub fn successors(registry: &Registry, job: &JobId) -> Vec<JobRecord> {
     let last = create::last_number(registry, job.name()).min(job.number().saturating_add(MAX_SUCCESSORS));
     let mut line: Vec<JobRecord> = Vec::new();
     for number in job.number() + 1..=last {
-        let Ok(stored) = read::load_record(registry, &JobId::new(job.name().clone(), number)) else { continue };
+        let Ok(stored) = read::load_record(registry, &JobId::new(job.name().clone(), number)) else {
+            continue;
+        };
         let Some(follows) = &stored.record.origin.follows else { continue };
         if follows.job == *job || line.iter().any(|earlier| earlier.job == follows.job) {
             line.push(stored.record);

@@ -102,7 +102,13 @@ impl LogWriter {
                 (len, read_omitted_bytes(&file, len)?)
             }
         };
-        Ok(Self { path: path.clone(), file_length: len, omitted_bytes: left_out, pending_gap: None, unsynced: false })
+        Ok(Self {
+            path: path.clone(),
+            file_length: len,
+            omitted_bytes: left_out,
+            pending_gap: None,
+            unsynced: false,
+        })
     }
 
     /// Syncs the appended output.
@@ -115,7 +121,11 @@ impl LogWriter {
 
     /// Number of bytes of the worker's output received so far.
     pub fn offset(&self) -> u64 {
-        if self.omitted_bytes == 0 { self.file_length } else { self.file_length - MARKER_LENGTH as u64 + self.omitted_bytes }
+        if self.omitted_bytes == 0 {
+            self.file_length
+        } else {
+            self.file_length - MARKER_LENGTH as u64 + self.omitted_bytes
+        }
     }
 
     /// Appends output that begins at `offset`; bytes received before are dropped.
@@ -193,8 +203,9 @@ impl LogWriter {
         let mut text = format!("\n[… {len} bytes left out: the relay's disk was full …]\n").into_bytes();
         // A short gap gets only the part of the text that fits.
         text.truncate(usize::try_from(len).unwrap_or(usize::MAX));
-        let written =
-            self.text_without_marker(at, &text).and_then(|text| self.path.open_to_write()?.write_all_at(&text, at));
+        let written = self
+            .text_without_marker(at, &text)
+            .and_then(|text| self.path.open_to_write()?.write_all_at(&text, at));
         written.is_ok()
     }
 

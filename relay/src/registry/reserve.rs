@@ -132,7 +132,10 @@ mod tests {
         assert_eq!((len(), is_released(&registry)), (RESERVE_SIZE as u64, false));
         let spares = || registry.staging().names().unwrap().len();
         assert_eq!(spares(), SPARE_FILES);
-        assert_eq!((release_reserve(&registry), release_reserve(&registry), len(), spares()), (true, false, 0, 0));
+        assert_eq!(
+            (release_reserve(&registry), release_reserve(&registry), len(), spares()),
+            (true, false, 0, 0)
+        );
         create_reserve(&registry).unwrap();
         create_reserve(&registry).unwrap();
         assert_eq!((len(), spares()), (RESERVE_SIZE as u64, SPARE_FILES));

@@ -8,7 +8,7 @@ use std::io;
 
 use common::record::JobRecord;
 
-use super::outbox::{self, OutboxEntry, NoticeClaim};
+use super::outbox::{self, NoticeClaim, OutboxEntry};
 use super::{Registry, read};
 
 /// Notices claimed for display.
@@ -26,12 +26,14 @@ pub struct ClaimedNotices {
 /// Returns an error if the outbox can't be read. An absent outbox is empty, and an unreadable entry is skipped.
 pub fn unclaimed_notices(registry: &Registry) -> io::Result<Vec<OutboxEntry>> {
     let entry = |job| outbox::read_entry(registry, &job).ok().flatten();
-    let mut ends: Vec<OutboxEntry> = outbox::unclaimed_jobs(registry)?.into_iter().filter_map(entry).collect();
+    let mut ends: Vec<OutboxEntry> =
+        outbox::unclaimed_jobs(registry)?.into_iter().filter_map(entry).collect();
     ends.sort_by(|a, b| (a.ended_at, &a.job).cmp(&(b.ended_at, &b.job)));
     Ok(ends)
 }
 
-/// Returns the first `max` notices. With `claim_notice`, claims each one and skips notices that another reader has claimed.
+/// Returns the first `max` notices. With `claim_notice`, claims each one and skips notices that another reader has
+/// claimed.
 ///
 /// # Errors
 /// Returns an error if the outbox can't be written. No notice is claimed then.

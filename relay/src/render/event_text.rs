@@ -32,7 +32,8 @@ pub fn event_line(raw: &[u8], event: &EventLine, options: RenderOptions, view: &
     };
     let time = clock(*at, view.now, &view.zone);
     let room = MAX_LINE.saturating_sub(time.len() + job.len() + kind.len() + 3);
-    let details = text_format::truncate(&text_format::to_printable(&event_details(body, options.is_nested_step)), room);
+    let details =
+        text_format::truncate(&text_format::to_printable(&event_details(body, options.is_nested_step)), room);
     // Color is applied after the text was sanitized and truncated.
     let (paint, tone) = (view.paint, emphasis_of(body));
     let details = if tone == Emphasis::Minor { paint.dim(&details) } else { details };
@@ -112,8 +113,13 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
                 StepOutcome::Unknown if is_nested_step => "ended",
                 StepOutcome::Unknown => "still running when the worker ended",
             };
-            let used = resources.map(|used| format!(", {}", summary::format_resources(&used))).unwrap_or_default();
-            format!("{n} {outcome} after {}{}{used}", duration::format_duration(*elapsed_ms), exit_code_text(*exit_code))
+            let used =
+                resources.map(|used| format!(", {}", summary::format_resources(&used))).unwrap_or_default();
+            format!(
+                "{n} {outcome} after {}{}{used}",
+                duration::format_duration(*elapsed_ms),
+                exit_code_text(*exit_code)
+            )
         }
         EventBody::Message { text } | EventBody::Warning { message: text } => one_line(text),
         EventBody::Plan { items } => {
@@ -136,7 +142,10 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
         }
         EventBody::Interrupted { n, reason } => format!("step {n}: {}", one_line(reason)),
         EventBody::Cleanup { killed, survivors } => {
-            format!("{} killed, {survivors} left", plural::format_count((*killed).into(), "process", "processes"))
+            format!(
+                "{} killed, {survivors} left",
+                plural::format_count((*killed).into(), "process", "processes")
+            )
         }
         EventBody::Finished { state, error, exit_code, .. } => {
             let state = match state {
@@ -171,7 +180,12 @@ mod tests {
                 event.event.as_ref().map(|event| &event.body),
                 Some(EventBody::StepFinished { n: 4 | 5, .. })
             );
-            event_line(&event.to_bytes().unwrap(), event, RenderOptions { shows_job_name: false, is_nested_step: inside }, &view)
+            event_line(
+                &event.to_bytes().unwrap(),
+                event,
+                RenderOptions { shows_job_name: false, is_nested_step: inside },
+                &view,
+            )
         });
         told.collect::<Vec<_>>().join("\n")
     }
@@ -242,7 +256,12 @@ mod tests {
         let raw = br#"{"type":"levitated"}"#;
         let mut event = samples::story().remove(0);
         event.event = None;
-        let text = event_line(raw, &event, RenderOptions { shows_job_name: true, is_nested_step: false }, &samples::view(0));
+        let text = event_line(
+            raw,
+            &event,
+            RenderOptions { shows_job_name: true, is_nested_step: false },
+            &samples::view(0),
+        );
         assert_eq!(text, "abe#1 levitated (event of a newer version)");
     }
 }

@@ -71,7 +71,9 @@ impl Paint {
     pub fn job_health(self, word: HealthWord, text: &str) -> String {
         let color = match word {
             HealthWord::Healthy => AnsiColor::Green,
-            HealthWord::Slow | HealthWord::Quiet | HealthWord::Stale | HealthWord::Stopping => AnsiColor::Yellow,
+            HealthWord::Slow | HealthWord::Quiet | HealthWord::Stale | HealthWord::Stopping => {
+                AnsiColor::Yellow
+            }
             HealthWord::Over => AnsiColor::Red,
             HealthWord::Queued | HealthWord::Ended => return text.to_owned(),
         };
@@ -233,10 +235,13 @@ fn step_health(record: &JobRecord, view: &View) -> Health {
             HealthWord::Quiet,
             format!("{what} {spent} of {limit}; {waits}; it is ended within {left}{}", more()),
         ),
-        None if near.elapsed_ms > near.limit_ms / 2 => {
-            say(HealthWord::Slow, format!("{what} {spent} of {limit}; it ends or is ended within {left}{}", more()))
+        None if near.elapsed_ms > near.limit_ms / 2 => say(
+            HealthWord::Slow,
+            format!("{what} {spent} of {limit}; it ends or is ended within {left}{}", more()),
+        ),
+        None => {
+            say(HealthWord::Healthy, format!("{what} {spent} of {limit}; next event expected within {left}"))
         }
-        None => say(HealthWord::Healthy, format!("{what} {spent} of {limit}; next event expected within {left}")),
     }
 }
 

@@ -10,9 +10,14 @@ use crate::failure_text;
 /// Maximum number of follow-ups listed by name; the others are counted.
 const MAX_NAMED: usize = 3;
 
-/// Builds the row below a job's other rows; `None` for a job without links. `predecessors` are its predecessors, `successors` its
-/// successors.
-pub fn history_row(record: &JobRecord, predecessors: &[JobRecord], successors: &[JobRecord], view: &View) -> Option<String> {
+/// Builds the row below a job's other rows; `None` for a job without links. `predecessors` are its predecessors,
+/// `successors` its successors.
+pub fn history_row(
+    record: &JobRecord,
+    predecessors: &[JobRecord],
+    successors: &[JobRecord],
+    view: &View,
+) -> Option<String> {
     let mut parts = Vec::new();
     if let Some(follows) = &record.origin.follows {
         let how = match follows.how {
@@ -87,7 +92,8 @@ mod tests {
         let after: Vec<JobRecord> = (2..=6)
             .map(|n| following(&format!("abe#{n}"), State::Cancelled, FollowUp::Retry, "abe#1"))
             .collect();
-        let text = history_row(&samples::bare("abe#1", State::Failed), &[], &after, &samples::view(73)).unwrap();
+        let text =
+            history_row(&samples::bare("abe#1", State::Failed), &[], &after, &samples::view(73)).unwrap();
         assert!(text.contains("followed by 2 others, abe#4 (cancelled), abe#5"), "{text}");
     }
 }

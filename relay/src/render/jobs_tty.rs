@@ -10,7 +10,7 @@
 use common::duration;
 use common::record::{JobRecord, State};
 
-use super::health::{self, RunningStep, HealthWord};
+use super::health::{self, HealthWord, RunningStep};
 use super::{RelayState, View, status, width};
 use crate::registry::lease::PlatformStatus;
 use crate::times::{ago, between};
@@ -44,7 +44,9 @@ pub fn render_list(records: &[JobRecord], view: &View, columns: usize) -> String
 pub fn format_headline(records: &[JobRecord], view: &View) -> String {
     let mut parts = vec![match &view.relay {
         RelayState::Down => "no relay is running (`relay up`)".to_owned(),
-        RelayState::Silent { for_ms, .. } => format!("relay silent for {}", duration::format_duration(*for_ms)),
+        RelayState::Silent { for_ms, .. } => {
+            format!("relay silent for {}", duration::format_duration(*for_ms))
+        }
         RelayState::Up(PlatformStatus::Ready { max_jobs, agents, .. }) => match agents {
             1 => format!("relay ready, {}", plural::format_capacity(*max_jobs)),
             agents => format!("relay ready, {agents} agents"),
@@ -116,8 +118,12 @@ fn narrow_rows(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
     let elapsed = duration::format_duration(status::elapsed_ms(record, view));
     let rest = format!(" {} {elapsed}", state.as_str());
     let job = width::fit(&record.job.to_string(), columns.saturating_sub(2 + width::of(&rest)));
-    let first =
-        format!("{} {}{}", paint.state(state, state_mark(state)), paint.bold(&job), paint.state(state, &rest));
+    let first = format!(
+        "{} {}{}",
+        paint.state(state, state_mark(state)),
+        paint.bold(&job),
+        paint.state(state, &rest)
+    );
     let (mut second, mut room) = ("  ".to_owned(), columns.saturating_sub(2));
     if let Some(near) = near {
         let lead = format!("{} {} ", near.kind, time_text(record, view, Some(near)));
@@ -141,7 +147,11 @@ pub fn step_for_bar(record: &JobRecord, view: &View, word: HealthWord) -> Option
 /// `1m03s/10m`, or the duration of the job.
 pub fn time_text(record: &JobRecord, view: &View, running_step: Option<RunningStep>) -> String {
     match running_step {
-        Some(near) => format!("{}/{}", duration::format_duration(near.elapsed_ms), duration::format_limit(near.limit_ms)),
+        Some(near) => format!(
+            "{}/{}",
+            duration::format_duration(near.elapsed_ms),
+            duration::format_limit(near.limit_ms)
+        ),
         None => duration::format_duration(status::elapsed_ms(record, view)),
     }
 }

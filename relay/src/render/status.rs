@@ -136,7 +136,9 @@ impl LabeledRows<'_> {
         }
         let time = spent_of_limit(step.started_at, step.limit_ms, view);
         self.add_untrusted("step", &format!("{n} {kind} {time}: {title}{around}"));
-        if let (Some(room), Some(near)) = (self.text_width(), health::step_with_nearest_limit(record, view.now)) {
+        if let (Some(room), Some(near)) =
+            (self.text_width(), health::step_with_nearest_limit(record, view.now))
+        {
             let bar = width::bar(near.elapsed_ms, near.limit_ms, room.min(BAR_WIDTH));
             self.add_unstyled("", &view.paint.job_health(word, &bar));
         }
@@ -197,7 +199,10 @@ impl LabeledRows<'_> {
             let step = error.step.filter(|_| !error.message.starts_with("step "));
             let step = step.map(|n| format!(" in step {n}")).unwrap_or_default();
             let kind = failure_kind(record);
-            self.add_highlighted("error", &format!("{kind}{step}: {}", text_format::to_printable(&error.message)));
+            self.add_highlighted(
+                "error",
+                &format!("{kind}{step}: {}", text_format::to_printable(&error.message)),
+            );
         }
         if let Some(code) = record.exit_code {
             self.add("exit code", &code.to_string());

@@ -74,7 +74,14 @@ pub fn format_enclosing(around: &[&Step]) -> String {
 pub fn format_step(step: &Step) -> String {
     let time = duration::format_duration(step.elapsed_ms.unwrap_or(0));
     let used = step.resources.as_ref().map(|used| format!(", {}", summary::format_resources(used)));
-    format!("{} {} {time} {}{}: {}", step.n, step.kind, outcome_text(step), used.unwrap_or_default(), step.title)
+    format!(
+        "{} {} {time} {}{}: {}",
+        step.n,
+        step.kind,
+        outcome_text(step),
+        used.unwrap_or_default(),
+        step.title
+    )
 }
 
 /// Mark for a step's outcome, and the state whose color it has.
@@ -117,7 +124,8 @@ mod tests {
             (step.n, step.parent) = (i, parent);
         }
         let steps: Vec<&Step> = record.steps.iter().collect();
-        let placed: Vec<(usize, u32)> = steps_as_tree(&steps).iter().map(|(depth, step)| (*depth, step.n)).collect();
+        let placed: Vec<(usize, u32)> =
+            steps_as_tree(&steps).iter().map(|(depth, step)| (*depth, step.n)).collect();
         assert_eq!(placed, [(0, 1), (1, 3), (2, 5), (0, 2), (1, 4), (0, 6)]);
     }
 

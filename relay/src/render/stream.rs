@@ -75,7 +75,9 @@ impl LogCleaner {
         self.pending.extend_from_slice(bytes);
         let cut = match self.pending.iter().rposition(|b| *b == b'\n') {
             Some(at) => at + 1,
-            None if self.pending.len() > MAX_LINE => self.pending.len() - incomplete_tail_length(&self.pending),
+            None if self.pending.len() > MAX_LINE => {
+                self.pending.len() - incomplete_tail_length(&self.pending)
+            }
             None => 0,
         };
         self.take_text(cut).lines().map(str::to_owned).collect()

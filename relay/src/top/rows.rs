@@ -82,8 +82,10 @@ impl Columns {
     pub(super) fn row(self, record: &JobRecord, view: &View, look: Theme, selected: bool) -> Line<'static> {
         let health = health::health(record, view);
         let near = jobs_tty::step_for_bar(record, view, health.word);
-        let state =
-            width::pad(&format!("{} {}", jobs_tty::state_mark(record.state), record.state.as_str()), STATE_WIDTH);
+        let state = width::pad(
+            &format!("{} {}", jobs_tty::state_mark(record.state), record.state.as_str()),
+            STATE_WIDTH,
+        );
         let near = near.filter(|_| self.bar);
         // Text may fill the space of a missing gauge.
         let gauge = if self.bar && near.is_none() { BAR_WIDTH + 1 } else { 0 };

@@ -29,7 +29,9 @@ impl Theme {
     pub(super) fn health(self, word: HealthWord) -> Style {
         match word {
             HealthWord::Healthy => self.fg(Color::Green),
-            HealthWord::Slow | HealthWord::Quiet | HealthWord::Stale | HealthWord::Stopping => self.fg(Color::Yellow),
+            HealthWord::Slow | HealthWord::Quiet | HealthWord::Stale | HealthWord::Stopping => {
+                self.fg(Color::Yellow)
+            }
             HealthWord::Over => self.fg(Color::Red),
             HealthWord::Queued | HealthWord::Ended => Style::new(),
         }

@@ -387,7 +387,10 @@ impl Site {
     pub fn wait_for_workers(&self, commands: &[&str]) {
         until("all commands run", || {
             let workers = self.workers();
-            commands.iter().all(|command| workers.iter().any(|worker| worker.command == *command)).then_some(())
+            commands
+                .iter()
+                .all(|command| workers.iter().any(|worker| worker.command == *command))
+                .then_some(())
         });
     }
 

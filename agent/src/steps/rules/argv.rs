@@ -42,7 +42,11 @@ impl ProcessArgv {
     /// Returns the lines that a rule of `relay.toml` is matched against: all arguments, and those without the
     /// interpreter.
     pub(super) fn rule_lines(&self) -> Vec<String> {
-        [Some(&self.words), self.without_interpreter.as_ref()].into_iter().flatten().map(|words| join_words(words)).collect()
+        [Some(&self.words), self.without_interpreter.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|words| join_words(words))
+            .collect()
     }
 
     /// Returns kind and title of the process, if the table has it.

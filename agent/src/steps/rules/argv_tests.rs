@@ -69,7 +69,10 @@ fn a_process_is_what_its_program_does_whatever_carries_it_out() {
     ];
     for (kind, title, argv) in cases {
         let fetches = title.starts_with("npx ");
-        let expected = Classification { fetches_program: fetches, ..Classification::without_rule(*kind, (*title).to_owned()) };
+        let expected = Classification {
+            fetches_program: fetches,
+            ..Classification::without_rule(*kind, (*title).to_owned())
+        };
         assert_eq!(classification(argv), Some(expected), "{argv:?}");
     }
 }

@@ -88,7 +88,11 @@ pub(super) fn match_command(words: &[Word]) -> Option<TableMatch> {
         return Some(TableMatch { row, words: words.to_vec(), fetches_program: fetches_program(row, words) });
     }
     let words = expand_cargo_plugin(&without_interpreter(words)?);
-    find_row(&words, MAX_DEPTH).map(|row| TableMatch { row, fetches_program: fetches_program(row, &words), words })
+    find_row(&words, MAX_DEPTH).map(|row| TableMatch {
+        row,
+        fetches_program: fetches_program(row, &words),
+        words,
+    })
 }
 
 /// Returns true if a command of this row fetches a program and then runs it.

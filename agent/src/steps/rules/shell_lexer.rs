@@ -190,7 +190,9 @@ impl Lexer {
     fn read_substitution(&mut self) {
         let (open, end, runs) = match (self.peek(0), self.peek(1), self.peek(2)) {
             (Some('`'), ..) => (1, after_next_char(&self.chars, self.position + 1, '`'), true),
-            (_, Some('('), third) => (2, after_bracket(&self.chars, self.position + 2, ')'), third != Some('(')),
+            (_, Some('('), third) => {
+                (2, after_bracket(&self.chars, self.position + 2, ')'), third != Some('('))
+            }
             (_, Some('{'), _) => (2, after_bracket(&self.chars, self.position + 2, '}'), false),
             _ => (0, self.position + 1, false),
         };
@@ -235,7 +237,8 @@ impl Lexer {
             self.position += 1;
         }
         let operator: String = self.chars[begin..self.position].iter().collect();
-        self.redirection_target = Some(if operator == "<<" { RedirectionTarget::HereDocument } else { RedirectionTarget::File });
+        self.redirection_target =
+            Some(if operator == "<<" { RedirectionTarget::HereDocument } else { RedirectionTarget::File });
         if operator == "<<" && self.peek(0) == Some('-') {
             self.position += 1;
         }

@@ -39,7 +39,11 @@ pub(super) fn from_line(line: &str) -> String {
 
 fn shorten(title: &str, is_incomplete: bool) -> String {
     // The usual case: shown as it is.
-    if title.len() <= MAX_TITLE && text_format::is_printable_ascii(title) && !title.contains("  ") && !title.contains("://") {
+    if title.len() <= MAX_TITLE
+        && text_format::is_printable_ascii(title)
+        && !title.contains("  ")
+        && !title.contains("://")
+    {
         return truncate_at_word(title.trim(), is_incomplete);
     }
     let blanks = title.split_whitespace().collect::<Vec<_>>().join(" ");

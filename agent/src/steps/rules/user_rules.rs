@@ -11,7 +11,7 @@ use regex_lite::Regex;
 
 use super::argv::ProcessArgv;
 use super::classification::Classification;
-use super::command_line::{MAX_LINE, classify_line, bounded_prefix, shell_script, without_shell, line_words};
+use super::command_line::{MAX_LINE, bounded_prefix, classify_line, line_words, shell_script, without_shell};
 use super::title;
 use crate::mask::Masker;
 
@@ -30,7 +30,8 @@ impl Rules {
             return Err(format!("{} step rules; at most {MAX_RULES} are possible", user_rules.len()));
         }
         let compiled = (1..).zip(user_rules).map(|(n, rule)| {
-            let regex = rule::compile_pattern(&rule.pattern).map_err(|wrong| format!("step rule {n} {wrong}"))?;
+            let regex =
+                rule::compile_pattern(&rule.pattern).map_err(|wrong| format!("step rule {n} {wrong}"))?;
             Ok((regex, rule.clone()))
         });
         Ok(Self { user_rules: compiled.collect::<Result<_, String>>()?, mask: Arc::default() })
@@ -66,7 +67,10 @@ impl Rules {
         if classification.kind != StepKind::Command {
             return classification;
         }
-        Classification { title: title::from_line(&without_shell(&self.mask.mask_text(command))), ..classification }
+        Classification {
+            title: title::from_line(&without_shell(&self.mask.mask_text(command))),
+            ..classification
+        }
     }
 
     /// Classifies a process. Returns none for shells, for wrappers (`sudo`, `timeout`, `xargs`: their program is a
@@ -103,7 +107,10 @@ impl Rules {
         let process = ProcessArgv::new(argv)?;
         let known = process.table_kind_and_title();
         match self.find_user_rule(&process.rule_lines()) {
-            Some(rule) => Some(classification_by_rule(rule, known.map_or_else(|| process.default_title(), |(_, title)| title))),
+            Some(rule) => Some(classification_by_rule(
+                rule,
+                known.map_or_else(|| process.default_title(), |(_, title)| title),
+            )),
             None => known.map(|(kind, title)| Classification {
                 fetches_program: process.fetches_program(),
                 ..Classification::without_rule(kind, title)

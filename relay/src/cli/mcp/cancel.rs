@@ -7,7 +7,7 @@ use super::super::cancel::{self, CancelArgs};
 use super::compact;
 use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
-use crate::mcp::{CallContext, ToolEffect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::super::extend::{self, ExtendArgs};
 use super::tool_context::ToolContext;
 use crate::exit::Failure;
-use crate::mcp::{CallContext, ToolEffect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

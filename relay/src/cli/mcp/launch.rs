@@ -11,7 +11,7 @@ use super::super::limits::LimitFlags;
 use super::compact;
 use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
-use crate::mcp::{CallContext, ToolEffect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 /// Maximum number of command lines before the worker, and after it.
 const MAX_COMMANDS: usize = 20;
@@ -86,7 +86,10 @@ pub(super) fn check_bounds(prompt: &str, commands: &[&Vec<String>]) -> Result<()
 /// # Errors
 /// Exit code 2 if the text is not a duration.
 pub(super) fn limit_flags(timeout: Option<&str>) -> Result<LimitFlags, Failure> {
-    Ok(LimitFlags { timeout: tool_context::parse_duration_field("timeout", timeout)?, ..LimitFlags::default() })
+    Ok(LimitFlags {
+        timeout: tool_context::parse_duration_field("timeout", timeout)?,
+        ..LimitFlags::default()
+    })
 }
 
 fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {

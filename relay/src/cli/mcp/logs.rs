@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::super::logs::{self, LogsArgs};
 use super::tool_context::ToolContext;
 use crate::exit::{ExitCode, Failure};
-use crate::mcp::{CallContext, ToolEffect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 /// Default number of lines.
 const DEFAULT_LINES: usize = 25;

@@ -7,7 +7,7 @@ use super::super::notices::{self, NoticesArgs};
 use super::compact;
 use super::tool_context::ToolContext;
 use crate::exit::{ExitCode, Failure};
-use crate::mcp::{CallContext, ToolEffect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ use super::super::retry::{self, RetryArgs};
 use super::tool_context::ToolContext;
 use super::{compact, launch};
 use crate::exit::Failure;
-use crate::mcp::{CallContext, ToolEffect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -76,7 +76,12 @@ pub(super) fn check_job_count(jobs: Vec<String>) -> Result<Vec<String>, Failure>
 ///
 /// # Errors
 /// Exit code 2 with the name of the field.
-pub(super) fn parse_duration_field(field: &str, text: Option<&str>) -> Result<Option<std::time::Duration>, Failure> {
+pub(super) fn parse_duration_field(
+    field: &str,
+    text: Option<&str>,
+) -> Result<Option<std::time::Duration>, Failure> {
     let read = text.map(common::duration::parse_duration).transpose();
-    read.map_err(|reason| Failure::usage(format!("`{field}`: {}", common::text_format::one_line(&reason, 200))))
+    read.map_err(|reason| {
+        Failure::usage(format!("`{field}`: {}", common::text_format::one_line(&reason, 200)))
+    })
 }

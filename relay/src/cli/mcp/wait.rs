@@ -13,7 +13,7 @@ use super::compact;
 use super::tool_context::{self, ToolContext};
 use crate::exit::{ExitCode, Failure};
 use crate::files::watch::FolderWatch;
-use crate::mcp::{CallContext, ToolEffect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 use crate::render::{View, health, status};
 
 /// Default wait time: below the shortest known limit of a host (60 s).
@@ -48,7 +48,8 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
 }
 
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
-    let wanted = tool_context::parse_duration_field("timeout", input.timeout.as_deref())?.unwrap_or(DEFAULT_TIMEOUT);
+    let wanted =
+        tool_context::parse_duration_field("timeout", input.timeout.as_deref())?.unwrap_or(DEFAULT_TIMEOUT);
     let typed = tool_context::check_job_count(input.jobs)?;
     let context = tool_context.context(call)?;
     let jobs = job_ref::resolve_jobs(&context, &typed)?;
@@ -69,7 +70,8 @@ fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<R
 
 /// Reads the records; splits them into ended and unfinished jobs.
 fn read_jobs(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRecord>), Failure> {
-    let records = jobs.iter().map(|job| job_ref::read_record(&context.registry, job).map(|stored| stored.record));
+    let records =
+        jobs.iter().map(|job| job_ref::read_record(&context.registry, job).map(|stored| stored.record));
     let records = records.collect::<Result<Vec<_>, _>>()?;
     Ok(records.into_iter().partition(|record| record.state.is_final()))
 }
@@ -85,9 +87,13 @@ fn build_reply(
     let mut text = Vec::new();
     for record in ended.iter().filter(|_| !call.is_cancelled()) {
         claim_and_show(context, record, "mcp", || text.push(status::closing_text(record)));
-        text.extend((record.state == State::Failed).then(|| format!("next: {}", health::next_action(record))));
+        text.extend(
+            (record.state == State::Failed).then(|| format!("next: {}", health::next_action(record))),
+        );
     }
-    text.extend(running.iter().map(|record| health_line(record, &view_context::view_of_job(context, record))));
+    text.extend(
+        running.iter().map(|record| health_line(record, &view_context::view_of_job(context, record))),
+    );
     if !running.is_empty() {
         text.push(
             "The jobs go on: return to your user (this session is notified when they end), or call `wait` \
@@ -95,7 +101,11 @@ fn build_reply(
                 .to_owned(),
         );
     }
-    let code = if all_ended { exit_code::worst_code(ended.iter().map(exit_code::code_for_state)) } else { ExitCode::StillRunning };
+    let code = if all_ended {
+        exit_code::worst_code(ended.iter().map(exit_code::code_for_state))
+    } else {
+        ExitCode::StillRunning
+    };
     let values = |records: &[JobRecord]| {
         records.iter().filter_map(|record| serde_json::to_value(record).ok()).collect()
     };

@@ -61,7 +61,12 @@ impl Core {
     }
 
     /// Handles a connection that has ended. Ignored if the agent has reconnected.
-    pub(super) fn on_connection_closed(&mut self, connection_id: ConnectionId, reason: &str, turn: &mut InputTurn) {
+    pub(super) fn on_connection_closed(
+        &mut self,
+        connection_id: ConnectionId,
+        reason: &str,
+        turn: &mut InputTurn,
+    ) {
         let actions = self.drop_connection(&connection_id, reason, turn);
         self.execute_actions(actions, turn);
         turn.push(Effect::RemoveConnection(connection_id));
@@ -83,7 +88,8 @@ impl Core {
             let detail = format!("waiting for the agent ({reason})");
             self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
             // A live agent reconnects by itself. After this pause the engine has to start one.
-            self.platform.next_attempt_at = (!self.is_stopping_platform()).then(|| turn.now + CONNECT_TIMEOUT / 5);
+            self.platform.next_attempt_at =
+                (!self.is_stopping_platform()).then(|| turn.now + CONNECT_TIMEOUT / 5);
         } else {
             self.publish_agent(turn);
         }
@@ -92,7 +98,13 @@ impl Core {
     }
 
     /// Handles an agent's acceptance of a job.
-    pub(super) fn on_accepted(&self, connection_id: &ConnectionId, job: JobId, epoch: u32, turn: &mut InputTurn) {
+    pub(super) fn on_accepted(
+        &self,
+        connection_id: &ConnectionId,
+        job: JobId,
+        epoch: u32,
+        turn: &mut InputTurn,
+    ) {
         if self.agents.connections.is_current(connection_id)
             && self.scheduler.agent_of(&job) == Some(&connection_id.agent)
         {

@@ -26,7 +26,7 @@ use super::input::ContainerChange;
 use super::platform::{AttemptEvent, RETRY_PAUSE};
 use super::scheduler::{Action, AgentId, Assignment};
 use super::turn::InputTurn;
-use crate::container_state::{ContainerState, ContainerExit};
+use crate::container_state::{ContainerExit, ContainerState};
 use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
@@ -90,7 +90,11 @@ impl Core {
 
     /// Returns true if the platform's own agent is connected.
     fn is_platform_connected(&self) -> bool {
-        self.platform.lease.agent.as_deref().is_some_and(|agent| self.agents.connections.get_connection(agent).is_some())
+        self.platform
+            .lease
+            .agent
+            .as_deref()
+            .is_some_and(|agent| self.agents.connections.get_connection(agent).is_some())
     }
 
     /// Returns true if the platform needs no check: an agent is connected, and no container exit is pending.
@@ -113,7 +117,12 @@ impl Core {
     }
 
     /// Handles the end of an agent's connection. The engine's reason takes precedence over the network's.
-    pub(super) fn on_agent_connection_end(&mut self, agent: &AgentId, reason: &str, now: Instant) -> Vec<Action> {
+    pub(super) fn on_agent_connection_end(
+        &mut self,
+        agent: &AgentId,
+        reason: &str,
+        now: Instant,
+    ) -> Vec<Action> {
         if self.platform_agent().as_ref() != Some(agent) || self.is_stopping_platform() {
             return self.scheduler.on_agent_disconnected(agent, reason);
         }
@@ -135,7 +144,12 @@ impl Core {
     }
 
     /// Handles an agent that was welcomed. For the platform's own agent, completes the list of interrupted jobs.
-    pub(super) fn on_platform_agent_connected(&mut self, agent: &AgentId, held_jobs: &BTreeSet<JobId>, turn: &mut InputTurn) {
+    pub(super) fn on_platform_agent_connected(
+        &mut self,
+        agent: &AgentId,
+        held_jobs: &BTreeSet<JobId>,
+        turn: &mut InputTurn,
+    ) {
         if self.platform_agent().as_ref() != Some(agent) {
             return;
         }
@@ -169,7 +183,8 @@ impl Core {
         match change {
             ContainerChange::Died(death) => {
                 self.on_container_exit(death, turn);
-                if let (Some(attempt), Some(again_at)) = (&mut self.platform.running_attempt, self.platform.next_attempt_at)
+                if let (Some(attempt), Some(again_at)) =
+                    (&mut self.platform.running_attempt, self.platform.next_attempt_at)
                 {
                     attempt.newest_event = Some(AttemptEvent::ContainerExited { retry_at: again_at });
                 }
@@ -202,8 +217,9 @@ impl Core {
         self.record_exit(death, turn.now);
         self.mark_unreachable(&cause, turn);
         // The agent sends undelivered events again from its spool.
-        if let Some(connection_id) =
-            self.platform_agent().and_then(|own| Some(self.agents.connections.get_connection(&own)?.connection_id()))
+        if let Some(connection_id) = self
+            .platform_agent()
+            .and_then(|own| Some(self.agents.connections.get_connection(&own)?.connection_id()))
         {
             self.agents.connections.disconnect(&connection_id);
             turn.push(Effect::Close(connection_id.number));

@@ -53,7 +53,12 @@ impl DisconnectTracker {
 
     /// Returns the timeouts that have expired at `now`, each once. `is_connected` returns true for a connected agent;
     /// `any_connected` is true if there is one.
-    pub(super) fn expired(&mut self, is_connected: impl Fn(&str) -> bool, any_connected: bool, now: Instant) -> Vec<ExpiredTimeout> {
+    pub(super) fn expired(
+        &mut self,
+        is_connected: impl Fn(&str) -> bool,
+        any_connected: bool,
+        now: Instant,
+    ) -> Vec<ExpiredTimeout> {
         let is_over = |since: Instant| now.duration_since(since) >= RECONNECT_TIMEOUT;
         let mut due = Vec::new();
         self.disconnected_since.retain(|agent, since| {
@@ -83,7 +88,10 @@ mod tests {
         tracker.on_disconnect("b".into(), now);
         tracker.on_connect(&"b".into(), None, now);
         assert_eq!(tracker.expired(|_| false, true, now), []);
-        assert_eq!(tracker.expired(|_| false, true, now + RECONNECT_TIMEOUT), [ExpiredTimeout::ReleaseOffers("a".into())]);
+        assert_eq!(
+            tracker.expired(|_| false, true, now + RECONNECT_TIMEOUT),
+            [ExpiredTimeout::ReleaseOffers("a".into())]
+        );
         assert_eq!(tracker.expired(|_| false, true, now + RECONNECT_TIMEOUT), []);
     }
 

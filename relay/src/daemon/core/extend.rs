@@ -135,7 +135,11 @@ impl ActiveRequest {
             Some(Assignment::Running(_)) => match (status.connection, self.sent_on) {
                 // Events from a live connection are already recorded, so there was no limit to extend.
                 (Some(connection), Some((through, at))) if through == connection => {
-                    if now.duration_since(at) >= DEAD_AFTER { NextAction::Done(None) } else { NextAction::Wait }
+                    if now.duration_since(at) >= DEAD_AFTER {
+                        NextAction::Done(None)
+                    } else {
+                        NextAction::Wait
+                    }
                 }
                 (Some(_), _) if status.caught_up => NextAction::SendRequest,
                 _ => NextAction::Wait,
@@ -187,7 +191,10 @@ impl Extensions {
 
 /// Returns the id of the event that answers a request.
 fn find_answer(request: &LimitRequest, lines: &[EventLine]) -> Option<u64> {
-    lines.iter().find(|line| line.id > request.after_event_id && is_answer(request.step, line)).map(|line| line.id)
+    lines
+        .iter()
+        .find(|line| line.id > request.after_event_id && is_answer(request.step, line))
+        .map(|line| line.id)
 }
 
 fn is_answer(step: bool, line: &EventLine) -> bool {

@@ -56,7 +56,10 @@ fn a_running_job_s_agent_is_told_once_and_its_answer_ends_the_request() {
     let mut all = Extensions::default();
     assert_eq!(next(&mut all, &request, &running(None), &log_with(11, None), now), NextAction::Wait);
     let mut all = Extensions::default();
-    assert_eq!(next(&mut all, &request, &running(None), &log_with(11, Some(3)), now), NextAction::Done(Some(11)));
+    assert_eq!(
+        next(&mut all, &request, &running(None), &log_with(11, Some(3)), now),
+        NextAction::Done(Some(11))
+    );
 }
 
 #[test]

@@ -76,7 +76,9 @@ impl Core {
                 let actions = self.drop_connection(&connection_id, "it accepts no more frames", turn);
                 self.execute_actions(actions, turn);
             }
-            Input::Accepted { connection_id, job, epoch } => self.on_accepted(&connection_id, job, epoch, turn),
+            Input::Accepted { connection_id, job, epoch } => {
+                self.on_accepted(&connection_id, job, epoch, turn)
+            }
             Input::Refused { connection_id, job, reason, busy } => {
                 self.on_refused(&connection_id, &job, reason, busy, turn);
             }
@@ -94,7 +96,9 @@ impl Core {
             Input::RequestFiled { path, request, wall } => self.apply_request(path, request, wall, turn),
             Input::RequestsRead => self.on_requests_read(turn),
             Input::LimitFactsRead(facts) => self.on_facts_read(facts, turn),
-            Input::LimitRequestSent { path, connection } => self.limit_requests.set_sent(&path, connection, turn.now),
+            Input::LimitRequestSent { path, connection } => {
+                self.limit_requests.set_sent(&path, connection, turn.now)
+            }
             Input::RequestRewritten(request) => self.limit_requests.replace_request(request),
             Input::PromiseStored(request) => self.on_promise_stored(request, turn),
             Input::SpecLimitWritten(path) => self.on_spec_limit_written(&path, turn),
@@ -184,7 +188,9 @@ impl Core {
     fn on_clock_set(&mut self, scale: Option<BootScale>, turn: &mut InputTurn) {
         self.platform.lease.clock = scale;
         // Agents receive the time when they connect.
-        while let Some(connection_id) = self.agents.connections.first_connection().map(Connection::connection_id) {
+        while let Some(connection_id) =
+            self.agents.connections.first_connection().map(Connection::connection_id)
+        {
             let actions = self.drop_connection(&connection_id, "the clock of this machine was set", turn);
             self.execute_actions(actions, turn);
         }
@@ -196,14 +202,16 @@ impl Core {
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Start { agent, job, epoch } => {
-                    let connection = self.agents.connections.get_connection(&agent).map(Connection::connection_id);
+                    let connection =
+                        self.agents.connections.get_connection(&agent).map(Connection::connection_id);
                     turn.push(Effect::Offer { job, epoch, agent, connection });
                 }
                 Action::Cancel { agent, job, grace_ms } => {
                     self.send_to_agent(&agent, RelayFrame::Cancel { job, grace_ms }, turn);
                 }
                 Action::Reconnect { agent } => {
-                    let connection = self.agents.connections.get_connection(&agent).map(Connection::connection_id);
+                    let connection =
+                        self.agents.connections.get_connection(&agent).map(Connection::connection_id);
                     if let Some(connection_id) = connection {
                         let reason = "the files of one of its jobs can be read again";
                         actions.extend(self.drop_connection(&connection_id, reason, turn));

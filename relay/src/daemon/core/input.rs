@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use super::connections::{Connection, ConnectionId, ConnectionNumber};
 use super::extend::{LimitFacts, LimitRequest};
 use super::scheduler::AgentId;
-use crate::container_state::ContainerState;
 use crate::container_state::ContainerExit;
+use crate::container_state::ContainerState;
 use crate::registry::requests::DaemonRequest;
 use crate::time::BootScale;
 
@@ -69,7 +69,8 @@ pub(in crate::daemon) enum Input {
     SpecLimitWritten(PathBuf),
     /// The periodic work ends: handle timeouts and retries.
     Tick,
-    /// Answer to [`EngineEffect::CheckLocalAgent`](super::EngineEffect::CheckLocalAgent): true if the agent's process runs.
+    /// Answer to [`EngineEffect::CheckLocalAgent`](super::EngineEffect::CheckLocalAgent): true if the agent's process
+    /// runs.
     LocalAgentChecked { runs: bool, reason: String },
     /// An attempt to start the platform has finished.
     PlatformStarted(Result<(), String>),

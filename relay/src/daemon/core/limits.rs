@@ -95,10 +95,13 @@ impl Core {
         let status = JobStatus {
             connection: self.agent_of(&request.job).map(|connection| connection.number),
             assignment: self.scheduler.assignment(&request.job).cloned(),
-            caught_up: self.progress_at_connect(&request.job).is_none_or(|held| facts.recorded_seq >= Some(held)),
+            caught_up: self
+                .progress_at_connect(&request.job)
+                .is_none_or(|held| facts.recorded_seq >= Some(held)),
             spec_ms: facts.spec_ms,
         };
-        match self.limit_requests.extensions.next_action(&request, &status, facts.log, &facts.lines, turn.now) {
+        match self.limit_requests.extensions.next_action(&request, &status, facts.log, &facts.lines, turn.now)
+        {
             NextAction::Wait => {}
             NextAction::SendRequest => {
                 let LimitRequest { path, job, step, by_ms, .. } = request;
@@ -139,7 +142,8 @@ impl Core {
         self.limit_requests.requests.retain(|other| other.path != request.path);
         let behind = self.limit_requests.requests.iter().filter(|other| other.job == request.job);
         if let Some(id) = answer_event_id {
-            let amended = behind.map(|other| LimitRequest { after_event_id: other.after_event_id.max(id), ..other.clone() });
+            let amended = behind
+                .map(|other| LimitRequest { after_event_id: other.after_event_id.max(id), ..other.clone() });
             turn.effects.extend(amended.map(LimitEffect::RewriteRequest).map(Effect::ExtendLimit));
         } else {
             tracing::info!("{}: no limit left to move", request.job);

@@ -76,7 +76,9 @@ impl StartAttempt {
     pub(super) fn set_up_requested(&mut self, now: Instant) {
         self.newest_event = Some(match self.newest_event {
             None | Some(AttemptEvent::UpRequested) => AttemptEvent::UpRequested,
-            Some(AttemptEvent::ContainerExited { .. } | AttemptEvent::ContainerStopped) => AttemptEvent::ContainerExited { retry_at: now },
+            Some(AttemptEvent::ContainerExited { .. } | AttemptEvent::ContainerStopped) => {
+                AttemptEvent::ContainerExited { retry_at: now }
+            }
         });
     }
 }
@@ -107,7 +109,9 @@ impl Core {
     pub(in crate::daemon) fn saved_state(&self) -> SavedState {
         let (lease, own) = (&self.platform.lease, self.platform.engine);
         let mut engines = self.platform.other_engines.clone();
-        engines.extend((own.is_container() && self.shutdown.stage != ShutdownStage::PlatformStopped).then_some(own));
+        engines.extend(
+            (own.is_container() && self.shutdown.stage != ShutdownStage::PlatformStopped).then_some(own),
+        );
         SavedState {
             engines,
             port: lease.listen.first().map(SocketAddr::port),

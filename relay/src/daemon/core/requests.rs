@@ -27,10 +27,19 @@ impl Core {
             Some(request) if !request.is_for(&holder) => {
                 tracing::info!("{} is meant for another relay: removed", path.display());
             }
-            Some(DaemonRequest::Cancel { job, grace_ms }) => return self.cancel_job(path, job, grace_ms, turn),
+            Some(DaemonRequest::Cancel { job, grace_ms }) => {
+                return self.cancel_job(path, job, grace_ms, turn);
+            }
             // Collected and handled together, one per job at a time. They stay filed until they are done.
             Some(DaemonRequest::Extend { job, step, by_ms, after, to_ms }) => {
-                return self.limit_requests.add_incoming(LimitRequest { path, job, step, by_ms, after_event_id: after, promised_ms: to_ms });
+                return self.limit_requests.add_incoming(LimitRequest {
+                    path,
+                    job,
+                    step,
+                    by_ms,
+                    after_event_id: after,
+                    promised_ms: to_ms,
+                });
             }
             Some(DaemonRequest::Up) => self.up_requested(wall, turn),
             Some(DaemonRequest::Down { .. }) => self.begin_shutdown(turn),
@@ -65,7 +74,9 @@ impl Core {
         let connections = &self.agents.connections;
         // For the scheduler, an agent whose connection has just ended counts as connected until the cause is known. Its
         // next hello settles whether it has the job.
-        let holds = |agent: &AgentId| connections.get_connection(agent).is_none_or(|connection| connection.names_job(job));
+        let holds = |agent: &AgentId| {
+            connections.get_connection(agent).is_none_or(|connection| connection.names_job(job))
+        };
         let is_lost = |agent: &AgentId| self.agents.lost_agents.contains(agent);
         let actions = self.scheduler.add_late_record(record, holds, is_lost);
         self.execute_actions(actions, turn);

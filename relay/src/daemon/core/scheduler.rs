@@ -133,7 +133,10 @@ impl Scheduler {
             // The agent did not receive the durable state of the job, so it has to send a new hello.
             actions.push(Action::Reconnect { agent });
         } else if is_connected || is_lost(&agent) {
-            actions.push(Action::Record { job: record.job.clone(), body: lost_job_event(self.exit_cause_of(&agent)) });
+            actions.push(Action::Record {
+                job: record.job.clone(),
+                body: lost_job_event(self.exit_cause_of(&agent)),
+            });
         }
         actions
     }
@@ -220,8 +223,11 @@ impl Scheduler {
         let mut actions = self.release_offers(agent);
         if !self.agent_table.is_connected(agent) {
             let body = lost_job_event(self.exit_cause_of(agent));
-            let ends =
-                self.agent_table.jobs(agent).into_iter().map(|job| Action::Record { job, body: body.clone() });
+            let ends = self
+                .agent_table
+                .jobs(agent)
+                .into_iter()
+                .map(|job| Action::Record { job, body: body.clone() });
             actions.extend(ends);
         }
         actions
@@ -247,7 +253,13 @@ impl Scheduler {
     }
 
     /// Handles an agent's refusal of a job.
-    pub(super) fn on_refused(&mut self, agent: &AgentId, id: &JobId, reason: String, busy: bool) -> Vec<Action> {
+    pub(super) fn on_refused(
+        &mut self,
+        agent: &AgentId,
+        id: &JobId,
+        reason: String,
+        busy: bool,
+    ) -> Vec<Action> {
         if self.assignment(id) != Some(&Assignment::Offered(agent.clone())) {
             return Vec::new();
         }
@@ -278,7 +290,9 @@ impl Scheduler {
                 self.queue.remove(&(job.created_at, id.clone()));
                 vec![Action::Record { job: id.clone(), body: cancelled_event() }]
             }
-            Assignment::Offered(agent) | Assignment::Running(agent) if self.agent_table.is_connected(agent) => {
+            Assignment::Offered(agent) | Assignment::Running(agent)
+                if self.agent_table.is_connected(agent) =>
+            {
                 vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
             }
             // No agent has accepted the job. An agent that reconnects with it learns that it has ended.

@@ -170,7 +170,10 @@ fn each_job_goes_to_the_agent_with_the_most_room() {
     let expected = [start_on("y", "a#1"), start_on("y", "b#1"), start_on("y", "c#1"), start_on("x", "d#1")];
     assert_eq!(started, expected, "and the last one waits");
     scheduler.update_from_record(&of("y", record("a#1", 0, State::Running)));
-    assert_eq!(scheduler.update_from_record(&of("y", record("a#1", 0, State::Failed))), [start_on("y", "e#1")]);
+    assert_eq!(
+        scheduler.update_from_record(&of("y", record("a#1", 0, State::Failed))),
+        [start_on("y", "e#1")]
+    );
 }
 
 #[test]
@@ -181,7 +184,10 @@ fn one_agent_s_loss_is_no_news_of_another_s_jobs() {
     scheduler.on_agent_connected(&"x".into(), 1, &held(&["a#1"]));
     assert!(scheduler.on_agent_connected(&"y".into(), 1, &held(&["b#1"])).is_empty());
     assert_eq!(scheduler.on_agent_disconnected(&"y".into(), "closed"), [lost("b#1")]);
-    assert!(scheduler.on_agent_connected(&"x".into(), 1, &held(&["a#1"])).is_empty(), "the other's is not its to lose");
+    assert!(
+        scheduler.on_agent_connected(&"x".into(), 1, &held(&["a#1"])).is_empty(),
+        "the other's is not its to lose"
+    );
     let forgotten = Action::Record { job: id("b#1"), body: lost_job_event(None) };
     assert_eq!(scheduler.on_agent_connected(&"y".into(), 1, &held(&[])), std::slice::from_ref(&forgotten));
     scheduler.on_agent_disconnected(&"y".into(), "closed");

@@ -103,8 +103,12 @@ fn show(effect: &Effect) -> Option<String> {
         Effect::RemoveConnection(connection) => format!("left {}", connection.number),
         Effect::Notify(record) => format!("notify {}", record.job),
         Effect::ExtendLimit(LimitEffect::ReadFacts(queries)) => format!("inspect {}", queries.len()),
-        Effect::ExtendLimit(LimitEffect::StorePromise(request)) => format!("promise {:?}", request.promised_ms),
-        Effect::ExtendLimit(LimitEffect::WriteSpecLimit { job, job_ms, .. }) => format!("move {job} to {job_ms}"),
+        Effect::ExtendLimit(LimitEffect::StorePromise(request)) => {
+            format!("promise {:?}", request.promised_ms)
+        }
+        Effect::ExtendLimit(LimitEffect::WriteSpecLimit { job, job_ms, .. }) => {
+            format!("move {job} to {job_ms}")
+        }
         other => format!("{other:?}"),
     })
 }
@@ -175,7 +179,10 @@ fn filed(request: DaemonRequest) -> Input {
 }
 
 fn killed() -> Input {
-    let death = ContainerExit { finished_at: Some("then".to_owned()), ..ContainerExit::from_exit_code(Some(137), false) };
+    let death = ContainerExit {
+        finished_at: Some("then".to_owned()),
+        ..ContainerExit::from_exit_code(Some(137), false)
+    };
     Input::ContainerChanged(ContainerChange::Died(death))
 }
 
@@ -337,7 +344,10 @@ fn down_stops_the_platform_and_ends_the_daemon_once_everything_is_recorded() {
     let other = DaemonId { pid: 8, ..holder() };
     scene
         .then(filed(DaemonRequest::Down { relay: Some(other) }), &[r#"RemoveRequest("1.json")"#])
-        .then(filed(DaemonRequest::Down { relay: Some(holder()) }), &["Engine(Stop)", r#"RemoveRequest("1.json")"#])
+        .then(
+            filed(DaemonRequest::Down { relay: Some(holder()) }),
+            &["Engine(Stop)", r#"RemoveRequest("1.json")"#],
+        )
         .then(Input::PlatformStopped(Ok(())), &[]);
     assert!(!scene.core.is_over(scene.now), "its job has not ended");
     assert!(scene.core.is_over(scene.now + Duration::from_secs(5)));

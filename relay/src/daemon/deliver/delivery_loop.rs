@@ -99,12 +99,13 @@ impl DeliveryLoop {
         loop {
             let registry = self.channels.registry().clone();
             let configured = |kind: ChannelKind| kind.is_configured(self.channels.config());
-            let actions = self
-                .schedule
-                .due_actions(self.clock.now(), configured, |entry| session::delivery_context(&registry, entry));
+            let actions = self.schedule.due_actions(self.clock.now(), configured, |entry| {
+                session::delivery_context(&registry, entry)
+            });
             self.execute_actions(actions);
             let now = self.clock.now();
-            let wait = self.schedule.next_due_time(now).map_or(MAX_SLEEP, |at| time_until(now, at).min(MAX_SLEEP));
+            let wait =
+                self.schedule.next_due_time(now).map_or(MAX_SLEEP, |at| time_until(now, at).min(MAX_SLEEP));
             // Every branch is cancel-safe: a map, a set of tasks, a signal and a timer lose nothing when another wins.
             let news = tokio::select! {
                 records = ends.take_all() => LoopEvent::JobsEnded(records),
@@ -113,7 +114,9 @@ impl DeliveryLoop {
                 () = stop.notified() => LoopEvent::Stop,
             };
             match news {
-                LoopEvent::JobsEnded(records) => records.into_values().for_each(|record| self.job_ended(&record)),
+                LoopEvent::JobsEnded(records) => {
+                    records.into_values().for_each(|record| self.job_ended(&record))
+                }
                 LoopEvent::DeliveryFinished((job, kind, outcome)) => self.record_outcome(&job, kind, outcome),
                 LoopEvent::Tick => {}
                 LoopEvent::Stop => break,
@@ -132,7 +135,9 @@ impl DeliveryLoop {
             Ok(entries) => entries.into_iter().for_each(|entry| self.schedule.resume_entry(entry)),
             Err(e) => tracing::error!("the outbox can't be read: {e}"),
         }
-        if let Err(e) = resume::visit_jobs_without_entry(&registry, self.clock.now(), |record| self.job_ended(record)) {
+        if let Err(e) =
+            resume::visit_jobs_without_entry(&registry, self.clock.now(), |record| self.job_ended(record))
+        {
             tracing::error!("unclaimed completion notices can't be searched for: {e}");
         }
     }
@@ -158,7 +163,9 @@ impl DeliveryLoop {
     fn record_outcome(&mut self, job: &JobId, kind: ChannelKind, outcome: DeliveryOutcome) {
         match &outcome {
             DeliveryOutcome::Accepted => tracing::debug!("{job}: {kind} accepted the notice"),
-            DeliveryOutcome::Failed(reason) => tracing::debug!("{job}: {kind} did not accept the notice: {reason}"),
+            DeliveryOutcome::Failed(reason) => {
+                tracing::debug!("{job}: {kind} did not accept the notice: {reason}")
+            }
             DeliveryOutcome::Refused(reason) => tracing::warn!("{job}: {kind} rejected the notice: {reason}"),
         }
         let actions = self.schedule.on_outcome(job, kind, outcome, self.clock.now(), fastrand::f64());
@@ -181,7 +188,9 @@ impl DeliveryLoop {
                         (job, kind, outcome)
                     });
                 }
-                DeliveryAction::CloseEntry(job) => resume::remove_archived_entry(self.channels.registry(), &job),
+                DeliveryAction::CloseEntry(job) => {
+                    resume::remove_archived_entry(self.channels.registry(), &job)
+                }
             }
         }
     }
@@ -191,7 +200,8 @@ impl DeliveryLoop {
         let all = async {
             while let Some(done) = self.running_deliveries.join_next().await {
                 if let Ok((job, kind, outcome)) = done {
-                    let actions = self.schedule.on_outcome(&job, kind, outcome, self.clock.now(), fastrand::f64());
+                    let actions =
+                        self.schedule.on_outcome(&job, kind, outcome, self.clock.now(), fastrand::f64());
                     let saves = actions.into_iter().filter(|act| matches!(act, DeliveryAction::SaveEntry(_)));
                     for act in saves {
                         if let DeliveryAction::SaveEntry(entry) = act {

@@ -74,7 +74,12 @@ pub(super) fn plan_entry(
         let next_at = if kind == ChannelKind::Codex { now + DEBOUNCE } else { now };
         (
             kind.as_str().to_owned(),
-            ChannelDelivery { state: ChannelState::Pending, attempts: 0, next_at: Some(next_at), last_error: None },
+            ChannelDelivery {
+                state: ChannelState::Pending,
+                attempts: 0,
+                next_at: Some(next_at),
+                last_error: None,
+            },
         )
     };
     let channels = ChannelKind::ALL.into_iter().filter(wanted).map(channel).collect();

@@ -88,7 +88,8 @@ pub(super) fn visit_jobs_without_entry(
     mut visit: impl FnMut(&JobRecord),
 ) -> io::Result<()> {
     let recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < MAX_AGE;
-    for job in read::unarchived_jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists()) {
+    for job in read::unarchived_jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists())
+    {
         let Ok(record) = read::load_record(registry, &job).map(|stored| stored.record) else { continue };
         if record.schema <= SCHEMA && record.finished_at.is_some_and(recent) {
             visit(&record);
@@ -101,7 +102,7 @@ pub(super) fn visit_jobs_without_entry(
 mod tests {
     use std::collections::BTreeMap;
 
-    use crate::registry::outbox::{ChannelDelivery, SCHEMA, NoticeClaim};
+    use crate::registry::outbox::{ChannelDelivery, NoticeClaim, SCHEMA};
 
     use super::*;
 
@@ -123,7 +124,8 @@ mod tests {
             };
             outbox::write_entry(&registry, &entry).unwrap();
             std::fs::write(registry.record(job), "{}").unwrap();
-            let shown = NoticeClaim { at: Timestamp::UNIX_EPOCH, by: MESSAGE_CLAIMANT.to_owned(), session: None };
+            let shown =
+                NoticeClaim { at: Timestamp::UNIX_EPOCH, by: MESSAGE_CLAIMANT.to_owned(), session: None };
             assert!(outbox::claim_notice(&registry, job, &shown).unwrap());
         }
         let pending = open_entries(&registry).unwrap();

@@ -93,7 +93,8 @@ impl OpenNotification {
     }
 
     fn is_done(&self) -> bool {
-        self.delivering.is_empty() && ChannelKind::ALL.into_iter().all(|kind| self.pending_channel(kind).is_none())
+        self.delivering.is_empty()
+            && ChannelKind::ALL.into_iter().all(|kind| self.pending_channel(kind).is_none())
     }
 
     fn channel(&mut self, kind: ChannelKind) -> Option<&mut ChannelDelivery> {
@@ -116,7 +117,10 @@ impl Schedule {
         }
         let attended_until = attended.then(|| entry.ended_at + ATTENDED_GRACE);
         let actions = if attended { Vec::new() } else { vec![DeliveryAction::SaveEntry(entry.clone())] };
-        self.open_notifications.insert(job.clone(), OpenNotification { entry, delivering: BTreeSet::new(), grace_until: attended_until });
+        self.open_notifications.insert(
+            job.clone(),
+            OpenNotification { entry, delivering: BTreeSet::new(), grace_until: attended_until },
+        );
         self.with_close_action(actions, &job)
     }
 
@@ -201,7 +205,9 @@ impl Schedule {
         match outcome {
             DeliveryOutcome::Accepted => channel.mark_accepted(),
             DeliveryOutcome::Refused(reason) => open.give_up_channel(kind, &reason),
-            DeliveryOutcome::Failed(reason) if kind == ChannelKind::Desktop && channel.attempts >= MAX_DESKTOP_ATTEMPTS => {
+            DeliveryOutcome::Failed(reason)
+                if kind == ChannelKind::Desktop && channel.attempts >= MAX_DESKTOP_ATTEMPTS =>
+            {
                 open.give_up_channel(kind, &reason);
             }
             DeliveryOutcome::Failed(reason) => {
@@ -219,7 +225,8 @@ impl Schedule {
     /// Returns the next time at which [`Schedule::due_actions`] has new actions.
     pub(super) fn next_due_time(&self, now: Timestamp) -> Option<Timestamp> {
         let times = self.open_notifications.values().flat_map(|open| {
-            let channels = ChannelKind::ALL.into_iter().filter_map(|kind| open.pending_channel(kind)?.next_at);
+            let channels =
+                ChannelKind::ALL.into_iter().filter_map(|kind| open.pending_channel(kind)?.next_at);
             let channels = channels.filter(|_| open.grace_until.is_none());
             open.grace_until.into_iter().chain(channels)
         });

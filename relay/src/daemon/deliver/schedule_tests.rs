@@ -99,7 +99,8 @@ fn a_receiver_that_refuses_and_a_desktop_that_is_not_there_are_left_alone() {
     let job: JobId = "a#1".parse().unwrap();
     schedule.add_entry(entry("a#1", &[ChannelKind::Desktop, ChannelKind::Webhook]), false);
     due(&mut schedule, at(0));
-    let actions = schedule.on_outcome(&job, ChannelKind::Webhook, DeliveryOutcome::Refused("410".into()), at(1), 1.0);
+    let actions =
+        schedule.on_outcome(&job, ChannelKind::Webhook, DeliveryOutcome::Refused("410".into()), at(1), 1.0);
     assert_eq!(saved(&actions, ChannelKind::Webhook), (ChannelState::GivenUp, 1, Some("410".to_owned())));
     for (n, now) in [(1, 1), (2, 10_000), (3, 20_000)] {
         let actions = schedule.on_outcome(&job, ChannelKind::Desktop, failed("no bus"), at(now), 1.0);
@@ -171,7 +172,10 @@ fn a_session_that_was_shown_the_end_gets_no_message() {
 fn a_session_in_a_turn_is_left_to_its_hooks_for_a_while() {
     let mut schedule = Schedule::default();
     schedule.add_entry(entry("a#1", &[ChannelKind::Codex]), false);
-    let busy = |_: &OutboxEntry| DeliveryContext { hooks_may_show_until: Some(at(60_000)), ..DeliveryContext::default() };
+    let busy = |_: &OutboxEntry| DeliveryContext {
+        hooks_may_show_until: Some(at(60_000)),
+        ..DeliveryContext::default()
+    };
     assert_eq!(schedule.due_actions(at(0), |_| true, busy), []);
     assert_eq!(schedule.next_due_time(at(0)), Some(at(250)));
     assert_eq!(runs(&schedule.due_actions(at(250), |_| true, unseen)), ["a#1 codex"], "its turn is over");
@@ -179,7 +183,11 @@ fn a_session_in_a_turn_is_left_to_its_hooks_for_a_while() {
     let mut schedule = Schedule::default();
     schedule.add_entry(entry("a#1", &[ChannelKind::Codex]), false);
     assert_eq!(schedule.due_actions(at(59_999), |_| true, busy), []);
-    assert_eq!(runs(&schedule.due_actions(at(60_300), |_| true, busy)), ["a#1 codex"], "its hooks are silent");
+    assert_eq!(
+        runs(&schedule.due_actions(at(60_300), |_| true, busy)),
+        ["a#1 codex"],
+        "its hooks are silent"
+    );
 }
 
 #[test]
@@ -187,7 +195,10 @@ fn whoever_stays_with_a_job_may_say_so_for_ten_seconds() {
     let shown = |_: &OutboxEntry| DeliveryContext { was_shown: true, ..DeliveryContext::default() };
     let mut schedule = Schedule::default();
     assert_eq!(schedule.add_entry(entry("a#1", &[ChannelKind::Webhook]), true), []);
-    assert_eq!((due(&mut schedule, at(9999)), schedule.next_due_time(at(9999))), (Vec::new(), Some(at(10_000))));
+    assert_eq!(
+        (due(&mut schedule, at(9999)), schedule.next_due_time(at(9999))),
+        (Vec::new(), Some(at(10_000)))
+    );
     assert_eq!(schedule.due_actions(at(10_000), |_| true, shown), []);
     assert_eq!(schedule.next_due_time(at(10_000)), None);
 
@@ -197,7 +208,10 @@ fn whoever_stays_with_a_job_may_say_so_for_ten_seconds() {
     assert_eq!(runs(&actions), ["a#2 webhook"]);
 
     schedule.add_entry(entry("a#3", &[]), true);
-    assert_eq!(due(&mut schedule, at(10_000)).last(), Some(&DeliveryAction::CloseEntry("a#3".parse().unwrap())));
+    assert_eq!(
+        due(&mut schedule, at(10_000)).last(),
+        Some(&DeliveryAction::CloseEntry("a#3".parse().unwrap()))
+    );
 }
 
 #[test]

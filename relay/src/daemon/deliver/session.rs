@@ -46,7 +46,11 @@ pub(super) fn delivery_context(registry: &Registry, entry: &OutboxEntry) -> Deli
     });
     let state = entry.session.as_ref().and_then(|session| sessions::read_session(registry, &session.id));
     let busy_until = state.filter(sessions::SessionState::is_busy).map(|state| state.at + HOOK_GRACE);
-    DeliveryContext { was_shown: shown.is_some(), was_shown_in_session: shown_there, hooks_may_show_until: busy_until }
+    DeliveryContext {
+        was_shown: shown.is_some(),
+        was_shown_in_session: shown_there,
+        hooks_may_show_until: busy_until,
+    }
 }
 
 /// Returns true if a session accepts messages: all sessions of Codex do, except sessions of `codex exec`, which their
@@ -60,7 +64,8 @@ fn accepts_messages_in(daemon_home: Option<&Path>, session: &Session) -> bool {
     // The id is checked, because the record is not trusted, and the id becomes part of a path and of a command line.
     session.agent == CODEX_AGENT
         && sessions::is_session_id(&session.id)
-        && session_home_in(daemon_home, session).map_or(true, |home| !is_codex_exec_session(&home, &session.id))
+        && session_home_in(daemon_home, session)
+            .map_or(true, |home| !is_codex_exec_session(&home, &session.id))
 }
 
 /// Returns the folder of the session's Codex, which must be the folder of this process's Codex.
@@ -102,11 +107,13 @@ fn is_same_folder(one: &Path, other: &Path) -> bool {
 }
 
 fn is_codex_exec_session(home: &Path, id: &str) -> bool {
-    find_session_file(home, id).and_then(|path| bounded_file::read_beginning(&path, MAX_META).ok()).is_some_and(|begin| {
-        let line = begin.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let meta: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
-        meta["payload"]["source"].as_str() == Some("exec")
-    })
+    find_session_file(home, id)
+        .and_then(|path| bounded_file::read_beginning(&path, MAX_META).ok())
+        .is_some_and(|begin| {
+            let line = begin.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let meta: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
+            meta["payload"]["source"].as_str() == Some("exec")
+        })
 }
 
 /// Finds the session's own file. Its folder is named after the start day, which is part of the id.

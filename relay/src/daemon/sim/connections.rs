@@ -56,7 +56,9 @@ impl SimRelay {
             }
         };
         connection.durable = None;
-        if world.planted_bug == Some(PlantedBug::DropsWholeHello) && durable.len() < connection.hello.jobs.len() {
+        if world.planted_bug == Some(PlantedBug::DropsWholeHello)
+            && durable.len() < connection.hello.jobs.len()
+        {
             return world.close(id, "the registry can't be read");
         }
         let mut hello = connection.hello.clone();

@@ -38,7 +38,7 @@ use super::frames::{self, FrameRoute};
 use super::liveness::IdleTimeout;
 use super::serve::first_lease;
 use super::subscribe::Broadcast;
-use super::writer::{Changes, WriterCommand, Writer};
+use super::writer::{Changes, Writer, WriterCommand};
 use crate::engine_kind::EngineKind;
 use crate::registry::create::{CreateResult, JobDraft, create_job};
 use crate::registry::lease::DaemonId;
@@ -96,7 +96,8 @@ impl SimRelay {
             full_agents: BTreeSet::new(),
         };
         let core = Core::new(lease, &saved, "platform".to_owned());
-        let mut relay = Self { driver: Driver { core, environment: world }, writer, changes, next_heartbeat: now };
+        let mut relay =
+            Self { driver: Driver { core, environment: world }, writer, changes, next_heartbeat: now };
         relay.handle(Input::RegistryOpened(active));
         relay.handle(Input::Listening);
         Ok(relay)

@@ -15,9 +15,9 @@ use crate::daemon::driver::CoreEnvironment;
 use crate::daemon::latest_map::LatestMap;
 use crate::daemon::liveness::IdleTimeout;
 use crate::daemon::request_files;
-use crate::daemon::writer::{WriterCommand, Receipt};
+use crate::daemon::writer::{Receipt, WriterCommand};
 use crate::registry::lease::DaemonId;
-use crate::registry::requests::{self, FiledRequest, DaemonRequest};
+use crate::registry::requests::{self, DaemonRequest, FiledRequest};
 use crate::registry::{Registry, read};
 use crate::time::Clock;
 
@@ -111,7 +111,9 @@ impl CoreEnvironment for SimWorld {
                 self.queue.push_back(WriterCommand::RecordRelayEvent { job, body: Box::new(body) });
             }
             Effect::DropEnv(job) => self.queue.push_back(WriterCommand::RemoveEnvValues(job)),
-            Effect::RemoveConnection(connection_id) => self.queue.push_back(WriterCommand::RemoveConnection(connection_id)),
+            Effect::RemoveConnection(connection_id) => {
+                self.queue.push_back(WriterCommand::RemoveConnection(connection_id))
+            }
             Effect::FollowWallClock => {
                 self.clock.set_by_wall_clock();
                 return Some(Input::ClockSet(None));
@@ -125,15 +127,17 @@ impl CoreEnvironment for SimWorld {
                 return Some(Input::LocalAgentChecked { runs: true, reason });
             }
             Effect::SaveState(state, _) => self.state_file.store(&state),
-            // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it moves
-            // no limits.
+            // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it
+            // moves no limits.
             Effect::Admit(_)
             | Effect::RevokeAgent(_)
             | Effect::RevokeTokens
             | Effect::FlushWriter
             | Effect::PublishLease(..)
             | Effect::ExtendLimit(_)
-            | Effect::Engine(EngineEffect::StopPlatform | EngineEffect::StopPlatformAndWait | EngineEffect::OpenGateway)
+            | Effect::Engine(
+                EngineEffect::StopPlatform | EngineEffect::StopPlatformAndWait | EngineEffect::OpenGateway,
+            )
             | Effect::Notify(_)
             | Effect::CloseSubscribers => {}
         }

@@ -106,8 +106,13 @@ impl Subscribers {
                 format!("{MAX_SUBSCRIBERS} subscribers are connected, the maximum: close one"),
             )
         })?;
-        let stream =
-            CursorStream::new(&self.broadcast, &self.registry, Arc::clone(&self.reader_permits), job, query.since);
+        let stream = CursorStream::new(
+            &self.broadcast,
+            &self.registry,
+            Arc::clone(&self.reader_permits),
+            job,
+            query.since,
+        );
         if stream.cursor() > stream.newest_id() {
             let text = format!(
                 "since={} is ahead of the newest event ({}): it belongs to another registry; start with \
@@ -147,9 +152,8 @@ pub(in crate::daemon) async fn serve_events(State(app): State<AppState>, request
     match format {
         Format::Sse => (cursor, sse::sse_response(stream, timeouts, permit, shutdown)).into_response(),
         Format::WebSocket => match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-            Ok(upgrade) => {
-                (cursor, websocket::upgrade_response(upgrade, stream, timeouts, permit, shutdown)).into_response()
-            }
+            Ok(upgrade) => (cursor, websocket::upgrade_response(upgrade, stream, timeouts, permit, shutdown))
+                .into_response(),
             Err(rejection) => rejection.into_response(),
         },
     }

@@ -56,14 +56,17 @@ impl Broadcast {
     pub(in crate::daemon) fn publish(&self, batch: PublishBatch, newest_id: u64) {
         match batch.job_lines {
             Some(pieces) => {
-                let mut lines: Vec<BufferedLine> = pieces.iter().flat_map(|(job, text)| split_lines(job, text)).collect();
+                let mut lines: Vec<BufferedLine> =
+                    pieces.iter().flat_map(|(job, text)| split_lines(job, text)).collect();
                 lines.sort_unstable_by_key(|line| line.id);
                 self.with_buffer(|buffer| buffer.extend(lines, newest_id));
             }
             None => self.with_buffer(|buffer| buffer.clear(newest_id)),
         }
         // Sent after the lines were added, so that a woken subscriber finds them.
-        self.inner.published_id.send_if_modified(|published| std::mem::replace(published, newest_id) != newest_id);
+        self.inner
+            .published_id
+            .send_if_modified(|published| std::mem::replace(published, newest_id) != newest_id);
     }
 
     /// Subscribes to the id up to which events are published.

@@ -117,7 +117,10 @@ mod tests {
         for id in 1..=100 {
             buffer.extend(vec![line("a#1", id, 100_000)], id);
         }
-        assert!(buffer.total_bytes <= MAX_BYTES && buffer.lines.len() == MAX_BYTES / (100_000 + size_of::<BufferedLine>()));
+        assert!(
+            buffer.total_bytes <= MAX_BYTES
+                && buffer.lines.len() == MAX_BYTES / (100_000 + size_of::<BufferedLine>())
+        );
         assert_eq!(ids(&buffer, 50, None), None);
         assert_eq!(ids(&buffer, 90, None), Some((vec![91], 91)));
         buffer.extend(vec![line("a#1", 101, MAX_BYTES + 1)], 101);

@@ -116,14 +116,27 @@ async fn serve_until_end(
                 Ok(())
             }
             SubscriptionEvent::Received(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {
-                Err(SubscriptionEnd::ClosedByRelay(close_code::POLICY, "a subscriber must not send messages".to_owned()))
+                Err(SubscriptionEnd::ClosedByRelay(
+                    close_code::POLICY,
+                    "a subscriber must not send messages".to_owned(),
+                ))
             }
-            SubscriptionEvent::Received(Some(Ok(Message::Close(_)))) => Err(SubscriptionEnd::ClosedBySubscriber),
-            SubscriptionEvent::Received(Some(Err(_)) | None) | SubscriptionEvent::IdleTimeout => Err(SubscriptionEnd::ConnectionLost),
-            SubscriptionEvent::Shutdown => Err(SubscriptionEnd::ClosedByRelay(close_code::AWAY, "the relay is shutting down".to_owned())),
+            SubscriptionEvent::Received(Some(Ok(Message::Close(_)))) => {
+                Err(SubscriptionEnd::ClosedBySubscriber)
+            }
+            SubscriptionEvent::Received(Some(Err(_)) | None) | SubscriptionEvent::IdleTimeout => {
+                Err(SubscriptionEnd::ConnectionLost)
+            }
+            SubscriptionEvent::Shutdown => {
+                Err(SubscriptionEnd::ClosedByRelay(close_code::AWAY, "the relay is shutting down".to_owned()))
+            }
             SubscriptionEvent::Ping => send_messages(socket, timeouts, stream.cursor(), ping_message()).await,
-            SubscriptionEvent::Events(Ok(chunk)) => send_messages(socket, timeouts, chunk.cursor, event_messages(&chunk)).await,
-            SubscriptionEvent::Events(Err(e)) => Err(SubscriptionEnd::ClosedByRelay(close_code::ERROR, format!("a log can't be read: {e}"))),
+            SubscriptionEvent::Events(Ok(chunk)) => {
+                send_messages(socket, timeouts, chunk.cursor, event_messages(&chunk)).await
+            }
+            SubscriptionEvent::Events(Err(e)) => {
+                Err(SubscriptionEnd::ClosedByRelay(close_code::ERROR, format!("a log can't be read: {e}")))
+            }
         };
         if let Err(end) = sent {
             return end;

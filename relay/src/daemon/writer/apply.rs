@@ -8,7 +8,7 @@ use common::ids::JobId;
 use common::record::Link;
 use common::wire::{Durable, JobProgress};
 
-use super::command::{WriterCommand, Receipt, Receipts};
+use super::command::{Receipt, Receipts, WriterCommand};
 use super::ids::EventIds;
 use super::job::{OpenJob, is_urgent};
 use super::ownership;
@@ -74,7 +74,10 @@ impl Writer {
     ) -> Option<io::Result<()>> {
         let has_end = batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }));
         // A closed job gets its answer even if the disk is full.
-        if self.disk_full_state.is_full() && !self.disk_full_state.must_record(job, has_end) && self.open_job(job).is_ok() {
+        if self.disk_full_state.is_full()
+            && !self.disk_full_state.must_record(job, has_end)
+            && self.open_job(job).is_ok()
+        {
             self.defer(job, receipts.clone());
             return None;
         }
@@ -106,7 +109,10 @@ impl Writer {
 
     pub(super) fn record_relay_event(&mut self, job: &JobId, body: EventBody, now: Instant) {
         if self.disk_full_state.is_full() && !is_urgent(&body) {
-            return tracing::warn!("{job}: an event of the relay's own is left out: {}", self.disk_full_state.shortage_reason());
+            return tracing::warn!(
+                "{job}: an event of the relay's own is left out: {}",
+                self.disk_full_state.shortage_reason()
+            );
         }
         let (urgent, at) = (is_urgent(&body).then(|| body.clone()), self.clock.now());
         match self.with_open_job(job, |open, ids| open.add_relay_event(at, body, ids)) {
@@ -176,7 +182,13 @@ impl Writer {
     }
 
     /// Quarantines a job whose files fail. Its agent waits.
-    pub(super) fn quarantine_job(&mut self, job: &JobId, error: &io::Error, receipts: Receipts, now: Instant) {
+    pub(super) fn quarantine_job(
+        &mut self,
+        job: &JobId,
+        error: &io::Error,
+        receipts: Receipts,
+        now: Instant,
+    ) {
         let is_news = self.quarantine.add_job(job, receipts, now);
         if is_news && error.kind() != io::ErrorKind::WouldBlock {
             tracing::error!("{job}: its files can't be used ({error}): its events wait at its agent");
@@ -228,7 +240,8 @@ impl Writer {
 
     /// Adds a job that had ended before startup to the archive queue.
     pub(super) fn add_to_archive_list(&mut self, job: &JobId) {
-        let finished_at = read::load_record(&self.registry, job).ok().and_then(|stored| stored.record.finished_at);
+        let finished_at =
+            read::load_record(&self.registry, job).ok().and_then(|stored| stored.record.finished_at);
         if let Some(finished_at) = finished_at {
             self.archive_queue.add_ended_job(finished_at, job.clone());
         }

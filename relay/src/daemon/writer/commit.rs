@@ -104,7 +104,9 @@ impl Writer {
             }
             let mut refreshed = open.refresh_record(&self.registry, now, false);
             // The new record replaces an older one, so extra space is needed only for a moment.
-            if refreshed.as_ref().is_err_and(is_out_of_space) && (self.disk_full_state.release_reserve(now) || is_final) {
+            if refreshed.as_ref().is_err_and(is_out_of_space)
+                && (self.disk_full_state.release_reserve(now) || is_final)
+            {
                 refreshed = open.refresh_record(&self.registry, now, is_final);
             }
             match refreshed {

@@ -44,7 +44,12 @@ impl DiskFullState {
         if next_check.is_some() {
             tracing::error!("{}: outcomes of jobs may be lost", find_shortage(registry));
         }
-        Self { registry: registry.clone(), next_check, deferred_receipts: BTreeMap::new(), jobs_with_final_event: BTreeSet::new() }
+        Self {
+            registry: registry.clone(),
+            next_check,
+            deferred_receipts: BTreeMap::new(),
+            jobs_with_final_event: BTreeSet::new(),
+        }
     }
 
     /// Returns the reason why nothing can be written.

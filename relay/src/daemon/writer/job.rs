@@ -177,7 +177,12 @@ impl OpenJob {
     ///
     /// # Errors
     /// Fails if there is no id for it.
-    pub(super) fn add_relay_event(&mut self, at: Timestamp, body: EventBody, ids: &mut EventIds) -> io::Result<()> {
+    pub(super) fn add_relay_event(
+        &mut self,
+        at: Timestamp,
+        body: EventBody,
+        ids: &mut EventIds,
+    ) -> io::Result<()> {
         if self.record.state.is_final() {
             return Ok(());
         }

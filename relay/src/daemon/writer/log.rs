@@ -39,7 +39,15 @@ pub(super) struct EventFile {
 impl EventFile {
     /// Describes the log at `path`, which consists of `len` bytes of valid lines. The file may be absent.
     pub(super) fn new(path: FileRef, len: u64) -> Self {
-        Self { path, file: None, valid_length: len, valid_synced: len == 0, name_synced: len > 0, unsynced_bytes: 0, poisoned: false }
+        Self {
+            path,
+            file: None,
+            valid_length: len,
+            valid_synced: len == 0,
+            name_synced: len > 0,
+            unsynced_bytes: 0,
+            poisoned: false,
+        }
     }
 
     /// Marks the file as untrusted until it is rewritten: an earlier descriptor has failed.
@@ -91,7 +99,8 @@ impl EventFile {
         if self.unsynced_bytes == 0 && self.valid_synced {
             return Ok(());
         }
-        let synced = file.sync_data().and_then(|()| if self.name_synced { Ok(()) } else { self.path.dir().sync() });
+        let synced =
+            file.sync_data().and_then(|()| if self.name_synced { Ok(()) } else { self.path.dir().sync() });
         if synced.is_err() {
             self.poisoned = true;
             return synced;

@@ -75,7 +75,13 @@ pub(super) fn repair_job(
     }
     let record = fold.record.ok_or(io::ErrorKind::NotFound)?;
     let stale = on_disk.as_deref() != Some(&record.to_bytes()?);
-    Ok(RepairedJob { record, relay_seq: fold.relay_seq, checksums: fold.checksums, log_length: len, record_is_stale: stale })
+    Ok(RepairedJob {
+        record,
+        relay_seq: fold.relay_seq,
+        checksums: fold.checksums,
+        log_length: len,
+        record_is_stale: stale,
+    })
 }
 
 /// State accumulated from the lines of a log.
@@ -107,10 +113,9 @@ impl LogFold {
             self.has_lines = true;
             // Without the log's first line, the launch data in the record is used.
             let launched = JobRecord::rebuild([line]);
-            let again = self
-                .record
-                .take()
-                .map(|record| JobRecord::from_queued(record.job.clone(), record.created_at, &record.to_queued()));
+            let again = self.record.take().map(|record| {
+                JobRecord::from_queued(record.job.clone(), record.created_at, &record.to_queued())
+            });
             let is_first = launched.is_some();
             self.record = launched.or(again);
             if is_first {
@@ -146,7 +151,8 @@ fn set_damaged_log_aside(
 ) -> io::Result<u64> {
     let path = registry.events(job);
     let aside = copy_damaged_log(&path)?;
-    let lines: Vec<String> = scan.first_bad_lines.iter().take(5).map(|(number, _)| number.to_string()).collect();
+    let lines: Vec<String> =
+        scan.first_bad_lines.iter().take(5).map(|(number, _)| number.to_string()).collect();
     let lost = match fold.missing_events.as_slice() {
         [] => String::new(),
         missing => format!("; the agent's events {} are lost", missing.join(", ")),
@@ -166,7 +172,9 @@ fn set_damaged_log_aside(
         source: Source::Relay,
         event: Some(Event {
             at: now,
-            body: EventBody::Warning { message: common::text_format::truncate(&message, common::event::MAX_TEXT) },
+            body: EventBody::Warning {
+                message: common::text_format::truncate(&message, common::event::MAX_TEXT),
+            },
         }),
     };
     // Nothing follows the end of a job.

@@ -38,7 +38,7 @@ mod startup_scan;
 mod write_recovery;
 mod writer_loop;
 
-pub(super) use command::{Changes, WriterCommand, Receipt, Receipts, WriterHandle};
+pub(super) use command::{Changes, Receipt, Receipts, WriterCommand, WriterHandle};
 #[cfg(feature = "internals")]
 pub(super) use writer_loop::Writer;
 pub(super) use writer_loop::start_writer;

@@ -36,7 +36,8 @@ impl JobOwnership {
     /// Registers a connection after its hello. Nothing is accepted from older connections of the agent. Returns `false`
     /// if there is already a newer one.
     pub(super) fn on_connect(&mut self, connection_id: &ConnectionId) -> bool {
-        let newest = self.newest_connections.entry(connection_id.agent.clone()).or_insert(connection_id.number);
+        let newest =
+            self.newest_connections.entry(connection_id.agent.clone()).or_insert(connection_id.number);
         *newest = connection_id.number.max(*newest);
         *newest == connection_id.number
     }
@@ -175,9 +176,13 @@ mod tests {
         assert!(ownership.on_connect(&a) && ownership.on_connect(&b));
         ownership.offer(job("j#1"), "a".into());
         for (job, recorded) in [(job("j#1"), None), (job("j#2"), Some("a"))] {
-            assert!(ownership.check_sender(&a, &job, recorded).is_ok() && ownership.is_owner(&a.agent, &job, recorded));
             assert!(
-                ownership.check_sender(&b, &job, recorded).is_err() && !ownership.is_owner(&b.agent, &job, recorded)
+                ownership.check_sender(&a, &job, recorded).is_ok()
+                    && ownership.is_owner(&a.agent, &job, recorded)
+            );
+            assert!(
+                ownership.check_sender(&b, &job, recorded).is_err()
+                    && !ownership.is_owner(&b.agent, &job, recorded)
             );
         }
         assert!(!ownership.is_owner(&a.agent, &job("j#3"), None), "it was offered to nobody");

@@ -45,7 +45,10 @@ impl Quarantine {
             return false;
         }
         let pause = known.map_or(MIN_PAUSE, |apart| (apart.pause * 2).min(MAX_PAUSE));
-        self.jobs.insert(job.clone(), QuarantinedJob { waiting_receipts: Some(receipts), pause, next_check: now + pause });
+        self.jobs.insert(
+            job.clone(),
+            QuarantinedJob { waiting_receipts: Some(receipts), pause, next_check: now + pause },
+        );
         true
     }
 
@@ -58,12 +61,17 @@ impl Quarantine {
 
     /// Returns the time of the next check.
     pub(super) fn next_check(&self) -> Option<Instant> {
-        self.jobs.values().filter(|apart| apart.waiting_receipts.is_some()).map(|apart| apart.next_check).min()
+        self.jobs
+            .values()
+            .filter(|apart| apart.waiting_receipts.is_some())
+            .map(|apart| apart.next_check)
+            .min()
     }
 
     /// Returns the jobs to check now.
     pub(super) fn due_jobs(&self, now: Instant) -> Vec<JobId> {
-        let due = self.jobs.iter().filter(|(_, apart)| apart.waiting_receipts.is_some() && apart.next_check <= now);
+        let due =
+            self.jobs.iter().filter(|(_, apart)| apart.waiting_receipts.is_some() && apart.next_check <= now);
         due.map(|(job, _)| job.clone()).collect()
     }
 

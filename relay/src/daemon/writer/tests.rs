@@ -111,7 +111,8 @@ fn a_repeat_is_dropped_and_other_content_of_its_number_refused_after_a_restart_t
     assert_eq!(send(&mut writer, &job, 1, 1, vec![said("one"), said("two")]), acked(2));
     assert_eq!(send(&mut writer, &job, 1, 1, vec![said("one"), said("two"), said("three")]), acked(3));
     for _ in 0..2 {
-        let problem = send(&mut writer, &job, 1, 2, vec![said("another"), said("three")]).unwrap().reconnect_reason;
+        let problem =
+            send(&mut writer, &job, 1, 2, vec![said("another"), said("three")]).unwrap().reconnect_reason;
         assert_eq!(problem.unwrap(), "event 2 of a#1, epoch 1, differs from the recorded one");
         assert_eq!(send(&mut writer, &job, 1, 2, vec![said("two"), said("three")]), acked(3));
         writer = open(&registry).0;
@@ -124,7 +125,8 @@ fn gaps_old_epochs_and_epochs_that_were_never_started_are_refused() {
     let (_dir, registry) = registry();
     let job = launch(&registry, "a#1");
     let (mut writer, _) = open(&registry);
-    let mut problem = |epoch, first| send(&mut writer, &job, epoch, first, vec![said("x")]).unwrap().reconnect_reason;
+    let mut problem =
+        |epoch, first| send(&mut writer, &job, epoch, first, vec![said("x")]).unwrap().reconnect_reason;
     assert_eq!(problem(1, 2).unwrap(), "events 1 to 1 of epoch 1 are missing");
     assert_eq!(problem(2, 1).unwrap(), "epoch 2 was never started, 0 is current");
     assert_eq!(problem(1, 1), None);
@@ -277,7 +279,10 @@ fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_sta
         );
     }
     let cancelled = Box::new(finished().body);
-    writer.apply_and_commit([WriterCommand::RecordRelayEvent { job: ended.clone(), body: cancelled }], Instant::now());
+    writer.apply_and_commit(
+        [WriterCommand::RecordRelayEvent { job: ended.clone(), body: cancelled }],
+        Instant::now(),
+    );
     assert_eq!(holds(), [false, false, true, false]);
     drop(writer);
     // The state after a relay was killed before it removed the values.
@@ -376,7 +381,13 @@ fn an_agent_that_waits_for_a_bad_file_sends_everything_again_once_the_file_works
     assert_eq!(problem, "its files can be read again");
 }
 
-fn events(connection_id: &ConnectionId, job: &JobId, first_seq: u64, event: Event, to: &Receipts) -> WriterCommand {
+fn events(
+    connection_id: &ConnectionId,
+    job: &JobId,
+    first_seq: u64,
+    event: Event,
+    to: &Receipts,
+) -> WriterCommand {
     let (connection_id, job, receipts) = (connection_id.clone(), job.clone(), to.clone());
     WriterCommand::Events { connection_id, job, epoch: 1, first_seq, batch: vec![event], receipts }
 }
@@ -417,7 +428,14 @@ fn an_end_is_not_taken_behind_output_that_was_not_until_the_agent_has_come_back(
     let (from, receipts): (_, Receipts) = (connection_id(&mut writer, &job), LatestMap::new());
     let output = || {
         let (connection_id, job, receipts) = (from.clone(), job.clone(), receipts.clone());
-        WriterCommand::Output { connection_id, job, epoch: 1, offset: 0, bytes: b"its cause\n".to_vec(), receipts }
+        WriterCommand::Output {
+            connection_id,
+            job,
+            epoch: 1,
+            offset: 0,
+            bytes: b"its cause\n".to_vec(),
+            receipts,
+        }
     };
     writer.apply_and_commit([output()], Instant::now());
     // Its files can be read again before the next check.
@@ -454,7 +472,10 @@ fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
 fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInclusive<u32>) {
     for n in numbers {
         let job = launch(registry, &format!("a#{n}"));
-        writer.apply_and_commit([WriterCommand::RecordRelayEvent { job, body: Box::new(finished().body) }], Instant::now());
+        writer.apply_and_commit(
+            [WriterCommand::RecordRelayEvent { job, body: Box::new(finished().body) }],
+            Instant::now(),
+        );
     }
 }
 
@@ -490,7 +511,10 @@ fn a_notice_that_nobody_was_shown_outlives_the_archiving_of_its_job() {
     let (mut writer, _) = open(&registry);
     let jobs: [JobId; 2] = ["told#1", "untold#1"].map(|job| launch(&registry, job));
     for job in &jobs {
-        writer.apply_and_commit([WriterCommand::RecordRelayEvent { job: job.clone(), body: Box::new(finished().body) }], Instant::now());
+        writer.apply_and_commit(
+            [WriterCommand::RecordRelayEvent { job: job.clone(), body: Box::new(finished().body) }],
+            Instant::now(),
+        );
         let entry = outbox::OutboxEntry {
             schema: outbox::SCHEMA,
             job: job.clone(),

@@ -48,7 +48,11 @@ impl Writer {
         // Lines that are not durable should not be visible. If this fails, the file is replaced anyway.
         let _ = open.event_file().truncate_unsynced();
         let renewed = match open.rewrite_log() {
-            Err(e) if is_out_of_space(&e) && open.is_urgent_event() && self.disk_full_state.release_reserve(now) => {
+            Err(e)
+                if is_out_of_space(&e)
+                    && open.is_urgent_event()
+                    && self.disk_full_state.release_reserve(now) =>
+            {
                 open.rewrite_log()
             }
             renewed => renewed,

@@ -73,8 +73,9 @@ pub(in crate::daemon) fn start_writer(
     let (commands, queue) = mpsc::channel(QUEUE_CAPACITY);
     // Used only for its timer. It is separate, because the daemon's runtime ends before this thread.
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let thread =
-        std::thread::Builder::new().name("writer".to_owned()).spawn(move || run_writer(writer, queue, &timer))?;
+    let thread = std::thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || run_writer(writer, queue, &timer))?;
     Ok((WriterHandle { commands }, thread, active))
 }
 
@@ -85,7 +86,8 @@ fn run_writer(mut writer: Writer, mut queue: mpsc::Receiver<WriterCommand>, time
             None => queue.blocking_recv_many(&mut group, MAX_COMMIT_COMMANDS),
             // Cancel-safe: nothing was received if the timeout expires.
             Some(due) => {
-                let next = async { timeout_at(due.into(), queue.recv_many(&mut group, MAX_COMMIT_COMMANDS)).await };
+                let next =
+                    async { timeout_at(due.into(), queue.recv_many(&mut group, MAX_COMMIT_COMMANDS)).await };
                 let Ok(taken) = timer.block_on(next) else {
                     writer.run_due_work(Instant::now());
                     continue;
@@ -163,7 +165,11 @@ impl Writer {
     }
 
     /// Applies a group of commands and commits.
-    pub(in crate::daemon) fn apply_and_commit(&mut self, group: impl IntoIterator<Item = WriterCommand>, now: Instant) {
+    pub(in crate::daemon) fn apply_and_commit(
+        &mut self,
+        group: impl IntoIterator<Item = WriterCommand>,
+        now: Instant,
+    ) {
         for command in group {
             if let Err(problem) = self.apply_command(command, now) {
                 tracing::error!("the registry could not take a command: {problem}");
@@ -181,7 +187,12 @@ impl Writer {
 
     /// Returns the time at which [`Writer::run_due_work`] has work to do.
     pub(in crate::daemon) fn next_due(&self) -> Option<Instant> {
-        let due = self.refresh_due.values().copied().chain(self.disk_full_state.next_check()).chain(self.quarantine.next_check());
+        let due = self
+            .refresh_due
+            .values()
+            .copied()
+            .chain(self.disk_full_state.next_check())
+            .chain(self.quarantine.next_check());
         due.chain(self.retry_due).min()
     }
 

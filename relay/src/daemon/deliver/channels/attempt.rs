@@ -75,7 +75,8 @@ pub(in crate::daemon::deliver) async fn attempt_delivery(
             ChannelKind::Webhook => webhook::post_notification(channels, &record).await,
         }
     };
-    let late = |_| DeliveryOutcome::Failed(format!("{kind} did not finish within {} s", TOTAL_TIMEOUT.as_secs()));
+    let late =
+        |_| DeliveryOutcome::Failed(format!("{kind} did not finish within {} s", TOTAL_TIMEOUT.as_secs()));
     timeout(TOTAL_TIMEOUT, tried).await.unwrap_or_else(late)
 }
 

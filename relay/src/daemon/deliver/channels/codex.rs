@@ -5,7 +5,7 @@ use common::origin::Session;
 use common::record::JobRecord;
 use tokio::process::Command;
 
-use super::attempt::{Channels, ATTEMPT_TIMEOUT};
+use super::attempt::{ATTEMPT_TIMEOUT, Channels};
 use super::program;
 use crate::daemon::deliver::schedule::DeliveryOutcome;
 use crate::daemon::deliver::session;
@@ -70,13 +70,16 @@ enum ClaimResult {
 }
 
 fn claim_for_message(channels: &Channels, record: &JobRecord, session: &Session) -> ClaimResult {
-    let shown = NoticeClaim { at: time::now(), by: MESSAGE_CLAIMANT.to_owned(), session: Some(session.clone()) };
+    let shown =
+        NoticeClaim { at: time::now(), by: MESSAGE_CLAIMANT.to_owned(), session: Some(session.clone()) };
     match outbox::claim_notice(channels.registry(), &record.job, &shown) {
         Ok(true) => ClaimResult::ByMessage,
         Ok(false) => match outbox::read_claim(channels.registry(), &record.job) {
             // An earlier attempt of this message has the claim; it may have been interrupted.
             Some(shown) if shown.by == MESSAGE_CLAIMANT => ClaimResult::ByMessage,
-            Some(NoticeClaim { session: Some(other), .. }) if other.id == session.id => ClaimResult::ShownInSession,
+            Some(NoticeClaim { session: Some(other), .. }) if other.id == session.id => {
+                ClaimResult::ShownInSession
+            }
             _ => ClaimResult::ByOtherClient,
         },
         Err(_) => ClaimResult::ByOtherClient,

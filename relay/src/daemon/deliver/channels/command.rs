@@ -3,7 +3,7 @@
 use common::record::JobRecord;
 use tokio::process::Command;
 
-use super::attempt::{Channels, ATTEMPT_TIMEOUT, idempotency_key};
+use super::attempt::{ATTEMPT_TIMEOUT, Channels, idempotency_key};
 use super::program;
 use crate::daemon::deliver::schedule::DeliveryOutcome;
 use crate::{failure_text, notice};

@@ -22,9 +22,14 @@ pub(super) async fn show_notification(record: &JobRecord) -> DeliveryOutcome {
     });
     match timeout(ATTEMPT_TIMEOUT, shown).await {
         Ok(Ok(Ok(()))) => DeliveryOutcome::Accepted,
-        Ok(Ok(Err(reason))) => DeliveryOutcome::Failed(format!("the desktop showed no notification: {reason}")),
+        Ok(Ok(Err(reason))) => {
+            DeliveryOutcome::Failed(format!("the desktop showed no notification: {reason}"))
+        }
         Ok(Err(_)) => DeliveryOutcome::Failed("the desktop showed no notification".to_owned()),
-        Err(_) => DeliveryOutcome::Failed(format!("the desktop did not answer within {} s", ATTEMPT_TIMEOUT.as_secs())),
+        Err(_) => DeliveryOutcome::Failed(format!(
+            "the desktop did not answer within {} s",
+            ATTEMPT_TIMEOUT.as_secs()
+        )),
     }
 }
 

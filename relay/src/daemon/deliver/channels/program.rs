@@ -30,7 +30,11 @@ impl Drop for ProcessGroup {
 ///
 /// # Errors
 /// One line: the program can't be started, ended with a failure, or was killed because it took longer than `limit`.
-pub(super) async fn run_with_limit(mut command: Command, input: Vec<u8>, limit: Duration) -> Result<(), String> {
+pub(super) async fn run_with_limit(
+    mut command: Command,
+    input: Vec<u8>,
+    limit: Duration,
+) -> Result<(), String> {
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let name = command.as_std().get_program().to_string_lossy().into_owned();
     let mut child = command.spawn().map_err(|e| format!("{name} can't be started: {e}"))?;
@@ -103,7 +107,8 @@ mod tests {
         );
         // More than a pipe holds, to a program that reads nothing.
         assert_eq!(run_with_limit(shell("exit 0"), vec![b'x'; 1 << 20], limit).await, Ok(()));
-        let refused = run_with_limit(shell("echo one >&2; printf '\\033[1mtwo' >&2; exit 3"), Vec::new(), limit).await;
+        let refused =
+            run_with_limit(shell("echo one >&2; printf '\\033[1mtwo' >&2; exit 3"), Vec::new(), limit).await;
         assert_eq!(refused, Err("sh ended with exit status: 3: [1mtwo".to_owned()));
         let absent = run_with_limit(Command::new("/nowhere/program"), Vec::new(), limit).await.unwrap_err();
         assert!(absent.starts_with("/nowhere/program can't be started: "), "{absent}");

@@ -8,7 +8,7 @@ use serde_json::json;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::attempt::{Channels, ATTEMPT_TIMEOUT, idempotency_key};
+use super::attempt::{ATTEMPT_TIMEOUT, Channels, idempotency_key};
 use super::signature;
 use crate::daemon::deliver::schedule::DeliveryOutcome;
 use crate::notice;
