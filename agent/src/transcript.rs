@@ -85,7 +85,7 @@ impl Transcript {
             }
             (Item::Message(message), Phase::Completed) => with_stamp(stamp, "", message),
             (Item::Reasoning(thought), Phase::Completed) => with_stamp(stamp, "thinking: ", thought),
-            (Item::FileChange { files, failed }, Phase::Completed) => {
+            (Item::Files { files, failed }, Phase::Completed) => {
                 let mut text = String::new();
                 for file in files {
                     let failed = if *failed { " (failed)" } else { "" };
@@ -93,11 +93,9 @@ impl Transcript {
                 }
                 text
             }
-            (Item::ToolCall { name, .. }, Phase::Started) => with_stamp(stamp, "tool ", name),
-            (Item::ToolCall { name, failed: true }, Phase::Completed) => {
-                with_stamp(stamp, "tool failed: ", name)
-            }
-            (Item::WebSearch(query), Phase::Completed) => with_stamp(stamp, "search: ", query),
+            (Item::Tool { name, .. }, Phase::Started) => with_stamp(stamp, "tool ", name),
+            (Item::Tool { name, failed: true }, Phase::Completed) => with_stamp(stamp, "tool failed: ", name),
+            (Item::Search(query), Phase::Completed) => with_stamp(stamp, "search: ", query),
             (Item::Plan(items), _) if *items != self.last_plan => {
                 self.last_plan.clone_from(items);
                 let mut text = format!("{stamp} plan\n");

@@ -37,7 +37,7 @@ impl Sandbox {
     }
 
     /// Builds the message that no relay of the project at `root` is started here, with the command that starts it.
-    pub fn no_relay(self, root: &Path) -> String {
+    pub fn no_relay_message(self, root: &Path) -> String {
         let (why, command) = (self.reason(), outside("up", root));
         format!(
             "none can be started inside of this sandbox, {why}: run `{command}` in a terminal outside of it"
@@ -108,7 +108,7 @@ mod tests {
     fn what_is_refused_is_one_line_with_the_command_that_works() {
         let root = Path::new("/home/u/my project");
         assert_eq!(
-            Sandbox::NoSockets.no_relay(root),
+            Sandbox::NoSockets.no_relay_message(root),
             "none can be started inside of this sandbox, which refuses sockets: run `relay up --root \
              '/home/u/my project'` in a terminal outside of it"
         );

@@ -18,26 +18,26 @@ use crate::state_dir::StateDir;
 use crate::{inheritance, sandbox};
 
 /// Time limit for a daemon to take the registry, which is one of its first actions.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DAEMON_START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for a platform to become ready: the start of a container and the agent's connection, with margin for a
 /// loaded machine.
-const PLATFORM_PATIENCE: Duration = Duration::from_secs(90);
+const PLATFORM_START_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Maximum number of bytes read from the log of a daemon that ended.
-const LAST_WORDS: u64 = 64 << 10;
+const MAX_LOG_TAIL: u64 = 64 << 10;
 
 /// Returns the engine to use: the requested one, else the one of `relay.toml`, else the approved one, else Docker.
 pub fn engine(asked: Option<EngineKind>, config: &Config) -> EngineKind {
-    asked.or(config.platform.engine).or_else(|| agreed_engine(&config.root)).unwrap_or(EngineKind::Docker)
+    asked.or(config.platform.engine).or_else(|| approved_engine(&config.root)).unwrap_or(EngineKind::Docker)
 }
 
 /// Returns the engine of a running relay, which was started with approved settings. The lease is not used as a source
 /// of settings, since a session may write it.
-pub fn engine_of_living(config: &Config) -> EngineKind {
-    agreed_engine(&config.root).unwrap_or_else(|| engine(None, config))
+pub fn running_engine(config: &Config) -> EngineKind {
+    approved_engine(&config.root).unwrap_or_else(|| engine(None, config))
 }
 
-fn agreed_engine(root: &Path) -> Option<EngineKind> {
+fn approved_engine(root: &Path) -> Option<EngineKind> {
     approval::approved_settings(root).map(|settings| settings.engine)
 }
 
@@ -58,7 +58,7 @@ pub fn daemon(
         return Ok(());
     }
     if let Some(sandbox) = sandbox::current_sandbox() {
-        return Err(Failure::unreachable(sandbox.no_relay(root)));
+        return Err(Failure::unreachable(sandbox.no_relay_message(root)));
     }
     // A problem with the location of the approval is reported before a missing approval.
     StateDir::for_project(root)?;
@@ -68,7 +68,7 @@ pub fn daemon(
     let said_before = registry.daemon_log().size().unwrap_or(0);
     let mut child = spawn(root, registry, settings)
         .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DAEMON_START_TIMEOUT;
     let pid = child.id();
     loop {
         if lease::running_lease(registry).is_some_and(|lease| lease.pid == pid && !lease.listen.is_empty()) {
@@ -87,7 +87,7 @@ pub fn daemon(
         if !watch.wait(Some(deadline)) {
             return Err(Failure::unreachable(format!(
                 "the relay did not come up within {} s: see {}",
-                PATIENCE.as_secs(),
+                DAEMON_START_TIMEOUT.as_secs(),
                 registry.daemon_log().display()
             )));
         }
@@ -122,7 +122,7 @@ fn spawn(root: &Path, registry: &Registry, settings: &ApprovableSettings) -> io:
 /// Exit code 5 with the reason when the platform can't start, or when the relay ends meanwhile.
 pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
     let watch = FolderWatch::folder(registry.folder());
-    let deadline = Instant::now() + PLATFORM_PATIENCE;
+    let deadline = Instant::now() + PLATFORM_START_TIMEOUT;
     loop {
         let lease = lease::running_lease(registry);
         match lease.as_ref().map(|lease| &lease.platform) {
@@ -147,7 +147,7 @@ pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
             };
             return Err(Failure::unreachable(format!(
                 "the platform did not come up within {} s ({detail}): see {}",
-                PLATFORM_PATIENCE.as_secs(),
+                PLATFORM_START_TIMEOUT.as_secs(),
                 registry.daemon_log().display()
             )));
         }
@@ -159,7 +159,7 @@ fn last_words(registry: &Registry, offset: u64) -> String {
     let mut new = Vec::new();
     let _ = registry.daemon_log().open().and_then(|mut log| {
         log.seek(SeekFrom::Start(offset))?;
-        log.take(LAST_WORDS).read_to_end(&mut new)
+        log.take(MAX_LOG_TAIL).read_to_end(&mut new)
     });
     let text = String::from_utf8_lossy(&new);
     let line = text.lines().rev().find(|line| !line.trim().is_empty());

@@ -17,7 +17,7 @@ use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
 /// Minimum difference at which the wall clock counts as set, in milliseconds. Normally the difference is near zero.
-const SET_MS: i64 = 1000;
+const MIN_CLOCK_STEP_MS: i64 = 1000;
 
 /// Returns the wall clock's time, rounded to milliseconds.
 pub fn now() -> Timestamp {
@@ -107,7 +107,7 @@ impl Clock {
     /// Returns the same clock for the next relay.
     #[cfg(feature = "internals")]
     #[must_use]
-    pub fn handed_over(&self) -> Self {
+    pub fn for_next_relay(&self) -> Self {
         Self { scale: Arc::new(Mutex::new(*self.lock())), machine: self.machine.clone() }
     }
 
@@ -134,7 +134,7 @@ impl Clock {
     pub fn was_set(&self) -> Option<i64> {
         let ahead = self.machine.wall().duration_since(self.now()).as_millis();
         let ahead = i64::try_from(ahead).unwrap_or(i64::MAX);
-        (ahead.unsigned_abs() > SET_MS.unsigned_abs()).then_some(ahead)
+        (ahead.unsigned_abs() > MIN_CLOCK_STEP_MS.unsigned_abs()).then_some(ahead)
     }
 
     /// Adopts the wall clock's time. This would change the ages of existing jobs.

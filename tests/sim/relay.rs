@@ -65,7 +65,7 @@ impl Relay {
 
     /// Starts the relay and checks that it finds everything that was durable.
     pub(crate) fn start(&mut self, model: &Model, spoiled: Option<&JobId>) -> Result<(), String> {
-        self.clock = self.clock.handed_over();
+        self.clock = self.clock.for_next_relay();
         let side = SimRelay::open_with_bug(&self.root, self.clock.clone(), self.planted)
             .map_err(|e| format!("the relay does not start: {e}"))?;
         (self.side, self.owed) = (Some(side), Duration::ZERO);

@@ -61,7 +61,7 @@ impl World {
             Action::Connect => self.end.connecting = true,
             Action::Synchronize { .. } if self.planted.agent == Some(OfAgent::OwnWallClock) => {}
             Action::Synchronize { hello_sent: asked, relay_now: theirs } => {
-                agent.spool.relay_time().synchronize(asked, theirs)
+                agent.spool.relay_time().synchronize(asked, theirs);
             }
             Action::SetRecoveryCause { .. } => {
                 self.welcomed = true;

@@ -83,21 +83,21 @@ pub(crate) enum Item {
         failed: bool,
     },
     /// Changed files.
-    FileChange {
+    Files {
         /// The files and their changes.
         files: Vec<ChangedFile>,
         /// True if the change failed.
         failed: bool,
     },
     /// A call of a tool or of another agent.
-    ToolCall {
+    Tool {
         /// Name of the tool, for display.
         name: String,
         /// True if the call failed.
         failed: bool,
     },
     /// A web search.
-    WebSearch(String),
+    Search(String),
     /// The plan.
     Plan(Vec<PlanItem>),
     /// A warning.
@@ -150,16 +150,16 @@ fn parse_item(phase: Phase, value: &Value<'_>, dropped_bytes: u64) -> CodexEvent
             exit_code: last_field(value, "exit_code").as_i64().and_then(|code| i32::try_from(code).ok()),
             failed,
         },
-        "file_change" => Item::FileChange { files: parse_files(last_field(value, "changes")), failed },
-        "mcp_tool_call" => Item::ToolCall {
+        "file_change" => Item::Files { files: parse_files(last_field(value, "changes")), failed },
+        "mcp_tool_call" => Item::Tool {
             name: text_format::one_line(
                 &format!("{}.{}", str_field(value, "server"), str_field(value, "tool")),
                 100,
             ),
             failed,
         },
-        "collab_tool_call" => Item::ToolCall { name: bounded_field(value, "tool", 100), failed },
-        "web_search" => Item::WebSearch(bounded_field(value, "query", MAX_TEXT)),
+        "collab_tool_call" => Item::Tool { name: bounded_field(value, "tool", 100), failed },
+        "web_search" => Item::Search(bounded_field(value, "query", MAX_TEXT)),
         "todo_list" => Item::Plan(parse_plan(last_field(value, "items"))),
         "error" => Item::Warning(bounded_field(value, "message", MAX_TEXT)),
         other => Item::UnknownType(text_format::one_line(other, 60)),

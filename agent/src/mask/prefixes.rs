@@ -48,7 +48,7 @@ pub(super) fn encoded_prefixes(value: &str) -> PrefixMap {
     for form in ESCAPE_STYLES.into_iter().filter(|form| form.alters(value)) {
         for depth in u8::from(form == EscapeStyle::Backslashes)..=JSON_DEPTH {
             add_escaped_prefixes(value, form, depth, &[], &mut |start| {
-                add(start, Encoding::Text(form, depth))
+                add(start, Encoding::Text(form, depth));
             });
         }
     }

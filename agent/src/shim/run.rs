@@ -188,7 +188,7 @@ impl Shim {
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::CONT);
                 }
                 Some(Action::Terminate(limit)) => {
-                    kill::terminate_descendants(limit, &mut state.signalled_processes)
+                    kill::terminate_descendants(limit, &mut state.signalled_processes);
                 }
                 Some(Action::Wait(time)) => self.wait(leader, &mut state, time.min(END_POLL)),
                 None => {

@@ -57,7 +57,7 @@ impl Steps {
 
     /// Returns the roots of the steps whose progress is measured by the bytes of their sockets.
     pub(crate) fn network_roots(&self) -> Vec<u32> {
-        let network = self.active_steps.iter().filter(|step| step.needs_traffic());
+        let network = self.active.iter().filter(|step| step.needs_traffic());
         network.filter_map(|step| step.step_processes.root().map(|(pid, _)| pid)).collect()
     }
 
@@ -84,16 +84,16 @@ impl Steps {
     /// Assigns each command of Codex its process: by the command line, or by elimination if one command and one process
     /// remain.
     fn assign_roots(&mut self, tree: &Snapshot, leader: u32) {
-        for step in &mut self.active_steps {
+        for step in &mut self.active {
             if let StepProcesses::Root { pid, start_ticks: started @ None } = &mut step.step_processes {
                 *started = tree.process(*pid).map(|process| process.start_ticks);
             }
         }
-        let roots: Vec<_> = self.active_steps.iter().filter_map(|step| step.step_processes.root()).collect();
+        let roots: Vec<_> = self.active.iter().filter_map(|step| step.step_processes.root()).collect();
         let mut commands = codex_commands(tree, leader);
         commands.retain(|process| !roots.contains(&(process.pid, process.start_ticks)));
         commands.sort_by_key(|process| (process.start_ticks, process.pid));
-        for step in &mut self.active_steps {
+        for step in &mut self.active {
             let StepProcesses::Unmatched { argv } = &step.step_processes else { continue };
             let rules = &self.rules;
             let fits = |process: &&Process| {
@@ -106,7 +106,7 @@ impl Steps {
         // A shell that has only one command to run replaces itself with that command, and its own command line is lost.
         // If several commands are unmatched, a guess could assign an install the processes of another command.
         let mut wanting = self
-            .active_steps
+            .active
             .iter_mut()
             .filter(|step| matches!(step.step_processes, StepProcesses::Unmatched { .. }));
         if let (Some(step), None, [process]) = (wanting.next(), wanting.next(), commands.as_slice()) {
@@ -117,7 +117,7 @@ impl Steps {
     /// Ends the steps whose process is gone, and the steps of a runner that has fetched its program.
     fn end_process_steps(&mut self, now: Duration, tree: &Snapshot) -> Vec<EventBody> {
         let over: Vec<(u32, StepOutcome, Option<i32>)> =
-            self.active_steps.iter().filter_map(|step| self.step_end(step, tree)).collect();
+            self.active.iter().filter_map(|step| self.step_end(step, tree)).collect();
         let ended =
             over.into_iter().flat_map(|(n, outcome, exit_code)| self.finish_step(now, n, outcome, exit_code));
         ended.collect()
@@ -168,7 +168,7 @@ impl Steps {
     /// Returns the processes that should become steps, parents before their children.
     fn new_steps(&self, tree: &Snapshot) -> Vec<NewStep> {
         let with_parent = |part: bool| {
-            let steps = self.active_steps.iter().filter(move |step| step.parent.is_some() == part);
+            let steps = self.active.iter().filter(move |step| step.parent.is_some() == part);
             steps.filter_map(|step| {
                 Some((step.step_processes.root()?, (step.number, nesting_level(step.kind))))
             })
@@ -223,15 +223,15 @@ impl Steps {
     /// Updates the resource usage of each step and checks its progress.
     fn measure_progress(&mut self, now: Duration, tree: &Snapshot, inspect: Inspect<'_>) -> Vec<DueAction> {
         let mut due = Vec::new();
-        for at in 0..self.active_steps.len() {
-            let Some((root, _)) = self.active_steps[at].step_processes.root() else { continue };
-            let n = self.active_steps[at].number;
-            let whole = !self.active_steps.iter().any(|step| step.parent == Some(n));
+        for at in 0..self.active.len() {
+            let Some((root, _)) = self.active[at].step_processes.root() else { continue };
+            let n = self.active[at].number;
+            let whole = !self.active.iter().any(|step| step.parent == Some(n));
             let processes = tree.subtree(root);
             if processes.iter().all(|process| process.zombie) {
                 self.on_processes_gone(now, at);
             }
-            let step = &mut self.active_steps[at];
+            let step = &mut self.active[at];
             step.usage_meter.add_snapshot(processes);
             step.last_processes = diagnosis::newest_summaries(processes);
             // If the tree was truncated, the missing processes may make progress.

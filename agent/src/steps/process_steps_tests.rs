@@ -114,7 +114,7 @@ fn parallel_commands_find_their_processes_by_command_line_or_by_elimination() {
         called(process(13, 10, "c"), "c3"),
     ]);
     steps.update_from_snapshot(s(1), &tree, 10, &on_tcp);
-    let roots: Vec<_> = steps.active_steps.iter().map(|step| step.step_processes.root().unwrap().0).collect();
+    let roots: Vec<_> = steps.active.iter().map(|step| step.step_processes.root().unwrap().0).collect();
     assert_eq!(roots, [12, 11, 13]);
 }
 
@@ -126,13 +126,13 @@ fn two_commands_whose_command_lines_are_lost_wait_until_one_is_left() {
     let (a, b) = (called(process(12, 10, "x"), "c1"), called(process(11, 10, "y"), "c2"));
     steps.update_from_snapshot(s(1), &snapshot(&[process(10, 1, "codex"), b, a.clone()]), 10, &on_tcp);
     assert!(
-        steps.active_steps.iter().all(|step| step.step_processes.root().is_none()),
+        steps.active.iter().all(|step| step.step_processes.root().is_none()),
         "a guess: {:?}",
-        steps.active_steps
+        steps.active
     );
     steps.finish_step(s(2), 2, StepOutcome::Ok, Some(0));
     steps.update_from_snapshot(s(3), &snapshot(&[process(10, 1, "codex"), a]), 10, &on_tcp);
-    assert_eq!(steps.active_steps[0].step_processes.root().unwrap().0, 12);
+    assert_eq!(steps.active[0].step_processes.root().unwrap().0, 12);
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(crate) struct Steps {
     pub(super) rules: Rules,
     job_timer: Timer,
     pub(super) last_number: u32,
-    pub(super) active_steps: Vec<ActiveStep>,
+    pub(super) active: Vec<ActiveStep>,
     /// Classification of each process of the last snapshot.
     pub(super) classified_processes: HashMap<(u32, u64), ClassifiedProcess>,
     /// Number of steps opened for processes.
@@ -77,7 +77,7 @@ impl Steps {
             rules,
             job_timer: job,
             last_number: 0,
-            active_steps: Vec::new(),
+            active: Vec::new(),
             classified_processes: HashMap::new(),
             process_step_count: 0,
             interrupt_count: 0,
@@ -115,7 +115,7 @@ impl Steps {
     ) -> (u32, EventBody) {
         let begun =
             self.begin_step(now, classification, StepProcesses::Root { pid, start_ticks: None }, None);
-        if let Some(step) = self.active_steps.last_mut() {
+        if let Some(step) = self.active.last_mut() {
             step.is_job_command = true;
         }
         begun
@@ -141,10 +141,10 @@ impl Steps {
             ActiveStep::new(now, self.last_number, classification, tree, &self.limits, self.on_limit);
         step.parent = parent;
         let event = step.started_event();
-        if let Some(parent) = self.active_steps.iter_mut().find(|step| Some(step.number) == parent) {
+        if let Some(parent) = self.active.iter_mut().find(|step| Some(step.number) == parent) {
             parent.pause(now);
         }
-        self.active_steps.push(step);
+        self.active.push(step);
         (self.last_number, event)
     }
 
@@ -156,13 +156,13 @@ impl Steps {
         outcome: StepOutcome,
         exit_code: Option<i32>,
     ) -> Vec<EventBody> {
-        if !self.active_steps.iter().any(|step| step.number == step_number) {
+        if !self.active.iter().any(|step| step.number == step_number) {
             return Vec::new();
         }
         let outcome =
             if self.job_ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
         let parts: Vec<u32> = self
-            .active_steps
+            .active
             .iter()
             .rev()
             .filter(|step| step.parent == Some(step_number))
@@ -172,17 +172,16 @@ impl Steps {
         let unseen = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
         let mut events: Vec<_> =
             parts.into_iter().flat_map(|part| self.finish_step(now, part, unseen, None)).collect();
-        if let Some(at) = self.active_steps.iter().position(|step| step.number == step_number) {
-            let step = self.active_steps.remove(at);
+        if let Some(at) = self.active.iter().position(|step| step.number == step_number) {
+            let step = self.active.remove(at);
             let ended = if step.interrupt_error.is_some() && outcome == StepOutcome::Failed {
                 StepOutcome::Killed
             } else {
                 outcome
             };
             events.push(step.finished_event(now, ended, exit_code));
-            let parent =
-                step.parent.filter(|n| !self.active_steps.iter().any(|other| other.parent == Some(*n)));
-            if let Some(parent) = self.active_steps.iter_mut().find(|step| Some(step.number) == parent) {
+            let parent = step.parent.filter(|n| !self.active.iter().any(|other| other.parent == Some(*n)));
+            if let Some(parent) = self.active.iter_mut().find(|step| Some(step.number) == parent) {
                 parent.timer.resume(now);
             }
         }
@@ -191,13 +190,13 @@ impl Steps {
 
     /// Ends every active step.
     pub(crate) fn finish_all(&mut self, now: Duration, outcome: StepOutcome) -> Vec<EventBody> {
-        let open: Vec<u32> = self.active_steps.iter().rev().map(|step| step.number).collect();
+        let open: Vec<u32> = self.active.iter().rev().map(|step| step.number).collect();
         open.into_iter().flat_map(|n| self.finish_step(now, n, outcome, None)).collect()
     }
 
     /// Restarts the timer of a step: the model sent something that does not end the wait.
     pub(crate) fn restart_timer(&mut self, now: Duration, step_number: u32) {
-        if let Some(step) = self.active_steps.iter_mut().find(|step| step.number == step_number) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.number == step_number) {
             step.timer.restart(now);
             step.model_wait = ModelWait { answer_started: true, last_error: None };
         }
@@ -206,7 +205,7 @@ impl Steps {
     /// Resets the evidence of a step: Codex has sent a new request to the model, and earlier observations no longer
     /// apply.
     pub(crate) fn reset_model_wait(&mut self, step_number: u32) {
-        if let Some(step) = self.active_steps.iter_mut().find(|step| step.number == step_number) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.number == step_number) {
             step.model_wait = ModelWait::default();
         }
     }
@@ -214,7 +213,7 @@ impl Steps {
     /// Returns a warning that these steps were still running when the worker's turn ended.
     pub(crate) fn unfinished_warning(&self, steps: &[u32]) -> Option<EventBody> {
         let titles: Vec<&str> = self
-            .active_steps
+            .active
             .iter()
             .filter(|step| steps.contains(&step.number))
             .map(|step| step.title.as_str())
@@ -231,7 +230,7 @@ impl Steps {
     /// Records a notice of Codex about an error of the model that the step waits for. A notice does not restart the
     /// timer.
     pub(crate) fn set_model_error(&mut self, step_number: u32, notice: String) {
-        if let Some(step) = self.active_steps.iter_mut().find(|step| step.number == step_number) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.number == step_number) {
             step.model_wait.last_error = Some(notice);
         }
     }
@@ -240,7 +239,7 @@ impl Steps {
     pub(crate) fn extend(&mut self, step: bool, by_ms: u64) -> Option<EventBody> {
         let (n, timer) = if step {
             let newest = self.newest_active()?;
-            let step = self.active_steps.iter_mut().find(|step| step.number == newest)?;
+            let step = self.active.iter_mut().find(|step| step.number == newest)?;
             (Some(newest), &mut step.timer)
         } else {
             (None, &mut self.job_timer)
@@ -267,7 +266,7 @@ impl Steps {
         if self.loop_error.is_some() {
             return Duration::ZERO;
         }
-        let timers = self.active_steps.iter().map(|step| step.timer).chain([self.job_timer]);
+        let timers = self.active.iter().map(|step| step.timer).chain([self.job_timer]);
         timers.filter_map(Timer::next_event).fold(Duration::MAX, Duration::min)
     }
 
@@ -277,8 +276,8 @@ impl Steps {
             return vec![DueAction::Failure(error)];
         }
         let mut due = Vec::new();
-        for at in 0..self.active_steps.len() {
-            let step = &mut self.active_steps[at];
+        for at in 0..self.active.len() {
+            let step = &mut self.active[at];
             match step.timer.check(now) {
                 None => {}
                 Some(TimerEvent::HalfUsed) => {
@@ -304,7 +303,7 @@ impl Steps {
             Some(TimerEvent::HalfUsed) => due.push(warning_event(format!("the job{HALF_USED}{limit}"))),
             Some(TimerEvent::Expired) => {
                 let step =
-                    self.newest_active().and_then(|n| self.active_steps.iter().find(|step| step.number == n));
+                    self.newest_active().and_then(|n| self.active.iter().find(|step| step.number == n));
                 let doing = step.map(|step| format!("; it was at {}", step.describe())).unwrap_or_default();
                 due.push(DueAction::Failure(JobError {
                     kind: FailureKind::JobTimeout,
@@ -325,7 +324,7 @@ impl Steps {
         timeout: TimeoutError,
     ) -> Vec<DueAction> {
         let part = self.is_interruptible(index);
-        let step = &mut self.active_steps[index];
+        let step = &mut self.active[index];
         let n = step.number;
         // The job can't go on without one of its own commands.
         let action = if part || action == Action::Warn { action } else { Action::Fail };
@@ -360,19 +359,16 @@ impl Steps {
 
     /// Returns true if the job can go on without this step: a command of Codex, or a nested step with its own process.
     fn is_interruptible(&self, index: usize) -> bool {
-        let step = &self.active_steps[index];
+        let step = &self.active[index];
         let root = step.step_processes.root();
         !step.is_job_command
-            && !self
-                .active_steps
-                .iter()
-                .any(|other| other.is_job_command && other.step_processes.root() == root)
+            && !self.active.iter().any(|other| other.is_job_command && other.step_processes.root() == root)
     }
 
     /// Records that an interrupted step has no processes left; Codex must now report the end of the command.
     pub(super) fn on_processes_gone(&mut self, now: Duration, index: usize) {
         let limit = self.limits.step_ms(StepKind::Model);
-        let step = &mut self.active_steps[index];
+        let step = &mut self.active[index];
         if let Some(interrupted) =
             step.interrupt_error.as_mut().filter(|interrupted| !interrupted.are_processes_gone())
         {
@@ -383,7 +379,7 @@ impl Steps {
 
     /// Returns the newest active step.
     pub(crate) fn newest_active(&self) -> Option<u32> {
-        self.active_steps.iter().map(|step| step.number).max()
+        self.active.iter().map(|step| step.number).max()
     }
 }
 

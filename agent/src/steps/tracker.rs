@@ -232,7 +232,7 @@ impl Tracker {
                 self.last_message = Some(message.clone());
                 events.push(EventBody::Message { text: text_format::truncate(message, MAX_TEXT) });
             }
-            Item::FileChange { files, failed: false } if phase == Phase::Completed => {
+            Item::Files { files, failed: false } if phase == Phase::Completed => {
                 self.loop_detector.reset();
                 events.push(EventBody::FileChange { files: files.clone() });
             }
@@ -271,12 +271,12 @@ impl Tracker {
 fn begin_item_step(now: Duration, item: &Item, steps: &mut Steps) -> Option<(u32, EventBody)> {
     match item {
         Item::Command { command, .. } => Some(steps.start_command(now, command)),
-        Item::FileChange { files, .. } => {
+        Item::Files { files, .. } => {
             let names: Vec<&str> = files.iter().take(5).map(|file| file.path.as_str()).collect();
             Some(steps.start_step(now, StepKind::Edit, &names.join(", ")))
         }
-        Item::ToolCall { name, .. } => Some(steps.start_step(now, StepKind::Tool, name)),
-        Item::WebSearch(query) => Some(steps.start_step(now, StepKind::Search, query)),
+        Item::Tool { name, .. } => Some(steps.start_step(now, StepKind::Tool, name)),
+        Item::Search(query) => Some(steps.start_step(now, StepKind::Search, query)),
         Item::Reasoning(_) | Item::Message(_) | Item::Plan(_) | Item::Warning(_) | Item::UnknownType(_) => {
             None
         }
@@ -288,9 +288,7 @@ fn item_outcome(item: &Item) -> (StepOutcome, Option<i32>) {
         Item::Command { exit_code: Some(0), failed: false, .. } => (StepOutcome::Ok, Some(0)),
         Item::Command { exit_code: None, failed: false, .. } => (StepOutcome::Unknown, None),
         Item::Command { exit_code, .. } => (StepOutcome::Failed, *exit_code),
-        Item::FileChange { failed: true, .. } | Item::ToolCall { failed: true, .. } => {
-            (StepOutcome::Failed, None)
-        }
+        Item::Files { failed: true, .. } | Item::Tool { failed: true, .. } => (StepOutcome::Failed, None),
         _ => (StepOutcome::Ok, None),
     }
 }

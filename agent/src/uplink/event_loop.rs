@@ -114,7 +114,7 @@ impl Uplink {
             Action::CheckConfig => return self.check_config(),
             Action::Connect => return Some(self.connect().await.unwrap_or_else(Input::Failed)),
             Action::Synchronize { hello_sent: asked, relay_now: theirs } => {
-                self.spool.relay_time().synchronize(asked, theirs)
+                self.spool.relay_time().synchronize(asked, theirs);
             }
             Action::SetRecoveryCause { cause } => {
                 if let Some(connection) = &self.connection {

@@ -141,7 +141,7 @@ fn new_events(
             log.last_length = len;
             let read = if context.output.json {
                 log.follower.visit_raw_lines(&path, |raw, id| {
-                    news.push(NewLine { id, bytes: raw.to_vec(), parsed: None })
+                    news.push(NewLine { id, bytes: raw.to_vec(), parsed: None });
                 })
             } else {
                 let follower = &mut log.follower;

@@ -49,6 +49,6 @@ pub fn run(args: &ExplainArgs, context: &Context) -> Result<ExitCode, Failure> {
 
 /// Returns the time up to which the state of a job is known: its last event if the daemon or the connection is lost.
 fn state_known_until(record: &common::record::JobRecord, view: &render::View) -> Timestamp {
-    let blind = !view.relay.is_heard() || record.link == Some(Link::Lost);
+    let blind = !view.relay.is_reporting() || record.link == Some(Link::Lost);
     if blind && record.agent.is_some() { record.last_event_at } else { view.now }
 }

@@ -130,7 +130,7 @@ impl PrintedReason {
 /// The end of a job is recorded after its last output. A log that is read after such a record is therefore complete.
 ///
 /// # Errors
-/// Same as [`Follow::read_record`]. Exit code 5 if the log can't be read.
+/// Same as [`JobFollower::read_record`]. Exit code 5 if the log can't be read.
 pub fn follow_log(
     context: &Context,
     job: &JobId,

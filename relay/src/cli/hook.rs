@@ -137,15 +137,15 @@ fn notices_for(
     let whose = |entry: &OutboxEntry| decide::notice_owner(entry, &call.session, state, now);
     let mut nobodys = false;
     ends.retain(|entry| match whose(entry) {
-        NoticeOwner::CallingSession => true,
-        NoticeOwner::NoSession if response_kind != HookResponse::ContinueTurn => {
+        NoticeOwner::Caller => true,
+        NoticeOwner::Unowned if response_kind != HookResponse::ContinueTurn => {
             nobodys = true;
             true
         }
         _ => false,
     });
     if nobodys && is_worker(registry, &call.session) {
-        ends.retain(|entry| whose(entry) == NoticeOwner::CallingSession);
+        ends.retain(|entry| whose(entry) == NoticeOwner::Caller);
     }
     Ok(ends)
 }

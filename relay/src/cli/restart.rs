@@ -39,7 +39,7 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<ExitCode, Failure> {
     registry.check_owner()?;
     let config = context.read_config()?;
     let engine = if lease::is_held(registry) {
-        start_daemon::engine_of_living(&config)
+        start_daemon::running_engine(&config)
     } else {
         start_daemon::engine(None, &config)
     };

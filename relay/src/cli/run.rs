@@ -92,7 +92,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
         }
         match record.state {
             State::Failed => {
-                output.print_note(&format!("{job} failed: {}", failure_text::failure_reason(&record)))
+                output.print_note(&format!("{job} failed: {}", failure_text::failure_reason(&record)));
             }
             State::Cancelled => output.print_note(&format!("{job} was cancelled")),
             _ => {}

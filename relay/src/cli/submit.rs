@@ -51,7 +51,7 @@ impl LaunchTarget {
 pub fn find_target(context: &Context, config: &Config) -> LaunchTarget {
     if lease::is_held(&context.registry) {
         let daemon = DaemonState::Running(lease::read_lease(&context.registry).map(Box::new));
-        return LaunchTarget { engine: start_daemon::engine_of_living(config), daemon };
+        return LaunchTarget { engine: start_daemon::running_engine(config), daemon };
     }
     let engine = start_daemon::engine(None, config);
     LaunchTarget { engine, daemon: DaemonState::Absent(ApprovableSettings::new(engine, config)) }

@@ -49,7 +49,7 @@ pub struct UpArgs {
 pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
     let config = context.read_config()?;
     let lives = lease::is_held(&context.registry);
-    let running = lives.then(|| start_daemon::engine_of_living(&config));
+    let running = lives.then(|| start_daemon::running_engine(&config));
     let engine = start_daemon::engine(args.engine.or(running), &config);
     if let Some(running) = running.filter(|running| *running != engine) {
         return Err(Failure::usage(format!(

@@ -88,11 +88,11 @@ impl CoreEnvironment for Executor {
             Effect::RevokeTokens => self.app.tokens.revoke_all(),
             Effect::LogFirstEvent(job) => self.send_to_writer(WriterCommand::LogFirstEvent(job)).await,
             Effect::Record { job, body } => {
-                self.send_to_writer(WriterCommand::RecordRelayEvent { job, body: Box::new(body) }).await
+                self.send_to_writer(WriterCommand::RecordRelayEvent { job, body: Box::new(body) }).await;
             }
             Effect::DropEnv(job) => self.send_to_writer(WriterCommand::RemoveEnvValues(job)).await,
             Effect::RemoveConnection(connection_id) => {
-                self.send_to_writer(WriterCommand::RemoveConnection(connection_id)).await
+                self.send_to_writer(WriterCommand::RemoveConnection(connection_id)).await;
             }
             Effect::FlushWriter => drop(self.flush().await),
             Effect::SaveState(state, durability) => self.save_state(*state, durability),

@@ -30,7 +30,7 @@ pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Resu
         }
         Denied::Revoked => EndReason::TokenDenied(denied.to_string()),
         // This is not the agent's fault, so it may try again.
-        Denied::Unstored(_) => EndReason::Lost(denied.to_string()),
+        Denied::NotStored(_) => EndReason::Lost(denied.to_string()),
     })
 }
 

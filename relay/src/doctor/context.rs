@@ -67,7 +67,7 @@ impl CheckContext {
         let lease = lease::read_lease(registry);
         let lives = lease::is_held(registry);
         let engine = read.as_ref().map_or(EngineKind::Docker, |config| {
-            if lives { start_daemon::engine_of_living(config) } else { start_daemon::engine(None, config) }
+            if lives { start_daemon::running_engine(config) } else { start_daemon::engine(None, config) }
         });
         let settings = read.as_ref().ok().map(|config| ApprovableSettings::new(engine, config));
         let approval = settings.as_ref().map(|settings| approval::approval_state(root, settings));

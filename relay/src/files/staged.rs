@@ -93,7 +93,7 @@ impl StagedFile {
         &mut self.file
     }
 
-    /// Asks the system to begin writing the content to the disk, without waiting. Only a hint: [`Staged::sync`] makes
+    /// Asks the system to begin writing the content to the disk, without waiting. Only a hint: [`StagedFile::sync`] makes
     /// it durable.
     pub fn begin_writing(&self) {
         // This hint drops clean cached pages, and starts writing dirty ones to the disk.
@@ -187,7 +187,7 @@ impl FileRef {
         if durability == Durability::Synced { file.sync_data() } else { Ok(()) }
     }
 
-    /// Creates the complete file atomically, with mode 0600. Its name survives a power loss after [`Dir::sync`].
+    /// Creates the complete file atomically, with mode 0600. Its name survives a power loss after [`RegistryDir::sync`].
     ///
     /// # Errors
     /// `AlreadyExists` when the file exists; otherwise the first failing call.

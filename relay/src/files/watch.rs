@@ -80,7 +80,7 @@ impl FolderWatch {
         Self { wake_ups: changes, changed_entries: names, watcher }
     }
 
-    /// Returns the changes since the last call; [`Changed::All`] if the system can't watch the folder.
+    /// Returns the changes since the last call; [`ChangedEntries::All`] if the system can't watch the folder.
     pub fn changed(&self) -> ChangedEntries {
         let mut names = self.changed_entries.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = std::mem::replace(&mut *names, ChangedEntries::Names(BTreeSet::new()));

@@ -58,11 +58,11 @@ pub fn decide_hook(call: &HookCall) -> HookDecision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticeOwner {
     /// The calling session.
-    CallingSession,
+    Caller,
     /// No session can be notified any more.
-    NoSession,
+    Unowned,
     /// Another session, which informs its own user.
-    OtherSession,
+    Other,
 }
 
 /// Returns the owner of a notice, relative to the calling session. `session_state` looks up sessions by id.
@@ -72,9 +72,9 @@ pub fn notice_owner(
     session_state: impl Fn(&str) -> Option<SessionState>,
     now: Timestamp,
 ) -> NoticeOwner {
-    let Some(session) = &entry.session else { return NoticeOwner::NoSession };
+    let Some(session) = &entry.session else { return NoticeOwner::Unowned };
     if session.id == calling_session {
-        return NoticeOwner::CallingSession;
+        return NoticeOwner::Caller;
     }
     let state = session_state(&session.id);
     let over = state.as_ref().is_some_and(|state| state.phase == SessionPhase::Over);
@@ -82,7 +82,7 @@ pub fn notice_owner(
     let heard = state.map_or(entry.ended_at, |state| state.at.max(entry.ended_at));
     let silent =
         Duration::try_from(now.duration_since(heard)).is_ok_and(|silent| silent >= SESSION_SILENCE_TIMEOUT);
-    if over || silent { NoticeOwner::NoSession } else { NoticeOwner::OtherSession }
+    if over || silent { NoticeOwner::Unowned } else { NoticeOwner::Other }
 }
 
 #[cfg(test)]

@@ -74,18 +74,18 @@ fn an_end_is_left_to_its_session_while_that_lives() {
     };
     let hour = 3600;
     let old = at(100_000 - hour);
-    assert_eq!(notice_owner(&entry(None, now), "own", |_| None, now), NoticeOwner::NoSession);
-    assert_eq!(notice_owner(&entry(Some("own"), old), "own", |_| None, now), NoticeOwner::CallingSession);
+    assert_eq!(notice_owner(&entry(None, now), "own", |_| None, now), NoticeOwner::Unowned);
+    assert_eq!(notice_owner(&entry(Some("own"), old), "own", |_| None, now), NoticeOwner::Caller);
     let other = |ended_at, state: &dyn Fn(&str) -> Option<SessionState>| {
         notice_owner(&entry(Some("other"), ended_at), "own", state, now)
     };
-    assert_eq!(other(old, &state(SessionPhase::Idle, 99_999)), NoticeOwner::OtherSession);
-    assert_eq!(other(old, &state(SessionPhase::Busy, 100_000 - hour + 1)), NoticeOwner::OtherSession);
-    assert_eq!(other(old, &state(SessionPhase::Busy, 100_000 - hour)), NoticeOwner::NoSession);
-    assert_eq!(other(now, &state(SessionPhase::Over, 99_999)), NoticeOwner::NoSession);
+    assert_eq!(other(old, &state(SessionPhase::Idle, 99_999)), NoticeOwner::Other);
+    assert_eq!(other(old, &state(SessionPhase::Busy, 100_000 - hour + 1)), NoticeOwner::Other);
+    assert_eq!(other(old, &state(SessionPhase::Busy, 100_000 - hour)), NoticeOwner::Unowned);
+    assert_eq!(other(now, &state(SessionPhase::Over, 99_999)), NoticeOwner::Unowned);
     // A session that never reported keeps its notices for an hour after the end of the job.
-    assert_eq!(other(now, &|_| None), NoticeOwner::OtherSession);
-    assert_eq!(other(old, &|_| None), NoticeOwner::NoSession);
+    assert_eq!(other(now, &|_| None), NoticeOwner::Other);
+    assert_eq!(other(old, &|_| None), NoticeOwner::Unowned);
     // So does one that has been idle for longer than the job took.
-    assert_eq!(other(now, &state(SessionPhase::Idle, 0)), NoticeOwner::OtherSession);
+    assert_eq!(other(now, &state(SessionPhase::Idle, 0)), NoticeOwner::Other);
 }

@@ -95,7 +95,7 @@ fn replace_commands_by_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> Stri
 fn sanitize(value: &mut Value) {
     match value {
         Value::String(text) => {
-            *text = text_format::truncate(&text_format::to_printable_lines(text), MAX_STRUCTURED_TEXT)
+            *text = text_format::truncate(&text_format::to_printable_lines(text), MAX_STRUCTURED_TEXT);
         }
         Value::Array(values) => values.iter_mut().for_each(sanitize),
         Value::Object(fields) => fields.values_mut().for_each(sanitize),

@@ -38,7 +38,7 @@ pub struct LogContent {
 /// Opens a log for reading.
 ///
 /// # Errors
-/// Same as [`FileRef::open_log`]; also fails for a file that consists mostly of holes, which could have many TiB.
+/// Same as [`FileRef::open`]; also fails for a file that consists mostly of holes, which could have many TiB.
 pub(super) fn open_log(path: &FileRef) -> io::Result<File> {
     let file = path.open()?;
     let meta = file.metadata()?;
@@ -156,7 +156,7 @@ pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &Fi
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFollower {
     offset: u64,
-    /// Newest id that was returned, or that [`Follower::since`] excluded.
+    /// Newest id that was returned, or that [`LogFollower::since`] excluded.
     newest_id: u64,
     /// Device and inode of the file that `offset` refers to.
     file_id: Option<(u64, u64)>,
@@ -198,7 +198,7 @@ impl LogFollower {
         Ok(found)
     }
 
-    /// Like [`Follower::visit_lines`], but passes only a line's bytes and its id.
+    /// Like [`LogFollower::visit_lines`], but passes only a line's bytes and its id.
     ///
     /// # Errors
     /// Returns an error if the file can't be read.

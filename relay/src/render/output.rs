@@ -15,14 +15,14 @@ use crate::exit::Failure;
 pub struct CapturedOutput {
     /// Text that the command would have printed, including messages.
     pub text: String,
-    /// Data for programs: see [`Output::capture_data`].
+    /// Data for programs: see [`CommandOutput::capture_data`].
     pub data: Vec<Value>,
 }
 
 /// Output streams of one command, or a capture instead of them.
 ///
 /// A closed reader (`relay status | head -1`) is not an error: further output is dropped. Commands that only print
-/// should end when [`Output::is_closed`] returns true.
+/// should end when [`CommandOutput::is_closed`] returns true.
 #[derive(Debug)]
 pub struct CommandOutput {
     /// Color on stdout.
@@ -41,7 +41,7 @@ impl CommandOutput {
         Self { paint, json, write_error: Cell::new(None), capture: None }
     }
 
-    /// Captures text and facts for a caller that is neither a terminal nor a pipe; see [`Output::into_captured`].
+    /// Captures text and facts for a caller that is neither a terminal nor a pipe; see [`CommandOutput::into_captured`].
     pub fn captured() -> Self {
         let kept = Some(RefCell::default());
         Self { paint: Paint::new(false), json: false, write_error: Cell::new(None), capture: kept }

@@ -57,7 +57,7 @@ pub fn render_status(record: &JobRecord, view: &View) -> String {
 /// Known duration of the job, in milliseconds: since its start, or since its launch if it has not started.
 pub fn elapsed_ms(record: &JobRecord, view: &View) -> u64 {
     let known_until = match record.state {
-        state if state != State::Queued && !view.relay.is_heard() => record.last_event_at,
+        state if state != State::Queued && !view.relay.is_reporting() => record.last_event_at,
         _ => view.now,
     };
     between(record.started_at.unwrap_or(record.created_at), record.finished_at.unwrap_or(known_until))
@@ -72,7 +72,7 @@ pub fn state_text(record: &JobRecord, view: &View) -> String {
 fn format_headline(record: &JobRecord, view: &View) -> String {
     let state = match record.state {
         // The current state is unknown. A queued job is still queued, because only a relay could change that.
-        state if !state.is_final() && state != State::Queued && !view.relay.is_heard() => {
+        state if !state.is_final() && state != State::Queued && !view.relay.is_reporting() => {
             format!("{} as of {}", state.as_str(), ago(record.last_event_at, view.now))
         }
         _ => state_text(record, view),
@@ -110,7 +110,7 @@ impl LabeledRows<'_> {
         if record.state == State::Queued {
             return self.add("waits", &health.explanation);
         }
-        let down = !view.relay.is_heard();
+        let down = !view.relay.is_reporting();
         match record.link {
             Some(Link::Lost) => {
                 let since = ago(record.last_event_at, view.now);

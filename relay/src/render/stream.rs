@@ -67,7 +67,7 @@ impl LogCleaner {
     pub fn clean_text(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let cut = self.pending.len() - incomplete_tail_length(&self.pending);
-        self.take_text(cut)
+        self.take_held_text(cut)
     }
 
     /// Returns the complete lines up to the end of a chunk, without control characters; the rest is held back.
@@ -80,18 +80,18 @@ impl LogCleaner {
             }
             None => 0,
         };
-        self.take_text(cut).lines().map(str::to_owned).collect()
+        self.take_held_text(cut).lines().map(str::to_owned).collect()
     }
 
     /// Returns the held-back text, after the last chunk.
     pub fn remaining_text(&mut self) -> String {
-        let mut rest = self.take_text(self.pending.len());
+        let mut rest = self.take_held_text(self.pending.len());
         self.text.end_color();
         rest += &std::mem::take(&mut self.text.text);
         rest
     }
 
-    fn take_text(&mut self, bytes: usize) -> String {
+    fn take_held_text(&mut self, bytes: usize) -> String {
         let rest = self.pending.split_off(bytes);
         let taken = std::mem::replace(&mut self.pending, rest);
         for &byte in String::from_utf8_lossy(&taken).as_bytes() {

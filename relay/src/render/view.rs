@@ -38,7 +38,7 @@ impl RelayState {
     }
 
     /// Returns true if records are up to date.
-    pub fn is_heard(&self) -> bool {
+    pub fn is_reporting(&self) -> bool {
         matches!(self, Self::Up(_))
     }
 }

@@ -9,7 +9,7 @@ pub fn of(text: &str) -> usize {
 }
 
 /// Truncates a sanitized line like [`fit`], and keeps its indentation.
-pub fn fit_raw(line: &str, columns: usize) -> String {
+pub fn fit_sanitized(line: &str, columns: usize) -> String {
     let text = line.trim_start_matches(' ');
     let indent = (line.len() - text.len()).min(columns);
     format!("{:indent$}{}", "", fit(text, columns - indent))

@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::files::refused::user_name_or_id;
 
 /// Write permission for the group and for others.
-const WRITABLE: u32 = 0o022;
+const OTHERS_WRITE_BITS: u32 = 0o022;
 
 /// Checks `base` and every component from there to `path`. A missing component is not an error.
 ///
@@ -56,7 +56,7 @@ fn check_owner(place: &Path, me: u32) -> Result<(), String> {
 
 /// Returns true if other users may write. A link has no own permissions.
 fn is_writable(meta: &Metadata) -> bool {
-    !meta.is_symlink() && meta.permissions().mode() & WRITABLE != 0
+    !meta.is_symlink() && meta.permissions().mode() & OTHERS_WRITE_BITS != 0
 }
 
 #[cfg(test)]

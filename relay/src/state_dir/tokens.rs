@@ -23,7 +23,7 @@ pub const PLATFORM: &str = "platform";
 
 /// Stored properties of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Issued {
+struct IssuedToken {
     /// Purpose of the token. A new one for the same holder replaces it.
     holder: String,
     /// Agent that used the token first; no other agent may use it.
@@ -55,7 +55,7 @@ pub enum Denied {
     },
     /// The binding can't be stored.
     #[error("the token can't be bound to its agent: {0}")]
-    Unstored(io::ErrorKind),
+    NotStored(io::ErrorKind),
 }
 
 /// The tokens of one project.
@@ -80,7 +80,7 @@ impl AgentTokens {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
         let token = hex::encode(bytes);
-        self.store(&TokenId::hash(&token), &Issued { holder: holder.to_owned(), agent: None })?;
+        self.store(&TokenId::hash(&token), &IssuedToken { holder: holder.to_owned(), agent: None })?;
         Ok(token)
     }
 
@@ -103,8 +103,8 @@ impl AgentTokens {
                 Err(Denied::Foreign { first: misused.insert(id.clone()) })
             }
             None => self
-                .store(id, &Issued { agent: Some(agent.to_owned()), ..issued })
-                .map_err(|e| Denied::Unstored(e.kind())),
+                .store(id, &IssuedToken { agent: Some(agent.to_owned()), ..issued })
+                .map_err(|e| Denied::NotStored(e.kind())),
         }
     }
 
@@ -121,20 +121,20 @@ impl AgentTokens {
     /// Revokes every token of a holder but `newest`.
     pub fn revoke_older(&self, holder: &str, newest: Option<&str>) {
         let newest = newest.map(TokenId::hash);
-        self.revoke_where(|id, issued| issued.holder == holder && newest.as_ref() != Some(id));
+        self.revoke_matching(|id, issued| issued.holder == holder && newest.as_ref() != Some(id));
     }
 
     /// Revokes the tokens that an agent has used.
     pub fn revoke_agent(&self, agent: &str) {
-        self.revoke_where(|_, issued| issued.agent.as_deref() == Some(agent));
+        self.revoke_matching(|_, issued| issued.agent.as_deref() == Some(agent));
     }
 
     /// Revokes every token.
     pub fn revoke_all(&self) {
-        self.revoke_where(|_, _| true);
+        self.revoke_matching(|_, _| true);
     }
 
-    fn revoke_where(&self, dead: impl Fn(&TokenId, &Issued) -> bool) {
+    fn revoke_matching(&self, dead: impl Fn(&TokenId, &IssuedToken) -> bool) {
         for (id, issued) in self.all() {
             if dead(&id, &issued) {
                 self.remove(&id);
@@ -152,18 +152,18 @@ impl AgentTokens {
         }
     }
 
-    fn all(&self) -> Vec<(TokenId, Issued)> {
+    fn all(&self) -> Vec<(TokenId, IssuedToken)> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let ids = entries
             .filter_map(|entry| Some(TokenId(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned())));
         ids.filter_map(|id| self.load(&id).map(|issued| (id, issued))).collect()
     }
 
-    fn load(&self, id: &TokenId) -> Option<Issued> {
+    fn load(&self, id: &TokenId) -> Option<IssuedToken> {
         serde_json::from_slice(&fs::read(self.path(id)).ok()?).ok()
     }
 
-    fn store(&self, id: &TokenId, issued: &Issued) -> io::Result<()> {
+    fn store(&self, id: &TokenId, issued: &IssuedToken) -> io::Result<()> {
         atomic::replace_file(&self.path(id), &serde_json::to_vec(issued)?, Durability::Synced)
     }
 

@@ -66,7 +66,7 @@ struct Top<'a> {
 struct Inputs {
     terminal: EventStream,
     changes: mpsc::Receiver<()>,
-    rested_at: Instant,
+    last_reload: Instant,
     ends: [Signal; 3],
     stop: Signal,
     resume: Signal,
@@ -77,7 +77,7 @@ impl Inputs {
     /// pause ends at a fixed time.
     async fn next(&mut self) -> Input {
         let [term, int, hang_up] = &mut self.ends;
-        let (changes, rested_at) = (&mut self.changes, self.rested_at);
+        let (changes, last_reload) = (&mut self.changes, self.last_reload);
         tokio::select! {
             event = self.terminal.next() => Input::Terminal(event),
             _ = term.recv() => Input::End,
@@ -86,7 +86,7 @@ impl Inputs {
             _ = self.stop.recv() => Input::Stop,
             _ = self.resume.recv() => Input::Continue,
             () = async {
-                sleep_until(rested_at).await;
+                sleep_until(last_reload).await;
                 changes.recv().await;
             } => Input::Look,
         }
@@ -100,7 +100,7 @@ impl<'a> Top<'a> {
         let inputs = Inputs {
             terminal: EventStream::new(),
             changes: watch(options.registry.folder().clone()),
-            rested_at: Instant::now(),
+            last_reload: Instant::now(),
             ends: [term?, int?, hang_up?],
             stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
             resume: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
@@ -123,7 +123,7 @@ impl<'a> Top<'a> {
                 Input::Terminal(Some(Ok(_))) => None,
                 Input::Terminal(Some(Err(_)) | None) | Input::End => Some(Effect::Quit),
                 Input::Look => {
-                    self.inputs.rested_at = Instant::now() + MIN_FRAME_INTERVAL;
+                    self.inputs.last_reload = Instant::now() + MIN_FRAME_INTERVAL;
                     Some(Effect::Look)
                 }
                 Input::Stop => Some(Effect::Suspend),

@@ -25,7 +25,7 @@ impl Screen {
     pub(super) fn enter() -> io::Result<Self> {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            give_back();
+            restore_terminal();
             before(panic);
         }));
         enter()?;
@@ -64,13 +64,13 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore_terminal();
     }
 }
 
 /// Returns the terminal to the shell and stops this process until it is continued.
 pub(super) fn stop() {
-    give_back();
+    restore_terminal();
     // A failure is harmless, because the screen is taken over again at once.
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
 }
@@ -81,7 +81,7 @@ fn enter() -> io::Result<()> {
 }
 
 /// Restores the terminal. A failure can't be reported.
-fn give_back() {
+fn restore_terminal() {
     let _ = terminal::disable_raw_mode();
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
     let _ = io::stdout().flush();

@@ -77,7 +77,7 @@ impl Core {
                 self.execute_actions(actions, turn);
             }
             Input::Accepted { connection_id, job, epoch } => {
-                self.on_accepted(&connection_id, job, epoch, turn)
+                self.on_accepted(&connection_id, job, epoch, turn);
             }
             Input::Refused { connection_id, job, reason, busy } => {
                 self.on_refused(&connection_id, &job, reason, busy, turn);
@@ -97,7 +97,7 @@ impl Core {
             Input::RequestsRead => self.on_requests_read(turn),
             Input::LimitFactsRead(facts) => self.on_facts_read(facts, turn),
             Input::LimitRequestSent { path, connection } => {
-                self.limit_requests.set_sent(&path, connection, turn.now)
+                self.limit_requests.set_sent(&path, connection, turn.now);
             }
             Input::RequestRewritten(request) => self.limit_requests.replace_request(request),
             Input::PromiseStored(request) => self.on_promise_stored(request, turn),

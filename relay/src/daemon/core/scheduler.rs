@@ -73,9 +73,9 @@ pub(super) struct Scheduler {
     requested_cancels: BTreeMap<JobId, u64>,
     /// Queued jobs, oldest first; without those with a requested cancel.
     queue: BTreeSet<(Timestamp, JobId)>,
-    agent_table: AgentTable,
+    agents: AgentTable,
     /// The agent whose container exited, and the cause of failure for its missing jobs.
-    container_exit_cause: Option<(AgentId, TerminationCause)>,
+    exit_cause: Option<(AgentId, TerminationCause)>,
 }
 
 impl Scheduler {
@@ -101,7 +101,7 @@ impl Scheduler {
             let agent: AgentId = record.agent.as_deref().unwrap_or_default().into();
             if matches!(job.assignment, Assignment::Offered(_))
                 && !job.link_lost
-                && !self.agent_table.is_connected(&agent)
+                && !self.agents.is_connected(&agent)
             {
                 job.link_lost = true;
                 let body =
@@ -128,7 +128,7 @@ impl Scheduler {
         else {
             return actions;
         };
-        let is_connected = self.agent_table.is_connected(&agent);
+        let is_connected = self.agents.is_connected(&agent);
         if is_connected && names_job(&agent) {
             // The agent did not receive the durable state of the job, so it has to send a new hello.
             actions.push(Action::Reconnect { agent });
@@ -148,9 +148,9 @@ impl Scheduler {
         capacity: usize,
         held_jobs: &BTreeSet<JobId>,
     ) -> Vec<Action> {
-        self.agent_table.connect(agent, capacity);
+        self.agents.connect(agent, capacity);
         let mut actions = Vec::new();
-        let known = self.agent_table.jobs(agent);
+        let known = self.agents.jobs(agent);
         for id in known.union(held_jobs) {
             let Some(job) = self.jobs.get_mut(id) else { continue };
             match (&job.assignment, held_jobs.contains(id)) {
@@ -186,9 +186,9 @@ impl Scheduler {
     /// Handles an agent that has disconnected. Its jobs go on, but no events arrive. Offered jobs stay assigned to it
     /// until [`Self::release_offers`], because it may run them, and no two agents may run the same job.
     pub(super) fn on_agent_disconnected(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
-        self.agent_table.disconnect(agent);
+        self.agents.disconnect(agent);
         let mut actions = Vec::new();
-        for id in self.agent_table.jobs(agent) {
+        for id in self.agents.jobs(agent) {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             match job.assignment {
                 Assignment::Running(_) if !job.link_lost => {
@@ -207,8 +207,8 @@ impl Scheduler {
 
     /// Offers the offered jobs of a long-disconnected agent to other agents.
     pub(super) fn release_offers(&mut self, agent: &AgentId) -> Vec<Action> {
-        if !self.agent_table.is_connected(agent) {
-            for id in self.agent_table.jobs(agent) {
+        if !self.agents.is_connected(agent) {
+            for id in self.agents.jobs(agent) {
                 if self.assignment(&id).is_some_and(|assignment| matches!(assignment, Assignment::Offered(_)))
                 {
                     self.assign(&id, Assignment::Queued);
@@ -221,13 +221,10 @@ impl Scheduler {
     /// Ends the jobs of a disconnected agent that will never reconnect.
     pub(super) fn end_jobs_of_lost_agent(&mut self, agent: &AgentId) -> Vec<Action> {
         let mut actions = self.release_offers(agent);
-        if !self.agent_table.is_connected(agent) {
+        if !self.agents.is_connected(agent) {
             let body = lost_job_event(self.exit_cause_of(agent));
-            let ends = self
-                .agent_table
-                .jobs(agent)
-                .into_iter()
-                .map(|job| Action::Record { job, body: body.clone() });
+            let ends =
+                self.agents.jobs(agent).into_iter().map(|job| Action::Record { job, body: body.clone() });
             actions.extend(ends);
         }
         actions
@@ -235,16 +232,16 @@ impl Scheduler {
 
     /// Sets the failure of the jobs that an agent lost with its container.
     pub(super) fn set_exit_cause(&mut self, cause: Option<(AgentId, TerminationCause)>) {
-        self.container_exit_cause = cause;
+        self.exit_cause = cause;
     }
 
     fn exit_cause_of(&self, agent: &AgentId) -> Option<&TerminationCause> {
-        self.container_exit_cause.as_ref().filter(|(whose, _)| whose == agent).map(|(_, cause)| cause)
+        self.exit_cause.as_ref().filter(|(whose, _)| whose == agent).map(|(_, cause)| cause)
     }
 
     /// Returns the jobs of an agent, running and offered.
     pub(super) fn jobs_of(&self, agent: &AgentId) -> BTreeSet<JobId> {
-        self.agent_table.jobs(agent)
+        self.agents.jobs(agent)
     }
 
     /// Returns true if there is no job.
@@ -265,7 +262,7 @@ impl Scheduler {
         }
         if busy {
             self.assign(id, Assignment::Queued);
-            self.agent_table.set_full(agent);
+            self.agents.set_full(agent);
             let end = self.requested_cancels.contains_key(id);
             let end = end.then(|| Action::Record { job: id.clone(), body: cancelled_event() });
             return end.into_iter().chain(self.offer_queued()).collect();
@@ -275,7 +272,7 @@ impl Scheduler {
 
     /// Offers jobs again to agents that were full: one may have ended a job that this relay does not know.
     pub(super) fn retry_full_agents(&mut self) -> Vec<Action> {
-        self.agent_table.reset_full();
+        self.agents.reset_full();
         self.offer_queued()
     }
 
@@ -290,9 +287,7 @@ impl Scheduler {
                 self.queue.remove(&(job.created_at, id.clone()));
                 vec![Action::Record { job: id.clone(), body: cancelled_event() }]
             }
-            Assignment::Offered(agent) | Assignment::Running(agent)
-                if self.agent_table.is_connected(agent) =>
-            {
+            Assignment::Offered(agent) | Assignment::Running(agent) if self.agents.is_connected(agent) => {
                 vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
             }
             // No agent has accepted the job. An agent that reconnects with it learns that it has ended.
@@ -319,7 +314,7 @@ impl Scheduler {
 
     /// Returns every agent with jobs, connected or not.
     pub(super) fn agents_with_jobs(&self) -> Vec<AgentId> {
-        self.agent_table.agents_with_jobs()
+        self.agents.agents_with_jobs()
     }
 
     /// Returns true if no agent can be running a job.
@@ -331,7 +326,7 @@ impl Scheduler {
     fn offer_queued(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         while !self.queue.is_empty()
-            && let Some(agent) = self.agent_table.least_loaded()
+            && let Some(agent) = self.agents.least_loaded()
             && let Some((_, id)) = self.queue.first().cloned()
         {
             self.assign(&id, Assignment::Offered(agent.clone()));
@@ -348,10 +343,10 @@ impl Scheduler {
             return;
         }
         if let Some(agent) = job.assignment.agent() {
-            self.agent_table.release(agent, id, false);
+            self.agents.release(agent, id, false);
         }
         if let Some(agent) = assignment.agent() {
-            self.agent_table.assign(agent, id);
+            self.agents.assign(agent, id);
         }
         let key = (job.created_at, id.clone());
         if assignment == Assignment::Queued && !self.requested_cancels.contains_key(id) {
@@ -367,7 +362,7 @@ impl Scheduler {
         let Some(job) = self.jobs.remove(id) else { return };
         self.queue.remove(&(job.created_at, id.clone()));
         if let Some(agent) = job.assignment.agent() {
-            self.agent_table.release(agent, id, true);
+            self.agents.release(agent, id, true);
         }
     }
 }

@@ -115,7 +115,9 @@ impl DeliveryLoop {
             };
             match news {
                 LoopEvent::JobsEnded(records) => {
-                    records.into_values().for_each(|record| self.job_ended(&record))
+                    for record in records.into_values() {
+                        self.job_ended(&record);
+                    }
                 }
                 LoopEvent::DeliveryFinished((job, kind, outcome)) => self.record_outcome(&job, kind, outcome),
                 LoopEvent::Tick => {}
@@ -164,7 +166,7 @@ impl DeliveryLoop {
         match &outcome {
             DeliveryOutcome::Accepted => tracing::debug!("{job}: {kind} accepted the notice"),
             DeliveryOutcome::Failed(reason) => {
-                tracing::debug!("{job}: {kind} did not accept the notice: {reason}")
+                tracing::debug!("{job}: {kind} did not accept the notice: {reason}");
             }
             DeliveryOutcome::Refused(reason) => tracing::warn!("{job}: {kind} rejected the notice: {reason}"),
         }
@@ -189,7 +191,7 @@ impl DeliveryLoop {
                     });
                 }
                 DeliveryAction::CloseEntry(job) => {
-                    resume::remove_archived_entry(self.channels.registry(), &job)
+                    resume::remove_archived_entry(self.channels.registry(), &job);
                 }
             }
         }

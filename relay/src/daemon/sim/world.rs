@@ -112,7 +112,7 @@ impl CoreEnvironment for SimWorld {
             }
             Effect::DropEnv(job) => self.queue.push_back(WriterCommand::RemoveEnvValues(job)),
             Effect::RemoveConnection(connection_id) => {
-                self.queue.push_back(WriterCommand::RemoveConnection(connection_id))
+                self.queue.push_back(WriterCommand::RemoveConnection(connection_id));
             }
             Effect::FollowWallClock => {
                 self.clock.set_by_wall_clock();
