@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::config_source::ConfigSource;
 use crate::environment;
 use crate::job::{AgentContext, JobManager, recover};
-use crate::signals::Signals;
+use crate::signals::StopSignals;
 use crate::spool::Spool;
 use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
@@ -23,10 +23,10 @@ use crate::uplink::Uplink;
 /// Grace for jobs when the agent stops. With the sweep, the last delivery and a margin this stays below 9 s, and so
 /// below the 10 s of `docker stop`.
 const STOP_GRACE: Duration = Duration::from_millis(4500);
-/// Time for all jobs to end: the grace, and 2 s for what is hard to kill.
+/// Time for all jobs to end: the grace, and 2 s for processes that are hard to kill.
 const STOP_TIMEOUT: Duration = Duration::from_millis(6500);
 /// Time between two checks that the state directory still exists: two calls of a microsecond each.
-const CHECK_INTERVAL: Duration = Duration::from_millis(2500);
+const STATE_DIR_CHECK_INTERVAL: Duration = Duration::from_millis(2500);
 /// Time for the last events to reach the relay. Events that are not delivered stay in the spool.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -35,30 +35,30 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// The spool can't be opened, or no signal handler can be installed.
 pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()> {
-    let mut signals = Signals::new()?;
+    let mut signals = StopSignals::new()?;
     let spool = Arc::new(Spool::open(&state.dir)?);
     let recovery_notice = recover(&spool);
     let context = AgentContext {
-        agent: state.agent.clone(),
-        state: state.dir.canonicalize()?,
+        agent_id: state.agent_id.clone(),
+        state_dir: state.dir.canonicalize()?,
         env: environment::agent_environment(),
-        container: in_container(),
-        root: rustix::process::geteuid().is_root(),
+        in_container: in_container(),
+        is_root: rustix::process::geteuid().is_root(),
     };
     let jobs = Arc::new(JobManager::new(context, Arc::clone(&spool)));
     let uplink = Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), source, recovery_notice);
     let uplink = tokio::spawn(uplink.run());
-    tracing::info!("agent {} runs", state.agent);
+    tracing::info!("agent {} runs", state.agent_id);
 
     tokio::select! {
-        () = signals.next() => tracing::info!("stopping"),
+        () = signals.wait() => tracing::info!("stopping"),
         () = state_dir_lost(state) => tracing::error!("the state folder {} is gone: stopping", state.dir.display()),
     }
-    jobs.stop(common::duration::millis(STOP_GRACE));
+    jobs.stop(common::duration::to_millis(STOP_GRACE));
     let ended = async {
         tokio::select! {
             () = jobs.wait_idle() => {}
-            () = signals.next() => {
+            () = signals.wait() => {
                 jobs.stop(0);
                 jobs.wait_idle().await;
             }
@@ -73,8 +73,8 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
     Ok(())
 }
 
-/// Returns when two checks in a row have found that the state directory is no longer the one that this process took:
-/// that ends all jobs.
+/// Returns when two checks in a row found another state directory than the one that this process locked. All jobs then
+/// end.
 async fn state_dir_lost(state: &StateDir) {
     let mut before = false;
     loop {
@@ -83,11 +83,11 @@ async fn state_dir_lost(state: &StateDir) {
             return;
         }
         before = lost;
-        tokio::time::sleep(CHECK_INTERVAL).await;
+        tokio::time::sleep(STATE_DIR_CHECK_INTERVAL).await;
     }
 }
 
-/// Returns true in a container, as its engine marks it.
+/// Returns true in a container. Each engine creates a file that marks one.
 fn in_container() -> bool {
     Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists()
 }

@@ -4,28 +4,28 @@ use std::time::Duration;
 
 /// Upper bound of the first pause.
 const FIRST_BOUND: Duration = Duration::from_millis(100);
-/// Upper bound of every pause: a relay that comes back has all its agents again within 5 s.
+/// Upper bound of every pause: within 5 s of a relay's return all its agents are connected.
 const MAX_BOUND: Duration = Duration::from_secs(5);
 
 /// Pauses that grow until they are reset.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
-    tries: u32,
+    attempts: u32,
 }
 
 impl Backoff {
     /// Returns the next pause: a share of the bound, chosen by `random` (0 for the least, `u32::MAX` for all of it).
-    /// The lowest tenth is left out, so that a series of small numbers can't become a busy loop.
-    pub(crate) fn next(&mut self, random: u32) -> Duration {
-        let bound = FIRST_BOUND.saturating_mul(2_u32.saturating_pow(self.tries)).min(MAX_BOUND);
-        self.tries = self.tries.saturating_add(1);
+    /// The pause is at least a tenth of the bound, so that small random numbers can't cause a busy loop.
+    pub(crate) fn next_pause(&mut self, random: u32) -> Duration {
+        let bound = FIRST_BOUND.saturating_mul(2_u32.saturating_pow(self.attempts)).min(MAX_BOUND);
+        self.attempts = self.attempts.saturating_add(1);
         let floor = bound / 10;
         floor + bound.saturating_sub(floor).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
-    /// Starts again from the first pause, after a welcome of the relay.
+    /// Starts again from the first pause. Called after the relay accepted the connection.
     pub(crate) fn reset(&mut self) {
-        self.tries = 0;
+        self.attempts = 0;
     }
 }
 
@@ -36,13 +36,13 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest_and_begin_anew() {
         let mut backoff = Backoff::default();
-        let bounds: Vec<_> = (0..8).map(|_| backoff.next(u32::MAX).as_millis()).collect();
+        let bounds: Vec<_> = (0..8).map(|_| backoff.next_pause(u32::MAX).as_millis()).collect();
         assert_eq!(bounds, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         backoff.reset();
-        assert_eq!(backoff.next(0).as_millis(), 10);
-        backoff.tries = u32::MAX;
-        assert_eq!(backoff.next(u32::MAX), MAX_BOUND);
+        assert_eq!(backoff.next_pause(0).as_millis(), 10);
+        backoff.attempts = u32::MAX;
+        assert_eq!(backoff.next_pause(u32::MAX), MAX_BOUND);
         // Agents that lost their relay together come back one by one.
-        assert_eq!([0, u32::MAX / 2].map(|random| backoff.next(random).as_millis()), [500, 2749]);
+        assert_eq!([0, u32::MAX / 2].map(|random| backoff.next_pause(random).as_millis()), [500, 2749]);
     }
 }

@@ -80,7 +80,7 @@ fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
         Some(Ok(config)) => ConfigSource::in_memory(config, dir),
         Some(Err(line)) => return exit::with_line(exit::USAGE, &line),
     };
-    let state = match state_dir::lock(dir) {
+    let state = match state_dir::lock_state_dir(dir) {
         Ok(state) => state,
         Err(line) => return exit::with_line(exit::FAILED, &line),
     };
@@ -97,7 +97,7 @@ fn configure(dir: &std::path::Path) -> ExitCode {
         Ok(config) => config,
         Err(line) => return exit::with_line(exit::USAGE, &line),
     };
-    if let Err(line) = state_dir::create(dir) {
+    if let Err(line) = state_dir::create_state_dir(dir) {
         return exit::with_line(exit::FAILED, &line);
     }
     match config::write(dir, &config) {

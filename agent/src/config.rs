@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use common::job::{MOST_JOBS, Sandbox};
+use common::job::{MAX_AGENT_JOBS, Sandbox};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub(crate) struct Config {
     /// User that workers run as; defaults to the agent's own.
     #[serde(default)]
     pub(crate) user: Option<String>,
-    /// Codex that decides whether the platform is usable; a job may name another.
+    /// Codex program that is checked to decide whether the platform is usable; a job may name another.
     #[serde(default = "default_codex")]
     pub(crate) codex: String,
     /// Environment values for every worker.
@@ -61,7 +61,7 @@ fn default_max_jobs() -> u32 {
     MAX_JOBS
 }
 
-// Written by hand, so that neither token nor values can get into a log.
+// Implemented by hand: the token and the values must not get into a log.
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Config")
@@ -75,9 +75,9 @@ impl Config {
     /// Parses and checks a configuration.
     ///
     /// # Errors
-    /// One line that says what is wrong with it, without any of its values but the address.
+    /// One line that describes the problem. It contains no value except the address.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, String> {
-        // serde's message names the position, and with a wrong type also the value: only the position is passed on.
+        // serde's message contains the position and sometimes a value. Only the position is passed on.
         let config: Self = serde_json::from_slice(json).map_err(|error| {
             let what =
                 if error.is_data() { "a field is missing or has the wrong type" } else { "it is not JSON" };
@@ -100,17 +100,18 @@ impl Config {
                 "the configuration's token is empty or has characters that no header may have".to_owned()
             );
         }
-        if !(1..=MOST_JOBS).contains(&self.max_jobs) {
-            return Err(format!("the configuration's max_jobs must be 1 to {MOST_JOBS}"));
+        if !(1..=MAX_AGENT_JOBS).contains(&self.max_jobs) {
+            return Err(format!("the configuration's max_jobs must be 1 to {MAX_AGENT_JOBS}"));
         }
         let bad = self
             .env
             .iter()
             .find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'));
         match bad {
-            Some((name, _)) => {
-                Err(format!("the configuration's env has a bad entry '{}'", common::text::one_line(name, 40)))
-            }
+            Some((name, _)) => Err(format!(
+                "the configuration's env has a bad entry '{}'",
+                common::text_format::one_line(name, 40)
+            )),
             None => Ok(()),
         }
     }
@@ -118,7 +119,7 @@ impl Config {
     /// Returns the relay's certificate.
     ///
     /// # Errors
-    /// One line if there is none that can be read.
+    /// One line if the certificate can't be read.
     pub(crate) fn pinned_certificate(&self) -> Result<CertificateDer<'static>, String> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes())
             .map_err(|_| "the configuration's certificate is not a PEM certificate".to_owned())
@@ -140,39 +141,39 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Configuration file, with the version last seen of it.
+/// Configuration file, and the version that was last read.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
     path: PathBuf,
-    seen: Option<Stamp>,
+    last_read: Option<FileStamp>,
     /// Version that could not be read, and was reported.
-    unread: Option<Stamp>,
+    last_unreadable: Option<FileStamp>,
 }
 
 /// Version of a file: changes whenever the file is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     inode: u64,
-    changed: (i64, i64),
+    ctime: (i64, i64),
     size: u64,
 }
 
 impl ConfigFile {
     /// Creates the configuration file of a state directory.
     pub(crate) fn new(state: &Path) -> Self {
-        Self { path: state.join("config.json"), seen: None, unread: None }
+        Self { path: state.join("config.json"), last_read: None, last_unreadable: None }
     }
 
-    /// Returns the configuration, if the file is new or was replaced since the last call; also `None` while there is
-    /// no file.
+    /// Returns the configuration if the file is new or was replaced since the last call; `None` if not, or without a
+    /// file.
     ///
     /// # Errors
     /// One line, once per change of the file.
     pub(crate) fn take_changed(&mut self) -> Result<Option<Config>, String> {
         let Ok(meta) = fs::metadata(&self.path) else { return Ok(None) };
         let stamp =
-            Stamp { inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()), size: meta.size() };
-        if self.seen == Some(stamp) {
+            FileStamp { inode: meta.ino(), ctime: (meta.ctime(), meta.ctime_nsec()), size: meta.size() };
+        if self.last_read == Some(stamp) {
             return Ok(None);
         }
         let shown = self.path.display();
@@ -182,17 +183,17 @@ impl ConfigFile {
             match fs::read(&self.path) {
                 Ok(json) => Ok(json),
                 // The next check tries again: the same file may be readable by then.
-                Err(error) if self.unread == Some(stamp) => {
+                Err(error) if self.last_unreadable == Some(stamp) => {
                     tracing::debug!("{shown} still can't be read: {error}");
                     return Ok(None);
                 }
                 Err(error) => {
-                    self.unread = Some(stamp);
+                    self.last_unreadable = Some(stamp);
                     return Err(format!("{shown} can't be read: {error}"));
                 }
             }
         };
-        (self.seen, self.unread) = (Some(stamp), None);
+        (self.last_read, self.last_unreadable) = (Some(stamp), None);
         Config::parse(&json?).map(Some)
     }
 }
@@ -203,7 +204,7 @@ impl ConfigFile {
 /// The file system failed.
 pub(crate) fn write(state: &Path, config: &Config) -> io::Result<()> {
     let new = state.join(format!("config.json.{}", std::process::id()));
-    // Left by a process that had this number and was killed while it wrote.
+    // An earlier process with this process id may have been killed while it wrote.
     let _ = fs::remove_file(&new);
     let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&new)?;
     let written = serde_json::to_writer(&mut file, config)
@@ -267,7 +268,7 @@ mod tests {
         fs::create_dir(dir.path().join("config.json")).unwrap();
         assert!(file.take_changed().is_err());
         assert_eq!(
-            (file.take_changed(), file.seen),
+            (file.take_changed(), file.last_read),
             (Ok(None), None),
             "the same is no news, and not taken either"
         );
@@ -277,8 +278,11 @@ mod tests {
         // The very file that could not be read before.
         let mut file = ConfigFile::new(dir.path());
         let meta = fs::metadata(dir.path().join("config.json")).unwrap();
-        file.unread =
-            Some(Stamp { inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()), size: meta.size() });
+        file.last_unreadable = Some(FileStamp {
+            inode: meta.ino(),
+            ctime: (meta.ctime(), meta.ctime_nsec()),
+            size: meta.size(),
+        });
         assert_eq!(file.take_changed(), Ok(Some(config)));
     }
 

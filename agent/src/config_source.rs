@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Config, ConfigFile, check_url};
 
-/// File in the state directory with the relay's address when the configuration came through stdin. The address is no
+/// File in the state directory with the relay's address when the configuration came through stdin. The address is not a
 /// secret: a program that listens there still needs the relay's certificate.
 const ADDRESS_FILE: &str = "relay-url";
 /// Longest address that is read, in bytes.
@@ -16,21 +16,21 @@ const MAX_ADDRESS: u64 = 1024;
 pub(crate) enum ConfigSource {
     /// File in the state directory, which `worker-agent configure` replaces.
     File(ConfigFile),
-    /// Stdin, read once: neither token nor environment is on disk. The relay can only send its new address.
+    /// Stdin, read once: token and environment are never on disk. The relay can send only its new address.
     Memory {
-        /// Configuration as it was given, with the newest address.
+        /// Configuration from stdin, with the newest address.
         config: Box<Config>,
         /// File with the newest address.
-        address: PathBuf,
+        address_file: PathBuf,
         /// True once the configuration has been returned.
-        taken: bool,
+        returned: bool,
     },
 }
 
 impl ConfigSource {
     /// Creates the source for a configuration that was read from stdin.
     pub(crate) fn in_memory(config: Config, state: &Path) -> Self {
-        Self::Memory { config: Box::new(config), address: state.join(ADDRESS_FILE), taken: false }
+        Self::Memory { config: Box::new(config), address_file: state.join(ADDRESS_FILE), returned: false }
     }
 
     /// Returns the configuration, if it is new or has changed since the last call.
@@ -40,7 +40,7 @@ impl ConfigSource {
     pub(crate) fn take_changed(&mut self) -> Result<Option<Config>, String> {
         match self {
             Self::File(file) => file.take_changed(),
-            Self::Memory { config, address, taken } => {
+            Self::Memory { config, address_file: address, returned: taken } => {
                 let moved = read_address(address).filter(|url| *url != config.url);
                 if *taken && moved.is_none() {
                     return Ok(None);
@@ -55,7 +55,7 @@ impl ConfigSource {
     }
 }
 
-/// Returns the address in a file. One that can't be used counts as none: the last good one holds.
+/// Returns the address in a file. `None` if it is missing or invalid: the last valid one stays in use.
 fn read_address(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok().filter(|meta| meta.is_file() && meta.len() <= MAX_ADDRESS)?;
     let text = if meta.len() > 0 { fs::read_to_string(path).ok()? } else { return None };

@@ -1,8 +1,8 @@
 //! Time limits, and the time they are measured in. Pure.
 //!
 //! [`WorkTime`] is monotonic time less the pauses: a container that was frozen for five minutes, or a laptop that
-//! slept, has not used five minutes of any limit. One [`TICK`] of each pause counts, since what happened right before
-//! it is unknown. If none counted, a machine too busy for the regular checks would hold every limit for ever.
+//! slept, has not used five minutes of any limit. One [`TICK`] of each pause counts as work. Without it, a machine too
+//! busy for the regular checks would pause every limit for ever.
 
 #![cfg_attr(
     not(feature = "internals"),
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::rule::OnLimit;
 
-/// Longest time between two checks of the supervisor. A longer gap means that nothing at all ran.
+/// Longest time between two checks of the supervisor. A longer gap means that the whole machine stood still.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 /// Delay of a check on a busy machine that does not count as a pause.
 const BUSY_DELAY: Duration = Duration::from_secs(1);
@@ -21,36 +21,36 @@ const BUSY_DELAY: Duration = Duration::from_secs(1);
 /// Time in which the job could have worked.
 #[derive(Debug, Default)]
 pub struct WorkTime {
-    seen: Duration,
-    paused: Duration,
-    /// The job is kept from working, or the agent from observing it.
-    held: bool,
+    last_real: Duration,
+    pause_total: Duration,
+    /// True while the job can't work, or the agent can't observe it.
+    on_hold: bool,
 }
 
 impl WorkTime {
     /// Returns the work time at `real`, a monotonic time since the job began.
     pub fn at(&mut self, real: Duration) -> Duration {
-        let gap = real.saturating_sub(self.seen);
-        if self.held {
-            self.paused += gap;
+        let gap = real.saturating_sub(self.last_real);
+        if self.on_hold {
+            self.pause_total += gap;
         } else if gap > TICK + BUSY_DELAY {
-            self.paused += gap.saturating_sub(TICK);
+            self.pause_total += gap.saturating_sub(TICK);
         }
-        self.seen = self.seen.max(real);
-        self.seen.saturating_sub(self.paused)
+        self.last_real = self.last_real.max(real);
+        self.last_real.saturating_sub(self.pause_total)
     }
 
-    /// Holds the time from `real` on, or lets it run.
-    pub(crate) fn set_held(&mut self, real: Duration, held: bool) {
+    /// Stops the work time at `real`, or lets it run again.
+    pub(crate) fn set_on_hold(&mut self, real: Duration, on_hold: bool) {
         self.at(real);
-        self.held = held;
+        self.on_hold = on_hold;
     }
 }
 
 /// Action at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Give a warning, and nothing else.
+    /// Only give a warning.
     Warn,
     /// Fail the job.
     Fail,
@@ -70,20 +70,20 @@ impl From<OnLimit> for Action {
 /// Event of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerEvent {
-    /// Half of the limit is used. Reported once for each limit.
-    Half,
+    /// Half of the limit is used. Reported once per limit.
+    HalfUsed,
     /// The whole limit is used.
     Expired,
 }
 
-/// A time limit that runs, or is paused while a step inside has a limit of its own.
+/// Timer of a limit. It is paused while a step inside has a limit of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timer {
     limit: Duration,
     used: Duration,
     /// Time since which it runs; `None` while it is paused.
-    since: Option<Duration>,
-    warned: bool,
+    running_since: Option<Duration>,
+    half_reported: bool,
     action: Action,
 }
 
@@ -91,12 +91,12 @@ impl Timer {
     /// Starts a timer that runs from `now` on.
     pub fn new(now: Duration, limit_ms: u64, action: Action) -> Self {
         let limit = Duration::from_millis(limit_ms);
-        Self { limit, used: Duration::ZERO, since: Some(now), warned: false, action }
+        Self { limit, used: Duration::ZERO, running_since: Some(now), half_reported: false, action }
     }
 
     /// Returns the limit in milliseconds.
     pub(crate) fn limit_ms(self) -> u64 {
-        common::duration::millis(self.limit)
+        common::duration::to_millis(self.limit)
     }
 
     /// Returns the action at the deadline.
@@ -106,18 +106,18 @@ impl Timer {
 
     /// Returns how much of the limit is used.
     pub(crate) fn used(self, now: Duration) -> Duration {
-        self.used.saturating_add(self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
+        self.used.saturating_add(self.running_since.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
     }
 
     /// Pauses the timer until [`Timer::resume`].
     pub(crate) fn pause(&mut self, now: Duration) {
         self.used = self.used(now);
-        self.since = None;
+        self.running_since = None;
     }
 
     /// Resumes the timer.
     pub(crate) fn resume(&mut self, now: Duration) {
-        self.since.get_or_insert(now);
+        self.running_since.get_or_insert(now);
     }
 
     /// Restarts the timer from zero.
@@ -128,26 +128,26 @@ impl Timer {
     /// Extends the limit. Half of the new limit is reported again.
     pub(crate) fn extend(&mut self, by_ms: u64) {
         self.limit = self.limit.saturating_add(Duration::from_millis(by_ms));
-        self.warned = false;
+        self.half_reported = false;
     }
 
     /// Returns the time of the next event, or `None` while the timer is paused.
     pub(crate) fn next_event(self) -> Option<Duration> {
-        let at = if self.warned { self.limit } else { self.limit / 2 };
-        Some(self.since?.saturating_add(at.saturating_sub(self.used)))
+        let at = if self.half_reported { self.limit } else { self.limit / 2 };
+        Some(self.running_since?.saturating_add(at.saturating_sub(self.used)))
     }
 
     /// Returns the event that is due at `now`.
     pub fn check(&mut self, now: Duration) -> Option<TimerEvent> {
-        self.since?;
+        self.running_since?;
         let used = self.used(now);
         if used >= self.limit {
-            self.warned = true;
+            self.half_reported = true;
             return Some(TimerEvent::Expired);
         }
-        if !self.warned && used >= self.limit / 2 {
-            self.warned = true;
-            return Some(TimerEvent::Half);
+        if !self.half_reported && used >= self.limit / 2 {
+            self.half_reported = true;
+            return Some(TimerEvent::HalfUsed);
         }
         None
     }
@@ -165,7 +165,7 @@ mod tests {
     fn a_timer_warns_once_at_half_and_then_expires() {
         let mut timer = Timer::new(s(5), 10_000, Action::Fail);
         assert_eq!((timer.check(s(9)), timer.next_event()), (None, Some(s(10))));
-        assert_eq!((timer.check(s(10)), timer.next_event()), (Some(TimerEvent::Half), Some(s(15))));
+        assert_eq!((timer.check(s(10)), timer.next_event()), (Some(TimerEvent::HalfUsed), Some(s(15))));
         assert_eq!(timer.check(s(12)), None);
         assert_eq!(timer.check(s(15)), Some(TimerEvent::Expired));
     }
@@ -184,11 +184,11 @@ mod tests {
     #[test]
     fn a_moved_limit_warns_at_its_own_half() {
         let mut timer = Timer::new(s(0), 10_000, Action::Fail);
-        assert_eq!(timer.check(s(5)), Some(TimerEvent::Half));
+        assert_eq!(timer.check(s(5)), Some(TimerEvent::HalfUsed));
         timer.extend(10_000);
         assert_eq!(
             (timer.check(s(9)), timer.check(s(10)), timer.next_event()),
-            (None, Some(TimerEvent::Half), Some(s(20)))
+            (None, Some(TimerEvent::HalfUsed), Some(s(20)))
         );
     }
 
@@ -204,9 +204,9 @@ mod tests {
     #[test]
     fn held_time_counts_for_nothing() {
         let mut time = WorkTime::default();
-        time.set_held(s(1), true);
+        time.set_on_hold(s(1), true);
         assert_eq!((time.at(s(2)), time.at(s(60))), (s(1), s(1)));
-        time.set_held(s(100), false);
+        time.set_on_hold(s(100), false);
         assert_eq!(time.at(s(101)), s(2));
     }
 

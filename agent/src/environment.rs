@@ -1,5 +1,5 @@
-//! Environment of a worker: empty, then an allow list of the agent's own, then the user's, the configuration's and
-//! the job's values. Pure.
+//! Environment of a worker. It starts empty; added in this order are: allowed variables of the agent, values of the
+//! user, of the configuration and of the job. Pure.
 
 use std::collections::BTreeMap;
 
@@ -59,13 +59,13 @@ const SECRET_WORDS: &[&str] = &["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSWD", 
 pub(crate) type Variables = BTreeMap<String, String>;
 
 /// Builds a worker's environment.
-pub(crate) fn build(
-    own: &Variables,
+pub(crate) fn worker_environment(
+    agent_env: &Variables,
     user: Option<&User>,
-    configured: &Variables,
-    job: &Variables,
+    config_env: &Variables,
+    job_env: &Variables,
 ) -> Variables {
-    let mut env: Variables = own
+    let mut env: Variables = agent_env
         .iter()
         .filter(|(name, _)| ALLOWED.contains(&name.as_str()) || name.starts_with("LC_"))
         .map(|(name, value)| (name.clone(), value.clone()))
@@ -82,26 +82,26 @@ pub(crate) fn build(
         }
         None => {
             for name in ["HOME", "USER", "LOGNAME", "SHELL"] {
-                if let Some(value) = own.get(name) {
+                if let Some(value) = agent_env.get(name) {
                     env.insert(name.to_owned(), value.clone());
                 }
             }
         }
     }
     env.extend(UNATTENDED.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    env.extend(configured.clone());
-    env.extend(job.clone());
+    env.extend(config_env.clone());
+    env.extend(job_env.clone());
     env
 }
 
-/// Returns an environment without the model's key and everything else that looks secret in it, but for what the job
-/// itself sets.
-pub(crate) fn without_secrets(env: &Variables, job: &Variables) -> Variables {
-    let keep = |name: &str| job.contains_key(name) || !looks_secret(name);
+/// Returns an environment without the model's key and other variables that look secret. Variables that the job sets
+/// stay.
+pub(crate) fn without_secrets(env: &Variables, job_env: &Variables) -> Variables {
+    let keep = |name: &str| job_env.contains_key(name) || !looks_secret(name);
     env.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Returns the agent's own environment, as far as it is text.
+/// Returns the agent's own variables that are valid UTF-8.
 pub(crate) fn agent_environment() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -114,9 +114,9 @@ pub(crate) fn looks_secret(name: &str) -> bool {
     SECRET_WORDS.iter().any(|part| name.contains(part))
 }
 
-/// Returns true for variables that any program may have: paths and the like, which fill its output. Addresses of
-/// proxies are not among them, since they may contain a password.
-pub(crate) fn is_common(name: &str) -> bool {
+/// Returns true for variables with harmless values such as paths, which occur everywhere in output. Addresses of
+/// proxies are not included: they may contain a password.
+pub(crate) fn is_never_secret(name: &str) -> bool {
     let is_proxy = name.to_ascii_uppercase().ends_with("_PROXY");
     let is_user = ["HOME", "USER", "LOGNAME", "SHELL"].contains(&name) || name.starts_with("LC_");
     is_user || UNATTENDED.iter().any(|(common, _)| *common == name) || ALLOWED.contains(&name) && !is_proxy
@@ -125,7 +125,7 @@ pub(crate) fn is_common(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::user::Ids;
+    use crate::user::UserIds;
 
     fn vars(pairs: &[(&str, &str)]) -> Variables {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
@@ -137,11 +137,12 @@ mod tests {
             vars(&[("PATH", "/bin"), ("AWS_SECRET", "x"), ("LC_ALL", "C"), ("HOME", "/root"), ("TZ", "UTC")]);
         let user = User {
             name: "worker".into(),
-            ids: Ids { uid: 1, gid: 1 },
+            ids: UserIds { uid: 1, gid: 1 },
             home: "/home/worker".into(),
             shell: "/bin/sh".into(),
         };
-        let mut env = build(&own, Some(&user), &vars(&[("A", "1"), ("B", "1")]), &vars(&[("B", "2")]));
+        let mut env =
+            worker_environment(&own, Some(&user), &vars(&[("A", "1"), ("B", "1")]), &vars(&[("B", "2")]));
         env.retain(|name, _| !UNATTENDED.iter().any(|(common, _)| common == name));
         let expected = vars(&[
             ("A", "1"),
@@ -156,13 +157,13 @@ mod tests {
             ("USER", "worker"),
         ]);
         similar_asserts::assert_eq!(env, expected);
-        assert_eq!(build(&own, None, &vars(&[]), &vars(&[]))["HOME"], "/root");
+        assert_eq!(worker_environment(&own, None, &vars(&[]), &vars(&[]))["HOME"], "/root");
     }
 
     #[test]
     fn programs_ask_nobody_unless_configuration_or_job_want_that() {
         let none = Variables::new();
-        let env = build(&none, None, &vars(&[("PAGER", "less")]), &vars(&[("EDITOR", "ed")]));
+        let env = worker_environment(&none, None, &vars(&[("PAGER", "less")]), &vars(&[("EDITOR", "ed")]));
         let value = |name: &str| env[name].as_str();
         assert_eq!((value("GIT_TERMINAL_PROMPT"), value("GIT_EDITOR")), ("0", "true"));
         assert_eq!((value("PAGER"), value("EDITOR")), ("less", "ed"));
@@ -180,7 +181,11 @@ mod tests {
     fn secrets_are_known_by_their_names() {
         assert!(looks_secret("MY_TOKEN") && looks_secret("aws_secret_access_key"));
         assert!(!looks_secret("PATH"));
-        assert!(is_common("PATH") && is_common("LC_ALL") && is_common("SHELL"));
-        assert!(!is_common("HTTP_PROXY") && !is_common("https_proxy") && !is_common("DATABASE_URL"));
+        assert!(is_never_secret("PATH") && is_never_secret("LC_ALL") && is_never_secret("SHELL"));
+        assert!(
+            !is_never_secret("HTTP_PROXY")
+                && !is_never_secret("https_proxy")
+                && !is_never_secret("DATABASE_URL")
+        );
     }
 }

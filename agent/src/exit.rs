@@ -10,7 +10,7 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 
 /// Prints one line on stderr and returns the exit code.
-#[expect(clippy::print_stderr, reason = "the one place where this program talks to whoever started it")]
+#[expect(clippy::print_stderr, reason = "the one place where this program prints messages")]
 pub(crate) fn with_line(code: u8, line: &str) -> ExitCode {
     eprintln!("worker-agent: {line}");
     ExitCode::from(code)

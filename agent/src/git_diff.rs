@@ -13,12 +13,12 @@ use tokio::time::timeout;
 use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, without_secrets};
 use crate::git_head::{self, Head};
-use crate::process::{Exit, OutputSource, Streams, capture};
+use crate::process::{Exit, OutputPipes, OutputSource, capture};
 use crate::shim::protocol::Command;
-use crate::user::Ids;
+use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// Timeout of each count: a huge or slow workspace gets no count rather than a late end.
+/// Timeout of each count: the job's end is not delayed for a huge or slow workspace.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of reading `HEAD`, for which the job's first command waits.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -36,10 +36,10 @@ pub(crate) type BaselineResult = Result<Option<Baseline>, String>;
 
 /// Call of git for one job.
 #[derive(Debug, Clone)]
-pub(crate) struct Git {
+pub(crate) struct GitCall {
     env: Variables,
-    user: Option<Ids>,
-    folder: WorkspaceDir,
+    user: Option<UserIds>,
+    workspace: WorkspaceDir,
     sandbox: Option<JobSandbox>,
 }
 
@@ -52,19 +52,19 @@ pub(crate) struct Baseline {
     is_top: bool,
 }
 
-impl Git {
-    /// Creates the call of git in a job's workspace. `workers` is the environment without the job's own values: git
-    /// takes programs from it.
+impl GitCall {
+    /// Creates the call of git in a job's workspace. `worker_env` has no values of the job, because git takes programs
+    /// from it.
     pub(crate) fn new(
-        workers: &Variables,
+        worker_env: &Variables,
         spec: &JobSpec,
-        user: Option<Ids>,
-        folder: WorkspaceDir,
+        user: Option<UserIds>,
+        workspace: WorkspaceDir,
         sandbox: Option<JobSandbox>,
     ) -> Self {
-        let mut env = without_secrets(workers, &Variables::new());
+        let mut env = without_secrets(worker_env, &Variables::new());
         env.insert("RELAY_JOB".to_owned(), spec.job.to_string());
-        Self { env, user, folder, sandbox }
+        Self { env, user, workspace, sandbox }
     }
 
     /// Runs a call; returns its exit code and its output.
@@ -87,9 +87,9 @@ impl Git {
         if let Some(sandbox) = &self.sandbox {
             sandbox.wrap(&mut command);
         }
-        let call = capture(command, Streams::Split, OutputSource::Stdout, Some(&self.folder));
+        let call = capture(command, OutputPipes::Split, OutputSource::Stdout, Some(&self.workspace));
         match timeout(TIMEOUT, call).await {
-            // Ended because the process was dropped.
+            // The process was dropped before it ended.
             Err(_) => Err(format!("git took longer than {} s", TIMEOUT.as_secs())),
             Ok(Ok((Some(Exit::Code(code)), output))) => Ok((code, output)),
             Ok(Ok(_)) => Err("git was killed".to_owned()),
@@ -100,10 +100,10 @@ impl Git {
 
 /// Begins to determine the state at the start, and returns once the job's first command may run: right away when
 /// `HEAD` is readable, since that command may commit, and beside it when git has to be asked.
-pub(crate) async fn begin(git: &Git) -> JoinHandle<BaselineResult> {
-    let (git, folder) = (git.clone(), git.folder.clone());
+pub(crate) async fn begin(git: &GitCall) -> JoinHandle<BaselineResult> {
+    let (git, workspace) = (git.clone(), git.workspace.clone());
     // A hanging disk holds this thread, and nothing else.
-    let head = tokio::task::spawn_blocking(move || git_head::read(folder.path().as_ref()));
+    let head = tokio::task::spawn_blocking(move || git_head::read(workspace.path().as_ref()));
     let head = timeout(HEAD_TIMEOUT, head).await;
     tokio::spawn(async move {
         match head {
@@ -115,7 +115,7 @@ pub(crate) async fn begin(git: &Git) -> JoinHandle<BaselineResult> {
     })
 }
 
-async fn baseline_of_git(git: &Git) -> BaselineResult {
+async fn baseline_of_git(git: &GitCall) -> BaselineResult {
     match git.run(&["begin"]).await? {
         (0, output) => {
             let tree = String::from_utf8_lossy(&output).trim().to_owned();
@@ -134,7 +134,7 @@ async fn baseline_of_git(git: &Git) -> BaselineResult {
 ///
 /// # Errors
 /// The reason why they can't be determined.
-pub(crate) async fn changes_since(git: &Git, before: &Baseline) -> Result<Option<Changes>, String> {
+pub(crate) async fn changes_since(git: &GitCall, before: &Baseline) -> Result<Option<Changes>, String> {
     match git.run(&["count", &before.tree, if before.is_top { "top" } else { "below" }]).await? {
         (0, output) => Ok(Some(parse_counts(&output))),
         (NO_REPOSITORY | NO_GIT, _) => Ok(None),

@@ -33,7 +33,7 @@ pub(crate) fn reset() {
     close_on_exec();
 }
 
-/// Marks every descriptor above stderr close-on-exec: a worker must inherit nothing but its own 0, 1 and 2.
+/// Marks every descriptor above stderr close-on-exec: a worker inherits only its own 0, 1 and 2.
 fn close_on_exec() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<RawFd> =

@@ -44,6 +44,6 @@ mod workspace_log;
 
 pub use cli::main;
 
-/// Interface for the simulation and the fuzz targets. No program of the product uses it.
+/// Interface for the simulation and the fuzz targets. The programs of the product don't use it.
 #[cfg(feature = "internals")]
 pub mod internals;

@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 
 /// Mount point of the cgroups.
 const MOUNT: &str = "/sys/fs/cgroup";
-/// Threshold for "no limit", in bytes: version 1 gives it as a number near the largest one that it can hold.
+/// Threshold for "no limit", in bytes: version 1 reports no limit as a huge number.
 const UNLIMITED: u64 = 1 << 60;
 
 /// The memory controller of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct MemoryController {
     /// File with a line `oom_kill N`.
-    events: PathBuf,
+    events_file: PathBuf,
     /// File with the limit.
-    limit: PathBuf,
+    limit_file: PathBuf,
 }
 
 impl MemoryController {
     /// Returns the controller of this process, if it has one.
-    fn own() -> Option<Self> {
+    fn of_this_process() -> Option<Self> {
         Self::find(Path::new(MOUNT), &fs::read_to_string("/proc/self/cgroup").ok()?)
     }
 
@@ -37,20 +37,20 @@ impl MemoryController {
             let (_, path) = lines().find(|(controllers, _)| controllers.is_empty())?;
             (mount.to_owned(), "memory.events", "memory.max", path)
         };
-        // In a container the path is the host's, while the mount shows the container's own cgroup.
+        // In a container the path is the one on the host, while the mount shows the container's own cgroup.
         let places = [mount.join(path.trim_start_matches('/')), mount];
-        let dir = places.into_iter().find(|dir| parse_kills(&dir.join(events)).is_some())?;
-        Some(Self { events: dir.join(events), limit: dir.join(limit) })
+        let dir = places.into_iter().find(|dir| read_kill_count(&dir.join(events)).is_some())?;
+        Some(Self { events_file: dir.join(events), limit_file: dir.join(limit) })
     }
 
     /// Returns the number of processes that the kernel has killed for lack of memory.
-    fn kills(&self) -> u64 {
-        parse_kills(&self.events).unwrap_or(0)
+    fn kill_count(&self) -> u64 {
+        read_kill_count(&self.events_file).unwrap_or(0)
     }
 
     /// Returns the memory limit in bytes, or `None` without a limit.
     fn limit(&self) -> Option<u64> {
-        let limit = fs::read_to_string(&self.limit).ok()?.trim().parse().ok()?;
+        let limit = fs::read_to_string(&self.limit_file).ok()?.trim().parse().ok()?;
         (limit < UNLIMITED).then_some(limit)
     }
 }
@@ -58,32 +58,36 @@ impl MemoryController {
 /// Watches for processes that the kernel kills for lack of memory while a command runs.
 #[derive(Debug)]
 pub(crate) struct OomWatch {
-    memory: Option<MemoryController>,
-    before: u64,
+    controller: Option<MemoryController>,
+    initial_kill_count: u64,
 }
 
-/// The kernel had to kill a process for lack of memory.
+/// Kill of a process by the kernel for lack of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OomKill {
-    /// Memory limit in bytes; `None` where the machine itself ran out.
-    pub(crate) limit: Option<u64>,
+    /// Memory limit in bytes; `None` if the machine itself ran out of memory.
+    pub(crate) memory_limit: Option<u64>,
 }
 
 impl OomWatch {
     /// Starts watching.
     pub(crate) fn start() -> Self {
-        let memory = MemoryController::own();
-        Self { before: memory.as_ref().map_or(0, MemoryController::kills), memory }
+        let memory = MemoryController::of_this_process();
+        Self {
+            initial_kill_count: memory.as_ref().map_or(0, MemoryController::kill_count),
+            controller: memory,
+        }
     }
 
     /// Returns the shortage if the kernel has killed a process since [`start`](Self::start).
     pub(crate) fn oom_kill(&self) -> Option<OomKill> {
-        let memory = self.memory.as_ref().filter(|memory| memory.kills() > self.before)?;
-        Some(OomKill { limit: memory.limit() })
+        let memory =
+            self.controller.as_ref().filter(|memory| memory.kill_count() > self.initial_kill_count)?;
+        Some(OomKill { memory_limit: memory.limit() })
     }
 }
 
-fn parse_kills(events: &Path) -> Option<u64> {
+fn read_kill_count(events: &Path) -> Option<u64> {
     let text = fs::read_to_string(events).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
@@ -103,7 +107,7 @@ mod tests {
     }
 
     fn seen(dir: &tempfile::TempDir, cgroup: &str) -> Option<(u64, Option<u64>)> {
-        MemoryController::find(dir.path(), cgroup).map(|memory| (memory.kills(), memory.limit()))
+        MemoryController::find(dir.path(), cgroup).map(|memory| (memory.kill_count(), memory.limit()))
     }
 
     #[test]

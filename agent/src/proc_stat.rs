@@ -25,16 +25,16 @@ const MAX_LINE: usize = 2048;
 
 /// A process as the kernel shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stat<'a> {
+pub(crate) struct ProcessStat<'a> {
     /// Name of the program: anything but NUL, not always text.
     pub(crate) name: &'a [u8],
     pub(crate) state: u8,
     pub(crate) parent: u32,
     pub(crate) session: u32,
-    /// Start time in clock ticks since boot. Together with the process id a unique name of the process.
-    pub(crate) started: u64,
-    /// True if no thread runs any more. A process whose first thread has ended shows the same letter while others run
-    /// on.
+    /// Start time in clock ticks since boot. Unique together with the process id.
+    pub(crate) start_ticks: u64,
+    /// True if no thread is left. While other threads run, a process whose first thread has ended has the same state
+    /// letter.
     pub(crate) zombie: bool,
     /// Clock ticks used by the process and by the children that it waited for.
     pub(crate) cpu_ticks: u64,
@@ -42,13 +42,13 @@ pub(crate) struct Stat<'a> {
     pub(crate) resident_pages: u64,
     /// Address of its arguments, which changes when it executes another program. 0 if the kernel hides it from this
     /// process.
-    pub(crate) arguments: u64,
+    pub(crate) arguments_address: u64,
     /// Wait status of a zombie. 0 if the kernel hides it from this process.
     pub(crate) wait_status: i32,
 }
 
 /// Parses one line.
-pub(crate) fn parse(line: &[u8]) -> Option<Stat<'_>> {
+pub(crate) fn parse(line: &[u8]) -> Option<ProcessStat<'_>> {
     let name_begin = line.iter().position(|byte| *byte == b'(')? + 1;
     let name_end = line.iter().rposition(|byte| *byte == b')')?;
     let name = line.get(name_begin..name_end)?;
@@ -58,7 +58,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<Stat<'_>> {
     let mut fields = [0_u64; field::EXIT_CODE + 1];
     let mut known = field::PARENT;
     for (slot, word) in fields.iter_mut().skip(field::PARENT).zip(words) {
-        // A few fields may be negative; none of those used here.
+        // Some fields may be negative, but none of those used here.
         *slot = word.parse().unwrap_or(0);
         known += 1;
     }
@@ -66,29 +66,29 @@ pub(crate) fn parse(line: &[u8]) -> Option<Stat<'_>> {
         return None;
     }
     let small = |number: usize| u32::try_from(fields[number]).unwrap_or(0);
-    Some(Stat {
+    Some(ProcessStat {
         name,
         state,
         parent: small(field::PARENT),
         session: small(field::SESSION),
-        started: fields[field::STARTED],
+        start_ticks: fields[field::STARTED],
         zombie: matches!(state, b'Z' | b'X') && fields[field::THREADS] <= 1,
         cpu_ticks: fields[field::USER_TIME..=field::WAITED_SYSTEM_TIME].iter().sum(),
         resident_pages: fields[field::RESIDENT],
-        arguments: fields[field::ARGUMENTS],
+        arguments_address: fields[field::ARGUMENTS],
         wait_status: i32::try_from(fields[field::EXIT_CODE]).unwrap_or(0),
     })
 }
 
 /// `/proc`, with buffers that are reused.
 #[derive(Debug)]
-pub(crate) struct Proc {
+pub(crate) struct ProcFs {
     directory: OwnedFd,
     path: String,
     buffer: Vec<u8>,
 }
 
-impl Proc {
+impl ProcFs {
     /// Opens `/proc`.
     ///
     /// # Errors
@@ -99,19 +99,19 @@ impl Proc {
         Ok(Self { directory, path: String::new(), buffer: Vec::new() })
     }
 
-    /// Returns the id of every visible process, and the inode of its folder, which differs when the id is reused.
-    pub(crate) fn processes(&self) -> impl Iterator<Item = (u32, u64)> + use<> {
+    /// Returns the id of every visible process, and the inode of its folder, which changes when the id is reused.
+    pub(crate) fn process_ids(&self) -> impl Iterator<Item = (u32, u64)> + use<> {
         let entries = Dir::read_from(&self.directory).into_iter().flatten().flatten();
         entries.filter_map(|entry| Some((entry.file_name().to_str().ok()?.parse().ok()?, entry.ino())))
     }
 
     /// Returns the state of a process; `None` if it is gone.
-    pub(crate) fn stat(&mut self, pid: u32) -> Option<Stat<'_>> {
+    pub(crate) fn stat(&mut self, pid: u32) -> Option<ProcessStat<'_>> {
         self.read(pid, "stat", MAX_LINE).and_then(parse)
     }
 
-    /// Reads at most `limit` bytes of one file of a process; returns `None` if it can't be read. One call to the
-    /// kernel, which is enough for the files that it writes in one piece.
+    /// Reads at most `limit` bytes of one file of a process; returns `None` if it can't be read. One system call is
+    /// enough for these files.
     pub(crate) fn read(&mut self, pid: u32, file: &str, limit: usize) -> Option<&[u8]> {
         let fd = self.open_file(pid, file, OFlags::RDONLY)?;
         self.buffer.resize(limit, 0);
@@ -140,16 +140,16 @@ mod tests {
     fn a_name_with_brackets_blanks_and_line_breaks_does_not_shift_the_fields() {
         let line =
             b"42 (a) R\n1 (\xff) Z 7 1 6 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 9000 1 2 18446744073709551615";
-        let stat = Stat {
+        let stat = ProcessStat {
             name: b"a) R\n1 (\xff",
             state: b'Z',
             parent: 7,
             session: 6,
-            started: 9000,
+            start_ticks: 9000,
             zombie: true,
             cpu_ticks: 10,
             resident_pages: 2,
-            arguments: 0,
+            arguments_address: 0,
             wait_status: 0,
         };
         assert_eq!(parse(line), Some(stat));
@@ -172,9 +172,9 @@ mod tests {
     fn this_process_is_found_with_its_parent() {
         let me = std::process::id();
         let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
-        let mut proc = Proc::open().unwrap();
+        let mut proc = ProcFs::open().unwrap();
         assert_eq!(proc.stat(me).map(|stat| (stat.parent, stat.zombie)), Some((parent, false)));
-        assert!(proc.processes().any(|(pid, _)| pid == me));
+        assert!(proc.process_ids().any(|(pid, _)| pid == me));
         assert_eq!(proc.stat(u32::MAX), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A running command, as seen by its supervisor: typed events out, two requests in.
+//! A running command: it yields typed events, and takes requests to end it.
 //!
 //! ```text
 //!  Spawned ──► Output* ──► Exited ──► Output* ──► Ended          a command that ran
@@ -25,9 +25,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::shim::protocol::{Command, Decoder, Report, Request, encode};
 use crate::workspace::WorkspaceDir;
 
-/// Limit for reading output after the leader's exit: a process left behind may hold the pipes open for ever.
+/// Maximum time for reading output after the leader's exit: a leftover process may hold the pipes open for ever.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Limit for reading the remaining output after the sweep. Only a survivor of the sweep can still hold the pipes.
+/// Maximum time for reading the remaining output after the sweep. Only a survivor of the sweep can still hold the
+/// pipes.
 const FINAL_READ_TIMEOUT: Duration = Duration::from_millis(200);
 /// Size of one read of output, in bytes: a whole pipe.
 const READ_SIZE: usize = 64 * 1024;
@@ -38,7 +39,7 @@ const MAX_CAPTURE: usize = 8 * 1024 * 1024;
 /// Stream that output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutputSource {
-    /// stdout, or both streams where they share one pipe.
+    /// stdout, or both streams if they share one pipe.
     Stdout,
     /// stderr.
     Stderr,
@@ -46,7 +47,7 @@ pub(crate) enum OutputSource {
 
 /// Pipes of stdout and stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Streams {
+pub(crate) enum OutputPipes {
     /// One pipe for both, which keeps the order of the writes.
     Merged,
     /// One pipe each.
@@ -94,7 +95,7 @@ pub(crate) enum Event {
     },
     /// The leader exited.
     Exited(Exit),
-    /// All processes of the command have ended, but for the survivors. The last event.
+    /// All processes of the command have ended, except the survivors. The last event.
     Ended {
         /// Processes that did not end by themselves: TERM or KILL was sent to them.
         killed: u32,
@@ -117,7 +118,7 @@ pub(crate) struct Process {
     stdout: Pipe,
     stderr: Pipe,
     phase: Phase,
-    held: bool,
+    output_paused: bool,
     /// Child handle of the shim. Dropping it reaps the shim.
     shim: tokio::process::Child,
     shim_pid: Option<u32>,
@@ -125,7 +126,7 @@ pub(crate) struct Process {
 
 #[derive(Debug)]
 enum Phase {
-    /// The shim has not reported yet. Output waits, so that none comes before [`Event::Spawned`].
+    /// The shim has not reported yet. Output is not read yet, so that none precedes [`Event::Spawned`].
     Starting,
     Running,
     /// The leader exited; output is read until `until`.
@@ -144,26 +145,26 @@ enum Phase {
 /// Reading end of a pipe, until its end.
 #[derive(Debug)]
 struct Pipe {
-    receiver: Option<Receiver>,
+    open_end: Option<Receiver>,
     buffer: Vec<u8>,
 }
 
 impl Pipe {
     fn new(fd: Option<OwnedFd>) -> io::Result<Self> {
         let receiver = fd.map(Receiver::from_owned_fd).transpose()?;
-        Ok(Self { receiver, buffer: Vec::with_capacity(READ_SIZE) })
+        Ok(Self { open_end: receiver, buffer: Vec::with_capacity(READ_SIZE) })
     }
 
     fn is_closed(&self) -> bool {
-        self.receiver.is_none()
+        self.open_end.is_none()
     }
 
-    /// Reads the available bytes, or an empty vector at the end of the pipe; after that, waits for ever. Cancel-safe,
-    /// as `read_buf` is.
+    /// Reads the available bytes; returns an empty vector at the end of the pipe, and then never again. Cancel-safe
+    /// like `read_buf`.
     async fn read(&mut self) -> Vec<u8> {
-        let Some(receiver) = &mut self.receiver else { return std::future::pending().await };
+        let Some(receiver) = &mut self.open_end else { return std::future::pending().await };
         if !matches!(receiver.read_buf(&mut self.buffer).await, Ok(1..)) {
-            self.receiver = None;
+            self.open_end = None;
         }
         let bytes = self.buffer.clone();
         self.buffer.clear();
@@ -183,21 +184,21 @@ enum Input {
 
 impl Process {
     /// Starts a shim and sends it the command. With a `folder`, the working directory `.` is that folder, even if its
-    /// path leads elsewhere by now.
+    /// path leads elsewhere now.
     ///
     /// # Errors
     /// The shim could not be started. If the *command* could not be started, [`Event::SpawnFailed`] has the reason.
     pub(crate) fn spawn(
         command: Command,
-        streams: Streams,
+        streams: OutputPipes,
         folder: Option<&WorkspaceDir>,
     ) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, err) = match streams {
-            Streams::Merged => (None, out.try_clone()?),
-            Streams::Split => pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (Some(read), write))?,
+            OutputPipes::Merged => (None, out.try_clone()?),
+            OutputPipes::Split => pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (Some(read), write))?,
         };
         let shim = tokio::process::Command::new("/proc/self/exe")
             .arg("shim")
@@ -217,64 +218,64 @@ impl Process {
             stdout: Pipe::new(Some(stdout))?,
             stderr: Pipe::new(stderr)?,
             phase: Phase::Starting,
-            held: false,
+            output_paused: false,
             shim_pid: shim.id(),
             shim,
         })
     }
 
-    /// Ends the command within `grace`. A repeated call with a shorter grace hastens the end.
+    /// Ends the command within `grace`. A repeated call can shorten the grace.
     pub(crate) fn end(&mut self, interrupt_first: bool, grace: Duration) {
-        self.request(&Request::End { interrupt_first, grace_ms: common::duration::millis(grace) });
+        self.queue_request(&Request::End { interrupt_first, grace_ms: common::duration::to_millis(grace) });
     }
 
-    /// Ends the process `pid` that was started at `started` (clock ticks since boot: field 22 of `/proc/PID/stat`),
+    /// Ends the process `pid` that was started at `start_ticks` (clock ticks since boot: field 22 of `/proc/PID/stat`),
     /// and everything it started, with TERM and, `grace_ms` later, KILL. The command goes on. Does nothing if that
     /// process is gone, or is not part of this command.
-    pub(crate) fn end_below(&mut self, pid: u32, started: u64, grace_ms: u64) {
-        self.request(&Request::Kill { pid, started, grace_ms });
+    pub(crate) fn end_subtree(&mut self, pid: u32, start_ticks: u64, grace_ms: u64) {
+        self.queue_request(&Request::Kill { pid, started: start_ticks, grace_ms });
     }
 
-    /// Kills the shim and the remaining processes below it, for a shim that is gone or can't do it. `seen` names
-    /// processes (numbers and starts) that are known to exist. Returns the number of killed processes and of
+    /// Kills the shim and the remaining processes below it, if the shim is gone or does not respond. `known_processes`
+    /// are ids and start times of processes that were seen below it. Returns the number of killed processes and of
     /// survivors.
-    pub(crate) async fn sweep(&mut self, seen: Vec<(u32, u64)>) -> (u32, u32) {
+    pub(crate) async fn sweep(&mut self, known_processes: Vec<(u32, u64)>) -> (u32, u32) {
         let Some(shim) = self.shim_pid else { return (0, 0) };
         // The shim may be gone already.
         let _ = self.shim.start_kill();
-        let swept = tokio::task::spawn_blocking(move || crate::shim::sweep_leftover(shim, &seen)).await;
+        let swept =
+            tokio::task::spawn_blocking(move || crate::shim::sweep_leftover(shim, &known_processes)).await;
         swept.unwrap_or_default()
     }
 
-    /// Holds the output of a running command, or releases it: held output is not read, so the command has to wait.
-    /// Output left behind at the end is read in any case.
-    pub(crate) fn set_held(&mut self, held: bool) {
-        self.held = held;
+    /// Pauses or resumes reading the output of a running command, which has to wait meanwhile. After the leader's exit
+    /// all remaining output is read.
+    pub(crate) fn set_output_paused(&mut self, paused: bool) {
+        self.output_paused = paused;
     }
 
-    /// Queues a request behind those that the shim has not read yet. If the shim is gone, `next` reports it.
-    fn request(&mut self, request: &Request) {
+    /// Queues a request for the shim. If the shim is gone, `next` reports that.
+    fn queue_request(&mut self, request: &Request) {
         if let Ok(bytes) = encode(request) {
             self.send_queue.extend_from_slice(&bytes);
             self.send_queued();
         }
     }
 
-    /// Writes as much of the queue as the shim's socket takes: a command may be larger than the socket's buffer, and
-    /// fill it for the requests after it.
+    /// Writes as much of the queue as the shim's socket accepts: a command may be larger than the socket's buffer.
     fn send_queued(&mut self) {
         match self.requests.try_write(&self.send_queue) {
             Ok(written) if written < self.send_queue.len() => drop(self.send_queue.drain(..written)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // All of it is written, or the shim reads no more. Frees a command's memory.
+            // Everything is written, or the shim no longer reads. Frees the memory of a command.
             Ok(_) | Err(_) => self.send_queue = Vec::new(),
         }
     }
 
     /// Returns the next event. After the last event, every further call returns that event again.
     ///
-    /// Cancel-safe: every branch reads into a buffer of `self`, and only complete messages are taken out of it; bytes
-    /// that are written leave their buffer without a wait in between.
+    /// Cancel-safe: every branch reads into a buffer of `self`, and only complete messages are removed from it; written
+    /// bytes are removed from their queue without an await in between.
     pub(crate) async fn next(&mut self) -> Event {
         loop {
             if let Some(event) = self.advance() {
@@ -287,7 +288,7 @@ impl Process {
             let over = matches!(self.phase, Phase::Ended { .. });
             let reads = match self.phase {
                 Phase::Starting => false,
-                Phase::Running => !self.held,
+                Phase::Running => !self.output_paused,
                 Phase::Draining { .. } | Phase::Sweeping | Phase::Ended { .. } => true,
             };
             let input = tokio::select! {
@@ -303,9 +304,9 @@ impl Process {
         }
     }
 
-    /// Advances as far as possible without waiting.
+    /// Makes all state changes that are possible without waiting.
     fn advance(&mut self) -> Option<Event> {
-        match self.decoder.next::<Report>() {
+        match self.decoder.next_message::<Report>() {
             Ok(None) => {}
             Ok(Some(report)) => {
                 if let Some(event) = self.on_report(report) {
@@ -318,7 +319,7 @@ impl Process {
         match &self.phase {
             Phase::Draining { .. } if drained => {
                 self.phase = Phase::Sweeping;
-                self.request(&Request::Sweep);
+                self.queue_request(&Request::Sweep);
                 None
             }
             Phase::Ended { last, .. } if drained => Some(last.clone()),
@@ -345,12 +346,12 @@ impl Process {
             Input::Read(source, bytes) => Some(Event::Output { source, bytes }),
             Input::Time if matches!(self.phase, Phase::Draining { .. }) => {
                 self.phase = Phase::Sweeping;
-                self.request(&Request::Sweep);
+                self.queue_request(&Request::Sweep);
                 None
             }
             Input::Time => {
-                self.stdout.receiver = None;
-                self.stderr.receiver = None;
+                self.stdout.open_end = None;
+                self.stderr.open_end = None;
                 None
             }
         }
@@ -386,14 +387,14 @@ impl Process {
     }
 }
 
-/// Runs a command to its end and returns its exit status and what it wrote to `wanted`, at most [`MAX_CAPTURE`] bytes.
+/// Runs a command to its end; returns its exit status and its output to `wanted_source`, at most [`MAX_CAPTURE`] bytes.
 ///
 /// # Errors
-/// The event that came in place of a normal end.
+/// The event that replaced a normal end.
 pub(crate) async fn capture(
     command: Command,
-    streams: Streams,
-    wanted: OutputSource,
+    streams: OutputPipes,
+    wanted_source: OutputSource,
     folder: Option<&WorkspaceDir>,
 ) -> Result<(Option<Exit>, Vec<u8>), Event> {
     let spawned = Process::spawn(command, streams, folder);
@@ -404,7 +405,7 @@ pub(crate) async fn capture(
             Event::Spawned { .. } => {}
             Event::Output { source, bytes } => {
                 let room = MAX_CAPTURE - output.len();
-                if source == wanted {
+                if source == wanted_source {
                     output.extend_from_slice(&bytes[..bytes.len().min(room)]);
                 }
             }

@@ -1,12 +1,12 @@
-//! Relay's time, as the agent derives it.
+//! The relay's time, derived by the agent.
 //!
 //! ```text
 //!  agent starts: its own wall clock ──welcome──► the relay's time ──welcome──► …
 //!                                                     └── a job is accepted: it keeps this scale to its end
 //! ```
 //!
-//! Clocks of two machines differ, and clocks are set while jobs run. Events of one job are stamped on one scale that
-//! advances with the monotonic clock, sleep of the machine included.
+//! Clocks of two machines differ, and users set clocks while jobs run. All events of a job are stamped on one scale,
+//! which advances with the monotonic clock and includes the machine's sleep.
 
 #![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
 
@@ -16,19 +16,19 @@ use std::time::Duration;
 use common::time_scale::TimeScale;
 use jiff::Timestamp;
 
-/// Difference of clocks below which nothing is logged.
+/// Clock difference below which nothing is logged.
 const MAX_DRIFT: Duration = Duration::from_secs(2);
 
 /// Clock that follows the relay's time.
 #[derive(Debug)]
 pub struct RelayTime {
     scale: Mutex<TimeScale>,
-    clocks: Clocks,
+    clock_source: ClockSource,
 }
 
 /// Source of the time.
 #[derive(Debug, Clone)]
-pub enum Clocks {
+pub enum ClockSource {
     /// Clocks of this machine.
     Real,
     /// Clocks that a test sets.
@@ -42,14 +42,14 @@ pub enum Clocks {
 pub struct SimulatedClocks {
     /// Monotonic clock.
     pub monotonic: Duration,
-    /// Wall clock, which people set.
+    /// Wall clock, which users can set.
     pub wall: Timestamp,
 }
 
-impl Clocks {
+impl ClockSource {
     fn monotonic(&self) -> Duration {
         match self {
-            Self::Real => since_boot(),
+            Self::Real => monotonic_since_boot(),
             #[cfg(any(test, feature = "internals"))]
             Self::Simulated(simulated) => simulated.lock().unwrap_or_else(PoisonError::into_inner).monotonic,
         }
@@ -65,53 +65,55 @@ impl Clocks {
 }
 
 impl RelayTime {
-    /// Creates the time of an agent without a welcome so far: that of its own clock.
-    pub(crate) fn new(machine: Clocks) -> Self {
-        let scale = Mutex::new(TimeScale::anchored(machine.wall(), machine.monotonic()));
-        Self { scale, clocks: machine }
+    /// Creates the time of an agent before its first welcome: its own clock counts.
+    pub(crate) fn new(clock_source: ClockSource) -> Self {
+        let scale = Mutex::new(TimeScale::from_reading(clock_source.wall(), clock_source.monotonic()));
+        Self { scale, clock_source }
     }
 
-    fn lock(&self) -> MutexGuard<'_, TimeScale> {
+    fn lock_scale(&self) -> MutexGuard<'_, TimeScale> {
         self.scale.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a reading of the monotonic clock.
     pub fn monotonic(&self) -> Duration {
-        self.clocks.monotonic()
+        self.clock_source.monotonic()
     }
 
     /// Returns the scale for the events of a job that is accepted now.
     pub(crate) fn scale(&self) -> TimeScale {
-        *self.lock()
+        *self.lock_scale()
     }
 
-    /// Returns the time now, on the scale of a job or on the present one.
+    /// Returns the time now, on the scale of a job or on the current scale.
     pub(crate) fn now(&self, scale: Option<TimeScale>) -> Timestamp {
-        scale.unwrap_or_else(|| self.scale()).at(self.monotonic())
+        scale.unwrap_or_else(|| self.scale()).wall_time(self.monotonic())
     }
 
-    /// Adjusts the scale: a relay that was sent the hello at the reading `asked` has reported its time as `theirs`.
-    pub fn synchronize(&self, asked: Duration, theirs: Timestamp) {
-        let (heard, wall) = (self.monotonic(), self.clocks.wall());
-        let scale = TimeScale::of_remote(theirs, asked, heard, wall);
-        *self.lock() = scale;
-        let off = wall.duration_since(scale.at(heard));
+    /// Adjusts the scale. The hello was sent at the monotonic time `hello_sent`, and the relay answered with its time
+    /// `relay_now`.
+    pub fn synchronize(&self, hello_sent: Duration, relay_now: Timestamp) {
+        let (heard, wall) = (self.monotonic(), self.clock_source.wall());
+        let scale = TimeScale::from_remote(relay_now, hello_sent, heard, wall);
+        *self.lock_scale() = scale;
+        let off = wall.duration_since(scale.wall_time(heard));
         if off.unsigned_abs() > MAX_DRIFT {
             let (span, order) = (off.unsigned_abs(), if off.is_negative() { "behind" } else { "ahead of" });
-            // To the second: the welcome was in transit for a moment.
-            let span = common::duration::short((common::duration::millis(span) + 500) / 1000 * 1000);
+            // Rounded to seconds: the welcome was in transit for a moment.
+            let span =
+                common::duration::format_duration((common::duration::to_millis(span) + 500) / 1000 * 1000);
             tracing::warn!("the clock here is {span} {order} the relay's: times follow the relay's clock");
         }
     }
 }
 
 #[cfg(target_os = "linux")]
-fn since_boot() -> Duration {
+fn monotonic_since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// On other systems only the wall clock counts the machine's sleep.
+/// On other systems only the wall clock includes the machine's sleep.
 #[cfg(not(target_os = "linux"))]
 fn since_boot() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
@@ -131,7 +133,7 @@ mod tests {
         let relay = Timestamp::from_second(1_767_323_045).unwrap();
         let simulated = SimulatedClocks { monotonic: Duration::from_secs(50), wall: relay - hour };
         let machine = Arc::new(Mutex::new(simulated));
-        let time = RelayTime::new(Clocks::Simulated(Arc::clone(&machine)));
+        let time = RelayTime::new(ClockSource::Simulated(Arc::clone(&machine)));
         assert_eq!(time.now(None), relay - hour, "nothing else is known");
         time.synchronize(Duration::from_secs(50), relay);
         let job = Some(time.scale());

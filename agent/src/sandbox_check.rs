@@ -1,7 +1,7 @@
 //! Properties of a sandbox, verified from the inside before the first line of a command runs.
 //!
-//! A sandbox is made from paths. A process that may write beside a workspace can replace it with a link between
-//! relay's check and the sandbox's own. Therefore the mounts are compared with the profile once they are made.
+//! A sandbox is made from paths. A process that may write beside a workspace can replace it with a link between relay's
+//! check and the sandbox's own. Therefore the mounts are compared with the profile after they were made.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::sandbox_profile::Profile;
 
-/// Mounts that every sandbox has of its own, without anything of the machine in them.
+/// Mounts that belong to each sandbox alone and contain nothing of the machine.
 const PRIVATE_MOUNTS: [&str; 2] = ["/dev", "/proc"];
 
-/// Identity of a file, whatever its path.
+/// Identity of a file, independent of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileIdentity {
     /// Device.
@@ -25,14 +25,14 @@ pub(crate) struct FileIdentity {
     pub(crate) ino: u64,
 }
 
-/// Required properties of a sandbox's inside.
+/// Properties that must hold inside a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SandboxCheck {
-    /// Path of the working directory, and the identity it has to have.
+    /// Path of the working directory, and its required identity.
     pub(crate) workspace: (String, FileIdentity),
     /// Paths that can be written and read.
     pub(crate) profile: Profile,
-    /// Process namespace of the agent, as its link in `/proc` names it.
+    /// Process namespace of the agent: target of its link in `/proc`.
     pub(crate) processes: String,
 }
 
@@ -45,23 +45,24 @@ impl SandboxCheck {
     /// Verifies the sandbox, and enters the working directory.
     ///
     /// # Errors
-    /// One line that names the property that does not hold.
+    /// One line that names the missing property.
     pub(crate) fn verify_and_enter(&self) -> Result<(), String> {
         let broken = |what: String| format!("the sandbox does not enforce a requested restriction: {what}");
         if process_namespace().map_err(|error| broken(error.to_string()))? == self.processes {
             return Err(broken("processes outside of it can be seen".to_owned()));
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| broken(error.to_string()))?;
-        if let Some(path) = writable_mounts(&mounts, is_reachable).into_iter().find(|path| !self.allows(path))
+        if let Some(path) =
+            writable_mounts(&mounts, is_reachable).into_iter().find(|path| !self.allows_write(path))
         {
-            return Err(broken(format!("{} can be written", common::text::one_line(&path, 300))));
+            return Err(broken(format!("{} can be written", common::text_format::one_line(&path, 300))));
         }
         if let Some(path) = self.profile.hidden.iter().find(|path| is_visible(Path::new(path))) {
-            return Err(broken(format!("{} can be read", common::text::one_line(path, 300))));
+            return Err(broken(format!("{} can be read", common::text_format::one_line(path, 300))));
         }
         let (path, identity) = &self.workspace;
         let moved = |error: String| {
-            format!("the workspace {} was replaced: {error}", common::text::one_line(path, 300))
+            format!("the workspace {} was replaced: {error}", common::text_format::one_line(path, 300))
         };
         let folder = open_without_links(Path::new(path)).map_err(|error| moved(error.to_string()))?;
         let stat = fstat(&folder).map_err(|error| moved(error.to_string()))?;
@@ -71,14 +72,14 @@ impl SandboxCheck {
         rustix::process::fchdir(&folder).map_err(|error| moved(error.to_string()))
     }
 
-    fn allows(&self, path: &str) -> bool {
+    fn allows_write(&self, path: &str) -> bool {
         let path = Path::new(path);
         let roots = self.profile.writable.iter().map(String::as_str).chain(PRIVATE_MOUNTS);
         roots.into_iter().any(|root| path.starts_with(root))
     }
 }
 
-/// Opens a folder by an absolute path of which no part is a link.
+/// Opens a folder by an absolute path. Fails if any part of the path is a link.
 pub(crate) fn open_without_links(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut folder = openat(CWD, "/", flags, Mode::empty())?;
@@ -92,7 +93,7 @@ pub(crate) fn open_without_links(path: &Path) -> io::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// Returns the mount points that can be written, out of those that `is_reachable` reports as not covered by another.
+/// Returns the writable mount points among those that `is_reachable` accepts: no other mount covers them.
 fn writable_mounts(mountinfo: &str, is_reachable: impl Fn(&str, u64) -> bool) -> Vec<String> {
     let mount = |line: &str| {
         let mut fields = line.split(' ');
@@ -104,7 +105,7 @@ fn writable_mounts(mountinfo: &str, is_reachable: impl Fn(&str, u64) -> bool) ->
     mountinfo.lines().filter_map(mount).collect()
 }
 
-/// Returns true if the topmost mount there has this id, or if the kernel doesn't report it.
+/// Returns true if the topmost mount at `point` has this id, or if the kernel doesn't report ids.
 fn is_reachable(point: &str, id: u64) -> bool {
     match statx(CWD, point, AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID) {
         Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => found.stx_mnt_id == id,
@@ -113,7 +114,7 @@ fn is_reachable(point: &str, id: u64) -> bool {
     }
 }
 
-/// Decodes a field. The kernel writes characters that would end it as `\` and three octal digits.
+/// Decodes a field. The kernel writes separators in it as `\` and three octal digits.
 fn unescape(field: &str) -> String {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
@@ -135,7 +136,7 @@ fn is_visible(path: &Path) -> bool {
         || File::options().read(true).open(path).is_ok_and(|file| !is_empty_file(&file))
 }
 
-/// Returns true for an empty file: in the place of a hidden one it hides that as well.
+/// Returns true for an empty file. An empty file mounted over a hidden one hides it too.
 fn is_empty_file(file: &File) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)
 }

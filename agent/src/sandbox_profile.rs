@@ -1,11 +1,11 @@
-//! Permission profile of a sandbox: the paths that its commands may write, and those that they can't see. Pure.
+//! Permission profile of a sandbox: writable, read-only and hidden paths of its commands. Pure.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Folders in a writable one that Codex keeps read-only unless they are named, since programs outside of the sandbox
-/// take their settings from there.
+/// Folders that Codex keeps read-only inside writable folders unless a profile lists them: programs outside of the
+/// sandbox take settings from there.
 const PROTECTED_FOLDERS: [&str; 3] = [".codex", ".agents", ".aws"];
 
 /// Paths by permission. Everything else can be read.
@@ -13,18 +13,18 @@ const PROTECTED_FOLDERS: [&str; 3] = [".codex", ".agents", ".aws"];
 pub(crate) struct Profile {
     /// Paths that can be written.
     pub(crate) writable: Vec<String>,
-    /// Paths that can neither be read nor written, wherever they are.
+    /// Paths that can neither be read nor written, even inside a writable folder.
     pub(crate) hidden: Vec<String>,
-    /// Paths that can only be read, though they are in a writable one.
+    /// Paths inside a writable folder that can only be read.
     pub(crate) readable: Vec<String>,
 }
 
 impl Profile {
-    /// Makes a folder writable; if `whole`, with the folders in it that Codex would keep read-only.
-    pub(crate) fn allow_write(&mut self, path: &str, whole: bool) {
+    /// Makes a folder writable; with `include_protected`, also the folders in it that Codex would keep read-only.
+    pub(crate) fn allow_write(&mut self, path: &str, include_protected: bool) {
         self.add_writable(path.to_owned());
         self.add_writable(format!("{}/.git", path.trim_end_matches('/')));
-        if whole {
+        if include_protected {
             for kept in PROTECTED_FOLDERS {
                 self.add_writable(format!("{}/{kept}", path.trim_end_matches('/')));
             }
@@ -37,18 +37,18 @@ impl Profile {
         }
     }
 
-    /// Hides a path. The folders between it and a writable one are named as well: a named path can't be renamed, so
-    /// no job can move the path away from under its cover.
+    /// Hides a path. The folders between it and a writable folder are listed too: a listed path can't be renamed, so no
+    /// job can move the hidden path away.
     pub(crate) fn hide(&mut self, path: &str) {
         if self.hidden.iter().any(|hidden| hidden == path) {
             return;
         }
         self.hidden.push(path.to_owned());
-        self.name_ancestors(path);
+        self.list_ancestors(path);
     }
 
-    /// Opens a folder in a hidden one, with these entries read-only. In a hidden folder Codex opens only writable
-    /// paths.
+    /// Makes a folder in a hidden one visible, with these entries read-only. In a hidden folder Codex makes only
+    /// writable paths visible.
     pub(crate) fn expose(&mut self, folder: &str, entries: &[String]) {
         self.allow_write(folder, true);
         for entry in entries {
@@ -62,13 +62,13 @@ impl Profile {
             if !self.readable.iter().any(|readable| readable == path) {
                 self.readable.push(path.to_owned());
             }
-            self.name_ancestors(path);
+            self.list_ancestors(path);
         }
     }
 
-    /// Names the folders between a path and the outermost writable one around it: otherwise each of them could be
-    /// renamed and replaced by another.
-    fn name_ancestors(&mut self, path: &str) {
+    /// Lists the folders between a path and the outermost writable folder around it, so that none of them can be
+    /// renamed and replaced.
+    fn list_ancestors(&mut self, path: &str) {
         let above = Path::new(path).ancestors().skip(1);
         let is_root = |folder: &Path| self.writable.iter().any(|root| Path::new(root) == folder);
         let mut between: Vec<&str> = above.clone().filter_map(Path::to_str).collect();
@@ -82,11 +82,11 @@ impl Profile {
     }
 
     /// Returns the value of Codex's `permissions.NAME.filesystem`.
-    pub(crate) fn toml(&self) -> String {
+    pub(crate) fn filesystem_toml(&self) -> String {
         let with = |paths: &[String], access| {
             paths.iter().map(move |path| (path.clone(), access)).collect::<Vec<(String, &str)>>()
         };
-        // A path has one entry, and the strictest counts.
+        // Each path has one entry: the strictest one.
         let open = |path: &&String| !self.hidden.contains(path) && !self.readable.contains(path);
         let writable: Vec<String> = self.writable.iter().filter(open).cloned().collect();
         let readable = self.readable.iter().filter(|path| !self.hidden.contains(path));
@@ -95,13 +95,13 @@ impl Profile {
         entries.extend(with(&writable, "write"));
         entries.extend(with(&readable, "read"));
         entries.extend(with(&self.hidden, "none"));
-        let texts = entries.iter().map(|(path, access)| format!("{}=\"{access}\"", quote(path)));
+        let texts = entries.iter().map(|(path, access)| format!("{}=\"{access}\"", quote_toml(path)));
         format!("{{{}}}", texts.collect::<Vec<_>>().join(","))
     }
 }
 
-/// Quotes a text for TOML, which reads a JSON string as the same text.
-pub(crate) fn quote(text: &str) -> String {
+/// Quotes a text for TOML: a JSON string is also a valid TOML string.
+pub(crate) fn quote_toml(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -118,7 +118,7 @@ mod tests {
         profile.protect("/elsewhere");
         profile.hide("/w/codex/auth.json");
         let expected = r#"{":root"="read","/w"="write","/w/.git"="write","/w/codex"="read","/w/codex/auth.json"="none"}"#;
-        similar_asserts::assert_eq!(profile.toml(), expected);
+        similar_asserts::assert_eq!(profile.filesystem_toml(), expected);
     }
 
     #[test]
@@ -128,7 +128,11 @@ mod tests {
         profile.allow_write("/tmp", false);
         profile.protect("/tmp/a/b/ws/.git/config");
         for folder in ["/tmp/a", "/tmp/a/b", "/tmp/a/b/ws/.git"] {
-            assert!(profile.writable.iter().any(|path| path == folder), "{folder}: {}", profile.toml());
+            assert!(
+                profile.writable.iter().any(|path| path == folder),
+                "{folder}: {}",
+                profile.filesystem_toml()
+            );
         }
     }
 
@@ -141,6 +145,6 @@ mod tests {
         profile.hide("/w s/a/platform");
         profile.hide("/home/x/auth.json");
         let expected = r#"{":root"="read","/w s"="write","/w s/.git"="write","/tmp"="write","/tmp/.git"="write","/tmp/.codex"="write","/tmp/.agents"="write","/tmp/.aws"="write","/w s/a"="write","/w s/a/.git"="write","/w s/a/platform"="none","/home/x/auth.json"="none"}"#;
-        similar_asserts::assert_eq!(profile.toml(), expected);
+        similar_asserts::assert_eq!(profile.filesystem_toml(), expected);
     }
 }

@@ -6,12 +6,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Both signals that stop the agent.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub(crate) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
+impl StopSignals {
     /// Installs the handlers: from now on the signals no longer end the process.
     ///
     /// # Errors
@@ -20,8 +20,8 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next signal. Cancel-safe: a signal is kept until this is called again.
-    pub(crate) async fn next(&mut self) {
+    /// Waits for the next signal. Cancel-safe: a signal in between is returned by the next call.
+    pub(crate) async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

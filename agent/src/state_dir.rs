@@ -6,75 +6,74 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Attempts to take the lock, and the pause in between: 100 ms in all, where another process's check takes
+/// Attempts to take the lock, and the pause in between: 100 ms in all. Another process checks the lock within
 /// microseconds.
 const MAX_ATTEMPTS: u32 = 10;
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// File that the agent using the directory locks; contains its process id.
-const LOCK: &str = "agent.lock";
+const LOCK_FILE: &str = "agent.lock";
 
 /// A state directory that this process has locked.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     /// Path of the directory.
     pub(crate) dir: PathBuf,
-    /// Id of the agent: created once, kept for ever.
-    pub(crate) agent: String,
-    /// Lock, held until the process ends; the kernel releases it however that happens.
+    /// Id of the agent: created once, then permanent.
+    pub(crate) agent_id: String,
+    /// Lock, held until the process ends. The kernel then releases it in any case.
     lock: File,
 }
 
 impl StateDir {
-    /// Returns true if the directory is no longer the one that was taken: it was removed or replaced, and then
-    /// nothing that is spooled there would ever be found.
+    /// Returns true if the locked directory was removed or replaced: nothing that is spooled there would ever be found.
     pub(crate) fn is_lost(&self) -> bool {
         let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
-        is_replaced(self.lock.metadata().map(place), fs::metadata(self.dir.join(LOCK)).map(place))
+        is_replaced(self.lock.metadata().map(place), fs::metadata(self.dir.join(LOCK_FILE)).map(place))
     }
 }
 
-/// Returns true if a held file is surely not the one `there`. A disk that gives no answer proves nothing.
-fn is_replaced(mine: io::Result<(u64, u64)>, there: io::Result<(u64, u64)>) -> bool {
+/// Returns true if the held file is certainly not the current one. A disk error proves nothing.
+fn is_replaced(held: io::Result<(u64, u64)>, current: io::Result<(u64, u64)>) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
-    match (mine, there) {
+    match (held, current) {
         (Ok(mine), Ok(there)) => mine != there,
         (_, Err(error)) => matches!(error.kind(), NotFound | NotADirectory),
         (Err(_), Ok(_)) => false,
     }
 }
 
-/// Creates the directory if it is missing; other users can't look inside.
+/// Creates the directory if it is missing; other users can't read it.
 ///
 /// # Errors
 /// One line that names it.
-pub(crate) fn create(dir: &Path) -> Result<(), String> {
+pub(crate) fn create_state_dir(dir: &Path) -> Result<(), String> {
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(dir);
     made.map_err(|error| format!("the state folder {} can't be made: {error}", dir.display()))
 }
 
-/// Takes the state directory for this process.
+/// Locks the state directory for this process.
 ///
 /// # Errors
 /// One line that names the directory: it can't be used, or another agent holds it.
-pub(crate) fn lock(dir: &Path) -> Result<StateDir, String> {
-    create(dir)?;
+pub(crate) fn lock_state_dir(dir: &Path) -> Result<StateDir, String> {
+    create_state_dir(dir)?;
     let shown = dir.display();
     let unusable = |error: io::Error| format!("the state folder {shown} can't be used: {error}");
-    let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK));
+    let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK_FILE));
     let mut lock = lock.map_err(unusable)?;
     if !try_lock(&lock).map_err(unusable)? {
         return Err(format!("another agent already uses the state folder {shown}"));
     }
-    // For programs that signal the holder: while the lock is held, the number belongs to no other process.
+    // For programs that signal the holder: while the lock is held, this process id is valid.
     let pid = format!("{}\n", std::process::id());
     lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(unusable)?;
-    let agent = agent_id(&dir.join("agent-id")).map_err(unusable)?;
-    Ok(StateDir { dir: dir.to_owned(), agent, lock })
+    let agent = read_or_create_agent_id(&dir.join("agent-id")).map_err(unusable)?;
+    Ok(StateDir { dir: dir.to_owned(), agent_id: agent, lock })
 }
 
-/// Takes the lock. A process that only checks whether an agent runs may hold it for a moment, so this is tried again.
+/// Takes the lock. Retries, because a process that only checks whether an agent runs may hold the lock for a moment.
 fn try_lock(lock: &File) -> io::Result<bool> {
     for _ in 0..MAX_ATTEMPTS {
         match lock.try_lock() {
@@ -88,7 +87,7 @@ fn try_lock(lock: &File) -> io::Result<bool> {
 
 /// Returns the agent's id, created if missing: 64 random bits, enough that no two platforms of one relay ever share
 /// one.
-fn agent_id(path: &Path) -> io::Result<String> {
+fn read_or_create_agent_id(path: &Path) -> io::Result<String> {
     if let Ok(text) = fs::read_to_string(path) {
         let id = text.trim();
         if id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -126,13 +125,13 @@ mod tests {
     fn the_folder_has_one_holder_and_the_id_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
-        let first = lock(&path).unwrap();
-        let refused = lock(&path).unwrap_err();
+        let first = lock_state_dir(&path).unwrap();
+        let refused = lock_state_dir(&path).unwrap_err();
         assert!(refused.contains(&path.display().to_string()), "{refused}");
-        let id = first.agent.clone();
+        let id = first.agent_id.clone();
         let written = fs::read_to_string(path.join("agent.lock")).unwrap();
         assert_eq!(written, format!("{}\n", std::process::id()));
         drop(first);
-        assert_eq!(lock(&path).unwrap().agent, id);
+        assert_eq!(lock_state_dir(&path).unwrap().agent_id, id);
     }
 }

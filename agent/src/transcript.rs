@@ -30,13 +30,13 @@ const NOISE: &[&str] = &["Reading additional input from stdin...", "Reading prom
 /// Renders events as text.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
-    started: HashMap<String, Duration>,
-    plan: Vec<PlanItem>,
+    command_starts: HashMap<String, Duration>,
+    last_plan: Vec<PlanItem>,
 }
 
 impl Transcript {
     /// Returns the text of an event; empty for those that users need not see. `now` is monotonic, `at` is shown.
-    pub(crate) fn event(&mut self, now: Duration, at: Timestamp, event: &CodexEvent) -> String {
+    pub(crate) fn render_event(&mut self, now: Duration, at: Timestamp, event: &CodexEvent) -> String {
         let stamp = at.strftime("%H:%M:%S").to_string();
         match event {
             CodexEvent::ThreadStarted { id } => format!("{stamp} thread {id}\n"),
@@ -46,26 +46,28 @@ impl Transcript {
                     .map(|usage| format!(" ({} tokens in, {} out)", usage.input_tokens, usage.output_tokens));
                 format!("{stamp} turn completed{}\n", tokens.unwrap_or_default())
             }
-            CodexEvent::TurnFailed { message } => stamped(&stamp, "turn failed: ", message),
-            CodexEvent::Error { message } => stamped(&stamp, "error: ", message),
-            CodexEvent::Item { phase, id, item } => self.item(now, &stamp, *phase, id, item),
-            CodexEvent::Unknown { what } => stamped(&stamp, "codex printed something unknown: ", what),
+            CodexEvent::TurnFailed { message } => with_stamp(&stamp, "turn failed: ", message),
+            CodexEvent::Error { message } => with_stamp(&stamp, "error: ", message),
+            CodexEvent::Item { phase, id, item } => self.render_item(now, &stamp, *phase, id, item),
+            CodexEvent::Unknown { description: what } => {
+                with_stamp(&stamp, "codex printed something unknown: ", what)
+            }
         }
     }
 
-    fn item(&mut self, now: Duration, stamp: &str, phase: Phase, id: &str, item: &Item) -> String {
+    fn render_item(&mut self, now: Duration, stamp: &str, phase: Phase, id: &str, item: &Item) -> String {
         match (item, phase) {
             (Item::Command { command, .. }, Phase::Started) => {
-                if self.started.len() < MAX_OPEN {
-                    self.started.insert(id.to_owned(), now);
+                if self.command_starts.len() < MAX_OPEN {
+                    self.command_starts.insert(id.to_owned(), now);
                 }
-                stamped(stamp, "$ ", &rules::without_shell(command))
+                with_stamp(stamp, "$ ", &rules::without_shell(command))
             }
             (Item::Command { command, output, gap, exit_code, .. }, Phase::Completed) => {
-                let started = self.started.remove(id);
+                let started = self.command_starts.remove(id);
                 let mut text = String::new();
                 if started.is_none() {
-                    text = stamped(stamp, "$ ", &rules::without_shell(command));
+                    text = with_stamp(stamp, "$ ", &rules::without_shell(command));
                 }
                 let (at, missing) = gap.unwrap_or((output.len() / 2, 0));
                 indent(&mut text, &head_and_tail(output, at, missing, MAX_OUTPUT));
@@ -73,14 +75,16 @@ impl Transcript {
                 let took = started.map(|started| {
                     format!(
                         " after {}",
-                        common::duration::short(common::duration::millis(now.saturating_sub(started)))
+                        common::duration::format_duration(common::duration::to_millis(
+                            now.saturating_sub(started)
+                        ))
                     )
                 });
                 let _ = writeln!(text, "    {exit}{}", took.unwrap_or_default());
                 text
             }
-            (Item::Message(message), Phase::Completed) => stamped(stamp, "", message),
-            (Item::Reasoning(thought), Phase::Completed) => stamped(stamp, "thinking: ", thought),
+            (Item::Message(message), Phase::Completed) => with_stamp(stamp, "", message),
+            (Item::Reasoning(thought), Phase::Completed) => with_stamp(stamp, "thinking: ", thought),
             (Item::Files { files, failed }, Phase::Completed) => {
                 let mut text = String::new();
                 for file in files {
@@ -89,11 +93,11 @@ impl Transcript {
                 }
                 text
             }
-            (Item::Tool { name, .. }, Phase::Started) => stamped(stamp, "tool ", name),
-            (Item::Tool { name, failed: true }, Phase::Completed) => stamped(stamp, "tool failed: ", name),
-            (Item::Search(query), Phase::Completed) => stamped(stamp, "search: ", query),
-            (Item::Plan(items), _) if *items != self.plan => {
-                self.plan.clone_from(items);
+            (Item::Tool { name, .. }, Phase::Started) => with_stamp(stamp, "tool ", name),
+            (Item::Tool { name, failed: true }, Phase::Completed) => with_stamp(stamp, "tool failed: ", name),
+            (Item::Search(query), Phase::Completed) => with_stamp(stamp, "search: ", query),
+            (Item::Plan(items), _) if *items != self.last_plan => {
+                self.last_plan.clone_from(items);
                 let mut text = format!("{stamp} plan\n");
                 for item in items {
                     let mark = if item.completed { 'x' } else { ' ' };
@@ -101,20 +105,22 @@ impl Transcript {
                 }
                 text
             }
-            (Item::Warning(message), _) => stamped(stamp, "warning: ", message),
-            (Item::Other(what), Phase::Completed) => stamped(stamp, "codex did something unknown: ", what),
+            (Item::Warning(message), _) => with_stamp(stamp, "warning: ", message),
+            (Item::UnknownType(what), Phase::Completed) => {
+                with_stamp(stamp, "codex did something unknown: ", what)
+            }
             _ => String::new(),
         }
     }
 
     /// Returns the text of a line of stderr; empty for known noise.
-    pub(crate) fn stderr(line: &Line) -> String {
+    pub(crate) fn render_stderr_line(line: &Line) -> String {
         let text = match line {
             Line::Whole(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             Line::Truncated { head, dropped, .. } => {
                 format!(
                     "{} [… {dropped} bytes …]",
-                    common::text::truncate(&String::from_utf8_lossy(head), MAX_TEXT)
+                    common::text_format::truncate(&String::from_utf8_lossy(head), MAX_TEXT)
                 )
             }
         };
@@ -126,11 +132,11 @@ impl Transcript {
     }
 }
 
-/// Returns a stamped text; its further lines are indented.
-fn stamped(stamp: &str, lead: &str, text: &str) -> String {
-    let text = bounded(text.trim_end(), MAX_TEXT);
+/// Returns a text with a time stamp; its further lines are indented.
+fn with_stamp(stamp: &str, prefix: &str, text: &str) -> String {
+    let text = shorten_text(text.trim_end(), MAX_TEXT);
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
-    let mut out = format!("{stamp} {lead}{first}\n");
+    let mut out = format!("{stamp} {prefix}{first}\n");
     indent(&mut out, rest);
     out
 }
@@ -141,18 +147,18 @@ fn indent(out: &mut String, text: &str) {
     }
 }
 
-/// Bounds a text: returns its beginning and its end, with the size of the gap between them.
-fn bounded(text: &str, most: usize) -> String {
-    head_and_tail(text, text.len() / 2, 0, most)
+/// Shortens a text: returns its beginning and its end, with the size of the gap between them.
+fn shorten_text(text: &str, max_bytes: usize) -> String {
+    head_and_tail(text, text.len() / 2, 0, max_bytes)
 }
 
-/// Bounds a text that lacks `missing` bytes at `gap` already.
-fn head_and_tail(text: &str, gap: usize, missing: u64, most: usize) -> String {
+/// Shortens a text in which `missing_bytes` bytes are already missing at offset `gap`.
+fn head_and_tail(text: &str, gap: usize, missing_bytes: u64, max_bytes: usize) -> String {
     let (mut head, mut tail) = (gap, gap);
-    if text.len() > most {
-        head = gap.min(most / 2);
-        tail = gap.max(text.len() - most / 2);
-    } else if missing == 0 {
+    if text.len() > max_bytes {
+        head = gap.min(max_bytes / 2);
+        tail = gap.max(text.len() - max_bytes / 2);
+    } else if missing_bytes == 0 {
         return text.to_owned();
     }
     while !text.is_char_boundary(head) {
@@ -161,7 +167,7 @@ fn head_and_tail(text: &str, gap: usize, missing: u64, most: usize) -> String {
     while !text.is_char_boundary(tail) {
         tail += 1;
     }
-    format!("{}\n… {} bytes …\n{}", &text[..head], (tail - head) as u64 + missing, &text[tail..])
+    format!("{}\n… {} bytes …\n{}", &text[..head], (tail - head) as u64 + missing_bytes, &text[tail..])
 }
 
 #[cfg(test)]
@@ -175,7 +181,7 @@ mod tests {
         let mut text = String::new();
         for (second, line) in (0..).zip(lines) {
             let event = parse(&Line::Whole(line.as_bytes().to_vec())).unwrap();
-            text += &transcript.event(Duration::from_secs(second), at, &event);
+            text += &transcript.render_event(Duration::from_secs(second), at, &event);
         }
         text
     }
@@ -196,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_huge_output_shows_its_ends_and_what_is_missing() {
-        let text = bounded(&format!("{}{}", "ä".repeat(20_000), "z".repeat(20_000)), MAX_OUTPUT);
+        let text = shorten_text(&format!("{}{}", "ä".repeat(20_000), "z".repeat(20_000)), MAX_OUTPUT);
         assert!(text.len() < MAX_OUTPUT + 100 && text.contains("… 43616 bytes …"), "{}", &text[8000..8300]);
     }
 
@@ -210,7 +216,7 @@ mod tests {
 
     #[test]
     fn noise_on_stderr_is_dropped_and_the_rest_kept() {
-        let line = |text: &str| Transcript::stderr(&Line::Whole(text.as_bytes().to_vec()));
+        let line = |text: &str| Transcript::render_stderr_line(&Line::Whole(text.as_bytes().to_vec()));
         assert_eq!(line("Reading additional input from stdin..."), "");
         assert_eq!(line("ERROR x"), "ERROR x\n");
     }

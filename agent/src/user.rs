@@ -1,6 +1,6 @@
 //! The user that workers run as.
 //!
-//! `/etc/passwd` is read directly: a static binary has no name service.
+//! `/etc/passwd` is read directly, because a static binary has no name service.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// User and group to run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ids {
+pub(crate) struct UserIds {
     /// User id.
     pub(crate) uid: u32,
     /// Group id; there are no supplementary groups.
@@ -21,7 +21,7 @@ pub(crate) struct User {
     /// Name.
     pub(crate) name: String,
     /// User id and group id.
-    pub(crate) ids: Ids,
+    pub(crate) ids: UserIds,
     /// Home directory.
     pub(crate) home: String,
     /// Login shell.
@@ -32,13 +32,13 @@ pub(crate) struct User {
 ///
 /// # Errors
 /// One line to act on: the file can't be read, or has no such user.
-pub(crate) fn find(name: &str) -> Result<User, String> {
+pub(crate) fn find_user(name: &str) -> Result<User, String> {
     let passwd = fs::read_to_string("/etc/passwd").map_err(|e| format!("/etc/passwd can't be read: {e}"))?;
-    parse(&passwd, name)
+    find_in_passwd(&passwd, name)
         .ok_or_else(|| format!("there is no user '{name}' in /etc/passwd: create it, or configure another"))
 }
 
-fn parse(passwd: &str, name: &str) -> Option<User> {
+fn find_in_passwd(passwd: &str, name: &str) -> Option<User> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let found = fields.next().filter(|found| *found == name)?;
@@ -46,7 +46,7 @@ fn parse(passwd: &str, name: &str) -> Option<User> {
         let gid = fields.next()?.parse().ok()?;
         let home = fields.nth(1)?.to_owned();
         let shell = fields.next().filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh").to_owned();
-        Some(User { name: found.to_owned(), ids: Ids { uid, gid }, home, shell })
+        Some(User { name: found.to_owned(), ids: UserIds { uid, gid }, home, shell })
     })
 }
 
@@ -57,10 +57,10 @@ mod tests {
     #[test]
     fn a_user_is_read_from_its_line_and_no_prefix_is_taken_for_it() {
         let passwd = "root:x:0:0:root:/root:/bin/bash\nworker2:x:9:9::/:\nbroken\nworker:x:1000:1001:W,,,:/home/worker:\n";
-        let worker = parse(passwd, "worker").unwrap();
-        assert_eq!((worker.ids, worker.shell.as_str()), (Ids { uid: 1000, gid: 1001 }, "/bin/sh"));
+        let worker = find_in_passwd(passwd, "worker").unwrap();
+        assert_eq!((worker.ids, worker.shell.as_str()), (UserIds { uid: 1000, gid: 1001 }, "/bin/sh"));
         assert_eq!(worker.home, "/home/worker");
-        assert_eq!(parse(passwd, "work"), None);
-        assert_eq!(parse(passwd, "broken"), None);
+        assert_eq!(find_in_passwd(passwd, "work"), None);
+        assert_eq!(find_in_passwd(passwd, "broken"), None);
     }
 }

@@ -1,17 +1,18 @@
-//! Workspace of a job, opened once: wherever its path leads later, the job works in the folder that was checked.
+//! Workspace of a job. It is opened once, so the job works in the folder that was checked even if its path leads
+//! elsewhere later.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::text::one_line;
+use common::text_format::one_line;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, lstat, openat, stat};
 use rustix::io::Errno;
 
 use crate::sandbox_check::FileIdentity;
 
-/// A folder that stays the same one.
+/// An open workspace folder.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkspaceDir {
     path: String,
@@ -20,7 +21,7 @@ pub(crate) struct WorkspaceDir {
 }
 
 impl WorkspaceDir {
-    /// Opens a workspace, component by component, following no link.
+    /// Opens a workspace, component by component, without following links.
     ///
     /// # Errors
     /// One line: the workspace is missing, a part of its path is a link, or no job may work there.
@@ -37,14 +38,14 @@ impl WorkspaceDir {
             return Err("the workspace is the root of the file system: choose a folder with -w".to_owned());
         }
         let fd = open_path(Path::new(path)).map_err(|broken| match broken {
-            OpenError::Link(link) => {
+            OpenFolderError::Link(link) => {
                 format!(
                     "the workspace {shown} leads through the link {}: use the real path with -w",
                     one_line(&link, 300)
                 )
             }
-            OpenError::Missing => format!("the workspace {shown} does not exist on the platform"),
-            OpenError::Other(error) => format!("the workspace {shown} can't be opened: {error}"),
+            OpenFolderError::Missing => format!("the workspace {shown} does not exist on the platform"),
+            OpenFolderError::Other(error) => format!("the workspace {shown} can't be opened: {error}"),
         })?;
         let stat = fstat(&fd).map_err(|error| format!("the workspace {shown} can't be opened: {error}"))?;
         let identity = FileIdentity { dev: stat.st_dev, ino: stat.st_ino };
@@ -61,12 +62,12 @@ impl WorkspaceDir {
         self.identity
     }
 
-    /// Returns true if a path leads to it.
-    pub(crate) fn is_at(&self, path: &Path) -> bool {
+    /// Returns true if a path leads to this folder.
+    pub(crate) fn is_reached_by(&self, path: &Path) -> bool {
         stat(path).is_ok_and(|stat| FileIdentity { dev: stat.st_dev, ino: stat.st_ino } == self.identity)
     }
 
-    /// Returns a path by which a child of this process reaches it until it runs another program.
+    /// Returns a path that leads a forked child to the folder until the child executes another program.
     pub(crate) fn inherited_path(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }
@@ -78,13 +79,13 @@ impl AsFd for WorkspaceDir {
     }
 }
 
-enum OpenError {
+enum OpenFolderError {
     Link(String),
     Missing,
     Other(io::Error),
 }
 
-fn open_path(path: &Path) -> Result<OwnedFd, OpenError> {
+fn open_path(path: &Path) -> Result<OwnedFd, OpenFolderError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // The parent folders need not be readable.
     let way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -92,26 +93,29 @@ fn open_path(path: &Path) -> Result<OwnedFd, OpenError> {
         .components()
         .all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
     if !plain || !path.is_absolute() {
-        return Err(OpenError::Other(io::Error::other("it is not a plain absolute path")));
+        return Err(OpenFolderError::Other(io::Error::other("it is not a plain absolute path")));
     }
-    let mut folder = openat(CWD, "/", way, Mode::empty()).map_err(|error| OpenError::Other(error.into()))?;
+    let mut folder =
+        openat(CWD, "/", way, Mode::empty()).map_err(|error| OpenFolderError::Other(error.into()))?;
     let mut done = std::path::PathBuf::from("/");
     let mut parts = path.components().skip(1).peekable();
     while let Some(part) = parts.next() {
         done.push(part);
         let flags = if parts.peek().is_some() { way } else { flags };
         folder = openat(&folder, part.as_os_str(), flags, Mode::empty()).map_err(|error| match error {
-            Errno::NOENT => OpenError::Missing,
-            // A link is no folder either; which of the two errors is reported depends on the kernel.
-            Errno::NOTDIR | Errno::LOOP if is_link(&done) => OpenError::Link(done.display().to_string()),
-            Errno::NOTDIR => OpenError::Other(io::Error::other("it is not a folder")),
-            error => OpenError::Other(error.into()),
+            Errno::NOENT => OpenFolderError::Missing,
+            // The kernel may report a link as "not a folder".
+            Errno::NOTDIR | Errno::LOOP if is_link(&done) => {
+                OpenFolderError::Link(done.display().to_string())
+            }
+            Errno::NOTDIR => OpenFolderError::Other(io::Error::other("it is not a folder")),
+            error => OpenFolderError::Other(error.into()),
         })?;
     }
     Ok(folder)
 }
 
-/// Returns true for a link. Used for the message alone.
+/// Returns true for a link. Used only for the message.
 fn is_link(path: &Path) -> bool {
     lstat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }

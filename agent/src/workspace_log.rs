@@ -13,11 +13,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::user::Ids;
+use crate::user::UserIds;
 
 /// Name of the folder in the workspace.
-const FOLDER: &str = ".codex-worker";
-/// Maximum length of one file, in bytes: enough for hours of a talkative worker, and ten jobs fit on any disk.
+const LOG_FOLDER: &str = ".codex-worker";
+/// Maximum length of one file, in bytes: enough for hours of verbose output, and ten jobs fit on any disk.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// One of the files.
@@ -44,38 +44,38 @@ impl LogFile {
 /// Files of one job. A file is created with its first output.
 #[derive(Debug)]
 pub(crate) struct WorkspaceLog {
-    dir: OwnedFd,
-    owner: Option<Ids>,
+    job_dir: OwnedFd,
+    owner: Option<UserIds>,
     path: String,
-    files: [Option<Bounded>; 3],
+    files: [Option<BoundedFile>; 3],
 }
 
 #[derive(Debug)]
-struct Bounded {
+struct BoundedFile {
     file: File,
-    written: u64,
+    written_bytes: u64,
 }
 
 impl WorkspaceLog {
-    /// Creates the folder of a job, owned by `owner` if that is another user.
+    /// Creates the folder of a job; `owner` is its user if it differs from the agent's.
     ///
     /// # Errors
-    /// The file system failed, also because something else exists where the folder should be.
-    pub(crate) fn open(workspace: impl AsFd, job: &JobId, owner: Option<Ids>) -> io::Result<Self> {
-        let outer = open_folder(workspace, FOLDER, owner)?;
-        match create(&outer, ".gitignore", owner) {
+    /// The file system failed, or another file exists at the folder's path.
+    pub(crate) fn open(workspace: impl AsFd, job: &JobId, owner: Option<UserIds>) -> io::Result<Self> {
+        let outer = open_folder(workspace, LOG_FOLDER, owner)?;
+        match create_new_file(&outer, ".gitignore", owner) {
             Ok(mut file) => file.write_all(b"*\n")?,
             // An existing file stays as it is.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        let stem = job.stem();
+        let stem = job.file_stem();
         let dir = open_folder(&outer, &stem, owner)?;
-        // A link that is only made, never followed; a folder in its place stays.
+        // The link is only created, never followed. A folder of that name stays.
         let _ = unlinkat(&outer, "log.txt", AtFlags::empty());
         let _ = symlinkat(format!("{stem}/log.txt"), &outer, "log.txt");
-        let path = format!("{FOLDER}/{stem}/log.txt");
-        let mut log = Self { dir, owner, path, files: [None, None, None] };
+        let path = format!("{LOG_FOLDER}/{stem}/log.txt");
+        let mut log = Self { job_dir: dir, owner, path, files: [None, None, None] };
         log.append(LogFile::Log, b"")?;
         Ok(log)
     }
@@ -89,26 +89,29 @@ impl WorkspaceLog {
     ///
     /// # Errors
     /// The file system failed.
-    pub(crate) fn append(&mut self, part: LogFile, bytes: &[u8]) -> io::Result<()> {
-        let slot = &mut self.files[part as usize];
+    pub(crate) fn append(&mut self, file: LogFile, bytes: &[u8]) -> io::Result<()> {
+        let slot = &mut self.files[file as usize];
         let bounded = if let Some(bounded) = slot {
             bounded
         } else {
-            // Left by an earlier run of the job, or put there by another program.
-            match unlinkat(&self.dir, part.name(), AtFlags::empty()) {
+            // An earlier run of the job or another program created the file.
+            match unlinkat(&self.job_dir, file.name(), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
             }
-            slot.insert(Bounded { file: create(&self.dir, part.name(), self.owner)?, written: 0 })
+            slot.insert(BoundedFile {
+                file: create_new_file(&self.job_dir, file.name(), self.owner)?,
+                written_bytes: 0,
+            })
         };
-        if bounded.written >= MAX_FILE {
+        if bounded.written_bytes >= MAX_FILE {
             return Ok(());
         }
-        let room = usize::try_from(MAX_FILE - bounded.written).unwrap_or(usize::MAX);
+        let room = usize::try_from(MAX_FILE - bounded.written_bytes).unwrap_or(usize::MAX);
         let kept = &bytes[..bytes.len().min(room)];
         bounded.file.write_all(kept)?;
-        bounded.written += kept.len() as u64;
-        if bounded.written >= MAX_FILE {
+        bounded.written_bytes += kept.len() as u64;
+        if bounded.written_bytes >= MAX_FILE {
             bounded.file.write_all(b"\n[this copy ends here: the relay has the rest]\n")?;
         }
         Ok(())
@@ -116,7 +119,7 @@ impl WorkspaceLog {
 }
 
 /// Opens a folder, and creates it if missing. A new folder is given to `owner`; an existing one keeps its owner.
-fn open_folder(parent: impl AsFd, name: &str, owner: Option<Ids>) -> io::Result<OwnedFd> {
+fn open_folder(parent: impl AsFd, name: &str, owner: Option<UserIds>) -> io::Result<OwnedFd> {
     let made = match mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
@@ -125,7 +128,7 @@ fn open_folder(parent: impl AsFd, name: &str, owner: Option<Ids>) -> io::Result<
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(&parent, name, flags, Mode::empty())?;
     if made {
-        // Another folder may have been put there in the meantime: only one of the agent's own is given away.
+        // Another program may have replaced the folder meanwhile: only a folder of the agent's own changes its owner.
         let ours = fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
         if ours {
             set_owner(&dir, owner)?;
@@ -134,7 +137,7 @@ fn open_folder(parent: impl AsFd, name: &str, owner: Option<Ids>) -> io::Result<
     Ok(dir)
 }
 
-fn create(dir: &OwnedFd, name: &str, owner: Option<Ids>) -> io::Result<File> {
+fn create_new_file(dir: &OwnedFd, name: &str, owner: Option<UserIds>) -> io::Result<File> {
     let flags = OFlags::WRONLY
         | OFlags::CREATE
         | OFlags::EXCL
@@ -151,7 +154,7 @@ fn create(dir: &OwnedFd, name: &str, owner: Option<Ids>) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-fn set_owner(fd: &OwnedFd, owner: Option<Ids>) -> io::Result<()> {
+fn set_owner(fd: &OwnedFd, owner: Option<UserIds>) -> io::Result<()> {
     if let Some(ids) = owner {
         fchown(fd, Some(Uid::from_raw(ids.uid)), Some(Gid::from_raw(ids.gid)))?;
     }

@@ -1,4 +1,4 @@
-//! Lists that are refused as soon as they announce or contain more items than allowed.
+//! Lists with a maximum length. Deserialization fails as soon as a list announces or contains more items.
 //!
 //! An item can take two bytes on the wire and a hundred in memory, so a limit on the bytes of a frame does not limit
 //! the memory that it takes.
@@ -15,15 +15,15 @@ const MAX_PREALLOCATED: usize = 256;
 ///
 /// # Errors
 /// Fails if the list has more items, or if one of them can't be read.
-pub fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
+pub fn deserialize_list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
-    from.deserialize_seq(Items::<T, MAX>(PhantomData))
+    from.deserialize_seq(BoundedListVisitor::<T, MAX>(PhantomData))
 }
 
-struct Items<T, const MAX: usize>(PhantomData<T>);
+struct BoundedListVisitor<T, const MAX: usize>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Items<T, MAX> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for BoundedListVisitor<T, MAX> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

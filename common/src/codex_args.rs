@@ -1,4 +1,4 @@
-//! Arguments for `codex exec` that a job may contain if Codex's sandbox is the only one. Pure.
+//! Arguments for `codex exec` that a job may contain if Codex's sandbox is the only protection. Pure.
 //!
 //! Any argument not listed here is refused: it could disable the sandbox, widen it, name a program that Codex starts
 //! outside of it (MCP servers, notifiers, hooks, credential commands) or make Codex itself write a file.
@@ -7,13 +7,13 @@
 const FLAGS: [&str; 3] = ["--search", "--ephemeral", "--strict-config"];
 
 /// Flags whose value affects only the model's server or the output.
-const VALUES: [&str; 3] = ["-m", "--model", "--color"];
+const VALUE_FLAGS: [&str; 3] = ["-m", "--model", "--color"];
 
 /// Flags that set one configuration value.
-const CONFIG: [&str; 2] = ["-c", "--config"];
+const CONFIG_FLAGS: [&str; 2] = ["-c", "--config"];
 
 /// Configuration keys that concern only the model and its output.
-const KEYS: [&str; 15] = [
+const CONFIG_KEYS: [&str; 15] = [
     "model",
     "model_reasoning_effort",
     "model_reasoning_summary",
@@ -37,20 +37,20 @@ const KEYS: [&str; 15] = [
 pub fn first_forbidden<S: AsRef<str>>(args: &[S]) -> Option<&str> {
     let mut args = args.iter().map(AsRef::as_ref);
     while let Some(arg) = args.next() {
-        if !is_plain(arg) {
+        if !has_no_control_characters(arg) {
             return Some(arg);
         }
         if FLAGS.contains(&arg) {
             continue;
         }
-        let Some((flag, attached)) = split(arg) else { return Some(arg) };
-        if !VALUES.contains(&flag) && !CONFIG.contains(&flag) {
+        let Some((flag, attached)) = split_flag(arg) else { return Some(arg) };
+        if !VALUE_FLAGS.contains(&flag) && !CONFIG_FLAGS.contains(&flag) {
             return Some(arg);
         }
         let Some(value) = attached.or_else(|| args.next()) else { return Some(arg) };
-        let is_allowed = is_plain(value)
+        let is_allowed = has_no_control_characters(value)
             && !(attached.is_none() && value.starts_with('-'))
-            && (VALUES.contains(&flag) || sets_known_key(value));
+            && (VALUE_FLAGS.contains(&flag) || sets_known_key(value));
         if !is_allowed {
             return Some(if attached.is_some() { arg } else { value });
         }
@@ -59,7 +59,7 @@ pub fn first_forbidden<S: AsRef<str>>(args: &[S]) -> Option<&str> {
 }
 
 /// Splits an argument into the flag and its value, if both are in the same word: `--model=x`, `-mx`, `-m=x`.
-fn split(arg: &str) -> Option<(&str, Option<&str>)> {
+fn split_flag(arg: &str) -> Option<(&str, Option<&str>)> {
     if arg.starts_with("--") {
         return Some(match arg.split_once('=') {
             Some((flag, value)) => (flag, Some(value)),
@@ -72,12 +72,12 @@ fn split(arg: &str) -> Option<(&str, Option<&str>)> {
 }
 
 fn sets_known_key(assignment: &str) -> bool {
-    assignment.split_once('=').is_some_and(|(key, _)| KEYS.contains(&key))
+    assignment.split_once('=').is_some_and(|(key, _)| CONFIG_KEYS.contains(&key))
 }
 
 /// Returns true for a value without control characters. Values are parsed as TOML, where a line break could begin
 /// another key.
-fn is_plain(text: &str) -> bool {
+fn has_no_control_characters(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }
 

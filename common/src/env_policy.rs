@@ -1,11 +1,11 @@
-//! Environment variables that a job may not contain if Codex's sandbox is the only one. Pure.
+//! Environment variables that a job may not contain if Codex's sandbox is the only protection. Pure.
 //!
 //! Codex itself, its helpers and the programs started before its sandbox exists (git, node, shells) read these
 //! variables outside of the sandbox: a library to load, a program to run, a configuration to trust, a server to send
 //! the key to.
 
 /// Forbidden names, in upper case.
-const NAMES: [&str; 51] = [
+const FORBIDDEN_NAMES: [&str; 51] = [
     "PATH",
     "HOME",
     "USER",
@@ -60,7 +60,7 @@ const NAMES: [&str; 51] = [
 ];
 
 /// Forbidden prefixes of names, in upper case.
-const PREFIXES: [&str; 19] = [
+const FORBIDDEN_PREFIXES: [&str; 19] = [
     "CODEX_",
     "OPENAI_",
     "LD_",
@@ -83,23 +83,23 @@ const PREFIXES: [&str; 19] = [
 ];
 
 /// Forbidden suffixes of names, in upper case.
-const SUFFIXES: [&str; 3] = ["_BASE_URL", "_PROXY", "_CA_BUNDLE"];
+const FORBIDDEN_SUFFIXES: [&str; 3] = ["_BASE_URL", "_PROXY", "_CA_BUNDLE"];
 
 /// Exceptions: harmless names that match a forbidden prefix, in upper case.
-const HARMLESS: [&str; 2] = ["NODE_ENV", "NODE_AUTH_TOKEN"];
+const HARMLESS_NAMES: [&str; 2] = ["NODE_ENV", "NODE_AUTH_TOKEN"];
 
 /// Returns true for a variable that affects programs outside of the job's sandbox.
-pub fn acts_outside(name: &str) -> bool {
+pub fn affects_outside_sandbox(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    let is_known = NAMES.contains(&name.as_str())
-        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || SUFFIXES.iter().any(|suffix| name.ends_with(suffix));
-    is_known && !HARMLESS.contains(&name.as_str())
+    let is_known = FORBIDDEN_NAMES.contains(&name.as_str())
+        || FORBIDDEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || FORBIDDEN_SUFFIXES.iter().any(|suffix| name.ends_with(suffix));
+    is_known && !HARMLESS_NAMES.contains(&name.as_str())
 }
 
 /// Returns the first of these names that affects programs outside of the job's sandbox.
 pub fn first_forbidden<'a>(names: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
-    names.into_iter().map(String::as_str).find(|name| acts_outside(name))
+    names.into_iter().map(String::as_str).find(|name| affects_outside_sandbox(name))
 }
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
             "https_proxy",
             "RELAY_JOB",
         ] {
-            assert!(acts_outside(name), "{name}");
+            assert!(affects_outside_sandbox(name), "{name}");
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
     fn values_for_the_job_s_own_programs_are_not() {
         for name in ["NPM_TOKEN", "DATABASE_URL", "GITHUB_TOKEN", "CI", "LANG", "MY_KEY", "NODE_ENV", "DEBUG"]
         {
-            assert!(!acts_outside(name), "{name}");
+            assert!(!affects_outside_sandbox(name), "{name}");
         }
     }
 }

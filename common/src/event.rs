@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::job::{Runner, StepKind};
 use crate::origin::Origin;
 
-/// Maximum length of a text inside an event, in bytes: the worker's last message and error messages are cut to it.
+/// Maximum length of a text inside an event, in bytes: the worker's last message and error messages are truncated to
+/// it.
 pub const MAX_TEXT: usize = 2048;
 /// Maximum length of a step's title, in bytes: one line of a terminal.
 pub const MAX_TITLE: usize = 120;
@@ -19,8 +20,8 @@ pub const MAX_LIST: usize = 100;
 /// An event of a job, with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Time of the event in UTC, to the millisecond, on the relay's time scale: the events of one run differ by the
-    /// time that a monotonic clock counted. Their order is given by `seq`.
+    /// Time of the event in UTC, to the millisecond, on the relay's time scale, which follows a monotonic clock. The
+    /// order of events is given by `seq`.
     pub at: Timestamp,
     /// Content of the event.
     pub body: EventBody,
@@ -41,9 +42,9 @@ pub enum EventBody {
         /// The workspace's own copy of the log, as a path relative to the workspace.
         workspace_log: Option<String>,
     },
-    /// A command of the job is up and running; emitted once for each setup command, the worker and each check.
+    /// A command of the job is running. Emitted once for each setup command, the worker and each check.
     Started {
-        /// Process id, as the agent sees it.
+        /// Process id in the agent's process namespace.
         pid: u32,
         /// The Codex thread, if there is one.
         thread_id: Option<String>,
@@ -84,18 +85,18 @@ pub enum EventBody {
     /// The worker's plan changed. Contains the whole plan.
     Plan {
         /// Items of the plan, in order.
-        #[serde(deserialize_with = "crate::bounded::list::<_, _, MAX_LIST>")]
+        #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_LIST>")]
         items: Vec<PlanItem>,
     },
-    /// The worker changed files itself (not through a command).
+    /// The worker changed files directly, not through a command.
     FileChange {
         /// The changed files, at most [`MAX_LIST`].
-        #[serde(deserialize_with = "crate::bounded::list::<_, _, MAX_LIST>")]
+        #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_LIST>")]
         files: Vec<ChangedFile>,
     },
     /// Tokens used so far by the whole thread.
     Usage(Usage),
-    /// A warning for people; the job goes on.
+    /// A warning for users; the job goes on.
     Warning {
         /// Text of the warning, one line.
         message: String,
@@ -109,7 +110,7 @@ pub enum EventBody {
     },
     /// The relay lost the connection to the agent. The job goes on.
     LinkLost {
-        /// Reason, as far as known.
+        /// Known reason.
         reason: String,
     },
     /// The agent has reconnected.
@@ -156,7 +157,7 @@ pub enum EventBody {
     },
 }
 
-/// Facts that a record shows before any agent has received the job.
+/// Properties of a job that are known at its launch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queued {
     /// Working folder on the host.
@@ -185,7 +186,7 @@ pub struct Queued {
 pub enum Isolation {
     /// A container, with a separate user inside.
     Container,
-    /// None: the worker has all rights of the agent's user.
+    /// No isolation: the worker has all rights of the agent's user.
     None,
     /// Codex's sandbox around every command; the worker runs as the agent's user.
     Sandbox,
@@ -226,7 +227,7 @@ pub struct PlanItem {
 /// One file that the worker changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedFile {
-    /// Path of the file, as the worker names it.
+    /// Path of the file in the worker's words.
     pub path: String,
     /// `add`, `update`, `delete`, or any other kind that Codex reported.
     pub kind: String,

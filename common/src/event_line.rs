@@ -31,12 +31,12 @@ pub const MAX_LINE: usize = 2 * 1024 * 1024;
 
 /// Length of the checksum field `,"crc":"xxxxxxxx"}`, in bytes.
 const CRC_FIELD: usize = 18;
-/// Beginning of a line's content, which follows the line's place in the registry.
-const CONTENT: &[u8] = b",\"at\":\"";
+/// Beginning of a line's content, which follows the id, job, epoch and sequence.
+const CONTENT_START: &[u8] = b",\"at\":\"";
 /// Initial capacity for a line, in bytes; most lines are shorter.
-const USUAL_LINE: usize = 384;
+const INITIAL_CAPACITY: usize = 384;
 
-/// Observer of an event.
+/// Origin of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -56,7 +56,7 @@ impl Source {
     }
 }
 
-/// An event with its place in the registry.
+/// An event with its id, job, epoch and sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventLine {
     /// Id, which increases across all jobs of the registry: the cursor of `--since`.
@@ -65,9 +65,9 @@ pub struct EventLine {
     pub job: JobId,
     /// Run of the job; 0 for the relay's own events.
     pub epoch: u32,
-    /// Place within job and epoch, from 1.
+    /// Sequence number within job and epoch, from 1.
     pub seq: u64,
-    /// Observer of the event.
+    /// Origin of the event.
     pub source: Source,
     /// The event; `None` if its type is newer than this program.
     pub event: Option<Event>,
@@ -79,13 +79,13 @@ pub enum LineError {
     /// The line does not end with a checksum: it is torn, or not written by relay.
     #[error("the line has no checksum")]
     NoChecksum,
-    /// The bytes of the line are not those that were written.
+    /// The line was changed after it was written.
     #[error("the line's checksum does not match its bytes")]
     Checksum,
     /// The line was written by a newer program.
     #[error("the line has format {0}, newer than {VERSION}")]
     Newer(u64),
-    /// The checksum is right but the content is wrong: the line was written by a faulty program.
+    /// The checksum is valid but the content is not: a faulty program wrote the line.
     #[error("the line is not an event: {0}")]
     Malformed(String),
 }
@@ -96,13 +96,13 @@ impl EventLine {
     /// # Errors
     /// Fails if this program does not know the event's type: a line is never rewritten with less content than it had.
     pub fn to_bytes(&self) -> Result<Vec<u8>, LineError> {
-        let mut line = Vec::with_capacity(USUAL_LINE);
+        let mut line = Vec::with_capacity(INITIAL_CAPACITY);
         self.append_to(&mut line)?;
         Ok(line)
     }
 
     /// Appends the bytes of the line, with its line break, and returns the checksum of its content (see
-    /// [`content_sum`]).
+    /// [`content_checksum`]).
     ///
     /// # Errors
     /// Same as [`EventLine::to_bytes`]; nothing is appended in that case.
@@ -114,7 +114,7 @@ impl EventLine {
             Ok(content)
         });
         match content {
-            Ok(content) => Ok(seal(out, start, content)),
+            Ok(content) => Ok(append_checksum(out, start, content)),
             Err(error) => {
                 out.truncate(start);
                 Err(LineError::Malformed(error.to_string()))
@@ -123,13 +123,13 @@ impl EventLine {
     }
 }
 
-/// Returns the CRC-32C over the content of a whole line, without its place in the registry: from its time to the last
-/// field before the checksum. Two lines of the same event have the same sum, whatever their ids.
-pub fn content_sum(line: &[u8]) -> u32 {
+/// Returns the CRC-32C over the content of a line: from its time to the last field before the checksum. Two lines of
+/// the same event have the same sum, even with different ids.
+pub fn content_checksum(line: &[u8]) -> u32 {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = &line[..line.len().saturating_sub(CRC_FIELD)];
-    // The first match is in the head: nothing before it can contain a quote.
-    let content = line.windows(CONTENT.len()).position(|window| window == CONTENT).unwrap_or(0);
+    // The first match is in the head, because the fields before it can't contain a quote.
+    let content = line.windows(CONTENT_START.len()).position(|window| window == CONTENT_START).unwrap_or(0);
     crc32c::crc32c(&line[content..])
 }
 
@@ -165,7 +165,7 @@ fn write_body(out: &mut Vec<u8>, body: &EventBody) -> io::Result<()> {
 }
 
 /// Adds the checksum and the line break to the line that begins at `start`; returns the sum of its content.
-fn seal(out: &mut Vec<u8>, start: usize, content: usize) -> u32 {
+fn append_checksum(out: &mut Vec<u8>, start: usize, content: usize) -> u32 {
     let sum = crc32c::crc32c(&out[content..]);
     let crc = crc32c::crc32c(&out[start..]);
     out.extend_from_slice(b",\"crc\":\"");
@@ -177,7 +177,7 @@ fn seal(out: &mut Vec<u8>, start: usize, content: usize) -> u32 {
 }
 
 /// Returns the bytes covered by the checksum, if it matches.
-fn check(line: &[u8]) -> Result<&[u8], LineError> {
+fn verify_checksum(line: &[u8]) -> Result<&[u8], LineError> {
     let at = line.len().checked_sub(CRC_FIELD).ok_or(LineError::NoChecksum)?;
     let (body, field) = line.split_at(at);
     let hex = field

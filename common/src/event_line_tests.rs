@@ -1,6 +1,6 @@
 //! Lines of every kind, intact and damaged.
 
-use super::read::{Head, parse_any_order};
+use super::read::{LineFields, parse_any_order};
 use super::*;
 use crate::event::{StepOutcome, Usage};
 
@@ -83,8 +83,11 @@ fn both_ways_of_reading_give_the_same() {
     for body in bodies() {
         let line = line(body);
         let bytes = line.to_bytes().unwrap();
-        let covered = check(bytes.strip_suffix(b"\n").unwrap()).unwrap();
-        assert!(Head::parse(covered).is_some(), "the order in which lines are written is the quick one");
+        let covered = verify_checksum(bytes.strip_suffix(b"\n").unwrap()).unwrap();
+        assert!(
+            LineFields::parse(covered).is_some(),
+            "the order in which lines are written is the quick one"
+        );
         similar_asserts::assert_eq!(parse_any_order(covered).unwrap(), line);
         similar_asserts::assert_eq!(EventLine::parse(&bytes).unwrap(), line);
         assert_eq!(checked_id(&bytes), Ok(line.id));
@@ -108,7 +111,7 @@ fn the_sum_of_a_content_depends_on_the_event_alone() {
         let mut bytes = b"something in front".to_vec();
         let start = bytes.len();
         let sum = line.append_to(&mut bytes).unwrap();
-        assert_eq!(content_sum(&bytes[start..]), sum);
+        assert_eq!(content_checksum(&bytes[start..]), sum);
         sum
     };
     let bodies = bodies();

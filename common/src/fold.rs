@@ -8,7 +8,7 @@ use crate::job::StepKind;
 use crate::record::{Cleanup, JobRecord, Link, MAX_STEPS, State};
 use crate::step::{CurrentStep, Step};
 use crate::summary::summarize;
-use crate::warnings::is_of_model;
+use crate::warnings::is_model_warning;
 
 impl JobRecord {
     /// Folds a whole log, oldest line first. Returns `None` if it does not begin with `queued`.
@@ -17,7 +17,7 @@ impl JobRecord {
         let first = lines.next()?;
         let event = first.event.as_ref()?;
         let EventBody::Queued(queued) = &event.body else { return None };
-        let mut record = Self::queued(first.job.clone(), event.at, queued);
+        let mut record = Self::from_queued(first.job.clone(), event.at, queued);
         for line in lines {
             record.apply_line(line);
         }
@@ -50,25 +50,32 @@ impl JobRecord {
                 self.isolation = Some(*isolation);
                 self.workspace_log = workspace_log.as_ref().map(|path| format!("{}/{path}", self.workspace));
             }
-            EventBody::Started { pid, thread_id } => self.started(event.at, *pid, thread_id.as_ref()),
+            EventBody::Started { pid, thread_id } => self.apply_started(event.at, *pid, thread_id.as_ref()),
             EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
                 self.started_at.get_or_insert(event.at);
-                self.step_started(Step::started(event.at, *n, *kind, title.clone(), *limit_ms, *parent));
+                self.apply_step_started(Step::new_active(
+                    event.at,
+                    *n,
+                    *kind,
+                    title.clone(),
+                    *limit_ms,
+                    *parent,
+                ));
             }
             EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
-                self.step_finished(*n, *outcome, *exit_code, *elapsed_ms, *resources);
+                self.apply_step_finished(*n, *outcome, *exit_code, *elapsed_ms, *resources);
             }
             EventBody::Message { text } => self.message = Some(text.clone()),
             EventBody::Plan { items } => self.plan.clone_from(items),
             EventBody::Usage(usage) => self.usage = Some(*usage),
-            EventBody::Warning { message } => self.warn(message.clone()),
+            EventBody::Warning { message } => self.add_warning(message.clone()),
             EventBody::Stalled { n, evidence } => {
                 self.warning = Some(format!("step {n} makes no progress: {evidence}"));
             }
             EventBody::Interrupted { n, reason } => {
-                self.warn(format!("step {n} was interrupted: {reason}"));
+                self.add_warning(format!("step {n} was interrupted: {reason}"));
             }
-            EventBody::Extended { n, limit_ms } => self.extended(*n, *limit_ms),
+            EventBody::Extended { n, limit_ms } => self.apply_extended(*n, *limit_ms),
             EventBody::LinkLost { .. } => self.link = Some(Link::Lost),
             EventBody::LinkRestored { .. } => self.link = Some(Link::Connected),
             EventBody::Stopping { .. } => self.state = State::Stopping,
@@ -82,12 +89,12 @@ impl JobRecord {
                 self.error.clone_from(error);
                 self.exit_code = *exit_code;
                 self.changes = *changes;
-                self.finish(event.at);
+                self.apply_end(event.at);
             }
         }
     }
 
-    fn started(&mut self, at: Timestamp, pid: u32, thread_id: Option<&String>) {
+    fn apply_started(&mut self, at: Timestamp, pid: u32, thread_id: Option<&String>) {
         if self.state == State::Starting {
             self.state = State::Running;
         }
@@ -98,18 +105,18 @@ impl JobRecord {
         }
     }
 
-    fn step_started(&mut self, step: Step) {
+    fn apply_step_started(&mut self, step: Step) {
         self.steps_total = self.steps_total.max(step.n);
         self.steps.push(step);
         if self.steps.len() > MAX_STEPS {
-            // An active step is more important than an ended one, however old it is.
+            // An active step is more important than any ended one.
             let oldest = self.steps.iter().position(|step| step.outcome.is_some()).unwrap_or(0);
             self.steps.remove(oldest);
         }
-        self.find_current();
+        self.update_current_step();
     }
 
-    fn step_finished(
+    fn apply_step_finished(
         &mut self,
         n: u32,
         outcome: StepOutcome,
@@ -119,7 +126,7 @@ impl JobRecord {
     ) {
         if let Some(at) = self.steps.iter().position(|step| step.n == n) {
             if self.steps[at].kind == StepKind::Model {
-                if outcome == StepOutcome::Ok && self.warning.as_deref().is_some_and(is_of_model) {
+                if outcome == StepOutcome::Ok && self.warning.as_deref().is_some_and(is_model_warning) {
                     self.warning = self.warnings.newest.last().cloned();
                 }
                 self.model_wait_ms = self.model_wait_ms.saturating_add(elapsed_ms);
@@ -132,23 +139,23 @@ impl JobRecord {
                 step.resources = resources;
             }
         }
-        self.find_current();
+        self.update_current_step();
     }
 
-    fn warn(&mut self, message: String) {
+    fn add_warning(&mut self, message: String) {
         self.warnings.add(&message);
         self.warning = Some(message);
     }
 
     /// Applies a new limit of a step. The job's own limit is not part of the record.
-    fn extended(&mut self, n: Option<u32>, limit_ms: u64) {
+    fn apply_extended(&mut self, n: Option<u32>, limit_ms: u64) {
         if let Some(step) = self.steps.iter_mut().find(|step| Some(step.n) == n) {
             step.limit_ms = Some(limit_ms);
         }
-        self.find_current();
+        self.update_current_step();
     }
 
-    fn find_current(&mut self) {
+    fn update_current_step(&mut self) {
         self.step = self.steps.iter().rev().find(|step| step.outcome.is_none()).map(|step| CurrentStep {
             n: step.n,
             kind: step.kind,
@@ -158,7 +165,7 @@ impl JobRecord {
         });
     }
 
-    fn finish(&mut self, at: Timestamp) {
+    fn apply_end(&mut self, at: Timestamp) {
         self.finished_at = Some(at);
         self.pid = None;
         self.step = None;
@@ -167,7 +174,7 @@ impl JobRecord {
             step.outcome = Some(StepOutcome::Unknown);
         }
         if self.state == State::Completed {
-            // Warnings about slow or stalled steps no longer matter after success.
+            // After success, warnings about slow or stalled steps are dropped.
             self.warning = self.warnings.newest.last().cloned();
         }
         self.summary = Some(summarize(self));

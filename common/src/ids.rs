@@ -13,22 +13,22 @@ pub const MAX_NAME: usize = 41;
 #[serde(try_from = "String", into = "String")]
 pub struct JobName(String);
 
-/// Error for a text that is no job name or job id.
+/// Error for a text that is not a job name or job id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// The name does not match the pattern.
     #[error(
         "job name '{0}' is not allowed: use 1 to 41 of a-z, 0-9, '_' and '-', beginning with a letter or digit"
     )]
-    Name(String),
+    InvalidName(String),
     /// The text has no number after `#` or `.`.
     #[error("'{0}' is not a job id: write NAME#N or NAME.N, for example abe-smoke#1")]
-    Id(String),
+    InvalidId(String),
 }
 
 impl JobName {
-    /// Derives a name from a folder's name: lower-cased, with every other character replaced by `-`. Falls back to
-    /// `job` if nothing is left.
+    /// Derives a name from a folder's name: in lower case, with every forbidden character replaced by `-`; `job` if
+    /// nothing is left.
     pub fn from_folder(folder: &str) -> Self {
         let cleaned: String = folder
             .chars()
@@ -56,7 +56,7 @@ impl FromStr for JobName {
         if head && tail && text.len() <= MAX_NAME {
             Ok(Self(text.to_owned()))
         } else {
-            Err(IdError::Name(crate::text::one_line(text, 60)))
+            Err(IdError::InvalidName(crate::text_format::one_line(text, 60)))
         }
     }
 }
@@ -108,7 +108,7 @@ impl JobId {
     }
 
     /// Returns the stem of the job's files in the registry: `NAME.N`.
-    pub fn stem(&self) -> String {
+    pub fn file_stem(&self) -> String {
         format!("{}.{}", self.name, self.number)
     }
 }
@@ -117,7 +117,7 @@ impl FromStr for JobId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let bad = || IdError::Id(crate::text::one_line(text, 60));
+        let bad = || IdError::InvalidId(crate::text_format::one_line(text, 60));
         let (name, number) = text.rsplit_once(['#', '.']).ok_or_else(bad)?;
         // `+1` and `01` parse as numbers but would be alternative spellings of the same job.
         let canonical = !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
@@ -154,7 +154,7 @@ mod tests {
     fn an_id_reads_back_in_both_spellings() {
         let id: JobId = "abe-smoke#12".parse().unwrap();
         assert_eq!(id, "abe-smoke.12".parse().unwrap());
-        assert_eq!((id.to_string(), id.stem()), ("abe-smoke#12".to_owned(), "abe-smoke.12".to_owned()));
+        assert_eq!((id.to_string(), id.file_stem()), ("abe-smoke#12".to_owned(), "abe-smoke.12".to_owned()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub const MAX_PROMPT: usize = 512 * 1024;
 
 /// Maximum number of jobs that one agent runs at once: each takes some dozen file descriptors, and a process usually
 /// has 1024.
-pub const MOST_JOBS: u32 = 50;
+pub const MAX_AGENT_JOBS: u32 = 50;
 
 /// Maximum length of a spec as JSON, in bytes: a message of 1 MiB minus its frame.
 pub const MAX_SPEC: usize = 1024 * 1024 - 4096;
@@ -38,7 +38,8 @@ pub struct Limits {
     /// a step without progress can be healthy.
     #[serde(default = "default_stall_ms")]
     pub stall_ms: u64,
-    /// Kinds with a stall limit of their own. A step of such a kind fails at it, network kind or not.
+    /// Stall limits of single kinds. A step of such a kind fails at its limit even if the kind does not use the
+    /// network.
     #[serde(default)]
     pub stalls: BTreeMap<StepKind, u64>,
 }
@@ -89,12 +90,12 @@ pub enum Runner {
 pub enum Sandbox {
     /// Allows writing in the workspace only, and network access.
     WorkspaceWrite,
-    /// None: the container is the sandbox.
+    /// No sandbox of Codex: the container is the sandbox.
     Off,
 }
 
 /// Prefix of the reason why no worker can run in a container whose settings require [`Sandbox::WorkspaceWrite`].
-pub const NO_SANDBOX: &str = "Codex's sandbox can't work in this container";
+pub const NO_SANDBOX_IN_CONTAINER: &str = "Codex's sandbox can't work in this container";
 
 /// Settings for calling Codex.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +127,7 @@ pub struct JobSpec {
     pub runner: Runner,
     /// The task, or the command line for [`Runner::Shell`].
     pub prompt: String,
-    /// Working folder as the agent sees it.
+    /// Working folder on the agent's platform.
     pub workspace: String,
     /// Environment variables of the worker; removed from the registry's copy once the agent has them.
     pub env: BTreeMap<String, String>,
@@ -150,7 +151,7 @@ pub struct JobSpec {
     pub on_loop: OnLoop,
     /// Settings for calling Codex.
     pub codex: CodexSettings,
-    /// Codex thread to continue; a new one if none is given.
+    /// Codex thread to continue; `None` starts a new one.
     #[serde(default)]
     pub thread: Option<String>,
 }
@@ -170,9 +171,9 @@ impl fmt::Debug for JobSpec {
     }
 }
 
-/// Returns true for an id of a Codex thread: a UUID in its usual form. Given anything else, Codex silently begins a new
+/// Returns true for an id of a Codex thread: a UUID in its usual form. With any other id Codex silently starts a new
 /// thread.
-pub fn is_thread(text: &str) -> bool {
+pub fn is_thread_id(text: &str) -> bool {
     let mut bytes = text.bytes().enumerate();
     text.len() == 36
         && bytes.all(|(i, byte)| match i {
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn only_a_uuid_is_a_thread() {
-        assert!(is_thread("01a203ca-9b3a-74f0-a0f9-92040009a617"));
+        assert!(is_thread_id("01a203ca-9b3a-74f0-a0f9-92040009a617"));
         for bad in [
             "",
             "my thread",
@@ -196,7 +197,7 @@ mod tests {
             "01a203ca-9b3a-74f0-a0f9-92040009a61g",
             "01a203ca.9b3a-74f0-a0f9-92040009a617",
         ] {
-            assert!(!is_thread(bad), "{bad}");
+            assert!(!is_thread_id(bad), "{bad}");
         }
     }
 

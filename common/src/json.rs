@@ -6,7 +6,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use crate::text::{is_dangerous, is_plain};
+use crate::text_format::{is_dangerous, is_printable_ascii};
 
 /// Formatter that writes dangerous characters as `\u` escapes and everything else as serde does.
 struct Escaping;
@@ -16,7 +16,7 @@ impl Formatter for Escaping {
     where
         W: ?Sized + io::Write,
     {
-        if is_plain(fragment) {
+        if is_printable_ascii(fragment) {
             return writer.write_all(fragment.as_bytes());
         }
         let mut plain = 0;

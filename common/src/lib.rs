@@ -14,7 +14,7 @@
 //! * [`record`]: the job record, a pure fold of the job's events (`fold`), with its [`step`]s and [`warnings`];
 //!   [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
-//! * [`text`]: bounding and cleaning of untrusted text; [`json`]: safe output of it.
+//! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: safe output of it.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
 //! * [`bounded`]: lists with a maximum length.
 //! * [`codex_args`], [`env_policy`]: arguments and variables that can bypass Codex's sandbox.
@@ -37,7 +37,7 @@ pub mod rule;
 pub mod step;
 mod step_kind;
 pub mod summary;
-pub mod text;
+pub mod text_format;
 pub mod time_scale;
 pub mod warnings;
 pub mod wire;

@@ -1,4 +1,4 @@
-//! The origin of a job: the session that launched it, and the job that it follows.
+//! Origin of a job: the session that launched it, and the job that it follows.
 
 use serde::{Deserialize, Serialize};
 

@@ -127,7 +127,7 @@ pub struct JobRecord {
     pub finished_at: Option<Timestamp>,
     /// Time of the last event.
     pub last_event_at: Timestamp,
-    /// Process id of the running command, as the agent sees it.
+    /// Process id of the running command in the agent's process namespace.
     pub pid: Option<u32>,
     /// Id of the job's agent.
     pub agent: Option<String>,
@@ -157,9 +157,9 @@ pub struct JobRecord {
     pub usage: Option<Usage>,
     /// The worker's last message.
     pub message: Option<String>,
-    /// The newest warning that holds.
+    /// The newest warning that is still valid.
     pub warning: Option<String>,
-    /// Warnings that are counted: they stay true, however the job ends.
+    /// Counted warnings: they stay valid however the job ends.
     #[serde(default)]
     pub warnings: Warnings,
     /// Closing text, at most 12 lines.
@@ -183,7 +183,7 @@ pub struct JobRecord {
 
 impl JobRecord {
     /// Creates the record of a newly launched job.
-    pub fn queued(job: JobId, at: Timestamp, queued: &Queued) -> Self {
+    pub fn from_queued(job: JobId, at: Timestamp, queued: &Queued) -> Self {
         Self {
             schema: SCHEMA,
             job,
@@ -226,7 +226,7 @@ impl JobRecord {
         }
     }
 
-    /// Returns the facts of the job's launch: the body of its `queued` event.
+    /// Returns the properties known at launch: the body of the job's `queued` event.
     pub fn to_queued(&self) -> Queued {
         Queued {
             workspace: self.workspace.clone(),
@@ -240,8 +240,7 @@ impl JobRecord {
         }
     }
 
-    /// Returns true if the job continues the Codex thread of another job, so that its usage is that of the whole
-    /// thread.
+    /// Returns true if the job continues the Codex thread of another job. Its usage then covers the whole thread.
     pub fn is_resumed(&self) -> bool {
         self.origin.follows.as_ref().is_some_and(|follows| follows.how == FollowUp::Resume)
     }
@@ -251,9 +250,8 @@ impl JobRecord {
         self.runner == Runner::Codex && self.thread_id.is_some()
     }
 
-    /// Describes the state for people: `completed with 2 warnings`, so that a job that needs attention does not look
-    /// like a plain success.
-    pub fn outcome(&self) -> String {
+    /// Describes the state for display, such as `completed with 2 warnings`.
+    pub fn describe_outcome(&self) -> String {
         let state = self.state.as_str();
         match self.warnings.count_text().filter(|_| self.state == State::Completed) {
             Some(warnings) => format!("{state} with {warnings}"),

@@ -20,7 +20,7 @@ fn launched() -> JobRecord {
         origin: crate::origin::Origin::default(),
         model: None,
     };
-    JobRecord::queued("abe#1".parse().unwrap(), at(0), &queued)
+    JobRecord::from_queued("abe#1".parse().unwrap(), at(0), &queued)
 }
 
 fn play(record: &mut JobRecord, story: Vec<(i64, EventBody)>) {
@@ -92,7 +92,7 @@ fn a_job_completes_with_the_warnings_that_still_hold_and_names_them() {
         ],
     );
     assert_eq!(record.warning.as_deref(), Some("step 3 makes no progress: 0.0 % CPU"));
-    assert_eq!((record.warnings.count, record.outcome().as_str()), (1, "starting"));
+    assert_eq!((record.warnings.count, record.describe_outcome().as_str()), (1, "starting"));
     let unread = "2 lines of codex not understood";
     play(
         &mut record,
@@ -104,7 +104,7 @@ fn a_job_completes_with_the_warnings_that_still_hold_and_names_them() {
             (9, done(FinalState::Completed, None)),
         ],
     );
-    assert_eq!(record.outcome(), "completed with 2 warnings");
+    assert_eq!(record.describe_outcome(), "completed with 2 warnings");
     assert_eq!(record.warnings.newest, ["step 2 was interrupted: it ran over its limit", unread]);
     assert_eq!(record.warning.as_deref(), Some(unread), "what was slow has ended well");
     insta::assert_snapshot!(record.summary.unwrap(), @r#"

@@ -5,17 +5,17 @@ use regex_lite::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::step_kind::StepKind;
-use crate::text;
+use crate::text_format;
 
 /// Maximum number of rules of a job: each is tried against every command line and every new process.
 pub const MAX_RULES: usize = 100;
 /// Maximum length of a pattern, in bytes: some lines of text. Longer patterns should be split into several rules.
 const MAX_PATTERN: usize = 1000;
-/// Maximum size of a compiled pattern, in bytes. A list of some hundred names fits. Nested repetitions do not; with
-/// them each match against a long line would take a noticeable time.
+/// Maximum size of a compiled pattern, in bytes. A list of some hundred names fits. Nested repetitions don't fit: they
+/// would make each match against a long line slow.
 const MAX_COMPILED: usize = 64 * 1024;
 /// Maximum length of the pattern and of the fault that an error shows, in bytes.
-const MAX_SHOWN: (usize, usize) = (60, 200);
+const MAX_SHOWN_BYTES: (usize, usize) = (60, 200);
 
 /// Consequence for a job when a step exceeds its limit or stalls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,11 +50,11 @@ pub struct StepRule {
     pub pattern: String,
     /// Kind of a matching step.
     pub kind: StepKind,
-    /// Limit of a matching step, in milliseconds; defaults to the kind's.
+    /// Limit of a matching step, in milliseconds; defaults to the limit of the kind.
     pub limit_ms: Option<u64>,
-    /// Stall limit of a matching step, at which it fails, in milliseconds; defaults to the kind's.
+    /// Stall limit of a matching step, at which it fails, in milliseconds; defaults to the limit of the kind.
     pub stall_ms: Option<u64>,
-    /// Action at either limit; defaults to the job's.
+    /// Action at either limit; defaults to the action of the job.
     pub on_limit: Option<OnLimit>,
 }
 
@@ -62,7 +62,7 @@ pub struct StepRule {
 ///
 /// # Errors
 /// Returns the fault, worded to follow the name of the rule: `is empty: …`, `= '(': …`.
-pub fn compile(pattern: &str) -> Result<Regex, String> {
+pub fn compile_pattern(pattern: &str) -> Result<Regex, String> {
     if pattern.trim().is_empty() {
         return Err("is empty: write a regular expression for the command lines that are meant".to_owned());
     }
@@ -72,7 +72,11 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build().map_err(|error| {
         // Joins the lines of the regex engine's message.
         let told = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
-        format!("= '{}': {}", text::one_line(pattern, MAX_SHOWN.0), text::one_line(&told, MAX_SHOWN.1))
+        format!(
+            "= '{}': {}",
+            text_format::one_line(pattern, MAX_SHOWN_BYTES.0),
+            text_format::one_line(&told, MAX_SHOWN_BYTES.1)
+        )
     })
 }
 
@@ -82,14 +86,14 @@ mod tests {
 
     #[test]
     fn a_pattern_is_compiled_or_refused_with_the_reason() {
-        assert!(compile("^npm (ci|install)").is_ok_and(|regex| regex.is_match("npm ci")));
+        assert!(compile_pattern("^npm (ci|install)").is_ok_and(|regex| regex.is_match("npm ci")));
         for (bad, reason) in [
             (" ", "is empty"),
             ("npm (ci", "= 'npm (ci': "),
             (&"x".repeat(MAX_PATTERN + 1), "longer than 1000"),
             ("((a{100}){100}){100}", "= '((a{100}){100}){100}': "),
         ] {
-            let told = compile(bad).unwrap_err();
+            let told = compile_pattern(bad).unwrap_err();
             assert!(told.starts_with(reason) || told.contains(reason), "{told}");
             assert_eq!(told.lines().count(), 1);
         }

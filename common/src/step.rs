@@ -50,7 +50,7 @@ pub struct Step {
 
 impl Step {
     /// Creates a step that began at `started_at`.
-    pub fn started(
+    pub fn new_active(
         started_at: Timestamp,
         n: u32,
         kind: StepKind,
@@ -72,9 +72,9 @@ impl Step {
         }
     }
 
-    /// Returns true if the step has ended with an unknown outcome. Steps inside another step don't count: usually, all
-    /// that is known of them is that their process has gone.
-    pub fn is_unseen(&self) -> bool {
+    /// Returns true if the step has ended with an unknown outcome. Steps inside another step don't count: the outcome
+    /// of such a step is usually unknown.
+    pub fn has_unseen_end(&self) -> bool {
         self.outcome == Some(StepOutcome::Unknown) && self.parent.is_none()
     }
 }

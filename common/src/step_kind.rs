@@ -110,7 +110,7 @@ impl FromStr for StepKind {
             let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
             format!(
                 "unknown step kind '{}': use one of {}",
-                crate::text::one_line(text, 40),
+                crate::text_format::one_line(text, 40),
                 known.join(", ")
             )
         })

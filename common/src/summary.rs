@@ -6,14 +6,14 @@ use crate::duration;
 use crate::event::{FailureKind, JobError, Resources, StepOutcome};
 use crate::record::{JobRecord, State};
 use crate::step::Step;
-use crate::text;
+use crate::text_format;
 
 /// Maximum number of listed steps; the others are counted.
 const MAX_STEPS: usize = 4;
 /// Maximum number of lines of the worker's last message.
 const MAX_MESSAGE_LINES: usize = 3;
-/// Maximum number of lines of the output of a failed check or setup command. Steps and last message are shortened in
-/// return, so that everything fits into 12 lines.
+/// Maximum number of lines of the output of a failed check or setup command. Steps and last message are then shortened,
+/// so that everything fits into 12 lines.
 const MAX_OUTPUT_LINES: usize = 4;
 /// Maximum number of listed steps, and of lines of the last message, next to such an output.
 const MAX_BESIDE_OUTPUT: usize = 2;
@@ -24,33 +24,33 @@ const MAX_LINE: usize = 200;
 
 /// Returns the summary of a job that has ended.
 pub fn summarize(record: &JobRecord) -> String {
-    let mut lines = vec![headline(record)];
-    let reason = record.error.as_ref().map(reason).unwrap_or_default();
+    let mut lines = vec![headline_text(record)];
+    let reason = record.error.as_ref().map(reason_lines).unwrap_or_default();
     let with_output = reason.len() > 1;
     lines.extend(reason);
-    lines.extend(warnings(record));
-    lines.extend(steps(record, if with_output { MAX_BESIDE_OUTPUT } else { MAX_STEPS }));
+    lines.extend(warning_lines(record));
+    lines.extend(step_lines(record, if with_output { MAX_BESIDE_OUTPUT } else { MAX_STEPS }));
     if let Some(message) = &record.message {
         let most = if with_output { MAX_BESIDE_OUTPUT } else { MAX_MESSAGE_LINES };
         let shown = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(most);
         lines.extend(shown.enumerate().map(|(i, line)| {
             let lead = if i == 0 { "said: " } else { "      " };
-            format!("{lead}{}", text::one_line(line, MAX_LINE))
+            format!("{lead}{}", text_format::one_line(line, MAX_LINE))
         }));
     }
     if let Some(facts) = facts_line(record) {
         lines.push(facts);
     }
-    lines.push(format!("log: {}", text::printable(&record.log_path)));
+    lines.push(format!("log: {}", text_format::to_printable(&record.log_path)));
     lines.join("\n")
 }
 
-fn headline(record: &JobRecord) -> String {
-    let mut line = format!("{} {}", record.job, record.outcome());
+fn headline_text(record: &JobRecord) -> String {
+    let mut line = format!("{} {}", record.job, record.describe_outcome());
     let began = record.started_at.unwrap_or(record.created_at);
     if let Some(ended) = record.finished_at {
         let ms = ended.duration_since(began).as_millis();
-        let _ = write!(line, " after {}", duration::short(u64::try_from(ms).unwrap_or(0)));
+        let _ = write!(line, " after {}", duration::format_duration(u64::try_from(ms).unwrap_or(0)));
     }
     if let Some(code) = record.exit_code.filter(|code| *code != 0 && record.state != State::Completed) {
         let _ = write!(line, " (exit code {code})");
@@ -58,30 +58,37 @@ fn headline(record: &JobRecord) -> String {
     line
 }
 
-/// Returns the reason for a failure. The output of a check or setup command, which the message has on one line, gets
-/// lines of its own.
-fn reason(error: &JobError) -> Vec<String> {
+/// Returns the reason for a failure. The output of a check or setup command, which is one line in the message, is split
+/// into lines.
+fn reason_lines(error: &JobError) -> Vec<String> {
     let kind = serde_json::to_value(error.kind).ok();
     let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed").to_owned();
     let (what, output) = match error.kind {
         FailureKind::CheckFailed | FailureKind::SetupFailed => split_output(&error.message),
         _ => (error.message.as_str(), Vec::new()),
     };
-    let mut lines = vec![text::one_line(&format!("reason: {kind}: {}", text::printable(what)), MAX_LINE)];
+    let mut lines = vec![text_format::one_line(
+        &format!("reason: {kind}: {}", text_format::to_printable(what)),
+        MAX_LINE,
+    )];
     let hidden = output.len().saturating_sub(MAX_OUTPUT_LINES);
-    lines.extend(output[hidden..].iter().map(|line| format!("      | {}", text::one_line(line, MAX_LINE))));
+    lines.extend(
+        output[hidden..].iter().map(|line| format!("      | {}", text_format::one_line(line, MAX_LINE))),
+    );
     lines
 }
 
 /// Returns the warnings of a completed job.
-fn warnings(record: &JobRecord) -> Vec<String> {
+fn warning_lines(record: &JobRecord) -> Vec<String> {
     if record.state != State::Completed {
         return Vec::new();
     }
     let (shown, hidden) = record.warnings.latest(MAX_WARNINGS);
     let mut lines: Vec<String> = shown
         .iter()
-        .map(|warning| text::one_line(&format!("warning: {}", text::printable(warning)), MAX_LINE))
+        .map(|warning| {
+            text_format::one_line(&format!("warning: {}", text_format::to_printable(warning)), MAX_LINE)
+        })
         .collect();
     if let Some(last) = lines.last_mut().filter(|_| hidden > 0) {
         let _ = write!(last, "  (+{hidden} more)");
@@ -89,8 +96,7 @@ fn warnings(record: &JobRecord) -> Vec<String> {
     lines
 }
 
-/// Splits `check 'x' ended with exit code 1: one / two` into its two parts for people: the event and the lines of
-/// output.
+/// Splits `check 'x' ended with exit code 1: one / two` into the event and the lines of output.
 pub fn split_output(message: &str) -> (&str, Vec<&str>) {
     let Some(said) = message.find("' ended with ").or_else(|| message.find("' was ")) else {
         return (message, Vec::new());
@@ -100,23 +106,23 @@ pub fn split_output(message: &str) -> (&str, Vec<&str>) {
 }
 
 /// Formats the resource usage of a step: `cpu 12.3s, 240 MiB`.
-pub fn resources(used: &Resources) -> String {
-    let memory = match used.peak_memory / 1024 {
+pub fn format_resources(resources: &Resources) -> String {
+    let memory = match resources.peak_memory / 1024 {
         kib @ 0..1024 => format!("{kib} KiB"),
         kib @ 1024..1_048_576 => format!("{} MiB", kib / 1024),
         kib => format!("{}.{} GiB", kib / 1_048_576, kib % 1_048_576 * 10 / 1_048_576),
     };
-    format!("cpu {}, {memory}", duration::short(used.cpu_ms))
+    format!("cpu {}, {memory}", duration::format_duration(resources.cpu_ms))
 }
 
-fn steps(record: &JobRecord, most: usize) -> Vec<String> {
+fn step_lines(record: &JobRecord, max_steps: usize) -> Vec<String> {
     let shown: Vec<&Step> = record.steps.iter().filter(|step| step.elapsed_ms.is_some()).collect();
     let mut slowest = shown.clone();
     let fine = |step: &Step| {
-        matches!(step.outcome, Some(StepOutcome::Ok | StepOutcome::Unknown)) && !step.is_unseen()
+        matches!(step.outcome, Some(StepOutcome::Ok | StepOutcome::Unknown)) && !step.has_unseen_end()
     };
     slowest.sort_by_key(|step| (fine(step), std::cmp::Reverse(step.elapsed_ms)));
-    let mut chosen: Vec<u32> = slowest.iter().take(most).map(|step| step.n).collect();
+    let mut chosen: Vec<u32> = slowest.iter().take(max_steps).map(|step| step.n).collect();
     chosen.sort_unstable();
     let mut lines: Vec<String> =
         shown.iter().filter(|step| chosen.contains(&step.n)).map(|step| step_line(step)).collect();
@@ -128,13 +134,14 @@ fn steps(record: &JobRecord, most: usize) -> Vec<String> {
 }
 
 fn step_line(step: &Step) -> String {
-    let used = step.resources.as_ref().map(|used| format!(", {}", resources(used))).unwrap_or_default();
+    let used =
+        step.resources.as_ref().map(|used| format!(", {}", format_resources(used))).unwrap_or_default();
     let mut line = format!(
         "step {} {} {}{used}: {}",
         step.n,
         step.kind,
-        duration::short(step.elapsed_ms.unwrap_or(0)),
-        text::one_line(&step.title, 100)
+        duration::format_duration(step.elapsed_ms.unwrap_or(0)),
+        text_format::one_line(&step.title, 100)
     );
     if let Some(parent) = step.parent {
         let _ = write!(line, " (in step {parent})");
@@ -145,7 +152,7 @@ fn step_line(step: &Step) -> String {
         }
         (Some(StepOutcome::Failed), None) => line.push_str(" (failed)"),
         (Some(StepOutcome::Killed), _) => line.push_str(" (killed)"),
-        (Some(StepOutcome::Unknown), _) if step.is_unseen() => {
+        (Some(StepOutcome::Unknown), _) if step.has_unseen_end() => {
             line.push_str(" (still running when the worker ended)");
         }
         (Some(StepOutcome::Ok | StepOutcome::Unknown) | None, _) => {}
@@ -153,7 +160,7 @@ fn step_line(step: &Step) -> String {
     line
 }
 
-/// Returns one line with the known facts among changed files, tokens and thread.
+/// Returns one line with changed files, tokens and thread, as far as they are known.
 fn facts_line(record: &JobRecord) -> Option<String> {
     let mut facts = Vec::new();
     if let Some(changes) = record.changes {
@@ -171,7 +178,7 @@ fn facts_line(record: &JobRecord) -> Option<String> {
         facts.push(format!("{} processes killed, {} left", cleanup.killed, cleanup.survivors));
     }
     if let Some(thread) = &record.thread_id {
-        facts.push(format!("thread {}", text::one_line(thread, 60)));
+        facts.push(format!("thread {}", text_format::one_line(thread, 60)));
     }
     (!facts.is_empty()).then(|| facts.join(" · "))
 }

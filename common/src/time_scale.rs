@@ -1,7 +1,7 @@
 //! Conversion of a monotonic clock's readings to wall time. Pure.
 //!
 //! A wall clock jumps when it is set, and each machine has its own. Times on one scale never jump, and their
-//! differences are the time that has really passed. Ages are computed from them, and people can read them.
+//! differences are real elapsed time.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ pub struct TimeScale {
 
 impl TimeScale {
     /// Creates the scale that gives `wall` when the monotonic clock reads `monotonic`.
-    pub fn anchored(wall: Timestamp, monotonic: Duration) -> Self {
+    pub fn from_reading(wall: Timestamp, monotonic: Duration) -> Self {
         let origin = wall.checked_sub(monotonic).unwrap_or(Timestamp::UNIX_EPOCH);
         Self { origin: origin.round(Unit::Millisecond).unwrap_or(origin) }
     }
 
     /// Creates the scale that gives `origin` when the monotonic clock reads zero.
     pub fn from_origin(origin: Timestamp) -> Self {
-        Self::anchored(origin, Duration::ZERO)
+        Self::from_reading(origin, Duration::ZERO)
     }
 
     /// Returns the time at which the monotonic clock reads zero.
@@ -31,23 +31,31 @@ impl TimeScale {
     }
 
     /// Returns the time at which the monotonic clock reads `monotonic`, to the millisecond.
-    pub fn at(self, monotonic: Duration) -> Timestamp {
-        let whole = Duration::from_millis(crate::duration::millis(monotonic));
+    pub fn wall_time(self, monotonic: Duration) -> Timestamp {
+        let whole = Duration::from_millis(crate::duration::to_millis(monotonic));
         self.origin.checked_add(whole).unwrap_or(Timestamp::MAX)
     }
 
-    /// Creates the scale of another machine that reported `theirs` at some moment between the readings `asked` and
-    /// `heard` of the local monotonic clock. If the local wall clock lies within these bounds, its time is used, so
-    /// that machines that agree are not adjusted however long the answer took.
-    pub fn of_remote(theirs: Timestamp, asked: Duration, heard: Duration, own_wall: Timestamp) -> Self {
-        let latest = theirs.checked_add(heard.saturating_sub(asked) + AGREE).unwrap_or(Timestamp::MAX);
-        let agrees = (theirs.checked_sub(AGREE).unwrap_or(Timestamp::MIN)..=latest).contains(&own_wall);
-        Self::anchored(if agrees { own_wall } else { theirs }, heard)
+    /// Creates the scale of another machine that reported `remote_now` at some moment between the local monotonic times
+    /// `request_sent` and `reply_received`. If the local wall clock is within these bounds, it is used unchanged, so
+    /// that clocks that agree are not adjusted after a slow reply.
+    pub fn from_remote(
+        remote_now: Timestamp,
+        request_sent: Duration,
+        reply_received: Duration,
+        local_wall: Timestamp,
+    ) -> Self {
+        let latest = remote_now
+            .checked_add(reply_received.saturating_sub(request_sent) + MAX_CLOCK_DIFFERENCE)
+            .unwrap_or(Timestamp::MAX);
+        let agrees = (remote_now.checked_sub(MAX_CLOCK_DIFFERENCE).unwrap_or(Timestamp::MIN)..=latest)
+            .contains(&local_wall);
+        Self::from_reading(if agrees { local_wall } else { remote_now }, reply_received)
     }
 }
 
-/// Maximum difference between clocks that agree. Machines that keep time never differ by more.
-const AGREE: Duration = Duration::from_secs(1);
+/// Maximum difference between clocks that count as equal.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -63,8 +71,8 @@ mod tests {
 
     #[test]
     fn times_on_a_scale_differ_by_what_the_monotonic_clock_counted() {
-        let scale = TimeScale::anchored(wall(0), s(500));
-        assert_eq!((scale.at(s(500)), scale.at(s(512))), (wall(0), wall(12)));
+        let scale = TimeScale::from_reading(wall(0), s(500));
+        assert_eq!((scale.wall_time(s(500)), scale.wall_time(s(512))), (wall(0), wall(12)));
         assert_eq!(TimeScale::from_origin(scale.origin()), scale);
     }
 
@@ -79,14 +87,14 @@ mod tests {
             ("the own clock is 1 h behind, and the answer was under way for 40 s", 0, (10, 50), -3560, 0),
         ];
         for (case, theirs, (asked, heard), own, told) in table {
-            let scale = TimeScale::of_remote(wall(theirs), s(asked), s(heard), wall(own));
-            assert_eq!(scale.at(s(heard)), wall(told), "{case}");
+            let scale = TimeScale::from_remote(wall(theirs), s(asked), s(heard), wall(own));
+            assert_eq!(scale.wall_time(s(heard)), wall(told), "{case}");
         }
     }
 
     #[test]
     fn times_beyond_what_can_be_told_are_its_ends() {
-        assert_eq!(TimeScale::anchored(wall(0), Duration::MAX).origin(), Timestamp::UNIX_EPOCH);
-        assert_eq!(TimeScale::from_origin(wall(0)).at(Duration::MAX), Timestamp::MAX);
+        assert_eq!(TimeScale::from_reading(wall(0), Duration::MAX).origin(), Timestamp::UNIX_EPOCH);
+        assert_eq!(TimeScale::from_origin(wall(0)).wall_time(Duration::MAX), Timestamp::MAX);
     }
 }

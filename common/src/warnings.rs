@@ -1,22 +1,23 @@
-//! Warnings of a job, as long as they hold.
+//! Warnings of a job.
 //!
-//! Most warnings report an event and stay true: a job that completed with one of them was not a plain success. Others
-//! report a condition and end with it (a slow step, an unreachable model, a stopped relay); they are never counted.
+//! Most warnings report an event. They are counted and stay valid. Others report a condition and end with it (a slow
+//! step, an unreachable model, a stopped relay); they are not counted.
 
 use serde::{Deserialize, Serialize};
 
-use crate::text;
+use crate::text_format;
 
 /// Maximum number of texts kept: the newest.
 pub const MAX_KEPT: usize = 5;
 /// Maximum length of a kept text, in bytes: some lines of a terminal. The event log has the whole text.
 const MAX_TEXT: usize = 500;
 
-/// Prefix of the warning that Codex waits for the network; this wait has no limit of its own.
+/// Prefix of the warning that Codex waits for the network. This wait has no own limit.
 pub const WAITS_FOR_NETWORK: &str = "codex waits for the network";
 /// Prefix of the warning that the relay was stopped.
-pub const RELAY_SLEPT: &str = "the relay did not run for ";
-/// Prefix of the warning that a worker repeats failing steps. Each such warning has a higher count than the one before.
+pub const RELAY_WAS_STOPPED: &str = "the relay did not run for ";
+/// Prefix of the warning that a worker repeats failing steps. Each such warning has a higher count than the previous
+/// one.
 pub const NO_PROGRESS: &str = "no progress: ";
 /// Text between the name of a step or job and its limit in the warning that half of the limit is used.
 pub const HALF_USED: &str = " has used half of its limit of ";
@@ -24,7 +25,7 @@ pub const HALF_USED: &str = " has used half of its limit of ";
 /// Prefixes of the warnings that hold only until the model answers.
 const MODEL_PREFIXES: [&str; 3] = [WAITS_FOR_NETWORK, "codex retries (", "Falling back from WebSockets"];
 
-/// Warnings that are counted: they stay true, however the job ends.
+/// Counted warnings: they stay valid however the job ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warnings {
     /// Number of distinct warnings.
@@ -34,12 +35,12 @@ pub struct Warnings {
 }
 
 impl Warnings {
-    /// Adds a warning, unless it reports a passing condition or is a duplicate.
+    /// Adds a warning, unless it reports a temporary condition or is a duplicate.
     pub(crate) fn add(&mut self, message: &str) {
         if is_transient(message) {
             return;
         }
-        let message = text::truncate(message, MAX_TEXT);
+        let message = text_format::truncate(message, MAX_TEXT);
         match self.newest.iter().position(|other| is_same(other, &message)) {
             Some(at) => drop(self.newest.remove(at)),
             None => self.count = self.count.saturating_add(1),
@@ -51,8 +52,8 @@ impl Warnings {
     }
 
     /// Returns the newest warnings, oldest first, and the number of the others.
-    pub fn latest(&self, most: usize) -> (&[String], u32) {
-        let shown = &self.newest[self.newest.len().saturating_sub(most)..];
+    pub fn latest(&self, max_warnings: usize) -> (&[String], u32) {
+        let shown = &self.newest[self.newest.len().saturating_sub(max_warnings)..];
         (shown, self.count.saturating_sub(u32::try_from(shown.len()).unwrap_or(u32::MAX)))
     }
 
@@ -68,15 +69,15 @@ impl Warnings {
 
 /// Returns true for a warning that reports a condition rather than an event.
 fn is_transient(message: &str) -> bool {
-    is_of_model(message) || message.starts_with(RELAY_SLEPT) || is_half_used(message)
+    is_model_warning(message) || message.starts_with(RELAY_WAS_STOPPED) || is_half_used(message)
 }
 
 /// Returns true for a warning that holds only until the model answers.
-pub(crate) fn is_of_model(message: &str) -> bool {
+pub(crate) fn is_model_warning(message: &str) -> bool {
     MODEL_PREFIXES.iter().any(|mark| message.starts_with(mark))
 }
 
-/// Returns true for the warning that half of a limit is used. A step's title may contain any text, so the words count
+/// Returns true for the warning that half of a limit is used. A step's title may contain any text, so the text counts
 /// only directly before the limit.
 fn is_half_used(message: &str) -> bool {
     let is_limit = |limit: &str| !limit.is_empty() && limit.bytes().all(|byte| byte.is_ascii_alphanumeric());

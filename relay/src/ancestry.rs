@@ -10,20 +10,20 @@ use std::path::Path;
 /// Maximum number of ancestors checked.
 const MAX_DEPTH: usize = 64;
 /// Programs that run the commands of a model.
-const HOSTS: [&str; 2] = ["codex", "claude"];
+const HOST_AGENTS: [&str; 2] = ["codex", "claude"];
 
-/// Returns true if an ancestor of this process is a host agent. Linux only: on other systems, listing them takes a
-/// further program.
+/// Returns true if an ancestor of this process is a host agent. Linux only: other systems need an extra program to list
+/// ancestors.
 pub fn is_below_host_agent() -> bool {
     let mut pid = std::process::id();
     for _ in 0..MAX_DEPTH {
-        let Some((parent, _)) = parent_and_name(pid) else { return false };
+        let Some((parent, _)) = read_parent_and_name(pid) else { return false };
         if parent == 0 {
             return false;
         }
-        let Some((_, name)) = parent_and_name(parent) else { return false };
+        let Some((_, name)) = read_parent_and_name(parent) else { return false };
         let command_line = fs::read(format!("/proc/{parent}/cmdline")).unwrap_or_default();
-        if is_host(&name, &command_line) {
+        if is_host_agent(&name, &command_line) {
             return true;
         }
         pid = parent;
@@ -31,29 +31,29 @@ pub fn is_below_host_agent() -> bool {
     false
 }
 
-fn parent_and_name(pid: u32) -> Option<(u32, String)> {
+fn read_parent_and_name(pid: u32) -> Option<(u32, String)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    parse(&stat)
+    parse_stat(&stat)
 }
 
 /// Parses the parent and the name of a process; the name is between brackets and may contain any character.
-fn parse(stat: &str) -> Option<(u32, String)> {
+fn parse_stat(stat: &str) -> Option<(u32, String)> {
     let (before, after) = stat.rsplit_once(')')?;
     let name = before.split_once('(')?.1.to_owned();
     let parent = after.split_whitespace().nth(1)?.parse().ok()?;
     Some((parent, name))
 }
 
-/// Returns true for a host agent, identified by its own name, or by that of the script that node runs.
-fn is_host(name: &str, command_line: &[u8]) -> bool {
+/// Returns true for a host agent, identified by its own name, or by the script that node runs.
+fn is_host_agent(name: &str, command_line: &[u8]) -> bool {
     let words = command_line.split(|byte| *byte == 0).take(2);
     let is_script = words.into_iter().any(|word| {
         let word = String::from_utf8_lossy(word);
         let path = Path::new(word.as_ref());
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        HOSTS.contains(&name.strip_suffix(".js").unwrap_or(name)) || word.contains("/claude-code/")
+        HOST_AGENTS.contains(&name.strip_suffix(".js").unwrap_or(name)) || word.contains("/claude-code/")
     });
-    HOSTS.contains(&name) || is_script
+    HOST_AGENTS.contains(&name) || is_script
 }
 
 #[cfg(test)]
@@ -62,17 +62,17 @@ mod tests {
 
     #[test]
     fn a_host_agent_is_known_by_its_name_or_its_script() {
-        assert!(is_host("codex", b""));
-        assert!(is_host("node", b"node\0/usr/local/bin/codex\0exec\0"));
-        assert!(is_host("node", b"node\0/usr/lib/node_modules/@anthropic-ai/claude-code/cli.js\0"));
-        assert!(!is_host("bash", b"bash\0-c\0codex exec\0"));
-        assert!(!is_host("vim", b"vim\0codex.md\0"));
+        assert!(is_host_agent("codex", b""));
+        assert!(is_host_agent("node", b"node\0/usr/local/bin/codex\0exec\0"));
+        assert!(is_host_agent("node", b"node\0/usr/lib/node_modules/@anthropic-ai/claude-code/cli.js\0"));
+        assert!(!is_host_agent("bash", b"bash\0-c\0codex exec\0"));
+        assert!(!is_host_agent("vim", b"vim\0codex.md\0"));
     }
 
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_hide_the_parent() {
-        assert_eq!(parse("7 (a) b (c) S 42 7 7 0"), Some((42, "a) b (c".to_owned())));
-        assert_eq!(parse("7 (sh) S 1 7"), Some((1, "sh".to_owned())));
-        assert_eq!(parse("nonsense"), None);
+        assert_eq!(parse_stat("7 (a) b (c) S 42 7 7 0"), Some((42, "a) b (c".to_owned())));
+        assert_eq!(parse_stat("7 (sh) S 1 7"), Some((1, "sh".to_owned())));
+        assert_eq!(parse_stat("nonsense"), None);
     }
 }

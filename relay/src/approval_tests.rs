@@ -1,10 +1,10 @@
 use super::*;
 
-fn settings(root: &Path, text: &str) -> Settings {
+fn settings(root: &Path, text: &str) -> ApprovableSettings {
     fs::create_dir_all(root.join("platform")).unwrap();
-    fs::write(root.join(config::FILE), text).unwrap();
+    fs::write(root.join(config::CONFIG_PATH), text).unwrap();
     let config = Config::load(root).unwrap();
-    Settings::new(config.platform.engine.unwrap_or(EngineKind::Docker), &config)
+    ApprovableSettings::new(config.platform.engine.unwrap_or(EngineKind::Docker), &config)
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn comments_order_and_limits_change_nothing_and_everything_else_does() {
             "+ codex.sandbox (in effect) = workspace-write",
         ),
     ] {
-        let changed = settings(&root, other).changed_since(&agreed);
+        let changed = settings(&root, other).lines_changed_since(&agreed);
         assert!(changed.iter().any(|changed| changed == line), "{other}: {changed:?}");
     }
 }
@@ -48,7 +48,7 @@ fn nothing_of_a_setting_is_hidden_and_what_runs_comes_first() {
     let text = format!(
         "[platform]\nbase = \"x\"\n[notify]\ncommand = [\"/bin/echo\", \"{long}\\n\\u202Ehidden\", \"end\"]\n"
     );
-    let shown = settings(&root, &text).changed_since(&agreed);
+    let shown = settings(&root, &text).lines_changed_since(&agreed);
     assert!(shown[0].starts_with("+ notify.command = ") && shown[0].ends_with("\"end\"]"), "{shown:?}");
     assert!(shown[0].contains("\\u{202e}hidden"), "{shown:?}");
     assert!(shown.iter().any(|line| line == "+ platform.base = \"x\""), "{shown:?}");
@@ -77,7 +77,7 @@ fn links_and_certificates_count_by_what_they_are() {
 #[test]
 fn approval_is_kept_with_the_person_s_state_and_each_project_has_its_own() {
     let of = |root: &str, set: &[(&str, &str)]| {
-        place(Path::new(root), &|name| {
+        approval_path(Path::new(root), &|name| {
             let found = set.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
         })

@@ -1,8 +1,8 @@
-//! Reading of small files named by a setting or a session: certificates, secrets, approvals, the head of a session's
+//! Reader of small files named by a setting or a session: certificates, secrets, approvals, the head of a session's
 //! file.
 //!
-//! A session may replace these files with anything. Links are followed, since people use them here and approval covers
-//! the content that is read. A pipe or device is refused, and never waited for.
+//! A session may replace these files with anything. Links are followed, since people use them here, and approval covers
+//! the content. A pipe or device is refused without waiting.
 
 #![expect(clippy::disallowed_methods, reason = "files that settings name, outside of the registry")]
 
@@ -14,32 +14,32 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 /// Maximum size of such a file, in bytes.
-const MAX: u64 = 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Reads a regular file.
 ///
 /// # Errors
 /// `InvalidInput` for anything but a file, `FileTooLarge` for more than 1 MiB, else the failing call.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let bytes = begin(path, MAX + 1)?;
-    if bytes.len() as u64 > MAX {
+pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = read_beginning(path, MAX_FILE_BYTES + 1)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
     }
     Ok(bytes)
 }
 
-/// Reads at most the first `most` bytes of a regular file.
+/// Reads at most the first `max_bytes` bytes of a regular file.
 ///
 /// # Errors
 /// `InvalidInput` for anything but a file, else the failing call.
-pub fn begin(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub fn read_beginning(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes)?;
+    file.take(max_bytes).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -55,11 +55,11 @@ mod tests {
         let path = |name: &str| dir.path().join(name);
         mknodat(CWD, path("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         for (name, kind) in [("pipe", io::ErrorKind::InvalidInput), (".", io::ErrorKind::InvalidInput)] {
-            assert_eq!(read(&path(name)).unwrap_err().kind(), kind, "{name}");
+            assert_eq!(read_bounded(&path(name)).unwrap_err().kind(), kind, "{name}");
         }
-        File::create(path("large")).unwrap().set_len(MAX + 1).unwrap();
-        assert_eq!(read(&path("large")).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        File::create(path("large")).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+        assert_eq!(read_bounded(&path("large")).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         std::fs::write(path("small"), "text").unwrap();
-        assert_eq!(read(&path("small")).unwrap(), b"text");
+        assert_eq!(read_bounded(&path("small")).unwrap(), b"text");
     }
 }

@@ -12,7 +12,7 @@ pub enum ContainerState {
     Absent,
     /// The container runs.
     Running,
-    /// The container runs, with all of its processes frozen.
+    /// The container runs, but all its processes are frozen.
     Paused,
     /// The container has exited.
     Exited {
@@ -29,8 +29,8 @@ pub enum ContainerState {
 
 /// Exit of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Death {
-    /// Exit code; none if the container was gone before it could be inspected.
+pub struct ContainerExit {
+    /// Exit code; `None` if the container was removed before an inspection.
     pub exit_code: Option<i32>,
     /// True if the kernel killed it for its memory use.
     pub oom_killed: bool,
@@ -38,13 +38,13 @@ pub struct Death {
     pub memory_limit: Option<u64>,
     /// Exit time as reported by the engine; distinguishes this exit from another one.
     pub finished_at: Option<String>,
-    /// Interrupted jobs that have no outcome yet.
+    /// Jobs that the exit interrupted and that have not ended yet.
     #[serde(default)]
     pub cut_off: BTreeSet<JobId>,
 }
 
-impl Death {
-    /// Builds the exit of a container that can't be inspected any more.
+impl ContainerExit {
+    /// Builds the exit of a container that can no longer be inspected.
     pub fn from_exit_code(exit_code: Option<i32>, oom_killed: bool) -> Self {
         Self { exit_code, oom_killed, memory_limit: None, finished_at: None, cut_off: BTreeSet::new() }
     }

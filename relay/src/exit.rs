@@ -1,4 +1,4 @@
-//! Exit codes (never renumbered) and the error that carries one.
+//! Exit codes (never renumbered), and the error type with an exit code.
 
 use std::{fmt, io};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 /// Exit codes of `relay`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Code {
+pub enum ExitCode {
     /// The command succeeded; the job completed.
     Done = 0,
     /// The job failed.
@@ -21,7 +21,7 @@ pub enum Code {
     /// The job still runs.
     StillRunning = 8,
     /// The command succeeded, but stdout can't be written (`EX_IOERR` of `sysexits.h`).
-    Output = 74,
+    OutputFailed = 74,
     /// The command's own time limit was reached.
     TimeLimit = 124,
     /// Agent or container lost.
@@ -30,7 +30,7 @@ pub enum Code {
     Cancelled = 130,
 }
 
-impl Code {
+impl ExitCode {
     /// Name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Code {
             Self::NoSuchJob => "no_such_job",
             Self::Unreachable => "unreachable",
             Self::StillRunning => "still_running",
-            Self::Output => "output_failed",
+            Self::OutputFailed => "output_failed",
             Self::TimeLimit => "time_limit",
             Self::Infrastructure => "infrastructure",
             Self::Cancelled => "cancelled",
@@ -48,11 +48,11 @@ impl Code {
     }
 }
 
-/// Failure of a command: one line for people, one code for programs.
+/// Failure of a command: a message for users, and an exit code for programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// Exit code.
-    pub code: Code,
+    pub code: ExitCode,
     /// Error and advice, without a line break.
     pub message: String,
 }
@@ -60,28 +60,28 @@ pub struct Failure {
 impl Failure {
     /// The command line or the configuration is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { code: Code::Usage, message: message.into() }
+        Self { code: ExitCode::Usage, message: message.into() }
     }
 
     /// The relay, the registry or the platform can't be reached.
     pub fn unreachable(message: impl Into<String>) -> Self {
-        Self { code: Code::Unreachable, message: message.into() }
+        Self { code: ExitCode::Unreachable, message: message.into() }
     }
 
     /// Stdout can't be written; everything else succeeded.
-    pub fn output(error: io::ErrorKind) -> Self {
-        Self { code: Code::Output, message: format!("stdout can't be written: {error}") }
+    pub fn stdout_failed(error: io::ErrorKind) -> Self {
+        Self { code: ExitCode::OutputFailed, message: format!("stdout can't be written: {error}") }
     }
 
-    /// Adds the work that was done before the failure.
+    /// Adds a description of the work that was done before the failure.
     #[must_use]
-    pub fn after(mut self, done: &str) -> Self {
-        self.message = format!("{done}, but {}", self.message);
+    pub fn with_work_done(mut self, work_done: &str) -> Self {
+        self.message = format!("{work_done}, but {}", self.message);
         self
     }
 
     /// Formats the failure for `--json`.
-    pub fn json(&self) -> Vec<u8> {
+    pub fn to_json(&self) -> Vec<u8> {
         let error = json!({"error": {"code": self.code.as_str(), "message": self.message}});
         // Serializing two texts can't fail.
         common::json::to_vec(&error).unwrap_or_default()
@@ -89,7 +89,7 @@ impl Failure {
 
     /// No such job.
     pub fn no_such_job(message: impl Into<String>) -> Self {
-        Self { code: Code::NoSuchJob, message: message.into() }
+        Self { code: ExitCode::NoSuchJob, message: message.into() }
     }
 }
 

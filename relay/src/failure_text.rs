@@ -1,19 +1,19 @@
-//! Failure of a job, in a word and in a line.
+//! Texts for the failure of a job: its kind and its reason.
 
 use common::record::JobRecord;
-use common::text;
+use common::text_format;
 
-/// Maximum length of the message, in bytes: that of a row of `relay status`.
+/// Maximum length of the message, in bytes, for a row of `relay status`.
 const MAX_MESSAGE: usize = 240;
 
-/// Kind of a failure, as named in the record's JSON; empty without a failure.
+/// Returns the kind of failure, as in the record's JSON; empty without a failure.
 pub fn failure_kind(record: &JobRecord) -> String {
     let kind = record.error.as_ref().and_then(|error| serde_json::to_value(error.kind).ok());
     kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or_default().to_owned()
 }
 
-/// Reason of a job's failure, in one line.
-pub fn reason(record: &JobRecord) -> String {
-    let message = record.error.as_ref().map(|error| text::one_line(&error.message, MAX_MESSAGE));
+/// Returns the reason of a job's failure, in one line.
+pub fn failure_reason(record: &JobRecord) -> String {
+    let message = record.error.as_ref().map(|error| text_format::one_line(&error.message, MAX_MESSAGE));
     format!("{}: {}", failure_kind(record), message.unwrap_or_default())
 }

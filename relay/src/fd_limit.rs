@@ -1,34 +1,33 @@
 //! Limit of open files and connections of this process.
 //!
-//! Most systems allow 1,024 at first and far more on request: a relay with a thousand agents needs three for each.
-//! Processes that the relay starts get back the relay's original limit, since old programs can't handle descriptors
-//! beyond 1,024.
+//! Most systems allow 1,024 by default and far more on request. A relay needs three descriptors per agent. Processes
+//! that the relay starts get the original limit, because old programs can't handle descriptors beyond 1,024.
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
 /// Requested limit. Enough for three thousand agents with a job each, and the most that macOS grants.
-const WANTED: u64 = 10 * 1024;
+const WANTED_LIMIT: u64 = 10 * 1024;
 
 /// The limit that the relay was started with.
 #[derive(Debug, Clone, Copy)]
-pub struct Inherited(Rlimit);
+pub struct InheritedLimit(Rlimit);
 
 /// Raises the limit. If that is refused, fewer agents can connect.
-pub fn raise() -> Inherited {
+pub fn raise_limit() -> InheritedLimit {
     let inherited = getrlimit(Resource::Nofile);
-    let most = inherited.maximum.unwrap_or(WANTED);
-    if inherited.current.is_some_and(|current| current < WANTED.min(most)) {
-        let raised = Rlimit { current: Some(WANTED.min(most)), maximum: inherited.maximum };
+    let most = inherited.maximum.unwrap_or(WANTED_LIMIT);
+    if inherited.current.is_some_and(|current| current < WANTED_LIMIT.min(most)) {
+        let raised = Rlimit { current: Some(WANTED_LIMIT.min(most)), maximum: inherited.maximum };
         let _ = setrlimit(Resource::Nofile, raised);
     }
-    Inherited(inherited)
+    InheritedLimit(inherited)
 }
 
-impl Inherited {
-    /// Gives a process the limit that the relay was started with.
+impl InheritedLimit {
+    /// Sets the limit of a process to the one that the relay was started with.
     #[cfg(target_os = "linux")]
     pub fn restore(&self, pid: Pid) {
-        // The process may have ended; it also runs with the other limit.
+        // Errors are ignored: the process may have ended, and it also works with the higher limit.
         let _ = rustix::process::prlimit(Some(pid), Resource::Nofile, self.0);
     }
 

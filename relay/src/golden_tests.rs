@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::registry::lease::Lease;
-use crate::registry::requests::Request;
+use crate::registry::requests::DaemonRequest;
 
 /// A folder of golden files.
 pub(crate) fn folder(name: &str) -> PathBuf {
@@ -125,6 +125,6 @@ fn a_lease_in_every_state_of_the_platform_loads_for_ever() {
 
 #[test]
 fn a_request_of_every_kind_loads_for_ever() {
-    let requests = load::<Request>(".request.json");
-    assert_eq!(names(&requests), variants::<Request>(&serde_json::json!({"op": "levitate"})));
+    let requests = load::<DaemonRequest>(".request.json");
+    assert_eq!(names(&requests), variants::<DaemonRequest>(&serde_json::json!({"op": "levitate"})));
 }

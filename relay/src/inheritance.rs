@@ -16,7 +16,7 @@ const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
 /// Unblocks every signal and restores the default for `SIGCHLD`. Called by each command before it has threads: with
 /// `SIGCHLD` ignored, no child can be waited for.
 pub fn reset_signals() {
-    default(libc::SIGCHLD);
+    set_default_action(libc::SIGCHLD);
     // SAFETY: the set is filled by `sigemptyset` before it is read.
     unsafe {
         let mut none = mem::zeroed();
@@ -25,20 +25,20 @@ pub fn reset_signals() {
     }
 }
 
-/// Prepares the daemon: default signals, umask and working directory. `SIGHUP` is kept, because `nohup` states a
-/// person's intent, and `SIGPIPE` is kept as Rust has set it.
+/// Prepares the daemon: default signals, umask and working directory. `SIGHUP` is kept for `nohup`, and `SIGPIPE` as
+/// set by Rust.
 ///
 /// # Errors
 /// Returns an error if it can't change to the directory.
-pub fn settle_daemon(root: &Path) -> io::Result<()> {
+pub fn prepare_daemon(root: &Path) -> io::Result<()> {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGHUP];
-    SIGNALS.filter(|signal| !kept.contains(signal)).for_each(default);
+    SIGNALS.filter(|signal| !kept.contains(signal)).for_each(set_default_action);
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
-    keep_descriptors();
+    mark_descriptors_close_on_exec();
     std::env::set_current_dir(root)
 }
 
-fn default(signal: libc::c_int) {
+fn set_default_action(signal: libc::c_int) {
     // SAFETY: the default disposition runs no code of this program. For an unknown signal the call fails and changes
     // nothing.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
@@ -46,14 +46,14 @@ fn default(signal: libc::c_int) {
 
 /// Marks every descriptor above stderr close-on-exec: a lock or a pipe of the caller must not stay open in a daemon.
 #[expect(clippy::disallowed_methods, reason = "the system's list of this process's descriptors")]
-pub fn keep_descriptors() {
+pub fn mark_descriptors_close_on_exec() {
     let Ok(entries) = std::fs::read_dir("/dev/fd") else { return };
     let open: Vec<RawFd> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for raw in open.into_iter().filter(|raw| *raw > 2) {
         // SAFETY: the borrow lives for one fcntl; on a number that is no longer open it fails with EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(raw) };
-        // Closed in between: nothing left to mark.
+        // The descriptor was closed in between.
         let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
     }
 }

@@ -47,7 +47,7 @@ mod times;
 mod top;
 mod versions;
 
-/// Runs `relay`. The command line is given the daemon here: neither knows the other.
+/// Runs `relay`. Passes the daemon to the command line, because neither module imports the other.
 pub fn main() -> std::process::ExitCode {
     cli::main(daemon::serve)
 }
@@ -55,6 +55,6 @@ pub fn main() -> std::process::ExitCode {
 #[cfg(test)]
 mod golden_tests;
 
-/// Interface for the simulation and the fuzz targets. No program of the product uses it.
+/// Interface for the simulation and the fuzz targets. The programs of the product don't use it.
 #[cfg(feature = "internals")]
 pub mod internals;

@@ -1,14 +1,14 @@
 //! Numbers with their nouns.
 
 /// Formats a number with its noun: `1 file`, `3 files`.
-pub fn count(n: u64, one: &str, many: &str) -> String {
+pub fn format_count(n: u64, one: &str, many: &str) -> String {
     let noun = if n == 1 { one } else { many };
     format!("{n} {noun}")
 }
 
 /// Formats the capacity of a platform: `4 jobs at once`.
-pub fn at_once(max_jobs: u32) -> String {
-    format!("{} at once", count(max_jobs.into(), "job", "jobs"))
+pub fn format_capacity(max_jobs: u32) -> String {
+    format!("{} at once", format_count(max_jobs.into(), "job", "jobs"))
 }
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ mod tests {
 
     #[test]
     fn only_one_is_singular() {
-        assert_eq!([0, 1, 2].map(|n| count(n, "file", "files")), ["0 files", "1 file", "2 files"]);
-        assert_eq!([1, 4].map(at_once), ["1 job at once", "4 jobs at once"]);
+        assert_eq!([0, 1, 2].map(|n| format_count(n, "file", "files")), ["0 files", "1 file", "2 files"]);
+        assert_eq!([1, 4].map(format_capacity), ["1 job at once", "4 jobs at once"]);
     }
 }

@@ -4,42 +4,42 @@
 //! relay launch ─► spec ─settle─► registry (a session may write here) ─► daemon ─settle─► agent
 //! ```
 //!
-//! A spec chooses task, folder, limits and model. Program and sandbox of Codex come from the settings only, and nothing
-//! in a spec gets around the sandbox or out of the places of workers.
+//! A spec chooses task, folder, limits and model. Program and sandbox of Codex come only from the settings, and no part
+//! of a spec can bypass the sandbox or leave the folders for workers.
 
 use std::path::{Component, Path, PathBuf};
 
 use common::ids::JobId;
-use common::job::{CodexSettings, JobSpec, MAX_SPEC, SPEC_SCHEMA, Sandbox, is_thread};
-use common::text::one_line;
+use common::job::{CodexSettings, JobSpec, MAX_SPEC, SPEC_SCHEMA, Sandbox, is_thread_id};
+use common::text_format::one_line;
 use common::{codex_args, env_policy};
 
 use crate::config::Config;
-use crate::engine::workspace::MOUNT;
+use crate::engine::workspace::MOUNT_POINT;
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::protected_paths::{self, Confinement, ProtectedPaths};
 
 /// Folders with content that git and host agents act upon.
-const OTHERS: [&str; 5] = [".git", ".codex", ".agents", ".claude", ".vscode"];
+const RESERVED_FOLDERS: [&str; 5] = [".git", ".codex", ".agents", ".claude", ".vscode"];
 
 /// Approved settings that jobs must comply with.
 #[derive(Debug, Clone)]
-pub struct Policy {
+pub struct JobPolicy {
     engine: EngineKind,
     codex: CodexSettings,
     workspaces: PathBuf,
-    places: ProtectedPaths,
+    protected_paths: ProtectedPaths,
 }
 
-impl Policy {
+impl JobPolicy {
     /// Builds the policy of these settings.
     pub fn new(engine: EngineKind, config: &Config) -> Self {
         Self {
             engine,
-            codex: config.codex.settings(engine),
-            workspaces: config.platform.workspaces.clone(),
-            places: ProtectedPaths::for_project(&config.root),
+            codex: config.codex.job_settings(engine),
+            workspaces: config.platform.workspaces_folder.clone(),
+            protected_paths: ProtectedPaths::for_project(&config.root),
         }
     }
 
@@ -57,7 +57,7 @@ impl Policy {
         if spec.job != *job || spec.schema != SPEC_SCHEMA {
             return Err("its spec is that of another job or version: launch it again".to_owned());
         }
-        if let Some(inside) = self.moved(&spec.workspace, host) {
+        if let Some(inside) = self.mapped_workspace(&spec.workspace, host) {
             spec.workspace = inside;
         }
         let spec = self.authorize(spec)?;
@@ -70,10 +70,10 @@ impl Policy {
     /// One line with the part of the spec that is not allowed, and advice.
     pub fn authorize(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
         self.check_workspace(&spec.workspace)?;
-        if let Some(thread) = spec.thread.as_ref().filter(|thread| !is_thread(thread)) {
+        if let Some(thread) = spec.thread.as_ref().filter(|thread| !is_thread_id(thread)) {
             return Err(format!("'{}' is not the id of a Codex thread", one_line(thread, 60)));
         }
-        if let Some(model) = spec.codex.model.as_ref().filter(|model| !is_model(model)) {
+        if let Some(model) = spec.codex.model.as_ref().filter(|model| !is_model_name(model)) {
             return Err(format!("'{}' is not the name of a model", one_line(model, 60)));
         }
         let own = &self.codex.args;
@@ -94,13 +94,13 @@ impl Policy {
         Ok(spec)
     }
 
-    /// Path of the workspace on this engine, for a job that was launched for the other kind of engine.
-    fn moved(&self, workspace: &str, host: &str) -> Option<String> {
-        let is_mounted = Path::new(workspace).starts_with(MOUNT);
+    /// Returns the path of the workspace on this engine, for a job that was launched for the other kind of engine.
+    fn mapped_workspace(&self, workspace: &str, host: &str) -> Option<String> {
+        let is_mounted = Path::new(workspace).starts_with(MOUNT_POINT);
         match self.engine.is_container() {
             true if !is_mounted => {
                 let below = Path::new(host).strip_prefix(&self.workspaces).ok()?;
-                Some(Path::new(MOUNT).join(below).to_str()?.trim_end_matches('/').to_owned())
+                Some(Path::new(MOUNT_POINT).join(below).to_str()?.trim_end_matches('/').to_owned())
             }
             // A folder of this machine may have that name, too.
             false if is_mounted && workspace != host => Some(host.to_owned()),
@@ -128,18 +128,19 @@ impl Policy {
             return Err(format!("workspace '{shown}' is not an absolute path without . and .."));
         }
         if self.engine.is_container() {
-            let Ok(below) = path.strip_prefix(MOUNT) else {
+            let Ok(below) = path.strip_prefix(MOUNT_POINT) else {
                 return Err(format!(
-                    "workspace {shown} is outside of {MOUNT}, the folder that the platform sees"
+                    "workspace {shown} is outside of {MOUNT_POINT}, the folder that the platform sees"
                 ));
             };
             // An empty path would leave a slash at the end.
             let below = below.components();
             let host = below.fold(self.workspaces.clone(), |host, part| host.join(part));
-            return unlinked(&host);
+            return check_host_path(&host);
         }
-        unlinked(path)?;
-        if let Some(part) = path.components().find(|part| OTHERS.iter().any(|name| part.as_os_str() == *name))
+        check_host_path(path)?;
+        if let Some(part) =
+            path.components().find(|part| RESERVED_FOLDERS.iter().any(|name| part.as_os_str() == *name))
         {
             return Err(format!(
                 "workspace {shown} lies in {}, whose files git and coding agents act on: choose another folder with -w",
@@ -148,10 +149,10 @@ impl Policy {
         }
         let confinement =
             if self.codex.sandbox == Sandbox::Off { Confinement::None } else { Confinement::Sandbox };
-        self.places.check(path, confinement).map_err(|why| {
+        self.protected_paths.check_folder(path, confinement).map_err(|why| {
             format!("workspace {shown} {why}: choose a folder of its own below the project with -w")
         })?;
-        if self.places.is_in_project(path) || path.starts_with(&self.workspaces) {
+        if self.protected_paths.is_in_project(path) || path.starts_with(&self.workspaces) {
             return Ok(());
         }
         Err(format!(
@@ -162,7 +163,7 @@ impl Policy {
     }
 }
 
-fn unlinked(host: &Path) -> Result<(), String> {
+fn check_host_path(host: &Path) -> Result<(), String> {
     protected_paths::check_unlinked(host).map_err(|e| {
         format!(
             "workspace {} is not the folder that was named at the launch ({e}): launch it again",
@@ -182,12 +183,12 @@ fn check_environment(spec: &JobSpec) -> Result<(), String> {
     }
 }
 
-/// Returns true for a name that Codex can't mistake for a flag.
-fn is_model(name: &str) -> bool {
+/// Returns true for a model name, which Codex can't mistake for a flag.
+fn is_model_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('-') && !name.chars().any(char::is_control)
 }
 
-/// Checks settings whose targets a less trusted party could write: the folder of all workspaces, programs.
+/// Checks settings whose targets a session or a worker could write: the workspaces folder, programs.
 ///
 /// # Errors
 /// Exit code 2 with one line that describes the problem.
@@ -199,13 +200,13 @@ pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure
     let programs = of_codex.into_iter().chain([("[notify] codex", &notify.codex)]);
     let programs = programs.chain(notify.command.first().map(|program| ("[notify] command", program)));
     let programs =
-        programs.filter_map(|(setting, program)| Some((setting, protected_paths::program(program)?)));
+        programs.filter_map(|(setting, program)| Some((setting, protected_paths::find_program(program)?)));
     // An argument may be a path relative to the project's root.
     let arguments = notify.command.iter().skip(1).map(|argument| config.root.join(argument));
     let arguments = arguments.filter(|file| file.is_file()).map(|file| ("[notify] command", file));
     for (setting, file) in programs.chain(arguments) {
-        let file = protected_paths::resolved(&file);
-        if let Some(place) = places.shared(&file, &config.platform.workspaces) {
+        let file = protected_paths::resolve_links(&file);
+        if let Some(place) = places.shared_location(&file, &config.platform.workspaces_folder) {
             return Err(Failure::usage(format!(
                 "{setting}: {} lies in {place}, where a session or a worker can change it, and it runs outside of \
                  every sandbox: move it elsewhere",
@@ -222,8 +223,8 @@ pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure
 /// Exit code 2 with one line that describes the problem.
 pub fn check_workspaces(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     let confinement = if engine.is_container() { Confinement::Container } else { Confinement::Sandbox };
-    let folder = &config.platform.workspaces;
-    ProtectedPaths::for_project(&config.root).check(folder, confinement).map_err(|why| {
+    let folder = &config.platform.workspaces_folder;
+    ProtectedPaths::for_project(&config.root).check_folder(folder, confinement).map_err(|why| {
         Failure::usage(format!(
             "[platform] workspaces: {} {why}: name a folder for workspaces alone, such as workspace-projects, in \
              platform/relay.toml",

@@ -31,7 +31,7 @@ fn program_sandbox_and_approved_arguments_come_from_the_settings() {
     let (_dir, root) = site();
     let config = config(&root, "[codex]\nprogram = \"/opt/codex\"\nargs = [\"-c\", \"notify=[]\"]\n");
     let demo = root.join("workspace-projects/demo");
-    let policy = Policy::new(EngineKind::Local, &config);
+    let policy = JobPolicy::new(EngineKind::Local, &config);
     for args in [&[][..], &["-c", "notify=[]"], &["--search"], &["-c", "notify=[]", "--search"]] {
         let mut forged = spec(demo.to_str().unwrap());
         forged.codex = CodexSettings {
@@ -52,7 +52,7 @@ fn a_container_sees_workspaces_that_are_no_links_and_may_set_its_own_environment
     let (_dir, root) = site();
     let config = config(&root, "");
     std::os::unix::fs::symlink("/etc", root.join("workspace-projects/etc")).unwrap();
-    let policy = Policy::new(EngineKind::Docker, &config);
+    let policy = JobPolicy::new(EngineKind::Docker, &config);
     let mut own = spec("/workspaces/demo");
     own.env.insert("PATH".to_owned(), "/x".to_owned());
     own.codex.args = vec!["--enable".to_owned(), "x".to_owned()];
@@ -69,8 +69,8 @@ fn a_container_sees_workspaces_that_are_no_links_and_may_set_its_own_environment
 fn folders_that_git_and_host_agents_believe_are_no_workspaces() {
     let (_dir, root) = site();
     let config = config(&root, "");
-    let policy = Policy::new(EngineKind::Local, &config);
-    for name in OTHERS {
+    let policy = JobPolicy::new(EngineKind::Local, &config);
+    for name in RESERVED_FOLDERS {
         let folder = root.join("workspace-projects").join(name).join("x");
         fs::create_dir_all(&folder).unwrap();
         let said = policy.authorize(spec(folder.to_str().unwrap())).unwrap_err();
@@ -81,7 +81,7 @@ fn folders_that_git_and_host_agents_believe_are_no_workspaces() {
 #[test]
 fn a_spec_that_is_no_spec_of_this_job_is_refused() {
     let (_dir, root) = site();
-    let policy = Policy::new(EngineKind::Local, &config(&root, ""));
+    let policy = JobPolicy::new(EngineKind::Local, &config(&root, ""));
     let job: JobId = "a#1".parse().unwrap();
     for text in ["", "{}", "[]", &"x".repeat(MAX_SPEC + 1)] {
         assert!(policy.authorize_text(&job, text, "/w").unwrap_err().contains("launch it again"));
@@ -112,7 +112,7 @@ fn programs_that_a_session_could_replace_are_refused() {
 #[test]
 fn programs_where_workers_or_sessions_write_are_refused_also_those_yet_to_come() {
     let (_dir, root) = site();
-    let elsewhere = protected_paths::resolved(Path::new("/var/lib/workspaces"));
+    let elsewhere = protected_paths::resolve_links(Path::new("/var/lib/workspaces"));
     for (program, place) in [
         ("/var/lib/workspaces/demo/codex", "the workspaces folder"),
         ("/tmp/no-such-program", "a folder for temporary files"),
@@ -141,7 +141,7 @@ fn a_job_that_waited_for_another_engine_works_in_the_same_folder() {
     let sent = |engine, workspace: &str, host: &str| {
         let spec = spec(workspace);
         let text = serde_json::to_string(&spec).unwrap();
-        let sent = Policy::new(engine, &config).authorize_text(&spec.job, &text, host)?;
+        let sent = JobPolicy::new(engine, &config).authorize_text(&spec.job, &text, host)?;
         Ok::<_, String>(serde_json::from_str::<JobSpec>(&sent).unwrap().workspace)
     };
     assert_eq!(sent(EngineKind::Local, "/workspaces/demo", &host).as_ref(), Ok(&host));

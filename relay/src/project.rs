@@ -27,8 +27,8 @@ pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure
     })
 }
 
-/// Returns true if git recognizes a repository here. Git ignores a folder `.git` without a HEAD, which a sandbox leaves
-/// to reserve its place; that of a worktree or submodule is a file.
+/// Returns true if git recognizes a repository here. Git ignores a `.git` folder without a HEAD, which a sandbox may
+/// leave behind. In a worktree or submodule `.git` is a file.
 fn is_git_root(dir: &Path) -> bool {
     let git = dir.join(".git");
     git.is_file() || git.join("HEAD").exists()

@@ -17,8 +17,8 @@ pub struct ProtectedPaths {
     /// Homes of the people on this machine, without links.
     homes: Vec<PathBuf>,
     /// Folders of the person who runs the relay that no worker may access.
-    private: Vec<PathBuf>,
-    /// Caches that workers share, with links.
+    private_folders: Vec<PathBuf>,
+    /// Caches that workers share; the path may contain links.
     caches: Option<PathBuf>,
 }
 
@@ -34,16 +34,16 @@ pub enum Confinement {
 }
 
 /// Folders whose children are homes.
-const HOMES: [&str; 2] = ["/home", "/Users"];
+const HOME_PARENTS: [&str; 2] = ["/home", "/Users"];
 /// Homes of root.
 const ROOT_HOMES: [&str; 2] = ["/root", "/var/root"];
 /// Lowest user id of a person. Lower ids belong to services, whose homes may be anywhere.
-const FIRST_PERSON: u32 = 1000;
+const MIN_PERSON_UID: u32 = 1000;
 /// User id of `nobody`; this and higher ids are not people.
-const NOBODY: u32 = 65534;
+const NOBODY_UID: u32 = 65534;
 
 impl ProtectedPaths {
-    /// Returns the places of this machine and of this process's environment.
+    /// Returns the protected paths of this machine and of this process's environment.
     pub fn for_project(root: &Path) -> Self {
         let variable = |name: &str| std::env::var_os(name);
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -57,16 +57,16 @@ impl ProtectedPaths {
         let state = absolute("XDG_STATE_HOME").or_else(|| below_home(".local/state"));
         let codex = absolute("CODEX_HOME").or_else(|| below_home(".codex"));
         let caches = below_home(".cache");
-        let homes = home.clone().into_iter().chain(ROOT_HOMES.map(PathBuf::from)).chain(people(passwd));
+        let homes = home.clone().into_iter().chain(ROOT_HOMES.map(PathBuf::from)).chain(person_homes(passwd));
         Self {
             caches: caches.map(|caches| caches.join("relay")),
-            root: resolved(root),
-            homes: homes.map(|home| resolved(&home)).filter(|home| home.parent().is_some()).collect(),
-            private: state
+            root: resolve_links(root),
+            homes: homes.map(|home| resolve_links(&home)).filter(|home| home.parent().is_some()).collect(),
+            private_folders: state
                 .map(|state| state.join("relay"))
                 .into_iter()
                 .chain(codex)
-                .map(|path| resolved(&path))
+                .map(|path| resolve_links(&path))
                 .collect(),
         }
     }
@@ -75,12 +75,12 @@ impl ProtectedPaths {
     ///
     /// # Errors
     /// Problem with the folder, as the end of a sentence that begins with its name.
-    pub fn check(&self, folder: &Path, confinement: Confinement) -> Result<(), String> {
+    pub fn check_folder(&self, folder: &Path, confinement: Confinement) -> Result<(), String> {
         let platform = self.root.join("platform");
         if folder.parent().is_none() {
             return Err("is the root of the file system".to_owned());
         }
-        let is_parent_of_homes = HOMES.iter().any(|homes| Path::new(homes).starts_with(folder));
+        let is_parent_of_homes = HOME_PARENTS.iter().any(|homes| Path::new(homes).starts_with(folder));
         if is_parent_of_homes || self.homes.iter().any(|home| home.starts_with(folder)) || is_home(folder) {
             return Err("is or contains a home folder".to_owned());
         }
@@ -88,7 +88,7 @@ impl ProtectedPaths {
             return Err("lies in platform/, which is relay's own".to_owned());
         }
         if let Some(private) =
-            self.private.iter().find(|path| path.starts_with(folder) || folder.starts_with(path))
+            self.private_folders.iter().find(|path| path.starts_with(folder) || folder.starts_with(path))
         {
             return Err(format!("contains or lies in {}, which workers must not change", private.display()));
         }
@@ -101,17 +101,17 @@ impl ProtectedPaths {
         Ok(())
     }
 
-    /// Location of `file`, a path without links, if a session or a worker can write there. The text is the end of a
+    /// Returns the location of `file`, a path without links, if a session or a worker can write there, as the end of a
     /// sentence.
-    pub fn shared(&self, file: &Path, workspaces: &Path) -> Option<&'static str> {
+    pub fn shared_location(&self, file: &Path, workspaces: &Path) -> Option<&'static str> {
         let temporary = ["/tmp".into(), std::env::temp_dir()];
         if self.is_in_project(file) {
             Some("the project")
         } else if file.starts_with(workspaces) {
             Some("the workspaces folder")
-        } else if self.caches.as_ref().is_some_and(|caches| file.starts_with(resolved(caches))) {
+        } else if self.caches.as_ref().is_some_and(|caches| file.starts_with(resolve_links(caches))) {
             Some("the workers' caches")
-        } else if temporary.iter().any(|folder| file.starts_with(resolved(folder))) {
+        } else if temporary.iter().any(|folder| file.starts_with(resolve_links(folder))) {
             Some("a folder for temporary files")
         } else {
             None
@@ -125,23 +125,23 @@ impl ProtectedPaths {
 }
 
 fn is_home(folder: &Path) -> bool {
-    folder.parent().is_some_and(|parent| HOMES.iter().any(|homes| parent == Path::new(homes)))
+    folder.parent().is_some_and(|parent| HOME_PARENTS.iter().any(|homes| parent == Path::new(homes)))
 }
 
-/// Homes of root and of people, according to `/etc/passwd`.
-fn people(passwd: &str) -> Vec<PathBuf> {
+/// Returns the homes of root and of people in `/etc/passwd`.
+fn person_homes(passwd: &str) -> Vec<PathBuf> {
     let home = |line: &str| {
         let mut fields = line.split(':').skip(2);
         let uid: u32 = fields.next()?.parse().ok()?;
         let home = PathBuf::from(fields.nth(2)?);
-        let is_person = uid == 0 || (FIRST_PERSON..NOBODY).contains(&uid);
+        let is_person = uid == 0 || (MIN_PERSON_UID..NOBODY_UID).contains(&uid);
         (is_person && home.is_absolute()).then_some(home)
     };
     passwd.lines().filter_map(home).collect()
 }
 
 /// Returns the file of a program: by its path, or by looking up its name on `PATH`.
-pub fn program(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(name.into());
     }
@@ -150,7 +150,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
 }
 
 /// Resolves the links of a path, as far as it exists; missing components are appended as written.
-pub fn resolved(path: &Path) -> PathBuf {
+pub fn resolve_links(path: &Path) -> PathBuf {
     let mut missing = Vec::new();
     let mut existing = path;
     loop {
@@ -171,14 +171,14 @@ pub fn resolved(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Returns an error if it can't be created, or a link leads elsewhere.
-pub fn create(folder: &Path) -> io::Result<()> {
-    if resolved(folder) == folder {
+pub fn create_folders(folder: &Path) -> io::Result<()> {
+    if resolve_links(folder) == folder {
         fs::create_dir_all(folder)?;
     }
     check_unlinked(folder)
 }
 
-/// Checks that a path is that of a folder and contains no link.
+/// Checks that a path leads to a folder and contains no link.
 ///
 /// # Errors
 /// Returns an error if the path is something else or contains a link.
@@ -223,12 +223,12 @@ mod tests {
             ("/data/me/.local/state/relay/x", "contains or lies in"),
         ] {
             for confinement in [Confinement::Container, Confinement::Sandbox, Confinement::None] {
-                let said = places.check(Path::new(folder), confinement).unwrap_err();
+                let said = places.check_folder(Path::new(folder), confinement).unwrap_err();
                 assert!(said.starts_with(why), "{folder}: {said}");
             }
         }
         for folder in ["/srv/project/demo", "/data/me/src", "/home/bert/src", "/srv/www", "/srv/platform"] {
-            assert_eq!(places.check(Path::new(folder), Confinement::None), Ok(()), "{folder}");
+            assert_eq!(places.check_folder(Path::new(folder), Confinement::None), Ok(()), "{folder}");
         }
     }
 
@@ -236,9 +236,9 @@ mod tests {
     fn what_contains_platform_needs_a_sandbox_that_hides_it() {
         let places = places("/opt/project");
         for folder in ["/opt/project", "/opt"] {
-            assert_eq!(places.check(Path::new(folder), Confinement::Sandbox), Ok(()));
+            assert_eq!(places.check_folder(Path::new(folder), Confinement::Sandbox), Ok(()));
             for confinement in [Confinement::Container, Confinement::None] {
-                let said = places.check(Path::new(folder), confinement).unwrap_err();
+                let said = places.check_folder(Path::new(folder), confinement).unwrap_err();
                 assert!(said.contains("contains /opt/project/platform"), "{said}");
             }
         }
@@ -250,9 +250,9 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         fs::create_dir(root.join("real")).unwrap();
         std::os::unix::fs::symlink(root.join("real"), root.join("link")).unwrap();
-        assert_eq!(resolved(&root.join("link/a/b")), root.join("real/a/b"));
-        assert!(create(&root.join("link/a")).is_err() && !root.join("real/a").exists());
-        create(&root.join("real/a/b")).unwrap();
+        assert_eq!(resolve_links(&root.join("link/a/b")), root.join("real/a/b"));
+        assert!(create_folders(&root.join("link/a")).is_err() && !root.join("real/a").exists());
+        create_folders(&root.join("real/a/b")).unwrap();
         assert!(root.join("real/a/b").is_dir());
         assert!(check_unlinked(&root.join("link")).unwrap_err().to_string().contains("leads to"));
         fs::write(root.join("file"), "").unwrap();

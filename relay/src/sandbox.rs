@@ -1,8 +1,8 @@
 //! Detection of a sandbox around this process in which no relay can run.
 //!
-//! Codex runs a model's commands in one: by default without sockets, and on Linux in a process namespace that ends with
-//! the command, daemons included, even if network access was allowed. The environment does not reveal it: Codex sets
-//! the same variables for commands that its rules let out.
+//! Codex runs a model's commands in a sandbox: by default without sockets, and on Linux in a process namespace whose
+//! processes all end with the command. The environment does not reveal the sandbox, because Codex sets the same
+//! variables for commands outside of it.
 
 #![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
@@ -27,7 +27,7 @@ pub enum Sandbox {
 }
 
 impl Sandbox {
-    /// Reason why a relay can't run here, as a relative clause.
+    /// Returns the reason why a relay can't run here, as a relative clause.
     fn reason(self) -> &'static str {
         match self {
             Self::NoSockets => "which refuses sockets",
@@ -37,7 +37,7 @@ impl Sandbox {
     }
 
     /// Builds the message that no relay of the project at `root` is started here, with the command that starts it.
-    pub fn no_relay(self, root: &Path) -> String {
+    pub fn no_relay_message(self, root: &Path) -> String {
         let (why, command) = (self.reason(), outside("up", root));
         format!(
             "none can be started inside of this sandbox, {why}: run `{command}` in a terminal outside of it"
@@ -77,7 +77,7 @@ pub fn outside(command: &str, root: &Path) -> String {
 /// Returns the sandbox around this process. Takes microseconds: one socket, one small file.
 pub fn current_sandbox() -> Option<Sandbox> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop);
-    // Flatpak's applications also have bwrap as an ancestor, for as long as they run.
+    // Flatpak's applications also have bwrap as an ancestor.
     let first = if Path::new("/.flatpak-info").exists() { Vec::new() } else { first_process() };
     let seatbelt = std::env::var_os("CODEX_SANDBOX").is_some_and(|kind| kind == "seatbelt");
     classify_sandbox(&socket, &first, seatbelt)
@@ -108,7 +108,7 @@ mod tests {
     fn what_is_refused_is_one_line_with_the_command_that_works() {
         let root = Path::new("/home/u/my project");
         assert_eq!(
-            Sandbox::NoSockets.no_relay(root),
+            Sandbox::NoSockets.no_relay_message(root),
             "none can be started inside of this sandbox, which refuses sockets: run `relay up --root \
              '/home/u/my project'` in a terminal outside of it"
         );

@@ -1,4 +1,4 @@
-//! Starting the daemon in the background.
+//! Start of the daemon in the background.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
@@ -6,76 +6,77 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::approval::{self, Initiator, Settings};
+use crate::approval::{self, ApprovableSettings, Initiator};
 use crate::config::Config;
 use crate::engine::container;
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
-use crate::files::watch::Watch;
+use crate::files::watch::FolderWatch;
 use crate::registry::Registry;
 use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::state_dir::StateDir;
 use crate::{inheritance, sandbox};
 
-/// Time limit for a daemon to take the registry. It does nothing slow before that.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit for a daemon to take the registry, which is one of its first actions.
+const DAEMON_START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for a platform to become ready: the start of a container and the agent's connection, with margin for a
 /// loaded machine.
-const PLATFORM_PATIENCE: Duration = Duration::from_secs(90);
+const PLATFORM_START_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Maximum number of bytes read from the log of a daemon that ended.
-const LAST_WORDS: u64 = 64 << 10;
+const MAX_LOG_TAIL: u64 = 64 << 10;
 
-/// Returns the engine to use: the requested one, else that of `relay.toml`, else the approved one, else Docker.
+/// Returns the engine to use: the requested one, else the one of `relay.toml`, else the approved one, else Docker.
 pub fn engine(asked: Option<EngineKind>, config: &Config) -> EngineKind {
-    asked.or(config.platform.engine).or_else(|| agreed_engine(&config.root)).unwrap_or(EngineKind::Docker)
+    asked.or(config.platform.engine).or_else(|| approved_engine(&config.root)).unwrap_or(EngineKind::Docker)
 }
 
 /// Returns the engine of a running relay, which was started with approved settings. The lease is not used as a source
 /// of settings, since a session may write it.
-pub fn engine_of_living(config: &Config) -> EngineKind {
-    agreed_engine(&config.root).unwrap_or_else(|| engine(None, config))
+pub fn running_engine(config: &Config) -> EngineKind {
+    approved_engine(&config.root).unwrap_or_else(|| engine(None, config))
 }
 
-fn agreed_engine(root: &Path) -> Option<EngineKind> {
-    approval::agreed(root).map(|settings| settings.engine)
+fn approved_engine(root: &Path) -> Option<EngineKind> {
+    approval::approved_settings(root).map(|settings| settings.engine)
 }
 
 /// Starts `relay serve` as a separate process and returns when it holds the registry (its platform may still be
-/// starting). A daemon that is running already is not an error.
+/// starting). A daemon that is already running is not an error.
 ///
 /// # Errors
-/// One line with the command that starts it, inside a sandbox, where no start is attempted. Else the daemon's own last
-/// line if it ended, or the reason why it could not be started. Exit code 5 for settings that no person has approved.
+/// One line: inside a sandbox, where no start is attempted, the command that starts it; else the last line of the
+/// daemon's log if it ended, or the reason why it could not be started. Exit code 5 for settings that no person has
+/// approved.
 pub fn daemon(
     root: &Path,
     registry: &Registry,
-    settings: &Settings,
+    settings: &ApprovableSettings,
     initiator: Initiator,
 ) -> Result<(), Failure> {
     if lease::is_held(registry) {
         return Ok(());
     }
     if let Some(sandbox) = sandbox::current_sandbox() {
-        return Err(Failure::unreachable(sandbox.no_relay(root)));
+        return Err(Failure::unreachable(sandbox.no_relay_message(root)));
     }
     // A problem with the location of the approval is reported before a missing approval.
     StateDir::for_project(root)?;
-    approval::check(root, initiator, settings)?;
+    approval::require_approval(root, initiator, settings)?;
     registry.ensure()?;
-    let watch = Watch::folder(registry.folder());
+    let watch = FolderWatch::folder(registry.folder());
     let said_before = registry.daemon_log().size().unwrap_or(0);
     let mut child = spawn(root, registry, settings)
         .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DAEMON_START_TIMEOUT;
     let pid = child.id();
     loop {
-        if lease::of_living(registry).is_some_and(|lease| lease.pid == pid && !lease.listen.is_empty()) {
+        if lease::running_lease(registry).is_some_and(|lease| lease.pid == pid && !lease.listen.is_empty()) {
             return Ok(());
         }
         if let Ok(Some(_)) = child.try_wait() {
             // Another process started it first.
-            if lease::of_living(registry).is_some() {
+            if lease::running_lease(registry).is_some() {
                 return Ok(());
             }
             // The daemon holds the registry but has not written its lease yet.
@@ -86,16 +87,16 @@ pub fn daemon(
         if !watch.wait(Some(deadline)) {
             return Err(Failure::unreachable(format!(
                 "the relay did not come up within {} s: see {}",
-                PATIENCE.as_secs(),
+                DAEMON_START_TIMEOUT.as_secs(),
                 registry.daemon_log().display()
             )));
         }
     }
 }
 
-fn spawn(root: &Path, registry: &Registry, settings: &Settings) -> io::Result<Child> {
+fn spawn(root: &Path, registry: &Registry, settings: &ApprovableSettings) -> io::Result<Child> {
     let log = registry.daemon_log().open_to_append()?;
-    inheritance::keep_descriptors();
+    inheritance::mark_descriptors_close_on_exec();
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("serve")
@@ -108,9 +109,9 @@ fn spawn(root: &Path, registry: &Registry, settings: &Settings) -> io::Result<Ch
         .stderr(log)
         // Ctrl-C in the launching terminal must not reach the daemon.
         .process_group(0);
-    if let Some(context) = container::context(settings.engine) {
-        // A context that a person selects later must not affect this relay.
-        command.env(container::CONTEXT, context);
+    if let Some(context) = container::selected_context(settings.engine) {
+        // A Docker context that a person selects later must not affect this relay.
+        command.env(container::CONTEXT_VARIABLE, context);
     }
     command.spawn()
 }
@@ -120,10 +121,10 @@ fn spawn(root: &Path, registry: &Registry, settings: &Settings) -> io::Result<Ch
 /// # Errors
 /// Exit code 5 with the reason when the platform can't start, or when the relay ends meanwhile.
 pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
-    let watch = Watch::folder(registry.folder());
-    let deadline = Instant::now() + PLATFORM_PATIENCE;
+    let watch = FolderWatch::folder(registry.folder());
+    let deadline = Instant::now() + PLATFORM_START_TIMEOUT;
     loop {
-        let lease = lease::of_living(registry);
+        let lease = lease::running_lease(registry);
         match lease.as_ref().map(|lease| &lease.platform) {
             Some(PlatformStatus::Ready { .. }) => {
                 if let Some(lease) = lease {
@@ -146,7 +147,7 @@ pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
             };
             return Err(Failure::unreachable(format!(
                 "the platform did not come up within {} s ({detail}): see {}",
-                PLATFORM_PATIENCE.as_secs(),
+                PLATFORM_START_TIMEOUT.as_secs(),
                 registry.daemon_log().display()
             )));
         }
@@ -158,10 +159,10 @@ fn last_words(registry: &Registry, offset: u64) -> String {
     let mut new = Vec::new();
     let _ = registry.daemon_log().open().and_then(|mut log| {
         log.seek(SeekFrom::Start(offset))?;
-        log.take(LAST_WORDS).read_to_end(&mut new)
+        log.take(MAX_LOG_TAIL).read_to_end(&mut new)
     });
     let text = String::from_utf8_lossy(&new);
     let line = text.lines().rev().find(|line| !line.trim().is_empty());
     let line = line.map_or("it ended at once", |line| line.strip_prefix("relay: ").unwrap_or(line));
-    common::text::one_line(line, 500)
+    common::text_format::one_line(line, 500)
 }

@@ -1,4 +1,4 @@
-//! Time of the relay: based on the wall clock when the relay starts, and from then on on the machine's monotonic clock.
+//! Time of the relay: it starts with the wall clock, and then follows the machine's monotonic clock.
 //!
 //! ```text
 //!  relay starts ──no job there──► scale by the wall clock ──► lease ──► readers on this machine
@@ -7,8 +7,7 @@
 //!  the wall clock is set ──► nothing changes while a job is there, then: scale by the wall clock
 //! ```
 //!
-//! So ages and durations are correct however the clocks of relay, agent and readers are set, and times match the wall
-//! clock at the start.
+//! So ages and durations are correct even if the clocks of relay, agent and readers are set meanwhile.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,11 +16,10 @@ use common::time_scale::TimeScale;
 use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
-/// Difference from which the wall clock counts as set, in milliseconds. Both clocks are slewed alike, so the difference
-/// is otherwise near zero.
-const SET_MS: i64 = 1000;
+/// Minimum difference at which the wall clock counts as set, in milliseconds. Normally the difference is near zero.
+const MIN_CLOCK_STEP_MS: i64 = 1000;
 
-/// Returns the wall clock's time, rounded to the millisecond: people need no more, and files stay short.
+/// Returns the wall clock's time, rounded to milliseconds.
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     now.round(Unit::Millisecond).unwrap_or(now)
@@ -30,7 +28,7 @@ pub fn now() -> Timestamp {
 /// A time scale that other processes of this machine can use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootScale {
-    /// Kernel's id of the boot that it counts from.
+    /// The kernel's id of the boot that the scale counts from.
     boot: String,
     /// Time at that boot.
     origin: Timestamp,
@@ -43,7 +41,7 @@ impl BootScale {
 
     /// Current time; `None` if the machine has booted since, or on another machine.
     pub fn now(&self) -> Option<Timestamp> {
-        self.scale().map(|scale| scale.at(since_boot()))
+        self.scale().map(|scale| scale.wall_time(since_boot()))
     }
 }
 
@@ -91,7 +89,7 @@ impl Machine {
 }
 
 impl Clock {
-    /// Continues the scale of an earlier relay; starts with the wall clock if that has no scale of this boot.
+    /// Continues the scale of an earlier relay; starts with the wall clock if there is no scale of this boot.
     pub fn new(earlier: Option<&BootScale>) -> Self {
         let clock = Self::by_wall_clock(Machine::Real);
         if let Some(scale) = earlier.and_then(BootScale::scale) {
@@ -106,15 +104,15 @@ impl Clock {
         Self::by_wall_clock(Machine::Given(machine))
     }
 
-    /// Returns the same clock, as the next relay takes it over.
+    /// Returns the same clock for the next relay.
     #[cfg(feature = "internals")]
     #[must_use]
-    pub fn handed_over(&self) -> Self {
+    pub fn for_next_relay(&self) -> Self {
         Self { scale: Arc::new(Mutex::new(*self.lock())), machine: self.machine.clone() }
     }
 
     fn by_wall_clock(machine: Machine) -> Self {
-        let scale = Arc::new(Mutex::new(TimeScale::anchored(machine.wall(), machine.monotonic())));
+        let scale = Arc::new(Mutex::new(TimeScale::from_reading(machine.wall(), machine.monotonic())));
         Self { scale, machine }
     }
 
@@ -124,7 +122,7 @@ impl Clock {
 
     /// Current time.
     pub fn now(&self) -> Timestamp {
-        self.lock().at(self.machine.monotonic())
+        self.lock().wall_time(self.machine.monotonic())
     }
 
     /// Returns the scale for other processes of this machine; `None` if the system has no suitable clock.
@@ -136,12 +134,12 @@ impl Clock {
     pub fn was_set(&self) -> Option<i64> {
         let ahead = self.machine.wall().duration_since(self.now()).as_millis();
         let ahead = i64::try_from(ahead).unwrap_or(i64::MAX);
-        (ahead.unsigned_abs() > SET_MS.unsigned_abs()).then_some(ahead)
+        (ahead.unsigned_abs() > MIN_CLOCK_STEP_MS.unsigned_abs()).then_some(ahead)
     }
 
     /// Adopts the wall clock's time. This would change the ages of existing jobs.
     pub fn set_by_wall_clock(&self) {
-        *self.lock() = TimeScale::anchored(self.machine.wall(), self.machine.monotonic());
+        *self.lock() = TimeScale::from_reading(self.machine.wall(), self.machine.monotonic());
     }
 }
 
@@ -153,7 +151,7 @@ pub fn since_boot() -> Duration {
 }
 
 /// Time since a fixed moment in the past, including the machine's sleep. On these systems only the wall clock includes
-/// that.
+/// the sleep.
 #[cfg(not(target_os = "linux"))]
 pub fn since_boot() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
@@ -167,7 +165,7 @@ fn boot_id() -> Option<String> {
     Some(id.trim().to_owned())
 }
 
-/// No clock that other processes could read counts from the boot here.
+/// These systems have no boot clock that other processes could read.
 #[cfg(not(target_os = "linux"))]
 fn boot_id() -> Option<String> {
     None

@@ -1,10 +1,10 @@
-//! Clock times and spans for people.
+//! Clock times and durations for display.
 
 use common::duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// Milliseconds from `from` to `to`; 0 if clocks disagree about the order.
+/// Returns the milliseconds from `from` to `to`; 0 if `to` is earlier.
 pub fn between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
 }
@@ -30,7 +30,7 @@ pub fn within(ms: u64) -> String {
     match seconds {
         0..=60 => unit(seconds),
         61..=3600 => unit(seconds.div_ceil(60) * 60),
-        _ => duration::short(seconds.div_ceil(60) * 60_000),
+        _ => duration::format_duration(seconds.div_ceil(60) * 60_000),
     }
 }
 

@@ -72,7 +72,7 @@ struct Original {
 impl Original {
     fn read(site: &Site, job: &str) -> Fallible<Self> {
         let job: JobId = job.parse()?;
-        let file = |ending: &str| fs::read(site.registry().join(format!("{}.{ending}", job.stem())));
+        let file = |ending: &str| fs::read(site.registry().join(format!("{}.{ending}", job.file_stem())));
         let spec = serde_json::from_slice(&file("spec")?)?;
         Ok(Self { lines: site.events(&job.to_string()), spec, log: file("log")?, job })
     }
@@ -88,7 +88,7 @@ impl Original {
         let registry = site.registry();
         for number in numbers {
             let job = JobId::new(self.job.name().clone(), number);
-            let path = |ending: &str| registry.join(format!("{}.{ending}", job.stem()));
+            let path = |ending: &str| registry.join(format!("{}.{ending}", job.file_stem()));
             let mut lines = self.lines.clone();
             let mut bytes = Vec::new();
             let (first, behind) = self.ids(number);

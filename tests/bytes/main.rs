@@ -112,7 +112,9 @@ fn c03_bytes_behind_a_frame_are_refused_however_many_and_whatever_they_are() {
     for byte in 0..=255 {
         for count in [1, 2, 11, 4096] {
             let bytes = [frame.as_slice(), &vec![byte; count]].concat();
-            assert!(matches!(wire::decode::<RelayFrame>(&bytes), Err(CodecError::Trailing(n)) if n == count));
+            assert!(
+                matches!(wire::decode::<RelayFrame>(&bytes), Err(CodecError::TrailingBytes(n)) if n == count)
+            );
             refused += 1;
         }
     }

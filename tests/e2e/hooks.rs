@@ -304,7 +304,7 @@ fn a_hook_costs_little_when_there_is_nothing() {
     let site = Site::new(Engine::Local);
     for n in 1..=200 {
         let job = end(&site, &format!("old#{n}"), None, 100);
-        std::fs::write(site.registry().join(format!("outbox/{}.shown", job.stem())), "{}").unwrap();
+        std::fs::write(site.registry().join(format!("outbox/{}.shown", job.file_stem())), "{}").unwrap();
     }
     let time = |_| {
         let begun = Instant::now();

@@ -133,7 +133,12 @@ fn a_model_that_was_out_of_reach_for_a_while_leaves_no_warning() {
     let args = ["launch", "-q", "-w", "workspace-projects/demo", "[script:it] Do it."];
     let job = site.relay(&[&args[..], &patience].concat()).trim().to_owned();
     let record = site.ended(&job);
-    assert_eq!((record.outcome().as_str(), &record.warning), ("completed", &None), "{}", site.log(&job));
+    assert_eq!(
+        (record.describe_outcome().as_str(), &record.warning),
+        ("completed", &None),
+        "{}",
+        site.log(&job)
+    );
     let events = site.relay(&["events", &job]);
     assert!(events.contains("warning codex retries (1/5"), "{events}");
 }
@@ -170,7 +175,7 @@ fn a_worker_that_goes_round_in_a_circle_is_ended_where_its_job_wants_that() {
     assert!(explained.contains("relay retry demo#1 --on-loop warn"), "{explained}");
     // The next job of the same task keeps this option unless it is changed.
     let retried = site.relay(&["retry", "-q", "demo", "--on-loop", "warn"]).trim().to_owned();
-    assert_eq!(site.ended(&retried).outcome(), "completed with 1 warning");
+    assert_eq!(site.ended(&retried).describe_outcome(), "completed with 1 warning");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::world::World;
 
 impl World {
     pub(crate) fn folder(&self, job: &JobId) -> PathBuf {
-        Spool::folder(&self.state).join(format!("{}.1", job.stem()))
+        Spool::folder_path(&self.state).join(format!("{}.1", job.file_stem()))
     }
 
     /// Records the state of a run's files.
@@ -142,5 +142,5 @@ impl World {
 
 pub(crate) fn short(value: &impl std::fmt::Debug) -> String {
     let text = format!("{value:?}");
-    common::text::one_line(&text, 300)
+    common::text_format::one_line(&text, 300)
 }

@@ -9,7 +9,7 @@ use common::ids::JobId;
 use common::wire::{AgentFrame, Platform};
 use futures_util::FutureExt;
 use worker_agent::internals::test_support::events;
-use worker_agent::internals::{Clocks, Input, JobSpool, RunId, SimulatedClocks, Spool, hello};
+use worker_agent::internals::{ClockSource, Input, JobSpool, RunId, SimulatedClocks, Spool, build_hello};
 
 /// An agent process that runs nothing: the simulation plays its workers.
 pub(crate) struct AgentNode {
@@ -36,15 +36,18 @@ impl AgentNode {
     /// # Errors
     /// The spool can't be opened.
     pub(crate) fn open(state: &Path, name: String, clocks: Arc<Mutex<SimulatedClocks>>) -> io::Result<Self> {
-        Ok(Self { name, spool: Spool::open_with_clocks(state, Clocks::Simulated(clocks))? })
+        Ok(Self { name, spool: Spool::open_with_clocks(state, ClockSource::Simulated(clocks))? })
     }
 
     /// Returns the input for an established connection.
     pub(crate) fn connected(&self, max_jobs: u32) -> Input {
         let (system, isolation) = ("simulated".to_owned(), Isolation::None);
         let platform = Platform { system, isolation, codex: None, codex_problem: None };
-        let asked = self.spool.time().monotonic();
-        Input::Connected { hello: Box::new(hello(&self.spool, &self.name, max_jobs, platform)), asked }
+        let asked = self.spool.relay_time().monotonic();
+        Input::Connected {
+            hello: Box::new(build_hello(&self.spool, &self.name, max_jobs, platform)),
+            hello_sent: asked,
+        }
     }
 
     /// Accepts a job as the agent does, but for the worker: spec and first event on the disk, then the answer.
@@ -52,9 +55,9 @@ impl AgentNode {
     /// # Errors
     /// The spool can't be written.
     pub(crate) fn accept_job(&self, run: &RunId, spec: &str) -> io::Result<AgentFrame> {
-        if self.spool.get(run).is_none() {
+        if self.spool.get_run(run).is_none() {
             let (agent, isolation) = (self.name.clone(), Isolation::None);
-            let spool = self.spool.create(run.clone(), spec, Arc::default())?;
+            let spool = self.spool.create_run(run.clone(), spec, Arc::default())?;
             spool.append(EventBody::Accepted { agent, isolation, workspace_log: None });
         }
         Ok(AgentFrame::Accepted { job: run.job.clone(), epoch: run.epoch })
@@ -62,15 +65,15 @@ impl AgentNode {
 
     /// Returns the run of a job, unless the relay needs nothing more of it.
     pub(crate) fn run(&self, job: &JobId) -> Option<Arc<JobSpool>> {
-        self.spool.get(&RunId { job: job.clone(), epoch: 1 })
+        self.spool.get_run(&RunId { job: job.clone(), epoch: 1 })
     }
 
     /// Returns every run in the spool, in order.
     pub(crate) fn runs(&self) -> Vec<RunState> {
-        let runs = self.spool.all();
+        let runs = self.spool.all_runs();
         runs.iter()
             .map(|run| RunState {
-                job: run.run().job.clone(),
+                job: run.run_id().job.clone(),
                 last_seq: run.last_seq(),
                 output: run.output_end(),
                 finished: run.is_finished(),

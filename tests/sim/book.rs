@@ -37,7 +37,7 @@ struct Log {
 
 /// Path of a job's file in the registry.
 pub(crate) fn file(registry: &Path, job: &JobId, ending: &str) -> PathBuf {
-    registry.join(format!("{}.{ending}", job.stem()))
+    registry.join(format!("{}.{ending}", job.file_stem()))
 }
 
 impl Book {

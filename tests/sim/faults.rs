@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::ids::JobId;
-use relay::internals::Request;
+use relay::internals::DaemonRequest;
 
 use crate::agent_node::AgentNode;
 use crate::clocks::Side;
@@ -86,7 +86,7 @@ impl World {
         let Some(job) = self.some_open() else { return };
         self.say(|| format!("cancel {job}"));
         self.tally.cancels += 1;
-        self.relay.file(&Request::Cancel { job: job.clone(), grace_ms: 1000 });
+        self.relay.file(&DaemonRequest::Cancel { job: job.clone(), grace_ms: 1000 });
         if let Some(job) = self.model.jobs.get_mut(&job) {
             job.cancelled = true;
         }
@@ -96,9 +96,9 @@ impl World {
     pub(crate) fn leave_request(&mut self) {
         let Some(relay) = self.relay.earlier() else { return };
         let request = match self.rng.u8(..3) {
-            0 => Request::Down { relay: Some(relay) },
-            1 => Request::Down { relay: None },
-            _ => Request::Restart { relay },
+            0 => DaemonRequest::Down { relay: Some(relay) },
+            1 => DaemonRequest::Down { relay: None },
+            _ => DaemonRequest::Restart { relay },
         };
         self.say(|| format!("left: {request:?}"));
         self.tally.left_requests += 1;

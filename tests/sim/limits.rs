@@ -31,7 +31,7 @@ const LATE: Duration = Duration::from_secs(1);
 impl Limit {
     /// Begins at a reading of the agent's monotonic clock.
     pub(crate) fn new(begun: Duration, whole: Duration) -> Self {
-        let timer = Timer::new(Duration::ZERO, common::duration::millis(whole), LimitAction::Fail);
+        let timer = Timer::new(Duration::ZERO, common::duration::to_millis(whole), LimitAction::Fail);
         Self { begun, time: WorkTime::default(), timer, whole, ran: Duration::ZERO, pauses: 0 }
     }
 

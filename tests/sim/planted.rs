@@ -71,17 +71,17 @@ fn check(name: &str, planted: Planted, words: &str) {
 
 #[test]
 fn an_agent_that_is_asked_again_only_after_an_end_is_found() {
-    check("a full agent is never asked again", of_relay(OfRelay::FullUntilAnEnd), "have no end");
+    check("a full agent is never asked again", of_relay(OfRelay::FullUntilJobEnds), "have no end");
 }
 
 #[test]
 fn a_left_request_that_ends_another_relay_is_found() {
-    check("a left request is obeyed", of_relay(OfRelay::AnyonesRequest), "meant for another");
+    check("a left request is obeyed", of_relay(OfRelay::ObeysForeignRequest), "meant for another");
 }
 
 #[test]
 fn a_job_that_takes_the_others_out_of_a_hello_is_found() {
-    check("one bad job drops the hello", of_relay(OfRelay::WholeHello), "hurts others");
+    check("one bad job drops the hello", of_relay(OfRelay::DropsWholeHello), "hurts others");
 }
 
 #[test]

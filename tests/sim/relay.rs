@@ -9,7 +9,7 @@ use common::ids::JobId;
 use common::wire::{self, AgentFrame, Durable, RelayFrame};
 use fastrand::Rng;
 use jiff::SignedDuration;
-use relay::internals::{Clock, Holder, Outgoing, PlantedBug, Request, SimRelay, file_request};
+use relay::internals::{Clock, DaemonId, DaemonRequest, Outgoing, PlantedBug, SimRelay, file_request};
 
 use crate::book::{Book, file};
 use crate::disk::{Disk, lengths, take_back};
@@ -24,7 +24,7 @@ pub(crate) struct Relay {
     /// Clock that continues from one relay process to the next.
     clock: Clock,
     /// Identity of the last relay, for requests.
-    last: Option<Holder>,
+    last: Option<DaemonId>,
     /// Time for which it was frozen.
     owed: Duration,
     /// Number of requests filed so far: no two have the same time.
@@ -65,8 +65,8 @@ impl Relay {
 
     /// Starts the relay and checks that it finds everything that was durable.
     pub(crate) fn start(&mut self, model: &Model, spoiled: Option<&JobId>) -> Result<(), String> {
-        self.clock = self.clock.handed_over();
-        let side = SimRelay::open_with(&self.root, self.clock.clone(), self.planted)
+        self.clock = self.clock.for_next_relay();
+        let side = SimRelay::open_with_bug(&self.root, self.clock.clone(), self.planted)
             .map_err(|e| format!("the relay does not start: {e}"))?;
         (self.side, self.owed) = (Some(side), Duration::ZERO);
         self.rest();
@@ -95,14 +95,14 @@ impl Relay {
     }
 
     /// Files a request.
-    pub(crate) fn file(&mut self, request: &Request) {
+    pub(crate) fn file(&mut self, request: &DaemonRequest) {
         self.filed += 1;
         let at = self.clock.now() + SignedDuration::from_nanos(self.filed);
         file_request(&self.root, request, at).expect("a request can be filed");
     }
 
     /// Identity of the relay before this one: a request that names it must not be obeyed.
-    pub(crate) fn earlier(&self) -> Option<Holder> {
+    pub(crate) fn earlier(&self) -> Option<DaemonId> {
         self.last.clone()
     }
 

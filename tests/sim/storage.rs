@@ -9,7 +9,7 @@ use common::event::{Event, EventBody, Queued};
 use common::event_line::{EventLine, Source};
 use common::job::Runner;
 use jiff::Timestamp;
-use relay::internals::{Log, SimRelay, read_log};
+use relay::internals::{LogContent, SimRelay, read_log};
 use relay_tests::harness::figures::{figure, times};
 
 use crate::cases::every;
@@ -103,15 +103,15 @@ impl Copy {
         Self { path, file, _folder: folder }
     }
 
-    fn read(&self) -> Result<Log, String> {
+    fn read(&self) -> Result<LogContent, String> {
         read_log(&self.path).map_err(|e| e.to_string())
     }
 }
 
 /// Checks that a log with damage in line `at` holds all other lines and reports the damage.
-fn judge(sample: &Sample, log: &Log, at: usize) -> Result<(), String> {
-    if log.good_bytes + log.torn_bytes != SIZE as u64 {
-        return Err(format!("{} good and {} torn bytes", log.good_bytes, log.torn_bytes));
+fn judge(sample: &Sample, log: &LogContent, at: usize) -> Result<(), String> {
+    if log.valid_bytes + log.torn_bytes != SIZE as u64 {
+        return Err(format!("{} good and {} torn bytes", log.valid_bytes, log.torn_bytes));
     }
     // A damaged break between two lines costs both.
     let broken = if sample.lines.len() - log.lines.len() == 2 { 2 } else { 1 };
@@ -120,8 +120,8 @@ fn judge(sample: &Sample, log: &Log, at: usize) -> Result<(), String> {
         return Err(format!("{} lines are kept, not all but {broken} from {at} on", log.lines.len()));
     }
     let tail = at + broken == sample.lines.len();
-    let told = if tail { log.torn_bytes > 0 && log.bad.is_empty() } else { !log.bad.is_empty() };
-    if told { Ok(()) } else { Err(format!("nothing is told of line {at}: {:?}", log.bad)) }
+    let told = if tail { log.torn_bytes > 0 && log.bad_lines.is_empty() } else { !log.bad_lines.is_empty() };
+    if told { Ok(()) } else { Err(format!("nothing is told of line {at}: {:?}", log.bad_lines)) }
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn s03_a_log_cut_anywhere_gives_exactly_its_whole_lines() {
             let log = copy.read()?;
             let whole = sample.ends.partition_point(|end| *end <= length);
             let good = whole.checked_sub(1).map_or(0, |last| sample.ends[last]);
-            let sizes = (log.good_bytes, log.torn_bytes) == (good as u64, (length - good) as u64);
-            if sizes && log.lines == sample.lines[..whole] && log.bad.is_empty() {
+            let sizes = (log.valid_bytes, log.torn_bytes) == (good as u64, (length - good) as u64);
+            if sizes && log.lines == sample.lines[..whole] && log.bad_lines.is_empty() {
                 Ok(())
             } else {
                 Err(format!("{} lines, {} torn bytes", log.lines.len(), log.torn_bytes))
@@ -190,7 +190,7 @@ fn s05_zeroes_behind_a_log_are_cut_off_as_a_torn_tail() {
         assert_eq!((log.torn_bytes, log.lines.len()), (zeroes as u64, sample.lines.len()));
         drop(SimRelay::open(folder.path()).expect("a relay"));
         let log = read_log(&path).expect("a log");
-        assert_eq!((log.torn_bytes, &log.bad), (0, &Vec::new()));
+        assert_eq!((log.torn_bytes, &log.bad_lines), (0, &Vec::new()));
         assert_eq!(log.lines[..sample.lines.len()], sample.lines);
         figure(&format!("S05: {zeroes} zeroes behind a log: cut off, {} lines kept", sample.lines.len()));
     }
@@ -225,8 +225,8 @@ fn repaired(sample: &Sample, root: &Path, path: &Path, at: usize) -> Result<(), 
         return Ok(());
     }
     let log = read_log(path).map_err(|e| e.to_string())?;
-    if log.torn_bytes > 0 || !log.bad.is_empty() {
-        return Err(format!("it is not whole: {} torn, {:?}", log.torn_bytes, log.bad));
+    if log.torn_bytes > 0 || !log.bad_lines.is_empty() {
+        return Err(format!("it is not whole: {} torn, {:?}", log.torn_bytes, log.bad_lines));
     }
     let kept: Vec<&EventLine> = log.lines.iter().filter(|line| line.source == Source::Agent).collect();
     let missing = sample.lines[1..].iter().filter(|line| !kept.contains(line)).count();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::event::EventBody;
 use common::ids::JobId;
 use common::wire::{self, AgentFrame, RelayFrame};
-use worker_agent::internals::{Action, Input, Link, LinkError, RunId, apply, next_frame};
+use worker_agent::internals::{Action, Input, Link, LinkError, RunId, apply_action, next_frame};
 
 use crate::agent::short;
 use crate::agent_node::AgentNode;
@@ -38,14 +38,14 @@ impl End {
 impl World {
     /// Feeds the link an input, and executes the actions that follow.
     pub(crate) fn take(&mut self, agent: &AgentNode, input: Input) -> Result<(), String> {
-        self.end.link.take(input, self.clocks.agent_monotonic());
+        self.end.link.handle_input(input, self.clocks.agent_monotonic());
         self.run_actions(agent)
     }
 
     pub(crate) fn run_actions(&mut self, agent: &AgentNode) -> Result<(), String> {
         while let Some(action) = self.end.link.next_action() {
             if let Some(input) = self.execute(agent, action)? {
-                self.end.link.take(input, self.clocks.agent_monotonic());
+                self.end.link.handle_input(input, self.clocks.agent_monotonic());
             }
         }
         Ok(())
@@ -60,13 +60,15 @@ impl World {
             }
             Action::Connect => self.end.connecting = true,
             Action::Synchronize { .. } if self.planted.agent == Some(OfAgent::OwnWallClock) => {}
-            Action::Synchronize { asked, theirs } => agent.spool.time().synchronize(asked, theirs),
-            Action::Welcomed { .. } => {
+            Action::Synchronize { hello_sent: asked, relay_now: theirs } => {
+                agent.spool.relay_time().synchronize(asked, theirs);
+            }
+            Action::SetRecoveryCause { .. } => {
                 self.welcomed = true;
                 let unsure = self.model.unsure.entry(self.life).or_default();
                 *unsure = (*unsure).max(self.clocks.now.saturating_sub(self.asked));
             }
-            Action::Spool(action) => return Ok(apply(&agent.spool, &action)),
+            Action::Spool(action) => return Ok(apply_action(&agent.spool, &action)),
             Action::Start { run, spec } => {
                 return self.start_job(agent, run, &spec).map(|reply| Some(Input::Started(reply)));
             }
@@ -76,10 +78,10 @@ impl World {
                     job.told = job.stage == Stage::Alive;
                 }
             }
-            Action::Abandon(run) => agent.spool.remove(&run),
+            Action::Abandon(run) => agent.spool.remove_run(&run),
             Action::Close(error) => {
                 self.close(&error)?;
-                return Ok(Some(Input::Closed { random: self.rng.u32(..) }));
+                return Ok(Some(Input::Closed { jitter: self.rng.u32(..) }));
             }
         }
         Ok(None)

@@ -4,33 +4,34 @@ use common::job::JobSpec;
 
 use super::{discovery, model_activity};
 use crate::environment::{Variables, looks_secret};
-use crate::sandbox_profile::quote;
+use crate::sandbox_profile::quote_toml;
 
 /// Names that are hidden from the model's commands even where they don't look like secrets.
 const ALWAYS_SECRET: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
 /// Settings that keep Codex 0.169.0 from calling any server but the model's. An older version does not have them and
 /// would warn about them.
-const MODEL_ONLY: [&str; 4] = [
+const MODEL_ONLY_SETTINGS: [&str; 4] = [
     "features.plugins=false",
     "features.apps=false",
     "analytics.enabled=false",
     "check_for_update_on_startup=false",
 ];
-const MODEL_ONLY_SINCE: (u32, u32, u32) = (0, 169, 0);
+const MODEL_ONLY_MIN_VERSION: (u32, u32, u32) = (0, 169, 0);
 
 /// Returns arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, metrics and
 /// updates. They precede the user's own arguments, which take precedence.
 pub(crate) fn model_only_args(version: Option<&str>) -> Vec<String> {
-    let knows = version.and_then(discovery::parse_version).is_some_and(|version| version >= MODEL_ONLY_SINCE);
-    let settings = MODEL_ONLY.iter().filter(|_| knows);
+    let knows =
+        version.and_then(discovery::parse_version).is_some_and(|version| version >= MODEL_ONLY_MIN_VERSION);
+    let settings = MODEL_ONLY_SETTINGS.iter().filter(|_| knows);
     settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
 }
 
 /// Returns program and arguments, among them those of the sandbox. The prompt is written to stdin.
 ///
-/// Codex works in the directory it is started in, which stays the same wherever its path leads later.
-pub(crate) fn argv(
+/// Codex works in the directory that it is started in, even if its path leads elsewhere later.
+pub(crate) fn codex_argv(
     program: &str,
     spec: &JobSpec,
     env: &Variables,
@@ -45,28 +46,29 @@ pub(crate) fn argv(
         None => add(&["--dangerously-bypass-approvals-and-sandbox"]),
         Some(sandbox) => argv.extend(sandbox),
     }
-    let mut hidden: Vec<String> = secret_names(spec, env).iter().map(|name| exact_pattern(name)).collect();
+    let mut hidden: Vec<String> =
+        secret_variable_names(spec, env).iter().map(|name| exact_pattern(name)).collect();
     if !env.contains_key(model_activity::LOG_VARIABLE) {
         // Only Codex gets the trace filter, not every Rust program that the model runs.
         hidden.push(model_activity::LOG_VARIABLE.to_owned());
     }
-    argv.extend(["-c".to_owned(), format!("shell_environment_policy.exclude={}", toml_list(&hidden))]);
+    argv.extend(["-c".to_owned(), format!("shell_environment_policy.exclude={}", toml_string_list(&hidden))]);
     argv.extend(spec.codex.args.iter().cloned());
-    // An option like `-i FILE...` takes every word up to the next option. This option follows the user's arguments so
-    // that the thread is not taken for an image, and a new thread begun.
+    // An option like `-i FILE...` takes every word up to the next option. This option follows the user's arguments, or
+    // Codex would read the thread as an image and start a new thread.
     argv.push("--skip-git-repo-check".to_owned());
     if let Some(thread) = &spec.thread {
-        // All options precede it, where Codex 0.169.0 accepts every one of them.
+        // All options precede `resume`: Codex 0.169.0 accepts all of them there.
         argv.extend(["resume".to_owned(), thread.clone()]);
     }
-    // Anything that looks like an option precedes it; the prompt is read from stdin.
+    // The thread id is the last option; the prompt is read from stdin.
     argv.push("-".to_owned());
     argv
 }
 
 /// Returns the environment variables that the model's commands must not see: all that look like secrets, unless the
 /// job itself set them for its commands.
-fn secret_names(spec: &JobSpec, env: &Variables) -> Vec<String> {
+fn secret_variable_names(spec: &JobSpec, env: &Variables) -> Vec<String> {
     let mut names: Vec<String> = ALWAYS_SECRET.map(str::to_owned).into();
     let found = env.keys().filter(|name| looks_secret(name) && !ALWAYS_SECRET.contains(&name.as_str()));
     names.extend(found.cloned());
@@ -81,8 +83,8 @@ fn exact_pattern(name: &str) -> String {
 }
 
 /// Returns a TOML list of strings.
-fn toml_list(texts: &[String]) -> String {
-    let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
+fn toml_string_list(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quote_toml(text)).collect();
     format!("[{}]", quoted.join(","))
 }
 
@@ -94,7 +96,7 @@ mod tests {
     #[test]
     fn the_container_is_the_sandbox_and_secrets_stay_out_of_commands() {
         let env = Variables::from([("MY_TOKEN".into(), "x".into()), ("PATH".into(), "/bin".into())]);
-        let argv = argv("/usr/bin/codex", &spec(), &env, None);
+        let argv = codex_argv("/usr/bin/codex", &spec(), &env, None);
         let expected = [
             "/usr/bin/codex",
             "exec",
@@ -118,7 +120,7 @@ mod tests {
         spec.env.insert("NPM_TOKEN".into(), "x".into());
         let env = ["NPM_TOKEN", "A\"KEY", "HOME", "RUST_LOG"].map(|name| (name.to_owned(), "/x".to_owned()));
         let env = Variables::from(env);
-        let argv = argv("codex", &spec, &env, None).join(" ");
+        let argv = codex_argv("codex", &spec, &env, None).join(" ");
         assert!(argv.contains("-m gpt-5.5 "), "{argv}");
         assert!(argv.contains(r#"exclude=["CODEX_API_KEY","OPENAI_API_KEY","A?KEY"]"#), "{argv}");
         assert!(argv.ends_with("--search --skip-git-repo-check -"), "{argv}");
@@ -140,7 +142,7 @@ mod tests {
         let mut spec = spec();
         spec.codex.args = vec!["-i".into(), "x.png".into()];
         spec.thread = Some("01a203ca-9b3a-74f0-a0f9-92040009a617".into());
-        let argv = argv("codex", &spec, &Variables::new(), None).join(" ");
+        let argv = codex_argv("codex", &spec, &Variables::new(), None).join(" ");
         assert!(argv.starts_with("codex exec --json -C . --dangerously"), "{argv}");
         let end = "-i x.png --skip-git-repo-check resume 01a203ca-9b3a-74f0-a0f9-92040009a617 -";
         assert!(argv.ends_with(end), "{argv}");

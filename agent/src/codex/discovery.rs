@@ -1,4 +1,4 @@
-//! Codex on this platform: its path, its version, and what it lacks.
+//! Codex on this platform: its path, its version, and its problems.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -12,20 +12,19 @@ use tokio::time::timeout;
 
 use super::mcp;
 use crate::environment::{DEFAULT_PATH, Variables};
-use crate::process::{Event, Exit, OutputSource, Streams};
+use crate::process::{Event, Exit, OutputPipes, OutputSource};
 use crate::shim::protocol::Command;
-use crate::user::Ids;
+use crate::user::UserIds;
 
 /// Oldest supported version: the first series with `thread.started` and `item.*` lines as they are parsed here.
 const MIN_VERSION: (u32, u32, u32) = (0, 100, 0);
-/// Timeout of `codex --version`, which takes 20 ms. Reading the program from a cold disk takes longer. That is not
-/// waited for: a Codex that exists is tried.
+/// Timeout of `codex --version`, which takes 20 ms. Reading the program from a cold disk takes longer. The search does
+/// not wait that long: a Codex that exists is tried.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time during which a program that did not answer is not asked again: otherwise each job would wait for it once
-/// more.
+/// Time until a program that did not answer is queried again. Without it, each job would wait for the program.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
-/// Maximum number of answers that are remembered, one for each program that jobs name.
-const MAX_ANSWERS: usize = 64;
+/// Maximum number of cached answers, one for each program that jobs name.
+const MAX_CACHED_ANSWERS: usize = 64;
 
 /// Maximum number of bytes read of Codex's configuration: the key that is searched for is near its top.
 const MAX_CONFIG: u64 = 256 * 1024;
@@ -47,7 +46,7 @@ pub(crate) struct CodexInstallation {
 /// A file, by its path and the time of its last change.
 type FileVersion = (PathBuf, i64, i64);
 
-/// Finds Codex, and remembers the version it reported until the file changes.
+/// Finds Codex, and caches the version that it reports until the file changes.
 #[derive(Debug, Default)]
 pub(crate) struct CodexFinder {
     cache: Mutex<HashMap<FileVersion, Answer>>,
@@ -57,7 +56,7 @@ pub(crate) struct CodexFinder {
 #[derive(Debug, Clone)]
 enum Answer {
     Version(String),
-    /// No answer in time; the program is not asked again before this time.
+    /// No answer in time; the program is not queried again before this time.
     TimedOut(Instant),
 }
 
@@ -81,7 +80,7 @@ impl CodexFinder {
         &self,
         program: &str,
         env: &Variables,
-        user: Option<Ids>,
+        user: Option<UserIds>,
     ) -> CodexInstallation {
         let mut found = self.find_program(program, env, user).await;
         if found.problem.is_none() {
@@ -96,10 +95,10 @@ impl CodexFinder {
         &self,
         program: &str,
         env: &Variables,
-        user: Option<Ids>,
+        user: Option<UserIds>,
     ) -> CodexInstallation {
         let Some(path) = find_in_path(program, env) else {
-            let shown = common::text::one_line(program, 200);
+            let shown = common::text_format::one_line(program, 200);
             let problem = format!("{shown} was not found on the platform: {INSTALL_HINT}");
             return CodexInstallation { problem: Some(problem), ..CodexInstallation::default() };
         };
@@ -124,19 +123,19 @@ impl CodexFinder {
         &self,
         path: &Path,
         env: &Variables,
-        user: Option<Ids>,
+        user: Option<UserIds>,
     ) -> Result<Option<String>, String> {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let meta =
             fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
         let key = (real.clone(), meta.mtime(), meta.mtime_nsec());
-        if let Some(answer) = self.cached().get(&key).filter(|answer| answer.is_valid()) {
+        if let Some(answer) = self.lock_cache().get(&key).filter(|answer| answer.is_valid()) {
             return Ok(answer.version());
         }
-        // A failed answer may succeed the next time, so only good ones are remembered for ever.
+        // A program that failed may succeed the next time, so only versions are cached without a time limit.
         let Ok(answer) = timeout(VERSION_TIMEOUT, query_version(path, env, user)).await else {
             tracing::warn!("{} --version gives no answer within {VERSION_TIMEOUT:?}", path.display());
-            self.remember(key, Answer::TimedOut(Instant::now() + RETRY_PAUSE));
+            self.cache_answer(key, Answer::TimedOut(Instant::now() + RETRY_PAUSE));
             return Ok(None);
         };
         let answer = answer?;
@@ -146,17 +145,17 @@ impl CodexFinder {
                 real.display()
             );
         }
-        self.remember(key, Answer::Version(answer.clone()));
+        self.cache_answer(key, Answer::Version(answer.clone()));
         Ok(Some(answer))
     }
 
-    fn cached(&self) -> MutexGuard<'_, HashMap<FileVersion, Answer>> {
+    fn lock_cache(&self) -> MutexGuard<'_, HashMap<FileVersion, Answer>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, file: FileVersion, answer: Answer) {
-        let mut known = self.cached();
-        if known.len() >= MAX_ANSWERS {
+    fn cache_answer(&self, file: FileVersion, answer: Answer) {
+        let mut known = self.lock_cache();
+        if known.len() >= MAX_CACHED_ANSWERS {
             known.clear();
         }
         known.insert(file, answer);
@@ -165,7 +164,7 @@ impl CodexFinder {
 
 /// Runs `codex --version` as the worker's user and below a shim, like every program that the worker's user could
 /// replace.
-async fn query_version(path: &Path, env: &Variables, user: Option<Ids>) -> Result<String, String> {
+async fn query_version(path: &Path, env: &Variables, user: Option<UserIds>) -> Result<String, String> {
     let shown = path.display();
     let argv = vec![path.to_string_lossy().into_owned(), "--version".to_owned()];
     let command = Command {
@@ -178,7 +177,7 @@ async fn query_version(path: &Path, env: &Variables, user: Option<Ids>) -> Resul
         stdin: String::new(),
         interrupt_first: false,
     };
-    match crate::process::capture(command, Streams::Split, OutputSource::Stdout, None).await {
+    match crate::process::capture(command, OutputPipes::Split, OutputSource::Stdout, None).await {
         Ok((Some(Exit::Code(0)), output)) => {
             let text = String::from_utf8_lossy(&output).into_owned();
             let version = text.split_whitespace().find(|word| parse_version(word).is_some());
@@ -190,8 +189,8 @@ async fn query_version(path: &Path, env: &Variables, user: Option<Ids>) -> Resul
     }
 }
 
-/// Returns true if the code-mode host is beside the binary. The script of the npm package has none beside it, but the
-/// folder of the binary that it wraps has.
+/// Returns true if the code-mode host is beside the binary. In the npm package the host is beside the wrapped binary,
+/// not beside the script.
 fn has_code_mode_host(real: &Path) -> bool {
     let script = real.extension().is_some_and(|extension| extension == "js");
     script || real.parent().is_some_and(|folder| folder.join("codex-code-mode-host").exists())

@@ -6,13 +6,13 @@
 //!  "WORDS"                                       ─► the end of the turn
 //! ```
 //!
-//! The words only explain what was decided by other means; a text that fits no row is passed on unchanged. Relay's
-//! sentence comes first, Codex's own words after it, so that nothing is lost when a row is wrong. The words of each
-//! row were seen with Codex 0.169.0 (`tests/transcripts`), or are in its program.
+//! The words explain an outcome and never decide it. A text that matches no row is passed on unchanged. Relay's
+//! sentence comes first and Codex's own words follow, so that nothing is lost when a row is wrong. The words of each
+//! row were seen with Codex 0.169.0 (`tests/transcripts`), or are in its binary.
 
 use common::event::FailureKind;
 use common::event::FailureKind as Kind;
-use common::text;
+use common::text_format;
 use jiff::Zoned;
 use jiff::civil::{DateTime, Time};
 use serde_json::Value;
@@ -37,18 +37,18 @@ pub(crate) struct ModelError {
     /// Retry in progress; `None` if Codex has given up.
     pub(crate) retry: Option<Retry>,
     /// Codex's own words, shortened.
-    words: String,
+    codex_message: String,
     /// Meaning and advice; `None` if only the words are shown.
     advice: Option<(FailureKind, String)>,
 }
 
 /// A kind of failure, and advice.
-type Meaning = (FailureKind, &'static str);
+type FailureMeaning = (FailureKind, &'static str);
 
 /// Meanings of texts, by marks. The first row with a mark that occurs in the lower-case text counts.
 ///
-/// Rows that reveal most about the cause come first, because a broken stream carries the server's reason inside.
-const MEANINGS: &[(&[&str], Meaning)] = &[
+/// The most specific rows come first: the message of a broken stream also contains the server's reason.
+const MEANINGS: &[(&[&str], FailureMeaning)] = &[
     (
         &["requires a newer version of codex"],
         (
@@ -96,12 +96,12 @@ const MEANINGS: &[(&[&str], Meaning)] = &[
             "the model has no capacity left: try again later, or choose another model with --model",
         ),
     ),
-    (&["high demand"], (Kind::Overloaded, SERVER)),
+    (&["high demand"], (Kind::Overloaded, SERVER_ERROR_ADVICE)),
     (
         &["content_filter", "content_policy", "policy violation", "has been flagged", "was flagged"],
         (Kind::CodexError, "the model's server refused the content of the task: rephrase it"),
     ),
-    (&["rate limit", "rate_limit"], (Kind::RateLimited, RATE)),
+    (&["rate limit", "rate_limit"], (Kind::RateLimited, RATE_LIMIT_ADVICE)),
     (
         &["waiting for network", "connection failed", "error sending request", "dns error"],
         (Kind::CodexError, "the model's server can't be reached: check its address and the network"),
@@ -124,48 +124,51 @@ const MEANINGS: &[(&[&str], Meaning)] = &[
 ];
 
 const USAGE_LIMIT: &str = "the usage limit of the account is reached";
-const SERVER: &str = "the model's server reported an internal error: try again later";
-const RATE: &str =
+const SERVER_ERROR_ADVICE: &str = "the model's server reported an internal error: try again later";
+const RATE_LIMIT_ADVICE: &str =
     "the model's server accepts no more requests for now: try again later, or run fewer workers at once";
-const BODY: &str = "the model's server refused the request as it stands";
+const BAD_REQUEST_ADVICE: &str = "the model's server refused the request as it stands";
 
-/// Reads the text of an `error` or `turn.failed` event that arrived `now`, in Codex's time zone.
+/// Parses the text of an `error` or `turn.failed` event that arrived `now`, in Codex's time zone.
 pub(crate) fn parse(message: &str, now: &Zoned) -> ModelError {
     let (retry, message) = strip_retry(message.trim());
     let body = parse_body(message);
-    let words = text::one_line(body.as_ref().map_or(message, |body| &body.words), MAX_MESSAGE);
+    let words = text_format::one_line(body.as_ref().map_or(message, |body| &body.message), MAX_MESSAGE);
     let advice = match &body {
-        Some(body) => {
-            Some(find_meaning(&body.all, now).unwrap_or_else(|| (Kind::CodexError, BODY.to_owned())))
-        }
+        Some(body) => Some(
+            find_meaning(&body.search_text, now)
+                .unwrap_or_else(|| (Kind::CodexError, BAD_REQUEST_ADVICE.to_owned())),
+        ),
         None => find_meaning(message, now),
     };
-    ModelError { retry, words, advice }
+    ModelError { retry, codex_message: words, advice }
 }
 
 impl ModelError {
-    /// Returns true if the text is about the model server at all: Codex warns of other things too.
-    pub(crate) fn is_known(&self) -> bool {
+    /// Returns true if the text is about the model server: Codex also warns of other things.
+    pub(crate) fn concerns_model_server(&self) -> bool {
         self.retry.is_some() || self.advice.is_some()
     }
 
     /// Returns the kind of failure of a turn that ended with this error.
-    pub(crate) fn kind(&self) -> FailureKind {
+    pub(crate) fn failure_kind(&self) -> FailureKind {
         self.advice.as_ref().map_or(FailureKind::CodexError, |(kind, _)| *kind)
     }
 
     /// Returns the reason why a turn failed.
     pub(crate) fn failure_reason(&self) -> String {
         match &self.advice {
-            Some((_, advice)) => format!("{advice} (codex: {})", self.words),
-            None if self.words.is_empty() => "codex ended its turn early, without a reason".to_owned(),
-            None => format!("codex ended its turn early: {}", self.words),
+            Some((_, advice)) => format!("{advice} (codex: {})", self.codex_message),
+            None if self.codex_message.is_empty() => {
+                "codex ended its turn early, without a reason".to_owned()
+            }
+            None => format!("codex ended its turn early: {}", self.codex_message),
         }
     }
 
     /// Returns Codex's reaction to the error, for display.
-    pub(crate) fn notice(&self) -> String {
-        let words = self.words.strip_prefix("unexpected status ").unwrap_or(&self.words);
+    pub(crate) fn retry_notice(&self) -> String {
+        let words = self.codex_message.strip_prefix("unexpected status ").unwrap_or(&self.codex_message);
         let colon = if words.is_empty() { "" } else { ": " };
         match &self.retry {
             Some(Retry::Counted(count)) => format!("codex retries ({count}{colon}{words})"),
@@ -186,27 +189,26 @@ fn strip_retry(message: &str) -> (Option<Retry>, &str) {
     };
     let retry = match what {
         "waiting for network" => Retry::Network,
-        count => Retry::Counted(text::one_line(count, MAX_DETAIL)),
+        count => Retry::Counted(text_format::one_line(count, MAX_DETAIL)),
     };
     (Some(retry), inner)
 }
 
 /// Body of a response.
-struct Body {
-    words: String,
-    /// All text that may reveal the meaning.
-    all: String,
+struct ErrorBody {
+    message: String,
+    /// All text that is searched for a meaning.
+    search_text: String,
 }
 
-/// Parses a refused request's body, which Codex passes on unchanged: in JSON, with the server's words somewhere in
-/// it.
-fn parse_body(message: &str) -> Option<Body> {
+/// Parses the body of a refused request, which Codex passes on unchanged: JSON that contains the server's message.
+fn parse_body(message: &str) -> Option<ErrorBody> {
     let value: Value = message.starts_with('{').then(|| serde_json::from_str(message).ok())??;
     let error = if value["error"].is_object() { &value["error"] } else { &value };
     let field = |name: &str| error[name].as_str().unwrap_or_default();
     let words = [field("message"), field("detail"), value["error"].as_str().unwrap_or_default(), message];
     let words = words.into_iter().find(|words| !words.is_empty()).unwrap_or_default().to_owned();
-    Some(Body { all: format!("{} {} {words}", field("code"), field("type")), words })
+    Some(ErrorBody { search_text: format!("{} {} {words}", field("code"), field("type")), message: words })
 }
 
 fn find_meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
@@ -215,29 +217,30 @@ fn find_meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     let row = MEANINGS.iter().find(|(marks, _)| marks.iter().any(|mark| lower.contains(mark)));
     let known = row.map(|(_, meaning)| *meaning);
     if let Some((kind, USAGE_LIMIT)) = known {
-        return Some((kind, usage_limit(message, now)));
+        return Some((kind, usage_limit_advice(message, now)));
     }
-    // The status is the server's own, the rest of the line may be any text. A status that only refuses is used last.
-    let (kind, advice) = status.filter(|(_, advice)| *advice != BODY).or(known).or(status)?;
+    // The status comes from the server; the rest of the line may be any text. A status without a specific meaning is
+    // used last.
+    let (kind, advice) = status.filter(|(_, advice)| *advice != BAD_REQUEST_ADVICE).or(known).or(status)?;
     Some((kind, with_variable_name(advice, message)))
 }
 
-/// Returns the advice for a usage limit. The reset time is at the end of a long text, and must not be lost.
-fn usage_limit(message: &str, now: &Zoned) -> String {
+/// Returns the advice for a usage limit. The reset time is at the end of a long text and must not be truncated.
+fn usage_limit_advice(message: &str, now: &Zoned) -> String {
     for (mark, until) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
         if let Some((_, rest)) = message.split_once(mark) {
-            let rest = text::one_line(rest, MAX_DETAIL);
+            let rest = text_format::one_line(rest, MAX_DETAIL);
             let when = rest.trim_end_matches('.');
-            let when = reset_time(when, now).unwrap_or_else(|| when.to_owned());
+            let when = format_reset_time(when, now).unwrap_or_else(|| when.to_owned());
             return format!("{USAGE_LIMIT}: {until} {when}, or add credits");
         }
     }
     format!("{USAGE_LIMIT}: try again later, or add credits")
 }
 
-/// Returns a time of day with its zone. Codex prints it in the zone of its machine (`5:53 PM`, with the date unless
-/// it is today's: `Jan 1st, 2100 5:53 AM`), but it is read elsewhere.
-fn reset_time(when: &str, now: &Zoned) -> Option<String> {
+/// Returns a time of day with its zone. Codex prints the time in the zone of its machine (`5:53 PM`, or `Jan 1st, 2100
+/// 5:53 AM` on another day), and a reader may be in another zone.
+fn format_reset_time(when: &str, now: &Zoned) -> Option<String> {
     let at = match when.split_once(", ") {
         Some((day, rest)) => {
             let day = day.trim_end_matches(|c: char| c.is_ascii_lowercase());
@@ -255,7 +258,7 @@ fn with_variable_name(advice: &str, message: &str) -> String {
         message.split_once("issing environment variable: `").and_then(|(_, rest)| rest.split_once('`'));
     match name {
         Some((name, _)) => {
-            let name = text::one_line(name, MAX_DETAIL);
+            let name = text_format::one_line(name, MAX_DETAIL);
             format!("the model's key is not set: give {name} to the worker with --env {name}")
         }
         None => advice.to_owned(),
@@ -269,7 +272,7 @@ fn http_status(lower: &str) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
-fn meaning_of_status(status: u16) -> Option<Meaning> {
+fn meaning_of_status(status: u16) -> Option<FailureMeaning> {
     Some(match status {
         401 => (
             Kind::Auth,
@@ -281,9 +284,9 @@ fn meaning_of_status(status: u16) -> Option<Meaning> {
         ),
         404 => (Kind::CodexError, "the model's server does not know the model or the address: check both"),
         408 | 504 => (Kind::CodexError, "the model's server did not answer in time: try again later"),
-        429 => (Kind::RateLimited, RATE),
-        400..500 => (Kind::CodexError, BODY),
-        500.. => (Kind::Overloaded, SERVER),
+        429 => (Kind::RateLimited, RATE_LIMIT_ADVICE),
+        400..500 => (Kind::CodexError, BAD_REQUEST_ADVICE),
+        500.. => (Kind::Overloaded, SERVER_ERROR_ADVICE),
         _ => return None,
     })
 }

@@ -37,7 +37,7 @@ fn a_usage_limit_keeps_its_reset_time() {
 
 #[test]
 fn a_reset_time_is_an_instant_with_its_zone() {
-    let told = |when: &str| reset_time(when, &now());
+    let told = |when: &str| format_reset_time(when, &now());
     assert_eq!(told("5:53 PM").as_deref(), Some("2026-01-02 17:53+01:00"));
     assert_eq!(told("12:05 AM").as_deref(), Some("2026-01-02 00:05+01:00"));
     assert_eq!(told("Jan 1st, 2100 5:53 AM").as_deref(), Some("2100-01-01 05:53+01:00"));
@@ -67,7 +67,7 @@ fn what_has_advice_of_its_own_is_a_kind_of_its_own() {
         (r#"{"error":{"message":"the request is bad"}}"#, Kind::CodexError),
         ("no luck", Kind::CodexError),
     ] {
-        assert_eq!(parse(message).kind(), kind, "{message}");
+        assert_eq!(parse(message).failure_kind(), kind, "{message}");
     }
     let outdated = end(r#"{"detail":"The 'm' model requires a newer version of Codex."}"#);
     assert!(outdated.starts_with("the model needs a newer codex: update it"), "{outdated}");
@@ -176,7 +176,7 @@ fn a_retry_is_a_notice_and_no_end() {
     ];
     for (said, retry, notice) in cases {
         let error = parse(said);
-        assert_eq!((error.retry.clone(), error.notice().as_str()), (retry, notice), "{said}");
+        assert_eq!((error.retry.clone(), error.retry_notice().as_str()), (retry, notice), "{said}");
     }
 }
 
@@ -184,7 +184,7 @@ fn a_retry_is_a_notice_and_no_end() {
 fn words_are_bounded_and_do_nothing_to_a_terminal() {
     let line = end(&format!("\u{1b}[31m{}\nsecond", "ä".repeat(10_000)));
     assert!(line.len() < 400 && !line.contains('\u{1b}') && !line.contains("second"), "{line}");
-    let line = parse(&format!("Reconnecting... {} (x", "9".repeat(10_000))).notice();
+    let line = parse(&format!("Reconnecting... {} (x", "9".repeat(10_000))).retry_notice();
     assert!(line.len() < 200, "{line}");
 }
 

@@ -1,10 +1,10 @@
 //! Parser of one line of `codex exec --json`. Pure and lenient.
 //!
-//! No output of Codex is an error: an unknown line becomes [`CodexEvent::Unknown`], which the reader counts. Keys may
-//! come twice (`web_search` items have two ids): the last one counts.
+//! No output of Codex is an error: an unknown line becomes [`CodexEvent::Unknown`], which the reader counts. A key may
+//! occur twice (`web_search` items have two ids): the last one counts.
 
 use common::event::{ChangedFile, MAX_LIST, MAX_TEXT, PlanItem, Usage};
-use common::text;
+use common::text_format;
 use serde_json_borrow::{ObjectAsVec, Value};
 
 use super::lines::Line;
@@ -13,7 +13,7 @@ use super::truncated;
 /// An event of Codex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CodexEvent {
-    /// A thread began, or was resumed.
+    /// A thread started or was resumed.
     ThreadStarted {
         /// Thread id.
         id: String,
@@ -47,7 +47,7 @@ pub(crate) enum CodexEvent {
     /// Any other line.
     Unknown {
         /// Type of the event, or a description where it has none.
-        what: String,
+        description: String,
     },
 }
 
@@ -103,7 +103,7 @@ pub(crate) enum Item {
     /// A warning.
     Warning(String),
     /// An unknown type.
-    Other(String),
+    UnknownType(String),
 }
 
 /// Parses a line; returns `None` for a blank one.
@@ -119,26 +119,26 @@ pub(crate) fn parse(line: &Line) -> Option<CodexEvent> {
             truncated::recover_fields(head, tail).map(|value| parse_event(&Value::from(&value), *dropped))
         }
     };
-    Some(found.unwrap_or_else(|| CodexEvent::Unknown { what: "a line that is not JSON".to_owned() }))
+    Some(found.unwrap_or_else(|| CodexEvent::Unknown { description: "a line that is not JSON".to_owned() }))
 }
 
-fn parse_event(value: &Value<'_>, dropped: u64) -> CodexEvent {
+fn parse_event(value: &Value<'_>, dropped_bytes: u64) -> CodexEvent {
     match str_field(value, "type") {
         "thread.started" => CodexEvent::ThreadStarted { id: bounded_field(value, "thread_id", 100) },
         "turn.started" => CodexEvent::TurnStarted,
-        "turn.completed" => CodexEvent::TurnCompleted { usage: parse_usage(field(value, "usage")) },
+        "turn.completed" => CodexEvent::TurnCompleted { usage: parse_usage(last_field(value, "usage")) },
         "turn.failed" => {
-            CodexEvent::TurnFailed { message: bounded_field(field(value, "error"), "message", MAX_TEXT) }
+            CodexEvent::TurnFailed { message: bounded_field(last_field(value, "error"), "message", MAX_TEXT) }
         }
         "error" => CodexEvent::Error { message: bounded_field(value, "message", MAX_TEXT) },
-        "item.started" => parse_item(Phase::Started, field(value, "item"), dropped),
-        "item.updated" => parse_item(Phase::Updated, field(value, "item"), dropped),
-        "item.completed" => parse_item(Phase::Completed, field(value, "item"), dropped),
-        other => CodexEvent::Unknown { what: text::one_line(other, 60) },
+        "item.started" => parse_item(Phase::Started, last_field(value, "item"), dropped_bytes),
+        "item.updated" => parse_item(Phase::Updated, last_field(value, "item"), dropped_bytes),
+        "item.completed" => parse_item(Phase::Completed, last_field(value, "item"), dropped_bytes),
+        other => CodexEvent::Unknown { description: text_format::one_line(other, 60) },
     }
 }
 
-fn parse_item(phase: Phase, value: &Value<'_>, dropped: u64) -> CodexEvent {
+fn parse_item(phase: Phase, value: &Value<'_>, dropped_bytes: u64) -> CodexEvent {
     let failed = matches!(str_field(value, "status"), "failed" | "declined");
     let item = match str_field(value, "type") {
         "reasoning" => Item::Reasoning(bounded_field(value, "text", MAX_TEXT)),
@@ -146,13 +146,13 @@ fn parse_item(phase: Phase, value: &Value<'_>, dropped: u64) -> CodexEvent {
         "command_execution" => Item::Command {
             command: str_field(value, "command").to_owned(),
             output: str_field(value, "aggregated_output").to_owned(),
-            gap: parse_gap(value, dropped),
-            exit_code: field(value, "exit_code").as_i64().and_then(|code| i32::try_from(code).ok()),
+            gap: parse_gap(value, dropped_bytes),
+            exit_code: last_field(value, "exit_code").as_i64().and_then(|code| i32::try_from(code).ok()),
             failed,
         },
-        "file_change" => Item::Files { files: parse_files(field(value, "changes")), failed },
+        "file_change" => Item::Files { files: parse_files(last_field(value, "changes")), failed },
         "mcp_tool_call" => Item::Tool {
-            name: text::one_line(
+            name: text_format::one_line(
                 &format!("{}.{}", str_field(value, "server"), str_field(value, "tool")),
                 100,
             ),
@@ -160,19 +160,20 @@ fn parse_item(phase: Phase, value: &Value<'_>, dropped: u64) -> CodexEvent {
         },
         "collab_tool_call" => Item::Tool { name: bounded_field(value, "tool", 100), failed },
         "web_search" => Item::Search(bounded_field(value, "query", MAX_TEXT)),
-        "todo_list" => Item::Plan(parse_plan(field(value, "items"))),
+        "todo_list" => Item::Plan(parse_plan(last_field(value, "items"))),
         "error" => Item::Warning(bounded_field(value, "message", MAX_TEXT)),
-        other => Item::Other(text::one_line(other, 60)),
+        other => Item::UnknownType(text_format::one_line(other, 60)),
     };
     CodexEvent::Item { phase, id: bounded_field(value, "id", 100), item }
 }
 
 /// Returns the offset at which bytes were cut out of a command's output, and their number. A line that was not
-/// truncated has no such gap, whatever its fields are.
-fn parse_gap(value: &Value<'_>, dropped: u64) -> Option<(usize, u64)> {
-    let at = field(value, truncated::OUTPUT_HEAD).as_u64().and_then(|at| usize::try_from(at).ok())?;
+/// truncated has no gap, whatever its fields are.
+fn parse_gap(value: &Value<'_>, dropped_bytes: u64) -> Option<(usize, u64)> {
+    let at =
+        last_field(value, truncated::OUTPUT_HEAD_FIELD).as_u64().and_then(|at| usize::try_from(at).ok())?;
     let whole = str_field(value, "aggregated_output").is_char_boundary(at);
-    (dropped > 0 && whole).then_some((at, dropped))
+    (dropped_bytes > 0 && whole).then_some((at, dropped_bytes))
 }
 
 fn parse_files(value: &Value<'_>) -> Vec<ChangedFile> {
@@ -190,14 +191,14 @@ fn parse_plan(value: &Value<'_>) -> Vec<PlanItem> {
     items
         .map(|item| PlanItem {
             text: bounded_field(item, "text", 500),
-            completed: field(item, "completed").as_bool().unwrap_or(false),
+            completed: last_field(item, "completed").as_bool().unwrap_or(false),
         })
         .collect()
 }
 
-/// Returns the token usage, or `None` if no count is reported, which is not the same as zero.
+/// Returns the token usage, or `None` if no count is reported.
 fn parse_usage(value: &Value<'_>) -> Option<Usage> {
-    let count = |name: &str| field(value, name).as_u64();
+    let count = |name: &str| last_field(value, name).as_u64();
     let (input, output) = (count("input_tokens"), count("output_tokens"));
     (input.is_some() || output.is_some()).then(|| Usage {
         input_tokens: input.unwrap_or(0),
@@ -208,17 +209,17 @@ fn parse_usage(value: &Value<'_>) -> Option<Usage> {
 }
 
 fn str_field<'a>(value: &'a Value<'a>, name: &str) -> &'a str {
-    field(value, name).as_str().unwrap_or_default()
+    last_field(value, name).as_str().unwrap_or_default()
 }
 
 /// Returns the last field of that name.
-fn field<'a>(value: &'a Value<'a>, name: &str) -> &'a Value<'a> {
+fn last_field<'a>(value: &'a Value<'a>, name: &str) -> &'a Value<'a> {
     let fields = value.as_object().into_iter().flat_map(ObjectAsVec::iter);
     fields.filter(|(key, _)| *key == name).last().map_or(&Value::Null, |(_, value)| value)
 }
 
-fn bounded_field(value: &Value<'_>, name: &str, most: usize) -> String {
-    text::truncate(str_field(value, name), most)
+fn bounded_field(value: &Value<'_>, name: &str, max_bytes: usize) -> String {
+    text_format::truncate(str_field(value, name), max_bytes)
 }
 
 #[cfg(test)]

@@ -47,11 +47,14 @@ fn what_is_not_known_is_kept_and_never_fatal() {
         (r#"{"type":"turn.levitated"}"#, "turn.levitated"),
         ("{\"type\":\"item.completed\"", "a line that is not JSON"),
     ] {
-        assert_eq!(read(line), CodexEvent::Unknown { what: what.to_owned() }, "{line}");
+        assert_eq!(read(line), CodexEvent::Unknown { description: what.to_owned() }, "{line}");
     }
     let other = read(r#"{"type":"item.completed","item":{"id":"i","type":"hologram"}}"#);
-    let expected =
-        CodexEvent::Item { phase: Phase::Completed, id: "i".into(), item: Item::Other("hologram".into()) };
+    let expected = CodexEvent::Item {
+        phase: Phase::Completed,
+        id: "i".into(),
+        item: Item::UnknownType("hologram".into()),
+    };
     assert_eq!(other, expected);
     assert_eq!(parse(&Line::Whole(b"  ".to_vec())), None);
     let deep = format!("{{\"type\":{}", "[".repeat(100_000));

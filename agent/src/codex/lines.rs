@@ -1,11 +1,11 @@
-//! Splitter of bytes into lines, at `\n` only, which bounds what it keeps of each line. Pure.
+//! Splitter of bytes into lines, at `\n` only, with a maximum length for each line. Pure.
 //!
-//! A line over [`MAX_LINE`] keeps its first and last [`HALF_LINE`]: an item's type and id are at its head, its exit
-//! code and status at its tail, and a megabyte of a command's output between them.
+//! A line over [`MAX_LINE`] keeps its first and last [`HALF_LINE`] bytes. An item's type and id are at the head, its
+//! exit code and status at the tail, and a command's output between them.
 
 use std::collections::VecDeque;
 
-/// Maximum number of bytes kept of a line. The longest line without a command's output has a few kilobytes.
+/// Maximum number of bytes kept of a line. Without a command's output a line has a few kilobytes at most.
 pub(crate) const MAX_LINE: usize = 64 * 1024;
 /// Bytes kept of each end of a longer line.
 const HALF_LINE: usize = MAX_LINE / 2;
@@ -31,17 +31,17 @@ pub(crate) enum Line {
 pub(crate) struct LineSplitter {
     head: Vec<u8>,
     tail: VecDeque<u8>,
-    dropped: u64,
-    started: bool,
+    dropped_bytes: u64,
+    has_partial_line: bool,
 }
 
 impl LineSplitter {
-    /// Adds bytes; calls `line` for each line that they complete.
-    pub(crate) fn push(&mut self, bytes: &[u8], mut line: impl FnMut(Line)) {
+    /// Adds bytes; calls `on_line` for each line that they complete.
+    pub(crate) fn push(&mut self, bytes: &[u8], mut on_line: impl FnMut(Line)) {
         let mut rest = bytes;
         while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
             self.add_bytes(&rest[..at]);
-            line(self.take_line());
+            on_line(self.take_line());
             rest = &rest[at + 1..];
         }
         if !rest.is_empty() {
@@ -51,23 +51,23 @@ impl LineSplitter {
 
     /// Ends the input; returns the text after the last line break, if there is any.
     pub(crate) fn finish(&mut self) -> Option<Line> {
-        self.started.then(|| self.take_line())
+        self.has_partial_line.then(|| self.take_line())
     }
 
     fn add_bytes(&mut self, bytes: &[u8]) {
-        self.started = true;
+        self.has_partial_line = true;
         let (head, rest) = bytes.split_at(bytes.len().min(HALF_LINE - self.head.len()));
         self.head.extend_from_slice(head);
         let (gone, kept) = rest.split_at(rest.len().saturating_sub(HALF_LINE));
         let over = (self.tail.len() + kept.len()).saturating_sub(HALF_LINE);
         self.tail.drain(..over);
         self.tail.extend(kept);
-        self.dropped += (gone.len() + over) as u64;
+        self.dropped_bytes += (gone.len() + over) as u64;
     }
 
     fn take_line(&mut self) -> Line {
-        self.started = false;
-        let dropped = std::mem::take(&mut self.dropped);
+        self.has_partial_line = false;
+        let dropped = std::mem::take(&mut self.dropped_bytes);
         let mut head = std::mem::take(&mut self.head);
         let mut tail = Vec::from(std::mem::take(&mut self.tail));
         if dropped > 0 {

@@ -1,7 +1,7 @@
-//! MCP servers of a worker: which start, which fail, and which are lost while it runs. Pure.
+//! MCP servers of a worker: those that start, fail, or close their connection while the worker runs. Pure.
 //!
-//! `codex exec` reports nothing about them: a missing server only takes its tools away, and a model that does not
-//! find them works without them. With [`FILTER`] in `RUST_LOG` Codex 0.169.0 prints on stderr:
+//! `codex exec` reports nothing about them: the tools of a missing server are absent, and the model works without them.
+//! With [`LOG_FILTER`] in `RUST_LOG` Codex 0.169.0 prints on stderr:
 //!
 //! ```text
 //! TIME WARN SPANS: codex_mcp::rmcp_client: MCP server startup failed server_name="docs" error=REASON
@@ -9,18 +9,18 @@
 //! TIME INFO …start_server_task{server_name=docs}:…: rmcp::service: serve finished quit_reason=Closed
 //! ```
 //!
-//! These lines are not a documented interface. A server that hangs until the end prints none: it is found in the
-//! configuration only.
+//! These lines are not a documented interface. A server that never starts prints none of them: only the configuration
+//! names it.
 
 use std::collections::BTreeSet;
 
-use common::text;
+use common::text_format;
 
-/// Log targets of those lines, for Codex's variable.
-pub(crate) const FILTER: &str = "codex_mcp::rmcp_client=warn,rmcp::service=info";
+/// Log targets of those lines, for `RUST_LOG`.
+pub(crate) const LOG_FILTER: &str = "codex_mcp::rmcp_client=warn,rmcp::service=info";
 
 /// Log targets of those lines, as they are printed.
-const TARGETS: [&str; 2] = ["codex_mcp::rmcp_client: ", "rmcp::service: "];
+const LOG_TARGETS: [&str; 2] = ["codex_mcp::rmcp_client: ", "rmcp::service: "];
 /// Maximum number of servers that are reported, with one warning each.
 const MAX_WARNINGS: usize = 16;
 /// Maximum length of a reason, in bytes.
@@ -35,19 +35,19 @@ pub(crate) enum ServerEvent {
     Failed {
         /// Name of the server.
         server: String,
-        /// Reason, as Codex words it.
+        /// Reason in Codex's words.
         reason: String,
     },
     /// The server closed its connection.
     Lost(String),
     /// Nothing relevant.
-    Other,
+    Irrelevant,
 }
 
 /// Parses a line of stderr after its timestamp; returns `None` for a line about something else.
 pub(crate) fn parse_line(line: &str) -> Option<ServerEvent> {
     let rest = line.strip_prefix("WARN ").or_else(|| line.strip_prefix("INFO "))?;
-    let (spans, said) = TARGETS.iter().find_map(|target| {
+    let (spans, said) = LOG_TARGETS.iter().find_map(|target| {
         let at = rest.find(target).filter(|at| *at == 0 || rest[..*at].ends_with(": "))?;
         Some((&rest[..at], &rest[at + target.len()..]))
     })?;
@@ -55,20 +55,20 @@ pub(crate) fn parse_line(line: &str) -> Option<ServerEvent> {
         let (server, reason) = rest.split_once("\" error=")?;
         return Some(ServerEvent::Failed {
             server: server_name(server),
-            reason: text::one_line(reason, MAX_REASON),
+            reason: text_format::one_line(reason, MAX_REASON),
         });
     }
     let server = spans.rsplit_once("{server_name=").and_then(|(_, rest)| rest.split_once('}'));
-    let Some((server, _)) = server else { return Some(ServerEvent::Other) };
+    let Some((server, _)) = server else { return Some(ServerEvent::Irrelevant) };
     Some(match said.strip_prefix("serve finished quit_reason=") {
         _ if said.starts_with("Service initialized") => ServerEvent::Ready(server_name(server)),
         Some(reason) if !reason.starts_with("Cancelled") => ServerEvent::Lost(server_name(server)),
-        _ => ServerEvent::Other,
+        _ => ServerEvent::Irrelevant,
     })
 }
 
 fn server_name(server: &str) -> String {
-    text::one_line(server, 60)
+    text_format::one_line(server, 60)
 }
 
 /// Returns the servers that Codex's configuration names and does not disable.
@@ -94,56 +94,55 @@ pub(crate) fn configured_servers(config: &str) -> BTreeSet<String> {
 
 /// The servers of one worker.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Servers {
+pub(crate) struct ServerTracker {
     /// Servers without any event so far.
-    silent: BTreeSet<String>,
-    warned: usize,
+    without_events: BTreeSet<String>,
+    warning_count: usize,
 }
 
-impl Servers {
+impl ServerTracker {
     /// Starts with the servers that the worker's Codex is configured with.
-    pub(crate) fn expected(servers: BTreeSet<String>) -> Self {
-        Self { silent: servers, warned: 0 }
+    pub(crate) fn from_configured(servers: BTreeSet<String>) -> Self {
+        Self { without_events: servers, warning_count: 0 }
     }
 
-    /// Takes an event; returns a warning for the user, if there is one. `over` is true once the worker's turn is
-    /// over.
-    pub(crate) fn take_event(&mut self, event: &ServerEvent, over: bool) -> Option<String> {
+    /// Handles an event; returns a warning for the user, if there is one.
+    pub(crate) fn take_event(&mut self, event: &ServerEvent, turn_over: bool) -> Option<String> {
         let (server, warning) = match event {
             ServerEvent::Ready(server) => (server, None),
             ServerEvent::Failed { server, reason } => (
                 server,
                 Some(format!("the MCP server {server} did not start, so its tools were missing: {reason}")),
             ),
-            ServerEvent::Lost(server) if !over => (
+            ServerEvent::Lost(server) if !turn_over => (
                 server,
                 Some(format!(
                     "the MCP server {server} ended while the worker needed it: its tools were lost"
                 )),
             ),
-            ServerEvent::Lost(_) | ServerEvent::Other => return None,
+            ServerEvent::Lost(_) | ServerEvent::Irrelevant => return None,
         };
-        self.silent.remove(server);
+        self.without_events.remove(server);
         self.warn(warning?)
     }
 
-    /// Ends the worker; returns a warning with the servers that never answered.
+    /// Ends the tracking; returns a warning with the servers that never reported anything.
     pub(crate) fn finish(&mut self) -> Option<String> {
-        let silent: Vec<String> = std::mem::take(&mut self.silent).into_iter().collect();
+        let silent: Vec<String> = std::mem::take(&mut self.without_events).into_iter().collect();
         let (servers, their) = match silent.len() {
             0 => return None,
             1 => ("server", "its"),
             _ => ("servers", "their"),
         };
-        let names = text::one_line(&silent.join(", "), MAX_REASON);
+        let names = text_format::one_line(&silent.join(", "), MAX_REASON);
         self.warn(format!(
             "the MCP {servers} {names} had not started when the worker ended: {their} tools were missing"
         ))
     }
 
     fn warn(&mut self, warning: String) -> Option<String> {
-        self.warned += 1;
-        (self.warned <= MAX_WARNINGS).then_some(warning)
+        self.warning_count += 1;
+        (self.warning_count <= MAX_WARNINGS).then_some(warning)
     }
 }
 
@@ -170,10 +169,10 @@ mod tests {
         );
         assert_eq!(service("serve finished quit_reason=Closed"), Some(ServerEvent::Lost(docs)));
         for other in ["serve finished quit_reason=Cancelled", "task cancelled", "input stream terminated"] {
-            assert_eq!(service(other), Some(ServerEvent::Other), "{other}");
+            assert_eq!(service(other), Some(ServerEvent::Irrelevant), "{other}");
         }
         let shutdown = "WARN codex_mcp::rmcp_client: failed to initialize MCP client during shutdown: x";
-        assert_eq!(heard(shutdown), Some(ServerEvent::Other));
+        assert_eq!(heard(shutdown), Some(ServerEvent::Irrelevant));
         for words in [
             "ERROR codex_core::tools::router: error=rmcp::service: serve finished quit_reason=Closed",
             "WARN codex_core: about rmcp::service: nothing",
@@ -186,7 +185,7 @@ mod tests {
     #[test]
     fn a_server_is_warned_of_by_its_name_and_one_that_works_is_not() {
         let names = ["dies", "fine", "hangs", "missing"].map(str::to_owned);
-        let mut servers = Servers::expected(names.into());
+        let mut servers = ServerTracker::from_configured(names.into());
         assert_eq!(servers.take_event(&ServerEvent::Ready("fine".into()), false), None);
         assert_eq!(servers.take_event(&ServerEvent::Ready("dies".into()), false), None);
         let failed = ServerEvent::Failed { server: "missing".into(), reason: "no such file".into() };

@@ -25,7 +25,7 @@ pub(crate) mod test_support;
 pub(crate) mod thread_error;
 mod truncated;
 
-/// Outcome of a turn, as Codex reports it.
+/// Outcome of a turn that Codex reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// `turn.completed`.

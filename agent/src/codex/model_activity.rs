@@ -1,15 +1,15 @@
 //! Activity of the model, from Codex's own trace of each event of the model's answer. Pure.
 //!
 //! `codex exec --json` shows nothing while the model writes, so a long answer and a dead server look the same. With
-//! [`FILTER`] in `RUST_LOG` Codex 0.169.0 prints one line on stderr per event of the answer's stream:
+//! [`TRACE_FILTER`] in `RUST_LOG` Codex 0.169.0 prints one line on stderr per event of the answer's stream:
 //!
 //! ```text
 //! TIME TRACE codex_api::sse::responses: SSE event: {"type":"response.output_text.delta",…      over HTTP
 //! TIME TRACE tungstenite::protocol: Received message {"type":"response.output_text.delta",…    over a WebSocket
 //! ```
 //!
-//! These lines are not a documented interface. Without them the model's deadline runs as if none were expected. They
-//! contain the model's text (and over a WebSocket each request), so none of them is kept anywhere.
+//! These lines are not a documented interface. Without them the model's deadline runs without activity reports. They
+//! contain the model's text (over a WebSocket also each request), so they are not stored anywhere.
 
 use super::lines::Line;
 use super::mcp;
@@ -18,19 +18,19 @@ use crate::environment::Variables;
 /// Codex's variable for its output on stderr.
 pub(crate) const LOG_VARIABLE: &str = "RUST_LOG";
 
-/// Codex's own default (`error`), and the streams of both transports. Frames are off, or each event would be printed
+/// Codex's default (`error`), and the streams of both transports. Frames are off because each event would be printed
 /// twice.
-const FILTER: &str =
+const TRACE_FILTER: &str =
     "error,codex_api::sse=trace,tungstenite::protocol=trace,tungstenite::protocol::frame=off";
 
 /// Text before an event, without its timestamp.
-const EVENTS: [&str; 2] =
+const EVENT_PREFIXES: [&str; 2] =
     ["codex_api::sse::responses: SSE event: ", "tungstenite::protocol: Received message "];
 
 /// Bytes of an event that are searched for its type, which comes first.
 const MAX_TYPE_OFFSET: usize = 120;
 
-/// Events that only show that a server has the request, or gives up: none of them is output of the model.
+/// Events without output of the model: the server has received the request, or gives up.
 const INACTIVE_EVENTS: [&str; 5] = ["created", "queued", "in_progress", "failed", "incomplete"];
 
 /// Kind of a line of stderr.
@@ -53,11 +53,11 @@ pub(crate) struct ActivityDetector {
 }
 
 impl ActivityDetector {
-    /// Requests the trace from Codex, unless its environment already sets what it prints: then no activity is
-    /// detected, and its stderr stays as it is.
+    /// Requests the trace from Codex, unless its environment already sets the log filter. In that case no activity is
+    /// detected, and stderr stays unchanged.
     pub(crate) fn request_trace(env: &mut Variables) {
         if Self::from_env(env).enabled {
-            env.insert(LOG_VARIABLE.to_owned(), filter());
+            env.insert(LOG_VARIABLE.to_owned(), log_filter());
         }
     }
 
@@ -80,7 +80,7 @@ impl ActivityDetector {
         };
         let Some(line) = after_timestamp(bytes).filter(|_| self.enabled) else { return StderrKind::Message };
         match line.strip_prefix(b"TRACE ") {
-            Some(rest) if is_activity(rest) => StderrKind::Activity,
+            Some(rest) if is_activity_event(rest) => StderrKind::Activity,
             Some(_) => StderrKind::Trace,
             None => mcp::parse_line(&String::from_utf8_lossy(line))
                 .map_or(StderrKind::Message, StderrKind::McpServer),
@@ -88,8 +88,8 @@ impl ActivityDetector {
     }
 }
 
-fn filter() -> String {
-    format!("{FILTER},{}", mcp::FILTER)
+fn log_filter() -> String {
+    format!("{TRACE_FILTER},{}", mcp::LOG_FILTER)
 }
 
 /// Returns the text after the timestamp of a trace line: its level comes first.
@@ -98,10 +98,12 @@ fn after_timestamp(line: &[u8]) -> Option<&[u8]> {
     Some(line[time..].trim_ascii_start())
 }
 
-fn is_activity(rest: &[u8]) -> bool {
-    let Some(event) = EVENTS.iter().find_map(|mark| rest.strip_prefix(mark.as_bytes())) else { return false };
+fn is_activity_event(rest: &[u8]) -> bool {
+    let Some(event) = EVENT_PREFIXES.iter().find_map(|mark| rest.strip_prefix(mark.as_bytes())) else {
+        return false;
+    };
     let head = String::from_utf8_lossy(&event[..event.len().min(MAX_TYPE_OFFSET)]);
-    // JSON comes in both spellings: with and without a space after the colon.
+    // Both spellings of JSON occur: with and without a space after the colon.
     let head = head.replacen("\": \"", "\":\"", 1);
     let Some(kind) = head.strip_prefix("{\"type\":\"response.").and_then(|rest| rest.split('"').next())
     else {
@@ -169,7 +171,7 @@ mod tests {
         let mut env = Variables::new();
         assert_eq!(ActivityDetector::from_env(&env), ActivityDetector { enabled: true });
         ActivityDetector::request_trace(&mut env);
-        assert_eq!(env[LOG_VARIABLE], filter());
+        assert_eq!(env[LOG_VARIABLE], log_filter());
         let mut own = Variables::from([(LOG_VARIABLE.to_owned(), "debug".to_owned())]);
         ActivityDetector::request_trace(&mut own);
         assert_eq!(own[LOG_VARIABLE], "debug");

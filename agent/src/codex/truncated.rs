@@ -1,14 +1,13 @@
 //! Fields that can be recovered from an over-long line. Pure.
 //!
-//! The head is a JSON text that breaks off somewhere; its complete fields are read. The tail is searched for the two
-//! fields that end a command's item, and for the end of its output, which precedes them. Inside a JSON string every
-//! quote has a backslash before it, so a bare `,"exit_code":` can only be the field itself, whatever the command
-//! printed.
+//! The head is an incomplete JSON text; its complete fields are read. The tail is searched for the last two fields of a
+//! command's item, and for the end of the output before them. Inside a JSON string every quote has a backslash before
+//! it, so `,"exit_code":` without backslashes can only be the field, whatever the command printed.
 
 use serde_json::{Map, Value};
 
 /// Field of a repaired item: length of the output before the gap, in bytes.
-pub(super) const OUTPUT_HEAD: &str = "relay_head";
+pub(super) const OUTPUT_HEAD_FIELD: &str = "relay_head";
 
 /// Returns the object of a truncated line, with the fields that can be recovered.
 pub(super) fn recover_fields(head: &[u8], tail: &[u8]) -> Option<Value> {
@@ -41,19 +40,19 @@ fn join_output(item: &mut Map<String, Value>, tail: &str) {
     };
     if let Some(last) = string_end(&tail[..end]) {
         let (at, joined) = (begin.len(), format!("{begin}{last}"));
-        item.insert(OUTPUT_HEAD.to_owned(), Value::from(at));
+        item.insert(OUTPUT_HEAD_FIELD.to_owned(), Value::from(at));
         item.insert("aggregated_output".to_owned(), Value::String(joined));
     }
 }
 
-/// Returns the end of a string, whose beginning may be inside an escape.
+/// Returns the tail of a string that may begin inside an escape.
 fn string_end(text: &str) -> Option<String> {
     let begins = text.char_indices().map(|(at, _)| at).take(12);
     begins.chain([text.len()]).find_map(|begin| serde_json::from_str(&format!("\"{}\"", &text[begin..])).ok())
 }
 
-/// Returns the fields of the outermost object and of the objects directly inside it whose values are complete
-/// scalars. A string that breaks off counts, as far as it goes.
+/// Returns the fields of the outermost object and of the objects directly inside it whose values are complete scalars.
+/// An incomplete string counts, up to its last complete character.
 fn complete_fields(text: &str) -> Option<Map<String, Value>> {
     let mut fields = Map::new();
     let mut rest = text.trim_start().strip_prefix('{')?;
@@ -103,8 +102,7 @@ fn split_string(text: &str) -> Option<(String, &str)> {
             _ => {}
         }
     }
-    // The text may break off within an escape (six characters) or a pair of them: without that it is a valid string
-    // again.
+    // The text may end within an escape (six characters) or a pair of escapes: without this rest it is a valid string.
     let ends = body.char_indices().rev().map(|(at, _)| at).take(12);
     let closed = [body.len()]
         .into_iter()

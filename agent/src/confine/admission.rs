@@ -1,10 +1,10 @@
-//! Checks on a job where a sandbox is the only protection of the user: its spec is a file that a sandboxed session
-//! may have written. Pure.
+//! Checks on a job on a platform without a container, where the sandbox is the only protection of the user. A sandboxed
+//! session may have written the job's spec. Pure.
 
 use std::path::Path;
 
 use common::job::{JobSpec, Runner, Sandbox};
-use common::text::one_line;
+use common::text_format::one_line;
 use common::{codex_args, env_policy};
 
 use crate::config::Config;

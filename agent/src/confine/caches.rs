@@ -30,7 +30,7 @@ const CACHE_VARIABLES: [(&str, &str); 8] = [
 const CARGO_SETTINGS: [&str; 2] = ["config.toml", "config"];
 /// Name of the folder for temporary files, in the launcher's folder.
 const TEMP_DIR: &str = "temporary";
-/// Flags that open an existing folder, but no link.
+/// Flags that open an existing folder and follow no link.
 const FOLDER_FLAGS: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Maximum number of folders of one name that are set aside before the user has to act.
@@ -49,9 +49,9 @@ impl Caches {
     ///
     /// # Errors
     /// The failing call.
-    pub(crate) fn open(own: &Variables, state: &Path) -> io::Result<Self> {
-        let home = own.get("HOME").map(Path::new);
-        let base = own.get("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cache")));
+    pub(crate) fn open(agent_env: &Variables, state: &Path) -> io::Result<Self> {
+        let home = agent_env.get("HOME").map(Path::new);
+        let base = agent_env.get("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cache")));
         let base = base.filter(|base| base.is_absolute());
         let base = base.ok_or_else(|| io::Error::other("HOME is not set"))?;
         let name = format!("{:08x}", crc32c::crc32c(state.as_os_str().as_encoded_bytes()));
@@ -59,7 +59,7 @@ impl Caches {
         let make = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
         make(&folder)?;
         let folder = folder.canonicalize()?;
-        // In every sandbox it is a mount, which no job can replace. Its content may be made by a job.
+        // In every sandbox the folder is a mount, which no job can replace. A job may have created its content.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
         let opened = open_without_links(&folder)?;
         for (_, name) in CACHE_VARIABLES {
@@ -67,7 +67,7 @@ impl Caches {
         }
         let launcher = folder.with_extension("codex");
         make(&launcher.join(TEMP_DIR))?;
-        let cargo = own.get("CARGO_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cargo")));
+        let cargo = agent_env.get("CARGO_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cargo")));
         if let Some(cargo) = cargo {
             let own = openat(&opened, "cargo", FOLDER_FLAGS, Mode::empty())?;
             for name in CARGO_SETTINGS {
@@ -85,8 +85,7 @@ impl Caches {
         &self.folder
     }
 
-    /// Returns the `CODEX_HOME` of the sandbox's launcher, which needs no settings of the user's. Jobs can't write
-    /// there.
+    /// Returns the `CODEX_HOME` of the sandbox's launcher, which needs no settings of the user. Jobs can't write there.
     pub(crate) fn launcher_home(&self) -> &Path {
         &self.launcher
     }
@@ -97,16 +96,16 @@ impl Caches {
     }
 
     /// Points tools at the caches, unless the job itself sets their variables.
-    pub(crate) fn redirect(&self, env: &mut Variables, job: &Variables) {
+    pub(crate) fn redirect(&self, env: &mut Variables, job_env: &Variables) {
         for (name, folder) in CACHE_VARIABLES {
-            if !job.contains_key(name) {
+            if !job_env.contains_key(name) {
                 env.insert(name.to_owned(), self.folder.join(folder).display().to_string());
             }
         }
     }
 }
 
-/// Creates a folder in an opened one, replacing anything that can't be used as one.
+/// Creates a folder in `parent`, and replaces anything of that name that is not a usable folder.
 fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<()> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() && stat.st_mode & 0o700 == 0o700 => {
@@ -119,7 +118,7 @@ fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<()> {
     Ok(mkdirat(parent, name, Mode::from_raw_mode(0o700))?)
 }
 
-/// Clears a name: anything but a folder is removed, a folder is renamed.
+/// Frees a name: a folder is renamed, anything else is removed.
 fn set_aside(parent: &OwnedFd, name: &str) -> io::Result<()> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),

@@ -13,30 +13,30 @@ use std::time::SystemTime;
 use crate::sandbox_profile::Profile;
 
 /// Folders in which Codex makes aliases for each of its processes, in all known versions. Created in advance, so that
-/// no job creates one that a later Codex would use.
-const ALIASES: [&str; 2] = ["arg0", "arg0-linux"];
-/// Maximum number of entries of one folder that a profile names. If there are more, the newest are left out: a job may
-/// have created them, to get later jobs refused.
+/// no job can create a folder that a later Codex would use.
+const ALIAS_FOLDERS: [&str; 2] = ["arg0", "arg0-linux"];
+/// Maximum number of entries of one folder that a profile names. Of more entries the newest are omitted: a job may have
+/// created them so that later jobs are refused.
 const MAX_ENTRIES: usize = 64;
 
 /// Folders in a hidden one that the sandbox needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CodexPrograms {
     /// Codex's home, for the commands of its model.
-    home: Option<PathBuf>,
+    codex_home: Option<PathBuf>,
     /// Folder tree that contains Codex's program.
-    program: Option<PathBuf>,
+    program_folder: Option<PathBuf>,
 }
 
 impl CodexPrograms {
     /// Returns the helpers of a Codex with this home and this program.
     pub(crate) fn new(home: Option<PathBuf>, program: &Path) -> Self {
         let real = program.canonicalize().ok();
-        // The folders of the programs that Codex brings along are beside the folder `bin`.
+        // The folders of Codex's bundled programs are beside the folder `bin`.
         let tree = real.as_deref().and_then(Path::parent).and_then(Path::parent);
         Self {
-            home: home.and_then(|home| home.canonicalize().ok()),
-            program: tree.filter(|tree| tree.parent().is_some()).map(Path::to_owned),
+            codex_home: home.and_then(|home| home.canonicalize().ok()),
+            program_folder: tree.filter(|tree| tree.parent().is_some()).map(Path::to_owned),
         }
     }
 
@@ -46,12 +46,12 @@ impl CodexPrograms {
     /// One line that names the folder that can't be used.
     pub(crate) fn expose_program(&self, profile: &mut Profile) -> Result<(), String> {
         let hidden = |tree: &Path| profile.hidden.iter().any(|hidden| tree.starts_with(hidden));
-        match self.program.as_deref().filter(|tree| hidden(tree)) {
+        match self.program_folder.as_deref().filter(|tree| hidden(tree)) {
             Some(tree) if profile.hidden.iter().any(|hidden| Path::new(hidden) == tree) => Err(format!(
                 "Codex's program lies in {}, which no job may see: install it elsewhere",
                 tree.display()
             )),
-            Some(tree) => expose(profile, tree),
+            Some(tree) => expose_read_only(profile, tree),
             None => Ok(()),
         }
     }
@@ -61,14 +61,14 @@ impl CodexPrograms {
     /// # Errors
     /// One line that names the folder that can't be used.
     pub(crate) fn expose_aliases(&self, profile: &mut Profile) -> Result<(), String> {
-        let Some(home) = &self.home else { return Ok(()) };
+        let Some(home) = &self.codex_home else { return Ok(()) };
         let folder = home.join("tmp");
-        for folder in [folder.clone()].into_iter().chain(ALIASES.map(|name| folder.join(name))) {
+        for folder in [folder.clone()].into_iter().chain(ALIAS_FOLDERS.map(|name| folder.join(name))) {
             create_folder(&folder).map_err(|error| {
                 format!("Codex's helpers can't be kept in {}: {error}: remove it", folder.display())
             })?;
         }
-        expose(profile, &folder)
+        expose_read_only(profile, &folder)
     }
 }
 
@@ -83,7 +83,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Opens a folder in a hidden one, with all of its entries read-only.
-fn expose(profile: &mut Profile, folder: &Path) -> Result<(), String> {
+fn expose_read_only(profile: &mut Profile, folder: &Path) -> Result<(), String> {
     let broken = |error: io::Error| format!("Codex's helpers in {} can't be read: {error}", folder.display());
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(broken)?.flatten() {

@@ -1,4 +1,4 @@
-//! Listening Unix sockets of this network namespace, by the name that they were bound to and their file.
+//! Listening Unix sockets of this network namespace, with the path that each was bound to, and its file.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -33,22 +33,23 @@ const ACCEPTS: u32 = 0x1_0000;
 /// A listening socket that is bound to a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listener {
-    /// Path as its program gave it: maybe relative, and maybe no longer there.
+    /// Path that its program bound it to: it may be relative, and may no longer exist.
     pub(super) path: PathBuf,
-    /// Lower half of its file's inode, if the kernel reports it.
-    pub(super) file: Option<u32>,
+    /// Lower 32 bits of its file's inode, if the kernel reports them.
+    pub(super) inode_low_bits: Option<u32>,
 }
 
-/// Returns all of them. The kernel's `unix_diag` reports more than its table, but is not in every kernel.
-pub(super) fn list() -> Vec<Listener> {
-    dump().unwrap_or_else(|_| parse_table(&fs::read("/proc/net/unix").unwrap_or_default()))
+/// Returns all listening sockets. `unix_diag` reports more than `/proc/net/unix`, but some kernels lack it.
+pub(super) fn listening_sockets() -> Vec<Listener> {
+    dump_with_sock_diag()
+        .unwrap_or_else(|_| parse_proc_net_unix(&fs::read("/proc/net/unix").unwrap_or_default()))
 }
 
-fn dump() -> rustix::io::Result<Vec<Listener>> {
+fn dump_with_sock_diag() -> rustix::io::Result<Vec<Listener>> {
     let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
     let kernel = socket_with(family, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
     set_socket_timeout(&kernel, Timeout::Recv, Some(REPLY_TIMEOUT))?;
-    send(&kernel, &request(), SendFlags::empty())?;
+    send(&kernel, &dump_request(), SendFlags::empty())?;
     let mut found = Vec::new();
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
@@ -59,7 +60,7 @@ fn dump() -> rustix::io::Result<Vec<Listener>> {
     }
 }
 
-fn request() -> Vec<u8> {
+fn dump_request() -> Vec<u8> {
     let length = u32::try_from(HEADER + REQUEST).unwrap_or(0);
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -73,7 +74,7 @@ fn request() -> Vec<u8> {
     bytes
 }
 
-/// Reads the messages of one answer; returns false after the last.
+/// Parses the messages of one answer; returns false after the last one.
 fn parse_messages(mut answer: &[u8], found: &mut Vec<Listener>) -> rustix::io::Result<bool> {
     while let (Some(length), Some(kind)) = (u32_at(answer, 0), u16_at(answer, 4)) {
         let length = length as usize;
@@ -101,10 +102,10 @@ fn parse_listener(mut attributes: &[u8]) -> Option<Listener> {
         }
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    Some(Listener { path: path?, file })
+    Some(Listener { path: path?, inode_low_bits: file })
 }
 
-/// Returns the path of a socket. A path ends at its zero; an abstract name begins with one.
+/// Returns the path of a socket. A path ends with a zero byte; an abstract name begins with one.
 fn bound_path(name: &[u8]) -> Option<PathBuf> {
     let path = name.split(|byte| *byte == 0).next().filter(|path| !path.is_empty())?;
     Some(Path::new(OsStr::from_bytes(path)).to_owned())
@@ -118,8 +119,8 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// Returns the sockets in `/proc/net/unix`, in which a path is the rest of its line.
-fn parse_table(text: &[u8]) -> Vec<Listener> {
+/// Returns the sockets in `/proc/net/unix`. The path is the rest of a line.
+fn parse_proc_net_unix(text: &[u8]) -> Vec<Listener> {
     let one = |line: &[u8]| {
         let mut rest = line;
         let mut flags = None;
@@ -132,7 +133,7 @@ fn parse_table(text: &[u8]) -> Vec<Listener> {
             rest = rest[end..].trim_ascii_start();
         }
         let path = (!rest.starts_with(b"@") && flags? & ACCEPTS != 0).then(|| bound_path(rest))??;
-        Some(Listener { path, file: None })
+        Some(Listener { path, inode_low_bits: None })
     };
     text.split(|byte| *byte == b'\n').skip(1).filter_map(one).collect()
 }
@@ -150,7 +151,7 @@ mod tests {
                     0000000000000000: 00000002 00000000 00010000 0001 01   566 c.sock\n\
                     0000000000000000: 00000002 00000000 00010000 0001 01 20566\n";
         let found: Vec<PathBuf> =
-            parse_table(text.as_bytes()).into_iter().map(|listener| listener.path).collect();
+            parse_proc_net_unix(text.as_bytes()).into_iter().map(|listener| listener.path).collect();
         assert_eq!(found, [PathBuf::from("/run/a b.sock"), PathBuf::from("c.sock")]);
     }
 
@@ -161,6 +162,6 @@ mod tests {
         let path = dir.path().join("a b\nc");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let file = u32::try_from(path.symlink_metadata().unwrap().ino() & u64::from(u32::MAX)).unwrap();
-        assert!(dump().unwrap().contains(&Listener { path, file: Some(file) }));
+        assert!(dump_with_sock_diag().unwrap().contains(&Listener { path, inode_low_bits: Some(file) }));
     }
 }

@@ -1,4 +1,4 @@
-//! Sandbox around everything that a job runs on a machine without a container: Codex's own, with a permission
+//! Sandbox around everything that a job runs on a machine without a container: Codex's own sandbox, with a permission
 //! profile.
 //!
 //! ```text
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! * [`admission`]: checks on a job's spec (pure).
-//! * [`repository`]: the git folders that belong to it.
-//! * [`caches`]: those of package managers.
+//! * [`repository`]: the git folders that belong to a workspace.
+//! * [`caches`]: caches of package managers.
 //! * [`placeholders`]: placeholders for missing settings.
 //! * [`sandbox`]: a job's sandbox.
 //! * [`shared_settings`]: the settings that all sandboxes share.

@@ -1,8 +1,8 @@
 //! Placeholders for missing settings, so that no job can create them.
 //!
 //! Codex puts an empty file in the place of a missing path that must be read-only, and removes it when its command
-//! ends. That removes the placeholder from any other sandbox that was made meanwhile and took the file for the user's
-//! own. Codex does not touch a file that exists before all sandboxes and is not empty.
+//! ends. A sandbox that was created in between then loses a file that it took for the user's own. Codex never removes a
+//! file that existed before all sandboxes and is not empty.
 //!
 //! ```text
 //!  first job:  make ─ hold shared ──────────────── alone? ─ no: leave it
@@ -23,29 +23,29 @@ use rustix::io::Errno;
 
 use crate::sandbox_check::open_without_links;
 
-/// Content of a file that git reads as settings, and that sets nothing.
+/// Content of a file that git reads as settings, without any setting.
 const NO_SETTINGS: &str = "# Made by relay, which removes it when no job runs here.\n";
-/// Content that makes a repository its own, as it is without this file.
+/// Content of `commondir` that has the same effect as no such file: the repository is its own common folder.
 const OWN_REPOSITORY: &str = "./\n";
-/// Content of a file in a folder, which hides it and the folder from git.
-const IGNORED: &str = "# Made by relay, which removes this folder when no job runs here.\n*\n";
-const IGNORE: &str = ".gitignore";
-/// Maximum number of attempts to open a placeholder that disappears meanwhile.
+/// Content of an ignore file that hides itself and its folder from git.
+const IGNORE_ALL: &str = "# Made by relay, which removes this folder when no job runs here.\n*\n";
+const IGNORE_FILE: &str = ".gitignore";
+/// Maximum number of attempts to open a placeholder that another process removes in between.
 const MAX_ATTEMPTS: usize = 20;
 
-/// Settings that the jobs of a sandbox may only read.
+/// Placeholders for the settings that jobs in a sandbox may only read.
 #[derive(Debug, Default)]
 pub(crate) struct Placeholders {
-    held: Vec<Placeholder>,
-    /// Every path, with the identity of the file there once the placeholders were made.
-    seen: Vec<(PathBuf, Option<FileVersion>)>,
+    locked: Vec<Placeholder>,
+    /// Every path, with the identity of its file right after the placeholders were created.
+    initial_files: Vec<(PathBuf, Option<FileIdentity>)>,
 }
 
 /// Identity of a file, for its lifetime.
 #[derive(Debug, PartialEq, Eq)]
-struct FileVersion(u64, u64, Option<SystemTime>);
+struct FileIdentity(u64, u64, Option<SystemTime>);
 
-impl FileVersion {
+impl FileIdentity {
     fn of_path(path: &Path) -> Option<Self> {
         let meta = path.symlink_metadata().ok()?;
         Some(Self(meta.dev(), meta.ino(), meta.created().ok()))
@@ -53,8 +53,8 @@ impl FileVersion {
 }
 
 impl Placeholders {
-    /// Creates a placeholder for each of these paths that is missing. Paths that can't be created for lack of
-    /// permission no job can create.
+    /// Creates a placeholder for each of these paths that is missing. Paths without the permission to create them are
+    /// skipped: no job can create those either.
     ///
     /// # Errors
     /// One line that names the path.
@@ -63,22 +63,23 @@ impl Placeholders {
         let paths = paths.iter().map(AsRef::as_ref);
         for path in paths.clone() {
             match Placeholder::create(path) {
-                Ok(placeholder) => placeholders.held.extend(placeholder),
+                Ok(placeholder) => placeholders.locked.extend(placeholder),
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
                     _ => return Err(format!("{} can't be kept from jobs: {error}", path.display())),
                 },
             }
         }
-        placeholders.seen = paths.map(|path| (path.to_owned(), FileVersion::of_path(path))).collect();
+        placeholders.initial_files =
+            paths.map(|path| (path.to_owned(), FileIdentity::of_path(path))).collect();
         Ok(placeholders)
     }
 
-    /// Returns the paths where there is another file now. A sandbox covers the file that existed when it was made, so
-    /// jobs could write there since. From a path that is gone, as with a removed worktree, git takes nothing.
-    pub(crate) fn replaced(&self) -> Vec<&Path> {
-        let is_other = |path: &Path, seen| FileVersion::of_path(path).is_some_and(|now| Some(&now) != seen);
-        let replaced = self.seen.iter().filter(|(path, seen)| is_other(path, seen.as_ref()));
+    /// Returns the paths that lead to another file now. A sandbox protects only the file that existed when it was
+    /// created, so jobs could write to the new one. A missing path is not returned: git takes no settings from it.
+    pub(crate) fn replaced_paths(&self) -> Vec<&Path> {
+        let is_other = |path: &Path, seen| FileIdentity::of_path(path).is_some_and(|now| Some(&now) != seen);
+        let replaced = self.initial_files.iter().filter(|(path, seen)| is_other(path, seen.as_ref()));
         replaced.map(|(path, _)| path.as_path()).collect()
     }
 }
@@ -99,29 +100,29 @@ impl Placeholder {
         // If the folder is missing too, no program takes settings from there.
         let folder = match open_without_links(parent) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // A link leads there: Codex covers its target as far as it can.
+            // The path is a link: Codex protects its target as far as possible.
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOTDIR | Errno::LOOP)) => {
                 return Ok(None);
             }
             folder => folder?,
         };
         for _ in 0..MAX_ATTEMPTS {
-            let file = match open(&folder, &name, OFlags::empty()) {
+            let file = match open_in_folder(&folder, &name, OFlags::empty()) {
                 Err(Errno::NOENT) => {
                     create(&folder, &name)?;
                     continue;
                 }
-                // A link, a pipe or the like is the user's own.
+                // A link, a pipe or another special file belongs to the user.
                 Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
                 opened => File::from(opened?),
             };
-            adopt(&name, &file)?;
+            turn_into_placeholder(&name, &file)?;
             if !is_placeholder(&name, &file) {
                 return Ok(None);
             }
             match file.try_lock_shared() {
-                Ok(()) if is_at(&file, &folder, &name) => return Ok(Some(Self { folder, name, file })),
-                // It is just being removed.
+                Ok(()) if is_file_at(&file, &folder, &name) => return Ok(Some(Self { folder, name, file })),
+                // Another process is removing the file.
                 Ok(()) | Err(TryLockError::WouldBlock) => std::thread::yield_now(),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -134,11 +135,14 @@ impl Drop for Placeholder {
     fn drop(&mut self) {
         // The last job that holds it removes it.
         let alone = self.file.unlock().is_ok() && self.file.try_lock().is_ok();
-        if !alone || !is_at(&self.file, &self.folder, &self.name) || !is_placeholder(&self.name, &self.file) {
+        if !alone
+            || !is_file_at(&self.file, &self.folder, &self.name)
+            || !is_placeholder(&self.name, &self.file)
+        {
             return;
         }
         let removed = if self.file.metadata().is_ok_and(|meta| meta.is_dir()) {
-            unlinkat(&self.file, IGNORE, AtFlags::empty())
+            unlinkat(&self.file, IGNORE_FILE, AtFlags::empty())
                 .and_then(|()| unlinkat(&self.folder, &self.name, AtFlags::REMOVEDIR))
         } else {
             unlinkat(&self.folder, &self.name, AtFlags::empty())
@@ -152,7 +156,7 @@ impl Drop for Placeholder {
 }
 
 /// Returns the text of a placeholder that is a file; `None` for a folder.
-fn content(name: &Path) -> Option<&'static str> {
+fn placeholder_content(name: &Path) -> Option<&'static str> {
     match name.to_str() {
         Some("config" | "config.worktree") => Some(NO_SETTINGS),
         Some("commondir") => Some(OWN_REPOSITORY),
@@ -160,23 +164,24 @@ fn content(name: &Path) -> Option<&'static str> {
     }
 }
 
-/// Creates a placeholder, whole or not at all. Another process may have created it first.
+/// Creates a complete placeholder or none. Another process may have created it first.
 fn create(folder: &OwnedFd, name: &Path) -> Result<(), Errno> {
-    // Random, so that no job can create a file of this name before.
+    // The name is random, so that no job can create the file first.
     let random = getrandom::u64().map_err(|_| Errno::IO)?;
     let new = PathBuf::from(format!(".relay-new-{random:016x}"));
-    let made = match content(name) {
+    let made = match placeholder_content(name) {
         Some(text) => write_new(folder, &new, text),
         None => mkdirat(folder, &new, Mode::from_raw_mode(0o755))
-            .and_then(|()| open(folder, &new, OFlags::DIRECTORY))
-            .and_then(|inside| write_new(&inside, Path::new(IGNORE), IGNORED)),
+            .and_then(|()| open_in_folder(folder, &new, OFlags::DIRECTORY))
+            .and_then(|inside| write_new(&inside, Path::new(IGNORE_FILE), IGNORE_ALL)),
     };
     match made.and_then(|()| renameat_with(folder, &new, folder, name, RenameFlags::NOREPLACE)) {
         Ok(()) => Ok(()),
         Err(error) => {
-            let inside = open(folder, &new, OFlags::DIRECTORY);
-            let _ = inside.map(|inside| unlinkat(inside, IGNORE, AtFlags::empty()));
-            let flags = if content(name).is_some() { AtFlags::empty() } else { AtFlags::REMOVEDIR };
+            let inside = open_in_folder(folder, &new, OFlags::DIRECTORY);
+            let _ = inside.map(|inside| unlinkat(inside, IGNORE_FILE, AtFlags::empty()));
+            let flags =
+                if placeholder_content(name).is_some() { AtFlags::empty() } else { AtFlags::REMOVEDIR };
             let _ = unlinkat(folder, &new, flags);
             if error == Errno::EXIST { Ok(()) } else { Err(error) }
         }
@@ -189,27 +194,29 @@ fn write_new(folder: &OwnedFd, name: &Path, text: &str) -> Result<(), Errno> {
     (&file).write_all(text.as_bytes()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-/// Turns a file that another Codex has just put there into a placeholder, so that it stays when the command of that
-/// Codex ends.
-fn adopt(name: &Path, file: &File) -> io::Result<()> {
+/// Turns an empty file of another Codex into a placeholder, so that it stays when the command of that Codex ends.
+fn turn_into_placeholder(name: &Path, file: &File) -> io::Result<()> {
     let meta = file.metadata()?;
     if !meta.is_file() || meta.len() > 0 || meta.mode() & 0o222 != 0 {
         return Ok(());
     }
     file.set_permissions(Permissions::from_mode(0o644))?;
-    // This very file, in place: it is the one that the other sandbox has covered.
+    // The file is changed in place, because the other sandbox protects this inode.
     let again = format!("/proc/self/fd/{}", file.as_raw_fd());
-    File::options().write(true).open(again)?.write_all(content(name).unwrap_or(NO_SETTINGS).as_bytes())
+    File::options()
+        .write(true)
+        .open(again)?
+        .write_all(placeholder_content(name).unwrap_or(NO_SETTINGS).as_bytes())
 }
 
 /// Returns true for a placeholder of this agent or another one.
 fn is_placeholder(name: &Path, file: &File) -> bool {
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
-        let ignore = open(file, Path::new(IGNORE), OFlags::empty());
-        return content(name).is_none()
-            && ignore.is_ok_and(|ignore| has_content(&File::from(ignore), IGNORED));
+        let ignore = open_in_folder(file, Path::new(IGNORE_FILE), OFlags::empty());
+        return placeholder_content(name).is_none()
+            && ignore.is_ok_and(|ignore| has_content(&File::from(ignore), IGNORE_ALL));
     }
-    has_content(file, content(name).unwrap_or(NO_SETTINGS))
+    has_content(file, placeholder_content(name).unwrap_or(NO_SETTINGS))
 }
 
 fn has_content(file: &File, text: &str) -> bool {
@@ -219,13 +226,13 @@ fn has_content(file: &File, text: &str) -> bool {
         && bytes == text.as_bytes()
 }
 
-fn open(folder: impl AsFd, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+fn open_in_folder(folder: impl AsFd, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let plain = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     openat(folder, name, flags | plain, Mode::empty())
 }
 
 /// Returns true if this file has this name.
-fn is_at(file: &File, folder: &OwnedFd, name: &Path) -> bool {
+fn is_file_at(file: &File, folder: &OwnedFd, name: &Path) -> bool {
     let Ok(meta) = file.metadata() else { return false };
     statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (meta.dev(), meta.ino()))
@@ -260,11 +267,11 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.join("commondir")).unwrap(), "./\n");
         assert_eq!(
             (names(&dir.join(".claude")), names(&dir.join(".vscode"))),
-            (vec![IGNORE.to_owned()], vec![])
+            (vec![IGNORE_FILE.to_owned()], vec![])
         );
         drop(first);
         assert_eq!(names(&dir).len(), 5);
-        assert_eq!(second.replaced(), [] as [&Path; 0]);
+        assert_eq!(second.replaced_paths(), [] as [&Path; 0]);
         drop(second);
         assert_eq!(names(&dir), before);
     }
@@ -294,9 +301,9 @@ mod tests {
         fs::write(dir.join("new"), "[a]\n").unwrap();
         fs::rename(dir.join("new"), &paths[1]).unwrap();
         fs::write(dir.join(".claude/settings.json"), "{}").unwrap();
-        assert_eq!(placeholders.replaced(), [&paths[0], &paths[1]]);
+        assert_eq!(placeholders.replaced_paths(), [&paths[0], &paths[1]]);
         fs::remove_file(&paths[1]).unwrap();
-        assert_eq!(placeholders.replaced(), [&paths[0]]);
+        assert_eq!(placeholders.replaced_paths(), [&paths[0]]);
         drop(placeholders);
         assert_eq!(names(&dir), [".claude", "config"]);
         assert_eq!(names(&dir.join(".claude")), ["settings.json"]);

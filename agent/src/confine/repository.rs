@@ -1,36 +1,36 @@
 //! Folders of the git repository that a workspace belongs to, found without git: its own `.git`, the one around it,
 //! or those of a linked worktree or a submodule.
 //!
-//! All of it may be written by an earlier worker, so it is read as data, and a folder elsewhere counts only if it is
-//! where jobs may work and names this workspace itself.
+//! An earlier worker may have written any of these files, so they are treated as untrusted data. A folder elsewhere
+//! counts only if jobs may work there and if it names this workspace.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Names in a repository's folder from which git takes settings and programs to run; `commondir` leads to those of
-/// another one.
+/// Names in a repository's folder from which git takes settings and programs to run; `commondir` points to another
+/// repository folder.
 const SETTINGS: [&str; 4] = ["hooks", "config", "config.worktree", "commondir"];
-/// Names in the folder of a linked worktree that do the same, or lead to the repository's.
+/// Names in the folder of a linked worktree that hold settings, or point to the repository's settings.
 const WORKTREE_SETTINGS: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
-/// Maximum number of submodules, and of linked worktrees, whose settings are named one by one: a whole profile has to
-/// fit into an argument. The folders of any further ones are read-only as a whole.
+/// Maximum number of submodules, and of linked worktrees, whose settings are listed one by one: the whole profile has
+/// to fit into one argument. The folders of any further ones are read-only as a whole.
 const MAX_LISTED: usize = 32;
 /// Deepest level of submodules that is searched.
 const MAX_DEPTH: usize = 8;
 /// Maximum length of a file that names a folder, in bytes.
 const MAX_LINE: u64 = 4096;
 
-/// Returns the folders outside of the workspace that git writes to; empty if it is no repository or has all of them
-/// inside.
+/// Returns the folders outside of the workspace that git writes to. Empty without a repository, or if all its folders
+/// are inside.
 pub(crate) fn git_folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
     let below_roots = |path: &Path| roots.iter().any(|root| path.starts_with(root));
     for folder in workspace.ancestors() {
         let git = folder.join(".git");
         let Ok(meta) = git.symlink_metadata() else { continue };
         if meta.is_dir() {
-            // A sandbox leaves an empty one.
+            // A sandbox leaves an empty `.git` behind.
             if !git.join("HEAD").exists() {
                 continue;
             }
@@ -45,10 +45,10 @@ pub(crate) fn git_folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
 }
 
 /// Returns the paths in a repository's folder from which git takes programs to run, including those of its submodules
-/// and linked worktrees. `own` are folders of which everything else stays writable.
-pub(crate) fn settings_paths(git: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
+/// and linked worktrees. `workspace_git_folders` are folders of which everything else stays writable.
+pub(crate) fn settings_paths(git: &Path, workspace_git_folders: &[PathBuf]) -> Vec<PathBuf> {
     let mut paths = Vec::from(SETTINGS.map(|name| git.join(name)));
-    for folder in listed_folders(&git.join("worktrees"), own, &mut paths) {
+    for folder in listed_folders(&git.join("worktrees"), workspace_git_folders, &mut paths) {
         let is_whole = ["commondir", "gitdir"].iter().all(|name| folder.join(name).exists());
         if is_whole {
             paths.extend(WORKTREE_SETTINGS.map(|name| folder.join(name)));
@@ -56,31 +56,35 @@ pub(crate) fn settings_paths(git: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
             paths.push(folder);
         }
     }
-    add_submodules(&git.join("modules"), own, MAX_DEPTH, &mut paths);
+    add_submodules(&git.join("modules"), workspace_git_folders, MAX_DEPTH, &mut paths);
     paths
 }
 
-fn add_submodules(folder: &Path, own: &[PathBuf], depth: usize, paths: &mut Vec<PathBuf>) {
+fn add_submodules(folder: &Path, workspace_git_folders: &[PathBuf], depth: usize, paths: &mut Vec<PathBuf>) {
     if depth == 0 {
         return paths.push(folder.to_owned());
     }
-    for module in listed_folders(folder, own, paths) {
+    for module in listed_folders(folder, workspace_git_folders, paths) {
         if module.join("HEAD").exists() {
             paths.extend(SETTINGS.map(|name| module.join(name)));
-            add_submodules(&module.join("modules"), own, depth - 1, paths);
+            add_submodules(&module.join("modules"), workspace_git_folders, depth - 1, paths);
         } else {
             // The name of a submodule may have several parts.
-            add_submodules(&module, own, depth - 1, paths);
+            add_submodules(&module, workspace_git_folders, depth - 1, paths);
         }
     }
 }
 
 /// Returns the folders in `folder` whose settings are named one by one; the others are added to `paths` whole.
-fn listed_folders(folder: &Path, own: &[PathBuf], paths: &mut Vec<PathBuf>) -> Vec<PathBuf> {
+fn listed_folders(
+    folder: &Path,
+    workspace_git_folders: &[PathBuf],
+    paths: &mut Vec<PathBuf>,
+) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let mut found: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
-    found.sort_by_key(|part| (!own.iter().any(|own| own.starts_with(part)), part.clone()));
+    found.sort_by_key(|part| (!workspace_git_folders.iter().any(|own| own.starts_with(part)), part.clone()));
     paths.extend(found.split_off(found.len().min(MAX_LISTED)));
     found
 }
@@ -94,7 +98,7 @@ pub(crate) fn linked_folders(folder: &Path, file: &Path) -> Vec<PathBuf> {
     let Ok(git) = folder.join(target).canonicalize() else { return Vec::new() };
     let common = read_line(&git.join("commondir")).and_then(|line| git.join(line).canonicalize().ok());
     if let Some(common) = common {
-        // A worktree: its folder in the repository names the workspace.
+        // A worktree: its folder in the repository contains the path of the workspace.
         let named = read_line(&git.join("gitdir")).map(PathBuf::from);
         let own = named.is_some_and(|named| named == file) && git.starts_with(common.join("worktrees"));
         return if own { vec![git, common] } else { Vec::new() };

@@ -1,4 +1,4 @@
-//! Sandbox of one job: the start of each of its commands in Codex's own sandbox, and the profile that Codex gets for
+//! Sandbox of one job. It starts each of the job's commands in Codex's sandbox, and creates the profile for Codex
 //! itself.
 
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::job::JobSpec;
-use common::text::one_line;
+use common::text_format::one_line;
 
 use super::caches::Caches;
 use super::codex_programs::CodexPrograms;
@@ -14,22 +14,22 @@ use super::placeholders::Placeholders;
 use super::{repository, temp_dir};
 use crate::environment::Variables;
 use crate::sandbox_check::{SandboxCheck, process_namespace};
-use crate::sandbox_profile::{Profile, quote};
-use crate::shim::protocol::{Command, Confine};
+use crate::sandbox_profile::{Profile, quote_toml};
+use crate::shim::protocol::{Command, SandboxLauncher};
 use crate::workspace::WorkspaceDir;
 
 /// Name of the profile in Codex's configuration.
 const PROFILE_NAME: &str = "relay";
 /// Names in a project's root from which programs outside of the sandbox take settings and commands.
-const SETTINGS: [&str; 5] = [".codex", ".agents", ".claude", ".mcp.json", ".vscode"];
-/// Variables that Codex's launcher needs to find itself, its sandbox program and its folder. A job's own are not
-/// among them.
+const PROJECT_SETTINGS: [&str; 5] = [".codex", ".agents", ".claude", ".mcp.json", ".vscode"];
+/// Variables that Codex's launcher needs to find itself, its sandbox program and its folder. They come from the agent,
+/// never from a job.
 const LAUNCHER_VARIABLES: [&str; 4] = ["PATH", "HOME", "CODEX_HOME", "LANG"];
 
 /// Settings shared by all sandboxes of an agent.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedSettings {
-    /// Path of Codex's program, as it was found.
+    /// Path of Codex's program.
     pub(crate) codex: String,
     /// Environment of its launcher.
     pub(crate) env: Variables,
@@ -37,7 +37,7 @@ pub(crate) struct SharedSettings {
     pub(crate) hidden: Vec<PathBuf>,
     /// Folders that the sandbox's own programs take settings or programs from.
     pub(crate) protected: Vec<PathBuf>,
-    /// Parts of hidden folders that have to be visible all the same.
+    /// Parts of hidden folders that must stay visible.
     pub(crate) codex_programs: CodexPrograms,
     /// Roots of projects whose settings jobs may only read.
     pub(crate) projects: Vec<PathBuf>,
@@ -66,16 +66,16 @@ pub(crate) struct JobSandbox {
 }
 
 impl SharedSettings {
-    /// Returns the environment of the launcher, out of the workers'.
+    /// Returns the environment of the launcher, taken from the workers' environment.
     pub(crate) fn launcher_env(workers: &Variables) -> Variables {
         let known = workers.iter().filter(|(name, _)| LAUNCHER_VARIABLES.contains(&name.as_str()));
         known.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// Returns the sandbox of a job in this folder.
+    /// Returns the sandbox of a job that works in this folder.
     ///
     /// # Errors
-    /// One line with the reason why there can't be one.
+    /// One line with the reason why no sandbox can be created.
     pub(crate) fn job_sandbox(&self, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
         let workspace = folder.path();
         if workspace.chars().any(char::is_control) {
@@ -90,12 +90,12 @@ impl SharedSettings {
             ));
         }
         let repository = repository::git_folders(Path::new(workspace), &self.roots);
-        // A folder that is not a repository yet may become one, with everything that this brings along.
+        // A folder that is not a repository may become one, so its settings are protected too.
         let fresh = !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
         let mut model = self.profile(workspace, &repository, false)?;
         self.codex_programs.expose_aliases(&mut model)?;
         let shell = self.profile(workspace, &repository, fresh)?;
-        let mut settings = self.settings(&repository);
+        let mut settings = self.protected_settings(&repository);
         settings
             .retain(|path| path.to_str().is_some_and(|path| shell.readable.iter().any(|kept| kept == path)));
         let placeholders = Arc::new(Placeholders::create(&settings)?);
@@ -126,37 +126,38 @@ impl SharedSettings {
         for folder in repository.iter().filter_map(|folder| folder.to_str()) {
             profile.allow_write(folder, false);
         }
-        for folder in [temp_dir::DEFAULT, &self.temp_dir] {
+        for folder in [temp_dir::DEFAULT_TEMP_DIR, &self.temp_dir] {
             profile.allow_write(folder, true);
         }
         profile.allow_write(&self.caches.folder().to_string_lossy(), true);
-        for path in self.protected.iter().chain(&self.settings(repository)) {
+        for path in self.protected.iter().chain(&self.protected_settings(repository)) {
             profile.protect(&path.to_string_lossy());
         }
         for path in self.hidden.iter().filter(|path| path.symlink_metadata().is_ok()) {
-            profile.hide(as_text(path)?);
+            profile.hide(profile_text(path)?);
         }
         self.codex_programs.expose_program(&mut profile)?;
         Ok(profile)
     }
 
-    /// Returns the settings that a session in the project must not change, and neither may a job of that session. A
-    /// missing name can't be created either, but a repository can. `own` are the git folders of the workspace.
-    fn settings(&self, own: &[PathBuf]) -> Vec<PathBuf> {
+    /// Returns the settings that neither a session in the project nor its jobs may change. Missing ones can't be
+    /// created, except a repository.
+    fn protected_settings(&self, workspace_git_folders: &[PathBuf]) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         for project in &self.projects {
-            paths.extend(SETTINGS.map(|name| project.join(name)));
+            paths.extend(PROJECT_SETTINGS.map(|name| project.join(name)));
             let git = project.join(".git");
-            // In a linked worktree or a submodule it is a file that leads to the settings.
+            // In a linked worktree or a submodule `.git` is a file that points to the settings.
             paths.extend(git.is_file().then(|| git.clone()));
             let whole = Some(git).filter(|git| git.join("HEAD").exists());
             let git = whole.into_iter().chain(repository::git_folders(project, &self.roots));
-            paths.extend(git.flat_map(|git| repository::settings_paths(&git, own)));
+            paths.extend(git.flat_map(|git| repository::settings_paths(&git, workspace_git_folders)));
         }
         paths
     }
 
-    /// Returns the launcher with a shim as its program. It takes no settings from the workspace: it never goes there.
+    /// Returns the command line of the launcher, which runs a shim. The launcher never enters the workspace, so it
+    /// takes no settings from there.
     fn argv(&self, profile: &Profile, own: &str) -> Vec<String> {
         let mut argv: Vec<String> = [&self.codex, "sandbox", "-P", PROFILE_NAME].map(str::to_owned).into();
         argv.extend(profile_settings(profile));
@@ -168,16 +169,16 @@ impl SharedSettings {
 impl JobSandbox {
     /// Puts the sandbox around a command.
     pub(crate) fn wrap(&self, command: &mut Command) {
-        command.confine = Some(Box::new(Confine {
+        command.confine = Some(Box::new(SandboxLauncher {
             argv: self.argv.clone(),
             env: self.env.clone(),
             check: self.shell_check.clone(),
         }));
     }
 
-    /// Returns the settings that were replaced while the job ran, so that it could write them.
-    pub(crate) fn replaced(&self) -> Vec<&Path> {
-        self.placeholders.replaced()
+    /// Returns the settings that were replaced while the job ran. The job could write to the new files.
+    pub(crate) fn replaced_settings(&self) -> Vec<&Path> {
+        self.placeholders.replaced_paths()
     }
 
     /// Points a command's tools at paths that they can write.
@@ -188,22 +189,23 @@ impl JobSandbox {
         }
     }
 
-    /// Returns the arguments that give `codex exec` the same sandbox for its model's commands, without the
-    /// workspace's own settings: those name programs that Codex starts outside of it.
+    /// Returns the arguments that give `codex exec` the same sandbox for its model's commands, without the workspace's
+    /// own settings: those settings name programs that Codex starts outside of the sandbox.
     pub(crate) fn codex_arguments(&self) -> Vec<String> {
         let workspace = &self.shell_check.workspace.0;
-        let mut words = vec!["-c".to_owned(), format!("default_permissions={}", quote(PROFILE_NAME))];
+        let mut words = vec!["-c".to_owned(), format!("default_permissions={}", quote_toml(PROFILE_NAME))];
         words.extend(profile_settings(&self.model_profile));
         let folders = Path::new(workspace).ancestors().filter_map(Path::to_str);
         let untrusted: Vec<String> =
-            folders.map(|folder| format!("{}={{trust_level=\"untrusted\"}}", quote(folder))).collect();
+            folders.map(|folder| format!("{}={{trust_level=\"untrusted\"}}", quote_toml(folder))).collect();
         words.extend(["-c".to_owned(), format!("projects={{{}}}", untrusted.join(","))]);
         words
     }
 }
 
-/// Returns a path as text that a profile can name. A path that can't be named would not be hidden.
-fn as_text(path: &Path) -> Result<&str, String> {
+/// Returns a path as text for a profile. A path with other characters can't be written in a profile, and so not be
+/// hidden.
+fn profile_text(path: &Path) -> Result<&str, String> {
     path.to_str().filter(|path| !path.chars().any(char::is_control)).ok_or_else(|| {
         format!(
             "{} must be hidden from jobs, and a path with such characters can't be: rename it, or end the program that created it",
@@ -215,7 +217,7 @@ fn as_text(path: &Path) -> Result<&str, String> {
 fn profile_settings(profile: &Profile) -> [String; 4] {
     [
         "-c".to_owned(),
-        format!("permissions.{PROFILE_NAME}.filesystem={}", profile.toml()),
+        format!("permissions.{PROFILE_NAME}.filesystem={}", profile.filesystem_toml()),
         "-c".to_owned(),
         format!("permissions.{PROFILE_NAME}.network.enabled=true"),
     ]

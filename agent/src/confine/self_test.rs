@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::sandbox::SharedSettings;
 use super::temp_dir;
-use crate::process::{Event, Exit, OutputSource, Streams, capture};
+use crate::process::{Event, Exit, OutputPipes, OutputSource, capture};
 use crate::shim::protocol::Command;
 use crate::workspace::WorkspaceDir;
 
@@ -50,7 +50,7 @@ impl VerifiedPrograms {
     /// One line that says what does not hold, and what to do.
     pub(crate) async fn verify(&self, shared: &SharedSettings) -> Result<(), String> {
         let program = identify(Path::new(&shared.codex))
-            .ok_or_else(|| format!("{} can't be read", common::text::one_line(&shared.codex, 200)))?;
+            .ok_or_else(|| format!("{} can't be read", common::text_format::one_line(&shared.codex, 200)))?;
         if self.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(&program) {
             return Ok(());
         }
@@ -79,7 +79,7 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
     let mut shared = shared.clone();
     // The state directory is hidden from jobs; only here a part of it is the workspace.
     shared.hidden = vec![hidden];
-    temp_dir::DEFAULT.clone_into(&mut shared.temp_dir);
+    temp_dir::DEFAULT_TEMP_DIR.clone_into(&mut shared.temp_dir);
     let folder = WorkspaceDir::open(&workspace.to_string_lossy(), &[])?;
     let own = std::fs::read("/proc/self/cmdline").map_err(broken)?;
     let own = String::from_utf8_lossy(own.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
@@ -98,12 +98,12 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
     let sandbox = shared.job_sandbox(&folder)?;
     sandbox.wrap(&mut command);
     let ended =
-        timeout(TIMEOUT, capture(command, Streams::Merged, OutputSource::Stdout, Some(&folder))).await;
+        timeout(TIMEOUT, capture(command, OutputPipes::Merged, OutputSource::Stdout, Some(&folder))).await;
     drop(sandbox);
     let said = |output: &[u8]| {
         let text = String::from_utf8_lossy(output).into_owned();
         let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
-        common::text::one_line(&last, 200)
+        common::text_format::one_line(&last, 200)
     };
     let result = match ended {
         Err(_) => Err(format!("it did not start within {} s", TIMEOUT.as_secs())),

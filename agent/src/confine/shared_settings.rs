@@ -14,44 +14,47 @@ use crate::config::Config;
 use crate::environment::Variables;
 
 /// Advice for a machine without a usable Codex.
-const HINT: &str =
+const MISSING_CODEX_HINT: &str =
     "install it, or set [codex] sandbox = \"off\" in relay.toml and approve it with `relay up`";
 
-/// Assembles the settings that all sandboxes share. `own` is the agent's environment, `workers` that of its workers
-/// without any job's values.
+/// Assembles the settings that all sandboxes share. `worker_env` has no values of a job.
 ///
 /// # Errors
 /// One line that says what is missing.
 pub(crate) fn assemble(
     config: &Config,
     state: &Path,
-    own: &Variables,
-    workers: &Variables,
-    found: &CodexInstallation,
+    agent_env: &Variables,
+    worker_env: &Variables,
+    codex: &CodexInstallation,
 ) -> Result<SharedSettings, String> {
-    if let Some(problem) = &found.problem {
-        return Err(format!("no sandbox for the job's commands without Codex: {problem}; {HINT}"));
+    if let Some(problem) = &codex.problem {
+        return Err(format!(
+            "no sandbox for the job's commands without Codex: {problem}; {MISSING_CODEX_HINT}"
+        ));
     }
-    let homes = codex_homes(own, workers);
+    let homes = codex_homes(agent_env, worker_env);
     for home in &homes {
         // A folder created later would not be hidden from the jobs that run.
         let _ = DirBuilder::new().recursive(true).mode(0o700).create(home);
     }
-    let caches = Caches::open(workers, state)
+    let caches = Caches::open(worker_env, state)
         .map_err(|error| format!("the workers' caches can't be made in the cache folder of HOME: {error}"))?;
-    let mut env = SharedSettings::launcher_env(workers);
+    let mut env = SharedSettings::launcher_env(worker_env);
     env.insert("CODEX_HOME".to_owned(), caches.launcher_home().display().to_string());
-    // Codex keeps no helpers in a home below the temporary folder, where all of the user's may be.
+    // Codex keeps no helpers in a home below the temporary folder.
     env.insert("TMPDIR".to_owned(), caches.launcher_temp_dir().display().to_string());
-    let temporary =
-        temp_dir::choose(own.get("TMPDIR").map(String::as_str), &never_writable(config, state, own, workers));
+    let temporary = temp_dir::choose_temp_dir(
+        agent_env.get("TMPDIR").map(String::as_str),
+        &never_writable_folders(config, state, agent_env, worker_env),
+    );
     Ok(SharedSettings {
-        codex: found.program.clone(),
+        codex: codex.program.clone(),
         env,
         protected: vec![caches.launcher_home().to_owned()],
-        hidden: hidden_paths(config, state, own, workers, &homes)?,
-        codex_programs: CodexPrograms::new(codex_home(workers), Path::new(&found.program)),
-        // The hidden folder of a project is its `platform/`.
+        hidden: hidden_paths(config, state, agent_env, worker_env, &homes)?,
+        codex_programs: CodexPrograms::new(codex_home(worker_env), Path::new(&codex.program)),
+        // Each project has one hidden folder: `platform/`.
         projects: config
             .hidden
             .iter()
@@ -65,12 +68,17 @@ pub(crate) fn assemble(
     })
 }
 
-/// Returns the folders that must not become writable with the temporary one.
-fn never_writable(config: &Config, state: &Path, own: &Variables, workers: &Variables) -> Vec<PathBuf> {
-    let homes = [own, workers].into_iter().filter_map(|env| env.get("HOME")).map(PathBuf::from);
+/// Returns the folders that must stay read-only even if the temporary folder contains them.
+fn never_writable_folders(
+    config: &Config,
+    state: &Path,
+    agent_env: &Variables,
+    worker_env: &Variables,
+) -> Vec<PathBuf> {
+    let homes = [agent_env, worker_env].into_iter().filter_map(|env| env.get("HOME")).map(PathBuf::from);
     let named = config.hidden.iter().chain(&config.roots).map(PathBuf::from);
     let fixed = [PathBuf::from("/root"), state.to_owned()];
-    homes.chain(named).chain(fixed).chain(codex_homes(own, workers)).collect()
+    homes.chain(named).chain(fixed).chain(codex_homes(agent_env, worker_env)).collect()
 }
 
 /// Returns the home folder of a Codex with this environment.
@@ -79,11 +87,11 @@ fn codex_home(env: &Variables) -> Option<PathBuf> {
     env.get("CODEX_HOME").map(PathBuf::from).or(home).filter(|home| home.is_absolute())
 }
 
-/// Returns the folders in which Codex keeps its login and the history of each thread, of workers and of the user.
-/// Whole folders, since a file that is replaced is no longer hidden, or created later.
-fn codex_homes(own: &Variables, workers: &Variables) -> Vec<PathBuf> {
+/// Returns the folders in which Codex keeps its login and the history of each thread, of workers and of the user. The
+/// whole folders are hidden, because a single file could be replaced, or created later.
+fn codex_homes(agent_env: &Variables, worker_env: &Variables) -> Vec<PathBuf> {
     let mut homes = Vec::new();
-    for env in [own, workers] {
+    for env in [agent_env, worker_env] {
         homes.extend(codex_home(env));
         homes.extend(env.get("HOME").map(|home| Path::new(home).join(".codex")));
         homes.extend(env.get("CODEX_SQLITE_HOME").map(PathBuf::from));
@@ -92,29 +100,29 @@ fn codex_homes(own: &Variables, workers: &Variables) -> Vec<PathBuf> {
     homes
 }
 
-/// Returns the paths hidden from every job: those of the configuration, relay's state, Codex's homes, and sockets
-/// that lead out.
+/// Returns the paths hidden from every job: those of the configuration, relay's state, Codex's homes, and sockets of
+/// programs outside of the sandbox.
 fn hidden_paths(
     config: &Config,
     state: &Path,
-    own: &Variables,
-    workers: &Variables,
-    homes: &[PathBuf],
+    agent_env: &Variables,
+    worker_env: &Variables,
+    codex_homes: &[PathBuf],
 ) -> Result<Vec<PathBuf>, String> {
     let mut hidden: Vec<PathBuf> = config.hidden.iter().map(PathBuf::from).collect();
     hidden.push(state.to_owned());
-    for env in [own, workers] {
+    for env in [agent_env, worker_env] {
         let home = env.get("HOME").map(Path::new);
         let states = env.get("XDG_STATE_HOME").map(PathBuf::from);
         hidden.extend(states.or_else(|| Some(home?.join(".local/state"))).map(|state| state.join("relay")));
     }
-    hidden.extend_from_slice(homes);
-    hidden.extend(sockets::service_sockets(own)?);
+    hidden.extend_from_slice(codex_homes);
+    hidden.extend(sockets::service_sockets(agent_env)?);
     let real = hidden.into_iter().map(|path| path.canonicalize().unwrap_or(path));
     let mut paths: Vec<PathBuf> = real.filter(|path| path.is_absolute()).collect();
     paths.sort();
     paths.dedup();
-    // A path in a hidden folder is hidden with it.
+    // A path in a hidden folder needs no entry of its own.
     let all = paths.clone();
     paths.retain(|path| !all.iter().any(|other| other != path && path.starts_with(other)));
     Ok(paths)

@@ -1,5 +1,5 @@
-//! Sockets of programs outside of a sandbox that start programs for any client: container engines, the user's
-//! session, terminals. A read-only file system does not prevent a connection.
+//! Sockets of services outside of the sandbox that start programs for any client: container engines, the user's
+//! session, terminals. A read-only file system does not prevent connections to them.
 //!
 //! Not covered: an abstract socket (it has no file), a socket that a program creates after the job has started, and
 //! one that was moved or linked to a folder that is not searched here.
@@ -44,7 +44,7 @@ const MAX_SOCKETS: usize = 400;
 /// its bound path.
 const MAX_SEARCHED: usize = 10_000;
 
-/// Returns the existing sockets of such programs. `env` is the environment of the user.
+/// Returns the existing sockets of such services. `env` is the environment of the user.
 ///
 /// # Errors
 /// One line with advice if there are more than can be hidden.
@@ -60,28 +60,28 @@ pub(super) fn service_sockets(env: &Variables) -> Result<Vec<PathBuf>, String> {
     let engines =
         ENGINES.into_iter().filter_map(|name| env.get(name)?.strip_prefix("unix://").map(str::to_owned));
     let named = folders.cloned().chain(engines).map(PathBuf::from);
-    // A runtime folder is never one that holds everything else.
+    // A runtime folder counts only if it contains nothing else, such as a home.
     doors.extend(named.filter(|path| path.is_absolute() && path.components().count() > 2));
     doors.retain(|path| path.symlink_metadata().is_ok());
     let covered = |path: &Path| doors.iter().any(|door| path.starts_with(door));
     let mut others = BTreeSet::new();
-    for path in connectable(&listeners::list(), env) {
+    for path in connectable(&listeners::listening_sockets(), env) {
         let path = path.canonicalize().unwrap_or(path);
         if !covered(&path) {
             others.insert(path);
         }
     }
-    check_number(others.len())?;
+    check_socket_count(others.len())?;
     doors.extend(others);
     Ok(doors)
 }
 
-fn check_number(number: usize) -> Result<(), String> {
-    if number <= MAX_SOCKETS {
+fn check_socket_count(count: usize) -> Result<(), String> {
+    if count <= MAX_SOCKETS {
         return Ok(());
     }
     Err(format!(
-        "{number} sockets of other programs listen on this machine, and no more than {MAX_SOCKETS} can be hidden from a job: end some of \
+        "{count} sockets of other programs listen on this machine, and no more than {MAX_SOCKETS} can be hidden from a job: end some of \
          those programs (`ss -xl` lists the sockets)"
     ))
 }
@@ -93,12 +93,13 @@ fn connectable(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
     for listener in listeners {
         let meta = listener.path.symlink_metadata().ok().filter(|_| listener.path.is_absolute());
         let here = meta.as_ref().is_some_and(|meta| meta.file_type().is_socket());
-        // Also by its name alone: some file systems give a file two inodes.
+        // The path alone counts too: some file systems give a file two inodes.
         if here {
             found.insert(listener.path.clone());
         }
-        let in_place = meta
-            .is_some_and(|meta| listener.file.is_none_or(|file| is_file(&meta, file)) && meta.nlink() == 1);
+        let in_place = meta.is_some_and(|meta| {
+            listener.inode_low_bits.is_none_or(|file| has_inode(&meta, file)) && meta.nlink() == 1
+        });
         if !in_place {
             lost.push(listener);
         }
@@ -118,23 +119,24 @@ fn connectable(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
 }
 
 /// Returns sockets with a relative name, in the current working directories of all processes.
-fn relative_sockets(relative: &[&Listener]) -> Vec<PathBuf> {
+fn relative_sockets(listeners: &[&Listener]) -> Vec<PathBuf> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten().take(MAX_SEARCHED);
     let folders: BTreeSet<PathBuf> =
         processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok()).collect();
-    let places = folders.iter().flat_map(|folder| relative.iter().map(move |listener| (folder, listener)));
+    let places = folders.iter().flat_map(|folder| listeners.iter().map(move |listener| (folder, listener)));
     let at = |(folder, listener): (&PathBuf, &&Listener)| {
         let path = folder.join(&listener.path);
         let meta = path.symlink_metadata().ok().filter(|meta| meta.file_type().is_socket())?;
-        listener.file.is_none_or(|file| is_file(&meta, file)).then_some(path)
+        listener.inode_low_bits.is_none_or(|file| has_inode(&meta, file)).then_some(path)
     };
     places.filter_map(at).collect()
 }
 
 /// Returns sockets that were moved or linked, in the folders where sockets usually are.
-fn moved_sockets(lost: &[&Listener], env: &Variables) -> Vec<PathBuf> {
-    let files: BTreeSet<u32> = lost.iter().filter_map(|listener| listener.file).collect();
-    let own = lost.iter().filter_map(|listener| listener.path.parent()).filter(|folder| folder.is_absolute());
+fn moved_sockets(listeners: &[&Listener], env: &Variables) -> Vec<PathBuf> {
+    let files: BTreeSet<u32> = listeners.iter().filter_map(|listener| listener.inode_low_bits).collect();
+    let own =
+        listeners.iter().filter_map(|listener| listener.path.parent()).filter(|folder| folder.is_absolute());
     let named = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().filter_map(|name| env.get(name)).map(PathBuf::from);
     let ssh = env.get("HOME").map(|home| Path::new(home).join(".ssh"));
     let usual = ["/tmp", "/run", "/var/tmp"].map(PathBuf::from);
@@ -144,12 +146,12 @@ fn moved_sockets(lost: &[&Listener], env: &Variables) -> Vec<PathBuf> {
         .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_SEARCHED));
     let is_lost = |entry: &fs::DirEntry| {
         entry.file_type().is_ok_and(|kind| kind.is_socket())
-            && entry.metadata().is_ok_and(|meta| files.iter().any(|file| is_file(&meta, *file)))
+            && entry.metadata().is_ok_and(|meta| files.iter().any(|file| has_inode(&meta, *file)))
     };
     entries.filter(is_lost).map(|entry| entry.path()).collect()
 }
 
-fn is_file(meta: &fs::Metadata, file: u32) -> bool {
+fn has_inode(meta: &fs::Metadata, file: u32) -> bool {
     meta.ino() & u64::from(u32::MAX) == u64::from(file)
 }
 
@@ -201,8 +203,8 @@ mod tests {
 
     #[test]
     fn more_sockets_than_can_be_hidden_are_refused() {
-        assert_eq!(check_number(MAX_SOCKETS), Ok(()));
-        let refused = check_number(MAX_SOCKETS + 1).unwrap_err();
+        assert_eq!(check_socket_count(MAX_SOCKETS), Ok(()));
+        let refused = check_socket_count(MAX_SOCKETS + 1).unwrap_err();
         assert!(refused.contains("401 sockets") && refused.contains("end some"), "{refused}");
     }
 }

@@ -3,26 +3,28 @@
 use std::path::{Path, PathBuf};
 
 /// Folder for temporary files of every job.
-pub(crate) const DEFAULT: &str = "/tmp";
+pub(crate) const DEFAULT_TEMP_DIR: &str = "/tmp";
 /// Folders whose children are homes.
-const HOMES: [&str; 2] = ["/home", "/Users"];
+const HOME_PARENTS: [&str; 2] = ["/home", "/Users"];
 
-/// Returns the user's own temporary folder, if it holds nothing but temporary files: a `TMPDIR` that is or contains
-/// one of `others` (homes, the project, hidden folders) would open all of it to jobs.
-pub(crate) fn choose(wanted: Option<&str>, others: &[PathBuf]) -> String {
-    let wanted = wanted.map(Path::new).filter(|folder| folder.is_absolute());
+/// Returns the user's `TMPDIR`, or the default if `TMPDIR` is or contains one of `other_folders` (homes, the project,
+/// hidden folders): jobs could write to all of them.
+pub(crate) fn choose_temp_dir(tmpdir: Option<&str>, other_folders: &[PathBuf]) -> String {
+    let wanted = tmpdir.map(Path::new).filter(|folder| folder.is_absolute());
     let real = wanted.and_then(|folder| folder.canonicalize().ok()).filter(|folder| folder.is_dir());
     let alone = |folder: &PathBuf| {
         let is_home =
-            folder.parent().is_some_and(|parent| HOMES.iter().any(|homes| parent == Path::new(homes)));
+            folder.parent().is_some_and(|parent| HOME_PARENTS.iter().any(|homes| parent == Path::new(homes)));
         let holds = |other: &Path| {
             other.starts_with(folder) || other.canonicalize().is_ok_and(|other| other.starts_with(folder))
         };
-        let others = others.iter().map(PathBuf::as_path).chain(HOMES.map(Path::new));
+        let others = other_folders.iter().map(PathBuf::as_path).chain(HOME_PARENTS.map(Path::new));
         folder.parent().is_some() && !is_home && !others.into_iter().any(holds)
     };
     let chosen = real.filter(alone).and_then(|folder| folder.to_str().map(str::to_owned));
-    chosen.filter(|folder| !folder.chars().any(char::is_control)).unwrap_or_else(|| DEFAULT.to_owned())
+    chosen
+        .filter(|folder| !folder.chars().any(char::is_control))
+        .unwrap_or_else(|| DEFAULT_TEMP_DIR.to_owned())
 }
 
 #[cfg(test)]
@@ -39,13 +41,13 @@ mod tests {
         std::os::unix::fs::symlink("home", dir.join("link")).unwrap();
         let others = [dir.join("home/project")];
         let path = |name: &str| dir.join(name).display().to_string();
-        let chosen = |wanted: &str| choose(Some(wanted), &others);
+        let chosen = |wanted: &str| choose_temp_dir(Some(wanted), &others);
         assert_eq!(chosen(&path("home/tmp")), path("home/tmp"));
         for bad in
             [&path("home"), &path("link"), &path("home/project"), &path("missing"), "/", "/home", "tmp", ""]
         {
             assert_eq!(chosen(bad), "/tmp", "{bad}");
         }
-        assert_eq!(choose(None, &others), "/tmp");
+        assert_eq!(choose_temp_dir(None, &others), "/tmp");
     }
 }

@@ -2,10 +2,10 @@
 
 use tokio::sync::watch;
 
-/// An order. A later one may hasten an earlier one; none revokes it.
+/// An order. A later order may shorten the grace of an earlier one, and never revokes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Control {
-    /// Go on.
+    /// Keep running.
     #[default]
     Run,
     /// End the job on request.
@@ -42,23 +42,23 @@ pub(crate) struct ControlState {
     /// Order in force.
     pub(crate) control: Control,
     /// Total extension of the job's limit so far, in milliseconds.
-    pub(crate) job_ms: u64,
+    pub(crate) job_extension_ms: u64,
     /// Total extension of step limits so far, in milliseconds.
-    pub(crate) step_ms: u64,
+    pub(crate) step_extension_ms: u64,
 }
 
 /// Sends an order; repeating one changes nothing.
-pub(super) fn send(sender: &watch::Sender<ControlState>, new: Control) {
+pub(super) fn send_order(sender: &watch::Sender<ControlState>, new: Control) {
     sender.send_if_modified(|state| {
         let then = state.control.merge(new);
         std::mem::replace(&mut state.control, then) != then
     });
 }
 
-/// Extends a limit: that of the step that runs when the job handles it, or that of the job.
-pub(super) fn extend(sender: &watch::Sender<ControlState>, step: bool, by_ms: u64) {
+/// Extends the limit of the job, or of the step that runs when the job handles the order.
+pub(super) fn extend_limit(sender: &watch::Sender<ControlState>, step: bool, by_ms: u64) {
     sender.send_modify(|state| {
-        let sum = if step { &mut state.step_ms } else { &mut state.job_ms };
+        let sum = if step { &mut state.step_extension_ms } else { &mut state.job_extension_ms };
         *sum = sum.saturating_add(by_ms);
     });
 }

@@ -1,4 +1,4 @@
-//! Output of a job, which goes to the relay through the spool, and into the workspace's own copy.
+//! Output of a job. It goes to the relay through the spool, and into a copy in the workspace.
 
 use std::sync::Arc;
 
@@ -12,21 +12,21 @@ use crate::workspace_log::{LogFile, WorkspaceLog};
 /// Maximum number of bytes that are gathered before they are written.
 const MAX_BUFFERED: usize = 64 * 1024;
 
-/// Log of a job. Text is written with the next flush: one turn of the job's loop brings many short lines.
+/// Log of a job. Text is buffered until the next flush, because one turn of the job's loop produces many short lines.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct JobLog {
     spool: Arc<JobSpool>,
     buffer: Vec<u8>,
-    copy: Option<LogCopy>,
+    workspace_copy: Option<LogCopy>,
     mask: Arc<Masker>,
 }
 
-impl Log {
+impl JobLog {
     /// Creates a log with or without a copy in the workspace.
-    pub(crate) fn new(spool: Arc<JobSpool>, copy: Option<WorkspaceLog>, mask: Arc<Masker>) -> Self {
-        let mut log = Self { spool, buffer: Vec::new(), copy: None, mask };
-        match copy.map(LogCopy::start).transpose() {
-            Ok(copy) => log.copy = copy,
+    pub(crate) fn new(spool: Arc<JobSpool>, workspace_copy: Option<WorkspaceLog>, mask: Arc<Masker>) -> Self {
+        let mut log = Self { spool, buffer: Vec::new(), workspace_copy: None, mask };
+        match workspace_copy.map(LogCopy::start).transpose() {
+            Ok(copy) => log.workspace_copy = copy,
             Err(error) => log.warn(&error.to_string()),
         }
         log
@@ -34,11 +34,11 @@ impl Log {
 
     /// Appends a line of the agent's own to the human-readable log.
     pub(crate) fn write_line(&mut self, line: &str) {
-        let line = format!("{}\n", self.mask.text(line));
+        let line = format!("{}\n", self.mask.mask_text(line));
         self.write(line.as_bytes());
     }
 
-    /// Appends output, with its secrets masked already, to the human-readable log.
+    /// Appends output, whose secrets are already masked, to the human-readable log.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= MAX_BUFFERED {
@@ -55,22 +55,22 @@ impl Log {
         self.spool.append_output(&gathered);
         self.append_file(LogFile::Log, &gathered);
         gathered.clear();
-        // The large buffer of a burst is not kept after it.
+        // A large buffer is not kept after a burst.
         gathered.shrink_to(MAX_BUFFERED);
         self.buffer = gathered;
     }
 
     /// Appends to a file that only the workspace keeps.
-    pub(crate) fn append_file(&mut self, part: LogFile, bytes: &[u8]) {
-        if let Some(copy) = &self.copy {
-            copy.append(part, bytes);
+    pub(crate) fn append_file(&mut self, file: LogFile, bytes: &[u8]) {
+        if let Some(copy) = &self.workspace_copy {
+            copy.append(file, bytes);
         }
     }
 
     /// Drops a copy that can't be written.
     pub(crate) fn check_copy(&mut self) {
-        if let Some(error) = self.copy.as_ref().and_then(LogCopy::error) {
-            self.copy = None;
+        if let Some(error) = self.workspace_copy.as_ref().and_then(LogCopy::error) {
+            self.workspace_copy = None;
             self.warn(&error);
         }
     }
@@ -80,15 +80,15 @@ impl Log {
         self.spool.append(EventBody::Warning { message });
     }
 
-    /// Returns true if so much waits for the copy's disk that nothing more should be read from the worker.
+    /// Returns true if so much output waits for the copy's disk that reading from the worker must pause.
     pub(crate) fn is_congested(&self) -> bool {
-        self.copy.as_ref().is_some_and(LogCopy::is_full)
+        self.workspace_copy.as_ref().is_some_and(LogCopy::is_full)
     }
 
-    /// Waits until the copy has everything that was written.
+    /// Waits until everything is written to the copy.
     pub(crate) async fn close(&mut self) {
         self.flush();
-        if let Some(copy) = &self.copy {
+        if let Some(copy) = &self.workspace_copy {
             copy.wait_drained().await;
         }
         self.check_copy();

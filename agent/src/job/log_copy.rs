@@ -1,4 +1,4 @@
-//! The workspace's copy of the log. A thread of its own writes it, so that a hanging disk holds up nothing else.
+//! The workspace's copy of the log. A separate thread writes it, so that a hanging disk delays nothing else.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,26 +10,26 @@ use tokio::time::timeout;
 use crate::workspace_log::{LogFile, WorkspaceLog};
 
 /// Number of bytes waiting to be written at which reading from the worker pauses.
-const MAX_QUEUED: usize = 1024 * 1024;
-/// Maximum size of joined pieces, in bytes: pieces of one part are joined and written with one call.
-const MAX_JOINED: usize = 64 * 1024;
+const MAX_QUEUED_BYTES: usize = 1024 * 1024;
+/// Maximum size of a chunk, in bytes. Output for the same file is joined and written with one call.
+const MAX_CHUNK_BYTES: usize = 64 * 1024;
 /// Longest time that one write may take: a busy disk needs a second.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writing end of the copy.
 #[derive(Debug)]
-pub(super) struct LogCopy(Arc<Shared>);
+pub(super) struct LogCopy(Arc<SharedQueue>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct SharedQueue {
     queue: Mutex<Queue>,
-    filled: Condvar,
+    added: Condvar,
     drained: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    pieces: VecDeque<(LogFile, Vec<u8>)>,
+    chunks: VecDeque<(LogFile, Vec<u8>)>,
     bytes: usize,
     /// Start of the write in progress.
     writing_since: Option<Instant>,
@@ -37,19 +37,19 @@ struct Queue {
     closed: bool,
 }
 
-impl Shared {
+impl SharedQueue {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes until the queue is closed, or a write fails.
-    fn run(&self, log: &mut WorkspaceLog) {
+    fn write_queued(&self, log: &mut WorkspaceLog) {
         loop {
             let mut queue = self.queue();
-            while queue.pieces.is_empty() && !queue.closed {
-                queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            while queue.chunks.is_empty() && !queue.closed {
+                queue = self.added.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
-            let Some((part, bytes)) = queue.pieces.pop_front() else { return };
+            let Some((part, bytes)) = queue.chunks.pop_front() else { return };
             queue.writing_since = Some(Instant::now());
             drop(queue);
             let written = log.append(part, &bytes);
@@ -58,10 +58,10 @@ impl Shared {
             queue.bytes -= bytes.len();
             if let Err(error) = written {
                 queue.error = Some(error.to_string());
-                queue.pieces.clear();
+                queue.chunks.clear();
                 queue.closed = true;
             }
-            if queue.pieces.is_empty() {
+            if queue.chunks.is_empty() {
                 self.drained.notify_waiters();
             }
         }
@@ -74,34 +74,34 @@ impl LogCopy {
     /// # Errors
     /// The thread can't be created.
     pub(super) fn start(mut log: WorkspaceLog) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SharedQueue::default());
         let own = Arc::clone(&shared);
-        std::thread::Builder::new().name("copy".to_owned()).spawn(move || own.run(&mut log))?;
+        std::thread::Builder::new().name("copy".to_owned()).spawn(move || own.write_queued(&mut log))?;
         Ok(Self(shared))
     }
 
     /// Queues bytes to be written.
-    pub(super) fn append(&self, part: LogFile, bytes: &[u8]) {
+    pub(super) fn append(&self, file: LogFile, bytes: &[u8]) {
         let mut queue = self.0.queue();
         if queue.closed || bytes.is_empty() {
             return;
         }
         queue.bytes += bytes.len();
-        match queue.pieces.back_mut() {
-            Some((last, piece)) if *last == part && piece.len() < MAX_JOINED => {
+        match queue.chunks.back_mut() {
+            Some((last, piece)) if *last == file && piece.len() < MAX_CHUNK_BYTES => {
                 piece.extend_from_slice(bytes);
             }
-            _ => queue.pieces.push_back((part, bytes.to_vec())),
+            _ => queue.chunks.push_back((file, bytes.to_vec())),
         }
-        self.0.filled.notify_one();
+        self.0.added.notify_one();
     }
 
-    /// Returns true if so much waits that no more should be added.
+    /// Returns true if the queue is so long that no more should be added.
     pub(super) fn is_full(&self) -> bool {
-        self.0.queue().bytes >= MAX_QUEUED
+        self.0.queue().bytes >= MAX_QUEUED_BYTES
     }
 
-    /// Returns the reason why nothing can be written any more, if there is one.
+    /// Returns the reason why the copy can't be written, if there is one.
     pub(super) fn error(&self) -> Option<String> {
         let queue = self.0.queue();
         let hangs = queue.writing_since.is_some_and(|since| since.elapsed() >= WRITE_TIMEOUT);
@@ -123,7 +123,7 @@ impl LogCopy {
                 drained.await;
             }
         };
-        // A write that hangs is not waited for.
+        // A hanging write is abandoned.
         let _ = timeout(WRITE_TIMEOUT, drained).await;
     }
 }
@@ -131,6 +131,6 @@ impl LogCopy {
 impl Drop for LogCopy {
     fn drop(&mut self) {
         self.0.queue().closed = true;
-        self.0.filled.notify_one();
+        self.0.added.notify_one();
     }
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::mask::{Masker, Stream};
+use crate::mask::{MaskedStream, Masker};
 use crate::process::OutputSource;
 
-/// Time for which a possible beginning of a secret is held back when nothing follows: a prompt waits for its reader,
-/// and two writes of one program come much closer together.
+/// Time for which a possible beginning of a secret is held back when no more output follows. Two writes of one program
+/// are much closer together, and a prompt must appear.
 const HOLD_TIME: Duration = Duration::from_millis(200);
 
 /// Output of one command.
 #[derive(Debug)]
 pub(super) struct MaskedOutput {
-    stdout: Stream,
-    stderr: Stream,
+    stdout: MaskedStream,
+    stderr: MaskedStream,
     /// Time of the newest output.
     last_output: Instant,
 }
@@ -24,11 +24,11 @@ pub(super) struct MaskedOutput {
 impl MaskedOutput {
     /// Creates streams without any output yet.
     pub(super) fn new(mask: &Arc<Masker>) -> Self {
-        let stream = || Stream::new(Arc::clone(mask));
+        let stream = || MaskedStream::new(Arc::clone(mask));
         Self { stdout: stream(), stderr: stream(), last_output: Instant::now() }
     }
 
-    /// Takes output; returns the part that can be shown by now.
+    /// Adds output; returns the part that can already be shown.
     pub(super) fn push(&mut self, source: OutputSource, bytes: Vec<u8>) -> Vec<u8> {
         self.last_output = Instant::now();
         match source {
@@ -37,15 +37,15 @@ impl MaskedOutput {
         }
     }
 
-    /// Returns the time at which held-back output is released though nothing follows.
+    /// Returns the time at which held-back output is released if no more output follows.
     pub(super) fn release_at(&self) -> Option<Instant> {
-        (self.stdout.is_holding() || self.stderr.is_holding()).then(|| self.last_output + HOLD_TIME)
+        (self.stdout.has_releasable() || self.stderr.has_releasable()).then(|| self.last_output + HOLD_TIME)
     }
 
-    /// Releases output that need not be held back any longer; all of it if `end` is set.
-    pub(super) fn release(&mut self, end: bool) -> [(OutputSource, Vec<u8>); 2] {
+    /// Releases output that no longer needs to be held back; all of it if `all` is set.
+    pub(super) fn release_held(&mut self, all: bool) -> [(OutputSource, Vec<u8>); 2] {
         let due = self.release_at().is_some_and(|due| due <= Instant::now());
-        let rest = |stream: &mut Stream| match (end, due) {
+        let rest = |stream: &mut MaskedStream| match (all, due) {
             (true, _) => stream.finish(),
             (false, true) => stream.release(),
             (false, false) => Vec::new(),

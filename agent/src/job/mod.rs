@@ -9,12 +9,12 @@
 //! * [`manager`]: admission of jobs, and the table of running jobs.
 //! * [`supervisor`]: executes one job; the only loop.
 //! * [`running_command`]: the current command.
-//! * [`stage`]: its commands, in order.
+//! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).
 //! * [`output_handler`]: the differences between Codex and a shell.
-//! * [`log`]: its output; [`log_copy`]: the workspace's copy of it.
+//! * [`log`]: the output of a job; [`log_copy`]: the workspace's copy of it.
 //! * [`control`]: requests to a running job.
-//! * [`secrets`]: its secret values; [`masked_output`]: its output without them.
+//! * [`secrets`]: the secret values of a job; [`masked_output`]: output without them.
 //! * [`tail`]: the last lines of a command.
 //! * [`recover()`]: jobs of an earlier agent process.
 

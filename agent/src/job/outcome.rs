@@ -1,10 +1,10 @@
 //! Outcome of a command, and its effect on the job. Pure.
 //!
 //! The outcome depends on what was observed (exit status, deadlines, a kill by the agent). Codex's own report of its
-//! turn only explains an exit; it never turns a bad one into a good one.
+//! turn only explains an exit; it never turns a failure into a success.
 
 use common::event::{FailureKind, JobError, MAX_TEXT};
-use common::text;
+use common::text_format;
 use jiff::Zoned;
 
 use super::stage::Stage;
@@ -17,18 +17,18 @@ use crate::process::Exit;
 pub(crate) struct CommandResult {
     /// Exit status of its leader.
     pub(crate) exit: Option<Exit>,
-    /// Reason why it never ran.
+    /// Reason why the command could not be started.
     pub(crate) spawn_failed: Option<String>,
     /// Step of the command.
     pub(crate) step: Option<u32>,
     /// Last lines it wrote.
     pub(crate) tail: String,
-    /// Time of its end, in its machine's time zone.
-    pub(crate) now: Zoned,
-    /// Turn as Codex reported it.
+    /// Time at which the command ended, in the time zone of the machine.
+    pub(crate) ended_at: Zoned,
+    /// Outcome of the turn that Codex reported.
     pub(crate) turn: Option<Turn>,
     /// True if the agent ended the command because it kept running after its turn.
-    pub(crate) lingered: bool,
+    pub(crate) ended_after_turn: bool,
     /// Shortage of memory, if the kernel killed a process of this platform meanwhile.
     pub(crate) oom_kill: Option<OomKill>,
 }
@@ -37,38 +37,41 @@ pub(crate) struct CommandResult {
 ///
 /// # Errors
 /// The reason that the job has failed.
-pub(crate) fn classify_exit(stage: &Stage, codex: bool, seen: &CommandResult) -> Result<(), JobError> {
+pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) -> Result<(), JobError> {
     let fail = |kind, message: String| {
-        Err(JobError { kind, message: text::truncate(&message, MAX_TEXT), step: seen.step })
+        Err(JobError { kind, message: text_format::truncate(&message, MAX_TEXT), step: result.step })
     };
-    if let Some(message) = &seen.spawn_failed {
+    if let Some(message) = &result.spawn_failed {
         return fail(FailureKind::SpawnFailed, message.clone());
     }
-    let Some(exit) = seen.exit else {
+    let Some(exit) = result.exit else {
         return fail(FailureKind::SpawnFailed, "its supervisor was killed from outside".to_owned());
     };
-    if let Some(oom_kill) = seen.oom_kill.filter(|_| was_killed(exit, codex) && !seen.lingered) {
+    if let Some(oom_kill) = result.oom_kill.filter(|_| was_killed(exit, codex) && !result.ended_after_turn) {
         return fail(FailureKind::OomKilled, oom_message(&stage.display_name(codex), oom_kill));
     }
     let ended = describe_exit(exit);
-    let detail = if seen.tail.is_empty() { String::new() } else { format!(": {}", seen.tail) };
+    let detail = if result.tail.is_empty() { String::new() } else { format!(": {}", result.tail) };
     match stage {
         Stage::Setup(_) | Stage::Check(_) | Stage::Worker if exit == Exit::Code(0) && !codex => Ok(()),
-        Stage::Setup(line) => {
-            fail(FailureKind::SetupFailed, format!("setup '{}' {ended}{detail}", text::one_line(line, 200)))
-        }
-        Stage::Check(line) => {
-            fail(FailureKind::CheckFailed, format!("check '{}' {ended}{detail}", text::one_line(line, 200)))
-        }
+        Stage::Setup(line) => fail(
+            FailureKind::SetupFailed,
+            format!("setup '{}' {ended}{detail}", text_format::one_line(line, 200)),
+        ),
+        Stage::Check(line) => fail(
+            FailureKind::CheckFailed,
+            format!("check '{}' {ended}{detail}", text_format::one_line(line, 200)),
+        ),
         Stage::Worker if !codex => fail(FailureKind::Exited, format!("the command {ended}")),
-        Stage::Worker => match &seen.turn {
-            Some(Turn::Completed) if exit == Exit::Code(0) || seen.lingered => Ok(()),
+        Stage::Worker => match &result.turn {
+            Some(Turn::Completed) if exit == Exit::Code(0) || result.ended_after_turn => Ok(()),
             Some(Turn::Failed(message)) => {
-                let error = error_messages::parse(message, &seen.now);
-                fail(error.kind(), error.failure_reason())
+                let error = error_messages::parse(message, &result.ended_at);
+                fail(error.failure_kind(), error.failure_reason())
             }
             turn => {
-                let refused = turn.is_none().then(|| thread_error::resume_error(&seen.tail)).flatten();
+                let refused =
+                    turn.is_none().then(|| thread_error::resume_failure_reason(&result.tail)).flatten();
                 let message = refused.map(str::to_owned);
                 let message =
                     message.unwrap_or_else(|| format!("codex {ended} before its turn was over{detail}"));
@@ -78,19 +81,19 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, seen: &CommandResult) ->
     }
 }
 
-/// Returns true if the command was killed, or reports like a shell that its own command was killed. Codex goes on
-/// without the commands it ran.
+/// Returns true if the command was killed, or if a shell reports by its exit code that its command was killed. Codex
+/// itself goes on after its commands are killed.
 fn was_killed(exit: Exit, codex: bool) -> bool {
     exit == Exit::Signal(9) || (exit == Exit::Code(137) && !codex)
 }
 
-fn oom_message(who: &str, oom_kill: OomKill) -> String {
-    let why = match oom_kill.limit {
+fn oom_message(command_name: &str, oom_kill: OomKill) -> String {
+    let why = match oom_kill.memory_limit {
         Some(limit) => format!("the platform may use {} MiB: raise that limit", limit >> 20),
         None => "the machine had no memory left: free some".to_owned(),
     };
     format!(
-        "{who} was killed by the system for lack of memory; {why}, or run fewer jobs at once ([platform] \
+        "{command_name} was killed by the system for lack of memory; {why}, or run fewer jobs at once ([platform] \
         max_jobs)"
     )
 }
@@ -126,7 +129,7 @@ mod tests {
         let seen = CommandResult {
             exit: Some(exit),
             turn,
-            lingered,
+            ended_after_turn: lingered,
             tail: "last words".into(),
             ..CommandResult::default()
         };
@@ -169,8 +172,13 @@ mod tests {
     #[test]
     fn a_kill_is_the_memorys_only_where_the_kernel_counts_one() {
         let judged = |stage: &Stage, codex, exit, lingered, limit| {
-            let oom_kill = Some(OomKill { limit });
-            let seen = CommandResult { exit: Some(exit), lingered, oom_kill, ..CommandResult::default() };
+            let oom_kill = Some(OomKill { memory_limit: limit });
+            let seen = CommandResult {
+                exit: Some(exit),
+                ended_after_turn: lingered,
+                oom_kill,
+                ..CommandResult::default()
+            };
             classify_exit(stage, codex, &seen).map_err(|error| (error.kind, error.message))
         };
         let limit = Some(300 << 20);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use common::event::EventBody;
 use jiff::Timestamp;
 
-use super::log::Log;
+use super::log::JobLog;
 use super::tail::Tail;
 use crate::codex::lines::{Line, LineSplitter};
-use crate::codex::mcp::Servers;
+use crate::codex::mcp::ServerTracker;
 use crate::codex::model_activity::{ActivityDetector, StderrKind};
 use crate::codex::{Turn, event};
 use crate::process::OutputSource;
@@ -19,7 +19,7 @@ use crate::transcript::Transcript;
 use crate::workspace_log::LogFile;
 
 /// Time for Codex to exit after its turn.
-const LINGER: Duration = Duration::from_secs(10);
+const EXIT_GRACE_AFTER_TURN: Duration = Duration::from_secs(10);
 
 /// Handler of a command's output.
 #[derive(Debug)]
@@ -41,14 +41,14 @@ pub(crate) struct ShellHandler {
 /// Codex.
 #[derive(Debug, Default)]
 pub(crate) struct CodexHandler {
-    lines: LineSplitter,
-    errors: LineSplitter,
+    stdout_lines: LineSplitter,
+    stderr_lines: LineSplitter,
     activity: ActivityDetector,
-    servers: Servers,
+    mcp_servers: ServerTracker,
     tracker: Option<Tracker>,
     transcript: Transcript,
     tail: Tail,
-    /// Time at which its turn was over.
+    /// Time at which the turn ended.
     turn_ended: Option<Duration>,
 }
 
@@ -59,8 +59,8 @@ impl OutputHandler {
     }
 
     /// Creates a Codex, whose model activity and MCP servers are tracked.
-    pub(crate) fn codex(activity: ActivityDetector, servers: Servers) -> Self {
-        Self::Codex(Box::new(CodexHandler { activity, servers, ..CodexHandler::default() }))
+    pub(crate) fn codex(activity: ActivityDetector, servers: ServerTracker) -> Self {
+        Self::Codex(Box::new(CodexHandler { activity, mcp_servers: servers, ..CodexHandler::default() }))
     }
 
     /// Handles the start of the command.
@@ -86,7 +86,7 @@ impl OutputHandler {
         source: OutputSource,
         bytes: &[u8],
         steps: &mut Steps,
-        log: &mut Log,
+        log: &mut JobLog,
     ) -> Vec<EventBody> {
         match (self, source) {
             (Self::Shell(shell), _) => {
@@ -97,37 +97,37 @@ impl OutputHandler {
             (Self::Codex(codex), OutputSource::Stdout) => {
                 log.append_file(LogFile::Codex, bytes);
                 let mut lines = Vec::new();
-                codex.lines.push(bytes, |line| lines.push(line));
+                codex.stdout_lines.push(bytes, |line| lines.push(line));
                 lines.iter().flat_map(|line| codex.on_line(now, line, steps, log)).collect()
             }
             (Self::Codex(codex), OutputSource::Stderr) => {
                 let mut lines = Vec::new();
-                codex.errors.push(bytes, |line| lines.push(line));
+                codex.stderr_lines.push(bytes, |line| lines.push(line));
                 lines.iter().filter_map(|line| codex.on_error_line(now, line, steps, log)).collect()
             }
         }
     }
 
-    /// Handles the end of the output: takes the text without a line break, and ends the shell's step.
+    /// Handles the end of the output: processes an unfinished line, and ends the shell's step.
     pub(crate) fn on_end(
         &mut self,
         now: Duration,
         outcome: common::event::StepOutcome,
         exit_code: Option<i32>,
         steps: &mut Steps,
-        log: &mut Log,
+        log: &mut JobLog,
     ) -> Vec<EventBody> {
         match self {
             Self::Shell(shell) => {
-                shell.step.map(|n| steps.finish(now, n, outcome, exit_code)).unwrap_or_default()
+                shell.step.map(|n| steps.finish_step(now, n, outcome, exit_code)).unwrap_or_default()
             }
             Self::Codex(codex) => {
-                let last = codex.lines.finish();
+                let last = codex.stdout_lines.finish();
                 let mut events = last.map(|line| codex.on_line(now, &line, steps, log)).unwrap_or_default();
-                let last = codex.errors.finish();
+                let last = codex.stderr_lines.finish();
                 events.extend(last.and_then(|line| codex.on_error_line(now, &line, steps, log)));
                 events.extend(codex.missing_servers());
-                if let Some(message) = codex.tracker.as_ref().and_then(Tracker::message) {
+                if let Some(message) = codex.tracker.as_ref().and_then(Tracker::last_message) {
                     log.append_file(LogFile::Message, message.as_bytes());
                 }
                 events
@@ -135,12 +135,11 @@ impl OutputHandler {
         }
     }
 
-    /// Returns the time at which the command has to be ended though nothing is wrong: for Codex, some time after its
-    /// turn.
-    pub(crate) fn linger_until(&self) -> Option<Duration> {
+    /// Returns the time at which Codex is ended if it is still running after its turn.
+    pub(crate) fn exit_deadline(&self) -> Option<Duration> {
         match self {
             Self::Shell(_) => None,
-            Self::Codex(codex) => codex.turn_ended.map(|done| done.saturating_add(LINGER)),
+            Self::Codex(codex) => codex.turn_ended.map(|done| done.saturating_add(EXIT_GRACE_AFTER_TURN)),
         }
     }
 
@@ -148,11 +147,11 @@ impl OutputHandler {
     pub(crate) fn turn(&self) -> Option<Turn> {
         match self {
             Self::Shell(_) => None,
-            Self::Codex(codex) => codex.tracker.as_ref().and_then(Tracker::turn).cloned(),
+            Self::Codex(codex) => codex.tracker.as_ref().and_then(Tracker::last_turn).cloned(),
         }
     }
 
-    /// Returns the last lines it wrote for display.
+    /// Returns the last lines of the command, for display.
     pub(crate) fn tail(&self) -> String {
         match self {
             Self::Shell(shell) => shell.tail.last_lines(),
@@ -172,39 +171,40 @@ impl OutputHandler {
     pub(crate) fn unknown_count(&self) -> u64 {
         match self {
             Self::Shell(_) => 0,
-            Self::Codex(codex) => codex.tracker.as_ref().map_or(0, Tracker::unknown),
+            Self::Codex(codex) => codex.tracker.as_ref().map_or(0, Tracker::unknown_items),
         }
     }
 }
 
 impl CodexHandler {
-    fn on_line(&mut self, now: Duration, line: &Line, steps: &mut Steps, log: &mut Log) -> Vec<EventBody> {
+    fn on_line(&mut self, now: Duration, line: &Line, steps: &mut Steps, log: &mut JobLog) -> Vec<EventBody> {
         let Some(event) = event::parse(line) else { return Vec::new() };
-        log.write(self.transcript.event(now, Timestamp::now(), &event).as_bytes());
+        log.write(self.transcript.render_event(now, Timestamp::now(), &event).as_bytes());
         let Some(tracker) = &mut self.tracker else { return Vec::new() };
         let events = tracker.take_event(now, &event, steps);
-        self.turn_ended = tracker.turn().map(|_| self.turn_ended.unwrap_or(now));
+        self.turn_ended = tracker.last_turn().map(|_| self.turn_ended.unwrap_or(now));
         events
     }
 
-    /// Handles a line of stderr. It is shown, unless it is trace, which holds the model's text and is kept nowhere.
+    /// Handles a line of stderr. The line is shown unless it is trace, which contains the model's text and is never
+    /// stored.
     fn on_error_line(
         &mut self,
         now: Duration,
         line: &Line,
         steps: &mut Steps,
-        log: &mut Log,
+        log: &mut JobLog,
     ) -> Option<EventBody> {
         match (self.activity.classify(line), &mut self.tracker) {
             (StderrKind::Message, _) => {
-                let text = Transcript::stderr(line);
+                let text = Transcript::render_stderr_line(line);
                 self.tail.push(text.as_bytes());
                 log.write(text.as_bytes());
             }
             (StderrKind::Activity, Some(tracker)) => tracker.on_activity(now, steps),
             (StderrKind::McpServer(news), tracker) => {
-                let over = tracker.as_ref().is_some_and(|tracker| tracker.turn().is_some());
-                let message = self.servers.take_event(&news, over)?;
+                let over = tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
+                let message = self.mcp_servers.take_event(&news, over)?;
                 return Some(EventBody::Warning { message });
             }
             (StderrKind::Activity | StderrKind::Trace, _) => {}
@@ -212,13 +212,13 @@ impl CodexHandler {
         None
     }
 
-    /// Returns a warning if the turn went without MCP servers that it should have had. Without the trace the servers
-    /// are unknown.
+    /// Returns a warning if configured MCP servers were missing during the turn. Without the trace the servers are
+    /// unknown.
     fn missing_servers(&mut self) -> Option<EventBody> {
-        let turn = self.tracker.as_ref().is_some_and(|tracker| tracker.turn().is_some());
+        let turn = self.tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
         if !turn || !self.activity.is_enabled() {
             return None;
         }
-        self.servers.finish().map(|message| EventBody::Warning { message })
+        self.mcp_servers.finish().map(|message| EventBody::Warning { message })
     }
 }

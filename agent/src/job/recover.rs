@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::shim::exit_report;
 use crate::spool::{JobSpool, Spool};
 
-/// State of the information about the agent's last process.
+/// State of knowledge about the end of the agent's last process.
 #[derive(Debug)]
 enum CauseState {
     /// No welcome has been received yet.
@@ -42,7 +42,7 @@ pub(crate) struct RecoveryNotice {
 }
 
 impl RecoveryNotice {
-    /// Takes the cause that a welcome gives. Only the first welcome is about the last process.
+    /// Sets the cause from a welcome. Only the first welcome is about the last process.
     pub(crate) fn set_cause(&self, cause: Option<TerminationCause>) {
         self.state.send_if_modified(|state| {
             let first = matches!(state, CauseState::Awaited);
@@ -54,32 +54,34 @@ impl RecoveryNotice {
     }
 }
 
-/// Ends every unfinished run, as soon as its cause is known. Its agent is gone, and its shim is ending its processes:
-/// the end is reported once that is done, so that no process of the job is left when it is read.
+/// Ends every unfinished run, as soon as its cause is known. The shim of the run is ending its processes. The end is
+/// reported after that, so that no process of the job is left when a user reads it.
 pub(crate) fn recover(spool: &Spool) -> RecoveryNotice {
     let (state, heard) = watch::channel(CauseState::Awaited);
-    for run in spool.all().into_iter().filter(|run| !run.is_finished()) {
-        tracing::warn!("{} ran when the agent was last stopped: it is over", run.run());
+    for run in spool.all_runs().into_iter().filter(|run| !run.is_finished()) {
+        tracing::warn!("{} ran when the agent was last stopped: it is over", run.run_id());
         tokio::spawn(finish_run(run, heard.clone()));
     }
     RecoveryNotice { state }
 }
 
-async fn finish_run(run: Arc<JobSpool>, mut state: watch::Receiver<CauseState>) {
+async fn finish_run(run: Arc<JobSpool>, mut cause_state: watch::Receiver<CauseState>) {
     let cleanup = exit_report::read(&run.exit_report()).await;
-    // An agent that has to stop before its first welcome leaves the run to the next process.
-    let Ok(cause) =
-        state.wait_for(|state| matches!(state, CauseState::Received(_))).await.map(|state| state.cause())
+    // An agent that stops before its first welcome leaves the run to the next process.
+    let Ok(cause) = cause_state
+        .wait_for(|state| matches!(state, CauseState::Received(_)))
+        .await
+        .map(|state| state.cause())
     else {
         return;
     };
     if let Some((killed, survivors)) = cleanup {
         run.append(EventBody::Cleanup { killed, survivors });
     }
-    run.append(finished(cause));
+    run.append(finished_event(cause));
 }
 
-fn finished(cause: Option<TerminationCause>) -> EventBody {
+fn finished_event(cause: Option<TerminationCause>) -> EventBody {
     let cause = cause.unwrap_or_else(|| TerminationCause {
         kind: FailureKind::AgentLost,
         message: "the agent was restarted while the job ran".to_owned(),
@@ -102,7 +104,7 @@ mod tests {
     fn cut_off(dir: &std::path::Path) -> Spool {
         let run = RunId { job: "demo#1".parse().unwrap(), epoch: 1 };
         let spool = Spool::open(dir).unwrap();
-        let made = spool.create(run, "{}", Arc::default()).unwrap();
+        let made = spool.create_run(run, "{}", Arc::default()).unwrap();
         made.append(EventBody::Message { text: "at work".into() });
         drop((made, spool));
         Spool::open(dir).unwrap()
@@ -119,7 +121,7 @@ mod tests {
     async fn a_run_that_was_cut_off_ends_with_the_cause_that_the_first_welcome_gives() {
         let dir = tempfile::tempdir().unwrap();
         let spool = cut_off(dir.path());
-        let run = spool.all().remove(0);
+        let run = spool.all_runs().remove(0);
         let recovery_notice = recover(&spool);
         tokio::task::yield_now().await;
         assert!(!run.is_finished(), "nobody has told why");
@@ -127,14 +129,14 @@ mod tests {
         let cause = TerminationCause { kind: FailureKind::ContainerExited, message, exit_code: Some(137) };
         recovery_notice.set_cause(Some(cause.clone()));
         recovery_notice.set_cause(None);
-        assert_eq!(last(&run).await, finished(Some(cause)));
+        assert_eq!(last(&run).await, finished_event(Some(cause)));
     }
 
     #[tokio::test]
     async fn without_a_known_cause_it_is_the_agent_that_was_lost() {
         let dir = tempfile::tempdir().unwrap();
         let spool = cut_off(dir.path());
-        let run = spool.all().remove(0);
+        let run = spool.all_runs().remove(0);
         recover(&spool).set_cause(None);
         let EventBody::Finished { error, .. } = last(&run).await else { panic!("no end") };
         assert_eq!(error.map(|error| error.kind), Some(FailureKind::AgentLost));
@@ -144,7 +146,7 @@ mod tests {
     async fn the_end_of_a_run_follows_events_that_only_the_relay_still_has() {
         let dir = tempfile::tempdir().unwrap();
         let spool = cut_off(dir.path());
-        let run = spool.all().remove(0);
+        let run = spool.all_runs().remove(0);
         let recovery_notice = recover(&spool);
         run.continue_after(50);
         recovery_notice.set_cause(None);

@@ -29,60 +29,60 @@ pub(super) struct RunningCommand {
     pub(super) process: Process,
     pub(super) handler: OutputHandler,
     /// Masker that all output of the command goes through.
-    pub(super) masked: MaskedOutput,
+    pub(super) masked_output: MaskedOutput,
     pub(super) oom: OomWatch,
     /// Process id of its leader, once it runs.
-    pub(super) leader: Option<u32>,
+    pub(super) leader_pid: Option<u32>,
     pub(super) exit: Option<Exit>,
     pub(super) spawn_failed: Option<String>,
-    /// Time at which it was handed to its shim, in the job's own time.
-    pub(super) started: Duration,
-    /// Time after which its shim is given up; set once it was asked to end, or has ended.
+    /// Work time at which the command was passed to its shim.
+    pub(super) spawn_requested_at: Duration,
+    /// Time at which the shim counts as lost; set once the command was asked to end, or has ended.
     pub(super) shim_deadline: Option<Duration>,
     /// Last snapshot of its processes.
     pub(super) snapshot: Option<Arc<Snapshot>>,
-    /// True if it was ended because it did not exit after its turn.
-    pub(super) lingered: bool,
+    /// True if the agent ended Codex because it did not exit after its turn.
+    pub(super) ended_after_turn: bool,
 }
 
 impl RunningCommand {
-    /// Creates the state of a command that was handed to its shim.
+    /// Creates the state of a command that was passed to its shim.
     pub(super) fn new(
         stage: Stage,
         process: Process,
         worker: OutputHandler,
         oom: OomWatch,
         masked: MaskedOutput,
-        begun: Duration,
+        spawn_requested_at: Duration,
     ) -> Self {
         Self {
             stage,
             process,
             handler: worker,
-            masked,
+            masked_output: masked,
             oom,
-            leader: None,
+            leader_pid: None,
             exit: None,
             spawn_failed: None,
-            started: begun,
+            spawn_requested_at,
             shim_deadline: None,
             snapshot: None,
-            lingered: false,
+            ended_after_turn: false,
         }
     }
 
-    /// Gives up its shim after `time`, unless an earlier time is set.
-    pub(super) fn limit_shim(&mut self, time: Duration) {
-        self.shim_deadline = Some(self.shim_deadline.map_or(time, |old| old.min(time)));
+    /// Sets the time at which the shim counts as lost, unless an earlier one is set.
+    pub(super) fn set_shim_deadline(&mut self, deadline: Duration) {
+        self.shim_deadline = Some(self.shim_deadline.map_or(deadline, |old| old.min(deadline)));
     }
 
-    /// Returns the numbers and start times of its processes in the last snapshot.
+    /// Returns the ids and start times of the command's processes in the last snapshot.
     pub(super) fn processes(&self) -> Vec<(u32, u64)> {
-        let (Some(seen), Some(leader)) = (&self.snapshot, self.leader) else { return Vec::new() };
-        seen.subtree(leader).iter().map(|process| (process.pid, process.started)).collect()
+        let (Some(seen), Some(leader)) = (&self.snapshot, self.leader_pid) else { return Vec::new() };
+        seen.subtree(leader).iter().map(|process| (process.pid, process.start_ticks)).collect()
     }
 
-    /// Returns true if it was asked to end, or its leader has exited and only output is waited for.
+    /// Returns true if the command was asked to end, or if its leader has exited and only output is missing.
     pub(super) fn is_ending(&self) -> bool {
         self.shim_deadline.is_some() || self.exit.is_some()
     }

@@ -15,31 +15,31 @@ struct PartialSpec {
     env: Variables,
 }
 
-/// Finds all values that were given to the job by name, those of the agent's configuration that look like secrets,
-/// and the agent's own token. `own` is the agent's environment.
-pub(super) fn build_masker(config: Option<&Config>, own: &Variables, spec: &str) -> Masker {
+/// Returns a masker of the job's own variables, of variables in the configuration that look secret, and of the agent's
+/// token.
+pub(super) fn build_masker(config: Option<&Config>, agent_env: &Variables, spec: &str) -> Masker {
     let given: PartialSpec = serde_json::from_str(spec).unwrap_or_default();
     let home = |env: &Variables| env.get("HOME").cloned().unwrap_or_default();
     let configured = config.map(|config| home(&config.env)).unwrap_or_default();
-    let mut secrets = Secrets::new(&[&given.workspace, &home(own), &configured]);
-    secrets.add_all(&given.env);
+    let mut secrets = Secrets::new(&[&given.workspace, &home(agent_env), &configured]);
+    secrets.add_every_variable(&given.env);
     if let Some(config) = config {
-        secrets.add_named(&config.env);
+        secrets.add_secret_variables(&config.env);
         secrets.add("RELAY_TOKEN", &config.token);
     }
     Masker::new(secrets)
 }
 
-/// Returns the spec without the values of its environment: only the running job has them.
+/// Returns the spec without the values of its environment, which only the running job has.
 pub(super) fn without_values(spec: &JobSpec) -> String {
     let mut spec = spec.clone();
     spec.env_names.extend(std::mem::take(&mut spec.env).into_keys());
-    // A spec that came as JSON can be written as JSON; and only the file's presence matters: its content is never
-    // read back.
+    // The spec was parsed from JSON, so it can be written as JSON. Only the presence of the file matters: its content
+    // is never read.
     serde_json::to_string(&spec).unwrap_or_default()
 }
 
-/// Returns the reason why a spec can't be read, without any of its values: serde's own message may contain one.
+/// Returns the reason why a spec can't be read. It omits serde's message, which may contain a value.
 pub(super) fn spec_error(error: &serde_json::Error) -> String {
     format!("the job's spec can't be read: it is wrong at line {}, column {}", error.line(), error.column())
 }

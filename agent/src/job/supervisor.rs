@@ -1,36 +1,36 @@
-//! Execution of one job. Its loop is the only one that waits: for the command, the deadlines, and orders.
+//! Execution of one job. Its loop waits for the command, the deadlines, and orders; no other code of a job waits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::event::{Changes, EventBody, FailureKind, FinalState, JobError, StepOutcome};
 use common::job::{JobSpec, StepKind};
-use common::text;
+use common::text_format;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::control::{Control, ControlState};
-use super::log::Log;
+use super::log::JobLog;
 use super::masked_output::MaskedOutput;
 use super::outcome::{CommandResult, classify_exit};
 use super::output_handler::OutputHandler;
 use super::running_command::{EndReason, RunningCommand};
 use super::stage::Stage;
-use crate::codex::mcp::Servers;
+use crate::codex::mcp::ServerTracker;
 use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
 use crate::deadline::{TICK, WorkTime};
 use crate::environment::Variables;
-use crate::git_diff::{self, BaselineResult, Git};
+use crate::git_diff::{self, BaselineResult, GitCall};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
 use crate::oom::OomWatch;
 use crate::process::{Event, Exit, OutputSource, Process};
 use crate::spool::JobSpool;
 use crate::steps::rules::Rules;
-use crate::steps::step_table::{Due, Steps};
-use crate::user::Ids;
+use crate::steps::step_table::{DueAction, Steps};
+use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
 /// Time that a shim may take after the grace period: 3 s for processes that can't be killed, and the rest for the last
@@ -47,17 +47,17 @@ const MAX_REPLACED_WARNINGS: usize = 5;
 pub(crate) struct Supervisor {
     spec: JobSpec,
     spool: Arc<JobSpool>,
-    log: Log,
+    log: JobLog,
     control: watch::Receiver<ControlState>,
     /// Control state already applied.
-    applied: ControlState,
+    applied_control: ControlState,
     resources: JobResources,
     started: Instant,
-    time: WorkTime,
+    work_time: WorkTime,
     steps: Steps,
     end_reason: Option<EndReason>,
-    killed: u32,
-    survivors: u32,
+    killed_count: u32,
+    survivor_count: u32,
     exit_code: Option<i32>,
 }
 
@@ -66,15 +66,15 @@ pub(crate) struct JobResources {
     /// Environment of the job.
     pub(crate) env: Variables,
     /// Environment without the job's own values.
-    pub(crate) workers: Variables,
+    pub(crate) worker_env: Variables,
     /// User that the job runs as; defaults to the agent's own.
-    pub(crate) user: Option<Ids>,
+    pub(crate) user: Option<UserIds>,
     /// Path of Codex's program, as it was found.
     pub(crate) codex: String,
     /// Version of Codex, if known.
-    pub(crate) version: Option<String>,
+    pub(crate) codex_version: Option<String>,
     /// MCP servers of the job's Codex.
-    pub(crate) servers: Servers,
+    pub(crate) mcp_servers: ServerTracker,
     /// Rules that classify its commands.
     pub(crate) rules: Rules,
     /// Observer of its processes.
@@ -82,7 +82,7 @@ pub(crate) struct JobResources {
     /// Masker of its secrets.
     pub(crate) mask: Arc<Masker>,
     /// Workspace of the job.
-    pub(crate) folder: WorkspaceDir,
+    pub(crate) workspace: WorkspaceDir,
     /// Sandbox around its commands.
     pub(crate) sandbox: Option<JobSandbox>,
 }
@@ -100,7 +100,7 @@ impl Supervisor {
     pub(crate) fn new(
         spec: JobSpec,
         spool: Arc<JobSpool>,
-        log: Log,
+        log: JobLog,
         control: watch::Receiver<ControlState>,
         resources: JobResources,
     ) -> Self {
@@ -111,26 +111,26 @@ impl Supervisor {
             spool,
             log,
             control,
-            applied: ControlState::default(),
+            applied_control: ControlState::default(),
             resources,
             started: Instant::now(),
-            time: WorkTime::default(),
+            work_time: WorkTime::default(),
             steps,
             end_reason: None,
-            killed: 0,
-            survivors: 0,
+            killed_count: 0,
+            survivor_count: 0,
             exit_code: None,
         }
     }
 
     /// Executes the job.
     pub(crate) async fn run(mut self) {
-        let JobResources { workers, user, folder, sandbox, .. } = &self.resources;
-        let git = Git::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
+        let JobResources { worker_env: workers, user, workspace: folder, sandbox, .. } = &self.resources;
+        let git = GitCall::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
         let before = git_diff::begin(&git).await;
         let result = self.run_stages().await;
         let changes = self.count_changes(&git, before).await;
-        self.warn_replaced();
+        self.warn_of_replaced_settings();
         let (state, error) = match (self.end_reason.take(), result) {
             (None, Ok(())) => (FinalState::Completed, None),
             (None, Err(error)) | (Some(EndReason::Failed(error)), _) => (FinalState::Failed, Some(error)),
@@ -138,7 +138,7 @@ impl Supervisor {
             (Some(EndReason::Stopped), _) => (FinalState::Failed, Some(stopped_error())),
         };
         self.log.close().await;
-        let cleanup = EventBody::Cleanup { killed: self.killed, survivors: self.survivors };
+        let cleanup = EventBody::Cleanup { killed: self.killed_count, survivors: self.survivor_count };
         let finished = EventBody::Finished { state, error, exit_code: self.exit_code, changes };
         self.emit([cleanup, finished]);
     }
@@ -155,12 +155,16 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn count_changes(&mut self, git: &Git, before: JoinHandle<BaselineResult>) -> Option<Changes> {
+    async fn count_changes(
+        &mut self,
+        git: &GitCall,
+        baseline: JoinHandle<BaselineResult>,
+    ) -> Option<Changes> {
         if self.end_reason == Some(EndReason::Stopped) {
-            before.abort();
+            baseline.abort();
             return None;
         }
-        let counted = match before.await {
+        let counted = match baseline.await {
             Ok(Ok(Some(before))) => git_diff::changes_since(git, &before).await,
             Ok(Err(reason)) => Err(reason),
             // No repository, or the agent is shutting down.
@@ -175,13 +179,13 @@ impl Supervisor {
         }
     }
 
-    fn warn_replaced(&mut self) {
-        let replaced = self.resources.sandbox.iter().flat_map(JobSandbox::replaced);
+    fn warn_of_replaced_settings(&mut self) {
+        let replaced = self.resources.sandbox.iter().flat_map(JobSandbox::replaced_settings);
         let warnings = replaced.map(|path| EventBody::Warning {
             message: format!(
                 "{} was replaced while this job ran, and the job could write it since: check it before you \
                 run git here",
-                text::one_line(&path.display().to_string(), 300)
+                text_format::one_line(&path.display().to_string(), 300)
             ),
         });
         let warnings: Vec<EventBody> = warnings.take(MAX_REPLACED_WARNINGS).collect();
@@ -189,12 +193,12 @@ impl Supervisor {
     }
 
     async fn run_command(&mut self, stage: Stage) -> Result<(), JobError> {
-        let JobResources { env, user, codex, folder, sandbox, .. } = &self.resources;
+        let JobResources { env, user, codex, workspace: folder, sandbox, .. } = &self.resources;
         let mut command = stage.command(&self.spec, env, *user, codex, sandbox.as_ref());
         command.exit_report = Some(self.spool.exit_report().display().to_string());
-        let worker = match stage.step(&self.spec, self.steps.rules()) {
+        let worker = match stage.step_classification(&self.spec, self.steps.rules()) {
             Some(classification) => OutputHandler::shell(classification),
-            None => OutputHandler::codex(ActivityDetector::from_env(env), self.resources.servers.clone()),
+            None => OutputHandler::codex(ActivityDetector::from_env(env), self.resources.mcp_servers.clone()),
         };
         if let Stage::Setup(line) | Stage::Check(line) = &stage {
             self.log.write_line(&format!("$ {line}"));
@@ -213,15 +217,15 @@ impl Supervisor {
         let mut processes = self.resources.observer.subscribe();
         loop {
             let held = self.spool.is_congested() || self.log.is_congested();
-            running.process.set_held(held);
-            // While held, the job's activity is not observed, and the job waits for its output to be read.
-            self.time.set_held(self.started.elapsed(), held && !running.is_ending());
+            running.process.set_output_paused(held);
+            // While the time is on hold, the job's activity is not observed, and its output is not read.
+            self.work_time.set_on_hold(self.started.elapsed(), held && !running.is_ending());
             let wake = self.next_wake(&running);
             // Cancel-safe: `Process::next` and `Subscription::next` are, and a changed order stays changed until it
             // is read.
             let input = tokio::select! {
                 event = running.process.next() => Input::Process(event),
-                seen = processes.next(), if running.leader.is_some() && !running.is_ending() => Input::Snapshot(seen),
+                seen = processes.next(), if running.leader_pid.is_some() && !running.is_ending() => Input::Snapshot(seen),
                 () = sleep_until(wake) => Input::Time,
                 Ok(()) = self.control.changed() => Input::Control,
             };
@@ -242,7 +246,7 @@ impl Supervisor {
                     processes.watch_network(self.steps.network_roots());
                 }
                 Input::Time => {
-                    self.spool.retry();
+                    self.spool.retry_pending();
                     self.log.check_copy();
                     self.release_output(&mut running, false);
                     let now = self.now();
@@ -257,31 +261,30 @@ impl Supervisor {
     }
 
     fn now(&mut self) -> Duration {
-        self.time.at(self.started.elapsed())
+        self.work_time.at(self.started.elapsed())
     }
 
-    /// Emits the output and events of one turn of the loop: first the log, then the events, each with one write.
+    /// Writes the output and the events of one turn of the loop: first the log, then the events, with one write each.
     fn emit(&mut self, events: impl IntoIterator<Item = EventBody>) {
         self.log.flush();
         self.spool.append_all(events);
     }
 
-    /// Returns the time of the next deadline. A command that is ending has no deadlines any more, but for the one of
-    /// its shim.
+    /// Returns the time of the next deadline. A command that is ending has only the deadline of its shim.
     fn next_wake(&mut self, running: &RunningCommand) -> Instant {
         let now = self.now();
         let wait = if running.is_ending() {
             running.shim_deadline.map_or(TICK, |until| until.saturating_sub(now).min(TICK))
-        } else if running.leader.is_none() {
-            running.started.saturating_add(self.start_limit()).saturating_sub(now).min(TICK)
+        } else if running.leader_pid.is_none() {
+            running.spawn_requested_at.saturating_add(self.start_limit()).saturating_sub(now).min(TICK)
         } else {
-            let linger = running.handler.linger_until().filter(|_| !running.lingered);
+            let linger = running.handler.exit_deadline().filter(|_| !running.ended_after_turn);
             let next =
                 linger.map_or(self.steps.next_deadline(), |linger| linger.min(self.steps.next_deadline()));
             next.saturating_sub(now).min(TICK)
         };
         let wake = Instant::now() + wait;
-        running.masked.release_at().map_or(wake, |due| due.min(wake))
+        running.masked_output.release_at().map_or(wake, |due| due.min(wake))
     }
 
     /// Handles an event of the command; returns true if it was the last.
@@ -289,19 +292,19 @@ impl Supervisor {
         let now = self.now();
         match event {
             Event::Spawned { pid } => {
-                running.leader = Some(pid);
+                running.leader_pid = Some(pid);
                 let events = running.handler.on_spawned(now, pid, &mut self.steps);
                 self.emit(events);
                 false
             }
             Event::Output { source, bytes } => {
-                let bytes = running.masked.push(source, bytes);
+                let bytes = running.masked_output.push(source, bytes);
                 self.on_output(running, now, source, &bytes);
                 false
             }
             Event::Exited(exit) => {
                 running.exit = Some(exit);
-                running.limit_shim(now.saturating_add(EXIT_TIMEOUT));
+                running.set_shim_deadline(now.saturating_add(EXIT_TIMEOUT));
                 false
             }
             Event::SpawnFailed { message } => {
@@ -309,15 +312,15 @@ impl Supervisor {
                 true
             }
             Event::Ended { killed, survivors } => {
-                self.killed = self.killed.saturating_add(killed);
-                self.survivors = self.survivors.saturating_add(survivors);
+                self.killed_count = self.killed_count.saturating_add(killed);
+                self.survivor_count = self.survivor_count.saturating_add(survivors);
                 true
             }
             Event::Lost => true,
         }
     }
 
-    /// Passes output on to the worker, with its secrets masked.
+    /// Masks secrets in output, and passes it to the handler.
     fn on_output(&mut self, running: &mut RunningCommand, now: Duration, source: OutputSource, bytes: &[u8]) {
         if !bytes.is_empty() {
             let events = running.handler.on_output(now, source, bytes, &mut self.steps, &mut self.log);
@@ -325,10 +328,10 @@ impl Supervisor {
         }
     }
 
-    /// Passes on output that need not be held back any longer; all of it if `end` is set.
+    /// Passes on output that no longer needs to be held back; all of it if `end` is set.
     fn release_output(&mut self, running: &mut RunningCommand, end: bool) {
         let now = self.now();
-        for (source, bytes) in running.masked.release(end) {
+        for (source, bytes) in running.masked_output.release_held(end) {
             self.on_output(running, now, source, &bytes);
         }
     }
@@ -338,24 +341,24 @@ impl Supervisor {
         if running.is_ending() {
             return;
         }
-        if !running.lingered && running.handler.linger_until().is_some_and(|until| now >= until) {
-            running.lingered = true;
+        if !running.ended_after_turn && running.handler.exit_deadline().is_some_and(|until| now >= until) {
+            running.ended_after_turn = true;
             running.process.end(true, Duration::from_millis(self.spec.limits.grace_ms));
             return;
         }
         let limit = self.start_limit();
-        if running.leader.is_none() && now >= running.started.saturating_add(limit) {
+        if running.leader_pid.is_none() && now >= running.spawn_requested_at.saturating_add(limit) {
             let message = format!(
                 "{} could not be started within {}: is its folder or program on a disk that hangs?",
                 running.stage.display_name(running.stage.is_codex(&self.spec)),
-                common::duration::limit(common::duration::millis(limit))
+                common::duration::format_limit(common::duration::to_millis(limit))
             );
             let error = JobError { kind: FailureKind::StartTimeout, message, step: None };
-            return self.apply_due(running, vec![Due::Failure(error)]);
+            return self.apply_due_limits(running, vec![DueAction::Failure(error)]);
         }
         let observer = &self.resources.observer;
-        let due = self.steps.due(now, &|pid| observer.blocked_on(pid));
-        self.apply_due(running, due);
+        let due = self.steps.due_actions(now, &|pid| observer.blocked_on(pid));
+        self.apply_due_limits(running, due);
     }
 
     fn start_limit(&self) -> Duration {
@@ -364,26 +367,26 @@ impl Supervisor {
 
     /// Handles a snapshot of the processes.
     fn on_snapshot(&mut self, running: &mut RunningCommand, tree: &Snapshot) {
-        let now = self.time.at(tree.at.saturating_duration_since(self.started));
-        if let Some(leader) = running.leader.filter(|_| !running.is_ending()) {
-            // A shim reaps it at once, unless the shim is stopped.
+        let now = self.work_time.at(tree.scanned_at.saturating_duration_since(self.started));
+        if let Some(leader) = running.leader_pid.filter(|_| !running.is_ending()) {
+            // A running shim reaps its child at once; a stopped one does not.
             if tree.process(leader).is_some_and(|process| process.zombie) {
-                return running.limit_shim(now.saturating_add(EXIT_TIMEOUT));
+                return running.set_shim_deadline(now.saturating_add(EXIT_TIMEOUT));
             }
             let observer = &self.resources.observer;
-            let due = self.steps.update(now, tree, leader, &|pid| observer.blocked_on(pid));
-            self.apply_due(running, due);
+            let due = self.steps.update_from_snapshot(now, tree, leader, &|pid| observer.blocked_on(pid));
+            self.apply_due_limits(running, due);
         }
     }
 
-    fn apply_due(&mut self, running: &mut RunningCommand, due: Vec<Due>) {
+    fn apply_due_limits(&mut self, running: &mut RunningCommand, due: Vec<DueAction>) {
         for due in due {
             match due {
-                Due::Event(event) => self.emit([event]),
-                Due::Interrupt { pid, started, grace_ms } => {
-                    running.process.end_below(pid, started, grace_ms);
+                DueAction::Event(event) => self.emit([event]),
+                DueAction::Interrupt { pid, start_ticks: started, grace_ms } => {
+                    running.process.end_subtree(pid, started, grace_ms);
                 }
-                Due::Failure(error) => {
+                DueAction::Failure(error) => {
                     let grace = self.spec.limits.grace_ms;
                     let reason = error.message.clone();
                     self.end_command(running, EndReason::Failed(error), &reason, grace);
@@ -409,42 +412,48 @@ impl Supervisor {
 
     /// Extends limits by the amounts that are not applied yet.
     fn extend_limits(&mut self, new: ControlState) {
-        let job = new.job_ms.saturating_sub(self.applied.job_ms);
-        let step = new.step_ms.saturating_sub(self.applied.step_ms);
-        self.applied = new;
+        let job = new.job_extension_ms.saturating_sub(self.applied_control.job_extension_ms);
+        let step = new.step_extension_ms.saturating_sub(self.applied_control.step_extension_ms);
+        self.applied_control = new;
         for (step, by_ms) in [(false, job), (true, step)] {
             let moved = (by_ms > 0).then(|| self.steps.extend(step, by_ms)).flatten();
             self.emit(moved);
         }
     }
 
-    /// Decides why the job ends: the first reason stays the reason.
-    fn set_end_reason(&mut self, ending: EndReason, reason: &str) {
+    /// Sets the reason why the job ends. The first reason stays.
+    fn set_end_reason(&mut self, end_reason: EndReason, reason: &str) {
         if self.end_reason.is_none() {
-            self.end_reason = Some(ending);
+            self.end_reason = Some(end_reason);
             self.steps.mark_ending();
             self.emit([EventBody::Stopping { reason: reason.to_owned() }]);
         }
     }
 
-    /// Ends the command; a later call can only hasten that.
-    fn end_command(&mut self, running: &mut RunningCommand, ending: EndReason, reason: &str, grace_ms: u64) {
-        self.set_end_reason(ending, reason);
-        let grace = Duration::from_millis(grace_ms).min(common::duration::MAX);
+    /// Ends the command. A later call can only shorten the grace.
+    fn end_command(
+        &mut self,
+        running: &mut RunningCommand,
+        end_reason: EndReason,
+        reason: &str,
+        grace_ms: u64,
+    ) {
+        self.set_end_reason(end_reason, reason);
+        let grace = Duration::from_millis(grace_ms).min(common::duration::MAX_LIMIT);
         running.process.end(running.stage.is_codex(&self.spec), grace);
         let now = self.now();
-        running.limit_shim(now.saturating_add(grace).saturating_add(SHIM_OVERTIME));
+        running.set_shim_deadline(now.saturating_add(grace).saturating_add(SHIM_OVERTIME));
     }
 
     /// Ends a command whose shim is lost, in place of that shim.
     async fn on_shim_lost(&mut self, mut running: RunningCommand) -> Result<(), JobError> {
         let (killed, survivors) = running.process.sweep(running.processes()).await;
-        self.killed = self.killed.saturating_add(killed);
-        self.survivors = self.survivors.saturating_add(survivors);
+        self.killed_count = self.killed_count.saturating_add(killed);
+        self.survivor_count = self.survivor_count.saturating_add(survivors);
         self.on_command_end(running)
     }
 
-    /// Handles the end of the command; returns what it means for the job.
+    /// Handles the end of the command; returns an error if the job has failed.
     fn on_command_end(&mut self, mut running: RunningCommand) -> Result<(), JobError> {
         self.release_output(&mut running, true);
         let now = self.now();
@@ -454,25 +463,28 @@ impl Supervisor {
             (Some(Exit::Code(0)), None) => StepOutcome::Ok,
             (_, None) => StepOutcome::Failed,
         };
-        let current = self.steps.newest();
+        let current = self.steps.newest_active();
         let events = running.handler.on_end(now, outcome, code, &mut self.steps, &mut self.log);
         self.emit(events);
         let left = if self.end_reason.is_some() { StepOutcome::Killed } else { StepOutcome::Unknown };
         let events = self.steps.finish_all(now, left);
         self.emit(events);
         if running.handler.unknown_count() > 0 {
-            let message = not_understood(running.handler.unknown_count(), self.resources.version.as_deref());
+            let message = unknown_lines_warning(
+                running.handler.unknown_count(),
+                self.resources.codex_version.as_deref(),
+            );
             self.emit([EventBody::Warning { message }]);
         }
         let codex = running.stage.is_codex(&self.spec);
         let seen = CommandResult {
             exit: running.exit,
-            now: jiff::Zoned::now(),
+            ended_at: jiff::Zoned::now(),
             spawn_failed: running.spawn_failed,
             step: running.handler.step().or(current),
             tail: running.handler.tail(),
             turn: running.handler.turn(),
-            lingered: running.lingered,
+            ended_after_turn: running.ended_after_turn,
             oom_kill: running.oom.oom_kill(),
         };
         let verdict = classify_exit(&running.stage, codex, &seen);
@@ -483,7 +495,7 @@ impl Supervisor {
     }
 }
 
-fn not_understood(lines: u64, version: Option<&str>) -> String {
+fn unknown_lines_warning(lines: u64, version: Option<&str>) -> String {
     let lines = if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") };
     let version = version.map(|version| format!(" {version}")).unwrap_or_default();
     format!(

@@ -28,7 +28,7 @@ impl Tail {
         let lines: Vec<String> = text
             .lines()
             .rev()
-            .map(|line| common::text::one_line(line, MAX_LINE))
+            .map(|line| common::text_format::one_line(line, MAX_LINE))
             .filter(|line| !line.is_empty())
             .take(MAX_LINES)
             .collect();

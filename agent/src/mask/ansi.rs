@@ -5,10 +5,10 @@ use super::prefix_match::Match;
 /// Maximum length of a sequence, in bytes; true colour takes 19.
 const MAX_SEQUENCE: usize = 32;
 /// Maximum number of sequences within one value: two for each character of a long token. Without a limit a text could
-/// hold back as much output as it likes.
+/// hold back any amount of output.
 pub(super) const MAX_SEQUENCES: usize = 256;
 
-/// Reads one sequence at the beginning of a text; its ESC is spelled as inside JSON strings so many levels deep.
+/// Matches one sequence at the beginning of a text. `depth` is the number of JSON strings in JSON strings around it.
 pub(super) fn match_sequence(depth: u8, text: &[u8]) -> Match {
     let mut at = 0;
     let slashes = if depth == 0 { 0 } else { 1 << (depth - 1) };
@@ -33,15 +33,16 @@ pub(super) fn match_sequence(depth: u8, text: &[u8]) -> Match {
     if text[start..].len() < MAX_SEQUENCE { Match::Partial } else { Match::Mismatch }
 }
 
-/// Returns true if a terminal shows at most so many bytes of a text; an unfinished sequence at its end is not shown.
-pub(super) fn shows_at_most(most: usize, text: &[u8]) -> bool {
+/// Returns true if a terminal shows at most `max_bytes` bytes of a text. An unfinished sequence at its end is not
+/// shown.
+pub(super) fn shows_at_most(max_bytes: usize, text: &[u8]) -> bool {
     let (mut at, mut count) = (0, 0);
-    while at < text.len() && count <= most {
+    while at < text.len() && count <= max_bytes {
         match match_sequence(0, &text[at..]) {
             Match::Complete(length) => at += length,
             Match::Partial => break,
             Match::Mismatch => (at, count) = (at + 1, count + 1),
         }
     }
-    count <= most
+    count <= max_bytes
 }

@@ -6,61 +6,60 @@ use super::prefix_match::Match;
 /// An encoding of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Encoding {
-    /// Character by character, inside JSON strings so many levels deep.
+    /// Character by character, inside this number of nested JSON strings.
     Text(EscapeStyle, u8),
-    /// Percent-encoded so many times; characters that need no encoding may be encoded or not; `+` for a space too.
+    /// Percent-encoded this number of times. Characters that need no encoding may be encoded; a space may be `+`.
     Percent(u8),
-    /// Base64 of either alphabet, after so many bytes (0 to 2) of the last group before it.
+    /// Base64 of either alphabet, after this number of bytes (0 to 2) of the preceding group.
     Base64(u8),
-    /// Base64 of UTF-16, little end first, as in the commands of PowerShell; the number as in `Base64`.
-    Wide(u8),
-    /// Hex of either case, with or without spaces or colons in between.
+    /// Base64 of little-endian UTF-16, as in PowerShell's commands; the number as in `Base64`.
+    Base64Utf16(u8),
+    /// Hex digits in either case, optionally with spaces or colons between the bytes.
     Hex,
 }
 
-/// Line breaks within base64 and hex, as they are and inside JSON strings.
+/// Line breaks within base64 and hex, unescaped and inside JSON strings.
 const BREAKS: [&[u8]; 8] = [b"\n", b"\r", b"\\n", b"\\r", b"\\\\n", b"\\\\r", b"\\\\\\\\n", b"\\\\\\\\r"];
-/// Maximum number of line breaks in a row: CR and LF. Without a limit a text could hold back as much output as it
-/// likes.
+/// Maximum number of line breaks in a row: CR and LF. Without a limit a text could hold back any amount of output.
 const MAX_BREAKS: usize = 2;
 
-/// Prefixes of a byte's two digits, encoded once and twice.
+/// Prefixes of a byte's two digits, for one and two levels of encoding.
 pub(super) const PERCENT: [&[u8]; 2] = [b"%", b"%25"];
 
 /// Compares the beginning of a text with a value.
 pub(super) fn compare(encoding: Encoding, value: &str, text: &[u8]) -> Match {
     match encoding {
         Encoding::Text(form, depth) => escapes::compare(value, form, depth, text),
-        Encoding::Percent(times) => percent(value.as_bytes(), times, text),
-        Encoding::Base64(shift) => base64(value.len(), |at| value.as_bytes()[at], shift, text),
-        Encoding::Wide(shift) if value.is_ascii() => {
+        Encoding::Percent(times) => compare_percent(value.as_bytes(), times, text),
+        Encoding::Base64(shift) => compare_base64(value.len(), |at| value.as_bytes()[at], shift, text),
+        Encoding::Base64Utf16(shift) if value.is_ascii() => {
             let byte = |at: usize| if at.is_multiple_of(2) { value.as_bytes()[at / 2] } else { 0 };
-            base64(value.len() * 2, byte, shift, text)
+            compare_base64(value.len() * 2, byte, shift, text)
         }
-        Encoding::Wide(shift) => {
-            let wide = utf16(value);
-            base64(wide.len(), |at| wide[at], shift, text)
+        Encoding::Base64Utf16(shift) => {
+            let wide = utf16_le(value);
+            compare_base64(wide.len(), |at| wide[at], shift, text)
         }
         Encoding::Hex => {
             let value = value.as_bytes();
-            digits(value.len() * 2, |n| nibble(value, n), decode_nibble, true, text)
+            compare_digits(value.len() * 2, |n| nibble(value, n), decode_nibble, true, text)
         }
     }
 }
 
-fn base64(length: usize, byte: impl Fn(usize) -> u8, shift: u8, text: &[u8]) -> Match {
+fn compare_base64(length: usize, byte: impl Fn(usize) -> u8, shift: u8, text: &[u8]) -> Match {
     let skip = skipped_bits(shift);
     let byte = |at: usize| if at < length { byte(at) } else { 0 };
-    digits((length * 8 - skip) / 6, |n| sextet(&byte, skip + 6 * n), decode_sextet, false, text)
+    compare_digits((length * 8 - skip) / 6, |n| sextet(&byte, skip + 6 * n), decode_sextet, false, text)
 }
 
-/// Returns a value in UTF-16, little end first.
-pub(super) fn utf16(value: &str) -> Vec<u8> {
+/// Returns a value in little-endian UTF-16.
+pub(super) fn utf16_le(value: &str) -> Vec<u8> {
     value.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
 
-fn percent(value: &[u8], times: u8, text: &[u8]) -> Match {
-    let mark = PERCENT[usize::from(times > 1)];
+fn compare_percent(value: &[u8], levels: u8, text: &[u8]) -> Match {
+    let mark = PERCENT[usize::from(levels > 1)];
     let mut at = 0;
     for byte in value {
         let rest = &text[at..];
@@ -90,11 +89,11 @@ fn percent(value: &[u8], times: u8, text: &[u8]) -> Match {
 }
 
 /// Compares digits, with line breaks between them.
-fn digits(
+fn compare_digits(
     count: usize,
     digit: impl Fn(usize) -> u8,
-    read: impl Fn(u8) -> Option<u8>,
-    separated: bool,
+    decode: impl Fn(u8) -> Option<u8>,
+    separators_allowed: bool,
     text: &[u8],
 ) -> Match {
     let mut at = 0;
@@ -106,13 +105,13 @@ fn digits(
                 _ => break,
             }
         }
-        if separated && n > 0 && n % 2 == 0 && matches!(text.get(at), Some(b' ' | b':')) {
+        if separators_allowed && n > 0 && n % 2 == 0 && matches!(text.get(at), Some(b' ' | b':')) {
             at += 1;
         }
         let rest = &text[at..];
         match rest.first() {
             None => return Match::Partial,
-            Some(byte) if read(*byte) == Some(digit(n)) => at += 1,
+            Some(byte) if decode(*byte) == Some(digit(n)) => at += 1,
             Some(b'\\') if n > 0 && BREAKS.iter().any(|mark| mark.starts_with(rest)) => {
                 return Match::Partial;
             }
@@ -122,12 +121,12 @@ fn digits(
     Match::Complete(at)
 }
 
-/// Returns the number of bits of a value that share their first base64 digits with the bytes before it.
+/// Returns the number of leading bits of a value that share a base64 digit with the preceding bytes.
 pub(super) fn skipped_bits(shift: u8) -> usize {
     [0, 4, 2][usize::from(shift % 3)]
 }
 
-/// Returns six bits of a value whose bytes after its end are 0.
+/// Returns six bits of a value. Bytes after its end count as 0.
 pub(super) fn sextet(byte: &impl Fn(usize) -> u8, bit: usize) -> u8 {
     let pair = u16::from(byte(bit / 8)) << 8 | u16::from(byte(bit / 8 + 1));
     u8::try_from(pair >> (10 - bit % 8) & 63).unwrap_or(0)

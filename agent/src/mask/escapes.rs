@@ -3,38 +3,38 @@
 use super::ansi;
 use super::prefix_match::Match;
 
-/// Treatment of the characters that are special in the context of the value.
+/// Escape style for characters with a special meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EscapeStyle {
     /// Unchanged.
-    Bare,
-    /// Backslash before them, as in JSON, Python, `printf %q` and double quotes of a shell; octal and hex too.
+    Unescaped,
+    /// Backslash before each, as in JSON, Python, `printf %q` and double quotes of a shell; also octal and hex.
     Backslashes,
-    /// Single quotes of a shell: `'\''` or `'"'"'` for each.
-    Quoted,
+    /// Single quotes of a shell: a quote is written as `'\''` or `'"'"'`.
+    SingleQuoted,
     /// This character doubled: YAML, SQL and CSV.
     Doubled(char),
     /// Entities of HTML and XML.
     Entities,
 }
 
-/// All forms but the bare one.
+/// All styles but `Unescaped`.
 pub(super) const ESCAPE_STYLES: [EscapeStyle; 5] = [
     EscapeStyle::Backslashes,
-    EscapeStyle::Quoted,
+    EscapeStyle::SingleQuoted,
     EscapeStyle::Doubled('\''),
     EscapeStyle::Doubled('"'),
     EscapeStyle::Entities,
 ];
 
 impl EscapeStyle {
-    /// Returns true if a value may look different in this form.
+    /// Returns true if this style may change the value.
     pub(super) fn alters(self, value: &str) -> bool {
         match self {
-            Self::Bare => false,
-            // Some encoders write every character like that.
+            Self::Unescaped => false,
+            // Some encoders escape every character.
             Self::Backslashes => true,
-            Self::Quoted => value.contains('\''),
+            Self::SingleQuoted => value.contains('\''),
             Self::Doubled(quote) => value.contains(quote),
             Self::Entities => value.contains(['&', '<', '>', '"', '\'', '+', '=', '`']),
         }
@@ -60,7 +60,7 @@ impl Escape {
         &self.bytes[..self.length]
     }
 
-    fn byte(mut self, byte: u8) -> Self {
+    fn with_byte(mut self, byte: u8) -> Self {
         if let Some(place) = self.bytes.get_mut(self.length) {
             *place = byte;
             self.length += 1;
@@ -68,29 +68,34 @@ impl Escape {
         self
     }
 
-    /// Appends a byte as in JSON strings so many levels deep.
-    fn raw(self, byte: u8, depth: u8) -> Self {
+    /// Appends a byte, escaped for `depth` nested JSON strings.
+    fn with_json_byte(self, byte: u8, depth: u8) -> Self {
         let slashes = if matches!(byte, b'\\' | b'"') { (1 << depth) - 1 } else { 0 };
-        (0..slashes).fold(self, |escape, _| escape.byte(b'\\')).byte(byte)
+        (0..slashes).fold(self, |escape, _| escape.with_byte(b'\\')).with_byte(byte)
     }
 
-    fn all(self, bytes: &[u8], depth: u8) -> Self {
-        bytes.iter().fold(self, |escape, byte| escape.raw(*byte, depth))
+    fn with_json_bytes(self, bytes: &[u8], depth: u8) -> Self {
+        bytes.iter().fold(self, |escape, byte| escape.with_json_byte(*byte, depth))
     }
 }
 
-/// Calls `take` with each escape of a character, until it returns true. None is a prefix of another.
-pub(super) fn escapes(c: char, form: EscapeStyle, depth: u8, take: &mut dyn FnMut(&Escape) -> bool) -> bool {
+/// Calls `is_match` with each escape of a character until it returns true. No escape is a prefix of another.
+pub(super) fn for_each_escape(
+    c: char,
+    form: EscapeStyle,
+    depth: u8,
+    is_match: &mut dyn FnMut(&Escape) -> bool,
+) -> bool {
     let mut buffer = [0; 4];
     let plain = c.encode_utf8(&mut buffer).as_bytes();
-    let mut give = |bytes: &[u8], depth| take(&Escape::empty().all(bytes, depth));
+    let mut give = |bytes: &[u8], depth| is_match(&Escape::empty().with_json_bytes(bytes, depth));
     match form {
-        EscapeStyle::Quoted if c == '\'' => return give(b"'\\''", depth) || give(b"'\"'\"'", depth),
+        EscapeStyle::SingleQuoted if c == '\'' => return give(b"'\\''", depth) || give(b"'\"'\"'", depth),
         EscapeStyle::Doubled(quote) if c == quote => {
             return give(&[plain[0], plain[0]], depth);
         }
         EscapeStyle::Entities if c.is_ascii_punctuation() => {
-            if entities(c, &mut |entity| give(entity, depth)) {
+            if for_each_entity(c, &mut |entity| give(entity, depth)) {
                 return true;
             }
             if "&<>".contains(c) {
@@ -103,22 +108,27 @@ pub(super) fn escapes(c: char, form: EscapeStyle, depth: u8, take: &mut dyn FnMu
         None => give(plain, 0),
         Some(outer) => {
             let is_bare = c != '\\' && (form == EscapeStyle::Backslashes || c != '"');
-            is_bare && give(plain, outer) || backslashes(c, outer, &mut give)
+            is_bare && give(plain, outer) || for_each_backslash_escape(c, outer, &mut give)
         }
     }
 }
 
-/// Calls `give` with the escapes with a backslash, as in JSON strings so many levels deep.
-fn backslashes(c: char, outer: u8, give: &mut dyn FnMut(&[u8], u8) -> bool) -> bool {
+/// Calls `is_match` with each backslash escape, for `outer` nested JSON strings.
+fn for_each_backslash_escape(c: char, outer: u8, is_match: &mut dyn FnMut(&[u8], u8) -> bool) -> bool {
     let mut units = [0; 2];
     let (mut lower, mut upper) = (Escape::empty(), Escape::empty());
     for unit in c.encode_utf16(&mut units) {
-        lower =
-            unit.to_be_bytes().iter().fold(lower.byte(b'\\').byte(b'u'), |all, byte| hex(all, *byte, false));
-        upper =
-            unit.to_be_bytes().iter().fold(upper.byte(b'\\').byte(b'u'), |all, byte| hex(all, *byte, true));
+        lower = unit
+            .to_be_bytes()
+            .iter()
+            .fold(lower.with_byte(b'\\').with_byte(b'u'), |all, byte| with_hex(all, *byte, false));
+        upper = unit
+            .to_be_bytes()
+            .iter()
+            .fold(upper.with_byte(b'\\').with_byte(b'u'), |all, byte| with_hex(all, *byte, true));
     }
-    if give(lower.as_bytes(), outer) || lower.as_bytes() != upper.as_bytes() && give(upper.as_bytes(), outer)
+    if is_match(lower.as_bytes(), outer)
+        || lower.as_bytes() != upper.as_bytes() && is_match(upper.as_bytes(), outer)
     {
         return true;
     }
@@ -136,32 +146,35 @@ fn backslashes(c: char, outer: u8, give: &mut dyn FnMut(&[u8], u8) -> bool) -> b
         '\u{1b}' => b"eE",
         _ => b"",
     };
-    if letter.iter().any(|letter| give(&[b'\\', *letter], outer))
-        || c.is_ascii_punctuation() && give(&[b'\\', c as u8], outer)
-        || c == ' ' && give(b"\\ ", outer)
+    if letter.iter().any(|letter| is_match(&[b'\\', *letter], outer))
+        || c.is_ascii_punctuation() && is_match(&[b'\\', c as u8], outer)
+        || c == ' ' && is_match(b"\\ ", outer)
     {
         return true;
     }
     let (mut octal, mut bytes) = (Escape::empty(), Escape::empty());
     for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-        octal =
-            octal.byte(b'\\').byte(b'0' + (byte >> 6)).byte(b'0' + (byte >> 3 & 7)).byte(b'0' + (byte & 7));
-        bytes = hex(bytes.byte(b'\\').byte(b'x'), byte, false);
+        octal = octal
+            .with_byte(b'\\')
+            .with_byte(b'0' + (byte >> 6))
+            .with_byte(b'0' + (byte >> 3 & 7))
+            .with_byte(b'0' + (byte & 7));
+        bytes = with_hex(bytes.with_byte(b'\\').with_byte(b'x'), byte, false);
     }
-    give(octal.as_bytes(), outer) || give(bytes.as_bytes(), outer)
+    is_match(octal.as_bytes(), outer) || is_match(bytes.as_bytes(), outer)
 }
 
-fn hex(escape: Escape, byte: u8, upper: bool) -> Escape {
+fn with_hex(escape: Escape, byte: u8, upper: bool) -> Escape {
     let digit = |nibble: u8| match nibble {
         0..=9 => b'0' + nibble,
         _ if upper => b'A' + nibble - 10,
         _ => b'a' + nibble - 10,
     };
-    escape.byte(digit(byte >> 4)).byte(digit(byte & 15))
+    escape.with_byte(digit(byte >> 4)).with_byte(digit(byte & 15))
 }
 
-/// Calls `give` with the named, decimal and hex entities.
-fn entities(c: char, give: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+/// Calls `is_match` with the named, decimal and hex entities.
+fn for_each_entity(c: char, is_match: &mut dyn FnMut(&[u8]) -> bool) -> bool {
     let name: &[u8] = match c {
         '&' => b"&amp;",
         '<' => b"&lt;",
@@ -172,25 +185,30 @@ fn entities(c: char, give: &mut dyn FnMut(&[u8]) -> bool) -> bool {
     };
     let code = c as u8;
     let (tens, ones) = (b'0' + code / 10 % 10, b'0' + code % 10);
-    let number = |digits: &[u8]| Escape::empty().all(b"&#", 0).all(digits, 0).byte(b';');
+    let number =
+        |digits: &[u8]| Escape::empty().with_json_bytes(b"&#", 0).with_json_bytes(digits, 0).with_byte(b';');
     let decimal = if code < 100 { number(&[tens, ones]) } else { number(&[b'1', tens, ones]) };
     let padded = number(&[b'0' + code / 100, tens, ones]);
-    let digits = |upper| hex(Escape::empty(), code, upper);
-    let [lower, upper] =
-        [false, true].map(|upper| Escape::empty().all(b"&#x", 0).all(digits(upper).as_bytes(), 0).byte(b';'));
-    !name.is_empty() && give(name)
-        || [decimal, padded, lower, upper].iter().any(|escape| give(escape.as_bytes()))
+    let digits = |upper| with_hex(Escape::empty(), code, upper);
+    let [lower, upper] = [false, true].map(|upper| {
+        Escape::empty()
+            .with_json_bytes(b"&#x", 0)
+            .with_json_bytes(digits(upper).as_bytes(), 0)
+            .with_byte(b';')
+    });
+    !name.is_empty() && is_match(name)
+        || [decimal, padded, lower, upper].iter().any(|escape| is_match(escape.as_bytes()))
 }
 
 /// Compares the beginning of a text with a value, ignoring colours in between.
 pub(super) fn compare(value: &str, form: EscapeStyle, depth: u8, text: &[u8]) -> Match {
-    if form == EscapeStyle::Bare {
-        return bare(value.as_bytes(), text);
+    if form == EscapeStyle::Unescaped {
+        return compare_unescaped(value.as_bytes(), text);
     }
     let (mut at, mut colours) = (0, 0);
     for c in value.chars() {
         loop {
-            match character(c, form, depth, &text[at..]) {
+            match compare_character(c, form, depth, &text[at..]) {
                 Match::Complete(length) => {
                     at += length;
                     break;
@@ -208,17 +226,19 @@ pub(super) fn compare(value: &str, form: EscapeStyle, depth: u8, text: &[u8]) ->
     Match::Complete(at)
 }
 
-fn character(c: char, form: EscapeStyle, depth: u8, text: &[u8]) -> Match {
+fn compare_character(c: char, form: EscapeStyle, depth: u8, text: &[u8]) -> Match {
     match text.first() {
         None => return Match::Partial,
-        // Nearly every character of nearly every value.
+        // Fast path: most characters have no escape.
         Some(first) if c.is_ascii_alphanumeric() && *first == c as u8 => return Match::Complete(1),
-        Some(b'\\') if c.is_ascii_alphanumeric() && depth > 0 => return unicode_escape(c as u8, depth, text),
+        Some(b'\\') if c.is_ascii_alphanumeric() && depth > 0 => {
+            return compare_unicode_escape(c as u8, depth, text);
+        }
         Some(_) if c.is_ascii_alphanumeric() => return Match::Mismatch,
         Some(_) => {}
     }
     let mut seen = Match::Mismatch;
-    escapes(c, form, depth, &mut |escape| {
+    for_each_escape(c, form, depth, &mut |escape| {
         let escape = escape.as_bytes();
         if text.starts_with(escape) {
             seen = Match::Complete(escape.len());
@@ -230,8 +250,8 @@ fn character(c: char, form: EscapeStyle, depth: u8, text: &[u8]) -> Match {
     seen
 }
 
-/// Compares with `\u0073`. Fast, since every escape of a text is compared with every secret.
-fn unicode_escape(c: u8, depth: u8, text: &[u8]) -> Match {
+/// Compares with an escape such as `\u0073`. Must be fast: every escape of a text is compared with every secret.
+fn compare_unicode_escape(c: u8, depth: u8, text: &[u8]) -> Match {
     let slashes = 1_usize << (depth - 1);
     let digit = |n: usize| char::from_digit(u32::from(c >> (4 * n) & 15), 16).map_or(0, |digit| digit as u8);
     for n in 0..slashes + 5 {
@@ -250,7 +270,7 @@ fn unicode_escape(c: u8, depth: u8, text: &[u8]) -> Match {
     Match::Complete(slashes + 5)
 }
 
-fn bare(value: &[u8], text: &[u8]) -> Match {
+fn compare_unescaped(value: &[u8], text: &[u8]) -> Match {
     let (mut known, mut at, mut colours) = (0, 0, 0);
     loop {
         let same = value[known..].iter().zip(&text[at..]).take_while(|(a, b)| a == b).count();

@@ -21,13 +21,13 @@ fn masker(value: &str) -> Arc<Masker> {
 fn is_masked(value: &str, spelling: &str) {
     let masker = masker(value);
     let text = format!("<{spelling}>");
-    assert_eq!(masker.text(&text), "<***S***>", "{text}");
-    let mut stream = Stream::new(Arc::clone(&masker));
+    assert_eq!(masker.mask_text(&text), "<***S***>", "{text}");
+    let mut stream = MaskedStream::new(Arc::clone(&masker));
     let mut shown: Vec<u8> = text.bytes().flat_map(|byte| stream.push(vec![byte])).collect();
     shown.extend(stream.finish());
     assert_eq!(String::from_utf8_lossy(&shown), "<***S***>", "{text} byte by byte");
     for at in 0..=text.len() {
-        let mut stream = Stream::new(Arc::clone(&masker));
+        let mut stream = MaskedStream::new(Arc::clone(&masker));
         let mut shown = stream.push(text.as_bytes()[..at].to_vec());
         shown.extend(stream.push(text.as_bytes()[at..].to_vec()));
         shown.extend(stream.finish());
@@ -55,7 +55,7 @@ fn the_strings_of_a_json_document_are_masked_as_a_program_reads_them() {
         \"installed\": {\"client_secret\": \"GOCSPX-4bcDEF\\u002dgh\", \"redirect_uris\": [\"http://localhost\"]},\n  \
         \"database\": [{\"password\": \"production\", \"url\": \"amqp://me:r4bb1t-hole@mq\"}]\n}";
     let masker = masker(document);
-    assert_eq!(masker.text(&format!("<{document}>")), "<***S***>");
+    assert_eq!(masker.mask_text(&format!("<{document}>")), "<***S***>");
     let key =
         "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg+kqhkiG9w0\nBAQEFAASCBKcwggSj\n-----END PRIVATE KEY-----";
     for secret in [
@@ -66,7 +66,7 @@ fn the_strings_of_a_json_document_are_masked_as_a_program_reads_them() {
         "production",
         "r4bb1t-hole",
     ] {
-        assert_eq!(masker.text(&format!("<{secret}>")), "<***S***>", "{secret}");
+        assert_eq!(masker.mask_text(&format!("<{secret}>")), "<***S***>", "{secret}");
     }
     for setting in [
         "service_account",
@@ -75,7 +75,7 @@ fn the_strings_of_a_json_document_are_masked_as_a_program_reads_them() {
         "https://oauth2.example/token",
         "http://localhost",
     ] {
-        assert_eq!(masker.text(setting), setting);
+        assert_eq!(masker.mask_text(setting), setting);
     }
 }
 
@@ -83,13 +83,13 @@ fn the_strings_of_a_json_document_are_masked_as_a_program_reads_them() {
 fn the_decoded_password_of_an_address_is_masked() {
     let masker = masker("postgres://me:p%40ss%2Fw0rd1@db/shop");
     for password in ["p@ss/w0rd1", "p%40ss%2Fw0rd1", "p%40ss%2fw0rd1"] {
-        assert_eq!(masker.text(&format!("me {password} db")), "me ***S*** db");
+        assert_eq!(masker.mask_text(&format!("me {password} db")), "me ***S*** db");
     }
 }
 
 #[test]
 fn a_value_with_spaces_around_it_is_masked_without_them() {
-    assert_eq!(masker("  s3cr3t-value ").text("<s3cr3t-value>"), "<***S***>");
+    assert_eq!(masker("  s3cr3t-value ").mask_text("<s3cr3t-value>"), "<***S***>");
 }
 
 #[test]
@@ -100,13 +100,13 @@ fn a_token_that_stands_for_the_user_of_an_address_is_masked() {
         format!("https://{token}:@github.com/x"),
         format!("https://{token}:x-oauth-basic@github.com/x"),
     ] {
-        assert_eq!(masker(&address).text(&format!("<{token}>")), "<***S***>", "{address}");
+        assert_eq!(masker(&address).mask_text(&format!("<{token}>")), "<***S***>", "{address}");
     }
     for (user, address) in [
         ("deploy-bot", "https://deploy-bot@github.com/x"),
         ("reporting_service_2024", "postgres://reporting_service_2024:hunter22@db"),
     ] {
-        assert_eq!(masker(address).text(user), user);
+        assert_eq!(masker(address).mask_text(user), user);
     }
 }
 
@@ -128,27 +128,27 @@ fn colours_within_a_value_do_not_show_it() {
         write!(each, "\x1b[38;5;154m{c}\x1b[39m").unwrap();
     }
     let masker = masker(value);
-    assert_eq!(masker.text(&each), "\x1b[38;5;154m***S***\x1b[39m");
-    assert_eq!(masker.text("s3cr3t-\x1b[1mother"), "s3cr3t-\x1b[1mother");
+    assert_eq!(masker.mask_text(&each), "\x1b[38;5;154m***S***\x1b[39m");
+    assert_eq!(masker.mask_text("s3cr3t-\x1b[1mother"), "s3cr3t-\x1b[1mother");
 }
 
 #[test]
 fn a_prompt_that_ends_in_a_colour_is_shown_soon() {
-    let mut stream = Stream::new(masker("secret-value-1"));
+    let mut stream = MaskedStream::new(masker("secret-value-1"));
     assert_eq!(stream.push(b"names\x1b[0m".to_vec()), b"name");
-    assert!(stream.is_holding());
+    assert!(stream.has_releasable());
     assert_eq!(stream.release(), b"s\x1b[0m");
-    assert!(!stream.is_holding());
+    assert!(!stream.has_releasable());
     assert_eq!(stream.push(b" next".to_vec()), b" next");
 }
 
 #[test]
 fn endless_colours_within_a_value_are_not_held_back() {
-    let mut stream = Stream::new(masker("s3cr3t-value-42"));
+    let mut stream = MaskedStream::new(masker("s3cr3t-value-42"));
     assert_eq!(stream.push(b"s3cr3t".to_vec()), b"");
     let shown: usize = (0..1000).map(|_| stream.push(b"\x1b[0m\x1b[31m".repeat(10)).len()).sum();
     assert!(shown >= 89_000, "{shown}");
-    let mut stream = Stream::new(masker("s3cr3t-value-42"));
+    let mut stream = MaskedStream::new(masker("s3cr3t-value-42"));
     assert_eq!(stream.push(b"s3cr3t\x1b[".to_vec()), b"");
     let shown: usize = (0..1000).map(|_| stream.push(b"1;".repeat(50)).len()).sum();
     assert!(shown >= 99_000, "{shown}");
@@ -219,7 +219,7 @@ fn a_value_in_a_base64_command_of_powershell_is_masked() {
         let masker = masker(value);
         for before in ["", "a", "ab", "login -k '"] {
             let whole = STANDARD.encode(utf16(&format!("{before}{value}' -f")));
-            let shown = masker.text(&whole).into_owned();
+            let shown = masker.mask_text(&whole).into_owned();
             assert!(shown.contains("***S***"), "{whole}: {shown}");
             assert!(shown.len() < 7 + utf16(before).len() * 4 / 3 + 4 + 16, "{whole}: {shown}");
         }
@@ -237,12 +237,12 @@ fn a_value_of_many_parts_takes_bounded_memory() {
         let begun = std::time::Instant::now();
         let masker = masker(&value);
         assert!(masker.size() < value.len() + 4 * 1024 * 1024, "{} bytes", masker.size());
-        assert_eq!(masker.text(&format!("<{}>", value.trim_end())), "<***S***>");
-        assert_eq!(masker.text("<00000000'&>"), "<***S***>");
+        assert_eq!(masker.mask_text(&format!("<{}>", value.trim_end())), "<***S***>");
+        assert_eq!(masker.mask_text("<00000000'&>"), "<***S***>");
         assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     }
     let deep = format!("{}\"s3cr3t-value\"{}", "[".repeat(100), "]".repeat(100));
-    assert_eq!(masker(&deep).text(&format!("<{deep}>")), "<***S***>");
+    assert_eq!(masker(&deep).mask_text(&format!("<{deep}>")), "<***S***>");
 }
 
 /// Prints the throughput for output without secrets, and the memory that ten secrets take.
@@ -271,7 +271,7 @@ fn throughput_of_plain_output() {
     for (what, text) in [("log", log), ("colours", colours), ("json", json), ("base64", base64)] {
         let best = (0..150).map(|_| {
             let begun = std::time::Instant::now();
-            assert!(matches!(masker.text(&text), std::borrow::Cow::Borrowed(_)));
+            assert!(matches!(masker.mask_text(&text), std::borrow::Cow::Borrowed(_)));
             begun.elapsed()
         });
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]

@@ -1,4 +1,5 @@
-//! Index of the places where a secret may begin: each value in each encoding is found by its first four bytes. Pure.
+//! Index that finds the places in a text where a secret may begin, by the first four bytes of each value in each
+//! encoding. Pure.
 //!
 //! A bit set holds a hash of each of these prefixes, so that a text without secrets costs one look-up per byte in a
 //! table that stays in the processor's cache. An Aho-Corasick automaton was tried first: with ten secrets it took 200
@@ -7,13 +8,13 @@
 use std::collections::BTreeMap;
 
 /// Length of a prefix, in bytes.
-pub(super) const WINDOW: usize = 4;
+pub(super) const PREFIX_LENGTH: usize = 4;
 
 /// The first bytes of a value in some encoding.
-pub(super) type Prefix = [u8; WINDOW];
+pub(super) type Prefix = [u8; PREFIX_LENGTH];
 
 /// Prefixes, each with the candidates that may begin with it.
-pub(super) struct Index<T> {
+pub(super) struct PrefixIndex<T> {
     /// Sorted prefixes.
     prefixes: Vec<(Prefix, Vec<T>)>,
     /// One bit for each hash.
@@ -22,21 +23,21 @@ pub(super) struct Index<T> {
     shift: u32,
 }
 
-/// An index without prefixes, which finds nothing.
-impl<T> Default for Index<T> {
+/// Creates an index without prefixes, which finds nothing.
+impl<T> Default for PrefixIndex<T> {
     fn default() -> Self {
         Self { prefixes: Vec::new(), bits: Vec::new(), shift: 0 }
     }
 }
 
-impl<T> Index<T> {
+impl<T> PrefixIndex<T> {
     /// Creates an index of these prefixes.
     pub(super) fn new(prefixes: BTreeMap<Prefix, Vec<T>>) -> Self {
         if prefixes.is_empty() {
             return Self::default();
         }
         // At most one bit in 256 is set, so that hardly any text needs a second look-up: 32 KiB for 1,000 prefixes,
-        // about ten secrets. With one in 64 plain output is read a third more slowly.
+        // about ten secrets. With one in 64, reading plain output takes a third longer.
         let size = prefixes.len().max(1024).next_power_of_two().trailing_zeros() + 8;
         let size = size.min(24);
         let mut index = Self {
@@ -62,16 +63,16 @@ impl<T> Index<T> {
         entries.sum::<usize>() + self.bits.len() * 8
     }
 
-    fn bit_index(&self, beginning: Prefix) -> usize {
-        (u32::from_le_bytes(beginning).wrapping_mul(0x9E37_79B1) >> self.shift) as usize
+    fn bit_index(&self, prefix: Prefix) -> usize {
+        (u32::from_le_bytes(prefix).wrapping_mul(0x9E37_79B1) >> self.shift) as usize
     }
 
-    /// Returns the first place from `at` on where a candidate may begin, and the candidates.
-    pub(super) fn find(&self, text: &[u8], at: usize) -> Option<(usize, &[T])> {
+    /// Returns the first offset at or after `from` where a candidate may begin, and the candidates.
+    pub(super) fn find(&self, text: &[u8], from: usize) -> Option<(usize, &[T])> {
         if self.is_empty() {
             return None;
         }
-        let windows = text.get(at..)?.windows(WINDOW);
+        let windows = text.get(from..)?.windows(PREFIX_LENGTH);
         for (n, window) in windows.enumerate() {
             let &[a, b, c, d] = window else { return None };
             let place = self.bit_index([a, b, c, d]);
@@ -79,19 +80,19 @@ impl<T> Index<T> {
                 && let Ok(found) =
                     self.prefixes.binary_search_by_key(&[a, b, c, d], |(beginning, _)| *beginning)
             {
-                return Some((at + n, &self.prefixes[found].1));
+                return Some((from + n, &self.prefixes[found].1));
             }
         }
         None
     }
 
-    /// Returns the start of the longest end of the text, from `at` on, that is an incomplete prefix.
-    pub(super) fn incomplete_prefix(&self, text: &[u8], at: usize) -> Option<usize> {
+    /// Returns the offset, at or after `from`, of the longest end of the text that is an incomplete prefix.
+    pub(super) fn incomplete_prefix_start(&self, text: &[u8], from: usize) -> Option<usize> {
         let begins = |from: &usize| {
             let end = &text[*from..];
             let place = self.prefixes.partition_point(|(beginning, _)| beginning.as_slice() < end);
             self.prefixes.get(place).is_some_and(|(beginning, _)| beginning.starts_with(end))
         };
-        (text.len().saturating_sub(WINDOW - 1).max(at)..text.len()).find(begins)
+        (text.len().saturating_sub(PREFIX_LENGTH - 1).max(from)..text.len()).find(begins)
     }
 }

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::compare::{Encoding, compare};
-use super::index::Index;
+use super::index::PrefixIndex;
 use super::prefix_match::Match;
-use super::prefixes::{plain_prefixes, prefixes};
+use super::prefixes::{encoded_prefixes, plain_prefixes};
 use super::secrets::{Secret, Secrets};
 
-/// Bytes of a secret at the end of a text that are masked, too, though the rest of it is missing.
+/// Number of bytes of a secret that are masked at the end of a text, although the rest is missing.
 const MIN_PARTIAL: usize = 8;
 
-/// Maximum number of prefixes of all secrets, 1 to 2 MiB; further secrets are found only in their plain form.
+/// Maximum number of prefixes of all secrets, 1 to 2 MiB; further secrets are found only in plain text.
 const MAX_PREFIXES: usize = 32 * 1024;
 
-/// Candidate match: a secret, by its index, in an encoding.
+/// Candidate match: index of a secret, and an encoding.
 type Candidate = (usize, Encoding);
 
 /// Masker of the secrets of one job.
@@ -24,10 +24,10 @@ type Candidate = (usize, Encoding);
 #[derive(Default)]
 pub struct Masker {
     secrets: Vec<Secret>,
-    index: Index<Candidate>,
+    index: PrefixIndex<Candidate>,
 }
 
-/// Written by hand, so that the values stay out of every log.
+/// Implemented by hand: the values must not get into a log.
 impl fmt::Debug for Masker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Masker").field("secrets", &self.secrets.len()).finish_non_exhaustive()
@@ -35,12 +35,12 @@ impl fmt::Debug for Masker {
 }
 
 /// Result of a search.
-enum Next<'a> {
-    /// Nothing more: the whole text is decided.
-    Nothing,
+enum SearchResult<'a> {
+    /// No secret in the rest of the text.
+    NoMoreSecrets,
     /// A secret from `start` to `end`, and the marker that replaces it.
     Secret { start: usize, end: usize, marker: &'a str },
-    /// No secret before this offset, at which one may begin.
+    /// No secret before this offset; one may begin there.
     Undecided(usize),
 }
 
@@ -51,7 +51,7 @@ impl Masker {
         let mut found: BTreeMap<_, Vec<Candidate>> = BTreeMap::new();
         for (index, secret) in secrets.iter().enumerate() {
             let forms = if found.len() < MAX_PREFIXES {
-                prefixes(&secret.value)
+                encoded_prefixes(&secret.value)
             } else {
                 plain_prefixes(&secret.value)
             };
@@ -60,7 +60,7 @@ impl Masker {
                 found.entry(beginning).or_default().extend(candidates);
             }
         }
-        Self { secrets, index: Index::new(found) }
+        Self { secrets, index: PrefixIndex::new(found) }
     }
 
     /// Returns the memory it takes, in bytes.
@@ -74,9 +74,8 @@ impl Masker {
         self.index.is_empty()
     }
 
-    /// Returns a whole text without its secrets. If the text ends within a secret, cut off there or not, that part is
-    /// masked too.
-    pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    /// Returns a complete text without its secrets. A part of a secret at the end of the text is masked too.
+    pub(crate) fn mask_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let body = text.trim_end_matches('…');
         let mut out = Vec::new();
         self.mask(body.as_bytes(), 0, true, &mut out);
@@ -88,36 +87,36 @@ impl Masker {
         Cow::Owned(out)
     }
 
-    /// Masks the text that follows `shown` bytes already written, into `out`; `out` stays empty if all of it can stay
-    /// as it is. Returns the offset at which the undecided rest of the text begins. With the last piece of a text
-    /// everything is decided.
-    pub(super) fn mask(&self, text: &[u8], shown: usize, last: bool, out: &mut Vec<u8>) -> usize {
+    /// Masks the text after the first `shown_bytes`, which were already written, into `masked`; `masked` stays empty if
+    /// nothing changes. Returns the offset at which the undecided rest of the text begins. In the last chunk of a text
+    /// nothing is undecided.
+    pub(super) fn mask(&self, text: &[u8], shown_bytes: usize, is_last: bool, masked: &mut Vec<u8>) -> usize {
         let mut at = 0;
-        let mut written = shown;
+        let mut written = shown_bytes;
         loop {
-            let (until, next) = match self.next(text, at, last) {
-                Next::Secret { start, end, marker } => (start, Some((end, marker))),
-                Next::Nothing if written == 0 => return text.len(),
-                Next::Nothing => (text.len(), None),
-                Next::Undecided(from) => (from, None),
+            let (until, next) = match self.next_secret(text, at, is_last) {
+                SearchResult::Secret { start, end, marker } => (start, Some((end, marker))),
+                SearchResult::NoMoreSecrets if written == 0 => return text.len(),
+                SearchResult::NoMoreSecrets => (text.len(), None),
+                SearchResult::Undecided(from) => (from, None),
             };
             if until > written {
-                out.extend_from_slice(&text[written..until]);
+                masked.extend_from_slice(&text[written..until]);
             }
             let Some((end, marker)) = next else { return until };
-            out.extend_from_slice(marker.as_bytes());
+            masked.extend_from_slice(marker.as_bytes());
             at = end;
             written = end;
         }
     }
 
-    fn next(&self, text: &[u8], mut at: usize, last: bool) -> Next<'_> {
+    fn next_secret(&self, text: &[u8], mut from: usize, is_last: bool) -> SearchResult<'_> {
         if self.is_empty() {
-            return Next::Nothing;
+            return SearchResult::NoMoreSecrets;
         }
-        while let Some((start, candidates)) = self.index.find(text, at) {
+        while let Some((start, candidates)) = self.index.find(text, from) {
             let (mut longest, mut part) = (None, None);
-            let letter = escaped_letter(&text[start..]);
+            let letter = decode_unicode_escape(&text[start..]);
             for (index, encoding) in candidates {
                 let first = self.secrets[*index].value.as_bytes()[0];
                 if letter.is_some_and(|letter| first != letter && first != b'\\') {
@@ -130,26 +129,26 @@ impl Masker {
                     Match::Complete(length) => longest = Some((length, *index)),
                 }
             }
-            let part = part.filter(|_| !last || text.len() - start >= MIN_PARTIAL);
+            let part = part.filter(|_| !is_last || text.len() - start >= MIN_PARTIAL);
             let (end, index) = match (longest, part) {
-                (_, Some(_)) if !last => return Next::Undecided(start),
+                (_, Some(_)) if !is_last => return SearchResult::Undecided(start),
                 (_, Some(index)) => (text.len(), index),
                 (Some((length, index)), None) => (start + length, index),
                 (None, None) => {
-                    at = start + 1;
+                    from = start + 1;
                     continue;
                 }
             };
-            return Next::Secret { start, end, marker: &self.secrets[index].marker };
+            return SearchResult::Secret { start, end, marker: &self.secrets[index].marker };
         }
-        let begun = if last { None } else { self.index.incomplete_prefix(text, at) };
-        begun.map_or(Next::Nothing, Next::Undecided)
+        let begun = if is_last { None } else { self.index.incomplete_prefix_start(text, from) };
+        begun.map_or(SearchResult::NoMoreSecrets, SearchResult::Undecided)
     }
 }
 
-/// Returns the character after `\u00`. Every value may begin with such an escape, and coloured output in JSON has
-/// many: decoding each once is much faster than comparing it with each value.
-fn escaped_letter(text: &[u8]) -> Option<u8> {
+/// Returns the character after `\u00`. Every value may begin with such an escape, and coloured output in JSON has many.
+/// Decoding each once is much faster than a comparison with each value.
+fn decode_unicode_escape(text: &[u8]) -> Option<u8> {
     let digits = text.strip_prefix(b"\\u00")?.first_chunk::<2>()?;
     let byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
     byte.is_ascii().then_some(byte)

@@ -11,15 +11,14 @@
 //! ```
 //!
 //! A value is found
-//! * as it is, also with terminal colours (`ESC [ … m`) in between;
-//! * with backslashes, as JSON (any character as `\u0073`), Python and `printf %q` write them, up to three levels
-//!   deep;
+//! * unencoded, also with terminal colours (`ESC [ … m`) in between;
+//! * with the backslashes of JSON (any character as `\u0073`), Python and `printf %q`, up to three levels deep;
 //! * in the single quotes of a shell, with doubled quotes (YAML, CSV, SQL) or HTML entities, also within such JSON;
 //! * percent-encoded once or twice;
 //! * in base64 (both alphabets, at any offset, wrapped in lines too), also of UTF-16 (PowerShell), and in hex.
 //!
-//! Only the listed nested encodings are found: not base64 of base64, nor of anything but the bare value; nor
-//! hyperlinks and other terminal sequences within a value.
+//! Only the listed nested encodings are found. Not found are: base64 of an encoded value, and values that contain
+//! hyperlinks or other terminal sequences.
 //!
 //! Parts of a value are secrets of their own: lines, passwords and tokens in addresses, and the strings of a JSON
 //! document ([`secret_parts`]). The size of the index depends on the number of secrets, not on their length. The number
@@ -47,4 +46,4 @@ mod tests;
 
 pub(crate) use masker::Masker;
 pub(crate) use secrets::Secrets;
-pub(crate) use stream::Stream;
+pub(crate) use stream::MaskedStream;

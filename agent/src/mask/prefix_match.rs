@@ -3,10 +3,10 @@
 /// Result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Match {
-    /// The text is something else.
+    /// The text does not begin with the value.
     Mismatch,
     /// The text ends within the value.
     Partial,
-    /// The value takes so many bytes.
+    /// The text begins with the value, which takes this number of bytes.
     Complete(usize),
 }

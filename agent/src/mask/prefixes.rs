@@ -1,14 +1,14 @@
-//! First bytes of a value in each of its encodings, which are searched for.
+//! First bytes of a value in each of its encodings, for the search.
 
 use std::collections::BTreeMap;
 
-use super::compare::{Encoding, PERCENT, nibble, sextet, skipped_bits, utf16};
-use super::escapes::{ESCAPE_STYLES, EscapeStyle, escapes};
-use super::index::{Prefix, WINDOW};
+use super::compare::{Encoding, PERCENT, nibble, sextet, skipped_bits, utf16_le};
+use super::escapes::{ESCAPE_STYLES, EscapeStyle, for_each_escape};
+use super::index::{PREFIX_LENGTH, Prefix};
 
-/// Levels of JSON in JSON: a tool's answer in a command's output in Codex's own lines.
+/// Maximum levels of JSON in JSON: a tool's answer in a command's output in a line of Codex.
 const JSON_DEPTH: u8 = 3;
-/// Line breaks of `base64` and `xxd`, as they are and inside JSON.
+/// Line breaks of `base64` and `xxd`, unescaped and inside JSON.
 const BREAKS: [&str; 3] = ["\n", "\\n", "\r\n"];
 
 /// Bytes that follow the `ESC [` of a colour.
@@ -17,16 +17,16 @@ const COLOR_BYTES: &[u8] = b"0123456789;mK";
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const HEX: [&[u8; 16]; 2] = [b"0123456789abcdef", b"0123456789ABCDEF"];
-/// Bytes that percent-encoders leave unencoded, from the strictest to the most generous.
+/// Bytes that percent-encoders don't encode, from the strictest encoder to the least strict.
 const UNRESERVED: [&[u8]; 5] = [b"-_.~", b"-_.", b"-_.~/", b"-_.~!'()*", b"-_.~!'()*/:@&=+$,;"];
 
 /// Prefixes of a value, each with the encodings that begin with it.
 type PrefixMap = BTreeMap<Prefix, Vec<Encoding>>;
 
-/// Adds a prefix. Longer ones are cut; a value is longer than one in any encoding.
-fn add(found: &mut PrefixMap, beginning: &[u8], encoding: Encoding) {
+/// Adds a prefix. A longer text is truncated; a value is never shorter than a prefix.
+fn add_prefix(prefixes: &mut PrefixMap, beginning: &[u8], encoding: Encoding) {
     let Some(beginning) = beginning.first_chunk() else { return };
-    let encodings = found.entry(*beginning).or_default();
+    let encodings = prefixes.entry(*beginning).or_default();
     if !encodings.contains(&encoding) {
         encodings.push(encoding);
     }
@@ -35,37 +35,39 @@ fn add(found: &mut PrefixMap, beginning: &[u8], encoding: Encoding) {
 /// Returns the prefixes of an unencoded value.
 pub(super) fn plain_prefixes(value: &str) -> PrefixMap {
     let mut found = PrefixMap::new();
-    add_text(value, EscapeStyle::Bare, 0, &[], &mut |start| {
-        add(&mut found, start, Encoding::Text(EscapeStyle::Bare, 0));
+    add_escaped_prefixes(value, EscapeStyle::Unescaped, 0, &[], &mut |start| {
+        add_prefix(&mut found, start, Encoding::Text(EscapeStyle::Unescaped, 0));
     });
     found
 }
 
 /// Returns the prefixes of a value in every encoding.
-pub(super) fn prefixes(value: &str) -> PrefixMap {
+pub(super) fn encoded_prefixes(value: &str) -> PrefixMap {
     let mut found = plain_prefixes(value);
-    let mut add = |beginning: &[u8], encoding| add(&mut found, beginning, encoding);
+    let mut add = |beginning: &[u8], encoding| add_prefix(&mut found, beginning, encoding);
     for form in ESCAPE_STYLES.into_iter().filter(|form| form.alters(value)) {
         for depth in u8::from(form == EscapeStyle::Backslashes)..=JSON_DEPTH {
-            add_text(value, form, depth, &[], &mut |start| add(start, Encoding::Text(form, depth)));
+            add_escaped_prefixes(value, form, depth, &[], &mut |start| {
+                add(start, Encoding::Text(form, depth));
+            });
         }
     }
     for times in 1..=2 {
-        for start in percent(value.as_bytes(), PERCENT[usize::from(times > 1)]) {
+        for start in percent_prefixes(value.as_bytes(), PERCENT[usize::from(times > 1)]) {
             add(&start, Encoding::Percent(times));
         }
     }
-    let wide = utf16(value);
+    let wide = utf16_le(value);
     for shift in 0..3 {
         for alphabet in [STANDARD, URL_SAFE] {
-            for start in with_breaks(&base64(value.as_bytes(), shift, alphabet), &[]) {
+            for start in with_breaks(&base64_digits(value.as_bytes(), shift, alphabet), &[]) {
                 add(&start, Encoding::Base64(shift));
             }
         }
-        add(&base64(&wide, shift, STANDARD), Encoding::Wide(shift));
+        add(&base64_digits(&wide, shift, STANDARD), Encoding::Base64Utf16(shift));
     }
     for digits in HEX {
-        let count = WINDOW.min(value.len() * 2);
+        let count = PREFIX_LENGTH.min(value.len() * 2);
         let hex: Vec<u8> = (0..count).map(|n| digits[usize::from(nibble(value.as_bytes(), n))]).collect();
         for start in with_breaks(&hex, &[" ", ":"]) {
             add(&start, Encoding::Hex);
@@ -75,18 +77,18 @@ pub(super) fn prefixes(value: &str) -> PrefixMap {
 }
 
 /// Calls `add` with every prefix that the escapes of the characters, with colours between them, can form.
-fn add_text(rest: &str, form: EscapeStyle, depth: u8, start: &[u8], add: &mut dyn FnMut(&[u8])) {
+fn add_escaped_prefixes(rest: &str, form: EscapeStyle, depth: u8, start: &[u8], add: &mut dyn FnMut(&[u8])) {
     let mut chars = rest.chars();
-    let Some(c) = chars.next().filter(|_| start.len() < WINDOW) else { return add(start) };
-    // `\\\\` is the beginning of too many texts to be searched for because of a letter.
+    let Some(c) = chars.next().filter(|_| start.len() < PREFIX_LENGTH) else { return add(start) };
+    // `\\\\` begins too many texts to be a useful prefix for a letter.
     let bare_only =
         c.is_ascii_alphanumeric() && start.is_empty() && (form != EscapeStyle::Backslashes || depth > 2);
-    escapes(c, form, depth, &mut |escape| {
+    for_each_escape(c, form, depth, &mut |escape| {
         if bare_only && escape.as_bytes().len() > 1 {
             return true;
         }
         let start = [start, escape.as_bytes()].concat();
-        add_text(chars.as_str(), form, depth, &start, add);
+        add_escaped_prefixes(chars.as_str(), form, depth, &start, add);
         false
     });
     if start.is_empty() {
@@ -98,15 +100,15 @@ fn add_text(rest: &str, form: EscapeStyle, depth: u8, start: &[u8], add: &mut dy
     }
 }
 
-/// Returns the prefixes that percent-encoders produce, also with every byte encoded.
-fn percent(value: &[u8], mark: &[u8]) -> Vec<Vec<u8>> {
+/// Returns the prefixes that percent-encoders produce, including those that encode every byte.
+fn percent_prefixes(value: &[u8], mark: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     for digits in HEX {
         let encoded = |byte: u8| {
             let digits = [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]];
             [mark, &digits].concat()
         };
-        let start = &value[..value.len().min(WINDOW)];
+        let start = &value[..value.len().min(PREFIX_LENGTH)];
         found.push(start.iter().copied().flat_map(encoded).collect());
         for (kept, plus) in UNRESERVED.iter().flat_map(|kept| [(kept, false), (kept, true)]) {
             let spelled = |byte: &u8| match byte {
@@ -120,18 +122,18 @@ fn percent(value: &[u8], mark: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
-fn is_unreserved(byte: u8, kept: &[u8]) -> bool {
-    byte.is_ascii_alphanumeric() || kept.contains(&byte)
+fn is_unreserved(byte: u8, unreserved: &[u8]) -> bool {
+    byte.is_ascii_alphanumeric() || unreserved.contains(&byte)
 }
 
-fn base64(value: &[u8], shift: u8, alphabet: &[u8; 64]) -> Vec<u8> {
+fn base64_digits(value: &[u8], shift: u8, alphabet: &[u8; 64]) -> Vec<u8> {
     let skip = skipped_bits(shift);
-    let count = WINDOW.min((value.len() * 8 - skip) / 6);
+    let count = PREFIX_LENGTH.min((value.len() * 8 - skip) / 6);
     let byte = |at: usize| value.get(at).copied().unwrap_or(0);
     (0..count).map(|n| alphabet[usize::from(sextet(&byte, skip + 6 * n))]).collect()
 }
 
-/// Returns the digits in one piece, with a line break at each place, and with a separator after each pair.
+/// Returns the digits without breaks, with one line break at each position, and with a separator after each pair.
 fn with_breaks(digits: &[u8], separators: &[&str]) -> Vec<Vec<u8>> {
     let mut found = vec![digits.to_vec()];
     for at in 1..digits.len() {

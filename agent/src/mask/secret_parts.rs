@@ -8,13 +8,13 @@ use crate::environment::looks_secret;
 const MIN_LINE: usize = 8;
 /// Longest value that is parsed as JSON, in bytes. A service account's takes 3 KiB, and a cluster's configuration 20.
 const MAX_DOCUMENT: usize = 256 * 1024;
-/// Shortest user of an address without a password that is taken for a token, in bytes.
+/// Minimum length of a user name in an address without a password that counts as a token, in bytes.
 const MIN_TOKEN: usize = 16;
-/// Longest single word of letters that counts as a setting unless its name suggests a secret.
+/// Maximum length of a single word that counts as a setting, unless its name suggests a secret.
 const MAX_PLAIN_WORD: usize = 16;
-/// Fields of documents that name places and users, in lower case without `_` and `-`; addresses are recognised by
-/// themselves.
-const HARMLESS: &[&str] = &[
+/// Fields of documents that name places and users, in lower case without `_` and `-`; addresses are recognised by their
+/// value.
+const HARMLESS_FIELDS: &[&str] = &[
     "accountid",
     "clientemail",
     "clientid",
@@ -42,8 +42,8 @@ const HARMLESS: &[&str] = &[
     "zone",
 ];
 
-/// Returns the secret parts of a value: those in its addresses, the strings of a JSON document, decoded, and lines.
-/// The first ones matter most.
+/// Returns the secret parts of a value: those in its addresses, the strings of a JSON document, decoded, and lines. The
+/// most important parts come first.
 pub(super) fn secret_parts(value: &str) -> Vec<String> {
     let mut found = address_secrets(value);
     if value.len() <= MAX_DOCUMENT
@@ -66,7 +66,7 @@ fn add_strings(field: &str, value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) => {
             let addresses = address_secrets(text);
-            if !addresses.is_empty() || is_secret(field, text) {
+            if !addresses.is_empty() || is_secret_string(field, text) {
                 let text = text.trim_matches(['\r', '\n']);
                 found.push(text.to_owned());
                 add_lines(text, found);
@@ -79,15 +79,16 @@ fn add_strings(field: &str, value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Returns true if a string without a password or token in an address is a secret.
-fn is_secret(field: &str, text: &str) -> bool {
+/// Returns true if a string that is not an address with a password or token is a secret.
+fn is_secret_string(field: &str, text: &str) -> bool {
     let is_address = text.contains("://") && !text.contains('?');
     let plain = field.to_ascii_lowercase().replace(['_', '-'], "");
-    let is_place = HARMLESS.contains(&plain.as_str()) || plain.ends_with("uri") || plain.ends_with("url");
+    let is_place =
+        HARMLESS_FIELDS.contains(&plain.as_str()) || plain.ends_with("uri") || plain.ends_with("url");
     !is_address && (looks_secret(field) || !is_place && !is_plain_word(text))
 }
 
-/// Returns the passwords in `scheme://user:password@host` and the tokens in place of a user, as they are and decoded.
+/// Returns the passwords in `scheme://user:password@host` and the tokens in place of a user, encoded and decoded.
 pub(super) fn address_secrets(value: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, mark) in value.match_indices("://") {
@@ -95,17 +96,17 @@ pub(super) fn address_secrets(value: &str) -> Vec<String> {
         let end = rest.find(['/', '?', '#', '"', '\n']).unwrap_or(rest.len());
         let Some((who, _)) = rest[..end].rsplit_once('@') else { continue };
         let (user, password) = who.split_once(':').unwrap_or((who, ""));
-        let user = Some(user).filter(|user| is_token(user, password));
+        let user = Some(user).filter(|user| is_token_in_user(user, password));
         for secret in user.into_iter().chain([password]).filter(|secret| !secret.is_empty()) {
-            found.extend(percent_decoded(secret));
+            found.extend(decode_percent(secret));
             found.push(secret.to_owned());
         }
     }
     found
 }
 
-/// Returns true if the user of an address is the secret: GitHub takes tokens like that.
-fn is_token(user: &str, password: &str) -> bool {
+/// Returns true if the user name of an address is a token, as GitHub accepts it.
+fn is_token_in_user(user: &str, password: &str) -> bool {
     let has = |is: fn(&u8) -> bool| user.as_bytes().iter().any(is);
     let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
     match password {
@@ -115,7 +116,7 @@ fn is_token(user: &str, password: &str) -> bool {
 }
 
 /// Decodes a percent-encoded text, if that changes it.
-fn percent_decoded(text: &str) -> Option<String> {
+fn decode_percent(text: &str) -> Option<String> {
     let mut pieces = text.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();
     for piece in pieces {

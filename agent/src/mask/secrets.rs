@@ -2,12 +2,12 @@
 //!
 //! Not masked: values shorter than [`MIN_LENGTH`] bytes, plain words (`production`) unless the variable's name suggests
 //! a secret, values of common variables such as `PATH`, and values the caller excludes, such as the workspace's path.
-//! Masking those would garble the output and hide nothing.
+//! Masking those would garble the output without hiding a secret.
 
 use std::collections::BTreeSet;
 
 use super::secret_parts::{address_secrets, is_plain_word, secret_parts};
-use crate::environment::{Variables, is_common, looks_secret};
+use crate::environment::{Variables, is_never_secret, looks_secret};
 
 /// Shortest value that is masked, in bytes: shorter ones occur in any text.
 pub(super) const MIN_LENGTH: usize = 6;
@@ -21,7 +21,7 @@ const MAX_NAME: usize = 40;
 /// A value to be masked. Whole values sort before parts.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Secret {
-    /// True if this is a part of a value that was given.
+    /// True if this is a part of a whole value.
     is_part: bool,
     /// Value that is masked.
     pub(super) value: String,
@@ -33,14 +33,14 @@ pub(super) struct Secret {
 #[derive(Default)]
 pub(crate) struct Secrets {
     pub(super) values: BTreeSet<Secret>,
-    /// Values that are no secrets.
+    /// Values that are not secrets.
     excluded: Vec<String>,
     /// Number of parts that were added.
-    parts: usize,
+    part_count: usize,
 }
 
 impl Secrets {
-    /// Creates an empty set. Values equal to one of `excluded` are not taken.
+    /// Creates an empty set. Values in `excluded` are not added.
     pub(crate) fn new(excluded: &[&str]) -> Self {
         let excluded = excluded.iter().map(|value| value.trim_end_matches('/').to_owned());
         Self { excluded: excluded.collect(), ..Self::default() }
@@ -51,7 +51,7 @@ impl Secrets {
         let whole = value.trim_matches(['\r', '\n']);
         let is_setting = is_plain_word(whole) && !looks_secret(name);
         if is_setting
-            || is_common(name)
+            || is_never_secret(name)
             || self.excluded.iter().any(|other| other == whole.trim_end_matches('/'))
         {
             return;
@@ -61,9 +61,9 @@ impl Secrets {
     }
 
     fn add_parts(&mut self, name: &str, parts: impl Iterator<Item = String>) {
-        let room = MAX_TOTAL_PARTS.saturating_sub(self.parts).min(MAX_PARTS);
+        let room = MAX_TOTAL_PARTS.saturating_sub(self.part_count).min(MAX_PARTS);
         for part in parts.take(room) {
-            self.parts += 1;
+            self.part_count += 1;
             self.insert(name, &part, true);
         }
     }
@@ -76,25 +76,25 @@ impl Secrets {
     }
 
     /// Adds every variable.
-    pub(crate) fn add_all(&mut self, env: &Variables) {
+    pub(crate) fn add_every_variable(&mut self, env: &Variables) {
         for (name, value) in env {
             self.add(name, value);
         }
     }
 
     /// Adds the variables whose name suggests a secret, and the secrets in addresses.
-    pub(crate) fn add_named(&mut self, env: &Variables) {
+    pub(crate) fn add_secret_variables(&mut self, env: &Variables) {
         for (name, value) in env {
             if looks_secret(name) {
                 self.add(name, value);
-            } else if !is_common(name) {
+            } else if !is_never_secret(name) {
                 self.add_parts(name, address_secrets(value).into_iter().filter(|part| !is_plain_word(part)));
             }
         }
     }
 }
 
-/// Returns `***NAME***`, free of everything that JSON or a shell would have to quote.
+/// Returns `***NAME***` without characters that JSON or a shell would have to quote.
 fn marker(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
     format!("***{}***", name.chars().take(MAX_NAME).map(plain).collect::<String>())
@@ -146,7 +146,7 @@ mod tests {
             ("LANG", "C.UTF-8.long"),
             ("MY_TOKEN", "abc.def.ghi"),
         ];
-        secrets.add_named(&env.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        secrets.add_secret_variables(&env.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         let values: Vec<_> = secrets.values.iter().map(|secret| secret.value.as_str()).collect();
         assert_eq!(values, ["abc.def.ghi", "hunter22"]);
     }

@@ -1,73 +1,73 @@
-//! Masking of output that arrives in pieces.
+//! Masking of output that arrives in chunks.
 
 use std::sync::Arc;
 
 use super::Masker;
 use super::ansi::shows_at_most;
 
-/// Maximum number of bytes, colours not counted, at the end of the output that are shown though a secret may begin with
-/// them: a prompt that ends like the beginning of a secret is more likely than a secret.
-const MAX_SHOWN: usize = 3;
+/// Maximum number of bytes (without colours) at the end of the output that are shown although a secret may begin with
+/// them: so few bytes are more likely the end of a prompt than a secret.
+const MAX_RELEASED_PREFIX: usize = 3;
 
-/// Masks one stream of output. Only an end that may be the beginning of a secret is held back.
+/// Masks one stream of output. Only the end is held back, if a secret may begin there.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct MaskedStream {
     masker: Arc<Masker>,
-    held: Vec<u8>,
-    /// Bytes of `held` that were shown already.
-    shown: usize,
+    held_back: Vec<u8>,
+    /// Number of bytes of `held_back` that were already shown.
+    shown_bytes: usize,
 }
 
-impl Stream {
+impl MaskedStream {
     /// Creates a stream without any output yet.
     pub(crate) fn new(masker: Arc<Masker>) -> Self {
-        Self { masker, held: Vec::new(), shown: 0 }
+        Self { masker, held_back: Vec::new(), shown_bytes: 0 }
     }
 
-    /// Takes a piece; returns the part that can be shown by now.
+    /// Adds a chunk; returns the part that can already be shown.
     pub(crate) fn push(&mut self, bytes: Vec<u8>) -> Vec<u8> {
-        self.mask_piece(bytes, false)
+        self.mask_chunk(bytes, false)
     }
 
-    /// Returns true if output is held back that can be released when nothing follows for a moment.
-    pub(crate) fn is_holding(&self) -> bool {
-        self.shown < self.held.len() && shows_at_most(MAX_SHOWN, &self.held)
+    /// Returns true if held-back output may be released after a moment without more output.
+    pub(crate) fn has_releasable(&self) -> bool {
+        self.shown_bytes < self.held_back.len() && shows_at_most(MAX_RELEASED_PREFIX, &self.held_back)
     }
 
-    /// Returns held-back output that is too short to reveal anything, after a moment in which nothing followed.
+    /// Returns held-back output that is too short to reveal a secret. Called after a moment without more output.
     pub(crate) fn release(&mut self) -> Vec<u8> {
-        if !self.is_holding() {
+        if !self.has_releasable() {
             return Vec::new();
         }
-        let rest = self.held[self.shown..].to_vec();
-        self.shown = self.held.len();
+        let rest = self.held_back[self.shown_bytes..].to_vec();
+        self.shown_bytes = self.held_back.len();
         rest
     }
 
-    /// Returns the rest, since nothing follows.
+    /// Ends the stream; returns the rest.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
-        self.mask_piece(Vec::new(), true)
+        self.mask_chunk(Vec::new(), true)
     }
 
-    fn mask_piece(&mut self, bytes: Vec<u8>, last: bool) -> Vec<u8> {
+    fn mask_chunk(&mut self, bytes: Vec<u8>, is_last: bool) -> Vec<u8> {
         if self.masker.is_empty() {
             return bytes;
         }
-        let text = if self.held.is_empty() {
+        let text = if self.held_back.is_empty() {
             bytes
         } else {
-            let mut text = std::mem::take(&mut self.held);
+            let mut text = std::mem::take(&mut self.held_back);
             text.extend_from_slice(&bytes);
             text
         };
         let mut out = Vec::new();
-        let known = self.masker.mask(&text, self.shown, last, &mut out);
-        let unchanged = self.shown == 0 && out.is_empty() && known == text.len();
-        self.shown = self.shown.saturating_sub(known);
+        let known = self.masker.mask(&text, self.shown_bytes, is_last, &mut out);
+        let unchanged = self.shown_bytes == 0 && out.is_empty() && known == text.len();
+        self.shown_bytes = self.shown_bytes.saturating_sub(known);
         if unchanged {
             return text;
         }
-        self.held = text[known..].to_vec();
+        self.held_back = text[known..].to_vec();
         out
     }
 }

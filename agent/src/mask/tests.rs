@@ -116,7 +116,7 @@ fn a_value_is_masked_in_every_promised_encoding() {
     for value in VALUES {
         for spelling in spellings(value) {
             let text = format!("before {spelling} behind");
-            let shown = masker.text(&text);
+            let shown = masker.mask_text(&text);
             assert!(shown.contains("***S"), "{spelling:?} stays: {shown}");
             assert!(shown.starts_with("before ") && shown.ends_with(" behind"), "{shown}");
         }
@@ -128,12 +128,12 @@ fn nothing_but_the_marker_and_the_neighbours_stays_of_a_value() {
     let masker = masker(&VALUES);
     for value in VALUES {
         for text in [value.to_owned(), json(value), percent(value, true, false), hex::encode(value)] {
-            let shown = masker.text(&text).into_owned();
+            let shown = masker.mask_text(&text).into_owned();
             let n = VALUES.iter().position(|other| *other == value).unwrap();
             assert_eq!(shown, format!("***S{n}***"), "{text}");
         }
         let encoded = STANDARD.encode(format!("user:{value}@host"));
-        let shown = masker.text(&encoded);
+        let shown = masker.mask_text(&encoded);
         assert_eq!(left(&shown, &encoded), None, "{shown}");
     }
 }
@@ -142,7 +142,7 @@ fn nothing_but_the_marker_and_the_neighbours_stays_of_a_value() {
 fn texts_without_secrets_stay_and_cost_no_copy() {
     let masker = masker(&VALUES);
     for text in ["", "s3cr3t", "s3cr3t-Canary+value/43", "cargo test", "…", "ghp_16C7"] {
-        let shown = masker.text(text);
+        let shown = masker.mask_text(text);
         let cut = text == "ghp_16C7" || text.len() > 8 && text.starts_with("ghp_16C7");
         assert_eq!(matches!(shown, std::borrow::Cow::Borrowed(_)), !cut, "{text}: {shown}");
     }
@@ -151,42 +151,42 @@ fn texts_without_secrets_stay_and_cost_no_copy() {
 #[test]
 fn a_text_that_was_cut_within_a_value_loses_what_is_left_of_it() {
     let masker = masker(&VALUES);
-    assert_eq!(masker.text("curl -H ghp_16C7e42F29…"), "curl -H ***S3***…");
-    assert_eq!(masker.text("curl -H ghp_16C7e42F29"), "curl -H ***S3***");
+    assert_eq!(masker.mask_text("curl -H ghp_16C7e42F29…"), "curl -H ***S3***…");
+    assert_eq!(masker.mask_text("curl -H ghp_16C7e42F29"), "curl -H ***S3***");
 }
 
 #[test]
 fn longer_secrets_win_and_overlapping_ones_are_all_gone() {
     let masker = masker(&["4bcdefgh", "4bcdefghijkl", "ijklmn0p"]);
-    assert_eq!(masker.text("4bcdefghijkl 4bcdefghij ijklmn0p"), "***S1*** ***S0***ij ***S2***");
-    let shown = masker.text("4bcdefghijklmn0p").into_owned();
+    assert_eq!(masker.mask_text("4bcdefghijkl 4bcdefghij ijklmn0p"), "***S1*** ***S0***ij ***S2***");
+    let shown = masker.mask_text("4bcdefghijklmn0p").into_owned();
     assert!(!shown.contains("4bcdef") && shown.starts_with("***S1***"), "{shown}");
 }
 
 #[test]
 fn a_prompt_is_shown_soon_and_what_follows_it_is_still_masked() {
     let masker = masker(&["secret-value-1"]);
-    let mut stream = Stream::new(masker);
+    let mut stream = MaskedStream::new(masker);
     assert_eq!(stream.push(b"Password: ".to_vec()), b"Password: ");
-    assert!(!stream.is_holding());
+    assert!(!stream.has_releasable());
     assert_eq!(stream.push(b"Who is it, s".to_vec()), b"Who is it, ");
-    assert!(stream.is_holding());
+    assert!(stream.has_releasable());
     assert_eq!(stream.release(), b"s");
-    assert!(!stream.is_holding() && stream.release().is_empty());
+    assert!(!stream.has_releasable() && stream.release().is_empty());
     assert_eq!(stream.push(b"ecret-val".to_vec()), b"");
     assert_eq!(stream.push(b"ue-1!".to_vec()), b"***S0***!");
     assert_eq!(stream.push(b"se".to_vec()), b"");
     assert_eq!(stream.release(), b"se");
     assert_eq!(stream.push(b"ven".to_vec()), b"ven");
     assert_eq!(stream.push(b"secret-va".to_vec()), b"");
-    assert!(!stream.is_holding(), "too much of a secret to be shown");
+    assert!(!stream.has_releasable(), "too much of a secret to be shown");
     assert_eq!(stream.finish(), b"***S0***");
     assert_eq!(stream.finish(), b"");
 }
 
 #[test]
 fn an_end_that_only_looks_like_a_beginning_is_shown_whole() {
-    let mut stream = Stream::new(masker(&["secret-value-1"]));
+    let mut stream = MaskedStream::new(masker(&["secret-value-1"]));
     assert_eq!(stream.push(b"the sec".to_vec()), b"the ");
     assert_eq!(stream.finish(), b"sec");
     assert_eq!(stream.push(b"se".to_vec()), b"");
@@ -196,7 +196,7 @@ fn an_end_that_only_looks_like_a_beginning_is_shown_whole() {
 
 #[test]
 fn endless_line_breaks_within_an_encoded_value_are_not_held_back() {
-    let mut stream = Stream::new(masker(&[VALUES[2]]));
+    let mut stream = MaskedStream::new(masker(&[VALUES[2]]));
     let mut begun = STANDARD.encode(VALUES[2]).into_bytes();
     begun.truncate(40);
     assert_eq!(stream.push(begun), b"");
@@ -216,13 +216,13 @@ proptest! {
             parts.iter().map(|(which, filler)| format!("{filler}{}", which.get(&all))).collect();
         let text = pieces.concat();
         let text = text.into_bytes();
-        let mut whole = Stream::new(Arc::clone(&masker));
+        let mut whole = MaskedStream::new(Arc::clone(&masker));
         let mut expected = whole.push(text.clone());
         expected.extend(whole.finish());
         let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len())).collect();
         places.extend([0, text.len()]);
         places.sort_unstable();
-        let mut stream = Stream::new(masker);
+        let mut stream = MaskedStream::new(masker);
         let mut got = Vec::new();
         for pair in places.windows(2) {
             got.extend(stream.push(text[pair[0]..pair[1]].to_vec()));
@@ -307,7 +307,7 @@ fn no_event_in_the_spool_holds_a_secret_whatever_field_it_stood_in() {
     let spool = crate::spool::Spool::open(dir.path()).unwrap();
     for (n, event) in (1..).zip(events(CANARY)) {
         let run = crate::spool::RunId { job: format!("demo#{n}").parse().unwrap(), epoch: 1 };
-        let run = spool.create(run, "{}", masker(&[CANARY])).unwrap();
+        let run = spool.create_run(run, "{}", masker(&[CANARY])).unwrap();
         let had_one = format!("{event:?}").contains(CANARY);
         run.append(event);
         let kept = format!("{:?}", run.read(1, 9, 99_999).unwrap());
@@ -332,7 +332,7 @@ fn many_long_secrets_are_built_quickly_and_stay_small() {
     assert!(masker.size() < 1024 * 1024, "{} bytes", masker.size());
     for value in &values {
         let hidden = format!("key {} end", STANDARD.encode(format!("u:{value}")));
-        assert!(masker.text(&hidden).len() < 50);
+        assert!(masker.mask_text(&hidden).len() < 50);
     }
     assert!(built.as_secs() < 2, "{built:?}");
 }

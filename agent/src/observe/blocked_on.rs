@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::traffic::sockets;
-use crate::proc_stat::Proc;
+use crate::proc_stat::ProcFs;
 
 /// Maximum number of bytes of a table of sockets that are read: some 25,000 lines.
 const MAX_TABLE: u64 = 4 * 1024 * 1024;
@@ -16,16 +16,16 @@ const MAX_FUNCTION: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Connection {
     protocol: &'static str,
-    to: SocketAddr,
+    peer: SocketAddr,
     state: &'static str,
 }
 
-/// Returns what `pid` waits for at this moment: its connections, or else its state in the kernel. `None` if neither
+/// Describes what `pid` waits for at this moment: its connections, or else its state in the kernel. `None` if neither
 /// can be read.
 ///
 /// `waiting on TCP 10.0.0.1:443 ESTABLISHED`, `sleeping in hrtimer_nanosleep`, `waiting in anon_pipe_read`.
 pub(super) fn blocked_on(pid: u32) -> Option<String> {
-    let mut proc = Proc::open().ok()?;
+    let mut proc = ProcFs::open().ok()?;
     let stat = proc.stat(pid)?;
     let (state, zombie) = (stat.state, stat.zombie);
     if zombie {
@@ -34,11 +34,11 @@ pub(super) fn blocked_on(pid: u32) -> Option<String> {
     if matches!(state, b'T' | b't') {
         return Some("stopped by a signal".to_owned());
     }
-    connection(&mut proc, pid).or_else(|| kernel_wait(&mut proc, pid, state))
+    describe_connection(&mut proc, pid).or_else(|| describe_kernel_wait(&mut proc, pid, state))
 }
 
-/// Returns the newest connection that is still being opened, or else the newest.
-fn connection(proc: &mut Proc, pid: u32) -> Option<String> {
+/// Describes the newest connection that is still being opened, or else the newest one.
+fn describe_connection(proc: &mut ProcFs, pid: u32) -> Option<String> {
     let held = sockets(proc, pid);
     if held.is_empty() {
         return None;
@@ -60,7 +60,7 @@ fn connection(proc: &mut Proc, pid: u32) -> Option<String> {
     let ours = found.iter().filter_map(|(inode, connection)| Some((rank(*inode, connection)?, *connection)));
     let mut ours: Vec<_> = ours.collect();
     ours.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
-    let ((_, Connection { protocol, to, state }), others) = ours.split_first()?;
+    let ((_, Connection { protocol, peer: to, state }), others) = ours.split_first()?;
     let more = match others.len() {
         0 => String::new(),
         1 => " and one more connection".to_owned(),
@@ -71,7 +71,7 @@ fn connection(proc: &mut Proc, pid: u32) -> Option<String> {
 
 const SYN_SENT: &str = "SYN_SENT";
 
-/// Parses a line of `/proc/net/tcp` and its like, with the socket's inode; `None` if it has no peer.
+/// Parses a line of `/proc/net/tcp` or `tcp6`; returns the socket's inode and the connection, or `None` without a peer.
 fn parse_row(line: &str, protocol: &'static str) -> Option<(u64, Connection)> {
     let mut fields = line.split_ascii_whitespace().skip(2);
     let to = parse_address(fields.next()?)?;
@@ -81,10 +81,10 @@ fn parse_row(line: &str, protocol: &'static str) -> Option<(u64, Connection)> {
         _ => return None,
     };
     let inode = fields.nth(5)?.parse().ok()?;
-    Some((inode, Connection { protocol, to, state }))
+    Some((inode, Connection { protocol, peer: to, state }))
 }
 
-/// Parses words of four bytes in the machine's order, then the port.
+/// Parses an address in four-byte words of native byte order, and the port after it.
 fn parse_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -100,7 +100,7 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-fn kernel_wait(proc: &mut Proc, pid: u32, state: u8) -> Option<String> {
+fn describe_kernel_wait(proc: &mut ProcFs, pid: u32, state: u8) -> Option<String> {
     let function = proc.read(pid, "wchan", MAX_FUNCTION).and_then(|name| std::str::from_utf8(name).ok());
     let function = function.map(str::trim).filter(|name| !name.is_empty() && *name != "0");
     match (state, function) {

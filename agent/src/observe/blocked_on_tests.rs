@@ -61,7 +61,7 @@ fn rows_of_both_families_are_understood_and_those_without_another_end_are_not() 
     let v6 = "  0: 00000000000000000000000001000000:E76A 00000000000000000000000001000000:01BB 01 00000000:00000000 00:00000000 00000000 0 0 78 1 0";
     let mapped = "  0: 0000000000000000FFFF00000100007F:E76A 0000000000000000FFFF00000100007F:01BB 01 00000000:00000000 00:00000000 00000000 0 0 79 1 0";
     let listening = "  0: 00000000:07E8 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1681 1 0";
-    let connection = |to: &str, state| Connection { protocol: "TCP", to: to.parse().unwrap(), state };
+    let connection = |to: &str, state| Connection { protocol: "TCP", peer: to.parse().unwrap(), state };
     assert_eq!(parse_row(v4, "TCP"), Some((77, connection("10.255.255.1:80", "SYN_SENT"))));
     assert_eq!(parse_row(v6, "TCP"), Some((78, connection("[::1]:443", "ESTABLISHED"))));
     assert_eq!(parse_row(mapped, "TCP"), Some((79, connection("127.0.0.1:443", "ESTABLISHED"))));

@@ -1,6 +1,6 @@
 //! Arguments and environment of a process, bounded.
 
-use common::text;
+use common::text_format;
 
 /// Maximum number of bytes of arguments that are kept.
 pub(super) const MAX_ARGUMENTS: usize = 4096;
@@ -11,8 +11,8 @@ pub(super) const MAX_ENVIRONMENT: usize = 256 * 1024;
 /// Maximum length of a valid call id, in bytes: Codex's own have 41.
 const MAX_CALL_ID: usize = 128;
 
-/// Returns the arguments in `/proc/PID/cmdline`. Empty ones at its end are left out: a program that wrote itself a
-/// shorter title leaves them behind.
+/// Returns the arguments in `/proc/PID/cmdline`. Empty arguments at the end are dropped: a program that shortened its
+/// title leaves them behind.
 pub(super) fn arguments(cmdline: &[u8]) -> Vec<String> {
     let end = cmdline.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let mut room = MAX_ARGUMENTS;
@@ -23,7 +23,7 @@ pub(super) fn arguments(cmdline: &[u8]) -> Vec<String> {
     for word in cmdline[..end].split(|byte| *byte == 0).take(MAX_WORDS) {
         let word = String::from_utf8_lossy(word);
         if word.len() > room {
-            words.push(text::truncate(&word, room));
+            words.push(text_format::truncate(&word, room));
             break;
         }
         room -= word.len();

@@ -1,44 +1,48 @@
-//! Made-up processes and trees for tests.
+//! Processes and trees for tests.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::topology::{Node, descendants};
+use super::topology::{ProcessNode, descendants};
 use super::{Process, Snapshot};
 
-/// Returns a process that has used nothing yet. Its command line is split at blanks.
+/// Returns a process without resource usage. Its command line is split at blanks.
 pub(crate) fn process(pid: u32, parent: u32, command: &str) -> Process {
     let argv: Arc<[String]> = command.split(' ').map(str::to_owned).collect();
     Process {
         pid,
         parent,
-        started: u64::from(pid),
+        start_ticks: u64::from(pid),
         session: pid,
         name: command.into(),
         argv,
         zombie: false,
         exit_code: None,
         cpu_ms: 0,
-        memory: 0,
-        io: Some(0),
-        sent: 0,
-        received: 0,
+        memory_bytes: 0,
+        io_bytes: Some(0),
+        sent_bytes: 0,
+        received_bytes: 0,
         call_id: None,
     }
 }
 
-/// Returns the snapshot of a scan that finds these processes; those whose parent is not among them are below the
+/// Returns the snapshot of a scan that finds these processes. Those without a parent in the list are children of the
 /// agent.
 pub(crate) fn snapshot(processes: &[Process]) -> Snapshot {
     truncated_snapshot(processes, &[])
 }
 
-/// Returns such a snapshot where too many processes were below some of them (`cut`) for all to be kept.
-pub(crate) fn truncated_snapshot(processes: &[Process], cut: &[u32]) -> Snapshot {
-    let nodes: Vec<Node> = processes
+/// Returns such a snapshot in which the trees below the processes in `truncated` are incomplete.
+pub(crate) fn truncated_snapshot(processes: &[Process], truncated: &[u32]) -> Snapshot {
+    let nodes: Vec<ProcessNode> = processes
         .iter()
-        .map(|process| Node { pid: process.pid, parent: process.parent, started: process.started })
+        .map(|process| ProcessNode {
+            pid: process.pid,
+            parent: process.parent,
+            start_ticks: process.start_ticks,
+        })
         .collect();
     let tops = processes.iter().map(|process| process.parent);
     let mut tops: Vec<u32> =
@@ -46,7 +50,7 @@ pub(crate) fn truncated_snapshot(processes: &[Process], cut: &[u32]) -> Snapshot
     tops.sort_unstable();
     tops.dedup();
     let order = descendants(tops, &nodes);
-    let sizes = order.iter().map(|below| below.size).collect();
-    let ordered = order.iter().map(|below| processes[below.entry].clone()).collect();
-    Snapshot::new(Instant::now(), 0, ordered, sizes, cut.iter().copied().collect())
+    let sizes = order.iter().map(|below| below.subtree_size).collect();
+    let ordered = order.iter().map(|below| processes[below.node_index].clone()).collect();
+    Snapshot::new(Instant::now(), 0, ordered, sizes, truncated.iter().copied().collect())
 }

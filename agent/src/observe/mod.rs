@@ -12,11 +12,11 @@
 //! * [`observer`]: the thread and its subscriptions.
 //! * [`scan`]: one scan.
 //! * [`snapshot`]: its result.
-//! * [`topology`]: the order of the tree (pure).
+//! * [`topology`]: the order of the processes in the tree (pure).
 //! * [`cmdline`]: arguments and environment.
 //! * [`traffic`]: TCP bytes by process, from [`sock_diag`], the kernel's counters by socket.
 //! * [`blocked_on`]: what a process waits for.
-//! * [`inspector_credentials`]: the credentials to see that.
+//! * [`inspector_credentials`]: the credentials for these inspections.
 
 mod blocked_on;
 mod cmdline;

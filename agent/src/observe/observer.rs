@@ -11,28 +11,28 @@ use super::blocked_on;
 use super::inspector_credentials::InspectorIds;
 use super::scan::Scanner;
 use super::snapshot::Snapshot;
-use crate::user::Ids;
+use crate::user::UserIds;
 
-/// Time between two scans of a tree that costs little: a quarter of the shortest limit in use.
+/// Minimum time between two scans: a quarter of the shortest limit in use.
 const MIN_PAUSE: Duration = Duration::from_millis(250);
-/// Longest time between two scans: an older result says nothing about now.
+/// Maximum time between two scans: an older result is useless.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// Divisor for the share of a core that scans may use: 0.5 %.
 const CPU_SHARE: u32 = 200;
 
-/// Observer of the process tree below the agent. There is one for an agent; clones are handles to it.
+/// Observer of the process tree below the agent. An agent has one; its clones are handles.
 #[derive(Debug, Clone)]
 pub(crate) struct Observer {
-    shared: Arc<Shared>,
+    shared: Arc<ObserverState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ObserverState {
     root: u32,
-    inspector: InspectorIds,
+    credentials: InspectorIds,
     demand: Mutex<Demand>,
-    /// Notified of every change of the demand that the thread must see at once.
-    changed: Condvar,
+    /// Notified of each change of the demand that the thread has to see immediately.
+    demand_changed: Condvar,
     /// Latest snapshot; `None` before the first scan.
     latest: watch::Sender<Option<Arc<Snapshot>>>,
 }
@@ -41,22 +41,23 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Demand {
     /// Processes whose TCP bytes are counted, by subscription.
-    roots: HashMap<u64, Vec<u32>>,
-    last: u64,
-    /// A new subscription has not received a snapshot yet.
-    immediate: bool,
+    watched_by_subscription: HashMap<u64, Vec<u32>>,
+    last_subscription_id: u64,
+    /// True if a new subscription waits for its first snapshot.
+    scan_now: bool,
     /// True while the thread exists. The thread ends when no subscription is left.
-    running: bool,
+    thread_running: bool,
 }
 
 impl Observer {
-    /// Creates an observer of everything below this process. `user` is the workers' user, if it is another.
-    pub(crate) fn new(user: Option<Ids>) -> Self {
-        let shared = Shared {
+    /// Creates an observer of everything below this process. `user` is the workers' user, if it differs from the
+    /// agent's.
+    pub(crate) fn new(user: Option<UserIds>) -> Self {
+        let shared = ObserverState {
             root: std::process::id(),
-            inspector: InspectorIds(user),
+            credentials: InspectorIds(user),
             demand: Mutex::default(),
-            changed: Condvar::new(),
+            demand_changed: Condvar::new(),
             latest: watch::Sender::new(None),
         };
         Self { shared: Arc::new(shared) }
@@ -66,15 +67,17 @@ impl Observer {
     pub(crate) fn subscribe(&self) -> Subscription {
         let found = self.shared.latest.subscribe();
         let mut demand = self.shared.demand();
-        demand.last += 1;
-        let id = demand.last;
-        demand.roots.insert(id, Vec::new());
-        demand.immediate = true;
-        self.shared.changed.notify_all();
-        if !demand.running {
+        demand.last_subscription_id += 1;
+        let id = demand.last_subscription_id;
+        demand.watched_by_subscription.insert(id, Vec::new());
+        demand.scan_now = true;
+        self.shared.demand_changed.notify_all();
+        if !demand.thread_running {
             let shared = Arc::clone(&self.shared);
-            let spawned = std::thread::Builder::new().name("observer".to_owned()).spawn(move || shared.run());
-            demand.running = spawned.is_ok();
+            let spawned = std::thread::Builder::new()
+                .name("observer".to_owned())
+                .spawn(move || shared.scan_repeatedly());
+            demand.thread_running = spawned.is_ok();
             if let Err(error) = spawned {
                 tracing::warn!("processes are not observed: {error}");
             }
@@ -86,76 +89,76 @@ impl Observer {
     /// Returns what a process waits for at this moment, for the reason of an error: `waiting on TCP 10.0.0.1:443
     /// ESTABLISHED`, `sleeping in hrtimer_nanosleep`. `None` if that can't be read. Takes about a millisecond.
     pub(crate) fn blocked_on(&self, pid: u32) -> Option<String> {
-        self.shared.inspector.run_as(|| blocked_on::blocked_on(pid))
+        self.shared.credentials.run_as(|| blocked_on::blocked_on(pid))
     }
 }
 
-impl Shared {
+impl ObserverState {
     fn demand(&self) -> MutexGuard<'_, Demand> {
         self.demand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Scans until no subscription is left.
-    fn run(&self) {
-        self.inspector.adopt();
+    fn scan_repeatedly(&self) {
+        self.credentials.adopt();
         let mut scanner = match Scanner::new(self.root) {
             Ok(scanner) => scanner,
             Err(error) => {
                 tracing::warn!("processes are not observed: /proc can't be opened: {error}");
-                self.demand().running = false;
+                self.demand().thread_running = false;
                 return;
             }
         };
-        while let Some(watched) = self.watched() {
-            let before = cpu_time();
+        while let Some(watched) = self.watched_processes() {
+            let before = thread_cpu_time();
             let snapshot = scanner.scan(&watched);
             self.latest.send_replace(Some(Arc::new(snapshot)));
-            self.wait(Instant::now() + pause(cpu_time().saturating_sub(before)));
+            self.wait_until(Instant::now() + pause_after_scan(thread_cpu_time().saturating_sub(before)));
         }
     }
 
     /// Returns the processes whose TCP bytes are counted now, or `None` if the thread must end.
-    fn watched(&self) -> Option<Vec<u32>> {
+    fn watched_processes(&self) -> Option<Vec<u32>> {
         let mut demand = self.demand();
-        demand.immediate = false;
-        demand.running = !demand.roots.is_empty();
-        demand.running.then(|| demand.roots.values().flatten().copied().collect())
+        demand.scan_now = false;
+        demand.thread_running = !demand.watched_by_subscription.is_empty();
+        demand.thread_running.then(|| demand.watched_by_subscription.values().flatten().copied().collect())
     }
 
     /// Waits until `due`, or until a subscription is added or the last one is dropped.
-    fn wait(&self, due: Instant) {
+    fn wait_until(&self, due: Instant) {
         let mut demand = self.demand();
-        while !demand.immediate && !demand.roots.is_empty() {
+        while !demand.scan_now && !demand.watched_by_subscription.is_empty() {
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            demand = self.changed.wait_timeout(demand, left).unwrap_or_else(PoisonError::into_inner).0;
+            demand = self.demand_changed.wait_timeout(demand, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
-/// Returns the pause after a scan that took `cost` of CPU time.
-pub(super) fn pause(cost: Duration) -> Duration {
-    cost.saturating_mul(CPU_SHARE).clamp(MIN_PAUSE, MAX_PAUSE)
+/// Returns the pause after a scan that took `cpu_cost` of CPU time.
+pub(super) fn pause_after_scan(cpu_cost: Duration) -> Duration {
+    cpu_cost.saturating_mul(CPU_SHARE).clamp(MIN_PAUSE, MAX_PAUSE)
 }
 
 /// Returns the CPU time of this thread.
-pub(super) fn cpu_time() -> Duration {
+pub(super) fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Receives every scan, or the newest if it is slower. Dropping the last subscription ends the scans.
+/// Receives every snapshot; a slow receiver gets only the newest. Dropping the last subscription ends the scans.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    shared: Arc<Shared>,
+    shared: Arc<ObserverState>,
     id: u64,
     latest: watch::Receiver<Option<Arc<Snapshot>>>,
 }
 
 impl Subscription {
-    /// Returns the next snapshot. Cancel-safe: a snapshot that was not returned stays the next one.
+    /// Returns the next snapshot. Cancel-safe: a snapshot that was not returned is returned by the next call.
     pub(crate) async fn next(&mut self) -> Arc<Snapshot> {
         loop {
             if self.latest.changed().await.is_err() {
@@ -171,14 +174,14 @@ impl Subscription {
     /// Counts TCP bytes for these processes and everything below them from now on: for network steps only, because it
     /// costs a scan of their descriptors. Replaces the processes of earlier calls.
     pub(crate) fn watch_network(&self, roots: Vec<u32>) {
-        self.shared.demand().roots.insert(self.id, roots);
+        self.shared.demand().watched_by_subscription.insert(self.id, roots);
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.demand().roots.remove(&self.id);
-        self.shared.changed.notify_all();
+        self.shared.demand().watched_by_subscription.remove(&self.id);
+        self.shared.demand_changed.notify_all();
     }
 }
 

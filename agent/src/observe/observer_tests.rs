@@ -14,18 +14,18 @@ async fn next(subscription: &mut Subscription) -> Arc<Snapshot> {
 async fn a_subscription_sees_looks_until_it_is_dropped() {
     let running = TestProcess::shell("exec sleep 3010");
     let observer = Observer::new(None);
-    assert!(!observer.shared.demand().running, "nobody wants to know");
+    assert!(!observer.shared.demand().thread_running, "nobody wants to know");
     let mut first = observer.subscribe();
     let mut second = observer.clone().subscribe();
     let before = next(&mut first).await;
     assert!(before.process(running.pid()).is_some());
     assert!(next(&mut second).await.process(running.pid()).is_some());
     drop(second);
-    while next(&mut first).await.at < before.at + MIN_PAUSE {}
+    while next(&mut first).await.scanned_at < before.scanned_at + MIN_PAUSE {}
     drop(first);
-    wait_until("the thread's end", || (!observer.shared.demand().running).then_some(()));
+    wait_until("the thread's end", || (!observer.shared.demand().thread_running).then_some(()));
     let mut again = observer.subscribe();
-    assert!(next(&mut again).await.at > before.at);
+    assert!(next(&mut again).await.scanned_at > before.scanned_at);
 }
 
 #[tokio::test]
@@ -36,11 +36,11 @@ async fn the_first_look_does_not_wait_for_the_next_turn() {
     let asked = tokio::time::Instant::now();
     let mut second = observer.subscribe();
     let mut seen = next(&mut second).await;
-    if seen.at < asked {
+    if seen.scanned_at < asked {
         // A scan that had begun already.
         seen = next(&mut second).await;
     }
-    assert!(seen.at - asked < MIN_PAUSE, "{:?}", seen.at - asked);
+    assert!(seen.scanned_at - asked < MIN_PAUSE, "{:?}", seen.scanned_at - asked);
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn each_subscription_watches_its_own_and_takes_that_along() {
     second.watch_network(vec![3]);
     first.watch_network(vec![4]);
     let watched = || {
-        let mut watched = observer.shared.watched().unwrap();
+        let mut watched = observer.shared.watched_processes().unwrap();
         watched.sort_unstable();
         watched
     };
@@ -63,17 +63,17 @@ async fn each_subscription_watches_its_own_and_takes_that_along() {
 #[test]
 fn what_a_look_costs_sets_the_time_to_the_next() {
     let ms = Duration::from_millis;
-    assert_eq!(pause(ms(0)), ms(250));
-    assert_eq!(pause(ms(1)), ms(250));
-    assert_eq!(pause(ms(5)), ms(1000));
-    assert_eq!(pause(ms(300)), ms(2000));
-    assert_eq!(pause(Duration::MAX), ms(2000));
+    assert_eq!(pause_after_scan(ms(0)), ms(250));
+    assert_eq!(pause_after_scan(ms(1)), ms(250));
+    assert_eq!(pause_after_scan(ms(5)), ms(1000));
+    assert_eq!(pause_after_scan(ms(300)), ms(2000));
+    assert_eq!(pause_after_scan(Duration::MAX), ms(2000));
 }
 
 #[test]
 fn the_words_for_a_wait_are_the_same_through_other_eyes() {
     let running = TestProcess::shell("exec sleep 3011");
-    for user in [None, Some(Ids { uid: 65534, gid: 65534 })] {
+    for user in [None, Some(UserIds { uid: 65534, gid: 65534 })] {
         let observer = Observer::new(user);
         let wanted = "sleeping in hrtimer_nanosleep";
         wait_until(wanted, || observer.blocked_on(running.pid()).filter(|words| words == wanted));

@@ -5,11 +5,11 @@ use std::process::Command;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::super::inspector_credentials::InspectorIds;
-use super::super::observer::{cpu_time, pause};
+use super::super::observer::{pause_after_scan, thread_cpu_time};
 use super::super::test_support::{TestProcess, scan_until, wait_until};
 use super::*;
 use crate::observe::Snapshot;
-use crate::user::Ids;
+use crate::user::UserIds;
 
 fn scanner() -> Scanner {
     Scanner::new(std::process::id()).unwrap()
@@ -27,7 +27,7 @@ fn a_grandchild_with_a_session_of_its_own_is_seen_below_its_parents() {
     // A program that was executed just now has no memory yet.
     let snapshot = wait_until("both sleeps", || {
         let snapshot = scanner.scan(&[]);
-        let sleeps = |process: &&Process| &*process.name == "sleep" && process.memory > 0;
+        let sleeps = |process: &&Process| &*process.name == "sleep" && process.memory_bytes > 0;
         (snapshot.subtree(pid).iter().filter(sleeps).count() == 2).then_some(snapshot)
     });
     let [parent, child] = snapshot.subtree(pid) else { panic!("{:?}", snapshot.subtree(pid)) };
@@ -39,7 +39,7 @@ fn a_grandchild_with_a_session_of_its_own_is_seen_below_its_parents() {
     assert_eq!(snapshot.children(pid).collect::<Vec<_>>(), [child]);
     assert!(snapshot.children(std::process::id()).any(|process| process == parent));
     assert_eq!(snapshot.process(child.pid), Some(child));
-    assert!(child.io.is_some() && child.started >= parent.started && !child.zombie);
+    assert!(child.io_bytes.is_some() && child.start_ticks >= parent.start_ticks && !child.zombie);
     assert!(snapshot.subtree(1).is_empty() && snapshot.process(std::process::id()).is_none());
 }
 
@@ -52,13 +52,13 @@ fn arguments_and_call_follow_an_exec_however_late() {
     assert_eq!((*before.argv).to_vec(), words(&["sh", "-c", line]));
     // As if it had been there for long.
     for known in scanner.cache.values_mut() {
-        known.settled = Instant::now();
+        known.settles_at = Instant::now();
     }
     running.resume();
     let next = words(&["sh", "-c", "read y; exit"]);
     let is_next = |process: &Process| *process.argv == *next;
     let after = scan_until(&mut scanner, &[], running.pid(), is_next);
-    assert_eq!((after.pid, after.started), (before.pid, before.started));
+    assert_eq!((after.pid, after.start_ticks), (before.pid, before.start_ticks));
     assert_eq!(after.call_id.as_deref(), Some("call_7"));
 }
 
@@ -82,11 +82,11 @@ fn cpu_time_includes_children_that_were_waited_for() {
 fn bytes_grow_with_what_dd_copies() {
     let mut running = TestProcess::shell("read x; dd if=/dev/zero of=/dev/null bs=64k count=16; read y");
     let mut scanner = scanner();
-    let before = scan_until(&mut scanner, &[], running.pid(), |process| process.io.is_some());
+    let before = scan_until(&mut scanner, &[], running.pid(), |process| process.io_bytes.is_some());
     running.resume();
-    let copied = |process: &Process| process.io.unwrap() - before.io.unwrap() >= 2 * 1024 * 1024;
+    let copied = |process: &Process| process.io_bytes.unwrap() - before.io_bytes.unwrap() >= 2 * 1024 * 1024;
     let after = scan_until(&mut scanner, &[], running.pid(), copied);
-    assert!(after.io.unwrap() - before.io.unwrap() < 3 * 1024 * 1024);
+    assert!(after.io_bytes.unwrap() - before.io_bytes.unwrap() < 3 * 1024 * 1024);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn what_another_user_hides_is_none_and_shown_to_its_own_eyes() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let nobody = Ids { uid: 65534, gid: 65534 };
+    let nobody = UserIds { uid: 65534, gid: 65534 };
     let mut command = Command::new("sleep");
     let command = command.arg("3005").env("CODEX_TOOL_CALL_ID", "call_8");
     let running = TestProcess::new(command.gid(nobody.gid).uid(nobody.uid));
@@ -137,10 +137,10 @@ fn what_another_user_hides_is_none_and_shown_to_its_own_eyes() {
         scan_until(&mut scanner(), &[], pid, |process| &*process.name == "sleep")
     };
     let hidden = std::thread::spawn(move || look(InspectorIds(None))).join().unwrap();
-    assert_eq!((hidden.io, hidden.call_id.as_deref()), (None, None));
+    assert_eq!((hidden.io_bytes, hidden.call_id.as_deref()), (None, None));
     assert_eq!((*hidden.argv).to_vec(), words(&["sleep", "3005"]));
     let shown = std::thread::spawn(move || look(InspectorIds(Some(nobody)))).join().unwrap();
-    assert_eq!((shown.io.is_some(), shown.call_id.as_deref()), (true, Some("call_8")));
+    assert_eq!((shown.io_bytes.is_some(), shown.call_id.as_deref()), (true, Some("call_8")));
 }
 
 #[test]
@@ -153,28 +153,28 @@ fn unrelated_processes_are_read_once_and_no_descendant_is_one() {
         scanner.scan(&[]).subtree(std::process::id()).iter().all(|p| !scanner.unrelated.contains_key(&p.pid))
     );
     let inode = scanner.unrelated[&1];
-    assert!(scanner.proc.processes().any(|(pid, now)| (pid, now) == (1, inode)), "inodes stay");
+    assert!(scanner.proc.process_ids().any(|(pid, now)| (pid, now) == (1, inode)), "inodes stay");
 }
 
 #[test]
 fn beyond_the_bound_the_older_ones_stay_and_the_rest_is_counted() {
-    let node = |pid, parent, started| Node { pid, parent, started };
+    let node = |pid, parent, started| ProcessNode { pid, parent, start_ticks: started };
     let mut nodes = [node(2, 1, 10), node(3, 2, 90), node(4, 2, 20), node(5, 4, 30), node(6, 5, 80)];
     let order = descendants([1], &nodes);
     let (kept, left_out) = bound_trees(1, order.clone(), &mut nodes.clone(), 3);
-    let kept: Vec<_> = kept.iter().map(|below| nodes[below.entry].pid).collect();
+    let kept: Vec<_> = kept.iter().map(|below| nodes[below.node_index].pid).collect();
     assert_eq!((kept, left_out), (vec![2, 4, 5], HashSet::from([2])));
     assert_eq!(bound_trees(1, order.clone(), &mut nodes, 5), (order, HashSet::new()));
 }
 
 #[test]
 fn a_fork_bomb_in_one_tree_hides_no_process_of_another() {
-    let node = |pid, parent, started| Node { pid, parent, started };
+    let node = |pid, parent, started| ProcessNode { pid, parent, start_ticks: started };
     let mut nodes = vec![node(2, 1, 10), node(3, 1, 20), node(4, 3, 900)];
     nodes.extend((0..100).map(|n| node(100 + n, 2, 30 + u64::from(n))));
     let order = descendants([1], &nodes);
     let (kept, cut) = bound_trees(1, order, &mut nodes, 20);
-    let kept: Vec<_> = kept.iter().map(|below| nodes[below.entry].pid).collect();
+    let kept: Vec<_> = kept.iter().map(|below| nodes[below.node_index].pid).collect();
     assert!(kept.contains(&3) && kept.contains(&4) && kept.len() <= 20, "{kept:?}");
     assert_eq!(cut, HashSet::from([2]));
 }
@@ -186,7 +186,7 @@ fn bytes_and_wait_statuses_are_understood() {
         (parse_io(b""), parse_io(b"rchar: x\nwchar: 1\n"), parse_io(b"rchar: 1\n")),
         (None, None, None)
     );
-    assert_eq!((exit_code(0x700), exit_code(9), exit_code(0x8b)), (7, 137, 139));
+    assert_eq!((shell_exit_code(0x700), shell_exit_code(9), shell_exit_code(0x8b)), (7, 137, 139));
 }
 
 #[test]
@@ -202,19 +202,19 @@ fn observing_300_processes_costs_little() {
         (sleeps == 300).then_some(())
     });
     for known in scanner.cache.values_mut() {
-        known.settled = Instant::now();
+        known.settles_at = Instant::now();
     }
     for (watched, words) in [(vec![], "the network not watched"), (vec![pid], "the network watched")] {
-        let before = cpu_time();
+        let before = thread_cpu_time();
         for _ in 0..LOOKS {
             let snapshot: Snapshot = scanner.scan(&watched);
             assert_eq!((snapshot.subtree(pid).len(), snapshot.is_truncated(pid)), (301, false));
         }
-        let look = cpu_time().saturating_sub(before) / LOOKS;
-        let share = 100.0 * look.as_secs_f64() / (look + pause(look)).as_secs_f64();
+        let look = thread_cpu_time().saturating_sub(before) / LOOKS;
+        let share = 100.0 * look.as_secs_f64() / (look + pause_after_scan(look)).as_secs_f64();
         println!(
             "observation: {share:.2} % of a core with 300 processes, {words} ({look:.1?} a look, one each {:.1?})",
-            pause(look)
+            pause_after_scan(look)
         );
         assert!(share <= 3.0);
     }

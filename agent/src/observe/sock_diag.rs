@@ -22,34 +22,34 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const REQUEST_DUMP: u16 = 0x0301;
 const INET_DIAG_INFO: u16 = 2;
 const TCP: u8 = 6;
-/// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2`, `CLOSE_WAIT`: the states in which a process may hold the
-/// socket and it has counters.
+/// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2`, `CLOSE_WAIT`: the states of sockets that have counters and may
+/// be held by a process.
 const STATES: u32 = (1 << 1) | (1 << 2) | (1 << 4) | (1 << 5) | (1 << 8);
 
 /// Lengths and offsets in `linux/netlink.h`, `linux/inet_diag.h` and `linux/tcp.h`.
 const HEADER: usize = 16;
 const DIAG_MESSAGE: usize = 72;
-const INODE: usize = 68;
+const INODE_OFFSET: usize = 68;
 const ATTRIBUTE: usize = 4;
-const BYTES_ACKED: usize = 120;
-const BYTES_RECEIVED: usize = 128;
+const BYTES_ACKED_OFFSET: usize = 120;
+const BYTES_RECEIVED_OFFSET: usize = 128;
 
 /// Payload bytes of a socket since it was created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Bytes {
+pub(super) struct SocketBytes {
     pub(super) sent: u64,
     pub(super) received: u64,
 }
 
-/// Returns the counters of every connection by its socket's inode, or `None` if the kernel does not report them.
-pub(super) fn tcp_bytes() -> Option<HashMap<u64, Bytes>> {
+/// Returns the counters of every connection, by socket inode; `None` if the kernel does not report them.
+pub(super) fn tcp_bytes() -> Option<HashMap<u64, SocketBytes>> {
     let mut found = HashMap::new();
     let families = [AddressFamily::INET, AddressFamily::INET6];
-    let told = families.map(|family| dump(family, &mut found).is_ok());
+    let told = families.map(|family| dump_sockets(family, &mut found).is_ok());
     told.contains(&true).then_some(found)
 }
 
-fn dump(family: AddressFamily, found: &mut HashMap<u64, Bytes>) -> Result<()> {
+fn dump_sockets(family: AddressFamily, found: &mut HashMap<u64, SocketBytes>) -> Result<()> {
     let kernel = socket_with(
         AddressFamily::NETLINK,
         SocketType::DGRAM,
@@ -58,7 +58,7 @@ fn dump(family: AddressFamily, found: &mut HashMap<u64, Bytes>) -> Result<()> {
     )?;
     set_socket_timeout(&kernel, Timeout::Recv, Some(REPLY_TIMEOUT))?;
     // A netlink socket that is not connected sends to the kernel.
-    send(&kernel, &request(family), SendFlags::empty())?;
+    send(&kernel, &dump_request(family), SendFlags::empty())?;
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         let (length, _) = recv(&kernel, &mut buffer[..], RecvFlags::empty())?;
@@ -69,7 +69,7 @@ fn dump(family: AddressFamily, found: &mut HashMap<u64, Bytes>) -> Result<()> {
     }
 }
 
-fn request(family: AddressFamily) -> Vec<u8> {
+fn dump_request(family: AddressFamily) -> Vec<u8> {
     const LENGTH: usize = HEADER + 56;
     let mut bytes = Vec::with_capacity(LENGTH);
     bytes.extend(u32::try_from(LENGTH).unwrap_or(0).to_ne_bytes());
@@ -85,7 +85,7 @@ fn request(family: AddressFamily) -> Vec<u8> {
 }
 
 /// Parses the sockets in one read. Returns true if more will come.
-fn parse_messages(mut messages: &[u8], found: &mut HashMap<u64, Bytes>) -> bool {
+fn parse_messages(mut messages: &[u8], found: &mut HashMap<u64, SocketBytes>) -> bool {
     while let (Some(length), Some(kind)) = (u32_at(messages, 0), u16_at(messages, 4)) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if kind != SOCK_DIAG_BY_FAMILY || length < HEADER || length > messages.len() {
@@ -100,16 +100,19 @@ fn parse_messages(mut messages: &[u8], found: &mut HashMap<u64, Bytes>) -> bool 
     true
 }
 
-/// Parses one socket; `None` if no process holds it any more.
-fn parse_socket(message: &[u8]) -> Option<(u64, Bytes)> {
-    let inode = u32_at(message, INODE).filter(|inode| *inode != 0)?;
+/// Parses one socket; `None` if no process holds it.
+fn parse_socket(message: &[u8]) -> Option<(u64, SocketBytes)> {
+    let inode = u32_at(message, INODE_OFFSET).filter(|inode| *inode != 0)?;
     let mut attributes = message.get(DIAG_MESSAGE..)?;
     loop {
         let length = usize::from(u16_at(attributes, 0)?);
         let kind = u16_at(attributes, 2)?;
         if kind == INET_DIAG_INFO {
             let info = attributes.get(ATTRIBUTE..length)?;
-            let bytes = Bytes { sent: u64_at(info, BYTES_ACKED)?, received: u64_at(info, BYTES_RECEIVED)? };
+            let bytes = SocketBytes {
+                sent: u64_at(info, BYTES_ACKED_OFFSET)?,
+                received: u64_at(info, BYTES_RECEIVED_OFFSET)?,
+            };
             return Some((u64::from(inode), bytes));
         }
         // An attribute without a length would loop for ever.
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     fn message(kind: u16, inode: u32, attributes: &[(u16, &[u8])]) -> Vec<u8> {
-        let mut body = vec![0; INODE];
+        let mut body = vec![0; INODE_OFFSET];
         body.extend(inode.to_ne_bytes());
         for (kind, value) in attributes {
             body.extend(u16::try_from(ATTRIBUTE + value.len()).unwrap().to_ne_bytes());
@@ -155,21 +158,21 @@ mod tests {
 
     #[test]
     fn sockets_are_taken_out_of_a_dump_until_its_end() {
-        let mut info = vec![0; BYTES_ACKED];
+        let mut info = vec![0; BYTES_ACKED_OFFSET];
         info.extend([7_u64.to_ne_bytes(), 9_u64.to_ne_bytes()].concat());
         let mut dump = message(SOCK_DIAG_BY_FAMILY, 42, &[(1, b"odd"), (INET_DIAG_INFO, &info)]);
         dump.extend(message(SOCK_DIAG_BY_FAMILY, 0, &[(INET_DIAG_INFO, &info)]));
         dump.extend(message(SOCK_DIAG_BY_FAMILY, 43, &[(INET_DIAG_INFO, b"too short")]));
         let mut found = HashMap::new();
         assert!(parse_messages(&dump, &mut found));
-        assert_eq!(found, HashMap::from([(42, Bytes { sent: 7, received: 9 })]));
+        assert_eq!(found, HashMap::from([(42, SocketBytes { sent: 7, received: 9 })]));
         assert!(!parse_messages(&message(DONE, 1, &[]), &mut found));
     }
 
     #[test]
     fn nothing_that_is_cut_off_or_without_length_is_believed() {
-        let mut info = vec![0; BYTES_RECEIVED + 8];
-        info[BYTES_ACKED] = 1;
+        let mut info = vec![0; BYTES_RECEIVED_OFFSET + 8];
+        info[BYTES_ACKED_OFFSET] = 1;
         let whole = message(SOCK_DIAG_BY_FAMILY, 42, &[(0, b""), (INET_DIAG_INFO, &info)]);
         for end in 0..whole.len() {
             let mut found = HashMap::new();

@@ -4,27 +4,27 @@ use std::collections::HashMap;
 
 /// Position of a process in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Node {
+pub(super) struct ProcessNode {
     pub(super) pid: u32,
     pub(super) parent: u32,
-    pub(super) started: u64,
+    pub(super) start_ticks: u64,
 }
 
-/// A process below the tops.
+/// A process below the roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Descendant {
-    /// Index in the list of places.
-    pub(super) entry: usize,
+    /// Index in the list of nodes.
+    pub(super) node_index: usize,
     /// Number of processes in its subtree, itself included.
-    pub(super) size: usize,
+    pub(super) subtree_size: usize,
 }
 
-/// Returns everything below `tops`, without the tops themselves: parents before children, the older child first, so
-/// that the processes of a subtree are consecutive.
+/// Returns everything below `roots`, without the roots themselves. Parents come before children, older children first,
+/// and the processes of a subtree are consecutive.
 ///
-/// A chain of parents is read while it changes, so it may be broken or circular. Its processes are then not below the
-/// tops.
-pub(super) fn descendants(tops: impl IntoIterator<Item = u32>, nodes: &[Node]) -> Vec<Descendant> {
+/// A chain of parents may be broken or circular, because it changes while it is read. Its processes are then not below
+/// the roots.
+pub(super) fn descendants(roots: impl IntoIterator<Item = u32>, nodes: &[ProcessNode]) -> Vec<Descendant> {
     let mut children: HashMap<u32, Vec<usize>> = HashMap::new();
     for (entry, node) in nodes.iter().enumerate() {
         children.entry(node.parent).or_default().push(entry);
@@ -32,25 +32,26 @@ pub(super) fn descendants(tops: impl IntoIterator<Item = u32>, nodes: &[Node]) -
     let mut adopt = |pid: u32| {
         let mut entries = children.remove(&pid).unwrap_or_default();
         // A stack returns the last one first.
-        entries.sort_unstable_by_key(|entry| std::cmp::Reverse((nodes[*entry].started, nodes[*entry].pid)));
+        entries
+            .sort_unstable_by_key(|entry| std::cmp::Reverse((nodes[*entry].start_ticks, nodes[*entry].pid)));
         entries
     };
     let mut order: Vec<Descendant> = Vec::new();
-    // Each is taken out of `children` once, so a circle ends.
+    // Each process is removed from `children` once, so a circle ends.
     let mut parents: Vec<Option<usize>> = Vec::new();
     let mut next = Vec::new();
-    for top in tops {
+    for top in roots {
         next.extend(adopt(top).into_iter().map(|entry| (entry, None)));
         while let Some((entry, parent)) = next.pop() {
             let at = order.len();
-            order.push(Descendant { entry, size: 1 });
+            order.push(Descendant { node_index: entry, subtree_size: 1 });
             parents.push(parent);
             next.extend(adopt(nodes[entry].pid).into_iter().map(|child| (child, Some(at))));
         }
     }
     for at in (0..order.len()).rev() {
         if let Some(parent) = parents[at] {
-            order[parent].size += order[at].size;
+            order[parent].subtree_size += order[at].subtree_size;
         }
     }
     order
@@ -60,13 +61,13 @@ pub(super) fn descendants(tops: impl IntoIterator<Item = u32>, nodes: &[Node]) -
 mod tests {
     use super::*;
 
-    fn nodes(rows: &[(u32, u32, u64)]) -> Vec<Node> {
-        rows.iter().map(|&(pid, parent, started)| Node { pid, parent, started }).collect()
+    fn nodes(rows: &[(u32, u32, u64)]) -> Vec<ProcessNode> {
+        rows.iter().map(|&(pid, parent, started)| ProcessNode { pid, parent, start_ticks: started }).collect()
     }
 
     fn found(tops: &[u32], rows: &[(u32, u32, u64)]) -> Vec<(u32, usize)> {
         let below = descendants(tops.iter().copied(), &nodes(rows));
-        below.into_iter().map(|below| (rows[below.entry].0, below.size)).collect()
+        below.into_iter().map(|below| (rows[below.node_index].0, below.subtree_size)).collect()
     }
 
     #[test]

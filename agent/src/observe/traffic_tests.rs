@@ -26,15 +26,18 @@ fn one_byte_of_a_peer_is_seen_and_nothing_else_is() {
     let (pid, mut scanner) = (running.pid(), Scanner::new(std::process::id()).unwrap());
     let before = scan_until(&mut scanner, &[pid], pid, is_cat);
     let quiet = scanner.scan(&[pid]);
-    assert_eq!(quiet.process(pid).map(|now| (now.sent, now.received)), Some((before.sent, before.received)));
+    assert_eq!(
+        quiet.process(pid).map(|now| (now.sent_bytes, now.received_bytes)),
+        Some((before.sent_bytes, before.received_bytes))
+    );
     server.write_all(b"x").unwrap();
-    scan_until(&mut scanner, &[pid], pid, |now| now.received == before.received + 1);
+    scan_until(&mut scanner, &[pid], pid, |now| now.received_bytes == before.received_bytes + 1);
     server.write_all(b"yz").unwrap();
-    scan_until(&mut scanner, &[pid], pid, |now| now.received == before.received + 3);
+    scan_until(&mut scanner, &[pid], pid, |now| now.received_bytes == before.received_bytes + 3);
     let last = scanner.scan(&[pid]);
     assert_eq!(
-        last.process(pid).map(|now| (now.sent, now.received)),
-        Some((before.sent, before.received + 3))
+        last.process(pid).map(|now| (now.sent_bytes, now.received_bytes)),
+        Some((before.sent_bytes, before.received_bytes + 3))
     );
 }
 
@@ -42,10 +45,10 @@ fn one_byte_of_a_peer_is_seen_and_nothing_else_is() {
 fn nobody_is_counted_who_is_not_watched() {
     let (running, mut server) = client();
     let (pid, mut scanner) = (running.pid(), Scanner::new(std::process::id()).unwrap());
-    let before = scan_until(&mut scanner, &[], pid, |now| is_cat(now) && now.io.is_some());
+    let before = scan_until(&mut scanner, &[], pid, |now| is_cat(now) && now.io_bytes.is_some());
     server.write_all(b"x").unwrap();
-    let after = scan_until(&mut scanner, &[], pid, |now| now.io > before.io);
-    assert_eq!((after.sent, after.received), (0, 0));
+    let after = scan_until(&mut scanner, &[], pid, |now| now.io_bytes > before.io_bytes);
+    assert_eq!((after.sent_bytes, after.received_bytes), (0, 0));
 }
 
 #[test]
@@ -57,32 +60,33 @@ fn counters_stay_when_connections_go_and_grow_with_the_next() {
     );
     let mut running = TestProcess::new(Command::new("bash").args(["-c", &line]));
     let (pid, mut scanner) = (running.pid(), Scanner::new(std::process::id()).unwrap());
-    let mut last = scan_until(&mut scanner, &[pid], pid, |process| process.argv.len() == 3).received;
+    let mut last = scan_until(&mut scanner, &[pid], pid, |process| process.argv.len() == 3).received_bytes;
     assert_eq!(last, 0);
     for _ in 0..2 {
         running.resume();
         let (mut connection, _) = server.accept().unwrap();
         connection.write_all(b"four").unwrap();
-        last = scan_until(&mut scanner, &[pid], pid, |now| now.received == last + 4).received;
+        last = scan_until(&mut scanner, &[pid], pid, |now| now.received_bytes == last + 4).received_bytes;
         running.resume();
-        let mut proc = Proc::open().unwrap();
+        let mut proc = ProcFs::open().unwrap();
         super::super::test_support::wait_until("the end", || {
             sockets(&mut proc, pid).is_empty().then_some(())
         });
-        assert_eq!(scanner.scan(&[pid]).process(pid).map(|now| now.received), Some(last));
+        assert_eq!(scanner.scan(&[pid]).process(pid).map(|now| now.received_bytes), Some(last));
     }
     assert_eq!(last, 8);
 }
 
 #[test]
 fn descriptors_are_listed_again_only_when_that_can_change_the_answer() {
-    let bytes = Bytes::default();
+    let bytes = SocketBytes::default();
     let now = Instant::now();
     let connections = HashMap::from([(1, bytes), (2, bytes)]);
-    let mut traffic = Traffic::default();
+    let mut traffic = TcpTraffic::default();
     let watched = [(10, 5)];
     assert!(traffic.is_stale(now, &connections, &watched), "the first look");
-    let counted = Counted { started: 5, total: bytes, sockets: HashMap::from([(1, bytes)]) };
+    let counted =
+        ProcessTraffic { start_ticks: 5, total_bytes: bytes, bytes_by_socket: HashMap::from([(1, bytes)]) };
     traffic.processes.insert(10, counted);
     traffic.list_sockets(now, &connections, &watched);
     assert!(!traffic.is_stale(now, &connections, &watched));

@@ -1,12 +1,13 @@
-//! Escalation that ends a command: INT, TERM, KILL, by time. Pure: the caller passes the time and what still lives.
+//! Escalation that ends a command: INT, TERM, KILL, by time. Pure: the caller passes the time and the state of the
+//! processes.
 //!
 //! ```text
 //!  TerminateCommands ──none left, or 2 s──► Interrupt ──leader gone, or 2 s──► Terminate ──nothing left──► Sweep
 //!    └───────────────────────────────────────┴──grace over─────────────────────┴────────────────────────────┘
 //! ```
 //!
-//! A leader that is interrupted (Codex) kills what it has started, at once. So its commands receive TERM before that,
-//! while the leader is stopped and can start nothing new.
+//! An interrupted leader (Codex) immediately kills the commands that it has started. So these receive TERM first, while
+//! the leader is stopped and can't start new ones.
 
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use std::time::Duration;
 const INTERRUPT_TIME: Duration = Duration::from_secs(2);
 /// Time for the leader's commands to obey TERM before it is interrupted: enough to remove a lock.
 const COMMANDS_TIME: Duration = Duration::from_secs(2);
-/// Longest time a tree may be stopped while TERM is sent to all of it: two scans of thousands of processes on a
-/// machine that is busy starting them. A dozen takes 5 ms.
+/// Maximum time for which a tree is stopped while TERM is sent to all its processes: two scans of thousands of
+/// processes on a busy machine. A dozen takes 5 ms.
 const MAX_STOPPED: Duration = Duration::from_secs(2);
 
 /// Next action of the escalation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Send STOP to the leader, TERM and CONT to what it started; all of those may be stopped for at most this long.
+    /// Send STOP to the leader, then TERM and CONT to its descendants, which may be stopped for at most this long.
     TerminateCommands(Duration),
     /// Send INT and CONT to the leader.
     Interrupt,
@@ -37,10 +38,10 @@ pub(crate) enum Action {
 enum Stage {
     /// TERM to the leader's commands is due.
     TerminateCommands,
-    /// TERM was sent to the commands; INT follows at `until`.
-    CommandsTerminated { until: Duration },
-    /// INT was sent; TERM follows at `until`.
-    Interrupted { until: Duration },
+    /// TERM was sent to the commands; INT follows at `interrupt_at`.
+    CommandsTerminated { interrupt_at: Duration },
+    /// INT was sent; TERM follows at `interrupt_at`.
+    Interrupted { terminate_at: Duration },
     /// TERM is due.
     TerminateAll,
     /// TERM was sent.
@@ -61,38 +62,41 @@ impl Escalation {
         Self { stage, kill_at: now.saturating_add(grace) }
     }
 
-    /// Handles a second request: it can shorten the grace, never lengthen it.
-    pub(crate) fn hasten(&mut self, now: Duration, grace: Duration) {
+    /// Handles a repeated request, which can only shorten the grace.
+    pub(crate) fn shorten_grace(&mut self, now: Duration, grace: Duration) {
         self.kill_at = self.kill_at.min(now.saturating_add(grace));
     }
 
-    /// Returns the next action. `commands` reports whether any process lives that the leader started.
+    /// Returns the next action. `commands_live` returns true if a process that the leader started is alive.
     pub(crate) fn next_action(
         &mut self,
         now: Duration,
         leader_lives: bool,
-        anything_lives: bool,
-        commands: impl Fn() -> bool,
+        any_process_lives: bool,
+        commands_live: impl Fn() -> bool,
     ) -> Action {
-        if !anything_lives || now >= self.kill_at {
+        if !any_process_lives || now >= self.kill_at {
             return Action::Sweep;
         }
         let left = self.kill_at.saturating_sub(now);
         match self.stage {
-            Stage::TerminateCommands if leader_lives && commands() => {
-                // A short grace is divided: two fifths of the rest for each stage, as in the usual 2 of 5 seconds.
+            Stage::TerminateCommands if leader_lives && commands_live() => {
+                // A short grace is divided: each stage gets two fifths of the remaining time, as with the usual 2 of 5
+                // seconds.
                 let share = COMMANDS_TIME.min(left * 2 / 5);
-                self.stage = Stage::CommandsTerminated { until: now + share };
+                self.stage = Stage::CommandsTerminated { interrupt_at: now + share };
                 Action::TerminateCommands(MAX_STOPPED.min(share / 2))
             }
-            Stage::CommandsTerminated { until } if leader_lives && now < until && commands() => {
+            Stage::CommandsTerminated { interrupt_at: until }
+                if leader_lives && now < until && commands_live() =>
+            {
                 Action::Wait(until.saturating_sub(now).min(left))
             }
             Stage::TerminateCommands | Stage::CommandsTerminated { .. } if leader_lives => {
-                self.stage = Stage::Interrupted { until: now + INTERRUPT_TIME.min(left * 2 / 5) };
+                self.stage = Stage::Interrupted { terminate_at: now + INTERRUPT_TIME.min(left * 2 / 5) };
                 Action::Interrupt
             }
-            Stage::Interrupted { until } if leader_lives && now < until => {
+            Stage::Interrupted { terminate_at: until } if leader_lives && now < until => {
                 Action::Wait(until.saturating_sub(now).min(left))
             }
             Stage::TerminateCommands
@@ -100,7 +104,7 @@ impl Escalation {
             | Stage::Interrupted { .. }
             | Stage::TerminateAll => {
                 self.stage = Stage::AllTerminated;
-                // The other half of the remaining time is for the processes that handle TERM.
+                // The other half of the remaining time is left for the processes to handle TERM.
                 Action::Terminate(MAX_STOPPED.min(left / 2))
             }
             Stage::AllTerminated => Action::Wait(left),
@@ -154,9 +158,9 @@ mod tests {
         );
         let mut escalation = Escalation::new(ms(0), false, ms(300));
         assert_eq!(escalation.next_action(ms(0), true, true, || false), Action::Terminate(ms(150)));
-        escalation.hasten(ms(10), ms(0));
+        escalation.shorten_grace(ms(10), ms(0));
         assert_eq!(escalation.next_action(ms(10), true, true, || false), Action::Sweep);
-        escalation.hasten(ms(20), ms(9000));
+        escalation.shorten_grace(ms(20), ms(9000));
         assert_eq!(escalation.next_action(ms(20), true, true, || false), Action::Sweep);
     }
 

@@ -1,5 +1,5 @@
-//! Report of a shim for the agent that follows its own: a file that is locked for as long as the shim lives, and that
-//! holds the number of processes it ended after its agent was gone.
+//! Report of a shim for the next agent process: a file that the shim keeps locked while it runs. It contains the number
+//! of processes that the shim ended after its own agent was gone.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,13 +10,13 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use tokio::time::{Instant, sleep};
 
-/// Longest time that a shim may run without its agent: 2 s of grace, 3 s for what is hard to kill, and a busy
-/// machine.
-const TIMEOUT: Duration = Duration::from_secs(8);
+/// Maximum time that a shim may run without its agent: 2 s of grace, 3 s for processes that are hard to kill, and a
+/// margin for a busy machine.
+const SHIM_EXIT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time between two checks of the lock; its release is not signalled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The shim's end of the file.
+/// The file as written by the shim.
 #[derive(Debug)]
 pub(super) struct ShimReport {
     file: File,
@@ -33,18 +33,18 @@ impl ShimReport {
         Ok(Self { file })
     }
 
-    /// Writes the result of the end.
+    /// Writes the numbers of killed processes and of survivors.
     pub(super) fn write(&mut self, killed: u32, survivors: u32) {
-        // On a full disk the next agent gets no numbers; nothing else is lost.
+        // On a full disk only these numbers are lost.
         let _ = write!(self.file, "{killed} {survivors}");
     }
 }
 
-/// Waits until no shim holds the file; returns the numbers of processes it ended and could not end. Returns `None` if
-/// no shim outlived its agent.
+/// Waits until no shim locks the file; returns the numbers of killed processes and of survivors. Returns `None` if no
+/// shim outlived its agent.
 pub(crate) async fn read(path: &Path) -> Option<(u32, u32)> {
     let mut file = File::open(path).ok()?;
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + SHIM_EXIT_TIMEOUT;
     while flock(&file, FlockOperation::NonBlockingLockShared).is_err() && Instant::now() < deadline {
         sleep(POLL_INTERVAL).await;
     }

@@ -1,8 +1,8 @@
 //! Reaping, signalling and killing of the processes below the shim.
 //!
 //! A process is signalled only through a pidfd that was opened *before* its start time was compared with the one seen
-//! earlier. If the process died and its number was reused in between, either the start times differ, or the signal
-//! goes to the dead process and fails: no unrelated process is ever hit.
+//! earlier. If the process died and its number was reused in between, either the start times differ, or the signal goes
+//! to the dead process and fails. No unrelated process is ever signalled.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -15,52 +15,53 @@ use rustix::process::{
 
 use super::tree::{self, Leader, ProcessEntry, ProcessKey};
 
-/// Limit of a sweep when processes can't be killed: they belong to another user, or are in an uninterruptible call.
+/// Maximum time for killing all descendants: some may belong to another user, or be in an uninterruptible call.
 const SWEEP_LIMIT: Duration = Duration::from_secs(3);
-/// Limit where only a part is killed: meanwhile the rest of the command is not supervised.
-const PART_LIMIT: Duration = Duration::from_millis(500);
-/// Time between two scans while processes stop: a fork takes less, unless it has to wait for a processor.
+/// Maximum time for killing a subtree: the rest of the command is not supervised meanwhile.
+const SUBTREE_KILL_LIMIT: Duration = Duration::from_millis(500);
+/// Time between two scans while processes stop. A fork takes less, unless it waits for a processor.
 const STOP_POLL: Duration = Duration::from_millis(1);
-/// Time that a process may go on while it blocks TERM: starting another program takes less, on a busy machine too.
+/// Maximum time that a process that blocks TERM may continue. Starting another program takes less, even on a busy
+/// machine.
 const MAX_TERM_BLOCKED: Duration = Duration::from_millis(500);
-/// Time between two scans while killed processes die: short compared with the 100 ms that an end may take.
+/// Time between two scans while killed processes die: short compared with the 100 ms allowed for an end.
 const DEATH_POLL: Duration = Duration::from_millis(2);
 
-/// Processes that did not end by themselves. Each one that was sent TERM or KILL counts once.
+/// Processes that did not end by themselves. Each process that was sent TERM or KILL counts once.
 #[derive(Debug, Default)]
 pub(super) struct SignalledProcesses(HashSet<ProcessKey>);
 
 impl SignalledProcesses {
     /// Returns the number of these processes.
-    pub(super) fn count(&self) -> u32 {
+    pub(super) fn to_u32(&self) -> u32 {
         count(self.0.len())
     }
 }
 
 /// Result of reaping dead children.
 #[derive(Debug, Default)]
-pub(super) struct Reaped {
-    /// True if any child is left. The shim adopts all orphans, so "no child" is the same as "no descendant".
-    pub(super) left: bool,
+pub(super) struct ReapResult {
+    /// True if any child is left. The shim adopts all orphans, so without a child there is no descendant.
+    pub(super) children_left: bool,
     /// Number of children reaped.
     pub(super) count: u32,
-    /// Status of the leader, if it was among them.
-    pub(super) leader: Option<WaitStatus>,
+    /// Status of the leader, if it was reaped.
+    pub(super) leader_status: Option<WaitStatus>,
 }
 
 /// Reaps every child that has died.
-pub(super) fn reap(leader: Option<Pid>) -> Reaped {
-    let mut reaped = Reaped::default();
+pub(super) fn reap(leader: Option<Pid>) -> ReapResult {
+    let mut reaped = ReapResult::default();
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
                 reaped.count = reaped.count.saturating_add(1);
                 if Some(pid) == leader {
-                    reaped.leader = Some(status);
+                    reaped.leader_status = Some(status);
                 }
             }
             Ok(None) => {
-                reaped.left = true;
+                reaped.children_left = true;
                 return reaped;
             }
             Err(Errno::INTR) => {}
@@ -74,25 +75,26 @@ pub(super) fn reap(leader: Option<Pid>) -> Reaped {
 /// All processes are stopped meanwhile, for at most about `limit`: a child started between the scan and the signal
 /// would not receive it, and would live for the whole grace. Children are continued before their parents, so that the
 /// parents never see them stopped.
-pub(super) fn terminate(limit: Duration, signalled: &mut SignalledProcesses) {
+pub(super) fn terminate_descendants(limit: Duration, signalled: &mut SignalledProcesses) {
     for name in terminate_all(Instant::now() + limit, tree::descendants) {
         signalled.0.insert(name);
     }
 }
 
-/// Sends TERM to the processes that the leader has started, like [`terminate`]. The leader stays stopped from now on.
+/// Sends TERM to the processes that the leader has started, like [`terminate_descendants`]. The leader stays stopped
+/// from now on.
 pub(super) fn terminate_commands(leader: &Leader, limit: Duration, signalled: &mut SignalledProcesses) {
     // ESRCH: the leader exited by itself, which the next scan sees.
     let _ = pidfd_send_signal(&leader.pidfd, Signal::STOP);
     let until = Instant::now() + limit;
-    for name in terminate_all(until, || tree::commands(leader.pid)) {
+    for name in terminate_all(until, || tree::leader_commands(leader.pid)) {
         signalled.0.insert(name);
     }
 }
 
-/// Sends TERM and CONT to all that `look` finds; returns the processes that were signalled.
-fn terminate_all(until: Instant, look: impl Fn() -> Vec<ProcessEntry>) -> Vec<ProcessKey> {
-    let frozen = freeze(until, look, |fresh| {
+/// Sends TERM and CONT to all processes of `list_processes`; returns those that were signalled.
+fn terminate_all(until: Instant, list_processes: impl Fn() -> Vec<ProcessEntry>) -> Vec<ProcessKey> {
+    let frozen = freeze(until, list_processes, |fresh| {
         wait_stopped(until, fresh.clone());
         run_until_term_unblocked(until, fresh);
     });
@@ -104,28 +106,29 @@ fn terminate_all(until: Instant, look: impl Fn() -> Vec<ProcessEntry>) -> Vec<Pr
     signalled
 }
 
-/// Freezes and kills until nothing is left, or only processes that can't be killed. Returns the number of survivors.
+/// Stops and kills all descendants until none is left, or only some that can't be killed. Returns the number of
+/// survivors.
 ///
-/// The kernel decides that nothing is left, by having no child to wait for. So a quick scan is enough to find the
-/// processes to kill: the next scan finds those that it misses.
-pub(super) fn sweep(
-    mut leader: impl FnMut(WaitStatus),
+/// Nothing is left when the kernel reports no child to wait for. So a quick scan is enough: the next scan finds
+/// processes that it misses.
+pub(super) fn kill_descendants(
+    mut on_leader_exit: impl FnMut(WaitStatus),
     leader_pid: Option<Pid>,
     signalled: &mut SignalledProcesses,
 ) -> u32 {
     let begun = Instant::now();
     loop {
         let reaped = reap(leader_pid);
-        if let Some(status) = reaped.leader {
-            leader(status);
+        if let Some(status) = reaped.leader_status {
+            on_leader_exit(status);
         }
-        if !reaped.left {
+        if !reaped.children_left {
             return 0;
         }
         if begun.elapsed() >= SWEEP_LIMIT {
             return count(tree::descendants().len());
         }
-        // No process is waited for: the next scan finds those that are missed now.
+        // No waiting here: the next scan finds the processes that are missed now.
         for entry in freeze(begun + SWEEP_LIMIT, tree::quick_descendants, |_| {}) {
             if send_signal(entry, Signal::KILL) {
                 signalled.0.insert(entry.key);
@@ -135,23 +138,22 @@ pub(super) fn sweep(
     }
 }
 
-/// Sends TERM to `root` and what it started, and to nothing else; returns the signalled processes. There are none if
-/// `root` is gone, or if its number belongs to another process now. The programs that hold a command's sandbox
-/// together are skipped: they end with the command.
-pub(super) fn terminate_below(root: ProcessKey) -> Vec<ProcessKey> {
+/// Sends TERM to `root` and its descendants; returns the signalled processes. Returns none if `root` is gone, or if its
+/// id now belongs to another process. The programs of the command's sandbox are skipped: they end with the command.
+pub(super) fn terminate_subtree(root: ProcessKey) -> Vec<ProcessKey> {
     let commands = |mut all: Vec<ProcessEntry>| {
         all.retain(|entry| !entry.is_helper());
         all
     };
-    terminate_all(Instant::now() + PART_LIMIT, || commands(tree::subtree(tree::descendants(), root)))
+    terminate_all(Instant::now() + SUBTREE_KILL_LIMIT, || commands(tree::subtree(tree::descendants(), root)))
 }
 
-/// Kills `root` and what it started, the processes of `names`, and everything that is below them by now.
-pub(super) fn kill_below(root: ProcessKey, names: &[ProcessKey]) {
-    let until = Instant::now() + PART_LIMIT;
+/// Kills `root`, the processes in `known_processes`, and all their current descendants.
+pub(super) fn kill_subtree(root: ProcessKey, known_processes: &[ProcessKey]) {
+    let until = Instant::now() + SUBTREE_KILL_LIMIT;
     let part = || {
         let mut part = tree::subtree(tree::descendants(), root);
-        part.extend(tree::remaining(tree::descendants(), names));
+        part.extend(tree::still_alive(tree::descendants(), known_processes));
         part
     };
     for entry in freeze(until, part, |fresh| wait_stopped(until, fresh)) {
@@ -159,21 +161,22 @@ pub(super) fn kill_below(root: ProcessKey, names: &[ProcessKey]) {
     }
 }
 
-/// Kills the processes left by a shim that was killed or is stopped: all in its session, and those of `seen` (numbers
-/// and starts). Returns the number of killed processes and of survivors. Blocks for at most about [`SWEEP_LIMIT`].
-pub(crate) fn sweep_leftover(shim: u32, seen: &[(u32, u64)]) -> (u32, u32) {
-    let names: Vec<ProcessKey> = seen.iter().map(|&(pid, started)| ProcessKey { pid, started }).collect();
+/// Kills the processes left by a shim that was killed or is stopped: all in its session, and `known_processes` (ids and
+/// start times). Returns the number of killed processes and of survivors. Blocks for at most about [`SWEEP_LIMIT`].
+pub(crate) fn sweep_leftover(shim_pid: u32, known_processes: &[(u32, u64)]) -> (u32, u32) {
+    let names: Vec<ProcessKey> =
+        known_processes.iter().map(|&(pid, started)| ProcessKey { pid, start_ticks: started }).collect();
     let (until, mut signalled) = (Instant::now() + SWEEP_LIMIT, SignalledProcesses::default());
     loop {
-        let left = freeze(until, || tree::in_session(shim, &names), |_| {});
+        let left = freeze(until, || tree::session_members(shim_pid, &names), |_| {});
         if left.is_empty() {
-            return (signalled.count(), 0);
+            return (signalled.to_u32(), 0);
         }
         if Instant::now() >= until {
-            return (signalled.count(), count(left.len()));
+            return (signalled.to_u32(), count(left.len()));
         }
         for entry in left {
-            // When the shim of a stopped process dies, the kernel may hang that process up before: it did not end by
+            // When its shim dies, the kernel may send HUP to a stopped process first. That process did not end by
             // itself either.
             send_signal(entry, Signal::KILL);
             signalled.0.insert(entry.key);
@@ -182,17 +185,17 @@ pub(crate) fn sweep_leftover(shim: u32, seen: &[(u32, u64)]) -> (u32, u32) {
     }
 }
 
-/// Stops all that `look` finds, until it finds no new process: a stopped process can't fork away from the signal.
-/// Passes the processes that were sent STOP to `on_signalled` before each further scan. Returns all processes found,
-/// parents before the children that they were seen with.
+/// Stops all processes of `list_processes`, until it finds no new one: a stopped process can't fork to escape the
+/// signal. Passes the stopped processes to `on_signalled` before each further scan. Returns all processes found,
+/// parents before their children.
 fn freeze(
     until: Instant,
-    look: impl Fn() -> Vec<ProcessEntry>,
+    list_processes: impl Fn() -> Vec<ProcessEntry>,
     on_signalled: impl Fn(Vec<ProcessEntry>),
 ) -> Vec<ProcessEntry> {
     let (mut known, mut frozen) = (HashSet::new(), Vec::new());
     loop {
-        let mut fresh = look();
+        let mut fresh = list_processes();
         fresh.retain(|entry| known.insert(entry.key));
         if fresh.is_empty() {
             return frozen;
@@ -206,33 +209,33 @@ fn freeze(
     }
 }
 
-/// Waits until all of these processes are stopped. One that receives STOP in the middle of a fork completes the fork
-/// first (Linux since 4.19), and its child could appear after the next scan.
-fn wait_stopped(until: Instant, mut signalled: Vec<ProcessEntry>) {
+/// Waits until all of these processes are stopped. A process that receives STOP during a fork completes the fork first
+/// (Linux since 4.19), and its child could appear after the next scan.
+fn wait_stopped(until: Instant, mut stopping: Vec<ProcessEntry>) {
     loop {
-        signalled.retain(|entry| tree::is_runnable(entry.key));
-        if signalled.is_empty() || Instant::now() >= until {
+        stopping.retain(|entry| tree::is_runnable(entry.key));
+        if stopping.is_empty() || Instant::now() >= until {
             return;
         }
         pause(STOP_POLL);
     }
 }
 
-/// Continues the processes that block TERM, until they don't.
+/// Continues the processes that block TERM until they no longer block it.
 ///
-/// A program blocks its signals while it starts another. It would handle TERM only after that, and the program that it
-/// started would not receive it. A process that sleeps meanwhile, or still blocks TERM after `MAX_TERM_BLOCKED`, has
-/// other reasons to block it, and is not waited for.
-fn run_until_term_unblocked(until: Instant, mut held: Vec<ProcessEntry>) {
+/// A program blocks its signals while it starts another program, and would handle TERM only after that: the new program
+/// would not receive it. A process that sleeps, or still blocks TERM after `MAX_TERM_BLOCKED`, blocks it for other
+/// reasons, and is skipped.
+fn run_until_term_unblocked(until: Instant, mut blocking: Vec<ProcessEntry>) {
     let patience = until.min(Instant::now() + MAX_TERM_BLOCKED);
     let mut waiting = HashSet::new();
     loop {
-        held.retain(|entry| !waiting.contains(&entry.key) && tree::blocks_term(entry.key));
-        if held.is_empty() || Instant::now() >= patience {
+        blocking.retain(|entry| !waiting.contains(&entry.key) && tree::blocks_term(entry.key));
+        if blocking.is_empty() || Instant::now() >= patience {
             return;
         }
-        held.retain(|entry| send_signal(*entry, Signal::CONT));
-        let mut busy = held.clone();
+        blocking.retain(|entry| send_signal(*entry, Signal::CONT));
+        let mut busy = blocking.clone();
         while !busy.is_empty() && Instant::now() < patience {
             pause(STOP_POLL);
             busy.retain(|entry| {
@@ -241,20 +244,20 @@ fn run_until_term_unblocked(until: Instant, mut held: Vec<ProcessEntry>) {
                 held && !waits
             });
         }
-        held.retain(|entry| send_signal(*entry, Signal::STOP));
-        wait_stopped(until, held.clone());
+        blocking.retain(|entry| send_signal(*entry, Signal::STOP));
+        wait_stopped(until, blocking.clone());
     }
 }
 
-/// Signals one process, if it is still the one that was seen. Returns true on success.
+/// Signals a process if its start time is unchanged. Returns true on success.
 fn send_signal(entry: ProcessEntry, signal: Signal) -> bool {
     let Some(pid) = Pid::from_raw(entry.key.pid.cast_signed()) else { return false };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
-    // Parents change when they die, start times never do.
+    // The parent of a process can change, its start time can't.
     tree::is_alive(entry.key) && pidfd_send_signal(&pidfd, signal).is_ok()
 }
 
-/// Waits without a signal handler or a sleep.
+/// Pauses this thread; a signal ends the pause early.
 pub(crate) fn pause(time: Duration) {
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
     // Interrupted by a signal: the caller checks again anyway.

@@ -18,10 +18,10 @@
 //! * [`escalation`]: INT, TERM, KILL by time (pure).
 //! * [`tree`]: the processes below the shim.
 //! * [`kill`]: signalling and reaping.
-//! * [`spawn`]: starting the command.
+//! * [`spawn`]: start of the command.
 //! * [`exit_report`]: the report left to the next agent.
 //! * [`outer_shim`]: a command in a sandbox.
-//! * [`output_fds`]: its output, which bypasses the sandbox's own programs.
+//! * [`output_fds`]: output of a sandboxed command, which bypasses the sandbox's own programs.
 
 pub(crate) mod escalation;
 pub(crate) mod exit_report;
@@ -37,18 +37,17 @@ pub(crate) use kill::{pause, sweep_leftover};
 
 /// The kernel's OOM score adjustment of this process.
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
-/// Score added for a command: as if it used half of all memory more than its agent.
+/// Score added for a command: equivalent to half of all memory.
 const SCORE_OFFSET: i32 = 500;
 
-/// Makes the kernel end this process and all that it starts before its agent when memory runs out. Of a shim and its
-/// command the larger one is ended first, which is the command.
+/// Makes the kernel kill this process and its children before its agent when memory runs out. Of shim and command the
+/// kernel kills the larger one first: the command.
 ///
-/// Must be called before the process is made unreadable: that takes its own `/proc` away from a process that is not
-/// root.
+/// Must be called before the process is made unreadable: after that, only root can write to its `/proc` files.
 pub(crate) fn raise_oom_score() {
     let own = std::fs::read_to_string(OOM_SCORE).ok().and_then(|text| text.trim().parse::<i32>().ok());
     if let Some(own) = own {
-        // Where it can't be set, size alone decides.
+        // If the score can't be set, only the size decides.
         let _ = std::fs::write(OOM_SCORE, (own + SCORE_OFFSET).min(1000).to_string());
     }
 }

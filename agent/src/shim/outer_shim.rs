@@ -1,4 +1,5 @@
-//! Outside of a sandbox: starts it with a second shim in it, and relays messages between that shim and the agent.
+//! Shim outside of a sandbox. It starts the sandbox with a second shim inside, and forwards messages between that shim
+//! and the agent.
 //!
 //! ```text
 //!  agent ◄──► outer shim ──► codex sandbox ──► bwrap ──► its first process ──► inner shim ──► the command
@@ -6,9 +7,9 @@
 //!                 └──────────────────── a socket, as the inner shim's stdin ────────┘
 //! ```
 //!
-//! The inner shim does what a shim does: it finds, ends and counts what the command starts, and reports how its
-//! leader ended. Process ids differ inside the sandbox, so they are translated here. The programs of the sandbox do
-//! not belong to the command: they are ended without being counted, and only once nothing of the command is left.
+//! The inner shim does the work of a shim: it finds, ends and counts the processes of the command, and reports the
+//! leader's exit. Process ids differ inside the sandbox, so they are translated here. The programs of the sandbox do
+//! not belong to the command: they are ended without being counted, after all processes of the command have ended.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -25,66 +26,66 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use super::exit_report::ShimReport;
 use super::kill::{self, SignalledProcesses};
 use super::output_fds::OutputFds;
-use super::protocol::{Command, Confine, Decoder, Report, Request, encode};
+use super::protocol::{Command, Decoder, Report, Request, SandboxLauncher, encode};
 use super::tree::{self, Leader};
 
-/// Time beyond the grace that the inner shim may take: its own limit for what can't be killed, and a margin.
+/// Time beyond the grace that the inner shim may take: its own limit for killing, and a margin.
 const INNER_OVERTIME: Duration = Duration::from_millis(3500);
 /// Grace that the inner shim gives when the agent is gone, and the grace of a sweep.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
-/// Time for the sandbox's own programs to end after the command. They need 20 ms.
+/// Maximum time for the sandbox's own programs to end after the command. They need 20 ms.
 const TEARDOWN_TIME: Duration = Duration::from_secs(2);
-/// Maximum number of sandboxes that are made for one command. A mount that appears on the machine while a sandbox is
-/// made is writable in it, and a mount that disappears breaks it: another attempt is needed. Docker mounts something
-/// with each container it starts.
+/// Maximum number of attempts to create a sandbox for one command. A mount that appears on the machine meanwhile would
+/// be writable in the sandbox, and one that disappears breaks it: another attempt is needed. Docker mounts something
+/// with each container that it starts.
 const MAX_ATTEMPTS: u32 = 5;
-/// Longest wait for an event; dead orphans are reaped in between.
+/// Maximum wait for an event; dead orphans are reaped in between.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Maximum number of bytes read of what the sandbox's programs printed.
+/// Maximum number of bytes read of the sandbox's error output.
 const MAX_STDERR: u64 = 4096;
 
-/// Starts the sandbox and relays messages until nothing is left.
-pub(super) fn run(
+/// Starts the sandbox, and forwards messages until all processes have ended.
+pub(super) fn run_in_sandbox(
     control: UnixStream,
     decoder: Decoder,
     exit_report: Option<ShimReport>,
     command: &Command,
-    confine: &Confine,
+    confine: &SandboxLauncher,
 ) {
     let mut outer = OuterShim {
         control,
         requests: decoder,
         agent_gone: false,
         exit_report,
-        outputs: None,
-        inner: InnerReports::default(),
+        unsent_outputs: None,
+        inner: InnerShimState::default(),
         deadline: None,
         signalled: SignalledProcesses::default(),
     };
     for attempt in 1..=MAX_ATTEMPTS {
         if let Err(error) = outer.run_sandbox(command, confine) {
             let message = format!("the sandbox can't be started: {error}");
-            return outer.report(&Report::SpawnFailed { message });
+            return outer.send_report(&Report::SpawnFailed { message });
         }
-        let Some(message) = outer.inner.given_up.take() else { return };
+        let Some(message) = outer.inner.sandbox_error.take() else { return };
         if attempt == MAX_ATTEMPTS || outer.agent_gone || outer.deadline.is_some() {
-            return outer.report(&Report::SpawnFailed { message });
+            return outer.send_report(&Report::SpawnFailed { message });
         }
-        outer.inner = InnerReports::default();
+        outer.inner = InnerShimState::default();
     }
 }
 
 /// Reports received from the inner shim.
 #[derive(Debug, Default)]
-struct InnerReports {
+struct InnerShimState {
     spawned: bool,
     exited: bool,
     /// Numbers of killed processes and of survivors.
     ended: Option<(u32, u32)>,
-    failed: bool,
-    /// Reason why the sandbox ended before anything was started in it.
-    given_up: Option<String>,
+    spawn_failed: bool,
+    /// Reason why the sandbox ended before the command was started.
+    sandbox_error: Option<String>,
 }
 
 struct OuterShim {
@@ -93,10 +94,10 @@ struct OuterShim {
     /// The agent has died or closed the socket.
     agent_gone: bool,
     exit_report: Option<ShimReport>,
-    /// Kept until the command has them.
-    outputs: Option<OutputFds>,
-    inner: InnerReports,
-    /// Time at which everything is killed, in whatever state the inner shim is.
+    /// Output descriptors that were not passed to the command yet.
+    unsent_outputs: Option<OutputFds>,
+    inner: InnerShimState,
+    /// Time at which everything is killed, whatever the inner shim does.
     deadline: Option<Instant>,
     signalled: SignalledProcesses,
 }
@@ -109,9 +110,13 @@ struct SandboxLink {
     stderr: File,
 }
 
-fn start(command: &Command, confine: &Confine, outputs: &OutputFds) -> io::Result<(Leader, SandboxLink)> {
+fn start_sandbox(
+    command: &Command,
+    confine: &SandboxLauncher,
+    outputs: &OutputFds,
+) -> io::Result<(Leader, SandboxLink)> {
     let (ours, theirs) = UnixStream::pair()?;
-    // Output of the sandbox's programs is no output of the command, and they do not hold its pipes either.
+    // The sandbox's programs do not write to the command's output, and do not hold its pipes.
     let stderr = File::from(memfd_create("words", MemfdFlags::CLOEXEC)?);
     let [program, arguments @ ..] = confine.argv.as_slice() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program"));
@@ -137,21 +142,21 @@ fn start(command: &Command, confine: &Confine, outputs: &OutputFds) -> io::Resul
     let inner = Command { user: None, exit_report: None, ..command.clone() };
     let order = Request::Enter(Box::new(inner), confine.check.clone());
     let mut socket = ours;
-    // The reader may be gone by then; the end of the socket shows that.
+    // The reader may be gone; the end of the socket shows that.
     let _ = outputs.send(&socket);
     let _ = socket.write_all(&encode(&order)?);
     Ok((leader, SandboxLink { socket: Some(socket), reports: Decoder::default(), stderr }))
 }
 
 impl OuterShim {
-    /// Makes one sandbox, and relays messages until nothing of it is left.
-    fn run_sandbox(&mut self, command: &Command, confine: &Confine) -> io::Result<()> {
-        let outputs = match self.outputs.take() {
+    /// Creates one sandbox, and forwards messages until all its processes have ended.
+    fn run_sandbox(&mut self, command: &Command, confine: &SandboxLauncher) -> io::Result<()> {
+        let outputs = match self.unsent_outputs.take() {
             Some(outputs) => outputs,
             None => OutputFds::take_stdio()?,
         };
-        let (leader, link) = start(command, confine, &outputs)?;
-        self.outputs = Some(outputs);
+        let (leader, link) = start_sandbox(command, confine, &outputs)?;
+        self.unsent_outputs = Some(outputs);
         self.relay_messages(&leader, link);
         Ok(())
     }
@@ -162,14 +167,14 @@ impl OuterShim {
         let mut code = None;
         loop {
             let reaped = kill::reap(lives.then_some(leader.pid));
-            if let Some(status) = reaped.leader {
+            if let Some(status) = reaped.leader_status {
                 lives = false;
                 code = status.exit_status();
             }
             self.forward_requests(&mut link);
             self.forward_reports(&mut link);
-            let over = self.inner.ended.is_some() || self.inner.failed;
-            if !reaped.left {
+            let over = self.inner.ended.is_some() || self.inner.spawn_failed;
+            if !reaped.children_left {
                 break;
             }
             let now = Instant::now();
@@ -185,36 +190,37 @@ impl OuterShim {
             self.wait(leader, lives, &mut link);
         }
         let pid = lives.then_some(leader.pid);
-        let over = self.inner.ended.is_some() || self.inner.failed;
-        let survivors = kill::sweep(|status| code = status.exit_status(), pid, &mut self.signalled);
+        let over = self.inner.ended.is_some() || self.inner.spawn_failed;
+        let survivors =
+            kill::kill_descendants(|status| code = status.exit_status(), pid, &mut self.signalled);
         self.forward_reports(&mut link);
-        let killed = if over { 0 } else { self.signalled.count() };
+        let killed = if over { 0 } else { self.signalled.to_u32() };
         self.report_end(&mut link, code, killed, survivors);
     }
 
     /// Sends the agent the reports that the inner shim could not send.
     fn report_end(&mut self, link: &mut SandboxLink, code: Option<i32>, killed: u32, survivors: u32) {
-        if self.inner.failed {
+        if self.inner.spawn_failed {
             return;
         }
         if !self.inner.spawned {
             let how = code.map_or("it was killed".to_owned(), |code| format!("exit code {code}"));
-            self.inner.given_up =
-                Some(format!("the sandbox can't be started ({how}): {}", link.error_text()));
+            self.inner.sandbox_error =
+                Some(format!("the sandbox can't be started ({how}): {}", link.last_stderr_lines()));
             return;
         }
         if !self.inner.exited {
-            self.report(&Report::Exited { code: None, signal: Some(Signal::KILL.as_raw()) });
+            self.send_report(&Report::Exited { code: None, signal: Some(Signal::KILL.as_raw()) });
         }
         let (inner_killed, inner_survivors) = self.inner.ended.unwrap_or_default();
         let (killed, survivors) = (inner_killed + killed, inner_survivors.max(survivors));
         if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.agent_gone) {
             exit_report.write(killed, survivors);
         }
-        self.report(&Report::Ended { killed, survivors });
+        self.send_report(&Report::Ended { killed, survivors });
     }
 
-    fn report(&mut self, report: &Report) {
+    fn send_report(&mut self, report: &Report) {
         let sent = encode(report).and_then(|bytes| self.control.write_all(&bytes));
         if sent.is_err() {
             self.agent_gone = true;
@@ -224,7 +230,7 @@ impl OuterShim {
     /// Passes the agent's requests on.
     fn forward_requests(&mut self, link: &mut SandboxLink) {
         loop {
-            let request = match self.requests.next() {
+            let request = match self.requests.next_message() {
                 Ok(None) => break,
                 Ok(Some(request)) => request,
                 Err(_) => {
@@ -234,11 +240,11 @@ impl OuterShim {
             };
             let translated = match request {
                 Request::End { grace_ms, .. } => {
-                    self.hasten(Duration::from_millis(grace_ms));
+                    self.shorten_deadline(Duration::from_millis(grace_ms));
                     Some(request)
                 }
                 Request::Sweep => {
-                    self.hasten(ORPHAN_GRACE);
+                    self.shorten_deadline(ORPHAN_GRACE);
                     Some(request)
                 }
                 Request::Kill { pid, started, grace_ms } => {
@@ -247,45 +253,45 @@ impl OuterShim {
                 Request::Run(_) | Request::Enter(..) => None,
             };
             if let Some(request) = translated {
-                link.send(&request);
+                link.send_request(&request);
             }
         }
         if self.agent_gone {
-            self.hasten(ORPHAN_GRACE);
-            // The inner shim takes this as its agent's death, and ends everything.
+            self.shorten_deadline(ORPHAN_GRACE);
+            // The inner shim sees the closed socket as its agent's death, and ends everything.
             if let Some(socket) = &link.socket {
                 let _ = socket.shutdown(std::net::Shutdown::Write);
             }
         }
     }
 
-    fn hasten(&mut self, grace: Duration) {
+    fn shorten_deadline(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace + INNER_OVERTIME;
         self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
     }
 
     /// Passes the inner shim's reports on.
     fn forward_reports(&mut self, link: &mut SandboxLink) {
-        while let Some(report) = link.next() {
+        while let Some(report) = link.next_report() {
             match report {
                 Report::Spawned { pid } => {
                     self.inner.spawned = true;
-                    // Closed here, so that only the command holds its output.
-                    self.outputs = None;
+                    // Closed here, so that only the command holds its output pipes.
+                    self.unsent_outputs = None;
                     let pid = outer_pid(pid).unwrap_or(pid);
-                    self.report(&Report::Spawned { pid });
+                    self.send_report(&Report::Spawned { pid });
                 }
                 Report::SpawnFailed { .. } => {
-                    self.inner.failed = true;
-                    self.report(&report);
+                    self.inner.spawn_failed = true;
+                    self.send_report(&report);
                 }
                 Report::NotConfined { message } => {
-                    self.inner.failed = true;
-                    self.inner.given_up = Some(message);
+                    self.inner.spawn_failed = true;
+                    self.inner.sandbox_error = Some(message);
                 }
                 Report::Exited { .. } => {
                     self.inner.exited = true;
-                    self.report(&report);
+                    self.send_report(&report);
                 }
                 Report::Ended { killed, survivors } => self.inner.ended = Some((killed, survivors)),
             }
@@ -316,17 +322,17 @@ impl OuterShim {
         let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
         let (control, socket) = (ready(control), ready(socket));
         drop(fds);
-        if control && !receive(&mut self.control, &mut self.requests) {
+        if control && !read_available(&mut self.control, &mut self.requests) {
             self.agent_gone = true;
         }
-        if socket && link.socket.as_mut().is_some_and(|inner| !receive(inner, &mut link.reports)) {
+        if socket && link.socket.as_mut().is_some_and(|inner| !read_available(inner, &mut link.reports)) {
             link.socket = None;
         }
     }
 }
 
 impl SandboxLink {
-    fn send(&mut self, request: &Request) {
+    fn send_request(&mut self, request: &Request) {
         let Some(socket) = &mut self.socket else { return };
         // The end of the socket shows that its reader is gone.
         if let Ok(bytes) = encode(request) {
@@ -334,10 +340,10 @@ impl SandboxLink {
         }
     }
 
-    /// Returns the last two lines that the sandbox's programs printed: the reason is often in the last but one.
-    fn error_text(&mut self) -> String {
+    /// Returns the last two lines of the sandbox's error output: the reason is often in the second to last.
+    fn last_stderr_lines(&mut self) -> String {
         let mut text = Vec::new();
-        // Only the end matters; and a worker can write there, too.
+        // Only the end is read. A worker can write to this file too.
         let from = self.stderr.metadata().map_or(0, |meta| meta.len().saturating_sub(MAX_STDERR));
         let _ = self.stderr.seek(SeekFrom::Start(from));
         let _ = (&self.stderr).take(MAX_STDERR).read_to_end(&mut text);
@@ -346,11 +352,11 @@ impl SandboxLink {
             text.lines().rev().filter(|line| !line.trim().is_empty()).take(2).collect();
         lines.reverse();
         let said = if lines.is_empty() { "no output".to_owned() } else { lines.join("; ") };
-        common::text::one_line(&said, 400)
+        common::text_format::one_line(&said, 400)
     }
 
-    fn next(&mut self) -> Option<Report> {
-        let Ok(report) = self.reports.next() else {
+    fn next_report(&mut self) -> Option<Report> {
+        let Ok(report) = self.reports.next_message() else {
             self.socket = None;
             return None;
         };
@@ -359,7 +365,7 @@ impl SandboxLink {
 }
 
 /// Reads the available bytes; returns true if more can come.
-fn receive(socket: &mut UnixStream, decoder: &mut Decoder) -> bool {
+fn read_available(socket: &mut UnixStream, decoder: &mut Decoder) -> bool {
     let mut buffer = [0; 16 * 1024];
     match socket.read(&mut buffer) {
         Ok(0) => false,

@@ -1,5 +1,5 @@
-//! Stdout and stderr of a command, passed into a sandbox over a socket. So the sandbox's own programs never hold
-//! them, and their end means the same as without a sandbox.
+//! Stdout and stderr of a command, passed into a sandbox over a socket. So the sandbox's own programs never hold them,
+//! and the end of the pipes means the same as without a sandbox.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -20,7 +20,7 @@ pub(super) struct OutputFds {
 }
 
 impl OutputFds {
-    /// Takes this process's own stdout and stderr; `/dev/null` replaces them from then on.
+    /// Takes this process's own stdout and stderr, and replaces them by `/dev/null`.
     ///
     /// # Errors
     /// The failing call.
@@ -42,7 +42,7 @@ impl OutputFds {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        // Descriptors need at least one byte of data with them.
+        // Descriptors can only be sent with at least one byte of data.
         sendmsg(socket, &[IoSlice::new(b"d")], &mut control, SendFlags::NOSIGNAL)?;
         Ok(())
     }

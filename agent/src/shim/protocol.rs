@@ -1,7 +1,7 @@
-//! Messages between agent and shim, over a socket pair that only those two hold.
+//! Messages between agent and shim, over a private socket pair.
 //!
-//! Each message is a length (`u32`, little endian) and that many bytes of JSON. Environment and prompt are passed
-//! here, so no secret is ever in the shim's arguments or environment.
+//! Each message is a length (`u32`, little endian) followed by JSON of that length. Environment and prompt are sent in
+//! a message, so the shim's arguments and environment never contain a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox_check::SandboxCheck;
-use crate::user::Ids;
+use crate::user::UserIds;
 
-/// Longest message, in bytes: a spec of 1 MiB, of which JSON may write each byte as six, and the agent's own
-/// environment with it.
+/// Maximum length of a message, in bytes: a spec of 1 MiB, of which JSON may need six bytes per byte, and the agent's
+/// environment.
 pub(crate) const MAX_MESSAGE: usize = 8 * 1024 * 1024;
 
 /// A command to run.
@@ -27,23 +27,22 @@ pub(crate) struct Command {
     /// Working directory.
     pub(crate) cwd: String,
     /// User to run as; defaults to the shim's own.
-    pub(crate) user: Option<Ids>,
+    pub(crate) user: Option<UserIds>,
     /// Complete stdin.
     pub(crate) stdin: String,
-    /// Begin with INT to the leader when the command ends because the agent is gone.
+    /// True if the escalation begins with INT to the leader when the agent is gone.
     pub(crate) interrupt_first: bool,
-    /// File with the report for the next agent, in case this one is gone when the command has ended; see
-    /// [`super::exit_report`].
+    /// File with the report for the next agent, if this agent dies before the command ends; see [`super::exit_report`].
     #[serde(rename = "testament")]
     pub(crate) exit_report: Option<String>,
     /// Sandbox around the command.
     #[serde(default)]
-    pub(crate) confine: Option<Box<Confine>>,
+    pub(crate) confine: Option<Box<SandboxLauncher>>,
 }
 
-/// A sandbox around a command. Its own programs see nothing of the command's environment or arguments.
+/// Launcher of a sandbox around a command. The sandbox's own programs can't see the command's environment or arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Confine {
+pub(crate) struct SandboxLauncher {
     /// Launcher of the sandbox, with a shim as the program to run in it.
     pub(crate) argv: Vec<String>,
     /// Environment of the launcher.
@@ -53,7 +52,7 @@ pub(crate) struct Confine {
     pub(crate) check: SandboxCheck,
 }
 
-// Written by hand, so that no environment value can get into a log.
+// Implemented by hand: no environment value may get into a log.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Command")
@@ -69,17 +68,17 @@ impl fmt::Debug for Command {
 pub(crate) enum Request {
     /// Run this command; always the first message.
     Run(Box<Command>),
-    /// End everything. A repeated request with a shorter grace hastens the end.
+    /// End everything. A repeated request can shorten the grace.
     End {
         /// Begin with INT to the leader.
         interrupt_first: bool,
         /// Time until KILL, in milliseconds.
         grace_ms: u64,
     },
-    /// The command has ended: end the processes left behind, with TERM and, soon after, KILL.
+    /// The command has ended: end its leftover processes, with TERM and soon after KILL.
     Sweep,
-    /// End this process and all that it started, with TERM and KILL, and let the command go on. Ignored if there is
-    /// no such process below the shim.
+    /// End this process and its descendants, with TERM and KILL; the command goes on. Ignored if the process is not
+    /// below the shim.
     Kill {
         /// Process id.
         pid: u32,
@@ -88,8 +87,8 @@ pub(crate) enum Request {
         /// Time until KILL, in milliseconds.
         grace_ms: u64,
     },
-    /// Run this command where this shim is already in a sandbox, if the sandbox has these properties; the first
-    /// message there.
+    /// Run this command in the sandbox that this shim is in, if the sandbox has these properties. The first message to
+    /// an inner shim.
     Enter(Box<Command>, SandboxCheck),
 }
 
@@ -106,7 +105,7 @@ pub(crate) enum Report {
         /// Reason, in one line.
         message: String,
     },
-    /// The sandbox around this shim lacks a required property, and nothing was started in it. The last message.
+    /// The sandbox around this shim lacks a required property, so nothing was started. The last message.
     NotConfined {
         /// Reason, in one line.
         message: String,
@@ -136,12 +135,12 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     serde_json::to_writer(&mut bytes, message)?;
     let len = bytes.len() - 4;
     let short = u32::try_from(len).ok().filter(|_| len <= MAX_MESSAGE);
-    let short = short.ok_or_else(|| invalid(format!("a message of {len} bytes is too long")))?;
+    let short = short.ok_or_else(|| invalid_data(format!("a message of {len} bytes is too long")))?;
     bytes[..4].copy_from_slice(&short.to_le_bytes());
     Ok(bytes)
 }
 
-/// Assembles messages from the pieces that arrive.
+/// Assembles messages from received bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     buffer: Vec<u8>,
@@ -157,11 +156,11 @@ impl Decoder {
     ///
     /// # Errors
     /// `InvalidData` if the peer announces too long a message, or the message can't be parsed.
-    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub(crate) fn next_message<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some(head) = self.buffer.first_chunk::<4>() else { return Ok(None) };
         let len = u32::from_le_bytes(*head) as usize;
         if len > MAX_MESSAGE {
-            return Err(invalid(format!("a message of {len} bytes is too long")));
+            return Err(invalid_data(format!("a message of {len} bytes is too long")));
         }
         let Some(body) = self.buffer.get(4..4 + len) else { return Ok(None) };
         let message = serde_json::from_slice(body)?;
@@ -170,7 +169,7 @@ impl Decoder {
     }
 }
 
-fn invalid(message: String) -> io::Error {
+fn invalid_data(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
@@ -187,7 +186,7 @@ mod tests {
             let mut got = Vec::new();
             for piece in bytes.chunks(size) {
                 decoder.push(piece);
-                while let Some(report) = decoder.next::<Report>().unwrap() {
+                while let Some(report) = decoder.next_message::<Report>().unwrap() {
                     got.push(report);
                 }
             }
@@ -199,6 +198,6 @@ mod tests {
     fn a_length_bomb_is_refused_before_anything_is_kept_for_it() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
-        assert!(decoder.next::<Request>().is_err());
+        assert!(decoder.next_message::<Request>().is_err());
     }
 }

@@ -14,15 +14,14 @@ use super::kill::{self, SignalledProcesses};
 use super::protocol::{Command, Decoder, Report, Request, encode};
 use super::tree::{self, Leader, ProcessKey};
 
-/// Grace when the agent has died: its successor does not wait.
+/// Grace after the agent's death.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
-/// Grace for the processes that a command leaves behind when it ends by itself: enough to remove a lock or a socket,
-/// and too short to be noticed.
+/// Grace for the leftover processes of a command that ended by itself: enough to remove a lock or a socket.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(300);
 /// Time between two checks while a command is being ended: a fifth of the 100 ms that an end may be late.
 const END_POLL: Duration = Duration::from_millis(20);
-/// Shortest and longest time between two checks for dead orphans: the shortest after some were found (a command may
-/// lose thousands), and ever longer while there are none. Five checks a second cost 0.01 % of a core.
+/// Minimum and maximum time between two checks for dead orphans: the minimum after some were found (there may be
+/// thousands), and doubled while there are none. Five checks a second cost 0.01 % of a core.
 const REAP_POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
 /// Runs one command to its end, as requested on stdin.
@@ -37,49 +36,48 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
     }
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     let mut shim = Shim { control, decoder: Decoder::default(), agent_gone: false, exit_report: None };
-    let mut command = match shim.read_first()? {
+    let mut command = match shim.read_first_request()? {
         Some(Request::Run(command)) => command,
         Some(Request::Enter(command, check)) => {
             if let Err(message) = check.verify_and_enter() {
-                shim.report(&Report::NotConfined { message });
+                shim.send_report(&Report::NotConfined { message });
                 return Ok(());
             }
             command
         }
         _ => return Ok(()),
     };
-    // The command runs without it as well; only the next agent has less information.
+    // The command also runs without this file; only the next agent has less information.
     shim.exit_report = command.exit_report.as_deref().and_then(|path| ShimReport::open(path).ok());
     if let Some(confine) = command.confine.take() {
-        leave_workspace();
-        super::outer_shim::run(shim.control, shim.decoder, shim.exit_report, &command, &confine);
+        enter_root_dir();
+        super::outer_shim::run_in_sandbox(shim.control, shim.decoder, shim.exit_report, &command, &confine);
         return Ok(());
     }
     match super::spawn::spawn(&command) {
-        Err(error) => shim.report(&Report::SpawnFailed { message: spawn_error(&command, &error) }),
+        Err(error) => shim.send_report(&Report::SpawnFailed { message: spawn_error(&command, &error) }),
         Ok(leader) => {
-            shim.report(&Report::Spawned { pid: leader.pid.as_raw_nonzero().get().unsigned_abs() });
+            shim.send_report(&Report::Spawned { pid: leader.pid.as_raw_nonzero().get().unsigned_abs() });
             let interrupt_first = command.interrupt_first;
             drop(command);
-            leave_workspace();
+            enter_root_dir();
             shim.supervise(&leader, interrupt_first);
         }
     }
     Ok(())
 }
 
-/// Changes the shim's working directory to `/`, so that a search for processes in a workspace finds the command
-/// alone.
-fn leave_workspace() {
+/// Changes the shim's working directory to `/`, so that a search for processes in a workspace finds only the command.
+fn enter_root_dir() {
     let _ = rustix::process::chdir("/");
 }
 
 /// Isolates this process and its children: own session, all orphans adopted, no new privileges, memory unreadable.
 fn isolate() -> io::Result<()> {
     crate::inherited_state::reset();
-    // Inside a sandbox the shim has a session of its own already.
+    // Inside a sandbox the shim already has its own session.
     let _ = rustix::process::setsid();
-    // Any process id turns it on; the call always applies to the caller.
+    // Any process id works; the call always applies to the caller.
     rustix::process::set_child_subreaper(Some(Pid::INIT))?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
@@ -107,14 +105,14 @@ struct Shim {
 struct CommandState {
     leader_lives: bool,
     escalation: Option<Escalation>,
-    signalled: SignalledProcesses,
-    reap_in: Duration,
+    signalled_processes: SignalledProcesses,
+    reap_interval: Duration,
     /// Subtrees that are being ended.
-    subtrees: Vec<Subtree>,
+    ending_subtrees: Vec<EndingSubtree>,
 }
 
 /// A subtree of the command that is being ended.
-struct Subtree {
+struct EndingSubtree {
     root: ProcessKey,
     /// Processes that were sent TERM.
     terminated: Vec<ProcessKey>,
@@ -122,20 +120,20 @@ struct Subtree {
 }
 
 impl Shim {
-    fn read_first(&mut self) -> io::Result<Option<Request>> {
+    fn read_first_request(&mut self) -> io::Result<Option<Request>> {
         loop {
-            if let Some(request) = self.decoder.next()? {
+            if let Some(request) = self.decoder.next_message()? {
                 return Ok(Some(request));
             }
             if self.agent_gone {
                 return Ok(None);
             }
-            self.read()?;
+            self.read_requests()?;
         }
     }
 
     /// Reads the available bytes; blocks if there are none.
-    fn read(&mut self) -> io::Result<()> {
+    fn read_requests(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
         match self.control.read(&mut buffer) {
             Ok(0) => self.agent_gone = true,
@@ -146,7 +144,7 @@ impl Shim {
         Ok(())
     }
 
-    fn report(&mut self, report: &Report) {
+    fn send_report(&mut self, report: &Report) {
         let sent = encode(report).and_then(|bytes| self.control.write_all(&bytes));
         if sent.is_err() {
             self.agent_gone = true;
@@ -158,9 +156,9 @@ impl Shim {
         let mut state = CommandState {
             leader_lives: true,
             escalation: None,
-            signalled: SignalledProcesses::default(),
-            reap_in: REAP_POLL.0,
-            subtrees: Vec::new(),
+            signalled_processes: SignalledProcesses::default(),
+            reap_interval: REAP_POLL.0,
+            ending_subtrees: Vec::new(),
         };
         loop {
             let anything = self.reap(leader, &mut state);
@@ -170,10 +168,10 @@ impl Shim {
                 let escalation = state
                     .escalation
                     .get_or_insert_with(|| Escalation::new(now, interrupt_first, ORPHAN_GRACE));
-                escalation.hasten(now, ORPHAN_GRACE);
+                escalation.shorten_grace(now, ORPHAN_GRACE);
             }
             kill_subtrees(&mut state, now);
-            let commands = || !tree::commands(leader.pid).is_empty();
+            let commands = || !tree::leader_commands(leader.pid).is_empty();
             let lives = state.leader_lives;
             let action = state
                 .escalation
@@ -182,54 +180,57 @@ impl Shim {
             match action {
                 Some(Action::Sweep) => break,
                 Some(Action::TerminateCommands(limit)) => {
-                    kill::terminate_commands(leader, limit, &mut state.signalled);
+                    kill::terminate_commands(leader, limit, &mut state.signalled_processes);
                 }
                 Some(Action::Interrupt) => {
                     // ESRCH: the leader exited by itself, which the next check sees.
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::INT);
                     let _ = pidfd_send_signal(&leader.pidfd, Signal::CONT);
                 }
-                Some(Action::Terminate(limit)) => kill::terminate(limit, &mut state.signalled),
+                Some(Action::Terminate(limit)) => {
+                    kill::terminate_descendants(limit, &mut state.signalled_processes);
+                }
                 Some(Action::Wait(time)) => self.wait(leader, &mut state, time.min(END_POLL)),
                 None => {
-                    let due = state.subtrees.iter().map(|subtree| subtree.kill_at.saturating_sub(now)).min();
-                    let time = due.map_or(state.reap_in, |due| due.min(state.reap_in));
+                    let due =
+                        state.ending_subtrees.iter().map(|subtree| subtree.kill_at.saturating_sub(now)).min();
+                    let time = due.map_or(state.reap_interval, |due| due.min(state.reap_interval));
                     self.wait(leader, &mut state, time);
                 }
             }
         }
         let pid = state.leader_lives.then_some(leader.pid);
-        let survivors = kill::sweep(|status| self.report_exit(status), pid, &mut state.signalled);
-        let killed = state.signalled.count();
+        let survivors =
+            kill::kill_descendants(|status| self.report_exit(status), pid, &mut state.signalled_processes);
+        let killed = state.signalled_processes.to_u32();
         if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.agent_gone) {
             exit_report.write(killed, survivors);
         }
-        self.report(&Report::Ended { killed, survivors });
+        self.send_report(&Report::Ended { killed, survivors });
     }
 
-    /// Reaps dead children; returns true if anything is left below the shim.
+    /// Reaps dead children; returns true if any process is left below the shim.
     fn reap(&mut self, leader: &Leader, state: &mut CommandState) -> bool {
         let reaped = kill::reap(state.leader_lives.then_some(leader.pid));
-        if let Some(status) = reaped.leader {
+        if let Some(status) = reaped.leader_status {
             state.leader_lives = false;
             self.report_exit(status);
         }
         if reaped.count > 0 {
-            state.reap_in = REAP_POLL.0;
+            state.reap_interval = REAP_POLL.0;
         }
-        reaped.left
+        reaped.children_left
     }
 
     fn report_exit(&mut self, status: WaitStatus) {
-        self.report(&Report::Exited { code: status.exit_status(), signal: status.terminating_signal() });
+        self.send_report(&Report::Exited { code: status.exit_status(), signal: status.terminating_signal() });
     }
 
-    /// Handles the requests that have arrived. Called before every wait, not only after a wait that read something: a
-    /// request can arrive with the same read as the command, and the socket does not report bytes that were already
-    /// read.
+    /// Handles the requests that have arrived. Called before every wait: a request may have been read together with the
+    /// command, and the socket does not report bytes that were already read.
     fn handle_requests(&mut self, state: &mut CommandState, begun: Instant) {
         loop {
-            match self.decoder.next() {
+            match self.decoder.next_message() {
                 Ok(None) => return,
                 // A grace counts from the time of the request, not from the start of the wait for it.
                 Ok(Some(request)) => apply_request(state, &request, begun.elapsed()),
@@ -257,22 +258,22 @@ impl Shim {
         let ready = poll(&mut fds, Some(&timeout));
         let readable = !self.agent_gone && fds.first().is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
-        state.reap_in = match ready {
-            Ok(0) => (state.reap_in * 2).min(REAP_POLL.1),
+        state.reap_interval = match ready {
+            Ok(0) => (state.reap_interval * 2).min(REAP_POLL.1),
             _ => REAP_POLL.0,
         };
-        if readable && self.read().is_err() {
+        if readable && self.read_requests().is_err() {
             self.agent_gone = true;
         }
     }
 }
 
-/// Kills what is left of the subtrees whose grace is over.
+/// Kills the remaining processes of the subtrees whose grace is over.
 fn kill_subtrees(state: &mut CommandState, now: Duration) {
-    state.subtrees.retain(|subtree| {
+    state.ending_subtrees.retain(|subtree| {
         let due = now >= subtree.kill_at;
         if due {
-            kill::kill_below(subtree.root, &subtree.terminated);
+            kill::kill_subtree(subtree.root, &subtree.terminated);
         }
         !due
     });
@@ -285,17 +286,17 @@ fn apply_request(state: &mut CommandState, request: &Request, now: Duration) {
             state
                 .escalation
                 .get_or_insert_with(|| Escalation::new(now, interrupt_first, grace))
-                .hasten(now, grace);
+                .shorten_grace(now, grace);
         }
-        // An end in progress has a grace of its own.
+        // An escalation in progress has its own grace.
         Request::Sweep => {
             state.escalation.get_or_insert_with(|| Escalation::new(now, false, LEFTOVER_GRACE));
         }
         &Request::Kill { pid, started, grace_ms } => {
-            let root = ProcessKey { pid, started };
-            let terminated = if grace_ms == 0 { Vec::new() } else { kill::terminate_below(root) };
+            let root = ProcessKey { pid, start_ticks: started };
+            let terminated = if grace_ms == 0 { Vec::new() } else { kill::terminate_subtree(root) };
             let kill_at = now.saturating_add(Duration::from_millis(grace_ms));
-            state.subtrees.push(Subtree { root, terminated, kill_at });
+            state.ending_subtrees.push(EndingSubtree { root, terminated, kill_at });
         }
         // A shim runs one command only.
         Request::Run(_) | Request::Enter(..) => {}

@@ -11,11 +11,11 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::protocol::Command;
 use super::tree::Leader;
 
-/// Starts `command` with the shim's stdout and stderr as its own, and closes the shim's: from then on the end of
-/// those pipes means that no process in the command's tree holds them any more.
+/// Starts `command` with the shim's stdout and stderr, and closes them in the shim. After that, the end of these pipes
+/// means that no process of the command holds them.
 ///
 /// # Errors
-/// The reason that the command did not start; working directory, program and permissions are all possible.
+/// The reason why the command did not start: its working directory, program or permissions.
 pub(super) fn spawn(command: &Command) -> io::Result<Leader> {
     let [program, arguments @ ..] = command.argv.as_slice() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program"));
@@ -26,7 +26,7 @@ pub(super) fn spawn(command: &Command) -> io::Result<Leader> {
         .env_clear()
         .envs(&command.env)
         .current_dir(&command.cwd)
-        .stdin(stdin(&command.stdin)?)
+        .stdin(stdin_with_text(&command.stdin)?)
         .process_group(0);
     if let Some(ids) = command.user {
         // Also drops root's supplementary groups.
@@ -38,13 +38,13 @@ pub(super) fn spawn(command: &Command) -> io::Result<Leader> {
     rustix::stdio::dup2_stderr(&null)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("the command has no process id"))?;
-    // Only this thread reaps the child, so its number can't have been reused.
+    // Only this thread reaps the child, so its id can't have been reused.
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     Ok(Leader { pid, pidfd })
 }
 
-/// Returns a stdin with all of `text` and then its end: a program that waits for more would wait for ever.
-fn stdin(text: &str) -> io::Result<Stdio> {
+/// Returns a stdin that contains `text` and then ends, so that no program waits for more input.
+fn stdin_with_text(text: &str) -> io::Result<Stdio> {
     if text.is_empty() {
         return Ok(Stdio::null());
     }

@@ -1,4 +1,4 @@
-//! Processes below the shim, as `/proc` shows them.
+//! Processes below the shim, read from `/proc`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, Signal};
 
-use crate::proc_stat::Proc;
+use crate::proc_stat::ProcFs;
 
-/// TERM in a set of signals, as the kernel writes it.
-const TERM: u64 = 1 << (Signal::TERM.as_raw() - 1);
-/// Bytes of `/proc/PID/status` that are read: more than it has up to its sets of signals.
+/// Bit of TERM in the kernel's signal sets.
+const TERM_BIT: u64 = 1 << (Signal::TERM.as_raw() - 1);
+/// Number of bytes read of `/proc/PID/status`: enough to contain the signal sets.
 const MAX_STATUS: usize = 4096;
 
 /// The command's first process.
@@ -20,65 +20,65 @@ pub(super) struct Leader {
     pub(super) pidfd: OwnedFd,
 }
 
-/// Unique name of a process: a number is reused, a number with its start time is not.
+/// Unique key of a process: its id alone can be reused, the id with the start time can't.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ProcessKey {
     /// Process id.
     pub(super) pid: u32,
     /// Start time, in clock ticks since boot.
-    pub(super) started: u64,
+    pub(super) start_ticks: u64,
 }
 
-/// A process as `/proc/PID/stat` shows it.
+/// Properties of a process from `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ProcessEntry {
     pub(super) key: ProcessKey,
     parent: u32,
     session: u32,
     zombie: bool,
-    /// A program of Codex or of a sandbox, whose end would end its command at once.
-    helper: bool,
+    /// True for a program of Codex or of a sandbox whose end would also end the command.
+    is_sandbox_helper: bool,
 }
 
 impl ProcessEntry {
-    /// Returns true if the process only holds a command's sandbox together, or serves Codex.
+    /// Returns true for a program of a sandbox, and for a helper of Codex.
     pub(super) fn is_helper(&self) -> bool {
-        self.helper
+        self.is_sandbox_helper
     }
 }
 
 /// Returns every living process below this one.
 pub(super) fn descendants() -> Vec<ProcessEntry> {
-    let all = Proc::open().map(|mut proc| below(std::process::id(), &by_parent(&mut proc)));
+    let all =
+        ProcFs::open().map(|mut proc| descendants_of(std::process::id(), &children_by_parent(&mut proc)));
     only_alive(all.unwrap_or_default())
 }
 
-/// Returns the living processes below this one, like [`descendants`], in less time where many other processes run: the
-/// time depends on the size of this tree only. A process that is just starting, dying or losing its parent can be
-/// missed, so the caller has to scan again.
+/// Returns the living processes below this one like [`descendants`], but its time depends only on the size of this
+/// tree. It can miss a process that is starting, dying or losing its parent, so the caller has to scan again.
 pub(super) fn quick_descendants() -> Vec<ProcessEntry> {
-    let Ok(mut proc) = Proc::open() else { return Vec::new() };
+    let Ok(mut proc) = ProcFs::open() else { return Vec::new() };
     let own = std::process::id();
     let all = walk_children(own, &mut proc);
-    only_alive(all.unwrap_or_else(|| below(own, &by_parent(&mut proc))))
+    only_alive(all.unwrap_or_else(|| descendants_of(own, &children_by_parent(&mut proc))))
 }
 
 fn only_alive(entries: Vec<ProcessEntry>) -> Vec<ProcessEntry> {
     entries.into_iter().filter(|entry| !entry.zombie).collect()
 }
 
-/// Returns every living command that the leader has started: all processes below this one, except the leader and the
-/// programs that a command can't do without.
-pub(super) fn commands(leader: Pid) -> Vec<ProcessEntry> {
+/// Returns every living command that the leader has started: all processes below this one, except the leader and helper
+/// programs.
+pub(super) fn leader_commands(leader: Pid) -> Vec<ProcessEntry> {
     let leader = leader.as_raw_nonzero().get().unsigned_abs();
     let mut found = descendants();
-    found.retain(|entry| entry.key.pid != leader && !entry.helper);
+    found.retain(|entry| entry.key.pid != leader && !entry.is_sandbox_helper);
     found
 }
 
-/// Returns those of `all` that are in `names`, and all processes that are below them now.
-pub(super) fn remaining(all: Vec<ProcessEntry>, names: &[ProcessKey]) -> Vec<ProcessEntry> {
-    let mut known: HashSet<ProcessKey> = names.iter().copied().collect();
+/// Returns the processes of `entries` that are in `keys`, and all their current descendants.
+pub(super) fn still_alive(entries: Vec<ProcessEntry>, keys: &[ProcessKey]) -> Vec<ProcessEntry> {
+    let mut known: HashSet<ProcessKey> = keys.iter().copied().collect();
     let mut pids: HashSet<u32> = HashSet::new();
     // Parents come before their children, so one pass finds all.
     let mut belongs = |entry: &ProcessEntry| {
@@ -89,31 +89,31 @@ pub(super) fn remaining(all: Vec<ProcessEntry>, names: &[ProcessKey]) -> Vec<Pro
         }
         belongs
     };
-    all.into_iter().filter(|entry| belongs(entry)).collect()
+    entries.into_iter().filter(|entry| belongs(entry)).collect()
 }
 
-/// Returns every living process that is in a session, is in `names`, or is below one of these, wherever it hangs. The
-/// first process of the session is excluded.
-pub(super) fn in_session(session: u32, names: &[ProcessKey]) -> Vec<ProcessEntry> {
-    let Ok(mut proc) = Proc::open() else { return Vec::new() };
-    let children = by_parent(&mut proc);
+/// Returns every living process in a session, every process in `keys`, and all their descendants, without the first
+/// process of the session.
+pub(super) fn session_members(session: u32, keys: &[ProcessKey]) -> Vec<ProcessEntry> {
+    let Ok(mut proc) = ProcFs::open() else { return Vec::new() };
+    let children = children_by_parent(&mut proc);
     let roots = children.values().flatten();
-    let roots = roots.filter(|entry| entry.session == session || names.contains(&entry.key));
+    let roots = roots.filter(|entry| entry.session == session || keys.contains(&entry.key));
     let roots: Vec<ProcessEntry> = roots.copied().collect();
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for root in roots {
-        let below = below(root.key.pid, &children);
+        let below = descendants_of(root.key.pid, &children);
         found.extend([root].into_iter().chain(below).filter(|entry| seen.insert(entry.key)));
     }
     found.retain(|entry| entry.key.pid != session);
     only_alive(found)
 }
 
-/// Returns `root` and everything it started, out of `all`: all that is below it, and all in its session if it leads
-/// one, wherever that hangs now. Returns nothing if `root` is not in `all`.
-pub(super) fn subtree(all: Vec<ProcessEntry>, root: ProcessKey) -> Vec<ProcessEntry> {
-    let Some(top) = all.iter().find(|entry| entry.key == root) else { return Vec::new() };
+/// Returns the processes of `entries` that `root` started: its descendants, and the members of its session if it leads
+/// one, with `root` itself. Empty if `root` is not in `entries`.
+pub(super) fn subtree(entries: Vec<ProcessEntry>, root: ProcessKey) -> Vec<ProcessEntry> {
+    let Some(top) = entries.iter().find(|entry| entry.key == root) else { return Vec::new() };
     let session = (top.session == root.pid).then_some(root.pid);
     let mut known = HashSet::from([root.pid]);
     // Parents come before their children, so one pass finds all.
@@ -125,14 +125,14 @@ pub(super) fn subtree(all: Vec<ProcessEntry>, root: ProcessKey) -> Vec<ProcessEn
         }
         part
     };
-    all.into_iter().filter(|entry| belongs(entry)).collect()
+    entries.into_iter().filter(|entry| belongs(entry)).collect()
 }
 
 /// Returns all processes of this machine by their parent.
-fn by_parent(proc: &mut Proc) -> HashMap<u32, Vec<ProcessEntry>> {
+fn children_by_parent(proc: &mut ProcFs) -> HashMap<u32, Vec<ProcessEntry>> {
     let mut children: HashMap<u32, Vec<ProcessEntry>> = HashMap::new();
-    for (pid, _) in proc.processes() {
-        if let Some(found) = entry(proc, pid) {
+    for (pid, _) in proc.process_ids() {
+        if let Some(found) = read_entry(proc, pid) {
             children.entry(found.parent).or_default().push(found);
         }
     }
@@ -140,7 +140,7 @@ fn by_parent(proc: &mut Proc) -> HashMap<u32, Vec<ProcessEntry>> {
 }
 
 /// Returns every process below `root`, parents before their children.
-fn below(root: u32, children: &HashMap<u32, Vec<ProcessEntry>>) -> Vec<ProcessEntry> {
+fn descendants_of(root: u32, children: &HashMap<u32, Vec<ProcessEntry>>) -> Vec<ProcessEntry> {
     let mut found = Vec::new();
     let mut next = vec![root];
     while let Some(parent) = next.pop() {
@@ -152,9 +152,9 @@ fn below(root: u32, children: &HashMap<u32, Vec<ProcessEntry>>) -> Vec<ProcessEn
     found
 }
 
-/// Does the same as [`below`] with the kernel's list of each thread's children; returns `None` where the kernel has
-/// no such lists.
-fn walk_children(root: u32, proc: &mut Proc) -> Option<Vec<ProcessEntry>> {
+/// Does the same as [`descendants_of`] with the kernel's list of each thread's children; returns `None` if the kernel
+/// has no such lists.
+fn walk_children(root: u32, proc: &mut ProcFs) -> Option<Vec<ProcessEntry>> {
     // Missing in a kernel without CONFIG_PROC_CHILDREN.
     fs::metadata("/proc/thread-self/children").ok()?;
     let mut found = Vec::new();
@@ -163,8 +163,8 @@ fn walk_children(root: u32, proc: &mut Proc) -> Option<Vec<ProcessEntry>> {
         for thread in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
             let list = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
             for pid in list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
-                // The number can have been reused since it was listed.
-                let child = entry(proc, pid).filter(|child| child.parent == parent);
+                // The id can have been reused since it was listed.
+                let child = read_entry(proc, pid).filter(|child| child.parent == parent);
                 next.extend(child.map(|child| child.key.pid));
                 found.extend(child);
             }
@@ -173,68 +173,74 @@ fn walk_children(root: u32, proc: &mut Proc) -> Option<Vec<ProcessEntry>> {
     Some(found)
 }
 
-/// Returns true if the number still belongs to the same process, and that has not ended.
-pub(super) fn is_alive(name: ProcessKey) -> bool {
-    let now = Proc::open().ok().and_then(|mut proc| entry(&mut proc, name.pid));
-    now.is_some_and(|now| now.key == name && !now.zombie)
+/// Returns true if the process with this key has not ended.
+pub(super) fn is_alive(key: ProcessKey) -> bool {
+    let now = ProcFs::open().ok().and_then(|mut proc| read_entry(&mut proc, key.pid));
+    now.is_some_and(|now| now.key == key && !now.zombie)
 }
 
-/// Returns true if any thread of that process runs or can run at any moment: it is not stopped, and has not ended.
+/// Returns true if any thread of that process is running or runnable, and not stopped or ended.
 ///
-/// A thread that only a kill interrupts may be in the middle of a fork (which waits for memory or for a disk), so it
-/// counts as moving. The exception is the parent of a `vfork` whose child is stopped: it waits for that child.
-pub(super) fn is_runnable(name: ProcessKey) -> bool {
-    let Ok(mut proc) = Proc::open() else { return false };
-    let states = states(&mut proc, name);
+/// A thread in an uninterruptible call may be in the middle of a fork (which waits for memory or for a disk), so it
+/// counts as runnable. The exception is the parent of a `vfork` whose child is stopped: it waits for that child.
+pub(super) fn is_runnable(key: ProcessKey) -> bool {
+    let Ok(mut proc) = ProcFs::open() else { return false };
+    let states = thread_states(&mut proc, key);
     states.iter().any(|state| matches!(state, b'R' | b'S'))
-        || (states.contains(&b'D') && !has_stopped_child(&mut proc, name.pid))
+        || (states.contains(&b'D') && !has_stopped_child(&mut proc, key.pid))
 }
 
 /// Returns true if every thread of that process waits for an outside event.
-pub(super) fn is_waiting(name: ProcessKey) -> bool {
-    Proc::open().is_ok_and(|mut proc| states(&mut proc, name).iter().all(|state| *state == b'S'))
+pub(super) fn is_waiting(key: ProcessKey) -> bool {
+    ProcFs::open().is_ok_and(|mut proc| thread_states(&mut proc, key).iter().all(|state| *state == b'S'))
 }
 
 /// Returns true if no thread of that process would handle TERM at the moment.
-pub(super) fn blocks_term(name: ProcessKey) -> bool {
-    let Ok(mut proc) = Proc::open() else { return false };
-    let mut threads = threads(&mut proc, name).into_iter();
+pub(super) fn blocks_term(key: ProcessKey) -> bool {
+    let Ok(mut proc) = ProcFs::open() else { return false };
+    let mut threads = thread_ids(&mut proc, key).into_iter();
     let held = |status: &[u8]| {
         let mask = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"SigBlk:"))?;
         u64::from_str_radix(std::str::from_utf8(mask).ok()?.trim(), 16).ok()
     };
-    // A thread that ends meanwhile handles nothing.
+    // A thread that has ended handles no signal.
     threads.len() > 0
         && threads.all(|thread| {
-            proc.read(thread, "status", MAX_STATUS).and_then(held).is_none_or(|mask| mask & TERM != 0)
+            proc.read(thread, "status", MAX_STATUS).and_then(held).is_none_or(|mask| mask & TERM_BIT != 0)
         })
 }
 
 /// Returns the state of each thread of that process; empty if it is gone.
-fn states(proc: &mut Proc, name: ProcessKey) -> Vec<u8> {
-    let threads = threads(proc, name);
+fn thread_states(proc: &mut ProcFs, key: ProcessKey) -> Vec<u8> {
+    let threads = thread_ids(proc, key);
     threads.into_iter().filter_map(|thread| Some(proc.stat(thread)?.state)).collect()
 }
 
-fn threads(proc: &mut Proc, name: ProcessKey) -> Vec<u32> {
-    if proc.stat(name.pid).is_none_or(|now| now.started != name.started) {
+fn thread_ids(proc: &mut ProcFs, key: ProcessKey) -> Vec<u32> {
+    if proc.stat(key.pid).is_none_or(|now| now.start_ticks != key.start_ticks) {
         return Vec::new();
     }
-    let threads = fs::read_dir(format!("/proc/{}/task", name.pid)).into_iter().flatten().flatten();
+    let threads = fs::read_dir(format!("/proc/{}/task", key.pid)).into_iter().flatten().flatten();
     threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok()).collect()
 }
 
-fn has_stopped_child(proc: &mut Proc, parent: u32) -> bool {
-    let mut processes = proc.processes();
+fn has_stopped_child(proc: &mut ProcFs, parent: u32) -> bool {
+    let mut processes = proc.process_ids();
     processes
         .any(|(pid, _)| proc.stat(pid).is_some_and(|child| child.parent == parent && child.state == b'T'))
 }
 
-fn entry(proc: &mut Proc, pid: u32) -> Option<ProcessEntry> {
+fn read_entry(proc: &mut ProcFs, pid: u32) -> Option<ProcessEntry> {
     let stat = proc.stat(pid)?;
-    let name = ProcessKey { pid, started: stat.started };
+    let name = ProcessKey { pid, start_ticks: stat.start_ticks };
     let helper = stat.name == b"bwrap" || stat.name.starts_with(b"codex");
-    Some(ProcessEntry { key: name, parent: stat.parent, session: stat.session, zombie: stat.zombie, helper })
+    Some(ProcessEntry {
+        key: name,
+        parent: stat.parent,
+        session: stat.session,
+        zombie: stat.zombie,
+        is_sandbox_helper: helper,
+    })
 }
 
 #[cfg(test)]
@@ -244,7 +250,13 @@ mod tests {
     use super::*;
 
     const fn entry(pid: u32, parent: u32, session: u32, started: u64) -> ProcessEntry {
-        ProcessEntry { key: ProcessKey { pid, started }, parent, session, zombie: false, helper: false }
+        ProcessEntry {
+            key: ProcessKey { pid, start_ticks: started },
+            parent,
+            session,
+            zombie: false,
+            is_sandbox_helper: false,
+        }
     }
 
     #[test]
@@ -253,18 +265,19 @@ mod tests {
             "sh -c 'kill -STOP $$' & sh -c 'sh -c \"kill -STOP \\$\\$\" & kill -STOP $$' & kill -STOP $$";
         let mut leader = std::process::Command::new("sh").args(["-c", line]).spawn().unwrap();
         let root = leader.id();
-        let mut proc = Proc::open().unwrap();
+        let mut proc = ProcFs::open().unwrap();
         let numbers = |entries: &[ProcessEntry]| {
             let mut numbers: Vec<u32> = entries.iter().map(|entry| entry.key.pid).collect();
             numbers.sort_unstable();
             numbers
         };
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while below(root, &by_parent(&mut proc)).len() < 3 {
+        while descendants_of(root, &children_by_parent(&mut proc)).len() < 3 {
             assert!(std::time::Instant::now() < deadline, "its children don't come");
             crate::shim::pause(std::time::Duration::from_millis(5));
         }
-        let (all, walked) = (below(root, &by_parent(&mut proc)), walk_children(root, &mut proc).unwrap());
+        let (all, walked) =
+            (descendants_of(root, &children_by_parent(&mut proc)), walk_children(root, &mut proc).unwrap());
         assert_eq!(numbers(&all), numbers(&walked));
         for pid in numbers(&all).into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
             rustix::process::kill_process(pid, Signal::KILL).unwrap();
@@ -284,7 +297,7 @@ mod tests {
             os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)])";
         let mut parent =
             std::process::Command::new("python3").args(["-c", script]).arg(&fifo).spawn().unwrap();
-        let mut proc = Proc::open().unwrap();
+        let mut proc = ProcFs::open().unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         let until = |what: &str, fact: &mut dyn FnMut() -> bool| {
             while !fact() {
@@ -292,10 +305,10 @@ mod tests {
                 crate::shim::pause(std::time::Duration::from_millis(5));
             }
         };
-        let name = ProcessKey { pid: parent.id(), started: proc.stat(parent.id()).unwrap().started };
+        let name = ProcessKey { pid: parent.id(), start_ticks: proc.stat(parent.id()).unwrap().start_ticks };
         let mut child = None;
         until("it waits for a child", &mut || {
-            child = below(name.pid, &by_parent(&mut proc)).first().copied();
+            child = descendants_of(name.pid, &children_by_parent(&mut proc)).first().copied();
             child.is_some() && proc.stat(name.pid).is_some_and(|now| now.state == b'D')
         });
         assert!(is_runnable(name));
@@ -314,7 +327,7 @@ mod tests {
         let (leader, step, child) = (entry(10, 1, 1, 100), entry(20, 10, 20, 200), entry(21, 20, 20, 201));
         // Started by the step: one moved to a session of its own, one lost its parent.
         let (fled, orphan) = (entry(22, 21, 22, 202), entry(23, 1, 20, 203));
-        let (neighbour, old) = (entry(30, 10, 1, 300), ProcessKey { pid: 20, started: 199 });
+        let (neighbour, old) = (entry(30, 10, 1, 300), ProcessKey { pid: 20, start_ticks: 199 });
         let all = vec![leader, orphan, step, neighbour, child, fled];
         assert_eq!(subtree(all.clone(), step.key), [orphan, step, child, fled]);
         assert_eq!(subtree(all.clone(), child.key), [child, fled]);

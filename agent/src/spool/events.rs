@@ -1,4 +1,4 @@
-//! Events of one run: segments on disk, and the events that wait to be written to them.
+//! Events of one run: segments on disk, and pending events that are not written yet.
 //!
 //! ```text
 //!  push ──► waiting ──flush──► newest segment ──1 MiB──► older segments ──ack──► deleted
@@ -6,8 +6,8 @@
 //!              └──last flush──► the space that was reserved when the run was created
 //! ```
 //!
-//! In memory a segment is one [`Span`], so a run of a million events takes as little as one of ten. On disk a run
-//! takes the space of what the relay has not acknowledged, and at most two segments and the reserve on top.
+//! In memory a segment is one [`SegmentSpan`], so the memory of a run hardly depends on its number of events. On disk a
+//! run takes the space of its unacknowledged events, of at most two segments, and of the reserve.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -16,22 +16,22 @@ use std::path::{Path, PathBuf};
 
 use common::event::Event;
 
-use super::header::Header;
+use super::header::SegmentHeader;
 use super::limits::SpoolLimits;
 use super::pending::PendingEvents;
-use super::preallocate::is_full;
-use super::reader::{Batch, Reader};
+use super::preallocate::is_disk_full;
+use super::reader::{EncodedEvents, SegmentReader};
 use super::record;
-use super::recovery::{Recovered, recover};
+use super::recovery::{RecoveredEvents, recover};
 use super::run_id::RunId;
-use super::segment::{self, Segment, Span};
+use super::segment::{self, Segment, SegmentSpan};
 
 /// Result of a write.
 #[derive(Debug)]
-pub(super) enum Written {
+pub(super) enum WriteResult {
     /// The bytes are in the file.
-    Whole,
-    /// The file can't be trusted any more; everything is in a new one.
+    Written,
+    /// The file may be damaged; everything was written to a new one.
     Rewritten(io::Error),
 }
 
@@ -41,20 +41,20 @@ pub(super) struct EventLog {
     pub(super) dir: PathBuf,
     pub(super) run: RunId,
     pub(super) limits: SpoolLimits,
-    older: VecDeque<Span>,
+    older_segments: VecDeque<SegmentSpan>,
     /// `None` only if an earlier process left no segment.
-    newest: Option<Segment>,
-    /// Serial of the first segment that this process creates, if there is no newest.
-    serial: u32,
+    newest_segment: Option<Segment>,
+    /// Number of the next segment, if there is no newest one.
+    next_segment_number: u32,
     pub(super) pending: PendingEvents,
-    /// The content of the files is obsolete: a jump has to precede the pending events.
-    pub(super) jump: bool,
-    reader: Reader,
-    pub(super) acked: u64,
-    /// Last event of earlier processes, until the relay reports what it holds.
-    pub(super) inherited: Option<u64>,
+    /// True if the files are obsolete: a jump has to precede the pending events.
+    pub(super) jump_pending: bool,
+    reader: SegmentReader,
+    pub(super) acked_seq: u64,
+    /// Sequence of the last event of earlier processes, until the relay reports its own.
+    pub(super) inherited_seq: Option<u64>,
     /// Older segments that may not be on the disk yet.
-    unsynced: Vec<u32>,
+    unsynced_segments: Vec<u32>,
 }
 
 impl EventLog {
@@ -63,8 +63,8 @@ impl EventLog {
     /// # Errors
     /// The file system failed, for example for lack of space.
     pub(super) fn create(dir: &Path, run: &RunId, limits: SpoolLimits) -> io::Result<Self> {
-        let mut log = Self::with_first_serial(dir, run, limits, 1);
-        log.newest = Some(log.segment(1)?);
+        let mut log = Self::with_first_segment_number(dir, run, limits, 1);
+        log.newest_segment = Some(log.create_segment(1)?);
         Ok(log)
     }
 
@@ -72,65 +72,65 @@ impl EventLog {
     ///
     /// # Errors
     /// The file system failed.
-    pub(super) fn open(dir: &Path, run: &RunId, limits: SpoolLimits) -> io::Result<(Self, Recovered)> {
+    pub(super) fn open(dir: &Path, run: &RunId, limits: SpoolLimits) -> io::Result<(Self, RecoveredEvents)> {
         let mut found = recover(dir, run)?;
-        let mut log = Self::with_first_serial(dir, run, limits, found.serial);
-        log.older = std::mem::take(&mut found.spans).into();
-        log.unsynced = log.older.iter().map(|span| span.serial).collect();
-        if let Some(span) = log.older.pop_back() {
-            log.pending = PendingEvents::new(span.next);
-            log.newest = Some(Segment::open(dir, span, limits.reserve)?);
+        let mut log = Self::with_first_segment_number(dir, run, limits, found.unused_segment_number);
+        log.older_segments = std::mem::take(&mut found.spans).into();
+        log.unsynced_segments = log.older_segments.iter().map(|span| span.segment_number).collect();
+        if let Some(span) = log.older_segments.pop_back() {
+            log.pending = PendingEvents::new(span.next_seq);
+            log.newest_segment = Some(Segment::open(dir, span, limits.reserve_bytes)?);
         }
-        log.inherited = Some(log.last_seq());
+        log.inherited_seq = Some(log.last_seq());
         Ok((log, found))
     }
 
-    fn with_first_serial(dir: &Path, run: &RunId, limits: SpoolLimits, serial: u32) -> Self {
+    fn with_first_segment_number(dir: &Path, run: &RunId, limits: SpoolLimits, segment_number: u32) -> Self {
         Self {
             dir: dir.to_owned(),
             run: run.clone(),
             limits,
-            older: VecDeque::new(),
-            newest: None,
-            serial,
+            older_segments: VecDeque::new(),
+            newest_segment: None,
+            next_segment_number: segment_number,
             pending: PendingEvents::new(1),
-            jump: false,
-            reader: Reader::default(),
-            acked: 0,
-            inherited: None,
-            unsynced: Vec::new(),
+            jump_pending: false,
+            reader: SegmentReader::default(),
+            acked_seq: 0,
+            inherited_seq: None,
+            unsynced_segments: Vec::new(),
         }
     }
 
     /// Returns the sequence of the newest event, or 0 if there is none.
     pub(super) fn last_seq(&self) -> u64 {
-        self.pending.next() - 1
+        self.pending.next_seq() - 1
     }
 
     /// Returns the last sequence that the relay has acknowledged.
-    pub(super) fn acked(&self) -> u64 {
-        self.acked
+    pub(super) fn acked_seq(&self) -> u64 {
+        self.acked_seq
     }
 
-    /// Returns true if too many bytes wait, or are stored unacknowledged, to take more.
+    /// Returns true if too many bytes are pending or unacknowledged to accept more.
     pub(super) fn is_congested(&self) -> bool {
-        let spans = self.older.iter().chain(self.newest.as_ref().map(|newest| &newest.span));
-        let stored: u64 = spans.map(|span| span.end).sum();
-        self.pending.bytes() >= self.limits.pending || stored >= self.limits.stored
+        let spans = self.older_segments.iter().chain(self.newest_segment.as_ref().map(|newest| &newest.span));
+        let stored: u64 = spans.map(|span| span.end_offset).sum();
+        self.pending.total_bytes() >= self.limits.pending_bytes || stored >= self.limits.unacked_bytes
     }
 
-    /// Takes an event, to be written by the next flush. `last` events use the space that is reserved for them.
-    /// Returns false if there was no space.
+    /// Queues an event for the next flush. Final events use the space that is reserved for them. Returns false if there
+    /// was no space.
     ///
     /// # Errors
     /// The event can't be encoded.
-    pub(super) fn push(&mut self, event: &Event, last: bool) -> io::Result<bool> {
-        let most = self.limits.max_pending() + if last { self.limits.end_reserve } else { 0 };
-        if self.pending.bytes() >= most {
+    pub(super) fn push(&mut self, event: &Event, is_final: bool) -> io::Result<bool> {
+        let most = self.limits.max_pending_bytes() + if is_final { self.limits.end_reserve_bytes } else { 0 };
+        if self.pending.total_bytes() >= most {
             return Ok(false);
         }
         self.pending.push(event).map_err(io::Error::other)?;
-        let found = self.pending.bytes() <= most;
+        let found = self.pending.total_bytes() <= most;
         if !found {
             self.pending.remove_last();
         }
@@ -142,107 +142,113 @@ impl EventLog {
         !self.pending.is_empty()
     }
 
-    /// Writes the pending events; the last of a run use the reserved space.
+    /// Writes the pending events; the final ones of a run use the reserved space.
     ///
     /// # Errors
-    /// The events still wait: the disk is full, or does not work.
-    pub(super) fn flush(&mut self, last: bool) -> io::Result<Written> {
+    /// The events stay pending: the disk is full, or fails.
+    pub(super) fn flush(&mut self, is_final: bool) -> io::Result<WriteResult> {
         if self.pending.is_empty() {
-            return Ok(Written::Whole);
+            return Ok(WriteResult::Written);
         }
-        let keep = if last { 0 } else { self.limits.reserve };
+        let keep = if is_final { 0 } else { self.limits.reserve_bytes };
         match self.write_pending(keep) {
-            Ok(()) => Ok(Written::Whole),
-            Err(error) if is_full(&error) => Err(error),
+            Ok(()) => Ok(WriteResult::Written),
+            Err(error) if is_disk_full(&error) => Err(error),
             Err(error) => {
-                self.rewrite()?;
+                self.rewrite_unacked()?;
                 self.write_pending(keep)?;
-                Ok(Written::Rewritten(error))
+                Ok(WriteResult::Rewritten(error))
             }
         }
     }
 
-    fn write_pending(&mut self, keep: u64) -> io::Result<()> {
-        self.rotate()?;
-        let Some(newest) = &mut self.newest else { return Err(io::ErrorKind::StorageFull.into()) };
-        let (first, next) = (self.pending.first(), self.pending.next());
+    fn write_pending(&mut self, reserve_bytes: u64) -> io::Result<()> {
+        self.rotate_segment()?;
+        let Some(newest) = &mut self.newest_segment else { return Err(io::ErrorKind::StorageFull.into()) };
+        let (first, next) = (self.pending.first_seq(), self.pending.next_seq());
         let salt = newest.span.salt;
-        let jump = self.jump || first != newest.span.next;
-        let mut bytes = Vec::with_capacity(self.pending.bytes() + record::HEADER_SIZE);
+        let jump = self.jump_pending || first != newest.span.next_seq;
+        let mut bytes = Vec::with_capacity(self.pending.total_bytes() + record::HEADER_SIZE);
         if jump {
             record::append(&mut bytes, salt, first - 1, &[]);
         }
         for (seq, event) in (first..).zip(self.pending.iter_from(first)) {
             record::append(&mut bytes, salt, seq, event);
         }
-        let before = newest.span.end;
-        newest.write(&bytes, next, keep, self.limits.step)?;
+        let before = newest.span.end_offset;
+        newest.write(&bytes, next, reserve_bytes, self.limits.preallocate_step)?;
         if jump {
-            newest.span.first = first;
-            newest.span.begin = before + record::HEADER_SIZE as u64;
-            self.jump = false;
-            self.reader.restart();
-            self.delete_older(u64::MAX);
+            newest.span.first_seq = first;
+            newest.span.first_event_offset = before + record::HEADER_SIZE as u64;
+            self.jump_pending = false;
+            self.reader.forget_position();
+            self.delete_acked_segments(u64::MAX);
         }
-        self.pending.restart(next);
+        self.pending.restart_at(next);
         Ok(())
     }
 
-    /// Begins a new segment if the newest is long enough. Without space for a new one, the newest goes on.
-    fn rotate(&mut self) -> io::Result<()> {
-        // After a jump the sequence does not follow the last segment's, which would look like damage.
+    /// Begins a new segment if the newest is long enough. Without space for a new one, the newest stays in use.
+    fn rotate_segment(&mut self) -> io::Result<()> {
+        // After a jump the sequence does not follow the last segment, which would look like damage.
         let due = |newest: &Segment| {
-            newest.span.end >= self.limits.segment && !self.jump && newest.span.next == self.pending.first()
+            newest.span.end_offset >= self.limits.segment_bytes
+                && !self.jump_pending
+                && newest.span.next_seq == self.pending.first_seq()
         };
-        if !self.newest.as_ref().is_none_or(due) {
+        if !self.newest_segment.as_ref().is_none_or(due) {
             return Ok(());
         }
-        match self.segment(self.pending.first()) {
+        match self.create_segment(self.pending.first_seq()) {
             Ok(new) => {
-                if let Some(old) = self.newest.replace(new) {
+                if let Some(old) = self.newest_segment.replace(new) {
                     let span = old.close();
-                    self.unsynced.push(span.serial);
-                    self.older.push_back(span);
+                    self.unsynced_segments.push(span.segment_number);
+                    self.older_segments.push_back(span);
                 }
                 Ok(())
             }
-            Err(error) if is_full(&error) && self.newest.is_some() => Ok(()),
+            Err(error) if is_disk_full(&error) && self.newest_segment.is_some() => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    fn segment(&self, first: u64) -> io::Result<Segment> {
+    fn create_segment(&self, first_seq: u64) -> io::Result<Segment> {
         let mut salt = [0; 4];
         getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
-        let header = Header { run: self.run.clone(), first, salt: u32::from_le_bytes(salt) };
-        // Serials have no gap: a missing file is damage.
-        let serial = self.newest.as_ref().map_or(self.serial, |newest| newest.span.serial + 1);
-        Segment::create(&self.dir, serial, &header, self.limits.reserve + self.limits.step)
+        let header = SegmentHeader { run: self.run.clone(), first_seq, salt: u32::from_le_bytes(salt) };
+        // Segment numbers have no gap: a missing file is damage.
+        let serial = self
+            .newest_segment
+            .as_ref()
+            .map_or(self.next_segment_number, |newest| newest.span.segment_number + 1);
+        Segment::create(&self.dir, serial, &header, self.limits.reserve_bytes + self.limits.preallocate_step)
     }
 
-    /// Copies everything that is not acknowledged into a new segment, on the disk, and drops the old ones.
-    fn rewrite(&mut self) -> io::Result<()> {
-        let first = self.first().max(self.acked + 1);
-        let mut new = self.segment(first)?;
+    /// Copies all unacknowledged events into a new segment, syncs it, and deletes the old ones.
+    fn rewrite_unacked(&mut self) -> io::Result<()> {
+        let first = self.first_seq().max(self.acked_seq + 1);
+        let mut new = self.create_segment(first)?;
         let copied = self.copy_into(&mut new, first);
         if let Err(error) = copied {
-            let _ = fs::remove_file(segment::path(&self.dir, new.span.serial));
+            let _ = fs::remove_file(segment::segment_path(&self.dir, new.span.segment_number));
             return Err(error);
         }
-        self.delete_older(u64::MAX);
-        if let Some(old) = self.newest.replace(new) {
-            self.delete(old.span.serial);
+        self.delete_acked_segments(u64::MAX);
+        if let Some(old) = self.newest_segment.replace(new) {
+            self.delete_segment(old.span.segment_number);
         }
         Ok(())
     }
 
-    fn copy_into(&mut self, new: &mut Segment, first: u64) -> io::Result<()> {
-        let (salt, SpoolLimits { reserve, step, .. }) = (new.span.salt, self.limits);
-        let written = self.newest.as_ref().map_or(first, |newest| newest.span.next);
-        let (mut seq, mut bytes) = (first, Vec::new());
-        record::append(&mut bytes, salt, first - 1, &[]);
-        new.write(&bytes, first, reserve, step)?;
-        new.span.begin = new.span.end;
+    fn copy_into(&mut self, segment: &mut Segment, first_seq: u64) -> io::Result<()> {
+        let (salt, SpoolLimits { reserve_bytes: reserve, preallocate_step: step, .. }) =
+            (segment.span.salt, self.limits);
+        let written = self.newest_segment.as_ref().map_or(first_seq, |newest| newest.span.next_seq);
+        let (mut seq, mut bytes) = (first_seq, Vec::new());
+        record::append(&mut bytes, salt, first_seq - 1, &[]);
+        segment.write(&bytes, first_seq, reserve, step)?;
+        segment.span.first_event_offset = segment.span.end_offset;
         while seq < written {
             let batch = self.read(seq, usize::MAX, 64 * 1024)?;
             bytes.clear();
@@ -250,71 +256,76 @@ impl EventLog {
                 record::append(&mut bytes, salt, seq, event);
                 seq += 1;
             }
-            new.write(&bytes, seq, reserve, step)?;
+            segment.write(&bytes, seq, reserve, step)?;
         }
-        new.file.sync_data()?;
+        segment.file.sync_data()?;
         File::open(&self.dir)?.sync_all()
     }
 
-    /// Returns the sequence of the first event that is still there, or of the next one.
-    pub(super) fn first(&self) -> u64 {
-        let newest = self.newest.as_ref().map(|newest| &newest.span);
-        let oldest = self.older.front().or(newest).map(|span| span.first);
-        oldest.map_or(self.pending.first(), |first| first.min(self.pending.first()))
+    /// Returns the sequence of the first stored event, or of the next one if there is none.
+    pub(super) fn first_seq(&self) -> u64 {
+        let newest = self.newest_segment.as_ref().map(|newest| &newest.span);
+        let oldest = self.older_segments.front().or(newest).map(|span| span.first_seq);
+        oldest.map_or(self.pending.first_seq(), |first| first.min(self.pending.first_seq()))
     }
 
-    /// Returns events from `first` on: at most `most`, and at most `bytes` of them unless the first alone is longer.
+    /// Returns events from `first_seq` on: at most `max_events` and at most `max_bytes`, but at least one event.
     ///
     /// # Errors
-    /// The file can't be read, or holds other bytes than were written.
-    pub(super) fn read(&mut self, first: u64, most: usize, bytes: usize) -> io::Result<Batch> {
-        if first >= self.pending.first() {
-            let mut batch = Batch::default();
-            for event in self.pending.iter_from(first) {
-                if !batch.push_within(event, most, bytes) {
+    /// The file can't be read, or is damaged.
+    pub(super) fn read(
+        &mut self,
+        first_seq: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> io::Result<EncodedEvents> {
+        if first_seq >= self.pending.first_seq() {
+            let mut batch = EncodedEvents::default();
+            for event in self.pending.iter_from(first_seq) {
+                if !batch.push_within(event, max_events, max_bytes) {
                     break;
                 }
             }
             return Ok(batch);
         }
-        let newest = self.newest.as_ref();
-        if let Some(newest) = newest.filter(|newest| newest.span.first <= first) {
-            return self.reader.read(&newest.file, &newest.span, first, most, bytes);
+        let newest = self.newest_segment.as_ref();
+        if let Some(newest) = newest.filter(|newest| newest.span.first_seq <= first_seq) {
+            return self.reader.read(&newest.file, &newest.span, first_seq, max_events, max_bytes);
         }
         // Sequences increase from one segment to the next.
-        let place = self.older.partition_point(|span| span.next <= first);
-        match self.older.get(place).filter(|span| span.first <= first) {
-            Some(span) => self.reader.read_older(&self.dir, span, first, most, bytes),
-            None => Ok(Batch::default()),
+        let place = self.older_segments.partition_point(|span| span.next_seq <= first_seq);
+        match self.older_segments.get(place).filter(|span| span.first_seq <= first_seq) {
+            Some(span) => self.reader.read_older(&self.dir, span, first_seq, max_events, max_bytes),
+            None => Ok(EncodedEvents::default()),
         }
     }
 
-    /// Acknowledges every event up to `seq`: deletes the files that are not needed any more.
+    /// Acknowledges every event up to `seq`, and deletes the files that are no longer needed.
     pub(super) fn ack(&mut self, seq: u64) {
-        self.acked = self.acked.max(seq.min(self.last_seq()));
-        self.delete_older(self.acked);
-        self.pending.drop_until(self.acked);
+        self.acked_seq = self.acked_seq.max(seq.min(self.last_seq()));
+        self.delete_acked_segments(self.acked_seq);
+        self.pending.drop_until(self.acked_seq);
     }
 
-    /// Sets the acknowledged events to those up to `seq`, and no more: a relay that was restored from an older copy
-    /// holds less than it has acknowledged.
+    /// Sets the acknowledged sequence to `seq`. It can decrease: a relay that was restored from a backup holds less
+    /// than it had acknowledged.
     pub(super) fn set_acked(&mut self, seq: u64) {
-        self.acked = 0;
+        self.acked_seq = 0;
         self.ack(seq);
     }
 
-    fn delete_older(&mut self, acked: u64) {
-        while self.older.front().is_some_and(|span| span.next - 1 <= acked)
-            && let Some(span) = self.older.pop_front()
+    fn delete_acked_segments(&mut self, acked_seq: u64) {
+        while self.older_segments.front().is_some_and(|span| span.next_seq - 1 <= acked_seq)
+            && let Some(span) = self.older_segments.pop_front()
         {
-            self.delete(span.serial);
+            self.delete_segment(span.segment_number);
         }
     }
 
-    fn delete(&mut self, serial: u32) {
-        self.unsynced.retain(|unsynced| *unsynced != serial);
-        self.reader.close_segment(serial);
-        if let Err(error) = fs::remove_file(segment::path(&self.dir, serial)) {
+    fn delete_segment(&mut self, segment_number: u32) {
+        self.unsynced_segments.retain(|unsynced| *unsynced != segment_number);
+        self.reader.close_segment(segment_number);
+        if let Err(error) = fs::remove_file(segment::segment_path(&self.dir, segment_number)) {
             tracing::warn!("{}: an acknowledged part of the spool can't be deleted: {error}", self.run);
         }
     }
@@ -322,36 +333,36 @@ impl EventLog {
     /// Waits until everything is on the disk.
     ///
     /// # Errors
-    /// Not everything is on the disk, not even in a new file.
-    pub(super) fn sync(&mut self) -> io::Result<Written> {
+    /// The events could not be synced, not even in a new file.
+    pub(super) fn sync(&mut self) -> io::Result<WriteResult> {
         if !self.pending.is_empty() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         match self.sync_files() {
-            Ok(()) => Ok(Written::Whole),
-            // The state of this file on the disk is unknown, and a second try would only seem to succeed.
-            Err(error) => self.rewrite().map(|()| Written::Rewritten(error)),
+            Ok(()) => Ok(WriteResult::Written),
+            // The state of this file on the disk is unknown, and a second sync would succeed without effect.
+            Err(error) => self.rewrite_unacked().map(|()| WriteResult::Rewritten(error)),
         }
     }
 
     fn sync_files(&mut self) -> io::Result<()> {
-        for serial in &self.unsynced {
-            File::open(segment::path(&self.dir, *serial))?.sync_data()?;
+        for serial in &self.unsynced_segments {
+            File::open(segment::segment_path(&self.dir, *serial))?.sync_data()?;
         }
-        if let Some(newest) = &self.newest {
+        if let Some(newest) = &self.newest_segment {
             newest.file.sync_data()?;
         }
-        if !self.unsynced.is_empty() {
+        if !self.unsynced_segments.is_empty() {
             File::open(&self.dir)?.sync_all()?;
         }
-        self.unsynced.clear();
+        self.unsynced_segments.clear();
         Ok(())
     }
 
-    /// Closes the log: frees the reserved space, since nothing follows.
+    /// Closes the log and frees the reserved space.
     pub(super) fn close(&mut self) {
-        if let Some(newest) = &mut self.newest {
-            newest.trim();
+        if let Some(newest) = &mut self.newest_segment {
+            newest.free_reserved();
         }
     }
 }

@@ -7,8 +7,14 @@ use common::wire;
 use super::*;
 
 /// Sizes for segments of a few events each.
-const SMALL: SpoolLimits =
-    SpoolLimits { segment: 300, reserve: 4096, step: 1024, end_reserve: 512, pending: 1024, stored: 8192 };
+const SMALL: SpoolLimits = SpoolLimits {
+    segment_bytes: 300,
+    reserve_bytes: 4096,
+    preallocate_step: 1024,
+    end_reserve_bytes: 512,
+    pending_bytes: 1024,
+    unacked_bytes: 8192,
+};
 
 fn run() -> RunId {
     RunId { job: "demo#1".parse().unwrap(), epoch: 1 }
@@ -53,7 +59,7 @@ impl Site {
         log
     }
 
-    fn open(&self) -> (EventLog, Recovered) {
+    fn open(&self) -> (EventLog, RecoveredEvents) {
         EventLog::open(&self.dir(), &run(), SMALL).unwrap()
     }
 
@@ -72,11 +78,11 @@ impl Site {
 
 fn append(log: &mut EventLog, event: &Event) {
     assert!(log.push(event, false).unwrap());
-    assert!(matches!(log.flush(false).unwrap(), Written::Whole));
+    assert!(matches!(log.flush(false).unwrap(), WriteResult::Written));
 }
 
 fn all(log: &mut EventLog) -> Vec<Event> {
-    let (mut events, mut seq) = (Vec::new(), log.first());
+    let (mut events, mut seq) = (Vec::new(), log.first_seq());
     while seq <= log.last_seq() {
         let batch = log.read(seq, 3, 9999).unwrap();
         assert!(batch.len() > 0, "nothing at {seq}");
@@ -94,7 +100,7 @@ fn numbered(count: usize) -> Vec<Event> {
 fn any_range_is_read_within_its_bounds_whatever_was_read_before() {
     let site = Site::new();
     let mut log =
-        site.filled(SpoolLimits::PRODUCT, &[event(1), event(2), event(3), event(400_000), event(5)]);
+        site.filled(SpoolLimits::DEFAULT, &[event(1), event(2), event(3), event(400_000), event(5)]);
     let mut read = |first, most, bytes| {
         let batch = log.read(first, most, bytes).unwrap();
         batch.events().map(|event| wire::decode::<Event>(event).unwrap()).collect::<Vec<_>>()
@@ -110,9 +116,9 @@ fn any_range_is_read_within_its_bounds_whatever_was_read_before() {
 fn events_of_one_turn_are_one_write_and_read_only_when_they_are_written() {
     let site = Site::new();
     let mut log = site.filled(SMALL, &[]);
-    let before = fs::metadata(segment::path(&site.dir(), 1)).unwrap().len();
+    let before = fs::metadata(segment::segment_path(&site.dir(), 1)).unwrap().len();
     assert!(log.push(&event(1), false).unwrap() && log.push(&event(2), false).unwrap());
-    assert_eq!(fs::metadata(segment::path(&site.dir(), 1)).unwrap().len(), before);
+    assert_eq!(fs::metadata(segment::segment_path(&site.dir(), 1)).unwrap().len(), before);
     log.flush(false).unwrap();
     assert_eq!(all(&mut site.open().0), [event(1), event(2)]);
 }
@@ -128,10 +134,10 @@ fn a_long_run_takes_a_bounded_disk_and_survives_a_restart_at_any_place() {
         }
         assert!(site.segments().len() <= 8, "{:?}", site.segments());
     }
-    assert!(log.first() > 150);
+    assert!(log.first_seq() > 150);
     let held: Vec<Event> = all(&mut log);
     let (mut again, found) = site.open();
-    assert_eq!((again.last_seq(), found.damage), (200, None));
+    assert_eq!((again.last_seq(), found.damage_report), (200, None));
     assert_eq!(all(&mut again), held);
     append(&mut again, &event(7));
     assert_eq!(site.open().0.last_seq(), 201);
@@ -142,15 +148,15 @@ fn s03_every_truncation_of_the_newest_segment_recovers_its_whole_events() {
     let site = Site::new();
     let events = numbered(12);
     let log = site.filled(SMALL, &events);
-    let newest = segment::path(&site.dir(), log.newest.as_ref().unwrap().span.serial);
-    let behind = log.newest.as_ref().unwrap().span.first - 1;
+    let newest = segment::segment_path(&site.dir(), log.newest_segment.as_ref().unwrap().span.segment_number);
+    let behind = log.newest_segment.as_ref().unwrap().span.first_seq - 1;
     drop(log);
     let whole = fs::read(&newest).unwrap();
     let mut seen = 0;
     for len in 0..=whole.len() {
         fs::write(&newest, &whole[..len]).unwrap();
         let (mut log, found) = site.open();
-        assert_eq!((found.damage, site.aside()), (None, 0), "length {len}");
+        assert_eq!((found.damage_report, site.aside()), (None, 0), "length {len}");
         assert!(log.last_seq() >= behind);
         let held = all(&mut log);
         assert_eq!(held, events[..held.len()], "length {len}");
@@ -168,7 +174,7 @@ fn s03_every_truncation_of_the_newest_segment_recovers_its_whole_events() {
 fn s04_no_flipped_bit_of_any_segment_is_read_altered_or_passed_over() {
     let site = Site::new();
     let events = numbered(7);
-    drop(site.filled(SpoolLimits { segment: 150, ..SMALL }, &events));
+    drop(site.filled(SpoolLimits { segment_bytes: 150, ..SMALL }, &events));
     let kept: Vec<_> =
         site.segments().iter().map(|name| (name.clone(), fs::read(site.dir().join(name)).unwrap())).collect();
     let (mut flips, mut told, mut torn) = (0, 0, 0);
@@ -186,13 +192,16 @@ fn s04_no_flipped_bit_of_any_segment_is_read_altered_or_passed_over() {
             let held = all(&mut log);
             assert!(held.len() < events.len(), "segment {n}, bit {bit}");
             assert_eq!(held, events[..held.len()], "segment {n}, bit {bit}");
-            assert_eq!(found.damage.is_some(), site.aside() > 0);
+            assert_eq!(found.damage_report.is_some(), site.aside() > 0);
             // Damage without a good record after it can't be told from a torn write.
-            assert!(found.damage.is_some() || held.len() == events.len() - 1, "segment {n}, bit {bit}");
+            assert!(
+                found.damage_report.is_some() || held.len() == events.len() - 1,
+                "segment {n}, bit {bit}"
+            );
             (flips, told, torn) = (
                 flips + 1,
-                told + u32::from(found.damage.is_some()),
-                torn + u32::from(found.damage.is_none()),
+                told + u32::from(found.damage_report.is_some()),
+                torn + u32::from(found.damage_report.is_none()),
             );
         }
     }
@@ -217,12 +226,12 @@ fn a_missing_segment_is_damage_that_keeps_what_is_in_front_and_the_end_behind() 
     let held = all(&mut log);
     assert_eq!(held, events[..held.len()]);
     assert!(!held.is_empty() && held.len() < 10, "{}", held.len());
-    let message = found.damage.unwrap();
+    let message = found.damage_report.unwrap();
     assert!(message.contains(&format!("after event {}", held.len())), "{message}");
     assert!(message.contains("demo.1.1.corrupt-1"), "{message}");
-    assert_eq!(found.end, [finished()]);
+    assert_eq!(found.final_events, [finished()]);
     assert!(site.aside() >= 1);
-    assert_eq!(site.open().1.damage, None);
+    assert_eq!(site.open().1.damage_report, None);
 }
 
 #[test]
@@ -233,7 +242,7 @@ fn the_end_of_a_run_can_follow_events_that_only_the_relay_still_has() {
     assert_eq!(log.last_seq(), 51);
     log.flush(true).unwrap();
     for mut log in [log, site.open().0] {
-        assert_eq!((log.first(), log.last_seq()), (51, 51));
+        assert_eq!((log.first_seq(), log.last_seq()), (51, 51));
         assert_eq!(all(&mut log), [finished()]);
     }
 }
@@ -251,7 +260,7 @@ fn what_an_agent_adds_before_it_knows_what_the_relay_holds_moves_behind_that() {
         log.ack(durable);
         log.flush(true).unwrap();
         let last = durable.max(3) + 2;
-        assert_eq!((log.first(), log.last_seq()), (first, last), "{durable}");
+        assert_eq!((log.first_seq(), log.last_seq()), (first, last), "{durable}");
         let end = [body("told by the restarted agent"), finished()];
         assert_eq!(all(&mut log)[log_len(durable)..], end, "{durable}");
         assert_eq!(site.open().0.last_seq(), last, "{durable}");
@@ -278,12 +287,12 @@ fn a_relay_that_has_forgotten_acknowledged_events_gets_the_rest_densely_and_is_t
     let site = Site::new();
     let mut log = site.filled(SMALL, &numbered(30));
     log.ack(20);
-    let (first, left) = (log.first(), all(&mut log));
-    assert_eq!(log.missing(5), first - 6);
+    let (first, left) = (log.first_seq(), all(&mut log));
+    assert_eq!(log.missing_count(5), first - 6);
     log.continue_after(5, false, Some(&body("lost"))).unwrap();
     log.flush(false).unwrap();
     for mut log in [log, site.open().0] {
-        assert_eq!((log.first(), log.last_seq()), (6, 6 + left.len() as u64));
+        assert_eq!((log.first_seq(), log.last_seq()), (6, 6 + left.len() as u64));
         assert_eq!(all(&mut log), [vec![body("lost")], left.clone()].concat());
     }
 }
@@ -298,7 +307,7 @@ fn events_that_a_full_disk_kept_in_memory_can_be_acknowledged_there() {
     log.flush(false).unwrap();
     append(&mut log, &event(52));
     for mut log in [log, site.open().0] {
-        assert_eq!((log.first(), all(&mut log)), (5, vec![event(51), event(52)]));
+        assert_eq!((log.first_seq(), all(&mut log)), (5, vec![event(51), event(52)]));
     }
 }
 
@@ -310,30 +319,34 @@ fn what_waits_is_bounded_and_the_end_has_room_beyond() {
     while log.push(&event(100), false).unwrap() {
         taken += 1;
     }
-    assert!(log.is_congested() && log.pending.bytes() <= SMALL.max_pending(), "{}", log.pending.bytes());
+    assert!(
+        log.is_congested() && log.pending.total_bytes() <= SMALL.max_pending_bytes(),
+        "{}",
+        log.pending.total_bytes()
+    );
     assert!(log.push(&finished(), true).unwrap());
     // All of it goes into the space that the segment has reserved.
-    let room = fs::metadata(segment::path(&site.dir(), 1)).unwrap();
-    assert!(log.pending.bytes() as u64 <= SMALL.reserve && room.len() < 100);
+    let room = fs::metadata(segment::segment_path(&site.dir(), 1)).unwrap();
+    assert!(log.pending.total_bytes() as u64 <= SMALL.reserve_bytes && room.len() < 100);
     log.flush(true).unwrap();
     let (mut again, found) = site.open();
-    assert_eq!((again.last_seq(), found.last), (taken + 1, Some(finished())));
+    assert_eq!((again.last_seq(), found.last_event), (taken + 1, Some(finished())));
     assert_eq!(all(&mut again).len() as u64, taken + 1);
 }
 
 #[test]
 fn an_unwritable_file_is_replaced_by_a_new_one_with_everything_unacknowledged() {
     let site = Site::new();
-    let mut log = site.filled(SpoolLimits::PRODUCT, &numbered(5));
+    let mut log = site.filled(SpoolLimits::DEFAULT, &numbered(5));
     log.ack(2);
-    let newest = log.newest.as_mut().unwrap();
+    let newest = log.newest_segment.as_mut().unwrap();
     // A descriptor that can't be written stands for a disk that can't.
-    newest.file = File::open(segment::path(&site.dir(), 1)).unwrap();
+    newest.file = File::open(segment::segment_path(&site.dir(), 1)).unwrap();
     assert!(log.push(&event(6), false).unwrap());
-    assert!(matches!(log.flush(false).unwrap(), Written::Rewritten(_)));
+    assert!(matches!(log.flush(false).unwrap(), WriteResult::Rewritten(_)));
     assert_eq!(site.segments(), ["events.000002"]);
     for mut log in [log, site.open().0] {
-        assert_eq!((log.first(), all(&mut log)), (3, numbered(6)[2..].to_vec()));
+        assert_eq!((log.first_seq(), all(&mut log)), (3, numbered(6)[2..].to_vec()));
     }
 }
 
@@ -341,9 +354,9 @@ fn an_unwritable_file_is_replaced_by_a_new_one_with_everything_unacknowledged() 
 fn an_event_that_changed_on_the_disk_is_an_error_and_not_an_event() {
     let site = Site::new();
     let mut log = site.filled(SMALL, &numbered(3));
-    let file = File::options().write(true).open(segment::path(&site.dir(), 1)).unwrap();
-    let span = &log.newest.as_ref().unwrap().span;
-    file.write_all_at(b"?", span.end - 1).unwrap();
+    let file = File::options().write(true).open(segment::segment_path(&site.dir(), 1)).unwrap();
+    let span = &log.newest_segment.as_ref().unwrap().span;
+    file.write_all_at(b"?", span.end_offset - 1).unwrap();
     assert_eq!(log.read(1, 2, 9999).unwrap().len(), 2);
     assert_eq!(log.read(3, 9, 9999).unwrap_err().kind(), io::ErrorKind::InvalidData);
 }

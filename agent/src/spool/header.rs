@@ -13,24 +13,24 @@ const JOB_LENGTH_OFFSET: usize = 24;
 
 /// A segment's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct SegmentHeader {
     /// Run that the events belong to.
     pub(crate) run: RunId,
     /// Sequence of the first event.
-    pub(crate) first: u64,
-    /// Random number that the checksums of its records begin with.
+    pub(crate) first_seq: u64,
+    /// Random number that is included in the checksums of its records.
     pub(crate) salt: u32,
 }
 
-impl Header {
+impl SegmentHeader {
     /// Returns the encoded header.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let job = self.run.job.to_string();
         let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&self.first_seq.to_le_bytes());
         out.extend_from_slice(&self.run.epoch.to_le_bytes());
         out.extend_from_slice(&self.salt.to_le_bytes());
-        // A job's id has at most 52 bytes.
+        // A job id has at most 52 bytes.
         out.push(u8::try_from(job.len()).unwrap_or(u8::MAX));
         out.extend_from_slice(job.as_bytes());
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
@@ -53,11 +53,10 @@ impl Header {
         let job = std::str::from_utf8(job).ok()?.parse().ok()?;
         // Sequences count from 1.
         let first = (1..=super::record::MAX_SEQ).contains(&first).then_some(first)?;
-        Some((Self { run: RunId { job, epoch }, first, salt }, end + 4))
+        Some((Self { run: RunId { job, epoch }, first_seq: first, salt }, end + 4))
     }
 
-    /// Returns true if the write of a file of this run broke off within its header: it is too short for one, or all
-    /// zeroes.
+    /// Returns true if the header was not completely written: the file is too short, or all zeroes.
     pub(crate) fn is_torn(bytes: &[u8], run: &RunId) -> bool {
         bytes.len() < JOB_LENGTH_OFFSET + 1 + run.job.to_string().len() + 4
             || bytes.iter().all(|byte| *byte == 0)
@@ -68,9 +67,9 @@ impl Header {
 mod tests {
     use super::*;
 
-    fn header() -> Header {
+    fn header() -> SegmentHeader {
         let run = RunId { job: "abe-smoke#12".parse().unwrap(), epoch: 3 };
-        Header { run, first: 77, salt: 0xfeed }
+        SegmentHeader { run, first_seq: 77, salt: 0xfeed }
     }
 
     #[test]
@@ -78,22 +77,22 @@ mod tests {
         let mut bytes = header().encode();
         let len = bytes.len();
         bytes.extend_from_slice(b"records");
-        assert_eq!(Header::decode(&bytes), Some((header(), len)));
-        assert!(!Header::is_torn(&bytes, &header().run));
+        assert_eq!(SegmentHeader::decode(&bytes), Some((header(), len)));
+        assert!(!SegmentHeader::is_torn(&bytes, &header().run));
     }
 
     #[test]
     fn no_truncation_and_no_flipped_bit_of_a_header_is_accepted() {
         let whole = header().encode();
         for len in 0..whole.len() {
-            assert_eq!(Header::decode(&whole[..len]), None, "length {len}");
-            assert!(Header::is_torn(&whole[..len], &header().run), "length {len}");
+            assert_eq!(SegmentHeader::decode(&whole[..len]), None, "length {len}");
+            assert!(SegmentHeader::is_torn(&whole[..len], &header().run), "length {len}");
         }
         for bit in 0..whole.len() * 8 {
             let mut bad = whole.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Header::decode(&bad), None, "bit {bit}");
+            assert_eq!(SegmentHeader::decode(&bad), None, "bit {bit}");
         }
-        assert!(Header::is_torn(&[0; 4096], &header().run));
+        assert!(SegmentHeader::is_torn(&[0; 4096], &header().run));
     }
 }

@@ -12,15 +12,15 @@
 //! relay needs nothing more of it.
 //!
 //! * [`store`]: the folder of all runs.
-//! * [`run`]: one run; [`run_id`]: its id.
-//! * [`output`]: its log.
-//! * [`events`]: its events; [`pending`]: those not written yet; [`reader`]: reading them back; [`limits`]:
-//!   their limits; [`resequence`]: new sequences, where the relay holds more or less than the files.
+//! * [`run`]: one run; [`run_id`]: id of a run.
+//! * [`output`]: log of a run.
+//! * [`events`]: events of a run; [`pending`]: events not written yet; [`reader`]: reading of stored events;
+//!   [`limits`]: limits of a run; [`resequence`]: new sequences, if the relay holds more or less than the files.
 //! * [`segment`]: one file of events, with a [`header`] and one [`record`] an event.
 //! * [`preallocate`]: reserved disk space.
 //! * [`scan`]: content of a segment's bytes (pure).
 //! * [`recovery`]: files of an earlier process.
-//! * [`repair`]: damage found while the run goes on.
+//! * [`repair`]: repair of damage during a run.
 //! * `test_support`: handmade segments for tests of damage, and a reader of all events of a run.
 
 mod events;
@@ -47,6 +47,6 @@ pub mod test_support;
     expect(unreachable_pub, reason = "the simulation uses them, too")
 )]
 pub use self::{run::JobSpool, run_id::RunId, store::Spool};
-pub(crate) use preallocate::is_full;
-pub(crate) use reader::Batch;
+pub(crate) use preallocate::is_disk_full;
+pub(crate) use reader::EncodedEvents;
 pub(crate) use record::MAX_SEQ;

@@ -1,5 +1,4 @@
-//! Events that are not in a file yet: those of one turn of the supervisor's loop, or all since the disk is full.
-//! Pure.
+//! Events that are not in a file yet: of one turn of the supervisor's loop, or all since the disk became full. Pure.
 
 use std::collections::VecDeque;
 
@@ -12,37 +11,37 @@ use super::record::HEADER_SIZE;
 #[derive(Debug, Default)]
 pub(super) struct PendingEvents {
     /// Sequence of the first event.
-    first: u64,
+    first_seq: u64,
     events: VecDeque<Vec<u8>>,
-    bytes: usize,
+    total_bytes: usize,
 }
 
 impl PendingEvents {
     /// Creates an empty queue, whose first event will have this sequence.
-    pub(super) fn new(first: u64) -> Self {
-        Self { first, ..Self::default() }
+    pub(super) fn new(first_seq: u64) -> Self {
+        Self { first_seq, ..Self::default() }
     }
 
     /// Returns the sequence of the first event, or of the next one if there is none.
-    pub(super) fn first(&self) -> u64 {
-        self.first
+    pub(super) fn first_seq(&self) -> u64 {
+        self.first_seq
     }
 
     /// Returns the sequence that follows the last one.
-    pub(super) fn next(&self) -> u64 {
-        self.first + self.events.len() as u64
+    pub(super) fn next_seq(&self) -> u64 {
+        self.first_seq + self.events.len() as u64
     }
 
     /// Removes the last event.
     pub(super) fn remove_last(&mut self) {
         if let Some(gone) = self.events.pop_back() {
-            self.bytes -= HEADER_SIZE + gone.len();
+            self.total_bytes -= HEADER_SIZE + gone.len();
         }
     }
 
-    /// Returns the bytes that all events take in a file.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Returns the size of all events in a file.
+    pub(super) fn total_bytes(&self) -> usize {
+        self.total_bytes
     }
 
     /// Returns true if there are no events.
@@ -55,39 +54,39 @@ impl PendingEvents {
     /// # Errors
     /// The event can't be encoded.
     pub(super) fn push(&mut self, event: &Event) -> Result<(), CodecError> {
-        // Most events fit, and are not copied while they grow.
+        // Most events fit, so that the buffer need not grow.
         let mut bytes = Vec::with_capacity(160);
-        wire::encode_onto(event, &mut bytes)?;
+        wire::encode_append(event, &mut bytes)?;
         self.push_bytes(bytes);
         Ok(())
     }
 
     /// Adds an encoded event.
     pub(super) fn push_bytes(&mut self, bytes: Vec<u8>) {
-        self.bytes += HEADER_SIZE + bytes.len();
+        self.total_bytes += HEADER_SIZE + bytes.len();
         self.events.push_back(bytes);
     }
 
-    /// Returns the encoded events from `first` on.
-    pub(super) fn iter_from(&self, first: u64) -> impl Iterator<Item = &Vec<u8>> {
-        let skip = usize::try_from(first.saturating_sub(self.first)).unwrap_or(usize::MAX);
+    /// Returns the encoded events from `first_seq` on.
+    pub(super) fn iter_from(&self, first_seq: u64) -> impl Iterator<Item = &Vec<u8>> {
+        let skip = usize::try_from(first_seq.saturating_sub(self.first_seq)).unwrap_or(usize::MAX);
         self.events.iter().skip(skip)
     }
 
-    /// Drops the events up to `seq`, which are not needed any more.
+    /// Drops the events up to `seq`.
     pub(super) fn drop_until(&mut self, seq: u64) {
-        while self.first <= seq
+        while self.first_seq <= seq
             && let Some(gone) = self.events.pop_front()
         {
-            self.bytes -= HEADER_SIZE + gone.len();
-            self.first += 1;
+            self.total_bytes -= HEADER_SIZE + gone.len();
+            self.first_seq += 1;
         }
     }
 
-    /// Drops all events, which are written or have moved, and continues with this sequence.
-    pub(super) fn restart(&mut self, first: u64) {
-        self.first = first;
+    /// Drops all events, after they were written or moved, and continues with this sequence.
+    pub(super) fn restart_at(&mut self, first_seq: u64) {
+        self.first_seq = first_seq;
         self.events.clear();
-        self.bytes = 0;
+        self.total_bytes = 0;
     }
 }

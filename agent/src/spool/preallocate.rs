@@ -7,23 +7,23 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 
-/// Reserves space for writes from `from` up to `to`, in a file where zeroes after the last record are cut off like
-/// any torn write: if the file system can't reserve space otherwise, zeroes are written.
+/// Reserves space from `from` up to `to`. If the file system can't reserve space, zeroes are written, so this is only
+/// for files where zeroes after the last record count as a torn write.
 ///
 /// # Errors
-/// The file system failed; see [`is_full`].
-pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
+/// The file system failed; see [`is_disk_full`].
+pub(super) fn reserve_or_zero(file: &File, from: u64, to: u64) -> io::Result<()> {
     if !try_reserve(file, from, to)? {
         write_zeroes(file, from, to)?;
     }
     Ok(())
 }
 
-/// Reserves space in a file whose length counts. If the file system can't reserve space, none is reserved.
+/// Reserves space without a change of the file's length. If the file system can't reserve space, none is reserved.
 ///
 /// # Errors
-/// Same as [`reserve`].
-pub(super) fn reserve_exact(file: &File, from: u64, to: u64) -> io::Result<()> {
+/// Same as [`reserve_or_zero`].
+pub(super) fn reserve_if_supported(file: &File, from: u64, to: u64) -> io::Result<()> {
     try_reserve(file, from, to).map(|_| ())
 }
 
@@ -50,8 +50,8 @@ fn write_zeroes(file: &File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns true if there is no space, as opposed to a disk that does not work.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+/// Returns true for a full disk, and false for other errors.
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
@@ -64,9 +64,9 @@ mod tests {
     #[test]
     fn reserved_room_is_the_files_own_and_does_not_change_its_length() {
         let file = tempfile::tempfile().unwrap();
-        reserve(&file, 0, 100_000).unwrap();
+        reserve_or_zero(&file, 0, 100_000).unwrap();
         let meta = file.metadata().unwrap();
         assert_eq!((meta.len(), meta.blocks() * 512 >= 100_000), (0, true));
-        reserve(&file, 50, 20).unwrap();
+        reserve_or_zero(&file, 50, 20).unwrap();
     }
 }

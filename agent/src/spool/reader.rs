@@ -1,4 +1,4 @@
-//! Reading of stored events, in the order in which they are sent. The position after the last one is remembered.
+//! Reader of stored events, in sending order. It remembers the position after the last event.
 
 use std::fs::File;
 use std::io;
@@ -6,23 +6,23 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::record;
-use super::segment::{self, Span};
+use super::segment::{self, SegmentSpan};
 
 /// Bytes of one read of a file: as many as are sent to the relay at once.
 const READ_SIZE: u64 = 64 * 1024;
 
-/// Events in their stored form.
+/// Events in their encoded form.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
+pub(crate) struct EncodedEvents {
     bytes: Vec<u8>,
     /// Offset of the end of each event.
-    ends: Vec<usize>,
+    end_offsets: Vec<usize>,
 }
 
-impl Batch {
+impl EncodedEvents {
     /// Returns the number of events.
     pub(crate) fn len(&self) -> usize {
-        self.ends.len()
+        self.end_offsets.len()
     }
 
     /// Returns the bytes of all events, one after the other.
@@ -32,17 +32,17 @@ impl Batch {
 
     /// Returns the bytes of each event.
     pub(crate) fn events(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).map(|(begin, end)| &self.bytes[begin..*end])
+        let begins = std::iter::once(0).chain(self.end_offsets.iter().copied());
+        begins.zip(&self.end_offsets).map(|(begin, end)| &self.bytes[begin..*end])
     }
 
-    /// Adds an event, unless there are `most` already or it would exceed `bytes`; the first one always fits. Returns
-    /// true if it was added.
-    pub(super) fn push_within(&mut self, event: &[u8], most: usize, bytes: usize) -> bool {
-        let fits = self.len() < most && (self.len() == 0 || self.bytes.len() + event.len() <= bytes);
+    /// Adds an event within both limits; the first event always fits. Returns true if it was added.
+    pub(super) fn push_within(&mut self, event: &[u8], max_events: usize, max_bytes: usize) -> bool {
+        let fits =
+            self.len() < max_events && (self.len() == 0 || self.bytes.len() + event.len() <= max_bytes);
         if fits {
             self.bytes.extend_from_slice(event);
-            self.ends.push(self.bytes.len());
+            self.end_offsets.push(self.bytes.len());
         }
         fits
     }
@@ -50,8 +50,8 @@ impl Batch {
 
 /// A position in a segment.
 #[derive(Debug, Clone, Copy)]
-struct Position {
-    serial: u32,
+struct SegmentPosition {
+    segment_number: u32,
     /// Sequence of the record that begins there.
     seq: u64,
     offset: u64,
@@ -59,33 +59,38 @@ struct Position {
 
 /// Reader that remembers the end of its last read.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
-    position: Option<Position>,
-    older: Option<(u32, File)>,
+pub(super) struct SegmentReader {
+    next_position: Option<SegmentPosition>,
+    open_older: Option<(u32, File)>,
 }
 
-impl Reader {
-    /// Reads events of a segment from `first` on; the segment contains `first`.
+impl SegmentReader {
+    /// Reads events of a segment from `first_seq` on, which the segment contains.
     ///
     /// # Errors
-    /// The file can't be read, or holds other bytes than were written.
+    /// The file can't be read, or is damaged.
     pub(super) fn read(
         &mut self,
         file: &File,
-        span: &Span,
-        first: u64,
-        most: usize,
-        bytes: usize,
-    ) -> io::Result<Batch> {
-        let usable = |position: &Position| {
-            position.serial == span.serial && (span.first..=first).contains(&position.seq)
+        span: &SegmentSpan,
+        first_seq: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> io::Result<EncodedEvents> {
+        let usable = |position: &SegmentPosition| {
+            position.segment_number == span.segment_number
+                && (span.first_seq..=first_seq).contains(&position.seq)
         };
-        let begin = Position { serial: span.serial, seq: span.first, offset: span.begin };
-        let mut position = self.position.filter(usable).unwrap_or(begin);
-        let mut batch = Batch::default();
+        let begin = SegmentPosition {
+            segment_number: span.segment_number,
+            seq: span.first_seq,
+            offset: span.first_event_offset,
+        };
+        let mut position = self.next_position.filter(usable).unwrap_or(begin);
+        let mut batch = EncodedEvents::default();
         let mut window = READ_SIZE;
-        while position.seq < span.next {
-            let left = span.end - position.offset;
+        while position.seq < span.next_seq {
+            let left = span.end_offset - position.offset;
             let mut buffer = vec![0; usize::try_from(window.min(left)).unwrap_or(usize::MAX)];
             file.read_exact_at(&mut buffer, position.offset)?;
             let mut rest = buffer.as_slice();
@@ -93,8 +98,8 @@ impl Reader {
             while let Some(record) =
                 record::decode(rest, span.salt).filter(|record| record.seq == position.seq)
             {
-                if record.seq >= first && !batch.push_within(record.payload, most, bytes) {
-                    self.position = Some(position);
+                if record.seq >= first_seq && !batch.push_within(record.payload, max_events, max_bytes) {
+                    self.next_position = Some(position);
                     return Ok(batch);
                 }
                 position.seq += 1;
@@ -106,7 +111,7 @@ impl Reader {
                 break;
             }
             if !stepped {
-                // The record is longer than the window, or is not what was written.
+                // The record is longer than one read, or is damaged.
                 window =
                     record::peek_header(&buffer).map_or(0, |(len, _)| (record::HEADER_SIZE + len) as u64);
                 if window <= buffer.len() as u64 || window > left {
@@ -117,38 +122,38 @@ impl Reader {
                 }
             }
         }
-        self.position = Some(position);
+        self.next_position = Some(position);
         Ok(batch)
     }
 
-    /// Reads events like [`read`](Self::read), from a segment that is not written to any more.
+    /// Reads events like [`read`](Self::read), from an older segment.
     ///
     /// # Errors
     /// Same as [`read`](Self::read), or the file can't be opened.
     pub(super) fn read_older(
         &mut self,
         dir: &Path,
-        span: &Span,
-        first: u64,
-        most: usize,
-        bytes: usize,
-    ) -> io::Result<Batch> {
-        let file = match self.older.take() {
-            Some((serial, file)) if serial == span.serial => file,
-            _ => File::open(segment::path(dir, span.serial))?,
+        span: &SegmentSpan,
+        first_seq: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> io::Result<EncodedEvents> {
+        let file = match self.open_older.take() {
+            Some((serial, file)) if serial == span.segment_number => file,
+            _ => File::open(segment::segment_path(dir, span.segment_number))?,
         };
-        let batch = self.read(&file, span, first, most, bytes);
-        self.older = Some((span.serial, file));
+        let batch = self.read(&file, span, first_seq, max_events, max_bytes);
+        self.open_older = Some((span.segment_number, file));
         batch
     }
 
-    /// Forgets the position: sequences have moved.
-    pub(super) fn restart(&mut self) {
-        self.position = None;
+    /// Forgets the position, after sequences have changed.
+    pub(super) fn forget_position(&mut self) {
+        self.next_position = None;
     }
 
     /// Closes a segment that was deleted.
-    pub(super) fn close_segment(&mut self, serial: u32) {
-        self.older.take_if(|(open, _)| *open == serial);
+    pub(super) fn close_segment(&mut self, segment_number: u32) {
+        self.open_older.take_if(|(open, _)| *open == segment_number);
     }
 }

@@ -4,15 +4,14 @@
 //! length u32 LE │ CRC-32C u32 LE │ sequence u64 LE │ event, encoded as on the wire
 //! ```
 //!
-//! The checksum covers everything but itself, and begins with its segment's salt: neither bytes that a worker got
-//! into an event nor a record of another file can pass for a record. A record of length 0 is a *jump*: the relay
-//! holds everything up to its sequence, the records before it are obsolete, and the next record has the sequence
-//! after it.
+//! The checksum covers everything but itself, and begins with its segment's salt. So neither bytes inside an event nor
+//! records of another file can be mistaken for a record. A record of length 0 is a *jump*: the relay holds everything
+//! up to its sequence, the records before it are obsolete, and the next record has the sequence after it.
 
 /// Bytes before each event.
 pub(crate) const HEADER_SIZE: usize = 16;
 
-/// Highest valid sequence: no run gets near it, and sums above it would overflow.
+/// Highest valid sequence: no run reaches it, and sums of larger ones could overflow.
 pub(crate) const MAX_SEQ: u64 = u64::MAX >> 2;
 
 /// A complete and valid record.
@@ -69,17 +68,17 @@ pub(crate) fn decode(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
     (sound && seq <= MAX_SEQ).then_some(Record { seq, payload })
 }
 
-/// Finds the first valid record that begins anywhere in `bytes`, after damage; returns its offset and the record.
-/// `from` is the sequence that was expected where `bytes` begin.
-pub(crate) fn find(bytes: &[u8], salt: u32, from: u64) -> Option<(usize, Record<'_>)> {
-    // No more records fit into that many bytes: most offsets are ruled out without computing their checksum.
-    let to = from.saturating_add((bytes.len() / HEADER_SIZE) as u64);
+/// Finds the first valid record at any offset of `bytes`, after damage; returns its offset and the record.
+/// `expected_seq` is the sequence that the first record should have had.
+pub(crate) fn find_record(bytes: &[u8], salt: u32, expected_seq: u64) -> Option<(usize, Record<'_>)> {
+    // A sequence limit by the number of bytes rules out most offsets without computing a checksum.
+    let to = expected_seq.saturating_add((bytes.len() / HEADER_SIZE) as u64);
     (0..bytes.len()).find_map(|at| {
         let rest = &bytes[at..];
         let (len, seq) = peek_header(rest)?;
-        // A tail of zeroes is long and common, and never a record.
+        // A tail of zeroes is common and long, and never contains a record.
         let zeroes = rest.first_chunk::<HEADER_SIZE>() == Some(&[0; HEADER_SIZE]);
-        let plausible = (len == 0 && !zeroes) || (from..=to).contains(&seq);
+        let plausible = (len == 0 && !zeroes) || (expected_seq..=to).contains(&seq);
         let record = plausible.then(|| decode(rest, salt)).flatten()?;
         Some((at, record))
     })
@@ -120,8 +119,8 @@ mod tests {
     fn behind_damage_the_next_sound_record_is_found() {
         let mut bytes = b"\xffgarbage".to_vec();
         append(&mut bytes, 3, 9, b"event");
-        assert_eq!(find(&bytes, 3, 8), Some((8, Record { seq: 9, payload: b"event" })));
-        assert_eq!(find(&bytes, 3, 10), None);
-        assert_eq!(find(&bytes, 4, 8), None);
+        assert_eq!(find_record(&bytes, 3, 8), Some((8, Record { seq: 9, payload: b"event" })));
+        assert_eq!(find_record(&bytes, 3, 10), None);
+        assert_eq!(find_record(&bytes, 4, 8), None);
     }
 }

@@ -1,8 +1,8 @@
 //! Recovery of a run's events from an earlier process.
 //!
-//! A torn end is cut off. Damage with something good after it, or a missing segment, is always reported: what
-//! precedes it is kept, and the files from there on are set aside next to the run's folder as
-//! `NAME.N.EPOCH.corrupt-1` and so on, where they stay for inspection.
+//! A torn end is cut off. Damage before valid records, or a missing segment, is always reported: the events before it
+//! are kept, and the files from there on are set aside next to the run's folder as `NAME.N.EPOCH.corrupt-1` and so on,
+//! for inspection.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,61 +11,68 @@ use std::path::Path;
 use common::event::{Event, EventBody};
 use common::wire;
 
-use super::header::Header;
+use super::header::SegmentHeader;
 use super::run_id::RunId;
-use super::scan::{Rest, Scan, salvage, scan};
-use super::segment::{self, Span};
+use super::scan::{SegmentScan, TrailingBytes, salvage_payloads, scan_segment};
+use super::segment::{self, SegmentSpan};
 
-/// Maximum number of files of one run that are set aside. Any further ones are deleted, so that no damage fills a disk.
+/// Maximum number of files of one run that are set aside. Further ones are deleted, so that damage can't fill a disk.
 const MAX_SET_ASIDE: u32 = 16;
 
 /// Result of a recovery.
 #[derive(Debug, Default)]
-pub(super) struct Recovered {
-    /// Segments with their good content, oldest first.
-    pub(super) spans: Vec<Span>,
-    /// Last good event.
-    pub(super) last: Option<Event>,
-    /// Serial that no file has.
-    pub(super) serial: u32,
+pub(super) struct RecoveredEvents {
+    /// Segments with their valid content, oldest first.
+    pub(super) spans: Vec<SegmentSpan>,
+    /// Last valid event.
+    pub(super) last_event: Option<Event>,
+    /// Segment number that no file has.
+    pub(super) unused_segment_number: u32,
     /// Report of the damage, in one line.
-    pub(super) damage: Option<String>,
-    /// End of the run, if it was found intact after the damage.
-    pub(super) end: Vec<Event>,
+    pub(super) damage_report: Option<String>,
+    /// Final events of the run, if they were found intact after the damage.
+    pub(super) final_events: Vec<Event>,
 }
 
-/// Reads the segments in a run's folder, and cleans up among them.
+/// Reads the segments in a run's folder, and removes or sets aside unusable ones.
 ///
 /// # Errors
 /// The file system failed.
-pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Recovered> {
+pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<RecoveredEvents> {
     let mut serials = Vec::new();
     for entry in fs::read_dir(dir)? {
-        serials.extend(entry?.file_name().to_str().and_then(segment::serial));
+        serials.extend(entry?.file_name().to_str().and_then(segment::parse_segment_number));
     }
     serials.sort_unstable();
     let mut pass = RecoveryPass {
         run,
-        kept: Vec::new(),
-        last: None,
-        obsolete: Vec::new(),
-        bad: Vec::new(),
-        end: Vec::new(),
+        kept_segments: Vec::new(),
+        last_payload: None,
+        obsolete_segments: Vec::new(),
+        bad_segments: Vec::new(),
+        final_events: Vec::new(),
     };
     for (n, serial) in serials.iter().enumerate() {
-        let bytes = match fs::read(segment::path(dir, *serial)) {
+        let bytes = match fs::read(segment::segment_path(dir, *serial)) {
             Ok(bytes) => bytes,
             Err(error) if is_file_error(&error) => Vec::new(),
             Err(error) => return Err(error),
         };
         pass.scan_file(*serial, &bytes, n + 1 == serials.len());
     }
-    let RecoveryPass { kept, last, obsolete, bad, end, .. } = pass;
+    let RecoveryPass {
+        kept_segments: kept,
+        last_payload: last,
+        obsolete_segments: obsolete,
+        bad_segments: bad,
+        final_events: end,
+        ..
+    } = pass;
     for serial in obsolete {
-        fs::remove_file(segment::path(dir, serial))?;
+        fs::remove_file(segment::segment_path(dir, serial))?;
     }
-    let behind = kept.last().map_or(0, |span: &Span| span.next - 1);
-    let damage = match set_aside(dir, run, &bad, kept.last())? {
+    let behind = kept.last().map_or(0, |span: &SegmentSpan| span.next_seq - 1);
+    let damage = match set_aside_segments(dir, run, &bad, kept.last())? {
         _ if bad.is_empty() => None,
         aside => Some(format!(
             "the agent's spool was damaged after event {behind} of this run: later events that were not sent are \
@@ -74,10 +81,16 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Recovered> {
     };
     let last = last.as_deref().and_then(|payload| wire::decode(payload).ok());
     let serial = serials.last().map_or(1, |last| last.saturating_add(1));
-    Ok(Recovered { spans: kept, last, serial, damage, end })
+    Ok(RecoveredEvents {
+        spans: kept,
+        last_event: last,
+        unused_segment_number: serial,
+        damage_report: damage,
+        final_events: end,
+    })
 }
 
-/// Returns true if an error concerns this one file, not the machine at this moment.
+/// Returns true if an error concerns one file, and not the whole machine.
 fn is_file_error(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let of_files = [Errno::IO, Errno::ISDIR, Errno::NOENT, Errno::UCLEAN, Errno::BADMSG, Errno::NXIO];
@@ -87,83 +100,101 @@ fn is_file_error(error: &io::Error) -> bool {
 /// State of the pass over the files.
 struct RecoveryPass<'a> {
     run: &'a RunId,
-    kept: Vec<Span>,
-    /// Payload of the last good event.
-    last: Option<Vec<u8>>,
-    /// Files without any content that counts.
-    obsolete: Vec<u32>,
+    kept_segments: Vec<SegmentSpan>,
+    /// Payload of the last valid event.
+    last_payload: Option<Vec<u8>>,
+    /// Files without any current content.
+    obsolete_segments: Vec<u32>,
     /// Files that are damaged, or follow damage.
-    bad: Vec<u32>,
-    end: Vec<Event>,
+    bad_segments: Vec<u32>,
+    final_events: Vec<Event>,
 }
 
 impl RecoveryPass<'_> {
-    fn scan_file(&mut self, serial: u32, bytes: &[u8], is_last: bool) {
-        let header = Header::decode(bytes).filter(|(header, _)| header.run == *self.run);
+    fn scan_file(&mut self, segment_number: u32, bytes: &[u8], is_last: bool) {
+        let header = SegmentHeader::decode(bytes).filter(|(header, _)| header.run == *self.run);
         let Some((header, begin)) = header else {
-            if is_last && Header::is_torn(bytes, self.run) {
-                self.obsolete.push(serial);
+            if is_last && SegmentHeader::is_torn(bytes, self.run) {
+                self.obsolete_segments.push(segment_number);
             } else {
-                self.bad.push(serial);
+                self.bad_segments.push(segment_number);
             }
             return;
         };
-        let scan = scan(bytes, &header, begin);
-        if scan.jumped {
-            self.obsolete.extend(self.kept.drain(..).map(|span| span.serial));
-            self.obsolete.append(&mut self.bad);
-            self.last = None;
-            self.end.clear();
+        let scan = scan_segment(bytes, &header, begin);
+        if scan.has_jump {
+            self.obsolete_segments.extend(self.kept_segments.drain(..).map(|span| span.segment_number));
+            self.obsolete_segments.append(&mut self.bad_segments);
+            self.last_payload = None;
+            self.final_events.clear();
         }
-        let follows =
-            self.kept.last().is_none_or(|last| last.next == scan.first && last.serial + 1 == serial);
-        if !self.bad.is_empty() || !follows {
-            self.bad.push(serial);
-            self.salvage(bytes, begin, &header);
+        let follows = self
+            .kept_segments
+            .last()
+            .is_none_or(|last| last.next_seq == scan.first_seq && last.segment_number + 1 == segment_number);
+        if !self.bad_segments.is_empty() || !follows {
+            self.bad_segments.push(segment_number);
+            self.salvage_final_events(bytes, begin, &header);
             return;
         }
-        if let Some((from, to)) = scan.last {
-            self.last = Some(bytes[from..to].to_vec());
+        if let Some((from, to)) = scan.last_payload {
+            self.last_payload = Some(bytes[from..to].to_vec());
         }
-        // A crash cuts the newest file only.
-        if scan.rest == Rest::Damaged || (scan.rest == Rest::Torn && !is_last) {
-            self.bad.push(serial);
-            self.salvage(bytes, scan.end, &header);
+        // A crash can only truncate the newest file.
+        if scan.trailing_bytes == TrailingBytes::Damaged
+            || (scan.trailing_bytes == TrailingBytes::Torn && !is_last)
+        {
+            self.bad_segments.push(segment_number);
+            self.salvage_final_events(bytes, scan.valid_end, &header);
         }
-        let Scan { first, next, begin, end, .. } = scan;
-        self.kept.push(Span { serial, salt: header.salt, first, next, begin: begin as u64, end: end as u64 });
+        let SegmentScan {
+            first_seq: first, next_seq: next, first_record_offset: begin, valid_end: end, ..
+        } = scan;
+        self.kept_segments.push(SegmentSpan {
+            segment_number,
+            salt: header.salt,
+            first_seq: first,
+            next_seq: next,
+            first_event_offset: begin as u64,
+            end_offset: end as u64,
+        });
     }
 
-    /// Searches after damage for the end of the run: the outcome of a job has to be reported whatever else is lost.
-    fn salvage(&mut self, bytes: &[u8], from: usize, header: &Header) {
-        for payload in salvage(bytes, from, header.salt, header.first) {
+    /// Searches after damage for the end of the run, because the outcome of a job must be reported in any case.
+    fn salvage_final_events(&mut self, bytes: &[u8], from: usize, header: &SegmentHeader) {
+        for payload in salvage_payloads(bytes, from, header.salt, header.first_seq) {
             match wire::decode::<Event>(payload) {
-                Ok(event @ Event { body: EventBody::Cleanup { .. }, .. }) => self.end = vec![event],
-                Ok(event @ Event { body: EventBody::Finished { .. }, .. }) => self.end.push(event),
-                _ => self.end.clear(),
+                Ok(event @ Event { body: EventBody::Cleanup { .. }, .. }) => self.final_events = vec![event],
+                Ok(event @ Event { body: EventBody::Finished { .. }, .. }) => self.final_events.push(event),
+                _ => self.final_events.clear(),
             }
         }
     }
 }
 
-/// Sets files aside; the good part of `kept` stays, if it is one of them. Returns the text to report.
-fn set_aside(dir: &Path, run: &RunId, bad: &[u32], kept: Option<&Span>) -> io::Result<String> {
+/// Sets files aside. If `kept` is one of them, its valid part stays. Returns the text to report.
+fn set_aside_segments(
+    dir: &Path,
+    run: &RunId,
+    bad: &[u32],
+    kept: Option<&SegmentSpan>,
+) -> io::Result<String> {
     let root = dir.parent().unwrap_or(dir);
     let mut aside = Vec::new();
     for serial in bad {
-        let path = segment::path(dir, *serial);
-        let mut names = (1..=MAX_SET_ASIDE).map(|n| format!("{}.corrupt-{n}", run.folder()));
+        let path = segment::segment_path(dir, *serial);
+        let mut names = (1..=MAX_SET_ASIDE).map(|n| format!("{}.corrupt-{n}", run.folder_name()));
         let free = names.find(|name| !root.join(name).exists());
-        let stays = kept.filter(|span| span.serial == *serial);
+        let stays = kept.filter(|span| span.segment_number == *serial);
         match (&free, stays) {
             (Some(name), Some(span)) => {
-                // The copy has all of it before the file loses any.
+                // The copy is complete before the file is truncated.
                 fs::copy(&path, root.join(name))?;
                 File::open(root.join(name))?.sync_all()?;
-                truncate(&path, span.end)?;
+                truncate(&path, span.end_offset)?;
             }
             (Some(name), None) => fs::rename(&path, root.join(name))?,
-            (None, Some(span)) => truncate(&path, span.end)?,
+            (None, Some(span)) => truncate(&path, span.end_offset)?,
             (None, None) => fs::remove_file(&path)?,
         }
         aside.extend(free);
@@ -178,8 +209,8 @@ fn set_aside(dir: &Path, run: &RunId, bad: &[u32], kept: Option<&Span>) -> io::R
     })
 }
 
-fn truncate(path: &Path, end: u64) -> io::Result<()> {
+fn truncate(path: &Path, length: u64) -> io::Result<()> {
     let file = File::options().write(true).open(path)?;
-    file.set_len(end)?;
+    file.set_len(length)?;
     file.sync_all()
 }

@@ -1,4 +1,4 @@
-//! Events that need other sequences, because the relay holds more of a run than its files, or less.
+//! New sequences for events, if the relay holds more of a run than its files, or less.
 
 use std::fs;
 use std::io;
@@ -7,59 +7,59 @@ use std::os::unix::fs::DirBuilderExt;
 use common::event::Event;
 
 use super::events::EventLog;
-use super::recovery::Recovered;
+use super::recovery::RecoveredEvents;
 
 impl EventLog {
-    /// Sets aside what is damaged in the files while the run goes on. The pending events follow the good part. A
-    /// folder that is gone is created again.
+    /// Sets damaged files aside during the run. The pending events follow the valid part. A missing folder is created
+    /// again.
     ///
     /// # Errors
     /// The file system failed; nothing has changed.
-    pub(super) fn repair(&mut self) -> io::Result<Recovered> {
+    pub(super) fn repair(&mut self) -> io::Result<RecoveredEvents> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let before = self.pending.first();
+        let before = self.pending.first_seq();
         let (mut log, mut found) = Self::open(&self.dir, &self.run, self.limits)?;
-        let lost = before.saturating_sub(log.pending.first());
-        if lost > 0 && found.damage.is_none() {
-            // At the very end damage looks like a torn write, but this was none.
-            found.damage =
+        let lost = before.saturating_sub(log.pending.first_seq());
+        if lost > 0 && found.damage_report.is_none() {
+            // At the end of a file damage looks like a torn write, but here nothing was torn.
+            found.damage_report =
                 Some(format!("the agent's spool was damaged: its last {lost} events are missing here"));
         }
         for event in self.pending.iter_from(0) {
             log.pending.push_bytes(event.clone());
         }
-        log.acked = self.acked;
+        log.acked_seq = self.acked_seq;
         *self = log;
         Ok(found)
     }
 
-    /// Returns the number of events that are neither here nor with a relay that holds `durable` of them.
-    pub(super) fn missing(&self, durable: u64) -> u64 {
-        (self.first() - 1).saturating_sub(durable)
+    /// Returns the number of events that are missing both here and in a relay that holds events up to `relay_seq`.
+    pub(super) fn missing_count(&self, relay_seq: u64) -> u64 {
+        (self.first_seq() - 1).saturating_sub(relay_seq)
     }
 
-    /// Continues the run for a relay that holds `durable` events of it and expects more.
+    /// Continues the run for a relay that holds events up to `relay_seq` and expects more.
     ///
-    /// The relay can hold more than the file, because a machine that lost power lost what was not on its disk. Then
-    /// the events that this process has added since, and the end of the run in any case, get the sequences after
-    /// `durable`. The relay can also hold less than was deleted here; then `lost` is put before the remaining events,
-    /// and all of them move up.
+    /// The relay can hold more than the file: a power failure loses data that was not synced. Then the events that this
+    /// process has added since, and always the final events, get the sequences after `relay_seq`. The relay can also
+    /// hold less than was deleted here; then `lost_event` is inserted before the remaining events, and all of them get
+    /// new sequences.
     ///
     /// # Errors
     /// The files can't be read; nothing has changed.
     pub(super) fn continue_after(
         &mut self,
-        durable: u64,
+        relay_seq: u64,
         finished: bool,
-        lost: Option<&Event>,
+        lost_event: Option<&Event>,
     ) -> io::Result<()> {
-        let (newest, inherited) = (self.last_seq(), self.inherited);
-        let added = inherited.filter(|inherited| durable > *inherited).map(|inherited| inherited + 1);
-        let from = if lost.is_some() {
-            Some(self.first())
-        } else if finished && durable >= newest {
+        let (newest, inherited) = (self.last_seq(), self.inherited_seq);
+        let added = inherited.filter(|inherited| relay_seq > *inherited).map(|inherited| inherited + 1);
+        let from = if lost_event.is_some() {
+            Some(self.first_seq())
+        } else if finished && relay_seq >= newest {
             Some(added.unwrap_or(newest).min(newest))
-        } else if durable > newest {
+        } else if relay_seq > newest {
             Some(added.unwrap_or(newest + 1))
         } else {
             added
@@ -72,16 +72,16 @@ impl EventLog {
                 seq += batch.len() as u64;
                 moved.extend(batch.events().map(<[u8]>::to_vec));
             }
-            self.pending.restart(durable + 1);
-            self.jump = true;
-            if let Some(lost) = lost {
+            self.pending.restart_at(relay_seq + 1);
+            self.jump_pending = true;
+            if let Some(lost) = lost_event {
                 self.pending.push(lost).map_err(io::Error::other)?;
             }
             for event in moved {
                 self.pending.push_bytes(event);
             }
         }
-        self.inherited = None;
+        self.inherited_seq = None;
         Ok(())
     }
 }

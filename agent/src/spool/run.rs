@@ -13,61 +13,69 @@ use common::event::{Event, EventBody};
 use common::time_scale::TimeScale;
 use tokio::sync::Notify;
 
-use super::events::{EventLog, Written};
+use super::events::{EventLog, WriteResult};
 use super::limits::SpoolLimits;
-use super::output::Output;
-use super::reader::Batch;
-use super::recovery::Recovered;
+use super::output::OutputLog;
+use super::reader::EncodedEvents;
+use super::recovery::RecoveredEvents;
 use super::run_id::RunId;
 use crate::mask::Masker;
 use crate::relay_time::RelayTime;
 
-/// File with the job, as it was started.
+/// File with the spec of the job.
 const SPEC_FILE: &str = "spec.json";
 
-/// Folder of a run. Its lock is held for single file calls only, never across a wait.
+/// Folder of a run. Its lock is held only for single file calls, never across an await.
 #[derive(Debug)]
 pub struct JobSpool {
     pub(super) run: RunId,
     dir: PathBuf,
-    appended: Arc<Notify>,
+    data_appended: Arc<Notify>,
     /// Masker of every event.
     mask: Arc<Masker>,
     pub(super) time: Arc<RelayTime>,
-    /// Scale of the run's times; `None` for a run of an earlier process, whose end is stamped with the present scale.
+    /// Scale of the run's times; `None` for a run of an earlier process, whose end is stamped with the current scale.
     scale: Option<TimeScale>,
-    files: Mutex<Files>,
+    files: Mutex<RunFiles>,
 }
 
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct RunFiles {
     pub(super) events: EventLog,
-    pub(super) output: Output,
+    pub(super) output: OutputLog,
     pub(super) finished: bool,
-    /// Last events of the run, once there are any: they are reported whatever happens to the files.
-    pub(super) end: Vec<Event>,
-    pub(super) disk: DiskState,
-    /// Events that found no space and have not been reported yet.
-    missing: u64,
-    /// True if the last sync to the disk covered everything that was there.
-    durable: bool,
+    /// Final events of the run, once there are any. They are reported whatever happens to the files.
+    pub(super) final_events: Vec<Event>,
+    pub(super) disk_state: DiskState,
+    /// Number of events that were dropped without space and not reported yet.
+    unreported_missing: u64,
+    /// True if everything was synced to the disk.
+    synced: bool,
 }
 
 /// Problems of the disk.
 #[derive(Debug, Default)]
 pub(super) struct DiskState {
-    /// The disk was full, and that was logged.
-    full: bool,
-    /// The disk did not work, and that was reported.
-    broken: bool,
-    /// The files can't be read, and are not read again before this monotonic time.
+    /// True if a full disk was logged.
+    full_logged: bool,
+    /// True if a disk failure was reported.
+    failure_reported: bool,
+    /// Monotonic time before which files that can't be read are not read again.
     pub(super) repair_after: Option<Duration>,
 }
 
-impl Files {
-    fn new(events: EventLog, output: Output) -> Self {
+impl RunFiles {
+    fn new(events: EventLog, output: OutputLog) -> Self {
         let (finished, end, disk) = (false, Vec::new(), DiskState::default());
-        Self { events, output, finished, end, disk, missing: 0, durable: false }
+        Self {
+            events,
+            output,
+            finished,
+            final_events: end,
+            disk_state: disk,
+            unreported_missing: 0,
+            synced: false,
+        }
     }
 }
 
@@ -84,24 +92,24 @@ impl JobSpool {
         appended: Arc<Notify>,
         time: Arc<RelayTime>,
     ) -> io::Result<Self> {
-        let dir = root.join(run.folder());
+        let dir = root.join(run.folder_name());
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        let files = EventLog::create(&dir, &run, SpoolLimits::PRODUCT).and_then(|events| {
-            let output = Output::open(&dir.join("output"))?;
+        let files = EventLog::create(&dir, &run, SpoolLimits::DEFAULT).and_then(|events| {
+            let output = OutputLog::open(&dir.join("output"))?;
             write_spec(&dir, spec)?;
             // Makes the folder's name durable.
             File::open(root)?.sync_all()?;
-            Ok(Files::new(events, output))
+            Ok(RunFiles::new(events, output))
         });
         if files.is_err() {
             let _ = fs::remove_dir_all(&dir);
         }
         let scale = Some(time.scale());
-        Ok(Self { run, dir, appended, mask, time, scale, files: Mutex::new(files?) })
+        Ok(Self { run, dir, data_appended: appended, mask, time, scale, files: Mutex::new(files?) })
     }
 
-    /// Opens the folder of a run of an earlier process. If that process died before it had accepted the job, there is
-    /// nothing to go on with: the folder is deleted, and the relay starts the job again.
+    /// Opens the folder of an earlier process's run. If that process died before it had accepted the job, the folder is
+    /// deleted, and the relay starts the job again.
     ///
     /// # Errors
     /// The file system failed.
@@ -111,20 +119,21 @@ impl JobSpool {
         appended: Arc<Notify>,
         time: Arc<RelayTime>,
     ) -> io::Result<Option<Self>> {
-        let dir = root.join(run.folder());
+        let dir = root.join(run.folder_name());
         // The spec is created last.
         if !dir.join(SPEC_FILE).exists() {
             fs::remove_dir_all(&dir)?;
             return Ok(None);
         }
-        let (events, found) = EventLog::open(&dir, &run, SpoolLimits::PRODUCT)?;
-        let mut files = Files::new(events, Output::open(&dir.join("output"))?);
-        files.finished = is_end(found.last.as_ref());
-        files.end = found.last.clone().filter(|_| files.finished).into_iter().collect();
-        // The secret values are gone with the process that had them, and so is everything that could reveal them.
+        let (events, found) = EventLog::open(&dir, &run, SpoolLimits::DEFAULT)?;
+        let mut files = RunFiles::new(events, OutputLog::open(&dir.join("output"))?);
+        files.finished = is_final_event(found.last_event.as_ref());
+        files.final_events = found.last_event.clone().filter(|_| files.finished).into_iter().collect();
+        // Only the earlier process had the secret values, so there is nothing to mask.
         let mask = Arc::default();
-        let spool = Self { run, dir, appended, mask, time, scale: None, files: Mutex::new(files) };
-        spool.report_damage(&mut spool.files(), found);
+        let spool =
+            Self { run, dir, data_appended: appended, mask, time, scale: None, files: Mutex::new(files) };
+        spool.report_damage(&mut spool.lock_files(), found);
         if spool.last_seq() == 0 {
             spool.remove();
             return Ok(None);
@@ -133,30 +142,30 @@ impl JobSpool {
     }
 
     /// Appends the report of damage, and the run's end if that was found after it.
-    pub(super) fn report_damage(&self, files: &mut Files, found: Recovered) {
-        let Some(message) = found.damage else { return };
+    pub(super) fn report_damage(&self, files: &mut RunFiles, found: RecoveredEvents) {
+        let Some(message) = found.damage_report else { return };
         tracing::error!("{}: {message}", self.run);
-        self.push(files, &self.stamped(EventBody::Warning { message }));
-        for event in found.end {
+        self.push_event(files, &self.stamp_event(EventBody::Warning { message }));
+        for event in found.final_events {
             files.finished = matches!(event.body, EventBody::Finished { .. });
-            self.push(files, &event);
+            self.push_event(files, &event);
         }
         self.flush(files);
         self.sync(files);
     }
 
     /// Returns the id of the run.
-    pub fn run(&self) -> &RunId {
+    pub fn run_id(&self) -> &RunId {
         &self.run
     }
 
-    /// Returns the path of the shim's report on what it did after the agent's death.
+    /// Returns the path of the shim's exit report.
     pub(crate) fn exit_report(&self) -> PathBuf {
         self.dir.join("shim")
     }
 
-    pub(super) fn files(&self) -> MutexGuard<'_, Files> {
-        // Each change is one call on one file: after a panic between two of them the state is still consistent.
+    pub(super) fn lock_files(&self) -> MutexGuard<'_, RunFiles> {
+        // Each change is one call on one file, so the state is consistent even after a panic.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,15 +177,15 @@ impl JobSpool {
 
     /// Appends events with one write. The uplink is notified when they are in the file.
     pub(crate) fn append_all(&self, bodies: impl IntoIterator<Item = EventBody>) {
-        self.store(bodies.into_iter().map(|body| self.stamped(self.mask.event(body))));
+        self.store_events(bodies.into_iter().map(|body| self.stamp_event(self.mask.mask_event(body))));
     }
 
-    fn stamped(&self, body: EventBody) -> Event {
+    fn stamp_event(&self, body: EventBody) -> Event {
         Event { at: self.time.now(self.scale), body }
     }
 
-    fn store(&self, events: impl IntoIterator<Item = Event>) {
-        let mut files = self.files();
+    fn store_events(&self, events: impl IntoIterator<Item = Event>) {
+        let mut files = self.lock_files();
         let before = files.events.last_seq();
         let mut durable = false;
         for event in events {
@@ -189,33 +198,35 @@ impl JobSpool {
                 files.output.close();
             }
             match event.body {
-                EventBody::Cleanup { .. } => files.end = vec![event.clone()],
-                EventBody::Finished { .. } => files.end.push(event.clone()),
+                EventBody::Cleanup { .. } => files.final_events = vec![event.clone()],
+                EventBody::Finished { .. } => files.final_events.push(event.clone()),
                 _ => {}
             }
-            self.push(&mut files, &event);
+            self.push_event(&mut files, &event);
         }
         self.flush(&mut files);
         if durable {
-            files.durable = self.sync(&mut files);
+            files.synced = self.sync(&mut files);
         }
         let appended = files.events.last_seq() != before;
         drop(files);
         if appended {
-            self.appended.notify_one();
+            self.data_appended.notify_one();
         }
     }
 
-    /// Puts an event into the file's queue. An event without space is counted, and the next one with space follows a
-    /// warning with the count.
-    pub(super) fn push(&self, files: &mut Files, event: &Event) {
+    /// Queues an event. Events without space are counted, and a warning with the count precedes the next event with
+    /// space.
+    pub(super) fn push_event(&self, files: &mut RunFiles, event: &Event) {
         let last = matches!(event.body, EventBody::Cleanup { .. } | EventBody::Finished { .. });
-        if files.missing > 0 {
-            let message =
-                format!("{} events of this run are missing here: the agent's disk was full", files.missing);
-            let warning = self.stamped(EventBody::Warning { message });
+        if files.unreported_missing > 0 {
+            let message = format!(
+                "{} events of this run are missing here: the agent's disk was full",
+                files.unreported_missing
+            );
+            let warning = self.stamp_event(EventBody::Warning { message });
             if files.events.push(&warning, last).unwrap_or(false) {
-                files.missing = 0;
+                files.unreported_missing = 0;
             }
         }
         let mut pushed = files.events.push(event, last);
@@ -225,36 +236,36 @@ impl JobSpool {
         }
         match pushed {
             Ok(true) => {}
-            Ok(false) => files.missing += 1,
+            Ok(false) => files.unreported_missing += 1,
             Err(error) => {
                 tracing::error!("{}: an event has no bytes: {error}", self.run);
-                files.missing += 1;
+                files.unreported_missing += 1;
             }
         }
     }
 
-    pub(super) fn flush(&self, files: &mut Files) {
+    pub(super) fn flush(&self, files: &mut RunFiles) {
         let written = files.events.flush(files.finished);
         if let Err(error) = &written
-            && !files.disk.full
+            && !files.disk_state.full_logged
         {
             tracing::error!("{}: the spool can't be written, events wait in memory: {error}", self.run);
         }
-        files.disk.full = written.is_err();
-        if let Ok(Written::Rewritten(error)) = written {
+        files.disk_state.full_logged = written.is_err();
+        if let Ok(WriteResult::Rewritten(error)) = written {
             self.report_broken_disk(files, &error);
         }
     }
 
-    /// Waits until everything is on the disk; returns true if it is.
-    pub(super) fn sync(&self, files: &mut Files) -> bool {
+    /// Syncs everything to the disk; returns true on success.
+    pub(super) fn sync(&self, files: &mut RunFiles) -> bool {
         let synced = files.events.sync();
         if files.finished {
             files.events.close();
         }
         match synced {
-            Ok(Written::Whole) => true,
-            Ok(Written::Rewritten(error)) => {
+            Ok(WriteResult::Written) => true,
+            Ok(WriteResult::Rewritten(error)) => {
                 self.report_broken_disk(files, &error);
                 true
             }
@@ -265,127 +276,132 @@ impl JobSpool {
         }
     }
 
-    /// Reports once that the disk did not work and that the spool went on in a new file.
-    fn report_broken_disk(&self, files: &mut Files, error: &io::Error) {
+    /// Reports once that the disk failed and that the spool continues in a new file.
+    fn report_broken_disk(&self, files: &mut RunFiles, error: &io::Error) {
         tracing::error!("{}: the spool could not be written, it goes on in a new file: {error}", self.run);
-        if !files.disk.broken && !files.finished {
-            files.disk.broken = true;
+        if !files.disk_state.failure_reported && !files.finished {
+            files.disk_state.failure_reported = true;
             let message = format!("the agent's disk has trouble, its spool goes on in a new file: {error}");
-            self.push(files, &self.stamped(EventBody::Warning { message }));
+            self.push_event(files, &self.stamp_event(EventBody::Warning { message }));
             self.flush(files);
         }
     }
 
-    /// Writes the events that wait for a full disk, if it has space by now.
-    pub(crate) fn retry(&self) {
-        let mut files = self.files();
+    /// Writes the pending events if a full disk has space again.
+    pub(crate) fn retry_pending(&self) {
+        let mut files = self.lock_files();
         if files.events.has_pending() {
             self.flush(&mut files);
         }
     }
 
-    /// Returns true if so much waits for the disk or the relay that nothing more should be read from the worker.
+    /// Returns true if so much data waits for the disk or the relay that reading from the worker must pause.
     pub(crate) fn is_congested(&self) -> bool {
-        self.files().events.is_congested()
+        self.lock_files().events.is_congested()
     }
 
     /// Returns true if everything up to the last `accepted` or `finished` is on the disk.
     pub(crate) fn is_durable(&self) -> bool {
-        self.files().durable
+        self.lock_files().synced
     }
 
     /// Appends to the log.
     pub fn append_output(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.files().output.append(bytes, self.time.monotonic());
-            self.appended.notify_one();
+            self.lock_files().output.append(bytes, self.time.monotonic());
+            self.data_appended.notify_one();
         }
     }
 
     /// Returns the sequence of the newest event.
     pub fn last_seq(&self) -> u64 {
-        self.files().events.last_seq()
+        self.lock_files().events.last_seq()
     }
 
     /// Returns the offset of the log's end.
     pub fn output_end(&self) -> u64 {
-        self.files().output.end()
+        self.lock_files().output.end_offset()
     }
 
     /// Returns true if the run is over.
     pub fn is_finished(&self) -> bool {
-        self.files().finished
+        self.lock_files().finished
     }
 
-    /// Returns true if the run is over and the relay has all of it.
+    /// Returns true if the run is over and the relay has all its data.
     pub(crate) fn is_delivered(&self) -> bool {
-        let files = self.files();
-        files.finished && files.events.acked() >= files.events.last_seq() && files.output.all_acked()
+        let files = self.lock_files();
+        files.finished && files.events.acked_seq() >= files.events.last_seq() && files.output.all_acked()
     }
 
-    /// Returns events from `first` on, bounded in number and size.
+    /// Returns events from `first_seq` on, bounded in number and size.
     ///
     /// # Errors
-    /// The file can't be read, or holds other bytes than were written.
+    /// The file can't be read, or is damaged.
     #[cfg(any(test, feature = "internals"))]
-    pub(crate) fn read(&self, first: u64, most: usize, bytes: usize) -> io::Result<Vec<Event>> {
-        let batch = self.read_stored(first, most, bytes)?;
+    pub(crate) fn read(&self, first_seq: u64, max_events: usize, max_bytes: usize) -> io::Result<Vec<Event>> {
+        let batch = self.read_stored(first_seq, max_events, max_bytes)?;
         batch.events().map(|event| common::wire::decode(event).map_err(io::Error::other)).collect()
     }
 
     /// Returns the same events, encoded as on the wire.
     ///
     /// # Errors
-    /// The file can't be read, or holds other bytes than were written.
-    pub(crate) fn read_stored(&self, first: u64, most: usize, bytes: usize) -> io::Result<Batch> {
-        self.files().events.read(first, most, bytes)
+    /// The file can't be read, or is damaged.
+    pub(crate) fn read_stored(
+        &self,
+        first_seq: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> io::Result<EncodedEvents> {
+        self.lock_files().events.read(first_seq, max_events, max_bytes)
     }
 
-    /// Reads a piece of the log.
+    /// Reads a part of the log.
     ///
     /// # Errors
     /// The file can't be read.
-    pub(crate) fn read_output(&self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
-        self.files().output.read(offset, most)
+    pub(crate) fn read_output(&self, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>> {
+        self.lock_files().output.read(offset, max_bytes)
     }
 
     /// Acknowledges every event up to `seq`.
     pub(crate) fn ack(&self, seq: u64) {
-        self.files().events.ack(seq);
+        self.lock_files().events.ack(seq);
     }
 
     /// Acknowledges the log up to `offset`.
     pub(crate) fn ack_output(&self, offset: u64) {
-        self.files().output.ack(offset, self.time.monotonic());
+        self.lock_files().output.ack(offset, self.time.monotonic());
     }
 
-    /// Continues the run for a relay that expects more of it and holds `durable` events: new events get sequences after
-    /// those, and the run gets its end.
-    pub(crate) fn continue_after(&self, durable: u64) {
-        let mut files = self.files();
-        self.resequence_after(&mut files, durable);
-        files.events.set_acked(durable);
+    /// Continues the run for a relay that holds events up to `relay_seq` and expects more. New events, among them the
+    /// end of the run, get the following sequences.
+    pub(crate) fn continue_after(&self, relay_seq: u64) {
+        let mut files = self.lock_files();
+        self.resequence_after(&mut files, relay_seq);
+        files.events.set_acked(relay_seq);
     }
 
-    /// Continues the log at `offset`: the relay holds the log up to there, whatever it has acknowledged before.
+    /// Continues the log at `offset`, up to which the relay holds it.
     pub(crate) fn continue_output_after(&self, offset: u64) {
-        let continued = self.files().output.continue_after(offset);
+        let continued = self.lock_files().output.continue_after(offset);
         if let Err(error) = continued {
             tracing::error!("{}: the log can't go on where the relay is: {error}", self.run);
         }
     }
 
-    pub(super) fn resequence_after(&self, files: &mut Files, durable: u64) {
-        let missing = files.events.missing(durable);
+    pub(super) fn resequence_after(&self, files: &mut RunFiles, relay_seq: u64) {
+        let missing = files.events.missing_count(relay_seq);
         let lost = (missing > 0).then(|| {
             let message = format!(
-                "{missing} events after event {durable} of this run are lost: the agent has deleted them"
+                "{missing} events after event {relay_seq} of this run are lost: the agent has deleted them"
             );
             tracing::error!("{}: {message}", self.run);
-            self.stamped(EventBody::Warning { message })
+            self.stamp_event(EventBody::Warning { message })
         });
         let finished = files.finished;
-        if let Err(error) = files.events.continue_after(durable, finished, lost.as_ref()) {
+        if let Err(error) = files.events.continue_after(relay_seq, finished, lost.as_ref()) {
             tracing::error!("{}: the spool can't be read: {error}", self.run);
         }
         if files.events.has_pending() {
@@ -402,7 +418,7 @@ impl JobSpool {
     }
 }
 
-pub(super) fn is_end(event: Option<&Event>) -> bool {
+pub(super) fn is_final_event(event: Option<&Event>) -> bool {
     event.is_some_and(|event| matches!(event.body, EventBody::Finished { .. }))
 }
 

@@ -16,15 +16,15 @@ pub struct RunId {
 
 impl RunId {
     /// Returns the name of the run's folder.
-    pub(super) fn folder(&self) -> String {
-        format!("{}.{}", self.job.stem(), self.epoch)
+    pub(super) fn folder_name(&self) -> String {
+        format!("{}.{}", self.job.file_stem(), self.epoch)
     }
 
     /// Returns the run of a folder.
-    pub(super) fn from_folder(name: &str) -> Option<Self> {
+    pub(super) fn from_folder_name(name: &str) -> Option<Self> {
         let (stem, epoch) = name.rsplit_once('.')?;
         let run = Self { job: stem.parse().ok()?, epoch: epoch.parse().ok()? };
-        (run.folder() == name).then_some(run)
+        (run.folder_name() == name).then_some(run)
     }
 }
 
@@ -41,10 +41,10 @@ mod tests {
     #[test]
     fn a_folder_names_its_run_in_one_spelling() {
         let run = RunId { job: "abe-smoke#2".parse().unwrap(), epoch: 3 };
-        assert_eq!(run.folder(), "abe-smoke.2.3");
-        assert_eq!(RunId::from_folder("abe-smoke.2.3"), Some(run));
+        assert_eq!(run.folder_name(), "abe-smoke.2.3");
+        assert_eq!(RunId::from_folder_name("abe-smoke.2.3"), Some(run));
         for foreign in ["abe-smoke.2", "abe-smoke#2.3", "abe-smoke.2.03", "lost+found", "a.b.c"] {
-            assert_eq!(RunId::from_folder(foreign), None, "{foreign}");
+            assert_eq!(RunId::from_folder_name(foreign), None, "{foreign}");
         }
     }
 }

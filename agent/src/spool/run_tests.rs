@@ -19,8 +19,8 @@ fn finished() -> EventBody {
 fn left_behind(events: u32) -> (tempfile::TempDir, Arc<JobSpool>) {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path()).unwrap();
-    spool.create(id(), "{}", Arc::default()).unwrap().append_all((1..=events).map(said));
-    let run = Spool::open(dir.path()).unwrap().get(&id()).unwrap();
+    spool.create_run(id(), "{}", Arc::default()).unwrap().append_all((1..=events).map(said));
+    let run = Spool::open(dir.path()).unwrap().get_run(&id()).unwrap();
     (dir, run)
 }
 
@@ -47,7 +47,7 @@ fn the_end_follows_all_that_the_relay_holds_of_a_forgotten_run_and_nothing_repea
         let end = [EventBody::Cleanup { killed: 1, survivors: 0 }, finished()];
         assert_eq!(bodies(&run, durable + 1), end, "{durable}");
         // Killed once more: the same is reported again.
-        let again = Spool::open(dir.path()).unwrap().get(&id()).unwrap();
+        let again = Spool::open(dir.path()).unwrap().get_run(&id()).unwrap();
         assert_eq!((again.last_seq(), again.is_finished()), (durable + 2, true));
         again.continue_after(durable + 1);
         assert_eq!(bodies(&again, durable + 2), [finished()], "{durable}");
@@ -77,14 +77,14 @@ fn damage_is_told_to_people_in_front_of_the_end() {
     bytes[at] ^= 1;
     fs::write(&path, bytes).unwrap();
     let spool = Spool::open(dir.path()).unwrap();
-    let run = spool.get(&id()).unwrap();
+    let run = spool.get_run(&id()).unwrap();
     run.continue_after(2);
     run.append(finished());
     let told = bodies(&run, 1);
     assert_eq!((told.len(), &told[..2], &told[3]), (4, &[said(1), said(2)][..], &finished()));
     let EventBody::Warning { message } = &told[2] else { panic!("{told:?}") };
     assert!(message.contains("damaged after event 2"), "{message}");
-    spool.remove(&id());
+    spool.remove_run(&id());
     assert!(dir.path().join("spool.v4/demo.1.1.corrupt-1").exists());
 }
 
@@ -92,7 +92,7 @@ fn damage_is_told_to_people_in_front_of_the_end() {
 fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path()).unwrap();
-    let run = spool.create(id(), "{}", Arc::default()).unwrap();
+    let run = spool.create_run(id(), "{}", Arc::default()).unwrap();
     run.append_all((1..=5).map(said));
     let path = dir.path().join("spool.v4/demo.1.1/events.000001");
     let mut bytes = fs::read(&path).unwrap();
@@ -102,7 +102,7 @@ fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
     assert_eq!(run.read(1, 2, 999).unwrap().len(), 2);
     let error = run.read(3, 9, 999).unwrap_err();
     run.repair(2, 0, &error);
-    assert!(run.was_just_repaired(), "it is not repaired again and again");
+    assert!(run.was_repaired_recently(), "it is not repaired again and again");
     run.append(said(6));
     let told = bodies(&run, 3);
     assert!(matches!(&told[..], [EventBody::Warning { .. }, event] if *event == said(6)), "{told:?}");
@@ -112,12 +112,12 @@ fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
 fn output_goes_on_where_it_was_after_a_restart_and_the_relay_says_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path()).unwrap();
-    let run = spool.create(id(), "{}", Arc::default()).unwrap();
+    let run = spool.create_run(id(), "{}", Arc::default()).unwrap();
     run.append_output(&vec![b'x'; 3_000_000]);
     run.ack_output(2_500_000);
     run.append(finished());
     drop((spool, run));
-    let run = Spool::open(dir.path()).unwrap().get(&id()).unwrap();
+    let run = Spool::open(dir.path()).unwrap().get_run(&id()).unwrap();
     assert_eq!((run.output_end(), run.is_finished()), (3_000_000, true));
     run.ack(1);
     assert!(!run.is_delivered());

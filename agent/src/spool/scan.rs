@@ -1,4 +1,4 @@
-//! Content of a segment's bytes, whatever was done to them. Pure.
+//! Parser of a segment's bytes, also of damaged ones. Pure.
 //!
 //! ```text
 //! header │ record … record │                     Rest::Nothing
@@ -6,80 +6,88 @@
 //! header │ record … record │ junk │ record …      Rest::Damaged   no effect of a crash: it is reported
 //! ```
 
-use super::header::Header;
+use super::header::SegmentHeader;
 use super::record;
 
-/// The good part of a segment, from its last jump on.
+/// Valid part of a segment, from its last jump on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Scan {
+pub(crate) struct SegmentScan {
     /// Sequence of the first record.
-    pub(crate) first: u64,
+    pub(crate) first_seq: u64,
     /// Sequence that follows the last one.
-    pub(crate) next: u64,
+    pub(crate) next_seq: u64,
     /// Offset of the first record.
-    pub(crate) begin: usize,
-    /// Offset of the end of the good part.
-    pub(crate) end: usize,
-    /// True if there is a jump in it: the content of earlier segments is obsolete.
-    pub(crate) jumped: bool,
+    pub(crate) first_record_offset: usize,
+    /// Offset of the end of the valid part.
+    pub(crate) valid_end: usize,
+    /// True if the segment contains a jump: earlier segments are obsolete.
+    pub(crate) has_jump: bool,
     /// Range of the last record's payload; `None` if there is no record.
-    pub(crate) last: Option<(usize, usize)>,
-    /// Bytes after the good part.
-    pub(crate) rest: Rest,
+    pub(crate) last_payload: Option<(usize, usize)>,
+    /// Bytes after the valid part.
+    pub(crate) trailing_bytes: TrailingBytes,
 }
 
-/// Bytes after the good part of a segment.
+/// Bytes after the valid part of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rest {
+pub(crate) enum TrailingBytes {
     /// None: the end of the file.
-    Nothing,
+    None,
     /// The rest of a write that was cut off.
     Torn,
-    /// Damage, with a good record after it.
+    /// Damage, with a valid record after it.
     Damaged,
 }
 
-/// Reads a segment whose header of length `begin` is good.
-pub(crate) fn scan(bytes: &[u8], header: &Header, begin: usize) -> Scan {
-    let (first, salt) = (header.first, header.salt);
-    let mut scan =
-        Scan { first, next: first, begin, end: begin, jumped: false, last: None, rest: Rest::Nothing };
+/// Reads a segment with a valid header of this length.
+pub(crate) fn scan_segment(bytes: &[u8], header: &SegmentHeader, header_length: usize) -> SegmentScan {
+    let (first, salt) = (header.first_seq, header.salt);
+    let mut scan = SegmentScan {
+        first_seq: first,
+        next_seq: first,
+        first_record_offset: header_length,
+        valid_end: header_length,
+        has_jump: false,
+        last_payload: None,
+        trailing_bytes: TrailingBytes::None,
+    };
     loop {
-        scan.advance(bytes, salt);
-        let behind = bytes.get(scan.end..).unwrap_or_default();
-        let Some((at, found)) = record::find(behind, salt, scan.next) else {
-            scan.rest = if scan.end == bytes.len() { Rest::Nothing } else { Rest::Torn };
+        scan.advance_over_records(bytes, salt);
+        let behind = bytes.get(scan.valid_end..).unwrap_or_default();
+        let Some((at, found)) = record::find_record(behind, salt, scan.next_seq) else {
+            scan.trailing_bytes =
+                if scan.valid_end == bytes.len() { TrailingBytes::None } else { TrailingBytes::Torn };
             return scan;
         };
-        let at = scan.end + at;
-        // Damage before a jump does not matter: the relay holds those events.
+        let at = scan.valid_end + at;
+        // Damage before a jump does not matter: the relay already holds those events.
         let Some(jump) = next_jump(bytes, at, found, salt) else {
-            scan.rest = Rest::Damaged;
+            scan.trailing_bytes = TrailingBytes::Damaged;
             return scan;
         };
-        scan.end = jump;
+        scan.valid_end = jump;
     }
 }
 
-impl Scan {
-    /// Advances over good records in their order.
-    fn advance(&mut self, bytes: &[u8], salt: u32) {
-        while let Some(record) = bytes.get(self.end..).and_then(|rest| record::decode(rest, salt)) {
-            let begin = self.end + record::HEADER_SIZE;
+impl SegmentScan {
+    /// Advances over valid records in sequence.
+    fn advance_over_records(&mut self, bytes: &[u8], salt: u32) {
+        while let Some(record) = bytes.get(self.valid_end..).and_then(|rest| record::decode(rest, salt)) {
+            let begin = self.valid_end + record::HEADER_SIZE;
             if record.is_jump() {
                 *self = Self {
-                    first: record.seq.saturating_add(1),
-                    next: record.seq.saturating_add(1),
-                    begin,
-                    end: begin,
-                    jumped: true,
-                    last: None,
-                    rest: self.rest,
+                    first_seq: record.seq.saturating_add(1),
+                    next_seq: record.seq.saturating_add(1),
+                    first_record_offset: begin,
+                    valid_end: begin,
+                    has_jump: true,
+                    last_payload: None,
+                    trailing_bytes: self.trailing_bytes,
                 };
-            } else if record.seq == self.next {
-                self.next = self.next.saturating_add(1);
-                self.end += record.size();
-                self.last = Some((begin, self.end));
+            } else if record.seq == self.next_seq {
+                self.next_seq = self.next_seq.saturating_add(1);
+                self.valid_end += record.size();
+                self.last_payload = Some((begin, self.valid_end));
             } else {
                 return;
             }
@@ -87,21 +95,22 @@ impl Scan {
     }
 }
 
-/// Returns the offset of the first jump from the record at `at` on.
-fn next_jump(bytes: &[u8], at: usize, record: record::Record<'_>, salt: u32) -> Option<usize> {
-    let (mut at, mut record) = (at, record);
+/// Returns the offset of the first jump, beginning with the record at `from`.
+fn next_jump(bytes: &[u8], from: usize, record: record::Record<'_>, salt: u32) -> Option<usize> {
+    let (mut at, mut record) = (from, record);
     while !record.is_jump() {
         let behind = at + record.size();
-        let (skipped, next) = record::find(bytes.get(behind..)?, salt, record.seq)?;
+        let (skipped, next) = record::find_record(bytes.get(behind..)?, salt, record.seq)?;
         (at, record) = (behind + skipped, next);
     }
     Some(at)
 }
 
 /// Returns the payloads of all valid records after `from`, whatever is between them.
-pub(crate) fn salvage(bytes: &[u8], from: usize, salt: u32, seq: u64) -> Vec<&[u8]> {
+pub(crate) fn salvage_payloads(bytes: &[u8], from: usize, salt: u32, seq: u64) -> Vec<&[u8]> {
     let (mut at, mut seq, mut found) = (from, seq, Vec::new());
-    while let Some((skipped, record)) = bytes.get(at..).and_then(|rest| record::find(rest, salt, seq)) {
+    while let Some((skipped, record)) = bytes.get(at..).and_then(|rest| record::find_record(rest, salt, seq))
+    {
         at += skipped + record.size();
         seq = record.seq;
         found.push(record.payload);
@@ -109,13 +118,13 @@ pub(crate) fn salvage(bytes: &[u8], from: usize, salt: u32, seq: u64) -> Vec<&[u
     found
 }
 
-/// Reads a whole segment as recovery does, for the fuzz target: returns its good part, and the payloads that can be
-/// found after it. Returns `None` if its header is not good.
+/// Reads a whole segment like recovery, for the fuzz target: returns its valid part, and the payloads found after it;
+/// `None` if its header is invalid.
 #[cfg(feature = "internals")]
-pub(crate) fn read_segment(bytes: &[u8]) -> Option<(Scan, Vec<&[u8]>)> {
-    let (header, begin) = Header::decode(bytes)?;
-    let found = scan(bytes, &header, begin);
-    let behind = salvage(bytes, found.end, header.salt, header.first);
+pub(crate) fn read_segment(bytes: &[u8]) -> Option<(SegmentScan, Vec<&[u8]>)> {
+    let (header, begin) = SegmentHeader::decode(bytes)?;
+    let found = scan_segment(bytes, &header, begin);
+    let behind = salvage_payloads(bytes, found.valid_end, header.salt, header.first_seq);
     Some((found, behind))
 }
 

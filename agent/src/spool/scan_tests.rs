@@ -3,8 +3,8 @@ use crate::spool::run_id::RunId;
 
 const SALT: u32 = 0x5a17;
 
-fn header() -> Header {
-    Header { run: RunId { job: "demo#1".parse().unwrap(), epoch: 1 }, first: 5, salt: SALT }
+fn header() -> SegmentHeader {
+    SegmentHeader { run: RunId { job: "demo#1".parse().unwrap(), epoch: 1 }, first_seq: 5, salt: SALT }
 }
 
 /// Returns a segment with these payloads, and the offset of each of its records.
@@ -19,9 +19,9 @@ fn segment(payloads: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
     (bytes, begins)
 }
 
-fn scanned(bytes: &[u8]) -> Scan {
-    let (header, begin) = Header::decode(bytes).unwrap();
-    scan(bytes, &header, begin)
+fn scanned(bytes: &[u8]) -> SegmentScan {
+    let (header, begin) = SegmentHeader::decode(bytes).unwrap();
+    scan_segment(bytes, &header, begin)
 }
 
 #[test]
@@ -30,9 +30,9 @@ fn s03_every_truncation_recovers_exactly_the_whole_records() {
     for len in begins[0]..=bytes.len() {
         let found = scanned(&bytes[..len]);
         let whole = begins.iter().filter(|begin| **begin <= len).count() - 1;
-        let rest = if begins.contains(&len) { Rest::Nothing } else { Rest::Torn };
+        let rest = if begins.contains(&len) { TrailingBytes::None } else { TrailingBytes::Torn };
         assert_eq!(
-            (found.next, found.end, found.rest),
+            (found.next_seq, found.valid_end, found.trailing_bytes),
             (5 + whole as u64, begins[whole], rest),
             "length {len}"
         );
@@ -47,8 +47,12 @@ fn s04_every_flipped_bit_is_found_and_nothing_is_read_altered() {
         bad[bit / 8] ^= 1 << (bit % 8);
         let found = scanned(&bad);
         let hit = begins.iter().filter(|begin| **begin <= bit / 8).count() - 1;
-        let rest = if hit == 2 { Rest::Torn } else { Rest::Damaged };
-        assert_eq!((found.next, found.end, found.rest), (5 + hit as u64, begins[hit], rest), "bit {bit}");
+        let rest = if hit == 2 { TrailingBytes::Torn } else { TrailingBytes::Damaged };
+        assert_eq!(
+            (found.next_seq, found.valid_end, found.trailing_bytes),
+            (5 + hit as u64, begins[hit], rest),
+            "bit {bit}"
+        );
     }
 }
 
@@ -59,7 +63,12 @@ fn s05_zeroes_and_junk_behind_the_end_are_a_torn_write() {
         [vec![0; 4096], vec![0; 1024 * 1024], vec![0xff; 300], bytes[begins[0]..begins[0] + 9].to_vec()]
     {
         let found = scanned(&[bytes.as_slice(), &tail].concat());
-        assert_eq!((found.next, found.end, found.rest), (7, begins[2], Rest::Torn), "{} bytes", tail.len());
+        assert_eq!(
+            (found.next_seq, found.valid_end, found.trailing_bytes),
+            (7, begins[2], TrailingBytes::Torn),
+            "{} bytes",
+            tail.len()
+        );
     }
 }
 
@@ -67,12 +76,12 @@ fn s05_zeroes_and_junk_behind_the_end_are_a_torn_write() {
 fn a_missing_or_repeated_record_is_damage_and_bytes_in_an_event_are_no_record() {
     let (bytes, begins) = segment(&[b"one", b"two", b"three"]);
     let cut_out = [&bytes[..begins[1]], &bytes[begins[2]..]].concat();
-    assert_eq!((scanned(&cut_out).next, scanned(&cut_out).rest), (6, Rest::Damaged));
+    assert_eq!((scanned(&cut_out).next_seq, scanned(&cut_out).trailing_bytes), (6, TrailingBytes::Damaged));
     let mut forged = Vec::new();
     record::append(&mut forged, 0, 6, b"forged");
     let (bytes, begins) = segment(&[b"one", &forged]);
     let found = scanned(&bytes[..begins[2] - 1]);
-    assert_eq!((found.next, found.rest), (6, Rest::Torn));
+    assert_eq!((found.next_seq, found.trailing_bytes), (6, TrailingBytes::Torn));
 }
 
 #[test]
@@ -81,8 +90,11 @@ fn what_stands_before_a_jump_counts_no_more_even_if_it_is_damaged() {
     record::append(&mut bytes, SALT, 50, b"");
     record::append(&mut bytes, SALT, 51, b"end");
     let whole = scanned(&bytes);
-    assert_eq!((whole.first, whole.next, whole.jumped, whole.rest), (51, 52, true, Rest::Nothing));
-    assert_eq!(whole.begin, begins[2] + record::HEADER_SIZE);
+    assert_eq!(
+        (whole.first_seq, whole.next_seq, whole.has_jump, whole.trailing_bytes),
+        (51, 52, true, TrailingBytes::None)
+    );
+    assert_eq!(whole.first_record_offset, begins[2] + record::HEADER_SIZE);
     bytes[begins[0] + 20] ^= 1;
     assert_eq!(scanned(&bytes), whole);
 }
@@ -91,5 +103,5 @@ fn what_stands_before_a_jump_counts_no_more_even_if_it_is_damaged() {
 fn behind_damage_every_good_record_can_still_be_looked_at() {
     let (mut bytes, begins) = segment(&[b"one", b"two", b"three", b"four"]);
     bytes[begins[1] + 1] ^= 4;
-    assert_eq!(salvage(&bytes, begins[1], SALT, 5), [b"three".as_slice(), b"four"]);
+    assert_eq!(salvage_payloads(&bytes, begins[1], SALT, 5), [b"three".as_slice(), b"four"]);
 }

@@ -1,68 +1,80 @@
-//! A segment: one append-only file with some of the events of a run, `events.SERIAL`.
+//! A segment: one append-only file with some of the events of a run, `events.NUMBER`.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::header::Header;
+use super::header::SegmentHeader;
 use super::preallocate;
 
-/// Prefix of the serial in the name.
+/// Prefix of the segment number in the file name.
 const PREFIX: &str = "events.";
 
 /// Content of a file of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct SegmentSpan {
     /// Number among the files of its run; consecutive files differ by one.
-    pub(super) serial: u32,
-    /// Salt that the checksums of its records begin with.
+    pub(super) segment_number: u32,
+    /// Salt that is included in the checksums of its records.
     pub(super) salt: u32,
     /// Sequence of the first valid event.
-    pub(super) first: u64,
+    pub(super) first_seq: u64,
     /// Sequence that follows the last one.
-    pub(super) next: u64,
+    pub(super) next_seq: u64,
     /// Offset of the first valid event.
-    pub(super) begin: u64,
+    pub(super) first_event_offset: u64,
     /// Offset of the end of the last one.
-    pub(super) end: u64,
+    pub(super) end_offset: u64,
 }
 
 /// Returns the path of a segment in its run's folder.
-pub(super) fn path(dir: &Path, serial: u32) -> PathBuf {
-    dir.join(format!("{PREFIX}{serial:06}"))
+pub(super) fn segment_path(dir: &Path, segment_number: u32) -> PathBuf {
+    dir.join(format!("{PREFIX}{segment_number:06}"))
 }
 
-/// Returns the serial in a file's name.
-pub(super) fn serial(name: &str) -> Option<u32> {
+/// Returns the segment number in a file's name.
+pub(super) fn parse_segment_number(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// The segment that is written to.
+/// Segment that is being written.
 #[derive(Debug)]
 pub(super) struct Segment {
-    pub(super) span: Span,
+    pub(super) span: SegmentSpan,
     pub(super) file: File,
     /// Offset up to which disk space is reserved.
-    reserved: u64,
+    reserved_offset: u64,
 }
 
 impl Segment {
-    /// Creates a segment, with space reserved for `keep` bytes in it.
+    /// Creates a segment, with `reserve_bytes` bytes of reserved space.
     ///
     /// # Errors
     /// The file system failed; nothing is left behind.
-    pub(super) fn create(dir: &Path, serial: u32, header: &Header, keep: u64) -> io::Result<Self> {
-        let path = path(dir, serial);
+    pub(super) fn create(
+        dir: &Path,
+        segment_number: u32,
+        header: &SegmentHeader,
+        reserve_bytes: u64,
+    ) -> io::Result<Self> {
+        let path = segment_path(dir, segment_number);
         let options = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let result = options.and_then(|file| {
             let bytes = header.encode();
             let end = bytes.len() as u64;
-            preallocate::reserve(&file, 0, end + keep)?;
+            preallocate::reserve_or_zero(&file, 0, end + reserve_bytes)?;
             file.write_all_at(&bytes, 0)?;
-            let Header { first, salt, .. } = *header;
-            let span = Span { serial, salt, first, next: first, begin: end, end };
-            Ok(Self { span, file, reserved: end + keep })
+            let SegmentHeader { first_seq: first, salt, .. } = *header;
+            let span = SegmentSpan {
+                segment_number,
+                salt,
+                first_seq: first,
+                next_seq: first,
+                first_event_offset: end,
+                end_offset: end,
+            };
+            Ok(Self { span, file, reserved_offset: end + reserve_bytes })
         });
         if result.is_err() {
             let _ = std::fs::remove_file(&path);
@@ -70,49 +82,59 @@ impl Segment {
         result
     }
 
-    /// Opens a segment to continue after `span`; anything after it is cut off.
+    /// Opens a segment to continue after `span`; any bytes after it are removed.
     ///
     /// # Errors
-    /// The file system failed. Missing space for `keep` bytes is no error: it has to be found later.
-    pub(super) fn open(dir: &Path, span: Span, keep: u64) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).open(path(dir, span.serial))?;
-        // A file with the right length keeps the space that was reserved after its end.
-        if file.metadata()?.len() != span.end {
-            file.set_len(span.end)?;
+    /// The file system failed. Missing space for the reserve is not an error here.
+    pub(super) fn open(dir: &Path, span: SegmentSpan, reserve_bytes: u64) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).open(segment_path(dir, span.segment_number))?;
+        // A file that has the right length keeps the space reserved after its end.
+        if file.metadata()?.len() != span.end_offset {
+            file.set_len(span.end_offset)?;
         }
-        let room =
-            preallocate::reserve(&file, span.end, span.end + keep).map_or(span.end, |()| span.end + keep);
-        Ok(Self { span, file, reserved: room })
+        let room = preallocate::reserve_or_zero(&file, span.end_offset, span.end_offset + reserve_bytes)
+            .map_or(span.end_offset, |()| span.end_offset + reserve_bytes);
+        Ok(Self { span, file, reserved_offset: room })
     }
 
-    /// Writes records up to the sequence before `next`, if `keep` bytes of space are left after them. Space is
-    /// reserved in steps of `step` bytes.
+    /// Writes records up to the sequence before `next_seq`, if `reserve_bytes` bytes of space are left after them.
+    /// Space is reserved in steps of `preallocate_step` bytes.
     ///
     /// # Errors
     /// The file system failed: the records count as not written, and the next write overwrites them.
-    pub(super) fn write(&mut self, bytes: &[u8], next: u64, keep: u64, step: u64) -> io::Result<()> {
-        let end = self.span.end + bytes.len() as u64;
-        if end + keep > self.reserved {
-            preallocate::reserve(&self.file, self.reserved, end + keep + step)?;
-            self.reserved = end + keep + step;
+    pub(super) fn write(
+        &mut self,
+        bytes: &[u8],
+        next_seq: u64,
+        reserve_bytes: u64,
+        preallocate_step: u64,
+    ) -> io::Result<()> {
+        let end = self.span.end_offset + bytes.len() as u64;
+        if end + reserve_bytes > self.reserved_offset {
+            preallocate::reserve_or_zero(
+                &self.file,
+                self.reserved_offset,
+                end + reserve_bytes + preallocate_step,
+            )?;
+            self.reserved_offset = end + reserve_bytes + preallocate_step;
         }
-        self.file.write_all_at(bytes, self.span.end)?;
-        self.span.end = end;
-        self.span.next = next;
+        self.file.write_all_at(bytes, self.span.end_offset)?;
+        self.span.end_offset = end;
+        self.span.next_seq = next_seq;
         Ok(())
     }
 
-    /// Closes the segment, since nothing more is written: frees the space after the end.
-    pub(super) fn close(self) -> Span {
+    /// Closes the segment and frees the space after its end.
+    pub(super) fn close(self) -> SegmentSpan {
         // If this fails, the space is freed with the file.
-        let _ = self.file.set_len(self.span.end);
+        let _ = self.file.set_len(self.span.end_offset);
         self.span
     }
 
-    /// Frees the space after the end, where more may still have to be written.
-    pub(super) fn trim(&mut self) {
-        if self.file.set_len(self.span.end).is_ok() {
-            self.reserved = self.span.end;
+    /// Frees the space after the end. The segment stays open for writing.
+    pub(super) fn free_reserved(&mut self) {
+        if self.file.set_len(self.span.end_offset).is_ok() {
+            self.reserved_offset = self.span.end_offset;
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::run::JobSpool;
 use super::run_id::RunId;
 use crate::mask::Masker;
-use crate::relay_time::{Clocks, RelayTime};
+use crate::relay_time::{ClockSource, RelayTime};
 
 type Runs = BTreeMap<RunId, Arc<JobSpool>>;
 
@@ -23,9 +23,9 @@ type Runs = BTreeMap<RunId, Arc<JobSpool>>;
 #[derive(Debug)]
 pub struct Spool {
     root: PathBuf,
-    appended: Arc<Notify>,
-    removed: Notify,
-    time: Arc<RelayTime>,
+    data_appended: Arc<Notify>,
+    run_removed: Notify,
+    relay_time: Arc<RelayTime>,
     runs: Mutex<Runs>,
 }
 
@@ -35,22 +35,22 @@ impl Spool {
     /// # Errors
     /// The folder can't be created or read. A run that can't be opened is set aside and reported.
     pub(crate) fn open(state: &Path) -> io::Result<Self> {
-        Self::open_with_clocks(state, Clocks::Real)
+        Self::open_with_clocks(state, ClockSource::Real)
     }
 
-    /// Opens the spool like [`open`](Self::open), on a machine that has these clocks.
+    /// Opens the spool like [`open`](Self::open), with this clock source.
     ///
     /// # Errors
     /// Same as [`open`](Self::open).
-    pub fn open_with_clocks(state: &Path, machine: Clocks) -> io::Result<Self> {
-        let root = Self::folder(state);
+    pub fn open_with_clocks(state: &Path, clock_source: ClockSource) -> io::Result<Self> {
+        let root = Self::folder_path(state);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let appended = Arc::new(Notify::new());
-        let time = Arc::new(RelayTime::new(machine));
+        let time = Arc::new(RelayTime::new(clock_source));
         let mut runs = Runs::new();
         for entry in fs::read_dir(&root)? {
             let name = entry?.file_name();
-            let Some(run) = name.to_str().and_then(RunId::from_folder) else { continue };
+            let Some(run) = name.to_str().and_then(RunId::from_folder_name) else { continue };
             match JobSpool::open(&root, run.clone(), Arc::clone(&appended), Arc::clone(&time)) {
                 Ok(Some(spool)) => {
                     runs.insert(run, Arc::new(spool));
@@ -61,16 +61,22 @@ impl Spool {
                 }
             }
         }
-        Ok(Self { root, appended, removed: Notify::new(), time, runs: Mutex::new(runs) })
+        Ok(Self {
+            root,
+            data_appended: appended,
+            run_removed: Notify::new(),
+            relay_time: time,
+            runs: Mutex::new(runs),
+        })
     }
 
     /// Returns the folder of the spool in a state directory.
-    pub fn folder(state: &Path) -> PathBuf {
-        // Events are stored as on the wire: those of another protocol version would be misread.
+    pub fn folder_path(state: &Path) -> PathBuf {
+        // The folder has the protocol version in its name, because events are stored in wire format.
         state.join(format!("spool.v{PROTOCOL}"))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Runs> {
+    fn lock_runs(&self) -> MutexGuard<'_, Runs> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,34 +84,34 @@ impl Spool {
     ///
     /// # Errors
     /// The file system failed, for example for lack of space.
-    pub fn create(&self, run: RunId, spec: &str, mask: Arc<Masker>) -> io::Result<Arc<JobSpool>> {
-        let (appended, time) = (Arc::clone(&self.appended), Arc::clone(&self.time));
+    pub fn create_run(&self, run: RunId, spec: &str, mask: Arc<Masker>) -> io::Result<Arc<JobSpool>> {
+        let (appended, time) = (Arc::clone(&self.data_appended), Arc::clone(&self.relay_time));
         let spool = JobSpool::create(&self.root, run.clone(), spec, mask, appended, time)?;
         let spool = Arc::new(spool);
-        self.lock().insert(run, Arc::clone(&spool));
+        self.lock_runs().insert(run, Arc::clone(&spool));
         Ok(spool)
     }
 
     /// Returns the clock for the times of events.
-    pub fn time(&self) -> &RelayTime {
-        &self.time
+    pub fn relay_time(&self) -> &RelayTime {
+        &self.relay_time
     }
 
     /// Returns one run.
-    pub fn get(&self, run: &RunId) -> Option<Arc<JobSpool>> {
-        self.lock().get(run).cloned()
+    pub fn get_run(&self, run: &RunId) -> Option<Arc<JobSpool>> {
+        self.lock_runs().get(run).cloned()
     }
 
     /// Returns all runs, in order.
-    pub fn all(&self) -> Vec<Arc<JobSpool>> {
-        self.lock().values().cloned().collect()
+    pub fn all_runs(&self) -> Vec<Arc<JobSpool>> {
+        self.lock_runs().values().cloned().collect()
     }
 
     /// Removes a run and deletes its folder.
-    pub fn remove(&self, run: &RunId) {
-        if let Some(spool) = self.lock().remove(run) {
+    pub fn remove_run(&self, run: &RunId) {
+        if let Some(spool) = self.lock_runs().remove(run) {
             spool.remove();
-            self.removed.notify_waiters();
+            self.run_removed.notify_waiters();
         }
     }
 
@@ -113,8 +119,8 @@ impl Spool {
     pub(crate) async fn wait_empty(&self) {
         loop {
             // Registered before the check, so that a removal in between is not missed.
-            let removed = self.removed.notified();
-            if self.lock().is_empty() {
+            let removed = self.run_removed.notified();
+            if self.lock_runs().is_empty() {
                 return;
             }
             removed.await;
@@ -123,6 +129,6 @@ impl Spool {
 
     /// Waits until something was appended since the last call. Cancel-safe: `Notify` stores one permit.
     pub async fn wait_appended(&self) {
-        self.appended.notified().await;
+        self.data_appended.notified().await;
     }
 }

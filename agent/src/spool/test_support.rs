@@ -5,9 +5,9 @@ use std::io;
 use common::event::Event;
 use common::wire;
 
-use super::header::Header;
+use super::header::SegmentHeader;
 use super::record;
-use super::scan::{Rest, read_segment};
+use super::scan::{TrailingBytes, read_segment};
 use super::{JobSpool, RunId};
 
 /// Piece of a segment.
@@ -47,7 +47,8 @@ fn run() -> Option<RunId> {
 
 /// Returns a segment of the run `a.1.1`, whose first record has this sequence.
 pub fn build_segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
-    let mut bytes = run().map(|run| Header { run, first, salt }.encode()).unwrap_or_default();
+    let mut bytes =
+        run().map(|run| SegmentHeader { run, first_seq: first, salt }.encode()).unwrap_or_default();
     for piece in pieces {
         match piece {
             Piece::Record(seq, payload) => record::append(&mut bytes, salt, *seq, payload),
@@ -62,11 +63,11 @@ pub fn build_segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
 pub fn scan_segment(bytes: &[u8]) -> Option<Scanned> {
     let (scan, behind) = read_segment(bytes)?;
     Some(Scanned {
-        first: scan.first,
-        next: scan.next,
-        end: scan.end,
-        torn: scan.rest == Rest::Torn,
-        damaged: scan.rest == Rest::Damaged,
+        first: scan.first_seq,
+        next: scan.next_seq,
+        end: scan.valid_end,
+        torn: scan.trailing_bytes == TrailingBytes::Torn,
+        damaged: scan.trailing_bytes == TrailingBytes::Damaged,
         salvaged: behind.len(),
     })
 }
@@ -81,7 +82,7 @@ pub fn event_bytes(event: &Event) -> Vec<u8> {
 /// # Errors
 /// The spool can't be read.
 pub fn events(run: &JobSpool) -> io::Result<Vec<Event>> {
-    let first = run.files().events.first();
+    let first = run.lock_files().events.first_seq();
     let mut events = Vec::new();
     loop {
         let more = run.read(first + events.len() as u64, 256, 256 * 1024)?;

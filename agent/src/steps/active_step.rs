@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::event::{EventBody, MAX_TITLE, StepOutcome};
 use common::job::{Limits, StepKind};
 use common::rule::OnLimit;
-use common::{duration, text};
+use common::{duration, text_format};
 
 use super::diagnosis::ProcessSummary;
 use super::model_wait::ModelWait;
@@ -23,60 +23,60 @@ pub(super) enum StepProcesses {
     None,
     /// One of the commands below Codex, not yet matched to a process; snapshots of the process tree find it.
     Unmatched { argv: Vec<String> },
-    /// The tree below this process, whose start time is set once a snapshot has shown it.
-    Root { pid: u32, started: Option<u64> },
+    /// The tree below this process. The start time is set once a snapshot contains the process.
+    Root { pid: u32, start_ticks: Option<u64> },
 }
 
 impl StepProcesses {
     /// Returns the root process and its start time, once both are known.
     pub(super) fn root(&self) -> Option<(u32, u64)> {
         match self {
-            &Self::Root { pid, started: Some(started) } => Some((pid, started)),
+            &Self::Root { pid, start_ticks: Some(started) } => Some((pid, started)),
             _ => None,
         }
     }
 }
 
-/// Classification of a process, and the number of snapshots that have shown it.
+/// Classification of a process, and the number of snapshots that contained it.
 #[derive(Debug)]
 pub(super) struct ClassifiedProcess {
     pub(super) argv: Arc<[String]>,
     pub(super) classification: Option<Classification>,
-    pub(super) snapshots: u32,
+    pub(super) snapshot_count: u32,
 }
 
 impl ClassifiedProcess {
-    /// Returns true if the process fetches a program and then runs it.
-    pub(super) fn fetches(&self) -> bool {
-        self.classification.as_ref().is_some_and(|classification| classification.fetches)
+    /// Returns true if the process downloads a program and then runs it.
+    pub(super) fn fetches_program(&self) -> bool {
+        self.classification.as_ref().is_some_and(|classification| classification.fetches_program)
     }
 }
 
 /// An active step.
 #[derive(Debug)]
 pub(super) struct ActiveStep {
-    pub(super) n: u32,
+    pub(super) number: u32,
     pub(super) kind: StepKind,
     pub(super) title: String,
     pub(super) parent: Option<u32>,
-    pub(super) started: Duration,
+    pub(super) started_at: Duration,
     pub(super) timer: Timer,
-    /// True for a command that counts as an install until the program that it fetches runs.
-    pub(super) fetches: bool,
-    pub(super) tree: StepProcesses,
-    pub(super) stall: StallWatch,
-    /// Action on a stall; `Warn` is carried out once.
+    /// True for a command that counts as an install until the downloaded program runs.
+    pub(super) fetches_program: bool,
+    pub(super) step_processes: StepProcesses,
+    pub(super) stall_watch: StallWatch,
+    /// Action on a stall; a warning is given once.
     pub(super) on_stall: Action,
     pub(super) stall_reported: bool,
     /// True for a command of the job itself.
     pub(super) is_job_command: bool,
-    /// The timeout that interrupted the step while the job goes on.
-    pub(super) interrupted: Option<TimeoutError>,
-    pub(super) usage: UsageMeter,
+    /// Timeout that interrupted the step; the job goes on.
+    pub(super) interrupt_error: Option<TimeoutError>,
+    pub(super) usage_meter: UsageMeter,
     /// Evidence about a model that sends nothing.
     pub(super) model_wait: ModelWait,
     /// Processes at the last snapshot, for the evidence.
-    pub(super) processes: Vec<ProcessSummary>,
+    pub(super) last_processes: Vec<ProcessSummary>,
 }
 
 impl ActiveStep {
@@ -92,32 +92,32 @@ impl ActiveStep {
         let action = Action::from(classification.on_limit.unwrap_or(on_limit));
         let limit_ms = classification.limit_ms.unwrap_or_else(|| limits.step_ms(classification.kind));
         let own = classification.stall_ms.or_else(|| limits.stalls.get(&classification.kind).copied());
-        // A stall is a hang where the step waits only for the network; elsewhere it may be intended.
+        // A stall of a step that only uses the network is a hang; other steps may be idle by intention.
         let on_stall = if own.is_some() || classification.kind.is_network() { action } else { Action::Warn };
         Self {
-            n,
+            number: n,
             kind: classification.kind,
-            title: text::one_line(&classification.title, MAX_TITLE),
+            title: text_format::one_line(&classification.title, MAX_TITLE),
             parent: None,
-            started: now,
+            started_at: now,
             timer: Timer::new(now, limit_ms, action),
-            fetches: classification.fetches,
-            tree,
-            stall: StallWatch::new(own.unwrap_or(limits.stall_ms)),
+            fetches_program: classification.fetches_program,
+            step_processes: tree,
+            stall_watch: StallWatch::new(own.unwrap_or(limits.stall_ms)),
             on_stall,
             stall_reported: false,
             is_job_command: false,
-            interrupted: None,
-            usage: UsageMeter::default(),
+            interrupt_error: None,
+            usage_meter: UsageMeter::default(),
             model_wait: ModelWait::default(),
-            processes: Vec::new(),
+            last_processes: Vec::new(),
         }
     }
 
     /// Returns the event that starts the step.
     pub(super) fn started_event(&self) -> EventBody {
         EventBody::StepStarted {
-            n: self.n,
+            n: self.number,
             kind: self.kind,
             title: self.title.clone(),
             limit_ms: Some(self.timer.limit_ms()),
@@ -132,33 +132,33 @@ impl ActiveStep {
         outcome: StepOutcome,
         exit_code: Option<i32>,
     ) -> EventBody {
-        let elapsed_ms = duration::millis(now.saturating_sub(self.started));
+        let elapsed_ms = duration::to_millis(now.saturating_sub(self.started_at));
         EventBody::StepFinished {
-            n: self.n,
+            n: self.number,
             outcome,
             exit_code,
             elapsed_ms,
-            resources: self.usage.resources(),
+            resources: self.usage_meter.resources(),
         }
     }
 
     /// Describes the step for messages.
     pub(super) fn describe(&self) -> String {
         match self.kind {
-            StepKind::Model => format!("step {} ({})", self.n, self.title),
-            kind => format!("step {} ({kind}: {})", self.n, self.title),
+            StepKind::Model => format!("step {} ({})", self.number, self.title),
+            kind => format!("step {} ({kind}: {})", self.number, self.title),
         }
     }
 
     /// Returns true if received bytes must be counted: the step waits only for the network, or nothing else makes
     /// progress.
     pub(super) fn needs_traffic(&self) -> bool {
-        self.kind.is_network() || self.stall.is_idle()
+        self.kind.is_network() || self.stall_watch.is_idle()
     }
 
-    /// Pauses the step's deadline while a part of it has a deadline of its own.
+    /// Pauses the step's timer while a nested step has its own.
     pub(super) fn pause(&mut self, now: Duration) {
         self.timer.pause(now);
-        self.stall.restart();
+        self.stall_watch.restart();
     }
 }

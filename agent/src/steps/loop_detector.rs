@@ -16,25 +16,30 @@ struct EndedCommand {
 /// The last commands of a worker.
 #[derive(Debug)]
 pub(crate) struct LoopDetector {
-    last: Option<EndedCommand>,
-    before: Option<EndedCommand>,
+    last_command: Option<EndedCommand>,
+    command_before: Option<EndedCommand>,
     /// Number of consecutive failures of the last command.
-    same: u32,
+    same_failures: u32,
     /// Number of consecutive commands that each equal the one before the last.
-    turns: u32,
+    alternations: u32,
     /// Number of rounds at which the next report is due.
-    next: u32,
+    next_report_at: u32,
 }
 
 impl Default for LoopDetector {
     fn default() -> Self {
-        Self { last: None, before: None, same: 0, turns: 0, next: FIRST_REPORT }
+        Self {
+            last_command: None,
+            command_before: None,
+            same_failures: 0,
+            alternations: 0,
+            next_report_at: FIRST_REPORT,
+        }
     }
 }
 
 impl LoopDetector {
-    /// Processes the end of a command; returns the text of a report if one is due. `title` is the command as people see
-    /// it.
+    /// Handles the end of a command; returns the text of a report if one is due. `title` is the command for display.
     pub(crate) fn on_command_end(
         &mut self,
         command: &str,
@@ -42,19 +47,20 @@ impl LoopDetector {
         failed: bool,
     ) -> Option<String> {
         let ended = EndedCommand { command: command.to_owned(), failed };
-        let again = self.last.as_ref() == Some(&ended);
-        self.same = if failed { if again { self.same + 1 } else { 1 } } else { 0 };
-        self.turns = if !again && self.before.as_ref() == Some(&ended) { self.turns + 1 } else { 0 };
-        let fails = failed || self.last.as_ref().is_some_and(|last| last.failed);
-        self.before = self.last.replace(ended);
-        // The first round of a pair passed before the alternation could be detected.
-        let rounds = if fails && self.turns > 0 { self.turns.div_ceil(2) + 1 } else { 0 };
-        if self.same <= 1 && self.turns == 0 {
-            self.next = FIRST_REPORT;
+        let again = self.last_command.as_ref() == Some(&ended);
+        self.same_failures = if failed { if again { self.same_failures + 1 } else { 1 } } else { 0 };
+        self.alternations =
+            if !again && self.command_before.as_ref() == Some(&ended) { self.alternations + 1 } else { 0 };
+        let fails = failed || self.last_command.as_ref().is_some_and(|last| last.failed);
+        self.command_before = self.last_command.replace(ended);
+        // The first round of a pair is over before the alternation can be detected.
+        let rounds = if fails && self.alternations > 0 { self.alternations.div_ceil(2) + 1 } else { 0 };
+        if self.same_failures <= 1 && self.alternations == 0 {
+            self.next_report_at = FIRST_REPORT;
         }
-        let what = if self.same >= self.next {
-            format!("the same step failed {} times: {}", self.same, title())
-        } else if rounds >= self.next && self.turns.is_multiple_of(2) {
+        let what = if self.same_failures >= self.next_report_at {
+            format!("the same step failed {} times: {}", self.same_failures, title())
+        } else if rounds >= self.next_report_at && self.alternations.is_multiple_of(2) {
             format!(
                 "the same two steps took turns {rounds} times and failed: {} and the one before it",
                 title()
@@ -62,7 +68,7 @@ impl LoopDetector {
         } else {
             return None;
         };
-        self.next = self.next.saturating_mul(2);
+        self.next_report_at = self.next_report_at.saturating_mul(2);
         Some(format!("{NO_PROGRESS}{what}, and no file was changed in between"))
     }
 

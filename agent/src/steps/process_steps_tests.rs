@@ -28,18 +28,18 @@ fn called(mut process: Process, call: &str) -> Process {
     process
 }
 
-fn told(due: &[Due]) -> Vec<String> {
+fn told(due: &[DueAction]) -> Vec<String> {
     due.iter()
         .map(|due| match due {
-            Due::Event(EventBody::StepStarted { n, kind, title, parent, .. }) => {
+            DueAction::Event(EventBody::StepStarted { n, kind, title, parent, .. }) => {
                 format!("+{n} {kind}: {title} in {parent:?}")
             }
-            Due::Event(EventBody::StepFinished { n, outcome, exit_code, .. }) => {
+            DueAction::Event(EventBody::StepFinished { n, outcome, exit_code, .. }) => {
                 format!("-{n} {outcome:?} {exit_code:?}")
             }
-            Due::Event(EventBody::Stalled { evidence, .. }) => format!("stalled: {evidence}"),
-            Due::Event(EventBody::Interrupted { reason, .. }) => format!("interrupted: {reason}"),
-            Due::Failure(error) => format!("{:?}: {}", error.kind, error.message),
+            DueAction::Event(EventBody::Stalled { evidence, .. }) => format!("stalled: {evidence}"),
+            DueAction::Event(EventBody::Interrupted { reason, .. }) => format!("interrupted: {reason}"),
+            DueAction::Failure(error) => format!("{:?}: {}", error.kind, error.message),
             other => format!("{other:?}"),
         })
         .collect()
@@ -52,22 +52,25 @@ fn an_install_inside_make_is_a_step_of_its_own_and_pauses_the_deadline_of_the_bu
     let codex = || process(10, 1, "codex exec");
     let make = || called(process(11, 10, "make setup"), "c1");
     let tree = snapshot(&[codex(), make(), process(12, 11, "sh -c npm"), process(13, 12, "npm ci")]);
-    assert_eq!(told(&steps.update(s(1), &tree, 10, &on_tcp)), ["+2 install: npm ci in Some(1)"]);
-    assert_eq!(told(&steps.update(s(2), &tree, 10, &on_tcp)), [] as [&str; 0]);
+    assert_eq!(
+        told(&steps.update_from_snapshot(s(1), &tree, 10, &on_tcp)),
+        ["+2 install: npm ci in Some(1)"]
+    );
+    assert_eq!(told(&steps.update_from_snapshot(s(2), &tree, 10, &on_tcp)), [] as [&str; 0]);
     // Only the install's deadline runs: half of its ten minutes comes first.
     assert_eq!(steps.next_deadline(), s(1 + 300));
     let mut over = process(13, 12, "npm ci");
     (over.zombie, over.exit_code) = (true, Some(1));
     let tree = snapshot(&[codex(), make(), process(12, 11, "sh -c npm"), over]);
-    assert_eq!(told(&steps.update(s(100), &tree, 10, &on_tcp)), ["-2 Failed Some(1)"]);
+    assert_eq!(told(&steps.update_from_snapshot(s(100), &tree, 10, &on_tcp)), ["-2 Failed Some(1)"]);
     assert_eq!(steps.next_deadline(), s(100 + 600 - 1), "the build has used one second before");
-    assert_eq!(steps.finish(s(101), 1, StepOutcome::Ok, Some(0)).len(), 1);
+    assert_eq!(steps.finish_step(s(101), 1, StepOutcome::Ok, Some(0)).len(), 1);
 }
 
 #[test]
 fn compilers_and_makes_inside_an_install_are_part_of_it() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_process(s(0), &Classification::plain(StepKind::Install, "npm ci".to_owned()), 11);
+    steps.start_process(s(0), &Classification::without_rule(StepKind::Install, "npm ci".to_owned()), 11);
     let tree = snapshot(&[
         process(11, 1, "npm ci"),
         process(12, 11, "make"),
@@ -75,7 +78,7 @@ fn compilers_and_makes_inside_an_install_are_part_of_it() {
         process(14, 11, "curl http://x"),
     ]);
     for second in 1..4 {
-        assert_eq!(steps.update(s(second), &tree, 11, &on_tcp), []);
+        assert_eq!(steps.update_from_snapshot(s(second), &tree, 11, &on_tcp), []);
     }
 }
 
@@ -85,11 +88,17 @@ fn a_chain_counts_by_what_runs_now() {
     steps.start_command(s(0), "/bin/bash -lc 'cargo build && cargo test'");
     let bash = || called(process(11, 10, "/bin/bash -lc x"), "c1");
     let first = snapshot(&[process(10, 1, "codex"), bash(), process(12, 11, "cargo build")]);
-    assert_eq!(steps.update(s(1), &first, 10, &on_tcp), [], "it may be gone in a moment");
-    assert_eq!(told(&steps.update(s(2), &first, 10, &on_tcp)), ["+2 build: cargo build in Some(1)"]);
+    assert_eq!(steps.update_from_snapshot(s(1), &first, 10, &on_tcp), [], "it may be gone in a moment");
+    assert_eq!(
+        told(&steps.update_from_snapshot(s(2), &first, 10, &on_tcp)),
+        ["+2 build: cargo build in Some(1)"]
+    );
     let second = snapshot(&[process(10, 1, "codex"), bash(), process(13, 11, "cargo test")]);
-    assert_eq!(told(&steps.update(s(3), &second, 10, &on_tcp)), ["-2 Unknown None"]);
-    assert_eq!(told(&steps.update(s(4), &second, 10, &on_tcp)), ["+3 test: cargo test in Some(1)"]);
+    assert_eq!(told(&steps.update_from_snapshot(s(3), &second, 10, &on_tcp)), ["-2 Unknown None"]);
+    assert_eq!(
+        told(&steps.update_from_snapshot(s(4), &second, 10, &on_tcp)),
+        ["+3 test: cargo test in Some(1)"]
+    );
 }
 
 #[test]
@@ -104,8 +113,8 @@ fn parallel_commands_find_their_processes_by_command_line_or_by_elimination() {
         called(process(12, 10, "/bin/bash -lc a"), "c1"),
         called(process(13, 10, "c"), "c3"),
     ]);
-    steps.update(s(1), &tree, 10, &on_tcp);
-    let roots: Vec<_> = steps.active.iter().map(|step| step.tree.root().unwrap().0).collect();
+    steps.update_from_snapshot(s(1), &tree, 10, &on_tcp);
+    let roots: Vec<_> = steps.active.iter().map(|step| step.step_processes.root().unwrap().0).collect();
     assert_eq!(roots, [12, 11, 13]);
 }
 
@@ -115,11 +124,15 @@ fn two_commands_whose_command_lines_are_lost_wait_until_one_is_left() {
     steps.start_command(s(0), "/bin/bash -lc './a'");
     steps.start_command(s(0), "/bin/bash -lc './b'");
     let (a, b) = (called(process(12, 10, "x"), "c1"), called(process(11, 10, "y"), "c2"));
-    steps.update(s(1), &snapshot(&[process(10, 1, "codex"), b, a.clone()]), 10, &on_tcp);
-    assert!(steps.active.iter().all(|step| step.tree.root().is_none()), "a guess: {:?}", steps.active);
-    steps.finish(s(2), 2, StepOutcome::Ok, Some(0));
-    steps.update(s(3), &snapshot(&[process(10, 1, "codex"), a]), 10, &on_tcp);
-    assert_eq!(steps.active[0].tree.root().unwrap().0, 12);
+    steps.update_from_snapshot(s(1), &snapshot(&[process(10, 1, "codex"), b, a.clone()]), 10, &on_tcp);
+    assert!(
+        steps.active.iter().all(|step| step.step_processes.root().is_none()),
+        "a guess: {:?}",
+        steps.active
+    );
+    steps.finish_step(s(2), 2, StepOutcome::Ok, Some(0));
+    steps.update_from_snapshot(s(3), &snapshot(&[process(10, 1, "codex"), a]), 10, &on_tcp);
+    assert_eq!(steps.active[0].step_processes.root().unwrap().0, 12);
 }
 
 #[test]
@@ -127,12 +140,12 @@ fn what_a_runner_runs_is_no_install_once_it_runs() {
     for line in ["npx vite", "uvx jupyter lab", "npm exec vite", "pnpm dlx vite"] {
         let mut steps = with(OnLimit::Fail);
         let (_, event) = steps.start_command(s(0), &format!("/bin/bash -lc '{line}'"));
-        let began = told(&[Due::Event(event)]).remove(0);
+        let began = told(&[DueAction::Event(event)]).remove(0);
         assert_eq!(began, format!("+1 command: {line} in None"));
         let runner = || called(process(11, 10, line), "c1");
         let fetching = snapshot(&[process(10, 1, "codex"), runner()]);
         assert_eq!(
-            told(&steps.update(s(1), &fetching, 10, &on_tcp)),
+            told(&steps.update_from_snapshot(s(1), &fetching, 10, &on_tcp)),
             [format!("+2 install: {line} in Some(1)")]
         );
         let serving = snapshot(&[
@@ -141,9 +154,9 @@ fn what_a_runner_runs_is_no_install_once_it_runs() {
             process(12, 11, "sh -c vite"),
             process(13, 12, "node /w/node_modules/.bin/vite"),
         ]);
-        assert_eq!(told(&steps.update(s(2), &serving, 10, &on_tcp)), ["-2 Ok None"]);
+        assert_eq!(told(&steps.update_from_snapshot(s(2), &serving, 10, &on_tcp)), ["-2 Ok None"]);
         let idle: Vec<_> =
-            (3..300).flat_map(|at| told(&steps.update(s(at), &serving, 10, &on_tcp))).collect();
+            (3..300).flat_map(|at| told(&steps.update_from_snapshot(s(at), &serving, 10, &on_tcp))).collect();
         assert!(idle.len() == 1 && idle[0].starts_with("stalled: "), "{line}: {idle:?}");
     }
 }
@@ -153,8 +166,11 @@ fn a_runner_that_hangs_before_it_runs_anything_is_a_hung_install() {
     let mut steps = with(OnLimit::Fail);
     steps.start_command(s(0), "/bin/bash -lc 'npx vite'");
     let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm exec vite"), "c1")]);
-    let all: Vec<_> = (0..30).flat_map(|at| steps.update(s(at), &tree, 10, &on_tcp)).collect();
-    assert!(matches!(all.last(), Some(Due::Failure(error)) if error.kind == FailureKind::Stalled), "{all:?}");
+    let all: Vec<_> = (0..30).flat_map(|at| steps.update_from_snapshot(s(at), &tree, 10, &on_tcp)).collect();
+    assert!(
+        matches!(all.last(), Some(DueAction::Failure(error)) if error.kind == FailureKind::Stalled),
+        "{all:?}"
+    );
 }
 
 #[test]
@@ -167,8 +183,8 @@ fn bytes_that_come_slowly_keep_any_step_from_being_called_quiet() {
         let mut reader = called(process(11, 10, "./reader"), "c1");
         // The kernel's counters reach the step only while they are requested.
         counted += u64::from(steps.network_roots().contains(&11));
-        reader.received = counted;
-        told_of.extend(told(&steps.update(
+        reader.received_bytes = counted;
+        told_of.extend(told(&steps.update_from_snapshot(
             s(second),
             &snapshot(&[process(10, 1, "codex"), reader]),
             10,
@@ -185,7 +201,7 @@ fn a_step_that_moves_by_itself_is_not_watched_for_its_bytes() {
     for second in 0..60 {
         let mut worker = called(process(11, 10, "./worker"), "c1");
         worker.cpu_ms = second * 500;
-        steps.update(s(second), &snapshot(&[process(10, 1, "codex"), worker]), 10, &on_tcp);
+        steps.update_from_snapshot(s(second), &snapshot(&[process(10, 1, "codex"), worker]), 10, &on_tcp);
         assert_eq!(steps.network_roots(), [] as [u32; 0], "at {second}");
     }
 }
@@ -193,16 +209,20 @@ fn a_step_that_moves_by_itself_is_not_watched_for_its_bytes() {
 #[test]
 fn a_command_of_the_job_itself_is_not_interrupted_because_nothing_would_go_on() {
     let mut steps = with(OnLimit::Interrupt);
-    steps.start_process(s(0), &Classification::plain(StepKind::Setup, "npm ci".to_owned()), 11);
+    steps.start_process(s(0), &Classification::without_rule(StepKind::Setup, "npm ci".to_owned()), 11);
     let tree = snapshot(&[process(11, 1, "sh"), process(12, 11, "npm ci")]);
-    let all: Vec<_> = (0..12).flat_map(|at| told(&steps.update(s(at), &tree, 11, &on_tcp))).collect();
+    let all: Vec<_> =
+        (0..12).flat_map(|at| told(&steps.update_from_snapshot(s(at), &tree, 11, &on_tcp))).collect();
     assert!(all.iter().any(|text| text.starts_with("interrupted: ")), "the part of it is: {all:?}");
     // A shell that has only one command to run replaces itself with it.
     let mut steps = with(OnLimit::Interrupt);
-    steps.start_process(s(0), &Classification::plain(StepKind::Setup, "npm ci".to_owned()), 11);
+    steps.start_process(s(0), &Classification::without_rule(StepKind::Setup, "npm ci".to_owned()), 11);
     let tree = snapshot(&[process(11, 1, "npm ci")]);
-    let all: Vec<_> = (0..12).flat_map(|at| steps.update(s(at), &tree, 11, &on_tcp)).collect();
-    assert!(matches!(all.last(), Some(Due::Failure(error)) if error.kind == FailureKind::Stalled), "{all:?}");
+    let all: Vec<_> = (0..12).flat_map(|at| steps.update_from_snapshot(s(at), &tree, 11, &on_tcp)).collect();
+    assert!(
+        matches!(all.last(), Some(DueAction::Failure(error)) if error.kind == FailureKind::Stalled),
+        "{all:?}"
+    );
 }
 
 #[test]
@@ -211,9 +231,11 @@ fn an_interrupted_step_that_does_not_go_is_told_with_the_limit_that_it_ran_over(
     steps.start_command(s(0), "/bin/bash -lc 'npm ci'");
     let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
     for second in 0..=11 {
-        steps.update(s(second), &tree, 10, &on_tcp);
+        steps.update_from_snapshot(s(second), &tree, 10, &on_tcp);
     }
-    let Some(Due::Failure(error)) = steps.due(s(40), &on_tcp).pop() else { panic!("it goes on for ever") };
+    let Some(DueAction::Failure(error)) = steps.due_actions(s(40), &on_tcp).pop() else {
+        panic!("it goes on for ever")
+    };
     assert_eq!(error.kind, FailureKind::Stalled);
     assert!(
         error.message.contains("made no progress for 10s") && error.message.contains("was ended"),
@@ -228,14 +250,16 @@ fn an_interrupted_step_without_processes_has_the_time_that_codex_needs_to_report
     steps.start_command(s(0), "/bin/bash -lc 'npm ci'");
     let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
     for second in 0..=11 {
-        steps.update(s(second), &tree, 10, &on_tcp);
+        steps.update_from_snapshot(s(second), &tree, 10, &on_tcp);
     }
-    steps.update(s(12), &snapshot(&[process(10, 1, "codex")]), 10, &on_tcp);
+    steps.update_from_snapshot(s(12), &snapshot(&[process(10, 1, "codex")]), 10, &on_tcp);
     assert!(
-        !steps.due(s(40), &on_tcp).iter().any(|due| matches!(due, Due::Failure(_))),
+        !steps.due_actions(s(40), &on_tcp).iter().any(|due| matches!(due, DueAction::Failure(_))),
         "it was gone at once"
     );
-    let Some(Due::Failure(error)) = steps.due(s(700), &on_tcp).pop() else { panic!("it goes on for ever") };
+    let Some(DueAction::Failure(error)) = steps.due_actions(s(700), &on_tcp).pop() else {
+        panic!("it goes on for ever")
+    };
     assert!(error.message.contains("codex has not reported"), "{}", error.message);
 }
 
@@ -243,12 +267,12 @@ fn an_interrupted_step_without_processes_has_the_time_that_codex_needs_to_report
 fn a_hung_install_fails_with_the_evidence_and_a_quiet_test_is_only_told_of() {
     let tree = |name: &str| snapshot(&[process(11, 1, name)]);
     let mut steps = with(OnLimit::Fail);
-    steps.start_process(s(0), &Classification::plain(StepKind::Install, "npm install".to_owned()), 11);
+    steps.start_process(s(0), &Classification::without_rule(StepKind::Install, "npm install".to_owned()), 11);
     let timeout = (0..30).find_map(|second| {
-        let due = steps.update(s(second), &tree("npm install"), 11, &on_tcp);
+        let due = steps.update_from_snapshot(s(second), &tree("npm install"), 11, &on_tcp);
         due.first().cloned().map(|due| (second, due))
     });
-    let Some((10, Due::Failure(error))) = timeout else { panic!("{timeout:?}") };
+    let Some((10, DueAction::Failure(error))) = timeout else { panic!("{timeout:?}") };
     assert_eq!(error.kind, FailureKind::Stalled);
     assert_eq!(
         error.message,
@@ -257,9 +281,10 @@ fn a_hung_install_fails_with_the_evidence_and_a_quiet_test_is_only_told_of() {
     );
 
     let mut steps = with(OnLimit::Fail);
-    steps.start_process(s(0), &Classification::plain(StepKind::Test, "make test".to_owned()), 11);
-    let all: Vec<_> =
-        (0..60).flat_map(|second| told(&steps.update(s(second), &tree("make test"), 11, &on_tcp))).collect();
+    steps.start_process(s(0), &Classification::without_rule(StepKind::Test, "make test".to_owned()), 11);
+    let all: Vec<_> = (0..60)
+        .flat_map(|second| told(&steps.update_from_snapshot(s(second), &tree("make test"), 11, &on_tcp)))
+        .collect();
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(all[0].starts_with("stalled: make test (pid 11): 0.0 % CPU, 0 bytes in 10.0s"), "{all:?}");
 }
@@ -269,9 +294,13 @@ fn a_step_is_checked_though_another_tree_is_truncated_but_not_if_its_own_is() {
     for (cut, verdicts) in [(20, 1), (11, 0)] {
         let tree = truncated_snapshot(&[process(11, 1, "npm ci"), process(20, 1, "make")], &[cut]);
         let mut steps = with(OnLimit::Fail);
-        steps.start_process(s(0), &Classification::plain(StepKind::Install, "npm ci".to_owned()), 11);
-        let due = (0..12).flat_map(|second| steps.update(s(second), &tree, 11, &on_tcp));
-        assert_eq!(due.filter(|due| matches!(due, Due::Failure(_))).count().min(1), verdicts, "cut at {cut}");
+        steps.start_process(s(0), &Classification::without_rule(StepKind::Install, "npm ci".to_owned()), 11);
+        let due = (0..12).flat_map(|second| steps.update_from_snapshot(s(second), &tree, 11, &on_tcp));
+        assert_eq!(
+            due.filter(|due| matches!(due, DueAction::Failure(_))).count().min(1),
+            verdicts,
+            "cut at {cut}"
+        );
     }
 }
 
@@ -284,13 +313,13 @@ fn an_interrupted_step_lets_the_job_go_on_but_not_for_ever() {
         let (n, _) = steps.start_command(s(begin), "/bin/bash -lc 'npm ci'");
         let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
         for second in begin..begin + 11 {
-            ends.extend(told(&steps.update(s(second), &tree, 10, &on_tcp)));
+            ends.extend(told(&steps.update_from_snapshot(s(second), &tree, 10, &on_tcp)));
         }
         ends.extend(
             steps
-                .finish(s(begin + 12), n, StepOutcome::Failed, Some(137))
+                .finish_step(s(begin + 12), n, StepOutcome::Failed, Some(137))
                 .into_iter()
-                .map(|event| told(&[Due::Event(event)]).remove(0)),
+                .map(|event| told(&[DueAction::Event(event)]).remove(0)),
         );
     }
     assert_eq!(ends.iter().filter(|text| text.starts_with("interrupted")).count(), 3);
@@ -306,9 +335,9 @@ fn a_step_that_outlives_its_interrupt_fails_the_job() {
     steps.start_command(s(0), "/bin/bash -lc 'npm ci'");
     let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
     for second in 0..11 {
-        steps.update(s(second), &tree, 10, &on_tcp);
+        steps.update_from_snapshot(s(second), &tree, 10, &on_tcp);
     }
-    assert!(matches!(steps.due(s(18), &on_tcp).last(), Some(Due::Failure(_))));
+    assert!(matches!(steps.due_actions(s(18), &on_tcp).last(), Some(DueAction::Failure(_))));
 }
 
 #[test]
@@ -317,6 +346,6 @@ fn what_a_worker_starts_by_the_thousands_is_told_apart_no_further() {
     steps.start_command(s(0), "/bin/bash -lc './x && ./y'");
     let mut all = vec![process(10, 1, "codex"), called(process(11, 10, "bash"), "c1")];
     all.extend((0..2000).map(|n| process(100 + n, 11, "curl http://x")));
-    let due = steps.update(s(1), &snapshot(&all), 10, &on_tcp);
+    let due = steps.update_from_snapshot(s(1), &snapshot(&all), 10, &on_tcp);
     assert_eq!(due.len(), MAX_STEPS as usize);
 }

@@ -12,9 +12,9 @@ pub(crate) struct UsageTotals {
     /// CPU time, in milliseconds.
     pub(crate) cpu_ms: u64,
     /// Bytes read and written, and bytes sent over TCP.
-    pub(crate) moved: u64,
+    pub(crate) transferred_bytes: u64,
     /// Bytes received over TCP.
-    pub(crate) received: u64,
+    pub(crate) received_bytes: u64,
 }
 
 /// Accumulates the usage of a set of processes.
@@ -27,32 +27,35 @@ pub(crate) struct UsageMeter {
     io_sum: u64,
     /// Bytes sent and received by each process until the last snapshot. The counters end with their process, so each
     /// process is tracked separately.
-    network: HashMap<(u32, u64), (u64, u64)>,
+    network_by_process: HashMap<(u32, u64), (u64, u64)>,
     peak_memory: u64,
-    sampled: bool,
+    has_samples: bool,
 }
 
 impl UsageMeter {
     /// Adds a snapshot of all processes of the step.
     pub(crate) fn add_snapshot(&mut self, processes: &[Process]) {
-        self.sampled |= !processes.is_empty();
+        self.has_samples |= !processes.is_empty();
         let cpu_sum: u64 = processes.iter().map(|process| process.cpu_ms).sum();
-        let io_sum: u64 = processes.iter().filter_map(|process| process.io).sum();
+        let io_sum: u64 = processes.iter().filter_map(|process| process.io_bytes).sum();
         // The sums decrease when an orphan exits, because the shim inherits its usage.
         self.totals.cpu_ms += cpu_sum.saturating_sub(self.cpu_sum);
-        self.totals.moved = self.totals.moved.saturating_add(io_sum.saturating_sub(self.io_sum));
+        self.totals.transferred_bytes =
+            self.totals.transferred_bytes.saturating_add(io_sum.saturating_sub(self.io_sum));
         (self.cpu_sum, self.io_sum) = (cpu_sum, io_sum);
         let mut network = HashMap::with_capacity(processes.len());
         for process in processes {
-            let key = (process.pid, process.started);
-            let now = (process.sent, process.received);
-            let before = self.network.get(&key).copied().unwrap_or_default();
-            self.totals.moved = self.totals.moved.saturating_add(now.0.saturating_sub(before.0));
-            self.totals.received = self.totals.received.saturating_add(now.1.saturating_sub(before.1));
+            let key = (process.pid, process.start_ticks);
+            let now = (process.sent_bytes, process.received_bytes);
+            let before = self.network_by_process.get(&key).copied().unwrap_or_default();
+            self.totals.transferred_bytes =
+                self.totals.transferred_bytes.saturating_add(now.0.saturating_sub(before.0));
+            self.totals.received_bytes =
+                self.totals.received_bytes.saturating_add(now.1.saturating_sub(before.1));
             network.insert(key, now);
         }
-        self.network = network;
-        let memory = processes.iter().map(|process| process.memory).sum();
+        self.network_by_process = network;
+        let memory = processes.iter().map(|process| process.memory_bytes).sum();
         self.peak_memory = self.peak_memory.max(memory);
     }
 
@@ -61,10 +64,10 @@ impl UsageMeter {
         self.totals
     }
 
-    /// Returns the usage for the record; none if no process was ever seen.
+    /// Returns the usage for the record; `None` if no process was seen.
     pub(crate) fn resources(&self) -> Option<Resources> {
         let resources = Resources { cpu_ms: self.totals.cpu_ms, peak_memory: self.peak_memory };
-        self.sampled.then_some(resources)
+        self.has_samples.then_some(resources)
     }
 }
 
@@ -79,14 +82,14 @@ mod tests {
         assert_eq!(usage.resources(), None);
         let (mut parent, mut child) = (process(1, 0, "make"), process(2, 1, "cc"));
         (parent.cpu_ms, child.cpu_ms) = (100, 50);
-        (parent.io, child.io) = (Some(10), Some(1000));
-        (parent.memory, child.memory) = (4096, 8192);
+        (parent.io_bytes, child.io_bytes) = (Some(10), Some(1000));
+        (parent.memory_bytes, child.memory_bytes) = (4096, 8192);
         usage.add_snapshot(&[parent.clone(), child.clone()]);
-        assert_eq!(usage.totals(), UsageTotals { cpu_ms: 150, moved: 1010, received: 0 });
+        assert_eq!(usage.totals(), UsageTotals { cpu_ms: 150, transferred_bytes: 1010, received_bytes: 0 });
         // The child has exited: the parent inherits its usage.
-        (parent.cpu_ms, parent.io, parent.received) = (160, Some(1030), 5);
+        (parent.cpu_ms, parent.io_bytes, parent.received_bytes) = (160, Some(1030), 5);
         usage.add_snapshot(&[parent]);
-        assert_eq!(usage.totals(), UsageTotals { cpu_ms: 160, moved: 1030, received: 5 });
+        assert_eq!(usage.totals(), UsageTotals { cpu_ms: 160, transferred_bytes: 1030, received_bytes: 5 });
         assert_eq!(usage.resources(), Some(Resources { cpu_ms: 160, peak_memory: 12_288 }));
     }
 

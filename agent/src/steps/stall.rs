@@ -2,36 +2,33 @@
 //!
 //! "No progress" can't mean no activity at all: a hung `npm install` wakes up, rewrites its title and reads the time,
 //! which costs 0.5 % of a core and 120 bytes a second; a spinner costs as much. CPU time, file bytes and sent bytes
-//! therefore have a noise floor. Received bytes have none: anything that the other end sends proves that it is alive.
+//! therefore have a noise floor. Received bytes have none: any received byte proves that the peer is alive.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::resource_usage::UsageTotals;
 
-/// Divisor of the CPU noise floor: less than one part in this many of a core is noise. Twice what a waiting `npm`
-/// needs.
+/// Divisor of the CPU noise floor: less than this fraction of a core is noise. A waiting `npm` needs half of it.
 const CPU_NOISE_DIVISOR: u32 = 100;
 /// Noise floor in bytes a second: four times what a waiting `npm` reads and writes.
-const BYTES_PER_S: u128 = 512;
+const IO_NOISE_BYTES_PER_S: u128 = 512;
 /// Additional noise allowance of any window of five seconds or more, as CPU time and bytes. V8 runs one more garbage
 /// collection after eight idle seconds, which takes up to a quarter of a second on a busy machine and moves some 20 KB
 /// between its threads.
-const ALLOWANCE: (Duration, u64) = (Duration::from_millis(250), 32 * 1024);
-/// Window length for the full allowance. Shorter windows get a proportional part of it, or everything would be noise
-/// there.
+const NOISE_ALLOWANCE: (Duration, u64) = (Duration::from_millis(250), 32 * 1024);
+/// Window length for the full allowance. Shorter windows get a proportional part of it.
 const ALLOWANCE_WINDOW: Duration = Duration::from_secs(5);
-/// Samples kept per window. They are a hundredth of the window apart, so a stall is detected at most that much too
-/// late.
-const SAMPLES: u32 = 100;
+/// Samples per window. They are a hundredth of the window apart, which is the maximum delay of a detection.
+const SAMPLES_PER_WINDOW: u32 = 100;
 
 /// Usage in a window without progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdleUsage {
     /// Length of the window.
-    pub(crate) time: Duration,
+    pub(crate) window: Duration,
     /// CPU time used in the window.
-    pub(crate) cpu: Duration,
+    pub(crate) cpu_time: Duration,
     /// Bytes read, written and sent in the window.
     pub(crate) bytes: u64,
 }
@@ -41,64 +38,64 @@ pub(crate) struct IdleUsage {
 pub(crate) struct StallWatch {
     window: Duration,
     samples: VecDeque<(Duration, UsageTotals)>,
-    /// True if the last half of a window had no progress either, as far as is known.
-    idle: bool,
+    /// True if there was no progress in the last half window.
+    idle_half_window: bool,
 }
 
 impl StallWatch {
     /// Creates a watch for windows of this length, in milliseconds.
     pub(crate) fn new(window_ms: u64) -> Self {
-        Self { window: Duration::from_millis(window_ms), samples: VecDeque::new(), idle: false }
+        Self { window: Duration::from_millis(window_ms), samples: VecDeque::new(), idle_half_window: false }
     }
 
     /// Returns the window length, in milliseconds.
     pub(crate) fn window_ms(&self) -> u64 {
-        common::duration::millis(self.window)
+        common::duration::to_millis(self.window)
     }
 
     /// Discards all samples; the next window begins with the next sample.
     pub(crate) fn restart(&mut self) {
         self.samples.clear();
-        self.idle = false;
+        self.idle_half_window = false;
     }
 
     /// Returns true if there was no progress for half a window.
     pub(crate) fn is_idle(&self) -> bool {
-        self.idle
+        self.idle_half_window
     }
 
     /// Adds a sample of the step's total usage; returns the usage of the last window if it had no progress.
-    pub(crate) fn add_sample(&mut self, now: Duration, used: UsageTotals) -> Option<IdleUsage> {
-        let step = self.window / SAMPLES;
+    pub(crate) fn add_sample(&mut self, now: Duration, totals: UsageTotals) -> Option<IdleUsage> {
+        let step = self.window / SAMPLES_PER_WINDOW;
         if self.samples.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= step) {
-            self.samples.push_back((now, used));
+            self.samples.push_back((now, totals));
         }
-        self.idle = self.idle_usage(now, used, self.window / 2).is_some();
+        self.idle_half_window = self.idle_usage(now, totals, self.window / 2).is_some();
         let begin = now.checked_sub(self.window)?;
         // The newest sample that is at least a window old stays at the front.
         while self.samples.get(1).is_some_and(|(at, _)| *at <= begin) {
             self.samples.pop_front();
         }
-        self.idle_usage(now, used, self.window)
+        self.idle_usage(now, totals, self.window)
     }
 
-    /// Returns the usage since the newest sample that is at least `window` old, if it amounts to no progress.
-    fn idle_usage(&self, now: Duration, used: UsageTotals, window: Duration) -> Option<IdleUsage> {
+    /// Returns the usage since the newest sample that is at least `window` old, if it is only noise.
+    fn idle_usage(&self, now: Duration, totals: UsageTotals, window: Duration) -> Option<IdleUsage> {
         let begin = now.checked_sub(window)?;
         let (at, before) = self.samples.iter().rev().find(|(at, _)| *at <= begin)?;
         let time = now.saturating_sub(*at);
         let quiet = IdleUsage {
-            time,
-            cpu: Duration::from_millis(used.cpu_ms.saturating_sub(before.cpu_ms)),
-            bytes: used.moved.saturating_sub(before.moved),
+            window: time,
+            cpu_time: Duration::from_millis(totals.cpu_ms.saturating_sub(before.cpu_ms)),
+            bytes: totals.transferred_bytes.saturating_sub(before.transferred_bytes),
         };
         let part =
             |whole: u128| whole * time.min(ALLOWANCE_WINDOW).as_millis() / ALLOWANCE_WINDOW.as_millis();
-        let cpu_noise = part(ALLOWANCE.0.as_millis()) + (time / CPU_NOISE_DIVISOR).as_millis();
-        let bytes_noise = part(ALLOWANCE.1.into()) + time.as_millis() * BYTES_PER_S / 1000;
-        let idle = quiet.cpu.as_millis() <= cpu_noise
+        let cpu_noise = part(NOISE_ALLOWANCE.0.as_millis()) + (time / CPU_NOISE_DIVISOR).as_millis();
+        let bytes_noise = part(NOISE_ALLOWANCE.1.into()) + time.as_millis() * IO_NOISE_BYTES_PER_S / 1000;
+        let idle = quiet.cpu_time.as_millis() <= cpu_noise
             && u128::from(quiet.bytes) <= bytes_noise
-            && used.received == before.received;
+            && totals.received_bytes == before.received_bytes;
         idle.then_some(quiet)
     }
 }
@@ -120,7 +117,8 @@ mod tests {
     #[test]
     fn what_only_idles_is_quiet_after_one_window() {
         // As measured with a hung npm: 0.5 % CPU and 120 bytes a second.
-        let npm = |ms| UsageTotals { cpu_ms: ms / 200, moved: ms * 120 / 1000, received: 7 };
+        let npm =
+            |ms| UsageTotals { cpu_ms: ms / 200, transferred_bytes: ms * 120 / 1000, received_bytes: 7 };
         assert_eq!(timeout(60, npm), Some(WINDOW));
         assert_eq!(timeout(60, |_| UsageTotals::default()), Some(WINDOW));
     }
@@ -129,8 +127,8 @@ mod tests {
     fn the_last_collection_of_an_idle_runtime_is_no_progress() {
         let node = |ms| UsageTotals {
             cpu_ms: if ms < 8500 { 440 } else { 640 },
-            moved: if ms < 8500 { 0 } else { 19_000 },
-            received: 0,
+            transferred_bytes: if ms < 8500 { 0 } else { 19_000 },
+            received_bytes: 0,
         };
         assert_eq!(timeout(60, node), Some(WINDOW));
     }
@@ -145,9 +143,15 @@ mod tests {
     #[test]
     fn work_of_every_kind_is_progress() {
         assert_eq!(timeout(60, |ms| UsageTotals { cpu_ms: ms / 20, ..UsageTotals::default() }), None);
-        assert_eq!(timeout(60, |ms| UsageTotals { moved: ms * 10, ..UsageTotals::default() }), None);
+        assert_eq!(
+            timeout(60, |ms| UsageTotals { transferred_bytes: ms * 10, ..UsageTotals::default() }),
+            None
+        );
         // One byte every nine seconds.
-        assert_eq!(timeout(60, |ms| UsageTotals { received: ms / 9000, ..UsageTotals::default() }), None);
+        assert_eq!(
+            timeout(60, |ms| UsageTotals { received_bytes: ms / 9000, ..UsageTotals::default() }),
+            None
+        );
     }
 
     #[test]
@@ -156,7 +160,7 @@ mod tests {
         for ms in 0..WINDOW - 1 {
             assert_eq!(watch.add_sample(Duration::from_millis(ms), UsageTotals::default()), None);
         }
-        assert!(watch.samples.len() <= SAMPLES as usize + 1);
+        assert!(watch.samples.len() <= SAMPLES_PER_WINDOW as usize + 1);
         watch.restart();
         assert_eq!(watch.add_sample(Duration::from_millis(WINDOW), UsageTotals::default()), None);
     }

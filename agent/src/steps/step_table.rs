@@ -1,6 +1,6 @@
 //! The steps of one job: their numbers, their deadlines, and the actions when a deadline passes. Pure.
 //!
-//! A step is paused while a part of it runs as a step of its own: a command chain counts as its running part.
+//! A step is paused while a nested step runs.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use common::duration;
 use common::event::{EventBody, FailureKind, JobError, MAX_TEXT, StepOutcome};
 use common::job::{Limits, StepKind};
 use common::rule::{MAX_INTERRUPTS, OnLimit, OnLoop};
-use common::text;
+use common::text_format;
 use common::warnings::HALF_USED;
 
 use super::active_step::{ActiveStep, ClassifiedProcess, StepProcesses};
@@ -22,8 +22,8 @@ use crate::deadline::{Action, Timer, TimerEvent};
 /// Title of the step that waits for the model.
 pub(crate) const MODEL_TITLE: &str = "waiting for the model";
 
-/// Time after its grace period in which an interrupted step must be gone, in milliseconds. Covers processes that can't
-/// be killed at once, and the snapshot that shows their end.
+/// Time after the grace period in which the processes of an interrupted step must be gone, in milliseconds. Includes
+/// processes that are hard to kill, and the next snapshot.
 const KILL_MARGIN_MS: u64 = 2500;
 
 /// The steps of a job.
@@ -39,17 +39,17 @@ pub(crate) struct Steps {
     pub(super) last_number: u32,
     pub(super) active: Vec<ActiveStep>,
     /// Classification of each process of the last snapshot.
-    pub(super) processes: HashMap<(u32, u64), ClassifiedProcess>,
+    pub(super) classified_processes: HashMap<(u32, u64), ClassifiedProcess>,
     /// Number of steps opened for processes.
-    pub(super) from_processes: u32,
-    interrupts: u32,
-    /// Set once the job is being ended: a step that has not succeeded by then ends with the job.
-    ending: bool,
+    pub(super) process_step_count: u32,
+    interrupt_count: u32,
+    /// True once the job is being ended: unfinished steps end with it.
+    job_ending: bool,
 }
 
-/// An action to carry out.
+/// Action that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Due {
+pub(crate) enum DueAction {
     /// Emits an event.
     Event(EventBody),
     /// Fails the job.
@@ -59,7 +59,7 @@ pub(crate) enum Due {
         /// Process id.
         pid: u32,
         /// Start time of the process, in clock ticks since boot.
-        started: u64,
+        start_ticks: u64,
         /// Time from TERM to KILL, in milliseconds.
         grace_ms: u64,
     },
@@ -78,10 +78,10 @@ impl Steps {
             job_timer: job,
             last_number: 0,
             active: Vec::new(),
-            processes: HashMap::new(),
-            from_processes: 0,
-            interrupts: 0,
-            ending: false,
+            classified_processes: HashMap::new(),
+            process_step_count: 0,
+            interrupt_count: 0,
+            job_ending: false,
         }
     }
 
@@ -93,7 +93,7 @@ impl Steps {
 
     /// Marks the job as being ended.
     pub(crate) fn mark_ending(&mut self) {
-        self.ending = true;
+        self.job_ending = true;
     }
 
     /// Returns the rules that classify commands.
@@ -102,8 +102,8 @@ impl Steps {
     }
 
     /// Begins a step without processes of its own; returns its number and its event.
-    pub(crate) fn start(&mut self, now: Duration, kind: StepKind, title: &str) -> (u32, EventBody) {
-        self.begin(now, &Classification::plain(kind, title.to_owned()), StepProcesses::None, None)
+    pub(crate) fn start_step(&mut self, now: Duration, kind: StepKind, title: &str) -> (u32, EventBody) {
+        self.begin_step(now, &Classification::without_rule(kind, title.to_owned()), StepProcesses::None, None)
     }
 
     /// Begins the step of the process `pid`.
@@ -113,7 +113,8 @@ impl Steps {
         classification: &Classification,
         pid: u32,
     ) -> (u32, EventBody) {
-        let begun = self.begin(now, classification, StepProcesses::Root { pid, started: None }, None);
+        let begun =
+            self.begin_step(now, classification, StepProcesses::Root { pid, start_ticks: None }, None);
         if let Some(step) = self.active.last_mut() {
             step.is_job_command = true;
         }
@@ -122,13 +123,13 @@ impl Steps {
 
     /// Begins the step of a command that Codex runs; a snapshot of the process tree finds its process.
     pub(crate) fn start_command(&mut self, now: Duration, command: &str) -> (u32, EventBody) {
-        let argv = rules::words(command);
+        let argv = rules::line_words(command);
         let classification = self.rules.classify_words(command, &argv);
-        self.begin(now, &classification, StepProcesses::Unmatched { argv }, None)
+        self.begin_step(now, &classification, StepProcesses::Unmatched { argv }, None)
     }
 
     /// Begins a step, optionally as a part of another step, which is paused meanwhile.
-    pub(super) fn begin(
+    pub(super) fn begin_step(
         &mut self,
         now: Duration,
         classification: &Classification,
@@ -140,7 +141,7 @@ impl Steps {
             ActiveStep::new(now, self.last_number, classification, tree, &self.limits, self.on_limit);
         step.parent = parent;
         let event = step.started_event();
-        if let Some(parent) = self.active.iter_mut().find(|step| Some(step.n) == parent) {
+        if let Some(parent) = self.active.iter_mut().find(|step| Some(step.number) == parent) {
             parent.pause(now);
         }
         self.active.push(step);
@@ -148,33 +149,39 @@ impl Steps {
     }
 
     /// Ends a step and the steps in it; does nothing if the step is not active.
-    pub(crate) fn finish(
+    pub(crate) fn finish_step(
         &mut self,
         now: Duration,
-        n: u32,
+        step_number: u32,
         outcome: StepOutcome,
         exit_code: Option<i32>,
     ) -> Vec<EventBody> {
-        if !self.active.iter().any(|step| step.n == n) {
+        if !self.active.iter().any(|step| step.number == step_number) {
             return Vec::new();
         }
-        let outcome = if self.ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
-        let parts: Vec<u32> =
-            self.active.iter().rev().filter(|step| step.parent == Some(n)).map(|step| step.n).collect();
-        // The outcome of a part was not observed, unless the whole step was killed.
+        let outcome =
+            if self.job_ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
+        let parts: Vec<u32> = self
+            .active
+            .iter()
+            .rev()
+            .filter(|step| step.parent == Some(step_number))
+            .map(|step| step.number)
+            .collect();
+        // The outcome of a nested step is unknown, unless the whole step was killed.
         let unseen = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
         let mut events: Vec<_> =
-            parts.into_iter().flat_map(|part| self.finish(now, part, unseen, None)).collect();
-        if let Some(at) = self.active.iter().position(|step| step.n == n) {
+            parts.into_iter().flat_map(|part| self.finish_step(now, part, unseen, None)).collect();
+        if let Some(at) = self.active.iter().position(|step| step.number == step_number) {
             let step = self.active.remove(at);
-            let ended = if step.interrupted.is_some() && outcome == StepOutcome::Failed {
+            let ended = if step.interrupt_error.is_some() && outcome == StepOutcome::Failed {
                 StepOutcome::Killed
             } else {
                 outcome
             };
             events.push(step.finished_event(now, ended, exit_code));
             let parent = step.parent.filter(|n| !self.active.iter().any(|other| other.parent == Some(*n)));
-            if let Some(parent) = self.active.iter_mut().find(|step| Some(step.n) == parent) {
+            if let Some(parent) = self.active.iter_mut().find(|step| Some(step.number) == parent) {
                 parent.timer.resume(now);
             }
         }
@@ -183,21 +190,22 @@ impl Steps {
 
     /// Ends every active step.
     pub(crate) fn finish_all(&mut self, now: Duration, outcome: StepOutcome) -> Vec<EventBody> {
-        let open: Vec<u32> = self.active.iter().rev().map(|step| step.n).collect();
-        open.into_iter().flat_map(|n| self.finish(now, n, outcome, None)).collect()
+        let open: Vec<u32> = self.active.iter().rev().map(|step| step.number).collect();
+        open.into_iter().flat_map(|n| self.finish_step(now, n, outcome, None)).collect()
     }
 
-    /// Restarts the deadline of step `n`: the model sent something that does not end the wait for it.
-    pub(crate) fn restart_timer(&mut self, now: Duration, n: u32) {
-        if let Some(step) = self.active.iter_mut().find(|step| step.n == n) {
+    /// Restarts the timer of a step: the model sent something that does not end the wait.
+    pub(crate) fn restart_timer(&mut self, now: Duration, step_number: u32) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.number == step_number) {
             step.timer.restart(now);
-            step.model_wait = ModelWait { answered: true, error: None };
+            step.model_wait = ModelWait { answer_started: true, last_error: None };
         }
     }
 
-    /// Resets the evidence of step `n`: Codex now asks the model, and earlier observations explain nothing any more.
-    pub(crate) fn reset_model_wait(&mut self, n: u32) {
-        if let Some(step) = self.active.iter_mut().find(|step| step.n == n) {
+    /// Resets the evidence of a step: Codex has sent a new request to the model, and earlier observations no longer
+    /// apply.
+    pub(crate) fn reset_model_wait(&mut self, step_number: u32) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.number == step_number) {
             step.model_wait = ModelWait::default();
         }
     }
@@ -207,7 +215,7 @@ impl Steps {
         let titles: Vec<&str> = self
             .active
             .iter()
-            .filter(|step| steps.contains(&step.n))
+            .filter(|step| steps.contains(&step.number))
             .map(|step| step.title.as_str())
             .collect();
         let (first, more) = titles.split_first()?;
@@ -219,18 +227,19 @@ impl Steps {
         Some(EventBody::Warning { message })
     }
 
-    /// Records Codex's notice of an error of the model that step `n` waits for. A notice does not restart the deadline.
-    pub(crate) fn set_model_error(&mut self, n: u32, notice: String) {
-        if let Some(step) = self.active.iter_mut().find(|step| step.n == n) {
-            step.model_wait.error = Some(notice);
+    /// Records a notice of Codex about an error of the model that the step waits for. A notice does not restart the
+    /// timer.
+    pub(crate) fn set_model_error(&mut self, step_number: u32, notice: String) {
+        if let Some(step) = self.active.iter_mut().find(|step| step.number == step_number) {
+            step.model_wait.last_error = Some(notice);
         }
     }
 
-    /// Extends the limit of the newest active step, or of the job; returns none if there is no active step.
+    /// Extends the limit of the newest active step, or of the job; returns `None` if there is no active step.
     pub(crate) fn extend(&mut self, step: bool, by_ms: u64) -> Option<EventBody> {
         let (n, timer) = if step {
-            let newest = self.newest()?;
-            let step = self.active.iter_mut().find(|step| step.n == newest)?;
+            let newest = self.newest_active()?;
+            let step = self.active.iter_mut().find(|step| step.number == newest)?;
             (Some(newest), &mut step.timer)
         } else {
             (None, &mut self.job_timer)
@@ -239,13 +248,14 @@ impl Steps {
         Some(EventBody::Extended { n, limit_ms: timer.limit_ms() })
     }
 
-    /// Reports that the worker repeats failing commands, now at step `n`. Returns a warning, unless the job must fail.
-    pub(crate) fn report_loop(&mut self, n: Option<u32>, message: String) -> Option<EventBody> {
+    /// Reports that the worker repeats failing commands. Returns a warning, unless the job must fail.
+    pub(crate) fn report_loop(&mut self, step_number: Option<u32>, message: String) -> Option<EventBody> {
         match self.on_loop {
             OnLoop::Warn => Some(EventBody::Warning { message }),
             OnLoop::Fail => {
-                let message = text::truncate(&message, MAX_TEXT);
-                self.loop_error = Some(JobError { kind: FailureKind::NoProgress, message, step: n });
+                let message = text_format::truncate(&message, MAX_TEXT);
+                self.loop_error =
+                    Some(JobError { kind: FailureKind::NoProgress, message, step: step_number });
                 None
             }
         }
@@ -261,43 +271,44 @@ impl Steps {
     }
 
     /// Returns the actions due at `now`; a failure is always the last one.
-    pub(crate) fn due(&mut self, now: Duration, inspect: Inspect<'_>) -> Vec<Due> {
+    pub(crate) fn due_actions(&mut self, now: Duration, inspect: Inspect<'_>) -> Vec<DueAction> {
         if let Some(error) = self.loop_error.take() {
-            return vec![Due::Failure(error)];
+            return vec![DueAction::Failure(error)];
         }
         let mut due = Vec::new();
         for at in 0..self.active.len() {
             let step = &mut self.active[at];
             match step.timer.check(now) {
                 None => {}
-                Some(TimerEvent::Half) => {
-                    let limit = duration::limit(step.timer.limit_ms());
-                    due.push(warning(format!("{}{HALF_USED}{limit}", step.describe())));
+                Some(TimerEvent::HalfUsed) => {
+                    let limit = duration::format_limit(step.timer.limit_ms());
+                    due.push(warning_event(format!("{}{HALF_USED}{limit}", step.describe())));
                 }
                 Some(TimerEvent::Expired) => {
                     let action = step.timer.action();
-                    let timeout = match &step.interrupted {
+                    let timeout = match &step.interrupt_error {
                         Some(interrupted) => interrupted.clone(),
-                        None => TimeoutError::deadline_passed(step, inspect),
+                        None => TimeoutError::for_deadline(step, inspect),
                     };
                     due.extend(self.on_timeout(now, at, action, timeout));
                 }
             }
-            if matches!(due.last(), Some(Due::Failure(_))) {
+            if matches!(due.last(), Some(DueAction::Failure(_))) {
                 return due;
             }
         }
-        let limit = duration::limit(self.job_timer.limit_ms());
+        let limit = duration::format_limit(self.job_timer.limit_ms());
         match self.job_timer.check(now) {
             None => {}
-            Some(TimerEvent::Half) => due.push(warning(format!("the job{HALF_USED}{limit}"))),
+            Some(TimerEvent::HalfUsed) => due.push(warning_event(format!("the job{HALF_USED}{limit}"))),
             Some(TimerEvent::Expired) => {
-                let step = self.newest().and_then(|n| self.active.iter().find(|step| step.n == n));
+                let step =
+                    self.newest_active().and_then(|n| self.active.iter().find(|step| step.number == n));
                 let doing = step.map(|step| format!("; it was at {}", step.describe())).unwrap_or_default();
-                due.push(Due::Failure(JobError {
+                due.push(DueAction::Failure(JobError {
                     kind: FailureKind::JobTimeout,
                     message: format!("the job ran over its limit of {limit}{doing}"),
-                    step: step.map(|step| step.n),
+                    step: step.map(|step| step.number),
                 }));
             }
         }
@@ -308,70 +319,72 @@ impl Steps {
     pub(super) fn on_timeout(
         &mut self,
         now: Duration,
-        at: usize,
+        index: usize,
         action: Action,
         timeout: TimeoutError,
-    ) -> Vec<Due> {
-        let part = self.is_interruptible(at);
-        let step = &mut self.active[at];
-        let n = step.n;
+    ) -> Vec<DueAction> {
+        let part = self.is_interruptible(index);
+        let step = &mut self.active[index];
+        let n = step.number;
         // The job can't go on without one of its own commands.
         let action = if part || action == Action::Warn { action } else { Action::Fail };
-        match (action, step.tree.root()) {
-            (Action::Warn, _) => vec![Due::Event(EventBody::Stalled { n, evidence: timeout.evidence })],
-            (Action::Interrupt, Some((pid, started))) if self.interrupts < MAX_INTERRUPTS => {
-                self.interrupts += 1;
-                let count = self.interrupts;
+        match (action, step.step_processes.root()) {
+            (Action::Warn, _) => vec![DueAction::Event(EventBody::Stalled { n, evidence: timeout.evidence })],
+            (Action::Interrupt, Some((pid, started))) if self.interrupt_count < MAX_INTERRUPTS => {
+                self.interrupt_count += 1;
+                let count = self.interrupt_count;
                 let reason =
                     format!("{}; the worker goes on ({count} of {MAX_INTERRUPTS})", timeout.describe());
                 // A step that has not ended within the grace period fails the job.
                 let grace = self.limits.grace_ms;
                 step.timer = Timer::new(now, grace.saturating_add(KILL_MARGIN_MS), Action::Fail);
-                step.stall.restart();
-                step.interrupted = Some(timeout.after_interrupt(&format!(
+                step.stall_watch.restart();
+                step.interrupt_error = Some(timeout.after_interrupt(&format!(
                     "it was ended and is still running {} later",
-                    duration::limit(grace)
+                    duration::format_limit(grace)
                 )));
                 vec![
-                    Due::Event(EventBody::Interrupted { n, reason }),
-                    Due::Interrupt { pid, started, grace_ms: grace },
+                    DueAction::Event(EventBody::Interrupted { n, reason }),
+                    DueAction::Interrupt { pid, start_ticks: started, grace_ms: grace },
                 ]
             }
             (Action::Interrupt, Some(_)) => {
-                let mut error = timeout.error(step);
+                let mut error = timeout.job_error(step);
                 error.message.push_str("; no more steps of this job are interrupted");
-                vec![Due::Failure(error)]
+                vec![DueAction::Failure(error)]
             }
-            (Action::Fail | Action::Interrupt, _) => vec![Due::Failure(timeout.error(step))],
+            (Action::Fail | Action::Interrupt, _) => vec![DueAction::Failure(timeout.job_error(step))],
         }
     }
 
-    /// Returns true if the job can go on without this step: a command of Codex, or a part with a process of its own.
-    fn is_interruptible(&self, at: usize) -> bool {
-        let step = &self.active[at];
-        let root = step.tree.root();
+    /// Returns true if the job can go on without this step: a command of Codex, or a nested step with its own process.
+    fn is_interruptible(&self, index: usize) -> bool {
+        let step = &self.active[index];
+        let root = step.step_processes.root();
         !step.is_job_command
-            && !self.active.iter().any(|other| other.is_job_command && other.tree.root() == root)
+            && !self.active.iter().any(|other| other.is_job_command && other.step_processes.root() == root)
     }
 
     /// Records that an interrupted step has no processes left; Codex must now report the end of the command.
-    pub(super) fn on_processes_gone(&mut self, now: Duration, at: usize) {
+    pub(super) fn on_processes_gone(&mut self, now: Duration, index: usize) {
         let limit = self.limits.step_ms(StepKind::Model);
-        let step = &mut self.active[at];
-        if let Some(interrupted) = step.interrupted.as_mut().filter(|interrupted| !interrupted.is_gone()) {
-            interrupted.set_gone(limit);
+        let step = &mut self.active[index];
+        if let Some(interrupted) =
+            step.interrupt_error.as_mut().filter(|interrupted| !interrupted.are_processes_gone())
+        {
+            interrupted.set_processes_gone(limit);
             step.timer = Timer::new(now, limit, Action::Fail);
         }
     }
 
     /// Returns the newest active step.
-    pub(crate) fn newest(&self) -> Option<u32> {
-        self.active.iter().map(|step| step.n).max()
+    pub(crate) fn newest_active(&self) -> Option<u32> {
+        self.active.iter().map(|step| step.number).max()
     }
 }
 
-fn warning(message: String) -> Due {
-    Due::Event(EventBody::Warning { message })
+fn warning_event(message: String) -> DueAction {
+    DueAction::Event(EventBody::Warning { message })
 }
 
 #[cfg(test)]

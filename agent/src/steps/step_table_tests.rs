@@ -16,11 +16,11 @@ fn steps(install_s: u64, job_s: u64) -> Steps {
     Steps::new(s(0), limits, OnLimit::Fail, Rules::default())
 }
 
-fn told(due: &[Due]) -> Vec<String> {
+fn told(due: &[DueAction]) -> Vec<String> {
     due.iter()
         .map(|due| match due {
-            Due::Event(EventBody::Warning { message }) => message.clone(),
-            Due::Failure(error) => error.message.clone(),
+            DueAction::Event(EventBody::Warning { message }) => message.clone(),
+            DueAction::Failure(error) => error.message.clone(),
             other => format!("{other:?}"),
         })
         .collect()
@@ -29,7 +29,7 @@ fn told(due: &[Due]) -> Vec<String> {
 #[test]
 fn a_step_is_numbered_timed_and_finished_once() {
     let mut steps = steps(10, 100);
-    let (n, event) = steps.start(s(1), StepKind::Install, "npm ci\nsecond line");
+    let (n, event) = steps.start_step(s(1), StepKind::Install, "npm ci\nsecond line");
     let began = EventBody::StepStarted {
         n: 1,
         kind: StepKind::Install,
@@ -45,23 +45,23 @@ fn a_step_is_numbered_timed_and_finished_once() {
         elapsed_ms: 2000,
         resources: None,
     };
-    assert_eq!(steps.finish(s(3), n, StepOutcome::Failed, Some(1)), [ended]);
-    assert_eq!(steps.finish(s(4), n, StepOutcome::Ok, None), []);
+    assert_eq!(steps.finish_step(s(3), n, StepOutcome::Failed, Some(1)), [ended]);
+    assert_eq!(steps.finish_step(s(4), n, StepOutcome::Ok, None), []);
 }
 
 #[test]
 fn a_limit_warns_at_half_and_then_fails_naming_the_step() {
     let mut steps = steps(10, 100);
-    steps.start(s(0), StepKind::Install, "npm ci");
+    steps.start_step(s(0), StepKind::Install, "npm ci");
     assert_eq!(steps.next_deadline(), s(5));
     assert_eq!(
-        told(&steps.due(s(5), &no_look)),
+        told(&steps.due_actions(s(5), &no_look)),
         ["step 1 (install: npm ci) has used half of its limit of 10s"]
     );
-    assert_eq!((steps.due(s(6), &no_look), steps.next_deadline()), (vec![], s(10)));
+    assert_eq!((steps.due_actions(s(6), &no_look), steps.next_deadline()), (vec![], s(10)));
     assert_eq!(
-        steps.due(s(10), &no_look),
-        [Due::Failure(JobError {
+        steps.due_actions(s(10), &no_look),
+        [DueAction::Failure(JobError {
             kind: FailureKind::StepTimeout,
             message: "step 1 (install: npm ci) ran over its limit of 10s".into(),
             step: Some(1)
@@ -72,11 +72,11 @@ fn a_limit_warns_at_half_and_then_fails_naming_the_step() {
 #[test]
 fn the_job_has_a_limit_of_its_own() {
     let mut steps = steps(100, 20);
-    steps.start(s(0), StepKind::Install, "npm ci");
-    steps.due(s(10), &no_look);
-    let due = steps.due(s(20), &no_look);
+    steps.start_step(s(0), StepKind::Install, "npm ci");
+    steps.due_actions(s(10), &no_look);
+    let due = steps.due_actions(s(20), &no_look);
     assert_eq!(told(&due), ["the job ran over its limit of 20s; it was at step 1 (install: npm ci)"]);
-    assert!(matches!(&due[0], Due::Failure(error) if error.kind == FailureKind::JobTimeout));
+    assert!(matches!(&due[0], DueAction::Failure(error) if error.kind == FailureKind::JobTimeout));
 }
 
 #[test]
@@ -85,9 +85,9 @@ fn start_and_model_limits_have_their_own_kinds() {
         [(StepKind::Start, FailureKind::StartTimeout), (StepKind::Model, FailureKind::ModelSilent)]
     {
         let mut steps = steps(1, 10_000);
-        steps.start(s(0), kind, MODEL_TITLE);
-        let due = steps.due(s(600), &no_look);
-        assert!(matches!(&due[0], Due::Failure(error) if error.kind == expected), "{due:?}");
+        steps.start_step(s(0), kind, MODEL_TITLE);
+        let due = steps.due_actions(s(600), &no_look);
+        assert!(matches!(&due[0], DueAction::Failure(error) if error.kind == expected), "{due:?}");
     }
 }
 
@@ -95,18 +95,21 @@ fn start_and_model_limits_have_their_own_kinds() {
 fn moved_limits_are_told_and_kept() {
     let mut steps = steps(10, 20);
     assert_eq!(steps.extend(true, 5000), None, "nothing runs");
-    steps.start(s(0), StepKind::Install, "npm ci");
+    steps.start_step(s(0), StepKind::Install, "npm ci");
     assert_eq!(steps.extend(true, 5000), Some(EventBody::Extended { n: Some(1), limit_ms: 15_000 }));
     assert_eq!(steps.extend(false, 60_000), Some(EventBody::Extended { n: None, limit_ms: 80_000 }));
-    assert_eq!(told(&steps.due(s(14), &no_look)).len(), 1, "the warning at half");
-    assert_eq!(told(&steps.due(s(15), &no_look)), ["step 1 (install: npm ci) ran over its limit of 15s"]);
+    assert_eq!(told(&steps.due_actions(s(14), &no_look)).len(), 1, "the warning at half");
+    assert_eq!(
+        told(&steps.due_actions(s(15), &no_look)),
+        ["step 1 (install: npm ci) ran over its limit of 15s"]
+    );
 }
 
 #[test]
 fn a_sign_of_life_restarts_the_deadline() {
     let mut steps = steps(10, 100);
-    let (n, _) = steps.start(s(0), StepKind::Install, "npm ci");
+    let (n, _) = steps.start_step(s(0), StepKind::Install, "npm ci");
     steps.restart_timer(s(8), n);
-    assert_eq!(steps.due(s(12), &no_look), []);
+    assert_eq!(steps.due_actions(s(12), &no_look), []);
     assert_eq!(steps.next_deadline(), s(13));
 }

@@ -1,4 +1,4 @@
-//! From a step that timed out to the reason, with evidence from its processes.
+//! Reason of a step's timeout, with evidence from its processes.
 
 use common::duration;
 use common::event::{FailureKind, JobError};
@@ -11,8 +11,8 @@ use super::timeout_error::TimeoutError;
 
 impl TimeoutError {
     /// Returns the error for a step whose deadline has passed.
-    pub(super) fn deadline_passed(step: &ActiveStep, inspect: Inspect<'_>) -> Self {
-        let limit = duration::limit(step.timer.limit_ms());
+    pub(super) fn for_deadline(step: &ActiveStep, inspect: Inspect<'_>) -> Self {
+        let limit = duration::format_limit(step.timer.limit_ms());
         let (kind, what, seen) = match step.kind {
             StepKind::Start => {
                 (FailureKind::StartTimeout, format!("showed no activity within {limit}"), String::new())
@@ -23,34 +23,38 @@ impl TimeoutError {
                 step.model_wait.reason().to_owned(),
             ),
             _ => {
-                let seen = diagnosis::describe_timeout(&step.processes, inspect);
+                let seen = diagnosis::describe_timeout(&step.last_processes, inspect);
                 (FailureKind::StepTimeout, format!("ran over its limit of {limit}"), seen)
             }
         };
-        Self { kind, what, evidence: seen, after: None, gone: false }
+        Self { kind, description: what, evidence: seen, after_interrupt: None, processes_gone: false }
     }
 
     /// Returns the error for a step without progress.
-    pub(super) fn stalled(step: &ActiveStep, quiet: IdleUsage, inspect: Inspect<'_>) -> Self {
-        let window = duration::limit(step.stall.window_ms());
-        let seen = diagnosis::describe_stall(&step.processes, quiet, inspect);
+    pub(super) fn for_stall(step: &ActiveStep, idle_usage: IdleUsage, inspect: Inspect<'_>) -> Self {
+        let window = duration::format_limit(step.stall_watch.window_ms());
+        let seen = diagnosis::describe_stall(&step.last_processes, idle_usage, inspect);
         Self {
             kind: FailureKind::Stalled,
-            what: format!("made no progress for {window}"),
+            description: format!("made no progress for {window}"),
             evidence: seen,
-            after: None,
-            gone: false,
+            after_interrupt: None,
+            processes_gone: false,
         }
     }
 
-    /// Returns the error of a job that this error fails.
-    pub(super) fn error(&self, step: &ActiveStep) -> JobError {
+    /// Returns the error of a job that fails with this timeout.
+    pub(super) fn job_error(&self, step: &ActiveStep) -> JobError {
         let who = match step.kind {
             StepKind::Start => step.title.clone(),
             StepKind::Model => "the model".to_owned(),
             _ => step.describe(),
         };
-        let after = self.after.as_ref().map(|after| format!("; {after}")).unwrap_or_default();
-        JobError { kind: self.kind, message: format!("{who} {}{after}", self.describe()), step: Some(step.n) }
+        let after = self.after_interrupt.as_ref().map(|after| format!("; {after}")).unwrap_or_default();
+        JobError {
+            kind: self.kind,
+            message: format!("{who} {}{after}", self.describe()),
+            step: Some(step.number),
+        }
     }
 }

@@ -8,34 +8,38 @@ use common::event::FailureKind;
 pub(super) struct TimeoutError {
     pub(super) kind: FailureKind,
     /// The event, such as `made no progress for 10s`.
-    pub(super) what: String,
+    pub(super) description: String,
     /// Evidence from the step's processes; empty if there is none.
     pub(super) evidence: String,
     /// State of the step after it was interrupted.
-    pub(super) after: Option<String>,
-    pub(super) gone: bool,
+    pub(super) after_interrupt: Option<String>,
+    pub(super) processes_gone: bool,
 }
 
 impl TimeoutError {
     /// Returns the same error for a step that was interrupted.
-    pub(super) fn after_interrupt(&self, after: &str) -> Self {
-        Self { after: Some(after.to_owned()), ..self.clone() }
+    pub(super) fn after_interrupt(&self, state: &str) -> Self {
+        Self { after_interrupt: Some(state.to_owned()), ..self.clone() }
     }
 
     /// Records that the step's processes are gone and that Codex has `limit_ms` to report the end of the command.
-    pub(super) fn set_gone(&mut self, limit_ms: u64) {
-        let limit = duration::limit(limit_ms);
-        self.after = Some(format!("it was ended, but codex has not reported that within {limit}"));
-        self.gone = true;
+    pub(super) fn set_processes_gone(&mut self, limit_ms: u64) {
+        let limit = duration::format_limit(limit_ms);
+        self.after_interrupt = Some(format!("it was ended, but codex has not reported that within {limit}"));
+        self.processes_gone = true;
     }
 
     /// Returns true if the step's processes are gone.
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone
+    pub(super) fn are_processes_gone(&self) -> bool {
+        self.processes_gone
     }
 
     /// Returns the event and its evidence.
     pub(super) fn describe(&self) -> String {
-        if self.evidence.is_empty() { self.what.clone() } else { format!("{}: {}", self.what, self.evidence) }
+        if self.evidence.is_empty() {
+            self.description.clone()
+        } else {
+            format!("{}: {}", self.description, self.evidence)
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!                              └── turn.completed/failed ─┴──► over ──a new item──► Model
 //! ```
 //!
-//! An item that was open when its turn ended, and whose end is reported later, is ignored.
+//! If an item was open when its turn ended, a later report of its end is ignored.
 //!
 //! While a turn runs and no item is open, the worker waits for the model. That wait is a step of its own, so its limit
 //! works like any other. Any new output of the model ends that wait and begins the next one. A retry notice does not,
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::event::{EventBody, MAX_TEXT, PlanItem, StepOutcome};
 use common::job::StepKind;
-use common::text;
+use common::text_format;
 use jiff::Zoned;
 
 use super::loop_detector::LoopDetector;
@@ -35,60 +35,60 @@ const NO_TURN: &str = "codex has not started a turn";
 #[derive(Debug)]
 pub(crate) struct Tracker {
     pid: u32,
-    start: Option<u32>,
-    model: Option<u32>,
-    items: HashMap<String, u32>,
+    start_step: Option<u32>,
+    model_step: Option<u32>,
+    step_by_item: HashMap<String, u32>,
     /// Items that were open when a turn ended.
-    unfinished: HashSet<String>,
+    unfinished_items: HashSet<String>,
     /// True while a turn runs. A started thread counts as a turn: the worker can only be waiting for the model.
     in_turn: bool,
-    turn: Option<Turn>,
-    thread: Option<String>,
-    message: Option<String>,
+    last_turn: Option<Turn>,
+    thread_id: Option<String>,
+    last_message: Option<String>,
     plan: Vec<PlanItem>,
     warnings: WarningDedup,
     loop_detector: LoopDetector,
-    unknown: u64,
+    unknown_items: u64,
 }
 
 impl Tracker {
     /// Begins the first step, the start of Codex, for the process `pid`.
     pub(crate) fn new(now: Duration, pid: u32, steps: &mut Steps) -> (Self, EventBody) {
-        let (n, event) = steps.start(now, StepKind::Start, "codex exec");
+        let (n, event) = steps.start_step(now, StepKind::Start, "codex exec");
         let tracker = Self {
             pid,
-            start: Some(n),
-            model: None,
-            items: HashMap::new(),
-            unfinished: HashSet::new(),
+            start_step: Some(n),
+            model_step: None,
+            step_by_item: HashMap::new(),
+            unfinished_items: HashSet::new(),
             in_turn: false,
-            turn: None,
-            thread: None,
-            message: None,
+            last_turn: None,
+            thread_id: None,
+            last_message: None,
             plan: Vec::new(),
             warnings: WarningDedup::default(),
             loop_detector: LoopDetector::default(),
-            unknown: 0,
+            unknown_items: 0,
         };
         (tracker, event)
     }
 
     /// Returns the last reported state of the turn.
-    pub(crate) fn turn(&self) -> Option<&Turn> {
-        self.turn.as_ref()
+    pub(crate) fn last_turn(&self) -> Option<&Turn> {
+        self.last_turn.as_ref()
     }
 
     /// Returns the last message of the worker.
-    pub(crate) fn message(&self) -> Option<&str> {
-        self.message.as_deref()
+    pub(crate) fn last_message(&self) -> Option<&str> {
+        self.last_message.as_deref()
     }
 
     /// Returns the number of events and items that were not understood.
-    pub(crate) fn unknown(&self) -> u64 {
-        self.unknown
+    pub(crate) fn unknown_items(&self) -> u64 {
+        self.unknown_items
     }
 
-    /// Processes an event; returns the events of the job that follow from it.
+    /// Handles an event; returns the resulting events of the job.
     pub(crate) fn take_event(
         &mut self,
         now: Duration,
@@ -100,8 +100,8 @@ impl Tracker {
             CodexEvent::ThreadStarted { id } => self.on_thread_started(now, id, steps, &mut out),
             CodexEvent::TurnStarted => {
                 self.in_turn = true;
-                self.turn = None;
-                if let Some(n) = self.model {
+                self.last_turn = None;
+                if let Some(n) = self.model_step {
                     steps.reset_model_wait(n);
                 }
             }
@@ -116,65 +116,65 @@ impl Tracker {
                 self.on_error(now, message, steps, &mut out);
             }
             CodexEvent::Item { phase, id, item } => self.on_item(now, *phase, id, item, steps, &mut out),
-            CodexEvent::Unknown { .. } => self.unknown += 1,
+            CodexEvent::Unknown { .. } => self.unknown_items += 1,
         }
         self.wait_for_model(now, steps, &mut out);
         out
     }
 
-    /// Processes model activity that no event of Codex shows.
+    /// Handles activity of the model that Codex's events don't show.
     pub(crate) fn on_activity(&mut self, now: Duration, steps: &mut Steps) {
-        if let Some(n) = self.model {
+        if let Some(n) = self.model_step {
             steps.restart_timer(now, n);
         }
     }
 
     /// Processes a message of Codex itself, a retry or a warning. The model has sent nothing, so its deadline stays.
-    fn on_error(&mut self, now: Duration, message: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
-        // Notices contain no time of day, so any time will do.
+    fn on_error(&mut self, now: Duration, message: &str, steps: &mut Steps, events: &mut Vec<EventBody>) {
+        // Notices contain no time of day, so the time passed here is unused.
         let trouble = error_messages::parse(message, &Zoned::default());
-        if let Some(n) = self.model.filter(|_| trouble.is_known()) {
-            steps.set_model_error(n, trouble.notice());
+        if let Some(n) = self.model_step.filter(|_| trouble.concerns_model_server()) {
+            steps.set_model_error(n, trouble.retry_notice());
         }
         if self.warnings.is_new(now, message) {
             let message = match trouble.retry {
-                Some(_) => trouble.notice(),
-                None => text::one_line(message, MAX_TEXT),
+                Some(_) => trouble.retry_notice(),
+                None => text_format::one_line(message, MAX_TEXT),
             };
-            out.push(EventBody::Warning { message });
+            events.push(EventBody::Warning { message });
         }
     }
 
-    fn on_thread_started(&mut self, now: Duration, id: &str, steps: &mut Steps, out: &mut Vec<EventBody>) {
-        if self.thread.is_some() {
+    fn on_thread_started(&mut self, now: Duration, id: &str, steps: &mut Steps, events: &mut Vec<EventBody>) {
+        if self.thread_id.is_some() {
             return;
         }
-        self.thread = Some(id.to_owned());
-        if let Some(n) = self.start.take() {
-            out.extend(steps.finish(now, n, StepOutcome::Ok, None));
+        self.thread_id = Some(id.to_owned());
+        if let Some(n) = self.start_step.take() {
+            events.extend(steps.finish_step(now, n, StepOutcome::Ok, None));
         }
-        out.push(EventBody::Started { pid: self.pid, thread_id: self.thread.clone() });
-        if !self.in_turn && self.turn.is_none() {
+        events.push(EventBody::Started { pid: self.pid, thread_id: self.thread_id.clone() });
+        if !self.in_turn && self.last_turn.is_none() {
             self.in_turn = true;
-            self.wait_for_model(now, steps, out);
-            if let Some(n) = self.model {
+            self.wait_for_model(now, steps, events);
+            if let Some(n) = self.model_step {
                 steps.set_model_error(n, NO_TURN.to_owned());
             }
         }
     }
 
-    fn on_turn_end(&mut self, now: Duration, turn: Turn, steps: &mut Steps, out: &mut Vec<EventBody>) {
+    fn on_turn_end(&mut self, now: Duration, turn: Turn, steps: &mut Steps, events: &mut Vec<EventBody>) {
         self.in_turn = false;
         let outcome = if turn == Turn::Completed { StepOutcome::Ok } else { StepOutcome::Failed };
-        self.end_wait(now, outcome, steps, out);
+        self.end_model_wait(now, outcome, steps, events);
         // Codex kills the commands that still run when it exits; their outcomes are never reported.
-        let mut open: Vec<u32> = self.items.values().copied().collect();
+        let mut open: Vec<u32> = self.step_by_item.values().copied().collect();
         open.sort_unstable();
-        self.unfinished.clear();
-        self.unfinished.extend(self.items.drain().map(|(id, _)| id));
-        out.extend(steps.unfinished_warning(&open));
-        out.extend(open.into_iter().flat_map(|n| steps.finish(now, n, StepOutcome::Unknown, None)));
-        self.turn = Some(turn);
+        self.unfinished_items.clear();
+        self.unfinished_items.extend(self.step_by_item.drain().map(|(id, _)| id));
+        events.extend(steps.unfinished_warning(&open));
+        events.extend(open.into_iter().flat_map(|n| steps.finish_step(now, n, StepOutcome::Unknown, None)));
+        self.last_turn = Some(turn);
     }
 
     fn on_item(
@@ -184,98 +184,106 @@ impl Tracker {
         id: &str,
         item: &Item,
         steps: &mut Steps,
-        out: &mut Vec<EventBody>,
+        events: &mut Vec<EventBody>,
     ) {
-        if self.unfinished.contains(id) && phase != Phase::Started {
+        if self.unfinished_items.contains(id) && phase != Phase::Started {
             return;
         }
         // The model sent something new, so the turn goes on, whatever was reported before.
         self.in_turn = true;
-        self.turn = None;
-        self.end_wait(now, StepOutcome::Ok, steps, out);
+        self.last_turn = None;
+        self.end_model_wait(now, StepOutcome::Ok, steps, events);
         match phase {
             Phase::Started | Phase::Updated => {
-                if !self.items.contains_key(id)
-                    && self.items.len() < MAX_ITEMS
-                    && let Some((n, event)) = begin(now, item, steps)
+                if !self.step_by_item.contains_key(id)
+                    && self.step_by_item.len() < MAX_ITEMS
+                    && let Some((n, event)) = begin_item_step(now, item, steps)
                 {
-                    self.items.insert(id.to_owned(), n);
-                    out.push(event);
+                    self.step_by_item.insert(id.to_owned(), n);
+                    events.push(event);
                 }
             }
             Phase::Completed => {
                 // A search only reports its end, and so does an item that ended before Codex could report its start.
-                let n = self.items.remove(id).or_else(|| {
-                    let (n, event) = begin(now, item, steps)?;
-                    out.push(event);
+                let n = self.step_by_item.remove(id).or_else(|| {
+                    let (n, event) = begin_item_step(now, item, steps)?;
+                    events.push(event);
                     Some(n)
                 });
-                let (outcome, exit_code) = outcome(item);
+                let (outcome, exit_code) = item_outcome(item);
                 if let Some(n) = n {
-                    out.extend(steps.finish(now, n, outcome, exit_code));
+                    events.extend(steps.finish_step(now, n, outcome, exit_code));
                 }
                 if let Item::Command { command, .. } = item {
                     let title = || steps.rules().classify_line(command).title;
                     let loop_error =
                         self.loop_detector.on_command_end(command, title, outcome == StepOutcome::Failed);
-                    out.extend(loop_error.and_then(|message| steps.report_loop(n, message)));
+                    events.extend(loop_error.and_then(|message| steps.report_loop(n, message)));
                 }
             }
         }
-        self.emit_item(phase, item, out);
+        self.emit_item(phase, item, events);
     }
 
     /// Emits the events of an item apart from its step.
-    fn emit_item(&mut self, phase: Phase, item: &Item, out: &mut Vec<EventBody>) {
+    fn emit_item(&mut self, phase: Phase, item: &Item, events: &mut Vec<EventBody>) {
         match item {
             Item::Message(message) if phase == Phase::Completed => {
-                self.message = Some(message.clone());
-                out.push(EventBody::Message { text: text::truncate(message, MAX_TEXT) });
+                self.last_message = Some(message.clone());
+                events.push(EventBody::Message { text: text_format::truncate(message, MAX_TEXT) });
             }
             Item::Files { files, failed: false } if phase == Phase::Completed => {
                 self.loop_detector.reset();
-                out.push(EventBody::FileChange { files: files.clone() });
+                events.push(EventBody::FileChange { files: files.clone() });
             }
             // Codex repeats the plan at the end of its turn.
             Item::Plan(items) if *items != self.plan => {
                 self.plan.clone_from(items);
-                out.push(EventBody::Plan { items: items.clone() });
+                events.push(EventBody::Plan { items: items.clone() });
             }
-            Item::Other(_) => self.unknown += 1,
+            Item::UnknownType(_) => self.unknown_items += 1,
             _ => {}
         }
     }
 
-    fn wait_for_model(&mut self, now: Duration, steps: &mut Steps, out: &mut Vec<EventBody>) {
-        if self.in_turn && self.items.is_empty() && self.model.is_none() {
-            let (n, event) = steps.start(now, StepKind::Model, MODEL_TITLE);
-            self.model = Some(n);
-            out.push(event);
+    fn wait_for_model(&mut self, now: Duration, steps: &mut Steps, events: &mut Vec<EventBody>) {
+        if self.in_turn && self.step_by_item.is_empty() && self.model_step.is_none() {
+            let (n, event) = steps.start_step(now, StepKind::Model, MODEL_TITLE);
+            self.model_step = Some(n);
+            events.push(event);
         }
     }
 
-    fn end_wait(&mut self, now: Duration, outcome: StepOutcome, steps: &mut Steps, out: &mut Vec<EventBody>) {
-        if let Some(n) = self.model.take() {
-            out.extend(steps.finish(now, n, outcome, None));
+    fn end_model_wait(
+        &mut self,
+        now: Duration,
+        outcome: StepOutcome,
+        steps: &mut Steps,
+        events: &mut Vec<EventBody>,
+    ) {
+        if let Some(n) = self.model_step.take() {
+            events.extend(steps.finish_step(now, n, outcome, None));
         }
     }
 }
 
-/// Begins the step of an item, if the item is one.
-fn begin(now: Duration, item: &Item, steps: &mut Steps) -> Option<(u32, EventBody)> {
+/// Begins the step of an item, if the item is a step.
+fn begin_item_step(now: Duration, item: &Item, steps: &mut Steps) -> Option<(u32, EventBody)> {
     match item {
         Item::Command { command, .. } => Some(steps.start_command(now, command)),
         Item::Files { files, .. } => {
             let names: Vec<&str> = files.iter().take(5).map(|file| file.path.as_str()).collect();
-            Some(steps.start(now, StepKind::Edit, &names.join(", ")))
+            Some(steps.start_step(now, StepKind::Edit, &names.join(", ")))
         }
-        Item::Tool { name, .. } => Some(steps.start(now, StepKind::Tool, name)),
-        Item::Search(query) => Some(steps.start(now, StepKind::Search, query)),
-        Item::Reasoning(_) | Item::Message(_) | Item::Plan(_) | Item::Warning(_) | Item::Other(_) => None,
+        Item::Tool { name, .. } => Some(steps.start_step(now, StepKind::Tool, name)),
+        Item::Search(query) => Some(steps.start_step(now, StepKind::Search, query)),
+        Item::Reasoning(_) | Item::Message(_) | Item::Plan(_) | Item::Warning(_) | Item::UnknownType(_) => {
+            None
+        }
     }
 }
 
-fn outcome(item: &Item) -> (StepOutcome, Option<i32>) {
+fn item_outcome(item: &Item) -> (StepOutcome, Option<i32>) {
     match item {
         Item::Command { exit_code: Some(0), failed: false, .. } => (StepOutcome::Ok, Some(0)),
         Item::Command { exit_code: None, failed: false, .. } => (StepOutcome::Unknown, None),

@@ -5,7 +5,7 @@ use common::job::Limits;
 use common::rule::{OnLimit, OnLoop};
 
 use super::super::rules::Rules;
-use super::super::step_table::Due;
+use super::super::step_table::DueAction;
 use super::*;
 use crate::codex::event::parse;
 use crate::codex::lines::Line;
@@ -83,8 +83,8 @@ fn a_whole_course_gives_these_events() {
         "Usage(Usage { input_tokens: 5, cached_input_tokens: 0, output_tokens: 0, reasoning_output_tokens: 0 })",
     ];
     similar_asserts::assert_eq!(course.log, expected);
-    assert_eq!(course.tracker.turn(), Some(&Turn::Completed));
-    assert_eq!(course.tracker.message(), Some("Done."));
+    assert_eq!(course.tracker.last_turn(), Some(&Turn::Completed));
+    assert_eq!(course.tracker.last_message(), Some("Done."));
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn a_silent_model_is_given_up_with_the_last_that_is_known() {
         if beat {
             course.tracker.on_activity(s(2), &mut course.steps);
         }
-        course.steps.due(s(400), &|_| None);
-        let Some(Due::Failure(error)) = course.steps.due(s(700), &|_| None).pop() else {
+        course.steps.due_actions(s(400), &|_| None);
+        let Some(DueAction::Failure(error)) = course.steps.due_actions(s(700), &|_| None).pop() else {
             panic!("still waiting")
         };
         assert_eq!(error.kind, FailureKind::ModelSilent);
@@ -181,7 +181,7 @@ fn a_command_that_fails_while_its_job_is_being_ended_was_ended_with_it() {
 fn tokens_that_are_not_told_are_not_zero() {
     let mut course = Course::new();
     course.line(0, THREAD).line(0, TURN).line(1, r#"{"type":"turn.completed","spent":{"in":5}}"#);
-    assert_eq!(course.tracker.turn(), Some(&Turn::Completed));
+    assert_eq!(course.tracker.last_turn(), Some(&Turn::Completed));
     assert!(!course.log.iter().any(|line| line.contains("Usage")), "{:?}", course.log);
 }
 
@@ -194,10 +194,10 @@ fn a_worker_in_a_loop_is_warned_of_or_ended_as_its_job_wants() {
             course.line(n, BEGIN).line(n, END);
         }
         let warnings = course.log.iter().filter(|line| line.starts_with("Warning")).count();
-        (course.steps.next_deadline(), course.steps.due(s(6), &|_| None), warnings)
+        (course.steps.next_deadline(), course.steps.due_actions(s(6), &|_| None), warnings)
     };
     let (next, due, warnings) = loop_error(OnLoop::Fail);
-    let [Due::Failure(error)] = &due[..] else { panic!("{due:?}") };
+    let [DueAction::Failure(error)] = &due[..] else { panic!("{due:?}") };
     assert_eq!((error.kind, error.step, warnings), (FailureKind::NoProgress, Some(11), 0));
     assert!(error.message.starts_with("no progress: the same step failed 5 times: npm ci"), "{error:?}");
     assert_eq!(next, s(0), "it waits for no clock");
@@ -212,19 +212,19 @@ fn a_command_that_outlives_the_turn_ends_unseen_and_that_is_told() {
     let told = "still running when the worker's turn ended, and ended with it: npm ci";
     assert!(course.log.contains(&format!("Warning {{ message: {told:?} }}")), "{:?}", course.log);
     assert!(course.log.contains(&"-3 Unknown None 4000".to_owned()), "{:?}", course.log);
-    assert_eq!(course.steps.newest(), None);
+    assert_eq!(course.steps.newest_active(), None);
 }
 
 #[test]
 fn a_command_that_ends_after_its_turn_does_not_undo_the_turn() {
     let mut course = Course::new();
     course.line(0, THREAD).line(0, TURN).line(1, BEGIN).line(5, DONE).line(6, END);
-    assert_eq!(course.tracker.turn(), Some(&Turn::Completed));
-    assert_eq!(course.steps.newest(), None, "{:?}", course.log);
+    assert_eq!(course.tracker.last_turn(), Some(&Turn::Completed));
+    assert_eq!(course.steps.newest_active(), None, "{:?}", course.log);
     let failed = r#"{"type":"turn.failed","error":{"message":"boom"}}"#;
     let mut course = Course::new();
     course.line(0, THREAD).line(0, TURN).line(1, BEGIN).line(5, failed).line(6, END);
-    assert_eq!(course.tracker.turn(), Some(&Turn::Failed("boom".into())));
+    assert_eq!(course.tracker.last_turn(), Some(&Turn::Failed("boom".into())));
 }
 
 #[test]
@@ -232,13 +232,17 @@ fn a_thread_without_a_turn_is_waited_for_no_longer_than_a_model() {
     let mut course = Course::new();
     course.line(5, THREAD);
     assert_eq!(course.steps.next_deadline(), s(5 + 300));
-    course.steps.due(s(400), &|_| None);
-    let Some(Due::Failure(error)) = course.steps.due(s(5 + 600), &|_| None).pop() else { panic!("no limit") };
+    course.steps.due_actions(s(400), &|_| None);
+    let Some(DueAction::Failure(error)) = course.steps.due_actions(s(5 + 600), &|_| None).pop() else {
+        panic!("no limit")
+    };
     assert!(error.message.ends_with("codex has not started a turn"), "{}", error.message);
     let mut course = Course::new();
     course.line(5, THREAD).line(6, TURN);
-    course.steps.due(s(400), &|_| None);
-    let Some(Due::Failure(error)) = course.steps.due(s(5 + 600), &|_| None).pop() else { panic!("no limit") };
+    course.steps.due_actions(s(400), &|_| None);
+    let Some(DueAction::Failure(error)) = course.steps.due_actions(s(5 + 600), &|_| None).pop() else {
+        panic!("no limit")
+    };
     assert!(error.message.contains("never answered"), "{}", error.message);
 }
 
@@ -246,7 +250,7 @@ fn a_thread_without_a_turn_is_waited_for_no_longer_than_a_model() {
 fn work_after_a_turn_was_called_done_means_that_it_was_not() {
     let mut course = Course::new();
     course.line(0, THREAD).line(0, TURN).line(1, DONE).line(2, BEGIN);
-    assert_eq!(course.tracker.turn(), None);
+    assert_eq!(course.tracker.last_turn(), None);
 }
 
 #[test]
@@ -267,7 +271,7 @@ fn edits_tools_searches_plans_and_unknown_items_are_told() {
     for wanted in ["edit: /w/x", "search: rust", "tool: s.t", changed.as_str()] {
         assert!(all.contains(wanted), "{wanted} in {all}");
     }
-    assert_eq!(course.tracker.unknown(), 1);
+    assert_eq!(course.tracker.unknown_items(), 1);
 }
 
 #[test]
@@ -276,7 +280,7 @@ fn a_flood_of_forged_items_is_bounded() {
     for n in 0..1000 {
         course.line(1, &BEGIN.replace("item_1", &format!("x{n}")));
     }
-    assert_eq!(course.tracker.items.len(), MAX_ITEMS);
+    assert_eq!(course.tracker.step_by_item.len(), MAX_ITEMS);
 }
 
 /// Recorded output of the real Codex for scripted models.
@@ -294,7 +298,7 @@ fn every_recorded_transcript_is_understood_and_ends_all_its_steps() {
             course.line(now, line);
         }
         let name = file.file_name();
-        assert_eq!(course.tracker.unknown(), 0, "{}", name.display());
+        assert_eq!(course.tracker.unknown_items(), 0, "{}", name.display());
         let left = course.log.iter().any(|line| line.contains("still running when the worker's turn ended"));
         assert_eq!(
             left,
@@ -303,8 +307,8 @@ fn every_recorded_transcript_is_understood_and_ends_all_its_steps() {
             name.display(),
             course.log
         );
-        if course.tracker.turn().is_some() {
-            assert_eq!(course.steps.newest(), None, "{}: {:#?}", name.display(), course.log);
+        if course.tracker.last_turn().is_some() {
+            assert_eq!(course.steps.newest_active(), None, "{}: {:#?}", name.display(), course.log);
         }
         read += 1;
     }

@@ -1,4 +1,4 @@
-//! Effects of the state machine's inputs.
+//! Actions that the state machine requests.
 
 #![cfg_attr(
     not(feature = "internals"),
@@ -14,22 +14,22 @@ use jiff::Timestamp;
 use super::LinkError;
 use crate::spool::RunId;
 
-/// Effect of an input. Actions are executed in order, before the next input.
+/// Action after an input. Actions are executed in order, before the next input.
 #[derive(Debug)]
 pub enum Action {
     /// Checks for a new configuration; `Input::Configured` follows if there is one.
     CheckConfig,
     /// Connects to the relay; `Input::Connected` or `Input::Failed` follows.
     Connect,
-    /// Derives the relay's time from that in its welcome.
+    /// Derives the relay's time from its welcome.
     Synchronize {
-        /// Reading of the spool's clock when the hello was made.
-        asked: Duration,
+        /// Monotonic time at which the hello was created.
+        hello_sent: Duration,
         /// Time of the relay.
-        theirs: Timestamp,
+        relay_now: Timestamp,
     },
-    /// Reports the welcome.
-    Welcomed {
+    /// Passes on the cause from the welcome.
+    SetRecoveryCause {
         /// Reason for the end of the agent's last process, if the relay knows it.
         cause: Option<TerminationCause>,
     },
@@ -58,7 +58,7 @@ pub enum Action {
         /// Grace period in milliseconds.
         grace_ms: u64,
     },
-    /// Ends and removes a run that the relay needs nothing more of.
+    /// Ends and removes a run that the relay has closed.
     Abandon(RunId),
     /// Closes the connection, if there is one, and drops the starts in progress; `Input::Closed` follows.
     Close(LinkError),
@@ -74,7 +74,7 @@ pub enum SpoolAction {
         /// Sequence of the last event that the relay holds.
         seq: u64,
         /// Length of the output that the relay holds.
-        output: u64,
+        output_offset: u64,
     },
     /// Acknowledges the events of a run.
     Ack {

@@ -21,59 +21,59 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::LinkError;
 use crate::config::Config;
 
-/// Timeout of the connection, again of TLS, and again of the upgrade: a relay on this machine or the next needs
-/// milliseconds, and a slower attempt is repeated anyway.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for each of the connection, the TLS handshake, and the upgrade. A relay needs milliseconds, and a slower
+/// attempt is repeated.
+const STAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of the WebSocket's own buffers, in bytes: the relay's messages are small, and the agent's are bounded by the
 /// flow.
-const BUFFER: usize = 32 * 1024;
+const WEBSOCKET_BUFFER: usize = 32 * 1024;
 
 /// A connection to the relay.
-pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
+pub(super) type RelaySocket = WebSocketStream<TlsStream<TcpStream>>;
 
 /// Connects to the relay.
 ///
 /// # Errors
-/// [`LinkError`] shows how far the attempt got.
-pub(super) async fn connect(config: &Config) -> Result<Socket, LinkError> {
-    let (host, port) = address(&config.url)?;
+/// [`LinkError`] names the stage that failed.
+pub(super) async fn connect(config: &Config) -> Result<RelaySocket, LinkError> {
+    let (host, port) = host_and_port(&config.url)?;
     let shown = format!("{host}:{port}");
     let unreachable = |reason: String| LinkError::Unreachable { address: shown.clone(), reason };
-    let stream = match timeout(TIMEOUT, TcpStream::connect((host.as_str(), port))).await {
+    let stream = match timeout(STAGE_TIMEOUT, TcpStream::connect((host.as_str(), port))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(unreachable(error.to_string())),
-        Err(_) => return Err(unreachable(format!("no answer within {TIMEOUT:?}"))),
+        Err(_) => return Err(unreachable(format!("no answer within {STAGE_TIMEOUT:?}"))),
     };
-    // Events are small, and each may be waited for. Without the option they are only later.
+    // Events are small and should not be delayed. Without this option they only arrive later.
     let _ = stream.set_nodelay(true);
     let stream = tls_handshake(config, stream).await?;
-    let request = request(config)?;
+    let request = upgrade_request(config)?;
     let limits = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER);
-    match timeout(TIMEOUT, client_async_with_config(request, stream, Some(limits))).await {
+        .read_buffer_size(WEBSOCKET_BUFFER)
+        .write_buffer_size(WEBSOCKET_BUFFER);
+    match timeout(STAGE_TIMEOUT, client_async_with_config(request, stream, Some(limits))).await {
         Ok(Ok((socket, _))) => Ok(socket),
         Ok(Err(tungstenite::Error::Http(response))) => Err(LinkError::Refused(response.status().as_u16())),
         Ok(Err(error)) => Err(LinkError::Handshake(error.to_string())),
-        Err(_) => Err(LinkError::Handshake(format!("no answer within {TIMEOUT:?}"))),
+        Err(_) => Err(LinkError::Handshake(format!("no answer within {STAGE_TIMEOUT:?}"))),
     }
 }
 
-/// Performs the TLS handshake. It fails with a peer that does not hold the key of the pinned certificate, and nothing
-/// but the handshake is sent before.
+/// Performs the TLS handshake, before anything else is sent. It fails if the peer does not have the key of the pinned
+/// certificate.
 async fn tls_handshake(config: &Config, stream: TcpStream) -> Result<TlsStream<TcpStream>, LinkError> {
     let tls = tls_config(config).map_err(LinkError::Handshake)?;
     let name = ServerName::try_from(TLS_NAME).map_err(|error| LinkError::Handshake(error.to_string()))?;
-    match timeout(TIMEOUT, TlsConnector::from(Arc::new(tls)).connect(name, stream)).await {
+    match timeout(STAGE_TIMEOUT, TlsConnector::from(Arc::new(tls)).connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(LinkError::Handshake(reason(&error))),
-        Err(_) => Err(LinkError::Handshake(format!("no answer within {TIMEOUT:?}"))),
+        Ok(Err(error)) => Err(LinkError::Handshake(tls_failure_reason(&error))),
+        Err(_) => Err(LinkError::Handshake(format!("no answer within {STAGE_TIMEOUT:?}"))),
     }
 }
 
-/// Returns a TLS configuration that trusts one relay only, and no public authority.
+/// Returns a TLS configuration that trusts only one relay, and no public authority.
 fn tls_config(config: &Config) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     roots
@@ -89,7 +89,7 @@ fn tls_config(config: &Config) -> Result<ClientConfig, String> {
 }
 
 /// Returns the reason that the handshake failed.
-fn reason(error: &std::io::Error) -> String {
+fn tls_failure_reason(error: &std::io::Error) -> String {
     match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(_)) => {
             "it presents another certificate than this agent's relay".to_owned()
@@ -98,15 +98,15 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
-fn address(url: &str) -> Result<(String, u16), LinkError> {
+fn host_and_port(url: &str) -> Result<(String, u16), LinkError> {
     let uri: Uri = url.parse().map_err(|_| LinkError::Handshake("the url is not a URL".to_owned()))?;
     let host = uri.host().unwrap_or_default();
-    // An IPv6 address is in brackets in a URL and nowhere else.
+    // An IPv6 address has brackets only in a URL.
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     Ok((host.to_owned(), uri.port_u16().unwrap_or(443)))
 }
 
-fn request(config: &Config) -> Result<tungstenite::handshake::client::Request, LinkError> {
+fn upgrade_request(config: &Config) -> Result<tungstenite::handshake::client::Request, LinkError> {
     let bad = |what: &str| LinkError::Handshake(format!("the {what} can't be sent"));
     let mut request = config.url.as_str().into_client_request().map_err(|_| bad("url"))?;
     let mut token = HeaderValue::from_str(&format!("Bearer {}", config.token)).map_err(|_| bad("token"))?;
@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn host_and_port_come_from_the_url() {
-        assert_eq!(address("wss://127.0.0.1:9/agent").unwrap(), ("127.0.0.1".to_owned(), 9));
-        assert_eq!(address("wss://[::1]:9/agent").unwrap(), ("::1".to_owned(), 9));
-        assert_eq!(address("wss://host/agent").unwrap(), ("host".to_owned(), 443));
+        assert_eq!(host_and_port("wss://127.0.0.1:9/agent").unwrap(), ("127.0.0.1".to_owned(), 9));
+        assert_eq!(host_and_port("wss://[::1]:9/agent").unwrap(), ("::1".to_owned(), 9));
+        assert_eq!(host_and_port("wss://host/agent").unwrap(), ("host".to_owned(), 443));
     }
 }

@@ -10,17 +10,17 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::LinkError;
-use super::connect::{Socket, connect};
+use super::connect::{RelaySocket, connect};
 use crate::config::Config;
 
-/// Time for the reason of the end to be written. The relay may not read it any more.
+/// Maximum time for sending the close reason. The relay may no longer read it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    socket: Socket,
-    /// Configuration that it was made with.
+    socket: RelaySocket,
+    /// Configuration of the connection.
     pub(super) config: Arc<Config>,
 }
 
@@ -28,7 +28,7 @@ impl Connection {
     /// Connects to the relay of a configuration.
     ///
     /// # Errors
-    /// [`LinkError`] shows how far the attempt got.
+    /// [`LinkError`] names the stage that failed.
     pub(super) async fn open(config: Arc<Config>) -> Result<Self, LinkError> {
         Ok(Self { socket: connect(&config).await?, config })
     }
@@ -42,13 +42,12 @@ impl Connection {
         parse_frame(self.socket.next().await)
     }
 
-    /// Writes a frame to the socket. A relay that does not read for [`DEAD_AFTER`] counts as gone; the truncated
-    /// message is lost with the connection.
+    /// Writes a frame to the socket. A relay that does not read for [`DEAD_AFTER`] counts as gone.
     ///
     /// # Errors
     /// The connection is lost.
     pub(super) async fn send(&mut self, frame: Vec<u8>) -> Result<(), LinkError> {
-        written(timeout(DEAD_AFTER, self.socket.feed(Message::binary(frame))).await)
+        check_write(timeout(DEAD_AFTER, self.socket.feed(Message::binary(frame))).await)
     }
 
     /// Flushes the socket.
@@ -56,15 +55,15 @@ impl Connection {
     /// # Errors
     /// The connection is lost.
     pub(super) async fn flush(&mut self) -> Result<(), LinkError> {
-        written(timeout(DEAD_AFTER, self.socket.flush()).await)
+        check_write(timeout(DEAD_AFTER, self.socket.flush()).await)
     }
 
-    /// Closes the connection. A relay that broke the protocol is told how.
+    /// Closes the connection. If the relay broke the protocol, the close message says how.
     pub(super) async fn close(mut self, error: &LinkError) {
         if let LinkError::Protocol(reason) = error {
             let close = CloseFrame {
                 code: CLOSE_PROTOCOL.into(),
-                reason: common::text::one_line(reason, 100).into(),
+                reason: common::text_format::one_line(reason, 100).into(),
             };
             let _ = timeout(CLOSE_TIMEOUT, self.socket.close(Some(close))).await;
         }
@@ -82,11 +81,13 @@ fn parse_frame(
         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
         Some(Ok(Message::Text(_))) => Err(LinkError::Protocol("it sent text".to_owned())),
         Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == CLOSE_VERSION => {
-            Err(LinkError::Version(common::text::one_line(&frame.reason, 200)))
+            Err(LinkError::Version(common::text_format::one_line(&frame.reason, 200)))
         }
         Some(Ok(Message::Close(frame))) => Err(LinkError::Closed(frame.map_or_else(
             || "no reason given".to_owned(),
-            |frame| common::text::one_line(&format!("{} {}", u16::from(frame.code), frame.reason), 200),
+            |frame| {
+                common::text_format::one_line(&format!("{} {}", u16::from(frame.code), frame.reason), 200)
+            },
         ))),
         // A relay that is killed does not close TLS properly.
         Some(Err(tungstenite::Error::Io(error))) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -97,7 +98,7 @@ fn parse_frame(
     }
 }
 
-fn written(
+fn check_write(
     result: Result<Result<(), tungstenite::Error>, tokio::time::error::Elapsed>,
 ) -> Result<(), LinkError> {
     match result {

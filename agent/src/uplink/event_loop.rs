@@ -17,11 +17,11 @@ use crate::job::{JobManager, RecoveryNotice};
 use crate::spool::Spool;
 
 /// Result of one wait.
-enum Step {
+enum WaitResult {
     /// Input for the state machine.
     Input(Input),
     /// There may be a frame to send, and nothing was received.
-    Write,
+    ReadyToWrite,
 }
 
 /// The agent's side of the link.
@@ -30,17 +30,17 @@ pub(crate) struct Uplink {
     link: Link,
     connection: Option<Connection>,
     /// Starts of jobs in progress. They are dropped with the connection: the relay repeats them.
-    starts: JoinSet<AgentFrame>,
+    pending_starts: JoinSet<AgentFrame>,
     spool: Arc<Spool>,
-    jobs: Arc<JobManager>,
-    source: ConfigSource,
+    job_manager: Arc<JobManager>,
+    config_source: ConfigSource,
     config: Option<Arc<Config>>,
     /// Sender for the relay's information about the end of the agent's last process.
     recovery_notice: RecoveryNotice,
-    /// Last reason that was logged: the same one is not logged again.
+    /// Last reason that was logged. The same reason is not logged again.
     logged_reason: String,
     /// Origin of the state machine's time.
-    begun: Instant,
+    started_at: Instant,
 }
 
 impl Uplink {
@@ -55,44 +55,44 @@ impl Uplink {
         Self {
             link: Link::new(begun.elapsed()),
             connection: None,
-            starts: JoinSet::new(),
+            pending_starts: JoinSet::new(),
             spool,
-            jobs,
-            source,
+            job_manager: jobs,
+            config_source: source,
             config: None,
             recovery_notice,
             logged_reason: String::new(),
-            begun,
+            started_at: begun,
         }
     }
 
-    /// Connects and serves, for ever.
+    /// Drives the state machine for ever.
     pub(crate) async fn run(mut self) {
         loop {
             while let Some(action) = self.link.next_action() {
                 if let Some(input) = self.execute(action).await {
-                    self.link.take(input, self.begun.elapsed());
+                    self.link.handle_input(input, self.started_at.elapsed());
                 }
             }
-            match self.next_step().await {
-                Step::Input(input) => self.link.take(input, self.begun.elapsed()),
-                Step::Write => self.write().await,
+            match self.next_input().await {
+                WaitResult::Input(input) => self.link.handle_input(input, self.started_at.elapsed()),
+                WaitResult::ReadyToWrite => self.write().await,
             }
         }
     }
 
-    async fn next_step(&mut self) -> Step {
-        let deadline = self.link.deadline().map(|at| self.begun + at);
+    async fn next_input(&mut self) -> WaitResult {
+        let deadline = self.link.deadline().map(|at| self.started_at + at);
         let (may_send, serving) = (self.link.may_send(), self.link.is_serving());
         // Cancel-safe: a half-read message stays in the socket; an answer is taken without a wait after it; a
         // notification that is not taken stays due. Writing happens outside, where nothing can cut a message in two.
         tokio::select! {
             biased;
-            received = receive(&mut self.connection) => Step::Input(received),
-            () = wait_until(deadline) => Step::Input(Input::Timer),
-            started = next_started(&mut self.starts) => Step::Input(Input::Started(started)),
-            () = ready(()), if may_send => Step::Write,
-            () = self.spool.wait_appended(), if serving && !may_send => Step::Input(Input::Appended),
+            received = receive(&mut self.connection) => WaitResult::Input(received),
+            () = wait_until(deadline) => WaitResult::Input(Input::Timer),
+            started = next_start_reply(&mut self.pending_starts) => WaitResult::Input(Input::Started(started)),
+            () = ready(()), if may_send => WaitResult::ReadyToWrite,
+            () = self.spool.wait_appended(), if serving && !may_send => WaitResult::Input(Input::Appended),
         }
     }
 
@@ -104,7 +104,7 @@ impl Uplink {
             None => connection.flush().await,
         };
         if let Err(error) = written {
-            self.link.take(Input::Failed(error), self.begun.elapsed());
+            self.link.handle_input(Input::Failed(error), self.started_at.elapsed());
         }
     }
 
@@ -113,28 +113,30 @@ impl Uplink {
         match action {
             Action::CheckConfig => return self.check_config(),
             Action::Connect => return Some(self.connect().await.unwrap_or_else(Input::Failed)),
-            Action::Synchronize { asked, theirs } => self.spool.time().synchronize(asked, theirs),
-            Action::Welcomed { cause } => {
+            Action::Synchronize { hello_sent: asked, relay_now: theirs } => {
+                self.spool.relay_time().synchronize(asked, theirs);
+            }
+            Action::SetRecoveryCause { cause } => {
                 if let Some(connection) = &self.connection {
                     tracing::info!("connected to {}", connection.config.url);
                 }
                 self.logged_reason.clear();
                 self.recovery_notice.set_cause(cause);
             }
-            Action::Spool(action) => return spool_access::apply(&self.spool, &action),
+            Action::Spool(action) => return spool_access::apply_action(&self.spool, &action),
             Action::Start { run, spec } => {
-                self.starts.spawn(self.jobs.start(run, spec));
+                self.pending_starts.spawn(self.job_manager.start(run, spec));
             }
-            Action::Extend { job, step, by_ms } => self.jobs.extend(&job, step, by_ms),
-            Action::Cancel { job, grace_ms } => self.jobs.cancel(&job, grace_ms),
-            Action::Abandon(run) => self.jobs.abandon(&run),
+            Action::Extend { job, step, by_ms } => self.job_manager.extend(&job, step, by_ms),
+            Action::Cancel { job, grace_ms } => self.job_manager.cancel(&job, grace_ms),
+            Action::Abandon(run) => self.job_manager.abandon(&run),
             Action::Close(error) => {
-                self.starts = JoinSet::new();
+                self.pending_starts = JoinSet::new();
                 if let Some(connection) = self.connection.take() {
                     connection.close(&error).await;
                 }
                 self.log_error(&error);
-                return Some(Input::Closed { random: random() });
+                return Some(Input::Closed { jitter: random_u32() });
             }
         }
         None
@@ -143,24 +145,29 @@ impl Uplink {
     async fn connect(&mut self) -> Result<Input, LinkError> {
         let none = || LinkError::Handshake("there is no configuration".to_owned());
         let config = self.config.clone().ok_or_else(none)?;
-        // Before the connection, whose first frame is due soon: a check of Codex can take long.
-        let platform = self.jobs.platform().await;
+        // Called before the connection, because a check of Codex can take long and the first frame is due soon.
+        let platform = self.job_manager.platform().await;
         self.connection = Some(Connection::open(config).await?);
-        let asked = self.spool.time().monotonic();
-        let hello = spool_access::hello(&self.spool, self.jobs.agent(), self.jobs.max_jobs(), platform);
-        Ok(Input::Connected { hello: Box::new(hello), asked })
+        let asked = self.spool.relay_time().monotonic();
+        let hello = spool_access::build_hello(
+            &self.spool,
+            self.job_manager.agent_id(),
+            self.job_manager.max_jobs(),
+            platform,
+        );
+        Ok(Input::Connected { hello: Box::new(hello), hello_sent: asked })
     }
 
     /// Adopts a changed configuration.
     fn check_config(&mut self) -> Option<Input> {
-        let config = match self.source.take_changed() {
+        let config = match self.config_source.take_changed() {
             Ok(config) => Arc::new(config?),
             Err(error) => {
                 tracing::error!("{error}");
                 return None;
             }
         };
-        self.jobs.configure(Arc::clone(&config));
+        self.job_manager.configure(Arc::clone(&config));
         let link = |config: &Config| (config.url.clone(), config.token.clone(), config.certificate.clone());
         let relay_changed =
             self.connection.as_ref().is_some_and(|connection| link(&connection.config) != link(&config));
@@ -192,20 +199,19 @@ async fn wait_until(deadline: Option<Instant>) {
 }
 
 /// Waits for the answer to a start.
-async fn next_started(starts: &mut JoinSet<AgentFrame>) -> AgentFrame {
+async fn next_start_reply(starts: &mut JoinSet<AgentFrame>) -> AgentFrame {
     loop {
         match starts.join_next().await {
             Some(Ok(frame)) => return frame,
-            // Cut off by the runtime's end.
+            // The runtime ended first.
             Some(Err(_)) => {}
             None => return pending().await,
         }
     }
 }
 
-/// Returns any number: it only has to differ between agents. Without randomness from the kernel all wait equally
-/// long.
-fn random() -> u32 {
+/// Returns a random number for the pause. If the kernel gives none, all agents pause equally long.
+fn random_u32() -> u32 {
     let mut bytes = [0; 4];
     match getrandom::fill(&mut bytes) {
         Ok(()) => u32::from_le_bytes(bytes),

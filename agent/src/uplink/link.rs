@@ -17,9 +17,9 @@ use super::session::{Session, encode_error};
 use crate::backoff::Backoff;
 use crate::spool::RunId;
 
-/// Time between two checks for a new configuration while there is no connection: `relay up` waits for it.
+/// Time between two checks for a new configuration while there is no connection: `relay up` waits for the agent.
 const CHECK_DISCONNECTED: Duration = Duration::from_millis(200);
-/// Time between two checks for a new configuration while there is a connection: it hardly ever changes.
+/// Time between two checks for a new configuration while there is a connection.
 const CHECK_CONNECTED: Duration = Duration::from_secs(2);
 /// Pause before the next attempt to connect to a relay of another version.
 const VERSION_PAUSE: Duration = Duration::from_secs(60);
@@ -36,8 +36,8 @@ pub enum Input {
     Connected {
         /// First frame to send.
         hello: Box<Hello>,
-        /// Reading of the spool's clock when the hello was made.
-        asked: Duration,
+        /// Monotonic time at which the hello was created.
+        hello_sent: Duration,
     },
     /// A message was received; `None` for a message of the transport itself.
     Message(Option<RelayFrame>),
@@ -45,14 +45,14 @@ pub enum Input {
     Failed(LinkError),
     /// The connection is closed.
     Closed {
-        /// Any number, for the length of the pause.
-        random: u32,
+        /// Random number that determines the pause.
+        jitter: u32,
     },
     /// A job was accepted or refused.
     Started(AgentFrame),
     /// Data was appended to the spool.
     Appended,
-    /// The relay has all of a run, which was removed from the spool.
+    /// The relay has all data of a run, which was removed from the spool.
     Delivered(RunId),
     /// The [`deadline`](Link::deadline) has passed.
     Timer,
@@ -64,7 +64,7 @@ pub struct Link {
     state: State,
     backoff: Backoff,
     /// Time of the next check for a new configuration.
-    check_at: Duration,
+    config_check_at: Duration,
     /// There may be a frame to send.
     may_send: bool,
     actions: VecDeque<Action>,
@@ -75,34 +75,34 @@ enum State {
     /// There is no configuration, and so no relay to connect to.
     Unconfigured,
     Connecting,
-    Greeting(Greeting),
+    Greeting(Handshake),
     Serving {
         session: Session,
         /// End of the connection, if nothing is received until then.
-        silent_at: Duration,
+        silence_deadline: Duration,
     },
-    Closing(Pause),
+    Closing(RetryPause),
     Waiting {
-        until: Duration,
+        retry_at: Duration,
     },
 }
 
 #[derive(Debug)]
-struct Greeting {
+struct Handshake {
     /// Frame to send, until it is sent.
-    hello: Option<Box<Hello>>,
+    unsent_hello: Option<Box<Hello>>,
     /// Runs that the hello names.
-    runs: Vec<RunId>,
-    asked: Duration,
-    until: Duration,
+    announced_runs: Vec<RunId>,
+    hello_sent: Duration,
+    welcome_deadline: Duration,
 }
 
 /// Pause before the next attempt to connect.
 #[derive(Debug, Clone, Copy)]
-enum Pause {
+enum RetryPause {
     None,
     Backoff,
-    /// Only an upgrade fixes this. An upgrade of the relay brings a new configuration, which ends the pause.
+    /// Pause until an upgrade. An upgrade of the relay brings a new configuration, which ends the pause.
     Version,
 }
 
@@ -112,7 +112,7 @@ impl Link {
         Self {
             state: State::Unconfigured,
             backoff: Backoff::default(),
-            check_at: now + CHECK_DISCONNECTED,
+            config_check_at: now + CHECK_DISCONNECTED,
             may_send: false,
             actions: VecDeque::from([Action::CheckConfig]),
         }
@@ -126,10 +126,10 @@ impl Link {
     /// Returns the time at which [`Input::Timer`] is due.
     pub fn deadline(&self) -> Option<Duration> {
         match &self.state {
-            State::Unconfigured => Some(self.check_at),
-            State::Waiting { until } => Some(self.check_at.min(*until)),
-            State::Greeting(greeting) => Some(greeting.until),
-            State::Serving { silent_at, .. } => Some(self.check_at.min(*silent_at)),
+            State::Unconfigured => Some(self.config_check_at),
+            State::Waiting { retry_at: until } => Some(self.config_check_at.min(*until)),
+            State::Greeting(greeting) => Some(greeting.welcome_deadline),
+            State::Serving { silence_deadline: silent_at, .. } => Some(self.config_check_at.min(*silent_at)),
             State::Connecting | State::Closing(_) => None,
         }
     }
@@ -144,31 +144,31 @@ impl Link {
         matches!(self.state, State::Serving { .. })
     }
 
-    /// Handles an input at `now`, a reading of a monotonic clock.
-    pub fn take(&mut self, input: Input, now: Duration) {
+    /// Handles an input. `now` is monotonic time.
+    pub fn handle_input(&mut self, input: Input, now: Duration) {
         match input {
-            Input::Configured { relay_changed } => self.configured(relay_changed),
-            Input::Connected { hello, asked } => self.greet(hello, asked, now),
-            Input::Message(frame) => self.take_message(frame, now),
+            Input::Configured { relay_changed } => self.on_configured(relay_changed),
+            Input::Connected { hello, hello_sent: asked } => self.start_handshake(hello, asked, now),
+            Input::Message(frame) => self.handle_message(frame, now),
             Input::Failed(error) => self.fail(error),
-            Input::Closed { random } => self.pause(random, now),
+            Input::Closed { jitter: random } => self.start_pause(random, now),
             Input::Started(frame) => {
                 let Some(session) = self.session() else { return };
-                let queued = session.started(frame);
+                let queued = session.queue_start_reply(frame);
                 self.may_send = true;
-                self.check(queued);
+                self.fail_on_error(queued);
             }
             Input::Appended => self.may_send |= self.is_serving(),
             Input::Delivered(run) => {
                 if let Some(session) = self.session() {
-                    session.forget(&run);
+                    session.forget_run(&run);
                 }
             }
-            Input::Timer => self.take_timer(now),
+            Input::Timer => self.handle_timer(now),
         }
     }
 
-    fn configured(&mut self, relay_changed: bool) {
+    fn on_configured(&mut self, relay_changed: bool) {
         match self.state {
             State::Unconfigured | State::Waiting { .. } => self.connect(),
             State::Serving { .. } if relay_changed => self.fail(LinkError::Reconfigured),
@@ -181,34 +181,39 @@ impl Link {
         self.actions.extend([Action::CheckConfig, Action::Connect]);
     }
 
-    fn greet(&mut self, hello: Box<Hello>, asked: Duration, now: Duration) {
+    fn start_handshake(&mut self, hello: Box<Hello>, hello_sent: Duration, now: Duration) {
         let runs = hello.jobs.iter().map(|run| RunId { job: run.job.clone(), epoch: run.epoch }).collect();
         let until = now + HELLO_TIMEOUT;
-        self.state = State::Greeting(Greeting { hello: Some(hello), runs, asked, until });
-        self.check_at = now + CHECK_CONNECTED;
+        self.state = State::Greeting(Handshake {
+            unsent_hello: Some(hello),
+            announced_runs: runs,
+            hello_sent,
+            welcome_deadline: until,
+        });
+        self.config_check_at = now + CHECK_CONNECTED;
         self.may_send = true;
     }
 
-    fn take_message(&mut self, frame: Option<RelayFrame>, now: Duration) {
+    fn handle_message(&mut self, frame: Option<RelayFrame>, now: Duration) {
         match (&mut self.state, frame) {
-            (State::Greeting(_), Some(frame)) => self.take_welcome(frame, now),
-            (State::Serving { session, silent_at }, frame) => {
+            (State::Greeting(_), Some(frame)) => self.handle_welcome(frame, now),
+            (State::Serving { session, silence_deadline: silent_at }, frame) => {
                 *silent_at = now + DEAD_AFTER;
                 let Some(frame) = frame else { return };
-                let taken = session.take_frame(frame, &mut self.actions);
+                let taken = session.handle_frame(frame, &mut self.actions);
                 self.may_send = true;
-                self.check(taken);
+                self.fail_on_error(taken);
             }
             _ => {}
         }
     }
 
-    fn take_welcome(&mut self, frame: RelayFrame, now: Duration) {
+    fn handle_welcome(&mut self, frame: RelayFrame, now: Duration) {
         match frame {
             RelayFrame::Welcome { protocol, durable, cause, now: theirs }
                 if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) =>
             {
-                self.serve(durable, cause, theirs, now);
+                self.start_serving(durable, cause, theirs, now);
             }
             RelayFrame::Welcome { protocol, .. } => {
                 self.fail(LinkError::Protocol(format!(
@@ -219,23 +224,23 @@ impl Link {
         }
     }
 
-    fn serve(
+    fn start_serving(
         &mut self,
-        durable: Vec<Durable>,
+        held_runs: Vec<Durable>,
         cause: Option<TerminationCause>,
-        theirs: Timestamp,
+        relay_now: Timestamp,
         now: Duration,
     ) {
         let State::Greeting(greeting) = &self.state else { return };
-        self.actions.push_back(Action::Synchronize { asked: greeting.asked, theirs });
-        self.actions.push_back(Action::Welcomed { cause });
-        let session = Session::new(&greeting.runs, durable, &mut self.actions);
+        self.actions.push_back(Action::Synchronize { hello_sent: greeting.hello_sent, relay_now });
+        self.actions.push_back(Action::SetRecoveryCause { cause });
+        let session = Session::new(&greeting.announced_runs, held_runs, &mut self.actions);
         self.backoff.reset();
-        self.state = State::Serving { session, silent_at: now + DEAD_AFTER };
+        self.state = State::Serving { session, silence_deadline: now + DEAD_AFTER };
         self.may_send = true;
     }
 
-    fn check(&mut self, result: Result<(), LinkError>) {
+    fn fail_on_error(&mut self, result: Result<(), LinkError>) {
         if let Err(error) = result {
             self.fail(error);
         }
@@ -247,36 +252,40 @@ impl Link {
             return;
         }
         self.state = State::Closing(match error {
-            LinkError::Reconfigured => Pause::None,
-            LinkError::Version(_) => Pause::Version,
-            _ => Pause::Backoff,
+            LinkError::Reconfigured => RetryPause::None,
+            LinkError::Version(_) => RetryPause::Version,
+            _ => RetryPause::Backoff,
         });
         self.may_send = false;
         self.actions.push_back(Action::Close(error));
     }
 
-    fn pause(&mut self, random: u32, now: Duration) {
+    fn start_pause(&mut self, random: u32, now: Duration) {
         let State::Closing(pause) = self.state else { return };
         let pause = match pause {
-            Pause::None => return self.connect(),
-            Pause::Backoff => self.backoff.next(random),
-            Pause::Version => VERSION_PAUSE,
+            RetryPause::None => return self.connect(),
+            RetryPause::Backoff => self.backoff.next_pause(random),
+            RetryPause::Version => VERSION_PAUSE,
         };
-        self.state = State::Waiting { until: now + pause };
-        self.check_at = now + CHECK_DISCONNECTED;
+        self.state = State::Waiting { retry_at: now + pause };
+        self.config_check_at = now + CHECK_DISCONNECTED;
     }
 
-    fn take_timer(&mut self, now: Duration) {
+    fn handle_timer(&mut self, now: Duration) {
         let interval = match &self.state {
-            State::Waiting { until } if *until <= now => return self.connect(),
-            State::Greeting(greeting) if greeting.until <= now => return self.fail(LinkError::Silent),
-            State::Serving { silent_at, .. } if *silent_at <= now => return self.fail(LinkError::Silent),
+            State::Waiting { retry_at: until } if *until <= now => return self.connect(),
+            State::Greeting(greeting) if greeting.welcome_deadline <= now => {
+                return self.fail(LinkError::Silent);
+            }
+            State::Serving { silence_deadline: silent_at, .. } if *silent_at <= now => {
+                return self.fail(LinkError::Silent);
+            }
             State::Serving { .. } => CHECK_CONNECTED,
             State::Unconfigured | State::Waiting { .. } => CHECK_DISCONNECTED,
             State::Connecting | State::Greeting(_) | State::Closing(_) => return,
         };
-        if self.check_at <= now {
-            self.check_at = now + interval;
+        if self.config_check_at <= now {
+            self.config_check_at = now + interval;
             self.actions.push_back(Action::CheckConfig);
         }
     }
@@ -288,7 +297,7 @@ impl Link {
     pub(super) fn next_reply(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
         match &mut self.state {
             State::Greeting(greeting) => {
-                let hello = greeting.hello.take().map(|hello| wire::encode(&AgentFrame::Hello(hello)));
+                let hello = greeting.unsent_hello.take().map(|hello| wire::encode(&AgentFrame::Hello(hello)));
                 hello.transpose().map_err(|error| LinkError::Protocol(error.to_string()))
             }
             State::Serving { session, .. } => {

@@ -26,7 +26,7 @@ fn connected() -> Input {
         platform: Platform { system, isolation, codex: None, codex_problem: None },
         jobs: vec![JobProgress { job: RUN.parse().unwrap(), epoch: 1, last_seq: 7 }],
     };
-    Input::Connected { hello: Box::new(hello), asked: seconds(70) }
+    Input::Connected { hello: Box::new(hello), hello_sent: seconds(70) }
 }
 
 fn welcome(protocol: u32, durable: Vec<Durable>) -> Input {
@@ -35,7 +35,7 @@ fn welcome(protocol: u32, durable: Vec<Durable>) -> Input {
 
 /// Feeds the link an input, and returns the actions that follow.
 fn take(link: &mut Link, input: Input, now: Duration) -> Vec<String> {
-    link.take(input, now);
+    link.handle_input(input, now);
     actions(link)
 }
 
@@ -76,12 +76,12 @@ fn pauses_grow_until_a_welcome() {
     let mut now = Duration::ZERO;
     let mut pauses = Vec::new();
     for _ in 0..7 {
-        link.take(Input::Failed(LinkError::Silent), now);
-        assert_eq!(take(&mut link, Input::Closed { random: u32::MAX }, now), ["Close(Silent)"]);
+        link.handle_input(Input::Failed(LinkError::Silent), now);
+        assert_eq!(take(&mut link, Input::Closed { jitter: u32::MAX }, now), ["Close(Silent)"]);
         let begun = now;
         while actions(&mut link) != ["CheckConfig", "Connect"] {
             now = link.deadline().unwrap();
-            link.take(Input::Timer, now);
+            link.handle_input(Input::Timer, now);
         }
         pauses.push(now.saturating_sub(begun).as_millis());
     }
@@ -89,7 +89,7 @@ fn pauses_grow_until_a_welcome() {
     take(&mut link, connected(), now);
     take(&mut link, welcome(PROTOCOL, Vec::new()), now);
     take(&mut link, Input::Failed(LinkError::Silent), now);
-    take(&mut link, Input::Closed { random: u32::MAX }, now);
+    take(&mut link, Input::Closed { jitter: u32::MAX }, now);
     assert_eq!(link.deadline(), Some(now + Duration::from_millis(100)));
 }
 
@@ -97,7 +97,7 @@ fn pauses_grow_until_a_welcome() {
 fn a_new_configuration_ends_every_pause_and_a_changed_relay_the_connection() {
     let mut link = connecting();
     take(&mut link, Input::Failed(LinkError::Version("old".to_owned())), Duration::ZERO);
-    take(&mut link, Input::Closed { random: 0 }, Duration::ZERO);
+    take(&mut link, Input::Closed { jitter: 0 }, Duration::ZERO);
     assert!(take(&mut link, Input::Timer, seconds(59)) == ["CheckConfig"]);
     let configured = Input::Configured { relay_changed: false };
     assert_eq!(take(&mut link, configured, seconds(1)), ["CheckConfig", "Connect"]);
@@ -111,7 +111,7 @@ fn a_new_configuration_ends_every_pause_and_a_changed_relay_the_connection() {
         take(&mut link, Input::Configured { relay_changed: true }, seconds(2)),
         ["Close(Reconfigured)"]
     );
-    assert_eq!(take(&mut link, Input::Closed { random: 0 }, seconds(2)), ["CheckConfig", "Connect"]);
+    assert_eq!(take(&mut link, Input::Closed { jitter: 0 }, seconds(2)), ["CheckConfig", "Connect"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //!                          Waiting ◄─┘ Closed, after anything else
 //! ```
 //!
-//! * *Unconfigured* ends with the first configuration, which is looked for every 200 ms.
+//! * *Unconfigured* ends with the first configuration. The agent checks for one every 200 ms.
 //! * *Connecting* lasts until there is a WebSocket. Its first frame is `Hello`.
 //! * *Greeting* ends with `Welcome`, which must be the first frame and arrive within 5 s.
 //! * *Serving* ends with the connection, after 14 s without a message, with a frame that breaks the protocol, or with a
@@ -27,10 +27,10 @@
 //! One state machine decides everything. It takes inputs and the time, and returns actions. The agent's event loop
 //! drives it over a socket, the simulation over its own network.
 //!
-//! * [`link`]: the state machine (pure). [`action`]: what it wants done.
-//! * [`session`]: its state while it serves: frames to send, and the handling of received ones (pure).
+//! * [`link`]: the state machine (pure). [`action`]: the actions that it requests.
+//! * [`session`]: state of an open connection: frames to send, and the handling of received frames (pure).
 //! * [`send_window`]: the send window of one run (pure).
-//! * [`spool_access`]: its reads and changes of the spool, without a runtime.
+//! * [`spool_access`]: reads and changes of the spool, without a runtime.
 //! * [`event_loop`]: the driver: waits for inputs, and executes actions.
 //! * [`connect`]: TCP, TLS and the WebSocket upgrade.
 //! * [`connection`]: frames from and to the WebSocket.

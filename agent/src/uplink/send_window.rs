@@ -1,13 +1,13 @@
 //! Send window of one run on one connection. Pure.
 //!
-//! `acked ≤ sent ≤ last`, for events and for output alike. A new connection begins with both at what the relay holds.
+//! `acked_up_to ≤ sent_up_to ≤ last`, for events and for output. Both begin at the data that the relay holds.
 
 use std::collections::VecDeque;
 
 use common::wire::OUTPUT_CHUNK;
 
-/// Maximum number of events in flight: sixteen full frames. A relay that synchronises its disk a hundred times a second
-/// then still takes 400,000 events a second.
+/// Maximum number of events in flight: sixteen full frames. With a hundred disk syncs a second the relay still accepts
+/// 400,000 events a second.
 const MAX_EVENTS: u64 = 4096;
 /// Maximum number of bytes of events in flight. A typical event has a hundred bytes; of the largest events only a few
 /// fit.
@@ -21,45 +21,45 @@ pub(super) enum NextData {
     /// Events from this sequence on.
     Events {
         /// First sequence.
-        first: u64,
+        first_seq: u64,
         /// Last sequence that may be sent now.
-        last: u64,
+        last_seq: u64,
     },
     /// Output from this offset on.
     Output {
         /// Offset of the first byte.
         offset: u64,
         /// Maximum number of bytes to send.
-        most: usize,
+        max_bytes: usize,
     },
 }
 
 /// Extent of the run in the spool.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Extent {
+pub(super) struct RunExtent {
     /// Sequence of the newest event.
     pub(super) last_seq: u64,
     /// End of the output.
-    pub(super) output: u64,
+    pub(super) output_end: u64,
     /// True if the newest event is the run's last.
     pub(super) finished: bool,
 }
 
-/// Error: the relay acknowledged data that it was never sent.
+/// The relay acknowledged data that was never sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it acknowledged {acked} where {sent} was sent")]
+#[error("it acknowledged {acked_up_to} where {sent_up_to} was sent")]
 pub(super) struct InvalidAck {
-    acked: u64,
-    sent: u64,
+    acked_up_to: u64,
+    sent_up_to: u64,
 }
 
 /// Positions in events and output.
 #[derive(Debug, Default)]
 pub(super) struct SendWindow {
-    sent: u64,
-    acked: u64,
+    sent_up_to: u64,
+    acked_up_to: u64,
     /// Frames in flight: the last sequence of each and its bytes.
-    frames: VecDeque<(u64, usize)>,
+    frames_in_flight: VecDeque<(u64, usize)>,
     bytes_in_flight: usize,
     output_sent: u64,
     output_acked: u64,
@@ -67,56 +67,62 @@ pub(super) struct SendWindow {
 
 impl SendWindow {
     /// Starts after the data that the relay holds.
-    pub(super) fn resume(seq: u64, output: u64) -> Self {
-        Self { sent: seq, acked: seq, output_sent: output, output_acked: output, ..Self::default() }
+    pub(super) fn resume(seq: u64, output_end: u64) -> Self {
+        Self {
+            sent_up_to: seq,
+            acked_up_to: seq,
+            output_sent: output_end,
+            output_acked: output_end,
+            ..Self::default()
+        }
     }
 
-    /// Returns the data to send next: events before output, but the run's last event after all of its output, because
-    /// the relay needs nothing more of a run that is over.
-    pub(super) fn next_data(&self, extent: Extent) -> Option<NextData> {
-        let output_waits = self.output_sent < extent.output;
+    /// Returns the data to send next: events before output. The run's last event follows all of its output, because it
+    /// closes the run.
+    pub(super) fn next_data(&self, extent: RunExtent) -> Option<NextData> {
+        let output_waits = self.output_sent < extent.output_end;
         let last = extent.last_seq - u64::from(extent.finished && output_waits && extent.last_seq > 0);
-        let last = last.min(self.acked + MAX_EVENTS);
-        if self.sent < last && self.bytes_in_flight < MAX_EVENT_BYTES {
-            return Some(NextData::Events { first: self.sent + 1, last });
+        let last = last.min(self.acked_up_to + MAX_EVENTS);
+        if self.sent_up_to < last && self.bytes_in_flight < MAX_EVENT_BYTES {
+            return Some(NextData::Events { first_seq: self.sent_up_to + 1, last_seq: last });
         }
         let room = (self.output_acked + MAX_OUTPUT).saturating_sub(self.output_sent);
-        let most = room.min(extent.output.saturating_sub(self.output_sent)).min(OUTPUT_CHUNK as u64);
+        let most = room.min(extent.output_end.saturating_sub(self.output_sent)).min(OUTPUT_CHUNK as u64);
         let most = usize::try_from(most).unwrap_or(OUTPUT_CHUNK);
-        (most > 0).then_some(NextData::Output { offset: self.output_sent, most })
+        (most > 0).then_some(NextData::Output { offset: self.output_sent, max_bytes: most })
     }
 
-    /// Returns the sequence and the offset up to which everything was sent.
-    pub(super) fn sent(&self) -> (u64, u64) {
-        (self.sent, self.output_sent)
+    /// Returns the last sequence and the output offset that were sent.
+    pub(super) fn sent_positions(&self) -> (u64, u64) {
+        (self.sent_up_to, self.output_sent)
     }
 
-    /// Records that so many events of so many bytes were sent, in one frame.
-    pub(super) fn sent_events(&mut self, count: usize, bytes: usize) {
-        self.sent += count as u64;
-        self.frames.push_back((self.sent, bytes));
+    /// Records that one frame with events was sent.
+    pub(super) fn record_sent_events(&mut self, count: usize, bytes: usize) {
+        self.sent_up_to += count as u64;
+        self.frames_in_flight.push_back((self.sent_up_to, bytes));
         self.bytes_in_flight += bytes;
     }
 
-    /// Records that so many bytes of output were sent.
-    pub(super) fn sent_output(&mut self, count: usize) {
+    /// Records that `count` bytes of output were sent.
+    pub(super) fn record_sent_output(&mut self, count: usize) {
         self.output_sent += count as u64;
     }
 
     /// Records that the relay has the events up to `seq`.
     ///
     /// # Errors
-    /// The relay can't have them.
+    /// The events were never sent.
     pub(super) fn ack(&mut self, seq: u64) -> Result<(), InvalidAck> {
-        if seq > self.sent {
-            return Err(InvalidAck { acked: seq, sent: self.sent });
+        if seq > self.sent_up_to {
+            return Err(InvalidAck { acked_up_to: seq, sent_up_to: self.sent_up_to });
         }
-        self.acked = self.acked.max(seq);
-        while let Some((last, bytes)) = self.frames.front()
-            && *last <= self.acked
+        self.acked_up_to = self.acked_up_to.max(seq);
+        while let Some((last, bytes)) = self.frames_in_flight.front()
+            && *last <= self.acked_up_to
         {
             self.bytes_in_flight -= bytes;
-            self.frames.pop_front();
+            self.frames_in_flight.pop_front();
         }
         Ok(())
     }
@@ -124,10 +130,10 @@ impl SendWindow {
     /// Records that the relay has the output up to `offset`.
     ///
     /// # Errors
-    /// The relay can't have it.
+    /// The output was never sent.
     pub(super) fn ack_output(&mut self, offset: u64) -> Result<(), InvalidAck> {
         if offset > self.output_sent {
-            return Err(InvalidAck { acked: offset, sent: self.output_sent });
+            return Err(InvalidAck { acked_up_to: offset, sent_up_to: self.output_sent });
         }
         self.output_acked = self.output_acked.max(offset);
         Ok(())
@@ -138,19 +144,28 @@ impl SendWindow {
 mod tests {
     use super::*;
 
-    fn extent(last_seq: u64, output: u64, finished: bool) -> Extent {
-        Extent { last_seq, output, finished }
+    fn extent(last_seq: u64, output: u64, finished: bool) -> RunExtent {
+        RunExtent { last_seq, output_end: output, finished }
     }
 
     #[test]
     fn events_go_before_output_and_the_end_behind_it() {
         let mut window = SendWindow::default();
-        assert_eq!(window.next_data(extent(3, 10, true)), Some(NextData::Events { first: 1, last: 2 }));
-        window.sent_events(2, 100);
-        assert_eq!(window.next_data(extent(3, 10, true)), Some(NextData::Output { offset: 0, most: 10 }));
-        window.sent_output(10);
-        assert_eq!(window.next_data(extent(3, 10, true)), Some(NextData::Events { first: 3, last: 3 }));
-        window.sent_events(1, 100);
+        assert_eq!(
+            window.next_data(extent(3, 10, true)),
+            Some(NextData::Events { first_seq: 1, last_seq: 2 })
+        );
+        window.record_sent_events(2, 100);
+        assert_eq!(
+            window.next_data(extent(3, 10, true)),
+            Some(NextData::Output { offset: 0, max_bytes: 10 })
+        );
+        window.record_sent_output(10);
+        assert_eq!(
+            window.next_data(extent(3, 10, true)),
+            Some(NextData::Events { first_seq: 3, last_seq: 3 })
+        );
+        window.record_sent_events(1, 100);
         assert_eq!(window.next_data(extent(3, 10, true)), None);
     }
 
@@ -158,34 +173,37 @@ mod tests {
     fn what_is_under_way_is_bounded_and_acks_open_the_window() {
         let mut window = SendWindow::default();
         let much = extent(9000, 10_000_000, false);
-        assert_eq!(window.next_data(much), Some(NextData::Events { first: 1, last: MAX_EVENTS }));
-        window.sent_events(4096, 100);
-        while let Some(NextData::Output { most, .. }) = window.next_data(much) {
-            window.sent_output(most);
+        assert_eq!(window.next_data(much), Some(NextData::Events { first_seq: 1, last_seq: MAX_EVENTS }));
+        window.record_sent_events(4096, 100);
+        while let Some(NextData::Output { max_bytes: most, .. }) = window.next_data(much) {
+            window.record_sent_output(most);
         }
         assert_eq!(window.output_sent, MAX_OUTPUT);
         window.ack(1).unwrap();
-        assert_eq!(window.next_data(much), Some(NextData::Events { first: 4097, last: 4097 }));
+        assert_eq!(window.next_data(much), Some(NextData::Events { first_seq: 4097, last_seq: 4097 }));
     }
 
     #[test]
     fn long_events_fill_the_window_by_their_bytes() {
         let mut window = SendWindow::default();
         let many = extent(100, 0, false);
-        window.sent_events(2, MAX_EVENT_BYTES - 1);
-        assert_eq!(window.next_data(many), Some(NextData::Events { first: 3, last: 100 }));
-        window.sent_events(1, 300);
+        window.record_sent_events(2, MAX_EVENT_BYTES - 1);
+        assert_eq!(window.next_data(many), Some(NextData::Events { first_seq: 3, last_seq: 100 }));
+        window.record_sent_events(1, 300);
         assert_eq!(window.next_data(many), None);
         window.ack(1).unwrap();
         assert_eq!(window.next_data(many), None);
         window.ack(2).unwrap();
-        assert_eq!(window.next_data(many), Some(NextData::Events { first: 4, last: 100 }));
+        assert_eq!(window.next_data(many), Some(NextData::Events { first_seq: 4, last_seq: 100 }));
     }
 
     #[test]
     fn a_new_connection_goes_on_behind_what_is_durable() {
         let window = SendWindow::resume(7, 100);
-        assert_eq!(window.next_data(extent(9, 100, true)), Some(NextData::Events { first: 8, last: 9 }));
+        assert_eq!(
+            window.next_data(extent(9, 100, true)),
+            Some(NextData::Events { first_seq: 8, last_seq: 9 })
+        );
         assert_eq!(SendWindow::resume(9, 100).next_data(extent(9, 100, true)), None);
         assert_eq!(SendWindow::resume(0, 500).next_data(extent(0, 100, false)), None);
     }
@@ -194,6 +212,6 @@ mod tests {
     fn an_ack_of_what_was_never_sent_is_refused_and_an_old_one_ignored() {
         let mut window = SendWindow::resume(7, 100);
         assert!(window.ack(8).is_err() && window.ack_output(101).is_err());
-        assert_eq!((window.ack(3), window.acked), (Ok(()), 7));
+        assert_eq!((window.ack(3), window.acked_up_to), (Ok(()), 7));
     }
 }

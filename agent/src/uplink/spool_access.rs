@@ -10,37 +10,36 @@ use common::wire::{BATCH_BYTES, Hello, JobProgress, MAX_BATCH, PROTOCOL, PROTOCO
 use super::LinkError;
 use super::action::SpoolAction;
 use super::link::{Input, Link};
-use super::send_window::{Extent, NextData};
-use super::session::{Piece, Session};
+use super::send_window::{NextData, RunExtent};
+use super::session::{RunData, Session};
 use crate::spool::{JobSpool, Spool};
 
 /// Returns the first frame of a connection, with the progress of every run in the spool.
-pub fn hello(spool: &Spool, agent: &str, max_jobs: u32, platform: Platform) -> Hello {
+pub fn build_hello(spool: &Spool, agent_id: &str, max_jobs: u32, platform: Platform) -> Hello {
     let progress = |run: &Arc<JobSpool>| JobProgress {
-        job: run.run().job.clone(),
-        epoch: run.run().epoch,
+        job: run.run_id().job.clone(),
+        epoch: run.run_id().epoch,
         last_seq: run.last_seq(),
     };
     Hello {
         protocol_min: PROTOCOL_MIN,
         protocol_max: PROTOCOL,
-        agent: agent.to_owned(),
+        agent: agent_id.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         max_jobs,
         platform,
-        jobs: spool.all().iter().map(progress).collect(),
+        jobs: spool.all_runs().iter().map(progress).collect(),
     }
 }
 
-/// Changes the spool. A run that is delivered is removed. One that is no longer there was acknowledged late, which is
-/// no error.
-pub fn apply(spool: &Spool, action: &SpoolAction) -> Option<Input> {
+/// Changes the spool. A delivered run is removed. A missing run is not an error: its acknowledgement came late.
+pub fn apply_action(spool: &Spool, action: &SpoolAction) -> Option<Input> {
     let (SpoolAction::Resume { run: id, .. }
     | SpoolAction::Ack { run: id, .. }
     | SpoolAction::AckOutput { run: id, .. }) = action;
-    let run = spool.get(id)?;
+    let run = spool.get_run(id)?;
     match action {
-        SpoolAction::Resume { seq, output, .. } => {
+        SpoolAction::Resume { seq, output_offset: output, .. } => {
             run.continue_after(*seq);
             run.continue_output_after(*output);
             return None;
@@ -49,15 +48,15 @@ pub fn apply(spool: &Spool, action: &SpoolAction) -> Option<Input> {
         SpoolAction::AckOutput { offset, .. } => run.ack_output(*offset),
     }
     run.is_delivered().then(|| {
-        spool.remove(run.run());
-        Input::Delivered(run.run().clone())
+        spool.remove_run(run.run_id());
+        Input::Delivered(run.run_id().clone())
     })
 }
 
-/// Returns the bytes of the next frame to send: the hello, then answers first, then the runs in turn. A run whose files
-/// can't be read is repaired, or skipped until it can be repaired: it does not keep the others waiting.
+/// Returns the bytes of the next frame to send: the hello, then replies, then data of the runs in turn. A run whose
+/// files can't be read is repaired, or skipped until it can be repaired.
 pub fn next_frame(link: &mut Link, spool: &Spool) -> Option<Vec<u8>> {
-    match find_frame(link, spool) {
+    match find_next_frame(link, spool) {
         Ok(Some(frame)) => return Some(frame),
         Ok(None) => link.set_idle(),
         Err(error) => link.fail(error),
@@ -65,16 +64,16 @@ pub fn next_frame(link: &mut Link, spool: &Spool) -> Option<Vec<u8>> {
     None
 }
 
-fn find_frame(link: &mut Link, spool: &Spool) -> Result<Option<Vec<u8>>, LinkError> {
+fn find_next_frame(link: &mut Link, spool: &Spool) -> Result<Option<Vec<u8>>, LinkError> {
     if let Some(reply) = link.next_reply()? {
         return Ok(Some(reply));
     }
     let Some(session) = link.session() else { return Ok(None) };
-    let runs = spool.all();
-    let after = session.last_sent().map_or(0, |last| runs.partition_point(|run| run.run() <= last));
+    let runs = spool.all_runs();
+    let after = session.last_sent().map_or(0, |last| runs.partition_point(|run| run.run_id() <= last));
     for run in runs[after..].iter().chain(&runs[..after]) {
         if let Some(piece) = read_or_repair(session, run)
-            && let Some(frame) = session.frame(run.run(), piece)?
+            && let Some(frame) = session.encode_data(run.run_id(), piece)?
         {
             return Ok(Some(frame));
         }
@@ -83,27 +82,28 @@ fn find_frame(link: &mut Link, spool: &Spool) -> Result<Option<Vec<u8>>, LinkErr
 }
 
 /// Reads the data to be sent next. If that fails, the run is repaired and read once more.
-fn read_or_repair(session: &mut Session, run: &JobSpool) -> Option<Piece> {
-    let error = match read(session, run) {
+fn read_or_repair(session: &mut Session, run: &JobSpool) -> Option<RunData> {
+    let error = match read_data(session, run) {
         Ok(piece) => return piece,
-        Err(_) if run.was_just_repaired() => return None,
+        Err(_) if run.was_repaired_recently() => return None,
         Err(error) => error,
     };
-    let (seq, output) = session.sent(run.run());
+    let (seq, output) = session.sent_positions(run.run_id());
     run.repair(seq, output, &error);
-    read(session, run).unwrap_or_default()
+    read_data(session, run).unwrap_or_default()
 }
 
-fn read(session: &mut Session, run: &JobSpool) -> io::Result<Option<Piece>> {
-    let extent = Extent { last_seq: run.last_seq(), output: run.output_end(), finished: run.is_finished() };
-    Ok(match session.next_data(run.run(), extent) {
+fn read_data(session: &mut Session, run: &JobSpool) -> io::Result<Option<RunData>> {
+    let extent =
+        RunExtent { last_seq: run.last_seq(), output_end: run.output_end(), finished: run.is_finished() };
+    Ok(match session.next_data(run.run_id(), extent) {
         None => None,
-        Some(NextData::Events { first, last }) => {
+        Some(NextData::Events { first_seq: first, last_seq: last }) => {
             let most = usize::try_from(last - first + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
-            Some(Piece::Events { first, batch: run.read_stored(first, most, BATCH_BYTES)? })
+            Some(RunData::Events { first_seq: first, events: run.read_stored(first, most, BATCH_BYTES)? })
         }
-        Some(NextData::Output { offset, most }) => {
-            Some(Piece::Output { offset, bytes: run.read_output(offset, most)? })
+        Some(NextData::Output { offset, max_bytes: most }) => {
+            Some(RunData::Output { offset, bytes: run.read_output(offset, most)? })
         }
     })
 }

@@ -36,7 +36,9 @@ impl Site {
     }
 
     fn run(&self, job: &str) -> Arc<JobSpool> {
-        self.spool.get(&id(job)).unwrap_or_else(|| self.spool.create(id(job), "{}", Arc::default()).unwrap())
+        self.spool
+            .get_run(&id(job))
+            .unwrap_or_else(|| self.spool.create_run(id(job), "{}", Arc::default()).unwrap())
     }
 
     /// Returns a run that is over, with these lines and so much output.
@@ -124,22 +126,22 @@ impl Site {
 fn greeted(spool: &Spool) -> Link {
     let (system, isolation) = ("test".to_owned(), Isolation::None);
     let platform = Platform { system, isolation, codex: None, codex_problem: None };
-    let hello = Box::new(hello(spool, "a", 1, platform));
+    let hello = Box::new(build_hello(spool, "a", 1, platform));
     let mut link = Link::new(Duration::ZERO);
-    link.take(Input::Configured { relay_changed: false }, Duration::ZERO);
-    link.take(Input::Connected { hello, asked: Duration::ZERO }, Duration::ZERO);
+    link.handle_input(Input::Configured { relay_changed: false }, Duration::ZERO);
+    link.handle_input(Input::Connected { hello, hello_sent: Duration::ZERO }, Duration::ZERO);
     assert!(matches!(wire::decode(&next_frame(&mut link, spool).unwrap()), Ok(AgentFrame::Hello(_))));
     link
 }
 
 /// Feeds the link a frame, and does what it asks for.
 fn take(link: &mut Link, spool: &Spool, frame: RelayFrame) {
-    link.take(Input::Message(Some(frame)), Duration::ZERO);
+    link.handle_input(Input::Message(Some(frame)), Duration::ZERO);
     while let Some(action) = link.next_action() {
         match action {
             Action::Spool(action) => {
-                if let Some(input) = apply(spool, &action) {
-                    link.take(input, Duration::ZERO);
+                if let Some(input) = apply_action(spool, &action) {
+                    link.handle_input(input, Duration::ZERO);
                 }
             }
             Action::Close(error) => panic!("{error}"),
@@ -255,5 +257,5 @@ fn a_relay_that_has_forgotten_events_gets_the_end_again_before_the_run_is_delete
     drop(run);
     site.serve(true);
     assert_eq!(site.bodies("old#1").last(), Some(&&finished()));
-    assert!(spool.all().is_empty(), "all of it is there");
+    assert!(spool.all_runs().is_empty(), "all of it is there");
 }

@@ -30,7 +30,7 @@ fn moved(events: &[Event], jump: impl Fn(usize) -> SignedDuration) -> JobRecord 
         origin: common::origin::Origin::default(),
         model: None,
     };
-    let mut record = JobRecord::queued("demo#1".parse().unwrap(), Timestamp::now(), &queued);
+    let mut record = JobRecord::from_queued("demo#1".parse().unwrap(), Timestamp::now(), &queued);
     for (n, event) in events.iter().enumerate() {
         record.apply_line(&EventLine {
             id: n as u64 + 2,

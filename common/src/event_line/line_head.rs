@@ -1,7 +1,8 @@
-//! The head of an event line, for programs that pass lines on unchanged: a tenth of the work of parsing them whole.
+//! The head of an event line, for readers that pass lines on unchanged. Parsing only the head takes a tenth of the
+//! time.
 
-use super::read::Head;
-use super::{LineError, VERSION, check};
+use super::read::LineFields;
+use super::{LineError, VERSION, verify_checksum};
 
 /// The head of a line with a correct checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +20,8 @@ impl<'a> LineHead<'a> {
     /// # Errors
     /// Returns a [`LineError`] if the line is damaged, or was not written by a relay of this format.
     pub fn parse(line: &'a [u8]) -> Result<Self, LineError> {
-        let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
-        match Head::parse(fields) {
+        let fields = verify_checksum(line.strip_suffix(b"\n").unwrap_or(line))?;
+        match LineFields::parse(fields) {
             Some(head) if head.v == u64::from(VERSION) => Ok(Self { id: head.id, kind: head.kind }),
             _ => Err(LineError::Malformed("its fields stand in another order".to_owned())),
         }

@@ -1,10 +1,10 @@
-//! Parsing of bytes into fields: fast in the order in which lines are written, through a map in any other order.
+//! Parser of event lines: fast for fields in the order of the writer, and through a map for any other order.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{EventLine, LineError, Source, VERSION, check};
+use super::{EventLine, LineError, Source, VERSION, verify_checksum};
 use crate::event::{Event, EventBody};
 use crate::ids::JobId;
 
@@ -14,15 +14,15 @@ impl EventLine {
     /// # Errors
     /// Returns a [`LineError`] that says whether the line is damaged, newer, or no event at all.
     pub fn parse(line: &[u8]) -> Result<Self, LineError> {
-        let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
-        match Head::parse(fields) {
+        let fields = verify_checksum(line.strip_suffix(b"\n").unwrap_or(line))?;
+        match LineFields::parse(fields) {
             Some(head) if head.v == u64::from(VERSION) => Self::from_head(&head),
             // Only other programs write the fields in another order.
             _ => parse_any_order(fields),
         }
     }
 
-    fn from_head(head: &Head<'_>) -> Result<Self, LineError> {
+    fn from_head(head: &LineFields<'_>) -> Result<Self, LineError> {
         let malformed = |e: &dyn std::fmt::Display| LineError::Malformed(e.to_string());
         let at: Timestamp = head.at.parse().map_err(|e| malformed(&e))?;
         let job = head.job.parse().map_err(|e| malformed(&e))?;
@@ -47,15 +47,15 @@ impl EventLine {
 /// # Errors
 /// Same as [`EventLine::parse`], except for errors in the event's own fields.
 pub fn checked_id(line: &[u8]) -> Result<u64, LineError> {
-    let fields = check(line.strip_suffix(b"\n").unwrap_or(line))?;
-    match Head::parse(fields) {
+    let fields = verify_checksum(line.strip_suffix(b"\n").unwrap_or(line))?;
+    match LineFields::parse(fields) {
         Some(head) if head.v == u64::from(VERSION) => Ok(head.id),
         _ => parse_any_order(fields).map(|line| line.id),
     }
 }
 
 /// Fields of a line, borrowed from its bytes.
-pub(super) struct Head<'a> {
+pub(super) struct LineFields<'a> {
     pub(super) v: u64,
     pub(super) id: u64,
     pub(super) job: &'a str,
@@ -68,33 +68,33 @@ pub(super) struct Head<'a> {
     pub(super) fields: &'a [u8],
 }
 
-impl<'a> Head<'a> {
+impl<'a> LineFields<'a> {
     /// Reads the fields in the order in which they are written; returns `None` for anything else.
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut rest = Rest(line);
-        let v = rest.number("{\"v\":")?;
-        let id = rest.number(",\"id\":")?;
-        let job = rest.text(",\"job\":\"")?;
-        let epoch = u32::try_from(rest.number(",\"epoch\":")?).ok()?;
-        let seq = rest.number(",\"seq\":")?;
-        let at = rest.text(",\"at\":\"")?;
-        let source = match rest.text(",\"source\":\"")? {
+        let mut rest = UnreadFields(line);
+        let v = rest.read_number("{\"v\":")?;
+        let id = rest.read_number(",\"id\":")?;
+        let job = rest.read_text(",\"job\":\"")?;
+        let epoch = u32::try_from(rest.read_number(",\"epoch\":")?).ok()?;
+        let seq = rest.read_number(",\"seq\":")?;
+        let at = rest.read_text(",\"at\":\"")?;
+        let source = match rest.read_text(",\"source\":\"")? {
             "agent" => Source::Agent,
             "relay" => Source::Relay,
             _ => return None,
         };
-        let kind = rest.text(",\"type\":\"")?;
+        let kind = rest.read_text(",\"type\":\"")?;
         let fields = if rest.0.is_empty() { rest.0 } else { rest.0.strip_prefix(b",")? };
         Some(Self { v, id, job, epoch, seq, at, source, kind, fields })
     }
 }
 
 /// The unread rest of a line.
-struct Rest<'a>(&'a [u8]);
+struct UnreadFields<'a>(&'a [u8]);
 
-impl<'a> Rest<'a> {
+impl<'a> UnreadFields<'a> {
     /// Reads the number after `name`, in JSON's form.
-    fn number(&mut self, name: &str) -> Option<u64> {
+    fn read_number(&mut self, name: &str) -> Option<u64> {
         let rest = self.0.strip_prefix(name.as_bytes())?;
         let len = rest.iter().position(|b| !b.is_ascii_digit())?;
         let (digits, rest) = rest.split_at(len);
@@ -107,7 +107,7 @@ impl<'a> Rest<'a> {
 
     /// Reads the text after `name`, up to its closing quote. Returns `None` for texts with escapes, which
     /// [`parse_any_order`] parses.
-    fn text(&mut self, name: &str) -> Option<&'a str> {
+    fn read_text(&mut self, name: &str) -> Option<&'a str> {
         let rest = self.0.strip_prefix(name.as_bytes())?;
         let len = rest.iter().position(|b| *b == b'"')?;
         let (text, rest) = rest.split_at(len);
@@ -121,7 +121,7 @@ impl<'a> Rest<'a> {
 
 /// The fields before the event's own.
 #[derive(Deserialize)]
-struct Fields {
+struct PlainFields {
     id: u64,
     job: JobId,
     epoch: u32,
@@ -150,7 +150,7 @@ pub(super) fn parse_any_order(line: &[u8]) -> Result<EventLine, LineError> {
             head.insert(key.to_owned(), value);
         }
     }
-    let head: Fields = serde_json::from_value(Value::Object(head)).map_err(malformed)?;
+    let head: PlainFields = serde_json::from_value(Value::Object(head)).map_err(malformed)?;
     let Some(Value::String(kind)) = fields.swap_remove("type") else {
         return Err(LineError::Malformed("no type".to_owned()));
     };

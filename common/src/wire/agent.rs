@@ -37,7 +37,7 @@ pub enum AgentFrame {
         /// Sequence number of the first event in `batch`.
         first_seq: u64,
         /// The events, at most [`super::MAX_BATCH`].
-        #[serde(deserialize_with = "crate::bounded::list::<_, _, { super::MAX_BATCH }>")]
+        #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, { super::MAX_BATCH }>")]
         batch: Vec<Event>,
     },
     /// A chunk of a job's log.
@@ -69,12 +69,12 @@ pub struct Hello {
     pub agent: String,
     /// Version of the agent.
     pub version: String,
-    /// Number of slots: jobs that the agent runs at once.
+    /// Number of slots: maximum number of concurrent jobs.
     pub max_jobs: u32,
     /// Platform of the agent.
     pub platform: Platform,
     /// Every job in the agent's spool: running, or ended and not yet acknowledged.
-    #[serde(deserialize_with = "crate::bounded::list::<_, _, { super::MAX_RUNS }>")]
+    #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, { super::MAX_RUNS }>")]
     pub jobs: Vec<JobProgress>,
 }
 

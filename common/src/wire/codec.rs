@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use super::{AgentFrame, MAX_MESSAGE};
 use crate::ids::JobId;
 
-// Written out, so that a changed default of the library causes a compile error instead of different bytes.
-const WRITE: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
-const READ: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE>> =
+// The type is written out, so that a changed default of the library causes a compile error instead of different bytes.
+const WRITE_CONFIG: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
+const READ_CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE>> =
     bincode::config::standard().with_limit::<MAX_MESSAGE>();
 
 /// Error for a value that can't be encoded, or for bytes that can't be decoded.
@@ -22,12 +22,12 @@ pub enum CodecError {
     /// The value can't be encoded.
     #[error("a frame could not be encoded: {0}")]
     Encode(#[from] EncodeError),
-    /// The bytes are no such value, or announce a length beyond the limit.
+    /// The bytes are not a valid value, or announce a length beyond the limit.
     #[error("a frame could not be decoded: {0}")]
     Decode(#[from] DecodeError),
-    /// The value ends before the bytes do.
+    /// There are bytes after the end of the value.
     #[error("a frame has {0} bytes behind its end")]
-    Trailing(usize),
+    TrailingBytes(usize),
 }
 
 /// Returns the bytes of a frame.
@@ -35,22 +35,22 @@ pub enum CodecError {
 /// # Errors
 /// Returns [`CodecError::TooLong`] if they do not fit into one message.
 pub fn encode<T: Serialize>(frame: &T) -> Result<Vec<u8>, CodecError> {
-    let bytes = bincode::serde::encode_to_vec(frame, WRITE)?;
+    let bytes = bincode::serde::encode_to_vec(frame, WRITE_CONFIG)?;
     if bytes.len() > MAX_MESSAGE { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
 }
 
-/// Appends the bytes of a value to `out` and returns their number. On an error `out` is unchanged.
+/// Appends the bytes of a value to `buffer` and returns their number. On an error `buffer` is unchanged.
 ///
 /// # Errors
 /// Returns [`CodecError::TooLong`] if the value alone does not fit into one message.
-pub fn encode_onto<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<usize, CodecError> {
-    let begin = out.len();
-    let result = match bincode::serde::encode_into_std_write(value, out, WRITE) {
+pub fn encode_append<T: Serialize>(value: &T, buffer: &mut Vec<u8>) -> Result<usize, CodecError> {
+    let begin = buffer.len();
+    let result = match bincode::serde::encode_into_std_write(value, buffer, WRITE_CONFIG) {
         Ok(len) if len <= MAX_MESSAGE => return Ok(len),
         Ok(len) => Err(CodecError::TooLong(len)),
         Err(error) => Err(error.into()),
     };
-    out.truncate(begin);
+    buffer.truncate(begin);
     result
 }
 
@@ -72,12 +72,12 @@ pub fn encode_events(
     bytes.reserve_exact(events.len() + size_of::<u64>());
     // The last byte of the empty frame is the length of its batch, and lengths are encoded like numbers.
     bytes.pop();
-    encode_onto(&(count as u64), &mut bytes)?;
+    encode_append(&(count as u64), &mut bytes)?;
     bytes.extend_from_slice(events);
     if bytes.len() > MAX_MESSAGE { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
 }
 
-/// Decodes a frame from all of these bytes; never takes more memory than the limit.
+/// Decodes a frame from all of these bytes. Never allocates more memory than the limit.
 ///
 /// # Errors
 /// Returns a [`CodecError`] that describes the fault in the bytes.
@@ -85,8 +85,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > MAX_MESSAGE {
         return Err(CodecError::TooLong(bytes.len()));
     }
-    let (frame, used) = bincode::serde::decode_from_slice(bytes, READ)?;
-    if used == bytes.len() { Ok(frame) } else { Err(CodecError::Trailing(bytes.len() - used)) }
+    let (frame, used) = bincode::serde::decode_from_slice(bytes, READ_CONFIG)?;
+    if used == bytes.len() { Ok(frame) } else { Err(CodecError::TrailingBytes(bytes.len() - used)) }
 }
 
 /// Decodes the value at the beginning of these bytes and ignores the rest.
@@ -97,7 +97,7 @@ pub(super) fn decode_beginning<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, C
     if bytes.len() > MAX_MESSAGE {
         return Err(CodecError::TooLong(bytes.len()));
     }
-    Ok(bincode::serde::decode_from_slice(bytes, READ)?.0)
+    Ok(bincode::serde::decode_from_slice(bytes, READ_CONFIG)?.0)
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
             let batch: Vec<Event> = (0..count).map(event).collect();
             let mut stored = Vec::new();
             for event in &batch {
-                encode_onto(event, &mut stored).unwrap();
+                encode_append(event, &mut stored).unwrap();
             }
             let bytes = encode_events(&job, 7, 1000, count, &stored).unwrap();
             let frame = AgentFrame::Events { job: job.clone(), epoch: 7, first_seq: 1000, batch };
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn what_is_too_long_leaves_nothing_behind() {
         let mut out = vec![7];
-        assert!(matches!(encode_onto(&vec![1_u8; MAX_MESSAGE], &mut out), Err(CodecError::TooLong(_))));
+        assert!(matches!(encode_append(&vec![1_u8; MAX_MESSAGE], &mut out), Err(CodecError::TooLong(_))));
         assert_eq!(out, [7]);
     }
 
@@ -135,7 +135,7 @@ mod tests {
     fn bytes_behind_the_frame_are_refused() {
         let mut bytes = encode(&RelayFrame::Ping { nonce: 7 }).unwrap();
         bytes.push(0);
-        assert!(matches!(decode::<RelayFrame>(&bytes), Err(CodecError::Trailing(1))));
+        assert!(matches!(decode::<RelayFrame>(&bytes), Err(CodecError::TrailingBytes(1))));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The beginning of `Hello`, frozen forever: the part that programs of any two versions can read from each other.
+//! The beginning of `Hello`, which never changes: programs of any two versions can read it.
 //!
 //! ```text
 //! 00 │ protocol_min │ protocol_max │ length, agent │ length, version │ … rest of `Hello` in this protocol version
@@ -23,7 +23,7 @@ pub struct VersionRange {
 
 impl VersionRange {
     /// Versions that this program supports.
-    pub const OWN: Self = Self { min: PROTOCOL_MIN, max: PROTOCOL };
+    pub const SUPPORTED: Self = Self { min: PROTOCOL_MIN, max: PROTOCOL };
 
     /// Returns the newest version that both support.
     pub fn newest_common(self, other: Self) -> Option<u32> {
@@ -46,7 +46,7 @@ pub struct HelloPrefix {
     pub version: String,
 }
 
-/// The first variant of the agent's frames, as far as it is frozen.
+/// The frozen part of the first variant of the agent's frames.
 #[derive(Deserialize)]
 enum FirstFrame {
     Hello(HelloPrefix),
@@ -61,10 +61,10 @@ pub fn decode_hello_prefix(bytes: &[u8]) -> Result<HelloPrefix, CodecError> {
     Ok(prefix)
 }
 
-/// Decodes a whole `Hello`: exactly from an agent of this version or an older one, and its known part from a newer one.
+/// Decodes a whole `Hello`. From a newer agent only the known part is decoded.
 ///
 /// # Errors
-/// Returns a [`CodecError`] if the bytes are no frame of the agent. Returns `None` for a frame other than `Hello`.
+/// Returns a [`CodecError`] if the bytes are not a frame of the agent. Returns `None` for a frame other than `Hello`.
 pub fn decode_hello(bytes: &[u8], prefix: &HelloPrefix) -> Result<Option<Hello>, CodecError> {
     let newer = prefix.protocol_max > PROTOCOL;
     let frame = if newer { codec::decode_beginning(bytes)? } else { codec::decode(bytes)? };
@@ -80,8 +80,8 @@ pub fn decode_hello(bytes: &[u8], prefix: &HelloPrefix) -> Result<Option<Hello>,
 /// Returns one line that names both programs' versions and ranges if there is no common version.
 pub fn negotiate(prefix: &HelloPrefix) -> Result<u32, String> {
     let HelloPrefix { protocol_min: min, protocol_max: max, version, .. } = prefix;
-    VersionRange::OWN.newest_common(VersionRange { min: *min, max: *max }).ok_or_else(|| {
-        let (agent, relay) = (crate::text::one_line(version, 20), env!("CARGO_PKG_VERSION"));
+    VersionRange::SUPPORTED.newest_common(VersionRange { min: *min, max: *max }).ok_or_else(|| {
+        let (agent, relay) = (crate::text_format::one_line(version, 20), env!("CARGO_PKG_VERSION"));
         // The reason of a close frame has at most 123 bytes.
         format!("agent {agent} speaks protocol {min} to {max}, relay {relay} {PROTOCOL_MIN} to {PROTOCOL}: use one version")
     })

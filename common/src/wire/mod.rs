@@ -16,7 +16,7 @@
 //! ```
 //!
 //! * `agent`: frames sent by the agent. * `relay`: frames sent by the relay.
-//! * `hello_prefix`: the beginning of `Hello`, frozen forever, so that any two versions can detect that they are
+//! * `hello_prefix`: the beginning of `Hello`, which never changes, so that any two versions can detect that they are
 //!   incompatible.
 //! * `codec`: encoding of frames; the only file that names the encoding.
 
@@ -28,7 +28,7 @@ mod relay;
 use std::time::Duration;
 
 pub use agent::{AgentFrame, Hello, JobProgress, Platform};
-pub use codec::{CodecError, decode, encode, encode_events, encode_onto};
+pub use codec::{CodecError, decode, encode, encode_append, encode_events};
 pub use hello_prefix::{HelloPrefix, VersionRange, decode_hello, decode_hello_prefix, negotiate};
 pub use relay::{Durable, RelayFrame, TerminationCause};
 
@@ -40,7 +40,7 @@ pub const PROTOCOL_MIN: u32 = 4;
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
 /// Path of the agents' endpoint.
 pub const AGENT_PATH: &str = "/agent";
-/// Name in the relay's certificate. The certificate itself is pinned, so every relay has the same name.
+/// Name in the relay's certificate. The certificate is pinned, so every relay can have the same name.
 pub const TLS_NAME: &str = "relay";
 
 /// Maximum length of a message, in bytes. Both ends refuse longer messages before they buffer them.

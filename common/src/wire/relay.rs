@@ -16,12 +16,12 @@ pub enum RelayFrame {
         /// Protocol version of the connection.
         protocol: u32,
         /// State of each run named in `Hello`, as stored in the registry.
-        #[serde(deserialize_with = "crate::bounded::list::<_, _, { super::MAX_RUNS }>")]
+        #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, { super::MAX_RUNS }>")]
         durable: Vec<Durable>,
-        /// Cause of the agent's last container exit, if the relay observed it; the reason for ending the runs that it
-        /// cut off.
+        /// Cause of the agent's last container exit, if the relay observed it. Runs that the exit interrupted end with
+        /// this reason.
         cause: Option<TerminationCause>,
-        /// The relay's time. The agent uses it for the timestamps of jobs that it accepts from then on.
+        /// The relay's time. The agent uses it for the timestamps of jobs that it accepts from now on.
         now: Timestamp,
     },
     /// Starts a job. Idempotent.
@@ -106,7 +106,7 @@ pub struct Durable {
     pub seq: u64,
     /// Length of the stored log, in bytes from its start.
     pub output: u64,
-    /// True if the registry accepts nothing more for the run: the job is unknown or has ended there.
+    /// True if the registry accepts no more data for the run: the job is unknown or has ended there.
     pub closed: bool,
 }
 

@@ -7,16 +7,16 @@ use common::duration;
 use common::ids::JobId;
 use common::record::{JobRecord, State};
 
-use super::follow::Follow;
+use super::follow::JobFollower;
 use super::help::after_help;
 use super::{Context, candidates, job_ref};
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::registry::lease;
-use crate::registry::requests::{self, Request};
+use crate::registry::requests::{self, DaemonRequest};
 
-/// Time from the end of the grace period to the final record: one round of the sweep, the report of the agent, and
-/// margin for a loaded machine.
-const MARGIN: Duration = Duration::from_secs(5);
+/// Time from the end of the grace period to the final record: one sweep, the report of the agent, and a margin for a
+/// loaded machine.
+const REPORT_MARGIN: Duration = Duration::from_secs(5);
 
 /// Flags of `relay cancel`.
 #[derive(Debug, Args)]
@@ -27,82 +27,86 @@ const MARGIN: Duration = Duration::from_secs(5);
 ))]
 pub struct CancelArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", add = candidates::active(), required = true)]
+    #[arg(value_name = "JOB", add = candidates::active_jobs(), required = true)]
     pub(super) jobs: Vec<String>,
-    /// Time between TERM and KILL [default: that of relay.toml, else 5s]
-    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    /// Time between TERM and KILL [default: as in relay.toml, else 5s]
+    #[arg(long, value_name = "D", value_parser = duration::parse_duration)]
     pub(super) grace: Option<Duration>,
 }
 
 /// Requests the end of jobs and waits for it. Jobs that have already ended are not an error.
 ///
 /// # Errors
-/// Exit code 3 if a job does not exist, 2 if one is ambiguous. Exit code 5 if no relay is running: the request stays
-/// filed and is handled by the next relay.
-pub fn run(args: &CancelArgs, context: &Context) -> Result<Code, Failure> {
-    let jobs = job_ref::jobs(context, &args.jobs)?;
+/// Exit code 3 if a job does not exist, 2 if one is ambiguous. Exit code 5 if no relay is running: the request is
+/// stored, and the next relay handles it.
+pub fn run(args: &CancelArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let jobs = job_ref::resolve_jobs(context, &args.jobs)?;
     let grace_ms = match args.grace {
-        Some(grace) => duration::millis(grace),
-        None => context.config()?.limits.grace_ms,
+        Some(grace) => duration::to_millis(grace),
+        None => context.read_config()?.limits.grace_ms,
     };
     let mut asked = Vec::new();
     for job in jobs {
-        let record = job_ref::record(&context.registry, &job)?.record;
+        let record = job_ref::read_record(&context.registry, &job)?.record;
         if record.state.is_final() {
-            say(context, &record, &format!("{job} had already ended: {}", record.state.as_str()));
+            print_result(context, &record, &format!("{job} had already ended: {}", record.state.as_str()));
             continue;
         }
-        requests::file(&context.registry, &Request::Cancel { job: job.clone(), grace_ms })
+        requests::file_request(&context.registry, &DaemonRequest::Cancel { job: job.clone(), grace_ms })
             .map_err(|e| context.registry.not_writable(&e))?;
         asked.push(job);
     }
     if !asked.is_empty() && !lease::is_held(&context.registry) {
         return Err(Failure::unreachable(format!(
             "no relay is running: the request to cancel {} is stored until `relay up`",
-            list(&asked)
+            join_ids(&asked)
         )));
     }
-    // A deadline that overflows is no limit.
-    let deadline = Instant::now().checked_add(Duration::from_millis(grace_ms).saturating_add(MARGIN));
-    until_ended(context, asked, deadline)
+    // A deadline that overflows means no limit.
+    let deadline = Instant::now().checked_add(Duration::from_millis(grace_ms).saturating_add(REPORT_MARGIN));
+    wait_until_ended(context, asked, deadline)
 }
 
-fn until_ended(context: &Context, mut jobs: Vec<JobId>, deadline: Option<Instant>) -> Result<Code, Failure> {
-    let mut follow = Follow::new(context);
+fn wait_until_ended(
+    context: &Context,
+    mut jobs: Vec<JobId>,
+    deadline: Option<Instant>,
+) -> Result<ExitCode, Failure> {
+    let mut follow = JobFollower::new(context);
     loop {
         let mut running = Vec::new();
         for job in jobs {
-            let record = follow.record(&job)?.record;
+            let record = follow.read_record(&job)?.record;
             match record.state {
-                State::Cancelled => say(context, &record, &format!("{job} cancelled")),
+                State::Cancelled => print_result(context, &record, &format!("{job} cancelled")),
                 state if state.is_final() => {
                     let text = format!("{job} ended before it could be cancelled: {}", state.as_str());
-                    say(context, &record, &text);
+                    print_result(context, &record, &text);
                 }
                 _ => running.push(job),
             }
         }
         if running.is_empty() {
-            return Ok(Code::Done);
+            return Ok(ExitCode::Done);
         }
-        if !follow.pause(deadline) {
-            let text = format!("not ended yet: {}; see `relay status`", list(&running));
-            context.output.note(&text);
-            return Ok(Code::StillRunning);
+        if !follow.wait_for_change(deadline) {
+            let text = format!("not ended yet: {}; see `relay status`", join_ids(&running));
+            context.output.print_note(&text);
+            return Ok(ExitCode::StillRunning);
         }
         jobs = running;
     }
 }
 
-fn say(context: &Context, record: &JobRecord, text: &str) {
+fn print_result(context: &Context, record: &JobRecord, text: &str) {
     if context.output.json {
-        context.output.json(record);
+        context.output.print_json(record);
     } else {
-        context.output.fact(record);
+        context.output.capture_data(record);
         context.output.print(text);
     }
 }
 
-fn list(jobs: &[JobId]) -> String {
+fn join_ids(jobs: &[JobId]) -> String {
     jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

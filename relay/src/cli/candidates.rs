@@ -1,7 +1,7 @@
 //! Shell completion of jobs.
 //!
-//! The script of `relay completions SHELL` calls `relay` back with [`VARIABLE`] set and the words so far. No other call
-//! uses this code. Jobs are offered as `NAME.N`, which has no special meaning in any shell. Shells that show
+//! The script of `relay completions SHELL` calls `relay` with [`VARIABLE`] set and the words typed so far. No other
+//! call uses this code. Jobs are offered as `NAME.N`, which has no special meaning in any shell. Shells that show
 //! descriptions also receive the state and the task.
 
 use std::ffi::OsStr;
@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use common::ids::JobId;
 use common::record::JobRecord;
-use common::text::one_line;
+use common::text_format::one_line;
 
-use super::global::project_of_environment;
+use super::global::project_from_environment;
 use crate::project;
 use crate::registry::{Registry, read};
 
@@ -25,23 +25,23 @@ const MAX_READ: usize = 500;
 const MAX_TASK: usize = 48;
 
 /// Completes every job.
-pub fn any() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| offer(typed, |_| true))
+pub fn any_job() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| complete_job(typed, |_| true))
 }
 
 /// Completes jobs that have not ended.
-pub fn active() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| offer(typed, |record| !has_ended(record)))
+pub fn active_jobs() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| complete_job(typed, |record| !has_ended(record)))
 }
 
 /// Completes jobs that have ended.
-pub fn ended() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| offer(typed, has_ended))
+pub fn ended_jobs() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| complete_job(typed, has_ended))
 }
 
 /// Completes jobs that `relay resume` can continue.
-pub fn resumable() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| offer(typed, is_resumable))
+pub fn resumable_jobs() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| complete_job(typed, is_resumable))
 }
 
 fn has_ended(record: &JobRecord) -> bool {
@@ -53,16 +53,16 @@ fn is_resumable(record: &JobRecord) -> bool {
 }
 
 /// Returns the candidates for a word. Errors give an empty list: a completion can't report them.
-fn offer(typed: &OsStr, wanted: fn(&JobRecord) -> bool) -> Vec<CompletionCandidate> {
+fn complete_job(typed: &OsStr, filter: fn(&JobRecord) -> bool) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else { return Vec::new() };
-    let root = root_of(std::env::args()).or_else(project_of_environment);
+    let root = root_flag(std::env::args()).or_else(project_from_environment);
     let Ok(here) = std::env::current_dir() else { return Vec::new() };
     let Ok(root) = project::find_root(root.as_deref(), &here) else { return Vec::new() };
-    jobs(&root, typed, wanted)
+    matching_jobs(&root, typed, filter)
         .iter()
         .enumerate()
         .map(|(i, record)| {
-            let stem = record.job.stem();
+            let stem = record.job.file_stem();
             // Input with a # is completed with a #.
             let value = if typed.contains('#') { record.job.to_string() } else { stem };
             let help = format!("{}: {}", record.state.as_str(), one_line(&record.prompt_summary, MAX_TASK));
@@ -72,21 +72,21 @@ fn offer(typed: &OsStr, wanted: fn(&JobRecord) -> bool) -> Vec<CompletionCandida
 }
 
 /// Returns the wanted jobs with the typed prefix, newest first.
-fn jobs(root: &Path, typed: &str, wanted: fn(&JobRecord) -> bool) -> Vec<JobRecord> {
+fn matching_jobs(root: &Path, typed: &str, filter: fn(&JobRecord) -> bool) -> Vec<JobRecord> {
     let registry = Registry::for_project(root);
     let typed = typed.replacen('#', ".", 1);
-    let mut jobs = read::jobs(&registry).unwrap_or_default();
-    jobs.retain(|job| job.stem().starts_with(&typed));
+    let mut jobs = read::unarchived_jobs(&registry).unwrap_or_default();
+    jobs.retain(|job| job.file_stem().starts_with(&typed));
     jobs.sort_by_key(|job| std::cmp::Reverse(job.number()));
     jobs.truncate(MAX_READ);
-    let load = |job: &JobId| read::load(&registry, job).ok().map(|stored| stored.record);
-    let mut records: Vec<JobRecord> = jobs.iter().filter_map(load).filter(wanted).collect();
+    let load = |job: &JobId| read::load_record(&registry, job).ok().map(|stored| stored.record);
+    let mut records: Vec<JobRecord> = jobs.iter().filter_map(load).filter(filter).collect();
     records.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
     records
 }
 
 /// Returns the project named on the command line.
-fn root_of(words: impl Iterator<Item = String>) -> Option<PathBuf> {
+fn root_flag(words: impl Iterator<Item = String>) -> Option<PathBuf> {
     let mut words = words.skip_while(|word| word != "--").skip(1);
     while let Some(word) = words.next() {
         match word.split_once('=') {
@@ -119,8 +119,8 @@ mod tests {
             std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
         }
         let offered = |typed: &str, wanted: fn(&JobRecord) -> bool| {
-            let jobs = jobs(dir.path(), typed, wanted);
-            jobs.iter().map(|record| record.job.stem()).collect::<Vec<_>>().join(" ")
+            let jobs = matching_jobs(dir.path(), typed, wanted);
+            jobs.iter().map(|record| record.job.file_stem()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(offered("", |_| true), "zoe.1 abe.2 abe.1");
         assert_eq!(offered("ab", |_| true), "abe.2 abe.1");
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_project_is_the_one_that_is_typed() {
-        let root = |line: &str| root_of(line.split(' ').map(str::to_owned));
+        let root = |line: &str| root_flag(line.split(' ').map(str::to_owned));
         assert_eq!(root("relay -- relay --root /x status"), Some("/x".into()));
         assert_eq!(root("relay -- relay status --root=/y abe"), Some("/y".into()));
         assert_eq!(root("relay -- relay status --root"), None);

@@ -1,4 +1,4 @@
-//! The commands: the only file that knows all of them, beside the dispatcher.
+//! The commands. Only this file and the dispatcher know all of them.
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
@@ -17,7 +17,7 @@ use super::{
     about = "Hand tasks to workers without blocking: launch and status return at once",
     max_term_width = 100,
     disable_help_subcommand = true,
-    help_template = help::TEMPLATE,
+    help_template = help::HELP_TEMPLATE,
     after_help = help::FOOTER
 )]
 pub struct Cli {
@@ -71,8 +71,7 @@ macro_rules! commands {
     };
 }
 
-/// Adds the flags of a command. The command keeps its description: the doc comment of its flags is for readers of the
-/// source.
+/// Adds the flags of a command. The command keeps its own description instead of the doc comment of its flags.
 fn flags_of<A: Args>(command: clap::Command) -> clap::Command {
     let about = command.get_about().cloned().unwrap_or_default();
     A::augment_args(command).about(about)

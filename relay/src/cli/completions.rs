@@ -11,9 +11,9 @@ use clap_mangen::roff::{Roff, roman};
 use super::candidates;
 use super::global::Global;
 use super::help::{self, TOPICS, Topic, after_help};
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::init::folder::Folder;
-use crate::render::Output;
+use crate::render::CommandOutput;
 
 /// Flags of `relay completions`.
 #[derive(Debug, Args)]
@@ -31,34 +31,34 @@ pub struct CompletionsArgs {
     /// Shell; the script completes commands, flags and jobs
     #[arg(value_name = "SHELL", required_unless_present = "man", conflicts_with = "man")]
     shell: Option<Shell>,
-    /// Write the man pages of relay and its commands to a folder; without DIR, print that of relay
+    /// Write the man pages of relay and its commands to a folder; without DIR, print the page of relay
     #[arg(long, value_name = "DIR")]
     #[expect(clippy::option_option, reason = "the flag may stand alone")]
     man: Option<Option<PathBuf>>,
 }
 
-/// Prints the script, or prints or writes the man pages, for the command `relay` with all of its own.
+/// Prints the script, or prints or writes the man pages of `relay` and its commands.
 ///
 /// # Errors
 /// Exit code 2 if the folder can't be written. Also fails if stdout can't be written.
-pub fn run(args: &CompletionsArgs, global: &Global, relay: clap::Command) -> Result<Code, Failure> {
-    let output = Output::new(global.color, false);
+pub fn run(args: &CompletionsArgs, global: &Global, relay: clap::Command) -> Result<ExitCode, Failure> {
+    let output = CommandOutput::new(global.color, false);
     let failed = |e: std::io::Error| Failure::unreachable(format!("the output can't be written: {e}"));
     match (args.shell, &args.man) {
-        (Some(shell), _) => output.raw(&script(shell, relay).map_err(failed)?),
+        (Some(shell), _) => output.print_raw(&completion_script(shell, relay).map_err(failed)?),
         (None, Some(Some(dir))) => {
-            let written = pages(dir, relay).map_err(|e| {
+            let written = write_man_pages(dir, relay).map_err(|e| {
                 Failure::usage(format!("{}: {e}: choose a folder that can be written", dir.display()))
             })?;
-            output.note(&format!("{written} pages written to {}", dir.display()));
+            output.print_note(&format!("{written} pages written to {}", dir.display()));
         }
-        (None, _) => output.raw(page(relay).map_err(failed)?.as_bytes()),
+        (None, _) => output.print_raw(man_page(relay).map_err(failed)?.as_bytes()),
     }
-    output.finish().map(|()| Code::Done)
+    output.check_written().map(|()| ExitCode::Done)
 }
 
 /// Returns the completion script. It calls `relay` for the candidates, so it stays valid for newer versions.
-fn script(shell: Shell, mut relay: clap::Command) -> std::io::Result<Vec<u8>> {
+fn completion_script(shell: Shell, mut relay: clap::Command) -> std::io::Result<Vec<u8>> {
     let mut script = Vec::new();
     match Shells::builtins().completer(&shell.to_string()) {
         Some(known) => {
@@ -70,42 +70,43 @@ fn script(shell: Shell, mut relay: clap::Command) -> std::io::Result<Vec<u8>> {
 }
 
 /// Writes every man page; returns their number.
-fn pages(dir: &Path, mut relay: clap::Command) -> std::io::Result<usize> {
+fn write_man_pages(dir: &Path, mut relay: clap::Command) -> std::io::Result<usize> {
     relay.build();
     let commands = relay.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
     let mut written = 0;
     for command in commands.chain([relay.clone()]) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
         let file = format!("{name}.1");
-        // A session may have write access to the folder.
-        Folder::open(&dir.join(&file), dir, true)?.stage(&file, &page(command)?)?.publish()?;
+        // The folder may be writable for a session.
+        Folder::open(&dir.join(&file), dir, true)?.stage(&file, &man_page(command)?)?.publish()?;
         written += 1;
     }
     Ok(written)
 }
 
-/// Formats the man page of a command: clap's, with the notes and examples as sections, and the topics in that of relay.
-fn page(command: clap::Command) -> std::io::Result<String> {
+/// Formats the man page of a command: clap's page, with notes and examples as sections. The page of relay also contains
+/// the topics.
+fn man_page(command: clap::Command) -> std::io::Result<String> {
     let below = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let (notes, examples) = below.split_once(help::EXAMPLES).unwrap_or((&below, ""));
     let topics: &[Topic] = if command.get_name() == "relay" { &TOPICS } else { &[] };
     let mut page = Vec::new();
     let version = format!("relay {}", env!("CARGO_PKG_VERSION"));
-    // An empty date would be left out, and the version would take its place.
+    // An empty date would be omitted, and the version printed in its place.
     let man = Man::new(command.after_help(None)).date(" ").source(version).manual("relay");
     man.render(&mut page)?;
     let mut sections = Roff::new();
-    section(&mut sections, "NOTES", notes);
-    section(&mut sections, "EXAMPLES", examples);
+    add_section(&mut sections, "NOTES", notes);
+    add_section(&mut sections, "EXAMPLES", examples);
     for topic in topics {
-        section(&mut sections, &topic.name.to_uppercase().replace('-', " "), topic.text);
+        add_section(&mut sections, &topic.name.to_uppercase().replace('-', " "), topic.text);
     }
     sections.to_writer(&mut page)?;
     String::from_utf8(page).map_err(std::io::Error::other)
 }
 
-/// Adds a section, unless it is empty. The lines of a text with several keep their breaks.
-fn section(page: &mut Roff, heading: &str, text: &str) {
+/// Adds a section, unless it is empty. Line breaks in the text are kept.
+fn add_section(page: &mut Roff, heading: &str, text: &str) {
     let text = text.trim_end();
     if text.is_empty() {
         return;
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn every_command_has_a_page_with_its_flags() {
         let dir = tempfile::tempdir().unwrap();
-        let pages = pages(dir.path(), Cli::command()).unwrap();
+        let pages = write_man_pages(dir.path(), Cli::command()).unwrap();
         let commands = Cli::command().get_subcommands().filter(|command| !command.is_hide_set()).count();
         assert_eq!(pages, commands + 1);
         let resume = fs::read_to_string(dir.path().join("relay-resume.1")).unwrap();
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn every_shell_is_told_to_ask_relay_for_the_words() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
-            let script = String::from_utf8(script(shell, Cli::command()).unwrap()).unwrap();
+            let script = String::from_utf8(completion_script(shell, Cli::command()).unwrap()).unwrap();
             assert!(script.contains("RELAY_COMPLETE") && script.contains("relay"), "{shell}: {script}");
         }
     }

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::exit::Failure;
 use crate::project;
 use crate::registry::Registry;
-use crate::render::Output;
+use crate::render::CommandOutput;
 use crate::sandbox;
 
 /// Context of a command.
@@ -26,11 +26,11 @@ pub struct Context {
     /// Registry of the project.
     pub registry: Registry,
     /// Output streams.
-    pub output: Output,
+    pub output: CommandOutput,
     /// Start time of the command.
-    pub began: Instant,
-    /// Environment variables passed by the caller. They take precedence over those of this process.
-    caller: BTreeMap<&'static str, String>,
+    pub started_at: Instant,
+    /// Environment variables passed by the caller. They take precedence over the environment of this process.
+    caller_env: BTreeMap<&'static str, String>,
     /// True if a host agent called the command as a tool.
     is_tool: bool,
 }
@@ -41,21 +41,21 @@ impl Context {
     /// # Errors
     /// Exit code 2 if there is no project here.
     pub fn new(global: &Global) -> Result<Self, Failure> {
-        Self::with(global, Output::new(global.color, global.json), BTreeMap::new(), false)
+        Self::with_output(global, CommandOutput::new(global.color, global.json), BTreeMap::new(), false)
     }
 
-    /// As [`Context::new`], for a caller in another process that passes variables of its environment. Its output is
+    /// Same as [`Context::new`], for a caller in another process that passes its environment variables. The output is
     /// collected in `output`.
     ///
     /// # Errors
     /// Exit code 2 if there is no project here.
     pub fn for_tool(global: &Global, caller: BTreeMap<&'static str, String>) -> Result<Self, Failure> {
-        Self::with(global, Output::captured(), caller, true)
+        Self::with_output(global, CommandOutput::captured(), caller, true)
     }
 
-    fn with(
+    fn with_output(
         global: &Global,
-        output: Output,
+        output: CommandOutput,
         caller: BTreeMap<&'static str, String>,
         is_tool: bool,
     ) -> Result<Self, Failure> {
@@ -63,41 +63,41 @@ impl Context {
         let cwd = std::env::current_dir().map_err(|e| {
             Failure::usage(format!("the current folder can't be found ({e}): change to another"))
         })?;
-        let root = project::find_root(global.project().as_deref(), &cwd)?;
+        let root = project::find_root(global.project_root().as_deref(), &cwd)?;
         let registry = Registry::for_project(&root);
-        Ok(Self { root, cwd, registry, output, began, caller, is_tool })
+        Ok(Self { root, cwd, registry, output, started_at: began, caller_env: caller, is_tool })
     }
 
     /// Returns a variable of the caller's environment.
     ///
     /// # Errors
-    /// As [`std::env::var`].
-    pub fn variable(&self, key: &str) -> Result<String, VarError> {
-        self.caller.get(key).map_or_else(|| std::env::var(key), |value| Ok(value.clone()))
+    /// Same as [`std::env::var`].
+    pub fn caller_variable(&self, key: &str) -> Result<String, VarError> {
+        self.caller_env.get(key).map_or_else(|| std::env::var(key), |value| Ok(value.clone()))
     }
 
-    /// Returns the party that called.
+    /// Returns the kind of caller.
     pub fn initiator(&self) -> Initiator {
-        let is_session = self.is_tool || session::session(&|key| self.variable(key)).is_some();
+        let is_session = self.is_tool || session::calling_session(&|key| self.caller_variable(key)).is_some();
         if is_session || ancestry::is_below_host_agent() { Initiator::Session } else { Initiator::Person }
     }
 
-    /// Rejects a command that does not work inside a sandbox, and names the way to run it.
+    /// Rejects a command that does not work inside a sandbox, with advice how to run it.
     ///
     /// # Errors
     /// Exit code 5 inside a sandbox.
-    pub fn outside_of_sandboxes(&self, command: &str) -> Result<(), Failure> {
+    pub fn require_no_sandbox(&self, command: &str) -> Result<(), Failure> {
         match sandbox::current_sandbox() {
             Some(sandbox) => Err(Failure::unreachable(sandbox.refuses(command, &self.root))),
             None => Ok(()),
         }
     }
 
-    /// Reads `platform/relay.toml`: on demand, since most commands do not need it.
+    /// Reads `platform/relay.toml`. Called on demand, since most commands do not need it.
     ///
     /// # Errors
     /// One line with file, line and reason.
-    pub fn config(&self) -> Result<Config, Failure> {
+    pub fn read_config(&self) -> Result<Config, Failure> {
         Config::load(&self.root)
     }
 }

@@ -1,6 +1,6 @@
 //! From the command line to the exit code.
 
-use std::process::ExitCode;
+use std::process;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
@@ -8,54 +8,54 @@ use clap_complete::env::CompleteEnv;
 use rustix::fs::Mode;
 
 use super::commands::{Cli, Command};
-use super::serve::{self, Serve};
+use super::serve::{self, ServeFn};
 use super::{
     Context, cancel, candidates, completions, doctor, down, events, explain, extend, help, hook, init,
     launch, logs, mcp, notices, prune, restart, resume, retry, run, schema, status, top, up, wait,
 };
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::inheritance;
 use crate::render::output;
 
 /// Runs `relay`; `serve` is the daemon.
-pub fn main(serve: Serve) -> ExitCode {
+pub fn main(serve: ServeFn) -> process::ExitCode {
     inheritance::reset_signals();
-    keep_others_from_writing();
+    restrict_umask();
     if let Some(code) = answer_completion() {
         return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(mut error) => {
-            add_tip(&mut error, std::env::args());
-            output::usage(&error, wants_json());
-            return u8::try_from(error.exit_code()).unwrap_or(Code::Usage as u8).into();
+            add_dash_tip(&mut error, std::env::args());
+            output::print_clap_message(&error, wants_json());
+            return u8::try_from(error.exit_code()).unwrap_or(ExitCode::Usage as u8).into();
         }
     };
     let code = dispatch(&cli, serve).unwrap_or_else(|failure| {
-        output::failure(&failure, cli.global.json);
+        output::report_failure(&failure, cli.global.json);
         failure.code as u8
     });
     code.into()
 }
 
 /// Answers a completion request; `None` for every other call.
-fn answer_completion() -> Option<ExitCode> {
+fn answer_completion() -> Option<process::ExitCode> {
     std::env::var_os(candidates::VARIABLE)?;
     let here = std::env::current_dir().ok();
     let asked = CompleteEnv::with_factory(Cli::command).var(candidates::VARIABLE);
     match asked.try_complete(std::env::args_os(), here.as_deref()) {
-        Ok(true) => Some(ExitCode::SUCCESS),
+        Ok(true) => Some(process::ExitCode::SUCCESS),
         Ok(false) => None,
         Err(error) => {
-            output::usage(&error, false);
-            Some((Code::Usage as u8).into())
+            output::print_clap_message(&error, false);
+            Some((ExitCode::Usage as u8).into())
         }
     }
 }
 
 /// Extends the caller's umask so that other users can't write files of this process or of its children.
-fn keep_others_from_writing() {
+fn restrict_umask() {
     let others = Mode::WGRP | Mode::WOTH;
     // The old mask can only be read by setting a new one.
     let asked = rustix::process::umask(others);
@@ -63,17 +63,17 @@ fn keep_others_from_writing() {
 }
 
 /// Flags with a command line as value, which may begin with a dash.
-const COMMAND_LINES: [&str; 2] = ["--check", "--setup"];
+const COMMAND_LINE_FLAGS: [&str; 2] = ["--check", "--setup"];
 
 /// Adds a tip to the error about a command line that begins with a dash and was therefore parsed as a flag.
-fn add_tip(error: &mut clap::Error, words: impl Iterator<Item = String>) {
+fn add_dash_tip(error: &mut clap::Error, words: impl Iterator<Item = String>) {
     let (ErrorKind::UnknownArgument, Some(ContextValue::String(value))) =
         (error.kind(), error.get(ContextKind::InvalidArg))
     else {
         return;
     };
     let words: Vec<String> = words.collect();
-    let meant = |pair: &&[String]| COMMAND_LINES.contains(&pair[0].as_str()) && pair[1] == *value;
+    let meant = |pair: &&[String]| COMMAND_LINE_FLAGS.contains(&pair[0].as_str()) && pair[1] == *value;
     if let Some([flag, value]) = words.windows(2).find(meant) {
         let tip = format!("to pass '{value}' as a value, use '{flag}={value}'");
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
@@ -86,14 +86,14 @@ fn wants_json() -> bool {
 }
 
 /// Returns true if a command of a job runs this process: the agent sets `RELAY_JOB` for all of them. The `[notify]`
-/// command has the variable too, but belongs to a person; `RELAY_DELIVERY` identifies it.
-fn within_job() -> bool {
+/// command also has the variable, but is no worker; `RELAY_DELIVERY` identifies it.
+fn is_inside_job() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     is_set("RELAY_JOB") && !is_set("RELAY_DELIVERY")
 }
 
-/// Returns true for a command that does more than read.
-fn changes_something(command: &Command) -> bool {
+/// Returns true for a command that changes anything.
+fn changes_state(command: &Command) -> bool {
     match command {
         Command::Up(_)
         | Command::Down(_)
@@ -123,13 +123,13 @@ fn changes_something(command: &Command) -> bool {
     }
 }
 
-/// Runs a command. `run` returns the exit code of its own command, all others one of [`Code`].
-fn dispatch(cli: &Cli, serve: Serve) -> Result<u8, Failure> {
-    if within_job() {
+/// Runs a command. `relay run` returns the exit code of its command line; all other commands return an [`ExitCode`].
+fn dispatch(cli: &Cli, serve: ServeFn) -> Result<u8, Failure> {
+    if is_inside_job() {
         match &cli.command {
-            // Hooks in a person's own settings run for workers too, but their notices are not for a worker.
-            Command::Hook(_) => return Ok(Code::Done as u8),
-            command if changes_something(command) => {
+            // Hooks in a person's settings also run in workers, which must not receive notices.
+            Command::Hook(_) => return Ok(ExitCode::Done as u8),
+            command if changes_state(command) => {
                 return Err(Failure::usage(
                     "this command is not available inside a job (RELAY_JOB is set): run it in the session \
                     that launched the job",
@@ -180,7 +180,7 @@ fn dispatch(cli: &Cli, serve: Serve) -> Result<u8, Failure> {
         Command::Completions(args) => completions::run(args, &cli.global, Cli::command())? as u8,
         Command::Help(args) => help::run(args, &cli.global, Cli::command())? as u8,
     };
-    context.output.finish()?;
+    context.output.check_written()?;
     Ok(code)
 }
 
@@ -192,7 +192,7 @@ mod tests {
     fn a_value_that_begins_with_a_dash_gets_a_tip_that_works() {
         let line = ["relay", "launch", "--check", "-x", "task"];
         let mut error = Cli::try_parse_from(line).unwrap_err();
-        add_tip(&mut error, line.iter().map(|word| (*word).to_owned()));
+        add_dash_tip(&mut error, line.iter().map(|word| (*word).to_owned()));
         assert!(error.to_string().contains("tip: to pass '-x' as a value, use '--check=-x'"), "{error}");
         let cli = Cli::try_parse_from(["relay", "launch", "--check=-x", "task"]).unwrap();
         assert!(matches!(cli.command, Command::Launch(args) if args.check == ["-x"]));

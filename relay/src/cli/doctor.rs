@@ -5,7 +5,7 @@ use clap::Args;
 use super::Context;
 use super::help::after_help;
 use crate::doctor::{self, CheckContext, State};
-use crate::exit::Code;
+use crate::exit::ExitCode;
 
 /// Flags of `relay doctor`.
 #[derive(Debug, Args)]
@@ -17,17 +17,18 @@ use crate::exit::Code;
 pub struct DoctorArgs {}
 
 /// Runs all checks and prints the findings, each problem with its fix.
-pub fn run(_: &DoctorArgs, context: &Context) -> Code {
+pub fn run(_: &DoctorArgs, context: &Context) -> ExitCode {
     let output = &context.output;
-    let findings = doctor::run(CheckContext::new(&context.root, &context.registry, context.initiator()));
+    let findings =
+        doctor::run_checks(CheckContext::new(&context.root, &context.registry, context.initiator()));
     if output.json {
         for finding in &findings {
-            output.json(finding);
+            output.print_json(finding);
         }
     } else {
-        let marks = doctor::text::Marks::of_locale(&|name| std::env::var(name).ok());
-        output.print(&doctor::text::list(&findings, marks, output.paint));
+        let marks = doctor::text::StateMarks::of_locale(&|name| std::env::var(name).ok());
+        output.print(&doctor::text::format_findings(&findings, marks, output.paint));
     }
     let fails = findings.iter().any(|finding| finding.state == State::Fail);
-    if fails { Code::Unreachable } else { Code::Done }
+    if fails { ExitCode::Unreachable } else { ExitCode::Done }
 }

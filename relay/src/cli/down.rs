@@ -9,19 +9,19 @@ use super::Context;
 use super::help::after_help;
 use crate::approval;
 use crate::engine::{container, local};
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::files::atomic::Durability;
-use crate::files::watch::Watch;
+use crate::files::watch::FolderWatch;
 use crate::plural;
-use crate::registry::lease::Holder;
-use crate::registry::read::Stored;
-use crate::registry::requests::{Awaited, Request};
+use crate::registry::lease::DaemonId;
+use crate::registry::read::StoredRecord;
+use crate::registry::requests::{AwaitedRequest, DaemonRequest};
 use crate::registry::{Registry, lease, read};
 use crate::state_dir::StateDir;
 use crate::state_dir::saved_state::SavedState;
 
-/// Time limit for the daemon to end: 10 s for the platform, 5 s for its last events, and margin for a loaded machine.
-const TIMEOUT: Duration = Duration::from_secs(40);
+/// Time limit for the daemon to end: 10 s for the platform, 5 s for the last events, and a margin for a loaded machine.
+const DAEMON_END_TIMEOUT: Duration = Duration::from_secs(40);
 /// Interval between checks of the lock: its release causes no file event.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -38,11 +38,11 @@ pub struct DownArgs {
 ///
 /// # Errors
 /// Exit code 2 if jobs are still running and `--force` is not given, 5 if something does not stop.
-pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
-    context.outside_of_sandboxes("down")?;
+pub fn run(args: &DownArgs, context: &Context) -> Result<ExitCode, Failure> {
+    context.require_no_sandbox("down")?;
     let registry = &context.registry;
-    registry.own()?;
-    let running = running(context)?;
+    registry.check_owner()?;
+    let running = running_jobs(context)?;
     if !running.is_empty() && !args.force {
         return Err(Failure::usage(format!(
             "still running: {}; wait, cancel, or use --force",
@@ -50,42 +50,42 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<Code, Failure> {
         )));
     }
     stop_relay(context)?;
-    Ok(done(context))
+    Ok(print_stopped(context))
 }
 
-/// Stops the running relay and its platform, or the remains of one.
+/// Stops the running relay and its platform, or a platform that is left without a relay.
 ///
 /// # Errors
 /// Exit code 5 if something does not stop.
 fn stop_relay(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     if lease::is_held(registry) {
-        end_daemon(registry, |relay| Request::Down { relay: Some(relay) }, TIMEOUT)?;
+        end_daemon(registry, |relay| DaemonRequest::Down { relay: Some(relay) }, DAEMON_END_TIMEOUT)?;
     }
-    // A relay that another command has started meanwhile has its own platform.
+    // If another command has started a relay meanwhile, the platform belongs to it.
     if lease::is_held(registry) { Ok(()) } else { stop_platform(context) }
 }
 
-/// Asks the daemon that holds the registry to end, and waits for its end. A daemon that takes its place meanwhile was
-/// started by another command and is left running.
+/// Asks the daemon that holds the registry to end, and waits. A new daemon that another command has started meanwhile
+/// is left running.
 ///
 /// # Errors
 /// Exit code 5 if the daemon does not end in time.
 pub(super) fn end_daemon(
     registry: &Registry,
-    request: impl Fn(Holder) -> Request,
-    patience: Duration,
+    request: impl Fn(DaemonId) -> DaemonRequest,
+    timeout: Duration,
 ) -> Result<(), Failure> {
-    let watch = Watch::folder(registry.folder());
-    let deadline = Instant::now() + patience;
-    let mut asked: Option<(Holder, Awaited)> = None;
+    let watch = FolderWatch::folder(registry.folder());
+    let deadline = Instant::now() + timeout;
+    let mut asked: Option<(DaemonId, AwaitedRequest)> = None;
     while lease::is_held(registry) {
         let holder = lease::holder(registry);
         match (&asked, holder) {
             (Some((meant, _)), Some(holder)) if *meant != holder => return Ok(()),
             // A daemon that has just started may not have written its lease yet.
             (None, Some(holder)) => {
-                let filed = Awaited::file(registry, &request(holder.clone()));
+                let filed = AwaitedRequest::file(registry, &request(holder.clone()));
                 asked = Some((holder, filed.map_err(|e| registry.not_writable(&e))?));
             }
             _ => {}
@@ -99,21 +99,21 @@ pub(super) fn end_daemon(
 }
 
 /// Prints the result, and the number of jobs queued for the next relay.
-fn done(context: &Context) -> Code {
+fn print_stopped(context: &Context) -> ExitCode {
     context.output.print("relay is down");
-    let is_queued = |stored: &Stored| stored.record.state == State::Queued;
+    let is_queued = |stored: &StoredRecord| stored.record.state == State::Queued;
     let queued =
-        read::records(&context.registry).map_or(0, |records| records.iter().filter(is_queued).count());
+        read::read_records(&context.registry).map_or(0, |records| records.iter().filter(is_queued).count());
     if queued > 0 {
-        let jobs = plural::count(queued as u64, "queued job starts", "queued jobs start");
-        context.output.note(&format!("{jobs} after the next `relay up`"));
+        let jobs = plural::format_count(queued as u64, "queued job starts", "queued jobs start");
+        context.output.print_note(&format!("{jobs} after the next `relay up`"));
     }
-    Code::Done
+    ExitCode::Done
 }
 
 /// Returns the unfinished jobs that are not queued.
-fn running(context: &Context) -> Result<Vec<String>, Failure> {
-    let records = read::records(&context.registry).map_err(|e| context.registry.not_readable(&e))?;
+fn running_jobs(context: &Context) -> Result<Vec<String>, Failure> {
+    let records = read::read_records(&context.registry).map_err(|e| context.registry.not_readable(&e))?;
     let active = |state: State| !state.is_final() && state != State::Queued;
     Ok(records
         .iter()
@@ -126,25 +126,25 @@ fn running(context: &Context) -> Result<Vec<String>, Failure> {
 fn stop_platform(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     let state = StateDir::for_project(&context.root)?;
-    // An agent on this machine is always looked for, however it was left behind.
-    let agent = Some(state.agent()).filter(|agent| local::is_running(agent));
-    // Containers are looked for on the engines in the state folder and on the approved one: the settings may have
-    // changed since.
+    // An agent on this machine is always searched for.
+    let agent = Some(state.agent()).filter(|agent| local::is_agent_running(agent));
+    // Containers are searched for on the engines in the state folder and on the approved one, because the settings may
+    // have changed.
     let mut memory = SavedState::load(&state);
     let mut engines = std::mem::take(&mut memory.engines);
-    let agreed = approval::agreed(&context.root).filter(|_| lease::read(registry).is_some());
+    let agreed = approval::approved_settings(&context.root).filter(|_| lease::read_lease(registry).is_some());
     let agreed = agreed.map(|agreed| agreed.engine).filter(|engine| engine.is_container());
     engines.extend(agreed.filter(|agreed| !engines.contains(agreed)));
     if agent.is_none() && engines.is_empty() {
         return Ok(());
     }
     state.tokens().revoke_all();
-    if let Some(agent) = agent.filter(|agent| !local::stop(agent)) {
+    if let Some(agent) = agent.filter(|agent| !local::stop_agent(agent)) {
         let log = agent.join("agent.log");
         return Err(Failure::unreachable(format!("the agent did not stop in time: see {}", log.display())));
     }
     for engine in engines {
-        for name in container::names(engine, registry.dir()).map_err(Failure::unreachable)? {
+        for name in container::container_names(engine, registry.dir()).map_err(Failure::unreachable)? {
             container::stop(engine, &name, registry.dir()).map_err(Failure::unreachable)?;
         }
     }

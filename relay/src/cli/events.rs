@@ -9,13 +9,13 @@ use common::ids::JobId;
 use common::job::StepKind;
 use common::record::JobRecord;
 
-use super::follow::Follow;
+use super::follow::JobFollower;
 use super::help::after_help;
 use super::{Context, candidates, job_ref, view_context};
-use crate::exit::{Code, Failure};
-use crate::files::refused::Refused;
-use crate::files::watch::Watch;
-use crate::registry::event_log::Follower;
+use crate::exit::{ExitCode, Failure};
+use crate::files::refused::RefusedEntry;
+use crate::files::watch::FolderWatch;
+use crate::registry::event_log::LogFollower;
 use crate::registry::read;
 use crate::render::event_text::{self, RenderOptions};
 use crate::render::{View, health};
@@ -32,7 +32,7 @@ const OUTPUT_BUFFER: usize = 64 * 1024;
 ))]
 pub struct EventsArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: all jobs that are not archived]
-    #[arg(value_name = "JOB", add = candidates::any())]
+    #[arg(value_name = "JOB", add = candidates::any_job())]
     job: Option<String>,
     /// Follow until the job has ended; without JOB, follow forever
     #[arg(short, long)]
@@ -46,57 +46,57 @@ pub struct EventsArgs {
 ///
 /// # Errors
 /// Exit code 3 if the job does not exist, 2 if it is ambiguous, 5 if a log can't be read.
-pub fn run(args: &EventsArgs, context: &Context) -> Result<Code, Failure> {
+pub fn run(args: &EventsArgs, context: &Context) -> Result<ExitCode, Failure> {
     match &args.job {
-        Some(text) => one(args, context, &read::resolve(&context.registry, text)?)?,
-        None => all(args, context)?,
+        Some(text) => print_job_events(args, context, &read::resolve_job(&context.registry, text)?)?,
+        None => print_all_events(args, context)?,
     }
-    Ok(Code::Done)
+    Ok(ExitCode::Done)
 }
 
-fn one(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure> {
-    let mut follow = args.follow.then(|| Follow::new(context));
-    let mut printer = Printer::new(args, context, false);
-    let mut follower = printer.follower();
+fn print_job_events(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure> {
+    let mut follow = args.follow.then(|| JobFollower::new(context));
+    let mut printer = EventPrinter::new(args, context, false);
+    let mut follower = printer.open_follower();
     loop {
         // The record is read first: if it shows an outcome, the log already contains it.
         let stored = match &mut follow {
-            Some(follow) => follow.record(job)?,
-            None => job_ref::record(&context.registry, job)?,
+            Some(follow) => follow.read_record(job)?,
+            None => job_ref::read_record(&context.registry, job)?,
         };
-        let path = stored.home.events(job);
+        let path = stored.registry.events(job);
         printer.print_health();
         let read = if context.output.json {
-            follower.raw_lines(&path, |raw, _| printer.raw(raw))
+            follower.visit_raw_lines(&path, |raw, _| printer.print_raw(raw))
         } else {
-            follower.lines(&path, |raw, line| printer.line(raw, &line))
+            follower.visit_lines(&path, |raw, line| printer.print_line(raw, &line))
         };
         printer.flush();
-        read.map_err(|e| job_ref::unreadable(job, "event log", &e))?;
+        read.map_err(|e| job_ref::unreadable_file(job, "event log", &e))?;
         let over = stored.record.state.is_final() || context.output.is_closed();
         match &follow {
-            Some(follow) if !over => follow.pause(None),
+            Some(follow) if !over => follow.wait_for_change(None),
             Some(_) => return Ok(()),
             None => {
-                printer.health(&stored.record);
+                printer.print_job_health(&stored.record);
                 return Ok(());
             }
         };
     }
 }
 
-fn all(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
-    let watch = args.follow.then(|| Watch::folder(context.registry.folder()));
-    let mut printer = Printer::new(args, context, true);
+fn print_all_events(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
+    let watch = args.follow.then(|| FolderWatch::folder(context.registry.folder()));
+    let mut printer = EventPrinter::new(args, context, true);
     let mut logs = BTreeMap::new();
     loop {
         printer.print_health();
         let mut lines = new_events(context, &printer, &mut logs)?;
         lines.sort_by_key(|line| line.id);
-        for New { raw, line, .. } in &lines {
+        for NewLine { bytes: raw, parsed: line, .. } in &lines {
             match line {
-                Some(line) => printer.line(raw, line),
-                None => printer.raw(raw),
+                Some(line) => printer.print_line(raw, line),
+                None => printer.print_raw(raw),
             }
         }
         printer.flush();
@@ -108,49 +108,53 @@ fn all(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
 }
 
 /// A log, and its length at the last read.
-struct Log {
-    follower: Follower,
-    len: u64,
+struct FollowedLog {
+    follower: LogFollower,
+    last_length: u64,
 }
 
 /// A new line of a log.
-struct New {
+struct NewLine {
     id: u64,
-    raw: Vec<u8>,
+    bytes: Vec<u8>,
     /// Parsed line; `None` if only the raw line is needed.
-    line: Option<EventLine>,
+    parsed: Option<EventLine>,
 }
 
 /// Returns the lines added to any log since the last call.
 fn new_events(
     context: &Context,
-    printer: &Printer<'_>,
-    logs: &mut BTreeMap<JobId, Log>,
-) -> Result<Vec<New>, Failure> {
+    printer: &EventPrinter<'_>,
+    logs: &mut BTreeMap<JobId, FollowedLog>,
+) -> Result<Vec<NewLine>, Failure> {
     let registry = &context.registry;
-    let jobs = read::jobs(registry).map_err(|e| registry.not_readable(&e))?;
+    let jobs = read::unarchived_jobs(registry).map_err(|e| registry.not_readable(&e))?;
     let mut news = Vec::new();
     for job in jobs {
         let path = registry.events(&job);
         // Most logs of a large registry have not grown. Comparing the length avoids opening them.
         let len = path.size().unwrap_or(0);
-        let log = logs.entry(job.clone()).or_insert_with(|| Log { follower: printer.follower(), len: 0 });
-        if len != log.len {
-            log.len = len;
+        let log = logs
+            .entry(job.clone())
+            .or_insert_with(|| FollowedLog { follower: printer.open_follower(), last_length: 0 });
+        if len != log.last_length {
+            log.last_length = len;
             let read = if context.output.json {
-                log.follower.raw_lines(&path, |raw, id| news.push(New { id, raw: raw.to_vec(), line: None }))
+                log.follower.visit_raw_lines(&path, |raw, id| {
+                    news.push(NewLine { id, bytes: raw.to_vec(), parsed: None });
+                })
             } else {
                 let follower = &mut log.follower;
-                follower.lines(&path, |raw, line| {
-                    news.push(New { id: line.id, raw: raw.to_vec(), line: Some(line) });
+                follower.visit_lines(&path, |raw, line| {
+                    news.push(NewLine { id: line.id, bytes: raw.to_vec(), parsed: Some(line) });
                 })
             };
             match read {
                 // The events of other jobs are not affected.
-                Err(e) if Refused::from_error(&e).is_some() => {
-                    context.output.note(&format!("{job} skipped: {e}"));
+                Err(e) if RefusedEntry::from_error(&e).is_some() => {
+                    context.output.print_note(&format!("{job} skipped: {e}"));
                 }
-                read => read.map_err(|e| job_ref::unreadable(&job, "event log", &e))?,
+                read => read.map_err(|e| job_ref::unreadable_file(&job, "event log", &e))?,
             }
         }
     }
@@ -159,103 +163,114 @@ fn new_events(
 
 /// State of the active steps.
 #[derive(Default)]
-struct Steps {
-    /// Active waits for the model. There is one between any two steps, mostly a short one: they are hidden from people,
-    /// but not from programs.
-    waits: BTreeSet<(JobId, u32)>,
+struct ActiveSteps {
+    /// Active waits for the model. They are frequent and mostly short, so only --json shows them.
+    model_waits: BTreeSet<(JobId, u32)>,
     /// Active steps inside another step.
-    inside: BTreeSet<(JobId, u32)>,
+    nested_steps: BTreeSet<(JobId, u32)>,
 }
 
 /// Relation of a line to a step.
 #[derive(Default)]
-struct Concern {
+struct StepRelation {
     /// True for the start or the end of a wait for the model.
-    wait: bool,
+    is_model_wait: bool,
     /// True for the end of a step inside another one.
-    inside: bool,
+    ends_nested_step: bool,
 }
 
-impl Steps {
-    fn add(&mut self, line: &EventLine) -> Concern {
+impl ActiveSteps {
+    fn update(&mut self, line: &EventLine) -> StepRelation {
         match line.event.as_ref().map(|event| &event.body) {
             Some(EventBody::StepStarted { n, kind, parent, .. }) => {
                 let wait = *kind == StepKind::Model;
                 if wait {
-                    self.waits.insert((line.job.clone(), *n));
+                    self.model_waits.insert((line.job.clone(), *n));
                 } else if parent.is_some() {
-                    self.inside.insert((line.job.clone(), *n));
+                    self.nested_steps.insert((line.job.clone(), *n));
                 }
-                Concern { wait, inside: false }
+                StepRelation { is_model_wait: wait, ends_nested_step: false }
             }
             Some(EventBody::StepFinished { n, .. }) => {
                 let step = (line.job.clone(), *n);
-                Concern { wait: self.waits.remove(&step), inside: self.inside.remove(&step) }
+                StepRelation {
+                    is_model_wait: self.model_waits.remove(&step),
+                    ends_nested_step: self.nested_steps.remove(&step),
+                }
             }
-            _ => Concern::default(),
+            _ => StepRelation::default(),
         }
     }
 }
 
 /// Prints lines as they arrive.
-struct Printer<'a> {
+struct EventPrinter<'a> {
     args: &'a EventsArgs,
     context: &'a Context,
-    name_job: bool,
+    shows_job_name: bool,
     view: View,
-    steps: Steps,
+    steps: ActiveSteps,
     /// Buffered output, written in one call for many lines.
-    ready: Vec<u8>,
+    output_buffer: Vec<u8>,
 }
 
-impl<'a> Printer<'a> {
+impl<'a> EventPrinter<'a> {
     fn new(args: &'a EventsArgs, context: &'a Context, name_job: bool) -> Self {
-        let view = view_context::view(context);
-        Self { args, context, name_job, view, steps: Steps::default(), ready: Vec::new() }
+        let view = view_context::current_view(context);
+        Self {
+            args,
+            context,
+            shows_job_name: name_job,
+            view,
+            steps: ActiveSteps::default(),
+            output_buffer: Vec::new(),
+        }
     }
 
-    /// Refreshes the view: for example, the date may have changed since the last lines.
+    /// Prints the health of the followed job, with a current view.
     fn print_health(&mut self) {
         if !self.context.output.json {
-            self.view = view_context::view(self.context);
+            self.view = view_context::current_view(self.context);
         }
     }
 
-    /// Prints the health of a job that has not ended: its events alone do not show if something is wrong.
-    fn health(&self, record: &JobRecord) {
+    /// Prints the health of a job that has not ended, because its events alone do not show a problem.
+    fn print_job_health(&self, record: &JobRecord) {
         if !self.context.output.json && !record.state.is_final() {
-            let health = health::health(record, &view_context::view_of(self.context, record));
-            self.context.output.note(&format!("{} {health}", record.job));
+            let health = health::health(record, &view_context::view_of_job(self.context, record));
+            self.context.output.print_note(&format!("{} {health}", record.job));
         }
     }
 
-    /// Returns a reader of a log. For programs it starts after `--since`; lines for people may depend on earlier ones.
-    fn follower(&self) -> Follower {
-        if self.context.output.json { Follower::since(self.args.since) } else { Follower::new() }
+    /// Returns a reader of a log. With --json it starts after `--since`; otherwise at the beginning, since lines may
+    /// depend on earlier ones.
+    fn open_follower(&self) -> LogFollower {
+        if self.context.output.json { LogFollower::since(self.args.since) } else { LogFollower::new() }
     }
 
-    fn raw(&mut self, raw: &[u8]) {
-        self.ready.extend_from_slice(raw);
-        if self.ready.len() >= OUTPUT_BUFFER {
+    fn print_raw(&mut self, raw: &[u8]) {
+        self.output_buffer.extend_from_slice(raw);
+        if self.output_buffer.len() >= OUTPUT_BUFFER {
             self.flush();
         }
     }
 
-    fn line(&mut self, raw: &[u8], line: &EventLine) {
-        let concern = self.steps.add(line);
-        if line.id <= self.args.since || concern.wait {
+    fn print_line(&mut self, raw: &[u8], line: &EventLine) {
+        let concern = self.steps.update(line);
+        if line.id <= self.args.since || concern.is_model_wait {
             return;
         }
-        let setting = RenderOptions { name_job: self.name_job, inside: concern.inside };
-        let text = event_text::line(raw, line, setting, &self.view);
-        self.raw(text.trim_end_matches('\n').as_bytes());
-        self.raw(b"\n");
+        let setting =
+            RenderOptions { shows_job_name: self.shows_job_name, is_nested_step: concern.ends_nested_step };
+        let text = event_text::event_line(raw, line, setting, &self.view);
+        self.print_raw(text.trim_end_matches('\n').as_bytes());
+        self.print_raw(b"\n");
     }
 
     fn flush(&mut self) {
-        if !self.ready.is_empty() {
-            self.context.output.raw(&self.ready);
-            self.ready.clear();
+        if !self.output_buffer.is_empty() {
+            self.context.output.print_raw(&self.output_buffer);
+            self.output_buffer.clear();
         }
     }
 }

@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use super::help::after_help;
 use super::{Context, candidates, job_ref, view_context};
-use crate::exit::{Code, Failure};
-use crate::files::watch::Watch;
-use crate::registry::event_log::Follower;
-use crate::registry::requests::{self, Request};
+use crate::exit::{ExitCode, Failure};
+use crate::files::watch::FolderWatch;
+use crate::registry::event_log::LogFollower;
+use crate::registry::requests::{self, DaemonRequest};
 use crate::registry::{lease, read};
 use crate::render::health;
 
@@ -32,10 +32,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(300);
 ))]
 pub struct ExtendArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", add = candidates::active())]
+    #[arg(value_name = "JOB", add = candidates::active_jobs())]
     pub(super) job: String,
     /// Additional time, such as 30m
-    #[arg(value_name = "D", value_parser = duration::parse)]
+    #[arg(value_name = "D", value_parser = duration::parse_duration)]
     pub(super) by: Duration,
     /// Move the limit of the current step instead of the job's
     #[arg(long)]
@@ -44,7 +44,7 @@ pub struct ExtendArgs {
 
 /// Request to extend a limit, with its result.
 #[derive(Debug, Serialize)]
-struct Moved<'a> {
+struct ExtensionResult<'a> {
     job: &'a JobId,
     /// Step with the extended limit; `null` for the limit of the job.
     step: Option<u32>,
@@ -57,19 +57,19 @@ struct Moved<'a> {
 ///
 /// # Errors
 /// Exit code 3 if the job does not exist, 2 if it is ambiguous or the limit no longer exists. Exit code 5 if no relay
-/// is running: the request stays filed and is handled by the next relay.
-pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
+/// is running: the request is stored, and the next relay handles it.
+pub fn run(args: &ExtendArgs, context: &Context) -> Result<ExitCode, Failure> {
     let registry = &context.registry;
-    let job = read::resolve(registry, &args.job)?;
-    let watch = Watch::folder(registry.folder());
-    let stored = job_ref::record(registry, &job)?;
-    refuse(&stored.record, args.step)?;
-    let (log, mut follower) = (stored.home.events(&job), Follower::new());
-    let mut news = || follower.next_lines(&log).map_err(|e| job_ref::unreadable(&job, "event log", &e));
+    let job = read::resolve_job(registry, &args.job)?;
+    let watch = FolderWatch::folder(registry.folder());
+    let stored = job_ref::read_record(registry, &job)?;
+    refuse_impossible(&stored.record, args.step)?;
+    let (log, mut follower) = (stored.registry.events(&job), LogFollower::new());
+    let mut news = || follower.next_lines(&log).map_err(|e| job_ref::unreadable_file(&job, "event log", &e));
     let after = news()?.last().map_or(0, |(_, line)| line.id);
-    let by_ms = duration::millis(args.by);
-    let request = Request::Extend { job: job.clone(), step: args.step, by_ms, after, to_ms: None };
-    requests::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
+    let by_ms = duration::to_millis(args.by);
+    let request = DaemonRequest::Extend { job: job.clone(), step: args.step, by_ms, after, to_ms: None };
+    requests::file_request(registry, &request).map_err(|e| registry.not_writable(&e))?;
     if !lease::is_held(registry) {
         return Err(Failure::unreachable(format!(
             "no relay is running: the request to extend {job} is stored until `relay up`"
@@ -78,24 +78,27 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<Code, Failure> {
     let deadline = Instant::now() + POLL_INTERVAL;
     loop {
         let lines = news()?;
-        if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| moved(line, args.step)) {
-            print_moved(context, &Moved { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) });
+        if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| extended_limit(line, args.step)) {
+            print_extension(
+                context,
+                &ExtensionResult { job: &job, step: n, by_ms, limit_ms: Some(limit_ms) },
+            );
             if !context.output.json {
-                let record = job_ref::record(registry, &job)?.record;
-                let view = view_context::view_of(context, &record);
-                context.output.note(&format!("{job} {}", health::health(&record, &view)));
+                let record = job_ref::read_record(registry, &job)?.record;
+                let view = view_context::view_of_job(context, &record);
+                context.output.print_note(&format!("{job} {}", health::health(&record, &view)));
             }
-            return Ok(Code::Done);
+            return Ok(ExitCode::Done);
         }
         if !watch.wait(Some(deadline)) {
-            print_moved(context, &Moved { job: &job, step: None, by_ms, limit_ms: None });
-            return Ok(Code::Done);
+            print_extension(context, &ExtensionResult { job: &job, step: None, by_ms, limit_ms: None });
+            return Ok(ExitCode::Done);
         }
     }
 }
 
 /// Rejects a request that can never be fulfilled.
-fn refuse(record: &JobRecord, step: bool) -> Result<(), Failure> {
+fn refuse_impossible(record: &JobRecord, step: bool) -> Result<(), Failure> {
     let job = &record.job;
     let no = |reason: String| Err(Failure::usage(reason));
     match (record.state, &record.step) {
@@ -114,26 +117,26 @@ fn refuse(record: &JobRecord, step: bool) -> Result<(), Failure> {
 }
 
 /// Returns the step (`None` for the job) and the new limit, if the line is the expected event.
-fn moved(line: &EventLine, step: bool) -> Option<(Option<u32>, u64)> {
+fn extended_limit(line: &EventLine, step: bool) -> Option<(Option<u32>, u64)> {
     match line.event.as_ref().map(|event| &event.body) {
         Some(EventBody::Extended { n, limit_ms }) if n.is_some() == step => Some((*n, *limit_ms)),
         _ => None,
     }
 }
 
-fn print_moved(context: &Context, moved: &Moved<'_>) {
+fn print_extension(context: &Context, result: &ExtensionResult<'_>) {
     if context.output.json {
-        return context.output.json(moved);
+        return context.output.print_json(result);
     }
-    context.output.fact(moved);
-    let (job, by) = (moved.job, duration::limit(moved.by_ms));
-    match (moved.limit_ms.map(duration::limit), moved.step) {
+    context.output.capture_data(result);
+    let (job, by) = (result.job, duration::format_limit(result.by_ms));
+    match (result.limit_ms.map(duration::format_limit), result.step) {
         (Some(limit), Some(n)) => {
             context.output.print(&format!("{job} step {n} may now take {limit} (+{by})"));
         }
         (Some(limit), None) => context.output.print(&format!("{job} may now take {limit} (+{by})")),
-        (None, _) => context
-            .output
-            .note(&format!("requested {by} more for {job}; not confirmed yet: see `relay events {job}`")),
+        (None, _) => context.output.print_note(&format!(
+            "requested {by} more for {job}; not confirmed yet: see `relay events {job}`"
+        )),
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for a job: woken by changes in the registry's folder instead of polling by time only.
+//! Waiting for jobs, woken by changes in the registry's folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use common::record::{JobRecord, State};
 
 use super::{Context, job_ref, view_context};
 use crate::exit::Failure;
-use crate::files::watch::{Changed, Watch};
+use crate::files::watch::{ChangedEntries, FolderWatch};
 use crate::registry::layout;
 use crate::registry::log_file::LogReader;
-use crate::registry::read::Stored;
-use crate::render::{Relay, queue};
+use crate::registry::read::StoredRecord;
+use crate::render::{RelayState, queue};
 
-/// Wait time before the reason is printed, and the first interval between checks of the reason: a job that starts at
+/// Time before the reason for a wait is printed, and first interval between checks of the reason. A job that starts at
 /// once needs no explanation.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Maximum interval between checks of a reason: each check reads every record for the position in the queue.
@@ -25,42 +25,42 @@ const MAX_REASONS: usize = 5;
 const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A wait for one or more jobs.
-pub struct Follow<'a> {
+pub struct JobFollower<'a> {
     context: &'a Context,
-    watch: Watch,
-    said: BTreeMap<JobId, Reason>,
+    watch: FolderWatch,
+    printed_reasons: BTreeMap<JobId, PrintedReason>,
     /// Time of the last check of all jobs.
-    looked_at: Instant,
+    last_full_check: Instant,
 }
 
 /// Reason why a job makes no progress, as last printed.
-struct Reason {
-    looked_at: Instant,
+struct PrintedReason {
+    checked_at: Instant,
     pause: Duration,
     text: Option<String>,
 }
 
-impl<'a> Follow<'a> {
+impl<'a> JobFollower<'a> {
     /// Starts to watch. Jobs must be read after this call, so that no change is missed.
     pub fn new(context: &'a Context) -> Self {
-        let watch = Watch::folder(context.registry.folder());
-        Self { context, watch, said: BTreeMap::new(), looked_at: Instant::now() }
+        let watch = FolderWatch::folder(context.registry.folder());
+        Self { context, watch, printed_reasons: BTreeMap::new(), last_full_check: Instant::now() }
     }
 
-    /// Returns the jobs among `jobs` that may have changed since the last call, or whose reason is due for a check.
-    pub fn changed(&mut self, jobs: &BTreeSet<JobId>) -> Vec<JobId> {
+    /// Returns those of `jobs` that may have changed since the last call, or whose reason is due for a check.
+    pub fn changed_jobs(&mut self, jobs: &BTreeSet<JobId>) -> Vec<JobId> {
         let now = Instant::now();
-        let all = now.duration_since(self.looked_at) >= FULL_CHECK_INTERVAL;
+        let all = now.duration_since(self.last_full_check) >= FULL_CHECK_INTERVAL;
         match self.watch.changed() {
-            Changed::Names(names) if !all => {
+            ChangedEntries::Names(names) if !all => {
                 let changed = names.iter().filter_map(|name| layout::job_of_record(name.to_str()?));
-                let waiting = self.said.iter().filter(|(_, reason)| reason.is_due(now));
+                let waiting = self.printed_reasons.iter().filter(|(_, reason)| reason.is_due(now));
                 let mut changed: BTreeSet<JobId> = changed.filter(|job| jobs.contains(job)).collect();
                 changed.extend(waiting.map(|(job, _)| job.clone()).filter(|job| jobs.contains(job)));
                 changed.into_iter().collect()
             }
-            Changed::Names(_) | Changed::All => {
-                self.looked_at = now;
+            ChangedEntries::Names(_) | ChangedEntries::All => {
+                self.last_full_check = now;
                 jobs.iter().cloned().collect()
             }
         }
@@ -70,39 +70,39 @@ impl<'a> Follow<'a> {
     ///
     /// # Errors
     /// Exit code 3 if the job is gone, 5 if its record can't be read.
-    pub fn record(&mut self, job: &JobId) -> Result<Stored, Failure> {
-        let stored = job_ref::record(&self.context.registry, job)?;
+    pub fn read_record(&mut self, job: &JobId) -> Result<StoredRecord, Failure> {
+        let stored = job_ref::read_record(&self.context.registry, job)?;
         if stored.record.state.is_final() {
-            self.said.remove(job);
+            self.printed_reasons.remove(job);
         } else {
-            self.explain(&stored.record);
+            self.explain_wait(&stored.record);
         }
         Ok(stored)
     }
 
     /// Waits for a change, until `deadline` at the latest. Returns true while the deadline has not passed.
-    pub fn pause(&self, deadline: Option<Instant>) -> bool {
+    pub fn wait_for_change(&self, deadline: Option<Instant>) -> bool {
         self.watch.wait(deadline)
     }
 
-    fn explain(&mut self, record: &JobRecord) {
+    fn explain_wait(&mut self, record: &JobRecord) {
         let now = Instant::now();
-        if self.said.len() >= MAX_REASONS && !self.said.contains_key(&record.job) {
+        if self.printed_reasons.len() >= MAX_REASONS && !self.printed_reasons.contains_key(&record.job) {
             return;
         }
-        let first = Reason { looked_at: now, pause: FIRST_PAUSE, text: None };
-        let said = self.said.entry(record.job.clone()).or_insert(first);
+        let first = PrintedReason { checked_at: now, pause: FIRST_PAUSE, text: None };
+        let said = self.printed_reasons.entry(record.job.clone()).or_insert(first);
         if !said.is_due(now) {
             return;
         }
-        said.looked_at = now;
-        let view = view_context::view_of(self.context, record);
+        said.checked_at = now;
+        let view = view_context::view_of_job(self.context, record);
         let reason = match (record.state, &view.relay) {
-            (State::Queued, _) => Some(format!("{} is queued: {}", record.job, queue::reason(&view))),
-            (_, Relay::Silent { pid, for_ms }) => {
-                Some(format!("{}: {}", record.job, queue::silent(*pid, *for_ms)))
+            (State::Queued, _) => Some(format!("{} is queued: {}", record.job, queue::queue_reason(&view))),
+            (_, RelayState::Silent { pid, for_ms }) => {
+                Some(format!("{}: {}", record.job, queue::silent_relay_message(*pid, *for_ms)))
             }
-            (_, Relay::Down) => {
+            (_, RelayState::Down) => {
                 Some(format!("no relay is running: no news of {} until `relay up`", record.job))
             }
             _ => None,
@@ -112,37 +112,37 @@ impl<'a> Follow<'a> {
             return;
         }
         if let Some(reason) = &reason {
-            self.context.output.note(reason);
+            self.context.output.print_note(reason);
         }
         (said.text, said.pause) = (reason, FIRST_PAUSE);
     }
 }
 
-impl Reason {
+impl PrintedReason {
     fn is_due(&self, now: Instant) -> bool {
-        now.duration_since(self.looked_at) >= self.pause
+        now.duration_since(self.checked_at) >= self.pause
     }
 }
 
 /// Passes a job's log on, from the position of `reader`, until the job ends or stdout is closed. Returns the last
-/// record that was read.
+/// record.
 ///
 /// The end of a job is recorded after its last output. A log that is read after such a record is therefore complete.
 ///
 /// # Errors
-/// As [`Follow::record`]. Exit code 5 if the log can't be read.
-pub fn log(
+/// Same as [`JobFollower::read_record`]. Exit code 5 if the log can't be read.
+pub fn follow_log(
     context: &Context,
     job: &JobId,
     mut reader: LogReader,
-    mut pass_on: impl FnMut(&[u8]),
-) -> Result<Stored, Failure> {
-    let mut follow = Follow::new(context);
+    mut on_bytes: impl FnMut(&[u8]),
+) -> Result<StoredRecord, Failure> {
+    let mut follow = JobFollower::new(context);
     loop {
-        let stored = follow.record(job)?;
-        let path = stored.home.log(job);
-        while let Some(piece) = reader.read(&path).map_err(|e| job_ref::unreadable(job, "log", &e))? {
-            pass_on(&piece);
+        let stored = follow.read_record(job)?;
+        let path = stored.registry.log(job);
+        while let Some(piece) = reader.read(&path).map_err(|e| job_ref::unreadable_file(job, "log", &e))? {
+            on_bytes(&piece);
             if context.output.is_closed() {
                 return Ok(stored);
             }
@@ -150,6 +150,6 @@ pub fn log(
         if stored.record.state.is_final() {
             return Ok(stored);
         }
-        follow.pause(None);
+        follow.wait_for_change(None);
     }
 }

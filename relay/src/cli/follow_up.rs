@@ -1,10 +1,10 @@
-//! An earlier job, and what its follow-up takes from it. Every mistake is found before anything is written.
+//! An earlier job, and the settings that its follow-up inherits. All errors are found before anything is written.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use common::ids::JobId;
-use common::job::{JobSpec, Runner, is_thread};
+use common::job::{JobSpec, Runner, is_thread_id};
 use common::origin::{FollowUp, Follows, Origin};
 use common::record::JobRecord;
 
@@ -16,23 +16,23 @@ use crate::registry::{Registry, create, lineage, read};
 
 /// An ended job, with its spec.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Earlier {
+pub struct EarlierJob {
     /// Record of the job.
     pub record: JobRecord,
     /// Spec of the job, without the values of its environment.
     pub spec: JobSpec,
     /// Linked job that has not ended: a predecessor or a successor.
-    pub busy: Option<JobId>,
+    pub busy_job: Option<JobId>,
 }
 
-impl Earlier {
-    /// Finds the job that was typed.
+impl EarlierJob {
+    /// Finds the job that the user named.
     ///
     /// # Errors
     /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has not ended, 5 if it can't be read.
     pub fn find(registry: &Registry, typed: &str) -> Result<Self, Failure> {
-        let job = read::resolve(registry, typed)?;
-        let stored = job_ref::record(registry, &job)?;
+        let job = read::resolve_job(registry, typed)?;
+        let stored = job_ref::read_record(registry, &job)?;
         let record = stored.record;
         if !record.state.is_final() {
             let state = record.state.as_str();
@@ -42,58 +42,59 @@ impl Earlier {
         }
         // The daemon may archive the job between the two reads.
         let bytes = stored
-            .home
+            .registry
             .spec(&job)
             .read(read::MAX_FILE_SIZE)
             .or_else(|_| registry.archived().spec(&job).read(read::MAX_FILE_SIZE))
-            .map_err(|e| job_ref::unreadable(&job, "spec", &e))?;
-        let spec = serde_json::from_slice(&bytes)
-            .map_err(|e| job_ref::unreadable(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e)))?;
+            .map_err(|e| job_ref::unreadable_file(&job, "spec", &e))?;
+        let spec = serde_json::from_slice(&bytes).map_err(|e| {
+            job_ref::unreadable_file(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e))
+        })?;
         let mut linked = lineage::predecessors(registry, &record);
         linked.extend(lineage::successors(registry, &job));
         let busy = linked.into_iter().find(|other| !other.state.is_final()).map(|other| other.job);
-        Ok(Self { record, spec, busy })
+        Ok(Self { record, spec, busy_job: busy })
     }
 
-    /// Returns the origin of its follow-up.
-    pub(super) fn follows(&self, how: FollowUp, around: &ResolveContext<'_>) -> Origin {
+    /// Returns the origin of the follow-up.
+    pub(super) fn follow_up_origin(&self, kind: FollowUp, context: &ResolveContext<'_>) -> Origin {
         Origin {
-            session: session::session(around.variable),
-            follows: Some(Follows { job: self.record.job.clone(), how }),
+            session: session::calling_session(context.caller_variable),
+            follows: Some(Follows { job: self.record.job.clone(), how: kind }),
             attended: false,
         }
     }
 
     /// Codex thread of the job.
-    pub(super) fn thread(&self) -> Result<&str, Failure> {
+    pub(super) fn thread_id(&self) -> Result<&str, Failure> {
         let job = &self.record.job;
         let why = match (self.spec.runner, &self.record.thread_id) {
             (Runner::Shell, _) => "is a shell job and has no Codex thread to continue",
-            (Runner::Codex, Some(thread)) if is_thread(thread) => return Ok(thread),
+            (Runner::Codex, Some(thread)) if is_thread_id(thread) => return Ok(thread),
             (Runner::Codex, _) => "ended before Codex started a thread",
         };
         Err(Failure::usage(format!("{job} {why}: `relay retry {job}` runs its task again")))
     }
 
-    /// Checks that the thread can be continued: Codex keeps a thread where it ran, for one process at a time.
-    pub(super) fn check_thread(&self, around: &ResolveContext<'_>) -> Result<(), Failure> {
+    /// Checks that the thread can be continued: a thread exists only on the platform where it ran.
+    pub(super) fn check_thread(&self, context: &ResolveContext<'_>) -> Result<(), Failure> {
         let (job, engine) = (&self.record.job, &self.record.engine);
-        if *engine != around.engine.to_string() {
+        if *engine != context.engine.to_string() {
             return Err(Failure::usage(format!(
                 "the Codex thread of {job} belongs to engine {engine}, but this relay uses engine {}: \
                 `relay down`, then `relay up --engine {engine}`, or launch a new job",
-                around.engine
+                context.engine
             )));
         }
         self.check_idle()
     }
 
-    /// Rejects a thread that another job is using.
+    /// Rejects the follow-up if another job uses the thread.
     ///
     /// # Errors
     /// Exit code 2 with the name of that job.
     pub fn check_idle(&self) -> Result<(), Failure> {
-        match &self.busy {
+        match &self.busy_job {
             Some(busy) => Err(Failure::usage(format!(
                 "{busy} uses the same Codex thread and has not ended: `relay wait {busy}` or `relay cancel \
                 {busy}` first"
@@ -102,33 +103,33 @@ impl Earlier {
         }
     }
 
-    /// Returns its workspace, for the follow-up.
-    pub(super) fn workspace(&self, around: &ResolveContext<'_>) -> Result<Workspace, Failure> {
+    /// Returns the workspace of the follow-up.
+    pub(super) fn follow_up_workspace(&self, context: &ResolveContext<'_>) -> Result<Workspace, Failure> {
         let dir = self.record.workspace.as_ref();
-        if !around.cwd.join(dir).is_dir() {
+        if !context.cwd.join(dir).is_dir() {
             return Err(Failure::usage(format!(
                 "the workspace {} of {} no longer exists: create it, or launch a new job",
                 self.record.workspace, self.record.job
             )));
         }
-        workspace::resolve(around.engine, &around.config.platform, around.cwd, dir)
+        workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, dir)
     }
 
-    /// Returns the environment of the follow-up: the variables of the flags, then those of the earlier job. The latter
-    /// take their values from the spec if it still has them, else from the caller's environment.
-    pub(super) fn env(
+    /// Returns the environment of the follow-up: the variables of the flags, then those of the earlier job. The values
+    /// of the latter come from the spec if it still has them, else from the caller's environment.
+    pub(super) fn follow_up_env(
         &self,
         flags: &[String],
-        around: &ResolveContext<'_>,
+        context: &ResolveContext<'_>,
     ) -> Result<BTreeMap<String, String>, Failure> {
         let mut env = self.spec.env.clone();
-        env.extend(resolve::environment(flags, around.variable)?);
+        env.extend(resolve::resolve_env_flags(flags, context.caller_variable)?);
         let mut missing = Vec::new();
         for name in &self.spec.env_names {
             if env.contains_key(name) {
                 continue;
             }
-            match (around.variable)(name) {
+            match (context.caller_variable)(name) {
                 Ok(value) => drop(env.insert(name.clone(), value)),
                 Err(_) => missing.push(name.as_str()),
             }
@@ -146,13 +147,13 @@ impl Earlier {
     }
 }
 
-/// Returns the job that the same key launched before. Its predecessor need not be checked again.
+/// Returns the job that was launched with the same key before.
 ///
 /// # Errors
 /// Exit code 5 if the registry can't be read.
-pub fn known(registry: &Registry, key: Option<&str>) -> Result<Option<JobId>, Failure> {
+pub fn job_launched_with_key(registry: &Registry, key: Option<&str>) -> Result<Option<JobId>, Failure> {
     let Some(key) = key else { return Ok(None) };
-    create::of_key(registry, key).map_err(|e| registry.not_readable(&e))
+    create::job_of_key(registry, key).map_err(|e| registry.not_readable(&e))
 }
 
 #[cfg(test)]

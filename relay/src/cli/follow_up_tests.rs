@@ -73,15 +73,19 @@ impl Project {
             "CODEX_THREAD_ID" => Ok("caller".to_owned()),
             _ => Err(VarError::NotPresent),
         };
-        let around =
-            ResolveContext { config: &config, engine: EngineKind::Local, cwd: &root, variable: &variable };
+        let around = ResolveContext {
+            config: &config,
+            engine: EngineKind::Local,
+            cwd: &root,
+            caller_variable: &variable,
+        };
         match Cli::try_parse_from([&["relay"], line].concat()).unwrap().command {
             Command::Resume(args) => {
-                let earlier = Earlier::find(&registry, &args.job)?;
+                let earlier = EarlierJob::find(&registry, &args.job)?;
                 resume::resolve_flags(&args, &earlier, &around, &b"from stdin"[..])
             }
             Command::Retry(args) => {
-                retry::resolve_flags(&args, &Earlier::find(&registry, &args.job)?, &around)
+                retry::resolve_flags(&args, &EarlierJob::find(&registry, &args.job)?, &around)
             }
             other => panic!("{other:?}"),
         }

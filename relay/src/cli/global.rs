@@ -25,12 +25,12 @@ pub struct Global {
 
 impl Global {
     /// Returns the project named by the flag, else by the environment.
-    pub fn project(&self) -> Option<PathBuf> {
-        self.root.clone().or_else(project_of_environment)
+    pub fn project_root(&self) -> Option<PathBuf> {
+        self.root.clone().or_else(project_from_environment)
     }
 }
 
 /// Returns the project named by `RELAY_ROOT`. An empty value counts as unset.
-pub(super) fn project_of_environment() -> Option<PathBuf> {
+pub(super) fn project_from_environment() -> Option<PathBuf> {
     std::env::var_os("RELAY_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from)
 }

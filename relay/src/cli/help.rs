@@ -1,15 +1,16 @@
 //! `relay help [COMMAND|TOPIC]`, and the layout of all help texts.
 //!
-//! Every text is a constant: a command that is not asked for help builds none of it.
+//! Every text is a constant, so it costs nothing if no help is requested.
 
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use super::global::Global;
-use crate::exit::{Code, Failure};
-use crate::render::{Output, output};
+use crate::exit::{ExitCode, Failure};
+use crate::render::{CommandOutput, output};
 
-/// Concatenates the notes below a command's flags, if any, and its two examples. The heading has the style of clap's.
+/// Concatenates the notes below a command's flags, if any, and its two examples. The heading is styled like clap's
+/// headings.
 macro_rules! after_help {
     ([$first:literal, $second:literal]) => {
         concat!("\x1b[1m\x1b[4mExamples:\x1b[0m\n  ", $first, "\n  ", $second)
@@ -23,7 +24,7 @@ pub(super) use after_help;
 /// Heading of the examples, without its style.
 pub const EXAMPLES: &str = "Examples:\n";
 
-/// Heading of a group of commands, in the style of clap's.
+/// Heading of a group of commands, styled like clap's headings.
 macro_rules! group {
     ($name:literal) => {
         concat!("\n\x1b[1m\x1b[4m", $name, ":\x1b[0m\n")
@@ -31,7 +32,7 @@ macro_rules! group {
 }
 
 /// Layout of `relay --help`. clap can't group commands, so this list repeats their names and descriptions.
-pub const TEMPLATE: &str = concat!(
+pub const HELP_TEMPLATE: &str = concat!(
     "{about-with-newline}\n{usage-heading} {usage}\n",
     group!("Work"),
     "  launch       Hand a task to a worker and return at once\n",
@@ -71,8 +72,7 @@ pub const TEMPLATE: &str = concat!(
 pub const FOOTER: &str = "Run `relay COMMAND --help` for a command, and `relay help TOPIC` for a topic: \
                         exit-codes, config, events or trust.";
 
-/// A text about something that several commands share. The name of a topic wins over that of a command: the text about
-/// events names `relay events --help`.
+/// Help text about a subject of several commands. A topic takes precedence over a command of the same name.
 pub struct Topic {
     /// Name on the command line.
     pub name: &'static str,
@@ -120,18 +120,18 @@ pub struct HelpArgs {
 /// Completes the words after `relay help`: commands and topics.
 fn commands_and_topics() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let commands = TEMPLATE.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        let commands = HELP_TEMPLATE.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
         let topics = TOPICS.iter().map(|topic| topic.name);
         commands.chain(topics).map(CompletionCandidate::new).collect()
     })
 }
 
-/// Prints the help of a command, a topic, or the list of both. `relay` is the command with all of its own.
+/// Prints the help of a command or a topic, or the list of both. `relay` is the top-level command.
 ///
 /// # Errors
 /// Exit code 2 for an unknown word. Also fails if stdout can't be written.
-pub fn run(args: &HelpArgs, global: &Global, relay: clap::Command) -> Result<Code, Failure> {
-    let output = Output::new(global.color, false);
+pub fn run(args: &HelpArgs, global: &Global, relay: clap::Command) -> Result<ExitCode, Failure> {
+    let output = CommandOutput::new(global.color, false);
     match args.word.as_deref() {
         None => print_help(relay.after_help(format_topics()), &["relay", "--help"]),
         Some(word) => {
@@ -144,13 +144,13 @@ pub fn run(args: &HelpArgs, global: &Global, relay: clap::Command) -> Result<Cod
             }
         }
     }
-    output.finish().map(|()| Code::Done)
+    output.check_written().map(|()| ExitCode::Done)
 }
 
-/// Lets clap print the help that a command line asks for.
+/// Lets clap print the help for a command line.
 fn print_help(relay: clap::Command, line: &[&str]) {
     if let Err(help) = relay.try_get_matches_from(line) {
-        output::usage(&help, false);
+        output::print_clap_message(&help, false);
     }
 }
 

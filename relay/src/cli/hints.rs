@@ -1,7 +1,7 @@
 //! Notes about unexpected properties of a job's workspace and environment, printed at its launch.
 //!
-//! * Workers on this machine use the `PATH` of the `relay up` that started them, which may be an old one.
-//! * A submodule that was not initialised is an empty folder for a worker.
+//! * Workers on this machine use the `PATH` of the `relay up` that started the relay, which may be out of date.
+//! * A submodule that is not initialised is an empty folder.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use common::job::Sandbox;
 
 use super::Context;
-use super::submit::Target;
+use super::submit::LaunchTarget;
 use crate::approval::Initiator;
 use crate::bounded_file;
 use crate::config::Config;
@@ -18,33 +18,40 @@ use crate::engine_kind::EngineKind;
 /// Maximum number of folders named in a note.
 const MAX_NAMED: usize = 3;
 
-/// Prints the folders of the caller's `PATH` that are missing in the `PATH` of the running relay's workers. Sessions
-/// are skipped: their `PATH` has folders of their own, which are of no use to workers.
-pub(super) fn path(context: &Context, target: &Target, config: &Config, env: &[String]) {
+/// Prints the folders of the caller's `PATH` that are missing in the `PATH` of the running relay's workers. Nothing is
+/// printed in sessions: their `PATH` has additional folders that workers don't need.
+pub(super) fn hint_missing_path_folders(
+    context: &Context,
+    target: &LaunchTarget,
+    config: &Config,
+    env: &[String],
+) {
     let is_given = env.iter().any(|entry| entry.split('=').next() == Some("PATH"));
     if target.engine != EngineKind::Local || is_given || context.initiator() != Initiator::Person {
         return;
     }
-    let Some(theirs) = target.lease().and_then(|lease| path_of(lease.pid)) else { return };
-    let Ok(own) = context.variable("PATH") else { return };
-    let missing = missing(&own, &theirs);
+    let Some(theirs) = target.lease().and_then(|lease| path_of_process(lease.pid)) else { return };
+    let Ok(own) = context.caller_variable("PATH") else { return };
+    let missing = missing_folders(&own, &theirs);
     if missing.is_empty() {
         return;
     }
-    let sandboxed = config.codex.settings(target.engine).sandbox != Sandbox::Off;
+    let sandboxed = config.codex.job_settings(target.engine).sandbox != Sandbox::Off;
     let way = if sandboxed {
         "run `relay down` and `relay up` to use your PATH"
     } else {
         "`--env PATH` passes yours to this job"
     };
-    context.output.note(&format!("the relay was started without {} in its PATH: {way}", missing.join(", ")));
+    context
+        .output
+        .print_note(&format!("the relay was started without {} in its PATH: {way}", missing.join(", ")));
 }
 
 /// Prints the submodules of a workspace that are not initialised.
-pub(super) fn submodules(context: &Context, workspace: &Path) {
-    let absent = absent_submodules(workspace);
+pub(super) fn hint_empty_submodules(context: &Context, workspace: &Path) {
+    let absent = empty_submodules(workspace);
     if !absent.is_empty() {
-        context.output.note(&format!(
+        context.output.print_note(&format!(
             "submodules that are not initialised: {}; `--setup 'git submodule update --init'` fetches them first",
             absent.join(", ")
         ));
@@ -53,8 +60,8 @@ pub(super) fn submodules(context: &Context, workspace: &Path) {
 
 /// Returns the first few submodules with an empty or absent folder.
 #[expect(clippy::disallowed_methods, reason = "the workspace's own folders, whose names alone are looked at")]
-fn absent_submodules(workspace: &Path) -> Vec<String> {
-    let text = bounded_file::read(&workspace.join(".gitmodules")).unwrap_or_default();
+fn empty_submodules(workspace: &Path) -> Vec<String> {
+    let text = bounded_file::read_bounded(&workspace.join(".gitmodules")).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let paths = text.lines().filter_map(|line| {
         let (key, path) = line.split_once('=')?;
@@ -69,11 +76,11 @@ fn absent_submodules(workspace: &Path) -> Vec<String> {
     paths.filter(plain).filter(is_absent).take(MAX_NAMED).collect()
 }
 
-/// Returns the first few folders of `own` that are not in `theirs`.
-fn missing(own: &str, theirs: &str) -> Vec<String> {
-    let theirs: BTreeSet<PathBuf> = std::env::split_paths(theirs).collect();
+/// Returns the first few folders of `caller_path` that are not in `worker_path`.
+fn missing_folders(caller_path: &str, worker_path: &str) -> Vec<String> {
+    let theirs: BTreeSet<PathBuf> = std::env::split_paths(worker_path).collect();
     let missing =
-        std::env::split_paths(own).filter(|folder| folder.is_absolute() && !theirs.contains(folder));
+        std::env::split_paths(caller_path).filter(|folder| folder.is_absolute() && !theirs.contains(folder));
     let mut seen = BTreeSet::new();
     missing
         .filter(|folder| seen.insert(folder.clone()))
@@ -84,7 +91,7 @@ fn missing(own: &str, theirs: &str) -> Vec<String> {
 
 /// Reads the `PATH` of a process of this user; `None` if it can't be read.
 #[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
-fn path_of(pid: u32) -> Option<String> {
+fn path_of_process(pid: u32) -> Option<String> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     let path = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"PATH="))?;
     String::from_utf8(path.to_vec()).ok()
@@ -102,20 +109,20 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        assert!(absent_submodules(dir.path()).is_empty());
+        assert!(empty_submodules(dir.path()).is_empty());
         write(
             ".gitmodules",
             "[submodule \"a\"]\n\tpath = lib/a\n\turl = x\n[submodule \"b\"]\n path=lib/b\n[s]\npath = ../c\n",
         );
         write("lib/a/file", "");
         std::fs::create_dir(dir.path().join("lib/b")).unwrap();
-        assert_eq!(absent_submodules(dir.path()), ["lib/b"]);
+        assert_eq!(empty_submodules(dir.path()), ["lib/b"]);
     }
 
     #[test]
     fn what_is_new_in_a_path_is_named_once() {
-        assert_eq!(missing("/a:/new:/b:/new:rel:", "/b:/a"), ["/new"]);
-        assert!(missing("/a:/b", "/b:/a:/c").is_empty());
-        assert_eq!(missing("/1:/2:/3:/4", "").len(), MAX_NAMED);
+        assert_eq!(missing_folders("/a:/new:/b:/new:rel:", "/b:/a"), ["/new"]);
+        assert!(missing_folders("/a:/b", "/b:/a:/c").is_empty());
+        assert_eq!(missing_folders("/1:/2:/3:/4", "").len(), MAX_NAMED);
     }
 }

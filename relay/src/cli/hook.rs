@@ -14,18 +14,18 @@ use jiff::Timestamp;
 use super::global::Global;
 use super::help::after_help;
 use super::notices;
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::hook::answer;
-use crate::hook::call::{self, Call, Event};
-use crate::hook::decide::{self, NoticeOwner, Response};
+use crate::hook::call::{self, HookCall, HookEvent};
+use crate::hook::decide::{self, HookResponse, NoticeOwner};
 use crate::project;
-use crate::registry::outbox::{Entry, Shown};
-use crate::registry::sessions::{self, Phase, SessionState};
-use crate::registry::unseen::{self, Unseen};
+use crate::registry::outbox::{NoticeClaim, OutboxEntry};
+use crate::registry::sessions::{self, SessionPhase, SessionState};
+use crate::registry::unseen::{self, ClaimedNotices};
 use crate::registry::{Registry, lease, read};
-use crate::render::Output;
+use crate::render::CommandOutput;
 
-/// Maximum size of a call's JSON, in bytes: it contains the answer of a tool, which may be a picture.
+/// Maximum size of a call's JSON, in bytes: it contains a tool's answer, which may be an image.
 const MAX_CALL: u64 = 16 << 20;
 /// Maximum number of notices per call: Claude Code accepts 10,000 characters, and a notice has up to 2 KiB.
 const MAX_NOTICES: usize = 4;
@@ -39,53 +39,53 @@ const MAX_NOTICES: usize = 4;
     ["relay hook SessionStart < call.json", "relay hook < call.json"]
 ))]
 pub struct HookArgs {
-    /// Event [default: that of the JSON]
+    /// Event [default: the event in the JSON]
     #[arg(value_name = "EVENT")]
     event: Option<String>,
 }
 
-/// Answers the call of a hook. The exit code is 0 after every error: a hook must not break its host.
+/// Answers the call of a hook. The exit code is always 0: an error of a hook must not break its host.
 ///
 /// # Errors
 /// Never.
 #[expect(clippy::unnecessary_wraps, reason = "the form of every command")]
-pub fn run(args: &HookArgs, global: &Global) -> Result<Code, Failure> {
-    let output = Output::new(global.color, true);
-    if let Err(why) = answer(args, global, &output) {
-        output.note(&format!("hook: {why}"));
+pub fn run(args: &HookArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let output = CommandOutput::new(global.color, true);
+    if let Err(why) = answer_call(args, global, &output) {
+        output.print_note(&format!("hook: {why}"));
     }
-    Ok(Code::Done)
+    Ok(ExitCode::Done)
 }
 
-fn answer(args: &HookArgs, global: &Global, output: &Output) -> Result<(), String> {
-    let json = stdin().map_err(|e| format!("stdin can't be read: {e}"))?;
+fn answer_call(args: &HookArgs, global: &Global, output: &CommandOutput) -> Result<(), String> {
+    let json = read_stdin().map_err(|e| format!("stdin can't be read: {e}"))?;
     let claude = env::var_os("CLAUDE_PROJECT_DIR").is_some() || env::var_os("CLAUDECODE").is_some();
-    let call = call::read(args.event.as_deref(), &json, claude)
+    let call = call::parse_call(args.event.as_deref(), &json, claude)
         .map_err(|why| format!("stdin is not a hook call: {why}"))?;
-    if call.event == Some(Event::SessionStart) && call.agent == "claude" {
+    if call.event == Some(HookEvent::SessionStart) && call.agent == "claude" {
         name_session(&call);
     }
     // Hooks are installed per person, and also called in folders without a relay project.
-    let Ok(root) = project::find_root(global.project().as_deref(), &call.cwd) else { return Ok(()) };
+    let Ok(root) = project::find_root(global.project_root().as_deref(), &call.cwd) else { return Ok(()) };
     let registry = Registry::for_project(&root);
-    if !registry.folder().is_there().map_err(|e| e.to_string())? {
+    if !registry.folder().exists().map_err(|e| e.to_string())? {
         return Ok(());
     }
-    let plan = decide::plan(&call);
-    let now = lease::now(&registry);
-    // The notices are claimed before the phase is recorded: a reader that sees an idle session must not find a notice
-    // that is just being given to it.
-    let given = deliver_notices(&registry, &call, plan.give, now, output);
-    let phase = if given.as_ref().is_ok_and(|given| *given) && plan.give == Response::Reason {
-        Some(Phase::Busy)
+    let plan = decide::decide_hook(&call);
+    let now = lease::current_time(&registry);
+    // The notices are claimed before the phase is recorded, so that no reader sees an idle session and an unclaimed
+    // notice that this call is delivering.
+    let given = deliver_notices(&registry, &call, plan.response, now, output);
+    let phase = if given.as_ref().is_ok_and(|given| *given) && plan.response == HookResponse::ContinueTurn {
+        Some(SessionPhase::Busy)
     } else {
         plan.phase
     };
-    let noted = phase.map_or(Ok(()), |phase| note(&registry, &call, phase, now));
+    let noted = phase.map_or(Ok(()), |phase| record_phase(&registry, &call, phase, now));
     given.and(noted).map_err(|e| registry.not_writable(&e).message)
 }
 
-fn stdin() -> io::Result<Vec<u8>> {
+fn read_stdin() -> io::Result<Vec<u8>> {
     let mut json = Vec::new();
     io::stdin().lock().take(MAX_CALL + 1).read_to_end(&mut json)?;
     if json.len() as u64 > MAX_CALL { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(json) }
@@ -94,67 +94,73 @@ fn stdin() -> io::Result<Vec<u8>> {
 /// Delivers the notices for the session; returns true if there were any.
 fn deliver_notices(
     registry: &Registry,
-    call: &Call,
-    give: Response,
+    call: &HookCall,
+    response_kind: HookResponse,
     now: Timestamp,
-    output: &Output,
+    output: &CommandOutput,
 ) -> io::Result<bool> {
-    if give == Response::Nothing {
+    if response_kind == HookResponse::Nothing {
         return Ok(false);
     }
-    let ends = ends_for(registry, call, give, now)?;
+    let ends = notices_for(registry, call, response_kind, now)?;
     if ends.is_empty() {
         return Ok(false);
     }
     let session =
         common::origin::Session { agent: call.agent.to_owned(), id: call.session.clone(), home: None };
-    let shown = Shown { at: now, by: "hook".to_owned(), session: Some(session) };
+    let shown = NoticeClaim { at: now, by: "hook".to_owned(), session: Some(session) };
     let taken = unseen::claim_notices(registry, &ends, MAX_NOTICES, Some(&shown))?;
-    let Some(answer) = (!taken.records.is_empty()).then(|| answer_of(give, &taken)).flatten() else {
+    let Some(answer) = (!taken.records.is_empty()).then(|| answer_json(response_kind, &taken)).flatten()
+    else {
         return Ok(false);
     };
-    output.json(&answer);
+    output.print_json(&answer);
     if output.is_closed() {
         unseen::release_claims(registry, &taken.records);
     }
     Ok(true)
 }
 
-fn answer_of(give: Response, taken: &Unseen) -> Option<serde_json::Value> {
-    answer::response(give, &notices::text(taken))
+fn answer_json(response_kind: HookResponse, notices: &ClaimedNotices) -> Option<serde_json::Value> {
+    answer::response_json(response_kind, &notices::format_notices(notices))
 }
 
 /// Returns the notices for this session, oldest first.
-fn ends_for(registry: &Registry, call: &Call, give: Response, now: Timestamp) -> io::Result<Vec<Entry>> {
+fn notices_for(
+    registry: &Registry,
+    call: &HookCall,
+    response_kind: HookResponse,
+    now: Timestamp,
+) -> io::Result<Vec<OutboxEntry>> {
     let mut ends = unseen::unclaimed_notices(registry)?;
-    let state = |id: &str| sessions::read(registry, id);
-    let whose = |entry: &Entry| decide::whose(entry, &call.session, state, now);
+    let state = |id: &str| sessions::read_session(registry, id);
+    let whose = |entry: &OutboxEntry| decide::notice_owner(entry, &call.session, state, now);
     let mut nobodys = false;
     ends.retain(|entry| match whose(entry) {
-        NoticeOwner::Own => true,
-        NoticeOwner::Nobodys if give != Response::Reason => {
+        NoticeOwner::Caller => true,
+        NoticeOwner::Unowned if response_kind != HookResponse::ContinueTurn => {
             nobodys = true;
             true
         }
         _ => false,
     });
     if nobodys && is_worker(registry, &call.session) {
-        ends.retain(|entry| whose(entry) == NoticeOwner::Own);
+        ends.retain(|entry| whose(entry) == NoticeOwner::Caller);
     }
     Ok(ends)
 }
 
 /// Returns true if a session is a worker of this project. A worker runs the hooks of the person who launched it, but
-/// must not receive notices without an owner.
+/// must not receive notices.
 fn is_worker(registry: &Registry, session: &str) -> bool {
-    let Ok(records) = read::records(registry) else { return false };
+    let Ok(records) = read::read_records(registry) else { return false };
     let mut running = records.iter().filter(|stored| !stored.record.state.is_final());
     running.any(|stored| stored.record.thread_id.as_deref() == Some(session))
 }
 
-fn note(registry: &Registry, call: &Call, phase: Phase, now: Timestamp) -> io::Result<()> {
-    if call.event == Some(Event::SessionStart) {
-        sessions::forget_old(registry, SystemTime::now());
+fn record_phase(registry: &Registry, call: &HookCall, phase: SessionPhase, now: Timestamp) -> io::Result<()> {
+    if call.event == Some(HookEvent::SessionStart) {
+        sessions::remove_old_sessions(registry, SystemTime::now());
     }
     let state = SessionState {
         schema: sessions::SCHEMA,
@@ -163,15 +169,15 @@ fn note(registry: &Registry, call: &Call, phase: Phase, now: Timestamp) -> io::R
         phase,
         at: now,
     };
-    sessions::note(registry, &state)
+    sessions::store_session(registry, &state)
 }
 
-/// Sets `RELAY_SESSION` for the later commands of a Claude Code session, for versions that do not name the session
-/// themselves. Claude Code sources the file that its `SessionStart` hooks may write before each command.
-fn name_session(call: &Call) {
+/// Sets `RELAY_SESSION` for later commands of a Claude Code session, for versions that set no session id.
+/// `SessionStart` hooks may write a file that Claude Code sources before each command.
+fn name_session(call: &HookCall) {
     let Some(file) = env::var_os("CLAUDE_ENV_FILE").filter(|file| !file.is_empty()) else { return };
     let line = format!("export RELAY_SESSION=claude:{}\n", call.session);
     let file = OpenOptions::new().append(true).create(true).open(Path::new(&file));
-    // Without it the notices of this session's jobs have no owner and are delivered to any session.
+    // Without the variable, the jobs of this session have no owner, and any session receives their notices.
     let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
 }

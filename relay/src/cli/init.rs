@@ -10,12 +10,12 @@ use serde::Serialize;
 use super::global::Global;
 use super::help::after_help;
 use super::session;
-use crate::approval::{self, Settings};
+use crate::approval::{self, ApprovableSettings};
 use crate::config::{self, Config};
-use crate::exit::{Code, Failure};
-use crate::init::{self, Failed, Homes, Mode, Outcome, Plan, Planned, Request};
+use crate::exit::{ExitCode, Failure};
+use crate::init::{self, AgentHomes, FileOutcome, InitPlan, InitRequest, Mode, PlannedFile, WriteFailure};
 use crate::project;
-use crate::render::Output;
+use crate::render::CommandOutput;
 use crate::{ancestry, start_daemon};
 
 /// Flags of `relay init`.
@@ -49,9 +49,9 @@ pub struct InitArgs {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct OutcomeLine<'a> {
     path: &'a str,
-    outcome: Outcome,
+    outcome: FileOutcome,
     kept: Option<&'a str>,
     dry_run: bool,
 }
@@ -60,64 +60,65 @@ struct Line<'a> {
 ///
 /// # Errors
 /// Exit code 2 if a file can't be merged, 5 if one can't be read; nothing is written then. Exit code 5 if one can't be
-/// written, with a note if others were written before it.
-pub fn run(args: &InitArgs, global: &Global) -> Result<Code, Failure> {
+/// written; the message says if others were already written.
+pub fn run(args: &InitArgs, global: &Global) -> Result<ExitCode, Failure> {
     let cwd = std::env::current_dir()
         .map_err(|e| Failure::usage(format!("the current folder can't be found ({e}): change to another")))?;
-    let named = global.project();
+    let named = global.project_root();
     let root = match project::find_root(named.as_deref(), &cwd) {
         Err(failure) if named.is_some() => return Err(failure),
         found => found.unwrap_or_else(|_| cwd.clone()),
     };
     let root = root.canonicalize().unwrap_or(root);
     let mode = if args.remove { Mode::Remove } else { Mode::Put { force: args.force } };
-    let request = Request { codex: args.codex, claude: args.claude, user: args.user, mode };
-    let homes = Homes::from_env(&|name| std::env::var(name), &cwd);
-    let plan = init::plan(request, &root, &homes)?;
+    let request = InitRequest { codex: args.codex, claude: args.claude, user: args.user, mode };
+    let homes = AgentHomes::from_env(&|name| std::env::var(name), &cwd);
+    let plan = init::plan_files(request, &root, &homes)?;
     let mut approved = false;
     if !args.dry_run {
-        init::execute(&plan).map_err(|failed| explained(&failed))?;
+        init::execute_plan(&plan).map_err(|failed| explain_failure(&failed))?;
         if mode == Mode::Remove {
-            approval::forget(&root);
+            approval::remove_approval(&root);
         } else {
-            approved = consent(&plan, &root)?;
+            approved = approve_own_settings(&plan, &root)?;
         }
     }
-    let output = Output::new(global.color, global.json);
+    let output = CommandOutput::new(global.color, global.json);
     if output.json {
         for file in &plan.files {
-            let (path, kept) = (file.shown.as_str(), file.kept.as_deref());
-            output.json(&Line { path, outcome: file.outcome, kept, dry_run: args.dry_run });
+            let (path, kept) = (file.display_path.as_str(), file.kept_reason.as_deref());
+            output.print_json(&OutcomeLine { path, outcome: file.outcome, kept, dry_run: args.dry_run });
         }
     } else {
-        output.print(&summary(&plan, &root, args.dry_run));
+        output.print(&format_summary(&plan, &root, args.dry_run));
         if approved {
             output.print("approved   these settings: `relay up` asks again when they change");
         }
         if mode != Mode::Remove && !args.dry_run {
-            output.print(&next(args, &homes));
+            output.print(&format_next_steps(args, &homes));
         }
     }
-    output.finish().map(|()| Code::Done)
+    output.check_written().map(|()| ExitCode::Done)
 }
 
-/// Approves settings that this call of init wrote for a person; returns true if it did. All other settings are shown by
-/// `relay up` first.
-fn consent(plan: &Plan, root: &Path) -> Result<bool, Failure> {
-    let ours = |file: &Planned| file.shown == config::FILE && file.outcome != Outcome::Kept;
-    let by_session = session::session(&|name| std::env::var(name)).is_some();
+/// Approves settings that a person has just written with this call of init; returns true if it did. `relay up` shows
+/// all other settings first.
+fn approve_own_settings(plan: &InitPlan, root: &Path) -> Result<bool, Failure> {
+    let ours =
+        |file: &PlannedFile| file.display_path == config::CONFIG_PATH && file.outcome != FileOutcome::Kept;
+    let by_session = session::calling_session(&|name| std::env::var(name)).is_some();
     if by_session || ancestry::is_below_host_agent() || !plan.files.iter().any(ours) {
         return Ok(false);
     }
     let config = Config::load(root)?;
-    approval::record(root, &Settings::new(start_daemon::engine(None, &config), &config))?;
+    approval::store_approval(root, &ApprovableSettings::new(start_daemon::engine(None, &config), &config))?;
     Ok(true)
 }
 
-fn explained(failed: &Failed) -> Failure {
-    let Failed { path, error, partly } = failed;
+fn explain_failure(failed: &WriteFailure) -> Failure {
+    let WriteFailure { path, error, others_written: partly } = failed;
     let is_forbidden = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
-    let what = if is_forbidden && session::session(&|name| std::env::var(name)).is_some() {
+    let what = if is_forbidden && session::calling_session(&|name| std::env::var(name)).is_some() {
         "Codex's sandbox keeps .codex, .agents and .git read-only: a person has to run `relay init` in a \
         terminal"
             .to_owned()
@@ -128,21 +129,21 @@ fn explained(failed: &Failed) -> Failure {
     Failure::unreachable(format!("{} can't be written ({what}); {written}", path.display()))
 }
 
-fn summary(plan: &Plan, root: &Path, dry_run: bool) -> String {
+fn format_summary(plan: &InitPlan, root: &Path, dry_run: bool) -> String {
     let mut text = format!("project    {}\n", root.display());
-    for Planned { shown, outcome, kept, .. } in &plan.files {
+    for PlannedFile { display_path: shown, outcome, kept_reason: kept, .. } in &plan.files {
         let done = match (outcome, dry_run) {
-            (Outcome::Wrote, false) => "wrote",
-            (Outcome::Updated, false) => "updated",
-            (Outcome::Removed, false) => "removed",
-            (Outcome::Wrote, true) => "to write",
-            (Outcome::Updated, true) => "to update",
-            (Outcome::Removed, true) => "to remove",
-            (Outcome::Unchanged, _) => "unchanged",
-            (Outcome::Kept, _) => "kept",
+            (FileOutcome::Wrote, false) => "wrote",
+            (FileOutcome::Updated, false) => "updated",
+            (FileOutcome::Removed, false) => "removed",
+            (FileOutcome::Wrote, true) => "to write",
+            (FileOutcome::Updated, true) => "to update",
+            (FileOutcome::Removed, true) => "to remove",
+            (FileOutcome::Unchanged, _) => "unchanged",
+            (FileOutcome::Kept, _) => "kept",
         };
         let why = match kept {
-            Some(why) if *outcome == Outcome::Kept => format!(": {why}"),
+            Some(why) if *outcome == FileOutcome::Kept => format!(": {why}"),
             Some(why) => format!(" (kept: {why})"),
             None => String::new(),
         };
@@ -155,8 +156,8 @@ fn summary(plan: &Plan, root: &Path, dry_run: bool) -> String {
     text
 }
 
-/// Next steps for a person.
-fn next(args: &InitArgs, homes: &Homes) -> String {
+/// Formats the next steps for a person.
+fn format_next_steps(args: &InitArgs, homes: &AgentHomes) -> String {
     let (colima, why) = if uses_colima() {
         (" --add-dir ~/.colima", "; --add-dir is for the folder of colima's socket")
     } else {

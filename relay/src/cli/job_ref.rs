@@ -1,4 +1,4 @@
-//! User input → a job.
+//! Resolution of job names and ids in user input.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,16 +8,16 @@ use common::ids::JobId;
 use super::Context;
 use crate::exit::Failure;
 use crate::registry::Registry;
-use crate::registry::read::{self, Stored};
+use crate::registry::read::{self, StoredRecord};
 
-/// Resolves jobs, in the order they were typed and without duplicates.
+/// Resolves jobs in the given order, without duplicates.
 ///
 /// # Errors
 /// Exit code 3 for the first job that does not exist, 2 for the first ambiguous one.
-pub fn jobs(context: &Context, typed: &[String]) -> Result<Vec<JobId>, Failure> {
+pub fn resolve_jobs(context: &Context, typed: &[String]) -> Result<Vec<JobId>, Failure> {
     let (mut jobs, mut seen) = (Vec::new(), BTreeSet::new());
     for text in typed {
-        let job = read::resolve(&context.registry, text)?;
+        let job = read::resolve_job(&context.registry, text)?;
         if seen.insert(job.clone()) {
             jobs.push(job);
         }
@@ -29,10 +29,10 @@ pub fn jobs(context: &Context, typed: &[String]) -> Result<Vec<JobId>, Failure> 
 ///
 /// # Errors
 /// Exit code 3 if there is none, 2 if the job is ambiguous.
-pub fn one_or_newest(context: &Context, typed: Option<&str>) -> Result<JobId, Failure> {
+pub fn resolve_job_or_newest(context: &Context, typed: Option<&str>) -> Result<JobId, Failure> {
     match typed {
-        Some(text) => read::resolve(&context.registry, text),
-        None => Ok(read::newest(&context.registry)?.record.job),
+        Some(text) => read::resolve_job(&context.registry, text),
+        None => Ok(read::newest_job(&context.registry)?.record.job),
     }
 }
 
@@ -40,14 +40,14 @@ pub fn one_or_newest(context: &Context, typed: Option<&str>) -> Result<JobId, Fa
 ///
 /// # Errors
 /// Exit code 3 if the record does not exist, 5 if it can't be read.
-pub fn record(registry: &Registry, job: &JobId) -> Result<Stored, Failure> {
-    read::load(registry, job).map_err(|e| match e.kind() {
+pub fn read_record(registry: &Registry, job: &JobId) -> Result<StoredRecord, Failure> {
+    read::load_record(registry, job).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Failure::no_such_job(format!("{job} is no longer in the registry")),
         _ => Failure::unreachable(format!("the record of {job} can't be read: {e}")),
     })
 }
 
-/// Failure for a job's file that can't be read.
-pub fn unreadable(job: &JobId, what: &str, error: &io::Error) -> Failure {
+/// Returns the failure for a job's file that can't be read.
+pub fn unreadable_file(job: &JobId, what: &str, error: &io::Error) -> Failure {
     Failure::unreachable(format!("the {what} of {job} can't be read: {error}"))
 }

@@ -11,26 +11,26 @@ use common::job::Runner;
 use common::origin::Origin;
 use common::record::{JobRecord, State};
 use common::rule::{OnLimit, OnLoop};
-use common::text::one_line;
+use common::text_format::one_line;
 use serde::Deserialize;
 
-use super::follow_up::{self, Earlier};
+use super::follow_up::{self, EarlierJob};
 use super::help::after_help;
 use super::limits::LimitFlags;
 use super::resolve::{self, Launch, ResolveContext};
-use super::submit::{self, Daemon, Target};
+use super::submit::{self, DaemonState, LaunchTarget};
 use super::{Context, hints, job_ref, limits, prompt, session, view_context, wait};
-use crate::approval::Settings;
+use crate::approval::ApprovableSettings;
 use crate::engine::workspace;
-use crate::exit::{Code, Failure};
-use crate::files::watch::Watch;
-use crate::registry::create::{self, Created};
+use crate::exit::{ExitCode, Failure};
+use crate::files::watch::FolderWatch;
+use crate::registry::create::{self, CreateResult};
 use crate::registry::lease::PlatformStatus;
 use crate::render::{View, health};
 use crate::{failure_text, start_daemon};
 
 /// Time from the start of the command in which it waits for the start of the job, before it prints the state. The
-/// caller has its prompt back within 300 ms, on a loaded machine too.
+/// command returns within 300 ms, even on a loaded machine.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Flags of `relay launch`.
@@ -49,7 +49,7 @@ pub struct LaunchArgs {
     /// Folder that the worker works in
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(super) workspace: PathBuf,
-    /// Name of the job [default: that of the folder]
+    /// Name of the job [default: the name of the folder]
     #[arg(short, long, value_name = "NAME")]
     pub(super) name: Option<JobName>,
     /// Command line to run before the worker; repeatable
@@ -58,18 +58,18 @@ pub struct LaunchArgs {
     /// Command line to run after the worker; the job fails unless it succeeds; repeatable
     #[arg(long, value_name = "CMD")]
     pub(super) check: Vec<String>,
-    /// Its limits.
+    /// Limits of the job.
     #[command(flatten)]
     pub(super) limits: LimitFlags,
     /// Action when a step exceeds its limit: fail (the job fails) or interrupt (end only the step and let the worker
-    /// continue, at most 3 times) [default: that of relay.toml, else fail]
+    /// continue, at most 3 times) [default: as in relay.toml, else fail]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimitName>,
     /// Action when a worker repeats a failing step without changing a file: warn (the job continues) or fail [default:
-    /// that of relay.toml, else warn]
+    /// as in relay.toml, else warn]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoopName>,
-    /// Model [default: that of relay.toml, else Codex's own]
+    /// Model [default: as in relay.toml, else Codex's own]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
     /// Environment variable for the worker: KEY (with its value here) or KEY=VALUE; repeatable
@@ -78,9 +78,9 @@ pub struct LaunchArgs {
     /// Program that executes the task: codex (`codex exec`) or shell (`sh -c`)
     #[arg(long, value_enum, default_value_t = RunnerName::Codex, hide_possible_values = true)]
     pub(super) runner: RunnerName,
-    /// How it is launched.
+    /// Flags for the launch and its output.
     #[command(flatten)]
-    pub(super) start: Start,
+    pub(super) start: StartFlags,
     /// More arguments for codex; without PROMPT, a single word is the task
     #[arg(last = true, value_name = "CODEX_ARGS")]
     pub(super) codex_args: Vec<String>,
@@ -109,7 +109,7 @@ impl OnLimitName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum OnLoopName {
-    /// It is warned of.
+    /// A warning is emitted.
     Warn,
     /// The job fails.
     Fail,
@@ -139,18 +139,22 @@ pub(super) enum RunnerName {
 /// # Errors
 /// Exit code 2 for a mistake in the flags, 5 if the registry can't be written or no Codex worker can run. Nothing is
 /// written then.
-pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
-    let config = context.config()?;
-    let target = submit::target(context, &config);
-    let variable = |key: &str| context.variable(key);
-    let around =
-        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let config = context.read_config()?;
+    let target = submit::find_target(context, &config);
+    let variable = |key: &str| context.caller_variable(key);
+    let around = ResolveContext {
+        config: &config,
+        engine: target.engine,
+        cwd: &context.cwd,
+        caller_variable: &variable,
+    };
     let launch = resolve_flags(args, &around, std::io::stdin())?;
     if !args.start.quiet {
-        hints::path(context, &target, &config, &args.env);
-        hints::submodules(context, &launch.workspace.host);
+        hints::hint_missing_path_folders(context, &target, &config, &args.env);
+        hints::hint_empty_submodules(context, &launch.workspace.host_path);
     }
-    start(context, &launch, &target, &args.start)
+    submit_and_print(context, &launch, &target, &args.start)
 }
 
 /// Resolves the flags of `relay launch`. `stdin` is read for the prompt `-` only.
@@ -159,11 +163,11 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<Code, Failure> {
 /// Exit code 2 with one line that names the wrong flag and the fix.
 pub(super) fn resolve_flags(
     args: &LaunchArgs,
-    around: &ResolveContext<'_>,
+    context: &ResolveContext<'_>,
     stdin: impl Read,
 ) -> Result<Launch, Failure> {
     let (typed, codex_args) =
-        prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
+        prompt::task_and_codex_args(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
     let runner = match args.runner {
         RunnerName::Codex => Runner::Codex,
         RunnerName::Shell => Runner::Shell,
@@ -173,42 +177,43 @@ pub(super) fn resolve_flags(
             "--model, --on-loop and arguments after -- are for codex: omit them with --runner shell",
         ));
     }
-    let prompt = prompt::read(typed, args.file.as_deref(), stdin)?;
+    let prompt = prompt::read_prompt(typed, args.file.as_deref(), stdin)?;
     let configured = match runner {
-        Runner::Shell => resolve::covered(&around.config.limits, args.limits.timeout),
-        Runner::Codex => around.config.limits.clone(),
+        Runner::Shell => resolve::raise_step_limits(&context.config.limits, args.limits.timeout),
+        Runner::Codex => context.config.limits.clone(),
     };
-    let limits = limits::resolve(&configured, &args.limits)?;
-    let env = resolve::environment(&args.env, around.variable)?;
-    let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
-    let mut codex = around.config.codex.settings(around.engine);
+    let limits = limits::apply_flags(&configured, &args.limits)?;
+    let env = resolve::resolve_env_flags(&args.env, context.caller_variable)?;
+    let workspace =
+        workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, &args.workspace)?;
+    let mut codex = context.config.codex.job_settings(context.engine);
     if let Some(model) = &args.model {
         codex.model = Some(model.clone());
     }
     codex.args.extend_from_slice(codex_args);
     Launch {
-        name: args.name.clone().unwrap_or_else(|| resolve::name_of(&workspace)),
+        name: args.name.clone().unwrap_or_else(|| resolve::default_job_name(&workspace)),
         workspace,
-        engine: around.engine,
+        engine: context.engine,
         runner,
         prompt,
         env,
         setup: args.setup.clone(),
         checks: args.check.clone(),
         limits,
-        rules: around.config.rules.clone(),
-        on_limit: args.on_limit.map_or(around.config.on_limit, OnLimitName::resolve),
-        on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
+        rules: context.config.rules.clone(),
+        on_limit: args.on_limit.map_or(context.config.on_limit, OnLimitName::resolve),
+        on_loop: args.on_loop.map_or(context.config.on_loop, OnLoopName::resolve),
         codex,
-        thread: None,
-        origin: Origin { session: session::session(around.variable), ..Origin::default() },
+        thread_id: None,
+        origin: Origin { session: session::calling_session(context.caller_variable), ..Origin::default() },
     }
-    .checked(around)
+    .validate(context)
 }
 
-/// How a job is launched, and what is told of it.
+/// Flags for the launch of a job and its output.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct Start {
+pub(super) struct StartFlags {
     /// Idempotency key: a second launch with it starts nothing and prints the first job
     #[arg(long, value_name = "KEY")]
     pub(super) key: Option<String>,
@@ -224,86 +229,110 @@ pub(super) struct Start {
 ///
 /// # Errors
 /// Exit code 5 if the registry can't be written or no Codex worker can run. Nothing is written then.
-fn start(context: &Context, launch: &Launch, target: &Target, start: &Start) -> Result<Code, Failure> {
+fn submit_and_print(
+    context: &Context,
+    launch: &Launch,
+    target: &LaunchTarget,
+    flags: &StartFlags,
+) -> Result<ExitCode, Failure> {
     refuse_without_codex(launch, target)?;
-    let created = submit::submit(context, launch, target, start.key.as_deref())?;
-    report(context, &created, target, start)
+    let created = submit::submit_job(context, launch, target, flags.key.as_deref())?;
+    print_created(context, &created, target, flags)
 }
 
-/// Launches a follow-up of an earlier job, unless a launch with the same key has done so before.
+/// Launches a follow-up of an earlier job, unless it was already launched with the same key.
 ///
 /// # Errors
-/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be followed, and as [`start()`].
-pub(super) fn follow(
+/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be followed, and the errors of
+/// [`submit_and_print()`].
+pub(super) fn launch_follow_up(
     context: &Context,
     job: &str,
-    how: &Start,
-    resolve: impl FnOnce(&Earlier, &ResolveContext<'_>) -> Result<Launch, Failure>,
-) -> Result<Code, Failure> {
-    let config = context.config()?;
-    let target = submit::target(context, &config);
-    if let Some(job) = follow_up::known(&context.registry, how.key.as_deref())? {
-        return report(context, &Created::Existing(job), &target, how);
+    flags: &StartFlags,
+    resolve: impl FnOnce(&EarlierJob, &ResolveContext<'_>) -> Result<Launch, Failure>,
+) -> Result<ExitCode, Failure> {
+    let config = context.read_config()?;
+    let target = submit::find_target(context, &config);
+    if let Some(job) = follow_up::job_launched_with_key(&context.registry, flags.key.as_deref())? {
+        return print_created(context, &CreateResult::Existing(job), &target, flags);
     }
-    let variable = |key: &str| context.variable(key);
-    let around =
-        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
-    let earlier = Earlier::find(&context.registry, job)?;
+    let variable = |key: &str| context.caller_variable(key);
+    let around = ResolveContext {
+        config: &config,
+        engine: target.engine,
+        cwd: &context.cwd,
+        caller_variable: &variable,
+    };
+    let earlier = EarlierJob::find(&context.registry, job)?;
     let launch = resolve(&earlier, &around)?;
-    if launch.thread.is_none() {
-        return start(context, &launch, &target, how);
+    if launch.thread_id.is_none() {
+        return submit_and_print(context, &launch, &target, flags);
     }
     refuse_without_codex(&launch, &target)?;
-    let created = go_on_alone(context, &earlier, &launch, &target, how)?;
-    report(context, &created, &target, how)
+    let created = launch_exclusively(context, &earlier, &launch, &target, flags)?;
+    print_created(context, &created, &target, flags)
 }
 
-/// Launches a job that continues a thread, unless another command has done so since `earlier` was read. A lock lets
-/// only one command at a time check the thread and launch.
-fn go_on_alone(
+/// Launches a job that continues a thread, unless another command has continued it since `earlier` was read. A lock
+/// lets only one command at a time check the thread and launch.
+fn launch_exclusively(
     context: &Context,
-    earlier: &Earlier,
+    earlier: &EarlierJob,
     launch: &Launch,
-    target: &Target,
-    how: &Start,
-) -> Result<Created, Failure> {
+    target: &LaunchTarget,
+    flags: &StartFlags,
+) -> Result<CreateResult, Failure> {
     let registry = &context.registry;
     registry.ensure()?;
-    let _turn = create::turn_to_follow(registry).map_err(|e| registry.not_writable(&e))?;
-    if let Some(job) = follow_up::known(registry, how.key.as_deref())? {
-        return Ok(Created::Existing(job));
+    let _turn = create::lock_follow_up(registry).map_err(|e| registry.not_writable(&e))?;
+    if let Some(job) = follow_up::job_launched_with_key(registry, flags.key.as_deref())? {
+        return Ok(CreateResult::Existing(job));
     }
-    Earlier::find(registry, &earlier.record.job.to_string())?.check_idle()?;
-    submit::submit(context, launch, target, how.key.as_deref())
+    EarlierJob::find(registry, &earlier.record.job.to_string())?.check_idle()?;
+    submit::submit_job(context, launch, target, flags.key.as_deref())
 }
 
-/// Prints a job that was launched, now or before with the same key. Starts a relay if none is running.
+/// Prints a job that was launched now, or earlier with the same key. Starts a relay if none is running.
 ///
 /// # Errors
-/// As [`start()`].
-fn report(context: &Context, created: &Created, target: &Target, args: &Start) -> Result<Code, Failure> {
-    let (Created::New(job) | Created::Existing(job)) = created;
-    if args.quiet && !context.output.json {
-        // The job is durable: a reader of the id need not wait for the rest.
+/// Same as [`submit_and_print()`].
+fn print_created(
+    context: &Context,
+    created: &CreateResult,
+    target: &LaunchTarget,
+    flags: &StartFlags,
+) -> Result<ExitCode, Failure> {
+    let (CreateResult::New(job) | CreateResult::Existing(job)) = created;
+    if flags.quiet && !context.output.json {
+        // The job is already durable, so its id is printed first.
         context.output.print(&job.to_string());
     }
     let runs = match &target.daemon {
-        Daemon::Running(_) => true,
-        Daemon::Absent(settings) => start_relay(context, settings, args.quiet),
+        DaemonState::Running(_) => true,
+        DaemonState::Absent(settings) => start_relay(context, settings, flags.quiet),
     };
-    if matches!(created, Created::Existing(_)) && !args.quiet {
-        context.output.note("a launch with the same key already created this job: nothing new was started");
+    if matches!(created, CreateResult::Existing(_)) && !flags.quiet {
+        context
+            .output
+            .print_note("a launch with the same key already created this job: nothing new was started");
     }
-    if !args.quiet || context.output.json {
-        print_launch(context, job, (runs && !args.quiet).then(|| context.began + POLL_INTERVAL))?;
+    if !flags.quiet || context.output.json {
+        print_launch(context, job, (runs && !flags.quiet).then(|| context.started_at + POLL_INTERVAL))?;
     }
     // If the output fails, the error must still name the job.
-    context.output.finish().map_err(|failure| failure.after(&format!("{job} was launched")))?;
-    if args.wait { wait::until_ended(context, vec![job.clone()], None, false) } else { Ok(Code::Done) }
+    context
+        .output
+        .check_written()
+        .map_err(|failure| failure.with_work_done(&format!("{job} was launched")))?;
+    if flags.wait {
+        wait::wait_until_ended(context, vec![job.clone()], None, false)
+    } else {
+        Ok(ExitCode::Done)
+    }
 }
 
 /// Rejects a Codex job if no Codex worker can run.
-fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure> {
+fn refuse_without_codex(launch: &Launch, target: &LaunchTarget) -> Result<(), Failure> {
     match target.lease().map(|lease| &lease.platform) {
         Some(PlatformStatus::Ready { codex_problem: Some(problem), .. })
             if launch.runner == Runner::Codex =>
@@ -315,49 +344,51 @@ fn refuse_without_codex(launch: &Launch, target: &Target) -> Result<(), Failure>
 }
 
 /// Starts the relay and prints the result; returns true if a relay is running now. Without one the job stays queued.
-fn start_relay(context: &Context, settings: &Settings, quiet: bool) -> bool {
+fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) -> bool {
     match start_daemon::daemon(&context.root, &context.registry, settings, context.initiator()) {
         Ok(()) => {
             if !quiet {
-                context.output.note("no relay was running: started one");
+                context.output.print_note("no relay was running: started one");
             }
             true
         }
         Err(failure) => {
-            context.output.note(&format!("queued: no relay is running: {failure}"));
+            context.output.print_note(&format!("queued: no relay is running: {failure}"));
             false
         }
     }
 }
 
-/// Prints the job and its state: as soon as it leaves the queue, at the deadline, or at once without a deadline.
+/// Prints the job and its state when the job leaves the queue or the deadline passes; at once without a deadline.
 fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
-    let watch = deadline.map(|_| Watch::folder(context.registry.folder()));
+    let watch = deadline.map(|_| FolderWatch::folder(context.registry.folder()));
     let record = loop {
-        let record = job_ref::record(&context.registry, job)?.record;
+        let record = job_ref::read_record(&context.registry, job)?.record;
         let over = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));
         if record.state != State::Queued || over {
             break record;
         }
     };
     if context.output.json {
-        context.output.json(&record);
+        context.output.print_json(&record);
         return Ok(());
     }
-    let view = view_context::view_of(context, &record);
-    context.output.fact(&record);
-    context.output.print(&text(&record, &view));
+    let view = view_context::view_of_job(context, &record);
+    context.output.capture_data(&record);
+    context.output.print(&format_launch(&record, &view));
     Ok(())
 }
 
-/// Formats the line that the product guarantees, then the state with the job's health or next action.
-fn text(record: &JobRecord, view: &View) -> String {
+/// Formats the line `Worker NAME#N launched; …`, then the state with the job's health or next action.
+fn format_launch(record: &JobRecord, view: &View) -> String {
     let (state, health) = (record.state.as_str(), health::health(record, view));
     let more = match (record.state, &record.step) {
-        (State::Queued, _) => format!(": {}", health.rest),
+        (State::Queued, _) => format!(": {}", health.explanation),
         (state, _) if state.is_final() => match &record.error {
-            Some(_) => format!(": {}; next: {}", failure_text::reason(record), health::next(record)),
-            None => format!("; next: {}", health::next(record)),
+            Some(_) => {
+                format!(": {}; next: {}", failure_text::failure_reason(record), health::next_action(record))
+            }
+            None => format!("; next: {}", health::next_action(record)),
         },
         (_, Some(step)) => format!(": {} {}; {health}", step.kind, one_line(&step.title, MAX_TITLE)),
         (State::Starting, None) => String::new(),

@@ -1,4 +1,4 @@
-//! Time limits among the flags: parsed, merged with those of `relay.toml`, and checked for contradictions.
+//! Flags for time limits: parsing, merging with the limits of `relay.toml`, and a check for contradictions.
 
 use std::time::Duration;
 
@@ -10,42 +10,42 @@ use crate::config::stall;
 use crate::exit::Failure;
 
 /// Value of one `--stall`: the limit of one kind, or of all network kinds.
-pub type Stall = (Option<StepKind>, Duration);
+pub type StallFlag = (Option<StepKind>, Duration);
 
-/// The flags of whatever launches a job that are limits.
+/// Flags for limits, of every command that launches a job.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LimitFlags {
-    /// Time limit of the whole job [default: that of relay.toml, else 4h; a retry keeps that of its job]
-    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    /// Time limit of the whole job [default: as in relay.toml, else 4h; a retry keeps the limit of its job]
+    #[arg(long, value_name = "D", value_parser = duration::parse_duration)]
     pub timeout: Option<Duration>,
     /// Time limit of the steps of a kind, such as install=5m; repeatable
-    #[arg(long, value_name = "KIND=D", value_parser = step_limit)]
+    #[arg(long, value_name = "KIND=D", value_parser = parse_step_limit)]
     pub step_timeout: Vec<(StepKind, Duration)>,
-    /// Longest time without progress: D for network steps (clone, install, fetch), KIND=D for another kind; repeatable
-    /// [default: that of relay.toml, else 2m; a retry keeps that of its job]
-    #[arg(long, value_name = "[KIND=]D", value_parser = stall_limit)]
-    pub stall: Vec<Stall>,
+    /// Maximum time without progress: D for network steps (clone, install, fetch), KIND=D for another kind; repeatable
+    /// [default: as in relay.toml, else 2m; a retry keeps the limit of its job]
+    #[arg(long, value_name = "[KIND=]D", value_parser = parse_stall_limit)]
+    pub stall: Vec<StallFlag>,
 }
 
 /// Parses `KIND=D`.
 ///
 /// # Errors
 /// Description of the mistake.
-pub fn step_limit(text: &str) -> Result<(StepKind, Duration), String> {
+pub fn parse_step_limit(text: &str) -> Result<(StepKind, Duration), String> {
     let (kind, limit) =
         text.split_once('=').ok_or_else(|| format!("'{text}' is not KIND=D: write it like install=5m"))?;
-    Ok((kind.parse()?, duration::parse(limit)?))
+    Ok((kind.parse()?, duration::parse_duration(limit)?))
 }
 
 /// Parses `D` or `KIND=D`.
 ///
 /// # Errors
 /// Description of the mistake.
-pub fn stall_limit(text: &str) -> Result<Stall, String> {
+pub fn parse_stall_limit(text: &str) -> Result<StallFlag, String> {
     if text.contains('=') {
-        step_limit(text).map(|(kind, limit)| (Some(kind), limit))
+        parse_step_limit(text).map(|(kind, limit)| (Some(kind), limit))
     } else {
-        duration::parse(text).map(|limit| (None, limit))
+        duration::parse_duration(text).map(|limit| (None, limit))
     }
 }
 
@@ -53,48 +53,49 @@ pub fn stall_limit(text: &str) -> Result<Stall, String> {
 ///
 /// # Errors
 /// Exit code 2 with one line that names the flag that contradicts another limit.
-pub fn resolve(configured: &Limits, flags: &LimitFlags) -> Result<Limits, Failure> {
+pub fn apply_flags(configured: &Limits, flags: &LimitFlags) -> Result<Limits, Failure> {
     let mut limits = configured.clone();
     if let Some(job) = flags.timeout {
-        limits.job_ms = duration::millis(job);
+        limits.job_ms = duration::to_millis(job);
     }
     for (kind, limit) in &flags.step_timeout {
-        let step_ms = duration::millis(*limit);
+        let step_ms = duration::to_millis(*limit);
         if step_ms > limits.job_ms {
             return Err(Failure::usage(format!(
                 "--step-timeout {kind}={} exceeds the limit of the job ({}): raise --timeout or lower it",
-                duration::limit(step_ms),
-                duration::limit(limits.job_ms)
+                duration::format_limit(step_ms),
+                duration::format_limit(limits.job_ms)
             )));
         }
         limits.steps.insert(*kind, step_ms);
     }
-    stalls(&mut limits, flags)?;
+    apply_stall_flags(&mut limits, flags)?;
     Ok(limits)
 }
 
-fn stalls(limits: &mut Limits, flags: &LimitFlags) -> Result<(), Failure> {
+fn apply_stall_flags(limits: &mut Limits, flags: &LimitFlags) -> Result<(), Failure> {
     if flags.stall.iter().any(|(kind, _)| kind.is_none()) {
-        // The flag applies to every network kind: it replaces the limits of single network kinds in relay.toml.
+        // The flag applies to every network kind, so it replaces limits of single network kinds in relay.toml.
         limits.stalls.retain(|kind, _| !kind.is_network());
     }
     for (kind, stall) in &flags.stall {
         let Some(kind) = *kind else { continue };
-        let stall_ms = duration::millis(*stall);
-        stall::of_kind(limits, kind, stall_ms)
-            .map_err(|reason| refused(&format!("{kind}={}", duration::limit(stall_ms)), &reason))?;
+        let stall_ms = duration::to_millis(*stall);
+        stall::check_kind_limit(limits, kind, stall_ms).map_err(|reason| {
+            refuse_stall(&format!("{kind}={}", duration::format_limit(stall_ms)), &reason)
+        })?;
         limits.stalls.insert(kind, stall_ms);
     }
     if let Some((_, stall)) = flags.stall.iter().rev().find(|(kind, _)| kind.is_none()) {
-        let stall_ms = duration::millis(*stall);
+        let stall_ms = duration::to_millis(*stall);
         let named = |kind| flags.step_timeout.iter().any(|(named, _)| *named == kind);
-        stall::of_all(limits, named, stall_ms)
-            .map_err(|reason| refused(&duration::limit(stall_ms), &reason))?;
+        stall::check_network_limit(limits, named, stall_ms)
+            .map_err(|reason| refuse_stall(&duration::format_limit(stall_ms), &reason))?;
         limits.stall_ms = stall_ms;
     }
     Ok(())
 }
 
-fn refused(value: &str, reason: &str) -> Failure {
+fn refuse_stall(value: &str, reason: &str) -> Failure {
     Failure::usage(format!("--stall {value}{reason} (--step-timeout KIND=D)"))
 }

@@ -6,11 +6,12 @@
 //! ```
 //!
 //! * [`commands`]: the list of commands; each command's own flags are in its file. [`global`]: flags of every command.
-//! * [`resolve`]: a launch with every option decided. [`submit`]: a launch → a job in the registry.
+//! * [`resolve`]: a launch with every option decided. [`submit`]: creation of the job in the registry.
 //! * [`limits`]: time limits among those flags. [`prompt`]: the task. [`session`]: the calling session of a host agent.
-//! * [`job_ref`]: user input → a job. [`view_context`]: context of a record. [`exit_code`]: record → exit code.
+//! * [`job_ref`]: resolution of jobs in user input. [`view_context`]: context of a record. [`exit_code`]: exit codes
+//!   for records.
 //! * [`follow`]: waiting for a job. [`claim_notice`]: the claim of a completion notice.
-//! * [`follow_up`]: an earlier job, for its follow-up.
+//! * [`follow_up`]: an earlier job that a new job continues.
 //! * [`approve`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
 //! * [`help`]: layout of the help, examples and topics.
 //! * [`hints`]: notes about unexpected properties of a workspace. [`candidates`]: shell completion of jobs.

@@ -5,11 +5,11 @@ use common::record::JobRecord;
 
 use super::help::after_help;
 use super::{Context, session};
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::notice;
 use crate::registry::lease;
-use crate::registry::outbox::Shown;
-use crate::registry::unseen::{self, Unseen};
+use crate::registry::outbox::NoticeClaim;
+use crate::registry::unseen::{self, ClaimedNotices};
 
 /// Maximum number of notices shown per call: a page of text.
 const MAX_SHOWN: usize = 5;
@@ -33,46 +33,47 @@ pub struct NoticesArgs {
 /// # Errors
 /// Exit code 5 if the outbox can't be read or written: a notice that can't be claimed would be shown again by every
 /// call.
-pub fn run(args: &NoticesArgs, context: &Context) -> Result<Code, Failure> {
+pub fn run(args: &NoticesArgs, context: &Context) -> Result<ExitCode, Failure> {
     let registry = &context.registry;
     let unreadable = |e: &std::io::Error| {
         Failure::unreachable(format!("{} can't be read: {e}", registry.outbox().path().display()))
     };
     let ends = unseen::unclaimed_notices(registry).map_err(|e| unreadable(&e))?;
-    let session = session::session(&|key| context.variable(key));
-    let shown = Shown { at: lease::now(registry), by: "notices".to_owned(), session };
+    let session = session::calling_session(&|key| context.caller_variable(key));
+    let shown = NoticeClaim { at: lease::current_time(registry), by: "notices".to_owned(), session };
     let taken = unseen::claim_notices(registry, &ends, MAX_SHOWN, (!args.peek).then_some(&shown))
         .map_err(|e| registry.not_writable(&e))?;
     if taken.records.is_empty() {
-        return Ok(Code::Done);
+        return Ok(ExitCode::Done);
     }
     let output = &context.output;
     if output.json {
         for record in &taken.records {
-            output.json(record);
+            output.print_json(record);
         }
-        if let Some(rest) = rest(taken.left) {
-            output.note(&rest);
+        if let Some(rest) = format_remaining(taken.remaining) {
+            output.print_note(&rest);
         }
     } else {
         for record in &taken.records {
-            output.fact(record);
+            output.capture_data(record);
         }
-        output.print(&text(&taken));
+        output.print(&format_notices(&taken));
     }
     if output.is_closed() && !args.peek {
         unseen::release_claims(registry, &taken.records);
     }
-    Ok(Code::Done)
+    Ok(ExitCode::Done)
 }
 
-/// Formats the notices, and the number of those left.
-pub fn text(taken: &Unseen) -> String {
-    let ends = taken.records.iter().map(|record: &JobRecord| notice::text(record).trim_end().to_owned());
-    ends.chain(rest(taken.left)).collect::<Vec<_>>().join("\n\n")
+/// Formats the notices, and the number of remaining ones.
+pub fn format_notices(taken: &ClaimedNotices) -> String {
+    let ends =
+        taken.records.iter().map(|record: &JobRecord| notice::notice_text(record).trim_end().to_owned());
+    ends.chain(format_remaining(taken.remaining)).collect::<Vec<_>>().join("\n\n")
 }
 
-fn rest(left: usize) -> Option<String> {
+fn format_remaining(left: usize) -> Option<String> {
     let verb = if left == 1 { "1 more job has" } else { &format!("{left} more jobs have") };
     (left > 0).then(|| format!("{verb} ended: `relay notices` shows the next"))
 }
@@ -86,13 +87,17 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_counted() {
-        let taken = |left| Unseen {
+        let taken = |left| ClaimedNotices {
             records: vec![samples::bare("a#1", State::Completed), samples::bare("b#1", State::Cancelled)],
-            left,
+            remaining: left,
         };
-        let both = text(&taken(0));
+        let both = format_notices(&taken(0));
         assert!(both.contains("a#1") && both.contains("b#1") && !both.contains("more"), "{both}");
-        assert!(text(&taken(1)).ends_with("\n\n1 more job has ended: `relay notices` shows the next"));
-        assert!(text(&taken(7)).ends_with("\n\n7 more jobs have ended: `relay notices` shows the next"));
+        assert!(
+            format_notices(&taken(1)).ends_with("\n\n1 more job has ended: `relay notices` shows the next")
+        );
+        assert!(
+            format_notices(&taken(7)).ends_with("\n\n7 more jobs have ended: `relay notices` shows the next")
+        );
     }
 }

@@ -10,9 +10,9 @@ use common::job::MAX_PROMPT;
 
 use crate::exit::Failure;
 
-/// Returns the task and the arguments for Codex. Both may follow `--`: a task that begins with a dash, or those
-/// arguments. A single word is the task if no other task is given.
-pub fn behind_dashes<'a>(
+/// Returns the task and the arguments for Codex. The words after `--` are arguments for Codex, but a single word is the
+/// task if no other task is given.
+pub fn task_and_codex_args<'a>(
     typed: Option<&'a str>,
     has_file: bool,
     words: &'a [String],
@@ -27,7 +27,7 @@ pub fn behind_dashes<'a>(
 ///
 /// # Errors
 /// Exit code 2 with one line that names the fix.
-pub fn read(typed: Option<&str>, file: Option<&Path>, stdin: impl Read) -> Result<String, Failure> {
+pub fn read_prompt(typed: Option<&str>, file: Option<&Path>, stdin: impl Read) -> Result<String, Failure> {
     let text = match (typed, file) {
         (Some("-"), _) => read_from("stdin", stdin)?,
         (Some(prompt), _) => prompt.to_owned(),
@@ -44,14 +44,14 @@ pub fn read(typed: Option<&str>, file: Option<&Path>, stdin: impl Read) -> Resul
     if text.trim().is_empty() {
         return Err(Failure::usage("the prompt is empty: say what the worker is to do"));
     }
-    bounded(text)
+    check_length(text)
 }
 
 /// Rejects a task longer than [`MAX_PROMPT`].
 ///
 /// # Errors
 /// Exit code 2.
-pub fn bounded(text: String) -> Result<String, Failure> {
+pub fn check_length(text: String) -> Result<String, Failure> {
     if text.len() > MAX_PROMPT {
         return Err(Failure::usage(format!(
             "the prompt is longer than {MAX_PROMPT} bytes: put the details into a file of the workspace and name it"
@@ -68,12 +68,12 @@ fn read_from(source: &str, reader: impl Read) -> Result<String, Failure> {
         .read_to_end(&mut bytes)
         .and_then(|_| {
             let cut = bytes.len() > MAX_PROMPT;
-            // The cut may have split a character. A text that is too long is rejected later anyway.
-            if cut { Ok(String::from_utf8_lossy(&bytes).into_owned()) } else { utf8(bytes) }
+            // The limit may have split a character. A text that is too long is rejected later.
+            if cut { Ok(String::from_utf8_lossy(&bytes).into_owned()) } else { decode_utf8(bytes) }
         })
         .map_err(|e| Failure::usage(format!("the prompt can't be read from {source}: {e}")))
 }
 
-fn utf8(bytes: Vec<u8>) -> io::Result<String> {
+fn decode_utf8(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }

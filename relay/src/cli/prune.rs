@@ -10,15 +10,15 @@ use serde::Serialize;
 
 use super::Context;
 use super::help::after_help;
-use crate::exit::{Code, Failure};
-use crate::files::watch::Watch;
-use crate::registry::lease::Holder;
-use crate::registry::prune::{Retention, prune};
-use crate::registry::requests::{Awaited, Request};
+use crate::exit::{ExitCode, Failure};
+use crate::files::watch::FolderWatch;
+use crate::registry::lease::DaemonId;
+use crate::registry::prune::{Retention, prune_archive};
+use crate::registry::requests::{AwaitedRequest, DaemonRequest};
 use crate::registry::{Registry, lease, read};
 
-/// Default number of archived jobs to keep: together with the jobs outside of the archive, some weeks of work.
-const DEFAULT_KEPT: u64 = 1000;
+/// Default number of archived jobs to keep: some weeks of work.
+const DEFAULT_KEEP: u64 = 1000;
 /// Time limit for the relay. It removes some ten thousand files per second.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of removed jobs listed by name.
@@ -36,63 +36,63 @@ pub struct PruneArgs {
     #[arg(long, value_name = "N")]
     keep: Option<u64>,
     /// Keep jobs that ended within this time
-    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    #[arg(long, value_name = "D", value_parser = duration::parse_duration)]
     older_than: Option<Duration>,
 }
 
 #[derive(Serialize)]
-struct Removed<'a> {
+struct RemovedLine<'a> {
     removed: &'a JobId,
 }
 
-/// Removes archived jobs. A running relay does it on request, since only the relay may write then; else this process
-/// does.
+/// Removes archived jobs. A running relay removes them on request, since only the relay may write to the registry; else
+/// this process removes them.
 ///
 /// # Errors
 /// Exit code 5 if the archive can't be read or written, or if the relay does not finish in time.
-pub fn run(args: &PruneArgs, context: &Context) -> Result<Code, Failure> {
+pub fn run(args: &PruneArgs, context: &Context) -> Result<ExitCode, Failure> {
     let registry = &context.registry;
-    registry.own()?;
+    registry.check_owner()?;
     let keep = Retention {
-        newest: args.keep.unwrap_or(if args.older_than.is_some() { 0 } else { DEFAULT_KEPT }),
-        since: args.older_than.and_then(|age| lease::now(registry).checked_sub(age).ok()),
+        newest: args.keep.unwrap_or(if args.older_than.is_some() { 0 } else { DEFAULT_KEEP }),
+        since: args.older_than.and_then(|age| lease::current_time(registry).checked_sub(age).ok()),
     };
-    let before = archived(registry)?;
+    let before = archived_jobs(registry)?;
     if !before.is_empty() {
         match lease::holder(registry) {
-            Some(relay) => ask(registry, &relay, keep)?,
+            Some(relay) => request_prune(registry, &relay, keep)?,
             None if lease::is_held(registry) => {
                 return Err(Failure::unreachable("a relay is starting: try again"));
             }
-            None => drop(prune(registry, &keep).map_err(|e| registry.not_writable(&e))?),
+            None => drop(prune_archive(registry, &keep).map_err(|e| registry.not_writable(&e))?),
         }
     }
-    let after = archived(registry)?;
+    let after = archived_jobs(registry)?;
     let gone: Vec<&JobId> = before.difference(&after).collect();
     if context.output.json {
         for job in gone {
-            context.output.json(&Removed { removed: job });
+            context.output.print_json(&RemovedLine { removed: job });
         }
     } else {
-        context.output.print(&text(&gone, after.len()));
+        context.output.print(&format_removed(&gone, after.len()));
         if gone.is_empty() {
-            context.output.note(&reason(registry, after.len()));
+            context.output.print_note(&nothing_removed_reason(registry, after.len()));
         }
     }
-    Ok(Code::Done)
+    Ok(ExitCode::Done)
 }
 
-fn archived(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
+fn archived_jobs(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
     let archive = registry.archived();
-    let jobs = read::jobs(&archive).map_err(|e| archive.not_readable(&e))?;
+    let jobs = read::unarchived_jobs(&archive).map_err(|e| archive.not_readable(&e))?;
     Ok(jobs.into_iter().collect())
 }
 
-/// Asks the relay to remove jobs, and waits until it removes the request: it is done then.
-fn ask(registry: &Registry, relay: &Holder, keep: Retention) -> Result<(), Failure> {
-    let watch = Watch::folder(&registry.requests());
-    let request = Request::Prune { relay: Some(relay.clone()), keep };
-    let request = Awaited::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
+/// Asks the relay to remove jobs, and waits until the relay has removed the request file.
+fn request_prune(registry: &Registry, relay: &DaemonId, keep: Retention) -> Result<(), Failure> {
+    let watch = FolderWatch::folder(&registry.requests());
+    let request = DaemonRequest::Prune { relay: Some(relay.clone()), keep };
+    let request = AwaitedRequest::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + TIMEOUT;
     while request.is_filed() {
         if lease::holder(registry).is_some_and(|holder| holder != *relay) || !lease::is_held(registry) {
@@ -106,23 +106,23 @@ fn ask(registry: &Registry, relay: &Holder, keep: Retention) -> Result<(), Failu
 }
 
 /// Returns the reason why nothing was removed.
-fn reason(registry: &Registry, archived: usize) -> String {
+fn nothing_removed_reason(registry: &Registry, archived: usize) -> String {
     if archived > 0 {
         return "the archived jobs are kept by --keep or --older-than".to_owned();
     }
-    let jobs = read::jobs(registry).map_or(0, |jobs| jobs.len());
+    let jobs = read::unarchived_jobs(registry).map_or(0, |jobs| jobs.len());
     let (them, are) = if jobs == 1 { ("job", "is") } else { ("jobs", "are") };
     format!("the archive is empty: {jobs} {them} {are} among the newest 200, which are never removed")
 }
 
-fn text(gone: &[&JobId], left: usize) -> String {
-    if gone.is_empty() {
+fn format_removed(removed: &[&JobId], left: usize) -> String {
+    if removed.is_empty() {
         return format!("nothing removed, {left} archived");
     }
-    let named: Vec<String> = gone.iter().take(MAX_NAMED).map(ToString::to_string).collect();
-    let more = match gone.len().saturating_sub(MAX_NAMED) {
+    let named: Vec<String> = removed.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let more = match removed.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{} removed ({}{more}), {left} archived", gone.len(), named.join(", "))
+    format!("{} removed ({}{more}), {left} archived", removed.len(), named.join(", "))
 }

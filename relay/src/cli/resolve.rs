@@ -1,4 +1,4 @@
-//! A launch with every option decided. Every mistake is found before anything is written.
+//! A launch with every option decided. All errors are found before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env::VarError;
@@ -10,13 +10,13 @@ use common::ids::{JobId, JobName};
 use common::job::{CodexSettings, JobSpec, Limits, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
 use common::origin::Origin;
 use common::rule::{OnLimit, OnLoop, StepRule};
-use common::text::one_line;
+use common::text_format::one_line;
 
 use crate::config::Config;
 use crate::engine::workspace::Workspace;
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
-use crate::policy::Policy;
+use crate::policy::JobPolicy;
 
 /// Context of a launch, beside its flags.
 pub struct ResolveContext<'a> {
@@ -27,7 +27,7 @@ pub struct ResolveContext<'a> {
     /// Current folder.
     pub cwd: &'a Path,
     /// Environment of the caller.
-    pub variable: &'a dyn Fn(&str) -> Result<String, VarError>,
+    pub caller_variable: &'a dyn Fn(&str) -> Result<String, VarError>,
 }
 
 /// A job ready to be launched.
@@ -57,10 +57,10 @@ pub struct Launch {
     pub on_limit: OnLimit,
     /// Action when the worker is stuck in a loop.
     pub on_loop: OnLoop,
-    /// Settings of the call of Codex.
+    /// Settings for calling Codex.
     pub codex: CodexSettings,
     /// Codex thread to continue.
-    pub thread: Option<String>,
+    pub thread_id: Option<String>,
     /// Origin of the job.
     pub origin: Origin,
 }
@@ -73,7 +73,7 @@ impl Launch {
             job: job.clone(),
             runner: self.runner,
             prompt: self.prompt.clone(),
-            workspace: self.workspace.inside.clone(),
+            workspace: self.workspace.worker_path.clone(),
             env: self.env.clone(),
             env_names: BTreeSet::new(),
             setup: self.setup.clone(),
@@ -83,15 +83,15 @@ impl Launch {
             on_limit: self.on_limit,
             on_loop: self.on_loop,
             codex: self.codex.clone(),
-            thread: self.thread.clone(),
+            thread: self.thread_id.clone(),
         }
     }
 
-    /// Rejects values that can't be passed to an agent, and those that the settings do not allow.
+    /// Rejects values that can't be passed to an agent or that the settings do not allow.
     ///
     /// # Errors
     /// Exit code 2 with one line that names the value.
-    pub fn checked(self, around: &ResolveContext<'_>) -> Result<Self, Failure> {
+    pub fn validate(self, context: &ResolveContext<'_>) -> Result<Self, Failure> {
         let texts =
             [&self.prompt].into_iter().chain(&self.setup).chain(&self.checks).chain(self.env.values());
         if texts.into_iter().any(|text| text.contains('\0')) {
@@ -107,7 +107,7 @@ impl Launch {
                 shell reads as part of the last word: remove it, for example with `tr -d '\\r'`"
             )));
         }
-        // The number is not assigned yet: the longest one is assumed.
+        // The job's number is not assigned yet, so the longest number is assumed.
         let spec = self.spec(&JobId::new(self.name.clone(), u32::MAX));
         let len = serde_json::to_vec(&spec).map_or(usize::MAX, |spec| spec.len());
         if len > MAX_SPEC {
@@ -115,7 +115,7 @@ impl Launch {
                 "the job takes {len} bytes, more than {MAX_SPEC}: put long texts into files of the workspace"
             )));
         }
-        Policy::new(around.engine, around.config).authorize(spec).map_err(Failure::usage)?;
+        JobPolicy::new(context.engine, context.config).authorize(spec).map_err(Failure::usage)?;
         Ok(self)
     }
 }
@@ -124,32 +124,32 @@ fn has_crlf(line: &str) -> bool {
     line.ends_with('\r') || line.contains("\r\n")
 }
 
-/// Raises the step limits to the timeout of the whole command, so that no step limit is shorter.
-pub(super) fn covered(configured: &Limits, timeout: Option<Duration>) -> Limits {
+/// Raises the step limits to the timeout of the whole command.
+pub(super) fn raise_step_limits(configured: &Limits, timeout: Option<Duration>) -> Limits {
     let mut limits = configured.clone();
     if let Some(timeout) = timeout {
         for kind in StepKind::ALL {
-            limits.steps.insert(kind, limits.step_ms(kind).max(duration::millis(timeout)));
+            limits.steps.insert(kind, limits.step_ms(kind).max(duration::to_millis(timeout)));
         }
     }
     limits
 }
 
-/// Returns the name of a job that was given none.
-pub(super) fn name_of(workspace: &Workspace) -> JobName {
-    JobName::from_folder(&workspace.host.file_name().unwrap_or_default().to_string_lossy())
+/// Returns the name of a job that was launched without a name.
+pub(super) fn default_job_name(workspace: &Workspace) -> JobName {
+    JobName::from_folder(&workspace.host_path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Returns the variables of `--env KEY` and `--env KEY=VALUE`.
 ///
 /// # Errors
 /// Exit code 2 with one line that names the variable without a usable name or value.
-pub fn environment(
-    wanted: &[String],
+pub fn resolve_env_flags(
+    flags: &[String],
     variable: &dyn Fn(&str) -> Result<String, VarError>,
 ) -> Result<BTreeMap<String, String>, Failure> {
     let mut env = BTreeMap::new();
-    for entry in wanted {
+    for entry in flags {
         let (key, value) = match entry.split_once('=') {
             Some((key, value)) => (key, Ok(value.to_owned())),
             None => (entry.as_str(), variable(entry)),

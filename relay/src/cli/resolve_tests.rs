@@ -35,7 +35,7 @@ impl Project {
             "BYTES" => Err(VarError::NotUnicode(OsString::new())),
             _ => Err(VarError::NotPresent),
         };
-        let around = ResolveContext { config: &self.config, engine, cwd: &cwd, variable: &variable };
+        let around = ResolveContext { config: &self.config, engine, cwd: &cwd, caller_variable: &variable };
         let argv = std::iter::once("relay").chain(line.iter().copied());
         match Cli::try_parse_from(argv).unwrap().command {
             Command::Launch(flags) => launch::resolve_flags(&flags, &around, stdin),
@@ -56,7 +56,10 @@ impl Project {
 fn defaults_come_from_the_folder_and_the_configuration() {
     let project = Project::new("[codex]\nmodel = \"m1\"\n[limits]\njob = \"1h\"\n");
     let job = project.resolve(EngineKind::Docker, &["launch", "do it"], b"").unwrap();
-    assert_eq!((job.name.as_str(), job.workspace.inside.as_str()), ("abe-smoke", "/workspaces/Abe Smoke"));
+    assert_eq!(
+        (job.name.as_str(), job.workspace.worker_path.as_str()),
+        ("abe-smoke", "/workspaces/Abe Smoke")
+    );
     assert_eq!((job.runner, job.prompt.as_str()), (Runner::Codex, "do it"));
     assert_eq!((job.codex.model.as_deref(), job.limits.job_ms), (Some("m1"), 3_600_000));
     let spec = job.spec(&"abe-smoke#1".parse().unwrap());
@@ -106,7 +109,7 @@ fn flags_win_over_the_configuration() {
     assert_eq!(limits, [300_000, 90_000, 3_600_000]);
     assert_eq!(job.env, BTreeMap::from([("TOKEN".into(), "s3cret".into()), ("MODE".into(), "a=b".into())]));
     assert_eq!(job.codex.args, ["-c", "a=1", "--search", "-c", "personality=b"]);
-    assert_eq!(job.workspace.inside, project.dir.path().canonicalize().unwrap().to_str().unwrap());
+    assert_eq!(job.workspace.worker_path, project.dir.path().canonicalize().unwrap().to_str().unwrap());
 }
 
 #[test]

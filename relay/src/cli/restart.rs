@@ -6,13 +6,13 @@ use clap::Args;
 
 use super::help::after_help;
 use super::{Context, approve, down, up};
-use crate::approval::{self, ApprovalState, Settings};
-use crate::exit::{Code, Failure};
+use crate::approval::{self, ApprovableSettings, ApprovalState};
+use crate::exit::{ExitCode, Failure};
 use crate::registry::lease;
-use crate::registry::requests::Request;
+use crate::registry::requests::DaemonRequest;
 use crate::{policy, start_daemon};
 
-/// Time limit for a daemon to end: its last writes, with margin for a loaded machine.
+/// Time limit for a daemon to end: time for its last writes, and a margin for a loaded machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Flags of `relay restart`.
@@ -33,26 +33,26 @@ pub struct RestartArgs {
 ///
 /// # Errors
 /// Exit code 5 if the daemon does not end. Otherwise the errors of `relay up`.
-pub fn run(args: &RestartArgs, context: &Context) -> Result<Code, Failure> {
-    context.outside_of_sandboxes("restart")?;
+pub fn run(args: &RestartArgs, context: &Context) -> Result<ExitCode, Failure> {
+    context.require_no_sandbox("restart")?;
     let registry = &context.registry;
-    registry.own()?;
-    let config = context.config()?;
+    registry.check_owner()?;
+    let config = context.read_config()?;
     let engine = if lease::is_held(registry) {
-        start_daemon::engine_of_living(&config)
+        start_daemon::running_engine(&config)
     } else {
         start_daemon::engine(None, &config)
     };
-    let settings = Settings::new(engine, &config);
+    let settings = ApprovableSettings::new(engine, &config);
     policy::check_settings(engine, &config)?;
-    let approval = approval::state(&context.root, &settings);
-    approve::authorize(context, &settings, args.yes)?;
+    let approval = approval::approval_state(&context.root, &settings);
+    approve::require_approval(context, &settings, args.yes)?;
     let lives = lease::is_held(registry);
-    down::end_daemon(registry, |relay| Request::Restart { relay }, TIMEOUT)?;
+    down::end_daemon(registry, |relay| DaemonRequest::Restart { relay }, TIMEOUT)?;
     start_daemon::daemon(&context.root, registry, &settings, context.initiator())?;
-    up::report(context, &start_daemon::platform(registry)?);
+    up::print_up(context, &start_daemon::platform(registry)?);
     if let (true, ApprovalState::Changed(lines)) = (lives, &approval) {
-        up::tell_of_platform(context, &up::changed(lines).1);
+        up::print_platform_changes(context, &up::split_changed(lines).1);
     }
-    Ok(Code::Done)
+    Ok(ExitCode::Done)
 }

@@ -7,13 +7,13 @@ use clap::Args;
 use common::job::Runner;
 use common::origin::FollowUp;
 
-use super::follow_up::Earlier;
+use super::follow_up::EarlierJob;
 use super::help::after_help;
-use super::launch::{self, OnLimitName, OnLoopName, Start};
+use super::launch::{self, OnLimitName, OnLoopName, StartFlags};
 use super::limits::LimitFlags;
 use super::resolve::{Launch, ResolveContext};
 use super::{Context, candidates, limits, prompt};
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 
 /// Flags of `relay resume`.
 #[derive(Debug, Default, Args)]
@@ -28,7 +28,7 @@ use crate::exit::{Code, Failure};
 ))]
 pub struct ResumeArgs {
     /// NAME#N, NAME.N, or NAME for its newest job; it must have ended
-    #[arg(value_name = "JOB", add = candidates::resumable())]
+    #[arg(value_name = "JOB", add = candidates::resumable_jobs())]
     pub(super) job: String,
     /// Next task of the worker; - reads it from stdin
     #[arg(value_name = "PROMPT", conflicts_with = "file")]
@@ -39,33 +39,33 @@ pub struct ResumeArgs {
     /// Command line to run before the worker; repeatable [default: none]
     #[arg(long, value_name = "CMD")]
     pub(super) setup: Vec<String>,
-    /// Command line to run after the worker; the job fails unless it succeeds; repeatable [default: those of JOB]
+    /// Command line to run after the worker; the job fails unless it succeeds; repeatable [default: as in JOB]
     #[arg(long, value_name = "CMD")]
     pub(super) check: Vec<String>,
     /// Run no checks
     #[arg(long, conflicts_with = "check")]
     pub(super) no_check: bool,
-    /// Its limits.
+    /// Limits of the job.
     #[command(flatten)]
     pub(super) limits: LimitFlags,
-    /// Action when a step exceeds its limit: fail or interrupt [default: that of relay.toml, else fail]
+    /// Action when a step exceeds its limit: fail or interrupt [default: as in relay.toml, else fail]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimitName>,
-    /// Action when a worker repeats a failing step without changing a file: warn or fail [default: that of relay.toml,
+    /// Action when a worker repeats a failing step without changing a file: warn or fail [default: as in relay.toml,
     /// else warn]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoopName>,
-    /// Model [default: that of JOB]
+    /// Model [default: as in JOB]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
     /// Environment variable for the worker: KEY (with its value here) or KEY=VALUE; repeatable [default: the names of
     /// JOB, with their values here]
     #[arg(long, value_name = "KEY")]
     pub(super) env: Vec<String>,
-    /// How it is launched.
+    /// Flags for the launch and its output.
     #[command(flatten)]
-    pub(super) start: Start,
-    /// More arguments for codex [default: those of JOB]; without PROMPT, a single word is the prompt
+    pub(super) start: StartFlags,
+    /// More arguments for codex [default: as in JOB]; without PROMPT, a single word is the prompt
     #[arg(last = true, value_name = "CODEX_ARGS")]
     pub(super) codex_args: Vec<String>,
 }
@@ -73,9 +73,10 @@ pub struct ResumeArgs {
 /// Launches a job that continues the Codex thread of an earlier one.
 ///
 /// # Errors
-/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be continued, and as `relay launch`.
-pub fn run(args: &ResumeArgs, context: &Context) -> Result<Code, Failure> {
-    launch::follow(context, &args.job, &args.start, |earlier, around| {
+/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be continued, and the errors of `relay
+/// launch`.
+pub fn run(args: &ResumeArgs, context: &Context) -> Result<ExitCode, Failure> {
+    launch::launch_follow_up(context, &args.job, &args.start, |earlier, around| {
         resolve_flags(args, earlier, around, std::io::stdin())
     })
 }
@@ -86,17 +87,17 @@ pub fn run(args: &ResumeArgs, context: &Context) -> Result<Code, Failure> {
 /// Exit code 2 with one line that describes the mistake and the fix.
 pub(super) fn resolve_flags(
     args: &ResumeArgs,
-    earlier: &Earlier,
-    around: &ResolveContext<'_>,
+    earlier: &EarlierJob,
+    context: &ResolveContext<'_>,
     stdin: impl Read,
 ) -> Result<Launch, Failure> {
-    let thread = earlier.thread()?.to_owned();
-    earlier.check_thread(around)?;
+    let thread = earlier.thread_id()?.to_owned();
+    earlier.check_thread(context)?;
     let (typed, codex_args) =
-        prompt::behind_dashes(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
-    let prompt = prompt::read(typed, args.file.as_deref(), stdin)?;
+        prompt::task_and_codex_args(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
+    let prompt = prompt::read_prompt(typed, args.file.as_deref(), stdin)?;
     let old = &earlier.spec;
-    let mut codex = around.config.codex.settings(around.engine);
+    let mut codex = context.config.codex.job_settings(context.engine);
     codex.model = args.model.clone().or_else(|| old.codex.model.clone()).or(codex.model);
     if codex_args.is_empty() {
         codex.args.clone_from(&old.codex.args);
@@ -105,24 +106,24 @@ pub(super) fn resolve_flags(
     }
     Launch {
         name: earlier.record.job.name().clone(),
-        workspace: earlier.workspace(around)?,
-        engine: around.engine,
+        workspace: earlier.follow_up_workspace(context)?,
+        engine: context.engine,
         runner: Runner::Codex,
         prompt,
-        env: earlier.env(&args.env, around)?,
+        env: earlier.follow_up_env(&args.env, context)?,
         setup: args.setup.clone(),
         checks: match (args.no_check, args.check.is_empty()) {
             (true, _) => Vec::new(),
             (false, true) => old.checks.clone(),
             (false, false) => args.check.clone(),
         },
-        limits: limits::resolve(&around.config.limits, &args.limits)?,
-        rules: around.config.rules.clone(),
-        on_limit: args.on_limit.map_or(around.config.on_limit, OnLimitName::resolve),
-        on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
+        limits: limits::apply_flags(&context.config.limits, &args.limits)?,
+        rules: context.config.rules.clone(),
+        on_limit: args.on_limit.map_or(context.config.on_limit, OnLimitName::resolve),
+        on_loop: args.on_loop.map_or(context.config.on_loop, OnLoopName::resolve),
         codex,
-        thread: Some(thread),
-        origin: earlier.follows(FollowUp::Resume, around),
+        thread_id: Some(thread),
+        origin: earlier.follow_up_origin(FollowUp::Resume, context),
     }
-    .checked(around)
+    .validate(context)
 }

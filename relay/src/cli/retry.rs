@@ -4,13 +4,13 @@ use clap::Args;
 use common::job::Runner;
 use common::origin::FollowUp;
 
-use super::follow_up::Earlier;
+use super::follow_up::EarlierJob;
 use super::help::after_help;
-use super::launch::{self, OnLimitName, OnLoopName, Start};
+use super::launch::{self, OnLimitName, OnLoopName, StartFlags};
 use super::limits::LimitFlags;
 use super::resolve::{Launch, ResolveContext};
 use super::{Context, candidates, limits};
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 
 /// Flags of `relay retry`.
 #[derive(Debug, Default, Args)]
@@ -21,34 +21,37 @@ use crate::exit::{Code, Failure};
 ))]
 pub struct RetryArgs {
     /// NAME#N, NAME.N, or NAME for its newest job; it must have ended
-    #[arg(value_name = "JOB", add = candidates::ended())]
+    #[arg(value_name = "JOB", add = candidates::ended_jobs())]
     pub(super) job: String,
-    /// Its limits.
+    /// Limits of the job.
     #[command(flatten)]
     pub(super) limits: LimitFlags,
-    /// Action when a step exceeds its limit: fail or interrupt [default: that of JOB]
+    /// Action when a step exceeds its limit: fail or interrupt [default: as in JOB]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimitName>,
-    /// Action when a worker repeats a failing step without changing a file: warn or fail [default: that of JOB]
+    /// Action when a worker repeats a failing step without changing a file: warn or fail [default: as in JOB]
     #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoopName>,
-    /// Model [default: that of JOB]
+    /// Model [default: as in JOB]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
     /// Environment variable for the worker: KEY (with its value here) or KEY=VALUE; repeatable
     #[arg(long, value_name = "KEY")]
     pub(super) env: Vec<String>,
-    /// How it is launched.
+    /// Flags for the launch and its output.
     #[command(flatten)]
-    pub(super) start: Start,
+    pub(super) start: StartFlags,
 }
 
-/// Launches the task of an earlier job once more.
+/// Launches the task of an earlier job again.
 ///
 /// # Errors
-/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or still running, and as `relay launch`.
-pub fn run(args: &RetryArgs, context: &Context) -> Result<Code, Failure> {
-    launch::follow(context, &args.job, &args.start, |earlier, around| resolve_flags(args, earlier, around))
+/// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or still running, and the errors of `relay
+/// launch`.
+pub fn run(args: &RetryArgs, context: &Context) -> Result<ExitCode, Failure> {
+    launch::launch_follow_up(context, &args.job, &args.start, |earlier, around| {
+        resolve_flags(args, earlier, around)
+    })
 }
 
 /// Resolves the flags of `relay retry`.
@@ -57,8 +60,8 @@ pub fn run(args: &RetryArgs, context: &Context) -> Result<Code, Failure> {
 /// Exit code 2 with one line that describes the mistake and the fix.
 pub(super) fn resolve_flags(
     args: &RetryArgs,
-    earlier: &Earlier,
-    around: &ResolveContext<'_>,
+    earlier: &EarlierJob,
+    context: &ResolveContext<'_>,
 ) -> Result<Launch, Failure> {
     let old = &earlier.spec;
     for (flag, is_given) in [("--model", args.model.is_some()), ("--on-loop", args.on_loop.is_some())] {
@@ -70,27 +73,27 @@ pub(super) fn resolve_flags(
         }
     }
     if old.thread.is_some() {
-        earlier.check_thread(around)?;
+        earlier.check_thread(context)?;
     }
-    let mut codex = around.config.codex.settings(around.engine);
+    let mut codex = context.config.codex.job_settings(context.engine);
     codex.model = args.model.clone().or_else(|| old.codex.model.clone());
     codex.args.clone_from(&old.codex.args);
     Launch {
         name: earlier.record.job.name().clone(),
-        workspace: earlier.workspace(around)?,
-        engine: around.engine,
+        workspace: earlier.follow_up_workspace(context)?,
+        engine: context.engine,
         runner: old.runner,
         prompt: old.prompt.clone(),
-        env: earlier.env(&args.env, around)?,
+        env: earlier.follow_up_env(&args.env, context)?,
         setup: old.setup.clone(),
         checks: old.checks.clone(),
-        limits: limits::resolve(&old.limits, &args.limits)?,
+        limits: limits::apply_flags(&old.limits, &args.limits)?,
         rules: old.rules.clone(),
         on_limit: args.on_limit.map_or(old.on_limit, OnLimitName::resolve),
         on_loop: args.on_loop.map_or(old.on_loop, OnLoopName::resolve),
         codex,
-        thread: old.thread.clone(),
-        origin: earlier.follows(FollowUp::Retry, around),
+        thread_id: old.thread.clone(),
+        origin: earlier.follow_up_origin(FollowUp::Retry, context),
     }
-    .checked(around)
+    .validate(context)
 }

@@ -11,22 +11,22 @@ use common::job::Runner;
 use common::origin::Origin;
 use common::record::State;
 
-use super::claim_notice::show_claimed;
+use super::claim_notice::claim_and_show;
 use super::help::after_help;
-use super::limits::{self, LimitFlags, Stall};
+use super::limits::{self, LimitFlags, StallFlag};
 use super::resolve::{self, Launch, ResolveContext};
-use super::submit::Daemon;
+use super::submit::DaemonState;
 use super::{Context, exit_code, follow, prompt, session, submit};
 use crate::engine::workspace;
-use crate::exit::{Code, Failure};
-use crate::registry::create::Created;
+use crate::exit::{ExitCode, Failure};
+use crate::registry::create::CreateResult;
 use crate::registry::log_file::LogReader;
 use crate::{failure_text, start_daemon};
 
 /// Flags of `relay run`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
-    "Exit code: that of the command; 124 if a time limit was exceeded, 125 if agent or container were \
+    "Exit code: the one of the command; 124 if a time limit was exceeded, 125 if agent or container were \
      lost, 130 if it was cancelled. Ctrl-C stops the output, not the command.",
     [
         "relay run -w workspace-projects/demo -- npm test",
@@ -38,13 +38,13 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(super) workspace: PathBuf,
     /// Time limit of the command and of each of its steps [default: the limits of relay.toml]
-    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    #[arg(long, value_name = "D", value_parser = duration::parse_duration)]
     pub(super) timeout: Option<Duration>,
-    /// Longest time without progress: D for network steps (clone, install, fetch), KIND=D for another kind; repeatable
-    /// [default: that of relay.toml, else 2m]
-    #[arg(long, value_name = "[KIND=]D", value_parser = limits::stall_limit)]
-    pub(super) stall: Vec<Stall>,
-    /// Name of the job [default: that of the folder]
+    /// Maximum time without progress: D for network steps (clone, install, fetch), KIND=D for another kind; repeatable
+    /// [default: as in relay.toml, else 2m]
+    #[arg(long, value_name = "[KIND=]D", value_parser = limits::parse_stall_limit)]
+    pub(super) stall: Vec<StallFlag>,
+    /// Name of the job [default: the name of the folder]
     #[arg(short, long, value_name = "NAME")]
     pub(super) name: Option<JobName>,
     /// Command with its arguments, or one quoted command line
@@ -52,53 +52,60 @@ pub struct RunArgs {
     pub(super) command: Vec<String>,
 }
 
-/// Runs a command as a job, passes its output on unchanged (with --json its record instead, at the end) and returns its
-/// exit code; 8 if stdout is closed while the command is still running.
+/// Runs a command as a job, passes its output on unchanged (with --json: prints the record at the end instead), and
+/// returns its exit code; 8 if stdout is closed while the command is running.
 ///
 /// # Errors
-/// Exit code 2 for a mistake in the flags, 5 without a platform: a command that is followed must not wait for one.
+/// Exit code 2 for a mistake in the flags, 5 without a platform, because `relay run` does not wait for one.
 pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
-    let config = context.config()?;
-    let target = submit::target(context, &config);
-    let variable = |key: &str| context.variable(key);
-    let around =
-        ResolveContext { config: &config, engine: target.engine, cwd: &context.cwd, variable: &variable };
+    let config = context.read_config()?;
+    let target = submit::find_target(context, &config);
+    let variable = |key: &str| context.caller_variable(key);
+    let around = ResolveContext {
+        config: &config,
+        engine: target.engine,
+        cwd: &context.cwd,
+        caller_variable: &variable,
+    };
     let launch = resolve_flags(args, &around)?;
-    if let Daemon::Absent(settings) = &target.daemon {
+    if let DaemonState::Absent(settings) = &target.daemon {
         start_daemon::daemon(&context.root, &context.registry, settings, context.initiator())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
     }
     start_daemon::platform(&context.registry)?;
-    let (Created::New(job) | Created::Existing(job)) = submit::submit(context, &launch, &target, None)?;
+    let (CreateResult::New(job) | CreateResult::Existing(job)) =
+        submit::submit_job(context, &launch, &target, None)?;
     let output = &context.output;
     let pass_on = |piece: &[u8]| {
         if !output.json {
-            output.raw(piece);
+            output.print_raw(piece);
         }
     };
-    let record = follow::log(context, &job, LogReader::default(), pass_on)?.record;
+    let record = follow::follow_log(context, &job, LogReader::default(), pass_on)?.record;
     if !record.state.is_final() {
-        output.note(&format!("{job} goes on: its output is no longer read"));
-        return Ok(Code::StillRunning as u8);
+        output.print_note(&format!("{job} goes on: its output is no longer read"));
+        return Ok(ExitCode::StillRunning as u8);
     }
-    show_claimed(context, &record, "run", || {
+    claim_and_show(context, &record, "run", || {
         if output.json {
-            output.json(&record);
+            output.print_json(&record);
         }
         match record.state {
-            State::Failed => output.note(&format!("{job} failed: {}", failure_text::reason(&record))),
-            State::Cancelled => output.note(&format!("{job} was cancelled")),
+            State::Failed => {
+                output.print_note(&format!("{job} failed: {}", failure_text::failure_reason(&record)));
+            }
+            State::Cancelled => output.print_note(&format!("{job} was cancelled")),
             _ => {}
         }
     });
-    Ok(exit_code::of_command(&record))
+    Ok(exit_code::command_exit_code(&record))
 }
 
 /// Resolves the flags of `relay run`.
 ///
 /// # Errors
 /// Exit code 2 with one line that names the wrong flag and the fix.
-pub(super) fn resolve_flags(args: &RunArgs, around: &ResolveContext<'_>) -> Result<Launch, Failure> {
+pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Result<Launch, Failure> {
     let prompt = match args.command.as_slice() {
         // A single word with spaces is a command line that was quoted as a whole.
         [line] if line.contains(char::is_whitespace) => line.clone(),
@@ -107,26 +114,31 @@ pub(super) fn resolve_flags(args: &RunArgs, around: &ResolveContext<'_>) -> Resu
     if prompt.trim().is_empty() {
         return Err(Failure::usage("the command is empty: write it after --"));
     }
-    let configured = resolve::covered(&around.config.limits, args.timeout);
+    let configured = resolve::raise_step_limits(&context.config.limits, args.timeout);
     let flags = LimitFlags { timeout: args.timeout, step_timeout: Vec::new(), stall: args.stall.clone() };
-    let limits = limits::resolve(&configured, &flags)?;
-    let workspace = workspace::resolve(around.engine, &around.config.platform, around.cwd, &args.workspace)?;
+    let limits = limits::apply_flags(&configured, &flags)?;
+    let workspace =
+        workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, &args.workspace)?;
     Launch {
-        name: args.name.clone().unwrap_or_else(|| resolve::name_of(&workspace)),
+        name: args.name.clone().unwrap_or_else(|| resolve::default_job_name(&workspace)),
         workspace,
-        engine: around.engine,
+        engine: context.engine,
         runner: Runner::Shell,
-        prompt: prompt::bounded(prompt)?,
+        prompt: prompt::check_length(prompt)?,
         env: BTreeMap::new(),
         setup: Vec::new(),
         checks: Vec::new(),
         limits,
-        rules: around.config.rules.clone(),
-        on_limit: around.config.on_limit,
-        on_loop: around.config.on_loop,
-        codex: around.config.codex.settings(around.engine),
-        thread: None,
-        origin: Origin { session: session::session(around.variable), attended: true, ..Origin::default() },
+        rules: context.config.rules.clone(),
+        on_limit: context.config.on_limit,
+        on_loop: context.config.on_loop,
+        codex: context.config.codex.job_settings(context.engine),
+        thread_id: None,
+        origin: Origin {
+            session: session::calling_session(context.caller_variable),
+            attended: true,
+            ..Origin::default()
+        },
     }
-    .checked(around)
+    .validate(context)
 }

@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::global::Global;
 use super::help::after_help;
-use crate::exit::{Code, Failure};
-use crate::render::Output;
+use crate::exit::{ExitCode, Failure};
+use crate::render::CommandOutput;
 use crate::schema::{self, Schema};
 
 /// Flags of `relay schema`.
@@ -21,13 +21,13 @@ pub struct SchemaArgs {
 ///
 /// # Errors
 /// Returns an error if stdout can't be written.
-pub fn run(args: &SchemaArgs, global: &Global) -> Result<Code, Failure> {
-    let output = Output::new(global.color, false);
+pub fn run(args: &SchemaArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let output = CommandOutput::new(global.color, false);
     if let Some(what) = args.what {
-        output.raw(what.text().as_bytes());
+        output.print_raw(what.text().as_bytes());
     } else {
         let all = schema::all().map_err(|e| Failure::unreachable(format!("the schemas are broken: {e}")))?;
-        output.raw(format!("{all:#}\n").as_bytes());
+        output.print_raw(format!("{all:#}\n").as_bytes());
     }
-    output.finish().map(|()| Code::Done)
+    output.check_written().map(|()| ExitCode::Done)
 }

@@ -7,22 +7,22 @@ use tracing_subscriber::EnvFilter;
 
 use super::help::after_help;
 use super::{Context, approve};
-use crate::approval::{self, Settings};
+use crate::approval::{self, ApprovableSettings};
 use crate::config::Config;
 use crate::engine_kind::EngineKind;
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::registry::Registry;
 use crate::state_dir::StateDir;
 use crate::{policy, start_daemon};
 
 /// The daemon: serves the registry of the project at a root with an engine, until it is ended.
-pub type Serve = fn(&Config, &Path, &Registry, EngineKind) -> Result<(), Failure>;
+pub type ServeFn = fn(&Config, &Path, &Registry, EngineKind) -> Result<(), Failure>;
 
 /// Flags of `relay serve`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(["relay serve", "relay serve --engine local --yes"]))]
 pub struct ServeArgs {
-    /// Engine of the platform: docker, podman or local [default: that of relay.toml, else the last approved one, else
+    /// Engine of the platform: docker, podman or local [default: as in relay.toml, else the last approved one, else
     /// docker]
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<EngineKind>,
@@ -39,7 +39,7 @@ pub struct ServeArgs {
 /// # Errors
 /// Exit code 2 if another relay serves the registry. Exit code 5 if the port or the registry is not available, or if no
 /// person has approved the settings.
-pub fn run(args: &ServeArgs, context: &Context, serve: Serve) -> Result<Code, Failure> {
+pub fn run(args: &ServeArgs, context: &Context, serve: ServeFn) -> Result<ExitCode, Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -48,18 +48,18 @@ pub fn run(args: &ServeArgs, context: &Context, serve: Serve) -> Result<Code, Fa
         // Internal errors are printed to stderr. If stderr is on a full disk, that write would end the process.
         .log_internal_errors(false)
         .init();
-    let config = context.config()?;
+    let config = context.read_config()?;
     let engine = start_daemon::engine(args.engine, &config);
     StateDir::for_project(&context.root)?;
     policy::check_settings(engine, &config)?;
-    let settings = Settings::new(engine, &config);
+    let settings = ApprovableSettings::new(engine, &config);
     match &args.agreed {
-        // The file may have changed since the command that started this process read it.
+        // The file may have changed since the starting command read it.
         Some(digest) if *digest != settings.digest() => {
             return Err(approval::refusal(&context.root, context.initiator(), true));
         }
-        Some(_) => approval::check(&context.root, context.initiator(), &settings)?,
-        None => approve::authorize(context, &settings, args.yes)?,
+        Some(_) => approval::require_approval(&context.root, context.initiator(), &settings)?,
+        None => approve::require_approval(context, &settings, args.yes)?,
     }
-    serve(&config, &context.root, &context.registry, engine).map(|()| Code::Done)
+    serve(&config, &context.root, &context.registry, engine).map(|()| ExitCode::Done)
 }

@@ -4,25 +4,25 @@ use std::env::VarError;
 
 use common::origin::Session;
 
-use crate::registry::sessions::is_id;
+use crate::registry::sessions::is_session_id;
 
 /// Maximum length of the path of a home folder, in bytes.
 const MAX_HOME: usize = 4096;
 
 /// Variable in which Codex names the session of a command.
-pub const THREAD: &str = "CODEX_THREAD_ID";
+pub const CODEX_THREAD_VARIABLE: &str = "CODEX_THREAD_ID";
 
 /// Returns the session that runs this command. Codex sets `CODEX_THREAD_ID` for every command that it runs, Claude Code
 /// (since 2.1.132) `CLAUDE_CODE_SESSION_ID`. For older versions of Claude Code, `relay hook SessionStart` sets
 /// `RELAY_SESSION`.
-pub fn session(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<Session> {
-    let id = |name: &str| variable(name).ok().filter(|id| is_id(id));
+pub fn calling_session(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<Session> {
+    let id = |name: &str| variable(name).ok().filter(|id| is_session_id(id));
     let home = |name: &str| variable(name).ok().filter(|home| !home.is_empty() && home.len() <= MAX_HOME);
-    if let Some(id) = id(THREAD) {
+    if let Some(id) = id(CODEX_THREAD_VARIABLE) {
         return Some(Session { agent: "codex".to_owned(), id, home: home("CODEX_HOME") });
     }
     let named = || variable("RELAY_SESSION").ok()?.strip_prefix("claude:").map(str::to_owned);
-    let id = id("CLAUDE_CODE_SESSION_ID").or_else(|| named().filter(|id| is_id(id)))?;
+    let id = id("CLAUDE_CODE_SESSION_ID").or_else(|| named().filter(|id| is_session_id(id)))?;
     Some(Session { agent: "claude".to_owned(), id, home: home("CLAUDE_CONFIG_DIR") })
 }
 
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     fn session_of(set: &[(&str, &str)]) -> Option<Session> {
-        session(&|key| {
+        calling_session(&|key| {
             let found = set.iter().find(|(name, _)| *name == key);
             found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
         })

@@ -5,21 +5,21 @@ use common::event::{JobError, Queued};
 use common::ids::JobId;
 use common::origin::Origin;
 use common::record::{JobRecord, MAX_STEPS, State};
-use common::text::truncate;
+use common::text_format::truncate;
 use common::warnings::Warnings;
 use jiff::Timestamp;
 
 use super::help::after_help;
 use super::{Context, candidates, exit_code, job_ref, view_context};
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::registry::lease::PlatformStatus;
 use crate::registry::{Registry, lineage, read};
-use crate::render::health::{self, Word};
-use crate::render::{Relay, View, history, jobs_plain, jobs_tty, queue, status};
+use crate::render::health::{self, HealthWord};
+use crate::render::{RelayState, View, history, jobs_plain, jobs_tty, queue, status};
 
 /// Default number of jobs in a list, without -n or -a.
 const MAX_LISTED: usize = 10;
-/// Maximum size of a text kept for a list, in bytes. A list shows far less.
+/// Maximum size of a text that is kept for a list, in bytes. A list shows less of it.
 const MAX_SHOWN: usize = 1024;
 
 /// Flags of `relay status`.
@@ -28,7 +28,7 @@ const MAX_SHOWN: usize = 1024;
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StatusArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: list running and recently ended jobs]
-    #[arg(value_name = "JOB", add = candidates::any())]
+    #[arg(value_name = "JOB", add = candidates::any_job())]
     pub(super) jobs: Vec<String>,
     /// Show the newest job
     #[arg(long, conflicts_with = "jobs")]
@@ -51,149 +51,158 @@ pub struct StatusArgs {
 ///
 /// # Errors
 /// Exit code 3 if a job does not exist, 2 if one is ambiguous, 5 if the registry can't be read.
-pub fn run(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
+pub fn run(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure> {
     if args.latest && !args.history {
         // The record is read directly: no listing, no configuration.
-        return Ok(print_jobs(args, context, &[read::newest(&context.registry)?.record]));
+        return Ok(print_jobs(args, context, &[read::newest_job(&context.registry)?.record]));
     }
     if args.jobs.is_empty() {
         if args.history {
-            return Ok(history(context, &[read::newest(&context.registry)?.record]));
+            return Ok(print_history(context, &[read::newest_job(&context.registry)?.record]));
         }
         if args.exit_code {
             return Err(Failure::usage("--exit-code needs a JOB or --latest"));
         }
-        return list(args, context);
+        return print_list(args, context);
     }
     let mut records = Vec::new();
-    for job in job_ref::jobs(context, &args.jobs)? {
-        records.push(job_ref::record(&context.registry, &job)?.record);
+    for job in job_ref::resolve_jobs(context, &args.jobs)? {
+        records.push(job_ref::read_record(&context.registry, &job)?.record);
     }
     if args.history {
-        return Ok(history(context, &records));
+        return Ok(print_history(context, &records));
     }
     Ok(print_jobs(args, context, &records))
 }
 
 /// Prints each job in detail.
-fn print_jobs(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Code {
+fn print_jobs(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> ExitCode {
     for (i, record) in records.iter().enumerate() {
         if context.output.json {
-            context.output.json(record);
+            context.output.print_json(record);
             continue;
         }
         let gap = if i > 0 { "\n" } else { "" };
-        let view = view_context::view_of(context, record);
-        context.output.fact(record);
+        let view = view_context::view_of_job(context, record);
+        context.output.capture_data(record);
         let before = lineage::predecessors(&context.registry, record);
         let after = lineage::successors(&context.registry, &record.job);
-        let linked = history::row(record, &before, &after, &view).unwrap_or_default();
-        context.output.print(&format!("{gap}{}{linked}", status::block(record, &view)));
+        let linked = history::history_row(record, &before, &after, &view).unwrap_or_default();
+        context.output.print(&format!("{gap}{}{linked}", status::render_status(record, &view)));
     }
-    if args.exit_code { exit_code::worst(records.iter().map(exit_code::code)) } else { Code::Done }
+    if args.exit_code {
+        exit_code::worst_code(records.iter().map(exit_code::code_for_state))
+    } else {
+        ExitCode::Done
+    }
 }
 
 /// Prints all jobs linked to the given ones, each job once.
-fn history(context: &Context, records: &[JobRecord]) -> Code {
+fn print_history(context: &Context, records: &[JobRecord]) -> ExitCode {
     let mut linked: Vec<JobRecord> =
         records.iter().flat_map(|record| lineage::lineage(&context.registry, record)).collect();
     linked.sort_by(|a, b| a.job.cmp(&b.job));
     linked.dedup_by(|a, b| a.job == b.job);
     if context.output.json {
         for record in &linked {
-            context.output.json(record);
+            context.output.print_json(record);
         }
     } else {
-        context.output.print(&jobs_plain::render(&linked, &view_context::view(context)));
+        context.output.print(&jobs_plain::render_table(&linked, &view_context::current_view(context)));
     }
-    Code::Done
+    ExitCode::Done
 }
 
-fn list(args: &StatusArgs, context: &Context) -> Result<Code, Failure> {
+fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure> {
     let registry = &context.registry;
     let unreadable = |e: std::io::Error| {
         Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
     };
-    let mut rows = rows(registry).map_err(unreadable)?;
-    let mut view = view_context::view(context);
-    view.queue = queue(&rows);
+    let mut rows = read_rows(registry).map_err(unreadable)?;
+    let mut view = view_context::current_view(context);
+    view.queue = queued_jobs(&rows);
     view.busy = rows.iter().filter(|row| view_context::is_busy(row.state)).count();
     if args.all {
-        rows.extend(self::rows(&registry.archived()).map_err(unreadable)?);
+        rows.extend(self::read_rows(&registry.archived()).map_err(unreadable)?);
     }
     let limit = args.lines.unwrap_or(if args.all { usize::MAX } else { MAX_LISTED });
-    let (chosen, hidden) = choose(rows, limit);
+    let (chosen, hidden) = choose_listed(rows, limit);
     let mut records = Vec::new();
     // A job that was pruned meanwhile is skipped.
-    for record in chosen.iter().filter_map(|job| read::load(registry, job).ok()).map(|stored| stored.record) {
+    for record in
+        chosen.iter().filter_map(|job| read::load_record(registry, job).ok()).map(|stored| stored.record)
+    {
         if context.output.json {
-            context.output.json(&record);
+            context.output.print_json(&record);
         } else {
-            context.output.fact(&record);
-            records.push(lean(record));
+            context.output.capture_data(&record);
+            records.push(reduce_for_list(record));
         }
     }
     if context.output.json {
-        return Ok(Code::Done);
+        return Ok(ExitCode::Done);
     }
     if records.is_empty() {
-        context.output.note("no jobs yet: `relay launch -w DIR \"task\"` starts one");
+        context.output.print_note("no jobs yet: `relay launch -w DIR \"task\"` starts one");
     } else if let Some(columns) = view.columns {
-        context.output.print(&jobs_tty::render(&records, &view, columns));
+        context.output.print(&jobs_tty::render_list(&records, &view, columns));
     } else {
-        context.output.print(&jobs_plain::render(&records, &view));
-        advise(context, &records, &view);
+        context.output.print(&jobs_plain::render_table(&records, &view));
+        print_advice(context, &records, &view);
     }
     if hidden > 0 {
         context
             .output
-            .note(&format!("{hidden} more running or queued: `relay status -n {}`", limit + hidden));
+            .print_note(&format!("{hidden} more running or queued: `relay status -n {}`", limit + hidden));
     }
-    if view.relay == Relay::Down && records.iter().any(|record| !record.state.is_final()) {
-        context.output.note("no relay is running: jobs may be further than shown; run `relay up`");
+    if view.relay == RelayState::Down && records.iter().any(|record| !record.state.is_final()) {
+        context.output.print_note("no relay is running: jobs may be further than shown; run `relay up`");
     }
-    Ok(Code::Done)
+    Ok(ExitCode::Done)
 }
 
-/// Prints advice that keeps a program from watching or cancelling jobs that need no attention.
-fn advise(context: &Context, records: &[JobRecord], view: &View) {
+/// Prints advice, so that coding agents don't watch or cancel jobs that need no attention.
+fn print_advice(context: &Context, records: &[JobRecord], view: &View) {
     let mut words = records.iter().map(|record| health::health(record, view).word).peekable();
-    let fine = |word: Word| matches!(word, Word::Healthy | Word::Queued | Word::Ended);
+    let fine =
+        |word: HealthWord| matches!(word, HealthWord::Healthy | HealthWord::Queued | HealthWord::Ended);
     let goes_on = match &view.relay {
-        Relay::Up(PlatformStatus::Ready { .. } | PlatformStatus::Starting { .. }) => true,
-        Relay::Up(_) | Relay::Silent { .. } | Relay::Down => false,
+        RelayState::Up(PlatformStatus::Ready { .. } | PlatformStatus::Starting { .. }) => true,
+        RelayState::Up(_) | RelayState::Silent { .. } | RelayState::Down => false,
     };
     let is_queued = |record: &JobRecord| record.state == State::Queued;
-    if !goes_on && view.relay != Relay::Down && records.iter().any(is_queued) {
-        context.output.note(&format!("queued jobs wait: {}", queue::reason(view)));
+    if !goes_on && view.relay != RelayState::Down && records.iter().any(is_queued) {
+        context.output.print_note(&format!("queued jobs wait: {}", queue::queue_reason(view)));
     } else if words.all(fine) && records.iter().any(|record| !record.state.is_final()) {
-        context.output.note("nothing to do: healthy and queued jobs go on");
+        context.output.print_note("nothing to do: healthy and queued jobs go on");
     }
 }
 
 /// Sort key of a job in a list.
-struct Row {
+struct ListRow {
     job: JobId,
     state: State,
     created_at: Timestamp,
 }
 
 /// Returns the jobs of a registry or its archive, newest launch first.
-fn rows(home: &Registry) -> std::io::Result<Vec<Row>> {
-    let row = |record: JobRecord| Row { job: record.job, state: record.state, created_at: record.created_at };
-    let mut rows: Vec<Row> = read::records(home)?.iter().map(|stored| row(stored.record)).collect();
+fn read_rows(registry: &Registry) -> std::io::Result<Vec<ListRow>> {
+    let row =
+        |record: JobRecord| ListRow { job: record.job, state: record.state, created_at: record.created_at };
+    let mut rows: Vec<ListRow> =
+        read::read_records(registry)?.iter().map(|stored| row(stored.record)).collect();
     rows.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
     Ok(rows)
 }
 
 /// Returns the queued jobs, the next one to start first. `rows` are sorted by launch, newest first.
-fn queue(rows: &[Row]) -> Vec<JobId> {
+fn queued_jobs(rows: &[ListRow]) -> Vec<JobId> {
     rows.iter().rev().filter(|row| row.state == State::Queued).map(|row| row.job.clone()).collect()
 }
 
 /// Returns the jobs to list, and the number of unfinished jobs beyond the limit. Running jobs come first, then queued
 /// ones, then the newest ended ones.
-fn choose(rows: Vec<Row>, limit: usize) -> (Vec<JobId>, usize) {
+fn choose_listed(rows: Vec<ListRow>, limit: usize) -> (Vec<JobId>, usize) {
     let (ended, mut active): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.state.is_final());
     active.sort_by_key(|row| match row.state {
         // The next one to start comes first.
@@ -204,8 +213,8 @@ fn choose(rows: Vec<Row>, limit: usize) -> (Vec<JobId>, usize) {
     (active.into_iter().chain(ended).take(limit).map(|row| row.job).collect(), hidden)
 }
 
-/// Reduces a record to what a list shows: `-a` keeps any number of records in memory.
-fn lean(record: JobRecord) -> JobRecord {
+/// Reduces a record to the fields that a list shows, because `-a` keeps all records in memory.
+fn reduce_for_list(record: JobRecord) -> JobRecord {
     let cut = |text: &str| truncate(text, MAX_SHOWN);
     let queued = Queued {
         workspace: String::new(),
@@ -240,7 +249,7 @@ fn lean(record: JobRecord) -> JobRecord {
         error: record.error.map(|error| JobError { message: cut(&error.message), ..error }),
         step,
         steps,
-        ..JobRecord::queued(record.job, record.created_at, &queued)
+        ..JobRecord::from_queued(record.job, record.created_at, &queued)
     }
 }
 
@@ -249,8 +258,8 @@ mod tests {
     use super::*;
     use crate::render::samples;
 
-    fn row(job: &str, state: State) -> Row {
-        Row { job: job.parse().unwrap(), state, created_at: Timestamp::UNIX_EPOCH }
+    fn row(job: &str, state: State) -> ListRow {
+        ListRow { job: job.parse().unwrap(), state, created_at: Timestamp::UNIX_EPOCH }
     }
 
     #[test]
@@ -263,7 +272,7 @@ mod tests {
                 row("b#1", State::Failed),
                 row("a#1", State::Running),
             ];
-            let (jobs, hidden) = choose(all, limit);
+            let (jobs, hidden) = choose_listed(all, limit);
             (jobs.iter().map(JobId::to_string).collect::<Vec<_>>().join(" "), hidden)
         };
         assert_eq!(chosen(4), ("a#1 c#1 c#2 d#1".to_owned(), 0));
@@ -277,11 +286,11 @@ mod tests {
         for record in [samples::running(), samples::completed(), samples::warned(), samples::failed()] {
             let all = |record: &JobRecord| {
                 [
-                    jobs_plain::render(std::slice::from_ref(record), &view),
-                    jobs_tty::render(std::slice::from_ref(record), &view, 120),
+                    jobs_plain::render_table(std::slice::from_ref(record), &view),
+                    jobs_tty::render_list(std::slice::from_ref(record), &view, 120),
                 ]
             };
-            assert_eq!(all(&lean(record.clone())), all(&record));
+            assert_eq!(all(&reduce_for_list(record.clone())), all(&record));
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Context;
 use super::help::after_help;
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::top::{self, Options};
 
 /// Flags of `relay top`.
@@ -18,12 +18,12 @@ pub struct TopArgs {}
 ///
 /// # Errors
 /// Exit code 2 without a terminal, 5 if the terminal fails.
-pub fn run(_: &TopArgs, context: &Context) -> Result<Code, Failure> {
+pub fn run(_: &TopArgs, context: &Context) -> Result<ExitCode, Failure> {
     if context.output.json || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Failure::usage("top needs a terminal: use `relay status`"));
     }
-    let grace_ms = context.config()?.limits.grace_ms;
+    let grace_ms = context.read_config()?.limits.grace_ms;
     let setting = Options { registry: context.registry.clone(), paint: context.output.paint, grace_ms };
     top::run(&setting).map_err(|e| Failure::unreachable(format!("the terminal can't be used: {e}")))?;
-    Ok(Code::Done)
+    Ok(ExitCode::Done)
 }

@@ -6,17 +6,18 @@ use clap::Args;
 
 use super::help::after_help;
 use super::{Context, approve, down};
-use crate::approval::{self, ApprovalState, Settings};
+use crate::approval::{self, ApprovableSettings, ApprovalState};
 use crate::engine::image;
 use crate::engine_kind::EngineKind;
-use crate::exit::{Code, Failure};
-use crate::files::watch::Watch;
+use crate::exit::{ExitCode, Failure};
+use crate::files::watch::FolderWatch;
 use crate::registry::lease::{self, Lease, PlatformStatus};
-use crate::registry::requests::{self, Request};
+use crate::registry::requests::{self, DaemonRequest};
 use crate::state_dir::StateDir;
 use crate::{plural, policy, start_daemon};
 
-/// Time limit for a relay to handle a request. It looks for requests every few seconds, even without a file event.
+/// Time limit for a relay to handle a request. The relay checks for requests every few seconds, even without a file
+/// event.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit for the end of a relay that could not start its platform.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,7 +26,7 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(["relay up", "relay up --build --engine docker"]))]
 pub struct UpArgs {
-    /// Engine of the platform: docker, podman or local [default: that of relay.toml, else the last approved one, else
+    /// Engine of the platform: docker, podman or local [default: as in relay.toml, else the last approved one, else
     /// docker]
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<EngineKind>,
@@ -45,88 +46,91 @@ pub struct UpArgs {
 /// # Errors
 /// Exit code 2 if a relay with another engine is running. Exit code 5 with the reason if the platform can't accept jobs
 /// (a relay started by this call is stopped again), or if no person has approved the settings.
-pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
-    let config = context.config()?;
+pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let config = context.read_config()?;
     let lives = lease::is_held(&context.registry);
-    let running = lives.then(|| start_daemon::engine_of_living(&config));
+    let running = lives.then(|| start_daemon::running_engine(&config));
     let engine = start_daemon::engine(args.engine.or(running), &config);
     if let Some(running) = running.filter(|running| *running != engine) {
         return Err(Failure::usage(format!(
             "a relay with engine {running} is up: stop it with `relay down` first"
         )));
     }
-    let settings = Settings::new(engine, &config);
+    let settings = ApprovableSettings::new(engine, &config);
     if args.build || args.no_start || !lives {
-        context.outside_of_sandboxes("up")?;
+        context.require_no_sandbox("up")?;
         StateDir::for_project(&context.root)?;
         policy::check_settings(engine, &config)?;
-        approve::authorize(context, &settings, args.yes)?;
+        approve::require_approval(context, &settings, args.yes)?;
     }
     if args.no_start {
-        return Ok(Code::Done);
+        return Ok(ExitCode::Done);
     }
     if args.build {
         if !engine.is_container() {
             return Err(Failure::usage("engine local has no image to build: omit --build"));
         }
-        image::build(engine, &config.platform, &settings)?;
+        image::build_image(engine, &config.platform, &settings)?;
     }
     if lives {
-        ask_again(context)?;
+        request_platform_start(context)?;
     }
     start_daemon::daemon(&context.root, &context.registry, &settings, context.initiator())?;
     let lease = start_daemon::platform(&context.registry).inspect_err(|_| {
-        // A relay that this command has started does not stay: it would block a start with another engine.
+        // A relay that this command has started is stopped again, because it would block a start with another engine.
         if !lives {
             // If its engine does not respond, the relay finishes its shutdown later.
-            let request = |relay| Request::Down { relay: Some(relay) };
+            let request = |relay| DaemonRequest::Down { relay: Some(relay) };
             let _ = down::end_daemon(&context.registry, request, EXIT_TIMEOUT);
         }
     })?;
-    report(context, &lease);
-    if lives && let ApprovalState::Changed(lines) = approval::state(&context.root, &settings) {
-        let (of_relay, of_platform) = changed(&lines);
+    print_up(context, &lease);
+    if lives && let ApprovalState::Changed(lines) = approval::approval_state(&context.root, &settings) {
+        let (of_relay, of_platform) = split_changed(&lines);
         if !of_relay.is_empty() {
             let names = of_relay.join(", ");
-            context.output.note(&format!("restart needed for {names}: `relay restart` (workers go on)"));
+            context
+                .output
+                .print_note(&format!("restart needed for {names}: `relay restart` (workers go on)"));
         }
-        tell_of_platform(context, &of_platform);
+        print_platform_changes(context, &of_platform);
     }
-    Ok(Code::Done)
+    Ok(ExitCode::Done)
 }
 
-/// Splits changed settings into those that a relay reads at its start and those that its platform is created with.
-pub(super) fn changed(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
+/// Splits changed settings into settings that a relay reads at its start, and settings that its platform is created
+/// with.
+pub(super) fn split_changed(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
     let of_relay = |name: &&str| ["relay.", "notify.", "codex."].iter().any(|table| name.starts_with(table));
-    approval::changed(lines).into_iter().partition(of_relay)
+    approval::changed_names(lines).into_iter().partition(of_relay)
 }
 
 /// Prints the settings that take effect with the next platform.
-pub(super) fn tell_of_platform(context: &Context, names: &[&str]) {
+pub(super) fn print_platform_changes(context: &Context, names: &[&str]) {
     if !names.is_empty() {
         let names = names.join(", ");
-        context.output.note(&format!("new platform needed for {names}: `relay down`, then `relay up`"));
+        context.output.print_note(&format!("new platform needed for {names}: `relay down`, then `relay up`"));
     }
 }
 
-/// Asks a running relay to start its platform again: it may have paused its attempts. Returns early if the relay dies
-/// meanwhile, for example after `kill -9`.
-fn ask_again(context: &Context) -> Result<(), Failure> {
+/// Asks a running relay to start its platform, because the relay may have paused its attempts. Returns early if the
+/// relay dies.
+fn request_platform_start(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
-    let watch = Watch::folder(&registry.requests());
-    requests::file(registry, &Request::Up).map_err(|e| registry.not_writable(&e))?;
+    let watch = FolderWatch::folder(&registry.requests());
+    requests::file_request(registry, &DaemonRequest::Up).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + TIMEOUT;
     let unheard = || {
-        requests::pending(registry)
-            .is_ok_and(|all| all.iter().any(|filed| filed.request == Some(Request::Up)))
+        requests::pending_requests(registry)
+            .is_ok_and(|all| all.iter().any(|filed| filed.request == Some(DaemonRequest::Up)))
     };
     while lease::is_held(registry) && unheard() && watch.wait(Some(deadline)) {}
     Ok(())
 }
 
-pub(super) fn report(context: &Context, lease: &Lease) {
+pub(super) fn print_up(context: &Context, lease: &Lease) {
     if context.output.json {
-        context.output.json(lease);
+        context.output.print_json(lease);
         return;
     }
     if let PlatformStatus::Ready { max_jobs, codex, codex_problem, .. } = &lease.platform {
@@ -134,11 +138,11 @@ pub(super) fn report(context: &Context, lease: &Lease) {
         context.output.print(&format!(
             "relay is up: engine {}, {}{codex}",
             lease.engine,
-            plural::at_once(*max_jobs)
+            plural::format_capacity(*max_jobs)
         ));
-        context.output.note("ready: run `relay launch -w DIR \"TASK\"`");
+        context.output.print_note("ready: run `relay launch -w DIR \"TASK\"`");
         if let Some(problem) = codex_problem {
-            context.output.note(&format!("no Codex worker can run: {problem}"));
+            context.output.print_note(&format!("no Codex worker can run: {problem}"));
         }
     }
 }

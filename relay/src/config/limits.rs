@@ -1,4 +1,4 @@
-//! `[limits]`: the form validates each limit alone; this module checks the limits against each other.
+//! `[limits]`. The parser validates each limit alone; this module checks limits against each other.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +28,8 @@ impl RawLimits {
     /// Fills in the defaults.
     ///
     /// # Errors
-    /// A limit of a step above that of the job, or a stall limit that could never be reached. Only written values can
-    /// contradict each other: a default adapts.
+    /// A step limit above the limit of the job, or a stall limit that can never be reached. Only configured values can
+    /// contradict each other: defaults are adapted.
     pub(super) fn resolve(self) -> Result<Limits, ConfigError> {
         let mut limits = Limits::default();
         if let Some(job) = &self.job {
@@ -44,27 +44,27 @@ impl RawLimits {
                 let reason = format!(
                     "[limits] steps.{kind} = {} exceeds the limit of the job (job = {}): lower it or raise \
                     job",
-                    duration::limit(limit_ms),
-                    duration::limit(limits.job_ms)
+                    duration::format_limit(limit_ms),
+                    duration::format_limit(limits.job_ms)
                 );
-                return Err(ConfigError { at: limit.span(), reason });
+                return Err(ConfigError { range: limit.span(), reason });
             }
             limits.steps.insert(*kind, limit_ms);
         }
         for (kind, stall) in &self.stalls {
             let stall_ms = stall.get_ref().0;
-            stall::of_kind(&limits, *kind, stall_ms).map_err(|reason| ConfigError {
-                at: stall.span(),
-                reason: format!("[limits] stalls.{kind} = {}{reason}", duration::limit(stall_ms)),
+            stall::check_kind_limit(&limits, *kind, stall_ms).map_err(|reason| ConfigError {
+                range: stall.span(),
+                reason: format!("[limits] stalls.{kind} = {}{reason}", duration::format_limit(stall_ms)),
             })?;
             limits.stalls.insert(*kind, stall_ms);
         }
         if let Some(stall) = &self.stall {
             let stall_ms = stall.get_ref().0;
             let named = |kind| self.steps.contains_key(&kind);
-            stall::of_all(&limits, named, stall_ms).map_err(|reason| ConfigError {
-                at: stall.span(),
-                reason: format!("[limits] stall = {}{reason}", duration::limit(stall_ms)),
+            stall::check_network_limit(&limits, named, stall_ms).map_err(|reason| ConfigError {
+                range: stall.span(),
+                reason: format!("[limits] stall = {}{reason}", duration::format_limit(stall_ms)),
             })?;
             limits.stall_ms = stall_ms;
         }

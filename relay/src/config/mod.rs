@@ -6,9 +6,9 @@
 //! ```
 //!
 //! * [`resolved`]: the configuration for the rest of the program.
-//! * [`read`]: the file, and the position of a mistake in it.
-//! * [`raw`]: the file's form.
-//! * [`serde_util`]: types shared by all parts of the form.
+//! * [`read`]: reading of the file, and the line of an error.
+//! * [`raw`]: the file as parsed.
+//! * [`serde_util`]: types shared by all tables.
 //! * [`limits`]: the `[limits]` table.
 //! * [`notify`]: the `[notify]` table.
 //! * [`rules`]: the `[[step]]` tables.
@@ -27,8 +27,8 @@ pub mod stall;
 
 #[cfg(test)]
 pub use notify::Webhook;
-pub use notify::{NotifyConfig, SecretPlace};
-pub use read::FILE;
+pub use notify::{NotifyConfig, SecretSource};
+pub use read::CONFIG_PATH;
 pub use resolved::{Config, PlatformConfig};
-pub use resources::{Resources, cpus_text};
-pub use serde_util::CODEX;
+pub use resources::{ResourceLimits, format_cpus};
+pub use serde_util::DEFAULT_CODEX_PROGRAM;

@@ -1,4 +1,4 @@
-//! `[notify]`: receivers of completion notices, beside the session that launched the job.
+//! `[notify]`: channels for completion notices besides the session that launched the job.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use common::record::State;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::serde_util::CODEX;
 use super::serde_util::ConfigError;
+use super::serde_util::DEFAULT_CODEX_PROGRAM;
 
 /// `[notify]`, without options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +30,13 @@ pub struct NotifyConfig {
 pub struct Webhook {
     /// URL, `http` or `https`.
     pub url: String,
-    /// Secret that signs the posts; unsigned without.
-    pub secret: Option<SecretPlace>,
+    /// Secret that signs the posts; `None` for unsigned posts.
+    pub secret: Option<SecretSource>,
 }
 
 /// Location of a secret. It is read at each use, as it may change while the relay runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretPlace {
+pub enum SecretSource {
     /// A file.
     File(PathBuf),
     /// A variable of the daemon's environment.
@@ -45,11 +45,17 @@ pub enum SecretPlace {
 
 impl Default for NotifyConfig {
     fn default() -> Self {
-        Self { codex: CODEX.to_owned(), desktop: false, command: Vec::new(), webhook: None, on: every_end() }
+        Self {
+            codex: DEFAULT_CODEX_PROGRAM.to_owned(),
+            desktop: false,
+            command: Vec::new(),
+            webhook: None,
+            on: all_end_states(),
+        }
     }
 }
 
-fn every_end() -> Vec<State> {
+fn all_end_states() -> Vec<State> {
     vec![State::Completed, State::Failed, State::Cancelled]
 }
 
@@ -70,23 +76,23 @@ impl RawNotify {
     /// Checks the table; paths are relative to the project's `root`.
     ///
     /// # Errors
-    /// The first mistake.
+    /// The first error.
     pub(super) fn resolve(self, root: &Path) -> Result<NotifyConfig, ConfigError> {
         let secret = match (self.webhook_secret_file, self.webhook_secret_env) {
             (Some(_), Some(variable)) => {
-                return mistake(
+                return config_error(
                     &variable,
                     "[notify] has two secrets: keep webhook_secret_file or webhook_secret_env",
                 );
             }
-            (Some(file), None) => Some((file.span(), SecretPlace::File(root.join(file.into_inner())))),
-            (None, Some(variable)) => Some((variable.span(), SecretPlace::Variable(variable.into_inner()))),
+            (Some(file), None) => Some((file.span(), SecretSource::File(root.join(file.into_inner())))),
+            (None, Some(variable)) => Some((variable.span(), SecretSource::Variable(variable.into_inner()))),
             (None, None) => None,
         };
         let webhook = match (self.webhook, secret) {
             (None, Some((at, _))) => {
                 let reason = "[notify] has a webhook's secret and no webhook: add webhook = \"https://…\"";
-                return Err(ConfigError { at, reason: reason.to_owned() });
+                return Err(ConfigError { range: at, reason: reason.to_owned() });
             }
             (None, None) => None,
             (Some(url), secret) => {
@@ -97,33 +103,41 @@ impl RawNotify {
         if let Some(command) =
             self.command.as_ref().filter(|command| command.get_ref().first().is_none_or(String::is_empty))
         {
-            return mistake(
+            return config_error(
                 command,
                 "[notify] command names no program: write command = [\"PROGRAM\", \"ARGUMENT\"]",
             );
         }
         if let Some(codex) = self.codex.as_ref().filter(|codex| codex.get_ref().is_empty()) {
-            return mistake(codex, "[notify] codex names no program: write its path, or omit it");
+            return config_error(codex, "[notify] codex names no program: write its path, or omit it");
         }
         if let Some(on) = self.on.as_ref().filter(|on| on.get_ref().is_empty()) {
-            return mistake(on, "[notify] on = []: name completed, failed or cancelled, or omit it for all");
+            return config_error(
+                on,
+                "[notify] on = []: name completed, failed or cancelled, or omit it for all",
+            );
         }
         let mut command = self.command.map(Spanned::into_inner).unwrap_or_default();
         if let Some(first) = command.first_mut() {
-            *first = program(root, std::mem::take(first));
+            *first = resolve_program(root, std::mem::take(first));
         }
         Ok(NotifyConfig {
-            codex: self.codex.map_or_else(|| CODEX.to_owned(), |codex| program(root, codex.into_inner())),
+            codex: self.codex.map_or_else(
+                || DEFAULT_CODEX_PROGRAM.to_owned(),
+                |codex| resolve_program(root, codex.into_inner()),
+            ),
             desktop: self.desktop,
             command,
             webhook,
-            on: self.on.map_or_else(every_end, |on| on.into_inner().into_iter().map(State::from).collect()),
+            on: self
+                .on
+                .map_or_else(all_end_states, |on| on.into_inner().into_iter().map(State::from).collect()),
         })
     }
 }
 
 /// Resolves a program: a path is relative to the project; a name is looked up when it is run.
-pub(super) fn program(root: &Path, name: String) -> String {
+pub(super) fn resolve_program(root: &Path, name: String) -> String {
     if name.contains('/') { root.join(name).to_string_lossy().into_owned() } else { name }
 }
 
@@ -132,10 +146,10 @@ fn check_url(url: &Spanned<String>) -> Result<(), ConfigError> {
     let known = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
     match known.and_then(|uri| uri.host().map(|host| !host.is_empty())) {
         Some(true) => Ok(()),
-        _ => mistake(url, "[notify] webhook is not a URL: write it like https://example.org/hook"),
+        _ => config_error(url, "[notify] webhook is not a URL: write it like https://example.org/hook"),
     }
 }
 
-fn mistake<T, O>(at: &Spanned<T>, reason: &str) -> Result<O, ConfigError> {
-    Err(ConfigError { at: at.span(), reason: reason.to_owned() })
+fn config_error<T, O>(value: &Spanned<T>, reason: &str) -> Result<O, ConfigError> {
+    Err(ConfigError { range: value.span(), reason: reason.to_owned() })
 }

@@ -1,26 +1,26 @@
-//! The form of the file. Values that can contradict each other carry their position in it.
+//! The file as parsed. Values that can contradict each other have their position in the file.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use common::job::{MOST_JOBS, Sandbox};
+use common::job::{MAX_AGENT_JOBS, Sandbox};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::limits::RawLimits;
-use super::notify::{RawNotify, program};
+use super::notify::{RawNotify, resolve_program};
 use super::resolved::{CodexConfig, Config, PlatformConfig};
 use super::resources;
 use super::rules::{self, RawRule};
-use super::serde_util::CODEX;
 use super::serde_util::ConfigError;
+use super::serde_util::DEFAULT_CODEX_PROGRAM;
 use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Raw {
+pub(super) struct RawConfig {
     platform: RawPlatform,
     relay: RawRelay,
     codex: RawCodex,
@@ -60,11 +60,11 @@ struct RawCodex {
     args: Vec<String>,
 }
 
-impl Raw {
-    /// Fills in the defaults and checks what the form alone does not check.
+impl RawConfig {
+    /// Fills in the defaults and checks values against each other.
     ///
     /// # Errors
-    /// The first mistake.
+    /// The first error.
     pub(super) fn resolve(self, root: &Path) -> Result<Config, ConfigError> {
         let on_limit = self.limits.on_limit.unwrap_or_default();
         let on_loop = self.limits.on_loop.unwrap_or_default();
@@ -77,7 +77,10 @@ impl Raw {
             platform: self.platform.resolve(root)?,
             port: self.relay.port.filter(|port| *port != 0),
             codex: CodexConfig {
-                program: self.codex.program.map_or_else(|| CODEX.to_owned(), |codex| program(root, codex)),
+                program: self
+                    .codex
+                    .program
+                    .map_or_else(|| DEFAULT_CODEX_PROGRAM.to_owned(), |codex| resolve_program(root, codex)),
                 model: self.codex.model,
                 sandbox: self.codex.sandbox,
                 args: self.codex.args,
@@ -95,29 +98,30 @@ impl RawPlatform {
     fn resolve(self, root: &Path) -> Result<PlatformConfig, ConfigError> {
         let max_jobs = match self.max_jobs {
             None => 4,
-            Some(jobs) if (1..=MOST_JOBS).contains(jobs.get_ref()) => jobs.into_inner(),
+            Some(jobs) if (1..=MAX_AGENT_JOBS).contains(jobs.get_ref()) => jobs.into_inner(),
             Some(jobs) => {
-                let reason = format!("[platform] max_jobs = {}: must be 1 to {MOST_JOBS}", jobs.get_ref());
-                return Err(ConfigError { at: jobs.span(), reason });
+                let reason =
+                    format!("[platform] max_jobs = {}: must be 1 to {MAX_AGENT_JOBS}", jobs.get_ref());
+                return Err(ConfigError { range: jobs.span(), reason });
             }
         };
         let resources = resources::resolve(self.memory, self.cpus, self.pids)?;
         let version = env!("CARGO_PKG_VERSION");
         // The approval and the mount use the link's current target.
-        let workspaces = protected_paths::resolved(
+        let workspaces = protected_paths::resolve_links(
             &root.join(self.workspaces.unwrap_or_else(|| "workspace-projects".into())),
         );
-        let worker = owner(&workspaces);
+        let worker = folder_owner(&workspaces);
         Ok(PlatformConfig {
             engine: self.engine,
             name: self.name.unwrap_or_else(|| "platform".to_owned()),
-            // The user is part of the image, so each user has an image of its own.
+            // The user id is part of the image, so each user has a separate image.
             image: self.image.unwrap_or_else(|| format!("relay-platform:{version}-u{}", worker.0)),
-            base: self.base.unwrap_or_else(|| "debian:bookworm-slim".to_owned()),
+            base_image: self.base.unwrap_or_else(|| "debian:bookworm-slim".to_owned()),
             codex_version: self.codex_version.unwrap_or_else(|| crate::versions::codex_version().to_owned()),
-            workspaces,
-            worker,
-            certs: root.join(self.certs.unwrap_or_else(|| "docker/certs".into())),
+            workspaces_folder: workspaces,
+            worker_ids: worker,
+            certs_folder: root.join(self.certs.unwrap_or_else(|| "docker/certs".into())),
             max_jobs,
             resources,
         })
@@ -125,7 +129,7 @@ impl RawPlatform {
 }
 
 /// Returns the owner of a folder.
-fn owner(folder: &Path) -> (u32, u32) {
+fn folder_owner(folder: &Path) -> (u32, u32) {
     std::fs::metadata(folder).map_or_else(
         |_| (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
         |folder| (folder.uid(), folder.gid()),

@@ -1,21 +1,21 @@
-//! Reading of the file. A mistake is reported with its line.
+//! Reading of the file. Errors are reported with their line.
 
 use std::path::Path;
 
-use common::text::one_line;
+use common::text_format::one_line;
 
-use super::raw::Raw;
+use super::raw::RawConfig;
 use super::resolved::Config;
 use super::serde_util::ConfigError;
 use crate::exit::Failure;
-use crate::files::dir::Dir;
-use crate::files::refused::Refused;
+use crate::files::dir::RegistryDir;
+use crate::files::refused::RefusedEntry;
 
 /// Path of the file, relative to the project root.
-pub const FILE: &str = "platform/relay.toml";
+pub const CONFIG_PATH: &str = "platform/relay.toml";
 /// Name of the file in its folder.
-const NAME: &str = "relay.toml";
-/// Maximum size of the file, in bytes: a thousand rules take a tenth of that.
+const CONFIG_NAME: &str = "relay.toml";
+/// Maximum size of the file, in bytes. A thousand rules need a tenth of it.
 const MAX_FILE_SIZE: u64 = 1 << 20;
 
 impl Config {
@@ -24,22 +24,24 @@ impl Config {
     /// # Errors
     /// One line with file, line and reason.
     pub fn load(root: &Path) -> Result<Self, Failure> {
-        let path = root.join(FILE);
+        let path = root.join(CONFIG_PATH);
         // A session may write the file, or replace it with another kind of entry.
-        let text = match Dir::of_settings(root).file(NAME).read_any_text(MAX_FILE_SIZE) {
+        let text = match RegistryDir::of_settings(root).file(CONFIG_NAME).read_any_text(MAX_FILE_SIZE) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) if Refused::from_error(&e).is_some() || e.kind() == std::io::ErrorKind::FileTooLarge => {
+            Err(e)
+                if RefusedEntry::from_error(&e).is_some() || e.kind() == std::io::ErrorKind::FileTooLarge =>
+            {
                 return Err(Failure::usage(e.to_string()));
             }
             Err(e) => return Err(Failure::usage(format!("{}: {e}", path.display()))),
         };
         let refused = |mistake: ConfigError| {
-            let line = line_of(&text, mistake.at.start);
+            let line = line_number(&text, mistake.range.start);
             Failure::usage(format!("{}:{line}: {}", path.display(), mistake.reason))
         };
-        let raw: Raw = toml::from_str(&text).map_err(|e| {
-            refused(ConfigError { at: e.span().unwrap_or_default(), reason: one_line(e.message(), 300) })
+        let raw: RawConfig = toml::from_str(&text).map_err(|e| {
+            refused(ConfigError { range: e.span().unwrap_or_default(), reason: one_line(e.message(), 300) })
         })?;
         let config = raw.resolve(root).map_err(refused)?;
         Ok(Self { text, ..config })
@@ -47,7 +49,7 @@ impl Config {
 }
 
 /// Line number of a byte, from 1.
-fn line_of(text: &str, byte: usize) -> usize {
+fn line_number(text: &str, byte: usize) -> usize {
     text.get(..byte).unwrap_or(text).matches('\n').count() + 1
 }
 

@@ -6,7 +6,7 @@ use common::job::{CodexSettings, Limits, Sandbox};
 use common::rule::{OnLimit, OnLoop, StepRule};
 
 use super::notify::NotifyConfig;
-use super::resources::Resources;
+use super::resources::ResourceLimits;
 use crate::engine_kind::EngineKind;
 
 /// The whole configuration.
@@ -18,9 +18,9 @@ pub struct Config {
     pub text: String,
     /// `[platform]`.
     pub platform: PlatformConfig,
-    /// `[relay] port`; `None` for one that is chosen once per registry and then kept.
+    /// `[relay] port`; `None` for a port that is chosen once per registry.
     pub port: Option<u16>,
-    /// `[codex]`; the engine determines its sandbox unless it is set.
+    /// `[codex]`. The default of `sandbox` depends on the engine.
     pub codex: CodexConfig,
     /// `[limits]`.
     pub limits: Limits,
@@ -43,21 +43,21 @@ pub struct PlatformConfig {
     pub name: String,
     /// Name of the image.
     pub image: String,
-    /// Base image that it is built from.
-    pub base: String,
+    /// Base image of the image.
+    pub base_image: String,
     /// Version of Codex in the image.
     pub codex_version: String,
     /// Folder on the host that is mounted at `/workspaces`.
-    pub workspaces: PathBuf,
-    /// User and group of the workers in a container: the owner of that folder, so that its files belong to the same
-    /// person on both sides. A missing folder will belong to this process's user.
-    pub worker: (u32, u32),
+    pub workspaces_folder: PathBuf,
+    /// User and group of the workers in a container: the owner of the workspaces folder, so that its files have the
+    /// same owner inside and outside. If the folder is missing, this process's user.
+    pub worker_ids: (u32, u32),
     /// Folder with extra CA certificates (`*.crt`) for the image.
-    pub certs: PathBuf,
+    pub certs_folder: PathBuf,
     /// Number of jobs that run at once.
     pub max_jobs: u32,
     /// Resource limits of the container.
-    pub resources: Resources,
+    pub resources: ResourceLimits,
 }
 
 /// `[codex]`: settings for running Codex.
@@ -74,8 +74,8 @@ pub struct CodexConfig {
 }
 
 impl CodexConfig {
-    /// Returns the settings of a job on this engine: a container is a sandbox itself, this machine is not.
-    pub fn settings(&self, engine: EngineKind) -> CodexSettings {
+    /// Returns the settings of a job on this engine. Without a container the default is Codex's sandbox.
+    pub fn job_settings(&self, engine: EngineKind) -> CodexSettings {
         let default = if engine.is_container() { Sandbox::Off } else { Sandbox::WorkspaceWrite };
         CodexSettings {
             program: self.program.clone(),

@@ -6,7 +6,7 @@ use super::serde_util::ConfigError;
 
 /// Resource limits of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resources {
+pub struct ResourceLimits {
     /// Memory, in bytes.
     pub memory: u64,
     /// CPUs, in thousandths; `None` for all.
@@ -17,7 +17,7 @@ pub struct Resources {
 
 const MIB: u64 = 1024 * 1024;
 
-impl Default for Resources {
+impl Default for ResourceLimits {
     fn default() -> Self {
         // Enough for four jobs, each with a compiler and its threads.
         Self { memory: 8192 * MIB, millicpus: None, pids: 2048 }
@@ -25,52 +25,52 @@ impl Default for Resources {
 }
 
 /// Minimum memory to start an engine's container with the agent and a worker, in bytes.
-const LEAST_MEMORY: u64 = 256 * MIB;
+const MIN_MEMORY: u64 = 256 * MIB;
 /// Minimum number of processes for an agent and a worker with its tools.
-const LEAST_PIDS: u32 = 64;
+const MIN_PIDS: u32 = 64;
 
 /// Fills in the defaults.
 ///
 /// # Errors
-/// The first mistake.
+/// The first error.
 pub(super) fn resolve(
     memory: Option<Spanned<String>>,
     cpus: Option<Spanned<f64>>,
     pids: Option<Spanned<u32>>,
-) -> Result<Resources, ConfigError> {
-    let default = Resources::default();
+) -> Result<ResourceLimits, ConfigError> {
+    let default = ResourceLimits::default();
     let memory = match memory {
         None => default.memory,
         Some(text) => {
-            bytes(text.get_ref()).filter(|bytes| *bytes >= LEAST_MEMORY).ok_or_else(|| ConfigError {
-                at: text.span(),
+            parse_size(text.get_ref()).filter(|bytes| *bytes >= MIN_MEMORY).ok_or_else(|| ConfigError {
+                range: text.span(),
                 reason: format!(
                     "[platform] memory = '{}': write it like 8GiB or 512MiB, at least 256MiB",
-                    common::text::one_line(text.get_ref(), 40)
+                    common::text_format::one_line(text.get_ref(), 40)
                 ),
             })?
         }
     };
     let millicpus = match cpus {
         None => None,
-        Some(cpus) => Some(thousandths(*cpus.get_ref()).ok_or_else(|| ConfigError {
-            at: cpus.span(),
+        Some(cpus) => Some(to_thousandths(*cpus.get_ref()).ok_or_else(|| ConfigError {
+            range: cpus.span(),
             reason: format!("[platform] cpus = {}: must be 0.1 to 1024", cpus.get_ref()),
         })?),
     };
     let pids = match pids {
         None => default.pids,
-        Some(pids) if *pids.get_ref() >= LEAST_PIDS => pids.into_inner(),
+        Some(pids) if *pids.get_ref() >= MIN_PIDS => pids.into_inner(),
         Some(pids) => {
-            let reason = format!("[platform] pids = {}: must be at least {LEAST_PIDS}", pids.get_ref());
-            return Err(ConfigError { at: pids.span(), reason });
+            let reason = format!("[platform] pids = {}: must be at least {MIN_PIDS}", pids.get_ref());
+            return Err(ConfigError { range: pids.span(), reason });
         }
     };
-    Ok(Resources { memory, millicpus, pids })
+    Ok(ResourceLimits { memory, millicpus, pids })
 }
 
-/// Parses a size as people write it.
-fn bytes(text: &str) -> Option<u64> {
+/// Parses a size such as `8GiB`.
+fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -83,25 +83,25 @@ fn bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-fn thousandths(cpus: f64) -> Option<u64> {
+fn to_thousandths(cpus: f64) -> Option<u64> {
     if !(0.1..=1024.0).contains(&cpus) {
         return None;
     }
-    // The number is formatted and parsed again: a cast of a float is not exact by its type.
+    // The number is formatted and parsed again, because a cast of a float may be inexact.
     format!("{:.0}", cpus * 1000.0).parse().ok()
 }
 
-impl Resources {
-    /// Formats the limits for people.
+impl ResourceLimits {
+    /// Formats the limits for display.
     pub fn describe(&self) -> String {
         let cpus =
-            self.millicpus.map_or("all CPUs".to_owned(), |millis| format!("{} CPUs", cpus_text(millis)));
+            self.millicpus.map_or("all CPUs".to_owned(), |millis| format!("{} CPUs", format_cpus(millis)));
         format!("{} MiB of memory, {cpus}, {} processes", self.memory / MIB, self.pids)
     }
 }
 
 /// Formats thousandths as a decimal number.
-pub fn cpus_text(millis: u64) -> String {
+pub fn format_cpus(millis: u64) -> String {
     format!("{}.{:03}", millis / 1000, millis % 1000)
 }
 
@@ -123,10 +123,10 @@ mod tests {
             ("99999999999999999999G", None),
             ("18446744073709551615G", None),
         ] {
-            assert_eq!(bytes(text), expected, "{text}");
+            assert_eq!(parse_size(text), expected, "{text}");
         }
-        assert_eq!(thousandths(1.5), Some(1500));
-        assert_eq!(thousandths(f64::NAN), None);
-        assert_eq!(cpus_text(1500), "1.500");
+        assert_eq!(to_thousandths(1.5), Some(1500));
+        assert_eq!(to_thousandths(f64::NAN), None);
+        assert_eq!(format_cpus(1500), "1.500");
     }
 }

@@ -1,4 +1,4 @@
-//! Types shared by all parts of the file's form.
+//! Types shared by all tables of the file.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use common::duration;
 use serde::Deserialize;
 
 /// Default program of Codex, looked up on `PATH`.
-pub const CODEX: &str = "codex";
+pub const DEFAULT_CODEX_PROGRAM: &str = "codex";
 
 /// A human duration, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -17,15 +17,15 @@ impl TryFrom<String> for Millis {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        duration::parse(&text).map(|value| Self(duration::millis(value)))
+        duration::parse_duration(&text).map(|value| Self(duration::to_millis(value)))
     }
 }
 
-/// A mistake in the file.
+/// An error in the file.
 #[derive(Debug)]
 pub(super) struct ConfigError {
-    /// Byte range of the mistake.
-    pub(super) at: Range<usize>,
-    /// Description of the mistake, in one line.
+    /// Byte range of the error.
+    pub(super) range: Range<usize>,
+    /// Description of the error, in one line.
     pub(super) reason: String,
 }

@@ -1,5 +1,5 @@
-//! Validity of stall limits. A stall limit that is not below the limit of its steps would never be reached, so its
-//! author would wait for it in vain.
+//! Validity of stall limits. A stall limit that is not below the limit of its steps is rejected, because it can never
+//! be reached.
 
 use common::duration;
 use common::job::{Limits, StepKind};
@@ -7,28 +7,32 @@ use common::job::{Limits, StepKind};
 /// Checks a stall limit of one kind.
 ///
 /// # Errors
-/// Description of the mistake, to be appended to the name of the setting.
-pub fn of_kind(limits: &Limits, kind: StepKind, stall_ms: u64) -> Result<(), String> {
+/// Description of the error, to be appended to the name of the setting.
+pub fn check_kind_limit(limits: &Limits, kind: StepKind, stall_ms: u64) -> Result<(), String> {
     if matches!(kind, StepKind::Start | StepKind::Model) {
         return Err(format!(": a {kind} step only waits and never stalls: set its time limit instead"));
     }
-    below(kind, limits.step_ms(kind), stall_ms)
+    check_below(kind, limits.step_ms(kind), stall_ms)
 }
 
-/// Checks the stall limit of all network kinds without one of their own. It must be below each of their limits that was
-/// `named` beside it, and below the longest.
+/// Checks the stall limit of all network kinds without a stall limit of their own. It must be below each of their
+/// limits that is set, and below the longest.
 ///
 /// # Errors
-/// Description of the mistake, to be appended to the name of the setting.
-pub fn of_all(limits: &Limits, named: impl Fn(StepKind) -> bool, stall_ms: u64) -> Result<(), String> {
+/// Description of the error, to be appended to the name of the setting.
+pub fn check_network_limit(
+    limits: &Limits,
+    is_set: impl Fn(StepKind) -> bool,
+    stall_ms: u64,
+) -> Result<(), String> {
     let kinds =
         StepKind::ALL.into_iter().filter(|kind| kind.is_network() && !limits.stalls.contains_key(kind));
     let kinds: Vec<(StepKind, u64)> = kinds.map(|kind| (kind, limits.step_ms(kind))).collect();
-    for (kind, limit_ms) in kinds.iter().filter(|(kind, _)| named(*kind)) {
-        below(*kind, *limit_ms, stall_ms)?;
+    for (kind, limit_ms) in kinds.iter().filter(|(kind, _)| is_set(*kind)) {
+        check_below(*kind, *limit_ms, stall_ms)?;
     }
     match kinds.iter().max_by_key(|(_, limit_ms)| *limit_ms) {
-        Some((kind, limit_ms)) => below(*kind, *limit_ms, stall_ms),
+        Some((kind, limit_ms)) => check_below(*kind, *limit_ms, stall_ms),
         None => Ok(()),
     }
 }
@@ -36,13 +40,13 @@ pub fn of_all(limits: &Limits, named: impl Fn(StepKind) -> bool, stall_ms: u64) 
 /// Checks a stall limit against the limit of its steps.
 ///
 /// # Errors
-/// Description of the mistake.
-pub fn below(kind: StepKind, limit_ms: u64, stall_ms: u64) -> Result<(), String> {
+/// Description of the error.
+pub fn check_below(kind: StepKind, limit_ms: u64, stall_ms: u64) -> Result<(), String> {
     if stall_ms < limit_ms {
         return Ok(());
     }
     Err(format!(
         " would never be reached: {kind} steps are limited to {}: lower the stall limit or raise theirs",
-        duration::limit(limit_ms)
+        duration::format_limit(limit_ms)
     ))
 }

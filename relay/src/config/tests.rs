@@ -5,13 +5,13 @@ use common::record::State;
 use common::rule::{OnLimit, OnLoop, StepRule};
 
 use super::*;
-use crate::config::{NotifyConfig, SecretPlace, Webhook};
+use crate::config::{NotifyConfig, SecretSource, Webhook};
 use crate::engine_kind::EngineKind;
 
 fn load(text: &str) -> Result<Config, Failure> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("platform")).unwrap();
-    std::fs::write(dir.path().join(FILE), text).unwrap();
+    std::fs::write(dir.path().join(CONFIG_PATH), text).unwrap();
     Config::load(dir.path())
 }
 
@@ -20,8 +20,8 @@ fn defaults_hold_without_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config::load(dir.path()).unwrap();
     assert_eq!((config.platform.max_jobs, config.platform.engine), (4, None));
-    assert_eq!(config.codex.settings(EngineKind::Local).sandbox, Sandbox::WorkspaceWrite);
-    assert_eq!(config.codex.settings(EngineKind::Docker).sandbox, Sandbox::Off);
+    assert_eq!(config.codex.job_settings(EngineKind::Local).sandbox, Sandbox::WorkspaceWrite);
+    assert_eq!(config.codex.job_settings(EngineKind::Docker).sandbox, Sandbox::Off);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn what_is_set_replaces_the_defaults() {
     .unwrap();
     assert_eq!(config.platform.engine, Some(EngineKind::Podman));
     assert_eq!((config.limits.job_ms, config.limits.step_ms(StepKind::Install)), (3_600_000, 300_000));
-    assert_eq!(config.codex.settings(EngineKind::Local).sandbox, Sandbox::Off);
+    assert_eq!(config.codex.job_settings(EngineKind::Local).sandbox, Sandbox::Off);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn who_is_told_of_ends_is_read_with_paths_of_the_project() {
         command: vec!["notify".to_owned(), "me".to_owned()],
         webhook: Some(Webhook {
             url: "https://example.org/hook".to_owned(),
-            secret: Some(SecretPlace::File(root.join("secret"))),
+            secret: Some(SecretSource::File(root.join("secret"))),
         }),
         on: vec![State::Failed],
     };

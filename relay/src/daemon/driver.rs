@@ -1,4 +1,4 @@
-//! Drives the core: hands it inputs, has its effects carried out, and reads the files that it must know of.
+//! Drives the core: passes inputs on, executes effects, and reads the files that the core needs.
 //!
 //! ```text
 //!  input ──► core.handle ──► effects ──► world.perform, one after the other
@@ -14,53 +14,53 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::core::{Core, Effect, Input};
-use crate::registry::requests::{Filed, Request};
+use crate::registry::requests::{DaemonRequest, FiledRequest};
 use crate::registry::{Registry, read};
 use crate::time::Clock;
 
-/// Everything around the core: the real one, or a simulated one.
-pub(super) trait World {
-    /// Current time.
+/// Environment of the core: real or simulated.
+pub(super) trait CoreEnvironment {
+    /// Returns the current time.
     fn now(&self) -> Instant;
 
-    /// Current time of the wall clock.
+    /// Returns the current time of the wall clock.
     fn wall(&self) -> Timestamp;
 
-    /// The registry.
+    /// Returns the registry.
     fn registry(&self) -> &Registry;
 
-    /// Time source of records.
+    /// Returns the time source of records.
     fn clock(&self) -> &Clock;
 
     /// Returns the filed requests, oldest first.
     ///
     /// # Errors
     /// Fails if they can't be read.
-    fn requests(&self) -> io::Result<Vec<Filed>>;
+    fn requests(&self) -> io::Result<Vec<FiledRequest>>;
 
-    /// Carries out an effect. Returns the answer, if it asks a question.
-    async fn perform(&mut self, effect: Effect) -> Option<Input>;
+    /// Executes an effect. Returns its answer, if it has one.
+    async fn perform_effects(&mut self, effect: Effect) -> Option<Input>;
 }
 
-/// The core in its world.
+/// The core and its environment.
 pub(super) struct Driver<W> {
     pub(super) core: Core,
-    pub(super) world: W,
+    pub(super) environment: W,
 }
 
-impl<W: World> Driver<W> {
-    /// Handles an input and everything that follows from it.
-    pub(super) async fn handle(&mut self, input: Input) {
-        let effects = self.core.handle(input, self.world.now());
+impl<W: CoreEnvironment> Driver<W> {
+    /// Handles an input and all resulting effects and answers.
+    pub(super) async fn handle_input(&mut self, input: Input) {
+        let effects = self.core.handle(input, self.environment.now());
         self.perform(effects).await;
     }
 
-    /// Has effects carried out, and handles the answers.
+    /// Executes effects, and handles the answers.
     pub(super) async fn perform(&mut self, effects: Vec<Effect>) {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
-            if let Some(answer) = self.world.perform(effect).await {
-                for effect in self.core.handle(answer, self.world.now()).into_iter().rev() {
+            if let Some(answer) = self.environment.perform_effects(effect).await {
+                for effect in self.core.handle(answer, self.environment.now()).into_iter().rev() {
                     effects.push_front(effect);
                 }
             }
@@ -68,42 +68,46 @@ impl<W: World> Driver<W> {
     }
 
     /// Runs the periodic work: the heartbeat, lost hints, timeouts and retries.
-    pub(super) async fn tick(&mut self) {
-        let at = self.world.clock().now();
-        self.handle(Input::Heartbeat(at)).await;
+    pub(super) async fn run_periodic_work(&mut self) {
+        let at = self.environment.clock().now();
+        self.handle_input(Input::Heartbeat(at)).await;
         if let Err(e) = self.find_new_jobs().await {
             tracing::error!("the registry can't be read: {e}");
         }
-        let ahead_ms = self.world.clock().was_set();
-        self.handle(Input::WallClock(ahead_ms)).await;
+        let ahead_ms = self.environment.clock().was_set();
+        self.handle_input(Input::WallClock(ahead_ms)).await;
         self.read_requests().await;
-        self.handle(Input::Tick).await;
+        self.handle_input(Input::Tick).await;
     }
 
-    /// Hands in the filed requests.
+    /// Passes the filed requests on to the core.
     pub(super) async fn read_requests(&mut self) {
-        let filed = match self.world.requests() {
+        let filed = match self.environment.requests() {
             Ok(filed) => filed,
             Err(e) => return tracing::error!("requests can't be read: {e}"),
         };
-        for Filed { path, request } in filed {
-            // The record of its job may be newer than the last scan of the registry. The job is loaded by name: listing
-            // the folder at each launch would cost more the more jobs there are.
-            if let Some(Request::Launch { job } | Request::Cancel { job, .. } | Request::Extend { job, .. }) =
-                &request
+        for FiledRequest { path, request } in filed {
+            // The record of the job may be newer than the last scan of the registry. The job is loaded by name, because
+            // listing the folder at each launch is slow with many jobs.
+            if let Some(
+                DaemonRequest::Launch { job }
+                | DaemonRequest::Cancel { job, .. }
+                | DaemonRequest::Extend { job, .. },
+            ) = &request
             {
                 self.find_job(job).await;
             }
-            self.handle(Input::Request { path, request, wall: self.world.wall() }).await;
+            self.handle_input(Input::RequestFiled { path, request, wall: self.environment.wall() }).await;
         }
-        self.handle(Input::RequestsRead).await;
+        self.handle_input(Input::RequestsRead).await;
     }
 
-    /// Finds jobs whose hint was lost, in an order that does not depend on the file system.
+    /// Finds jobs whose hint was lost, in sorted order.
     async fn find_new_jobs(&mut self) -> io::Result<()> {
-        let there: BTreeSet<JobId> = read::jobs(self.world.registry())?.into_iter().collect();
+        let there: BTreeSet<JobId> =
+            read::unarchived_jobs(self.environment.registry())?.into_iter().collect();
         // Ended jobs stay known until they are archived, so that no scan reads them again.
-        self.handle(Input::JobsListed(there.clone())).await;
+        self.handle_input(Input::JobsListed(there.clone())).await;
         for job in there {
             self.find_job(&job).await;
         }
@@ -112,9 +116,9 @@ impl<W: World> Driver<W> {
 
     async fn find_job(&mut self, job: &JobId) {
         if !self.core.is_known(job)
-            && let Ok(stored) = read::load(self.world.registry(), job)
+            && let Ok(stored) = read::load_record(self.environment.registry(), job)
         {
-            self.handle(Input::JobFound(Box::new(stored.record))).await;
+            self.handle_input(Input::JobFound(Box::new(stored.record))).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Carries out the core's effects, in order. Commands to the writer wait while its queue is full.
+//! Executes the core's effects, in order. Commands to the writer wait while its queue is full.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,45 +13,45 @@ use tokio::time::Instant;
 
 use super::core::{
     Admission, AgentId, ConnectionId, ConnectionNumber, Effect, EngineEffect, Input, LimitEffect,
-    LimitRequest, refusal,
+    LimitRequest, refused_event,
 };
-use super::deliver::Deliveries;
-use super::driver::World;
+use super::deliver::DeliveryThread;
+use super::driver::CoreEnvironment;
 use super::message::Message;
 use super::platform::{self, Platform};
 use super::upgrade::AppState;
-use super::writer::Command;
+use super::writer::WriterCommand;
 use super::{listen, prune, request_files};
 use crate::files::atomic::Durability;
-use crate::policy::Policy;
+use crate::policy::JobPolicy;
 use crate::registry::lease::{self, Lease};
-use crate::registry::requests::{self, Filed};
+use crate::registry::requests::{self, FiledRequest};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
 use crate::state_dir::saved_state::SavedState;
 use crate::time::{self, Clock};
 
-/// Everything that the core's effects reach.
+/// Executor of the core's effects.
 pub(super) struct Executor {
     pub(super) registry: Registry,
-    /// Lock file, held locked for as long as the daemon lives.
-    pub(super) lock: File,
-    /// State folder of the next relay: what it needs to know of this one.
-    pub(super) state: StateDir,
+    /// Lock file, locked while the daemon lives.
+    pub(super) lock_file: File,
+    /// State folder, with the state for the next relay.
+    pub(super) state_dir: StateDir,
     /// State as last stored in the state folder.
-    pub(super) saved: SavedState,
+    pub(super) saved_state: SavedState,
     pub(super) app: AppState,
     pub(super) platform: Platform,
     /// Limits on what a job's spec may ask for.
-    pub(super) policy: Policy,
-    pub(super) deliveries: Deliveries,
-    /// Queue of frames to each connection that the core knows. Dropping it ends the connection.
-    pub(super) outbound: BTreeMap<ConnectionNumber, mpsc::Sender<RelayFrame>>,
-    /// The agent whose message is handled waits here for its admission.
-    pub(super) admission: Option<oneshot::Sender<Admission>>,
+    pub(super) policy: JobPolicy,
+    pub(super) deliveries: DeliveryThread,
+    /// Queue of frames to each connection that the core knows. Dropping a queue ends the connection.
+    pub(super) outbound_queues: BTreeMap<ConnectionNumber, mpsc::Sender<RelayFrame>>,
+    /// Reply channel of the agent that waits for its admission.
+    pub(super) admission_reply: Option<oneshot::Sender<Admission>>,
 }
 
-impl World for Executor {
+impl CoreEnvironment for Executor {
     fn now(&self) -> Instant {
         Instant::now()
     }
@@ -68,45 +68,49 @@ impl World for Executor {
         &self.app.clock
     }
 
-    fn requests(&self) -> io::Result<Vec<Filed>> {
-        // Anything else in place of the folder is removed, so that the next request finds a folder.
-        requests::pending(&self.registry).or_else(|e| {
+    fn requests(&self) -> io::Result<Vec<FiledRequest>> {
+        // Anything that is not a folder is removed, so that the next request can be filed.
+        requests::pending_requests(&self.registry).or_else(|e| {
             self.registry.ensure().map_err(|_| e)?;
-            requests::pending(&self.registry)
+            requests::pending_requests(&self.registry)
         })
     }
 
-    async fn perform(&mut self, effect: Effect) -> Option<Input> {
+    async fn perform_effects(&mut self, effect: Effect) -> Option<Input> {
         match effect {
-            Effect::Admit(admission) => self.admit(admission),
-            Effect::Send { to, frame } => return self.send(to, frame),
+            Effect::Admit(admission) => self.answer_admission(admission),
+            Effect::Send { to, frame } => return self.send_frame(to, frame),
             Effect::Offer { job, epoch, agent, connection } => {
                 return self.offer(job, epoch, agent, connection).await;
             }
-            Effect::Close(number) => drop(self.outbound.remove(&number)),
+            Effect::Close(number) => drop(self.outbound_queues.remove(&number)),
             Effect::FindRevoked(agents) => {
                 let agents = agents.iter().map(ToString::to_string).collect();
                 let revoked = self.app.tokens.without_token(agents);
                 return Some(Input::Revoked(revoked.iter().map(|agent| agent.as_str().into()).collect()));
             }
             Effect::RevokeTokens => self.app.tokens.revoke_all(),
-            Effect::Adopt(job) => self.write(Command::Adopt(job)).await,
-            Effect::Record { job, body } => self.write(Command::Own { job, body: Box::new(body) }).await,
-            Effect::DropEnv(job) => self.write(Command::DropEnv(job)).await,
-            Effect::Left(connection_id) => self.write(Command::Left(connection_id)).await,
-            Effect::Flush => drop(self.flush().await),
+            Effect::LogFirstEvent(job) => self.send_to_writer(WriterCommand::LogFirstEvent(job)).await,
+            Effect::Record { job, body } => {
+                self.send_to_writer(WriterCommand::RecordRelayEvent { job, body: Box::new(body) }).await;
+            }
+            Effect::DropEnv(job) => self.send_to_writer(WriterCommand::RemoveEnvValues(job)).await,
+            Effect::RemoveConnection(connection_id) => {
+                self.send_to_writer(WriterCommand::RemoveConnection(connection_id)).await;
+            }
+            Effect::FlushWriter => drop(self.flush().await),
             Effect::SaveState(state, durability) => self.save_state(*state, durability),
-            Effect::PublishLease(lease, durability) => self.publish(&lease, durability),
+            Effect::PublishLease(lease, durability) => self.publish_lease(&lease, durability),
             Effect::FollowWallClock => {
                 self.app.clock.set_by_wall_clock();
                 return Some(Input::ClockSet(self.app.clock.boot_scale()));
             }
-            Effect::RemoveRequest(path) => request_files::remove(&self.registry, &path),
+            Effect::RemoveRequest(path) => request_files::remove_request(&self.registry, &path),
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
             Effect::Prune { path, keep } => prune::spawn_prune(&self.registry, &path, keep),
-            Effect::Limit(effect) => return self.limit(effect).await,
+            Effect::ExtendLimit(effect) => return self.perform_limit_effect(effect).await,
             Effect::Engine(effect) => return self.call_engine(effect).await,
-            Effect::Notify(record) => self.deliveries.ended(*record),
+            Effect::Notify(record) => self.deliveries.queue_ended_job(*record),
             Effect::CloseSubscribers => self.app.subscribers.close().await,
         }
         None
@@ -116,50 +120,50 @@ impl World for Executor {
 impl Executor {
     /// Returns true if the registry is still the one that this daemon has locked.
     pub(super) fn holds_registry(&self) -> bool {
-        lease::is_mine(&self.registry, &self.lock)
+        lease::is_current_lock(&self.registry, &self.lock_file)
     }
 
-    /// Keeps the channels of a message and returns its input.
-    pub(super) fn receive(&mut self, message: Message) -> Input {
+    /// Stores the channels of a message and returns its input.
+    pub(super) fn accept_message(&mut self, message: Message) -> Input {
         match message {
             Message::Register { agent, reply } => {
-                self.admission = Some(reply);
+                self.admission_reply = Some(reply);
                 Input::Register(agent)
             }
             Message::Connected { connection, outbound } => {
-                self.outbound.insert(connection.number, outbound);
+                self.outbound_queues.insert(connection.number, outbound);
                 Input::Connected(connection)
             }
             Message::Input(input) => input,
         }
     }
 
-    pub(super) async fn write(&self, command: Command) {
+    pub(super) async fn send_to_writer(&self, command: WriterCommand) {
         self.app.writer.send(command).await;
     }
 
     /// Waits until everything that was sent to the writer is on disk.
     pub(super) async fn flush(&self) -> Result<(), oneshot::error::RecvError> {
         let (reply, flushed) = oneshot::channel();
-        self.write(Command::Flush(reply)).await;
+        self.send_to_writer(WriterCommand::Flush(reply)).await;
         flushed.await
     }
 
-    fn admit(&mut self, admission: Admission) {
-        if let Some(reply) = self.admission.take() {
+    fn answer_admission(&mut self, admission: Admission) {
+        if let Some(reply) = self.admission_reply.take() {
             // The connection may have ended meanwhile.
             let _ = reply.send(admission);
         }
     }
 
     /// Queues a frame; returns false if the connection has ended or its queue is full.
-    fn queue(&self, to: &ConnectionId, frame: RelayFrame) -> bool {
-        self.outbound.get(&to.number).is_some_and(|outbound| outbound.try_send(frame).is_ok())
+    fn queue_frame(&self, to: &ConnectionId, frame: RelayFrame) -> bool {
+        self.outbound_queues.get(&to.number).is_some_and(|outbound| outbound.try_send(frame).is_ok())
     }
 
-    /// Queues a frame. A connection that takes none is reported.
-    fn send(&self, to: ConnectionId, frame: RelayFrame) -> Option<Input> {
-        (!self.queue(&to, frame)).then_some(Input::NotSent(to))
+    /// Queues a frame. Reports a connection that accepts no frame.
+    fn send_frame(&self, to: ConnectionId, frame: RelayFrame) -> Option<Input> {
+        (!self.queue_frame(&to, frame)).then_some(Input::NotSent(to))
     }
 
     async fn offer(
@@ -169,13 +173,17 @@ impl Executor {
         agent: AgentId,
         connection: Option<ConnectionId>,
     ) -> Option<Input> {
-        match self.spec(&job) {
+        match self.read_spec(&job) {
             Ok(spec) => {
-                self.write(Command::Offer { job: job.clone(), agent }).await;
-                connection.and_then(|to| self.send(to, RelayFrame::Start { job, epoch, spec }))
+                self.send_to_writer(WriterCommand::AssignOffer { job: job.clone(), agent }).await;
+                connection.and_then(|to| self.send_frame(to, RelayFrame::Start { job, epoch, spec }))
             }
             Err(reason) => {
-                self.write(Command::Own { job, body: Box::new(refusal(reason)) }).await;
+                self.send_to_writer(WriterCommand::RecordRelayEvent {
+                    job,
+                    body: Box::new(refused_event(reason)),
+                })
+                .await;
                 None
             }
         }
@@ -185,80 +193,85 @@ impl Executor {
     ///
     /// # Errors
     /// The reason, if it is not valid.
-    fn spec(&self, job: &JobId) -> Result<String, String> {
+    fn read_spec(&self, job: &JobId) -> Result<String, String> {
         let read = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
-        let record = read::load(&self.registry, job).map(|stored| stored.record);
+        let record = read::load_record(&self.registry, job).map(|stored| stored.record);
         let host = record.map(|record| record.workspace).unwrap_or_default();
-        // A session may have written either, so the spec is checked.
+        // The spec is checked, because a session may have written it.
         read.and_then(|spec| self.policy.authorize_text(job, &spec, &host))
     }
 
-    /// Stores what the next relay needs to know, if that has changed.
+    /// Stores the state for the next relay, if it has changed.
     pub(super) fn save_state(&mut self, state: SavedState, durability: Durability) {
-        if state == self.saved {
+        if state == self.saved_state {
             return;
         }
-        match state.store(&self.state, durability) {
-            Ok(()) => self.saved = state,
+        match state.store(&self.state_dir, durability) {
+            Ok(()) => self.saved_state = state,
             Err(e) => tracing::error!("the state folder can't be written: {e}"),
         }
     }
 
-    fn publish(&self, lease: &Lease, durability: Durability) {
-        if let Err(e) = lease::write(&self.registry, lease, durability) {
+    fn publish_lease(&self, lease: &Lease, durability: Durability) {
+        if let Err(e) = lease::write_lease(&self.registry, lease, durability) {
             tracing::error!("the lease can't be written: {e}");
         }
     }
 
-    /// Advances requests to move limits. Returns the answer, if there is one.
-    async fn limit(&self, effect: LimitEffect) -> Option<Input> {
-        let amend = |request: &LimitRequest| request_files::amend(&self.registry, request);
+    /// Executes an effect of a request to extend a limit. Returns its answer, if it has one.
+    async fn perform_limit_effect(&self, effect: LimitEffect) -> Option<Input> {
+        let amend = |request: &LimitRequest| request_files::rewrite_request(&self.registry, request);
         match effect {
-            LimitEffect::Inspect(queries) => {
-                let facts = queries.into_iter().map(|query| request_files::inspect(&self.registry, query));
-                Some(Input::LimitsInspected(facts.collect()))
+            LimitEffect::ReadFacts(queries) => {
+                let facts =
+                    queries.into_iter().map(|query| request_files::read_limit_facts(&self.registry, query));
+                Some(Input::LimitFactsRead(facts.collect()))
             }
-            LimitEffect::Send { path, to, frame } => {
-                self.queue(&to, frame).then_some(Input::LimitSent { path, connection: to.number })
+            LimitEffect::SendRequest { path, to, frame } => self
+                .queue_frame(&to, frame)
+                .then_some(Input::LimitRequestSent { path, connection: to.number }),
+            LimitEffect::RewriteRequest(request) => {
+                amend(&request).then_some(Input::RequestRewritten(request))
             }
-            LimitEffect::Amend(request) => amend(&request).then_some(Input::RequestAmended(request)),
-            LimitEffect::Promise(request) => amend(&request).then_some(Input::LimitPromised(request)),
-            LimitEffect::Move { path, job, job_ms } => self.move_limit(path, job, job_ms).await,
+            LimitEffect::StorePromise(request) => amend(&request).then_some(Input::PromiseStored(request)),
+            LimitEffect::WriteSpecLimit { path, job, job_ms } => {
+                self.write_spec_limit(path, job, job_ms).await
+            }
         }
     }
 
-    async fn move_limit(&self, path: PathBuf, job: JobId, job_ms: u64) -> Option<Input> {
-        self.write(Command::MoveLimit { job: job.clone(), job_ms }).await;
+    async fn write_spec_limit(&self, path: PathBuf, job: JobId, job_ms: u64) -> Option<Input> {
+        self.send_to_writer(WriterCommand::WriteSpecLimit { job: job.clone(), job_ms }).await;
         let is_written = self.flush().await.is_ok();
-        let is_moved = is_written && request_files::spec_ms(&self.registry, &job) == Some(job_ms);
-        is_moved.then_some(Input::LimitMoved(path))
+        let is_moved = is_written && request_files::read_spec_limit(&self.registry, &job) == Some(job_ms);
+        is_moved.then_some(Input::SpecLimitWritten(path))
     }
 
     async fn call_engine(&self, effect: EngineEffect) -> Option<Input> {
         let (platform, core) = (self.platform.clone(), self.app.core.clone());
         match effect {
-            EngineEffect::Ensure => drop(tokio::spawn(async move {
-                let result = platform::bring_up(&platform, &core).await;
-                let _ = core.send(Input::Ensured(result).into()).await;
+            EngineEffect::StartPlatform => drop(tokio::spawn(async move {
+                let result = platform::start_platform(&platform, &core).await;
+                let _ = core.send(Input::PlatformStarted(result).into()).await;
             })),
-            EngineEffect::Stop => drop(tokio::spawn(async move {
-                let _ = core.send(Input::Stopped(platform.stop().await).into()).await;
+            EngineEffect::StopPlatform => drop(tokio::spawn(async move {
+                let _ = core.send(Input::PlatformStopped(platform.stop().await).into()).await;
             })),
-            EngineEffect::StopNow => drop(platform.stop().await),
+            EngineEffect::StopPlatformAndWait => drop(platform.stop().await),
             EngineEffect::OpenGateway => {
                 let app = self.app.clone();
                 drop(tokio::spawn(async move {
-                    let address = platform.gateway().await.and_then(|listener| {
+                    let address = platform.open_gateway().await.and_then(|listener| {
                         let address = listener.local_addr().ok()?;
-                        listen::spawn(listener, app);
+                        listen::spawn_server(listener, app);
                         Some(address)
                     });
-                    let _ = core.send(Input::Gateway(address).into()).await;
+                    let _ = core.send(Input::GatewayOpened(address).into()).await;
                 }));
             }
-            EngineEffect::FindAgent { reason } => {
-                return Some(Input::AgentFound { runs: platform.agent_runs(), reason });
+            EngineEffect::CheckLocalAgent { reason } => {
+                return Some(Input::LocalAgentChecked { runs: platform.agent_runs(), reason });
             }
         }
         None

@@ -1,12 +1,12 @@
-//! Follows the engine's events of the container for as long as the daemon lives.
+//! Follows the engine's events of the container while the daemon lives.
 //!
 //! ```text
 //!  Starting ──stream open──► Following ──stream ends──► Waiting (0.5 s … 30 s) ──► Starting
 //!                 └── the container is inspected, which shows what happened while the stream was closed
 //! ```
 //!
-//! The stream is a child process. It ends with this process, however this one ends: a shell between the two waits for
-//! the end of its stdin, which only this process holds open.
+//! The stream is a child process. It always ends with this process: a shell in between waits for the end of its stdin,
+//! which only this process holds open.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,33 +19,33 @@ use tokio::time::{Instant, sleep};
 use super::core::{ContainerChange, Input};
 use super::message::Message;
 use super::platform::Platform;
-use crate::container_state::{ContainerState, Death};
-use crate::engine::events::{ContainerEvent, MAX_LINE, parse};
+use crate::container_state::{ContainerExit, ContainerState};
+use crate::engine::events::{ContainerEvent, MAX_LINE, parse_event};
 
 /// Pause before a stream that ended is opened again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Longest pause, for an engine that stays away; an attempt to bring up the platform notices its return too.
+/// Maximum pause, for an engine that stays unreachable. An attempt to start the platform also detects its return.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Stream lifetime that resets the backoff.
 const RESET_AFTER: Duration = Duration::from_secs(10);
-/// Longest time between the kernel's out-of-memory event and the death; the two come within milliseconds.
+/// Maximum time between the kernel's out-of-memory event and the exit. They are normally milliseconds apart.
 const OOM_WINDOW: Duration = Duration::from_secs(2);
 /// Shell script that runs the engine's command and ends it at the end of stdin. Only the command keeps the stdout open,
 /// so that the reader sees when the command ends.
-const GUARD: &str = r#""$@" & exec >/dev/null; read -r _; kill "$!" 2>/dev/null"#;
+const GUARD_SCRIPT: &str = r#""$@" & exec >/dev/null; read -r _; kill "$!" 2>/dev/null"#;
 
 /// Starts to follow the events; does nothing for a platform that is not a container.
 pub(super) fn spawn(platform: Platform, core: mpsc::Sender<Message>) {
     if platform.engine().is_container() {
-        tokio::spawn(run(platform, core));
+        tokio::spawn(follow_repeatedly(platform, core));
     }
 }
 
-async fn run(platform: Platform, core: mpsc::Sender<Message>) {
+async fn follow_repeatedly(platform: Platform, core: mpsc::Sender<Message>) {
     let mut wait = FIRST_PAUSE;
     loop {
         let begun = Instant::now();
-        if let Err(e) = follow(&platform, &core).await {
+        if let Err(e) = follow_stream(&platform, &core).await {
             tracing::warn!("the engine's events can't be followed: {e}");
         }
         wait = if begun.elapsed() >= RESET_AFTER { FIRST_PAUSE } else { (wait * 2).min(MAX_PAUSE) };
@@ -53,14 +53,14 @@ async fn run(platform: Platform, core: mpsc::Sender<Message>) {
     }
 }
 
-async fn follow(platform: &Platform, core: &mpsc::Sender<Message>) -> std::io::Result<()> {
+async fn follow_stream(platform: &Platform, core: &mpsc::Sender<Message>) -> std::io::Result<()> {
     let mut child = Command::new("sh")
-        .args(["-c", GUARD, "sh"])
+        .args(["-c", GUARD_SCRIPT, "sh"])
         .args(platform.events_command())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        // A Ctrl-C in the relay's terminal must not end this child before the relay has ended its work.
+        // A Ctrl-C in the relay's terminal must not end this child before the relay itself.
         .process_group(0)
         .spawn()?;
     let Some(stdout) = child.stdout.take() else { return Ok(()) };
@@ -70,7 +70,7 @@ async fn follow(platform: &Platform, core: &mpsc::Sender<Message>) -> std::io::R
     let mut lines = BufReader::new(stdout);
     let mut oom: Option<Instant> = None;
     while let Some(line) = next_line(&mut lines).await? {
-        let news = match parse(&line) {
+        let news = match parse_event(&line) {
             None => continue,
             Some(ContainerEvent::OutOfMemory) => {
                 oom = Some(Instant::now());
@@ -78,7 +78,7 @@ async fn follow(platform: &Platform, core: &mpsc::Sender<Message>) -> std::io::R
             }
             Some(ContainerEvent::Died { exit_code }) => {
                 let oom = oom.take().is_some_and(|at| at.elapsed() < OOM_WINDOW);
-                ContainerChange::Died(death(platform, exit_code, oom).await)
+                ContainerChange::Died(container_exit(platform, exit_code, oom).await)
             }
             Some(ContainerEvent::Started) => ContainerChange::Started,
             Some(ContainerEvent::Stopped) => ContainerChange::Stopped,
@@ -93,29 +93,29 @@ async fn follow(platform: &Platform, core: &mpsc::Sender<Message>) -> std::io::R
     child.wait().await.map(|_| ())
 }
 
-/// Combines the event with an inspection of the dead container.
-async fn death(platform: &Platform, exit_code: Option<i32>, oom: bool) -> Death {
+/// Combines the event with an inspection of the container.
+async fn container_exit(platform: &Platform, exit_code: Option<i32>, oom: bool) -> ContainerExit {
     let oom_killed = oom && exit_code == Some(137);
     match platform.container_state().await {
         Ok(state @ ContainerState::Exited { .. }) => {
-            let seen = Death::from_state(&state);
-            Death {
+            let seen = ContainerExit::from_state(&state);
+            ContainerExit {
                 exit_code: exit_code.or(seen.exit_code),
                 oom_killed: oom_killed || seen.oom_killed,
                 ..seen
             }
         }
         // The container was already started again or removed.
-        _ => Death::from_exit_code(exit_code, oom_killed),
+        _ => ContainerExit::from_exit_code(exit_code, oom_killed),
     }
 }
 
-async fn send_change(core: &mpsc::Sender<Message>, news: ContainerChange) {
-    // The core lives as long as the process.
-    let _ = core.send(Input::Container(news).into()).await;
+async fn send_change(core: &mpsc::Sender<Message>, change: ContainerChange) {
+    // The core exists until the process ends.
+    let _ = core.send(Input::ContainerChanged(change).into()).await;
 }
 
-/// Reads the next line. Truncates a line that is too long and skips its rest; returns `None` at the end.
+/// Reads the next line; returns `None` at the end. Truncates a line that is too long.
 async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let mut limited = (&mut *reader).take(MAX_LINE as u64);
@@ -149,7 +149,7 @@ mod tests {
     async fn the_command_ends_with_whoever_holds_its_stdin_and_its_own_end_shows() {
         let guarded = |args: &[&str]| {
             let mut command = Command::new("sh");
-            command.args(["-c", GUARD, "sh"]).args(args);
+            command.args(["-c", GUARD_SCRIPT, "sh"]).args(args);
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
         };
         let mut told = guarded(&["echo", "hello"]);

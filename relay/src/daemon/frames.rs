@@ -1,4 +1,4 @@
-//! Frames of agents: where each one goes, and what answers it. Pure.
+//! Routes of the frames of agents, and acknowledgements. Pure.
 
 use std::collections::BTreeSet;
 
@@ -6,27 +6,27 @@ use common::ids::JobId;
 use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame};
 
 use super::core::{ConnectionId, Input};
-use super::writer::{Command, Receipt, Receipts};
+use super::writer::{Receipt, Receipts, WriterCommand};
 
 /// Destination of a frame.
-pub(super) enum Route {
-    /// The writer takes it; `what` names the content for people.
-    Writer { what: &'static str, command: Command },
-    /// The core takes it.
+pub(super) enum FrameRoute {
+    /// The writer handles the frame; `content_name` names its content for display.
+    Writer { content_name: &'static str, command: WriterCommand },
+    /// The core handles the frame.
     Core(Input),
-    /// Only shows that the agent is alive.
-    Nothing,
+    /// The frame only shows that the agent is alive.
+    Ignored,
 }
 
 /// Finds the destination of a frame of a welcomed agent.
 ///
 /// # Errors
 /// The reason, if an agent may not send this frame: the connection ends.
-pub(super) fn route(
+pub(super) fn route_frame(
     frame: AgentFrame,
     connection_id: &ConnectionId,
     receipts: &Receipts,
-) -> Result<Route, String> {
+) -> Result<FrameRoute, String> {
     let (connection_id, receipts) = (connection_id.clone(), receipts.clone());
     Ok(match frame {
         AgentFrame::Hello(_) => return Err("a second hello".to_owned()),
@@ -34,37 +34,39 @@ pub(super) fn route(
             if batch.len() > wire::MAX_BATCH || first_seq == 0 {
                 return Err(format!("a batch of {} events from {first_seq}", batch.len()));
             }
-            let command = Command::Events { connection_id, job, epoch, first_seq, batch, receipts };
-            Route::Writer { what: "take events", command }
+            let command = WriterCommand::Events { connection_id, job, epoch, first_seq, batch, receipts };
+            FrameRoute::Writer { content_name: "take events", command }
         }
         AgentFrame::Output { job, epoch, offset, bytes } => {
-            let command = Command::Output { connection_id, job, epoch, offset, bytes, receipts };
-            Route::Writer { what: "take output", command }
+            let command = WriterCommand::Output { connection_id, job, epoch, offset, bytes, receipts };
+            FrameRoute::Writer { content_name: "take output", command }
         }
-        AgentFrame::Accepted { job, epoch } => Route::Core(Input::Accepted { connection_id, job, epoch }),
+        AgentFrame::Accepted { job, epoch } => {
+            FrameRoute::Core(Input::Accepted { connection_id, job, epoch })
+        }
         AgentFrame::Refused { job, epoch: _, reason, busy } => {
-            let reason = common::text::one_line(&reason, common::event::MAX_TEXT);
-            Route::Core(Input::Refused { connection_id, job, reason, busy })
+            let reason = common::text_format::one_line(&reason, common::event::MAX_TEXT);
+            FrameRoute::Core(Input::Refused { connection_id, job, reason, busy })
         }
-        AgentFrame::Pong { .. } => Route::Nothing,
+        AgentFrame::Pong { .. } => FrameRoute::Ignored,
     })
 }
 
-/// Returns the frames that acknowledge what is durable of a job.
+/// Returns the frames that acknowledge the durable data of a job.
 ///
 /// # Errors
 /// The reason, if the connection can't go on.
 pub(super) fn acknowledgement(job: JobId, receipt: Receipt) -> Result<[RelayFrame; 2], String> {
-    if let Some(problem) = receipt.problem {
+    if let Some(problem) = receipt.reconnect_reason {
         return Err(format!("{job}: {problem}"));
     }
     let epoch = receipt.epoch;
     let ack = RelayFrame::Ack { job: job.clone(), epoch, seq: receipt.seq };
-    Ok([ack, RelayFrame::OutputAck { job, epoch, offset: receipt.output }])
+    Ok([ack, RelayFrame::OutputAck { job, epoch, offset: receipt.output_offset }])
 }
 
-/// Keeps in a hello the jobs that the registry needs more of. A job missing from what is durable still belongs to the
-/// agent: its files can't be read at the moment.
+/// Removes jobs from a hello that are closed in the registry. A job without durable state stays, because its files
+/// can't be read at the moment.
 pub(super) fn retain_open(hello: &mut Hello, durable: &[Durable]) {
     let closed: BTreeSet<_> =
         durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();

@@ -8,25 +8,26 @@ use super::core::Input;
 use super::message::Message;
 use crate::time;
 
-/// Interval between two beats; a reported freeze is shorter than the real one by less than this.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// Delay of a beat from which a freeze is reported. A loaded machine delays it by less than a second.
+/// Interval between two beats, and the maximum error of a reported freeze.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum delay of a beat that is reported as a freeze. A loaded machine delays a beat by less than a second.
 const FREEZE_THRESHOLD: Duration = Duration::from_secs(10);
 
-/// Returns how long nothing ran, from the clock before and after a sleep of [`INTERVAL`].
+/// Returns the length of a freeze, from the time before and after a sleep of [`BEAT_INTERVAL`]; `None` without a
+/// freeze.
 fn freeze_length(before: Duration, after: Duration) -> Option<Duration> {
-    let late = after.saturating_sub(before).saturating_sub(INTERVAL);
+    let late = after.saturating_sub(before).saturating_sub(BEAT_INTERVAL);
     (late >= FREEZE_THRESHOLD).then_some(late)
 }
 
-/// Starts the beats on a task of their own, beside the core: a core that waits for a slow disk was not stopped.
-pub(super) fn spawn(core: mpsc::Sender<Message>) {
+/// Starts the beats in a separate task, so that a core that waits for a slow disk does not look frozen.
+pub(super) fn spawn_beats(core: mpsc::Sender<Message>) {
     tokio::spawn(async move {
         loop {
             let before = time::since_boot();
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(BEAT_INTERVAL).await;
             if let Some(late) = freeze_length(before, time::since_boot())
-                && core.send(Input::Frozen(late).into()).await.is_err()
+                && core.send(Input::ProcessFrozen(late).into()).await.is_err()
             {
                 return;
             }

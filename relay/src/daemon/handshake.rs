@@ -1,4 +1,4 @@
-//! The handshake of a connection: identity, protocol version, and what is durable of the agent's jobs.
+//! The handshake of a connection: identity, protocol version, and the durable state of the agent's jobs.
 
 use axum::extract::ws::{Message, WebSocket};
 use common::wire::{self, Durable, Hello, TerminationCause};
@@ -6,69 +6,75 @@ use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connection::{End, connection_error, within};
+use super::connection::{EndReason, connection_error, with_registry_timeout};
 use super::core::{AgentId, ConnectionId};
 use super::frames::retain_open;
 use super::message::Message as CoreMessage;
 use super::upgrade::AppState;
-use super::writer::Command;
+use super::writer::WriterCommand;
 use crate::state_dir::tokens::{Denied, TokenId};
 
-/// Maximum number of jobs in a hello: far more than an agent runs. Each of them is looked up.
-const MAX_HELD: usize = 4096;
+/// Maximum number of jobs in a hello, far more than an agent runs: each is looked up.
+const MAX_HELLO_JOBS: usize = 4096;
 /// Maximum length of an agent's id, in bytes.
 const MAX_ID: usize = 64;
 
 /// Binds the token of a connection to the agent that uses it. Returns true for the platform's own agent.
-pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Result<bool, End> {
+pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Result<bool, EndReason> {
     app.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
         Denied::Foreign { first } => {
             if first {
                 tracing::warn!("agent {} presented the token of another agent: refused", hello.agent);
             }
-            End::Denied(denied.to_string())
+            EndReason::TokenDenied(denied.to_string())
         }
-        Denied::Revoked => End::Denied(denied.to_string()),
-        // The agent is not at fault and may try again.
-        Denied::Unstored(_) => End::Lost(denied.to_string()),
+        Denied::Revoked => EndReason::TokenDenied(denied.to_string()),
+        // This is not the agent's fault, so it may try again.
+        Denied::NotStored(_) => EndReason::Lost(denied.to_string()),
     })
 }
 
-/// Registers the agent with the core and numbers its connection; also returns how its container died, if it did.
+/// Registers the agent with the core and numbers its connection; also returns the cause of the last container exit, if
+/// there was one.
 pub(super) async fn register(
     hello: &Hello,
     app: &AppState,
-) -> Result<(ConnectionId, Option<TerminationCause>), End> {
-    let stopping = || End::Lost("the relay is stopping".to_owned());
+) -> Result<(ConnectionId, Option<TerminationCause>), EndReason> {
+    let stopping = || EndReason::Lost("the relay is stopping".to_owned());
     let (reply, admission) = oneshot::channel();
     let agent: AgentId = hello.agent.as_str().into();
     let asked = app.core.send(CoreMessage::Register { agent: agent.clone(), reply });
-    within("admit it", asked).await?.map_err(|_| stopping())?;
-    let number = within("admit it", admission).await?.map_err(|_| stopping())?;
-    let (number, cause) = number.map_err(|reason| End::Refused(wire::CLOSE_PROTOCOL, reason))?;
+    with_registry_timeout("admit it", asked).await?.map_err(|_| stopping())?;
+    let number = with_registry_timeout("admit it", admission).await?.map_err(|_| stopping())?;
+    let (number, cause) = number.map_err(|reason| EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason))?;
     Ok((ConnectionId { agent, number }, cause))
 }
 
-/// Asks the writer what is durable of the agent's jobs; keeps in the hello those that the registry needs more of.
+/// Queries the writer for the durable state of the agent's jobs, and removes jobs from the hello that are closed in the
+/// registry.
 pub(super) async fn query_durable(
     connection_id: &ConnectionId,
     hello: &mut Hello,
     app: &AppState,
-) -> Result<Vec<Durable>, End> {
+) -> Result<Vec<Durable>, EndReason> {
     let (reply, durable) = oneshot::channel();
     let (connection_id, jobs) = (connection_id.clone(), hello.jobs.clone());
-    within("look", app.writer.send(Command::Durable { connection_id, jobs, reply })).await?;
-    let durable = within("look", durable).await?.map_err(|_| {
+    with_registry_timeout(
+        "look",
+        app.writer.send(WriterCommand::QueryDurable { connection_id, jobs, reply }),
+    )
+    .await?;
+    let durable = with_registry_timeout("look", durable).await?.map_err(|_| {
         let reason = "the registry can't be read, or a newer connection took over";
-        End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned())
+        EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason.to_owned())
     })?;
     retain_open(hello, &durable);
     Ok(durable)
 }
 
 /// Receives the agent's hello and negotiates the protocol version.
-pub(super) async fn receive_hello(socket: &mut WebSocket) -> Result<(Hello, u32), End> {
-    let refused = |reason: &str| End::Refused(wire::CLOSE_PROTOCOL, reason.to_owned());
+pub(super) async fn receive_hello(socket: &mut WebSocket) -> Result<(Hello, u32), EndReason> {
+    let refused = |reason: &str| EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason.to_owned());
     let first = async {
         loop {
             match socket.next().await {
@@ -76,35 +82,38 @@ pub(super) async fn receive_hello(socket: &mut WebSocket) -> Result<(Hello, u32)
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(_)) => return Err(refused("the first message was not a hello")),
                 Some(Err(e)) => return Err(connection_error(e)),
-                None => return Err(End::Lost("closed before its hello".to_owned())),
+                None => return Err(EndReason::Lost("closed before its hello".to_owned())),
             }
         }
     };
     let bytes = timeout(wire::HELLO_TIMEOUT, first).await.map_err(|_| refused("no hello in time"))??;
-    // Only the beginning is decoded first: the rest has a form that depends on a common version.
+    // Only the beginning is decoded first, because the form of the rest depends on the version.
     let greeting = wire::decode_hello_prefix(&bytes).map_err(|e| refused(&e.to_string()))?;
-    let protocol = wire::negotiate(&greeting).map_err(|reason| End::Refused(wire::CLOSE_VERSION, reason))?;
+    let protocol =
+        wire::negotiate(&greeting).map_err(|reason| EndReason::ClosedByRelay(wire::CLOSE_VERSION, reason))?;
     let hello = wire::decode_hello(&bytes, &greeting).map_err(|e| refused(&e.to_string()))?;
     let hello = hello.ok_or_else(|| refused("the first frame was not a hello"))?;
-    Ok((check_bounds(hello).map_err(|reason| refused(&reason))?, protocol))
+    Ok((bound_hello(hello).map_err(|reason| refused(&reason))?, protocol))
 }
 
-/// Bounds the agent's description of itself, which is kept while it is connected and shown to people.
-fn check_bounds(mut hello: Hello) -> Result<Hello, String> {
+/// Bounds the texts in a hello, which are kept while the agent is connected, and shown to users.
+fn bound_hello(mut hello: Hello) -> Result<Hello, String> {
     if hello.agent.is_empty()
         || hello.agent.len() > MAX_ID
         || !hello.agent.chars().all(|c| c.is_ascii_graphic())
     {
         return Err(format!("an agent's id is 1 to {MAX_ID} visible ASCII characters"));
     }
-    if hello.jobs.len() > MAX_HELD {
-        return Err(format!("it holds {} jobs, more than {MAX_HELD}", hello.jobs.len()));
+    if hello.jobs.len() > MAX_HELLO_JOBS {
+        return Err(format!("it holds {} jobs, more than {MAX_HELLO_JOBS}", hello.jobs.len()));
     }
-    let cut = |text: &str| common::text::one_line(text, common::event::MAX_TITLE);
+    let cut = |text: &str| common::text_format::one_line(text, common::event::MAX_TITLE);
     hello.version = cut(&hello.version);
     hello.platform.system = cut(&hello.platform.system);
     hello.platform.codex = hello.platform.codex.as_deref().map(cut);
-    hello.platform.codex_problem =
-        hello.platform.codex_problem.map(|problem| common::text::one_line(&problem, common::event::MAX_TEXT));
+    hello.platform.codex_problem = hello
+        .platform
+        .codex_problem
+        .map(|problem| common::text_format::one_line(&problem, common::event::MAX_TEXT));
     Ok(hello)
 }

@@ -12,58 +12,62 @@ use super::pending_connections::Routes;
 use super::upgrade::{self, AppState};
 use super::{pending_connections, subscribe};
 
-/// Maximum length of the accept queue: as many as there can be agents, which all connect at once after a relay was
-/// away. With the usual 128 most of them would try again a second later.
+/// Maximum length of the accept queue: the maximum number of agents, which all connect at once after a restart of the
+/// relay. With the usual 128, most of them would have to retry after a second.
 const BACKLOG: u32 = 4096;
 
-/// Binds the loopback address: on the configured port, else on the last one used (agents reconnect there), else on any.
+/// Binds the loopback address: on the configured port, else on the last used port (agents reconnect there), else on any
+/// port.
 ///
 /// # Errors
-/// One line that says which port is taken and what to do.
-pub(super) fn bind(configured: Option<u16>, last: Option<u16>) -> Result<TcpListener, String> {
+/// One line with the port that is in use, and advice.
+pub(super) fn bind_loopback(
+    configured_port: Option<u16>,
+    last_port: Option<u16>,
+) -> Result<TcpListener, String> {
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    if let Some(port) = configured {
-        return open(loopback(port)).map_err(|e| {
+    if let Some(port) = configured_port {
+        return open_listener(loopback(port)).map_err(|e| {
             format!("port {port} can't be used ({e}): free it, or set [relay] port in platform/relay.toml")
         });
     }
-    if let Some(last) = last
-        && let Ok(listener) = open(loopback(last))
+    if let Some(last) = last_port
+        && let Ok(listener) = open_listener(loopback(last))
     {
         return Ok(listener);
     }
-    open(loopback(0)).map_err(|e| format!("no port of {} is free: {e}", Ipv4Addr::LOCALHOST))
+    open_listener(loopback(0)).map_err(|e| format!("no port of {} is free: {e}", Ipv4Addr::LOCALHOST))
 }
 
-/// Listens on an address. The last relay may have used it a moment ago.
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens on an address, even if the last relay used it a moment ago.
+fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Binds the same port on the address under which containers reach this host. Returns `None` if that address does not
+/// Binds the same port on the address at which containers reach this host. Returns `None` if that address does not
 /// belong to this machine: the engine runs elsewhere and forwards to loopback.
 ///
 /// # Errors
 /// Fails if the port is taken there.
 pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpListener>> {
-    match open(SocketAddr::new(gateway, port)) {
+    match open_listener(SocketAddr::new(gateway, port)) {
         Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => Ok(None),
         bound => bound.map(Some),
     }
 }
 
 /// Serves connections until the runtime ends.
-pub(super) fn spawn(listener: TcpListener, app: AppState) {
+pub(super) fn spawn_server(listener: TcpListener, app: AppState) {
     let acceptor = app.identity.acceptor.clone();
     let shared = Router::new()
-        .route("/healthz", get(upgrade::health))
-        .route(subscribe::PATH, get(subscribe::serve_events));
+        .route("/healthz", get(upgrade::serve_health))
+        .route(subscribe::ENDPOINT_PATH, get(subscribe::serve_events));
     let routes = Routes {
         tls: shared.clone().route(wire::AGENT_PATH, get(upgrade::serve_agent)).with_state(app.clone()),
         plain: shared.route(wire::AGENT_PATH, get(upgrade::refuse_plain)).with_state(app),
     };
-    tokio::spawn(pending_connections::accept(listener, routes, acceptor));
+    tokio::spawn(pending_connections::accept_connections(listener, routes, acceptor));
 }

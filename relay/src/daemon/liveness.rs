@@ -1,4 +1,4 @@
-//! Detects a connection on which nothing arrives any more. Pure.
+//! Detection of silent connections. Pure.
 //!
 //! ```text
 //!  received ──DEAD_AFTER──► over
@@ -10,34 +10,34 @@ use std::time::Duration;
 use common::wire;
 use tokio::time::Instant;
 
-/// Delay of a timer beyond which this process was stopped: the runtime checks sockets and timers far more often.
+/// Timer delay that means that this process was stopped. Normally the runtime checks sockets and timers far more often.
 const MAX_TIMER_DELAY: Duration = Duration::from_millis(100);
-/// Extra time to read what waits in the sockets of a thousand agents.
+/// Extra time to read the pending data of a thousand agents.
 const RECHECK_DELAY: Duration = Duration::from_secs(1);
 
 /// Idle timeout of one connection.
 #[derive(Debug)]
 pub(super) struct IdleTimeout {
-    until: Instant,
+    deadline: Instant,
 }
 
 impl IdleTimeout {
     /// Restarts the timeout: something was received at `now`.
     pub(super) fn starting_at(now: Instant) -> Self {
-        Self { until: now + wire::DEAD_AFTER }
+        Self { deadline: now + wire::DEAD_AFTER }
     }
 
-    /// Time of the next check.
-    pub(super) fn until(&self) -> Instant {
-        self.until
+    /// Returns the time of the next check.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
     }
 
-    /// Returns true if the other side is gone. After a stop of this process, frames may wait unread: the deadline moves
-    /// a little.
-    pub(super) fn is_over(&mut self, now: Instant) -> bool {
-        let Some(late) = now.checked_duration_since(self.until) else { return false };
+    /// Returns true if the other side is gone. After a stop of this process, frames may be unread, so the deadline is
+    /// extended.
+    pub(super) fn is_expired(&mut self, now: Instant) -> bool {
+        let Some(late) = now.checked_duration_since(self.deadline) else { return false };
         if late > MAX_TIMER_DELAY {
-            self.until = now + RECHECK_DELAY;
+            self.deadline = now + RECHECK_DELAY;
         }
         late <= MAX_TIMER_DELAY
     }
@@ -51,12 +51,12 @@ mod tests {
     fn a_look_that_comes_late_proves_nothing_and_is_taken_again() {
         let now = Instant::now();
         let mut idle_timeout = IdleTimeout::starting_at(now);
-        let due = idle_timeout.until();
+        let due = idle_timeout.deadline();
         assert_eq!(due - now, wire::DEAD_AFTER);
-        assert!(!idle_timeout.is_over(due - Duration::from_millis(1)));
+        assert!(!idle_timeout.is_expired(due - Duration::from_millis(1)));
         let woken = due + Duration::from_secs(60);
-        assert!(!idle_timeout.is_over(woken), "it was stopped");
-        assert!(idle_timeout.is_over(idle_timeout.until()));
-        assert!(IdleTimeout::starting_at(now).is_over(due));
+        assert!(!idle_timeout.is_expired(woken), "it was stopped");
+        assert!(idle_timeout.is_expired(idle_timeout.deadline()));
+        assert!(IdleTimeout::starting_at(now).is_expired(due));
     }
 }

@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::core::{HEARTBEAT, Input};
-use super::driver::{Driver, World};
+use super::core::{HEARTBEAT_INTERVAL, Input};
+use super::driver::{CoreEnvironment, Driver};
 use super::effects::Executor;
 use super::message::Message;
 use super::request_watcher::RequestWatcher;
@@ -18,7 +18,7 @@ use super::writer;
 use crate::exit::Failure;
 
 /// Events that the main loop handles.
-enum Step {
+enum LoopEvent {
     Message(Message),
     RequestFiled,
     Changed(BTreeMap<JobId, JobRecord>),
@@ -38,36 +38,36 @@ pub(super) async fn run(
     let no_signals = |e: io::Error| Failure::unreachable(format!("signals can't be caught: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut requests = RequestWatcher::new(&driver.world.registry().requests());
-    let mut heartbeat = interval(HEARTBEAT);
+    let mut requests = RequestWatcher::new(&driver.environment.registry().requests());
+    let mut heartbeat = interval(HEARTBEAT_INTERVAL);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let deadline = driver.core.deadline();
         // Every branch is cancel-safe: channels, a map, signals and timers lose nothing when another branch wins.
         let step = tokio::select! {
-            Some(message) = messages.recv() => Step::Message(message),
-            () = requests.changed() => Step::RequestFiled,
-            records = changes.take_all() => Step::Changed(records),
-            _ = heartbeat.tick() => Step::Tick,
-            () = sleep_until(deadline) => Step::Tick,
-            _ = terminate.recv() => Step::Signal,
-            _ = interrupt.recv() => Step::Signal,
+            Some(message) = messages.recv() => LoopEvent::Message(message),
+            () = requests.changed() => LoopEvent::RequestFiled,
+            records = changes.take_all() => LoopEvent::Changed(records),
+            _ = heartbeat.tick() => LoopEvent::Tick,
+            () = sleep_until(deadline) => LoopEvent::Tick,
+            _ = terminate.recv() => LoopEvent::Signal,
+            _ = interrupt.recv() => LoopEvent::Signal,
         };
         match step {
-            Step::Message(message) => {
-                let input = driver.world.receive(message);
-                driver.handle(input).await;
+            LoopEvent::Message(message) => {
+                let input = driver.environment.accept_message(message);
+                driver.handle_input(input).await;
             }
-            Step::RequestFiled => driver.read_requests().await,
-            Step::Changed(records) => driver.handle(Input::Changed(records)).await,
-            Step::Tick if driver.world.holds_registry() => driver.tick().await,
-            Step::Tick => driver.handle(Input::RegistryGone).await,
-            Step::Signal => {
+            LoopEvent::RequestFiled => driver.read_requests().await,
+            LoopEvent::Changed(records) => driver.handle_input(Input::RecordsChanged(records)).await,
+            LoopEvent::Tick if driver.environment.holds_registry() => driver.run_periodic_work().await,
+            LoopEvent::Tick => driver.handle_input(Input::RegistryGone).await,
+            LoopEvent::Signal => {
                 tracing::info!("stopping; workers go on");
                 return Ok(());
             }
         }
-        if driver.core.is_over(driver.world.now()) {
+        if driver.core.is_over(driver.environment.now()) {
             return Ok(());
         }
     }

@@ -13,15 +13,15 @@
 //!                                                                      request files, engine calls, notices
 //! ```
 //!
-//! * [`serve()`]: starts and stops the daemon. [`main_loop`]: the only loop around the core. [`message`]: what it
-//!   receives from the other tasks.
-//! * [`core`]: every decision: queue, agents, lease, platform. Pure: inputs and the time in, effects out.
-//! * [`driver`]: hands the core its inputs, and reads the files that the core needs. [`effects`]: carries out its
-//!   effects; with [`request_files`].
+//! * [`serve()`]: starts and stops the daemon. [`main_loop`]: the only loop around the core. [`message`]: messages of
+//!   the other tasks to it.
+//! * [`core`]: all decisions: queue, agents, lease, platform. Pure: inputs and the time in, effects out.
+//! * [`driver`]: passes inputs to the core, and reads the files that the core needs. [`effects`]: executes the core's
+//!   effects, with [`request_files`].
 //! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]:
 //!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
-//!   agent's connection; [`handshake`]: its first frames, [`frames`]: where its frames go (pure); [`liveness`]:
-//!   detection of a dead one (pure).
+//!   agent's connection; [`handshake`]: its first frames, [`frames`]: routes of its frames (pure); [`liveness`]:
+//!   detection of a silent connection (pure).
 //! * [`subscribe`]: the event stream for subscribers.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.

@@ -34,26 +34,26 @@ use tower_service::Service;
 
 use super::tls;
 
-/// Time limit from the start of a connection to the end of its request's head. An honest agent needs milliseconds.
+/// Time limit from the start of a connection to the end of its request's head. Honest clients need milliseconds.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum length of a request's head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 /// Maximum number of connections without a request; beyond it, the oldest is dropped. Honest clients leave this state
-/// within milliseconds. Twice the agents of the figures, which may all connect at once; each costs some 15 KiB.
+/// within milliseconds. Each connection costs some 15 KiB.
 const MAX_PENDING: usize = 2048;
-/// Time limit for a client that reads nothing of its response: the same as for a silent agent. Without it, the response
-/// to a client that never reads would stay in memory without limit.
+/// Time limit for a client that does not read its response, the same as for a silent agent. Without it, the response
+/// would stay in memory for ever.
 const WRITE_TIMEOUT: Duration = wire::DEAD_AFTER;
 /// Pause after a failed accept, mostly because no file descriptor is free: open connections can end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Connections without a request, oldest first.
+/// Connections without a request yet, oldest first.
 #[derive(Debug, Clone, Default)]
 struct PendingConnections(Arc<Mutex<PendingTasks>>);
 
 #[derive(Debug, Default)]
 struct PendingTasks {
-    last: u64,
+    last_number: u64,
     tasks: BTreeMap<u64, Option<AbortHandle>>,
 }
 
@@ -61,15 +61,15 @@ impl PendingConnections {
     /// Adds a connection; drops the oldest if there are too many.
     fn add(&self) -> PendingConnection {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.last += 1;
-        let number = waiting.last;
+        waiting.last_number += 1;
+        let number = waiting.last_number;
         waiting.tasks.insert(number, None);
         if waiting.tasks.len() > MAX_PENDING
             && let Some((_, Some(oldest))) = waiting.tasks.pop_first()
         {
             oldest.abort();
         }
-        PendingConnection { number, all: self.clone() }
+        PendingConnection { number, pending: self.clone() }
     }
 
     fn remove(&self, number: u64) {
@@ -81,13 +81,13 @@ impl PendingConnections {
 #[derive(Debug)]
 struct PendingConnection {
     number: u64,
-    all: PendingConnections,
+    pending: PendingConnections,
 }
 
 impl PendingConnection {
-    /// Stores the handle that aborts the connection's task. The connection may have sent its request already.
-    fn set_task(number: u64, all: &PendingConnections, task: AbortHandle) {
-        let mut waiting = all.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Stores the handle that aborts the connection's task, unless the connection has already sent its request.
+    fn set_task(number: u64, pending: &PendingConnections, task: AbortHandle) {
+        let mut waiting = pending.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = waiting.tasks.get_mut(&number) {
             *place = Some(task);
         }
@@ -96,7 +96,7 @@ impl PendingConnection {
 
 impl Drop for PendingConnection {
     fn drop(&mut self) {
-        self.all.remove(self.number);
+        self.pending.remove(self.number);
     }
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Routes {
 }
 
 /// Accepts connections until the runtime ends.
-pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsAcceptor) {
+pub(super) async fn accept_connections(listener: TcpListener, routes: Routes, acceptor: TlsAcceptor) {
     let pending = PendingConnections::default();
     let mut failing = false;
     loop {
@@ -119,10 +119,11 @@ pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsA
                 failing = false;
                 let connection = pending.add();
                 let number = connection.number;
-                let task = tokio::spawn(serve(stream, routes.clone(), acceptor.clone(), connection));
+                let task =
+                    tokio::spawn(serve_connection(stream, routes.clone(), acceptor.clone(), connection));
                 PendingConnection::set_task(number, &pending, task.abort_handle());
             }
-            // The other side gave up before it was accepted.
+            // The client gave up before its connection was accepted.
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(e) => {
@@ -136,34 +137,38 @@ pub(super) async fn accept(listener: TcpListener, routes: Routes, acceptor: TlsA
     }
 }
 
-async fn serve(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor, connection: PendingConnection) {
+async fn serve_connection(
+    stream: TcpStream,
+    routes: Routes,
+    acceptor: TlsAcceptor,
+    connection: PendingConnection,
+) {
     let deadline = Instant::now() + HEAD_TIMEOUT;
-    // Acknowledgements are small, and the other side waits for each of them. If the option can't be set, they are only
-    // later.
+    // Acknowledgements are small and should not be delayed. Without this option they only arrive later.
     let _ = stream.set_nodelay(true);
     let mut first = [0];
     let Ok(Ok(1)) = timeout_at(deadline, stream.peek(&mut first)).await else { return };
     let mut stream = Box::pin(TimeoutStream::new(stream));
     stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
-    if first[0] != tls::HANDSHAKE {
-        return speak(stream, routes.plain, deadline, connection).await;
+    if first[0] != tls::HANDSHAKE_RECORD {
+        return serve_request(stream, routes.plain, deadline, connection).await;
     }
     match timeout_at(deadline, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => speak(stream, routes.tls, deadline, connection).await,
-        Ok(Err(e)) => tracing::debug!("no TLS handshake: {}", tls::reason(&e)),
+        Ok(Ok(stream)) => serve_request(stream, routes.tls, deadline, connection).await,
+        Ok(Err(e)) => tracing::debug!("no TLS handshake: {}", tls::handshake_failure_reason(&e)),
         Err(_) => tracing::debug!("no TLS handshake in time"),
     }
 }
 
 /// Serves one request, whose head must arrive before `deadline`.
-async fn speak<S>(stream: S, routes: Router, deadline: Instant, connection: PendingConnection)
+async fn serve_request<S>(stream: S, routes: Router, deadline: Instant, connection: PendingConnection)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = Mutex::new(Some(connection));
     let service = service_fn(|request: hyper::Request<Incoming>| {
         drop(connection.lock().unwrap_or_else(PoisonError::into_inner).take());
-        answer(routes.clone(), request.map(axum::body::Body::new))
+        answer_and_close(routes.clone(), request.map(axum::body::Body::new))
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -177,9 +182,9 @@ where
     }
 }
 
-/// Answers a single request and closes the connection: one with further requests would escape the limits of pending
+/// Answers a single request and closes the connection, because further requests would bypass the limits of pending
 /// connections.
-async fn answer(mut routes: Router, request: Request) -> Result<Response, Infallible> {
+async fn answer_and_close(mut routes: Router, request: Request) -> Result<Response, Infallible> {
     let mut response = routes.call(request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -11,14 +11,14 @@ use tokio::sync::mpsc;
 use super::core::{ContainerChange, Input, describe_pause};
 use super::listen;
 use super::message::Message;
-use super::tls::Identity;
+use super::tls::TlsIdentity;
 use crate::config::{Config, PlatformConfig};
 use crate::container_state::ContainerState;
 use crate::engine::agent_config::{AgentConfig, worker_env};
 use crate::engine::container::{self, Container, HOST_NAME};
 use crate::engine::local;
 use crate::engine_kind::EngineKind;
-use crate::fd_limit::{self, Inherited};
+use crate::fd_limit::{self, InheritedLimit};
 use crate::registry::Registry;
 use crate::state_dir::StateDir;
 use crate::state_dir::tokens::{AgentTokens, PLATFORM};
@@ -28,13 +28,13 @@ use crate::state_dir::tokens::{AgentTokens, PLATFORM};
 pub(super) struct Platform {
     engine: EngineKind,
     config: PlatformConfig,
-    codex: CodexSettings,
-    registry: PathBuf,
-    state: PathBuf,
+    codex_settings: CodexSettings,
+    registry_dir: PathBuf,
+    state_dir: PathBuf,
     port: u16,
     certificate: Arc<str>,
     tokens: AgentTokens,
-    files: Inherited,
+    inherited_files: InheritedLimit,
 }
 
 impl Platform {
@@ -43,28 +43,28 @@ impl Platform {
         config: &Config,
         registry: &Registry,
         state: &StateDir,
-        identity: &Identity,
+        identity: &TlsIdentity,
         port: u16,
     ) -> Self {
         Self {
             engine,
             config: config.platform.clone(),
-            codex: config.codex.settings(engine),
-            registry: registry.dir().to_owned(),
-            state: state.agent(),
+            codex_settings: config.codex.job_settings(engine),
+            registry_dir: registry.dir().to_owned(),
+            state_dir: state.agent(),
             port,
             certificate: Arc::clone(&identity.certificate),
             tokens: state.tokens(),
-            files: fd_limit::raise(),
+            inherited_files: fd_limit::raise_limit(),
         }
     }
 
-    /// Engine of the platform.
+    /// Returns the engine of the platform.
     pub(super) fn engine(&self) -> EngineKind {
         self.engine
     }
 
-    /// Name of the platform's container.
+    /// Returns the name of the platform's container.
     pub(super) fn name(&self) -> &str {
         &self.config.name
     }
@@ -75,7 +75,7 @@ impl Platform {
     /// The last line of the engine's error output.
     pub(super) async fn container_state(&self) -> Result<ContainerState, String> {
         let platform = self.clone();
-        blocking(move || platform.container().container_state()).await
+        run_blocking(move || platform.container().container_state()).await
     }
 
     /// Returns the engine's command that streams the events of the container.
@@ -87,27 +87,26 @@ impl Platform {
 
     /// Returns true if an agent of engine `local` is running.
     pub(super) fn agent_runs(&self) -> bool {
-        local::is_running(&self.state)
+        local::is_agent_running(&self.state_dir)
     }
 
-    /// Makes sure that the platform runs and that its agent has the address of this relay. The agent then connects:
-    /// with the new token if it was just started or configured, with its own token if it is a running agent of engine
-    /// `local`.
+    /// Ensures that the platform runs and that its agent has the address of this relay. The agent then connects with
+    /// the new token, or with its old token if it is a running agent of engine `local`.
     ///
     /// # Errors
-    /// One line that says what is wrong and what to do.
-    pub(super) async fn ensure(&self) -> Result<(), String> {
+    /// One line with the problem and advice.
+    pub(super) async fn ensure_running(&self) -> Result<(), String> {
         let platform = self.clone();
-        blocking(move || platform.ensure_blocking()).await
+        run_blocking(move || platform.ensure_running_blocking()).await
     }
 
-    fn ensure_blocking(&self) -> Result<(), String> {
-        if self.engine == EngineKind::Local && local::is_running(&self.state) {
+    fn ensure_running_blocking(&self) -> Result<(), String> {
+        if self.engine == EngineKind::Local && local::is_agent_running(&self.state_dir) {
             if self.tokens.has(PLATFORM) {
-                return local::tell_address(&self.state, &self.url());
+                return local::write_relay_address(&self.state_dir, &self.relay_url());
             }
             tracing::warn!("the running agent has no valid token: restarting it");
-            if !local::stop(&self.state) {
+            if !local::stop_agent(&self.state_dir) {
                 return Err("the agent did not stop in time".to_owned());
             }
         }
@@ -121,7 +120,7 @@ impl Platform {
         configured
     }
 
-    fn url(&self) -> String {
+    fn relay_url(&self) -> String {
         let host = if self.engine.is_container() { HOST_NAME } else { "127.0.0.1" };
         format!("wss://{host}:{}{}", self.port, common::wire::AGENT_PATH)
     }
@@ -129,50 +128,50 @@ impl Platform {
     /// Passes the agent its configuration; starts the agent first if needed.
     fn configure(&self, token: &str) -> Result<(), String> {
         let config = AgentConfig {
-            url: self.url(),
+            url: self.relay_url(),
             certificate: self.certificate.to_string(),
             token: token.to_owned(),
             max_jobs: self.config.max_jobs,
             user: self.engine.is_container().then_some("worker"),
-            codex: self.codex.program.clone(),
+            codex: self.codex_settings.program.clone(),
             env: worker_env(self.engine, std::env::vars()),
-            hidden: self.hidden(),
-            roots: self.roots(),
-            trusted_args: self.codex.args.clone(),
-            sandbox: self.codex.sandbox,
+            hidden: self.hidden_folders(),
+            roots: self.workspace_roots(),
+            trusted_args: self.codex_settings.args.clone(),
+            sandbox: self.codex_settings.sandbox,
         };
         match self.engine {
-            EngineKind::Local => local::start(&self.state, &config, &self.files),
-            EngineKind::Docker | EngineKind::Podman => self.container().ensure(&config),
+            EngineKind::Local => local::start_agent(&self.state_dir, &config, &self.inherited_files),
+            EngineKind::Docker | EngineKind::Podman => self.container().ensure_running(&config),
         }
     }
 
-    /// Folder hidden from workers: the project's `platform/` with settings, registry and the agent's state. A container
-    /// does not contain it.
-    fn hidden(&self) -> Vec<String> {
-        let folder = self.registry.parent().filter(|_| !self.engine.is_container());
+    /// Returns the folders hidden from workers: the project's `platform/` with settings, registry and the agent's
+    /// state. A container does not contain it.
+    fn hidden_folders(&self) -> Vec<String> {
+        let folder = self.registry_dir.parent().filter(|_| !self.engine.is_container());
         folder.map(|folder| folder.display().to_string()).into_iter().collect()
     }
 
-    /// Folders that contain workspaces, as the agent sees them.
-    fn roots(&self) -> Vec<String> {
+    /// Returns the folders that contain workspaces, with their paths on the agent's platform.
+    fn workspace_roots(&self) -> Vec<String> {
         if self.engine.is_container() {
             return vec!["/workspaces".to_owned()];
         }
-        let project = self.registry.parent().and_then(Path::parent);
-        let folders = project.into_iter().chain([self.config.workspaces.as_path()]);
+        let project = self.registry_dir.parent().and_then(Path::parent);
+        let folders = project.into_iter().chain([self.config.workspaces_folder.as_path()]);
         let real = folders.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
         real.map(|folder| folder.display().to_string()).collect()
     }
 
-    /// Listens on the address under which containers reach this host, if that is needed and possible here.
-    pub(super) async fn gateway(&self) -> Option<TcpListener> {
+    /// Listens on the address at which containers reach this host, if that is necessary and possible.
+    pub(super) async fn open_gateway(&self) -> Option<TcpListener> {
         if !self.engine.is_container() || !cfg!(target_os = "linux") {
             return None;
         }
         let platform = self.clone();
         let gateway: Option<IpAddr> =
-            tokio::task::spawn_blocking(move || platform.container().gateway()).await.ok().flatten();
+            tokio::task::spawn_blocking(move || platform.container().gateway_address()).await.ok().flatten();
         match listen::bind_gateway(gateway?, self.port) {
             Ok(listener) => listener,
             Err(e) => {
@@ -185,44 +184,44 @@ impl Platform {
     /// Stops the platform, and its workers with it.
     ///
     /// # Errors
-    /// One line that says what is left.
+    /// One line that names what is still running.
     pub(super) async fn stop(&self) -> Result<(), String> {
         let platform = self.clone();
-        blocking(move || match platform.engine {
-            EngineKind::Local if local::stop(&platform.state) => Ok(()),
+        run_blocking(move || match platform.engine {
+            EngineKind::Local if local::stop_agent(&platform.state_dir) => Ok(()),
             EngineKind::Local => Err("the agent did not stop in time".to_owned()),
             EngineKind::Docker | EngineKind::Podman => {
-                container::stop(platform.engine, &platform.config.name, &platform.registry)
+                container::stop(platform.engine, &platform.config.name, &platform.registry_dir)
             }
         })
         .await
     }
 
     fn container(&self) -> Container<'_> {
-        Container { engine: self.engine, platform: &self.config, registry: &self.registry }
+        Container { engine: self.engine, platform: &self.config, registry: &self.registry_dir }
     }
 }
 
-/// Brings the platform up. Inspects a container that has ended first: starting it erases its exit state.
+/// Starts the platform. Inspects a container that has ended first, because a start erases its exit state.
 ///
 /// # Errors
-/// One line that says what is wrong and what to do.
-pub(super) async fn bring_up(platform: &Platform, core: &mpsc::Sender<Message>) -> Result<(), String> {
-    // An engine that does not answer fails again below, with a better message.
+/// One line with the problem and advice.
+pub(super) async fn start_platform(platform: &Platform, core: &mpsc::Sender<Message>) -> Result<(), String> {
+    // If the engine does not answer, the next call fails with a better message.
     if platform.engine().is_container()
         && let Ok(state) = platform.container_state().await
     {
         let paused = state == ContainerState::Paused;
-        // The core lives as long as the process.
-        let _ = core.send(Input::Container(ContainerChange::Inspected(state)).into()).await;
+        // The core exists until the process ends.
+        let _ = core.send(Input::ContainerChanged(ContainerChange::Inspected(state)).into()).await;
         if paused {
             return Err(describe_pause(platform.engine(), platform.name()));
         }
     }
-    platform.ensure().await
+    platform.ensure_running().await
 }
 
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(format!("it failed: {e}")))

@@ -1,4 +1,4 @@
-//! Files of requests, and what they depend on.
+//! Files of requests, and the facts that decide about them.
 
 use std::io;
 use std::path::Path;
@@ -7,52 +7,53 @@ use common::ids::JobId;
 use common::job::JobSpec;
 
 use super::core::{LimitFacts, LimitQuery, LimitRequest};
-use crate::registry::requests::{self, Request};
+use crate::registry::requests::{self, DaemonRequest};
 use crate::registry::{Registry, read};
 
 /// Removes a request that was applied.
-pub(super) fn remove(registry: &Registry, path: &Path) {
-    if let Err(e) = requests::remove(registry, path) {
+pub(super) fn remove_request(registry: &Registry, path: &Path) {
+    if let Err(e) = requests::remove_request(registry, path) {
         tracing::error!("{} can't be removed: {e}", path.display());
     }
 }
 
 /// Removes a request to cancel a job that is not active, unless the job's record exists and can't be read.
 pub(super) fn remove_cancel(registry: &Registry, path: &Path, job: &JobId) {
-    if !read::load(registry, job).is_err_and(|e| e.kind() != io::ErrorKind::NotFound) {
-        remove(registry, path);
+    if !read::load_record(registry, job).is_err_and(|e| e.kind() != io::ErrorKind::NotFound) {
+        remove_request(registry, path);
     }
 }
 
-/// Rewrites a request to move a limit; returns true on success.
-pub(super) fn amend(registry: &Registry, request: &LimitRequest) -> bool {
-    let LimitRequest { path, job, step, by_ms, after, to_ms } = request.clone();
-    let amended = requests::amend(registry, &path, &Request::Extend { job, step, by_ms, after, to_ms });
+/// Rewrites a request to extend a limit; returns true on success.
+pub(super) fn rewrite_request(registry: &Registry, request: &LimitRequest) -> bool {
+    let LimitRequest { path, job, step, by_ms, after_event_id: after, promised_ms: to_ms } = request.clone();
+    let amended =
+        requests::replace_request(registry, &path, &DaemonRequest::Extend { job, step, by_ms, after, to_ms });
     if let Err(e) = &amended {
         tracing::error!("{} can't be replaced: {e}", path.display());
     }
     amended.is_ok()
 }
 
-/// Reads what such a request depends on.
-pub(super) fn inspect(registry: &Registry, query: LimitQuery) -> LimitFacts {
+/// Reads the facts that decide about a request to extend a limit.
+pub(super) fn read_limit_facts(registry: &Registry, query: LimitQuery) -> LimitFacts {
     let LimitQuery { path, job, mut log, wants_spec, wants_record } = query;
     let lines = log.next_lines(&registry.events(&job)).unwrap_or_else(|e| {
         tracing::warn!("the log of {job} can't be read: {e}");
         Vec::new()
     });
-    let record = if wants_record { read::load(registry, &job).ok() } else { None };
+    let record = if wants_record { read::load_record(registry, &job).ok() } else { None };
     LimitFacts {
         path,
         log,
         lines: lines.into_iter().map(|(_, line)| line).collect(),
-        spec_ms: if wants_spec { spec_ms(registry, &job) } else { None },
-        durable: record.map(|stored| (stored.record.epoch, stored.record.seq)),
+        spec_ms: if wants_spec { read_spec_limit(registry, &job) } else { None },
+        recorded_seq: record.map(|stored| (stored.record.epoch, stored.record.seq)),
     }
 }
 
 /// Reads the time limit of a job from its spec.
-pub(super) fn spec_ms(registry: &Registry, job: &JobId) -> Option<u64> {
+pub(super) fn read_spec_limit(registry: &Registry, job: &JobId) -> Option<u64> {
     let bytes = registry.spec(job).read(read::MAX_FILE_SIZE).ok()?;
     serde_json::from_slice::<JobSpec>(&bytes).ok().map(|spec| spec.limits.job_ms)
 }

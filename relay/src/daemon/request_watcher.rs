@@ -1,9 +1,9 @@
-//! Watches for requests that the command line files.
+//! Watcher for requests that commands file.
 
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use crate::files::dir::Dir;
+use crate::files::dir::RegistryDir;
 
 /// Hints from a watched folder.
 pub(super) struct RequestWatcher {
@@ -16,8 +16,8 @@ pub(super) struct RequestWatcher {
 
 impl RequestWatcher {
     /// Starts to watch the requests folder.
-    pub(super) fn new(requests: &Dir) -> Self {
-        // A capacity of one is enough: a second hint adds nothing to one that is pending.
+    pub(super) fn new(requests: &RegistryDir) -> Self {
+        // A capacity of one is enough, because a second pending hint has no effect.
         let (sender, hints) = mpsc::channel(1);
         let hint = sender.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {

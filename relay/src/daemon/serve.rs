@@ -12,13 +12,13 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use super::core::{Core, Input};
-use super::deliver::Deliveries;
+use super::deliver::DeliveryThread;
 use super::driver::Driver;
 use super::effects::Executor;
 use super::latest_map::LatestMap;
 use super::platform::Platform;
 use super::subscribe::{Broadcast, Subscribers};
-use super::tls::Identity;
+use super::tls::TlsIdentity;
 use super::upgrade::AppState;
 use super::{engine_events, freeze_detector, listen, main_loop, writer};
 use crate::config::Config;
@@ -27,15 +27,14 @@ use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::files::atomic::Durability;
 use crate::inheritance;
-use crate::policy::Policy;
-use crate::registry::lease::{self, Holder, Lease, PlatformStatus};
+use crate::policy::JobPolicy;
+use crate::registry::lease::{self, DaemonId, Lease, PlatformStatus};
 use crate::registry::{Registry, leftovers, reserve};
 use crate::state_dir::StateDir;
 use crate::state_dir::saved_state::SavedState;
 use crate::time::{self, Clock};
 
-/// Capacity of the main loop's queue: frames other than events from the few connections there can be, hints and engine
-/// results.
+/// Capacity of the main loop's queue, for frames other than events, hints and engine results.
 const MESSAGE_CAPACITY: usize = 64;
 /// Time to wait for the registry lock. A reader that probes the lock holds it for microseconds; a daemon holds it for
 /// its lifetime.
@@ -46,23 +45,23 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 /// # Errors
 /// One line, if the registry is taken or not writable, a port is taken, or the system refuses a call.
 pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
-    inheritance::settle_daemon(root)
+    inheritance::prepare_daemon(root)
         .map_err(|e| Failure::unreachable(format!("{} can't be entered: {e}", root.display())))?;
     registry.ensure()?;
     let broken = |e: io::Error| registry.not_writable(&e);
-    let Some(lock) = take_lock(registry).map_err(broken)? else {
-        let holder = lease::read(registry).map_or("another process".to_owned(), |lease| {
+    let Some(lock) = lock_registry(registry).map_err(broken)? else {
+        let holder = lease::read_lease(registry).map_or("another process".to_owned(), |lease| {
             format!("process {} (relay {})", lease.pid, lease.version)
         });
         let dir = registry.dir().display();
         return Err(Failure::usage(format!("{holder} serves {dir} already: stop it with `relay down`")));
     };
-    let holder = Holder { pid: std::process::id(), started_at: time::now() };
+    let holder = DaemonId { pid: std::process::id(), started_at: time::now() };
     lease::take_over(registry, &holder).map_err(broken)?;
     let state = StateDir::for_project(root)?;
     state.ensure()?;
-    leftovers::remove(registry, SystemTime::now());
-    if local::retire_old(registry.folder()) {
+    leftovers::remove_leftovers(registry, SystemTime::now());
+    if local::remove_old_agent_config(registry.folder()) {
         tracing::warn!(
             "an earlier version kept its agent's token and the model's key in {}/agent: removed; if its agent still \
              runs, end it by hand",
@@ -76,8 +75,8 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     // The writer outlives the runtime: another daemon may write to the registry only after this writer has ended.
     let held = lock.try_clone().map_err(broken)?;
     let mut writer = None;
-    let served = runtime.block_on(run(config, registry, state, engine, (lock, holder), &mut writer));
-    // An engine call that hangs must not keep the process alive.
+    let served = runtime.block_on(run_daemon(config, registry, state, engine, (lock, holder), &mut writer));
+    // A hanging engine call must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if writer.is_some_and(|writer| writer.join().is_err()) {
         tracing::error!("the writer of the registry failed");
@@ -86,7 +85,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     served
 }
 
-fn take_lock(registry: &Registry) -> io::Result<Option<File>> {
+fn lock_registry(registry: &Registry) -> io::Result<Option<File>> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match lease::try_lock(registry)? {
@@ -98,32 +97,33 @@ fn take_lock(registry: &Registry) -> io::Result<Option<File>> {
     }
 }
 
-async fn run(
+async fn run_daemon(
     config: &Config,
     registry: &Registry,
     state: StateDir,
     engine: EngineKind,
-    (lock, holder): (File, Holder),
+    (lock, holder): (File, DaemonId),
     writer_thread: &mut Option<JoinHandle<()>>,
 ) -> Result<(), Failure> {
     let saved = SavedState::load(&state);
     let clock = Clock::new(saved.clock.as_ref());
-    let identity = Identity::load(&state).map_err(Failure::unreachable)?;
-    let listener = listen::bind(config.port, saved.port).map_err(Failure::unreachable)?;
+    let identity = TlsIdentity::load(&state).map_err(Failure::unreachable)?;
+    let listener = listen::bind_loopback(config.port, saved.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
     let changes = LatestMap::new();
     let broadcast = Broadcast::new();
     let subscribers = reserve::with_reserve(registry, || Subscribers::new(registry, broadcast.clone()))
         .map_err(|e| registry.not_writable(&e))?;
-    let (writer, thread, active) = writer::start(registry.clone(), clock.clone(), changes.clone(), broadcast)
-        .map_err(|e| registry.not_writable(&e))?;
+    let (writer, thread, active) =
+        writer::start_writer(registry.clone(), clock.clone(), changes.clone(), broadcast)
+            .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
     let (sender, mut messages) = mpsc::channel(MESSAGE_CAPACITY);
     let platform = Platform::new(engine, config, registry, &state, &identity, address.port());
     if active.is_empty() {
         clock.set_by_wall_clock();
     }
-    let deliveries = Deliveries::start(registry, config, clock.clone());
+    let deliveries = DeliveryThread::start(registry, config, clock.clone());
     let app = AppState {
         tokens: state.tokens(),
         identity,
@@ -136,53 +136,54 @@ async fn run(
     let core = Core::new(lease, &saved, platform.name().to_owned());
     let world = Executor {
         registry: registry.clone(),
-        lock,
-        state,
-        saved,
+        lock_file: lock,
+        state_dir: state,
+        saved_state: saved,
         app: app.clone(),
         platform: platform.clone(),
-        policy: Policy::new(engine, config),
+        policy: JobPolicy::new(engine, config),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
-        outbound: BTreeMap::new(),
-        admission: None,
+        outbound_queues: BTreeMap::new(),
+        admission_reply: None,
     };
-    let mut driver = Driver { core, world };
+    let mut driver = Driver { core, environment: world };
     publish_first(&mut driver).map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
-    driver.handle(Input::Opened(active)).await;
+    driver.handle_input(Input::RegistryOpened(active)).await;
     let inputs = app.core.clone();
-    freeze_detector::spawn(inputs.clone());
-    listen::spawn(listener, app);
+    freeze_detector::spawn_beats(inputs.clone());
+    listen::spawn_server(listener, app);
     engine_events::spawn(platform, inputs);
-    driver.handle(Input::Listening).await;
+    driver.handle_input(Input::Listening).await;
     main_loop::run(&mut driver, &mut messages, &changes).await?;
-    close(driver, &changes).await;
+    shut_down(driver, &changes).await;
     Ok(())
 }
 
 /// Writes the first lease and the state for the next relay.
 fn publish_first(driver: &mut Driver<Executor>) -> io::Result<()> {
-    let Driver { core, world } = driver;
+    let Driver { core, environment: world } = driver;
     world.save_state(core.saved_state(), Durability::Synced);
     let registry = &world.registry;
-    reserve::with_reserve(registry, || lease::write(registry, core.lease(), Durability::Synced))
+    reserve::with_reserve(registry, || lease::write_lease(registry, core.lease(), Durability::Synced))
 }
 
 /// Shuts the core down, and ends the deliveries.
-async fn close(mut driver: Driver<Executor>, changes: &writer::Changes) {
-    driver.handle(Input::Closing).await;
-    // The core did not see the last completed jobs: their notices go into the outbox, and the next relay delivers them.
-    let deliveries = driver.world.deliveries;
+async fn shut_down(mut driver: Driver<Executor>, changes: &writer::Changes) {
+    driver.handle_input(Input::MainLoopEnded).await;
+    // The core did not handle the last completed jobs. Their notices are put into the outbox, and the next relay
+    // delivers them.
+    let deliveries = driver.environment.deliveries;
     for record in changes.take_all().now_or_never().unwrap_or_default().into_values() {
-        deliveries.ended(record);
+        deliveries.queue_ended_job(record);
     }
     deliveries.close().await;
 }
 
-/// Returns the first lease of a daemon that continues what the last one stored.
+/// Returns the first lease of a daemon, with the stored state of the last one.
 pub(super) fn first_lease(
     engine: EngineKind,
-    holder: &Holder,
+    holder: &DaemonId,
     address: SocketAddr,
     clock: &Clock,
     saved: &SavedState,

@@ -1,4 +1,4 @@
-//! TLS identity of the relay: a key and a self-signed certificate, made once for a project and pinned by its agents.
+//! TLS identity of the relay: a key and a self-signed certificate, created once per project and pinned by its agents.
 
 #![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
 
@@ -17,23 +17,23 @@ use crate::files::atomic::{self, Durability};
 use crate::state_dir::StateDir;
 
 /// First byte of a TLS connection: the content type of a handshake record. No HTTP request begins with it.
-pub(super) const HANDSHAKE: u8 = 0x16;
+pub(super) const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// Key and certificate of this project's relay.
 #[derive(Clone)]
-pub(super) struct Identity {
+pub(super) struct TlsIdentity {
     /// Certificate (PEM), for agents to pin.
     pub(super) certificate: Arc<str>,
     /// Acceptor of TLS connections with this identity.
     pub(super) acceptor: TlsAcceptor,
 }
 
-impl Identity {
-    /// Loads the stored identity. If there is no usable one, makes a new one: agents that have pinned the old one can't
-    /// reconnect, so their tokens are revoked with it.
+impl TlsIdentity {
+    /// Loads the stored identity. If there is no usable one, creates a new one. Agents that have pinned the old one
+    /// can't reconnect, so their tokens are revoked.
     ///
     /// # Errors
-    /// One line, if it can't be made or stored.
+    /// One line if the identity can't be created or stored.
     pub(super) fn load(state: &StateDir) -> Result<Self, String> {
         let path = state.identity();
         let stored = fs::read_to_string(&path).ok();
@@ -41,8 +41,8 @@ impl Identity {
             return Ok(identity);
         }
         state.tokens().revoke_all();
-        let pem = make().map_err(|e| format!("the relay's certificate can't be made: {e}"))?;
-        atomic::replace(&path, pem.as_bytes(), Durability::Synced)
+        let pem = generate_identity().map_err(|e| format!("the relay's certificate can't be made: {e}"))?;
+        atomic::replace_file(&path, pem.as_bytes(), Durability::Synced)
             .map_err(|e| format!("the relay's certificate can't be stored in {}: {e}", path.display()))?;
         Self::parse(&pem)
     }
@@ -63,8 +63,8 @@ impl Identity {
     }
 }
 
-/// Makes a new key and its certificate, as PEM. The certificate is valid for so long that no machine's clock matters.
-fn make() -> Result<String, rcgen::Error> {
+/// Creates a new key and its certificate, as PEM. The certificate is valid so long that clock differences don't matter.
+fn generate_identity() -> Result<String, rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec![wire::TLS_NAME.to_owned()])?;
     params.not_before = rcgen::date_time_ymd(1975, 1, 1);
@@ -74,6 +74,6 @@ fn make() -> Result<String, rcgen::Error> {
 }
 
 /// Formats the reason of a failed handshake, for the log.
-pub(super) fn reason(error: &io::Error) -> String {
-    common::text::one_line(&error.to_string(), 200)
+pub(super) fn handshake_failure_reason(error: &io::Error) -> String {
+    common::text_format::one_line(&error.to_string(), 200)
 }

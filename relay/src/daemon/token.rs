@@ -12,7 +12,7 @@ pub(super) struct TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// Makes a verifier with a new token.
+    /// Creates a verifier with a new token.
     ///
     /// # Errors
     /// Fails if the system has no randomness.
@@ -22,7 +22,7 @@ impl TokenVerifier {
         Ok(Self::from_token(&hex::encode(bytes)))
     }
 
-    /// Makes a verifier of this token.
+    /// Creates a verifier of this token.
     pub(super) fn from_token(token: &str) -> Self {
         Self { token: token.into() }
     }
@@ -32,7 +32,7 @@ impl TokenVerifier {
         &self.token
     }
 
-    /// Returns true if this is the token. Takes the same time for every wrong one.
+    /// Returns true if this is the token, in constant time.
     pub(super) fn verify(&self, token: &str) -> bool {
         bool::from(Sha256::digest(token.as_bytes()).ct_eq(&Sha256::digest(self.token.as_bytes())))
     }

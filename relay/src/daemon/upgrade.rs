@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::connection;
 use super::message::Message;
 use super::subscribe::Subscribers;
-use super::tls::Identity;
+use super::tls::TlsIdentity;
 use super::token::TokenVerifier;
 use super::writer::WriterHandle;
 use crate::engine::container::HOST_NAME;
@@ -19,7 +19,7 @@ use crate::state_dir::tokens::AgentTokens;
 use crate::time::Clock;
 
 /// Size of the WebSocket's own buffers, in bytes, one for each direction and agent: a thousand agents must fit into 64
-/// MiB. A longer message is given a larger buffer while it is received.
+/// MiB. A longer message gets a larger buffer while it is received.
 const SOCKET_BUFFER: usize = 4 * 1024;
 
 /// Shared state of all connections.
@@ -28,10 +28,10 @@ pub(super) struct AppState {
     /// Verifies the agents' tokens.
     pub(super) tokens: AgentTokens,
     /// TLS identity of this relay, pinned by agents.
-    pub(super) identity: Identity,
+    pub(super) identity: TlsIdentity,
     /// Receives events.
     pub(super) writer: WriterHandle,
-    /// Receives everything else.
+    /// Receives all other messages.
     pub(super) core: mpsc::Sender<Message>,
     /// Shared state of the subscribers.
     pub(super) subscribers: Subscribers,
@@ -42,8 +42,8 @@ pub(super) struct AppState {
 /// Handles one upgrade request.
 pub(super) async fn serve_agent(State(app): State<AppState>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let token = match asked_properly(&parts.headers) {
-        Ok(()) => app.tokens.find(bearer(&parts.headers)),
+    let token = match refuse_browsers_and_foreign_hosts(&parts.headers) {
+        Ok(()) => app.tokens.find(bearer_token(&parts.headers)),
         Err(refusal) => return refusal.into_response(),
     };
     let Some(token) = token else { return NO_TOKEN.into_response() };
@@ -61,14 +61,14 @@ pub(super) async fn serve_agent(State(app): State<AppState>, request: Request) -
         .on_upgrade(move |socket| connection::run(socket, app, token))
 }
 
-/// Refuses an agent that connects without TLS. Its token, if it sent one, is not checked.
+/// Refuses an agent that connects without TLS, without checking its token.
 pub(super) async fn refuse_plain() -> Refusal {
     (StatusCode::FORBIDDEN, "agents connect over TLS: use wss://\n")
 }
 
 /// Health check: reports that a relay is running, and its version.
-pub(super) async fn health(headers: HeaderMap) -> Result<&'static str, Refusal> {
-    asked_properly(&headers).map(|()| concat!("relay ", env!("CARGO_PKG_VERSION"), "\n"))
+pub(super) async fn serve_health(headers: HeaderMap) -> Result<&'static str, Refusal> {
+    refuse_browsers_and_foreign_hosts(&headers).map(|()| concat!("relay ", env!("CARGO_PKG_VERSION"), "\n"))
 }
 
 /// HTTP status and body of a refusal.
@@ -76,26 +76,26 @@ pub(super) type Refusal = (StatusCode, &'static str);
 
 const NO_TOKEN: Refusal = (StatusCode::UNAUTHORIZED, "a valid token is needed\n");
 
-/// Admits a program with the token; refuses every browser page, even one with the token.
-pub(super) fn admit(headers: &HeaderMap, gate: &TokenVerifier) -> Result<(), Refusal> {
-    asked_properly(headers)?;
-    if gate.verify(bearer(headers)) { Ok(()) } else { Err(NO_TOKEN) }
+/// Admits a client with the token. Refuses requests of browser pages, even with the token.
+pub(super) fn require_token(headers: &HeaderMap, verifier: &TokenVerifier) -> Result<(), Refusal> {
+    refuse_browsers_and_foreign_hosts(headers)?;
+    if verifier.verify(bearer_token(headers)) { Ok(()) } else { Err(NO_TOKEN) }
 }
 
 /// Refuses browser pages and requests for another host.
-fn asked_properly(headers: &HeaderMap) -> Result<(), Refusal> {
+fn refuse_browsers_and_foreign_hosts(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(ORIGIN) {
         return Err((StatusCode::FORBIDDEN, "browser requests are not allowed\n"));
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !known_host(host) {
+    if !is_known_host(host) {
         return Err((StatusCode::FORBIDDEN, "the Host header names another host\n"));
     }
     Ok(())
 }
 
 /// Returns the bearer token of a request; empty if there is none.
-fn bearer(headers: &HeaderMap) -> &str {
+fn bearer_token(headers: &HeaderMap) -> &str {
     headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
@@ -103,9 +103,9 @@ fn bearer(headers: &HeaderMap) -> &str {
         .unwrap_or_default()
 }
 
-/// Returns true for a host name under which agents reach their relay: an address, or one of two names. A page that had
-/// its own name resolve to this host would send that name.
-fn known_host(host: &str) -> bool {
+/// Returns true for a host name that agents use to reach their relay: an address, or one of two names. A web page whose
+/// own name resolves to this host would send that name.
+fn is_known_host(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -123,7 +123,7 @@ mod tests {
         for (name, value) in headers {
             map.insert(axum::http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        admit(&map, gate).err().map(|(status, _)| status.as_u16())
+        require_token(&map, gate).err().map(|(status, _)| status.as_u16())
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::engine::command;
 use crate::engine_kind::EngineKind;
 use crate::registry::lease::PlatformStatus;
 
-const AGENT: &str = "agent";
+const AGENT_CHECK: &str = "agent";
 
 /// Versions of the programs that communicate with each other.
 struct Versions {
@@ -23,43 +23,50 @@ struct Versions {
 }
 
 /// Runs `worker-agent` and reads the lease.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+pub(super) fn check_agent(context: &CheckContext) -> Vec<Finding> {
     let installed = command::agent_program().and_then(|program| {
         let said = run_probe(&program.to_string_lossy(), &["--version"]);
-        let version = said.answer().and_then(version::word).map(str::to_owned);
-        version.ok_or_else(|| format!("{}: {}", program.display(), said.error_text()))
+        let version = said.stdout_on_success().and_then(version::version_word).map(str::to_owned);
+        version.ok_or_else(|| format!("{}: {}", program.display(), said.describe_failure()))
     });
     let connected = match context.platform() {
         Some(PlatformStatus::Ready { version, .. }) => Some(version.clone()),
         _ => None,
     };
-    let relay = context.lease.as_ref().filter(|_| context.lives).map(|lease| lease.version.clone());
+    let relay =
+        context.lease.as_ref().filter(|_| context.relay_is_running).map(|lease| lease.version.clone());
     let versions = Versions { own: env!("CARGO_PKG_VERSION").to_owned(), relay, connected, installed };
-    vec![assess_agent(&versions, context.engine, &context.up())]
+    vec![assess_agent(&versions, context.engine, &context.up_command())]
 }
 
 fn assess_agent(versions: &Versions, engine: EngineKind, up: &str) -> Finding {
     let own = &versions.own;
     let again = format!("when no job runs: `relay down`, then {up}");
     if let Some(relay) = versions.relay.as_ref().filter(|relay| *relay != own) {
-        return Finding::warn(AGENT, format!("the running relay is {relay}, this command is {own}"), again);
+        return Finding::warn(
+            AGENT_CHECK,
+            format!("the running relay is {relay}, this command is {own}"),
+            again,
+        );
     }
     if let Some(agent) = versions.connected.as_ref().filter(|agent| *agent != own) {
         let fix =
             if engine.is_container() { "`relay up --build` builds a new image".to_owned() } else { again };
-        return Finding::warn(AGENT, format!("the running agent is {agent}, the relay is {own}"), fix);
+        return Finding::warn(AGENT_CHECK, format!("the running agent is {agent}, the relay is {own}"), fix);
     }
     match &versions.installed {
-        Ok(agent) if agent == own => Finding::ok(AGENT, format!("worker-agent and relay are {own}")),
+        Ok(agent) if agent == own => Finding::ok(AGENT_CHECK, format!("worker-agent and relay are {own}")),
         Ok(agent) => Finding::warn(
-            AGENT,
+            AGENT_CHECK,
             format!("worker-agent on this machine is {agent}, relay is {own}"),
             "install both of the same version, beside each other",
         ),
-        Err(why) if engine.is_container() => {
-            Finding::warn(AGENT, format!("no image can be built: {why}"), "install worker-agent beside relay")
-        }
-        Err(why) => Finding::fail(AGENT, why, "install worker-agent beside relay"),
+        Err(why) if engine.is_container() => Finding::warn(
+            AGENT_CHECK,
+            format!("no image can be built: {why}"),
+            "install worker-agent beside relay",
+        ),
+        Err(why) => Finding::fail(AGENT_CHECK, why, "install worker-agent beside relay"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Comparison of clocks. Times in records come from the relay's clock only; those of files and certificates do not.
+//! Comparison of clocks. Times in records come only from the relay's clock, but times of files and certificates don't.
 
 use std::time::SystemTime;
 
@@ -9,12 +9,12 @@ use super::storage;
 use crate::registry::Registry;
 use crate::registry::lease::PlatformStatus;
 
-const CLOCK: &str = "clock";
-/// Difference that is not reported, in milliseconds: a call into a container takes part of it.
+const CLOCK_CHECK: &str = "clock";
+/// Maximum difference that is not reported, in milliseconds. It includes the duration of a call into a container.
 const TOLERANCE_MS: u128 = 2000;
 
-/// Compares this machine's clock with the container's and with that of the registry's file system.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+/// Compares this machine's clock with the clocks of the container and of the registry's file system.
+pub(super) fn check_clocks(context: &CheckContext) -> Vec<Finding> {
     let container = match (&context.config, context.platform()) {
         (Ok(config), Some(PlatformStatus::Ready { .. })) if context.engine.is_container() => {
             Some(config.platform.name.clone()).filter(|_| context.sandbox.is_none())
@@ -22,15 +22,15 @@ pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
         _ => None,
     };
     let (other, there) = match container {
-        Some(name) => ("the container", inside(context.engine.as_str(), &name)),
-        None => ("the registry's disk", of_files(&context.registry)),
+        Some(name) => ("the container", container_clock_offset(context.engine.as_str(), &name)),
+        None => ("the registry's disk", file_system_clock_offset(&context.registry)),
     };
     vec![match there {
         Some(ahead) => assess_clock(other, ahead),
-        None if context.registry.folder().is_there().unwrap_or(true) => {
-            Finding::skipped(CLOCK, format!("the time of {other} could not be read"))
+        None if context.registry.folder().exists().unwrap_or(true) => {
+            Finding::skipped(CLOCK_CHECK, format!("the time of {other} could not be read"))
         }
-        None => Finding::skipped(CLOCK, "there is no registry yet to compare with"),
+        None => Finding::skipped(CLOCK_CHECK, "there is no registry yet to compare with"),
     }]
 }
 
@@ -41,7 +41,7 @@ struct ClockOffset {
     ahead: bool,
 }
 
-fn off(there: SystemTime, here: SystemTime) -> ClockOffset {
+fn clock_offset(there: SystemTime, here: SystemTime) -> ClockOffset {
     match there.duration_since(here) {
         Ok(ahead) => ClockOffset { ms: ahead.as_millis(), ahead: true },
         Err(behind) => ClockOffset { ms: behind.duration().as_millis(), ahead: false },
@@ -49,30 +49,30 @@ fn off(there: SystemTime, here: SystemTime) -> ClockOffset {
 }
 
 /// Compares with the container's clock, assuming that it was read halfway through the call.
-fn inside(engine: &str, container: &str) -> Option<ClockOffset> {
+fn container_clock_offset(engine: &str, container: &str) -> Option<ClockOffset> {
     let before = SystemTime::now();
     let said = run_probe(engine, &["exec", container, "date", "-u", "+%s"]);
     let call = before.elapsed().ok()?;
-    let seconds = said.answer()?.parse().ok()?;
-    // The other side reports whole seconds: on average half of one is missing.
+    let seconds = said.stdout_on_success()?.parse().ok()?;
+    // The other clock reports whole seconds, so half a second is added on average.
     let there = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds) + HALF_SECOND;
-    Some(off(there, before + call / 2))
+    Some(clock_offset(there, before + call / 2))
 }
 
 const HALF_SECOND: std::time::Duration = std::time::Duration::from_millis(500);
 
-fn of_files(registry: &Registry) -> Option<ClockOffset> {
-    let there = storage::probe(registry).ok()?;
-    Some(off(there, SystemTime::now()))
+fn file_system_clock_offset(registry: &Registry) -> Option<ClockOffset> {
+    let there = storage::probe_write(registry).ok()?;
+    Some(clock_offset(there, SystemTime::now()))
 }
 
-fn assess_clock(other: &str, off: ClockOffset) -> Finding {
-    if off.ms <= TOLERANCE_MS {
-        return Finding::ok(CLOCK, format!("this machine and {other} agree"));
+fn assess_clock(other: &str, offset: ClockOffset) -> Finding {
+    if offset.ms <= TOLERANCE_MS {
+        return Finding::ok(CLOCK_CHECK, format!("this machine and {other} agree"));
     }
-    let (seconds, order) = (off.ms / 1000, if off.ahead { "ahead of" } else { "behind" });
+    let (seconds, order) = (offset.ms / 1000, if offset.ahead { "ahead of" } else { "behind" });
     Finding::warn(
-        CLOCK,
+        CLOCK_CHECK,
         format!(
             "{other} is {seconds} s {order} this machine: times of files and certificates are off, those in records are not"
         ),
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn clocks_agree_within_two_seconds() {
         let now = SystemTime::now();
-        let judged = |there| assess_clock("the container", off(there, now));
+        let judged = |there| assess_clock("the container", clock_offset(there, now));
         assert_eq!(judged(now).state, State::Ok);
         assert_eq!(judged(now + Duration::from_millis(1900)).state, State::Ok);
         assert!(judged(now + Duration::from_secs(7)).detail.contains("7 s ahead of this machine:"));

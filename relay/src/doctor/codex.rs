@@ -9,87 +9,97 @@ use super::version;
 use crate::registry::lease::PlatformStatus;
 use crate::versions;
 
-const CODEX: &str = "codex";
-const HOST: &str = "code-mode-host";
-const INSTALL: &str = "`npm install -g @openai/codex`, or set [codex] program in platform/relay.toml";
-/// Oldest supported version. Older ones print other lines than the agent reads; it refuses them too.
-const OLDEST: version::Version = (0, 100, 0);
+const CODEX_CHECK: &str = "codex";
+const HOST_CHECK: &str = "code-mode-host";
+const INSTALL_ADVICE: &str = "`npm install -g @openai/codex`, or set [codex] program in platform/relay.toml";
+/// Oldest supported version. The agent also refuses older ones, whose output it can't parse.
+const MIN_VERSION: version::Version = (0, 100, 0);
 
 /// Checks the Codex that workers run.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+pub(super) fn check_codex(context: &CheckContext) -> Vec<Finding> {
     let config = match &context.config {
         Ok(config) => config,
         Err(unusable) => {
-            return vec![Finding::skipped(CODEX, unusable.why()), Finding::skipped(HOST, unusable.why())];
+            return vec![
+                Finding::skipped(CODEX_CHECK, unusable.explanation()),
+                Finding::skipped(HOST_CHECK, unusable.explanation()),
+            ];
         }
     };
     if context.engine.is_container() {
         return vec![
-            in_container(context.platform()),
-            Finding::skipped(HOST, "the image has the whole package"),
+            check_in_container(context.platform()),
+            Finding::skipped(HOST_CHECK, "the image has the whole package"),
         ];
     }
     let program = &config.codex.program;
-    let Some(path) = context.find(program) else {
-        let missing =
-            Finding::fail(CODEX, format!("{program} was not found: only shell jobs can run"), INSTALL);
-        return vec![missing, Finding::skipped(HOST, "codex was not found")];
+    let Some(path) = context.find_in_path(program) else {
+        let missing = Finding::fail(
+            CODEX_CHECK,
+            format!("{program} was not found: only shell jobs can run"),
+            INSTALL_ADVICE,
+        );
+        return vec![missing, Finding::skipped(HOST_CHECK, "codex was not found")];
     };
     if !context.may_run(program, &path) {
         let why = format!("{program} was not run: the settings are not approved");
-        return vec![Finding::skipped(CODEX, &why), Finding::skipped(HOST, why)];
+        return vec![Finding::skipped(CODEX_CHECK, &why), Finding::skipped(HOST_CHECK, why)];
     }
     let real = path.canonicalize().unwrap_or(path);
     let said = run_probe(&real.to_string_lossy(), &["--version"]);
-    let version = said.answer().and_then(version::word);
+    let version = said.stdout_on_success().and_then(version::version_word);
     let codex = match version {
         Some(version) => assess_codex(version, versions::codex_version(), &format!(" ({})", real.display())),
-        None => Finding::fail(CODEX, format!("{} --version: {}", real.display(), said.error_text()), INSTALL),
+        None => Finding::fail(
+            CODEX_CHECK,
+            format!("{} --version: {}", real.display(), said.describe_failure()),
+            INSTALL_ADVICE,
+        ),
     };
-    vec![codex, host(&real)]
+    vec![codex, check_code_mode_host(&real)]
 }
 
-fn in_container(platform: Option<&PlatformStatus>) -> Finding {
+fn check_in_container(platform: Option<&PlatformStatus>) -> Finding {
     match platform {
         Some(PlatformStatus::Ready { codex_problem: Some(problem), .. }) => {
             // The agent's advice follows the first colon.
             let (detail, fix) = problem.split_once(": ").unwrap_or((problem, "`relay up --build`"));
-            Finding::fail(CODEX, detail, fix)
+            Finding::fail(CODEX_CHECK, detail, fix)
         }
         Some(PlatformStatus::Ready { codex: Some(version), .. }) => {
             assess_codex(version, versions::codex_version(), " (on the platform)")
         }
-        Some(PlatformStatus::Ready { .. }) => {
-            Finding::skipped(CODEX, "the platform was too busy to report its version; jobs start anyway")
-        }
-        _ => Finding::skipped(CODEX, "known once the platform is up"),
+        Some(PlatformStatus::Ready { .. }) => Finding::skipped(
+            CODEX_CHECK,
+            "the platform was too busy to report its version; jobs start anyway",
+        ),
+        _ => Finding::skipped(CODEX_CHECK, "known once the platform is up"),
     }
 }
 
-fn assess_codex(version: &str, tested: &str, place: &str) -> Finding {
-    let found = version::parse(version);
-    if found.is_some_and(|found| found < OLDEST) {
-        return Finding::fail(CODEX, format!("{version}{place} is too old"), INSTALL);
+fn assess_codex(version: &str, tested: &str, location: &str) -> Finding {
+    let found = version::parse_version(version);
+    if found.is_some_and(|found| found < MIN_VERSION) {
+        return Finding::fail(CODEX_CHECK, format!("{version}{location} is too old"), INSTALL_ADVICE);
     }
-    if found < version::parse(tested) {
-        let detail = format!("{version}{place} is older than {tested}, which relay is tested with");
-        return Finding::warn(CODEX, detail, INSTALL);
+    if found < version::parse_version(tested) {
+        let detail = format!("{version}{location} is older than {tested}, which relay is tested with");
+        return Finding::warn(CODEX_CHECK, detail, INSTALL_ADVICE);
     }
-    Finding::ok(CODEX, format!("{version}{place}"))
+    Finding::ok(CODEX_CHECK, format!("{version}{location}"))
 }
 
-/// Checks for the helper. The npm package starts the binary through a script; the helper is in the binary's folder
-/// then.
-fn host(codex: &Path) -> Finding {
+/// Checks for the helper. In the npm package the helper is beside the binary, not beside the script that starts it.
+fn check_code_mode_host(codex: &Path) -> Finding {
     let script = codex.extension().is_some_and(|extension| extension == "js");
     let beside = codex.with_file_name("codex-code-mode-host");
     if script {
-        Finding::ok(HOST, "part of the npm package")
+        Finding::ok(HOST_CHECK, "part of the npm package")
     } else if beside.is_file() {
-        Finding::ok(HOST, beside.display().to_string())
+        Finding::ok(HOST_CHECK, beside.display().to_string())
     } else {
         Finding::fail(
-            HOST,
+            HOST_CHECK,
             format!("codex-code-mode-host is not beside {}: newer models can't use tools", codex.display()),
             "install the whole package, not only the binary: `npm install -g @openai/codex`",
         )
@@ -125,10 +135,10 @@ mod tests {
     fn the_helper_lies_beside_the_binary_or_in_the_package() {
         let dir = tempfile::tempdir().unwrap();
         let codex = dir.path().join("codex");
-        assert_eq!(host(&codex).state, State::Fail);
+        assert_eq!(check_code_mode_host(&codex).state, State::Fail);
         std::fs::write(dir.path().join("codex-code-mode-host"), "").unwrap();
-        assert_eq!(host(&codex).state, State::Ok);
-        assert_eq!(host(Path::new("/lib/codex.js")).state, State::Ok);
+        assert_eq!(check_code_mode_host(&codex).state, State::Ok);
+        assert_eq!(check_code_mode_host(Path::new("/lib/codex.js")).state, State::Ok);
     }
 
     #[test]
@@ -141,9 +151,9 @@ mod tests {
             codex_problem: problem.map(str::to_owned),
             agents: 1,
         };
-        assert_eq!(in_container(None).state, State::Skipped);
-        assert_eq!(in_container(Some(&ready(Some("0.169.0"), None))).state, State::Ok);
-        let found = in_container(Some(&ready(None, Some("codex has no credentials: log in"))));
-        assert_eq!(found, Finding::fail(CODEX, "codex has no credentials", "log in"));
+        assert_eq!(check_in_container(None).state, State::Skipped);
+        assert_eq!(check_in_container(Some(&ready(Some("0.169.0"), None))).state, State::Ok);
+        let found = check_in_container(Some(&ready(None, Some("codex has no credentials: log in"))));
+        assert_eq!(found, Finding::fail(CODEX_CHECK, "codex has no credentials", "log in"));
     }
 }

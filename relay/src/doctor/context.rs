@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::approval::{self, ApprovalState, Initiator, Settings};
+use crate::approval::{self, ApprovableSettings, ApprovalState, Initiator};
 use crate::config::{self, Config};
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
@@ -23,7 +23,7 @@ pub struct CheckContext {
     /// Registry of the project.
     pub registry: Registry,
     /// Settings of `relay.toml`.
-    pub config: Result<Config, Unusable>,
+    pub config: Result<Config, UnusableSettings>,
     /// Settings compared to the approved ones.
     pub approval: Option<ApprovalState>,
     /// Person or session that runs the checks.
@@ -33,7 +33,7 @@ pub struct CheckContext {
     /// Lease of the last relay.
     pub lease: Option<Lease>,
     /// True if that relay runs.
-    pub lives: bool,
+    pub relay_is_running: bool,
     /// Sandbox around this process.
     pub sandbox: Option<Sandbox>,
     /// Current time.
@@ -43,16 +43,16 @@ pub struct CheckContext {
 
 /// Reason why the settings are not used.
 #[derive(Debug)]
-pub enum Unusable {
+pub enum UnusableSettings {
     /// The file can't be read or is invalid.
     Unreadable(Failure),
     /// A session runs the checks, and the settings are not approved.
     NotApproved,
 }
 
-impl Unusable {
+impl UnusableSettings {
     /// Explanation for a check that needs the settings.
-    pub(super) fn why(&self) -> &'static str {
+    pub(super) fn explanation(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "relay.toml can't be read",
             Self::NotApproved => "the settings are not approved",
@@ -64,18 +64,18 @@ impl CheckContext {
     /// Gathers the context from files and the environment only.
     pub fn new(root: &Path, registry: &Registry, initiator: Initiator) -> Self {
         let read = Config::load(root);
-        let lease = lease::read(registry);
+        let lease = lease::read_lease(registry);
         let lives = lease::is_held(registry);
         let engine = read.as_ref().map_or(EngineKind::Docker, |config| {
-            if lives { start_daemon::engine_of_living(config) } else { start_daemon::engine(None, config) }
+            if lives { start_daemon::running_engine(config) } else { start_daemon::engine(None, config) }
         });
-        let settings = read.as_ref().ok().map(|config| Settings::new(engine, config));
-        let approval = settings.as_ref().map(|settings| approval::state(root, settings));
+        let settings = read.as_ref().ok().map(|config| ApprovableSettings::new(engine, config));
+        let approval = settings.as_ref().map(|settings| approval::approval_state(root, settings));
         let config = match read {
-            Err(failure) => Err(Unusable::Unreadable(failure)),
+            Err(failure) => Err(UnusableSettings::Unreadable(failure)),
             // With unapproved settings, a session could see files that its sandbox hides.
-            Ok(_) if initiator == Initiator::Session && approval != Some(ApprovalState::Agreed) => {
-                Err(Unusable::NotApproved)
+            Ok(_) if initiator == Initiator::Session && approval != Some(ApprovalState::Approved) => {
+                Err(UnusableSettings::NotApproved)
             }
             Ok(config) => Ok(config),
         };
@@ -85,9 +85,9 @@ impl CheckContext {
             initiator,
             config,
             engine,
-            lives,
+            relay_is_running: lives,
             approval,
-            now: lease::now_of(lease.as_ref()),
+            now: lease::current_time_of(lease.as_ref()),
             lease,
             sandbox: sandbox::current_sandbox(),
             env: std::env::vars_os()
@@ -103,32 +103,34 @@ impl CheckContext {
 
     /// Platform of the running relay.
     pub(super) fn platform(&self) -> Option<&PlatformStatus> {
-        self.lease.as_ref().filter(|_| self.lives).map(|lease| &lease.platform)
+        self.lease.as_ref().filter(|_| self.relay_is_running).map(|lease| &lease.platform)
     }
 
-    /// Returns true if a program named in the settings may be run: they are approved, or it is the default one and not
-    /// a file that the project could contain.
-    pub(super) fn may_run(&self, program: &str, found: &Path) -> bool {
-        let is_own = program == config::CODEX && !protected_paths::resolved(found).starts_with(&self.root);
-        self.approval == Some(ApprovalState::Agreed) || is_own
+    /// Returns true if a program named in the settings may be run: the settings are approved, or it is the default
+    /// program outside of the project.
+    pub(super) fn may_run(&self, program: &str, path: &Path) -> bool {
+        let is_own = program == config::DEFAULT_CODEX_PROGRAM
+            && !protected_paths::resolve_links(path).starts_with(&self.root);
+        self.approval == Some(ApprovalState::Approved) || is_own
     }
 
     /// Returns the command that approves the settings.
-    pub(super) fn approve(&self) -> String {
+    pub(super) fn approve_command(&self) -> String {
         // A running relay keeps the settings that it was started with.
-        let command = if self.lives { self.outside("restart") } else { self.up() };
+        let command =
+            if self.relay_is_running { self.command_outside_sandbox("restart") } else { self.up_command() };
         match self.initiator {
             Initiator::Session => format!("a person has to run {command} in a terminal"),
             Initiator::Person => format!("{command} shows them and asks"),
         }
     }
 
-    /// Returns the command that starts the relay from here.
-    pub(super) fn up(&self) -> String {
-        self.outside("up")
+    /// Returns the command that starts the relay.
+    pub(super) fn up_command(&self) -> String {
+        self.command_outside_sandbox("up")
     }
 
-    fn outside(&self, command: &str) -> String {
+    fn command_outside_sandbox(&self, command: &str) -> String {
         match self.sandbox {
             Some(_) => {
                 format!("`{}` in a terminal outside of this sandbox", sandbox::outside(command, &self.root))
@@ -144,7 +146,7 @@ impl CheckContext {
     }
 
     /// Finds a program the way a shell does.
-    pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
+    pub(super) fn find_in_path(&self, program: &str) -> Option<PathBuf> {
         if program.contains('/') {
             return Some(PathBuf::from(program)).filter(|path| path.is_file());
         }

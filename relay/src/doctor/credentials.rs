@@ -10,23 +10,23 @@ use super::context::CheckContext;
 use super::finding::Finding;
 use crate::registry::lease::PlatformStatus;
 
-const CREDENTIALS: &str = "credentials";
+const CREDENTIALS_CHECK: &str = "credentials";
 /// Maximum number of bytes read of a file.
 const MAX_FILE_SIZE: u64 = 256 * 1024;
 
 /// Credentials on this machine, in order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CredentialKind {
     CodexKey,
     OpenaiKey,
     FileKey,
     /// A provider configured by the user has its own credentials.
     Provider,
-    /// Valid on this machine only: a copy of it would log the host out.
+    /// A login is valid only on this machine: a copy of it would log out this machine.
     Login,
 }
 
-impl Kind {
+impl CredentialKind {
     fn describe(self) -> &'static str {
         match self {
             Self::CodexKey => "CODEX_API_KEY is set",
@@ -39,34 +39,36 @@ impl Kind {
 }
 
 /// Checks that workers have credentials.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
     let home = context.codex_home().unwrap_or_default();
-    let auth: serde_json::Value = serde_json::from_str(&read(&home.join("auth.json"))).unwrap_or_default();
-    let config: toml::Table = toml::from_str(&read(&home.join("config.toml"))).unwrap_or_default();
+    let auth: serde_json::Value =
+        serde_json::from_str(&read_file(&home.join("auth.json"))).unwrap_or_default();
+    let config: toml::Table = toml::from_str(&read_file(&home.join("config.toml"))).unwrap_or_default();
     let found = [
-        (Kind::CodexKey, context.variable("CODEX_API_KEY").is_some()),
-        (Kind::OpenaiKey, context.variable("OPENAI_API_KEY").is_some()),
-        (Kind::FileKey, auth["OPENAI_API_KEY"].as_str().is_some_and(|key| !key.is_empty())),
-        (Kind::Provider, config.contains_key("model_provider")),
-        (Kind::Login, auth["tokens"].is_object()),
+        (CredentialKind::CodexKey, context.variable("CODEX_API_KEY").is_some()),
+        (CredentialKind::OpenaiKey, context.variable("OPENAI_API_KEY").is_some()),
+        (CredentialKind::FileKey, auth["OPENAI_API_KEY"].as_str().is_some_and(|key| !key.is_empty())),
+        (CredentialKind::Provider, config.contains_key("model_provider")),
+        (CredentialKind::Login, auth["tokens"].is_object()),
     ];
-    let found: Vec<Kind> = found.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
+    let found: Vec<CredentialKind> =
+        found.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
     let name = context.config.as_ref().map_or("platform", |config| &config.platform.name);
     let inside = context.engine.is_container().then(|| {
         let engine = context.engine;
         format!("`{engine} exec -it -u worker {name} codex login --device-auth` logs in inside, once")
     });
-    vec![assess_credentials(&found, inside.as_deref(), context.platform(), &context.up())]
+    vec![assess_credentials(&found, inside.as_deref(), context.platform(), &context.up_command())]
 }
 
-/// Judges the credentials. `inside` is the command that logs in inside the container, if workers run in one.
+/// Assesses the credentials. `login_command` is the command to log in inside the container, if workers run in one.
 fn assess_credentials(
-    found: &[Kind],
-    inside: Option<&str>,
+    found: &[CredentialKind],
+    login_command: Option<&str>,
     platform: Option<&PlatformStatus>,
     up: &str,
 ) -> Finding {
-    let counts = |kind: &&Kind| inside.is_none() || **kind != Kind::Login;
+    let counts = |kind: &&CredentialKind| login_command.is_none() || **kind != CredentialKind::Login;
     let here = found.iter().find(counts).map(|kind| kind.describe());
     let lacks = match platform {
         Some(PlatformStatus::Ready { codex_problem, .. }) => {
@@ -76,34 +78,36 @@ fn assess_credentials(
     };
     match (lacks, here) {
         (Some(true), Some(here)) => Finding::fail(
-            CREDENTIALS,
+            CREDENTIALS_CHECK,
             format!("{here}, but the platform was started without it"),
             format!("when no job runs: `relay down`, then {up} where it is set"),
         ),
-        (Some(false), None) => Finding::ok(CREDENTIALS, "the platform has its own credentials"),
-        (_, Some(here)) => Finding::ok(CREDENTIALS, here),
-        (_, None) => missing(found, inside, up),
+        (Some(false), None) => Finding::ok(CREDENTIALS_CHECK, "the platform has its own credentials"),
+        (_, Some(here)) => Finding::ok(CREDENTIALS_CHECK, here),
+        (_, None) => missing_credentials(found, login_command, up),
     }
 }
 
-fn missing(found: &[Kind], inside: Option<&str>, up: &str) -> Finding {
+fn missing_credentials(found: &[CredentialKind], login_command: Option<&str>, up: &str) -> Finding {
     const NONE: &str = "neither CODEX_API_KEY, nor OPENAI_API_KEY, nor a login was found";
-    match inside {
-        Some(login) if found.contains(&Kind::Login) => Finding::fail(
-            CREDENTIALS,
+    match login_command {
+        Some(login) if found.contains(&CredentialKind::Login) => Finding::fail(
+            CREDENTIALS_CHECK,
             "the login of this machine is not copied into the container, which would log you out here",
             login,
         ),
-        Some(login) => Finding::fail(CREDENTIALS, NONE, format!("set CODEX_API_KEY before {up}, or {login}")),
+        Some(login) => {
+            Finding::fail(CREDENTIALS_CHECK, NONE, format!("set CODEX_API_KEY before {up}, or {login}"))
+        }
         None => Finding::fail(
-            CREDENTIALS,
+            CREDENTIALS_CHECK,
             NONE,
             format!("set CODEX_API_KEY before {up}, or log in with `codex login`"),
         ),
     }
 }
 
-fn read(path: &Path) -> String {
+fn read_file(path: &Path) -> String {
     let mut text = String::new();
     // An unreadable file contains nothing that Codex could use.
     let _ = path.is_file()
@@ -128,16 +132,28 @@ mod tests {
         };
         let lacks = Some("codex has no credentials: …");
         for (found, container, platform, state, words) in [
-            (&[Kind::CodexKey][..], true, None, State::Ok, "CODEX_API_KEY is set"),
-            (&[Kind::OpenaiKey, Kind::Login], true, None, State::Ok, "OPENAI_API_KEY is set and handed on"),
-            (&[Kind::FileKey], true, None, State::Ok, "auth.json holds an API key"),
-            (&[Kind::Provider], false, None, State::Ok, "config.toml names"),
-            (&[Kind::Login], false, None, State::Ok, "auth.json holds a login"),
-            (&[Kind::Login], true, None, State::Fail, "the login of this machine is not copied"),
-            (&[Kind::Login], true, Some(ready(None)), State::Ok, "the platform has its own credentials"),
+            (&[CredentialKind::CodexKey][..], true, None, State::Ok, "CODEX_API_KEY is set"),
+            (
+                &[CredentialKind::OpenaiKey, CredentialKind::Login],
+                true,
+                None,
+                State::Ok,
+                "OPENAI_API_KEY is set and handed on",
+            ),
+            (&[CredentialKind::FileKey], true, None, State::Ok, "auth.json holds an API key"),
+            (&[CredentialKind::Provider], false, None, State::Ok, "config.toml names"),
+            (&[CredentialKind::Login], false, None, State::Ok, "auth.json holds a login"),
+            (&[CredentialKind::Login], true, None, State::Fail, "the login of this machine is not copied"),
+            (
+                &[CredentialKind::Login],
+                true,
+                Some(ready(None)),
+                State::Ok,
+                "the platform has its own credentials",
+            ),
             (&[], false, None, State::Fail, "neither CODEX_API_KEY"),
             (
-                &[Kind::CodexKey][..],
+                &[CredentialKind::CodexKey][..],
                 false,
                 Some(ready(lacks)),
                 State::Fail,

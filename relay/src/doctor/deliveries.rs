@@ -4,23 +4,23 @@ use common::ids::JobId;
 
 use super::context::CheckContext;
 use super::finding::Finding;
-use crate::registry::outbox::{self, ChannelState, Entry};
+use crate::registry::outbox::{self, ChannelState, OutboxEntry};
 
-const DELIVERIES: &str = "deliveries";
+const DELIVERIES_CHECK: &str = "deliveries";
 /// Maximum number of entries read: those of the newest jobs.
 const MAX_READ: usize = 1000;
 
 /// Checks the outbox.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+pub(super) fn check_deliveries(context: &CheckContext) -> Vec<Finding> {
     let names = context.registry.outbox().names().unwrap_or_default();
     let jobs =
         names.iter().take(MAX_READ).filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());
-    let entries: Vec<Entry> =
-        jobs.filter_map(|job| outbox::read(&context.registry, &job).ok().flatten()).collect();
+    let entries: Vec<OutboxEntry> =
+        jobs.filter_map(|job| outbox::read_entry(&context.registry, &job).ok().flatten()).collect();
     vec![assess_deliveries(&entries)]
 }
 
-fn assess_deliveries(entries: &[Entry]) -> Finding {
+fn assess_deliveries(entries: &[OutboxEntry]) -> Finding {
     let channels = || {
         entries
             .iter()
@@ -31,12 +31,12 @@ fn assess_deliveries(entries: &[Entry]) -> Finding {
     let Some((entry, name, channel)) = given_up.iter().max_by_key(|(entry, ..)| entry.ended_at) else {
         let pending = channels().filter(|(_, _, channel)| channel.state == ChannelState::Pending).count();
         return Finding::ok(
-            DELIVERIES,
+            DELIVERIES_CHECK,
             if pending == 0 { "all were accepted".to_owned() } else { format!("{pending} pending") },
         );
     };
     Finding::warn(
-        DELIVERIES,
+        DELIVERIES_CHECK,
         format!(
             "{} given up, most recently {} by {name}: {}",
             given_up.len(),
@@ -51,20 +51,20 @@ fn assess_deliveries(entries: &[Entry]) -> Finding {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::super::registry::outbox::Channel;
+    use super::super::super::registry::outbox::ChannelDelivery;
     use super::super::finding::State;
     use super::*;
 
     #[test]
     fn what_was_given_up_is_named() {
-        let entry = |state| Entry {
+        let entry = |state| OutboxEntry {
             schema: outbox::SCHEMA,
             job: "demo#1".parse().unwrap(),
             ended_at: "2026-01-01T00:00:00Z".parse().unwrap(),
             session: None,
             channels: BTreeMap::from([(
                 "webhook".to_owned(),
-                Channel { state, attempts: 9, next_at: None, last_error: Some("404".into()) },
+                ChannelDelivery { state, attempts: 9, next_at: None, last_error: Some("404".into()) },
             )]),
         };
         assert_eq!(assess_deliveries(&[]).detail, "all were accepted");

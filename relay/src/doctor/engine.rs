@@ -8,41 +8,45 @@ use crate::engine::container;
 use crate::engine_kind::EngineKind;
 use crate::registry::lease::PlatformStatus;
 
-const ENGINE: &str = "engine";
-const IMAGE: &str = "image";
-const MOUNT: &str = "mount";
+const ENGINE_CHECK: &str = "engine";
+const IMAGE_CHECK: &str = "image";
+const MOUNT_CHECK: &str = "mount";
 /// Template for the versions that the image was built with.
-const LABELS: &str =
+const LABELS_TEMPLATE: &str =
     "{{index .Config.Labels \"relay.agent.version\"}}/{{index .Config.Labels \"relay.codex.version\"}}";
 
 /// Checks that the engine answers and has an image of these versions.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+pub(super) fn check_engine(context: &CheckContext) -> Vec<Finding> {
     let engine = context.engine;
     if !engine.is_container() {
-        return local();
+        return local_findings();
     }
     if context.sandbox.is_some() {
         let why = "inside a sandbox";
-        return [ENGINE, IMAGE, MOUNT].map(|check| Finding::skipped(check, why)).into();
+        return [ENGINE_CHECK, IMAGE_CHECK, MOUNT_CHECK].map(|check| Finding::skipped(check, why)).into();
     }
     let config = match &context.config {
         Ok(config) => config,
         Err(unusable) => {
-            return [ENGINE, IMAGE, MOUNT].map(|check| Finding::skipped(check, unusable.why())).into();
+            return [ENGINE_CHECK, IMAGE_CHECK, MOUNT_CHECK]
+                .map(|check| Finding::skipped(check, unusable.explanation()))
+                .into();
         }
     };
     let image = config.platform.image.clone();
-    // Run concurrently: each may hang until its time limit.
+    // The probes run concurrently, because each may take its whole time limit.
     let inspected = std::thread::spawn({
         let image = image.clone();
-        move || run_probe(engine.as_str(), &["image", "inspect", "--format", LABELS, "--", &image])
+        move || run_probe(engine.as_str(), &["image", "inspect", "--format", LABELS_TEMPLATE, "--", &image])
     });
     let endpoint = std::thread::spawn(move || {
         let format = "{{.Name}} {{.Endpoints.docker.Host}}";
-        run_probe(engine.as_str(), &["context", "inspect", "--format", format]).answer().map(str::to_owned)
+        run_probe(engine.as_str(), &["context", "inspect", "--format", format])
+            .stdout_on_success()
+            .map(str::to_owned)
     });
     let mut version = run_probe(engine.as_str(), &["version", "--format", "{{.Server.Version}}"]);
-    if engine == EngineKind::Podman && matches!(version, ProbeOutput::Ended { well: false, .. }) {
+    if engine == EngineKind::Podman && matches!(version, ProbeOutput::Ended { succeeded: false, .. }) {
         // Podman without a service has no server part.
         version = run_probe(engine.as_str(), &["version", "--format", "{{.Client.Version}}"]);
     }
@@ -50,32 +54,32 @@ pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
         host: context.variable("DOCKER_HOST").map(str::to_owned),
         context: endpoint.join().ok().flatten().filter(|_| engine == EngineKind::Docker),
     };
-    let answers = version.answer().is_some();
+    let answers = version.stdout_on_success().is_some();
     let mount = match context.platform() {
         Some(PlatformStatus::Ready { .. }) if answers => {
-            let user = container::user(config.platform.worker);
+            let user = container::user_argument(config.platform.worker_ids);
             let said = run_probe(engine.as_str(), &container::try_write(&config.platform.name, &user));
             assess_mount(&said, &config.platform)
         }
-        _ => Finding::skipped(MOUNT, "known once the platform is up"),
+        _ => Finding::skipped(MOUNT_CHECK, "known once the platform is up"),
     };
     let image = match inspected.join() {
         Ok(said) if answers => assess_image(&said, &image, &config.platform.codex_version),
-        _ => Finding::skipped(IMAGE, "the engine does not answer"),
+        _ => Finding::skipped(IMAGE_CHECK, "the engine does not answer"),
     };
     vec![assess_engine(engine, &version, &endpoint), image, mount]
 }
 
-fn local() -> Vec<Finding> {
+fn local_findings() -> Vec<Finding> {
     let engine = if cfg!(target_os = "linux") {
-        Finding::ok(ENGINE, "local: workers run on this machine")
+        Finding::ok(ENGINE_CHECK, "local: workers run on this machine")
     } else {
-        Finding::fail(ENGINE, "engine local needs Linux", "`relay up --engine docker`")
+        Finding::fail(ENGINE_CHECK, "engine local needs Linux", "`relay up --engine docker`")
     };
     vec![
         engine,
-        Finding::skipped(IMAGE, "engine local needs none"),
-        Finding::skipped(MOUNT, "engine local needs none"),
+        Finding::skipped(IMAGE_CHECK, "engine local needs none"),
+        Finding::skipped(MOUNT_CHECK, "engine local needs none"),
     ]
 }
 
@@ -98,7 +102,7 @@ impl EngineEndpoint {
     }
 
     /// Advice to start this engine.
-    fn start(&self, engine: EngineKind) -> String {
+    fn start_advice(&self, engine: EngineKind) -> String {
         if engine == EngineKind::Podman {
             return "start it: `podman machine start` on macOS, `podman info` says more".to_owned();
         }
@@ -115,10 +119,10 @@ impl EngineEndpoint {
 
 fn assess_engine(engine: EngineKind, version: &ProbeOutput, endpoint: &EngineEndpoint) -> Finding {
     let told = endpoint.describe();
-    if let Some(version) = version.answer() {
-        return Finding::ok(ENGINE, format!("{engine} {version} answers{told}"));
+    if let Some(version) = version.stdout_on_success() {
+        return Finding::ok(ENGINE_CHECK, format!("{engine} {version} answers{told}"));
     }
-    let trouble = version.error_text();
+    let trouble = version.describe_failure();
     let fix = match version {
         ProbeOutput::NotRun(_) => {
             "install it, or use `relay up --engine local` (Linux, no isolation)".to_owned()
@@ -126,40 +130,45 @@ fn assess_engine(engine: EngineKind, version: &ProbeOutput, endpoint: &EngineEnd
         _ if trouble.to_lowercase().contains("permission denied") => {
             format!("may this user use {engine}? `sudo usermod -aG {engine} $USER`, then log in again")
         }
-        _ => endpoint.start(engine),
+        _ => endpoint.start_advice(engine),
     };
-    Finding::fail(ENGINE, format!("{engine} does not answer{told}: {trouble}"), fix)
+    Finding::fail(ENGINE_CHECK, format!("{engine} does not answer{told}: {trouble}"), fix)
 }
 
 /// Checks that workers can write to their workspaces. An image without a shell can't be checked.
-fn assess_mount(said: &ProbeOutput, platform: &PlatformConfig) -> Finding {
-    let folder = platform.workspaces.display();
-    match said {
-        ProbeOutput::Ended { well: true, .. } => Finding::ok(MOUNT, format!("workers can write in {folder}")),
-        ProbeOutput::Ended { stderr, .. } if !stderr.contains("executable file not found") => {
-            let told = container::unwritable(platform, stderr.trim());
-            let (detail, fix) = told.split_once("): ").unwrap_or((&told, "give workers that folder"));
-            Finding::fail(MOUNT, format!("{detail})"), fix)
+fn assess_mount(probe: &ProbeOutput, platform: &PlatformConfig) -> Finding {
+    let folder = platform.workspaces_folder.display();
+    match probe {
+        ProbeOutput::Ended { succeeded: true, .. } => {
+            Finding::ok(MOUNT_CHECK, format!("workers can write in {folder}"))
         }
-        _ => Finding::skipped(MOUNT, "the platform did not answer"),
+        ProbeOutput::Ended { stderr, .. } if !stderr.contains("executable file not found") => {
+            let told = container::unwritable_message(platform, stderr.trim());
+            let (detail, fix) = told.split_once("): ").unwrap_or((&told, "give workers that folder"));
+            Finding::fail(MOUNT_CHECK, format!("{detail})"), fix)
+        }
+        _ => Finding::skipped(MOUNT_CHECK, "the platform did not answer"),
     }
 }
 
-fn assess_image(said: &ProbeOutput, image: &str, codex: &str) -> Finding {
+fn assess_image(probe: &ProbeOutput, image: &str, codex: &str) -> Finding {
     const BUILD: &str = "`relay up --build` builds it";
     let own = env!("CARGO_PKG_VERSION");
-    let Some((agent, made_codex)) = said.answer().and_then(|labels| labels.split_once('/')) else {
-        return match said {
-            ProbeOutput::Silent => Finding::warn(IMAGE, said.error_text(), "restart the engine"),
-            _ => Finding::fail(IMAGE, format!("{image} does not exist"), BUILD),
+    let Some((agent, made_codex)) = probe.stdout_on_success().and_then(|labels| labels.split_once('/'))
+    else {
+        return match probe {
+            ProbeOutput::TimedOut => {
+                Finding::warn(IMAGE_CHECK, probe.describe_failure(), "restart the engine")
+            }
+            _ => Finding::fail(IMAGE_CHECK, format!("{image} does not exist"), BUILD),
         };
     };
     if agent != own {
-        Finding::warn(IMAGE, format!("{image} has worker-agent {agent}, this is relay {own}"), BUILD)
+        Finding::warn(IMAGE_CHECK, format!("{image} has worker-agent {agent}, this is relay {own}"), BUILD)
     } else if codex != "latest" && made_codex != codex {
-        Finding::warn(IMAGE, format!("{image} has Codex {made_codex}, {codex} is wanted"), BUILD)
+        Finding::warn(IMAGE_CHECK, format!("{image} has Codex {made_codex}, {codex} is wanted"), BUILD)
     } else {
-        Finding::ok(IMAGE, format!("{image} with worker-agent {agent} and Codex {made_codex}"))
+        Finding::ok(IMAGE_CHECK, format!("{image} with worker-agent {agent} and Codex {made_codex}"))
     }
 }
 
@@ -170,7 +179,7 @@ mod tests {
 
     fn said(well: bool, text: &str) -> ProbeOutput {
         let (stdout, stderr) = if well { (text, "") } else { ("", text) };
-        ProbeOutput::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
+        ProbeOutput::Ended { succeeded: well, stdout: stdout.into(), stderr: stderr.into() }
     }
 
     #[test]
@@ -181,7 +190,7 @@ mod tests {
         for (answer, endpoint, state, detail, fix) in [
             (said(true, "28.1"), colima(), State::Ok, "docker 28.1 answers (context colima unix:", ""),
             (
-                ProbeOutput::Silent,
+                ProbeOutput::TimedOut,
                 colima(),
                 State::Fail,
                 "docker does not answer (context colima",
@@ -232,7 +241,7 @@ mod tests {
             (said(true, &format!("{own}/0.150.0")), State::Warn),
             (said(true, "<no value>"), State::Fail),
             (said(false, "No such image"), State::Fail),
-            (ProbeOutput::Silent, State::Warn),
+            (ProbeOutput::TimedOut, State::Warn),
         ] {
             assert_eq!(assess_image(&answer, "relay-platform", "0.169.0").state, state, "{answer:?}");
         }

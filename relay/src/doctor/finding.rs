@@ -10,7 +10,7 @@ pub enum State {
     Ok,
     /// Not checked: the detail gives the reason.
     Skipped,
-    /// Works, but not as well as it could, or not for everything.
+    /// Works with restrictions.
     Warn,
     /// Prevents relay from working.
     Fail,
@@ -29,7 +29,7 @@ pub struct Finding {
     pub fix: Option<String>,
 }
 
-/// Maximum length of a line, in bytes: lines quote programs.
+/// Maximum length of a line, in bytes. Lines may quote output of programs.
 const MAX_TEXT: usize = 400;
 
 impl Finding {
@@ -54,7 +54,7 @@ impl Finding {
     }
 
     fn new(check: &'static str, state: State, detail: &str, fix: Option<&str>) -> Self {
-        let line = |text: &str| common::text::one_line(text, MAX_TEXT);
+        let line = |text: &str| common::text_format::one_line(text, MAX_TEXT);
         Self { check, state, detail: line(detail), fix: fix.map(line) }
     }
 }

@@ -1,20 +1,20 @@
-//! Checks that files can be watched. Without watches, waiting commands poll a few times a second.
+//! Check of file watching. Without it, waiting commands poll a few times a second.
 
 #![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
 use super::context::CheckContext;
 use super::finding::Finding;
 
-const INOTIFY: &str = "inotify";
+const INOTIFY_CHECK: &str = "inotify";
 /// Default limit of instances on Linux, which is enough unless another program uses many.
-const INSTANCES: u64 = 128;
+const DEFAULT_INSTANCES: u64 = 128;
 /// Default limit of watches on old kernels.
-const WATCHES: u64 = 8192;
+const DEFAULT_WATCHES: u64 = 8192;
 
 /// Checks the system's limits, and that they are not exhausted.
-pub(super) fn check(_: &CheckContext) -> Vec<Finding> {
+pub(super) fn check_inotify(_: &CheckContext) -> Vec<Finding> {
     if !cfg!(target_os = "linux") {
-        return vec![Finding::skipped(INOTIFY, "Linux only")];
+        return vec![Finding::skipped(INOTIFY_CHECK, "Linux only")];
     }
     let limit = |name: &str| {
         let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
@@ -24,26 +24,30 @@ pub(super) fn check(_: &CheckContext) -> Vec<Finding> {
     vec![assess_inotify(limit("max_user_instances"), limit("max_user_watches"), free)]
 }
 
-fn assess_inotify(instances: Option<u64>, watches: Option<u64>, free: bool) -> Finding {
+fn assess_inotify(instances: Option<u64>, watches: Option<u64>, instance_free: bool) -> Finding {
     let sysctl = |name: &str, value: u64| format!("`sudo sysctl fs.inotify.{name}={value}`");
-    if !free {
+    if !instance_free {
         return Finding::warn(
-            INOTIFY,
+            INOTIFY_CHECK,
             "no instance is free: waiting commands poll 5 times a second",
             sysctl("max_user_instances", 1024),
         );
     }
     match (instances, watches) {
-        (Some(low), _) if low < INSTANCES => {
-            Finding::warn(INOTIFY, format!("max_user_instances is {low}"), sysctl("max_user_instances", 1024))
-        }
-        (_, Some(low)) if low < WATCHES => {
-            Finding::warn(INOTIFY, format!("max_user_watches is {low}"), sysctl("max_user_watches", 65536))
-        }
+        (Some(low), _) if low < DEFAULT_INSTANCES => Finding::warn(
+            INOTIFY_CHECK,
+            format!("max_user_instances is {low}"),
+            sysctl("max_user_instances", 1024),
+        ),
+        (_, Some(low)) if low < DEFAULT_WATCHES => Finding::warn(
+            INOTIFY_CHECK,
+            format!("max_user_watches is {low}"),
+            sysctl("max_user_watches", 65536),
+        ),
         (Some(instances), Some(watches)) => {
-            Finding::ok(INOTIFY, format!("{instances} instances, {watches} watches"))
+            Finding::ok(INOTIFY_CHECK, format!("{instances} instances, {watches} watches"))
         }
-        _ => Finding::ok(INOTIFY, "files can be watched"),
+        _ => Finding::ok(INOTIFY_CHECK, "files can be watched"),
     }
 }
 

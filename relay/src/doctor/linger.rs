@@ -7,28 +7,30 @@ use super::context::CheckContext;
 use super::finding::Finding;
 use super::probe::run_probe;
 
-const LINGER: &str = "linger";
+const LINGER_CHECK: &str = "linger";
 
 /// Queries logind, if there is one.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+pub(super) fn check_linger(context: &CheckContext) -> Vec<Finding> {
     if !Path::new("/run/systemd/seats").is_dir() || context.sandbox.is_some() {
         return Vec::new();
     }
     let manager = "org.freedesktop.login1.Manager";
     let args =
         ["get-property", "org.freedesktop.login1", "/org/freedesktop/login1", manager, "KillUserProcesses"];
-    let kills = run_probe("busctl", &args).answer().map(str::to_owned);
+    let kills = run_probe("busctl", &args).stdout_on_success().map(str::to_owned);
     let user = context.variable("USER").or_else(|| context.variable("LOGNAME")).unwrap_or_default();
     let lingers = !user.is_empty() && Path::new("/var/lib/systemd/linger").join(user).exists();
     assess_linger(kills.as_deref(), lingers).into_iter().collect()
 }
 
 /// Returns no finding if processes survive a logout.
-fn assess_linger(kills: Option<&str>, lingers: bool) -> Option<Finding> {
-    match kills {
-        Some("b true") if lingers => Some(Finding::ok(LINGER, "relay and workers outlive a logout")),
+fn assess_linger(kill_user_processes: Option<&str>, linger_enabled: bool) -> Option<Finding> {
+    match kill_user_processes {
+        Some("b true") if linger_enabled => {
+            Some(Finding::ok(LINGER_CHECK, "relay and workers outlive a logout"))
+        }
         Some("b true") => Some(Finding::warn(
-            LINGER,
+            LINGER_CHECK,
             "this machine ends all processes of a user at logout, relay and workers of engine local too (KillUserProcesses)",
             "`loginctl enable-linger`, then start relay by `systemd-run --user --scope relay up`",
         )),

@@ -1,4 +1,4 @@
-//! `relay doctor`: checks everything that relay needs, and gives advice on what is missing.
+//! `relay doctor`: checks everything that relay needs, and gives advice about problems.
 //!
 //! ```text
 //! context (read at once) ─► checks, side by side ─► findings, in a fixed order
@@ -38,4 +38,4 @@ mod version;
 
 pub use context::CheckContext;
 pub use finding::{Finding, State};
-pub use run::run;
+pub use run::run_checks;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// Time limit of a program: engines on another machine need a second, and no working program needs more than this.
-pub(super) const LIMIT: Duration = Duration::from_secs(5);
-/// Wait for remaining output after a program has ended: a process that it left behind may hold the pipe open.
-const DRAIN: Duration = Duration::from_millis(200);
+/// Time limit of a program. An engine on another machine needs a second.
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum wait for remaining output after a program has ended: a leftover process may hold the pipe open.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 /// Maximum number of bytes read of each stream.
 const MAX_OUTPUT: u64 = 64 * 1024;
 
@@ -23,7 +23,7 @@ pub(super) enum ProbeOutput {
     /// The program ended.
     Ended {
         /// True for exit code 0.
-        well: bool,
+        succeeded: bool,
         /// Output, without surrounding whitespace.
         stdout: String,
         /// Error output.
@@ -32,38 +32,38 @@ pub(super) enum ProbeOutput {
     /// The program can't be run, with the reason.
     NotRun(String),
     /// The program did not end in time and was killed.
-    Silent,
+    TimedOut,
 }
 
 impl ProbeOutput {
     /// Returns its output, if it ended with exit code 0.
-    pub(super) fn answer(&self) -> Option<&str> {
+    pub(super) fn stdout_on_success(&self) -> Option<&str> {
         match self {
-            Self::Ended { well: true, stdout, .. } => Some(stdout),
+            Self::Ended { succeeded: true, stdout, .. } => Some(stdout),
             _ => None,
         }
     }
 
     /// Describes the failure in one line.
-    pub(super) fn error_text(&self) -> String {
+    pub(super) fn describe_failure(&self) -> String {
         match self {
-            Self::Ended { well: true, .. } => "its output can't be parsed".to_owned(),
+            Self::Ended { succeeded: true, .. } => "its output can't be parsed".to_owned(),
             Self::Ended { stderr, stdout, .. } => {
                 let text = if stderr.is_empty() { stdout } else { stderr };
                 crate::engine::command::last_line(text.as_bytes())
             }
             Self::NotRun(why) => why.clone(),
-            Self::Silent => format!("no answer within {} s", LIMIT.as_secs()),
+            Self::TimedOut => format!("no answer within {} s", PROBE_TIMEOUT.as_secs()),
         }
     }
 }
 
-/// Runs a program to its end, for at most [`LIMIT`].
+/// Runs a program to its end, for at most [`PROBE_TIMEOUT`].
 pub(super) fn run_probe(program: &str, args: &[&str]) -> ProbeOutput {
-    run_probe_within(Command::new(program).args(args), LIMIT)
+    run_probe_within(Command::new(program).args(args), PROBE_TIMEOUT)
 }
 
-/// Runs a command to its end, for at most `limit`; kills its whole process group then.
+/// Runs a command to its end. After `limit` its whole process group is killed.
 pub(super) fn run_probe_within(command: &mut Command, limit: Duration) -> ProbeOutput {
     let deadline = Instant::now() + limit;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -77,29 +77,29 @@ pub(super) fn run_probe_within(command: &mut Command, limit: Duration) -> ProbeO
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // Each reader holds a sender until its stream has ended.
     let (open, streams) = channel::<()>();
-    let stdout = child.stdout.take().map(|pipe| read(pipe, open.clone())).unwrap_or_default();
-    let stderr = child.stderr.take().map(|pipe| read(pipe, open)).unwrap_or_default();
-    let Some(well) = ended(child, deadline) else {
+    let stdout = child.stdout.take().map(|pipe| read_in_thread(pipe, open.clone())).unwrap_or_default();
+    let stderr = child.stderr.take().map(|pipe| read_in_thread(pipe, open)).unwrap_or_default();
+    let Some(well) = wait_for_exit(child, deadline) else {
         if let Some(group) = group {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        return ProbeOutput::Silent;
+        return ProbeOutput::TimedOut;
     };
-    let _ = streams.recv_timeout(DRAIN);
-    ProbeOutput::Ended { well, stdout: text(&stdout), stderr: text(&stderr) }
+    let _ = streams.recv_timeout(DRAIN_TIMEOUT);
+    ProbeOutput::Ended { succeeded: well, stdout: output_text(&stdout), stderr: output_text(&stderr) }
 }
 
 /// Waits for the end; `None` if the deadline passes.
-fn ended(mut child: Child, deadline: Instant) -> Option<bool> {
+fn wait_for_exit(mut child: Child, deadline: Instant) -> Option<bool> {
     let (sender, end) = channel();
     thread::spawn(move || sender.send(child.wait().is_ok_and(|status| status.success())));
     end.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
 }
 
-type Bytes = Arc<Mutex<Vec<u8>>>;
+type SharedOutput = Arc<Mutex<Vec<u8>>>;
 
-fn read(pipe: impl Read + Send + 'static, open: Sender<()>) -> Bytes {
-    let bytes = Bytes::default();
+fn read_in_thread(pipe: impl Read + Send + 'static, open: Sender<()>) -> SharedOutput {
+    let bytes = SharedOutput::default();
     let filled = Arc::clone(&bytes);
     thread::spawn(move || {
         let mut pipe = pipe.take(MAX_OUTPUT);
@@ -113,7 +113,7 @@ fn read(pipe: impl Read + Send + 'static, open: Sender<()>) -> Bytes {
     bytes
 }
 
-fn text(bytes: &Bytes) -> String {
+fn output_text(bytes: &SharedOutput) -> String {
     let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
     String::from_utf8_lossy(&bytes).trim().to_owned()
 }
@@ -129,16 +129,19 @@ mod tests {
     #[test]
     fn a_program_answers_complains_hangs_or_is_not_there() {
         let long = Duration::from_secs(20);
-        assert_eq!(sh("echo yes", long).answer(), Some("yes"));
-        assert_eq!(sh("echo first >&2; echo no >&2; exit 1", long).error_text(), "no");
-        assert_eq!(sh("sleep 60", Duration::from_millis(50)), ProbeOutput::Silent);
-        assert_eq!(run_probe("no-such-program", &[]).error_text(), "it is not installed");
+        assert_eq!(sh("echo yes", long).stdout_on_success(), Some("yes"));
+        assert_eq!(sh("echo first >&2; echo no >&2; exit 1", long).describe_failure(), "no");
+        assert_eq!(sh("sleep 60", Duration::from_millis(50)), ProbeOutput::TimedOut);
+        assert_eq!(run_probe("no-such-program", &[]).describe_failure(), "it is not installed");
     }
 
     #[test]
     fn what_a_program_leaves_behind_or_floods_is_not_waited_for() {
         let began = Instant::now();
-        assert_eq!(sh("echo here; sleep 30 & exit 0", Duration::from_secs(20)).answer(), Some("here"));
+        assert_eq!(
+            sh("echo here; sleep 30 & exit 0", Duration::from_secs(20)).stdout_on_success(),
+            Some("here")
+        );
         let flood = sh("yes", Duration::from_secs(20));
         assert!(matches!(&flood, ProbeOutput::Ended { stdout, .. } if stdout.len() < 70_000));
         assert!(began.elapsed() < Duration::from_secs(15));

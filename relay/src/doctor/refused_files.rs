@@ -1,38 +1,40 @@
 //! Files in the registry that are refused or were set aside, for display.
 
-use crate::files::dir::{ASIDE_SUFFIX, Dir};
-use crate::files::refused::{Reason, Refused};
+use crate::files::dir::{RegistryDir, SET_ASIDE_PREFIX};
+use crate::files::refused::{RefusalReason, RefusedEntry};
 use crate::registry::{Registry, layout};
 
 /// Maximum number of files listed by name; the rest are only counted.
 const MAX_NAMED: usize = 3;
 
 /// Returns the files that were set aside or are refused, each as a description and a path.
-pub(super) fn find(registry: &Registry) -> Vec<(String, String)> {
+pub(super) fn find_refused_files(registry: &Registry) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for folder in registry.folders() {
         match folder.names() {
             Ok(names) => names.iter().for_each(|name| found.extend(find_in_folder(registry, &folder, name))),
             Err(e) => {
-                found.extend(Refused::from_error(&e).map(|refused| describe(&folder, None, refused.reason)));
+                found.extend(
+                    RefusedEntry::from_error(&e).map(|refused| describe_file(&folder, None, refused.reason)),
+                );
             }
         }
     }
     found
 }
 
-fn find_in_folder(registry: &Registry, folder: &Dir, name: &str) -> Option<(String, String)> {
+fn find_in_folder(registry: &Registry, folder: &RegistryDir, name: &str) -> Option<(String, String)> {
     let is_top = folder == registry.folder();
-    if is_top && (Registry::is_folder(name) || layout::is_others(name)) {
+    if is_top && (Registry::is_folder(name) || layout::is_old_agent_state(name)) {
         // Each folder of the registry is searched separately.
         return None;
     }
-    let reason = folder.file(name).problem().ok().flatten();
+    let reason = folder.file(name).refusal_reason().ok().flatten();
     let is_link = name == "latest" || name.starts_with("latest.");
     match reason {
-        Some(Reason::Link) if is_link => None,
-        Some(reason) => Some(describe(folder, Some(name), reason)),
-        None if name.starts_with(ASIDE_SUFFIX) => {
+        Some(RefusalReason::Link) if is_link => None,
+        Some(reason) => Some(describe_file(folder, Some(name), reason)),
+        None if name.starts_with(SET_ASIDE_PREFIX) => {
             let path = folder.file(name).path().to_owned();
             Some((format!("{name} was set aside"), path.display().to_string()))
         }
@@ -40,14 +42,14 @@ fn find_in_folder(registry: &Registry, folder: &Dir, name: &str) -> Option<(Stri
     }
 }
 
-fn describe(folder: &Dir, name: Option<&str>, reason: Reason) -> (String, String) {
+fn describe_file(folder: &RegistryDir, name: Option<&str>, reason: RefusalReason) -> (String, String) {
     let path = name.map_or_else(|| folder.path().to_owned(), |name| folder.file(name).path().to_owned());
     let shown = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     (format!("{shown} {reason}"), path.display().to_string())
 }
 
 /// Returns one line of detail and one of advice; `None` if there are no such files.
-pub(super) fn words(found: &[(String, String)]) -> Option<(String, String)> {
+pub(super) fn detail_and_advice(found: &[(String, String)]) -> Option<(String, String)> {
     if found.is_empty() {
         return None;
     }
@@ -78,12 +80,12 @@ mod tests {
         symlink("a.1.json", registry.latest()).unwrap();
         std::fs::write(registry.folder().file("a.1.json"), "{}").unwrap();
         std::fs::create_dir(registry.folder().file("agent")).unwrap();
-        assert_eq!(words(&find(&registry)), None);
+        assert_eq!(detail_and_advice(&find_refused_files(&registry)), None);
         symlink("/nowhere", registry.folder().file("a.1.log")).unwrap();
         symlink("/nowhere", registry.requests().file(".refused-b.json-1")).unwrap();
         std::fs::remove_dir(registry.archive()).unwrap();
         symlink("/nowhere", registry.archive()).unwrap();
-        let (what, todo) = words(&find(&registry)).unwrap();
+        let (what, todo) = detail_and_advice(&find_refused_files(&registry)).unwrap();
         for said in [
             "a.1.log is a symbolic link",
             ".refused-b.json-1 is a symbolic link",

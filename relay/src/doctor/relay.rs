@@ -9,47 +9,53 @@ use crate::registry::lease::{Lease, PlatformStatus};
 use crate::registry::read;
 use crate::{plural, times};
 
-const RELAY: &str = "relay";
-const QUEUE: &str = "queue";
-/// Age of a heartbeat that is reported, in milliseconds: six heartbeats, to tolerate a machine that was busy or asleep.
-const SILENT_MS: u64 = 30_000;
+const RELAY_CHECK: &str = "relay";
+const QUEUE_CHECK: &str = "queue";
+/// Maximum age of a heartbeat that is not reported, in milliseconds: six heartbeats, to tolerate a busy or sleeping
+/// machine.
+const MAX_HEARTBEAT_AGE_MS: u64 = 30_000;
 
-/// Checks that the daemon runs, and that no queued job waits in vain.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
-    let daemon = daemon(context.lease.as_ref(), context.lives, context.now, &context.up());
-    let queue = match read::records(&context.registry) {
+/// Checks that the daemon runs, and that queued jobs can start.
+pub(super) fn check_relay(context: &CheckContext) -> Vec<Finding> {
+    let daemon =
+        assess_daemon(context.lease.as_ref(), context.relay_is_running, context.now, &context.up_command());
+    let queue = match read::read_records(&context.registry) {
         Ok(records) => {
             let waiting = records.iter().filter(|stored| stored.record.state == JobState::Queued).count();
-            queue(waiting, context.platform(), &context.up())
+            assess_queue(waiting, context.platform(), &context.up_command())
         }
-        // The check of the registry gives the advice.
-        Err(e) => Finding::skipped(QUEUE, format!("the registry can't be read: {e}")),
+        // The registry check gives the advice.
+        Err(e) => Finding::skipped(QUEUE_CHECK, format!("the registry can't be read: {e}")),
     };
     vec![daemon, queue]
 }
 
-fn daemon(lease: Option<&Lease>, lives: bool, now: Timestamp, up: &str) -> Finding {
+fn assess_daemon(lease: Option<&Lease>, is_running: bool, now: Timestamp, up: &str) -> Finding {
     let Some(lease) = lease else {
-        return if lives {
-            Finding::warn(RELAY, "it holds the registry, but has not reported yet", "try again in a second")
+        return if is_running {
+            Finding::warn(
+                RELAY_CHECK,
+                "it holds the registry, but has not reported yet",
+                "try again in a second",
+            )
         } else {
-            Finding::warn(RELAY, "none has run here yet", format!("{up} starts it"))
+            Finding::warn(RELAY_CHECK, "none has run here yet", format!("{up} starts it"))
         };
     };
     let (pid, sign) = (lease.pid, times::ago(lease.heartbeat_at, now));
-    if !lives {
+    if !is_running {
         return match lease.platform {
-            PlatformStatus::Stopped => Finding::warn(RELAY, "it is down", format!("{up} starts it")),
+            PlatformStatus::Stopped => Finding::warn(RELAY_CHECK, "it is down", format!("{up} starts it")),
             _ => Finding::fail(
-                RELAY,
+                RELAY_CHECK,
                 format!("process {pid} has died, last heard of {sign}"),
                 format!("{up} starts a new one, which continues the jobs; see relay.log in the registry"),
             ),
         };
     }
-    if times::between(lease.heartbeat_at, now) > SILENT_MS {
+    if times::between(lease.heartbeat_at, now) > MAX_HEARTBEAT_AGE_MS {
         return Finding::fail(
-            RELAY,
+            RELAY_CHECK,
             format!("process {pid} holds the registry, but was last heard of {sign}"),
             format!(
                 "`kill -CONT {pid}` if it is stopped; else `kill -9 {pid}`, then {up}: workers go on meanwhile"
@@ -58,33 +64,39 @@ fn daemon(lease: Option<&Lease>, lives: bool, now: Timestamp, up: &str) -> Findi
     }
     match &lease.platform {
         PlatformStatus::Ready { max_jobs, .. } => Finding::ok(
-            RELAY,
-            format!("process {pid}, engine {}, {}", lease.engine, plural::at_once(*max_jobs)),
+            RELAY_CHECK,
+            format!("process {pid}, engine {}, {}", lease.engine, plural::format_capacity(*max_jobs)),
         ),
         PlatformStatus::Starting { detail } => Finding::warn(
-            RELAY,
+            RELAY_CHECK,
             format!("the platform is starting: {detail}"),
             format!("{up} waits until it is ready, or says why it is not"),
         ),
         PlatformStatus::Failed { detail } => Finding::fail(
-            RELAY,
+            RELAY_CHECK,
             format!("the platform can't be started: {detail}"),
             format!("fix that, then run {up}"),
         ),
-        PlatformStatus::Stopped => Finding::warn(RELAY, "its platform is stopped", format!("{up} starts it")),
+        PlatformStatus::Stopped => {
+            Finding::warn(RELAY_CHECK, "its platform is stopped", format!("{up} starts it"))
+        }
     }
 }
 
-fn queue(waiting: usize, platform: Option<&PlatformStatus>, up: &str) -> Finding {
+fn assess_queue(waiting: usize, platform: Option<&PlatformStatus>, up: &str) -> Finding {
     let jobs = match waiting {
-        0 => return Finding::ok(QUEUE, "no job is waiting"),
+        0 => return Finding::ok(QUEUE_CHECK, "no job is waiting"),
         1 => "1 job is waiting".to_owned(),
         more => format!("{more} jobs are waiting"),
     };
     match platform {
-        None => Finding::fail(QUEUE, format!("{jobs}, and no relay is running"), format!("{up} starts it")),
-        Some(PlatformStatus::Ready { .. }) => Finding::ok(QUEUE, format!("{jobs} for a slot")),
-        Some(_) => Finding::warn(QUEUE, format!("{jobs} for the platform"), "fix what the other checks name"),
+        None => {
+            Finding::fail(QUEUE_CHECK, format!("{jobs}, and no relay is running"), format!("{up} starts it"))
+        }
+        Some(PlatformStatus::Ready { .. }) => Finding::ok(QUEUE_CHECK, format!("{jobs} for a slot")),
+        Some(_) => {
+            Finding::warn(QUEUE_CHECK, format!("{jobs} for the platform"), "fix what the other checks name")
+        }
     }
 }
 
@@ -132,7 +144,7 @@ mod tests {
             let lease = platform.map(lease);
             let beat = lease_of_golden().heartbeat_at;
             let now = beat + jiff::SignedDuration::from_secs(later);
-            let found = daemon(lease.as_ref(), lives, now, "`relay up`");
+            let found = assess_daemon(lease.as_ref(), lives, now, "`relay up`");
             assert_eq!(found.state, state, "{found:?}");
             assert!(found.detail.starts_with(words), "{found:?}");
             assert_eq!(found.fix.is_some(), state != State::Ok);
@@ -148,7 +160,7 @@ mod tests {
             (2, Some(&starting), State::Warn, "2 jobs are waiting for the platform"),
             (3, Some(&ready()), State::Ok, "3 jobs are waiting for a slot"),
         ] {
-            let found = queue(waiting, platform, "`relay up`");
+            let found = assess_queue(waiting, platform, "`relay up`");
             assert_eq!((found.state, &found.detail[..]), (state, words));
         }
     }

@@ -7,37 +7,37 @@ use std::path::{Path, PathBuf};
 use super::context::CheckContext;
 use super::finding::Finding;
 use super::probe::{ProbeOutput, run_probe};
-use crate::config::CODEX;
+use crate::config::DEFAULT_CODEX_PROGRAM;
 use crate::init;
 use crate::plural;
 
-const RULES: &str = "rules";
+const RULES_CHECK: &str = "rules";
 /// The folder of rules, below Codex's home or the project's `.codex`.
-const FOLDER: &str = "rules";
+const RULES_FOLDER: &str = "rules";
 /// Maximum number of files checked.
 const MAX_FILES: usize = 32;
 
-/// Lets Codex evaluate all files that it would read here, and checks that they allow `relay up` outside of the sandbox.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
-    let project = files(&context.root.join(".codex").join(FOLDER));
-    let own = context.codex_home().map(|home| files(&home.join(FOLDER))).unwrap_or_default();
+/// Lets Codex evaluate all rules files for this project, and checks that they allow `relay up` outside of the sandbox.
+pub(super) fn check_rules(context: &CheckContext) -> Vec<Finding> {
+    let project = rule_files(&context.root.join(".codex").join(RULES_FOLDER));
+    let own = context.codex_home().map(|home| rule_files(&home.join(RULES_FOLDER))).unwrap_or_default();
     let ours = init::rules_files(&context.root, context.codex_home().as_deref());
     let in_project = ours.iter().any(|file| project.contains(file));
     let in_home = ours.iter().any(|file| own.contains(file));
     let all: Vec<PathBuf> = project.into_iter().chain(own).collect();
     if !in_project && !in_home {
         let why = "none of relay's: `relay init` writes them, for a `relay up` out of Codex's sandbox";
-        return vec![Finding::skipped(RULES, why)];
+        return vec![Finding::skipped(RULES_CHECK, why)];
     }
-    let named = context.config.as_ref().map_or(CODEX, |config| &config.codex.program);
-    let find = |program: &str| context.find(program).filter(|found| context.may_run(program, found));
-    let Some(codex) = find(named).or_else(|| find(CODEX)) else {
-        let why = if context.find(named).is_some() {
+    let named = context.config.as_ref().map_or(DEFAULT_CODEX_PROGRAM, |config| &config.codex.program);
+    let find = |program: &str| context.find_in_path(program).filter(|found| context.may_run(program, found));
+    let Some(codex) = find(named).or_else(|| find(DEFAULT_CODEX_PROGRAM)) else {
+        let why = if context.find_in_path(named).is_some() {
             "not checked: the settings, which name Codex's program, are not approved"
         } else {
             "codex was not found on this machine to check them"
         };
-        return vec![Finding::skipped(RULES, why)];
+        return vec![Finding::skipped(RULES_CHECK, why)];
     };
     let mut args = vec!["execpolicy".to_owned(), "check".to_owned()];
     for file in &all {
@@ -50,17 +50,17 @@ pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
     vec![assess_rules(&said, all.len(), trusted)]
 }
 
-fn assess_rules(said: &ProbeOutput, files: usize, trusted: bool) -> Finding {
-    let Some(answer) = said.answer() else {
-        return match said {
+fn assess_rules(probe: &ProbeOutput, files: usize, trusted: bool) -> Finding {
+    let Some(answer) = probe.stdout_on_success() else {
+        return match probe {
             ProbeOutput::Ended { stderr, .. } => Finding::fail(
-                RULES,
-                format!("Codex can't read them and won't start: {}", mistake(stderr)),
+                RULES_CHECK,
+                format!("Codex can't read them and won't start: {}", extract_error(stderr)),
                 "correct that file, or restore relay's with `relay init`",
             ),
             _ => Finding::warn(
-                RULES,
-                format!("codex execpolicy: {}", said.error_text()),
+                RULES_CHECK,
+                format!("codex execpolicy: {}", probe.describe_failure()),
                 "try `codex --version`",
             ),
         };
@@ -68,19 +68,19 @@ fn assess_rules(said: &ProbeOutput, files: usize, trusted: bool) -> Finding {
     let decision: serde_json::Value = serde_json::from_str(answer).unwrap_or_default();
     match decision["decision"].as_str() {
         Some("allow") if trusted => Finding::ok(
-            RULES,
+            RULES_CHECK,
             format!(
                 "{} valid, `relay up` may run outside of the sandbox",
-                plural::count(files as u64, "file", "files")
+                plural::format_count(files as u64, "file", "files")
             ),
         ),
         Some("allow") => Finding::warn(
-            RULES,
+            RULES_CHECK,
             "the project's rules hold only once Codex trusts the project",
             "start `codex` here and trust it, or keep them for all projects: `relay init --user`",
         ),
         other => Finding::warn(
-            RULES,
+            RULES_CHECK,
             format!("`relay up` may not run outside of the sandbox: {}", other.unwrap_or("no rule matches")),
             "restore relay's rules with `relay init`",
         ),
@@ -88,7 +88,7 @@ fn assess_rules(said: &ProbeOutput, files: usize, trusted: bool) -> Finding {
 }
 
 /// Extracts the position and the reason from many lines.
-fn mistake(stderr: &str) -> String {
+fn extract_error(stderr: &str) -> String {
     let told = |line: &&str| ["policy at", "rror:", "-->"].iter().any(|mark| line.contains(mark));
     let lines: Vec<&str> = stderr.lines().map(str::trim).filter(told).take(3).collect();
     let lines =
@@ -96,7 +96,7 @@ fn mistake(stderr: &str) -> String {
     lines.collect::<Vec<_>>().join(" ")
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+fn rule_files(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries
         .map(|entry| entry.path())
@@ -129,7 +129,7 @@ mod tests {
 
     fn said(well: bool, text: &str) -> ProbeOutput {
         let (stdout, stderr) = if well { (text, "") } else { ("", text) };
-        ProbeOutput::Ended { well, stdout: stdout.into(), stderr: stderr.into() }
+        ProbeOutput::Ended { succeeded: well, stdout: stdout.into(), stderr: stderr.into() }
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
             (&allow, true, State::Ok, "1 file valid, `relay up` may run outside of the sandbox"),
             (&allow, false, State::Warn, "the project's rules hold only once"),
             (&nothing, true, State::Warn, "`relay up` may not run outside of the sandbox: no rule matches"),
-            (&ProbeOutput::Silent, true, State::Warn, "codex execpolicy: no answer within 5 s"),
+            (&ProbeOutput::TimedOut, true, State::Warn, "codex execpolicy: no answer within 5 s"),
         ] {
             let found = assess_rules(answer, 1, trusted);
             assert!(

@@ -12,33 +12,33 @@ use super::{
     storage, trust,
 };
 
-/// Time limit of all checks: a program has 5 s, and no check runs two in a row that hang.
-const TIME_LIMIT: Duration = Duration::from_millis(5800);
+/// Time limit of all checks. A program has 5 s, and no check waits for two hanging programs in sequence.
+const CHECKS_TIMEOUT: Duration = Duration::from_millis(5800);
 
-type Check = fn(&CheckContext) -> Vec<Finding>;
+type CheckFn = fn(&CheckContext) -> Vec<Finding>;
 
-/// Checks in display order: those that others depend on come first. The name is shown for a check that hangs.
-const CHECKS: [(&str, Check); 15] = [
-    ("settings", settings::check),
-    ("trust", trust::check),
-    ("registry", storage::registry),
-    ("disk", storage::disk),
-    ("relay", relay::check),
-    ("engine", engine::check),
-    ("agent", agent::check),
-    ("codex", codex::check),
-    ("credentials", credentials::check),
-    ("rules", rules::check),
-    ("login-shell", shell::check),
-    ("clock", clock::check),
-    ("inotify", inotify::check),
-    ("linger", linger::check),
-    ("deliveries", deliveries::check),
+/// Checks in display order: prerequisites of other checks come first. The name is shown for a hanging check.
+const CHECKS: [(&str, CheckFn); 15] = [
+    ("settings", settings::check_settings),
+    ("trust", trust::check_trust),
+    ("registry", storage::check_registry),
+    ("disk", storage::check_disk),
+    ("relay", relay::check_relay),
+    ("engine", engine::check_engine),
+    ("agent", agent::check_agent),
+    ("codex", codex::check_codex),
+    ("credentials", credentials::check_credentials),
+    ("rules", rules::check_rules),
+    ("login-shell", shell::check_login_shell),
+    ("clock", clock::check_clocks),
+    ("inotify", inotify::check_inotify),
+    ("linger", linger::check_linger),
+    ("deliveries", deliveries::check_deliveries),
 ];
 
 /// Runs all checks concurrently and returns their findings in a fixed order, after 6 s at the latest.
-pub fn run(context: CheckContext) -> Vec<Finding> {
-    let deadline = Instant::now() + TIME_LIMIT;
+pub fn run_checks(context: CheckContext) -> Vec<Finding> {
+    let deadline = Instant::now() + CHECKS_TIMEOUT;
     let context = Arc::new(context);
     let (sender, answers) = channel();
     for (place, (_, check)) in CHECKS.into_iter().enumerate() {
@@ -57,7 +57,7 @@ pub fn run(context: CheckContext) -> Vec<Finding> {
     let late = |name: &'static str| {
         vec![Finding::fail(
             name,
-            format!("no answer within {} s", TIME_LIMIT.as_secs_f32().ceil()),
+            format!("no answer within {} s", CHECKS_TIMEOUT.as_secs_f32().ceil()),
             "check for a file system or a program that hangs",
         )]
     };

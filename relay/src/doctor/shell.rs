@@ -1,4 +1,4 @@
-//! Checks that a login shell finds `relay`: Codex runs a model's commands in one, with a PATH of its own.
+//! Check that a login shell finds `relay`: Codex runs a model's commands in a login shell, whose PATH may differ.
 
 use std::path::{Path, PathBuf};
 
@@ -6,46 +6,48 @@ use super::context::CheckContext;
 use super::finding::Finding;
 use super::probe::{ProbeOutput, run_probe};
 
-const SHELL: &str = "login-shell";
+const SHELL_CHECK: &str = "login-shell";
 
 /// Runs the person's shell.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
+pub(super) fn check_login_shell(context: &CheckContext) -> Vec<Finding> {
     let shell = context.variable("SHELL").unwrap_or("/bin/sh");
     let said = run_probe(shell, &["-lc", "command -v relay"]);
     let own = std::env::current_exe().and_then(|exe| exe.canonicalize()).unwrap_or_default();
-    let found = said.answer().and_then(|text| text.lines().last()).map(PathBuf::from);
+    let found = said.stdout_on_success().and_then(|text| text.lines().last()).map(PathBuf::from);
     let same = found.as_ref().and_then(|found| found.canonicalize().ok()).map(|found| found == own);
     vec![assess_shell(shell, &said, found.as_deref(), same, &own)]
 }
 
 fn assess_shell(
     shell: &str,
-    said: &ProbeOutput,
-    found: Option<&Path>,
-    same: Option<bool>,
-    own: &Path,
+    probe: &ProbeOutput,
+    found_relay: Option<&Path>,
+    is_same_file: Option<bool>,
+    own_path: &Path,
 ) -> Finding {
     let link = format!(
         "`sudo ln -sf {} /usr/local/bin/relay`, or put its folder on the PATH of your profile",
-        own.display()
+        own_path.display()
     );
-    match (said, found, same) {
-        (_, Some(found), Some(true)) => Finding::ok(SHELL, format!("{shell} -l finds {}", found.display())),
+    match (probe, found_relay, is_same_file) {
+        (_, Some(found), Some(true)) => {
+            Finding::ok(SHELL_CHECK, format!("{shell} -l finds {}", found.display()))
+        }
         (_, Some(found), Some(false)) => {
-            Finding::warn(SHELL, format!("{shell} -l finds another relay: {}", found.display()), link)
+            Finding::warn(SHELL_CHECK, format!("{shell} -l finds another relay: {}", found.display()), link)
         }
         // An alias or a function.
         (_, Some(found), None) => {
-            Finding::warn(SHELL, format!("{shell} -l takes relay for: {}", found.display()), link)
+            Finding::warn(SHELL_CHECK, format!("{shell} -l takes relay for: {}", found.display()), link)
         }
         (ProbeOutput::Ended { .. }, None, _) => Finding::warn(
-            SHELL,
+            SHELL_CHECK,
             format!("{shell} -l does not find relay, so Codex's commands don't either"),
             link,
         ),
         _ => Finding::warn(
-            SHELL,
-            format!("{shell} -l: {}", said.error_text()),
+            SHELL_CHECK,
+            format!("{shell} -l: {}", probe.describe_failure()),
             "check the profile of your shell",
         ),
     }
@@ -58,7 +60,8 @@ mod tests {
 
     #[test]
     fn a_login_shell_finds_this_relay_another_or_none() {
-        let ended = |well| ProbeOutput::Ended { well, stdout: String::new(), stderr: String::new() };
+        let ended =
+            |well| ProbeOutput::Ended { succeeded: well, stdout: String::new(), stderr: String::new() };
         let (own, path) = (Path::new("/opt/relay"), Some(Path::new("/usr/local/bin/relay")));
         for (said, found, same, state, words) in [
             (ended(true), path, Some(true), State::Ok, "/bin/bash -l finds /usr/local/bin/relay"),
@@ -71,7 +74,7 @@ mod tests {
                 "/bin/bash -l takes relay for",
             ),
             (ended(false), None, None, State::Warn, "/bin/bash -l does not find relay"),
-            (ProbeOutput::Silent, None, None, State::Warn, "/bin/bash -l: no answer within 5 s"),
+            (ProbeOutput::TimedOut, None, None, State::Warn, "/bin/bash -l: no answer within 5 s"),
         ] {
             let judged = assess_shell("/bin/bash", &said, found, same, own);
             assert!(judged.state == state && judged.detail.starts_with(words), "{judged:?}");

@@ -7,91 +7,91 @@ use std::time::SystemTime;
 use super::context::CheckContext;
 use super::finding::Finding;
 use super::refused_files;
-use crate::files::staged::Staged;
+use crate::files::staged::StagedFile;
 use crate::registry::Registry;
 
-const REGISTRY: &str = "registry";
-const DISK: &str = "disk";
+const REGISTRY_CHECK: &str = "registry";
+const DISK_CHECK: &str = "disk";
 /// Free space below which logs and workspaces may soon fail, in bytes.
 const LOW_SPACE: u64 = 1 << 30;
 /// Free space below which launches are about to be refused, in bytes.
 const NO_SPACE: u64 = 16 << 20;
 
 /// Checks that this process can write to the registry.
-pub(super) fn registry(context: &CheckContext) -> Vec<Finding> {
+pub(super) fn check_registry(context: &CheckContext) -> Vec<Finding> {
     let dir = context.registry.dir();
-    match context.registry.folder().is_there() {
+    match context.registry.folder().exists() {
         Ok(true) => {}
-        Err(e) => return vec![unwritable(&context.registry, &e)],
+        Err(e) => return vec![unwritable_registry(&context.registry, &e)],
         Ok(false) => {
-            let writable = nearest(dir).is_some_and(|dir| probe_new(dir).is_ok());
+            let writable = nearest_existing(dir).is_some_and(|dir| probe_write_in(dir).is_ok());
             return vec![if writable {
-                Finding::ok(REGISTRY, format!("{} is created by the first launch", dir.display()))
+                Finding::ok(REGISTRY_CHECK, format!("{} is created by the first launch", dir.display()))
             } else {
-                unwritable(&context.registry, &io::ErrorKind::PermissionDenied.into())
+                unwritable_registry(&context.registry, &io::ErrorKind::PermissionDenied.into())
             }];
         }
     }
-    let writable = match probe(&context.registry) {
-        Ok(_) => Finding::ok(REGISTRY, format!("{} can be written", dir.display())),
-        Err(e) => unwritable(&context.registry, &e),
+    let writable = match probe_write(&context.registry) {
+        Ok(_) => Finding::ok(REGISTRY_CHECK, format!("{} can be written", dir.display())),
+        Err(e) => unwritable_registry(&context.registry, &e),
     };
-    let refused = refused_files::words(&refused_files::find(&context.registry));
-    let refused = refused.map(|(what, todo)| Finding::warn(REGISTRY, what, todo));
+    let refused = refused_files::detail_and_advice(&refused_files::find_refused_files(&context.registry));
+    let refused = refused.map(|(what, todo)| Finding::warn(REGISTRY_CHECK, what, todo));
     [Some(writable), refused].into_iter().flatten().collect()
 }
 
-/// Writes a hidden file, removes it, and returns its modification time.
-pub(super) fn probe(registry: &Registry) -> io::Result<SystemTime> {
-    let mut staged = Staged::begin(&registry.folder().file("doctor"))?;
+/// Writes and removes a hidden file; returns its modification time.
+pub(super) fn probe_write(registry: &Registry) -> io::Result<SystemTime> {
+    let mut staged = StagedFile::create(&registry.folder().file("doctor"))?;
     staged.file().write_all(b"x")?;
     staged.file().metadata()?.modified()
 }
 
 /// Writes and removes a file in a folder outside of a registry.
-fn probe_new(dir: &Path) -> io::Result<()> {
+fn probe_write_in(dir: &Path) -> io::Result<()> {
     tempfile::Builder::new().prefix(".doctor-").tempfile_in(dir)?.write_all(b"x")
 }
 
-/// Error message of `relay launch`, split into problem and fix.
-fn unwritable(registry: &Registry, error: &io::Error) -> Finding {
+/// Returns the error message of `relay launch`, split into problem and fix.
+fn unwritable_registry(registry: &Registry, error: &io::Error) -> Finding {
     let message = registry.not_writable(error).message;
     match message.split_once(": ") {
-        Some((detail, fix)) => Finding::fail(REGISTRY, detail, fix),
-        None => Finding::fail(REGISTRY, message, "make the folder writable"),
+        Some((detail, fix)) => Finding::fail(REGISTRY_CHECK, detail, fix),
+        None => Finding::fail(REGISTRY_CHECK, message, "make the folder writable"),
     }
 }
 
 /// Returns the nearest existing ancestor of the registry's folder, or the folder itself.
-fn nearest(dir: &Path) -> Option<&Path> {
+fn nearest_existing(dir: &Path) -> Option<&Path> {
     dir.ancestors().find(|dir| dir.is_dir())
 }
 
 /// Checks the free space for logs.
-pub(super) fn disk(context: &CheckContext) -> Vec<Finding> {
-    let Some(dir) = nearest(context.registry.dir()) else {
-        return vec![Finding::skipped(DISK, "there is no folder to check")];
+pub(super) fn check_disk(context: &CheckContext) -> Vec<Finding> {
+    let Some(dir) = nearest_existing(context.registry.dir()) else {
+        return vec![Finding::skipped(DISK_CHECK, "there is no folder to check")];
     };
     vec![match rustix::fs::statvfs(dir) {
-        Ok(stat) => room(stat.f_bavail.saturating_mul(stat.f_frsize), dir),
-        Err(e) => Finding::skipped(DISK, format!("{}: {e}", dir.display())),
+        Ok(stat) => assess_free_space(stat.f_bavail.saturating_mul(stat.f_frsize), dir),
+        Err(e) => Finding::skipped(DISK_CHECK, format!("{}: {e}", dir.display())),
     }]
 }
 
-fn room(free: u64, dir: &Path) -> Finding {
+fn assess_free_space(free: u64, dir: &Path) -> Finding {
     let dir = dir.display();
     match free {
         ..NO_SPACE => Finding::fail(
-            DISK,
+            DISK_CHECK,
             format!("{} MiB are free at {dir}: launches are refused on a full disk", free >> 20),
             "free some space; `relay prune` removes archived jobs",
         ),
         NO_SPACE..LOW_SPACE => Finding::warn(
-            DISK,
+            DISK_CHECK,
             format!("{} MiB are free at {dir}", free >> 20),
             "free some space; `relay prune` removes archived jobs",
         ),
-        LOW_SPACE.. => Finding::ok(DISK, format!("{} GiB are free at {dir}", free >> 30)),
+        LOW_SPACE.. => Finding::ok(DISK_CHECK, format!("{} GiB are free at {dir}", free >> 30)),
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
             (NO_SPACE, State::Warn, "16 MiB are free at /p"),
             (LOW_SPACE, State::Ok, "1 GiB are free at /p"),
         ] {
-            let found = room(free, Path::new("/p"));
+            let found = assess_free_space(free, Path::new("/p"));
             assert_eq!((found.state, &found.detail[..]), (state, words));
             assert_eq!(found.fix.is_some(), state != State::Ok);
         }
@@ -118,7 +118,7 @@ mod tests {
     fn a_registry_that_is_not_there_yet_is_fine_where_it_can_be_made() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("platform/workers");
-        assert_eq!(nearest(&missing), Some(dir.path()));
-        assert!(probe_new(dir.path()).is_ok() && probe_new(&missing).is_err());
+        assert_eq!(nearest_existing(&missing), Some(dir.path()));
+        assert!(probe_write_in(dir.path()).is_ok() && probe_write_in(&missing).is_err());
     }
 }

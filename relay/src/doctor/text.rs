@@ -8,28 +8,28 @@ use crate::render::Paint;
 
 /// Marks of the states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Marks {
+pub enum StateMarks {
     /// Symbols, one each.
-    Signs,
+    Symbols,
     /// Words, for terminals that may not show symbols.
     Words,
 }
 
-impl Marks {
+impl StateMarks {
     /// Returns symbols if the locale uses UTF-8, else words.
     pub fn of_locale(variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
         let locale = locale.to_lowercase();
-        if locale.contains("utf-8") || locale.contains("utf8") { Self::Signs } else { Self::Words }
+        if locale.contains("utf-8") || locale.contains("utf8") { Self::Symbols } else { Self::Words }
     }
 
-    fn of(self, state: State) -> &'static str {
+    fn mark_of(self, state: State) -> &'static str {
         match (self, state) {
-            (Self::Signs, State::Ok) => "✓",
-            (Self::Signs, State::Skipped) => "-",
-            (Self::Signs, State::Warn) => "!",
-            (Self::Signs, State::Fail) => "✗",
+            (Self::Symbols, State::Ok) => "✓",
+            (Self::Symbols, State::Skipped) => "-",
+            (Self::Symbols, State::Warn) => "!",
+            (Self::Symbols, State::Fail) => "✗",
             (Self::Words, State::Ok) => "ok  ",
             (Self::Words, State::Skipped) => "-   ",
             (Self::Words, State::Warn) => "warn",
@@ -39,11 +39,11 @@ impl Marks {
 }
 
 /// Formats one line per finding, with the fix below it, and the number of findings of each kind.
-pub fn list(findings: &[Finding], marks: Marks, paint: Paint) -> String {
+pub fn format_findings(findings: &[Finding], marks: StateMarks, paint: Paint) -> String {
     let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or_default();
     let mut text = String::new();
     for finding in findings {
-        let mark = marks.of(finding.state);
+        let mark = marks.mark_of(finding.state);
         let line = format!("{mark} {:width$}  {}", finding.check, finding.detail);
         let line = match finding.state {
             State::Fail => paint.alarm(&line),
@@ -60,8 +60,8 @@ pub fn list(findings: &[Finding], marks: Marks, paint: Paint) -> String {
     let _ = match (count(State::Fail), count(State::Warn)) {
         (0, 0) => writeln!(text, "all checks passed"),
         (fail, warn) => {
-            let errors = plural::count(fail as u64, "error", "errors");
-            writeln!(text, "{errors}, {}", plural::count(warn as u64, "warning", "warnings"))
+            let errors = plural::format_count(fail as u64, "error", "errors");
+            writeln!(text, "{errors}, {}", plural::format_count(warn as u64, "warning", "warnings"))
         }
     };
     text
@@ -84,16 +84,16 @@ mod tests {
             finding("disk", State::Warn, Some("free some")),
         ];
         assert_eq!(
-            list(&all, Marks::Signs, Paint::new(false)),
+            format_findings(&all, StateMarks::Symbols, Paint::new(false)),
             "✓ engine  engine is so\n- image   image is so\n✗ codex   codex is so\n          fix: install it\n\
              ! disk    disk is so\n          fix: free some\n1 error, 1 warning\n"
         );
-        assert!(list(&all, Marks::Words, Paint::new(false)).is_ascii());
+        assert!(format_findings(&all, StateMarks::Words, Paint::new(false)).is_ascii());
         assert_eq!(
-            list(&all[..1], Marks::Words, Paint::new(false)),
+            format_findings(&all[..1], StateMarks::Words, Paint::new(false)),
             "ok   engine  engine is so\nall checks passed\n"
         );
-        assert!(list(&all, Marks::Signs, Paint::new(true)).contains("\u{1b}[31m✗ codex"));
+        assert!(format_findings(&all, StateMarks::Symbols, Paint::new(true)).contains("\u{1b}[31m✗ codex"));
     }
 
     #[test]
@@ -102,11 +102,11 @@ mod tests {
             let find = move |name: &str| {
                 set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
             };
-            Marks::of_locale(&find)
+            StateMarks::of_locale(&find)
         };
-        assert_eq!(locale(&[("LANG", "en_US.UTF-8")]), Marks::Signs);
-        assert_eq!(locale(&[("LANG", "en_US.UTF-8"), ("LC_ALL", "C")]), Marks::Words);
-        assert_eq!(locale(&[("LC_ALL", ""), ("LANG", "de_DE.utf8")]), Marks::Signs);
-        assert_eq!(locale(&[]), Marks::Words);
+        assert_eq!(locale(&[("LANG", "en_US.UTF-8")]), StateMarks::Symbols);
+        assert_eq!(locale(&[("LANG", "en_US.UTF-8"), ("LC_ALL", "C")]), StateMarks::Words);
+        assert_eq!(locale(&[("LC_ALL", ""), ("LANG", "de_DE.utf8")]), StateMarks::Symbols);
+        assert_eq!(locale(&[]), StateMarks::Words);
     }
 }

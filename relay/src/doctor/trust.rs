@@ -1,6 +1,6 @@
-//! Checks of the protections between the parties: approval, paths, limits, sandbox, secrets.
+//! Checks of the protections between user, sessions and workers: approval, paths, limits, sandbox, secrets.
 
-use common::job::{NO_SANDBOX, Sandbox};
+use common::job::{NO_SANDBOX_IN_CONTAINER, Sandbox};
 
 use super::context::CheckContext;
 use super::finding::Finding;
@@ -8,15 +8,15 @@ use crate::approval::ApprovalState;
 use crate::policy;
 use crate::registry::lease::PlatformStatus;
 
-const SANDBOX: &str = "sandbox";
+const SANDBOX_CHECK: &str = "sandbox";
 
 /// Checks the approval of the settings and the confinement of workers.
-pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
-    let approval = context.approval.as_ref().map(|state| assess_approval(state, &context.approve()));
+pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
+    let approval = context.approval.as_ref().map(|state| assess_approval(state, &context.approve_command()));
     let Ok(config) = &context.config else { return approval.into_iter().collect() };
     let is_container = context.engine.is_container();
     let workspaces = match policy::check_workspaces(context.engine, config) {
-        Ok(()) => Finding::ok("workspaces", config.platform.workspaces.display().to_string()),
+        Ok(()) => Finding::ok("workspaces", config.platform.workspaces_folder.display().to_string()),
         Err(failure) => Finding::fail("workspaces", failure.message, "correct that setting"),
     };
     let limits = if is_container {
@@ -24,11 +24,11 @@ pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
     } else {
         Finding::skipped("limits", "engine local has none: workers share this machine's memory and processes")
     };
-    let sandbox = config.codex.settings(context.engine).sandbox;
+    let sandbox = config.codex.job_settings(context.engine).sandbox;
     let mut found: Vec<Finding> = approval.into_iter().collect();
     let confinement = match (is_container, sandbox) {
-        (true, Sandbox::WorkspaceWrite) => twofold(context.platform()),
-        (is_container, sandbox) => confinement(is_container, sandbox),
+        (true, Sandbox::WorkspaceWrite) => container_sandbox_finding(context.platform()),
+        (is_container, sandbox) => confinement_finding(is_container, sandbox),
     };
     found.extend([workspaces, limits, confinement]);
     if is_container {
@@ -45,7 +45,7 @@ pub(super) fn check(context: &CheckContext) -> Vec<Finding> {
 fn assess_approval(approval: &ApprovalState, fix: &str) -> Finding {
     const APPROVAL: &str = "approval";
     match approval {
-        ApprovalState::Agreed => Finding::ok(APPROVAL, "these settings are approved"),
+        ApprovalState::Approved => Finding::ok(APPROVAL, "these settings are approved"),
         ApprovalState::New(_) => {
             Finding::warn(APPROVAL, "the settings of this project have not been approved yet", fix)
         }
@@ -57,30 +57,30 @@ fn assess_approval(approval: &ApprovalState, fix: &str) -> Finding {
     }
 }
 
-/// Checks Codex's sandbox within a container, as far as the agent there has tried it.
-fn twofold(platform: Option<&PlatformStatus>) -> Finding {
+/// Reports the agent's test of Codex's sandbox within a container.
+fn container_sandbox_finding(platform: Option<&PlatformStatus>) -> Finding {
     match platform {
         Some(PlatformStatus::Ready { codex_problem, .. }) => match codex_problem {
-            Some(problem) if problem.starts_with(NO_SANDBOX) => Finding::fail(
-                SANDBOX,
-                NO_SANDBOX,
+            Some(problem) if problem.starts_with(NO_SANDBOX_IN_CONTAINER) => Finding::fail(
+                SANDBOX_CHECK,
+                NO_SANDBOX_IN_CONTAINER,
                 "remove sandbox = \"workspace-write\" from [codex]: the container is a sandbox; then `relay restart`",
             ),
-            _ => Finding::ok(SANDBOX, "the container, and Codex's own within it"),
+            _ => Finding::ok(SANDBOX_CHECK, "the container, and Codex's own within it"),
         },
-        _ => Finding::skipped(SANDBOX, "known once the platform is up"),
+        _ => Finding::skipped(SANDBOX_CHECK, "known once the platform is up"),
     }
 }
 
-fn confinement(is_container: bool, sandbox: Sandbox) -> Finding {
+fn confinement_finding(is_container: bool, sandbox: Sandbox) -> Finding {
     match (is_container, sandbox) {
-        (true, _) => Finding::ok(SANDBOX, "the container: workers see the workspaces folder alone"),
+        (true, _) => Finding::ok(SANDBOX_CHECK, "the container: workers see the workspaces folder alone"),
         (false, Sandbox::WorkspaceWrite) => Finding::ok(
-            SANDBOX,
+            SANDBOX_CHECK,
             "Codex's own: workers write their workspace, /tmp and caches of their own, and read most of what you can read",
         ),
         (false, Sandbox::Off) => Finding::warn(
-            SANDBOX,
+            SANDBOX_CHECK,
             "off: workers run on this machine with all your rights",
             "remove sandbox = \"off\" from [codex], or use a container engine",
         ),
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn settings_are_approved_or_new_or_changed() {
         for (approval, state, words) in [
-            (ApprovalState::Agreed, State::Ok, "these settings are approved"),
+            (ApprovalState::Approved, State::Ok, "these settings are approved"),
             (
                 ApprovalState::New(vec!["engine = docker".into()]),
                 State::Warn,
@@ -106,6 +106,6 @@ mod tests {
             let found = assess_approval(&approval, "`relay up`");
             assert!(found.state == state && found.detail.starts_with(words), "{found:?}");
         }
-        assert_eq!(confinement(false, Sandbox::Off).state, State::Warn);
+        assert_eq!(confinement_finding(false, Sandbox::Off).state, State::Warn);
     }
 }

@@ -1,19 +1,19 @@
 //! Versions of programs.
 
-/// Version as three numbers, compared as such.
+/// Version as three numbers.
 pub(super) type Version = (u32, u32, u32);
 
 /// Parses `0.169.0`, `v0.169.0` or `0.169.0-alpha.1`.
-pub(super) fn parse(text: &str) -> Option<Version> {
+pub(super) fn parse_version(text: &str) -> Option<Version> {
     let core = text.trim_start_matches('v').split(['-', '+']).next()?;
     let mut parts = core.split('.').map(str::parse);
     let version = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
     parts.next().is_none().then_some(version)
 }
 
-/// Returns the first word that is a version: programs print theirs after their name.
-pub(super) fn word(said: &str) -> Option<&str> {
-    said.split_whitespace().find(|word| parse(word).is_some())
+/// Returns the first word that is a version: programs print their name before it.
+pub(super) fn version_word(output: &str) -> Option<&str> {
+    output.split_whitespace().find(|word| parse_version(word).is_some())
 }
 
 #[cfg(test)]
@@ -22,9 +22,12 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        assert_eq!(parse("0.169.0"), Some((0, 169, 0)));
-        assert_eq!(word("codex-cli 1.2.3-alpha.4\n"), Some("1.2.3-alpha.4"));
-        assert!(parse("0.99.0") < parse("0.169.0"));
-        assert_eq!((parse("1.2"), parse("1.2.3.4"), word("no version")), (None, None, None));
+        assert_eq!(parse_version("0.169.0"), Some((0, 169, 0)));
+        assert_eq!(version_word("codex-cli 1.2.3-alpha.4\n"), Some("1.2.3-alpha.4"));
+        assert!(parse_version("0.99.0") < parse_version("0.169.0"));
+        assert_eq!(
+            (parse_version("1.2"), parse_version("1.2.3.4"), version_word("no version")),
+            (None, None, None)
+        );
     }
 }

@@ -16,15 +16,15 @@ use crate::engine_kind::EngineKind;
 /// The agent's configuration, read by `worker-agent configure` and `run --config-stdin`.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct AgentConfig {
-    /// Address of the relay, as the agent sees it.
+    /// Address of the relay for the agent.
     pub url: String,
-    /// Certificate of the relay (PEM). The agent connects to no relay with another one.
+    /// Certificate of the relay (PEM). The agent accepts no other certificate.
     pub certificate: String,
     /// Secret that proves that the agent belongs to this relay: 256 random bits in hex.
     pub token: String,
-    /// Number of jobs it runs at once.
+    /// Maximum number of concurrent jobs.
     pub max_jobs: u32,
-    /// User of its workers; none for the agent's own.
+    /// User of its workers; `None` for the agent's own user.
     pub user: Option<&'static str>,
     /// Codex command used to check the platform.
     pub codex: String,
@@ -40,7 +40,7 @@ pub struct AgentConfig {
     pub sandbox: Sandbox,
 }
 
-// Written by hand, so that neither token nor values can get into a log.
+// Implemented by hand: the token and the values must not get into a log.
 impl fmt::Debug for AgentConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AgentConfig")
@@ -54,7 +54,7 @@ impl fmt::Debug for AgentConfig {
 /// Variables that hold the model key.
 pub const MODEL_KEYS: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
-/// Variables passed to workers of engine `local`, besides `LC_*`: those that Codex and common tools need.
+/// Variables passed to workers of engine `local`, besides `LC_*`: variables that Codex and common tools need.
 const LOCAL_VARIABLES: [&str; 22] = [
     "HOME",
     "PATH",
@@ -85,11 +85,11 @@ const LOCAL_VARIABLES: [&str; 22] = [
 /// A container has its own folders and certificates: only the model key is passed to it.
 pub fn worker_env(
     engine: EngineKind,
-    own: impl IntoIterator<Item = (String, String)>,
+    relay_env: impl IntoIterator<Item = (String, String)>,
 ) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     let mut openai = None;
-    for (name, value) in own {
+    for (name, value) in relay_env {
         let allowed =
             !engine.is_container() && (LOCAL_VARIABLES.contains(&name.as_str()) || name.starts_with("LC_"));
         if allowed || name == "CODEX_API_KEY" {

@@ -1,8 +1,9 @@
-//! Codex's home in the platform container: a volume that workers write to, and that a new start must not trust.
+//! Codex's home in the platform container: a volume that workers write to, and that must not be trusted after a
+//! restart.
 //!
 //! Everything except threads, history and the login is removed when the platform starts: otherwise instructions, rules,
 //! skills, hooks and settings left by one worker would be read by the next. Neither root nor this process opens
-//! anything there: the worker's own user does it, under a time limit, and a new file is put in place by a rename.
+//! anything there. The worker's own user does, under a time limit, and a new file is renamed into place.
 
 #![expect(clippy::disallowed_methods, reason = "the person's own folder, which no session may write")]
 
@@ -12,8 +13,8 @@ use std::path::PathBuf;
 /// Codex's home inside the container.
 pub const CODEX_HOME: &str = "/home/worker/.codex";
 
-/// Script that removes everything that a worker may have left in Codex's home. `rm` opens neither FIFOs nor links; a
-/// folder without permissions gets them back first. Takes the home as its only argument.
+/// Script that removes everything that a worker may have left in Codex's home. `rm` opens neither FIFOs nor links.
+/// Permissions of folders are restored first. Takes the home as its only argument.
 pub const RESET_SCRIPT: &str = r#"
 set -u
 cd "$1" || exit 1
@@ -41,7 +42,7 @@ mv -fT -- "$new" "./$2"
 "#;
 
 /// Settings of the host's Codex that a worker receives: the choice of model and its parameters. Programs (notifiers,
-/// hooks, tool servers) and settings about the host's folders are left out.
+/// hooks, tool servers) and settings about the host's folders are not copied.
 const COPIED_SETTINGS: [&str; 25] = [
     "model",
     "model_provider",
@@ -70,23 +71,23 @@ const COPIED_SETTINGS: [&str; 25] = [
     "analytics",
 ];
 
-/// Files of the host's Codex home for the container: names and contents. A login is copied only if it is an API key: a
-/// copied `ChatGPT` login would rotate the refresh token and log the host out. Without settings the image's defaults
-/// apply.
-pub fn of_host() -> Vec<(&'static str, Vec<u8>)> {
-    let Some(home) = host() else { return Vec::new() };
+/// Returns the files of the host's Codex home for the container: names and contents. A login is copied only if it is an
+/// API key, because a copied `ChatGPT` login would rotate the refresh token and log out the host. Without settings the
+/// image's defaults apply.
+pub fn host_files() -> Vec<(&'static str, Vec<u8>)> {
+    let Some(home) = host_codex_home() else { return Vec::new() };
     let mut files = Vec::new();
     if let Ok(text) = fs::read_to_string(home.join("config.toml")) {
-        files.push(("config.toml", settings(&text).into_bytes()));
+        files.push(("config.toml", copied_settings(&text).into_bytes()));
     }
-    if let Some(auth) = fs::read(home.join("auth.json")).ok().filter(|auth| holds_api_key(auth)) {
+    if let Some(auth) = fs::read(home.join("auth.json")).ok().filter(|auth| contains_api_key(auth)) {
         files.push(("auth.json", auth));
     }
     files
 }
 
-/// Settings that a worker receives; none if the file can't be parsed.
-fn settings(text: &str) -> String {
+/// Returns the settings that a worker receives; empty if the file can't be parsed.
+fn copied_settings(text: &str) -> String {
     let mut table: toml::Table = text.parse().unwrap_or_else(|_| {
         tracing::warn!("the config.toml of the host's Codex can't be parsed: workers get none of it");
         toml::Table::new()
@@ -95,13 +96,13 @@ fn settings(text: &str) -> String {
     table.to_string()
 }
 
-fn host() -> Option<PathBuf> {
+fn host_codex_home() -> Option<PathBuf> {
     std::env::var_os("CODEX_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".codex")))
 }
 
-fn holds_api_key(auth: &[u8]) -> bool {
+fn contains_api_key(auth: &[u8]) -> bool {
     let auth: serde_json::Value = serde_json::from_slice(auth).unwrap_or_default();
     let key = auth.get("OPENAI_API_KEY").and_then(serde_json::Value::as_str);
     key.is_some_and(|key| !key.is_empty()) && auth.get("tokens").is_none_or(serde_json::Value::is_null)
@@ -113,19 +114,19 @@ mod tests {
 
     #[test]
     fn only_a_login_by_key_is_copied() {
-        assert!(holds_api_key(br#"{"OPENAI_API_KEY":"sk-1"}"#));
+        assert!(contains_api_key(br#"{"OPENAI_API_KEY":"sk-1"}"#));
         for other in [&br#"{"tokens":{"refresh_token":"x"}}"#[..], br#"{"OPENAI_API_KEY":null}"#, b"garbage"]
         {
-            assert!(!holds_api_key(other));
+            assert!(!contains_api_key(other));
         }
-        assert!(!holds_api_key(br#"{"OPENAI_API_KEY":"sk-1","tokens":{"refresh_token":"x"}}"#));
+        assert!(!contains_api_key(br#"{"OPENAI_API_KEY":"sk-1","tokens":{"refresh_token":"x"}}"#));
     }
 
     #[test]
     fn workers_get_the_model_s_settings_and_no_programs() {
         let text = "model = \"m\"\nnotify = [\"sh\"]\nsandbox_mode = \"x\"\n[model_providers.a]\nbase_url = \"u\"\n\
                     [mcp_servers.s]\ncommand = \"sh\"\n[projects.\"/p\"]\ntrust_level = \"trusted\"\n[hooks]\nx = 1\n";
-        assert_eq!(settings(text), "model = \"m\"\n\n[model_providers.a]\nbase_url = \"u\"\n");
-        assert_eq!(settings("= broken"), "");
+        assert_eq!(copied_settings(text), "model = \"m\"\n\n[model_providers.a]\nbase_url = \"u\"\n");
+        assert_eq!(copied_settings("= broken"), "");
     }
 }

@@ -13,23 +13,25 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::engine_kind::EngineKind;
 
 /// Name of the agent's program.
-const AGENT: &str = "worker-agent";
+const AGENT_PROGRAM: &str = "worker-agent";
 
 /// Returns the agent's program: the one beside this program, else the one on `PATH`.
 ///
 /// # Errors
 /// One line that names the places searched.
 pub fn agent_program() -> Result<PathBuf, String> {
-    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(AGENT));
+    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(AGENT_PROGRAM));
     let path = std::env::var_os("PATH").unwrap_or_default();
     beside
         .into_iter()
-        .chain(std::env::split_paths(&path).map(|dir| dir.join(AGENT)))
+        .chain(std::env::split_paths(&path).map(|dir| dir.join(AGENT_PROGRAM)))
         .find(|candidate| candidate.is_file())
-        .ok_or_else(|| format!("{AGENT} was found neither beside relay nor on PATH: install it there"))
+        .ok_or_else(|| {
+            format!("{AGENT_PROGRAM} was found neither beside relay nor on PATH: install it there")
+        })
 }
 
-/// Time limit of a query: an engine on another machine needs a second, one on a loaded machine some more.
+/// Time limit of a query. An engine on another machine needs a second, or more under load.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit to start, stop or remove a container, or to run a short command in it.
 pub const ACTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,7 +39,7 @@ pub const ACTION_TIMEOUT: Duration = Duration::from_secs(30);
 pub const BUILD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Maximum number of bytes kept of each stream; the rest is discarded.
 const MAX_OUTPUT: u64 = 1024 * 1024;
-/// Wait for remaining output after the command has ended: a process that it left behind may hold the pipe open.
+/// Maximum wait for remaining output after the command has ended: a leftover process may hold the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs a command with `input` on its stdin, for at most `limit`.
@@ -45,53 +47,53 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// # Errors
 /// The last line of the command's output when it fails, or that it took too long.
 pub fn run_with_input(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<()> {
-    run(command, Some(input), limit).map(|_| ())
+    run_with_timeout(command, Some(input), limit).map(|_| ())
 }
 
 /// Runs a command for at most `limit`; returns its stdout without surrounding whitespace.
 ///
 /// # Errors
 /// The last line of the command's output when it fails, or that it took too long.
-pub fn output(command: &mut Command, limit: Duration) -> io::Result<String> {
-    run(command, None, limit).map(|stdout| String::from_utf8_lossy(&stdout).trim().to_owned())
+pub fn run_with_output(command: &mut Command, limit: Duration) -> io::Result<String> {
+    run_with_timeout(command, None, limit).map(|stdout| String::from_utf8_lossy(&stdout).trim().to_owned())
 }
 
-/// Runs a command for at most `limit` with its output shown to a person. It stays in the terminal's process group, so
-/// that Ctrl-C ends it.
+/// Runs a command for at most `limit` and shows its output. The command stays in the terminal's process group, so that
+/// Ctrl-C ends it.
 ///
 /// # Errors
 /// Returns an error if it can't be run, or took too long.
 pub fn run_attached(command: &mut Command, limit: Duration) -> io::Result<ExitStatus> {
-    let program = name_of(command);
+    let program = program_name(command);
     let child = command.spawn()?;
     let pid = pid_of(&child);
-    wait(child).recv_timeout(limit).unwrap_or_else(|_| {
+    wait_in_thread(child).recv_timeout(limit).unwrap_or_else(|_| {
         if let Some(pid) = pid {
             let _ = kill_process(pid, Signal::KILL);
         }
-        Err(too_long(&program, limit))
+        Err(timeout_error(&program, limit))
     })
 }
 
-/// Runs a command in a process group of its own, which is killed at the limit.
-fn run(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> io::Result<Vec<u8>> {
-    let program = name_of(command);
+/// Runs a command in its own process group, which is killed at the limit.
+fn run_with_timeout(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> io::Result<Vec<u8>> {
+    let program = program_name(command);
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
     let mut child =
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()?;
     let group = pid_of(&child);
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         let input = input.to_vec();
-        // A child that ends early reports the reason on stderr, which is more useful than the broken pipe.
+        // If the child ends early, its error output is more useful than the broken pipe.
         thread::spawn(move || stdin.write_all(&input));
     }
-    let stdout = read(child.stdout.take());
-    let stderr = read(child.stderr.take());
-    let Ok(status) = wait(child).recv_timeout(limit) else {
+    let stdout = read_in_thread(child.stdout.take());
+    let stderr = read_in_thread(child.stderr.take());
+    let Ok(status) = wait_in_thread(child).recv_timeout(limit) else {
         if let Some(group) = group {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        return Err(too_long(&program, limit));
+        return Err(timeout_error(&program, limit));
     };
     let (stdout, stderr) = (stdout.recv_timeout(DRAIN_TIMEOUT), stderr.recv_timeout(DRAIN_TIMEOUT));
     if status?.success() {
@@ -102,18 +104,18 @@ fn run(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> io::Resu
     Err(io::Error::other(last_line(&said.unwrap_or_default())))
 }
 
-fn wait(mut child: Child) -> Receiver<io::Result<ExitStatus>> {
+fn wait_in_thread(mut child: Child) -> Receiver<io::Result<ExitStatus>> {
     let (sender, end) = channel();
     thread::spawn(move || sender.send(child.wait()));
     end
 }
 
-fn read(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+fn read_in_thread(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, bytes) = channel();
     thread::spawn(move || {
         let Some(mut pipe) = pipe else { return };
         let mut kept = Vec::new();
-        // Output before a read error is still worth showing.
+        // Output before a read error is still shown.
         let _ = (&mut pipe).take(MAX_OUTPUT).read_to_end(&mut kept);
         let _ = sender.send(kept);
         let _ = io::copy(&mut pipe, &mut io::sink());
@@ -125,12 +127,12 @@ fn pid_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
-fn name_of(command: &Command) -> String {
+fn program_name(command: &Command) -> String {
     let program = Path::new(command.get_program());
     program.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn too_long(program: &str, limit: Duration) -> io::Error {
+fn timeout_error(program: &str, limit: Duration) -> io::Error {
     let message = format!("{program} did not answer within {} s", limit.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, message)
 }
@@ -139,7 +141,7 @@ fn too_long(program: &str, limit: Duration) -> io::Error {
 pub fn last_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output");
-    common::text::one_line(line, 400)
+    common::text_format::one_line(line, 400)
 }
 
 /// Builds the message for an engine whose command can't be run.
@@ -162,16 +164,16 @@ mod tests {
     #[test]
     fn a_command_answers_fails_or_is_ended_with_all_that_it_started() {
         let long = Duration::from_secs(20);
-        assert_eq!(output(&mut sh("echo yes"), long).unwrap(), "yes");
+        assert_eq!(run_with_output(&mut sh("echo yes"), long).unwrap(), "yes");
         assert_eq!(
-            output(&mut sh("echo first >&2; echo no >&2; exit 1"), long).unwrap_err().to_string(),
+            run_with_output(&mut sh("echo first >&2; echo no >&2; exit 1"), long).unwrap_err().to_string(),
             "no"
         );
         run_with_input(&mut sh("grep -q input"), b"some input", long).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let mut hangs = sh(&format!("sleep 1000 & echo $! >{}; wait", pid.display()));
-        let refused = output(&mut hangs, Duration::from_secs(1)).unwrap_err();
+        let refused = run_with_output(&mut hangs, Duration::from_secs(1)).unwrap_err();
         assert_eq!(refused.to_string(), "sh did not answer within 1 s");
         let pid: i32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
         let deadline = Instant::now() + long;
@@ -190,7 +192,7 @@ mod tests {
     fn what_is_left_behind_or_not_read_is_not_waited_for() {
         let long = Duration::from_secs(20);
         let began = Instant::now();
-        assert!(output(&mut sh("echo here; sleep 30 & exit 0"), long).is_ok());
+        assert!(run_with_output(&mut sh("echo here; sleep 30 & exit 0"), long).is_ok());
         run_with_input(&mut sh("exit 0"), &vec![b'x'; 1 << 20], long).unwrap();
         assert_eq!(
             run_attached(&mut sh("sleep 30"), Duration::from_millis(50)).unwrap_err().kind(),

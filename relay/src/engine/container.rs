@@ -11,21 +11,20 @@ use sha2::{Digest, Sha256};
 
 use super::agent_config::AgentConfig;
 use super::codex_home::{self, CODEX_HOME};
-use super::command::{ACTION_TIMEOUT, QUERY_TIMEOUT, not_installed, output, run_with_input};
-use crate::config::{PlatformConfig, Resources, cpus_text};
+use super::command::{ACTION_TIMEOUT, QUERY_TIMEOUT, not_installed, run_with_input, run_with_output};
+use crate::config::{PlatformConfig, ResourceLimits, format_cpus};
 use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
 /// Path of the agent's state inside the container, on a volume.
-const STATE: &str = "/var/lib/worker-agent";
+const AGENT_STATE_PATH: &str = "/var/lib/worker-agent";
 /// Name of the host inside the container.
 pub const HOST_NAME: &str = "host.docker.internal";
 /// Label that ties the container to a registry.
-const LABEL: &str = "relay.registry";
+const REGISTRY_LABEL: &str = "relay.registry";
 /// Label with the arguments that the container was created with, so that changed settings create a new one.
-const LABEL_ARGUMENTS: &str = "relay.arguments";
-/// Capabilities that the agent and the entry point need: to run workers as their user, to end them, and to access their
-/// files.
+const ARGUMENTS_LABEL: &str = "relay.arguments";
+/// Capabilities of the agent and the entry point: run workers as their user, end them, and access their files.
 const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
 
 /// The platform container.
@@ -34,7 +33,7 @@ pub struct Container<'a> {
     pub engine: EngineKind,
     /// Configuration of the platform.
     pub platform: &'a PlatformConfig,
-    /// Path of the registry that it belongs to.
+    /// Path of the registry that the container belongs to.
     pub registry: &'a Path,
 }
 
@@ -69,9 +68,9 @@ impl Container<'_> {
         })
     }
 
-    /// Address under which the container reaches this host, if that address belongs to this machine (Linux). Read from
-    /// the container: the network itself does not always report it.
-    pub fn gateway(&self) -> Option<IpAddr> {
+    /// Returns the address at which the container reaches this host, if that address belongs to this machine (Linux).
+    /// It is read from the container, because the network does not always report it.
+    pub fn gateway_address(&self) -> Option<IpAddr> {
         let format = "{{range .NetworkSettings.Networks}}{{.Gateway}} {{end}}";
         let answer = self.query(&["container", "inspect", "--format", format, &self.platform.name]).ok()?;
         answer.split_whitespace().find_map(|word| word.parse().ok())
@@ -81,22 +80,22 @@ impl Container<'_> {
     ///
     /// # Errors
     /// One actionable line.
-    pub fn ensure(&self, config: &AgentConfig) -> Result<(), String> {
+    pub fn ensure_running(&self, config: &AgentConfig) -> Result<(), String> {
         self.check()?;
         // The engine would create a missing folder as root, and follow a link in its place.
-        self.check_workspaces(protected_paths::create)?;
-        let args = self.arguments();
-        match find(self.engine, &self.platform.name)? {
+        self.check_workspaces(protected_paths::create_folders)?;
+        let args = self.run_arguments();
+        match find_container(self.engine, &self.platform.name)? {
             None => self.create(&args)?,
-            Some(found) => self.reuse(&found, &args)?,
+            Some(found) => self.check_reusable(&found, &args)?,
         }
         self.check_workspaces(protected_paths::check_unlinked).inspect_err(|_| {
-            // The container may see folders that no person has approved; without it no job starts.
+            // The container may see folders that were not approved, so it is removed.
             let _ = self.query(&["rm", "-f", &self.platform.name]);
         })?;
-        self.set_up(config).map_err(|e| {
+        self.start_and_configure(config).map_err(|e| {
             let name = &self.platform.name;
-            match find(self.engine, name) {
+            match find_container(self.engine, name) {
                 Ok(Some(found)) if !found.running => {
                     format!("container '{name}' ended during its setup: see `{} logs {name}`", self.engine)
                 }
@@ -105,11 +104,11 @@ impl Container<'_> {
         })
     }
 
-    fn set_up(&self, config: &AgentConfig) -> Result<(), String> {
-        self.renew_codex_home()?;
+    fn start_and_configure(&self, config: &AgentConfig) -> Result<(), String> {
+        self.reset_codex_home()?;
         self.try_write()?;
         let mut exec = self.command(&["exec", "-i", "-u", "root", &self.platform.name]);
-        exec.args(["worker-agent", "configure", "--state", STATE]);
+        exec.args(["worker-agent", "configure", "--state", AGENT_STATE_PATH]);
         let config = serde_json::to_vec(config).map_err(|e| e.to_string())?;
         run_with_input(&mut exec, &config, ACTION_TIMEOUT).map_err(|e| {
             let (engine, name) = (self.engine, &self.platform.name);
@@ -121,29 +120,31 @@ impl Container<'_> {
     }
 
     fn check_workspaces(&self, check: fn(&Path) -> io::Result<()>) -> Result<(), String> {
-        let folder = &self.platform.workspaces;
+        let folder = &self.platform.workspaces_folder;
         check(folder)
             .map_err(|e| format!("the workspaces folder {} is not the approved one ({e})", folder.display()))
     }
 
-    fn reuse(&self, found: &ExistingContainer, args: &[String]) -> Result<(), String> {
+    fn check_reusable(&self, found: &ExistingContainer, args: &[String]) -> Result<(), String> {
         let name = &self.platform.name;
-        let owner = found.labels.get(LABEL).map_or("another program", String::as_str);
+        let owner = found.labels.get(REGISTRY_LABEL).map_or("another program", String::as_str);
         if Path::new(owner) != self.registry {
             return Err(format!(
                 "container '{name}' belongs to {owner}: remove it, or set [platform] name in platform/relay.toml"
             ));
         }
-        if found.image != self.image_id()? || found.labels.get(LABEL_ARGUMENTS) != Some(&digest(args)) {
+        if found.image != self.image_id()?
+            || found.labels.get(ARGUMENTS_LABEL) != Some(&arguments_digest(args))
+        {
             self.query(&["rm", "-f", name])?;
             return self.create(args);
         }
         if found.running { Ok(()) } else { self.query(&["start", name]).map(|_| ()) }
     }
 
-    /// Arguments of `run` that determine what the container can do.
-    fn arguments(&self) -> Vec<String> {
-        let Resources { memory, millicpus, pids } = &self.platform.resources;
+    /// Returns the arguments of `run` that determine what the container can do.
+    fn run_arguments(&self) -> Vec<String> {
+        let ResourceLimits { memory, millicpus, pids } = &self.platform.resources;
         let mut args: Vec<String> =
             ["--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned).into();
         for capability in CAPABILITIES {
@@ -153,27 +154,27 @@ impl Container<'_> {
         args.extend(["--memory", &memory, "--memory-swap", &memory].map(str::to_owned));
         args.extend(["--pids-limit".to_owned(), pids.to_string()]);
         if let Some(millis) = millicpus {
-            args.extend(["--cpus".to_owned(), cpus_text(*millis)]);
+            args.extend(["--cpus".to_owned(), format_cpus(*millis)]);
         }
-        let workspaces = self.platform.workspaces.display();
+        let workspaces = self.platform.workspaces_folder.display();
         args.extend([
             "--volume".to_owned(),
-            format!("{workspaces}:{}{}", super::workspace::MOUNT, self.relabel()),
+            format!("{workspaces}:{}{}", super::workspace::MOUNT_POINT, self.selinux_mount_option()),
         ]);
-        for (volume, place) in [("codex-home", CODEX_HOME), ("agent", STATE)] {
-            args.extend(["--volume".to_owned(), format!("{}:{place}", self.volume(volume))]);
+        for (volume, place) in [("codex-home", CODEX_HOME), ("agent", AGENT_STATE_PATH)] {
+            args.extend(["--volume".to_owned(), format!("{}:{place}", self.volume_name(volume))]);
         }
         args
     }
 
-    /// Name of a volume: each registry has its own, whatever the name of its container.
-    fn volume(&self, what: &str) -> String {
+    /// Returns the name of a volume. Each registry has its own volumes, independent of the container's name.
+    fn volume_name(&self, purpose: &str) -> String {
         let digest = hex::encode(Sha256::digest(self.registry.as_os_str().as_encoded_bytes()));
-        format!("{}-{}-{what}", self.platform.name, &digest[..8])
+        format!("{}-{}-{purpose}", self.platform.name, &digest[..8])
     }
 
-    /// Mount option that lets the container of an engine under `SELinux` use a folder of the host.
-    fn relabel(&self) -> &'static str {
+    /// Returns the mount option that lets a container use a folder of the host under `SELinux`.
+    fn selinux_mount_option(&self) -> &'static str {
         let format = match self.engine {
             EngineKind::Podman => "{{.Host.Security.SELinuxEnabled}}",
             _ => "{{json .SecurityOptions}}",
@@ -185,32 +186,32 @@ impl Container<'_> {
     fn create(&self, args: &[String]) -> Result<(), String> {
         let name = &self.platform.name;
         let mut run = self.command(&["run", "--detach", "--name", name]);
-        run.args(["--label", &format!("{LABEL}={}", self.registry.display())])
-            .args(["--label", &format!("{LABEL_ARGUMENTS}={}", digest(args))])
+        run.args(["--label", &format!("{REGISTRY_LABEL}={}", self.registry.display())])
+            .args(["--label", &format!("{ARGUMENTS_LABEL}={}", arguments_digest(args))])
             .args(["--add-host", &format!("{HOST_NAME}:host-gateway")])
             .args(args)
             .arg(&self.platform.image);
-        output(&mut run, ACTION_TIMEOUT)
+        run_with_output(&mut run, ACTION_TIMEOUT)
             .map(|_| ())
             .map_err(|e| format!("{} could not run '{name}': {e}", self.engine))
     }
 
-    /// Removes from Codex's home what workers left there, and copies the host's Codex settings into it.
-    fn renew_codex_home(&self) -> Result<(), String> {
+    /// Removes the workers' files from Codex's home, and copies the host's Codex settings into it.
+    fn reset_codex_home(&self) -> Result<(), String> {
         let name = &self.platform.name;
         let script = |script: &str, more: &[&str]| {
-            // The engine's own time limit would end its command here, but not the process in the container.
+            // The time limit of the engine's command would not end the process in the container.
             let mut exec = self.command(&["exec", "-i", "-u", "worker", name, "timeout", "-s", "KILL", "20"]);
             exec.args(["sh", "-c", script, "sh", CODEX_HOME]).args(more);
             exec
         };
         let failed = |e: io::Error| format!("Codex's home in '{name}' could not be reset: {e}");
         match run_with_input(&mut script(codex_home::RESET_SCRIPT, &[]), &[], ACTION_TIMEOUT) {
-            // Without a shell there is no Codex either, and a worker can't have removed the shell.
+            // An image without a shell has no Codex, and a worker can't remove the shell.
             Err(e) if e.to_string().contains("executable file not found") => return Ok(()),
             renewed => renewed.map_err(failed)?,
         }
-        for (file, bytes) in codex_home::of_host() {
+        for (file, bytes) in codex_home::host_files() {
             run_with_input(&mut script(codex_home::COPY_SCRIPT, &[file]), &bytes, ACTION_TIMEOUT)
                 .map_err(failed)?;
         }
@@ -219,9 +220,9 @@ impl Container<'_> {
 
     /// Checks that workers can write to the workspaces folder: their user inside may map to another one outside.
     fn try_write(&self) -> Result<(), String> {
-        let user = user(self.platform.worker);
+        let user = user_argument(self.platform.worker_ids);
         match self.query(&try_write(&self.platform.name, &user)) {
-            Err(e) if !e.contains("executable file not found") => Err(unwritable(self.platform, &e)),
+            Err(e) if !e.contains("executable file not found") => Err(unwritable_message(self.platform, &e)),
             _ => Ok(()),
         }
     }
@@ -235,24 +236,24 @@ impl Container<'_> {
     }
 }
 
-/// Script that creates and removes a file, as a worker would.
+/// Script that creates and removes a file as the worker's user.
 const WRITE_TEST: &str = "f=/workspaces/.relay-try-$$; (: >\"$f\") && rm -f \"$f\"";
 
-/// User of a container's workers, in the form that its engine takes.
-pub fn user((uid, gid): (u32, u32)) -> String {
+/// Returns the user of a container's workers, as an argument for its engine.
+pub fn user_argument((uid, gid): (u32, u32)) -> String {
     format!("{uid}:{gid}")
 }
 
-/// Arguments that try a write as this user to the workspaces folder of this container.
+/// Returns the arguments that test a write as this user to the workspaces folder of this container.
 pub fn try_write<'a>(name: &'a str, user: &'a str) -> [&'a str; 7] {
     ["exec", "-u", user, name, "sh", "-c", WRITE_TEST]
 }
 
 /// Builds the message for a failed write with this last line of output.
-pub fn unwritable(platform: &PlatformConfig, said: &str) -> String {
-    let (folder, (uid, _)) = (platform.workspaces.display(), platform.worker);
-    let reason = said.rsplit(": ").next().unwrap_or(said);
-    let way = if said.contains("Read-only file system") {
+pub fn unwritable_message(platform: &PlatformConfig, last_line: &str) -> String {
+    let (folder, (uid, _)) = (platform.workspaces_folder.display(), platform.worker_ids);
+    let reason = last_line.rsplit(": ").next().unwrap_or(last_line);
+    let way = if last_line.contains("Read-only file system") {
         "mount it writable, or set [platform] workspaces to another folder".to_owned()
     } else {
         format!(
@@ -264,29 +265,32 @@ pub fn unwritable(platform: &PlatformConfig, said: &str) -> String {
 }
 
 /// Variable with the name of the context that Docker's command uses.
-pub const CONTEXT: &str = "DOCKER_CONTEXT";
-/// Time limit for Docker's command to print its current context: it reads a file of its own.
+pub const CONTEXT_VARIABLE: &str = "DOCKER_CONTEXT";
+/// Time limit for Docker's command to print its current context.
 const CONTEXT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Returns the context selected in Docker's own configuration; `None` if the environment selects one, and for other
 /// engines.
-pub fn context(engine: EngineKind) -> Option<String> {
+pub fn selected_context(engine: EngineKind) -> Option<String> {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if engine != EngineKind::Docker || is_set("DOCKER_HOST") || is_set(CONTEXT) {
+    if engine != EngineKind::Docker || is_set("DOCKER_HOST") || is_set(CONTEXT_VARIABLE) {
         return None;
     }
-    output(&mut command(engine, &["context", "show"]), CONTEXT_TIMEOUT).ok().filter(|name| !name.is_empty())
+    run_with_output(&mut command(engine, &["context", "show"]), CONTEXT_TIMEOUT)
+        .ok()
+        .filter(|name| !name.is_empty())
 }
 
-/// Stops and removes a registry's container with its workers; the volumes stay. A container of another registry is left
-/// alone.
+/// Stops and removes a registry's container with its workers; the volumes stay. A container of another registry is not
+/// touched.
 ///
 /// # Errors
 /// The last line of the engine's output.
 pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), String> {
-    let is_ours =
-        |found: &ExistingContainer| found.labels.get(LABEL).is_some_and(|owner| Path::new(owner) == registry);
-    if !find(engine, name)?.as_ref().is_some_and(is_ours) {
+    let is_ours = |found: &ExistingContainer| {
+        found.labels.get(REGISTRY_LABEL).is_some_and(|owner| Path::new(owner) == registry)
+    };
+    if !find_container(engine, name)?.as_ref().is_some_and(is_ours) {
         return Ok(());
     }
     query(engine, &["stop", "--time", "10", name])?;
@@ -297,13 +301,13 @@ pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), Strin
 ///
 /// # Errors
 /// The last line of the engine's output.
-pub fn names(engine: EngineKind, registry: &Path) -> Result<Vec<String>, String> {
-    let label = format!("label={LABEL}={}", registry.display());
+pub fn container_names(engine: EngineKind, registry: &Path) -> Result<Vec<String>, String> {
+    let label = format!("label={REGISTRY_LABEL}={}", registry.display());
     let answer = query(engine, &["container", "ls", "--all", "--filter", &label, "--format", "{{.Names}}"])?;
     Ok(answer.split_whitespace().map(str::to_owned).collect())
 }
 
-fn find(engine: EngineKind, name: &str) -> Result<Option<ExistingContainer>, String> {
+fn find_container(engine: EngineKind, name: &str) -> Result<Option<ExistingContainer>, String> {
     let format = "{{.State.Running}} {{.Image}} {{json .Config.Labels}}";
     let answer = match query(engine, &["container", "inspect", "--format", format, name]) {
         Ok(answer) => answer,
@@ -325,14 +329,13 @@ fn command(engine: EngineKind, args: &[&str]) -> Command {
 
 fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
     let is_question = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
-    output(&mut command(engine, args), if is_question { QUERY_TIMEOUT } else { ACTION_TIMEOUT }).map_err(
-        |e| match e.kind() {
+    run_with_output(&mut command(engine, args), if is_question { QUERY_TIMEOUT } else { ACTION_TIMEOUT })
+        .map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => not_installed(engine, &e),
             _ => e.to_string(),
-        },
-    )
+        })
 }
 
-fn digest(args: &[String]) -> String {
+fn arguments_digest(args: &[String]) -> String {
     hex::encode(Sha256::digest(args.join("\n")))
 }

@@ -1,4 +1,4 @@
-//! Container events as reported by an engine: one line of `docker events` or `podman events`. Pure.
+//! Parser of container events: one line of `docker events` or `podman events`. Pure.
 
 use serde_json::Value;
 
@@ -27,11 +27,11 @@ pub enum ContainerEvent {
     Removed,
 }
 
-/// Parses a line. Returns `None` for any other event: engines report many more kinds, and add new ones.
+/// Parses a line. Returns `None` for other kinds of events.
 ///
 /// Docker writes `{"Type":"container","Action":"die","Actor":{"Attributes":{"exitCode":"137",…}},…}`, podman
 /// `{"Type":"container","Status":"died","ContainerExitCode":137,…}`.
-pub fn parse(line: &[u8]) -> Option<ContainerEvent> {
+pub fn parse_event(line: &[u8]) -> Option<ContainerEvent> {
     let told: Value = serde_json::from_slice(line).ok()?;
     let text = |name: &str| told.get(name).and_then(Value::as_str);
     if text("Type").is_some_and(|kind| kind != "container") {
@@ -49,10 +49,10 @@ pub fn parse(line: &[u8]) -> Option<ContainerEvent> {
     }
 }
 
-fn exit_code(told: &Value) -> Option<i32> {
-    let attributes = [told.pointer("/Actor/Attributes"), told.get("Attributes")];
+fn exit_code(event: &Value) -> Option<i32> {
+    let attributes = [event.pointer("/Actor/Attributes"), event.get("Attributes")];
     let docker = attributes.into_iter().flatten().find_map(|all| all.get("exitCode")?.as_str()?.parse().ok());
-    let podman = || told.get("ContainerExitCode")?.as_i64()?.try_into().ok();
+    let podman = || event.get("ContainerExitCode")?.as_i64()?.try_into().ok();
     docker.or_else(podman)
 }
 
@@ -64,7 +64,7 @@ mod tests {
     fn every_line_that_docker_wrote_in_a_containers_life_is_understood() {
         let life: Vec<_> = include_bytes!("recorded/docker-events.jsonl")
             .split(|byte| *byte == b'\n')
-            .filter_map(parse)
+            .filter_map(parse_event)
             .collect();
         let died = |code| ContainerEvent::Died { exit_code: Some(code) };
         let expected = [
@@ -86,9 +86,9 @@ mod tests {
     #[test]
     fn podmans_words_are_understood_too() {
         let died = br#"{"ContainerExitCode":137,"ID":"5b","Image":"localhost/relay-platform","Name":"platform","Status":"died","Time":"2026-01-02T03:04:05.6Z","Type":"container","Attributes":{"containerExitCode":"137"}}"#;
-        assert_eq!(parse(died), Some(ContainerEvent::Died { exit_code: Some(137) }));
+        assert_eq!(parse_event(died), Some(ContainerEvent::Died { exit_code: Some(137) }));
         let removed = br#"{"ID":"5b","Name":"platform","Status":"remove","Type":"container"}"#;
-        assert_eq!(parse(removed), Some(ContainerEvent::Removed));
+        assert_eq!(parse_event(removed), Some(ContainerEvent::Removed));
     }
 
     #[test]
@@ -102,9 +102,9 @@ mod tests {
             br#"{"Type":"container","Action":7}"#,
         ];
         for line in others {
-            assert_eq!(parse(line), None, "{}", String::from_utf8_lossy(line));
+            assert_eq!(parse_event(line), None, "{}", String::from_utf8_lossy(line));
         }
         let strange = br#"{"Action":"die","Actor":{"Attributes":{"exitCode":"many"}}}"#;
-        assert_eq!(parse(strange), Some(ContainerEvent::Died { exit_code: None }));
+        assert_eq!(parse_event(strange), Some(ContainerEvent::Died { exit_code: None }));
     }
 }

@@ -11,13 +11,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::command;
-use crate::approval::Settings;
+use crate::approval::ApprovableSettings;
 use crate::bounded_file;
 use crate::config::PlatformConfig;
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 
-const RECIPE: [(&str, &str); 3] = [
+const BUILD_FILES: [(&str, &str); 3] = [
     ("Dockerfile", include_str!("../../../docker/Dockerfile")),
     ("entrypoint.sh", include_str!("../../../docker/entrypoint.sh")),
     (".dockerignore", include_str!("../../../docker/.dockerignore")),
@@ -27,22 +27,28 @@ const RECIPE: [(&str, &str); 3] = [
 ///
 /// # Errors
 /// Exit code 5 with advice when the agent or the engine is missing, a certificate has changed or the build fails.
-pub fn build(engine: EngineKind, platform: &PlatformConfig, agreed: &Settings) -> Result<(), Failure> {
+pub fn build_image(
+    engine: EngineKind,
+    platform: &PlatformConfig,
+    approved: &ApprovableSettings,
+) -> Result<(), Failure> {
     let agent = command::agent_program().map_err(Failure::unreachable)?;
     let context = tempfile::tempdir()
-        .and_then(|dir| assemble(dir.path(), &agent, &platform.certs, agreed).map(|()| dir))
+        .and_then(|dir| {
+            assemble_build_context(dir.path(), &agent, &platform.certs_folder, approved).map(|()| dir)
+        })
         .map_err(|e| Failure::unreachable(format!("the image's files could not be put together: {e}")))?;
-    let (uid, gid) = platform.worker;
+    let (uid, gid) = platform.worker_ids;
     let mut build = Command::new(engine.as_str());
     build
         .args(["build", "--tag", &platform.image])
-        .args(["--build-arg", &format!("BASE={}", platform.base)])
+        .args(["--build-arg", &format!("BASE={}", platform.base_image)])
         .args(["--build-arg", &format!("CODEX_VERSION={}", platform.codex_version)])
         .args(["--build-arg", &format!("WORKER_UID={uid}"), "--build-arg", &format!("WORKER_GID={gid}")])
         .args(["--build-arg", concat!("AGENT_VERSION=", env!("CARGO_PKG_VERSION"))])
         .arg(context.path())
         .stdin(Stdio::null())
-        // stdout is for data; this is progress.
+        // Progress goes to stderr, because stdout is for data.
         .stdout(io::stderr());
     let status = command::run_attached(&mut build, command::BUILD_TIMEOUT).map_err(|e| match e.kind() {
         io::ErrorKind::TimedOut => Failure::unreachable(e.to_string()),
@@ -54,8 +60,13 @@ pub fn build(engine: EngineKind, platform: &PlatformConfig, agreed: &Settings) -
     Err(Failure::unreachable(format!("{engine} could not build {}: see its output above", platform.image)))
 }
 
-fn assemble(dir: &Path, agent: &Path, certs: &Path, agreed: &Settings) -> io::Result<()> {
-    for (name, text) in RECIPE {
+fn assemble_build_context(
+    dir: &Path,
+    agent: &Path,
+    certs: &Path,
+    approved: &ApprovableSettings,
+) -> io::Result<()> {
+    for (name, text) in BUILD_FILES {
         fs::write(dir.join(name), text)?;
     }
     fs::copy(agent, dir.join("worker-agent"))?;
@@ -72,8 +83,8 @@ fn assemble(dir: &Path, agent: &Path, certs: &Path, agreed: &Settings) -> io::Re
         let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|e| e == "crt")) else {
             continue;
         };
-        let bytes = bounded_file::read(&path)?;
-        if !agreed.covers_certificate(&path, &bytes) {
+        let bytes = bounded_file::read_bounded(&path)?;
+        if !approved.covers_certificate(&path, &bytes) {
             let changed =
                 format!("{} has changed since it was approved: run `relay up` again", path.display());
             return Err(io::Error::other(changed));

@@ -1,10 +1,10 @@
-//! State of a container, as its engine reports it.
+//! State of a container, reported by its engine.
 
 use super::container::Container;
 use crate::container_state::ContainerState;
 
-/// Output format that [`parse`] reads. The time is last because podman's contains spaces.
-const FORMAT: &str =
+/// Output format that [`parse_state`] reads. The time is last because podman's contains spaces.
+const INSPECT_FORMAT: &str =
     "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.Memory}} {{.State.FinishedAt}}";
 
 impl Container<'_> {
@@ -13,15 +13,15 @@ impl Container<'_> {
     /// # Errors
     /// The last line of the engine's output.
     pub fn container_state(&self) -> Result<ContainerState, String> {
-        match self.query(&["container", "inspect", "--format", FORMAT, &self.platform.name]) {
-            Ok(answer) => parse(&answer).ok_or_else(|| format!("{} says '{answer}'", self.engine)),
+        match self.query(&["container", "inspect", "--format", INSPECT_FORMAT, &self.platform.name]) {
+            Ok(answer) => parse_state(&answer).ok_or_else(|| format!("{} says '{answer}'", self.engine)),
             Err(reason) if reason.to_lowercase().contains("no such container") => Ok(ContainerState::Absent),
             Err(reason) => Err(reason),
         }
     }
 }
 
-fn parse(answer: &str) -> Option<ContainerState> {
+fn parse_state(answer: &str) -> Option<ContainerState> {
     let mut words = answer.splitn(5, ' ');
     Some(match words.next()? {
         "created" | "configured" | "initialized" => ContainerState::Absent,
@@ -47,22 +47,22 @@ mod tests {
 
     #[test]
     fn an_end_is_read_with_its_code_its_memory_and_its_time() {
-        let docker = parse("exited 137 true 314572800 2026-11-22T22:26:09.888279609Z");
+        let docker = parse_state("exited 137 true 314572800 2026-11-22T22:26:09.888279609Z");
         let exited = |oom_killed, memory_limit, finished_at: &str| {
             let finished_at = finished_at.to_owned();
             Some(ContainerState::Exited { exit_code: 137, oom_killed, memory_limit, finished_at })
         };
         assert_eq!(docker, exited(true, Some(314_572_800), "2026-11-22T22:26:09.888279609Z"));
-        let podman = parse("exited 137 false 0 2026-01-02 03:04:05.6 +0000 UTC");
+        let podman = parse_state("exited 137 false 0 2026-01-02 03:04:05.6 +0000 UTC");
         assert_eq!(podman, exited(false, None, "2026-01-02 03:04:05.6 +0000 UTC"));
-        assert_eq!(parse("exited many false 0 x"), None);
+        assert_eq!(parse_state("exited many false 0 x"), None);
     }
 
     #[test]
     fn everything_else_is_told_by_the_state_alone() {
-        assert_eq!(parse("running 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Running));
-        assert_eq!(parse("restarting 1 false 0 2026"), Some(ContainerState::Running));
-        assert_eq!(parse("paused 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Paused));
-        assert_eq!(parse("created 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Absent));
+        assert_eq!(parse_state("running 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Running));
+        assert_eq!(parse_state("restarting 1 false 0 2026"), Some(ContainerState::Running));
+        assert_eq!(parse_state("paused 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Paused));
+        assert_eq!(parse_state("created 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Absent));
     }
 }

@@ -1,8 +1,7 @@
 //! Engine `local`: the agent runs on this machine and puts its workers into Codex's sandbox.
 //!
 //! The agent's state is in the person's state folder, where no sandbox may write. Its configuration, with token and
-//! model key, is in its memory only. An agent that outlives its relay therefore keeps both, and the next relay can only
-//! give it a new address.
+//! model key, is in its memory only. If the agent outlives its relay, the next relay can only give it a new address.
 
 #![expect(clippy::disallowed_methods, reason = "the agent's state")]
 
@@ -18,56 +17,56 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::command;
-use crate::fd_limit::Inherited;
+use crate::fd_limit::InheritedLimit;
 use crate::files::atomic::{self, Durability};
-use crate::files::dir::Dir;
-use crate::files::watch::Watch;
+use crate::files::dir::RegistryDir;
+use crate::files::watch::FolderWatch;
 
-/// Maximum wait for the agent to end its workers after a stop; it promises 9 s.
+/// Maximum wait for the agent to end its workers after a stop. The agent needs at most 9 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 /// Maximum wait for the agent to lock its state: normally milliseconds, with margin for a loaded machine.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// File in the agent's state with the relay's current address.
-const ADDRESS: &str = "relay-url";
+const ADDRESS_FILE: &str = "relay-url";
 /// Polling interval: taking a lock causes no event.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Gives a running agent the relay's current address. The agent keeps the configuration that it was started with.
+/// Passes a running agent the relay's current address. The agent keeps its other configuration.
 ///
 /// # Errors
 /// One line when the address can't be written.
-pub fn tell_address(state: &Path, url: &str) -> Result<(), String> {
-    atomic::replace(&state.join(ADDRESS), format!("{url}\n").as_bytes(), Durability::Cached)
+pub fn write_relay_address(state: &Path, url: &str) -> Result<(), String> {
+    atomic::replace_file(&state.join(ADDRESS_FILE), format!("{url}\n").as_bytes(), Durability::Cached)
         .map_err(|e| format!("the agent's state folder {} can't be written: {e}", state.display()))
 }
 
 /// Removes the configuration, with token and model key, that earlier versions kept in the registry. Returns true if
-/// there was one: its agent, if it still runs, can't connect to this relay.
-pub fn retire_old(registry: &Dir) -> bool {
-    let config = registry.sub("agent").file("config.json");
+/// there was one. Its agent can't connect to this relay.
+pub fn remove_old_agent_config(registry: &RegistryDir) -> bool {
+    let config = registry.subfolder("agent").file("config.json");
     config.exists() && config.remove().is_ok()
 }
 
 /// Returns true if an agent holds the state folder.
-pub fn is_running(state: &Path) -> bool {
+pub fn is_agent_running(state: &Path) -> bool {
     File::open(state.join("agent.lock"))
         .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Stops the agent and waits for its exit. Returns true if it has exited.
-pub fn stop(state: &Path) -> bool {
-    let watch = Watch::new(state);
+pub fn stop_agent(state: &Path) -> bool {
+    let watch = FolderWatch::new(state);
     let deadline = Instant::now() + STOP_TIMEOUT;
     // The holder of the lock wrote its process id there. While the lock is held, no other process can have that id.
     if let Some(pid) = fs::read_to_string(state.join("agent.lock"))
         .ok()
-        .filter(|_| is_running(state))
+        .filter(|_| is_agent_running(state))
         .and_then(|text| text.trim().parse().ok())
         .and_then(Pid::from_raw)
     {
         let _ = kill_process(pid, Signal::TERM);
     }
-    while is_running(state) {
+    while is_agent_running(state) {
         if !watch.wait(Some(deadline)) {
             return false;
         }
@@ -79,25 +78,26 @@ pub fn stop(state: &Path) -> bool {
 ///
 /// # Errors
 /// One actionable line.
-pub fn start(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<(), String> {
+pub fn start_agent(state: &Path, config: &AgentConfig, files: &InheritedLimit) -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Err("engine local needs Linux: use `relay up --engine docker`".to_owned());
     }
     let program = command::agent_program()?;
-    tell_address(state, &config.url)?;
+    write_relay_address(state, &config.url)?;
     let failed = |e: io::Error| format!("{} could not be started: {e}", program.display());
     let (config, log) = (serde_json::to_vec(config).map_err(|e| e.to_string())?, state.join("agent.log"));
-    let mut child = spawn(&program, state, &config, &log).map_err(failed)?;
+    let mut child = spawn_agent(&program, state, &config, &log).map_err(failed)?;
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         files.restore(pid);
     }
-    // An agent that has not locked its state yet could not be found by a later stop.
-    let watch = Watch::new(state);
+    // Waits for the lock: without it, a later stop could not find the agent.
+    let watch = FolderWatch::new(state);
     let deadline = Instant::now() + START_TIMEOUT;
-    while !is_running(state) && child.try_wait().map_err(failed)?.is_none() && Instant::now() < deadline {
+    while !is_agent_running(state) && child.try_wait().map_err(failed)?.is_none() && Instant::now() < deadline
+    {
         watch.wait(Some(Instant::now() + POLL_INTERVAL));
     }
-    if !is_running(state) {
+    if !is_agent_running(state) {
         let _ = child.kill();
         let _ = child.wait();
         return Err(format!("worker-agent did not start: see {}", log.display()));
@@ -107,7 +107,7 @@ pub fn start(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<()
     Ok(())
 }
 
-fn spawn(program: &Path, state: &Path, config: &[u8], log: &Path) -> io::Result<Child> {
+fn spawn_agent(program: &Path, state: &Path, config: &[u8], log: &Path) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
     let mut command = Command::new(program);
     command
@@ -125,7 +125,7 @@ fn spawn(program: &Path, state: &Path, config: &[u8], log: &Path) -> io::Result<
     }
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // An agent that ends early reports the reason in its log, which is more useful than the broken pipe.
+        // If the agent ends early, its log is more useful than the broken pipe.
         let _ = stdin.write_all(config);
     }
     Ok(child)

@@ -3,11 +3,11 @@
 //! * [`local`]: this machine.
 //! * [`container`]: `docker` or `podman`, used through their commands, so that contexts and `DOCKER_HOST` apply.
 //! * [`image`]: the platform image.
-//! * [`workspace`]: host path → worker's path.
-//! * [`inspect`]: state of a container, as its engine reports it.
-//! * [`events`]: events reported by its engine (pure).
+//! * [`workspace`]: mapping of host paths to the worker's paths.
+//! * [`inspect`]: state of a container, reported by its engine.
+//! * [`events`]: events of a container, reported by its engine (pure).
 //! * [`codex_home`]: Codex's home in a container.
-//! * [`command`]: running their programs.
+//! * [`command`]: runs the engines' programs.
 //! * [`agent_config`]: the agent's configuration, passed through a channel that only root can read.
 
 pub mod agent_config;

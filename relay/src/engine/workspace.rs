@@ -1,4 +1,4 @@
-//! Mapping of a workspace's host path to the path that the worker sees.
+//! Mapping of a workspace's host path to the worker's path.
 
 use std::path::{Path, PathBuf};
 
@@ -11,22 +11,22 @@ use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 
 /// Mount point of the workspaces folder in a container.
-pub const MOUNT: &str = "/workspaces";
+pub const MOUNT_POINT: &str = "/workspaces";
 
-/// A workspace with its path on both sides.
+/// A workspace with its path on the host and for the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
     /// Path on the host.
-    pub host: PathBuf,
+    pub host_path: PathBuf,
     /// Path for the worker.
-    pub inside: String,
+    pub worker_path: String,
 }
 
 /// Checks that `dir` (relative to `cwd`) exists and, for a container, lies below the mounted folder.
 ///
 /// # Errors
 /// Exit code 2 with the folder's name and advice.
-pub fn resolve(
+pub fn resolve_workspace(
     engine: EngineKind,
     platform: &PlatformConfig,
     cwd: &Path,
@@ -46,9 +46,10 @@ pub fn resolve(
     };
     if !engine.is_container() {
         let inside = text(&host)?;
-        return Ok(Workspace { host, inside });
+        return Ok(Workspace { host_path: host, worker_path: inside });
     }
-    let mounted = platform.workspaces.canonicalize().unwrap_or_else(|_| platform.workspaces.clone());
+    let mounted =
+        platform.workspaces_folder.canonicalize().unwrap_or_else(|_| platform.workspaces_folder.clone());
     let below = host.strip_prefix(&mounted).map_err(|_| {
         Failure::usage(format!(
             "workspace {} is outside of {}, the folder that the {engine} platform sees: move it there, or set [platform] \
@@ -59,12 +60,12 @@ pub fn resolve(
     })?;
     check_repository(&mounted, &host)?;
     let below = text(below)?;
-    let inside = if below.is_empty() { MOUNT.to_owned() } else { format!("{MOUNT}/{below}") };
-    Ok(Workspace { host, inside })
+    let inside = if below.is_empty() { MOUNT_POINT.to_owned() } else { format!("{MOUNT_POINT}/{below}") };
+    Ok(Workspace { host_path: host, worker_path: inside })
 }
 
-/// Refuses a workspace that no worker could write to: one on a read-only file system, or, if the worker runs as this
-/// user, one without write permission.
+/// Refuses a workspace that a worker can't write to: on a read-only file system, or without write permission if the
+/// worker runs as this user.
 fn check_writable(engine: EngineKind, host: &Path) -> Result<(), Failure> {
     let why = match rustix::fs::access(host, Access::WRITE_OK) {
         Err(Errno::ROFS) => "lies on a read-only file system",
@@ -82,7 +83,7 @@ fn check_repository(mounted: &Path, host: &Path) -> Result<(), Failure> {
     else {
         return Ok(());
     };
-    let text = bounded_file::read(&git).unwrap_or_default();
+    let text = bounded_file::read_bounded(&git).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let Some(target) = text.lines().next().and_then(|line| line.strip_prefix("gitdir:")) else {
         return Ok(());
@@ -116,14 +117,17 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         std::fs::create_dir_all(root.join("workspace-projects/abe")).unwrap();
         let platform = Config::load(&root).unwrap().platform;
-        let find = |engine, dir: &str| resolve(engine, &platform, &root, Path::new(dir));
-        assert_eq!(find(EngineKind::Docker, "workspace-projects/abe").unwrap().inside, "/workspaces/abe");
-        assert_eq!(find(EngineKind::Docker, "workspace-projects").unwrap().inside, "/workspaces");
+        let find = |engine, dir: &str| resolve_workspace(engine, &platform, &root, Path::new(dir));
+        assert_eq!(
+            find(EngineKind::Docker, "workspace-projects/abe").unwrap().worker_path,
+            "/workspaces/abe"
+        );
+        assert_eq!(find(EngineKind::Docker, "workspace-projects").unwrap().worker_path, "/workspaces");
         for outside in [".", "workspace-projects/..", "missing"] {
             let refused = find(EngineKind::Docker, outside).unwrap_err();
             assert_eq!(refused.code as u8, 2, "{refused}");
         }
-        assert_eq!(find(EngineKind::Local, ".").unwrap().inside, root.to_str().unwrap());
+        assert_eq!(find(EngineKind::Local, ".").unwrap().worker_path, root.to_str().unwrap());
     }
 
     #[test]
@@ -141,7 +145,7 @@ mod tests {
         write("workspace-projects/main/mod/.git", "gitdir: ../.git/modules/mod\n");
         write("away/.git/worktrees/tree/HEAD", "x");
         let platform = Config::load(&root).unwrap().platform;
-        let find = |engine, dir: &str| resolve(engine, &platform, &root, Path::new(dir));
+        let find = |engine, dir: &str| resolve_workspace(engine, &platform, &root, Path::new(dir));
         for fine in ["main", "main/mod", "main/mod/sub"] {
             assert!(find(EngineKind::Docker, &format!("workspace-projects/{fine}")).is_ok(), "{fine}");
         }
@@ -165,6 +169,9 @@ mod tests {
         std::fs::create_dir_all(root.join("workspace-projects")).unwrap();
         std::os::unix::fs::symlink("/", root.join("workspace-projects/out")).unwrap();
         let platform = Config::load(&root).unwrap().platform;
-        assert!(resolve(EngineKind::Docker, &platform, &root, Path::new("workspace-projects/out")).is_err());
+        assert!(
+            resolve_workspace(EngineKind::Docker, &platform, &root, Path::new("workspace-projects/out"))
+                .is_err()
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Placeholders: `{job}`, `{thread}` (the job if it has a thread to resume), `{no_thread}` (the job if not), `{kind}`,
 //! `{more}` (twice the step's limit), `{stall}` (half of it), `{total}` (duration of the job) and `{address}` (the
-//! address that a process waited for). A line with an unknown placeholder value is left out.
+//! address that a process waited for). A line with an unknown placeholder value is omitted.
 
 use common::duration;
 use common::event::FailureKind;
@@ -28,19 +28,19 @@ enum StepFilter {
     Any,
 }
 
-/// Advice for a script whose first line ends with a carriage return: the shell can't find its interpreter, and names
-/// the script.
-const SCRIPT: &str =
+/// Advice for a script whose first line ends with a carriage return: the shell can't find the interpreter, but reports
+/// the script as missing.
+const CRLF_SCRIPT_ADVICE: &str =
     "{not_found}a script that is there and 'not found' may have CRLF line ends: `sed -i 's/\\r$//' FILE`";
 
-/// Advice for a job that was ended through no fault of its own; one of the two lines applies.
-const CUT_OFF: &[&str] = &[GO_ON, AGAIN];
-const GO_ON: &str = "`relay resume {thread} 'go on'` continues: the worker's changes are still there, and it remembers its \
+/// Advice for a job that was interrupted from outside; one of the two lines applies.
+const INTERRUPTED_ADVICE: &[&str] = &[RESUME_ADVICE, RETRY_ADVICE];
+const RESUME_ADVICE: &str = "`relay resume {thread} 'go on'` continues: the worker's changes are still there, and it remembers its \
     work";
-const AGAIN: &str = "`relay retry {no_thread}` runs it again: its changes are still there";
+const RETRY_ADVICE: &str = "`relay retry {no_thread}` runs it again: its changes are still there";
 
-/// The table. The lines of every matching row are shown, in this order.
-const TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
+/// The advice table. The lines of all matching rows are shown, in this order.
+const ADVICE_TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
     (
         FailureKind::Stalled,
         StepFilter::Network,
@@ -111,22 +111,22 @@ const TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
         StepFilter::Any,
         &[
             "wait until the limit is lifted, add credits, or give the worker another key or model",
-            GO_ON,
-            AGAIN,
+            RESUME_ADVICE,
+            RETRY_ADVICE,
         ],
     ),
     (
         FailureKind::RateLimited,
         StepFilter::Any,
-        &["wait a little, and run fewer workers at once ([platform] max_jobs)", GO_ON, AGAIN],
+        &["wait a little, and run fewer workers at once ([platform] max_jobs)", RESUME_ADVICE, RETRY_ADVICE],
     ),
     (
         FailureKind::Auth,
         StepFilter::Any,
         &[
             "log in again where the worker's Codex runs (`codex login`), or give `relay up` a CODEX_API_KEY that is valid",
-            GO_ON,
-            AGAIN,
+            RESUME_ADVICE,
+            RETRY_ADVICE,
         ],
     ),
     (
@@ -137,7 +137,7 @@ const TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
     (
         FailureKind::Overloaded,
         StepFilter::Any,
-        &["wait a little, or choose another model with --model", GO_ON, AGAIN],
+        &["wait a little, or choose another model with --model", RESUME_ADVICE, RETRY_ADVICE],
     ),
     (
         FailureKind::CodexOutdated,
@@ -145,8 +145,8 @@ const TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
         &[
             "update Codex: `npm install -g @openai/codex` on this machine, `relay up --build` for a container",
             "or choose a model that this Codex knows, with --model",
-            GO_ON,
-            AGAIN,
+            RESUME_ADVICE,
+            RETRY_ADVICE,
         ],
     ),
     (
@@ -163,7 +163,7 @@ const TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
     (
         FailureKind::SetupFailed,
         StepFilter::Any,
-        &["run the command by itself until it works: `relay run -w DIR -- CMD`", SCRIPT],
+        &["run the command by itself until it works: `relay run -w DIR -- CMD`", CRLF_SCRIPT_ADVICE],
     ),
     (
         FailureKind::CheckFailed,
@@ -171,12 +171,12 @@ const TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
         &[
             "the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`",
             "hand it back to a Codex worker, which remembers its work: `relay resume {job} 'make the check pass'`",
-            SCRIPT,
+            CRLF_SCRIPT_ADVICE,
         ],
     ),
     (FailureKind::SpawnFailed, StepFilter::Any, &["make sure that the program exists where the worker runs"]),
-    (FailureKind::AgentLost, StepFilter::Any, CUT_OFF),
-    (FailureKind::ContainerExited, StepFilter::Any, CUT_OFF),
+    (FailureKind::AgentLost, StepFilter::Any, INTERRUPTED_ADVICE),
+    (FailureKind::ContainerExited, StepFilter::Any, INTERRUPTED_ADVICE),
     (
         FailureKind::OomKilled,
         StepFilter::Any,
@@ -186,17 +186,17 @@ const TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
 ];
 
 /// Advice for a step that makes no progress but may continue.
-const QUIET: &[&str] = &[
+const NO_PROGRESS_ADVICE: &[&str] = &[
     "check that {address}, which it waits for, answers from where the worker runs",
     "`relay logs -f {job}` shows its output; `relay cancel {job}` ends the job",
 ];
 /// Advice for a step or job that has used half of its limit.
-const LATE: &[&str] = &["if it needs longer: `relay extend {job} --step 10m`"];
+const HALF_USED_ADVICE: &[&str] = &["if it needs longer: `relay extend {job} --step 10m`"];
 /// Advice for a job that did not start.
-const QUEUED: &[&str] = &["`relay status {job}` shows what it waits for"];
+const QUEUED_ADVICE: &[&str] = &["`relay status {job}` shows what it waits for"];
 
 /// Returns the advice for a job; `current` is the innermost running step.
-pub fn tries(
+pub fn advice_for(
     record: &JobRecord,
     explanation: &Explanation,
     current: Option<&Step>,
@@ -204,46 +204,59 @@ pub fn tries(
 ) -> Vec<String> {
     let step = explanation.cause.as_ref().map_or(current, |cause| cause.step.as_ref());
     let rows: Vec<&str> = match &explanation.cause {
-        Some(cause) => rows(cause.kind, step.map(|step| step.kind)),
-        None if record.state == State::Queued => QUEUED.to_vec(),
+        Some(cause) => matching_rows(cause.kind, step.map(|step| step.kind)),
+        None if record.state == State::Queued => QUEUED_ADVICE.to_vec(),
         None if record.state.is_final() => Vec::new(),
-        None => running(explanation, current, until),
+        None => advice_for_running(explanation, current, until),
     };
-    rows.into_iter().filter_map(|row| fill(row, record, explanation, step)).take(MAX_ROWS).collect()
+    rows.into_iter()
+        .filter_map(|row| fill_placeholders(row, record, explanation, step))
+        .take(MAX_ROWS)
+        .collect()
 }
 
-fn rows(kind: FailureKind, step: Option<StepKind>) -> Vec<&'static str> {
+fn matching_rows(kind: FailureKind, step: Option<StepKind>) -> Vec<&'static str> {
     let on = if step.is_some_and(StepKind::is_network) { StepFilter::Network } else { StepFilter::Other };
-    let fitting =
-        TABLE.iter().filter(|(failure, steps, _)| *failure == kind && [on, StepFilter::Any].contains(steps));
+    let fitting = ADVICE_TABLE
+        .iter()
+        .filter(|(failure, steps, _)| *failure == kind && [on, StepFilter::Any].contains(steps));
     fitting.flat_map(|(_, _, lines)| lines.iter().copied()).collect()
 }
 
-fn running(explanation: &Explanation, current: Option<&Step>, until: Timestamp) -> Vec<&'static str> {
+fn advice_for_running(
+    explanation: &Explanation,
+    current: Option<&Step>,
+    until: Timestamp,
+) -> Vec<&'static str> {
     let Some(step) = current else { return Vec::new() };
     let mut rows = Vec::new();
     if explanation.signs.iter().any(|sign| sign.what == "stalled" && sign.step == Some(step.n)) {
-        rows.extend(QUIET);
+        rows.extend(NO_PROGRESS_ADVICE);
     }
     if step.limit_ms.is_some_and(|limit| between(step.started_at, until) > limit / 2) {
-        rows.extend(LATE);
+        rows.extend(HALF_USED_ADVICE);
     }
     rows
 }
 
-fn fill(row: &str, record: &JobRecord, explanation: &Explanation, step: Option<&Step>) -> Option<String> {
+fn fill_placeholders(
+    row: &str,
+    record: &JobRecord,
+    explanation: &Explanation,
+    step: Option<&Step>,
+) -> Option<String> {
     let job = || record.job.to_string();
     let limit = step.and_then(|step| step.limit_ms);
     let values = [
         ("{job}", Some(job())),
         ("{thread}", record.is_resumable().then(job)),
         ("{no_thread}", (!record.is_resumable()).then(job)),
-        ("{not_found}", said_not_found(explanation).then(String::new)),
+        ("{not_found}", was_not_found(explanation).then(String::new)),
         ("{kind}", step.map(|step| step.kind.to_string())),
-        ("{more}", limit.map(|ms| duration::limit(ms.saturating_mul(2)))),
-        ("{stall}", limit.map(|ms| duration::limit(ms / 2))),
-        ("{total}", Some(duration::short(explanation.total_ms))),
-        ("{address}", explanation.address().map(str::to_owned)),
+        ("{more}", limit.map(|ms| duration::format_limit(ms.saturating_mul(2)))),
+        ("{stall}", limit.map(|ms| duration::format_limit(ms / 2))),
+        ("{total}", Some(duration::format_duration(explanation.total_ms))),
+        ("{address}", explanation.waited_for_address().map(str::to_owned)),
     ];
     let mut text = row.to_owned();
     for (name, value) in values {
@@ -254,7 +267,7 @@ fn fill(row: &str, record: &JobRecord, explanation: &Explanation, step: Option<&
     Some(text)
 }
 
-fn said_not_found(explanation: &Explanation) -> bool {
+fn was_not_found(explanation: &Explanation) -> bool {
     let Some(cause) = &explanation.cause else { return false };
     cause.output.iter().chain([&cause.message]).any(|line| {
         line.contains("not found")
@@ -301,7 +314,7 @@ mod tests {
     fn there_is_something_to_try_for_every_failure_in_every_kind_of_step() {
         for failure in all() {
             for step in StepKind::ALL.map(Some).into_iter().chain([None]) {
-                let rows = rows(failure, step);
+                let rows = matching_rows(failure, step);
                 assert!((1..=MAX_ROWS).contains(&rows.len()), "{failure:?} in {step:?}: {rows:?}");
             }
         }

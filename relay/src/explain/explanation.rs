@@ -1,4 +1,4 @@
-//! All facts in the explanation of a job.
+//! Data of a job's explanation.
 
 use common::event::FailureKind;
 use common::ids::JobId;
@@ -17,17 +17,17 @@ pub struct Explanation {
     /// Time from its launch to its end, or to now, in milliseconds.
     pub total_ms: u64,
     /// Breakdown of that time, the largest share first; the shares add up to it.
-    pub time: Vec<Share>,
+    pub time: Vec<TimeShare>,
     /// CPU time of its steps, in milliseconds, if it was measured.
     pub cpu_ms: Option<u64>,
     /// Time of network steps that was not spent on CPU, in milliseconds, for steps that were seen to wait on a socket.
     pub network_wait_ms: u64,
-    /// Slowest steps, without the time of their sub-steps.
-    pub slowest: Vec<Slow>,
+    /// Slowest steps, by time without sub-steps.
+    pub slowest: Vec<SlowStep>,
     /// Cause of its failure.
-    pub cause: Option<Cause>,
+    pub cause: Option<FailureCause>,
     /// Warning signs, oldest first.
-    pub signs: Vec<Sign>,
+    pub signs: Vec<WarningSign>,
     /// Advice.
     pub tries: Vec<String>,
     /// Path of the streamed log.
@@ -36,7 +36,7 @@ pub struct Explanation {
 
 /// A part of the time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Share {
+pub struct TimeShare {
     /// Kind of step, `queued` or `other`.
     pub what: &'static str,
     /// Length, in milliseconds.
@@ -47,7 +47,7 @@ pub struct Share {
 
 /// A slow step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Slow {
+pub struct SlowStep {
     /// Run time without sub-steps, in milliseconds.
     pub own_ms: u64,
     /// CPU time without sub-steps, in milliseconds.
@@ -58,7 +58,7 @@ pub struct Slow {
 
 /// Cause of a job's failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Cause {
+pub struct FailureCause {
     /// The kind of failure.
     pub kind: FailureKind,
     /// Message of the error.
@@ -71,7 +71,7 @@ pub struct Cause {
 
 /// An observation before the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Sign {
+pub struct WarningSign {
     /// Time of the event.
     pub at: Timestamp,
     /// Type of the event.
@@ -84,7 +84,7 @@ pub struct Sign {
 
 impl Explanation {
     /// Address that a process waited for, as named in the evidence.
-    pub fn address(&self) -> Option<&str> {
+    pub fn waited_for_address(&self) -> Option<&str> {
         let texts = self.cause.iter().map(|cause| cause.message.as_str());
         texts.chain(self.signs.iter().rev().map(|sign| sign.text.as_str())).find_map(|text| {
             let word = text.split_once("TCP ")?.1.split_whitespace().next()?;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! * [`time_breakdown`]: breakdown of the time.
-//! * [`explanation`]: its facts. [`analysis`]: from a record and its log to them.
+//! * [`explanation`]: data of an explanation. [`analysis`]: computes it from a record and its log.
 //! * [`advice`]: the advice.
 //! * [`text`]: output of `relay explain`.
 
@@ -17,4 +17,4 @@ pub mod text;
 pub mod time_breakdown;
 
 pub use analysis::explain;
-pub use explanation::{Explanation, Slow};
+pub use explanation::{Explanation, SlowStep};

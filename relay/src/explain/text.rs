@@ -3,9 +3,9 @@
 use common::duration;
 use common::event::{Resources, StepOutcome};
 use common::record::JobRecord;
-use common::{summary, text};
+use common::{summary, text_format};
 
-use super::{Explanation, Slow};
+use super::{Explanation, SlowStep};
 use crate::plural;
 use crate::render::labeled_rows::{LabeledRows, MAX_ROW};
 use crate::render::{View, health, steps};
@@ -16,19 +16,19 @@ const MAX_SHARES: usize = 7;
 
 /// Builds the text: one line for the job, 1 for its health, at most 8 for the time, 1 for CPU and network, 5 for steps,
 /// 5 for the cause, 4 for signs, 4 for advice and 1 for the log: 30.
-pub fn block(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
-    let mut rows = LabeledRows::new(view, headline(explanation, record, view));
+pub fn format_explanation(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
+    let mut rows = LabeledRows::new(view, format_headline(explanation, record, view));
     if !record.state.is_final() {
         let health = health::health(record, view);
-        rows.add_row("health", &text::one_line(&health.to_string(), MAX_ROW), |part| {
-            view.paint.health(health.word, part)
+        rows.add_row("health", &text_format::one_line(&health.to_string(), MAX_ROW), |part| {
+            view.paint.job_health(health.word, part)
         });
     }
     rows.time(explanation);
     if explanation.cpu_ms.is_some() || explanation.network_wait_ms > 0 {
-        rows.add("of it", &used(explanation));
+        rows.add("of it", &format_usage(explanation));
     }
-    rows.list("slowest", explanation.slowest.iter().map(slow));
+    rows.add_list("slowest", explanation.slowest.iter().map(format_slow_step));
     rows.cause(explanation);
     let signs = explanation.signs.iter().map(|sign| {
         let step = sign.step.map(|n| format!(" in step {n}")).unwrap_or_default();
@@ -36,41 +36,42 @@ pub fn block(explanation: &Explanation, record: &JobRecord, view: &View) -> Stri
         format!(
             "{} {what}{step}: {}",
             clock(sign.at, view.now, &view.zone),
-            text::one_line(&sign.text, MAX_ROW)
+            text_format::one_line(&sign.text, MAX_ROW)
         )
     });
-    rows.list("seen", signs);
-    rows.list("try", explanation.tries.iter().cloned());
-    rows.list("log", [explanation.log_path.clone()].into_iter());
+    rows.add_list("seen", signs);
+    rows.add_list("try", explanation.tries.iter().cloned());
+    rows.add_list("log", [explanation.log_path.clone()].into_iter());
     rows.finish()
 }
 
-fn headline(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
-    let total = duration::short(explanation.total_ms);
+fn format_headline(explanation: &Explanation, record: &JobRecord, view: &View) -> String {
+    let total = duration::format_duration(explanation.total_ms);
     let (state, word) = if explanation.state.is_final() {
-        (format!("{} {total}", record.outcome()), "after")
+        (format!("{} {total}", record.describe_outcome()), "after")
     } else {
-        (format!("{} for {total}", record.outcome()), "since")
+        (format!("{} for {total}", record.describe_outcome()), "since")
     };
     format!("{} {} {word} launch", explanation.job, view.paint.state(explanation.state, &state))
 }
 
 /// `cpu 12.8s; 1m59s waiting on the network`
-fn used(explanation: &Explanation) -> String {
-    let cpu = explanation.cpu_ms.map(|ms| format!("cpu {}", duration::short(ms)));
-    let network = (explanation.network_wait_ms > 0)
-        .then(|| format!("{} waiting on the network", duration::short(explanation.network_wait_ms)));
+fn format_usage(explanation: &Explanation) -> String {
+    let cpu = explanation.cpu_ms.map(|ms| format!("cpu {}", duration::format_duration(ms)));
+    let network = (explanation.network_wait_ms > 0).then(|| {
+        format!("{} waiting on the network", duration::format_duration(explanation.network_wait_ms))
+    });
     cpu.into_iter().chain(network).collect::<Vec<_>>().join("; ")
 }
 
 /// `5 install 2m12s killed (limit 20m), cpu 12.3s, 240 MiB: npm ci`, time and CPU without its sub-steps.
-fn slow(slow: &Slow) -> String {
+fn format_slow_step(slow: &SlowStep) -> String {
     let step = &slow.step;
     let limits = !matches!(step.outcome, Some(StepOutcome::Ok));
-    let limit = step.limit_ms.filter(|_| limits).map(|ms| format!(" (limit {})", duration::limit(ms)));
+    let limit = step.limit_ms.filter(|_| limits).map(|ms| format!(" (limit {})", duration::format_limit(ms)));
     let used = step.resources.map(|used| Resources { cpu_ms: slow.own_cpu_ms, ..used });
-    let used = used.map(|used| format!(", {}", summary::resources(&used))).unwrap_or_default();
-    let (time, outcome) = (duration::short(slow.own_ms), steps::outcome(step));
+    let used = used.map(|used| format!(", {}", summary::format_resources(&used))).unwrap_or_default();
+    let (time, outcome) = (duration::format_duration(slow.own_ms), steps::outcome_text(step));
     format!("{} {} {time} {outcome}{}{used}: {}", step.n, step.kind, limit.unwrap_or_default(), step.title)
 }
 
@@ -79,14 +80,14 @@ impl LabeledRows<'_> {
         let (shown, rest) = explanation.time.split_at(explanation.time.len().min(MAX_SHARES));
         let rest_ms: u64 = rest.iter().map(|share| share.ms).sum();
         let mut shares: Vec<(u64, String)> =
-            shown.iter().map(|share| (share.ms, named(share.what, share.steps))).collect();
+            shown.iter().map(|share| (share.ms, describe_share(share.what, share.steps))).collect();
         if rest_ms > 0 {
             shares.push((rest_ms, "other".to_owned()));
         }
         for (i, (ms, what)) in shares.into_iter().enumerate() {
             let percent = ms.saturating_mul(100).checked_div(explanation.total_ms).unwrap_or(0);
-            let line = format!("{:>7} {percent:>3} %  {what}", duration::short(ms));
-            self.line(if i == 0 { "time" } else { "" }, &line);
+            let line = format!("{:>7} {percent:>3} %  {what}", duration::format_duration(ms));
+            self.add_unstyled(if i == 0 { "time" } else { "" }, &line);
         }
     }
 
@@ -94,17 +95,18 @@ impl LabeledRows<'_> {
         let Some(cause) = &explanation.cause else { return };
         let kind = serde_json::to_value(cause.kind).ok();
         let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed");
-        let text = text::one_line(&format!("{kind}: {}", text::printable(&cause.message)), MAX_ROW);
+        let text =
+            text_format::one_line(&format!("{kind}: {}", text_format::to_printable(&cause.message)), MAX_ROW);
         let paint = self.view.paint;
         self.add_row("cause", &text, |part| paint.alarm(part));
         for line in &cause.output {
-            self.add("", &format!("| {}", text::one_line(line, MAX_ROW)));
+            self.add("", &format!("| {}", text_format::one_line(line, MAX_ROW)));
         }
     }
 }
 
-fn named(what: &str, steps: u32) -> String {
-    let count = |one: &str, many: &str| plural::count(steps.into(), one, many);
+fn describe_share(what: &str, steps: u32) -> String {
+    let count = |one: &str, many: &str| plural::format_count(steps.into(), one, many);
     match what {
         "queued" => "queued: waiting for the platform".to_owned(),
         "other" => "between steps".to_owned(),
@@ -122,7 +124,7 @@ mod tests {
 
     fn show(story: &[EventLine], second: i64) -> String {
         let record = JobRecord::rebuild(story).unwrap();
-        block(&explain(&record, story, samples::at(second)), &record, &samples::view(second))
+        format_explanation(&explain(&record, story, samples::at(second)), &record, &samples::view(second))
     }
 
     #[test]

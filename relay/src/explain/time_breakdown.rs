@@ -15,64 +15,65 @@ use crate::times::between;
 
 /// One step of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spent {
+pub struct StepTime {
     /// The step.
     pub step: Step,
     /// Run time without sub-steps, in milliseconds.
     pub own_ms: u64,
-    /// Share of that time after splitting with concurrent steps, in milliseconds.
+    /// Share of `own_ms` after splitting with concurrent steps, in milliseconds.
     share_ms: u64,
 }
 
 /// Breakdown of a job's time.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct TimeBreakdown {
     /// Time before an agent had the job, in milliseconds.
     pub queued_ms: u64,
     /// Time without a running step, in milliseconds.
     pub other_ms: u64,
     /// Every step, in order of its start.
-    pub steps: Vec<Spent>,
+    pub steps: Vec<StepTime>,
     /// Time and number of steps, by kind.
-    pub kinds: BTreeMap<StepKind, (u64, u32)>,
+    pub time_by_kind: BTreeMap<StepKind, (u64, u32)>,
     /// Steps with a process that was seen waiting on a socket.
-    sockets: BTreeSet<u32>,
-    accepted: bool,
+    steps_on_sockets: BTreeSet<u32>,
+    was_accepted: bool,
     /// Running steps, as indexes into `steps`.
-    open: Vec<usize>,
+    running_steps: Vec<usize>,
 }
 
-impl Ledger {
+impl TimeBreakdown {
     /// Reads a log, up to `until` for a job that is still running.
     pub fn build(created_at: Timestamp, lines: &[EventLine], until: Timestamp) -> Self {
         let (mut ledger, mut last) = (Self::default(), created_at);
         for event in lines.iter().filter_map(|line| line.event.as_ref()) {
             // The clocks of relay and agent may differ: a negative interval counts as zero.
-            ledger.put_down(between(last, event.at));
+            ledger.add_interval(between(last, event.at));
             last = last.max(event.at);
-            ledger.attribute(event.at, &event.body);
+            ledger.apply_event(event.at, &event.body);
         }
-        ledger.put_down(between(last, until));
+        ledger.add_interval(between(last, until));
         ledger
     }
 
-    fn attribute(&mut self, at: Timestamp, body: &EventBody) {
+    fn apply_event(&mut self, at: Timestamp, body: &EventBody) {
         match body {
-            EventBody::Accepted { .. } => self.accepted = true,
+            EventBody::Accepted { .. } => self.was_accepted = true,
             EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
-                self.open.push(self.steps.len());
-                self.kinds.entry(*kind).or_default().1 += 1;
-                self.steps.push(Spent {
-                    step: Step::started(at, *n, *kind, title.clone(), *limit_ms, *parent),
+                self.running_steps.push(self.steps.len());
+                self.time_by_kind.entry(*kind).or_default().1 += 1;
+                self.steps.push(StepTime {
+                    step: Step::new_active(at, *n, *kind, title.clone(), *limit_ms, *parent),
                     own_ms: 0,
                     share_ms: 0,
                 });
             }
             EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
-                let Some(place) = self.open.iter().position(|at| self.steps[*at].step.n == *n) else {
+                let Some(place) = self.running_steps.iter().position(|at| self.steps[*at].step.n == *n)
+                else {
                     return;
                 };
-                let step = &mut self.steps[self.open.remove(place)].step;
+                let step = &mut self.steps[self.running_steps.remove(place)].step;
                 step.outcome = Some(*outcome);
                 step.exit_code = *exit_code;
                 step.elapsed_ms = Some(*elapsed_ms);
@@ -81,16 +82,16 @@ impl Ledger {
             EventBody::Stalled { n, evidence }
                 if ["TCP ", "UDP "].iter().any(|socket| evidence.contains(socket)) =>
             {
-                self.sockets.insert(*n);
+                self.steps_on_sockets.insert(*n);
             }
             EventBody::Extended { n: Some(n), limit_ms } => {
                 if let Some(spent) = self.steps.iter_mut().find(|spent| spent.step.n == *n) {
                     spent.step.limit_ms = Some(*limit_ms);
                 }
             }
-            // A step without an end in the log ended with its job at the latest.
+            // A step without an end in the log ended with its job.
             EventBody::Finished { .. } => {
-                for place in self.open.drain(..) {
+                for place in self.running_steps.drain(..) {
                     self.steps[place].step.outcome = Some(StepOutcome::Unknown);
                 }
             }
@@ -98,17 +99,22 @@ impl Ledger {
         }
     }
 
-    fn put_down(&mut self, ms: u64) {
+    fn add_interval(&mut self, ms: u64) {
         if ms == 0 {
             return;
         }
-        if !self.accepted {
+        if !self.was_accepted {
             self.queued_ms += ms;
             return;
         }
-        let parents: Vec<u32> = self.open.iter().filter_map(|at| self.steps[*at].step.parent).collect();
-        let inner: Vec<usize> =
-            self.open.iter().copied().filter(|at| !parents.contains(&self.steps[*at].step.n)).collect();
+        let parents: Vec<u32> =
+            self.running_steps.iter().filter_map(|at| self.steps[*at].step.parent).collect();
+        let inner: Vec<usize> = self
+            .running_steps
+            .iter()
+            .copied()
+            .filter(|at| !parents.contains(&self.steps[*at].step.n))
+            .collect();
         let Ok(count @ 1..) = u64::try_from(inner.len()) else {
             self.other_ms += ms;
             return;
@@ -118,29 +124,29 @@ impl Ledger {
             let spent = &mut self.steps[at];
             spent.own_ms += ms;
             spent.share_ms += share;
-            self.kinds.entry(spent.step.kind).or_default().0 += share;
+            self.time_by_kind.entry(spent.step.kind).or_default().0 += share;
         }
     }
 
-    /// CPU time of all steps, in milliseconds; `None` if none was measured.
+    /// Returns the CPU time of all steps, in milliseconds; `None` if none was measured.
     pub fn cpu_ms(&self) -> Option<u64> {
         let seen = self.steps.iter().any(|spent| spent.step.resources.is_some());
-        seen.then(|| self.own_cpu().values().fold(0_u64, |sum, ms| sum.saturating_add(*ms)))
+        seen.then(|| self.own_cpu_by_step().values().fold(0_u64, |sum, ms| sum.saturating_add(*ms)))
     }
 
-    /// Time not spent on CPU, in milliseconds, of the network steps with an observed socket: a clone of a local folder
-    /// waits for the disk.
+    /// Returns the time not spent on CPU, in milliseconds, of the network steps with an observed socket. Others, such
+    /// as a clone of a local folder, wait for the disk.
     pub fn network_wait_ms(&self) -> u64 {
-        let cpu = self.own_cpu();
+        let cpu = self.own_cpu_by_step();
         let network = self
             .steps
             .iter()
-            .filter(|spent| spent.step.kind.is_network() && self.sockets.contains(&spent.step.n));
+            .filter(|spent| spent.step.kind.is_network() && self.steps_on_sockets.contains(&spent.step.n));
         network.map(|spent| spent.share_ms.saturating_sub(cpu.get(&spent.step.n).copied().unwrap_or(0))).sum()
     }
 
-    /// CPU time of each step minus that of its sub-steps, which it includes.
-    pub fn own_cpu(&self) -> BTreeMap<u32, u64> {
+    /// Returns the CPU time of each step without its sub-steps.
+    pub fn own_cpu_by_step(&self) -> BTreeMap<u32, u64> {
         let of = |step: &Step| step.resources.map_or(0, |used| used.cpu_ms);
         let mut own: BTreeMap<u32, u64> =
             self.steps.iter().map(|spent| (spent.step.n, of(&spent.step))).collect();
@@ -160,9 +166,9 @@ mod tests {
 
     #[test]
     fn every_millisecond_is_put_down_once_and_sub_steps_are_not_their_parents() {
-        let ledger = Ledger::build(samples::at(0), &samples::stalled_story(), samples::at(152));
+        let ledger = TimeBreakdown::build(samples::at(0), &samples::stalled_story(), samples::at(152));
         let kinds: Vec<_> =
-            ledger.kinds.iter().map(|(kind, (ms, steps))| (kind.as_str(), *ms, *steps)).collect();
+            ledger.time_by_kind.iter().map(|(kind, (ms, steps))| (kind.as_str(), *ms, *steps)).collect();
         let expected = [
             ("start", 1000, 1),
             ("model", 10_000, 1),
@@ -187,9 +193,9 @@ mod tests {
                 *parent = None;
             }
         }
-        let ledger = Ledger::build(samples::at(0), &story, samples::at(21));
+        let ledger = TimeBreakdown::build(samples::at(0), &story, samples::at(21));
         assert_eq!(ledger.steps[3].own_ms, 5000);
-        assert_eq!(ledger.kinds[&StepKind::Fetch], (2500, 1));
-        assert_eq!(ledger.kinds[&StepKind::Build], (1000 + 2500 + 3000, 1));
+        assert_eq!(ledger.time_by_kind[&StepKind::Fetch], (2500, 1));
+        assert_eq!(ledger.time_by_kind[&StepKind::Build], (1000 + 2500 + 3000, 1));
     }
 }

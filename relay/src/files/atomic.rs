@@ -1,6 +1,6 @@
 //! Atomic file replacement: readers see the old or the new content, never a mix.
 //!
-//! For files that only their owner may write. Those of the registry go through [`super::file_ref`].
+//! For files that only their owner may write. Files of the registry use [`super::file_ref`].
 
 #![expect(clippy::disallowed_methods, reason = "for files that only their owner may write")]
 
@@ -22,19 +22,19 @@ pub enum Durability {
 ///
 /// # Errors
 /// The first failing call. The old file is then unchanged.
-pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    let temporary = temporary(path);
+pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let temporary = temp_path(path);
     let written = write_new(&temporary, bytes, durability).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // Best effort: the name is reused by the next attempt.
+        // Best effort: the next attempt reuses the name.
         let _ = fs::remove_file(&temporary);
     }
     written
 }
 
-/// Temporary name: hidden, and in the target's directory because `rename` works within one file system only. The
-/// process id separates concurrent writers.
-pub fn temporary(path: &Path) -> PathBuf {
+/// Returns the temporary path: hidden, with the process id, and in the target's directory because `rename` works only
+/// within one file system.
+pub fn temp_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}", std::process::id()))
 }

@@ -1,14 +1,14 @@
-//! A folder of the registry, held open. Its entries are reached by a single name below its descriptor, never by path.
+//! A folder of the registry, kept open. Its entries are opened by name below its descriptor, never by path.
 //!
 //! ```text
 //! ROOT ─ as given ─► platform ─ no link ─► workers ─ no link ─► requests, names, outbox, sessions, archive
 //!                                             └─ its owner must own everything opened here
 //! ```
 //!
-//! A session may replace any entry here with anything. So an open never follows a link and never blocks, and the opened
-//! entry is checked: only a regular file of the registry's owner with a single name is accepted, and only a real folder
-//! of that owner is entered. Any other entry under a name that the registry needs is renamed to `.refused-NAME-N`. The
-//! rename affects neither the target of a link nor the other name of a file.
+//! A session may replace any entry with anything. So an open never follows a link and never blocks, and the opened
+//! entry is checked: only a regular file with a single name, or a folder, of the registry's owner is accepted. Any
+//! other entry under a name that the registry needs is renamed to `.refused-NAME-N`. The rename affects neither the
+//! target of a link nor the other name of a file.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,28 +22,28 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::file_ref::FileRef;
-use super::refused::{Reason, Refused};
-use super::safe_open::{self, Open, Opened};
+use super::refused::{RefusalReason, RefusedEntry};
+use super::safe_open::{self, OpenDir, OpenedFile};
 
 /// Path components from the project root to the registry.
 const REGISTRY_PATH: [&str; 2] = ["platform", "workers"];
 /// Number of components that lead to the settings folder.
-const PLATFORM: usize = 1;
+const PLATFORM_DEPTH: usize = 1;
 /// Prefix of the names of entries that were set aside.
-pub const ASIDE_SUFFIX: &str = ".refused-";
+pub const SET_ASIDE_PREFIX: &str = ".refused-";
 /// Maximum length kept of a name that is set aside, in bytes. With prefix and number it stays below 255.
 const MAX_KEPT_NAME: usize = 200;
 /// Maximum number of set-aside entries per name; further attempts fail.
-pub const MAX_ASIDE: u32 = 1000;
+pub const MAX_SET_ASIDE: u32 = 1000;
 /// A folder, opened on first use. It stays the same folder even if its path leads elsewhere later.
 #[derive(Debug, Clone)]
-pub struct Dir(Arc<Inner>);
+pub struct RegistryDir(Arc<DirState>);
 
 #[derive(Debug)]
-struct Inner {
+struct DirState {
     path: PathBuf,
-    place: DirLocation,
-    open: OnceLock<Open>,
+    location: DirLocation,
+    open_dir: OnceLock<OpenDir>,
 }
 
 #[derive(Debug)]
@@ -51,27 +51,27 @@ enum DirLocation {
     /// A folder below a project root: the root, and the number of components towards the registry.
     Project(PathBuf, usize),
     /// A folder inside another one.
-    Below(Dir, String),
+    Below(RegistryDir, String),
     /// Any folder, opened as given.
     #[cfg(any(test, feature = "internals"))]
     Given,
 }
 
-impl PartialEq for Dir {
+impl PartialEq for RegistryDir {
     fn eq(&self, other: &Self) -> bool {
         self.0.path == other.0.path
     }
 }
 
-impl Eq for Dir {}
+impl Eq for RegistryDir {}
 
-impl AsRef<Path> for Dir {
+impl AsRef<Path> for RegistryDir {
     fn as_ref(&self) -> &Path {
         self.path()
     }
 }
 
-impl Dir {
+impl RegistryDir {
     /// Returns the registry of the project at `root`.
     pub fn of_project(root: &Path) -> Self {
         Self::new(
@@ -82,7 +82,7 @@ impl Dir {
 
     /// Returns the project's settings folder, which contains the registry.
     pub fn of_settings(root: &Path) -> Self {
-        Self::new(root.join(REGISTRY_PATH[0]), DirLocation::Project(root.to_owned(), PLATFORM))
+        Self::new(root.join(REGISTRY_PATH[0]), DirLocation::Project(root.to_owned(), PLATFORM_DEPTH))
     }
 
     /// Returns any folder, for tests.
@@ -92,12 +92,12 @@ impl Dir {
     }
 
     fn new(path: PathBuf, place: DirLocation) -> Self {
-        Self(Arc::new(Inner { path, place, open: OnceLock::new() }))
+        Self(Arc::new(DirState { path, location: place, open_dir: OnceLock::new() }))
     }
 
     /// Returns a handle on the same path that is opened again on first use.
     pub fn reopen(&self) -> Self {
-        let place = match &self.0.place {
+        let place = match &self.0.location {
             DirLocation::Project(root, names) => DirLocation::Project(root.clone(), *names),
             DirLocation::Below(parent, name) => DirLocation::Below(parent.reopen(), name.clone()),
             #[cfg(any(test, feature = "internals"))]
@@ -106,9 +106,9 @@ impl Dir {
         Self::new(self.0.path.clone(), place)
     }
 
-    /// Returns a folder inside this one. Each call returns its own handle, so that a descriptor is held no longer than
+    /// Returns a folder inside this one. Each call returns its own handle, so that no descriptor stays open longer than
     /// needed.
-    pub fn sub(&self, name: &str) -> Self {
+    pub fn subfolder(&self, name: &str) -> Self {
         Self::new(self.0.path.join(name), DirLocation::Below(self.clone(), name.to_owned()))
     }
 
@@ -122,25 +122,25 @@ impl Dir {
         &self.0.path
     }
 
-    fn open(&self) -> io::Result<&Open> {
-        if let Some(open) = self.0.open.get() {
+    fn open(&self) -> io::Result<&OpenDir> {
+        if let Some(open) = self.0.open_dir.get() {
             return Ok(open);
         }
-        let opened = match &self.0.place {
-            DirLocation::Project(root, names) => Open::way(root, &REGISTRY_PATH[..*names])?,
-            DirLocation::Below(parent, name) => parent.open()?.folder(name, &self.0.path)?,
+        let opened = match &self.0.location {
+            DirLocation::Project(root, names) => OpenDir::open_path(root, &REGISTRY_PATH[..*names])?,
+            DirLocation::Below(parent, name) => parent.open()?.open_folder_in(name, &self.0.path)?,
             #[cfg(any(test, feature = "internals"))]
-            DirLocation::Given => Open::at_path(&self.0.path)?,
+            DirLocation::Given => OpenDir::at_path(&self.0.path)?,
         };
         // If another thread was faster, its descriptor is used.
-        Ok(self.0.open.get_or_init(|| opened))
+        Ok(self.0.open_dir.get_or_init(|| opened))
     }
 
-    /// Returns true if the folder exists, is a folder and belongs to the registry's owner.
+    /// Returns true if the entry exists, is a folder and belongs to the registry's owner.
     ///
     /// # Errors
     /// Returns an error if the entry is something else, or can't be opened.
-    pub fn is_there(&self) -> io::Result<bool> {
+    pub fn exists(&self) -> io::Result<bool> {
         match self.open() {
             Ok(_) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -154,30 +154,30 @@ impl Dir {
     /// # Errors
     /// Returns an error if the folder can't be created, or if the registry belongs to another user.
     pub fn ensure(&self) -> io::Result<()> {
-        match &self.0.place {
+        match &self.0.location {
             DirLocation::Below(parent, name) => self.ensure_below(parent, name),
             DirLocation::Project(root, names) => {
                 match self.open() {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                        safe_open::make_way(root, &REGISTRY_PATH[..*names])?;
+                        safe_open::create_folders(root, &REGISTRY_PATH[..*names])?;
                     }
                     opened => {
                         opened?;
                     }
                 }
-                self.fd_to_change().map(drop)
+                self.writable_fd().map(drop)
             }
             #[cfg(any(test, feature = "internals"))]
-            DirLocation::Given => self.fd_to_change().map(drop),
+            DirLocation::Given => self.writable_fd().map(drop),
         }
     }
 
     fn ensure_below(&self, parent: &Self, name: &str) -> io::Result<()> {
-        let above = parent.fd_to_change()?;
+        let above = parent.writable_fd()?;
         match self.open() {
             Ok(_) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) if Refused::from_error(&e).is_some() => parent.set_aside(name, &e)?,
+            Err(e) if RefusedEntry::from_error(&e).is_some() => parent.set_aside(name, &e)?,
             Err(e) => return Err(e),
         }
         match rustix::fs::mkdirat(above, name, Mode::RWXU) {
@@ -187,33 +187,33 @@ impl Dir {
         }
     }
 
-    /// Checks that the folder exists and that this process may change it.
+    /// Checks that the folder exists and that this process may write to it.
     ///
     /// # Errors
     /// Returns an error if it is absent, not a folder, or another user's.
-    pub fn is_own(&self) -> io::Result<()> {
-        self.fd_to_change().map(drop)
+    pub fn check_writable(&self) -> io::Result<()> {
+        self.writable_fd().map(drop)
     }
 
     /// Returns true if all of these names are folders inside it that belong to its owner.
     pub fn has_folders(&self, names: &[&str]) -> bool {
         let Ok(open) = self.open() else { return false };
         let is_one = |name: &&str| {
-            self.stat(Path::new(name)).is_ok_and(|stat| Reason::of_folder(&stat, open.owner).is_none())
+            self.stat(Path::new(name)).is_ok_and(|stat| RefusalReason::of_folder(&stat, open.owner).is_none())
         };
         names.iter().all(is_one)
     }
 
-    fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+    fn dir_fd(&self) -> io::Result<BorrowedFd<'_>> {
         self.open().map(|open| open.fd.as_fd())
     }
 
-    /// Returns the descriptor for a change. The registry of another user is left unchanged.
-    pub(super) fn fd_to_change(&self) -> io::Result<BorrowedFd<'_>> {
-        let open = match (self.open(), &self.0.place) {
-            // A subfolder is recreated: it may have been replaced while a daemon uses it.
+    /// Returns the descriptor for writing; fails for the registry of another user.
+    pub(super) fn writable_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        let open = match (self.open(), &self.0.location) {
+            // A missing subfolder is created again, because it may have been replaced while a daemon uses it.
             (Err(e), DirLocation::Below(parent, name))
-                if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() =>
+                if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() =>
             {
                 self.ensure_below(parent, name)?;
                 self.open()?
@@ -221,7 +221,7 @@ impl Dir {
             (opened, _) => opened?,
         };
         if rustix::process::geteuid().as_raw() != open.owner {
-            return Err(Refused::error(&self.0.path, Reason::Foreign(open.owner)));
+            return Err(RefusedEntry::error(&self.0.path, RefusalReason::ForeignRegistry(open.owner)));
         }
         Ok(open.fd.as_fd())
     }
@@ -231,7 +231,7 @@ impl Dir {
     /// # Errors
     /// Returns an error if it can't be read.
     pub fn names(&self) -> io::Result<Vec<String>> {
-        let fd = match self.fd() {
+        let fd = match self.dir_fd() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             fd => fd?,
         };
@@ -247,54 +247,54 @@ impl Dir {
         Ok(names)
     }
 
-    /// Makes the names in it survive a power loss.
+    /// Syncs the names in the folder.
     ///
     /// # Errors
     /// Returns an error if it can't be opened or synced.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.fd()?)?)
+        Ok(rustix::fs::fsync(self.dir_fd()?)?)
     }
 
     /// Free space on its disk, in bytes; `None` if the system does not report it.
-    pub fn free(&self) -> Option<u64> {
-        let disk = rustix::fs::fstatvfs(self.fd().ok()?).ok()?;
+    pub fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::fstatvfs(self.dir_fd().ok()?).ok()?;
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// Number of files that can still be created on its disk; `None` if the system does not report it or sets no bound.
     pub fn free_files(&self) -> Option<u64> {
-        let disk = rustix::fs::fstatvfs(self.fd().ok()?).ok()?;
+        let disk = rustix::fs::fstatvfs(self.dir_fd().ok()?).ok()?;
         (disk.f_files > 0).then_some(disk.f_favail)
     }
 
     /// Target of a link, as text.
     pub(super) fn read_link(&self, name: &Path) -> io::Result<std::ffi::CString> {
-        Ok(rustix::fs::readlinkat(self.fd()?, name, Vec::new())?)
+        Ok(rustix::fs::readlinkat(self.dir_fd()?, name, Vec::new())?)
     }
 
     /// Metadata of the entry with this name; links are not followed.
     pub(super) fn stat(&self, name: &Path) -> io::Result<Stat> {
-        Ok(rustix::fs::statat(self.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?)
+        Ok(rustix::fs::statat(self.dir_fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Opens a file for reading.
-    pub(super) fn open_to_read(&self, name: &Path) -> io::Result<Opened> {
-        self.open()?.file(name, OFlags::RDONLY, &self.0.path)
+    pub(super) fn open_to_read(&self, name: &Path) -> io::Result<OpenedFile> {
+        self.open()?.open_own_file(name, OFlags::RDONLY, &self.0.path)
     }
 
     /// Opens a file for reading, whatever its owner and its number of names.
-    pub(super) fn open_any(&self, name: &Path) -> io::Result<Opened> {
-        self.open()?.any_file(name, &self.0.path)
+    pub(super) fn open_any_owner(&self, name: &Path) -> io::Result<OpenedFile> {
+        self.open()?.open_any_file(name, &self.0.path)
     }
 
     /// Opens a file for writing. If a new file may be created, an entry in its place is set aside.
     pub(super) fn open_to_change(&self, name: &Path, flags: OFlags) -> io::Result<File> {
-        self.fd_to_change()?;
+        self.writable_fd()?;
         let open = self.open()?;
-        let opened = match open.file(name, flags, &self.0.path) {
-            Err(e) if flags.contains(OFlags::CREATE) && Refused::from_error(&e).is_some() => {
+        let opened = match open.open_own_file(name, flags, &self.0.path) {
+            Err(e) if flags.contains(OFlags::CREATE) && RefusedEntry::from_error(&e).is_some() => {
                 self.set_aside(name, &e)?;
-                open.file(name, flags, &self.0.path)
+                open.open_own_file(name, flags, &self.0.path)
             }
             opened => opened,
         };
@@ -302,19 +302,19 @@ impl Dir {
     }
 
     /// Returns the length of a file, in bytes.
-    pub(super) fn len_of(&self, name: &Path) -> io::Result<u64> {
+    pub(super) fn file_length(&self, name: &Path) -> io::Result<u64> {
         let (stat, owner) = (self.stat(name)?, self.open()?.owner);
-        match Reason::of_file(&stat, owner) {
-            Some(reason) => Err(Refused::error(&self.0.path.join(name), reason)),
+        match RefusalReason::of_file(&stat, owner) {
+            Some(reason) => Err(RefusedEntry::error(&self.0.path.join(name), reason)),
             None => Ok(u64::try_from(stat.st_size).unwrap_or(0)),
         }
     }
 
     /// Reason to refuse the entry with this name; `None` for a file that may be opened, and for a missing entry.
-    pub(super) fn problem(&self, name: &Path) -> io::Result<Option<Reason>> {
+    pub(super) fn refusal_reason(&self, name: &Path) -> io::Result<Option<RefusalReason>> {
         let owner = self.open()?.owner;
         match self.stat(name) {
-            Ok(stat) => Ok(Reason::of_file(&stat, owner)),
+            Ok(stat) => Ok(RefusalReason::of_file(&stat, owner)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
@@ -323,14 +323,14 @@ impl Dir {
     /// Renames the entry with this name to an unused name and logs it. A missing entry is not an error.
     ///
     /// # Errors
-    /// `why` itself, when the entry can't be renamed.
+    /// `why`, if the entry can't be renamed.
     pub(super) fn set_aside(&self, name: impl AsRef<Path>, why: &io::Error) -> io::Result<()> {
         let name = name.as_ref();
-        let fd = self.fd_to_change()?;
+        let fd = self.writable_fd()?;
         let mut stem = name.as_os_str().as_encoded_bytes().to_vec();
         stem.truncate(MAX_KEPT_NAME);
-        for n in 1..MAX_ASIDE {
-            let aside = [ASIDE_SUFFIX.as_bytes(), &stem, format!("-{n}").as_bytes()].concat();
+        for n in 1..MAX_SET_ASIDE {
+            let aside = [SET_ASIDE_PREFIX.as_bytes(), &stem, format!("-{n}").as_bytes()].concat();
             let aside = PathBuf::from(OsString::from_vec(aside));
             match safe_open::rename_new(fd, name, fd, &aside) {
                 Ok(()) => {

@@ -11,7 +11,7 @@ use super::*;
 /// A victim file outside of the registry, and the registry's folder.
 struct Place {
     root: tempfile::TempDir,
-    dir: Dir,
+    dir: RegistryDir,
 }
 
 const VICTIM: &str = "nobody may read or change this\n";
@@ -21,7 +21,7 @@ impl Place {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("outside")).unwrap();
         fs::write(root.path().join("outside/victim"), VICTIM).unwrap();
-        let dir = Dir::of_project(root.path());
+        let dir = RegistryDir::of_project(root.path());
         dir.ensure().unwrap();
         Self { root, dir }
     }
@@ -35,7 +35,7 @@ impl Place {
     }
 
     /// Creates an entry of each kind in the place of a file; returns their names.
-    fn plant(&self) -> Vec<(&'static str, Reason)> {
+    fn plant(&self) -> Vec<(&'static str, RefusalReason)> {
         symlink(self.victim(), self.at("link")).unwrap();
         symlink(self.root.path().join("outside/nothing"), self.at("dangling")).unwrap();
         fs::hard_link(self.victim(), self.at("second")).unwrap();
@@ -43,12 +43,12 @@ impl Place {
         std::os::unix::net::UnixListener::bind(self.at("socket")).unwrap();
         fs::create_dir(self.at("folder")).unwrap();
         let mut planted = vec![
-            ("link", Reason::Link),
-            ("dangling", Reason::Link),
-            ("second", Reason::HardLink),
-            ("fifo", Reason::Fifo),
-            ("socket", Reason::Socket),
-            ("folder", Reason::Directory),
+            ("link", RefusalReason::Link),
+            ("dangling", RefusalReason::Link),
+            ("second", RefusalReason::HardLink),
+            ("fifo", RefusalReason::Fifo),
+            ("socket", RefusalReason::Socket),
+            ("folder", RefusalReason::Directory),
         ];
         // A copy of /dev/zero, which never ends. Only root can create it, and give a file away.
         #[cfg(target_os = "linux")]
@@ -56,19 +56,19 @@ impl Place {
             let zero = rustix::fs::makedev(1, 5);
             let kind = rustix::fs::FileType::CharacterDevice;
             if rustix::fs::mknodat(rustix::fs::CWD, self.at("device"), kind, Mode::RWXU, zero).is_ok() {
-                planted.push(("device", Reason::Device));
+                planted.push(("device", RefusalReason::Device));
             }
         }
         fs::write(self.at("foreign"), "theirs").unwrap();
         if std::os::unix::fs::chown(self.at("foreign"), Some(12345), None).is_ok() {
-            planted.push(("foreign", Reason::Owner(12345)));
+            planted.push(("foreign", RefusalReason::OtherOwner(12345)));
         }
         planted
     }
 }
 
-fn reason(error: &io::Error) -> Option<Reason> {
-    Refused::from_error(error).map(|refused| refused.reason)
+fn reason(error: &io::Error) -> Option<RefusalReason> {
+    RefusedEntry::from_error(error).map(|refused| refused.reason)
 }
 
 /// An operation on a file.
@@ -89,7 +89,7 @@ fn nothing_but_a_file_of_the_owner_is_read_and_nothing_blocks() {
         for read in reads {
             assert_eq!(reason(&read(&file).unwrap_err()), Some(expected), "{name}");
         }
-        assert_eq!(file.problem().unwrap(), Some(expected), "{name}");
+        assert_eq!(file.refusal_reason().unwrap(), Some(expected), "{name}");
         assert_eq!(file.size(), None, "{name}");
         assert!(file.exists(), "{name}");
     }
@@ -101,7 +101,7 @@ fn nothing_but_a_file_of_the_owner_is_read_and_nothing_blocks() {
 fn what_is_in_the_way_of_a_write_is_set_aside_and_its_other_side_is_untouched() {
     let writes: [Act; 7] = [
         |file| file.open_to_append()?.write_all(b"mine"),
-        |file| file.open_or_make()?.write_all(b"mine"),
+        |file| file.open_or_create()?.write_all(b"mine"),
         |file| file.replace(b"mine", Durability::Cached),
         |file| file.create(b"mine", Durability::Cached),
         |file| {
@@ -114,7 +114,7 @@ fn what_is_in_the_way_of_a_write_is_set_aside_and_its_other_side_is_untouched() 
         },
         |file| {
             file.remove()?;
-            file.make()?.write_all(b"mine")
+            file.create_new()?.write_all(b"mine")
         },
     ];
     for (number, write) in writes.into_iter().enumerate() {
@@ -126,7 +126,7 @@ fn what_is_in_the_way_of_a_write_is_set_aside_and_its_other_side_is_untouched() 
             assert_eq!(fs::read(place.at(name)).unwrap(), b"mine", "{number} {name}");
             let aside = place.dir.file(format!(".refused-{name}-1"));
             // An entry that is removed without inspection is gone; every other one is kept for inspection.
-            let kept = aside.problem().unwrap() == Some(expected);
+            let kept = aside.refusal_reason().unwrap() == Some(expected);
             assert!(kept || number == 6, "{number} {name}");
         }
         let after = fs::metadata(place.victim()).unwrap();
@@ -141,17 +141,17 @@ fn a_link_in_place_of_a_folder_is_never_entered_and_a_new_folder_replaces_it() {
     let place = Place::new();
     let outside = place.root.path().join("outside");
     symlink(&outside, place.at("requests")).unwrap();
-    let requests = place.dir.sub("requests");
-    assert_eq!(reason(&requests.names().unwrap_err()), Some(Reason::Link));
-    assert_eq!(reason(&requests.file("victim").read(1000).unwrap_err()), Some(Reason::Link));
+    let requests = place.dir.subfolder("requests");
+    assert_eq!(reason(&requests.names().unwrap_err()), Some(RefusalReason::Link));
+    assert_eq!(reason(&requests.file("victim").read(1000).unwrap_err()), Some(RefusalReason::Link));
     requests.file("victim").remove().unwrap();
     assert_eq!(fs::read_to_string(place.victim()).unwrap(), VICTIM);
     assert!(fs::symlink_metadata(place.at("requests")).unwrap().is_dir());
     assert_eq!(fs::read_link(place.at(".refused-requests-1")).unwrap(), outside);
     requests.file("new").create(b"x", Durability::Synced).unwrap();
-    assert_eq!(place.dir.sub("requests").names().unwrap(), ["new"]);
+    assert_eq!(place.dir.subfolder("requests").names().unwrap(), ["new"]);
     fs::write(place.at("names"), "a file").unwrap();
-    place.dir.sub("names").ensure().unwrap();
+    place.dir.subfolder("names").ensure().unwrap();
     assert!(place.at("names").is_dir());
 }
 
@@ -162,9 +162,9 @@ fn a_link_on_the_way_to_the_registry_is_refused_and_left_as_it_is() {
         fs::create_dir_all(root.path().join("outside/workers")).unwrap();
         fs::create_dir_all(root.path().join(linked).parent().unwrap()).unwrap();
         symlink(root.path().join("outside"), root.path().join(linked)).unwrap();
-        let dir = Dir::of_project(root.path());
+        let dir = RegistryDir::of_project(root.path());
         let refused = dir.ensure().unwrap_err();
-        assert_eq!(reason(&refused), Some(Reason::Link));
+        assert_eq!(reason(&refused), Some(RefusalReason::Link));
         let shown = refused.to_string();
         assert!(
             shown.contains(&format!("{linked} is a symbolic link and is not opened: remove it")),
@@ -182,23 +182,23 @@ fn a_registry_of_another_user_is_read_and_never_changed() {
         return;
     }
     std::os::unix::fs::chown(place.at("a"), Some(12345), None).unwrap();
-    let dir = Dir::of_project(place.root.path());
+    let dir = RegistryDir::of_project(place.root.path());
     assert_eq!(dir.file("a").read(100).unwrap(), b"theirs");
     let changes: [Act; 5] = [
         |file| file.open_to_append().map(drop),
         |file| file.replace(b"x", Durability::Cached),
         |file| file.sibling("b").create(b"x", Durability::Cached),
         |file| file.remove(),
-        |file| file.dir().sub("requests").file("x").create(b"x", Durability::Cached),
+        |file| file.dir().subfolder("requests").file("x").create(b"x", Durability::Cached),
     ];
     for change in changes {
         let refused = change(&dir.file("a")).unwrap_err();
-        assert_eq!(reason(&refused), Some(Reason::Foreign(12345)));
+        assert_eq!(reason(&refused), Some(RefusalReason::ForeignRegistry(12345)));
         assert!(
             refused.to_string().ends_with("belongs to user 12345 and is not opened: run this as user 12345")
         );
     }
-    assert_eq!(reason(&dir.ensure().unwrap_err()), Some(Reason::Foreign(12345)));
+    assert_eq!(reason(&dir.ensure().unwrap_err()), Some(RefusalReason::ForeignRegistry(12345)));
     assert_eq!(dir.names().unwrap(), ["a"]);
 }
 

@@ -1,4 +1,4 @@
-//! A file of the registry: a name in a [`Dir`]. Every operation on such a file goes through this type.
+//! A file of the registry: a name in a [`RegistryDir`]. Every operation on such a file goes through this type.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
-use super::dir::Dir;
-use super::refused::{Reason, Refused};
-use super::safe_open::{Opened, rename_new};
+use super::dir::RegistryDir;
+use super::refused::{RefusalReason, RefusedEntry};
+use super::safe_open::{OpenedFile, rename_new};
 
 /// A name in a folder. The file is not opened yet and need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileRef {
-    dir: Dir,
+    dir: RegistryDir,
     path: PathBuf,
 }
 
@@ -26,14 +26,15 @@ impl AsRef<Path> for FileRef {
 }
 
 impl FileRef {
-    pub(super) fn new(dir: Dir, path: PathBuf) -> Self {
+    pub(super) fn new(dir: RegistryDir, path: PathBuf) -> Self {
         Self { dir, path }
     }
 
     /// Returns a file in any folder, for tests.
     #[cfg(any(test, feature = "internals"))]
     pub fn at_path(path: &Path) -> Self {
-        Dir::at_path(path.parent().unwrap_or(Path::new("."))).file(path.file_name().unwrap_or_default())
+        RegistryDir::at_path(path.parent().unwrap_or(Path::new(".")))
+            .file(path.file_name().unwrap_or_default())
     }
 
     /// Path for display.
@@ -47,11 +48,11 @@ impl FileRef {
     }
 
     /// Folder that contains it.
-    pub fn dir(&self) -> &Dir {
+    pub fn dir(&self) -> &RegistryDir {
         &self.dir
     }
 
-    /// Last component of the path. Only this name is ever looked up.
+    /// Last component of the path. Only this name is looked up.
     pub fn name(&self) -> &Path {
         Path::new(self.path.file_name().unwrap_or_default())
     }
@@ -89,7 +90,7 @@ impl FileRef {
     ///
     /// # Errors
     /// Returns an error if it can't be opened.
-    pub fn open_or_make(&self) -> io::Result<File> {
+    pub fn open_or_create(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE)
     }
 
@@ -97,7 +98,7 @@ impl FileRef {
     ///
     /// # Errors
     /// `AlreadyExists` when an entry has the name; otherwise the failing call.
-    pub fn make(&self) -> io::Result<File> {
+    pub fn create_new(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
@@ -111,7 +112,7 @@ impl FileRef {
 
     /// Length in bytes; `None` for a file that is absent or may not be opened. Faster than [`FileRef::metadata`].
     pub fn size(&self) -> Option<u64> {
-        self.dir.len_of(self.name()).ok()
+        self.dir.file_length(self.name()).ok()
     }
 
     /// Returns true if an entry of any type has this name.
@@ -123,33 +124,34 @@ impl FileRef {
     ///
     /// # Errors
     /// Returns an error if the folder can't be opened.
-    pub fn problem(&self) -> io::Result<Option<Reason>> {
-        self.dir.problem(self.name())
+    pub fn refusal_reason(&self) -> io::Result<Option<RefusalReason>> {
+        self.dir.refusal_reason(self.name())
     }
 
-    /// Reads the whole file, up to `most` bytes.
+    /// Reads the whole file, up to `max_bytes` bytes.
     ///
     /// # Errors
-    /// `FileTooLarge` for a longer file; otherwise as [`FileRef::open`].
-    pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
-        self.read_opened(self.dir.open_to_read(self.name())?, most)
+    /// `FileTooLarge` for a longer file; otherwise the errors of [`FileRef::open`].
+    pub fn read(&self, max_bytes: u64) -> io::Result<Vec<u8>> {
+        self.read_opened(self.dir.open_to_read(self.name())?, max_bytes)
     }
 
-    /// Reads a file of any owner as text, up to `most` bytes.
+    /// Reads a file of any owner as text, up to `max_bytes` bytes.
     ///
     /// # Errors
     /// Returns an error if it is absent, not a regular file, too large, or not UTF-8.
-    pub fn read_any_text(&self, most: u64) -> io::Result<String> {
-        let bytes = self.read_opened(self.dir.open_any(self.name())?, most)?;
+    pub fn read_any_text(&self, max_bytes: u64) -> io::Result<String> {
+        let bytes = self.read_opened(self.dir.open_any_owner(self.name())?, max_bytes)?;
         String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
-    /// Reads a file up to the length that it had when it was opened: the files of the registry are replaced, not
-    /// extended, so there is no more.
-    fn read_opened(&self, opened: Opened, most: u64) -> io::Result<Vec<u8>> {
-        let Opened { mut file, len } = opened;
-        if len > most {
-            let text = format!("{} has more than {most} bytes and is not read: remove it", self.display());
+    /// Reads a file up to the length that it had when it was opened. Files of the registry are replaced, never
+    /// extended.
+    fn read_opened(&self, opened: OpenedFile, max_bytes: u64) -> io::Result<Vec<u8>> {
+        let OpenedFile { mut file, length: len } = opened;
+        if len > max_bytes {
+            let text =
+                format!("{} has more than {max_bytes} bytes and is not read: remove it", self.display());
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
         }
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
@@ -167,12 +169,12 @@ impl FileRef {
         Ok(bytes)
     }
 
-    /// Reads the whole file as text, up to `most` bytes.
+    /// Reads the whole file as text, up to `max_bytes` bytes.
     ///
     /// # Errors
-    /// `InvalidData` when it is not UTF-8; otherwise as [`FileRef::read`].
-    pub fn read_text(&self, most: u64) -> io::Result<String> {
-        String::from_utf8(self.read(most)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    /// `InvalidData` when it is not UTF-8; otherwise the errors of [`FileRef::open`].
+    pub fn read_text(&self, max_bytes: u64) -> io::Result<String> {
+        String::from_utf8(self.read(max_bytes)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
     /// Removes the entry with this name. A missing entry is not an error. An entry that is not a file is set aside.
@@ -180,14 +182,14 @@ impl FileRef {
     /// # Errors
     /// Returns an error if it can't be removed.
     pub fn remove(&self) -> io::Result<()> {
-        let fd = match self.dir.fd_to_change() {
+        let fd = match self.dir.writable_fd() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             fd => fd?,
         };
         match rustix::fs::unlinkat(fd, self.name(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => match self.problem()? {
-                Some(reason) => self.set_aside(&Refused::error(&self.path, reason)),
+            Err(e) => match self.refusal_reason()? {
+                Some(reason) => self.set_aside(&RefusedEntry::error(&self.path, reason)),
                 None => Err(e.into()),
             },
         }
@@ -198,10 +200,10 @@ impl FileRef {
     /// # Errors
     /// The failing call.
     pub fn rename(&self, to: &Self) -> io::Result<()> {
-        let (from_dir, to_dir) = (self.dir.fd_to_change()?, to.dir.fd_to_change()?);
-        // A foreign entry in the new place is kept for inspection.
-        if let Some(reason) = to.problem()? {
-            to.set_aside(&Refused::error(&to.path, reason))?;
+        let (from_dir, to_dir) = (self.dir.writable_fd()?, to.dir.writable_fd()?);
+        // A foreign entry under the new name is kept for inspection.
+        if let Some(reason) = to.refusal_reason()? {
+            to.set_aside(&RefusedEntry::error(&to.path, reason))?;
         }
         Ok(rustix::fs::renameat(from_dir, self.name(), to_dir, to.name())?)
     }
@@ -211,11 +213,11 @@ impl FileRef {
     /// # Errors
     /// `AlreadyExists` when a file has the new name; otherwise the failing call.
     pub fn rename_new(&self, to: &Self) -> io::Result<()> {
-        let (from_dir, to_dir) = (self.dir.fd_to_change()?, to.dir.fd_to_change()?);
+        let (from_dir, to_dir) = (self.dir.writable_fd()?, to.dir.writable_fd()?);
         match rename_new(from_dir, self.name(), to_dir, to.name()) {
-            Err(Errno::EXIST) => match to.problem()? {
+            Err(Errno::EXIST) => match to.refusal_reason()? {
                 Some(reason) => {
-                    to.set_aside(&Refused::error(&to.path, reason))?;
+                    to.set_aside(&RefusedEntry::error(&to.path, reason))?;
                     Ok(rename_new(from_dir, self.name(), to_dir, to.name())?)
                 }
                 None => Err(Errno::EXIST.into()),
@@ -228,8 +230,8 @@ impl FileRef {
     ///
     /// # Errors
     /// `AlreadyExists` when an entry has the name; otherwise the failing call.
-    pub fn make_link(&self, target: &str) -> io::Result<()> {
-        Ok(rustix::fs::symlinkat(target, self.dir.fd_to_change()?, self.name())?)
+    pub fn create_link(&self, target: &str) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(target, self.dir.writable_fd()?, self.name())?)
     }
 
     /// Renames the link and replaces a link or a file that has the new name.
@@ -237,10 +239,10 @@ impl FileRef {
     /// # Errors
     /// The failing call.
     pub fn rename_link(&self, to: &Self) -> io::Result<()> {
-        if let Ok(Some(reason @ (Reason::Directory | Reason::HardLink))) = to.problem() {
-            to.set_aside(&Refused::error(&to.path, reason))?;
+        if let Ok(Some(reason @ (RefusalReason::Directory | RefusalReason::HardLink))) = to.refusal_reason() {
+            to.set_aside(&RefusedEntry::error(&to.path, reason))?;
         }
-        let (from_dir, to_dir) = (self.dir.fd_to_change()?, to.dir.fd_to_change()?);
+        let (from_dir, to_dir) = (self.dir.writable_fd()?, to.dir.writable_fd()?);
         Ok(rustix::fs::renameat(from_dir, self.name(), to_dir, to.name())?)
     }
 

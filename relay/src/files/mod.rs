@@ -1,8 +1,8 @@
-//! Files that a session may replace with anything, opened only if they are what they should be.
+//! Access to files that a session may replace with anything. Only expected entries are opened.
 //!
-//! * [`dir`]: a folder, held open (`safe_open`: opening its entries); [`file_ref`]: a file in it. Every access to the
-//!   registry goes through these. [`refused`]: entries that are not opened, and the reasons.
-//! * [`staged`]: files that are written beside their final place. [`atomic`]: replacing a file that only its owner may
+//! * [`dir`]: an open folder (`safe_open`: opening of its entries); [`file_ref`]: a file in a folder. Every access to
+//!   the registry uses these. [`refused`]: entries that are not opened, and the reasons.
+//! * [`staged`]: files that are written under a temporary name. [`atomic`]: replacing a file that only its owner may
 //!   write.
 //! * [`watch`]: waiting for a file to change.
 

@@ -1,7 +1,7 @@
 //! Entries that the registry never opens, and the reasons.
 //!
-//! A session may replace a registry file with anything. An entry that is not a registry file is not opened, so that
-//! nothing outside is read, changed or waited for.
+//! A session may replace a registry file with anything. An entry that is not a registry file is not opened, so that no
+//! file outside is read or changed, and no call blocks.
 
 #![expect(clippy::disallowed_methods, reason = "/etc/passwd is no file of the registry")]
 
@@ -13,20 +13,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat};
 
 /// Maximum number of bytes of `/etc/passwd` that are searched for a name.
-const PASSWD: u64 = 1 << 20;
+const MAX_PASSWD_BYTES: u64 = 1 << 20;
 
 /// An entry of the registry that is not opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedEntry {
     /// Path of the entry.
     pub path: PathBuf,
     /// Reason of the refusal.
-    pub reason: Reason,
+    pub reason: RefusalReason,
 }
 
 /// Reason to refuse an entry of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum RefusalReason {
     /// A symbolic link.
     Link,
     /// A file with a second name, possibly outside the registry.
@@ -37,27 +37,27 @@ pub enum Reason {
     Socket,
     /// A device.
     Device,
-    /// A directory in the place of a file.
+    /// A directory instead of a file.
     Directory,
-    /// Another entry in the place of a directory.
+    /// Another entry instead of a directory.
     NotDirectory,
     /// A file or folder of another user, by user id.
-    Owner(u32),
+    OtherOwner(u32),
     /// A file whose mode denies access to its own owner.
-    Mode,
+    OwnerDenied,
     /// A log that consists almost entirely of holes.
-    Holes,
+    MostlyHoles,
     /// A log with a line longer than any event.
-    Endless,
+    OverlongLine,
     /// The whole registry belongs to another user, by user id: it may be read but not changed.
-    Foreign(u32),
+    ForeignRegistry(u32),
 }
 
-impl Reason {
+impl RefusalReason {
     /// Reason to refuse a file; `None` for a regular file of `owner` with a single name.
     pub(super) fn of_file(stat: &Stat, owner: u32) -> Option<Self> {
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile if stat.st_uid != owner => Some(Self::Owner(stat.st_uid)),
+            FileType::RegularFile if stat.st_uid != owner => Some(Self::OtherOwner(stat.st_uid)),
             FileType::RegularFile if stat.st_nlink > 1 => Some(Self::HardLink),
             FileType::RegularFile => None,
             FileType::Directory => Some(Self::Directory),
@@ -68,7 +68,7 @@ impl Reason {
     /// Reason to refuse a folder; `None` for one of `owner`.
     pub(super) fn of_folder(stat: &Stat, owner: u32) -> Option<Self> {
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory if stat.st_uid != owner => Some(Self::Owner(stat.st_uid)),
+            FileType::Directory if stat.st_uid != owner => Some(Self::OtherOwner(stat.st_uid)),
             FileType::Directory => None,
             FileType::RegularFile => Some(Self::NotDirectory),
             other => Some(Self::of_special(other)),
@@ -85,7 +85,7 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RefusalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link => f.write_str("is a symbolic link"),
@@ -95,33 +95,35 @@ impl fmt::Display for Reason {
             Self::Device => f.write_str("is a device"),
             Self::Directory => f.write_str("is a directory"),
             Self::NotDirectory => f.write_str("is not a directory"),
-            Self::Owner(uid) | Self::Foreign(uid) => write!(f, "belongs to {}", user(*uid)),
-            Self::Mode => f.write_str("can't be opened by its owner (mode)"),
-            Self::Holes => f.write_str("is nearly all holes"),
-            Self::Endless => f.write_str("has a line longer than any event"),
+            Self::OtherOwner(uid) | Self::ForeignRegistry(uid) => {
+                write!(f, "belongs to {}", user_name_or_id(*uid))
+            }
+            Self::OwnerDenied => f.write_str("can't be opened by its owner (mode)"),
+            Self::MostlyHoles => f.write_str("is nearly all holes"),
+            Self::OverlongLine => f.write_str("has a line longer than any event"),
         }
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusedEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let undone = match self.reason {
-            Reason::Holes | Reason::Endless => "read",
+            RefusalReason::MostlyHoles | RefusalReason::OverlongLine => "read",
             _ => "opened",
         };
         write!(f, "{} {} and is not {undone}: ", self.path.display(), self.reason)?;
         match self.reason {
-            Reason::Foreign(uid) => write!(f, "run this as {}", user(uid)),
+            RefusalReason::ForeignRegistry(uid) => write!(f, "run this as {}", user_name_or_id(uid)),
             _ => f.write_str("remove it"),
         }
     }
 }
 
-impl Error for Refused {}
+impl Error for RefusedEntry {}
 
-impl Refused {
+impl RefusedEntry {
     /// Builds the error of a refused call.
-    pub fn error(path: &Path, reason: Reason) -> io::Error {
+    pub fn error(path: &Path, reason: RefusalReason) -> io::Error {
         io::Error::other(Self { path: path.to_owned(), reason })
     }
 
@@ -132,18 +134,19 @@ impl Refused {
 }
 
 /// Returns the name of a user, or the user id if it has no name here.
-pub fn user(uid: u32) -> String {
-    name_in(&passwd(), uid).unwrap_or_else(|| format!("user {uid}"))
+pub fn user_name_or_id(uid: u32) -> String {
+    user_name(&read_passwd(), uid).unwrap_or_else(|| format!("user {uid}"))
 }
 
-fn passwd() -> String {
+fn read_passwd() -> String {
     let mut text = Vec::new();
     // Without the file, the user id is shown.
-    let _ = std::fs::File::open("/etc/passwd").and_then(|file| file.take(PASSWD).read_to_end(&mut text));
+    let _ = std::fs::File::open("/etc/passwd")
+        .and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_end(&mut text));
     String::from_utf8_lossy(&text).into_owned()
 }
 
-fn name_in(passwd: &str, uid: u32) -> Option<String> {
+fn user_name(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
@@ -158,9 +161,9 @@ mod tests {
     #[test]
     fn a_user_is_named_as_in_passwd_and_otherwise_by_number() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nbad\nada:x:1000:1000::/home/ada:/bin/sh\n";
-        assert_eq!(name_in(passwd, 1000), Some("ada".to_owned()));
-        assert_eq!(name_in(passwd, 1), None);
-        assert_eq!(user(0), "root");
-        assert_eq!(user(3_999_999_999), "user 3999999999");
+        assert_eq!(user_name(passwd, 1000), Some("ada".to_owned()));
+        assert_eq!(user_name(passwd, 1), None);
+        assert_eq!(user_name_or_id(0), "root");
+        assert_eq!(user_name_or_id(3_999_999_999), "user 3999999999");
     }
 }

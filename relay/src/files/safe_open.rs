@@ -9,41 +9,40 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
-use super::refused::{Reason, Refused};
+use super::refused::{RefusalReason, RefusedEntry};
 
-/// Number of checks for a single name. Where renaming can't refuse to replace, a published file has two names for an
-/// instant.
+/// Maximum number of checks of a file's name count. On some file systems a published file has two names for an instant.
 const MAX_ATTEMPTS: usize = 20;
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const CAUTIOUS: OFlags =
+const FOLDER_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const CAUTIOUS_FLAGS: OFlags =
     OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// A file that was opened and checked.
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     pub(super) file: File,
     /// Its length when it was checked, in bytes.
-    pub(super) len: u64,
+    pub(super) length: u64,
 }
 
-impl Opened {
+impl OpenedFile {
     fn new(fd: OwnedFd, stat: &Stat) -> Self {
-        Self { file: File::from(fd), len: u64::try_from(stat.st_size).unwrap_or(0) }
+        Self { file: File::from(fd), length: u64::try_from(stat.st_size).unwrap_or(0) }
     }
 }
 
 /// An open folder.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenDir {
     pub(super) fd: OwnedFd,
     /// Required owner of every entry in it.
     pub(super) owner: u32,
 }
 
-impl Open {
-    /// Opens the last of these folders, each inside the one before it, the first inside `root`; `root` itself is opened
-    /// as given.
-    pub(super) fn way(root: &Path, names: &[&str]) -> io::Result<Self> {
+impl OpenDir {
+    /// Opens a folder by a path of names below `root`. Only `root` may contain links.
+    pub(super) fn open_path(root: &Path, names: &[&str]) -> io::Result<Self> {
         let mut fd = rustix::fs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let mut path = root.to_owned();
         for name in names {
@@ -63,41 +62,44 @@ impl Open {
     }
 
     /// Opens a folder inside it that has the same owner.
-    pub(super) fn folder(&self, name: &str, path: &Path) -> io::Result<Self> {
+    pub(super) fn open_folder_in(&self, name: &str, path: &Path) -> io::Result<Self> {
         let fd = open_folder(self.fd.as_fd(), name, path)?;
-        match Reason::of_folder(&rustix::fs::fstat(&fd)?, self.owner) {
-            Some(reason) => Err(Refused::error(path, reason)),
+        match RefusalReason::of_folder(&rustix::fs::fstat(&fd)?, self.owner) {
+            Some(reason) => Err(RefusedEntry::error(path, reason)),
             None => Ok(Self { fd, owner: self.owner }),
         }
     }
 
     /// Opens a file for reading, whatever its owner and its number of names.
-    pub(super) fn any_file(&self, name: &Path, folder: &Path) -> io::Result<Opened> {
-        match rustix::fs::openat(&self.fd, name, OFlags::RDONLY | CAUTIOUS, Mode::empty()) {
+    pub(super) fn open_any_file(&self, name: &Path, folder: &Path) -> io::Result<OpenedFile> {
+        match rustix::fs::openat(&self.fd, name, OFlags::RDONLY | CAUTIOUS_FLAGS, Mode::empty()) {
             Ok(fd) => {
                 let stat = rustix::fs::fstat(&fd)?;
-                match Reason::of_file(&stat, stat.st_uid).filter(|reason| *reason != Reason::HardLink) {
-                    None => Ok(Opened::new(fd, &stat)),
-                    Some(reason) => Err(Refused::error(&folder.join(name), reason)),
+                match RefusalReason::of_file(&stat, stat.st_uid)
+                    .filter(|reason| *reason != RefusalReason::HardLink)
+                {
+                    None => Ok(OpenedFile::new(fd, &stat)),
+                    Some(reason) => Err(RefusedEntry::error(&folder.join(name), reason)),
                 }
             }
             // The error is the same as for any other file.
-            Err(_) => self.file(name, OFlags::RDONLY, folder),
+            Err(_) => self.open_own_file(name, OFlags::RDONLY, folder),
         }
     }
 
     /// Opens a file that belongs to the owner and has one name. `folder` is the path of this folder, for the text of a
     /// refusal.
-    pub(super) fn file(&self, name: &Path, flags: OFlags, folder: &Path) -> io::Result<Opened> {
-        let refused = |reason| Refused::error(&folder.join(name), reason);
-        let fd = match rustix::fs::openat(&self.fd, name, flags | CAUTIOUS, Mode::RUSR | Mode::WUSR) {
+    pub(super) fn open_own_file(&self, name: &Path, flags: OFlags, folder: &Path) -> io::Result<OpenedFile> {
+        let refused = |reason| RefusedEntry::error(&folder.join(name), reason);
+        let fd = match rustix::fs::openat(&self.fd, name, flags | CAUTIOUS_FLAGS, Mode::RUSR | Mode::WUSR) {
             Err(e @ (Errno::NOENT | Errno::EXIST)) => return Err(e.into()),
             Err(e) => {
-                // The type of the entry explains more than the error of the open.
+                // The type of the entry is a better explanation than the error of the open.
                 let reason =
                     rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().and_then(|stat| {
                         let closed = e == Errno::ACCESS && stat.st_mode & 0o600 != 0o600;
-                        Reason::of_file(&stat, self.owner).or(closed.then_some(Reason::Mode))
+                        RefusalReason::of_file(&stat, self.owner)
+                            .or(closed.then_some(RefusalReason::OwnerDenied))
                     });
                 return Err(reason.map_or_else(|| e.into(), refused));
             }
@@ -105,29 +107,29 @@ impl Open {
         };
         for _ in 0..MAX_ATTEMPTS {
             let stat = rustix::fs::fstat(&fd)?;
-            match Reason::of_file(&stat, self.owner) {
-                None => return Ok(Opened::new(fd, &stat)),
-                Some(Reason::HardLink) => std::thread::yield_now(),
+            match RefusalReason::of_file(&stat, self.owner) {
+                None => return Ok(OpenedFile::new(fd, &stat)),
+                Some(RefusalReason::HardLink) => std::thread::yield_now(),
                 Some(reason) => return Err(refused(reason)),
             }
         }
-        Err(refused(Reason::HardLink))
+        Err(refused(RefusalReason::HardLink))
     }
 }
 
 fn open_folder(above: BorrowedFd<'_>, name: &str, path: &Path) -> io::Result<OwnedFd> {
-    match rustix::fs::openat(above, name, FOLDER, Mode::empty()) {
+    match rustix::fs::openat(above, name, FOLDER_FLAGS, Mode::empty()) {
         Err(e @ (Errno::NOTDIR | Errno::LOOP | Errno::MLINK)) => {
             let stat = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            let reason = Reason::of_folder(&stat, stat.st_uid);
-            Err(reason.map_or_else(|| e.into(), |reason| Refused::error(path, reason)))
+            let reason = RefusalReason::of_folder(&stat, stat.st_uid);
+            Err(reason.map_or_else(|| e.into(), |reason| RefusedEntry::error(path, reason)))
         }
         opened => Ok(opened?),
     }
 }
 
 /// Creates the missing folders that lead to the registry.
-pub(super) fn make_way(root: &Path, names: &[&str]) -> io::Result<()> {
+pub(super) fn create_folders(root: &Path, names: &[&str]) -> io::Result<()> {
     let mut fd = rustix::fs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut path = root.to_owned();
     for &name in names {
@@ -141,7 +143,7 @@ pub(super) fn make_way(root: &Path, names: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames a file without replacing another one.
+/// Renames a file without replacing an existing one.
 pub(super) fn rename_new(
     from_dir: BorrowedFd<'_>,
     from: &Path,
@@ -156,8 +158,7 @@ pub(super) fn rename_new(
     match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
         Ok(()) => rustix::fs::unlinkat(from_dir, from, AtFlags::empty()),
         Err(e @ (Errno::EXIST | Errno::NOENT)) => Err(e),
-        // Not a file, or no support for hard links: between the check and the rename an entry of that name may be lost,
-        // but nothing outside.
+        // Not a file, or no support for hard links: an entry created between the check and the rename may be lost.
         Err(_) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => rustix::fs::renameat(from_dir, from, to_dir, to),
             Ok(_) => Err(Errno::EXIST),

@@ -1,4 +1,4 @@
-//! A file of the registry that is written beside its final place, so that readers see the old or the new content, never
+//! A file of the registry that is written under a temporary name, so that readers see the old or the new content, never
 //! a mix.
 //!
 //! ```text
@@ -13,53 +13,53 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
 
 use super::atomic::Durability;
-use super::dir::Dir;
+use super::dir::RegistryDir;
 use super::file_ref::FileRef;
 
 /// Maximum number of temporary names tried. A name may be taken by a dead process with the same id, or by a second
 /// thread.
-const ATTEMPTS: u32 = 100;
-/// Number of attempts to lock a new file. In total they last as long as a search for leftovers takes on a busy machine.
-const LOCK_TRIES: u32 = 200;
+const MAX_NAME_ATTEMPTS: u32 = 100;
+/// Number of attempts to lock a new file. Together they take as long as a search for leftovers on a busy machine.
+const MAX_LOCK_ATTEMPTS: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Age below which a temporary file that can't be locked, or is still empty, counts as in use.
 const MIN_AGE: Duration = Duration::from_secs(3600);
 
 /// A file under a temporary name. Dropping it removes the file.
 ///
-/// Related files are all written first and synced afterwards: the second sync finds most of its work done.
+/// Related files should all be written before the first sync, which makes later syncs cheaper.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedFile {
     file: File,
-    temporary: Option<FileRef>,
+    temp_file: Option<FileRef>,
     target: FileRef,
 }
 
-impl Staged {
+impl StagedFile {
     /// Creates a temporary file for `target`, beside it.
     ///
     /// # Errors
     /// The first failing call.
-    pub fn begin(target: &FileRef) -> io::Result<Self> {
-        Self::begin_in(target.dir(), target)
+    pub fn create(target: &FileRef) -> io::Result<Self> {
+        Self::create_in(target.dir(), target)
     }
 
     /// Creates a temporary file for `target` in another folder of the same disk.
     ///
     /// # Errors
     /// The first failing call.
-    pub fn begin_in(dir: &Dir, target: &FileRef) -> io::Result<Self> {
+    pub fn create_in(dir: &RegistryDir, target: &FileRef) -> io::Result<Self> {
         let (name, pid) = (target.name().display(), std::process::id());
         let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..MAX_NAME_ATTEMPTS {
             let temporary = match attempt {
                 0 => dir.file(format!(".{name}.{pid}")),
                 attempt => dir.file(format!(".{name}.{pid}.{attempt}")),
             };
-            match temporary.make() {
+            match temporary.create_new() {
                 Ok(file) => {
-                    lock(&file);
-                    return Ok(Self { file, temporary: Some(temporary), target: target.clone() });
+                    lock_new_file(&file);
+                    return Ok(Self { file, temp_file: Some(temporary), target: target.clone() });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => last = e,
                 Err(e) => return Err(e),
@@ -73,7 +73,7 @@ impl Staged {
     /// # Errors
     /// The first failing call.
     pub fn write(target: &FileRef, bytes: &[u8]) -> io::Result<Self> {
-        let mut staged = Self::begin(target)?;
+        let mut staged = Self::create(target)?;
         staged.file.write_all(bytes)?;
         Ok(staged)
     }
@@ -82,8 +82,8 @@ impl Staged {
     ///
     /// # Errors
     /// The first failing call.
-    pub fn write_in(dir: &Dir, target: &FileRef, bytes: &[u8]) -> io::Result<Self> {
-        let mut staged = Self::begin_in(dir, target)?;
+    pub fn write_in(dir: &RegistryDir, target: &FileRef, bytes: &[u8]) -> io::Result<Self> {
+        let mut staged = Self::create_in(dir, target)?;
         staged.file.write_all(bytes)?;
         Ok(staged)
     }
@@ -93,10 +93,10 @@ impl Staged {
         &mut self.file
     }
 
-    /// Asks the system to begin writing the content to the disk, without waiting. Only a hint: [`Staged::sync`] makes
+    /// Asks the system to begin writing the content to the disk, without waiting. Only a hint: [`StagedFile::sync`] makes
     /// it durable.
     pub fn begin_writing(&self) {
-        // Cached pages are dropped only once they are written, so dirty ones are sent to the disk.
+        // This hint drops clean cached pages, and starts writing dirty ones to the disk.
         #[cfg(target_os = "linux")]
         let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
     }
@@ -115,9 +115,9 @@ impl Staged {
     /// # Errors
     /// `AlreadyExists` when a file has the name.
     pub fn publish(mut self) -> io::Result<File> {
-        if let Some(temporary) = &self.temporary {
+        if let Some(temporary) = &self.temp_file {
             temporary.rename_new(&self.target)?;
-            self.temporary = None;
+            self.temp_file = None;
         }
         self.file.try_clone()
     }
@@ -127,18 +127,18 @@ impl Staged {
     /// # Errors
     /// The failing call. The old file is then unchanged.
     pub fn replace(mut self) -> io::Result<()> {
-        if let Some(temporary) = &self.temporary {
+        if let Some(temporary) = &self.temp_file {
             temporary.rename(&self.target)?;
-            self.temporary = None;
+            self.temp_file = None;
         }
         Ok(())
     }
 }
 
-/// Locks a file that was just created. A search for leftovers may hold the lock for an instant. On a disk without
-/// locks, [`MIN_AGE`] keeps a new file from counting as a leftover.
-fn lock(file: &File) {
-    for _ in 0..LOCK_TRIES {
+/// Locks a new file. A search for leftovers may hold the lock for an instant. On a file system without locks,
+/// [`MIN_AGE`] protects new files from that search.
+fn lock_new_file(file: &File) {
+    for _ in 0..MAX_LOCK_ATTEMPTS {
         if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
             return;
         }
@@ -146,9 +146,9 @@ fn lock(file: &File) {
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedFile {
     fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
+        if let Some(temporary) = &self.temp_file {
             // Best effort: a remaining file is removed once this process is gone.
             let _ = temporary.remove();
         }
@@ -156,12 +156,12 @@ impl Drop for Staged {
 }
 
 impl FileRef {
-    /// Replaces the file in one step, with mode 0600.
+    /// Replaces the file atomically, with mode 0600.
     ///
     /// # Errors
     /// The first failing call. The old file is then unchanged.
     pub fn replace(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
-        let staged = Staged::write(self, bytes)?;
+        let staged = StagedFile::write(self, bytes)?;
         if durability == Durability::Synced {
             staged.sync()?;
         }
@@ -175,7 +175,7 @@ impl FileRef {
     /// The first failing call.
     pub fn replace_or_overwrite(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let lacking = match self.replace(bytes, durability) {
-            Err(e) if is_lacking(&e) => e,
+            Err(e) if is_out_of_space(&e) => e,
             replaced => return replaced,
         };
         let file = self.open_to_write().map_err(|_| lacking)?;
@@ -187,21 +187,20 @@ impl FileRef {
         if durability == Durability::Synced { file.sync_data() } else { Ok(()) }
     }
 
-    /// Creates the file with mode 0600, complete from the first moment on. Its name survives a power loss after
-    /// [`Dir::sync`].
+    /// Creates the complete file atomically, with mode 0600. Its name survives a power loss after [`RegistryDir::sync`].
     ///
     /// # Errors
     /// `AlreadyExists` when the file exists; otherwise the first failing call.
     pub fn create(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
-        let staged = Staged::write(self, bytes)?;
+        let staged = StagedFile::write(self, bytes)?;
         if durability == Durability::Synced {
             staged.sync()?;
         }
         staged.publish().map(drop)
     }
 
-    /// Returns true if the writer has died: writers hold their files locked.
-    pub fn is_left_behind(&self, now: SystemTime) -> bool {
+    /// Returns true if the writer has died, because writers keep their files locked.
+    pub fn is_leftover(&self, now: SystemTime) -> bool {
         let Ok(file) = self.open() else { return false };
         let Ok(known) = file.metadata() else { return false };
         let age = known.modified().ok().and_then(|at| now.duration_since(at).ok()).unwrap_or_default();
@@ -215,24 +214,24 @@ impl FileRef {
 }
 
 /// Returns true if a call failed for lack of disk space.
-pub fn is_lacking(error: &io::Error) -> bool {
+pub fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Removes the hidden files in a folder whose writers died. A file that can't be removed stays until the next call.
-pub fn sweep(dir: &Dir, now: SystemTime) {
+pub fn remove_leftovers(dir: &RegistryDir, now: SystemTime) {
     for name in dir.names().unwrap_or_default() {
-        if is_temporary(&name) && dir.file(&name).is_left_behind(now) {
+        if is_temp_name(&name) && dir.file(&name).is_leftover(now) {
             let _ = dir.file(&name).remove();
         }
     }
 }
 
-/// Returns true for a name that [`Staged`] generates: hidden, with a process id at its end.
-fn is_temporary(name: &str) -> bool {
+/// Returns true for a name that [`StagedFile`] generates: hidden, with a process id at its end.
+fn is_temp_name(name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     name.starts_with('.')
-        && !name.starts_with(super::dir::ASIDE_SUFFIX)
+        && !name.starts_with(super::dir::SET_ASIDE_PREFIX)
         && name.rsplit_once('.').is_some_and(|(rest, end)| rest.len() > 1 && number(end))
 }
 
@@ -243,15 +242,15 @@ mod tests {
     #[test]
     fn what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = Dir::at_path(folder.path());
-        let written = Staged::write(&dir.file("a.1.spec"), b"secret").unwrap();
+        let dir = RegistryDir::at_path(folder.path());
+        let written = StagedFile::write(&dir.file("a.1.spec"), b"secret").unwrap();
         std::fs::write(folder.path().join(".a.2.spec.77"), "secret").unwrap();
         std::fs::write(folder.path().join(".a.3.spec.77.1"), "secret").unwrap();
         std::fs::write(folder.path().join(".gitignore"), "*").unwrap();
         std::fs::write(folder.path().join(".refused-x-1"), "kept").unwrap();
         std::fs::write(folder.path().join(".b.1.spec.78"), "").unwrap();
         let old = SystemTime::now() + MIN_AGE * 2;
-        sweep(&dir, SystemTime::now());
+        remove_leftovers(&dir, SystemTime::now());
         let left = || {
             let mut names = dir.names().unwrap();
             names.sort();
@@ -260,7 +259,7 @@ mod tests {
         let own = format!(".a.1.spec.{}", std::process::id());
         assert_eq!(left(), [own.as_str(), ".b.1.spec.78", ".gitignore", ".refused-x-1"]);
         written.publish().unwrap();
-        sweep(&dir, old);
+        remove_leftovers(&dir, old);
         assert_eq!(left(), [".gitignore", ".refused-x-1", "a.1.spec"]);
     }
 }

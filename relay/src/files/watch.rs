@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use notify::{RecursiveMode, Watcher};
 
-use super::dir::Dir;
+use super::dir::RegistryDir;
 
 /// Polling interval if the system can't watch the folder.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -19,14 +19,14 @@ const MAX_NAMES: usize = 4096;
 
 /// Changes in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changed {
+pub enum ChangedEntries {
     /// Any entry may have changed.
     All,
     /// These entries have changed.
     Names(BTreeSet<OsString>),
 }
 
-impl Changed {
+impl ChangedEntries {
     fn add(&mut self, event: &notify::Event) {
         match self {
             Self::Names(_) if event.need_rescan() => *self = Self::All,
@@ -39,20 +39,20 @@ impl Changed {
     }
 }
 
-/// Wakes when something in a folder changes.
-pub struct Watch {
-    changes: Receiver<()>,
+/// Watch on the changes in a folder.
+pub struct FolderWatch {
+    wake_ups: Receiver<()>,
     /// Changes since the last call of `changed`.
-    names: Arc<Mutex<Changed>>,
+    changed_entries: Arc<Mutex<ChangedEntries>>,
     /// Active watcher; `None` if the system refused it.
     watcher: Option<notify::RecommendedWatcher>,
 }
 
-impl Watch {
+impl FolderWatch {
     /// Watches a folder of the registry, without its subfolders. Falls back to polling.
-    pub fn folder(dir: &Dir) -> Self {
-        // The system watches by path, so the path is checked first: a link may lead to a folder of another user.
-        Self::start(dir.path(), dir.reopen().is_there().unwrap_or(false))
+    pub fn folder(dir: &RegistryDir) -> Self {
+        // The system watches by path, so the path is checked first: a link could lead to a folder of another user.
+        Self::start(dir.path(), dir.reopen().exists().unwrap_or(false))
     }
 
     /// Watches a folder that only its owner may write.
@@ -61,9 +61,9 @@ impl Watch {
     }
 
     fn start(dir: &Path, is_real: bool) -> Self {
-        // A capacity of one is enough: a second wake-up adds nothing to a pending one.
+        // A capacity of one is enough, because a second pending wake-up has no effect.
         let (sender, changes) = sync_channel(1);
-        let names = Arc::new(Mutex::new(Changed::Names(BTreeSet::new())));
+        let names = Arc::new(Mutex::new(ChangedEntries::Names(BTreeSet::new())));
         let noted = Arc::clone(&names);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if let Ok(event) = event
@@ -77,17 +77,17 @@ impl Watch {
             .ok()
             .filter(|_| is_real)
             .and_then(|mut watcher| watcher.watch(dir, RecursiveMode::NonRecursive).ok().map(|()| watcher));
-        Self { changes, names, watcher }
+        Self { wake_ups: changes, changed_entries: names, watcher }
     }
 
-    /// Returns the changes since the last call; [`Changed::All`] if the system can't watch the folder.
-    pub fn changed(&self) -> Changed {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = std::mem::replace(&mut *names, Changed::Names(BTreeSet::new()));
-        if self.watcher.is_some() { changed } else { Changed::All }
+    /// Returns the changes since the last call; [`ChangedEntries::All`] if the system can't watch the folder.
+    pub fn changed(&self) -> ChangedEntries {
+        let mut names = self.changed_entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = std::mem::replace(&mut *names, ChangedEntries::Names(BTreeSet::new()));
+        if self.watcher.is_some() { changed } else { ChangedEntries::All }
     }
 
-    /// Waits for a change, until `deadline` at the latest. May wake without one.
+    /// Waits for a change, until `deadline` at the latest. May wake without a change.
     ///
     /// Returns true while the deadline has not passed.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
@@ -95,11 +95,11 @@ impl Watch {
         if left == Some(Duration::ZERO) {
             return false;
         }
-        // A watched folder is polled every second too: a queue overflow loses wake-ups.
+        // A watched folder is also polled every second, because a queue overflow loses wake-ups.
         let longest = if self.watcher.is_some() { Duration::from_secs(1) } else { POLL_INTERVAL };
         let pause = left.map_or(longest, |left| left.min(longest));
-        if matches!(self.changes.recv_timeout(pause), Err(RecvTimeoutError::Disconnected)) {
-            // Without a watcher the channel has no sender, so the pause is made another way.
+        if matches!(self.wake_ups.recv_timeout(pause), Err(RecvTimeoutError::Disconnected)) {
+            // Without a watcher the channel has no sender, so this sleeps instead.
             std::thread::park_timeout(pause);
         }
         true

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::registry::sessions::is_id;
+use crate::registry::sessions::is_session_id;
 
 /// An event that relay handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum HookEvent {
     /// A session was started, resumed, cleared or compacted.
     SessionStart,
     /// The user submitted a prompt.
@@ -26,7 +26,7 @@ pub enum Event {
     SessionEnd,
 }
 
-impl Event {
+impl HookEvent {
     const ALL: [Self; 7] = [
         Self::SessionStart,
         Self::UserPromptSubmit,
@@ -38,7 +38,7 @@ impl Event {
     ];
 
     /// Returns the event of that name; `None` for any other name.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.name() == name)
     }
 
@@ -58,26 +58,26 @@ impl Event {
 
 /// Call of a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub struct HookCall {
     /// Event; `None` for one that relay does not handle.
-    pub event: Option<Event>,
+    pub event: Option<HookEvent>,
     /// Id of the session.
     pub session: String,
     /// Calling program: `codex` or `claude`.
     pub agent: &'static str,
     /// Working directory of the session.
     pub cwd: PathBuf,
-    /// True if the context was compacted, which happens within a turn.
-    pub compacted: bool,
+    /// True if the context was compacted. This happens within a turn.
+    pub was_compacted: bool,
     /// True if the turn continues only because of a Stop hook.
-    pub held: bool,
+    pub continued_by_hook: bool,
     /// True for a call by a subagent of the session, which can't address the user.
     pub subagent: bool,
 }
 
-/// Fields that matter; all others are ignored.
+/// Fields that relay reads; all others are ignored.
 #[derive(Deserialize)]
-struct Raw {
+struct RawCall {
     session_id: String,
     cwd: PathBuf,
     hook_event_name: Option<String>,
@@ -92,27 +92,27 @@ struct Raw {
 ///
 /// # Errors
 /// A short reason why this is not a call of a hook.
-pub fn read(event: Option<&str>, json: &[u8], claude: bool) -> Result<Call, String> {
-    let raw: Raw = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-    if !is_id(&raw.session_id) {
+pub fn parse_call(event: Option<&str>, json: &[u8], claude: bool) -> Result<HookCall, String> {
+    let raw: RawCall = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    if !is_session_id(&raw.session_id) {
         return Err("session_id is not an id".to_owned());
     }
-    let agent = if claude && !is_of_codex(&raw) { "claude" } else { "codex" };
+    let agent = if claude && !is_codex_call(&raw) { "claude" } else { "codex" };
     let event = event.or(raw.hook_event_name.as_deref());
-    Ok(Call {
-        event: event.and_then(Event::named),
+    Ok(HookCall {
+        event: event.and_then(HookEvent::from_name),
         session: raw.session_id,
         agent,
         cwd: raw.cwd,
-        compacted: raw.source.as_deref() == Some("compact"),
-        held: raw.stop_hook_active.unwrap_or(false),
+        was_compacted: raw.source.as_deref() == Some("compact"),
+        continued_by_hook: raw.stop_hook_active.unwrap_or(false),
         subagent: raw.agent_id.is_some(),
     })
 }
 
-/// Returns true if Codex made the call. Codex may run below Claude Code and has its environment then, but its calls
-/// have turns, and its transcripts have a distinct name.
-fn is_of_codex(raw: &Raw) -> bool {
+/// Returns true if Codex made the call. Codex below Claude Code has the environment of Claude Code, but its calls have
+/// turns, and its transcripts have distinct names.
+fn is_codex_call(raw: &RawCall) -> bool {
     let transcript = raw.transcript_path.as_deref().and_then(Path::file_name).unwrap_or_default();
     raw.turn_id.is_some() || transcript.to_string_lossy().starts_with("rollout-")
 }

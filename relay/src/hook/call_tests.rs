@@ -4,47 +4,47 @@ use super::*;
 const CODEX: &str = r#"{"session_id":"01a203ca-9b3a-74f0-a0f9-92040009a617","turn_id":"01a203ca-9b54","transcript_path":"/h/.codex/sessions/2026/01/02/rollout-2026-01-02T03-04-05-01a203ca.jsonl","cwd":"/w","hook_event_name":"PostToolUse","model":"gpt-5.5","permission_mode":"default","tool_name":"Bash","tool_input":{"command":"ls"},"tool_use_id":"exec-1","tool_response":"x"}"#;
 const CLAUDE: &str = r#"{"session_id":"abc123","transcript_path":"/h/.claude/projects/w/00893aaf-19fa-41d2-8238-13269b9b3ca0.jsonl","cwd":"/w","permission_mode":"default","hook_event_name":"PostToolUse","tool_name":"Write","tool_input":{"file_path":"/w/f","content":"x"},"tool_response":{"filePath":"/w/f","success":true},"tool_use_id":"toolu_01ABC123"}"#;
 
-fn call(json: &str) -> Call {
-    read(None, json.as_bytes(), true).unwrap()
+fn call(json: &str) -> HookCall {
+    parse_call(None, json.as_bytes(), true).unwrap()
 }
 
 #[test]
 fn codex_and_claude_code_are_understood_and_told_apart() {
-    let claude = Call {
-        event: Some(Event::PostToolUse),
+    let claude = HookCall {
+        event: Some(HookEvent::PostToolUse),
         session: "abc123".into(),
         agent: "claude",
         cwd: "/w".into(),
-        compacted: false,
-        held: false,
+        was_compacted: false,
+        continued_by_hook: false,
         subagent: false,
     };
     assert_eq!(call(CLAUDE), claude);
-    let codex = Call { session: "01a203ca-9b3a-74f0-a0f9-92040009a617".into(), agent: "codex", ..claude };
+    let codex = HookCall { session: "01a203ca-9b3a-74f0-a0f9-92040009a617".into(), agent: "codex", ..claude };
     // In the environment of Claude Code too.
     assert_eq!(call(CODEX), codex);
-    assert_eq!(read(None, CODEX.as_bytes(), false), Ok(codex));
+    assert_eq!(parse_call(None, CODEX.as_bytes(), false), Ok(codex));
 }
 
 #[test]
 fn the_event_of_the_command_line_comes_before_that_of_the_json() {
-    let event = |name| read(name, CODEX.as_bytes(), false).unwrap().event;
-    assert_eq!(event(None), Some(Event::PostToolUse));
-    assert_eq!(event(Some("Stop")), Some(Event::Stop));
+    let event = |name| parse_call(name, CODEX.as_bytes(), false).unwrap().event;
+    assert_eq!(event(None), Some(HookEvent::PostToolUse));
+    assert_eq!(event(Some("Stop")), Some(HookEvent::Stop));
     assert_eq!(event(Some("PreCompact")), None);
     assert_eq!(event(Some("stop")), None);
-    for event in Event::ALL {
-        assert_eq!(Event::named(event.name()), Some(event));
+    for event in HookEvent::ALL {
+        assert_eq!(HookEvent::from_name(event.name()), Some(event));
     }
 }
 
 #[test]
 fn what_else_matters_is_read() {
     let with = |more: &str| call(&CLAUDE.replacen('{', &format!("{{{more},"), 1));
-    assert!(with(r#""source":"compact""#).compacted);
-    assert!(!with(r#""source":"startup""#).compacted);
-    assert!(with(r#""stop_hook_active":true"#).held);
-    assert!(!with(r#""stop_hook_active":false"#).held);
+    assert!(with(r#""source":"compact""#).was_compacted);
+    assert!(!with(r#""source":"startup""#).was_compacted);
+    assert!(with(r#""stop_hook_active":true"#).continued_by_hook);
+    assert!(!with(r#""stop_hook_active":false"#).continued_by_hook);
     assert!(with(r#""agent_id":"a1","agent_type":"Explore""#).subagent);
     assert!(!with(r#""agent_id":null"#).subagent);
 }
@@ -54,8 +54,8 @@ fn garbage_is_refused() {
     for garbage in
         ["", "null", "[]", "{", "{}", r#"{"session_id":"a"}"#, r#"{"session_id":7,"cwd":"/"}"#, "\u{0}\u{1}"]
     {
-        assert!(read(Some("Stop"), garbage.as_bytes(), false).is_err(), "{garbage}");
+        assert!(parse_call(Some("Stop"), garbage.as_bytes(), false).is_err(), "{garbage}");
     }
-    let error = read(None, br#"{"session_id":"../../etc/x","cwd":"/"}"#, false).unwrap_err();
+    let error = parse_call(None, br#"{"session_id":"../../etc/x","cwd":"/"}"#, false).unwrap_err();
     assert_eq!(error, "session_id is not an id");
 }

@@ -4,51 +4,53 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::call::{Call, Event};
-use crate::registry::outbox::Entry;
-use crate::registry::sessions::{Phase, SessionState};
+use super::call::{HookCall, HookEvent};
+use crate::registry::outbox::OutboxEntry;
+use crate::registry::sessions::{SessionPhase, SessionState};
 
-/// Silence after which a session loses its notices: they are given to any session then.
-const SILENT: Duration = Duration::from_secs(3600);
+/// Silence of a session after which any session receives its notices.
+const SESSION_SILENCE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Decision for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub struct HookDecision {
     /// New phase of the session; `None` if the call does not reveal it.
-    pub phase: Option<Phase>,
+    pub phase: Option<SessionPhase>,
     /// Notices to deliver.
-    pub give: Response,
+    pub response: HookResponse,
 }
 
 /// Delivery to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Response {
+pub enum HookResponse {
     /// No delivery.
     Nothing,
     /// Its own notices and those without an owner, as context.
-    Context(Event),
+    Context(HookEvent),
     /// Its own notices, as a reason to continue the turn and inform its user.
-    Reason,
+    ContinueTurn,
 }
 
-/// Decides what a call leads to.
-pub fn plan(call: &Call) -> Plan {
-    let nothing = |phase| Plan { phase, give: Response::Nothing };
+/// Decides the phase and the response for a call.
+pub fn decide_hook(call: &HookCall) -> HookDecision {
+    let nothing = |phase| HookDecision { phase, response: HookResponse::Nothing };
     let Some(event) = call.event.filter(|_| !call.subagent) else { return nothing(None) };
     match event {
-        Event::SessionStart => {
-            let phase = if call.compacted { Phase::Busy } else { Phase::Idle };
-            Plan { phase: Some(phase), give: Response::Context(event) }
+        HookEvent::SessionStart => {
+            let phase = if call.was_compacted { SessionPhase::Busy } else { SessionPhase::Idle };
+            HookDecision { phase: Some(phase), response: HookResponse::Context(event) }
         }
-        Event::UserPromptSubmit | Event::PostToolUse => {
-            Plan { phase: Some(Phase::Busy), give: Response::Context(event) }
+        HookEvent::UserPromptSubmit | HookEvent::PostToolUse => {
+            HookDecision { phase: Some(SessionPhase::Busy), response: HookResponse::Context(event) }
         }
-        Event::PreToolUse => nothing(Some(Phase::Busy)),
-        // A turn is continued only once: a session must be able to end.
-        Event::Stop if call.held => nothing(Some(Phase::Idle)),
-        Event::Stop => Plan { phase: Some(Phase::Idle), give: Response::Reason },
-        Event::Interrupt => nothing(Some(Phase::Idle)),
-        Event::SessionEnd => nothing(Some(Phase::Over)),
+        HookEvent::PreToolUse => nothing(Some(SessionPhase::Busy)),
+        // A turn is continued only once, so that a session can end.
+        HookEvent::Stop if call.continued_by_hook => nothing(Some(SessionPhase::Idle)),
+        HookEvent::Stop => {
+            HookDecision { phase: Some(SessionPhase::Idle), response: HookResponse::ContinueTurn }
+        }
+        HookEvent::Interrupt => nothing(Some(SessionPhase::Idle)),
+        HookEvent::SessionEnd => nothing(Some(SessionPhase::Over)),
     }
 }
 
@@ -56,30 +58,31 @@ pub fn plan(call: &Call) -> Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticeOwner {
     /// The calling session.
-    Own,
-    /// No session that can still be notified.
-    Nobodys,
+    Caller,
+    /// No session can be notified any more.
+    Unowned,
     /// Another session, which informs its own user.
-    Anothers,
+    Other,
 }
 
-/// Returns the owner of a notice, from the view of the session `own`. `state` looks up sessions by their id.
-pub fn whose(
-    entry: &Entry,
-    own: &str,
-    state: impl Fn(&str) -> Option<SessionState>,
+/// Returns the owner of a notice, relative to the calling session. `session_state` looks up sessions by id.
+pub fn notice_owner(
+    entry: &OutboxEntry,
+    calling_session: &str,
+    session_state: impl Fn(&str) -> Option<SessionState>,
     now: Timestamp,
 ) -> NoticeOwner {
-    let Some(session) = &entry.session else { return NoticeOwner::Nobodys };
-    if session.id == own {
-        return NoticeOwner::Own;
+    let Some(session) = &entry.session else { return NoticeOwner::Unowned };
+    if session.id == calling_session {
+        return NoticeOwner::Caller;
     }
-    let state = state(&session.id);
-    let over = state.as_ref().is_some_and(|state| state.phase == Phase::Over);
-    // A session without hooks never reports; its time runs from the end of the job.
+    let state = session_state(&session.id);
+    let over = state.as_ref().is_some_and(|state| state.phase == SessionPhase::Over);
+    // A session without hooks never reports, so its silence is measured from the end of the job.
     let heard = state.map_or(entry.ended_at, |state| state.at.max(entry.ended_at));
-    let silent = Duration::try_from(now.duration_since(heard)).is_ok_and(|silent| silent >= SILENT);
-    if over || silent { NoticeOwner::Nobodys } else { NoticeOwner::Anothers }
+    let silent =
+        Duration::try_from(now.duration_since(heard)).is_ok_and(|silent| silent >= SESSION_SILENCE_TIMEOUT);
+    if over || silent { NoticeOwner::Unowned } else { NoticeOwner::Other }
 }
 
 #[cfg(test)]

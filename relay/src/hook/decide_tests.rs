@@ -4,14 +4,14 @@ use common::origin::Session;
 
 use super::*;
 
-fn call(event: Event) -> Call {
-    Call {
+fn call(event: HookEvent) -> HookCall {
+    HookCall {
         event: Some(event),
         session: "own".into(),
         agent: "codex",
         cwd: "/w".into(),
-        compacted: false,
-        held: false,
+        was_compacted: false,
+        continued_by_hook: false,
         subagent: false,
     }
 }
@@ -19,41 +19,48 @@ fn call(event: Event) -> Call {
 #[test]
 fn each_event_tells_what_the_session_does_and_what_it_may_be_given() {
     let expected = [
-        (Event::SessionStart, Phase::Idle, Response::Context(Event::SessionStart)),
-        (Event::UserPromptSubmit, Phase::Busy, Response::Context(Event::UserPromptSubmit)),
-        (Event::PreToolUse, Phase::Busy, Response::Nothing),
-        (Event::PostToolUse, Phase::Busy, Response::Context(Event::PostToolUse)),
-        (Event::Stop, Phase::Idle, Response::Reason),
-        (Event::Interrupt, Phase::Idle, Response::Nothing),
-        (Event::SessionEnd, Phase::Over, Response::Nothing),
+        (HookEvent::SessionStart, SessionPhase::Idle, HookResponse::Context(HookEvent::SessionStart)),
+        (HookEvent::UserPromptSubmit, SessionPhase::Busy, HookResponse::Context(HookEvent::UserPromptSubmit)),
+        (HookEvent::PreToolUse, SessionPhase::Busy, HookResponse::Nothing),
+        (HookEvent::PostToolUse, SessionPhase::Busy, HookResponse::Context(HookEvent::PostToolUse)),
+        (HookEvent::Stop, SessionPhase::Idle, HookResponse::ContinueTurn),
+        (HookEvent::Interrupt, SessionPhase::Idle, HookResponse::Nothing),
+        (HookEvent::SessionEnd, SessionPhase::Over, HookResponse::Nothing),
     ];
     for (event, phase, give) in expected {
-        assert_eq!(plan(&call(event)), Plan { phase: Some(phase), give }, "{event:?}");
+        assert_eq!(
+            decide_hook(&call(event)),
+            HookDecision { phase: Some(phase), response: give },
+            "{event:?}"
+        );
     }
 }
 
 #[test]
 fn a_compaction_is_part_of_a_turn_and_a_turn_is_held_once() {
-    let compacted = Call { compacted: true, ..call(Event::SessionStart) };
-    assert_eq!(plan(&compacted).phase, Some(Phase::Busy));
-    let held = Call { held: true, ..call(Event::Stop) };
-    assert_eq!(plan(&held), Plan { phase: Some(Phase::Idle), give: Response::Nothing });
+    let compacted = HookCall { was_compacted: true, ..call(HookEvent::SessionStart) };
+    assert_eq!(decide_hook(&compacted).phase, Some(SessionPhase::Busy));
+    let held = HookCall { continued_by_hook: true, ..call(HookEvent::Stop) };
+    assert_eq!(
+        decide_hook(&held),
+        HookDecision { phase: Some(SessionPhase::Idle), response: HookResponse::Nothing }
+    );
 }
 
 #[test]
 fn what_a_subagent_does_and_what_is_unknown_leads_to_nothing() {
-    let nothing = Plan { phase: None, give: Response::Nothing };
-    for event in [Event::PostToolUse, Event::Stop] {
-        assert_eq!(plan(&Call { subagent: true, ..call(event) }), nothing);
+    let nothing = HookDecision { phase: None, response: HookResponse::Nothing };
+    for event in [HookEvent::PostToolUse, HookEvent::Stop] {
+        assert_eq!(decide_hook(&HookCall { subagent: true, ..call(event) }), nothing);
     }
-    assert_eq!(plan(&Call { event: None, ..call(Event::Stop) }), nothing);
+    assert_eq!(decide_hook(&HookCall { event: None, ..call(HookEvent::Stop) }), nothing);
 }
 
 #[test]
 fn an_end_is_left_to_its_session_while_that_lives() {
     let at = |second| Timestamp::from_second(second).unwrap();
     let now = at(100_000);
-    let entry = |session: Option<&str>, ended_at| Entry {
+    let entry = |session: Option<&str>, ended_at| OutboxEntry {
         schema: 1,
         job: "a#1".parse().unwrap(),
         ended_at,
@@ -67,18 +74,18 @@ fn an_end_is_left_to_its_session_while_that_lives() {
     };
     let hour = 3600;
     let old = at(100_000 - hour);
-    assert_eq!(whose(&entry(None, now), "own", |_| None, now), NoticeOwner::Nobodys);
-    assert_eq!(whose(&entry(Some("own"), old), "own", |_| None, now), NoticeOwner::Own);
+    assert_eq!(notice_owner(&entry(None, now), "own", |_| None, now), NoticeOwner::Unowned);
+    assert_eq!(notice_owner(&entry(Some("own"), old), "own", |_| None, now), NoticeOwner::Caller);
     let other = |ended_at, state: &dyn Fn(&str) -> Option<SessionState>| {
-        whose(&entry(Some("other"), ended_at), "own", state, now)
+        notice_owner(&entry(Some("other"), ended_at), "own", state, now)
     };
-    assert_eq!(other(old, &state(Phase::Idle, 99_999)), NoticeOwner::Anothers);
-    assert_eq!(other(old, &state(Phase::Busy, 100_000 - hour + 1)), NoticeOwner::Anothers);
-    assert_eq!(other(old, &state(Phase::Busy, 100_000 - hour)), NoticeOwner::Nobodys);
-    assert_eq!(other(now, &state(Phase::Over, 99_999)), NoticeOwner::Nobodys);
+    assert_eq!(other(old, &state(SessionPhase::Idle, 99_999)), NoticeOwner::Other);
+    assert_eq!(other(old, &state(SessionPhase::Busy, 100_000 - hour + 1)), NoticeOwner::Other);
+    assert_eq!(other(old, &state(SessionPhase::Busy, 100_000 - hour)), NoticeOwner::Unowned);
+    assert_eq!(other(now, &state(SessionPhase::Over, 99_999)), NoticeOwner::Unowned);
     // A session that never reported keeps its notices for an hour after the end of the job.
-    assert_eq!(other(now, &|_| None), NoticeOwner::Anothers);
-    assert_eq!(other(old, &|_| None), NoticeOwner::Nobodys);
+    assert_eq!(other(now, &|_| None), NoticeOwner::Other);
+    assert_eq!(other(old, &|_| None), NoticeOwner::Unowned);
     // So does one that has been idle for longer than the job took.
-    assert_eq!(other(now, &state(Phase::Idle, 0)), NoticeOwner::Anothers);
+    assert_eq!(other(now, &state(SessionPhase::Idle, 0)), NoticeOwner::Other);
 }

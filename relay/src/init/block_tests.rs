@@ -6,14 +6,18 @@ const PUT: Mode = Mode::Put { force: false };
 
 fn written(decision: Decision) -> String {
     match decision {
-        Decision { change: super::super::change::Change::Write(text), kept: None, copy: false } => text,
+        Decision {
+            change: super::super::change::FileChange::Write(text),
+            kept_reason: None,
+            keep_copy: false,
+        } => text,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn a_block_comes_and_goes_and_leaves_every_byte_of_the_rest() {
-    for marks in [Marks::Html, Marks::Hash] {
+    for marks in [MarkerSyntax::Html, MarkerSyntax::Hash] {
         for text in ["", "\n", "a", "a\n", "a\n\n", "a\n\n\n", "a\r\nb\r\n", "a\r\nb", "\r\n", "# T\n\n* x\n"]
         {
             let with = written(decide_block(marks, "one\ntwo\n", Some(text), PUT));
@@ -24,7 +28,7 @@ fn a_block_comes_and_goes_and_leaves_every_byte_of_the_rest() {
                 Decision::write(text.to_owned()),
                 "{with:?}"
             );
-            assert_eq!(outside(marks, &with).trim_end(), text.trim_end());
+            assert_eq!(text_outside(marks, &with).trim_end(), text.trim_end());
         }
         let made = written(decide_block(marks, "one\n", None, PUT));
         assert_eq!(decide_block(marks, "", Some(&made), Mode::Remove), Decision::delete());
@@ -34,21 +38,24 @@ fn a_block_comes_and_goes_and_leaves_every_byte_of_the_rest() {
 
 #[test]
 fn an_older_block_is_updated_where_it_stands() {
-    let old = written(decide_block(Marks::Html, "old\n", Some("before\n"), PUT));
+    let old = written(decide_block(MarkerSyntax::Html, "old\n", Some("before\n"), PUT));
     let moved = format!("{old}\nafter\n");
-    let new = written(decide_block(Marks::Html, "new\n", Some(&moved), PUT));
+    let new = written(decide_block(MarkerSyntax::Html, "new\n", Some(&moved), PUT));
     assert!(new.starts_with("before\n\n<!-- relay:begin (checksum "), "{new}");
     assert!(new.ends_with("`relay init` -->\nnew\n<!-- relay:end -->\n\nafter\n"), "{new}");
-    assert_eq!(written(decide_block(Marks::Html, "", Some(&new), Mode::Remove)), "before\n\nafter\n");
+    assert_eq!(written(decide_block(MarkerSyntax::Html, "", Some(&new), Mode::Remove)), "before\n\nafter\n");
 }
 
 #[test]
 fn a_block_that_a_person_changed_stays() {
-    let text = written(decide_block(Marks::Hash, "one\n", Some("x\n"), PUT)).replace("one", "two");
-    assert_eq!(decide_block(Marks::Hash, "one\n", Some(&text), PUT), Decision::kept(BY_HAND));
-    assert_eq!(decide_block(Marks::Hash, "one\n", Some(&text), Mode::Remove), Decision::kept(BY_HAND));
-    let forced = decide_block(Marks::Hash, "one\n", Some(&text), Mode::Put { force: true });
-    assert!(forced.copy, "{forced:?}");
+    let text = written(decide_block(MarkerSyntax::Hash, "one\n", Some("x\n"), PUT)).replace("one", "two");
+    assert_eq!(decide_block(MarkerSyntax::Hash, "one\n", Some(&text), PUT), Decision::kept(CHANGED_BY_HAND));
+    assert_eq!(
+        decide_block(MarkerSyntax::Hash, "one\n", Some(&text), Mode::Remove),
+        Decision::kept(CHANGED_BY_HAND)
+    );
+    let forced = decide_block(MarkerSyntax::Hash, "one\n", Some(&text), Mode::Put { force: true });
+    assert!(forced.keep_copy, "{forced:?}");
 }
 
 #[test]
@@ -62,7 +69,11 @@ fn marks_that_are_no_pair_are_left_alone_and_named() {
         ),
     ] {
         for mode in [PUT, Mode::Put { force: true }, Mode::Remove] {
-            assert_eq!(decide_block(Marks::Html, "b\n", Some(text), mode), Decision::kept(why), "{text}");
+            assert_eq!(
+                decide_block(MarkerSyntax::Html, "b\n", Some(text), mode),
+                Decision::kept(why),
+                "{text}"
+            );
         }
     }
 }

@@ -5,7 +5,7 @@
 pub enum Mode {
     /// Content present.
     Put {
-        /// Replaces content changed by a person, too; the old text is kept in a copy.
+        /// True to replace content that a person has changed too; a copy of the old text is kept.
         force: bool,
     },
     /// Content written by init removed.
@@ -14,7 +14,7 @@ pub enum Mode {
 
 /// Change to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum FileChange {
     /// No change.
     None,
     /// Replace the content with this text.
@@ -27,39 +27,39 @@ pub(super) enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Decision {
     /// Change to the file.
-    pub(super) change: Change,
-    /// Reason why a part of it is left unchanged.
-    pub(super) kept: Option<String>,
-    /// True if a person's text is replaced: the text is kept in a copy then.
-    pub(super) copy: bool,
+    pub(super) change: FileChange,
+    /// Reason why a part of the file is left unchanged.
+    pub(super) kept_reason: Option<String>,
+    /// True if a person's text is replaced, so that a copy is kept.
+    pub(super) keep_copy: bool,
 }
 
-/// Reason to keep a file of init, or a part of one, as a person has changed it.
-pub(super) const BY_HAND: &str = "changed by hand";
+/// Reason to keep a file of init, or a part of it, that a person has changed.
+pub(super) const CHANGED_BY_HAND: &str = "changed by hand";
 
 impl Decision {
-    /// The file is correct already.
+    /// The file is already correct.
     pub(super) fn nothing() -> Self {
-        Self { change: Change::None, kept: None, copy: false }
+        Self { change: FileChange::None, kept_reason: None, keep_copy: false }
     }
 
     /// The file is replaced with this text.
     pub(super) fn write(text: String) -> Self {
-        Self { change: Change::Write(text), kept: None, copy: false }
+        Self { change: FileChange::Write(text), kept_reason: None, keep_copy: false }
     }
 
     /// The file is deleted.
     pub(super) fn delete() -> Self {
-        Self { change: Change::Delete, kept: None, copy: false }
+        Self { change: FileChange::Delete, kept_reason: None, keep_copy: false }
     }
 
     /// The file is kept, for a reason.
     pub(super) fn kept(why: &str) -> Self {
-        Self { change: Change::None, kept: Some(why.to_owned()), copy: false }
+        Self { change: FileChange::None, kept_reason: Some(why.to_owned()), keep_copy: false }
     }
 
     /// The file is replaced, and a person's text is kept in a copy.
     pub(super) fn replace(text: String) -> Self {
-        Self { change: Change::Write(text), kept: None, copy: true }
+        Self { change: FileChange::Write(text), kept_reason: None, keep_copy: true }
     }
 }

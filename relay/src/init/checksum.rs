@@ -5,27 +5,28 @@ use sha2::{Digest, Sha256};
 /// Placeholder of the checksum.
 const PLACEHOLDER: &str = "(checksum @sum@)";
 /// Text before the checksum.
-const OPEN: &str = "(checksum ";
+const BEFORE_CHECKSUM: &str = "(checksum ";
 /// Number of hexadecimal digits: 64 bits are enough to detect an accidental change.
 const DIGITS: usize = 16;
 
 /// Replaces `(checksum @sum@)` in a text with its checksum.
-pub(super) fn stamped(text: &str) -> String {
-    text.replacen(PLACEHOLDER, &format!("{OPEN}{})", sum(text)), 1)
+pub(super) fn with_checksum(text: &str) -> String {
+    text.replacen(PLACEHOLDER, &format!("{BEFORE_CHECKSUM}{})", checksum_of(text)), 1)
 }
 
-/// Returns true if a text is as some version of init wrote it. Git may have changed its line endings.
-pub(super) fn is_untouched(text: &str) -> bool {
+/// Returns true if a text is unchanged since a version of init wrote it. Changed line endings are ignored, because git
+/// may convert them.
+pub(super) fn is_unchanged(text: &str) -> bool {
     let text = text.replace("\r\n", "\n");
-    let Some(open) = text.find(OPEN) else { return false };
-    let start = open + OPEN.len();
+    let Some(open) = text.find(BEFORE_CHECKSUM) else { return false };
+    let start = open + BEFORE_CHECKSUM.len();
     let Some(found) = text.get(start..start + DIGITS) else { return false };
     let Some(rest) = text.get(start + DIGITS..).and_then(|rest| rest.strip_prefix(')')) else { return false };
     let before = text.get(..open).unwrap_or_default();
-    found == sum(&format!("{before}{PLACEHOLDER}{rest}"))
+    found == checksum_of(&format!("{before}{PLACEHOLDER}{rest}"))
 }
 
-fn sum(text: &str) -> String {
+fn checksum_of(text: &str) -> String {
     let mut digits = hex::encode(Sha256::digest(text.as_bytes()));
     digits.truncate(DIGITS);
     digits
@@ -37,16 +38,16 @@ mod tests {
 
     #[test]
     fn a_stamped_text_is_untouched_until_a_byte_of_it_changes() {
-        let text = stamped("# by init (checksum @sum@)\na = 1\n");
-        assert!(is_untouched(&text), "{text}");
-        assert!(is_untouched(&text.replace('\n', "\r\n")));
+        let text = with_checksum("# by init (checksum @sum@)\na = 1\n");
+        assert!(is_unchanged(&text), "{text}");
+        assert!(is_unchanged(&text.replace('\n', "\r\n")));
         for changed in
             [text.replace('1', "2"), format!("{text}\n"), text.replace("# by", "by"), text.replace(')', "")]
         {
-            assert!(!is_untouched(&changed), "{changed}");
+            assert!(!is_unchanged(&changed), "{changed}");
         }
-        assert!(!is_untouched("a = 1\n"));
-        assert!(!is_untouched("(checksum "));
-        assert!(!is_untouched("(checksum äöüäöüäöüäöü)"));
+        assert!(!is_unchanged("a = 1\n"));
+        assert!(!is_unchanged("(checksum "));
+        assert!(!is_unchanged("(checksum äöüäöüäöüäöü)"));
     }
 }

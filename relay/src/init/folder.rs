@@ -1,4 +1,4 @@
-//! The folder of a file to be written, reached without following a link.
+//! The folder of a file to be written, opened without following links.
 //!
 //! A session may put links anywhere in the project, also between the check of a file and its writing. The checked path
 //! contains no links, so every component below the base is opened as a real folder, and every operation in it goes
@@ -21,36 +21,36 @@ pub struct Folder(OwnedFd);
 
 /// A written file that still has a temporary name.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedFile {
     folder: Folder,
-    temporary: String,
+    temp_name: String,
     name: String,
 }
 
 impl Folder {
-    /// Opens the folder of `target`, which is below `base`. With `make`, creates missing folders.
+    /// Opens the folder of `target`, which is below `base`. With `create_missing`, creates missing folders.
     ///
     /// # Errors
     /// Returns an error if a component is missing and not to be created, is a link or not a folder, or can't be opened.
-    pub fn open(target: &Path, base: &Path, make: bool) -> io::Result<Self> {
+    pub fn open(target: &Path, base: &Path, create_missing: bool) -> io::Result<Self> {
         let parent = target.parent().unwrap_or(Path::new("/"));
         let (start, below) = match parent.strip_prefix(base) {
             Ok(below) => (base, below),
-            // The person's own folder, where no session may write.
+            // The base is the person's own folder, where no session may write.
             Err(_) => (parent, Path::new("")),
         };
-        let mut fd = open_base(start, make)?;
+        let mut fd = open_base(start, create_missing)?;
         for component in below.components() {
             let Component::Normal(name) = component else {
                 return Err(io::Error::other(format!("{} is not a plain path", target.display())));
             };
-            fd = match open_below(&fd, Path::new(name)) {
-                Err(Errno::NOENT) if make => {
+            fd = match open_subfolder(&fd, Path::new(name)) {
+                Err(Errno::NOENT) if create_missing => {
                     match rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(0o777)) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(e) => return Err(e.into()),
                     }
-                    open_below(&fd, Path::new(name))?
+                    open_subfolder(&fd, Path::new(name))?
                 }
                 opened => opened?,
             };
@@ -62,19 +62,19 @@ impl Folder {
     ///
     /// # Errors
     /// The first failing call. No file is left then.
-    pub fn stage(self, name: &str, text: &str) -> io::Result<Staged> {
+    pub fn stage(self, name: &str, text: &str) -> io::Result<StagedFile> {
         self.stage_like(name, name, text)
     }
 
-    /// Writes a file beside `name`, with the permissions of the existing file `like`.
+    /// Writes a file beside `name`, with the permissions of the existing file `permissions_of`.
     ///
     /// # Errors
     /// The first failing call. No file is left then.
-    pub(super) fn stage_like(self, like: &str, name: &str, text: &str) -> io::Result<Staged> {
-        let (temporary, mut file) = self.make_temporary(name)?;
-        let staged = Staged { folder: self, temporary, name: name.to_owned() };
-        match rustix::fs::statat(&staged.folder.0, like, AtFlags::SYMLINK_NOFOLLOW) {
-            // Permissions are never wider than before, not even for a moment.
+    pub(super) fn stage_like(self, permissions_of: &str, name: &str, text: &str) -> io::Result<StagedFile> {
+        let (temporary, mut file) = self.create_temp_file(name)?;
+        let staged = StagedFile { folder: self, temp_name: temporary, name: name.to_owned() };
+        match rustix::fs::statat(&staged.folder.0, permissions_of, AtFlags::SYMLINK_NOFOLLOW) {
+            // Permissions are never wider than before, not even temporarily.
             Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::RegularFile => {
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(there.st_mode & 0o7777))?;
             }
@@ -88,7 +88,7 @@ impl Folder {
     }
 
     /// Creates a file under an unpredictable name.
-    fn make_temporary(&self, name: &str) -> io::Result<(String, File)> {
+    fn create_temp_file(&self, name: &str) -> io::Result<(String, File)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..MAX_ATTEMPTS {
             let mut number = [0; 8];
@@ -128,34 +128,34 @@ impl Folder {
     }
 }
 
-impl Staged {
+impl StagedFile {
     /// Renames the file to its final name and replaces an existing entry.
     ///
     /// # Errors
     /// Returns an error if it can't be renamed.
     pub fn publish(&self) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.folder.0, &self.temporary, &self.folder.0, &self.name)?)
+        Ok(rustix::fs::renameat(&self.folder.0, &self.temp_name, &self.folder.0, &self.name)?)
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedFile {
     fn drop(&mut self) {
         // Best effort. After `publish` there is nothing left to remove.
-        let _ = self.folder.remove(&self.temporary);
+        let _ = self.folder.remove(&self.temp_name);
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "what a person names, not what lies in a project")]
-fn open_base(path: &Path, make: bool) -> io::Result<OwnedFd> {
-    if make {
+fn open_base(path: &Path, create_missing: bool) -> io::Result<OwnedFd> {
+    if create_missing {
         std::fs::create_dir_all(path)?;
     }
     Ok(rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn open_below(above: &OwnedFd, name: &Path) -> rustix::io::Result<OwnedFd> {
+fn open_subfolder(parent: &OwnedFd, name: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(above, name, flags, Mode::empty())
+    rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
 #[cfg(test)]

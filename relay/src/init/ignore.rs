@@ -5,25 +5,25 @@ use std::path::Path;
 use crate::config::Config;
 use crate::registry::Registry;
 
-/// Folders of the project at `root` that git should ignore, relative to the root: the registry, and the workspaces
-/// folder, whose entries are work trees of their own.
-pub(super) fn folders(root: &Path) -> Vec<String> {
+/// Returns the folders of the project at `root` that git should ignore, relative to the root: the registry, and the
+/// workspaces folder, which contains separate work trees.
+pub(super) fn ignored_folders(root: &Path) -> Vec<String> {
     // Unreadable settings are reported by the commands that need them.
-    let workspaces = Config::load(root).ok().map(|config| config.platform.workspaces);
+    let workspaces = Config::load(root).ok().map(|config| config.platform.workspaces_folder);
     let all = [Some(Registry::for_project(root).dir().to_owned()), workspaces];
     let inside = all.into_iter().flatten().filter_map(|dir| dir.strip_prefix(root).ok().map(Path::to_owned));
-    let plain = inside.filter_map(|dir| dir.to_str().map(str::to_owned)).filter(|dir| is_plain(dir));
+    let plain = inside.filter_map(|dir| dir.to_str().map(str::to_owned)).filter(|dir| is_listable(dir));
     plain.collect()
 }
 
 /// Returns true for a folder that can be listed: neither the root itself nor a name that would need quoting.
-fn is_plain(dir: &str) -> bool {
+fn is_listable(dir: &str) -> bool {
     let simple = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     !dir.is_empty() && dir.chars().all(simple) && dir.split('/').all(|name| !matches!(name, "" | "." | ".."))
 }
 
-/// Returns the lines for those `folders` that a text does not ignore already.
-pub(super) fn missing(folders: &[String], text: &str) -> String {
+/// Returns the lines for the folders that a text does not ignore yet.
+pub(super) fn missing_lines(folders: &[String], text: &str) -> String {
     let has = |folder: &String| {
         text.lines().any(|line| {
             let line = line.trim().trim_start_matches('/').trim_end_matches("/*").trim_end_matches('/');
@@ -45,9 +45,9 @@ mod tests {
         let with = |settings: &str| {
             std::fs::create_dir_all(dir.path().join("platform")).unwrap();
             std::fs::write(dir.path().join("platform/relay.toml"), settings).unwrap();
-            folders(dir.path())
+            ignored_folders(dir.path())
         };
-        assert_eq!(folders(dir.path()), ["platform/workers", "workspace-projects"]);
+        assert_eq!(ignored_folders(dir.path()), ["platform/workers", "workspace-projects"]);
         assert_eq!(with("[platform]\nworkspaces = \"work/trees\"\n"), ["platform/workers", "work/trees"]);
         for elsewhere in [".", "..", "/srv/work", "a*b", "a/../.."] {
             assert_eq!(
@@ -62,12 +62,12 @@ mod tests {
     #[test]
     fn what_is_ignored_already_is_left_out() {
         let folders = ["platform/workers".to_owned(), "workspace-projects".to_owned()];
-        assert_eq!(missing(&folders, "target/\n"), "/platform/workers/\n/workspace-projects/\n");
+        assert_eq!(missing_lines(&folders, "target/\n"), "/platform/workers/\n/workspace-projects/\n");
         for line in ["platform/workers", "/platform/workers/", "platform/", "platform/*", "  /platform "] {
-            assert_eq!(missing(&folders, line), "/workspace-projects/\n", "{line}");
+            assert_eq!(missing_lines(&folders, line), "/workspace-projects/\n", "{line}");
         }
         for line in ["# platform/workers", "!platform/workers", "plat", "/", ""] {
-            assert_eq!(missing(&folders[..1], line), "/platform/workers/\n", "{line}");
+            assert_eq!(missing_lines(&folders[..1], line), "/platform/workers/\n", "{line}");
         }
     }
 }

@@ -5,43 +5,48 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::{Map, Value, json};
 
-use super::change::{BY_HAND, Decision, Mode};
+use super::change::{CHANGED_BY_HAND, Decision, Mode};
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Entry {
-    /// The property `name` of the object at `at`.
+pub(super) enum JsonEntry {
+    /// The property `name` of the object at `object_path`.
     Property {
         /// Path of property names to the object.
-        at: Vec<&'static str>,
+        object_path: Vec<&'static str>,
         /// Name of the property.
         name: &'static str,
         /// Value of the property.
         value: Value,
     },
-    /// An element of the array at `at`.
+    /// An element of the array at `object_path`.
     Element {
         /// Path of property names to the array.
-        at: Vec<&'static str>,
+        array_path: Vec<&'static str>,
         /// Value of the element.
         value: Value,
-        /// Text that identifies an element as the relay's own, even when it was changed.
-        kin: Option<&'static str>,
+        /// Text that identifies an element as the relay's own, even if it was changed.
+        own_marker: Option<&'static str>,
     },
 }
 
-/// Compares the entries to the existing text `there` and decides on the change.
+/// Compares the entries to the existing text, and returns the change.
 ///
 /// # Errors
-/// Returns an error if the text is not JSON, or has another value in the place of an object or array.
-pub(super) fn decide_json(entries: &[Entry], there: Option<&str>, mode: Mode) -> Result<Decision, String> {
-    let Some(text) = there.filter(|text| !text.trim().is_empty()) else {
+/// Returns an error if the text is not JSON, or has another value instead of an object or array.
+pub(super) fn decide_json(
+    entries: &[JsonEntry],
+    existing: Option<&str>,
+    mode: Mode,
+) -> Result<Decision, String> {
+    let Some(text) = existing.filter(|text| !text.trim().is_empty()) else {
         return match mode {
-            Mode::Put { .. } => fresh(entries).map(Decision::write),
+            Mode::Put { .. } => new_file_text(entries).map(Decision::write),
             Mode::Remove => Ok(Decision::nothing()),
         };
     };
-    let root = CstRootNode::parse(text, &STRICT).map_err(|e| common::text::one_line(&e.to_string(), 200))?;
+    let root = CstRootNode::parse(text, &JSON_PARSE_OPTIONS)
+        .map_err(|e| common::text_format::one_line(&e.to_string(), 200))?;
     let top = root.object_value().ok_or("it is not a JSON object")?;
     let (mut kept, mut copy) = (Vec::new(), false);
     for entry in entries {
@@ -50,25 +55,25 @@ pub(super) fn decide_json(entries: &[Entry], there: Option<&str>, mode: Mode) ->
             Mode::Remove => remove_entry(&top, entry)?,
         };
         match done {
-            Done::Fine => {}
-            Done::Replaced => copy = true,
-            Done::Kept(what) => kept.push(what),
+            EntryResult::Unchanged => {}
+            EntryResult::Replaced => copy = true,
+            EntryResult::Kept(what) => kept.push(what),
         }
     }
     let new = root.to_string();
     let mut decision = match mode {
         _ if new == text => Decision::nothing(),
         Mode::Remove if top.properties().is_empty() => Decision::delete(),
-        Mode::Put { .. } | Mode::Remove => Decision { copy, ..Decision::write(new) },
+        Mode::Put { .. } | Mode::Remove => Decision { keep_copy: copy, ..Decision::write(new) },
     };
     if !kept.is_empty() {
-        decision.kept = Some(format!("{} {BY_HAND}", kept.join(", ")));
+        decision.kept_reason = Some(format!("{} {CHANGED_BY_HAND}", kept.join(", ")));
     }
     Ok(decision)
 }
 
 /// JSON with comments and trailing commas, which some programs accept.
-const STRICT: ParseOptions = ParseOptions {
+const JSON_PARSE_OPTIONS: ParseOptions = ParseOptions {
     allow_comments: true,
     allow_loose_object_property_names: false,
     allow_trailing_commas: true,
@@ -82,24 +87,25 @@ const STRICT: ParseOptions = ParseOptions {
 };
 
 /// Result for one entry.
-enum Done {
-    Fine,
+enum EntryResult {
+    Unchanged,
     Replaced,
     Kept(String),
 }
 
 /// Returns a file that contains only these entries.
-fn fresh(entries: &[Entry]) -> Result<String, String> {
+fn new_file_text(entries: &[JsonEntry]) -> Result<String, String> {
     let mut root = Value::Object(Map::new());
     for entry in entries {
-        let (Entry::Property { at, value, .. } | Entry::Element { at, value, .. }) = entry;
+        let (JsonEntry::Property { object_path: at, value, .. }
+        | JsonEntry::Element { array_path: at, value, .. }) = entry;
         let mut place = &mut root;
         for name in at {
             place = &mut place[*name];
         }
         match entry {
-            Entry::Property { name, .. } => place[*name] = value.clone(),
-            Entry::Element { .. } => match place {
+            JsonEntry::Property { name, .. } => place[*name] = value.clone(),
+            JsonEntry::Element { .. } => match place {
                 Value::Array(all) => all.push(value.clone()),
                 other => *other = json!([value]),
             },
@@ -108,61 +114,61 @@ fn fresh(entries: &[Entry]) -> Result<String, String> {
     serde_json::to_string_pretty(&root).map(|text| format!("{text}\n")).map_err(|e| e.to_string())
 }
 
-fn insert_entry(top: &CstObject, entry: &Entry, force: bool) -> Result<Done, String> {
+fn insert_entry(top: &CstObject, entry: &JsonEntry, force: bool) -> Result<EntryResult, String> {
     match entry {
-        Entry::Property { at, name, value } => {
-            let object = object(top, at)?;
+        JsonEntry::Property { object_path: at, name, value } => {
+            let object = object_at(top, at)?;
             match object.get(name) {
-                None => drop(object.append(name, input(value))),
+                None => drop(object.append(name, to_cst_value(value))),
                 Some(there) if there.to_serde_value().as_ref() == Some(value) => {}
                 Some(there) if force => {
-                    there.set_value(input(value));
-                    return Ok(Done::Replaced);
+                    there.set_value(to_cst_value(value));
+                    return Ok(EntryResult::Replaced);
                 }
-                Some(_) => return Ok(Done::Kept(path(at, name))),
+                Some(_) => return Ok(EntryResult::Kept(format_path(at, name))),
             }
         }
-        Entry::Element { at, value, kin } => {
+        JsonEntry::Element { array_path: at, value, own_marker: kin } => {
             let (last, before) = at.split_last().ok_or("an element needs a place")?;
-            let array = object(top, before)?
+            let array = object_at(top, before)?
                 .array_value_or_create(last)
                 .ok_or_else(|| format!("{last} is not an array"))?;
-            match find_own(&array, value, *kin) {
+            match find_own_element(&array, value, *kin) {
                 Some((_, true)) => {}
                 Some((there, false)) if force => {
                     there.remove();
-                    array.append(input(value));
-                    return Ok(Done::Replaced);
+                    array.append(to_cst_value(value));
+                    return Ok(EntryResult::Replaced);
                 }
-                Some((_, false)) => return Ok(Done::Kept(at.join("."))),
-                None => drop(array.append(input(value))),
+                Some((_, false)) => return Ok(EntryResult::Kept(at.join("."))),
+                None => drop(array.append(to_cst_value(value))),
             }
         }
     }
-    Ok(Done::Fine)
+    Ok(EntryResult::Unchanged)
 }
 
-fn remove_entry(top: &CstObject, entry: &Entry) -> Result<Done, String> {
+fn remove_entry(top: &CstObject, entry: &JsonEntry) -> Result<EntryResult, String> {
     let kept = match entry {
-        Entry::Property { at, name, value } => {
-            let property = walk(top, at).and_then(|object| object.get(name));
+        JsonEntry::Property { object_path: at, name, value } => {
+            let property = find_object(top, at).and_then(|object| object.get(name));
             match property {
                 Some(there) if there.to_serde_value().as_ref() == Some(value) => {
                     there.remove();
-                    prune(top, at);
+                    remove_empty_containers(top, at);
                     None
                 }
-                Some(_) => Some(path(at, name)),
+                Some(_) => Some(format_path(at, name)),
                 None => None,
             }
         }
-        Entry::Element { at, value, kin } => {
+        JsonEntry::Element { array_path: at, value, own_marker: kin } => {
             let (last, before) = at.split_last().ok_or("an element needs a place")?;
-            let array = walk(top, before).and_then(|object| object.array_value(last));
-            match array.and_then(|array| find_own(&array, value, *kin)) {
+            let array = find_object(top, before).and_then(|object| object.array_value(last));
+            match array.and_then(|array| find_own_element(&array, value, *kin)) {
                 Some((there, true)) => {
                     there.remove();
-                    prune(top, at);
+                    remove_empty_containers(top, at);
                     None
                 }
                 Some((_, false)) => Some(at.join(".")),
@@ -170,41 +176,41 @@ fn remove_entry(top: &CstObject, entry: &Entry) -> Result<Done, String> {
             }
         }
     };
-    Ok(kept.map_or(Done::Fine, Done::Kept))
+    Ok(kept.map_or(EntryResult::Unchanged, EntryResult::Kept))
 }
 
-/// Returns the relay's own element, and true if it is as init wrote it.
-fn find_own(array: &CstArray, value: &Value, kin: Option<&str>) -> Option<(CstNode, bool)> {
+/// Returns the relay's own element, and true if it is unchanged.
+fn find_own_element(array: &CstArray, value: &Value, own_marker: Option<&str>) -> Option<(CstNode, bool)> {
     let mut changed = None;
     for element in array.elements() {
         if element.to_serde_value().as_ref() == Some(value) {
             return Some((element, true));
         }
-        if kin.is_some_and(|kin| element.to_string().contains(kin)) {
+        if own_marker.is_some_and(|kin| element.to_string().contains(kin)) {
             changed.get_or_insert(element);
         }
     }
     changed.map(|element| (element, false))
 }
 
-/// Returns the object at `at`, created if it is missing.
-fn object(top: &CstObject, at: &[&str]) -> Result<CstObject, String> {
+/// Returns the object at `object_path`, created if it is missing.
+fn object_at(top: &CstObject, path: &[&str]) -> Result<CstObject, String> {
     let mut object = top.clone();
-    for name in at {
+    for name in path {
         object = object.object_value_or_create(name).ok_or_else(|| format!("{name} is not an object"))?;
     }
     Ok(object)
 }
 
-fn walk(top: &CstObject, at: &[&str]) -> Option<CstObject> {
-    at.iter().try_fold(top.clone(), |object, name| object.object_value(name))
+fn find_object(top: &CstObject, path: &[&str]) -> Option<CstObject> {
+    path.iter().try_fold(top.clone(), |object, name| object.object_value(name))
 }
 
 /// Removes containers on the path of a removed entry that have become empty.
-fn prune(top: &CstObject, at: &[&str]) {
-    for depth in (1..=at.len()).rev() {
-        let Some((last, before)) = at.get(..depth).and_then(<[&str]>::split_last) else { return };
-        let Some(property) = walk(top, before).and_then(|object| object.get(last)) else { return };
+fn remove_empty_containers(top: &CstObject, path: &[&str]) {
+    for depth in (1..=path.len()).rev() {
+        let Some((last, before)) = path.get(..depth).and_then(<[&str]>::split_last) else { return };
+        let Some(property) = find_object(top, before).and_then(|object| object.get(last)) else { return };
         let is_empty = match property.to_serde_value() {
             Some(Value::Object(all)) => all.is_empty(),
             Some(Value::Array(all)) => all.is_empty(),
@@ -217,20 +223,20 @@ fn prune(top: &CstObject, at: &[&str]) {
     }
 }
 
-fn path(at: &[&str], name: &str) -> String {
-    [at, &[name]].concat().join(".")
+fn format_path(parents: &[&str], name: &str) -> String {
+    [parents, &[name]].concat().join(".")
 }
 
-fn input(value: &Value) -> CstInputValue {
+fn to_cst_value(value: &Value) -> CstInputValue {
     match value {
         Value::Null => CstInputValue::Null,
         Value::Bool(yes) => CstInputValue::Bool(*yes),
         Value::Number(number) => CstInputValue::Number(number.to_string()),
         Value::String(text) => CstInputValue::String(text.clone()),
-        Value::Array(all) => CstInputValue::Array(all.iter().map(input).collect()),
-        Value::Object(all) => {
-            CstInputValue::Object(all.iter().map(|(name, value)| (name.clone(), input(value))).collect())
-        }
+        Value::Array(all) => CstInputValue::Array(all.iter().map(to_cst_value).collect()),
+        Value::Object(all) => CstInputValue::Object(
+            all.iter().map(|(name, value)| (name.clone(), to_cst_value(value))).collect(),
+        ),
     }
 }
 

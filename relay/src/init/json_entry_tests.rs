@@ -1,27 +1,39 @@
 //! Entries in a person's file.
 
-use super::super::change::Change;
+use super::super::change::FileChange;
 use super::*;
 
 const PUT: Mode = Mode::Put { force: false };
 
-fn entries() -> Vec<Entry> {
+fn entries() -> Vec<JsonEntry> {
     let group = json!({"hooks": [{"type": "command", "command": "relay hook Stop", "timeout": 10}]});
     vec![
-        Entry::Property {
-            at: vec!["mcpServers"],
+        JsonEntry::Property {
+            object_path: vec!["mcpServers"],
             name: "relay",
             value: json!({"command": "relay", "args": ["mcp"]}),
         },
-        Entry::Element { at: vec!["hooks", "Stop"], value: group, kin: Some("relay hook Stop") },
-        Entry::Element { at: vec!["permissions", "allow"], value: json!("Bash(relay up)"), kin: None },
-        Entry::Element { at: vec!["permissions", "allow"], value: json!("Bash(relay down)"), kin: None },
+        JsonEntry::Element {
+            array_path: vec!["hooks", "Stop"],
+            value: group,
+            own_marker: Some("relay hook Stop"),
+        },
+        JsonEntry::Element {
+            array_path: vec!["permissions", "allow"],
+            value: json!("Bash(relay up)"),
+            own_marker: None,
+        },
+        JsonEntry::Element {
+            array_path: vec!["permissions", "allow"],
+            value: json!("Bash(relay down)"),
+            own_marker: None,
+        },
     ]
 }
 
 fn written(text: Option<&str>) -> String {
     match decide_json(&entries(), text, PUT).unwrap() {
-        Decision { change: Change::Write(text), kept: None, copy: false } => text,
+        Decision { change: FileChange::Write(text), kept_reason: None, keep_copy: false } => text,
         other => panic!("{text:?}: {other:?}"),
     }
 }
@@ -39,11 +51,11 @@ fn entries_come_and_go_and_leave_every_byte_of_the_rest() {
         let with = written(Some(text));
         assert_eq!(decide_json(&entries(), Some(&with), PUT).unwrap(), Decision::nothing(), "{with}");
         let gone = decide_json(&entries(), Some(&with), Mode::Remove).unwrap();
-        similar_asserts::assert_eq!(gone.change, Change::Write(text.to_owned()), "{with}");
+        similar_asserts::assert_eq!(gone.change, FileChange::Write(text.to_owned()), "{with}");
     }
     // A single line becomes several, which stay; the values stay too.
     let gone = decide_json(&entries(), Some(&written(Some("{\"a\":1}"))), Mode::Remove).unwrap();
-    assert_eq!(gone.change, Change::Write("{\n  \"a\":1\n}".to_owned()));
+    assert_eq!(gone.change, FileChange::Write("{\n  \"a\":1\n}".to_owned()));
     let made = written(None);
     assert_eq!(decide_json(&entries(), Some(&made), PUT).unwrap(), Decision::nothing());
     assert_eq!(decide_json(&entries(), Some(&made), Mode::Remove).unwrap(), Decision::delete());
@@ -55,17 +67,17 @@ fn what_a_person_changed_stays_while_the_rest_is_written() {
     let theirs = "{\"mcpServers\": {\"relay\": {\"command\": \"/opt/relay\"}}, \
                   \"hooks\": {\"Stop\": [{\"hooks\": [{\"command\": \"relay hook Stop\", \"timeout\": 99}]}]}}";
     let judged = decide_json(&entries(), Some(theirs), PUT).unwrap();
-    assert_eq!(judged.kept.as_deref(), Some("mcpServers.relay, hooks.Stop changed by hand"));
-    let Change::Write(text) = judged.change else { panic!("{judged:?}") };
+    assert_eq!(judged.kept_reason.as_deref(), Some("mcpServers.relay, hooks.Stop changed by hand"));
+    let FileChange::Write(text) = judged.change else { panic!("{judged:?}") };
     assert!(
         text.contains("/opt/relay") && text.contains("99") && text.contains("Bash(relay down)"),
         "{text}"
     );
     let removed = decide_json(&entries(), Some(&text), Mode::Remove).unwrap();
-    assert_eq!(removed.kept, judged.kept);
+    assert_eq!(removed.kept_reason, judged.kept_reason);
     let forced = decide_json(&entries(), Some(theirs), Mode::Put { force: true }).unwrap();
-    assert_eq!((forced.kept, forced.copy), (None, true));
-    let Change::Write(text) = forced.change else { panic!() };
+    assert_eq!((forced.kept_reason, forced.keep_copy), (None, true));
+    let FileChange::Write(text) = forced.change else { panic!() };
     assert!(!text.contains("/opt/relay") && !text.contains("99"), "{text}");
 }
 

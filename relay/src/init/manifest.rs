@@ -4,36 +4,35 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::block::Marks;
+use super::block::MarkerSyntax;
 use super::change::{Decision, Mode};
-use super::json_entry::Entry;
-use super::paths::Homes;
+use super::json_entry::JsonEntry;
+use super::paths::AgentHomes;
 use super::{block, ignore, json_entry, owned_file, toml_entry};
 
-/// Commands that Claude Code need not ask for. Claude Code has no sandbox with a way through files, so the list
-/// contains every command that a host agent uses. Commands for people (init, prune) and for programs (serve, hook, mcp)
-/// are left out.
-const ROUTINE: [&str; 15] = [
+/// Commands that Claude Code may run without asking: every command that a host agent uses. Not included are commands
+/// for people (init, prune) and for programs (serve, hook, mcp).
+const ALLOWED_COMMANDS: [&str; 15] = [
     "up", "down", "doctor", "launch", "run", "status", "logs", "events", "wait", "cancel", "resume", "retry",
     "extend", "explain", "notices",
 ];
 /// Hook events at which host agents receive completion notices.
-const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop"];
+const HOOK_EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop"];
 /// Time limit of a hook, in seconds; a hook reads a few small files.
 const HOOK_SECONDS: u32 = 10;
 /// Path of the rules, below a `.codex` folder.
-const RULES: &str = "rules/relay.rules";
+const RULES_PATH: &str = "rules/relay.rules";
 /// Line with which a CLAUDE.md includes AGENTS.md.
-const IMPORT: &str = "@AGENTS.md";
+const AGENTS_IMPORT: &str = "@AGENTS.md";
 
 const SETTINGS_TEXT: &str = include_str!("content/relay.toml");
 const RULES_TEXT: &str = include_str!("content/relay.rules");
-const DELEGATION: &str = include_str!("content/delegation.md");
+const DELEGATION_TEXT: &str = include_str!("content/delegation.md");
 const SKILL_TEXT: &str = include_str!("content/skill.md");
 
 /// A request to init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request {
+pub struct InitRequest {
     /// MCP server and hooks for Codex.
     pub codex: bool,
     /// MCP server, hooks, permissions and instructions for Claude Code.
@@ -48,68 +47,71 @@ pub struct Request {
 pub(super) struct ManagedFile {
     /// Path of the file.
     pub(super) path: PathBuf,
-    /// Folder that stays when all of init's files in it are removed.
+    /// Folder that stays even if all of init's files in it are removed.
     pub(super) base: PathBuf,
     /// True if the file belongs to the project, so that links must not lead out of it.
     pub(super) in_project: bool,
     /// Managed content.
-    pub(super) content: Content,
+    pub(super) content: ManagedContent,
 }
 
 /// Managed content of a file.
-pub(super) enum Content {
+pub(super) enum ManagedContent {
     /// The whole file.
     Whole(String),
     /// A marked block with this body.
-    Block(Marks, String),
+    Block(MarkerSyntax, String),
     /// A marked block with this body, unless the file includes AGENTS.md.
-    BlockUnlessImported(Marks, String),
-    /// A marked block that ignores these folders, without those ignored already.
-    Ignored(Vec<String>),
+    BlockUnlessImported(MarkerSyntax, String),
+    /// A marked block that ignores these folders, except folders that are already ignored.
+    IgnoreLines(Vec<String>),
     /// The MCP server in a `config.toml`.
     McpServer,
     /// These entries in JSON.
-    Entries(Vec<Entry>),
+    JsonEntries(Vec<JsonEntry>),
 }
 
-impl Content {
-    /// Compares the content to the existing text `there` and decides on the change.
+impl ManagedContent {
+    /// Compares the content to the existing text, and returns the change.
     ///
     /// # Errors
     /// Returns an error if the existing text can't be parsed.
-    pub(super) fn decide(&self, there: Option<&str>, mode: Mode) -> Result<Decision, String> {
+    pub(super) fn decide(&self, existing: Option<&str>, mode: Mode) -> Result<Decision, String> {
         match self {
-            Self::Whole(text) => Ok(owned_file::decide_file(text, there, mode)),
+            Self::Whole(text) => Ok(owned_file::decide_file(text, existing, mode)),
             Self::BlockUnlessImported(..)
-                if mode != Mode::Remove && there.is_some_and(|text| text.contains(IMPORT)) =>
+                if mode != Mode::Remove && existing.is_some_and(|text| text.contains(AGENTS_IMPORT)) =>
             {
                 Ok(Decision::nothing())
             }
             Self::Block(marks, body) | Self::BlockUnlessImported(marks, body) => {
-                Ok(block::decide_block(*marks, body, there, mode))
+                Ok(block::decide_block(*marks, body, existing, mode))
             }
-            Self::Ignored(folders) => {
-                let body = ignore::missing(folders, &block::outside(Marks::Hash, there.unwrap_or_default()));
-                Ok(block::decide_block(Marks::Hash, &body, there, mode))
+            Self::IgnoreLines(folders) => {
+                let body = ignore::missing_lines(
+                    folders,
+                    &block::text_outside(MarkerSyntax::Hash, existing.unwrap_or_default()),
+                );
+                Ok(block::decide_block(MarkerSyntax::Hash, &body, existing, mode))
             }
-            Self::McpServer => toml_entry::decide_toml(there, mode),
-            Self::Entries(entries) => json_entry::decide_json(entries, there, mode),
+            Self::McpServer => toml_entry::decide_toml(existing, mode),
+            Self::JsonEntries(entries) => json_entry::decide_json(entries, existing, mode),
         }
     }
 }
 
-/// Rules files that Codex may read for the project at `root`, the project's own first. They need not exist.
+/// Returns the rules files that Codex may read for the project at `root`, the project's own first. They need not exist.
 pub fn rules_files(root: &Path, codex_home: Option<&Path>) -> Vec<PathBuf> {
-    let project = root.join(".codex").join(RULES);
-    std::iter::once(project).chain(codex_home.map(|home| home.join(RULES))).collect()
+    let project = root.join(".codex").join(RULES_PATH);
+    std::iter::once(project).chain(codex_home.map(|home| home.join(RULES_PATH))).collect()
 }
 
 /// Returns all files of a request. A removal includes every file that init may have put into the project.
 pub(super) fn managed_files(
-    request: Request,
+    request: InitRequest,
     root: &Path,
-    homes: &Homes,
-    ignored: Vec<String>,
+    homes: &AgentHomes,
+    ignored_folders: Vec<String>,
 ) -> Vec<ManagedFile> {
     let removes = request.mode == Mode::Remove;
     let project = |path: &str, content| ManagedFile {
@@ -118,76 +120,79 @@ pub(super) fn managed_files(
         in_project: true,
         content,
     };
-    let section = format!("## Delegating a task with relay\n\n{DELEGATION}");
+    let section = format!("## Delegating a task with relay\n\n{DELEGATION_TEXT}");
     let mut pieces = vec![
-        project("platform/relay.toml", Content::Whole(SETTINGS_TEXT.to_owned())),
-        project(".gitignore", Content::Ignored(ignored)),
-        project("AGENTS.md", Content::Block(Marks::Html, section.clone())),
+        project("platform/relay.toml", ManagedContent::Whole(SETTINGS_TEXT.to_owned())),
+        project(".gitignore", ManagedContent::IgnoreLines(ignored_folders)),
+        project("AGENTS.md", ManagedContent::Block(MarkerSyntax::Html, section.clone())),
         project(
             ".agents/skills/relay/SKILL.md",
-            Content::Whole(SKILL_TEXT.replace("@delegation@", DELEGATION)),
+            ManagedContent::Whole(SKILL_TEXT.replace("@delegation@", DELEGATION_TEXT)),
         ),
-        project(".codex/rules/relay.rules", Content::Whole(RULES_TEXT.to_owned())),
+        project(".codex/rules/relay.rules", ManagedContent::Whole(RULES_TEXT.to_owned())),
     ];
     if removes || (request.codex && !request.user) {
-        pieces.push(project(".codex/config.toml", Content::McpServer));
-        pieces.push(project(".codex/hooks.json", Content::Entries(hooks())));
+        pieces.push(project(".codex/config.toml", ManagedContent::McpServer));
+        pieces.push(project(".codex/hooks.json", ManagedContent::JsonEntries(hook_entries())));
     }
     if removes || request.claude {
-        pieces.push(project("CLAUDE.md", Content::BlockUnlessImported(Marks::Html, section)));
-        pieces.push(project(".mcp.json", Content::Entries(vec![claude_server()])));
+        pieces.push(project("CLAUDE.md", ManagedContent::BlockUnlessImported(MarkerSyntax::Html, section)));
+        pieces.push(project(".mcp.json", ManagedContent::JsonEntries(vec![claude_server_entry()])));
     }
     if removes || (request.claude && !request.user) {
-        pieces.push(project(".claude/settings.json", Content::Entries(claude_settings())));
+        pieces.push(project(".claude/settings.json", ManagedContent::JsonEntries(claude_settings_entries())));
     }
     if request.user {
-        pieces.extend(of_user(request, homes));
+        pieces.extend(user_files(request, homes));
     }
     pieces
 }
 
 /// Returns the files outside of the project.
-fn of_user(request: Request, homes: &Homes) -> Vec<ManagedFile> {
+fn user_files(request: InitRequest, homes: &AgentHomes) -> Vec<ManagedFile> {
     let removes = request.mode == Mode::Remove;
     let mut pieces = Vec::new();
     let mut add = |home: &PathBuf, path: &str, content| {
         pieces.push(ManagedFile { path: home.join(path), base: home.clone(), in_project: false, content });
     };
     if let Some(home) = &homes.codex {
-        add(home, RULES, Content::Whole(RULES_TEXT.to_owned()));
+        add(home, RULES_PATH, ManagedContent::Whole(RULES_TEXT.to_owned()));
         if removes || request.codex {
-            add(home, "config.toml", Content::McpServer);
-            add(home, "hooks.json", Content::Entries(hooks()));
+            add(home, "config.toml", ManagedContent::McpServer);
+            add(home, "hooks.json", ManagedContent::JsonEntries(hook_entries()));
         }
     }
     if let Some(home) = homes.claude.as_ref().filter(|_| removes || request.claude) {
-        add(home, "settings.json", Content::Entries(claude_settings()));
+        add(home, "settings.json", ManagedContent::JsonEntries(claude_settings_entries()));
     }
     pieces
 }
 
-/// Returns the hook entries, which Codex and Claude Code write alike.
-fn hooks() -> Vec<Entry> {
+/// Returns the hook entries, which have the same form in Codex and Claude Code.
+fn hook_entries() -> Vec<JsonEntry> {
     let hook = |event: &'static str| {
         let command = format!("relay hook {event}");
         let group = json!({"hooks": [{"type": "command", "command": command, "timeout": HOOK_SECONDS}]});
-        Entry::Element { at: vec!["hooks", event], value: group, kin: Some("relay hook ") }
+        JsonEntry::Element { array_path: vec!["hooks", event], value: group, own_marker: Some("relay hook ") }
     };
-    EVENTS.into_iter().map(hook).collect()
+    HOOK_EVENTS.into_iter().map(hook).collect()
 }
 
-fn claude_server() -> Entry {
+fn claude_server_entry() -> JsonEntry {
     let value = json!({"command": "relay", "args": ["mcp"]});
-    Entry::Property { at: vec!["mcpServers"], name: "relay", value }
+    JsonEntry::Property { object_path: vec!["mcpServers"], name: "relay", value }
 }
 
-fn claude_settings() -> Vec<Entry> {
-    let commands = ROUTINE.map(|command| format!("Bash(relay {command}:*)"));
+fn claude_settings_entries() -> Vec<JsonEntry> {
+    let commands = ALLOWED_COMMANDS.map(|command| format!("Bash(relay {command}:*)"));
     // Tools of the MCP server.
     let allowed = commands.into_iter().chain(["mcp__relay".to_owned()]);
-    let allow =
-        |rule| Entry::Element { at: vec!["permissions", "allow"], value: Value::String(rule), kin: None };
-    allowed.map(allow).chain(hooks()).collect()
+    let allow = |rule| JsonEntry::Element {
+        array_path: vec!["permissions", "allow"],
+        value: Value::String(rule),
+        own_marker: None,
+    };
+    allowed.map(allow).chain(hook_entries()).collect()
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ fn load(text: &str) -> Result<Config, String> {
     // Makes configurations of different folders comparable.
     config.root = "/project".into();
     config.text.clear();
-    config.platform.workspaces = config.platform.workspaces.strip_prefix(dir.path()).unwrap().to_owned();
-    config.platform.certs = config.platform.certs.strip_prefix(dir.path()).unwrap().to_owned();
+    config.platform.workspaces_folder =
+        config.platform.workspaces_folder.strip_prefix(dir.path()).unwrap().to_owned();
+    config.platform.certs_folder = config.platform.certs_folder.strip_prefix(dir.path()).unwrap().to_owned();
     Ok(config)
 }
 
@@ -151,11 +152,11 @@ fn the_rules_allow_what_needs_the_outside_and_nothing_else() {
 
 #[test]
 fn each_request_has_its_files_and_a_removal_has_all_of_them() {
-    let homes = Homes { codex: Some("/h/.codex".into()), claude: Some("/h/.claude".into()) };
+    let homes = AgentHomes { codex: Some("/h/.codex".into()), claude: Some("/h/.claude".into()) };
     let put = Mode::Put { force: false };
     let paths = |codex, claude, user, mode| -> Vec<String> {
         let managed_files =
-            managed_files(Request { codex, claude, user, mode }, Path::new("/p"), &homes, Vec::new());
+            managed_files(InitRequest { codex, claude, user, mode }, Path::new("/p"), &homes, Vec::new());
         managed_files.iter().map(|managed| managed.path.display().to_string()).collect()
     };
     let always = [
@@ -188,7 +189,7 @@ fn each_request_has_its_files_and_a_removal_has_all_of_them() {
 
 #[test]
 fn a_claude_md_that_includes_agents_md_needs_no_section_of_its_own() {
-    let section = Content::BlockUnlessImported(Marks::Html, "x\n".to_owned());
+    let section = ManagedContent::BlockUnlessImported(MarkerSyntax::Html, "x\n".to_owned());
     let put = Mode::Put { force: false };
     assert_eq!(section.decide(Some("See @AGENTS.md\n"), put), Ok(Decision::nothing()));
     assert_ne!(section.decide(Some("See AGENTS\n"), put), Ok(Decision::nothing()));

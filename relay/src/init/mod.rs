@@ -6,8 +6,8 @@
 //!                                                       owned_file │ block │ toml_entry │ json_entry   (pure)
 //! ```
 //!
-//! Nothing is written before every file has been checked, and nothing that a person changed is touched: [`checksum`]
-//! distinguishes text written by init from changed text.
+//! Nothing is written before every file has been checked, and text that a person has changed stays: [`checksum`]
+//! distinguishes it from text written by init.
 //!
 //! * [`manifest`]: files and their content.
 //! * [`mod@plan`]: all files of one `relay init`.
@@ -19,7 +19,7 @@
 //! * [`json_entry`]: entries of hooks, permissions and MCP servers.
 //! * [`change`]: the decision about one file.
 //! * [`mod@write`]: execution of the plan.
-//! * [`folder`]: access without following a link.
+//! * [`folder`]: access without following links.
 
 mod block;
 mod change;
@@ -35,7 +35,7 @@ mod toml_entry;
 mod write;
 
 pub use change::Mode;
-pub use manifest::{Request, rules_files};
-pub use paths::Homes;
-pub use plan::{Outcome, Plan, Planned, plan};
-pub use write::{Failed, execute};
+pub use manifest::{InitRequest, rules_files};
+pub use paths::AgentHomes;
+pub use plan::{FileOutcome, InitPlan, PlannedFile, plan_files};
+pub use write::{WriteFailure, execute_plan};

@@ -1,22 +1,22 @@
 //! A file that belongs to init as a whole, unlike a block or an entry in another file.
 
-use super::change::{BY_HAND, Decision, Mode};
+use super::change::{CHANGED_BY_HAND, Decision, Mode};
 use super::checksum;
 
-/// Compares the file `text` (without its checksum) to the existing text `there` and decides on the change.
-pub(super) fn decide_file(text: &str, there: Option<&str>, mode: Mode) -> Decision {
-    match (mode, there) {
-        (Mode::Put { .. }, None) => Decision::write(checksum::stamped(text)),
+/// Compares the file `text` (without its checksum) to the existing text, and returns the change.
+pub(super) fn decide_file(text: &str, existing: Option<&str>, mode: Mode) -> Decision {
+    match (mode, existing) {
+        (Mode::Put { .. }, None) => Decision::write(checksum::with_checksum(text)),
         (Mode::Remove, None) => Decision::nothing(),
-        (Mode::Put { .. }, Some(there)) if there.replace("\r\n", "\n") == checksum::stamped(text) => {
+        (Mode::Put { .. }, Some(there)) if there.replace("\r\n", "\n") == checksum::with_checksum(text) => {
             Decision::nothing()
         }
-        (Mode::Put { .. }, Some(there)) if checksum::is_untouched(there) => {
-            Decision::write(checksum::stamped(text))
+        (Mode::Put { .. }, Some(there)) if checksum::is_unchanged(there) => {
+            Decision::write(checksum::with_checksum(text))
         }
-        (Mode::Put { force: true }, Some(_)) => Decision::replace(checksum::stamped(text)),
-        (Mode::Remove, Some(there)) if checksum::is_untouched(there) => Decision::delete(),
-        (Mode::Put { .. } | Mode::Remove, Some(_)) => Decision::kept(BY_HAND),
+        (Mode::Put { force: true }, Some(_)) => Decision::replace(checksum::with_checksum(text)),
+        (Mode::Remove, Some(there)) if checksum::is_unchanged(there) => Decision::delete(),
+        (Mode::Put { .. } | Mode::Remove, Some(_)) => Decision::kept(CHANGED_BY_HAND),
     }
 }
 
@@ -29,8 +29,8 @@ mod tests {
 
     #[test]
     fn a_file_is_written_once_and_updated_while_nobody_changes_it() {
-        let new = checksum::stamped(TEXT);
-        let old = checksum::stamped("# (checksum @sum@)\nold\n");
+        let new = checksum::with_checksum(TEXT);
+        let old = checksum::with_checksum("# (checksum @sum@)\nold\n");
         assert_eq!(decide_file(TEXT, None, PUT), Decision::write(new.clone()));
         assert_eq!(decide_file(TEXT, Some(&new), PUT), Decision::nothing());
         assert_eq!(decide_file(TEXT, Some(&new.replace('\n', "\r\n")), PUT), Decision::nothing());
@@ -41,12 +41,12 @@ mod tests {
 
     #[test]
     fn what_a_person_changed_stays_unless_it_is_forced_and_then_in_a_copy() {
-        let theirs = format!("{}mine\n", checksum::stamped(TEXT));
+        let theirs = format!("{}mine\n", checksum::with_checksum(TEXT));
         for theirs in [theirs.as_str(), "mine\n", ""] {
-            assert_eq!(decide_file(TEXT, Some(theirs), PUT), Decision::kept(BY_HAND));
-            assert_eq!(decide_file(TEXT, Some(theirs), Mode::Remove), Decision::kept(BY_HAND));
+            assert_eq!(decide_file(TEXT, Some(theirs), PUT), Decision::kept(CHANGED_BY_HAND));
+            assert_eq!(decide_file(TEXT, Some(theirs), Mode::Remove), Decision::kept(CHANGED_BY_HAND));
             let forced = decide_file(TEXT, Some(theirs), Mode::Put { force: true });
-            assert_eq!(forced, Decision::replace(checksum::stamped(TEXT)));
+            assert_eq!(forced, Decision::replace(checksum::with_checksum(TEXT)));
         }
     }
 }

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 /// Folders in which the host agents keep settings for all projects of a user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Homes {
+pub struct AgentHomes {
     /// Codex's folder.
     pub codex: Option<PathBuf>,
     /// Claude Code's folder.
     pub claude: Option<PathBuf>,
 }
 
-impl Homes {
-    /// Returns the folders named in the environment, else the usual ones in HOME. Relative paths are resolved against
-    /// `cwd`.
+impl AgentHomes {
+    /// Returns the folders named in the environment, else the default folders in HOME. Relative paths are resolved
+    /// against `cwd`.
     pub fn from_env(variable: &dyn Fn(&str) -> Result<String, VarError>, cwd: &Path) -> Self {
         let set = |name| variable(name).ok().filter(|value| !value.is_empty()).map(|value| cwd.join(value));
         let usual = |dir| set("HOME").map(|home| home.join(dir));
@@ -30,10 +30,10 @@ impl Homes {
 /// Follows the links to a file that need not exist yet.
 ///
 /// # Errors
-/// The reason to leave the file alone. With `inside`, the file must be in that folder.
-pub(super) fn real(path: &Path, inside: Option<&Path>) -> Result<PathBuf, &'static str> {
-    let real = follow(path)?;
-    if inside.is_some_and(|dir| !real.starts_with(dir)) {
+/// The reason to leave the file unchanged. With `required_folder`, the file must be in that folder.
+pub(super) fn resolve_path(path: &Path, required_folder: Option<&Path>) -> Result<PathBuf, &'static str> {
+    let real = follow_links(path)?;
+    if required_folder.is_some_and(|dir| !real.starts_with(dir)) {
         return Err("a link leads out of the project");
     }
     match fs::symlink_metadata(&real) {
@@ -42,7 +42,7 @@ pub(super) fn real(path: &Path, inside: Option<&Path>) -> Result<PathBuf, &'stat
     }
 }
 
-fn follow(path: &Path) -> Result<PathBuf, &'static str> {
+fn follow_links(path: &Path) -> Result<PathBuf, &'static str> {
     match path.canonicalize() {
         Ok(real) => return Ok(real),
         Err(e) if e.kind() != ErrorKind::NotFound => return Err("its folder can't be entered"),
@@ -52,7 +52,7 @@ fn follow(path: &Path) -> Result<PathBuf, &'static str> {
         return Err("a link leads to nothing");
     }
     let (parent, name) = path.parent().zip(path.file_name()).ok_or("it has no name")?;
-    Ok(follow(parent)?.join(name))
+    Ok(follow_links(parent)?.join(name))
 }
 
 #[cfg(test)]
@@ -73,7 +73,7 @@ mod tests {
         {
             symlink(to, root.join(link)).unwrap();
         }
-        let real = |path: &str| real(&root.join(path), Some(&root));
+        let real = |path: &str| resolve_path(&root.join(path), Some(&root));
         assert_eq!(real("AGENTS.md"), Ok(root.join("docs/agents.md")));
         assert_eq!(real("a/new/file"), Ok(root.join("a/new/file")));
         for out in ["CLAUDE.md", ".codex/rules/relay.rules", ".codex/outside"] {
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(real("docs"), Err("it is not a file"));
         assert_eq!(real("docs/agents.md/x"), Err("its folder can't be entered"));
         assert_eq!(
-            super::real(&root.join("CLAUDE.md"), None),
+            super::resolve_path(&root.join("CLAUDE.md"), None),
             Ok(root.join("../outside").canonicalize().unwrap())
         );
     }
@@ -99,12 +99,12 @@ mod tests {
                     .map(|(_, value)| value.clone())
                     .ok_or(VarError::NotPresent)
             };
-            Homes::from_env(&variable, Path::new("/cwd"))
+            AgentHomes::from_env(&variable, Path::new("/cwd"))
         };
-        assert_eq!(homes(&[]), Homes::default());
-        let usual = Homes { codex: Some("/h/.codex".into()), claude: Some("/h/.claude".into()) };
+        assert_eq!(homes(&[]), AgentHomes::default());
+        let usual = AgentHomes { codex: Some("/h/.codex".into()), claude: Some("/h/.claude".into()) };
         assert_eq!(homes(&[("HOME", "/h"), ("CODEX_HOME", "")]), usual);
-        let own = Homes { codex: Some("/cwd/c".into()), claude: Some("/d".into()) };
+        let own = AgentHomes { codex: Some("/cwd/c".into()), claude: Some("/d".into()) };
         assert_eq!(homes(&[("HOME", "/h"), ("CODEX_HOME", "c"), ("CLAUDE_CONFIG_DIR", "/d")]), own);
     }
 }

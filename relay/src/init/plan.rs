@@ -8,54 +8,54 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
-use super::change::{Change, Decision, Mode};
+use super::change::{Decision, FileChange, Mode};
 use super::ignore;
-use super::manifest::{self, ManagedFile, Request};
-use super::paths::{self, Homes};
+use super::manifest::{self, InitRequest, ManagedFile};
+use super::paths::{self, AgentHomes};
 use crate::exit::Failure;
 
-/// Maximum size of a file that is read, in bytes: all of these are written by people.
+/// Maximum size of a file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// Changes to each file.
 #[derive(Debug)]
-pub struct Plan {
+pub struct InitPlan {
     /// Files, in the order in which they are reported.
-    pub files: Vec<Planned>,
+    pub files: Vec<PlannedFile>,
 }
 
 /// One file.
 #[derive(Debug)]
-pub struct Planned {
+pub struct PlannedFile {
     /// Path for display: relative to the project root, or absolute.
-    pub shown: String,
+    pub display_path: String,
     /// Outcome for the file.
-    pub outcome: Outcome,
-    /// Reason why a part of it is left unchanged.
-    pub kept: Option<String>,
+    pub outcome: FileOutcome,
+    /// Reason why a part of the file is left unchanged.
+    pub kept_reason: Option<String>,
     /// Real path of the file.
     pub(super) target: PathBuf,
     /// Change to the file.
-    pub(super) change: Change,
+    pub(super) change: FileChange,
     /// Existing text, if it is to be kept in a copy.
-    pub(super) copy: Option<String>,
+    pub(super) backup_text: Option<String>,
     /// Folder that a removal leaves in place, even if it is empty.
-    pub(super) base: PathBuf,
+    pub(super) kept_folder: PathBuf,
 }
 
 /// Outcome for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum FileOutcome {
     /// Created.
     Wrote,
     /// Changed.
     Updated,
     /// Content written by init removed.
     Removed,
-    /// Correct already.
+    /// Already correct.
     Unchanged,
-    /// Left as a person changed it.
+    /// Left unchanged, because a person has changed it.
     Kept,
 }
 
@@ -63,17 +63,17 @@ pub enum Outcome {
 ///
 /// # Errors
 /// Exit code 2 when a file can't be merged, 5 when one can't be read.
-pub fn plan(request: Request, root: &Path, homes: &Homes) -> Result<Plan, Failure> {
-    // Two names may refer to one file, as when CLAUDE.md is a link to AGENTS.md: the second one starts from the first
-    // one's result.
+pub fn plan_files(request: InitRequest, root: &Path, homes: &AgentHomes) -> Result<InitPlan, Failure> {
+    // Two names may refer to one file, for example if CLAUDE.md is a link to AGENTS.md. The second change starts from
+    // the result of the first.
     let mut done = BTreeMap::<PathBuf, Option<String>>::new();
     let mut files = Vec::new();
-    for managed in manifest::managed_files(request, root, homes, ignore::folders(root)) {
+    for managed in manifest::managed_files(request, root, homes, ignore::ignored_folders(root)) {
         let planned = decide_change(&managed, request.mode, root, &mut done)?;
-        let is_told = request.mode != Mode::Remove || planned.outcome != Outcome::Unchanged;
+        let is_told = request.mode != Mode::Remove || planned.outcome != FileOutcome::Unchanged;
         files.extend(is_told.then_some(planned));
     }
-    Ok(Plan { files })
+    Ok(InitPlan { files })
 }
 
 fn decide_change(
@@ -81,12 +81,12 @@ fn decide_change(
     mode: Mode,
     root: &Path,
     done: &mut BTreeMap<PathBuf, Option<String>>,
-) -> Result<Planned, Failure> {
+) -> Result<PlannedFile, Failure> {
     let ManagedFile { path, base, in_project, content } = managed;
     let shown = path.strip_prefix(root).ok().filter(|_| *in_project).unwrap_or(path).display().to_string();
-    let place = paths::real(path, in_project.then_some(root));
+    let place = paths::resolve_path(path, in_project.then_some(root));
     let there = match &place {
-        Ok(target) => done.get(target).cloned().map_or_else(|| read(target), Ok)?,
+        Ok(target) => done.get(target).cloned().map_or_else(|| read_existing(target), Ok)?,
         Err(_) => None,
     };
     let decision = match &place {
@@ -100,33 +100,33 @@ fn decide_change(
     };
     let target = place.unwrap_or_else(|_| path.clone());
     let outcome = match (&decision.change, mode) {
-        (Change::None, _) if decision.kept.is_some() => Outcome::Kept,
-        (Change::None, _) => Outcome::Unchanged,
-        (_, Mode::Remove) => Outcome::Removed,
-        _ if there.is_none() => Outcome::Wrote,
-        _ => Outcome::Updated,
+        (FileChange::None, _) if decision.kept_reason.is_some() => FileOutcome::Kept,
+        (FileChange::None, _) => FileOutcome::Unchanged,
+        (_, Mode::Remove) => FileOutcome::Removed,
+        _ if there.is_none() => FileOutcome::Wrote,
+        _ => FileOutcome::Updated,
     };
     match &decision.change {
-        Change::None => {}
-        Change::Write(text) => drop(done.insert(target.clone(), Some(text.clone()))),
-        Change::Delete => drop(done.insert(target.clone(), None)),
+        FileChange::None => {}
+        FileChange::Write(text) => drop(done.insert(target.clone(), Some(text.clone()))),
+        FileChange::Delete => drop(done.insert(target.clone(), None)),
     }
-    Ok(Planned {
-        shown,
+    Ok(PlannedFile {
+        display_path: shown,
         outcome,
-        kept: decision.kept,
-        copy: there.filter(|_| decision.copy),
+        kept_reason: decision.kept_reason,
+        backup_text: there.filter(|_| decision.keep_copy),
         target,
         change: decision.change,
-        base: base.clone(),
+        kept_folder: base.clone(),
     })
 }
 
-fn read(path: &Path) -> Result<Option<String>, Failure> {
+fn read_existing(path: &Path) -> Result<Option<String>, Failure> {
     let failed = |why: &dyn std::fmt::Display| {
         Failure::unreachable(format!("{} can't be read ({why}): nothing was written", path.display()))
     };
-    let file = match open(path) {
+    let file = match open_no_follow(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(&e)),
@@ -139,8 +139,8 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
     Ok(Some(text))
 }
 
-/// Opens a file that a session may have replaced since it was checked: the open neither blocks nor follows a link.
-fn open(path: &Path) -> io::Result<fs::File> {
+/// Opens a file that a session may have replaced since the check. The open neither blocks nor follows links.
+fn open_no_follow(path: &Path) -> io::Result<fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a file")) }

@@ -2,53 +2,58 @@
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use super::change::{BY_HAND, Decision, Mode};
+use super::change::{CHANGED_BY_HAND, Decision, Mode};
 
 /// Name of the table of all servers.
-const SERVERS: &str = "mcp_servers";
+const SERVERS_TABLE: &str = "mcp_servers";
 /// Name of the relay's entry.
-const NAME: &str = "relay";
-/// Variables for the relay: Codex passes almost none of its environment on, and a relay may be started from there. They
-/// name the host's Codex sessions, relay's state, the key of workers, and the container engine.
+const SERVER_NAME: &str = "relay";
+/// Variables that Codex passes on to relay, which may start a daemon from there: the host's Codex home, relay's state
+/// folder, the key of workers, and the container engine.
 const ENV_VARIABLES: [&str; 4] = ["CODEX_HOME", "CODEX_API_KEY", "DOCKER_HOST", "XDG_STATE_HOME"];
 /// Comment above the entry.
-const ABOUT: &str =
+const ENTRY_COMMENT: &str =
     "# relay as tools (written by `relay init`). They only file and read jobs, so none of them has to ask.\n";
 
-/// Compares the entry to the existing text `there` and decides on the change.
+/// Compares the entry to the existing text, and returns the change.
 ///
 /// # Errors
-/// Returns an error if the text is not TOML, or has another value in the entry's place.
-pub(super) fn decide_toml(there: Option<&str>, mode: Mode) -> Result<Decision, String> {
-    let text = there.unwrap_or_default();
+/// Returns an error if the text is not TOML, or has another value instead of the entry.
+pub(super) fn decide_toml(existing: Option<&str>, mode: Mode) -> Result<Decision, String> {
+    let text = existing.unwrap_or_default();
     let mut document: DocumentMut =
-        text.parse().map_err(|e: toml_edit::TomlError| common::text::one_line(e.message(), 200))?;
-    let servers = document.get(SERVERS);
+        text.parse().map_err(|e: toml_edit::TomlError| common::text_format::one_line(e.message(), 200))?;
+    let servers = document.get(SERVERS_TABLE);
     if servers.is_some_and(|servers| !servers.is_table_like()) {
-        return Err(format!("{SERVERS} is not a table"));
+        return Err(format!("{SERVERS_TABLE} is not a table"));
     }
-    let own = servers.and_then(|servers| servers.get(NAME));
-    let is_ours = own.is_some_and(|own| own.as_table_like().is_some_and(|own| plain(own) == plain(&table())));
+    let own = servers.and_then(|servers| servers.get(SERVER_NAME));
+    let is_ours = own.is_some_and(|own| {
+        own.as_table_like().is_some_and(|own| plain_values(own) == plain_values(&server_table()))
+    });
     match (mode, own) {
         (Mode::Put { .. }, Some(_)) if is_ours => Ok(Decision::nothing()),
         (Mode::Put { force: true }, _) | (Mode::Put { .. }, None) => {
             let replaces = own.is_some();
             insert_table(&mut document, text.is_empty());
-            Ok(Decision { copy: replaces, ..Decision::write(ended_as(text, document.to_string())) })
+            Ok(Decision {
+                keep_copy: replaces,
+                ..Decision::write(with_original_line_endings(text, document.to_string()))
+            })
         }
         (Mode::Remove, None) => Ok(Decision::nothing()),
         (Mode::Remove, Some(_)) if is_ours => {
             remove_table(&mut document);
-            let rest = ended_as(text, document.to_string());
+            let rest = with_original_line_endings(text, document.to_string());
             Ok(if rest.trim().is_empty() { Decision::delete() } else { Decision::write(rest) })
         }
         (Mode::Put { .. } | Mode::Remove, Some(_)) => {
-            Ok(Decision::kept(&format!("[{SERVERS}.{NAME}] {BY_HAND}")))
+            Ok(Decision::kept(&format!("[{SERVERS_TABLE}.{SERVER_NAME}] {CHANGED_BY_HAND}")))
         }
     }
 }
 
-fn table() -> Table {
+fn server_table() -> Table {
     let mut table = Table::new();
     table.insert("command", value("relay"));
     table.insert("args", value(toml_edit::Array::from_iter(["mcp"])));
@@ -58,7 +63,7 @@ fn table() -> Table {
 }
 
 /// Returns names and values, without whitespace.
-fn plain(table: &dyn toml_edit::TableLike) -> Vec<(String, String)> {
+fn plain_values(table: &dyn toml_edit::TableLike) -> Vec<(String, String)> {
     let bare = |item: &Item| item.to_string().split_whitespace().collect::<String>();
     let mut plain: Vec<_> = table.iter().map(|(key, item)| (key.to_owned(), bare(item))).collect();
     plain.sort();
@@ -66,36 +71,38 @@ fn plain(table: &dyn toml_edit::TableLike) -> Vec<(String, String)> {
 }
 
 fn insert_table(document: &mut DocumentMut, is_first: bool) {
-    let mut own = table();
-    own.decor_mut().set_prefix(format!("{}{ABOUT}", if is_first { "" } else { "\n" }));
-    let servers = document.entry(SERVERS).or_insert_with(|| {
+    let mut own = server_table();
+    own.decor_mut().set_prefix(format!("{}{ENTRY_COMMENT}", if is_first { "" } else { "\n" }));
+    let servers = document.entry(SERVERS_TABLE).or_insert_with(|| {
         let mut servers = Table::new();
         servers.set_implicit(true);
         Item::Table(servers)
     });
     match servers {
-        Item::Table(servers) => drop(servers.insert(NAME, Item::Table(own))),
+        Item::Table(servers) => drop(servers.insert(SERVER_NAME, Item::Table(own))),
         other => {
             if let Some(servers) = other.as_table_like_mut() {
-                servers.insert(NAME, value(table().into_inline_table()));
+                servers.insert(SERVER_NAME, value(server_table().into_inline_table()));
             }
         }
     }
 }
 
 fn remove_table(document: &mut DocumentMut) {
-    let Some(servers) = document.get_mut(SERVERS).and_then(Item::as_table_like_mut) else { return };
-    servers.remove(NAME);
-    let is_made =
-        document.get(SERVERS).and_then(Item::as_table).is_some_and(|all| all.is_implicit() && all.is_empty());
+    let Some(servers) = document.get_mut(SERVERS_TABLE).and_then(Item::as_table_like_mut) else { return };
+    servers.remove(SERVER_NAME);
+    let is_made = document
+        .get(SERVERS_TABLE)
+        .and_then(Item::as_table)
+        .is_some_and(|all| all.is_implicit() && all.is_empty());
     if is_made {
-        document.remove(SERVERS);
+        document.remove(SERVERS_TABLE);
     }
 }
 
-/// Restores the line endings: a text that ended without a line break still does, so that a removal can restore it, and
-/// every remaining line keeps its own break, which the parser normalizes.
-fn ended_as(old: &str, mut new: String) -> String {
+/// Restores the line endings, which the parser normalizes. A text that ended without a line break also ends without one
+/// afterwards.
+fn with_original_line_endings(old: &str, mut new: String) -> String {
     if !old.is_empty() && !old.ends_with('\n') && new.ends_with('\n') {
         new.pop();
     }
@@ -122,14 +129,14 @@ fn with_breaks_of(old: &str, new: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::change::Change;
+    use super::super::change::FileChange;
     use super::*;
 
     const PUT: Mode = Mode::Put { force: false };
 
     fn written(text: Option<&str>) -> String {
         match decide_toml(text, PUT).unwrap().change {
-            Change::Write(text) => text,
+            FileChange::Write(text) => text,
             other => panic!("{text:?}: {other:?}"),
         }
     }
@@ -175,7 +182,7 @@ mod tests {
         assert_eq!(
             made,
             format!(
-                "{ABOUT}[mcp_servers.relay]\ncommand = \"relay\"\nargs = [\"mcp\"]\ndefault_tools_approval_mode = \"approve\"\n\
+                "{ENTRY_COMMENT}[mcp_servers.relay]\ncommand = \"relay\"\nargs = [\"mcp\"]\ndefault_tools_approval_mode = \"approve\"\n\
                  env_vars = [\"CODEX_HOME\", \"CODEX_API_KEY\", \"DOCKER_HOST\", \"XDG_STATE_HOME\"]\n"
             )
         );
@@ -188,7 +195,7 @@ mod tests {
         let kept = Decision::kept("[mcp_servers.relay] changed by hand");
         assert_eq!(decide_toml(Some(&theirs), PUT).unwrap(), kept);
         assert_eq!(decide_toml(Some(&theirs), Mode::Remove).unwrap(), kept);
-        assert!(decide_toml(Some(&theirs), Mode::Put { force: true }).unwrap().copy);
+        assert!(decide_toml(Some(&theirs), Mode::Put { force: true }).unwrap().keep_copy);
     }
 
     #[test]

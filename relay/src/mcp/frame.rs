@@ -3,54 +3,53 @@
 use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId};
 use serde_json::Value;
 
-use super::stdin_lines::{Line, MAX_MESSAGE};
+use super::stdin_lines::{InputLine, MAX_MESSAGE};
 
 /// Result of parsing a line.
 #[derive(Debug)]
-pub(super) enum Frame {
+pub(super) enum ParsedLine {
     /// A message.
     Message(Box<ClientJsonRpcMessage>),
     /// Not a message: the error to send, and the id if it could be found.
-    Refused(ErrorData, Option<RequestId>),
-    /// Nothing that needs an answer: a blank line or an unknown notification.
-    Nothing,
+    Invalid(ErrorData, Option<RequestId>),
+    /// A blank line or an unknown notification, which needs no answer.
+    Ignored,
 }
 
 /// Parses a line.
-pub(super) fn read(line: &Line) -> Frame {
+pub(super) fn parse_line(line: &InputLine) -> ParsedLine {
     let bytes = match line {
         // Some clients on Windows send a byte order mark first.
-        Line::Whole(bytes) => bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes),
-        Line::TooLong(head) => {
+        InputLine::Whole(bytes) => bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes),
+        InputLine::TooLong(head) => {
             let text = format!("the message is longer than {MAX_MESSAGE} bytes: put long texts into files");
-            return Frame::Refused(ErrorData::invalid_request(text, None), id_in(head));
+            return ParsedLine::Invalid(ErrorData::invalid_request(text, None), find_id(head));
         }
     };
     if bytes.trim_ascii().is_empty() {
-        return Frame::Nothing;
+        return ParsedLine::Ignored;
     }
     match serde_json::from_slice(bytes) {
-        Ok(message) => Frame::Message(Box::new(message)),
-        Err(e) => refusal(bytes, &e),
+        Ok(message) => ParsedLine::Message(Box::new(message)),
+        Err(e) => invalid_line(bytes, &e),
     }
 }
 
-fn refusal(bytes: &[u8], error: &serde_json::Error) -> Frame {
+fn invalid_line(bytes: &[u8], error: &serde_json::Error) -> ParsedLine {
     let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
         let text = format!("not one line of JSON: {error}");
-        return Frame::Refused(ErrorData::parse_error(text, None), id_in(bytes));
+        return ParsedLine::Invalid(ErrorData::parse_error(text, None), find_id(bytes));
     };
     let id = value.get("id").and_then(|id| serde_json::from_value::<RequestId>(id.clone()).ok());
     if id.is_none() && value.get("method").is_some_and(Value::is_string) {
-        return Frame::Nothing;
+        return ParsedLine::Ignored;
     }
     let text = format!("not a known JSON-RPC 2.0 message: {error}");
-    Frame::Refused(ErrorData::invalid_request(text, None), id)
+    ParsedLine::Invalid(ErrorData::invalid_request(text, None), id)
 }
 
-/// Finds the id of a message that can't be parsed, or of which only the beginning is available: the one among the
-/// fields of the outermost object.
-fn id_in(message: &[u8]) -> Option<RequestId> {
+/// Finds the id of a message that can't be parsed or is incomplete: the field of the outermost object.
+fn find_id(message: &[u8]) -> Option<RequestId> {
     let text = String::from_utf8_lossy(message);
     let (mut depth, mut at) = (0, 0);
     let mut last = None;
@@ -83,8 +82,8 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> (i32, Option<RequestId>) {
-        match read(&Line::Whole(text.as_bytes().to_vec())) {
-            Frame::Refused(error, id) => (error.code.0, id),
+        match parse_line(&InputLine::Whole(text.as_bytes().to_vec())) {
+            ParsedLine::Invalid(error, id) => (error.code.0, id),
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -98,27 +97,29 @@ mod tests {
         assert_eq!(refused("7"), (-32600, None));
         assert_eq!(refused(r#"{"jsonrpc":"2.0","id":7}"#), (-32600, Some(RequestId::Number(7))));
         assert!(
-            matches!(read(&Line::TooLong(vec![])), Frame::Refused(error, None) if error.code.0 == -32600)
+            matches!(parse_line(&InputLine::TooLong(vec![])), ParsedLine::Invalid(error, None) if error.code.0 == -32600)
         );
         assert!(matches!(
-            read(&Line::Whole(vec![0xff, 0xfe])),
-            Frame::Refused(error, None) if error.code.0 == -32700
+            parse_line(&InputLine::Whole(vec![0xff, 0xfe])),
+            ParsedLine::Invalid(error, None) if error.code.0 == -32700
         ));
     }
 
     #[test]
     fn the_id_is_kept_of_a_message_that_is_too_long_or_not_utf_8() {
-        let id = |message: &[u8]| id_in(message);
+        let id = |message: &[u8]| find_id(message);
         let head = br#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"id":9,"x":"aaaa"#;
-        let Frame::Refused(error, Some(RequestId::Number(7))) = read(&Line::TooLong(head.to_vec())) else {
+        let ParsedLine::Invalid(error, Some(RequestId::Number(7))) =
+            parse_line(&InputLine::TooLong(head.to_vec()))
+        else {
             panic!("no id");
         };
         assert_eq!(error.code.0, -32600);
         let torn =
             b"{\"method\":\"x\",\"params\":{\"id\":9,\"a\":\"\xff\"},\"jsonrpc\":\"2.0\",\"id\":\"a:b\"}";
         assert!(matches!(
-            read(&Line::Whole(torn.to_vec())),
-            Frame::Refused(error, Some(RequestId::String(id))) if error.code.0 == -32700 && &*id == "a:b"
+            parse_line(&InputLine::Whole(torn.to_vec())),
+            ParsedLine::Invalid(error, Some(RequestId::String(id))) if error.code.0 == -32700 && &*id == "a:b"
         ));
         assert_eq!(id(b"{\"a\":\"id\",\"b\":[{\"id\":3}]"), None);
         assert_eq!(id(b"{\"id\":"), None);
@@ -129,15 +130,15 @@ mod tests {
     #[test]
     fn a_byte_order_mark_is_passed_over() {
         let ping = b"\xEF\xBB\xBF{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}";
-        assert!(matches!(read(&Line::Whole(ping.to_vec())), Frame::Message(_)));
+        assert!(matches!(parse_line(&InputLine::Whole(ping.to_vec())), ParsedLine::Message(_)));
     }
 
     #[test]
     fn blank_lines_and_unknown_notifications_want_no_answer() {
-        assert!(matches!(read(&Line::Whole(b" \r".to_vec())), Frame::Nothing));
-        let ping = read(&Line::Whole(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_vec()));
-        assert!(matches!(ping, Frame::Message(_)), "{ping:?}");
+        assert!(matches!(parse_line(&InputLine::Whole(b" \r".to_vec())), ParsedLine::Ignored));
+        let ping = parse_line(&InputLine::Whole(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_vec()));
+        assert!(matches!(ping, ParsedLine::Message(_)), "{ping:?}");
         let broken = br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":7}"#;
-        assert!(!matches!(read(&Line::Whole(broken.to_vec())), Frame::Refused(..)));
+        assert!(!matches!(parse_line(&InputLine::Whole(broken.to_vec())), ParsedLine::Invalid(..)));
     }
 }

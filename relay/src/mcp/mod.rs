@@ -7,8 +7,8 @@
 //!
 //! * [`stdin_lines`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`transport`]: both as
 //!   rmcp's transport.
-//! * [`server`]: listing and calling of tools, each call on a thread of its own. [`serve()`]: from the start to the end
-//!   of stdin.
+//! * [`server`]: listing and calling of tools, each call on a thread of its own. [`serve_stdio()`]: from the start to
+//!   the end of stdin.
 //! * [`tool`]: a tool and its schema. [`request_context`]: the caller and the cancellation of a call. [`reply`]: the
 //!   answer.
 
@@ -23,5 +23,5 @@ mod transport;
 
 pub use reply::Reply;
 pub use request_context::CallContext;
-pub use serve::serve;
-pub use tool::{Effect, Tool};
+pub use serve::serve_stdio;
+pub use tool::{Tool, ToolEffect};

@@ -1,37 +1,37 @@
-//! Answer of a tool: the same content as text and as structured data, because some clients show their model the one,
-//! and some the other.
+//! Answer of a tool: the same content as text and as structured data, because clients show their model only one of
+//! them.
 
-use common::text;
+use common::text_format;
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
 use serde_json::{Map, Value, json};
 
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 
 /// Maximum length of the text, in bytes: a model reads all of it.
 const MAX_TEXT: usize = 16 * 1024;
-/// Maximum length of a text among the facts, in bytes: the answer's text contains longer ones.
-const MAX_FACT: usize = 500;
+/// Maximum length of a text in the structured data, in bytes. The answer's text may contain longer ones.
+const MAX_STRUCTURED_TEXT: usize = 500;
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
     text: String,
-    facts: Map<String, Value>,
-    failed: bool,
+    structured: Map<String, Value>,
+    is_error: bool,
 }
 
 impl Reply {
     /// Creates an answer with the text for people and the command's exit code.
-    pub fn new(text: &str, code: Code) -> Self {
-        let text = text::truncate(text::printable_lines(text).trim_end(), MAX_TEXT);
+    pub fn new(text: &str, code: ExitCode) -> Self {
+        let text = text_format::truncate(text_format::to_printable_lines(text).trim_end(), MAX_TEXT);
         let facts = Map::from_iter([("code".to_owned(), Value::from(code as u8))]);
-        Self { text, facts, failed: false }
+        Self { text, structured: facts, is_error: false }
     }
 
     /// Creates an answer from the command line's error message, reworded for the available tools, and its exit code.
-    pub(super) fn failed(failure: &Failure, is_tool: impl Fn(&str) -> bool) -> Self {
-        let line = in_words_of_tools(&text::printable(&failure.message), is_tool);
-        Self { failed: true, ..Self::new(&line, failure.code) }
+    pub(super) fn from_failure(failure: &Failure, is_tool: impl Fn(&str) -> bool) -> Self {
+        let line = replace_commands_by_tools(&text_format::to_printable(&failure.message), is_tool);
+        Self { is_error: true, ..Self::new(&line, failure.code) }
     }
 
     /// Schema of every answer's structured data.
@@ -49,28 +49,28 @@ impl Reply {
         schema.as_object().cloned().unwrap_or_default()
     }
 
-    /// Adds a fact.
+    /// Adds a field to the structured data.
     #[must_use]
-    pub fn with(mut self, name: &str, mut value: Value) -> Self {
-        clean(&mut value);
-        self.facts.insert(name.to_owned(), value);
+    pub fn with_field(mut self, name: &str, mut value: Value) -> Self {
+        sanitize(&mut value);
+        self.structured.insert(name.to_owned(), value);
         self
     }
 
     /// Converts the answer into MCP's form.
     pub(super) fn into_result(self) -> CallToolResult {
         let mut structured = Map::from_iter([("text".to_owned(), Value::from(self.text.clone()))]);
-        structured.extend(self.facts);
+        structured.extend(self.structured);
         let mut result = CallToolResult::success(vec![ContentBlock::text(self.text)]);
         result.structured_content = Some(Value::Object(structured));
-        result.is_error = Some(self.failed);
+        result.is_error = Some(self.is_error);
         result
     }
 }
 
-/// Replaces a command with a tool of the same name: "`relay wait abe#1 --any`" becomes "`wait` abe#1". Commands without
-/// a tool are for people.
-fn in_words_of_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> String {
+/// Replaces commands with tools of the same name: "`relay wait abe#1 --any`" becomes "`wait` abe#1". Commands without a
+/// tool stay.
+fn replace_commands_by_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> String {
     let mut parts = line.split('`');
     let mut said = parts.next().unwrap_or_default().to_owned();
     // Every second part is a quotation.
@@ -91,12 +91,14 @@ fn in_words_of_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> String {
     said
 }
 
-/// Sanitizes the facts. They may contain texts of workers, so no text may be long or contain control characters.
-fn clean(value: &mut Value) {
+/// Sanitizes the structured data, which may contain texts of workers: no long texts, no control characters.
+fn sanitize(value: &mut Value) {
     match value {
-        Value::String(text) => *text = text::truncate(&text::printable_lines(text), MAX_FACT),
-        Value::Array(values) => values.iter_mut().for_each(clean),
-        Value::Object(fields) => fields.values_mut().for_each(clean),
+        Value::String(text) => {
+            *text = text_format::truncate(&text_format::to_printable_lines(text), MAX_STRUCTURED_TEXT);
+        }
+        Value::Array(values) => values.iter_mut().for_each(sanitize),
+        Value::Object(fields) => fields.values_mut().for_each(sanitize),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -109,14 +111,14 @@ mod tests {
 
     #[test]
     fn text_and_structure_say_the_same_and_do_nothing_to_a_terminal() {
-        let reply = Reply::new("a \u{1b}[31mred\n", Code::Done);
-        let reply = reply.with("step", json!({"title": "x\u{202e}y", "n": 2, "long": "z".repeat(600)}));
+        let reply = Reply::new("a \u{1b}[31mred\n", ExitCode::Done);
+        let reply = reply.with_field("step", json!({"title": "x\u{202e}y", "n": 2, "long": "z".repeat(600)}));
         let result = serde_json::to_value(reply.into_result()).unwrap();
         assert_eq!(result["content"], json!([{"type": "text", "text": "a [31mred"}]));
         let structured = &result["structuredContent"];
         assert_eq!((&structured["text"], &structured["code"]), (&json!("a [31mred"), &json!(0)));
         assert_eq!(structured["step"]["title"], json!("xy"));
-        assert_eq!(structured["step"]["long"].as_str().map(str::len), Some(MAX_FACT));
+        assert_eq!(structured["step"]["long"].as_str().map(str::len), Some(MAX_STRUCTURED_TEXT));
         assert_eq!(result["isError"], json!(false));
     }
 
@@ -124,7 +126,7 @@ mod tests {
     fn a_failure_is_the_line_and_the_code_of_the_command_line_in_words_of_the_tools() {
         let failure =
             Failure::no_such_job("no job 'x': `relay status -a` lists them; `relay up` is for `people");
-        let failed = Reply::failed(&failure, |name| name == "status");
+        let failed = Reply::from_failure(&failure, |name| name == "status");
         let result = serde_json::to_value(failed.into_result()).unwrap();
         assert_eq!(result["isError"], json!(true));
         let line = "no job 'x': `status` lists them; `relay up` is for `people`";
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut() {
-        let result = Reply::new(&"x".repeat(MAX_TEXT + 1), Code::Done).into_result();
+        let result = Reply::new(&"x".repeat(MAX_TEXT + 1), ExitCode::Done).into_result();
         let text = result.structured_content.unwrap()["text"].as_str().unwrap().len();
         assert_eq!(text, MAX_TEXT);
     }

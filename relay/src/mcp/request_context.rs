@@ -4,29 +4,29 @@ use rmcp::model::RequestMetaObject;
 use serde_json::Value;
 
 /// Key in `_meta` of each call under which Codex describes the calling turn.
-const CODEX: &str = "x-codex-turn-metadata";
+const CODEX_META_KEY: &str = "x-codex-turn-metadata";
 
 /// A call of a tool.
 pub struct CallContext {
-    thread: Option<String>,
-    over: Box<dyn Fn() -> bool + Send>,
+    codex_thread: Option<String>,
+    is_cancelled: Box<dyn Fn() -> bool + Send>,
 }
 
 impl CallContext {
-    /// Creates a call with this `_meta`. Its answer is no longer needed once `over` returns true.
-    pub(super) fn new(meta: &RequestMetaObject, over: impl Fn() -> bool + Send + 'static) -> Self {
-        let thread = meta.get(CODEX).and_then(|turn| turn.get("thread_id")).and_then(Value::as_str);
-        Self { thread: thread.map(str::to_owned), over: Box::new(over) }
+    /// Creates a call with this `_meta`. Its answer is no longer needed once `is_cancelled` returns true.
+    pub(super) fn new(meta: &RequestMetaObject, is_cancelled: impl Fn() -> bool + Send + 'static) -> Self {
+        let thread = meta.get(CODEX_META_KEY).and_then(|turn| turn.get("thread_id")).and_then(Value::as_str);
+        Self { codex_thread: thread.map(str::to_owned), is_cancelled: Box::new(is_cancelled) }
     }
 
-    /// Codex thread that calls, as stated by the client: unverified, any text.
-    pub fn thread(&self) -> Option<&str> {
-        self.thread.as_deref()
+    /// Codex thread that calls, as stated by the client. It is unverified and may be any text.
+    pub fn codex_thread(&self) -> Option<&str> {
+        self.codex_thread.as_deref()
     }
 
     /// Returns true if the call was cancelled or its caller has disconnected.
-    pub fn is_over(&self) -> bool {
-        (self.over)()
+    pub fn is_cancelled(&self) -> bool {
+        (self.is_cancelled)()
     }
 }
 
@@ -38,15 +38,16 @@ mod tests {
     fn the_thread_is_what_codex_says_it_is_and_nothing_else() {
         let thread = |meta: Value| {
             let meta = serde_json::from_value(meta).unwrap();
-            CallContext::new(&meta, || false).thread().map(str::to_owned)
+            CallContext::new(&meta, || false).codex_thread().map(str::to_owned)
         };
-        let codex = serde_json::json!({"callId": "c1", CODEX: {"thread_id": "01a2-x", "turn_id": "t"}});
+        let codex =
+            serde_json::json!({"callId": "c1", CODEX_META_KEY: {"thread_id": "01a2-x", "turn_id": "t"}});
         assert_eq!(thread(codex), Some("01a2-x".to_owned()));
         for other in [
             serde_json::json!({}),
             serde_json::json!({"thread_id": "x"}),
-            serde_json::json!({CODEX: "x"}),
-            serde_json::json!({CODEX: {"thread_id": 7}}),
+            serde_json::json!({CODEX_META_KEY: "x"}),
+            serde_json::json!({CODEX_META_KEY: {"thread_id": 7}}),
         ] {
             assert_eq!(thread(other), None);
         }

@@ -1,4 +1,4 @@
-//! Listing and calling of tools. Each call has a thread of its own, so that a waiting call blocks no other.
+//! Listing and calling of tools. Each call has its own thread, so that a waiting call blocks no other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,25 +15,30 @@ use tokio::task;
 use super::{CallContext, Reply, Tool};
 use crate::exit::Failure;
 
-/// Maximum number of concurrent calls, each on a thread: as many as one session could sensibly have pending.
+/// Maximum number of concurrent calls, each on a thread. A session needs no more.
 pub(super) const MAX_CONCURRENT: usize = 32;
 
 /// The server.
-pub(super) struct Server {
+pub(super) struct McpServer {
     instructions: &'static str,
     tools: Arc<[Tool]>,
-    free: Arc<Semaphore>,
-    over: Arc<AtomicBool>,
+    call_permits: Arc<Semaphore>,
+    is_over: Arc<AtomicBool>,
 }
 
-impl Server {
-    /// Creates a server that offers `tools` until `over` is true.
+impl McpServer {
+    /// Creates a server that offers `tools` until `is_over` is true.
     pub(super) fn new(instructions: &'static str, tools: Vec<Tool>, over: Arc<AtomicBool>) -> Self {
-        Self { instructions, tools: tools.into(), free: Arc::new(Semaphore::new(MAX_CONCURRENT)), over }
+        Self {
+            instructions,
+            tools: tools.into(),
+            call_permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            is_over: over,
+        }
     }
 }
 
-impl ServerHandler for Server {
+impl ServerHandler for McpServer {
     fn get_info(&self) -> ServerConfig {
         let server = Implementation::new("relay", env!("CARGO_PKG_VERSION")).with_title("Workers of relay");
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
@@ -46,16 +51,16 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(self.tools.iter().map(Tool::listed).cloned().collect()))
+        Ok(ListToolsResult::with_all_items(self.tools.iter().map(Tool::listing).cloned().collect()))
     }
 
-    /// Requests that rmcp could not parse as a known one end here, too.
+    /// Handles requests that rmcp could not parse.
     async fn on_custom_request(
         &self,
         request: CustomRequest,
         _: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        let method = common::text::one_line(&request.method, 60);
+        let method = common::text_format::one_line(&request.method, 60);
         let text = format!("unknown method '{method}', or wrong params");
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, text, None))
     }
@@ -66,22 +71,22 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let Some(at) = self.tools.iter().position(|tool| tool.name() == request.name) else {
-            let name = common::text::one_line(&request.name, 60);
+            let name = common::text_format::one_line(&request.name, 60);
             return Err(ErrorData::invalid_params(format!("no tool '{name}': tools/list names them"), None));
         };
-        let Ok(permit) = self.free.clone().try_acquire_owned() else {
+        let Ok(permit) = self.call_permits.clone().try_acquire_owned() else {
             let busy =
                 Failure::unreachable(format!("{MAX_CONCURRENT} calls are being answered: call again later"));
-            return Ok(Reply::failed(&busy, |_| false).into_result().into());
+            return Ok(Reply::from_failure(&busy, |_| false).into_result().into());
         };
-        let (tools, over, cancelled) = (self.tools.clone(), self.over.clone(), context.ct.clone());
+        let (tools, over, cancelled) = (self.tools.clone(), self.is_over.clone(), context.ct.clone());
         let call =
             CallContext::new(&context.meta, move || cancelled.is_cancelled() || over.load(Ordering::Acquire));
         let input = request.arguments.unwrap_or_default();
         let run = move || {
             let is_tool = |name: &str| tools.iter().any(|tool| tool.name() == name);
             let reply =
-                tools[at].run(input, &call).unwrap_or_else(|failure| Reply::failed(&failure, is_tool));
+                tools[at].run(input, &call).unwrap_or_else(|failure| Reply::from_failure(&failure, is_tool));
             drop(permit);
             reply
         };

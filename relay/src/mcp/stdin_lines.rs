@@ -1,4 +1,4 @@
-//! Lines of stdin, read by a thread of its own: a blocked read can't be cancelled, and no other work may wait for it.
+//! Lines of stdin, read by a separate thread, because a blocked read can't be cancelled.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::thread;
 
 use tokio::sync::mpsc::{Receiver, channel};
 
-/// Maximum length of a message, in bytes: the longest prompt (512 KiB), with each byte written as an escape of six, and
-/// some space for the rest of a call.
+/// Maximum length of a message, in bytes: the longest prompt (512 KiB) with each byte as a six-byte escape, and some
+/// space for the rest of a call.
 pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Number of bytes kept of a longer message: its id is near its beginning.
 const MAX_KEPT_HEAD: usize = 4 * 1024;
-/// Maximum number of lines waiting to be processed: further ones stay in the pipe.
+/// Maximum number of queued lines. Further lines stay in the pipe.
 const QUEUE_CAPACITY: usize = 4;
 
 /// A received line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum InputLine {
     /// Bytes of the line.
     Whole(Vec<u8>),
     /// First bytes of a line longer than [`MAX_MESSAGE`], which are searched for its id.
@@ -28,11 +28,14 @@ pub(super) enum Line {
 ///
 /// # Errors
 /// Returns an error if the thread can't be created.
-pub(super) fn open(input: impl Read + Send + 'static, over: Arc<AtomicBool>) -> io::Result<Receiver<Line>> {
+pub(super) fn spawn_reader(
+    input: impl Read + Send + 'static,
+    over: Arc<AtomicBool>,
+) -> io::Result<Receiver<InputLine>> {
     let (sender, lines) = channel(QUEUE_CAPACITY);
     thread::Builder::new().name("mcp-stdin".to_owned()).spawn(move || {
         let mut input = io::BufReader::new(input);
-        while let Ok(Some(line)) = next(&mut input, MAX_MESSAGE) {
+        while let Ok(Some(line)) = read_line(&mut input, MAX_MESSAGE) {
             if sender.blocking_send(line).is_err() {
                 break;
             }
@@ -43,19 +46,19 @@ pub(super) fn open(input: impl Read + Send + 'static, over: Arc<AtomicBool>) -> 
 }
 
 /// Returns the next line without its line break; the last line needs none. `None` at the end.
-fn next(input: &mut impl BufRead, most: usize) -> io::Result<Option<Line>> {
+fn read_line(input: &mut impl BufRead, max_bytes: usize) -> io::Result<Option<InputLine>> {
     let mut line = Vec::new();
-    input.by_ref().take(most as u64 + 1).read_until(b'\n', &mut line)?;
+    input.by_ref().take(max_bytes as u64 + 1).read_until(b'\n', &mut line)?;
     if line.last() == Some(&b'\n') {
         line.pop();
-    } else if line.len() > most {
+    } else if line.len() > max_bytes {
         input.skip_until(b'\n')?;
         line.truncate(MAX_KEPT_HEAD);
-        return Ok(Some(Line::TooLong(line)));
+        return Ok(Some(InputLine::TooLong(line)));
     } else if line.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Line::Whole(line)))
+    Ok(Some(InputLine::Whole(line)))
 }
 
 #[cfg(test)]
@@ -66,20 +69,20 @@ mod tests {
     fn a_line_that_is_too_long_is_passed_over_and_the_next_one_is_whole() {
         let mut input = &b"four\n\nfives\n12345678\nlast"[..];
         let mut lines = Vec::new();
-        while let Some(line) = next(&mut input, 4).unwrap() {
+        while let Some(line) = read_line(&mut input, 4).unwrap() {
             lines.push(line);
         }
-        let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
-        let long = |text: &str| Line::TooLong(text.as_bytes().to_vec());
+        let whole = |text: &str| InputLine::Whole(text.as_bytes().to_vec());
+        let long = |text: &str| InputLine::TooLong(text.as_bytes().to_vec());
         assert_eq!(lines, [whole("four"), whole(""), long("fives"), long("12345"), whole("last")]);
     }
 
     #[tokio::test]
     async fn the_end_of_the_input_ends_the_lines() {
         let over = Arc::new(AtomicBool::new(false));
-        let mut lines = open(&b"a\nb"[..], over.clone()).unwrap();
-        assert_eq!(lines.recv().await, Some(Line::Whole(b"a".to_vec())));
-        assert_eq!(lines.recv().await, Some(Line::Whole(b"b".to_vec())));
+        let mut lines = spawn_reader(&b"a\nb"[..], over.clone()).unwrap();
+        assert_eq!(lines.recv().await, Some(InputLine::Whole(b"a".to_vec())));
+        assert_eq!(lines.recv().await, Some(InputLine::Whole(b"b".to_vec())));
         assert_eq!(lines.recv().await, None);
         assert!(over.load(Ordering::Acquire));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::text;
+use common::text_format;
 use rmcp::handler::server::common::schema_for_type;
 use rmcp::model::{JsonObject, ToolAnnotations};
 use schemars::JsonSchema;
@@ -12,26 +12,26 @@ use serde_json::Value;
 use super::{CallContext, Reply};
 use crate::exit::Failure;
 
-/// Effect of a tool; clients ask their users accordingly.
+/// Effect of a tool, by which clients decide whether to ask their users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub enum ToolEffect {
     /// Changes nothing.
-    Reads,
-    /// Adds something; a repeat adds once more.
-    Adds,
-    /// Marks notices as shown; a repeat may mark more, and nothing is lost.
-    Marks,
-    /// Ends work; a repeat has no further effect.
-    Ends,
+    ReadOnly,
+    /// Adds something; a repeated call adds it again.
+    Additive,
+    /// Marks notices as shown; a repeated call may mark more.
+    MarksNotices,
+    /// Ends work; a repeated call has no further effect.
+    EndsWork,
 }
 
 /// Implementation of a tool.
-type Run = dyn Fn(JsonObject, &CallContext) -> Result<Reply, Failure> + Send + Sync;
+type ToolFn = dyn Fn(JsonObject, &CallContext) -> Result<Reply, Failure> + Send + Sync;
 
 /// A tool.
 pub struct Tool {
-    listed: rmcp::model::Tool,
-    run: Box<Run>,
+    listing: rmcp::model::Tool,
+    run: Box<ToolFn>,
 }
 
 impl Tool {
@@ -41,30 +41,30 @@ impl Tool {
         name: &'static str,
         title: &'static str,
         about: &'static str,
-        effect: Effect,
+        effect: ToolEffect,
         run: impl Fn(A, &CallContext) -> Result<Reply, Failure> + Send + Sync + 'static,
     ) -> Self {
-        let listed = rmcp::model::Tool::new(name, about, Arc::new(schema::<A>()))
+        let listed = rmcp::model::Tool::new(name, about, Arc::new(input_schema::<A>()))
             .with_title(title)
             .with_raw_output_schema(Arc::new(Reply::schema()))
             .with_annotations(annotations(effect));
         let run = move |input, call: &CallContext| {
             let wrong = |e: serde_json::Error| {
-                Failure::usage(text::one_line(&format!("{name}: wrong input: {e}"), 500))
+                Failure::usage(text_format::one_line(&format!("{name}: wrong input: {e}"), 500))
             };
             run(serde_json::from_value(Value::Object(input)).map_err(wrong)?, call)
         };
-        Self { listed, run: Box::new(run) }
+        Self { listing: listed, run: Box::new(run) }
     }
 
-    /// Returns the tool as clients see it in a list.
-    pub fn listed(&self) -> &rmcp::model::Tool {
-        &self.listed
+    /// Returns the tool's entry in the list for clients.
+    pub fn listing(&self) -> &rmcp::model::Tool {
+        &self.listing
     }
 
     /// Name of the tool.
     pub(super) fn name(&self) -> &str {
-        &self.listed.name
+        &self.listing.name
     }
 
     /// Calls the tool; this may take long.
@@ -76,16 +76,16 @@ impl Tool {
     }
 }
 
-fn annotations(effect: Effect) -> ToolAnnotations {
+fn annotations(effect: ToolEffect) -> ToolAnnotations {
     ToolAnnotations::new()
-        .read_only(effect == Effect::Reads)
-        .destructive(effect == Effect::Ends)
-        .idempotent(matches!(effect, Effect::Reads | Effect::Ends))
+        .read_only(effect == ToolEffect::ReadOnly)
+        .destructive(effect == ToolEffect::EndsWork)
+        .idempotent(matches!(effect, ToolEffect::ReadOnly | ToolEffect::EndsWork))
         .open_world(false)
 }
 
-/// Schema of an input. Optional fields need not allow `null` too: more models understand simpler forms.
-fn schema<A: JsonSchema + 'static>() -> JsonObject {
+/// Schema of an input. Optional fields don't allow `null`, because more models understand simpler schemas.
+fn input_schema<A: JsonSchema + 'static>() -> JsonObject {
     let mut schema = schema_for_type::<A>().as_ref().clone();
     for noise in ["$schema", "title", "description"] {
         schema.remove(noise);
@@ -116,7 +116,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::exit::Code;
+    use crate::exit::ExitCode;
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
@@ -129,14 +129,14 @@ mod tests {
     }
 
     fn tool() -> Tool {
-        Tool::new("say", "Say", "Says a word", Effect::Adds, |input: Input, _: &CallContext| {
-            Ok(Reply::new(&input.word.repeat(input.times.unwrap_or(1)), Code::Done))
+        Tool::new("say", "Say", "Says a word", ToolEffect::Additive, |input: Input, _: &CallContext| {
+            Ok(Reply::new(&input.word.repeat(input.times.unwrap_or(1)), ExitCode::Done))
         })
     }
 
     #[test]
     fn the_schema_says_what_is_read_and_nothing_else() {
-        let listed = serde_json::to_value(tool().listed).unwrap();
+        let listed = serde_json::to_value(tool().listing).unwrap();
         assert_eq!(
             listed["inputSchema"],
             json!({
@@ -159,7 +159,7 @@ mod tests {
     fn an_input_of_another_form_is_refused_in_a_line_that_names_the_field() {
         let call = CallContext::new(&RequestMetaObject::default(), || false);
         let run = |input: Value| tool().run(input.as_object().cloned().unwrap(), &call);
-        assert_eq!(run(json!({"word": "a", "times": 2})), Ok(Reply::new("aa", Code::Done)));
+        assert_eq!(run(json!({"word": "a", "times": 2})), Ok(Reply::new("aa", ExitCode::Done)));
         assert_eq!(
             run(json!({"word": "a", "tims": 2})).unwrap_err(),
             Failure::usage("say: wrong input: unknown field `tims`, expected `word` or `times`")

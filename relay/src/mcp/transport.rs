@@ -1,5 +1,5 @@
-//! The two streams as a transport of rmcp. The transport of rmcp itself does not answer a line that is not JSON, and
-//! reads up to 16 MiB of it.
+//! The two streams as a transport for rmcp. Rmcp's own transport does not answer a line that is not JSON, and reads up
+//! to 16 MiB of it.
 
 use std::io;
 use std::pin::Pin;
@@ -12,26 +12,26 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Receiver;
 
-use super::frame::{self, Frame};
-use super::stdin_lines::Line;
+use super::frame::{self, ParsedLine};
+use super::stdin_lines::InputLine;
 
 /// Future that sends a message.
-type Sending = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+type SendFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// The transport.
 pub(super) struct StdioTransport<W> {
-    lines: Receiver<Line>,
-    out: Arc<Mutex<W>>,
+    lines: Receiver<InputLine>,
+    output: Arc<Mutex<W>>,
     /// Refusal that is being sent. It is kept here because rmcp may drop a `receive` at any time.
-    refusal: Option<Sending>,
+    pending_refusal: Option<SendFuture>,
     /// True once a request was received: rmcp requires one before any other message, and earlier ones have no meaning.
-    opened: bool,
+    request_received: bool,
 }
 
 impl<W> StdioTransport<W> {
-    /// Creates a transport that reads from `lines` and writes to `out`.
-    pub(super) fn new(lines: Receiver<Line>, out: W) -> Self {
-        Self { lines, out: Arc::new(Mutex::new(out)), refusal: None, opened: false }
+    /// Creates a transport that reads from `lines` and writes to `output`.
+    pub(super) fn new(lines: Receiver<InputLine>, out: W) -> Self {
+        Self { lines, output: Arc::new(Mutex::new(out)), pending_refusal: None, request_received: false }
     }
 }
 
@@ -42,7 +42,7 @@ impl<W: AsyncWrite + Send + Unpin + 'static> Transport<RoleServer> for StdioTran
         &mut self,
         message: ServerJsonRpcMessage,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let out = self.out.clone();
+        let out = self.output.clone();
         async move {
             let mut line = serde_json::to_vec(&message)?;
             line.push(b'\n');
@@ -56,22 +56,22 @@ impl<W: AsyncWrite + Send + Unpin + 'static> Transport<RoleServer> for StdioTran
     /// the next call.
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         loop {
-            if let Some(sending) = &mut self.refusal {
+            if let Some(sending) = &mut self.pending_refusal {
                 let sent = sending.await;
-                self.refusal = None;
+                self.pending_refusal = None;
                 sent.ok()?;
             }
-            match frame::read(&self.lines.recv().await?) {
-                Frame::Message(message) => {
-                    self.opened |= matches!(*message, ClientJsonRpcMessage::Request(_));
-                    if self.opened {
+            match frame::parse_line(&self.lines.recv().await?) {
+                ParsedLine::Message(message) => {
+                    self.request_received |= matches!(*message, ClientJsonRpcMessage::Request(_));
+                    if self.request_received {
                         return Some(*message);
                     }
                 }
-                Frame::Refused(error, id) => {
-                    self.refusal = Some(Box::pin(self.send(ServerJsonRpcMessage::error(error, id))));
+                ParsedLine::Invalid(error, id) => {
+                    self.pending_refusal = Some(Box::pin(self.send(ServerJsonRpcMessage::error(error, id))));
                 }
-                Frame::Nothing => {}
+                ParsedLine::Ignored => {}
             }
         }
     }

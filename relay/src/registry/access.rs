@@ -1,4 +1,4 @@
-//! Creating the registry's folders, and the failures of reading and writing it.
+//! Creation of the registry's folders, and failures of reading and writing it.
 
 use std::io;
 
@@ -6,8 +6,8 @@ use super::layout::{FOLDERS, Registry};
 use super::reserve;
 use crate::exit::Failure;
 use crate::files::atomic::Durability;
-use crate::files::refused::{self, Reason, Refused};
-use crate::files::staged::is_lacking;
+use crate::files::refused::{self, RefusalReason, RefusedEntry};
+use crate::files::staged::is_out_of_space;
 use crate::sandbox;
 
 impl Registry {
@@ -23,7 +23,7 @@ impl Registry {
                 return Ok(());
             }
             for name in FOLDERS {
-                self.folder().sub(name).ensure()?;
+                self.folder().subfolder(name).ensure()?;
             }
             // The file also ignores itself, so that the user's .gitignore stays unchanged.
             let ignore = self.folder().file(".gitignore");
@@ -39,8 +39,8 @@ impl Registry {
     ///
     /// # Errors
     /// One line that names its owner.
-    pub fn own(&self) -> Result<(), Failure> {
-        match self.folder().is_own() {
+    pub fn check_owner(&self) -> Result<(), Failure> {
+        match self.folder().check_writable() {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.not_writable(&e)),
             _ => Ok(()),
         }
@@ -49,22 +49,22 @@ impl Registry {
     /// Builds the failure of a write into the registry.
     pub fn not_writable(&self, error: &io::Error) -> Failure {
         let dir = self.dir().display();
-        if let Some(refused) = Refused::from_error(error) {
+        if let Some(refused) = RefusedEntry::from_error(error) {
             return Failure::unreachable(match refused.reason {
-                Reason::Foreign(uid) => {
-                    let owner = refused::user(uid);
+                RefusalReason::ForeignRegistry(uid) => {
+                    let owner = refused::user_name_or_id(uid);
                     format!("the registry {dir} belongs to {owner}: nothing was changed; run this as {owner}")
                 }
                 _ => refused.to_string(),
             });
         }
-        if is_lacking(error) && !reserve::has_files(self) {
+        if is_out_of_space(error) && !reserve::has_inodes_for_reserve(self) {
             return Failure::unreachable(format!(
                 "the disk of the registry {dir} has no free inodes: nothing was changed; remove some files there and try \
                  again"
             ));
         }
-        if is_lacking(error) {
+        if is_out_of_space(error) {
             return Failure::unreachable(format!(
                 "the disk of the registry {dir} is full: nothing was changed; free some space and try again"
             ));
@@ -81,7 +81,7 @@ impl Registry {
 
     /// Builds the failure of a read from the registry.
     pub fn not_readable(&self, error: &io::Error) -> Failure {
-        Failure::unreachable(match Refused::from_error(error) {
+        Failure::unreachable(match RefusedEntry::from_error(error) {
             Some(refused) => refused.to_string(),
             None => format!("the registry {} can't be read: {error}", self.dir().display()),
         })

@@ -15,24 +15,24 @@ use sha2::{Digest, Sha256};
 
 use super::{Registry, read, reserve};
 use crate::files::file_ref::FileRef;
-use crate::files::staged::{self, Staged};
+use crate::files::staged::{self, StagedFile};
 
 /// Maximum size of a counter or key file, in bytes.
 const MAX_SMALL_FILE: u64 = 4096;
-/// Maximum wait for another process to release the counter of a name. Allows for as many launches at once as a machine
-/// can start, each with two syncs of a slow disk.
+/// Maximum wait for another process to release the counter of a name. Long enough for many concurrent launches on a
+/// slow disk.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause between two attempts to lock the counter: a file lock has no timed wait.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A job before it has a number.
-pub struct Draft<'a> {
+pub struct JobDraft<'a> {
     /// Name of the job.
     pub name: JobName,
     /// Launch time.
-    pub at: Timestamp,
+    pub launched_at: Timestamp,
     /// Builds the spec of the job once its number is known.
-    pub spec: &'a dyn Fn(&JobId) -> JobSpec,
+    pub build_spec: &'a dyn Fn(&JobId) -> JobSpec,
     /// Working directory on the host.
     pub workspace: String,
     /// Name of the engine.
@@ -45,7 +45,7 @@ pub struct Draft<'a> {
 
 /// Result of a launch.
 #[derive(Debug, PartialEq)]
-pub enum Created {
+pub enum CreateResult {
     /// A new job.
     New(JobId),
     /// The job that an earlier launch with the same key created.
@@ -57,33 +57,34 @@ pub enum Created {
 /// # Errors
 /// `StorageFull` while the daemon keeps the remaining space for job outcomes; otherwise the first failing call. After
 /// an error no record is visible; at most a number is used up.
-pub fn create(registry: &Registry, draft: &Draft<'_>) -> io::Result<Created> {
-    if reserve::is_given_up(registry) {
+pub fn create_job(registry: &Registry, draft: &JobDraft<'_>) -> io::Result<CreateResult> {
+    if reserve::is_released(registry) {
         return Err(io::ErrorKind::StorageFull.into());
     }
-    staged::sweep(&registry.staging(), SystemTime::now());
-    let Some(key) = draft.key else { return create_new(registry, draft, None).map(Created::New) };
+    staged::remove_leftovers(&registry.staging(), SystemTime::now());
+    let Some(key) = draft.key else { return create_new(registry, draft, None).map(CreateResult::New) };
     let mut file = open_locked(&key_file(registry, key))?;
-    let known = small_text(&mut file)?;
-    match launched(registry, &known) {
-        Some(job) => Ok(Created::Existing(job)),
-        None => create_new(registry, draft, Some(&mut file)).map(Created::New),
+    let known = read_small_text(&mut file)?;
+    match launched_job(registry, &known) {
+        Some(job) => Ok(CreateResult::Existing(job)),
+        None => create_new(registry, draft, Some(&mut file)).map(CreateResult::New),
     }
 }
 
-/// Returns the job named in a key's file, if it was launched. The name is written first, so a launch killed right after
-/// that leaves a name without a job.
-fn launched(registry: &Registry, known: &str) -> Option<JobId> {
-    let job: JobId = known.trim().parse().ok()?;
-    let there = is_taken(&registry.record(&job)) || is_taken(&registry.archived().record(&job));
+/// Returns the job named in a key's file, if it was launched. The file is written first, so it may name a job that was
+/// never created.
+fn launched_job(registry: &Registry, job_text: &str) -> Option<JobId> {
+    let job: JobId = job_text.trim().parse().ok()?;
+    let there = is_number_used(&registry.record(&job)) || is_number_used(&registry.archived().record(&job));
     there.then_some(job)
 }
 
-/// Waits until no other command is launching a follow-up job. The lock is held until the handle is dropped.
+/// Locks the launch of follow-up jobs, after other commands have finished theirs. The lock is held until the handle is
+/// dropped.
 ///
 /// # Errors
 /// `TimedOut` when another command holds the lock for too long; otherwise the failing call.
-pub fn turn_to_follow(registry: &Registry) -> io::Result<File> {
+pub fn lock_follow_up(registry: &Registry) -> io::Result<File> {
     // No job name contains a dot.
     open_locked(&registry.names().file("follow.lock"))
 }
@@ -92,9 +93,9 @@ pub fn turn_to_follow(registry: &Registry) -> io::Result<File> {
 ///
 /// # Errors
 /// Returns an error if the key's file can't be read.
-pub fn of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
+pub fn job_of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
     match key_file(registry, key).read_text(MAX_SMALL_FILE) {
-        Ok(known) => Ok(launched(registry, &known)),
+        Ok(known) => Ok(launched_job(registry, &known)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
@@ -107,16 +108,16 @@ fn key_file(registry: &Registry, key: &str) -> FileRef {
 }
 
 /// Creates a job. The key's file names the job before its record is visible.
-fn create_new(registry: &Registry, draft: &Draft<'_>, key: Option<&mut File>) -> io::Result<JobId> {
+fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>) -> io::Result<JobId> {
     let job = next_number(registry, &draft.name)?;
     if let Some(key) = key {
-        overwrite(key, &job.stem())?;
+        overwrite(key, &job.file_stem())?;
         key.sync_data()?;
     }
-    let spec = (draft.spec)(&job);
+    let spec = (draft.build_spec)(&job);
     let queued = Queued {
         workspace: draft.workspace.clone(),
-        prompt_summary: common::text::one_line(&spec.prompt, common::event::MAX_TITLE),
+        prompt_summary: common::text_format::one_line(&spec.prompt, common::event::MAX_TITLE),
         runner: spec.runner,
         engine: draft.engine.clone(),
         log_path: registry.log(&job).display().to_string(),
@@ -124,26 +125,26 @@ fn create_new(registry: &Registry, draft: &Draft<'_>, key: Option<&mut File>) ->
         origin: draft.origin.clone(),
         model: spec.codex.model.clone(),
     };
-    let record = JobRecord::queued(job.clone(), draft.at, &queued);
+    let record = JobRecord::from_queued(job.clone(), draft.launched_at, &queued);
     let staging = registry.staging();
-    let spec = Staged::write_in(&staging, &registry.spec(&job), &serde_json::to_vec(&spec)?)?;
-    let record = Staged::write_in(&staging, &registry.record(&job), &record.to_bytes()?)?;
+    let spec = StagedFile::write_in(&staging, &registry.spec(&job), &serde_json::to_vec(&spec)?)?;
+    let record = StagedFile::write_in(&staging, &registry.record(&job), &record.to_bytes()?)?;
     let latest = LatestLink::stage(registry, &job)?;
-    // Both are on their way before the first sync, which therefore commits both to the disk's journal.
+    // Both files are written before the first sync, which then commits both to the disk's journal.
     spec.begin_writing();
     record.begin_writing();
     spec.sync()?;
     record.sync()?;
-    // The lock is held until the record exists: an unlocked spec without a record counts as left behind.
+    // The lock is held until the record exists, because an unlocked spec without a record counts as a leftover.
     let _spec = spec.publish()?;
     if let Err(e) = record.publish().and_then(|_| registry.folder().sync()) {
-        // Remove the partial job: a spec without a record would keep a prompt that never runs.
+        // Removes the partial job, whose prompt would never run.
         for file in [registry.record(&job), registry.spec(&job)] {
             let _ = file.remove();
         }
         return Err(e);
     }
-    // The job exists now. A link that stays behind does not make the launch a failure.
+    // The job exists now, so a failed link does not fail the launch.
     let _ = latest.publish();
     Ok(job)
 }
@@ -152,7 +153,7 @@ fn create_new(registry: &Registry, draft: &Draft<'_>, key: Option<&mut File>) ->
 /// number of jobs. A lost counter is rebuilt from the existing files.
 fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     let mut file = open_locked(&registry.names().file(name.as_str()))?;
-    let text = small_text(&mut file)?;
+    let text = read_small_text(&mut file)?;
     let last = match text.trim().parse::<u32>() {
         Ok(last) => last,
         Err(_) => read::highest_number(registry, name)?,
@@ -160,7 +161,7 @@ fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     let mut job = JobId::new(name.clone(), last.saturating_add(1));
     // After a power loss the counter may be older than the records.
     let archived = registry.archived();
-    while is_taken(&registry.record(&job)) || is_taken(&archived.record(&job)) {
+    while is_number_used(&registry.record(&job)) || is_number_used(&archived.record(&job)) {
         job = JobId::new(name.clone(), job.number().saturating_add(1));
     }
     overwrite(&mut file, &job.number().to_string())?;
@@ -168,14 +169,14 @@ fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
 }
 
 /// Returns true if a record exists. Any other entry under that name is set aside later and does not use up the number.
-fn is_taken(record: &FileRef) -> bool {
+fn is_number_used(record: &FileRef) -> bool {
     record.size().is_some()
 }
 
 /// Returns the last number given to a name; 0 for none.
 pub fn last_number(registry: &Registry, name: &JobName) -> u32 {
     let counted = registry.names().file(name.as_str()).read_text(MAX_SMALL_FILE).unwrap_or_default();
-    // A lost counter is rebuilt from the existing files; without those there is no number either.
+    // A lost counter is rebuilt from the existing files.
     counted.trim().parse().unwrap_or_else(|_| read::highest_number(registry, name).unwrap_or(0))
 }
 
@@ -191,9 +192,9 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
     }
     for (name, number) in highest {
         let mut file = open_locked(&registry.names().file(name.as_str()))?;
-        let text = small_text(&mut file)?;
+        let text = read_small_text(&mut file)?;
         if text.trim().parse::<u32>().map_or(true, |last| last < number) {
-            // A lost counter is rebuilt from the existing jobs, and these are about to be removed.
+            // A lost counter could not be rebuilt after the removal of these jobs.
             let last = read::highest_number(registry, name)?.max(number);
             overwrite(&mut file, &last.to_string())?;
         }
@@ -206,7 +207,7 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
 ///
 /// # Errors
 /// Returns an error if the folder can't be read or a key can't be removed.
-pub fn forget_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<()> {
+pub fn remove_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<()> {
     let folder = registry.names();
     for name in folder.names()?.into_iter().filter(|name| name.starts_with("key.")) {
         // An unreadable key names no job.
@@ -222,15 +223,15 @@ pub fn forget_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<(
 ///
 /// # Errors
 /// `TimedOut` when another process holds it for too long; otherwise the failing call.
-pub(super) fn open_locked(small: &FileRef) -> io::Result<File> {
-    let file = small.open_or_make()?;
+pub(super) fn open_locked(file_ref: &FileRef) -> io::Result<File> {
+    let file = file_ref.open_or_create()?;
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(e)) => return Err(e),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                let text = format!("another process holds {} locked", small.display());
+                let text = format!("another process holds {} locked", file_ref.display());
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
             Err(TryLockError::WouldBlock) => std::thread::park_timeout(LOCK_PAUSE),
@@ -239,7 +240,7 @@ pub(super) fn open_locked(small: &FileRef) -> io::Result<File> {
 }
 
 /// Reads an open counter or key file; an oversized one counts as empty.
-fn small_text(file: &mut File) -> io::Result<String> {
+fn read_small_text(file: &mut File) -> io::Result<String> {
     let mut text = Vec::new();
     file.take(MAX_SMALL_FILE).read_to_end(&mut text)?;
     Ok(String::from_utf8(text).unwrap_or_default())
@@ -251,37 +252,36 @@ fn overwrite(file: &mut File, text: &str) -> io::Result<()> {
     file.set_len(text.len() as u64)
 }
 
-/// Link to the new job, staged under a temporary name: on a full disk this step fails early, instead of leaving the
-/// link missing at the end.
+/// Link to the new job, staged under a temporary name, so that a full disk is detected early.
 struct LatestLink {
-    temporary: FileRef,
+    temp_link: FileRef,
     link: FileRef,
 }
 
 impl LatestLink {
     fn stage(registry: &Registry, job: &JobId) -> io::Result<Self> {
-        let temporary = registry.staging().file(format!("latest.{}", job.stem()));
-        let target = format!("{}.json", job.stem());
-        match temporary.make_link(&target) {
+        let temporary = registry.staging().file(format!("latest.{}", job.file_stem()));
+        let target = format!("{}.json", job.file_stem());
+        match temporary.create_link(&target) {
             // No other job has this number: an entry with this name is a leftover or was planted.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 temporary.remove()?;
-                temporary.make_link(&target)?;
+                temporary.create_link(&target)?;
             }
             made => made?,
         }
-        Ok(Self { temporary, link: registry.latest() })
+        Ok(Self { temp_link: temporary, link: registry.latest() })
     }
 
     fn publish(&self) -> io::Result<()> {
-        self.temporary.rename_link(&self.link)
+        self.temp_link.rename_link(&self.link)
     }
 }
 
 impl Drop for LatestLink {
     fn drop(&mut self) {
         // Best effort. After `publish` there is nothing left to remove.
-        let _ = self.temporary.remove();
+        let _ = self.temp_link.remove();
     }
 }
 

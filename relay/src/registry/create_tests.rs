@@ -15,7 +15,7 @@ fn registry() -> (tempfile::TempDir, Registry) {
     (dir, registry)
 }
 
-fn launch(registry: &Registry, name: &str, key: Option<&str>) -> Created {
+fn launch(registry: &Registry, name: &str, key: Option<&str>) -> CreateResult {
     let spec = |job: &JobId| JobSpec {
         schema: SPEC_SCHEMA,
         job: job.clone(),
@@ -33,16 +33,16 @@ fn launch(registry: &Registry, name: &str, key: Option<&str>) -> Created {
         codex: CodexSettings::default(),
         thread: None,
     };
-    let draft = Draft {
+    let draft = JobDraft {
         name: name.parse().unwrap(),
-        at: Timestamp::UNIX_EPOCH,
-        spec: &spec,
+        launched_at: Timestamp::UNIX_EPOCH,
+        build_spec: &spec,
         workspace: "/w".into(),
         engine: "local".into(),
         origin: common::origin::Origin::default(),
         key,
     };
-    create(registry, &draft).unwrap()
+    create_job(registry, &draft).unwrap()
 }
 
 fn id(text: &str) -> JobId {
@@ -52,11 +52,11 @@ fn id(text: &str) -> JobId {
 #[test]
 fn numbers_count_per_name_and_latest_follows() {
     let (_dir, registry) = registry();
-    assert_eq!(launch(&registry, "a", None), Created::New(id("a#1")));
-    assert_eq!(launch(&registry, "b", None), Created::New(id("b#1")));
-    assert_eq!(launch(&registry, "a", None), Created::New(id("a#2")));
-    assert_eq!(read::newest_number(&registry).unwrap(), id("a#2"));
-    assert_eq!(read::load(&registry, &id("a#2")).unwrap().record.prompt_summary, "true");
+    assert_eq!(launch(&registry, "a", None), CreateResult::New(id("a#1")));
+    assert_eq!(launch(&registry, "b", None), CreateResult::New(id("b#1")));
+    assert_eq!(launch(&registry, "a", None), CreateResult::New(id("a#2")));
+    assert_eq!(read::latest_link_target(&registry).unwrap(), id("a#2"));
+    assert_eq!(read::load_record(&registry, &id("a#2")).unwrap().record.prompt_summary, "true");
 }
 
 #[test]
@@ -67,30 +67,30 @@ fn a_number_is_never_reused_whatever_was_lost() {
     fs::rename(registry.record(&id("a#2")), registry.archived().record(&id("a#2"))).unwrap();
     // An outdated counter, as after a power loss.
     fs::write(registry.names().file("a"), "0").unwrap();
-    assert_eq!(launch(&registry, "a", None), Created::New(id("a#3")));
+    assert_eq!(launch(&registry, "a", None), CreateResult::New(id("a#3")));
     fs::remove_file(registry.names().file("a")).unwrap();
-    assert_eq!(launch(&registry, "a", None), Created::New(id("a#4")));
+    assert_eq!(launch(&registry, "a", None), CreateResult::New(id("a#4")));
 }
 
 #[test]
 fn the_same_key_gives_the_same_job() {
     let (_dir, registry) = registry();
-    assert_eq!(launch(&registry, "a", Some("k")), Created::New(id("a#1")));
-    assert_eq!(launch(&registry, "a", Some("k")), Created::Existing(id("a#1")));
-    assert_eq!(launch(&registry, "a", Some("other")), Created::New(id("a#2")));
+    assert_eq!(launch(&registry, "a", Some("k")), CreateResult::New(id("a#1")));
+    assert_eq!(launch(&registry, "a", Some("k")), CreateResult::Existing(id("a#1")));
+    assert_eq!(launch(&registry, "a", Some("other")), CreateResult::New(id("a#2")));
 }
 
 #[test]
 fn a_key_whose_launch_was_cut_off_before_its_job_could_be_seen_launches_one() {
     let (_dir, registry) = registry();
-    assert_eq!(launch(&registry, "a", Some("k")), Created::New(id("a#1")));
+    assert_eq!(launch(&registry, "a", Some("k")), CreateResult::New(id("a#1")));
     // The launch that the key names was killed before its record was published.
     fs::remove_file(registry.record(&id("a#1"))).unwrap();
-    assert_eq!(of_key(&registry, "k").unwrap(), None);
-    assert_eq!(launch(&registry, "a", Some("k")), Created::New(id("a#2")));
+    assert_eq!(job_of_key(&registry, "k").unwrap(), None);
+    assert_eq!(launch(&registry, "a", Some("k")), CreateResult::New(id("a#2")));
     fs::rename(registry.record(&id("a#2")), registry.archived().record(&id("a#2"))).unwrap();
-    assert_eq!(launch(&registry, "a", Some("k")), Created::Existing(id("a#2")));
-    assert_eq!(of_key(&registry, "k").unwrap(), Some(id("a#2")));
+    assert_eq!(launch(&registry, "a", Some("k")), CreateResult::Existing(id("a#2")));
+    assert_eq!(job_of_key(&registry, "k").unwrap(), Some(id("a#2")));
 }
 
 #[test]
@@ -101,8 +101,8 @@ fn parallel_launches_get_different_numbers() {
         launches
             .into_iter()
             .map(|launch| match launch.join().unwrap() {
-                Created::New(job) => job.to_string(),
-                Created::Existing(job) => panic!("{job} twice"),
+                CreateResult::New(job) => job.to_string(),
+                CreateResult::Existing(job) => panic!("{job} twice"),
             })
             .collect()
     });
@@ -116,13 +116,13 @@ fn references_resolve_to_the_newest_and_ambiguous_ones_list_their_matches() {
     for name in ["abe", "abe", "abe-smoke", "zoe"] {
         launch(&registry, name, None);
     }
-    assert_eq!(read::resolve(&registry, "abe"), Ok(id("abe#2")));
-    assert_eq!(read::resolve(&registry, "abe.1"), Ok(id("abe#1")));
-    assert_eq!(read::resolve(&registry, "z"), Ok(id("zoe#1")));
-    let ambiguous = read::resolve(&registry, "ab").unwrap_err();
+    assert_eq!(read::resolve_job(&registry, "abe"), Ok(id("abe#2")));
+    assert_eq!(read::resolve_job(&registry, "abe.1"), Ok(id("abe#1")));
+    assert_eq!(read::resolve_job(&registry, "z"), Ok(id("zoe#1")));
+    let ambiguous = read::resolve_job(&registry, "ab").unwrap_err();
     assert_eq!(ambiguous.code as u8, 2);
     assert!(ambiguous.message.contains("abe, abe-smoke"), "{ambiguous}");
     for unknown in ["nope", "abe#9", "../x", ""] {
-        assert_eq!(read::resolve(&registry, unknown).unwrap_err().code as u8, 3, "{unknown}");
+        assert_eq!(read::resolve_job(&registry, unknown).unwrap_err().code as u8, 3, "{unknown}");
     }
 }

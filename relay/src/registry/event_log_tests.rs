@@ -12,10 +12,10 @@ fn line(seq: u64) -> Vec<u8> {
     EventLine { id: seq, job, epoch: 1, seq, source: Source::Agent, event: Some(event) }.to_bytes().unwrap()
 }
 
-fn log_of(bytes: &[u8]) -> Log {
+fn log_of(bytes: &[u8]) -> LogContent {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    read(&FileRef::at_path(file.path())).unwrap()
+    read_log(&FileRef::at_path(file.path())).unwrap()
 }
 
 #[test]
@@ -28,8 +28,8 @@ fn every_truncation_gives_exactly_the_whole_lines() {
         let expected =
             lines.iter().take_while(|line| (good + line.len() <= len).then(|| good += line.len()).is_some());
         assert_eq!(log.lines.len(), expected.count(), "length {len}");
-        assert_eq!((log.good_bytes, log.torn_bytes), (good as u64, (len - good) as u64));
-        assert!(log.bad.is_empty());
+        assert_eq!((log.valid_bytes, log.torn_bytes), (good as u64, (len - good) as u64));
+        assert!(log.bad_lines.is_empty());
     }
 }
 
@@ -41,20 +41,20 @@ fn damage_in_the_middle_is_listed_and_a_bad_tail_is_torn() {
     bytes.extend_from_slice(&[0; 4096]);
     let log = log_of(&bytes);
     assert_eq!(log.lines.iter().map(|line| line.seq).collect::<Vec<_>>(), [1, 3]);
-    assert_eq!((log.bad.len(), log.bad[0].0, log.torn_bytes), (1, 2, 4096));
+    assert_eq!((log.bad_lines.len(), log.bad_lines[0].0, log.torn_bytes), (1, 2, 4096));
 }
 
 /// Returns the sequence numbers of the new lines.
-fn news(follower: &mut Follower, path: &std::path::Path) -> Vec<u64> {
+fn news(follower: &mut LogFollower, path: &std::path::Path) -> Vec<u64> {
     let mut seqs = Vec::new();
-    follower.lines(&FileRef::at_path(path), |_, line| seqs.push(line.seq)).unwrap();
+    follower.visit_lines(&FileRef::at_path(path), |_, line| seqs.push(line.seq)).unwrap();
     seqs
 }
 
 #[test]
 fn a_follower_sees_each_whole_line_once() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let mut follower = Follower::new();
+    let mut follower = LogFollower::new();
     let bytes = [line(1), line(2)].concat();
     std::fs::write(file.path(), &bytes[..bytes.len() - 3]).unwrap();
     assert_eq!(news(&mut follower, file.path()), [1]);
@@ -67,7 +67,7 @@ fn a_follower_sees_each_whole_line_once() {
 fn a_follower_misses_and_repeats_nothing_when_the_log_is_written_anew() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let mut follower = Follower::since(1);
+    let mut follower = LogFollower::since(1);
     std::fs::write(&path, [line(1), line(2), b"damage\n".to_vec(), line(3)].concat()).unwrap();
     assert_eq!(news(&mut follower, &path), [2, 3]);
     let new = dir.path().join("new");
@@ -75,8 +75,8 @@ fn a_follower_misses_and_repeats_nothing_when_the_log_is_written_anew() {
     std::fs::rename(&new, &path).unwrap();
     assert_eq!(news(&mut follower, &path), [4]);
     let mut raw = Vec::new();
-    Follower::since(2)
-        .raw_lines(&FileRef::at_path(&path), |bytes, id| raw.push((bytes.to_vec(), id)))
+    LogFollower::since(2)
+        .visit_raw_lines(&FileRef::at_path(&path), |bytes, id| raw.push((bytes.to_vec(), id)))
         .unwrap();
     assert_eq!(raw, [(line(3), 3), (line(4), 4)]);
 }
@@ -85,7 +85,7 @@ fn a_follower_misses_and_repeats_nothing_when_the_log_is_written_anew() {
 fn a_line_longer_than_the_longest_is_one_bad_line() {
     let endless = [vec![b'x'; 3 * MAX_LINE], b"\n".to_vec()].concat();
     let log = log_of(&[line(1), endless, line(2)].concat());
-    assert_eq!((log.lines.len(), log.bad.len(), log.torn_bytes), (2, 1, 0));
+    assert_eq!((log.lines.len(), log.bad_lines.len(), log.torn_bytes), (2, 1, 0));
 }
 
 #[test]
@@ -97,14 +97,14 @@ fn a_line_beyond_all_bounds_ends_the_reading() {
     let path = FileRef::at_path(&path);
     let mut seqs = Vec::new();
     let reasons = [
-        scan(&path, |_, line| seqs.push(line.seq)).unwrap_err(),
-        Follower::new().lines(&path, |_, _| {}).unwrap_err(),
+        scan_log(&path, |_, line| seqs.push(line.seq)).unwrap_err(),
+        LogFollower::new().visit_lines(&path, |_, _| {}).unwrap_err(),
         super::super::log_cursor::LogCursor::open_after(&path, 1).unwrap_err(),
     ];
     for error in reasons {
         assert_eq!(
-            Refused::from_error(&error).map(|refused| refused.reason),
-            Some(Reason::Endless),
+            RefusedEntry::from_error(&error).map(|refused| refused.reason),
+            Some(RefusalReason::OverlongLine),
             "{error}"
         );
     }
@@ -117,7 +117,11 @@ fn a_large_log_that_is_nearly_all_holes_is_not_read() {
     let path = dir.path().join("log");
     std::fs::write(&path, line(1)).unwrap();
     std::fs::File::options().append(true).open(&path).unwrap().set_len(SMALL_FILE + 1).unwrap();
-    let error = read(&FileRef::at_path(&path)).unwrap_err();
-    assert_eq!(Refused::from_error(&error).map(|refused| refused.reason), Some(Reason::Holes), "{error}");
+    let error = read_log(&FileRef::at_path(&path)).unwrap_err();
+    assert_eq!(
+        RefusedEntry::from_error(&error).map(|refused| refused.reason),
+        Some(RefusalReason::MostlyHoles),
+        "{error}"
+    );
     assert!(error.to_string().ends_with("is nearly all holes and is not read: remove it"), "{error}");
 }

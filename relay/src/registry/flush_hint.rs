@@ -2,9 +2,9 @@
 
 use std::fs::File;
 
-/// Starts writing `len` bytes from `offset` on to the disk. Files that are synced one after the other then find most of
-/// their work done by the first: measured with 32 small appends on ext4, a quarter of the time. Only a hint: nothing
-/// depends on it, and it does nothing if the system has no such call.
+/// Starts writing `len` bytes from `offset` on to the disk. Syncing several files in sequence is then faster: with 32
+/// small appends on ext4 it takes a quarter of the time. This is only a hint, and has no effect on systems without such
+/// a call.
 pub fn start_writeback(file: &File, offset: u64, len: u64) {
     #[cfg(target_os = "linux")]
     {

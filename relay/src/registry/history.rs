@@ -1,5 +1,5 @@
-//! All event logs as one sequence: every event after a cursor, in id order, in memory that does not grow with the
-//! number of events.
+//! All event logs as one sequence: every event after a cursor, in id order. Memory use does not depend on the number of
+//! events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,58 +9,58 @@ use common::ids::JobId;
 use super::chunk::Chunk;
 use super::log_cursor::LogCursor;
 use super::{Registry, layout};
-use crate::files::refused::Refused;
+use crate::files::refused::RefusedEntry;
 
-/// Maximum number of open logs. Events alternate between jobs that run side by side; beyond this number, a log is
-/// reopened at each of its turns.
+/// Maximum number of open logs. Events of concurrent jobs alternate. With more jobs, a log is opened again for each of
+/// its turns.
 const MAX_OPEN_LOGS: usize = 16;
 
 /// The events up to some id, read on demand.
 #[derive(Debug)]
-pub struct History {
+pub struct EventHistory {
     /// The registry, then its archive: the daemon may have moved a log there.
-    homes: [Registry; 2],
+    registries: [Registry; 2],
     cursor: u64,
-    until: u64,
+    last_id: u64,
     /// Each log under the id of its next event. The first entry is the next to read.
-    logs: BTreeMap<u64, Log>,
+    logs_by_next_id: BTreeMap<u64, JobLog>,
 }
 
 #[derive(Debug)]
-struct Log {
+struct JobLog {
     job: JobId,
     /// Read position, while the log is open.
-    place: Option<LogCursor>,
+    open_cursor: Option<LogCursor>,
 }
 
-impl History {
-    /// Finds the events after `since` and up to `until`, of one job or of all.
+impl EventHistory {
+    /// Finds the events after `since` and up to `last_id`, of one job or of all.
     ///
     /// With `since` 0, `all` means the jobs that are not archived. Any other cursor belongs to a reader that continues:
     /// it also receives the events of jobs archived meanwhile.
     ///
     /// # Errors
     /// Returns an error if a folder or a log can't be read.
-    pub fn open(registry: &Registry, job: Option<&JobId>, since: u64, until: u64) -> io::Result<Self> {
+    pub fn open(registry: &Registry, job: Option<&JobId>, since: u64, last_id: u64) -> io::Result<Self> {
         let mut history = Self {
-            homes: [registry.clone(), registry.archived()],
+            registries: [registry.clone(), registry.archived()],
             cursor: since,
-            until,
-            logs: BTreeMap::new(),
+            last_id,
+            logs_by_next_id: BTreeMap::new(),
         };
         let mut jobs: BTreeSet<JobId> = job.into_iter().cloned().collect();
         if job.is_none() {
-            // The registry first: a job that is archived in between is found at least once.
-            jobs = logs(registry)?;
+            // The registry is read first, so that a job that is archived in between is found at least once.
+            jobs = jobs_with_logs(registry)?;
             if since > 0 {
-                jobs.extend(logs(&history.homes[1])?);
+                jobs.extend(jobs_with_logs(&history.registries[1])?);
             }
         }
         for job in jobs {
-            if let Some(place) = history.find(&job, since)?
-                && place.id() <= until
+            if let Some(place) = history.open_log_after(&job, since)?
+                && place.id() <= last_id
             {
-                history.logs.insert(place.id(), Log { job, place: None });
+                history.logs_by_next_id.insert(place.id(), JobLog { job, open_cursor: None });
             }
         }
         Ok(history)
@@ -68,7 +68,7 @@ impl History {
 
     /// Returns true if everything was read.
     pub fn is_over(&self) -> bool {
-        self.cursor >= self.until
+        self.cursor >= self.last_id
     }
 
     /// Returns the next lines.
@@ -78,55 +78,56 @@ impl History {
     pub fn next_chunk(&mut self) -> io::Result<Chunk> {
         let mut chunk = Chunk::new(self.cursor);
         while !chunk.is_full() {
-            let Some((id, log)) = self.logs.pop_first() else {
-                chunk.cursor = self.until;
+            let Some((id, log)) = self.logs_by_next_id.pop_first() else {
+                chunk.cursor = self.last_id;
                 break;
             };
-            self.take_turn(id, log, &mut chunk)?;
+            self.read_turn(id, log, &mut chunk)?;
         }
         self.cursor = chunk.cursor;
         Ok(chunk)
     }
 
     /// Moves lines of one log into the chunk until another log has the next event.
-    fn take_turn(&mut self, id: u64, log: Log, chunk: &mut Chunk) -> io::Result<()> {
-        let turn = self.logs.first_key_value().map_or(self.until, |(next, _)| self.until.min(*next));
-        let place = match log.place {
+    fn read_turn(&mut self, id: u64, log: JobLog, chunk: &mut Chunk) -> io::Result<()> {
+        let turn =
+            self.logs_by_next_id.first_key_value().map_or(self.last_id, |(next, _)| self.last_id.min(*next));
+        let place = match log.open_cursor {
             Some(place) => Some(place),
-            None => self.find(&log.job, id - 1)?,
+            None => self.open_log_after(&log.job, id - 1)?,
         };
         let Some(mut place) = place else { return Ok(()) };
-        // Events after `until` are not durable yet.
+        // Events after `last_id` are not durable yet.
         while place.id() <= turn && !chunk.is_full() {
             chunk.push(place.id(), place.line());
             match place.advance() {
                 Ok(true) => {}
-                Err(e) if Refused::from_error(&e).is_none() => return Err(e),
+                Err(e) if RefusedEntry::from_error(&e).is_none() => return Err(e),
                 // After an invalid line there is nothing to read.
                 Ok(false) | Err(_) => return Ok(()),
             }
         }
-        if place.id() <= self.until {
-            self.logs.insert(place.id(), Log { job: log.job, place: Some(place) });
-            self.close_one();
+        if place.id() <= self.last_id {
+            self.logs_by_next_id.insert(place.id(), JobLog { job: log.job, open_cursor: Some(place) });
+            self.close_latest_log();
         }
         Ok(())
     }
 
-    /// Closes the open log whose next event comes last, when too many are open.
-    fn close_one(&mut self) {
-        if self.logs.values().filter(|log| log.place.is_some()).count() > MAX_OPEN_LOGS
-            && let Some(log) = self.logs.values_mut().rev().find(|log| log.place.is_some())
+    /// Closes the open log whose next event is the latest, if too many are open.
+    fn close_latest_log(&mut self) {
+        if self.logs_by_next_id.values().filter(|log| log.open_cursor.is_some()).count() > MAX_OPEN_LOGS
+            && let Some(log) = self.logs_by_next_id.values_mut().rev().find(|log| log.open_cursor.is_some())
         {
-            log.place = None;
+            log.open_cursor = None;
         }
     }
 
     /// Opens a job's log at its first event after `since`. A refused log has no events.
-    fn find(&self, job: &JobId, since: u64) -> io::Result<Option<LogCursor>> {
-        for home in &self.homes {
+    fn open_log_after(&self, job: &JobId, since: u64) -> io::Result<Option<LogCursor>> {
+        for home in &self.registries {
             match LogCursor::open_after(&home.events(job), since) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() => {}
                 found => return found,
             }
         }
@@ -135,9 +136,9 @@ impl History {
 }
 
 /// Returns the jobs with a log in this folder.
-fn logs(home: &Registry) -> io::Result<BTreeSet<JobId>> {
+fn jobs_with_logs(home: &Registry) -> io::Result<BTreeSet<JobId>> {
     let names = match home.folder().names() {
-        Err(e) if Refused::from_error(&e).is_some() => Vec::new(),
+        Err(e) if RefusedEntry::from_error(&e).is_some() => Vec::new(),
         names => names?,
     };
     Ok(names.iter().filter_map(|name| layout::job_of_events(name)).collect())

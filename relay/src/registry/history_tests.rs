@@ -40,7 +40,7 @@ impl Logs {
 
     fn read(&self, job: Option<&str>, since: u64, until: u64) -> Vec<u64> {
         let job = job.map(|job| job.parse().unwrap());
-        let mut history = History::open(&self.registry, job.as_ref(), since, until).unwrap();
+        let mut history = EventHistory::open(&self.registry, job.as_ref(), since, until).unwrap();
         let mut ids = Vec::new();
         while !history.is_over() {
             let chunk = history.next_chunk().unwrap();
@@ -129,13 +129,13 @@ fn a_job_that_is_archived_while_it_is_read_is_read_on() {
     for id in 1..=400 {
         logs.add(if id % 2 == 0 { "a#1" } else { "b#1" }, id);
     }
-    let mut history = History::open(&logs.registry, None, 0, 400).unwrap();
+    let mut history = EventHistory::open(&logs.registry, None, 0, 400).unwrap();
     let mut ids: Vec<u64> = history.next_chunk().unwrap().lines().map(|(id, _)| id).collect();
     assert!(!history.is_over());
     logs.archive("a#1");
     while !history.is_over() {
         // Simulates too many open logs.
-        history.logs.values_mut().for_each(|log| log.place = None);
+        history.logs_by_next_id.values_mut().for_each(|log| log.open_cursor = None);
         ids.extend(history.next_chunk().unwrap().lines().map(|(id, _)| id));
     }
     assert_eq!(ids, (1..=400).collect::<Vec<_>>());

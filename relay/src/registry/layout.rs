@@ -4,7 +4,7 @@ use std::path::Path;
 
 use common::ids::JobId;
 
-use crate::files::dir::Dir;
+use crate::files::dir::RegistryDir;
 use crate::files::file_ref::FileRef;
 
 const REQUESTS: &str = "requests";
@@ -16,16 +16,16 @@ const STAGING: &str = ".new";
 /// Folders that exist from the first launch on.
 pub(super) const FOLDERS: [&str; 5] = [REQUESTS, ARCHIVE, NAMES, OUTBOX, STAGING];
 
-/// A handle on the registry. The registry may not exist yet: reading an absent one finds nothing.
+/// A handle on the registry. The registry need not exist: an absent one is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
-    folder: Dir,
+    folder: RegistryDir,
 }
 
 impl Registry {
     /// Returns the registry of the project at `root`.
     pub fn for_project(root: &Path) -> Self {
-        Self { folder: Dir::of_project(root) }
+        Self { folder: RegistryDir::of_project(root) }
     }
 
     /// Returns a handle that follows the registry's path again.
@@ -39,13 +39,14 @@ impl Registry {
     }
 
     /// Its folder.
-    pub fn folder(&self) -> &Dir {
+    pub fn folder(&self) -> &RegistryDir {
         &self.folder
     }
 
     /// The folders that may contain its files, its own first.
-    pub fn folders(&self) -> Vec<Dir> {
-        let subs = [ARCHIVE, NAMES, OUTBOX, REQUESTS, SESSIONS, STAGING].map(|name| self.folder.sub(name));
+    pub fn folders(&self) -> Vec<RegistryDir> {
+        let subs =
+            [ARCHIVE, NAMES, OUTBOX, REQUESTS, SESSIONS, STAGING].map(|name| self.folder.subfolder(name));
         [vec![self.folder.clone()], subs.to_vec()].concat()
     }
 
@@ -54,28 +55,28 @@ impl Registry {
         FOLDERS.contains(&name) || name == SESSIONS
     }
 
-    fn of_job(&self, job: &JobId, extension: &str) -> FileRef {
-        self.folder.file(format!("{}.{extension}", job.stem()))
+    fn job_file(&self, job: &JobId, extension: &str) -> FileRef {
+        self.folder.file(format!("{}.{extension}", job.file_stem()))
     }
 
     /// A job's record.
     pub fn record(&self, job: &JobId) -> FileRef {
-        self.of_job(job, "json")
+        self.job_file(job, "json")
     }
 
     /// A job's spec.
     pub fn spec(&self, job: &JobId) -> FileRef {
-        self.of_job(job, "spec")
+        self.job_file(job, "spec")
     }
 
     /// A job's event log.
     pub fn events(&self, job: &JobId) -> FileRef {
-        self.of_job(job, "events.jsonl")
+        self.job_file(job, "events.jsonl")
     }
 
     /// A job's streamed log.
     pub fn log(&self, job: &JobId) -> FileRef {
-        self.of_job(job, "log")
+        self.job_file(job, "log")
     }
 
     /// Link to the newest record.
@@ -84,51 +85,51 @@ impl Registry {
     }
 
     /// Folder of requests to the daemon.
-    pub fn requests(&self) -> Dir {
-        self.folder.sub(REQUESTS)
+    pub fn requests(&self) -> RegistryDir {
+        self.folder.subfolder(REQUESTS)
     }
 
     /// Folder of ended jobs, except the newest ones.
-    pub fn archive(&self) -> Dir {
-        self.folder.sub(ARCHIVE)
+    pub fn archive(&self) -> RegistryDir {
+        self.folder.subfolder(ARCHIVE)
     }
 
-    /// The archive as a registry of its own: the same layout, one folder further down.
+    /// The archive as a registry: it has the same layout.
     pub fn archived(&self) -> Self {
         Self { folder: self.archive() }
     }
 
-    /// Folder of the last number given to each job name, and of the job of each idempotency key.
-    pub fn names(&self) -> Dir {
-        self.folder.sub(NAMES)
+    /// Folder with the last number of each job name, and the job of each idempotency key.
+    pub fn names(&self) -> RegistryDir {
+        self.folder.subfolder(NAMES)
     }
 
     /// Staging folder of launches, separate from the rest so that leftovers are found quickly.
-    pub fn staging(&self) -> Dir {
-        self.folder.sub(STAGING)
+    pub fn staging(&self) -> RegistryDir {
+        self.folder.subfolder(STAGING)
     }
 
     /// Folder of completion notices to deliver.
-    pub fn outbox(&self) -> Dir {
-        self.folder.sub(OUTBOX)
+    pub fn outbox(&self) -> RegistryDir {
+        self.folder.subfolder(OUTBOX)
     }
 
     /// Delivery state of a job's completion notice.
     pub fn outbox_entry(&self, job: &JobId) -> FileRef {
-        self.outbox().file(format!("{}.json", job.stem()))
+        self.outbox().file(format!("{}.json", job.file_stem()))
     }
 
     /// Claim on a job's completion notice.
     pub fn outbox_shown(&self, job: &JobId) -> FileRef {
-        self.outbox().file(format!("{}.shown", job.stem()))
+        self.outbox().file(format!("{}.shown", job.file_stem()))
     }
 
     /// Folder for the state of host agents' sessions. Only hooks need it, and they create it.
-    pub fn sessions(&self) -> Dir {
-        self.folder.sub(SESSIONS)
+    pub fn sessions(&self) -> RegistryDir {
+        self.folder.subfolder(SESSIONS)
     }
 
-    /// State of one session. The id must be valid: [`super::sessions::is_id`].
+    /// State of one session. The id must be valid: [`super::sessions::is_session_id`].
     pub fn session(&self, id: &str) -> FileRef {
         self.sessions().file(format!("{id}.json"))
     }
@@ -170,7 +171,7 @@ impl Registry {
 }
 
 /// Returns true for the state folder that an earlier version's local agent kept in the registry.
-pub fn is_others(file_name: &str) -> bool {
+pub fn is_old_agent_state(file_name: &str) -> bool {
     file_name == "agent"
 }
 

@@ -1,6 +1,6 @@
 //! Identity and liveness of the daemon.
 //!
-//! The daemon holds `relay.lock` locked for as long as it runs, so the answer is right immediately after `kill -9`.
+//! The daemon keeps `relay.lock` locked while it runs, so the state is correct immediately after `kill -9`.
 //! `relay.json` identifies the daemon.
 
 use std::fs::{File, TryLockError};
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use crate::container_state::Death;
+use crate::container_state::ContainerExit;
 use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;
 use crate::time::{self, BootScale};
@@ -22,7 +22,7 @@ use crate::time::{self, BootScale};
 pub const SCHEMA: u32 = 1;
 
 /// Age of a heartbeat after which the daemon counts as dead or unable to write: three heartbeats.
-const SILENT_AFTER: Duration = Duration::from_secs(15);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum size of a lease, in bytes: a container exit may name fifty jobs.
 const MAX_FILE_SIZE: u64 = 256 << 10;
@@ -46,14 +46,13 @@ pub struct Lease {
     pub heartbeat_at: Timestamp,
     /// State of the platform.
     pub platform: PlatformStatus,
-    /// Id of the platform's own agent, once it is known. For readers: the next relay uses its own
-    /// [saved state](crate::state_dir::saved_state).
+    /// Id of the platform's own agent, once it is known. Only for readers: the next relay uses its [saved
+    /// state](crate::state_dir::saved_state).
     #[serde(default)]
     pub agent: Option<String>,
-    /// Last exit of its container, until the agent was notified and has ended the jobs that it cut off. For readers,
-    /// too.
+    /// Last exit of its container, until the agent was notified and the interrupted jobs have ended. Only for readers.
     #[serde(default)]
-    pub death: Option<Death>,
+    pub death: Option<ContainerExit>,
     /// Time scale of its timestamps, for readers on its machine.
     #[serde(default)]
     pub clock: Option<BootScale>,
@@ -61,7 +60,7 @@ pub struct Lease {
 
 /// Identity of a daemon, unique within a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct DaemonId {
     /// Process id.
     pub pid: u32,
     /// Start time.
@@ -70,14 +69,14 @@ pub struct Holder {
 
 impl Lease {
     /// Returns the identity of the daemon that wrote this lease.
-    pub fn holder(&self) -> Holder {
-        Holder { pid: self.pid, started_at: self.started_at }
+    pub fn current_holder(&self) -> DaemonId {
+        DaemonId { pid: self.pid, started_at: self.started_at }
     }
 
-    /// Time since the last heartbeat; `None` while it is within the usual bounds.
+    /// Returns the time since the last heartbeat; `None` while it is within the usual bounds.
     pub fn silence(&self, now: Timestamp) -> Option<Duration> {
         let silence = Duration::try_from(now.duration_since(self.heartbeat_at)).ok()?;
-        (silence >= SILENT_AFTER).then_some(silence)
+        (silence >= HEARTBEAT_TIMEOUT).then_some(silence)
     }
 }
 
@@ -103,7 +102,7 @@ pub enum PlatformStatus {
         /// Reason why no Codex worker can run.
         codex_problem: Option<String>,
         /// Number of connected agents, this one included.
-        #[serde(default = "one")]
+        #[serde(default = "default_agent_count")]
         agents: usize,
     },
     /// The platform can't be started; relay retries from time to time.
@@ -115,12 +114,12 @@ pub enum PlatformStatus {
     Stopped,
 }
 
-fn one() -> usize {
+fn default_agent_count() -> usize {
     1
 }
 
-/// Reads the lease, possibly of a daemon that is gone.
-pub fn read(registry: &Registry) -> Option<Lease> {
+/// Reads the lease. Its daemon may be gone.
+pub fn read_lease(registry: &Registry) -> Option<Lease> {
     let bytes = registry.lease().read(MAX_FILE_SIZE).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
@@ -129,42 +128,41 @@ pub fn read(registry: &Registry) -> Option<Lease> {
 ///
 /// # Errors
 /// Returns an error if it can't be written.
-pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
+pub fn write_lease(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
 }
 
-/// Current time on the scale of the registry's records: that of its daemon, or of the last one.
-pub fn now(registry: &Registry) -> Timestamp {
-    now_of(read(registry).as_ref())
+/// Returns the current time on the scale of the registry's records, which its daemon or the last one has set.
+pub fn current_time(registry: &Registry) -> Timestamp {
+    current_time_of(read_lease(registry).as_ref())
 }
 
 /// Current time on the scale of a lease; the wall clock if the lease has no scale of this machine's boot.
-pub fn now_of(lease: Option<&Lease>) -> Timestamp {
+pub fn current_time_of(lease: Option<&Lease>) -> Timestamp {
     lease.and_then(|lease| lease.clock.as_ref()).and_then(BootScale::now).unwrap_or_else(time::now)
 }
 
-/// Replaces the lease of the previous daemon with one of the daemon that has just taken the registry, so that the old
-/// one is not mistaken for it until its addresses are known. The file is overwritten in place: a full disk has no space
-/// for a copy.
+/// Replaces the lease of the previous daemon with a first lease of the new one, so that readers don't use the old one.
+/// The file is overwritten in place, because a full disk has no space for a copy.
 ///
 /// # Errors
 /// Returns an error if it can't be written.
-pub fn take_over(registry: &Registry, holder: &Holder) -> io::Result<()> {
-    let Some(before) = read(registry) else { return Ok(()) };
+pub fn take_over(registry: &Registry, holder: &DaemonId) -> io::Result<()> {
+    let Some(before) = read_lease(registry) else { return Ok(()) };
     let lease = Lease {
         pid: holder.pid,
         started_at: holder.started_at,
-        heartbeat_at: now_of(Some(&before)),
+        heartbeat_at: current_time_of(Some(&before)),
         listen: Vec::new(),
         platform: PlatformStatus::Starting { detail: "the relay reads its registry".to_owned() },
         ..before
     };
-    write(registry, &lease, Durability::Cached)
+    write_lease(registry, &lease, Durability::Cached)
 }
 
 /// Returns true if a daemon holds the registry.
 pub fn is_held(registry: &Registry) -> bool {
-    // The shared lock is tried and released at once: it can't block a starting daemon, which retries for longer.
+    // The shared lock is released at once, so it can't block a starting daemon, which retries.
     match registry.lock().open() {
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
         Err(_) => false,
@@ -172,17 +170,17 @@ pub fn is_held(registry: &Registry) -> bool {
 }
 
 /// Identity of the daemon that holds the registry; `None` if no daemon does, or if it has not written its lease yet.
-pub fn holder(registry: &Registry) -> Option<Holder> {
-    of_living(registry).map(|lease| lease.holder())
+pub fn holder(registry: &Registry) -> Option<DaemonId> {
+    running_lease(registry).map(|lease| lease.current_holder())
 }
 
 /// Lease of the running daemon, if there is one and it has written its lease.
-pub fn of_living(registry: &Registry) -> Option<Lease> {
-    if is_held(registry) { read(registry) } else { None }
+pub fn running_lease(registry: &Registry) -> Option<Lease> {
+    if is_held(registry) { read_lease(registry) } else { None }
 }
 
 /// Returns true if `lock` is still the registry's lock file: false once the folder was removed or replaced.
-pub fn is_mine(registry: &Registry, lock: &File) -> bool {
+pub fn is_current_lock(registry: &Registry, lock: &File) -> bool {
     let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
     let (mine, there) = (lock.metadata().map(place), registry.reopen().lock().metadata().map(place));
     matches!((mine, there), (Ok(mine), Ok(there)) if mine == there)
@@ -194,7 +192,7 @@ pub fn is_mine(registry: &Registry, lock: &File) -> bool {
 /// # Errors
 /// Returns an error if the lock file can't be opened or locked.
 pub fn try_lock(registry: &Registry) -> io::Result<Option<File>> {
-    let file = registry.lock().open_or_make()?;
+    let file = registry.lock().open_or_create()?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

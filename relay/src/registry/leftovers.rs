@@ -10,11 +10,11 @@ use crate::files::staged;
 
 /// Removes the leftovers from every folder. Called when a daemon starts. A file that can't be removed stays until the
 /// next start.
-pub fn remove(registry: &Registry, now: SystemTime) {
+pub fn remove_leftovers(registry: &Registry, now: SystemTime) {
     // The archive has many names and is never written to directly: files are moved there under their final name.
     let archive = registry.archived();
     for folder in registry.folders().iter().filter(|folder| folder.path() != archive.dir()) {
-        staged::sweep(folder, now);
+        staged::remove_leftovers(folder, now);
     }
     let names = registry.folder().names().unwrap_or_default();
     let recorded: BTreeSet<JobId> = names
@@ -24,7 +24,7 @@ pub fn remove(registry: &Registry, now: SystemTime) {
     let specs = names.iter().filter_map(|name| name.strip_suffix(".spec")?.parse::<JobId>().ok());
     for job in specs.filter(|job| !recorded.contains(job)) {
         // A launch holds its spec locked until the record exists, which may be the case by now.
-        if registry.spec(&job).is_left_behind(now) && !registry.record(&job).exists() {
+        if registry.spec(&job).is_leftover(now) && !registry.record(&job).exists() {
             let _ = registry.spec(&job).remove();
         }
     }
@@ -33,7 +33,7 @@ pub fn remove(registry: &Registry, now: SystemTime) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::staged::Staged;
+    use crate::files::staged::StagedFile;
 
     #[test]
     fn a_spec_without_a_record_goes_unless_its_launch_lives() {
@@ -41,20 +41,20 @@ mod tests {
         let registry = Registry::for_project(dir.path());
         registry.ensure().unwrap();
         let job = |text: &str| text.parse::<JobId>().unwrap();
-        let living = Staged::write(&registry.spec(&job("a#1")), b"{}").unwrap().publish().unwrap();
+        let living = StagedFile::write(&registry.spec(&job("a#1")), b"{}").unwrap().publish().unwrap();
         for dead in ["a#2", "a#3"] {
-            drop(Staged::write(&registry.spec(&job(dead)), b"{}").unwrap().publish().unwrap());
+            drop(StagedFile::write(&registry.spec(&job(dead)), b"{}").unwrap().publish().unwrap());
         }
         std::fs::write(registry.record(&job("a#3")), "{}").unwrap();
         std::fs::write(registry.folder().file(".a.4.spec.77"), "{}").unwrap();
         std::fs::write(registry.staging().file(".a.5.spec.77"), "{}").unwrap();
-        remove(&registry, SystemTime::now());
+        remove_leftovers(&registry, SystemTime::now());
         let left = |name: &str| registry.spec(&job(name)).exists();
         assert_eq!((left("a#1"), left("a#2"), left("a#3")), (true, false, true));
         assert!(!registry.folder().file(".a.4.spec.77").exists());
         assert_eq!(registry.staging().names().unwrap(), [""; 0]);
         drop(living);
-        remove(&registry, SystemTime::now());
+        remove_leftovers(&registry, SystemTime::now());
         assert!(!left("a#1"));
     }
 }

@@ -5,14 +5,14 @@
 //!        ◄─resume─ abe#3                      successors are found by number
 //! ```
 //!
-//! A follow-up job has the name of its predecessor and therefore a higher number: no other record needs to be searched.
+//! A follow-up job has the name of its predecessor and a higher number, so only these records are searched.
 
 use common::ids::JobId;
 use common::record::JobRecord;
 
 use super::{Registry, create, read};
 
-/// Maximum number of predecessors that are read; a longer history is cut at its start.
+/// Maximum number of predecessors that are read. In a longer history the oldest are omitted.
 const MAX_PREDECESSORS: usize = 100;
 /// Maximum number of records that are searched for successors. Each takes some 50 µs.
 const MAX_SUCCESSORS: u32 = 200;
@@ -24,7 +24,7 @@ pub fn predecessors(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
         let newest = line.last().unwrap_or(record);
         // Numbers decrease from job to job, so that a forged cycle ends too.
         let Some(follows) = newest.origin.follows.as_ref().filter(|f| f.job < newest.job) else { break };
-        let Ok(stored) = read::load(registry, &follows.job) else { break };
+        let Ok(stored) = read::load_record(registry, &follows.job) else { break };
         line.push(stored.record);
     }
     line.reverse();
@@ -36,7 +36,9 @@ pub fn successors(registry: &Registry, job: &JobId) -> Vec<JobRecord> {
     let last = create::last_number(registry, job.name()).min(job.number().saturating_add(MAX_SUCCESSORS));
     let mut line: Vec<JobRecord> = Vec::new();
     for number in job.number() + 1..=last {
-        let Ok(stored) = read::load(registry, &JobId::new(job.name().clone(), number)) else { continue };
+        let Ok(stored) = read::load_record(registry, &JobId::new(job.name().clone(), number)) else {
+            continue;
+        };
         let Some(follows) = &stored.record.origin.follows else { continue };
         if follows.job == *job || line.iter().any(|earlier| earlier.job == follows.job) {
             line.push(stored.record);

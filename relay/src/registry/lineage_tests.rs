@@ -34,7 +34,7 @@ impl Line {
     }
 
     fn record(&self, number: u32) -> JobRecord {
-        read::load(&self.registry(), &job(number)).unwrap().record
+        read::load_record(&self.registry(), &job(number)).unwrap().record
     }
 }
 

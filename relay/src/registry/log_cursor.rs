@@ -10,9 +10,9 @@ use super::event_log::{self, read_line};
 use crate::files::file_ref::FileRef;
 
 /// Buffer size of an open log, in bytes. A typical line has 200.
-const BUFFER: usize = 8 * 1024;
+const READ_BUFFER_SIZE: usize = 8 * 1024;
 /// Remaining length that is read sequentially after bisection, in bytes.
-const LINEAR_SCAN_SIZE: u64 = 4 * BUFFER as u64;
+const LINEAR_SCAN_SIZE: u64 = 4 * READ_BUFFER_SIZE as u64;
 
 /// A log, opened at a valid line.
 #[derive(Debug)]
@@ -30,14 +30,14 @@ impl LogCursor {
     /// # Errors
     /// Returns an error if the file can't be opened or read.
     pub fn open_after(path: &FileRef, since: u64) -> io::Result<Option<Self>> {
-        let mut file = event_log::open(path)?;
+        let mut file = event_log::open_log(path)?;
         let len = file.metadata()?.len();
-        if last_id(&mut file, len)?.is_some_and(|last| last <= since) {
+        if read_last_id(&mut file, len)?.is_some_and(|last| last <= since) {
             return Ok(None);
         }
-        let reader = BufReader::with_capacity(BUFFER, file);
+        let reader = BufReader::with_capacity(READ_BUFFER_SIZE, file);
         let mut place = Self { path: path.clone(), reader, line: Vec::new(), id: 0 };
-        let start = place.halve(len, since)?;
+        let start = place.bisect(len, since)?;
         place.reader.seek(SeekFrom::Start(start))?;
         while place.advance()? {
             if place.id > since {
@@ -78,7 +78,7 @@ impl LogCursor {
     }
 
     /// Start of a line before which every id is at most `since`, close to the last such line.
-    fn halve(&mut self, len: u64, since: u64) -> io::Result<u64> {
+    fn bisect(&mut self, len: u64, since: u64) -> io::Result<u64> {
         let (mut low, mut high) = (0, len);
         while high - low > LINEAR_SCAN_SIZE {
             let middle = low + (high - low) / 2;
@@ -97,10 +97,10 @@ impl LogCursor {
 }
 
 /// Id of the last line; `None` if the last bytes don't contain it.
-fn last_id(file: &mut File, len: u64) -> io::Result<Option<u64>> {
+fn read_last_id(file: &mut File, len: u64) -> io::Result<Option<u64>> {
     let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(len.saturating_sub(BUFFER as u64)))?;
-    file.take(BUFFER as u64).read_to_end(&mut tail)?;
+    file.seek(SeekFrom::Start(len.saturating_sub(READ_BUFFER_SIZE as u64)))?;
+    file.take(READ_BUFFER_SIZE as u64).read_to_end(&mut tail)?;
     let Some(body) = tail.strip_suffix(b"\n") else { return Ok(None) };
     let start = body.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     Ok(LineHead::parse(&body[start..]).ok().map(|head| head.id))

@@ -4,9 +4,9 @@
 //! ┌── HEAD bytes ──┬── marker (fixed length, says how much is left out) ──┬── tail, TAIL to 2 × TAIL bytes ──┐
 //! ```
 //!
-//! Offsets count the bytes that the worker printed. The length of the file and its marker give the number of bytes
-//! received, so no other state is needed. A worker can't print a marker: if its text would form one, the last line
-//! break of it is written as a blank.
+//! Offsets count the bytes that the worker printed. The number of received bytes follows from the length of the file
+//! and its marker, so no other state is needed. A worker can't print a marker: in such a text the last line break is
+//! replaced by a blank.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -15,36 +15,36 @@ use std::os::unix::fs::FileExt;
 
 use crate::files::atomic::Durability;
 use crate::files::file_ref::FileRef;
-use crate::files::refused::Refused;
+use crate::files::refused::RefusedEntry;
 
 /// Bytes kept from the beginning of a log.
-pub const HEAD: u64 = 4 * 1024 * 1024;
+pub const HEAD_BYTES: u64 = 4 * 1024 * 1024;
 /// Minimum number of bytes kept from the end of a log.
-pub const TAIL: u64 = 4 * 1024 * 1024;
-/// Upper bound of a log's length, in bytes: a log is shortened before it reaches this.
-const MAX_SIZE: u64 = HEAD + 3 * TAIL;
+pub const MIN_TAIL_BYTES: u64 = 4 * 1024 * 1024;
+/// Maximum length of a log, in bytes. A log is shortened before it reaches this.
+const MAX_SIZE: u64 = HEAD_BYTES + 3 * MIN_TAIL_BYTES;
 /// Length of `\n[… at most 20 digits bytes left out …]\n`, in bytes. Blanks in front of the last line break make all
 /// markers equally long.
-const MARKER: usize = 47;
+const MARKER_LENGTH: usize = 47;
 
-fn marker(left_out: u64) -> String {
-    let text = format!("\n[… {left_out} bytes left out …]");
+fn omission_marker(omitted_bytes: u64) -> String {
+    let text = format!("\n[… {omitted_bytes} bytes left out …]");
     // A blank is one byte; the text before the blanks contains two characters of three bytes.
-    format!("{text:width$}\n", width = MARKER - 1 - 4)
+    format!("{text:width$}\n", width = MARKER_LENGTH - 1 - 4)
 }
 
-/// Number of bytes left out according to the marker at [`HEAD`]; 0 without a marker.
-fn left_out(file: &File, len: u64) -> io::Result<u64> {
-    if len < HEAD + MARKER as u64 {
+/// Returns the number of omitted bytes in the marker at [`HEAD_BYTES`]; 0 without a marker.
+fn read_omitted_bytes(file: &File, len: u64) -> io::Result<u64> {
+    if len < HEAD_BYTES + MARKER_LENGTH as u64 {
         return Ok(0);
     }
-    let mut bytes = [0; MARKER];
-    file.read_exact_at(&mut bytes, HEAD)?;
-    Ok(marked(&bytes).unwrap_or(0))
+    let mut bytes = [0; MARKER_LENGTH];
+    file.read_exact_at(&mut bytes, HEAD_BYTES)?;
+    Ok(parse_marker(&bytes).unwrap_or(0))
 }
 
 /// Parses the number in a marker.
-fn marked(bytes: &[u8]) -> Option<u64> {
+fn parse_marker(bytes: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(bytes).ok()?;
     text.strip_prefix("\n[… ")?
         .strip_suffix('\n')?
@@ -54,16 +54,16 @@ fn marked(bytes: &[u8]) -> Option<u64> {
         .ok()
 }
 
-/// Text to write at `at` of a log that has no marker, changed so that the log still has none afterwards.
-fn unmarked<'a>(file: &File, at: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
-    let last = HEAD + MARKER as u64 - 1;
-    let place = last.checked_sub(at).and_then(|place| usize::try_from(place).ok());
+/// Returns the text to write at an offset of a log without a marker, changed so that no marker is formed.
+fn without_marker<'a>(file: &File, offset: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+    let last = HEAD_BYTES + MARKER_LENGTH as u64 - 1;
+    let place = last.checked_sub(offset).and_then(|place| usize::try_from(place).ok());
     let Some(place) = place.filter(|place| text.get(*place) == Some(&b'\n')) else { return Ok(text.into()) };
-    let mut bytes = [0; MARKER];
-    let own = MARKER - 1 - place.min(MARKER - 1);
-    file.read_exact_at(&mut bytes[..own], HEAD)?;
-    bytes[own..].copy_from_slice(&text[place + 1 - (MARKER - own)..=place]);
-    if marked(&bytes).is_none() {
+    let mut bytes = [0; MARKER_LENGTH];
+    let own = MARKER_LENGTH - 1 - place.min(MARKER_LENGTH - 1);
+    file.read_exact_at(&mut bytes[..own], HEAD_BYTES)?;
+    bytes[own..].copy_from_slice(&text[place + 1 - (MARKER_LENGTH - own)..=place]);
+    if parse_marker(&bytes).is_none() {
         return Ok(text.into());
     }
     let mut text = text.to_vec();
@@ -71,21 +71,21 @@ fn unmarked<'a>(file: &File, at: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]
     Ok(text.into())
 }
 
-/// Writer of a log. It holds no descriptor, so a thousand jobs may have one each.
+/// Writer of a log. It holds no open descriptor, because there may be a thousand jobs.
 pub struct LogWriter {
     path: FileRef,
-    len: u64,
-    left_out: u64,
+    file_length: u64,
+    omitted_bytes: u64,
     /// Newest output that could not be written.
-    gap: Option<Gap>,
+    pending_gap: Option<OutputGap>,
     /// True if appended bytes are not synced yet.
     unsynced: bool,
 }
 
-/// Missing output: a hole in the file, which needs no disk space and keeps the offsets right.
-struct Gap {
-    at: u64,
-    len: u64,
+/// Missing output: a hole in the file, which needs no disk space and keeps later offsets valid.
+struct OutputGap {
+    offset: u64,
+    length: u64,
 }
 
 impl LogWriter {
@@ -95,17 +95,23 @@ impl LogWriter {
     /// Returns an error if it can't be opened.
     pub fn open(path: &FileRef) -> io::Result<Self> {
         let (len, left_out) = match path.open() {
-            Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() => (0, 0),
+            Err(e) if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() => (0, 0),
             file => {
                 let file = file?;
                 let len = file.metadata()?.len();
-                (len, left_out(&file, len)?)
+                (len, read_omitted_bytes(&file, len)?)
             }
         };
-        Ok(Self { path: path.clone(), len, left_out, gap: None, unsynced: false })
+        Ok(Self {
+            path: path.clone(),
+            file_length: len,
+            omitted_bytes: left_out,
+            pending_gap: None,
+            unsynced: false,
+        })
     }
 
-    /// Makes the appended output survive a power loss.
+    /// Syncs the appended output.
     ///
     /// # Errors
     /// Returns an error if it can't be synced.
@@ -115,7 +121,11 @@ impl LogWriter {
 
     /// Number of bytes of the worker's output received so far.
     pub fn offset(&self) -> u64 {
-        if self.left_out == 0 { self.len } else { self.len - MARKER as u64 + self.left_out }
+        if self.omitted_bytes == 0 {
+            self.file_length
+        } else {
+            self.file_length - MARKER_LENGTH as u64 + self.omitted_bytes
+        }
     }
 
     /// Appends output that begins at `offset`; bytes received before are dropped.
@@ -123,23 +133,23 @@ impl LogWriter {
     /// # Errors
     /// `InvalidInput` when bytes in between are missing; otherwise the failing call, and nothing was appended.
     pub fn append(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let new = self.news(offset, bytes)?;
+        let new = self.new_bytes(offset, bytes)?;
         if new.is_empty() {
             return Ok(());
         }
         let mut file = self.path.open_to_append()?;
-        let new = self.harmless(self.len, new)?;
+        let new = self.text_without_marker(self.file_length, new)?;
         if let Err(e) = file.write_all(&new) {
             // A partial write would make every later offset wrong.
-            file.set_len(self.len)?;
+            file.set_len(self.file_length)?;
             return Err(e);
         }
-        self.len += new.len() as u64;
+        self.file_length += new.len() as u64;
         self.unsynced = true;
-        if self.mark() {
-            self.gap = None;
+        if self.write_gap_note() {
+            self.pending_gap = None;
         }
-        if self.len > HEAD + MARKER as u64 + 2 * TAIL
+        if self.file_length > HEAD_BYTES + MARKER_LENGTH as u64 + 2 * MIN_TAIL_BYTES
             && let Err(e) = self.compact()
         {
             // The log is longer than intended, but complete.
@@ -148,38 +158,38 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Skips output that could not be appended. The log mentions the gap as soon as there is space for the note.
+    /// Skips output that could not be appended. The log gets a note about the gap as soon as there is space.
     ///
     /// # Errors
-    /// As [`LogWriter::append`].
-    pub fn leave_out(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let new = self.news(offset, bytes)?.len() as u64;
+    /// Same as [`LogWriter::append`].
+    pub fn skip_output(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let new = self.new_bytes(offset, bytes)?.len() as u64;
         if new == 0 {
             return Ok(());
         }
         let file = self.path.open_to_append()?;
-        file.set_len(self.len + new)?;
-        match &mut self.gap {
-            Some(gap) if gap.at + gap.len == self.len => gap.len += new,
-            gap => *gap = Some(Gap { at: self.len, len: new }),
+        file.set_len(self.file_length + new)?;
+        match &mut self.pending_gap {
+            Some(gap) if gap.offset + gap.length == self.file_length => gap.length += new,
+            gap => *gap = Some(OutputGap { offset: self.file_length, length: new }),
         }
-        self.len += new;
+        self.file_length += new;
         self.unsynced = true;
-        self.mark();
+        self.write_gap_note();
         Ok(())
     }
 
-    /// Text to write at `at`, changed so that it contains no marker.
-    fn harmless<'a>(&self, at: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
-        let ends_behind = at + text.len() as u64 >= HEAD + MARKER as u64;
-        if self.left_out > 0 || at >= HEAD + MARKER as u64 || !ends_behind {
+    /// Text to write at `offset`, changed so that it contains no marker.
+    fn text_without_marker<'a>(&self, offset: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+        let ends_behind = offset + text.len() as u64 >= HEAD_BYTES + MARKER_LENGTH as u64;
+        if self.omitted_bytes > 0 || offset >= HEAD_BYTES + MARKER_LENGTH as u64 || !ends_behind {
             return Ok(text.into());
         }
-        unmarked(&self.path.open()?, at, text)
+        without_marker(&self.path.open()?, offset, text)
     }
 
-    /// Part of `bytes` that was not received before.
-    fn news<'a>(&self, offset: u64, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+    /// Returns the part of `bytes` that was not received before.
+    fn new_bytes<'a>(&self, offset: u64, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
         let seen = self
             .offset()
             .checked_sub(offset)
@@ -187,27 +197,28 @@ impl LogWriter {
         Ok(usize::try_from(seen).ok().and_then(|seen| bytes.get(seen..)).unwrap_or_default())
     }
 
-    /// Writes the note about a gap into the log; returns true if no gap is left to mention.
-    fn mark(&self) -> bool {
-        let Some(Gap { at, len }) = self.gap else { return true };
+    /// Writes the note about a gap into the log; returns true if no note is missing.
+    fn write_gap_note(&self) -> bool {
+        let Some(OutputGap { offset: at, length: len }) = self.pending_gap else { return true };
         let mut text = format!("\n[… {len} bytes left out: the relay's disk was full …]\n").into_bytes();
-        // A gap too short for the text gets only as much of it as fits.
+        // A short gap gets only the part of the text that fits.
         text.truncate(usize::try_from(len).unwrap_or(usize::MAX));
-        let written =
-            self.harmless(at, &text).and_then(|text| self.path.open_to_write()?.write_all_at(&text, at));
+        let written = self
+            .text_without_marker(at, &text)
+            .and_then(|text| self.path.open_to_write()?.write_all_at(&text, at));
         written.is_ok()
     }
 
-    /// Rewrites the log with its head and its newest [`TAIL`] bytes.
+    /// Rewrites the log with its head and its newest [`MIN_TAIL_BYTES`] bytes.
     fn compact(&mut self) -> io::Result<()> {
         let file = self.path.open()?;
         let seen = self.offset();
-        let left_out = seen - HEAD - TAIL;
-        let mut kept = vec![0; usize::try_from(HEAD).unwrap_or(0)];
+        let left_out = seen - HEAD_BYTES - MIN_TAIL_BYTES;
+        let mut kept = vec![0; usize::try_from(HEAD_BYTES).unwrap_or(0)];
         file.read_exact_at(&mut kept, 0)?;
-        kept.extend_from_slice(marker(left_out).as_bytes());
-        let mut tail = vec![0; usize::try_from(TAIL).unwrap_or(0)];
-        file.read_exact_at(&mut tail, self.len - TAIL)?;
+        kept.extend_from_slice(omission_marker(left_out).as_bytes());
+        let mut tail = vec![0; usize::try_from(MIN_TAIL_BYTES).unwrap_or(0)];
+        file.read_exact_at(&mut tail, self.file_length - MIN_TAIL_BYTES)?;
         kept.extend_from_slice(&tail);
         self.path.replace(&kept, Durability::Cached)?;
         *self = Self { unsynced: true, ..Self::open(&self.path)? };
@@ -226,9 +237,9 @@ impl LogReader {
     ///
     /// # Errors
     /// Returns an error if the file can't be read. An absent file is empty.
-    pub fn tail(path: &FileRef, lines: usize) -> io::Result<(Self, Vec<u8>)> {
+    pub fn from_last_lines(path: &FileRef, lines: usize) -> io::Result<(Self, Vec<u8>)> {
         let len = path.size().unwrap_or(0);
-        // A file longer than any writer leaves it: only its end is read.
+        // The file is longer than a writer would leave it, so only its end is read.
         let mut reader = Self { offset: len.saturating_sub(MAX_SIZE) };
         let mut text = Vec::new();
         while let Some(piece) = reader.read(path)? {
@@ -243,7 +254,7 @@ impl LogReader {
         Ok((reader, text.split_off(start)))
     }
 
-    /// Returns the next piece (at most 1 MiB), or `None` when there is nothing new.
+    /// Returns the next bytes (at most 1 MiB), or `None` if there are none.
     ///
     /// # Errors
     /// Returns an error if the file can't be read. An absent file is empty.
@@ -253,13 +264,13 @@ impl LogReader {
             file => file?,
         };
         let len = file.metadata()?.len();
-        let left_out = left_out(&file, len)?;
+        let left_out = read_omitted_bytes(&file, len)?;
         let place = match (left_out, self.offset) {
             (0, offset) => offset,
-            (_, offset) if offset <= HEAD => offset,
-            // Output that a slow reader missed is gone: it continues at the marker.
-            (left_out, offset) if offset < HEAD + left_out => HEAD,
-            (left_out, offset) => offset - left_out + MARKER as u64,
+            (_, offset) if offset <= HEAD_BYTES => offset,
+            // The output that a slow reader missed is gone, so it continues at the marker.
+            (left_out, offset) if offset < HEAD_BYTES + left_out => HEAD_BYTES,
+            (left_out, offset) => offset - left_out + MARKER_LENGTH as u64,
         };
         if place >= len {
             return Ok(None);
@@ -270,13 +281,13 @@ impl LogReader {
         let end = place + piece.len() as u64;
         self.offset = match left_out {
             0 => end,
-            _ if end <= HEAD => end,
-            // The marker is read whole or not at all.
-            _ if end < HEAD + MARKER as u64 => {
-                piece.truncate(usize::try_from(HEAD - place).unwrap_or(0));
-                HEAD
+            _ if end <= HEAD_BYTES => end,
+            // The marker is read completely or not at all.
+            _ if end < HEAD_BYTES + MARKER_LENGTH as u64 => {
+                piece.truncate(usize::try_from(HEAD_BYTES - place).unwrap_or(0));
+                HEAD_BYTES
             }
-            left_out => end - MARKER as u64 + left_out,
+            left_out => end - MARKER_LENGTH as u64 + left_out,
         };
         Ok(Some(piece))
     }

@@ -9,12 +9,12 @@ fn numbered(from: u64, to: u64) -> Vec<u8> {
 #[test]
 fn the_marker_has_the_length_that_offsets_are_computed_with() {
     for left_out in [0, 7, 12_726_414, u64::MAX] {
-        let text = marker(left_out);
-        assert_eq!((text.len(), marked(text.as_bytes())), (MARKER, Some(left_out)));
+        let text = omission_marker(left_out);
+        assert_eq!((text.len(), parse_marker(text.as_bytes())), (MARKER_LENGTH, Some(left_out)));
         assert!(text.starts_with(&format!("\n[… {left_out} bytes left out …]")), "{text}");
     }
     // The format of earlier versions.
-    assert_eq!(marked("\n[… 00000000000012726414 bytes left out …]\n".as_bytes()), Some(12_726_414));
+    assert_eq!(parse_marker("\n[… 00000000000012726414 bytes left out …]\n".as_bytes()), Some(12_726_414));
 }
 
 #[test]
@@ -31,20 +31,20 @@ fn a_long_log_keeps_its_head_and_tail_and_knows_its_offset_after_a_restart() {
         assert_eq!(LogWriter::open(&path).unwrap().offset(), offset);
     }
     let text = std::fs::read(&path).unwrap();
-    assert!(text.len() as u64 <= HEAD + 2 * TAIL + MARKER as u64);
+    assert!(text.len() as u64 <= HEAD_BYTES + 2 * MIN_TAIL_BYTES + MARKER_LENGTH as u64);
     assert!(text.starts_with(&numbered(0, 10)) && text.ends_with(&numbered(32 * 65536 - 10, 32 * 65536)));
-    let (_, tail) = LogReader::tail(&path, 2).unwrap();
+    let (_, tail) = LogReader::from_last_lines(&path, 2).unwrap();
     assert_eq!(tail, numbered(32 * 65536 - 2, 32 * 65536));
 }
 
 #[test]
 fn a_worker_that_prints_the_marker_moves_no_offset_in_whatever_pieces_it_comes() {
-    let forged = marker(9_000_000_000_000_000_000);
-    for cut in [0, 1, 20, MARKER - 1, MARKER] {
+    let forged = omission_marker(9_000_000_000_000_000_000);
+    for cut in [0, 1, 20, MARKER_LENGTH - 1, MARKER_LENGTH] {
         let dir = tempfile::tempdir().unwrap();
         let path = FileRef::at_path(&dir.path().join("a.1.log"));
         let mut writer = LogWriter::open(&path).unwrap();
-        let head = vec![b'x'; usize::try_from(HEAD).unwrap()];
+        let head = vec![b'x'; usize::try_from(HEAD_BYTES).unwrap()];
         let (first, second) = forged.as_bytes().split_at(cut);
         for piece in [head.as_slice(), first, second, b"more\n"] {
             writer.append(writer.offset(), piece).unwrap();
@@ -55,10 +55,10 @@ fn a_worker_that_prints_the_marker_moves_no_offset_in_whatever_pieces_it_comes()
         while let Some(piece) = reader.read(&path).unwrap() {
             seen.extend_from_slice(&piece);
         }
-        assert_eq!(seen.len() as u64, HEAD + MARKER as u64 + 5);
+        assert_eq!(seen.len() as u64, HEAD_BYTES + MARKER_LENGTH as u64 + 5);
         let flood = numbered(0, 1 << 20);
         writer.append(writer.offset(), &flood).unwrap();
-        let offset = HEAD + MARKER as u64 + 5 + flood.len() as u64;
+        let offset = HEAD_BYTES + MARKER_LENGTH as u64 + 5 + flood.len() as u64;
         assert_eq!((writer.offset(), LogWriter::open(&path).unwrap().offset()), (offset, offset));
     }
 }
@@ -68,11 +68,11 @@ fn a_marker_that_a_full_disk_ends_moves_no_offset_either() {
     let dir = tempfile::tempdir().unwrap();
     let path = FileRef::at_path(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
-    let mut text = vec![b'x'; usize::try_from(HEAD).unwrap()];
-    text.extend_from_slice(&marker(7).as_bytes()[..MARKER - 1]);
+    let mut text = vec![b'x'; usize::try_from(HEAD_BYTES).unwrap()];
+    text.extend_from_slice(&omission_marker(7).as_bytes()[..MARKER_LENGTH - 1]);
     writer.append(0, &text).unwrap();
-    writer.leave_out(writer.offset(), b"!").unwrap();
-    assert_eq!(LogWriter::open(&path).unwrap().offset(), HEAD + MARKER as u64);
+    writer.skip_output(writer.offset(), b"!").unwrap();
+    assert_eq!(LogWriter::open(&path).unwrap().offset(), HEAD_BYTES + MARKER_LENGTH as u64);
 }
 
 #[test]
@@ -112,8 +112,8 @@ fn output_without_room_leaves_a_gap_that_is_told_and_keeps_offsets_right() {
     let path = FileRef::at_path(&dir.path().join("a.1.log"));
     let mut writer = LogWriter::open(&path).unwrap();
     writer.append(0, b"before\n").unwrap();
-    writer.leave_out(7, &[b'x'; 60]).unwrap();
-    writer.leave_out(67, &[b'x'; 40]).unwrap();
+    writer.skip_output(7, &[b'x'; 60]).unwrap();
+    writer.skip_output(67, &[b'x'; 40]).unwrap();
     assert_eq!((writer.offset(), LogWriter::open(&path).unwrap().offset()), (107, 107));
     writer.append(100, b"1234567after\n").unwrap();
     let text = std::fs::read(&path).unwrap();

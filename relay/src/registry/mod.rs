@@ -6,10 +6,12 @@
 //! relay status │ logs │ events │ wait ◄─ read, watch ─┘
 //! ```
 //!
-//! * [`layout`]: names and places of the files; [`access`]: creating the folders, and failures of reading and writing.
+//! * [`layout`]: names and paths of the files; [`access`]: creation of the folders, and failures of reading and
+//!   writing.
 //! * [`create`]: creation of a job, durable before its number is visible.
 //! * [`requests`]: requests of the command line to the daemon.
-//! * [`read`]: records, references to jobs, listings. [`event_log`]: reading event logs. [`log_file`]: the bounded log.
+//! * [`read`]: records, references to jobs, listings. [`event_log`]: reader of event logs. [`log_file`]: the bounded
+//!   log.
 //! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_cursor`]: the position after a cursor in one of
 //!   them.
 //! * [`lineage`]: predecessors and successors of a job.

@@ -25,7 +25,7 @@ const MAX_FILE_SIZE: u64 = 256 << 10;
 
 /// A completion notice to deliver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct OutboxEntry {
     /// [`SCHEMA`].
     pub schema: u32,
     /// Job that ended.
@@ -36,12 +36,12 @@ pub struct Entry {
     pub session: Option<Session>,
     /// Deliveries by channel: `codex`, `desktop`, `command`, `webhook`.
     #[serde(rename = "ways")]
-    pub channels: BTreeMap<String, Channel>,
+    pub channels: BTreeMap<String, ChannelDelivery>,
 }
 
 /// Delivery through one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Channel {
+pub struct ChannelDelivery {
     /// State of the delivery.
     pub state: ChannelState,
     /// Number of attempts.
@@ -60,13 +60,13 @@ pub enum ChannelState {
     Pending,
     /// Delivered.
     Taken,
-    /// Given up for good.
+    /// Given up permanently.
     GivenUp,
 }
 
 /// Claim on a completion notice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
+pub struct NoticeClaim {
     /// Time of the claim.
     pub at: Timestamp,
     /// Claimant: `notices`, `hook`, `wait`, `run`, `mcp`.
@@ -75,12 +75,12 @@ pub struct Shown {
     pub session: Option<Session>,
 }
 
-/// Writes an entry; only the daemon does. An entry with pending channels is durable; any other can be rebuilt from its
-/// record.
+/// Writes an entry. Only the daemon calls this. An entry with pending channels is synced; others can be rebuilt from
+/// their records.
 ///
 /// # Errors
 /// The first failing call.
-pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
+pub fn write_entry(registry: &Registry, entry: &OutboxEntry) -> io::Result<()> {
     let durability = if entry.channels.is_empty() { Durability::Cached } else { Durability::Synced };
     registry.outbox_entry(&entry.job).replace(&serde_json::to_vec(entry)?, durability)
 }
@@ -89,7 +89,7 @@ pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
 ///
 /// # Errors
 /// Returns an error if the file can't be read or is not an entry.
-pub fn read(registry: &Registry, job: &JobId) -> io::Result<Option<Entry>> {
+pub fn read_entry(registry: &Registry, job: &JobId) -> io::Result<Option<OutboxEntry>> {
     match registry.outbox_entry(job).read(MAX_FILE_SIZE) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -101,7 +101,7 @@ pub fn read(registry: &Registry, job: &JobId) -> io::Result<Option<Entry>> {
 ///
 /// # Errors
 /// Returns an error if the folder can't be read. An absent folder is empty.
-pub fn unshown(registry: &Registry) -> io::Result<Vec<JobId>> {
+pub fn unclaimed_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     let mut seen: BTreeMap<JobId, bool> = BTreeMap::new();
     for name in registry.outbox().names()? {
         if let Some(job) = name.strip_suffix(".shown").and_then(|stem| stem.parse().ok()) {
@@ -113,58 +113,58 @@ pub fn unshown(registry: &Registry) -> io::Result<Vec<JobId>> {
     Ok(seen.into_iter().filter(|(_, shown)| !shown).map(|(job, _)| job).collect())
 }
 
-/// Claims this notice for the caller; returns true if the caller is the first. Any other caller must not show it.
+/// Claims this notice for the caller; returns true if the caller is the first. Other callers must not show the notice.
 ///
 /// # Errors
 /// Returns an error if the folder can't be written.
-pub fn claim(registry: &Registry, job: &JobId, shown: &Shown) -> io::Result<bool> {
-    match registry.outbox_shown(job).create(&serde_json::to_vec(shown)?, Durability::Cached) {
+pub fn claim_notice(registry: &Registry, job: &JobId, claim: &NoticeClaim) -> io::Result<bool> {
+    match registry.outbox_shown(job).create(&serde_json::to_vec(claim)?, Durability::Cached) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(e),
     }
 }
 
-/// Releases a claim of the caller: the notice was not read.
+/// Releases a claim of the caller, after the notice was not read.
 ///
 /// # Errors
 /// Returns an error if the claim can't be removed. An absent claim is not an error.
-pub fn unclaim(registry: &Registry, job: &JobId) -> io::Result<()> {
+pub fn release_claim(registry: &Registry, job: &JobId) -> io::Result<()> {
     registry.outbox_shown(job).remove()
 }
 
 /// Returns the claim on the notice of a job; `None` if it is unclaimed or the claim can't be read.
-pub fn shown(registry: &Registry, job: &JobId) -> Option<Shown> {
+pub fn read_claim(registry: &Registry, job: &JobId) -> Option<NoticeClaim> {
     registry.outbox_shown(job).read(MAX_FILE_SIZE).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
-/// Removes the entry of a job unless a delivery is still pending; the daemon removes it after that one.
+/// Removes the entry of a job unless a delivery is pending. In that case the daemon removes it later.
 ///
 /// # Errors
 /// Returns an error if a file can't be removed.
-pub fn remove_done(registry: &Registry, job: &JobId) -> io::Result<()> {
-    if is_pending(registry, job) { Ok(()) } else { remove(registry, job) }
+pub fn remove_unless_pending(registry: &Registry, job: &JobId) -> io::Result<()> {
+    if is_pending(registry, job) { Ok(()) } else { remove_entry(registry, job) }
 }
 
-/// Removes the entry of a job as [`remove_done`] does, but only if its notice is claimed.
+/// Same as [`remove_unless_pending`], but only if the notice is claimed.
 ///
 /// # Errors
 /// Returns an error if a file can't be removed.
-pub fn remove_told(registry: &Registry, job: &JobId) -> io::Result<()> {
-    if registry.outbox_shown(job).exists() { remove_done(registry, job) } else { Ok(()) }
+pub fn remove_if_claimed(registry: &Registry, job: &JobId) -> io::Result<()> {
+    if registry.outbox_shown(job).exists() { remove_unless_pending(registry, job) } else { Ok(()) }
 }
 
 fn is_pending(registry: &Registry, job: &JobId) -> bool {
     let pending =
-        |entry: Entry| entry.channels.values().any(|channel| channel.state == ChannelState::Pending);
-    read(registry, job).is_ok_and(|entry| entry.is_some_and(pending))
+        |entry: OutboxEntry| entry.channels.values().any(|channel| channel.state == ChannelState::Pending);
+    read_entry(registry, job).is_ok_and(|entry| entry.is_some_and(pending))
 }
 
 /// Removes the entry of a job.
 ///
 /// # Errors
 /// Returns an error if a file can't be removed. An absent file is not an error.
-pub fn remove(registry: &Registry, job: &JobId) -> io::Result<()> {
+pub fn remove_entry(registry: &Registry, job: &JobId) -> io::Result<()> {
     registry.outbox_entry(job).remove()?;
     registry.outbox_shown(job).remove()
 }
@@ -177,28 +177,28 @@ mod tests {
     fn an_end_is_shown_by_the_first_who_claims_it() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::for_project(dir.path());
-        assert_eq!(unshown(&registry).unwrap(), []);
+        assert_eq!(unclaimed_jobs(&registry).unwrap(), []);
         registry.ensure().unwrap();
         let jobs: [JobId; 2] = ["a#1".parse().unwrap(), "a#2".parse().unwrap()];
         for job in &jobs {
-            let entry = Entry {
+            let entry = OutboxEntry {
                 schema: SCHEMA,
                 job: job.clone(),
                 ended_at: Timestamp::UNIX_EPOCH,
                 session: None,
                 channels: BTreeMap::new(),
             };
-            write(&registry, &entry).unwrap();
-            assert_eq!(read(&registry, job).unwrap(), Some(entry));
+            write_entry(&registry, &entry).unwrap();
+            assert_eq!(read_entry(&registry, job).unwrap(), Some(entry));
         }
-        assert_eq!(unshown(&registry).unwrap(), jobs);
-        let by = |by: &str| Shown { at: Timestamp::UNIX_EPOCH, by: by.to_owned(), session: None };
-        assert!(claim(&registry, &jobs[0], &by("wait")).unwrap());
-        assert!(!claim(&registry, &jobs[0], &by("hook")).unwrap());
-        assert_eq!(shown(&registry, &jobs[0]), Some(by("wait")));
-        assert_eq!(unshown(&registry).unwrap(), [jobs[1].clone()]);
-        remove(&registry, &jobs[0]).unwrap();
-        remove(&registry, &jobs[0]).unwrap();
-        assert_eq!(read(&registry, &jobs[0]).unwrap(), None);
+        assert_eq!(unclaimed_jobs(&registry).unwrap(), jobs);
+        let by = |by: &str| NoticeClaim { at: Timestamp::UNIX_EPOCH, by: by.to_owned(), session: None };
+        assert!(claim_notice(&registry, &jobs[0], &by("wait")).unwrap());
+        assert!(!claim_notice(&registry, &jobs[0], &by("hook")).unwrap());
+        assert_eq!(read_claim(&registry, &jobs[0]), Some(by("wait")));
+        assert_eq!(unclaimed_jobs(&registry).unwrap(), [jobs[1].clone()]);
+        remove_entry(&registry, &jobs[0]).unwrap();
+        remove_entry(&registry, &jobs[0]).unwrap();
+        assert_eq!(read_entry(&registry, &jobs[0]).unwrap(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Permanent removal of archived jobs, by the daemon or by a command if no daemon runs. A lock of its own serializes
+//! Permanent removal of archived jobs, by the daemon or by a command if no daemon runs. A separate lock serializes
 //! them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use super::{Registry, create, outbox, read, workspace_copy};
 pub struct Retention {
     /// Number of newest archived jobs to keep.
     pub newest: u64,
-    /// Keep jobs that ended after this time; without it, this rule keeps none.
+    /// Keep jobs that ended after this time; `None` keeps no job.
     pub since: Option<Timestamp>,
 }
 
@@ -26,10 +26,10 @@ pub struct Retention {
 ///
 /// # Errors
 /// Returns an error if the archive can't be read or a file can't be removed.
-pub fn prune(registry: &Registry, keep: &Retention) -> io::Result<Vec<JobId>> {
+pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<Vec<JobId>> {
     let _turn = create::open_locked(&registry.prune_lock())?;
     let archive = registry.archived();
-    let records = read::records(&archive)?;
+    let records = read::read_records(&archive)?;
     let ended = records
         .iter()
         .map(|stored| stored.record)
@@ -39,26 +39,26 @@ pub fn prune(registry: &Registry, keep: &Retention) -> io::Result<Vec<JobId>> {
         workspaces.insert(record.job.clone(), record.workspace);
         Some((record.finished_at?, record.job))
     });
-    let victims = choose(ended.collect(), keep);
+    let victims = choose_to_remove(ended.collect(), retention);
     create::remember_numbers(registry, &victims)?;
-    create::forget_keys(registry, &victims.iter().collect())?;
+    create::remove_keys(registry, &victims.iter().collect())?;
     for job in &victims {
         if let Some(workspace) = workspaces.get(job) {
-            workspace_copy::remove(Path::new(workspace), job);
+            workspace_copy::remove_log_copy(Path::new(workspace), job);
         }
         for file in [archive.spec(job), archive.log(job), archive.events(job), archive.record(job)] {
             file.remove()?;
         }
-        outbox::remove_done(registry, job)?;
+        outbox::remove_unless_pending(registry, job)?;
     }
     Ok(victims)
 }
 
 /// Selects the jobs to remove. Pure.
-fn choose(ended: BTreeSet<(Timestamp, JobId)>, keep: &Retention) -> Vec<JobId> {
-    let beyond = ended.len().saturating_sub(usize::try_from(keep.newest).unwrap_or(usize::MAX));
+fn choose_to_remove(ended: BTreeSet<(Timestamp, JobId)>, retention: &Retention) -> Vec<JobId> {
+    let beyond = ended.len().saturating_sub(usize::try_from(retention.newest).unwrap_or(usize::MAX));
     let old = ended.into_iter().take(beyond);
-    old.filter(|(at, _)| keep.since.is_none_or(|since| *at <= since)).map(|(_, job)| job).collect()
+    old.filter(|(at, _)| retention.since.is_none_or(|since| *at <= since)).map(|(_, job)| job).collect()
 }
 
 #[cfg(test)]
@@ -70,7 +70,7 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let chosen = |newest, since: Option<i64>| {
             let ended = (1..=5).map(|n| (at(n), format!("a#{n}").parse().unwrap())).collect();
-            let numbers = choose(ended, &Retention { newest, since: since.map(at) });
+            let numbers = choose_to_remove(ended, &Retention { newest, since: since.map(at) });
             numbers.iter().map(JobId::number).collect::<Vec<_>>()
         };
         assert_eq!(chosen(2, None), [1, 2, 3]);

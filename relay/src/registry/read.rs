@@ -7,39 +7,39 @@ use common::record::{JobRecord, SCHEMA};
 
 use super::{Registry, layout};
 use crate::exit::Failure;
-use crate::files::refused::Refused;
+use crate::files::refused::RefusedEntry;
 
 /// Maximum size of a spec, in bytes: a prompt has at most 1 MiB, the size of the frame that carries it, and JSON
 /// escapes enlarge it.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
-/// Maximum size of a record, in bytes. Its plan is that of the largest event, which needs some 1.2 MiB of the limit of
-/// a line; the rest of a record is far smaller than what remains.
+/// Maximum size of a record, in bytes: the limit of an event line. The largest plan needs some 1.2 MiB of it, and the
+/// rest of a record is small.
 pub const MAX_RECORD_SIZE: u64 = common::event_line::MAX_LINE as u64;
 
 /// A record as stored on disk.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
+pub struct StoredRecord {
     /// The record, with its current paths.
     pub record: JobRecord,
     /// Location of its files: the registry or its archive.
-    pub home: Registry,
+    pub registry: Registry,
 }
 
 /// Reads one job's record, from the registry or its archive.
 ///
 /// # Errors
 /// `NotFound` for an unknown job, `InvalidData` for a record that can't be read.
-pub fn load(registry: &Registry, job: &JobId) -> io::Result<Stored> {
-    match load_from(registry, job) {
-        // Looked up again: the daemon may have moved it between the two lookups.
+pub fn load_record(registry: &Registry, job: &JobId) -> io::Result<StoredRecord> {
+    match load_record_from(registry, job) {
+        // Looked up again, because the daemon may have moved the record between the two lookups.
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            load_from(&registry.archived(), job).or_else(|_| load_from(registry, job))
+            load_record_from(&registry.archived(), job).or_else(|_| load_record_from(registry, job))
         }
         found => found,
     }
 }
 
-fn load_from(home: &Registry, job: &JobId) -> io::Result<Stored> {
+fn load_record_from(home: &Registry, job: &JobId) -> io::Result<StoredRecord> {
     let file = home.record(job);
     let mut record: JobRecord = serde_json::from_slice(&file.read(MAX_RECORD_SIZE)?)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", file.display())))?;
@@ -47,48 +47,48 @@ fn load_from(home: &Registry, job: &JobId) -> io::Result<Stored> {
         record.log_path = home.log(job).display().to_string();
         record.events_path = home.events(job).display().to_string();
     }
-    Ok(Stored { record, home: home.clone() })
+    Ok(StoredRecord { record, registry: home.clone() })
 }
 
 /// Returns every job with a record in the registry (not the archive), in no particular order.
 ///
 /// # Errors
 /// Returns an error if the folder can't be read. An absent folder has no jobs.
-pub fn jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
+pub fn unarchived_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     let names = registry.folder().names()?;
     Ok(names.iter().filter_map(|name| layout::job_of_record(name)).collect())
 }
 
 /// Returns every job with a record, archived ones included. An archive that is refused has no jobs.
 fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
-    let mut all = jobs(registry)?;
-    match jobs(&registry.archived()) {
-        Err(e) if Refused::from_error(&e).is_some() => {}
+    let mut all = unarchived_jobs(registry)?;
+    match unarchived_jobs(&registry.archived()) {
+        Err(e) if RefusedEntry::from_error(&e).is_some() => {}
         archived => all.extend(archived?),
     }
     Ok(all)
 }
 
-/// Returns the records of the registry (not the archive). A session may put any number of large records there, so each
-/// is read on demand; a caller should keep no more than it needs.
+/// Returns the records of the registry (not the archive). A session may create many large records, so each is read on
+/// demand. A caller should keep only the fields that it needs.
 ///
 /// # Errors
 /// Returns an error if the folder can't be read.
-pub fn records(registry: &Registry) -> io::Result<Records> {
-    Ok(Records { home: registry.clone(), jobs: jobs(registry)? })
+pub fn read_records(registry: &Registry) -> io::Result<RecordReader> {
+    Ok(RecordReader { registry: registry.clone(), jobs: unarchived_jobs(registry)? })
 }
 
 /// Records that are read one by one.
 #[derive(Debug)]
-pub struct Records {
-    home: Registry,
+pub struct RecordReader {
+    registry: Registry,
     jobs: Vec<JobId>,
 }
 
-impl Records {
+impl RecordReader {
     /// Iterates over the readable records, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = Stored> {
-        self.jobs.iter().filter_map(|job| load_from(&self.home, job).ok())
+    pub fn iter(&self) -> impl Iterator<Item = StoredRecord> {
+        self.jobs.iter().filter_map(|job| load_record_from(&self.registry, job).ok())
     }
 }
 
@@ -105,14 +105,14 @@ pub fn highest_number(registry: &Registry, name: &JobName) -> io::Result<u32> {
 ///
 /// # Errors
 /// Exit code 3 for no such job, 2 for an ambiguous prefix (naming its matches).
-pub fn resolve(registry: &Registry, text: &str) -> Result<JobId, Failure> {
+pub fn resolve_job(registry: &Registry, text: &str) -> Result<JobId, Failure> {
     let unknown = || {
-        let shown = common::text::one_line(text, 60);
+        let shown = common::text_format::one_line(text, 60);
         Failure::no_such_job(format!("no job '{shown}': `relay status -a` lists them"))
     };
     let unreadable = |e: &io::Error| registry.not_readable(e);
     if let Ok(job) = text.parse::<JobId>() {
-        return match load(registry, &job) {
+        return match load_record(registry, &job) {
             Ok(_) => Ok(job),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(unknown()),
             Err(e) => Err(unreadable(&e)),
@@ -121,7 +121,7 @@ pub fn resolve(registry: &Registry, text: &str) -> Result<JobId, Failure> {
     if text.is_empty() {
         return Err(unknown());
     }
-    let mut names = names(registry).map_err(|e| unreadable(&e))?;
+    let mut names = job_names(registry).map_err(|e| unreadable(&e))?;
     if let Some(exact) = names.iter().find(|name| name.as_str() == text) {
         names = vec![exact.clone()];
     } else {
@@ -140,7 +140,7 @@ pub fn resolve(registry: &Registry, text: &str) -> Result<JobId, Failure> {
     }
 }
 
-fn names(registry: &Registry) -> io::Result<Vec<JobName>> {
+fn job_names(registry: &Registry) -> io::Result<Vec<JobName>> {
     let jobs = all_jobs(registry)?;
     let mut names: Vec<JobName> = jobs.iter().map(|job| job.name().clone()).collect();
     names.sort();
@@ -152,11 +152,11 @@ fn names(registry: &Registry) -> io::Result<Vec<JobName>> {
 ///
 /// # Errors
 /// Exit code 3 when there is none.
-pub fn newest(registry: &Registry) -> Result<Stored, Failure> {
-    newest_number(registry)
-        .and_then(|job| load(registry, &job))
+pub fn newest_job(registry: &Registry) -> Result<StoredRecord, Failure> {
+    latest_link_target(registry)
+        .and_then(|job| load_record(registry, &job))
         .or_else(|_| {
-            let all = records(registry)?;
+            let all = read_records(registry)?;
             let newest = all.iter().max_by(|a, b| {
                 (a.record.created_at, &a.record.job).cmp(&(b.record.created_at, &b.record.job))
             });
@@ -165,11 +165,11 @@ pub fn newest(registry: &Registry) -> Result<Stored, Failure> {
         .map_err(|_| Failure::no_such_job("no job yet: start one with `relay launch -w DIR \"task\"`"))
 }
 
-/// Returns the job that `newest_number` points to.
+/// Returns the job that the link `latest` points to.
 ///
 /// # Errors
 /// Returns an error if the link does not exist.
-pub fn newest_number(registry: &Registry) -> io::Result<JobId> {
+pub fn latest_link_target(registry: &Registry) -> io::Result<JobId> {
     let target = registry.latest().read_link()?;
     layout::job_of_record(&target)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "'latest' does not point to a record"))

@@ -8,23 +8,23 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use super::lease::Holder;
+use super::lease::DaemonId;
 use super::prune::Retention;
 use crate::files::atomic::Durability;
-use crate::files::dir::Dir;
+use crate::files::dir::RegistryDir;
 use crate::files::file_ref::FileRef;
-use crate::files::refused::Refused;
+use crate::files::refused::RefusedEntry;
 
 /// Maximum size of a request, in bytes.
 const MAX_FILE_SIZE: u64 = 16 << 10;
 /// Maximum number of requests that are read at once; the rest follow when these are done.
-const MAX_FILED: usize = 4096;
+const MAX_PENDING_REQUESTS: usize = 4096;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
-pub enum Request {
-    /// A new record exists. Only a hint: the daemon finds the record without it a little later.
+pub enum DaemonRequest {
+    /// A new record exists. Only a hint: without it the daemon finds the record a little later.
     Launch {
         /// Launched job.
         job: JobId,
@@ -44,7 +44,7 @@ pub enum Request {
         step: bool,
         /// Extension, in milliseconds.
         by_ms: u64,
-        /// Id of the newest event that can't be the answer.
+        /// Id of the last event before a possible answer.
         after: u64,
         /// Limit that the daemon has promised to a queued job.
         #[serde(default)]
@@ -52,33 +52,33 @@ pub enum Request {
     },
     /// Remove archived jobs for good.
     Prune {
-        /// Daemon that the request is for; no other one applies it. None in a request of an earlier version, which no
-        /// daemon applies.
+        /// Daemon that the request is for; no other daemon applies it. `None` in a request of an earlier version, which
+        /// no daemon applies.
         #[serde(default)]
-        relay: Option<Holder>,
+        relay: Option<DaemonId>,
         /// Retention rules.
         keep: Retention,
     },
-    /// Start the platform now, whatever happened before.
+    /// Start the platform now.
     Up,
     /// Stop the platform and the daemon; running jobs are ended.
     Down {
-        /// Daemon that the request is for; no other one applies it. None in a request of an earlier version, which no
-        /// daemon applies.
+        /// Daemon that the request is for; no other daemon applies it. `None` in a request of an earlier version, which
+        /// no daemon applies.
         #[serde(default)]
-        relay: Option<Holder>,
+        relay: Option<DaemonId>,
     },
-    /// Stop the daemon and leave everything else, so that another one takes over.
+    /// Stop only the daemon, so that another one takes over.
     Restart {
         /// Daemon that the request is for; no other one applies it.
-        relay: Holder,
+        relay: DaemonId,
     },
 }
 
-impl Request {
+impl DaemonRequest {
     /// Returns true if this daemon may apply the request. A request that stops a daemon or removes something names its
     /// daemon.
-    pub fn is_for(&self, daemon: &Holder) -> bool {
+    pub fn is_for(&self, daemon: &DaemonId) -> bool {
         match self {
             Self::Down { relay } | Self::Prune { relay, .. } => relay.as_ref() == Some(daemon),
             Self::Restart { relay } => relay == daemon,
@@ -89,28 +89,28 @@ impl Request {
 
 /// A request in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filed {
+pub struct FiledRequest {
     /// Path of its file.
     pub path: PathBuf,
     /// The request; `None` if it can't be read.
-    pub request: Option<Request>,
+    pub request: Option<DaemonRequest>,
 }
 
 /// Files a request and returns its path. `Launch` is a hint and may be lost to a power loss; the others are durable.
 ///
 /// # Errors
 /// Returns an error if the folder can't be written.
-pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
-    file_at(registry, request, Timestamp::now())
+pub fn file_request(registry: &Registry, request: &DaemonRequest) -> io::Result<PathBuf> {
+    file_request_at(registry, request, Timestamp::now())
 }
 
 /// Files a request with this time, which determines the order of requests.
 ///
 /// # Errors
-/// As [`file()`].
-pub fn file_at(registry: &Registry, request: &Request, at: Timestamp) -> io::Result<PathBuf> {
+/// Same as [`file_request()`].
+pub fn file_request_at(registry: &Registry, request: &DaemonRequest, at: Timestamp) -> io::Result<PathBuf> {
     let durability =
-        if matches!(request, Request::Launch { .. }) { Durability::Cached } else { Durability::Synced };
+        if matches!(request, DaemonRequest::Launch { .. }) { Durability::Cached } else { Durability::Synced };
     // The time orders requests; the process id separates two of the same nanosecond.
     let name = format!("{:024}-{}.json", at.as_nanosecond(), std::process::id());
     let file = registry.requests().file(name);
@@ -118,32 +118,32 @@ pub fn file_at(registry: &Registry, request: &Request, at: Timestamp) -> io::Res
     Ok(file.path().to_owned())
 }
 
-/// A request that is removed when its command stops waiting: a daemon that died leaves it behind.
+/// A request that is removed when its command stops waiting, because a dead daemon would not remove it.
 #[derive(Debug)]
-pub struct Awaited<'a> {
+pub struct AwaitedRequest<'a> {
     registry: &'a Registry,
     path: PathBuf,
 }
 
-impl<'a> Awaited<'a> {
+impl<'a> AwaitedRequest<'a> {
     /// Files a request.
     ///
     /// # Errors
     /// Returns an error if the folder can't be written.
-    pub fn file(registry: &'a Registry, request: &Request) -> io::Result<Self> {
-        Ok(Self { registry, path: file(registry, request)? })
+    pub fn file(registry: &'a Registry, request: &DaemonRequest) -> io::Result<Self> {
+        Ok(Self { registry, path: file_request(registry, request)? })
     }
 
     /// Returns true if the daemon has not applied it yet.
     pub fn is_filed(&self) -> bool {
-        file_of(self.registry, &self.path).exists()
+        request_file(self.registry, &self.path).exists()
     }
 }
 
-impl Drop for Awaited<'_> {
+impl Drop for AwaitedRequest<'_> {
     fn drop(&mut self) {
-        // Best effort: no other daemon applies a request that names its daemon.
-        let _ = remove(self.registry, &self.path);
+        // Best effort: no other daemon applies the request, which names its daemon.
+        let _ = remove_request(self.registry, &self.path);
     }
 }
 
@@ -151,42 +151,42 @@ impl Drop for Awaited<'_> {
 ///
 /// # Errors
 /// Returns an error if the folder can't be read.
-pub fn pending(registry: &Registry) -> io::Result<Vec<Filed>> {
+pub fn pending_requests(registry: &Registry) -> io::Result<Vec<FiledRequest>> {
     let folder = registry.requests();
     let mut names = folder.names()?;
     names.retain(|name| !name.starts_with('.') && name.strip_suffix(".json").is_some());
     names.sort();
-    names.truncate(MAX_FILED);
-    Ok(names.iter().map(|name| read(&folder, name)).collect())
+    names.truncate(MAX_PENDING_REQUESTS);
+    Ok(names.iter().map(|name| read_request(&folder, name)).collect())
 }
 
-fn read(folder: &Dir, name: &str) -> Filed {
+fn read_request(folder: &RegistryDir, name: &str) -> FiledRequest {
     let file = folder.file(name);
     let request = file.read(MAX_FILE_SIZE).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    Filed { path: file.path().to_owned(), request }
+    FiledRequest { path: file.path().to_owned(), request }
 }
 
 /// Returns the file of a request. Only the name in `path` counts.
-pub fn file_of(registry: &Registry, path: &Path) -> FileRef {
+pub fn request_file(registry: &Registry, path: &Path) -> FileRef {
     registry.requests().file(path.file_name().unwrap_or_default())
 }
 
-/// Replaces the content of a request, durably, before an action that must not happen twice.
+/// Replaces the content of a request durably, before an action that must happen only once.
 ///
 /// # Errors
 /// Returns an error if the file can't be replaced.
-pub fn amend(registry: &Registry, path: &Path, request: &Request) -> io::Result<()> {
-    file_of(registry, path).replace(&serde_json::to_vec(request)?, Durability::Synced)
+pub fn replace_request(registry: &Registry, path: &Path, request: &DaemonRequest) -> io::Result<()> {
+    request_file(registry, path).replace(&serde_json::to_vec(request)?, Durability::Synced)
 }
 
 /// Removes a request that was applied or can't be read; sets aside an entry that may not be opened.
 ///
 /// # Errors
 /// Returns an error if the file can't be removed. An absent file is not an error.
-pub fn remove(registry: &Registry, path: &Path) -> io::Result<()> {
-    let file = file_of(registry, path);
-    match file.problem()? {
-        Some(reason) => file.set_aside(&Refused::error(path, reason)),
+pub fn remove_request(registry: &Registry, path: &Path) -> io::Result<()> {
+    let file = request_file(registry, path);
+    match file.refusal_reason()? {
+        Some(reason) => file.set_aside(&RefusedEntry::error(path, reason)),
         None => file.remove(),
     }
 }

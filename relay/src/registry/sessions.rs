@@ -16,7 +16,7 @@ use crate::files::atomic::Durability;
 
 /// Version of a session's JSON.
 pub const SCHEMA: u32 = 1;
-/// Maximum length of a session id, in bytes: those of Codex and Claude Code are UUIDs.
+/// Maximum length of a session id, in bytes. Codex and Claude Code use UUIDs.
 const MAX_ID: usize = 64;
 /// Maximum size of a session's file, in bytes.
 const MAX_FILE_SIZE: u64 = 64 << 10;
@@ -33,7 +33,7 @@ pub struct SessionState {
     /// Id of the session; Codex calls it thread.
     pub id: String,
     /// Phase of the session.
-    pub phase: Phase,
+    pub phase: SessionPhase,
     /// Time of that hook call.
     pub at: Timestamp,
 }
@@ -41,7 +41,7 @@ pub struct SessionState {
 /// Phase of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub enum SessionPhase {
     /// Waiting for its user.
     Idle,
     /// In a turn: its next hook delivers pending notices.
@@ -53,13 +53,13 @@ pub enum Phase {
 impl SessionState {
     /// Returns true if a turn is known to be in progress.
     pub fn is_busy(&self) -> bool {
-        self.phase == Phase::Busy
+        self.phase == SessionPhase::Busy
     }
 }
 
 /// Returns true if a text can be a session id. Any other text must never become part of a path or an argument of
 /// another program.
-pub fn is_id(text: &str) -> bool {
+pub fn is_session_id(text: &str) -> bool {
     let mut bytes = text.bytes();
     text.len() <= MAX_ID
         && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
@@ -70,22 +70,22 @@ pub fn is_id(text: &str) -> bool {
 ///
 /// # Errors
 /// `InvalidInput` for an invalid id; otherwise the first failing call.
-pub fn note(registry: &Registry, state: &SessionState) -> io::Result<()> {
-    if !is_id(&state.id) {
+pub fn store_session(registry: &Registry, state: &SessionState) -> io::Result<()> {
+    if !is_session_id(&state.id) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     registry.session(&state.id).replace(&serde_json::to_vec(state)?, Durability::Cached)
 }
 
 /// Returns the state of a session; `None` if it is unknown or unreadable.
-pub fn read(registry: &Registry, id: &str) -> Option<SessionState> {
-    let bytes = is_id(id).then(|| registry.session(id).read(MAX_FILE_SIZE).ok()).flatten()?;
+pub fn read_session(registry: &Registry, id: &str) -> Option<SessionState> {
+    let bytes = is_session_id(id).then(|| registry.session(id).read(MAX_FILE_SIZE).ok()).flatten()?;
     serde_json::from_slice(&bytes).ok()
 }
 
 /// Removes the state of sessions without a hook call for a week. A file that can't be removed stays until the next
 /// call.
-pub fn forget_old(registry: &Registry, now: SystemTime) {
+pub fn remove_old_sessions(registry: &Registry, now: SystemTime) {
     let folder = registry.sessions();
     for name in folder.names().unwrap_or_default() {
         let file = folder.file(name);
@@ -102,7 +102,7 @@ pub fn forget_old(registry: &Registry, now: SystemTime) {
 mod tests {
     use super::*;
 
-    fn state(id: &str, phase: Phase) -> SessionState {
+    fn state(id: &str, phase: SessionPhase) -> SessionState {
         SessionState {
             schema: SCHEMA,
             agent: "codex".to_owned(),
@@ -116,13 +116,13 @@ mod tests {
     fn the_last_note_of_a_session_counts() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::for_project(dir.path());
-        assert_eq!(read(&registry, "s1"), None);
+        assert_eq!(read_session(&registry, "s1"), None);
         registry.ensure().unwrap();
-        for phase in [Phase::Busy, Phase::Idle, Phase::Over] {
-            note(&registry, &state("s1", phase)).unwrap();
-            assert_eq!(read(&registry, "s1"), Some(state("s1", phase)));
+        for phase in [SessionPhase::Busy, SessionPhase::Idle, SessionPhase::Over] {
+            store_session(&registry, &state("s1", phase)).unwrap();
+            assert_eq!(read_session(&registry, "s1"), Some(state("s1", phase)));
         }
-        assert!(state("s1", Phase::Busy).is_busy());
+        assert!(state("s1", SessionPhase::Busy).is_busy());
     }
 
     #[test]
@@ -130,26 +130,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::for_project(dir.path());
         for id in ["", "--resume", "../x", "a b", "a/b", &"a".repeat(65)] {
-            assert!(!is_id(id), "{id}");
+            assert!(!is_session_id(id), "{id}");
             assert_eq!(
-                note(&registry, &state(id, Phase::Busy)).unwrap_err().kind(),
+                store_session(&registry, &state(id, SessionPhase::Busy)).unwrap_err().kind(),
                 io::ErrorKind::InvalidInput
             );
-            assert_eq!(read(&registry, id), None);
+            assert_eq!(read_session(&registry, id), None);
         }
-        assert!(is_id("01a203ca-9b3a-74f0-a0f9-92040009a617"));
+        assert!(is_session_id("01a203ca-9b3a-74f0-a0f9-92040009a617"));
     }
 
     #[test]
     fn a_session_is_forgotten_after_a_week() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::for_project(dir.path());
-        forget_old(&registry, SystemTime::now());
+        remove_old_sessions(&registry, SystemTime::now());
         registry.ensure().unwrap();
-        note(&registry, &state("s1", Phase::Idle)).unwrap();
-        forget_old(&registry, SystemTime::now() + RETENTION - Duration::from_secs(60));
-        assert!(read(&registry, "s1").is_some());
-        forget_old(&registry, SystemTime::now() + RETENTION + Duration::from_secs(60));
-        assert_eq!(read(&registry, "s1"), None);
+        store_session(&registry, &state("s1", SessionPhase::Idle)).unwrap();
+        remove_old_sessions(&registry, SystemTime::now() + RETENTION - Duration::from_secs(60));
+        assert!(read_session(&registry, "s1").is_some());
+        remove_old_sessions(&registry, SystemTime::now() + RETENTION + Duration::from_secs(60));
+        assert_eq!(read_session(&registry, "s1"), None);
     }
 }

@@ -8,51 +8,53 @@ use std::io;
 
 use common::record::JobRecord;
 
-use super::outbox::{self, Entry, Shown};
+use super::outbox::{self, NoticeClaim, OutboxEntry};
 use super::{Registry, read};
 
-/// Notices taken for display.
+/// Notices claimed for display.
 #[derive(Debug, Default)]
-pub struct Unseen {
+pub struct ClaimedNotices {
     /// Records, in the order of the notices.
     pub records: Vec<JobRecord>,
-    /// Number of notices left for the next call.
-    pub left: usize,
+    /// Number of remaining notices for the next call.
+    pub remaining: usize,
 }
 
 /// Returns the unclaimed notices, oldest first.
 ///
 /// # Errors
 /// Returns an error if the outbox can't be read. An absent outbox is empty, and an unreadable entry is skipped.
-pub fn unclaimed_notices(registry: &Registry) -> io::Result<Vec<Entry>> {
-    let entry = |job| outbox::read(registry, &job).ok().flatten();
-    let mut ends: Vec<Entry> = outbox::unshown(registry)?.into_iter().filter_map(entry).collect();
+pub fn unclaimed_notices(registry: &Registry) -> io::Result<Vec<OutboxEntry>> {
+    let entry = |job| outbox::read_entry(registry, &job).ok().flatten();
+    let mut ends: Vec<OutboxEntry> =
+        outbox::unclaimed_jobs(registry)?.into_iter().filter_map(entry).collect();
     ends.sort_by(|a, b| (a.ended_at, &a.job).cmp(&(b.ended_at, &b.job)));
     Ok(ends)
 }
 
-/// Takes the first `most` of `ends`. With `shown`, claims each one and skips those that another reader has claimed.
+/// Returns the first `max` notices. With `claim_notice`, claims each one and skips notices that another reader has
+/// claimed.
 ///
 /// # Errors
 /// Returns an error if the outbox can't be written. No notice is claimed then.
 pub fn claim_notices(
     registry: &Registry,
-    ends: &[Entry],
-    most: usize,
-    shown: Option<&Shown>,
-) -> io::Result<Unseen> {
-    let mut taken = Unseen { left: ends.len(), ..Unseen::default() };
-    for entry in ends {
-        if taken.records.len() == most {
+    notices: &[OutboxEntry],
+    max: usize,
+    claim: Option<&NoticeClaim>,
+) -> io::Result<ClaimedNotices> {
+    let mut taken = ClaimedNotices { remaining: notices.len(), ..ClaimedNotices::default() };
+    for entry in notices {
+        if taken.records.len() == max {
             break;
         }
-        taken.left -= 1;
-        let claimed = shown.map(|shown| outbox::claim(registry, &entry.job, shown)).transpose();
+        taken.remaining -= 1;
+        let claimed = claim.map(|shown| outbox::claim_notice(registry, &entry.job, shown)).transpose();
         if !claimed.inspect_err(|_| release_claims(registry, &taken.records))?.unwrap_or(true) {
             continue;
         }
-        // A job that was pruned has no record to show: its claim stands.
-        taken.records.extend(read::load(registry, &entry.job).map(|stored| stored.record));
+        // A pruned job has no record to show, so its claim stays.
+        taken.records.extend(read::load_record(registry, &entry.job).map(|stored| stored.record));
     }
     Ok(taken)
 }
@@ -60,8 +62,8 @@ pub fn claim_notices(
 /// Releases claims on notices that were not read.
 pub fn release_claims<'a>(registry: &Registry, records: impl IntoIterator<Item = &'a JobRecord>) {
     for record in records {
-        // A claim that can't be released is lost to this channel only: `relay status` still shows the outcome.
-        let _ = outbox::unclaim(registry, &record.job);
+        // If a claim can't be released, `relay status` still shows the outcome.
+        let _ = outbox::release_claim(registry, &record.job);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The workspace's own copy of a job's log, removed together with the job.
 //!
-//! A worker may have put anything there. So nothing is read, no link is followed, and only names that an agent creates
-//! are removed. A folder with any other entry is kept.
+//! A worker may have created any entry there. So nothing is read, no link is followed, and only files that an agent
+//! creates are removed. A folder with other entries is kept.
 
 use std::path::Path;
 
@@ -9,22 +9,22 @@ use common::ids::JobId;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 
 /// Name of the folder in a workspace.
-const FOLDER: &str = ".codex-worker";
+const COPY_FOLDER: &str = ".codex-worker";
 /// The files of a job.
-const FILES: [&str; 3] = ["log.txt", "codex.jsonl", "last-message.txt"];
+const COPY_FILES: [&str; 3] = ["log.txt", "codex.jsonl", "last-message.txt"];
 
 /// Removes the copy of a job's log, if there is one and this user may remove it. The copy is useless without its job,
 /// and harmless if it stays.
-pub(super) fn remove(workspace: &Path, job: &JobId) {
+pub(super) fn remove_log_copy(workspace: &Path, job: &JobId) {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let stem = job.stem();
+    let stem = job.file_stem();
     let opened = openat(CWD, workspace, flags, Mode::empty()).and_then(|workspace| {
-        let outer = openat(workspace, FOLDER, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        let outer = openat(workspace, COPY_FOLDER, flags | OFlags::NOFOLLOW, Mode::empty())?;
         let inner = openat(&outer, &*stem, flags | OFlags::NOFOLLOW, Mode::empty())?;
         Ok((outer, inner))
     });
     let Ok((outer, inner)) = opened else { return };
-    for name in FILES {
+    for name in COPY_FILES {
         let _ = unlinkat(&inner, name, AtFlags::empty());
     }
     let _ = unlinkat(&outer, &*stem, AtFlags::REMOVEDIR);
@@ -39,19 +39,19 @@ mod tests {
     #[test]
     fn what_an_agent_made_goes_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let copies = dir.path().join(FOLDER);
+        let copies = dir.path().join(COPY_FOLDER);
         let made = |stem: &str, names: &[&str]| {
             std::fs::create_dir_all(copies.join(stem)).unwrap();
             for name in names {
                 std::fs::write(copies.join(stem).join(name), "x").unwrap();
             }
         };
-        made("abe.1", &FILES);
+        made("abe.1", &COPY_FILES);
         made("abe.2", &["log.txt", "notes.txt"]);
         made("elsewhere", &["log.txt"]);
         symlink("elsewhere", copies.join("abe.3")).unwrap();
         for job in ["abe#1", "abe#2", "abe#3", "abe#4"] {
-            remove(dir.path(), &job.parse().unwrap());
+            remove_log_copy(dir.path(), &job.parse().unwrap());
         }
         let is_there = |path: &str| copies.join(path).exists();
         assert!(!is_there("abe.1") && !is_there("abe.2/log.txt"));

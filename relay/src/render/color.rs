@@ -16,7 +16,7 @@ pub enum ColorMode {
 
 impl ColorMode {
     /// Returns true if color is to be used.
-    pub fn resolve(self, terminal: bool) -> bool {
+    pub fn is_enabled(self, terminal: bool) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
@@ -32,18 +32,18 @@ impl ColorMode {
 /// Applies ANSI styles when enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paint {
-    on: bool,
+    enabled: bool,
 }
 
 impl Paint {
-    /// Enables styles if `on`.
-    pub fn new(on: bool) -> Self {
-        Self { on }
+    /// Enables styles if `enabled`.
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled }
     }
 
     /// Returns true if styles are enabled.
-    pub fn is_on(self) -> bool {
-        self.on
+    pub fn is_enabled(self) -> bool {
+        self.enabled
     }
 
     /// Styles text about a job in this state: red for failure, green for success, yellow for a requested end.
@@ -55,27 +55,27 @@ impl Paint {
             State::Starting | State::Running => AnsiColor::Cyan,
             State::Queued => return text.to_owned(),
         };
-        self.with(color.on_default(), text)
+        self.styled(color.on_default(), text)
     }
 
     /// Styles the subject of a line.
     pub fn bold(self, text: &str) -> String {
-        self.with(Style::new().bold(), text)
+        self.styled(Style::new().bold(), text)
     }
 
     /// Styles text that asks for attention.
     pub fn alarm(self, text: &str) -> String {
-        self.with(AnsiColor::Red.on_default(), text)
+        self.styled(AnsiColor::Red.on_default(), text)
     }
 
     /// Styles secondary text.
     pub fn dim(self, text: &str) -> String {
-        self.with(Style::new().dimmed(), text)
+        self.styled(Style::new().dimmed(), text)
     }
 
     /// Styles text.
-    pub(super) fn with(self, style: Style, text: &str) -> String {
-        if self.on { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    pub(super) fn styled(self, style: Style, text: &str) -> String {
+        if self.enabled { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
     fn colour_is_only_where_it_was_asked_for() {
         assert_eq!(Paint::new(false).state(State::Failed, "x"), "x");
         assert_eq!(Paint::new(true).state(State::Failed, "x"), "\u{1b}[31mx\u{1b}[0m");
-        assert!(ColorMode::Always.resolve(false));
-        assert!(!ColorMode::Never.resolve(true) && !ColorMode::Auto.resolve(false));
+        assert!(ColorMode::Always.is_enabled(false));
+        assert!(!ColorMode::Never.is_enabled(true) && !ColorMode::Auto.is_enabled(false));
     }
 }

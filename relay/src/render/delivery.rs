@@ -3,24 +3,24 @@
 use common::duration;
 use jiff::Timestamp;
 
-use crate::registry::outbox::{Channel, ChannelState, Entry};
+use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry};
 use crate::times::between;
 
 /// Describes the failed deliveries and their reasons; `None` if there are none.
-pub fn failed_delivery(entry: &Entry, now: Timestamp) -> Option<String> {
+pub fn failed_delivery(entry: &OutboxEntry, now: Timestamp) -> Option<String> {
     let troubles: Vec<String> =
-        entry.channels.iter().filter_map(|(name, channel)| one(name, channel, now)).collect();
+        entry.channels.iter().filter_map(|(name, channel)| describe_channel(name, channel, now)).collect();
     (!troubles.is_empty()).then(|| troubles.join("; "))
 }
 
-fn one(name: &str, channel: &Channel, now: Timestamp) -> Option<String> {
+fn describe_channel(name: &str, channel: &ChannelDelivery, now: Timestamp) -> Option<String> {
     let reason = channel.last_error.as_deref()?;
     match channel.state {
         ChannelState::Taken => None,
         ChannelState::GivenUp => Some(format!("{name} given up ({reason})")),
         ChannelState::Pending => {
             let next = channel.next_at.map(|at| between(now, at)).filter(|ms| *ms > 0);
-            let next = next.map_or("now".to_owned(), |ms| format!("in {}", duration::short(ms)));
+            let next = next.map_or("now".to_owned(), |ms| format!("in {}", duration::format_duration(ms)));
             Some(format!("{name} not delivered yet ({reason}), next try {next}"))
         }
     }
@@ -33,13 +33,13 @@ mod tests {
 
     #[test]
     fn only_what_went_wrong_is_told() {
-        let channel = |state, next: Option<i64>, error: Option<&str>| Channel {
+        let channel = |state, next: Option<i64>, error: Option<&str>| ChannelDelivery {
             state,
             attempts: 1,
             next_at: next.map(at),
             last_error: error.map(str::to_owned),
         };
-        let entry = |channels: Vec<(&str, Channel)>| Entry {
+        let entry = |channels: Vec<(&str, ChannelDelivery)>| OutboxEntry {
             schema: 1,
             job: "a#1".parse().unwrap(),
             ended_at: at(0),

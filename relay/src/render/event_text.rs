@@ -4,10 +4,10 @@ use common::duration;
 use common::event::{Event, EventBody, FinalState, StepOutcome};
 use common::event_line::EventLine;
 use common::record::State;
-use common::{summary, text};
+use common::{summary, text_format};
 
 use super::View;
-use super::health::Word;
+use super::health::HealthWord;
 use crate::plural;
 use crate::times::clock;
 
@@ -17,79 +17,80 @@ const MAX_LINE: usize = 240;
 /// Context of an event.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RenderOptions {
-    /// True if the line names the job, in front of the type.
-    pub name_job: bool,
+    /// True if the line shows the job before the type.
+    pub shows_job_name: bool,
     /// True if the event's step is inside another one.
-    pub inside: bool,
+    pub is_nested_step: bool,
 }
 
 /// `12:00:01 step_started 3 clone git clone …`
-pub fn line(raw: &[u8], event: &EventLine, options: RenderOptions, view: &View) -> String {
-    let job = if options.name_job { format!("{} ", event.job) } else { String::new() };
-    let kind = text::one_line(&kind(raw), MAX_LINE);
+pub fn event_line(raw: &[u8], event: &EventLine, options: RenderOptions, view: &View) -> String {
+    let job = if options.shows_job_name { format!("{} ", event.job) } else { String::new() };
+    let kind = text_format::one_line(&event_type(raw), MAX_LINE);
     let Some(Event { at, body }) = &event.event else {
         return format!("{job}{kind} (event of a newer version)");
     };
     let time = clock(*at, view.now, &view.zone);
     let room = MAX_LINE.saturating_sub(time.len() + job.len() + kind.len() + 3);
-    let details = text::truncate(&text::printable(&details(body, options.inside)), room);
-    // Color is applied to text that is sanitized and cut already.
-    let (paint, tone) = (view.paint, tone(body));
-    let details = if tone == Tone::Noise { paint.dim(&details) } else { details };
+    let details =
+        text_format::truncate(&text_format::to_printable(&event_details(body, options.is_nested_step)), room);
+    // Color is applied after the text was sanitized and truncated.
+    let (paint, tone) = (view.paint, emphasis_of(body));
+    let details = if tone == Emphasis::Minor { paint.dim(&details) } else { details };
     let kind = match tone {
-        Tone::Noise => paint.dim(&kind),
-        Tone::Plain => kind,
-        Tone::Health(word) => paint.health(word, &kind),
-        Tone::State(state) => paint.state(state, &kind),
+        Emphasis::Minor => paint.dim(&kind),
+        Emphasis::Normal => kind,
+        Emphasis::Health(word) => paint.job_health(word, &kind),
+        Emphasis::State(state) => paint.state(state, &kind),
     };
     format!("{} {job}{kind} {details}", paint.dim(&time)).trim_end().to_owned()
 }
 
 /// Emphasis of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tone {
-    /// Minor: accompanies events with more information.
-    Noise,
+enum Emphasis {
+    /// Less important than other events.
+    Minor,
     /// A milestone.
-    Plain,
+    Normal,
     /// Color of this health.
-    Health(Word),
+    Health(HealthWord),
     /// Color of this state.
     State(State),
 }
 
-fn tone(body: &EventBody) -> Tone {
+fn emphasis_of(body: &EventBody) -> Emphasis {
     match body {
         EventBody::Accepted { .. }
         | EventBody::Started { .. }
         | EventBody::Usage(_)
         | EventBody::Cleanup { survivors: 0, .. }
-        | EventBody::StepFinished { outcome: StepOutcome::Ok | StepOutcome::Unknown, .. } => Tone::Noise,
+        | EventBody::StepFinished { outcome: StepOutcome::Ok | StepOutcome::Unknown, .. } => Emphasis::Minor,
         EventBody::Queued(_)
         | EventBody::Message { .. }
         | EventBody::Plan { .. }
         | EventBody::FileChange { .. }
-        | EventBody::Extended { .. } => Tone::Plain,
-        EventBody::StepStarted { .. } => Tone::State(State::Running),
-        EventBody::LinkRestored { .. } => Tone::Health(Word::Healthy),
+        | EventBody::Extended { .. } => Emphasis::Normal,
+        EventBody::StepStarted { .. } => Emphasis::State(State::Running),
+        EventBody::LinkRestored { .. } => Emphasis::Health(HealthWord::Healthy),
         EventBody::Warning { .. }
         | EventBody::Stalled { .. }
         | EventBody::LinkLost { .. }
         | EventBody::Stopping { .. }
-        | EventBody::Interrupted { .. } => Tone::Health(Word::Quiet),
-        EventBody::StepFinished { .. } | EventBody::Cleanup { .. } => Tone::Health(Word::Over),
-        EventBody::Finished { state, .. } => Tone::State((*state).into()),
+        | EventBody::Interrupted { .. } => Emphasis::Health(HealthWord::Quiet),
+        EventBody::StepFinished { .. } | EventBody::Cleanup { .. } => Emphasis::Health(HealthWord::Over),
+        EventBody::Finished { state, .. } => Emphasis::State((*state).into()),
     }
 }
 
-/// Type as named in the line, so that types of newer programs are shown too.
-fn kind(raw: &[u8]) -> String {
+/// Returns the type named in the line, so that types of newer programs are shown too.
+fn event_type(raw: &[u8]) -> String {
     let line: Option<serde_json::Value> = serde_json::from_slice(raw).ok();
     let kind = line.as_ref().and_then(|line| line.get("type")?.as_str());
     kind.unwrap_or("unknown").to_owned()
 }
 
-fn details(body: &EventBody, inside: bool) -> String {
+fn event_details(body: &EventBody, is_nested_step: bool) -> String {
     match body {
         EventBody::Queued(queued) => queued.prompt_summary.clone(),
         EventBody::Accepted { agent, .. } | EventBody::LinkRestored { agent } => format!("by agent {agent}"),
@@ -98,7 +99,7 @@ fn details(body: &EventBody, inside: bool) -> String {
             format!("pid {pid}{thread}")
         }
         EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
-            let limit = limit_ms.map(|ms| format!("limit {}", duration::limit(ms)));
+            let limit = limit_ms.map(|ms| format!("limit {}", duration::format_limit(ms)));
             let parent = parent.map(|n| format!("in step {n}"));
             let more: Vec<String> = limit.into_iter().chain(parent).collect();
             let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
@@ -109,11 +110,16 @@ fn details(body: &EventBody, inside: bool) -> String {
                 StepOutcome::Ok => "ok",
                 StepOutcome::Failed => "failed",
                 StepOutcome::Killed => "killed",
-                StepOutcome::Unknown if inside => "ended",
+                StepOutcome::Unknown if is_nested_step => "ended",
                 StepOutcome::Unknown => "still running when the worker ended",
             };
-            let used = resources.map(|used| format!(", {}", summary::resources(&used))).unwrap_or_default();
-            format!("{n} {outcome} after {}{}{used}", duration::short(*elapsed_ms), code(*exit_code))
+            let used =
+                resources.map(|used| format!(", {}", summary::format_resources(&used))).unwrap_or_default();
+            format!(
+                "{n} {outcome} after {}{}{used}",
+                duration::format_duration(*elapsed_ms),
+                exit_code_text(*exit_code)
+            )
         }
         EventBody::Message { text } | EventBody::Warning { message: text } => one_line(text),
         EventBody::Plan { items } => {
@@ -129,14 +135,17 @@ fn details(body: &EventBody, inside: bool) -> String {
         EventBody::Stalled { n, evidence } => format!("step {n}: {}", one_line(evidence)),
         EventBody::LinkLost { reason } | EventBody::Stopping { reason } => one_line(reason),
         EventBody::Extended { n: Some(n), limit_ms } => {
-            format!("step {n} may now take {}", duration::limit(*limit_ms))
+            format!("step {n} may now take {}", duration::format_limit(*limit_ms))
         }
         EventBody::Extended { n: None, limit_ms } => {
-            format!("the job may now take {}", duration::limit(*limit_ms))
+            format!("the job may now take {}", duration::format_limit(*limit_ms))
         }
         EventBody::Interrupted { n, reason } => format!("step {n}: {}", one_line(reason)),
         EventBody::Cleanup { killed, survivors } => {
-            format!("{} killed, {survivors} left", plural::count((*killed).into(), "process", "processes"))
+            format!(
+                "{} killed, {survivors} left",
+                plural::format_count((*killed).into(), "process", "processes")
+            )
         }
         EventBody::Finished { state, error, exit_code, .. } => {
             let state = match state {
@@ -145,18 +154,18 @@ fn details(body: &EventBody, inside: bool) -> String {
                 FinalState::Cancelled => "cancelled",
             };
             let error = error.as_ref().map(|error| format!(": {}", one_line(&error.message)));
-            format!("{state}{}{}", code(*exit_code), error.unwrap_or_default())
+            format!("{state}{}{}", exit_code_text(*exit_code), error.unwrap_or_default())
         }
     }
 }
 
-fn code(exit_code: Option<i32>) -> String {
+fn exit_code_text(exit_code: Option<i32>) -> String {
     exit_code.map(|code| format!(" (exit code {code})")).unwrap_or_default()
 }
 
 /// Shows a text of several lines by its first line.
 fn one_line(text: &str) -> String {
-    text::one_line(text, MAX_LINE)
+    text_format::one_line(text, MAX_LINE)
 }
 
 #[cfg(test)]
@@ -171,7 +180,12 @@ mod tests {
                 event.event.as_ref().map(|event| &event.body),
                 Some(EventBody::StepFinished { n: 4 | 5, .. })
             );
-            line(&event.to_bytes().unwrap(), event, RenderOptions { name_job: false, inside }, &view)
+            event_line(
+                &event.to_bytes().unwrap(),
+                event,
+                RenderOptions { shows_job_name: false, is_nested_step: inside },
+                &view,
+            )
         });
         told.collect::<Vec<_>>().join("\n")
     }
@@ -223,14 +237,14 @@ mod tests {
         view.paint = crate::render::Paint::new(true);
         let story = samples::stalled_story();
         let colored =
-            |n: usize| line(&story[n].to_bytes().unwrap(), &story[n], RenderOptions::default(), &view);
+            |n: usize| event_line(&story[n].to_bytes().unwrap(), &story[n], RenderOptions::default(), &view);
         let plain = |text: &str| {
             let codes = ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[33m", "\u{1b}[36m", "\u{1b}[0m"];
             codes.iter().fold(text.to_owned(), |text, code| text.replace(code, ""))
         };
         let bare = samples::view(200);
         for (n, event) in story.iter().enumerate() {
-            let expected = line(&event.to_bytes().unwrap(), event, RenderOptions::default(), &bare);
+            let expected = event_line(&event.to_bytes().unwrap(), event, RenderOptions::default(), &bare);
             assert_eq!(plain(&colored(n)), expected);
         }
         let last = colored(story.len() - 1);
@@ -242,7 +256,12 @@ mod tests {
         let raw = br#"{"type":"levitated"}"#;
         let mut event = samples::story().remove(0);
         event.event = None;
-        let text = line(raw, &event, RenderOptions { name_job: true, inside: false }, &samples::view(0));
+        let text = event_line(
+            raw,
+            &event,
+            RenderOptions { shows_job_name: true, is_nested_step: false },
+            &samples::view(0),
+        );
         assert_eq!(text, "abe#1 levitated (event of a newer version)");
     }
 }

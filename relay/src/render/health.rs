@@ -15,11 +15,11 @@ use common::duration;
 use common::event::FailureKind;
 use common::job::StepKind;
 use common::record::{JobRecord, Link, State};
-use common::text;
+use common::text_format;
 use common::warnings::WAITS_FOR_NETWORK;
 use jiff::Timestamp;
 
-use super::{Paint, Relay, View, queue, steps};
+use super::{Paint, RelayState, View, queue, steps};
 use crate::failure_text::failure_kind;
 use crate::registry::lease::PlatformStatus;
 use crate::times::{ago, between, within};
@@ -31,7 +31,7 @@ const MAX_DETAIL: usize = 160;
 
 /// First word of the sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum HealthWord {
     /// Waiting for its turn or for a platform.
     Queued,
     /// Running as expected.
@@ -50,7 +50,7 @@ pub enum Word {
     Ended,
 }
 
-impl Word {
+impl HealthWord {
     /// Returns the word that begins the sentence.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -68,19 +68,21 @@ impl Word {
 
 impl Paint {
     /// Styles text about a job of this health: yellow and red draw attention.
-    pub fn health(self, word: Word, text: &str) -> String {
+    pub fn job_health(self, word: HealthWord, text: &str) -> String {
         let color = match word {
-            Word::Healthy => AnsiColor::Green,
-            Word::Slow | Word::Quiet | Word::Stale | Word::Stopping => AnsiColor::Yellow,
-            Word::Over => AnsiColor::Red,
-            Word::Queued | Word::Ended => return text.to_owned(),
+            HealthWord::Healthy => AnsiColor::Green,
+            HealthWord::Slow | HealthWord::Quiet | HealthWord::Stale | HealthWord::Stopping => {
+                AnsiColor::Yellow
+            }
+            HealthWord::Over => AnsiColor::Red,
+            HealthWord::Queued | HealthWord::Ended => return text.to_owned(),
         };
-        self.with(color.on_default(), text)
+        self.styled(color.on_default(), text)
     }
 
     /// Styles text that needs attention: of a failed job, or of one with poor health.
-    pub fn health_or_state(self, record: &JobRecord, word: Word, text: &str) -> String {
-        if word == Word::Ended { self.state(record.state, text) } else { self.health(word, text) }
+    pub fn health_or_state(self, record: &JobRecord, word: HealthWord, text: &str) -> String {
+        if word == HealthWord::Ended { self.state(record.state, text) } else { self.job_health(word, text) }
     }
 }
 
@@ -88,52 +90,52 @@ impl Paint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// Health in a word.
-    pub word: Word,
+    pub word: HealthWord,
     /// Explanation and advice: one line without control characters.
-    pub rest: String,
+    pub explanation: String,
 }
 
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.word.as_str(), self.rest)
+        write!(f, "{}: {}", self.word.as_str(), self.explanation)
     }
 }
 
-/// Health of a job, as far as known at `view.now`.
+/// Returns the health of a job at `view.now`.
 pub fn health(record: &JobRecord, view: &View) -> Health {
-    let say = |word, rest: String| Health { word, rest: text::printable(&rest) };
+    let say = |word, rest: String| Health { word, explanation: text_format::to_printable(&rest) };
     if record.state.is_final() {
-        return say(Word::Ended, ended(record, view));
+        return say(HealthWord::Ended, ended_health(record, view));
     }
     if record.state == State::Queued {
-        return say(Word::Queued, queue::reason_of(&record.job, view));
+        return say(HealthWord::Queued, queue::queue_reason_of(&record.job, view));
     }
     let heard = ago(record.last_event_at, view.now);
-    if view.relay == Relay::Down {
+    if view.relay == RelayState::Down {
         return say(
-            Word::Stale,
+            HealthWord::Stale,
             format!("no relay is running; last news {heard}; the work may go on; `relay up` starts a relay"),
         );
     }
-    if let Relay::Silent { pid, for_ms } = view.relay {
-        let silent = queue::silent(pid, for_ms);
-        return say(Word::Stale, format!("last news {heard}; the work may go on; {silent}"));
+    if let RelayState::Silent { pid, for_ms } = view.relay {
+        let silent = queue::silent_relay_message(pid, for_ms);
+        return say(HealthWord::Stale, format!("last news {heard}; the work may go on; {silent}"));
     }
     if record.link == Some(Link::Lost) {
         let why = match &view.relay {
-            Relay::Up(PlatformStatus::Failed { detail }) => text::one_line(detail, MAX_DETAIL),
+            RelayState::Up(PlatformStatus::Failed { detail }) => text_format::one_line(detail, MAX_DETAIL),
             _ => "the work goes on, and the agent reconnects by itself".to_owned(),
         };
-        return say(Word::Stale, format!("the agent is disconnected; last news {heard}; {why}"));
+        return say(HealthWord::Stale, format!("the agent is disconnected; last news {heard}; {why}"));
     }
     if record.state == State::Stopping {
-        return say(Word::Stopping, "its processes are being ended".to_owned());
+        return say(HealthWord::Stopping, "its processes are being ended".to_owned());
     }
-    step(record, view)
+    step_health(record, view)
 }
 
-/// Next action for a job that has ended, usually a command.
-pub fn next(record: &JobRecord) -> String {
+/// Returns the next action for a job that has ended, usually a command.
+pub fn next_action(record: &JobRecord) -> String {
     let job = &record.job;
     let resumable = record.is_resumable();
     let warned = if record.warnings.count > 0 { "check the warnings, then " } else { "" };
@@ -149,67 +151,67 @@ pub fn next(record: &JobRecord) -> String {
     }
 }
 
-fn ended(record: &JobRecord, view: &View) -> String {
+fn ended_health(record: &JobRecord, view: &View) -> String {
     let when = record.finished_at.map(|at| format!(" {}", ago(at, view.now))).unwrap_or_default();
     let kind = match failure_kind(record) {
         kind if kind.is_empty() => kind,
         kind => format!(" ({kind})"),
     };
-    format!("{}{when}{kind}; next: {}", record.outcome(), next(record))
+    format!("{}{when}{kind}; next: {}", record.describe_outcome(), next_action(record))
 }
 
 /// A running step, or a step around it, with its limit.
 #[derive(Debug, Clone, Copy)]
-pub struct Running {
+pub struct RunningStep {
     /// Number of the step.
-    pub n: u32,
+    pub number: u32,
     /// Kind of the step.
     pub kind: StepKind,
     /// Run time, in milliseconds of the reader's clock.
-    pub spent_ms: u64,
+    pub elapsed_ms: u64,
     /// Limit, in milliseconds.
     pub limit_ms: u64,
 }
 
-/// Returns the step whose limit ends first: a step can't outlive the one that contains it. `None` without a limit.
-pub fn nearest(record: &JobRecord, now: Timestamp) -> Option<Running> {
+/// Returns the running or enclosing step whose limit ends first; `None` without a limit.
+pub fn step_with_nearest_limit(record: &JobRecord, now: Timestamp) -> Option<RunningStep> {
     let step = record.step.as_ref()?;
-    let around = steps::around(record, step.n);
+    let around = steps::enclosing_steps(record, step.n);
     let all = around.iter().map(|step| (step.n, step.kind, step.started_at, step.limit_ms));
     let all = all.chain([(step.n, step.kind, step.started_at, step.limit_ms)]);
     let running = all.filter_map(|(n, kind, started_at, limit)| {
-        Some(Running { n, kind, spent_ms: between(started_at, now), limit_ms: limit? })
+        Some(RunningStep { number: n, kind, elapsed_ms: between(started_at, now), limit_ms: limit? })
     });
-    running.min_by_key(|step| i128::from(step.limit_ms) - i128::from(step.spent_ms))
+    running.min_by_key(|step| i128::from(step.limit_ms) - i128::from(step.elapsed_ms))
 }
 
 /// Health of a job whose agent is reporting.
-fn step(record: &JobRecord, view: &View) -> Health {
-    let say = |word, rest: String| Health { word, rest: text::printable(&rest) };
+fn step_health(record: &JobRecord, view: &View) -> Health {
+    let say = |word, rest: String| Health { word, explanation: text_format::to_printable(&rest) };
     let Some(current) = &record.step else {
         let doing = if record.state == State::Starting { "starting" } else { "between steps" };
-        return say(Word::Healthy, doing.to_owned());
+        return say(HealthWord::Healthy, doing.to_owned());
     };
-    let quiet = waits(record);
-    let Some(near) = nearest(record, view.now) else {
-        let spent = duration::short(between(current.started_at, view.now));
-        let what = doing(current.kind);
+    let quiet = stall_evidence(record);
+    let Some(near) = step_with_nearest_limit(record, view.now) else {
+        let spent = duration::format_duration(between(current.started_at, view.now));
+        let what = activity(current.kind);
         return match quiet {
-            Some(waits) => say(Word::Quiet, format!("{what} {spent}; {waits}; no limit")),
-            None => say(Word::Healthy, format!("{what} {spent}, no limit")),
+            Some(waits) => say(HealthWord::Quiet, format!("{what} {spent}; {waits}; no limit")),
+            None => say(HealthWord::Healthy, format!("{what} {spent}, no limit")),
         };
     };
-    let (spent, limit) = (duration::short(near.spent_ms), duration::limit(near.limit_ms));
-    let (what, job) = (doing(near.kind), &record.job);
-    let Some(left) = near.limit_ms.checked_sub(near.spent_ms) else {
+    let (spent, limit) = (duration::format_duration(near.elapsed_ms), duration::format_limit(near.limit_ms));
+    let (what, job) = (activity(near.kind), &record.job);
+    let Some(left) = near.limit_ms.checked_sub(near.elapsed_ms) else {
         return match near.kind {
-            // Each sign of activity of a slowly answering model restarts its limit, and leaves no event.
+            // Activity of a slow model restarts the limit, without an event.
             StepKind::Model => say(
-                Word::Healthy,
+                HealthWord::Healthy,
                 format!("{what} {spent}; it is answering; it is ended after {limit} without activity"),
             ),
             _ => say(
-                Word::Over,
+                HealthWord::Over,
                 format!("{what} {spent}, its limit was {limit}: it is being ended (or its machine slept)"),
             ),
         };
@@ -221,42 +223,45 @@ fn step(record: &JobRecord, view: &View) -> Health {
         let rest = format!(
             "the worker waits for the network {spent} of {limit}: its model can't be reached; it is ended within {left}"
         );
-        return say(Word::Quiet, rest);
+        return say(HealthWord::Quiet, rest);
     }
     let more = || match near.kind {
         StepKind::Model => String::new(),
-        _ if near.n == current.n => format!("; `relay extend {job} --step 10m` gives it more time"),
+        _ if near.number == current.n => format!("; `relay extend {job} --step 10m` gives it more time"),
         _ => String::new(),
     };
     match quiet {
         Some(waits) => say(
-            Word::Quiet,
+            HealthWord::Quiet,
             format!("{what} {spent} of {limit}; {waits}; it is ended within {left}{}", more()),
         ),
-        None if near.spent_ms > near.limit_ms / 2 => {
-            say(Word::Slow, format!("{what} {spent} of {limit}; it ends or is ended within {left}{}", more()))
+        None if near.elapsed_ms > near.limit_ms / 2 => say(
+            HealthWord::Slow,
+            format!("{what} {spent} of {limit}; it ends or is ended within {left}{}", more()),
+        ),
+        None => {
+            say(HealthWord::Healthy, format!("{what} {spent} of {limit}; next event expected within {left}"))
         }
-        None => say(Word::Healthy, format!("{what} {spent} of {limit}; next event expected within {left}")),
     }
 }
 
-/// Activity of a step of this kind, for the sentence.
-fn doing(kind: StepKind) -> &'static str {
+/// Returns the activity of a step of this kind, for the sentence.
+fn activity(kind: StepKind) -> &'static str {
     match kind {
         StepKind::Model => "waiting for the model",
         kind => kind.as_str(),
     }
 }
 
-/// Returns the evidence of the newest warning, if it says that the running step or one around it makes no progress. The
-/// record does not say if the step has progressed since.
-fn waits(record: &JobRecord) -> Option<String> {
+/// Returns the evidence of the newest warning if it reports that the running step or an enclosing one makes no
+/// progress. Progress since then is unknown.
+fn stall_evidence(record: &JobRecord) -> Option<String> {
     let step = record.step.as_ref()?;
-    let (n, evidence) = steps::stalled(record)?;
-    if n != step.n && !steps::around(record, step.n).iter().any(|step| step.n == n) {
+    let (n, evidence) = steps::stalled_step(record)?;
+    if n != step.n && !steps::enclosing_steps(record, step.n).iter().any(|step| step.n == n) {
         return None;
     }
-    let waiting = evidence.find("waiting ").map(|at| text::one_line(&evidence[at..], MAX_WAIT_REASON));
+    let waiting = evidence.find("waiting ").map(|at| text_format::one_line(&evidence[at..], MAX_WAIT_REASON));
     let waiting = waiting.map(|waiting| format!(" ({waiting})")).unwrap_or_default();
     Some(format!("step {n} made no progress at the last check{waiting}"))
 }

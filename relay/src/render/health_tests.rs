@@ -65,7 +65,7 @@ fn a_step_without_progress_is_quiet_and_so_is_one_around_it() {
 fn what_is_not_heard_of_is_stale_whatever_its_step_says() {
     let mut view = samples::view(130);
     let lost = say(&samples::link_lost(), 73);
-    view.relay = Relay::Down;
+    view.relay = RelayState::Down;
     let down = health(&samples::running(), &view).to_string();
     let queued = health(&samples::queued(), &view).to_string();
     insta::assert_snapshot!([lost, down, queued].join("\n"), @r#"

@@ -10,28 +10,33 @@ use crate::failure_text;
 /// Maximum number of follow-ups listed by name; the others are counted.
 const MAX_NAMED: usize = 3;
 
-/// Builds the row below a job's other rows; `None` for a job without links. `before` are its predecessors, `after` its
-/// successors.
-pub fn row(record: &JobRecord, before: &[JobRecord], after: &[JobRecord], view: &View) -> Option<String> {
+/// Builds the row below a job's other rows; `None` for a job without links. `predecessors` are its predecessors,
+/// `successors` its successors.
+pub fn history_row(
+    record: &JobRecord,
+    predecessors: &[JobRecord],
+    successors: &[JobRecord],
+    view: &View,
+) -> Option<String> {
     let mut parts = Vec::new();
     if let Some(follows) = &record.origin.follows {
         let how = match follows.how {
             FollowUp::Resume => "continues",
             FollowUp::Retry => "retry of",
         };
-        let state = match before.iter().find(|earlier| earlier.job == follows.job) {
-            Some(earlier) => end(earlier),
+        let state = match predecessors.iter().find(|earlier| earlier.job == follows.job) {
+            Some(earlier) => outcome_text(earlier),
             None => "removed".to_owned(),
         };
         parts.push(format!("{how} {} ({state})", follows.job));
     }
-    let own: Vec<_> = after
+    let own: Vec<_> = successors
         .iter()
         .filter(|later| later.origin.follows.as_ref().is_some_and(|follows| follows.job == record.job))
         .collect();
     if !own.is_empty() {
         let hidden = own.len().saturating_sub(MAX_NAMED);
-        let named = own[hidden..].iter().map(|later| format!("{} ({})", later.job, end(later)));
+        let named = own[hidden..].iter().map(|later| format!("{} ({})", later.job, outcome_text(later)));
         let named = named.collect::<Vec<_>>().join(", ");
         let earlier = if hidden > 0 { format!("{hidden} others, ") } else { String::new() };
         parts.push(format!("followed by {earlier}{named}"));
@@ -39,14 +44,14 @@ pub fn row(record: &JobRecord, before: &[JobRecord], after: &[JobRecord], view: 
     if parts.is_empty() {
         return None;
     }
-    Some(LabeledRows::single(view, "history", &parts.join(" · ")))
+    Some(LabeledRows::single_row(view, "history", &parts.join(" · ")))
 }
 
 /// `completed`, `failed: step_timeout`
-fn end(record: &JobRecord) -> String {
+fn outcome_text(record: &JobRecord) -> String {
     match record.state {
         State::Failed => format!("failed: {}", failure_text::failure_kind(record)),
-        _ => record.outcome(),
+        _ => record.describe_outcome(),
     }
 }
 
@@ -70,7 +75,7 @@ mod tests {
         let third = following("abe#3", State::Running, FollowUp::Retry, "abe#2");
         let after = [second.clone(), third.clone()];
         let text = |record: &JobRecord, before: &[JobRecord], after: &[JobRecord]| {
-            row(record, before, after, &view).unwrap_or_default()
+            history_row(record, before, after, &view).unwrap_or_default()
         };
         assert_eq!(text(&first, &[], &after), "history    followed by abe#2 (completed)\n");
         assert_eq!(
@@ -87,7 +92,8 @@ mod tests {
         let after: Vec<JobRecord> = (2..=6)
             .map(|n| following(&format!("abe#{n}"), State::Cancelled, FollowUp::Retry, "abe#1"))
             .collect();
-        let text = row(&samples::bare("abe#1", State::Failed), &[], &after, &samples::view(73)).unwrap();
+        let text =
+            history_row(&samples::bare("abe#1", State::Failed), &[], &after, &samples::view(73)).unwrap();
         assert!(text.contains("followed by 2 others, abe#4 (cancelled), abe#5"), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 use common::duration;
 use common::record::{JobRecord, State};
-use common::text;
+use common::text_format;
 
 use super::{View, health, status, width};
 
@@ -12,60 +12,60 @@ const HEALTH_WIDTH: usize = 48;
 const STEP_WIDTH: usize = 28;
 const TASK_WIDTH: usize = 40;
 /// Gap between two columns.
-const GAP: &str = "  ";
+const COLUMN_GAP: &str = "  ";
 
 /// Builds the output of `relay status`: a header and a line for each job, aligned in columns.
-pub fn render(records: &[JobRecord], view: &View) -> String {
-    let rows: Vec<[String; 6]> = records.iter().map(|record| row(record, view)).collect();
+pub fn render_table(records: &[JobRecord], view: &View) -> String {
+    let rows: Vec<[String; 6]> = records.iter().map(|record| row_cells(record, view)).collect();
     let widest = |column: usize| {
         let cells = rows.iter().map(|row| width::of(&row[column]));
         cells.chain([HEADER[column].len()]).max().unwrap_or(0)
     };
     let widths: [usize; 6] = std::array::from_fn(widest);
-    let mut lines = vec![view.paint.dim(&line(&HEADER.map(str::to_owned), &widths, &|_, cell| cell))];
+    let mut lines = vec![view.paint.dim(&format_line(&HEADER.map(str::to_owned), &widths, &|_, cell| cell))];
     for (row, record) in rows.iter().zip(records) {
-        // Color is applied to the padded cell, so that it can't disturb the widths.
+        // Color is applied to the padded cell, so that it does not affect the widths.
         let word = health::health(record, view).word;
         let brush = |column, cell: String| match column {
             1 => view.paint.state(record.state, &cell),
-            3 => view.paint.health(word, &cell),
+            3 => view.paint.job_health(word, &cell),
             _ => cell,
         };
-        lines.push(line(row, &widths, &brush));
+        lines.push(format_line(row, &widths, &brush));
     }
     lines.join("\n") + "\n"
 }
 
-fn line(cells: &[String; 6], widths: &[usize; 6], brush: &dyn Fn(usize, String) -> String) -> String {
+fn format_line(cells: &[String; 6], widths: &[usize; 6], style: &dyn Fn(usize, String) -> String) -> String {
     let last = cells.len() - 1;
     let padded = cells.iter().enumerate().map(|(column, cell)| {
         let columns = if column == last { width::of(cell) } else { widths[column] };
-        brush(column, width::pad(cell, columns))
+        style(column, width::pad(cell, columns))
     });
-    padded.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
+    padded.collect::<Vec<_>>().join(COLUMN_GAP).trim_end().to_owned()
 }
 
-fn row(record: &JobRecord, view: &View) -> [String; 6] {
+fn row_cells(record: &JobRecord, view: &View) -> [String; 6] {
     let step = match &record.step {
-        Some(step) => text::one_line(&step.title, STEP_WIDTH),
+        Some(step) => text_format::one_line(&step.title, STEP_WIDTH),
         None => "-".to_owned(),
     };
     [
         record.job.to_string(),
         record.state.as_str().to_owned(),
-        duration::short(status::elapsed(record, view)),
-        text::one_line(&brief(record, view), HEALTH_WIDTH),
+        duration::format_duration(status::elapsed_ms(record, view)),
+        text_format::one_line(&brief_health(record, view), HEALTH_WIDTH),
         step,
-        text::one_line(&record.prompt_summary, TASK_WIDTH),
+        text_format::one_line(&record.prompt_summary, TASK_WIDTH),
     ]
 }
 
-/// Health without its advice, which `relay status JOB` shows.
-fn brief(record: &JobRecord, view: &View) -> String {
+/// Returns the health without the advice that `relay status JOB` shows.
+fn brief_health(record: &JobRecord, view: &View) -> String {
     let health = health::health(record, view);
-    let first = health.rest.split("; ").next().unwrap_or_default();
+    let first = health.explanation.split("; ").next().unwrap_or_default();
     let (state, word) = (record.state.as_str(), health.word.as_str());
-    // The state is in a column of its own.
+    // The state has its own column.
     let first = first.strip_prefix(state).unwrap_or(first).trim_start();
     if record.state.is_final() || record.state == State::Queued || record.state == State::Stopping {
         first.to_owned()
@@ -91,7 +91,7 @@ mod tests {
             samples::warned(),
             samples::queued(),
         ];
-        insta::assert_snapshot!(render(&records, &samples::view(73)), @r#"
+        insta::assert_snapshot!(render_table(&records, &samples::view(73)), @r#"
         JOB    STATE      FOR     HEALTH                            STEP    TASK
         abe#1  running    1m12s   healthy: install 1m03s of 10m     npm ci  fix the tests
         abe#1  running    1m12s   stale: the agent is disconnected  npm ci  fix the tests
@@ -105,14 +105,14 @@ mod tests {
     #[test]
     fn without_a_relay_no_time_is_claimed_beyond_the_last_event() {
         let mut view = samples::view(600);
-        view.relay = super::super::Relay::Down;
-        let text = render(&[samples::running(), samples::queued()], &view);
+        view.relay = super::super::RelayState::Down;
+        let text = render_table(&[samples::running(), samples::queued()], &view);
         assert!(text.contains("  9.0s ") && text.contains("  10m00s "), "{text}");
     }
 
     #[test]
     fn hostile_records_stay_on_their_line() {
-        let text = render(&[samples::hostile()], &samples::view(73));
+        let text = render_table(&[samples::hostile()], &samples::view(73));
         assert_eq!(text.lines().count(), 2);
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         assert!(text.lines().all(|line| line.chars().count() < 160), "{text}");
@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn colour_does_not_move_a_column() {
         let mut view = samples::view(73);
-        let plain = render(&[samples::failed(), samples::running()], &view);
+        let plain = render_table(&[samples::failed(), samples::running()], &view);
         view.paint = super::super::Paint::new(true);
-        let colored = render(&[samples::failed(), samples::running()], &view);
+        let colored = render_table(&[samples::failed(), samples::running()], &view);
         let mut stripped = colored.replace("\u{1b}[0m", "");
         for code in ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[36m"] {
             stripped = stripped.replace(code, "");

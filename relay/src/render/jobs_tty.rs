@@ -10,8 +10,8 @@
 use common::duration;
 use common::record::{JobRecord, State};
 
-use super::health::{self, Running, Word};
-use super::{Relay, View, status, width};
+use super::health::{self, HealthWord, RunningStep};
+use super::{RelayState, View, status, width};
 use crate::registry::lease::PlatformStatus;
 use crate::times::{ago, between};
 use crate::{failure_text, plural};
@@ -22,36 +22,38 @@ const NARROW_WIDTH: usize = 72;
 const BAR_WIDTH: usize = 10;
 const TIME_WIDTH: usize = 13;
 const STATE_WIDTH: usize = 11;
-/// Maximum width of a job's id beside other columns; longer ones are cut.
+/// Maximum width of a job's id beside other columns; longer ids are truncated.
 const JOB_WIDTH: usize = 24;
 
 /// Builds the list of these jobs for a terminal of `columns`.
-pub fn render(records: &[JobRecord], view: &View, columns: usize) -> String {
-    let mut lines = vec![view.paint.dim(&width::fit(&headline(records, view), columns))];
+pub fn render_list(records: &[JobRecord], view: &View, columns: usize) -> String {
+    let mut lines = vec![view.paint.dim(&width::fit(&format_headline(records, view), columns))];
     let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(0);
     let job = job.min(JOB_WIDTH).min(columns / 5);
     for record in records {
         if columns < NARROW_WIDTH {
-            lines.extend(narrow(record, view, columns));
+            lines.extend(narrow_rows(record, view, columns));
         } else {
-            lines.push(wide(record, view, columns, job));
+            lines.push(wide_row(record, view, columns, job));
         }
     }
     lines.join("\n") + "\n"
 }
 
 /// `relay ready, 4 jobs at once · 2 running · 1 queued`
-pub fn headline(records: &[JobRecord], view: &View) -> String {
+pub fn format_headline(records: &[JobRecord], view: &View) -> String {
     let mut parts = vec![match &view.relay {
-        Relay::Down => "no relay is running (`relay up`)".to_owned(),
-        Relay::Silent { for_ms, .. } => format!("relay silent for {}", duration::short(*for_ms)),
-        Relay::Up(PlatformStatus::Ready { max_jobs, agents, .. }) => match agents {
-            1 => format!("relay ready, {}", plural::at_once(*max_jobs)),
+        RelayState::Down => "no relay is running (`relay up`)".to_owned(),
+        RelayState::Silent { for_ms, .. } => {
+            format!("relay silent for {}", duration::format_duration(*for_ms))
+        }
+        RelayState::Up(PlatformStatus::Ready { max_jobs, agents, .. }) => match agents {
+            1 => format!("relay ready, {}", plural::format_capacity(*max_jobs)),
             agents => format!("relay ready, {agents} agents"),
         },
-        Relay::Up(PlatformStatus::Starting { detail }) => format!("platform is starting: {detail}"),
-        Relay::Up(PlatformStatus::Failed { detail }) => format!("platform can't be started: {detail}"),
-        Relay::Up(PlatformStatus::Stopped) => "platform stopped (`relay up`)".to_owned(),
+        RelayState::Up(PlatformStatus::Starting { detail }) => format!("platform is starting: {detail}"),
+        RelayState::Up(PlatformStatus::Failed { detail }) => format!("platform can't be started: {detail}"),
+        RelayState::Up(PlatformStatus::Stopped) => "platform stopped (`relay up`)".to_owned(),
     }];
     for state in [State::Starting, State::Running, State::Stopping, State::Queued] {
         let count = records.iter().filter(|record| record.state == state).count();
@@ -63,7 +65,7 @@ pub fn headline(records: &[JobRecord], view: &View) -> String {
 }
 
 /// Mark of a state, in front of its name.
-pub fn mark(state: State) -> &'static str {
+pub fn state_mark(state: State) -> &'static str {
     match state {
         State::Queued => "○",
         State::Starting | State::Running => "●",
@@ -74,28 +76,28 @@ pub fn mark(state: State) -> &'static str {
     }
 }
 
-fn wide(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
+fn wide_row(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
     let health = health::health(record, view);
-    let near = gauge(record, view, health.word);
+    let near = step_for_bar(record, view, health.word);
     let fixed = STATE_WIDTH + 2 + job + 2 + 2 + BAR_WIDTH + 1 + TIME_WIDTH + 2;
     let flexible = columns.saturating_sub(fixed);
     let doing = flexible * 3 / 5;
     let paint = view.paint;
-    let state = width::pad(&format!("{} {}", mark(record.state), record.state.as_str()), STATE_WIDTH);
-    let doing_now = doing_now(record, view, health.word);
+    let state = width::pad(&format!("{} {}", state_mark(record.state), record.state.as_str()), STATE_WIDTH);
+    let doing_now = current_activity(record, view, health.word);
     let brush = |text: &str| {
-        if attention(record, health.word) {
+        if needs_attention(record, health.word) {
             paint.health_or_state(record, health.word, text)
         } else {
             text.to_owned()
         }
     };
-    // Text may take the place of a missing bar.
+    // Text may fill the space of a missing bar.
     let doing = match near {
         Some(near) => {
-            let bar = width::bar(near.spent_ms, near.limit_ms, BAR_WIDTH);
+            let bar = width::bar(near.elapsed_ms, near.limit_ms, BAR_WIDTH);
             let words = brush(&width::pad(&doing_now, doing));
-            format!("{words}  {}", paint.health(health.word, &bar))
+            format!("{words}  {}", paint.job_health(health.word, &bar))
         }
         None => brush(&width::pad(&doing_now, doing + 2 + BAR_WIDTH)),
     };
@@ -103,73 +105,81 @@ fn wide(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
         "{}  {}  {doing} {:>TIME_WIDTH$}  {}",
         paint.state(record.state, &state),
         paint.bold(&width::pad(&record.job.to_string(), job)),
-        time(record, view, near),
+        time_text(record, view, near),
         paint.dim(&width::fit(&record.prompt_summary, flexible - flexible * 3 / 5)),
     );
     line.trim_end().to_owned()
 }
 
-fn narrow(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
+fn narrow_rows(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
     let health = health::health(record, view);
-    let near = gauge(record, view, health.word);
+    let near = step_for_bar(record, view, health.word);
     let (paint, state) = (view.paint, record.state);
-    let elapsed = duration::short(status::elapsed(record, view));
+    let elapsed = duration::format_duration(status::elapsed_ms(record, view));
     let rest = format!(" {} {elapsed}", state.as_str());
     let job = width::fit(&record.job.to_string(), columns.saturating_sub(2 + width::of(&rest)));
-    let first =
-        format!("{} {}{}", paint.state(state, mark(state)), paint.bold(&job), paint.state(state, &rest));
+    let first = format!(
+        "{} {}{}",
+        paint.state(state, state_mark(state)),
+        paint.bold(&job),
+        paint.state(state, &rest)
+    );
     let (mut second, mut room) = ("  ".to_owned(), columns.saturating_sub(2));
     if let Some(near) = near {
-        let lead = format!("{} {} ", near.kind, time(record, view, Some(near)));
+        let lead = format!("{} {} ", near.kind, time_text(record, view, Some(near)));
         second += &lead;
-        second += &paint.health(health.word, &width::bar(near.spent_ms, near.limit_ms, BAR_WIDTH));
+        second += &paint.job_health(health.word, &width::bar(near.elapsed_ms, near.limit_ms, BAR_WIDTH));
         second.push(' ');
         room = room.saturating_sub(width::of(&lead) + BAR_WIDTH + 1);
         second += &width::fit(record.step.as_ref().map_or("", |step| &step.title), room);
     } else {
-        second += &width::fit(&doing_now(record, view, health.word), room);
+        second += &width::fit(&current_activity(record, view, health.word), room);
     }
     [first, second.trim_end().to_owned()]
 }
 
-/// Step whose limit is shown as a bar; `None` without current information.
-pub fn gauge(record: &JobRecord, view: &View, word: Word) -> Option<Running> {
-    let known = matches!(word, Word::Healthy | Word::Slow | Word::Quiet | Word::Over);
-    health::nearest(record, view.now).filter(|_| known)
+/// Returns the step whose limit is shown as a bar; `None` without current information.
+pub fn step_for_bar(record: &JobRecord, view: &View, word: HealthWord) -> Option<RunningStep> {
+    let known = matches!(word, HealthWord::Healthy | HealthWord::Slow | HealthWord::Quiet | HealthWord::Over);
+    health::step_with_nearest_limit(record, view.now).filter(|_| known)
 }
 
 /// `1m03s/10m`, or the duration of the job.
-pub fn time(record: &JobRecord, view: &View, near: Option<Running>) -> String {
-    match near {
-        Some(near) => format!("{}/{}", duration::short(near.spent_ms), duration::limit(near.limit_ms)),
-        None => duration::short(status::elapsed(record, view)),
+pub fn time_text(record: &JobRecord, view: &View, running_step: Option<RunningStep>) -> String {
+    match running_step {
+        Some(near) => format!(
+            "{}/{}",
+            duration::format_duration(near.elapsed_ms),
+            duration::format_limit(near.limit_ms)
+        ),
+        None => duration::format_duration(status::elapsed_ms(record, view)),
     }
 }
 
-/// Current activity of a job, or its outcome.
-pub fn doing_now(record: &JobRecord, view: &View, word: Word) -> String {
+/// Returns the current activity of a job, or its outcome.
+pub fn current_activity(record: &JobRecord, view: &View, word: HealthWord) -> String {
     let when = || ago(record.finished_at.unwrap_or(record.last_event_at), view.now);
     match (word, &record.step) {
-        (Word::Ended, _) => match failure_text::failure_kind(record) {
+        (HealthWord::Ended, _) => match failure_text::failure_kind(record) {
             kind if !kind.is_empty() => format!("{}: {kind}", when()),
             _ => match record.warnings.count_text().filter(|_| record.state == State::Completed) {
                 Some(warnings) => format!("{}: {warnings}", when()),
                 None => when(),
             },
         },
-        (Word::Stale, _) => format!("stale: last heard of {}", when()),
-        (Word::Queued, _) => match between(record.created_at, view.now) {
+        (HealthWord::Stale, _) => format!("stale: last heard of {}", when()),
+        (HealthWord::Queued, _) => match between(record.created_at, view.now) {
             0..1000 => "waits".to_owned(),
-            _ => health::health(record, view).rest,
+            _ => health::health(record, view).explanation,
         },
-        (Word::Quiet, Some(step)) => format!("quiet: {}: {}", step.kind, step.title),
+        (HealthWord::Quiet, Some(step)) => format!("quiet: {}: {}", step.kind, step.title),
         (_, Some(step)) => format!("{}: {}", step.kind, step.title),
         (word, None) => word.as_str().to_owned(),
     }
 }
 
-fn attention(record: &JobRecord, word: Word) -> bool {
-    record.state == State::Failed || matches!(word, Word::Quiet | Word::Over | Word::Stale)
+fn needs_attention(record: &JobRecord, word: HealthWord) -> bool {
+    record.state == State::Failed || matches!(word, HealthWord::Quiet | HealthWord::Over | HealthWord::Stale)
 }
 
 #[cfg(test)]
@@ -189,7 +199,7 @@ mod tests {
     fn show(columns: usize) -> String {
         let mut view = samples::view(190);
         view.columns = Some(columns);
-        render(&all(), &view, columns)
+        render_list(&all(), &view, columns)
     }
 
     #[test]
@@ -237,9 +247,9 @@ mod tests {
         for columns in 20..240 {
             let mut view = samples::view(190);
             view.columns = Some(columns);
-            for relay in [view.relay.clone(), Relay::Down] {
+            for relay in [view.relay.clone(), RelayState::Down] {
                 view.relay = relay;
-                let text = render(&records, &view, columns);
+                let text = render_list(&records, &view, columns);
                 assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
                 let widest = text.lines().map(width::of).max();
                 assert!(widest <= Some(columns.max(34)), "{widest:?} of {columns}:\n{text}");
@@ -251,7 +261,7 @@ mod tests {
     fn colour_comes_with_a_word_that_says_the_same() {
         let mut view = samples::view(190);
         view.paint = Paint::new(true);
-        let text = render(&[samples::failed()], &view, 100);
+        let text = render_list(&[samples::failed()], &view, 100);
         assert!(text.contains("\u{1b}[31m✗ failed   \u{1b}[0m"), "{text:?}");
     }
 }

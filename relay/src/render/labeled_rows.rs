@@ -1,6 +1,6 @@
 //! Labeled rows that describe one job.
 
-use common::text;
+use common::text_format;
 
 use super::{View, width};
 
@@ -23,9 +23,9 @@ impl<'a> LabeledRows<'a> {
     }
 
     /// Formats a single row.
-    pub fn single(view: &'a View, label: &str, text: &str) -> String {
+    pub fn single_row(view: &'a View, label: &str, text: &str) -> String {
         let mut rows = Self { view, lines: Vec::new() };
-        rows.worker_text(label, text);
+        rows.add_untrusted(label, text);
         rows.finish()
     }
 
@@ -34,46 +34,46 @@ impl<'a> LabeledRows<'a> {
     }
 
     /// Adds a row with colored text. On a terminal, long text is wrapped.
-    pub fn add_row(&mut self, label: &str, text: &str, brush: impl Fn(&str) -> String) {
-        let Some(columns) = self.room() else {
-            return self.line(label, &brush(text));
+    pub fn add_row(&mut self, label: &str, text: &str, style: impl Fn(&str) -> String) {
+        let Some(columns) = self.text_width() else {
+            return self.add_unstyled(label, &style(text));
         };
         for (i, part) in width::wrap(text, columns).iter().enumerate() {
-            self.line(if i == 0 { label } else { "" }, &brush(part));
+            self.add_unstyled(if i == 0 { label } else { "" }, &style(part));
         }
     }
 
     /// Adds a row as is.
-    pub fn line(&mut self, label: &str, text: &str) {
+    pub fn add_unstyled(&mut self, label: &str, text: &str) {
         let label = self.view.paint.dim(&format!("{label:<10}"));
         self.lines.push(format!("{label} {text}").trim_end().to_owned());
     }
 
     /// Width beside a label, in columns; `None` without a terminal.
-    pub fn room(&self) -> Option<usize> {
+    pub fn text_width(&self) -> Option<usize> {
         self.view.columns.map(|columns| columns.saturating_sub(LABEL_WIDTH).max(MIN_WIDTH))
     }
 
     /// Adds a row of untrusted text.
-    pub fn worker_text(&mut self, label: &str, text: &str) {
-        self.add(label, &text::one_line(text, MAX_ROW));
+    pub fn add_untrusted(&mut self, label: &str, text: &str) {
+        self.add(label, &text_format::one_line(text, MAX_ROW));
     }
 
     /// Adds a highlighted row.
-    pub fn alarm(&mut self, label: &str, text: &str) {
+    pub fn add_highlighted(&mut self, label: &str, text: &str) {
         let paint = self.view.paint;
-        self.add_row(label, &text::one_line(text, MAX_ROW), |part| paint.alarm(part));
+        self.add_row(label, &text_format::one_line(text, MAX_ROW), |part| paint.alarm(part));
     }
 
     /// Adds rows of which the first carries the label. Their text may be untrusted.
-    pub fn list(&mut self, label: &str, texts: impl Iterator<Item = String>) {
+    pub fn add_list(&mut self, label: &str, texts: impl Iterator<Item = String>) {
         for (i, text) in texts.enumerate() {
-            self.worker_text(if i == 0 { label } else { "" }, &text);
+            self.add_untrusted(if i == 0 { label } else { "" }, &text);
         }
     }
 
     /// Adds a line without a label.
-    pub fn note(&mut self, line: String) {
+    pub fn add_unlabeled(&mut self, line: String) {
         self.lines.push(line);
     }
 

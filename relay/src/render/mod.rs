@@ -19,7 +19,7 @@
 //! * [`delivery`]: failed deliveries of a notice.
 //! * [`queue`]: reason why a job is queued.
 //! * [`event_text`]: one event.
-//! * [`stream`]: pieces of a log.
+//! * [`stream`]: sanitizer for logs.
 
 pub mod color;
 pub mod delivery;
@@ -38,8 +38,8 @@ pub mod view;
 pub mod width;
 
 pub use color::{ColorMode, Paint};
-pub use output::{Captured, Output};
-pub use view::{Relay, View};
+pub use output::{CapturedOutput, CommandOutput};
+pub use view::{RelayState, View};
 
 #[cfg(test)]
 pub(crate) mod samples;

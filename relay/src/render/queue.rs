@@ -2,9 +2,9 @@
 
 use common::duration;
 use common::ids::JobId;
-use common::text;
+use common::text_format;
 
-use super::{Relay, View};
+use super::{RelayState, View};
 use crate::plural;
 use crate::registry::lease::PlatformStatus;
 
@@ -12,39 +12,39 @@ use crate::registry::lease::PlatformStatus;
 const MAX_REASON: usize = 300;
 
 /// Returns the reason why a job is queued, in one line.
-pub fn reason(view: &View) -> String {
-    behind(view, view.ahead)
+pub fn queue_reason(view: &View) -> String {
+    queue_reason_behind(view, view.ahead)
 }
 
 /// Returns the reason why one of several jobs is queued.
-pub fn reason_of(job: &JobId, view: &View) -> String {
-    behind(view, view.queue.iter().position(|queued| queued == job).unwrap_or(view.ahead))
+pub fn queue_reason_of(job: &JobId, view: &View) -> String {
+    queue_reason_behind(view, view.queue.iter().position(|queued| queued == job).unwrap_or(view.ahead))
 }
 
-fn behind(view: &View, ahead: usize) -> String {
+fn queue_reason_behind(view: &View, ahead: usize) -> String {
     match &view.relay {
-        Relay::Down => "no relay is running: `relay up` starts it".to_owned(),
-        Relay::Silent { pid, for_ms } => silent(*pid, *for_ms),
-        Relay::Up(PlatformStatus::Starting { detail }) => {
-            format!("the platform is starting: {}", text::one_line(detail, MAX_REASON))
+        RelayState::Down => "no relay is running: `relay up` starts it".to_owned(),
+        RelayState::Silent { pid, for_ms } => silent_relay_message(*pid, *for_ms),
+        RelayState::Up(PlatformStatus::Starting { detail }) => {
+            format!("the platform is starting: {}", text_format::one_line(detail, MAX_REASON))
         }
-        Relay::Up(PlatformStatus::Failed { detail }) => {
-            format!("the platform can't be started: {}; retrying", text::one_line(detail, MAX_REASON))
+        RelayState::Up(PlatformStatus::Failed { detail }) => {
+            format!("the platform can't be started: {}; retrying", text_format::one_line(detail, MAX_REASON))
         }
-        Relay::Up(PlatformStatus::Stopped) => "the platform is stopped: `relay up` starts it".to_owned(),
-        Relay::Up(PlatformStatus::Ready { max_jobs, .. }) => {
+        RelayState::Up(PlatformStatus::Stopped) => "the platform is stopped: `relay up` starts it".to_owned(),
+        RelayState::Up(PlatformStatus::Ready { max_jobs, .. }) => {
             let place = match ahead {
                 0 => "next in line".to_owned(),
-                ahead => plural::count(ahead as u64, "job ahead", "jobs ahead"),
+                ahead => plural::format_count(ahead as u64, "job ahead", "jobs ahead"),
             };
             format!("{place} ({} of {max_jobs} slots busy)", view.busy)
         }
     }
 }
 
-/// Message for a relay that holds the registry but does not report.
-pub fn silent(pid: u32, for_ms: u64) -> String {
-    let silence = duration::short(for_ms);
+/// Returns the message for a relay that holds the registry but does not report.
+pub fn silent_relay_message(pid: u32, for_ms: u64) -> String {
+    let silence = duration::format_duration(for_ms);
     format!(
         "the relay (process {pid}) has been silent for {silence}; if that lasts, end it and run `relay up`"
     )
@@ -59,21 +59,21 @@ mod tests {
     fn every_reason_says_what_is_the_matter() {
         let mut view = samples::view(0);
         view.ahead = 2;
-        assert_eq!(reason(&view), "2 jobs ahead (4 of 4 slots busy)");
+        assert_eq!(queue_reason(&view), "2 jobs ahead (4 of 4 slots busy)");
         view.ahead = 1;
-        assert_eq!(reason(&view), "1 job ahead (4 of 4 slots busy)");
+        assert_eq!(queue_reason(&view), "1 job ahead (4 of 4 slots busy)");
         let failed = PlatformStatus::Failed { detail: "docker is not running\nstart it".into() };
         for (relay, expected) in [
-            (Relay::Down, "no relay is running: `relay up` starts it"),
+            (RelayState::Down, "no relay is running: `relay up` starts it"),
             (
-                Relay::Silent { pid: 7, for_ms: 20_000 },
+                RelayState::Silent { pid: 7, for_ms: 20_000 },
                 "the relay (process 7) has been silent for 20.0s; if that lasts, end it and run `relay up`",
             ),
-            (Relay::Up(PlatformStatus::Stopped), "the platform is stopped: `relay up` starts it"),
-            (Relay::Up(failed), "the platform can't be started: docker is not running; retrying"),
+            (RelayState::Up(PlatformStatus::Stopped), "the platform is stopped: `relay up` starts it"),
+            (RelayState::Up(failed), "the platform can't be started: docker is not running; retrying"),
         ] {
             view.relay = relay;
-            assert_eq!(reason(&view), expected);
+            assert_eq!(queue_reason(&view), expected);
         }
     }
 }

@@ -10,7 +10,7 @@ use common::record::{JobRecord, State};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Paint, Relay, View};
+use super::{Paint, RelayState, View};
 use crate::registry::lease::PlatformStatus;
 
 /// A time in the story of the sample jobs, in seconds after its start.
@@ -31,7 +31,7 @@ pub(crate) fn view(second: i64) -> View {
     View {
         now: at(second),
         zone: TimeZone::UTC,
-        relay: Relay::Up(status),
+        relay: RelayState::Up(status),
         queue: Vec::new(),
         busy: 4,
         ahead: 0,
@@ -53,7 +53,7 @@ pub(crate) fn bare(job: &str, state: State) -> JobRecord {
         origin: common::origin::Origin::default(),
         model: None,
     };
-    let mut record = JobRecord::queued(job.parse().unwrap(), Timestamp::UNIX_EPOCH, &queued);
+    let mut record = JobRecord::from_queued(job.parse().unwrap(), Timestamp::UNIX_EPOCH, &queued);
     record.state = state;
     record
 }

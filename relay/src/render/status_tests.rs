@@ -3,18 +3,18 @@
 use common::event::StepOutcome;
 use common::record::JobRecord;
 
-use super::super::{Paint, Relay, samples};
+use super::super::{Paint, RelayState, samples};
 use super::*;
 
 fn show(record: &JobRecord, second: i64) -> String {
-    block(record, &samples::view(second))
+    render_status(record, &samples::view(second))
 }
 
 #[test]
 fn a_queued_job_says_why_it_waits() {
     let mut view = samples::view(3);
     view.ahead = 2;
-    insta::assert_snapshot!(block(&samples::queued(), &view), @r#"
+    insta::assert_snapshot!(render_status(&samples::queued(), &view), @r#"
     abe#1 queued for 3.0s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker)
@@ -102,7 +102,7 @@ fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
     cleanup    3 processes killed, 0 left
     log        /r/abe.1.log
     "#);
-    assert!(!summary(&record).contains("still running when the worker ended"));
+    assert!(!closing_text(&record).contains("still running when the worker ended"));
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn a_lost_link_says_how_stale_the_record_is() {
 #[test]
 fn without_a_relay_nothing_is_claimed_about_now() {
     let mut view = samples::view(130);
-    view.relay = Relay::Down;
-    insta::assert_snapshot!(block(&samples::running(), &view), @r#"
+    view.relay = RelayState::Down;
+    insta::assert_snapshot!(render_status(&samples::running(), &view), @r#"
     abe#1 running as of 2m ago
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
@@ -181,7 +181,7 @@ fn without_a_relay_nothing_is_claimed_about_now() {
     thread     0199-t
     log        /r/abe.1.log
     "#);
-    assert!(!block(&samples::completed(), &view).contains("relay:"));
+    assert!(!render_status(&samples::completed(), &view).contains("relay:"));
 }
 
 #[test]
@@ -260,9 +260,9 @@ fn a_hostile_record_takes_thirty_short_lines_and_no_control_characters() {
         for state in [State::Running, State::Stopping, State::Completed, State::Failed, State::Queued] {
             record.state = state;
             if down {
-                view.relay = Relay::Down;
+                view.relay = RelayState::Down;
             }
-            let text = block(&record, &view);
+            let text = render_status(&record, &view);
             assert!(text.lines().count() <= 30, "{text}");
             assert!(text.lines().all(|line| line.len() <= MAX_ROW + 40), "{text}");
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
@@ -274,7 +274,7 @@ fn a_hostile_record_takes_thirty_short_lines_and_no_control_characters() {
 #[test]
 fn colour_is_there_when_wanted_and_only_then() {
     let mut view = samples::view(731);
-    assert!(!block(&samples::failed(), &view).contains('\u{1b}'));
+    assert!(!render_status(&samples::failed(), &view).contains('\u{1b}'));
     view.paint = Paint::new(true);
-    assert!(block(&samples::failed(), &view).contains("\u{1b}[31mfailed after 10m10s\u{1b}[0m"));
+    assert!(render_status(&samples::failed(), &view).contains("\u{1b}[31mfailed after 10m10s\u{1b}[0m"));
 }

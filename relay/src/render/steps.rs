@@ -3,7 +3,7 @@
 use common::event::StepOutcome;
 use common::record::{JobRecord, State};
 use common::step::Step;
-use common::{duration, summary, text};
+use common::{duration, summary, text_format};
 
 /// Maximum indentation depth of sub-steps; deeper ones are shown at this depth.
 const MAX_DEPTH: usize = 3;
@@ -12,8 +12,8 @@ const MAX_PARENTS: usize = 2;
 /// Maximum length of an enclosing step's title, in bytes.
 const MAX_PARENT_TITLE: usize = 40;
 
-/// Returns steps with their depths, each below its parent, otherwise in their order.
-pub fn tree<'a>(steps: &[&'a Step]) -> Vec<(usize, &'a Step)> {
+/// Returns steps with their depths, each below its parent, otherwise in the given order.
+pub fn steps_as_tree<'a>(steps: &[&'a Step]) -> Vec<(usize, &'a Step)> {
     let mut placed: Vec<(usize, &Step)> = Vec::new();
     for step in steps {
         // A parent begins before its sub-steps; other parents in a record are ignored.
@@ -30,7 +30,7 @@ pub fn tree<'a>(steps: &[&'a Step]) -> Vec<(usize, &'a Step)> {
 }
 
 /// Enclosing steps of a step, from inside.
-pub fn around(record: &JobRecord, n: u32) -> Vec<&Step> {
+pub fn enclosing_steps(record: &JobRecord, n: u32) -> Vec<&Step> {
     let find = |n: u32| record.steps.iter().find(|step| step.n == n);
     let up = |step: &&Step| step.parent.filter(|parent| *parent < step.n).and_then(find);
     std::iter::successors(find(n), up).skip(1).collect()
@@ -38,18 +38,18 @@ pub fn around(record: &JobRecord, n: u32) -> Vec<&Step> {
 
 /// Returns the step that makes no progress according to the newest warning, and the evidence; `None` for another kind
 /// of warning.
-pub fn stalled(record: &JobRecord) -> Option<(u32, &str)> {
+pub fn stalled_step(record: &JobRecord) -> Option<(u32, &str)> {
     let (n, evidence) = record.warning.as_deref()?.strip_prefix("step ")?.split_once(" makes no progress")?;
     Some((n.parse().ok()?, evidence))
 }
 
-/// Returns true if a step has ended well, or ended so long ago that the record no longer contains it.
-pub fn went_well(record: &JobRecord, n: u32) -> bool {
+/// Returns true if a step succeeded, or ended so long ago that the record no longer contains it.
+pub fn ended_well(record: &JobRecord, n: u32) -> bool {
     if record.step.as_ref().is_some_and(|step| step.n == n) {
         return false;
     }
     let ended = record.steps.iter().find(|step| step.n == n).map(|step| (step.outcome, step.parent));
-    // The outcome of a sub-step is often unknown; that the work continued is known.
+    // The outcome of a sub-step is often unknown, but the work has continued.
     ended.is_none_or(|(outcome, parent)| match outcome {
         Some(StepOutcome::Ok) => true,
         Some(StepOutcome::Unknown) => parent.is_some(),
@@ -58,27 +58,34 @@ pub fn went_well(record: &JobRecord, n: u32) -> bool {
 }
 
 /// ` (in build: make setup)`; empty for a step without a parent.
-pub fn chain(around: &[&Step]) -> String {
+pub fn format_enclosing(around: &[&Step]) -> String {
     if around.is_empty() {
         return String::new();
     }
     let named = around.iter().take(MAX_PARENTS);
     let named: Vec<String> = named
-        .map(|step| format!("in {}: {}", step.kind, text::one_line(&step.title, MAX_PARENT_TITLE)))
+        .map(|step| format!("in {}: {}", step.kind, text_format::one_line(&step.title, MAX_PARENT_TITLE)))
         .collect();
     let more = if around.len() > MAX_PARENTS { ", …" } else { "" };
     format!(" ({}{more})", named.join(", "))
 }
 
 /// `3 install 10m00s killed, cpu 12.3s, 240 MiB: npm ci`
-pub fn line(step: &Step) -> String {
-    let time = duration::short(step.elapsed_ms.unwrap_or(0));
-    let used = step.resources.as_ref().map(|used| format!(", {}", summary::resources(used)));
-    format!("{} {} {time} {}{}: {}", step.n, step.kind, outcome(step), used.unwrap_or_default(), step.title)
+pub fn format_step(step: &Step) -> String {
+    let time = duration::format_duration(step.elapsed_ms.unwrap_or(0));
+    let used = step.resources.as_ref().map(|used| format!(", {}", summary::format_resources(used)));
+    format!(
+        "{} {} {time} {}{}: {}",
+        step.n,
+        step.kind,
+        outcome_text(step),
+        used.unwrap_or_default(),
+        step.title
+    )
 }
 
 /// Mark for a step's outcome, and the state whose color it has.
-pub fn mark(step: &Step) -> (&'static str, State) {
+pub fn outcome_mark(step: &Step) -> (&'static str, State) {
     match step.outcome {
         Some(StepOutcome::Ok) => ("✓", State::Completed),
         Some(StepOutcome::Failed) => ("✗", State::Failed),
@@ -89,13 +96,13 @@ pub fn mark(step: &Step) -> (&'static str, State) {
 }
 
 /// Outcome of a step, in a word or two.
-pub fn outcome(step: &Step) -> String {
+pub fn outcome_text(step: &Step) -> String {
     match (step.outcome, step.exit_code) {
         (Some(StepOutcome::Ok), _) => "ok".to_owned(),
         (Some(StepOutcome::Failed), Some(code)) => format!("failed (exit code {code})"),
         (Some(StepOutcome::Failed), None) => "failed".to_owned(),
         (Some(StepOutcome::Killed), _) => "killed".to_owned(),
-        (Some(StepOutcome::Unknown), _) if step.is_unseen() => {
+        (Some(StepOutcome::Unknown), _) if step.has_unseen_end() => {
             "still running when the worker ended".to_owned()
         }
         (Some(StepOutcome::Unknown), _) => "ended".to_owned(),
@@ -117,17 +124,18 @@ mod tests {
             (step.n, step.parent) = (i, parent);
         }
         let steps: Vec<&Step> = record.steps.iter().collect();
-        let placed: Vec<(usize, u32)> = tree(&steps).iter().map(|(depth, step)| (*depth, step.n)).collect();
+        let placed: Vec<(usize, u32)> =
+            steps_as_tree(&steps).iter().map(|(depth, step)| (*depth, step.n)).collect();
         assert_eq!(placed, [(0, 1), (1, 3), (2, 5), (0, 2), (1, 4), (0, 6)]);
     }
 
     #[test]
     fn a_chain_names_the_nearest_and_a_circle_ends() {
         let mut record = samples::supervised();
-        assert_eq!(chain(&around(&record, 5)), " (in build: make setup)");
+        assert_eq!(format_enclosing(&enclosing_steps(&record, 5)), " (in build: make setup)");
         for step in &mut record.steps {
             step.parent = Some(5);
         }
-        assert_eq!(around(&record, 5).len(), 0);
+        assert_eq!(enclosing_steps(&record, 5).len(), 0);
     }
 }

@@ -1,47 +1,47 @@
-//! Pieces of a log, sanitized. A piece may end in the middle of a character, an escape or a line.
+//! Sanitizer for a stream of log bytes. A chunk may end within a character, an escape or a line.
 
 use anstyle_parse::{DefaultCharAccumulator, Params, Parser, Perform};
-use common::text;
+use common::text_format;
 
 /// Maximum length of a line that is held back until it is complete, in bytes; a longer line is passed on in parts.
 const MAX_LINE: usize = 64 * 1024;
 
 /// Escape that ends all colors.
-const RESET: &str = "\u{1b}[m";
+const COLOR_RESET: &str = "\u{1b}[m";
 
-/// Converts pieces of a log into sanitized text.
+/// Converts chunks of a log into sanitized text.
 #[derive(Default)]
-pub struct Cleaner {
+pub struct LogCleaner {
     pending: Vec<u8>,
     escapes: Parser<DefaultCharAccumulator>,
-    text: Text,
+    text: CleanText,
 }
 
 /// Text without escapes, except colors if enabled.
 #[derive(Default)]
-struct Text {
-    clean: String,
+struct CleanText {
+    text: String,
     colors: bool,
     /// True if a color was started on this line.
-    colored: bool,
+    color_active: bool,
 }
 
-impl Text {
+impl CleanText {
     fn end_color(&mut self) {
-        if std::mem::take(&mut self.colored) {
-            self.clean.push_str(RESET);
+        if std::mem::take(&mut self.color_active) {
+            self.text.push_str(COLOR_RESET);
         }
     }
 }
 
-impl Perform for Text {
+impl Perform for CleanText {
     fn print(&mut self, c: char) {
-        self.clean.push_str(text::printable(c.encode_utf8(&mut [0; 4])).as_str());
+        self.text.push_str(text_format::to_printable(c.encode_utf8(&mut [0; 4])).as_str());
     }
 
     fn execute(&mut self, byte: u8) {
         if byte == b'\t' {
-            self.clean.push(' ');
+            self.text.push(' ');
         }
     }
 
@@ -51,45 +51,47 @@ impl Perform for Text {
         }
         let numbers: Vec<String> =
             params.iter().map(|part| part.iter().map(u16::to_string).collect::<Vec<_>>().join(":")).collect();
-        self.clean.extend(["\u{1b}[", &numbers.join(";"), "m"]);
-        self.colored = true;
+        self.text.extend(["\u{1b}[", &numbers.join(";"), "m"]);
+        self.color_active = true;
     }
 }
 
-impl Cleaner {
+impl LogCleaner {
     /// Keeps colors, each at most until the end of its line.
     pub fn with_colors() -> Self {
-        Self { text: Text { colors: true, ..Text::default() }, ..Self::default() }
+        Self { text: CleanText { colors: true, ..CleanText::default() }, ..Self::default() }
     }
 
-    /// Returns the text of a piece, without control characters. An incomplete character at the end of the piece is held
-    /// back for the next one.
-    pub fn text(&mut self, piece: &[u8]) -> String {
-        self.pending.extend_from_slice(piece);
-        let cut = self.pending.len() - unfinished(&self.pending);
-        self.take_text(cut)
+    /// Returns the text of a chunk, without control characters. An incomplete character at its end is held back for the
+    /// next chunk.
+    pub fn clean_text(&mut self, bytes: &[u8]) -> String {
+        self.pending.extend_from_slice(bytes);
+        let cut = self.pending.len() - incomplete_tail_length(&self.pending);
+        self.take_held_text(cut)
     }
 
-    /// Returns the complete lines up to the end of a piece, without control characters; the rest is held back.
-    pub fn lines(&mut self, piece: &[u8]) -> Vec<String> {
-        self.pending.extend_from_slice(piece);
+    /// Returns the complete lines up to the end of a chunk, without control characters; the rest is held back.
+    pub fn clean_lines(&mut self, bytes: &[u8]) -> Vec<String> {
+        self.pending.extend_from_slice(bytes);
         let cut = match self.pending.iter().rposition(|b| *b == b'\n') {
             Some(at) => at + 1,
-            None if self.pending.len() > MAX_LINE => self.pending.len() - unfinished(&self.pending),
+            None if self.pending.len() > MAX_LINE => {
+                self.pending.len() - incomplete_tail_length(&self.pending)
+            }
             None => 0,
         };
-        self.take_text(cut).lines().map(str::to_owned).collect()
+        self.take_held_text(cut).lines().map(str::to_owned).collect()
     }
 
-    /// Returns the text still held back, after the last piece.
-    pub fn rest(&mut self) -> String {
-        let mut rest = self.take_text(self.pending.len());
+    /// Returns the held-back text, after the last chunk.
+    pub fn remaining_text(&mut self) -> String {
+        let mut rest = self.take_held_text(self.pending.len());
         self.text.end_color();
-        rest += &std::mem::take(&mut self.text.clean);
+        rest += &std::mem::take(&mut self.text.text);
         rest
     }
 
-    fn take_text(&mut self, bytes: usize) -> String {
+    fn take_held_text(&mut self, bytes: usize) -> String {
         let rest = self.pending.split_off(bytes);
         let taken = std::mem::replace(&mut self.pending, rest);
         for &byte in String::from_utf8_lossy(&taken).as_bytes() {
@@ -97,21 +99,21 @@ impl Cleaner {
                 // An unterminated escape must not hide the text that follows.
                 self.escapes = Parser::default();
                 self.text.end_color();
-                self.text.clean.push('\n');
+                self.text.text.push('\n');
             } else {
                 self.escapes.advance(&mut self.text, byte);
             }
         }
-        std::mem::take(&mut self.text.clean)
+        std::mem::take(&mut self.text.text)
     }
 }
 
-/// Number of bytes at the end that belong to an incomplete character.
-fn unfinished(bytes: &[u8]) -> usize {
+/// Returns the number of bytes at the end that belong to an incomplete character.
+fn incomplete_tail_length(bytes: &[u8]) -> usize {
     let tail = &bytes[bytes.len().saturating_sub(3)..];
     match std::str::from_utf8(tail) {
         Ok(_) => 0,
-        // The tail may begin inside a character: only its last lead byte counts.
+        // The tail may begin inside a character, so only its last lead byte counts.
         Err(_) => tail
             .iter()
             .rposition(|b| *b >= 0xC0)
@@ -135,10 +137,10 @@ mod tests {
     fn characters_survive_any_cut_and_escapes_don_t() {
         let bytes = "aé€𝄞\x1b[31m\nb".as_bytes();
         for cut in 0..=bytes.len() {
-            let mut cleaner = Cleaner::default();
-            let mut text = cleaner.text(&bytes[..cut]);
-            text += &cleaner.text(&bytes[cut..]);
-            text += &cleaner.rest();
+            let mut cleaner = LogCleaner::default();
+            let mut text = cleaner.clean_text(&bytes[..cut]);
+            text += &cleaner.clean_text(&bytes[cut..]);
+            text += &cleaner.remaining_text();
             assert_eq!(text, "aé€𝄞\nb", "cut at {cut}");
         }
     }
@@ -146,25 +148,25 @@ mod tests {
     #[test]
     fn colours_go_or_stay_and_no_other_escape_does() {
         let log = b"\x1b[1;31mred\x1b[0m \x1b[2J\x1b]0;title\x07\x1b[38;2;1;2;3mrgb\n\x1b]52;c;never ends\nnext\t\x1b[32mgreen";
-        let shown = |mut cleaner: Cleaner| cleaner.text(log) + &cleaner.rest();
-        assert_eq!(shown(Cleaner::default()), "red rgb\n\nnext green");
+        let shown = |mut cleaner: LogCleaner| cleaner.clean_text(log) + &cleaner.remaining_text();
+        assert_eq!(shown(LogCleaner::default()), "red rgb\n\nnext green");
         let colored = "\x1b[1;31mred\x1b[0m \x1b[38;2;1;2;3mrgb\x1b[m\n\nnext \x1b[32mgreen\x1b[m";
-        assert_eq!(shown(Cleaner::with_colors()), colored);
+        assert_eq!(shown(LogCleaner::with_colors()), colored);
     }
 
     #[test]
     fn lines_wait_until_they_are_whole_but_not_without_bound() {
-        let mut cleaner = Cleaner::default();
-        assert_eq!(cleaner.lines(b"a\nb"), ["a"]);
-        assert_eq!(cleaner.lines(b"c\n"), ["bc"]);
-        assert_eq!(cleaner.lines(&vec![b'x'; MAX_LINE + 1]).concat().len(), MAX_LINE + 1);
-        assert_eq!(cleaner.rest(), "");
+        let mut cleaner = LogCleaner::default();
+        assert_eq!(cleaner.clean_lines(b"a\nb"), ["a"]);
+        assert_eq!(cleaner.clean_lines(b"c\n"), ["bc"]);
+        assert_eq!(cleaner.clean_lines(&vec![b'x'; MAX_LINE + 1]).concat().len(), MAX_LINE + 1);
+        assert_eq!(cleaner.remaining_text(), "");
     }
 
     #[test]
     fn bytes_that_are_no_text_pass_as_replacement_characters() {
-        let mut cleaner = Cleaner::default();
-        let text = cleaner.text(b"a\xff\xfeb\xc3") + &cleaner.rest();
+        let mut cleaner = LogCleaner::default();
+        let text = cleaner.clean_text(b"a\xff\xfeb\xc3") + &cleaner.remaining_text();
         assert_eq!(text, "a\u{fffd}\u{fffd}b\u{fffd}");
     }
 }

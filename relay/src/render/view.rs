@@ -10,7 +10,7 @@ use crate::registry::lease::{Lease, PlatformStatus};
 
 /// State of the relay that may hold the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Relay {
+pub enum RelayState {
     /// No relay holds the registry: records are as old as their last event.
     Down,
     /// A relay holds the registry but has not reported for long: records are as old as their last event.
@@ -24,26 +24,26 @@ pub enum Relay {
     Up(PlatformStatus),
 }
 
-impl Relay {
-    /// Determines the state of the relay from its lease; one that has just started has none yet.
+impl RelayState {
+    /// Determines the state of the relay from its lease, which is missing right after its start.
     pub fn from_lease(is_held: bool, lease: Option<Lease>, now: Timestamp) -> Self {
         let Some(lease) = lease.filter(|_| is_held) else {
             let detail = "the relay has just started".to_owned();
             return if is_held { Self::Up(PlatformStatus::Starting { detail }) } else { Self::Down };
         };
         match lease.silence(now) {
-            Some(silence) => Self::Silent { pid: lease.pid, for_ms: duration::millis(silence) },
+            Some(silence) => Self::Silent { pid: lease.pid, for_ms: duration::to_millis(silence) },
             None => Self::Up(lease.platform),
         }
     }
 
     /// Returns true if records are up to date.
-    pub fn is_heard(&self) -> bool {
+    pub fn is_reporting(&self) -> bool {
         matches!(self, Self::Up(_))
     }
 }
 
-/// Context that a text needs beside the record.
+/// Context that a text needs besides the record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
     /// Current time.
@@ -51,12 +51,12 @@ pub struct View {
     /// Time zone of the reader.
     pub zone: TimeZone,
     /// State of the relay.
-    pub relay: Relay,
+    pub relay: RelayState,
     /// Queued jobs, the next one first, for a view of several jobs.
     pub queue: Vec<JobId>,
-    /// Number of jobs queued in front of one that is not in `queue`.
+    /// Number of queued jobs ahead of one that is not in `queue`.
     pub ahead: usize,
-    /// Number of jobs that are neither queued nor ended.
+    /// Number of running jobs.
     pub busy: usize,
     /// Width of the terminal, in columns; `None` without a terminal.
     pub columns: Option<usize>,

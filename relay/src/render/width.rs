@@ -1,6 +1,6 @@
 //! Text in columns of a terminal: wide characters take two.
 
-use common::text::printable;
+use common::text_format::to_printable;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Width of a text, in columns.
@@ -8,17 +8,17 @@ pub fn of(text: &str) -> usize {
     text.width()
 }
 
-/// Cuts a line that is sanitized already as [`fit`] does, and keeps its indentation.
-pub fn fit_raw(line: &str, columns: usize) -> String {
+/// Truncates a sanitized line like [`fit`], and keeps its indentation.
+pub fn fit_sanitized(line: &str, columns: usize) -> String {
     let text = line.trim_start_matches(' ');
     let indent = (line.len() - text.len()).min(columns);
     format!("{:indent$}{}", "", fit(text, columns - indent))
 }
 
-/// Returns the first line of a text, sanitized, and cut with `…` if it is wider than `columns`.
+/// Returns the first line of a text, sanitized, and truncated with `…` if it is wider than `columns`.
 pub fn fit(text: &str, columns: usize) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let clean = printable(line);
+    let clean = to_printable(line);
     if of(&clean) <= columns {
         return clean;
     }

@@ -9,7 +9,7 @@
 //!   agent/         state of the agent of engine `local`
 //! ```
 //!
-//! [`ownership`]: check that no other user could have changed it.
+//! [`ownership`]: check that no other user could have changed the folder.
 //!
 //! The registry is inside the project, where a session may write. Nothing that decides about connections is read from
 //! there.
@@ -94,7 +94,7 @@ impl StateDir {
             return Ok(());
         }
         let root = format!("{}\n", self.root.display());
-        atomic::replace(&project, root.as_bytes(), Durability::Cached).map_err(unusable)
+        atomic::replace_file(&project, root.as_bytes(), Durability::Cached).map_err(unusable)
     }
 
     /// State of the agent of engine `local`.
@@ -121,7 +121,7 @@ impl StateDir {
     }
 }
 
-/// Folder that contains relay's state of a person. No sandbox lets a session write there.
+/// Returns the folder with relay's state of a user. No sandbox lets a session write there.
 pub fn base(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).ok().map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
@@ -134,7 +134,7 @@ pub fn own(path: PathBuf) -> Option<PathBuf> {
     ownership::check(&base, &path).is_ok().then_some(path)
 }
 
-/// Name of a project's files below [`base`].
+/// Returns the name of a project's files below [`base`].
 pub fn key(root: &Path) -> String {
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let mut key = hex::encode(Sha256::digest(root.as_os_str().as_encoded_bytes()));

@@ -1,7 +1,7 @@
 //! Ownership check of the person's state.
 //!
-//! Its content is trusted: approvals, tokens, keys. So everything from relay's own folder down must belong to the person
-//! (or to root), and no other user may write it.
+//! The content of the state folder is trusted: approvals, tokens, keys. So all of it must belong to the user (or to
+//! root), and no other user may write to it.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -9,10 +9,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::exit::Failure;
-use crate::files::refused::user;
+use crate::files::refused::user_name_or_id;
 
 /// Write permission for the group and for others.
-const WRITABLE: u32 = 0o022;
+const OTHERS_WRITE_BITS: u32 = 0o022;
 
 /// Checks `base` and every component from there to `path`. A missing component is not an error.
 ///
@@ -41,7 +41,7 @@ fn check_owner(place: &Path, me: u32) -> Result<(), String> {
             return Err(format!(
                 "the state folder {shown} belongs to {owner}, so it is not trusted: run relay as {owner}, \
                 or remove it and run `relay up`",
-                owner = user(meta.uid())
+                owner = user_name_or_id(meta.uid())
             ));
         }
         if is_writable(&meta) {
@@ -54,9 +54,9 @@ fn check_owner(place: &Path, me: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns true if others may write. A link has no permissions of its own.
+/// Returns true if other users may write. A link has no own permissions.
 fn is_writable(meta: &Metadata) -> bool {
-    !meta.is_symlink() && meta.permissions().mode() & WRITABLE != 0
+    !meta.is_symlink() && meta.permissions().mode() & OTHERS_WRITE_BITS != 0
 }
 
 #[cfg(test)]

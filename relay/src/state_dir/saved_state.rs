@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::StateDir;
-use crate::container_state::Death;
+use crate::container_state::ContainerExit;
 use crate::engine_kind::EngineKind;
 use crate::files::atomic::{self, Durability};
 use crate::time::BootScale;
@@ -20,9 +20,9 @@ pub struct SavedState {
     /// Id of the platform's own agent.
     #[serde(default)]
     pub agent: Option<String>,
-    /// Last exit of its container, until every job that this cut off has an outcome.
+    /// Last exit of its container, until every interrupted job has an outcome.
     #[serde(default)]
-    pub death: Option<Death>,
+    pub death: Option<ContainerExit>,
     /// Container engines that may still run containers of this registry.
     #[serde(default)]
     pub engines: Vec<EngineKind>,
@@ -43,6 +43,6 @@ impl SavedState {
     /// # Errors
     /// Returns an error if it can't be written.
     pub fn store(&self, state: &StateDir, durability: Durability) -> io::Result<()> {
-        atomic::replace(&state.memory(), &serde_json::to_vec(self)?, durability)
+        atomic::replace_file(&state.memory(), &serde_json::to_vec(self)?, durability)
     }
 }

@@ -21,12 +21,12 @@ use crate::files::atomic::{self, Durability};
 /// Holder of the tokens that a relay gives to the agent of its platform.
 pub const PLATFORM: &str = "platform";
 
-/// Stored facts about a token.
+/// Stored properties of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Issued {
+struct IssuedToken {
     /// Purpose of the token. A new one for the same holder replaces it.
     holder: String,
-    /// Agent that used the token first; no other one may use it.
+    /// Agent that used the token first; no other agent may use it.
     #[serde(default)]
     agent: Option<String>,
 }
@@ -50,19 +50,19 @@ pub enum Denied {
     /// Another agent used it first.
     #[error("this token belongs to another agent")]
     Foreign {
-        /// True for the first attempt; only that one is logged.
+        /// True for the first attempt; only this one is logged.
         first: bool,
     },
     /// The binding can't be stored.
     #[error("the token can't be bound to its agent: {0}")]
-    Unstored(io::ErrorKind),
+    NotStored(io::ErrorKind),
 }
 
 /// The tokens of one project.
 #[derive(Debug, Clone)]
 pub struct AgentTokens {
     dir: PathBuf,
-    /// Tokens that another agent than their own has tried: at most as many as were ever valid.
+    /// Tokens that another agent has tried to use.
     misused: Arc<Mutex<BTreeSet<TokenId>>>,
 }
 
@@ -80,7 +80,7 @@ impl AgentTokens {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
         let token = hex::encode(bytes);
-        self.store(&TokenId::hash(&token), &Issued { holder: holder.to_owned(), agent: None })?;
+        self.store(&TokenId::hash(&token), &IssuedToken { holder: holder.to_owned(), agent: None })?;
         Ok(token)
     }
 
@@ -105,12 +105,12 @@ impl AgentTokens {
                 Err(Denied::Foreign { first: misused.insert(id.clone()) })
             }
             None => {
-                self.store(id, &Issued { agent: Some(agent.to_owned()), ..issued })
-                    .map_err(|e| Denied::Unstored(e.kind()))?;
+                self.store(id, &IssuedToken { agent: Some(agent.to_owned()), ..issued })
+                    .map_err(|e| Denied::NotStored(e.kind()))?;
                 if is_platform {
                     // The relay that issued it may have been killed before it revoked the older ones.
-                    let is_old = |issued: &Issued| issued.holder == PLATFORM && issued.agent.is_some();
-                    self.revoke_where(|other, issued| other != id && is_old(issued));
+                    let is_old = |issued: &IssuedToken| issued.holder == PLATFORM && issued.agent.is_some();
+                    self.revoke_matching(|other, issued| other != id && is_old(issued));
                 }
                 Ok(is_platform)
             }
@@ -137,15 +137,15 @@ impl AgentTokens {
     /// Revokes every token of a holder but `newest`.
     pub fn revoke_older(&self, holder: &str, newest: Option<&str>) {
         let newest = newest.map(TokenId::hash);
-        self.revoke_where(|id, issued| issued.holder == holder && newest.as_ref() != Some(id));
+        self.revoke_matching(|id, issued| issued.holder == holder && newest.as_ref() != Some(id));
     }
 
     /// Revokes every token.
     pub fn revoke_all(&self) {
-        self.revoke_where(|_, _| true);
+        self.revoke_matching(|_, _| true);
     }
 
-    fn revoke_where(&self, dead: impl Fn(&TokenId, &Issued) -> bool) {
+    fn revoke_matching(&self, dead: impl Fn(&TokenId, &IssuedToken) -> bool) {
         for (id, issued) in self.all() {
             if dead(&id, &issued) {
                 self.remove(&id);
@@ -163,19 +163,19 @@ impl AgentTokens {
         }
     }
 
-    fn all(&self) -> Vec<(TokenId, Issued)> {
+    fn all(&self) -> Vec<(TokenId, IssuedToken)> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let ids = entries
             .filter_map(|entry| Some(TokenId(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned())));
         ids.filter_map(|id| self.load(&id).map(|issued| (id, issued))).collect()
     }
 
-    fn load(&self, id: &TokenId) -> Option<Issued> {
+    fn load(&self, id: &TokenId) -> Option<IssuedToken> {
         serde_json::from_slice(&fs::read(self.path(id)).ok()?).ok()
     }
 
-    fn store(&self, id: &TokenId, issued: &Issued) -> io::Result<()> {
-        atomic::replace(&self.path(id), &serde_json::to_vec(issued)?, Durability::Synced)
+    fn store(&self, id: &TokenId, issued: &IssuedToken) -> io::Result<()> {
+        atomic::replace_file(&self.path(id), &serde_json::to_vec(issued)?, Durability::Synced)
     }
 
     fn path(&self, id: &TokenId) -> PathBuf {

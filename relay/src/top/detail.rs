@@ -43,11 +43,11 @@ fn details(
     look: Theme,
 ) -> Vec<Line<'static>> {
     let view = View { columns: Some(columns), paint: Paint::new(false), ..model.update.view.clone() };
-    let block = status::block(record, &view);
+    let block = status::render_status(record, &view);
     let mut label = String::new();
     let mut lines: Vec<Line<'static>> = Vec::new();
     for (i, line) in block.lines().enumerate() {
-        let line = width::fit_raw(line, columns);
+        let line = width::fit_sanitized(line, columns);
         if i == 0 {
             lines.push(Line::styled(line, look.state(record.state).patch(style::bold())));
             continue;
@@ -80,9 +80,11 @@ fn details(
     }
     let room = rows.saturating_sub(lines.len() + 1);
     if room > 0 && model.scroll == 0 && !model.update.tail.is_empty() {
-        lines.push(Line::styled(width::fit_raw(&"─".repeat(columns.min(40)), columns), style::dim()));
+        lines.push(Line::styled(width::fit_sanitized(&"─".repeat(columns.min(40)), columns), style::dim()));
         let from = model.update.tail.len().saturating_sub(room);
-        lines.extend(model.update.tail[from..].iter().map(|line| Line::raw(width::fit_raw(line, columns))));
+        lines.extend(
+            model.update.tail[from..].iter().map(|line| Line::raw(width::fit_sanitized(line, columns))),
+        );
     }
     let skipped = model.scroll.min(lines.len().saturating_sub(rows));
     lines.into_iter().skip(skipped).take(rows).collect()
@@ -92,9 +94,9 @@ fn details(
 fn followed(model: &Model, columns: usize, rows: usize) -> Vec<Line<'static>> {
     let tail = &model.update.tail;
     if tail.is_empty() {
-        return vec![Line::styled(width::fit_raw("nothing yet", columns), style::dim())];
+        return vec![Line::styled(width::fit_sanitized("nothing yet", columns), style::dim())];
     }
     let end = tail.len().saturating_sub(model.scroll).max(rows.min(tail.len()));
     let from = end.saturating_sub(rows);
-    tail[from..end].iter().map(|line| Line::raw(width::fit_raw(line, columns))).collect()
+    tail[from..end].iter().map(|line| Line::raw(width::fit_sanitized(line, columns))).collect()
 }

@@ -16,10 +16,10 @@ use crate::times::clock;
 /// Minimum size of a usable screen: columns and rows.
 const MIN_SIZE: (u16, u16) = (30, 6);
 /// Minimum height with space for a pane below the list, in rows.
-const PANE_ROWS: u16 = 14;
-/// Minimum width for a pane beside the list, in columns. The list takes 55 % of the screen then, which is all its
-/// columns can use.
-const PANE_BESIDE: u16 = 290;
+const MIN_PANE_HEIGHT: u16 = 14;
+/// Minimum width for a pane beside the list, in columns. The list then takes 55 % of the screen, which is enough for
+/// all its columns.
+const MIN_WIDTH_BESIDE: u16 = 290;
 
 /// Keys in the last line.
 const KEYS: [&str; 9] =
@@ -40,18 +40,18 @@ const HELP: &[(&str, &str)] = &[
 
 /// Draws the screen.
 pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
-    let look = Theme { color: model.update.view.paint.is_on() };
+    let look = Theme { color: model.update.view.paint.is_enabled() };
     let area = frame.area();
     if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
         let text = format!("relay top needs {}x{}", MIN_SIZE.0, MIN_SIZE.1);
-        frame.render_widget(Paragraph::new(width::fit_raw(&text, usize::from(area.width))), area);
+        frame.render_widget(Paragraph::new(width::fit_sanitized(&text, usize::from(area.width))), area);
         return;
     }
     let rows = [Constraint::Length(1), Constraint::Min(3), Constraint::Length(1)];
     let [top, body, bottom] = Layout::vertical(rows).areas(area);
     frame.render_widget(header(model, usize::from(top.width), look), top);
     let (jobs, details) = split(model, body);
-    rows_of(model, frame, jobs, look);
+    draw_rows(model, frame, jobs, look);
     if let Some((details, borders)) = details {
         let block = Block::new().borders(borders).border_style(style::dim()).title(detail::title(model));
         let inner = block.inner(details);
@@ -67,10 +67,10 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
 /// Returns the list's area, and the pane's if it is open and there is space.
 fn split(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
     let follows = matches!(model.pane, Pane::Log | Pane::Events);
-    if model.pane == Pane::Closed || (body.height < PANE_ROWS && !follows) {
+    if model.pane == Pane::Closed || (body.height < MIN_PANE_HEIGHT && !follows) {
         return (body, None);
     }
-    if body.width >= PANE_BESIDE {
+    if body.width >= MIN_WIDTH_BESIDE {
         let halves = [Constraint::Percentage(55), Constraint::Percentage(45)];
         let [jobs, details] = Layout::horizontal(halves).areas(body);
         return (jobs, Some((details, Borders::LEFT | Borders::TOP)));
@@ -90,11 +90,11 @@ fn header(model: &Model, columns: usize, look: Theme) -> Line<'static> {
     if let Some(trouble) = &model.update.trouble {
         return Line::styled(width::pad(trouble, columns), look.alarm());
     }
-    let text = width::pad(&jobs_tty::headline(&model.update.records, view), room);
+    let text = width::pad(&jobs_tty::format_headline(&model.update.records, view), room);
     Line::from(vec![Span::styled(text, style::bold()), Span::styled(format!(" {now}"), style::dim())])
 }
 
-fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Theme) {
+fn draw_rows(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Theme) {
     let listed = model.listed();
     let columns = Columns::fit(&listed, usize::from(area.width));
     let mut lines = vec![columns.header()];
@@ -104,7 +104,7 @@ fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Theme) {
         } else {
             "  no job matches: esc lists all"
         };
-        lines.push(Line::raw(width::fit_raw(why, usize::from(area.width))));
+        lines.push(Line::raw(width::fit_sanitized(why, usize::from(area.width))));
     }
     let mut room = usize::from(area.height).saturating_sub(1);
     let is_cut = listed.len() > room && room > 1;
@@ -118,7 +118,7 @@ fn rows_of(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Theme) {
         lines.push(columns.row(record, &model.update.view, look, selected));
     }
     if is_cut {
-        let text = width::fit_raw(&hidden(from, listed.len() - from - room), usize::from(area.width));
+        let text = width::fit_sanitized(&hidden(from, listed.len() - from - room), usize::from(area.width));
         lines.push(Line::styled(text, style::dim()));
     }
     frame.render_widget(Paragraph::new(lines), area);

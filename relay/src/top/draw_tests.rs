@@ -7,7 +7,7 @@ use ratatui::backend::TestBackend;
 use super::draw::draw;
 use super::keys::Action;
 use super::model::{Model, Pane, Update};
-use crate::render::{Paint, Relay, samples, width};
+use crate::render::{Paint, RelayState, samples, width};
 
 fn update() -> Update {
     let named = |mut record: common::record::JobRecord, job: &str| {
@@ -235,7 +235,7 @@ fn the_help_names_every_key() {
 fn without_jobs_or_a_relay_the_screen_says_what_to_do() {
     let mut update = update();
     update.records.clear();
-    update.view.relay = Relay::Down;
+    update.view.relay = RelayState::Down;
     insta::assert_snapshot!(show(&Model::new(update), 60, 6), @r#"
     no relay is running (`relay up`)                    03:06:45
       STATE        JOB  STEP                        TIME  TASK

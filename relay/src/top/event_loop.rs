@@ -13,13 +13,12 @@ use super::loader::Loader;
 use super::model::{Effect, Model};
 use super::screen::{self, Screen};
 use super::{keys, requests};
-use crate::files::dir::Dir;
-use crate::files::watch::Watch;
+use crate::files::dir::RegistryDir;
+use crate::files::watch::FolderWatch;
 use crate::registry::Registry;
 use crate::render::Paint;
 
-/// Minimum pause between two reads of the registry: no person reads faster, and a flood of events must not use a whole
-/// core.
+/// Minimum pause between two reads of the registry, so that a flood of events does not use a whole core.
 const MIN_FRAME_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Settings from the command line.
@@ -41,7 +40,7 @@ enum Input {
     Look,
     /// Signal to end.
     End,
-    /// Signal to stop for a while.
+    /// Signal to suspend.
     Stop,
     /// Signal to continue after a stop.
     Continue,
@@ -67,18 +66,18 @@ struct Top<'a> {
 struct Inputs {
     terminal: EventStream,
     changes: mpsc::Receiver<()>,
-    rested_at: Instant,
+    last_reload: Instant,
     ends: [Signal; 3],
     stop: Signal,
     resume: Signal,
 }
 
 impl Inputs {
-    /// Returns the next input. Every branch is cancel-safe: streams, signals and a channel keep items that were not
-    /// taken, and a rest ends at a fixed time.
+    /// Returns the next input. Every branch is cancel-safe: streams, signals and a channel keep their items, and the
+    /// pause ends at a fixed time.
     async fn next(&mut self) -> Input {
         let [term, int, hang_up] = &mut self.ends;
-        let (changes, rested_at) = (&mut self.changes, self.rested_at);
+        let (changes, last_reload) = (&mut self.changes, self.last_reload);
         tokio::select! {
             event = self.terminal.next() => Input::Terminal(event),
             _ = term.recv() => Input::End,
@@ -87,7 +86,7 @@ impl Inputs {
             _ = self.stop.recv() => Input::Stop,
             _ = self.resume.recv() => Input::Continue,
             () = async {
-                sleep_until(rested_at).await;
+                sleep_until(last_reload).await;
                 changes.recv().await;
             } => Input::Look,
         }
@@ -101,7 +100,7 @@ impl<'a> Top<'a> {
         let inputs = Inputs {
             terminal: EventStream::new(),
             changes: watch(options.registry.folder().clone()),
-            rested_at: Instant::now(),
+            last_reload: Instant::now(),
             ends: [term?, int?, hang_up?],
             stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
             resume: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
@@ -124,7 +123,7 @@ impl<'a> Top<'a> {
                 Input::Terminal(Some(Ok(_))) => None,
                 Input::Terminal(Some(Err(_)) | None) | Input::End => Some(Effect::Quit),
                 Input::Look => {
-                    self.inputs.rested_at = Instant::now() + MIN_FRAME_INTERVAL;
+                    self.inputs.last_reload = Instant::now() + MIN_FRAME_INTERVAL;
                     Some(Effect::Look)
                 }
                 Input::Stop => Some(Effect::Suspend),
@@ -162,11 +161,11 @@ impl<'a> Top<'a> {
 }
 
 /// Sends a wake-up when an entry in a folder may have changed, and every second.
-fn watch(dir: Dir) -> mpsc::Receiver<()> {
-    // With a capacity of one, a slow reader finds a single pending wake-up, and the watch waits with it.
+fn watch(dir: RegistryDir) -> mpsc::Receiver<()> {
+    // With a capacity of one, there is at most one pending wake-up, and the watch waits for the reader.
     let (sender, changes) = mpsc::channel(1);
     std::thread::spawn(move || {
-        let watch = Watch::folder(&dir);
+        let watch = FolderWatch::folder(&dir);
         while sender.blocking_send(()).is_ok() {
             watch.wait(None);
         }

@@ -37,7 +37,7 @@ pub(super) enum Action {
     Back,
     /// Ask to cancel the selected job.
     Cancel,
-    /// Extend the limit of its step, or its own.
+    /// Extend the limit of the current step, or of the job.
     Extend,
     /// Answer the question with yes.
     Yes,
@@ -80,7 +80,7 @@ pub(super) fn action(key: KeyEvent, mode: &Mode) -> Option<Action> {
         Mode::Filter => typed(key.code),
         Mode::Confirm(_) => match key.code {
             KeyCode::Char('y' | 'Y') => Some(Action::Yes),
-            // Any other key means no: no job is cancelled by accident.
+            // Any other key means no, so that no job is cancelled by accident.
             _ => Some(Action::Back),
         },
         Mode::Help => match key.code {

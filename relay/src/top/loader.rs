@@ -11,7 +11,7 @@ use super::tail::Tail;
 use crate::explain;
 use crate::registry::lease;
 use crate::registry::{Registry, event_log};
-use crate::render::{Paint, Relay, View};
+use crate::render::{Paint, RelayState, View};
 
 /// Maximum number of jobs listed. The registry keeps the newest 200 ended jobs; older ones are found by name.
 const MAX_LISTED: usize = 300;
@@ -23,7 +23,7 @@ pub(super) struct Loader {
     zone: TimeZone,
     records: Records,
     tail: Option<Tail>,
-    /// Advice for a failed job; cached, as its log does not change any more.
+    /// Cached advice for a failed job, whose log no longer changes.
     tries: Option<(JobId, Vec<String>)>,
 }
 
@@ -55,9 +55,9 @@ impl Loader {
     }
 
     fn view(&self, records: &[JobRecord]) -> View {
-        let (is_held, lease) = (lease::is_held(&self.registry), lease::read(&self.registry));
-        let now = lease::now_of(lease.as_ref());
-        let relay = Relay::from_lease(is_held, lease, now);
+        let (is_held, lease) = (lease::is_held(&self.registry), lease::read_lease(&self.registry));
+        let now = lease::current_time_of(lease.as_ref());
+        let relay = RelayState::from_lease(is_held, lease, now);
         let queued = records.iter().filter(|record| record.state == State::Queued);
         View {
             now,
@@ -98,7 +98,7 @@ impl Loader {
         {
             return tries.clone();
         }
-        let log = event_log::read(&self.registry.events(&record.job)).unwrap_or_default();
+        let log = event_log::read_log(&self.registry.events(&record.job)).unwrap_or_default();
         let tries = explain::explain(record, &log.lines, now).tries;
         self.tries = Some((record.job.clone(), tries.clone()));
         tries

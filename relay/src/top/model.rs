@@ -1,4 +1,4 @@
-//! Content of the screen, and its changes by keys and news. Pure.
+//! Content of the screen, and its changes by keys and new data. Pure.
 //!
 //! ```text
 //!            c                         y: cancel
@@ -136,8 +136,8 @@ impl Model {
                 let pane = if self.pane == Pane::Closed { Pane::Status } else { Pane::Closed };
                 Some(self.open(pane))
             }
-            Action::Log => Some(self.open(self.toggled(Pane::Log))),
-            Action::Events => Some(self.open(self.toggled(Pane::Events))),
+            Action::Log => Some(self.open(self.toggled_pane(Pane::Log))),
+            Action::Events => Some(self.open(self.toggled_pane(Pane::Events))),
             Action::Scroll(by) => {
                 // A log is read from its end.
                 let by = if matches!(self.pane, Pane::Log | Pane::Events) { -by } else { by };
@@ -167,11 +167,11 @@ impl Model {
                 if !c.is_control() && self.filter.chars().count() < MAX_FILTER {
                     self.filter.push(c);
                 }
-                Some(self.refilter())
+                Some(self.apply_filter())
             }
             Action::Erase => {
                 self.filter.pop();
-                Some(self.refilter())
+                Some(self.apply_filter())
             }
             Action::Accept => {
                 self.mode = Mode::Browse;
@@ -183,7 +183,7 @@ impl Model {
         }
     }
 
-    fn toggled(&self, pane: Pane) -> Pane {
+    fn toggled_pane(&self, pane: Pane) -> Pane {
         if self.pane == pane { Pane::Status } else { pane }
     }
 
@@ -197,7 +197,7 @@ impl Model {
         match std::mem::replace(&mut self.mode, Mode::Browse) {
             Mode::Filter => {
                 self.filter.clear();
-                Some(self.refilter())
+                Some(self.apply_filter())
             }
             Mode::Confirm(job) => {
                 self.note = Some(format!("{job} goes on"));
@@ -206,13 +206,13 @@ impl Model {
             Mode::Browse if matches!(self.pane, Pane::Log | Pane::Events) => Some(self.open(Pane::Status)),
             Mode::Browse if !self.filter.is_empty() => {
                 self.filter.clear();
-                Some(self.refilter())
+                Some(self.apply_filter())
             }
             Mode::Browse | Mode::Help => None,
         }
     }
 
-    fn refilter(&mut self) -> Effect {
+    fn apply_filter(&mut self) -> Effect {
         self.keep_selection();
         Effect::Look
     }
@@ -257,7 +257,7 @@ impl Model {
     }
 }
 
-/// Extends the limit of the step if it has one, else that of the job.
+/// Extends the limit of the step if it has one, else the limit of the job.
 #[expect(clippy::unnecessary_wraps, reason = "an order may be refused")]
 fn extension(record: &JobRecord) -> Result<Effect, String> {
     let step = record.step.as_ref().is_some_and(|step| step.limit_ms.is_some());

@@ -25,14 +25,14 @@ impl Records {
     /// Returns an error if the registry's folder can't be read.
     pub(super) fn load(&mut self, registry: &Registry, most: usize) -> io::Result<Vec<JobRecord>> {
         let mut now = BTreeMap::new();
-        for job in read::jobs(registry)? {
+        for job in read::unarchived_jobs(registry)? {
             let Ok(file) = registry.record(&job).metadata() else { continue };
             let mark = (file.ino(), file.len(), file.mtime(), file.mtime_nsec());
             let known = self.known.remove(&job).filter(|(known, _)| *known == mark);
-            // An unreadable record is tried again at the next call.
+            // An unreadable record is read again at the next call.
             let record = match known {
                 Some((_, record)) => record,
-                None => match read::load(registry, &job) {
+                None => match read::load_record(registry, &job) {
                     Ok(stored) => stored.record,
                     Err(_) => continue,
                 },

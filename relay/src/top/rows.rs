@@ -6,7 +6,7 @@ use common::summary;
 use ratatui::text::{Line, Span};
 
 use super::style::{self, Theme};
-use crate::render::health::{self, Word};
+use crate::render::health::{self, HealthWord};
 use crate::render::{View, jobs_tty, width};
 
 /// Gap between two columns.
@@ -81,17 +81,19 @@ impl Columns {
     /// Formats a job.
     pub(super) fn row(self, record: &JobRecord, view: &View, look: Theme, selected: bool) -> Line<'static> {
         let health = health::health(record, view);
-        let near = jobs_tty::gauge(record, view, health.word);
-        let state =
-            width::pad(&format!("{} {}", jobs_tty::mark(record.state), record.state.as_str()), STATE_WIDTH);
+        let near = jobs_tty::step_for_bar(record, view, health.word);
+        let state = width::pad(
+            &format!("{} {}", jobs_tty::state_mark(record.state), record.state.as_str()),
+            STATE_WIDTH,
+        );
         let near = near.filter(|_| self.bar);
-        // Text may take the place of a missing gauge.
+        // Text may fill the space of a missing gauge.
         let gauge = if self.bar && near.is_none() { BAR_WIDTH + 1 } else { 0 };
         let room = self.doing.saturating_sub(1) + gauge;
-        let doing = width::pad(&jobs_tty::doing_now(record, view, health.word), room);
+        let doing = width::pad(&jobs_tty::current_activity(record, view, health.word), room);
         let doing_style = match health.word {
-            Word::Ended => look.state(record.state),
-            Word::Quiet | Word::Over | Word::Stale => look.health(health.word),
+            HealthWord::Ended => look.state(record.state),
+            HealthWord::Quiet | HealthWord::Over | HealthWord::Stale => look.health(health.word),
             _ => ratatui::style::Style::new(),
         };
         let mut spans = vec![
@@ -104,12 +106,12 @@ impl Columns {
             Span::raw(" "),
         ];
         if let Some(near) = near {
-            let bar = width::bar(near.spent_ms, near.limit_ms, BAR_WIDTH);
+            let bar = width::bar(near.elapsed_ms, near.limit_ms, BAR_WIDTH);
             spans.push(Span::styled(format!("{bar} "), look.health(health.word)));
         }
-        spans.push(Span::raw(format!("{:>TIME_WIDTH$}", jobs_tty::time(record, view, near))));
+        spans.push(Span::raw(format!("{:>TIME_WIDTH$}", jobs_tty::time_text(record, view, near))));
         if self.used {
-            let used = used(record).map(|used| summary::resources(&used)).unwrap_or_default();
+            let used = used(record).map(|used| summary::format_resources(&used)).unwrap_or_default();
             spans.push(Span::raw(format!("  {}", width::pad(&used, USED_WIDTH))));
         }
         spans.push(Span::raw(format!("  {}", width::pad(&record.prompt_summary, self.task))));
@@ -122,8 +124,8 @@ impl Columns {
     }
 }
 
-/// Resources used by ended steps: the total CPU time, and the highest memory of one step. Sub-steps are included in
-/// their parents.
+/// Returns the resources used by ended steps: the total CPU time, and the highest memory of one step. Steps include
+/// their sub-steps.
 fn used(record: &JobRecord) -> Option<Resources> {
     let ended = record.steps.iter().filter(|step| step.parent.is_none()).filter_map(|step| step.resources);
     ended.reduce(|sum, one| Resources {

@@ -11,8 +11,8 @@ use ratatui::backend::CrosstermBackend;
 use super::draw::draw;
 use super::model::Model;
 
-/// A terminal in raw mode that shows its alternate screen. Dropping it restores the terminal. A panic does so before
-/// its message, since a release build ends without dropping anything.
+/// A terminal in raw mode that shows its alternate screen. Dropping it restores the terminal. A panic hook does so
+/// before the panic message, because a release build aborts without dropping.
 pub(super) struct Screen {
     terminal: Terminal<CrosstermBackend<io::Stdout>>,
 }
@@ -25,7 +25,7 @@ impl Screen {
     pub(super) fn enter() -> io::Result<Self> {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            give_back();
+            restore_terminal();
             before(panic);
         }));
         enter()?;
@@ -35,7 +35,7 @@ impl Screen {
     /// Draws a model; only differences from the last frame are written.
     ///
     /// # Errors
-    /// Returns an error if the terminal can't be written: it is gone.
+    /// Returns an error if the terminal can't be written.
     pub(super) fn show(&mut self, model: &Model) -> io::Result<()> {
         self.terminal.draw(|frame| draw(model, frame)).map(drop)
     }
@@ -43,7 +43,7 @@ impl Screen {
     /// Discards the known screen content, so that the next frame is drawn completely.
     ///
     /// # Errors
-    /// As [`Screen::show`].
+    /// Same as [`Screen::show`].
     pub(super) fn forget(&mut self) -> io::Result<()> {
         // `clear` would query the cursor position and never receive the answer while keys are being read.
         let area = self.terminal.size()?.into();
@@ -53,7 +53,7 @@ impl Screen {
     /// Takes over the terminal again, after the shell had it.
     ///
     /// # Errors
-    /// As [`Screen::enter`].
+    /// Same as [`Screen::enter`].
     pub(super) fn resume(&mut self) -> io::Result<()> {
         // Raw mode starts from the shell's current settings, not from earlier ones.
         terminal::disable_raw_mode()?;
@@ -64,14 +64,14 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore_terminal();
     }
 }
 
 /// Returns the terminal to the shell and stops this process until it is continued.
 pub(super) fn stop() {
-    give_back();
-    // A failure is harmless: the screen is taken over again at once.
+    restore_terminal();
+    // A failure is harmless, because the screen is taken over again at once.
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
 }
 
@@ -80,8 +80,8 @@ fn enter() -> io::Result<()> {
     execute!(io::stdout(), EnterAlternateScreen)
 }
 
-/// Restores the terminal. A failure can't be reported anywhere.
-fn give_back() {
+/// Restores the terminal. A failure can't be reported.
+fn restore_terminal() {
     let _ = terminal::disable_raw_mode();
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
     let _ = io::stdout().flush();

@@ -1,9 +1,9 @@
-//! Color with meaning, or none; no information is given by color alone.
+//! Styles with or without color. No information depends on color alone.
 
 use common::record::State;
 use ratatui::style::{Color, Modifier, Style};
 
-use crate::render::health::Word;
+use crate::render::health::HealthWord;
 
 /// Styles of a terminal with or without color.
 #[derive(Debug, Clone, Copy)]
@@ -26,12 +26,14 @@ impl Theme {
         }
     }
 
-    pub(super) fn health(self, word: Word) -> Style {
+    pub(super) fn health(self, word: HealthWord) -> Style {
         match word {
-            Word::Healthy => self.fg(Color::Green),
-            Word::Slow | Word::Quiet | Word::Stale | Word::Stopping => self.fg(Color::Yellow),
-            Word::Over => self.fg(Color::Red),
-            Word::Queued | Word::Ended => Style::new(),
+            HealthWord::Healthy => self.fg(Color::Green),
+            HealthWord::Slow | HealthWord::Quiet | HealthWord::Stale | HealthWord::Stopping => {
+                self.fg(Color::Yellow)
+            }
+            HealthWord::Over => self.fg(Color::Red),
+            HealthWord::Queued | HealthWord::Ended => Style::new(),
         }
     }
 
@@ -48,7 +50,7 @@ pub(super) fn bold() -> Style {
     Style::new().add_modifier(Modifier::BOLD)
 }
 
-/// Style of the selected line. Reversed, so that it is visible without color too.
+/// Returns the style of the selected line: reversed, so that it is also visible without color.
 pub(super) fn selected() -> Style {
     Style::new().add_modifier(Modifier::REVERSED)
 }

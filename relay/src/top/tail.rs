@@ -1,4 +1,4 @@
-//! Newest lines of one job's log or events, as they grow.
+//! Newest lines of one job's log or events, updated on each read.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -10,15 +10,15 @@ use common::job::StepKind;
 
 use super::model::Pane;
 use crate::registry::Registry;
-use crate::registry::event_log::Follower;
+use crate::registry::event_log::LogFollower;
 use crate::registry::log_file::LogReader;
 use crate::render::View;
 use crate::render::event_text::{self, RenderOptions};
-use crate::render::stream::Cleaner;
+use crate::render::stream::LogCleaner;
 
 /// Maximum number of lines kept: several screens to scroll back.
 const MAX_KEPT_LINES: usize = 1000;
-/// Maximum length of a line kept, in bytes: no screen shows more of it.
+/// Maximum length of a kept line, in bytes: no screen is wider.
 const MAX_LINE: usize = 1000;
 
 /// Tail of a job's log or events.
@@ -32,15 +32,15 @@ pub(super) struct Tail {
 }
 
 enum Source {
-    Log { reader: LogReader, cleaner: Box<Cleaner> },
-    Events { follower: Follower, waits: BTreeSet<u32> },
+    Log { reader: LogReader, cleaner: Box<LogCleaner> },
+    Events { follower: LogFollower, waits: BTreeSet<u32> },
 }
 
 impl Tail {
     /// Creates a tail; nothing is read yet.
     pub(super) fn new(job: JobId, pane: Pane) -> Self {
         let source = match pane {
-            Pane::Events => Source::Events { follower: Follower::new(), waits: BTreeSet::new() },
+            Pane::Events => Source::Events { follower: LogFollower::new(), waits: BTreeSet::new() },
             _ => Source::Log { reader: LogReader::default(), cleaner: Box::default() },
         };
         Self { job, pane, source, lines: VecDeque::new() }
@@ -55,17 +55,17 @@ impl Tail {
         match &mut self.source {
             Source::Log { reader, cleaner } => {
                 while let Some(piece) = reader.read(&registry.log(&self.job))? {
-                    for line in cleaner.lines(&piece) {
-                        push_line(lines, common::text::truncate(&line, MAX_LINE));
+                    for line in cleaner.clean_lines(&piece) {
+                        push_line(lines, common::text_format::truncate(&line, MAX_LINE));
                     }
                 }
                 Ok(())
             }
             Source::Events { follower, waits } => {
                 let path = registry.events(&self.job);
-                let read = follower.lines(&path, |raw, line| {
+                let read = follower.visit_lines(&path, |raw, line| {
                     if !is_wait(&line, waits) {
-                        push_line(lines, event_text::line(raw, &line, RenderOptions::default(), view));
+                        push_line(lines, event_text::event_line(raw, &line, RenderOptions::default(), view));
                     }
                 });
                 match read {
@@ -89,7 +89,7 @@ fn push_line(lines: &mut VecDeque<String>, line: String) {
     lines.push_back(line);
 }
 
-/// Returns true if a line is the start or the end of a wait for the model: there is one between any two steps.
+/// Returns true if a line is the start or the end of a wait for the model.
 fn is_wait(line: &EventLine, waits: &mut BTreeSet<u32>) -> bool {
     match line.event.as_ref().map(|event| &event.body) {
         Some(EventBody::StepStarted { n, kind: StepKind::Model, .. }) => {

@@ -314,7 +314,7 @@ fn a_worker_commits_in_a_worktree_a_submodule_and_a_subfolder() {
         let record = site.ended(&job);
         let log = site.log(&job);
         assert_eq!(
-            (record.outcome().as_str(), log.contains("is job")),
+            (record.describe_outcome().as_str(), log.contains("is job")),
             ("completed", true),
             "{folder}: {log}"
         );

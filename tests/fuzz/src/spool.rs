@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
 use worker_agent::internals::test_support::{FIRST, Piece, build_segment, event_bytes, events, scan_segment};
-use worker_agent::internals::{Clocks, RunId, SimulatedClocks, Spool};
+use worker_agent::internals::{ClockSource, RunId, SimulatedClocks, Spool};
 
 use super::folder;
 
@@ -34,22 +34,22 @@ fn number(bytes: &[u8]) -> u64 {
 
 fn open(state: &Path) -> Spool {
     let clocks = SimulatedClocks { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
-    Spool::open_with_clocks(state, Clocks::Simulated(Arc::new(Mutex::new(clocks)))).expect("a spool")
+    Spool::open_with_clocks(state, ClockSource::Simulated(Arc::new(Mutex::new(clocks)))).expect("a spool")
 }
 
 fn goes_on(bytes: &[u8]) {
     let id = RunId { job: "a#1".parse().expect("a job"), epoch: 1 };
-    let (state, spool) = (folder(), Spool::folder(folder()));
+    let (state, spool) = (folder(), Spool::folder_path(folder()));
     let run = spool.join("a.1.1");
     let _ = std::fs::remove_dir_all(&spool);
     std::fs::create_dir_all(&run).expect("a folder");
     std::fs::write(run.join("spec.json"), "{}").expect("a file");
     std::fs::write(run.join(FIRST), bytes).expect("a file");
-    let Some(run) = open(state).get(&id).filter(|run| !run.is_finished()) else { return };
+    let Some(run) = open(state).get_run(&id).filter(|run| !run.is_finished()) else { return };
     let Ok(held) = events(&run) else { return };
     run.append(EventBody::Warning { message: "next".to_owned() });
     drop(run);
-    let run = open(state).get(&id).expect("a run that was there");
+    let run = open(state).get_run(&id).expect("a run that was there");
     let again = events(&run).expect("events that were there");
     assert_eq!(again[..held.len()], held);
     assert_eq!(again.len(), held.len() + 1);

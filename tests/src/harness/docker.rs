@@ -36,7 +36,7 @@ pub fn docker_may_fail(args: &[&str]) {
     let _ = Command::new("docker").args(args).output();
 }
 
-/// Returns the address of this host as containers see it: that of the default bridge.
+/// Returns the address at which containers reach this host: the address of the default bridge.
 ///
 /// # Panics
 /// Panics if there is no such bridge.

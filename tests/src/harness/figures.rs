@@ -1,4 +1,4 @@
-//! Figures: the measurements of a test, for people who want to see more than that it passed.
+//! Figures: measurements of the tests.
 
 use std::env;
 use std::fs::File;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 /// Environment variable with the path of a file that collects the figures of all tests; `tests/run.sh` prints it.
 const FILE: &str = "RELAY_TEST_FIGURES";
-/// Environment variable that requests as many repetitions as the design requires, however long they take.
+/// Environment variable that requests the full number of repetitions, however long they take.
 const NIGHTLY: &str = "RELAY_TEST_NIGHTLY";
 
 /// Writes `figure: TEXT` to stdout, and to the file if there is one.
 ///
 /// # Panics
 /// Panics if the file can't be written.
-#[expect(clippy::print_stdout, reason = "whoever runs a test by hand wants to see it")]
+#[expect(clippy::print_stdout, reason = "a manual run should show the figure")]
 pub fn figure(text: &str) {
     println!("figure: {text}");
     if let Some(path) = env::var_os(FILE) {

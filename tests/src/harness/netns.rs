@@ -84,8 +84,7 @@ impl Net {
         net
     }
 
-    /// Drops all packets in that direction from now on. Neither end is notified: nothing is refused, packets only
-    /// vanish.
+    /// Drops all packets in that direction from now on. Neither end is notified: packets are dropped, not refused.
     pub fn cut(&self, cut: Cut) {
         let drop = |cuts: &[Cut]| if cuts.contains(&cut) { "drop" } else { "accept" };
         let (come, go) = (drop(&[Cut::ToAgent, Cut::Both]), drop(&[Cut::ToRelay, Cut::Both]));

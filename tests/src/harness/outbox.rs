@@ -25,7 +25,7 @@ pub fn is_told(site: &Site, job: &JobId) -> bool {
 }
 
 fn path(job: &JobId, ending: &str) -> String {
-    format!("platform/workers/outbox/{}.{ending}", job.stem())
+    format!("platform/workers/outbox/{}.{ending}", job.file_stem())
 }
 
 /// Creates a job that ended `age` ago and an undelivered completion notice for it, without running anything. For
@@ -46,11 +46,11 @@ pub fn invent(site: &Site, job: &str, origin: &Origin, age: SignedDuration) -> J
         origin: origin.clone(),
         model: None,
     };
-    let mut record = JobRecord::queued(job.clone(), ended_at, &queued);
+    let mut record = JobRecord::from_queued(job.clone(), ended_at, &queued);
     record.state = State::Completed;
     record.finished_at = Some(ended_at);
     let entry = json!({"schema": 1, "job": job, "ended_at": ended_at, "session": origin.session, "ways": {}});
-    site.write(&format!("platform/workers/{}.json", job.stem()), &json!(record).to_string());
+    site.write(&format!("platform/workers/{}.json", job.file_stem()), &json!(record).to_string());
     site.write(&path(&job, "json"), &entry.to_string());
     job
 }

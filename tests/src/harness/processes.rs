@@ -28,8 +28,8 @@ pub fn running(text: &str) -> Vec<Process> {
     living(|pid| command(pid).contains(text))
 }
 
-/// Counts the living processes that have the environment variable `name`, by its value. The environment is that of the
-/// process start; later changes do not matter.
+/// Counts the living processes that have the environment variable `name`, by its value. Only the environment at the
+/// process start counts.
 pub fn by_environment(name: &str) -> BTreeMap<String, usize> {
     let start = format!("{name}=").into_bytes();
     let mut found = BTreeMap::new();

@@ -83,7 +83,7 @@ impl Site {
         self.write("platform/relay.toml", &self.settings(more));
     }
 
-    /// Adds settings like [`Site::configure`], with the default sandbox: that of the real Codex.
+    /// Adds settings like [`Site::configure`], with the default sandbox of the real Codex.
     pub fn configure_in_sandbox(&self, more: &str) {
         let codex = programs::codex();
         self.configure(&format!(
@@ -93,7 +93,7 @@ impl Site {
     }
 
     fn settings(&self, more: &str) -> String {
-        // A plain machine has no Codex whose sandbox could enclose shell jobs.
+        // A plain machine has no Codex, and so no sandbox for shell jobs.
         let open = if self.engine == Engine::Local && !more.contains("[codex]") {
             format!("{more}\n[codex]\nsandbox = \"off\"\n")
         } else {
@@ -214,7 +214,7 @@ impl Site {
     /// Panics if `relay` can't be run.
     pub fn agree(&self) {
         let path = self.root().join("platform/relay.toml");
-        // Reading from a pipe in place of the file would never end.
+        // The file may be a pipe, and reading a pipe would never end.
         let settings = path.is_file().then(|| fs::read(&path).ok()).flatten();
         let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
         if settings.is_some() && *agreed != settings {
@@ -239,7 +239,7 @@ impl Site {
         for name in ["RELAY_ROOT", "RELAY_JOB", "CODEX_API_KEY", "OPENAI_API_KEY", "RUST_LOG", "NO_COLOR"] {
             command.env_remove(name);
         }
-        // Neither is the session in which the tests may run.
+        // The session in which the tests may run is not under test either.
         for name in
             ["CODEX_THREAD_ID", "CLAUDECODE", "CLAUDE_CODE_SESSION_ID", "CLAUDE_PROJECT_DIR", "RELAY_SESSION"]
         {

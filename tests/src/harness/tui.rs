@@ -25,7 +25,7 @@ impl Tui {
         Self::start(host, site, &[&Host::ARGUMENTS[..], &["--no-daemon", prompt]].concat())
     }
 
-    /// Opens a session in the site as users do: in the sandbox, which never asks for approval, and on the server that
+    /// Opens a session in the site like a user: in the sandbox, without approval questions, and on the server that
     /// Codex starts for its sessions.
     ///
     /// # Panics
@@ -35,7 +35,7 @@ impl Tui {
     }
 
     fn start(host: &Host, site: &Site, arguments: &[&str]) -> Self {
-        // Answers in advance the questions whether to trust the folder and keep the model.
+        // Answers the questions about trust and model in advance.
         let root = site.root().display();
         host.configure(&format!(
             "[projects.\"{root}\"]\ntrust_level = \"trusted\"\n\

@@ -17,7 +17,7 @@ pub struct CallId {
     pub nonce: usize,
 }
 
-/// Error for a text that is no id of this server: the call has another origin.
+/// Error for a text that is not an id of this server, because the call has another origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a call id of the scripted model")]
 pub struct ForeignId;

@@ -10,13 +10,13 @@ use clap::Parser;
 
 use super::{Script, ScriptedModel, Scripts, codex_home};
 
-/// A model server that the real Codex talks to, and that says what a script says.
+/// A model server for the real Codex that plays scripts.
 ///
-/// A prompt that holds `[script:NAME]` chooses the script.
+/// A prompt that contains `[script:NAME]` selects the script.
 #[derive(Debug, Parser)]
 #[command(name = "scripted-model", version)]
 pub struct Cli {
-    /// Where to listen; port 0 is any free one
+    /// Address to listen on; port 0 means any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// A script to serve (repeatable)
@@ -25,10 +25,10 @@ pub struct Cli {
     /// A folder of scripts to serve (repeatable)
     #[arg(long, value_name = "DIR")]
     scripts: Vec<PathBuf>,
-    /// Write the port there once it is open
+    /// Write the port to this file once the server listens
     #[arg(long, value_name = "FILE")]
     port_file: Option<PathBuf>,
-    /// Write a config.toml there that leads Codex to this server
+    /// Write a config.toml for this server to this folder
     #[arg(long, value_name = "DIR")]
     write_codex_home: Option<PathBuf>,
 }

@@ -70,7 +70,7 @@ fn text_of(content: &Value) -> String {
 }
 
 /// Reads `Process running with session ID N` in the head of a tool output. The part after `Output:` is the command's
-/// own text and proves nothing.
+/// own text, and is ignored.
 fn running_session(output: &str) -> Option<u64> {
     let head = output.split_once("\nOutput:").map_or(output, |(head, _)| head);
     let (_, tail) = head.split_once("Process running with session ID ")?;

@@ -71,7 +71,7 @@ async fn play(turn: &Turn, index: usize, items: usize, response: &str) -> Respon
     }
 }
 
-/// Returns a healthy stream: all at once, or in pieces.
+/// Returns a healthy stream, at once or in pieces.
 fn say(said: &Answer, items: &[Value], response: &str) -> Response {
     if said.deltas.count == 0 {
         return stream_of(sse::completed(response, items, said.usage));

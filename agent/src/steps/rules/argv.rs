@@ -2,9 +2,9 @@
 
 use common::job::StepKind;
 
-use super::command_line::{MAX_LINE, prefix};
+use super::command_line::{MAX_LINE, bounded_prefix};
 use super::interpreter::without_interpreter;
-use super::matcher::find_rule;
+use super::matcher::match_command;
 use super::programs::{base_name, is_shell, is_wrapper};
 use super::shell_lexer::Word;
 use super::title;
@@ -12,22 +12,22 @@ use super::title;
 /// Maximum number of arguments examined. The first ones determine what a process does.
 const MAX_ARGS: usize = 256;
 
-/// Returns true if a process is a program itself: no shell, no wrapper, and no package manager that fetches another
+/// Returns true if a process does its own work: it is no shell, no wrapper, and no package manager that runs another
 /// program.
 pub(crate) fn is_program(argv: &[String]) -> bool {
-    Process::new(argv).is_some_and(|process| !process.fetches())
+    ProcessArgv::new(argv).is_some_and(|process| !process.fetches_program())
 }
 
-/// A process that may do work of its own.
-pub(super) struct Process {
+/// Arguments of a process that may do its own work.
+pub(super) struct ProcessArgv {
     words: Vec<Word>,
-    taken: Option<Vec<Word>>,
+    without_interpreter: Option<Vec<Word>>,
 }
 
-impl Process {
-    /// Returns none for shells and for programs that run another one, because that one is a process too.
+impl ProcessArgv {
+    /// Returns `None` for shells and for programs that run another program, which is a process too.
     pub(super) fn new(argv: &[String]) -> Option<Self> {
-        let words = words(argv);
+        let words = bounded_words(argv);
         let first = &words.first()?.text;
         if is_wrapper(first) {
             return None;
@@ -36,42 +36,46 @@ impl Process {
         if is_shell(first) && taken.is_none() {
             return None;
         }
-        Some(Self { words, taken })
+        Some(Self { words, without_interpreter: taken })
     }
 
     /// Returns the lines that a rule of `relay.toml` is matched against: all arguments, and those without the
     /// interpreter.
-    pub(super) fn lines(&self) -> Vec<String> {
-        [Some(&self.words), self.taken.as_ref()].into_iter().flatten().map(|words| joined(words)).collect()
+    pub(super) fn rule_lines(&self) -> Vec<String> {
+        [Some(&self.words), self.without_interpreter.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|words| join_words(words))
+            .collect()
     }
 
-    /// Returns its kind and title, if the table has it.
-    pub(super) fn known(&self) -> Option<(StepKind, String)> {
-        find_rule(&self.words).map(|found| (found.row.0, title::from_words(&found.words)))
+    /// Returns kind and title of the process, if the table has it.
+    pub(super) fn table_kind_and_title(&self) -> Option<(StepKind, String)> {
+        match_command(&self.words).map(|found| (found.row.0, title::from_words(&found.words)))
     }
 
-    /// Returns true if it fetches a program and then runs it.
-    pub(super) fn fetches(&self) -> bool {
-        find_rule(&self.words).is_some_and(|found| found.fetches)
+    /// Returns true if the process downloads a program and then runs it.
+    pub(super) fn fetches_program(&self) -> bool {
+        match_command(&self.words).is_some_and(|found| found.fetches_program)
     }
 
-    /// Returns the title of a process that the table does not have.
-    pub(super) fn title(&self) -> String {
+    /// Returns the title of a process that is not in the table.
+    pub(super) fn default_title(&self) -> String {
         title::from_words(&self.words)
     }
 }
 
 /// Returns the arguments, bounded. A program that has set a title of its own (`npm ci`) shows it as one argument,
 /// followed by empty ones in place of its old arguments.
-fn words(argv: &[String]) -> Vec<Word> {
+fn bounded_words(argv: &[String]) -> Vec<Word> {
     let is_title = |first: &str, rest: &[String]| {
         first.contains(' ') && !first.starts_with('/') && rest.iter().all(String::is_empty)
     };
     let mut left = MAX_LINE;
     let mut bounded = |text: &str| {
-        let text = prefix(text, left);
+        let text = bounded_prefix(text, left);
         left -= text.len();
-        Word::plain(text)
+        Word::from_argument(text)
     };
     match argv.split_first() {
         Some((first, rest)) if is_title(first, rest) => {
@@ -84,7 +88,7 @@ fn words(argv: &[String]) -> Vec<Word> {
     }
 }
 
-fn joined(words: &[Word]) -> String {
+fn join_words(words: &[Word]) -> String {
     words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ").trim_end().to_owned()
 }
 

@@ -69,7 +69,10 @@ fn a_process_is_what_its_program_does_whatever_carries_it_out() {
     ];
     for (kind, title, argv) in cases {
         let fetches = title.starts_with("npx ");
-        let expected = Classification { fetches, ..Classification::plain(*kind, (*title).to_owned()) };
+        let expected = Classification {
+            fetches_program: fetches,
+            ..Classification::without_rule(*kind, (*title).to_owned())
+        };
         assert_eq!(classification(argv), Some(expected), "{argv:?}");
     }
 }
@@ -90,7 +93,7 @@ fn what_fetches_another_program_and_then_runs_it_is_told_from_what_only_installs
         (false, "pipx install x"),
     ] {
         let argv: Vec<&str> = line.split(' ').collect();
-        assert_eq!(classification(&argv).unwrap().fetches, fetches, "{line}");
+        assert_eq!(classification(&argv).unwrap().fetches_program, fetches, "{line}");
     }
 }
 

@@ -10,26 +10,27 @@ pub(crate) struct Classification {
     pub(crate) kind: StepKind,
     /// Title: one short line without control characters and without the secrets of addresses.
     pub(crate) title: String,
-    /// Limit of the matching rule, in milliseconds; defaults to the kind's.
+    /// Limit of the matching rule, in milliseconds; defaults to the limit of the kind.
     pub(crate) limit_ms: Option<u64>,
-    /// Stall limit of the matching rule, in milliseconds; defaults to the kind's.
+    /// Stall limit of the matching rule, in milliseconds; defaults to the limit of the kind.
     pub(crate) stall_ms: Option<u64>,
-    /// Action of the matching rule at either limit; defaults to the job's.
+    /// Action of the matching rule at either limit; defaults to the action of the job.
     pub(crate) on_limit: Option<OnLimit>,
-    /// True for a command that fetches a program and then runs it (`npx`); it counts as an install only until then.
-    pub(crate) fetches: bool,
+    /// True for a command that downloads a program and then runs it (`npx`); it counts as an install until the program
+    /// runs.
+    pub(crate) fetches_program: bool,
 }
 
 impl Classification {
     /// Creates a classification without settings of a rule of `relay.toml`.
-    pub(crate) fn plain(kind: StepKind, title: String) -> Self {
-        Self { kind, title, limit_ms: None, stall_ms: None, on_limit: None, fetches: false }
+    pub(crate) fn without_rule(kind: StepKind, title: String) -> Self {
+        Self { kind, title, limit_ms: None, stall_ms: None, on_limit: None, fetches_program: false }
     }
 }
 
 /// Returns the nesting level of a kind. A process opens a step of its own only below steps of a lower level. A compiler
-/// inside a test, or a make inside `npm ci`, is therefore part of it, whereas the `npm ci` inside `make setup` is not.
-pub(crate) fn level(kind: StepKind) -> u8 {
+/// inside a test, or `make` inside `npm ci`, is therefore no step of its own, but `npm ci` inside `make setup` is.
+pub(crate) fn nesting_level(kind: StepKind) -> u8 {
     match kind {
         StepKind::Start
         | StepKind::Model
@@ -51,7 +52,7 @@ mod tests {
 
     #[test]
     fn only_lower_levels_hold_steps_of_processes() {
-        let holds = |outer, inner| level(outer) < level(inner);
+        let holds = |outer, inner| nesting_level(outer) < nesting_level(inner);
         assert!(holds(StepKind::Command, StepKind::Build) && holds(StepKind::Setup, StepKind::Install));
         assert!(holds(StepKind::Build, StepKind::Test) && holds(StepKind::Test, StepKind::Install));
         assert!(!holds(StepKind::Test, StepKind::Build) && !holds(StepKind::Install, StepKind::Build));

@@ -8,7 +8,7 @@ use super::*;
 #[track_caller]
 fn check(cases: &[(StepKind, &str, &str)]) {
     for (kind, title, line) in cases {
-        let expected = Classification::plain(*kind, (*title).to_owned());
+        let expected = Classification::without_rule(*kind, (*title).to_owned());
         assert_eq!(Rules::default().classify_line(line), expected, "{line}");
     }
 }

@@ -1,10 +1,10 @@
 //! Search for the end of quoted and bracketed parts of a command line. Pure; one pass, no recursion.
 
-/// Returns the index after the bracket that closes the one before `at`, skipping quotes and nested substitutions; the
-/// end of the text if nothing closes it.
-pub(super) fn after_bracket(chars: &[char], at: usize, closer: char) -> usize {
+/// Returns the index after the bracket that closes the one before `from`, skipping quotes and nested substitutions; the
+/// end of the text if it is never closed.
+pub(super) fn after_bracket(chars: &[char], from: usize, closer: char) -> usize {
     let mut open = vec![closer];
-    let mut at = at;
+    let mut at = from;
     while let Some(&c) = chars.get(at) {
         at += 1;
         let quoted = open.last() == Some(&'"');
@@ -16,7 +16,7 @@ pub(super) fn after_bracket(chars: &[char], at: usize, closer: char) -> usize {
                     return at;
                 }
             }
-            '\'' if !quoted => at = after_next(chars, at, '\''),
+            '\'' if !quoted => at = after_next_char(chars, at, '\''),
             '"' => open.push('"'),
             '(' if !quoted || chars.get(at.wrapping_sub(2)) == Some(&'$') => open.push(')'),
             '{' if chars.get(at.wrapping_sub(2)) == Some(&'$') => open.push('}'),
@@ -27,9 +27,9 @@ pub(super) fn after_bracket(chars: &[char], at: usize, closer: char) -> usize {
 }
 
 /// Returns the index after the next `end`; the end of the text if there is none.
-pub(super) fn after_next(chars: &[char], at: usize, end: char) -> usize {
-    let rest = chars.get(at..).unwrap_or_default();
-    rest.iter().position(|&c| c == end).map_or(chars.len(), |found| at + found + 1)
+pub(super) fn after_next_char(chars: &[char], from: usize, end: char) -> usize {
+    let rest = chars.get(from..).unwrap_or_default();
+    rest.iter().position(|&c| c == end).map_or(chars.len(), |found| from + found + 1)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The program that an interpreter runs: `node …/npm-cli.js ci` is `npm ci`. Pure.
 
-use super::programs::{ShellCall, after_options, base_name, is_one_of, shell_call};
+use super::programs::{CommandSource, after_options, base_name, is_one_of, shell_command_source};
 use super::shell_lexer::Word;
 
 /// Interpreters, their options that take the next word as their value, and their options that run a text instead of a
@@ -18,8 +18,8 @@ const INTERPRETERS: &[(&str, &str, &str)] = &[
     ("java", "-cp|-classpath|--class-path|-p|--module-path|--add-modules|--add-opens|--add-exports", ""),
 ];
 
-/// Programs of Java classes and archives.
-const CLASSES: &[(&str, &str)] = &[
+/// Names of the programs that Java classes and archives contain.
+const JAVA_CLASSES: &[(&str, &str)] = &[
     ("surefire", "surefire"),
     ("org.codehaus.plexus.classworlds.launcher.Launcher", "mvn"),
     ("org.apache.maven.", "mvn"),
@@ -29,16 +29,16 @@ const CLASSES: &[(&str, &str)] = &[
 ];
 
 /// Names of scripts that are less descriptive than the name of their package.
-const ENTRIES: &str = "cli|index|main|bin|run";
+const ENTRY_SCRIPTS: &str = "cli|index|main|bin|run";
 
-/// Returns the command without its interpreter, beginning with the program's name; none if there is no interpreter or
-/// no program.
+/// Returns the command without its interpreter, beginning with the program's name; `None` without an interpreter or a
+/// program.
 pub(super) fn without_interpreter(words: &[Word]) -> Option<Vec<Word>> {
     let (first, rest) = words.split_first()?;
     let name = base_name(&first.text);
-    if let Some(call) = shell_call(words) {
-        let ShellCall::File([script, rest @ ..]) = call else { return None };
-        return Some(joined(base_name(&script.text), rest));
+    if let Some(call) = shell_command_source(words) {
+        let CommandSource::File([script, rest @ ..]) = call else { return None };
+        return Some(join_command(base_name(&script.text), rest));
     }
     let known = |name: &str| INTERPRETERS.iter().find(|(names, ..)| is_one_of(name, names));
     let (names, valued, texts) = known(name).or_else(|| known(without_version(name)))?;
@@ -48,21 +48,21 @@ pub(super) fn without_interpreter(words: &[Word]) -> Option<Vec<Word>> {
         && let Some(at) = rest[..options].iter().position(is_module)
     {
         let (module, rest) = rest.get(at + 1..)?.split_first()?;
-        return Some(joined(&module.text, rest));
+        return Some(join_command(&module.text, rest));
     }
     if rest[..options].iter().any(|word| is_one_of(&word.text, texts)) {
         return None;
     }
     let (script, rest) = rest.get(options..)?.split_first()?;
     if *names == "java" {
-        let (_, program) = CLASSES.iter().find(|(class, _)| script.text.contains(class))?;
-        return Some(joined(program, rest));
+        let (_, program) = JAVA_CLASSES.iter().find(|(class, _)| script.text.contains(class))?;
+        return Some(join_command(program, rest));
     }
-    Some(joined(program_name(&script.text), rest))
+    Some(join_command(program_name(&script.text), rest))
 }
 
-fn joined(program: &str, rest: &[Word]) -> Vec<Word> {
-    [Word::plain(program)].into_iter().chain(rest.iter().cloned()).collect()
+fn join_command(program: &str, rest: &[Word]) -> Vec<Word> {
+    [Word::from_argument(program)].into_iter().chain(rest.iter().cloned()).collect()
 }
 
 /// Returns the common name of the program in this file.
@@ -75,7 +75,7 @@ fn program_name(script: &str) -> &str {
     let Some((stem, _)) = name.rsplit_once('.').filter(|(_, end)| is_one_of(end, "js|cjs|mjs")) else {
         return name;
     };
-    if is_one_of(stem, ENTRIES) {
+    if is_one_of(stem, ENTRY_SCRIPTS) {
         let package = script.rsplit_once("node_modules/").and_then(|(_, inside)| inside.split('/').next());
         return package.map_or(name, |package| package.trim_start_matches('@'));
     }

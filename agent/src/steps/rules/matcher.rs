@@ -10,8 +10,8 @@ use super::programs::{after_options, base_name, is_assignment, is_one_of, withou
 use super::shell_lexer::Word;
 use super::table::{Row, TABLE};
 
-/// Programs that run another program and may have to fetch something for it, with the words that make them do so. If
-/// the table has the other program, that one counts.
+/// Programs that run another program, and the words that make them do so. If the table has the other program, its row
+/// counts.
 const RUNNERS: &[(&str, &str)] = &[
     ("npx|bunx|pnpx|uvx", ""),
     ("npm|pnpm|yarn|bun", "exec|x|dlx"),
@@ -21,7 +21,7 @@ const RUNNERS: &[(&str, &str)] = &[
     ("coverage", "run"),
 ];
 
-/// Runners that fetch a missing program, and other programs that do.
+/// Runners and other programs that download a missing program.
 const FETCHERS: &[(&str, &str)] = &[
     ("npx|bunx|pnpx|uvx", ""),
     ("npm|pnpm|yarn|bun", "exec|x|dlx|create|init"),
@@ -61,7 +61,7 @@ const OPTIONS_WITH_VALUE: &[(&str, &str)] = &[
 const MAX_DEPTH: usize = 4;
 
 /// The rows of the table for each program, in the order of the table.
-static ROWS: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
+static ROWS_BY_PROGRAM: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
     let mut rows: HashMap<&str, Vec<&Row>> = HashMap::new();
     for row in TABLE {
         for program in row.1.split('|') {
@@ -73,26 +73,30 @@ static ROWS: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
 
 /// A command that the table describes.
 #[derive(Debug)]
-pub(super) struct Match {
+pub(super) struct TableMatch {
     /// The row that describes the command.
     pub(super) row: &'static Row,
     /// The command without its interpreter.
     pub(super) words: Vec<Word>,
-    /// True if the command fetches a program that the table does not have, and runs it.
-    pub(super) fetches: bool,
+    /// True if the command downloads a program that is not in the table, and runs it.
+    pub(super) fetches_program: bool,
 }
 
-/// Looks up a command as it stands, or without its interpreter. Its wrappers are already removed.
-pub(super) fn find_rule(words: &[Word]) -> Option<Match> {
+/// Looks up a command with and without its interpreter. Its wrappers are already removed.
+pub(super) fn match_command(words: &[Word]) -> Option<TableMatch> {
     if let Some(row) = find_row(words, MAX_DEPTH) {
-        return Some(Match { row, words: words.to_vec(), fetches: fetches(row, words) });
+        return Some(TableMatch { row, words: words.to_vec(), fetches_program: fetches_program(row, words) });
     }
-    let words = cargo_plugin(&without_interpreter(words)?);
-    find_row(&words, MAX_DEPTH).map(|row| Match { row, fetches: fetches(row, &words), words })
+    let words = expand_cargo_plugin(&without_interpreter(words)?);
+    find_row(&words, MAX_DEPTH).map(|row| TableMatch {
+        row,
+        fetches_program: fetches_program(row, &words),
+        words,
+    })
 }
 
 /// Returns true if a command of this row fetches a program and then runs it.
-fn fetches(row: &Row, words: &[Word]) -> bool {
+fn fetches_program(row: &Row, words: &[Word]) -> bool {
     let Some((first, rest)) = words.split_first().filter(|_| row.0 == StepKind::Install) else {
         return false;
     };
@@ -105,18 +109,18 @@ fn fetches(row: &Row, words: &[Word]) -> bool {
 }
 
 fn find_row(words: &[Word], depth: usize) -> Option<&'static Row> {
-    let words = cargo_plugin(words);
+    let words = expand_cargo_plugin(words);
     let (first, rest) = words.split_first()?;
     let name = base_name(&first.text);
     let name = if is_known(name) { name } else { without_version(name) };
     runner_row(name, rest, depth).or_else(|| {
-        let rows = ROWS.get(name)?;
+        let rows = ROWS_BY_PROGRAM.get(name)?;
         rows.iter().find(|(_, _, pattern, _)| matches_pattern(name, pattern, rest)).copied()
     })
 }
 
 fn is_known(name: &str) -> bool {
-    ROWS.contains_key(name) || RUNNERS.iter().any(|(programs, _)| is_one_of(name, programs))
+    ROWS_BY_PROGRAM.contains_key(name) || RUNNERS.iter().any(|(programs, _)| is_one_of(name, programs))
 }
 
 /// Returns the row of the program that a runner runs, if the table has it.
@@ -125,7 +129,7 @@ fn runner_row(name: &str, words: &[Word], depth: usize) -> Option<&'static Row> 
     RUNNERS.iter().filter(|(programs, _)| is_one_of(name, programs)).find_map(|(_, pattern)| {
         let rest = after_pattern(name, pattern, words)?;
         let inner = without_wrappers(after_options(rest, options_with_value(name)));
-        // `npm exec npm`, `yarn install`: a package manager that runs itself is no program of the project.
+        // `npm exec npm`, `yarn install`: a package manager that runs itself runs no program of the project.
         let program = base_name(&inner.first()?.text);
         let found = find_row(inner, depth).or_else(|| find_row(&without_interpreter(inner)?, depth));
         found.filter(|_| program != name)
@@ -133,12 +137,12 @@ fn runner_row(name: &str, words: &[Word], depth: usize) -> Option<&'static Row> 
 }
 
 /// Rewrites a call of a cargo plugin: Cargo runs the plugin as a program of its own, `cargo-nextest nextest run`.
-fn cargo_plugin(words: &[Word]) -> Vec<Word> {
+fn expand_cargo_plugin(words: &[Word]) -> Vec<Word> {
     let mut words = words.to_vec();
     let command =
-        words.first().and_then(|word| base_name(&word.text).strip_prefix("cargo-")).map(Word::plain);
+        words.first().and_then(|word| base_name(&word.text).strip_prefix("cargo-")).map(Word::from_argument);
     if let Some(command) = command {
-        words[0] = Word::plain("cargo");
+        words[0] = Word::from_argument("cargo");
         if words.get(1).is_none_or(|word| word.text != command.text) {
             words.insert(1, command);
         }
@@ -167,7 +171,8 @@ fn after_pattern<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option
     Some(words)
 }
 
-/// Returns the next significant word: no option, number, setting or toolchain, and no `clean` followed by other words.
+/// Returns the next significant word: options, numbers, settings, toolchains, and a `clean` before other words are
+/// skipped.
 fn next_word<'a>(name: &str, mut words: &'a [Word]) -> Option<(&'a Word, &'a [Word])> {
     loop {
         let (first, rest) = after_options(words, options_with_value(name)).split_first()?;
@@ -188,11 +193,11 @@ fn options_with_value(name: &str) -> &'static str {
         .map_or("", |(_, options)| options)
 }
 
-fn matches_word(wanted: &str, word: &str) -> bool {
-    match (wanted.strip_prefix('*'), wanted.strip_suffix('*')) {
+fn matches_word(pattern: &str, word: &str) -> bool {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
         (Some(end), _) => word.ends_with(end),
         (_, Some(beginning)) => word.starts_with(beginning),
-        (None, None) => word == wanted,
+        (None, None) => word == pattern,
     }
 }
 

@@ -7,7 +7,7 @@ use super::super::shell_lexer::simple_commands;
 use super::*;
 
 fn found(line: &str) -> Option<&'static Row> {
-    find_rule(without_wrappers(&simple_commands(line)[0].words)).map(|found| found.row)
+    match_command(without_wrappers(&simple_commands(line)[0].words)).map(|found| found.row)
 }
 
 #[test]

@@ -28,6 +28,6 @@ mod title;
 mod user_rules;
 
 pub(crate) use argv::is_program;
-pub(crate) use classification::{Classification, level};
-pub(crate) use command_line::{without_shell, words};
+pub(crate) use classification::{Classification, nesting_level};
+pub(crate) use command_line::{line_words, without_shell};
 pub(crate) use user_rules::Rules;

@@ -4,7 +4,7 @@
 use super::shell_lexer::Word;
 
 /// Returns true for the name of a shell.
-fn names_shell(name: &str) -> bool {
+fn is_shell_name(name: &str) -> bool {
     matches!(name, "sh" | "bash" | "zsh" | "dash" | "ash" | "ksh" | "fish")
 }
 
@@ -13,7 +13,7 @@ fn names_shell(name: &str) -> bool {
 type Wrapper = (usize, &'static str);
 
 /// Returns the wrapper of this name.
-fn wrapper(name: &str) -> Option<Wrapper> {
+fn find_wrapper(name: &str) -> Option<Wrapper> {
     Some(match name {
         "sudo" | "doas" => (0, "-u|-g|-p|-C|-h|-D|-R|-T|-U|-r|-t|--user|--group|--chdir|--host|--prompt"),
         "env" => (0, "-u|-C|--unset|--chdir"),
@@ -36,7 +36,7 @@ fn is_keyword(word: &str) -> bool {
     matches!(word, "then" | "do" | "else" | "elif" | "if" | "while" | "until" | "!" | "{" | "coproc")
 }
 
-/// Returns true for commands that take no time, and for parts of the shell's syntax that are no commands.
+/// Returns true for commands that take no time, and for words of the shell's syntax.
 #[rustfmt::skip]
 fn is_instant(word: &str) -> bool {
     matches!(
@@ -75,23 +75,23 @@ pub(super) fn is_one_of(name: &str, names: &str) -> bool {
 
 /// Returns true if the program is a shell.
 pub(super) fn is_shell(program: &str) -> bool {
-    names_shell(base_name(program))
+    is_shell_name(base_name(program))
 }
 
 /// Returns true if the program only runs another one, which is a process of its own.
 pub(super) fn is_wrapper(program: &str) -> bool {
-    wrapper(base_name(program)).is_some()
+    find_wrapper(base_name(program)).is_some()
 }
 
 /// Returns true if the command takes no time, or only passes on the output of another one.
 pub(super) fn is_trivial(program: &str, piped: bool) -> bool {
-    // The splitter returns `((i++))` as one word.
+    // The lexer returns `((i++))` as one word.
     is_instant(program) || program.starts_with("((") || (piped && is_filter(base_name(program)))
 }
 
 /// Source of the commands that a shell runs.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ShellCall<'a, W> {
+pub(super) enum CommandSource<'a, W> {
     /// `bash -lc TEXT …`
     Text(&'a W),
     /// `bash FILE …`
@@ -101,7 +101,7 @@ pub(super) enum ShellCall<'a, W> {
 }
 
 /// Returns the source of a shell's commands; none if the program is no shell.
-pub(super) fn shell_call<W: AsRef<str>>(words: &[W]) -> Option<ShellCall<'_, W>> {
+pub(super) fn shell_command_source<W: AsRef<str>>(words: &[W]) -> Option<CommandSource<'_, W>> {
     let (shell, mut words) = words.split_first()?;
     if !is_shell(shell.as_ref()) {
         return None;
@@ -119,9 +119,9 @@ pub(super) fn shell_call<W: AsRef<str>>(words: &[W]) -> Option<ShellCall<'_, W>>
         words = if valued { rest.get(1..).unwrap_or_default() } else { rest };
     }
     Some(match words.first() {
-        Some(first) if text => ShellCall::Text(first),
-        Some(_) => ShellCall::File(words),
-        None => ShellCall::Input,
+        Some(first) if text => CommandSource::Text(first),
+        Some(_) => CommandSource::File(words),
+        None => CommandSource::Input,
     })
 }
 
@@ -130,7 +130,7 @@ pub(super) fn without_wrappers(mut words: &[Word]) -> &[Word] {
     while let Some((first, rest)) = words.split_first() {
         if is_assignment(&first.text) || is_keyword(&first.text) {
             words = rest;
-        } else if let Some((own, valued)) = wrapper(base_name(&first.text)) {
+        } else if let Some((own, valued)) = find_wrapper(base_name(&first.text)) {
             if first.text == "command" && rest.first().is_some_and(|word| is_one_of(&word.text, "-v|-V")) {
                 return &[];
             }
@@ -150,13 +150,13 @@ pub(super) fn is_assignment(word: &str) -> bool {
     })
 }
 
-/// Returns the words after the options; those among `valued` take the next word as their value.
-pub(super) fn after_options<'a>(mut words: &'a [Word], valued: &str) -> &'a [Word] {
+/// Returns the words after the options. `options_with_value` take the next word as their value.
+pub(super) fn after_options<'a>(mut words: &'a [Word], options_with_value: &str) -> &'a [Word] {
     while let Some((first, rest)) = words.split_first() {
         match first.text.as_str() {
             "--" => return rest,
             option if !option.starts_with('-') => return words,
-            option if is_one_of(option, valued) => words = rest.get(1..).unwrap_or_default(),
+            option if is_one_of(option, options_with_value) => words = rest.get(1..).unwrap_or_default(),
             _ => words = rest,
         }
     }

@@ -54,7 +54,7 @@ fn quotes_belong_to_how_a_word_is_written_and_not_to_what_it_says() {
 
 #[test]
 fn a_word_of_a_process_is_quoted_only_where_it_must_be() {
-    let raw = |text| Word::plain(text).raw;
+    let raw = |text| Word::from_argument(text).raw;
     assert_eq!((raw("$u"), raw("a b"), raw("")), ("$u".into(), "'a b'".into(), "''".into()));
 }
 

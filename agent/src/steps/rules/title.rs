@@ -1,6 +1,6 @@
 //! Short titles that a person can read at a glance, without the secrets of addresses. Pure.
 
-use common::text;
+use common::text_format;
 
 use super::programs::base_name;
 use super::shell_lexer::Word;
@@ -8,8 +8,7 @@ use super::shell_lexer::Word;
 /// Maximum length of a title, in characters: with its kind, number and time it fits on one line of a terminal.
 pub(super) const MAX_TITLE: usize = 60;
 
-/// Maximum length of a host with its port, in bytes. Anything longer is the beginning of a secret whose end was cut
-/// off.
+/// Maximum length of a host with its port, in bytes. Anything longer is the beginning of a truncated secret.
 const MAX_HOST: usize = 260;
 
 /// Part of a command that is read for its title, in bytes; the rest would not be shown.
@@ -28,32 +27,36 @@ pub(super) fn from_words(words: &[Word]) -> String {
             break;
         }
     }
-    shortened(&title, false)
+    shorten(&title, false)
 }
 
 /// Returns the title of a whole command line: its first line that is neither empty nor a comment.
 pub(super) fn from_line(line: &str) -> String {
     let mut lines = line.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let first = lines.next().unwrap_or_else(|| line.trim());
-    shortened(first, lines.next().is_some())
+    shorten(first, lines.next().is_some())
 }
 
-fn shortened(title: &str, more: bool) -> String {
+fn shorten(title: &str, is_incomplete: bool) -> String {
     // The usual case: shown as it is.
-    if title.len() <= MAX_TITLE && text::is_plain(title) && !title.contains("  ") && !title.contains("://") {
-        return cut_at_word(title.trim(), more);
+    if title.len() <= MAX_TITLE
+        && text_format::is_printable_ascii(title)
+        && !title.contains("  ")
+        && !title.contains("://")
+    {
+        return truncate_at_word(title.trim(), is_incomplete);
     }
     let blanks = title.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Secrets are masked before anything is cut: half of an address would hide that it holds one.
-    let clean = mask_credentials(&text::printable(&blanks));
-    cut_at_word(&text::one_line(&clean, MAX_READ), more)
+    // Secrets are masked before the title is truncated: half of an address would not be recognised.
+    let clean = mask_credentials(&text_format::to_printable(&blanks));
+    truncate_at_word(&text_format::one_line(&clean, MAX_READ), is_incomplete)
 }
 
-/// Cuts at a word, unless that leaves less than half.
-fn cut_at_word(title: &str, more: bool) -> String {
+/// Truncates after a word, unless that leaves less than half.
+fn truncate_at_word(title: &str, is_incomplete: bool) -> String {
     let length = title.chars().count();
-    if length <= MAX_TITLE && !(more && length + 2 > MAX_TITLE) {
-        return if more { format!("{title} …") } else { title.to_owned() };
+    if length <= MAX_TITLE && !(is_incomplete && length + 2 > MAX_TITLE) {
+        return if is_incomplete { format!("{title} …") } else { title.to_owned() };
     }
     let kept: String = title.chars().take(MAX_TITLE - 1).collect();
     match kept.rfind(' ').filter(|&at| at >= MAX_TITLE / 2) {

@@ -28,7 +28,7 @@ fn a_rule_gives_kind_and_limits_and_leaves_the_title() {
         ..rule("^cd app && npm ci", StepKind::Test)
     };
     let expected = Classification {
-        fetches: false,
+        fetches_program: false,
         kind: StepKind::Test,
         title: "npm ci".into(),
         limit_ms: Some(1000),

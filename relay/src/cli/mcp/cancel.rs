@@ -7,7 +7,7 @@ use super::super::cancel::{self, CancelArgs};
 use super::compact;
 use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
-use crate::mcp::{CallContext, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,13 +25,13 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
         "Cancel workers",
         "Ends workers and everything they started, and returns when they have ended. Files they have changed stay as they \
          are.",
-        Effect::Ends,
+        ToolEffect::EndsWork,
         move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
-    let args = CancelArgs { jobs: tool_context::jobs(input.jobs)?, grace: None };
+    let args = CancelArgs { jobs: tool_context::check_job_count(input.jobs)?, grace: None };
     let (reply, captured) = tool_context.run(call, |context| cancel::run(&args, context))?;
-    Ok(compact::with_records(reply, &captured.facts))
+    Ok(compact::with_records(reply, &captured.data))
 }

@@ -1,11 +1,11 @@
-//! Short form of a record: the fields that a program needs for decisions. The text of the reply has the rest.
+//! Short form of a record: the fields that a program needs for decisions. The text of the reply contains all fields.
 
 use serde_json::{Map, Value};
 
 use crate::mcp::Reply;
 
 /// Fields of a record in the short form.
-const FIELDS: [&str; 12] = [
+const RECORD_FIELDS: [&str; 12] = [
     "job",
     "state",
     "link",
@@ -20,13 +20,13 @@ const FIELDS: [&str; 12] = [
     "log_path",
 ];
 /// Fields of a step in the short form.
-const STEP: [&str; 5] = ["n", "kind", "title", "started_at", "limit_ms"];
+const STEP_FIELDS: [&str; 5] = ["n", "kind", "title", "started_at", "limit_ms"];
 
-/// Returns the short form of a record's JSON. Fields with `null` are left out.
-pub(super) fn record(record: &Value) -> Value {
-    let mut short = pick(record, &FIELDS);
+/// Returns the short form of a record's JSON. Fields with `null` are omitted.
+pub(super) fn compact_record(record: &Value) -> Value {
+    let mut short = pick_fields(record, &RECORD_FIELDS);
     if let Some(step) = short.get_mut("step") {
-        *step = Value::Object(pick(step, &STEP));
+        *step = Value::Object(pick_fields(step, &STEP_FIELDS));
     }
     if short.get("warnings").is_some_and(|warnings| warnings["count"] == 0) {
         short.remove("warnings");
@@ -34,17 +34,17 @@ pub(super) fn record(record: &Value) -> Value {
     Value::Object(short)
 }
 
-/// Adds the short form of the records of a command to the reply: in the same field for every tool and any number.
-pub(super) fn with_records(reply: Reply, facts: &[Value]) -> Reply {
-    reply.with("records", records(facts))
+/// Adds the short form of the records of a command to the reply, in the same field for every tool.
+pub(super) fn with_records(reply: Reply, records: &[Value]) -> Reply {
+    reply.with_field("records", compact_records(records))
 }
 
 /// Returns the short form of each record.
-pub(super) fn records(records: &[Value]) -> Value {
-    records.iter().map(record).collect()
+pub(super) fn compact_records(records: &[Value]) -> Value {
+    records.iter().map(compact_record).collect()
 }
 
-fn pick(value: &Value, fields: &[&str]) -> Map<String, Value> {
+fn pick_fields(value: &Value, fields: &[&str]) -> Map<String, Value> {
     let found = fields.iter().filter_map(|field| Some(((*field).to_owned(), value.get(field)?.clone())));
     found.filter(|(_, value)| !value.is_null()).collect()
 }
@@ -56,9 +56,9 @@ mod tests {
 
     #[test]
     fn a_record_is_told_in_short() {
-        let short = record(&serde_json::to_value(samples::running()).unwrap());
+        let short = compact_record(&serde_json::to_value(samples::running()).unwrap());
         insta::assert_snapshot!(format!("{short:#}"));
-        let long = record(&serde_json::to_value(samples::hostile()).unwrap());
+        let long = compact_record(&serde_json::to_value(samples::hostile()).unwrap());
         assert_eq!(long["state"], "running");
     }
 }

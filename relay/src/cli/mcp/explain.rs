@@ -7,7 +7,7 @@ use super::super::explain::{self, ExplainArgs};
 use super::compact;
 use super::tool_context::ToolContext;
 use crate::exit::Failure;
-use crate::mcp::{CallContext, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,7 +24,7 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
         "Explain a worker's outcome",
         "Explains where a worker's time went, why it failed and what to try. Read it before you launch the \
         same task again.",
-        Effect::Reads,
+        ToolEffect::ReadOnly,
         move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
@@ -32,7 +32,7 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = ExplainArgs { job: input.job };
     let (reply, captured) = tool_context.run(call, |context| explain::run(&args, context))?;
-    let total = captured.facts.first().and_then(|facts| facts.get("total_ms")).cloned();
-    let reply = compact::with_records(reply, &captured.facts);
-    Ok(total.into_iter().fold(reply, |reply, total| reply.with("total_ms", total)))
+    let total = captured.data.first().and_then(|facts| facts.get("total_ms")).cloned();
+    let reply = compact::with_records(reply, &captured.data);
+    Ok(total.into_iter().fold(reply, |reply, total| reply.with_field("total_ms", total)))
 }

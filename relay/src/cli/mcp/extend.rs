@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::super::extend::{self, ExtendArgs};
 use super::tool_context::ToolContext;
 use crate::exit::Failure;
-use crate::mcp::{CallContext, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,15 +28,15 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
         "extend",
         "Give a worker more time",
         "Moves the time limit of a worker, or of the step it is at. Each call adds once more.",
-        Effect::Adds,
+        ToolEffect::Additive,
         move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
-    let by = duration::parse(&input.by)
-        .map_err(|reason| Failure::usage(format!("`by`: {}", common::text::one_line(&reason, 200))))?;
+    let by = duration::parse_duration(&input.by)
+        .map_err(|reason| Failure::usage(format!("`by`: {}", common::text_format::one_line(&reason, 200))))?;
     let args = ExtendArgs { job: input.job, by, step: input.step };
     let (reply, captured) = tool_context.run(call, |context| extend::run(&args, context))?;
-    Ok(captured.facts.into_iter().fold(reply, |reply, moved| reply.with("extended", moved)))
+    Ok(captured.data.into_iter().fold(reply, |reply, moved| reply.with_field("extended", moved)))
 }

@@ -6,12 +6,12 @@ use common::ids::JobName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::{self, LaunchArgs, OnLoopName, RunnerName, Start};
+use super::super::launch::{self, LaunchArgs, OnLoopName, RunnerName, StartFlags};
 use super::super::limits::LimitFlags;
 use super::compact;
 use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
-use crate::mcp::{CallContext, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 /// Maximum number of command lines before the worker, and after it.
 const MAX_COMMANDS: usize = 20;
@@ -55,23 +55,23 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
         "Launch a worker",
         "Hands a task to a worker and returns at once with its job, such as abe#1. Then return to your \
         user: this session is notified when the job ends.",
-        Effect::Adds,
+        ToolEffect::Additive,
         move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
-    let args = flags(input)?;
+    let args = launch_args(input)?;
     let (reply, captured) = tool_context.run(call, |context| launch::run(&args, context))?;
-    Ok(compact::with_records(reply, &captured.facts))
+    Ok(compact::with_records(reply, &captured.data))
 }
 
-/// Rejects the prompt `-`, for which the command would read stdin, and lists with more than [`MAX_COMMANDS`] command
+/// Rejects the prompt `-`, which would make the command read stdin, and lists with more than [`MAX_COMMANDS`] command
 /// lines.
 ///
 /// # Errors
 /// Exit code 2.
-pub(super) fn bounded(prompt: &str, commands: &[&Vec<String>]) -> Result<(), Failure> {
+pub(super) fn check_bounds(prompt: &str, commands: &[&Vec<String>]) -> Result<(), Failure> {
     if prompt == "-" {
         return Err(Failure::usage("the prompt is empty: say what the worker is to do"));
     }
@@ -85,12 +85,15 @@ pub(super) fn bounded(prompt: &str, commands: &[&Vec<String>]) -> Result<(), Fai
 ///
 /// # Errors
 /// Exit code 2 if the text is not a duration.
-pub(super) fn limits(timeout: Option<&str>) -> Result<LimitFlags, Failure> {
-    Ok(LimitFlags { timeout: tool_context::duration("timeout", timeout)?, ..LimitFlags::default() })
+pub(super) fn limit_flags(timeout: Option<&str>) -> Result<LimitFlags, Failure> {
+    Ok(LimitFlags {
+        timeout: tool_context::parse_duration_field("timeout", timeout)?,
+        ..LimitFlags::default()
+    })
 }
 
-fn flags(input: Input) -> Result<LaunchArgs, Failure> {
-    bounded(&input.prompt, &[&input.setup, &input.checks])?;
+fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
+    check_bounds(&input.prompt, &[&input.setup, &input.checks])?;
     let name = input.name.as_deref().map(str::parse::<JobName>).transpose();
     Ok(LaunchArgs {
         prompt: Some(input.prompt),
@@ -99,13 +102,13 @@ fn flags(input: Input) -> Result<LaunchArgs, Failure> {
         name: name.map_err(|e| Failure::usage(format!("`name`: {e}")))?,
         setup: input.setup,
         check: input.checks,
-        limits: limits(input.timeout.as_deref())?,
+        limits: limit_flags(input.timeout.as_deref())?,
         on_limit: None,
         on_loop: input.on_loop,
         model: input.model,
         env: Vec::new(),
         runner: RunnerName::Codex,
-        start: Start { key: input.key, ..Start::default() },
+        start: StartFlags { key: input.key, ..StartFlags::default() },
         codex_args: Vec::new(),
     })
 }
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
 
     fn refused(input: serde_json::Value) -> String {
-        flags(serde_json::from_value(input).unwrap()).unwrap_err().message
+        launch_args(serde_json::from_value(input).unwrap()).unwrap_err().message
     }
 
     #[test]

@@ -24,13 +24,13 @@ use clap::Args;
 
 use super::global::Global;
 use super::help::after_help;
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::mcp;
-use crate::render::Output;
+use crate::render::CommandOutput;
 use tool_context::ToolContext;
 
-/// Instructions for the host's model, at most 1 KiB: some hosts send them on every turn. To models that write programs,
-/// Codex shows only the first line at first.
+/// Instructions for the host's model, at most 1 KiB: some hosts send them on every turn. Codex shows models that write
+/// programs only the first line.
 const INSTRUCTIONS: &str = "\
 relay hands tasks to workers, each a Codex of its own that runs unattended: `launch` returns at once; then return to your \
 user. Don't wait and don't poll: this session is notified when the job ends.
@@ -63,12 +63,12 @@ pub struct McpArgs {}
 ///
 /// # Errors
 /// Exit code 5 if the client can't be served.
-pub fn run(_: &McpArgs, global: &Global) -> Result<Code, Failure> {
+pub fn run(_: &McpArgs, global: &Global) -> Result<ExitCode, Failure> {
     if io::stdin().is_terminal() {
-        Output::new(global.color, false)
-            .note("this is an MCP server for a host agent to start; Ctrl-D ends it");
+        CommandOutput::new(global.color, false)
+            .print_note("this is an MCP server for a host agent to start; Ctrl-D ends it");
     }
-    mcp::serve(INSTRUCTIONS, tools(global)).map(|()| Code::Done)
+    mcp::serve_stdio(INSTRUCTIONS, tools(global)).map(|()| ExitCode::Done)
 }
 
 fn tools(global: &Global) -> Vec<mcp::Tool> {
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn what_the_tools_say_of_themselves_changes_knowingly() {
         let global = Global { root: None, color: crate::render::ColorMode::Never, json: false };
-        let listed: Vec<_> = tools(&global).iter().map(|tool| tool.listed().clone()).collect();
+        let listed: Vec<_> = tools(&global).iter().map(|tool| tool.listing().clone()).collect();
         insta::assert_snapshot!(format!("{:#}", serde_json::to_value(listed).unwrap()));
     }
 

@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::{OnLoopName, Start};
+use super::super::launch::{OnLoopName, StartFlags};
 use super::super::resume::{self, ResumeArgs};
 use super::tool_context::ToolContext;
 use super::{compact, launch};
 use crate::exit::Failure;
-use crate::mcp::{CallContext, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -39,22 +39,22 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
         "resume",
         "Continue a worker",
         "Hands a follow-up to a worker that has ended: a new job in the same Codex thread. Returns at once, as launch does.",
-        Effect::Adds,
+        ToolEffect::Additive,
         move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
-    launch::bounded(&input.prompt, &[&input.checks])?;
+    launch::check_bounds(&input.prompt, &[&input.checks])?;
     let args = ResumeArgs {
         job: input.job,
         prompt: Some(input.prompt),
         check: input.checks,
-        limits: launch::limits(input.timeout.as_deref())?,
+        limits: launch::limit_flags(input.timeout.as_deref())?,
         on_loop: input.on_loop,
-        start: Start { key: input.key, ..Start::default() },
+        start: StartFlags { key: input.key, ..StartFlags::default() },
         ..ResumeArgs::default()
     };
     let (reply, captured) = tool_context.run(call, |context| resume::run(&args, context))?;
-    Ok(compact::with_records(reply, &captured.facts))
+    Ok(compact::with_records(reply, &captured.data))
 }

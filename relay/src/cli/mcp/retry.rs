@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::{OnLoopName, Start};
+use super::super::launch::{OnLoopName, StartFlags};
 use super::super::retry::{self, RetryArgs};
 use super::tool_context::ToolContext;
 use super::{compact, launch};
 use crate::exit::Failure;
-use crate::mcp::{CallContext, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -35,7 +35,7 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
         "Run a task again",
         "Runs the task of a worker that has ended again, in a new thread: the new worker remembers nothing \
         of the earlier one. Returns at once, as launch does.",
-        Effect::Adds,
+        ToolEffect::Additive,
         move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
@@ -43,12 +43,12 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = RetryArgs {
         job: input.job,
-        limits: launch::limits(input.timeout.as_deref())?,
+        limits: launch::limit_flags(input.timeout.as_deref())?,
         model: input.model,
         on_loop: input.on_loop,
-        start: Start { key: input.key, ..Start::default() },
+        start: StartFlags { key: input.key, ..StartFlags::default() },
         ..RetryArgs::default()
     };
     let (reply, captured) = tool_context.run(call, |context| retry::run(&args, context))?;
-    Ok(compact::with_records(reply, &captured.facts))
+    Ok(compact::with_records(reply, &captured.data))
 }

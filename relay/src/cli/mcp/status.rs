@@ -7,7 +7,7 @@ use super::super::status::{self, StatusArgs};
 use super::compact;
 use super::tool_context::ToolContext;
 use crate::exit::Failure;
-use crate::mcp::{CallContext, Effect, Reply, Tool};
+use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,7 +24,7 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
         "Status of workers",
         "Shows one worker, or all: step, time against its limit, health, last message. Instant; call it \
         when the user asks, not in a loop.",
-        Effect::Reads,
+        ToolEffect::ReadOnly,
         move |input: Input, call: &CallContext| run(&tool_context, &input, call),
     )
 }
@@ -39,5 +39,5 @@ fn run(tool_context: &ToolContext, input: &Input, call: &CallContext) -> Result<
         exit_code: input.job.is_some(),
     };
     let (reply, captured) = tool_context.run(call, |context| status::run(&args, context))?;
-    Ok(compact::with_records(reply, &captured.facts))
+    Ok(compact::with_records(reply, &captured.data))
 }

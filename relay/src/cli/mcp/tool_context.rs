@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::super::global::Global;
 use super::super::{Context, session};
-use crate::exit::{Code, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::mcp::{CallContext, Reply};
-use crate::render::{Captured, ColorMode};
+use crate::render::{CapturedOutput, ColorMode};
 
 /// Maximum number of jobs in one call.
 pub(super) const MAX_JOBS: usize = 20;
@@ -29,19 +29,19 @@ impl ToolContext {
     /// # Errors
     /// Exit code 2 if there is no project here.
     pub(super) fn context(&self, call: &CallContext) -> Result<Context, Failure> {
-        let thread = call.thread().map(|thread| (session::THREAD, thread.to_owned()));
+        let thread = call.codex_thread().map(|thread| (session::CODEX_THREAD_VARIABLE, thread.to_owned()));
         Context::for_tool(&self.0, BTreeMap::from_iter(thread))
     }
 
     /// Runs a command for a call.
     ///
     /// # Errors
-    /// The errors of the command, and as [`Self::context`].
+    /// The errors of the command, and of [`Self::context`].
     pub(super) fn run(
         &self,
         call: &CallContext,
-        command: impl FnOnce(&Context) -> Result<Code, Failure>,
-    ) -> Result<(Reply, Captured), Failure> {
+        command: impl FnOnce(&Context) -> Result<ExitCode, Failure>,
+    ) -> Result<(Reply, CapturedOutput), Failure> {
         let context = self.context(call)?;
         let code = command(&context)?;
         let captured = context.output.into_captured();
@@ -49,7 +49,7 @@ impl ToolContext {
     }
 }
 
-/// Deserializes a list, or a single text in its place: models use both.
+/// Deserializes a list, or a single text instead of a list, because models use both.
 ///
 /// # Errors
 /// Returns an error for any other value.
@@ -64,7 +64,7 @@ pub(super) fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Stri
 ///
 /// # Errors
 /// Exit code 2.
-pub(super) fn jobs(jobs: Vec<String>) -> Result<Vec<String>, Failure> {
+pub(super) fn check_job_count(jobs: Vec<String>) -> Result<Vec<String>, Failure> {
     match jobs.len() {
         1..=MAX_JOBS => Ok(jobs),
         0 => Err(Failure::usage("no job: name at least one in `jobs`")),
@@ -76,7 +76,12 @@ pub(super) fn jobs(jobs: Vec<String>) -> Result<Vec<String>, Failure> {
 ///
 /// # Errors
 /// Exit code 2 with the name of the field.
-pub(super) fn duration(field: &str, text: Option<&str>) -> Result<Option<std::time::Duration>, Failure> {
-    let read = text.map(common::duration::parse).transpose();
-    read.map_err(|reason| Failure::usage(format!("`{field}`: {}", common::text::one_line(&reason, 200))))
+pub(super) fn parse_duration_field(
+    field: &str,
+    text: Option<&str>,
+) -> Result<Option<std::time::Duration>, Failure> {
+    let read = text.map(common::duration::parse_duration).transpose();
+    read.map_err(|reason| {
+        Failure::usage(format!("`{field}`: {}", common::text_format::one_line(&reason, 200)))
+    })
 }

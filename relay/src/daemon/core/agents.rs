@@ -1,23 +1,23 @@
-//! Agents: connections, disconnects, answers, and what they mean for the platform.
+//! Agents: connections, disconnects, replies, and their effect on the platform.
 
 use std::time::Duration;
 
 use common::event::EventBody;
 use common::ids::JobId;
-use common::warnings::RELAY_SLEPT;
+use common::warnings::RELAY_WAS_STOPPED;
 
 use super::connections::{Connection, ConnectionId, Connections};
-use super::disconnects::{DisconnectTracker, Due};
+use super::disconnects::{DisconnectTracker, ExpiredTimeout};
 use super::effect::Effect;
 use super::handle::Core;
 use super::platform::CONNECT_TIMEOUT;
 use super::scheduler::{Action, AgentId};
-use super::turn::Turn;
+use super::turn::InputTurn;
 use crate::registry::lease::PlatformStatus;
 
-/// Agents as seen from their connections.
+/// Connections and disconnects of agents.
 #[derive(Debug, Default)]
-pub(super) struct AgentLinks {
+pub(super) struct AgentConnections {
     /// Connected agents.
     pub(super) connections: Connections,
     /// Timeouts of disconnected agents.
@@ -26,49 +26,54 @@ pub(super) struct AgentLinks {
 
 impl Core {
     /// Handles an agent that asks for admission.
-    pub(super) fn register(&mut self, agent: &AgentId, turn: &mut Turn) {
+    pub(super) fn on_register(&mut self, agent: &AgentId, turn: &mut InputTurn) {
         let number = self.agents.connections.register(agent);
-        let admission = number.map(|number| (number, self.termination_cause(agent)));
+        let admission = number.map(|number| (number, self.termination_cause_for(agent)));
         turn.push(Effect::Admit(admission));
     }
 
     /// Handles an agent that has connected.
-    pub(super) fn connected(&mut self, connection: Connection, turn: &mut Turn) {
+    pub(super) fn on_connected(&mut self, connection: Connection, turn: &mut InputTurn) {
         let agent: AgentId = connection.hello.agent.as_str().into();
         let held = connection.hello.jobs.iter().map(|progress| progress.job.clone()).collect();
         let capacity = usize::try_from(connection.hello.max_jobs).unwrap_or(usize::MAX);
         tracing::info!("agent {agent} ({}) is connected", connection.hello.version);
         let number = connection.number;
         let is_platform = connection.is_platform;
-        let older = self.agents.connections.get(&agent).map(|older| older.number);
+        let older = self.agents.connections.get_connection(&agent).map(|older| older.number);
         if !self.agents.connections.connect(agent.clone(), connection) {
             return turn.push(Effect::Close(number));
         }
         turn.effects.extend(older.map(Effect::Close));
-        self.platform.next_try = None;
+        self.platform.next_attempt_at = None;
         self.platform.lease.agent.get_or_insert_with(|| agent.to_string());
-        self.agents.disconnects.connected(&agent, is_platform, turn.now);
+        self.agents.disconnects.on_connect(&agent, is_platform, turn.now);
         self.publish_agent(turn);
-        self.container_connected(&agent, &held, turn);
-        let actions = self.scheduler.agent_up(&agent, capacity, &held);
-        self.act(actions, turn);
+        self.on_platform_agent_connected(&agent, &held, turn);
+        let actions = self.scheduler.on_agent_connected(&agent, capacity, &held);
+        self.execute_actions(actions, turn);
         self.forget_exit(turn);
         self.inspect_limits(turn);
     }
 
     /// Handles a connection that has ended. Ignored if the agent has reconnected.
-    pub(super) fn connection_closed(&mut self, connection_id: ConnectionId, reason: &str, turn: &mut Turn) {
+    pub(super) fn on_connection_closed(
+        &mut self,
+        connection_id: ConnectionId,
+        reason: &str,
+        turn: &mut InputTurn,
+    ) {
         let actions = self.drop_connection(&connection_id, reason, turn);
-        self.act(actions, turn);
-        turn.push(Effect::Left(connection_id));
+        self.execute_actions(actions, turn);
+        turn.push(Effect::RemoveConnection(connection_id));
     }
 
-    /// Removes an agent's connection; returns the actions that follow.
+    /// Removes an agent's connection; returns the resulting actions.
     pub(super) fn drop_connection(
         &mut self,
         connection_id: &ConnectionId,
         reason: &str,
-        turn: &mut Turn,
+        turn: &mut InputTurn,
     ) -> Vec<Action> {
         if !self.agents.connections.disconnect(connection_id) {
             return Vec::new();
@@ -77,18 +82,25 @@ impl Core {
         tracing::warn!("the connection of agent {} ended: {reason}", connection_id.agent);
         if self.agents.connections.is_empty() {
             let detail = format!("waiting for the agent ({reason})");
-            self.set_platform(PlatformStatus::Starting { detail }, turn);
-            // A live agent reconnects by itself; after this pause the engine has to start it.
-            self.platform.next_try = (!self.is_going_down()).then(|| turn.now + CONNECT_TIMEOUT / 5);
+            self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
+            // A live agent reconnects by itself. After this pause the engine has to start one.
+            self.platform.next_attempt_at =
+                (!self.is_stopping_platform()).then(|| turn.now + CONNECT_TIMEOUT / 5);
         } else {
             self.publish_agent(turn);
         }
-        self.agents.disconnects.disconnected(connection_id.agent.clone(), turn.now);
-        self.connection_ended(&connection_id.agent, reason, turn.now)
+        self.agents.disconnects.on_disconnect(connection_id.agent.clone(), turn.now);
+        self.on_agent_connection_end(&connection_id.agent, reason, turn.now)
     }
 
     /// Handles an agent's acceptance of a job.
-    pub(super) fn accepted(&self, connection_id: &ConnectionId, job: JobId, epoch: u32, turn: &mut Turn) {
+    pub(super) fn on_accepted(
+        &self,
+        connection_id: &ConnectionId,
+        job: JobId,
+        epoch: u32,
+        turn: &mut InputTurn,
+    ) {
         if self.agents.connections.is_current(connection_id)
             && self.scheduler.agent_of(&job) == Some(&connection_id.agent)
         {
@@ -98,29 +110,29 @@ impl Core {
     }
 
     /// Handles an agent's refusal of a job.
-    pub(super) fn refused(
+    pub(super) fn on_refused(
         &mut self,
         connection_id: &ConnectionId,
         job: &JobId,
         reason: String,
         busy: bool,
-        turn: &mut Turn,
+        turn: &mut InputTurn,
     ) {
         if self.agents.connections.is_current(connection_id) {
-            let actions = self.scheduler.refused(&connection_id.agent, job, reason, busy);
-            self.act(actions, turn);
+            let actions = self.scheduler.on_refused(&connection_id.agent, job, reason, busy);
+            self.execute_actions(actions, turn);
         }
     }
 
     /// Expires work held by absent agents.
-    pub(super) fn expire_disconnected(&mut self, turn: &mut Turn) {
-        for due in self.agents.disconnects.due(turn.now) {
+    pub(super) fn expire_disconnected(&mut self, turn: &mut InputTurn) {
+        for due in self.agents.disconnects.expired(turn.now) {
             match due {
-                Due::GiveUp(agent) => {
-                    let actions = self.scheduler.give_up(&agent);
-                    self.act(actions, turn);
+                ExpiredTimeout::ReleaseOffers(agent) => {
+                    let actions = self.scheduler.release_offers(&agent);
+                    self.execute_actions(actions, turn);
                 }
-                Due::FindRevoked => {
+                ExpiredTimeout::FindRevoked => {
                     let mut absent = self.scheduler.agents_with_jobs();
                     absent.retain(|agent| self.is_absent(agent));
                     if !absent.is_empty() {
@@ -132,33 +144,33 @@ impl Core {
     }
 
     /// Ends the jobs of agents that can't reconnect: the platform's agent is another one, and their state is gone.
-    pub(super) fn revoked(&mut self, agents: Vec<AgentId>, turn: &mut Turn) {
+    pub(super) fn revoked(&mut self, agents: Vec<AgentId>, turn: &mut InputTurn) {
         for agent in agents {
             if !self.is_absent(&agent) {
                 continue;
             }
             tracing::error!("agent {agent} was replaced by another one: its jobs are lost");
             if self.platform.lease.agent.as_deref() == Some(&*agent) {
-                let first = self.agents.connections.first();
+                let first = self.agents.connections.first_connection();
                 self.platform.lease.agent = first.map(|connection| connection.hello.agent.clone());
                 self.publish_agent(turn);
             }
-            let actions = self.scheduler.agent_lost(&agent);
-            self.act(actions, turn);
+            let actions = self.scheduler.end_jobs_of_lost_agent(&agent);
+            self.execute_actions(actions, turn);
         }
     }
 
     /// Returns true if an agent has been disconnected for so long that a live one would be back.
     fn is_absent(&self, agent: &AgentId) -> bool {
-        self.agents.connections.get(agent).is_none() && !self.agents.disconnects.is_awaited(agent)
+        self.agents.connections.get_connection(agent).is_none() && !self.agents.disconnects.is_awaited(agent)
     }
 
     /// Adds a warning to every running job: nothing was recorded for `time`.
-    pub(super) fn record_freeze(&self, time: Duration, turn: &mut Turn) {
+    pub(super) fn warn_of_freeze(&self, time: Duration, turn: &mut InputTurn) {
         let seconds = time.as_secs();
-        let message = format!("{RELAY_SLEPT}{seconds} s: it was stopped, or this machine slept");
+        let message = format!("{RELAY_WAS_STOPPED}{seconds} s: it was stopped, or this machine slept");
         tracing::warn!("{message}");
-        for job in self.scheduler.running() {
+        for job in self.scheduler.running_jobs() {
             let body = EventBody::Warning { message: message.clone() };
             turn.push(Effect::Record { job: job.clone(), body });
         }

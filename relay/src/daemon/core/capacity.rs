@@ -1,4 +1,4 @@
-//! Capacity and free slots of each agent. Pure; finds the agent with the most free slots without a scan of all agents.
+//! Capacity and free slots of each agent. Pure. Finds the agent with the most free slots without scanning all agents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +7,20 @@ use common::ids::JobId;
 use super::scheduler::AgentId;
 
 #[derive(Debug, Default)]
-struct Agent {
-    /// Number of jobs that it runs at once; `None` while it is disconnected.
+struct AgentCapacity {
+    /// Maximum number of concurrent jobs; `None` while the agent is disconnected.
     capacity: Option<usize>,
-    /// Set once it has reported that it is full: no job is offered until one of its jobs ends, or the next retry.
-    full: bool,
-    /// Jobs that it has, or was offered.
+    /// True after the agent reported that it is full. No job is offered until one of its jobs ends, or until the next
+    /// retry.
+    reported_full: bool,
+    /// Jobs that the agent runs or was offered.
     jobs: BTreeSet<JobId>,
 }
 
-impl Agent {
+impl AgentCapacity {
     fn free_slots(&self) -> usize {
         match self.capacity {
-            Some(capacity) if !self.full => capacity.saturating_sub(self.jobs.len()),
+            Some(capacity) if !self.reported_full => capacity.saturating_sub(self.jobs.len()),
             _ => 0,
         }
     }
@@ -27,24 +28,24 @@ impl Agent {
 
 /// Agents that are connected or have jobs.
 #[derive(Debug, Default)]
-pub(super) struct Agents {
-    agents: BTreeMap<AgentId, Agent>,
+pub(super) struct AgentTable {
+    agents: BTreeMap<AgentId, AgentCapacity>,
     /// Agents with free slots, by slot count.
     by_free_slots: BTreeSet<(usize, AgentId)>,
 }
 
-impl Agents {
+impl AgentTable {
     /// Adds a connected agent with its capacity.
     pub(super) fn connect(&mut self, id: &AgentId, capacity: usize) {
-        self.change(id, |agent| {
+        self.change_agent(id, |agent| {
             agent.capacity = Some(capacity);
-            agent.full = false;
+            agent.reported_full = false;
         });
     }
 
     /// Records that an agent has disconnected.
     pub(super) fn disconnect(&mut self, id: &AgentId) {
-        self.change(id, |agent| agent.capacity = None);
+        self.change_agent(id, |agent| agent.capacity = None);
     }
 
     /// Returns true if an agent is connected.
@@ -54,30 +55,30 @@ impl Agents {
 
     /// Assigns a job to an agent.
     pub(super) fn assign(&mut self, id: &AgentId, job: &JobId) {
-        self.change(id, |agent| {
+        self.change_agent(id, |agent| {
             agent.jobs.insert(job.clone());
         });
     }
 
-    /// Removes a job from an agent; if it `ended` there, an agent that was full has a free slot again.
+    /// Removes a job from an agent. If the job `ended` there, an agent that was full has a free slot.
     pub(super) fn release(&mut self, id: &AgentId, job: &JobId, ended: bool) {
-        self.change(id, |agent| {
+        self.change_agent(id, |agent| {
             agent.jobs.remove(job);
-            agent.full &= !ended;
+            agent.reported_full &= !ended;
         });
     }
 
     /// Records that an agent is full.
     pub(super) fn set_full(&mut self, id: &AgentId) {
-        self.change(id, |agent| agent.full = true);
+        self.change_agent(id, |agent| agent.reported_full = true);
     }
 
     /// Resets all agents that have reported that they are full: they may have free slots again.
     pub(super) fn reset_full(&mut self) {
         let full: Vec<AgentId> =
-            self.agents.iter().filter(|(_, agent)| agent.full).map(|(id, _)| id.clone()).collect();
+            self.agents.iter().filter(|(_, agent)| agent.reported_full).map(|(id, _)| id.clone()).collect();
         for id in full {
-            self.change(&id, |agent| agent.full = false);
+            self.change_agent(&id, |agent| agent.reported_full = false);
         }
     }
 
@@ -97,8 +98,8 @@ impl Agents {
         self.by_free_slots.last().map(|(_, id)| id.clone())
     }
 
-    /// Changes an agent and updates the index. Every change goes through here, so that the index is always right.
-    fn change(&mut self, id: &AgentId, change: impl FnOnce(&mut Agent)) {
+    /// Changes an agent and updates the index. Every change uses this function, so that the index is always correct.
+    fn change_agent(&mut self, id: &AgentId, change: impl FnOnce(&mut AgentCapacity)) {
         let agent = self.agents.entry(id.clone()).or_default();
         let before = agent.free_slots();
         change(agent);

@@ -10,7 +10,7 @@ use super::scheduler::AgentId;
 /// Maximum number of agents at once: four times what the figures need. Each costs a socket and some 20 KiB.
 const MAX_AGENTS: usize = 4096;
 
-/// Number of a connection. Numbers increase, so that an agent's newest connection has the highest one; only that one is
+/// Number of a connection. Numbers increase. Only an agent's newest connection, which has the highest number, is
 /// current.
 pub(in crate::daemon) type ConnectionNumber = u64;
 
@@ -28,7 +28,7 @@ pub(in crate::daemon) struct ConnectionId {
 pub(in crate::daemon) struct Connection {
     /// Number of the connection.
     pub(in crate::daemon) number: ConnectionNumber,
-    /// The agent's hello; of its jobs, only those that the registry needs more of.
+    /// The agent's hello, without jobs that are closed in the registry.
     pub(in crate::daemon) hello: Hello,
     /// The agent has the token that its platform was given.
     pub(in crate::daemon) is_platform: bool,
@@ -41,7 +41,7 @@ impl Connection {
     }
 
     /// Returns true if the agent's hello named this job.
-    pub(super) fn holds(&self, job: &JobId) -> bool {
+    pub(super) fn names_job(&self, job: &JobId) -> bool {
         self.hello.jobs.iter().any(|held| held.job == *job)
     }
 }
@@ -51,7 +51,7 @@ impl Connection {
 pub(super) struct Connections {
     by_agent: BTreeMap<AgentId, Connection>,
     /// Number of the newest connection.
-    last: ConnectionNumber,
+    last_number: ConnectionNumber,
 }
 
 impl Connections {
@@ -63,11 +63,11 @@ impl Connections {
         if self.by_agent.len() >= MAX_AGENTS && !self.by_agent.contains_key(agent) {
             return Err(format!("{MAX_AGENTS} agents are connected, the maximum"));
         }
-        self.last += 1;
-        Ok(self.last)
+        self.last_number += 1;
+        Ok(self.last_number)
     }
 
-    /// Stores a connection in place of an older one of its agent; returns `false` if it is itself the older one.
+    /// Stores a connection, which replaces an older one of its agent. Returns `false` if a newer one is already stored.
     pub(super) fn connect(&mut self, agent: AgentId, connection: Connection) -> bool {
         let newer = self.by_agent.get(&agent).is_none_or(|here| here.number < connection.number);
         if newer {
@@ -91,12 +91,12 @@ impl Connections {
     }
 
     /// Returns an agent's connection.
-    pub(super) fn get(&self, agent: &str) -> Option<&Connection> {
+    pub(super) fn get_connection(&self, agent: &str) -> Option<&Connection> {
         self.by_agent.get(agent)
     }
 
     /// Returns the connection of any agent: the first by id.
-    pub(super) fn first(&self) -> Option<&Connection> {
+    pub(super) fn first_connection(&self) -> Option<&Connection> {
         self.by_agent.values().next()
     }
 

@@ -8,8 +8,8 @@
 //!                          └──`relay up`, a job── Stopped by hand              death forgotten
 //! ```
 //!
-//! The lease and the state folder keep a death until the agent has received it and every job that it cut off has ended,
-//! so that a relay killed in between still has it. If the container can't come back, the relay ends those jobs itself.
+//! The lease and the state folder keep an exit until the agent has received it and every interrupted job has ended, so
+//! that it survives the end of the relay. If the container can't come back, the relay ends those jobs itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,42 +25,43 @@ use super::handle::Core;
 use super::input::ContainerChange;
 use super::platform::{AttemptEvent, RETRY_PAUSE};
 use super::scheduler::{Action, AgentId, Assignment};
-use super::turn::Turn;
-use crate::container_state::{ContainerState, Death};
+use super::turn::InputTurn;
+use crate::container_state::{ContainerExit, ContainerState};
 use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
 
-/// Time that an ended connection waits for its cause. The engine reports a death after 20 to 100 ms, on a busy machine
-/// after some hundred ms. A death must be recorded within a second.
+/// Time to wait for the cause of an ended connection. The engine reports an exit after 20 to 100 ms, on a busy machine
+/// after some hundred ms. An exit must be recorded within a second.
 const CAUSE_TIMEOUT: Duration = Duration::from_millis(700);
-/// The same time for an agent of this machine: the kernel releases a dead process's connection and lock in any order.
+/// Same as [`CAUSE_TIMEOUT`] for an agent on this machine. The kernel releases a dead process's connection and lock in
+/// any order.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
-/// Pause between a death and the new start: Docker reports a stop by a person some 60 ms after the death.
+/// Pause between an exit and the new start: Docker reports a stop by a person some 60 ms after the exit.
 const RESTART_PAUSE: Duration = Duration::from_millis(300);
-/// Time that cut-off jobs wait for their agent's last events where the platform can't be brought up: three tries, and
-/// more than an engine's own restart takes. After that, events that the agent had not delivered are lost.
+/// Time for which interrupted jobs wait for their agent's last events if the platform can't be started: three attempts,
+/// and longer than an engine's own restart. After that, events that the agent had not delivered are lost.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The core's state of the container, beside the death in the lease.
+/// The core's state of the container, besides the exit in the lease.
 #[derive(Debug, Default)]
 pub(super) struct ContainerTracker {
-    /// Reason why the connection of the platform's agent ended, and the deadline for a better one.
+    /// Reason why the connection of the platform's agent ended, and deadline for a better reason.
     pending_cause: Option<(String, Instant)>,
-    /// Set while the container's processes are frozen.
-    paused: bool,
-    /// Set if a person stopped the container while no job was active.
-    stopped: bool,
-    /// Set once the agent was welcomed with the death.
-    notified: bool,
-    /// Time at which the death was seen.
+    /// True while the container's processes are frozen.
+    is_paused: bool,
+    /// True if a person stopped the container while no job was active.
+    stopped_by_person: bool,
+    /// True after the agent was welcomed with the cause of the exit.
+    agent_notified: bool,
+    /// Time at which the exit was observed.
     died_at: Option<Instant>,
-    /// The engine's timestamp of the last death: both the event stream and each inspection report the same one.
-    last_death: Option<String>,
-    /// Time at which a death last led to a new start.
+    /// The engine's timestamp of the last exit, which is the same in the event stream and in each inspection.
+    last_exit_time: Option<String>,
+    /// Time at which the container was last restarted after an exit.
     restarted_at: Option<Instant>,
-    /// Time of the last `relay up`, by the wall clock as the engine's timestamps are.
-    wanted_at: Option<Timestamp>,
+    /// Wall-clock time of the last `relay up`, comparable with the engine's timestamps.
+    up_requested_at: Option<Timestamp>,
 }
 
 impl ContainerTracker {
@@ -69,15 +70,15 @@ impl ContainerTracker {
         self.pending_cause.as_ref().map(|(_, until)| *until)
     }
 
-    /// Notes a `relay up`.
-    pub(super) fn up_requested(&mut self, wall: Timestamp) {
-        self.wanted_at = Some(wall);
+    /// Records a `relay up`.
+    pub(super) fn set_up_requested(&mut self, wall: Timestamp) {
+        self.up_requested_at = Some(wall);
     }
 
-    /// Returns true if `relay up` asked for the platform after the container ended: the engine reports a stop later.
-    fn is_wanted_again(&self) -> bool {
-        let ended_at = self.last_death.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
-        self.wanted_at.zip(ended_at).is_some_and(|(wanted_at, ended_at)| wanted_at > ended_at)
+    /// Returns true if `relay up` was called after the container's exit, because the engine reports a stop later.
+    fn was_up_requested_since_exit(&self) -> bool {
+        let ended_at = self.last_exit_time.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
+        self.up_requested_at.zip(ended_at).is_some_and(|(wanted_at, ended_at)| wanted_at > ended_at)
     }
 }
 
@@ -89,33 +90,41 @@ impl Core {
 
     /// Returns true if the platform's own agent is connected.
     fn is_platform_connected(&self) -> bool {
-        self.platform.lease.agent.as_deref().is_some_and(|agent| self.agents.connections.get(agent).is_some())
+        self.platform
+            .lease
+            .agent
+            .as_deref()
+            .is_some_and(|agent| self.agents.connections.get_connection(agent).is_some())
     }
 
-    /// Returns true if the platform needs no check: an agent is connected, and not in place of one whose container
-    /// died.
+    /// Returns true if the platform needs no check: an agent is connected, and no container exit is pending.
     pub(super) fn has_platform(&self) -> bool {
         self.is_platform_connected()
             || (self.platform.lease.death.is_none() && !self.agents.connections.is_empty())
     }
 
-    /// Returns how the container last died, for the handshake of its agent.
-    pub(super) fn termination_cause(&self, agent: &str) -> Option<TerminationCause> {
+    /// Returns the cause of the container's last exit, for the handshake of its agent.
+    pub(super) fn termination_cause_for(&self, agent: &str) -> Option<TerminationCause> {
         let lease = &self.platform.lease;
         let death = lease.death.as_ref().filter(|_| lease.agent.as_deref() == Some(agent))?;
         Some(container_exit::termination_cause(self.platform.engine, &self.platform.name, death))
     }
 
-    /// Takes over a death that an earlier daemon left unresolved.
-    pub(super) fn adopt_exit(&mut self, turn: &mut Turn) {
+    /// Adopts an exit that an earlier daemon left unresolved.
+    pub(super) fn adopt_saved_exit(&mut self, turn: &mut InputTurn) {
         self.container.died_at = self.platform.lease.death.is_some().then_some(turn.now);
         self.forget_exit(turn);
     }
 
     /// Handles the end of an agent's connection. The engine's reason takes precedence over the network's.
-    pub(super) fn connection_ended(&mut self, agent: &AgentId, reason: &str, now: Instant) -> Vec<Action> {
-        if self.platform_agent().as_ref() != Some(agent) || self.is_going_down() {
-            return self.scheduler.agent_down(agent, reason);
+    pub(super) fn on_agent_connection_end(
+        &mut self,
+        agent: &AgentId,
+        reason: &str,
+        now: Instant,
+    ) -> Vec<Action> {
+        if self.platform_agent().as_ref() != Some(agent) || self.is_stopping_platform() {
+            return self.scheduler.on_agent_disconnected(agent, reason);
         }
         let patience = match self.platform.engine {
             EngineKind::Docker | EngineKind::Podman => CAUSE_TIMEOUT,
@@ -126,229 +135,237 @@ impl Core {
     }
 
     /// Marks the jobs of the platform's agent as unreachable.
-    fn mark_unreachable(&mut self, reason: &str, turn: &mut Turn) {
+    fn mark_unreachable(&mut self, reason: &str, turn: &mut InputTurn) {
         self.container.pending_cause = None;
         if let Some(own) = self.platform_agent() {
-            let actions = self.scheduler.agent_down(&own, reason);
-            self.act(actions, turn);
+            let actions = self.scheduler.on_agent_disconnected(&own, reason);
+            self.execute_actions(actions, turn);
         }
     }
 
-    /// Handles an agent that was welcomed. For the platform's own agent, completes the list of jobs that the death cut
-    /// off.
-    pub(super) fn container_connected(&mut self, agent: &AgentId, held: &BTreeSet<JobId>, turn: &mut Turn) {
+    /// Handles an agent that was welcomed. For the platform's own agent, completes the list of interrupted jobs.
+    pub(super) fn on_platform_agent_connected(
+        &mut self,
+        agent: &AgentId,
+        held_jobs: &BTreeSet<JobId>,
+        turn: &mut InputTurn,
+    ) {
         if self.platform_agent().as_ref() != Some(agent) {
             return;
         }
         if let Some((reason, _)) = self.container.pending_cause.take() {
             self.mark_unreachable(&reason, turn);
         }
-        self.container.paused = false;
-        self.container.stopped = false;
+        self.container.is_paused = false;
+        self.container.stopped_by_person = false;
         let scheduler = &self.scheduler;
-        if let Some(death) = self.platform.lease.death.as_mut().filter(|_| !self.container.notified) {
-            self.container.notified = true;
+        if let Some(death) = self.platform.lease.death.as_mut().filter(|_| !self.container.agent_notified) {
+            self.container.agent_notified = true;
             // Jobs that never reached the agent are started again.
             death.cut_off.retain(|job| matches!(scheduler.assignment(job), Some(Assignment::Running(_))));
-            death.cut_off.extend(held.iter().cloned());
+            death.cut_off.extend(held_jobs.iter().cloned());
         }
-        self.set_cause();
+        self.set_agent_notified();
     }
 
-    fn set_cause(&mut self) {
+    fn set_agent_notified(&mut self) {
         let cause =
-            self.platform_agent().and_then(|own| self.termination_cause(&own).map(|cause| (own, cause)));
-        self.scheduler.set_cause(cause);
+            self.platform_agent().and_then(|own| self.termination_cause_for(&own).map(|cause| (own, cause)));
+        self.scheduler.set_exit_cause(cause);
     }
 
     /// Handles an observed change of the container.
-    pub(super) fn container_changed(&mut self, news: ContainerChange, turn: &mut Turn) {
-        if self.is_going_down() {
+    pub(super) fn on_container_change(&mut self, change: ContainerChange, turn: &mut InputTurn) {
+        if self.is_stopping_platform() {
             return;
         }
-        tracing::info!("container: {news:?}");
-        match news {
+        tracing::info!("container: {change:?}");
+        match change {
             ContainerChange::Died(death) => {
-                self.container_died(death, turn);
-                if let (Some(attempt), Some(again_at)) = (&mut self.platform.attempt, self.platform.next_try)
+                self.on_container_exit(death, turn);
+                if let (Some(attempt), Some(again_at)) =
+                    (&mut self.platform.running_attempt, self.platform.next_attempt_at)
                 {
-                    attempt.news = Some(AttemptEvent::Died { again_at });
+                    attempt.newest_event = Some(AttemptEvent::ContainerExited { retry_at: again_at });
                 }
             }
             ContainerChange::Inspected(state @ ContainerState::Exited { .. }) => {
-                self.container_died(Death::from_state(&state), turn);
+                self.on_container_exit(ContainerExit::from_state(&state), turn);
             }
             ContainerChange::Inspected(ContainerState::Absent) | ContainerChange::Removed => {
-                self.container_removed(turn);
+                self.on_container_removed(turn);
             }
             ContainerChange::Inspected(ContainerState::Paused) | ContainerChange::Paused => {
-                self.container_paused(turn);
+                self.on_container_paused(turn);
             }
             ContainerChange::Inspected(ContainerState::Running) | ContainerChange::Unpaused => {
-                self.container_resumed(turn);
+                self.on_container_resumed(turn);
             }
-            ContainerChange::Started => self.container.stopped = false,
-            ContainerChange::Stopped => self.container_stopped(turn),
+            ContainerChange::Started => self.container.stopped_by_person = false,
+            ContainerChange::Stopped => self.on_container_stopped(turn),
         }
     }
 
-    fn container_died(&mut self, death: Death, turn: &mut Turn) {
-        if death.finished_at.is_some() && death.finished_at == self.container.last_death {
+    fn on_container_exit(&mut self, death: ContainerExit, turn: &mut InputTurn) {
+        if death.finished_at.is_some() && death.finished_at == self.container.last_exit_time {
             return;
         }
-        self.container.last_death.clone_from(&death.finished_at);
-        self.container.paused = false;
+        self.container.last_exit_time.clone_from(&death.finished_at);
+        self.container.is_paused = false;
         let cause = container_exit::describe_exit(&self.platform.name, &death);
         tracing::warn!("{cause}");
         self.record_exit(death, turn.now);
         self.mark_unreachable(&cause, turn);
-        // The agent sends what had not arrived again from its spool.
-        if let Some(connection_id) =
-            self.platform_agent().and_then(|own| Some(self.agents.connections.get(&own)?.connection_id()))
+        // The agent sends undelivered events again from its spool.
+        if let Some(connection_id) = self
+            .platform_agent()
+            .and_then(|own| Some(self.agents.connections.get_connection(&own)?.connection_id()))
         {
             self.agents.connections.disconnect(&connection_id);
             turn.push(Effect::Close(connection_id.number));
-            self.agents.disconnects.disconnected(connection_id.agent, turn.now);
+            self.agents.disconnects.on_disconnect(connection_id.agent, turn.now);
         }
         self.publish_agent(turn);
-        self.set_platform(PlatformStatus::Starting { detail: cause }, turn);
-        // Synced before anything is started again, which would erase the engine's own state of the death.
-        self.publish(Durability::Synced, turn);
+        self.publish_platform_status(PlatformStatus::Starting { detail: cause }, turn);
+        // Synced before the container is started again, which erases the engine's own state of the exit.
+        self.publish_state(Durability::Synced, turn);
         let now = turn.now;
         let looping = self.container.restarted_at.is_some_and(|at| now - at < RETRY_PAUSE);
         self.container.restarted_at = Some(now);
-        self.platform.next_try = Some(now + if looping { RETRY_PAUSE } else { RESTART_PAUSE });
+        self.platform.next_attempt_at = Some(now + if looping { RETRY_PAUSE } else { RESTART_PAUSE });
     }
 
-    /// Stores a death until its jobs have ended.
-    fn record_exit(&mut self, mut death: Death, now: Instant) {
+    /// Stores an exit until its interrupted jobs have ended.
+    fn record_exit(&mut self, mut death: ContainerExit, now: Instant) {
         death.cut_off.extend(self.platform_agent().into_iter().flat_map(|own| self.scheduler.jobs_of(&own)));
         death
             .cut_off
             .extend(self.platform.lease.death.take().into_iter().flat_map(|earlier| earlier.cut_off));
-        self.container.notified = false;
+        self.container.agent_notified = false;
         self.container.died_at = Some(now);
         self.platform.lease.death = Some(death);
-        self.set_cause();
+        self.set_agent_notified();
     }
 
-    /// Handles a removed container. Its death is usually known already; a container that was removed before this daemon
-    /// first looked counts as a new death.
-    fn container_removed(&mut self, turn: &mut Turn) {
+    /// Handles a removed container. Its exit is usually known already. If the container was removed before this
+    /// daemon's first check, the removal counts as a new exit.
+    fn on_container_removed(&mut self, turn: &mut InputTurn) {
         let is_new = self.platform.lease.death.is_none() && !self.is_platform_connected();
         if is_new && self.platform_agent().is_some_and(|own| !self.scheduler.jobs_of(&own).is_empty()) {
-            self.container_died(Death::from_state(&ContainerState::Absent), turn);
+            self.on_container_exit(ContainerExit::from_state(&ContainerState::Absent), turn);
         }
     }
 
-    /// Handles a pause. The connection may outlive a short one, so it is kept; but the jobs send no events now.
-    fn container_paused(&mut self, turn: &mut Turn) {
-        if self.container.paused {
+    /// Handles a pause. The connection is kept, because it may survive a short pause, but the jobs send no events
+    /// meanwhile.
+    fn on_container_paused(&mut self, turn: &mut InputTurn) {
+        if self.container.is_paused {
             return;
         }
-        self.container.paused = true;
+        self.container.is_paused = true;
         let cause = container_exit::describe_pause(self.platform.engine, &self.platform.name);
         tracing::warn!("{cause}");
         self.platform.lease.platform = PlatformStatus::Failed { detail: cause.clone() };
-        self.publish(Durability::Cached, turn);
+        self.publish_state(Durability::Cached, turn);
         self.mark_unreachable(&cause, turn);
     }
 
-    fn container_resumed(&mut self, turn: &mut Turn) {
-        if !self.container.paused {
+    fn on_container_resumed(&mut self, turn: &mut InputTurn) {
+        if !self.container.is_paused {
             return;
         }
-        self.container.paused = false;
+        self.container.is_paused = false;
         let connection = self
             .platform_agent()
-            .and_then(|own| Some((self.agents.connections.get(&own)?.hello.max_jobs, own)));
+            .and_then(|own| Some((self.agents.connections.get_connection(&own)?.hello.max_jobs, own)));
         if let Some((max_jobs, own)) = connection {
-            // The same connection, with the jobs that the agent had.
+            // The connection and its jobs are unchanged.
             self.publish_agent(turn);
             let capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
             let held = self.scheduler.jobs_of(&own);
-            let actions = self.scheduler.agent_up(&own, capacity, &held);
-            self.act(actions, turn);
+            let actions = self.scheduler.on_agent_connected(&own, capacity, &held);
+            self.execute_actions(actions, turn);
         } else {
             // The agent reconnects by itself.
             let detail = "waiting for the agent to connect".to_owned();
-            self.set_platform(PlatformStatus::Starting { detail }, turn);
-            self.platform.next_try = Some(turn.now + RETRY_PAUSE);
+            self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
+            self.platform.next_attempt_at = Some(turn.now + RETRY_PAUSE);
         }
     }
 
     /// Handles a stop by a person: the container is started again only if a job needs it.
-    pub(super) fn container_stopped(&mut self, turn: &mut Turn) {
+    pub(super) fn on_container_stopped(&mut self, turn: &mut InputTurn) {
         if self.is_platform_connected() || !self.scheduler.is_empty() {
             return;
         }
-        if self.container.is_wanted_again() {
-            self.platform.next_try.get_or_insert(turn.now);
-        } else if let Some(attempt) = &mut self.platform.attempt {
-            attempt.news = Some(AttemptEvent::Stopped);
+        if self.container.was_up_requested_since_exit() {
+            self.platform.next_attempt_at.get_or_insert(turn.now);
+        } else if let Some(attempt) = &mut self.platform.running_attempt {
+            attempt.newest_event = Some(AttemptEvent::ContainerStopped);
         } else {
-            self.container.stopped = true;
-            self.platform.next_try = None;
+            self.container.stopped_by_person = true;
+            self.platform.next_attempt_at = None;
             let detail = container_exit::describe_stop(&self.platform.name);
-            self.set_platform(PlatformStatus::Failed { detail }, turn);
+            self.publish_platform_status(PlatformStatus::Failed { detail }, turn);
         }
     }
 
-    /// Runs the periodic work: causes that do not arrive, jobs that can't be continued, a job for a stopped container.
-    pub(super) fn container_tick(&mut self, turn: &mut Turn) {
+    /// Runs the periodic work: missing causes, jobs that can't be continued, and a job for a stopped container.
+    pub(super) fn check_container(&mut self, turn: &mut InputTurn) {
         let now = turn.now;
         if let Some((reason, _)) = self.container.pending_cause.take_if(|(_, until)| *until <= now) {
             if self.platform.engine == EngineKind::Local {
-                turn.push(Effect::Engine(EngineEffect::FindAgent { reason }));
+                turn.push(Effect::Engine(EngineEffect::CheckLocalAgent { reason }));
             } else {
                 self.mark_unreachable(&reason, turn);
             }
         }
-        self.wake_stopped(turn);
+        self.restart_stopped_for_job(turn);
         let waited = self.container.died_at.is_some_and(|at| now - at >= RECOVERY_TIMEOUT);
         if let PlatformStatus::Failed { detail } = &self.platform.lease.platform
             && waited
             && !self.is_platform_connected()
-            && !self.container.paused
-            && let Some(cause) = self.platform_agent().and_then(|own| self.termination_cause(&own))
+            && !self.container.is_paused
+            && let Some(cause) = self.platform_agent().and_then(|own| self.termination_cause_for(&own))
         {
             let why = format!("and it can't be restarted: {detail}");
             let record = |job| Action::Record { job, body: container_exit::final_event(&cause, &why) };
             let cut_off = self.platform.lease.death.as_mut().map(|death| std::mem::take(&mut death.cut_off));
-            self.act(cut_off.into_iter().flatten().map(record).collect(), turn);
+            self.execute_actions(cut_off.into_iter().flatten().map(record).collect(), turn);
         }
     }
 
-    /// Handles the agent of this machine whose connection has ended: if its process has, too, a new one is started.
-    pub(super) fn agent_found(&mut self, runs: bool, reason: &str, turn: &mut Turn) {
+    /// Handles the check of a local agent whose connection has ended. If its process has also ended, a new one is
+    /// started.
+    pub(super) fn on_local_agent_checked(&mut self, runs: bool, reason: &str, turn: &mut InputTurn) {
         self.mark_unreachable(if runs { reason } else { "the agent's process has ended" }, turn);
         if !runs {
-            self.try_platform(turn);
+            self.start_attempt_if_needed(turn);
         }
     }
 
     /// Starts a container that a person has stopped once a job needs it.
-    pub(super) fn wake_stopped(&mut self, turn: &mut Turn) {
-        if self.container.stopped && !self.scheduler.is_empty() {
-            self.container.stopped = false;
+    pub(super) fn restart_stopped_for_job(&mut self, turn: &mut InputTurn) {
+        if self.container.stopped_by_person && !self.scheduler.is_empty() {
+            self.container.stopped_by_person = false;
             let detail = format!("starting {}", self.platform.engine);
-            self.set_platform(PlatformStatus::Starting { detail }, turn);
-            self.try_platform(turn);
+            self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
+            self.start_attempt_if_needed(turn);
         }
     }
 
-    /// Forgets a death once the agent has received it and every cut-off job has ended.
-    pub(super) fn forget_exit(&mut self, turn: &mut Turn) {
-        // An agent that has replaced the one that died needs no notification.
-        let heard = self.container.notified || self.is_platform_connected();
+    /// Removes an exit once the agent has received it and every interrupted job has ended.
+    pub(super) fn forget_exit(&mut self, turn: &mut InputTurn) {
+        // A replacement of the dead agent needs no notification.
+        let heard = self.container.agent_notified || self.is_platform_connected();
         let Some(death) = &mut self.platform.lease.death else { return };
         let scheduler = &self.scheduler;
         death.cut_off.retain(|job| scheduler.assignment(job).is_some());
         if heard && death.cut_off.is_empty() {
             self.platform.lease.death = None;
             self.container.died_at = None;
-            self.set_cause();
-            self.publish(Durability::Cached, turn);
+            self.set_agent_notified();
+            self.publish_state(Durability::Cached, turn);
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Descriptions of a container's death, for people and for the agent. Pure.
+//! Descriptions of a container's exit, for users and for the agent. Pure.
 
 use common::event::{EventBody, FailureKind, FinalState, JobError};
 use common::wire::TerminationCause;
 
-use crate::container_state::Death;
+use crate::container_state::ContainerExit;
 use crate::engine_kind::EngineKind;
 
 /// Exit code of a process that was killed: 128 + 9.
 const EXIT_KILLED: i32 = 137;
 
-/// Describes what happened, without advice.
-pub(super) fn describe_exit(name: &str, death: &Death) -> String {
+/// Describes the exit, without advice.
+pub(super) fn describe_exit(name: &str, death: &ContainerExit) -> String {
     match death.exit_code {
         None => format!("the container '{name}' was removed"),
         Some(code) if death.oom_killed => {
@@ -32,8 +32,8 @@ pub(super) fn describe_stop(name: &str) -> String {
     format!("the container '{name}' was stopped by hand: the next job starts it again, or `relay up`")
 }
 
-/// Returns the failure of the jobs that the death cut off.
-pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &Death) -> TerminationCause {
+/// Returns the cause of failure of the interrupted jobs.
+pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &ContainerExit) -> TerminationCause {
     let advice = match (death.exit_code, death.oom_killed, death.memory_limit) {
         (_, true, Some(limit)) => format!(
             "its limit is {} MiB: raise it (`{engine} update --memory`), or run fewer jobs at once ([platform] max_jobs)",
@@ -54,8 +54,8 @@ pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &Death) -
     }
 }
 
-/// Returns the final event of a job that the death cut off, recorded by the relay because no agent can; `why` gives the
-/// reason for that.
+/// Returns the final event of an interrupted job, which the relay records because no agent can; `why` is the reason for
+/// that.
 pub(super) fn final_event(cause: &TerminationCause, why: &str) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn told(exit_code: Option<i32>, oom_killed: bool, memory_limit: Option<u64>) -> (FailureKind, String) {
-        let death = Death { memory_limit, ..Death::from_exit_code(exit_code, oom_killed) };
+        let death = ContainerExit { memory_limit, ..ContainerExit::from_exit_code(exit_code, oom_killed) };
         let cause = termination_cause(EngineKind::Docker, "platform", &death);
         assert_eq!(cause.exit_code, exit_code);
         (cause.kind, cause.message)

@@ -12,15 +12,15 @@ use tokio::time::Instant;
 
 use super::scheduler::AgentId;
 
-/// Time within which a live agent reconnects: it notices a dead connection after 14 s, then tries every 5 s at most,
-/// and each try takes 10 s at most.
+/// Time within which a live agent reconnects: it detects a dead connection within 14 s, then tries again within 5 s,
+/// and each attempt takes at most 10 s.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Expired timeout of an agent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum ExpiredTimeout {
     /// This agent's offered jobs go to other agents.
-    GiveUp(AgentId),
+    ReleaseOffers(AgentId),
     /// The platform's agent is connected: agents that are absent and have no valid token were replaced by it.
     FindRevoked,
 }
@@ -28,21 +28,21 @@ pub(super) enum Due {
 /// Disconnected agents.
 #[derive(Debug, Default)]
 pub(super) struct DisconnectTracker {
-    since: BTreeMap<AgentId, Instant>,
+    disconnected_since: BTreeMap<AgentId, Instant>,
     /// The platform's agent, if it is connected, and the time since its connection or the last search for predecessors.
     platform: Option<(AgentId, Instant)>,
 }
 
 impl DisconnectTracker {
     /// Records that an agent has disconnected.
-    pub(super) fn disconnected(&mut self, agent: AgentId, now: Instant) {
+    pub(super) fn on_disconnect(&mut self, agent: AgentId, now: Instant) {
         self.platform.take_if(|(platform, _)| *platform == agent);
-        self.since.insert(agent, now);
+        self.disconnected_since.insert(agent, now);
     }
 
     /// Records that an agent has connected.
-    pub(super) fn connected(&mut self, agent: &AgentId, is_platform: bool, now: Instant) {
-        self.since.remove(agent);
+    pub(super) fn on_connect(&mut self, agent: &AgentId, is_platform: bool, now: Instant) {
+        self.disconnected_since.remove(agent);
         if is_platform {
             self.platform = Some((agent.clone(), now));
         }
@@ -50,17 +50,17 @@ impl DisconnectTracker {
 
     /// Returns true if an agent has disconnected so recently that it may be about to reconnect.
     pub(super) fn is_awaited(&self, agent: &AgentId) -> bool {
-        self.since.contains_key(agent)
+        self.disconnected_since.contains_key(agent)
     }
 
     /// Returns the timeouts that have expired at `now`, each once.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Due> {
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<ExpiredTimeout> {
         let is_over = |since: Instant| now.duration_since(since) >= RECONNECT_TIMEOUT;
         let mut due = Vec::new();
-        self.since.retain(|agent, since| {
+        self.disconnected_since.retain(|agent, since| {
             let over = is_over(*since);
             if over {
-                due.push(Due::GiveUp(agent.clone()));
+                due.push(ExpiredTimeout::ReleaseOffers(agent.clone()));
             }
             !over
         });
@@ -68,7 +68,7 @@ impl DisconnectTracker {
             && is_over(*since)
         {
             *since = now;
-            due.push(Due::FindRevoked);
+            due.push(ExpiredTimeout::FindRevoked);
         }
         due
     }
@@ -81,13 +81,13 @@ mod tests {
     #[test]
     fn only_what_was_offered_is_taken_from_an_agent_that_is_away() {
         let (mut tracker, now) = (DisconnectTracker::default(), Instant::now());
-        tracker.disconnected("a".into(), now);
-        tracker.disconnected("b".into(), now);
-        tracker.connected(&"b".into(), false, now);
-        assert_eq!(tracker.due(now), []);
+        tracker.on_disconnect("a".into(), now);
+        tracker.on_disconnect("b".into(), now);
+        tracker.on_connect(&"b".into(), false, now);
+        assert_eq!(tracker.expired(now), []);
         assert!(tracker.is_awaited(&"a".into()) && !tracker.is_awaited(&"b".into()));
-        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT), [Due::GiveUp("a".into())]);
-        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT), []);
+        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT), [ExpiredTimeout::ReleaseOffers("a".into())]);
+        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT), []);
         assert!(!tracker.is_awaited(&"a".into()));
     }
 
@@ -95,14 +95,14 @@ mod tests {
     fn predecessors_are_looked_for_while_the_platform_s_agent_stays_connected() {
         let (mut tracker, now) = (DisconnectTracker::default(), Instant::now());
         let agent: AgentId = "new".into();
-        tracker.connected(&"elsewhere".into(), false, now);
-        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT), []);
-        tracker.connected(&agent, true, now);
-        assert_eq!(tracker.due(now), []);
-        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT), [Due::FindRevoked]);
-        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT), []);
-        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT * 2), [Due::FindRevoked]);
-        tracker.disconnected(agent.clone(), now);
-        assert_eq!(tracker.due(now + RECONNECT_TIMEOUT * 3), [Due::GiveUp(agent)]);
+        tracker.on_connect(&"elsewhere".into(), false, now);
+        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT), []);
+        tracker.on_connect(&agent, true, now);
+        assert_eq!(tracker.expired(now), []);
+        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT), [ExpiredTimeout::FindRevoked]);
+        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT), []);
+        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT * 2), [ExpiredTimeout::FindRevoked]);
+        tracker.on_disconnect(agent.clone(), now);
+        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT * 3), [ExpiredTimeout::ReleaseOffers(agent)]);
     }
 }

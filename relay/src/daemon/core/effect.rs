@@ -15,10 +15,10 @@ use crate::registry::lease::Lease;
 use crate::registry::prune::Retention;
 use crate::state_dir::saved_state::SavedState;
 
-/// Number of a new connection and how the agent's container died, if it did; or the reason of a refusal.
+/// Number of a new connection and the cause of the last container exit, if there was one; or the reason of a refusal.
 pub(in crate::daemon) type Admission = Result<(ConnectionNumber, Option<TerminationCause>), String>;
 
-/// Everything that the core wants done.
+/// An effect that the core requests.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::daemon) enum Effect {
     /// Answer the agent that asks for admission.
@@ -36,21 +36,21 @@ pub(in crate::daemon) enum Effect {
     RevokeTokens,
 
     /// Log the first event of a record that the command line has created.
-    Adopt(JobId),
+    LogFirstEvent(JobId),
     /// Record an event of the relay's own.
     Record { job: JobId, body: EventBody },
     /// Remove the job's environment values from its spec.
     DropEnv(JobId),
     /// Remove a connection that has ended from the writer.
-    Left(ConnectionId),
+    RemoveConnection(ConnectionId),
     /// Wait until everything that was sent to the writer is on disk.
-    Flush,
+    FlushWriter,
 
-    /// Store what the next relay needs to know, if that has changed.
+    /// Store the state for the next relay, if it has changed.
     SaveState(Box<SavedState>, Durability),
     /// Write the lease.
     PublishLease(Box<Lease>, Durability),
-    /// Adopt the wall clock's time, and report the new scale.
+    /// Adopt the time of the wall clock, and report the new scale.
     FollowWallClock,
 
     /// Remove a request that was applied.
@@ -60,8 +60,8 @@ pub(in crate::daemon) enum Effect {
     RemoveCancel { path: PathBuf, job: JobId },
     /// Remove archived jobs in the background, then the request.
     Prune { path: PathBuf, keep: Retention },
-    /// Advance requests to move limits.
-    Limit(LimitEffect),
+    /// Advance requests to extend limits.
+    ExtendLimit(LimitEffect),
     /// Call the engine of the platform.
     Engine(EngineEffect),
 
@@ -71,32 +71,32 @@ pub(in crate::daemon) enum Effect {
     CloseSubscribers,
 }
 
-/// Effects of a request to move a limit.
+/// Effects of a request to extend a limit.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::daemon) enum LimitEffect {
-    /// Read what decides about these requests, and report it.
-    Inspect(Vec<LimitQuery>),
-    /// Queue the frame of a request; report it if that succeeds.
-    Send { path: PathBuf, to: ConnectionId, frame: RelayFrame },
-    /// Rewrite a request; report it on success.
-    Amend(LimitRequest),
-    /// Rewrite a request with the limit that it promises; report it on success.
-    Promise(LimitRequest),
-    /// Write the limit into the spec of a queued job, and wait for it; report it on success.
-    Move { path: PathBuf, job: JobId, job_ms: u64 },
+    /// Read the facts about these requests, and report them.
+    ReadFacts(Vec<LimitQuery>),
+    /// Queue the frame of a request; report success.
+    SendRequest { path: PathBuf, to: ConnectionId, frame: RelayFrame },
+    /// Rewrite a request; report success.
+    RewriteRequest(LimitRequest),
+    /// Rewrite a request with the promised limit; report success.
+    StorePromise(LimitRequest),
+    /// Write the limit into the spec of a queued job, and wait; report success.
+    WriteSpecLimit { path: PathBuf, job: JobId, job_ms: u64 },
 }
 
-/// Call of the platform's engine. The slow ones are started and report their outcome later.
+/// Call of the platform's engine. Slow calls are only started and report their outcome later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) enum EngineEffect {
-    /// Start to bring up the platform.
-    Ensure,
-    /// Start to stop the platform.
-    Stop,
+    /// Begin to start the platform.
+    StartPlatform,
+    /// Begin to stop the platform.
+    StopPlatform,
     /// Stop the platform, and wait for it.
-    StopNow,
-    /// Start to ask for the address under which containers reach this host, and listen there.
+    StopPlatformAndWait,
+    /// Begin to query the address at which containers reach this host, and listen there.
     OpenGateway,
     /// Check whether the process of an agent of engine `local` runs, and report it.
-    FindAgent { reason: String },
+    CheckLocalAgent { reason: String },
 }

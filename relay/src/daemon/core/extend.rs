@@ -1,4 +1,4 @@
-//! Requests to move limits: each limit is moved once, even across crashes. Pure.
+//! Requests to extend limits: each is applied once, even across crashes. Pure.
 //!
 //! ```text
 //!          job is queued
@@ -9,7 +9,7 @@
 //!                                    └─────────┘ the connection ended, the agent is back, and its older events lack it
 //! ```
 //!
-//! The requests of one job take turns, so that an event can only answer the request whose turn it is.
+//! Only the oldest request of each job is active, so that an event can answer only that request.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,23 +22,23 @@ use tokio::time::Instant;
 
 use super::connections::ConnectionNumber;
 use super::scheduler::Assignment;
-use crate::registry::event_log::Follower;
+use crate::registry::event_log::LogFollower;
 
-/// A request to move a limit.
+/// A request to extend a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct LimitRequest {
     /// Path of the request's file.
     pub(in crate::daemon) path: PathBuf,
-    /// Job whose limit moves.
+    /// Job whose limit is extended.
     pub(in crate::daemon) job: JobId,
-    /// True for the limit of the job's step, false for that of the job.
+    /// True for the limit of the current step, false for the limit of the job.
     pub(in crate::daemon) step: bool,
     /// Extension, in milliseconds.
     pub(in crate::daemon) by_ms: u64,
-    /// Id of the newest event that can't be the answer.
-    pub(in crate::daemon) after: u64,
-    /// New limit that the request has promised to the spec of a queued job.
-    pub(in crate::daemon) to_ms: Option<u64>,
+    /// Id of the last event before a possible answer.
+    pub(in crate::daemon) after_event_id: u64,
+    /// New limit that is promised for the spec of a queued job.
+    pub(in crate::daemon) promised_ms: Option<u64>,
 }
 
 /// Facts to read before deciding about a request.
@@ -46,10 +46,10 @@ pub(in crate::daemon) struct LimitRequest {
 pub(in crate::daemon) struct LimitQuery {
     /// Path of the request's file.
     pub(in crate::daemon) path: PathBuf,
-    /// Job whose limit moves.
+    /// Job whose limit is extended.
     pub(in crate::daemon) job: JobId,
     /// Position in the job's log after the lines that were read before.
-    pub(in crate::daemon) log: Follower,
+    pub(in crate::daemon) log: LogFollower,
     /// True if the limit must be read from the job's spec.
     pub(in crate::daemon) wants_spec: bool,
     /// True if the newest durable event must be read from the job's record.
@@ -62,23 +62,23 @@ pub(in crate::daemon) struct LimitFacts {
     /// Path of the request's file.
     pub(in crate::daemon) path: PathBuf,
     /// Position in the job's log after `lines`.
-    pub(in crate::daemon) log: Follower,
+    pub(in crate::daemon) log: LogFollower,
     /// New lines of the job's log.
     pub(in crate::daemon) lines: Vec<EventLine>,
     /// Limit of the job in its spec, in milliseconds.
     pub(in crate::daemon) spec_ms: Option<u64>,
     /// Run and newest event in the job's record.
-    pub(in crate::daemon) durable: Option<(u32, u64)>,
+    pub(in crate::daemon) recorded_seq: Option<(u32, u64)>,
 }
 
-/// State of the job, beside the request.
+/// State of the job of a request.
 #[derive(Debug, Clone)]
 pub(super) struct JobStatus {
     /// Assignment of the job; `None` once it has ended.
     pub(super) assignment: Option<Assignment>,
     /// Connection of the job's agent, if it is connected.
     pub(super) connection: Option<ConnectionNumber>,
-    /// True if everything that the agent had of the job when it connected is recorded.
+    /// True if all events that the agent had when it connected are recorded.
     pub(super) caught_up: bool,
     /// Limit of the job in its spec, in milliseconds.
     pub(super) spec_ms: Option<u64>,
@@ -86,20 +86,20 @@ pub(super) struct JobStatus {
 
 /// Next action for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextAction {
     /// Wait.
     Wait,
     /// Send the request to the agent.
-    Send,
+    SendRequest,
     /// Write this limit into the request, so that a crash can't move it twice.
-    Promise(u64),
+    StorePromise(u64),
     /// Write this limit into the spec.
-    Move(u64),
+    WriteSpecLimit(u64),
     /// Remove the request, with the id of the event that answered it, if there was one.
     Done(Option<u64>),
 }
 
-/// Requests whose turn it is.
+/// Active requests.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     active: BTreeMap<PathBuf, ActiveRequest>,
@@ -108,44 +108,48 @@ pub(super) struct Extensions {
 #[derive(Debug)]
 struct ActiveRequest {
     /// Position in the job's log.
-    log: Follower,
-    answer: Option<u64>,
-    sent: Option<(ConnectionNumber, Instant)>,
+    log: LogFollower,
+    answer_event_id: Option<u64>,
+    sent_on: Option<(ConnectionNumber, Instant)>,
 }
 
 impl ActiveRequest {
     fn new() -> Self {
-        Self { log: Follower::new(), answer: None, sent: None }
+        Self { log: LogFollower::new(), answer_event_id: None, sent_on: None }
     }
 
-    fn next(&self, request: &LimitRequest, status: &JobStatus, now: Instant) -> Next {
-        let moved = request.to_ms.is_some() && request.to_ms <= status.spec_ms;
+    fn next_action(&self, request: &LimitRequest, status: &JobStatus, now: Instant) -> NextAction {
+        let moved = request.promised_ms.is_some() && request.promised_ms <= status.spec_ms;
         match &status.assignment {
-            None => Next::Done(None),
-            Some(_) if self.answer.is_some() => Next::Done(self.answer),
-            Some(_) if moved => Next::Done(None),
-            Some(Assignment::Queued) if request.step => Next::Wait,
-            Some(Assignment::Queued) => match (request.to_ms, status.spec_ms) {
-                (Some(to_ms), _) => Next::Move(to_ms),
-                (None, Some(now_ms)) => Next::Promise(now_ms.saturating_add(request.by_ms)),
-                (None, None) => Next::Wait,
+            None => NextAction::Done(None),
+            Some(_) if self.answer_event_id.is_some() => NextAction::Done(self.answer_event_id),
+            Some(_) if moved => NextAction::Done(None),
+            Some(Assignment::Queued) if request.step => NextAction::Wait,
+            Some(Assignment::Queued) => match (request.promised_ms, status.spec_ms) {
+                (Some(to_ms), _) => NextAction::WriteSpecLimit(to_ms),
+                (None, Some(now_ms)) => NextAction::StorePromise(now_ms.saturating_add(request.by_ms)),
+                (None, None) => NextAction::Wait,
             },
-            // The agent's answer to the offer decides.
-            Some(Assignment::Offered(_)) => Next::Wait,
-            Some(Assignment::Running(_)) => match (status.connection, self.sent) {
-                // Events that arrived on a live connection are recorded by now: there was nothing to move.
+            // The agent has not answered the offer yet.
+            Some(Assignment::Offered(_)) => NextAction::Wait,
+            Some(Assignment::Running(_)) => match (status.connection, self.sent_on) {
+                // Events from a live connection are already recorded, so there was no limit to extend.
                 (Some(connection), Some((through, at))) if through == connection => {
-                    if now.duration_since(at) >= DEAD_AFTER { Next::Done(None) } else { Next::Wait }
+                    if now.duration_since(at) >= DEAD_AFTER {
+                        NextAction::Done(None)
+                    } else {
+                        NextAction::Wait
+                    }
                 }
-                (Some(_), _) if status.caught_up => Next::Send,
-                _ => Next::Wait,
+                (Some(_), _) if status.caught_up => NextAction::SendRequest,
+                _ => NextAction::Wait,
             },
         }
     }
 }
 
 impl Extensions {
-    /// Forgets all requests but these, and returns those whose turn it is: the oldest of each job.
+    /// Drops all requests except these, and returns the active ones: the oldest of each job.
     pub(super) fn active_requests(&mut self, requests: &[LimitRequest]) -> Vec<LimitRequest> {
         let mut first: Vec<LimitRequest> = Vec::new();
         for request in requests {
@@ -157,40 +161,43 @@ impl Extensions {
         first
     }
 
-    /// Returns the position up to which a request's handler has read the log of its job.
-    pub(super) fn position(&self, path: &Path) -> Follower {
-        self.active.get(path).map_or_else(Follower::new, |active| active.log.clone())
+    /// Returns the position up to which the job's log was read for a request.
+    pub(super) fn position(&self, path: &Path) -> LogFollower {
+        self.active.get(path).map_or_else(LogFollower::new, |active| active.log.clone())
     }
 
-    /// Returns the next action for a request whose turn it is; `lines` are the new ones of its job's log, up to `log`.
-    pub(super) fn next(
+    /// Returns the next action for an active request; `lines` are the new lines of its job's log, up to `log`.
+    pub(super) fn next_action(
         &mut self,
         request: &LimitRequest,
         status: &JobStatus,
-        log: Follower,
+        log: LogFollower,
         lines: &[EventLine],
         now: Instant,
-    ) -> Next {
+    ) -> NextAction {
         let active = self.active.entry(request.path.clone()).or_insert_with(ActiveRequest::new);
         active.log = log;
-        active.answer = active.answer.or_else(|| answer(request, lines));
-        active.next(request, status, now)
+        active.answer_event_id = active.answer_event_id.or_else(|| find_answer(request, lines));
+        active.next_action(request, status, now)
     }
 
     /// Records that a request was sent on the agent's connection.
-    pub(super) fn sent(&mut self, path: &Path, connection: ConnectionNumber, now: Instant) {
+    pub(super) fn set_sent(&mut self, path: &Path, connection: ConnectionNumber, now: Instant) {
         if let Some(active) = self.active.get_mut(path) {
-            active.sent = Some((connection, now));
+            active.sent_on = Some((connection, now));
         }
     }
 }
 
 /// Returns the id of the event that answers a request.
-fn answer(request: &LimitRequest, lines: &[EventLine]) -> Option<u64> {
-    lines.iter().find(|line| line.id > request.after && answers(request.step, line)).map(|line| line.id)
+fn find_answer(request: &LimitRequest, lines: &[EventLine]) -> Option<u64> {
+    lines
+        .iter()
+        .find(|line| line.id > request.after_event_id && is_answer(request.step, line))
+        .map(|line| line.id)
 }
 
-fn answers(step: bool, line: &EventLine) -> bool {
+fn is_answer(step: bool, line: &EventLine) -> bool {
     let body = line.event.as_ref().map(|event| &event.body);
     matches!(body, Some(EventBody::Extended { n, .. }) if n.is_some() == step)
 }

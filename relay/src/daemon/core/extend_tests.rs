@@ -13,8 +13,8 @@ fn request(step: bool) -> LimitRequest {
         job: "a#1".parse().unwrap(),
         step,
         by_ms: 1000,
-        after: 10,
-        to_ms: None,
+        after_event_id: 10,
+        promised_ms: None,
     }
 }
 
@@ -40,36 +40,39 @@ fn next(
     status: &JobStatus,
     lines: &[EventLine],
     now: Instant,
-) -> Next {
-    all.next(request, status, Follower::new(), lines, now)
+) -> NextAction {
+    all.next_action(request, status, LogFollower::new(), lines, now)
 }
 
 #[test]
 fn a_running_job_s_agent_is_told_once_and_its_answer_ends_the_request() {
     let (request, now) = (request(true), Instant::now());
     let mut all = Extensions::default();
-    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], now), Next::Send);
-    all.sent(&request.path, 1, now);
-    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], now), Next::Wait);
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], now), NextAction::SendRequest);
+    all.set_sent(&request.path, 1, now);
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], now), NextAction::Wait);
     // An older event and one of the job's own limit are not the answer.
-    assert_eq!(next(&mut all, &request, &running(Some(1)), &log_with(10, Some(3)), now), Next::Wait);
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &log_with(10, Some(3)), now), NextAction::Wait);
     let mut all = Extensions::default();
-    assert_eq!(next(&mut all, &request, &running(None), &log_with(11, None), now), Next::Wait);
+    assert_eq!(next(&mut all, &request, &running(None), &log_with(11, None), now), NextAction::Wait);
     let mut all = Extensions::default();
-    assert_eq!(next(&mut all, &request, &running(None), &log_with(11, Some(3)), now), Next::Done(Some(11)));
+    assert_eq!(
+        next(&mut all, &request, &running(None), &log_with(11, Some(3)), now),
+        NextAction::Done(Some(11))
+    );
 }
 
 #[test]
 fn a_request_lost_with_its_connection_is_sent_again_only_if_no_event_answers_it() {
     let (request, now) = (request(false), Instant::now());
     let mut all = Extensions::default();
-    assert_eq!(next(&mut all, &request, &running(None), &[], now), Next::Wait);
-    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], now), Next::Send);
-    all.sent(&request.path, 1, now);
-    assert_eq!(next(&mut all, &request, &running(None), &[], now), Next::Wait);
+    assert_eq!(next(&mut all, &request, &running(None), &[], now), NextAction::Wait);
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], now), NextAction::SendRequest);
+    all.set_sent(&request.path, 1, now);
+    assert_eq!(next(&mut all, &request, &running(None), &[], now), NextAction::Wait);
     let behind = JobStatus { caught_up: false, ..running(Some(2)) };
-    assert_eq!(next(&mut all, &request, &behind, &[], now), Next::Wait);
-    assert_eq!(next(&mut all, &request, &running(Some(2)), &[], now), Next::Send);
+    assert_eq!(next(&mut all, &request, &behind, &[], now), NextAction::Wait);
+    assert_eq!(next(&mut all, &request, &running(Some(2)), &[], now), NextAction::SendRequest);
 }
 
 #[test]
@@ -77,11 +80,11 @@ fn an_agent_that_had_nothing_to_move_is_not_asked_for_ever() {
     let (request, now) = (request(true), Instant::now());
     let mut all = Extensions::default();
     next(&mut all, &request, &running(Some(1)), &[], now);
-    all.sent(&request.path, 1, now);
+    all.set_sent(&request.path, 1, now);
     let later = now + DEAD_AFTER;
     let before = later.checked_sub(Duration::from_millis(1)).unwrap();
-    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], before), Next::Wait);
-    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], later), Next::Done(None));
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], before), NextAction::Wait);
+    assert_eq!(next(&mut all, &request, &running(Some(1)), &[], later), NextAction::Done(None));
 }
 
 #[test]
@@ -89,16 +92,16 @@ fn a_waiting_job_s_spec_is_moved_to_a_limit_that_was_promised_first() {
     let (mut request, now) = (request(false), Instant::now());
     let mut all = Extensions::default();
     let waiting = JobStatus { assignment: Some(Assignment::Queued), ..running(None) };
-    assert_eq!(next(&mut all, &request, &waiting, &[], now), Next::Promise(6000));
-    request.to_ms = Some(6000);
-    assert_eq!(next(&mut all, &request, &waiting, &[], now), Next::Move(6000));
+    assert_eq!(next(&mut all, &request, &waiting, &[], now), NextAction::StorePromise(6000));
+    request.promised_ms = Some(6000);
+    assert_eq!(next(&mut all, &request, &waiting, &[], now), NextAction::WriteSpecLimit(6000));
     // After a crash in between, the limit does not move again, whatever the job's place is by then.
     let moved = JobStatus { spec_ms: Some(6000), ..running(Some(1)) };
-    assert_eq!(next(&mut all, &request, &moved, &[], now), Next::Done(None));
+    assert_eq!(next(&mut all, &request, &moved, &[], now), NextAction::Done(None));
     let ended = JobStatus { assignment: None, ..waiting };
-    assert_eq!(next(&mut all, &request, &ended, &[], now), Next::Done(None));
+    assert_eq!(next(&mut all, &request, &ended, &[], now), NextAction::Done(None));
     let offered = JobStatus { assignment: Some(Assignment::Offered("x".into())), ..waiting };
-    assert_eq!(next(&mut all, &request, &offered, &[], now), Next::Wait);
+    assert_eq!(next(&mut all, &request, &offered, &[], now), NextAction::Wait);
 }
 
 #[test]

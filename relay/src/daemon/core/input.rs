@@ -12,16 +12,16 @@ use jiff::Timestamp;
 use super::connections::{Connection, ConnectionId, ConnectionNumber};
 use super::extend::{LimitFacts, LimitRequest};
 use super::scheduler::AgentId;
+use crate::container_state::ContainerExit;
 use crate::container_state::ContainerState;
-use crate::container_state::Death;
-use crate::registry::requests::Request;
+use crate::registry::requests::DaemonRequest;
 use crate::time::BootScale;
 
-/// Everything that the core learns.
+/// An input of the core.
 #[derive(Debug)]
 pub(in crate::daemon) enum Input {
-    /// The registry was opened and has these jobs, which have not ended.
-    Opened(Vec<JobRecord>),
+    /// The registry was opened and has these unfinished jobs.
+    RegistryOpened(Vec<JobRecord>),
     /// The daemon listens.
     Listening,
     /// An agent asks for admission. An agent that is connected may reconnect at any time; others are refused if there
@@ -40,9 +40,9 @@ pub(in crate::daemon) enum Input {
     /// An agent has refused a job.
     Refused { connection_id: ConnectionId, job: JobId, reason: String, busy: bool },
     /// The writer has changed these records.
-    Changed(BTreeMap<JobId, JobRecord>),
-    /// Nothing in this process ran for this time.
-    Frozen(Duration),
+    RecordsChanged(BTreeMap<JobId, JobRecord>),
+    /// This process did not run for this time.
+    ProcessFrozen(Duration),
     /// The periodic work begins; the heartbeat gets this time.
     Heartbeat(Timestamp),
     /// The registry was removed or replaced.
@@ -56,34 +56,35 @@ pub(in crate::daemon) enum Input {
     /// Answer to [`Effect::FollowWallClock`](super::Effect::FollowWallClock): the new scale.
     ClockSet(Option<BootScale>),
     /// A request is filed in the registry; `None` if it can't be read. `wall` is the wall clock's time.
-    Request { path: PathBuf, request: Option<Request>, wall: Timestamp },
-    /// Every filed request was handed in.
+    RequestFiled { path: PathBuf, request: Option<DaemonRequest>, wall: Timestamp },
+    /// All filed requests were passed on.
     RequestsRead,
-    /// Answer to [`LimitEffect::Inspect`](super::LimitEffect::Inspect).
-    LimitsInspected(Vec<LimitFacts>),
-    /// Answer to [`LimitEffect::Send`](super::LimitEffect::Send) if the frame was queued.
-    LimitSent { path: PathBuf, connection: ConnectionNumber },
-    /// Answer to [`LimitEffect::Amend`](super::LimitEffect::Amend) on success.
-    RequestAmended(LimitRequest),
-    /// Answer to [`LimitEffect::Promise`](super::LimitEffect::Promise) on success.
-    LimitPromised(LimitRequest),
-    /// Answer to [`LimitEffect::Move`](super::LimitEffect::Move) on success.
-    LimitMoved(PathBuf),
+    /// Answer to [`LimitEffect::ReadFacts`](super::LimitEffect::ReadFacts).
+    LimitFactsRead(Vec<LimitFacts>),
+    /// Answer to [`LimitEffect::SendRequest`](super::LimitEffect::SendRequest) if the frame was queued.
+    LimitRequestSent { path: PathBuf, connection: ConnectionNumber },
+    /// Answer to [`LimitEffect::RewriteRequest`](super::LimitEffect::RewriteRequest) on success.
+    RequestRewritten(LimitRequest),
+    /// Answer to [`LimitEffect::StorePromise`](super::LimitEffect::StorePromise) on success.
+    PromiseStored(LimitRequest),
+    /// Answer to [`LimitEffect::WriteSpecLimit`](super::LimitEffect::WriteSpecLimit) on success.
+    SpecLimitWritten(PathBuf),
     /// The periodic work ends: handle timeouts and retries.
     Tick,
-    /// Answer to [`EngineEffect::FindAgent`](super::EngineEffect::FindAgent): true if the agent's process runs.
-    AgentFound { runs: bool, reason: String },
-    /// An attempt to bring up the platform has finished.
-    Ensured(Result<(), String>),
-    /// The engine was asked for the address under which containers reach this host: the address, if the daemon now
+    /// Answer to [`EngineEffect::CheckLocalAgent`](super::EngineEffect::CheckLocalAgent): true if the agent's process
+    /// runs.
+    LocalAgentChecked { runs: bool, reason: String },
+    /// An attempt to start the platform has finished.
+    PlatformStarted(Result<(), String>),
+    /// The engine was queried for the address at which containers reach this host: the address, if the daemon now
     /// listens there.
-    Gateway(Option<SocketAddr>),
-    /// The platform is stopped, or the error of the attempt.
-    Stopped(Result<(), String>),
-    /// A change of the container was observed.
-    Container(ContainerChange),
+    GatewayOpened(Option<SocketAddr>),
+    /// An attempt to stop the platform has finished.
+    PlatformStopped(Result<(), String>),
+    /// The container changed.
+    ContainerChanged(ContainerChange),
     /// The main loop has ended.
-    Closing,
+    MainLoopEnded,
 }
 
 /// Observed change of the container.
@@ -92,7 +93,7 @@ pub(in crate::daemon) enum ContainerChange {
     /// The container started.
     Started,
     /// The container ended.
-    Died(Death),
+    Died(ContainerExit),
     /// The engine was asked to stop the container.
     Stopped,
     /// The container was paused.

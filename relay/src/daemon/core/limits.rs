@@ -1,4 +1,4 @@
-//! Requests to move limits, as [`super::extend`] decides them one by one.
+//! Requests to extend limits. [`super::extend`] decides about each of them.
 
 use std::path::Path;
 
@@ -8,155 +8,159 @@ use tokio::time::Instant;
 
 use super::connections::{Connection, ConnectionNumber};
 use super::effect::{Effect, LimitEffect};
-use super::extend::{Extensions, JobStatus, LimitFacts, LimitQuery, LimitRequest, Next};
+use super::extend::{Extensions, JobStatus, LimitFacts, LimitQuery, LimitRequest, NextAction};
 use super::handle::Core;
 use super::scheduler::Assignment;
-use super::turn::Turn;
+use super::turn::InputTurn;
 
-/// Requests to move limits.
+/// Requests to extend limits.
 #[derive(Debug, Default)]
-pub(super) struct Limits {
+pub(super) struct LimitRequests {
     /// Filed requests, oldest first.
     requests: Vec<LimitRequest>,
     /// Requests of the list that is being read.
-    collected: Vec<LimitRequest>,
-    /// Progress of those whose turn it is.
+    incoming: Vec<LimitRequest>,
+    /// Progress of the active requests.
     extensions: Extensions,
 }
 
-impl Limits {
+impl LimitRequests {
     /// Returns true if no request is filed.
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 
     /// Adds a request of the list that is being read.
-    pub(super) fn collect(&mut self, request: LimitRequest) {
-        self.collected.push(request);
+    pub(super) fn add_incoming(&mut self, request: LimitRequest) {
+        self.incoming.push(request);
     }
 
     /// Replaces the requests by those of the list that was read.
-    pub(super) fn collected(&mut self) {
-        self.requests = std::mem::take(&mut self.collected);
+    pub(super) fn adopt_incoming(&mut self) {
+        self.requests = std::mem::take(&mut self.incoming);
     }
 
     /// Records that a request was sent on the agent's connection.
-    pub(super) fn sent(&mut self, path: &Path, connection: ConnectionNumber, now: Instant) {
-        self.extensions.sent(path, connection, now);
+    pub(super) fn set_sent(&mut self, path: &Path, connection: ConnectionNumber, now: Instant) {
+        self.extensions.set_sent(path, connection, now);
     }
 
-    /// Adopts a request as it was rewritten.
-    pub(super) fn amended(&mut self, new: LimitRequest) {
+    /// Replaces a request that was rewritten.
+    pub(super) fn replace_request(&mut self, new: LimitRequest) {
         if let Some(request) = self.requests.iter_mut().find(|request| request.path == new.path) {
             *request = new;
         }
     }
 
-    fn find(&self, path: &Path) -> Option<LimitRequest> {
+    fn find_request(&self, path: &Path) -> Option<LimitRequest> {
         self.requests.iter().find(|request| request.path == path).cloned()
     }
 }
 
 impl Core {
-    /// Asks for what decides about the requests whose turn it is.
-    pub(super) fn inspect_limits(&mut self, turn: &mut Turn) {
-        let active = self.limits.extensions.active_requests(&self.limits.requests);
-        self.inspect(&active, turn);
+    /// Requests the facts about the active requests.
+    pub(super) fn inspect_limits(&mut self, turn: &mut InputTurn) {
+        let active = self.limit_requests.extensions.active_requests(&self.limit_requests.requests);
+        self.read_facts(&active, turn);
     }
 
-    fn inspect(&mut self, requests: &[LimitRequest], turn: &mut Turn) {
-        let queries: Vec<LimitQuery> = requests.iter().map(|request| self.query(request)).collect();
+    fn read_facts(&mut self, requests: &[LimitRequest], turn: &mut InputTurn) {
+        let queries: Vec<LimitQuery> = requests.iter().map(|request| self.facts_query(request)).collect();
         if !queries.is_empty() {
-            turn.push(Effect::Limit(LimitEffect::Inspect(queries)));
+            turn.push(Effect::ExtendLimit(LimitEffect::ReadFacts(queries)));
         }
     }
 
-    fn query(&mut self, request: &LimitRequest) -> LimitQuery {
+    fn facts_query(&mut self, request: &LimitRequest) -> LimitQuery {
         let is_queued = self.scheduler.assignment(&request.job) == Some(&Assignment::Queued);
         LimitQuery {
             path: request.path.clone(),
             job: request.job.clone(),
-            log: self.limits.extensions.position(&request.path),
-            wants_spec: is_queued || request.to_ms.is_some(),
-            wants_record: self.held(&request.job).is_some(),
+            log: self.limit_requests.extensions.position(&request.path),
+            wants_spec: is_queued || request.promised_ms.is_some(),
+            wants_record: self.progress_at_connect(&request.job).is_some(),
         }
     }
 
-    /// Advances each request, now that it is known what decides about it.
-    pub(super) fn limits_inspected(&mut self, facts: Vec<LimitFacts>, turn: &mut Turn) {
+    /// Advances each request with the facts about it.
+    pub(super) fn on_facts_read(&mut self, facts: Vec<LimitFacts>, turn: &mut InputTurn) {
         for facts in facts {
-            if let Some(request) = self.limits.find(&facts.path) {
-                self.move_limit(request, facts, turn);
+            if let Some(request) = self.limit_requests.find_request(&facts.path) {
+                self.advance_request(request, facts, turn);
             }
         }
     }
 
-    fn move_limit(&mut self, request: LimitRequest, facts: LimitFacts, turn: &mut Turn) {
+    fn advance_request(&mut self, request: LimitRequest, facts: LimitFacts, turn: &mut InputTurn) {
         let status = JobStatus {
             connection: self.agent_of(&request.job).map(|connection| connection.number),
             assignment: self.scheduler.assignment(&request.job).cloned(),
-            caught_up: self.held(&request.job).is_none_or(|held| facts.durable >= Some(held)),
+            caught_up: self
+                .progress_at_connect(&request.job)
+                .is_none_or(|held| facts.recorded_seq >= Some(held)),
             spec_ms: facts.spec_ms,
         };
-        match self.limits.extensions.next(&request, &status, facts.log, &facts.lines, turn.now) {
-            Next::Wait => {}
-            Next::Send => {
+        match self.limit_requests.extensions.next_action(&request, &status, facts.log, &facts.lines, turn.now)
+        {
+            NextAction::Wait => {}
+            NextAction::SendRequest => {
                 let LimitRequest { path, job, step, by_ms, .. } = request;
                 if let Some(to) = self.agent_of(&job).map(Connection::connection_id) {
                     let frame = RelayFrame::Extend { job, step, by_ms };
-                    turn.push(Effect::Limit(LimitEffect::Send { path, to, frame }));
+                    turn.push(Effect::ExtendLimit(LimitEffect::SendRequest { path, to, frame }));
                 }
             }
-            Next::Promise(to_ms) => {
-                turn.push(Effect::Limit(LimitEffect::Promise(LimitRequest {
-                    to_ms: Some(to_ms),
+            NextAction::StorePromise(to_ms) => {
+                turn.push(Effect::ExtendLimit(LimitEffect::StorePromise(LimitRequest {
+                    promised_ms: Some(to_ms),
                     ..request
                 })));
             }
-            Next::Move(job_ms) => {
+            NextAction::WriteSpecLimit(job_ms) => {
                 let LimitRequest { path, job, .. } = request;
-                turn.push(Effect::Limit(LimitEffect::Move { path, job, job_ms }));
+                turn.push(Effect::ExtendLimit(LimitEffect::WriteSpecLimit { path, job, job_ms }));
             }
-            Next::Done(answer) => self.finish_request(request, answer, turn),
+            NextAction::Done(answer) => self.finish_request(request, answer, turn),
         }
     }
 
-    /// Handles a request that now has its new limit.
-    pub(super) fn limit_promised(&mut self, request: LimitRequest, turn: &mut Turn) {
-        self.limits.amended(request.clone());
-        self.inspect(&[request], turn);
+    /// Handles a request whose new limit was stored in it.
+    pub(super) fn on_promise_stored(&mut self, request: LimitRequest, turn: &mut InputTurn) {
+        self.limit_requests.replace_request(request.clone());
+        self.read_facts(&[request], turn);
     }
 
-    /// Handles a request whose limit is in the spec.
-    pub(super) fn limit_moved(&mut self, path: &Path, turn: &mut Turn) {
-        let request = self.limits.find(path);
-        self.inspect(request.as_slice(), turn);
+    /// Handles a request whose limit was written into the spec.
+    pub(super) fn on_spec_limit_written(&mut self, path: &Path, turn: &mut InputTurn) {
+        let request = self.limit_requests.find_request(path);
+        self.read_facts(request.as_slice(), turn);
     }
 
-    /// Removes a completed request. First excludes its answer from the requests after it: a crash in between could let
-    /// them take it as theirs.
-    fn finish_request(&mut self, request: LimitRequest, answer: Option<u64>, turn: &mut Turn) {
-        self.limits.requests.retain(|other| other.path != request.path);
-        let behind = self.limits.requests.iter().filter(|other| other.job == request.job);
-        if let Some(id) = answer {
-            let amended = behind.map(|other| LimitRequest { after: other.after.max(id), ..other.clone() });
-            turn.effects.extend(amended.map(LimitEffect::Amend).map(Effect::Limit));
+    /// Removes a completed request. First excludes its answer from the later requests of the job: after a crash they
+    /// could mistake it for theirs.
+    fn finish_request(&mut self, request: LimitRequest, answer_event_id: Option<u64>, turn: &mut InputTurn) {
+        self.limit_requests.requests.retain(|other| other.path != request.path);
+        let behind = self.limit_requests.requests.iter().filter(|other| other.job == request.job);
+        if let Some(id) = answer_event_id {
+            let amended = behind
+                .map(|other| LimitRequest { after_event_id: other.after_event_id.max(id), ..other.clone() });
+            turn.effects.extend(amended.map(LimitEffect::RewriteRequest).map(Effect::ExtendLimit));
         } else {
             tracing::info!("{}: no limit left to move", request.job);
         }
         turn.push(Effect::RemoveRequest(request.path));
-        let active = self.limits.extensions.active_requests(&self.limits.requests);
+        let active = self.limit_requests.extensions.active_requests(&self.limit_requests.requests);
         let next: Vec<LimitRequest> = active.into_iter().filter(|other| other.job == request.job).collect();
-        self.inspect(&next, turn);
+        self.read_facts(&next, turn);
     }
 
     /// Returns the connection of a job's agent.
     fn agent_of(&self, job: &JobId) -> Option<&Connection> {
-        self.scheduler.agent_of(job).and_then(|agent| self.agents.connections.get(agent))
+        self.scheduler.agent_of(job).and_then(|agent| self.agents.connections.get_connection(agent))
     }
 
     /// Returns the run and the newest event that the job's agent had when it connected, if it had any.
-    fn held(&self, job: &JobId) -> Option<(u32, u64)> {
+    fn progress_at_connect(&self, job: &JobId) -> Option<(u32, u64)> {
         let mut known = self.agent_of(job)?.hello.jobs.iter();
         known.find(|held| held.job == *job).map(|held| (held.epoch, held.last_seq))
     }

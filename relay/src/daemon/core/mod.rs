@@ -10,18 +10,19 @@
 //!                            the next effect
 //! ```
 //!
-//! Nothing here is async, reads a file or a clock, or holds a channel; only the daemon's own log is written in passing.
-//! The daemon's main loop and the simulation run the same core. Effects are carried out in their order: disk, ack,
-//! publish. Some ask a question: the answer is an input that is handled before the next effect.
+//! Nothing here is async, reads a file or a clock, or holds a channel. Only log messages are written. The daemon's main
+//! loop and the simulation run the same core. Effects are executed in order: disk, ack, publish. Some have an answer,
+//! which is an input that is handled before the next effect.
 //!
-//! * [`handle`]: the core, its inputs in one exhaustive match, periodic work. [`input`]: what it learns. [`effect`]: what
-//!   it wants done. [`turn`]: handling of one input.
+//! * [`handle`]: the core, its inputs in one exhaustive match, periodic work. [`input`]: inputs of the core.
+//!   [`effect`]: its effects. [`turn`]: handling of one input.
 //! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]: timeouts
 //!   of disconnected ones.
 //! * [`scheduler`]: selects the next job and its agent; with [`capacity`].
-//! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to move limits; [`extend`]: each exactly once.
-//! * [`platform`]: status, lease, attempts to bring the platform up. [`container`]: exits and pauses of its container.
-//!   [`container_exit`]: their descriptions.
+//! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
+//!   one request.
+//! * [`platform`]: status, lease, attempts to start the platform. [`container`]: exits and pauses of its container.
+//!   [`container_exit`]: descriptions of exits.
 //! * [`shutdown`]: end of the daemon.
 
 mod agents;
@@ -47,6 +48,6 @@ pub(super) use connections::{Connection, ConnectionId, ConnectionNumber};
 pub(super) use container_exit::describe_pause;
 pub(super) use effect::{Admission, Effect, EngineEffect, LimitEffect};
 pub(super) use extend::{LimitFacts, LimitQuery, LimitRequest};
-pub(super) use handle::{Core, HEARTBEAT};
+pub(super) use handle::{Core, HEARTBEAT_INTERVAL};
 pub(super) use input::{ContainerChange, Input};
-pub(super) use scheduler::{AgentId, refusal};
+pub(super) use scheduler::{AgentId, refused_event};

@@ -1,5 +1,5 @@
-//! The platform: its status in the lease, and attempts to bring it up and take it down. Engine calls are slow: they run
-//! one at a time, and events are handled meanwhile.
+//! The platform: its status in the lease, and attempts to start and stop it. Engine calls are slow, so they run one at
+//! a time while events are handled.
 //!
 //! ```text
 //!  Starting ──an agent connects──► Ready ──the last one is gone──► Starting ──ensure fails──► Failed
@@ -14,19 +14,19 @@ use tokio::time::Instant;
 
 use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
-use super::shutdown::Stage;
-use super::turn::Turn;
+use super::shutdown::ShutdownStage;
+use super::turn::InputTurn;
 use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::state_dir::saved_state::SavedState;
 
-/// Time for the agent to connect once it is configured. An agent pauses at most 5 s between two attempts.
+/// Time limit for the agent to connect after it was configured. An agent pauses at most 5 s between two attempts.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Pause before the next attempt to bring up a platform that failed.
+/// Pause before the next attempt to start a platform that failed.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// State of the platform, and what the daemon publishes of itself.
+/// State of the platform, and the daemon's published state.
 #[derive(Debug)]
 pub(super) struct PlatformState {
     pub(super) engine: EngineKind,
@@ -35,54 +35,56 @@ pub(super) struct PlatformState {
     pub(super) lease: Lease,
     /// Other container engines that may still run containers of this registry.
     other_engines: Vec<EngineKind>,
-    /// Next attempt to bring up the platform, unless an agent connects before.
-    pub(super) next_try: Option<Instant>,
-    /// The attempt to bring up the platform that is under way.
-    pub(super) attempt: Option<Attempt>,
-    gateway: Gateway,
+    /// Time of the next attempt to start the platform, unless an agent connects before.
+    pub(super) next_attempt_at: Option<Instant>,
+    /// Attempt to start the platform that is in progress.
+    pub(super) running_attempt: Option<StartAttempt>,
+    gateway: GatewayState,
 }
 
-/// State of the listener on the address under which containers reach this host.
+/// State of the listener on the address at which containers reach this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gateway {
-    /// The engine has not been asked for the address.
+enum GatewayState {
+    /// The engine was not queried for the address yet.
     Unknown,
-    /// The engine was asked.
-    Asked,
+    /// The engine was queried.
+    Queried,
     /// The daemon listens on the address.
     Bound,
 }
 
-/// A running attempt to bring the platform up.
+/// An attempt to start the platform that is in progress.
 #[derive(Debug, Default)]
-pub(super) struct Attempt {
+pub(super) struct StartAttempt {
     /// Newest event since the attempt began.
-    pub(super) news: Option<AttemptEvent>,
+    pub(super) newest_event: Option<AttemptEvent>,
 }
 
-/// Event that came after an attempt began.
+/// Event during an attempt.
 #[derive(Debug)]
 pub(super) enum AttemptEvent {
-    /// The container ended; the next attempt is due at `again_at`.
-    Died { again_at: Instant },
+    /// The container exited; the next attempt is due at `retry_at`.
+    ContainerExited { retry_at: Instant },
     /// A person stopped the container.
-    Stopped,
-    /// `relay up` asked for the platform.
-    Wanted,
+    ContainerStopped,
+    /// `relay up` was called.
+    UpRequested,
 }
 
-impl Attempt {
+impl StartAttempt {
     /// Records that `relay up` requested the platform during this attempt.
-    pub(super) fn up_requested(&mut self, now: Instant) {
-        self.news = Some(match self.news {
-            None | Some(AttemptEvent::Wanted) => AttemptEvent::Wanted,
-            Some(AttemptEvent::Died { .. } | AttemptEvent::Stopped) => AttemptEvent::Died { again_at: now },
+    pub(super) fn set_up_requested(&mut self, now: Instant) {
+        self.newest_event = Some(match self.newest_event {
+            None | Some(AttemptEvent::UpRequested) => AttemptEvent::UpRequested,
+            Some(AttemptEvent::ContainerExited { .. } | AttemptEvent::ContainerStopped) => {
+                AttemptEvent::ContainerExited { retry_at: now }
+            }
         });
     }
 }
 
 impl PlatformState {
-    /// Starts with the first lease of this daemon and the state that the last one stored.
+    /// Creates the state from the first lease of this daemon and the stored state of the last one.
     pub(super) fn new(lease: Lease, saved: &SavedState, name: String) -> Self {
         let engine = lease.engine;
         Self {
@@ -90,9 +92,9 @@ impl PlatformState {
             name,
             lease,
             other_engines: saved.engines.iter().copied().filter(|other| *other != engine).collect(),
-            next_try: None,
-            attempt: None,
-            gateway: Gateway::Unknown,
+            next_attempt_at: None,
+            running_attempt: None,
+            gateway: GatewayState::Unknown,
         }
     }
 }
@@ -103,11 +105,13 @@ impl Core {
         &self.platform.lease
     }
 
-    /// Returns what the next relay needs to know.
+    /// Returns the state for the next relay.
     pub(in crate::daemon) fn saved_state(&self) -> SavedState {
         let (lease, own) = (&self.platform.lease, self.platform.engine);
         let mut engines = self.platform.other_engines.clone();
-        engines.extend((own.is_container() && self.shutdown.stage != Stage::Stopped).then_some(own));
+        engines.extend(
+            (own.is_container() && self.shutdown.stage != ShutdownStage::PlatformStopped).then_some(own),
+        );
         SavedState {
             engines,
             port: lease.listen.first().map(SocketAddr::port),
@@ -117,17 +121,17 @@ impl Core {
         }
     }
 
-    /// Publishes the state of this daemon, and stores what the next one needs of it.
-    pub(super) fn publish(&self, durability: Durability, turn: &mut Turn) {
+    /// Publishes the state of this daemon, and stores the state for the next one.
+    pub(super) fn publish_state(&self, durability: Durability, turn: &mut InputTurn) {
         turn.push(Effect::SaveState(Box::new(self.saved_state()), durability));
         turn.push(Effect::PublishLease(Box::new(self.platform.lease.clone()), durability));
     }
 
-    /// Writes the state of the platform's agent into the lease; while it is disconnected, that of another agent.
-    pub(super) fn publish_agent(&mut self, turn: &mut Turn) {
+    /// Writes the state of the platform's agent into the lease; while it is disconnected, the state of another agent.
+    pub(super) fn publish_agent(&mut self, turn: &mut InputTurn) {
         let connections = &self.agents.connections;
-        let own = self.platform.lease.agent.as_deref().and_then(|agent| connections.get(agent));
-        let Some(connection) = own.or_else(|| connections.first()) else { return };
+        let own = self.platform.lease.agent.as_deref().and_then(|agent| connections.get_connection(agent));
+        let Some(connection) = own.or_else(|| connections.first_connection()) else { return };
         let hello = connection.hello.clone();
         self.platform.lease.platform = PlatformStatus::Ready {
             agent: hello.agent,
@@ -137,92 +141,92 @@ impl Core {
             codex_problem: hello.platform.codex_problem,
             agents: connections.len(),
         };
-        self.publish(Durability::Cached, turn);
+        self.publish_state(Durability::Cached, turn);
     }
 
     /// Publishes the status of a platform without a connected agent.
-    pub(super) fn set_platform(&mut self, status: PlatformStatus, turn: &mut Turn) {
+    pub(super) fn publish_platform_status(&mut self, status: PlatformStatus, turn: &mut InputTurn) {
         if self.platform.lease.platform != status && self.agents.connections.is_empty() {
             self.platform.lease.platform = status;
-            self.publish(Durability::Cached, turn);
+            self.publish_state(Durability::Cached, turn);
         }
     }
 
-    /// Starts an attempt to bring the platform up, unless one is under way or none is needed.
-    pub(super) fn try_platform(&mut self, turn: &mut Turn) {
-        self.platform.next_try = None;
-        if self.platform.attempt.is_some() || self.has_platform() || self.is_going_down() {
+    /// Starts an attempt to start the platform, unless one is in progress or none is needed.
+    pub(super) fn start_attempt_if_needed(&mut self, turn: &mut InputTurn) {
+        self.platform.next_attempt_at = None;
+        if self.platform.running_attempt.is_some() || self.has_platform() || self.is_stopping_platform() {
             return;
         }
-        // The status stays as it is until there is a better one: retrying a failure changes nothing.
-        self.platform.attempt = Some(Attempt::default());
-        turn.push(Effect::Engine(EngineEffect::Ensure));
+        // A retry after a failure leaves the status unchanged until it succeeds.
+        self.platform.running_attempt = Some(StartAttempt::default());
+        turn.push(Effect::Engine(EngineEffect::StartPlatform));
     }
 
     /// Handles a `relay up`.
-    pub(super) fn up_requested(&mut self, wall: jiff::Timestamp, turn: &mut Turn) {
+    pub(super) fn up_requested(&mut self, wall: jiff::Timestamp, turn: &mut InputTurn) {
         tracing::info!("the platform was requested");
-        self.container.up_requested(wall);
+        self.container.set_up_requested(wall);
         let detail = format!("starting {}", self.platform.engine);
-        self.set_platform(PlatformStatus::Starting { detail }, turn);
-        if let Some(attempt) = &mut self.platform.attempt {
-            attempt.up_requested(turn.now);
+        self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
+        if let Some(attempt) = &mut self.platform.running_attempt {
+            attempt.set_up_requested(turn.now);
         }
-        self.try_platform(turn);
+        self.start_attempt_if_needed(turn);
     }
 
     /// Handles the outcome of an attempt.
-    pub(super) fn platform_ensured(&mut self, result: Result<(), String>, turn: &mut Turn) {
-        let news = self.platform.attempt.take().and_then(|attempt| attempt.news);
-        if self.is_going_down() {
-            return turn.push(Effect::Engine(EngineEffect::Stop));
+    pub(super) fn on_attempt_finished(&mut self, result: Result<(), String>, turn: &mut InputTurn) {
+        let news = self.platform.running_attempt.take().and_then(|attempt| attempt.newest_event);
+        if self.is_stopping_platform() {
+            return turn.push(Effect::Engine(EngineEffect::StopPlatform));
         }
         match (news, &result) {
-            (Some(AttemptEvent::Stopped), _) if self.scheduler.is_empty() => {
-                return self.container_stopped(turn);
+            (Some(AttemptEvent::ContainerStopped), _) if self.scheduler.is_empty() => {
+                return self.on_container_stopped(turn);
             }
-            (Some(AttemptEvent::Stopped), _) => {
+            (Some(AttemptEvent::ContainerStopped), _) => {
                 tracing::info!("a job arrived while the container was stopping: starting it again");
-                return self.try_platform(turn);
+                return self.start_attempt_if_needed(turn);
             }
-            (Some(AttemptEvent::Died { again_at }), _) => {
-                self.platform.next_try = Some(again_at);
+            (Some(AttemptEvent::ContainerExited { retry_at: again_at }), _) => {
+                self.platform.next_attempt_at = Some(again_at);
                 return;
             }
-            (Some(AttemptEvent::Wanted), Err(detail)) => {
+            (Some(AttemptEvent::UpRequested), Err(detail)) => {
                 tracing::info!("requested again meanwhile, so it is retried: {detail}");
-                return self.try_platform(turn);
+                return self.start_attempt_if_needed(turn);
             }
             _ => {}
         }
         match result {
             Err(detail) => {
                 tracing::warn!("no platform: {detail}");
-                self.set_platform(PlatformStatus::Failed { detail }, turn);
-                self.platform.next_try = Some(turn.now + RETRY_PAUSE);
+                self.publish_platform_status(PlatformStatus::Failed { detail }, turn);
+                self.platform.next_attempt_at = Some(turn.now + RETRY_PAUSE);
             }
             Ok(()) if self.agents.connections.is_empty() => {
                 let detail = "waiting for the agent to connect".to_owned();
-                self.set_platform(PlatformStatus::Starting { detail }, turn);
-                self.platform.next_try = Some(turn.now + CONNECT_TIMEOUT);
+                self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
+                self.platform.next_attempt_at = Some(turn.now + CONNECT_TIMEOUT);
             }
             Ok(()) => {}
         }
-        if self.platform.gateway == Gateway::Unknown {
-            self.platform.gateway = Gateway::Asked;
+        if self.platform.gateway == GatewayState::Unknown {
+            self.platform.gateway = GatewayState::Queried;
             turn.push(Effect::Engine(EngineEffect::OpenGateway));
         }
     }
 
-    /// Publishes the address under which containers reach this host. If there is none, the next start of the platform
-    /// asks the engine again.
-    pub(super) fn gateway_opened(&mut self, address: Option<SocketAddr>, turn: &mut Turn) {
+    /// Publishes the address at which containers reach this host. If there is none, the next start of the platform
+    /// queries the engine again.
+    pub(super) fn on_gateway_opened(&mut self, address: Option<SocketAddr>, turn: &mut InputTurn) {
         let Some(address) = address else {
-            self.platform.gateway = Gateway::Unknown;
+            self.platform.gateway = GatewayState::Unknown;
             return;
         };
-        self.platform.gateway = Gateway::Bound;
+        self.platform.gateway = GatewayState::Bound;
         self.platform.lease.listen.push(address);
-        self.publish(Durability::Cached, turn);
+        self.publish_state(Durability::Cached, turn);
     }
 }

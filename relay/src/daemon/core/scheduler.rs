@@ -1,5 +1,4 @@
-//! The scheduler: selects the next job and its agent, and decides which actions follow an event. Pure: inputs in,
-//! actions out.
+//! The scheduler: selects the next job and its agent, and returns the actions that follow an event. Pure.
 //!
 //! ```text
 //!            seen                dispatched             accepted (record says starting)
@@ -8,7 +7,7 @@
 //!                     └──it, gone for long──────────────┘                                  ▼
 //! ```
 //!
-//! A job is offered to the connected agent with the most free slots, and belongs to it from then on.
+//! A job is offered to the connected agent with the most free slots, and then belongs to that agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use common::record::{JobRecord, Link, State};
 use common::wire::TerminationCause;
 use jiff::Timestamp;
 
-use super::capacity::Agents;
+use super::capacity::AgentTable;
 use super::container_exit;
 
 /// Action for the core to carry out.
@@ -35,7 +34,7 @@ pub(super) enum Action {
     Reconnect { agent: AgentId },
 }
 
-/// Agent's id.
+/// Id of an agent.
 pub(in crate::daemon) type AgentId = Arc<str>;
 
 /// Assignment of a job to an agent.
@@ -59,53 +58,52 @@ impl Assignment {
 }
 
 #[derive(Debug)]
-struct Job {
+struct ScheduledJob {
     assignment: Assignment,
     created_at: Timestamp,
     epoch: u32,
-    /// True if the newest state of its link is "lost". A requested record takes time to come back, and an agent may be
-    /// faster.
-    lost: bool,
+    /// True if the newest state of the job's link is "lost". The record in the registry may not show it yet.
+    link_lost: bool,
 }
 
 /// State of the scheduler. The cost of each input depends on the jobs of one agent, not on the number of agents.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
-    jobs: BTreeMap<JobId, Job>,
-    cancels: BTreeMap<JobId, u64>,
+    jobs: BTreeMap<JobId, ScheduledJob>,
+    requested_cancels: BTreeMap<JobId, u64>,
     /// Queued jobs, oldest first; without those with a requested cancel.
     queue: BTreeSet<(Timestamp, JobId)>,
-    agents: Agents,
-    /// The agent whose container died, if it did, and the failure of the jobs that it returns without.
-    cause: Option<(AgentId, TerminationCause)>,
+    agents: AgentTable,
+    /// The agent whose container exited, and the cause of failure for its missing jobs.
+    exit_cause: Option<(AgentId, TerminationCause)>,
 }
 
 impl Scheduler {
     /// Updates a job from its record in the registry: a new job, or a change of a known one.
-    pub(super) fn update(&mut self, record: &JobRecord) -> Vec<Action> {
+    pub(super) fn update_from_record(&mut self, record: &JobRecord) -> Vec<Action> {
         if record.state.is_final() {
-            self.forget(&record.job);
+            self.remove_job(&record.job);
             return self.offer_queued();
         }
         let job = self.jobs.entry(record.job.clone()).or_insert_with(|| {
             self.queue.insert((record.created_at, record.job.clone()));
-            Job {
+            ScheduledJob {
                 assignment: Assignment::Queued,
                 created_at: record.created_at,
                 epoch: record.epoch,
-                lost: record.link == Some(Link::Lost),
+                link_lost: record.link == Some(Link::Lost),
             }
         });
         job.epoch = record.epoch;
         let mut actions = Vec::new();
         if record.state != State::Queued {
-            // A record of another state names its agent: an `accepted` event made both.
+            // A record in another state names its agent, because `accepted` sets both.
             let agent: AgentId = record.agent.as_deref().unwrap_or_default().into();
             if matches!(job.assignment, Assignment::Offered(_))
-                && !job.lost
+                && !job.link_lost
                 && !self.agents.is_connected(&agent)
             {
-                job.lost = true;
+                job.link_lost = true;
                 let body =
                     EventBody::LinkLost { reason: "the connection was lost when the job started".to_owned() };
                 actions.push(Action::Record { job: record.job.clone(), body });
@@ -116,59 +114,66 @@ impl Scheduler {
         actions
     }
 
-    /// Adds a job whose record could not be read until now. `holds` returns true if the hello of an agent named the
+    /// Adds a job whose record could not be read until now. `names_job` returns true if the hello of an agent named the
     /// job.
-    pub(super) fn add_found(&mut self, record: &JobRecord, holds: impl Fn(&AgentId) -> bool) -> Vec<Action> {
+    pub(super) fn add_late_record(
+        &mut self,
+        record: &JobRecord,
+        names_job: impl Fn(&AgentId) -> bool,
+    ) -> Vec<Action> {
         let is_new = !self.jobs.contains_key(&record.job);
-        let mut actions = self.update(record);
+        let mut actions = self.update_from_record(record);
         let Some(Assignment::Running(agent)) = self.assignment(&record.job).filter(|_| is_new).cloned()
         else {
             return actions;
         };
         let is_connected = self.agents.is_connected(&agent);
-        if is_connected && holds(&agent) {
-            // What is durable of the job could not be reported: a new hello asks for it.
+        if is_connected && names_job(&agent) {
+            // The agent did not receive the durable state of the job, so it has to send a new hello.
             actions.push(Action::Reconnect { agent });
         } else if is_connected {
-            actions.push(Action::Record { job: record.job.clone(), body: lost_job(self.cause_of(&agent)) });
+            actions.push(Action::Record {
+                job: record.job.clone(),
+                body: lost_job_event(self.exit_cause_of(&agent)),
+            });
         }
         actions
     }
 
-    /// Handles an agent that has connected with the jobs in `held`, which become its own.
-    pub(super) fn agent_up(
+    /// Handles an agent that has connected. The jobs in `held_jobs` are assigned to it.
+    pub(super) fn on_agent_connected(
         &mut self,
         agent: &AgentId,
         capacity: usize,
-        held: &BTreeSet<JobId>,
+        held_jobs: &BTreeSet<JobId>,
     ) -> Vec<Action> {
         self.agents.connect(agent, capacity);
         let mut actions = Vec::new();
         let known = self.agents.jobs(agent);
-        for id in known.union(held) {
+        for id in known.union(held_jobs) {
             let Some(job) = self.jobs.get_mut(id) else { continue };
-            match (&job.assignment, held.contains(id)) {
+            match (&job.assignment, held_jobs.contains(id)) {
                 (Assignment::Running(_), false) => {
-                    let body = lost_job(self.cause_of(agent));
+                    let body = lost_job_event(self.exit_cause_of(agent));
                     actions.push(Action::Record { job: id.clone(), body });
                 }
-                (Assignment::Running(_), true) if job.lost => {
-                    job.lost = false;
+                (Assignment::Running(_), true) if job.link_lost => {
+                    job.link_lost = false;
                     let body = EventBody::LinkRestored { agent: agent.to_string() };
                     actions.push(Action::Record { job: id.clone(), body });
                 }
                 (Assignment::Queued | Assignment::Offered(_), true) => {
                     self.assign(id, Assignment::Offered(agent.clone()));
                 }
-                (Assignment::Offered(_), false) if self.cancels.contains_key(id) => {
-                    actions.push(Action::Record { job: id.clone(), body: cancelled() });
+                (Assignment::Offered(_), false) if self.requested_cancels.contains_key(id) => {
+                    actions.push(Action::Record { job: id.clone(), body: cancelled_event() });
                 }
                 (Assignment::Offered(_), false) => self.assign(id, Assignment::Queued),
                 (Assignment::Running(_), true) | (Assignment::Queued, false) => {}
             }
         }
-        for job in held {
-            if let Some(grace_ms) = self.cancels.get(job) {
+        for job in held_jobs {
+            if let Some(grace_ms) = self.requested_cancels.get(job) {
                 let (agent, job) = (agent.clone(), job.clone());
                 actions.push(Action::Cancel { agent, job, grace_ms: *grace_ms });
             }
@@ -177,21 +182,21 @@ impl Scheduler {
         actions
     }
 
-    /// Handles an agent that has disconnected. Its jobs go on, but no events arrive. Jobs that it was offered stay its
-    /// own until [`Self::give_up`]: it may run them, and no two agents may run the same job.
-    pub(super) fn agent_down(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
+    /// Handles an agent that has disconnected. Its jobs go on, but no events arrive. Offered jobs stay assigned to it
+    /// until [`Self::release_offers`], because it may run them, and no two agents may run the same job.
+    pub(super) fn on_agent_disconnected(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
         self.agents.disconnect(agent);
         let mut actions = Vec::new();
         for id in self.agents.jobs(agent) {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             match job.assignment {
-                Assignment::Running(_) if !job.lost => {
-                    job.lost = true;
+                Assignment::Running(_) if !job.link_lost => {
+                    job.link_lost = true;
                     let body = EventBody::LinkLost { reason: reason.to_owned() };
                     actions.push(Action::Record { job: id, body });
                 }
-                Assignment::Offered(_) if self.cancels.contains_key(&id) => {
-                    actions.push(Action::Record { job: id, body: cancelled() });
+                Assignment::Offered(_) if self.requested_cancels.contains_key(&id) => {
+                    actions.push(Action::Record { job: id, body: cancelled_event() });
                 }
                 Assignment::Running(_) | Assignment::Offered(_) | Assignment::Queued => {}
             }
@@ -199,8 +204,8 @@ impl Scheduler {
         actions
     }
 
-    /// Gives the offered jobs of an agent that will not reconnect soon to other agents.
-    pub(super) fn give_up(&mut self, agent: &AgentId) -> Vec<Action> {
+    /// Offers the offered jobs of a long-disconnected agent to other agents.
+    pub(super) fn release_offers(&mut self, agent: &AgentId) -> Vec<Action> {
         if !self.agents.is_connected(agent) {
             for id in self.agents.jobs(agent) {
                 if self.assignment(&id).is_some_and(|assignment| matches!(assignment, Assignment::Offered(_)))
@@ -213,10 +218,10 @@ impl Scheduler {
     }
 
     /// Ends the jobs of a disconnected agent that will never reconnect.
-    pub(super) fn agent_lost(&mut self, agent: &AgentId) -> Vec<Action> {
-        let mut actions = self.give_up(agent);
+    pub(super) fn end_jobs_of_lost_agent(&mut self, agent: &AgentId) -> Vec<Action> {
+        let mut actions = self.release_offers(agent);
         if !self.agents.is_connected(agent) {
-            let body = lost_job(self.cause_of(agent));
+            let body = lost_job_event(self.exit_cause_of(agent));
             let ends =
                 self.agents.jobs(agent).into_iter().map(|job| Action::Record { job, body: body.clone() });
             actions.extend(ends);
@@ -225,12 +230,12 @@ impl Scheduler {
     }
 
     /// Sets the failure of the jobs that an agent lost with its container.
-    pub(super) fn set_cause(&mut self, cause: Option<(AgentId, TerminationCause)>) {
-        self.cause = cause;
+    pub(super) fn set_exit_cause(&mut self, cause: Option<(AgentId, TerminationCause)>) {
+        self.exit_cause = cause;
     }
 
-    fn cause_of(&self, agent: &AgentId) -> Option<&TerminationCause> {
-        self.cause.as_ref().filter(|(whose, _)| whose == agent).map(|(_, cause)| cause)
+    fn exit_cause_of(&self, agent: &AgentId) -> Option<&TerminationCause> {
+        self.exit_cause.as_ref().filter(|(whose, _)| whose == agent).map(|(_, cause)| cause)
     }
 
     /// Returns the jobs of an agent, running and offered.
@@ -244,48 +249,54 @@ impl Scheduler {
     }
 
     /// Handles an agent's refusal of a job.
-    pub(super) fn refused(&mut self, agent: &AgentId, id: &JobId, reason: String, busy: bool) -> Vec<Action> {
+    pub(super) fn on_refused(
+        &mut self,
+        agent: &AgentId,
+        id: &JobId,
+        reason: String,
+        busy: bool,
+    ) -> Vec<Action> {
         if self.assignment(id) != Some(&Assignment::Offered(agent.clone())) {
             return Vec::new();
         }
         if busy {
             self.assign(id, Assignment::Queued);
             self.agents.set_full(agent);
-            let end = self.cancels.contains_key(id);
-            let end = end.then(|| Action::Record { job: id.clone(), body: cancelled() });
+            let end = self.requested_cancels.contains_key(id);
+            let end = end.then(|| Action::Record { job: id.clone(), body: cancelled_event() });
             return end.into_iter().chain(self.offer_queued()).collect();
         }
-        vec![Action::Record { job: id.clone(), body: refusal(reason) }]
+        vec![Action::Record { job: id.clone(), body: refused_event(reason) }]
     }
 
-    /// Offers jobs again to agents that were full: one may have ended a job that this relay has no record of.
-    pub(super) fn retry(&mut self) -> Vec<Action> {
+    /// Offers jobs again to agents that were full: one may have ended a job that this relay does not know.
+    pub(super) fn retry_full_agents(&mut self) -> Vec<Action> {
         self.agents.reset_full();
         self.offer_queued()
     }
 
     /// Cancels a job. Repeating it is harmless. Returns `None` if there is nothing to cancel.
-    pub(super) fn cancel(&mut self, id: &JobId, grace_ms: u64) -> Option<Vec<Action>> {
+    pub(super) fn cancel_job(&mut self, id: &JobId, grace_ms: u64) -> Option<Vec<Action>> {
         let job = self.jobs.get(id)?;
-        if self.cancels.insert(id.clone(), grace_ms) == Some(grace_ms) {
+        if self.requested_cancels.insert(id.clone(), grace_ms) == Some(grace_ms) {
             return Some(Vec::new());
         }
         Some(match &job.assignment {
             Assignment::Queued => {
                 self.queue.remove(&(job.created_at, id.clone()));
-                vec![Action::Record { job: id.clone(), body: cancelled() }]
+                vec![Action::Record { job: id.clone(), body: cancelled_event() }]
             }
             Assignment::Offered(agent) | Assignment::Running(agent) if self.agents.is_connected(agent) => {
                 vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
             }
-            // No agent has accepted the job; an agent that reconnects with it is notified that it has ended.
-            Assignment::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled() }],
+            // No agent has accepted the job. An agent that reconnects with it learns that it has ended.
+            Assignment::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled_event() }],
             // Sent once the agent has reconnected.
             Assignment::Running(_) => Vec::new(),
         })
     }
 
-    /// Returns the place of a job; `None` for one that is unknown or has ended.
+    /// Returns the assignment of a job; `None` if the job is unknown or has ended.
     pub(super) fn assignment(&self, id: &JobId) -> Option<&Assignment> {
         self.jobs.get(id).map(|job| &job.assignment)
     }
@@ -296,7 +307,7 @@ impl Scheduler {
     }
 
     /// Returns the jobs that agents have accepted.
-    pub(super) fn running(&self) -> impl Iterator<Item = &JobId> {
+    pub(super) fn running_jobs(&self) -> impl Iterator<Item = &JobId> {
         self.jobs.iter().filter(|(_, job)| matches!(job.assignment, Assignment::Running(_))).map(|(id, _)| id)
     }
 
@@ -305,7 +316,7 @@ impl Scheduler {
         self.agents.agents_with_jobs()
     }
 
-    /// Returns true if no agent may be running a job.
+    /// Returns true if no agent can be running a job.
     pub(super) fn is_idle(&self) -> bool {
         self.jobs.values().all(|job| job.assignment == Assignment::Queued)
     }
@@ -324,7 +335,7 @@ impl Scheduler {
         actions
     }
 
-    /// Moves a known job to a place.
+    /// Changes the assignment of a known job.
     fn assign(&mut self, id: &JobId, assignment: Assignment) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         if job.assignment == assignment {
@@ -337,7 +348,7 @@ impl Scheduler {
             self.agents.assign(agent, id);
         }
         let key = (job.created_at, id.clone());
-        if assignment == Assignment::Queued && !self.cancels.contains_key(id) {
+        if assignment == Assignment::Queued && !self.requested_cancels.contains_key(id) {
             self.queue.insert(key);
         } else {
             self.queue.remove(&key);
@@ -345,8 +356,8 @@ impl Scheduler {
         job.assignment = assignment;
     }
 
-    fn forget(&mut self, id: &JobId) {
-        self.cancels.remove(id);
+    fn remove_job(&mut self, id: &JobId) {
+        self.requested_cancels.remove(id);
         let Some(job) = self.jobs.remove(id) else { return };
         self.queue.remove(&(job.created_at, id.clone()));
         if let Some(agent) = job.assignment.agent() {
@@ -356,28 +367,28 @@ impl Scheduler {
 }
 
 /// Final event of a cancelled job that no agent has started.
-fn cancelled() -> EventBody {
+fn cancelled_event() -> EventBody {
     EventBody::Finished { state: FinalState::Cancelled, error: None, exit_code: None, changes: None }
 }
 
 /// Final event of a job that can't be started.
-pub(in crate::daemon) fn refusal(reason: String) -> EventBody {
-    failed(FailureKind::Refused, reason)
+pub(in crate::daemon) fn refused_event(reason: String) -> EventBody {
+    failed_event(FailureKind::Refused, reason)
 }
 
 /// Final event of a job whose agent has reconnected without it.
-fn lost_job(cause: Option<&TerminationCause>) -> EventBody {
+fn lost_job_event(cause: Option<&TerminationCause>) -> EventBody {
     if let Some(cause) = cause {
         return container_exit::final_event(cause, "and the agent's state is lost");
     }
-    failed(
+    failed_event(
         FailureKind::AgentLost,
         "the agent reconnected without this job: its state and its worker are lost; launch the job again"
             .to_owned(),
     )
 }
 
-fn failed(kind: FailureKind, message: String) -> EventBody {
+fn failed_event(kind: FailureKind, message: String) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,
         error: Some(JobError { kind, message, step: None }),

@@ -20,7 +20,7 @@ fn record(text: &str, second: i64, state: State) -> JobRecord {
         origin: common::origin::Origin::default(),
         model: None,
     };
-    let mut record = JobRecord::queued(id(text), Timestamp::from_second(second).unwrap(), &queued);
+    let mut record = JobRecord::from_queued(id(text), Timestamp::from_second(second).unwrap(), &queued);
     record.state = state;
     if state != State::Queued {
         record.agent = Some("x".to_owned());
@@ -59,38 +59,38 @@ fn held(jobs: &[&str]) -> BTreeSet<JobId> {
 fn jobs_run_first_come_first_served_as_far_as_there_is_room() {
     let mut scheduler = Scheduler::default();
     for (job, second) in [("c#1", 3), ("a#1", 1), ("b#1", 2)] {
-        assert!(scheduler.update(&record(job, second, State::Queued)).is_empty());
+        assert!(scheduler.update_from_record(&record(job, second, State::Queued)).is_empty());
     }
-    assert_eq!(scheduler.agent_up(&"x".into(), 2, &held(&[])), [start("a#1"), start("b#1")]);
-    assert!(scheduler.update(&record("a#1", 1, State::Starting)).is_empty());
-    assert_eq!(scheduler.update(&record("a#1", 1, State::Completed)), [start("c#1")]);
+    assert_eq!(scheduler.on_agent_connected(&"x".into(), 2, &held(&[])), [start("a#1"), start("b#1")]);
+    assert!(scheduler.update_from_record(&record("a#1", 1, State::Starting)).is_empty());
+    assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Completed)), [start("c#1")]);
 }
 
 #[test]
 fn a_busy_agent_is_asked_again_when_a_job_ends() {
     let mut scheduler = Scheduler::default();
-    scheduler.update(&record("a#1", 1, State::Running));
-    scheduler.agent_up(&"x".into(), 2, &held(&["a#1"]));
-    assert_eq!(scheduler.update(&record("b#1", 2, State::Queued)), [start("b#1")]);
-    assert!(scheduler.refused(&"x".into(), &id("b#1"), "full".into(), true).is_empty());
-    assert!(scheduler.update(&record("b#1", 2, State::Queued)).is_empty());
-    assert_eq!(scheduler.update(&record("a#1", 1, State::Failed)), [start("b#1")]);
+    scheduler.update_from_record(&record("a#1", 1, State::Running));
+    scheduler.on_agent_connected(&"x".into(), 2, &held(&["a#1"]));
+    assert_eq!(scheduler.update_from_record(&record("b#1", 2, State::Queued)), [start("b#1")]);
+    assert!(scheduler.on_refused(&"x".into(), &id("b#1"), "full".into(), true).is_empty());
+    assert!(scheduler.update_from_record(&record("b#1", 2, State::Queued)).is_empty());
+    assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Failed)), [start("b#1")]);
 }
 
 #[test]
 fn a_job_that_begins_behind_a_lost_link_is_told_to_be_out_of_sight() {
     let mut scheduler = Scheduler::default();
-    scheduler.agent_up(&"x".into(), 1, &held(&[]));
-    assert_eq!(scheduler.update(&record("a#1", 1, State::Queued)), [start("a#1")]);
+    scheduler.on_agent_connected(&"x".into(), 1, &held(&[]));
+    assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Queued)), [start("a#1")]);
     // Its first events wait for the disk while the connection that brought them ends.
-    assert!(scheduler.agent_down(&"x".into(), "closed").is_empty());
+    assert!(scheduler.on_agent_disconnected(&"x".into(), "closed").is_empty());
     let reason = "the connection was lost when the job started".to_owned();
     let lost = Action::Record { job: id("a#1"), body: EventBody::LinkLost { reason } };
-    assert_eq!(scheduler.update(&record("a#1", 1, State::Starting)), [lost]);
-    assert!(scheduler.update(&record("a#1", 1, State::Running)).is_empty(), "once is enough");
+    assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Starting)), [lost]);
+    assert!(scheduler.update_from_record(&record("a#1", 1, State::Running)).is_empty(), "once is enough");
     let restored = EventBody::LinkRestored { agent: "x".to_owned() };
     assert_eq!(
-        scheduler.agent_up(&"x".into(), 1, &held(&["a#1"])),
+        scheduler.on_agent_connected(&"x".into(), 1, &held(&["a#1"])),
         [Action::Record { job: id("a#1"), body: restored }]
     );
 }
@@ -98,24 +98,24 @@ fn a_job_that_begins_behind_a_lost_link_is_told_to_be_out_of_sight() {
 #[test]
 fn a_refused_job_fails_with_the_reason() {
     let mut scheduler = Scheduler::default();
-    scheduler.agent_up(&"x".into(), 1, &held(&[]));
-    scheduler.update(&record("a#1", 1, State::Queued));
-    let actions = scheduler.refused(&"x".into(), &id("a#1"), "no codex".into(), false);
-    assert_eq!(actions, [Action::Record { job: id("a#1"), body: refusal("no codex".into()) }]);
+    scheduler.on_agent_connected(&"x".into(), 1, &held(&[]));
+    scheduler.update_from_record(&record("a#1", 1, State::Queued));
+    let actions = scheduler.on_refused(&"x".into(), &id("a#1"), "no codex".into(), false);
+    assert_eq!(actions, [Action::Record { job: id("a#1"), body: refused_event("no codex".into()) }]);
 }
 
 #[test]
 fn a_lost_link_is_recorded_and_healed_and_an_offer_that_was_lost_is_made_again() {
     let mut scheduler = Scheduler::default();
-    scheduler.agent_up(&"x".into(), 4, &held(&[]));
-    scheduler.update(&record("a#1", 1, State::Queued));
-    scheduler.update(&record("b#1", 2, State::Queued));
-    scheduler.update(&record("a#1", 1, State::Running));
-    assert_eq!(scheduler.agent_down(&"x".into(), "closed"), [lost("a#1")]);
+    scheduler.on_agent_connected(&"x".into(), 4, &held(&[]));
+    scheduler.update_from_record(&record("a#1", 1, State::Queued));
+    scheduler.update_from_record(&record("b#1", 2, State::Queued));
+    scheduler.update_from_record(&record("a#1", 1, State::Running));
+    assert_eq!(scheduler.on_agent_disconnected(&"x".into(), "closed"), [lost("a#1")]);
     // Events from before the loss arrive late, and the record of the loss has not arrived at all.
-    scheduler.update(&record("a#1", 1, State::Running));
-    assert!(scheduler.agent_down(&"x".into(), "again").is_empty());
-    let back = scheduler.agent_up(&"x".into(), 4, &held(&["a#1"]));
+    scheduler.update_from_record(&record("a#1", 1, State::Running));
+    assert!(scheduler.on_agent_disconnected(&"x".into(), "again").is_empty());
+    let back = scheduler.on_agent_connected(&"x".into(), 4, &held(&["a#1"]));
     let restored = Action::Record { job: id("a#1"), body: EventBody::LinkRestored { agent: "x".into() } };
     assert_eq!(back, [restored, start("b#1")]);
 }
@@ -123,9 +123,9 @@ fn a_lost_link_is_recorded_and_healed_and_an_offer_that_was_lost_is_made_again()
 #[test]
 fn a_job_that_the_agent_has_forgotten_ends_as_lost() {
     let mut scheduler = Scheduler::default();
-    scheduler.update(&record("a#1", 1, State::Running));
-    let actions = scheduler.agent_up(&"x".into(), 4, &held(&[]));
-    assert_eq!(actions, [Action::Record { job: id("a#1"), body: lost_job(None) }]);
+    scheduler.update_from_record(&record("a#1", 1, State::Running));
+    let actions = scheduler.on_agent_connected(&"x".into(), 4, &held(&[]));
+    assert_eq!(actions, [Action::Record { job: id("a#1"), body: lost_job_event(None) }]);
 }
 
 #[test]
@@ -134,105 +134,111 @@ fn a_job_lost_with_its_container_ends_with_its_cause_and_no_other_agents_job_doe
         TerminationCause { kind: FailureKind::ContainerExited, message: "removed".into(), exit_code: None };
     for (whose, told) in [("x", Some(&cause)), ("y", None)] {
         let mut scheduler = Scheduler::default();
-        scheduler.update(&record("a#1", 1, State::Running));
-        scheduler.set_cause(Some((whose.into(), cause.clone())));
-        let ended = Action::Record { job: id("a#1"), body: lost_job(told) };
-        assert_eq!(scheduler.agent_up(&"x".into(), 4, &held(&[])), [ended]);
+        scheduler.update_from_record(&record("a#1", 1, State::Running));
+        scheduler.set_exit_cause(Some((whose.into(), cause.clone())));
+        let ended = Action::Record { job: id("a#1"), body: lost_job_event(told) };
+        assert_eq!(scheduler.on_agent_connected(&"x".into(), 4, &held(&[])), [ended]);
     }
 }
 
 #[test]
 fn a_cancel_reaches_a_job_wherever_it_is() {
     let mut scheduler = Scheduler::default();
-    assert_eq!(scheduler.cancel(&id("a#1"), 5), None);
-    scheduler.update(&record("a#1", 1, State::Queued));
-    let ended = Action::Record { job: id("a#1"), body: cancelled() };
-    assert_eq!(scheduler.cancel(&id("a#1"), 5), Some(vec![ended]));
-    assert_eq!(scheduler.cancel(&id("a#1"), 5), Some(vec![]), "a repeat is harmless");
+    assert_eq!(scheduler.cancel_job(&id("a#1"), 5), None);
+    scheduler.update_from_record(&record("a#1", 1, State::Queued));
+    let ended = Action::Record { job: id("a#1"), body: cancelled_event() };
+    assert_eq!(scheduler.cancel_job(&id("a#1"), 5), Some(vec![ended]));
+    assert_eq!(scheduler.cancel_job(&id("a#1"), 5), Some(vec![]), "a repeat is harmless");
 
-    scheduler.update(&record("b#1", 2, State::Running));
-    assert_eq!(scheduler.cancel(&id("b#1"), 5), Some(vec![]), "the agent is away");
+    scheduler.update_from_record(&record("b#1", 2, State::Running));
+    assert_eq!(scheduler.cancel_job(&id("b#1"), 5), Some(vec![]), "the agent is away");
     let told = cancel_on("x", "b#1", 5);
-    assert_eq!(scheduler.agent_up(&"x".into(), 4, &held(&["b#1"])), std::slice::from_ref(&told));
-    assert_eq!(scheduler.cancel(&id("b#1"), 9), Some(vec![cancel_on("x", "b#1", 9)]));
+    assert_eq!(scheduler.on_agent_connected(&"x".into(), 4, &held(&["b#1"])), std::slice::from_ref(&told));
+    assert_eq!(scheduler.cancel_job(&id("b#1"), 9), Some(vec![cancel_on("x", "b#1", 9)]));
 }
 
 #[test]
 fn each_job_goes_to_the_agent_with_the_most_room() {
     let mut scheduler = Scheduler::default();
-    scheduler.agent_up(&"x".into(), 1, &held(&[]));
-    scheduler.agent_up(&"y".into(), 3, &held(&[]));
+    scheduler.on_agent_connected(&"x".into(), 1, &held(&[]));
+    scheduler.on_agent_connected(&"y".into(), 3, &held(&[]));
     let mut started = Vec::new();
     for (second, job) in ["a#1", "b#1", "c#1", "d#1", "e#1"].into_iter().enumerate() {
         let second = i64::try_from(second).unwrap();
-        started.extend(scheduler.update(&record(job, second, State::Queued)));
+        started.extend(scheduler.update_from_record(&record(job, second, State::Queued)));
     }
     let expected = [start_on("y", "a#1"), start_on("y", "b#1"), start_on("y", "c#1"), start_on("x", "d#1")];
     assert_eq!(started, expected, "and the last one waits");
-    scheduler.update(&of("y", record("a#1", 0, State::Running)));
-    assert_eq!(scheduler.update(&of("y", record("a#1", 0, State::Failed))), [start_on("y", "e#1")]);
+    scheduler.update_from_record(&of("y", record("a#1", 0, State::Running)));
+    assert_eq!(
+        scheduler.update_from_record(&of("y", record("a#1", 0, State::Failed))),
+        [start_on("y", "e#1")]
+    );
 }
 
 #[test]
 fn one_agent_s_loss_is_no_news_of_another_s_jobs() {
     let mut scheduler = Scheduler::default();
-    scheduler.update(&of("x", record("a#1", 1, State::Running)));
-    scheduler.update(&of("y", record("b#1", 2, State::Running)));
-    scheduler.agent_up(&"x".into(), 1, &held(&["a#1"]));
-    assert!(scheduler.agent_up(&"y".into(), 1, &held(&["b#1"])).is_empty());
-    assert_eq!(scheduler.agent_down(&"y".into(), "closed"), [lost("b#1")]);
-    assert!(scheduler.agent_up(&"x".into(), 1, &held(&["a#1"])).is_empty(), "the other's is not its to lose");
-    let forgotten = Action::Record { job: id("b#1"), body: lost_job(None) };
-    assert_eq!(scheduler.agent_up(&"y".into(), 1, &held(&[])), std::slice::from_ref(&forgotten));
-    scheduler.agent_down(&"y".into(), "closed");
-    assert_eq!(scheduler.agent_lost(&"y".into()), [forgotten]);
-    assert!(scheduler.agent_lost(&"x".into()).is_empty(), "it is there");
+    scheduler.update_from_record(&of("x", record("a#1", 1, State::Running)));
+    scheduler.update_from_record(&of("y", record("b#1", 2, State::Running)));
+    scheduler.on_agent_connected(&"x".into(), 1, &held(&["a#1"]));
+    assert!(scheduler.on_agent_connected(&"y".into(), 1, &held(&["b#1"])).is_empty());
+    assert_eq!(scheduler.on_agent_disconnected(&"y".into(), "closed"), [lost("b#1")]);
+    assert!(
+        scheduler.on_agent_connected(&"x".into(), 1, &held(&["a#1"])).is_empty(),
+        "the other's is not its to lose"
+    );
+    let forgotten = Action::Record { job: id("b#1"), body: lost_job_event(None) };
+    assert_eq!(scheduler.on_agent_connected(&"y".into(), 1, &held(&[])), std::slice::from_ref(&forgotten));
+    scheduler.on_agent_disconnected(&"y".into(), "closed");
+    assert_eq!(scheduler.end_jobs_of_lost_agent(&"y".into()), [forgotten]);
+    assert!(scheduler.end_jobs_of_lost_agent(&"x".into()).is_empty(), "it is there");
 }
 
 #[test]
 fn what_was_offered_stays_with_its_agent_until_that_is_given_up() {
     let mut scheduler = Scheduler::default();
-    scheduler.agent_up(&"y".into(), 1, &held(&[]));
-    assert_eq!(scheduler.update(&record("a#1", 1, State::Queued)), [start_on("y", "a#1")]);
-    assert!(scheduler.refused(&"x".into(), &id("a#1"), "no".into(), false).is_empty(), "it was not asked");
-    scheduler.agent_down(&"y".into(), "closed");
-    assert!(scheduler.agent_up(&"x".into(), 4, &held(&[])).is_empty(), "it may run there");
-    assert_eq!(scheduler.give_up(&"y".into()), [start("a#1")]);
+    scheduler.on_agent_connected(&"y".into(), 1, &held(&[]));
+    assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Queued)), [start_on("y", "a#1")]);
+    assert!(scheduler.on_refused(&"x".into(), &id("a#1"), "no".into(), false).is_empty(), "it was not asked");
+    scheduler.on_agent_disconnected(&"y".into(), "closed");
+    assert!(scheduler.on_agent_connected(&"x".into(), 4, &held(&[])).is_empty(), "it may run there");
+    assert_eq!(scheduler.release_offers(&"y".into()), [start("a#1")]);
 }
 
 #[test]
 fn a_cancelled_offer_that_its_agent_never_took_ends() {
-    let cancelled = Action::Record { job: id("a#1"), body: cancelled() };
+    let cancelled = Action::Record { job: id("a#1"), body: cancelled_event() };
     let mut scheduler = Scheduler::default();
-    scheduler.agent_up(&"x".into(), 1, &held(&[]));
-    scheduler.update(&record("a#1", 1, State::Queued));
-    assert_eq!(scheduler.cancel(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
-    assert_eq!(scheduler.agent_down(&"x".into(), "closed"), std::slice::from_ref(&cancelled));
-    assert_eq!(scheduler.agent_up(&"x".into(), 1, &held(&[])), [cancelled]);
+    scheduler.on_agent_connected(&"x".into(), 1, &held(&[]));
+    scheduler.update_from_record(&record("a#1", 1, State::Queued));
+    assert_eq!(scheduler.cancel_job(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
+    assert_eq!(scheduler.on_agent_disconnected(&"x".into(), "closed"), std::slice::from_ref(&cancelled));
+    assert_eq!(scheduler.on_agent_connected(&"x".into(), 1, &held(&[])), [cancelled]);
 }
 
 #[test]
 fn a_full_agent_is_asked_again_and_a_job_refused_after_a_cancel_ends() {
     let mut scheduler = Scheduler::default();
-    scheduler.agent_up(&"x".into(), 1, &held(&[]));
-    assert_eq!(scheduler.update(&record("a#1", 1, State::Queued)), [start("a#1")]);
-    assert_eq!(scheduler.refused(&"x".into(), &id("a#1"), "full".into(), true), []);
-    assert_eq!(scheduler.update(&record("b#1", 2, State::Queued)), [], "it said that it is full");
-    assert_eq!(scheduler.retry(), [start("a#1")]);
-    assert_eq!(scheduler.retry(), [], "it has what it can hold");
+    scheduler.on_agent_connected(&"x".into(), 1, &held(&[]));
+    assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Queued)), [start("a#1")]);
+    assert_eq!(scheduler.on_refused(&"x".into(), &id("a#1"), "full".into(), true), []);
+    assert_eq!(scheduler.update_from_record(&record("b#1", 2, State::Queued)), [], "it said that it is full");
+    assert_eq!(scheduler.retry_full_agents(), [start("a#1")]);
+    assert_eq!(scheduler.retry_full_agents(), [], "it has what it can hold");
 
-    assert_eq!(scheduler.cancel(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
-    let end = Action::Record { job: id("a#1"), body: cancelled() };
-    assert_eq!(scheduler.refused(&"x".into(), &id("a#1"), "full".into(), true), [end]);
-    assert_eq!(scheduler.update(&record("a#1", 1, State::Cancelled)), []);
-    assert_eq!(scheduler.retry(), [start("b#1")]);
+    assert_eq!(scheduler.cancel_job(&id("a#1"), 5), Some(vec![cancel_on("x", "a#1", 5)]));
+    let end = Action::Record { job: id("a#1"), body: cancelled_event() };
+    assert_eq!(scheduler.on_refused(&"x".into(), &id("a#1"), "full".into(), true), [end]);
+    assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Cancelled)), []);
+    assert_eq!(scheduler.retry_full_agents(), [start("b#1")]);
 }
 
 #[test]
 fn a_job_that_was_unreadable_until_now_is_lost_unless_its_agent_named_it() {
     let agent: AgentId = "x".into();
     let running = |link| JobRecord { link: Some(link), ..record("a#1", 1, State::Running) };
-    let gone = Action::Record { job: id("a#1"), body: lost_job(None) };
+    let gone = Action::Record { job: id("a#1"), body: lost_job_event(None) };
     let asked = Action::Reconnect { agent: agent.clone() };
     // Link state in the record, whether the agent is connected and has the job, expected actions.
     let table = [
@@ -245,9 +251,13 @@ fn a_job_that_was_unreadable_until_now_is_lost_unless_its_agent_named_it() {
     for (link, there, holds, follows) in table {
         let mut scheduler = Scheduler::default();
         if there {
-            scheduler.agent_up(&agent, 1, &BTreeSet::new());
+            scheduler.on_agent_connected(&agent, 1, &BTreeSet::new());
         }
-        assert_eq!(scheduler.add_found(&running(link), |_| holds), follows, "{link:?}, {there}, {holds}");
-        assert_eq!(scheduler.add_found(&running(link), |_| false), [], "it is known by now");
+        assert_eq!(
+            scheduler.add_late_record(&running(link), |_| holds),
+            follows,
+            "{link:?}, {there}, {holds}"
+        );
+        assert_eq!(scheduler.add_late_record(&running(link), |_| false), [], "it is known by now");
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
-use super::turn::Turn;
+use super::turn::InputTurn;
 use crate::engine_kind::EngineKind;
 use crate::registry::lease::PlatformStatus;
 
@@ -20,30 +20,30 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stage of the end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The daemon goes on.
+pub(super) enum ShutdownStage {
+    /// The daemon runs.
     #[default]
-    No,
-    /// Another daemon takes over: this one ends and leaves everything else.
+    NotStarted,
+    /// Another daemon takes over: this one ends, and the platform keeps running.
     HandingOver,
     /// The daemon ends with its platform.
-    Down,
-    /// The daemon ends, and nothing of the platform is left on its engine.
-    Stopped,
+    StoppingPlatform,
+    /// The daemon ends, and the platform was removed from its engine.
+    PlatformStopped,
 }
 
 /// Shutdown state of the daemon.
 #[derive(Debug, Default)]
 pub(super) struct Shutdown {
-    pub(super) stage: Stage,
-    /// Deadline for last events: during `down`, or at once.
+    pub(super) stage: ShutdownStage,
+    /// Deadline for the last events of a shutdown.
     pub(super) deadline: Option<Instant>,
 }
 
 impl Core {
     /// Returns true if the platform is being stopped or has stopped.
-    pub(in crate::daemon) fn is_going_down(&self) -> bool {
-        matches!(self.shutdown.stage, Stage::Down | Stage::Stopped)
+    pub(in crate::daemon) fn is_stopping_platform(&self) -> bool {
+        matches!(self.shutdown.stage, ShutdownStage::StoppingPlatform | ShutdownStage::PlatformStopped)
     }
 
     /// Returns true if the daemon has nothing left to do: `relay down` is done, another daemon takes over, or the
@@ -52,59 +52,59 @@ impl Core {
         let waited = self.shutdown.deadline.is_some_and(|deadline| deadline <= now);
         let told = self.shutdown.deadline.is_some()
             && (self.scheduler.is_idle() || self.agents.connections.is_empty());
-        waited || told || self.shutdown.stage == Stage::HandingOver
+        waited || told || self.shutdown.stage == ShutdownStage::HandingOver
     }
 
     /// Begins to end the daemon and its platform.
-    pub(super) fn go_down(&mut self, turn: &mut Turn) {
-        if self.is_going_down() {
+    pub(super) fn begin_shutdown(&mut self, turn: &mut InputTurn) {
+        if self.is_stopping_platform() {
             return;
         }
         tracing::info!("shutting down");
-        self.shutdown.stage = Stage::Down;
-        self.platform.next_try = None;
-        // A platform that is just being started would not be found: it is stopped once it is up.
-        if self.platform.attempt.is_none() {
-            turn.push(Effect::Engine(EngineEffect::Stop));
+        self.shutdown.stage = ShutdownStage::StoppingPlatform;
+        self.platform.next_attempt_at = None;
+        // A platform that is being started would not be found, so it is stopped after its start.
+        if self.platform.running_attempt.is_none() {
+            turn.push(Effect::Engine(EngineEffect::StopPlatform));
         }
     }
 
-    /// Ends the daemon for another one.
-    pub(super) fn hand_over(&mut self) {
-        if self.shutdown.stage == Stage::No {
+    /// Begins to end this daemon, so that another one takes over.
+    pub(super) fn begin_hand_over(&mut self) {
+        if self.shutdown.stage == ShutdownStage::NotStarted {
             tracing::info!("stopping for another relay; workers go on");
-            self.shutdown.stage = Stage::HandingOver;
+            self.shutdown.stage = ShutdownStage::HandingOver;
         }
     }
 
     /// Handles a registry that was removed or replaced.
-    pub(super) fn registry_gone(&mut self, turn: &mut Turn) {
+    pub(super) fn on_registry_gone(&mut self, turn: &mut InputTurn) {
         tracing::error!("the registry was removed or replaced: stopping");
-        // Its jobs belong to the registry that is gone, and no other relay would look for this platform.
+        // The platform's jobs belong to the missing registry, and no other relay would search for this platform.
         if self.platform.engine == EngineKind::Local {
-            turn.push(Effect::Engine(EngineEffect::StopNow));
+            turn.push(Effect::Engine(EngineEffect::StopPlatformAndWait));
             turn.push(Effect::RevokeTokens);
         }
         self.shutdown.deadline = Some(turn.now);
     }
 
     /// Handles the end of an attempt to stop the platform.
-    pub(super) fn platform_stopped(&mut self, result: Result<(), String>, now: Instant) {
+    pub(super) fn on_platform_stopped(&mut self, result: Result<(), String>, now: Instant) {
         match result {
-            Ok(()) => self.shutdown.stage = Stage::Stopped,
+            Ok(()) => self.shutdown.stage = ShutdownStage::PlatformStopped,
             Err(reason) => tracing::error!("the platform could not be stopped: {reason}"),
         }
         self.shutdown.deadline = Some(now + DRAIN_TIMEOUT);
     }
 
     /// Flushes the writer and closes the subscribers before the process ends.
-    pub(super) fn close(&mut self, turn: &mut Turn) {
-        turn.push(Effect::Flush);
+    pub(super) fn close_writer_and_subscribers(&mut self, turn: &mut InputTurn) {
+        turn.push(Effect::FlushWriter);
         turn.push(Effect::CloseSubscribers);
-        if self.is_going_down() {
+        if self.is_stopping_platform() {
             turn.effects.extend(self.agents.connections.clear().map(Effect::Close));
             turn.push(Effect::RevokeTokens);
-            self.set_platform(PlatformStatus::Stopped, turn);
+            self.publish_platform_status(PlatformStatus::Stopped, turn);
         }
     }
 }

@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::*;
-use crate::container_state::Death;
+use crate::container_state::ContainerExit;
 use crate::engine_kind::EngineKind;
-use crate::registry::event_log::Follower;
-use crate::registry::lease::{self, Holder, Lease, PlatformStatus};
-use crate::registry::requests::Request;
+use crate::registry::event_log::LogFollower;
+use crate::registry::lease::{self, DaemonId, Lease, PlatformStatus};
+use crate::registry::requests::DaemonRequest;
 use crate::state_dir::saved_state::SavedState;
 
 /// A core and its time.
@@ -48,7 +48,7 @@ impl Scene {
     /// A core with agent `x` on connection 1, which runs job `a#1`.
     fn with_running_job(engine: EngineKind) -> Self {
         let mut scene = Self::new(engine);
-        scene.core.handle(Input::Opened(vec![record("a#1", State::Running, Some("x"))]), scene.now);
+        scene.core.handle(Input::RegistryOpened(vec![record("a#1", State::Running, Some("x"))]), scene.now);
         scene.core.handle(connected("x", 1, &["a#1"]), scene.now);
         scene
     }
@@ -97,20 +97,24 @@ fn show(effect: &Effect) -> Option<String> {
         Effect::Record { job, body: EventBody::LinkRestored { agent } } => {
             format!("record {job}: back on {agent}")
         }
-        Effect::Adopt(job) => format!("adopt {job}"),
+        Effect::LogFirstEvent(job) => format!("adopt {job}"),
         Effect::DropEnv(job) => format!("drop values of {job}"),
         Effect::RemoveCancel { job, .. } => format!("remove the cancel of {job}, if its record can be read"),
-        Effect::Left(connection) => format!("left {}", connection.number),
+        Effect::RemoveConnection(connection) => format!("left {}", connection.number),
         Effect::Notify(record) => format!("notify {}", record.job),
-        Effect::Limit(LimitEffect::Inspect(queries)) => format!("inspect {}", queries.len()),
-        Effect::Limit(LimitEffect::Promise(request)) => format!("promise {:?}", request.to_ms),
-        Effect::Limit(LimitEffect::Move { job, job_ms, .. }) => format!("move {job} to {job_ms}"),
+        Effect::ExtendLimit(LimitEffect::ReadFacts(queries)) => format!("inspect {}", queries.len()),
+        Effect::ExtendLimit(LimitEffect::StorePromise(request)) => {
+            format!("promise {:?}", request.promised_ms)
+        }
+        Effect::ExtendLimit(LimitEffect::WriteSpecLimit { job, job_ms, .. }) => {
+            format!("move {job} to {job_ms}")
+        }
         other => format!("{other:?}"),
     })
 }
 
-fn holder() -> Holder {
-    Holder { pid: 7, started_at: Timestamp::UNIX_EPOCH }
+fn holder() -> DaemonId {
+    DaemonId { pid: 7, started_at: Timestamp::UNIX_EPOCH }
 }
 
 fn id(job: &str) -> JobId {
@@ -128,7 +132,7 @@ fn record(job: &str, state: State, agent: Option<&str>) -> JobRecord {
         origin: common::origin::Origin::default(),
         model: None,
     };
-    let mut record = JobRecord::queued(id(job), Timestamp::UNIX_EPOCH, &queued);
+    let mut record = JobRecord::from_queued(id(job), Timestamp::UNIX_EPOCH, &queued);
     record.state = state;
     if agent.is_some() {
         record.agent = agent.map(str::to_owned);
@@ -143,7 +147,7 @@ fn found(job: &str) -> Input {
 }
 
 fn changed(job: &str, state: State) -> Input {
-    Input::Changed(BTreeMap::from([(id(job), record(job, state, Some("x")))]))
+    Input::RecordsChanged(BTreeMap::from([(id(job), record(job, state, Some("x")))]))
 }
 
 fn connected(agent: &str, number: ConnectionNumber, jobs: &[&str]) -> Input {
@@ -170,13 +174,16 @@ fn cut(agent: &str, number: ConnectionNumber) -> Input {
     Input::Disconnected { connection_id: connection(agent, number), reason: "it was cut".to_owned() }
 }
 
-fn filed(request: Request) -> Input {
-    Input::Request { path: PathBuf::from("1.json"), request: Some(request), wall: Timestamp::UNIX_EPOCH }
+fn filed(request: DaemonRequest) -> Input {
+    Input::RequestFiled { path: PathBuf::from("1.json"), request: Some(request), wall: Timestamp::UNIX_EPOCH }
 }
 
 fn killed() -> Input {
-    let death = Death { finished_at: Some("then".to_owned()), ..Death::from_exit_code(Some(137), false) };
-    Input::Container(ContainerChange::Died(death))
+    let death = ContainerExit {
+        finished_at: Some("then".to_owned()),
+        ..ContainerExit::from_exit_code(Some(137), false)
+    };
+    Input::ContainerChanged(ContainerChange::Died(death))
 }
 
 const KILLED: &str = "the container 'platform' exited with code 137: it was killed";
@@ -186,7 +193,7 @@ fn a_job_is_offered_to_the_agent_that_connects_and_announced_once_it_has_ended()
     let mut scene = Scene::new(EngineKind::Local);
     let accepted = Input::Accepted { connection_id: connection("x", 1), job: id("a#1"), epoch: 1 };
     scene
-        .then(Input::Opened(Vec::new()), &[])
+        .then(Input::RegistryOpened(Vec::new()), &[])
         .then(Input::Listening, &["Engine(Ensure)"])
         .then(found("a#1"), &["adopt a#1"])
         .then(Input::Register("x".into()), &["admit 1"])
@@ -290,7 +297,7 @@ fn a_local_agent_whose_process_has_ended_is_started_again_at_once() {
         .pass(Duration::from_millis(100))
         .then(Input::Tick, &[r#"Engine(FindAgent { reason: "it was cut" })"#])
         .then(
-            Input::AgentFound { runs: false, reason: reason() },
+            Input::LocalAgentChecked { runs: false, reason: reason() },
             &["record a#1: lost: the agent's process has ended", "Engine(Ensure)"],
         );
 }
@@ -325,7 +332,7 @@ fn the_jobs_of_an_agent_that_was_replaced_are_lost_after_half_a_minute() {
 
 #[test]
 fn a_cancel_stays_filed_until_its_job_has_ended() {
-    let cancel = |job| filed(Request::Cancel { job: id(job), grace_ms: 5 });
+    let cancel = |job| filed(DaemonRequest::Cancel { job: id(job), grace_ms: 5 });
     let mut scene = Scene::with_running_job(EngineKind::Local);
     scene
         .then(found("b#1"), &["adopt b#1"])
@@ -339,17 +346,20 @@ fn a_cancel_stays_filed_until_its_job_has_ended() {
 #[test]
 fn down_stops_the_platform_and_ends_the_daemon_once_everything_is_recorded() {
     let mut scene = Scene::with_running_job(EngineKind::Local);
-    let other = Holder { pid: 8, ..holder() };
+    let other = DaemonId { pid: 8, ..holder() };
     scene
-        .then(filed(Request::Down { relay: Some(other) }), &[r#"RemoveRequest("1.json")"#])
-        .then(filed(Request::Down { relay: Some(holder()) }), &["Engine(Stop)", r#"RemoveRequest("1.json")"#])
-        .then(Input::Stopped(Ok(())), &[]);
+        .then(filed(DaemonRequest::Down { relay: Some(other) }), &[r#"RemoveRequest("1.json")"#])
+        .then(
+            filed(DaemonRequest::Down { relay: Some(holder()) }),
+            &["Engine(Stop)", r#"RemoveRequest("1.json")"#],
+        )
+        .then(Input::PlatformStopped(Ok(())), &[]);
     assert!(!scene.core.is_over(scene.now), "its job has not ended");
     assert!(scene.core.is_over(scene.now + Duration::from_secs(5)));
     scene.then(changed("a#1", State::Failed), &["notify a#1"]);
     assert!(scene.core.is_over(scene.now));
     scene.then(
-        Input::Closing,
+        Input::MainLoopEnded,
         &["Flush", "CloseSubscribers", "Close(1)", "RevokeTokens", "publish Cached: Stopped"],
     );
     assert_eq!(scene.core.saved_state().engines, []);
@@ -359,25 +369,25 @@ fn down_stops_the_platform_and_ends_the_daemon_once_everything_is_recorded() {
 fn a_queued_job_s_limit_is_promised_then_moved_then_the_request_is_removed() {
     let path = Path::new("1.json");
     let facts = |spec_ms| {
-        let (path, log) = (path.to_owned(), Follower::new());
-        Input::LimitsInspected(vec![LimitFacts { path, log, lines: Vec::new(), spec_ms, durable: None }])
+        let (path, log) = (path.to_owned(), LogFollower::new());
+        Input::LimitFactsRead(vec![LimitFacts { path, log, lines: Vec::new(), spec_ms, recorded_seq: None }])
     };
     let request = |to_ms| LimitRequest {
         path: path.to_owned(),
         job: id("a#1"),
         step: false,
         by_ms: 1000,
-        after: 0,
-        to_ms,
+        after_event_id: 0,
+        promised_ms: to_ms,
     };
-    let extend = Request::Extend { job: id("a#1"), step: false, by_ms: 1000, after: 0, to_ms: None };
+    let extend = DaemonRequest::Extend { job: id("a#1"), step: false, by_ms: 1000, after: 0, to_ms: None };
     Scene::new(EngineKind::Local)
         .then(found("a#1"), &["adopt a#1"])
         .then(filed(extend), &[])
         .then(Input::RequestsRead, &["inspect 1"])
         .then(facts(Some(5000)), &["promise Some(6000)"])
-        .then(Input::LimitPromised(request(Some(6000))), &["inspect 1"])
+        .then(Input::PromiseStored(request(Some(6000))), &["inspect 1"])
         .then(facts(Some(5000)), &["move a#1 to 6000"])
-        .then(Input::LimitMoved(path.to_owned()), &["inspect 1"])
+        .then(Input::SpecLimitWritten(path.to_owned()), &["inspect 1"])
         .then(facts(Some(6000)), &[r#"RemoveRequest("1.json")"#]);
 }

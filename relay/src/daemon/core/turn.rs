@@ -1,19 +1,19 @@
-//! Handling of one input: the time, and the effects so far.
+//! Context for handling one input: the time, and the effects so far.
 
 use tokio::time::Instant;
 
 use super::effect::Effect;
 
-/// Handling of one input.
+/// Context for handling one input.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct InputTurn {
     /// Time of the input.
     pub(super) now: Instant,
     /// Effects so far, in order.
     pub(super) effects: Vec<Effect>,
 }
 
-impl Turn {
+impl InputTurn {
     /// Begins with no effects.
     pub(super) fn new(now: Instant) -> Self {
         Self { now, effects: Vec::new() }

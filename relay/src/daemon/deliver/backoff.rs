@@ -7,12 +7,12 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
-/// Returns the pause after this many attempts: it doubles, and `chance` (0 to 1) spreads attempts that failed together
-/// over its upper half.
-pub(super) fn pause(attempts: u32, chance: f64) -> Duration {
+/// Returns the pause after this number of attempts. It doubles with each attempt; `jitter` (0 to 1) chooses a value
+/// from its upper half.
+pub(super) fn pause_after(attempts: u32, jitter: f64) -> Duration {
     let doublings = attempts.saturating_sub(1).min(16);
     let longest = (FIRST_PAUSE * 2u32.pow(doublings)).min(MAX_PAUSE);
-    longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+    longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]
@@ -21,7 +21,7 @@ mod tests {
 
     #[test]
     fn a_pause_doubles_up_to_five_minutes_and_is_spread() {
-        let ms = |attempts, chance| pause(attempts, chance).as_millis();
+        let ms = |attempts, chance| pause_after(attempts, chance).as_millis();
         assert_eq!(
             [1, 2, 3, 9, 10, u32::MAX].map(|n| ms(n, 1.0)),
             [1000, 2000, 4000, 256_000, 300_000, 300_000]

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::channels::{self, Channels};
 use super::plan::{self, ChannelKind};
-use super::schedule::{Action, Outcome, Schedule};
+use super::schedule::{DeliveryAction, DeliveryOutcome, Schedule};
 use super::{resume, session};
 use crate::daemon::latest_map::LatestMap;
 use crate::notice;
@@ -26,17 +26,17 @@ use crate::time::Clock;
 
 /// Time limit for deliveries that still run when the daemon ends. A message to a session takes 0.1 s.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest sleep: the computer's clock may be set meanwhile.
+/// Maximum sleep, because the computer's clock may be set meanwhile.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// The core's handle of the delivery thread.
-pub(in crate::daemon) struct Deliveries {
-    ends: LatestMap<JobId, JobRecord>,
+/// Handle of the delivery thread.
+pub(in crate::daemon) struct DeliveryThread {
+    ended_jobs: LatestMap<JobId, JobRecord>,
     stop: Arc<Notify>,
     thread: thread::JoinHandle<()>,
 }
 
-impl Deliveries {
+impl DeliveryThread {
     /// Starts the thread, which resumes the deliveries in the outbox.
     ///
     /// # Errors
@@ -51,22 +51,22 @@ impl Deliveries {
         let mut deliveries = DeliveryLoop {
             channels: Arc::new(Channels::new(registry.clone(), &config.root, config.notify.clone())),
             schedule: Schedule::default(),
-            running: JoinSet::new(),
+            running_deliveries: JoinSet::new(),
             clock,
         };
         let (records, stopped) = (ends.clone(), Arc::clone(&stop));
         let thread = thread::Builder::new().name("deliveries".to_owned()).spawn(move || {
             runtime.block_on(deliveries.run(&records, &stopped));
-            // A call that hangs must not keep the process alive.
+            // A hanging call must not keep the process alive.
             runtime.shutdown_background();
         })?;
-        Ok(Self { ends, stop, thread })
+        Ok(Self { ended_jobs: ends, stop, thread })
     }
 
     /// Queues the notification of a job that has ended; ignores other jobs. Never waits.
-    pub(in crate::daemon) fn ended(&self, record: JobRecord) {
+    pub(in crate::daemon) fn queue_ended_job(&self, record: JobRecord) {
         if record.state.is_final() {
-            self.ends.post(record.job.clone(), record);
+            self.ended_jobs.post(record.job.clone(), record);
         }
     }
 
@@ -81,132 +81,144 @@ impl Deliveries {
 struct DeliveryLoop {
     channels: Arc<Channels>,
     schedule: Schedule,
-    running: JoinSet<(JobId, ChannelKind, Outcome)>,
+    running_deliveries: JoinSet<(JobId, ChannelKind, DeliveryOutcome)>,
     clock: Clock,
 }
 
-/// Event that the thread handles.
-enum Event {
-    Ended(BTreeMap<JobId, JobRecord>),
-    Done((JobId, ChannelKind, Outcome)),
+/// Event of the delivery loop.
+enum LoopEvent {
+    JobsEnded(BTreeMap<JobId, JobRecord>),
+    DeliveryFinished((JobId, ChannelKind, DeliveryOutcome)),
     Tick,
     Stop,
 }
 
 impl DeliveryLoop {
     async fn run(&mut self, ends: &LatestMap<JobId, JobRecord>, stop: &Notify) {
-        self.start_due();
+        self.resume_outbox();
         loop {
             let registry = self.channels.registry().clone();
             let configured = |kind: ChannelKind| kind.is_configured(self.channels.config());
-            let actions = self
-                .schedule
-                .due(self.clock.now(), configured, |entry| session::delivery_context(&registry, entry));
-            self.perform(actions);
+            let actions = self.schedule.due_actions(self.clock.now(), configured, |entry| {
+                session::delivery_context(&registry, entry)
+            });
+            self.execute_actions(actions);
             let now = self.clock.now();
-            let wait = self.schedule.next(now).map_or(MAX_SLEEP, |at| until(now, at).min(MAX_SLEEP));
+            let wait =
+                self.schedule.next_due_time(now).map_or(MAX_SLEEP, |at| time_until(now, at).min(MAX_SLEEP));
             // Every branch is cancel-safe: a map, a set of tasks, a signal and a timer lose nothing when another wins.
             let news = tokio::select! {
-                records = ends.take_all() => Event::Ended(records),
-                Some(Ok(done)) = self.running.join_next() => Event::Done(done),
-                () = sleep(wait) => Event::Tick,
-                () = stop.notified() => Event::Stop,
+                records = ends.take_all() => LoopEvent::JobsEnded(records),
+                Some(Ok(done)) = self.running_deliveries.join_next() => LoopEvent::DeliveryFinished(done),
+                () = sleep(wait) => LoopEvent::Tick,
+                () = stop.notified() => LoopEvent::Stop,
             };
             match news {
-                Event::Ended(records) => records.into_values().for_each(|record| self.ended(&record)),
-                Event::Done((job, kind, outcome)) => self.record_outcome(&job, kind, outcome),
-                Event::Tick => {}
-                Event::Stop => break,
+                LoopEvent::JobsEnded(records) => {
+                    for record in records.into_values() {
+                        self.job_ended(&record);
+                    }
+                }
+                LoopEvent::DeliveryFinished((job, kind, outcome)) => self.record_outcome(&job, kind, outcome),
+                LoopEvent::Tick => {}
+                LoopEvent::Stop => break,
             }
         }
         for record in ends.take_all().now_or_never().unwrap_or_default().into_values() {
-            self.ended(&record);
+            self.job_ended(&record);
         }
-        self.end().await;
+        self.wait_for_running().await;
     }
 
-    /// Resumes what an earlier daemon left.
-    fn start_due(&mut self) {
+    /// Resumes the deliveries of an earlier daemon.
+    fn resume_outbox(&mut self) {
         let registry = self.channels.registry().clone();
         match resume::open_entries(&registry) {
-            Ok(entries) => entries.into_iter().for_each(|entry| self.schedule.resume(entry)),
+            Ok(entries) => entries.into_iter().for_each(|entry| self.schedule.resume_entry(entry)),
             Err(e) => tracing::error!("the outbox can't be read: {e}"),
         }
-        if let Err(e) = resume::without_entry(&registry, self.clock.now(), |record| self.ended(record)) {
+        if let Err(e) =
+            resume::visit_jobs_without_entry(&registry, self.clock.now(), |record| self.job_ended(record))
+        {
             tracing::error!("unclaimed completion notices can't be searched for: {e}");
         }
     }
 
-    fn ended(&mut self, record: &JobRecord) {
+    fn job_ended(&mut self, record: &JobRecord) {
         let registry = self.channels.registry();
         if registry.outbox_entry(&record.job).exists() {
             return;
         }
         let attended = record.origin.attended;
-        if attended && outbox::shown(registry, &record.job).is_some() {
+        if attended && outbox::read_claim(registry, &record.job).is_some() {
             return;
         }
         if let Some(entry) =
-            plan::plan_entry(record, self.channels.config(), session::takes_messages, self.clock.now())
+            plan::plan_entry(record, self.channels.config(), session::accepts_messages, self.clock.now())
         {
-            tracing::info!("{}", notice::headline(record));
-            let actions = self.schedule.add(entry, attended);
-            self.perform(actions);
+            tracing::info!("{}", notice::format_headline(record));
+            let actions = self.schedule.add_entry(entry, attended);
+            self.execute_actions(actions);
         }
     }
 
-    fn record_outcome(&mut self, job: &JobId, kind: ChannelKind, outcome: Outcome) {
+    fn record_outcome(&mut self, job: &JobId, kind: ChannelKind, outcome: DeliveryOutcome) {
         match &outcome {
-            Outcome::Taken => tracing::debug!("{job}: {kind} accepted the notice"),
-            Outcome::Failed(reason) => tracing::debug!("{job}: {kind} did not accept the notice: {reason}"),
-            Outcome::Refused(reason) => tracing::warn!("{job}: {kind} rejected the notice: {reason}"),
+            DeliveryOutcome::Accepted => tracing::debug!("{job}: {kind} accepted the notice"),
+            DeliveryOutcome::Failed(reason) => {
+                tracing::debug!("{job}: {kind} did not accept the notice: {reason}");
+            }
+            DeliveryOutcome::Refused(reason) => tracing::warn!("{job}: {kind} rejected the notice: {reason}"),
         }
-        let actions = self.schedule.done(job, kind, outcome, self.clock.now(), fastrand::f64());
-        self.perform(actions);
+        let actions = self.schedule.on_outcome(job, kind, outcome, self.clock.now(), fastrand::f64());
+        self.execute_actions(actions);
     }
 
-    fn perform(&mut self, actions: Vec<Action>) {
+    fn execute_actions(&mut self, actions: Vec<DeliveryAction>) {
         for act in actions {
             match act {
-                Action::Save(entry) => {
-                    if let Err(e) = outbox::write(self.channels.registry(), &entry) {
-                        // It is delivered all the same; a relay that restarts may deliver it once more.
+                DeliveryAction::SaveEntry(entry) => {
+                    if let Err(e) = outbox::write_entry(self.channels.registry(), &entry) {
+                        // The notice is delivered anyway; after a restart it may be delivered again.
                         tracing::warn!("{}: the outbox can't be written: {e}", entry.job);
                     }
                 }
-                Action::Run(job, kind) => {
+                DeliveryAction::StartDelivery(job, kind) => {
                     let channels = Arc::clone(&self.channels);
-                    self.running.spawn(async move {
-                        let outcome = channels::deliver(&channels, &job, kind).await;
+                    self.running_deliveries.spawn(async move {
+                        let outcome = channels::attempt_delivery(&channels, &job, kind).await;
                         (job, kind, outcome)
                     });
                 }
-                Action::Close(job) => resume::forget_archived(self.channels.registry(), &job),
+                DeliveryAction::CloseEntry(job) => {
+                    resume::remove_archived_entry(self.channels.registry(), &job);
+                }
             }
         }
     }
 
-    /// Waits for running deliveries within a time limit, then ends the rest with their processes.
-    async fn end(&mut self) {
+    /// Waits for running deliveries within a time limit, then cancels the others and kills their processes.
+    async fn wait_for_running(&mut self) {
         let all = async {
-            while let Some(done) = self.running.join_next().await {
+            while let Some(done) = self.running_deliveries.join_next().await {
                 if let Ok((job, kind, outcome)) = done {
-                    let actions = self.schedule.done(&job, kind, outcome, self.clock.now(), fastrand::f64());
-                    let saves = actions.into_iter().filter(|act| matches!(act, Action::Save(_)));
+                    let actions =
+                        self.schedule.on_outcome(&job, kind, outcome, self.clock.now(), fastrand::f64());
+                    let saves = actions.into_iter().filter(|act| matches!(act, DeliveryAction::SaveEntry(_)));
                     for act in saves {
-                        if let Action::Save(entry) = act {
-                            let _ = outbox::write(self.channels.registry(), &entry);
+                        if let DeliveryAction::SaveEntry(entry) = act {
+                            let _ = outbox::write_entry(self.channels.registry(), &entry);
                         }
                     }
                 }
             }
         };
         let _ = timeout(SHUTDOWN_TIMEOUT, all).await;
-        self.running.shutdown().await;
+        self.running_deliveries.shutdown().await;
     }
 }
 
 /// Returns the time from `now` to `at`; zero if `at` has passed.
-fn until(now: Timestamp, at: Timestamp) -> Duration {
+fn time_until(now: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }

@@ -7,14 +7,14 @@
 //!                              └────────────────────────── channels: codex │ desktop │ command │ webhook
 //! ```
 //!
-//! A channel is marked as taken durably after its receiver has taken the notification. Each receiver gets it at least
-//! once, and every attempt has the same id, so that a receiver can deduplicate. All of it runs on a thread of its own,
-//! so that no receiver ever delays events.
+//! After a receiver has accepted the notification, its channel is durably marked as taken. Each receiver gets the
+//! notification at least once, and every attempt has the same id, so that a receiver can deduplicate. Deliveries run on
+//! a separate thread, so that no receiver delays events.
 //!
 //! * [`delivery_loop`]: the thread: accepts ended jobs, starts due deliveries, records their outcome. [`resume`]:
 //!   resumes the outbox at startup.
-//! * [`schedule`]: the schedule: which channels are due, retried or given up: pure. [`plan`]: the channels of a new
-//!   notification: pure. [`backoff`]: pauses between attempts: pure.
+//! * [`schedule`]: the channels that are due, retried or given up (pure). [`plan`]: the channels of a new notification
+//!   (pure). [`backoff`]: pauses between attempts (pure).
 //! * [`channels`]: the channels. [`session`]: state of the session that launched the job.
 
 mod backoff;
@@ -25,4 +25,4 @@ mod resume;
 mod schedule;
 mod session;
 
-pub(super) use delivery_loop::Deliveries;
+pub(super) use delivery_loop::DeliveryThread;

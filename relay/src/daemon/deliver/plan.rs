@@ -1,4 +1,4 @@
-//! Delivery plan of a new notification: the channels that it goes through.
+//! Delivery plan of a new notification: its channels.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use common::record::JobRecord;
 use jiff::Timestamp;
 
 use crate::config::NotifyConfig;
-use crate::registry::outbox::{Channel, ChannelState, Entry, SCHEMA};
+use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry, SCHEMA};
 use common::origin::Session;
 
-/// Delay of the message to the session: meanwhile a `relay wait` of that session may show the notification itself.
+/// Delay of the message to the session, in which a `relay wait` of that session may show the notification.
 const DEBOUNCE: Duration = Duration::from_millis(300);
 
 /// Channel of a notification.
@@ -29,7 +29,7 @@ pub(super) enum ChannelKind {
 impl ChannelKind {
     pub(super) const ALL: [Self; 4] = [Self::Codex, Self::Desktop, Self::Command, Self::Webhook];
 
-    /// Name of the channel in an entry.
+    /// Returns the name of the channel in an entry.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Codex => "codex",
@@ -56,13 +56,13 @@ impl fmt::Display for ChannelKind {
     }
 }
 
-/// Returns the entry of a job that has ended; `None` for one that has not.
+/// Returns the outbox entry of an ended job; `None` for an unfinished job.
 pub(super) fn plan_entry(
     record: &JobRecord,
     config: &NotifyConfig,
     takes_messages: impl Fn(&Session) -> bool,
     now: Timestamp,
-) -> Option<Entry> {
+) -> Option<OutboxEntry> {
     let ended_at = record.finished_at?;
     let session = record.origin.session.clone();
     let people = config.on.contains(&record.state);
@@ -74,11 +74,16 @@ pub(super) fn plan_entry(
         let next_at = if kind == ChannelKind::Codex { now + DEBOUNCE } else { now };
         (
             kind.as_str().to_owned(),
-            Channel { state: ChannelState::Pending, attempts: 0, next_at: Some(next_at), last_error: None },
+            ChannelDelivery {
+                state: ChannelState::Pending,
+                attempts: 0,
+                next_at: Some(next_at),
+                last_error: None,
+            },
         )
     };
     let channels = ChannelKind::ALL.into_iter().filter(wanted).map(channel).collect();
-    Some(Entry { schema: SCHEMA, job: record.job.clone(), ended_at, session, channels })
+    Some(OutboxEntry { schema: SCHEMA, job: record.job.clone(), ended_at, session, channels })
 }
 
 #[cfg(test)]

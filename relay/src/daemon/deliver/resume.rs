@@ -7,20 +7,19 @@ use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA};
 use jiff::Timestamp;
 
-use super::channels::QUEUED;
+use super::channels::MESSAGE_CLAIMANT;
 use super::plan::ChannelKind;
-use crate::registry::outbox::{self, ChannelState, Entry};
+use crate::registry::outbox::{self, ChannelState, OutboxEntry};
 use crate::registry::{Registry, read};
 
-/// Maximum age of an ended job without an entry: a relay that was killed between a job's end and its entry is restarted
-/// within this time, and an older notification is of no use.
+/// Maximum age of an ended job for which a missing entry is created. Older notifications are useless.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// Returns the entries that are not done. Removes what belongs to jobs that are gone.
+/// Returns the unfinished entries. Removes entries of removed jobs.
 ///
 /// # Errors
 /// Fails if the folder can't be read.
-pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<Entry>> {
+pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<OutboxEntry>> {
     let mut pending = Vec::new();
     for name in registry.outbox().names()? {
         let entry = name.strip_suffix(".json").map(|stem| (stem, true));
@@ -29,26 +28,26 @@ pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<Entry>> {
             continue;
         };
         let Ok(job) = stem.parse::<JobId>() else { continue };
-        match outbox::read(registry, &job) {
+        match outbox::read_entry(registry, &job) {
             // An entry with a newer schema is left to the newer program.
             Ok(Some(found)) if found.schema > outbox::SCHEMA => {}
             Ok(Some(found))
                 if found.channels.values().any(|channel| channel.state == ChannelState::Pending) =>
             {
                 if is_entry {
-                    give_back_unsent(registry, &found);
+                    release_unsent_claim(registry, &found);
                     pending.push(found);
                 }
             }
             Ok(found) => {
                 if let Some(found) = &found {
-                    give_back_unsent(registry, found);
+                    release_unsent_claim(registry, found);
                 }
-                forget_archived(registry, &job);
+                remove_archived_entry(registry, &job);
             }
             Err(e) => {
                 tracing::warn!("{job}: its deliveries can't be read and start again: {e}");
-                outbox::remove(registry, &job)?;
+                outbox::remove_entry(registry, &job)?;
             }
         }
     }
@@ -56,24 +55,23 @@ pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<Entry>> {
 }
 
 /// Releases the claim for a message that was never sent to its session because the daemon was killed.
-fn give_back_unsent(registry: &Registry, entry: &Entry) {
+fn release_unsent_claim(registry: &Registry, entry: &OutboxEntry) {
     let channel = entry.channels.get(ChannelKind::Codex.as_str());
     let unsent = channel.is_some_and(|channel| channel.state != ChannelState::Taken)
-        && outbox::shown(registry, &entry.job).is_some_and(|shown| shown.by == QUEUED);
-    if unsent && let Err(e) = outbox::unclaim(registry, &entry.job) {
+        && outbox::read_claim(registry, &entry.job).is_some_and(|shown| shown.by == MESSAGE_CLAIMANT);
+    if unsent && let Err(e) = outbox::release_claim(registry, &entry.job) {
         tracing::warn!("{}: the claim of a message that was not sent can't be released: {e}", entry.job);
     }
 }
 
-/// Removes a completed entry, once its job was archived and the notification was shown, or the job was removed for
-/// good.
-pub(super) fn forget_archived(registry: &Registry, job: &JobId) {
+/// Removes a completed entry if its job was archived and the notification was shown, or if the job was removed.
+pub(super) fn remove_archived_entry(registry: &Registry, job: &JobId) {
     let removed = if registry.record(job).exists() {
         Ok(())
     } else if registry.archived().record(job).exists() {
-        outbox::remove_told(registry, job)
+        outbox::remove_if_claimed(registry, job)
     } else {
-        outbox::remove(registry, job)
+        outbox::remove_entry(registry, job)
     };
     if let Err(e) = removed {
         tracing::warn!("{job}: its entry in the outbox can't be removed: {e}");
@@ -84,14 +82,15 @@ pub(super) fn forget_archived(registry: &Registry, job: &JobId) {
 ///
 /// # Errors
 /// Fails if the registry can't be read.
-pub(super) fn without_entry(
+pub(super) fn visit_jobs_without_entry(
     registry: &Registry,
     now: Timestamp,
     mut visit: impl FnMut(&JobRecord),
 ) -> io::Result<()> {
     let recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < MAX_AGE;
-    for job in read::jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists()) {
-        let Ok(record) = read::load(registry, &job).map(|stored| stored.record) else { continue };
+    for job in read::unarchived_jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists())
+    {
+        let Ok(record) = read::load_record(registry, &job).map(|stored| stored.record) else { continue };
         if record.schema <= SCHEMA && record.finished_at.is_some_and(recent) {
             visit(&record);
         }
@@ -103,7 +102,7 @@ pub(super) fn without_entry(
 mod tests {
     use std::collections::BTreeMap;
 
-    use crate::registry::outbox::{Channel, SCHEMA, Shown};
+    use crate::registry::outbox::{ChannelDelivery, NoticeClaim, SCHEMA};
 
     use super::*;
 
@@ -115,21 +114,22 @@ mod tests {
         let states = [ChannelState::Pending, ChannelState::GivenUp, ChannelState::Taken];
         let jobs: Vec<JobId> = (1..=3).map(|n| format!("a#{n}").parse().unwrap()).collect();
         for (job, state) in jobs.iter().zip(states) {
-            let channel = Channel { state, attempts: 1, next_at: None, last_error: None };
-            let entry = Entry {
+            let channel = ChannelDelivery { state, attempts: 1, next_at: None, last_error: None };
+            let entry = OutboxEntry {
                 schema: SCHEMA,
                 job: job.clone(),
                 ended_at: Timestamp::UNIX_EPOCH,
                 session: None,
                 channels: BTreeMap::from([("codex".to_owned(), channel)]),
             };
-            outbox::write(&registry, &entry).unwrap();
+            outbox::write_entry(&registry, &entry).unwrap();
             std::fs::write(registry.record(job), "{}").unwrap();
-            let shown = Shown { at: Timestamp::UNIX_EPOCH, by: QUEUED.to_owned(), session: None };
-            assert!(outbox::claim(&registry, job, &shown).unwrap());
+            let shown =
+                NoticeClaim { at: Timestamp::UNIX_EPOCH, by: MESSAGE_CLAIMANT.to_owned(), session: None };
+            assert!(outbox::claim_notice(&registry, job, &shown).unwrap());
         }
         let pending = open_entries(&registry).unwrap();
         assert_eq!(pending.iter().map(|entry| &entry.job).collect::<Vec<_>>(), [&jobs[0]]);
-        assert_eq!(outbox::unshown(&registry).unwrap(), jobs[..2]);
+        assert_eq!(outbox::unclaimed_jobs(&registry).unwrap(), jobs[..2]);
     }
 }

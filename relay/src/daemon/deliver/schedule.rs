@@ -16,137 +16,141 @@ use jiff::Timestamp;
 
 use super::backoff;
 use super::plan::ChannelKind;
-use crate::registry::outbox::{Channel, ChannelState, Entry};
+use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry};
 
 /// Maximum number of deliveries that run at once.
 const MAX_RUNNING: usize = 4;
-/// Maximum number of these that go to people: a receiver that hangs must not delay the message to a session.
-const MAX_TO_PEOPLE: usize = 3;
+/// Maximum number of running deliveries to people: a hanging receiver must not delay the message to a session.
+const MAX_RUNNING_TO_PEOPLE: usize = 3;
 /// Time after which an unreachable receiver is given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// Maximum number of attempts for a desktop notification: one that comes much later is useless.
-const DESKTOP_TRIES: u32 = 3;
+/// Maximum number of attempts for a desktop notification, which is useless when late.
+const MAX_DESKTOP_ATTEMPTS: u32 = 3;
 /// Interval between two checks of a session whose hook may show the notification at any moment.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Grace period for an attached `wait` to claim the notice.
 const ATTENDED_GRACE: Duration = Duration::from_secs(10);
-/// Longest pause between attempts. A longer one results from a clock that was set back.
+/// Maximum pause between attempts. A longer one means that the clock was set back.
 const MAX_PAUSE: Duration = Duration::from_secs(600);
 
 /// Outcome of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// The receiver has taken the notification.
-    Taken,
+pub(super) enum DeliveryOutcome {
+    /// The receiver has accepted the notification.
+    Accepted,
     /// The delivery failed; the reason in one line.
     Failed(String),
-    /// The receiver will never take it; the reason in one line.
+    /// The receiver will never accept the notification; the reason in one line.
     Refused(String),
 }
 
 /// Action for the delivery loop to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum DeliveryAction {
     /// Write an entry.
-    Save(Entry),
+    SaveEntry(OutboxEntry),
     /// Deliver through a channel.
-    Run(JobId, ChannelKind),
-    /// Every channel of this notification is done, or it needs none.
-    Close(JobId),
+    StartDelivery(JobId, ChannelKind),
+    /// Mark a notification as completed: all its channels are done.
+    CloseEntry(JobId),
 }
 
-/// Other deliveries of a notification, by commands and hooks.
+/// State of a notification outside of the delivery thread: what commands and hooks have shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct DeliveryContext {
     /// True if the notification was shown to any client.
-    pub(super) shown: bool,
+    pub(super) was_shown: bool,
     /// True if it was shown to the session that launched the job.
-    pub(super) shown_there: bool,
-    /// Set while that session is in a turn: the time until which its hooks may show the notification.
-    pub(super) busy_until: Option<Timestamp>,
+    pub(super) was_shown_in_session: bool,
+    /// Time until which the hooks of that session may show the notification; set while the session is in a turn.
+    pub(super) hooks_may_show_until: Option<Timestamp>,
 }
 
 /// Notifications with unfinished deliveries.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    open: BTreeMap<JobId, OpenNotification>,
+    open_notifications: BTreeMap<JobId, OpenNotification>,
 }
 
 #[derive(Debug)]
 struct OpenNotification {
-    entry: Entry,
-    running: BTreeSet<ChannelKind>,
-    /// End of the grace period for an attached client. Nothing is delivered or written before; if the notification was
-    /// shown until then, nothing is afterwards either.
-    attended_until: Option<Timestamp>,
+    entry: OutboxEntry,
+    delivering: BTreeSet<ChannelKind>,
+    /// End of the grace period for an attached client. Nothing is delivered or written before, and nothing afterwards
+    /// if the client has shown the notification.
+    grace_until: Option<Timestamp>,
 }
 
 impl OpenNotification {
     /// Returns a channel that is neither done nor running.
-    fn waiting(&self, kind: ChannelKind) -> Option<&Channel> {
+    fn pending_channel(&self, kind: ChannelKind) -> Option<&ChannelDelivery> {
         let channel = self
             .entry
             .channels
             .get(kind.as_str())
             .filter(|channel| channel.state == ChannelState::Pending)?;
-        (!self.running.contains(&kind)).then_some(channel)
+        (!self.delivering.contains(&kind)).then_some(channel)
     }
 
     fn is_done(&self) -> bool {
-        self.running.is_empty() && ChannelKind::ALL.into_iter().all(|kind| self.waiting(kind).is_none())
+        self.delivering.is_empty()
+            && ChannelKind::ALL.into_iter().all(|kind| self.pending_channel(kind).is_none())
     }
 
-    fn channel(&mut self, kind: ChannelKind) -> Option<&mut Channel> {
+    fn channel(&mut self, kind: ChannelKind) -> Option<&mut ChannelDelivery> {
         self.entry.channels.get_mut(kind.as_str())
     }
 }
 
 impl Schedule {
     /// Adds an entry that was written before.
-    pub(super) fn resume(&mut self, entry: Entry) {
-        let open = OpenNotification { entry, running: BTreeSet::new(), attended_until: None };
-        self.open.insert(open.entry.job.clone(), open);
+    pub(super) fn resume_entry(&mut self, entry: OutboxEntry) {
+        let open = OpenNotification { entry, delivering: BTreeSet::new(), grace_until: None };
+        self.open_notifications.insert(open.entry.job.clone(), open);
     }
 
-    /// Adds a new entry. If a client stayed attached to the job until its end, it is given time to claim the
-    /// notification.
-    pub(super) fn add(&mut self, entry: Entry, attended: bool) -> Vec<Action> {
+    /// Adds a new entry. A client that stayed attached to the job until its end gets time to claim the notification.
+    pub(super) fn add_entry(&mut self, entry: OutboxEntry, attended: bool) -> Vec<DeliveryAction> {
         let job = entry.job.clone();
-        if self.open.contains_key(&job) {
+        if self.open_notifications.contains_key(&job) {
             return Vec::new();
         }
         let attended_until = attended.then(|| entry.ended_at + ATTENDED_GRACE);
-        let actions = if attended { Vec::new() } else { vec![Action::Save(entry.clone())] };
-        self.open.insert(job.clone(), OpenNotification { entry, running: BTreeSet::new(), attended_until });
-        self.with_close(actions, &job)
+        let actions = if attended { Vec::new() } else { vec![DeliveryAction::SaveEntry(entry.clone())] };
+        self.open_notifications.insert(
+            job.clone(),
+            OpenNotification { entry, delivering: BTreeSet::new(), grace_until: attended_until },
+        );
+        self.with_close_action(actions, &job)
     }
 
-    /// Returns the actions that are due now. `see` returns the other deliveries of a notification.
-    pub(super) fn due(
+    /// Returns the actions that are due now. `delivery_context` returns the state of a notification outside of this
+    /// thread.
+    pub(super) fn due_actions(
         &mut self,
         now: Timestamp,
         is_configured: impl Fn(ChannelKind) -> bool,
-        mut see: impl FnMut(&Entry) -> DeliveryContext,
-    ) -> Vec<Action> {
+        mut delivery_context: impl FnMut(&OutboxEntry) -> DeliveryContext,
+    ) -> Vec<DeliveryAction> {
         let mut actions = Vec::new();
         let (mut to_people, mut all) = self.running_count();
-        let jobs: Vec<JobId> = self.open.keys().cloned().collect();
+        let jobs: Vec<JobId> = self.open_notifications.keys().cloned().collect();
         for job in jobs {
-            let Some(open) = self.open.get_mut(&job) else { continue };
-            if let Some(until) = open.attended_until {
+            let Some(open) = self.open_notifications.get_mut(&job) else { continue };
+            if let Some(until) = open.grace_until {
                 if !is_past(until, now) {
                     continue;
                 }
-                if see(&open.entry).shown {
-                    self.open.remove(&job);
+                if delivery_context(&open.entry).was_shown {
+                    self.open_notifications.remove(&job);
                     continue;
                 }
-                open.attended_until = None;
-                actions.push(Action::Save(open.entry.clone()));
+                open.grace_until = None;
+                actions.push(DeliveryAction::SaveEntry(open.entry.clone()));
             }
             for kind in ChannelKind::ALL {
                 let is_due = open
-                    .waiting(kind)
+                    .pending_channel(kind)
                     .is_some_and(|channel| channel.next_at.is_none_or(|at| is_past(at, now)));
                 if !is_due {
                     continue;
@@ -155,81 +159,84 @@ impl Schedule {
                 if too_old || !is_configured(kind) {
                     let reason =
                         if too_old { "not accepted within a day" } else { "it is no longer configured" };
-                    open.give_up(kind, reason);
-                    actions.push(Action::Save(open.entry.clone()));
+                    open.give_up_channel(kind, reason);
+                    actions.push(DeliveryAction::SaveEntry(open.entry.clone()));
                     continue;
                 }
                 let to_session = kind == ChannelKind::Codex;
                 // The session is checked only when a slot is free, because the check reads files.
-                if all >= MAX_RUNNING || (!to_session && to_people >= MAX_TO_PEOPLE) {
+                if all >= MAX_RUNNING || (!to_session && to_people >= MAX_RUNNING_TO_PEOPLE) {
                     continue;
                 }
                 if to_session {
-                    match open.choose_sender(&see(&open.entry), now) {
+                    match open.choose_sender(&delivery_context(&open.entry), now) {
                         SessionSender::Message => {}
                         SessionSender::Hooks => continue,
                         SessionSender::NotNeeded => {
-                            actions.push(Action::Save(open.entry.clone()));
+                            actions.push(DeliveryAction::SaveEntry(open.entry.clone()));
                             continue;
                         }
                     }
                 }
                 all += 1;
                 to_people += usize::from(!to_session);
-                open.running.insert(kind);
-                actions.push(Action::Run(job.clone(), kind));
+                open.delivering.insert(kind);
+                actions.push(DeliveryAction::StartDelivery(job.clone(), kind));
             }
-            actions = self.with_close(actions, &job);
+            actions = self.with_close_action(actions, &job);
         }
         actions
     }
 
-    /// Handles the outcome of a delivery. `chance` (0 to 1) spreads the next attempts.
-    pub(super) fn done(
+    /// Handles the outcome of a delivery. `jitter` (0 to 1) spreads the next attempts.
+    pub(super) fn on_outcome(
         &mut self,
         job: &JobId,
         kind: ChannelKind,
-        outcome: Outcome,
+        outcome: DeliveryOutcome,
         now: Timestamp,
-        chance: f64,
-    ) -> Vec<Action> {
-        let Some(open) = self.open.get_mut(job) else { return Vec::new() };
-        open.running.remove(&kind);
-        let taken = outcome == Outcome::Taken;
+        jitter: f64,
+    ) -> Vec<DeliveryAction> {
+        let Some(open) = self.open_notifications.get_mut(job) else { return Vec::new() };
+        open.delivering.remove(&kind);
+        let taken = outcome == DeliveryOutcome::Accepted;
         let Some(channel) = open.channel(kind) else { return Vec::new() };
         channel.attempts = channel.attempts.saturating_add(1);
         match outcome {
-            Outcome::Taken => channel.mark_taken(),
-            Outcome::Refused(reason) => open.give_up(kind, &reason),
-            Outcome::Failed(reason) if kind == ChannelKind::Desktop && channel.attempts >= DESKTOP_TRIES => {
-                open.give_up(kind, &reason);
+            DeliveryOutcome::Accepted => channel.mark_accepted(),
+            DeliveryOutcome::Refused(reason) => open.give_up_channel(kind, &reason),
+            DeliveryOutcome::Failed(reason)
+                if kind == ChannelKind::Desktop && channel.attempts >= MAX_DESKTOP_ATTEMPTS =>
+            {
+                open.give_up_channel(kind, &reason);
             }
-            Outcome::Failed(reason) => {
-                channel.next_at = Some(now + backoff::pause(channel.attempts, chance));
+            DeliveryOutcome::Failed(reason) => {
+                channel.next_at = Some(now + backoff::pause_after(channel.attempts, jitter));
                 channel.last_error = Some(reason);
             }
         }
-        let actions = vec![Action::Save(open.entry.clone())];
+        let actions = vec![DeliveryAction::SaveEntry(open.entry.clone())];
         if taken {
             self.retry_now(kind, now);
         }
-        self.with_close(actions, job)
+        self.with_close_action(actions, job)
     }
 
-    /// Returns the next time at which [`Schedule::due`] has new actions.
-    pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
-        let times = self.open.values().flat_map(|open| {
-            let channels = ChannelKind::ALL.into_iter().filter_map(|kind| open.waiting(kind)?.next_at);
-            let channels = channels.filter(|_| open.attended_until.is_none());
-            open.attended_until.into_iter().chain(channels)
+    /// Returns the next time at which [`Schedule::due_actions`] has new actions.
+    pub(super) fn next_due_time(&self, now: Timestamp) -> Option<Timestamp> {
+        let times = self.open_notifications.values().flat_map(|open| {
+            let channels =
+                ChannelKind::ALL.into_iter().filter_map(|kind| open.pending_channel(kind)?.next_at);
+            let channels = channels.filter(|_| open.grace_until.is_none());
+            open.grace_until.into_iter().chain(channels)
         });
-        // Deliveries that are already due wait for a slot and are checked when one is free.
+        // Deliveries that are already due wait for a free slot.
         times.filter(|at| *at > now).min()
     }
 
-    /// Makes all failed deliveries of a channel due: a receiver that has just taken one takes the others too.
+    /// Makes all failed deliveries of a channel due, because its receiver has just accepted one.
     fn retry_now(&mut self, kind: ChannelKind, now: Timestamp) {
-        for open in self.open.values_mut().filter(|open| open.waiting(kind).is_some()) {
+        for open in self.open_notifications.values_mut().filter(|open| open.pending_channel(kind).is_some()) {
             if let Some(channel) = open.channel(kind).filter(|channel| channel.attempts > 0) {
                 channel.next_at = Some(now);
             }
@@ -238,21 +245,21 @@ impl Schedule {
 
     /// Returns the number of running deliveries to people, and in all.
     fn running_count(&self) -> (usize, usize) {
-        let running = || self.open.values().flat_map(|open| &open.running);
+        let running = || self.open_notifications.values().flat_map(|open| &open.delivering);
         (running().filter(|kind| **kind != ChannelKind::Codex).count(), running().count())
     }
 
-    fn with_close(&mut self, mut actions: Vec<Action>, job: &JobId) -> Vec<Action> {
-        if self.open.get(job).is_some_and(|open| open.attended_until.is_none() && open.is_done()) {
-            self.open.remove(job);
-            actions.push(Action::Close(job.clone()));
+    fn with_close_action(&mut self, mut actions: Vec<DeliveryAction>, job: &JobId) -> Vec<DeliveryAction> {
+        if self.open_notifications.get(job).is_some_and(|open| open.grace_until.is_none() && open.is_done()) {
+            self.open_notifications.remove(job);
+            actions.push(DeliveryAction::CloseEntry(job.clone()));
         }
         actions
     }
 }
 
 impl OpenNotification {
-    fn give_up(&mut self, kind: ChannelKind, reason: &str) {
+    fn give_up_channel(&mut self, kind: ChannelKind, reason: &str) {
         if let Some(channel) = self.channel(kind) {
             channel.state = ChannelState::GivenUp;
             channel.next_at = None;
@@ -261,15 +268,15 @@ impl OpenNotification {
         }
     }
 
-    /// Decides who shows the notification to its session: none if it was already shown, the session's hooks during a
-    /// turn, else the message.
+    /// Chooses the sender of the notification to its session: none if it was already shown, the session's hooks during
+    /// a turn, else the message.
     fn choose_sender(&mut self, context: &DeliveryContext, now: Timestamp) -> SessionSender {
         let Some(channel) = self.channel(ChannelKind::Codex) else { return SessionSender::NotNeeded };
-        if context.shown_there {
-            channel.mark_taken();
+        if context.was_shown_in_session {
+            channel.mark_accepted();
             return SessionSender::NotNeeded;
         }
-        if context.busy_until.is_some_and(|until| until > now) {
+        if context.hooks_may_show_until.is_some_and(|until| until > now) {
             channel.next_at = Some(now + RECHECK_INTERVAL);
             return SessionSender::Hooks;
         }
@@ -281,21 +288,21 @@ impl OpenNotification {
 enum SessionSender {
     /// The message.
     Message,
-    /// The session's own hooks, for a while.
+    /// The session's own hooks, for a limited time.
     Hooks,
-    /// None: the notification was shown.
+    /// No sender: the notification was already shown.
     NotNeeded,
 }
 
-impl Channel {
-    fn mark_taken(&mut self) {
+impl ChannelDelivery {
+    fn mark_accepted(&mut self) {
         self.state = ChannelState::Taken;
         self.next_at = None;
         self.last_error = None;
     }
 }
 
-/// Returns true if a time has passed. A time further away than any pause results from a clock that was set back since.
+/// Returns true if a time has passed, or if it is further away than any pause, which means that the clock was set back.
 fn is_past(at: Timestamp, now: Timestamp) -> bool {
     at <= now || at > now + MAX_PAUSE
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::origin::Session;
-use common::text::one_line;
+use common::text_format::one_line;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
@@ -20,71 +20,76 @@ use jiff::{Timestamp, ToSpan};
 use super::schedule::DeliveryContext;
 use crate::bounded_file;
 use crate::registry::Registry;
-use crate::registry::outbox::{self, Entry};
+use crate::registry::outbox::{self, OutboxEntry};
 use crate::registry::sessions;
 
-/// Agent of the sessions that take messages.
-const CODEX: &str = "codex";
-/// Codex's folder in the person's home, unless `CODEX_HOME` names another.
+/// Host agent whose sessions accept messages.
+const CODEX_AGENT: &str = "codex";
+/// Codex's default folder in the user's home.
 const DEFAULT_HOME: &str = ".codex";
 /// Maximum length of a folder's path in a message, in bytes.
 const MAX_SHOWN_PATH: usize = 200;
-/// Time to wait for the hooks of a session in a turn, counted from its last hook: each tool call ends with one. A
-/// session without hooks never counts as in a turn.
+/// Time to wait for the hooks of a session in a turn, from its last hook. Each tool call ends with a hook. A session
+/// without hooks never counts as in a turn.
 const HOOK_GRACE: Duration = Duration::from_secs(60);
 /// Maximum number of bytes to read of a session's own file: its first line also holds its instructions.
 const MAX_META: u64 = 256 * 1024;
 
-/// Returns the other deliveries of a notification, made or about to be made.
-pub(super) fn delivery_context(registry: &Registry, entry: &Entry) -> DeliveryContext {
-    let shown = outbox::shown(registry, &entry.job);
+/// Returns the state of a notification outside of the delivery thread.
+pub(super) fn delivery_context(registry: &Registry, entry: &OutboxEntry) -> DeliveryContext {
+    let shown = outbox::read_claim(registry, &entry.job);
     let told = shown.as_ref().and_then(|shown| shown.session.as_ref());
     let shown_there = told.is_some_and(|told| {
-        // A claim for a message that may never have been sent does not count as shown.
+        // A claim of this thread's own message does not count as shown.
         entry.session.as_ref().is_some_and(|own| own.id == told.id)
-            && shown.as_ref().is_some_and(|shown| shown.by != super::channels::QUEUED)
+            && shown.as_ref().is_some_and(|shown| shown.by != super::channels::MESSAGE_CLAIMANT)
     });
-    let state = entry.session.as_ref().and_then(|session| sessions::read(registry, &session.id));
+    let state = entry.session.as_ref().and_then(|session| sessions::read_session(registry, &session.id));
     let busy_until = state.filter(sessions::SessionState::is_busy).map(|state| state.at + HOOK_GRACE);
-    DeliveryContext { shown: shown.is_some(), shown_there, busy_until }
+    DeliveryContext {
+        was_shown: shown.is_some(),
+        was_shown_in_session: shown_there,
+        hooks_may_show_until: busy_until,
+    }
 }
 
-/// Returns true if a session reads messages: sessions of Codex do, except those of `codex exec`, as their own files
-/// say. (A session whose file is not found counts as one that does; one with another home is refused when its message
-/// is due.)
-pub(super) fn takes_messages(session: &Session) -> bool {
-    takes_messages_in(own_home().as_deref(), session)
+/// Returns true if a session accepts messages: all sessions of Codex do, except sessions of `codex exec`, which their
+/// own files identify. A session without a file counts as accepting. A session with another home is refused when its
+/// message is due.
+pub(super) fn accepts_messages(session: &Session) -> bool {
+    accepts_messages_in(daemon_codex_home().as_deref(), session)
 }
 
-fn takes_messages_in(own: Option<&Path>, session: &Session) -> bool {
-    // The record is not trusted, and an id becomes part of a path and an argument of another program.
-    session.agent == CODEX
-        && sessions::is_id(&session.id)
-        && home_in(own, session).map_or(true, |home| !is_exec(&home, &session.id))
+fn accepts_messages_in(daemon_home: Option<&Path>, session: &Session) -> bool {
+    // The id is checked, because the record is not trusted, and the id becomes part of a path and of a command line.
+    session.agent == CODEX_AGENT
+        && sessions::is_session_id(&session.id)
+        && session_home_in(daemon_home, session)
+            .map_or(true, |home| !is_codex_exec_session(&home, &session.id))
 }
 
-/// Returns the folder of the session's Codex, which must be that of this process.
+/// Returns the folder of the session's Codex, which must be the folder of this process's Codex.
 ///
-/// Codex runs programs that the settings in its folder name, and the record of a job may name any folder: only the
-/// daemon's own environment says which one is the person's.
+/// Codex runs programs that the settings in its folder name, and a job's record may name any folder. So only the folder
+/// from the daemon's own environment is trusted.
 ///
 /// # Errors
 /// One line for a session of another folder.
-pub(super) fn home(session: &Session) -> Result<PathBuf, String> {
-    home_in(own_home().as_deref(), session)
+pub(super) fn session_home(session: &Session) -> Result<PathBuf, String> {
+    session_home_in(daemon_codex_home().as_deref(), session)
 }
 
 /// Returns the folder of this process's Codex.
-fn own_home() -> Option<PathBuf> {
+fn daemon_codex_home() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("CODEX_HOME").or_else(|| Some(set("HOME")?.join(DEFAULT_HOME)))
 }
 
-fn home_in(own: Option<&Path>, session: &Session) -> Result<PathBuf, String> {
+fn session_home_in(daemon_home: Option<&Path>, session: &Session) -> Result<PathBuf, String> {
     let usual = || env::var_os("HOME").map(|home| PathBuf::from(home).join(DEFAULT_HOME));
     let named = session.home.as_ref().map(PathBuf::from).or_else(usual);
-    match (own, &named) {
-        (Some(own), Some(named)) if is_same(own, named) => Ok(own.to_owned()),
+    match (daemon_home, &named) {
+        (Some(own), Some(named)) if is_same_folder(own, named) => Ok(own.to_owned()),
         _ => {
             let named =
                 named.map(|named| one_line(&named.to_string_lossy(), MAX_SHOWN_PATH)).unwrap_or_default();
@@ -96,24 +101,26 @@ fn home_in(own: Option<&Path>, session: &Session) -> Result<PathBuf, String> {
     }
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
+fn is_same_folder(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
     one == other || matches!((place(one), place(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-fn is_exec(home: &Path, id: &str) -> bool {
-    rollout(home, id).and_then(|path| bounded_file::begin(&path, MAX_META).ok()).is_some_and(|begin| {
-        let line = begin.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let meta: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
-        meta["payload"]["source"].as_str() == Some("exec")
-    })
+fn is_codex_exec_session(home: &Path, id: &str) -> bool {
+    find_session_file(home, id)
+        .and_then(|path| bounded_file::read_beginning(&path, MAX_META).ok())
+        .is_some_and(|begin| {
+            let line = begin.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let meta: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
+            meta["payload"]["source"].as_str() == Some("exec")
+        })
 }
 
-/// Finds the session's own file, in a folder named by the day on which it began; the day is in its id.
-fn rollout(home: &Path, id: &str) -> Option<PathBuf> {
+/// Finds the session's own file. Its folder is named after the start day, which is part of the id.
+fn find_session_file(home: &Path, id: &str) -> Option<PathBuf> {
     let began = start_day(id)?;
     let end = format!("-{id}.jsonl");
-    // The folders go by local time, and the day may have ended meanwhile.
+    // The folders use local time, and midnight may be in between.
     [began, began.checked_sub(1.day()).ok()?, began.checked_add(1.day()).ok()?].into_iter().find_map(|day| {
         let folder = home.join("sessions").join(day.strftime("%Y/%m/%d").to_string());
         let mut entries = fs::read_dir(folder).ok()?.flatten();
@@ -146,7 +153,7 @@ mod tests {
             id: id.into(),
             home: Some(dir.path().display().to_string()),
         };
-        let takes = |session: &Session| takes_messages_in(Some(dir.path()), session);
+        let takes = |session: &Session| accepts_messages_in(Some(dir.path()), session);
         assert!(takes(&session("codex", id)), "nothing is known of it");
         for (source, expected) in [("cli", true), ("exec", false)] {
             let line =
@@ -170,7 +177,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
         let home = Some(dir.path().display().to_string());
         let session = Session { agent: "codex".into(), id: id.into(), home };
-        assert!(takes_messages_in(Some(dir.path()), &session));
+        assert!(accepts_messages_in(Some(dir.path()), &session));
     }
 
     #[test]
@@ -184,7 +191,7 @@ mod tests {
         std::os::unix::fs::symlink(&own, &link).unwrap();
         let home = |named: &Path| {
             let home = Some(named.display().to_string());
-            home_in(Some(&own), &Session { agent: "codex".into(), id: "t".into(), home })
+            session_home_in(Some(&own), &Session { agent: "codex".into(), id: "t".into(), home })
         };
         for named in [&own, &link] {
             assert_eq!(home(named), Ok(own.clone()), "{}", named.display());

@@ -11,29 +11,29 @@ use crate::daemon::core::{Connection, ConnectionId, Input};
 use crate::daemon::frames;
 use crate::daemon::latest_map::LatestMap;
 use crate::daemon::liveness::IdleTimeout;
-use crate::daemon::writer::Command;
+use crate::daemon::writer::WriterCommand;
 
 impl SimRelay {
     pub(super) fn receive_hello(&mut self, id: u64, hello: Hello) {
         let connection_id = ConnectionId { agent: hello.agent.as_str().into(), number: id };
         let (reply, durable) = oneshot::channel();
         let jobs = hello.jobs.clone();
-        self.write(Command::Durable { connection_id: connection_id.clone(), jobs, reply });
-        let now = self.driver.world.now;
+        self.write(WriterCommand::QueryDurable { connection_id: connection_id.clone(), jobs, reply });
+        let now = self.driver.environment.now;
         let connection = SimConnection {
             id: connection_id,
             idle_timeout: IdleTimeout::starting_at(now.into()),
-            ping: now,
+            next_ping: now,
             hello,
             receipts: LatestMap::new(),
             durable: Some(durable),
         };
-        self.driver.world.connections.insert(id, connection);
+        self.driver.environment.connections.insert(id, connection);
     }
 
-    /// Sends what a commit has made durable.
+    /// Acknowledges the data that a commit has made durable.
     pub(super) fn acknowledge(&mut self, id: u64) {
-        let world = &mut self.driver.world;
+        let world = &mut self.driver.environment;
         let Some(connection) = world.connections.get(&id) else { return };
         for (job, receipt) in connection.receipts.take_all().now_or_never().unwrap_or_default() {
             match frames::acknowledgement(job, receipt) {
@@ -43,9 +43,9 @@ impl SimRelay {
         }
     }
 
-    /// Welcomes an agent once it is known what is durable of its jobs.
+    /// Welcomes an agent once the durable state of its jobs is known.
     pub(super) fn welcome(&mut self, id: u64) {
-        let world = &mut self.driver.world;
+        let world = &mut self.driver.environment;
         let Some(connection) = world.connections.get_mut(&id) else { return };
         let Some(reply) = &mut connection.durable else { return };
         let durable = match reply.try_recv() {
@@ -56,11 +56,13 @@ impl SimRelay {
             }
         };
         connection.durable = None;
-        if world.planted == Some(PlantedBug::WholeHello) && durable.len() < connection.hello.jobs.len() {
+        if world.planted_bug == Some(PlantedBug::DropsWholeHello)
+            && durable.len() < connection.hello.jobs.len()
+        {
             return world.close(id, "the registry can't be read");
         }
         let mut hello = connection.hello.clone();
-        world.full.remove(&connection.id.agent);
+        world.full_agents.remove(&connection.id.agent);
         frames::retain_open(&mut hello, &durable);
         let (protocol, now) = (hello.protocol_max, world.clock.now());
         world.send(id, RelayFrame::Welcome { protocol, durable, cause: None, now });
@@ -69,7 +71,7 @@ impl SimRelay {
 
     /// Handles the end of a connection.
     pub fn disconnected(&mut self, id: u64) -> Vec<(u64, Outgoing)> {
-        if let Some(connection) = self.driver.world.connections.remove(&id) {
+        if let Some(connection) = self.driver.environment.connections.remove(&id) {
             let reason = "it was cut".to_owned();
             self.handle(Input::Disconnected { connection_id: connection.id, reason });
         }
@@ -78,14 +80,14 @@ impl SimRelay {
 
     /// Pings a connection, or closes a silent one.
     pub(super) fn check_connection(&mut self, id: u64) {
-        let world = &mut self.driver.world;
+        let world = &mut self.driver.environment;
         let now = world.now;
         let Some(connection) = world.connections.get_mut(&id) else { return };
-        if connection.idle_timeout.is_over(now.into()) {
+        if connection.idle_timeout.is_expired(now.into()) {
             return world.close(id, "no message from the agent");
         }
-        if connection.durable.is_none() && connection.ping <= now {
-            connection.ping = now + PING_INTERVAL;
+        if connection.durable.is_none() && connection.next_ping <= now {
+            connection.next_ping = now + PING_INTERVAL;
             world.send(id, RelayFrame::Ping { nonce: id });
         }
     }

@@ -1,5 +1,5 @@
-//! The relay's side of the wire without sockets, threads and clocks: the real writer and the real core, for a simulation
-//! that plays the network in between.
+//! The relay's side of the wire without sockets, threads and clocks: the real writer and the real core. The simulation
+//! provides the network.
 //!
 //! ```text
 //! frame ──► receive ──► driver, core ──effects──► world ──► Start, Cancel, close
@@ -7,10 +7,11 @@
 //! time ───► advance ──► driver: heartbeat, requests, lost hints, timeouts; pings, silent connections
 //! ```
 //!
-//! * [`world`]: what the core's effects reach. [`state_file`]: what the next relay knows. [`connections`]: handshakes,
-//!   acknowledgements, silent connections.
+//! * [`world`]: the simulated environment of the core. [`state_file`]: state for the next relay. [`connections`]:
+//!   handshakes, acknowledgements, silent connections.
 //!
-//! A [`PlantedBug`] is a bug of this driver: one that the daemon once had. No program of the product contains it.
+//! A [`PlantedBug`] is a bug that the daemon once had, simulated in this driver. The programs of the product don't
+//! contain it.
 
 mod connections;
 mod state_file;
@@ -31,16 +32,16 @@ use futures_util::FutureExt;
 use self::state_file::StateFile;
 use self::world::SimWorld;
 pub use self::world::{Outgoing, PlantedBug};
-use super::core::{Core, HEARTBEAT, Input};
+use super::core::{Core, HEARTBEAT_INTERVAL, Input};
 use super::driver::Driver;
-use super::frames::{self, Route};
+use super::frames::{self, FrameRoute};
 use super::liveness::IdleTimeout;
 use super::serve::first_lease;
 use super::subscribe::Broadcast;
-use super::writer::{Changes, Command, Writer};
+use super::writer::{Changes, Writer, WriterCommand};
 use crate::engine_kind::EngineKind;
-use crate::registry::create::{Created, Draft, create};
-use crate::registry::lease::Holder;
+use crate::registry::create::{CreateResult, JobDraft, create_job};
+use crate::registry::lease::DaemonId;
 use crate::registry::{Registry, read};
 use crate::time::Clock;
 
@@ -49,7 +50,7 @@ pub struct SimRelay {
     driver: Driver<SimWorld>,
     writer: Writer,
     changes: Changes,
-    heartbeat: Instant,
+    next_heartbeat: Instant,
 }
 
 impl SimRelay {
@@ -58,67 +59,68 @@ impl SimRelay {
     /// # Errors
     /// Fails if the registry can't be read or repaired.
     pub fn open(root: &Path) -> io::Result<Self> {
-        Self::open_with(root, Clock::new(None), None)
+        Self::open_with_bug(root, Clock::new(None), None)
     }
 
     /// Starts a relay with this clock, which continues the scale of an earlier relay, and with an optional bug.
     ///
     /// # Errors
-    /// As for [`SimRelay::open`].
+    /// Same as [`SimRelay::open`].
     #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
-    pub fn open_with(root: &Path, clock: Clock, planted: Option<PlantedBug>) -> io::Result<Self> {
+    pub fn open_with_bug(root: &Path, clock: Clock, planted_bug: Option<PlantedBug>) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let registry = Registry::for_project(root);
         registry.ensure().map_err(|failure| io::Error::other(failure.to_string()))?;
         let changes = Changes::new();
-        // Only its distance from later times matters.
+        // Only the difference to later times matters.
         let now = Instant::now();
         let (writer, active) =
             Writer::open(registry.clone(), clock.clone(), changes.clone(), Broadcast::new(), now)?;
         if active.is_empty() {
             clock.set_by_wall_clock();
         }
-        let state = StateFile::of_project(root);
-        let (holder, saved) = (Holder { pid: 1, started_at: clock.now() }, state.load());
+        let state = StateFile::in_project(root);
+        let (holder, saved) = (DaemonId { pid: 1, started_at: clock.now() }, state.load());
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let lease = first_lease(EngineKind::Local, &holder, address, &clock, &saved);
         let world = SimWorld {
             registry,
             clock,
-            state,
+            state_file: state,
             holder,
             now,
             connections: BTreeMap::new(),
             queue: VecDeque::new(),
             outgoing: Vec::new(),
-            planted,
-            full: BTreeSet::new(),
+            planted_bug,
+            full_agents: BTreeSet::new(),
             living_agent: String::new(),
         };
         let core = Core::new(lease, &saved, "platform".to_owned());
-        let mut relay = Self { driver: Driver { core, world }, writer, changes, heartbeat: now };
-        relay.handle(Input::Opened(active));
+        let mut relay =
+            Self { driver: Driver { core, environment: world }, writer, changes, next_heartbeat: now };
+        relay.handle(Input::RegistryOpened(active));
         relay.handle(Input::Listening);
         Ok(relay)
     }
 
-    /// Launches a job, as the command line does, and takes it in.
+    /// Launches a job like the command line, and adds it.
     ///
     /// # Errors
     /// Fails if the registry can't be written.
     pub fn launch(&mut self, name: &str) -> io::Result<JobId> {
-        let world = &self.driver.world;
-        let draft = Draft {
+        let world = &self.driver.environment;
+        let draft = JobDraft {
             name: name.parse().map_err(|_| io::Error::other("not the name of a job"))?,
-            at: world.clock.now(),
-            spec: &spec,
+            launched_at: world.clock.now(),
+            build_spec: &spec,
             workspace: "/w".to_owned(),
             engine: "local".to_owned(),
             origin: common::origin::Origin::default(),
             key: None,
         };
-        let (Created::New(job) | Created::Existing(job)) = create(&world.registry, &draft)?;
-        let record = read::load(&world.registry, &job)?.record;
+        let (CreateResult::New(job) | CreateResult::Existing(job)) = create_job(&world.registry, &draft)?;
+        let record = read::load_record(&world.registry, &job)?.record;
         self.handle(Input::JobFound(Box::new(record)));
         Ok(job)
     }
@@ -126,50 +128,50 @@ impl SimRelay {
     /// Receives a frame of a connection; its changes are on the disk after a commit.
     ///
     /// # Errors
-    /// Fails if an agent may not send this frame now: the connection is over.
+    /// Fails if an agent may not send this frame now. The connection ends then.
     pub fn receive(&mut self, id: u64, frame: AgentFrame) -> Result<Vec<(u64, Outgoing)>, String> {
         if let AgentFrame::Hello(hello) = frame {
             self.receive_hello(id, *hello);
             return Ok(self.take_outgoing());
         }
-        let now = self.driver.world.now.into();
+        let now = self.driver.environment.now.into();
         let connection =
-            self.driver.world.connections.get_mut(&id).ok_or("the first frame was not a hello")?;
+            self.driver.environment.connections.get_mut(&id).ok_or("the first frame was not a hello")?;
         connection.idle_timeout = IdleTimeout::starting_at(now);
-        match frames::route(frame, &connection.id, &connection.receipts)? {
-            Route::Writer { command, .. } => self.write(command),
-            Route::Core(input) => {
+        match frames::route_frame(frame, &connection.id, &connection.receipts)? {
+            FrameRoute::Writer { command, .. } => self.write(command),
+            FrameRoute::Core(input) => {
                 if let Input::Refused { connection_id, busy: true, .. } = &input {
-                    self.driver.world.full.insert(connection_id.agent.clone());
+                    self.driver.environment.full_agents.insert(connection_id.agent.clone());
                 }
                 self.handle(input);
             }
-            Route::Nothing => {}
+            FrameRoute::Ignored => {}
         }
         Ok(self.take_outgoing())
     }
 
     /// Returns true if commands wait for a commit.
     pub fn is_busy(&self) -> bool {
-        !self.driver.world.queue.is_empty()
+        !self.driver.environment.queue.is_empty()
     }
 
     /// Returns the name of this daemon in requests.
-    pub fn holder(&self) -> Holder {
-        self.driver.world.holder.clone()
+    pub fn holder(&self) -> DaemonId {
+        self.driver.environment.holder.clone()
     }
 
     /// Returns true once a request has ended the relay.
     pub fn is_down(&self) -> bool {
         let core = &self.driver.core;
-        core.is_going_down() || core.is_over(self.driver.world.now.into())
+        core.is_stopping_platform() || core.is_over(self.driver.environment.now.into())
     }
 
-    /// Commits at most `most` of the queued commands as one group, and returns what must be sent then.
-    pub fn commit(&mut self, most: usize) -> Vec<(u64, Outgoing)> {
-        let world = &mut self.driver.world;
-        let group = world.queue.len().min(most);
-        self.writer.write(world.queue.drain(..group), world.now);
+    /// Commits at most `max_commands` of the queued commands as one group; returns the frames to send.
+    pub fn commit(&mut self, max_commands: usize) -> Vec<(u64, Outgoing)> {
+        let world = &mut self.driver.environment;
+        let group = world.queue.len().min(max_commands);
+        self.writer.apply_and_commit(world.queue.drain(..group), world.now);
         let ids: Vec<u64> = world.connections.keys().copied().collect();
         for id in &ids {
             self.acknowledge(*id);
@@ -177,9 +179,9 @@ impl SimRelay {
         if let Some(records) = self.changes.take_all().now_or_never() {
             for record in records.values().filter(|record| record.state.is_final()) {
                 let agent = record.agent.as_deref().unwrap_or_default();
-                self.driver.world.full.remove(agent);
+                self.driver.environment.full_agents.remove(agent);
             }
-            self.handle(Input::Changed(records));
+            self.handle(Input::RecordsChanged(records));
         }
         for id in ids {
             self.welcome(id);
@@ -189,39 +191,39 @@ impl SimRelay {
 
     /// Sets the only agent that has a valid token.
     pub fn set_living_agent(&mut self, agent: &str) {
-        agent.clone_into(&mut self.driver.world.living_agent);
+        agent.clone_into(&mut self.driver.environment.living_agent);
     }
 
-    /// Advances the time and does the work that becomes due.
+    /// Advances the time, and does the work that is due.
     pub fn advance(&mut self, time: Duration) -> Vec<(u64, Outgoing)> {
-        self.driver.world.now += time;
-        let now = self.driver.world.now;
-        if self.writer.due().is_some_and(|due| due <= now) {
-            self.writer.tick(now);
+        self.driver.environment.now += time;
+        let now = self.driver.environment.now;
+        if self.writer.next_due().is_some_and(|due| due <= now) {
+            self.writer.run_due_work(now);
         }
-        for id in self.driver.world.connections.keys().copied().collect::<Vec<_>>() {
+        for id in self.driver.environment.connections.keys().copied().collect::<Vec<_>>() {
             self.check_connection(id);
         }
         let is_due = self.driver.core.deadline().is_some_and(|deadline| deadline <= now.into());
-        if is_due || self.heartbeat <= now {
-            self.heartbeat = now + HEARTBEAT;
-            let done = self.driver.tick().now_or_never();
+        if is_due || self.next_heartbeat <= now {
+            self.next_heartbeat = now + HEARTBEAT_INTERVAL;
+            let done = self.driver.run_periodic_work().now_or_never();
             debug_assert!(done.is_some(), "the simulated world never waits");
         }
         self.take_outgoing()
     }
 
     fn handle(&mut self, input: Input) {
-        let done = self.driver.handle(input).now_or_never();
+        let done = self.driver.handle_input(input).now_or_never();
         debug_assert!(done.is_some(), "the simulated world never waits");
     }
 
-    fn write(&mut self, command: Command) {
-        self.driver.world.queue.push_back(command);
+    fn write(&mut self, command: WriterCommand) {
+        self.driver.environment.queue.push_back(command);
     }
 
     fn take_outgoing(&mut self) -> Vec<(u64, Outgoing)> {
-        std::mem::take(&mut self.driver.world.outgoing)
+        std::mem::take(&mut self.driver.environment.outgoing)
     }
 }
 

@@ -1,4 +1,4 @@
-//! State that a simulated relay stores for the next one, in a file of its own.
+//! State that a simulated relay stores for the next one, in a separate file.
 
 #![expect(clippy::disallowed_methods, reason = "no file of the registry")]
 
@@ -13,8 +13,8 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    /// The file of the project at `root`.
-    pub(super) fn of_project(root: &Path) -> Self {
+    /// Returns the file of the project at `root`.
+    pub(super) fn in_project(root: &Path) -> Self {
         Self { path: root.join("saved-state.json") }
     }
 
@@ -23,7 +23,7 @@ impl StateFile {
         serde_json::from_slice(&fs::read(&self.path).unwrap_or_default()).unwrap_or_default()
     }
 
-    /// Stores the state. The next relay does without it if that fails.
+    /// Stores the state. If that fails, the next relay starts without it.
     pub(super) fn store(&self, state: &SavedState) {
         let stored = serde_json::to_vec(state).map(|bytes| fs::write(&self.path, bytes));
         debug_assert!(stored.is_ok_and(|written| written.is_ok()), "the simulated disk takes it");

@@ -11,25 +11,25 @@ use tokio::sync::oneshot;
 
 use super::state_file::StateFile;
 use crate::daemon::core::{AgentId, ConnectionId, Effect, EngineEffect, Input};
-use crate::daemon::driver::World;
+use crate::daemon::driver::CoreEnvironment;
 use crate::daemon::latest_map::LatestMap;
 use crate::daemon::liveness::IdleTimeout;
 use crate::daemon::request_files;
-use crate::daemon::writer::{Command, Receipt};
-use crate::registry::lease::Holder;
-use crate::registry::requests::{self, Filed, Request};
+use crate::daemon::writer::{Receipt, WriterCommand};
+use crate::registry::lease::DaemonId;
+use crate::registry::requests::{self, DaemonRequest, FiledRequest};
 use crate::registry::{Registry, read};
 use crate::time::Clock;
 
 /// A bug that the simulation must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlantedBug {
-    /// An agent that has reported that it is full gets offers again only when the end of one of its jobs is recorded.
-    FullUntilAnEnd,
-    /// Any daemon that finds a request to end a daemon obeys it.
-    AnyonesRequest,
-    /// One job that can't be read drops the answer to the whole hello.
-    WholeHello,
+    /// A full agent gets offers again only when the end of one of its jobs is recorded.
+    FullUntilJobEnds,
+    /// A daemon obeys a request to end another daemon.
+    ObeysForeignRequest,
+    /// A single unreadable job drops the answer to the whole hello.
+    DropsWholeHello,
 }
 
 /// Output of the relay to a connection.
@@ -41,23 +41,23 @@ pub enum Outgoing {
     Closed(String),
 }
 
-/// Everything around the simulated core.
+/// Simulated environment of the core.
 pub(super) struct SimWorld {
     pub(super) registry: Registry,
     pub(super) clock: Clock,
     /// State that the next relay starts with.
-    pub(super) state: StateFile,
-    pub(super) holder: Holder,
+    pub(super) state_file: StateFile,
+    pub(super) holder: DaemonId,
     /// Current time, which advances only in [`SimRelay::advance`](super::SimRelay::advance).
     pub(super) now: Instant,
     pub(super) connections: BTreeMap<u64, SimConnection>,
     /// Commands that wait for a commit.
-    pub(super) queue: VecDeque<Command>,
-    /// Output that was not handed out yet.
+    pub(super) queue: VecDeque<WriterCommand>,
+    /// Output that was not returned yet.
     pub(super) outgoing: Vec<(u64, Outgoing)>,
-    pub(super) planted: Option<PlantedBug>,
-    /// Agents that have reported that they are full, for [`PlantedBug::FullUntilAnEnd`].
-    pub(super) full: BTreeSet<AgentId>,
+    pub(super) planted_bug: Option<PlantedBug>,
+    /// Agents that have reported that they are full, for [`PlantedBug::FullUntilJobEnds`].
+    pub(super) full_agents: BTreeSet<AgentId>,
     /// The only agent with a valid token: there is one platform, whose state may be lost.
     pub(super) living_agent: String,
 }
@@ -66,13 +66,13 @@ pub(super) struct SimWorld {
 pub(super) struct SimConnection {
     pub(super) id: ConnectionId,
     pub(super) idle_timeout: IdleTimeout,
-    pub(super) ping: Instant,
+    pub(super) next_ping: Instant,
     pub(super) hello: Hello,
     pub(super) receipts: LatestMap<JobId, Receipt>,
     pub(super) durable: Option<oneshot::Receiver<Vec<Durable>>>,
 }
 
-impl World for SimWorld {
+impl CoreEnvironment for SimWorld {
     fn now(&self) -> tokio::time::Instant {
         self.now.into()
     }
@@ -89,13 +89,13 @@ impl World for SimWorld {
         &self.clock
     }
 
-    fn requests(&self) -> io::Result<Vec<Filed>> {
-        let mut filed = requests::pending(&self.registry)?;
-        if self.planted == Some(PlantedBug::AnyonesRequest) {
+    fn requests(&self) -> io::Result<Vec<FiledRequest>> {
+        let mut filed = requests::pending_requests(&self.registry)?;
+        if self.planted_bug == Some(PlantedBug::ObeysForeignRequest) {
             for request in filed.iter_mut().filter_map(|filed| filed.request.as_mut()) {
                 match request {
-                    Request::Down { relay } => *relay = Some(self.holder.clone()),
-                    Request::Restart { relay } => *relay = self.holder.clone(),
+                    DaemonRequest::Down { relay } => *relay = Some(self.holder.clone()),
+                    DaemonRequest::Restart { relay } => *relay = self.holder.clone(),
                     _ => {}
                 }
             }
@@ -103,7 +103,7 @@ impl World for SimWorld {
         Ok(filed)
     }
 
-    async fn perform(&mut self, effect: Effect) -> Option<Input> {
+    async fn perform_effects(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Send { to, frame } => self.send(to.number, frame),
             Effect::Offer { job, epoch, agent, connection } => self.offer(job, epoch, agent, connection),
@@ -112,33 +112,37 @@ impl World for SimWorld {
                 return Some(Input::Revoked(agents));
             }
             Effect::Close(number) => self.close(number, "the relay has ended it"),
-            Effect::Adopt(job) => self.queue.push_back(Command::Adopt(job)),
+            Effect::LogFirstEvent(job) => self.queue.push_back(WriterCommand::LogFirstEvent(job)),
             Effect::Record { job, body } => {
-                self.queue.push_back(Command::Own { job, body: Box::new(body) });
+                self.queue.push_back(WriterCommand::RecordRelayEvent { job, body: Box::new(body) });
             }
-            Effect::DropEnv(job) => self.queue.push_back(Command::DropEnv(job)),
-            Effect::Left(connection_id) => self.queue.push_back(Command::Left(connection_id)),
+            Effect::DropEnv(job) => self.queue.push_back(WriterCommand::RemoveEnvValues(job)),
+            Effect::RemoveConnection(connection_id) => {
+                self.queue.push_back(WriterCommand::RemoveConnection(connection_id));
+            }
             Effect::FollowWallClock => {
                 self.clock.set_by_wall_clock();
                 return Some(Input::ClockSet(None));
             }
             Effect::RemoveRequest(path) | Effect::Prune { path, .. } => {
-                request_files::remove(&self.registry, &path);
+                request_files::remove_request(&self.registry, &path);
             }
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
-            Effect::Engine(EngineEffect::Ensure) => return Some(Input::Ensured(Ok(()))),
-            Effect::Engine(EngineEffect::FindAgent { reason }) => {
-                return Some(Input::AgentFound { runs: true, reason });
+            Effect::Engine(EngineEffect::StartPlatform) => return Some(Input::PlatformStarted(Ok(()))),
+            Effect::Engine(EngineEffect::CheckLocalAgent { reason }) => {
+                return Some(Input::LocalAgentChecked { runs: true, reason });
             }
-            Effect::SaveState(state, _) => self.state.store(&state),
-            // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it moves
-            // no limits.
+            Effect::SaveState(state, _) => self.state_file.store(&state),
+            // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it
+            // moves no limits.
             Effect::Admit(_)
             | Effect::RevokeTokens
-            | Effect::Flush
+            | Effect::FlushWriter
             | Effect::PublishLease(..)
-            | Effect::Limit(_)
-            | Effect::Engine(EngineEffect::Stop | EngineEffect::StopNow | EngineEffect::OpenGateway)
+            | Effect::ExtendLimit(_)
+            | Effect::Engine(
+                EngineEffect::StopPlatform | EngineEffect::StopPlatformAndWait | EngineEffect::OpenGateway,
+            )
             | Effect::Notify(_)
             | Effect::CloseSubscribers => {}
         }
@@ -159,11 +163,11 @@ impl SimWorld {
     }
 
     fn offer(&mut self, job: JobId, epoch: u32, agent: AgentId, connection: Option<ConnectionId>) {
-        if self.planted == Some(PlantedBug::FullUntilAnEnd) && self.full.contains(&agent) {
+        if self.planted_bug == Some(PlantedBug::FullUntilJobEnds) && self.full_agents.contains(&agent) {
             return;
         }
         let spec = self.registry.spec(&job).read_text(read::MAX_FILE_SIZE).unwrap_or_default();
-        self.queue.push_back(Command::Offer { job: job.clone(), agent });
+        self.queue.push_back(WriterCommand::AssignOffer { job: job.clone(), agent });
         if let Some(to) = connection {
             self.send(to.number, RelayFrame::Start { job, epoch, spec });
         }

@@ -15,19 +15,19 @@ use tokio::sync::{Semaphore, watch};
 use super::broadcast::Broadcast;
 use crate::registry::Registry;
 use crate::registry::chunk::Chunk;
-use crate::registry::history::History;
+use crate::registry::history::EventHistory;
 
 /// Stream of a subscriber's events.
 #[derive(Debug)]
 pub(super) struct CursorStream {
     broadcast: Broadcast,
     registry: Registry,
-    published: watch::Receiver<u64>,
-    /// Permits to read files, limited because the machine has other work.
-    readers: Arc<Semaphore>,
+    published_id: watch::Receiver<u64>,
+    /// Permits to read files, which limit the disk load.
+    reader_permits: Arc<Semaphore>,
     job: Option<JobId>,
     cursor: u64,
-    history: Option<History>,
+    history_reader: Option<EventHistory>,
 }
 
 impl CursorStream {
@@ -39,16 +39,16 @@ impl CursorStream {
         job: Option<JobId>,
         since: Option<u64>,
     ) -> Self {
-        let published = broadcast.listen();
+        let published = broadcast.subscribe_published();
         let cursor = since.unwrap_or(*published.borrow());
         Self {
             broadcast: broadcast.clone(),
             registry: registry.clone(),
-            published,
-            readers,
+            published_id: published,
+            reader_permits: readers,
             job,
             cursor,
-            history: None,
+            history_reader: None,
         }
     }
 
@@ -58,13 +58,13 @@ impl CursorStream {
     }
 
     /// Returns the newest published id.
-    pub(super) fn newest(&self) -> u64 {
-        *self.published.borrow()
+    pub(super) fn newest_id(&self) -> u64 {
+        *self.published_id.borrow()
     }
 
     /// Waits for the next lines; never returns an empty chunk.
     ///
-    /// Cancel-safe: the cursor moves only on return, and files that were being read are opened again.
+    /// Cancel-safe: the cursor advances only on return, and files are opened again.
     ///
     /// # Errors
     /// Fails if a log can't be read, or the writer has ended.
@@ -79,27 +79,27 @@ impl CursorStream {
     }
 
     async fn next_chunk(&mut self) -> io::Result<Chunk> {
-        if let Some(history) = self.history.take() {
-            return self.read(move || Ok(history)).await;
+        if let Some(history) = self.history_reader.take() {
+            return self.read_files(move || Ok(history)).await;
         }
-        let until = *self.published.borrow_and_update();
+        let until = *self.published_id.borrow_and_update();
         if self.cursor >= until {
-            self.published.changed().await.map_err(|_| io::Error::other("the writer has ended"))?;
+            self.published_id.changed().await.map_err(|_| io::Error::other("the writer has ended"))?;
         }
-        if let Some(chunk) = self.broadcast.after(self.cursor, self.job.as_ref()) {
+        if let Some(chunk) = self.broadcast.lines_after(self.cursor, self.job.as_ref()) {
             return Ok(chunk);
         }
         let (registry, job, since) = (self.registry.clone(), self.job.clone(), self.cursor);
-        let until = *self.published.borrow_and_update();
-        self.read(move || History::open(&registry, job.as_ref(), since, until)).await
+        let until = *self.published_id.borrow_and_update();
+        self.read_files(move || EventHistory::open(&registry, job.as_ref(), since, until)).await
     }
 
-    /// Reads a chunk of the files on a thread that may block.
-    async fn read(
+    /// Reads a chunk of the files on a blocking thread.
+    async fn read_files(
         &mut self,
-        open: impl FnOnce() -> io::Result<History> + Send + 'static,
+        open: impl FnOnce() -> io::Result<EventHistory> + Send + 'static,
     ) -> io::Result<Chunk> {
-        let turn = Arc::clone(&self.readers).acquire_owned().await.map_err(io::Error::other)?;
+        let turn = Arc::clone(&self.reader_permits).acquire_owned().await.map_err(io::Error::other)?;
         let read = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let mut history = open()?;
@@ -107,7 +107,7 @@ impl CursorStream {
             Ok::<_, io::Error>((history, chunk))
         });
         let (history, chunk) = read.await.map_err(io::Error::other)??;
-        self.history = Some(history).filter(|history| !history.is_over());
+        self.history_reader = Some(history).filter(|history| !history.is_over());
         Ok(chunk)
     }
 }

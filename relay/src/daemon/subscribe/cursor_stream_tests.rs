@@ -87,7 +87,7 @@ async fn a_reader_that_falls_behind_what_memory_holds_loses_nothing() {
         publisher.commit(&["a#1", "b#1", "c#1"].repeat(20), &large);
     }
     let newest = publisher.next - 1;
-    assert!(publisher.broadcast.after(0, None).is_none(), "memory holds all of it: write more");
+    assert!(publisher.broadcast.lines_after(0, None).is_none(), "memory holds all of it: write more");
     let mut ids = stream.next().await.unwrap().lines().map(|(id, _)| id).collect::<Vec<_>>();
     publisher.commit(&["d#1"], "in between");
     ids.extend(read(&mut stream, newest + 1).await);

@@ -7,9 +7,9 @@
 //!                                 request ─ admission ─ query (job, since) ─┘
 //! ```
 //!
-//! A subscriber is a cursor: the id of the last event it was given. Events that are no longer in memory are read from
-//! the files, so a reader may be as slow as it likes as long as it takes something; one that takes nothing is cut off
-//! with its cursor. The writer waits for no subscriber.
+//! A subscriber has a cursor: the id of the last event that it received. Events that are no longer in memory are read
+//! from the files, so a subscriber may be slow. One that reads nothing is disconnected, with its cursor as the reason.
+//! The writer never waits for a subscriber.
 //!
 //! * [`admission`]: admission. [`query`]: the query. [`token`]: the token of subscribers.
 //! * [`ring_buffer`]: the newest events: pure. [`broadcast`]: the writer publishes them there. [`cursor_stream`]: all
@@ -26,5 +26,5 @@ mod sse;
 mod token;
 mod websocket;
 
-pub(super) use admission::{PATH, Subscribers, serve_events};
+pub(super) use admission::{ENDPOINT_PATH, Subscribers, serve_events};
 pub(super) use broadcast::Broadcast;

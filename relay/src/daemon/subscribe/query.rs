@@ -3,9 +3,9 @@
 use axum::extract::Query;
 use axum::http::header::{ACCEPT, HeaderName, UPGRADE};
 use axum::http::{HeaderMap, StatusCode, Uri};
-use common::text::one_line;
+use common::text_format::one_line;
 
-/// Header of a reconnecting `EventSource`: the id of the last event it has.
+/// Header of a reconnecting `EventSource`: the id of the last event that it received.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Maximum length of a wrong value in a message, in bytes.
 const MAX_SHOWN: usize = 60;
@@ -30,7 +30,7 @@ pub(super) struct EventQuery {
     pub(super) since: Option<u64>,
 }
 
-/// HTTP status and one line that says what to do.
+/// HTTP status and one line with advice.
 pub(super) type Refusal = (StatusCode, String);
 
 impl EventQuery {
@@ -56,7 +56,7 @@ impl EventQuery {
                 return Err(bad(format!("{key} is given twice")));
             }
         }
-        // The header is newer: an EventSource repeats its original address.
+        // The header takes precedence, because an EventSource repeats its original address.
         let since = match headers.get(LAST_EVENT_ID) {
             Some(id) => Some(("Last-Event-ID", String::from_utf8_lossy(id.as_bytes()).into_owned())),
             None => since.map(|since| ("since", since)),

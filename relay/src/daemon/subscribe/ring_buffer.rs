@@ -12,13 +12,13 @@ use common::ids::JobId;
 
 use crate::registry::chunk::Chunk;
 
-/// Maximum size of the kept events, in bytes: 200 ms of the fastest agent (100,000 events a second of 200 bytes), which
-/// is longer than the system may delay a program that keeps up.
+/// Maximum size of the kept events, in bytes: 200 ms of the fastest agent (100,000 events of 200 bytes per second),
+/// which is longer than a scheduling delay of a fast subscriber.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
+pub(super) struct BufferedLine {
     /// Id of the event.
     pub(super) id: u64,
     /// Job of the event.
@@ -27,8 +27,8 @@ pub(super) struct Line {
     pub(super) text: Bytes,
 }
 
-impl Line {
-    fn cost(&self) -> usize {
+impl BufferedLine {
+    fn memory_cost(&self) -> usize {
         size_of::<Self>() + self.text.len()
     }
 }
@@ -36,37 +36,37 @@ impl Line {
 /// Buffer of the newest events.
 #[derive(Debug, Default)]
 pub(super) struct RingBuffer {
-    lines: VecDeque<Line>,
-    bytes: usize,
+    lines: VecDeque<BufferedLine>,
+    total_bytes: usize,
     /// Every published event above this id is in `lines`.
-    floor: u64,
+    oldest_cursor: u64,
     /// Every event up to this id is published.
-    top: u64,
+    newest_id: u64,
 }
 
 impl RingBuffer {
-    /// Adds the lines that were published up to `top`, sorted by id.
-    pub(super) fn extend(&mut self, lines: Vec<Line>, top: u64) {
-        self.bytes += lines.iter().map(Line::cost).sum::<usize>();
+    /// Adds the lines that were published up to `newest_id`, sorted by id.
+    pub(super) fn extend(&mut self, lines: Vec<BufferedLine>, newest_id: u64) {
+        self.total_bytes += lines.iter().map(BufferedLine::memory_cost).sum::<usize>();
         self.lines.extend(lines);
-        while self.bytes > MAX_BYTES
+        while self.total_bytes > MAX_BYTES
             && let Some(oldest) = self.lines.pop_front()
         {
-            self.bytes -= oldest.cost();
-            self.floor = oldest.id;
+            self.total_bytes -= oldest.memory_cost();
+            self.oldest_cursor = oldest.id;
         }
-        self.top = top;
+        self.newest_id = newest_id;
     }
 
-    /// Drops all lines: events published up to `top` are in the files only.
-    pub(super) fn clear(&mut self, top: u64) {
-        // Frees the buffer too: the next query may come much later.
-        *self = Self { floor: top, top, ..Self::default() };
+    /// Drops all lines: events up to `newest_id` are only in the files.
+    pub(super) fn clear(&mut self, newest_id: u64) {
+        // Frees the memory too, because the next query may come much later.
+        *self = Self { oldest_cursor: newest_id, newest_id, ..Self::default() };
     }
 
     /// Returns the next lines after a cursor, of one job or of all; `None` if some of them were dropped.
-    pub(super) fn after(&self, cursor: u64, job: Option<&JobId>) -> Option<Chunk> {
-        if cursor < self.floor {
+    pub(super) fn lines_after(&self, cursor: u64, job: Option<&JobId>) -> Option<Chunk> {
+        if cursor < self.oldest_cursor {
             return None;
         }
         let mut chunk = Chunk::new(cursor);
@@ -77,7 +77,7 @@ impl RingBuffer {
             }
             chunk.push(line.id, &line.text);
         }
-        chunk.cursor = self.top.max(cursor);
+        chunk.cursor = self.newest_id.max(cursor);
         Some(chunk)
     }
 }
@@ -86,13 +86,13 @@ impl RingBuffer {
 mod tests {
     use super::*;
 
-    fn line(job: &str, id: u64, len: usize) -> Line {
-        Line { id, job: Arc::new(job.parse().unwrap()), text: vec![b'x'; len].into() }
+    fn line(job: &str, id: u64, len: usize) -> BufferedLine {
+        BufferedLine { id, job: Arc::new(job.parse().unwrap()), text: vec![b'x'; len].into() }
     }
 
     fn ids(buffer: &RingBuffer, cursor: u64, job: Option<&str>) -> Option<(Vec<u64>, u64)> {
         let job = job.map(|job| job.parse().unwrap());
-        let chunk = buffer.after(cursor, job.as_ref())?;
+        let chunk = buffer.lines_after(cursor, job.as_ref())?;
         Some((chunk.lines().map(|(id, _)| id).collect(), chunk.cursor))
     }
 
@@ -117,11 +117,14 @@ mod tests {
         for id in 1..=100 {
             buffer.extend(vec![line("a#1", id, 100_000)], id);
         }
-        assert!(buffer.bytes <= MAX_BYTES && buffer.lines.len() == MAX_BYTES / (100_000 + size_of::<Line>()));
+        assert!(
+            buffer.total_bytes <= MAX_BYTES
+                && buffer.lines.len() == MAX_BYTES / (100_000 + size_of::<BufferedLine>())
+        );
         assert_eq!(ids(&buffer, 50, None), None);
         assert_eq!(ids(&buffer, 90, None), Some((vec![91], 91)));
         buffer.extend(vec![line("a#1", 101, MAX_BYTES + 1)], 101);
-        assert_eq!((buffer.bytes, ids(&buffer, 100, None)), (0, None));
+        assert_eq!((buffer.total_bytes, ids(&buffer, 100, None)), (0, None));
         assert_eq!(ids(&buffer, 101, None), Some((vec![], 101)));
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 pub(super) struct ShutdownSender(Arc<watch::Sender<bool>>);
 
 impl ShutdownSender {
-    /// Makes an announcement that has not begun.
+    /// Creates a sender that has announced nothing yet.
     pub(super) fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }
@@ -31,7 +31,7 @@ pub(super) struct ShutdownReceiver(watch::Receiver<bool>);
 impl ShutdownReceiver {
     /// Waits until the end is announced. Cancel-safe.
     pub(super) async fn wait(&mut self) {
-        // A dropped sender counts too: the daemon has ended without an announcement.
+        // A dropped sender also ends the wait: the daemon has ended without an announcement.
         let _ = self.0.wait_for(|begun| *begun).await;
     }
 }

@@ -10,7 +10,7 @@ use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::admission::Timeouts;
+use super::admission::SubscriberTimeouts;
 use super::cursor_stream::CursorStream;
 use super::shutdown::ShutdownReceiver;
 use crate::registry::chunk::Chunk;
@@ -18,18 +18,18 @@ use crate::registry::chunk::Chunk;
 /// Reconnect delay of an `EventSource`, in milliseconds: a relay starts within a second.
 const RETRY_MS: u64 = 1000;
 
-/// Responds with events until the subscriber disconnects or is cut off.
-pub(super) fn answer(
+/// Responds with events until the subscriber disconnects or is disconnected.
+pub(super) fn sse_response(
     stream: CursorStream,
-    timeouts: Timeouts,
+    timeouts: SubscriberTimeouts,
     permit: OwnedSemaphorePermit,
     shutdown: ShutdownReceiver,
 ) -> Response {
-    // Capacity of one: a chunk that waits for the connection, beside the one that is being written.
+    // Capacity of one: one chunk waits while another is being written.
     let (sender, mut chunks) = mpsc::channel(1);
-    tokio::spawn(run(stream, timeouts, sender, shutdown));
+    tokio::spawn(send_chunks(stream, timeouts, sender, shutdown));
     let body = stream::poll_fn(move |context| {
-        // Held until the connection is done with its chunks.
+        // Held until the connection has written all chunks.
         let _place = &permit;
         chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<Bytes, std::convert::Infallible>))
     });
@@ -37,54 +37,54 @@ pub(super) fn answer(
     (headers, Body::from_stream(body)).into_response()
 }
 
-/// Sends chunks to the connection. A connection that accepts none has a subscriber that reads nothing.
-async fn run(
+/// Sends chunks to the connection. If the connection accepts none, the subscriber reads nothing.
+async fn send_chunks(
     mut stream: CursorStream,
-    timeouts: Timeouts,
+    timeouts: SubscriberTimeouts,
     connection: mpsc::Sender<Bytes>,
     mut shutdown: ShutdownReceiver,
 ) {
-    // The id comes first, so that a program has a cursor even if its first connection sees no event.
+    // The id is sent first, so that a client has a cursor even if its first connection receives no event.
     let mut text = format!("retry: {RETRY_MS}\nid: {}\n\n", stream.cursor()).into_bytes();
     let mut sent = stream.cursor();
     loop {
-        match timeout(timeouts.stall, connection.send(text.into())).await {
+        match timeout(timeouts.chunk_timeout, connection.send(text.into())).await {
             Ok(Ok(())) => {}
             // The subscriber has disconnected.
             Ok(Err(_)) => return,
             Err(_) => {
-                let seconds = timeouts.stall.as_secs();
+                let seconds = timeouts.chunk_timeout.as_secs();
                 tracing::warn!("a subscriber read nothing for {seconds} s: disconnected after event {sent}");
                 let words = format!(
                     ": disconnected: nothing was read for {seconds} s; resume with Last-Event-ID: {sent}\n\n"
                 );
-                let _ = timeout(timeouts.farewell, connection.send(words.into())).await;
+                let _ = timeout(timeouts.close_reason_timeout, connection.send(words.into())).await;
                 return;
             }
         }
         sent = stream.cursor();
-        let quiet = Instant::now() + timeouts.quiet;
-        // All branches are cancel-safe: the tail's cursor moves only when it returns a chunk.
+        let quiet = Instant::now() + timeouts.keep_alive_interval;
+        // All branches are cancel-safe: the stream's cursor advances only when it returns a chunk.
         text = tokio::select! {
             biased;
             () = connection.closed() => return,
             chunk = timeout_at(quiet, stream.next()) => match chunk {
-                Ok(Ok(chunk)) => events(&chunk),
+                Ok(Ok(chunk)) => format_events(&chunk),
                 Ok(Err(e)) => {
-                    let words = format!(": the log can't be read: {}\n\n", common::text::one_line(&e.to_string(), 200));
-                    let _ = timeout(timeouts.farewell, connection.send(words.into())).await;
+                    let words = format!(": the log can't be read: {}\n\n", common::text_format::one_line(&e.to_string(), 200));
+                    let _ = timeout(timeouts.close_reason_timeout, connection.send(words.into())).await;
                     return;
                 }
                 // A comment, which keeps proxies from closing the connection.
                 Err(_) => b":\n\n".to_vec(),
             },
-            // After the events: published events are sent first.
+            // Last in order, because published events are sent first.
             () = shutdown.wait() => return,
         };
     }
 }
 
-fn events(chunk: &Chunk) -> Vec<u8> {
+fn format_events(chunk: &Chunk) -> Vec<u8> {
     let mut text = Vec::new();
     for (id, line) in chunk.lines() {
         // The line was checked when it was read.

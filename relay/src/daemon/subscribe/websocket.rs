@@ -8,13 +8,13 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use super::admission::Timeouts;
+use super::admission::SubscriberTimeouts;
 use super::cursor_stream::CursorStream;
 use super::shutdown::ShutdownReceiver;
 use crate::registry::chunk::Chunk;
 
-/// Close code: the subscriber took nothing for too long. The reason is `{"cursor":ID}`, the id of the last event before
-/// it.
+/// Close code: the subscriber read nothing for too long. The reason is `{"cursor":ID}`, the id of the last event that
+/// was sent.
 const CLOSE_SLOW: u16 = 4008;
 /// Maximum length of a subscriber's message, in bytes: only pings, pongs and a close frame are expected.
 const MAX_INCOMING: usize = 1024;
@@ -24,19 +24,19 @@ const READ_BUFFER: usize = 4 * 1024;
 const MAX_MISSED_PINGS: u32 = 3;
 
 /// Reason why a subscription ended.
-enum End {
+enum SubscriptionEnd {
     /// Ended by the other side, or by the network.
-    Gone,
+    ConnectionLost,
     /// Closed by the other side, with a close frame.
-    Closed,
-    /// The subscriber took nothing for too long. Everything up to this id is under way.
-    Slow(u64),
+    ClosedBySubscriber,
+    /// The subscriber read nothing for too long. Everything up to this id was sent.
+    TooSlow(u64),
     /// Ended by this side: close code and reason.
-    Refused(u16, String),
+    ClosedByRelay(u16, String),
 }
 
 /// Event on a subscription.
-enum Step {
+enum SubscriptionEvent {
     Received(Option<Result<Message, axum::Error>>),
     Events(io::Result<Chunk>),
     Ping,
@@ -45,10 +45,10 @@ enum Step {
 }
 
 /// Accepts the upgrade and serves the subscriber until its connection ends.
-pub(super) fn answer(
+pub(super) fn upgrade_response(
     upgrade: WebSocketUpgrade,
     stream: CursorStream,
-    timeouts: Timeouts,
+    timeouts: SubscriberTimeouts,
     permit: OwnedSemaphorePermit,
     shutdown: ShutdownReceiver,
 ) -> Response {
@@ -58,71 +58,85 @@ pub(super) fn answer(
         .max_frame_size(MAX_INCOMING)
         .on_upgrade(async move |socket| {
             let _place = permit;
-            run(socket, stream, timeouts, shutdown).await;
+            serve_to_end(socket, stream, timeouts, shutdown).await;
         })
 }
 
-async fn run(
+async fn serve_to_end(
     mut socket: WebSocket,
     mut stream: CursorStream,
-    timeouts: Timeouts,
+    timeouts: SubscriberTimeouts,
     shutdown: ShutdownReceiver,
 ) {
-    let (code, reason) = match serve(&mut socket, &mut stream, timeouts, shutdown).await {
-        End::Gone => return,
-        End::Closed => {
-            // The answer to a close frame waits in the socket until something is sent.
-            let _ = timeout(timeouts.farewell, socket.flush()).await;
+    let (code, reason) = match serve_until_end(&mut socket, &mut stream, timeouts, shutdown).await {
+        SubscriptionEnd::ConnectionLost => return,
+        SubscriptionEnd::ClosedBySubscriber => {
+            // The answer to a close frame is sent with the next flush.
+            let _ = timeout(timeouts.close_reason_timeout, socket.flush()).await;
             return;
         }
-        End::Refused(code, reason) => (code, reason),
-        End::Slow(cursor) => {
-            let seconds = timeouts.stall.as_secs();
+        SubscriptionEnd::ClosedByRelay(code, reason) => (code, reason),
+        SubscriptionEnd::TooSlow(cursor) => {
+            let seconds = timeouts.chunk_timeout.as_secs();
             tracing::warn!("a subscriber read nothing for {seconds} s: disconnected after event {cursor}");
             (CLOSE_SLOW, format!("{{\"cursor\":{cursor}}}"))
         }
     };
-    let reason = common::text::truncate(&reason, 120);
+    let reason = common::text_format::truncate(&reason, 120);
     let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    // Best effort: the close frame follows everything that was sent, which the other side may never read.
-    let _ = timeout(timeouts.farewell, socket.send(close)).await;
+    // Best effort: the other side may never read the close frame.
+    let _ = timeout(timeouts.close_reason_timeout, socket.send(close)).await;
 }
 
-async fn serve(
+async fn serve_until_end(
     socket: &mut WebSocket,
     stream: &mut CursorStream,
-    timeouts: Timeouts,
+    timeouts: SubscriberTimeouts,
     mut shutdown: ShutdownReceiver,
-) -> End {
-    let mut pings = interval_at(Instant::now() + timeouts.quiet, timeouts.quiet);
+) -> SubscriptionEnd {
+    let mut pings = interval_at(Instant::now() + timeouts.keep_alive_interval, timeouts.keep_alive_interval);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     loop {
         // Every branch is cancel-safe: a WebSocket's `next`, a tail's `next`, a tick, a sleep and a flag lose nothing
-        // when another branch wins. Received messages go first: they wait while something is being sent.
+        // when another branch wins. Received messages have priority, because they are not read while a message is being
+        // sent.
         let step = tokio::select! {
             biased;
-            message = socket.next() => Step::Received(message),
-            () = sleep_until(heard + timeouts.quiet * MAX_MISSED_PINGS) => Step::IdleTimeout,
-            _ = pings.tick() => Step::Ping,
-            chunk = stream.next() => Step::Events(chunk),
-            // After the events: published events are sent first.
-            () = shutdown.wait() => Step::Shutdown,
+            message = socket.next() => SubscriptionEvent::Received(message),
+            () = sleep_until(heard + timeouts.keep_alive_interval * MAX_MISSED_PINGS) => SubscriptionEvent::IdleTimeout,
+            _ = pings.tick() => SubscriptionEvent::Ping,
+            chunk = stream.next() => SubscriptionEvent::Events(chunk),
+            // Last in order, because published events are sent first.
+            () = shutdown.wait() => SubscriptionEvent::Shutdown,
         };
         let sent = match step {
-            Step::Received(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
+            SubscriptionEvent::Received(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
                 heard = Instant::now();
                 Ok(())
             }
-            Step::Received(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {
-                Err(End::Refused(close_code::POLICY, "a subscriber must not send messages".to_owned()))
+            SubscriptionEvent::Received(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {
+                Err(SubscriptionEnd::ClosedByRelay(
+                    close_code::POLICY,
+                    "a subscriber must not send messages".to_owned(),
+                ))
             }
-            Step::Received(Some(Ok(Message::Close(_)))) => Err(End::Closed),
-            Step::Received(Some(Err(_)) | None) | Step::IdleTimeout => Err(End::Gone),
-            Step::Shutdown => Err(End::Refused(close_code::AWAY, "the relay is shutting down".to_owned())),
-            Step::Ping => send(socket, timeouts, stream.cursor(), ping()).await,
-            Step::Events(Ok(chunk)) => send(socket, timeouts, chunk.cursor, messages(&chunk)).await,
-            Step::Events(Err(e)) => Err(End::Refused(close_code::ERROR, format!("a log can't be read: {e}"))),
+            SubscriptionEvent::Received(Some(Ok(Message::Close(_)))) => {
+                Err(SubscriptionEnd::ClosedBySubscriber)
+            }
+            SubscriptionEvent::Received(Some(Err(_)) | None) | SubscriptionEvent::IdleTimeout => {
+                Err(SubscriptionEnd::ConnectionLost)
+            }
+            SubscriptionEvent::Shutdown => {
+                Err(SubscriptionEnd::ClosedByRelay(close_code::AWAY, "the relay is shutting down".to_owned()))
+            }
+            SubscriptionEvent::Ping => send_messages(socket, timeouts, stream.cursor(), ping_message()).await,
+            SubscriptionEvent::Events(Ok(chunk)) => {
+                send_messages(socket, timeouts, chunk.cursor, event_messages(&chunk)).await
+            }
+            SubscriptionEvent::Events(Err(e)) => {
+                Err(SubscriptionEnd::ClosedByRelay(close_code::ERROR, format!("a log can't be read: {e}")))
+            }
         };
         if let Err(end) = sent {
             return end;
@@ -130,25 +144,25 @@ async fn serve(
     }
 }
 
-fn ping() -> impl Iterator<Item = (Option<u64>, Message)> {
+fn ping_message() -> impl Iterator<Item = (Option<u64>, Message)> {
     std::iter::once((None, Message::Ping(Vec::new().into())))
 }
 
-fn messages(chunk: &Chunk) -> impl Iterator<Item = (Option<u64>, Message)> {
+fn event_messages(chunk: &Chunk) -> impl Iterator<Item = (Option<u64>, Message)> {
     chunk.lines().map(|(id, line)| {
-        // Serde writes UTF-8, and the checksum proves that the line is unchanged.
+        // The line is UTF-8: serde wrote it, and its checksum is valid.
         let text = Utf8Bytes::from(String::from_utf8_lossy(line).into_owned());
         (Some(id), Message::Text(text))
     })
 }
 
 /// Sends messages with one flush. `cursor` is the subscriber's cursor once all are sent.
-async fn send(
+async fn send_messages(
     socket: &mut WebSocket,
-    timeouts: Timeouts,
+    timeouts: SubscriberTimeouts,
     cursor: u64,
     messages: impl Iterator<Item = (Option<u64>, Message)>,
-) -> Result<(), End> {
+) -> Result<(), SubscriptionEnd> {
     let mut fed = None;
     let all = async {
         for (id, message) in messages {
@@ -157,8 +171,8 @@ async fn send(
         }
         socket.flush().await
     };
-    match timeout(timeouts.stall, all).await {
-        Ok(sent) => sent.map_err(|_| End::Gone),
-        Err(_) => Err(End::Slow(fed.unwrap_or(cursor))),
+    match timeout(timeouts.chunk_timeout, all).await {
+        Ok(sent) => sent.map_err(|_| SubscriptionEnd::ConnectionLost),
+        Err(_) => Err(SubscriptionEnd::TooSlow(fed.unwrap_or(cursor))),
     }
 }

@@ -1,4 +1,4 @@
-//! Moves ended jobs beyond the newest to `archive/`, so that listings stay as fast with 10,000 jobs as with ten.
+//! Moves all but the newest ended jobs to `archive/`, so that listings stay fast with 10,000 jobs.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,39 +8,39 @@ use jiff::Timestamp;
 
 use crate::registry::{Registry, outbox};
 
-/// Number of ended jobs that stay.
+/// Maximum number of ended jobs outside of the archive.
 const MAX_UNARCHIVED: usize = 200;
 
-pub(super) struct Archive {
-    ended: BTreeSet<(Timestamp, JobId)>,
+pub(super) struct ArchiveQueue {
+    ended_jobs: BTreeSet<(Timestamp, JobId)>,
 }
 
-impl Archive {
+impl ArchiveQueue {
     pub(super) fn new(ended: Vec<(Timestamp, JobId)>) -> Self {
-        Self { ended: ended.into_iter().collect() }
+        Self { ended_jobs: ended.into_iter().collect() }
     }
 
     /// Adds an ended job.
-    pub(super) fn add(&mut self, finished_at: Timestamp, job: JobId) {
-        self.ended.insert((finished_at, job));
+    pub(super) fn add_ended_job(&mut self, finished_at: Timestamp, job: JobId) {
+        self.ended_jobs.insert((finished_at, job));
     }
 
-    /// Archives the oldest jobs. A job that can't be moved is tried again after the next job has ended.
-    pub(super) fn trim(&mut self, registry: &Registry) {
-        while self.ended.len() > MAX_UNARCHIVED {
-            let Some((finished_at, job)) = self.ended.pop_first() else { return };
-            if let Err(e) = put_away(registry, &job) {
+    /// Archives the oldest jobs. A failed move is retried after the end of the next job.
+    pub(super) fn archive_oldest(&mut self, registry: &Registry) {
+        while self.ended_jobs.len() > MAX_UNARCHIVED {
+            let Some((finished_at, job)) = self.ended_jobs.pop_first() else { return };
+            if let Err(e) = archive_job(registry, &job) {
                 tracing::warn!("{job} could not be archived and stays where it is for now: {e}");
-                self.ended.insert((finished_at, job));
+                self.ended_jobs.insert((finished_at, job));
                 return;
             }
         }
     }
 }
 
-/// Moves a job to the archive. The record goes last: a reader that finds it in the archive finds all other files there
+/// Moves a job to the archive. The record is moved last, so that a reader that finds it there finds all other files
 /// too.
-fn put_away(registry: &Registry, job: &JobId) -> io::Result<()> {
+fn archive_job(registry: &Registry, job: &JobId) -> io::Result<()> {
     let archive = registry.archived();
     let moves = [
         (registry.spec(job), archive.spec(job)),
@@ -54,5 +54,5 @@ fn put_away(registry: &Registry, job: &JobId) -> io::Result<()> {
             _ => {}
         }
     }
-    outbox::remove_told(registry, job)
+    outbox::remove_if_claimed(registry, job)
 }

@@ -1,8 +1,8 @@
-//! Checksums of a job's newest events: a repeat is recognized by its content, not by its number alone.
+//! Checksums of a job's newest events, which identify a repeated event by its content.
 
 use std::collections::VecDeque;
 
-/// Number of checksums kept: the maximum of events that an agent has in flight. Older ones were acknowledged and are
+/// Number of checksums that are kept: the maximum number of events in flight. Older events were acknowledged and are
 /// never sent again.
 const MAX_CHECKSUMS: usize = 1024;
 
@@ -11,27 +11,27 @@ const MAX_CHECKSUMS: usize = 1024;
 pub(super) struct Checksums {
     epoch: u32,
     /// Sequence number of the last event.
-    last: u64,
-    newest: VecDeque<u32>,
+    last_seq: u64,
+    newest_sums: VecDeque<u32>,
 }
 
 impl Checksums {
     /// Adds the checksum of the next event. Drops all earlier ones if the event does not follow the last one.
     pub(super) fn push(&mut self, epoch: u32, seq: u64, sum: u32) {
-        if epoch != self.epoch || seq != self.last + 1 {
-            self.newest.clear();
-        } else if self.newest.len() == MAX_CHECKSUMS {
-            self.newest.pop_front();
+        if epoch != self.epoch || seq != self.last_seq + 1 {
+            self.newest_sums.clear();
+        } else if self.newest_sums.len() == MAX_CHECKSUMS {
+            self.newest_sums.pop_front();
         }
-        (self.epoch, self.last) = (epoch, seq);
-        self.newest.push_back(sum);
+        (self.epoch, self.last_seq) = (epoch, seq);
+        self.newest_sums.push_back(sum);
     }
 
     /// Returns the checksum of an event; `None` if it is no longer known.
     pub(super) fn get(&self, epoch: u32, seq: u64) -> Option<u32> {
-        let back = usize::try_from(self.last.checked_sub(seq)?).ok()?;
-        let place = self.newest.len().checked_sub(back + 1)?;
-        (epoch == self.epoch).then(|| self.newest[place])
+        let back = usize::try_from(self.last_seq.checked_sub(seq)?).ok()?;
+        let place = self.newest_sums.len().checked_sub(back + 1)?;
+        (epoch == self.epoch).then(|| self.newest_sums[place])
     }
 }
 

@@ -18,18 +18,18 @@ pub(in crate::daemon) struct Receipt {
     /// Sequence number up to which events are durable.
     pub(in crate::daemon) seq: u64,
     /// Offset up to which the output is durable.
-    pub(in crate::daemon) output: u64,
-    /// Reason why the connection can't go on: the agent must reconnect and begin at what is durable.
-    pub(in crate::daemon) problem: Option<String>,
+    pub(in crate::daemon) output_offset: u64,
+    /// Reason why the agent must reconnect and resend everything that is not durable.
+    pub(in crate::daemon) reconnect_reason: Option<String>,
 }
 
-/// Map on which a connection waits for its receipts.
+/// Map in which a connection receives its receipts.
 pub(in crate::daemon) type Receipts = LatestMap<JobId, Receipt>;
 
 /// Command to the writer.
-pub(in crate::daemon) enum Command {
+pub(in crate::daemon) enum WriterCommand {
     /// Log the first event of a record that the command line has created.
-    Adopt(JobId),
+    LogFirstEvent(JobId),
     /// Record events of an agent.
     Events {
         connection_id: ConnectionId,
@@ -49,35 +49,35 @@ pub(in crate::daemon) enum Command {
         receipts: Receipts,
     },
     /// Record an event of the relay's own.
-    Own { job: JobId, body: Box<EventBody> },
+    RecordRelayEvent { job: JobId, body: Box<EventBody> },
     /// Remove the job's environment values from its spec: the agent has them.
-    DropEnv(JobId),
-    /// Move the time limit of a job that no agent has yet.
-    MoveLimit { job: JobId, job_ms: u64 },
-    /// Assign a job that is about to be sent to an agent: from now on that agent may send its events.
-    Offer { job: JobId, agent: AgentId },
-    /// Report what is durable of these jobs to a connection after its hello. Nothing is accepted from older connections
-    /// any more. Without an answer the connection must end.
-    Durable { connection_id: ConnectionId, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
+    RemoveEnvValues(JobId),
+    /// Change the time limit in the spec of a job that no agent has yet.
+    WriteSpecLimit { job: JobId, job_ms: u64 },
+    /// Assign a job to an agent before it is sent. From now on that agent may send its events.
+    AssignOffer { job: JobId, agent: AgentId },
+    /// Report the durable state of these jobs to a connection after its hello. From now on nothing is accepted from
+    /// older connections. Without an answer the connection must end.
+    QueryDurable { connection_id: ConnectionId, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
     /// Remove a connection that has ended.
-    Left(ConnectionId),
-    /// Reply once everything sent before is on disk, records too.
+    RemoveConnection(ConnectionId),
+    /// Reply once everything sent before, including records, is on disk.
     Flush(oneshot::Sender<()>),
 }
 
 /// Sender of commands to the writer.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct WriterHandle {
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) commands: mpsc::Sender<WriterCommand>,
 }
 
 impl WriterHandle {
     /// Sends a command; waits while the queue is full.
-    pub(in crate::daemon) async fn send(&self, command: Command) {
-        // The writer ends only with the process; a command that comes later has no effect.
+    pub(in crate::daemon) async fn send(&self, command: WriterCommand) {
+        // The writer ends only with the process, so a lost command has no effect.
         let _ = self.commands.send(command).await;
     }
 }
 
-/// Newest record of each changed job, for the core.
+/// Newest records of changed jobs, for the core.
 pub(in crate::daemon) type Changes = LatestMap<JobId, JobRecord>;

@@ -9,19 +9,19 @@ use common::ids::JobId;
 use super::spec;
 use super::write_recovery::RETRY_PAUSE;
 use super::writer_loop::Writer;
-use crate::files::staged::is_lacking;
+use crate::files::staged::is_out_of_space;
 
-/// Maximum number of open logs that keep their descriptor. With more jobs, each log is opened again for its next event,
-/// so that a thousand jobs do not need a thousand descriptors.
+/// Maximum number of open logs that keep their descriptor. With more jobs, logs are closed after each commit, so that a
+/// thousand jobs don't need a thousand descriptors.
 const MAX_OPEN_LOGS: usize = 64;
 
 impl Writer {
     /// Makes everything that was recorded durable, then sends receipts and changes.
     pub(super) fn commit(&mut self, now: Instant) {
-        // A deferred agent is noted in its job's record, which takes one more commit; then the loop ends.
+        // A deferral is shown in the job's record, which takes one more commit; then the loop ends.
         for _ in 0..2 {
             let failed = self.commit_once(now);
-            self.answer(&failed);
+            self.answer_queries(&failed);
             if failed.is_empty() {
                 break;
             }
@@ -30,7 +30,7 @@ impl Writer {
     }
 
     fn commit_once(&mut self, now: Instant) -> BTreeMap<JobId, io::Error> {
-        let group: Vec<JobId> = std::mem::take(&mut self.touched).into_iter().collect();
+        let group: Vec<JobId> = std::mem::take(&mut self.jobs_to_commit).into_iter().collect();
         let mut failed = BTreeMap::new();
         // 1. write
         for job in &group {
@@ -38,12 +38,12 @@ impl Writer {
                 failed.insert(job.clone(), e);
             }
         }
-        // 2. sync: all begin before the first is waited for
+        // 2. sync: all syncs begin before the first wait
         let written: Vec<JobId> = group.into_iter().filter(|job| !failed.contains_key(job)).collect();
         if written.len() > 1 {
             for job in &written {
-                if let Some(open) = self.open.get_mut(job) {
-                    open.log().begin_sync();
+                if let Some(open) = self.open_jobs.get_mut(job) {
+                    open.event_file().begin_sync();
                 }
             }
         }
@@ -53,69 +53,71 @@ impl Writer {
             }
         }
         let durable: Vec<JobId> = written.into_iter().filter(|job| !failed.contains_key(job)).collect();
-        // An agent drops output once it is acknowledged.
+        // An agent deletes output after its acknowledgement.
         for job in &durable {
-            if let Some(open) = self.open.get_mut(job) {
+            if let Some(open) = self.open_jobs.get_mut(job) {
                 open.sync_output();
             }
         }
         // 3. records
-        let ended = self.refresh(&durable, now);
+        let ended = self.refresh_records(&durable, now);
         // 4. receipts
         for job in &durable {
-            self.quarantine.release(job);
-            if let Some(open) = self.open.get_mut(job) {
-                open.acknowledge();
+            self.quarantine.release_job(job);
+            if let Some(open) = self.open_jobs.get_mut(job) {
+                open.send_receipts();
             }
         }
         // 5. changes
-        self.publish(&durable);
+        self.publish_changes(&durable);
         self.archive_ended(&ended);
         failed
     }
 
     fn write_log(&mut self, job: &JobId, now: Instant) -> io::Result<()> {
-        let Some(open) = self.open.get_mut(job) else { return Ok(()) };
-        match open.write() {
+        let Some(open) = self.open_jobs.get_mut(job) else { return Ok(()) };
+        match open.write_log() {
             Err(e) => self.recover_write(job, e, now),
             Ok(()) => Ok(()),
         }
     }
 
     fn sync_log(&mut self, job: &JobId, now: Instant) -> io::Result<()> {
-        let Some(open) = self.open.get_mut(job) else { return Ok(()) };
-        if let Err(e) = open.log().sync() {
+        let Some(open) = self.open_jobs.get_mut(job) else { return Ok(()) };
+        if let Err(e) = open.event_file().sync() {
             self.recover_sync(job, &e, now)?;
         }
-        self.poisoned.remove(job);
+        self.poisoned_logs.remove(job);
         Ok(())
     }
 
-    /// Refreshes records that are due. Returns the jobs whose record now shows their end.
-    pub(super) fn refresh(&mut self, jobs: &[JobId], now: Instant) -> Vec<JobId> {
+    /// Writes records that are due. Returns the jobs whose record now shows their end.
+    pub(super) fn refresh_records(&mut self, jobs: &[JobId], now: Instant) -> Vec<JobId> {
         let mut ended = Vec::new();
         for job in jobs {
-            self.due.remove(job);
-            let Some(open) = self.open.get_mut(job) else { continue };
+            self.refresh_due.remove(job);
+            let Some(open) = self.open_jobs.get_mut(job) else { continue };
             let is_final = open.record().state.is_final();
             if is_final {
-                // For any outcome (cancelled in the queue, refused, lost), and before the end is visible.
-                spec::forget_env(&self.registry, job);
+                // Done for every outcome, and before the end is visible.
+                spec::remove_env_values_or_log(&self.registry, job);
             }
-            let mut refreshed = open.refresh(&self.registry, now, false);
-            // The new record replaces an older one, so it needs the extra space only for a moment.
-            if refreshed.as_ref().is_err_and(is_lacking) && (self.disk.give_up_reserve(now) || is_final) {
-                refreshed = open.refresh(&self.registry, now, is_final);
+            let mut refreshed = open.refresh_record(&self.registry, now, false);
+            // The new record replaces an older one, so extra space is needed only for a moment.
+            if refreshed.as_ref().is_err_and(is_out_of_space)
+                && (self.disk_full_state.release_reserve(now) || is_final)
+            {
+                refreshed = open.refresh_record(&self.registry, now, is_final);
             }
             match refreshed {
                 Ok(None) if is_final => ended.push(job.clone()),
                 Ok(None) => {}
-                Ok(Some(due)) => drop(self.due.insert(job.clone(), due)),
+                Ok(Some(due)) => drop(self.refresh_due.insert(job.clone(), due)),
                 Err(e) => {
-                    if !is_lacking(&e) {
+                    if !is_out_of_space(&e) {
                         tracing::warn!("{job}: its record could not be written, its log is right: {e}");
                     }
-                    self.due.insert(job.clone(), now + RETRY_PAUSE);
+                    self.refresh_due.insert(job.clone(), now + RETRY_PAUSE);
                 }
             }
         }
@@ -123,36 +125,36 @@ impl Writer {
     }
 
     /// Refreshes every record.
-    pub(super) fn refresh_all(&mut self, now: Instant) {
-        let jobs: Vec<JobId> = self.due.keys().cloned().collect();
-        let ended = self.refresh(&jobs, now + RETRY_PAUSE);
+    pub(super) fn refresh_all_records(&mut self, now: Instant) {
+        let jobs: Vec<JobId> = self.refresh_due.keys().cloned().collect();
+        let ended = self.refresh_records(&jobs, now + RETRY_PAUSE);
         self.archive_ended(&ended);
     }
 
     /// Sends the changed records to the core, and the recorded lines to the subscribers.
-    fn publish(&mut self, jobs: &[JobId]) {
+    fn publish_changes(&mut self, jobs: &[JobId]) {
         let mut batch = self.broadcast.begin_batch();
         for job in jobs {
-            let Some(open) = self.open.get_mut(job) else { continue };
+            let Some(open) = self.open_jobs.get_mut(job) else { continue };
             batch.add(job, open.lines());
             if open.is_changed() {
                 self.changes.post(job.clone(), open.record().clone());
             }
             open.clear_lines();
         }
-        self.broadcast.publish(batch, self.ids.newest());
-        if self.open.len() > MAX_OPEN_LOGS {
+        self.broadcast.publish(batch, self.event_ids.newest_id());
+        if self.open_jobs.len() > MAX_OPEN_LOGS {
             for job in jobs {
-                if let Some(open) = self.open.get_mut(job) {
-                    open.log().close();
+                if let Some(open) = self.open_jobs.get_mut(job) {
+                    open.event_file().close();
                 }
             }
         }
     }
 
     /// Sends the answers that waited for the commit, without the jobs that failed.
-    fn answer(&mut self, failed: &BTreeMap<JobId, io::Error>) {
-        for (connection_id, mut durable, reply) in self.answers.drain(..) {
+    fn answer_queries(&mut self, failed: &BTreeMap<JobId, io::Error>) {
+        for (connection_id, mut durable, reply) in self.pending_answers.drain(..) {
             durable.retain(|durable| {
                 let is_known = durable.closed || !failed.contains_key(&durable.job);
                 if !is_known {
@@ -160,22 +162,22 @@ impl Writer {
                 }
                 is_known
             });
-            // The receiver may have gone away.
+            // The receiver may be gone.
             let _ = reply.send(durable);
         }
     }
 
     pub(super) fn archive_ended(&mut self, ended: &[JobId]) {
         for job in ended {
-            self.ownership.forget(job);
-            if let Some(open) = self.open.remove(job)
+            self.ownership.remove_job(job);
+            if let Some(open) = self.open_jobs.remove(job)
                 && let Some(finished_at) = open.record().finished_at
             {
-                self.archive.add(finished_at, job.clone());
+                self.archive_queue.add_ended_job(finished_at, job.clone());
             }
         }
         if !ended.is_empty() {
-            self.archive.trim(&self.registry);
+            self.archive_queue.archive_oldest(&self.registry);
         }
     }
 }

@@ -1,24 +1,24 @@
 //! Event ids: they increase across all jobs and are never used twice.
 //!
-//! A file holds an upper bound that is raised in large blocks, so an id costs nothing; a crash skips the rest of a
-//! block.
+//! A file contains an upper bound that is raised in large blocks, so most ids need no write. A crash skips the rest of
+//! a block.
 
 use std::io;
 
 use crate::files::atomic::Durability;
-use crate::files::refused::Refused;
+use crate::files::refused::RefusedEntry;
 use crate::registry::{Registry, event_log, layout};
 
-/// Ids per write of the bound: at 100,000 events a second, less than one write a second.
-const BLOCK: u64 = 1 << 17;
+/// Number of ids per write of the bound: at 100,000 events a second, less than one write a second.
+const ID_BLOCK: u64 = 1 << 17;
 
 /// Maximum length of the bound's file, in bytes.
 const MAX_FILE_SIZE: u64 = 4096;
 
 pub(super) struct EventIds {
     registry: Registry,
-    next: u64,
-    bound: u64,
+    next_id: u64,
+    stored_bound: u64,
 }
 
 impl EventIds {
@@ -26,57 +26,57 @@ impl EventIds {
     pub(super) fn load(registry: &Registry) -> io::Result<Self> {
         let stored = match registry.event_ids().read_text(MAX_FILE_SIZE) {
             Ok(text) => text.trim().parse().ok(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() => None,
+            Err(e) if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() => None,
             Err(e) => return Err(e),
         };
         let next = match stored {
             Some(bound) => bound,
-            None => highest(registry)?.max(highest(&registry.archived())?) + 1,
+            None => highest_logged_id(registry)?.max(highest_logged_id(&registry.archived())?) + 1,
         };
-        Ok(Self { registry: registry.clone(), next, bound: next })
+        Ok(Self { registry: registry.clone(), next_id: next, stored_bound: next })
     }
 
     /// Returns the newest id in use; 0 if there is none.
-    pub(super) fn newest(&self) -> u64 {
-        self.next.saturating_sub(1)
+    pub(super) fn newest_id(&self) -> u64 {
+        self.next_id.saturating_sub(1)
     }
 
     /// Returns the next id.
-    pub(super) fn next(&mut self) -> io::Result<u64> {
-        if self.next == self.bound {
-            let bound = self.bound + BLOCK;
+    pub(super) fn next_id(&mut self) -> io::Result<u64> {
+        if self.next_id == self.stored_bound {
+            let bound = self.stored_bound + ID_BLOCK;
             self.registry
                 .event_ids()
                 .replace_or_overwrite(bound.to_string().as_bytes(), Durability::Synced)?;
-            // Syncs the file's name too: a power loss must not bring back the older bound, whose ids are in use by
-            // then.
+            // Syncs the file's name too: a power loss must not restore the older bound, above which ids are already in
+            // use.
             self.registry.folder().sync()?;
-            self.bound = bound;
+            self.stored_bound = bound;
         }
-        self.next += 1;
-        Ok(self.next - 1)
+        self.next_id += 1;
+        Ok(self.next_id - 1)
     }
 }
 
 impl Drop for EventIds {
     fn drop(&mut self) {
-        // After an orderly end no id is skipped; without this write some are, which is harmless.
-        let next = self.next.to_string();
+        // With this write an orderly end skips no ids. If it fails, some are skipped, which is harmless.
+        let next = self.next_id.to_string();
         let _ = self.registry.event_ids().replace(next.as_bytes(), Durability::Cached);
     }
 }
 
 /// Returns the highest id in a folder's logs.
-fn highest(registry: &Registry) -> io::Result<u64> {
+fn highest_logged_id(registry: &Registry) -> io::Result<u64> {
     let names = match registry.folder().names() {
-        Err(e) if Refused::from_error(&e).is_some() => Vec::new(),
+        Err(e) if RefusedEntry::from_error(&e).is_some() => Vec::new(),
         names => names?,
     };
     let mut highest = 0;
     for job in names.iter().filter_map(|name| layout::job_of_events(name)) {
-        let found = event_log::scan(&registry.events(&job), |_, line| highest = highest.max(line.id));
+        let found = event_log::scan_log(&registry.events(&job), |_, line| highest = highest.max(line.id));
         match found {
-            Err(e) if Refused::from_error(&e).is_some() => {}
+            Err(e) if RefusedEntry::from_error(&e).is_some() => {}
             found => drop(found?),
         }
     }

@@ -18,38 +18,38 @@ use crate::files::atomic::Durability;
 use crate::registry::Registry;
 use crate::registry::log_file::LogWriter;
 
-/// Minimum interval between two writes of a record whose state has not changed: shorter than a reader notices, and long
-/// enough that a flood of events costs its record next to nothing.
+/// Minimum interval between two writes of a record whose state has not changed: short enough for readers, and long
+/// enough that the record's writes don't slow down a flood of events.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(25);
 /// Maximum capacity that the line buffer keeps after a commit, in bytes: a job may be idle for hours after a flood.
 const MAX_KEPT_BUFFER: usize = 64 * 1024;
 
 pub(super) struct OpenJob {
     record: JobRecord,
-    log: EventFile,
+    event_file: EventFile,
     /// Lines that are not written yet, or not published yet.
-    lines: Vec<u8>,
+    pending_lines: Vec<u8>,
     /// True if these lines must be recorded even on a full disk.
-    urgent: bool,
+    lines_are_urgent: bool,
     /// Sequence number of the relay's own newest event.
-    own_seq: u64,
+    relay_seq: u64,
     /// Checksums of the agent's newest events.
     checksums: Checksums,
     output: LogWriter,
-    /// The relay's own events among these lines that must be recorded sooner or later.
-    unrecorded: Vec<EventBody>,
+    /// The relay's own events among the pending lines that must not be lost.
+    unrecorded_events: Vec<EventBody>,
     /// True if the record has changed since it was sent to the core.
-    changed: bool,
+    record_changed: bool,
     /// True if the record has changed since it was written.
-    stale: bool,
-    /// State and link of the record on disk, and the time at which it was written.
-    shown: Option<(State, Option<Link>, Instant)>,
+    record_is_stale: bool,
+    /// State and link in the record on disk, and the time of its last write.
+    written_state: Option<(State, Option<Link>, Instant)>,
     /// Connections that get a receipt after the commit.
     waiting_receipts: Vec<Receipts>,
 }
 
 impl OpenJob {
-    /// Opens a job that has not ended and repairs what a crash has left. A job without a log gets its first event.
+    /// Opens an unfinished job and repairs its files after a crash. A job without a log gets its first event.
     ///
     /// # Errors
     /// `NotFound` for a job that is unknown or has ended; otherwise the failing call.
@@ -61,29 +61,30 @@ impl OpenJob {
     ) -> io::Result<Self> {
         let found = log_repair::repair_job(registry, job, ids, now)?;
         if found.record.state.is_final() {
-            if found.stale {
+            if found.record_is_stale {
                 registry.record(job).replace(&found.record.to_bytes()?, Durability::Cached)?;
             }
             return Err(io::ErrorKind::NotFound.into());
         }
         let mut open = Self {
             output: LogWriter::open(&registry.log(job))?,
-            log: EventFile::new(registry.events(job), found.len),
+            event_file: EventFile::new(registry.events(job), found.log_length),
             record: found.record,
-            lines: Vec::new(),
-            urgent: false,
-            own_seq: found.own_seq,
+            pending_lines: Vec::new(),
+            lines_are_urgent: false,
+            relay_seq: found.relay_seq,
             checksums: found.checksums,
-            unrecorded: Vec::new(),
-            changed: found.stale,
-            stale: found.stale,
-            shown: None,
+            unrecorded_events: Vec::new(),
+            record_changed: found.record_is_stale,
+            record_is_stale: found.record_is_stale,
+            written_state: None,
             waiting_receipts: Vec::new(),
         };
-        if open.own_seq == 0 && open.record.seq == 0 {
-            // Its time is that of the launch, so that the record folded from the log equals the one that launch wrote.
+        if open.relay_seq == 0 && open.record.seq == 0 {
+            // The event has the time of the launch, so that the record folded from the log equals the record that
+            // launch wrote.
             let queued = EventBody::Queued(Box::new(open.record.to_queued()));
-            open.push_own(Event { at: open.record.created_at, body: queued }, ids)?;
+            open.push_relay_event(Event { at: open.record.created_at, body: queued }, ids)?;
         }
         Ok(open)
     }
@@ -92,27 +93,27 @@ impl OpenJob {
         &self.record
     }
 
-    pub(super) fn log(&mut self) -> &mut EventFile {
-        &mut self.log
+    pub(super) fn event_file(&mut self) -> &mut EventFile {
+        &mut self.event_file
     }
 
     /// Returns true if the lines of this commit must be recorded even on a full disk.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.urgent
+    pub(super) fn is_urgent_event(&self) -> bool {
+        self.lines_are_urgent
     }
 
     /// Returns true if the record has changed since it was sent to the core.
     pub(super) fn is_changed(&self) -> bool {
-        self.changed
+        self.record_changed
     }
 
-    /// Returns what is durable, or will be after the next commit.
+    /// Returns the receipt for everything that is durable after the next commit.
     pub(super) fn receipt(&self) -> Receipt {
         Receipt {
             epoch: self.record.epoch,
             seq: self.record.seq,
-            output: self.output.offset(),
-            problem: None,
+            output_offset: self.output.offset(),
+            reconnect_reason: None,
         }
     }
 
@@ -126,7 +127,7 @@ impl OpenJob {
     /// # Errors
     /// `InvalidInput` for an epoch other than the current and the next one, for a gap, and for a repeat with different
     /// content.
-    pub(super) fn take_events(
+    pub(super) fn add_agent_events(
         &mut self,
         epoch: u32,
         first_seq: u64,
@@ -138,7 +139,7 @@ impl OpenJob {
         if epoch < current || epoch == 0 {
             return refused(format!("epoch {epoch} is over, {current} is current"));
         }
-        // A run starts with the next number; a later one was never started here.
+        // A new run has the next number; a higher number was never started.
         if epoch > current + 1 {
             return refused(format!("epoch {epoch} was never started, {current} is current"));
         }
@@ -148,11 +149,11 @@ impl OpenJob {
         }
         for (seq, event) in (first_seq..).zip(batch) {
             if seq > last {
-                // The relay may have ended the job itself a moment ago, before this event arrived.
+                // The relay may have ended the job just before this event arrived.
                 if self.record.state.is_final() {
                     return Err(io::ErrorKind::NotFound.into());
                 }
-                self.push(epoch, seq, Source::Agent, event, ids)?;
+                self.push_event(epoch, seq, Source::Agent, event, ids)?;
             } else if !self.is_repeat(epoch, seq, event)? {
                 let job = &self.record.job;
                 return refused(format!(
@@ -163,36 +164,41 @@ impl OpenJob {
         Ok(())
     }
 
-    /// Returns true if an event equals the recorded one with its number. One from before the window can't be compared
-    /// and counts as equal.
+    /// Returns true if an event equals the recorded one with its number. An event that is too old to compare counts as
+    /// equal.
     fn is_repeat(&self, epoch: u32, seq: u64, event: Event) -> io::Result<bool> {
         let Some(sum) = self.checksums.get(epoch, seq) else { return Ok(true) };
         let job = self.record.job.clone();
         let line = EventLine { id: 0, job, epoch, seq, source: Source::Agent, event: Some(event) };
-        Ok(line.append_to(&mut Vec::new()).map_err(malformed)? == sum)
+        Ok(line.append_to(&mut Vec::new()).map_err(malformed_line)? == sum)
     }
 
-    /// Adds an event of the relay's own. Nothing follows the end of a job.
+    /// Adds an event of the relay's own, unless the job has ended.
     ///
     /// # Errors
     /// Fails if there is no id for it.
-    pub(super) fn take_own(&mut self, at: Timestamp, body: EventBody, ids: &mut EventIds) -> io::Result<()> {
+    pub(super) fn add_relay_event(
+        &mut self,
+        at: Timestamp,
+        body: EventBody,
+        ids: &mut EventIds,
+    ) -> io::Result<()> {
         if self.record.state.is_final() {
             return Ok(());
         }
         let unrecorded = is_urgent(&body).then(|| body.clone());
-        self.push_own(Event { at, body }, ids)?;
-        self.unrecorded.extend(unrecorded);
+        self.push_relay_event(Event { at, body }, ids)?;
+        self.unrecorded_events.extend(unrecorded);
         Ok(())
     }
 
-    fn push_own(&mut self, event: Event, ids: &mut EventIds) -> io::Result<()> {
-        self.push(0, self.own_seq + 1, Source::Relay, event, ids)?;
-        self.own_seq += 1;
+    fn push_relay_event(&mut self, event: Event, ids: &mut EventIds) -> io::Result<()> {
+        self.push_event(0, self.relay_seq + 1, Source::Relay, event, ids)?;
+        self.relay_seq += 1;
         Ok(())
     }
 
-    fn push(
+    fn push_event(
         &mut self,
         epoch: u32,
         seq: u64,
@@ -200,46 +206,46 @@ impl OpenJob {
         event: Event,
         ids: &mut EventIds,
     ) -> io::Result<()> {
-        self.urgent |= is_urgent(&event.body);
+        self.lines_are_urgent |= is_urgent(&event.body);
         let job = self.record.job.clone();
-        let line = EventLine { id: ids.next()?, job, epoch, seq, source, event: Some(event) };
-        let sum = line.append_to(&mut self.lines).map_err(malformed)?;
+        let line = EventLine { id: ids.next_id()?, job, epoch, seq, source, event: Some(event) };
+        let sum = line.append_to(&mut self.pending_lines).map_err(malformed_line)?;
         if source == Source::Agent {
             self.checksums.push(epoch, seq, sum);
         }
         self.record.apply_line(&line);
-        (self.stale, self.changed) = (true, true);
+        (self.record_is_stale, self.record_changed) = (true, true);
         Ok(())
     }
 
-    /// Adds a part of the worker's output. A part that can't be written is left out, so that the events after it still
-    /// arrive. On a full disk no write is tried, because the remaining space is kept for final events.
+    /// Adds a part of the worker's output. A part that can't be written is omitted, so that later events still arrive.
+    /// On a full disk nothing is written, because the remaining space is reserved for final events.
     ///
     /// # Errors
     /// `InvalidInput` for an old epoch or when output in between is missing.
-    pub(super) fn take_output(
+    pub(super) fn add_output(
         &mut self,
         epoch: u32,
         offset: u64,
         bytes: &[u8],
-        full: bool,
+        disk_full: bool,
     ) -> io::Result<()> {
         if epoch < self.record.epoch {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("epoch {epoch} is over")));
         }
-        if full {
-            return self.output.leave_out(offset, bytes);
+        if disk_full {
+            return self.output.skip_output(offset, bytes);
         }
         match self.output.append(offset, bytes) {
             Err(e) if e.kind() != io::ErrorKind::InvalidInput => {
                 tracing::warn!("{}: output was left out of its log: {e}", self.record.job);
-                self.output.leave_out(offset, bytes)
+                self.output.skip_output(offset, bytes)
             }
             appended => appended,
         }
     }
 
-    /// Syncs the worker's output. The output is for people: if the sync fails, the job goes on.
+    /// Syncs the worker's output. If the sync fails, the job goes on.
     pub(super) fn sync_output(&mut self) {
         if let Err(e) = self.output.sync() {
             tracing::warn!("{}: the end of its log may be lost with the power: {e}", self.record.job);
@@ -249,36 +255,36 @@ impl OpenJob {
     /// Appends the lines to the log; see [`EventFile::write`].
     ///
     /// # Errors
-    /// As for [`EventFile::write`].
-    pub(super) fn write(&mut self) -> io::Result<()> {
-        self.log.write(&self.lines)
+    /// Same as [`EventFile::write`].
+    pub(super) fn write_log(&mut self) -> io::Result<()> {
+        self.event_file.write(&self.pending_lines)
     }
 
     /// Rewrites the log with these lines; see [`EventFile::rewrite`].
     ///
     /// # Errors
-    /// As for [`EventFile::rewrite`].
+    /// Same as [`EventFile::write`].
     pub(super) fn rewrite_log(&mut self) -> io::Result<()> {
-        self.log.rewrite(&self.lines)
+        self.event_file.rewrite(&self.pending_lines)
     }
 
-    /// Writes the record if that is due; otherwise returns the time at which it is due. The record is a cache of the
-    /// log: it is not synced, and a start makes it again. With `in_place`, the record is overwritten if there is no
+    /// Writes the record if it is due; otherwise returns the time at which it is due. The record is a cache of the log,
+    /// so it is not synced: the next start folds it again. With `in_place`, the record is overwritten if there is no
     /// space for a copy.
     ///
     /// # Errors
-    /// Fails if the record can't be replaced: it is due again then.
-    pub(super) fn refresh(
+    /// Fails if the record can't be replaced; the write is then due again.
+    pub(super) fn refresh_record(
         &mut self,
         registry: &Registry,
         now: Instant,
         in_place: bool,
     ) -> io::Result<Option<Instant>> {
-        if !self.stale {
+        if !self.record_is_stale {
             return Ok(None);
         }
         let (state, link) = (self.record.state, self.record.link);
-        if let Some((shown_state, shown_link, at)) = self.shown
+        if let Some((shown_state, shown_link, at)) = self.written_state
             && (shown_state, shown_link) == (state, link)
             && now < at + MIN_REFRESH_INTERVAL
         {
@@ -291,50 +297,49 @@ impl OpenJob {
         } else {
             file.replace(&bytes, Durability::Cached)?;
         }
-        (self.stale, self.shown) = (false, Some((state, link, now)));
+        (self.record_is_stale, self.written_state) = (false, Some((state, link, now)));
         Ok(None)
     }
 
-    /// Sends the requested receipts. Everything is durable by now.
-    pub(super) fn acknowledge(&mut self) {
+    /// Sends the requested receipts. Called when everything is durable.
+    pub(super) fn send_receipts(&mut self) {
         let receipt = self.receipt();
         for receipts in self.waiting_receipts.drain(..) {
-            // An acknowledgement in place of a refusal would let the agent forget what was refused.
-            let is_refusal = |receipt: &Receipt| receipt.problem.is_some();
+            // A refusal is not replaced by an acknowledgement, or the agent would delete the refused data.
+            let is_refusal = |receipt: &Receipt| receipt.reconnect_reason.is_some();
             receipts.post_unless(self.record.job.clone(), receipt.clone(), is_refusal);
         }
     }
 
     /// Returns the lines of this commit, each with its line break.
     pub(super) fn lines(&self) -> &[u8] {
-        &self.lines
+        &self.pending_lines
     }
 
     /// Drops the lines of this commit after they were published.
     pub(super) fn clear_lines(&mut self) {
-        self.lines.clear();
-        self.lines.shrink_to(MAX_KEPT_BUFFER);
-        self.unrecorded.clear();
-        (self.urgent, self.changed) = (false, false);
+        self.pending_lines.clear();
+        self.pending_lines.shrink_to(MAX_KEPT_BUFFER);
+        self.unrecorded_events.clear();
+        (self.lines_are_urgent, self.record_changed) = (false, false);
     }
 
-    /// Returns the relay's own events that must be recorded and were not.
+    /// Returns the relay's own events that must be recorded but were not.
     pub(super) fn take_unrecorded(&mut self) -> Vec<EventBody> {
-        std::mem::take(&mut self.unrecorded)
+        std::mem::take(&mut self.unrecorded_events)
     }
 
-    /// Returns the connections that wait for a receipt that can't be given.
+    /// Returns the connections whose requested receipts can't be sent.
     pub(super) fn take_receipts(&mut self) -> Vec<Receipts> {
         std::mem::take(&mut self.waiting_receipts)
     }
 }
 
-/// Returns true if an event must be recorded even on a full disk: a final event, or the reason why no other events
-/// arrive.
+/// Returns true if an event must be recorded even on a full disk: a final event, or the reason for missing events.
 pub(super) fn is_urgent(body: &EventBody) -> bool {
     matches!(body, EventBody::Finished { .. } | EventBody::LinkLost { .. })
 }
 
-fn malformed(error: LineError) -> io::Error {
+fn malformed_line(error: LineError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }

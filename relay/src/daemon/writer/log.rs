@@ -1,4 +1,4 @@
-//! Event log of a job: tracks what is written and what is durable, and recovers when a write or a sync fails.
+//! Event log of a job: tracks written and durable lines, and recovers when a write or a sync fails.
 //!
 //! ```text
 //!           write               sync
@@ -10,36 +10,44 @@
 //!     └────── renew: a new file ──────────┘
 //! ```
 //!
-//! After a failed sync the system forgets which pages never reached the disk: a second sync reports success, and
-//! reading the file shows data that a power loss would erase. So the log is rewritten from lines whose checksums hold,
-//! into another file, which is synced before it takes the old one's name.
+//! After a failed sync the system forgets which pages never reached the disk: a second sync succeeds, and the file
+//! shows data that a power loss would erase. So lines with valid checksums are written into another file, which is
+//! synced before it replaces the old one.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
 use crate::files::file_ref::FileRef;
-use crate::files::staged::Staged;
+use crate::files::staged::StagedFile;
 use crate::registry::{event_log, flush_hint};
 
 pub(super) struct EventFile {
     path: FileRef,
     /// Closed while many jobs are open and this one has no new events.
     file: Option<File>,
-    /// Length of the whole lines that may be acknowledged, in bytes.
-    settled: u64,
-    /// True if these lines are known to survive a power loss; false if another process has written them.
-    synced: bool,
-    /// True if the file's name is known to survive a power loss.
-    named: bool,
-    /// Bytes that were written after the settled lines.
-    pending: u64,
+    /// Length of the valid lines, in bytes. These may be acknowledged.
+    valid_length: u64,
+    /// True if these lines are synced; false if another process has written them.
+    valid_synced: bool,
+    /// True if the file's name is synced.
+    name_synced: bool,
+    /// Number of bytes that were written after the valid lines.
+    unsynced_bytes: u64,
     poisoned: bool,
 }
 
 impl EventFile {
-    /// Describes the log at `path`, which holds `len` bytes of good lines and nothing else. The file may be absent.
+    /// Describes the log at `path`, which consists of `len` bytes of valid lines. The file may be absent.
     pub(super) fn new(path: FileRef, len: u64) -> Self {
-        Self { path, file: None, settled: len, synced: len == 0, named: len > 0, pending: 0, poisoned: false }
+        Self {
+            path,
+            file: None,
+            valid_length: len,
+            valid_synced: len == 0,
+            name_synced: len > 0,
+            unsynced_bytes: 0,
+            poisoned: false,
+        }
     }
 
     /// Marks the file as untrusted until it is rewritten: an earlier descriptor has failed.
@@ -60,14 +68,14 @@ impl EventFile {
         if self.poisoned {
             return Err(io::Error::other("an earlier write of it has failed"));
         }
-        if lines.is_empty() && self.synced {
+        if lines.is_empty() && self.valid_synced {
             return Ok(());
         }
         if self.file.is_none() {
             self.file = Some(self.path.open_to_append()?);
         }
         if let Some(file) = &mut self.file {
-            self.pending += lines.len() as u64;
+            self.unsynced_bytes += lines.len() as u64;
             file.write_all(lines)?;
         }
         Ok(())
@@ -76,71 +84,72 @@ impl EventFile {
     /// Starts writing the pending lines to the disk; [`EventFile::sync`] waits for them.
     pub(super) fn begin_sync(&self) {
         if let Some(file) = &self.file
-            && self.pending > 0
+            && self.unsynced_bytes > 0
         {
-            flush_hint::start_writeback(file, self.settled, self.pending);
+            flush_hint::start_writeback(file, self.valid_length, self.unsynced_bytes);
         }
     }
 
-    /// Makes everything written survive a power loss.
+    /// Syncs everything that was written.
     ///
     /// # Errors
-    /// The failing call: from then on the file is poisoned.
+    /// The failing call. The file is then poisoned.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        if self.pending == 0 && self.synced {
+        if self.unsynced_bytes == 0 && self.valid_synced {
             return Ok(());
         }
-        let synced = file.sync_data().and_then(|()| if self.named { Ok(()) } else { self.path.dir().sync() });
+        let synced =
+            file.sync_data().and_then(|()| if self.name_synced { Ok(()) } else { self.path.dir().sync() });
         if synced.is_err() {
             self.poisoned = true;
             return synced;
         }
-        self.settled += std::mem::take(&mut self.pending);
-        (self.synced, self.named) = (true, true);
+        self.valid_length += std::mem::take(&mut self.unsynced_bytes);
+        (self.valid_synced, self.name_synced) = (true, true);
         Ok(())
     }
 
-    /// Cuts off lines that were written and may not stay, so that readers see only valid ones at once.
+    /// Removes lines that were written but must not stay, so that readers see only valid lines.
     ///
     /// # Errors
-    /// The failing call: from then on the file is poisoned.
+    /// The failing call. The file is then poisoned.
     pub(super) fn truncate_unsynced(&mut self) -> io::Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
-        let cut = file.set_len(self.settled);
+        let cut = file.set_len(self.valid_length);
         if cut.is_err() {
             self.poisoned = true;
         } else {
-            self.pending = 0;
+            self.unsynced_bytes = 0;
         }
         cut
     }
 
-    /// Rewrites the log: the settled lines, then `lines`. Everything in it is durable then.
+    /// Rewrites the log: the valid lines, then `lines`. Afterwards everything in it is durable.
     ///
     /// # Errors
     /// The failing call; the old file is unchanged then, and stays poisoned.
     pub(super) fn rewrite(&mut self, lines: &[u8]) -> io::Result<()> {
         self.poisoned = true;
         self.file = None;
-        copy(&self.path, self.settled, lines)?.replace()?;
+        copy_lines(&self.path, self.valid_length, lines)?.replace()?;
         self.path.dir().sync()?;
-        *self = Self::new(self.path.clone(), self.settled + lines.len() as u64);
-        (self.synced, self.named) = (true, true);
+        *self = Self::new(self.path.clone(), self.valid_length + lines.len() as u64);
+        (self.valid_synced, self.name_synced) = (true, true);
         Ok(())
     }
 
     /// Closes the descriptor until the next write.
     pub(super) fn close(&mut self) {
-        if self.pending == 0 {
+        if self.unsynced_bytes == 0 {
             self.file = None;
         }
     }
 }
 
-/// Copies the first `len` bytes of a log, which must be good lines, and appends `lines`.
-fn copy(log: &FileRef, len: u64, lines: &[u8]) -> io::Result<Staged> {
-    let mut staged = Staged::begin(log)?;
+/// Copies the first `len` bytes of a log, which must be valid lines, and appends `lines`.
+fn copy_lines(log: &FileRef, len: u64, lines: &[u8]) -> io::Result<StagedFile> {
+    let mut staged = StagedFile::create(log)?;
     let mut new = BufWriter::new(staged.file());
     let (mut copied, mut written) = (0, Ok(()));
     let mut take = |raw: &[u8]| {
@@ -150,7 +159,7 @@ fn copy(log: &FileRef, len: u64, lines: &[u8]) -> io::Result<Staged> {
         }
     };
     if len > 0 {
-        event_log::scan(log, |raw, _| take(raw))?;
+        event_log::scan_log(log, |raw, _| take(raw))?;
     }
     written?;
     if copied != len {

@@ -1,7 +1,7 @@
 //! Repairs one job's files: cuts a torn tail, sets damage aside, and folds the record again.
 //!
-//! Every step may be interrupted anywhere and repeated: the tail is cut in one call, and a damaged log is replaced in
-//! one step by its good lines and a warning about the rest, after a copy of it was made.
+//! Every step may be interrupted and repeated: the tail is truncated in one call. A damaged log is copied, and then
+//! replaced in one step by its valid lines and a warning about the rest.
 
 use std::io::{self, BufRead, BufReader, Write};
 
@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use super::checksums::Checksums;
 use super::ids::EventIds;
 use crate::files::file_ref::FileRef;
-use crate::files::refused::Refused;
-use crate::files::staged::Staged;
+use crate::files::refused::RefusedEntry;
+use crate::files::staged::StagedFile;
 use crate::registry::event_log::{self, ScanResult};
 use crate::registry::read;
 use crate::registry::{Registry, layout};
@@ -25,13 +25,13 @@ pub(super) struct RepairedJob {
     /// Record, folded from the log if there is one.
     pub(super) record: JobRecord,
     /// Sequence number of the relay's own newest event.
-    pub(super) own_seq: u64,
+    pub(super) relay_seq: u64,
     /// Checksums of the agent's newest events.
     pub(super) checksums: Checksums,
-    /// Length of the log in bytes, all of them good lines.
-    pub(super) len: u64,
+    /// Length of the log in bytes, which are all valid lines.
+    pub(super) log_length: u64,
     /// True if the record on disk differs.
-    pub(super) stale: bool,
+    pub(super) record_is_stale: bool,
 }
 
 /// Reads a job's log and record; cuts a torn tail and sets damage aside.
@@ -51,82 +51,87 @@ pub(super) fn repair_job(
         return Err(io::Error::new(io::ErrorKind::Unsupported, "its record was written by a newer relay"));
     }
     let path = registry.events(job);
-    let mut fold = Fold::new(stored);
-    let found = match event_log::scan(&path, |_, line| fold.apply(&line)) {
+    let mut fold = LogFold::new(stored);
+    let found = match event_log::scan_log(&path, |_, line| fold.apply_line(&line)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => ScanResult::default(),
-        // Only the record is left of the job's events.
-        Err(e) if Refused::from_error(&e).is_some() => {
+        // Without a log only the record is left.
+        Err(e) if RefusedEntry::from_error(&e).is_some() => {
             path.set_aside(&e)?;
             ScanResult::default()
         }
         found => found?,
     };
-    if let Some(version) = found.newer {
+    if let Some(version) = found.newer_version {
         let reason = format!("its log has lines of format {version}, by a newer relay");
         return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
     }
     if found.torn_bytes > 0 {
-        path.open_to_write()?.set_len(found.good_bytes)?;
+        path.open_to_write()?.set_len(found.valid_bytes)?;
         tracing::warn!("{job}: {} torn bytes were removed from its log", found.torn_bytes);
     }
-    let mut len = found.good_bytes;
-    if found.bad_lines > 0 {
-        len = set_aside(registry, job, &found, &mut fold, (ids, now))?;
+    let mut len = found.valid_bytes;
+    if found.bad_line_count > 0 {
+        len = set_damaged_log_aside(registry, job, &found, &mut fold, (ids, now))?;
     }
     let record = fold.record.ok_or(io::ErrorKind::NotFound)?;
     let stale = on_disk.as_deref() != Some(&record.to_bytes()?);
-    Ok(RepairedJob { record, own_seq: fold.own_seq, checksums: fold.checksums, len, stale })
+    Ok(RepairedJob {
+        record,
+        relay_seq: fold.relay_seq,
+        checksums: fold.checksums,
+        log_length: len,
+        record_is_stale: stale,
+    })
 }
 
 /// State accumulated from the lines of a log.
-struct Fold {
+struct LogFold {
     record: Option<JobRecord>,
-    own_seq: u64,
+    relay_seq: u64,
     checksums: Checksums,
-    begun: bool,
+    has_lines: bool,
     /// Missing agent events, formatted for display.
-    missing: Vec<String>,
+    missing_events: Vec<String>,
     scratch: Vec<u8>,
 }
 
-impl Fold {
-    /// Starts with the record on disk, which is valid only as long as there are no lines.
+impl LogFold {
+    /// Starts with the record on disk, which is used only if there are no lines.
     fn new(stored: Option<JobRecord>) -> Self {
         Self {
             record: stored,
-            own_seq: 0,
+            relay_seq: 0,
             checksums: Checksums::default(),
-            begun: false,
-            missing: Vec::new(),
+            has_lines: false,
+            missing_events: Vec::new(),
             scratch: Vec::new(),
         }
     }
 
-    fn apply(&mut self, line: &EventLine) {
-        if !self.begun {
-            self.begun = true;
-            // Without the log's first line, the launch data in the record must do.
+    fn apply_line(&mut self, line: &EventLine) {
+        if !self.has_lines {
+            self.has_lines = true;
+            // Without the log's first line, the launch data in the record is used.
             let launched = JobRecord::rebuild([line]);
-            let again = self
-                .record
-                .take()
-                .map(|record| JobRecord::queued(record.job.clone(), record.created_at, &record.to_queued()));
+            let again = self.record.take().map(|record| {
+                JobRecord::from_queued(record.job.clone(), record.created_at, &record.to_queued())
+            });
             let is_first = launched.is_some();
             self.record = launched.or(again);
             if is_first {
-                self.own_seq = line.seq;
+                self.relay_seq = line.seq;
                 return;
             }
         }
         let Some(record) = &mut self.record else { return };
         if line.source == Source::Relay {
-            self.own_seq = line.seq;
+            self.relay_seq = line.seq;
         } else {
             let last = if line.epoch == record.epoch { record.seq } else { 0 };
-            if line.seq > last + 1 && self.missing.len() < event_log::MAX_LISTED {
-                self.missing.push(format!("{} to {} of epoch {}", last + 1, line.seq - 1, line.epoch));
+            if line.seq > last + 1 && self.missing_events.len() < event_log::MAX_LISTED {
+                self.missing_events.push(format!("{} to {} of epoch {}", last + 1, line.seq - 1, line.epoch));
             }
-            // Summed in today's event format, in which an agent would send it again.
+            // The checksum uses the current event format, in which an agent would send the event again.
             self.scratch.clear();
             let sum = line.append_to(&mut self.scratch).unwrap_or_default();
             self.checksums.push(line.epoch, line.seq, sum);
@@ -135,38 +140,41 @@ impl Fold {
     }
 }
 
-/// Keeps a damaged log under another name and replaces it with its good lines, followed by a warning. Returns the new
-/// length of the log.
-fn set_aside(
+/// Keeps a copy of a damaged log, and replaces the log with its valid lines and a warning. Returns the new length of
+/// the log.
+fn set_damaged_log_aside(
     registry: &Registry,
     job: &JobId,
-    found: &ScanResult,
-    fold: &mut Fold,
+    scan: &ScanResult,
+    fold: &mut LogFold,
     (ids, now): (&mut EventIds, Timestamp),
 ) -> io::Result<u64> {
     let path = registry.events(job);
-    let aside = keep_copy(&path)?;
-    let lines: Vec<String> = found.bad.iter().take(5).map(|(number, _)| number.to_string()).collect();
-    let lost = match fold.missing.as_slice() {
+    let aside = copy_damaged_log(&path)?;
+    let lines: Vec<String> =
+        scan.first_bad_lines.iter().take(5).map(|(number, _)| number.to_string()).collect();
+    let lost = match fold.missing_events.as_slice() {
         [] => String::new(),
         missing => format!("; the agent's events {} are lost", missing.join(", ")),
     };
     let message = format!(
         "damaged lines of the event log: {} (line {}), set aside in {}{lost}",
-        found.bad_lines,
+        scan.bad_line_count,
         lines.join(", "),
         aside.display()
     );
     tracing::error!("{job}: {message}");
     let warning = EventLine {
-        id: ids.next()?,
+        id: ids.next_id()?,
         job: job.clone(),
         epoch: 0,
-        seq: fold.own_seq + 1,
+        seq: fold.relay_seq + 1,
         source: Source::Relay,
         event: Some(Event {
             at: now,
-            body: EventBody::Warning { message: common::text::truncate(&message, common::event::MAX_TEXT) },
+            body: EventBody::Warning {
+                message: common::text_format::truncate(&message, common::event::MAX_TEXT),
+            },
         }),
     };
     // Nothing follows the end of a job.
@@ -174,28 +182,28 @@ fn set_aside(
     let mut bytes = Vec::new();
     if let Some(line) = &warning {
         line.append_to(&mut bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        fold.apply(line);
+        fold.apply_line(line);
     }
-    let len = replace_with_good_lines(&path, &bytes)?;
+    let len = replace_with_valid_lines(&path, &bytes)?;
     Ok(len)
 }
 
-/// Copies a damaged log to the first free `.corrupt-N`, unless the last one is already that copy, after a crash in
-/// between.
-fn keep_copy(log: &FileRef) -> io::Result<FileRef> {
+/// Copies a damaged log to the first free `.corrupt-N`, unless the last one is already a copy of it from before a
+/// crash.
+fn copy_damaged_log(log: &FileRef) -> io::Result<FileRef> {
     let copy = |n: u32| log.sibling(format!("{}.corrupt-{n}", log.name().display()));
     let free = (1..u32::MAX).find(|n| !copy(*n).exists()).ok_or(io::ErrorKind::AlreadyExists)?;
-    if free > 1 && is_same(log, &copy(free - 1)).unwrap_or(false) {
+    if free > 1 && has_same_content(log, &copy(free - 1)).unwrap_or(false) {
         return Ok(copy(free - 1));
     }
-    let mut staged = Staged::begin(&copy(free))?;
+    let mut staged = StagedFile::create(&copy(free))?;
     io::copy(&mut log.open()?, staged.file())?;
     staged.sync()?;
     staged.replace()?;
     Ok(copy(free))
 }
 
-fn is_same(one: &FileRef, other: &FileRef) -> io::Result<bool> {
+fn has_same_content(one: &FileRef, other: &FileRef) -> io::Result<bool> {
     if one.size() != other.size() {
         return Ok(false);
     }
@@ -214,11 +222,11 @@ fn is_same(one: &FileRef, other: &FileRef) -> io::Result<bool> {
     }
 }
 
-fn replace_with_good_lines(log: &FileRef, more: &[u8]) -> io::Result<u64> {
-    let mut staged = Staged::begin(log)?;
+fn replace_with_valid_lines(log: &FileRef, more: &[u8]) -> io::Result<u64> {
+    let mut staged = StagedFile::create(log)?;
     let mut new = io::BufWriter::new(staged.file());
     let (mut len, mut written) = (more.len() as u64, Ok(()));
-    event_log::scan(log, |raw, _| {
+    event_log::scan_log(log, |raw, _| {
         if written.is_ok() {
             len += raw.len() as u64;
             written = new.write_all(raw);

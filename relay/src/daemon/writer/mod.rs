@@ -1,9 +1,8 @@
 //! The sole writer of event logs, records and streamed logs.
 //!
-//! The writer has a thread of its own, because it waits for disks. It takes all commands that have gathered, appends
-//! their events to the logs, makes each log durable once, and only then refreshes the records, sends receipts and
-//! notifies the core: disk, ack, publish. A busy agent thus shares one sync among many events, and an idle one waits
-//! for nothing.
+//! The writer has a separate thread, because it waits for disks. It takes all queued commands, appends their events to
+//! the logs, syncs each log once, and only then refreshes the records, sends receipts and notifies the core: disk, ack,
+//! publish. So many events of a busy agent share one sync, and an idle agent does not wait.
 //!
 //! ```text
 //!  commands ─► apply ─► open jobs ─► commit: 1 write  2 sync  3 records  4 receipts  5 changes
@@ -39,10 +38,10 @@ mod startup_scan;
 mod write_recovery;
 mod writer_loop;
 
-pub(super) use command::{Changes, Command, Receipt, Receipts, WriterHandle};
+pub(super) use command::{Changes, Receipt, Receipts, WriterCommand, WriterHandle};
 #[cfg(feature = "internals")]
 pub(super) use writer_loop::Writer;
-pub(super) use writer_loop::start;
+pub(super) use writer_loop::start_writer;
 
 #[cfg(test)]
 mod tests;

@@ -18,102 +18,103 @@ use crate::daemon::core::{ConnectionId, ConnectionNumber};
 /// Newest connections and offers.
 #[derive(Debug, Default)]
 pub(super) struct JobOwnership {
-    newest: BTreeMap<AgentId, ConnectionNumber>,
-    offers: BTreeMap<JobId, AgentId>,
+    newest_connections: BTreeMap<AgentId, ConnectionNumber>,
+    offered_to: BTreeMap<JobId, AgentId>,
     /// Queued jobs of an earlier relay, and jobs that could not be read at startup.
-    inherited: BTreeSet<JobId>,
-    /// Jobs for which a connection got no answer about what is durable, or of which something received on it was not
+    inherited_jobs: BTreeSet<JobId>,
+    /// Jobs that a connection has to resend: their durable state could not be reported, or received data was not
     /// recorded.
-    resend: BTreeMap<JobId, ConnectionNumber>,
+    resend_required: BTreeMap<JobId, ConnectionNumber>,
 }
 
 impl JobOwnership {
     /// Starts with the jobs that were found queued at startup, or could not be read.
     pub(super) fn new(inherited: impl IntoIterator<Item = JobId>) -> Self {
-        Self { inherited: inherited.into_iter().collect(), ..Self::default() }
+        Self { inherited_jobs: inherited.into_iter().collect(), ..Self::default() }
     }
 
-    /// Registers a connection after its hello: nothing is accepted from its agent's older ones any more. Returns
-    /// `false` if it is itself an older one.
-    pub(super) fn connected(&mut self, connection_id: &ConnectionId) -> bool {
-        let newest = self.newest.entry(connection_id.agent.clone()).or_insert(connection_id.number);
+    /// Registers a connection after its hello. Nothing is accepted from older connections of the agent. Returns `false`
+    /// if there is already a newer one.
+    pub(super) fn on_connect(&mut self, connection_id: &ConnectionId) -> bool {
+        let newest =
+            self.newest_connections.entry(connection_id.agent.clone()).or_insert(connection_id.number);
         *newest = connection_id.number.max(*newest);
         *newest == connection_id.number
     }
 
     /// Removes a connection that has ended.
-    pub(super) fn disconnected(&mut self, connection_id: &ConnectionId) {
-        if self.newest.get(&connection_id.agent) == Some(&connection_id.number) {
-            self.newest.remove(&connection_id.agent);
+    pub(super) fn on_disconnect(&mut self, connection_id: &ConnectionId) {
+        if self.newest_connections.get(&connection_id.agent) == Some(&connection_id.number) {
+            self.newest_connections.remove(&connection_id.agent);
         }
-        self.resend.retain(|_, number| *number != connection_id.number);
+        self.resend_required.retain(|_, number| *number != connection_id.number);
     }
 
-    /// Blocks a job on this connection: its agent reconnects, receives what is durable, and sends the rest again. Data
-    /// after something that was not recorded may include the job's end.
+    /// Blocks a job on this connection until its agent reconnects and resends everything that is not durable. Data
+    /// after a gap may include the job's end.
     pub(super) fn demand_resend(&mut self, connection_id: &ConnectionId, job: &JobId) {
-        self.resend.insert(job.clone(), connection_id.number);
+        self.resend_required.insert(job.clone(), connection_id.number);
     }
 
-    /// Unblocks a job: a connection receives what is durable of it.
+    /// Unblocks a job, after its durable state was reported.
     pub(super) fn unblock(&mut self, job: &JobId) {
-        self.resend.remove(job);
+        self.resend_required.remove(job);
     }
 
-    /// Assigns a job that is about to be sent to an agent.
+    /// Assigns a job to an agent before it is sent.
     pub(super) fn offer(&mut self, job: JobId, agent: AgentId) {
-        self.inherited.remove(&job);
-        self.offers.insert(job, agent);
+        self.inherited_jobs.remove(&job);
+        self.offered_to.insert(job, agent);
     }
 
     /// Forgets a job that has ended.
-    pub(super) fn forget(&mut self, job: &JobId) {
-        self.inherited.remove(job);
-        self.offers.remove(job);
-        self.resend.remove(job);
+    pub(super) fn remove_job(&mut self, job: &JobId) {
+        self.inherited_jobs.remove(job);
+        self.offered_to.remove(job);
+        self.resend_required.remove(job);
     }
 
-    /// Returns true if a job that an agent reports to hold is its own; `recorded` is the agent in the job's record.
-    pub(super) fn holds(&mut self, agent: &AgentId, job: &JobId, recorded: Option<&str>) -> bool {
-        if recorded.is_none() && self.inherited.remove(job) {
-            self.offers.insert(job.clone(), agent.clone());
+    /// Returns true if a job that an agent reports belongs to it; `recorded_agent` is the agent in the job's record.
+    pub(super) fn is_owner(&mut self, agent: &AgentId, job: &JobId, recorded_agent: Option<&str>) -> bool {
+        if recorded_agent.is_none() && self.inherited_jobs.remove(job) {
+            self.offered_to.insert(job.clone(), agent.clone());
         }
-        self.owner(job, recorded) == Some(&**agent)
+        self.owner(job, recorded_agent) == Some(&**agent)
     }
 
     /// Checks that a connection may send data of a job: it must be the newest one of the job's agent.
     ///
     /// # Errors
-    /// `PermissionDenied` with the reason; `WouldBlock` for a job of which the agent must send everything again.
-    pub(super) fn admit(
+    /// `PermissionDenied` with the reason; `WouldBlock` for a job that the agent must resend.
+    pub(super) fn check_sender(
         &self,
         connection_id: &ConnectionId,
         job: &JobId,
-        recorded: Option<&str>,
+        recorded_agent: Option<&str>,
     ) -> io::Result<()> {
         let denied = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
-        if self.newest.get(&connection_id.agent) != Some(&connection_id.number) {
+        if self.newest_connections.get(&connection_id.agent) != Some(&connection_id.number) {
             return denied("a newer connection of this agent took over");
         }
-        if self.owner(job, recorded) != Some(&*connection_id.agent) {
+        if self.owner(job, recorded_agent) != Some(&*connection_id.agent) {
             return denied("it belongs to another agent");
         }
-        if self.resend.get(job) == Some(&connection_id.number) {
+        if self.resend_required.get(job) == Some(&connection_id.number) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(())
     }
 
-    fn owner<'a>(&'a self, job: &JobId, recorded: Option<&'a str>) -> Option<&'a str> {
-        recorded.or_else(|| self.offers.get(job).map(|agent| &**agent))
+    fn owner<'a>(&'a self, job: &JobId, recorded_agent: Option<&'a str>) -> Option<&'a str> {
+        recorded_agent.or_else(|| self.offered_to.get(job).map(|agent| &**agent))
     }
 }
 
-/// Refuses events with which an agent would assign its job to another agent.
+/// Refuses `accepted` events that name another agent.
 ///
 /// # Errors
 /// `PermissionDenied` with the reason.
-pub(super) fn check_own_name(connection_id: &ConnectionId, batch: &[Event]) -> io::Result<()> {
+pub(super) fn check_accepted_agent(connection_id: &ConnectionId, batch: &[Event]) -> io::Result<()> {
     let foreign = |event: &Event| matches!(&event.body, EventBody::Accepted { agent, .. } if **agent != *connection_id.agent);
     if batch.iter().any(foreign) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it was accepted for another agent"));
@@ -137,14 +138,14 @@ mod tests {
     fn nothing_is_taken_from_a_connection_once_a_newer_one_has_said_hello() {
         let mut ownership = JobOwnership::default();
         let (old, new) = (connection_id("a", 1), connection_id("a", 2));
-        assert!(ownership.connected(&old));
-        assert!(ownership.admit(&old, &job("j#1"), Some("a")).is_ok());
-        assert!(ownership.connected(&new) && !ownership.connected(&old));
-        assert!(ownership.admit(&old, &job("j#1"), Some("a")).is_err());
-        ownership.disconnected(&old);
-        assert!(ownership.admit(&new, &job("j#1"), Some("a")).is_ok());
-        ownership.disconnected(&new);
-        assert!(ownership.admit(&new, &job("j#1"), Some("a")).is_err(), "nor from one that has ended");
+        assert!(ownership.on_connect(&old));
+        assert!(ownership.check_sender(&old, &job("j#1"), Some("a")).is_ok());
+        assert!(ownership.on_connect(&new) && !ownership.on_connect(&old));
+        assert!(ownership.check_sender(&old, &job("j#1"), Some("a")).is_err());
+        ownership.on_disconnect(&old);
+        assert!(ownership.check_sender(&new, &job("j#1"), Some("a")).is_ok());
+        ownership.on_disconnect(&new);
+        assert!(ownership.check_sender(&new, &job("j#1"), Some("a")).is_err(), "nor from one that has ended");
     }
 
     #[test]
@@ -153,40 +154,44 @@ mod tests {
         let (old, new) = (connection_id("a", 1), connection_id("a", 2));
         let blocked = |ownership: &JobOwnership, connection_id, name| {
             ownership
-                .admit(connection_id, &job(name), Some("a"))
+                .check_sender(connection_id, &job(name), Some("a"))
                 .is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
         };
-        assert!(ownership.connected(&old));
+        assert!(ownership.on_connect(&old));
         ownership.demand_resend(&old, &job("j#1"));
         assert_eq!([blocked(&ownership, &old, "j#1"), blocked(&ownership, &old, "j#2")], [true, false]);
-        assert!(ownership.connected(&new));
-        assert!(ownership.admit(&new, &job("j#1"), Some("a")).is_ok());
+        assert!(ownership.on_connect(&new));
+        assert!(ownership.check_sender(&new, &job("j#1"), Some("a")).is_ok());
         ownership.demand_resend(&new, &job("j#1"));
-        ownership.disconnected(&old);
+        ownership.on_disconnect(&old);
         assert!(blocked(&ownership, &new, "j#1"));
         ownership.unblock(&job("j#1"));
-        assert!(ownership.admit(&new, &job("j#1"), Some("a")).is_ok());
+        assert!(ownership.check_sender(&new, &job("j#1"), Some("a")).is_ok());
     }
 
     #[test]
     fn a_job_is_its_agent_s_by_record_or_by_offer_and_nobody_else_s() {
         let mut ownership = JobOwnership::new([job("old#1")]);
         let (a, b) = (connection_id("a", 1), connection_id("b", 2));
-        assert!(ownership.connected(&a) && ownership.connected(&b));
+        assert!(ownership.on_connect(&a) && ownership.on_connect(&b));
         ownership.offer(job("j#1"), "a".into());
         for (job, recorded) in [(job("j#1"), None), (job("j#2"), Some("a"))] {
-            assert!(ownership.admit(&a, &job, recorded).is_ok() && ownership.holds(&a.agent, &job, recorded));
             assert!(
-                ownership.admit(&b, &job, recorded).is_err() && !ownership.holds(&b.agent, &job, recorded)
+                ownership.check_sender(&a, &job, recorded).is_ok()
+                    && ownership.is_owner(&a.agent, &job, recorded)
+            );
+            assert!(
+                ownership.check_sender(&b, &job, recorded).is_err()
+                    && !ownership.is_owner(&b.agent, &job, recorded)
             );
         }
-        assert!(!ownership.holds(&a.agent, &job("j#3"), None), "it was offered to nobody");
-        assert!(ownership.holds(&b.agent, &job("old#1"), None), "the relay before may have offered it");
+        assert!(!ownership.is_owner(&a.agent, &job("j#3"), None), "it was offered to nobody");
+        assert!(ownership.is_owner(&b.agent, &job("old#1"), None), "the relay before may have offered it");
         assert!(
-            !ownership.holds(&a.agent, &job("old#1"), None)
-                && ownership.admit(&b, &job("old#1"), None).is_ok()
+            !ownership.is_owner(&a.agent, &job("old#1"), None)
+                && ownership.check_sender(&b, &job("old#1"), None).is_ok()
         );
-        ownership.forget(&job("j#1"));
-        assert!(ownership.admit(&a, &job("j#1"), None).is_err());
+        ownership.remove_job(&job("j#1"));
+        assert!(ownership.check_sender(&a, &job("j#1"), None).is_err());
     }
 }

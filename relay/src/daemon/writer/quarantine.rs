@@ -1,4 +1,5 @@
-//! Jobs whose files can't be read or written: their events wait at their agents, and other jobs are not affected.
+//! Quarantine of jobs whose files can't be read or written. Their agents keep the events, and other jobs are not
+//! affected.
 //!
 //! ```text
 //!            a file of the job fails               pause (1 s … 1 min) is over, and its files can be read
@@ -6,8 +7,7 @@
 //!                                         no receipt, no refusal              the agent sends everything again
 //! ```
 //!
-//! The connection stays open meanwhile: it carries the other jobs of the agent. Pure except for the maps that it
-//! posts to.
+//! The connection stays open, because it carries the other jobs of the agent. Pure except for the receipt maps.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,65 +16,72 @@ use common::ids::JobId;
 
 use super::command::{Receipt, Receipts};
 
-/// Shortest pause. Closing a connection costs each of its jobs some 100 ms.
+/// Minimum pause. Closing a connection costs each of its jobs some 100 ms.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause: a file may stay broken for days.
+/// Maximum pause: a file may stay broken for days.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// Jobs that are set apart, or were since their files last worked.
+/// Quarantined jobs, and released ones whose files have not worked since.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
-    jobs: BTreeMap<JobId, Quarantined>,
+    jobs: BTreeMap<JobId, QuarantinedJob>,
 }
 
 #[derive(Debug)]
-struct Quarantined {
-    /// Map on which the agent waits; `None` once it was notified to send everything again.
-    receipts: Option<Receipts>,
+struct QuarantinedJob {
+    /// Receipt map of the waiting agent; `None` once the agent was asked to send everything again.
+    waiting_receipts: Option<Receipts>,
     pause: Duration,
-    due: Instant,
+    next_check: Instant,
 }
 
 impl Quarantine {
-    /// Sets a job apart and lets its agent wait. Returns true if the job was not set apart before.
-    pub(super) fn set_apart(&mut self, job: &JobId, receipts: Receipts, now: Instant) -> bool {
+    /// Quarantines a job and lets its agent wait. Returns true if the job was not quarantined before.
+    pub(super) fn add_job(&mut self, job: &JobId, receipts: Receipts, now: Instant) -> bool {
         let known = self.jobs.get_mut(job);
-        if let Some(Quarantined { receipts: Some(waiting), .. }) = known {
-            // The agent may have reconnected: the notification must go to its current connection.
+        if let Some(QuarantinedJob { waiting_receipts: Some(waiting), .. }) = known {
+            // The agent may have reconnected, so the newest receipt map is stored.
             *waiting = receipts;
             return false;
         }
         let pause = known.map_or(MIN_PAUSE, |apart| (apart.pause * 2).min(MAX_PAUSE));
-        self.jobs.insert(job.clone(), Quarantined { receipts: Some(receipts), pause, due: now + pause });
+        self.jobs.insert(
+            job.clone(),
+            QuarantinedJob { waiting_receipts: Some(receipts), pause, next_check: now + pause },
+        );
         true
     }
 
-    /// Releases a job whose files work, as a commit has shown. An agent that still waits sends everything again,
-    /// whichever event was committed.
-    pub(super) fn release(&mut self, job: &JobId) {
-        if let Some(receipts) = self.jobs.remove(job).and_then(|apart| apart.receipts) {
+    /// Releases a job after a successful commit. An agent that still waits is asked to send everything again.
+    pub(super) fn release_job(&mut self, job: &JobId) {
+        if let Some(receipts) = self.jobs.remove(job).and_then(|apart| apart.waiting_receipts) {
             request_resend(job, &receipts);
         }
     }
 
     /// Returns the time of the next check.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.jobs.values().filter(|apart| apart.receipts.is_some()).map(|apart| apart.due).min()
+    pub(super) fn next_check(&self) -> Option<Instant> {
+        self.jobs
+            .values()
+            .filter(|apart| apart.waiting_receipts.is_some())
+            .map(|apart| apart.next_check)
+            .min()
     }
 
     /// Returns the jobs to check now.
     pub(super) fn due_jobs(&self, now: Instant) -> Vec<JobId> {
-        let due = self.jobs.iter().filter(|(_, apart)| apart.receipts.is_some() && apart.due <= now);
+        let due =
+            self.jobs.iter().filter(|(_, apart)| apart.waiting_receipts.is_some() && apart.next_check <= now);
         due.map(|(job, _)| job.clone()).collect()
     }
 
-    /// Handles the result of a check: the agent sends everything again, or waits longer.
-    pub(super) fn checked(&mut self, job: &JobId, is_readable: bool, now: Instant) {
+    /// Handles the result of a check: asks the agent to send everything again, or extends the pause.
+    pub(super) fn on_check(&mut self, job: &JobId, is_readable: bool, now: Instant) {
         let Some(apart) = self.jobs.get_mut(job) else { return };
         if !is_readable {
             apart.pause = (apart.pause * 2).min(MAX_PAUSE);
-            apart.due = now + apart.pause;
-        } else if let Some(receipts) = apart.receipts.take() {
+            apart.next_check = now + apart.pause;
+        } else if let Some(receipts) = apart.waiting_receipts.take() {
             request_resend(job, &receipts);
         }
     }
@@ -82,5 +89,5 @@ impl Quarantine {
 
 fn request_resend(job: &JobId, receipts: &Receipts) {
     let problem = Some("its files can be read again".to_owned());
-    receipts.post(job.clone(), Receipt { problem, ..Receipt::default() });
+    receipts.post(job.clone(), Receipt { reconnect_reason: problem, ..Receipt::default() });
 }

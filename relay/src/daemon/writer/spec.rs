@@ -8,11 +8,11 @@ use common::job::JobSpec;
 use crate::files::atomic::Durability;
 use crate::registry::{Registry, read};
 
-/// Removes the environment values from a job's spec and keeps their names: a retry asks for them again.
+/// Removes the environment values from a job's spec and keeps their names, so that a retry can request the values.
 ///
 /// # Errors
 /// Fails if the spec can't be read or replaced.
-pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
+pub(super) fn remove_env_values(registry: &Registry, job: &JobId) -> io::Result<()> {
     let file = registry.spec(job);
     let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;
     if spec.env.is_empty() {
@@ -22,10 +22,10 @@ pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
     file.replace(&serde_json::to_vec(&spec)?, Durability::Synced)
 }
 
-/// Removes the environment values from the spec of a job that has ended or that an agent has accepted; without a spec
-/// there are none. A failure is logged: the next start removes them.
-pub(super) fn forget_env(registry: &Registry, job: &JobId) {
-    match drop_env(registry, job) {
+/// Removes the environment values from the spec of an ended or accepted job. A failure is only logged, because the next
+/// start tries again.
+pub(super) fn remove_env_values_or_log(registry: &Registry, job: &JobId) {
+    match remove_env_values(registry, job) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             tracing::error!("{job}: the environment values in its spec could not be removed: {e}");
         }
@@ -37,7 +37,7 @@ pub(super) fn forget_env(registry: &Registry, job: &JobId) {
 ///
 /// # Errors
 /// Fails if the spec can't be read or replaced.
-pub(super) fn move_limit(registry: &Registry, job: &JobId, job_ms: u64) -> io::Result<()> {
+pub(super) fn write_spec_limit(registry: &Registry, job: &JobId, job_ms: u64) -> io::Result<()> {
     let file = registry.spec(job);
     let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;
     spec.limits.job_ms = job_ms;

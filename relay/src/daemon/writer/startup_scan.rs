@@ -13,24 +13,24 @@ use crate::registry::{Registry, read};
 /// Jobs of the registry.
 pub(super) struct ScanResult {
     /// Ended jobs that are not in the archive, with their end times.
-    pub(super) ended: Vec<(Timestamp, JobId)>,
+    pub(super) ended_jobs: Vec<(Timestamp, JobId)>,
     /// Jobs whose record shows no end, or can't be read.
-    pub(super) others: Vec<JobId>,
+    pub(super) other_jobs: Vec<JobId>,
 }
 
-/// Reads every record, and no log: a record that shows an end was written after its log.
+/// Reads every record but no log, because a record with an end was written after its log.
 ///
 /// # Errors
 /// Fails if the registry can't be read.
 pub(super) fn scan_registry(registry: &Registry) -> io::Result<ScanResult> {
-    let mut jobs: BTreeSet<JobId> = read::jobs(registry)?.into_iter().collect();
+    let mut jobs: BTreeSet<JobId> = read::unarchived_jobs(registry)?.into_iter().collect();
     jobs.extend(log_repair::jobs_with_logs(registry)?);
-    let mut found = ScanResult { ended: Vec::new(), others: Vec::new() };
+    let mut found = ScanResult { ended_jobs: Vec::new(), other_jobs: Vec::new() };
     for job in jobs {
-        let record = read::load(registry, &job).ok().map(|stored| stored.record);
+        let record = read::load_record(registry, &job).ok().map(|stored| stored.record);
         match record.filter(|record| record.schema <= SCHEMA).and_then(|record| record.finished_at) {
-            Some(finished_at) => found.ended.push((finished_at, job)),
-            None => found.others.push(job),
+            Some(finished_at) => found.ended_jobs.push((finished_at, job)),
+            None => found.other_jobs.push(job),
         }
     }
     Ok(found)

@@ -43,7 +43,7 @@ fn launch(registry: &Registry, job: &str) -> JobId {
         origin: common::origin::Origin::default(),
         model: None,
     };
-    let record = JobRecord::queued(job.clone(), crate::time::now(), &queued);
+    let record = JobRecord::from_queued(job.clone(), crate::time::now(), &queued);
     registry.record(&job).replace(&record.to_bytes().unwrap(), Durability::Cached).unwrap();
     job
 }
@@ -58,7 +58,7 @@ fn open(registry: &Registry) -> (Writer, Changes) {
 fn connection_id(writer: &mut Writer, job: &JobId) -> ConnectionId {
     let connection_id = ConnectionId { agent: "agent".into(), number: 1 };
     writer.ownership.offer(job.clone(), connection_id.agent.clone());
-    assert!(writer.ownership.connected(&connection_id));
+    assert!(writer.ownership.on_connect(&connection_id));
     connection_id
 }
 
@@ -77,8 +77,8 @@ fn send(writer: &mut Writer, job: &JobId, epoch: u32, first_seq: u64, batch: Vec
     let receipts: Receipts = LatestMap::new();
     let connection_id = connection_id(writer, job);
     let (job_id, to) = (job.clone(), receipts.clone());
-    let command = Command::Events { connection_id, job: job_id, epoch, first_seq, batch, receipts: to };
-    writer.write([command], Instant::now());
+    let command = WriterCommand::Events { connection_id, job: job_id, epoch, first_seq, batch, receipts: to };
+    writer.apply_and_commit([command], Instant::now());
     taken(&receipts).remove(job)
 }
 
@@ -89,8 +89,8 @@ fn taken<V>(map: &LatestMap<JobId, V>) -> BTreeMap<JobId, V> {
 }
 
 fn texts(registry: &Registry, job: &JobId) -> Vec<String> {
-    let log = event_log::read(&registry.events(job)).unwrap();
-    assert_eq!((log.torn_bytes, log.bad.len()), (0, 0));
+    let log = event_log::read_log(&registry.events(job)).unwrap();
+    assert_eq!((log.torn_bytes, log.bad_lines.len()), (0, 0));
     let text = |line: EventLine| match line.event.unwrap().body {
         EventBody::Message { text } => text,
         EventBody::Warning { .. } => "warning".to_owned(),
@@ -107,11 +107,12 @@ fn a_repeat_is_dropped_and_other_content_of_its_number_refused_after_a_restart_t
     let (_dir, registry) = registry();
     let job = launch(&registry, "a#1");
     let (mut writer, _) = open(&registry);
-    let acked = |seq| Some(Receipt { epoch: 1, seq, output: 0, problem: None });
+    let acked = |seq| Some(Receipt { epoch: 1, seq, output_offset: 0, reconnect_reason: None });
     assert_eq!(send(&mut writer, &job, 1, 1, vec![said("one"), said("two")]), acked(2));
     assert_eq!(send(&mut writer, &job, 1, 1, vec![said("one"), said("two"), said("three")]), acked(3));
     for _ in 0..2 {
-        let problem = send(&mut writer, &job, 1, 2, vec![said("another"), said("three")]).unwrap().problem;
+        let problem =
+            send(&mut writer, &job, 1, 2, vec![said("another"), said("three")]).unwrap().reconnect_reason;
         assert_eq!(problem.unwrap(), "event 2 of a#1, epoch 1, differs from the recorded one");
         assert_eq!(send(&mut writer, &job, 1, 2, vec![said("two"), said("three")]), acked(3));
         writer = open(&registry).0;
@@ -124,7 +125,8 @@ fn gaps_old_epochs_and_epochs_that_were_never_started_are_refused() {
     let (_dir, registry) = registry();
     let job = launch(&registry, "a#1");
     let (mut writer, _) = open(&registry);
-    let mut problem = |epoch, first| send(&mut writer, &job, epoch, first, vec![said("x")]).unwrap().problem;
+    let mut problem =
+        |epoch, first| send(&mut writer, &job, epoch, first, vec![said("x")]).unwrap().reconnect_reason;
     assert_eq!(problem(1, 2).unwrap(), "events 1 to 1 of epoch 1 are missing");
     assert_eq!(problem(2, 1).unwrap(), "epoch 2 was never started, 0 is current");
     assert_eq!(problem(1, 1), None);
@@ -138,7 +140,7 @@ fn a_record_is_written_at_once_when_the_state_changes_and_otherwise_a_little_lat
     let (_dir, registry) = registry();
     let job = launch(&registry, "a#1");
     let (mut writer, changes) = open(&registry);
-    let seq = || read::load(&registry, &job).unwrap().record.seq;
+    let seq = || read::load_record(&registry, &job).unwrap().record.seq;
     let told = |changes: &Changes| taken(changes).get(&job).map(|record| record.seq);
     let now = Instant::now() + Duration::from_secs(1);
     let events = |writer: &mut Writer, first_seq, event: Event| {
@@ -146,21 +148,21 @@ fn a_record_is_written_at_once_when_the_state_changes_and_otherwise_a_little_lat
         let batch = vec![event];
         let connection_id = connection_id(writer, &job);
         let command =
-            Command::Events { connection_id, job: job.clone(), epoch: 1, first_seq, batch, receipts };
-        writer.write([command], now);
+            WriterCommand::Events { connection_id, job: job.clone(), epoch: 1, first_seq, batch, receipts };
+        writer.apply_and_commit([command], now);
     };
     events(&mut writer, 1, said("one"));
     events(&mut writer, 2, said("two"));
     assert_eq!((seq(), told(&changes)), (1, Some(2)), "the core hears of everything at once");
-    let due = writer.due().unwrap();
+    let due = writer.next_due().unwrap();
     assert!(due > now && due <= now + Duration::from_millis(25));
-    writer.tick(due);
-    assert_eq!((seq(), writer.due()), (2, None));
+    writer.run_due_work(due);
+    assert_eq!((seq(), writer.next_due()), (2, None));
     events(&mut writer, 3, said("three"));
     events(&mut writer, 4, finished());
-    let record = read::load(&registry, &job).unwrap().record;
+    let record = read::load_record(&registry, &job).unwrap().record;
     assert_eq!((record.seq, record.state), (4, State::Completed));
-    assert_eq!((writer.due(), writer.open.len()), (None, 0));
+    assert_eq!((writer.next_due(), writer.open_jobs.len()), (None, 0));
 }
 
 #[test]
@@ -179,7 +181,7 @@ fn damage_in_the_middle_is_set_aside_once_with_a_warning_that_says_what_is_lost(
         let (mut writer, _) = open(&registry);
         assert_eq!(texts(&registry, &job), ["queued", "one", "three", "warning"]);
         assert!(!log.path().with_extension("jsonl.corrupt-2").exists());
-        let record = read::load(&registry, &job).unwrap().record;
+        let record = read::load_record(&registry, &job).unwrap().record;
         let warning = record.warning.unwrap();
         assert!(warning.ends_with("corrupt-1; the agent's events 2 to 2 of epoch 1 are lost"), "{warning}");
         let at = fs::read(log.path().with_extension("jsonl.corrupt-1")).unwrap();
@@ -215,7 +217,7 @@ fn a_log_that_is_distrusted_is_written_anew_before_anything_is_acknowledged() {
     let (mut writer, _) = open(&registry);
     send(&mut writer, &job, 1, 1, vec![said("one")]).unwrap();
     let old = fs::File::open(registry.events(&job)).unwrap();
-    writer.open_job(&job).unwrap().log().mark_untrusted();
+    writer.open_job(&job).unwrap().event_file().mark_untrusted();
     assert_eq!(send(&mut writer, &job, 1, 2, vec![said("two")]).unwrap().seq, 2);
     assert_eq!(texts(&registry, &job), ["queued", "one", "two"]);
     let len = old.metadata().unwrap().len();
@@ -230,7 +232,7 @@ fn lines_of_many_jobs_share_a_commit_and_descriptors_stay_few() {
     let jobs: Vec<JobId> = (1..=200).map(|n| launch(&registry, &format!("a#{n}"))).collect();
     let (mut writer, _) = open(&registry);
     let receipts: Receipts = LatestMap::new();
-    let batch = |job: &JobId, writer: &mut Writer| Command::Events {
+    let batch = |job: &JobId, writer: &mut Writer| WriterCommand::Events {
         connection_id: connection_id(writer, job),
         job: job.clone(),
         epoch: 1,
@@ -238,8 +240,8 @@ fn lines_of_many_jobs_share_a_commit_and_descriptors_stay_few() {
         batch: vec![said("x")],
         receipts: receipts.clone(),
     };
-    let commands: Vec<Command> = jobs.iter().map(|job| batch(job, &mut writer)).collect();
-    writer.write(commands, Instant::now());
+    let commands: Vec<WriterCommand> = jobs.iter().map(|job| batch(job, &mut writer)).collect();
+    writer.apply_and_commit(commands, Instant::now());
     let acked = taken(&receipts);
     assert!(acked.len() == 200 && acked.values().all(|receipt| receipt.seq == 1));
     let mine = |link: std::path::PathBuf| link.starts_with(registry.dir());
@@ -277,7 +279,10 @@ fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_sta
         );
     }
     let cancelled = Box::new(finished().body);
-    writer.write([Command::Own { job: ended.clone(), body: cancelled }], Instant::now());
+    writer.apply_and_commit(
+        [WriterCommand::RecordRelayEvent { job: ended.clone(), body: cancelled }],
+        Instant::now(),
+    );
     assert_eq!(holds(), [false, false, true, false]);
     drop(writer);
     // The state after a relay was killed before it removed the values.
@@ -298,7 +303,7 @@ fn held(writer: &mut Writer, jobs: &[&JobId]) -> Vec<Durable> {
     }
     let connection_id = ConnectionId { agent: "agent".into(), number: 1 };
     let jobs = jobs.iter().map(|job| JobProgress { job: (*job).clone(), epoch: 1, last_seq: 9 }).collect();
-    writer.write([Command::Durable { connection_id, jobs, reply }], Instant::now());
+    writer.apply_and_commit([WriterCommand::QueryDurable { connection_id, jobs, reply }], Instant::now());
     durable.try_recv().unwrap()
 }
 
@@ -320,7 +325,7 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
 
     let now = Instant::now();
     let sends_bad = |writer: &mut Writer, receipts: &Receipts| {
-        let command = Command::Events {
+        let command = WriterCommand::Events {
             connection_id: connection_id(writer, &bad),
             job: bad.clone(),
             epoch: 1,
@@ -328,7 +333,7 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
             batch: vec![said("one")],
             receipts: receipts.clone(),
         };
-        writer.write([command], now);
+        writer.apply_and_commit([command], now);
     };
     let (lost, receipts): (Receipts, Receipts) = (LatestMap::new(), LatestMap::new());
     // Its agent reconnects meanwhile.
@@ -338,14 +343,14 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
     }
     assert_eq!(send(&mut writer, &good, 1, 1, vec![said("one")]).unwrap().seq, 1);
 
-    let look = writer.due().unwrap();
+    let look = writer.next_due().unwrap();
     assert!(look > now && look <= now + Duration::from_secs(2));
-    writer.tick(look);
+    writer.run_due_work(look);
     assert_eq!(taken(&receipts), BTreeMap::new(), "still not readable");
     fs::write(registry.record(&bad), record).unwrap();
-    let look = writer.due().unwrap();
-    writer.tick(look);
-    let problem = taken(&receipts).remove(&bad).unwrap().problem.unwrap();
+    let look = writer.next_due().unwrap();
+    writer.run_due_work(look);
+    let problem = taken(&receipts).remove(&bad).unwrap().reconnect_reason.unwrap();
     assert_eq!(problem, "its files can be read again");
     assert_eq!(held(&mut writer, &[&bad, &good]).len(), 2);
     assert_eq!(send(&mut writer, &bad, 1, 1, vec![said("one")]).unwrap().seq, 1);
@@ -360,7 +365,7 @@ fn an_agent_that_waits_for_a_bad_file_sends_everything_again_once_the_file_works
     fs::write(registry.record(&bad), newer).unwrap();
     let (mut writer, _) = open(&registry);
     let receipts: Receipts = LatestMap::new();
-    let command = Command::Events {
+    let command = WriterCommand::Events {
         connection_id: connection_id(&mut writer, &bad),
         job: bad.clone(),
         epoch: 1,
@@ -368,17 +373,23 @@ fn an_agent_that_waits_for_a_bad_file_sends_everything_again_once_the_file_works
         batch: vec![said("one")],
         receipts: receipts.clone(),
     };
-    writer.write([command], Instant::now());
+    writer.apply_and_commit([command], Instant::now());
     fs::write(registry.record(&bad), record).unwrap();
     // Another event of the job is recorded before the next check.
-    writer.write([Command::Adopt(bad.clone())], Instant::now());
-    let problem = taken(&receipts).remove(&bad).unwrap().problem.unwrap();
+    writer.apply_and_commit([WriterCommand::LogFirstEvent(bad.clone())], Instant::now());
+    let problem = taken(&receipts).remove(&bad).unwrap().reconnect_reason.unwrap();
     assert_eq!(problem, "its files can be read again");
 }
 
-fn events(connection_id: &ConnectionId, job: &JobId, first_seq: u64, event: Event, to: &Receipts) -> Command {
+fn events(
+    connection_id: &ConnectionId,
+    job: &JobId,
+    first_seq: u64,
+    event: Event,
+    to: &Receipts,
+) -> WriterCommand {
     let (connection_id, job, receipts) = (connection_id.clone(), job.clone(), to.clone());
-    Command::Events { connection_id, job, epoch: 1, first_seq, batch: vec![event], receipts }
+    WriterCommand::Events { connection_id, job, epoch: 1, first_seq, batch: vec![event], receipts }
 }
 
 #[test]
@@ -388,8 +399,8 @@ fn a_refusal_is_told_whatever_else_becomes_durable_with_it() {
     let (mut writer, _) = open(&registry);
     let (from, receipts): (_, Receipts) = (connection_id(&mut writer, &job), LatestMap::new());
     let sent = [said("one"), said("another")].map(|event| events(&from, &job, 1, event, &receipts));
-    writer.write(sent, Instant::now());
-    let problem = taken(&receipts).remove(&job).unwrap().problem.unwrap();
+    writer.apply_and_commit(sent, Instant::now());
+    let problem = taken(&receipts).remove(&job).unwrap().reconnect_reason.unwrap();
     assert_eq!(problem, "event 1 of a#1, epoch 1, differs from the recorded one");
 }
 
@@ -399,10 +410,10 @@ fn nothing_follows_an_end_that_the_relay_records_in_the_same_commit() {
     let job = launch(&registry, "a#1");
     let (mut writer, _) = open(&registry);
     let (from, receipts): (_, Receipts) = (connection_id(&mut writer, &job), LatestMap::new());
-    let end = Command::Own { job: job.clone(), body: Box::new(finished().body) };
-    writer.write([end, events(&from, &job, 1, said("late"), &receipts)], Instant::now());
+    let end = WriterCommand::RecordRelayEvent { job: job.clone(), body: Box::new(finished().body) };
+    writer.apply_and_commit([end, events(&from, &job, 1, said("late"), &receipts)], Instant::now());
     assert_eq!(texts(&registry, &job), ["queued", "finished"]);
-    let problem = taken(&receipts).remove(&job).unwrap().problem.unwrap();
+    let problem = taken(&receipts).remove(&job).unwrap().reconnect_reason.unwrap();
     assert_eq!(problem, "it is unknown here, or has ended");
 }
 
@@ -417,19 +428,26 @@ fn an_end_is_not_taken_behind_output_that_was_not_until_the_agent_has_come_back(
     let (from, receipts): (_, Receipts) = (connection_id(&mut writer, &job), LatestMap::new());
     let output = || {
         let (connection_id, job, receipts) = (from.clone(), job.clone(), receipts.clone());
-        Command::Output { connection_id, job, epoch: 1, offset: 0, bytes: b"its cause\n".to_vec(), receipts }
+        WriterCommand::Output {
+            connection_id,
+            job,
+            epoch: 1,
+            offset: 0,
+            bytes: b"its cause\n".to_vec(),
+            receipts,
+        }
     };
-    writer.write([output()], Instant::now());
+    writer.apply_and_commit([output()], Instant::now());
     // Its files can be read again before the next check.
     fs::write(registry.record(&job), record).unwrap();
     let end = || events(&from, &job, 1, finished(), &receipts);
-    writer.write([end()], Instant::now());
-    assert_eq!(read::load(&registry, &job).unwrap().record.state, State::Queued);
-    assert!(taken(&receipts).remove(&job).unwrap().problem.is_some(), "it is told to come back");
+    writer.apply_and_commit([end()], Instant::now());
+    assert_eq!(read::load_record(&registry, &job).unwrap().record.state, State::Queued);
+    assert!(taken(&receipts).remove(&job).unwrap().reconnect_reason.is_some(), "it is told to come back");
 
     assert_eq!(held(&mut writer, &[&job]).iter().map(|held| held.output).collect::<Vec<_>>(), [0]);
-    writer.write([output(), end()], Instant::now());
-    assert_eq!(read::load(&registry, &job).unwrap().record.state, State::Completed);
+    writer.apply_and_commit([output(), end()], Instant::now());
+    assert_eq!(read::load_record(&registry, &job).unwrap().record.state, State::Completed);
     assert_eq!(fs::read_to_string(registry.log(&job).path()).unwrap(), "its cause\n");
 }
 
@@ -445,7 +463,7 @@ fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
     let (reply, mut durable) = oneshot::channel();
     let jobs = vec![JobProgress { job: bad.clone(), epoch: 1, last_seq: 9 }];
     let connection_id = ConnectionId { agent: "agent".into(), number: 1 };
-    writer.write([Command::Durable { connection_id, jobs, reply }], Instant::now());
+    writer.apply_and_commit([WriterCommand::QueryDurable { connection_id, jobs, reply }], Instant::now());
     let told: Vec<bool> = durable.try_recv().unwrap().iter().map(|held| held.closed).collect();
     assert_eq!(told, [false], "the relay that died had offered it");
 }
@@ -454,7 +472,10 @@ fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
 fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInclusive<u32>) {
     for n in numbers {
         let job = launch(registry, &format!("a#{n}"));
-        writer.write([Command::Own { job, body: Box::new(finished().body) }], Instant::now());
+        writer.apply_and_commit(
+            [WriterCommand::RecordRelayEvent { job, body: Box::new(finished().body) }],
+            Instant::now(),
+        );
     }
 }
 
@@ -462,8 +483,8 @@ fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInc
 fn take_place(place: &Path) {
     fs::create_dir_all(place.join("x")).unwrap();
     let name = place.file_name().unwrap().to_str().unwrap();
-    for n in 1..dir::MAX_ASIDE {
-        fs::write(place.with_file_name(format!("{}{name}-{n}", dir::ASIDE_SUFFIX)), "").unwrap();
+    for n in 1..dir::MAX_SET_ASIDE {
+        fs::write(place.with_file_name(format!("{}{name}-{n}", dir::SET_ASIDE_PREFIX)), "").unwrap();
     }
 }
 
@@ -472,7 +493,7 @@ fn jobs_are_archived_again_once_the_folder_for_them_can_be_made() {
     let (_dir, registry) = registry();
     let (mut writer, _) = open(&registry);
     let archive = registry.archive().path().to_owned();
-    let archived = || read::jobs(&registry.archived()).unwrap().len();
+    let archived = || read::unarchived_jobs(&registry.archived()).unwrap().len();
     fs::remove_dir(&archive).unwrap();
     end_all(&mut writer, &registry, 1..=202);
     assert_eq!(archived(), 2, "its folder was made anew");
@@ -481,7 +502,7 @@ fn jobs_are_archived_again_once_the_folder_for_them_can_be_made() {
     end_all(&mut writer, &registry, 203..=204);
     fs::remove_dir_all(oldest.path()).unwrap();
     end_all(&mut writer, &registry, 205..=205);
-    assert_eq!((archived(), read::jobs(&registry).unwrap().len()), (5, 200), "none is forgotten");
+    assert_eq!((archived(), read::unarchived_jobs(&registry).unwrap().len()), (5, 200), "none is forgotten");
 }
 
 #[test]
@@ -490,23 +511,26 @@ fn a_notice_that_nobody_was_shown_outlives_the_archiving_of_its_job() {
     let (mut writer, _) = open(&registry);
     let jobs: [JobId; 2] = ["told#1", "untold#1"].map(|job| launch(&registry, job));
     for job in &jobs {
-        writer.write([Command::Own { job: job.clone(), body: Box::new(finished().body) }], Instant::now());
-        let entry = outbox::Entry {
+        writer.apply_and_commit(
+            [WriterCommand::RecordRelayEvent { job: job.clone(), body: Box::new(finished().body) }],
+            Instant::now(),
+        );
+        let entry = outbox::OutboxEntry {
             schema: outbox::SCHEMA,
             job: job.clone(),
             ended_at: crate::time::now(),
             session: None,
             channels: BTreeMap::new(),
         };
-        outbox::write(&registry, &entry).unwrap();
+        outbox::write_entry(&registry, &entry).unwrap();
     }
-    let shown = outbox::Shown { at: crate::time::now(), by: "wait".into(), session: None };
-    assert!(outbox::claim(&registry, &jobs[0], &shown).unwrap());
+    let shown = outbox::NoticeClaim { at: crate::time::now(), by: "wait".into(), session: None };
+    assert!(outbox::claim_notice(&registry, &jobs[0], &shown).unwrap());
     end_all(&mut writer, &registry, 1..=201);
-    let archived = read::jobs(&registry.archived()).unwrap();
+    let archived = read::unarchived_jobs(&registry.archived()).unwrap();
     assert!(jobs.iter().all(|job| archived.contains(job)), "{archived:?}");
-    assert_eq!(outbox::unshown(&registry).unwrap(), [jobs[1].clone()]);
-    assert_eq!(outbox::read(&registry, &jobs[0]).unwrap(), None);
+    assert_eq!(outbox::unclaimed_jobs(&registry).unwrap(), [jobs[1].clone()]);
+    assert_eq!(outbox::read_entry(&registry, &jobs[0]).unwrap(), None);
 }
 
 #[test]
@@ -518,10 +542,10 @@ fn a_job_whose_last_record_could_not_be_written_at_first_is_closed_when_it_is() 
     fs::remove_file(registry.record(&job)).unwrap();
     take_place(registry.record(&job).path());
     send(&mut writer, &job, 1, 2, vec![finished()]).unwrap();
-    assert_eq!(writer.open.len(), 1, "its record tells no end yet");
+    assert_eq!(writer.open_jobs.len(), 1, "its record tells no end yet");
     fs::remove_dir_all(registry.record(&job).path()).unwrap();
-    let due = writer.due().unwrap();
-    writer.tick(due);
-    assert_eq!((writer.open.len(), writer.due()), (0, None));
-    assert_eq!(read::load(&registry, &job).unwrap().record.state, State::Completed);
+    let due = writer.next_due().unwrap();
+    writer.run_due_work(due);
+    assert_eq!((writer.open_jobs.len(), writer.next_due()), (0, None));
+    assert_eq!(read::load_record(&registry, &job).unwrap().record.state, State::Completed);
 }

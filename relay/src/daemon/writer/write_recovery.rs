@@ -9,90 +9,94 @@ use common::ids::JobId;
 
 use super::job::OpenJob;
 use super::writer_loop::Writer;
-use crate::files::staged::is_lacking;
+use crate::files::staged::is_out_of_space;
 
-/// Maximum number of own events in the retry queue: as many jobs as there may be, twice over.
-const MAX_QUEUED: usize = 2000;
-/// Pause before the next attempt to record or refresh what failed.
+/// Maximum number of the relay's own events in the retry queue: two for each of a thousand jobs.
+const MAX_RETRY_QUEUE: usize = 2000;
+/// Pause before a failed event or record is retried.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Writer {
-    /// Recovers from a failed write: takes half-written lines back, and gives up the reserve for a final event.
+    /// Recovers from a failed write: removes partly written lines, and releases the reserve for a final event.
     pub(super) fn recover_write(&mut self, job: &JobId, error: io::Error, now: Instant) -> io::Result<()> {
         if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) {
             return self.write_with_fewer_descriptors(job);
         }
-        let Some(open) = self.open.get_mut(job) else { return Ok(()) };
-        if !is_lacking(&error) || open.log().truncate_unsynced().is_err() {
+        let Some(open) = self.open_jobs.get_mut(job) else { return Ok(()) };
+        if !is_out_of_space(&error) || open.event_file().truncate_unsynced().is_err() {
             return self.recover_sync(job, &error, now);
         }
-        let urgent = open.is_urgent();
-        self.disk.set_full(now);
-        if !(urgent && self.disk.give_up_reserve(now)) {
+        let urgent = open.is_urgent_event();
+        self.disk_full_state.set_full(now);
+        if !(urgent && self.disk_full_state.release_reserve(now)) {
             return Err(error);
         }
-        match open.write() {
+        match open.write_log() {
             Err(e) => {
                 // If truncating fails, the file stays poisoned, which `fail_pending` checks.
-                let _ = open.log().truncate_unsynced();
+                let _ = open.event_file().truncate_unsynced();
                 Err(e)
             }
             Ok(()) => Ok(()),
         }
     }
 
-    /// Recovers from a failure that leaves the disk's content in doubt: rewrites the log.
+    /// Recovers from a failure after which the disk's content is unknown: rewrites the log.
     pub(super) fn recover_sync(&mut self, job: &JobId, error: &io::Error, now: Instant) -> io::Result<()> {
         tracing::error!("{job}: its log can't be trusted and is rewritten: {error}");
-        let Some(open) = self.open.get_mut(job) else { return Ok(()) };
-        // Lines that are not durable should not be visible either; the file is replaced in any case.
-        let _ = open.log().truncate_unsynced();
+        let Some(open) = self.open_jobs.get_mut(job) else { return Ok(()) };
+        // Lines that are not durable should not be visible. If this fails, the file is replaced anyway.
+        let _ = open.event_file().truncate_unsynced();
         let renewed = match open.rewrite_log() {
-            Err(e) if is_lacking(&e) && open.is_urgent() && self.disk.give_up_reserve(now) => {
+            Err(e)
+                if is_out_of_space(&e)
+                    && open.is_urgent_event()
+                    && self.disk_full_state.release_reserve(now) =>
+            {
                 open.rewrite_log()
             }
             renewed => renewed,
         };
         if renewed.is_err() {
-            self.poisoned.insert(job.clone());
+            self.poisoned_logs.insert(job.clone());
         }
         renewed
     }
 
     fn write_with_fewer_descriptors(&mut self, job: &JobId) -> io::Result<()> {
-        self.open.values_mut().for_each(|open| open.log().close());
-        self.open.get_mut(job).map_or(Ok(()), OpenJob::write)
+        self.open_jobs.values_mut().for_each(|open| open.event_file().close());
+        self.open_jobs.get_mut(job).map_or(Ok(()), OpenJob::write_log)
     }
 
-    /// Closes jobs whose commit failed. The next command opens them again, from what is durable. Connections that wait
-    /// for a receipt get none: their events wait for free space, or until the job's files work again.
+    /// Closes jobs whose commit failed. The next command opens them again in their durable state. No receipts are sent:
+    /// the agents keep the events until there is free space, or until the job's files work again.
     pub(super) fn fail_pending(&mut self, failed: BTreeMap<JobId, io::Error>, now: Instant) {
         for (job, error) in failed {
-            let Some(mut open) = self.open.remove(&job) else { continue };
-            self.due.remove(&job);
-            if open.log().is_poisoned() {
-                self.poisoned.insert(job.clone());
+            let Some(mut open) = self.open_jobs.remove(&job) else { continue };
+            self.refresh_due.remove(&job);
+            if open.event_file().is_poisoned() {
+                self.poisoned_logs.insert(job.clone());
             }
             for body in open.take_unrecorded() {
                 self.queue_retry(&job, body, now);
             }
-            let lacking = is_lacking(&error);
+            let lacking = is_out_of_space(&error);
             if lacking {
-                self.disk.set_full(now);
+                self.disk_full_state.set_full(now);
             }
             for receipts in open.take_receipts() {
                 if lacking {
                     self.defer(&job, receipts);
                 } else {
-                    self.set_apart(&job, &error, receipts, now);
+                    self.quarantine_job(&job, &error, receipts, now);
                 }
             }
         }
     }
 
-    /// Queues an event of the relay's own that must be recorded and could not be; it is retried a little later.
+    /// Queues an event of the relay's own that could not be recorded, for a later retry.
     pub(super) fn queue_retry(&mut self, job: &JobId, body: EventBody, now: Instant) {
-        if self.retry_queue.len() < MAX_QUEUED {
+        if self.retry_queue.len() < MAX_RETRY_QUEUE {
             self.retry_queue.push((job.clone(), body));
             self.retry_due = Some(now + RETRY_PAUSE);
         }
@@ -102,7 +106,7 @@ impl Writer {
     pub(super) fn retry_queued(&mut self, now: Instant) {
         self.retry_due = None;
         for (job, body) in std::mem::take(&mut self.retry_queue) {
-            self.record_own(&job, body, now);
+            self.record_relay_event(&job, body, now);
         }
         self.commit(now);
     }

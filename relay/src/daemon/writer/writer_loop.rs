@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
-use super::archive::Archive;
-use super::command::{Changes, Command, WriterHandle};
-use super::disk_full::DiskSpace;
+use super::archive::ArchiveQueue;
+use super::command::{Changes, WriterCommand, WriterHandle};
+use super::disk_full::DiskFullState;
 use super::ids::EventIds;
 use super::job::OpenJob;
 use super::ownership::JobOwnership;
@@ -27,33 +27,33 @@ use crate::daemon::subscribe::Broadcast;
 use crate::registry::Registry;
 use crate::time::Clock;
 
-/// Capacity of the command queue: a full batch (256 events) from each of a few connections. Further senders wait.
+/// Capacity of the command queue. Further senders wait.
 const QUEUE_CAPACITY: usize = 64;
 /// Maximum number of commands in one commit, so that a flood can't delay the receipt of the first one.
-const MAX_GROUP: usize = 64;
+const MAX_COMMIT_COMMANDS: usize = 64;
 
 pub(in crate::daemon) struct Writer {
     pub(super) registry: Registry,
     pub(super) clock: Clock,
-    pub(super) ids: EventIds,
-    pub(super) archive: Archive,
-    pub(super) disk: DiskSpace,
+    pub(super) event_ids: EventIds,
+    pub(super) archive_queue: ArchiveQueue,
+    pub(super) disk_full_state: DiskFullState,
     pub(super) quarantine: Quarantine,
-    pub(super) open: BTreeMap<JobId, OpenJob>,
+    pub(super) open_jobs: BTreeMap<JobId, OpenJob>,
     pub(super) ownership: JobOwnership,
     /// Open jobs that the next commit must process.
-    pub(super) touched: BTreeSet<JobId>,
+    pub(super) jobs_to_commit: BTreeSet<JobId>,
     /// Open jobs whose record is refreshed later, with the time.
-    pub(super) due: BTreeMap<JobId, Instant>,
-    /// Jobs whose log must be rewritten before anything in it is trusted.
-    pub(super) poisoned: BTreeSet<JobId>,
-    /// The relay's own events that must be recorded and could not be yet.
+    pub(super) refresh_due: BTreeMap<JobId, Instant>,
+    /// Jobs whose logs are untrusted until they are rewritten.
+    pub(super) poisoned_logs: BTreeSet<JobId>,
+    /// The relay's own events that could not be recorded yet.
     pub(super) retry_queue: Vec<(JobId, EventBody)>,
-    /// Time of their next attempt.
+    /// Time of the next retry.
     pub(super) retry_due: Option<Instant>,
-    /// Answers that wait for the commit, with the jobs that they are about.
-    pub(super) answers: Vec<(ConnectionId, Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
-    pub(super) flushes: Vec<oneshot::Sender<()>>,
+    /// Answers that wait for the commit.
+    pub(super) pending_answers: Vec<(ConnectionId, Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
+    pub(super) pending_flushes: Vec<oneshot::Sender<()>>,
     pub(super) changes: Changes,
     pub(super) broadcast: Broadcast,
 }
@@ -63,7 +63,7 @@ pub(in crate::daemon) struct Writer {
 ///
 /// # Errors
 /// Fails if the registry can't be read or repaired.
-pub(in crate::daemon) fn start(
+pub(in crate::daemon) fn start_writer(
     registry: Registry,
     clock: Clock,
     changes: Changes,
@@ -71,32 +71,34 @@ pub(in crate::daemon) fn start(
 ) -> io::Result<(WriterHandle, JoinHandle<()>, Vec<JobRecord>)> {
     let (writer, active) = Writer::open(registry, clock, changes, broadcast, Instant::now())?;
     let (commands, queue) = mpsc::channel(QUEUE_CAPACITY);
-    // Used for its timer only. It is separate, because the daemon's runtime ends before this thread does.
+    // Used only for its timer. It is separate, because the daemon's runtime ends before this thread.
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let thread =
-        std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(writer, queue, &timer))?;
+    let thread = std::thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || run_writer(writer, queue, &timer))?;
     Ok((WriterHandle { commands }, thread, active))
 }
 
-fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, timer: &tokio::runtime::Runtime) {
-    let mut group = Vec::with_capacity(MAX_GROUP);
+fn run_writer(mut writer: Writer, mut queue: mpsc::Receiver<WriterCommand>, timer: &tokio::runtime::Runtime) {
+    let mut group = Vec::with_capacity(MAX_COMMIT_COMMANDS);
     loop {
-        let taken = match writer.due() {
-            None => queue.blocking_recv_many(&mut group, MAX_GROUP),
-            // Cancel-safe: nothing was taken if the timeout expires.
+        let taken = match writer.next_due() {
+            None => queue.blocking_recv_many(&mut group, MAX_COMMIT_COMMANDS),
+            // Cancel-safe: nothing was received if the timeout expires.
             Some(due) => {
-                let next = async { timeout_at(due.into(), queue.recv_many(&mut group, MAX_GROUP)).await };
+                let next =
+                    async { timeout_at(due.into(), queue.recv_many(&mut group, MAX_COMMIT_COMMANDS)).await };
                 let Ok(taken) = timer.block_on(next) else {
-                    writer.tick(Instant::now());
+                    writer.run_due_work(Instant::now());
                     continue;
                 };
                 taken
             }
         };
         if taken == 0 {
-            return writer.finish();
+            return writer.write_all_records();
         }
-        writer.write(group.drain(..), Instant::now());
+        writer.apply_and_commit(group.drain(..), Instant::now());
     }
 }
 
@@ -114,29 +116,29 @@ impl Writer {
     ) -> io::Result<(Self, Vec<JobRecord>)> {
         let found = startup_scan::scan_registry(&registry)?;
         let mut writer = Self {
-            ids: EventIds::load(&registry)?,
-            archive: Archive::new(found.ended.clone()),
-            disk: DiskSpace::new(&registry, now),
+            event_ids: EventIds::load(&registry)?,
+            archive_queue: ArchiveQueue::new(found.ended_jobs.clone()),
+            disk_full_state: DiskFullState::new(&registry, now),
             quarantine: Quarantine::default(),
-            open: BTreeMap::new(),
+            open_jobs: BTreeMap::new(),
             ownership: JobOwnership::default(),
-            touched: BTreeSet::new(),
-            due: BTreeMap::new(),
-            poisoned: BTreeSet::new(),
+            jobs_to_commit: BTreeSet::new(),
+            refresh_due: BTreeMap::new(),
+            poisoned_logs: BTreeSet::new(),
             retry_queue: Vec::new(),
             retry_due: None,
-            answers: Vec::new(),
-            flushes: Vec::new(),
+            pending_answers: Vec::new(),
+            pending_flushes: Vec::new(),
             changes,
             broadcast,
             registry,
             clock,
         };
-        let (mut ended, mut unreadable) = (found.ended, Vec::new());
-        for job in found.others {
+        let (mut ended, mut unreadable) = (found.ended_jobs, Vec::new());
+        for job in found.other_jobs {
             match writer.open_job(&job) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    writer.add_ended(&job);
+                    writer.add_to_archive_list(&job);
                     ended.push((Timestamp::UNIX_EPOCH, job));
                 }
                 Err(e) => {
@@ -149,69 +151,78 @@ impl Writer {
         writer.commit(now);
         // A killed relay may have left environment values of jobs that an agent has accepted or that have ended.
         for (_, job) in &ended {
-            spec::forget_env(&writer.registry, job);
+            spec::remove_env_values_or_log(&writer.registry, job);
         }
-        for open in writer.open.values().filter(|open| open.record().state != State::Queued) {
-            spec::forget_env(&writer.registry, &open.record().job);
+        for open in writer.open_jobs.values().filter(|open| open.record().state != State::Queued) {
+            spec::remove_env_values_or_log(&writer.registry, &open.record().job);
         }
-        writer.archive.trim(&writer.registry);
-        let active: Vec<JobRecord> = writer.open.values().map(|open| open.record().clone()).collect();
+        writer.archive_queue.archive_oldest(&writer.registry);
+        let active: Vec<JobRecord> = writer.open_jobs.values().map(|open| open.record().clone()).collect();
         let queued = active.iter().filter(|record| record.state == State::Queued);
-        // An agent may hold a job whose record, once it can be read, names no agent.
+        // An agent may have a job whose unreadable record names no agent.
         writer.ownership = JobOwnership::new(queued.map(|record| record.job.clone()).chain(unreadable));
         Ok((writer, active))
     }
 
     /// Applies a group of commands and commits.
-    pub(in crate::daemon) fn write(&mut self, group: impl IntoIterator<Item = Command>, now: Instant) {
+    pub(in crate::daemon) fn apply_and_commit(
+        &mut self,
+        group: impl IntoIterator<Item = WriterCommand>,
+        now: Instant,
+    ) {
         for command in group {
-            if let Err(problem) = self.apply(command, now) {
+            if let Err(problem) = self.apply_command(command, now) {
                 tracing::error!("the registry could not take a command: {problem}");
             }
         }
         self.commit(now);
-        if !self.flushes.is_empty() {
-            self.refresh_all(now);
-            for reply in self.flushes.drain(..) {
-                // The receiver may have gone away.
+        if !self.pending_flushes.is_empty() {
+            self.refresh_all_records(now);
+            for reply in self.pending_flushes.drain(..) {
+                // The receiver may be gone.
                 let _ = reply.send(());
             }
         }
     }
 
-    /// Returns the time at which [`Writer::tick`] has work to do.
-    pub(in crate::daemon) fn due(&self) -> Option<Instant> {
-        let due = self.due.values().copied().chain(self.disk.due()).chain(self.quarantine.due());
+    /// Returns the time at which [`Writer::run_due_work`] has work to do.
+    pub(in crate::daemon) fn next_due(&self) -> Option<Instant> {
+        let due = self
+            .refresh_due
+            .values()
+            .copied()
+            .chain(self.disk_full_state.next_check())
+            .chain(self.quarantine.next_check());
         due.chain(self.retry_due).min()
     }
 
-    /// Does the work that is due: records, checks for free space, retries.
-    pub(in crate::daemon) fn tick(&mut self, now: Instant) {
+    /// Runs the due work: records, checks for free space, retries.
+    pub(in crate::daemon) fn run_due_work(&mut self, now: Instant) {
         let due: Vec<JobId> =
-            self.due.iter().filter(|(_, at)| **at <= now).map(|(job, _)| job.clone()).collect();
-        let ended = self.refresh(&due, now);
+            self.refresh_due.iter().filter(|(_, at)| **at <= now).map(|(job, _)| job.clone()).collect();
+        let ended = self.refresh_records(&due, now);
         self.archive_ended(&ended);
-        if self.disk.due().is_some_and(|due| due <= now) {
-            self.disk.check(now);
+        if self.disk_full_state.next_check().is_some_and(|due| due <= now) {
+            self.disk_full_state.check_free_space(now);
         }
         for job in self.quarantine.due_jobs(now) {
             let opened = self.open_job(&job).map(|_| ());
-            // An agent whose job has ended meanwhile is notified when it reconnects.
-            let is_readable = opened.is_ok() || is_gone(&opened);
-            self.quarantine.checked(&job, is_readable, now);
+            // An agent learns of the end of its job when it reconnects.
+            let is_readable = opened.is_ok() || is_ended_or_unknown(&opened);
+            self.quarantine.on_check(&job, is_readable, now);
         }
         if self.retry_due.is_some_and(|due| due <= now) {
             self.retry_queued(now);
         }
     }
 
-    /// Writes every record before the thread ends: no further command will come.
-    fn finish(&mut self) {
-        self.refresh_all(Instant::now());
+    /// Writes every record before the thread ends.
+    fn write_all_records(&mut self) {
+        self.refresh_all_records(Instant::now());
     }
 }
 
 /// Returns true if a job is unknown or has ended.
-fn is_gone(opened: &io::Result<()>) -> bool {
+fn is_ended_or_unknown(opened: &io::Result<()>) -> bool {
     opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }

@@ -12,5 +12,5 @@ mod program;
 mod signature;
 mod webhook;
 
-pub(super) use attempt::{Channels, deliver};
-pub(super) use codex::QUEUED;
+pub(super) use attempt::{Channels, attempt_delivery};
+pub(super) use codex::MESSAGE_CLAIMANT;

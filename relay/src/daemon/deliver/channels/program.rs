@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::text;
+use common::text_format;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, Command};
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 /// Maximum number of bytes kept of its stderr.
 const MAX_STDERR: usize = 4096;
 /// Time limit for the rest of its stderr after it has ended: one of its children may hold the stream open.
-const DRAIN: Duration = Duration::from_millis(100);
+const STDERR_DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Process group that is killed unless its leader has ended by itself.
 struct ProcessGroup(Option<Pid>);
@@ -20,7 +20,7 @@ struct ProcessGroup(Option<Pid>);
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // The group may have ended at this moment.
+            // The group may have just ended.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -30,7 +30,11 @@ impl Drop for ProcessGroup {
 ///
 /// # Errors
 /// One line: the program can't be started, ended with a failure, or was killed because it took longer than `limit`.
-pub(super) async fn run(mut command: Command, input: Vec<u8>, limit: Duration) -> Result<(), String> {
+pub(super) async fn run_with_limit(
+    mut command: Command,
+    input: Vec<u8>,
+    limit: Duration,
+) -> Result<(), String> {
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let name = command.as_std().get_program().to_string_lossy().into_owned();
     let mut child = command.spawn().map_err(|e| format!("{name} can't be started: {e}"))?;
@@ -42,7 +46,7 @@ pub(super) async fn run(mut command: Command, input: Vec<u8>, limit: Duration) -
             tokio::join!(write_stdin(stdin, &input), read_stderr(stderr.as_mut(), &mut said));
             std::future::pending::<()>().await;
         };
-        // Cancel-safe: what was read so far is in `said`.
+        // Cancel-safe: the bytes read so far are in the buffer.
         tokio::select! {
             status = child.wait() => status,
             () = talk => Err(std::io::ErrorKind::Other.into()),
@@ -58,28 +62,28 @@ pub(super) async fn run(mut command: Command, input: Vec<u8>, limit: Duration) -
     if status.success() {
         return Ok(());
     }
-    let _ = timeout(DRAIN, read_stderr(stderr.as_mut(), &mut said)).await;
+    let _ = timeout(STDERR_DRAIN_TIMEOUT, read_stderr(stderr.as_mut(), &mut said)).await;
     let said =
         String::from_utf8_lossy(&said).lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned);
-    let said = said.map(|line| format!(": {}", text::one_line(&line, 200))).unwrap_or_default();
+    let said = said.map(|line| format!(": {}", text_format::one_line(&line, 200))).unwrap_or_default();
     Err(format!("{name} ended with {status}{said}"))
 }
 
 async fn write_stdin(stdin: Option<ChildStdin>, input: &[u8]) {
     if let Some(mut stdin) = stdin {
-        // A program that does not read its input is fine.
+        // A program need not read its input.
         let _ = stdin.write_all(input).await;
     }
 }
 
 /// Reads to the end of the stream and keeps its last bytes.
-async fn read_stderr(stderr: Option<&mut ChildStderr>, said: &mut Vec<u8>) {
+async fn read_stderr(stderr: Option<&mut ChildStderr>, last_bytes: &mut Vec<u8>) {
     let Some(stderr) = stderr else { return };
     let mut piece = [0; 1024];
     while let Ok(read @ 1..) = stderr.read(&mut piece).await {
-        said.extend_from_slice(&piece[..read]);
-        if said.len() > MAX_STDERR {
-            said.drain(..said.len() - MAX_STDERR);
+        last_bytes.extend_from_slice(&piece[..read]);
+        if last_bytes.len() > MAX_STDERR {
+            last_bytes.drain(..last_bytes.len() - MAX_STDERR);
         }
     }
 }
@@ -98,14 +102,15 @@ mod tests {
     async fn a_program_gets_its_input_and_says_no_with_its_last_line() {
         let limit = Duration::from_secs(30);
         assert_eq!(
-            run(shell("read -r line; test \"$line\" = hello"), b"hello\n".to_vec(), limit).await,
+            run_with_limit(shell("read -r line; test \"$line\" = hello"), b"hello\n".to_vec(), limit).await,
             Ok(())
         );
         // More than a pipe holds, to a program that reads nothing.
-        assert_eq!(run(shell("exit 0"), vec![b'x'; 1 << 20], limit).await, Ok(()));
-        let refused = run(shell("echo one >&2; printf '\\033[1mtwo' >&2; exit 3"), Vec::new(), limit).await;
+        assert_eq!(run_with_limit(shell("exit 0"), vec![b'x'; 1 << 20], limit).await, Ok(()));
+        let refused =
+            run_with_limit(shell("echo one >&2; printf '\\033[1mtwo' >&2; exit 3"), Vec::new(), limit).await;
         assert_eq!(refused, Err("sh ended with exit status: 3: [1mtwo".to_owned()));
-        let absent = run(Command::new("/nowhere/program"), Vec::new(), limit).await.unwrap_err();
+        let absent = run_with_limit(Command::new("/nowhere/program"), Vec::new(), limit).await.unwrap_err();
         assert!(absent.starts_with("/nowhere/program can't be started: "), "{absent}");
     }
 
@@ -114,7 +119,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let line = format!("trap '' TERM; sleep 1000 & echo $! >{}; wait", pid.display());
-        let hung = run(shell(&line), Vec::new(), Duration::from_millis(500)).await;
+        let hung = run_with_limit(shell(&line), Vec::new(), Duration::from_millis(500)).await;
         assert_eq!(hung, Err("sh did not end within 0 s and was killed".to_owned()));
         let child: u32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
         let is_gone = || {

@@ -5,34 +5,34 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::bounded_file;
-use crate::config::SecretPlace;
+use crate::config::SecretSource;
 
 /// Prefix of a secret in base64.
-const PREFIX: &str = "whsec_";
+const BASE64_SECRET_PREFIX: &str = "whsec_";
 
 /// Reads a secret from its file or variable.
 ///
 /// # Errors
 /// One line: the secret is missing, is empty, or is not valid base64 after `whsec_`.
-pub(super) fn secret(place: &SecretPlace) -> Result<Vec<u8>, String> {
-    let (name, text) = match place {
-        SecretPlace::File(path) => {
+pub(super) fn read_secret(source: &SecretSource) -> Result<Vec<u8>, String> {
+    let (name, text) = match source {
+        SecretSource::File(path) => {
             let name = format!("the webhook's secret {}", path.display());
-            let bytes = bounded_file::read(path).map_err(|e| format!("{name} can't be read: {e}"))?;
+            let bytes = bounded_file::read_bounded(path).map_err(|e| format!("{name} can't be read: {e}"))?;
             let text = String::from_utf8(bytes).map_err(|e| format!("{name} can't be read: {e}"))?;
             (name, text)
         }
-        SecretPlace::Variable(variable) => {
+        SecretSource::Variable(variable) => {
             let name = format!("the webhook's secret ${variable}");
             (name.clone(), std::env::var(variable).map_err(|e| format!("{name}: {e}"))?)
         }
     };
     match text.trim() {
         "" => Err(format!("{name} is empty")),
-        text => match text.strip_prefix(PREFIX) {
+        text => match text.strip_prefix(BASE64_SECRET_PREFIX) {
             Some(encoded) => BASE64_STANDARD
                 .decode(encoded)
-                .map_err(|e| format!("{name} is not base64 after {PREFIX}: {e}")),
+                .map_err(|e| format!("{name} is not base64 after {BASE64_SECRET_PREFIX}: {e}")),
             None => Ok(text.as_bytes().to_vec()),
         },
     }
@@ -55,7 +55,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
         std::fs::write(&file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
-        let secret = secret(&SecretPlace::File(file)).unwrap();
+        let secret = read_secret(&SecretSource::File(file)).unwrap();
         let signed = sign(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b"{\"test\": 2432232314}");
         assert_eq!(signed.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
     }
@@ -64,7 +64,7 @@ mod tests {
     fn a_secret_that_is_none_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
-        let read = || secret(&SecretPlace::File(file.clone()));
+        let read = || read_secret(&SecretSource::File(file.clone()));
         assert!(read().unwrap_err().contains("can't be read"));
         for (text, expected) in [(" \n", "is empty"), ("whsec_%", "is not base64")] {
             std::fs::write(&file, text).unwrap();
@@ -72,6 +72,6 @@ mod tests {
         }
         std::fs::write(&file, "plain text\n").unwrap();
         assert_eq!(read(), Ok(b"plain text".to_vec()));
-        assert!(secret(&SecretPlace::Variable("RELAY_NOT_SET_ANYWHERE".into())).is_err());
+        assert!(read_secret(&SecretSource::Variable("RELAY_NOT_SET_ANYWHERE".into())).is_err());
     }
 }

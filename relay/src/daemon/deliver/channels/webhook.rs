@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use common::record::JobRecord;
-use common::text;
+use common::text_format;
 use serde_json::json;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::attempt::{Channels, TIME_LIMIT, idempotency_key};
+use super::attempt::{ATTEMPT_TIMEOUT, Channels, idempotency_key};
 use super::signature;
-use crate::daemon::deliver::schedule::Outcome;
+use crate::daemon::deliver::schedule::DeliveryOutcome;
 use crate::notice;
 use crate::time;
 
 /// 410 Gone: stop delivering.
-const GONE: u16 = 410;
+const HTTP_GONE: u16 = 410;
 
-/// Makes the HTTP client: the system's certificates, the environment's proxy, and no redirects, since a signed post may
-/// go to no other address.
+/// Creates the HTTP client, with the system's certificates and the environment's proxy. Redirects are not followed,
+/// because a signed post must not be sent to another address.
 pub(super) fn http_client() -> Agent {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = TlsConfig::builder()
@@ -27,7 +27,7 @@ pub(super) fn http_client() -> Agent {
         .build();
     Agent::config_builder()
         .tls_config(tls)
-        .timeout_global(Some(TIME_LIMIT))
+        .timeout_global(Some(ATTEMPT_TIMEOUT))
         .max_redirects(0)
         .http_status_as_error(false)
         .user_agent(concat!("relay/", env!("CARGO_PKG_VERSION")))
@@ -35,18 +35,18 @@ pub(super) fn http_client() -> Agent {
         .into()
 }
 
-/// Sends the POST; any 2xx means that the receiver has taken the notification.
-pub(super) async fn post(channels: &Channels, record: &JobRecord) -> Outcome {
+/// Sends the POST; any 2xx status means that the receiver has accepted the notification.
+pub(super) async fn post_notification(channels: &Channels, record: &JobRecord) -> DeliveryOutcome {
     let Some(webhook) = channels.config().webhook.clone() else {
-        return Outcome::Refused("no webhook is configured".to_owned());
+        return DeliveryOutcome::Refused("no webhook is configured".to_owned());
     };
-    let secret = match webhook.secret.as_ref().map(signature::secret).transpose() {
+    let secret = match webhook.secret.as_ref().map(signature::read_secret).transpose() {
         Ok(secret) => secret,
-        Err(reason) => return Outcome::Failed(reason),
+        Err(reason) => return DeliveryOutcome::Failed(reason),
     };
-    let (id, body) = (idempotency_key(record), body(record));
+    let (id, body) = (idempotency_key(record), request_body(record));
     let at = time::now().as_second();
-    let agent = channels.http();
+    let agent = channels.http_client();
     let sent = tokio::task::spawn_blocking(move || {
         let mut request = agent
             .post(&webhook.url)
@@ -60,45 +60,45 @@ pub(super) async fn post(channels: &Channels, record: &JobRecord) -> Outcome {
         request.send(&body).map(|answer| answer.status().as_u16())
     });
     match sent.await {
-        Ok(Ok(200..=299)) => Outcome::Taken,
-        Ok(Ok(GONE)) => Outcome::Refused("the receiver is gone for good (410)".to_owned()),
+        Ok(Ok(200..=299)) => DeliveryOutcome::Accepted,
+        Ok(Ok(HTTP_GONE)) => DeliveryOutcome::Refused("the receiver is gone for good (410)".to_owned()),
         Ok(Ok(code @ 300..=399)) => {
-            Outcome::Failed(format!("it answered {code}: redirects are not followed"))
+            DeliveryOutcome::Failed(format!("it answered {code}: redirects are not followed"))
         }
-        Ok(Ok(code)) => Outcome::Failed(format!("it answered {code}")),
-        Ok(Err(e)) => Outcome::Failed(reason(&e)),
-        Err(_) => Outcome::Failed("it could not be posted".to_owned()),
+        Ok(Ok(code)) => DeliveryOutcome::Failed(format!("it answered {code}")),
+        Ok(Err(e)) => DeliveryOutcome::Failed(failure_reason(&e)),
+        Err(_) => DeliveryOutcome::Failed("it could not be posted".to_owned()),
     }
 }
 
-fn reason(error: &ureq::Error) -> String {
+fn failure_reason(error: &ureq::Error) -> String {
     let reason = match error {
         ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
             "connection refused".to_owned()
         }
-        ureq::Error::Timeout(_) => format!("no answer within {} s", TIME_LIMIT.as_secs()),
+        ureq::Error::Timeout(_) => format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()),
         other => other.to_string(),
     };
-    text::one_line(&reason, 200)
+    text_format::one_line(&reason, 200)
 }
 
-fn body(record: &JobRecord) -> Vec<u8> {
+fn request_body(record: &JobRecord) -> Vec<u8> {
     let reason = record.error.as_ref().map(
-        |error| json!({ "kind": error.kind, "message": text::printable(&error.message), "step": error.step }),
+        |error| json!({ "kind": error.kind, "message": text_format::to_printable(&error.message), "step": error.step }),
     );
-    let words = record.message.as_deref().map(text::printable_lines);
+    let words = record.message.as_deref().map(text_format::to_printable_lines);
     let body = json!({
         "id": idempotency_key(record),
         "type": "job.finished",
         "timestamp": record.finished_at,
-        "summary": notice::text(record),
+        "summary": notice::notice_text(record),
         "data": {
             "job": record.job,
             "state": record.state,
             "error": reason,
             "exit_code": record.exit_code,
             "workspace": record.workspace,
-            "prompt_summary": text::printable(&record.prompt_summary),
+            "prompt_summary": text_format::to_printable(&record.prompt_summary),
             "created_at": record.created_at,
             "started_at": record.started_at,
             "finished_at": record.finished_at,
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_post_tells_what_a_program_needs() {
-        let body: serde_json::Value = serde_json::from_slice(&body(&samples::failed())).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&request_body(&samples::failed())).unwrap();
         insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap(), @r#"
         {
           "id": "abe.1-1767323045000",

@@ -1,41 +1,42 @@
 //! Bounding and cleaning of untrusted text.
 
-/// Cuts `text` to at most `max` bytes at a character boundary and marks the cut with `…` (within `max`).
-pub fn truncate(text: &str, max: usize) -> String {
+/// Truncates `text` to at most `max_bytes` bytes at a character boundary. A truncated text ends with `…`, which is
+/// included in the limit.
+pub fn truncate(text: &str, max_bytes: usize) -> String {
     const MARK: &str = "…";
-    if text.len() <= max {
+    if text.len() <= max_bytes {
         return text.to_owned();
     }
-    let mut end = max.saturating_sub(MARK.len());
+    let mut end = max_bytes.saturating_sub(MARK.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     format!("{}{MARK}", &text[..end])
 }
 
-/// Returns the first line that is not blank, without control characters, at most `max` bytes.
-pub fn one_line(text: &str, max: usize) -> String {
+/// Returns the first non-blank line without control characters, truncated to `max_bytes` bytes.
+pub fn one_line(text: &str, max_bytes: usize) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    truncate(&printable(line), max)
+    truncate(&to_printable(line), max_bytes)
 }
 
 /// Returns `text` with tabs as spaces and without any other control, bidirectional or invisible formatting character,
 /// so that it can't affect the terminal or page that shows it. Line breaks are removed too.
-pub fn printable(text: &str) -> String {
-    if is_plain(text) {
+pub fn to_printable(text: &str) -> String {
+    if is_printable_ascii(text) {
         return text.to_owned();
     }
     text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| !is_dangerous(c)).collect()
 }
 
-/// Like [`printable`], but keeps line breaks.
-pub fn printable_lines(text: &str) -> String {
+/// Like [`to_printable`], but keeps line breaks.
+pub fn to_printable_lines(text: &str) -> String {
     text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| c == '\n' || !is_dangerous(c)).collect()
 }
 
 /// Returns `text` with every control, bidirectional or invisible formatting character written as `\\u{HEX}`, so that
 /// nothing in it is hidden.
-pub fn escaped(text: &str) -> String {
+pub fn escape_invisible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if is_dangerous(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
@@ -43,9 +44,8 @@ pub fn escaped(text: &str) -> String {
     shown
 }
 
-/// Returns true for a text of printable ASCII and blanks only. Most texts are like that, and nothing in them is
-/// dangerous.
-pub fn is_plain(text: &str) -> bool {
+/// Returns true for a text of only printable ASCII, which contains no dangerous character. Most texts do.
+pub fn is_printable_ascii(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn an_escaped_text_hides_nothing() {
-        assert_eq!(escaped("a\n\u{202e}b\u{200b} ä"), "a\\u{a}\\u{202e}b\\u{200b} ä");
+        assert_eq!(escape_invisible("a\n\u{202e}b\u{200b} ä"), "a\\u{a}\\u{202e}b\\u{200b} ä");
     }
 
     #[test]
@@ -76,9 +76,9 @@ mod tests {
     #[test]
     fn terminal_escapes_and_bidi_marks_do_nothing_any_more() {
         let hostile = "a\x1b]52;c;AAAA\x07b\u{9b}31mc\u{202e}d\re\tf";
-        assert_eq!(printable(hostile), "a]52;c;AAAAb31mcde f");
-        assert_eq!(printable_lines("a\nb\x1bc"), "a\nbc");
-        assert_eq!(printable("a\u{e0049}\u{fe01}\u{ad}b"), "ab");
+        assert_eq!(to_printable(hostile), "a]52;c;AAAAb31mcde f");
+        assert_eq!(to_printable_lines("a\nb\x1bc"), "a\nbc");
+        assert_eq!(to_printable("a\u{e0049}\u{fe01}\u{ad}b"), "ab");
         assert_eq!(one_line("\n \n first \n second", 80), "first");
     }
 }
