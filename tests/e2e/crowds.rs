@@ -70,7 +70,7 @@ fn memory(pid: u32, field: &str) -> u64 {
 #[test]
 fn a_thousand_agents_with_a_job_each_cost_little_and_are_answered_at_once() {
     const AGENTS: usize = 1000;
-    let seconds = times(20, 120);
+    let seconds = times(10, 120);
     let site = Site::new(Engine::Local);
     let first = site.launch_shell("true", &[]);
     assert_eq!(site.ended(&first).state, State::Completed);

@@ -109,7 +109,7 @@ fn n02_an_agent_killed_at_any_instant_loses_doubles_and_skips_nothing_spooled() 
 #[test]
 fn n02_an_agent_killed_at_any_system_call_loses_doubles_and_skips_nothing_spooled() {
     let (site, _relay) = site();
-    let (rounds, mut kills, mut tally) = (times(6, 150), 0, Tally::default());
+    let (rounds, mut kills, mut tally) = (times(3, 150), 0, Tally::default());
     for n in 0..rounds {
         for (m, call) in (0..).zip(CALLS) {
             let place = Place { call, nth: 1 + n * n * 5 };
