@@ -38,6 +38,7 @@ mod test_spec;
 mod transcript;
 mod uplink;
 mod user;
+mod vitals;
 mod workspace;
 mod workspace_log;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{Runner, StepKind};
 use crate::origin::Origin;
+use crate::vitals::MachineVitals;
 
 /// Maximum length of a text inside an event, in bytes: the worker's last message and error messages are cut to it.
 pub const MAX_TEXT: usize = 2048;
@@ -154,6 +155,9 @@ pub enum EventBody {
         /// Reason, one line.
         reason: String,
     },
+    /// Vitals of the agent's machine at a moment that they may explain: a step stalls, or the kernel kills the worker
+    /// for lack of memory. The event that they belong to follows.
+    Vitals(Box<MachineVitals>),
 }
 
 /// Facts that a record shows before any agent has received the job.

@@ -69,6 +69,7 @@ impl JobRecord {
                 self.warn(format!("step {n} was interrupted: {reason}"));
             }
             EventBody::Extended { n, limit_ms } => self.extended(*n, *limit_ms),
+            EventBody::Vitals(vitals) => self.vitals = Some(**vitals),
             EventBody::LinkLost { .. } => self.link = Some(Link::Lost),
             EventBody::LinkRestored { .. } => self.link = Some(Link::Connected),
             EventBody::Stopping { .. } => self.state = State::Stopping,

@@ -3,7 +3,7 @@
 use std::future::{pending, ready};
 use std::sync::Arc;
 
-use common::wire::AgentFrame;
+use common::wire::{AgentFrame, Hello};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::config_source::ConfigSource;
 use crate::job::{JobManager, RecoveryNotice};
 use crate::spool::Spool;
+use crate::vitals::VitalsMonitor;
 
 /// Result of one wait.
 enum Step {
@@ -37,6 +38,7 @@ pub(crate) struct Uplink {
     config: Option<Arc<Config>>,
     /// Sender for the relay's information about the end of the agent's last process.
     recovery_notice: RecoveryNotice,
+    vitals: VitalsMonitor,
     /// Last reason that was logged: the same one is not logged again.
     logged_reason: String,
     /// Origin of the state machine's time.
@@ -50,6 +52,7 @@ impl Uplink {
         jobs: Arc<JobManager>,
         source: ConfigSource,
         recovery_notice: RecoveryNotice,
+        vitals: VitalsMonitor,
     ) -> Self {
         let begun = Instant::now();
         Self {
@@ -61,6 +64,7 @@ impl Uplink {
             source,
             config: None,
             recovery_notice,
+            vitals,
             logged_reason: String::new(),
             begun,
         }
@@ -85,12 +89,13 @@ impl Uplink {
         let deadline = self.link.deadline().map(|at| self.begun + at);
         let (may_send, serving) = (self.link.may_send(), self.link.is_serving());
         // Cancel-safe: a half-read message stays in the socket; an answer is taken without a wait after it; a
-        // notification that is not taken stays due. Writing happens outside, where nothing can cut a message in two.
+        // notification that is not taken stays due, and vitals that are not taken stay new. Writing happens outside, where nothing can cut a message in two.
         tokio::select! {
             biased;
             received = receive(&mut self.connection) => Step::Input(received),
             () = wait_until(deadline) => Step::Input(Input::Timer),
             started = next_started(&mut self.starts) => Step::Input(Input::Started(started)),
+            vitals = self.vitals.next(), if serving => Step::Input(Input::Vitals(Box::new(vitals))),
             () = ready(()), if may_send => Step::Write,
             () = self.spool.wait_appended(), if serving && !may_send => Step::Input(Input::Appended),
         }
@@ -145,10 +150,12 @@ impl Uplink {
         let config = self.config.clone().ok_or_else(none)?;
         // Before the connection, whose first frame is due soon: a check of Codex can take long.
         let platform = self.jobs.platform().await;
+        let vitals = self.vitals.first().await;
         self.connection = Some(Connection::open(config).await?);
         let asked = self.spool.time().monotonic();
         let hello = spool_access::hello(&self.spool, self.jobs.agent(), self.jobs.max_jobs(), platform);
-        Ok(Input::Connected { hello: Box::new(hello), asked })
+        let hello = Box::new(Hello { vitals, ..hello });
+        Ok(Input::Connected { hello, asked })
     }
 
     /// Adopts a changed configuration.

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use common::vitals::MachineVitals;
 use common::wire::{
     self, AgentFrame, DEAD_AFTER, Durable, HELLO_TIMEOUT, Hello, PROTOCOL, PROTOCOL_MIN, RelayFrame,
     TerminationCause,
@@ -52,6 +53,8 @@ pub enum Input {
     Started(AgentFrame),
     /// Data was appended to the spool.
     Appended,
+    /// The machine was measured.
+    Vitals(Box<MachineVitals>),
     /// The relay has all of a run, which was removed from the spool.
     Delivered(RunId),
     /// The [`deadline`](Link::deadline) has passed.
@@ -159,6 +162,11 @@ impl Link {
                 self.check(queued);
             }
             Input::Appended => self.may_send |= self.is_serving(),
+            Input::Vitals(vitals) => {
+                let Some(session) = self.session() else { return };
+                session.set_vitals(vitals);
+                self.may_send = true;
+            }
             Input::Delivered(run) => {
                 if let Some(session) = self.session() {
                     session.forget(&run);
@@ -208,7 +216,7 @@ impl Link {
             RelayFrame::Welcome { protocol, durable, cause, now: theirs }
                 if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) =>
             {
-                self.serve(durable, cause, theirs, now);
+                self.serve(protocol, durable, cause, theirs, now);
             }
             RelayFrame::Welcome { protocol, .. } => {
                 self.fail(LinkError::Protocol(format!(
@@ -221,6 +229,7 @@ impl Link {
 
     fn serve(
         &mut self,
+        protocol: u32,
         durable: Vec<Durable>,
         cause: Option<TerminationCause>,
         theirs: Timestamp,
@@ -229,7 +238,7 @@ impl Link {
         let State::Greeting(greeting) = &self.state else { return };
         self.actions.push_back(Action::Synchronize { asked: greeting.asked, theirs });
         self.actions.push_back(Action::Welcomed { cause });
-        let session = Session::new(&greeting.runs, durable, &mut self.actions);
+        let session = Session::new(protocol, &greeting.runs, durable, &mut self.actions);
         self.backoff.reset();
         self.state = State::Serving { session, silent_at: now + DEAD_AFTER };
         self.may_send = true;

@@ -29,6 +29,7 @@ pub fn hello(spool: &Spool, agent: &str, max_jobs: u32, platform: Platform) -> H
         max_jobs,
         platform,
         jobs: spool.all().iter().map(progress).collect(),
+        vitals: None,
     }
 }
 

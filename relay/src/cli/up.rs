@@ -97,7 +97,9 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<Code, Failure> {
 
 /// Splits changed settings into those that a relay reads at its start and those that its platform is created with.
 pub(super) fn changed(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
-    let of_relay = |name: &&str| ["relay.", "notify.", "codex."].iter().any(|table| name.starts_with(table));
+    let of_relay = |name: &&str| {
+        ["relay.", "notify.", "codex.", "platform.min_free_"].iter().any(|table| name.starts_with(table))
+    };
     approval::changed(lines).into_iter().partition(of_relay)
 }
 

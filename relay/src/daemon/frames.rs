@@ -46,6 +46,7 @@ pub(super) fn route(
             let reason = common::text::one_line(&reason, common::event::MAX_TEXT);
             Route::Core(Input::Refused { connection_id, job, reason, busy })
         }
+        AgentFrame::Vitals(vitals) => Route::Core(Input::Vitals { connection_id, vitals }),
         AgentFrame::Pong { .. } => Route::Nothing,
     })
 }

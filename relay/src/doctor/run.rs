@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::context::CheckContext;
 use super::finding::Finding;
 use super::{
-    agent, clock, codex, credentials, deliveries, engine, inotify, linger, relay, rules, settings, shell,
-    storage, trust,
+    agent, clock, codex, credentials, deliveries, engine, inotify, linger, machine, relay, rules, settings,
+    shell, storage, trust,
 };
 
 /// Time limit of all checks: a program has 5 s, and no check runs two in a row that hang.
@@ -18,7 +18,7 @@ const TIME_LIMIT: Duration = Duration::from_millis(5800);
 type Check = fn(&CheckContext) -> Vec<Finding>;
 
 /// Checks in display order: those that others depend on come first. The name is shown for a check that hangs.
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 16] = [
     ("settings", settings::check),
     ("trust", trust::check),
     ("registry", storage::registry),
@@ -26,6 +26,7 @@ const CHECKS: [(&str, Check); 15] = [
     ("relay", relay::check),
     ("engine", engine::check),
     ("agent", agent::check),
+    ("machine", machine::check),
     ("codex", codex::check),
     ("credentials", credentials::check),
     ("rules", rules::check),

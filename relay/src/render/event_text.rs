@@ -8,8 +8,8 @@ use common::{summary, text};
 
 use super::View;
 use super::health::Word;
-use crate::plural;
 use crate::times::clock;
+use crate::{machine_text, plural};
 
 /// Maximum length of a line, in bytes: two lines of a terminal.
 const MAX_LINE: usize = 240;
@@ -63,6 +63,7 @@ fn tone(body: &EventBody) -> Tone {
         EventBody::Accepted { .. }
         | EventBody::Started { .. }
         | EventBody::Usage(_)
+        | EventBody::Vitals(_)
         | EventBody::Cleanup { survivors: 0, .. }
         | EventBody::StepFinished { outcome: StepOutcome::Ok | StepOutcome::Unknown, .. } => Tone::Noise,
         EventBody::Queued(_)
@@ -135,6 +136,7 @@ fn details(body: &EventBody, inside: bool) -> String {
             format!("the job may now take {}", duration::limit(*limit_ms))
         }
         EventBody::Interrupted { n, reason } => format!("step {n}: {}", one_line(reason)),
+        EventBody::Vitals(vitals) => machine_text::full(vitals),
         EventBody::Cleanup { killed, survivors } => {
             format!("{} killed, {survivors} left", plural::count((*killed).into(), "process", "processes"))
         }

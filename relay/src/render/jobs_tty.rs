@@ -14,7 +14,7 @@ use super::health::{self, Running, Word};
 use super::{Relay, View, status, width};
 use crate::registry::lease::PlatformStatus;
 use crate::times::{ago, between};
-use crate::{failure_text, plural};
+use crate::{failure_text, machine_text, plural};
 
 /// Width below which a job takes two lines, in columns.
 const NARROW_WIDTH: usize = 72;
@@ -40,7 +40,8 @@ pub fn render(records: &[JobRecord], view: &View, columns: usize) -> String {
     lines.join("\n") + "\n"
 }
 
-/// `relay ready, 4 jobs at once · 2 running · 1 queued`
+/// `relay ready, 4 jobs at once · 2 running · 1 queued · load 0.52 on 4 cores, 2.1 of 7.8 GiB memory free, 31 GiB disk
+/// free`
 pub fn headline(records: &[JobRecord], view: &View) -> String {
     let mut parts = vec![match &view.relay {
         Relay::Down => "no relay is running (`relay up`)".to_owned(),
@@ -58,6 +59,9 @@ pub fn headline(records: &[JobRecord], view: &View) -> String {
         if count > 0 {
             parts.push(format!("{count} {}", state.as_str()));
         }
+    }
+    if let Relay::Up(PlatformStatus::Ready { vitals: Some(vitals), .. }) = &view.relay {
+        parts.push(machine_text::brief(vitals));
     }
     parts.join(" · ")
 }

@@ -54,7 +54,13 @@ impl Core {
         self.agents.disconnects.connected(&agent, Some(&platform), turn.now);
         self.publish_agent(turn);
         self.container_connected(&agent, &held, turn);
-        let actions = self.scheduler.agent_up(&agent, capacity, &held);
+        self.container_measured(
+            &agent,
+            self.agents.connections.get(&agent).and_then(|agent| agent.hello.vitals),
+        );
+        let short = self.shortage(&agent).is_some();
+        let mut actions = self.scheduler.machine_measured(&agent, short);
+        actions.extend(self.scheduler.agent_up(&agent, capacity, &held));
         self.act(actions, turn);
         self.forget_exit(turn);
         self.inspect_limits(turn);

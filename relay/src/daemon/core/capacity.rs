@@ -12,6 +12,8 @@ struct Agent {
     capacity: Option<usize>,
     /// Set once it has reported that it is full: no job is offered until one of its jobs ends, or the next retry.
     full: bool,
+    /// Set while its machine has too little memory or disk space for another job.
+    short: bool,
     /// Jobs that it has, or was offered.
     jobs: BTreeSet<JobId>,
 }
@@ -19,7 +21,7 @@ struct Agent {
 impl Agent {
     fn free_slots(&self) -> usize {
         match self.capacity {
-            Some(capacity) if !self.full => capacity.saturating_sub(self.jobs.len()),
+            Some(capacity) if !self.full && !self.short => capacity.saturating_sub(self.jobs.len()),
             _ => 0,
         }
     }
@@ -44,7 +46,10 @@ impl Agents {
 
     /// Records that an agent has disconnected.
     pub(super) fn disconnect(&mut self, id: &AgentId) {
-        self.change(id, |agent| agent.capacity = None);
+        self.change(id, |agent| {
+            agent.capacity = None;
+            agent.short = false;
+        });
     }
 
     /// Returns true if an agent is connected.
@@ -65,6 +70,11 @@ impl Agents {
             agent.jobs.remove(job);
             agent.full &= !ended;
         });
+    }
+
+    /// Records whether the machine of an agent, which is connected or about to be, has too little of something.
+    pub(super) fn set_short(&mut self, id: &AgentId, short: bool) {
+        self.change(id, |agent| agent.short = short);
     }
 
     /// Records that an agent is full.
@@ -103,7 +113,7 @@ impl Agents {
         let before = agent.free_slots();
         change(agent);
         let after = agent.free_slots();
-        if agent.capacity.is_none() && agent.jobs.is_empty() {
+        if agent.capacity.is_none() && agent.jobs.is_empty() && !agent.short {
             self.agents.remove(id);
         }
         if before != after {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use common::record::JobRecord;
+use common::vitals::MachineVitals;
 use jiff::Timestamp;
 
 use super::connections::{Connection, ConnectionId, ConnectionNumber};
@@ -37,6 +38,8 @@ pub(in crate::daemon) enum Input {
     Accepted { connection_id: ConnectionId, job: JobId, epoch: u32 },
     /// An agent has refused a job.
     Refused { connection_id: ConnectionId, job: JobId, reason: String, busy: bool },
+    /// An agent has measured its machine.
+    Vitals { connection_id: ConnectionId, vitals: Box<MachineVitals> },
     /// The writer has changed these records.
     Changed(BTreeMap<JobId, JobRecord>),
     /// Nothing in this process ran for this time.

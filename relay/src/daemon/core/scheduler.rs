@@ -8,7 +8,8 @@
 //!                     └──it, gone for long──────────────┘                                  ▼
 //! ```
 //!
-//! A job is offered to the connected agent with the most free slots, and belongs to it from then on.
+//! A job is offered to the connected agent with the most free slots, and belongs to it from then on. An agent whose
+//! machine is short of memory or disk space is offered none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -261,6 +262,12 @@ impl Scheduler {
             return end.into_iter().chain(self.offer_queued()).collect();
         }
         vec![Action::Record { job: id.clone(), body: refusal(reason) }]
+    }
+
+    /// Handles a measurement of an agent's machine: no job is offered to one that is `short` of something.
+    pub(super) fn machine_measured(&mut self, agent: &AgentId, short: bool) -> Vec<Action> {
+        self.agents.set_short(agent, short);
+        self.offer_queued()
     }
 
     /// Offers jobs again to agents that were full: one may have ended a job that this relay has no record of.

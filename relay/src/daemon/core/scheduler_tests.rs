@@ -67,6 +67,24 @@ fn jobs_run_first_come_first_served_as_far_as_there_is_room() {
 }
 
 #[test]
+fn an_agent_whose_machine_is_short_of_something_gets_no_job_until_there_is_more() {
+    let mut scheduler = Scheduler::default();
+    scheduler.update(&record("a#1", 1, State::Queued));
+    assert!(scheduler.machine_measured(&"x".into(), true).is_empty());
+    assert!(scheduler.agent_up(&"x".into(), 2, &held(&[])).is_empty());
+    assert!(scheduler.update(&record("b#1", 2, State::Queued)).is_empty());
+    assert!(scheduler.retry().is_empty());
+    // Another machine has enough.
+    assert_eq!(scheduler.agent_up(&"y".into(), 1, &held(&[])), [start_on("y", "a#1")]);
+    assert_eq!(scheduler.machine_measured(&"x".into(), false), [start("b#1")]);
+    // A connection that ends ends the shortage: the next hello has newer vitals.
+    assert!(scheduler.machine_measured(&"x".into(), true).is_empty());
+    scheduler.agent_down(&"x".into(), "closed");
+    assert!(scheduler.agent_up(&"x".into(), 2, &held(&["b#1"])).is_empty());
+    assert_eq!(scheduler.update(&record("c#1", 3, State::Queued)), [start("c#1")]);
+}
+
+#[test]
 fn a_busy_agent_is_asked_again_when_a_job_ends() {
     let mut scheduler = Scheduler::default();
     scheduler.update(&record("a#1", 1, State::Running));

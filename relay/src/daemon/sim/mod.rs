@@ -39,6 +39,7 @@ use super::serve::first_lease;
 use super::subscribe::Broadcast;
 use super::writer::{Changes, Command, Writer};
 use crate::engine_kind::EngineKind;
+use crate::min_free::MinFree;
 use crate::registry::create::{Created, Draft, create};
 use crate::registry::lease::Holder;
 use crate::registry::{Registry, read};
@@ -94,7 +95,7 @@ impl SimRelay {
             planted,
             full: BTreeSet::new(),
         };
-        let core = Core::new(lease, &saved, "platform".to_owned());
+        let core = Core::new(lease, &saved, "platform".to_owned(), MinFree::default());
         let mut relay = Self { driver: Driver { core, world }, writer, changes, heartbeat: now };
         relay.handle(Input::Opened(active));
         relay.handle(Input::Listening);
