@@ -155,8 +155,8 @@ pub enum EventBody {
         /// Reason, one line.
         reason: String,
     },
-    /// Vitals of the agent's machine at a moment that they may explain: a step stalls, or the kernel kills the worker
-    /// for lack of memory. The event that they belong to follows.
+    /// Vitals of the agent's machine, as measured last, at a moment that they may explain: a step stalls, or the kernel
+    /// kills the worker for lack of memory. The event that they belong to follows.
     Vitals(Box<MachineVitals>),
 }
 

@@ -9,7 +9,7 @@ const GIB: u64 = 1 << 30;
 pub fn size(bytes: u64) -> String {
     match bytes {
         0..GIB => format!("{} MiB", bytes / MIB),
-        _ if bytes < 10 * GIB && bytes % GIB != 0 => {
+        _ if bytes < 10 * GIB && !bytes.is_multiple_of(GIB) => {
             format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB)
         }
         _ => format!("{} GiB", bytes / GIB),

@@ -150,7 +150,7 @@ impl Uplink {
         let config = self.config.clone().ok_or_else(none)?;
         // Before the connection, whose first frame is due soon: a check of Codex can take long.
         let platform = self.jobs.platform().await;
-        let vitals = self.vitals.first().await;
+        let vitals = self.vitals.first().await.map(Box::new);
         self.connection = Some(Connection::open(config).await?);
         let asked = self.spool.time().monotonic();
         let hello = spool_access::hello(&self.spool, self.jobs.agent(), self.jobs.max_jobs(), platform);

@@ -166,9 +166,10 @@ impl Session {
             Piece::Output { bytes, .. } if bytes.is_empty() => return Ok(None),
             Piece::Events { first, batch } => {
                 window.sent_events(batch.len(), batch.bytes().len());
-                let events = match self.takes_vitals {
-                    true => Cow::Borrowed(batch.bytes()),
-                    false => Cow::Owned(wire::without_vitals(batch.events()).map_err(encode_error)?),
+                let events = if self.takes_vitals {
+                    Cow::Borrowed(batch.bytes())
+                } else {
+                    Cow::Owned(wire::without_vitals(batch.events()).map_err(encode_error)?)
                 };
                 wire::encode_events(&job, epoch, first, batch.len(), &events)
             }

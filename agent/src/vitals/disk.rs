@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -37,29 +37,26 @@ impl Disk {
     /// folder, or a disk does not answer.
     pub(super) fn measure(&mut self) -> Option<Space> {
         let folders = self.folders.clone();
-        self.ask(move || folders.iter().map(|folder| space(folder).ok()).min_by_key(available).flatten())
+        self.ask(move || {
+            let disks: io::Result<Vec<Space>> = folders.iter().map(|folder| space(folder)).collect();
+            disks.ok()?.into_iter().min_by_key(|disk| disk.available)
+        })
     }
 
     fn ask(&mut self, measure: impl FnOnce() -> Option<Space> + Send + 'static) -> Option<Space> {
-        let answer = match self.overdue.take() {
-            // Not waited for: it was, when it began.
-            Some(overdue) => match overdue.recv_timeout(Duration::ZERO) {
-                Err(RecvTimeoutError::Timeout) => {
-                    self.overdue = Some(overdue);
-                    return None;
-                }
-                Ok(_) | Err(RecvTimeoutError::Disconnected) => return self.ask(measure),
-            },
-            None => {
-                let (sender, answer) = channel();
-                let work = move || {
-                    // Nobody waits any more for an answer that took too long.
-                    let _ = sender.send(measure());
-                };
-                thread::Builder::new().name("disk".to_owned()).stack_size(STACK).spawn(work).ok()?;
-                answer
-            }
+        // Not waited for again: it was, when it began.
+        if let Some(overdue) = self.overdue.take()
+            && matches!(overdue.try_recv(), Err(TryRecvError::Empty))
+        {
+            self.overdue = Some(overdue);
+            return None;
+        }
+        let (sender, answer) = channel();
+        let work = move || {
+            // An answer that took too long is not read.
+            let _ = sender.send(measure());
         };
+        thread::Builder::new().name("disk".to_owned()).stack_size(STACK).spawn(work).ok()?;
         match answer.recv_timeout(PATIENCE) {
             Ok(space) => space,
             Err(RecvTimeoutError::Timeout) => {
@@ -69,11 +66,6 @@ impl Disk {
             Err(RecvTimeoutError::Disconnected) => None,
         }
     }
-}
-
-/// Returns the sort key of a disk: an unknown one hides the others.
-fn available(space: &Option<Space>) -> Option<u64> {
-    space.map(|space| space.available)
 }
 
 /// Returns the space on the disk of a folder, which may not exist yet.

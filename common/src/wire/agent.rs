@@ -80,7 +80,7 @@ pub struct Hello {
     #[serde(deserialize_with = "crate::bounded::list::<_, _, { super::MAX_RUNS }>")]
     pub jobs: Vec<JobProgress>,
     /// Vitals of the agent's machine, if they were measured; from protocol [`super::VITALS_PROTOCOL`] on.
-    pub vitals: Option<MachineVitals>,
+    pub vitals: Option<Box<MachineVitals>>,
 }
 
 /// Platform that an agent runs on.

@@ -15,7 +15,7 @@ fn hex<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt:
     hex::encode(bytes)
 }
 
-fn hello(protocol_max: u32, vitals: Option<MachineVitals>) -> Hello {
+fn hello(protocol_max: u32, vitals: Option<Box<MachineVitals>>) -> Hello {
     Hello {
         protocol_min: 3,
         protocol_max,
@@ -71,7 +71,7 @@ fn additions_of_protocol_5() {
     let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
     let event = Event { at, body: EventBody::Vitals(Box::new(vitals())) };
     let frame = AgentFrame::Vitals(Box::new(vitals()));
-    let [bare, full] = [None, Some(vitals())].map(|vitals| hello(5, vitals));
+    let [bare, full] = [None, Some(Box::new(vitals()))].map(|vitals| hello(5, vitals));
     assert_eq!(hello_hex(&full), hex(&AgentFrame::Hello(Box::new(full.clone()))));
     insta::assert_snapshot!([hello_hex(&bare), hello_hex(&full), hex(&frame), hex(&event)].join("\n"));
 }

@@ -160,7 +160,7 @@ fn advise(context: &Context, records: &[JobRecord], view: &View) {
     let mut words = records.iter().map(|record| health::health(record, view).word).peekable();
     let fine = |word: Word| matches!(word, Word::Healthy | Word::Queued | Word::Ended);
     let goes_on = match &view.relay {
-        Relay::Up(PlatformStatus::Ready { .. } | PlatformStatus::Starting { .. }) => true,
+        Relay::Up(PlatformStatus::Ready { shortage: None, .. } | PlatformStatus::Starting { .. }) => true,
         Relay::Up(_) | Relay::Silent { .. } | Relay::Down => false,
     };
     let is_queued = |record: &JobRecord| record.state == State::Queued;

@@ -99,10 +99,9 @@ fn each_setting_can_be_set_as_it_stands_there_and_a_default_changes_nothing() {
             load(&format!("{table}\n{webhook}{line}\n")).unwrap_or_else(|e| panic!("{line}: {e}"));
         let is_example = match (table.as_str(), line.split(' ').next().unwrap()) {
             ("[limits.stalls]", _)
-            | ("[platform]", "min_free_memory" | "min_free_disk")
             | ("[relay]", "port")
             | ("[codex]", "model")
-            | ("[platform]", "image" | "cpus") => true,
+            | ("[platform]", "image" | "cpus" | "min_free_memory" | "min_free_disk") => true,
             ("[notify]", name) => name == "command" || name.starts_with("webhook"),
             // These depend on each other or on the machine: unset, the engine decides.
             ("[platform]", "engine") => {

@@ -109,7 +109,7 @@ pub enum PlatformStatus {
         agents: usize,
         /// Vitals of its machine, if it measures them.
         #[serde(default)]
-        vitals: Option<MachineVitals>,
+        vitals: Option<Box<MachineVitals>>,
         /// What its machine has too little of for another job.
         #[serde(default)]
         shortage: Option<Shortage>,

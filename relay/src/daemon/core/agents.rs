@@ -54,10 +54,9 @@ impl Core {
         self.agents.disconnects.connected(&agent, Some(&platform), turn.now);
         self.publish_agent(turn);
         self.container_connected(&agent, &held, turn);
-        self.container_measured(
-            &agent,
-            self.agents.connections.get(&agent).and_then(|agent| agent.hello.vitals),
-        );
+        let vitals =
+            self.agents.connections.get(&agent).and_then(|here| here.hello.vitals.as_deref().copied());
+        self.container_measured(&agent, vitals);
         let short = self.shortage(&agent).is_some();
         let mut actions = self.scheduler.machine_measured(&agent, short);
         actions.extend(self.scheduler.agent_up(&agent, capacity, &held));

@@ -98,7 +98,7 @@ impl Connections {
     /// Sets the newest vitals of an agent's machine.
     pub(super) fn set_vitals(&mut self, agent: &str, vitals: MachineVitals) {
         if let Some(connection) = self.by_agent.get_mut(agent) {
-            connection.hello.vitals = Some(vitals);
+            connection.hello.vitals = Some(Box::new(vitals));
         }
     }
 

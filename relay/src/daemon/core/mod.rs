@@ -18,7 +18,7 @@
 //!   it wants done. [`turn`]: handling of one input.
 //! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]: timeouts
 //!   of disconnected ones.
-//! * [`scheduler`]: selects the next job and its agent; with [`capacity`].
+//! * [`scheduler`]: selects the next job and its agent; with [`capacity`]. [`job_end`]: ends of jobs that no agent ends.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to move limits; [`extend`]: each exactly once.
 //! * [`platform`]: status, lease, attempts to bring the platform up. [`container`]: exits and pauses of its container.
 //!   [`container_exit`]: their descriptions.
@@ -34,6 +34,7 @@ mod effect;
 mod extend;
 mod handle;
 mod input;
+mod job_end;
 mod limits;
 mod platform;
 mod requests;
@@ -49,4 +50,5 @@ pub(super) use effect::{Admission, Effect, EngineEffect, LimitEffect};
 pub(super) use extend::{LimitFacts, LimitQuery, LimitRequest};
 pub(super) use handle::{Core, HEARTBEAT};
 pub(super) use input::{ContainerChange, Input};
-pub(super) use scheduler::{AgentId, refusal};
+pub(super) use job_end::refusal;
+pub(super) use scheduler::AgentId;

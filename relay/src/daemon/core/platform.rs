@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::vitals::MachineVitals;
 use tokio::time::Instant;
 
-use super::connections::ConnectionId;
+use super::connections::{Connection, ConnectionId};
 use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
 use super::shutdown::Stage;
@@ -131,33 +131,37 @@ impl Core {
 
     /// Publishes the state of the platform's agent; while it is disconnected, that of another agent.
     pub(super) fn publish_agent(&mut self, turn: &mut Turn) {
-        if let Some(status) = self.agent_status() {
-            self.platform.lease.platform = status;
+        if let Some(connection) = self.shown_agent() {
+            self.platform.lease.platform = self.status_of(connection);
             self.publish(Durability::Cached, turn);
         }
     }
 
-    /// Describes the platform's agent, or another one while that is disconnected.
-    fn agent_status(&self) -> Option<PlatformStatus> {
+    /// Returns the agent whose state is published.
+    fn shown_agent(&self) -> Option<&Connection> {
         let connections = &self.agents.connections;
         let own = self.platform.lease.agent.as_deref().and_then(|agent| connections.get(agent));
-        let hello = own.or_else(|| connections.first())?.hello.clone();
-        Some(PlatformStatus::Ready {
-            agent: hello.agent,
-            version: hello.version,
+        own.or_else(|| connections.first())
+    }
+
+    fn status_of(&self, connection: &Connection) -> PlatformStatus {
+        let hello = &connection.hello;
+        PlatformStatus::Ready {
+            agent: hello.agent.clone(),
+            version: hello.version.clone(),
             max_jobs: hello.max_jobs,
-            codex: hello.platform.codex,
-            codex_problem: hello.platform.codex_problem,
-            agents: connections.len(),
-            vitals: hello.vitals,
-            shortage: hello.vitals.and_then(|vitals| self.platform.min_free.shortage(&vitals)),
-        })
+            codex: hello.platform.codex.clone(),
+            codex_problem: hello.platform.codex_problem.clone(),
+            agents: self.agents.connections.len(),
+            vitals: hello.vitals.clone(),
+            shortage: self.shortage(&hello.agent),
+        }
     }
 
     /// Returns what the machine of an agent has too little of for another job.
     pub(super) fn shortage(&self, agent: &str) -> Option<Shortage> {
-        let vitals = self.agents.connections.get(agent)?.hello.vitals?;
-        self.platform.min_free.shortage(&vitals)
+        let vitals = self.agents.connections.get(agent)?.hello.vitals.as_ref()?;
+        self.platform.min_free.shortage(vitals)
     }
 
     /// Handles a measurement of an agent's machine. The next heartbeat publishes it; the begin and end of a shortage are
@@ -178,15 +182,16 @@ impl Core {
         let shortage = self.shortage(agent);
         match &shortage {
             Some(shortage) if !was_short => {
-                tracing::warn!("agent {agent} gets no jobs: {}", shortage.describe())
+                tracing::warn!("agent {agent} gets no jobs: {}", shortage.describe());
             }
             None if was_short => tracing::info!("agent {agent} gets jobs again"),
             _ => {}
         }
         if matches!(self.platform.lease.platform, PlatformStatus::Ready { .. })
-            && let Some(status) = self.agent_status()
+            && let Some(connection) = self.shown_agent()
+            && connection.hello.agent == **agent
         {
-            self.platform.lease.platform = status;
+            self.platform.lease.platform = self.status_of(connection);
             if was_short != shortage.is_some() {
                 self.publish(Durability::Cached, turn);
             }

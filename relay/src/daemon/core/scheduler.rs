@@ -14,14 +14,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::event::{EventBody, FailureKind, FinalState, JobError};
+use common::event::EventBody;
 use common::ids::JobId;
 use common::record::{JobRecord, Link, State};
 use common::wire::TerminationCause;
 use jiff::Timestamp;
 
 use super::capacity::Agents;
-use super::container_exit;
+use super::job_end::{cancelled, lost_job, refusal};
 
 /// Action for the core to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -364,37 +364,6 @@ impl Scheduler {
         if let Some(agent) = job.assignment.agent() {
             self.agents.release(agent, id, true);
         }
-    }
-}
-
-/// Final event of a cancelled job that no agent has started.
-fn cancelled() -> EventBody {
-    EventBody::Finished { state: FinalState::Cancelled, error: None, exit_code: None, changes: None }
-}
-
-/// Final event of a job that can't be started.
-pub(in crate::daemon) fn refusal(reason: String) -> EventBody {
-    failed(FailureKind::Refused, reason)
-}
-
-/// Final event of a job whose agent has reconnected without it.
-fn lost_job(cause: Option<&TerminationCause>) -> EventBody {
-    if let Some(cause) = cause {
-        return container_exit::final_event(cause, "and the agent's state is lost");
-    }
-    failed(
-        FailureKind::AgentLost,
-        "the agent reconnected without this job: its state and its worker are lost; launch the job again"
-            .to_owned(),
-    )
-}
-
-fn failed(kind: FailureKind, message: String) -> EventBody {
-    EventBody::Finished {
-        state: FinalState::Failed,
-        error: Some(JobError { kind, message, step: None }),
-        exit_code: None,
-        changes: None,
     }
 }
 

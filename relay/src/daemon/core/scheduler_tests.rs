@@ -1,6 +1,6 @@
 //! Tests of the scheduler, one scenario each.
 
-use common::event::Queued;
+use common::event::{FailureKind, Queued};
 use common::job::Runner;
 
 use super::*;
