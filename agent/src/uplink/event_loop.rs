@@ -89,7 +89,8 @@ impl Uplink {
         let deadline = self.link.deadline().map(|at| self.begun + at);
         let (may_send, serving) = (self.link.may_send(), self.link.is_serving());
         // Cancel-safe: a half-read message stays in the socket; an answer is taken without a wait after it; a
-        // notification that is not taken stays due, and vitals that are not taken stay new. Writing happens outside, where nothing can cut a message in two.
+        // notification that is not taken stays due, and vitals that are not taken stay new. Writing happens outside,
+        // where nothing can cut a message in two.
         tokio::select! {
             biased;
             received = receive(&mut self.connection) => Step::Input(received),

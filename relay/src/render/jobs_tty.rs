@@ -178,6 +178,8 @@ fn attention(record: &JobRecord, word: Word) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use common::vitals::MachineVitals;
+
     use super::super::{Paint, samples};
     use super::*;
 
@@ -194,6 +196,15 @@ mod tests {
         let mut view = samples::view(190);
         view.columns = Some(columns);
         render(&all(), &view, columns)
+    }
+
+    #[test]
+    fn the_head_line_ends_with_the_vitals_of_the_machine() {
+        let mut view = samples::view(73);
+        let Relay::Up(PlatformStatus::Ready { vitals, .. }) = &mut view.relay else { panic!("{view:?}") };
+        *vitals = Some(Box::new(MachineVitals { cores: 4, load_milli: 520, ..MachineVitals::default() }));
+        let expected = "relay ready, 4 jobs at once · 1 running · load 0.52 on 4 cores";
+        assert_eq!(headline(&[samples::running()], &view), expected);
     }
 
     #[test]

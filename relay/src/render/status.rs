@@ -179,8 +179,7 @@ impl LabeledRows<'_> {
     fn words(&mut self, record: &JobRecord) {
         let warnings = warnings(record);
         let said = record.message.as_deref().unwrap_or_default();
-        let machine = machine(record);
-        let room = MAX_MESSAGE_LINES - warnings.len().max(1) - machine.iter().len();
+        let room = MAX_MESSAGE_LINES - warnings.len().max(1) - machine(record).iter().len();
         let lines = said.lines().filter(|line| !text::one_line(line, MAX_ROW).is_empty()).take(room);
         for (i, line) in lines.enumerate() {
             self.worker_text(if i == 0 { "said" } else { "" }, line);
@@ -193,7 +192,13 @@ impl LabeledRows<'_> {
                 self.alarm(label, warning);
             }
         }
-        if let Some(machine) = machine {
+        if !record.state.is_final() {
+            self.machine(record);
+        }
+    }
+
+    fn machine(&mut self, record: &JobRecord) {
+        if let Some(machine) = machine(record) {
             self.add("machine", &machine);
         }
     }
@@ -205,6 +210,7 @@ impl LabeledRows<'_> {
             let step = step.map(|n| format!(" in step {n}")).unwrap_or_default();
             let kind = failure_kind(record);
             self.alarm("error", &format!("{kind}{step}: {}", text::printable(&error.message)));
+            self.machine(record);
         }
         if let Some(code) = record.exit_code {
             self.add("exit code", &code.to_string());
