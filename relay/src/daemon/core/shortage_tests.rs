@@ -3,6 +3,7 @@
 use common::vitals::{MachineVitals, Space};
 
 use super::*;
+use crate::min_free::Shortage;
 
 /// Vitals of a machine with this much free memory, in MiB.
 fn vitals(memory: u64) -> MachineVitals {
@@ -25,7 +26,7 @@ fn platform(scene: &Scene) -> (Option<u64>, Option<String>) {
         panic!("{:?}", scene.core.lease().platform)
     };
     let memory = vitals.as_ref().and_then(|vitals| vitals.memory).map(|memory| memory.available >> 20);
-    (memory, shortage.as_ref().map(|shortage| shortage.describe()))
+    (memory, shortage.as_ref().map(Shortage::describe))
 }
 
 #[test]
