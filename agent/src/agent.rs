@@ -19,6 +19,7 @@ use crate::signals::StopSignals;
 use crate::spool::Spool;
 use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
+use crate::vitals::VitalsMonitor;
 
 /// Grace for jobs when the agent stops. With the sweep, the last delivery and a margin this stays below 9 s, and so
 /// below the 10 s of `docker stop`.
@@ -38,15 +39,17 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
     let mut signals = StopSignals::new()?;
     let spool = Arc::new(Spool::open(&state.dir)?);
     let recovery_notice = recover(&spool);
+    let vitals = VitalsMonitor::start(state.dir.canonicalize()?);
     let context = AgentContext {
         agent_id: state.agent_id.clone(),
         state_dir: state.dir.canonicalize()?,
         env: environment::agent_environment(),
         in_container: in_container(),
         is_root: rustix::process::geteuid().is_root(),
+        vitals: vitals.clone(),
     };
     let jobs = Arc::new(JobManager::new(context, Arc::clone(&spool)));
-    let uplink = Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), source, recovery_notice);
+    let uplink = Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), source, recovery_notice, vitals);
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent {} runs", state.agent_id);
 

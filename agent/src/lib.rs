@@ -39,6 +39,7 @@ mod test_spec;
 mod transcript;
 mod uplink;
 mod user;
+mod vitals;
 mod workspace;
 mod workspace_log;
 

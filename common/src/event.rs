@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{Runner, StepKind};
 use crate::origin::Origin;
+use crate::vitals::MachineVitals;
 
 /// Maximum length of a text inside an event, in bytes: the worker's last message and error messages are truncated to
 /// it.
@@ -155,6 +156,9 @@ pub enum EventBody {
         /// Reason, one line.
         reason: String,
     },
+    /// Vitals of the agent's machine, as measured last, at a moment that they may explain: a step stalls, or the kernel
+    /// kills the worker for lack of memory. The event that they belong to follows.
+    Vitals(Box<MachineVitals>),
 }
 
 /// Properties of a job that are known at its launch.

@@ -76,6 +76,7 @@ impl JobRecord {
                 self.add_warning(format!("step {n} was interrupted: {reason}"));
             }
             EventBody::Extended { n, limit_ms } => self.apply_extended(*n, *limit_ms),
+            EventBody::Vitals(vitals) => self.vitals = Some(**vitals),
             EventBody::LinkLost { .. } => self.link = Some(Link::Lost),
             EventBody::LinkRestored { .. } => self.link = Some(Link::Connected),
             EventBody::Stopping { .. } => self.state = State::Stopping,

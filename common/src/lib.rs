@@ -16,6 +16,7 @@
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: safe output of it.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
+//! * [`vitals`]: memory, load and disks of an agent's machine.
 //! * [`bounded`]: lists with a maximum length.
 //! * [`codex_args`], [`env_policy`]: arguments and variables that can bypass Codex's sandbox.
 //!
@@ -39,5 +40,6 @@ mod step_kind;
 pub mod summary;
 pub mod text_format;
 pub mod time_scale;
+pub mod vitals;
 pub mod warnings;
 pub mod wire;

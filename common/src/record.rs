@@ -20,6 +20,7 @@ use crate::job::Runner;
 use crate::json;
 use crate::origin::{FollowUp, Origin};
 use crate::step::{CurrentStep, Step};
+use crate::vitals::MachineVitals;
 use crate::warnings::Warnings;
 
 /// Version of the record's JSON.
@@ -172,6 +173,9 @@ pub struct JobRecord {
     pub cleanup: Option<Cleanup>,
     /// Changes in the workspace.
     pub changes: Option<Changes>,
+    /// Vitals of the agent's machine when a step stalled or the kernel killed the worker for lack of memory; the newest.
+    #[serde(default)]
+    pub vitals: Option<MachineVitals>,
     /// Sequence number of the agent's newest event in `epoch`.
     pub seq: u64,
     /// Run of the job; 0 before an agent has accepted it.
@@ -220,6 +224,7 @@ impl JobRecord {
             exit_code: None,
             cleanup: None,
             changes: None,
+            vitals: None,
             seq: 0,
             epoch: 0,
             unknown: Map::new(),

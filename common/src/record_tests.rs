@@ -88,9 +88,11 @@ fn a_job_completes_with_the_warnings_that_still_hold_and_names_them() {
             (4, end(2, StepOutcome::Killed, None, 900)),
             (4, begin(3, StepKind::Test, "npm test")),
             (5, warning("step 3 (test: npm test) has used half of its limit of 1m")),
+            (6, EventBody::Vitals(Box::new(MachineVitals { cores: 7, ..MachineVitals::default() }))),
             (6, EventBody::Stalled { n: 3, evidence: "0.0 % CPU".into() }),
         ],
     );
+    assert_eq!(record.vitals.map(|vitals| vitals.cores), Some(7));
     assert_eq!(record.warning.as_deref(), Some("step 3 makes no progress: 0.0 % CPU"));
     assert_eq!((record.warnings.count, record.describe_outcome().as_str()), (1, "starting"));
     let unread = "2 lines of codex not understood";

@@ -119,7 +119,8 @@ fn a_spec_loads_for_ever() {
 
 #[test]
 fn a_lease_in_every_state_of_the_platform_loads_for_ever() {
-    let states = ["failed", "ready", "ready-after-death", "starting", "stopped"].map(str::to_owned);
+    let states = ["failed", "ready", "ready-after-death", "ready-with-shortage", "starting", "stopped"]
+        .map(str::to_owned);
     assert_eq!(names(&load::<Lease>(".lease.json")), states.into());
 }
 

@@ -76,6 +76,7 @@ fn full_lists() -> [Vec<u8>; 3] {
         max_jobs: 1,
         platform,
         jobs: vec![JobProgress { job: job.clone(), epoch: 1, last_seq: 1 }; wire::MAX_RUNS],
+        vitals: None,
     }));
     let durable = vec![Durable { job, epoch: 1, seq: 1, output: 1, closed: false }; wire::MAX_RUNS];
     let welcome = RelayFrame::Welcome { protocol: 1, durable, cause: None, now: jiff::Timestamp::UNIX_EPOCH };

@@ -218,7 +218,7 @@ fn n14_nothing_is_taken_from_an_older_connection_once_a_newer_one_is_welcomed() 
 async fn greet(door: &Door, min: u32, max: u32, more: &[u8]) -> Result<RelayFrame, Ended> {
     let offer =
         Hello { protocol_min: min, protocol_max: max, version: "9.8.7".into(), ..hello("x", 1, vec![]) };
-    let mut bytes = wire::encode(&AgentFrame::Hello(Box::new(offer))).unwrap();
+    let mut bytes = wire::encode_hello(offer).unwrap();
     bytes.extend_from_slice(more);
     let mut link = Link::dial(door).await?;
     link.send_bytes(bytes).await?;

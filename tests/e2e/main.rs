@@ -30,6 +30,7 @@ mod inheritance;
 mod init;
 mod kills;
 mod limits;
+mod machine;
 mod mcp;
 mod model;
 mod notices;

@@ -28,6 +28,7 @@ use crate::observe::Observer;
 use crate::spool::{RunId, Spool, is_disk_full};
 use crate::steps::rules::Rules;
 use crate::user::{self, User};
+use crate::vitals::VitalsMonitor;
 use crate::workspace::WorkspaceDir;
 use crate::workspace_log::WorkspaceLog;
 
@@ -43,6 +44,8 @@ pub(crate) struct AgentContext {
     pub(crate) in_container: bool,
     /// True if the agent is root, and so can run workers as another user.
     pub(crate) is_root: bool,
+    /// Vitals of the machine.
+    pub(crate) vitals: VitalsMonitor,
 }
 
 // Implemented by hand: no environment value may get into a log.
@@ -149,6 +152,7 @@ impl JobManager {
 
     /// Sets the configuration for new jobs.
     pub(crate) fn configure(&self, config: Arc<Config>) {
+        self.context.vitals.set_workspaces(config.roots.iter().map(PathBuf::from));
         self.lock_state().config = Some(config);
     }
 
@@ -404,6 +408,7 @@ impl JobManager {
             mcp_servers: servers,
             rules,
             observer,
+            vitals: self.context.vitals.clone(),
             mask,
             workspace: folder,
             sandbox,

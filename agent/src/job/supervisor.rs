@@ -31,6 +31,7 @@ use crate::spool::JobSpool;
 use crate::steps::rules::Rules;
 use crate::steps::step_table::{DueAction, Steps};
 use crate::user::UserIds;
+use crate::vitals::VitalsMonitor;
 use crate::workspace::WorkspaceDir;
 
 /// Time that a shim may take after the grace period: 3 s for processes that can't be killed, and the rest for the last
@@ -81,6 +82,8 @@ pub(crate) struct JobResources {
     pub(crate) observer: Observer,
     /// Masker of its secrets.
     pub(crate) mask: Arc<Masker>,
+    /// Vitals of the machine.
+    pub(crate) vitals: VitalsMonitor,
     /// Workspace of the job.
     pub(crate) workspace: WorkspaceDir,
     /// Sandbox around its commands.
@@ -138,6 +141,9 @@ impl Supervisor {
             (Some(EndReason::Stopped), _) => (FinalState::Failed, Some(stopped_error())),
         };
         self.log.close().await;
+        if error.as_ref().is_some_and(|error| error.kind == FailureKind::OomKilled) {
+            self.emit_vitals();
+        }
         let cleanup = EventBody::Cleanup { killed: self.killed_count, survivors: self.survivor_count };
         let finished = EventBody::Finished { state, error, exit_code: self.exit_code, changes };
         self.emit([cleanup, finished]);
@@ -270,6 +276,12 @@ impl Supervisor {
         self.spool.append_all(events);
     }
 
+    /// Emits the vitals of the machine, which may explain the next event.
+    fn emit_vitals(&mut self) {
+        let vitals = self.resources.vitals.newest();
+        self.emit(vitals.map(|vitals| EventBody::Vitals(Box::new(vitals))));
+    }
+
     /// Returns the time of the next deadline. A command that is ending has only the deadline of its shim.
     fn next_wake(&mut self, running: &RunningCommand) -> Instant {
         let now = self.now();
@@ -382,11 +394,19 @@ impl Supervisor {
     fn apply_due_limits(&mut self, running: &mut RunningCommand, due: Vec<DueAction>) {
         for due in due {
             match due {
-                DueAction::Event(event) => self.emit([event]),
+                DueAction::Event(event) => {
+                    if matches!(event, EventBody::Stalled { .. }) {
+                        self.emit_vitals();
+                    }
+                    self.emit([event]);
+                }
                 DueAction::Interrupt { pid, start_ticks: started, grace_ms } => {
                     running.process.end_subtree(pid, started, grace_ms);
                 }
                 DueAction::Failure(error) => {
+                    if error.kind == FailureKind::Stalled {
+                        self.emit_vitals();
+                    }
                     let grace = self.spec.limits.grace_ms;
                     let reason = error.message.clone();
                     self.end_command(running, EndReason::Failed(error), &reason, grace);

@@ -71,6 +71,7 @@ impl Masker {
             }
             | EventBody::Usage(_)
             | EventBody::Cleanup { killed: _, survivors: _ }
+            | EventBody::Vitals(_)
             | EventBody::Extended { n: _, limit_ms: _ }) => textless,
         }
     }

@@ -274,6 +274,7 @@ fn events(secret: &str) -> Vec<EventBody> {
         },
         EventBody::Extended { n: None, limit_ms: 1 },
         EventBody::Interrupted { n: 1, reason: s() },
+        EventBody::Vitals(Box::default()),
     ];
     for event in &all {
         match event {
@@ -294,7 +295,8 @@ fn events(secret: &str) -> Vec<EventBody> {
             | EventBody::Cleanup { .. }
             | EventBody::Finished { .. }
             | EventBody::Extended { .. }
-            | EventBody::Interrupted { .. } => {}
+            | EventBody::Interrupted { .. }
+            | EventBody::Vitals(_) => {}
         }
     }
     all

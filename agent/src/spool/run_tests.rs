@@ -71,7 +71,7 @@ fn a_relay_that_holds_another_end_than_ours_gets_ours_behind_it() {
 fn damage_is_told_to_people_in_front_of_the_end() {
     let (dir, run) = left_behind(5);
     drop(run);
-    let path = dir.path().join("spool.v4/demo.1.1/events.000001");
+    let path = dir.path().join("spool.v5/demo.1.1/events.000001");
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(7).position(|text| text == b"event 3").unwrap();
     bytes[at] ^= 1;
@@ -85,7 +85,7 @@ fn damage_is_told_to_people_in_front_of_the_end() {
     let EventBody::Warning { message } = &told[2] else { panic!("{told:?}") };
     assert!(message.contains("damaged after event 2"), "{message}");
     spool.remove_run(&id());
-    assert!(dir.path().join("spool.v4/demo.1.1.corrupt-1").exists());
+    assert!(dir.path().join("spool.v5/demo.1.1.corrupt-1").exists());
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
     let spool = Spool::open(dir.path()).unwrap();
     let run = spool.create_run(id(), "{}", Arc::default()).unwrap();
     run.append_all((1..=5).map(said));
-    let path = dir.path().join("spool.v4/demo.1.1/events.000001");
+    let path = dir.path().join("spool.v5/demo.1.1/events.000001");
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(7).position(|text| text == b"event 3").unwrap();
     bytes[at] ^= 1;

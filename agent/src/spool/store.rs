@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::wire::PROTOCOL;
+use common::wire::{PROTOCOL, VITALS_PROTOCOL};
 use tokio::sync::Notify;
 
 use super::run::JobSpool;
@@ -44,6 +44,7 @@ impl Spool {
     /// Same as [`open`](Self::open).
     pub fn open_with_clocks(state: &Path, clock_source: ClockSource) -> io::Result<Self> {
         let root = Self::folder_path(state);
+        adopt_older(state, &root)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let appended = Arc::new(Notify::new());
         let time = Arc::new(RelayTime::new(clock_source));
@@ -130,5 +131,41 @@ impl Spool {
     /// Waits until something was appended since the last call. Cancel-safe: `Notify` stores one permit.
     pub async fn wait_appended(&self) {
         self.data_appended.notified().await;
+    }
+}
+
+/// Takes over the spool of an older version of the agent: protocol 5 only added a kind of event. The older version does
+/// not find it again, and could not read it.
+fn adopt_older(state: &Path, root: &Path) -> io::Result<()> {
+    let older = state.join(format!("spool.v{}", VITALS_PROTOCOL - 1));
+    if root.exists() {
+        return Ok(());
+    }
+    match fs::rename(older, root) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::event::EventBody;
+
+    use super::*;
+
+    #[test]
+    fn runs_of_the_version_before_are_delivered_by_this_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunId { job: "demo#1".parse().unwrap(), epoch: 1 };
+        let spool = Spool::open(dir.path()).unwrap();
+        spool
+            .create_run(run.clone(), "{}", Arc::default())
+            .unwrap()
+            .append(EventBody::Message { text: "a".into() });
+        drop(spool);
+        fs::rename(Spool::folder_path(dir.path()), dir.path().join("spool.v4")).unwrap();
+        let spool = Spool::open(dir.path()).unwrap();
+        assert_eq!(spool.get_run(&run).map(|run| run.last_seq()), Some(1));
+        assert!(!dir.path().join("spool.v4").exists());
     }
 }

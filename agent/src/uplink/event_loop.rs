@@ -3,7 +3,7 @@
 use std::future::{pending, ready};
 use std::sync::Arc;
 
-use common::wire::AgentFrame;
+use common::wire::{AgentFrame, Hello};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::config_source::ConfigSource;
 use crate::job::{JobManager, RecoveryNotice};
 use crate::spool::Spool;
+use crate::vitals::VitalsMonitor;
 
 /// Result of one wait.
 enum WaitResult {
@@ -37,6 +38,7 @@ pub(crate) struct Uplink {
     config: Option<Arc<Config>>,
     /// Sender for the relay's information about the end of the agent's last process.
     recovery_notice: RecoveryNotice,
+    vitals: VitalsMonitor,
     /// Last reason that was logged. The same reason is not logged again.
     logged_reason: String,
     /// Origin of the state machine's time.
@@ -50,6 +52,7 @@ impl Uplink {
         jobs: Arc<JobManager>,
         source: ConfigSource,
         recovery_notice: RecoveryNotice,
+        vitals: VitalsMonitor,
     ) -> Self {
         let begun = Instant::now();
         Self {
@@ -61,6 +64,7 @@ impl Uplink {
             config_source: source,
             config: None,
             recovery_notice,
+            vitals,
             logged_reason: String::new(),
             started_at: begun,
         }
@@ -85,12 +89,14 @@ impl Uplink {
         let deadline = self.link.deadline().map(|at| self.started_at + at);
         let (may_send, serving) = (self.link.may_send(), self.link.is_serving());
         // Cancel-safe: a half-read message stays in the socket; an answer is taken without a wait after it; a
-        // notification that is not taken stays due. Writing happens outside, where nothing can cut a message in two.
+        // notification that is not taken stays due, and vitals that are not taken stay new. Writing happens outside,
+        // where nothing can cut a message in two.
         tokio::select! {
             biased;
             received = receive(&mut self.connection) => WaitResult::Input(received),
             () = wait_until(deadline) => WaitResult::Input(Input::Timer),
             started = next_start_reply(&mut self.pending_starts) => WaitResult::Input(Input::Started(started)),
+            vitals = self.vitals.next(), if serving => WaitResult::Input(Input::Vitals(Box::new(vitals))),
             () = ready(()), if may_send => WaitResult::ReadyToWrite,
             () = self.spool.wait_appended(), if serving && !may_send => WaitResult::Input(Input::Appended),
         }
@@ -147,6 +153,7 @@ impl Uplink {
         let config = self.config.clone().ok_or_else(none)?;
         // Called before the connection, because a check of Codex can take long and the first frame is due soon.
         let platform = self.job_manager.platform().await;
+        let vitals = self.vitals.first().await.map(Box::new);
         self.connection = Some(Connection::open(config).await?);
         let asked = self.spool.relay_time().monotonic();
         let hello = spool_access::build_hello(
@@ -155,7 +162,8 @@ impl Uplink {
             self.job_manager.max_jobs(),
             platform,
         );
-        Ok(Input::Connected { hello: Box::new(hello), hello_sent: asked })
+        let hello = Box::new(Hello { vitals, ..hello });
+        Ok(Input::Connected { hello, hello_sent: asked })
     }
 
     /// Adopts a changed configuration.

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use common::vitals::MachineVitals;
 use common::wire::{
     self, AgentFrame, DEAD_AFTER, Durable, HELLO_TIMEOUT, Hello, PROTOCOL, PROTOCOL_MIN, RelayFrame,
     TerminationCause,
@@ -52,6 +53,8 @@ pub enum Input {
     Started(AgentFrame),
     /// Data was appended to the spool.
     Appended,
+    /// The machine was measured.
+    Vitals(Box<MachineVitals>),
     /// The relay has all data of a run, which was removed from the spool.
     Delivered(RunId),
     /// The [`deadline`](Link::deadline) has passed.
@@ -159,6 +162,11 @@ impl Link {
                 self.fail_on_error(queued);
             }
             Input::Appended => self.may_send |= self.is_serving(),
+            Input::Vitals(vitals) => {
+                let Some(session) = self.session() else { return };
+                session.set_vitals(vitals);
+                self.may_send = true;
+            }
             Input::Delivered(run) => {
                 if let Some(session) = self.session() {
                     session.forget_run(&run);
@@ -213,7 +221,7 @@ impl Link {
             RelayFrame::Welcome { protocol, durable, cause, now: theirs }
                 if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) =>
             {
-                self.start_serving(durable, cause, theirs, now);
+                self.start_serving(protocol, durable, cause, theirs, now);
             }
             RelayFrame::Welcome { protocol, .. } => {
                 self.fail(LinkError::Protocol(format!(
@@ -226,6 +234,7 @@ impl Link {
 
     fn start_serving(
         &mut self,
+        protocol: u32,
         held_runs: Vec<Durable>,
         cause: Option<TerminationCause>,
         relay_now: Timestamp,
@@ -234,7 +243,7 @@ impl Link {
         let State::Greeting(greeting) = &self.state else { return };
         self.actions.push_back(Action::Synchronize { hello_sent: greeting.hello_sent, relay_now });
         self.actions.push_back(Action::SetRecoveryCause { cause });
-        let session = Session::new(&greeting.announced_runs, held_runs, &mut self.actions);
+        let session = Session::new(protocol, &greeting.announced_runs, held_runs, &mut self.actions);
         self.backoff.reset();
         self.state = State::Serving { session, silence_deadline: now + DEAD_AFTER };
         self.may_send = true;

@@ -1,7 +1,7 @@
 //! Inputs of the state machine, and the actions that follow.
 
 use common::event::Isolation;
-use common::wire::{JobProgress, Platform};
+use common::wire::{JobProgress, Platform, VITALS_PROTOCOL};
 
 use super::*;
 
@@ -24,6 +24,7 @@ fn connected() -> Input {
         version: "1".to_owned(),
         max_jobs: 1,
         platform: Platform { system, isolation, codex: None, codex_problem: None },
+        vitals: None,
         jobs: vec![JobProgress { job: RUN.parse().unwrap(), epoch: 1, last_seq: 7 }],
     };
     Input::Connected { hello: Box::new(hello), hello_sent: seconds(70) }
@@ -166,6 +167,26 @@ fn a_relay_that_breaks_the_protocol_is_left() {
         .flat_map(|nonce| take(&mut link, Input::Message(Some(RelayFrame::Ping { nonce })), Duration::ZERO))
         .collect();
     assert!(closed.len() == 1 && closed[0].contains("without reading the replies"), "{closed:?}");
+}
+
+#[test]
+fn a_relay_that_knows_vitals_gets_the_newest_after_its_answers_and_an_older_one_none() {
+    let measured = |cores| Input::Vitals(Box::new(MachineVitals { cores, ..MachineVitals::default() }));
+    for (protocol, sent) in [(VITALS_PROTOCOL, Some(2)), (PROTOCOL_MIN, None)] {
+        let mut link = connecting();
+        take(&mut link, connected(), Duration::ZERO);
+        while link.next_reply().unwrap().is_some() {}
+        take(&mut link, welcome(protocol, Vec::new()), Duration::ZERO);
+        for input in [measured(1), measured(2), Input::Message(Some(RelayFrame::Ping { nonce: 1 }))] {
+            take(&mut link, input, Duration::ZERO);
+        }
+        let frames = std::iter::from_fn(|| link.next_reply().unwrap());
+        let frames: Vec<AgentFrame> = frames.map(|bytes| wire::decode(&bytes).unwrap()).collect();
+        let vitals =
+            |cores| AgentFrame::Vitals(Box::new(MachineVitals { cores, ..MachineVitals::default() }));
+        let expected: Vec<_> = [AgentFrame::Pong { nonce: 1 }].into_iter().chain(sent.map(vitals)).collect();
+        assert_eq!(frames, expected, "protocol {protocol}");
+    }
 }
 
 #[test]

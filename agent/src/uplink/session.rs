@@ -1,9 +1,11 @@
 //! State of one connection from `Welcome` on: the data to send next, and the handling of the relay's frames. Pure.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
-use common::wire::{self, AgentFrame, CodecError, Durable, RelayFrame};
+use common::vitals::MachineVitals;
+use common::wire::{self, AgentFrame, CodecError, Durable, RelayFrame, VITALS_PROTOCOL};
 
 use super::LinkError;
 use super::action::{Action, SpoolAction};
@@ -16,6 +18,10 @@ const MAX_REPLIES: usize = 256;
 /// Send windows of all runs, and the queued replies.
 #[derive(Debug, Default)]
 pub(super) struct Session {
+    /// True if the relay knows the vitals of machines.
+    takes_vitals: bool,
+    /// Newest vitals, until they are sent.
+    vitals: Option<Box<MachineVitals>>,
     send_windows: BTreeMap<RunId, SendWindow>,
     /// Run that was sent last. The next run is tried first, so that all runs take turns.
     last_sent: Option<RunId>,
@@ -35,8 +41,13 @@ pub(super) enum RunData {
 
 impl Session {
     /// Starts with the data that the relay holds of the `runs` in the hello.
-    pub(super) fn new(runs: &[RunId], held_runs: Vec<Durable>, actions: &mut VecDeque<Action>) -> Self {
-        let mut session = Self::default();
+    pub(super) fn new(
+        protocol: u32,
+        runs: &[RunId],
+        held_runs: Vec<Durable>,
+        actions: &mut VecDeque<Action>,
+    ) -> Self {
+        let mut session = Self { takes_vitals: protocol >= VITALS_PROTOCOL, ..Self::default() };
         for held in held_runs {
             let run = RunId { job: held.job, epoch: held.epoch };
             if !runs.contains(&run) {
@@ -118,9 +129,14 @@ impl Session {
         self.send_windows.remove(run);
     }
 
-    /// Returns the next reply, which is sent before any data.
+    /// Sets the vitals to send; earlier ones that were not sent yet are out of date.
+    pub(super) fn set_vitals(&mut self, vitals: Box<MachineVitals>) {
+        self.vitals = self.takes_vitals.then_some(vitals);
+    }
+
+    /// Returns the next reply or the newest vitals, which are sent before any data.
     pub(super) fn next_reply(&mut self) -> Option<AgentFrame> {
-        self.queued_replies.pop_front()
+        self.queued_replies.pop_front().or_else(|| self.vitals.take().map(AgentFrame::Vitals))
     }
 
     /// Returns the run that was sent last.
@@ -150,7 +166,12 @@ impl Session {
             RunData::Output { bytes, .. } if bytes.is_empty() => return Ok(None),
             RunData::Events { first_seq: first, events: batch } => {
                 window.record_sent_events(batch.len(), batch.bytes().len());
-                wire::encode_events(&job, epoch, first, batch.len(), batch.bytes())
+                let events = if self.takes_vitals {
+                    Cow::Borrowed(batch.bytes())
+                } else {
+                    Cow::Owned(wire::without_vitals(batch.events()).map_err(encode_error)?)
+                };
+                wire::encode_events(&job, epoch, first, batch.len(), &events)
             }
             RunData::Output { offset, bytes } => {
                 window.record_sent_output(bytes.len());

@@ -29,6 +29,7 @@ pub fn build_hello(spool: &Spool, agent_id: &str, max_jobs: u32, platform: Platf
         max_jobs,
         platform,
         jobs: spool.all_runs().iter().map(progress).collect(),
+        vitals: None,
     }
 }
 

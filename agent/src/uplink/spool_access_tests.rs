@@ -71,9 +71,13 @@ impl Site {
 
     /// Serves a connection until nothing more is to be sent; acknowledges all if it is `honest`.
     fn serve(&mut self, honest: bool) {
+        self.serve_with(PROTOCOL, honest);
+    }
+
+    fn serve_with(&mut self, protocol: u32, honest: bool) {
         let spool = Arc::clone(&self.spool);
         let mut link = greeted(&spool);
-        let (protocol, durable, now) = (PROTOCOL, self.durable(), Timestamp::UNIX_EPOCH);
+        let (durable, now) = (self.durable(), Timestamp::UNIX_EPOCH);
         take(&mut link, &spool, RelayFrame::Welcome { protocol, durable, cause: None, now });
         let mut idle = 0;
         while idle < 3 {
@@ -258,4 +262,18 @@ fn a_relay_that_has_forgotten_events_gets_the_end_again_before_the_run_is_delete
     site.serve(true);
     assert_eq!(site.bodies("old#1").last(), Some(&&finished()));
     assert!(spool.all_runs().is_empty(), "all of it is there");
+}
+
+#[test]
+fn an_older_relay_gets_every_event_in_its_place_and_no_vitals() {
+    let vitals = || EventBody::Vitals(Box::default());
+    let nothing = EventBody::FileChange { files: Vec::new() };
+    for (protocol, expected) in [(PROTOCOL, vitals()), (PROTOCOL_MIN, nothing)] {
+        let mut site = Site::new();
+        let stalled = || EventBody::Stalled { n: 1, evidence: "idle".to_owned() };
+        site.run("demo#1").append_all([vitals(), stalled(), finished()]);
+        site.serve_with(protocol, true);
+        assert_eq!(site.bodies("demo#1"), [&expected, &stalled(), &finished()], "protocol {protocol}");
+        assert!(site.spool.all_runs().is_empty(), "all of it is acknowledged");
+    }
 }

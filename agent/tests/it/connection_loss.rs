@@ -40,7 +40,7 @@ async fn events_that_were_never_acknowledged_are_sent_again_and_are_the_same() {
     relay.accept().await;
     let run = relay.until_finished("demo#1").await;
     similar_asserts::assert_eq!(run.events, held);
-    let spool = agent.state().join("spool.v4");
+    let spool = agent.state().join("spool.v5");
     relay.until("the spool is empty", |_| spool.read_dir().unwrap().count() == 0).await;
 }
 

@@ -11,6 +11,8 @@ async fn a_shell_job_runs_to_its_end_and_leaves_nothing_in_the_spool() {
     let agent = Agent::start(&relay.url());
     let hello = relay.accept().await;
     assert_eq!((hello.protocol_max, hello.max_jobs, hello.jobs.len()), (common::wire::PROTOCOL, 4, 0));
+    let vitals = hello.vitals.expect("the machine is measured before the first job");
+    assert!(vitals.cores > 0 && vitals.memory.is_some() && vitals.state.is_some(), "{vitals:?}");
     relay.start(&agent.shell("demo#1", "echo out; echo err >&2; pwd")).await;
     let run = relay.until_finished("demo#1").await;
     assert_eq!(run.accepted, 1);
@@ -18,7 +20,7 @@ async fn a_shell_job_runs_to_its_end_and_leaves_nothing_in_the_spool() {
     assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
     let kinds = ["accepted", "started", "step_started", "step_finished", "cleanup", "finished"];
     similar_asserts::assert_eq!(run.kinds(), kinds);
-    let spool = agent.state().join("spool.v4");
+    let spool = agent.state().join("spool.v5");
     relay.until("the spool is empty", |_| spool.read_dir().unwrap().count() == 0).await;
     let log = agent.workspace().join(".codex-worker/log.txt");
     assert_eq!(std::fs::read_to_string(log).unwrap(), relay.runs[&"demo#1".parse().unwrap()].text());
@@ -239,4 +241,12 @@ async fn no_secret_stands_in_any_command_line_or_environment_that_others_can_rea
     relay.until("it runs", |relay| relay.runs.values().any(|run| run.started().is_some())).await;
     relay.cancel("demo#1", 0).await;
     relay.until_finished("demo#1").await;
+}
+
+#[tokio::test]
+async fn the_machine_is_measured_again_and_again() {
+    let mut relay = Relay::new().await;
+    let _agent = Agent::start(&relay.url());
+    relay.accept().await;
+    relay.until("two measurements", |relay| relay.vitals.len() > 1).await;
 }

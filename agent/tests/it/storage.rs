@@ -129,7 +129,7 @@ async fn s02_a_job_without_space_for_its_events_is_refused_or_waits_for_others_t
         if job == "second#1" {
             fs::write(agent.workspace().join("go"), "").unwrap();
             relay.until_finished("first#1").await;
-            let spool = disk.path().join("spool.v4");
+            let spool = disk.path().join("spool.v5");
             relay.until("its room is free", |_| fs::read_dir(&spool).unwrap().count() == 0).await;
             disk.fill();
         }

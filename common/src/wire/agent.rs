@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Isolation};
 use crate::ids::JobId;
+use crate::vitals::MachineVitals;
 
 /// A frame sent by the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,8 @@ pub enum AgentFrame {
         /// Number of the ping.
         nonce: u64,
     },
+    /// Vitals of the agent's machine, measured anew; from protocol [`super::VITALS_PROTOCOL`] on.
+    Vitals(Box<MachineVitals>),
 }
 
 /// Identity and state of the agent.
@@ -76,6 +79,8 @@ pub struct Hello {
     /// Every job in the agent's spool: running, or ended and not yet acknowledged.
     #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, { super::MAX_RUNS }>")]
     pub jobs: Vec<JobProgress>,
+    /// Vitals of the agent's machine, if they were measured; from protocol [`super::VITALS_PROTOCOL`] on.
+    pub vitals: Option<Box<MachineVitals>>,
 }
 
 /// Platform that an agent runs on.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::{Event, EventBody, FinalState, Isolation, Queued, Resources, StepOutcome, Usage};
 use crate::job::{Runner, StepKind};
+use crate::vitals::{MachineVitals, Space};
 
 fn job() -> crate::ids::JobId {
     "abe-smoke#1".parse().unwrap()
@@ -14,11 +15,10 @@ fn hex<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt:
     hex::encode(bytes)
 }
 
-#[test]
-fn frames_of_the_agent() {
-    let hello = Hello {
+fn hello(protocol_max: u32, vitals: Option<Box<MachineVitals>>) -> Hello {
+    Hello {
         protocol_min: 3,
-        protocol_max: 3,
+        protocol_max,
         agent: "a1".into(),
         version: "0.1.0".into(),
         max_jobs: 4,
@@ -29,15 +29,51 @@ fn frames_of_the_agent() {
             codex_problem: None,
         },
         jobs: vec![JobProgress { job: job(), epoch: 1, last_seq: 300 }],
-    };
+        vitals,
+    }
+}
+
+/// Returns the bytes of a hello, which are read as that hello.
+fn hello_hex(hello: &Hello) -> String {
+    let bytes = encode_hello(hello.clone()).unwrap();
+    let read = decode_hello(&bytes, &decode_hello_prefix(&bytes).unwrap()).unwrap();
+    assert_eq!(read.as_ref(), Some(hello));
+    hex::encode(bytes)
+}
+
+fn vitals() -> MachineVitals {
+    let space = |total, available| Some(Space { total, available });
+    MachineVitals {
+        cores: 2,
+        load_milli: 1250,
+        memory: space(8 << 30, 120 << 20),
+        memory_limit: Some(8 << 30),
+        swap: space(0, 0),
+        workspaces: space(1 << 40, 1 << 33),
+        state: None,
+    }
+}
+
+#[test]
+fn frames_of_the_agent() {
     let frames = [
-        AgentFrame::Hello(Box::new(hello)),
         AgentFrame::Accepted { job: job(), epoch: 1 },
         AgentFrame::Refused { job: job(), epoch: 1, reason: "full".into(), busy: true },
         AgentFrame::Output { job: job(), epoch: 1, offset: 70000, bytes: b"hi".to_vec() },
         AgentFrame::Pong { nonce: 9 },
     ];
-    insta::assert_snapshot!(frames.map(|frame| hex(&frame)).join("\n"));
+    let frames = frames.map(|frame| hex(&frame)).join("\n");
+    insta::assert_snapshot!(format!("{}\n{frames}", hello_hex(&hello(3, None))));
+}
+
+#[test]
+fn additions_of_protocol_5() {
+    let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    let event = Event { at, body: EventBody::Vitals(Box::new(vitals())) };
+    let frame = AgentFrame::Vitals(Box::new(vitals()));
+    let [bare, full] = [None, Some(Box::new(vitals()))].map(|vitals| hello(5, vitals));
+    assert_eq!(hello_hex(&full), hex(&AgentFrame::Hello(Box::new(full.clone()))));
+    insta::assert_snapshot!([hello_hex(&bare), hello_hex(&full), hex(&frame), hex(&event)].join("\n"));
 }
 
 #[test]

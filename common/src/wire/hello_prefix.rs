@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, CodecError};
-use super::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN};
+use super::{AgentFrame, Hello, PROTOCOL, PROTOCOL_MIN, VITALS_PROTOCOL};
 
 /// Protocol versions that a program supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,9 @@ pub struct HelloPrefix {
     pub version: String,
 }
 
+/// The last byte of a `Hello` without vitals, which older protocol versions don't have.
+const NO_VITALS: u8 = 0;
+
 /// The frozen part of the first variant of the agent's frames.
 #[derive(Deserialize)]
 enum FirstFrame {
@@ -66,12 +69,29 @@ pub fn decode_hello_prefix(bytes: &[u8]) -> Result<HelloPrefix, CodecError> {
 /// # Errors
 /// Returns a [`CodecError`] if the bytes are not a frame of the agent. Returns `None` for a frame other than `Hello`.
 pub fn decode_hello(bytes: &[u8], prefix: &HelloPrefix) -> Result<Option<Hello>, CodecError> {
-    let newer = prefix.protocol_max > PROTOCOL;
-    let frame = if newer { codec::decode_beginning(bytes)? } else { codec::decode(bytes)? };
+    let frame = match prefix.protocol_max {
+        newer if newer > PROTOCOL => codec::decode_beginning(bytes)?,
+        older if older < VITALS_PROTOCOL => codec::decode(&[bytes, &[NO_VITALS]].concat())?,
+        _ => codec::decode(bytes)?,
+    };
     Ok(match frame {
         AgentFrame::Hello(hello) => Some(*hello),
         _ => None,
     })
+}
+
+/// Encodes a `Hello` in the form of its `protocol_max`.
+///
+/// # Errors
+/// Returns [`CodecError::TooLong`] if it does not fit into one message.
+pub fn encode_hello(hello: Hello) -> Result<Vec<u8>, CodecError> {
+    let has_vitals = hello.protocol_max >= VITALS_PROTOCOL;
+    let vitals = hello.vitals.filter(|_| has_vitals);
+    let mut bytes = codec::encode(&AgentFrame::Hello(Box::new(Hello { vitals, ..hello })))?;
+    if !has_vitals {
+        bytes.pop();
+    }
+    Ok(bytes)
 }
 
 /// Returns the protocol version to use with an agent.
@@ -158,6 +178,7 @@ mod tests {
                 codex_problem: None,
             },
             jobs: Vec::new(),
+            vitals: None,
         };
         for (newest, taken) in [(PROTOCOL + 1, true), (PROTOCOL, false)] {
             let own = Hello { protocol_max: newest, ..own.clone() };

@@ -13,15 +13,18 @@
 //!   │ ◄──────────────────── Ack, OutputAck  │  cumulative, after the relay's fsync
 //!   │ ◄────────────────────── Cancel, Extend│
 //!   │ ◄──────── Ping, Pong ──────────────►  │  every PING_INTERVAL; silence of DEAD_AFTER ends the connection
+//!   │ Vitals ────────────────────────────►  │  every few seconds, from VITALS_PROTOCOL on
 //! ```
 //!
 //! * `agent`: frames sent by the agent. * `relay`: frames sent by the relay.
 //! * `hello_prefix`: the beginning of `Hello`, which never changes, so that any two versions can detect that they are
 //!   incompatible.
+//! * `downgrade`: events for a relay of an older protocol version.
 //! * `codec`: encoding of frames; the only file that names the encoding.
 
 mod agent;
 mod codec;
+mod downgrade;
 mod hello_prefix;
 mod relay;
 
@@ -29,13 +32,18 @@ use std::time::Duration;
 
 pub use agent::{AgentFrame, Hello, JobProgress, Platform};
 pub use codec::{CodecError, decode, encode, encode_append, encode_events};
-pub use hello_prefix::{HelloPrefix, VersionRange, decode_hello, decode_hello_prefix, negotiate};
+pub use downgrade::without_vitals;
+pub use hello_prefix::{
+    HelloPrefix, VersionRange, decode_hello, decode_hello_prefix, encode_hello, negotiate,
+};
 pub use relay::{Durable, RelayFrame, TerminationCause};
 
 /// Newest protocol version that this program supports.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 /// Oldest protocol version that this program supports.
 pub const PROTOCOL_MIN: u32 = 4;
+/// First protocol version with the vitals of the agent's machine: in `Hello`, in a frame and in an event of their own.
+pub const VITALS_PROTOCOL: u32 = 5;
 /// WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
 /// Path of the agents' endpoint.

@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
     "Running jobs continue: their agent waits for the new relay. Changes of [platform] need `relay \
-     down` and `relay up`.",
+     down` and `relay up`, but for min_free_memory and min_free_disk.",
     ["relay restart", "relay restart --yes"]
 ))]
 pub struct RestartArgs {

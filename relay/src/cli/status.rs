@@ -167,7 +167,9 @@ fn print_advice(context: &Context, records: &[JobRecord], view: &View) {
     let fine =
         |word: HealthWord| matches!(word, HealthWord::Healthy | HealthWord::Queued | HealthWord::Ended);
     let goes_on = match &view.relay {
-        RelayState::Up(PlatformStatus::Ready { .. } | PlatformStatus::Starting { .. }) => true,
+        RelayState::Up(PlatformStatus::Ready { shortage: None, .. } | PlatformStatus::Starting { .. }) => {
+            true
+        }
         RelayState::Up(_) | RelayState::Silent { .. } | RelayState::Down => false,
     };
     let is_queued = |record: &JobRecord| record.state == State::Queued;

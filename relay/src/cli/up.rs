@@ -101,7 +101,9 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
 /// Splits changed settings into settings that a relay reads at its start, and settings that its platform is created
 /// with.
 pub(super) fn split_changed(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
-    let of_relay = |name: &&str| ["relay.", "notify.", "codex."].iter().any(|table| name.starts_with(table));
+    let of_relay = |name: &&str| {
+        ["relay.", "notify.", "codex.", "platform.min_free_"].iter().any(|table| name.starts_with(table))
+    };
     approval::changed_names(lines).into_iter().partition(of_relay)
 }
 

@@ -43,6 +43,8 @@ struct RawPlatform {
     memory: Option<Spanned<String>>,
     cpus: Option<Spanned<f64>>,
     pids: Option<Spanned<u32>>,
+    min_free_memory: Option<Spanned<String>>,
+    min_free_disk: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,6 +108,7 @@ impl RawPlatform {
             }
         };
         let resources = resources::resolve(self.memory, self.cpus, self.pids)?;
+        let min_free = resources::min_free(self.min_free_memory, self.min_free_disk)?;
         let version = env!("CARGO_PKG_VERSION");
         // The approval and the mount use the link's current target.
         let workspaces = protected_paths::resolve_links(
@@ -124,6 +127,7 @@ impl RawPlatform {
             certs_folder: root.join(self.certs.unwrap_or_else(|| "docker/certs".into())),
             max_jobs,
             resources,
+            min_free,
         })
     }
 }

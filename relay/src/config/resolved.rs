@@ -8,6 +8,7 @@ use common::rule::{OnLimit, OnLoop, StepRule};
 use super::notify::NotifyConfig;
 use super::resources::ResourceLimits;
 use crate::engine_kind::EngineKind;
+use crate::min_free::MinFree;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct PlatformConfig {
     pub max_jobs: u32,
     /// Resource limits of the container.
     pub resources: ResourceLimits,
+    /// Memory and disk space below which no job is started.
+    pub min_free: MinFree,
 }
 
 /// `[codex]`: settings for running Codex.

@@ -1,8 +1,10 @@
-//! Resource limits of the platform container: `[platform] memory`, `cpus`, `pids`.
+//! Resources of the platform: limits of its container (`[platform] memory`, `cpus`, `pids`), and what its machine keeps
+//! free (`min_free_memory`, `min_free_disk`).
 
 use toml::Spanned;
 
 use super::serde_util::ConfigError;
+use crate::min_free::{MinFree, Minimum};
 
 /// Resource limits of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +69,32 @@ pub(super) fn resolve(
         }
     };
     Ok(ResourceLimits { memory, millicpus, pids })
+}
+
+/// Fills in the defaults of what a machine keeps free.
+///
+/// # Errors
+/// The first mistake.
+pub(super) fn min_free(
+    memory: Option<Spanned<String>>,
+    disk: Option<Spanned<String>>,
+) -> Result<MinFree, ConfigError> {
+    let default = MinFree::default();
+    let minimum = |name: &str, text: Option<Spanned<String>>, default| match text {
+        None => Ok(default),
+        Some(text) if text.get_ref().trim() == "0" => Ok(Minimum::Set(0)),
+        Some(text) => parse_size(text.get_ref()).map(Minimum::Set).ok_or_else(|| ConfigError {
+            range: text.span(),
+            reason: format!(
+                "[platform] {name} = '{}': write it like 256MiB or 2GiB, or 0 for none",
+                common::text_format::one_line(text.get_ref(), 40)
+            ),
+        }),
+    };
+    Ok(MinFree {
+        memory: minimum("min_free_memory", memory, default.memory)?,
+        disk: minimum("min_free_disk", disk, default.disk)?,
+    })
 }
 
 /// Parses a size such as `8GiB`.

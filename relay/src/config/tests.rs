@@ -7,6 +7,7 @@ use common::rule::{OnLimit, OnLoop, StepRule};
 use super::*;
 use crate::config::{NotifyConfig, SecretSource, Webhook};
 use crate::engine_kind::EngineKind;
+use crate::min_free::{MinFree, Minimum};
 
 fn load(text: &str) -> Result<Config, Failure> {
     let dir = tempfile::tempdir().unwrap();
@@ -34,6 +35,14 @@ fn what_is_set_replaces_the_defaults() {
     assert_eq!(config.platform.engine, Some(EngineKind::Podman));
     assert_eq!((config.limits.job_ms, config.limits.step_ms(StepKind::Install)), (3_600_000, 300_000));
     assert_eq!(config.codex.job_settings(EngineKind::Local).sandbox, Sandbox::Off);
+}
+
+#[test]
+fn what_a_machine_keeps_free_has_a_default_and_can_be_switched_off() {
+    assert_eq!(load("").unwrap().platform.min_free, MinFree::default());
+    let text = "[platform]\nmin_free_memory = \"0\"\nmin_free_disk = \"2GiB\"\n";
+    let expected = MinFree { memory: Minimum::Set(0), disk: Minimum::Set(2 << 30) };
+    assert_eq!(load(text).unwrap().platform.min_free, expected);
 }
 
 #[test]
@@ -106,6 +115,8 @@ fn mistakes_are_told_with_file_line_and_reason() {
         ("[platform]\nengine = \"qemu\"", 2, "qemu"),
         ("[plattform]\n", 1, "plattform"),
         ("[platform]\n\nmax_jobs = 0", 3, "1 to 50"),
+        ("[platform]\nmin_free_memory = \"256\"", 2, "min_free_memory = '256': write it like 256MiB"),
+        ("[platform]\nmin_free_disk = \"-1G\"", 2, "or 0 for none"),
         (
             "[limits]\njob = \"10m\"\n[limits.steps]\ntest = \"5m\"\ninstall = \"11m\"",
             5,

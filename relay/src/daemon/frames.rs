@@ -48,6 +48,7 @@ pub(super) fn route_frame(
             let reason = common::text_format::one_line(&reason, common::event::MAX_TEXT);
             FrameRoute::Core(Input::Refused { connection_id, job, reason, busy })
         }
+        AgentFrame::Vitals(vitals) => FrameRoute::Core(Input::Vitals { connection_id, vitals }),
         AgentFrame::Pong { .. } => FrameRoute::Ignored,
     })
 }

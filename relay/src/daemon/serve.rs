@@ -133,7 +133,7 @@ async fn run_daemon(
         clock: clock.clone(),
     };
     let lease = first_lease(engine, &holder, address, &clock, &saved);
-    let core = Core::new(lease, &saved, platform.name().to_owned());
+    let core = Core::new(lease, &saved, platform.name().to_owned(), config.platform.min_free);
     let world = Executor {
         registry: registry.clone(),
         lock_file: lock,

@@ -150,6 +150,8 @@ mod tests {
             codex: codex.map(str::to_owned),
             codex_problem: problem.map(str::to_owned),
             agents: 1,
+            vitals: None,
+            shortage: None,
         };
         assert_eq!(check_in_container(None).state, State::Skipped);
         assert_eq!(check_in_container(Some(&ready(Some("0.169.0"), None))).state, State::Ok);

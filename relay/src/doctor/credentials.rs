@@ -129,6 +129,8 @@ mod tests {
             codex: None,
             codex_problem: problem.map(str::to_owned),
             agents: 1,
+            vitals: None,
+            shortage: None,
         };
         let lacks = Some("codex has no credentials: …");
         for (found, container, platform, state, words) in [

@@ -11,7 +11,7 @@
 //! * [`mod@run`]: all checks at once, within a time limit.
 //! * [`text`]: output of `relay doctor`.
 //! * The checks: [`settings`], [`storage`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its
-//!   image), [`agent`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`],
+//!   image), [`agent`], [`machine`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`],
 //!   [`deliveries`], [`trust`] (approval, workspaces, limits, sandbox).
 
 mod agent;
@@ -24,6 +24,7 @@ mod engine;
 pub mod finding;
 mod inotify;
 mod linger;
+mod machine;
 mod probe;
 mod refused_files;
 mod relay;

@@ -93,6 +93,11 @@ fn assess_queue(waiting: usize, platform: Option<&PlatformStatus>, up: &str) -> 
         None => {
             Finding::fail(QUEUE_CHECK, format!("{jobs}, and no relay is running"), format!("{up} starts it"))
         }
+        Some(PlatformStatus::Ready { shortage: Some(_), .. }) => Finding::warn(
+            QUEUE_CHECK,
+            format!("{jobs} until the machine has more memory or disk space"),
+            "do what the check 'machine' names",
+        ),
         Some(PlatformStatus::Ready { .. }) => Finding::ok(QUEUE_CHECK, format!("{jobs} for a slot")),
         Some(_) => {
             Finding::warn(QUEUE_CHECK, format!("{jobs} for the platform"), "fix what the other checks name")
@@ -154,11 +159,19 @@ mod tests {
     #[test]
     fn a_queue_is_stuck_where_nobody_serves_it() {
         let starting = PlatformStatus::Starting { detail: String::new() };
+        let golden = include_str!("../../../tests/golden/v1/ready-with-shortage.lease.json");
+        let short = serde_json::from_str::<Lease>(golden).unwrap().platform;
         for (waiting, platform, state, words) in [
             (0, None, State::Ok, "no job is waiting"),
             (1, None, State::Fail, "1 job is waiting, and no relay is running"),
             (2, Some(&starting), State::Warn, "2 jobs are waiting for the platform"),
             (3, Some(&ready()), State::Ok, "3 jobs are waiting for a slot"),
+            (
+                1,
+                Some(&short),
+                State::Warn,
+                "1 job is waiting until the machine has more memory or disk space",
+            ),
         ] {
             let found = assess_queue(waiting, platform, "`relay up`");
             assert_eq!((found.state, &found.detail[..]), (state, words));

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::context::CheckContext;
 use super::finding::Finding;
 use super::{
-    agent, clock, codex, credentials, deliveries, engine, inotify, linger, relay, rules, settings, shell,
-    storage, trust,
+    agent, clock, codex, credentials, deliveries, engine, inotify, linger, machine, relay, rules, settings,
+    shell, storage, trust,
 };
 
 /// Time limit of all checks. A program has 5 s, and no check waits for two hanging programs in sequence.
@@ -18,7 +18,7 @@ const CHECKS_TIMEOUT: Duration = Duration::from_millis(5800);
 type CheckFn = fn(&CheckContext) -> Vec<Finding>;
 
 /// Checks in display order: prerequisites of other checks come first. The name is shown for a hanging check.
-const CHECKS: [(&str, CheckFn); 15] = [
+const CHECKS: [(&str, CheckFn); 16] = [
     ("settings", settings::check_settings),
     ("trust", trust::check_trust),
     ("registry", storage::check_registry),
@@ -26,6 +26,7 @@ const CHECKS: [(&str, CheckFn); 15] = [
     ("relay", relay::check_relay),
     ("engine", engine::check_engine),
     ("agent", agent::check_agent),
+    ("machine", machine::check_machine),
     ("codex", codex::check_codex),
     ("credentials", credentials::check_credentials),
     ("rules", rules::check_rules),

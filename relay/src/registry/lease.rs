@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use common::vitals::MachineVitals;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ use super::Registry;
 use crate::container_state::ContainerExit;
 use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;
+use crate::min_free::Shortage;
 use crate::time::{self, BootScale};
 
 /// Version of the lease's JSON.
@@ -104,6 +106,12 @@ pub enum PlatformStatus {
         /// Number of connected agents, this one included.
         #[serde(default = "default_agent_count")]
         agents: usize,
+        /// Vitals of its machine, if it measures them.
+        #[serde(default)]
+        vitals: Option<Box<MachineVitals>>,
+        /// What its machine has too little of for another job.
+        #[serde(default)]
+        shortage: Option<Shortage>,
     },
     /// The platform can't be started; relay retries from time to time.
     Failed {

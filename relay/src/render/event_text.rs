@@ -8,8 +8,8 @@ use common::{summary, text_format};
 
 use super::View;
 use super::health::HealthWord;
-use crate::plural;
 use crate::times::clock;
+use crate::{machine_text, plural};
 
 /// Maximum length of a line, in bytes: two lines of a terminal.
 const MAX_LINE: usize = 240;
@@ -64,6 +64,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         EventBody::Accepted { .. }
         | EventBody::Started { .. }
         | EventBody::Usage(_)
+        | EventBody::Vitals(_)
         | EventBody::Cleanup { survivors: 0, .. }
         | EventBody::StepFinished { outcome: StepOutcome::Ok | StepOutcome::Unknown, .. } => Emphasis::Minor,
         EventBody::Queued(_)
@@ -141,6 +142,7 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
             format!("the job may now take {}", duration::format_limit(*limit_ms))
         }
         EventBody::Interrupted { n, reason } => format!("step {n}: {}", one_line(reason)),
+        EventBody::Vitals(vitals) => machine_text::full(vitals),
         EventBody::Cleanup { killed, survivors } => {
             format!(
                 "{} killed, {survivors} left",

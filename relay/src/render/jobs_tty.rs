@@ -14,7 +14,7 @@ use super::health::{self, HealthWord, RunningStep};
 use super::{RelayState, View, status, width};
 use crate::registry::lease::PlatformStatus;
 use crate::times::{ago, between};
-use crate::{failure_text, plural};
+use crate::{failure_text, machine_text, plural};
 
 /// Width below which a job takes two lines, in columns.
 const NARROW_WIDTH: usize = 72;
@@ -40,7 +40,8 @@ pub fn render_list(records: &[JobRecord], view: &View, columns: usize) -> String
     lines.join("\n") + "\n"
 }
 
-/// `relay ready, 4 jobs at once · 2 running · 1 queued`
+/// `relay ready, 4 jobs at once · 2 running · 1 queued · load 0.52 on 4 cores, 2.1 of 7.8 GiB memory free, 31 GiB disk
+/// free`
 pub fn format_headline(records: &[JobRecord], view: &View) -> String {
     let mut parts = vec![match &view.relay {
         RelayState::Down => "no relay is running (`relay up`)".to_owned(),
@@ -60,6 +61,9 @@ pub fn format_headline(records: &[JobRecord], view: &View) -> String {
         if count > 0 {
             parts.push(format!("{count} {}", state.as_str()));
         }
+    }
+    if let RelayState::Up(PlatformStatus::Ready { vitals: Some(vitals), .. }) = &view.relay {
+        parts.push(machine_text::brief(vitals));
     }
     parts.join(" · ")
 }
@@ -184,6 +188,8 @@ fn needs_attention(record: &JobRecord, word: HealthWord) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use common::vitals::MachineVitals;
+
     use super::super::{Paint, samples};
     use super::*;
 
@@ -200,6 +206,17 @@ mod tests {
         let mut view = samples::view(190);
         view.columns = Some(columns);
         render_list(&all(), &view, columns)
+    }
+
+    #[test]
+    fn the_head_line_ends_with_the_vitals_of_the_machine() {
+        let mut view = samples::view(73);
+        let RelayState::Up(PlatformStatus::Ready { vitals, .. }) = &mut view.relay else {
+            panic!("{view:?}")
+        };
+        *vitals = Some(Box::new(MachineVitals { cores: 4, load_milli: 520, ..MachineVitals::default() }));
+        let expected = "relay ready, 4 jobs at once · 1 running · load 0.52 on 4 cores";
+        assert_eq!(format_headline(&[samples::running()], &view), expected);
     }
 
     #[test]

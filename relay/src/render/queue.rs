@@ -32,6 +32,9 @@ fn queue_reason_behind(view: &View, ahead: usize) -> String {
             format!("the platform can't be started: {}; retrying", text_format::one_line(detail, MAX_REASON))
         }
         RelayState::Up(PlatformStatus::Stopped) => "the platform is stopped: `relay up` starts it".to_owned(),
+        RelayState::Up(PlatformStatus::Ready { shortage: Some(shortage), .. }) => {
+            format!("{}; {}", shortage.describe(), shortage.advice())
+        }
         RelayState::Up(PlatformStatus::Ready { max_jobs, .. }) => {
             let place = match ahead {
                 0 => "next in line".to_owned(),
@@ -54,6 +57,7 @@ pub fn silent_relay_message(pid: u32, for_ms: u64) -> String {
 mod tests {
     use super::super::samples;
     use super::*;
+    use crate::min_free::{Resource, Shortage};
 
     #[test]
     fn every_reason_says_what_is_the_matter() {
@@ -63,11 +67,20 @@ mod tests {
         view.ahead = 1;
         assert_eq!(queue_reason(&view), "1 job ahead (4 of 4 slots busy)");
         let failed = PlatformStatus::Failed { detail: "docker is not running\nstart it".into() };
+        let RelayState::Up(mut short) = view.relay.clone() else { panic!("{view:?}") };
+        if let PlatformStatus::Ready { shortage, .. } = &mut short {
+            let (available, minimum) = (3 << 29, 1 << 31);
+            *shortage = Some(Shortage { resource: Resource::Workspaces, available, minimum });
+        }
         for (relay, expected) in [
             (RelayState::Down, "no relay is running: `relay up` starts it"),
             (
                 RelayState::Silent { pid: 7, for_ms: 20_000 },
                 "the relay (process 7) has been silent for 20.0s; if that lasts, end it and run `relay up`",
+            ),
+            (
+                RelayState::Up(short),
+                "the machine has 1.5 GiB free on the disk of the workspaces, less than the reserve of 2 GiB ([platform] min_free_disk); queued jobs start when there is more: delete what is not needed, or lower the setting",
             ),
             (RelayState::Up(PlatformStatus::Stopped), "the platform is stopped: `relay up` starts it"),
             (RelayState::Up(failed), "the platform can't be started: docker is not running; retrying"),

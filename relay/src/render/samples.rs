@@ -27,6 +27,8 @@ pub(crate) fn view(second: i64) -> View {
         codex: None,
         codex_problem: None,
         agents: 1,
+        vitals: None,
+        shortage: None,
     };
     View {
         now: at(second),

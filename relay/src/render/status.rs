@@ -1,6 +1,7 @@
 //! One job, in at most 30 lines.
 
 use common::duration;
+use common::event::FailureKind;
 use common::record::{JobRecord, Link, SCHEMA, State};
 use common::step::Step;
 use common::text_format;
@@ -10,12 +11,14 @@ use super::health::{self, HealthWord};
 use super::labeled_rows::{LabeledRows, MAX_ROW};
 use super::{View, steps, width};
 use crate::failure_text::failure_kind;
+use crate::machine_text;
 use crate::plural;
 use crate::times::{ago, between, clock};
 
 /// Maximum number of steps listed: the newest.
 const MAX_STEPS: usize = 8;
-/// Maximum number of lines for the worker's last words and warnings together; one of them is reserved for the warnings.
+/// Maximum number of lines for the worker's last words, warnings and the machine together; one of them is reserved for the
+/// warnings.
 const MAX_MESSAGE_LINES: usize = 6;
 /// Maximum number of warnings listed of a completed job: the newest.
 const MAX_WARNINGS: usize = 3;
@@ -178,7 +181,7 @@ impl LabeledRows<'_> {
     fn add_last_words(&mut self, record: &JobRecord) {
         let warnings = shown_warnings(record);
         let said = record.message.as_deref().unwrap_or_default();
-        let room = MAX_MESSAGE_LINES - warnings.len().max(1);
+        let room = MAX_MESSAGE_LINES - warnings.len().max(1) - machine(record).iter().len();
         let lines = said.lines().filter(|line| !text_format::one_line(line, MAX_ROW).is_empty()).take(room);
         for (i, line) in lines.enumerate() {
             self.add_untrusted(if i == 0 { "said" } else { "" }, line);
@@ -190,6 +193,15 @@ impl LabeledRows<'_> {
             } else {
                 self.add_highlighted(label, warning);
             }
+        }
+        if !record.state.is_final() {
+            self.machine(record);
+        }
+    }
+
+    fn machine(&mut self, record: &JobRecord) {
+        if let Some(machine) = machine(record) {
+            self.add("machine", &machine);
         }
     }
 
@@ -203,6 +215,7 @@ impl LabeledRows<'_> {
                 "error",
                 &format!("{kind}{step}: {}", text_format::to_printable(&error.message)),
             );
+            self.machine(record);
         }
         if let Some(code) = record.exit_code {
             self.add("exit code", &code.to_string());
@@ -251,6 +264,16 @@ fn shown_warnings(record: &JobRecord) -> Vec<&str> {
     // A step that stalled temporarily and then succeeded needs no attention.
     let is_past = steps::stalled_step(record).is_some_and(|(n, _)| steps::ended_well(record, n));
     record.warning.as_deref().filter(|_| !is_past).into_iter().collect()
+}
+
+/// Describes the machine at the moment of a stall or of a kill for lack of memory, if that still matters.
+fn machine(record: &JobRecord) -> Option<String> {
+    let kind = record.error.as_ref().map(|error| error.kind);
+    let matters = match kind {
+        Some(kind) => matches!(kind, FailureKind::OomKilled | FailureKind::Stalled),
+        None => steps::stalled_step(record).is_some_and(|(n, _)| !steps::ended_well(record, n)),
+    };
+    record.vitals.as_ref().filter(|_| matters).map(machine_text::moment)
 }
 
 /// Closing text of a job that has ended.

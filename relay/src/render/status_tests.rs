@@ -2,6 +2,7 @@
 
 use common::event::StepOutcome;
 use common::record::JobRecord;
+use common::vitals::{MachineVitals, Space};
 
 use super::super::{Paint, RelayState, samples};
 use super::*;
@@ -205,6 +206,29 @@ fn a_completed_job() {
     cleanup    2 processes killed, 0 left
     log        /r/abe.1.log
     "#);
+}
+
+#[test]
+fn a_job_that_stalled_or_ran_out_of_memory_says_what_the_machine_had() {
+    let space = |total: u64, available: u64| Some(Space { total: total << 20, available: available << 20 });
+    let vitals = MachineVitals { cores: 2, memory: space(8192, 120), ..MachineVitals::default() };
+    let row = "\nmachine    the machine had 120 MiB of 8 GiB memory free, load 0.00 on 2 cores\n";
+    let mut record = samples::failed();
+    record.vitals = Some(vitals);
+    for (kind, told) in [
+        (FailureKind::OomKilled, true),
+        (FailureKind::Stalled, true),
+        // It stalled at some time before.
+        (FailureKind::StepTimeout, false),
+    ] {
+        record.error.as_mut().unwrap().kind = kind;
+        assert_eq!(show(&record, 731).contains(row), told, "{kind:?}");
+    }
+    let mut record = samples::running();
+    record.vitals = Some(vitals);
+    assert!(!show(&record, 73).contains(row), "it goes on");
+    record.warning = Some("step 3 makes no progress: node idle".to_owned());
+    assert!(show(&record, 73).contains(row), "{}", show(&record, 73));
 }
 
 #[test]

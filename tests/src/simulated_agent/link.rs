@@ -230,6 +230,7 @@ pub fn hello(agent: &str, max_jobs: u32, jobs: Vec<JobProgress>) -> Hello {
             codex_problem: None,
         },
         jobs,
+        vitals: None,
     }
 }
 

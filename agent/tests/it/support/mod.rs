@@ -19,6 +19,7 @@ use common::event::{Event, EventBody, FinalState, JobError};
 use common::ids::JobId;
 use common::job::{CodexSettings, JobSpec, Limits, Runner};
 use common::rule::{OnLimit, OnLoop};
+use common::vitals::MachineVitals;
 use common::wire::{self, AgentFrame, Durable, HELLO_TIMEOUT, Hello, RelayFrame, SUBPROTOCOL};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -93,13 +94,15 @@ pub(crate) struct Relay {
     socket: Option<WebSocketStream<TlsStream<TcpStream>>>,
     pub(crate) runs: BTreeMap<JobId, Run>,
     pub(crate) pongs: u64,
+    /// Vitals that the agent sent, oldest first.
+    pub(crate) vitals: Vec<MachineVitals>,
     pub(crate) ack: bool,
 }
 
 impl Relay {
     pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { listener, socket: None, runs: BTreeMap::new(), pongs: 0, ack: true }
+        Self { listener, socket: None, runs: BTreeMap::new(), pongs: 0, vitals: Vec::new(), ack: true }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -278,6 +281,7 @@ impl Relay {
                 }
             }
             AgentFrame::Pong { .. } => self.pongs += 1,
+            AgentFrame::Vitals(vitals) => self.vitals.push(*vitals),
         }
     }
 }

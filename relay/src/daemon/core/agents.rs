@@ -50,7 +50,15 @@ impl Core {
         self.agents.disconnects.on_connect(&agent, is_platform, turn.now);
         self.publish_agent(turn);
         self.on_platform_agent_connected(&agent, &held, turn);
-        let actions = self.scheduler.on_agent_connected(&agent, capacity, &held);
+        let vitals = self
+            .agents
+            .connections
+            .get_connection(&agent)
+            .and_then(|here| here.hello.vitals.as_deref().copied());
+        self.container_measured(&agent, vitals);
+        let short = self.shortage(&agent).is_some();
+        let mut actions = self.scheduler.machine_measured(&agent, short);
+        actions.extend(self.scheduler.on_agent_connected(&agent, capacity, &held));
         self.execute_actions(actions, turn);
         self.forget_exit(turn);
         self.inspect_limits(turn);

@@ -13,6 +13,8 @@ struct AgentCapacity {
     /// True after the agent reported that it is full. No job is offered until one of its jobs ends, or until the next
     /// retry.
     reported_full: bool,
+    /// Set while its machine has too little memory or disk space for another job.
+    short: bool,
     /// Jobs that the agent runs or was offered.
     jobs: BTreeSet<JobId>,
 }
@@ -20,7 +22,7 @@ struct AgentCapacity {
 impl AgentCapacity {
     fn free_slots(&self) -> usize {
         match self.capacity {
-            Some(capacity) if !self.reported_full => capacity.saturating_sub(self.jobs.len()),
+            Some(capacity) if !self.reported_full && !self.short => capacity.saturating_sub(self.jobs.len()),
             _ => 0,
         }
     }
@@ -45,7 +47,10 @@ impl AgentTable {
 
     /// Records that an agent has disconnected.
     pub(super) fn disconnect(&mut self, id: &AgentId) {
-        self.change_agent(id, |agent| agent.capacity = None);
+        self.change_agent(id, |agent| {
+            agent.capacity = None;
+            agent.short = false;
+        });
     }
 
     /// Returns true if an agent is connected.
@@ -66,6 +71,11 @@ impl AgentTable {
             agent.jobs.remove(job);
             agent.reported_full &= !ended;
         });
+    }
+
+    /// Records whether the machine of an agent, which is connected or about to be, has too little of something.
+    pub(super) fn set_short(&mut self, id: &AgentId, short: bool) {
+        self.change_agent(id, |agent| agent.short = short);
     }
 
     /// Records that an agent is full.
@@ -104,7 +114,7 @@ impl AgentTable {
         let before = agent.free_slots();
         change(agent);
         let after = agent.free_slots();
-        if agent.capacity.is_none() && agent.jobs.is_empty() {
+        if agent.capacity.is_none() && agent.jobs.is_empty() && !agent.short {
             self.agents.remove(id);
         }
         if before != after {

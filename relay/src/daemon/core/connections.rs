@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::ids::JobId;
+use common::vitals::MachineVitals;
 use common::wire::Hello;
 
 use super::scheduler::AgentId;
@@ -28,7 +29,8 @@ pub(in crate::daemon) struct ConnectionId {
 pub(in crate::daemon) struct Connection {
     /// Number of the connection.
     pub(in crate::daemon) number: ConnectionNumber,
-    /// The agent's hello, without jobs that are closed in the registry.
+    /// The agent's hello, without jobs that are closed in the registry;
+    /// with the newest vitals of its machine.
     pub(in crate::daemon) hello: Hello,
     /// The agent has the token that its platform was given.
     pub(in crate::daemon) is_platform: bool,
@@ -93,6 +95,13 @@ impl Connections {
     /// Returns an agent's connection.
     pub(super) fn get_connection(&self, agent: &str) -> Option<&Connection> {
         self.by_agent.get(agent)
+    }
+
+    /// Sets the newest vitals of an agent's machine.
+    pub(super) fn set_vitals(&mut self, agent: &str, vitals: MachineVitals) {
+        if let Some(connection) = self.by_agent.get_mut(agent) {
+            connection.hello.vitals = Some(Box::new(vitals));
+        }
     }
 
     /// Returns the connection of any agent: the first by id.

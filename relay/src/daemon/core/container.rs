@@ -14,7 +14,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use common::event::EventBody;
 use common::ids::JobId;
+use common::vitals::MachineVitals;
 use common::wire::TerminationCause;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -60,6 +62,8 @@ pub(super) struct ContainerTracker {
     last_exit_time: Option<String>,
     /// Time at which the container was last restarted after an exit.
     restarted_at: Option<Instant>,
+    /// Newest vitals of the platform's agent, also once it is gone.
+    vitals: Option<MachineVitals>,
     /// Wall-clock time of the last `relay up`, comparable with the engine's timestamps.
     up_requested_at: Option<Timestamp>,
 }
@@ -168,6 +172,23 @@ impl Core {
         self.set_agent_notified();
     }
 
+    /// Notes the vitals of an agent's machine, if that is the platform's own.
+    pub(super) fn container_measured(&mut self, agent: &AgentId, vitals: Option<MachineVitals>) {
+        if self.platform_agent().as_ref() == Some(agent) && vitals.is_some() {
+            self.container.vitals = vitals;
+        }
+    }
+
+    /// Records the newest vitals of a container that was killed for lack of memory with the jobs that it cut off.
+    fn record_vitals(&self, turn: &mut InputTurn) {
+        let (Some(own), Some(vitals)) = (self.platform_agent(), self.container.vitals) else { return };
+        let jobs = self.scheduler.jobs_of(&own).into_iter();
+        let running = |job: &JobId| matches!(self.scheduler.assignment(job), Some(Assignment::Running(_)));
+        turn.effects.extend(
+            jobs.filter(running).map(|job| Effect::Record { job, body: EventBody::Vitals(Box::new(vitals)) }),
+        );
+    }
+
     fn set_agent_notified(&mut self) {
         let cause =
             self.platform_agent().and_then(|own| self.termination_cause_for(&own).map(|cause| (own, cause)));
@@ -214,6 +235,9 @@ impl Core {
         self.container.is_paused = false;
         let cause = container_exit::describe_exit(&self.platform.name, &death);
         tracing::warn!("{cause}");
+        if death.oom_killed {
+            self.record_vitals(turn);
+        }
         self.record_exit(death, turn.now);
         self.mark_unreachable(&cause, turn);
         // The agent sends undelivered events again from its spool.
@@ -283,7 +307,9 @@ impl Core {
             self.publish_agent(turn);
             let capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
             let held = self.scheduler.jobs_of(&own);
-            let actions = self.scheduler.on_agent_connected(&own, capacity, &held);
+            let short = self.shortage(&own).is_some();
+            let mut actions = self.scheduler.machine_measured(&own, short);
+            actions.extend(self.scheduler.on_agent_connected(&own, capacity, &held));
             self.execute_actions(actions, turn);
         } else {
             // The agent reconnects by itself.

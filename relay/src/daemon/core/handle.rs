@@ -19,6 +19,7 @@ use super::scheduler::{Action, AgentId, Scheduler};
 use super::shutdown::Shutdown;
 use super::turn::InputTurn;
 use crate::files::atomic::Durability;
+use crate::min_free::MinFree;
 use crate::registry::lease::Lease;
 use crate::state_dir::saved_state::SavedState;
 use crate::time::BootScale;
@@ -42,12 +43,12 @@ pub(in crate::daemon) struct Core {
 
 impl Core {
     /// Creates a core without jobs. `lease` is the first lease of the daemon, `saved` the state that the last one
-    /// stored, `name` the name of the platform's container.
-    pub(in crate::daemon) fn new(lease: Lease, saved: &SavedState, name: String) -> Self {
+    /// stored, `name` the name of the platform's container, `min_free` what its machines keep free.
+    pub(in crate::daemon) fn new(lease: Lease, saved: &SavedState, name: String, min_free: MinFree) -> Self {
         Self {
             scheduler: Scheduler::default(),
             agents: AgentConnections::default(),
-            platform: PlatformState::new(lease, saved, name),
+            platform: PlatformState::new(lease, saved, name, min_free),
             container: ContainerTracker::default(),
             limit_requests: LimitRequests::default(),
             shutdown: Shutdown::default(),
@@ -82,6 +83,7 @@ impl Core {
             Input::Refused { connection_id, job, reason, busy } => {
                 self.on_refused(&connection_id, &job, reason, busy, turn);
             }
+            Input::Vitals { connection_id, vitals } => self.machine_measured(&connection_id, *vitals, turn),
             Input::RecordsChanged(records) => self.on_records_changed(records, turn),
             Input::ProcessFrozen(time) => self.warn_of_freeze(time, turn),
             Input::Heartbeat(at) => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use common::record::JobRecord;
+use common::vitals::MachineVitals;
 use jiff::Timestamp;
 
 use super::connections::{Connection, ConnectionId, ConnectionNumber};
@@ -39,6 +40,8 @@ pub(in crate::daemon) enum Input {
     Accepted { connection_id: ConnectionId, job: JobId, epoch: u32 },
     /// An agent has refused a job.
     Refused { connection_id: ConnectionId, job: JobId, reason: String, busy: bool },
+    /// An agent has measured its machine.
+    Vitals { connection_id: ConnectionId, vitals: Box<MachineVitals> },
     /// The writer has changed these records.
     RecordsChanged(BTreeMap<JobId, JobRecord>),
     /// This process did not run for this time.

@@ -18,7 +18,7 @@
 //!   [`effect`]: its effects. [`turn`]: handling of one input.
 //! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]: timeouts
 //!   of disconnected ones.
-//! * [`scheduler`]: selects the next job and its agent; with [`capacity`].
+//! * [`scheduler`]: selects the next job and its agent; with [`capacity`]. [`job_end`]: ends of jobs that no agent ends.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
 //!   one request.
 //! * [`platform`]: status, lease, attempts to start the platform. [`container`]: exits and pauses of its container.
@@ -35,6 +35,7 @@ mod effect;
 mod extend;
 mod handle;
 mod input;
+mod job_end;
 mod limits;
 mod platform;
 mod requests;
@@ -50,4 +51,5 @@ pub(super) use effect::{Admission, Effect, EngineEffect, LimitEffect};
 pub(super) use extend::{LimitFacts, LimitQuery, LimitRequest};
 pub(super) use handle::{Core, HEARTBEAT_INTERVAL};
 pub(super) use input::{ContainerChange, Input};
-pub(super) use scheduler::{AgentId, refused_event};
+pub(super) use job_end::refused_event;
+pub(super) use scheduler::AgentId;

@@ -10,14 +10,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use common::vitals::MachineVitals;
 use tokio::time::Instant;
 
+use super::connections::{Connection, ConnectionId};
 use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
 use super::shutdown::ShutdownStage;
 use super::turn::InputTurn;
 use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;
+use crate::min_free::{MinFree, Shortage};
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::state_dir::saved_state::SavedState;
 
@@ -33,6 +36,8 @@ pub(super) struct PlatformState {
     /// Name of the platform's container.
     pub(super) name: String,
     pub(super) lease: Lease,
+    /// What a machine keeps free: no job is started on one that has less.
+    min_free: MinFree,
     /// Other container engines that may still run containers of this registry.
     other_engines: Vec<EngineKind>,
     /// Time of the next attempt to start the platform, unless an agent connects before.
@@ -85,12 +90,13 @@ impl StartAttempt {
 
 impl PlatformState {
     /// Creates the state from the first lease of this daemon and the stored state of the last one.
-    pub(super) fn new(lease: Lease, saved: &SavedState, name: String) -> Self {
+    pub(super) fn new(lease: Lease, saved: &SavedState, name: String, min_free: MinFree) -> Self {
         let engine = lease.engine;
         Self {
             engine,
             name,
             lease,
+            min_free,
             other_engines: saved.engines.iter().copied().filter(|other| *other != engine).collect(),
             next_attempt_at: None,
             running_attempt: None,
@@ -127,21 +133,75 @@ impl Core {
         turn.push(Effect::PublishLease(Box::new(self.platform.lease.clone()), durability));
     }
 
-    /// Writes the state of the platform's agent into the lease; while it is disconnected, the state of another agent.
+    /// Publishes the state of the platform's agent; while it is disconnected, the state of another agent.
     pub(super) fn publish_agent(&mut self, turn: &mut InputTurn) {
+        if let Some(connection) = self.shown_agent() {
+            self.platform.lease.platform = self.status_of(connection);
+            self.publish_state(Durability::Cached, turn);
+        }
+    }
+
+    /// Returns the agent whose state is published.
+    fn shown_agent(&self) -> Option<&Connection> {
         let connections = &self.agents.connections;
         let own = self.platform.lease.agent.as_deref().and_then(|agent| connections.get_connection(agent));
-        let Some(connection) = own.or_else(|| connections.first_connection()) else { return };
-        let hello = connection.hello.clone();
-        self.platform.lease.platform = PlatformStatus::Ready {
-            agent: hello.agent,
-            version: hello.version,
+        own.or_else(|| connections.first_connection())
+    }
+
+    fn status_of(&self, connection: &Connection) -> PlatformStatus {
+        let hello = &connection.hello;
+        PlatformStatus::Ready {
+            agent: hello.agent.clone(),
+            version: hello.version.clone(),
             max_jobs: hello.max_jobs,
-            codex: hello.platform.codex,
-            codex_problem: hello.platform.codex_problem,
-            agents: connections.len(),
-        };
-        self.publish_state(Durability::Cached, turn);
+            codex: hello.platform.codex.clone(),
+            codex_problem: hello.platform.codex_problem.clone(),
+            agents: self.agents.connections.len(),
+            vitals: hello.vitals.clone(),
+            shortage: self.shortage(&hello.agent),
+        }
+    }
+
+    /// Returns what the machine of an agent has too little of for another job.
+    pub(super) fn shortage(&self, agent: &str) -> Option<Shortage> {
+        let vitals = self.agents.connections.get_connection(agent)?.hello.vitals.as_ref()?;
+        self.platform.min_free.shortage(vitals)
+    }
+
+    /// Handles a measurement of an agent's machine. The next heartbeat publishes it; the begin and end of a shortage are
+    /// published at once.
+    pub(super) fn machine_measured(
+        &mut self,
+        connection_id: &ConnectionId,
+        vitals: MachineVitals,
+        turn: &mut InputTurn,
+    ) {
+        let agent = &connection_id.agent;
+        if !self.agents.connections.is_current(connection_id) {
+            return;
+        }
+        let was_short = self.shortage(agent).is_some();
+        self.agents.connections.set_vitals(agent, vitals);
+        self.container_measured(agent, Some(vitals));
+        let shortage = self.shortage(agent);
+        match &shortage {
+            Some(shortage) if !was_short => {
+                tracing::warn!("agent {agent} gets no jobs: {}", shortage.describe());
+            }
+            None if was_short => tracing::info!("agent {agent} gets jobs again"),
+            _ => {}
+        }
+        if matches!(self.platform.lease.platform, PlatformStatus::Ready { .. })
+            && let Some(connection) = self.shown_agent()
+            && connection.hello.agent == **agent
+        {
+            self.platform.lease.platform = self.status_of(connection);
+            if was_short != shortage.is_some() {
+                self.publish_state(Durability::Cached, turn);
+            }
+        }
+        let actions = self.scheduler.machine_measured(agent, shortage.is_some());
+        self.execute_actions(actions, turn);
     }
 
     /// Publishes the status of a platform without a connected agent.

@@ -7,19 +7,20 @@
 //!                     └──it, gone for long──────────────┘                                  ▼
 //! ```
 //!
-//! A job is offered to the connected agent with the most free slots, and then belongs to that agent.
+//! A job is offered to the connected agent with the most free slots, and then belongs to that agent. An agent whose
+//! machine is short of memory or disk space is offered none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::event::{EventBody, FailureKind, FinalState, JobError};
+use common::event::EventBody;
 use common::ids::JobId;
 use common::record::{JobRecord, Link, State};
 use common::wire::TerminationCause;
 use jiff::Timestamp;
 
 use super::capacity::AgentTable;
-use super::container_exit;
+use super::job_end::{cancelled_event, lost_job_event, refused_event};
 
 /// Action for the core to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,6 +270,12 @@ impl Scheduler {
         vec![Action::Record { job: id.clone(), body: refused_event(reason) }]
     }
 
+    /// Handles a measurement of an agent's machine: no job is offered to one that is `short` of something.
+    pub(super) fn machine_measured(&mut self, agent: &AgentId, short: bool) -> Vec<Action> {
+        self.agents.set_short(agent, short);
+        self.offer_queued()
+    }
+
     /// Offers jobs again to agents that were full: one may have ended a job that this relay does not know.
     pub(super) fn retry_full_agents(&mut self) -> Vec<Action> {
         self.agents.reset_full();
@@ -363,37 +370,6 @@ impl Scheduler {
         if let Some(agent) = job.assignment.agent() {
             self.agents.release(agent, id, true);
         }
-    }
-}
-
-/// Final event of a cancelled job that no agent has started.
-fn cancelled_event() -> EventBody {
-    EventBody::Finished { state: FinalState::Cancelled, error: None, exit_code: None, changes: None }
-}
-
-/// Final event of a job that can't be started.
-pub(in crate::daemon) fn refused_event(reason: String) -> EventBody {
-    failed_event(FailureKind::Refused, reason)
-}
-
-/// Final event of a job whose agent has reconnected without it.
-fn lost_job_event(cause: Option<&TerminationCause>) -> EventBody {
-    if let Some(cause) = cause {
-        return container_exit::final_event(cause, "and the agent's state is lost");
-    }
-    failed_event(
-        FailureKind::AgentLost,
-        "the agent reconnected without this job: its state and its worker are lost; launch the job again"
-            .to_owned(),
-    )
-}
-
-fn failed_event(kind: FailureKind, message: String) -> EventBody {
-    EventBody::Finished {
-        state: FinalState::Failed,
-        error: Some(JobError { kind, message, step: None }),
-        exit_code: None,
-        changes: None,
     }
 }
 

@@ -15,10 +15,14 @@ use tokio::time::Instant;
 use super::*;
 use crate::container_state::ContainerExit;
 use crate::engine_kind::EngineKind;
+use crate::min_free::MinFree;
 use crate::registry::event_log::LogFollower;
 use crate::registry::lease::{self, DaemonId, Lease, PlatformStatus};
 use crate::registry::requests::DaemonRequest;
 use crate::state_dir::saved_state::SavedState;
+
+#[path = "shortage_tests.rs"]
+mod shortage_tests;
 
 /// A core and its time.
 struct Scene {
@@ -41,7 +45,7 @@ impl Scene {
             death: None,
             clock: None,
         };
-        let core = Core::new(lease, &SavedState::default(), "platform".to_owned());
+        let core = Core::new(lease, &SavedState::default(), "platform".to_owned(), MinFree::default());
         Self { core, now: Instant::now() }
     }
 
@@ -162,6 +166,7 @@ fn connected(agent: &str, number: ConnectionNumber, jobs: &[&str]) -> Input {
         max_jobs: 1,
         platform,
         jobs,
+        vitals: None,
     };
     Input::Connected(Connection { number, hello, is_platform: true })
 }
@@ -360,7 +365,7 @@ fn down_stops_the_platform_and_ends_the_daemon_once_everything_is_recorded() {
     assert!(scene.core.is_over(scene.now));
     scene.then(
         Input::MainLoopEnded,
-        &["Flush", "CloseSubscribers", "Close(1)", "RevokeTokens", "publish Cached: Stopped"],
+        &["FlushWriter", "CloseSubscribers", "Close(1)", "RevokeTokens", "publish Cached: Stopped"],
     );
     assert_eq!(scene.core.saved_state().engines, []);
 }

@@ -40,6 +40,7 @@ use super::serve::first_lease;
 use super::subscribe::Broadcast;
 use super::writer::{Changes, Writer, WriterCommand};
 use crate::engine_kind::EngineKind;
+use crate::min_free::MinFree;
 use crate::registry::create::{CreateResult, JobDraft, create_job};
 use crate::registry::lease::DaemonId;
 use crate::registry::{Registry, read};
@@ -96,7 +97,7 @@ impl SimRelay {
             full_agents: BTreeSet::new(),
             living_agent: String::new(),
         };
-        let core = Core::new(lease, &saved, "platform".to_owned());
+        let core = Core::new(lease, &saved, "platform".to_owned(), MinFree::default());
         let mut relay =
             Self { driver: Driver { core, environment: world }, writer, changes, next_heartbeat: now };
         relay.handle(Input::RegistryOpened(active));

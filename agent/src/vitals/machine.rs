@@ -1,0 +1,103 @@
+//! CPUs, load and memory of the machine, or of the cgroup that the agent is limited to.
+
+use std::thread;
+
+use common::vitals::{MachineVitals, Space};
+use sysinfo::{MemoryRefreshKind, System};
+
+/// Meter of the machine. Its readings come from the kernel's memory and never wait for a disk.
+#[derive(Debug)]
+pub(super) struct Machine {
+    system: System,
+}
+
+impl Machine {
+    /// Creates a meter, which has measured nothing yet.
+    pub(super) fn new() -> Self {
+        Self { system: System::new() }
+    }
+
+    /// Measures CPUs, load and memory. The disks stay unknown.
+    pub(super) fn measure(&mut self) -> MachineVitals {
+        self.system.refresh_memory_specifics(MemoryRefreshKind::everything());
+        let (memory, memory_limit) = self.memory();
+        MachineVitals {
+            // sysinfo counts the CPUs of the machine; this is the number that a cgroup or an affinity leaves of them.
+            cores: thread::available_parallelism().map_or(0, |cores| u32::try_from(cores.get()).unwrap_or(0)),
+            load_milli: thousandths(System::load_average().one),
+            memory,
+            memory_limit,
+            swap: memory
+                .map(|_| Space { total: self.system.total_swap(), available: self.system.free_swap() }),
+            workspaces: None,
+            state: None,
+        }
+    }
+
+    /// Returns the memory, and its limit. Without a readable `/proc` both are unknown.
+    fn memory(&self) -> (Option<Space>, Option<u64>) {
+        let total = self.system.total_memory();
+        if total == 0 {
+            return (None, None);
+        }
+        let machine = Space { total, available: self.system.available_memory() };
+        let limits = self.system.cgroup_limits().filter(|limits| limits.total_memory < total);
+        match limits {
+            None => (Some(machine), None),
+            // The limit's own free memory counts the page cache as used, though the kernel reclaims it when needed.
+            Some(limits) => {
+                let limited = limit(machine, limits.total_memory, limits.rss);
+                (Some(limited), Some(limits.total_memory))
+            }
+        }
+    }
+}
+
+/// Returns the memory of a cgroup with this limit, `used` by its processes.
+fn limit(machine: Space, limit: u64, used: u64) -> Space {
+    Space { total: limit, available: machine.available.min(limit.saturating_sub(used)) }
+}
+
+fn thousandths(load: f64) -> u32 {
+    // The number is formatted and parsed again: a cast of a float is not exact by its type.
+    format!("{:.0}", load * 1000.0).parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn meminfo(key: &str) -> u64 {
+        let text = fs::read_to_string("/proc/meminfo").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap() * 1024
+    }
+
+    #[test]
+    fn the_machine_is_measured_as_the_kernel_shows_it() {
+        let vitals = Machine::new().measure();
+        assert_eq!(Ok(vitals.cores), thread::available_parallelism().unwrap().get().try_into());
+        let memory = vitals.memory.unwrap();
+        assert_eq!(memory.total, vitals.memory_limit.unwrap_or_else(|| meminfo("MemTotal:")));
+        assert!(0 < memory.available && memory.available < memory.total, "{memory:?}");
+        assert_eq!(vitals.swap.unwrap().total, meminfo("SwapTotal:"));
+        let load = fs::read_to_string("/proc/loadavg").unwrap();
+        let load: f64 = load.split(' ').next().unwrap().parse().unwrap();
+        assert!(thousandths(load).abs_diff(vitals.load_milli) < 1000, "{load} and {vitals:?}");
+    }
+
+    #[test]
+    fn a_limit_leaves_what_its_processes_and_the_machine_leave() {
+        let machine = Space { total: 1000, available: 300 };
+        assert_eq!(limit(machine, 500, 100), Space { total: 500, available: 300 });
+        assert_eq!(limit(machine, 500, 450), Space { total: 500, available: 50 });
+        assert_eq!(limit(machine, 500, 501), Space { total: 500, available: 0 });
+    }
+
+    #[test]
+    fn a_load_is_rounded_and_never_negative() {
+        assert_eq!([0.0, 1.2504, -1.0, f64::NAN, f64::INFINITY].map(thousandths), [0, 1250, 0, 0, 0]);
+    }
+}

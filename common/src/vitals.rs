@@ -1,0 +1,34 @@
+//! Vitals of the machine that an agent runs on: CPUs, load, memory and disks.
+
+use serde::{Deserialize, Serialize};
+
+/// Vitals of a machine, as its agent measured them. A value that can't be measured is unknown: a disk that hangs, for
+/// example. The wire encodes the type directly, so it is plain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineVitals {
+    /// Number of CPUs that the agent and its workers may use at once: those of the machine, or the quota of their
+    /// cgroup.
+    pub cores: u32,
+    /// Load average of the last minute, in thousandths. In a container this is the load of the whole machine.
+    pub load_milli: u32,
+    /// Memory of the machine, or of the agent's cgroup if that has a limit. Memory that the kernel can reclaim, such as
+    /// its caches, counts as available.
+    pub memory: Option<Space>,
+    /// Limit of the agent's cgroup on memory, in bytes; `None` without a limit below the memory of the machine.
+    pub memory_limit: Option<u64>,
+    /// Swap of the machine.
+    pub swap: Option<Space>,
+    /// The disk of the workspaces: of several, the one with the least space available.
+    pub workspaces: Option<Space>,
+    /// The disk of the agent's state, which holds events and output until the relay has them.
+    pub state: Option<Space>,
+}
+
+/// Size and free part of memory, swap or a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    /// Size, in bytes.
+    pub total: u64,
+    /// Part that programs without special privileges can still use, in bytes.
+    pub available: u64,
+}
