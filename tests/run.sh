@@ -107,8 +107,10 @@ if [ "$profile" = nightly ]; then
 fi
 
 step tests
+# Many tests wait for most of their time: three share two cores.
+threads=$(($(nproc) * 3 / 2))
 # What the tests measured goes before the summary: whoever reads only the end wants to find that there.
-cargo nextest run --profile "$profile" --workspace --locked --run-ignored all --no-fail-fast 2>&1 |
+cargo nextest run --profile "$profile" --test-threads "$threads" --workspace --locked --run-ignored all --no-fail-fast 2>&1 |
     awk -v figures="$RELAY_TEST_FIGURES" '
         /^ +Summary \[/ { while ((getline line < figures) > 0) print line }
         { print; fflush() }'
