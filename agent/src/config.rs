@@ -116,9 +116,6 @@ impl Config {
     }
 
     /// Returns the relay's certificate.
-    ///
-    /// # Errors
-    /// One line if there is none that can be read.
     pub(crate) fn pinned_certificate(&self) -> Result<CertificateDer<'static>, String> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes())
             .map_err(|_| "the configuration's certificate is not a PEM certificate".to_owned())
@@ -126,9 +123,6 @@ impl Config {
 }
 
 /// Checks the relay's address.
-///
-/// # Errors
-/// One line that says what is wrong with it.
 pub(crate) fn check_url(url: &str) -> Result<(), String> {
     let uri: Uri = url.parse().map_err(|_| "the configuration's url is not a URL".to_owned())?;
     if uri.scheme_str() != Some("wss") {
@@ -198,9 +192,6 @@ impl ConfigFile {
 }
 
 /// Replaces the configuration of a state directory atomically; only its owner can read it.
-///
-/// # Errors
-/// The file system failed.
 pub(crate) fn write(state: &Path, config: &Config) -> io::Result<()> {
     let new = state.join(format!("config.json.{}", std::process::id()));
     // Left by a process that had this number and was killed while it wrote.

@@ -60,9 +60,6 @@ impl Git {
     }
 
     /// Runs a call; returns its exit code and its output.
-    ///
-    /// # Errors
-    /// The reason why it did not finish.
     async fn run(&self, arguments: &[&str]) -> Result<(i32, Vec<u8>), String> {
         let argv =
             ["sh", "-c", SCRIPT, "sh"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
@@ -91,9 +88,6 @@ impl Git {
 }
 
 /// Returns the state at the start; `None` if the workspace is no repository.
-///
-/// # Errors
-/// The reason why it can't be determined.
 pub(crate) async fn baseline(git: Git) -> Result<Option<Baseline>, String> {
     if !repository::is_inside(Path::new(git.folder.path())) {
         return Ok(None);
@@ -111,9 +105,6 @@ pub(crate) async fn baseline(git: Git) -> Result<Option<Baseline>, String> {
 }
 
 /// Returns the changes since the start, new files included.
-///
-/// # Errors
-/// The reason why they can't be determined.
 pub(crate) async fn changes_since(git: &Git, before: &Baseline) -> Result<Changes, String> {
     match git.run(&["count", &before.tree]).await? {
         (0, output) => Ok(parse_counts(&output)),

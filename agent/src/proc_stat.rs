@@ -90,9 +90,6 @@ pub(crate) struct Proc {
 
 impl Proc {
     /// Opens `/proc`.
-    ///
-    /// # Errors
-    /// `/proc` does not exist.
     pub(crate) fn open() -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, "/proc", flags, Mode::empty())?;

@@ -43,9 +43,6 @@ pub(crate) fn process_namespace() -> io::Result<String> {
 
 impl SandboxCheck {
     /// Verifies the sandbox, and enters the working directory.
-    ///
-    /// # Errors
-    /// One line that names the property that does not hold.
     pub(crate) fn verify_and_enter(&self) -> Result<(), String> {
         let broken = |what: String| format!("the sandbox does not enforce a requested restriction: {what}");
         if process_namespace().map_err(|error| broken(error.to_string()))? == self.processes {

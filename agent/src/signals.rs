@@ -13,9 +13,6 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// Installs the handlers: from now on the signals no longer end the process.
-    ///
-    /// # Errors
-    /// The kernel refused a handler.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }

@@ -45,9 +45,6 @@ fn is_replaced(mine: io::Result<(u64, u64)>, there: io::Result<(u64, u64)>) -> b
 }
 
 /// Creates the directory if it is missing; other users can't look inside.
-///
-/// # Errors
-/// One line that names it.
 pub(crate) fn create(dir: &Path) -> Result<(), String> {
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(dir);

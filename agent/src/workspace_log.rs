@@ -86,9 +86,6 @@ impl WorkspaceLog {
     }
 
     /// Appends to a file; drops everything beyond [`MAX_FILE`].
-    ///
-    /// # Errors
-    /// The file system failed.
     pub(crate) fn append(&mut self, part: LogFile, bytes: &[u8]) -> io::Result<()> {
         let slot = &mut self.files[part as usize];
         let bounded = if let Some(bounded) = slot {

@@ -166,9 +166,6 @@ pub fn agreed(root: &Path) -> Option<Settings> {
 }
 
 /// Stores the approval of these settings.
-///
-/// # Errors
-/// One line when it can't be stored.
 pub fn record(root: &Path, settings: &Settings) -> Result<(), Failure> {
     let place = place_here(root).ok_or_else(|| {
         Failure::unreachable(

@@ -27,9 +27,6 @@ pub fn reset_signals() {
 
 /// Prepares the daemon: default signals, umask and working directory. `SIGHUP` is kept, because `nohup` states a
 /// person's intent, and `SIGPIPE` is kept as Rust has set it.
-///
-/// # Errors
-/// Returns an error if it can't change to the directory.
 pub fn settle_daemon(root: &Path) -> io::Result<()> {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGHUP];
     SIGNALS.filter(|signal| !kept.contains(signal)).for_each(default);

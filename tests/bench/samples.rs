@@ -83,9 +83,6 @@ impl<'a> Contender<'a> {
 
 /// Runs each command once a round, in order; each round begins with the next command, so that the one after a heavy
 /// command is not always the same.
-///
-/// # Errors
-/// The run was interrupted.
 pub(crate) fn take_turns(contenders: &mut [Contender<'_>], rounds: usize) -> Fallible<()> {
     for round in 0..=rounds {
         for i in 0..contenders.len() {
@@ -105,9 +102,6 @@ pub(crate) fn take_turns(contenders: &mut [Contender<'_>], rounds: usize) -> Fal
 }
 
 /// Time of a command from spawn to exit.
-///
-/// # Errors
-/// The command can't be run, or fails.
 pub(crate) fn time(command: &mut Command) -> Fallible<Duration> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let begun = Instant::now();

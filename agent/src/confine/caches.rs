@@ -46,9 +46,6 @@ pub(crate) struct Caches {
 impl Caches {
     /// Opens the caches for this state directory, in the cache folder of the user with this environment; created if
     /// missing.
-    ///
-    /// # Errors
-    /// The failing call.
     pub(crate) fn open(own: &Variables, state: &Path) -> io::Result<Self> {
         let home = own.get("HOME").map(Path::new);
         let base = own.get("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cache")));

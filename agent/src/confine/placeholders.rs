@@ -55,9 +55,6 @@ impl FileVersion {
 impl Placeholders {
     /// Creates a placeholder for each of these paths that is missing. Paths that can't be created for lack of
     /// permission no job can create.
-    ///
-    /// # Errors
-    /// One line that names the path.
     pub(crate) fn create(paths: &[impl AsRef<Path>]) -> Result<Self, String> {
         let mut placeholders = Self::default();
         let paths = paths.iter().map(AsRef::as_ref);

@@ -19,9 +19,6 @@ const HINT: &str =
 
 /// Assembles the settings that all sandboxes share. `own` is the agent's environment, `workers` that of its workers
 /// without any job's values.
-///
-/// # Errors
-/// One line that says what is missing.
 pub(crate) fn assemble(
     config: &Config,
     state: &Path,

@@ -86,9 +86,6 @@ impl ProcessStat {
 
 impl Scanner {
     /// Creates a scanner of everything below `root`.
-    ///
-    /// # Errors
-    /// There is no `/proc`.
     pub(super) fn new(root: u32) -> Result<Self, Errno> {
         Ok(Self {
             root,

@@ -69,9 +69,6 @@ impl EventLog {
     }
 
     /// Opens the files of an earlier process.
-    ///
-    /// # Errors
-    /// The file system failed.
     pub(super) fn open(dir: &Path, run: &RunId, limits: SpoolLimits) -> io::Result<(Self, Recovered)> {
         let mut found = recover(dir, run)?;
         let mut log = Self::with_first_serial(dir, run, limits, found.serial);
@@ -121,9 +118,6 @@ impl EventLog {
 
     /// Takes an event, to be written by the next flush. `last` events use the space that is reserved for them.
     /// Returns false if there was no space.
-    ///
-    /// # Errors
-    /// The event can't be encoded.
     pub(super) fn push(&mut self, event: &Event, last: bool) -> io::Result<bool> {
         let most = self.limits.max_pending() + if last { self.limits.end_reserve } else { 0 };
         if self.pending.bytes() >= most {
@@ -320,9 +314,6 @@ impl EventLog {
     }
 
     /// Waits until everything is on the disk.
-    ///
-    /// # Errors
-    /// Not everything is on the disk, not even in a new file.
     pub(super) fn sync(&mut self) -> io::Result<Written> {
         if !self.pending.is_empty() {
             return Err(io::ErrorKind::StorageFull.into());

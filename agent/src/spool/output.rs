@@ -59,9 +59,6 @@ pub(super) struct Output {
 
 impl Output {
     /// Opens or creates the file.
-    ///
-    /// # Errors
-    /// The file system failed.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file =
             File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
@@ -192,9 +189,6 @@ impl Output {
     ///
     /// The relay can hold more than the file, because a machine that lost power lost what was not on its disk. It can
     /// also hold less than was punched out here; then a note replaces what is gone.
-    ///
-    /// # Errors
-    /// The file can't be rewritten.
     pub(super) fn continue_after(&mut self, offset: u64) -> io::Result<()> {
         let gone = self.first_unpunched()?;
         if offset < gone {
@@ -256,9 +250,6 @@ impl Output {
     }
 
     /// Reads at most `most` bytes from `offset` on.
-    ///
-    /// # Errors
-    /// The file can't be read.
     pub(super) fn read(&self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         let len = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX).min(most);
         let mut bytes = vec![0; len];

@@ -51,9 +51,6 @@ impl PendingEvents {
     }
 
     /// Adds an event.
-    ///
-    /// # Errors
-    /// The event can't be encoded.
     pub(super) fn push(&mut self, event: &Event) -> Result<(), CodecError> {
         // Most events fit, and are not copied while they grow.
         let mut bytes = Vec::with_capacity(160);

@@ -20,9 +20,6 @@ pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
 }
 
 /// Reserves space in a file whose length counts. If the file system can't reserve space, none is reserved.
-///
-/// # Errors
-/// Same as [`reserve`].
 pub(super) fn reserve_exact(file: &File, from: u64, to: u64) -> io::Result<()> {
     try_reserve(file, from, to).map(|_| ())
 }

@@ -35,9 +35,6 @@ pub(super) struct Recovered {
 }
 
 /// Reads the segments in a run's folder, and cleans up among them.
-///
-/// # Errors
-/// The file system failed.
 pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<Recovered> {
     let mut serials = Vec::new();
     for entry in fs::read_dir(dir)? {

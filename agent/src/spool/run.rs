@@ -102,9 +102,6 @@ impl JobSpool {
 
     /// Opens the folder of a run of an earlier process. If that process died before it had accepted the job, there is
     /// nothing to go on with: the folder is deleted, and the relay starts the job again.
-    ///
-    /// # Errors
-    /// The file system failed.
     pub(super) fn open(
         root: &Path,
         run: RunId,
@@ -342,9 +339,6 @@ impl JobSpool {
     }
 
     /// Reads a piece of the log.
-    ///
-    /// # Errors
-    /// The file can't be read.
     pub(crate) fn read_output(&self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         self.files().output.read(offset, most)
     }

@@ -44,17 +44,11 @@ impl Connection {
 
     /// Writes a frame to the socket. A relay that does not read for [`DEAD_AFTER`] counts as gone; the truncated
     /// message is lost with the connection.
-    ///
-    /// # Errors
-    /// The connection is lost.
     pub(super) async fn send(&mut self, frame: Vec<u8>) -> Result<(), LinkError> {
         written(timeout(DEAD_AFTER, self.socket.feed(Message::binary(frame))).await)
     }
 
     /// Flushes the socket.
-    ///
-    /// # Errors
-    /// The connection is lost.
     pub(super) async fn flush(&mut self) -> Result<(), LinkError> {
         written(timeout(DEAD_AFTER, self.socket.flush()).await)
     }

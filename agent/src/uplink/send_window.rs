@@ -104,9 +104,6 @@ impl SendWindow {
     }
 
     /// Records that the relay has the events up to `seq`.
-    ///
-    /// # Errors
-    /// The relay can't have them.
     pub(super) fn ack(&mut self, seq: u64) -> Result<(), InvalidAck> {
         if seq > self.sent {
             return Err(InvalidAck { acked: seq, sent: self.sent });
@@ -122,9 +119,6 @@ impl SendWindow {
     }
 
     /// Records that the relay has the output up to `offset`.
-    ///
-    /// # Errors
-    /// The relay can't have it.
     pub(super) fn ack_output(&mut self, offset: u64) -> Result<(), InvalidAck> {
         if offset > self.output_sent {
             return Err(InvalidAck { acked: offset, sent: self.output_sent });

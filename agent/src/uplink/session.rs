@@ -59,9 +59,6 @@ impl Session {
     }
 
     /// Handles a frame.
-    ///
-    /// # Errors
-    /// The relay broke the protocol.
     pub(super) fn take_frame(
         &mut self,
         frame: RelayFrame,
@@ -139,9 +136,6 @@ impl Session {
     }
 
     /// Returns the frame with data of a run, which counts as sent from then on; `None` if the data is empty.
-    ///
-    /// # Errors
-    /// The frame can't be encoded.
     pub(super) fn frame(&mut self, run: &RunId, piece: Piece) -> Result<Option<Vec<u8>>, LinkError> {
         let window = self.windows.entry(run.clone()).or_default();
         let RunId { job, epoch } = run.clone();

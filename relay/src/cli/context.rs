@@ -69,9 +69,6 @@ impl Context {
     }
 
     /// Returns a variable of the caller's environment.
-    ///
-    /// # Errors
-    /// As [`std::env::var`].
     pub fn variable(&self, key: &str) -> Result<String, VarError> {
         self.caller.get(key).map_or_else(|| std::env::var(key), |value| Ok(value.clone()))
     }

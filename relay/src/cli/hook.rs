@@ -45,9 +45,6 @@ pub struct HookArgs {
 }
 
 /// Answers the call of a hook. The exit code is 0 after every error: a hook must not break its host.
-///
-/// # Errors
-/// Never.
 #[expect(clippy::unnecessary_wraps, reason = "the form of every command")]
 pub fn run(args: &HookArgs, global: &Global) -> Result<Code, Failure> {
     let output = Output::new(global.color, true);

@@ -278,9 +278,6 @@ fn go_on_alone(
 }
 
 /// Prints a job that was launched, now or before with the same key. Starts a relay if none is running.
-///
-/// # Errors
-/// As [`start()`].
 fn report(context: &Context, created: &Created, target: &Target, args: &Start) -> Result<Code, Failure> {
     let (Created::New(job) | Created::Existing(job)) = created;
     if args.quiet && !context.output.json {

@@ -68,9 +68,6 @@ pub(super) struct RawNotify {
 
 impl RawNotify {
     /// Checks the table; paths are relative to the project's `root`.
-    ///
-    /// # Errors
-    /// The first mistake.
     pub(super) fn resolve(self, root: &Path) -> Result<NotifyConfig, ConfigError> {
         let secret = match (self.webhook_secret_file, self.webhook_secret_env) {
             (Some(_), Some(variable)) => {

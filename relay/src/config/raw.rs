@@ -62,9 +62,6 @@ struct RawCodex {
 
 impl Raw {
     /// Fills in the defaults and checks what the form alone does not check.
-    ///
-    /// # Errors
-    /// The first mistake.
     pub(super) fn resolve(self, root: &Path) -> Result<Config, ConfigError> {
         let on_limit = self.limits.on_limit.unwrap_or_default();
         let on_loop = self.limits.on_loop.unwrap_or_default();

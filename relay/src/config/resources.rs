@@ -30,9 +30,6 @@ const LEAST_MEMORY: u64 = 256 * MIB;
 const LEAST_PIDS: u32 = 64;
 
 /// Fills in the defaults.
-///
-/// # Errors
-/// The first mistake.
 pub(super) fn resolve(
     memory: Option<Spanned<String>>,
     cpus: Option<Spanned<f64>>,

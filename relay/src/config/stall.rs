@@ -34,9 +34,6 @@ pub fn of_all(limits: &Limits, named: impl Fn(StepKind) -> bool, stall_ms: u64) 
 }
 
 /// Checks a stall limit against the limit of its steps.
-///
-/// # Errors
-/// Description of the mistake.
 pub fn below(kind: StepKind, limit_ms: u64, stall_ms: u64) -> Result<(), String> {
     if stall_ms < limit_ms {
         return Ok(());

@@ -33,9 +33,6 @@ pub(super) trait World {
     fn clock(&self) -> &Clock;
 
     /// Returns the filed requests, oldest first.
-    ///
-    /// # Errors
-    /// Fails if they can't be read.
     fn requests(&self) -> io::Result<Vec<Filed>>;
 
     /// Carries out an effect. Returns the answer, if it asks a question.

@@ -178,9 +178,6 @@ impl Executor {
     }
 
     /// Reads the spec of a job.
-    ///
-    /// # Errors
-    /// The reason, if it is not valid.
     fn spec(&self, job: &JobId) -> Result<String, String> {
         let read = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));

@@ -17,9 +17,6 @@ use super::{pending_connections, subscribe};
 const BACKLOG: u32 = 4096;
 
 /// Binds the loopback address: on the configured port, else on the last one used (agents reconnect there), else on any.
-///
-/// # Errors
-/// One line that says which port is taken and what to do.
 pub(super) fn bind(configured: Option<u16>, last: Option<u16>) -> Result<TcpListener, String> {
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     if let Some(port) = configured {

@@ -70,9 +70,6 @@ impl Platform {
     }
 
     /// Inspects the container.
-    ///
-    /// # Errors
-    /// The last line of the engine's error output.
     pub(super) async fn container_state(&self) -> Result<ContainerState, String> {
         let platform = self.clone();
         blocking(move || platform.container().container_state()).await
@@ -93,9 +90,6 @@ impl Platform {
     /// Makes sure that the platform runs and that its agent has the address of this relay. The agent then connects:
     /// with the new token if it was just started or configured, with its own token if it is a running agent of engine
     /// `local`.
-    ///
-    /// # Errors
-    /// One line that says what is wrong and what to do.
     pub(super) async fn ensure(&self) -> Result<(), String> {
         let platform = self.clone();
         blocking(move || platform.ensure_blocking()).await
@@ -183,9 +177,6 @@ impl Platform {
     }
 
     /// Stops the platform, and its workers with it.
-    ///
-    /// # Errors
-    /// One line that says what is left.
     pub(super) async fn stop(&self) -> Result<(), String> {
         let platform = self.clone();
         blocking(move || match platform.engine {
@@ -204,9 +195,6 @@ impl Platform {
 }
 
 /// Brings the platform up. Inspects a container that has ended first: starting it erases its exit state.
-///
-/// # Errors
-/// One line that says what is wrong and what to do.
 pub(super) async fn bring_up(platform: &Platform, core: &mpsc::Sender<Message>) -> Result<(), String> {
     // An engine that does not answer fails again below, with a better message.
     if platform.engine().is_container()

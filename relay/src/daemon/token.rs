@@ -13,9 +13,6 @@ pub(super) struct TokenVerifier {
 
 impl TokenVerifier {
     /// Makes a verifier with a new token.
-    ///
-    /// # Errors
-    /// Fails if the system has no randomness.
     pub(super) fn new() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;

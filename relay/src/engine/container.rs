@@ -47,9 +47,6 @@ struct ExistingContainer {
 
 impl Container<'_> {
     /// Checks that the engine answers and has the image.
-    ///
-    /// # Errors
-    /// One actionable line.
     pub fn check(&self) -> Result<(), String> {
         self.query(&["version", "--format", "{{.Server.Version}}"])
             .or_else(|reason| {
@@ -78,9 +75,6 @@ impl Container<'_> {
     }
 
     /// Ensures that the container runs, and configures its agent.
-    ///
-    /// # Errors
-    /// One actionable line.
     pub fn ensure(&self, config: &AgentConfig) -> Result<(), String> {
         self.check()?;
         // The engine would create a missing folder as root, and follow a link in its place.
@@ -280,9 +274,6 @@ pub fn context(engine: EngineKind) -> Option<String> {
 
 /// Stops and removes a registry's container with its workers; the volumes stay. A container of another registry is left
 /// alone.
-///
-/// # Errors
-/// The last line of the engine's output.
 pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), String> {
     let is_ours =
         |found: &ExistingContainer| found.labels.get(LABEL).is_some_and(|owner| Path::new(owner) == registry);
@@ -294,9 +285,6 @@ pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), Strin
 }
 
 /// Returns the names of a registry's containers on an engine.
-///
-/// # Errors
-/// The last line of the engine's output.
 pub fn names(engine: EngineKind, registry: &Path) -> Result<Vec<String>, String> {
     let label = format!("label={LABEL}={}", registry.display());
     let answer = query(engine, &["container", "ls", "--all", "--filter", &label, "--format", "{{.Names}}"])?;

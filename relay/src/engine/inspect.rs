@@ -9,9 +9,6 @@ const FORMAT: &str =
 
 impl Container<'_> {
     /// Returns the state of the container.
-    ///
-    /// # Errors
-    /// The last line of the engine's output.
     pub fn container_state(&self) -> Result<ContainerState, String> {
         match self.query(&["container", "inspect", "--format", FORMAT, &self.platform.name]) {
             Ok(answer) => parse(&answer).ok_or_else(|| format!("{} says '{answer}'", self.engine)),

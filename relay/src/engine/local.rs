@@ -33,9 +33,6 @@ const ADDRESS: &str = "relay-url";
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Gives a running agent the relay's current address. The agent keeps the configuration that it was started with.
-///
-/// # Errors
-/// One line when the address can't be written.
 pub fn tell_address(state: &Path, url: &str) -> Result<(), String> {
     atomic::replace(&state.join(ADDRESS), format!("{url}\n").as_bytes(), Durability::Cached)
         .map_err(|e| format!("the agent's state folder {} can't be written: {e}", state.display()))
@@ -76,9 +73,6 @@ pub fn stop(state: &Path) -> bool {
 }
 
 /// Starts an agent with its state in `state`. Its configuration is passed through its stdin and stored in no file.
-///
-/// # Errors
-/// One actionable line.
 pub fn start(state: &Path, config: &AgentConfig, files: &Inherited) -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Err("engine local needs Linux: use `relay up --engine docker`".to_owned());

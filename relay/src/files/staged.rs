@@ -37,17 +37,11 @@ pub struct Staged {
 
 impl Staged {
     /// Creates a temporary file for `target`, beside it.
-    ///
-    /// # Errors
-    /// The first failing call.
     pub fn begin(target: &FileRef) -> io::Result<Self> {
         Self::begin_in(target.dir(), target)
     }
 
     /// Creates a temporary file for `target` in another folder of the same disk.
-    ///
-    /// # Errors
-    /// The first failing call.
     pub fn begin_in(dir: &Dir, target: &FileRef) -> io::Result<Self> {
         let (name, pid) = (target.name().display(), std::process::id());
         let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
@@ -69,9 +63,6 @@ impl Staged {
     }
 
     /// Creates a temporary file for `target`, beside it, and writes its content.
-    ///
-    /// # Errors
-    /// The first failing call.
     pub fn write(target: &FileRef, bytes: &[u8]) -> io::Result<Self> {
         let mut staged = Self::begin(target)?;
         staged.file.write_all(bytes)?;
@@ -79,9 +70,6 @@ impl Staged {
     }
 
     /// Creates a temporary file for `target` in another folder of the same disk and writes its content.
-    ///
-    /// # Errors
-    /// The first failing call.
     pub fn write_in(dir: &Dir, target: &FileRef, bytes: &[u8]) -> io::Result<Self> {
         let mut staged = Self::begin_in(dir, target)?;
         staged.file.write_all(bytes)?;
@@ -102,9 +90,6 @@ impl Staged {
     }
 
     /// Syncs the content to the disk, so that it survives a power loss.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be synced.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -170,9 +155,6 @@ impl FileRef {
 
     /// Replaces the file. If the disk has no space for a copy, overwrites it in one call and pads shorter content with
     /// spaces until the file is truncated. For small files whose readers skip unreadable content.
-    ///
-    /// # Errors
-    /// The first failing call.
     pub fn replace_or_overwrite(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let lacking = match self.replace(bytes, durability) {
             Err(e) if is_lacking(&e) => e,

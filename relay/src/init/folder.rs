@@ -112,9 +112,6 @@ impl Folder {
     }
 
     /// Removes a file, or another entry of that name. A missing entry is not an error.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be removed.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -130,9 +127,6 @@ impl Folder {
 
 impl Staged {
     /// Renames the file to its final name and replaces an existing entry.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be renamed.
     pub fn publish(&self) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.folder.0, &self.temporary, &self.folder.0, &self.name)?)
     }

@@ -74,9 +74,6 @@ pub(super) enum Content {
 
 impl Content {
     /// Compares the content to the existing text `there` and decides on the change.
-    ///
-    /// # Errors
-    /// Returns an error if the existing text can't be parsed.
     pub(super) fn decide(&self, there: Option<&str>, mode: Mode) -> Result<Decision, String> {
         match self {
             Self::Whole(text) => Ok(owned_file::decide_file(text, there, mode)),

@@ -25,9 +25,6 @@ pub(super) enum Line {
 }
 
 /// Starts to read. When nothing more can be read, the lines end and `over` becomes true.
-///
-/// # Errors
-/// Returns an error if the thread can't be created.
 pub(super) fn open(input: impl Read + Send + 'static, over: Arc<AtomicBool>) -> io::Result<Receiver<Line>> {
     let (sender, lines) = channel(QUEUE_CAPACITY);
     thread::Builder::new().name("mcp-stdin".to_owned()).spawn(move || {

@@ -36,9 +36,6 @@ impl Registry {
     }
 
     /// Refuses the registry of another user, which may be read but not changed.
-    ///
-    /// # Errors
-    /// One line that names its owner.
     pub fn own(&self) -> Result<(), Failure> {
         match self.folder().is_own() {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.not_writable(&e)),

@@ -89,9 +89,6 @@ pub fn turn_to_follow(registry: &Registry) -> io::Result<File> {
 }
 
 /// Returns the job that an earlier launch with this key created.
-///
-/// # Errors
-/// Returns an error if the key's file can't be read.
 pub fn of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
     match key_file(registry, key).read_text(MAX_SMALL_FILE) {
         Ok(known) => Ok(launched(registry, &known)),
@@ -203,9 +200,6 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
 }
 
 /// Removes the idempotency keys of jobs that are about to be removed.
-///
-/// # Errors
-/// Returns an error if the folder can't be read or a key can't be removed.
 pub fn forget_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<()> {
     let folder = registry.names();
     for name in folder.names()?.into_iter().filter(|name| name.starts_with("key.")) {

@@ -51,9 +51,6 @@ pub(super) fn open(path: &FileRef) -> io::Result<File> {
 }
 
 /// Reads a whole log. A bad last line counts as torn; bad lines in the middle are listed.
-///
-/// # Errors
-/// Returns an error if the file can't be read.
 pub fn read(path: &FileRef) -> io::Result<Log> {
     let mut lines = Vec::new();
     let found = scan(path, |_, line| lines.push(line))?;
@@ -78,9 +75,6 @@ pub struct ScanResult {
 
 /// Reads a log and passes each good line with its bytes to `visit`, so that a long log needs no more memory than a
 /// short one.
-///
-/// # Errors
-/// Returns an error if the file can't be read.
 pub fn scan(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<ScanResult> {
     let mut reader = BufReader::with_capacity(BUFFER, open(path)?);
     let mut found = ScanResult::default();
@@ -175,9 +169,6 @@ impl Follower {
     }
 
     /// Passes the lines added since the last call to `visit`. An absent file has none, and invalid lines are skipped.
-    ///
-    /// # Errors
-    /// Returns an error if the file can't be read.
     pub fn lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(line) = EventLine::parse(raw)
@@ -190,9 +181,6 @@ impl Follower {
     }
 
     /// Returns the lines added since the last call, all at once.
-    ///
-    /// # Errors
-    /// Returns an error if the file can't be read.
     pub fn next_lines(&mut self, path: &FileRef) -> io::Result<Vec<(Vec<u8>, EventLine)>> {
         let mut found = Vec::new();
         self.lines(path, |raw, line| found.push((raw.to_vec(), line)))?;
@@ -200,9 +188,6 @@ impl Follower {
     }
 
     /// Like [`Follower::lines`], but passes only a line's bytes and its id.
-    ///
-    /// # Errors
-    /// Returns an error if the file can't be read.
     pub fn raw_lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], u64)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(id) = checked_id(raw)

@@ -126,9 +126,6 @@ pub fn read(registry: &Registry) -> Option<Lease> {
 }
 
 /// Writes the lease.
-///
-/// # Errors
-/// Returns an error if it can't be written.
 pub fn write(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
 }
@@ -146,9 +143,6 @@ pub fn now_of(lease: Option<&Lease>) -> Timestamp {
 /// Replaces the lease of the previous daemon with one of the daemon that has just taken the registry, so that the old
 /// one is not mistaken for it until its addresses are known. The file is overwritten in place: a full disk has no space
 /// for a copy.
-///
-/// # Errors
-/// Returns an error if it can't be written.
 pub fn take_over(registry: &Registry, holder: &Holder) -> io::Result<()> {
     let Some(before) = read(registry) else { return Ok(()) };
     let lease = Lease {
@@ -190,9 +184,6 @@ pub fn is_mine(registry: &Registry, lock: &File) -> bool {
 
 /// Locks the registry for this process. The lock is released when the handle is dropped or the process dies for any
 /// reason. Returns `None` if another process holds it.
-///
-/// # Errors
-/// Returns an error if the lock file can't be opened or locked.
 pub fn try_lock(registry: &Registry) -> io::Result<Option<File>> {
     let file = registry.lock().open_or_make()?;
     match file.try_lock() {

@@ -90,9 +90,6 @@ struct Gap {
 
 impl LogWriter {
     /// Inspects the log. The first output creates it and sets aside an entry that is not a log.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be opened.
     pub fn open(path: &FileRef) -> io::Result<Self> {
         let (len, left_out) = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound || Refused::from_error(&e).is_some() => (0, 0),
@@ -106,9 +103,6 @@ impl LogWriter {
     }
 
     /// Makes the appended output survive a power loss.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be synced.
     pub fn sync(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unsynced) { self.path.open_to_append()?.sync_data() } else { Ok(()) }
     }
@@ -149,9 +143,6 @@ impl LogWriter {
     }
 
     /// Skips output that could not be appended. The log mentions the gap as soon as there is space for the note.
-    ///
-    /// # Errors
-    /// As [`LogWriter::append`].
     pub fn leave_out(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let new = self.news(offset, bytes)?.len() as u64;
         if new == 0 {

@@ -77,9 +77,6 @@ pub struct Shown {
 
 /// Writes an entry; only the daemon does. An entry with pending channels is durable; any other can be rebuilt from its
 /// record.
-///
-/// # Errors
-/// The first failing call.
 pub fn write(registry: &Registry, entry: &Entry) -> io::Result<()> {
     let durability = if entry.channels.is_empty() { Durability::Cached } else { Durability::Synced };
     registry.outbox_entry(&entry.job).replace(&serde_json::to_vec(entry)?, durability)
@@ -114,9 +111,6 @@ pub fn unshown(registry: &Registry) -> io::Result<Vec<JobId>> {
 }
 
 /// Claims this notice for the caller; returns true if the caller is the first. Any other caller must not show it.
-///
-/// # Errors
-/// Returns an error if the folder can't be written.
 pub fn claim(registry: &Registry, job: &JobId, shown: &Shown) -> io::Result<bool> {
     match registry.outbox_shown(job).create(&serde_json::to_vec(shown)?, Durability::Cached) {
         Ok(()) => Ok(true),
@@ -139,17 +133,11 @@ pub fn shown(registry: &Registry, job: &JobId) -> Option<Shown> {
 }
 
 /// Removes the entry of a job unless a delivery is still pending; the daemon removes it after that one.
-///
-/// # Errors
-/// Returns an error if a file can't be removed.
 pub fn remove_done(registry: &Registry, job: &JobId) -> io::Result<()> {
     if is_pending(registry, job) { Ok(()) } else { remove(registry, job) }
 }
 
 /// Removes the entry of a job as [`remove_done`] does, but only if its notice is claimed.
-///
-/// # Errors
-/// Returns an error if a file can't be removed.
 pub fn remove_told(registry: &Registry, job: &JobId) -> io::Result<()> {
     if registry.outbox_shown(job).exists() { remove_done(registry, job) } else { Ok(()) }
 }

@@ -71,9 +71,6 @@ fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
 
 /// Returns the records of the registry (not the archive). A session may put any number of large records there, so each
 /// is read on demand; a caller should keep no more than it needs.
-///
-/// # Errors
-/// Returns an error if the folder can't be read.
 pub fn records(registry: &Registry) -> io::Result<Records> {
     Ok(Records { home: registry.clone(), jobs: jobs(registry)? })
 }
@@ -93,9 +90,6 @@ impl Records {
 }
 
 /// Returns the highest number of the name in the registry and its archive; 0 for none.
-///
-/// # Errors
-/// Returns an error if a folder can't be read.
 pub fn highest_number(registry: &Registry, name: &JobName) -> io::Result<u32> {
     let jobs = all_jobs(registry)?;
     Ok(jobs.iter().filter(|job| job.name() == name).map(JobId::number).max().unwrap_or(0))
@@ -166,9 +160,6 @@ pub fn newest(registry: &Registry) -> Result<Stored, Failure> {
 }
 
 /// Returns the job that `newest_number` points to.
-///
-/// # Errors
-/// Returns an error if the link does not exist.
 pub fn newest_number(registry: &Registry) -> io::Result<JobId> {
     let target = registry.latest().read_link()?;
     layout::job_of_record(&target)

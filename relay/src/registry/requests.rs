@@ -97,17 +97,11 @@ pub struct Filed {
 }
 
 /// Files a request and returns its path. `Launch` is a hint and may be lost to a power loss; the others are durable.
-///
-/// # Errors
-/// Returns an error if the folder can't be written.
 pub fn file(registry: &Registry, request: &Request) -> io::Result<PathBuf> {
     file_at(registry, request, Timestamp::now())
 }
 
 /// Files a request with this time, which determines the order of requests.
-///
-/// # Errors
-/// As [`file()`].
 pub fn file_at(registry: &Registry, request: &Request, at: Timestamp) -> io::Result<PathBuf> {
     let durability =
         if matches!(request, Request::Launch { .. }) { Durability::Cached } else { Durability::Synced };
@@ -127,9 +121,6 @@ pub struct Awaited<'a> {
 
 impl<'a> Awaited<'a> {
     /// Files a request.
-    ///
-    /// # Errors
-    /// Returns an error if the folder can't be written.
     pub fn file(registry: &'a Registry, request: &Request) -> io::Result<Self> {
         Ok(Self { registry, path: file(registry, request)? })
     }
@@ -148,9 +139,6 @@ impl Drop for Awaited<'_> {
 }
 
 /// Returns every request, oldest first.
-///
-/// # Errors
-/// Returns an error if the folder can't be read.
 pub fn pending(registry: &Registry) -> io::Result<Vec<Filed>> {
     let folder = registry.requests();
     let mut names = folder.names()?;
@@ -172,9 +160,6 @@ pub fn file_of(registry: &Registry, path: &Path) -> FileRef {
 }
 
 /// Replaces the content of a request, durably, before an action that must not happen twice.
-///
-/// # Errors
-/// Returns an error if the file can't be replaced.
 pub fn amend(registry: &Registry, path: &Path, request: &Request) -> io::Result<()> {
     file_of(registry, path).replace(&serde_json::to_vec(request)?, Durability::Synced)
 }

@@ -58,9 +58,6 @@ fn make_spare(registry: &Registry) -> io::Result<()> {
 
 /// Creates the reserve unless it exists, and checks that there is space for as much again: the space freed by giving a
 /// reserve up is not enough to take it back.
-///
-/// # Errors
-/// Returns an error if there is not enough space.
 pub fn make(registry: &Registry) -> io::Result<()> {
     make_spare(registry)?;
     let reserve = registry.reserve();
@@ -74,9 +71,6 @@ pub fn make(registry: &Registry) -> io::Result<()> {
 }
 
 /// Creates the reserve if it is absent. Faster than [`make`] if it exists.
-///
-/// # Errors
-/// Returns an error if there is no space for it.
 pub fn ensure(registry: &Registry) -> io::Result<()> {
     match registry.reserve().size() {
         Some(len) if len == RESERVE_SIZE as u64 => make_spare(registry),
@@ -97,9 +91,6 @@ pub fn give_up(registry: &Registry) -> bool {
 }
 
 /// Runs work that a daemon needs to start. If it lacks disk space, gives the reserve up and retries.
-///
-/// # Errors
-/// As the work.
 pub fn with_reserve<T>(registry: &Registry, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match work() {
         Err(e) if is_lacking(&e) && give_up(registry) => work(),

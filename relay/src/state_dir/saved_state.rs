@@ -39,9 +39,6 @@ impl SavedState {
     }
 
     /// Stores the state.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be written.
     pub fn store(&self, state: &StateDir, durability: Durability) -> io::Result<()> {
         atomic::replace(&state.memory(), &serde_json::to_vec(self)?, durability)
     }

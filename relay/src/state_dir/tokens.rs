@@ -73,9 +73,6 @@ impl AgentTokens {
     }
 
     /// Creates a token, which is stored and valid before it is returned.
-    ///
-    /// # Errors
-    /// Returns an error if the system has no randomness or the folder can't be written.
     pub fn mint(&self, holder: &str) -> io::Result<String> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;

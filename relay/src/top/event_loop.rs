@@ -48,9 +48,6 @@ enum Input {
 }
 
 /// Shows the screen until the user quits or a signal ends it.
-///
-/// # Errors
-/// Returns an error if the terminal can't be used.
 pub fn run(options: &Options) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Top::new(options)?.run().await })

@@ -24,9 +24,6 @@ pub struct Mcp {
 
 impl Mcp {
     /// Starts the server in a site's root and performs the handshake.
-    ///
-    /// # Panics
-    /// Panics if it does not start or does not answer.
     pub fn start(site: &Site) -> Self {
         let mut mcp = Self::silent(&mut site.command(&["mcp"]));
         let about = json!({"protocolVersion": "2025-06-18", "capabilities": {},
@@ -39,9 +36,6 @@ impl Mcp {
     }
 
     /// Starts the server without sending it anything.
-    ///
-    /// # Panics
-    /// Panics if it does not start.
     pub fn silent(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("relay mcp: {e}"));
@@ -65,9 +59,6 @@ impl Mcp {
     }
 
     /// Sends a line verbatim.
-    ///
-    /// # Panics
-    /// Panics if the server is gone.
     pub fn line(&mut self, line: &str) {
         let Some(stdin) = &mut self.stdin else { panic!("stdin is closed") };
         let sent = stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush());
@@ -88,9 +79,6 @@ impl Mcp {
     }
 
     /// Calls a tool and returns its result.
-    ///
-    /// # Panics
-    /// Panics on a timeout.
     pub fn call(&mut self, tool: &str, arguments: &Value) -> Value {
         let id = self.begin(tool, arguments);
         let mut answer = self.answer(id);
@@ -99,9 +87,6 @@ impl Mcp {
     }
 
     /// Waits for the answer to a request; keeps other answers.
-    ///
-    /// # Panics
-    /// Panics on a timeout.
     pub fn answer(&mut self, id: u64) -> Value {
         loop {
             if let Some(answer) = self.early.remove(&id) {
@@ -116,9 +101,6 @@ impl Mcp {
     }
 
     /// Waits for the next message.
-    ///
-    /// # Panics
-    /// Panics on a timeout.
     pub fn next_message(&mut self) -> Value {
         self.lines.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("no answer: {e}"))
     }
@@ -131,9 +113,6 @@ impl Mcp {
     }
 
     /// Closes stdin and returns the server's exit code.
-    ///
-    /// # Panics
-    /// Panics if the server does not end.
     pub fn close(mut self) -> Option<i32> {
         drop(self.stdin.take());
         super::until("relay mcp ends with its stdin", || self.child.try_wait().ok().flatten()).code()

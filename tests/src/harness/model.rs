@@ -17,17 +17,11 @@ pub struct Model {
 
 impl Model {
     /// Starts a server with the scripts of `tests/scripts/` on a free port of `address`.
-    ///
-    /// # Panics
-    /// Panics if it does not start.
     pub fn start(program: &str, address: &str) -> Self {
         Self::with_scripts(program, address, &programs::workspace().join("tests/scripts"))
     }
 
     /// Starts a server with the scripts of another folder.
-    ///
-    /// # Panics
-    /// Panics if it does not start.
     pub fn with_scripts(program: &str, address: &str, scripts: &Path) -> Self {
         let mut child = Command::new(program)
             .args(["--listen", &format!("{address}:0"), "--scripts"])
@@ -45,9 +39,6 @@ impl Model {
     }
 
     /// Makes `dir` a `CODEX_HOME` that uses this server.
-    ///
-    /// # Panics
-    /// Panics if it can't be written.
     pub fn write_codex_home(&self, dir: &Path) {
         codex_home(dir, &self.base_url).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     }

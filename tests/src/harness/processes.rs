@@ -52,9 +52,6 @@ pub fn cpu(pid: u32) -> u64 {
 }
 
 /// Kills a process and returns once it is gone, together with its locks and sockets.
-///
-/// # Panics
-/// Panics if no process has this id.
 pub fn kill(pid: u32) {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     kill_process(raw.unwrap_or(Pid::INIT), Signal::KILL).unwrap_or_else(|e| panic!("process {pid}: {e}"));

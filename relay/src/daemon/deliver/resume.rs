@@ -17,9 +17,6 @@ use crate::registry::{Registry, read};
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Returns the entries that are not done. Removes what belongs to jobs that are gone.
-///
-/// # Errors
-/// Fails if the folder can't be read.
 pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<Entry>> {
     let mut pending = Vec::new();
     for name in registry.outbox().names()? {
@@ -81,9 +78,6 @@ pub(super) fn forget_archived(registry: &Registry, job: &JobId) {
 }
 
 /// Passes the records of jobs that ended recently and have no entry to `visit`, one at a time.
-///
-/// # Errors
-/// Fails if the registry can't be read.
 pub(super) fn without_entry(
     registry: &Registry,
     now: Timestamp,

@@ -247,17 +247,11 @@ impl OpenJob {
     }
 
     /// Appends the lines to the log; see [`EventFile::write`].
-    ///
-    /// # Errors
-    /// As for [`EventFile::write`].
     pub(super) fn write(&mut self) -> io::Result<()> {
         self.log.write(&self.lines)
     }
 
     /// Rewrites the log with these lines; see [`EventFile::rewrite`].
-    ///
-    /// # Errors
-    /// As for [`EventFile::rewrite`].
     pub(super) fn rewrite_log(&mut self) -> io::Result<()> {
         self.log.rewrite(&self.lines)
     }

@@ -235,9 +235,6 @@ fn replace_with_good_lines(log: &FileRef, more: &[u8]) -> io::Result<u64> {
 }
 
 /// Returns the jobs that have a log in the registry.
-///
-/// # Errors
-/// Fails if the folder can't be read.
 pub(super) fn jobs_with_logs(registry: &Registry) -> io::Result<Vec<JobId>> {
     let names = registry.folder().names()?;
     Ok(names.iter().filter_map(|name| layout::job_of_events(name)).collect())

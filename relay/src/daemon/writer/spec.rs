@@ -9,9 +9,6 @@ use crate::files::atomic::Durability;
 use crate::registry::{Registry, read};
 
 /// Removes the environment values from a job's spec and keeps their names: a retry asks for them again.
-///
-/// # Errors
-/// Fails if the spec can't be read or replaced.
 pub(super) fn drop_env(registry: &Registry, job: &JobId) -> io::Result<()> {
     let file = registry.spec(job);
     let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;
@@ -34,9 +31,6 @@ pub(super) fn forget_env(registry: &Registry, job: &JobId) {
 }
 
 /// Sets the time limit in the spec of a job that no agent has yet.
-///
-/// # Errors
-/// Fails if the spec can't be read or replaced.
 pub(super) fn move_limit(registry: &Registry, job: &JobId, job_ms: u64) -> io::Result<()> {
     let file = registry.spec(job);
     let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;

@@ -19,9 +19,6 @@ pub(super) struct ScanResult {
 }
 
 /// Reads every record, and no log: a record that shows an end was written after its log.
-///
-/// # Errors
-/// Fails if the registry can't be read.
 pub(super) fn scan_registry(registry: &Registry) -> io::Result<ScanResult> {
     let mut jobs: BTreeSet<JobId> = read::jobs(registry)?.into_iter().collect();
     jobs.extend(log_repair::jobs_with_logs(registry)?);

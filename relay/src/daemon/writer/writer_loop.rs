@@ -60,9 +60,6 @@ pub(in crate::daemon) struct Writer {
 
 /// Repairs the registry, then starts the writer's thread, which ends after the last handle is dropped. Also returns the
 /// jobs that have not ended.
-///
-/// # Errors
-/// Fails if the registry can't be read or repaired.
 pub(in crate::daemon) fn start(
     registry: Registry,
     clock: Clock,
@@ -102,9 +99,6 @@ fn run(mut writer: Writer, mut queue: mpsc::Receiver<Command>, timer: &tokio::ru
 
 impl Writer {
     /// Repairs the registry. Also returns the jobs that have not ended.
-    ///
-    /// # Errors
-    /// Fails if the registry can't be read.
     pub(in crate::daemon) fn open(
         registry: Registry,
         clock: Clock,
