@@ -33,8 +33,6 @@ mod signals;
 mod spool;
 mod state_dir;
 mod steps;
-#[cfg(test)]
-mod test_spec;
 mod transcript;
 mod uplink;
 mod user;

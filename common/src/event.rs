@@ -157,7 +157,7 @@ pub enum EventBody {
 }
 
 /// Facts that a record shows before any agent has received the job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queued {
     /// Working folder on the host.
     pub workspace: String,

@@ -74,10 +74,11 @@ impl Default for Limits {
 }
 
 /// Program that executes the prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Runner {
     /// `codex exec` with the prompt on its stdin.
+    #[default]
     Codex,
     /// `sh -c` with the prompt as the command line.
     Shell,
@@ -153,6 +154,29 @@ pub struct JobSpec {
     /// Codex thread to continue; a new one if none is given.
     #[serde(default)]
     pub thread: Option<String>,
+}
+
+impl JobSpec {
+    /// Returns the spec of a job with nothing but the defaults beside its task.
+    pub fn new(job: JobId, runner: Runner, prompt: &str, workspace: &str) -> Self {
+        Self {
+            schema: SPEC_SCHEMA,
+            job,
+            runner,
+            prompt: prompt.to_owned(),
+            workspace: workspace.to_owned(),
+            env: BTreeMap::new(),
+            env_names: BTreeSet::new(),
+            setup: Vec::new(),
+            checks: Vec::new(),
+            limits: Limits::default(),
+            rules: Vec::new(),
+            on_limit: OnLimit::default(),
+            on_loop: OnLoop::default(),
+            codex: CodexSettings::default(),
+            thread: None,
+        }
+    }
 }
 
 // Implemented by hand so that no environment value can get into a log.

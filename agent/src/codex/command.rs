@@ -89,7 +89,11 @@ fn toml_list(texts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_spec::spec;
+    use common::job::{JobSpec, Runner};
+
+    fn spec() -> JobSpec {
+        JobSpec::new("a#1".parse().unwrap(), Runner::Codex, "do it", "/w s")
+    }
 
     #[test]
     fn the_container_is_the_sandbox_and_secrets_stay_out_of_commands() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::env::VarError;
 
 use clap::Parser;
-use common::job::{CodexSettings, Limits, SPEC_SCHEMA, Sandbox, StepKind};
+use common::job::{CodexSettings, Limits, Sandbox, StepKind};
 use common::record::State;
 use common::rule::{OnLimit, OnLoop};
 
@@ -37,26 +37,18 @@ impl Project {
         record.workspace.clone_from(&workspace);
         record.thread_id = Some(THREAD.into());
         let spec = JobSpec {
-            schema: SPEC_SCHEMA,
-            job: record.job.clone(),
-            runner: Runner::Codex,
-            prompt: "fix the tests".into(),
-            workspace,
-            env: BTreeMap::new(),
             env_names: ["TOKEN".to_owned()].into(),
             setup: vec!["npm ci".into()],
             checks: vec!["npm test".into()],
             limits: Limits { job_ms: 60_000, ..Limits::default() },
-            rules: vec![],
             on_limit: OnLimit::Interrupt,
             on_loop: OnLoop::Fail,
             codex: CodexSettings {
                 model: Some("m1".into()),
-                sandbox: Sandbox::Off,
                 args: vec!["--search".into()],
                 ..CodexSettings::default()
             },
-            thread: None,
+            ..JobSpec::new(record.job.clone(), Runner::Codex, "fix the tests", &workspace)
         };
         Self { dir, record, spec }
     }

@@ -1,10 +1,8 @@
 //! Job creation in the registry.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use common::job::{CodexSettings, Limits, Runner, SPEC_SCHEMA};
-use common::rule::{OnLimit, OnLoop};
+use common::job::Runner;
 
 use super::*;
 
@@ -16,27 +14,10 @@ fn registry() -> (tempfile::TempDir, Registry) {
 }
 
 fn launch(registry: &Registry, name: &str, key: Option<&str>) -> Created {
-    let spec = |job: &JobId| JobSpec {
-        schema: SPEC_SCHEMA,
-        job: job.clone(),
-        runner: Runner::Shell,
-        prompt: "true".into(),
-        workspace: "/w".into(),
-        env: BTreeMap::new(),
-        env_names: BTreeSet::new(),
-        setup: Vec::new(),
-        checks: Vec::new(),
-        limits: Limits::default(),
-        rules: Vec::new(),
-        on_limit: OnLimit::Fail,
-        on_loop: OnLoop::Warn,
-        codex: CodexSettings::default(),
-        thread: None,
-    };
     let draft = Draft {
         name: name.parse().unwrap(),
         at: Timestamp::UNIX_EPOCH,
-        spec: &spec,
+        spec: &|job| JobSpec::new(job.clone(), Runner::Shell, "true", "/w"),
         workspace: "/w".into(),
         engine: "local".into(),
         origin: common::origin::Origin::default(),

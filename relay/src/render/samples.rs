@@ -48,10 +48,7 @@ pub(crate) fn bare(job: &str, state: State) -> JobRecord {
         prompt_summary: "x".into(),
         runner: Runner::Shell,
         engine: "local".into(),
-        log_path: String::new(),
-        events_path: String::new(),
-        origin: common::origin::Origin::default(),
-        model: None,
+        ..Queued::default()
     };
     let mut record = JobRecord::queued(job.parse().unwrap(), Timestamp::UNIX_EPOCH, &queued);
     record.state = state;
@@ -84,8 +81,7 @@ fn launch() -> Vec<(i64, EventBody)> {
             engine: "docker".into(),
             log_path: "/r/abe.1.log".into(),
             events_path: "/r/abe.1.events.jsonl".into(),
-            origin: common::origin::Origin::default(),
-            model: None,
+            ..Queued::default()
         })),
     )]
 }

@@ -35,10 +35,8 @@ pub fn invent(site: &Site, job: &str, origin: &Origin, age: SignedDuration) -> J
         prompt_summary: "invented".into(),
         runner: Runner::Shell,
         engine: "local".into(),
-        log_path: String::new(),
-        events_path: String::new(),
         origin: origin.clone(),
-        model: None,
+        ..Queued::default()
     };
     let mut record = JobRecord::queued(job.clone(), ended_at, &queued);
     record.state = State::Completed;

@@ -49,6 +49,13 @@ impl Site {
         Self::make(engine, None)
     }
 
+    /// Creates a project with a relay that is up.
+    pub fn up(engine: Engine) -> Self {
+        let site = Self::new(engine);
+        site.relay(&["up"]);
+        site
+    }
+
     /// Creates a project whose container has a separate image, which the caller must build.
     pub fn with_own_image(image: &str) -> Self {
         Self::make(Engine::Docker, Some(image.to_owned()))
@@ -263,6 +270,13 @@ impl Site {
         self.relay(&args).trim().to_owned()
     }
 
+    /// Launches a shell job, waits until it runs, and returns its id.
+    pub fn launch_running(&self, command_line: &str, more: &[&str]) -> String {
+        let job = self.launch_shell(command_line, more);
+        self.record_when(&job, "runs", |record| record.state == State::Running);
+        job
+    }
+
     /// Returns the record of a job as printed by `relay status`.
     pub fn record(&self, job: &str) -> JobRecord {
         let json = self.relay(&["status", "--json", job]);
@@ -339,7 +353,10 @@ impl Site {
     pub fn wait_for_workers(&self, commands: &[&str]) {
         until("all commands run", || {
             let workers = self.workers();
-            commands.iter().all(|command| workers.iter().any(|worker| worker.command == *command)).then_some(())
+            commands
+                .iter()
+                .all(|command| workers.iter().any(|worker| worker.command == *command))
+                .then_some(())
         });
     }
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::event::{EventBody, Isolation, Queued};
+use common::event::{EventBody, Isolation};
 use common::ids::JobId;
-use common::job::Runner;
 use common::record::{JobRecord, Link, State};
 use common::wire::{Hello, JobProgress, Platform};
 use jiff::Timestamp;
@@ -18,6 +17,7 @@ use crate::engine_kind::EngineKind;
 use crate::registry::event_log::Follower;
 use crate::registry::lease::{self, Holder, Lease, PlatformStatus};
 use crate::registry::requests::Request;
+use crate::render::samples;
 use crate::state_dir::saved_state::SavedState;
 
 /// A core and its time.
@@ -113,23 +113,12 @@ fn holder() -> Holder {
     Holder { pid: 7, started_at: Timestamp::UNIX_EPOCH }
 }
 
-fn id(job: &str) -> JobId {
+pub(super) fn id(job: &str) -> JobId {
     job.parse().unwrap()
 }
 
-fn record(job: &str, state: State, agent: Option<&str>) -> JobRecord {
-    let queued = Queued {
-        workspace: "/w".into(),
-        prompt_summary: "x".into(),
-        runner: Runner::Shell,
-        engine: "local".into(),
-        log_path: "/l".into(),
-        events_path: "/e".into(),
-        origin: common::origin::Origin::default(),
-        model: None,
-    };
-    let mut record = JobRecord::queued(id(job), Timestamp::UNIX_EPOCH, &queued);
-    record.state = state;
+pub(super) fn record(job: &str, state: State, agent: Option<&str>) -> JobRecord {
+    let mut record = samples::bare(job, state);
     if agent.is_some() {
         record.agent = agent.map(str::to_owned);
         record.epoch = 1;

@@ -23,8 +23,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::ids::JobId;
-use common::job::{CodexSettings, JobSpec, Limits, Runner, SPEC_SCHEMA};
-use common::rule::{OnLimit, OnLoop};
+use common::job::{JobSpec, Runner};
 use common::wire::AgentFrame;
 use futures_util::FutureExt;
 
@@ -110,7 +109,7 @@ impl SimRelay {
         let draft = Draft {
             name: name.parse().map_err(|_| io::Error::other("not the name of a job"))?,
             at: world.clock.now(),
-            spec: &spec,
+            spec: &|job| JobSpec::new(job.clone(), Runner::Shell, "true", "/w"),
             workspace: "/w".to_owned(),
             engine: "local".to_owned(),
             origin: common::origin::Origin::default(),
@@ -230,25 +229,5 @@ impl SimRelay {
 
     fn take_outgoing(&mut self) -> Vec<(u64, Outgoing)> {
         std::mem::take(&mut self.driver.world.outgoing)
-    }
-}
-
-fn spec(job: &JobId) -> JobSpec {
-    JobSpec {
-        schema: SPEC_SCHEMA,
-        job: job.clone(),
-        runner: Runner::Shell,
-        prompt: "true".to_owned(),
-        workspace: "/w".to_owned(),
-        env: BTreeMap::new(),
-        env_names: BTreeSet::new(),
-        setup: Vec::new(),
-        checks: Vec::new(),
-        limits: Limits::default(),
-        rules: Vec::new(),
-        on_limit: OnLimit::Fail,
-        on_loop: OnLoop::Warn,
-        codex: CodexSettings::default(),
-        thread: None,
     }
 }

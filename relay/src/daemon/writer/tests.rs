@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use common::event::{Event, EventBody, FinalState, Queued};
 use common::event_line::EventLine;
 use common::ids::JobId;
-use common::job::Runner;
 use common::record::{JobRecord, State};
 use common::wire::{Durable, JobProgress};
 use tokio::sync::oneshot;
@@ -33,17 +32,7 @@ fn registry() -> (tempfile::TempDir, Registry) {
 
 fn launch(registry: &Registry, job: &str) -> JobId {
     let job: JobId = job.parse().unwrap();
-    let queued = Queued {
-        workspace: "/w".into(),
-        prompt_summary: "p".into(),
-        runner: Runner::Shell,
-        engine: "local".into(),
-        log_path: registry.log(&job).display().to_string(),
-        events_path: registry.events(&job).display().to_string(),
-        origin: common::origin::Origin::default(),
-        model: None,
-    };
-    let record = JobRecord::queued(job.clone(), crate::time::now(), &queued);
+    let record = JobRecord::queued(job.clone(), crate::time::now(), &Queued::default());
     registry.record(&job).replace(&record.to_bytes().unwrap(), Durability::Cached).unwrap();
     job
 }
