@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn every_kind_reads_back_from_its_name_and_its_json() {
         for kind in StepKind::ALL {
-            assert_eq!(kind.as_str().parse::<StepKind>(), Ok(kind));
+            assert_eq!(kind.as_str().parse::<StepKind>(), Ok(*kind));
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
         }
         assert!("instal".parse::<StepKind>().unwrap_err().contains("install"));

@@ -5,7 +5,8 @@ use std::{fmt, io};
 use serde_json::json;
 
 /// Exit codes of `relay`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum Code {
     /// The command succeeded; the job completed.
@@ -21,6 +22,7 @@ pub enum Code {
     /// The job still runs.
     StillRunning = 8,
     /// The command succeeded, but stdout can't be written (`EX_IOERR` of `sysexits.h`).
+    #[strum(serialize = "output_failed")]
     Output = 74,
     /// The command's own time limit was reached.
     TimeLimit = 124,
@@ -33,18 +35,7 @@ pub enum Code {
 impl Code {
     /// Name in JSON.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::JobFailed => "job_failed",
-            Self::Usage => "usage",
-            Self::NoSuchJob => "no_such_job",
-            Self::Unreachable => "unreachable",
-            Self::StillRunning => "still_running",
-            Self::Output => "output_failed",
-            Self::TimeLimit => "time_limit",
-            Self::Infrastructure => "infrastructure",
-            Self::Cancelled => "cancelled",
-        }
+        self.into()
     }
 }
 

@@ -1,8 +1,9 @@
 //! The command line of `codex exec`. Pure.
 
 use common::job::JobSpec;
+use common::version::{self, Version};
 
-use super::{discovery, model_activity};
+use super::model_activity;
 use crate::environment::{Variables, looks_secret};
 use crate::sandbox_profile::quote;
 
@@ -17,12 +18,12 @@ const MODEL_ONLY: [&str; 4] = [
     "analytics.enabled=false",
     "check_for_update_on_startup=false",
 ];
-const MODEL_ONLY_SINCE: (u32, u32, u32) = (0, 169, 0);
+const MODEL_ONLY_SINCE: Version = (0, 169, 0);
 
 /// Returns arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, metrics and
 /// updates. They precede the user's own arguments, which take precedence.
 pub(crate) fn model_only_args(version: Option<&str>) -> Vec<String> {
-    let knows = version.and_then(discovery::parse_version).is_some_and(|version| version >= MODEL_ONLY_SINCE);
+    let knows = version.and_then(version::parse).is_some_and(|version| version >= MODEL_ONLY_SINCE);
     let settings = MODEL_ONLY.iter().filter(|_| knows);
     settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
 }

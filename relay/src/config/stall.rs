@@ -22,7 +22,7 @@ pub fn of_kind(limits: &Limits, kind: StepKind, stall_ms: u64) -> Result<(), Str
 /// Description of the mistake, to be appended to the name of the setting.
 pub fn of_all(limits: &Limits, named: impl Fn(StepKind) -> bool, stall_ms: u64) -> Result<(), String> {
     let kinds =
-        StepKind::ALL.into_iter().filter(|kind| kind.is_network() && !limits.stalls.contains_key(kind));
+        StepKind::ALL.iter().copied().filter(|kind| kind.is_network() && !limits.stalls.contains_key(kind));
     let kinds: Vec<(StepKind, u64)> = kinds.map(|kind| (kind, limits.step_ms(kind))).collect();
     for (kind, limit_ms) in kinds.iter().filter(|(kind, _)| named(*kind)) {
         below(*kind, *limit_ms, stall_ms)?;

@@ -1,9 +1,10 @@
 //! Checks that relay and agent have the same version.
 
+use common::version;
+
 use super::context::CheckContext;
 use super::finding::Finding;
 use super::probe::run_probe;
-use super::version;
 use crate::engine::command;
 use crate::engine_kind::EngineKind;
 use crate::registry::lease::PlatformStatus;

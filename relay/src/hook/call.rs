@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::registry::sessions::is_id;
 
 /// An event that relay handles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
 pub enum Event {
     /// A session was started, resumed, cleared or compacted.
     SessionStart,
@@ -27,32 +27,9 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 7] = [
-        Self::SessionStart,
-        Self::UserPromptSubmit,
-        Self::PreToolUse,
-        Self::PostToolUse,
-        Self::Stop,
-        Self::Interrupt,
-        Self::SessionEnd,
-    ];
-
-    /// Returns the event of that name; `None` for any other name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event| event.name() == name)
-    }
-
     /// Name of the event, the same in Codex and in Claude Code.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SessionStart => "SessionStart",
-            Self::UserPromptSubmit => "UserPromptSubmit",
-            Self::PreToolUse => "PreToolUse",
-            Self::PostToolUse => "PostToolUse",
-            Self::Stop => "Stop",
-            Self::Interrupt => "Interrupt",
-            Self::SessionEnd => "SessionEnd",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -100,7 +77,7 @@ pub fn read(event: Option<&str>, json: &[u8], claude: bool) -> Result<Call, Stri
     let agent = if claude && !is_of_codex(&raw) { "claude" } else { "codex" };
     let event = event.or(raw.hook_event_name.as_deref());
     Ok(Call {
-        event: event.and_then(Event::named),
+        event: event.and_then(|name| name.parse().ok()),
         session: raw.session_id,
         agent,
         cwd: raw.cwd,

@@ -11,6 +11,15 @@ use crate::files::staged::is_lacking;
 use crate::sandbox;
 
 impl Registry {
+    /// Returns a registry in a folder that lasts as long as the first value.
+    #[cfg(test)]
+    pub fn temporary() -> (tempfile::TempDir, Self) {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Self::for_project(dir.path());
+        registry.ensure().unwrap();
+        (dir, registry)
+    }
+
     /// Creates the folders, private to their owner and ignored by git. Anything else with the name of such a folder is
     /// set aside.
     ///

@@ -6,13 +6,6 @@ use common::job::Runner;
 
 use super::*;
 
-fn registry() -> (tempfile::TempDir, Registry) {
-    let dir = tempfile::tempdir().unwrap();
-    let registry = Registry::for_project(dir.path());
-    registry.ensure().unwrap();
-    (dir, registry)
-}
-
 fn launch(registry: &Registry, name: &str, key: Option<&str>) -> Created {
     let draft = Draft {
         name: name.parse().unwrap(),
@@ -32,7 +25,7 @@ fn id(text: &str) -> JobId {
 
 #[test]
 fn numbers_count_per_name_and_latest_follows() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     assert_eq!(launch(&registry, "a", None), Created::New(id("a#1")));
     assert_eq!(launch(&registry, "b", None), Created::New(id("b#1")));
     assert_eq!(launch(&registry, "a", None), Created::New(id("a#2")));
@@ -42,7 +35,7 @@ fn numbers_count_per_name_and_latest_follows() {
 
 #[test]
 fn a_number_is_never_reused_whatever_was_lost() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     launch(&registry, "a", None);
     launch(&registry, "a", None);
     fs::rename(registry.record(&id("a#2")), registry.archived().record(&id("a#2"))).unwrap();
@@ -55,7 +48,7 @@ fn a_number_is_never_reused_whatever_was_lost() {
 
 #[test]
 fn the_same_key_gives_the_same_job() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     assert_eq!(launch(&registry, "a", Some("k")), Created::New(id("a#1")));
     assert_eq!(launch(&registry, "a", Some("k")), Created::Existing(id("a#1")));
     assert_eq!(launch(&registry, "a", Some("other")), Created::New(id("a#2")));
@@ -63,7 +56,7 @@ fn the_same_key_gives_the_same_job() {
 
 #[test]
 fn a_key_whose_launch_was_cut_off_before_its_job_could_be_seen_launches_one() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     assert_eq!(launch(&registry, "a", Some("k")), Created::New(id("a#1")));
     // The launch that the key names was killed before its record was published.
     fs::remove_file(registry.record(&id("a#1"))).unwrap();
@@ -76,7 +69,7 @@ fn a_key_whose_launch_was_cut_off_before_its_job_could_be_seen_launches_one() {
 
 #[test]
 fn parallel_launches_get_different_numbers() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let mut jobs: Vec<String> = std::thread::scope(|scope| {
         let launches: Vec<_> = (0..8).map(|_| scope.spawn(|| launch(&registry, "a", None))).collect();
         launches
@@ -93,7 +86,7 @@ fn parallel_launches_get_different_numbers() {
 
 #[test]
 fn references_resolve_to_the_newest_and_ambiguous_ones_list_their_matches() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     for name in ["abe", "abe", "abe-smoke", "zoe"] {
         launch(&registry, name, None);
     }

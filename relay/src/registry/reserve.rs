@@ -113,9 +113,7 @@ mod tests {
 
     #[test]
     fn it_is_held_given_up_once_and_made_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::for_project(dir.path());
-        registry.ensure().unwrap();
+        let (_dir, registry) = Registry::temporary();
         let len = || registry.reserve().size().unwrap();
         ensure(&registry).unwrap();
         assert_eq!((len(), is_given_up(&registry)), (RESERVE_SIZE as u64, false));

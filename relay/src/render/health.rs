@@ -30,7 +30,8 @@ const MAX_WAIT_REASON: usize = 80;
 const MAX_DETAIL: usize = 160;
 
 /// First word of the sentence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Word {
     /// Waiting for its turn or for a platform.
     Queued,
@@ -53,16 +54,7 @@ pub enum Word {
 impl Word {
     /// Returns the word that begins the sentence.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Healthy => "healthy",
-            Self::Slow => "slow",
-            Self::Quiet => "quiet",
-            Self::Over => "over",
-            Self::Stale => "stale",
-            Self::Stopping => "stopping",
-            Self::Ended => "ended",
-        }
+        self.into()
     }
 }
 

@@ -338,7 +338,7 @@ pub(crate) fn hostile_story(ended: bool) -> Vec<EventLine> {
     for n in 0..40 {
         story.push((22 + n, EventBody::Stalled { n: 101, evidence: format!("TCP {evil}") }));
     }
-    for (n, kind) in (103..).zip(StepKind::ALL) {
+    for (n, kind) in (103..).zip(StepKind::ALL.iter().copied()) {
         story.push((100 + i64::from(n), begin(n, kind, &evil)));
         story.push((110 + i64::from(n), end(n, StepOutcome::Failed, Some(1), 10_000)));
     }

@@ -266,4 +266,4 @@ fn extension(record: &JobRecord) -> Result<Effect, String> {
 
 #[cfg(test)]
 #[path = "model_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -103,9 +103,7 @@ mod tests {
 
     #[test]
     fn an_end_whose_message_was_never_sent_is_to_be_told_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::for_project(dir.path());
-        registry.ensure().unwrap();
+        let (_dir, registry) = Registry::temporary();
         let states = [ChannelState::Pending, ChannelState::GivenUp, ChannelState::Taken];
         let jobs: Vec<JobId> = (1..=3).map(|n| format!("a#{n}").parse().unwrap()).collect();
         for (job, state) in jobs.iter().zip(states) {

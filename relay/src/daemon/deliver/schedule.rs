@@ -93,7 +93,7 @@ impl OpenNotification {
     }
 
     fn is_done(&self) -> bool {
-        self.running.is_empty() && ChannelKind::ALL.into_iter().all(|kind| self.waiting(kind).is_none())
+        self.running.is_empty() && ChannelKind::ALL.iter().all(|kind| self.waiting(*kind).is_none())
     }
 
     fn channel(&mut self, kind: ChannelKind) -> Option<&mut Channel> {
@@ -144,7 +144,7 @@ impl Schedule {
                 open.attended_until = None;
                 actions.push(Action::Save(open.entry.clone()));
             }
-            for kind in ChannelKind::ALL {
+            for kind in ChannelKind::ALL.iter().copied() {
                 let is_due = open
                     .waiting(kind)
                     .is_some_and(|channel| channel.next_at.is_none_or(|at| is_past(at, now)));
@@ -219,7 +219,7 @@ impl Schedule {
     /// Returns the next time at which [`Schedule::due`] has new actions.
     pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let times = self.open.values().flat_map(|open| {
-            let channels = ChannelKind::ALL.into_iter().filter_map(|kind| open.waiting(kind)?.next_at);
+            let channels = ChannelKind::ALL.iter().filter_map(|kind| open.waiting(*kind)?.next_at);
             let channels = channels.filter(|_| open.attended_until.is_none());
             open.attended_until.into_iter().chain(channels)
         });

@@ -7,10 +7,10 @@ use axum::response::Response;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::admission::Timeouts;
 use super::cursor_stream::CursorStream;
-use super::shutdown::ShutdownReceiver;
 use crate::registry::chunk::Chunk;
 
 /// Close code: the subscriber took nothing for too long. The reason is `{"cursor":ID}`, the id of the last event before
@@ -50,7 +50,7 @@ pub(super) fn answer(
     stream: CursorStream,
     timeouts: Timeouts,
     permit: OwnedSemaphorePermit,
-    shutdown: ShutdownReceiver,
+    shutdown: CancellationToken,
 ) -> Response {
     upgrade
         .read_buffer_size(READ_BUFFER)
@@ -66,7 +66,7 @@ async fn run(
     mut socket: WebSocket,
     mut stream: CursorStream,
     timeouts: Timeouts,
-    shutdown: ShutdownReceiver,
+    shutdown: CancellationToken,
 ) {
     let (code, reason) = match serve(&mut socket, &mut stream, timeouts, shutdown).await {
         End::Gone => return,
@@ -92,7 +92,7 @@ async fn serve(
     socket: &mut WebSocket,
     stream: &mut CursorStream,
     timeouts: Timeouts,
-    mut shutdown: ShutdownReceiver,
+    shutdown: CancellationToken,
 ) -> End {
     let mut pings = interval_at(Instant::now() + timeouts.quiet, timeouts.quiet);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,7 +107,7 @@ async fn serve(
             _ = pings.tick() => Step::Ping,
             chunk = stream.next() => Step::Events(chunk),
             // After the events: published events are sent first.
-            () = shutdown.wait() => Step::Shutdown,
+            () = shutdown.cancelled() => Step::Shutdown,
         };
         let sent = match step {
             Step::Received(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
