@@ -29,7 +29,6 @@ mod relay_time;
 mod sandbox_check;
 mod sandbox_profile;
 mod shim;
-mod signals;
 mod spool;
 mod state_dir;
 mod steps;

@@ -70,7 +70,6 @@ pub(crate) struct OomKill {
 }
 
 impl OomWatch {
-    /// Starts watching.
     pub(crate) fn start() -> Self {
         let memory = MemoryController::own();
         Self { before: memory.as_ref().map_or(0, MemoryController::kills), memory }

@@ -38,7 +38,6 @@ pub(crate) struct Stat<'a> {
     pub(crate) zombie: bool,
     /// Clock ticks used by the process and by the children that it waited for.
     pub(crate) cpu_ticks: u64,
-    /// Resident pages.
     pub(crate) resident_pages: u64,
     /// Address of its arguments, which changes when it executes another program. 0 if the kernel hides it from this
     /// process.
@@ -47,7 +46,6 @@ pub(crate) struct Stat<'a> {
     pub(crate) wait_status: i32,
 }
 
-/// Parses one line.
 pub(crate) fn parse(line: &[u8]) -> Option<Stat<'_>> {
     let name_begin = line.iter().position(|byte| *byte == b'(')? + 1;
     let name_end = line.iter().rposition(|byte| *byte == b')')?;

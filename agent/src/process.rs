@@ -40,7 +40,6 @@ const MAX_CAPTURE: usize = 8 * 1024 * 1024;
 pub(crate) enum OutputSource {
     /// stdout, or both streams where they share one pipe.
     Stdout,
-    /// stderr.
     Stderr,
 }
 

@@ -36,7 +36,6 @@ pub(crate) struct SandboxCheck {
     pub(crate) processes: String,
 }
 
-/// Returns the process namespace of this process.
 pub(crate) fn process_namespace() -> io::Result<String> {
     Ok(fs::read_link("/proc/self/ns/pid")?.to_string_lossy().into_owned())
 }

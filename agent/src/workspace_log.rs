@@ -20,7 +20,6 @@ const FOLDER: &str = ".codex-worker";
 /// Maximum length of one file, in bytes: enough for hours of a talkative worker, and ten jobs fit on any disk.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// One of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFile {
     /// `log.txt`: the human-readable log.

@@ -74,8 +74,9 @@ impl Default for Limits {
 }
 
 /// Program that executes the prompt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Runner {
     /// `codex exec` with the prompt on its stdin.
     #[default]

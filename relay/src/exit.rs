@@ -11,11 +11,9 @@ use serde_json::json;
 pub enum Code {
     /// The command succeeded; the job completed.
     Done = 0,
-    /// The job failed.
     JobFailed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
-    /// No such job.
     NoSuchJob = 3,
     /// The relay, the registry or the platform can't be reached.
     Unreachable = 5,
@@ -39,10 +37,15 @@ impl Code {
     }
 }
 
+impl From<Code> for u8 {
+    fn from(code: Code) -> Self {
+        code as Self
+    }
+}
+
 /// Failure of a command: one line for people, one code for programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Exit code.
     pub code: Code,
     /// Error and advice, without a line break.
     pub message: String,
@@ -78,7 +81,6 @@ impl Failure {
         common::json::to_vec(&error).unwrap_or_default()
     }
 
-    /// No such job.
     pub fn no_such_job(message: impl Into<String>) -> Self {
         Self { code: Code::NoSuchJob, message: message.into() }
     }

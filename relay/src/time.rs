@@ -32,7 +32,6 @@ pub fn now() -> Timestamp {
 pub struct BootScale {
     /// Kernel's id of the boot that it counts from.
     boot: String,
-    /// Time at that boot.
     origin: Timestamp,
 }
 

@@ -16,12 +16,10 @@ const GAP: Duration = Duration::from_millis(10);
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
-    /// Adds a value.
     pub(crate) fn push(&mut self, time: Duration) {
         self.0.push(time.as_secs_f64());
     }
 
-    /// The median.
     pub(crate) fn median(&self) -> Fallible<Figure> {
         self.quantile(0.5)
     }
@@ -69,7 +67,6 @@ impl<'a> Contender<'a> {
         }
     }
 
-    /// Its name.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }

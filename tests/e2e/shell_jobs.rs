@@ -37,15 +37,8 @@ fn a_launch_does_not_wait_for_the_worker() {
 #[test]
 fn run_streams_the_output_and_returns_the_exit_code_of_its_command() {
     let site = Site::new(Engine::Local);
-    let output = site.run(&[
-        "run",
-        "-w",
-        "workspace-projects/demo",
-        "--",
-        "sh",
-        "-c",
-        "echo out; echo err >&2; exit 7",
-    ]);
+    let command = ["--", "sh", "-c", "echo out; echo err >&2; exit 7"];
+    let output = site.run(&[&["run", "-w", "workspace-projects/demo"], &command[..]].concat());
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "out\nerr\n");
     assert_eq!(outcome(&site.record("demo")), (State::Failed, Some(FailureKind::Exited)));

@@ -5,14 +5,11 @@ use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 /// A name or a single character. `::` is one token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
-    /// Its text.
     pub(crate) text: String,
-    /// Its line, from 0.
     pub(crate) line: usize,
 }
 
 impl Token {
-    /// Returns true for a name.
     pub(crate) fn is_name(&self) -> bool {
         self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
     }

@@ -288,6 +288,18 @@ fn meaning_of_status(status: u16) -> Option<Meaning> {
     })
 }
 
+/// Returns why Codex can't resume a thread, in one line that a user can act on; `None` if its last words are about
+/// something else. Codex 0.169.0 prints them on stderr alone and exits with 1, before any turn.
+pub(crate) fn resume_error(words: &str) -> Option<&'static str> {
+    if words.contains("no rollout found for thread id") {
+        return Some("the Codex thread is gone: launch a new job");
+    }
+    if words.contains("already has an active writer") {
+        return Some("another process uses the same Codex thread: wait until it ends, then resume again");
+    }
+    None
+}
+
 #[cfg(test)]
 #[path = "error_messages_tests.rs"]
 mod tests;

@@ -77,7 +77,6 @@ impl Caches {
         Ok(Self { folder, launcher })
     }
 
-    /// Returns the folder of the caches.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }

@@ -221,7 +221,6 @@ fn open(folder: impl AsFd, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno>
     openat(folder, name, flags | plain, Mode::empty())
 }
 
-/// Returns true if this file has this name.
 fn is_at(file: &File, folder: &OwnedFd, name: &Path) -> bool {
     let Ok(meta) = file.metadata() else { return false };
     statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)

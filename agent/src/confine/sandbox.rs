@@ -51,7 +51,6 @@ pub(crate) struct SharedSettings {
     pub(crate) caches: Caches,
 }
 
-/// The sandbox of one job.
 #[derive(Debug, Clone)]
 pub(crate) struct JobSandbox {
     argv: Vec<String>,

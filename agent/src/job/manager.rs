@@ -52,7 +52,6 @@ impl fmt::Debug for AgentContext {
     }
 }
 
-/// The jobs of this agent.
 #[derive(Debug)]
 pub(crate) struct JobManager {
     context: AgentContext,
@@ -303,7 +302,6 @@ impl JobManager {
         Ok(Prepared { spec, env, workers, user, codex, version, servers, rules, folder, sandbox })
     }
 
-    /// Returns the sandbox of a job in this folder.
     async fn sandbox(&self, config: &Config, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
         let shared = self.shared_settings(config).await?;
         self.verified.verify(&shared).await?;

@@ -84,7 +84,6 @@ pub(crate) struct JobResources {
     pub(crate) observer: Observer,
     /// Masker of its secrets.
     pub(crate) mask: Arc<Masker>,
-    /// Workspace of the job.
     pub(crate) folder: WorkspaceDir,
     /// Sandbox around its commands.
     pub(crate) sandbox: Option<JobSandbox>,

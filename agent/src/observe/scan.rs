@@ -54,7 +54,6 @@ struct CachedInfo {
     call_id: Option<Arc<str>>,
 }
 
-/// One process in this scan.
 #[derive(Debug)]
 struct ProcessStat {
     node: Node,

@@ -64,7 +64,6 @@ impl Snapshot {
         Self { at, root, processes, sizes, index, truncated: cut }
     }
 
-    /// Returns one process.
     pub(crate) fn process(&self, pid: u32) -> Option<&Process> {
         self.index.get(&pid).map(|at| &self.processes[*at])
     }

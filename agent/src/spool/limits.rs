@@ -22,7 +22,6 @@ pub(super) struct SpoolLimits {
 }
 
 impl SpoolLimits {
-    /// Limits of the product.
     pub(super) const PRODUCT: Self = Self {
         segment: 1024 * 1024,
         reserve: 512 * 1024,

@@ -33,7 +33,6 @@ impl PendingEvents {
         self.first + self.events.len() as u64
     }
 
-    /// Removes the last event.
     pub(super) fn remove_last(&mut self) {
         if let Some(gone) = self.events.pop_back() {
             self.bytes -= HEADER_SIZE + gone.len();
@@ -45,12 +44,10 @@ impl PendingEvents {
         self.bytes
     }
 
-    /// Returns true if there are no events.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Adds an event.
     pub(super) fn push(&mut self, event: &Event) -> Result<(), CodecError> {
         // Most events fit, and are not copied while they grow.
         let mut bytes = Vec::with_capacity(160);

@@ -117,7 +117,6 @@ impl Steps {
         ended.collect()
     }
 
-    /// Returns the outcome of a step that has ended.
     fn ended_step(&self, step: &ActiveStep, tree: &Snapshot) -> Option<(u32, StepOutcome, Option<i32>)> {
         let (pid, started) = step.tree.root().filter(|_| step.parent.is_some())?;
         let process = tree.process(pid).filter(|process| process.started == started);

@@ -15,7 +15,6 @@ const MAX_EVENT_BYTES: usize = 512 * 1024;
 /// Maximum output in flight, in bytes: eight frames. Ten jobs then keep at most 5 MiB in the socket and the relay.
 const MAX_OUTPUT: u64 = 512 * 1024;
 
-/// Data to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextData {
     /// Events from this sequence on.

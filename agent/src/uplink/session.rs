@@ -120,7 +120,6 @@ impl Session {
         self.replies.pop_front()
     }
 
-    /// Returns the run that was sent last.
     pub(super) fn last_sent(&self) -> Option<&RunId> {
         self.last_sent.as_ref()
     }

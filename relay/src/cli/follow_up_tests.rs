@@ -115,20 +115,11 @@ fn a_resumed_job_keeps_thread_workspace_model_checks_and_env_and_has_new_limits(
 #[test]
 fn flags_of_a_resume_win_over_the_earlier_job() {
     let project = Project::new();
-    let line = ["resume", "abe", "-", "--check", "make", "--setup", "npm i", "--model", "m2", "--timeout"];
-    let rest = [
-        "2h",
-        "--on-limit",
-        "interrupt",
-        "--on-loop",
-        "fail",
-        "--env",
-        "TOKEN=other",
-        "--",
-        "-c",
-        "personality=a",
-    ];
-    let launch = project.resolve(&[&line[..], &rest[..]].concat()).unwrap();
+    let line = ["resume", "abe", "-", "--check", "make", "--setup", "npm i"];
+    let rest =
+        "--model m2 --timeout 2h --on-limit interrupt --on-loop fail --env TOKEN=other -- -c personality=a";
+    let line: Vec<&str> = line.into_iter().chain(rest.split(' ')).collect();
+    let launch = project.resolve(&line).unwrap();
     assert_eq!((launch.prompt.as_str(), launch.checks), ("from stdin", vec!["make".to_owned()]));
     assert_eq!((launch.setup, launch.limits.job_ms), (vec!["npm i".to_owned()], 7_200_000));
     assert_eq!(

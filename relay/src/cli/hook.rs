@@ -15,7 +15,6 @@ use super::global::Global;
 use super::help::after_help;
 use super::notices;
 use crate::exit::{Code, Failure};
-use crate::hook::answer;
 use crate::hook::call::{self, Call, Event};
 use crate::hook::decide::{self, NoticeOwner, Response};
 use crate::project;
@@ -118,7 +117,7 @@ fn deliver_notices(
 }
 
 fn answer_of(give: Response, taken: &Unseen) -> Option<serde_json::Value> {
-    answer::response(give, &notices::text(taken))
+    decide::response(give, &notices::text(taken))
 }
 
 /// Returns the notices for this session, oldest first.

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 use common::job::Runner;
 use common::origin::FollowUp;
+use common::rule::{OnLimit, OnLoop};
 
 use super::follow_up::Earlier;
 use super::help::after_help;
-use super::launch::{self, OnLimitName, OnLoopName, Start};
+use super::launch::{self, Start};
 use super::limits::LimitFlags;
 use super::resolve::{Launch, ResolveContext};
 use super::{Context, candidates, limits, prompt};
@@ -49,12 +50,12 @@ pub struct ResumeArgs {
     #[command(flatten)]
     pub(super) limits: LimitFlags,
     /// Action when a step exceeds its limit: fail or interrupt [default: that of relay.toml, else fail]
-    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
-    pub(super) on_limit: Option<OnLimitName>,
+    #[arg(long, value_name = "ACTION", value_parser = launch::on_limit(), hide_possible_values = true)]
+    pub(super) on_limit: Option<OnLimit>,
     /// Action when a worker repeats a failing step without changing a file: warn or fail [default: that of relay.toml,
     /// else warn]
-    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
-    pub(super) on_loop: Option<OnLoopName>,
+    #[arg(long, value_name = "ACTION", value_parser = launch::on_loop(), hide_possible_values = true)]
+    pub(super) on_loop: Option<OnLoop>,
     /// Model [default: that of JOB]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -118,8 +119,8 @@ pub(super) fn resolve_flags(
         },
         limits: limits::resolve(&around.config.limits, &args.limits)?,
         rules: around.config.rules.clone(),
-        on_limit: args.on_limit.map_or(around.config.on_limit, OnLimitName::resolve),
-        on_loop: args.on_loop.map_or(around.config.on_loop, OnLoopName::resolve),
+        on_limit: args.on_limit.unwrap_or(around.config.on_limit),
+        on_loop: args.on_loop.unwrap_or(around.config.on_loop),
         codex,
         thread: Some(thread),
         origin: earlier.follows(FollowUp::Resume, around),

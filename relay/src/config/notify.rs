@@ -37,7 +37,6 @@ pub struct Webhook {
 /// Location of a secret. It is read at each use, as it may change while the relay runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretPlace {
-    /// A file.
     File(PathBuf),
     /// A variable of the daemon's environment.
     Variable(String),

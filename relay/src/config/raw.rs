@@ -121,7 +121,6 @@ impl RawPlatform {
     }
 }
 
-/// Returns the owner of a folder.
 fn owner(folder: &Path) -> (u32, u32) {
     std::fs::metadata(folder).map_or_else(
         |_| (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),

@@ -98,7 +98,6 @@ async fn serve(
     end
 }
 
-/// Serves the connection from its welcome on.
 async fn serve_welcomed(
     socket: &mut WebSocket,
     app: &AppState,

@@ -26,7 +26,6 @@ pub(super) trait World {
     /// Current time of the wall clock.
     fn wall(&self) -> Timestamp;
 
-    /// The registry.
     fn registry(&self) -> &Registry;
 
     /// Time source of records.

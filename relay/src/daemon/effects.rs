@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use common::ids::JobId;
 use common::wire::RelayFrame;
@@ -21,10 +22,11 @@ use super::message::Message;
 use super::platform::{self, Platform};
 use super::upgrade::AppState;
 use super::writer::Command;
-use super::{listen, prune, request_files};
+use super::{listen, request_files};
 use crate::files::atomic::Durability;
 use crate::policy::Policy;
 use crate::registry::lease::{self, Lease};
+use crate::registry::prune::{Retention, prune};
 use crate::registry::requests::{self, Filed};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
@@ -99,7 +101,7 @@ impl World for Executor {
             }
             Effect::RemoveRequest(path) => request_files::remove(&self.registry, &path),
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
-            Effect::Prune { path, keep } => prune::spawn_prune(&self.registry, &path, keep),
+            Effect::Prune { path, keep } => spawn_prune(&self.registry, &path, keep),
             Effect::Limit(effect) => return self.limit(effect).await,
             Effect::Engine(effect) => return self.call_engine(effect).await,
             Effect::Notify(record) => self.deliveries.ended(*record),
@@ -256,4 +258,36 @@ impl Executor {
         }
         None
     }
+}
+
+/// Attempts to lock the request. Together far longer than the instant between the creation of a request and its
+/// writer's unlock.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Starts to carry out a prune request. The request stays filed until the work is done, which the requesting command
+/// waits for; further calls meanwhile change nothing.
+fn spawn_prune(registry: &Registry, request: &Path, keep: Retention) {
+    let (registry, request) = (registry.clone(), request.to_owned());
+    tokio::task::spawn_blocking(move || {
+        // Locked during the work: further calls find the request locked until then.
+        let Ok(turn) = requests::file_of(&registry, &request).open() else { return };
+        // Its writer releases the lock an instant after creating it; a relay that prunes holds it for longer.
+        let mut tries = (0..LOCK_TRIES).map(|_| turn.try_lock().is_ok());
+        if !tries.any(|locked| {
+            if !locked {
+                std::thread::park_timeout(LOCK_PAUSE);
+            }
+            locked
+        }) {
+            return;
+        }
+        match prune(&registry, &keep) {
+            Ok(jobs) => tracing::info!("{} archived jobs were removed", jobs.len()),
+            Err(e) => tracing::error!("archived jobs can't be removed: {e}"),
+        }
+        if let Err(e) = requests::remove(&registry, &request) {
+            tracing::error!("{} can't be removed: {e}", request.display());
+        }
+    });
 }

@@ -59,7 +59,6 @@ impl Platform {
         }
     }
 
-    /// Engine of the platform.
     pub(super) fn engine(&self) -> EngineKind {
         self.engine
     }

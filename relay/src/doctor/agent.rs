@@ -17,7 +17,6 @@ struct Versions {
     own: String,
     /// Version of the daemon, while it runs.
     relay: Option<String>,
-    /// Version of the connected agent.
     connected: Option<String>,
     /// Version of `worker-agent` on this machine, or the reason why there is none.
     installed: Result<String, String>,

@@ -8,7 +8,6 @@ const FORMAT: &str =
     "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.Memory}} {{.State.FinishedAt}}";
 
 impl Container<'_> {
-    /// Returns the state of the container.
     pub fn container_state(&self) -> Result<ContainerState, String> {
         match self.query(&["container", "inspect", "--format", FORMAT, &self.platform.name]) {
             Ok(answer) => parse(&answer).ok_or_else(|| format!("{} says '{answer}'", self.engine)),

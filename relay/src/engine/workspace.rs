@@ -16,7 +16,6 @@ pub const MOUNT: &str = "/workspaces";
 /// A workspace with its path on both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
-    /// Path on the host.
     pub host: PathBuf,
     /// Path for the worker.
     pub inside: String,

@@ -22,9 +22,7 @@ const MAX_ROWS: usize = 4;
 enum StepFilter {
     /// Steps that mainly wait for the network.
     Network,
-    /// All other steps, and no step at all.
     Other,
-    /// Every step.
     Any,
 }
 

@@ -31,11 +31,8 @@ pub enum Reason {
     Link,
     /// A file with a second name, possibly outside the registry.
     HardLink,
-    /// A FIFO.
     Fifo,
-    /// A socket.
     Socket,
-    /// A device.
     Device,
     /// A directory in the place of a file.
     Directory,

@@ -22,7 +22,6 @@ pub enum Event {
     Stop,
     /// The user interrupted the turn.
     Interrupt,
-    /// The session ended.
     SessionEnd,
 }
 

@@ -1,8 +1,9 @@
-//! Decisions for a hook event, and the owner of a completion notice.
+//! Decisions for a hook event, the owner of a completion notice, and the JSON of the answer.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::call::{Call, Event};
 use crate::registry::outbox::Entry;
@@ -80,6 +81,23 @@ pub fn whose(
     let heard = state.map_or(entry.ended_at, |state| state.at.max(entry.ended_at));
     let silent = Duration::try_from(now.duration_since(heard)).is_ok_and(|silent| silent >= SILENT);
     if over || silent { NoticeOwner::Nobodys } else { NoticeOwner::Anothers }
+}
+
+/// Text in front of the notices that continue a turn.
+const BEFORE_YOU_STOP: &str =
+    "Before you stop: what you delegated has ended. Tell your user what came of it.";
+
+/// Builds the JSON that gives `text` to the session; `None` if nothing is given.
+pub fn response(give: Response, text: &str) -> Option<Value> {
+    match give {
+        Response::Nothing => None,
+        Response::Context(event) => Some(json!({
+            "hookSpecificOutput": {"hookEventName": event.name(), "additionalContext": text}
+        })),
+        Response::Reason => {
+            Some(json!({"decision": "block", "reason": format!("{BEFORE_YOU_STOP}\n\n{text}")}))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -76,7 +76,6 @@ pub(super) fn decide_block(marks: Marks, body: &str, there: Option<&str>, mode: 
     }
 }
 
-/// Returns the text outside of the block.
 pub(super) fn outside(marks: Marks, text: &str) -> String {
     match find(marks, text) {
         Ok(Some(at)) => [text.get(..at.start), text.get(at.end..)].into_iter().flatten().collect(),
@@ -144,7 +143,6 @@ fn without(text: &str, at: Range<usize>) -> Option<String> {
     Some(format!("{before}{}", after.strip_prefix(line).unwrap_or(after)))
 }
 
-/// Line ending of a text.
 fn line_end(text: &str) -> &'static str {
     if text.contains("\r\n") { "\r\n" } else { "\n" }
 }

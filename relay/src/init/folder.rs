@@ -119,7 +119,6 @@ impl Folder {
         }
     }
 
-    /// Removes a folder if it is empty; returns true if it was.
     pub(super) fn remove_empty(&self, name: &str) -> bool {
         rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).is_ok()
     }

@@ -46,17 +46,14 @@ pub struct Request {
 
 /// A file managed by init.
 pub(super) struct ManagedFile {
-    /// Path of the file.
     pub(super) path: PathBuf,
     /// Folder that stays when all of init's files in it are removed.
     pub(super) base: PathBuf,
     /// True if the file belongs to the project, so that links must not lead out of it.
     pub(super) in_project: bool,
-    /// Managed content.
     pub(super) content: Content,
 }
 
-/// Managed content of a file.
 pub(super) enum Content {
     /// The whole file.
     Whole(String),

@@ -28,7 +28,6 @@ pub enum Effect {
 /// Implementation of a tool.
 type Run = dyn Fn(JsonObject, &CallContext) -> Result<Reply, Failure> + Send + Sync;
 
-/// A tool.
 pub struct Tool {
     listed: rmcp::model::Tool,
     run: Box<Run>,
@@ -62,7 +61,6 @@ impl Tool {
         &self.listed
     }
 
-    /// Name of the tool.
     pub(super) fn name(&self) -> &str {
         &self.listed.name
     }

@@ -18,7 +18,6 @@ use super::stdin_lines::Line;
 /// Future that sends a message.
 type Sending = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-/// The transport.
 pub(super) struct StdioTransport<W> {
     lines: Receiver<Line>,
     out: Arc<Mutex<W>>,

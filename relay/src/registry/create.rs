@@ -27,7 +27,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A job before it has a number.
 pub struct Draft<'a> {
-    /// Name of the job.
     pub name: JobName,
     /// Launch time.
     pub at: Timestamp,
@@ -46,7 +45,6 @@ pub struct Draft<'a> {
 /// Result of a launch.
 #[derive(Debug, PartialEq)]
 pub enum Created {
-    /// A new job.
     New(JobId),
     /// The job that an earlier launch with the same key created.
     Existing(JobId),

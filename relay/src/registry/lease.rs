@@ -85,7 +85,6 @@ impl Lease {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum PlatformStatus {
-    /// The platform is starting.
     Starting {
         /// Current step of the start.
         detail: String,

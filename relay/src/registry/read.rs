@@ -75,7 +75,6 @@ pub fn records(registry: &Registry) -> io::Result<Records> {
     Ok(Records { home: registry.clone(), jobs: jobs(registry)? })
 }
 
-/// Records that are read one by one.
 #[derive(Debug)]
 pub struct Records {
     home: Registry,

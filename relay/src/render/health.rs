@@ -47,7 +47,6 @@ pub enum Word {
     Stale,
     /// Being ended.
     Stopping,
-    /// Ended.
     Ended,
 }
 
@@ -79,7 +78,6 @@ impl Paint {
 /// Health of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Health in a word.
     pub word: Word,
     /// Explanation and advice: one line without control characters.
     pub rest: String,
@@ -155,7 +153,6 @@ fn ended(record: &JobRecord, view: &View) -> String {
 pub struct Running {
     /// Number of the step.
     pub n: u32,
-    /// Kind of the step.
     pub kind: StepKind,
     /// Run time, in milliseconds of the reader's clock.
     pub spent_ms: u64,

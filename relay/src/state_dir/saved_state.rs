@@ -38,7 +38,6 @@ impl SavedState {
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
-    /// Stores the state.
     pub fn store(&self, state: &StateDir, durability: Durability) -> io::Result<()> {
         atomic::replace(&state.memory(), &serde_json::to_vec(self)?, durability)
     }

@@ -67,7 +67,6 @@ pub struct AgentTokens {
 }
 
 impl AgentTokens {
-    /// Returns the tokens in a folder.
     pub fn in_folder(dir: PathBuf) -> Self {
         Self { dir, misused: Arc::default() }
     }
@@ -110,7 +109,6 @@ impl AgentTokens {
         self.all().iter().any(|(_, issued)| issued.holder == holder)
     }
 
-    /// Revokes one token.
     pub fn revoke(&self, token: &str) {
         self.remove(&TokenId::hash(token));
     }
@@ -126,7 +124,6 @@ impl AgentTokens {
         self.revoke_where(|_, issued| issued.agent.as_deref() == Some(agent));
     }
 
-    /// Revokes every token.
     pub fn revoke_all(&self) {
         self.revoke_where(|_, _| true);
     }

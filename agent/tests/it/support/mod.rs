@@ -90,7 +90,6 @@ impl Run {
     }
 }
 
-/// Returns a relay, and an agent that is connected to it.
 pub(crate) async fn connected() -> (Relay, Agent) {
     connected_at(&serde_json::json!({}), &Place::default()).await
 }
@@ -382,7 +381,6 @@ impl Agent {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// A shell job.
     pub(crate) fn shell(&self, job: &str, line: &str) -> JobSpec {
         JobSpec::new(job.parse().unwrap(), Runner::Shell, line, &self.workspace().display().to_string())
     }

@@ -162,7 +162,6 @@ impl Core {
         turn.effects
     }
 
-    /// Returns true if this agent is connected.
     #[cfg(feature = "internals")]
     pub(in crate::daemon) fn is_connected(&self, agent: &str) -> bool {
         self.agents.connections.get(agent).is_some()

@@ -35,7 +35,6 @@ impl ChannelKind {
         self.into()
     }
 
-    /// Returns true if the channel is configured.
     pub(super) fn is_configured(self, config: &NotifyConfig) -> bool {
         match self {
             Self::Codex => true,

@@ -14,7 +14,6 @@ use std::time::Duration;
 use common::ids::JobId;
 use jiff::Timestamp;
 
-use super::backoff;
 use super::plan::ChannelKind;
 use crate::registry::outbox::{Channel, ChannelState, Entry};
 
@@ -205,7 +204,7 @@ impl Schedule {
                 open.give_up(kind, &reason);
             }
             Outcome::Failed(reason) => {
-                channel.next_at = Some(now + backoff::pause(channel.attempts, chance));
+                channel.next_at = Some(now + pause(channel.attempts, chance));
                 channel.last_error = Some(reason);
             }
         }
@@ -277,9 +276,7 @@ impl OpenNotification {
     }
 }
 
-/// Sender of a notification to its session.
 enum SessionSender {
-    /// The message.
     Message,
     /// The session's own hooks, for a while.
     Hooks,
@@ -298,6 +295,19 @@ impl Channel {
 /// Returns true if a time has passed. A time further away than any pause results from a clock that was set back since.
 fn is_past(at: Timestamp, now: Timestamp) -> bool {
     at <= now || at > now + MAX_PAUSE
+}
+
+/// Pause after the first attempt.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Returns the pause after this many attempts: it doubles, and `chance` (0 to 1) spreads attempts that failed together
+/// over its upper half.
+fn pause(attempts: u32, chance: f64) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(16);
+    let longest = (FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE);
+    longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]

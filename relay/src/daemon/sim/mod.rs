@@ -7,13 +7,12 @@
 //! time ───► advance ──► driver: heartbeat, requests, lost hints, timeouts; pings, silent connections
 //! ```
 //!
-//! * [`world`]: what the core's effects reach. [`state_file`]: what the next relay knows. [`connections`]: handshakes,
+//! * [`world`]: what the core's effects reach, and what the next relay knows. [`connections`]: handshakes,
 //!   acknowledgements, silent connections.
 //!
 //! A [`PlantedBug`] is a bug of this driver: one that the daemon once had. No program of the product contains it.
 
 mod connections;
-mod state_file;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,9 +26,8 @@ use common::job::{JobSpec, Runner};
 use common::wire::AgentFrame;
 use futures_util::FutureExt;
 
-use self::state_file::StateFile;
-use self::world::SimWorld;
 pub use self::world::{Outgoing, PlantedBug};
+use self::world::{SimWorld, StateFile};
 use super::core::{Core, HEARTBEAT, Input};
 use super::driver::Driver;
 use super::frames::{self, Route};

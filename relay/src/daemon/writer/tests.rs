@@ -86,7 +86,6 @@ fn with_job() -> (tempfile::TempDir, Registry, JobId, Writer) {
     (dir, registry, job, writer)
 }
 
-/// Sends a batch; returns the receipt.
 fn send(writer: &mut Writer, job: &JobId, epoch: u32, first_seq: u64, batch: Vec<Event>) -> Option<Receipt> {
     let receipts: Receipts = LatestMap::new();
     let connection_id = connection_id(writer, job);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use common::event::EventBody;
 use common::ids::JobId;
-use common::record::{JobRecord, State};
+use common::record::{JobRecord, SCHEMA, State};
 use common::wire::Durable;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -21,10 +21,9 @@ use super::job::OpenJob;
 use super::ownership::JobOwnership;
 use super::quarantine::Quarantine;
 use super::spec;
-use super::startup_scan;
 use crate::daemon::core::ConnectionId;
 use crate::daemon::subscribe::Broadcast;
-use crate::registry::Registry;
+use crate::registry::{Registry, layout, read};
 use crate::time::Clock;
 
 /// Capacity of the command queue: a full batch (256 events) from each of a few connections. Further senders wait.
@@ -106,10 +105,10 @@ impl Writer {
         broadcast: Broadcast,
         now: Instant,
     ) -> io::Result<(Self, Vec<JobRecord>)> {
-        let found = startup_scan::scan_registry(&registry)?;
+        let (mut ended, others) = split_jobs(&registry)?;
         let mut writer = Self {
             ids: EventIds::load(&registry)?,
-            archive: Archive::new(found.ended.clone()),
+            archive: Archive::new(ended.clone()),
             disk: DiskSpace::new(&registry, now),
             quarantine: Quarantine::default(),
             open: BTreeMap::new(),
@@ -126,8 +125,8 @@ impl Writer {
             registry,
             clock,
         };
-        let (mut ended, mut unreadable) = (found.ended, Vec::new());
-        for job in found.others {
+        let mut unreadable = Vec::new();
+        for job in others {
             match writer.open_job(&job) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     writer.add_ended(&job);
@@ -208,4 +207,21 @@ impl Writer {
 /// Returns true if a job is unknown or has ended.
 fn is_gone(opened: &io::Result<()>) -> bool {
     opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+}
+
+/// Splits the jobs of the registry into ended ones that are not in the archive, with their end times, and those whose
+/// record shows no end or can't be read. Reads every record, and no log: a record that shows an end was written after
+/// its log.
+fn split_jobs(registry: &Registry) -> io::Result<(Vec<(Timestamp, JobId)>, Vec<JobId>)> {
+    let mut jobs: BTreeSet<JobId> = read::jobs(registry)?.into_iter().collect();
+    jobs.extend(registry.folder().names()?.iter().filter_map(|name| layout::job_of_events(name)));
+    let (mut ended, mut others) = (Vec::new(), Vec::new());
+    for job in jobs {
+        let record = read::load(registry, &job).ok().map(|stored| stored.record);
+        match record.filter(|record| record.schema <= SCHEMA).and_then(|record| record.finished_at) {
+            Some(finished_at) => ended.push((finished_at, job)),
+            None => others.push(job),
+        }
+    }
+    Ok((ended, others))
 }

@@ -14,7 +14,6 @@ use crate::daemon::deliver::plan::ChannelKind;
 use crate::daemon::deliver::schedule::Outcome;
 use crate::registry::{Registry, read};
 
-/// Time limit of an attempt.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Time limit of an attempt with its reading and recording: a channel that overlooks its own limit holds its slot no
 /// longer than this.
