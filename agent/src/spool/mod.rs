@@ -12,7 +12,7 @@
 //! relay needs nothing more of it.
 //!
 //! * [`store`]: the folder of all runs.
-//! * [`run`]: one run; [`run_id`]: its id.
+//! * [`run`]: one run; [`run_id`]: its id; [`delivery`]: the uplink's side of it.
 //! * [`output`]: its log.
 //! * [`events`]: its events; [`pending`]: those not written yet; [`reader`]: reading them back; [`limits`]:
 //!   their limits; [`resequence`]: new sequences, where the relay holds more or less than the files.
@@ -23,6 +23,7 @@
 //! * [`repair`]: damage found while the run goes on.
 //! * `test_support`: handmade segments for tests of damage, and a reader of all events of a run.
 
+mod delivery;
 mod events;
 mod header;
 mod limits;

@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use common::wire::{BATCH_BYTES, Hello, JobProgress, MAX_BATCH, PROTOCOL, PROTOCOL_MIN, Platform};
+use common::wire::{BATCH_BYTES, Hello, JobProgress, MAX_BATCH, Platform};
 
 use super::LinkError;
 use super::action::SpoolAction;
@@ -21,15 +21,7 @@ pub fn hello(spool: &Spool, agent: &str, max_jobs: u32, platform: Platform) -> H
         epoch: run.run().epoch,
         last_seq: run.last_seq(),
     };
-    Hello {
-        protocol_min: PROTOCOL_MIN,
-        protocol_max: PROTOCOL,
-        agent: agent.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        max_jobs,
-        platform,
-        jobs: spool.all().iter().map(progress).collect(),
-    }
+    Hello::new(agent, max_jobs, platform, spool.all().iter().map(progress).collect())
 }
 
 /// Changes the spool. A run that is delivered is removed. One that is no longer there was acknowledged late, which is

@@ -1,7 +1,5 @@
 //! Codex jobs, with a script in the place of Codex: the agent sees only its output and its exit.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;

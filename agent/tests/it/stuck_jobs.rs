@@ -1,7 +1,5 @@
 //! Every state of a job has a way out, whatever prevents the normal end.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
-
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 use relay_tests::harness::figures::{figure, times};
-use relay_tests::harness::{Engine, Site, processes};
+use relay_tests::harness::processes::{self, Owned};
+use relay_tests::harness::{Engine, Site};
 
 use super::client::{Client, Heard, token};
 
@@ -78,7 +79,7 @@ fn a_subscriber_sees_every_event_once_in_order_however_often_the_relay_is_killed
 
 /// A running `curl`, killed on drop.
 struct Curl {
-    child: Child,
+    _curl: Owned,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -92,7 +93,7 @@ impl Curl {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "retry: 1000");
-        Self { child, lines }
+        Self { _curl: Owned(child), lines }
     }
 
     /// Returns the `id`, `event` and `data` of each event up to the first of this type.
@@ -112,13 +113,6 @@ impl Curl {
             }
         }
         panic!("the stream ended without {kind}: {events:?}");
-    }
-}
-
-impl Drop for Curl {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::processes::Owned;
 use super::{PATIENCE, Site};
 
 /// A running server whose client is the test.
 #[derive(Debug)]
 pub struct Mcp {
-    child: Child,
+    child: Owned,
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
     /// Answers received before they were requested.
@@ -50,7 +51,7 @@ impl Mcp {
                 }
             }
         });
-        Self { child, stdin, lines, early: HashMap::new(), last_id: 0 }
+        Self { child: Owned(child), stdin, lines, early: HashMap::new(), last_id: 0 }
     }
 
     /// Returns the server's process id.
@@ -116,12 +117,5 @@ impl Mcp {
     pub fn close(mut self) -> Option<i32> {
         drop(self.stdin.take());
         super::until("relay mcp ends with its stdin", || self.child.try_wait().ok().flatten()).code()
-    }
-}
-
-impl Drop for Mcp {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use common::event::{Event, EventBody, FinalState, Isolation};
 use common::ids::JobId;
-use common::wire::{
-    self, AgentFrame, Durable, Hello, JobProgress, MAX_MESSAGE, PROTOCOL, PROTOCOL_MIN, Platform, RelayFrame,
-};
+use common::wire::{self, AgentFrame, Durable, Hello, JobProgress, MAX_MESSAGE, Platform, RelayFrame};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -181,20 +179,8 @@ impl Link {
 
 /// Creates a `Hello` of this version.
 pub fn hello(agent: &str, max_jobs: u32, jobs: Vec<JobProgress>) -> Hello {
-    Hello {
-        protocol_min: PROTOCOL_MIN,
-        protocol_max: PROTOCOL,
-        agent: agent.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        max_jobs,
-        platform: Platform {
-            system: "simulated".to_owned(),
-            isolation: Isolation::None,
-            codex: None,
-            codex_problem: None,
-        },
-        jobs,
-    }
+    let (system, isolation) = ("simulated".to_owned(), Isolation::None);
+    Hello::new(agent, max_jobs, Platform { system, isolation, codex: None, codex_problem: None }, jobs)
 }
 
 /// Returns the first events of a running job: accepted and started.

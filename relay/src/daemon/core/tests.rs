@@ -139,16 +139,7 @@ fn connected(agent: &str, number: ConnectionNumber, jobs: &[&str]) -> Input {
     let platform =
         Platform { system: "linux".into(), isolation: Isolation::None, codex: None, codex_problem: None };
     let jobs = jobs.iter().map(|job| JobProgress { job: id(job), epoch: 1, last_seq: 0 }).collect();
-    let hello = Hello {
-        protocol_min: 1,
-        protocol_max: 1,
-        agent: agent.to_owned(),
-        version: "1".into(),
-        max_jobs: 1,
-        platform,
-        jobs,
-    };
-    Input::Connected(Connection { number, hello })
+    Input::Connected(Connection { number, hello: Hello::new(agent, 1, platform, jobs) })
 }
 
 fn connection(agent: &str, number: ConnectionNumber) -> ConnectionId {

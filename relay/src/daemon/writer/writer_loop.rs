@@ -209,10 +209,13 @@ fn is_gone(opened: &io::Result<()>) -> bool {
     opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
+/// Ended jobs with their end times.
+type EndedJobs = Vec<(Timestamp, JobId)>;
+
 /// Splits the jobs of the registry into ended ones that are not in the archive, with their end times, and those whose
 /// record shows no end or can't be read. Reads every record, and no log: a record that shows an end was written after
 /// its log.
-fn split_jobs(registry: &Registry) -> io::Result<(Vec<(Timestamp, JobId)>, Vec<JobId>)> {
+fn split_jobs(registry: &Registry) -> io::Result<(EndedJobs, Vec<JobId>)> {
     let mut jobs: BTreeSet<JobId> = read::jobs(registry)?.into_iter().collect();
     jobs.extend(registry.folder().names()?.iter().filter_map(|name| layout::job_of_events(name)));
     let (mut ended, mut others) = (Vec::new(), Vec::new());
