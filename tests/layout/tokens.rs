@@ -18,7 +18,8 @@ impl Token {
 /// Splits a source into tokens; comments, literals and lifetimes are left out.
 pub(crate) fn tokens(text: &str) -> Vec<Token> {
     let mut found = Vec::new();
-    add(text.parse().expect("a source file"), &mut found);
+    let stream = text.parse();
+    add(stream.unwrap_or_else(|error| panic!("not a source file: {error:?}")), &mut found);
     found
 }
 
