@@ -59,9 +59,6 @@ impl Session {
     }
 
     /// Handles a frame.
-    ///
-    /// # Errors
-    /// The relay broke the protocol.
     pub(super) fn handle_frame(
         &mut self,
         frame: RelayFrame,
@@ -123,7 +120,6 @@ impl Session {
         self.queued_replies.pop_front()
     }
 
-    /// Returns the run that was sent last.
     pub(super) fn last_sent(&self) -> Option<&RunId> {
         self.last_sent.as_ref()
     }
@@ -139,9 +135,6 @@ impl Session {
     }
 
     /// Returns the encoded frame with data of a run, and counts the data as sent; `None` if the data is empty.
-    ///
-    /// # Errors
-    /// The frame can't be encoded.
     pub(super) fn encode_data(&mut self, run: &RunId, data: RunData) -> Result<Option<Vec<u8>>, LinkError> {
         let window = self.send_windows.entry(run.clone()).or_default();
         let RunId { job, epoch } = run.clone();

@@ -78,6 +78,21 @@ pub struct Hello {
     pub jobs: Vec<JobProgress>,
 }
 
+impl Hello {
+    /// Returns the first frame of an agent of this version.
+    pub fn new(agent: &str, max_jobs: u32, platform: Platform, jobs: Vec<JobProgress>) -> Self {
+        Self {
+            protocol_min: super::PROTOCOL_MIN,
+            protocol_max: super::PROTOCOL,
+            agent: agent.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            max_jobs,
+            platform,
+            jobs,
+        }
+    }
+}
+
 /// Platform that an agent runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
