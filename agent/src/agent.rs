@@ -10,12 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::config_source::ConfigSource;
 use crate::environment;
 use crate::job::{AgentContext, JobManager, recover};
-use crate::signals::StopSignals;
 use crate::spool::Spool;
 use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
@@ -30,6 +30,28 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(6500);
 const STATE_DIR_CHECK_INTERVAL: Duration = Duration::from_millis(2500);
 /// Time for the last events to reach the relay. Events that are not delivered stay in the spool.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Both signals that stop the agent.
+#[derive(Debug)]
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Installs the handlers: from now on the signals no longer end the process.
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next signal. Cancel-safe: a signal in between is returned by the next call.
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
 
 /// Runs until a signal stops the agent.
 ///

@@ -110,9 +110,6 @@ fn configure(dir: &std::path::Path) -> ExitCode {
 }
 
 /// Reads the configuration from stdin, up to the end of input.
-///
-/// # Errors
-/// One line that describes the problem.
 fn read_config() -> Result<Config, String> {
     let mut json = Vec::new();
     let read = io::stdin().take(MAX_CONFIG + 1).read_to_end(&mut json);

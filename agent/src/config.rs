@@ -117,9 +117,6 @@ impl Config {
     }
 
     /// Returns the relay's certificate.
-    ///
-    /// # Errors
-    /// One line if the certificate can't be read.
     pub(crate) fn pinned_certificate(&self) -> Result<CertificateDer<'static>, String> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes())
             .map_err(|_| "the configuration's certificate is not a PEM certificate".to_owned())
@@ -127,9 +124,6 @@ impl Config {
 }
 
 /// Checks the relay's address.
-///
-/// # Errors
-/// One line that says what is wrong with it.
 pub(crate) fn check_url(url: &str) -> Result<(), String> {
     let uri: Uri = url.parse().map_err(|_| "the configuration's url is not a URL".to_owned())?;
     if uri.scheme_str() != Some("wss") {
@@ -199,9 +193,6 @@ impl ConfigFile {
 }
 
 /// Replaces the configuration of a state directory atomically; only its owner can read it.
-///
-/// # Errors
-/// The file system failed.
 pub(crate) fn write(state: &Path, config: &Config) -> io::Result<()> {
     let new = state.join(format!("config.json.{}", std::process::id()));
     // An earlier process with this process id may have been killed while it wrote.

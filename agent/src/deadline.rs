@@ -99,7 +99,6 @@ impl Timer {
         common::duration::to_millis(self.limit)
     }
 
-    /// Returns the action at the deadline.
     pub(crate) fn action(self) -> Action {
         self.action
     }
@@ -115,7 +114,6 @@ impl Timer {
         self.running_since = None;
     }
 
-    /// Resumes the timer.
     pub(crate) fn resume(&mut self, now: Duration) {
         self.running_since.get_or_insert(now);
     }

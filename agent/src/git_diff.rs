@@ -68,9 +68,6 @@ impl GitCall {
     }
 
     /// Runs a call; returns its exit code and its output.
-    ///
-    /// # Errors
-    /// The reason why it did not finish.
     async fn run(&self, arguments: &[&str]) -> Result<(i32, Vec<u8>), String> {
         let argv =
             ["sh", "-c", SCRIPT, "sh"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
@@ -131,9 +128,6 @@ async fn baseline_of_git(git: &GitCall) -> BaselineResult {
 }
 
 /// Returns the changes since the start, new files included; `None` if git counts nothing in this workspace.
-///
-/// # Errors
-/// The reason why they can't be determined.
 pub(crate) async fn changes_since(git: &GitCall, before: &Baseline) -> Result<Option<Changes>, String> {
     match git.run(&["count", &before.tree, if before.is_top { "top" } else { "below" }]).await? {
         (0, output) => Ok(Some(parse_counts(&output))),

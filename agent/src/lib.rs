@@ -30,12 +30,9 @@ mod relay_time;
 mod sandbox_check;
 mod sandbox_profile;
 mod shim;
-mod signals;
 mod spool;
 mod state_dir;
 mod steps;
-#[cfg(test)]
-mod test_spec;
 mod transcript;
 mod uplink;
 mod user;

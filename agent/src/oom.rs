@@ -70,7 +70,6 @@ pub(crate) struct OomKill {
 }
 
 impl OomWatch {
-    /// Starts watching.
     pub(crate) fn start() -> Self {
         let memory = MemoryController::of_this_process();
         Self {

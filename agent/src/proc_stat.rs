@@ -38,7 +38,6 @@ pub(crate) struct ProcessStat<'a> {
     pub(crate) zombie: bool,
     /// Clock ticks used by the process and by the children that it waited for.
     pub(crate) cpu_ticks: u64,
-    /// Resident pages.
     pub(crate) resident_pages: u64,
     /// Address of its arguments, which changes when it executes another program. 0 if the kernel hides it from this
     /// process.
@@ -47,7 +46,6 @@ pub(crate) struct ProcessStat<'a> {
     pub(crate) wait_status: i32,
 }
 
-/// Parses one line.
 pub(crate) fn parse(line: &[u8]) -> Option<ProcessStat<'_>> {
     let name_begin = line.iter().position(|byte| *byte == b'(')? + 1;
     let name_end = line.iter().rposition(|byte| *byte == b')')?;
@@ -90,9 +88,6 @@ pub(crate) struct ProcFs {
 
 impl ProcFs {
     /// Opens `/proc`.
-    ///
-    /// # Errors
-    /// `/proc` does not exist.
     pub(crate) fn open() -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, "/proc", flags, Mode::empty())?;

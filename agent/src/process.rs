@@ -41,7 +41,6 @@ const MAX_CAPTURE: usize = 8 * 1024 * 1024;
 pub(crate) enum OutputSource {
     /// stdout, or both streams if they share one pipe.
     Stdout,
-    /// stderr.
     Stderr,
 }
 

@@ -36,16 +36,12 @@ pub(crate) struct SandboxCheck {
     pub(crate) processes: String,
 }
 
-/// Returns the process namespace of this process.
 pub(crate) fn process_namespace() -> io::Result<String> {
     Ok(fs::read_link("/proc/self/ns/pid")?.to_string_lossy().into_owned())
 }
 
 impl SandboxCheck {
     /// Verifies the sandbox, and enters the working directory.
-    ///
-    /// # Errors
-    /// One line that names the missing property.
     pub(crate) fn verify_and_enter(&self) -> Result<(), String> {
         let broken = |what: String| format!("the sandbox does not enforce a requested restriction: {what}");
         if process_namespace().map_err(|error| broken(error.to_string()))? == self.processes {

@@ -44,9 +44,6 @@ fn is_replaced(held: io::Result<(u64, u64)>, current: io::Result<(u64, u64)>) ->
 }
 
 /// Creates the directory if it is missing; other users can't read it.
-///
-/// # Errors
-/// One line that names it.
 pub(crate) fn create_state_dir(dir: &Path) -> Result<(), String> {
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(dir);

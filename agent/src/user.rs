@@ -18,7 +18,6 @@ pub(crate) struct UserIds {
 /// A line of `/etc/passwd`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
-    /// Name.
     pub(crate) name: String,
     /// User id and group id.
     pub(crate) ids: UserIds,

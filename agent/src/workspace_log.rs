@@ -20,7 +20,6 @@ const LOG_FOLDER: &str = ".codex-worker";
 /// Maximum length of one file, in bytes: enough for hours of verbose output, and ten jobs fit on any disk.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// One of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFile {
     /// `log.txt`: the human-readable log.
@@ -86,9 +85,6 @@ impl WorkspaceLog {
     }
 
     /// Appends to a file; drops everything beyond [`MAX_FILE`].
-    ///
-    /// # Errors
-    /// The file system failed.
     pub(crate) fn append(&mut self, file: LogFile, bytes: &[u8]) -> io::Result<()> {
         let slot = &mut self.files[file as usize];
         let bounded = if let Some(bounded) = slot {

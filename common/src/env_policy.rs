@@ -108,30 +108,10 @@ mod tests {
 
     #[test]
     fn names_that_load_code_name_programs_or_redirect_codex_are_refused() {
-        for name in [
-            "PATH",
-            "HOME",
-            "CODEX_HOME",
-            "CODEX_API_KEY",
-            "LD_PRELOAD",
-            "LD_LIBRARY_PATH",
-            "DYLD_INSERT_LIBRARIES",
-            "BASH_ENV",
-            "ENV",
-            "SHELLOPTS",
-            "ZDOTDIR",
-            "BASH_FUNC_git%%",
-            "NODE_OPTIONS",
-            "GIT_SSH_COMMAND",
-            "GIT_CONFIG_COUNT",
-            "PYTHONSTARTUP",
-            "PERL5OPT",
-            "XDG_CONFIG_HOME",
-            "OPENAI_BASE_URL",
-            "ANTHROPIC_BASE_URL",
-            "https_proxy",
-            "RELAY_JOB",
-        ] {
+        let names = "PATH HOME CODEX_HOME CODEX_API_KEY LD_PRELOAD LD_LIBRARY_PATH DYLD_INSERT_LIBRARIES BASH_ENV ENV \
+            SHELLOPTS ZDOTDIR BASH_FUNC_git%% NODE_OPTIONS GIT_SSH_COMMAND GIT_CONFIG_COUNT PYTHONSTARTUP \
+            PERL5OPT XDG_CONFIG_HOME OPENAI_BASE_URL ANTHROPIC_BASE_URL https_proxy RELAY_JOB";
+        for name in names.split_whitespace() {
             assert!(affects_outside_sandbox(name), "{name}");
         }
     }

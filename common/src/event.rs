@@ -162,7 +162,7 @@ pub enum EventBody {
 }
 
 /// Properties of a job that are known at its launch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queued {
     /// Working folder on the host.
     pub workspace: String,

@@ -37,23 +37,14 @@ const CONTENT_START: &[u8] = b",\"at\":\"";
 const INITIAL_CAPACITY: usize = 384;
 
 /// Origin of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Source {
     /// The agent. Its events are dense in `seq` per job and epoch, from 1.
     Agent,
     /// The relay itself. Its events have epoch 0 and a dense `seq` of their own.
     Relay,
-}
-
-impl Source {
-    /// Returns the name used in JSON.
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Agent => "agent",
-            Self::Relay => "relay",
-        }
-    }
 }
 
 /// An event with its id, job, epoch and sequence.
@@ -138,7 +129,7 @@ fn write_head(out: &mut Vec<u8>, line: &EventLine, at: Timestamp) -> io::Result<
     let EventLine { id, job, epoch, seq, source, .. } = line;
     write!(out, "{{\"v\":{VERSION},\"id\":{id},\"job\":\"{job}\",\"epoch\":{epoch},\"seq\":{seq}")?;
     let content = out.len();
-    write!(out, ",\"at\":\"{at}\",\"source\":\"{}\",\"type\":", source.as_str())?;
+    write!(out, ",\"at\":\"{at}\",\"source\":\"{}\",\"type\":", <&str>::from(source))?;
     Ok(content)
 }
 

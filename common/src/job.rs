@@ -75,10 +75,12 @@ impl Default for Limits {
 }
 
 /// Program that executes the prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Runner {
     /// `codex exec` with the prompt on its stdin.
+    #[default]
     Codex,
     /// `sh -c` with the prompt as the command line.
     Shell,
@@ -156,6 +158,29 @@ pub struct JobSpec {
     pub thread: Option<String>,
 }
 
+impl JobSpec {
+    /// Returns the spec of a job with nothing but the defaults beside its task.
+    pub fn new(job: JobId, runner: Runner, prompt: &str, workspace: &str) -> Self {
+        Self {
+            schema: SPEC_SCHEMA,
+            job,
+            runner,
+            prompt: prompt.to_owned(),
+            workspace: workspace.to_owned(),
+            env: BTreeMap::new(),
+            env_names: BTreeSet::new(),
+            setup: Vec::new(),
+            checks: Vec::new(),
+            limits: Limits::default(),
+            rules: Vec::new(),
+            on_limit: OnLimit::default(),
+            on_loop: OnLoop::default(),
+            codex: CodexSettings::default(),
+            thread: None,
+        }
+    }
+}
+
 // Implemented by hand so that no environment value can get into a log.
 impl fmt::Debug for JobSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -204,7 +229,7 @@ mod tests {
     #[test]
     fn every_kind_reads_back_from_its_name_and_its_json() {
         for kind in StepKind::ALL {
-            assert_eq!(kind.as_str().parse::<StepKind>(), Ok(kind));
+            assert_eq!(kind.as_str().parse::<StepKind>(), Ok(*kind));
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
         }
         assert!("instal".parse::<StepKind>().unwrap_err().contains("install"));

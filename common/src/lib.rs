@@ -17,7 +17,7 @@
 //! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: safe output of it.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
 //! * [`vitals`]: memory, load and disks of an agent's machine.
-//! * [`bounded`]: lists with a maximum length.
+//! * [`bounded`]: lists with a maximum length. [`version`]: versions of programs.
 //! * [`codex_args`], [`env_policy`]: arguments and variables that can bypass Codex's sandbox.
 //!
 //! Nothing in this crate does I/O or reads a clock.
@@ -40,6 +40,7 @@ mod step_kind;
 pub mod summary;
 pub mod text_format;
 pub mod time_scale;
+pub mod version;
 pub mod vitals;
 pub mod warnings;
 pub mod wire;

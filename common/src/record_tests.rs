@@ -17,8 +17,7 @@ fn launched() -> JobRecord {
         engine: "docker".into(),
         log_path: "/r/abe.1.log".into(),
         events_path: "/r/abe.1.events.jsonl".into(),
-        origin: crate::origin::Origin::default(),
-        model: None,
+        ..Queued::default()
     };
     JobRecord::from_queued("abe#1".parse().unwrap(), at(0), &queued)
 }

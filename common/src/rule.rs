@@ -18,8 +18,9 @@ const MAX_COMPILED: usize = 64 * 1024;
 const MAX_SHOWN_BYTES: (usize, usize) = (60, 200);
 
 /// Consequence for a job when a step exceeds its limit or stalls.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum OnLimit {
     /// Fails the job.
     #[default]
@@ -30,8 +31,9 @@ pub enum OnLimit {
 
 /// Reaction to a worker that makes no progress: the same step fails repeatedly, or the same two steps alternate, and no
 /// file changes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum OnLoop {
     /// Emits a warning.
     #[default]

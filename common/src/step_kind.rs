@@ -1,13 +1,28 @@
 //! Kinds of steps.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 /// Kind of work of a step. Limits are set per kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    Display,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum StepKind {
     /// Start of a command, until its first activity.
     Start,
@@ -39,39 +54,11 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 13] = [
-        Self::Start,
-        Self::Model,
-        Self::Clone,
-        Self::Install,
-        Self::Fetch,
-        Self::Build,
-        Self::Test,
-        Self::Command,
-        Self::Edit,
-        Self::Search,
-        Self::Tool,
-        Self::Setup,
-        Self::Check,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the name used in flags, configuration and JSON.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Model => "model",
-            Self::Clone => "clone",
-            Self::Install => "install",
-            Self::Fetch => "fetch",
-            Self::Build => "build",
-            Self::Test => "test",
-            Self::Command => "command",
-            Self::Edit => "edit",
-            Self::Search => "search",
-            Self::Tool => "tool",
-            Self::Setup => "setup",
-            Self::Check => "check",
-        }
+        self.into()
     }
 
     /// Returns the default time limit, in milliseconds.
@@ -96,17 +83,11 @@ impl StepKind {
     }
 }
 
-impl fmt::Display for StepKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 impl FromStr for StepKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or_else(|| {
             let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
             format!(
                 "unknown step kind '{}': use one of {}",

@@ -169,9 +169,6 @@ pub fn approved_settings(root: &Path) -> Option<ApprovableSettings> {
 }
 
 /// Stores the approval of these settings.
-///
-/// # Errors
-/// One line if the approval can't be stored.
 pub fn store_approval(root: &Path, settings: &ApprovableSettings) -> Result<(), Failure> {
     let place = approval_path_here(root).ok_or_else(|| {
         Failure::unreachable(

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use common::ids::JobId;
 use serde::{Deserialize, Serialize};
 
-/// State of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContainerState {
     /// The container does not exist, or never ran.
@@ -14,9 +13,7 @@ pub enum ContainerState {
     Running,
     /// The container runs, but all its processes are frozen.
     Paused,
-    /// The container has exited.
     Exited {
-        /// Exit code.
         exit_code: i32,
         /// True if the engine reports that the kernel killed it for its memory use.
         oom_killed: bool,

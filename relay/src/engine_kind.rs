@@ -1,13 +1,14 @@
 //! Names of engines.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 /// Engine of a platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum EngineKind {
     /// A Docker container.
     Docker,
@@ -20,11 +21,7 @@ pub enum EngineKind {
 impl EngineKind {
     /// Name in flags, configuration and JSON; for a container engine also its command.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-            Self::Local => "local",
-        }
+        self.into()
     }
 
     /// Returns true if its platform is a container.
@@ -33,19 +30,11 @@ impl EngineKind {
     }
 }
 
-impl fmt::Display for EngineKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 impl FromStr for EngineKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Docker, Self::Podman, Self::Local]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| format!("unknown engine '{text}': use docker, podman or local"))
+        let found = Self::VARIANTS.iter().copied().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| format!("unknown engine '{text}': use docker, podman or local"))
     }
 }

@@ -5,16 +5,15 @@ use std::{fmt, io};
 use serde_json::json;
 
 /// Exit codes of `relay`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum ExitCode {
     /// The command succeeded; the job completed.
     Done = 0,
-    /// The job failed.
     JobFailed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
-    /// No such job.
     NoSuchJob = 3,
     /// The relay, the registry or the platform can't be reached.
     Unreachable = 5,
@@ -33,25 +32,19 @@ pub enum ExitCode {
 impl ExitCode {
     /// Name in JSON.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::JobFailed => "job_failed",
-            Self::Usage => "usage",
-            Self::NoSuchJob => "no_such_job",
-            Self::Unreachable => "unreachable",
-            Self::StillRunning => "still_running",
-            Self::OutputFailed => "output_failed",
-            Self::TimeLimit => "time_limit",
-            Self::Infrastructure => "infrastructure",
-            Self::Cancelled => "cancelled",
-        }
+        self.into()
+    }
+}
+
+impl From<ExitCode> for u8 {
+    fn from(code: ExitCode) -> Self {
+        code as Self
     }
 }
 
 /// Failure of a command: a message for users, and an exit code for programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Exit code.
     pub code: ExitCode,
     /// Error and advice, without a line break.
     pub message: String,
@@ -87,7 +80,6 @@ impl Failure {
         common::json::to_vec(&error).unwrap_or_default()
     }
 
-    /// No such job.
     pub fn no_such_job(message: impl Into<String>) -> Self {
         Self { code: ExitCode::NoSuchJob, message: message.into() }
     }

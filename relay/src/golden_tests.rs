@@ -33,7 +33,6 @@ pub(crate) fn files(folder_name: &str, end: &str) -> Vec<(String, String)> {
     files
 }
 
-/// Every golden event line.
 pub(crate) fn event_lines() -> Vec<String> {
     let files = [files("v1", ".events.jsonl"), files("registry-v1", ".events.jsonl")].concat();
     files.iter().flat_map(|(_, text)| text.lines().map(str::to_owned)).collect()

@@ -27,9 +27,6 @@ pub fn reset_signals() {
 
 /// Prepares the daemon: default signals, umask and working directory. `SIGHUP` is kept for `nohup`, and `SIGPIPE` as
 /// set by Rust.
-///
-/// # Errors
-/// Returns an error if it can't change to the directory.
 pub fn prepare_daemon(root: &Path) -> io::Result<()> {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGHUP];
     SIGNALS.filter(|signal| !kept.contains(signal)).for_each(set_default_action);

@@ -29,13 +29,11 @@ pub enum Confinement {
     Container,
     /// Codex's sandbox, which denies access to `platform/`.
     Sandbox,
-    /// No confinement.
     None,
 }
 
 /// Folders whose children are homes.
 const HOME_PARENTS: [&str; 2] = ["/home", "/Users"];
-/// Homes of root.
 const ROOT_HOMES: [&str; 2] = ["/root", "/var/root"];
 /// Lowest user id of a person. Lower ids belong to services, whose homes may be anywhere.
 const MIN_PERSON_UID: u32 = 1000;

@@ -7,7 +7,8 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 /// Formats that have a JSON Schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Schema {
     /// A job's record
     Record,
@@ -22,18 +23,9 @@ pub enum Schema {
 }
 
 impl Schema {
-    /// All schemas.
-    pub const ALL: [Self; 5] = [Self::Record, Self::Event, Self::Spec, Self::Lease, Self::Summary];
-
     /// Name of the schema.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Record => "record",
-            Self::Event => "event",
-            Self::Spec => "spec",
-            Self::Lease => "lease",
-            Self::Summary => "summary",
-        }
+        self.into()
     }
 
     /// Text of the schema, ending with a line break.
@@ -49,12 +41,9 @@ impl Schema {
 }
 
 /// Returns all schemas in one document, each below `$defs` under its name.
-///
-/// # Errors
-/// Never fails: the texts are JSON.
 pub fn all() -> serde_json::Result<Value> {
     let mut schemas = serde_json::Map::new();
-    for schema in Schema::ALL {
+    for schema in Schema::value_variants() {
         schemas.insert(schema.name().to_owned(), serde_json::from_str(schema.text())?);
     }
     Ok(json!({

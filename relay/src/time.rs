@@ -30,7 +30,6 @@ pub fn now() -> Timestamp {
 pub struct BootScale {
     /// The kernel's id of the boot that the scale counts from.
     boot: String,
-    /// Time at that boot.
     origin: Timestamp,
 }
 

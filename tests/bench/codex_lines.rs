@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::event::EventBody;
 use common::record::State;
 use relay_tests::harness::Site;
+use relay_tests::harness::processes::Owned;
 
 use crate::peers::Nats;
 use crate::samples::Samples;
@@ -69,13 +70,13 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     Ok(())
 }
 
-/// A running `relay events -f`, killed on drop.
-struct Follower(Child);
+/// A running `relay events -f`.
+struct Follower(Owned);
 
 impl Follower {
     fn start(site: &Site, job: &str) -> Fallible<Self> {
         let mut command = site.command(&["events", "-f", "--json", job]);
-        Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
+        Ok(Self(Owned(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?)))
     }
 
     /// Passes on each line as it arrives, until the job has ended.
@@ -87,13 +88,6 @@ impl Follower {
             line.clear();
         }
         Ok(())
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

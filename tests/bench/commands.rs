@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use common::record::State;
 use relay_tests::harness::Site;
 
 use crate::peers::{Container, Pueue, Spooler};
@@ -55,8 +54,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
 /// Occupies a site's only worker, so that every later launch waits.
 fn block(site: &Site) {
     site.relay(&["up"]);
-    let busy = site.launch_shell("sleep 100000", &["-n", "busy"]);
-    site.record_when(&busy, "runs", |record| record.state == State::Running);
+    site.launch_running("sleep 100000", &["-n", "busy"]);
     site.launch_shell("true", &[]);
 }
 

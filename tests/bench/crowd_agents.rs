@@ -21,8 +21,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Adds the rows.
 pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     let site = crowd::empty(1)?;
-    let first = site.launch_shell("true", &[]);
-    site.ended(&first);
+    site.ended(&site.launch_shell("true", &[]));
     let alone = status(&site)?;
     let rows = block_on(async {
         let mut crowd = load::gather(&site, AGENTS).await;

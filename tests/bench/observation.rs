@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use common::record::State;
-
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, proc, stop};
 
@@ -26,8 +24,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     let mut rows = Vec::new();
     // Below a step of a network kind the bytes of sockets are counted too.
     for (what, line) in [("a command", "sh ./many"), ("an install: sockets too", "sh ./npm install")] {
-        let job = site.launch_shell(line, &["--stall", "1h", "--step-timeout", "install=2h"]);
-        site.record_when(&job, "runs", |record| record.state == State::Running);
+        let job = site.launch_running(line, &["--stall", "1h", "--step-timeout", "install=2h"]);
         stop::pause(SETTLE)?;
         let agent = proc::agent(&site)?;
         let (begun, before) = (Instant::now(), proc::cpu(agent)?);

@@ -16,12 +16,10 @@ const GAP: Duration = Duration::from_millis(10);
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
-    /// Adds a value.
     pub(crate) fn push(&mut self, time: Duration) {
         self.0.push(time.as_secs_f64());
     }
 
-    /// The median.
     pub(crate) fn median(&self) -> Fallible<Figure> {
         self.quantile(0.5)
     }
@@ -69,7 +67,6 @@ impl<'a> Contender<'a> {
         }
     }
 
-    /// Its name.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
@@ -83,9 +80,6 @@ impl<'a> Contender<'a> {
 
 /// Runs each command once a round, in order; each round begins with the next command, so that the one after a heavy
 /// command is not always the same.
-///
-/// # Errors
-/// The run was interrupted.
 pub(crate) fn take_turns(contenders: &mut [Contender<'_>], rounds: usize) -> Fallible<()> {
     for round in 0..=rounds {
         for i in 0..contenders.len() {
@@ -105,9 +99,6 @@ pub(crate) fn take_turns(contenders: &mut [Contender<'_>], rounds: usize) -> Fal
 }
 
 /// Time of a command from spawn to exit.
-///
-/// # Errors
-/// The command can't be run, or fails.
 pub(crate) fn time(command: &mut Command) -> Fallible<Duration> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let begun = Instant::now();

@@ -38,9 +38,6 @@ pub(crate) fn is_asked() -> bool {
 }
 
 /// Lets time pass, where the figure itself is about the passing of time.
-///
-/// # Errors
-/// The run was interrupted.
 pub(crate) fn pause(time: Duration) -> Fallible<()> {
     let until = Instant::now() + time;
     while !is_asked() {
@@ -54,9 +51,6 @@ pub(crate) fn pause(time: Duration) -> Fallible<()> {
 }
 
 /// Polls for a fact every `step` until it holds.
-///
-/// # Errors
-/// The fact does not hold within `patience`, or the run was interrupted.
 pub(crate) fn until<T>(
     what: &str,
     step: Duration,

@@ -87,7 +87,6 @@ impl Row {
         self
     }
 
-    /// Adds the target.
     pub(crate) fn target(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
@@ -155,7 +154,6 @@ impl Report {
         self.lines.extend(rows.into_iter().map(Line::Row));
     }
 
-    /// Adds a row.
     pub(crate) fn row(&mut self, row: Row) {
         self.lines.push(Line::Row(row));
     }

@@ -14,8 +14,7 @@ use relay_tests::simulated_agent::{Door, Ended, Link, block_on};
 const ROOM: u32 = 50;
 
 fn site() -> (Site, Door) {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let door = Door::of(&site);
     (site, door)
 }

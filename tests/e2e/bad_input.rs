@@ -53,8 +53,7 @@ fn a_launch_that_makes_no_sense_is_refused_with_one_line() {
 fn unknown_and_ambiguous_jobs_are_told_apart() {
     let site = Site::new(Engine::Local);
     for (name, command) in [("abe", "true"), ("abe-smoke", "true")] {
-        let job = site.launch_shell(command, &["-n", name]);
-        site.ended(&job);
+        site.ended(&site.launch_shell(command, &["-n", name]));
     }
     for args in [
         ["status", "nope"],

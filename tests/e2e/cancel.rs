@@ -28,8 +28,7 @@ fn a_worker_that_fled_into_other_sessions_is_ended_whole() {
 fn a_queued_job_is_cancelled_without_ever_running() {
     let site = Site::new(Engine::Local);
     site.configure("max_jobs = 1\n[codex]\nsandbox = \"off\"\n");
-    let first = site.launch_shell("sleep 1000", &[]);
-    site.record_when(&first, "runs", |record| record.state == State::Running);
+    let first = site.launch_running("sleep 1000", &[]);
     let second = site.launch_shell("touch never", &[]);
     site.relay(&["cancel", &second]);
     let record = site.record(&second);
@@ -52,8 +51,7 @@ fn a_cancel_that_is_repeated_or_comes_too_late_is_harmless() {
 #[test]
 fn leftovers_of_a_job_that_completed_are_swept() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("setsid sleep 1000 </dev/null >/dev/null 2>&1 & exit 0", &[]);
-    let record = site.ended(&job);
+    let record = site.ended(&site.launch_shell("setsid sleep 1000 </dev/null >/dev/null 2>&1 & exit 0", &[]));
     assert_eq!(outcome(&record), (State::Completed, None));
     assert_eq!(record.cleanup.map(|cleanup| (cleanup.killed, cleanup.survivors)), Some((1, 0)));
     assert_eq!(site.workers(), []);

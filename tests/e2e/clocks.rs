@@ -5,8 +5,7 @@ use std::fs;
 
 use common::record::State;
 use jiff::{SignedDuration, Timestamp};
-use relay_tests::harness::{Engine, Site, until};
-use rustix::process::{Pid, Signal, kill_process};
+use relay_tests::harness::{Engine, Site, processes, until};
 use serde_json::Value;
 
 /// Creates a site whose relay, and with it the agent, is off the machine's clock by `off`: like a relay that has run
@@ -15,8 +14,7 @@ fn site_beside_its_clock(off: SignedDuration) -> Site {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("until test -e over; do sleep 0.05; done", &["-n", "before"]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
-    let daemon = Pid::from_raw(i32::try_from(site.daemon_pid()).unwrap()).unwrap();
-    kill_process(daemon, Signal::KILL).unwrap();
+    processes::kill(site.daemon_pid());
     let path = site.state().join("relay.json");
     let mut memory: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let origin: Timestamp = memory["clock"]["origin"].as_str().unwrap().parse().unwrap();

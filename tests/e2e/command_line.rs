@@ -107,8 +107,7 @@ fn an_up_that_fails_leaves_no_relay_behind() {
     assert!(local.status.success(), "{}", String::from_utf8_lossy(&local.stderr));
     // A relay that was already up is left as it is.
     assert_eq!(up("docker").status.code(), Some(2));
-    let job = site.launch_shell("true", &[]);
-    site.ended(&job);
+    site.ended(&site.launch_shell("true", &[]));
 }
 
 #[test]
@@ -172,8 +171,7 @@ fn the_model_that_was_asked_for_is_named() {
 
 #[test]
 fn changed_settings_are_named_and_a_restart_takes_them_over_while_workers_go_on() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo done", &[]);
     let before = site.record_when(&job, "runs", |record| record.pid.is_some());
     let daemon = site.daemon_pid();
@@ -220,8 +218,7 @@ fn a_restart_where_no_relay_runs_starts_one() {
 
 #[test]
 fn a_path_that_changed_since_the_relay_was_started_is_said() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let path = format!("{}:/opt/new/bin", std::env::var("PATH").unwrap());
     let launch = |more: &[&str]| {
         let words =

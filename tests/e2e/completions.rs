@@ -7,8 +7,7 @@ use relay_tests::harness::{Engine, Site, programs};
 /// Creates a site with one ended job and one that waits for ever, without a relay.
 fn site() -> Site {
     let site = Site::new(Engine::Local);
-    let ended = site.launch_shell("true", &["-n", "ended"]);
-    site.ended(&ended);
+    site.ended(&site.launch_shell("true", &["-n", "ended"]));
     site.launch_shell("sleep 600", &["-n", "endless"]);
     site.record_when("endless#1", "running", |record| record.step.is_some());
     site

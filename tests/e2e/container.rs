@@ -142,8 +142,8 @@ fn p16_docker_stop_records_the_end_of_what_ran_within_its_ten_seconds() {
 fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
     let site = site();
     docker(&["update", "--memory", "300m", "--memory-swap", "300m", &site.container()]);
-    let job = site.launch_shell("exec python3 -c 'x = bytearray(1 << 30); print(len(x))'", &[]);
-    let record = site.ended(&job);
+    let record =
+        site.ended(&site.launch_shell("exec python3 -c 'x = bytearray(1 << 30); print(len(x))'", &[]));
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::OomKilled)));
     assert_eq!(record.exit_code, Some(137));
     let message = record.error.unwrap().message;
@@ -226,8 +226,7 @@ fn a_hang_is_seen(site: &Site) {
         (site.ended(&probe).state == State::Completed).then_some(())
     });
     let hang = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 4873)).recv(1)'";
-    let job = site.launch_shell(hang, &["--stall", "command=3s"]);
-    let record = site.ended(&job);
+    let record = site.ended(&site.launch_shell(hang, &["--stall", "command=3s"]));
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Stalled)));
     let message = record.error.unwrap().message;
     assert!(

@@ -17,8 +17,7 @@ const SEEN: Duration = Duration::from_secs(1);
 
 /// Creates a container with a running job that does not end by itself.
 fn at_work() -> (Site, String) {
-    let site = Site::new(Engine::Docker);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Docker);
     let job = at_work_in(&site);
     (site, job)
 }
@@ -205,8 +204,7 @@ fn a_paused_container_is_named_with_the_command_that_wakes_it_and_its_job_goes_o
 #[test]
 #[ignore = "needs Docker"]
 fn a_container_that_a_person_stopped_stays_so_until_a_job_wants_it() {
-    let site = Site::new(Engine::Docker);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Docker);
     works_again(&site);
     docker(&["stop", "--time", "10", &site.container()]);
     until("the relay leaves it alone", || {
@@ -361,8 +359,7 @@ fn jobs_of_a_container_that_can_not_come_back_are_ended_by_the_relay() {
 #[test]
 #[ignore = "needs Docker"]
 fn what_follows_the_engines_events_dies_with_the_relay() {
-    let site = Site::new(Engine::Docker);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Docker);
     let follows = format!("container={}", site.container());
     until("somebody follows", || (!processes::running(&follows).is_empty()).then_some(()));
     processes::kill(site.daemon_pid());

@@ -25,8 +25,7 @@ async fn serving(site: &Site, killed: u32) -> Instant {
 #[test]
 fn n09_two_hundred_agents_are_back_within_five_seconds_when_their_relay_is_killed() {
     const AGENTS: usize = 200;
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     block_on(async {
         let mut crowd = Crowd::start(&Door::of(&site), AGENTS);
         load::reports(&mut crowd, AGENTS, load::welcomed).await;

@@ -166,8 +166,7 @@ fn a_codex_that_is_missing_or_not_whole_is_named() {
 
 #[test]
 fn a_relay_that_died_is_named_with_what_starts_another() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let pid = site.daemon_pid();
     processes::kill(pid);
     until("the relay is dead", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));

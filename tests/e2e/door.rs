@@ -32,8 +32,7 @@ const UPGRADE: &str =
 
 #[test]
 fn strangers_are_refused_before_the_upgrade_and_agents_only_come_in_over_tls() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let door = Door::of(&site);
     let host = door.address().to_string();
     let good = format!("{UPGRADE}Authorization: Bearer {}\r\n", door.fresh_token());

@@ -5,7 +5,7 @@
 //! agent is a process of the host and where it runs in a container, below its PID 1.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::event::EventBody;
@@ -189,10 +189,10 @@ fn cancel(site: &Site, attempts: &[Attempt]) -> BTreeMap<String, Duration> {
     let grace = ms(GRACE).replace(' ', "");
     let mut words = vec!["cancel", "--grace", &grace];
     words.extend(stay.iter().map(|attempt| attempt.job.as_str()));
-    let mut cancel = Running(site.command(&words).stdout(Stdio::null()).spawn().unwrap());
+    let mut cancel = processes::Owned(site.command(&words).stdout(Stdio::null()).spawn().unwrap());
     let mut gone: BTreeMap<&str, SystemTime> = BTreeMap::new();
     loop {
-        let over = cancel.0.try_wait().unwrap().is_some();
+        let over = cancel.try_wait().unwrap().is_some();
         let found = marked(site);
         // Time at the end of the first scan that does not find it: slightly late, never early.
         let looked = SystemTime::now();
@@ -207,7 +207,7 @@ fn cancel(site: &Site, attempts: &[Attempt]) -> BTreeMap<String, Duration> {
             break;
         }
     }
-    assert!(cancel.0.wait().unwrap().success(), "{}", site.daemon_log());
+    assert!(cancel.wait().unwrap().success(), "{}", site.daemon_log());
     let overrun = |attempt: &&Attempt| {
         let stopping =
             site.events(&attempt.job).into_iter().filter_map(|line| line.event).find_map(|event| {
@@ -252,14 +252,4 @@ fn marked(site: &Site) -> BTreeMap<String, usize> {
 
 fn folder(site: &Site) -> String {
     site.root().file_name().unwrap().to_string_lossy().into_owned()
-}
-
-/// A command that is killed on drop.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

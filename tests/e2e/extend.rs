@@ -6,8 +6,7 @@ use common::event::EventBody;
 use common::job::JobSpec;
 use common::record::State;
 use relay_tests::harness::site::outcome;
-use relay_tests::harness::{Engine, Site, until};
-use rustix::process::{Pid, Signal, kill_process};
+use relay_tests::harness::{Engine, Site, processes, until};
 
 /// Moved limits in a job's log: the step's number, if the limit belongs to a step, and the new limit.
 fn moved(site: &Site, job: &str) -> Vec<(Option<u32>, u64)> {
@@ -28,8 +27,7 @@ fn job_limit(site: &Site, job: &str) -> u64 {
 fn crowded() -> (Site, String, String) {
     let site = Site::new(Engine::Local);
     site.configure("max_jobs = 1\n[codex]\nsandbox = \"off\"\n");
-    let first = site.launch_shell("sleep 1000", &[]);
-    site.record_when(&first, "runs", |record| record.state == State::Running);
+    let first = site.launch_running("sleep 1000", &[]);
     let second = site.launch_shell("true", &["--timeout", "1m"]);
     until("the second is known", || {
         let log = site.registry().join("demo.2.events.jsonl");
@@ -63,8 +61,7 @@ fn a_queued_job_starts_with_the_limit_that_it_was_given_while_it_waited() {
 #[test]
 fn what_was_asked_while_no_relay_was_there_is_done_once_by_the_next() {
     let (site, first, second) = crowded();
-    let daemon = Pid::from_raw(i32::try_from(site.daemon_pid()).unwrap()).unwrap();
-    kill_process(daemon, Signal::KILL).unwrap();
+    processes::kill(site.daemon_pid());
     until("the relay is gone", || {
         let output = site.run(&["extend", &second, "1h"]);
         let gone = output.status.code() == Some(5);
@@ -122,8 +119,7 @@ fn a_limit_is_moved_once_although_the_relay_is_killed_after_every_request() {
     site.record_when(&job, "has a step", |record| record.step.is_some());
     for _ in 0..5 {
         site.run(&["extend", &job, "1h"]);
-        let daemon = Pid::from_raw(i32::try_from(site.daemon_pid()).unwrap()).unwrap();
-        kill_process(daemon, Signal::KILL).unwrap();
+        processes::kill(site.daemon_pid());
         until("another relay is up", || site.run(&["up"]).status.success().then_some(()));
     }
     no_requests(&site);

@@ -17,8 +17,7 @@ const LATE: Duration = Duration::from_secs(2);
 const MIB: usize = 1024 * 1024;
 
 fn site() -> (Site, Door) {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let door = Door::of(&site);
     (site, door)
 }

@@ -41,8 +41,7 @@ fn n10_a_relay_that_was_stopped_loses_nothing_and_says_so() {
     let site = Site::new(Engine::Local);
     // A line every 5 ms: some kilobytes a second.
     let line = "i=0; while ! test -e stop; do i=$((i+1)); echo \"line $i of what is printed meanwhile\"; sleep 0.005; done";
-    let job = site.launch_shell(line, &[]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let job = site.launch_running(line, &[]);
     let (relay, agent) = (site.daemon_pid(), agent(&site));
     let before = resident_kib(agent);
     signal(relay, Signal::STOP);

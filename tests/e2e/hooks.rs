@@ -48,7 +48,6 @@ fn end(site: &Site, job: &str, session: Option<&str>, minutes: i64) -> JobId {
     invent(site, job, &Origin { session, ..Origin::default() }, SignedDuration::from_mins(minutes))
 }
 
-/// Context in an answer.
 fn context(answer: &Value) -> &str {
     answer["hookSpecificOutput"]["additionalContext"].as_str().unwrap_or_default()
 }

@@ -19,8 +19,8 @@ fn a_job_over_its_limit_fails_with_the_reason_and_run_returns_124() {
 #[test]
 fn a_setup_over_its_limit_fails_as_that_step() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("true", &["--setup", "sleep 1000", "--step-timeout", "setup=1s"]);
-    let record = site.ended(&job);
+    let record =
+        site.ended(&site.launch_shell("true", &["--setup", "sleep 1000", "--step-timeout", "setup=1s"]));
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::StepTimeout)));
     let error = record.error.unwrap();
     assert_eq!(error.step, Some(1));

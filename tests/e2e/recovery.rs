@@ -80,8 +80,7 @@ fn a_killed_agent_takes_its_workers_with_it_and_the_job_ends_as_lost() {
 #[test]
 fn an_agent_that_is_killed_is_seen_at_once_with_its_cause_and_started_again() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("sleep 1000", &[]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let job = site.launch_running("sleep 1000", &[]);
     let since = Instant::now();
     processes::kill(agent(&site));
     let cause = until("the loss is recorded", || {
@@ -144,8 +143,7 @@ fn a_record_that_was_deleted_or_garbled_is_made_again_from_its_log() {
 #[test]
 fn going_down_ends_what_runs_only_when_forced_and_queued_jobs_stay() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("sleep 1000", &[]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let job = site.launch_running("sleep 1000", &[]);
     assert!(site.refused(2, &["down"]).contains(&job));
     site.relay(&["down", "--force"]);
     let record = site.record(&job);

@@ -8,8 +8,7 @@ use relay_tests::harness::{Engine, Site, programs};
 
 #[test]
 fn s11_a_second_relay_refuses_and_names_the_first() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let said = site.refused(2, &["serve"]);
     assert!(said.contains(&site.daemon_pid().to_string()), "{said}");
     figure("S11: a second relay on a registry is refused with exit code 2 and names the first");
@@ -29,8 +28,7 @@ fn up_down_and_up_again_are_idempotent() {
 #[test]
 fn ended_jobs_beyond_the_newest_two_hundred_move_away_and_are_still_found() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("echo first", &[]);
-    site.ended(&job);
+    site.ended(&site.launch_shell("echo first", &[]));
     site.relay(&["down"]);
     // Jobs that ended before the real one, written as the relay writes them.
     let (record, events) = (site.registry().join("demo.1.json"), site.registry().join("demo.1.events.jsonl"));
@@ -78,8 +76,7 @@ fn status_of_readers_in_a_loop_is_always_whole() {
 
 #[test]
 fn a_registry_of_version_1_loads_for_ever() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     site.relay(&["down"]);
     let golden = programs::workspace().join("tests/golden/registry-v1");
     for entry in fs::read_dir(&golden).unwrap().flatten() {

@@ -28,8 +28,7 @@ fn spawn(site: &Site, args: &[&str]) -> Child {
 
 /// Creates a site whose relay hangs with a request to go down; also returns the command that waits for that.
 fn asked_to_go_down() -> (Site, Child) {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     signal(site.daemon_pid(), Signal::STOP);
     let down = spawn(&site, &["down"]);
     until("it is asked to go down", || is_filed(&site, "down").then_some(()));
@@ -63,8 +62,7 @@ fn a_down_whose_relay_is_killed_meanwhile_leaves_no_request() {
 
 #[test]
 fn a_job_that_the_relay_has_not_heard_of_is_cancelled_and_extended_all_the_same() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     for request in [&["cancel"][..], &["extend"]] {
         signal(site.daemon_pid(), Signal::STOP);
         let job = site.launch_shell("sleep 1000", &[]);
@@ -91,8 +89,7 @@ fn a_job_that_the_relay_has_not_heard_of_is_cancelled_and_extended_all_the_same(
 #[test]
 fn a_prune_does_not_pass_for_a_relay() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("true", &[]);
-    site.ended(&job);
+    site.ended(&site.launch_shell("true", &[]));
     site.relay(&["down"]);
     for ending in ["json", "spec", "log", "events.jsonl"] {
         let name = format!("demo.1.{ending}");

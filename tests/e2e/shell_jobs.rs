@@ -24,8 +24,7 @@ fn launch_starts_the_relay_by_itself_returns_at_once_and_the_record_tells_the_en
 
 #[test]
 fn a_launch_does_not_wait_for_the_worker() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let began = Instant::now();
     let job = site.launch_shell("sleep 1000", &[]);
     // Generous: the claim is "at once", against a worker of 1,000 seconds.
@@ -38,15 +37,8 @@ fn a_launch_does_not_wait_for_the_worker() {
 #[test]
 fn run_streams_the_output_and_returns_the_exit_code_of_its_command() {
     let site = Site::new(Engine::Local);
-    let output = site.run(&[
-        "run",
-        "-w",
-        "workspace-projects/demo",
-        "--",
-        "sh",
-        "-c",
-        "echo out; echo err >&2; exit 7",
-    ]);
+    let command = ["--", "sh", "-c", "echo out; echo err >&2; exit 7"];
+    let output = site.run(&[&["run", "-w", "workspace-projects/demo"], &command[..]].concat());
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "out\nerr\n");
     assert_eq!(outcome(&site.record("demo")), (State::Failed, Some(FailureKind::Exited)));
@@ -78,8 +70,7 @@ fn setup_runs_before_and_checks_after_the_worker_and_a_failed_check_fails_the_jo
     let site = Site::new(Engine::Local);
     let good = site.launch_shell("cat made", &["--setup", "echo made >made", "--check", "grep made made"]);
     assert_eq!(outcome(&site.ended(&good)), (State::Completed, None));
-    let bad = site.launch_shell("true", &["--check", "echo it is broken; exit 3"]);
-    let record = site.ended(&bad);
+    let record = site.ended(&site.launch_shell("true", &["--check", "echo it is broken; exit 3"]));
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::CheckFailed)));
     assert!(record.error.unwrap().message.contains("it is broken"));
     let unset = site.launch_shell("touch never", &["--setup", "exit 4"]);
@@ -124,8 +115,7 @@ fn the_same_key_launches_once() {
 #[test]
 fn the_workspace_has_a_log_of_its_own_that_git_does_not_see() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("echo for the record", &[]);
-    let record = site.ended(&job);
+    let record = site.ended(&site.launch_shell("echo for the record", &[]));
     let path = record.workspace_log.unwrap();
     assert_eq!(path, site.workspace().join(".codex-worker/demo.1/log.txt").to_string_lossy());
     assert!(std::fs::read_to_string(path).unwrap().contains("for the record"));

@@ -209,8 +209,7 @@ fn quiet_work_that_is_no_network_kind_is_told_of_and_lives_on() {
 fn work_that_needs_the_processor_is_left_alone() {
     let site = Site::new(Engine::Local);
     let line = "end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do :; done";
-    let job = site.launch_shell(line, &["--stall", "2s", "--stall", "command=2s"]);
-    let record = site.ended(&job);
+    let record = site.ended(&site.launch_shell(line, &["--stall", "2s", "--stall", "command=2s"]));
     assert_eq!((outcome(&record), record.warning), ((State::Completed, None), None));
     let step = &record.steps[0];
     assert!(step.resources.is_some_and(|used| used.cpu_ms > 1000), "{step:?}");
@@ -219,8 +218,7 @@ fn work_that_needs_the_processor_is_left_alone() {
 #[test]
 fn a_kind_with_a_stall_limit_of_its_own_fails_at_it() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("sleep 1000", &["--stall", "command=2s"]);
-    let record = site.ended(&job);
+    let record = site.ended(&site.launch_shell("sleep 1000", &["--stall", "command=2s"]));
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Stalled)));
     assert!(record.error.unwrap().message.contains("sleep"));
 }

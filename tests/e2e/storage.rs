@@ -127,8 +127,7 @@ fn a_disk_without_inodes_refuses_launches_records_ends_and_lets_a_relay_start() 
 fn a_relay_starts_on_a_full_disk_and_records_ends_there() {
     let mounted = Mounted::tmpfs(Site::new(Engine::Local), "2m");
     let site = &mounted.site;
-    let job = site.launch_shell(&wait_for("end"), &[]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let job = site.launch_running(&wait_for("end"), &[]);
     processes::kill(site.daemon_pid());
     // The next event begins a new block of ids.
     let filler = site.registry().join("filler");
@@ -146,8 +145,7 @@ fn a_relay_starts_on_a_full_disk_and_records_ends_there() {
 #[test]
 fn s05_a_zero_filled_tail_is_cut_like_a_torn_one() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell(&wait_for("go"), &[]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let job = site.launch_running(&wait_for("go"), &[]);
     let path = site.registry().join("demo.1.events.jsonl");
     for tail in [4096, 1024 * 1024] {
         processes::kill(site.daemon_pid());
@@ -202,8 +200,7 @@ fn traced(site: &Site, name: &str) -> PathBuf {
 fn s06_a_failed_sync_is_never_acknowledged_and_the_log_is_written_anew() {
     let (mut failed, mut missing) = (0, 0);
     for error in ["EIO", "ENOSPC"] {
-        let site = Site::new(Engine::Local);
-        site.relay(&["up"]);
+        let site = Site::up(Engine::Local);
         let checks = ["a", "b", "c", "d"].map(|name| wait_for(&format!("go-{name}")));
         let more: Vec<&str> = checks.iter().flat_map(|check| ["--check", check.as_str()]).collect();
         // A single failure: the log is rewritten without any effect on the job.
@@ -276,8 +273,7 @@ fn output_is_acknowledged_only_after_it_is_on_the_disk() {
 #[test]
 #[ignore = "traces a process"]
 fn s07_an_interrupted_write_is_completed() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let options = on_log(&site, "write", "inject=write:error=EINTR:when=1+2");
     let strace = Strace::attach(site.daemon_pid(), &options, &traced(&site, "writes"));
     let checks: Vec<String> = (0..20).map(|n| format!("echo {n}")).collect();

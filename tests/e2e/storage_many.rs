@@ -13,8 +13,7 @@ use relay_tests::harness::{Engine, Site, processes, until};
 #[test]
 fn s09_a_record_is_rebuilt_from_a_long_log_and_one_from_the_future_is_left_alone() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("sleep 1000", &[]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let job = site.launch_running("sleep 1000", &[]);
     processes::kill(site.daemon_pid());
     let without = start(&site);
     processes::kill(site.daemon_pid());
@@ -123,8 +122,7 @@ fn s10_fifty_readers_in_loops_always_see_a_whole_record() {
 #[test]
 fn s15_with_many_ended_jobs_starting_launching_and_asking_stay_fast() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("echo first", &[]);
-    site.ended(&job);
+    site.ended(&site.launch_shell("echo first", &[]));
     site.relay(&["down"]);
     let jobs = times(1000, 10_000);
     copies(&site, jobs, "2020-01-01T00:00:00Z");

@@ -16,8 +16,7 @@ use relay_tests::harness::{Engine, Site, processes, programs, until};
 #[test]
 fn s12_the_lock_is_free_at_once_when_the_relay_is_killed_beside_its_living_children() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("sleep 1000", &[]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let job = site.launch_running("sleep 1000", &[]);
     let lock = fs::File::open(site.registry().join("relay.lock")).unwrap();
     let begun = Instant::now();
     processes::kill(site.daemon_pid());

@@ -136,8 +136,7 @@ fn it_ends_with_its_terminal() {
 #[test]
 fn a_screen_that_nobody_touches_costs_next_to_nothing() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("sleep 1000", &[]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let job = site.launch_running("sleep 1000", &[]);
     let terminal = Terminal::open(&site, 120, 30);
     terminal.press(&["relay top", "Enter"]);
     terminal.shows("the job", |screen| selected(screen, &job).is_some());

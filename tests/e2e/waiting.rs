@@ -85,8 +85,7 @@ fn a_wait_that_is_given_up_names_only_what_has_not_ended() {
 #[test]
 fn a_relay_that_does_not_run_is_not_called_healthy() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("sleep 1000", &[]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let job = site.launch_running("sleep 1000", &[]);
     let relay = i32::try_from(site.daemon_pid()).ok().and_then(Pid::from_raw).unwrap();
     kill_process(relay, Signal::STOP).unwrap();
     // As if the relay had been stopped twenty seconds ago.

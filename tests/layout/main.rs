@@ -22,7 +22,6 @@ const CRATES: [&str; 3] = ["common", "agent", "relay"];
 struct Exception {
     /// Folder of the files.
     folder: &'static str,
-    /// The files.
     files: &'static [&'static str],
     /// Why.
     reason: &'static str,

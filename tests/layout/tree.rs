@@ -30,9 +30,7 @@ struct Module {
 /// An import of one module in another.
 #[derive(Debug, Clone)]
 pub(crate) struct Import {
-    /// The importing module.
     pub(crate) from: ModulePath,
-    /// The imported module.
     pub(crate) to: ModulePath,
     /// File of the importing module, below the repository.
     pub(crate) file: PathBuf,
@@ -79,7 +77,6 @@ impl Tree {
         self.modules.insert(path, Module { file, lines, source });
     }
 
-    /// Paths of all modules.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &ModulePath> {
         self.modules.keys()
     }

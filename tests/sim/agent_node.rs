@@ -32,9 +32,6 @@ pub(crate) struct RunState {
 
 impl AgentNode {
     /// Starts an agent on this state directory.
-    ///
-    /// # Errors
-    /// The spool can't be opened.
     pub(crate) fn open(state: &Path, name: String, clocks: Arc<Mutex<SimulatedClocks>>) -> io::Result<Self> {
         Ok(Self { name, spool: Spool::open_with_clocks(state, ClockSource::Simulated(clocks))? })
     }
@@ -51,9 +48,6 @@ impl AgentNode {
     }
 
     /// Accepts a job as the agent does, but for the worker: spec and first event on the disk, then the answer.
-    ///
-    /// # Errors
-    /// The spool can't be written.
     pub(crate) fn accept_job(&self, run: &RunId, spec: &str) -> io::Result<AgentFrame> {
         if self.spool.get_run(run).is_none() {
             let (agent, isolation) = (self.name.clone(), Isolation::None);
@@ -82,9 +76,6 @@ impl AgentNode {
     }
 
     /// Returns the events of a run that the spool still has.
-    ///
-    /// # Errors
-    /// The spool can't be read.
     pub(crate) fn events(&self, job: &JobId) -> io::Result<Vec<Event>> {
         self.run(job).map_or(Ok(Vec::new()), |run| events(&run))
     }

@@ -42,9 +42,6 @@ pub(crate) fn file(registry: &Path, job: &JobId, ending: &str) -> PathBuf {
 
 impl Book {
     /// Checks what a commit or a start has made durable.
-    ///
-    /// # Errors
-    /// Description of the first inconsistency.
     pub(crate) fn look(&mut self, registry: &Path, model: &Model) -> Result<(), String> {
         let mut ids = BTreeSet::new();
         for (id, job) in &model.jobs {
@@ -83,9 +80,6 @@ impl Book {
     }
 
     /// Checks that every spooled event is there, or that the relay had a reason to end the job by itself.
-    ///
-    /// # Errors
-    /// Description of what is missing.
     pub(crate) fn complete(&self, id: &JobId, job: &Job) -> Result<(), String> {
         let none = Log::default();
         let log = self.logs.get(id).unwrap_or(&none);
@@ -101,9 +95,6 @@ impl Book {
     }
 
     /// Checks that the record on the disk is the fold of the log, byte for byte.
-    ///
-    /// # Errors
-    /// The two differ.
     pub(crate) fn record(&self, registry: &Path, id: &JobId) -> Result<(), String> {
         let Some(log) = self.logs.get(id) else { return Ok(()) };
         let there = fs::read(file(registry, id, "json")).map_err(|e| format!("{id} has no record: {e}"))?;

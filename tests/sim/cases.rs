@@ -1,15 +1,15 @@
-//! Runs every case there is, on all cores.
+//! Runs cases on all cores.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Checks the cases from 0 on, each thread with a state of its own; returns descriptions of the cases that fail.
-pub(crate) fn every<S>(
-    cases: usize,
+/// Runs the cases from 0 on, each thread with a state of its own; returns what they found, in their order.
+pub(crate) fn each<S, R: Send>(
+    cases: u64,
     make: impl Fn() -> S + Sync,
-    check: impl Fn(&mut S, usize) -> Result<(), String> + Sync,
-) -> Vec<String> {
-    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    run: impl Fn(&mut S, u64) -> Option<R> + Sync,
+) -> Vec<(u64, R)> {
+    let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -19,12 +19,25 @@ pub(crate) fn every<S>(
                     if case >= cases {
                         return;
                     }
-                    if let Err(reason) = check(&mut state, case) {
-                        wrong.lock().expect("no panic").push(format!("case {case}: {reason}"));
+                    if let Some(result) = run(&mut state, case) {
+                        found.lock().expect("no panic").push((case, result));
                     }
                 }
             });
         }
     });
-    wrong.into_inner().expect("no panic")
+    let mut found = found.into_inner().expect("no panic");
+    found.sort_unstable_by_key(|(case, _)| *case);
+    found
+}
+
+/// Checks cases like [`each`]; returns descriptions of those that fail.
+pub(crate) fn every<S>(
+    cases: usize,
+    make: impl Fn() -> S + Sync,
+    check: impl Fn(&mut S, usize) -> Result<(), String> + Sync,
+) -> Vec<String> {
+    let run = |state: &mut S, case| check(state, usize::try_from(case).ok()?).err();
+    let wrong = each(cases as u64, make, run);
+    wrong.into_iter().map(|(case, reason)| format!("case {case}: {reason}")).collect()
 }

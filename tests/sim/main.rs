@@ -62,8 +62,6 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use relay_tests::harness::figures::{figure, times};
 use tempfile::TempDir;
@@ -101,27 +99,14 @@ fn n17_whatever_fails_and_whenever_every_event_is_recorded_once_and_in_order() {
         return play(number, folder().path(), Planted::default(), Trace::Printed)
             .map_or_else(|error| panic!("seed {number}: {error}"), |_| ());
     }
-    let (seeds, next) = (seeds(1_000, 100_000), AtomicU64::new(0));
-    let (tally, failures) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= seeds {
-                        return;
-                    }
-                    match seed(number, Planted::default()) {
-                        Ok(played) => tally.lock().expect("no panic").add(played),
-                        Err(error) => failures.lock().expect("no panic").push((number, error)),
-                    }
-                }
-            });
+    let seeds = seeds(1_000, 100_000);
+    let (mut tally, mut failures) = (Tally::default(), Vec::new());
+    for (number, played) in cases::each(seeds, || (), |(), number| Some(seed(number, Planted::default()))) {
+        match played {
+            Ok(played) => tally.add(played),
+            Err(error) => failures.push((number, error)),
         }
-    });
-    let (tally, mut failures) =
-        (tally.into_inner().expect("no panic"), failures.into_inner().expect("no panic"));
-    failures.sort();
+    }
     let verdict =
         if failures.is_empty() { "lost 0, duplicated 0, gaps 0, stuck 0, others hurt 0, " } else { "" };
     figure(&format!("N17: {tally}, {verdict}failures {}", failures.len()));

@@ -108,9 +108,6 @@ impl Job {
 
     /// Compares the agent's disk with the entries after a restart: every entry after `held` is lost. Entries that the
     /// relay has, which are the first `there`, may be missing at the front.
-    ///
-    /// # Errors
-    /// The disk holds an event that was not written, or more than was written.
     pub(crate) fn restarted(&mut self, held: &[EventBody], there: usize) -> Result<(), String> {
         if self.damaged {
             return Ok(());
@@ -148,9 +145,6 @@ impl Job {
     }
 
     /// Checks the relay's final output log of the job.
-    ///
-    /// # Errors
-    /// The log differs from what was printed.
     pub(crate) fn check_output(&self, id: &JobId, there: &[u8]) -> Result<(), String> {
         // After an agent is lost, the next one does not print the same output again. The output of a job that was
         // cancelled before the relay had seen it run is not accepted.
@@ -168,9 +162,6 @@ impl Job {
     }
 
     /// Matches the next event of the log.
-    ///
-    /// # Errors
-    /// Another event must come next.
     pub(crate) fn walk(&self, walk: &mut Walk, body: &EventBody) -> Result<Option<Spooled>, String> {
         if self.damaged {
             return Ok(None);

@@ -18,7 +18,6 @@ pub(crate) struct Way {
 /// Result of one receive.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// A frame.
     Frame(Vec<u8>),
     /// Nothing yet.
     Nothing,

@@ -1,13 +1,12 @@
 //! Bugs that the simulation must find: each existed in the product at some time, or nearly did. They are planted into
 //! the code that drives the real parts, so that no program of the product can contain one.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use relay::internals::PlantedBug as OfRelay;
 use relay_tests::harness::figures::figure;
 
-use crate::seed;
+use crate::{cases, seed};
 
 /// Number of seeds within which each bug has to be found.
 const SEEDS: u64 = 1_000;
@@ -38,26 +37,18 @@ fn of_agent(bug: OfAgent) -> Planted {
 
 /// Returns the first seed that fails with a bug, and its error.
 fn first_failure(planted: Planted) -> Option<(u64, String)> {
-    let (next, found) = (AtomicU64::new(0), Mutex::new(None::<(u64, String)>));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= SEEDS || found.lock().expect("no panic").is_some() {
-                        return;
-                    }
-                    if let Err(error) = seed(number, planted) {
-                        let mut found = found.lock().expect("no panic");
-                        if found.as_ref().is_none_or(|(first, _)| number < *first) {
-                            *found = Some((number, error));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    found.into_inner().expect("no panic")
+    let is_found = AtomicBool::new(false);
+    let found = cases::each(
+        SEEDS,
+        || (),
+        |(), number| {
+            let failed =
+                (!is_found.load(Ordering::Relaxed)).then(|| seed(number, planted)).and_then(Result::err)?;
+            is_found.store(true, Ordering::Relaxed);
+            Some(failed)
+        },
+    );
+    found.into_iter().next()
 }
 
 /// Checks that the simulation finds a bug, and that its error contains these words.

@@ -94,7 +94,6 @@ impl Relay {
         self.send(said, network)
     }
 
-    /// Files a request.
     pub(crate) fn file(&mut self, request: &DaemonRequest) {
         self.filed += 1;
         let at = self.clock.now() + SignedDuration::from_nanos(self.filed);

@@ -6,15 +6,13 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use relay_tests::harness::figures::figure;
 
 use crate::disk::lengths;
 use crate::planted::Planted;
 use crate::trace::Trace;
-use crate::{folder, play, seeds};
+use crate::{cases, folder, play, seeds};
 
 /// Digest of everything that a seed did. Clones share it.
 #[derive(Debug, Clone)]
@@ -60,23 +58,7 @@ fn digest(seed: u64) -> u64 {
 
 /// Returns the digests of all seeds up to this number, by seed.
 fn digests(seeds: u64) -> Vec<u64> {
-    let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= seeds {
-                        return;
-                    }
-                    let digest = digest(number);
-                    found.lock().expect("no panic").push((number, digest));
-                }
-            });
-        }
-    });
-    let mut found = found.into_inner().expect("no panic");
-    found.sort_unstable();
+    let found = cases::each(seeds, || (), |(), number| Some(digest(number)));
     found.into_iter().map(|(_, digest)| digest).collect()
 }
 

@@ -46,9 +46,6 @@ impl Spoiled {
     }
 
     /// Restores the file.
-    ///
-    /// # Errors
-    /// The relay has changed a file that it must leave alone.
     pub(crate) fn mend(&self) -> Result<(), String> {
         let Some(after) = &self.after else {
             // The relay may have set the folder aside by itself.

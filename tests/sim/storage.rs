@@ -34,8 +34,7 @@ impl Sample {
             engine: "local".to_owned(),
             log_path: "/l".to_owned(),
             events_path: "/e".to_owned(),
-            origin: common::origin::Origin::default(),
-            model: None,
+            ..Queued::default()
         })));
         // Lines of every length from short to long, so that every position of each kind gets a wrong bit.
         while sample.bytes.len() < SIZE - 4500 {

@@ -99,9 +99,6 @@ impl World {
     }
 
     /// Closes the agent's end.
-    ///
-    /// # Errors
-    /// The relay broke the protocol, or the spool can't be read, without a fault that explains it.
     fn close(&mut self, error: &LinkError) -> Result<(), String> {
         match error {
             // The relay may still have output of a run whose agent was lost before any event of it was durable.

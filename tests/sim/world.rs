@@ -76,9 +76,6 @@ pub(crate) enum Fall {
 }
 
 /// Plays a seed to its end.
-///
-/// # Errors
-/// Description of the first failure.
 pub(crate) fn play(seed: u64, folder: &Path, planted: Planted, trace: Trace) -> Result<Tally, String> {
     let mut rng = Rng::with_seed(seed);
     let mix = Mix::drawn(&mut rng);

@@ -4,6 +4,12 @@
 //! * [`simulated_agent`]: an agent without workers: its side of the wire, over real sockets.
 //! * [`scripted_model`]: a scripted model server for the real Codex.
 
+#![expect(
+    clippy::missing_errors_doc,
+    clippy::missing_panics_doc,
+    reason = "all of it ends the test that called it, with a message that says what was missing"
+)]
+
 pub mod harness;
 pub mod scripted_model;
 pub mod simulated_agent;

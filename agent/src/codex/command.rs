@@ -1,8 +1,9 @@
 //! The command line of `codex exec`. Pure.
 
 use common::job::JobSpec;
+use common::version::{self, Version};
 
-use super::{discovery, model_activity};
+use super::model_activity;
 use crate::environment::{Variables, looks_secret};
 use crate::sandbox_profile::quote_toml;
 
@@ -17,13 +18,13 @@ const MODEL_ONLY_SETTINGS: [&str; 4] = [
     "analytics.enabled=false",
     "check_for_update_on_startup=false",
 ];
-const MODEL_ONLY_MIN_VERSION: (u32, u32, u32) = (0, 169, 0);
+const MODEL_ONLY_MIN_VERSION: Version = (0, 169, 0);
 
 /// Returns arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, metrics and
 /// updates. They precede the user's own arguments, which take precedence.
 pub(crate) fn model_only_args(version: Option<&str>) -> Vec<String> {
     let knows =
-        version.and_then(discovery::parse_version).is_some_and(|version| version >= MODEL_ONLY_MIN_VERSION);
+        version.and_then(version::parse_version).is_some_and(|version| version >= MODEL_ONLY_MIN_VERSION);
     let settings = MODEL_ONLY_SETTINGS.iter().filter(|_| knows);
     settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
 }
@@ -91,7 +92,11 @@ fn toml_string_list(texts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_spec::spec;
+    use common::job::{JobSpec, Runner};
+
+    fn spec() -> JobSpec {
+        JobSpec::new("a#1".parse().unwrap(), Runner::Codex, "do it", "/w s")
+    }
 
     #[test]
     fn the_container_is_the_sandbox_and_secrets_stay_out_of_commands() {

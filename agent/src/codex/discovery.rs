@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::version::{self, Version};
 use tokio::time::timeout;
 
 use super::mcp;
@@ -17,7 +18,7 @@ use crate::shim::protocol::Command;
 use crate::user::UserIds;
 
 /// Oldest supported version: the first series with `thread.started` and `item.*` lines as they are parsed here.
-const MIN_VERSION: (u32, u32, u32) = (0, 100, 0);
+const MIN_VERSION: Version = (0, 100, 0);
 /// Timeout of `codex --version`, which takes 20 ms. Reading the program from a cold disk takes longer. The search does
 /// not wait that long: a Codex that exists is tried.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,7 +108,9 @@ impl CodexFinder {
             ..CodexInstallation::default()
         };
         match self.version(&path, env, user).await {
-            Ok(Some(version)) if parse_version(&version).is_some_and(|version| version < MIN_VERSION) => {
+            Ok(Some(version))
+                if version::parse_version(&version).is_some_and(|version| version < MIN_VERSION) =>
+            {
                 let oldest = format!("{}.{}.{}", MIN_VERSION.0, MIN_VERSION.1, MIN_VERSION.2);
                 found.problem = Some(format!("codex {version} is older than {oldest}: {INSTALL_HINT}"));
                 found.version = Some(version);
@@ -180,8 +183,9 @@ async fn query_version(path: &Path, env: &Variables, user: Option<UserIds>) -> R
     match crate::process::capture(command, OutputPipes::Split, OutputSource::Stdout, None).await {
         Ok((Some(Exit::Code(0)), output)) => {
             let text = String::from_utf8_lossy(&output).into_owned();
-            let version = text.split_whitespace().find(|word| parse_version(word).is_some());
-            version.map(str::to_owned).ok_or_else(|| format!("{shown} is not codex: {INSTALL_HINT}"))
+            version::version_word(&text)
+                .map(str::to_owned)
+                .ok_or_else(|| format!("{shown} is not codex: {INSTALL_HINT}"))
         }
         Ok((exit, _)) => Err(format!("{shown} --version fails ({exit:?}): {INSTALL_HINT}")),
         Err(Event::SpawnFailed { message }) => Err(format!("{message}: {INSTALL_HINT}")),
@@ -246,25 +250,9 @@ fn read_config(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Parses the numbers of a version.
-pub(crate) fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
-    let core = version.split(['-', '+']).next()?;
-    let mut parts = core.split('.').map(str::parse);
-    let version = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
-    parts.next().is_none().then_some(version)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        assert_eq!(parse_version("0.169.0"), Some((0, 169, 0)));
-        assert_eq!(parse_version("1.2.3-alpha.4"), Some((1, 2, 3)));
-        assert!(parse_version("codex-cli").is_none() && parse_version("1.2").is_none());
-        assert!(parse_version("0.99.9") < Some(MIN_VERSION));
-    }
 
     #[test]
     fn a_key_a_login_or_an_own_provider_are_credentials() {

@@ -291,6 +291,18 @@ fn meaning_of_status(status: u16) -> Option<FailureMeaning> {
     })
 }
 
+/// Returns the reason why the thread could not be resumed, in one line that a user can act on, from Codex's last lines
+/// on stderr; `None` if they have another subject. Codex 0.169.0 prints it only there, and exits with 1 before any turn.
+pub(crate) fn resume_failure_reason(words: &str) -> Option<&'static str> {
+    if words.contains("no rollout found for thread id") {
+        return Some("the Codex thread is gone: launch a new job");
+    }
+    if words.contains("already has an active writer") {
+        return Some("another process uses the same Codex thread: wait until it ends, then resume again");
+    }
+    None
+}
+
 #[cfg(test)]
 #[path = "error_messages_tests.rs"]
 mod tests;

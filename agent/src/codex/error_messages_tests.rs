@@ -206,3 +206,14 @@ fn every_recorded_failure_is_understood() {
     }
     assert!(read_lines > 10, "{read_lines} lines");
 }
+
+#[test]
+fn a_thread_that_is_gone_or_taken_is_told_from_other_trouble() {
+    let said =
+        |words: &str| resume_failure_reason(&format!("Error: thread/resume: thread/resume failed: {words}"));
+    let gone = "no rollout found for thread id 01a203ca-9b3a-74f0-a0f9-92040009a617 (code -32600)";
+    assert_eq!(said(gone), Some("the Codex thread is gone: launch a new job"));
+    let taken = said("thread 01a203ca already has an active writer (code -32600)").unwrap();
+    assert!(taken.contains("resume again"), "{taken}");
+    assert_eq!(said("out of luck"), None);
+}

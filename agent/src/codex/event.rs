@@ -10,7 +10,6 @@ use serde_json_borrow::{ObjectAsVec, Value};
 use super::lines::Line;
 use super::truncated;
 
-/// An event of Codex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CodexEvent {
     /// A thread started or was resumed.
@@ -20,12 +19,10 @@ pub(crate) enum CodexEvent {
     },
     /// A turn began.
     TurnStarted,
-    /// The turn has completed.
     TurnCompleted {
         /// Tokens of the whole thread, if reported.
         usage: Option<Usage>,
     },
-    /// The turn has failed.
     TurnFailed {
         /// Reason.
         message: String,
@@ -69,7 +66,6 @@ pub(crate) enum Item {
     Reasoning(String),
     /// A message of the model.
     Message(String),
-    /// A command.
     Command {
         /// Command line, wrapped in a shell as Codex runs it.
         command: String,
@@ -84,7 +80,6 @@ pub(crate) enum Item {
     },
     /// Changed files.
     Files {
-        /// The files and their changes.
         files: Vec<ChangedFile>,
         /// True if the change failed.
         failed: bool,
@@ -98,9 +93,7 @@ pub(crate) enum Item {
     },
     /// A web search.
     Search(String),
-    /// The plan.
     Plan(Vec<PlanItem>),
-    /// A warning.
     Warning(String),
     /// An unknown type.
     UnknownType(String),

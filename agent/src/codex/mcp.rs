@@ -26,7 +26,6 @@ const MAX_WARNINGS: usize = 16;
 /// Maximum length of a reason, in bytes.
 const MAX_REASON: usize = 200;
 
-/// An event of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ServerEvent {
     /// The server is up.

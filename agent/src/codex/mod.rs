@@ -5,8 +5,7 @@
 //! * [`lines`]: bytes into bounded lines.
 //! * [`event`]: a line into an event.
 //! * [`truncated`]: the recoverable fields of an over-long line.
-//! * [`error_messages`]: errors of the model server, for display.
-//! * [`thread_error`]: the reason why a thread can't be resumed.
+//! * [`error_messages`]: errors of the model server, and of a thread that can't be resumed, for display.
 //! * [`model_activity`]: activity of the model.
 //! * [`mcp`]: MCP servers that start, fail or are lost.
 //! * `test_support`: access to the parsers, for the fuzz target.
@@ -22,7 +21,6 @@ pub(crate) mod mcp;
 pub(crate) mod model_activity;
 #[cfg(feature = "internals")]
 pub(crate) mod test_support;
-pub(crate) mod thread_error;
 mod truncated;
 
 /// Outcome of a turn that Codex reports.

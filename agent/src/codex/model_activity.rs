@@ -40,9 +40,7 @@ pub(crate) enum StderrKind {
     Message,
     /// Trace that proves no activity.
     Trace,
-    /// Activity of the model.
     Activity,
-    /// Event of an MCP server.
     McpServer(mcp::ServerEvent),
 }
 

@@ -79,7 +79,7 @@ mod tests {
     }
 
     fn spec(sandbox: Sandbox) -> JobSpec {
-        let mut spec: JobSpec = crate::test_spec::spec();
+        let mut spec = JobSpec::new("a#1".parse().unwrap(), Runner::Codex, "do it", "/w s");
         spec.codex.sandbox = sandbox;
         spec
     }

@@ -46,9 +46,6 @@ pub(crate) struct Caches {
 impl Caches {
     /// Opens the caches for this state directory, in the cache folder of the user with this environment; created if
     /// missing.
-    ///
-    /// # Errors
-    /// The failing call.
     pub(crate) fn open(agent_env: &Variables, state: &Path) -> io::Result<Self> {
         let home = agent_env.get("HOME").map(Path::new);
         let base = agent_env.get("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cache")));
@@ -80,7 +77,6 @@ impl Caches {
         Ok(Self { folder, launcher })
     }
 
-    /// Returns the folder of the caches.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }

@@ -41,9 +41,6 @@ impl CodexPrograms {
     }
 
     /// Makes Codex's program visible again in a profile that hides it.
-    ///
-    /// # Errors
-    /// One line that names the folder that can't be used.
     pub(crate) fn expose_program(&self, profile: &mut Profile) -> Result<(), String> {
         let hidden = |tree: &Path| profile.hidden.iter().any(|hidden| tree.starts_with(hidden));
         match self.program_folder.as_deref().filter(|tree| hidden(tree)) {
@@ -57,9 +54,6 @@ impl CodexPrograms {
     }
 
     /// Makes the aliases of a running Codex visible again in the profile of its model's commands.
-    ///
-    /// # Errors
-    /// One line that names the folder that can't be used.
     pub(crate) fn expose_aliases(&self, profile: &mut Profile) -> Result<(), String> {
         let Some(home) = &self.codex_home else { return Ok(()) };
         let folder = home.join("tmp");

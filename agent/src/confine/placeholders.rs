@@ -55,9 +55,6 @@ impl FileIdentity {
 impl Placeholders {
     /// Creates a placeholder for each of these paths that is missing. Paths without the permission to create them are
     /// skipped: no job can create those either.
-    ///
-    /// # Errors
-    /// One line that names the path.
     pub(crate) fn create(paths: &[impl AsRef<Path>]) -> Result<Self, String> {
         let mut placeholders = Self::default();
         let paths = paths.iter().map(AsRef::as_ref);
@@ -231,7 +228,6 @@ fn open_in_folder(folder: impl AsFd, name: &Path, flags: OFlags) -> Result<Owned
     openat(folder, name, flags | plain, Mode::empty())
 }
 
-/// Returns true if this file has this name.
 fn is_file_at(file: &File, folder: &OwnedFd, name: &Path) -> bool {
     let Ok(meta) = file.metadata() else { return false };
     statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)

@@ -51,7 +51,6 @@ pub(crate) struct SharedSettings {
     pub(crate) caches: Caches,
 }
 
-/// The sandbox of one job.
 #[derive(Debug, Clone)]
 pub(crate) struct JobSandbox {
     argv: Vec<String>,
@@ -255,7 +254,7 @@ mod tests {
         let workspace = dir.join("p").display().to_string();
         let folder = WorkspaceDir::open(&workspace, &[]).unwrap();
         let sandboxed = shared(&dir).job_sandbox(&folder).unwrap();
-        let mut spec = crate::test_spec::spec();
+        let mut spec = JobSpec::new("a#1".parse().unwrap(), common::job::Runner::Codex, "do it", "/w s");
         spec.env.insert("LD_PRELOAD".to_owned(), "evil.so".to_owned());
         spec.prompt = "echo secret".to_owned();
         spec.runner = common::job::Runner::Shell;

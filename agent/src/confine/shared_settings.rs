@@ -18,9 +18,6 @@ const MISSING_CODEX_HINT: &str =
     "install it, or set [codex] sandbox = \"off\" in relay.toml and approve it with `relay up`";
 
 /// Assembles the settings that all sandboxes share. `worker_env` has no values of a job.
-///
-/// # Errors
-/// One line that says what is missing.
 pub(crate) fn assemble(
     config: &Config,
     state: &Path,

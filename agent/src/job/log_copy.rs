@@ -70,9 +70,6 @@ impl SharedQueue {
 
 impl LogCopy {
     /// Starts the writing thread.
-    ///
-    /// # Errors
-    /// The thread can't be created.
     pub(super) fn start(mut log: WorkspaceLog) -> std::io::Result<Self> {
         let shared = Arc::new(SharedQueue::default());
         let own = Arc::clone(&shared);

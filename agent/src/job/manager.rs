@@ -1,35 +1,27 @@
 //! Admission of jobs, and the table of those that run.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::{fmt, io};
 
 use common::event::{EventBody, Isolation};
 use common::ids::JobId;
-use common::job::{JobSpec, NO_SANDBOX_IN_CONTAINER, Runner, SPEC_SCHEMA, Sandbox, is_thread_id};
-use common::wire::{AgentFrame, Platform};
+use common::job::JobSpec;
+use common::wire::AgentFrame;
 use tokio::sync::{Notify, watch};
 
 use super::control::{Control, ControlState, extend_limit, send_order};
 use super::log::JobLog;
 use super::secrets;
 use super::supervisor::{JobResources, Supervisor};
-use crate::codex::command;
-use crate::codex::discovery::{self, CodexFinder, CodexInstallation};
-use crate::codex::mcp::ServerTracker;
+use crate::codex::discovery::CodexFinder;
 use crate::config::Config;
-use crate::confine::sandbox::{JobSandbox, SharedSettings};
 use crate::confine::self_test::VerifiedPrograms;
-use crate::confine::{admission, shared_settings};
-use crate::environment::{self, Variables};
-use crate::mask::Masker;
+use crate::environment::Variables;
 use crate::observe::Observer;
 use crate::spool::{RunId, Spool, is_disk_full};
-use crate::steps::rules::Rules;
-use crate::user::{self, User};
 use crate::vitals::VitalsMonitor;
-use crate::workspace::WorkspaceDir;
 use crate::workspace_log::WorkspaceLog;
 
 /// Properties of the agent that do not change while it runs.
@@ -55,24 +47,23 @@ impl fmt::Debug for AgentContext {
     }
 }
 
-/// The jobs of this agent.
 #[derive(Debug)]
 pub(crate) struct JobManager {
-    context: AgentContext,
+    pub(super) context: AgentContext,
     spool: Arc<Spool>,
-    codex_finder: CodexFinder,
-    verified_programs: VerifiedPrograms,
+    pub(super) codex_finder: CodexFinder,
+    pub(super) verified_programs: VerifiedPrograms,
     /// Serialises the starts. Each may wait for Codex while frames are handled.
     start_lock: tokio::sync::Mutex<()>,
     /// Observer with the credentials of the workers' user, created with the first job.
-    observer: OnceLock<Observer>,
+    pub(super) observer: OnceLock<Observer>,
     state: Mutex<ManagerState>,
     run_ended: Notify,
 }
 
 #[derive(Debug, Default)]
-struct ManagerState {
-    config: Option<Arc<Config>>,
+pub(super) struct ManagerState {
+    pub(super) config: Option<Arc<Config>>,
     running: HashMap<RunId, watch::Sender<ControlState>>,
     /// Runs that are being started, with the grace in milliseconds if they were already cancelled.
     starting: HashMap<RunId, Option<u64>>,
@@ -100,25 +91,11 @@ impl Drop for StartGuard {
 
 /// Reason that a job is refused.
 #[derive(Debug, PartialEq, Eq)]
-enum Refusal {
+pub(super) enum Refusal {
     /// No capacity now: the job stays queued.
     Busy(String),
     /// The job can't run here.
     Invalid(String),
-}
-
-/// Resources of a job beside its spec. No `Debug`: environments hold secrets.
-struct PreparedJob {
-    spec: JobSpec,
-    env: Variables,
-    worker_env: Variables,
-    user: Option<User>,
-    codex: String,
-    codex_version: Option<String>,
-    mcp_servers: ServerTracker,
-    rules: Rules,
-    workspace: WorkspaceDir,
-    sandbox: Option<JobSandbox>,
 }
 
 impl JobManager {
@@ -136,7 +113,7 @@ impl JobManager {
         }
     }
 
-    fn lock_state(&self) -> MutexGuard<'_, ManagerState> {
+    pub(super) fn lock_state(&self) -> MutexGuard<'_, ManagerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -154,70 +131,6 @@ impl JobManager {
     pub(crate) fn configure(&self, config: Arc<Config>) {
         self.context.vitals.set_workspaces(config.roots.iter().map(PathBuf::from));
         self.lock_state().config = Some(config);
-    }
-
-    /// Returns a description of the machine, with any problem that keeps jobs from running there.
-    pub(crate) async fn platform(&self) -> Platform {
-        let env = self.environment(&Variables::new());
-        let found = match &env {
-            Ok((env, user)) => {
-                let program = self
-                    .lock_state()
-                    .config
-                    .as_ref()
-                    .map_or("codex".to_owned(), |config| config.codex.clone());
-                self.codex_finder.find_usable(&program, env, user.as_ref().map(|user| user.ids)).await
-            }
-            Err(problem) => {
-                CodexInstallation { problem: Some(problem.clone()), ..CodexInstallation::default() }
-            }
-        };
-        // A missing sandbox affects every job; a problem with Codex affects only Codex jobs.
-        let problem = self.sandbox_problem().await.or(found.problem);
-        let user = env.ok().and_then(|(_, user)| user);
-        Platform {
-            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            isolation: self.isolation(user.as_ref()),
-            codex: found.version,
-            codex_problem: problem.map(|problem| self.build_masker("").mask_text(&problem).into_owned()),
-        }
-    }
-
-    /// Tests a configured sandbox in a container, where it mostly can't work. Without a container the first job tests
-    /// it.
-    async fn sandbox_problem(&self) -> Option<String> {
-        let config = self.lock_state().config.clone();
-        let config = config.filter(|config| config.sandbox == Some(Sandbox::WorkspaceWrite))?;
-        if !self.context.in_container {
-            return None;
-        }
-        let problem =
-            self.verified_programs.verify(&self.shared_settings(&config).await.ok()?).await.err()?;
-        tracing::warn!("{problem}");
-        Some(format!(
-            "{NO_SANDBOX_IN_CONTAINER}: remove sandbox from [codex] in relay.toml, the container is one"
-        ))
-    }
-
-    fn isolation(&self, user: Option<&User>) -> Isolation {
-        // A worker that is root like the agent is not isolated by another user name.
-        let apart = user.is_some_and(|user| user.ids.uid != 0);
-        if self.context.in_container && apart { Isolation::Container } else { Isolation::None }
-    }
-
-    fn environment(&self, job_env: &Variables) -> Result<(Variables, Option<User>), String> {
-        let config = self.lock_state().config.clone();
-        let name = config.as_ref().and_then(|config| config.user.clone());
-        let user = match name {
-            Some(_) if !self.context.is_root => {
-                return Err("workers can run as another user only if the agent runs as root".to_owned());
-            }
-            Some(name) => Some(user::find_user(&name)?),
-            None => None,
-        };
-        let none = Variables::new();
-        let configured = config.as_ref().map_or(&none, |config| &config.env);
-        Ok((environment::worker_environment(&self.context.env, user.as_ref(), configured, job_env), user))
     }
 
     /// Accepts a job or refuses it. A run that exists already is accepted again.
@@ -241,12 +154,12 @@ impl JobManager {
         }
         let mask = Arc::new(self.build_masker(&spec));
         let taken = match self.admit(&run) {
-            Ok(()) => self.prepare(&run, &spec).await,
+            Ok(()) => self.prepare(&run, &spec, &mask).await,
             Err(refusal) => Err(refusal),
         };
         // The agent may have begun to stop while Codex was checked.
         let taken = taken.and_then(|prepared| self.admit(&run).map(|()| prepared));
-        match taken.and_then(|prepared| self.launch(run, prepared, &mask)) {
+        match taken.and_then(|(spec, resources)| self.launch(run, spec, resources)) {
             Ok(()) => AgentFrame::Accepted { job, epoch },
             Err(Refusal::Busy(reason)) => AgentFrame::Refused { job, epoch, reason, busy: true },
             Err(Refusal::Invalid(reason)) => {
@@ -255,12 +168,6 @@ impl JobManager {
                 AgentFrame::Refused { job, epoch, reason, busy: false }
             }
         }
-    }
-
-    /// Returns a masker of the secrets of a job that would run here.
-    fn build_masker(&self, spec: &str) -> Masker {
-        let config = self.lock_state().config.clone();
-        secrets::build_masker(config.as_deref(), &self.context.env, spec)
     }
 
     fn admit(&self, run: &RunId) -> Result<(), Refusal> {
@@ -277,106 +184,19 @@ impl JobManager {
         }
     }
 
-    async fn prepare(&self, run: &RunId, spec: &str) -> Result<PreparedJob, Refusal> {
-        let bad = |reason: String| Refusal::Invalid(reason);
-        let mut spec: JobSpec =
-            serde_json::from_str(spec).map_err(|error| bad(secrets::spec_error(&error)))?;
-        validate(run, &spec).map_err(bad)?;
-        let (mut env, user) = self.environment(&spec.env).map_err(bad)?;
-        let (workers, _) = self.environment(&Variables::new()).map_err(bad)?;
-        env.insert("RELAY_JOB".to_owned(), run.job.to_string());
-        let config = self.lock_state().config.clone();
-        let config = config.ok_or_else(|| bad("the agent is not configured yet".to_owned()))?;
-        let confined = admission::admit(&spec, &config).map_err(bad)?;
-        let folder = WorkspaceDir::open(&spec.workspace, &config.roots).map_err(bad)?;
-        if self.is_home(&folder, user.as_ref()) {
-            return Err(bad("the workspace is a home folder: choose a folder in it with -w".to_owned()));
-        }
-        let sandbox = if confined {
-            Some(self.sandbox(&config, &folder).await.map_err(bad)?)
-        } else {
-            admission::check_without_sandbox(folder.path(), &config.hidden).map_err(bad)?;
-            None
-        };
-        let (mut codex, mut version, mut servers) = (String::new(), None, ServerTracker::default());
-        if spec.runner == Runner::Codex {
-            let found = self
-                .codex_finder
-                .find_usable(&spec.codex.program, &env, user.as_ref().map(|user| user.ids))
-                .await;
-            (codex, version) = (found.program, found.version);
-            servers = ServerTracker::from_configured(discovery::mcp_servers(&env));
-            spec.codex.args.splice(0..0, command::model_only_args(version.as_deref()));
-            if let Some(problem) = found.problem {
-                return Err(bad(problem));
-            }
-        }
-        let rules = Rules::new(&spec.rules).map_err(bad)?;
-        Ok(PreparedJob {
-            spec,
-            env,
-            worker_env: workers,
-            user,
-            codex,
-            codex_version: version,
-            mcp_servers: servers,
-            rules,
-            workspace: folder,
-            sandbox,
-        })
-    }
-
-    /// Returns the sandbox of a job in this folder.
-    async fn sandbox(&self, config: &Config, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
-        let shared = self.shared_settings(config).await?;
-        self.verified_programs.verify(&shared).await?;
-        shared.job_sandbox(folder)
-    }
-
-    /// Returns the settings that all sandboxes share.
-    async fn shared_settings(&self, config: &Config) -> Result<SharedSettings, String> {
-        let (workers, user) = self.environment(&Variables::new())?;
-        let env = SharedSettings::launcher_env(&workers);
-        let found =
-            self.codex_finder.find_program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
-        shared_settings::assemble(config, &self.context.state_dir, &self.context.env, &workers, &found)
-    }
-
-    /// Returns true for the home directory of the agent's or the workers' user.
-    fn is_home(&self, folder: &WorkspaceDir, user: Option<&User>) -> bool {
-        let homes = [self.context.env.get("HOME"), user.map(|user| &user.home)];
-        homes.into_iter().flatten().any(|home| folder.is_reached_by(Path::new(home)))
-    }
-
     /// Launches a job. Its spool is written first: once this returns, the job survives a lost connection.
-    fn launch(
-        self: &Arc<Self>,
-        run: RunId,
-        prepared: PreparedJob,
-        mask: &Arc<Masker>,
-    ) -> Result<(), Refusal> {
-        let PreparedJob {
-            spec: job,
-            env,
-            worker_env: workers,
-            user,
-            codex,
-            codex_version: version,
-            mcp_servers: servers,
-            rules,
-            workspace: folder,
-            sandbox,
-        } = prepared;
-        let spool = self.spool.create_run(run.clone(), &secrets::without_values(&job), Arc::clone(mask));
+    fn launch(self: &Arc<Self>, run: RunId, spec: JobSpec, resources: JobResources) -> Result<(), Refusal> {
+        let (mask, user) = (Arc::clone(&resources.mask), resources.user);
+        let spool = self.spool.create_run(run.clone(), &secrets::without_values(&spec), Arc::clone(&mask));
         let spool = spool.map_err(|error| self.spool_refusal(&error))?;
-        let ids = user.as_ref().map(|user| user.ids);
-        let (copy, problem) = match WorkspaceLog::open(&folder, &run.job, ids) {
+        let (copy, problem) = match WorkspaceLog::open(&resources.workspace, &run.job, user) {
             Ok(copy) => (Some(copy), None),
             Err(error) => (None, Some(format!("the workspace gets no copy of the log: {error}"))),
         };
+        let is_confined = resources.sandbox.is_some();
         spool.append(EventBody::Accepted {
             agent: self.context.agent_id.clone(),
-            isolation: if sandbox.is_some() { Isolation::Sandbox } else { self.isolation(user.as_ref()) },
+            isolation: if is_confined { Isolation::Sandbox } else { self.isolation(user) },
             workspace_log: copy.as_ref().map(WorkspaceLog::path),
         });
         if !spool.is_durable() {
@@ -395,25 +215,8 @@ impl JobManager {
             }
             state.running.insert(run.clone(), sender);
         }
-        let log = JobLog::new(Arc::clone(&spool), copy, Arc::clone(mask));
-        let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
-        let rules = rules.with_mask(Arc::clone(mask));
-        let mask = Arc::clone(mask);
-        let resources = JobResources {
-            env,
-            worker_env: workers,
-            user: ids,
-            codex,
-            codex_version: version,
-            mcp_servers: servers,
-            rules,
-            observer,
-            vitals: self.context.vitals.clone(),
-            mask,
-            workspace: folder,
-            sandbox,
-        };
-        let supervisor = Supervisor::new(job, spool, log, control, resources);
+        let log = JobLog::new(Arc::clone(&spool), copy, mask);
+        let supervisor = Supervisor::new(spec, spool, log, control, resources);
         let jobs = Arc::clone(self);
         tokio::spawn(async move {
             supervisor.run().await;
@@ -490,36 +293,4 @@ impl JobManager {
             ended.await;
         }
     }
-}
-
-/// Validates a spec, as far as that does not depend on the platform.
-fn validate(run: &RunId, spec: &JobSpec) -> Result<(), String> {
-    if spec.schema > SPEC_SCHEMA {
-        return Err(format!(
-            "the job's spec has schema {}, newer than {SPEC_SCHEMA}: update the agent",
-            spec.schema
-        ));
-    }
-    if spec.job != run.job {
-        return Err(format!("the job's spec belongs to {}", spec.job));
-    }
-    if !Path::new(&spec.workspace).is_absolute() {
-        return Err("the workspace is not an absolute path".to_owned());
-    }
-    if spec.limits.job_ms == 0 || spec.limits.steps.values().any(|limit| *limit == 0) {
-        return Err("a limit must be longer than 0".to_owned());
-    }
-    if spec.thread.as_deref().is_some_and(|thread| !is_thread_id(thread)) {
-        // Codex would read it as the name of a thread, or as an option.
-        return Err("the Codex thread to continue has an invalid id".to_owned());
-    }
-    let texts = spec.env.iter().flat_map(|(name, value)| [name, value]);
-    let texts = texts.chain(&spec.setup).chain(&spec.checks).chain(&spec.codex.args);
-    let shell = (spec.runner == Runner::Shell).then_some(&spec.prompt);
-    if texts.chain(shell).any(|text| text.contains('\0'))
-        || spec.env.keys().any(|name| name.is_empty() || name.contains('='))
-    {
-        return Err("the job's spec holds a NUL byte, or an invalid environment name".to_owned());
-    }
-    Ok(())
 }

@@ -6,8 +6,8 @@
 //!                  └── failed, past a deadline, cancelled: escalation ──► cleanup ──► finished
 //! ```
 //!
-//! * [`manager`]: admission of jobs, and the table of running jobs.
-//! * [`supervisor`]: executes one job; the only loop.
+//! * [`manager`]: admission of jobs, and the table of running jobs; [`preparation`]: everything that a job needs to run.
+//! * [`supervisor`]: executes one job; the only loop. [`ending`]: ends that come from elsewhere than the command.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).
@@ -19,12 +19,14 @@
 //! * [`recover()`]: jobs of an earlier agent process.
 
 mod control;
+mod ending;
 mod log;
 mod log_copy;
 mod manager;
 mod masked_output;
 mod outcome;
 mod output_handler;
+mod preparation;
 mod recover;
 mod running_command;
 mod secrets;

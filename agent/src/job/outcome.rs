@@ -8,7 +8,7 @@ use common::text_format;
 use jiff::Zoned;
 
 use super::stage::Stage;
-use crate::codex::{Turn, error_messages, thread_error};
+use crate::codex::{Turn, error_messages};
 use crate::oom::OomKill;
 use crate::process::Exit;
 
@@ -19,7 +19,6 @@ pub(crate) struct CommandResult {
     pub(crate) exit: Option<Exit>,
     /// Reason why the command could not be started.
     pub(crate) spawn_failed: Option<String>,
-    /// Step of the command.
     pub(crate) step: Option<u32>,
     /// Last lines it wrote.
     pub(crate) tail: String,
@@ -71,7 +70,7 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
             }
             turn => {
                 let refused =
-                    turn.is_none().then(|| thread_error::resume_failure_reason(&result.tail)).flatten();
+                    turn.is_none().then(|| error_messages::resume_failure_reason(&result.tail)).flatten();
                 let message = refused.map(str::to_owned);
                 let message =
                     message.unwrap_or_else(|| format!("codex {ended} before its turn was over{detail}"));

@@ -26,11 +26,9 @@ const EXIT_GRACE_AFTER_TURN: Duration = Duration::from_secs(10);
 pub(crate) enum OutputHandler {
     /// A shell: setup, check, or the worker of a shell job.
     Shell(ShellHandler),
-    /// Codex.
     Codex(Box<CodexHandler>),
 }
 
-/// A shell.
 #[derive(Debug)]
 pub(crate) struct ShellHandler {
     classification: Classification,
@@ -38,7 +36,6 @@ pub(crate) struct ShellHandler {
     tail: Tail,
 }
 
-/// Codex.
 #[derive(Debug, Default)]
 pub(crate) struct CodexHandler {
     stdout_lines: LineSplitter,

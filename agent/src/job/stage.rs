@@ -16,14 +16,12 @@ use crate::user::UserIds;
 pub(crate) enum Stage {
     /// A command before the worker.
     Setup(String),
-    /// The worker.
     Worker,
     /// A command after the worker.
     Check(String),
 }
 
 impl Stage {
-    /// Returns all stages of a job.
     pub(crate) fn all(spec: &JobSpec) -> Vec<Self> {
         let setup = spec.setup.iter().cloned().map(Self::Setup);
         let checks = spec.checks.iter().cloned().map(Self::Check);
@@ -54,7 +52,6 @@ impl Stage {
         }
     }
 
-    /// Returns true if this is Codex.
     pub(crate) fn is_codex(&self, spec: &JobSpec) -> bool {
         *self == Self::Worker && spec.runner == Runner::Codex
     }

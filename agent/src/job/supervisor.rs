@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::event::{Changes, EventBody, FailureKind, FinalState, JobError, StepOutcome};
-use common::job::{JobSpec, StepKind};
+use common::job::JobSpec;
 use common::text_format;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::control::{Control, ControlState};
+use super::control::ControlState;
 use super::log::JobLog;
 use super::masked_output::MaskedOutput;
 use super::outcome::{CommandResult, classify_exit};
@@ -29,34 +29,31 @@ use crate::oom::OomWatch;
 use crate::process::{Event, Exit, OutputSource, Process};
 use crate::spool::JobSpool;
 use crate::steps::rules::Rules;
-use crate::steps::step_table::{DueAction, Steps};
+use crate::steps::step_table::Steps;
 use crate::user::UserIds;
 use crate::vitals::VitalsMonitor;
 use crate::workspace::WorkspaceDir;
 
-/// Time that a shim may take after the grace period: 3 s for processes that can't be killed, and the rest for the last
-/// output.
-const SHIM_OVERTIME: Duration = Duration::from_secs(5);
 /// Time after the exit of its leader that a command may take: 2 s for output, 0.3 s of grace, 3 s for processes that
 /// can't be killed, 2 s for its sandbox, and the rest for a busy machine.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(9);
+pub(super) const EXIT_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Maximum number of replaced settings that are reported, with one warning each.
 const MAX_REPLACED_WARNINGS: usize = 5;
 
 /// Supervisor of one job.
 pub(crate) struct Supervisor {
-    spec: JobSpec,
+    pub(super) spec: JobSpec,
     spool: Arc<JobSpool>,
     log: JobLog,
-    control: watch::Receiver<ControlState>,
+    pub(super) control: watch::Receiver<ControlState>,
     /// Control state already applied.
-    applied_control: ControlState,
-    resources: JobResources,
-    started: Instant,
-    work_time: WorkTime,
-    steps: Steps,
-    end_reason: Option<EndReason>,
+    pub(super) applied_control: ControlState,
+    pub(super) resources: JobResources,
+    pub(super) started: Instant,
+    pub(super) work_time: WorkTime,
+    pub(super) steps: Steps,
+    pub(super) end_reason: Option<EndReason>,
     killed_count: u32,
     survivor_count: u32,
     exit_code: Option<i32>,
@@ -84,7 +81,6 @@ pub(crate) struct JobResources {
     pub(crate) mask: Arc<Masker>,
     /// Vitals of the machine.
     pub(crate) vitals: VitalsMonitor,
-    /// Workspace of the job.
     pub(crate) workspace: WorkspaceDir,
     /// Sandbox around its commands.
     pub(crate) sandbox: Option<JobSandbox>,
@@ -266,18 +262,18 @@ impl Supervisor {
         }
     }
 
-    fn now(&mut self) -> Duration {
+    pub(super) fn now(&mut self) -> Duration {
         self.work_time.at(self.started.elapsed())
     }
 
     /// Writes the output and the events of one turn of the loop: first the log, then the events, with one write each.
-    fn emit(&mut self, events: impl IntoIterator<Item = EventBody>) {
+    pub(super) fn emit(&mut self, events: impl IntoIterator<Item = EventBody>) {
         self.log.flush();
         self.spool.append_all(events);
     }
 
     /// Emits the vitals of the machine, which may explain the next event.
-    fn emit_vitals(&mut self) {
+    pub(super) fn emit_vitals(&mut self) {
         let vitals = self.resources.vitals.newest();
         self.emit(vitals.map(|vitals| EventBody::Vitals(Box::new(vitals))));
     }
@@ -346,123 +342,6 @@ impl Supervisor {
         for (source, bytes) in running.masked_output.release_held(end) {
             self.on_output(running, now, source, &bytes);
         }
-    }
-
-    fn check_deadlines(&mut self, running: &mut RunningCommand) {
-        let now = self.now();
-        if running.is_ending() {
-            return;
-        }
-        if !running.ended_after_turn && running.handler.exit_deadline().is_some_and(|until| now >= until) {
-            running.ended_after_turn = true;
-            running.process.end(true, Duration::from_millis(self.spec.limits.grace_ms));
-            return;
-        }
-        let limit = self.start_limit();
-        if running.leader_pid.is_none() && now >= running.spawn_requested_at.saturating_add(limit) {
-            let message = format!(
-                "{} could not be started within {}: is its folder or program on a disk that hangs?",
-                running.stage.display_name(running.stage.is_codex(&self.spec)),
-                common::duration::format_limit(common::duration::to_millis(limit))
-            );
-            let error = JobError { kind: FailureKind::StartTimeout, message, step: None };
-            return self.apply_due_limits(running, vec![DueAction::Failure(error)]);
-        }
-        let observer = &self.resources.observer;
-        let due = self.steps.due_actions(now, &|pid| observer.blocked_on(pid));
-        self.apply_due_limits(running, due);
-    }
-
-    fn start_limit(&self) -> Duration {
-        Duration::from_millis(self.spec.limits.step_ms(StepKind::Start))
-    }
-
-    /// Handles a snapshot of the processes.
-    fn on_snapshot(&mut self, running: &mut RunningCommand, tree: &Snapshot) {
-        let now = self.work_time.at(tree.scanned_at.saturating_duration_since(self.started));
-        if let Some(leader) = running.leader_pid.filter(|_| !running.is_ending()) {
-            // A running shim reaps its child at once; a stopped one does not.
-            if tree.process(leader).is_some_and(|process| process.zombie) {
-                return running.set_shim_deadline(now.saturating_add(EXIT_TIMEOUT));
-            }
-            let observer = &self.resources.observer;
-            let due = self.steps.update_from_snapshot(now, tree, leader, &|pid| observer.blocked_on(pid));
-            self.apply_due_limits(running, due);
-        }
-    }
-
-    fn apply_due_limits(&mut self, running: &mut RunningCommand, due: Vec<DueAction>) {
-        for due in due {
-            match due {
-                DueAction::Event(event) => {
-                    if matches!(event, EventBody::Stalled { .. }) {
-                        self.emit_vitals();
-                    }
-                    self.emit([event]);
-                }
-                DueAction::Interrupt { pid, start_ticks: started, grace_ms } => {
-                    running.process.end_subtree(pid, started, grace_ms);
-                }
-                DueAction::Failure(error) => {
-                    if error.kind == FailureKind::Stalled {
-                        self.emit_vitals();
-                    }
-                    let grace = self.spec.limits.grace_ms;
-                    let reason = error.message.clone();
-                    self.end_command(running, EndReason::Failed(error), &reason, grace);
-                }
-            }
-        }
-    }
-
-    /// Applies the orders that the job was sent.
-    fn apply_control(&mut self, running: Option<&mut RunningCommand>) {
-        let new = *self.control.borrow_and_update();
-        self.extend_limits(new);
-        let (ending, reason, grace_ms) = match new.control {
-            Control::Run => return,
-            Control::Cancel { grace_ms } => (EndReason::Cancelled, "cancelled", grace_ms),
-            Control::Stop { grace_ms } => (EndReason::Stopped, "the agent was stopped", grace_ms),
-        };
-        match running {
-            Some(running) => self.end_command(running, ending, reason, grace_ms),
-            None => self.set_end_reason(ending, reason),
-        }
-    }
-
-    /// Extends limits by the amounts that are not applied yet.
-    fn extend_limits(&mut self, new: ControlState) {
-        let job = new.job_extension_ms.saturating_sub(self.applied_control.job_extension_ms);
-        let step = new.step_extension_ms.saturating_sub(self.applied_control.step_extension_ms);
-        self.applied_control = new;
-        for (step, by_ms) in [(false, job), (true, step)] {
-            let moved = (by_ms > 0).then(|| self.steps.extend(step, by_ms)).flatten();
-            self.emit(moved);
-        }
-    }
-
-    /// Sets the reason why the job ends. The first reason stays.
-    fn set_end_reason(&mut self, end_reason: EndReason, reason: &str) {
-        if self.end_reason.is_none() {
-            self.end_reason = Some(end_reason);
-            self.steps.mark_ending();
-            self.emit([EventBody::Stopping { reason: reason.to_owned() }]);
-        }
-    }
-
-    /// Ends the command. A later call can only shorten the grace.
-    fn end_command(
-        &mut self,
-        running: &mut RunningCommand,
-        end_reason: EndReason,
-        reason: &str,
-        grace_ms: u64,
-    ) {
-        self.set_end_reason(end_reason, reason);
-        let grace = Duration::from_millis(grace_ms).min(common::duration::MAX_LIMIT);
-        running.process.end(running.stage.is_codex(&self.spec), grace);
-        let now = self.now();
-        running.set_shim_deadline(now.saturating_add(grace).saturating_add(SHIM_OVERTIME));
     }
 
     /// Ends a command whose shim is lost, in place of that shim.

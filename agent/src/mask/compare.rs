@@ -3,7 +3,6 @@
 use super::escapes::{self, EscapeStyle};
 use super::prefix_match::Match;
 
-/// An encoding of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Encoding {
     /// Character by character, inside this number of nested JSON strings.

@@ -21,7 +21,6 @@ const MAX_NAME: usize = 40;
 /// A value to be masked. Whole values sort before parts.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Secret {
-    /// True if this is a part of a whole value.
     is_part: bool,
     /// Value that is masked.
     pub(super) value: String,
@@ -33,7 +32,6 @@ pub(super) struct Secret {
 #[derive(Default)]
 pub(crate) struct Secrets {
     pub(super) values: BTreeSet<Secret>,
-    /// Values that are not secrets.
     excluded: Vec<String>,
     /// Number of parts that were added.
     part_count: usize,
@@ -46,7 +44,6 @@ impl Secrets {
         Self { excluded: excluded.collect(), ..Self::default() }
     }
 
-    /// Adds one secret.
     pub(crate) fn add(&mut self, name: &str, value: &str) {
         let whole = value.trim_matches(['\r', '\n']);
         let is_setting = is_plain_word(whole) && !looks_secret(name);
@@ -75,7 +72,6 @@ impl Secrets {
         }
     }
 
-    /// Adds every variable.
     pub(crate) fn add_every_variable(&mut self, env: &Variables) {
         for (name, value) in env {
             self.add(name, value);

@@ -243,8 +243,7 @@ fn events(secret: &str) -> Vec<EventBody> {
             engine: s(),
             log_path: s(),
             events_path: s(),
-            origin: common::origin::Origin::default(),
-            model: None,
+            ..Queued::default()
         })),
         EventBody::Accepted { agent: s(), isolation: Isolation::None, workspace_log: Some(s()) },
         EventBody::Started { pid: 1, thread_id: Some(s()) },

@@ -54,7 +54,6 @@ struct CachedInfo {
     call_id: Option<Arc<str>>,
 }
 
-/// One process in this scan.
 #[derive(Debug)]
 struct ScannedProcess {
     node: ProcessNode,
@@ -86,9 +85,6 @@ impl ScannedProcess {
 
 impl Scanner {
     /// Creates a scanner of everything below `root`.
-    ///
-    /// # Errors
-    /// There is no `/proc`.
     pub(super) fn new(root: u32) -> Result<Self, Errno> {
         Ok(Self {
             root,

@@ -64,7 +64,6 @@ impl Snapshot {
         Self { scanned_at: at, root, processes, subtree_sizes, index_by_pid: index, truncated_trees }
     }
 
-    /// Returns one process.
     pub(crate) fn process(&self, pid: u32) -> Option<&Process> {
         self.index_by_pid.get(&pid).map(|at| &self.processes[*at])
     }

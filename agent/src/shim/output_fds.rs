@@ -21,9 +21,6 @@ pub(super) struct OutputFds {
 
 impl OutputFds {
     /// Takes this process's own stdout and stderr, and replaces them by `/dev/null`.
-    ///
-    /// # Errors
-    /// The failing call.
     pub(super) fn take_stdio() -> io::Result<Self> {
         let stdout = io::stdout().as_fd().try_clone_to_owned()?;
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
@@ -34,9 +31,6 @@ impl OutputFds {
     }
 
     /// Sends both descriptors.
-    ///
-    /// # Errors
-    /// The failing call.
     pub(super) fn send(&self, socket: &UnixStream) -> io::Result<()> {
         let descriptors = [self.stdout.as_fd(), self.stderr.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];

@@ -101,7 +101,6 @@ struct Shim {
     exit_report: Option<ShimReport>,
 }
 
-/// State of the command.
 struct CommandState {
     leader_lives: bool,
     escalation: Option<Escalation>,

@@ -69,9 +69,6 @@ impl EventLog {
     }
 
     /// Opens the files of an earlier process.
-    ///
-    /// # Errors
-    /// The file system failed.
     pub(super) fn open(dir: &Path, run: &RunId, limits: SpoolLimits) -> io::Result<(Self, RecoveredEvents)> {
         let mut found = recover(dir, run)?;
         let mut log = Self::with_first_segment_number(dir, run, limits, found.unused_segment_number);
@@ -121,9 +118,6 @@ impl EventLog {
 
     /// Queues an event for the next flush. Final events use the space that is reserved for them. Returns false if there
     /// was no space.
-    ///
-    /// # Errors
-    /// The event can't be encoded.
     pub(super) fn push(&mut self, event: &Event, is_final: bool) -> io::Result<bool> {
         let most = self.limits.max_pending_bytes() + if is_final { self.limits.end_reserve_bytes } else { 0 };
         if self.pending.total_bytes() >= most {
@@ -331,9 +325,6 @@ impl EventLog {
     }
 
     /// Waits until everything is on the disk.
-    ///
-    /// # Errors
-    /// The events could not be synced, not even in a new file.
     pub(super) fn sync(&mut self) -> io::Result<WriteResult> {
         if !self.pending.is_empty() {
             return Err(io::ErrorKind::StorageFull.into());

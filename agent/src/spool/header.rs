@@ -23,7 +23,6 @@ pub(crate) struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    /// Returns the encoded header.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let job = self.run.job.to_string();
         let mut out = MAGIC.to_vec();

@@ -21,7 +21,6 @@ pub(super) struct SpoolLimits {
 }
 
 impl SpoolLimits {
-    /// Limits of the product.
     pub(super) const DEFAULT: Self = Self {
         segment_bytes: 1024 * 1024,
         reserve_bytes: 512 * 1024,

@@ -12,7 +12,7 @@
 //! relay needs nothing more of it.
 //!
 //! * [`store`]: the folder of all runs.
-//! * [`run`]: one run; [`run_id`]: id of a run.
+//! * [`run`]: one run; [`run_id`]: id of a run; [`delivery`]: the uplink's side of it.
 //! * [`output`]: log of a run.
 //! * [`events`]: events of a run; [`pending`]: events not written yet; [`reader`]: reading of stored events;
 //!   [`limits`]: limits of a run; [`resequence`]: new sequences, if the relay holds more or less than the files.
@@ -23,6 +23,7 @@
 //! * [`repair`]: repair of damage during a run.
 //! * `test_support`: handmade segments for tests of damage, and a reader of all events of a run.
 
+mod delivery;
 mod events;
 mod header;
 mod limits;

@@ -58,9 +58,6 @@ pub(super) struct OutputLog {
 
 impl OutputLog {
     /// Opens or creates the file.
-    ///
-    /// # Errors
-    /// The file system failed.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file =
             File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
@@ -195,9 +192,6 @@ impl OutputLog {
     ///
     /// The relay can hold more than the file: a power failure loses data that was not synced. It can also hold less
     /// than was punched out; then a note replaces the missing bytes.
-    ///
-    /// # Errors
-    /// The file can't be rewritten.
     pub(super) fn continue_after(&mut self, offset: u64) -> io::Result<()> {
         let gone = self.first_unpunched()?;
         if offset < gone {
@@ -260,9 +254,6 @@ impl OutputLog {
     }
 
     /// Reads at most `max_bytes` bytes from `offset` on.
-    ///
-    /// # Errors
-    /// The file can't be read.
     pub(super) fn read(&self, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>> {
         let len =
             usize::try_from(self.end_offset.saturating_sub(offset)).unwrap_or(usize::MAX).min(max_bytes);

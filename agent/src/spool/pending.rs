@@ -32,7 +32,6 @@ impl PendingEvents {
         self.first_seq + self.events.len() as u64
     }
 
-    /// Removes the last event.
     pub(super) fn remove_last(&mut self) {
         if let Some(gone) = self.events.pop_back() {
             self.total_bytes -= HEADER_SIZE + gone.len();
@@ -44,15 +43,10 @@ impl PendingEvents {
         self.total_bytes
     }
 
-    /// Returns true if there are no events.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Adds an event.
-    ///
-    /// # Errors
-    /// The event can't be encoded.
     pub(super) fn push(&mut self, event: &Event) -> Result<(), CodecError> {
         // Most events fit, so that the buffer need not grow.
         let mut bytes = Vec::with_capacity(160);

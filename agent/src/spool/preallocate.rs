@@ -20,9 +20,6 @@ pub(super) fn reserve_or_zero(file: &File, from: u64, to: u64) -> io::Result<()>
 }
 
 /// Reserves space without a change of the file's length. If the file system can't reserve space, none is reserved.
-///
-/// # Errors
-/// Same as [`reserve_or_zero`].
 pub(super) fn reserve_if_supported(file: &File, from: u64, to: u64) -> io::Result<()> {
     try_reserve(file, from, to).map(|_| ())
 }

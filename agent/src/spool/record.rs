@@ -29,7 +29,6 @@ impl Record<'_> {
         HEADER_SIZE + self.payload.len()
     }
 
-    /// Returns true if the record is a jump.
     pub(crate) fn is_jump(&self) -> bool {
         self.payload.is_empty()
     }
@@ -40,7 +39,6 @@ fn checksum(salt: u32, len: [u8; 4], seq: [u8; 8], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(head, payload)
 }
 
-/// Appends a record.
 pub(crate) fn append(out: &mut Vec<u8>, salt: u32, seq: u64, payload: &[u8]) {
     let (len, seq) = (u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes(), seq.to_le_bytes());
     out.reserve(HEADER_SIZE + payload.len());

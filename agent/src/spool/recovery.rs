@@ -35,9 +35,6 @@ pub(super) struct RecoveredEvents {
 }
 
 /// Reads the segments in a run's folder, and removes or sets aside unusable ones.
-///
-/// # Errors
-/// The file system failed.
 pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<RecoveredEvents> {
     let mut serials = Vec::new();
     for entry in fs::read_dir(dir)? {

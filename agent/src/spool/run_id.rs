@@ -20,7 +20,6 @@ impl RunId {
         format!("{}.{}", self.job.file_stem(), self.epoch)
     }
 
-    /// Returns the run of a folder.
     pub(super) fn from_folder_name(name: &str) -> Option<Self> {
         let (stem, epoch) = name.rsplit_once('.')?;
         let run = Self { job: stem.parse().ok()?, epoch: epoch.parse().ok()? };

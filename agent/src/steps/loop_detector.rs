@@ -6,7 +6,6 @@ use common::warnings::NO_PROGRESS;
 /// Number of rounds before the first report; each further report takes twice as many.
 const FIRST_REPORT: u32 = 5;
 
-/// A command that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct EndedCommand {
     command: String,

@@ -10,7 +10,7 @@
 //! * [`rules`]: classification of command lines and processes. * [`active_step`]: an active step.
 //! * [`step_table`]: the steps of the job and their deadlines. * [`tracker`]: steps derived from Codex's events.
 //! * [`loop_detector`]: detection of workers that repeat failing commands. * [`warning_dedup`]: deduplication of Codex's
-//!   warnings. * [`model_wait`]: evidence about a model that sends nothing.
+//!   warnings.
 //! * [`process_steps`]: steps derived from processes. * [`resource_usage`]: resource usage of processes. * [`stall`]:
 //!   progress detection.
 //! * [`diagnosis`]: a description of what the processes were doing. * [`timeout_error`]: the reason why a step timed out;
@@ -21,7 +21,6 @@
 mod active_step;
 mod diagnosis;
 mod loop_detector;
-mod model_wait;
 mod process_steps;
 mod resource_usage;
 pub(crate) mod rules;

@@ -123,7 +123,6 @@ impl Steps {
         ended.collect()
     }
 
-    /// Returns the outcome of a step that has ended.
     fn step_end(&self, step: &ActiveStep, tree: &Snapshot) -> Option<(u32, StepOutcome, Option<i32>)> {
         let (pid, started) = step.step_processes.root().filter(|_| step.parent.is_some())?;
         let process = tree.process(pid).filter(|process| process.start_ticks == started);

@@ -12,14 +12,12 @@ use common::rule::{MAX_INTERRUPTS, OnLimit, OnLoop};
 use common::text_format;
 use common::warnings::HALF_USED;
 
-use super::active_step::{ActiveStep, ClassifiedProcess, StepProcesses};
+use super::active_step::{ActiveStep, ClassifiedProcess, ModelWait, StepProcesses};
 use super::diagnosis::Inspect;
-use super::model_wait::ModelWait;
 use super::rules::{self, Classification, Rules};
 use super::timeout_error::TimeoutError;
 use crate::deadline::{Action, Timer, TimerEvent};
 
-/// Title of the step that waits for the model.
 pub(crate) const MODEL_TITLE: &str = "waiting for the model";
 
 /// Time after the grace period in which the processes of an interrupted step must be gone, in milliseconds. Includes

@@ -10,7 +10,6 @@ use super::stall::IdleUsage;
 use super::timeout_error::TimeoutError;
 
 impl TimeoutError {
-    /// Returns the error for a step whose deadline has passed.
     pub(super) fn for_deadline(step: &ActiveStep, inspect: Inspect<'_>) -> Self {
         let limit = duration::format_limit(step.timer.limit_ms());
         let (kind, what, seen) = match step.kind {

@@ -267,7 +267,6 @@ impl Tracker {
     }
 }
 
-/// Begins the step of an item, if the item is a step.
 fn begin_item_step(now: Duration, item: &Item, steps: &mut Steps) -> Option<(u32, EventBody)> {
     match item {
         Item::Command { command, .. } => Some(steps.start_command(now, command)),

@@ -43,17 +43,11 @@ impl Connection {
     }
 
     /// Writes a frame to the socket. A relay that does not read for [`DEAD_AFTER`] counts as gone.
-    ///
-    /// # Errors
-    /// The connection is lost.
     pub(super) async fn send(&mut self, frame: Vec<u8>) -> Result<(), LinkError> {
         check_write(timeout(DEAD_AFTER, self.socket.feed(Message::binary(frame))).await)
     }
 
     /// Flushes the socket.
-    ///
-    /// # Errors
-    /// The connection is lost.
     pub(super) async fn flush(&mut self) -> Result<(), LinkError> {
         check_write(timeout(DEAD_AFTER, self.socket.flush()).await)
     }

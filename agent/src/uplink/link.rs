@@ -300,9 +300,6 @@ impl Link {
     }
 
     /// Returns the bytes of the next frame that does not need the spool: the hello, or an answer.
-    ///
-    /// # Errors
-    /// The frame can't be encoded.
     pub(super) fn next_reply(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
         match &mut self.state {
             State::Greeting(greeting) => {

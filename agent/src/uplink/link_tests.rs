@@ -17,16 +17,9 @@ fn run() -> RunId {
 
 fn connected() -> Input {
     let (system, isolation) = ("test".to_owned(), Isolation::None);
-    let hello = Hello {
-        protocol_min: PROTOCOL_MIN,
-        protocol_max: PROTOCOL,
-        agent: "a".to_owned(),
-        version: "1".to_owned(),
-        max_jobs: 1,
-        platform: Platform { system, isolation, codex: None, codex_problem: None },
-        vitals: None,
-        jobs: vec![JobProgress { job: RUN.parse().unwrap(), epoch: 1, last_seq: 7 }],
-    };
+    let platform = Platform { system, isolation, codex: None, codex_problem: None };
+    let progress = JobProgress { job: RUN.parse().unwrap(), epoch: 1, last_seq: 7 };
+    let hello = Hello::new("a", 1, platform, vec![progress]);
     Input::Connected { hello: Box::new(hello), hello_sent: seconds(70) }
 }
 

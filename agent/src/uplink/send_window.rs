@@ -15,7 +15,6 @@ const MAX_EVENT_BYTES: usize = 512 * 1024;
 /// Maximum output in flight, in bytes: eight frames. Ten jobs then keep at most 5 MiB in the socket and the relay.
 const MAX_OUTPUT: u64 = 512 * 1024;
 
-/// Data to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextData {
     /// Events from this sequence on.
@@ -110,9 +109,6 @@ impl SendWindow {
     }
 
     /// Records that the relay has the events up to `seq`.
-    ///
-    /// # Errors
-    /// The events were never sent.
     pub(super) fn ack(&mut self, seq: u64) -> Result<(), InvalidAck> {
         if seq > self.sent_up_to {
             return Err(InvalidAck { acked_up_to: seq, sent_up_to: self.sent_up_to });
@@ -128,9 +124,6 @@ impl SendWindow {
     }
 
     /// Records that the relay has the output up to `offset`.
-    ///
-    /// # Errors
-    /// The output was never sent.
     pub(super) fn ack_output(&mut self, offset: u64) -> Result<(), InvalidAck> {
         if offset > self.output_sent {
             return Err(InvalidAck { acked_up_to: offset, sent_up_to: self.output_sent });

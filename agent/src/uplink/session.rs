@@ -70,9 +70,6 @@ impl Session {
     }
 
     /// Handles a frame.
-    ///
-    /// # Errors
-    /// The relay broke the protocol.
     pub(super) fn handle_frame(
         &mut self,
         frame: RelayFrame,
@@ -139,7 +136,6 @@ impl Session {
         self.queued_replies.pop_front().or_else(|| self.vitals.take().map(AgentFrame::Vitals))
     }
 
-    /// Returns the run that was sent last.
     pub(super) fn last_sent(&self) -> Option<&RunId> {
         self.last_sent.as_ref()
     }
@@ -155,9 +151,6 @@ impl Session {
     }
 
     /// Returns the encoded frame with data of a run, and counts the data as sent; `None` if the data is empty.
-    ///
-    /// # Errors
-    /// The frame can't be encoded.
     pub(super) fn encode_data(&mut self, run: &RunId, data: RunData) -> Result<Option<Vec<u8>>, LinkError> {
         let window = self.send_windows.entry(run.clone()).or_default();
         let RunId { job, epoch } = run.clone();

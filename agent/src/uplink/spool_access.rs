@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use common::wire::{BATCH_BYTES, Hello, JobProgress, MAX_BATCH, PROTOCOL, PROTOCOL_MIN, Platform};
+use common::wire::{BATCH_BYTES, Hello, JobProgress, MAX_BATCH, Platform};
 
 use super::LinkError;
 use super::action::SpoolAction;
@@ -21,16 +21,7 @@ pub fn build_hello(spool: &Spool, agent_id: &str, max_jobs: u32, platform: Platf
         epoch: run.run_id().epoch,
         last_seq: run.last_seq(),
     };
-    Hello {
-        protocol_min: PROTOCOL_MIN,
-        protocol_max: PROTOCOL,
-        agent: agent_id.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        max_jobs,
-        platform,
-        jobs: spool.all_runs().iter().map(progress).collect(),
-        vitals: None,
-    }
+    Hello::new(agent_id, max_jobs, platform, spool.all_runs().iter().map(progress).collect())
 }
 
 /// Changes the spool. A delivered run is removed. A missing run is not an error: its acknowledgement came late.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::event::{Event, EventBody, FinalState, Isolation};
-use common::wire::{self, AgentFrame, Durable, RelayFrame};
+use common::wire::{self, AgentFrame, Durable, PROTOCOL, PROTOCOL_MIN, RelayFrame};
 use jiff::Timestamp;
 
 use super::*;

@@ -6,8 +6,8 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::support::figures::{figure, ms};
-use crate::support::{Agent, Relay, below, eventually};
-use common::event::{Event, EventBody, FailureKind, FinalState, StepOutcome};
+use crate::support::{Agent, Relay, below, connected, eventually};
+use common::event::{Event, EventBody, FailureKind, FinalState, Queued, StepOutcome};
 use common::event_line::{EventLine, Source};
 use common::job::StepKind;
 use common::record::{JobRecord, State};
@@ -20,17 +20,7 @@ const TWO_SECONDS: &str = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); d
 
 /// Folds the events of a real job into a record, with the time of day of each moved by `jump`.
 fn moved(events: &[Event], jump: impl Fn(usize) -> SignedDuration) -> JobRecord {
-    let queued = common::event::Queued {
-        workspace: "/w".into(),
-        prompt_summary: "x".into(),
-        runner: common::job::Runner::Shell,
-        engine: "local".into(),
-        log_path: "/r/demo.1.log".into(),
-        events_path: "/r/demo.1.events.jsonl".into(),
-        origin: common::origin::Origin::default(),
-        model: None,
-    };
-    let mut record = JobRecord::from_queued("demo#1".parse().unwrap(), Timestamp::now(), &queued);
+    let mut record = JobRecord::from_queued("demo#1".parse().unwrap(), Timestamp::now(), &Queued::default());
     for (n, event) in events.iter().enumerate() {
         record.apply_line(&EventLine {
             id: n as u64 + 2,
@@ -48,9 +38,7 @@ fn moved(events: &[Event], jump: impl Fn(usize) -> SignedDuration) -> JobRecord 
 /// only the record has to tolerate a clock that jumps.
 #[tokio::test]
 async fn t01_a_clock_that_jumps_by_a_year_changes_no_order_no_state_and_no_length() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let mut spec = agent.shell("demo#1", "sleep 0.2; exit 3");
     spec.setup = vec!["true".into()];
     relay.start(&spec).await;
@@ -99,9 +87,7 @@ fn signal(pids: &[u32], signal: Signal) {
 }
 
 async fn stands_still(whole: bool) {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let jobs = four_jobs(&mut relay, &agent).await;
     let pids = if whole { below(agent.child.id()) } else { vec![agent.child.id()] };
     signal(&pids, Signal::STOP);
@@ -138,9 +124,7 @@ impl Drop for Busy {
 
 #[tokio::test]
 async fn t03_on_a_machine_that_is_busy_the_heart_beats_and_deadlines_are_kept() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let busy: Vec<Busy> = (0..32)
         .map(|_| Busy(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap()))
         .collect();
@@ -164,7 +148,7 @@ async fn t03_on_a_machine_that_is_busy_the_heart_beats_and_deadlines_are_kept() 
             .await;
     }
     drop(busy);
-    let run = &relay.runs[&id];
+    let run = relay.demo();
     let step = run.events.iter().find_map(|event| match event.body {
         EventBody::StepFinished { outcome: StepOutcome::Killed, elapsed_ms, .. } => Some(elapsed_ms),
         _ => None,
@@ -181,23 +165,18 @@ async fn t03_on_a_machine_that_is_busy_the_heart_beats_and_deadlines_are_kept() 
 
 #[tokio::test]
 async fn t04_a_limit_of_nothing_is_refused_and_one_of_everything_never_comes() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let mut none = agent.shell("none#1", "sleep 600");
     none.limits.steps.insert(StepKind::Command, 0);
     relay.start(&none).await;
-    let id = "none#1".parse().unwrap();
-    relay.until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
+    relay.until_refused("none#1").await;
     let mut most = agent.shell("most#1", "sleep 0.2");
     most.limits.steps.insert(StepKind::Command, u64::MAX);
     (most.limits.job_ms, most.limits.grace_ms, most.limits.stall_ms) = (u64::MAX, u64::MAX, u64::MAX);
     relay.start(&most).await;
-    let ended = relay.until_finished("most#1").await.finished();
-    assert_eq!(ended, Some((FinalState::Completed, None, Some(0))));
+    relay.until_completed("most#1").await;
     relay.start(&agent.shell("most#2", "sleep 600")).await;
-    let id = "most#2".parse().unwrap();
-    relay.until("it runs", |relay| relay.runs.get(&id).is_some_and(|run| run.started().is_some())).await;
+    relay.until_run("most#2", "runs", |run| run.started().is_some()).await;
     relay.cancel("most#2", u64::MAX).await;
     assert_eq!(relay.until_finished("most#2").await.finished().unwrap().0, FinalState::Cancelled);
     figure("T04 limits of 0 and of u64::MAX: refused; never reached, nor does such a grace hang the end");

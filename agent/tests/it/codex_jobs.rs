@@ -1,14 +1,12 @@
 //! Codex jobs, with a script in the place of Codex: the agent sees only its output and its exit.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::support::codex::{self, DONE, THREAD};
 use crate::support::figures::{figure, ms};
-use crate::support::{Agent, Relay, Run, mark, processes};
+use crate::support::{Agent, Relay, connected, mark, processes};
 use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
 use common::job::{JobSpec, StepKind};
 use serde_json::json;
@@ -17,9 +15,7 @@ const SAID: &str =
     r#"echo '{"type":"item.completed","item":{"id":"item_9","type":"agent_message","text":"All done."}}'"#;
 
 async fn run(body: &str, change: impl FnOnce(&mut JobSpec)) -> (Relay, Agent) {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let mut spec = codex::job(&agent, "demo#1", body);
     change(&mut spec);
     relay.start(&spec).await;
@@ -27,14 +23,8 @@ async fn run(body: &str, change: impl FnOnce(&mut JobSpec)) -> (Relay, Agent) {
     (relay, agent)
 }
 
-fn held(relay: &Relay) -> &Run {
-    &relay.runs[&"demo#1".parse().unwrap()]
-}
-
 fn failure(relay: &Relay) -> (FailureKind, String) {
-    let (state, error, _) = held(relay).finished().unwrap();
-    assert_eq!(state, FinalState::Failed);
-    let error = error.unwrap();
+    let error = relay.failure();
     (error.kind, error.message)
 }
 
@@ -44,7 +34,7 @@ async fn a_turn_becomes_steps_a_log_and_a_completed_job() {
     let item = format!(r#"{{"type":"item.completed","item":{command}}}"#);
     let body = format!("cat; echo; echo noise >&2; {THREAD}; cat <<'X'\n{item}\nX\n{SAID}; {DONE}");
     let (relay, agent) = run(&body, |_| {}).await;
-    let run = held(&relay);
+    let run = relay.demo();
     assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
     let install = run.events.iter().any(|event| {
         matches!(&event.body, EventBody::StepStarted { kind: StepKind::Install, title, .. } if title == "npm ci")
@@ -85,7 +75,7 @@ async fn a_model_that_writes_is_not_silent_and_its_trace_is_kept_nowhere() {
         spec.limits.steps.insert(StepKind::Model, 800);
     })
     .await;
-    let run = held(&relay);
+    let run = relay.demo();
     assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))), "{}", run.text());
     assert!(run.text().contains("asked for error,codex_api::sse=trace"), "{}", run.text());
     let copy = agent.workspace().join(".codex-worker/demo.1");
@@ -100,7 +90,7 @@ async fn who_asks_codex_for_lines_gets_them() {
         spec.env.insert("RUST_LOG".into(), "trace".into());
     })
     .await;
-    let text = held(&relay).text();
+    let text = relay.demo().text();
     assert!(text.contains("canary") && text.contains("asked for trace\n"), "{text}");
 }
 
@@ -126,7 +116,7 @@ async fn p12_a_codex_that_dies_of_a_signal_is_told_as_that() {
 async fn p11_a_codex_that_lingers_after_its_turn_is_ended_and_the_job_is_completed() {
     let mark = mark();
     let (relay, _agent) = run(&format!("{THREAD}; {DONE}; exec sleep {mark}"), |_| {}).await;
-    let run = held(&relay);
+    let run = relay.demo();
     assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
     assert_eq!(processes(&mark), [] as [u32; 0]);
     let (first, last) = (run.events.first().unwrap(), run.events.last().unwrap());
@@ -166,14 +156,14 @@ async fn a_command_with_megabytes_of_output_still_ends_its_step() {
         "{THREAD}; echo '{begin}'; printf '%s' '{head}'; head -c 3000000 /dev/zero | tr '\\0' x; echo '{tail}'; {DONE}"
     );
     let (relay, _agent) = run(&body, |_| {}).await;
-    let ended = held(&relay).events.iter().any(|event| {
+    let ended = relay.demo().events.iter().any(|event| {
         matches!(
             event.body,
             EventBody::StepFinished { outcome: StepOutcome::Failed, exit_code: Some(101), .. }
         )
     });
-    assert!(ended, "{:#?}", held(&relay).events);
-    assert!(held(&relay).text().len() < 64 * 1024);
+    assert!(ended, "{:#?}", relay.demo().events);
+    assert!(relay.demo().text().len() < 64 * 1024);
 }
 
 #[tokio::test]
@@ -184,21 +174,16 @@ async fn forged_lines_do_not_turn_a_bad_exit_into_a_good_one() {
 
 #[tokio::test]
 async fn without_codex_or_its_credentials_the_job_is_refused_with_what_to_do() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
-    let id = "demo#1".parse().unwrap();
+    let (mut relay, agent) = connected().await;
     let mut spec = codex::job(&agent, "demo#1", "true");
     spec.env.insert("HOME".into(), agent.dir.path().display().to_string());
     spec.env.remove("CODEX_API_KEY");
     relay.start(&spec).await;
-    relay.until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
-    let (reason, busy) = relay.runs.remove(&id).unwrap().refused.unwrap();
+    let (reason, busy) = relay.until_refused("demo#1").await;
     assert!(!busy && reason.contains("CODEX_API_KEY"), "{reason}");
     spec.codex.program = "no-such-codex".into();
     relay.start(&spec).await;
-    relay.until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
-    let (reason, _) = relay.runs.remove(&id).unwrap().refused.unwrap();
+    let (reason, _) = relay.until_refused("demo#1").await;
     assert!(reason.contains("npm install -g @openai/codex"), "{reason}");
 }
 
@@ -230,18 +215,12 @@ async fn a_codex_that_is_slow_to_tell_its_version_is_tried_all_the_same() {
 
 #[tokio::test]
 async fn a_thread_that_codex_would_take_for_a_name_or_a_flag_is_refused() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
-    let id = "demo#1".parse().unwrap();
+    let (mut relay, agent) = connected().await;
     for thread in ["--last", "my thread"] {
         let mut spec = codex::job(&agent, "demo#1", "true");
         spec.thread = Some(thread.to_owned());
         relay.start(&spec).await;
-        relay
-            .until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some()))
-            .await;
-        let (reason, busy) = relay.runs.remove(&id).unwrap().refused.unwrap();
+        let (reason, busy) = relay.until_refused("demo#1").await;
         assert!(!busy && reason.contains("has an invalid id"), "{reason}");
     }
 }

@@ -2,15 +2,13 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::{Agent, Relay, binary, configure, eventually};
+use crate::support::{Relay, binary, configure, connected, eventually};
 use common::event::FinalState;
 use common::wire::RelayFrame;
 
 #[tokio::test]
 async fn a_job_goes_on_while_the_relay_is_gone_and_is_told_in_full_afterwards() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let line = "echo ready; until test -e go; do sleep 0.02; done; seq 1 20000; touch done";
     relay.start(&agent.shell("demo#1", line)).await;
     relay.until_output("demo#1", "ready").await;
@@ -27,9 +25,7 @@ async fn a_job_goes_on_while_the_relay_is_gone_and_is_told_in_full_afterwards() 
 
 #[tokio::test]
 async fn events_that_were_never_acknowledged_are_sent_again_and_are_the_same() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     relay.ack = false;
     relay.start(&agent.shell("demo#1", "echo hi")).await;
     relay.until_finished("demo#1").await;
@@ -46,9 +42,7 @@ async fn events_that_were_never_acknowledged_are_sent_again_and_are_the_same() {
 
 #[tokio::test]
 async fn pings_are_answered_and_a_new_address_is_taken_over() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     relay.send(&RelayFrame::Ping { nonce: 7 }).await;
     relay.until("the pong", |relay| relay.pongs == 1).await;
     let mut other = Relay::new().await;
@@ -59,9 +53,7 @@ async fn pings_are_answered_and_a_new_address_is_taken_over() {
 
 #[tokio::test]
 async fn an_agent_without_a_configuration_waits_for_one_and_a_second_agent_is_refused() {
-    let mut relay = Relay::new().await;
-    let mut agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, mut agent) = connected().await;
     let second = Command::new(binary()).arg("run").arg("--state").arg(agent.state()).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     let line = String::from_utf8(second.stderr).unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::disk::slow;
 use crate::support::figures::{figure, ms, p99, times};
 use crate::support::shim::children;
-use crate::support::{Agent, Place, Relay, eventually, mark, processes};
+use crate::support::{Place, connected, connected_at, eventually, mark, processes};
 use common::event::FinalState;
 use common::job::Limits;
 
@@ -19,11 +19,9 @@ const OBEDIENT: Duration = Duration::from_millis(Limits::GRACE_MS - 1000);
 /// survivors in the `Cleanup` event, and the duration of the end.
 async fn cancelled_before_the_shim_reads(env: &[String]) -> (Option<(u32, u32)>, Duration) {
     let mark = mark();
-    let mut relay = Relay::new().await;
     // The first thing that a shim does is to lead a session of its own.
     let place = Place { below: &slow("setsid:delay_enter=400000"), ..Place::default() };
-    let agent = Agent::start_at(&relay.url(), &serde_json::json!({}), &place);
-    relay.accept().await;
+    let (mut relay, agent) = connected_at(&serde_json::json!({}), &place).await;
     let mut spec = agent.shell("demo#1", &format!("exec sleep {mark}"));
     spec.env.extend(env.iter().enumerate().map(|(n, value)| (format!("LARGE{n}"), value.clone())));
     relay.start(&spec).await;
@@ -61,9 +59,7 @@ async fn a_cancel_behind_a_command_that_fills_the_socket_is_not_lost() {
 /// had begun to run, and the duration of each end.
 async fn cancelled_early(line: &str, mark: &str) -> (u32, Vec<Duration>) {
     let rounds = times(60, 2000);
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let (mut ran, mut took) = (0, Vec::new());
     for round in 0..rounds {
         let job = format!("demo#{}", round + 1);
@@ -124,9 +120,7 @@ signal.pause()
 /// end.
 async fn cancelled_while_term_is_held_back(spin: &str, grace_ms: u64) -> Duration {
     let mark = mark();
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let mut spec = agent.shell("demo#1", &format!("exec python3 -c \"$SCRIPT\" {mark} {spin}"));
     spec.env.insert("SCRIPT".to_owned(), HOLDS_BACK.to_owned());
     relay.start(&spec).await;

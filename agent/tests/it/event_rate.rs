@@ -3,23 +3,19 @@
 use std::fs;
 
 use crate::support::figures::{cpu_ms, figure, times};
-use crate::support::{Agent, Relay, codex};
-use common::event::{EventBody, FinalState};
+use crate::support::{codex, connected};
+use common::event::EventBody;
 
 #[tokio::test]
 async fn a_flood_of_events_is_told_in_full_and_its_rate_is_measured() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let commands = times(10_000, 50_000);
     let path = agent.dir.path().join("flood");
     fs::write(&path, codex::flood(commands)).unwrap();
     relay.start(&codex::job(&agent, "flood#1", &codex::turn(&format!("cat {}", path.display())))).await;
     let before = cpu_ms(agent.child.id());
-    let run = relay.until_finished("flood#1").await;
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
-    let steps =
-        run.events.iter().filter(|event| matches!(event.body, EventBody::StepFinished { .. })).count();
+    let run = relay.until_completed("flood#1").await;
+    let steps = run.finished_steps();
     assert!(steps >= commands, "{steps}");
     let told = |body: fn(&EventBody) -> bool| run.events.iter().find(|event| body(&event.body)).unwrap().at;
     let begun = told(|body| matches!(body, EventBody::Started { .. }));

@@ -5,15 +5,13 @@
 use std::time::{Duration, Instant};
 
 use crate::support::figures::{figure, ms, p99, times};
-use crate::support::{Agent, Relay, eventually, mark, processes};
+use crate::support::{Agent, connected, eventually, mark, processes};
 use common::event::{FailureKind, FinalState};
 use rustix::process::Signal;
 
 /// Starts a shell job, waits until `mark` shows up among the processes, cancels, and checks that no process is left.
 async fn cancelled(line: &str, mark: &str, grace_ms: u64) -> Duration {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     relay.start(&agent.shell("demo#1", line)).await;
     relay.until_output("demo#1", "ready").await;
     eventually("the worker's children run", || !processes(&format!("sleep {mark}")).is_empty()).await;
@@ -60,9 +58,7 @@ async fn p06_stopped_processes_are_ended_too() {
 
 /// Runs a shell job that ends by itself and leaves processes; returns the time from its exit to its end.
 async fn leaves_behind(line: &str, mark: &str) -> Duration {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     relay.start(&agent.shell("demo#1", line)).await;
     relay.until_output("demo#1", "ready").await;
     let exited = Instant::now();
@@ -101,9 +97,7 @@ async fn a_leftover_without_the_streams_does_not_delay_the_end() {
 
 #[tokio::test]
 async fn p13_an_agent_that_is_killed_takes_its_workers_along_and_says_so_later() {
-    let mut relay = Relay::new().await;
-    let mut agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, mut agent) = connected().await;
     let mark = mark();
     relay.start(&agent.shell("demo#1", &format!("setsid sleep {mark} & echo ready; sleep {mark}"))).await;
     relay.until_output("demo#1", "ready").await;
@@ -119,9 +113,7 @@ async fn p13_an_agent_that_is_killed_takes_its_workers_along_and_says_so_later()
 
 #[tokio::test]
 async fn an_agent_that_is_told_to_stop_ends_its_jobs_delivers_and_exits_well() {
-    let mut relay = Relay::new().await;
-    let mut agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, mut agent) = connected().await;
     let mark = mark();
     relay.start(&agent.shell("demo#1", &format!("echo ready; sleep {mark}"))).await;
     relay.until_output("demo#1", "ready").await;
@@ -139,18 +131,14 @@ async fn an_agent_that_is_told_to_stop_ends_its_jobs_delivers_and_exits_well() {
 
 #[tokio::test]
 async fn p17_a_second_signal_kills_at_once() {
-    let mut relay = Relay::new().await;
-    let mut agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, mut agent) = connected().await;
     let mark = mark();
     relay
         .start(&agent.shell("demo#1", &format!("trap '' TERM; echo ready; sleep {mark}; sleep {mark}")))
         .await;
     relay.until_output("demo#1", "ready").await;
     agent.signal(Signal::TERM);
-    let stopping =
-        |relay: &mut Relay| relay.runs.values().any(|run| run.kinds().contains(&"stopping".to_owned()));
-    relay.until("it is stopping", stopping).await;
+    relay.until_run("demo#1", "is stopping", |run| run.kinds().contains(&"stopping".to_owned())).await;
     let begun = Instant::now();
     agent.signal(Signal::INT);
     relay.until_finished("demo#1").await;
@@ -181,12 +169,9 @@ async fn p13_an_agent_that_is_killed_at_any_instant_leaves_nothing_and_loses_no_
     let rounds = times(10, 200);
     let mut lost = 0;
     for round in 0..rounds {
-        let (mut relay, mark) = (Relay::new().await, mark());
-        let mut agent = Agent::start(&relay.url());
-        relay.accept().await;
+        let ((mut relay, mut agent), mark) = (connected().await, mark());
         relay.start(&in_phases(&agent, &mark)).await;
-        let id = "demo#1".parse().unwrap();
-        relay.until("it is accepted", |relay| relay.runs.get(&id).is_some_and(|run| run.accepted > 0)).await;
+        relay.until_run("demo#1", "is accepted", |run| run.accepted > 0).await;
         somewhen(round, rounds, Duration::from_millis(600)).await;
         agent.kill();
         eventually("every process is gone", || processes(&mark).is_empty()).await;
@@ -196,7 +181,7 @@ async fn p13_an_agent_that_is_killed_at_any_instant_leaves_nothing_and_loses_no_
         // The relay itself checks that events are dense, and that a repeated event is the same.
         let (state, error, _) = relay.until_finished("demo#1").await.finished().unwrap();
         assert_eq!((state, error.unwrap().kind), (FinalState::Failed, FailureKind::AgentLost));
-        lost += u32::from(relay.runs[&id].started().is_none());
+        lost += u32::from(relay.demo().started().is_none());
     }
     figure(&format!(
         "P13 agent killed at {rounds} instants: survivors 0, lost events 0, {lost} before the job had started"
@@ -205,14 +190,11 @@ async fn p13_an_agent_that_is_killed_at_any_instant_leaves_nothing_and_loses_no_
 
 /// Stops an agent at some instant; returns the duration of the stop.
 async fn stopped(round: u32, rounds: u32) -> Duration {
-    let (mut relay, mark) = (Relay::new().await, mark());
-    let mut agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let ((mut relay, mut agent), mark) = (connected().await, mark());
     relay.start(&in_phases(&agent, &mark)).await;
     somewhen(round, rounds, Duration::from_millis(700)).await;
     let begun = Instant::now();
     agent.signal(Signal::TERM);
-    let id = "demo#1".parse().unwrap();
     // If the signal came first, the job was never accepted and has no outcome.
     let mut exited = None;
     relay
@@ -224,7 +206,7 @@ async fn stopped(round: u32, rounds: u32) -> Duration {
     let took = begun.elapsed();
     assert!(exited.unwrap().success());
     assert_eq!(processes(&mark), [] as [u32; 0]);
-    if let Some(run) = relay.runs.get(&id).filter(|run| run.accepted > 0) {
+    if let Some(run) = relay.runs.values().next().filter(|run| run.accepted > 0) {
         let ends = run.kinds().iter().filter(|kind| *kind == "finished").count();
         assert_eq!(ends, 1, "{:?}", run.kinds());
     }

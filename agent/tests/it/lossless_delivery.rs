@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::support::figures::{figure, ms, times};
-use crate::support::{Agent, Relay, codex, eventually};
+use crate::support::{codex, connected, eventually};
 use common::event::{EventBody, FailureKind, FinalState};
 use common::wire::RelayFrame;
 
@@ -13,9 +13,7 @@ async fn n02_an_agent_that_is_killed_at_any_instant_loses_nothing_it_had_told() 
     let rounds: u32 = times(30, 1000);
     let (mut events, mut resent) = (0, 0);
     for round in 0..rounds {
-        let mut relay = Relay::new().await;
-        let mut agent = Agent::start(&relay.url());
-        relay.accept().await;
+        let (mut relay, mut agent) = connected().await;
         // Every other relay never acknowledges, and has to receive all of it again.
         let forgets = round % 2 == 1;
         relay.ack = !forgets;
@@ -34,7 +32,7 @@ async fn n02_an_agent_that_is_killed_at_any_instant_loses_nothing_it_had_told() 
             })
             .await;
         agent.kill();
-        let held = relay.runs[&id].events.clone();
+        let held = relay.demo().events.clone();
         relay.drop_connection();
         if forgets {
             relay.runs.clear();
@@ -60,16 +58,13 @@ async fn n02_an_agent_that_is_killed_at_any_instant_loses_nothing_it_had_told() 
 
 #[tokio::test]
 async fn n11_a_job_that_runs_without_any_relay_is_told_in_full_once_there_is_one() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let path = agent.dir.path().join("flood");
     let commands = 2000;
     fs::write(&path, codex::flood(commands)).unwrap();
     let body = format!("until test -e go; do sleep 0.01; done; cat {}; touch done", path.display());
     relay.start(&codex::job(&agent, "demo#1", &codex::turn(&body))).await;
-    let id = "demo#1".parse().unwrap();
-    relay.until("it is accepted", |relay| relay.runs.get(&id).is_some_and(|run| run.accepted > 0)).await;
+    relay.until_run("demo#1", "is accepted", |run| run.accepted > 0).await;
     let address = relay.leave().await;
     fs::write(agent.workspace().join("go"), "").unwrap();
     let ended =
@@ -79,10 +74,8 @@ async fn n11_a_job_that_runs_without_any_relay_is_told_in_full_once_there_is_one
     let back = Instant::now();
     relay.accept().await;
     let connected = back.elapsed();
-    let run = relay.until_finished("demo#1").await;
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
-    let steps =
-        run.events.iter().filter(|event| matches!(event.body, EventBody::StepFinished { .. })).count();
+    let run = relay.until_completed("demo#1").await;
+    let steps = run.finished_steps();
     assert!(steps >= commands, "{steps}");
     let copy = fs::read(agent.workspace().join(".codex-worker/demo.1/log.txt")).unwrap();
     assert_eq!(run.output, copy);
@@ -106,9 +99,7 @@ async fn n13_an_ack_of_the_future_or_of_an_unknown_run_trims_nothing() {
     ];
     let count = cases.len();
     for (reconnects, frames) in cases {
-        let mut relay = Relay::new().await;
-        let agent = Agent::start(&relay.url());
-        relay.accept().await;
+        let (mut relay, agent) = connected().await;
         relay.ack = false;
         relay.start(&agent.shell("demo#1", "echo hi")).await;
         relay.until_finished("demo#1").await;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
-use crate::support::{Agent, Relay, mark, processes};
+use crate::support::{Agent, Place, Relay, connected_at, mark, processes};
 use common::event::FinalState;
 
 /// A user that exists on every Linux.
@@ -19,9 +19,7 @@ fn ids() -> Option<(u32, u32)> {
 #[tokio::test]
 async fn a_worker_has_its_own_user_no_groups_and_no_way_to_the_agent() {
     let Some((uid, gid)) = ids() else { return };
-    let mut relay = Relay::new().await;
-    let agent = Agent::start_with(&relay.url(), &serde_json::json!({"user": USER}));
-    relay.accept().await;
+    let (mut relay, agent) = connected_at(&serde_json::json!({"user": USER}), &Place::default()).await;
     std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     chown(agent.workspace(), Some(uid), Some(gid)).unwrap();
     let (pid, state) = (agent.child.id(), agent.state());
@@ -66,10 +64,7 @@ async fn a_root_agent_makes_nothing_behind_a_link_in_a_workspace_s_place() {
         let mut spec = agent.shell(&format!("bad{n}#1"), "touch here");
         spec.workspace = real.join(bad).display().to_string();
         relay.start(&spec).await;
-        let id = spec.job.clone();
-        relay
-            .until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some()))
-            .await;
+        relay.until_refused(&spec.job.to_string()).await;
     }
     assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
     let mut spec = agent.shell("good#1", "touch here");

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::support::figures::{figure, ms, resident_kib, times};
-use crate::support::{Agent, Relay, codex};
+use crate::support::{codex, connected};
 use common::event::{EventBody, FinalState};
 
 /// Limit on the growth of the agent's memory, whatever a command writes.
@@ -12,9 +12,7 @@ const ROOM_KIB: u64 = 16 * 1024;
 
 #[tokio::test]
 async fn p18_a_flood_is_drained_in_bounded_memory_and_milestones_pass_it() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     relay.start(&agent.shell("calm#1", "true")).await;
     relay.until_finished("calm#1").await;
     let before = resident_kib(agent.child.id());
@@ -35,8 +33,7 @@ async fn p18_a_flood_is_drained_in_bounded_memory_and_milestones_pass_it() {
         slowest = slowest.max(asked.elapsed());
         most = most.max(resident_kib(agent.child.id()));
     }
-    let run = relay.until_finished("flood#1").await;
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    let run = relay.until_completed("flood#1").await;
     let (grown, output) = (most - before, run.length() / 1_000_000);
     assert!(grown <= ROOM_KIB, "{grown} KiB");
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
@@ -48,9 +45,7 @@ async fn p18_a_flood_is_drained_in_bounded_memory_and_milestones_pass_it() {
 
 #[tokio::test]
 async fn p19_a_line_without_an_end_is_cut_and_the_stream_goes_on_behind_it() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     relay.start(&codex::job(&agent, "calm#1", &codex::turn(""))).await;
     relay.until_finished("calm#1").await;
     let before = resident_kib(agent.child.id());
@@ -74,9 +69,7 @@ async fn p19_a_line_without_an_end_is_cut_and_the_stream_goes_on_behind_it() {
 
 #[tokio::test]
 async fn p20_bytes_that_are_no_text_are_one_event_a_line_however_they_are_split() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let odd: [&[u8]; 6] =
         [b"\xff\xfe invalid", b"a\0b", "a\u{2028}b".as_bytes(), b"return\r", "\u{feff}mark".as_bytes(), b""];
     let mut lines = Vec::new();

@@ -1,7 +1,7 @@
 //! Shell jobs with the real agent, from start to the relay's last acknowledgement.
 
 use crate::support::figures::figure;
-use crate::support::{Agent, Relay, eventually, mark, processes};
+use crate::support::{Agent, Place, Relay, connected, connected_at, eventually, mark, processes};
 use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
 use common::job::StepKind;
 
@@ -28,9 +28,7 @@ async fn a_shell_job_runs_to_its_end_and_leaves_nothing_in_the_spool() {
 
 #[tokio::test]
 async fn an_exit_code_fails_the_job_and_is_told() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     relay.start(&agent.shell("demo#1", "exit 7")).await;
     let (state, error, code) = relay.until_finished("demo#1").await.finished().unwrap();
     let error = error.unwrap();
@@ -40,9 +38,7 @@ async fn an_exit_code_fails_the_job_and_is_told() {
 
 #[tokio::test]
 async fn setup_and_checks_run_around_the_worker_and_a_failed_check_fails_the_job() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let mut spec = agent.shell("demo#1", "cat made; echo worked");
     spec.setup = vec!["echo made by setup > made".into()];
     spec.checks = vec!["true".into(), "echo because; exit 3".into(), "touch never".into()];
@@ -69,9 +65,7 @@ async fn setup_and_checks_run_around_the_worker_and_a_failed_check_fails_the_job
 
 #[tokio::test]
 async fn a_step_over_its_limit_fails_the_job_and_leaves_no_process() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let mark = mark();
     let mut spec = agent.shell("demo#1", &format!("trap '' TERM; sleep {mark} & sleep {mark}; true"));
     spec.limits.steps.insert(StepKind::Command, 300);
@@ -95,23 +89,15 @@ async fn a_step_over_its_limit_fails_the_job_and_leaves_no_process() {
 
 #[tokio::test]
 async fn jobs_run_side_by_side_and_one_too_many_is_told_to_wait() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start_with(&relay.url(), &serde_json::json!({"max_jobs": 2}));
-    relay.accept().await;
+    let (mut relay, agent) = connected_at(&serde_json::json!({"max_jobs": 2}), &Place::default()).await;
     let wait = "until test -e go; do sleep 0.02; done; echo ";
     for job in ["a#1", "b#1", "c#1"] {
         relay.start(&agent.shell(job, &format!("{wait} {job}"))).await;
     }
-    let third = "c#1".parse().unwrap();
-    relay
-        .until("the third is refused", |relay| {
-            relay.runs.get(&third).is_some_and(|run| run.refused.is_some())
-        })
-        .await;
-    assert!(matches!(&relay.runs[&third].refused, Some((_, true))));
+    let (_, busy) = relay.until_refused("c#1").await;
+    assert!(busy);
     relay.start(&agent.shell("a#1", "never run twice")).await;
-    let first = "a#1".parse().unwrap();
-    relay.until("the repeat is accepted", |relay| relay.runs[&first].accepted == 2).await;
+    relay.until_run("a#1", "is accepted once more", |run| run.accepted == 2).await;
     std::fs::write(agent.workspace().join("go"), "").unwrap();
     for job in ["a#1", "b#1"] {
         assert_eq!(relay.until_finished(job).await.text(), format!("{job}\n"));
@@ -120,23 +106,17 @@ async fn jobs_run_side_by_side_and_one_too_many_is_told_to_wait() {
 
 #[tokio::test]
 async fn a_workspace_that_does_not_exist_is_refused_for_good() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let mut spec = agent.shell("demo#1", "true");
     spec.workspace = "/nowhere/at/all".into();
     relay.start(&spec).await;
-    let id = "demo#1".parse().unwrap();
-    relay.until("it is refused", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
-    let (reason, busy) = relay.runs[&id].refused.clone().unwrap();
+    let (reason, busy) = relay.until_refused("demo#1").await;
     assert!(!busy && reason.contains("/nowhere/at/all"), "{reason}");
 }
 
 #[tokio::test]
 async fn p15_a_program_that_can_not_start_is_a_typed_failure_in_all_four_ways() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let broken = agent.dir.path().join("bin");
     std::fs::create_dir(&broken).unwrap();
     std::fs::write(broken.join("sh"), "not a program").unwrap();
@@ -185,9 +165,7 @@ async fn p15_a_program_that_can_not_start_is_a_typed_failure_in_all_four_ways() 
 
 #[tokio::test]
 async fn changes_are_counted_where_git_knows_the_workspace_even_if_committed_at_once() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let git = |arguments: &[&str]| {
         let status =
             std::process::Command::new("git").args(arguments).current_dir(agent.workspace()).status();
@@ -209,9 +187,7 @@ async fn changes_are_counted_where_git_knows_the_workspace_even_if_committed_at_
 
 #[tokio::test]
 async fn p22_a_worker_sees_three_descriptors_and_nothing_of_the_agent() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let mut spec = agent.shell("demo#1", "ls /proc/$$/fd; env; cat /proc/self/status | grep NoNewPrivs");
     spec.env.insert("MINE".into(), "yes".into());
     relay.start(&spec).await;
@@ -224,9 +200,7 @@ async fn p22_a_worker_sees_three_descriptors_and_nothing_of_the_agent() {
 
 #[tokio::test]
 async fn no_secret_stands_in_any_command_line_or_environment_that_others_can_read() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let mark = mark();
     let mut spec = agent.shell("demo#1", &format!("sleep {mark}"));
     spec.env.insert("CANARY".into(), "s3cr3t-canary".into());

@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::support::{Agent, Relay, eventually};
+use crate::support::{Agent, connected, eventually};
 use common::event::FinalState;
 use common::job::{JobSpec, Runner};
 use common::wire::RelayFrame;
@@ -32,9 +32,7 @@ async fn asked(agent: &Agent) {
 
 #[tokio::test]
 async fn frames_are_answered_while_codex_is_asked_for_its_version() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     relay.start(&slow(&agent, "slow#1")).await;
     asked(&agent).await;
     let begun = Instant::now();
@@ -46,9 +44,7 @@ async fn frames_are_answered_while_codex_is_asked_for_its_version() {
 
 #[tokio::test]
 async fn a_job_that_is_cancelled_while_codex_is_asked_is_cancelled() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     relay.start(&slow(&agent, "slow#1")).await;
     asked(&agent).await;
     relay.cancel("slow#1", 100).await;
@@ -58,20 +54,14 @@ async fn a_job_that_is_cancelled_while_codex_is_asked_is_cancelled() {
 
 #[tokio::test]
 async fn an_agent_that_is_told_to_stop_takes_no_job_that_it_was_looking_at() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     relay.start(&agent.shell("runs#1", "trap '' TERM; while :; do sleep 0.05; done")).await;
     relay.until("the job runs", |relay| relay.runs.values().any(|run| run.started().is_some())).await;
     relay.start(&slow(&agent, "slow#1")).await;
     asked(&agent).await;
     agent.signal(rustix::process::Signal::TERM);
     let slow = "slow#1".parse().unwrap();
-    relay
-        .until("it stops", |relay| {
-            relay.runs.values().any(|run| run.kinds().contains(&"stopping".to_owned()))
-        })
-        .await;
+    relay.until_run("runs#1", "is stopping", |run| run.kinds().contains(&"stopping".to_owned())).await;
     fs::write(agent.dir.path().join("go"), "").unwrap();
     relay
         .until_closed("the job is refused", |relay| {

@@ -6,7 +6,7 @@ use std::fs;
 
 use crate::support::disk::{SmallDisk, failing};
 use crate::support::figures::{figure, resident_kib, times};
-use crate::support::{Agent, Place, Relay, Run, codex, eventually};
+use crate::support::{Place, Run, codex, connected_at, eventually};
 use common::event::{EventBody, FinalState};
 
 /// Bytes that a log reports as dropped, and bytes that it holds beside these notes.
@@ -39,9 +39,7 @@ async fn s02_the_end_of_a_job_is_told_though_the_disk_of_the_spool_is_full() {
     let mut lines = 0;
     for round in 0..rounds {
         let disk = SmallDisk::new(3 * 1024);
-        let mut relay = Relay::new().await;
-        let mut agent = Agent::start_at(&relay.url(), &serde_json::json!({}), &at(&disk));
-        relay.accept().await;
+        let (mut relay, mut agent) = connected_at(&serde_json::json!({}), &at(&disk)).await;
         let line = "echo ready; until test -e go; do sleep 0.01; done; seq 1 300000; touch done";
         relay.start(&agent.shell("demo#1", line)).await;
         relay.until_output("demo#1", "ready").await;
@@ -74,9 +72,7 @@ async fn s02_the_end_of_a_job_is_told_though_the_disk_of_the_spool_is_full() {
 #[tokio::test]
 async fn s02_a_full_disk_and_no_relay_hold_the_worker_back_and_lose_no_event() {
     let disk = SmallDisk::new(3 * 1024);
-    let mut relay = Relay::new().await;
-    let agent = Agent::start_at(&relay.url(), &serde_json::json!({}), &at(&disk));
-    relay.accept().await;
+    let (mut relay, agent) = connected_at(&serde_json::json!({}), &at(&disk)).await;
     let before = resident_kib(agent.child.id());
     let path = agent.dir.path().join("flood");
     let commands = 30_000;
@@ -84,8 +80,7 @@ async fn s02_a_full_disk_and_no_relay_hold_the_worker_back_and_lose_no_event() {
     let body = format!("until test -e go; do sleep 0.01; done; cat {}; touch done", path.display());
     relay.start(&codex::job(&agent, "demo#1", &codex::turn(&body))).await;
     relay.until_output("demo#1", "").await;
-    let id = "demo#1".parse().unwrap();
-    relay.until("it is accepted", |relay| relay.runs.get(&id).is_some_and(|run| run.accepted > 0)).await;
+    relay.until_run("demo#1", "is accepted", |run| run.accepted > 0).await;
     let address = relay.leave().await;
     fs::write(agent.workspace().join("go"), "").unwrap();
     let stack = || fs::read_to_string(format!("/proc/{}/wchan", agent.child.id())).unwrap_or_default();
@@ -94,10 +89,8 @@ async fn s02_a_full_disk_and_no_relay_hold_the_worker_back_and_lose_no_event() {
     let grown = resident_kib(agent.child.id()) - before;
     relay.come_back(address).await;
     relay.accept().await;
-    let run = relay.until_finished("demo#1").await;
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
-    let steps =
-        run.events.iter().filter(|event| matches!(event.body, EventBody::StepFinished { .. })).count();
+    let run = relay.until_completed("demo#1").await;
+    let steps = run.finished_steps();
     assert!(steps >= commands, "{steps}");
     assert_eq!(warnings(run), [] as [&str; 0]);
     let copy = fs::metadata(agent.workspace().join(".codex-worker/demo.1/log.txt")).unwrap().len();
@@ -112,18 +105,14 @@ async fn s02_a_full_disk_and_no_relay_hold_the_worker_back_and_lose_no_event() {
 #[tokio::test]
 async fn s02_a_job_without_space_for_its_events_is_refused_or_waits_for_others_to_end() {
     let disk = SmallDisk::new(3 * 1024);
-    let mut relay = Relay::new().await;
-    let agent = Agent::start_at(&relay.url(), &serde_json::json!({"max_jobs": 3}), &at(&disk));
-    relay.accept().await;
+    let (mut relay, agent) = connected_at(&serde_json::json!({"max_jobs": 3}), &at(&disk)).await;
     let mut refusals = Vec::new();
     relay.start(&agent.shell("first#1", "until test -e go; do sleep 0.01; done")).await;
     relay.until("it is accepted", |relay| relay.runs.values().any(|run| run.accepted > 0)).await;
     disk.fill();
     for job in ["second#1", "third#1"] {
         relay.start(&agent.shell(job, "true")).await;
-        let id = job.parse().unwrap();
-        relay.until("no", |relay| relay.runs.get(&id).is_some_and(|run| run.refused.is_some())).await;
-        let (reason, busy) = relay.runs[&id].refused.clone().unwrap();
+        let (reason, busy) = relay.until_refused(job).await;
         assert!(reason.contains("no room"), "{reason}");
         refusals.push(busy);
         if job == "second#1" {
@@ -138,22 +127,17 @@ async fn s02_a_job_without_space_for_its_events_is_refused_or_waits_for_others_t
     assert_eq!(refusals, [true, false]);
     disk.empty();
     relay.start(&agent.shell("fourth#1", "true")).await;
-    let run = relay.until_finished("fourth#1").await;
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    relay.until_completed("fourth#1").await;
 }
 
 /// Runs a short job below a tracer that makes some calls fail; returns the run once it is over or refused.
 async fn traced(inject: &str) -> Run {
-    let mut relay = Relay::new().await;
     let below = failing(inject);
     let place = Place { below: &below, ..Place::default() };
-    let agent = Agent::start_at(&relay.url(), &serde_json::json!({}), &place);
-    relay.accept().await;
+    let (mut relay, agent) = connected_at(&serde_json::json!({}), &place).await;
     relay.start(&agent.shell("demo#1", "echo hello; sleep 0.1; echo world")).await;
-    let id = "demo#1".parse().unwrap();
-    let over = |run: &Run| run.refused.is_some() || run.finished().is_some();
-    relay.until("it is over", |relay| relay.runs.get(&id).is_some_and(over)).await;
-    relay.runs.remove(&id).unwrap()
+    relay.until_run("demo#1", "is over", |run| run.refused.is_some() || run.finished().is_some()).await;
+    relay.runs.into_values().next().unwrap()
 }
 
 #[tokio::test]
@@ -210,14 +194,11 @@ async fn s07_writes_that_are_interrupted_or_fail_are_repeated_and_each_event_arr
 
 #[tokio::test]
 async fn output_survives_a_kill_byte_for_byte_where_no_space_can_be_reserved() {
-    let mut relay = Relay::new().await;
     let below = failing("fallocate:error=EOPNOTSUPP:when=1+");
     let place = Place { below: &below, ..Place::default() };
-    let mut agent = Agent::start_at(&relay.url(), &serde_json::json!({}), &place);
-    relay.accept().await;
+    let (mut relay, mut agent) = connected_at(&serde_json::json!({}), &place).await;
     relay.start(&agent.shell("demo#1", "echo hello; sleep 1000")).await;
-    let id = "demo#1".parse().unwrap();
-    relay.until("its output", |relay| relay.runs.get(&id).is_some_and(|run| run.text() == "hello\n")).await;
+    relay.until_run("demo#1", "prints", |run| run.text() == "hello\n").await;
     agent.kill();
     relay.drop_connection();
     agent.again();

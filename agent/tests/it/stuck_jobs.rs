@@ -1,23 +1,19 @@
 //! Every state of a job has a way out, whatever prevents the normal end.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
-
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::codex::{self, THREAD};
 use crate::support::disk::SmallDisk;
-use crate::support::{Agent, Place, Relay, Run, eventually, mark, processes};
-use common::event::{EventBody, FailureKind, FinalState, JobError};
+use crate::support::{Agent, Place, Relay, connected, connected_at, eventually, mark, processes};
+use common::event::{EventBody, FailureKind, FinalState};
 use common::job::{JobSpec, StepKind};
 use common::rule::OnLimit;
 use rustix::process::{Pid, Signal, kill_process};
 
 async fn start(below: &[String], spec: impl FnOnce(&Agent) -> JobSpec) -> (Relay, Agent) {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start_at(&relay.url(), &serde_json::json!({}), &Place { below, ..Place::default() });
-    relay.accept().await;
+    let (mut relay, agent) = connected_at(&serde_json::json!({}), &Place { below, ..Place::default() }).await;
     relay.start(&spec(&agent)).await;
     (relay, agent)
 }
@@ -26,16 +22,6 @@ async fn run(spec: impl FnOnce(&Agent) -> JobSpec) -> (Relay, Agent) {
     let (mut relay, agent) = start(&[], spec).await;
     relay.until_finished("demo#1").await;
     (relay, agent)
-}
-
-fn held(relay: &Relay) -> &Run {
-    &relay.runs[&"demo#1".parse().unwrap()]
-}
-
-fn failure(relay: &Relay) -> JobError {
-    let (state, error, _) = held(relay).finished().unwrap();
-    assert_eq!(state, FinalState::Failed, "{:#?}", held(relay).events);
-    error.unwrap()
 }
 
 #[tokio::test]
@@ -48,7 +34,7 @@ async fn a_codex_that_stays_after_a_failed_turn_is_ended_and_the_turn_is_the_rea
         spec
     })
     .await;
-    let error = failure(&relay);
+    let error = relay.failure();
     assert_eq!(error.kind, FailureKind::CodexError, "{}", error.message);
 }
 
@@ -67,7 +53,7 @@ async fn a_command_that_never_gets_as_far_as_running_fails_at_the_limit_of_a_sta
     })
     .await;
     relay.until_finished("demo#1").await;
-    let error = failure(&relay);
+    let error = relay.failure();
     assert_eq!(error.kind, FailureKind::StartTimeout);
     assert!(error.message.contains("300ms"), "{}", error.message);
 }
@@ -77,9 +63,9 @@ async fn a_job_whose_command_killed_its_shim_leaves_nothing_running_and_says_so(
     let mark = mark();
     let (relay, _agent) =
         run(|agent| agent.shell("demo#1", &format!("kill -9 $PPID; sleep {mark}; :"))).await;
-    assert_eq!(failure(&relay).kind, FailureKind::SpawnFailed);
+    assert_eq!(relay.failure().kind, FailureKind::SpawnFailed);
     eventually("nothing is left", || processes(&mark).is_empty()).await;
-    let (killed, survivors) = held(&relay).cleanup().unwrap();
+    let (killed, survivors) = relay.demo().cleanup().unwrap();
     assert!(killed >= 1 && survivors == 0, "{killed} killed, {survivors} survivors");
 }
 
@@ -89,8 +75,8 @@ async fn a_job_whose_shim_is_stopped_ends_all_the_same() {
     // The leftover process stops the shim when the shim tries to end it.
     let left = format!("(trap 'kill -STOP $P; exec sleep {mark}' TERM; sleep 60 & wait) >/dev/null 2>&1 &");
     let (relay, _agent) = run(|agent| agent.shell("demo#1", &format!("P=$PPID; {left} exit 0"))).await;
-    assert_eq!(held(&relay).finished(), Some((FinalState::Completed, None, Some(0))));
-    let (killed, survivors) = held(&relay).cleanup().unwrap();
+    assert_eq!(relay.demo().finished(), Some((FinalState::Completed, None, Some(0))));
+    let (killed, survivors) = relay.demo().cleanup().unwrap();
     assert!(killed >= 1 && survivors == 0, "{killed} killed, {survivors} survivors");
     eventually("nothing is left", || processes(&mark).is_empty()).await;
 }
@@ -106,7 +92,7 @@ async fn a_setup_over_its_limit_fails_with_the_limit_though_steps_are_to_be_inte
         spec
     })
     .await;
-    let error = failure(&relay);
+    let error = relay.failure();
     assert_eq!(error.kind, FailureKind::StepTimeout, "{}", error.message);
     assert!(error.message.contains("ran over its limit of 1s500ms"), "{}", error.message);
 }
@@ -115,11 +101,10 @@ async fn a_setup_over_its_limit_fails_with_the_limit_though_steps_are_to_be_inte
 async fn a_job_whose_shim_is_stopped_before_its_command_exits_ends_all_the_same() {
     let line = "until test -e go; do sleep 0.01; done; kill -STOP $PPID; exit 0";
     let (mut relay, agent) = start(&[], |agent| agent.shell("demo#1", line)).await;
-    let id = "demo#1".parse().unwrap();
-    relay.until("it runs", |relay| relay.runs.get(&id).is_some_and(|run| run.started().is_some())).await;
+    relay.until_run("demo#1", "runs", |run| run.started().is_some()).await;
     fs::write(agent.workspace().join("go"), "").unwrap();
     relay.until_finished("demo#1").await;
-    assert_eq!(failure(&relay).kind, FailureKind::SpawnFailed);
+    assert_eq!(relay.failure().kind, FailureKind::SpawnFailed);
 }
 
 #[tokio::test]
@@ -129,8 +114,7 @@ async fn what_an_agent_inherits_reaches_no_command_and_keeps_nobody_from_stoppin
     below.extend(["umask 077; exec \"$@\"", "sh"].map(str::to_owned));
     let line = "umask; grep -E '^Sig(Blk|Ign)' /proc/self/status";
     let (mut relay, mut agent) = start(&below, |agent| agent.shell("demo#1", line)).await;
-    let run = relay.until_finished("demo#1").await;
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    let run = relay.until_completed("demo#1").await;
     let text = run.text();
     // Signals above the 31 named ones belong to the C library.
     let masks: Vec<u64> = text
@@ -148,18 +132,16 @@ async fn a_command_that_would_open_an_editor_ends_at_once() {
     let line = "git init -q r && cd r && git config user.name a && git config user.email a@b && echo x >f && git add f \
                 && git commit";
     let (relay, _agent) = run(|agent| agent.shell("demo#1", line)).await;
-    assert_eq!(failure(&relay).kind, FailureKind::Exited);
-    let text = held(&relay).text();
+    assert_eq!(relay.failure().kind, FailureKind::Exited);
+    let text = relay.demo().text();
     assert!(text.contains("Aborting commit due to empty commit message"), "{text}");
 }
 
 #[tokio::test]
 async fn time_in_which_a_worker_is_held_back_counts_for_no_limit() {
     let disk = SmallDisk::new(3 * 1024);
-    let mut relay = Relay::new().await;
     let place = Place { state: Some(disk.path()), ..Place::default() };
-    let agent = Agent::start_at(&relay.url(), &serde_json::json!({}), &place);
-    relay.accept().await;
+    let (mut relay, agent) = connected_at(&serde_json::json!({}), &place).await;
     let path = agent.dir.path().join("flood");
     fs::write(&path, codex::flood(30_000)).unwrap();
     let body = format!("until test -e go; do sleep 0.01; done; cat {}; touch done", path.display());
@@ -168,8 +150,7 @@ async fn time_in_which_a_worker_is_held_back_counts_for_no_limit() {
         spec.limits.steps.insert(kind, 2000);
     }
     relay.start(&spec).await;
-    let id = "demo#1".parse().unwrap();
-    relay.until("it is accepted", |relay| relay.runs.get(&id).is_some_and(|run| run.accepted > 0)).await;
+    relay.until_run("demo#1", "is accepted", |run| run.accepted > 0).await;
     let address = relay.leave().await;
     fs::write(agent.workspace().join("go"), "").unwrap();
     let waits = || fs::read_to_string(format!("/proc/{}/wchan", agent.child.id())).unwrap_or_default();
@@ -179,8 +160,7 @@ async fn time_in_which_a_worker_is_held_back_counts_for_no_limit() {
     assert!(!agent.workspace().join("done").exists(), "the worker is not held back");
     relay.come_back(address).await;
     relay.accept().await;
-    let run = relay.until_finished("demo#1").await;
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    relay.until_completed("demo#1").await;
 }
 
 #[tokio::test]
@@ -201,13 +181,8 @@ async fn an_end_that_a_machine_slept_through_is_waited_for() {
     };
     signal(&all[1..], Signal::STOP);
     relay.cancel("demo#1", 0).await;
-    let id = "demo#1".parse().unwrap();
-    relay
-        .until("it is being ended", |relay| {
-            let stopping = |event: &common::event::Event| matches!(event.body, EventBody::Stopping { .. });
-            relay.runs.get(&id).is_some_and(|run| run.events.iter().any(stopping))
-        })
-        .await;
+    let stopping = |event: &common::event::Event| matches!(event.body, EventBody::Stopping { .. });
+    relay.until_run("demo#1", "is being ended", |run| run.events.iter().any(stopping)).await;
     signal(&all[..1], Signal::STOP);
     // Longer than an end may take.
     tokio::time::sleep(Duration::from_millis(5500)).await;
@@ -219,9 +194,7 @@ async fn an_end_that_a_machine_slept_through_is_waited_for() {
 
 #[tokio::test]
 async fn a_workspace_whose_disk_hangs_keeps_no_other_job_from_its_limits() {
-    let mut relay = Relay::new().await;
-    let agent = Agent::start(&relay.url());
-    relay.accept().await;
+    let (mut relay, agent) = connected().await;
     let log = agent.workspace().join(".codex-worker/slow.1/log.txt").display().to_string();
     let words =
         format!("-f -qq -o /dev/null -P {log} -e trace=write -e inject=write:delay_enter=30000000 -p");
@@ -240,8 +213,8 @@ async fn a_workspace_whose_disk_hangs_keeps_no_other_job_from_its_limits() {
     spec.limits.steps.insert(StepKind::Command, 400);
     relay.start(&spec).await;
     relay.until_finished("demo#1").await;
-    assert_eq!(failure(&relay).kind, FailureKind::StepTimeout);
-    let events = &held(&relay).events;
+    assert_eq!(relay.failure().kind, FailureKind::StepTimeout);
+    let events = &relay.demo().events;
     let took = events.last().unwrap().at.duration_since(events[0].at);
     assert!(took.as_secs() < 4, "{took:?}");
     let slow = relay.until_finished("slow#1").await;
@@ -270,5 +243,5 @@ async fn a_command_of_codex_hears_of_a_cancel_before_it_is_killed() {
     relay.cancel("demo#1", 5000).await;
     relay.until_finished("demo#1").await;
     assert!(agent.workspace().join("tidied").exists() && !lock.exists());
-    assert!(held(&relay).events.iter().any(|event| matches!(event.body, EventBody::Stopping { .. })));
+    assert!(relay.demo().events.iter().any(|event| matches!(event.body, EventBody::Stopping { .. })));
 }

@@ -83,6 +83,22 @@ pub struct Hello {
     pub vitals: Option<Box<MachineVitals>>,
 }
 
+impl Hello {
+    /// Returns the first frame of an agent of this version.
+    pub fn new(agent: &str, max_jobs: u32, platform: Platform, jobs: Vec<JobProgress>) -> Self {
+        Self {
+            protocol_min: super::PROTOCOL_MIN,
+            protocol_max: super::PROTOCOL,
+            agent: agent.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            max_jobs,
+            platform,
+            jobs,
+            vitals: None,
+        }
+    }
+}
+
 /// Platform that an agent runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {

@@ -109,8 +109,7 @@ fn every_event() {
             engine: "local".into(),
             log_path: "/l".into(),
             events_path: "/e".into(),
-            origin: crate::origin::Origin::default(),
-            model: None,
+            ..Queued::default()
         })),
         EventBody::Accepted {
             agent: "a1".into(),

@@ -108,9 +108,7 @@ mod tests {
 
     #[test]
     fn jobs_are_offered_by_what_was_typed_and_by_their_state() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::for_project(dir.path());
-        registry.ensure().unwrap();
+        let (dir, registry) = Registry::temporary();
         for (job, state) in [("abe#1", State::Failed), ("abe#2", State::Running), ("zoe#1", State::Completed)]
         {
             let mut record = samples::bare(job, state);

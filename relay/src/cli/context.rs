@@ -69,9 +69,6 @@ impl Context {
     }
 
     /// Returns a variable of the caller's environment.
-    ///
-    /// # Errors
-    /// Same as [`std::env::var`].
     pub fn caller_variable(&self, key: &str) -> Result<String, VarError> {
         self.caller_env.get(key).map_or_else(|| std::env::var(key), |value| Ok(value.clone()))
     }

@@ -8,6 +8,7 @@ use clap_complete::env::CompleteEnv;
 use rustix::fs::Mode;
 
 use super::commands::{Cli, Command};
+use super::global::Global;
 use super::serve::{self, ServeFn};
 use super::{
     Context, cancel, candidates, completions, doctor, down, events, explain, extend, help, hook, init,
@@ -92,35 +93,21 @@ fn is_inside_job() -> bool {
     is_set("RELAY_JOB") && !is_set("RELAY_DELIVERY")
 }
 
-/// Returns true for a command that changes anything.
-fn changes_state(command: &Command) -> bool {
-    match command {
-        Command::Up(_)
-        | Command::Down(_)
-        | Command::Restart(_)
-        | Command::Launch(_)
-        | Command::Run(_)
-        | Command::Resume(_)
-        | Command::Retry(_)
-        | Command::Cancel(_)
-        | Command::Extend(_)
-        | Command::Notices(_)
-        | Command::Prune(_)
-        | Command::Init(_)
-        | Command::Serve(_)
-        | Command::Mcp(_)
-        | Command::Hook(_)
-        | Command::Top(_) => true,
-        Command::Status(_)
-        | Command::Logs(_)
-        | Command::Events(_)
-        | Command::Wait(_)
-        | Command::Explain(_)
-        | Command::Schema(_)
-        | Command::Doctor(_)
-        | Command::Completions(_)
-        | Command::Help(_) => false,
-    }
+/// Returns true for a command that only reads.
+fn only_reads(command: &Command) -> bool {
+    use Command::{Completions, Doctor, Events, Explain, Help, Logs, Schema, Status, Wait};
+    matches!(
+        command,
+        Status(_)
+            | Logs(_)
+            | Events(_)
+            | Wait(_)
+            | Explain(_)
+            | Schema(_)
+            | Doctor(_)
+            | Completions(_)
+            | Help(_)
+    )
 }
 
 /// Runs a command. `relay run` returns the exit code of its command line; all other commands return an [`ExitCode`].
@@ -128,58 +115,53 @@ fn dispatch(cli: &Cli, serve: ServeFn) -> Result<u8, Failure> {
     if is_inside_job() {
         match &cli.command {
             // Hooks in a person's settings also run in workers, which must not receive notices.
-            Command::Hook(_) => return Ok(ExitCode::Done as u8),
-            command if changes_state(command) => {
+            Command::Hook(_) => return Ok(ExitCode::Done.into()),
+            command if only_reads(command) => {}
+            _ => {
                 return Err(Failure::usage(
                     "this command is not available inside a job (RELAY_JOB is set): run it in the session \
                     that launched the job",
                 ));
             }
-            _ => {}
         }
     }
+    let global = &cli.global;
     match &cli.command {
         // These commands work outside of a project.
-        Command::Mcp(args) => return mcp::run(args, &cli.global).map(|code| code as u8),
-        Command::Completions(args) => {
-            return completions::run(args, &cli.global, Cli::command()).map(|code| code as u8);
-        }
-        Command::Schema(args) => return schema::run(args, &cli.global).map(|code| code as u8),
-        Command::Hook(args) => return hook::run(args, &cli.global).map(|code| code as u8),
-        Command::Init(args) => return init::run(args, &cli.global).map(|code| code as u8),
-        Command::Help(args) => {
-            return help::run(args, &cli.global, Cli::command()).map(|code| code as u8);
-        }
-        _ => {}
+        Command::Mcp(args) => mcp::run(args, global).map(u8::from),
+        Command::Completions(args) => completions::run(args, global, Cli::command()).map(u8::from),
+        Command::Schema(args) => schema::run(args, global).map(u8::from),
+        Command::Hook(args) => hook::run(args, global).map(u8::from),
+        Command::Init(args) => init::run(args, global).map(u8::from),
+        Command::Help(args) => help::run(args, global, Cli::command()).map(u8::from),
+        Command::Up(args) => in_project(global, |context| up::run(args, context)),
+        Command::Down(args) => in_project(global, |context| down::run(args, context)),
+        Command::Restart(args) => in_project(global, |context| restart::run(args, context)),
+        Command::Launch(args) => in_project(global, |context| launch::run(args, context)),
+        Command::Status(args) => in_project(global, |context| status::run(args, context)),
+        Command::Top(args) => in_project(global, |context| top::run(args, context)),
+        Command::Logs(args) => in_project(global, |context| logs::run(args, context)),
+        Command::Events(args) => in_project(global, |context| events::run(args, context)),
+        Command::Wait(args) => in_project(global, |context| wait::run(args, context)),
+        Command::Cancel(args) => in_project(global, |context| cancel::run(args, context)),
+        Command::Notices(args) => in_project(global, |context| notices::run(args, context)),
+        Command::Explain(args) => in_project(global, |context| explain::run(args, context)),
+        Command::Extend(args) => in_project(global, |context| extend::run(args, context)),
+        Command::Resume(args) => in_project(global, |context| resume::run(args, context)),
+        Command::Retry(args) => in_project(global, |context| retry::run(args, context)),
+        Command::Run(args) => in_project(global, |context| run::run(args, context)),
+        Command::Doctor(args) => in_project(global, |context| Ok(doctor::run(args, context))),
+        Command::Prune(args) => in_project(global, |context| prune::run(args, context)),
+        Command::Serve(args) => in_project(global, |context| serve::run(args, context, serve)),
     }
-    let context = Context::new(&cli.global)?;
-    let code = match &cli.command {
-        Command::Up(args) => up::run(args, &context)? as u8,
-        Command::Down(args) => down::run(args, &context)? as u8,
-        Command::Restart(args) => restart::run(args, &context)? as u8,
-        Command::Launch(args) => launch::run(args, &context)? as u8,
-        Command::Status(args) => status::run(args, &context)? as u8,
-        Command::Top(args) => top::run(args, &context)? as u8,
-        Command::Logs(args) => logs::run(args, &context)? as u8,
-        Command::Events(args) => events::run(args, &context)? as u8,
-        Command::Wait(args) => wait::run(args, &context)? as u8,
-        Command::Cancel(args) => cancel::run(args, &context)? as u8,
-        Command::Notices(args) => notices::run(args, &context)? as u8,
-        Command::Hook(args) => hook::run(args, &cli.global)? as u8,
-        Command::Explain(args) => explain::run(args, &context)? as u8,
-        Command::Extend(args) => extend::run(args, &context)? as u8,
-        Command::Resume(args) => resume::run(args, &context)? as u8,
-        Command::Retry(args) => retry::run(args, &context)? as u8,
-        Command::Run(args) => run::run(args, &context)?,
-        Command::Mcp(args) => mcp::run(args, &cli.global)? as u8,
-        Command::Schema(args) => schema::run(args, &cli.global)? as u8,
-        Command::Doctor(args) => doctor::run(args, &context) as u8,
-        Command::Prune(args) => prune::run(args, &context)? as u8,
-        Command::Init(args) => init::run(args, &cli.global)? as u8,
-        Command::Serve(args) => serve::run(args, &context, serve)? as u8,
-        Command::Completions(args) => completions::run(args, &cli.global, Cli::command())? as u8,
-        Command::Help(args) => help::run(args, &cli.global, Cli::command())? as u8,
-    };
+}
+
+fn in_project<C: Into<u8>>(
+    global: &Global,
+    run: impl FnOnce(&Context) -> Result<C, Failure>,
+) -> Result<u8, Failure> {
+    let context = Context::new(global)?;
+    let code = run(&context)?.into();
     context.output.check_written()?;
     Ok(code)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::env::VarError;
 
 use clap::Parser;
-use common::job::{CodexSettings, Limits, SPEC_SCHEMA, Sandbox, StepKind};
+use common::job::{CodexSettings, Limits, Sandbox, StepKind};
 use common::record::State;
 use common::rule::{OnLimit, OnLoop};
 
@@ -37,26 +37,18 @@ impl Project {
         record.workspace.clone_from(&workspace);
         record.thread_id = Some(THREAD.into());
         let spec = JobSpec {
-            schema: SPEC_SCHEMA,
-            job: record.job.clone(),
-            runner: Runner::Codex,
-            prompt: "fix the tests".into(),
-            workspace,
-            env: BTreeMap::new(),
             env_names: ["TOKEN".to_owned()].into(),
             setup: vec!["npm ci".into()],
             checks: vec!["npm test".into()],
             limits: Limits { job_ms: 60_000, ..Limits::default() },
-            rules: vec![],
             on_limit: OnLimit::Interrupt,
             on_loop: OnLoop::Fail,
             codex: CodexSettings {
                 model: Some("m1".into()),
-                sandbox: Sandbox::Off,
                 args: vec!["--search".into()],
                 ..CodexSettings::default()
             },
-            thread: None,
+            ..JobSpec::new(record.job.clone(), Runner::Codex, "fix the tests", &workspace)
         };
         Self { dir, record, spec }
     }
@@ -127,20 +119,11 @@ fn a_resumed_job_keeps_thread_workspace_model_checks_and_env_and_has_new_limits(
 #[test]
 fn flags_of_a_resume_win_over_the_earlier_job() {
     let project = Project::new();
-    let line = ["resume", "abe", "-", "--check", "make", "--setup", "npm i", "--model", "m2", "--timeout"];
-    let rest = [
-        "2h",
-        "--on-limit",
-        "interrupt",
-        "--on-loop",
-        "fail",
-        "--env",
-        "TOKEN=other",
-        "--",
-        "-c",
-        "personality=a",
-    ];
-    let launch = project.resolve(&[&line[..], &rest[..]].concat()).unwrap();
+    let line = ["resume", "abe", "-", "--check", "make", "--setup", "npm i"];
+    let rest =
+        "--model m2 --timeout 2h --on-limit interrupt --on-loop fail --env TOKEN=other -- -c personality=a";
+    let line: Vec<&str> = line.into_iter().chain(rest.split(' ')).collect();
+    let launch = project.resolve(&line).unwrap();
     assert_eq!((launch.prompt.as_str(), launch.checks), ("from stdin", vec!["make".to_owned()]));
     assert_eq!((launch.setup, launch.limits.job_ms), (vec!["npm i".to_owned()], 7_200_000));
     assert_eq!(

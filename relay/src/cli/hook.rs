@@ -15,7 +15,6 @@ use super::global::Global;
 use super::help::after_help;
 use super::notices;
 use crate::exit::{ExitCode, Failure};
-use crate::hook::answer;
 use crate::hook::call::{self, HookCall, HookEvent};
 use crate::hook::decide::{self, HookResponse, NoticeOwner};
 use crate::project;
@@ -45,9 +44,6 @@ pub struct HookArgs {
 }
 
 /// Answers the call of a hook. The exit code is always 0: an error of a hook must not break its host.
-///
-/// # Errors
-/// Never.
 #[expect(clippy::unnecessary_wraps, reason = "the form of every command")]
 pub fn run(args: &HookArgs, global: &Global) -> Result<ExitCode, Failure> {
     let output = CommandOutput::new(global.color, true);
@@ -122,7 +118,7 @@ fn deliver_notices(
 }
 
 fn answer_json(response_kind: HookResponse, notices: &ClaimedNotices) -> Option<serde_json::Value> {
-    answer::response_json(response_kind, &notices::format_notices(notices))
+    decide::response_json(response_kind, &notices::format_notices(notices))
 }
 
 /// Returns the notices for this session, oldest first.

@@ -2,9 +2,11 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use common::event::MAX_TITLE;
 use common::ids::{JobId, JobName};
 use common::job::Runner;
@@ -12,7 +14,6 @@ use common::origin::Origin;
 use common::record::{JobRecord, State};
 use common::rule::{OnLimit, OnLoop};
 use common::text_format::one_line;
-use serde::Deserialize;
 
 use super::follow_up::{self, EarlierJob};
 use super::help::after_help;
@@ -63,12 +64,12 @@ pub struct LaunchArgs {
     pub(super) limits: LimitFlags,
     /// Action when a step exceeds its limit: fail (the job fails) or interrupt (end only the step and let the worker
     /// continue, at most 3 times) [default: as in relay.toml, else fail]
-    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
-    pub(super) on_limit: Option<OnLimitName>,
+    #[arg(long, value_name = "ACTION", value_parser = on_limit(), hide_possible_values = true)]
+    pub(super) on_limit: Option<OnLimit>,
     /// Action when a worker repeats a failing step without changing a file: warn (the job continues) or fail [default:
     /// as in relay.toml, else warn]
-    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
-    pub(super) on_loop: Option<OnLoopName>,
+    #[arg(long, value_name = "ACTION", value_parser = on_loop(), hide_possible_values = true)]
+    pub(super) on_loop: Option<OnLoop>,
     /// Model [default: as in relay.toml, else Codex's own]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -76,8 +77,8 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "KEY")]
     pub(super) env: Vec<String>,
     /// Program that executes the task: codex (`codex exec`) or shell (`sh -c`)
-    #[arg(long, value_enum, default_value_t = RunnerName::Codex, hide_possible_values = true)]
-    pub(super) runner: RunnerName,
+    #[arg(long, value_parser = runner(), default_value = "codex", hide_possible_values = true)]
+    pub(super) runner: Runner,
     /// Flags for the launch and its output.
     #[command(flatten)]
     pub(super) start: StartFlags,
@@ -86,52 +87,25 @@ pub struct LaunchArgs {
     pub(super) codex_args: Vec<String>,
 }
 
-/// `--on-limit`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum OnLimitName {
-    /// The job fails.
-    Fail,
-    /// The step is ended, the worker goes on.
-    Interrupt,
+/// Returns a parser of these names, each with a description for completions.
+fn named<T>(names: [(&'static str, &'static str); 2]) -> impl TypedValueParser<Value = T>
+where
+    T: Clone + Default + FromStr + Send + Sync + 'static,
+{
+    let names = names.map(|(name, about)| PossibleValue::new(name).help(about));
+    PossibleValuesParser::new(names).map(|name| name.parse().unwrap_or_default())
 }
 
-impl OnLimitName {
-    /// Returns the action with this name.
-    pub(super) fn resolve(self) -> OnLimit {
-        match self {
-            Self::Fail => OnLimit::Fail,
-            Self::Interrupt => OnLimit::Interrupt,
-        }
-    }
+pub(super) fn on_limit() -> impl TypedValueParser<Value = OnLimit> {
+    named([("fail", "The job fails"), ("interrupt", "The step is ended, the worker goes on")])
 }
 
-/// `--on-loop`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum OnLoopName {
-    /// A warning is emitted.
-    Warn,
-    /// The job fails.
-    Fail,
+pub(super) fn on_loop() -> impl TypedValueParser<Value = OnLoop> {
+    named([("warn", "A warning is emitted"), ("fail", "The job fails")])
 }
 
-impl OnLoopName {
-    /// Returns the action with this name.
-    pub(super) fn resolve(self) -> OnLoop {
-        match self {
-            Self::Warn => OnLoop::Warn,
-            Self::Fail => OnLoop::Fail,
-        }
-    }
-}
-
-/// `--runner`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum RunnerName {
-    /// `codex exec`
-    Codex,
-    /// `sh -c`
-    Shell,
+fn runner() -> impl TypedValueParser<Value = Runner> {
+    named([("codex", "`codex exec`"), ("shell", "`sh -c`")])
 }
 
 /// Launches a job.
@@ -168,10 +142,7 @@ pub(super) fn resolve_flags(
 ) -> Result<Launch, Failure> {
     let (typed, codex_args) =
         prompt::task_and_codex_args(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
-    let runner = match args.runner {
-        RunnerName::Codex => Runner::Codex,
-        RunnerName::Shell => Runner::Shell,
-    };
+    let runner = args.runner;
     if runner == Runner::Shell && (args.model.is_some() || args.on_loop.is_some() || !codex_args.is_empty()) {
         return Err(Failure::usage(
             "--model, --on-loop and arguments after -- are for codex: omit them with --runner shell",
@@ -202,8 +173,8 @@ pub(super) fn resolve_flags(
         checks: args.check.clone(),
         limits,
         rules: context.config.rules.clone(),
-        on_limit: args.on_limit.map_or(context.config.on_limit, OnLimitName::resolve),
-        on_loop: args.on_loop.map_or(context.config.on_loop, OnLoopName::resolve),
+        on_limit: args.on_limit.unwrap_or(context.config.on_limit),
+        on_loop: args.on_loop.unwrap_or(context.config.on_loop),
         codex,
         thread_id: None,
         origin: Origin { session: session::calling_session(context.caller_variable), ..Origin::default() },
@@ -293,9 +264,6 @@ fn launch_exclusively(
 }
 
 /// Prints a job that was launched now, or earlier with the same key. Starts a relay if none is running.
-///
-/// # Errors
-/// Same as [`submit_and_print()`].
 fn print_created(
     context: &Context,
     created: &CreateResult,

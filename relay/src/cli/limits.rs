@@ -28,9 +28,6 @@ pub struct LimitFlags {
 }
 
 /// Parses `KIND=D`.
-///
-/// # Errors
-/// Description of the mistake.
 pub fn parse_step_limit(text: &str) -> Result<(StepKind, Duration), String> {
     let (kind, limit) =
         text.split_once('=').ok_or_else(|| format!("'{text}' is not KIND=D: write it like install=5m"))?;
@@ -38,9 +35,6 @@ pub fn parse_step_limit(text: &str) -> Result<(StepKind, Duration), String> {
 }
 
 /// Parses `D` or `KIND=D`.
-///
-/// # Errors
-/// Description of the mistake.
 pub fn parse_stall_limit(text: &str) -> Result<StallFlag, String> {
     if text.contains('=') {
         parse_step_limit(text).map(|(kind, limit)| (Some(kind), limit))

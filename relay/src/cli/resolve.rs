@@ -128,7 +128,7 @@ fn has_crlf(line: &str) -> bool {
 pub(super) fn raise_step_limits(configured: &Limits, timeout: Option<Duration>) -> Limits {
     let mut limits = configured.clone();
     if let Some(timeout) = timeout {
-        for kind in StepKind::ALL {
+        for kind in StepKind::ALL.iter().copied() {
             limits.steps.insert(kind, limits.step_ms(kind).max(duration::to_millis(timeout)));
         }
     }

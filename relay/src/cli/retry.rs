@@ -3,10 +3,11 @@
 use clap::Args;
 use common::job::Runner;
 use common::origin::FollowUp;
+use common::rule::{OnLimit, OnLoop};
 
 use super::follow_up::EarlierJob;
 use super::help::after_help;
-use super::launch::{self, OnLimitName, OnLoopName, StartFlags};
+use super::launch::{self, StartFlags};
 use super::limits::LimitFlags;
 use super::resolve::{Launch, ResolveContext};
 use super::{Context, candidates, limits};
@@ -27,11 +28,11 @@ pub struct RetryArgs {
     #[command(flatten)]
     pub(super) limits: LimitFlags,
     /// Action when a step exceeds its limit: fail or interrupt [default: as in JOB]
-    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
-    pub(super) on_limit: Option<OnLimitName>,
+    #[arg(long, value_name = "ACTION", value_parser = launch::on_limit(), hide_possible_values = true)]
+    pub(super) on_limit: Option<OnLimit>,
     /// Action when a worker repeats a failing step without changing a file: warn or fail [default: as in JOB]
-    #[arg(long, value_name = "ACTION", value_enum, hide_possible_values = true)]
-    pub(super) on_loop: Option<OnLoopName>,
+    #[arg(long, value_name = "ACTION", value_parser = launch::on_loop(), hide_possible_values = true)]
+    pub(super) on_loop: Option<OnLoop>,
     /// Model [default: as in JOB]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -89,8 +90,8 @@ pub(super) fn resolve_flags(
         checks: old.checks.clone(),
         limits: limits::apply_flags(&old.limits, &args.limits)?,
         rules: old.rules.clone(),
-        on_limit: args.on_limit.map_or(old.on_limit, OnLimitName::resolve),
-        on_loop: args.on_loop.map_or(old.on_loop, OnLoopName::resolve),
+        on_limit: args.on_limit.unwrap_or(old.on_limit),
+        on_loop: args.on_loop.unwrap_or(old.on_loop),
         codex,
         thread_id: old.thread.clone(),
         origin: earlier.follow_up_origin(FollowUp::Retry, context),

@@ -18,9 +18,6 @@ pub struct SchemaArgs {
 }
 
 /// Prints the schema.
-///
-/// # Errors
-/// Returns an error if stdout can't be written.
 pub fn run(args: &SchemaArgs, global: &Global) -> Result<ExitCode, Failure> {
     let output = CommandOutput::new(global.color, false);
     if let Some(what) = args.what {

@@ -3,7 +3,6 @@
 use clap::Args;
 use common::event::{JobError, Queued};
 use common::ids::JobId;
-use common::origin::Origin;
 use common::record::{JobRecord, MAX_STEPS, State};
 use common::text_format::truncate;
 use common::warnings::Warnings;
@@ -218,16 +217,8 @@ fn choose_listed(rows: Vec<ListRow>, limit: usize) -> (Vec<JobId>, usize) {
 /// Reduces a record to the fields that a list shows, because `-a` keeps all records in memory.
 fn reduce_for_list(record: JobRecord) -> JobRecord {
     let cut = |text: &str| truncate(text, MAX_SHOWN);
-    let queued = Queued {
-        workspace: String::new(),
-        prompt_summary: cut(&record.prompt_summary),
-        runner: record.runner,
-        engine: String::new(),
-        log_path: String::new(),
-        events_path: String::new(),
-        origin: Origin::default(),
-        model: None,
-    };
+    let prompt_summary = cut(&record.prompt_summary);
+    let queued = Queued { prompt_summary, runner: record.runner, ..Queued::default() };
     let mut steps = record.steps;
     // Steps of an ended job are not shown.
     steps.truncate(if record.state.is_final() { 0 } else { MAX_STEPS });

@@ -37,7 +37,6 @@ pub struct Webhook {
 /// Location of a secret. It is read at each use, as it may change while the relay runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// A file.
     File(PathBuf),
     /// A variable of the daemon's environment.
     Variable(String),
@@ -74,9 +73,6 @@ pub(super) struct RawNotify {
 
 impl RawNotify {
     /// Checks the table; paths are relative to the project's `root`.
-    ///
-    /// # Errors
-    /// The first error.
     pub(super) fn resolve(self, root: &Path) -> Result<NotifyConfig, ConfigError> {
         let secret = match (self.webhook_secret_file, self.webhook_secret_env) {
             (Some(_), Some(variable)) => {

@@ -64,9 +64,6 @@ struct RawCodex {
 
 impl RawConfig {
     /// Fills in the defaults and checks values against each other.
-    ///
-    /// # Errors
-    /// The first error.
     pub(super) fn resolve(self, root: &Path) -> Result<Config, ConfigError> {
         let on_limit = self.limits.on_limit.unwrap_or_default();
         let on_loop = self.limits.on_loop.unwrap_or_default();
@@ -132,7 +129,6 @@ impl RawPlatform {
     }
 }
 
-/// Returns the owner of a folder.
 fn folder_owner(folder: &Path) -> (u32, u32) {
     std::fs::metadata(folder).map_or_else(
         |_| (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),

@@ -38,7 +38,6 @@ pub struct Config {
 /// `[platform]`: settings of the workers' platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformConfig {
-    /// Engine, if one is set.
     pub engine: Option<EngineKind>,
     /// Name of the container.
     pub name: String,
@@ -66,9 +65,7 @@ pub struct PlatformConfig {
 /// `[codex]`: settings for running Codex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodexConfig {
-    /// Program.
     pub program: String,
-    /// Model.
     pub model: Option<String>,
     /// Sandbox; `None` for the engine's default.
     pub sandbox: Option<Sandbox>,

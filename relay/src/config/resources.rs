@@ -32,9 +32,6 @@ const MIN_MEMORY: u64 = 256 * MIB;
 const MIN_PIDS: u32 = 64;
 
 /// Fills in the defaults.
-///
-/// # Errors
-/// The first error.
 pub(super) fn resolve(
     memory: Option<Spanned<String>>,
     cpus: Option<Spanned<f64>>,

@@ -21,9 +21,6 @@ pub(super) struct RawRule {
 }
 
 /// Checks the rules; `job_ms` is the job's limit if the file sets one.
-///
-/// # Errors
-/// The first error.
 pub(super) fn resolve(
     rules: Vec<Spanned<RawRule>>,
     limits: &Limits,

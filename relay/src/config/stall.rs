@@ -26,7 +26,7 @@ pub fn check_network_limit(
     stall_ms: u64,
 ) -> Result<(), String> {
     let kinds =
-        StepKind::ALL.into_iter().filter(|kind| kind.is_network() && !limits.stalls.contains_key(kind));
+        StepKind::ALL.iter().copied().filter(|kind| kind.is_network() && !limits.stalls.contains_key(kind));
     let kinds: Vec<(StepKind, u64)> = kinds.map(|kind| (kind, limits.step_ms(kind))).collect();
     for (kind, limit_ms) in kinds.iter().filter(|(kind, _)| is_set(*kind)) {
         check_below(*kind, *limit_ms, stall_ms)?;
@@ -38,9 +38,6 @@ pub fn check_network_limit(
 }
 
 /// Checks a stall limit against the limit of its steps.
-///
-/// # Errors
-/// Description of the error.
 pub fn check_below(kind: StepKind, limit_ms: u64, stall_ms: u64) -> Result<(), String> {
     if stall_ms < limit_ms {
         return Ok(());

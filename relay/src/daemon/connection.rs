@@ -101,7 +101,6 @@ async fn serve_until_end(
     end
 }
 
-/// Serves the connection from its welcome on.
 async fn serve_welcomed(
     socket: &mut WebSocket,
     app: &AppState,

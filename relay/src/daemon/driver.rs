@@ -26,16 +26,12 @@ pub(super) trait CoreEnvironment {
     /// Returns the current time of the wall clock.
     fn wall(&self) -> Timestamp;
 
-    /// Returns the registry.
     fn registry(&self) -> &Registry;
 
     /// Returns the time source of records.
     fn clock(&self) -> &Clock;
 
     /// Returns the filed requests, oldest first.
-    ///
-    /// # Errors
-    /// Fails if they can't be read.
     fn requests(&self) -> io::Result<Vec<FiledRequest>>;
 
     /// Executes an effect. Returns its answer, if it has one.

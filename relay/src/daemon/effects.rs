@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use common::ids::JobId;
 use common::wire::RelayFrame;
@@ -21,10 +22,11 @@ use super::message::Message;
 use super::platform::{self, Platform};
 use super::upgrade::AppState;
 use super::writer::WriterCommand;
-use super::{listen, prune, request_files};
+use super::{listen, request_files};
 use crate::files::atomic::Durability;
 use crate::policy::JobPolicy;
 use crate::registry::lease::{self, Lease};
+use crate::registry::prune::{Retention, prune_archive};
 use crate::registry::requests::{self, FiledRequest};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
@@ -107,7 +109,7 @@ impl CoreEnvironment for Executor {
             }
             Effect::RemoveRequest(path) => request_files::remove_request(&self.registry, &path),
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
-            Effect::Prune { path, keep } => prune::spawn_prune(&self.registry, &path, keep),
+            Effect::Prune { path, keep } => spawn_prune(&self.registry, &path, keep),
             Effect::ExtendLimit(effect) => return self.perform_limit_effect(effect).await,
             Effect::Engine(effect) => return self.call_engine(effect).await,
             Effect::Notify(record) => self.deliveries.queue_ended_job(*record),
@@ -190,9 +192,6 @@ impl Executor {
     }
 
     /// Reads the spec of a job.
-    ///
-    /// # Errors
-    /// The reason, if it is not valid.
     fn read_spec(&self, job: &JobId) -> Result<String, String> {
         let read = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
@@ -276,4 +275,35 @@ impl Executor {
         }
         None
     }
+}
+
+/// Number of attempts to lock the request. Together they take much longer than a writer holds the lock.
+const MAX_LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Starts to execute a prune request. The request stays filed until the work is done, because the requesting command
+/// waits for its removal. Further calls meanwhile have no effect.
+fn spawn_prune(registry: &Registry, request: &Path, keep: Retention) {
+    let (registry, request) = (registry.clone(), request.to_owned());
+    tokio::task::spawn_blocking(move || {
+        // The request stays locked during the work, so that further calls skip it.
+        let Ok(turn) = requests::request_file(&registry, &request).open() else { return };
+        // The writer of a request releases the lock immediately; a relay that prunes holds it longer.
+        let mut tries = (0..MAX_LOCK_ATTEMPTS).map(|_| turn.try_lock().is_ok());
+        if !tries.any(|locked| {
+            if !locked {
+                std::thread::park_timeout(LOCK_PAUSE);
+            }
+            locked
+        }) {
+            return;
+        }
+        match prune_archive(&registry, &keep) {
+            Ok(jobs) => tracing::info!("{} archived jobs were removed", jobs.len()),
+            Err(e) => tracing::error!("archived jobs can't be removed: {e}"),
+        }
+        if let Err(e) = requests::remove_request(&registry, &request) {
+            tracing::error!("{} can't be removed: {e}", request.display());
+        }
+    });
 }

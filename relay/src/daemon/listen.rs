@@ -18,9 +18,6 @@ const BACKLOG: u32 = 4096;
 
 /// Binds the loopback address: on the configured port, else on the last used port (agents reconnect there), else on any
 /// port.
-///
-/// # Errors
-/// One line with the port that is in use, and advice.
 pub(super) fn bind_loopback(
     configured_port: Option<u16>,
     last_port: Option<u16>,

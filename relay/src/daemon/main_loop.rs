@@ -27,9 +27,6 @@ enum LoopEvent {
 }
 
 /// Handles messages until `relay down` or a signal ends the daemon.
-///
-/// # Errors
-/// Fails if signals can't be caught.
 pub(super) async fn run(
     driver: &mut Driver<Executor>,
     messages: &mut mpsc::Receiver<Message>,

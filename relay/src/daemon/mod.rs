@@ -25,7 +25,7 @@
 //! * [`subscribe`]: the event stream for subscribers.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
-//! * [`prune`]: removes archived jobs. [`deliver`]: delivers completion notices.
+//! * [`deliver`]: delivers completion notices.
 //! * [`request_watcher`]: watches for new requests. [`freeze_detector`]: detects that this process or the machine was
 //!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
@@ -46,7 +46,6 @@ mod main_loop;
 mod message;
 mod pending_connections;
 mod platform;
-mod prune;
 mod request_files;
 mod request_watcher;
 mod serve;

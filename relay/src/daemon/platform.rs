@@ -59,7 +59,6 @@ impl Platform {
         }
     }
 
-    /// Returns the engine of the platform.
     pub(super) fn engine(&self) -> EngineKind {
         self.engine
     }
@@ -70,9 +69,6 @@ impl Platform {
     }
 
     /// Inspects the container.
-    ///
-    /// # Errors
-    /// The last line of the engine's error output.
     pub(super) async fn container_state(&self) -> Result<ContainerState, String> {
         let platform = self.clone();
         run_blocking(move || platform.container().container_state()).await
@@ -92,9 +88,6 @@ impl Platform {
 
     /// Ensures that the platform runs and that its agent has the address of this relay. The agent then connects with
     /// the new token, or with its old token if it is a running agent of engine `local`.
-    ///
-    /// # Errors
-    /// One line with the problem and advice.
     pub(super) async fn ensure_running(&self) -> Result<(), String> {
         let platform = self.clone();
         run_blocking(move || platform.ensure_running_blocking()).await
@@ -182,9 +175,6 @@ impl Platform {
     }
 
     /// Stops the platform, and its workers with it.
-    ///
-    /// # Errors
-    /// One line that names what is still running.
     pub(super) async fn stop(&self) -> Result<(), String> {
         let platform = self.clone();
         run_blocking(move || match platform.engine {
@@ -203,9 +193,6 @@ impl Platform {
 }
 
 /// Starts the platform. Inspects a container that has ended first, because a start erases its exit state.
-///
-/// # Errors
-/// One line with the problem and advice.
 pub(super) async fn start_platform(platform: &Platform, core: &mpsc::Sender<Message>) -> Result<(), String> {
     // If the engine does not answer, the next call fails with a better message.
     if platform.engine().is_container()

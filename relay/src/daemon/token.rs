@@ -5,29 +5,22 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Verifier of one token.
 #[derive(Debug, Clone)]
 pub(super) struct TokenVerifier {
     token: Arc<str>,
 }
 
 impl TokenVerifier {
-    /// Creates a verifier with a new token.
-    ///
-    /// # Errors
-    /// Fails if the system has no randomness.
     pub(super) fn new() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         Ok(Self::from_token(&hex::encode(bytes)))
     }
 
-    /// Creates a verifier of this token.
     pub(super) fn from_token(token: &str) -> Self {
         Self { token: token.into() }
     }
 
-    /// Returns the token.
     pub(super) fn token(&self) -> &str {
         &self.token
     }

@@ -1,9 +1,10 @@
 //! Checks that relay and agent have the same version.
 
+use common::version;
+
 use super::context::CheckContext;
 use super::finding::Finding;
 use super::probe::run_probe;
-use super::version;
 use crate::engine::command;
 use crate::engine_kind::EngineKind;
 use crate::registry::lease::PlatformStatus;
@@ -16,7 +17,6 @@ struct Versions {
     own: String,
     /// Version of the daemon, while it runs.
     relay: Option<String>,
-    /// Version of the connected agent.
     connected: Option<String>,
     /// Version of `worker-agent` on this machine, or the reason why there is none.
     installed: Result<String, String>,

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use common::version;
+
 use super::context::CheckContext;
 use super::finding::Finding;
 use super::probe::run_probe;
-use super::version;
 use crate::registry::lease::PlatformStatus;
 use crate::versions;
 

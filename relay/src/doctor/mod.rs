@@ -35,7 +35,6 @@ mod shell;
 mod storage;
 pub mod text;
 mod trust;
-mod version;
 
 pub use context::CheckContext;
 pub use finding::{Finding, State};

@@ -74,9 +74,7 @@ mod tests {
 
     #[test]
     fn what_is_set_aside_or_in_the_way_is_named_and_what_belongs_there_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::for_project(dir.path());
-        registry.ensure().unwrap();
+        let (_dir, registry) = Registry::temporary();
         symlink("a.1.json", registry.latest()).unwrap();
         std::fs::write(registry.folder().file("a.1.json"), "{}").unwrap();
         std::fs::create_dir(registry.folder().file("agent")).unwrap();

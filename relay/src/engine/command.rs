@@ -16,9 +16,6 @@ use crate::engine_kind::EngineKind;
 const AGENT_PROGRAM: &str = "worker-agent";
 
 /// Returns the agent's program: the one beside this program, else the one on `PATH`.
-///
-/// # Errors
-/// One line that names the places searched.
 pub fn agent_program() -> Result<PathBuf, String> {
     let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(AGENT_PROGRAM));
     let path = std::env::var_os("PATH").unwrap_or_default();

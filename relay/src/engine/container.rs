@@ -46,9 +46,6 @@ struct ExistingContainer {
 
 impl Container<'_> {
     /// Checks that the engine answers and has the image.
-    ///
-    /// # Errors
-    /// One actionable line.
     pub fn check(&self) -> Result<(), String> {
         self.query(&["version", "--format", "{{.Server.Version}}"])
             .or_else(|reason| {
@@ -77,9 +74,6 @@ impl Container<'_> {
     }
 
     /// Ensures that the container runs, and configures its agent.
-    ///
-    /// # Errors
-    /// One actionable line.
     pub fn ensure_running(&self, config: &AgentConfig) -> Result<(), String> {
         self.check()?;
         // The engine would create a missing folder as root, and follow a link in its place.
@@ -283,9 +277,6 @@ pub fn selected_context(engine: EngineKind) -> Option<String> {
 
 /// Stops and removes a registry's container with its workers; the volumes stay. A container of another registry is not
 /// touched.
-///
-/// # Errors
-/// The last line of the engine's output.
 pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), String> {
     let is_ours = |found: &ExistingContainer| {
         found.labels.get(REGISTRY_LABEL).is_some_and(|owner| Path::new(owner) == registry)
@@ -298,9 +289,6 @@ pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), Strin
 }
 
 /// Returns the names of a registry's containers on an engine.
-///
-/// # Errors
-/// The last line of the engine's output.
 pub fn container_names(engine: EngineKind, registry: &Path) -> Result<Vec<String>, String> {
     let label = format!("label={REGISTRY_LABEL}={}", registry.display());
     let answer = query(engine, &["container", "ls", "--all", "--filter", &label, "--format", "{{.Names}}"])?;

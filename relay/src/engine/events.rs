@@ -5,10 +5,8 @@ use serde_json::Value;
 /// Maximum length of a line that is read, in bytes: each contains the labels of an image, which are short.
 pub const MAX_LINE: usize = 64 * 1024;
 
-/// An event of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerEvent {
-    /// The container started.
     Started,
     /// The container's first process ended.
     Died {
@@ -23,7 +21,6 @@ pub enum ContainerEvent {
     Paused,
     /// The container's processes continue.
     Unpaused,
-    /// The container was removed.
     Removed,
 }
 

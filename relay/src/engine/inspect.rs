@@ -8,10 +8,6 @@ const INSPECT_FORMAT: &str =
     "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.Memory}} {{.State.FinishedAt}}";
 
 impl Container<'_> {
-    /// Returns the state of the container.
-    ///
-    /// # Errors
-    /// The last line of the engine's output.
     pub fn container_state(&self) -> Result<ContainerState, String> {
         match self.query(&["container", "inspect", "--format", INSPECT_FORMAT, &self.platform.name]) {
             Ok(answer) => parse_state(&answer).ok_or_else(|| format!("{} says '{answer}'", self.engine)),

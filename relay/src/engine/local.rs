@@ -32,9 +32,6 @@ const ADDRESS_FILE: &str = "relay-url";
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Passes a running agent the relay's current address. The agent keeps its other configuration.
-///
-/// # Errors
-/// One line when the address can't be written.
 pub fn write_relay_address(state: &Path, url: &str) -> Result<(), String> {
     atomic::replace_file(&state.join(ADDRESS_FILE), format!("{url}\n").as_bytes(), Durability::Cached)
         .map_err(|e| format!("the agent's state folder {} can't be written: {e}", state.display()))
@@ -75,9 +72,6 @@ pub fn stop_agent(state: &Path) -> bool {
 }
 
 /// Starts an agent with its state in `state`. Its configuration is passed through its stdin and stored in no file.
-///
-/// # Errors
-/// One actionable line.
 pub fn start_agent(state: &Path, config: &AgentConfig, files: &InheritedLimit) -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Err("engine local needs Linux: use `relay up --engine docker`".to_owned());

@@ -16,7 +16,6 @@ pub const MOUNT_POINT: &str = "/workspaces";
 /// A workspace with its path on the host and for the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
-    /// Path on the host.
     pub host_path: PathBuf,
     /// Path for the worker.
     pub worker_path: String,

@@ -22,9 +22,7 @@ const MAX_ROWS: usize = 4;
 enum StepFilter {
     /// Steps that mainly wait for the network.
     Network,
-    /// All other steps, and no step at all.
     Other,
-    /// Every step.
     Any,
 }
 
@@ -313,7 +311,7 @@ mod tests {
     #[test]
     fn there_is_something_to_try_for_every_failure_in_every_kind_of_step() {
         for failure in all() {
-            for step in StepKind::ALL.map(Some).into_iter().chain([None]) {
+            for step in StepKind::ALL.iter().copied().map(Some).chain([None]) {
                 let rows = matching_rows(failure, step);
                 assert!((1..=MAX_ROWS).contains(&rows.len()), "{failure:?} in {step:?}: {rows:?}");
             }

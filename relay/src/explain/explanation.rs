@@ -10,7 +10,6 @@ use serde::Serialize;
 /// Explanation of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// Id of the job.
     pub job: JobId,
     /// State of the job.
     pub state: State,
@@ -52,14 +51,12 @@ pub struct SlowStep {
     pub own_ms: u64,
     /// CPU time without sub-steps, in milliseconds.
     pub own_cpu_ms: u64,
-    /// Step.
     pub step: Step,
 }
 
 /// Cause of a job's failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailureCause {
-    /// The kind of failure.
     pub kind: FailureKind,
     /// Message of the error.
     pub message: String,

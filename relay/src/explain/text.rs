@@ -238,66 +238,31 @@ mod tests {
         // Its steps have the form of those in the record.
         facts["cause"]["step"] = facts["cause"]["step"]["n"].clone();
         facts["slowest"] = facts["slowest"][0]["step"]["n"].clone();
-        insta::assert_snapshot!(serde_json::to_string_pretty(&facts).unwrap(), @r#"
-        {
-          "job": "abe#1",
-          "state": "failed",
-          "total_ms": 95000,
-          "time": [
-            {
-              "what": "fetch",
-              "ms": 60000,
-              "steps": 1
-            },
-            {
-              "what": "check",
-              "ms": 30000,
-              "steps": 1
-            },
-            {
-              "what": "other",
-              "ms": 3000,
-              "steps": 0
-            },
-            {
-              "what": "start",
-              "ms": 1000,
-              "steps": 1
-            },
-            {
-              "what": "queued",
-              "ms": 1000,
-              "steps": 0
-            }
-          ],
-          "cpu_ms": 55100,
-          "network_wait_ms": 0,
-          "slowest": 2,
-          "cause": {
-            "kind": "check_failed",
-            "message": "check 'cargo test' ended with exit code 101",
-            "output": [
-              "assertion `left == right` failed",
-              "left: 1",
-              "right: 2"
+        let expected = serde_json::json!({
+            "job": "abe#1",
+            "state": "failed",
+            "total_ms": 95_000,
+            "time": [
+                {"what": "fetch", "ms": 60_000, "steps": 1},
+                {"what": "check", "ms": 30_000, "steps": 1},
+                {"what": "other", "ms": 3000, "steps": 0},
+                {"what": "start", "ms": 1000, "steps": 1},
+                {"what": "queued", "ms": 1000, "steps": 0},
             ],
-            "step": 3
-          },
-          "signs": [
-            {
-              "at": "2026-01-02T03:05:08Z",
-              "what": "interrupted",
-              "step": 2,
-              "text": "step 2 (fetch: curl) ran over its limit of 1m"
-            }
-          ],
-          "tries": [
-            "the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`",
-            "hand it back to a Codex worker, which remembers its work: `relay resume abe#1 'make the check pass'`"
-          ],
-          "log_path": "/r/abe.1.log"
-        }
-        "#);
+            "cpu_ms": 55_100,
+            "network_wait_ms": 0,
+            "slowest": 2,
+            "cause": {"kind": "check_failed", "message": "check 'cargo test' ended with exit code 101", "output": ["assertion `left == right` failed", "left: 1", "right: 2"], "step": 3},
+            "signs": [
+                {"at": "2026-01-02T03:05:08Z", "what": "interrupted", "step": 2, "text": "step 2 (fetch: curl) ran over its limit of 1m"},
+            ],
+            "tries": [
+                "the worker's changes are still there: run the check by itself with `relay run -w DIR -- CMD`",
+                "hand it back to a Codex worker, which remembers its work: `relay resume abe#1 'make the check pass'`",
+            ],
+            "log_path": "/r/abe.1.log",
+        });
+        assert_eq!(facts.to_string(), expected.to_string());
     }
 
     #[test]

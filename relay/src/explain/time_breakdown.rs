@@ -16,7 +16,6 @@ use crate::times::between;
 /// One step of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepTime {
-    /// The step.
     pub step: Step,
     /// Run time without sub-steps, in milliseconds.
     pub own_ms: u64,

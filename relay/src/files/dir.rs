@@ -227,9 +227,6 @@ impl RegistryDir {
     }
 
     /// Returns the names in it, without those that are not UTF-8. An absent folder has none.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be read.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let fd = match self.dir_fd() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -248,9 +245,6 @@ impl RegistryDir {
     }
 
     /// Syncs the names in the folder.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be opened or synced.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(self.dir_fd()?)?)
     }

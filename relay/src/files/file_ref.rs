@@ -63,33 +63,21 @@ impl FileRef {
     }
 
     /// Opens the file for reading.
-    ///
-    /// # Errors
-    /// Returns an error if it is absent or may not be opened.
     pub fn open(&self) -> io::Result<File> {
         self.dir.open_to_read(self.name()).map(|opened| opened.file)
     }
 
     /// Opens an existing file for writing.
-    ///
-    /// # Errors
-    /// Returns an error if it is absent or may not be opened.
     pub fn open_to_write(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR)
     }
 
     /// Opens the file for appending; creates it if it is absent.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be opened.
     pub fn open_to_append(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
     }
 
     /// Opens the file for reading and writing; creates it if it is absent.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be opened.
     pub fn open_or_create(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE)
     }
@@ -121,9 +109,6 @@ impl FileRef {
     }
 
     /// Reason to refuse the entry with this name, if any.
-    ///
-    /// # Errors
-    /// Returns an error if the folder can't be opened.
     pub fn refusal_reason(&self) -> io::Result<Option<RefusalReason>> {
         self.dir.refusal_reason(self.name())
     }
@@ -178,9 +163,6 @@ impl FileRef {
     }
 
     /// Removes the entry with this name. A missing entry is not an error. An entry that is not a file is set aside.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be removed.
     pub fn remove(&self) -> io::Result<()> {
         let fd = match self.dir.writable_fd() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -196,9 +178,6 @@ impl FileRef {
     }
 
     /// Renames the file and replaces a file that has the new name.
-    ///
-    /// # Errors
-    /// The failing call.
     pub fn rename(&self, to: &Self) -> io::Result<()> {
         let (from_dir, to_dir) = (self.dir.writable_fd()?, to.dir.writable_fd()?);
         // A foreign entry under the new name is kept for inspection.
@@ -235,9 +214,6 @@ impl FileRef {
     }
 
     /// Renames the link and replaces a link or a file that has the new name.
-    ///
-    /// # Errors
-    /// The failing call.
     pub fn rename_link(&self, to: &Self) -> io::Result<()> {
         if let Ok(Some(reason @ (RefusalReason::Directory | RefusalReason::HardLink))) = to.refusal_reason() {
             to.set_aside(&RefusedEntry::error(&to.path, reason))?;
@@ -247,18 +223,12 @@ impl FileRef {
     }
 
     /// Target of the link, as text. The target is not looked up.
-    ///
-    /// # Errors
-    /// Returns an error if the entry is not a link.
     pub fn read_link(&self) -> io::Result<String> {
         let target = self.dir.read_link(self.name())?;
         target.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
     /// Renames the entry with this name to an unused name.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be renamed.
     pub fn set_aside(&self, why: &io::Error) -> io::Result<()> {
         self.dir.set_aside(self.name(), why)
     }

@@ -31,11 +31,8 @@ pub enum RefusalReason {
     Link,
     /// A file with a second name, possibly outside the registry.
     HardLink,
-    /// A FIFO.
     Fifo,
-    /// A socket.
     Socket,
-    /// A device.
     Device,
     /// A directory instead of a file.
     Directory,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::registry::sessions::is_session_id;
 
 /// An event that relay handles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
 pub enum HookEvent {
     /// A session was started, resumed, cleared or compacted.
     SessionStart,
@@ -22,37 +22,13 @@ pub enum HookEvent {
     Stop,
     /// The user interrupted the turn.
     Interrupt,
-    /// The session ended.
     SessionEnd,
 }
 
 impl HookEvent {
-    const ALL: [Self; 7] = [
-        Self::SessionStart,
-        Self::UserPromptSubmit,
-        Self::PreToolUse,
-        Self::PostToolUse,
-        Self::Stop,
-        Self::Interrupt,
-        Self::SessionEnd,
-    ];
-
-    /// Returns the event of that name; `None` for any other name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event| event.name() == name)
-    }
-
     /// Name of the event, the same in Codex and in Claude Code.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SessionStart => "SessionStart",
-            Self::UserPromptSubmit => "UserPromptSubmit",
-            Self::PreToolUse => "PreToolUse",
-            Self::PostToolUse => "PostToolUse",
-            Self::Stop => "Stop",
-            Self::Interrupt => "Interrupt",
-            Self::SessionEnd => "SessionEnd",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -100,7 +76,7 @@ pub fn parse_call(event: Option<&str>, json: &[u8], claude: bool) -> Result<Hook
     let agent = if claude && !is_codex_call(&raw) { "claude" } else { "codex" };
     let event = event.or(raw.hook_event_name.as_deref());
     Ok(HookCall {
-        event: event.and_then(HookEvent::from_name),
+        event: event.and_then(|name| name.parse().ok()),
         session: raw.session_id,
         agent,
         cwd: raw.cwd,

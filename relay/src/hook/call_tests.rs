@@ -33,8 +33,8 @@ fn the_event_of_the_command_line_comes_before_that_of_the_json() {
     assert_eq!(event(Some("Stop")), Some(HookEvent::Stop));
     assert_eq!(event(Some("PreCompact")), None);
     assert_eq!(event(Some("stop")), None);
-    for event in HookEvent::ALL {
-        assert_eq!(HookEvent::from_name(event.name()), Some(event));
+    for event in <HookEvent as strum::VariantArray>::VARIANTS {
+        assert_eq!(event.name().parse(), Ok(*event));
     }
 }
 

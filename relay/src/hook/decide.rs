@@ -1,8 +1,9 @@
-//! Decisions for a hook event, and the owner of a completion notice.
+//! Decisions for a hook event, the owner of a completion notice, and the JSON of the answer.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::call::{HookCall, HookEvent};
 use crate::registry::outbox::OutboxEntry;
@@ -83,6 +84,23 @@ pub fn notice_owner(
     let silent =
         Duration::try_from(now.duration_since(heard)).is_ok_and(|silent| silent >= SESSION_SILENCE_TIMEOUT);
     if over || silent { NoticeOwner::Unowned } else { NoticeOwner::Other }
+}
+
+/// Text in front of the notices that continue a turn.
+const BEFORE_YOU_STOP: &str =
+    "Before you stop: what you delegated has ended. Tell your user what came of it.";
+
+/// Builds the JSON that passes `text` to the session; `None` if nothing is passed.
+pub fn response_json(kind: HookResponse, text: &str) -> Option<Value> {
+    match kind {
+        HookResponse::Nothing => None,
+        HookResponse::Context(event) => Some(json!({
+            "hookSpecificOutput": {"hookEventName": event.name(), "additionalContext": text}
+        })),
+        HookResponse::ContinueTurn => {
+            Some(json!({"decision": "block", "reason": format!("{BEFORE_YOU_STOP}\n\n{text}")}))
+        }
+    }
 }
 
 #[cfg(test)]

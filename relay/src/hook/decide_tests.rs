@@ -89,3 +89,15 @@ fn an_end_is_left_to_its_session_while_that_lives() {
     // So does one that has been idle for longer than the job took.
     assert_eq!(other(now, &state(SessionPhase::Idle, 0)), NoticeOwner::Other);
 }
+
+#[test]
+fn an_end_is_context_within_a_turn_and_a_reason_to_go_on_at_its_end() {
+    let context = response_json(HookResponse::Context(HookEvent::PostToolUse), "a#1 completed");
+    let expected =
+        r#"{"hookSpecificOutput":{"hookEventName":"PostToolUse","additionalContext":"a#1 completed"}}"#;
+    assert_eq!(context.unwrap().to_string(), expected);
+    let reason = response_json(HookResponse::ContinueTurn, "a#1 completed").unwrap();
+    assert_eq!(reason["decision"], "block");
+    assert_eq!(reason["reason"], format!("{BEFORE_YOU_STOP}\n\na#1 completed"));
+    assert_eq!(response_json(HookResponse::Nothing, "a#1 completed"), None);
+}

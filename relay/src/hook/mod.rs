@@ -7,9 +7,7 @@
 //! ```
 //!
 //! * [`call`]: the hook's JSON, which is the same for Codex and Claude Code.
-//! * [`decide`]: decisions for an event, and the owner of a notice.
-//! * [`answer`]: the JSON that is returned.
+//! * [`decide`]: decisions for an event, the owner of a notice, and the JSON that is returned.
 
-pub mod answer;
 pub mod call;
 pub mod decide;

@@ -81,7 +81,6 @@ pub(super) fn decide_block(marks: MarkerSyntax, body: &str, existing: Option<&st
     }
 }
 
-/// Returns the text outside of the block.
 pub(super) fn text_outside(marks: MarkerSyntax, text: &str) -> String {
     match find_block(marks, text) {
         Ok(Some(at)) => [text.get(..at.start), text.get(at.end..)].into_iter().flatten().collect(),
@@ -150,7 +149,6 @@ fn without_block(text: &str, range: Range<usize>) -> Option<String> {
     Some(format!("{before}{}", after.strip_prefix(line).unwrap_or(after)))
 }
 
-/// Line ending of a text.
 fn line_ending(text: &str) -> &'static str {
     if text.contains("\r\n") { "\r\n" } else { "\n" }
 }

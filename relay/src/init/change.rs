@@ -15,7 +15,6 @@ pub enum Mode {
 /// Change to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FileChange {
-    /// No change.
     None,
     /// Replace the content with this text.
     Write(String),

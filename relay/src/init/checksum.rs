@@ -2,7 +2,6 @@
 
 use sha2::{Digest, Sha256};
 
-/// Placeholder of the checksum.
 const PLACEHOLDER: &str = "(checksum @sum@)";
 /// Text before the checksum.
 const BEFORE_CHECKSUM: &str = "(checksum ";

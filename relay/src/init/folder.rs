@@ -112,9 +112,6 @@ impl Folder {
     }
 
     /// Removes a file, or another entry of that name. A missing entry is not an error.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be removed.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -122,7 +119,6 @@ impl Folder {
         }
     }
 
-    /// Removes a folder if it is empty; returns true if it was.
     pub(super) fn remove_empty(&self, name: &str) -> bool {
         rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).is_ok()
     }
@@ -130,9 +126,6 @@ impl Folder {
 
 impl StagedFile {
     /// Renames the file to its final name and replaces an existing entry.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be renamed.
     pub fn publish(&self) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.folder.0, &self.temp_name, &self.folder.0, &self.name)?)
     }

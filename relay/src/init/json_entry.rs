@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 use super::change::{CHANGED_BY_HAND, Decision, Mode};
 
-/// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum JsonEntry {
     /// The property `name` of the object at `object_path`.

@@ -45,17 +45,14 @@ pub struct InitRequest {
 
 /// A file managed by init.
 pub(super) struct ManagedFile {
-    /// Path of the file.
     pub(super) path: PathBuf,
     /// Folder that stays even if all of init's files in it are removed.
     pub(super) base: PathBuf,
     /// True if the file belongs to the project, so that links must not lead out of it.
     pub(super) in_project: bool,
-    /// Managed content.
     pub(super) content: ManagedContent,
 }
 
-/// Managed content of a file.
 pub(super) enum ManagedContent {
     /// The whole file.
     Whole(String),
@@ -73,9 +70,6 @@ pub(super) enum ManagedContent {
 
 impl ManagedContent {
     /// Compares the content to the existing text, and returns the change.
-    ///
-    /// # Errors
-    /// Returns an error if the existing text can't be parsed.
     pub(super) fn decide(&self, existing: Option<&str>, mode: Mode) -> Result<Decision, String> {
         match self {
             Self::Whole(text) => Ok(owned_file::decide_file(text, existing, mode)),

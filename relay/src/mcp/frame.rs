@@ -8,7 +8,6 @@ use super::stdin_lines::{InputLine, MAX_MESSAGE};
 /// Result of parsing a line.
 #[derive(Debug)]
 pub(super) enum ParsedLine {
-    /// A message.
     Message(Box<ClientJsonRpcMessage>),
     /// Not a message: the error to send, and the id if it could be found.
     Invalid(ErrorData, Option<RequestId>),

@@ -15,7 +15,6 @@
 mod frame;
 pub mod reply;
 pub mod request_context;
-pub mod serve;
 mod server;
 mod stdin_lines;
 pub mod tool;
@@ -23,5 +22,5 @@ mod transport;
 
 pub use reply::Reply;
 pub use request_context::CallContext;
-pub use serve::serve_stdio;
+pub use server::serve_stdio;
 pub use tool::{Tool, ToolEffect};

@@ -1,5 +1,6 @@
 //! Listing and calling of tools. Each call has its own thread, so that a waiting call blocks no other.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,18 +9,19 @@ use rmcp::model::{
     Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
-use rmcp::{RoleServer, ServerHandler};
+use rmcp::{RoleServer, ServerHandler, serve_server};
+use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 use tokio::task;
 
-use super::{CallContext, Reply, Tool};
+use super::transport::StdioTransport;
+use super::{CallContext, Reply, Tool, stdin_lines};
 use crate::exit::Failure;
 
 /// Maximum number of concurrent calls, each on a thread. A session needs no more.
-pub(super) const MAX_CONCURRENT: usize = 32;
+const MAX_CONCURRENT: usize = 32;
 
-/// The server.
-pub(super) struct McpServer {
+struct McpServer {
     instructions: &'static str,
     tools: Arc<[Tool]>,
     call_permits: Arc<Semaphore>,
@@ -28,7 +30,7 @@ pub(super) struct McpServer {
 
 impl McpServer {
     /// Creates a server that offers `tools` until `is_over` is true.
-    pub(super) fn new(instructions: &'static str, tools: Vec<Tool>, over: Arc<AtomicBool>) -> Self {
+    fn new(instructions: &'static str, tools: Vec<Tool>, over: Arc<AtomicBool>) -> Self {
         Self {
             instructions,
             tools: tools.into(),
@@ -94,4 +96,30 @@ impl ServerHandler for McpServer {
         let broken = |_| ErrorData::internal_error("internal error of the tool", None);
         reply.map_err(broken).map(|reply| reply.into_result().into())
     }
+}
+
+/// Serves `tools` until stdin ends.
+///
+/// # Errors
+/// Returns an error if the server can't be started, or its client does not use MCP.
+pub fn serve_stdio(instructions: &'static str, tools: Vec<Tool>) -> Result<(), Failure> {
+    let broken = |e: io::Error| Failure::unreachable(format!("the MCP server can't be started: {e}"));
+    // One thread for each call, and one for writing.
+    let runtime =
+        Builder::new_current_thread().enable_time().max_blocking_threads(MAX_CONCURRENT + 1).build();
+    let runtime = runtime.map_err(broken)?;
+    let over = Arc::new(AtomicBool::new(false));
+    let lines = stdin_lines::spawn_reader(io::stdin(), over.clone()).map_err(broken)?;
+    let served = runtime.block_on(async {
+        let server = McpServer::new(instructions, tools, over);
+        match serve_server(server, StdioTransport::new(lines, tokio::io::stdout())).await {
+            Ok(running) => running.waiting().await.map(drop).map_err(|e| e.to_string()),
+            // A client that disconnects before its first message is not an error.
+            Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
+            Err(e) => Err(e.to_string()),
+        }
+    });
+    // Calls in progress are cancelled, because no client waits for them.
+    runtime.shutdown_background();
+    served.map_err(|e| Failure::unreachable(format!("the MCP client can't be served: {e}")))
 }

@@ -25,9 +25,6 @@ pub(super) enum InputLine {
 }
 
 /// Starts to read. When nothing more can be read, the lines end and `over` becomes true.
-///
-/// # Errors
-/// Returns an error if the thread can't be created.
 pub(super) fn spawn_reader(
     input: impl Read + Send + 'static,
     over: Arc<AtomicBool>,

@@ -28,7 +28,6 @@ pub enum ToolEffect {
 /// Implementation of a tool.
 type ToolFn = dyn Fn(JsonObject, &CallContext) -> Result<Reply, Failure> + Send + Sync;
 
-/// A tool.
 pub struct Tool {
     listing: rmcp::model::Tool,
     run: Box<ToolFn>,
@@ -62,7 +61,6 @@ impl Tool {
         &self.listing
     }
 
-    /// Name of the tool.
     pub(super) fn name(&self) -> &str {
         &self.listing.name
     }

@@ -18,7 +18,6 @@ use super::stdin_lines::InputLine;
 /// Future that sends a message.
 type SendFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-/// The transport.
 pub(super) struct StdioTransport<W> {
     lines: Receiver<InputLine>,
     output: Arc<Mutex<W>>,

@@ -11,6 +11,15 @@ use crate::files::staged::is_out_of_space;
 use crate::sandbox;
 
 impl Registry {
+    /// Returns a registry in a folder that lasts as long as the first value.
+    #[cfg(test)]
+    pub fn temporary() -> (tempfile::TempDir, Self) {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Self::for_project(dir.path());
+        registry.ensure().unwrap();
+        (dir, registry)
+    }
+
     /// Creates the folders, private to their owner and ignored by git. Anything else with the name of such a folder is
     /// set aside.
     ///
@@ -36,9 +45,6 @@ impl Registry {
     }
 
     /// Refuses the registry of another user, which may be read but not changed.
-    ///
-    /// # Errors
-    /// One line that names its owner.
     pub fn check_owner(&self) -> Result<(), Failure> {
         match self.folder().check_writable() {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.not_writable(&e)),

@@ -20,7 +20,6 @@ impl Chunk {
         Self { text: Vec::new(), lines: Vec::new(), cursor }
     }
 
-    /// Adds a line.
     pub fn push(&mut self, id: u64, line: &[u8]) {
         self.text.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
         self.lines.push((id, self.text.len()));

@@ -27,7 +27,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A job before it has a number.
 pub struct JobDraft<'a> {
-    /// Name of the job.
     pub name: JobName,
     /// Launch time.
     pub launched_at: Timestamp,
@@ -46,7 +45,6 @@ pub struct JobDraft<'a> {
 /// Result of a launch.
 #[derive(Debug, PartialEq)]
 pub enum CreateResult {
-    /// A new job.
     New(JobId),
     /// The job that an earlier launch with the same key created.
     Existing(JobId),
@@ -90,9 +88,6 @@ pub fn lock_follow_up(registry: &Registry) -> io::Result<File> {
 }
 
 /// Returns the job that an earlier launch with this key created.
-///
-/// # Errors
-/// Returns an error if the key's file can't be read.
 pub fn job_of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
     match key_file(registry, key).read_text(MAX_SMALL_FILE) {
         Ok(known) => Ok(launched_job(registry, &known)),
@@ -204,9 +199,6 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
 }
 
 /// Removes the idempotency keys of jobs that are about to be removed.
-///
-/// # Errors
-/// Returns an error if the folder can't be read or a key can't be removed.
 pub fn remove_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<()> {
     let folder = registry.names();
     for name in folder.names()?.into_iter().filter(|name| name.starts_with("key.")) {

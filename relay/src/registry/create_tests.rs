@@ -1,42 +1,16 @@
 //! Job creation in the registry.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use common::job::{CodexSettings, Limits, Runner, SPEC_SCHEMA};
-use common::rule::{OnLimit, OnLoop};
+use common::job::Runner;
 
 use super::*;
 
-fn registry() -> (tempfile::TempDir, Registry) {
-    let dir = tempfile::tempdir().unwrap();
-    let registry = Registry::for_project(dir.path());
-    registry.ensure().unwrap();
-    (dir, registry)
-}
-
 fn launch(registry: &Registry, name: &str, key: Option<&str>) -> CreateResult {
-    let spec = |job: &JobId| JobSpec {
-        schema: SPEC_SCHEMA,
-        job: job.clone(),
-        runner: Runner::Shell,
-        prompt: "true".into(),
-        workspace: "/w".into(),
-        env: BTreeMap::new(),
-        env_names: BTreeSet::new(),
-        setup: Vec::new(),
-        checks: Vec::new(),
-        limits: Limits::default(),
-        rules: Vec::new(),
-        on_limit: OnLimit::Fail,
-        on_loop: OnLoop::Warn,
-        codex: CodexSettings::default(),
-        thread: None,
-    };
     let draft = JobDraft {
         name: name.parse().unwrap(),
         launched_at: Timestamp::UNIX_EPOCH,
-        build_spec: &spec,
+        build_spec: &|job| JobSpec::new(job.clone(), Runner::Shell, "true", "/w"),
         workspace: "/w".into(),
         engine: "local".into(),
         origin: common::origin::Origin::default(),
@@ -51,7 +25,7 @@ fn id(text: &str) -> JobId {
 
 #[test]
 fn numbers_count_per_name_and_latest_follows() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     assert_eq!(launch(&registry, "a", None), CreateResult::New(id("a#1")));
     assert_eq!(launch(&registry, "b", None), CreateResult::New(id("b#1")));
     assert_eq!(launch(&registry, "a", None), CreateResult::New(id("a#2")));
@@ -61,7 +35,7 @@ fn numbers_count_per_name_and_latest_follows() {
 
 #[test]
 fn a_number_is_never_reused_whatever_was_lost() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     launch(&registry, "a", None);
     launch(&registry, "a", None);
     fs::rename(registry.record(&id("a#2")), registry.archived().record(&id("a#2"))).unwrap();
@@ -74,7 +48,7 @@ fn a_number_is_never_reused_whatever_was_lost() {
 
 #[test]
 fn the_same_key_gives_the_same_job() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     assert_eq!(launch(&registry, "a", Some("k")), CreateResult::New(id("a#1")));
     assert_eq!(launch(&registry, "a", Some("k")), CreateResult::Existing(id("a#1")));
     assert_eq!(launch(&registry, "a", Some("other")), CreateResult::New(id("a#2")));
@@ -82,7 +56,7 @@ fn the_same_key_gives_the_same_job() {
 
 #[test]
 fn a_key_whose_launch_was_cut_off_before_its_job_could_be_seen_launches_one() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     assert_eq!(launch(&registry, "a", Some("k")), CreateResult::New(id("a#1")));
     // The launch that the key names was killed before its record was published.
     fs::remove_file(registry.record(&id("a#1"))).unwrap();
@@ -95,7 +69,7 @@ fn a_key_whose_launch_was_cut_off_before_its_job_could_be_seen_launches_one() {
 
 #[test]
 fn parallel_launches_get_different_numbers() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let mut jobs: Vec<String> = std::thread::scope(|scope| {
         let launches: Vec<_> = (0..8).map(|_| scope.spawn(|| launch(&registry, "a", None))).collect();
         launches
@@ -112,7 +86,7 @@ fn parallel_launches_get_different_numbers() {
 
 #[test]
 fn references_resolve_to_the_newest_and_ambiguous_ones_list_their_matches() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     for name in ["abe", "abe", "abe-smoke", "zoe"] {
         launch(&registry, name, None);
     }

@@ -50,9 +50,6 @@ pub(super) fn open_log(path: &FileRef) -> io::Result<File> {
 }
 
 /// Reads a whole log. A bad last line counts as torn; bad lines in the middle are listed.
-///
-/// # Errors
-/// Returns an error if the file can't be read.
 pub fn read_log(path: &FileRef) -> io::Result<LogContent> {
     let mut lines = Vec::new();
     let found = scan_log(path, |_, line| lines.push(line))?;
@@ -77,9 +74,6 @@ pub struct ScanResult {
 
 /// Reads a log and passes each valid line with its bytes to `visit`, so that memory use does not depend on the log's
 /// length.
-///
-/// # Errors
-/// Returns an error if the file can't be read.
 pub fn scan_log(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<ScanResult> {
     let mut reader = BufReader::with_capacity(READ_BUFFER_SIZE, open_log(path)?);
     let mut found = ScanResult::default();
@@ -174,9 +168,6 @@ impl LogFollower {
     }
 
     /// Passes the lines added since the last call to `visit`. An absent file has none, and invalid lines are skipped.
-    ///
-    /// # Errors
-    /// Returns an error if the file can't be read.
     pub fn visit_lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(line) = EventLine::parse(raw)
@@ -189,9 +180,6 @@ impl LogFollower {
     }
 
     /// Returns the lines added since the last call, all at once.
-    ///
-    /// # Errors
-    /// Returns an error if the file can't be read.
     pub fn next_lines(&mut self, path: &FileRef) -> io::Result<Vec<(Vec<u8>, EventLine)>> {
         let mut found = Vec::new();
         self.visit_lines(path, |raw, line| found.push((raw.to_vec(), line)))?;
@@ -199,9 +187,6 @@ impl LogFollower {
     }
 
     /// Like [`LogFollower::visit_lines`], but passes only a line's bytes and its id.
-    ///
-    /// # Errors
-    /// Returns an error if the file can't be read.
     pub fn visit_raw_lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], u64)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(id) = checked_id(raw)

@@ -38,9 +38,6 @@ impl EventHistory {
     ///
     /// With `since` 0, `all` means the jobs that are not archived. Any other cursor belongs to a reader that continues:
     /// it also receives the events of jobs archived meanwhile.
-    ///
-    /// # Errors
-    /// Returns an error if a folder or a log can't be read.
     pub fn open(registry: &Registry, job: Option<&JobId>, since: u64, last_id: u64) -> io::Result<Self> {
         let mut history = Self {
             registries: [registry.clone(), registry.archived()],
@@ -72,9 +69,6 @@ impl EventHistory {
     }
 
     /// Returns the next lines.
-    ///
-    /// # Errors
-    /// Returns an error if a log can't be read.
     pub fn next_chunk(&mut self) -> io::Result<Chunk> {
         let mut chunk = Chunk::new(self.cursor);
         while !chunk.is_full() {

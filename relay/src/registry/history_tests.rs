@@ -15,9 +15,7 @@ struct Logs {
 
 impl Logs {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::for_project(dir.path());
-        registry.ensure().unwrap();
+        let (dir, registry) = Registry::temporary();
         Self { _dir: dir, registry }
     }
 

@@ -38,7 +38,6 @@ impl Registry {
         self.folder.path()
     }
 
-    /// Its folder.
     pub fn folder(&self) -> &RegistryDir {
         &self.folder
     }
@@ -154,7 +153,6 @@ impl Registry {
         self.folder.file("api-token")
     }
 
-    /// Log of the daemon.
     pub fn daemon_log(&self) -> FileRef {
         self.folder.file("relay.log")
     }
@@ -175,7 +173,6 @@ pub fn is_old_agent_state(file_name: &str) -> bool {
     file_name == "agent"
 }
 
-/// Returns the job whose record has this file name.
 pub fn job_of_record(file_name: &str) -> Option<JobId> {
     file_name.strip_suffix(".json").filter(|stem| *stem != "relay").and_then(|stem| stem.parse().ok())
 }

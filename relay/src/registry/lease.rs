@@ -86,7 +86,6 @@ impl Lease {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum PlatformStatus {
-    /// The platform is starting.
     Starting {
         /// Current step of the start.
         detail: String,
@@ -133,9 +132,6 @@ pub fn read_lease(registry: &Registry) -> Option<Lease> {
 }
 
 /// Writes the lease.
-///
-/// # Errors
-/// Returns an error if it can't be written.
 pub fn write_lease(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
 }
@@ -152,9 +148,6 @@ pub fn current_time_of(lease: Option<&Lease>) -> Timestamp {
 
 /// Replaces the lease of the previous daemon with a first lease of the new one, so that readers don't use the old one.
 /// The file is overwritten in place, because a full disk has no space for a copy.
-///
-/// # Errors
-/// Returns an error if it can't be written.
 pub fn take_over(registry: &Registry, holder: &DaemonId) -> io::Result<()> {
     let Some(before) = read_lease(registry) else { return Ok(()) };
     let lease = Lease {
@@ -196,9 +189,6 @@ pub fn is_current_lock(registry: &Registry, lock: &File) -> bool {
 
 /// Locks the registry for this process. The lock is released when the handle is dropped or the process dies for any
 /// reason. Returns `None` if another process holds it.
-///
-/// # Errors
-/// Returns an error if the lock file can't be opened or locked.
 pub fn try_lock(registry: &Registry) -> io::Result<Option<File>> {
     let file = registry.lock().open_or_create()?;
     match file.try_lock() {

@@ -37,9 +37,7 @@ mod tests {
 
     #[test]
     fn a_spec_without_a_record_goes_unless_its_launch_lives() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::for_project(dir.path());
-        registry.ensure().unwrap();
+        let (_dir, registry) = Registry::temporary();
         let job = |text: &str| text.parse::<JobId>().unwrap();
         let living = StagedFile::write(&registry.spec(&job("a#1")), b"{}").unwrap().publish().unwrap();
         for dead in ["a#2", "a#3"] {

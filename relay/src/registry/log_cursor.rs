@@ -26,9 +26,6 @@ pub struct LogCursor {
 
 impl LogCursor {
     /// Opens a log at the first line with an id above `since`; `None` if it has none.
-    ///
-    /// # Errors
-    /// Returns an error if the file can't be opened or read.
     pub fn open_after(path: &FileRef, since: u64) -> io::Result<Option<Self>> {
         let mut file = event_log::open_log(path)?;
         let len = file.metadata()?.len();
@@ -58,9 +55,6 @@ impl LogCursor {
     }
 
     /// Advances to the next valid line. Returns true if there is one.
-    ///
-    /// # Errors
-    /// Returns an error if the file can't be read.
     pub fn advance(&mut self) -> io::Result<bool> {
         loop {
             self.line.clear();

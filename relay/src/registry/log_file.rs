@@ -90,9 +90,6 @@ struct OutputGap {
 
 impl LogWriter {
     /// Inspects the log. The first output creates it and sets aside an entry that is not a log.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be opened.
     pub fn open(path: &FileRef) -> io::Result<Self> {
         let (len, left_out) = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() => (0, 0),
@@ -112,9 +109,6 @@ impl LogWriter {
     }
 
     /// Syncs the appended output.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be synced.
     pub fn sync(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unsynced) { self.path.open_to_append()?.sync_data() } else { Ok(()) }
     }
@@ -159,9 +153,6 @@ impl LogWriter {
     }
 
     /// Skips output that could not be appended. The log gets a note about the gap as soon as there is space.
-    ///
-    /// # Errors
-    /// Same as [`LogWriter::append`].
     pub fn skip_output(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let new = self.new_bytes(offset, bytes)?.len() as u64;
         if new == 0 {

@@ -16,7 +16,6 @@
 //!   them.
 //! * [`lineage`]: predecessors and successors of a job.
 //! * [`lease`]: identity and liveness of the daemon.
-//! * [`flush_hint`]: early write-back.
 //! * [`outbox`]: completion notices to deliver, and the claims on them.
 //! * [`sessions`]: state of the sessions of host agents.
 //! * [`unseen`]: unclaimed completion notices.
@@ -28,7 +27,6 @@ mod access;
 pub mod chunk;
 pub mod create;
 pub mod event_log;
-pub mod flush_hint;
 pub mod history;
 pub mod layout;
 pub mod lease;

@@ -77,9 +77,6 @@ pub struct NoticeClaim {
 
 /// Writes an entry. Only the daemon calls this. An entry with pending channels is synced; others can be rebuilt from
 /// their records.
-///
-/// # Errors
-/// The first failing call.
 pub fn write_entry(registry: &Registry, entry: &OutboxEntry) -> io::Result<()> {
     let durability = if entry.channels.is_empty() { Durability::Cached } else { Durability::Synced };
     registry.outbox_entry(&entry.job).replace(&serde_json::to_vec(entry)?, durability)
@@ -114,9 +111,6 @@ pub fn unclaimed_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
 }
 
 /// Claims this notice for the caller; returns true if the caller is the first. Other callers must not show the notice.
-///
-/// # Errors
-/// Returns an error if the folder can't be written.
 pub fn claim_notice(registry: &Registry, job: &JobId, claim: &NoticeClaim) -> io::Result<bool> {
     match registry.outbox_shown(job).create(&serde_json::to_vec(claim)?, Durability::Cached) {
         Ok(()) => Ok(true),
@@ -139,17 +133,11 @@ pub fn read_claim(registry: &Registry, job: &JobId) -> Option<NoticeClaim> {
 }
 
 /// Removes the entry of a job unless a delivery is pending. In that case the daemon removes it later.
-///
-/// # Errors
-/// Returns an error if a file can't be removed.
 pub fn remove_unless_pending(registry: &Registry, job: &JobId) -> io::Result<()> {
     if is_pending(registry, job) { Ok(()) } else { remove_entry(registry, job) }
 }
 
 /// Same as [`remove_unless_pending`], but only if the notice is claimed.
-///
-/// # Errors
-/// Returns an error if a file can't be removed.
 pub fn remove_if_claimed(registry: &Registry, job: &JobId) -> io::Result<()> {
     if registry.outbox_shown(job).exists() { remove_unless_pending(registry, job) } else { Ok(()) }
 }

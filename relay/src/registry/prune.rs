@@ -23,9 +23,6 @@ pub struct Retention {
 
 /// Removes archived jobs and returns them, oldest outcome first. A call after a crash continues the work: a job's
 /// record is removed last.
-///
-/// # Errors
-/// Returns an error if the archive can't be read or a file can't be removed.
 pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<Vec<JobId>> {
     let _turn = create::open_locked(&registry.prune_lock())?;
     let archive = registry.archived();

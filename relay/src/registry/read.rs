@@ -71,14 +71,10 @@ fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
 
 /// Returns the records of the registry (not the archive). A session may create many large records, so each is read on
 /// demand. A caller should keep only the fields that it needs.
-///
-/// # Errors
-/// Returns an error if the folder can't be read.
 pub fn read_records(registry: &Registry) -> io::Result<RecordReader> {
     Ok(RecordReader { registry: registry.clone(), jobs: unarchived_jobs(registry)? })
 }
 
-/// Records that are read one by one.
 #[derive(Debug)]
 pub struct RecordReader {
     registry: Registry,
@@ -93,9 +89,6 @@ impl RecordReader {
 }
 
 /// Returns the highest number of the name in the registry and its archive; 0 for none.
-///
-/// # Errors
-/// Returns an error if a folder can't be read.
 pub fn highest_number(registry: &Registry, name: &JobName) -> io::Result<u32> {
     let jobs = all_jobs(registry)?;
     Ok(jobs.iter().filter(|job| job.name() == name).map(JobId::number).max().unwrap_or(0))
@@ -166,9 +159,6 @@ pub fn newest_job(registry: &Registry) -> Result<StoredRecord, Failure> {
 }
 
 /// Returns the job that the link `latest` points to.
-///
-/// # Errors
-/// Returns an error if the link does not exist.
 pub fn latest_link_target(registry: &Registry) -> io::Result<JobId> {
     let target = registry.latest().read_link()?;
     layout::job_of_record(&target)

@@ -97,17 +97,11 @@ pub struct FiledRequest {
 }
 
 /// Files a request and returns its path. `Launch` is a hint and may be lost to a power loss; the others are durable.
-///
-/// # Errors
-/// Returns an error if the folder can't be written.
 pub fn file_request(registry: &Registry, request: &DaemonRequest) -> io::Result<PathBuf> {
     file_request_at(registry, request, Timestamp::now())
 }
 
 /// Files a request with this time, which determines the order of requests.
-///
-/// # Errors
-/// Same as [`file_request()`].
 pub fn file_request_at(registry: &Registry, request: &DaemonRequest, at: Timestamp) -> io::Result<PathBuf> {
     let durability =
         if matches!(request, DaemonRequest::Launch { .. }) { Durability::Cached } else { Durability::Synced };
@@ -127,9 +121,6 @@ pub struct AwaitedRequest<'a> {
 
 impl<'a> AwaitedRequest<'a> {
     /// Files a request.
-    ///
-    /// # Errors
-    /// Returns an error if the folder can't be written.
     pub fn file(registry: &'a Registry, request: &DaemonRequest) -> io::Result<Self> {
         Ok(Self { registry, path: file_request(registry, request)? })
     }
@@ -148,9 +139,6 @@ impl Drop for AwaitedRequest<'_> {
 }
 
 /// Returns every request, oldest first.
-///
-/// # Errors
-/// Returns an error if the folder can't be read.
 pub fn pending_requests(registry: &Registry) -> io::Result<Vec<FiledRequest>> {
     let folder = registry.requests();
     let mut names = folder.names()?;
@@ -172,9 +160,6 @@ pub fn request_file(registry: &Registry, path: &Path) -> FileRef {
 }
 
 /// Replaces the content of a request durably, before an action that must happen only once.
-///
-/// # Errors
-/// Returns an error if the file can't be replaced.
 pub fn replace_request(registry: &Registry, path: &Path, request: &DaemonRequest) -> io::Result<()> {
     request_file(registry, path).replace(&serde_json::to_vec(request)?, Durability::Synced)
 }

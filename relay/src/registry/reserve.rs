@@ -60,9 +60,6 @@ fn create_spare_files(registry: &Registry) -> io::Result<()> {
 
 /// Creates the reserve unless it exists. Requires twice its size in free space, so that space freed by its release is
 /// not enough to create it again.
-///
-/// # Errors
-/// Returns an error if there is not enough space.
 pub fn create_reserve(registry: &Registry) -> io::Result<()> {
     create_spare_files(registry)?;
     let reserve = registry.reserve();
@@ -76,9 +73,6 @@ pub fn create_reserve(registry: &Registry) -> io::Result<()> {
 }
 
 /// Creates the reserve if it is absent. Faster than [`create_reserve`] if it exists.
-///
-/// # Errors
-/// Returns an error if there is no space for it.
 pub fn ensure_reserve(registry: &Registry) -> io::Result<()> {
     match registry.reserve().size() {
         Some(len) if len == RESERVE_SIZE as u64 => create_spare_files(registry),
@@ -99,9 +93,6 @@ pub fn release_reserve(registry: &Registry) -> bool {
 }
 
 /// Runs work that a daemon needs to start. If it lacks disk space, releases the reserve and retries.
-///
-/// # Errors
-/// The errors of the work.
 pub fn with_reserve<T>(registry: &Registry, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match work() {
         Err(e) if is_out_of_space(&e) && release_reserve(registry) => work(),
@@ -124,9 +115,7 @@ mod tests {
 
     #[test]
     fn it_is_held_given_up_once_and_made_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::for_project(dir.path());
-        registry.ensure().unwrap();
+        let (_dir, registry) = Registry::temporary();
         let len = || registry.reserve().size().unwrap();
         ensure_reserve(&registry).unwrap();
         assert_eq!((len(), is_released(&registry)), (RESERVE_SIZE as u64, false));

@@ -32,13 +32,11 @@ pub struct SessionState {
     pub agent: String,
     /// Id of the session; Codex calls it thread.
     pub id: String,
-    /// Phase of the session.
     pub phase: SessionPhase,
     /// Time of that hook call.
     pub at: Timestamp,
 }
 
-/// Phase of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionPhase {

@@ -30,7 +30,8 @@ const MAX_WAIT_REASON: usize = 80;
 const MAX_DETAIL: usize = 160;
 
 /// First word of the sentence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum HealthWord {
     /// Waiting for its turn or for a platform.
     Queued,
@@ -46,23 +47,13 @@ pub enum HealthWord {
     Stale,
     /// Being ended.
     Stopping,
-    /// Ended.
     Ended,
 }
 
 impl HealthWord {
     /// Returns the word that begins the sentence.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Healthy => "healthy",
-            Self::Slow => "slow",
-            Self::Quiet => "quiet",
-            Self::Over => "over",
-            Self::Stale => "stale",
-            Self::Stopping => "stopping",
-            Self::Ended => "ended",
-        }
+        self.into()
     }
 }
 
@@ -89,7 +80,6 @@ impl Paint {
 /// Health of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Health in a word.
     pub word: HealthWord,
     /// Explanation and advice: one line without control characters.
     pub explanation: String,
@@ -165,7 +155,6 @@ fn ended_health(record: &JobRecord, view: &View) -> String {
 pub struct RunningStep {
     /// Number of the step.
     pub number: u32,
-    /// Kind of the step.
     pub kind: StepKind,
     /// Run time, in milliseconds of the reader's clock.
     pub elapsed_ms: u64,

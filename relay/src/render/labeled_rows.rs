@@ -43,7 +43,6 @@ impl<'a> LabeledRows<'a> {
         }
     }
 
-    /// Adds a row as is.
     pub fn add_unstyled(&mut self, label: &str, text: &str) {
         let label = self.view.paint.dim(&format!("{label:<10}"));
         self.lines.push(format!("{label} {text}").trim_end().to_owned());

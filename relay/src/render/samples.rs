@@ -50,10 +50,7 @@ pub(crate) fn bare(job: &str, state: State) -> JobRecord {
         prompt_summary: "x".into(),
         runner: Runner::Shell,
         engine: "local".into(),
-        log_path: String::new(),
-        events_path: String::new(),
-        origin: common::origin::Origin::default(),
-        model: None,
+        ..Queued::default()
     };
     let mut record = JobRecord::from_queued(job.parse().unwrap(), Timestamp::UNIX_EPOCH, &queued);
     record.state = state;
@@ -86,8 +83,7 @@ fn launch() -> Vec<(i64, EventBody)> {
             engine: "docker".into(),
             log_path: "/r/abe.1.log".into(),
             events_path: "/r/abe.1.events.jsonl".into(),
-            origin: common::origin::Origin::default(),
-            model: None,
+            ..Queued::default()
         })),
     )]
 }
@@ -344,7 +340,7 @@ pub(crate) fn hostile_story(ended: bool) -> Vec<EventLine> {
     for n in 0..40 {
         story.push((22 + n, EventBody::Stalled { n: 101, evidence: format!("TCP {evil}") }));
     }
-    for (n, kind) in (103..).zip(StepKind::ALL) {
+    for (n, kind) in (103..).zip(StepKind::ALL.iter().copied()) {
         story.push((100 + i64::from(n), begin(n, kind, &evil)));
         story.push((110 + i64::from(n), end(n, StepOutcome::Failed, Some(1), 10_000)));
     }

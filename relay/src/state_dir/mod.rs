@@ -107,7 +107,6 @@ impl StateDir {
         self.dir.join("relay.pem")
     }
 
-    /// The agents' tokens.
     pub fn tokens(&self) -> AgentTokens {
         AgentTokens::in_folder(self.tokens_dir())
     }

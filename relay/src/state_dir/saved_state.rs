@@ -38,10 +38,6 @@ impl SavedState {
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
-    /// Stores the state.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be written.
     pub fn store(&self, state: &StateDir, durability: Durability) -> io::Result<()> {
         atomic::replace_file(&state.memory(), &serde_json::to_vec(self)?, durability)
     }

@@ -67,15 +67,11 @@ pub struct AgentTokens {
 }
 
 impl AgentTokens {
-    /// Returns the tokens in a folder.
     pub fn in_folder(dir: PathBuf) -> Self {
         Self { dir, misused: Arc::default() }
     }
 
     /// Creates a token, which is stored and valid before it is returned.
-    ///
-    /// # Errors
-    /// Returns an error if the system has no randomness or the folder can't be written.
     pub fn mint(&self, holder: &str) -> io::Result<String> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
@@ -129,7 +125,6 @@ impl AgentTokens {
         self.all().iter().any(|(_, issued)| issued.holder == holder)
     }
 
-    /// Revokes one token.
     pub fn revoke(&self, token: &str) {
         self.remove(&TokenId::hash(token));
     }
@@ -140,7 +135,6 @@ impl AgentTokens {
         self.revoke_matching(|id, issued| issued.holder == holder && newest.as_ref() != Some(id));
     }
 
-    /// Revokes every token.
     pub fn revoke_all(&self) {
         self.revoke_matching(|_, _| true);
     }

@@ -1,33 +1,21 @@
 //! The screen in every relevant state, on terminals of several sizes.
 
-use common::record::State;
+use common::record::{JobRecord, State};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::draw::draw;
 use super::keys::Action;
+use super::model::tests::{self as model_tests, named};
 use super::model::{Model, Pane, Update};
 use crate::render::{Paint, RelayState, samples, width};
 
 fn update() -> Update {
-    let named = |mut record: common::record::JobRecord, job: &str| {
-        record.job = job.parse().unwrap();
-        record
-    };
-    Update {
-        records: vec![
-            named(samples::running(), "abe#2"),
-            named(samples::supervised(), "bea#1"),
-            named(samples::link_lost(), "dan#3"),
-            named(samples::queued(), "cid#1"),
-            named(samples::failed(), "abe#1"),
-            named(samples::completed(), "eva#7"),
-        ],
-        view: samples::view(160),
-        tail: vec!["npm warn deprecated".into(), "added 12 packages".into()],
-        tries: Vec::new(),
-        trouble: None,
-    }
+    let update = model_tests::update();
+    let [abe2, bea, cid, abe1] = <[JobRecord; 4]>::try_from(update.records).unwrap();
+    let (dan, eva) = (named(samples::link_lost(), "dan#3"), named(samples::completed(), "eva#7"));
+    let tail = vec!["npm warn deprecated".into(), "added 12 packages".into()];
+    Update { records: vec![abe2, bea, dan, cid, abe1, eva], tail, ..update }
 }
 
 fn show(model: &Model, columns: u16, rows: u16) -> String {
@@ -97,13 +85,7 @@ fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
 #[test]
 fn a_list_that_is_longer_than_its_place_says_how_much_is_hidden_and_scrolls() {
     let mut update = update();
-    update.records = (1..=12)
-        .map(|n| {
-            let mut record = samples::running();
-            record.job = format!("abe#{n}").parse().unwrap();
-            record
-        })
-        .collect();
+    update.records = (1..=12).map(|n| named(samples::running(), &format!("abe#{n}"))).collect();
     let mut model = Model::new(update);
     let line =
         |model: &Model| show(model, 80, 24).lines().find(|line| line.contains(" more ")).map(str::to_owned);

@@ -3,19 +3,22 @@
 use std::io;
 use std::time::Duration;
 
+use common::ids::JobId;
 use crossterm::event::{Event, EventStream};
 use futures_util::StreamExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::keys;
 use super::loader::Loader;
 use super::model::{Effect, Model};
 use super::screen::{self, Screen};
-use super::{keys, requests};
 use crate::files::dir::RegistryDir;
 use crate::files::watch::FolderWatch;
-use crate::registry::Registry;
+use crate::registry::event_log::LogFollower;
+use crate::registry::requests::{self, DaemonRequest};
+use crate::registry::{Registry, lease};
 use crate::render::Paint;
 
 /// Minimum pause between two reads of the registry, so that a flood of events does not use a whole core.
@@ -32,7 +35,6 @@ pub struct Options {
     pub grace_ms: u64,
 }
 
-/// Input of the loop.
 enum Input {
     /// Terminal event; `None` once the terminal is gone.
     Terminal(Option<io::Result<Event>>),
@@ -47,9 +49,6 @@ enum Input {
 }
 
 /// Shows the screen until the user quits or a signal ends it.
-///
-/// # Errors
-/// Returns an error if the terminal can't be used.
 pub fn run(options: &Options) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Top::new(options)?.run().await })
@@ -144,9 +143,9 @@ impl<'a> Top<'a> {
         let registry = &self.options.registry;
         match effect {
             Effect::Cancel(job) => {
-                self.model.note = Some(requests::cancel(registry, &job, self.options.grace_ms));
+                self.model.note = Some(cancel(registry, &job, self.options.grace_ms));
             }
-            Effect::Extend { job, step } => self.model.note = Some(requests::extend(registry, &job, step)),
+            Effect::Extend { job, step } => self.model.note = Some(extend(registry, &job, step)),
             Effect::Look | Effect::Quit => {}
             Effect::Redraw => self.screen.forget()?,
             Effect::Suspend => {
@@ -171,4 +170,33 @@ fn watch(dir: RegistryDir) -> mpsc::Receiver<()> {
         }
     });
     changes
+}
+
+/// Time that one key press adds to a limit, in milliseconds.
+const EXTENSION_MS: u64 = 10 * 60 * 1000;
+
+/// Requests the cancellation of a job; returns the note to show.
+fn cancel(registry: &Registry, job: &JobId, grace_ms: u64) -> String {
+    let request = DaemonRequest::Cancel { job: job.clone(), grace_ms };
+    filed(registry, &request, &format!("requested to cancel {job}"))
+}
+
+/// Requests an extension for a job, or for its current step; returns the note to show.
+fn extend(registry: &Registry, job: &JobId, step: bool) -> String {
+    let newest = LogFollower::new().next_lines(&registry.events(job));
+    let after = match newest {
+        Ok(lines) => lines.last().map_or(0, |(_, line)| line.id),
+        Err(e) => return format!("the event log of {job} can't be read: {e}"),
+    };
+    let request = DaemonRequest::Extend { job: job.clone(), step, by_ms: EXTENSION_MS, after, to_ms: None };
+    let what = if step { "the step of " } else { "" };
+    filed(registry, &request, &format!("requested 10m more for {what}{job}"))
+}
+
+fn filed(registry: &Registry, request: &DaemonRequest, said: &str) -> String {
+    match requests::file_request(registry, request) {
+        Err(e) => format!("the registry can't be written: {e}"),
+        Ok(_) if lease::is_held(registry) => said.to_owned(),
+        Ok(_) => format!("{said}; no relay is running: stored until `relay up`"),
+    }
 }

@@ -16,7 +16,6 @@ pub(super) enum Mode {
     Help,
 }
 
-/// Action of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// Select the job this far down; up when negative.
@@ -55,7 +54,6 @@ pub(super) enum Action {
     Redraw,
     /// Return the terminal to the shell until `fg`.
     Suspend,
-    /// Quit.
     Quit,
 }
 

@@ -9,8 +9,7 @@
 //! * [`model`]: content of the screen and the effect of keys on it. [`keys`]: mapping of keys to actions.
 //! * [`loader`]: data from the registry: [`records`], and the [`tail`] of a job's log and events.
 //! * [`draw`]: the frame; [`rows`]: its list; [`detail`]: one job. [`style`]: color, or none.
-//! * [`screen`]: the terminal, restored in every case. [`requests`]: requests to the relay.
-//! * [`event_loop`]: the event loop.
+//! * [`screen`]: the terminal, restored in every case. [`event_loop`]: the event loop, and requests to the relay.
 
 mod detail;
 mod draw;
@@ -19,7 +18,6 @@ mod keys;
 mod loader;
 mod model;
 mod records;
-mod requests;
 mod rows;
 mod screen;
 mod style;

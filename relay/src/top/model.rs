@@ -19,20 +19,16 @@ const MAX_FILTER: usize = 60;
 /// Pane of the selected job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pane {
-    /// No pane.
     Closed,
     /// Steps, plan, last words, error.
     Status,
-    /// Log.
     Log,
-    /// Events.
     Events,
 }
 
 /// Action to perform outside of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Cancel a job.
     Cancel(JobId),
     /// Extend the limit of a job, or of its current step.
     Extend {
@@ -47,7 +43,6 @@ pub(super) enum Effect {
     Redraw,
     /// Suspend until `fg`.
     Suspend,
-    /// Quit.
     Quit,
 }
 
@@ -71,7 +66,6 @@ pub(super) struct Update {
 pub(super) struct Model {
     /// Data read last.
     pub(super) update: Update,
-    /// Selected job.
     pub(super) selected: Option<JobId>,
     /// Current meaning of the keys.
     pub(super) mode: Mode,
@@ -266,4 +260,4 @@ fn extension(record: &JobRecord) -> Result<Effect, String> {
 
 #[cfg(test)]
 #[path = "model_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -3,12 +3,12 @@
 use super::*;
 use crate::render::samples;
 
-fn named(mut record: JobRecord, job: &str) -> JobRecord {
+pub(in crate::top) fn named(mut record: JobRecord, job: &str) -> JobRecord {
     record.job = job.parse().unwrap();
     record
 }
 
-pub(super) fn update() -> Update {
+pub(in crate::top) fn update() -> Update {
     Update {
         records: vec![
             named(samples::running(), "abe#2"),

@@ -20,9 +20,6 @@ pub(super) struct Records {
 
 impl Records {
     /// Returns at most `most` records in display order: running jobs, queued jobs, then the newest ended ones.
-    ///
-    /// # Errors
-    /// Returns an error if the registry's folder can't be read.
     pub(super) fn load(&mut self, registry: &Registry, most: usize) -> io::Result<Vec<JobRecord>> {
         let mut now = BTreeMap::new();
         for job in read::unarchived_jobs(registry)? {

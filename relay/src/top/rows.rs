@@ -53,7 +53,6 @@ impl Columns {
         Self { job, doing, bar, used, task, said }
     }
 
-    /// Returns the column headers.
     pub(super) fn header(self) -> Line<'static> {
         let mut text = format!(
             "  {}  {}  {}",

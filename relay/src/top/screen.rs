@@ -41,9 +41,6 @@ impl Screen {
     }
 
     /// Discards the known screen content, so that the next frame is drawn completely.
-    ///
-    /// # Errors
-    /// Same as [`Screen::show`].
     pub(super) fn forget(&mut self) -> io::Result<()> {
         // `clear` would query the cursor position and never receive the answer while keys are being read.
         let area = self.terminal.size()?.into();
@@ -51,9 +48,6 @@ impl Screen {
     }
 
     /// Takes over the terminal again, after the shell had it.
-    ///
-    /// # Errors
-    /// Same as [`Screen::enter`].
     pub(super) fn resume(&mut self) -> io::Result<()> {
         // Raw mode starts from the shell's current settings, not from earlier ones.
         terminal::disable_raw_mode()?;

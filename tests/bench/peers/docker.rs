@@ -15,7 +15,6 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Starts the container.
     pub(crate) fn start() -> Fallible<Self> {
         if !setup::on_path("docker") {
             return Err("docker is not installed".into());

@@ -6,9 +6,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
+
+use relay_tests::harness::processes::Owned;
 
 use crate::{Fallible, setup, stop};
 
@@ -20,7 +22,7 @@ const STREAM: &str = r#"{"name":"EVENTS","subjects":["events"],"storage":"file",
 
 /// A running server with a stream.
 pub(crate) struct Nats {
-    server: Child,
+    _server: Owned,
     out: BufWriter<TcpStream>,
     answers: Receiver<String>,
 }
@@ -42,7 +44,7 @@ impl Nats {
         fs::write(&path, config)?;
         let mut server = Command::new(PROGRAM);
         server.arg("-c").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = server.spawn()?;
+        let server = Owned(server.spawn()?);
         let (step, patience) = (Duration::from_millis(20), Duration::from_secs(10));
         let socket =
             stop::until("nats-server", step, patience, || TcpStream::connect(("127.0.0.1", port)).ok())?;
@@ -51,7 +53,7 @@ impl Nats {
         let reader = BufReader::new(socket.try_clone()?);
         let pongs = socket.try_clone()?;
         std::thread::spawn(move || listen(reader, pongs, &sender));
-        let mut nats = Self { server, out: BufWriter::new(socket), answers };
+        let mut nats = Self { _server: server, out: BufWriter::new(socket), answers };
         nats.out.write_all(b"CONNECT {\"verbose\":false}\r\nSUB inbox.* 1\r\n")?;
         nats.publish_to("$JS.API.STREAM.CREATE.EVENTS", STREAM.as_bytes())?;
         nats.answer()?;
@@ -92,13 +94,6 @@ impl Nats {
             return Err(format!("nats-server: {answer}").into());
         }
         Ok(())
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 

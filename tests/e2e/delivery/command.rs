@@ -1,6 +1,5 @@
 //! Notifications through the user's own program.
 
-use common::record::State;
 use relay_tests::harness::processes::by_environment;
 use relay_tests::harness::{Engine, Site, until};
 use serde_json::Value;
@@ -37,8 +36,7 @@ fn a_command_gets_the_record_and_one_that_hangs_holds_nobody_up() {
     let json = std::fs::read(site.root().join("got.bad#1.json")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&json).unwrap()["job"], "bad#1");
 
-    let job = site.launch_shell("sleep 1000", &["-n", "gone"]);
-    site.record_when(&job, "runs", |record| record.state == State::Running);
+    let job = site.launch_running("sleep 1000", &["-n", "gone"]);
     site.relay(&["cancel", &job]);
     let ways = until("the end is in the outbox", || entry(&site, &job).get("ways").cloned());
     assert_eq!(ways, serde_json::json!({}), "nobody wants to know of cancelled jobs");

@@ -33,8 +33,7 @@ fn left_behind(folder: &Path, is_left: impl Fn(&str) -> bool) -> Vec<String> {
 
 #[test]
 fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let (mut states, mut promised) = (0, BTreeSet::new());
     for call in CALLS {
         for nth in 1.. {

@@ -72,7 +72,6 @@ impl Program {
         Self { child, traced: place.is_some() }
     }
 
-    /// Returns true if it has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }

@@ -44,7 +44,6 @@ pub(crate) fn site() -> Site {
     site
 }
 
-/// Launches a talker in a workspace of its own.
 pub(crate) fn launch(site: &Site, workspace: &str) -> String {
     site.write(&format!("workspace-projects/{workspace}/README"), "a workspace\n");
     let dir = format!("workspace-projects/{workspace}");

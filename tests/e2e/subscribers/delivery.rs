@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 use relay_tests::harness::figures::{figure, times};
+use relay_tests::harness::processes::{self, Owned};
 use relay_tests::harness::{Engine, Site};
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Client, Heard, token};
 
@@ -46,8 +46,7 @@ async fn follow(site: &Site) -> (Vec<(u64, String)>, usize) {
 
 #[test]
 fn a_subscriber_sees_every_event_once_in_order_however_often_the_relay_is_killed() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let kills = times(3, 100);
     std::thread::scope(|scope| {
         let follower = scope.spawn(|| {
@@ -59,8 +58,7 @@ fn a_subscriber_sees_every_event_once_in_order_however_often_the_relay_is_killed
             for _ in 0..2 {
                 jobs.push(site.launch_shell("for i in 1 2 3; do sh -c 'sleep 0.05'; done", &[]));
             }
-            let pid = i32::try_from(site.daemon_pid()).unwrap();
-            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+            processes::kill(site.daemon_pid());
             site.relay(&["up"]);
         }
         for job in &jobs {
@@ -81,7 +79,7 @@ fn a_subscriber_sees_every_event_once_in_order_however_often_the_relay_is_killed
 
 /// A running `curl`, killed on drop.
 struct Curl {
-    child: Child,
+    _curl: Owned,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -95,7 +93,7 @@ impl Curl {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "retry: 1000");
-        Self { child, lines }
+        Self { _curl: Owned(child), lines }
     }
 
     /// Returns the `id`, `event` and `data` of each event up to the first of this type.
@@ -118,18 +116,10 @@ impl Curl {
     }
 }
 
-impl Drop for Curl {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn curl_is_told_one_job_as_server_sent_events_and_resumes_behind_the_last_it_had() {
     let site = Site::new(Engine::Local);
-    let other = site.launch_shell("true", &["-n", "other"]);
-    site.ended(&other);
+    site.ended(&site.launch_shell("true", &["-n", "other"]));
     let job = site.launch_shell("until test -e go; do sleep 0.02; done", &[]);
     let mut curl = Curl::start(&site, "?job=demo&format=sse&since=0", &[]);
     let mut new =
@@ -187,8 +177,7 @@ fn what_a_real_job_leaves_is_what_relay_schema_says() {
 
 #[tokio::test]
 async fn a_close_is_answered_and_the_end_of_the_relay_is_told() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let leaves = Client::subscribe(&site, "?since=0").await.unwrap();
     assert_eq!(leaves.close().await, Some(1005), "a close frame without a code, as it was sent");
     let mut stays = Client::subscribe(&site, "?since=0").await.unwrap();

@@ -22,8 +22,7 @@ const EVENTS: &str = "/api/v1/events?format=sse&since=0";
 
 #[test]
 fn strangers_and_mistakes_are_refused_with_one_line() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let token = token(&site);
     let agents = site.mint();
     for (status, path, token, headers) in [
@@ -54,8 +53,7 @@ fn strangers_and_mistakes_are_refused_with_one_line() {
 
 #[tokio::test]
 async fn the_sixty_fifth_subscriber_is_refused_until_one_leaves() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let mut clients = Vec::new();
     for _ in 0..64 {
         clients.push(Client::subscribe(&site, "").await.unwrap());

@@ -78,8 +78,7 @@ impl Cost {
 
 #[tokio::test]
 async fn n12_a_subscriber_that_never_reads_slows_no_agent_and_is_cut_off_with_its_cursor() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let mut agent = StandIn::with_job(&site).await;
     let relay = site.daemon_pid();
     let (mut alone, mut filling, mut full) = (Cost::default(), Cost::default(), Cost::default());

@@ -112,8 +112,7 @@ fn ends_of_commands_are_told_as_without_a_sandbox() {
         let job = site.launch_shell(line, &[]);
         assert_eq!(site.ended(&job).exit_code, Some(code), "{line}: {}", site.log(&job));
     }
-    let job = site.launch_shell("(setsid sleep 999 >/dev/null 2>&1 &) ; echo done", &[]);
-    let record = site.ended(&job);
+    let record = site.ended(&site.launch_shell("(setsid sleep 999 >/dev/null 2>&1 &) ; echo done", &[]));
     assert_eq!(record.cleanup.map(|cleanup| (cleanup.killed, cleanup.survivors)), Some((1, 0)));
 }
 
@@ -221,8 +220,7 @@ pub(crate) fn swapped(site: &Site, target: &str) {
 
 #[test]
 fn a_folder_that_became_a_link_while_its_job_was_queued_is_refused() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     site.write("other/file", "");
     swapped(&site, "../other");
     assert_eq!(fs::read_dir(site.root().join("other")).unwrap().count(), 1);
@@ -231,8 +229,7 @@ fn a_folder_that_became_a_link_while_its_job_was_queued_is_refused() {
 #[test]
 #[ignore = "needs Docker"]
 fn in_a_container_a_folder_that_became_a_link_is_refused_and_nothing_made_behind_it() {
-    let site = Site::new(Engine::Docker);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Docker);
     swapped(&site, "/etc");
     let exec = ["exec", &site.container(), "ls", "-a", "/etc"].map(str::to_owned);
     let listed = std::process::Command::new("docker").args(exec).output().unwrap();
@@ -243,8 +240,7 @@ fn in_a_container_a_folder_that_became_a_link_is_refused_and_nothing_made_behind
 fn without_codex_a_shell_job_is_refused_with_what_to_do() {
     let site = Site::new(Engine::Local);
     site.configure("[codex]\nprogram = \"no-such-codex\"\nsandbox = \"workspace-write\"\n");
-    let job = site.launch_shell("true", &[]);
-    let record = site.ended(&job);
+    let record = site.ended(&site.launch_shell("true", &[]));
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Refused)));
     let message = record.error.unwrap().message;
     assert!(message.contains("sandbox = \"off\"") && message.contains("relay up"), "{message}");

@@ -24,8 +24,7 @@ fn refused(mut command: Command) -> String {
 
 #[test]
 fn a_notifier_that_a_session_adds_does_not_run_when_a_person_launches_later() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     site.configure("[notify]\ncommand = [\"touch\", \"ran\"]\n");
     site.relay(&["down"]);
     let launch = ["launch", "--runner", "shell", "-w", "workspace-projects/demo", "true"];

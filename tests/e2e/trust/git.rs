@@ -10,70 +10,20 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
 /// Keys whose value is a program; `MARK` stands for one that leaves a mark.
-const KEYS: [&str; 44] = [
-    "core.fsmonitor",
-    "core.sshCommand",
-    "core.gitProxy",
-    "core.pager",
-    "core.editor",
-    "core.askPass",
-    "core.alternateRefsCommand",
-    "core.hooksPath",
-    "sequence.editor",
-    "credential.helper",
-    "credential.https://example.com.helper",
-    "diff.external",
-    "diff.e.command",
-    "diff.e.textconv",
-    "filter.e.clean",
-    "filter.e.smudge",
-    "filter.e.process",
-    "merge.e.driver",
-    "merge.tool",
-    "mergetool.e.cmd",
-    "difftool.e.cmd",
-    "gpg.program",
-    "gpg.openpgp.program",
-    "gpg.ssh.program",
-    "gpg.x509.program",
-    "gpg.ssh.defaultKeyCommand",
-    "alias.diff",
-    "alias.ls-files",
-    "alias.rev-parse",
-    "pager.diff",
-    "pager.ls-files",
-    "interactive.diffFilter",
-    "remote.origin.uploadpack",
-    "remote.origin.receivepack",
-    "remote.origin.proxy",
-    "uploadpack.packObjectsHook",
-    "receive.procReceiveRefs",
-    "submodule.sub.update",
-    "trailer.e.command",
-    "trailer.e.cmd",
-    "man.e.cmd",
-    "web.browser",
-    "browser.e.cmd",
-    "instaweb.httpd",
-];
+const KEYS: &str = "\
+    core.fsmonitor core.sshCommand core.gitProxy core.pager core.editor core.askPass \
+    core.alternateRefsCommand core.hooksPath sequence.editor credential.helper \
+    credential.https://example.com.helper diff.external diff.e.command diff.e.textconv filter.e.clean \
+    filter.e.smudge filter.e.process merge.e.driver merge.tool mergetool.e.cmd difftool.e.cmd gpg.program \
+    gpg.openpgp.program gpg.ssh.program gpg.x509.program gpg.ssh.defaultKeyCommand alias.diff alias.ls-files \
+    alias.rev-parse pager.diff pager.ls-files interactive.diffFilter remote.origin.uploadpack \
+    remote.origin.receivepack remote.origin.proxy uploadpack.packObjectsHook receive.procReceiveRefs \
+    submodule.sub.update trailer.e.command trailer.e.cmd man.e.cmd web.browser browser.e.cmd instaweb.httpd";
 
 /// Hooks that git supports.
-const HOOKS: [&str; 14] = [
-    "applypatch-msg",
-    "fsmonitor-watchman",
-    "post-checkout",
-    "post-commit",
-    "post-index-change",
-    "post-merge",
-    "post-rewrite",
-    "pre-auto-gc",
-    "pre-commit",
-    "pre-push",
-    "query-watchman",
-    "reference-transaction",
-    "sendemail-validate",
-    "update",
-];
+const HOOKS: &str = "\
+    applypatch-msg fsmonitor-watchman post-checkout post-commit post-index-change post-merge post-rewrite \
+    pre-auto-gc pre-commit pre-push query-watchman reference-transaction sendemail-validate update";
 
 /// Shell line that turns the workspace into a trap. Each program leaves a mark outside of the workspace, where the
 /// agent could write, and prints its input, so that it works as a filter.
@@ -84,7 +34,7 @@ fn trap(site: &Site) -> String {
         "printf 'a\\n' > f; git add f; git -c user.name=w -c user.email=w@e commit -qm x".to_owned(),
         format!("printf '%s\\n' '#!/bin/sh' 'echo \"$0 $*\" >> {outside}' 'cat' > mark.sh; chmod +x mark.sh"),
     ];
-    for key in KEYS {
+    for key in KEYS.split_whitespace() {
         let bang = if key.starts_with("alias.") || key.starts_with("submodule.") { "!" } else { "" };
         let name = key.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let value = if key == "core.hooksPath" {
@@ -95,7 +45,7 @@ fn trap(site: &Site) -> String {
         lines.push(format!("git config '{key}' \"{value}\""));
     }
     lines.push("mkdir -p hooks .git/hooks".to_owned());
-    for hook in HOOKS {
+    for hook in HOOKS.split_whitespace() {
         lines.push(format!("cp mark.sh hooks/{hook}; cp mark.sh .git/hooks/{hook}"));
     }
     lines.extend(

@@ -5,7 +5,7 @@ use std::fs;
 
 use common::record::State;
 use relay_tests::harness::site::outcome;
-use relay_tests::harness::{Site, programs, until};
+use relay_tests::harness::{Site, processes, programs, until};
 
 use super::confine::{codex_job, site};
 
@@ -202,16 +202,6 @@ for name in sorted(os.listdir(sys.argv[1])):
 print("tried")
 "#;
 
-/// A process that is killed on drop.
-struct Ends(std::process::Child);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 #[ignore = "needs the real Codex"]
 fn sockets_of_programs_outside_are_reached_by_no_name() {
@@ -220,7 +210,7 @@ fn sockets_of_programs_outside_are_reached_by_no_name() {
     let folder = tempfile::tempdir_in(programs::workspace().join("target/tests")).unwrap();
     let folder = folder.path().canonicalize().unwrap();
     let mut listen = std::process::Command::new("python3");
-    let _listens = Ends(listen.args(["-c", LISTEN]).arg(&folder).spawn().unwrap());
+    let _listens = processes::Owned(listen.args(["-c", LISTEN]).arg(&folder).spawn().unwrap());
     until("the sockets are there", || folder.join("ready").exists().then_some(()));
     site.write("workspace-projects/demo/connect.py", CONNECT);
     let said = run(&site, "workspace-projects/demo", &format!("python3 connect.py {}", folder.display()));

@@ -164,16 +164,8 @@ fn an_argument_or_variable_that_reaches_around_the_sandbox_is_refused_at_the_lau
         assert!(said.contains(words) && said.lines().count() == 1, "{said}");
     }
     site.configure("[codex]\nargs = [\"-c\", \"notify=[]\"]\n");
-    site.relay(&[
-        "launch",
-        "-q",
-        "-w",
-        "workspace-projects/demo",
-        "x",
-        "--",
-        "-c",
-        "model_verbosity=\"low\"",
-    ]);
+    let launch = "launch -q -w workspace-projects/demo x -- -c model_verbosity=\"low\"";
+    site.relay(&launch.split(' ').collect::<Vec<_>>());
 }
 
 #[test]

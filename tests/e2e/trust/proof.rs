@@ -142,8 +142,7 @@ fn tokens(site: &Site) -> BTreeSet<String> {
 
 #[test]
 fn a_stolen_token_gets_nothing_with_another_agents_id() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let door = Door::of(&site);
     let token = door.fresh_token();
     block_on(async {
@@ -154,8 +153,7 @@ fn a_stolen_token_gets_nothing_with_another_agents_id() {
             assert_eq!((code, &*reason), (wire::CLOSE_PROTOCOL, "this token belongs to another agent"));
         }
     });
-    let job = site.launch_shell("echo mine", &[]);
-    let record = site.ended(&job);
+    let record = site.ended(&site.launch_shell("echo mine", &[]));
     assert_eq!(record.state, State::Completed);
     assert_ne!(record.agent.as_deref(), Some("thief"));
     let said = site.daemon_log();
@@ -175,8 +173,7 @@ fn lets_in(door: &Door, token: &str) -> bool {
 
 #[test]
 fn tokens_end_with_down_and_when_their_agent_is_replaced() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let first = tokens(&site);
     assert_eq!(first.len(), 1);
     let agent = fs::read_to_string(site.agent().join("agent.lock")).unwrap();
@@ -299,8 +296,7 @@ fn with_engine_local_neither_the_models_key_nor_the_agents_token_is_on_disk() {
 #[test]
 fn an_agent_is_connected_within_milliseconds_tls_included() {
     const TRIES: usize = 50;
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let door = Door::of(&site);
     let tokens: Vec<String> = (0..TRIES).map(|_| door.fresh_token()).collect();
     let address = door.address();
@@ -324,8 +320,7 @@ fn an_agent_is_connected_within_milliseconds_tls_included() {
 #[test]
 fn a_thousand_half_open_tls_handshakes_are_dropped_while_an_honest_agent_connects() {
     const STRANGERS: usize = 1000;
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let door = Door::of(&site);
     let address = door.address();
     let begun = Instant::now();

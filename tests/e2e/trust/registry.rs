@@ -10,34 +10,11 @@ use relay_tests::harness::{Engine, Site, until};
 use super::planted::{Plant, STRANGER, bounded, outside, put, remove, snapshot, succeeds};
 
 /// Every file of the registry, including those of an ended job, a future one, an archived one and an unknown one.
-const FILES: [&str; 26] = [
-    "old.1.json",
-    "old.1.spec",
-    "old.1.log",
-    "old.1.events.jsonl",
-    "demo.1.json",
-    "demo.1.spec",
-    "demo.1.log",
-    "demo.1.events.jsonl",
-    "gone.1.json",
-    "gone.2.events.jsonl",
-    "latest",
-    "relay.json",
-    "relay.lock",
-    "relay.log",
-    "api-token",
-    "event-ids",
-    "reserve",
-    "requests/a.json",
-    "names/demo",
-    "outbox/old.1.json",
-    "outbox/old.1.shown",
-    "sessions/s1.json",
-    "archive/kept.1.json",
-    "archive/kept.1.log",
-    "archive/kept.1.events.jsonl",
-    ".new/.demo.1.spec.77",
-];
+const FILES: &str = "\
+    old.1.json old.1.spec old.1.log old.1.events.jsonl demo.1.json demo.1.spec demo.1.log \
+    demo.1.events.jsonl gone.1.json gone.2.events.jsonl latest relay.json relay.lock relay.log api-token \
+    event-ids reserve requests/a.json names/demo outbox/old.1.json outbox/old.1.shown sessions/s1.json \
+    archive/kept.1.json archive/kept.1.log archive/kept.1.events.jsonl .new/.demo.1.spec.77";
 const FOLDERS: [&str; 6] = ["requests", "names", "outbox", "sessions", "archive", ".new"];
 
 const HOOK: &str = r#"{"hook_event_name":"SessionStart","session_id":"s1","cwd":"."}"#;
@@ -91,8 +68,11 @@ fn family(plant: Plant) {
     let outside = outside(&site);
     serves(&site, "old");
     succeeds(&site, &["down"]);
-    let places: Vec<(&str, bool)> =
-        FILES.iter().map(|file| (*file, false)).chain(FOLDERS.iter().map(|folder| (*folder, true))).collect();
+    let places: Vec<(&str, bool)> = FILES
+        .split_whitespace()
+        .map(|file| (file, false))
+        .chain(FOLDERS.iter().map(|folder| (*folder, true)))
+        .collect();
     for are_folders in [false, true] {
         for (name, is_folder) in places.iter().filter(|(_, is_folder)| *is_folder == are_folders) {
             // A folder can't have a hard link.

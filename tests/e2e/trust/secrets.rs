@@ -200,16 +200,14 @@ fn codex_job(engine: Engine, address: &str) -> Site {
 
 #[test]
 fn no_file_and_no_command_shows_a_secret_that_a_shell_job_prints() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     shell_jobs(&site);
 }
 
 #[test]
 #[ignore = "needs Docker"]
 fn no_file_and_no_command_shows_a_secret_that_a_job_in_a_container_prints() {
-    let site = Site::new(Engine::Docker);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Docker);
     shell_jobs(&site);
     nothing_in_the_container_holds_the_canary(&site);
 }
@@ -255,8 +253,7 @@ print("spilled all")
 
 #[test]
 fn no_part_and_no_spelling_that_a_program_prints_shows_a_secret() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     site.write("workspace-projects/demo/spill.py", SPILL);
     let mut command = site.command(&["launch", "-q", "-w", "workspace-projects/demo", "--runner", "shell"]);
     for (name, value) in ACCIDENTS {
@@ -331,8 +328,7 @@ fn environment_values_leave_the_disk_when_the_agent_refuses_a_job() {
 
 #[test]
 fn a_start_of_the_relay_removes_environment_values_that_a_killed_one_left() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     let job = launch(&site, &["--runner", "shell", "true"]);
     site.ended(&job);
     site.relay(&["down"]);

@@ -30,8 +30,7 @@ fn folders(site: &Site) -> [std::path::PathBuf; 4] {
 
 #[test]
 fn consent_and_keys_that_others_can_write_are_not_believed() {
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     site.relay(&["down"]);
     for folder in folders(&site) {
         let mode = fs::metadata(&folder).unwrap().permissions();
@@ -47,8 +46,7 @@ fn consent_and_keys_of_another_user_are_not_believed() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let site = Site::new(Engine::Local);
-    site.relay(&["up"]);
+    let site = Site::up(Engine::Local);
     site.relay(&["down"]);
     for folder in folders(&site) {
         chown(&folder, Some(STRANGER), None).unwrap();

@@ -51,19 +51,9 @@ impl Scene {
         let up = self.site.command(&["up"]).env("CODEX_API_KEY", KEY.concat()).output().unwrap();
         assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
         let command = format!("sleep 1000; : {MARK}");
-        let args = [
-            "launch",
-            "-q",
-            "-n",
-            "other",
-            "-w",
-            "workspace-projects/other",
-            "--runner",
-            "shell",
-            "--env",
-            "OTHER_SECRET",
-            &command,
-        ];
+        let start =
+            "launch -q -n other -w workspace-projects/other --runner shell --env OTHER_SECRET".split(' ');
+        let args: Vec<&str> = start.chain([command.as_str()]).collect();
         let launched = self.site.command(&args).env("OTHER_SECRET", OTHER.concat()).output().unwrap();
         assert!(launched.status.success(), "{}", String::from_utf8_lossy(&launched.stderr));
         self.site.record_when("other#1", "runs", |record| record.state == State::Running);

@@ -45,9 +45,6 @@ impl Shared {
 
 impl BlackHole {
     /// Listens on a free port of 127.0.0.1.
-    ///
-    /// # Panics
-    /// Panics if there is none.
     pub fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|e| panic!("no port: {e}"));
         let address = listener.local_addr().unwrap_or_else(|e| panic!("no address: {e}"));

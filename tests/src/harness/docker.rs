@@ -12,9 +12,6 @@ pub fn image() -> String {
 }
 
 /// Runs `docker` and returns its output.
-///
-/// # Panics
-/// Panics if it fails: no test here can pass without an engine.
 pub fn docker(args: &[&str]) -> String {
     let output = Command::new("docker").args(args).output();
     let output = output.unwrap_or_else(|e| panic!("docker can't be run ({e}): run ./tests/run.sh"));
@@ -37,9 +34,6 @@ pub fn docker_may_fail(args: &[&str]) {
 }
 
 /// Returns the address at which containers reach this host: the address of the default bridge.
-///
-/// # Panics
-/// Panics if there is no such bridge.
 pub fn gateway() -> String {
     // The engine does not always report the address before its first container runs; the kernel does.
     let output = Command::new("ip").args(["-4", "-o", "addr", "show", "dev", "docker0"]).output();

@@ -11,9 +11,6 @@ const FILE: &str = "RELAY_TEST_FIGURES";
 const NIGHTLY: &str = "RELAY_TEST_NIGHTLY";
 
 /// Writes `figure: TEXT` to stdout, and to the file if there is one.
-///
-/// # Panics
-/// Panics if the file can't be written.
 #[expect(clippy::print_stdout, reason = "a manual run should show the figure")]
 pub fn figure(text: &str) {
     println!("figure: {text}");

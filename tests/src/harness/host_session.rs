@@ -23,9 +23,6 @@ pub struct Host {
 
 impl Host {
     /// Starts a model server with these scripts, and installs `relay hook` for these events.
-    ///
-    /// # Panics
-    /// Panics if a file can't be written or the server does not start.
     pub fn new(site: &Site, scripts: Vec<Script>, hooks: &[&str]) -> Self {
         let (started, wait) = std::sync::mpsc::sync_channel(1);
         let (end, ended) = oneshot::channel();
@@ -39,9 +36,6 @@ impl Host {
     }
 
     /// Runs `codex exec` in the site to its end.
-    ///
-    /// # Panics
-    /// Panics if it can't be run or fails.
     pub fn exec(&self, site: &Site, prompt: &str) -> Output {
         let mut codex = self.codex(site);
         codex.args(["exec", "--skip-git-repo-check", prompt]).stdin(Stdio::null());
@@ -74,9 +68,6 @@ impl Host {
     }
 
     /// Adds to the sessions' configuration.
-    ///
-    /// # Panics
-    /// Panics if it can't be written.
     pub fn configure(&self, more: &str) {
         let path = self.home.join("config.toml");
         let text = fs::read_to_string(&path).unwrap_or_default();

@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::processes::Owned;
 use super::{PATIENCE, Site};
 
 /// A running server whose client is the test.
 #[derive(Debug)]
 pub struct Mcp {
-    child: Child,
+    child: Owned,
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
     /// Answers received before they were requested.
@@ -24,9 +25,6 @@ pub struct Mcp {
 
 impl Mcp {
     /// Starts the server in a site's root and performs the handshake.
-    ///
-    /// # Panics
-    /// Panics if it does not start or does not answer.
     pub fn start(site: &Site) -> Self {
         let mut mcp = Self::silent(&mut site.command(&["mcp"]));
         let about = json!({"protocolVersion": "2025-06-18", "capabilities": {},
@@ -39,9 +37,6 @@ impl Mcp {
     }
 
     /// Starts the server without sending it anything.
-    ///
-    /// # Panics
-    /// Panics if it does not start.
     pub fn silent(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("relay mcp: {e}"));
@@ -56,7 +51,7 @@ impl Mcp {
                 }
             }
         });
-        Self { child, stdin, lines, early: HashMap::new(), last_id: 0 }
+        Self { child: Owned(child), stdin, lines, early: HashMap::new(), last_id: 0 }
     }
 
     /// Returns the server's process id.
@@ -65,9 +60,6 @@ impl Mcp {
     }
 
     /// Sends a line verbatim.
-    ///
-    /// # Panics
-    /// Panics if the server is gone.
     pub fn line(&mut self, line: &str) {
         let Some(stdin) = &mut self.stdin else { panic!("stdin is closed") };
         let sent = stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush());
@@ -88,9 +80,6 @@ impl Mcp {
     }
 
     /// Calls a tool and returns its result.
-    ///
-    /// # Panics
-    /// Panics on a timeout.
     pub fn call(&mut self, tool: &str, arguments: &Value) -> Value {
         let id = self.begin(tool, arguments);
         let mut answer = self.answer(id);
@@ -99,9 +88,6 @@ impl Mcp {
     }
 
     /// Waits for the answer to a request; keeps other answers.
-    ///
-    /// # Panics
-    /// Panics on a timeout.
     pub fn answer(&mut self, id: u64) -> Value {
         loop {
             if let Some(answer) = self.early.remove(&id) {
@@ -116,9 +102,6 @@ impl Mcp {
     }
 
     /// Waits for the next message.
-    ///
-    /// # Panics
-    /// Panics on a timeout.
     pub fn next_message(&mut self) -> Value {
         self.lines.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("no answer: {e}"))
     }
@@ -131,18 +114,8 @@ impl Mcp {
     }
 
     /// Closes stdin and returns the server's exit code.
-    ///
-    /// # Panics
-    /// Panics if the server does not end.
     pub fn close(mut self) -> Option<i32> {
         drop(self.stdin.take());
         super::until("relay mcp ends with its stdin", || self.child.try_wait().ok().flatten()).code()
-    }
-}
-
-impl Drop for Mcp {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

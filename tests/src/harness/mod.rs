@@ -40,17 +40,11 @@ pub use site::{Engine, Site};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Checks for a fact until it holds.
-///
-/// # Panics
-/// Panics if it does not hold within [`PATIENCE`].
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     until_by(Instant::now() + PATIENCE, what, look)
 }
 
 /// Checks for a fact until `deadline`, for facts that take long.
-///
-/// # Panics
-/// Panics if it does not hold by then.
 pub fn until_by<T>(deadline: Instant, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     loop {
         if let Some(found) = look() {

@@ -2,32 +2,27 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::scripted_model::codex_home;
 
+use super::processes::Owned;
 use super::programs;
 
 /// A running server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Model {
-    child: Child,
+    _server: Owned,
     base_url: String,
 }
 
 impl Model {
     /// Starts a server with the scripts of `tests/scripts/` on a free port of `address`.
-    ///
-    /// # Panics
-    /// Panics if it does not start.
     pub fn start(program: &str, address: &str) -> Self {
         Self::with_scripts(program, address, &programs::workspace().join("tests/scripts"))
     }
 
     /// Starts a server with the scripts of another folder.
-    ///
-    /// # Panics
-    /// Panics if it does not start.
     pub fn with_scripts(program: &str, address: &str, scripts: &Path) -> Self {
         let mut child = Command::new(program)
             .args(["--listen", &format!("{address}:0"), "--scripts"])
@@ -41,21 +36,11 @@ impl Model {
             let _ = BufReader::new(stdout).read_line(&mut base_url);
         }
         assert!(base_url.starts_with("http"), "the scripted model said {base_url:?}");
-        Self { child, base_url: base_url.trim().to_owned() }
+        Self { _server: Owned(child), base_url: base_url.trim().to_owned() }
     }
 
     /// Makes `dir` a `CODEX_HOME` that uses this server.
-    ///
-    /// # Panics
-    /// Panics if it can't be written.
     pub fn write_codex_home(&self, dir: &Path) {
         codex_home(dir, &self.base_url).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    }
-}
-
-impl Drop for Model {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

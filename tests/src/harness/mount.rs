@@ -24,17 +24,11 @@ struct Mounts {
 impl Mounted {
     /// Mounts a tmpfs of this size (in `mount`'s syntax) as the registry of a site. The spool of its agent is
     /// elsewhere.
-    ///
-    /// # Panics
-    /// Panics if it can't be mounted.
     pub fn tmpfs(site: Site, room: &str) -> Self {
         Self::with_options(site, &format!("size={room}"))
     }
 
     /// Mounts a tmpfs that has capacity for this many files as the registry of a site.
-    ///
-    /// # Panics
-    /// Panics if it can't be mounted.
     pub fn few_files(site: Site, files: u32) -> Self {
         Self::with_options(site, &format!("size=64m,nr_inodes={files}"))
     }
@@ -46,17 +40,11 @@ impl Mounted {
     }
 
     /// Mounts a read-only workspace in a site.
-    ///
-    /// # Panics
-    /// Panics if it can't be mounted.
     pub fn read_only(site: Site) -> Self {
         Self::closed(site, "workspace-projects/read-only")
     }
 
     /// Mounts the folder of all workspaces of a site read-only.
-    ///
-    /// # Panics
-    /// Panics if it can't be mounted.
     pub fn all_read_only(site: Site) -> Self {
         Self::closed(site, "workspace-projects")
     }
@@ -90,9 +78,6 @@ impl Drop for Mounts {
 }
 
 /// Creates files in a folder until the file system is full.
-///
-/// # Panics
-/// Panics if a file can't be created for another reason.
 pub fn crowd(folder: &Path) {
     fs::create_dir_all(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     for n in 0.. {
@@ -104,9 +89,6 @@ pub fn crowd(folder: &Path) {
 }
 
 /// Writes a file until its file system is full.
-///
-/// # Panics
-/// Panics if it can't be written for another reason.
 pub fn fill(path: &Path) {
     use std::io::{ErrorKind, Write};
     let mut file = fs::File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

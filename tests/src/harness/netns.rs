@@ -99,9 +99,6 @@ impl Net {
     }
 
     /// Sets the packet loss (in percent), the delay and its jitter (in ms) from now on. The jitter reorders packets.
-    ///
-    /// # Panics
-    /// Panics if the wire is gone.
     pub fn disturb(&mut self, loss: u32, delay: u32, jitter: u32) {
         let told = writeln!(self.control, "{loss} {delay} {jitter}").and_then(|()| self.control.flush());
         told.unwrap_or_else(|e| panic!("the wire: {e}"));
@@ -134,9 +131,6 @@ pub struct Apart {
 
 impl Apart {
     /// Starts both, connected.
-    ///
-    /// # Panics
-    /// Panics if this machine lacks a requirement.
     pub fn new() -> Self {
         let (net, site) = (Net::new(), Site::new(Engine::Local));
         let bin = site.root().join("bin");

@@ -11,9 +11,6 @@ use serde_json::json;
 use super::{Site, until};
 
 /// Waits until the completion notice of a job is in the outbox.
-///
-/// # Panics
-/// Panics on a timeout.
 pub fn entry(site: &Site, job: &JobId) {
     let path = path(job, "json");
     until(&format!("the end of {job} in the outbox"), || site.root().join(&path).exists().then_some(()));
@@ -30,9 +27,6 @@ fn path(job: &JobId, ending: &str) -> String {
 
 /// Creates a job that ended `age` ago and an undelivered completion notice for it, without running anything. For
 /// registries without a running relay.
-///
-/// # Panics
-/// Panics if it can't be written.
 pub fn invent(site: &Site, job: &str, origin: &Origin, age: SignedDuration) -> JobId {
     let job: JobId = job.parse().unwrap_or_else(|e| panic!("{e}"));
     let ended_at = Timestamp::now() - age;
@@ -41,10 +35,8 @@ pub fn invent(site: &Site, job: &str, origin: &Origin, age: SignedDuration) -> J
         prompt_summary: "invented".into(),
         runner: Runner::Shell,
         engine: "local".into(),
-        log_path: String::new(),
-        events_path: String::new(),
         origin: origin.clone(),
-        model: None,
+        ..Queued::default()
     };
     let mut record = JobRecord::from_queued(job.clone(), ended_at, &queued);
     record.state = State::Completed;

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -16,6 +18,31 @@ pub struct Process {
     pub pid: u32,
     /// Command line, words joined by spaces.
     pub command: String,
+}
+
+/// A child process that is killed when this is dropped.
+#[derive(Debug)]
+pub struct Owned(pub Child);
+
+impl Deref for Owned {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Owned {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Returns every living process (without zombies) whose current folder is `dir` or below it.
@@ -52,9 +79,6 @@ pub fn cpu(pid: u32) -> u64 {
 }
 
 /// Kills a process and returns once it is gone, together with its locks and sockets.
-///
-/// # Panics
-/// Panics if no process has this id.
 pub fn kill(pid: u32) {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     kill_process(raw.unwrap_or(Pid::INIT), Signal::KILL).unwrap_or_else(|e| panic!("process {pid}: {e}"));

@@ -9,9 +9,6 @@ use std::sync::OnceLock;
 pub const BIN_DIR: &str = "RELAY_TEST_BIN_DIR";
 
 /// Returns the folder with `relay` and `worker-agent`. Builds them first unless [`BIN_DIR`] is set.
-///
-/// # Panics
-/// Panics if they can't be built.
 pub fn dir() -> &'static PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
@@ -35,9 +32,6 @@ pub fn workspace() -> PathBuf {
 }
 
 /// Returns the real Codex: `RELAY_TEST_CODEX`, or the one on `PATH`.
-///
-/// # Panics
-/// Panics if there is none; `tests/run.sh` installs it.
 pub fn codex() -> PathBuf {
     if let Some(codex) = env::var_os("RELAY_TEST_CODEX") {
         return codex.into();

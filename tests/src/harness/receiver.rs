@@ -30,9 +30,6 @@ pub struct Receiver {
 }
 
 /// Returns a port on which no program listens.
-///
-/// # Panics
-/// Panics if there is none.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     listener.unwrap_or_else(|e| panic!("no port: {e}")).port()
@@ -40,9 +37,6 @@ pub fn free_port() -> u16 {
 
 impl Receiver {
     /// Listens on that port and answers each post with `answer` after `delay`.
-    ///
-    /// # Panics
-    /// Panics if the port is taken.
     pub fn start(port: u16, answer: &'static str, delay: Duration) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap_or_else(|e| panic!("port {port}: {e}"));
         let address = listener.local_addr().unwrap_or_else(|e| panic!("{e}"));

@@ -18,18 +18,12 @@ pub fn command(site: &Site, cwd: &Path, settings: &[&str], script: &str) -> Comm
 }
 
 /// Runs a bash script in the sandbox, in the project's own folder.
-///
-/// # Panics
-/// Panics if Codex can't be run.
 pub fn run(site: &Site, settings: &[&str], script: &str) -> Output {
     let mut command = command(site, site.root(), settings, script);
     command.output().unwrap_or_else(|e| panic!("codex sandbox: {e}"))
 }
 
 /// Runs a bash script that must succeed, and returns its stdout.
-///
-/// # Panics
-/// Panics if it fails.
 pub fn stdout(site: &Site, script: &str) -> String {
     let output = run(site, &WORKSPACE_WRITE, script);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -45,17 +45,18 @@ pub struct Site {
 
 impl Site {
     /// Creates a project; nothing runs yet.
-    ///
-    /// # Panics
-    /// Panics if its folder can't be created.
     pub fn new(engine: Engine) -> Self {
         Self::make(engine, None)
     }
 
+    /// Creates a project with a relay that is up.
+    pub fn up(engine: Engine) -> Self {
+        let site = Self::new(engine);
+        site.relay(&["up"]);
+        site
+    }
+
     /// Creates a project whose container has a separate image, which the caller must build.
-    ///
-    /// # Panics
-    /// Panics if its folder can't be created.
     pub fn with_own_image(image: &str) -> Self {
         Self::make(Engine::Docker, Some(image.to_owned()))
     }
@@ -141,17 +142,11 @@ impl Site {
     }
 
     /// Writes a file below the user's home.
-    ///
-    /// # Panics
-    /// Panics if it can't be written.
     pub fn write_home(&self, path: &str, text: &str) {
         write_file(&self.home().join(path), text);
     }
 
     /// Writes a file below the `CODEX_HOME`.
-    ///
-    /// # Panics
-    /// Panics if it can't be written.
     pub fn write_codex(&self, path: &str, text: &str) {
         write_file(&self.codex_home().join(path), text);
     }
@@ -168,9 +163,6 @@ impl Site {
     }
 
     /// Creates a token for a simulated agent, as valid as one created by the relay.
-    ///
-    /// # Panics
-    /// Panics if it can't be stored.
     pub fn mint(&self) -> String {
         mint(&self.state())
     }
@@ -194,9 +186,6 @@ impl Site {
     }
 
     /// Writes a file below the root.
-    ///
-    /// # Panics
-    /// Panics if it can't be written.
     pub fn write(&self, path: &str, text: &str) {
         write_file(&self.root().join(path), text);
     }
@@ -212,9 +201,6 @@ impl Site {
     }
 
     /// Agrees to the current settings, as a user's script does; faults in them are detected elsewhere.
-    ///
-    /// # Panics
-    /// Panics if `relay` can't be run.
     pub fn agree(&self) {
         let path = self.root().join("platform/relay.toml");
         // The file may be a pipe, and reading a pipe would never end.
@@ -252,17 +238,11 @@ impl Site {
     }
 
     /// Runs a `relay` command to its end.
-    ///
-    /// # Panics
-    /// Panics if it can't be run.
     pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap_or_else(|e| panic!("relay {args:?}: {e}"))
     }
 
     /// Runs a `relay` command that must succeed and returns its stdout.
-    ///
-    /// # Panics
-    /// Panics if it fails.
     pub fn relay(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let code = output.status.code();
@@ -276,9 +256,6 @@ impl Site {
     }
 
     /// Runs a `relay` command that must fail with `code`; returns its stderr, a single line.
-    ///
-    /// # Panics
-    /// Panics if it ends with another code.
     pub fn refused(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         let stderr = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
@@ -296,19 +273,20 @@ impl Site {
         self.relay(&args).trim().to_owned()
     }
 
+    /// Launches a shell job, waits until it runs, and returns its id.
+    pub fn launch_running(&self, command_line: &str, more: &[&str]) -> String {
+        let job = self.launch_shell(command_line, more);
+        self.record_when(&job, "runs", |record| record.state == State::Running);
+        job
+    }
+
     /// Returns the record of a job as printed by `relay status`.
-    ///
-    /// # Panics
-    /// Panics if there is none.
     pub fn record(&self, job: &str) -> JobRecord {
         let json = self.relay(&["status", "--json", job]);
         serde_json::from_str(&json).unwrap_or_else(|e| panic!("{job}: {e}: {json}"))
     }
 
     /// Waits until the record of a job shows a fact.
-    ///
-    /// # Panics
-    /// Panics if the job ends without it, or on a timeout.
     pub fn record_when(&self, job: &str, what: &str, fact: impl Fn(&JobRecord) -> bool) -> JobRecord {
         until(&format!("{job} {what}"), || {
             let record = self.record(job);
@@ -331,9 +309,6 @@ impl Site {
     }
 
     /// Returns the event log of a job, each line checked; empty before the relay has received the job.
-    ///
-    /// # Panics
-    /// Panics if a line is damaged.
     pub fn events(&self, job: &str) -> Vec<EventLine> {
         let path = self.file(job, "events.jsonl");
         let text = match fs::read(&path) {
@@ -356,9 +331,6 @@ impl Site {
     }
 
     /// Returns the daemon's process id.
-    ///
-    /// # Panics
-    /// Panics if there is no lease.
     pub fn daemon_pid(&self) -> u32 {
         until("a relay has written its lease", || {
             self.lease()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
@@ -366,9 +338,6 @@ impl Site {
     }
 
     /// Waits until the relay listens and returns its address.
-    ///
-    /// # Panics
-    /// Panics on a timeout.
     pub fn address(&self) -> SocketAddr {
         until("the relay tells where it listens", || self.lease()["listen"][0].as_str()?.parse().ok())
     }
@@ -384,9 +353,6 @@ impl Site {
     }
 
     /// Waits until a process in the workspace runs each of these command lines.
-    ///
-    /// # Panics
-    /// Panics on a timeout.
     pub fn wait_for_workers(&self, commands: &[&str]) {
         until("all commands run", || {
             let workers = self.workers();
@@ -426,9 +392,6 @@ impl Site {
 }
 
 /// Creates a token for a simulated agent: the relay's copy of it is stored in the user's `state` folder.
-///
-/// # Panics
-/// Panics if it can't be stored.
 pub fn mint(state: &Path) -> String {
     static MINTED: AtomicU32 = AtomicU32::new(0);
     let token = format!("test-{}-{}", std::process::id(), MINTED.fetch_add(1, Ordering::Relaxed));

@@ -15,9 +15,6 @@ pub struct Terminal {
 
 impl Terminal {
     /// Opens a terminal of this size, with a plain shell that has `relay` on its PATH.
-    ///
-    /// # Panics
-    /// Panics if tmux is missing or does not start.
     pub fn open(site: &Site, columns: u16, rows: u16) -> Self {
         let mut shell = site.environment(Command::new("sh"));
         // tmux passes a single word to the user's own shell, whose configuration may remove the prompt.
@@ -29,9 +26,6 @@ impl Terminal {
 
     /// Opens a terminal of this size that runs a program, in its environment and with the programs under test on its
     /// PATH.
-    ///
-    /// # Panics
-    /// Panics if tmux is missing or does not start.
     pub fn with(site: &Site, columns: u16, rows: u16, program: &Command) -> Self {
         let terminal = Self { socket: site.root().join("terminal") };
         // The server inherits the environment of the client that starts it.
@@ -48,33 +42,21 @@ impl Terminal {
     }
 
     /// Presses keys, as tmux names them: `Enter`, `Down`, `C-c`, or text.
-    ///
-    /// # Panics
-    /// Panics if the terminal is gone.
     pub fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
     /// Resizes the terminal.
-    ///
-    /// # Panics
-    /// Panics if the terminal is gone.
     pub fn resize(&self, columns: u16, rows: u16) {
         self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
     /// Returns the content of the screen, line by line.
-    ///
-    /// # Panics
-    /// Panics if the terminal is gone.
     pub fn screen(&self) -> String {
         String::from_utf8_lossy(&self.tmux(&["capture-pane", "-p"]).stdout).into_owned()
     }
 
     /// Waits until the screen has the wanted content, and returns it.
-    ///
-    /// # Panics
-    /// Panics on a timeout.
     pub fn shows(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {

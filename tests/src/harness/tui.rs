@@ -18,18 +18,12 @@ pub struct Tui {
 impl Tui {
     /// Opens a session in the site whose first input is `prompt`, without a sandbox and without the server that Codex
     /// starts for its sessions.
-    ///
-    /// # Panics
-    /// Panics if tmux can't be run; `tests/run.sh` installs it.
     pub fn open(host: &Host, site: &Site, prompt: &str) -> Self {
         Self::start(host, site, &[&Host::ARGUMENTS[..], &["--no-daemon", prompt]].concat())
     }
 
     /// Opens a session in the site like a user: in the sandbox, without approval questions, and on the server that
     /// Codex starts for its sessions.
-    ///
-    /// # Panics
-    /// Panics if tmux can't be run; `tests/run.sh` installs it.
     pub fn open_in_sandbox(host: &Host, site: &Site, prompt: &str) -> Self {
         Self::start(host, site, &["-s", "workspace-write", "-a", "never", prompt])
     }
@@ -51,9 +45,6 @@ impl Tui {
     }
 
     /// Waits until the terminal shows a text.
-    ///
-    /// # Panics
-    /// Panics on a timeout.
     pub fn shows(&self, text: &str) {
         self.terminal.shows(text, |screen| screen.contains(text));
     }

@@ -34,9 +34,6 @@ pub struct Cli {
 }
 
 /// Serves until the process is ended. The first line on stdout is the base URL.
-///
-/// # Errors
-/// Fails if a script can't be used, the address can't be bound, or a file can't be written.
 pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     let mut scripts = Scripts::default();
     for folder in &cli.scripts {

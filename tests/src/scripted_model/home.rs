@@ -9,9 +9,6 @@ use std::path::Path;
 /// The first failure of the server ends a worker's turn (no retries), so that tests of failures are fast. To test
 /// retries, raise `model_providers.scripted.request_max_retries` and `stream_max_retries` with `-c`. The folder must
 /// not be below the system's temporary folder: Codex refuses to put its helper programs there.
-///
-/// # Errors
-/// Fails if the folder or the file can't be written.
 pub fn codex_home(dir: &Path, base_url: &str) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     fs::write(dir.join("config.toml"), config(base_url))

@@ -264,17 +264,11 @@ impl Script {
     }
 
     /// Parses a script's JSON; `name` is used if the text contains none.
-    ///
-    /// # Errors
-    /// Fails if the text does not have the expected shape, or a turn contradicts itself.
     pub fn parse(name: &str, json: &str) -> Result<Self, ScriptError> {
         raw::parse(name, json)
     }
 
     /// Reads a script file.
-    ///
-    /// # Errors
-    /// Same as [`parse`](Self::parse); also fails if the file can't be read.
     pub fn load(path: &Path) -> Result<Self, ScriptError> {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let text =

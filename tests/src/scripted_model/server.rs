@@ -63,17 +63,11 @@ pub(super) struct Log {
 
 impl ScriptedModel {
     /// Starts a server on a free port of 127.0.0.1.
-    ///
-    /// # Errors
-    /// Fails if no port can be bound.
     pub async fn start(scripts: Scripts) -> io::Result<Self> {
         Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), scripts).await
     }
 
     /// Starts a server on that address; port 0 means any free port.
-    ///
-    /// # Errors
-    /// Fails if the address can't be bound.
     pub async fn listen(address: SocketAddr, scripts: Scripts) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -110,9 +104,6 @@ impl ScriptedModel {
     }
 
     /// Serves until the server fails.
-    ///
-    /// # Errors
-    /// Fails if the listener failed.
     pub async fn serve(mut self) -> io::Result<()> {
         (&mut self.task).await.map_err(io::Error::other)?
     }

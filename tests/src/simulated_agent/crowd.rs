@@ -51,9 +51,6 @@ impl Crowd {
     }
 
     /// Waits for the next report.
-    ///
-    /// # Panics
-    /// Panics if every agent has ended.
     pub async fn report(&mut self) -> Report {
         self.reports.recv().await.unwrap_or_else(|| panic!("the {} agents have ended", self.tasks.len()))
     }

@@ -25,9 +25,6 @@ pub struct Door {
 
 impl Door {
     /// Returns the door of a site whose relay has been started once.
-    ///
-    /// # Panics
-    /// Panics if it has no certificate.
     pub fn of(site: &Site) -> Self {
         let path = site.state().join("relay.pem");
         let pinned =
@@ -41,9 +38,6 @@ impl Door {
     }
 
     /// Returns the current address.
-    ///
-    /// # Panics
-    /// Panics if there is none.
     pub fn address(&self) -> SocketAddr {
         until("the relay's address", || {
             read(&self.registry.join("relay.json"))["listen"][0].as_str()?.parse().ok()
@@ -68,17 +62,11 @@ impl Door {
 }
 
 /// Returns the name that every relay has.
-///
-/// # Panics
-/// Never panics: the name is valid.
 pub fn server_name() -> ServerName<'static> {
     ServerName::try_from(TLS_NAME).unwrap_or_else(|e| panic!("{TLS_NAME}: {e}"))
 }
 
 /// Creates a TLS configuration that accepts only this certificate.
-///
-/// # Panics
-/// Panics if it is no certificate.
 pub fn tls(pinned: CertificateDer<'static>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(pinned).unwrap_or_else(|e| panic!("no certificate: {e}"));

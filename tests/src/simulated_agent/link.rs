@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use common::event::{Event, EventBody, FinalState, Isolation};
 use common::ids::JobId;
-use common::wire::{
-    self, AgentFrame, Durable, Hello, JobProgress, MAX_MESSAGE, PROTOCOL, PROTOCOL_MIN, Platform, RelayFrame,
-};
+use common::wire::{self, AgentFrame, Durable, Hello, JobProgress, MAX_MESSAGE, Platform, RelayFrame};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -49,25 +47,16 @@ pub struct Link {
 
 impl Link {
     /// Connects with a new token and sends nothing.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if the relay can't be reached or refuses the connection.
     pub async fn dial(door: &Door) -> Result<Self, Ended> {
         Self::dial_with(door, &door.fresh_token()).await
     }
 
     /// Connects with this token and sends nothing.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if the relay can't be reached or refuses the connection.
     pub async fn dial_with(door: &Door, token: &str) -> Result<Self, Ended> {
         Self::dial_to(door, door.address(), token).await
     }
 
     /// Connects to this address with this token and sends nothing.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if the relay can't be reached or refuses the connection.
     pub async fn dial_to(door: &Door, address: SocketAddr, token: &str) -> Result<Self, Ended> {
         let broken = |e: String| Ended::Broken(e);
         let stream = TcpStream::connect(address).await.map_err(|e| broken(e.to_string()))?;
@@ -87,18 +76,12 @@ impl Link {
     }
 
     /// Connects, sends `Hello` and waits for the welcome; returns the registry's state of the jobs.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if the relay does not accept the `Hello`.
     pub async fn welcomed(door: &Door, hello: Hello) -> Result<(Self, Vec<Durable>), Ended> {
         let token = door.token(&hello.agent);
         Self::welcomed_with(door, &token, hello).await
     }
 
     /// Same as [`Link::welcomed`], with this token.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if the relay does not accept the `Hello`.
     pub async fn welcomed_with(
         door: &Door,
         token: &str,
@@ -113,26 +96,17 @@ impl Link {
     }
 
     /// Sends a frame.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if it can't be sent.
     pub async fn send(&mut self, frame: &AgentFrame) -> Result<(), Ended> {
         let bytes = wire::encode(frame).map_err(|e| Ended::Broken(e.to_string()))?;
         self.send_bytes(bytes).await
     }
 
     /// Sends bytes that may be no frame.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if they can't be sent.
     pub async fn send_bytes(&mut self, bytes: Vec<u8>) -> Result<(), Ended> {
         Ok(self.socket.send(Message::binary(bytes)).await?)
     }
 
     /// Receives the relay's next frame; answers pings without returning them. Cancel-safe except for that answer.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if the connection ends, and on a timeout of the harness.
     pub async fn next(&mut self) -> Result<RelayFrame, Ended> {
         loop {
             let silent = |_| Ended::Broken("nothing came".to_owned());
@@ -154,9 +128,6 @@ impl Link {
     }
 
     /// Waits for the next frame that is `wanted`; skips others.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if the connection ends first.
     pub async fn until<T>(&mut self, wanted: impl Fn(RelayFrame) -> Option<T>) -> Result<T, Ended> {
         loop {
             if let Some(found) = wanted(self.next().await?) {
@@ -166,9 +137,6 @@ impl Link {
     }
 
     /// Waits until the relay starts a job on this agent; returns the job with its epoch.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if the connection ends first.
     pub async fn started(&mut self) -> Result<(JobId, u32), Ended> {
         self.until(|frame| match frame {
             RelayFrame::Start { job, epoch, .. } => Some((job, epoch)),
@@ -178,9 +146,6 @@ impl Link {
     }
 
     /// Waits until this event of a job is acknowledged.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if the connection ends first.
     pub async fn acked(&mut self, job: &JobId, seq: u64) -> Result<(), Ended> {
         self.until(|frame| match frame {
             RelayFrame::Ack { job: acked, seq: up_to, .. } if acked == *job && up_to >= seq => Some(()),
@@ -199,9 +164,6 @@ impl Link {
     }
 
     /// Sends events of a job, the first one with sequence number `first_seq`.
-    ///
-    /// # Errors
-    /// Returns [`Ended`] if they can't be sent.
     pub async fn events(
         &mut self,
         job: &JobId,
@@ -217,21 +179,8 @@ impl Link {
 
 /// Creates a `Hello` of this version.
 pub fn hello(agent: &str, max_jobs: u32, jobs: Vec<JobProgress>) -> Hello {
-    Hello {
-        protocol_min: PROTOCOL_MIN,
-        protocol_max: PROTOCOL,
-        agent: agent.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        max_jobs,
-        platform: Platform {
-            system: "simulated".to_owned(),
-            isolation: Isolation::None,
-            codex: None,
-            codex_problem: None,
-        },
-        jobs,
-        vitals: None,
-    }
+    let (system, isolation) = ("simulated".to_owned(), Isolation::None);
+    Hello::new(agent, max_jobs, Platform { system, isolation, codex: None, codex_problem: None }, jobs)
 }
 
 /// Returns the first events of a running job: accepted and started.

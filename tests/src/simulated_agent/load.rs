@@ -19,9 +19,6 @@ const BEAT: Duration = Duration::from_millis(100);
 pub const A_SECOND: usize = 10;
 
 /// Waits for the next `count` reports of one kind.
-///
-/// # Panics
-/// Panics on a timeout.
 pub async fn reports<T>(crowd: &mut Crowd, count: usize, wanted: impl Fn(&Report) -> Option<T>) -> Vec<T> {
     let mut found = Vec::with_capacity(count);
     let collected = timeout(PATIENCE, async {
@@ -41,9 +38,6 @@ pub fn welcomed(report: &Report) -> Option<Instant> {
 
 /// Connects a crowd of `agents` agents to a running relay, with one running job on each. The site's own agent is
 /// killed; it is not restarted as long as other agents are connected.
-///
-/// # Panics
-/// Panics on a timeout.
 pub async fn gather(site: &Site, agents: usize) -> Crowd {
     let mut crowd = Crowd::start(&Door::of(site), agents);
     reports(&mut crowd, agents, welcomed).await;
@@ -60,9 +54,6 @@ pub async fn gather(site: &Site, agents: usize) -> Crowd {
 }
 
 /// Ends [`A_SECOND`] jobs each second and replaces them by new ones; returns the time until each end was acknowledged.
-///
-/// # Panics
-/// Panics if an acknowledgment takes too long.
 pub async fn turnover(site: &Site, crowd: &mut Crowd, seconds: usize) -> Vec<Duration> {
     let acked = |report: &Report| if let Report::Acked(after) = report { Some(*after) } else { None };
     let mut acks = Vec::new();
@@ -83,9 +74,6 @@ async fn launch(site: &Site) {
 }
 
 /// Runs a `relay` command that must succeed, without blocking the crowd.
-///
-/// # Panics
-/// Panics if it fails.
 pub async fn run(site: &Site, args: &[&str]) {
     let output = Command::from(site.command(args)).output().await;
     let output = output.unwrap_or_else(|e| panic!("relay {args:?}: {e}"));

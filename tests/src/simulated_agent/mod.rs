@@ -17,9 +17,6 @@ pub use door::Door;
 pub use link::{Ended, Link};
 
 /// Runs a test's own tasks on this thread.
-///
-/// # Panics
-/// Panics if there is no runtime.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap_or_else(|e| panic!("no runtime: {e}")).block_on(work)

@@ -26,9 +26,6 @@ pub struct Raw {
 
 impl Raw {
     /// Connects and upgrades.
-    ///
-    /// # Panics
-    /// Panics if the relay refuses the connection.
     pub fn upgraded(door: &Door) -> Self {
         let address = door.address();
         let stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
@@ -58,18 +55,12 @@ impl Raw {
     }
 
     /// Sends a `Hello`.
-    ///
-    /// # Errors
-    /// Fails if it can't be sent.
     pub fn hello(&mut self, hello: Hello) -> io::Result<()> {
         let bytes = wire::encode(&AgentFrame::Hello(Box::new(hello))).map_err(io::Error::other)?;
         self.frame(true, BINARY, bytes.len() as u64, &bytes)
     }
 
     /// Sends a frame that announces `claimed` bytes, followed by only `bytes`.
-    ///
-    /// # Errors
-    /// Fails if they can't be sent.
     pub fn frame(&mut self, last: bool, opcode: u8, claimed: u64, bytes: &[u8]) -> io::Result<()> {
         let mut frame = vec![u8::from(last) << 7 | opcode, 0x80 | 127];
         frame.extend(claimed.to_be_bytes());

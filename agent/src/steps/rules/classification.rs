@@ -6,7 +6,6 @@ use common::rule::OnLimit;
 /// The classification of a command or process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Classification {
-    /// Kind of the step.
     pub(crate) kind: StepKind,
     /// Title: one short line without control characters and without the secrets of addresses.
     pub(crate) title: String,

@@ -3,7 +3,6 @@
 
 use super::shell_lexer::Word;
 
-/// Returns true for the name of a shell.
 fn is_shell_name(name: &str) -> bool {
     matches!(name, "sh" | "bash" | "zsh" | "dash" | "ash" | "ksh" | "fish")
 }
@@ -12,7 +11,6 @@ fn is_shell_name(name: &str) -> bool {
 /// word as their value.
 type Wrapper = (usize, &'static str);
 
-/// Returns the wrapper of this name.
 fn find_wrapper(name: &str) -> Option<Wrapper> {
     Some(match name {
         "sudo" | "doas" => (0, "-u|-g|-p|-C|-h|-D|-R|-T|-U|-r|-t|--user|--group|--chdir|--host|--prompt"),
@@ -73,7 +71,6 @@ pub(super) fn is_one_of(name: &str, names: &str) -> bool {
     names.split('|').any(|one| one == name)
 }
 
-/// Returns true if the program is a shell.
 pub(super) fn is_shell(program: &str) -> bool {
     is_shell_name(base_name(program))
 }

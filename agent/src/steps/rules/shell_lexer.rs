@@ -9,7 +9,6 @@ use super::delimiters::{after_bracket, after_next_char};
 /// Maximum depth of nested substitutions.
 const MAX_DEPTH: usize = 4;
 
-/// One word.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Word {
     /// The word as written.
@@ -34,7 +33,6 @@ impl Word {
     }
 }
 
-/// A simple command.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SimpleCommand {
     /// Words of the command, without redirections.
@@ -43,7 +41,6 @@ pub(super) struct SimpleCommand {
     pub(super) piped: bool,
 }
 
-/// Returns the simple commands of a command line.
 pub(super) fn simple_commands(line: &str) -> Vec<SimpleCommand> {
     lex(line.chars().collect(), MAX_DEPTH, false)
 }

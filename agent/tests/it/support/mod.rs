@@ -7,7 +7,7 @@ pub(crate) mod figures;
 pub(crate) mod shim;
 pub(crate) mod tls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 
 use common::event::{Event, EventBody, FinalState, JobError};
 use common::ids::JobId;
-use common::job::{CodexSettings, JobSpec, Limits, Runner};
-use common::rule::{OnLimit, OnLoop};
+use common::job::{JobSpec, Runner};
 use common::vitals::MachineVitals;
 use common::wire::{self, AgentFrame, Durable, HELLO_TIMEOUT, Hello, RelayFrame, SUBPROTOCOL};
 use futures_util::{SinkExt, StreamExt};
@@ -63,6 +62,10 @@ impl Run {
         })
     }
 
+    pub(crate) fn finished_steps(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event.body, EventBody::StepFinished { .. })).count()
+    }
+
     pub(crate) fn started(&self) -> Option<u32> {
         self.events.iter().find_map(|event| match event.body {
             EventBody::Started { pid, .. } => Some(pid),
@@ -86,6 +89,17 @@ impl Run {
         });
         names.collect()
     }
+}
+
+pub(crate) async fn connected() -> (Relay, Agent) {
+    connected_at(&serde_json::json!({}), &Place::default()).await
+}
+
+pub(crate) async fn connected_at(more: &serde_json::Value, place: &Place<'_>) -> (Relay, Agent) {
+    let mut relay = Relay::new().await;
+    let agent = Agent::start_at(&relay.url(), more, place);
+    relay.accept().await;
+    (relay, agent)
 }
 
 /// A relay that keeps the protocol's guarantees: dense sequences, and acknowledgements only for events that it holds.
@@ -225,16 +239,43 @@ impl Relay {
         assert!(served.await.is_ok(), "not within {DEADLINE:?}: {what}; held: {:#?}", self.runs);
     }
 
-    pub(crate) async fn until_finished(&mut self, job: &str) -> &Run {
+    /// Serves until a fact holds for the run of a job.
+    pub(crate) async fn until_run(&mut self, job: &str, what: &str, fact: impl Fn(&Run) -> bool) -> &Run {
         let id: JobId = job.parse().unwrap();
-        self.until("the job ends", |relay| relay.runs.get(&id).is_some_and(|run| run.finished().is_some()))
-            .await;
+        self.until(&format!("{job} {what}"), |relay| relay.runs.get(&id).is_some_and(&fact)).await;
         &self.runs[&id]
     }
 
+    pub(crate) async fn until_finished(&mut self, job: &str) -> &Run {
+        self.until_run(job, "ends", |run| run.finished().is_some()).await
+    }
+
+    pub(crate) async fn until_completed(&mut self, job: &str) -> &Run {
+        let run = self.until_finished(job).await;
+        assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))), "{}", run.text());
+        run
+    }
+
     pub(crate) async fn until_output(&mut self, job: &str, text: &str) {
-        let id: JobId = job.parse().unwrap();
-        self.until(text, |relay| relay.runs.get(&id).is_some_and(|run| run.text().contains(text))).await;
+        self.until_run(job, text, |run| run.text().contains(text)).await;
+    }
+
+    /// Serves until a job is refused, and forgets it; returns the reason, and whether it may be offered again.
+    pub(crate) async fn until_refused(&mut self, job: &str) -> (String, bool) {
+        self.until_run(job, "is refused", |run| run.refused.is_some()).await;
+        self.runs.remove(&job.parse().unwrap()).unwrap().refused.unwrap()
+    }
+
+    /// Returns the run of `demo#1`.
+    pub(crate) fn demo(&self) -> &Run {
+        &self.runs[&"demo#1".parse().unwrap()]
+    }
+
+    /// Returns the failure of `demo#1`.
+    pub(crate) fn failure(&self) -> JobError {
+        let (state, error, _) = self.demo().finished().unwrap();
+        assert_eq!(state, FinalState::Failed, "{:#?}", self.demo().events);
+        error.unwrap()
     }
 
     async fn take(&mut self, frame: AgentFrame) {
@@ -344,25 +385,8 @@ impl Agent {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// A shell job.
     pub(crate) fn shell(&self, job: &str, line: &str) -> JobSpec {
-        JobSpec {
-            schema: 1,
-            job: job.parse().unwrap(),
-            runner: Runner::Shell,
-            prompt: line.to_owned(),
-            workspace: self.workspace().display().to_string(),
-            env: BTreeMap::new(),
-            env_names: BTreeSet::new(),
-            setup: vec![],
-            checks: vec![],
-            limits: Limits::default(),
-            rules: vec![],
-            on_limit: OnLimit::Fail,
-            on_loop: OnLoop::Warn,
-            codex: CodexSettings::default(),
-            thread: None,
-        }
+        JobSpec::new(job.parse().unwrap(), Runner::Shell, line, &self.workspace().display().to_string())
     }
 }
 

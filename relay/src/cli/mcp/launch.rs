@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use common::ids::JobName;
+use common::job::Runner;
+use common::rule::OnLoop;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::{self, LaunchArgs, OnLoopName, RunnerName, StartFlags};
+use super::super::launch::{self, LaunchArgs, StartFlags};
 use super::super::limits::LimitFlags;
 use super::compact;
 use super::tool_context::{self, ToolContext};
@@ -40,7 +42,7 @@ struct Input {
     timeout: Option<String>,
     /// Action when a worker repeats a failing step. By default that of relay.toml, or warn.
     #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
-    on_loop: Option<OnLoopName>,
+    on_loop: Option<OnLoop>,
     /// Model of the worker. By default that of relay.toml, else Codex's own.
     model: Option<String>,
     /// Idempotency key: a second launch with it starts nothing and returns the first job.
@@ -107,7 +109,7 @@ fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
         on_loop: input.on_loop,
         model: input.model,
         env: Vec::new(),
-        runner: RunnerName::Codex,
+        runner: Runner::Codex,
         start: StartFlags { key: input.key, ..StartFlags::default() },
         codex_args: Vec::new(),
     })

@@ -1,9 +1,10 @@
 //! The tool `resume`.
 
+use common::rule::OnLoop;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::{OnLoopName, StartFlags};
+use super::super::launch::StartFlags;
 use super::super::resume::{self, ResumeArgs};
 use super::tool_context::ToolContext;
 use super::{compact, launch};
@@ -27,7 +28,7 @@ struct Input {
     timeout: Option<String>,
     /// Action when a worker repeats a failing step. By default that of relay.toml, or warn.
     #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
-    on_loop: Option<OnLoopName>,
+    on_loop: Option<OnLoop>,
     /// Idempotency key: a second call with it starts nothing and returns the first job.
     #[schemars(length(max = 256))]
     key: Option<String>,

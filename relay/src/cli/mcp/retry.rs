@@ -1,9 +1,10 @@
 //! The tool `retry`.
 
+use common::rule::OnLoop;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::{OnLoopName, StartFlags};
+use super::super::launch::StartFlags;
 use super::super::retry::{self, RetryArgs};
 use super::tool_context::ToolContext;
 use super::{compact, launch};
@@ -20,7 +21,7 @@ struct Input {
     timeout: Option<String>,
     /// Action when a worker repeats a failing step. By default that of the earlier job.
     #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
-    on_loop: Option<OnLoopName>,
+    on_loop: Option<OnLoop>,
     /// Model of the worker. By default that of the earlier job.
     model: Option<String>,
     /// Idempotency key: a second call with it starts nothing and returns the first job.

@@ -34,9 +34,6 @@ impl ToolContext {
     }
 
     /// Runs a command for a call.
-    ///
-    /// # Errors
-    /// The errors of the command, and of [`Self::context`].
     pub(super) fn run(
         &self,
         call: &CallContext,
@@ -50,9 +47,6 @@ impl ToolContext {
 }
 
 /// Deserializes a list, or a single text instead of a list, because models use both.
-///
-/// # Errors
-/// Returns an error for any other value.
 pub(super) fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     match Value::deserialize(from)? {
         Value::String(one) => Ok(vec![one]),

@@ -37,7 +37,6 @@ pub(super) struct AgentTable {
 }
 
 impl AgentTable {
-    /// Adds a connected agent with its capacity.
     pub(super) fn connect(&mut self, id: &AgentId, capacity: usize) {
         self.change_agent(id, |agent| {
             agent.capacity = Some(capacity);
@@ -53,12 +52,10 @@ impl AgentTable {
         });
     }
 
-    /// Returns true if an agent is connected.
     pub(super) fn is_connected(&self, id: &AgentId) -> bool {
         self.agents.get(id).is_some_and(|agent| agent.capacity.is_some())
     }
 
-    /// Assigns a job to an agent.
     pub(super) fn assign(&mut self, id: &AgentId, job: &JobId) {
         self.change_agent(id, |agent| {
             agent.jobs.insert(job.clone());
@@ -92,12 +89,10 @@ impl AgentTable {
         }
     }
 
-    /// Returns the jobs of an agent.
     pub(super) fn jobs(&self, id: &AgentId) -> BTreeSet<JobId> {
         self.agents.get(id).map_or_else(BTreeSet::new, |agent| agent.jobs.clone())
     }
 
-    /// Returns every agent with jobs.
     pub(super) fn agents_with_jobs(&self) -> Vec<AgentId> {
         let holding = self.agents.iter().filter(|(_, agent)| !agent.jobs.is_empty());
         holding.map(|(id, _)| id.clone()).collect()

@@ -20,14 +20,12 @@ pub(in crate::daemon) type ConnectionNumber = u64;
 pub(in crate::daemon) struct ConnectionId {
     /// Agent's id.
     pub(in crate::daemon) agent: AgentId,
-    /// Number of the connection.
     pub(in crate::daemon) number: ConnectionNumber,
 }
 
 /// The connection of a welcomed agent.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Connection {
-    /// Number of the connection.
     pub(in crate::daemon) number: ConnectionNumber,
     /// The agent's hello, without jobs that are closed in the registry;
     /// with the newest vitals of its machine.

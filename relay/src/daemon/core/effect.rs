@@ -24,21 +24,31 @@ pub(in crate::daemon) enum Effect {
     /// Answer the agent that asks for admission.
     Admit(Admission),
     /// Queue a frame. If that fails, end the connection and report it.
-    Send { to: ConnectionId, frame: RelayFrame },
+    Send {
+        to: ConnectionId,
+        frame: RelayFrame,
+    },
     /// Read the job's spec, assign the job to the agent and send it on the agent's connection, if there is one. A job
     /// without a valid spec ends.
-    Offer { job: JobId, epoch: u32, agent: AgentId, connection: Option<ConnectionId> },
+    Offer {
+        job: JobId,
+        epoch: u32,
+        agent: AgentId,
+        connection: Option<ConnectionId>,
+    },
     /// End a connection.
     Close(ConnectionNumber),
     /// Report which of these agents have no valid token.
     FindRevoked(Vec<AgentId>),
-    /// Revoke all tokens.
     RevokeTokens,
 
     /// Log the first event of a record that the command line has created.
     LogFirstEvent(JobId),
     /// Record an event of the relay's own.
-    Record { job: JobId, body: EventBody },
+    Record {
+        job: JobId,
+        body: EventBody,
+    },
     /// Remove the job's environment values from its spec.
     DropEnv(JobId),
     /// Remove a connection that has ended from the writer.
@@ -57,9 +67,15 @@ pub(in crate::daemon) enum Effect {
     RemoveRequest(PathBuf),
     /// Remove a request to cancel a job that is not active, unless the job's record exists and can't be read: that job
     /// may be running.
-    RemoveCancel { path: PathBuf, job: JobId },
+    RemoveCancel {
+        path: PathBuf,
+        job: JobId,
+    },
     /// Remove archived jobs in the background, then the request.
-    Prune { path: PathBuf, keep: Retention },
+    Prune {
+        path: PathBuf,
+        keep: Retention,
+    },
     /// Advance requests to extend limits.
     ExtendLimit(LimitEffect),
     /// Call the engine of the platform.

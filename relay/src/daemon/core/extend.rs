@@ -87,7 +87,6 @@ pub(super) struct JobStatus {
 /// Next action for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextAction {
-    /// Wait.
     Wait,
     /// Send the request to the agent.
     SendRequest,

@@ -93,18 +93,14 @@ pub(in crate::daemon) enum Input {
 /// Observed change of the container.
 #[derive(Debug)]
 pub(in crate::daemon) enum ContainerChange {
-    /// The container started.
     Started,
     /// The container ended.
     Died(ContainerExit),
     /// The engine was asked to stop the container.
     Stopped,
-    /// The container was paused.
     Paused,
     /// The container was resumed.
     Unpaused,
-    /// The container was removed.
     Removed,
-    /// The container was inspected.
     Inspected(ContainerState),
 }

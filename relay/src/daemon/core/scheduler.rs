@@ -41,7 +41,6 @@ pub(in crate::daemon) type AgentId = Arc<str>;
 /// Assignment of a job to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Assignment {
-    /// In the queue.
     Queued,
     /// Sent to this agent, which has not accepted it yet.
     Offered(AgentId),

@@ -1,33 +1,13 @@
 //! Tests of the scheduler, one scenario each.
 
-use common::event::{FailureKind, Queued};
-use common::job::Runner;
-
+use super::super::tests::id;
 use super::*;
-
-fn id(text: &str) -> JobId {
-    text.parse().unwrap()
-}
+use common::event::FailureKind;
 
 fn record(text: &str, second: i64, state: State) -> JobRecord {
-    let queued = Queued {
-        workspace: "/w".into(),
-        prompt_summary: "x".into(),
-        runner: Runner::Shell,
-        engine: "local".into(),
-        log_path: "/l".into(),
-        events_path: "/e".into(),
-        origin: common::origin::Origin::default(),
-        model: None,
-    };
-    let mut record = JobRecord::from_queued(id(text), Timestamp::from_second(second).unwrap(), &queued);
-    record.state = state;
-    if state != State::Queued {
-        record.agent = Some("x".to_owned());
-        record.epoch = 1;
-        record.link = Some(Link::Connected);
-    }
-    record
+    let agent = (state != State::Queued).then_some("x");
+    let created_at = Timestamp::from_second(second).unwrap();
+    JobRecord { created_at, ..super::super::tests::record(text, state, agent) }
 }
 
 fn start(text: &str) -> Action {

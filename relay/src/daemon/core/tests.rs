@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::event::{EventBody, Isolation, Queued};
+use common::event::{EventBody, Isolation};
 use common::ids::JobId;
-use common::job::Runner;
 use common::record::{JobRecord, Link, State};
 use common::wire::{Hello, JobProgress, Platform};
 use jiff::Timestamp;
@@ -19,6 +18,7 @@ use crate::min_free::MinFree;
 use crate::registry::event_log::LogFollower;
 use crate::registry::lease::{self, DaemonId, Lease, PlatformStatus};
 use crate::registry::requests::DaemonRequest;
+use crate::render::samples;
 use crate::state_dir::saved_state::SavedState;
 
 #[path = "shortage_tests.rs"]
@@ -121,23 +121,12 @@ fn holder() -> DaemonId {
     DaemonId { pid: 7, started_at: Timestamp::UNIX_EPOCH }
 }
 
-fn id(job: &str) -> JobId {
+pub(super) fn id(job: &str) -> JobId {
     job.parse().unwrap()
 }
 
-fn record(job: &str, state: State, agent: Option<&str>) -> JobRecord {
-    let queued = Queued {
-        workspace: "/w".into(),
-        prompt_summary: "x".into(),
-        runner: Runner::Shell,
-        engine: "local".into(),
-        log_path: "/l".into(),
-        events_path: "/e".into(),
-        origin: common::origin::Origin::default(),
-        model: None,
-    };
-    let mut record = JobRecord::from_queued(id(job), Timestamp::UNIX_EPOCH, &queued);
-    record.state = state;
+pub(super) fn record(job: &str, state: State, agent: Option<&str>) -> JobRecord {
+    let mut record = samples::bare(job, state);
     if agent.is_some() {
         record.agent = agent.map(str::to_owned);
         record.epoch = 1;
@@ -158,16 +147,7 @@ fn connected(agent: &str, number: ConnectionNumber, jobs: &[&str]) -> Input {
     let platform =
         Platform { system: "linux".into(), isolation: Isolation::None, codex: None, codex_problem: None };
     let jobs = jobs.iter().map(|job| JobProgress { job: id(job), epoch: 1, last_seq: 0 }).collect();
-    let hello = Hello {
-        protocol_min: 1,
-        protocol_max: 1,
-        agent: agent.to_owned(),
-        version: "1".into(),
-        max_jobs: 1,
-        platform,
-        jobs,
-        vitals: None,
-    };
+    let hello = Hello::new(agent, 1, platform, jobs);
     Input::Connected(Connection { number, hello, is_platform: true })
 }
 

@@ -38,9 +38,6 @@ pub(in crate::daemon) struct DeliveryThread {
 
 impl DeliveryThread {
     /// Starts the thread, which resumes the deliveries in the outbox.
-    ///
-    /// # Errors
-    /// Fails if the system can't provide a thread or a clock for it.
     pub(in crate::daemon) fn start(
         registry: &Registry,
         config: &crate::config::Config,

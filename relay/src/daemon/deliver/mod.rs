@@ -14,10 +14,9 @@
 //! * [`delivery_loop`]: the thread: accepts ended jobs, starts due deliveries, records their outcome. [`resume`]:
 //!   resumes the outbox at startup.
 //! * [`schedule`]: the channels that are due, retried or given up (pure). [`plan`]: the channels of a new notification
-//!   (pure). [`backoff`]: pauses between attempts (pure).
+//!   (pure).
 //! * [`channels`]: the channels. [`session`]: state of the session that launched the job.
 
-mod backoff;
 mod channels;
 mod delivery_loop;
 mod plan;

@@ -1,10 +1,10 @@
 //! Delivery plan of a new notification: its channels.
 
-use std::fmt;
 use std::time::Duration;
 
 use common::record::JobRecord;
 use jiff::Timestamp;
+use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::config::NotifyConfig;
 use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry, SCHEMA};
@@ -14,7 +14,8 @@ use common::origin::Session;
 const DEBOUNCE: Duration = Duration::from_millis(300);
 
 /// Channel of a notification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum ChannelKind {
     /// Message to the Codex session that launched the job.
     Codex,
@@ -27,19 +28,13 @@ pub(super) enum ChannelKind {
 }
 
 impl ChannelKind {
-    pub(super) const ALL: [Self; 4] = [Self::Codex, Self::Desktop, Self::Command, Self::Webhook];
+    pub(super) const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the name of the channel in an entry.
     pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Codex => "codex",
-            Self::Desktop => "desktop",
-            Self::Command => "command",
-            Self::Webhook => "webhook",
-        }
+        self.into()
     }
 
-    /// Returns true if the channel is configured.
     pub(super) fn is_configured(self, config: &NotifyConfig) -> bool {
         match self {
             Self::Codex => true,
@@ -47,12 +42,6 @@ impl ChannelKind {
             Self::Command => !config.command.is_empty(),
             Self::Webhook => config.webhook.is_some(),
         }
-    }
-}
-
-impl fmt::Display for ChannelKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -82,7 +71,7 @@ pub(super) fn plan_entry(
             },
         )
     };
-    let channels = ChannelKind::ALL.into_iter().filter(wanted).map(channel).collect();
+    let channels = ChannelKind::ALL.iter().copied().filter(wanted).map(channel).collect();
     Some(OutboxEntry { schema: SCHEMA, job: record.job.clone(), ended_at, session, channels })
 }
 

@@ -16,9 +16,6 @@ use crate::registry::{Registry, read};
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Returns the unfinished entries. Removes entries of removed jobs.
-///
-/// # Errors
-/// Fails if the folder can't be read.
 pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<OutboxEntry>> {
     let mut pending = Vec::new();
     for name in registry.outbox().names()? {
@@ -79,9 +76,6 @@ pub(super) fn remove_archived_entry(registry: &Registry, job: &JobId) {
 }
 
 /// Passes the records of jobs that ended recently and have no entry to `visit`, one at a time.
-///
-/// # Errors
-/// Fails if the registry can't be read.
 pub(super) fn visit_jobs_without_entry(
     registry: &Registry,
     now: Timestamp,
@@ -108,9 +102,7 @@ mod tests {
 
     #[test]
     fn an_end_whose_message_was_never_sent_is_to_be_told_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::for_project(dir.path());
-        registry.ensure().unwrap();
+        let (_dir, registry) = Registry::temporary();
         let states = [ChannelState::Pending, ChannelState::GivenUp, ChannelState::Taken];
         let jobs: Vec<JobId> = (1..=3).map(|n| format!("a#{n}").parse().unwrap()).collect();
         for (job, state) in jobs.iter().zip(states) {

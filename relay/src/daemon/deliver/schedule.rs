@@ -14,7 +14,6 @@ use std::time::Duration;
 use common::ids::JobId;
 use jiff::Timestamp;
 
-use super::backoff;
 use super::plan::ChannelKind;
 use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry};
 
@@ -94,7 +93,7 @@ impl OpenNotification {
 
     fn is_done(&self) -> bool {
         self.delivering.is_empty()
-            && ChannelKind::ALL.into_iter().all(|kind| self.pending_channel(kind).is_none())
+            && ChannelKind::ALL.iter().all(|kind| self.pending_channel(*kind).is_none())
     }
 
     fn channel(&mut self, kind: ChannelKind) -> Option<&mut ChannelDelivery> {
@@ -148,7 +147,7 @@ impl Schedule {
                 open.grace_until = None;
                 actions.push(DeliveryAction::SaveEntry(open.entry.clone()));
             }
-            for kind in ChannelKind::ALL {
+            for kind in ChannelKind::ALL.iter().copied() {
                 let is_due = open
                     .pending_channel(kind)
                     .is_some_and(|channel| channel.next_at.is_none_or(|at| is_past(at, now)));
@@ -211,7 +210,7 @@ impl Schedule {
                 open.give_up_channel(kind, &reason);
             }
             DeliveryOutcome::Failed(reason) => {
-                channel.next_at = Some(now + backoff::pause_after(channel.attempts, jitter));
+                channel.next_at = Some(now + pause_after(channel.attempts, jitter));
                 channel.last_error = Some(reason);
             }
         }
@@ -225,8 +224,7 @@ impl Schedule {
     /// Returns the next time at which [`Schedule::due_actions`] has new actions.
     pub(super) fn next_due_time(&self, now: Timestamp) -> Option<Timestamp> {
         let times = self.open_notifications.values().flat_map(|open| {
-            let channels =
-                ChannelKind::ALL.into_iter().filter_map(|kind| open.pending_channel(kind)?.next_at);
+            let channels = ChannelKind::ALL.iter().filter_map(|kind| open.pending_channel(*kind)?.next_at);
             let channels = channels.filter(|_| open.grace_until.is_none());
             open.grace_until.into_iter().chain(channels)
         });
@@ -284,9 +282,7 @@ impl OpenNotification {
     }
 }
 
-/// Sender of a notification to its session.
 enum SessionSender {
-    /// The message.
     Message,
     /// The session's own hooks, for a limited time.
     Hooks,
@@ -305,6 +301,19 @@ impl ChannelDelivery {
 /// Returns true if a time has passed, or if it is further away than any pause, which means that the clock was set back.
 fn is_past(at: Timestamp, now: Timestamp) -> bool {
     at <= now || at > now + MAX_PAUSE
+}
+
+/// Pause after the first attempt.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Returns the pause after this number of attempts. It doubles with each attempt; `jitter` (0 to 1) chooses a value
+/// from its upper half.
+fn pause_after(attempts: u32, jitter: f64) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(16);
+    let longest = (FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE);
+    longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]

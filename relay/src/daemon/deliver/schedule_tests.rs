@@ -254,3 +254,10 @@ fn ten_thousand_notices_that_wait_for_a_slot_are_not_checked_again_and_again() {
     // An unoptimised build takes some 10 ms for each round.
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn a_pause_doubles_up_to_five_minutes_and_is_spread() {
+    let ms = |attempts, chance| pause_after(attempts, chance).as_millis();
+    assert_eq!([1, 2, 3, 9, 10, u32::MAX].map(|n| ms(n, 1.0)), [1000, 2000, 4000, 256_000, 300_000, 300_000]);
+    assert_eq!([1, 3, 99].map(|n| ms(n, 0.0)), [500, 2000, 150_000]);
+}

@@ -7,14 +7,13 @@
 //! time ───► advance ──► driver: heartbeat, requests, lost hints, timeouts; pings, silent connections
 //! ```
 //!
-//! * [`world`]: the simulated environment of the core. [`state_file`]: state for the next relay. [`connections`]:
+//! * [`world`]: the simulated environment of the core, and state for the next relay. [`connections`]:
 //!   handshakes, acknowledgements, silent connections.
 //!
 //! A [`PlantedBug`] is a bug that the daemon once had, simulated in this driver. The programs of the product don't
 //! contain it.
 
 mod connections;
-mod state_file;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,14 +23,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::ids::JobId;
-use common::job::{CodexSettings, JobSpec, Limits, Runner, SPEC_SCHEMA};
-use common::rule::{OnLimit, OnLoop};
+use common::job::{JobSpec, Runner};
 use common::wire::AgentFrame;
 use futures_util::FutureExt;
 
-use self::state_file::StateFile;
-use self::world::SimWorld;
 pub use self::world::{Outgoing, PlantedBug};
+use self::world::{SimWorld, StateFile};
 use super::core::{Core, HEARTBEAT_INTERVAL, Input};
 use super::driver::Driver;
 use super::frames::{self, FrameRoute};
@@ -114,7 +111,7 @@ impl SimRelay {
         let draft = JobDraft {
             name: name.parse().map_err(|_| io::Error::other("not the name of a job"))?,
             launched_at: world.clock.now(),
-            build_spec: &spec,
+            build_spec: &|job| JobSpec::new(job.clone(), Runner::Shell, "true", "/w"),
             workspace: "/w".to_owned(),
             engine: "local".to_owned(),
             origin: common::origin::Origin::default(),
@@ -225,25 +222,5 @@ impl SimRelay {
 
     fn take_outgoing(&mut self) -> Vec<(u64, Outgoing)> {
         std::mem::take(&mut self.driver.environment.outgoing)
-    }
-}
-
-fn spec(job: &JobId) -> JobSpec {
-    JobSpec {
-        schema: SPEC_SCHEMA,
-        job: job.clone(),
-        runner: Runner::Shell,
-        prompt: "true".to_owned(),
-        workspace: "/w".to_owned(),
-        env: BTreeMap::new(),
-        env_names: BTreeSet::new(),
-        setup: Vec::new(),
-        checks: Vec::new(),
-        limits: Limits::default(),
-        rules: Vec::new(),
-        on_limit: OnLimit::Fail,
-        on_loop: OnLoop::Warn,
-        codex: CodexSettings::default(),
-        thread: None,
     }
 }

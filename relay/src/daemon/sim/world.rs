@@ -1,15 +1,15 @@
 //! The world of the simulated core: effects become frames on the simulated network and commands that wait for a commit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+use std::{fs, io};
 
 use common::ids::JobId;
 use common::wire::{Durable, Hello, RelayFrame};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::state_file::StateFile;
 use crate::daemon::core::{AgentId, ConnectionId, Effect, EngineEffect, Input};
 use crate::daemon::driver::CoreEnvironment;
 use crate::daemon::latest_map::LatestMap;
@@ -19,6 +19,7 @@ use crate::daemon::writer::{Receipt, WriterCommand};
 use crate::registry::lease::DaemonId;
 use crate::registry::requests::{self, DaemonRequest, FiledRequest};
 use crate::registry::{Registry, read};
+use crate::state_dir::saved_state::SavedState;
 use crate::time::Clock;
 
 /// A bug that the simulation must find.
@@ -171,5 +172,29 @@ impl SimWorld {
         if let Some(to) = connection {
             self.send(to.number, RelayFrame::Start { job, epoch, spec });
         }
+    }
+}
+
+/// State that a simulated relay stores for the next one, in a separate file.
+pub(super) struct StateFile {
+    path: PathBuf,
+}
+
+#[expect(clippy::disallowed_methods, reason = "no file of the registry")]
+impl StateFile {
+    /// Returns the file of the project at `root`.
+    pub(super) fn in_project(root: &Path) -> Self {
+        Self { path: root.join("saved-state.json") }
+    }
+
+    /// Loads the stored state; the default if there is none.
+    pub(super) fn load(&self) -> SavedState {
+        serde_json::from_slice(&fs::read(&self.path).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Stores the state. If that fails, the next relay starts without it.
+    pub(super) fn store(&self, state: &SavedState) {
+        let stored = serde_json::to_vec(state).map(|bytes| fs::write(&self.path, bytes));
+        debug_assert!(stored.is_ok_and(|written| written.is_ok()), "the simulated disk takes it");
     }
 }

@@ -12,11 +12,11 @@ use axum::response::{IntoResponse, Response};
 use common::ids::JobId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::broadcast::Broadcast;
 use super::cursor_stream::CursorStream;
 use super::query::{EventQuery, Format, Refusal};
-use super::shutdown::ShutdownSender;
 use super::{sse, token, websocket};
 use crate::daemon::token::TokenVerifier;
 use crate::daemon::upgrade::{AppState, require_token};
@@ -64,7 +64,7 @@ pub(in crate::daemon) struct Subscribers {
     subscriber_permits: Arc<Semaphore>,
     reader_permits: Arc<Semaphore>,
     timeouts: SubscriberTimeouts,
-    shutdown: ShutdownSender,
+    shutdown: CancellationToken,
 }
 
 impl Subscribers {
@@ -80,13 +80,13 @@ impl Subscribers {
             subscriber_permits: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
             reader_permits: Arc::new(Semaphore::new(MAX_READERS)),
             timeouts: SubscriberTimeouts::DEFAULT,
-            shutdown: ShutdownSender::new(),
+            shutdown: CancellationToken::new(),
         })
     }
 
     /// Notifies all subscribers of the relay's end, and waits a moment for the notification to arrive.
     pub(in crate::daemon) async fn close(&self) {
-        self.shutdown.announce();
+        self.shutdown.cancel();
         let all = u32::try_from(MAX_SUBSCRIBERS).unwrap_or(u32::MAX);
         let _ = timeout(CLOSE_TIMEOUT, self.subscriber_permits.acquire_many(all)).await;
     }
@@ -148,7 +148,7 @@ pub(in crate::daemon) async fn serve_events(State(app): State<AppState>, request
         Err((status, text)) => return (status, format!("{text}\n")).into_response(),
     };
     let cursor = [(CURSOR_HEADER, stream.cursor().to_string())];
-    let (timeouts, shutdown) = (subscribers.timeouts, subscribers.shutdown.subscribe());
+    let (timeouts, shutdown) = (subscribers.timeouts, subscribers.shutdown.clone());
     match format {
         Format::Sse => (cursor, sse::sse_response(stream, timeouts, permit, shutdown)).into_response(),
         Format::WebSocket => match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {

@@ -18,9 +18,7 @@ struct Publisher {
 
 impl Publisher {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::for_project(dir.path());
-        registry.ensure().unwrap();
+        let (dir, registry) = Registry::temporary();
         Self { _dir: dir, registry, broadcast: Broadcast::new(), next: 1 }
     }
 

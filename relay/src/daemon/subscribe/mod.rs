@@ -14,14 +14,13 @@
 //! * [`admission`]: admission. [`query`]: the query. [`token`]: the token of subscribers.
 //! * [`ring_buffer`]: the newest events: pure. [`broadcast`]: the writer publishes them there. [`cursor_stream`]: all
 //!   events after a cursor.
-//! * [`websocket`], [`sse`]: one subscriber each. [`shutdown`]: notifies them of the relay's end.
+//! * [`websocket`], [`sse`]: one subscriber each.
 
 mod admission;
 mod broadcast;
 mod cursor_stream;
 mod query;
 mod ring_buffer;
-mod shutdown;
 mod sse;
 mod token;
 mod websocket;

@@ -9,10 +9,10 @@ use common::event_line::LineHead;
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::admission::SubscriberTimeouts;
 use super::cursor_stream::CursorStream;
-use super::shutdown::ShutdownReceiver;
 use crate::registry::chunk::Chunk;
 
 /// Reconnect delay of an `EventSource`, in milliseconds: a relay starts within a second.
@@ -23,7 +23,7 @@ pub(super) fn sse_response(
     stream: CursorStream,
     timeouts: SubscriberTimeouts,
     permit: OwnedSemaphorePermit,
-    shutdown: ShutdownReceiver,
+    shutdown: CancellationToken,
 ) -> Response {
     // Capacity of one: one chunk waits while another is being written.
     let (sender, mut chunks) = mpsc::channel(1);
@@ -42,7 +42,7 @@ async fn send_chunks(
     mut stream: CursorStream,
     timeouts: SubscriberTimeouts,
     connection: mpsc::Sender<Bytes>,
-    mut shutdown: ShutdownReceiver,
+    shutdown: CancellationToken,
 ) {
     // The id is sent first, so that a client has a cursor even if its first connection receives no event.
     let mut text = format!("retry: {RETRY_MS}\nid: {}\n\n", stream.cursor()).into_bytes();
@@ -79,7 +79,7 @@ async fn send_chunks(
                 Err(_) => b":\n\n".to_vec(),
             },
             // Last in order, because published events are sent first.
-            () = shutdown.wait() => return,
+            () = shutdown.cancelled() => return,
         };
     }
 }

@@ -39,9 +39,7 @@ mod tests {
 
     #[test]
     fn a_token_is_made_once_and_only_its_owner_can_read_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::for_project(dir.path());
-        registry.ensure().unwrap();
+        let (_dir, registry) = Registry::temporary();
         let made = load_verifier(&registry).unwrap();
         let token = fs::read_to_string(registry.api_token()).unwrap();
         fs::set_permissions(registry.api_token(), Permissions::from_mode(0o644)).unwrap();

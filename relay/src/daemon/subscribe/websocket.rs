@@ -7,10 +7,10 @@ use axum::response::Response;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::admission::SubscriberTimeouts;
 use super::cursor_stream::CursorStream;
-use super::shutdown::ShutdownReceiver;
 use crate::registry::chunk::Chunk;
 
 /// Close code: the subscriber read nothing for too long. The reason is `{"cursor":ID}`, the id of the last event that
@@ -50,7 +50,7 @@ pub(super) fn upgrade_response(
     stream: CursorStream,
     timeouts: SubscriberTimeouts,
     permit: OwnedSemaphorePermit,
-    shutdown: ShutdownReceiver,
+    shutdown: CancellationToken,
 ) -> Response {
     upgrade
         .read_buffer_size(READ_BUFFER)
@@ -66,7 +66,7 @@ async fn serve_to_end(
     mut socket: WebSocket,
     mut stream: CursorStream,
     timeouts: SubscriberTimeouts,
-    shutdown: ShutdownReceiver,
+    shutdown: CancellationToken,
 ) {
     let (code, reason) = match serve_until_end(&mut socket, &mut stream, timeouts, shutdown).await {
         SubscriptionEnd::ConnectionLost => return,
@@ -92,7 +92,7 @@ async fn serve_until_end(
     socket: &mut WebSocket,
     stream: &mut CursorStream,
     timeouts: SubscriberTimeouts,
-    mut shutdown: ShutdownReceiver,
+    shutdown: CancellationToken,
 ) -> SubscriptionEnd {
     let mut pings = interval_at(Instant::now() + timeouts.keep_alive_interval, timeouts.keep_alive_interval);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -108,7 +108,7 @@ async fn serve_until_end(
             _ = pings.tick() => SubscriptionEvent::Ping,
             chunk = stream.next() => SubscriptionEvent::Events(chunk),
             // Last in order, because published events are sent first.
-            () = shutdown.wait() => SubscriptionEvent::Shutdown,
+            () = shutdown.cancelled() => SubscriptionEvent::Shutdown,
         };
         let sent = match step {
             SubscriptionEvent::Received(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {

@@ -253,17 +253,11 @@ impl OpenJob {
     }
 
     /// Appends the lines to the log; see [`EventFile::write`].
-    ///
-    /// # Errors
-    /// Same as [`EventFile::write`].
     pub(super) fn write_log(&mut self) -> io::Result<()> {
         self.event_file.write(&self.pending_lines)
     }
 
     /// Rewrites the log with these lines; see [`EventFile::rewrite`].
-    ///
-    /// # Errors
-    /// Same as [`EventFile::write`].
     pub(super) fn rewrite_log(&mut self) -> io::Result<()> {
         self.event_file.rewrite(&self.pending_lines)
     }

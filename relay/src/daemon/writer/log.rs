@@ -18,8 +18,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
 use crate::files::file_ref::FileRef;
-use crate::files::staged::StagedFile;
-use crate::registry::{event_log, flush_hint};
+use crate::files::staged::{StagedFile, start_writeback};
+use crate::registry::event_log;
 
 pub(super) struct EventFile {
     path: FileRef,
@@ -86,7 +86,7 @@ impl EventFile {
         if let Some(file) = &self.file
             && self.unsynced_bytes > 0
         {
-            flush_hint::start_writeback(file, self.valid_length, self.unsynced_bytes);
+            start_writeback(file, self.valid_length, self.unsynced_bytes);
         }
     }
 
@@ -132,7 +132,11 @@ impl EventFile {
     pub(super) fn rewrite(&mut self, lines: &[u8]) -> io::Result<()> {
         self.poisoned = true;
         self.file = None;
-        copy_lines(&self.path, self.valid_length, lines)?.replace()?;
+        let (copy, copied) = copy_valid_lines(&self.path, self.valid_length, lines)?;
+        if copied != self.valid_length {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its earlier lines can't be read back"));
+        }
+        copy.replace()?;
         self.path.dir().sync()?;
         *self = Self::new(self.path.clone(), self.valid_length + lines.len() as u64);
         (self.valid_synced, self.name_synced) = (true, true);
@@ -147,27 +151,24 @@ impl EventFile {
     }
 }
 
-/// Copies the first `len` bytes of a log, which must be valid lines, and appends `lines`.
-fn copy_lines(log: &FileRef, len: u64, lines: &[u8]) -> io::Result<StagedFile> {
+/// Copies the valid lines among the first `most` bytes of a log and appends `more`. Returns the copy, which is synced,
+/// and the length of the copied lines.
+pub(super) fn copy_valid_lines(log: &FileRef, most: u64, more: &[u8]) -> io::Result<(StagedFile, u64)> {
     let mut staged = StagedFile::create(log)?;
     let mut new = BufWriter::new(staged.file());
     let (mut copied, mut written) = (0, Ok(()));
-    let mut take = |raw: &[u8]| {
-        if written.is_ok() && copied < len {
-            copied += raw.len() as u64;
-            written = new.write_all(raw);
-        }
-    };
-    if len > 0 {
-        event_log::scan_log(log, |raw, _| take(raw))?;
+    if most > 0 {
+        event_log::scan_log(log, |raw, _| {
+            if written.is_ok() && copied < most {
+                copied += raw.len() as u64;
+                written = new.write_all(raw);
+            }
+        })?;
     }
     written?;
-    if copied != len {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "its earlier lines can't be read back"));
-    }
-    new.write_all(lines)?;
+    new.write_all(more)?;
     new.flush()?;
     drop(new);
     staged.sync()?;
-    Ok(staged)
+    Ok((staged, copied))
 }

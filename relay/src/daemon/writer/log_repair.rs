@@ -3,7 +3,7 @@
 //! Every step may be interrupted and repeated: the tail is truncated in one call. A damaged log is copied, and then
 //! replaced in one step by its valid lines and a warning about the rest.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 
 use common::event::{Event, EventBody};
 use common::event_line::{EventLine, Source};
@@ -13,12 +13,12 @@ use jiff::Timestamp;
 
 use super::checksums::Checksums;
 use super::ids::EventIds;
+use super::log::copy_valid_lines;
 use crate::files::file_ref::FileRef;
 use crate::files::refused::RefusedEntry;
 use crate::files::staged::StagedFile;
 use crate::registry::event_log::{self, ScanResult};
-use crate::registry::read;
-use crate::registry::{Registry, layout};
+use crate::registry::{Registry, read};
 
 /// State of a job from its files.
 pub(super) struct RepairedJob {
@@ -184,8 +184,10 @@ fn set_damaged_log_aside(
         line.append_to(&mut bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         fold.apply_line(line);
     }
-    let len = replace_with_valid_lines(&path, &bytes)?;
-    Ok(len)
+    let (copy, copied) = copy_valid_lines(&path, u64::MAX, &bytes)?;
+    copy.replace()?;
+    path.dir().sync()?;
+    Ok(copied + bytes.len() as u64)
 }
 
 /// Copies a damaged log to the first free `.corrupt-N`, unless the last one is already a copy of it from before a
@@ -220,33 +222,4 @@ fn has_same_content(one: &FileRef, other: &FileRef) -> io::Result<bool> {
         one.consume(len);
         other.consume(len);
     }
-}
-
-fn replace_with_valid_lines(log: &FileRef, more: &[u8]) -> io::Result<u64> {
-    let mut staged = StagedFile::create(log)?;
-    let mut new = io::BufWriter::new(staged.file());
-    let (mut len, mut written) = (more.len() as u64, Ok(()));
-    event_log::scan_log(log, |raw, _| {
-        if written.is_ok() {
-            len += raw.len() as u64;
-            written = new.write_all(raw);
-        }
-    })?;
-    written?;
-    new.write_all(more)?;
-    new.flush()?;
-    drop(new);
-    staged.sync()?;
-    staged.replace()?;
-    log.dir().sync()?;
-    Ok(len)
-}
-
-/// Returns the jobs that have a log in the registry.
-///
-/// # Errors
-/// Fails if the folder can't be read.
-pub(super) fn jobs_with_logs(registry: &Registry) -> io::Result<Vec<JobId>> {
-    let names = registry.folder().names()?;
-    Ok(names.iter().filter_map(|name| layout::job_of_events(name)).collect())
 }

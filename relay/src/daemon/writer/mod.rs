@@ -17,8 +17,7 @@
 //! * [`ownership`]: ownership of jobs. [`job`]: an open job. [`log`]: its event log. [`checksums`]: checksums of the
 //!   agent's newest events.
 //! * [`quarantine`]: jobs whose files fail. [`disk_full`]: handling of a full disk. [`ids`]: event ids.
-//! * [`log_repair`]: repairs one job's files. [`startup_scan`]: scans the registry at startup. [`archive`]: archives
-//!   ended jobs.
+//! * [`log_repair`]: repairs one job's files. [`archive`]: archives ended jobs.
 //! * [`spec`]: changes to a job's spec.
 
 mod apply;
@@ -34,7 +33,6 @@ mod log_repair;
 mod ownership;
 mod quarantine;
 mod spec;
-mod startup_scan;
 mod write_recovery;
 mod writer_loop;
 

@@ -9,9 +9,6 @@ use crate::files::atomic::Durability;
 use crate::registry::{Registry, read};
 
 /// Removes the environment values from a job's spec and keeps their names, so that a retry can request the values.
-///
-/// # Errors
-/// Fails if the spec can't be read or replaced.
 pub(super) fn remove_env_values(registry: &Registry, job: &JobId) -> io::Result<()> {
     let file = registry.spec(job);
     let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;
@@ -34,9 +31,6 @@ pub(super) fn remove_env_values_or_log(registry: &Registry, job: &JobId) {
 }
 
 /// Sets the time limit in the spec of a job that no agent has yet.
-///
-/// # Errors
-/// Fails if the spec can't be read or replaced.
 pub(super) fn write_spec_limit(registry: &Registry, job: &JobId, job_ms: u64) -> io::Result<()> {
     let file = registry.spec(job);
     let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;

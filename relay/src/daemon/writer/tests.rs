@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use common::event::{Event, EventBody, FinalState, Queued};
 use common::event_line::EventLine;
 use common::ids::JobId;
-use common::job::Runner;
 use common::record::{JobRecord, State};
 use common::wire::{Durable, JobProgress};
 use tokio::sync::oneshot;
@@ -24,26 +23,9 @@ use crate::files::dir;
 use crate::registry::{Registry, event_log, outbox, read};
 use crate::time::Clock;
 
-fn registry() -> (tempfile::TempDir, Registry) {
-    let dir = tempfile::tempdir().unwrap();
-    let registry = Registry::for_project(dir.path());
-    registry.ensure().unwrap();
-    (dir, registry)
-}
-
 fn launch(registry: &Registry, job: &str) -> JobId {
     let job: JobId = job.parse().unwrap();
-    let queued = Queued {
-        workspace: "/w".into(),
-        prompt_summary: "p".into(),
-        runner: Runner::Shell,
-        engine: "local".into(),
-        log_path: registry.log(&job).display().to_string(),
-        events_path: registry.events(&job).display().to_string(),
-        origin: common::origin::Origin::default(),
-        model: None,
-    };
-    let record = JobRecord::from_queued(job.clone(), crate::time::now(), &queued);
+    let record = JobRecord::from_queued(job.clone(), crate::time::now(), &Queued::default());
     registry.record(&job).replace(&record.to_bytes().unwrap(), Durability::Cached).unwrap();
     job
 }
@@ -72,7 +54,38 @@ fn finished() -> Event {
     Event { body, ..said("") }
 }
 
-/// Sends a batch; returns the receipt.
+/// Returns the command for a batch of one event of the job's agent.
+fn events(writer: &mut Writer, job: &JobId, first_seq: u64, event: Event, to: &Receipts) -> WriterCommand {
+    let connection_id = connection_id(writer, job);
+    let (job, receipts) = (job.clone(), to.clone());
+    WriterCommand::Events { connection_id, job, epoch: 1, first_seq, batch: vec![event], receipts }
+}
+
+/// Returns the command for an end that the relay itself records.
+fn own_end(job: &JobId) -> WriterCommand {
+    WriterCommand::RecordRelayEvent { job: job.clone(), body: Box::new(finished().body) }
+}
+
+/// Takes the receipt of a job whose agent must reconnect; returns the reason.
+fn reconnect_reason(receipts: &Receipts, job: &JobId) -> String {
+    taken(receipts).remove(job).unwrap().reconnect_reason.unwrap()
+}
+
+/// Changes a job's record to one that a newer relay has written; returns the old one.
+fn make_newer(registry: &Registry, job: &JobId) -> String {
+    let record = fs::read_to_string(registry.record(job)).unwrap();
+    fs::write(registry.record(job), record.replace("\"schema\":1", "\"schema\":2")).unwrap();
+    record
+}
+
+/// Creates a registry with the job `a#1`, and its writer.
+fn with_job() -> (tempfile::TempDir, Registry, JobId, Writer) {
+    let (dir, registry) = Registry::temporary();
+    let job = launch(&registry, "a#1");
+    let (writer, _) = open(&registry);
+    (dir, registry, job, writer)
+}
+
 fn send(writer: &mut Writer, job: &JobId, epoch: u32, first_seq: u64, batch: Vec<Event>) -> Option<Receipt> {
     let receipts: Receipts = LatestMap::new();
     let connection_id = connection_id(writer, job);
@@ -104,9 +117,7 @@ fn texts(registry: &Registry, job: &JobId) -> Vec<String> {
 
 #[test]
 fn a_repeat_is_dropped_and_other_content_of_its_number_refused_after_a_restart_too() {
-    let (_dir, registry) = registry();
-    let job = launch(&registry, "a#1");
-    let (mut writer, _) = open(&registry);
+    let (_dir, registry, job, mut writer) = with_job();
     let acked = |seq| Some(Receipt { epoch: 1, seq, output_offset: 0, reconnect_reason: None });
     assert_eq!(send(&mut writer, &job, 1, 1, vec![said("one"), said("two")]), acked(2));
     assert_eq!(send(&mut writer, &job, 1, 1, vec![said("one"), said("two"), said("three")]), acked(3));
@@ -122,9 +133,7 @@ fn a_repeat_is_dropped_and_other_content_of_its_number_refused_after_a_restart_t
 
 #[test]
 fn gaps_old_epochs_and_epochs_that_were_never_started_are_refused() {
-    let (_dir, registry) = registry();
-    let job = launch(&registry, "a#1");
-    let (mut writer, _) = open(&registry);
+    let (_dir, _registry, job, mut writer) = with_job();
     let mut problem =
         |epoch, first| send(&mut writer, &job, epoch, first, vec![said("x")]).unwrap().reconnect_reason;
     assert_eq!(problem(1, 2).unwrap(), "events 1 to 1 of epoch 1 are missing");
@@ -137,29 +146,25 @@ fn gaps_old_epochs_and_epochs_that_were_never_started_are_refused() {
 
 #[test]
 fn a_record_is_written_at_once_when_the_state_changes_and_otherwise_a_little_later() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let job = launch(&registry, "a#1");
     let (mut writer, changes) = open(&registry);
     let seq = || read::load_record(&registry, &job).unwrap().record.seq;
     let told = |changes: &Changes| taken(changes).get(&job).map(|record| record.seq);
     let now = Instant::now() + Duration::from_secs(1);
-    let events = |writer: &mut Writer, first_seq, event: Event| {
-        let receipts = LatestMap::new();
-        let batch = vec![event];
-        let connection_id = connection_id(writer, &job);
-        let command =
-            WriterCommand::Events { connection_id, job: job.clone(), epoch: 1, first_seq, batch, receipts };
+    let send = |writer: &mut Writer, first_seq, event: Event| {
+        let command = events(writer, &job, first_seq, event, &LatestMap::new());
         writer.apply_and_commit([command], now);
     };
-    events(&mut writer, 1, said("one"));
-    events(&mut writer, 2, said("two"));
+    send(&mut writer, 1, said("one"));
+    send(&mut writer, 2, said("two"));
     assert_eq!((seq(), told(&changes)), (1, Some(2)), "the core hears of everything at once");
     let due = writer.next_due().unwrap();
     assert!(due > now && due <= now + Duration::from_millis(25));
     writer.run_due_work(due);
     assert_eq!((seq(), writer.next_due()), (2, None));
-    events(&mut writer, 3, said("three"));
-    events(&mut writer, 4, finished());
+    send(&mut writer, 3, said("three"));
+    send(&mut writer, 4, finished());
     let record = read::load_record(&registry, &job).unwrap().record;
     assert_eq!((record.seq, record.state), (4, State::Completed));
     assert_eq!((writer.next_due(), writer.open_jobs.len()), (None, 0));
@@ -167,9 +172,7 @@ fn a_record_is_written_at_once_when_the_state_changes_and_otherwise_a_little_lat
 
 #[test]
 fn damage_in_the_middle_is_set_aside_once_with_a_warning_that_says_what_is_lost() {
-    let (_dir, registry) = registry();
-    let job = launch(&registry, "a#1");
-    let (mut writer, _) = open(&registry);
+    let (_dir, registry, job, mut writer) = with_job();
     send(&mut writer, &job, 1, 1, vec![said("one"), said("two"), said("three")]).unwrap();
     drop(writer);
     let log = registry.events(&job);
@@ -192,10 +195,9 @@ fn damage_in_the_middle_is_set_aside_once_with_a_warning_that_says_what_is_lost(
 
 #[test]
 fn what_a_newer_relay_has_written_is_left_as_it_is_and_other_jobs_go_on() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let (newer, other) = (launch(&registry, "a#1"), launch(&registry, "b#1"));
-    let record = fs::read_to_string(registry.record(&newer)).unwrap();
-    fs::write(registry.record(&newer), record.replace("\"schema\":1", "\"schema\":2")).unwrap();
+    make_newer(&registry, &newer);
     let third = launch(&registry, "c#1");
     let line = r#"{"v":2,"id":1,"job":"c#1","epoch":0,"seq":1,"crc":"fad4c8db"}"#.to_owned() + "\ntorn";
     fs::write(registry.events(&third), &line).unwrap();
@@ -212,9 +214,7 @@ fn what_a_newer_relay_has_written_is_left_as_it_is_and_other_jobs_go_on() {
 
 #[test]
 fn a_log_that_is_distrusted_is_written_anew_before_anything_is_acknowledged() {
-    let (_dir, registry) = registry();
-    let job = launch(&registry, "a#1");
-    let (mut writer, _) = open(&registry);
+    let (_dir, registry, job, mut writer) = with_job();
     send(&mut writer, &job, 1, 1, vec![said("one")]).unwrap();
     let old = fs::File::open(registry.events(&job)).unwrap();
     writer.open_job(&job).unwrap().event_file().mark_untrusted();
@@ -228,19 +228,12 @@ fn a_log_that_is_distrusted_is_written_anew_before_anything_is_acknowledged() {
 
 #[test]
 fn lines_of_many_jobs_share_a_commit_and_descriptors_stay_few() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let jobs: Vec<JobId> = (1..=200).map(|n| launch(&registry, &format!("a#{n}"))).collect();
     let (mut writer, _) = open(&registry);
     let receipts: Receipts = LatestMap::new();
-    let batch = |job: &JobId, writer: &mut Writer| WriterCommand::Events {
-        connection_id: connection_id(writer, job),
-        job: job.clone(),
-        epoch: 1,
-        first_seq: 1,
-        batch: vec![said("x")],
-        receipts: receipts.clone(),
-    };
-    let commands: Vec<WriterCommand> = jobs.iter().map(|job| batch(job, &mut writer)).collect();
+    let batch = |job| events(&mut writer, job, 1, said("x"), &receipts);
+    let commands: Vec<WriterCommand> = jobs.iter().map(batch).collect();
     writer.apply_and_commit(commands, Instant::now());
     let acked = taken(&receipts);
     assert!(acked.len() == 200 && acked.values().all(|receipt| receipt.seq == 1));
@@ -252,7 +245,7 @@ fn lines_of_many_jobs_share_a_commit_and_descriptors_stay_few() {
 
 #[test]
 fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_start() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let jobs = ["accepted#1", "ended#1", "queued#1", "left#1"].map(|job| launch(&registry, job));
     let write = |job: &JobId| {
         let spec = serde_json::json!({
@@ -278,11 +271,7 @@ fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_sta
             1
         );
     }
-    let cancelled = Box::new(finished().body);
-    writer.apply_and_commit(
-        [WriterCommand::RecordRelayEvent { job: ended.clone(), body: cancelled }],
-        Instant::now(),
-    );
+    writer.apply_and_commit([own_end(ended)], Instant::now());
     assert_eq!(holds(), [false, false, true, false]);
     drop(writer);
     // The state after a relay was killed before it removed the values.
@@ -297,10 +286,15 @@ fn environment_values_leave_the_spec_when_a_job_is_accepted_or_ends_and_at_a_sta
 
 /// Returns the answer to a connection about the jobs that its agent holds.
 fn held(writer: &mut Writer, jobs: &[&JobId]) -> Vec<Durable> {
-    let (reply, mut durable) = oneshot::channel();
     for job in jobs {
         connection_id(writer, job);
     }
+    asked(writer, jobs)
+}
+
+/// Returns the answer to a connection about jobs, whether they were offered to its agent or not.
+fn asked(writer: &mut Writer, jobs: &[&JobId]) -> Vec<Durable> {
+    let (reply, mut durable) = oneshot::channel();
     let connection_id = ConnectionId { agent: "agent".into(), number: 1 };
     let jobs = jobs.iter().map(|job| JobProgress { job: (*job).clone(), epoch: 1, last_seq: 9 }).collect();
     writer.apply_and_commit([WriterCommand::QueryDurable { connection_id, jobs, reply }], Instant::now());
@@ -309,30 +303,18 @@ fn held(writer: &mut Writer, jobs: &[&JobId]) -> Vec<Durable> {
 
 #[test]
 fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let (bad, good) = (launch(&registry, "a#1"), launch(&registry, "b#1"));
     let (mut writer, _) = open(&registry);
-    let record = fs::read(registry.record(&bad)).unwrap();
     drop(writer);
-    fs::write(
-        registry.record(&bad),
-        String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2"),
-    )
-    .unwrap();
+    let record = make_newer(&registry, &bad);
     writer = open(&registry).0;
     let told = held(&mut writer, &[&bad, &good]);
     assert_eq!(told.iter().map(|held| (&held.job, held.closed)).collect::<Vec<_>>(), [(&good, false)]);
 
     let now = Instant::now();
     let sends_bad = |writer: &mut Writer, receipts: &Receipts| {
-        let command = WriterCommand::Events {
-            connection_id: connection_id(writer, &bad),
-            job: bad.clone(),
-            epoch: 1,
-            first_seq: 1,
-            batch: vec![said("one")],
-            receipts: receipts.clone(),
-        };
+        let command = events(writer, &bad, 1, said("one"), receipts);
         writer.apply_and_commit([command], now);
     };
     let (lost, receipts): (Receipts, Receipts) = (LatestMap::new(), LatestMap::new());
@@ -350,80 +332,50 @@ fn a_job_whose_files_fail_is_set_apart_and_its_agent_s_other_jobs_go_on() {
     fs::write(registry.record(&bad), record).unwrap();
     let look = writer.next_due().unwrap();
     writer.run_due_work(look);
-    let problem = taken(&receipts).remove(&bad).unwrap().reconnect_reason.unwrap();
-    assert_eq!(problem, "its files can be read again");
+    assert_eq!(reconnect_reason(&receipts, &bad), "its files can be read again");
     assert_eq!(held(&mut writer, &[&bad, &good]).len(), 2);
     assert_eq!(send(&mut writer, &bad, 1, 1, vec![said("one")]).unwrap().seq, 1);
 }
 
 #[test]
 fn an_agent_that_waits_for_a_bad_file_sends_everything_again_once_the_file_works() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let bad = launch(&registry, "a#1");
-    let record = fs::read(registry.record(&bad)).unwrap();
-    let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
-    fs::write(registry.record(&bad), newer).unwrap();
+    let record = make_newer(&registry, &bad);
     let (mut writer, _) = open(&registry);
     let receipts: Receipts = LatestMap::new();
-    let command = WriterCommand::Events {
-        connection_id: connection_id(&mut writer, &bad),
-        job: bad.clone(),
-        epoch: 1,
-        first_seq: 1,
-        batch: vec![said("one")],
-        receipts: receipts.clone(),
-    };
+    let command = events(&mut writer, &bad, 1, said("one"), &receipts);
     writer.apply_and_commit([command], Instant::now());
     fs::write(registry.record(&bad), record).unwrap();
     // Another event of the job is recorded before the next check.
     writer.apply_and_commit([WriterCommand::LogFirstEvent(bad.clone())], Instant::now());
-    let problem = taken(&receipts).remove(&bad).unwrap().reconnect_reason.unwrap();
-    assert_eq!(problem, "its files can be read again");
-}
-
-fn events(
-    connection_id: &ConnectionId,
-    job: &JobId,
-    first_seq: u64,
-    event: Event,
-    to: &Receipts,
-) -> WriterCommand {
-    let (connection_id, job, receipts) = (connection_id.clone(), job.clone(), to.clone());
-    WriterCommand::Events { connection_id, job, epoch: 1, first_seq, batch: vec![event], receipts }
+    assert_eq!(reconnect_reason(&receipts, &bad), "its files can be read again");
 }
 
 #[test]
 fn a_refusal_is_told_whatever_else_becomes_durable_with_it() {
-    let (_dir, registry) = registry();
-    let job = launch(&registry, "a#1");
-    let (mut writer, _) = open(&registry);
-    let (from, receipts): (_, Receipts) = (connection_id(&mut writer, &job), LatestMap::new());
-    let sent = [said("one"), said("another")].map(|event| events(&from, &job, 1, event, &receipts));
+    let (_dir, _registry, job, mut writer) = with_job();
+    let receipts: Receipts = LatestMap::new();
+    let sent = [said("one"), said("another")].map(|event| events(&mut writer, &job, 1, event, &receipts));
     writer.apply_and_commit(sent, Instant::now());
-    let problem = taken(&receipts).remove(&job).unwrap().reconnect_reason.unwrap();
-    assert_eq!(problem, "event 1 of a#1, epoch 1, differs from the recorded one");
+    assert_eq!(reconnect_reason(&receipts, &job), "event 1 of a#1, epoch 1, differs from the recorded one");
 }
 
 #[test]
 fn nothing_follows_an_end_that_the_relay_records_in_the_same_commit() {
-    let (_dir, registry) = registry();
-    let job = launch(&registry, "a#1");
-    let (mut writer, _) = open(&registry);
-    let (from, receipts): (_, Receipts) = (connection_id(&mut writer, &job), LatestMap::new());
-    let end = WriterCommand::RecordRelayEvent { job: job.clone(), body: Box::new(finished().body) };
-    writer.apply_and_commit([end, events(&from, &job, 1, said("late"), &receipts)], Instant::now());
+    let (_dir, registry, job, mut writer) = with_job();
+    let receipts: Receipts = LatestMap::new();
+    let late = events(&mut writer, &job, 1, said("late"), &receipts);
+    writer.apply_and_commit([own_end(&job), late], Instant::now());
     assert_eq!(texts(&registry, &job), ["queued", "finished"]);
-    let problem = taken(&receipts).remove(&job).unwrap().reconnect_reason.unwrap();
-    assert_eq!(problem, "it is unknown here, or has ended");
+    assert_eq!(reconnect_reason(&receipts, &job), "it is unknown here, or has ended");
 }
 
 #[test]
 fn an_end_is_not_taken_behind_output_that_was_not_until_the_agent_has_come_back() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let job = launch(&registry, "a#1");
-    let record = fs::read(registry.record(&job)).unwrap();
-    let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
-    fs::write(registry.record(&job), newer).unwrap();
+    let record = make_newer(&registry, &job);
     let (mut writer, _) = open(&registry);
     let (from, receipts): (_, Receipts) = (connection_id(&mut writer, &job), LatestMap::new());
     let output = || {
@@ -440,31 +392,27 @@ fn an_end_is_not_taken_behind_output_that_was_not_until_the_agent_has_come_back(
     writer.apply_and_commit([output()], Instant::now());
     // Its files can be read again before the next check.
     fs::write(registry.record(&job), record).unwrap();
-    let end = || events(&from, &job, 1, finished(), &receipts);
-    writer.apply_and_commit([end()], Instant::now());
+    let end = |writer: &mut Writer| events(writer, &job, 1, finished(), &receipts);
+    let early = end(&mut writer);
+    writer.apply_and_commit([early], Instant::now());
     assert_eq!(read::load_record(&registry, &job).unwrap().record.state, State::Queued);
     assert!(taken(&receipts).remove(&job).unwrap().reconnect_reason.is_some(), "it is told to come back");
 
     assert_eq!(held(&mut writer, &[&job]).iter().map(|held| held.output).collect::<Vec<_>>(), [0]);
-    writer.apply_and_commit([output(), end()], Instant::now());
+    let late = end(&mut writer);
+    writer.apply_and_commit([output(), late], Instant::now());
     assert_eq!(read::load_record(&registry, &job).unwrap().record.state, State::Completed);
     assert_eq!(fs::read_to_string(registry.log(&job).path()).unwrap(), "its cause\n");
 }
 
 #[test]
 fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let bad = launch(&registry, "a#1");
-    let record = fs::read(registry.record(&bad)).unwrap();
-    let newer = String::from_utf8(record.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
-    fs::write(registry.record(&bad), newer).unwrap();
+    let record = make_newer(&registry, &bad);
     let (mut writer, _) = open(&registry);
     fs::write(registry.record(&bad), record).unwrap();
-    let (reply, mut durable) = oneshot::channel();
-    let jobs = vec![JobProgress { job: bad.clone(), epoch: 1, last_seq: 9 }];
-    let connection_id = ConnectionId { agent: "agent".into(), number: 1 };
-    writer.apply_and_commit([WriterCommand::QueryDurable { connection_id, jobs, reply }], Instant::now());
-    let told: Vec<bool> = durable.try_recv().unwrap().iter().map(|held| held.closed).collect();
+    let told: Vec<bool> = asked(&mut writer, &[&bad]).iter().map(|held| held.closed).collect();
     assert_eq!(told, [false], "the relay that died had offered it");
 }
 
@@ -472,10 +420,7 @@ fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
 fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInclusive<u32>) {
     for n in numbers {
         let job = launch(registry, &format!("a#{n}"));
-        writer.apply_and_commit(
-            [WriterCommand::RecordRelayEvent { job, body: Box::new(finished().body) }],
-            Instant::now(),
-        );
+        writer.apply_and_commit([own_end(&job)], Instant::now());
     }
 }
 
@@ -490,7 +435,7 @@ fn take_place(place: &Path) {
 
 #[test]
 fn jobs_are_archived_again_once_the_folder_for_them_can_be_made() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let (mut writer, _) = open(&registry);
     let archive = registry.archive().path().to_owned();
     let archived = || read::unarchived_jobs(&registry.archived()).unwrap().len();
@@ -507,14 +452,11 @@ fn jobs_are_archived_again_once_the_folder_for_them_can_be_made() {
 
 #[test]
 fn a_notice_that_nobody_was_shown_outlives_the_archiving_of_its_job() {
-    let (_dir, registry) = registry();
+    let (_dir, registry) = Registry::temporary();
     let (mut writer, _) = open(&registry);
     let jobs: [JobId; 2] = ["told#1", "untold#1"].map(|job| launch(&registry, job));
     for job in &jobs {
-        writer.apply_and_commit(
-            [WriterCommand::RecordRelayEvent { job: job.clone(), body: Box::new(finished().body) }],
-            Instant::now(),
-        );
+        writer.apply_and_commit([own_end(job)], Instant::now());
         let entry = outbox::OutboxEntry {
             schema: outbox::SCHEMA,
             job: job.clone(),
@@ -535,9 +477,7 @@ fn a_notice_that_nobody_was_shown_outlives_the_archiving_of_its_job() {
 
 #[test]
 fn a_job_whose_last_record_could_not_be_written_at_first_is_closed_when_it_is() {
-    let (_dir, registry) = registry();
-    let job = launch(&registry, "a#1");
-    let (mut writer, _) = open(&registry);
+    let (_dir, registry, job, mut writer) = with_job();
     send(&mut writer, &job, 1, 1, vec![said("one")]).unwrap();
     fs::remove_file(registry.record(&job)).unwrap();
     take_place(registry.record(&job).path());

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use common::event::EventBody;
 use common::ids::JobId;
-use common::record::{JobRecord, State};
+use common::record::{JobRecord, SCHEMA, State};
 use common::wire::Durable;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -21,10 +21,9 @@ use super::job::OpenJob;
 use super::ownership::JobOwnership;
 use super::quarantine::Quarantine;
 use super::spec;
-use super::startup_scan;
 use crate::daemon::core::ConnectionId;
 use crate::daemon::subscribe::Broadcast;
-use crate::registry::Registry;
+use crate::registry::{Registry, layout, read};
 use crate::time::Clock;
 
 /// Capacity of the command queue. Further senders wait.
@@ -60,9 +59,6 @@ pub(in crate::daemon) struct Writer {
 
 /// Repairs the registry, then starts the writer's thread, which ends after the last handle is dropped. Also returns the
 /// jobs that have not ended.
-///
-/// # Errors
-/// Fails if the registry can't be read or repaired.
 pub(in crate::daemon) fn start_writer(
     registry: Registry,
     clock: Clock,
@@ -104,9 +100,6 @@ fn run_writer(mut writer: Writer, mut queue: mpsc::Receiver<WriterCommand>, time
 
 impl Writer {
     /// Repairs the registry. Also returns the jobs that have not ended.
-    ///
-    /// # Errors
-    /// Fails if the registry can't be read.
     pub(in crate::daemon) fn open(
         registry: Registry,
         clock: Clock,
@@ -114,10 +107,10 @@ impl Writer {
         broadcast: Broadcast,
         now: Instant,
     ) -> io::Result<(Self, Vec<JobRecord>)> {
-        let found = startup_scan::scan_registry(&registry)?;
+        let (mut ended_jobs, other_jobs) = split_jobs(&registry)?;
         let mut writer = Self {
             event_ids: EventIds::load(&registry)?,
-            archive_queue: ArchiveQueue::new(found.ended_jobs.clone()),
+            archive_queue: ArchiveQueue::new(ended_jobs.clone()),
             disk_full_state: DiskFullState::new(&registry, now),
             quarantine: Quarantine::default(),
             open_jobs: BTreeMap::new(),
@@ -134,12 +127,12 @@ impl Writer {
             registry,
             clock,
         };
-        let (mut ended, mut unreadable) = (found.ended_jobs, Vec::new());
-        for job in found.other_jobs {
+        let mut unreadable = Vec::new();
+        for job in other_jobs {
             match writer.open_job(&job) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     writer.add_to_archive_list(&job);
-                    ended.push((Timestamp::UNIX_EPOCH, job));
+                    ended_jobs.push((Timestamp::UNIX_EPOCH, job));
                 }
                 Err(e) => {
                     tracing::error!("{job} can't be recovered: {e}");
@@ -150,7 +143,7 @@ impl Writer {
         }
         writer.commit(now);
         // A killed relay may have left environment values of jobs that an agent has accepted or that have ended.
-        for (_, job) in &ended {
+        for (_, job) in &ended_jobs {
             spec::remove_env_values_or_log(&writer.registry, job);
         }
         for open in writer.open_jobs.values().filter(|open| open.record().state != State::Queued) {
@@ -225,4 +218,24 @@ impl Writer {
 /// Returns true if a job is unknown or has ended.
 fn is_ended_or_unknown(opened: &io::Result<()>) -> bool {
     opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+}
+
+/// Ended jobs with their end times.
+type EndedJobs = Vec<(Timestamp, JobId)>;
+
+/// Splits the jobs of the registry into ended ones that are not in the archive, with their end times, and those whose
+/// record shows no end, or can't be read. Reads every record but no log, because a record with an end was written after
+/// its log.
+fn split_jobs(registry: &Registry) -> io::Result<(EndedJobs, Vec<JobId>)> {
+    let mut jobs: BTreeSet<JobId> = read::unarchived_jobs(registry)?.into_iter().collect();
+    jobs.extend(registry.folder().names()?.iter().filter_map(|name| layout::job_of_events(name)));
+    let (mut ended_jobs, mut other_jobs) = (Vec::new(), Vec::new());
+    for job in jobs {
+        let record = read::load_record(registry, &job).ok().map(|stored| stored.record);
+        match record.filter(|record| record.schema <= SCHEMA).and_then(|record| record.finished_at) {
+            Some(finished_at) => ended_jobs.push((finished_at, job)),
+            None => other_jobs.push(job),
+        }
+    }
+    Ok((ended_jobs, other_jobs))
 }

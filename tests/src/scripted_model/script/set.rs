@@ -25,9 +25,6 @@ impl Scripts {
     }
 
     /// Adds all `*.json` files of a folder.
-    ///
-    /// # Errors
-    /// Fails if the folder or one of the files can't be used.
     pub fn add_folder(&mut self, folder: &Path) -> Result<(), ScriptError> {
         let failed = |source| ScriptError::Read { path: folder.to_owned(), source };
         for entry in fs::read_dir(folder).map_err(failed)? {

@@ -14,7 +14,6 @@ use crate::daemon::deliver::plan::ChannelKind;
 use crate::daemon::deliver::schedule::DeliveryOutcome;
 use crate::registry::{Registry, read};
 
-/// Time limit of an attempt.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit of an attempt including file access. It also ends a channel that ignores its own limit.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);

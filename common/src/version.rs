@@ -1,10 +1,10 @@
 //! Versions of programs.
 
 /// Version as three numbers.
-pub(super) type Version = (u32, u32, u32);
+pub type Version = (u32, u32, u32);
 
 /// Parses `0.169.0`, `v0.169.0` or `0.169.0-alpha.1`.
-pub(super) fn parse_version(text: &str) -> Option<Version> {
+pub fn parse_version(text: &str) -> Option<Version> {
     let core = text.trim_start_matches('v').split(['-', '+']).next()?;
     let mut parts = core.split('.').map(str::parse);
     let version = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
@@ -12,7 +12,7 @@ pub(super) fn parse_version(text: &str) -> Option<Version> {
 }
 
 /// Returns the first word that is a version: programs print their name before it.
-pub(super) fn version_word(output: &str) -> Option<&str> {
+pub fn version_word(output: &str) -> Option<&str> {
     output.split_whitespace().find(|word| parse_version(word).is_some())
 }
 

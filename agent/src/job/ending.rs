@@ -1,0 +1,135 @@
+//! Ends of a job that come from elsewhere than its command: deadlines, stalls, and orders.
+
+use std::time::Duration;
+
+use common::event::{EventBody, FailureKind, JobError};
+use common::job::StepKind;
+
+use super::control::{Control, ControlState};
+use super::running_command::{EndReason, RunningCommand};
+use super::supervisor::{EXIT_TIMEOUT, Supervisor};
+use crate::observe::Snapshot;
+use crate::steps::step_table::DueAction;
+
+/// Time that a shim may take after the grace period: 3 s for processes that can't be killed, and the rest for the last
+/// output.
+const SHIM_OVERTIME: Duration = Duration::from_secs(5);
+
+impl Supervisor {
+    pub(super) fn check_deadlines(&mut self, running: &mut RunningCommand) {
+        let now = self.now();
+        if running.is_ending() {
+            return;
+        }
+        if !running.ended_after_turn && running.handler.exit_deadline().is_some_and(|until| now >= until) {
+            running.ended_after_turn = true;
+            running.process.end(true, Duration::from_millis(self.spec.limits.grace_ms));
+            return;
+        }
+        let limit = self.start_limit();
+        if running.leader_pid.is_none() && now >= running.spawn_requested_at.saturating_add(limit) {
+            let message = format!(
+                "{} could not be started within {}: is its folder or program on a disk that hangs?",
+                running.stage.display_name(running.stage.is_codex(&self.spec)),
+                common::duration::format_limit(common::duration::to_millis(limit))
+            );
+            let error = JobError { kind: FailureKind::StartTimeout, message, step: None };
+            return self.apply_due_limits(running, vec![DueAction::Failure(error)]);
+        }
+        let observer = &self.resources.observer;
+        let due = self.steps.due_actions(now, &|pid| observer.blocked_on(pid));
+        self.apply_due_limits(running, due);
+    }
+
+    pub(super) fn start_limit(&self) -> Duration {
+        Duration::from_millis(self.spec.limits.step_ms(StepKind::Start))
+    }
+
+    /// Handles a snapshot of the processes.
+    pub(super) fn on_snapshot(&mut self, running: &mut RunningCommand, tree: &Snapshot) {
+        let now = self.work_time.at(tree.scanned_at.saturating_duration_since(self.started));
+        if let Some(leader) = running.leader_pid.filter(|_| !running.is_ending()) {
+            // A running shim reaps its child at once; a stopped one does not.
+            if tree.process(leader).is_some_and(|process| process.zombie) {
+                return running.set_shim_deadline(now.saturating_add(EXIT_TIMEOUT));
+            }
+            let observer = &self.resources.observer;
+            let due = self.steps.update_from_snapshot(now, tree, leader, &|pid| observer.blocked_on(pid));
+            self.apply_due_limits(running, due);
+        }
+    }
+
+    fn apply_due_limits(&mut self, running: &mut RunningCommand, due: Vec<DueAction>) {
+        for due in due {
+            match due {
+                DueAction::Event(event) => {
+                    if matches!(event, EventBody::Stalled { .. }) {
+                        self.emit_vitals();
+                    }
+                    self.emit([event]);
+                }
+                DueAction::Interrupt { pid, start_ticks: started, grace_ms } => {
+                    running.process.end_subtree(pid, started, grace_ms);
+                }
+                DueAction::Failure(error) => {
+                    if error.kind == FailureKind::Stalled {
+                        self.emit_vitals();
+                    }
+                    let grace = self.spec.limits.grace_ms;
+                    let reason = error.message.clone();
+                    self.end_command(running, EndReason::Failed(error), &reason, grace);
+                }
+            }
+        }
+    }
+
+    /// Applies the orders that the job was sent.
+    pub(super) fn apply_control(&mut self, running: Option<&mut RunningCommand>) {
+        let new = *self.control.borrow_and_update();
+        self.extend_limits(new);
+        let (ending, reason, grace_ms) = match new.control {
+            Control::Run => return,
+            Control::Cancel { grace_ms } => (EndReason::Cancelled, "cancelled", grace_ms),
+            Control::Stop { grace_ms } => (EndReason::Stopped, "the agent was stopped", grace_ms),
+        };
+        match running {
+            Some(running) => self.end_command(running, ending, reason, grace_ms),
+            None => self.set_end_reason(ending, reason),
+        }
+    }
+
+    /// Extends limits by the amounts that are not applied yet.
+    fn extend_limits(&mut self, new: ControlState) {
+        let job = new.job_extension_ms.saturating_sub(self.applied_control.job_extension_ms);
+        let step = new.step_extension_ms.saturating_sub(self.applied_control.step_extension_ms);
+        self.applied_control = new;
+        for (step, by_ms) in [(false, job), (true, step)] {
+            let moved = (by_ms > 0).then(|| self.steps.extend(step, by_ms)).flatten();
+            self.emit(moved);
+        }
+    }
+
+    /// Sets the reason why the job ends. The first reason stays.
+    fn set_end_reason(&mut self, end_reason: EndReason, reason: &str) {
+        if self.end_reason.is_none() {
+            self.end_reason = Some(end_reason);
+            self.steps.mark_ending();
+            self.emit([EventBody::Stopping { reason: reason.to_owned() }]);
+        }
+    }
+
+    /// Ends the command. A later call can only shorten the grace.
+    fn end_command(
+        &mut self,
+        running: &mut RunningCommand,
+        end_reason: EndReason,
+        reason: &str,
+        grace_ms: u64,
+    ) {
+        self.set_end_reason(end_reason, reason);
+        let grace = Duration::from_millis(grace_ms).min(common::duration::MAX_LIMIT);
+        running.process.end(running.stage.is_codex(&self.spec), grace);
+        let now = self.now();
+        running.set_shim_deadline(now.saturating_add(grace).saturating_add(SHIM_OVERTIME));
+    }
+}

@@ -1,0 +1,207 @@
+//! Preparation of a job: its environment, Codex, rules and sandbox, or the reason why it can't run here.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::event::Isolation;
+use common::job::{JobSpec, NO_SANDBOX_IN_CONTAINER, Runner, SPEC_SCHEMA, Sandbox, is_thread_id};
+use common::wire::Platform;
+
+use super::manager::{JobManager, Refusal};
+use super::secrets;
+use super::supervisor::JobResources;
+use crate::codex::command;
+use crate::codex::discovery::{self, CodexInstallation};
+use crate::codex::mcp::ServerTracker;
+use crate::config::Config;
+use crate::confine::sandbox::{JobSandbox, SharedSettings};
+use crate::confine::{admission, shared_settings};
+use crate::environment::{self, Variables};
+use crate::mask::Masker;
+use crate::observe::Observer;
+use crate::spool::RunId;
+use crate::steps::rules::Rules;
+use crate::user::{self, User, UserIds};
+use crate::workspace::WorkspaceDir;
+
+impl JobManager {
+    /// Returns a description of the machine, with any problem that keeps jobs from running there.
+    pub(crate) async fn platform(&self) -> Platform {
+        let env = self.environment(&Variables::new());
+        let found = match &env {
+            Ok((env, user)) => {
+                let program = self
+                    .lock_state()
+                    .config
+                    .as_ref()
+                    .map_or("codex".to_owned(), |config| config.codex.clone());
+                self.codex_finder.find_usable(&program, env, user.as_ref().map(|user| user.ids)).await
+            }
+            Err(problem) => {
+                CodexInstallation { problem: Some(problem.clone()), ..CodexInstallation::default() }
+            }
+        };
+        // A missing sandbox affects every job; a problem with Codex affects only Codex jobs.
+        let problem = self.sandbox_problem().await.or(found.problem);
+        let user = env.ok().and_then(|(_, user)| user);
+        Platform {
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            isolation: self.isolation(user.map(|user| user.ids)),
+            codex: found.version,
+            codex_problem: problem.map(|problem| self.build_masker("").mask_text(&problem).into_owned()),
+        }
+    }
+
+    /// Tests a configured sandbox in a container, where it mostly can't work. Without a container the first job tests
+    /// it.
+    async fn sandbox_problem(&self) -> Option<String> {
+        let config = self.lock_state().config.clone();
+        let config = config.filter(|config| config.sandbox == Some(Sandbox::WorkspaceWrite))?;
+        if !self.context.in_container {
+            return None;
+        }
+        let problem =
+            self.verified_programs.verify(&self.shared_settings(&config).await.ok()?).await.err()?;
+        tracing::warn!("{problem}");
+        Some(format!(
+            "{NO_SANDBOX_IN_CONTAINER}: remove sandbox from [codex] in relay.toml, the container is one"
+        ))
+    }
+
+    pub(super) fn isolation(&self, user: Option<UserIds>) -> Isolation {
+        // A worker that is root like the agent is not isolated by another user name.
+        let apart = user.is_some_and(|user| user.uid != 0);
+        if self.context.in_container && apart { Isolation::Container } else { Isolation::None }
+    }
+
+    fn environment(&self, job_env: &Variables) -> Result<(Variables, Option<User>), String> {
+        let config = self.lock_state().config.clone();
+        let name = config.as_ref().and_then(|config| config.user.clone());
+        let user = match name {
+            Some(_) if !self.context.is_root => {
+                return Err("workers can run as another user only if the agent runs as root".to_owned());
+            }
+            Some(name) => Some(user::find_user(&name)?),
+            None => None,
+        };
+        let none = Variables::new();
+        let configured = config.as_ref().map_or(&none, |config| &config.env);
+        Ok((environment::worker_environment(&self.context.env, user.as_ref(), configured, job_env), user))
+    }
+
+    /// Returns a masker of the secrets of a job that would run here.
+    pub(super) fn build_masker(&self, spec: &str) -> Masker {
+        let config = self.lock_state().config.clone();
+        secrets::build_masker(config.as_deref(), &self.context.env, spec)
+    }
+
+    pub(super) async fn prepare(
+        &self,
+        run: &RunId,
+        spec: &str,
+        mask: &Arc<Masker>,
+    ) -> Result<(JobSpec, JobResources), Refusal> {
+        let bad = |reason: String| Refusal::Invalid(reason);
+        let mut spec: JobSpec =
+            serde_json::from_str(spec).map_err(|error| bad(secrets::spec_error(&error)))?;
+        validate(run, &spec).map_err(bad)?;
+        let (mut env, user) = self.environment(&spec.env).map_err(bad)?;
+        let ids = user.as_ref().map(|user| user.ids);
+        let (workers, _) = self.environment(&Variables::new()).map_err(bad)?;
+        env.insert("RELAY_JOB".to_owned(), run.job.to_string());
+        let config = self.lock_state().config.clone();
+        let config = config.ok_or_else(|| bad("the agent is not configured yet".to_owned()))?;
+        let confined = admission::admit(&spec, &config).map_err(bad)?;
+        let folder = WorkspaceDir::open(&spec.workspace, &config.roots).map_err(bad)?;
+        if self.is_home(&folder, user.as_ref()) {
+            return Err(bad("the workspace is a home folder: choose a folder in it with -w".to_owned()));
+        }
+        let sandbox = if confined {
+            Some(self.sandbox(&config, &folder).await.map_err(bad)?)
+        } else {
+            admission::check_without_sandbox(folder.path(), &config.hidden).map_err(bad)?;
+            None
+        };
+        let (mut codex, mut version, mut servers) = (String::new(), None, ServerTracker::default());
+        if spec.runner == Runner::Codex {
+            let found = self.codex_finder.find_usable(&spec.codex.program, &env, ids).await;
+            (codex, version) = (found.program, found.version);
+            servers = ServerTracker::from_configured(discovery::mcp_servers(&env));
+            spec.codex.args.splice(0..0, command::model_only_args(version.as_deref()));
+            if let Some(problem) = found.problem {
+                return Err(bad(problem));
+            }
+        }
+        let rules = Rules::new(&spec.rules).map_err(bad)?.with_mask(Arc::clone(mask));
+        let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
+        let (user, mask) = (ids, Arc::clone(mask));
+        let resources = JobResources {
+            env,
+            worker_env: workers,
+            user,
+            codex,
+            codex_version: version,
+            mcp_servers: servers,
+            rules,
+            observer,
+            mask,
+            vitals: self.context.vitals.clone(),
+            workspace: folder,
+            sandbox,
+        };
+        Ok((spec, resources))
+    }
+
+    async fn sandbox(&self, config: &Config, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
+        let shared = self.shared_settings(config).await?;
+        self.verified_programs.verify(&shared).await?;
+        shared.job_sandbox(folder)
+    }
+
+    /// Returns the settings that all sandboxes share.
+    async fn shared_settings(&self, config: &Config) -> Result<SharedSettings, String> {
+        let (workers, user) = self.environment(&Variables::new())?;
+        let env = SharedSettings::launcher_env(&workers);
+        let found =
+            self.codex_finder.find_program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
+        shared_settings::assemble(config, &self.context.state_dir, &self.context.env, &workers, &found)
+    }
+
+    /// Returns true for the home directory of the agent's or the workers' user.
+    fn is_home(&self, folder: &WorkspaceDir, user: Option<&User>) -> bool {
+        let homes = [self.context.env.get("HOME"), user.map(|user| &user.home)];
+        homes.into_iter().flatten().any(|home| folder.is_reached_by(Path::new(home)))
+    }
+}
+
+/// Validates a spec, as far as that does not depend on the platform.
+fn validate(run: &RunId, spec: &JobSpec) -> Result<(), String> {
+    if spec.schema > SPEC_SCHEMA {
+        return Err(format!(
+            "the job's spec has schema {}, newer than {SPEC_SCHEMA}: update the agent",
+            spec.schema
+        ));
+    }
+    if spec.job != run.job {
+        return Err(format!("the job's spec belongs to {}", spec.job));
+    }
+    if !Path::new(&spec.workspace).is_absolute() {
+        return Err("the workspace is not an absolute path".to_owned());
+    }
+    if spec.limits.job_ms == 0 || spec.limits.steps.values().any(|limit| *limit == 0) {
+        return Err("a limit must be longer than 0".to_owned());
+    }
+    if spec.thread.as_deref().is_some_and(|thread| !is_thread_id(thread)) {
+        // Codex would read it as the name of a thread, or as an option.
+        return Err("the Codex thread to continue has an invalid id".to_owned());
+    }
+    let texts = spec.env.iter().flat_map(|(name, value)| [name, value]);
+    let texts = texts.chain(&spec.setup).chain(&spec.checks).chain(&spec.codex.args);
+    let shell = (spec.runner == Runner::Shell).then_some(&spec.prompt);
+    if texts.chain(shell).any(|text| text.contains('\0'))
+        || spec.env.keys().any(|name| name.is_empty() || name.contains('='))
+    {
+        return Err("the job's spec holds a NUL byte, or an invalid environment name".to_owned());
+    }
+    Ok(())
+}

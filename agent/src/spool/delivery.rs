@@ -1,0 +1,91 @@
+//! The uplink's side of a run: what is sent, what the relay has acknowledged, and where it goes on.
+
+use std::io;
+
+#[cfg(any(test, feature = "internals"))]
+use common::event::Event;
+use common::event::EventBody;
+
+use super::reader::EncodedEvents;
+use super::run::{JobSpool, RunFiles};
+
+impl JobSpool {
+    /// Returns true if the run is over and the relay has all its data.
+    pub(crate) fn is_delivered(&self) -> bool {
+        let files = self.lock_files();
+        files.finished && files.events.acked_seq() >= files.events.last_seq() && files.output.all_acked()
+    }
+
+    /// Returns events from `first_seq` on, bounded in number and size.
+    ///
+    /// # Errors
+    /// The file can't be read, or is damaged.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn read(&self, first_seq: u64, max_events: usize, max_bytes: usize) -> io::Result<Vec<Event>> {
+        let batch = self.read_stored(first_seq, max_events, max_bytes)?;
+        batch.events().map(|event| common::wire::decode(event).map_err(io::Error::other)).collect()
+    }
+
+    /// Returns the same events, encoded as on the wire.
+    ///
+    /// # Errors
+    /// The file can't be read, or is damaged.
+    pub(crate) fn read_stored(
+        &self,
+        first_seq: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> io::Result<EncodedEvents> {
+        self.lock_files().events.read(first_seq, max_events, max_bytes)
+    }
+
+    /// Reads a part of the log.
+    pub(crate) fn read_output(&self, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>> {
+        self.lock_files().output.read(offset, max_bytes)
+    }
+
+    /// Acknowledges every event up to `seq`.
+    pub(crate) fn ack(&self, seq: u64) {
+        self.lock_files().events.ack(seq);
+    }
+
+    /// Acknowledges the log up to `offset`.
+    pub(crate) fn ack_output(&self, offset: u64) {
+        self.lock_files().output.ack(offset, self.time.monotonic());
+    }
+
+    /// Continues the run for a relay that holds events up to `relay_seq` and expects more. New events, among them the
+    /// end of the run, get the following sequences.
+    pub(crate) fn continue_after(&self, relay_seq: u64) {
+        let mut files = self.lock_files();
+        self.resequence_after(&mut files, relay_seq);
+        files.events.set_acked(relay_seq);
+    }
+
+    /// Continues the log at `offset`, up to which the relay holds it.
+    pub(crate) fn continue_output_after(&self, offset: u64) {
+        let continued = self.lock_files().output.continue_after(offset);
+        if let Err(error) = continued {
+            tracing::error!("{}: the log can't go on where the relay is: {error}", self.run);
+        }
+    }
+
+    pub(super) fn resequence_after(&self, files: &mut RunFiles, relay_seq: u64) {
+        let missing = files.events.missing_count(relay_seq);
+        let lost = (missing > 0).then(|| {
+            let message = format!(
+                "{missing} events after event {relay_seq} of this run are lost: the agent has deleted them"
+            );
+            tracing::error!("{}: {message}", self.run);
+            self.stamp_event(EventBody::Warning { message })
+        });
+        let finished = files.finished;
+        if let Err(error) = files.events.continue_after(relay_seq, finished, lost.as_ref()) {
+            tracing::error!("{}: the spool can't be read: {error}", self.run);
+        }
+        if files.events.has_pending() {
+            self.flush(files);
+            self.sync(files);
+        }
+    }
+}
