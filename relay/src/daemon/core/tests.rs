@@ -175,7 +175,7 @@ fn a_job_is_offered_to_the_agent_that_connects_and_announced_once_it_has_ended()
     let accepted = Input::Accepted { connection_id: connection("x", 1), job: id("a#1"), epoch: 1 };
     scene
         .then(Input::RegistryOpened(Vec::new()), &[])
-        .then(Input::Listening, &["Engine(Ensure)"])
+        .then(Input::Listening, &["Engine(StartPlatform)"])
         .then(found("a#1"), &["adopt a#1"])
         .then(Input::Register("x".into()), &["admit 1"])
         .then(connected("x", 1, &[]), &["publish Cached: x of 1", "offer a#1, run 1, to x on Some(1)"])
@@ -221,7 +221,7 @@ fn a_dead_container_is_recorded_before_it_is_started_again_and_its_agent_hears_o
         .then(killed(), &[])
         .then(cut("x", 1), &["left 1"])
         .pass(Duration::from_millis(300))
-        .then(Input::Tick, &["Engine(Ensure)"])
+        .then(Input::Tick, &["Engine(StartPlatform)"])
         .then(Input::Register("x".into()), &["admit 1 with its cause"])
         .then(connected("x", 2, &["a#1"]), &["publish Cached: x of 1", "record a#1: back on x"])
         .then(changed("a#1", State::Failed), &["publish Cached: x of 1", "notify a#1"]);
@@ -276,10 +276,10 @@ fn a_local_agent_whose_process_has_ended_is_started_again_at_once() {
             &["Close(1)", "publish Cached: starting: waiting for the agent (it was cut)", "left 1"],
         )
         .pass(Duration::from_millis(100))
-        .then(Input::Tick, &[r#"Engine(FindAgent { reason: "it was cut" })"#])
+        .then(Input::Tick, &[r#"Engine(CheckLocalAgent { reason: "it was cut" })"#])
         .then(
             Input::LocalAgentChecked { runs: false, reason: reason() },
-            &["record a#1: lost: the agent's process has ended", "Engine(Ensure)"],
+            &["record a#1: lost: the agent's process has ended", "Engine(StartPlatform)"],
         );
 }
 
@@ -332,7 +332,7 @@ fn down_stops_the_platform_and_ends_the_daemon_once_everything_is_recorded() {
         .then(filed(DaemonRequest::Down { relay: Some(other) }), &[r#"RemoveRequest("1.json")"#])
         .then(
             filed(DaemonRequest::Down { relay: Some(holder()) }),
-            &["Engine(Stop)", r#"RemoveRequest("1.json")"#],
+            &["Engine(StopPlatform)", r#"RemoveRequest("1.json")"#],
         )
         .then(Input::PlatformStopped(Ok(())), &[]);
     assert!(!scene.core.is_over(scene.now), "its job has not ended");
