@@ -341,7 +341,7 @@ fn down_stops_the_platform_and_ends_the_daemon_once_everything_is_recorded() {
     assert!(scene.core.is_over(scene.now));
     scene.then(
         Input::MainLoopEnded,
-        &["Flush", "CloseSubscribers", "Close(1)", "RevokeTokens", "publish Cached: Stopped"],
+        &["FlushWriter", "CloseSubscribers", "Close(1)", "RevokeTokens", "publish Cached: Stopped"],
     );
     assert_eq!(scene.core.saved_state().engines, []);
 }
