@@ -137,7 +137,7 @@ fn a_welcome_continues_runs_of_the_hello_and_ends_those_that_are_closed() {
         take(&mut link, welcome(PROTOCOL, vec![durable(RUN, false), durable("b#1", false)]), seconds(1));
     assert_eq!(welcomed[0], "Synchronize { hello_sent: 70s, relay_now: 1970-01-01T00:00:00Z }");
     assert_eq!(welcomed[1], "SetRecoveryCause { cause: None }");
-    assert_eq!(welcomed[2..], [format!("Spool(Resume {{ run: {:?}, seq: 5, output: 9 }})", run())]);
+    assert_eq!(welcomed[2..], [format!("Spool(Resume {{ run: {:?}, seq: 5, output_offset: 9 }})", run())]);
 
     let mut link = connecting();
     take(&mut link, connected(), Duration::ZERO);
