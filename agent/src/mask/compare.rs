@@ -11,7 +11,7 @@ pub(super) enum Encoding {
     Percent(u8),
     /// Base64 of either alphabet, after this number of bytes (0 to 2) of the preceding group.
     Base64(u8),
-    /// Base64 of little-endian UTF-16, as in PowerShell's commands; the number as in `Base64`.
+    /// Base64 of little-endian UTF-16, as in PowerShell's commands, after this number of bytes of the preceding group.
     Base64Utf16(u8),
     /// Hex digits in either case, optionally with spaces or colons between the bytes.
     Hex,

@@ -88,7 +88,8 @@ fn is_secret_string(field: &str, text: &str) -> bool {
     !is_address && (looks_secret(field) || !is_place && !is_plain_word(text))
 }
 
-/// Returns the passwords in `scheme://user:password@host` and the tokens in place of a user, encoded and decoded.
+/// Returns the passwords in `scheme://user:password@host`, and user names that are tokens. Each is returned as written
+/// and with its percent-encoding decoded.
 pub(super) fn address_secrets(value: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, mark) in value.match_indices("://") {

@@ -45,7 +45,7 @@ impl OutputFds {
 /// Receives both descriptors and makes them this process's own stdout and stderr.
 ///
 /// # Errors
-/// The failing call, or an unexpected message.
+/// The error of a system call, or an unexpected message.
 pub(super) fn receive(socket: &UnixStream) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -5,8 +5,8 @@
 //!                 └── the container is inspected, which shows what happened while the stream was closed
 //! ```
 //!
-//! The stream is a child process. It always ends with this process: a shell in between waits for the end of its stdin,
-//! which only this process holds open.
+//! The stream is a child process that never outlives the relay: the relay starts it through a shell, and the shell ends
+//! it when its own stdin closes. Only the relay holds that stdin open.
 
 use std::process::Stdio;
 use std::time::Duration;

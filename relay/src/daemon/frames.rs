@@ -66,8 +66,8 @@ pub(super) fn acknowledgement(job: JobId, receipt: Receipt) -> Result<[RelayFram
     Ok([ack, RelayFrame::OutputAck { job, epoch, offset: receipt.output_offset }])
 }
 
-/// Removes jobs from a hello that are closed in the registry. A job without durable state stays, because its files
-/// can't be read at the moment.
+/// Removes jobs from a hello that are closed in the registry. A job that is missing in
+/// `durable` stays: its files can't be read at the moment, so it is unknown whether it is closed.
 pub(super) fn retain_open(hello: &mut Hello, durable: &[Durable]) {
     let closed: BTreeSet<_> =
         durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();

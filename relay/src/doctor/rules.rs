@@ -87,7 +87,7 @@ fn assess_rules(probe: &ProbeOutput, files: usize, trusted: bool) -> Finding {
     }
 }
 
-/// Extracts the position and the reason from many lines.
+/// Extracts the position and the reason of a rule error from what the checker prints on stderr.
 fn extract_error(stderr: &str) -> String {
     let told = |line: &&str| ["policy at", "rror:", "-->"].iter().any(|mark| line.contains(mark));
     let lines: Vec<&str> = stderr.lines().map(str::trim).filter(told).take(3).collect();

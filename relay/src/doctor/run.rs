@@ -12,7 +12,7 @@ use super::{
     shell, storage, trust,
 };
 
-/// Time limit of all checks. A program has 5 s, and no check waits for two hanging programs in sequence.
+/// Time limit for all checks together. A program has 5 s, and no check waits for two hanging programs in sequence.
 const CHECKS_TIMEOUT: Duration = Duration::from_millis(5800);
 
 type CheckFn = fn(&CheckContext) -> Vec<Finding>;

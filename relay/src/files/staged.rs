@@ -108,7 +108,7 @@ impl StagedFile {
     /// Renames the file to its final name and replaces an existing file.
     ///
     /// # Errors
-    /// The failing call. The old file is then unchanged.
+    /// The error of the system call. The old file is then unchanged.
     pub fn replace(mut self) -> io::Result<()> {
         if let Some(temporary) = &self.temp_file {
             temporary.rename(&self.target)?;

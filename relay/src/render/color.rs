@@ -58,7 +58,7 @@ impl Paint {
         self.styled(color.on_default(), text)
     }
 
-    /// Styles the subject of a line.
+    /// Makes the main word of a line bold, such as the name of a job.
     pub fn bold(self, text: &str) -> String {
         self.styled(Style::new().bold(), text)
     }

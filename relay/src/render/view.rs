@@ -11,9 +11,9 @@ use crate::registry::lease::{Lease, PlatformStatus};
 /// State of the relay that may hold the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayState {
-    /// No relay holds the registry: records are as old as their last event.
+    /// No relay holds the registry. Records may be out of date.
     Down,
-    /// A relay holds the registry but has not reported for long: records are as old as their last event.
+    /// A relay holds the registry but has not renewed its lease for long. Records may be out of date.
     Silent {
         /// Process id of the relay.
         pid: u32,

@@ -63,7 +63,7 @@ impl EventFile {
     /// Appends lines, which may not be acknowledged before [`EventFile::sync`].
     ///
     /// # Errors
-    /// The failing call; then [`EventFile::truncate_unsynced`] or [`EventFile::rewrite`] must follow.
+    /// The error of the system call; then [`EventFile::truncate_unsynced`] or [`EventFile::rewrite`] must follow.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.poisoned {
             return Err(io::Error::other("an earlier write of it has failed"));
@@ -93,7 +93,7 @@ impl EventFile {
     /// Syncs everything that was written.
     ///
     /// # Errors
-    /// The failing call. The file is then poisoned.
+    /// The error of the system call. The file is then poisoned.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         if self.unsynced_bytes == 0 && self.valid_synced {
@@ -113,7 +113,7 @@ impl EventFile {
     /// Removes lines that were written but must not stay, so that readers see only valid lines.
     ///
     /// # Errors
-    /// The failing call. The file is then poisoned.
+    /// The error of the system call. The file is then poisoned.
     pub(super) fn truncate_unsynced(&mut self) -> io::Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
         let cut = file.set_len(self.valid_length);
@@ -128,7 +128,7 @@ impl EventFile {
     /// Rewrites the log: the valid lines, then `lines`. Afterwards everything in it is durable.
     ///
     /// # Errors
-    /// The failing call; the old file is unchanged then, and stays poisoned.
+    /// The error of the system call; the old file is unchanged then, and stays poisoned.
     pub(super) fn rewrite(&mut self, lines: &[u8]) -> io::Result<()> {
         self.poisoned = true;
         self.file = None;

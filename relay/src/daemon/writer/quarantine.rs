@@ -75,7 +75,8 @@ impl Quarantine {
         due.map(|(job, _)| job.clone()).collect()
     }
 
-    /// Handles the result of a check: asks the agent to send everything again, or extends the pause.
+    /// Handles the result of a check of the job's files. If they are readable, asks the agent to send everything again;
+    /// if not, doubles the time until the next check.
     pub(super) fn on_check(&mut self, job: &JobId, is_readable: bool, now: Instant) {
         let Some(apart) = self.jobs.get_mut(job) else { return };
         if !is_readable {
