@@ -49,7 +49,7 @@ fn dump_with_sock_diag() -> rustix::io::Result<Vec<Listener>> {
     let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
     let kernel = socket_with(family, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
     set_socket_timeout(&kernel, Timeout::Recv, Some(REPLY_TIMEOUT))?;
-    send(&kernel, &dump_request(), SendFlags::empty())?;
+    send(&kernel, &listener_query(), SendFlags::empty())?;
     let mut found = Vec::new();
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
@@ -60,7 +60,7 @@ fn dump_with_sock_diag() -> rustix::io::Result<Vec<Listener>> {
     }
 }
 
-fn dump_request() -> Vec<u8> {
+fn listener_query() -> Vec<u8> {
     let length = u32::try_from(HEADER + REQUEST).unwrap_or(0);
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());

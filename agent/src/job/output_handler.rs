@@ -64,7 +64,7 @@ impl OutputHandler {
     pub(crate) fn on_spawned(&mut self, now: Duration, pid: u32, steps: &mut Steps) -> Vec<EventBody> {
         match self {
             Self::Shell(shell) => {
-                let (n, event) = steps.start_process(now, &shell.classification, pid);
+                let (n, event) = steps.start_process_step(now, &shell.classification, pid);
                 shell.step = Some(n);
                 vec![EventBody::Started { pid, thread_id: None }, event]
             }
@@ -168,7 +168,7 @@ impl OutputHandler {
     pub(crate) fn unknown_count(&self) -> u64 {
         match self {
             Self::Shell(_) => 0,
-            Self::Codex(codex) => codex.tracker.as_ref().map_or(0, Tracker::unknown_items),
+            Self::Codex(codex) => codex.tracker.as_ref().map_or(0, Tracker::unknown_message_count),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::topology::{ProcessNode, descendants};
+use super::process_tree::{ProcessNode, descendants};
 use super::{Process, Snapshot};
 
 /// Returns a process without resource usage. Its command line is split at blanks.

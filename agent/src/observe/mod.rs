@@ -12,7 +12,7 @@
 //! * [`observer`]: the thread and its subscriptions.
 //! * [`scan`]: one scan.
 //! * [`snapshot`]: its result.
-//! * [`topology`]: the order of the processes in the tree (pure).
+//! * [`process_tree`]: the order of the processes in the tree (pure).
 //! * [`cmdline`]: arguments and environment.
 //! * [`traffic`]: TCP bytes by process, from [`sock_diag`], the kernel's counters by socket.
 //! * [`blocked_on`]: what a process waits for.
@@ -24,10 +24,10 @@ mod cmdline;
 pub(crate) mod fixtures;
 mod inspector_credentials;
 mod observer;
+mod process_tree;
 mod scan;
 mod snapshot;
 mod sock_diag;
-mod topology;
 mod traffic;
 
 #[cfg(test)]

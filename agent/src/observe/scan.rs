@@ -14,9 +14,9 @@ use rustix::param::{clock_ticks_per_second, page_size};
 use tokio::time::Instant;
 
 use super::cmdline;
+use super::process_tree::{Descendant, ProcessNode, descendants};
 use super::snapshot::{Process, Snapshot};
 use super::sock_diag::SocketBytes;
-use super::topology::{Descendant, ProcessNode, descendants};
 use super::traffic::TcpTraffic;
 use crate::proc_stat::{ProcFs, ProcessStat};
 

@@ -52,7 +52,7 @@ pub(crate) struct Process {
 }
 
 impl Snapshot {
-    /// Creates a snapshot of `processes` with their sizes, in the order of [`super::topology`].
+    /// Creates a snapshot of `processes` with their sizes, in the order of [`super::process_tree`].
     pub(super) fn new(
         at: Instant,
         root: u32,

@@ -48,7 +48,7 @@ fn told(due: &[DueAction]) -> Vec<String> {
 #[test]
 fn an_install_inside_make_is_a_step_of_its_own_and_pauses_the_deadline_of_the_build() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_command(s(0), "/bin/bash -lc 'make setup'");
+    steps.start_command_step(s(0), "/bin/bash -lc 'make setup'");
     let codex = || process(10, 1, "codex exec");
     let make = || called(process(11, 10, "make setup"), "c1");
     let tree = snapshot(&[codex(), make(), process(12, 11, "sh -c npm"), process(13, 12, "npm ci")]);
@@ -70,7 +70,7 @@ fn an_install_inside_make_is_a_step_of_its_own_and_pauses_the_deadline_of_the_bu
 #[test]
 fn compilers_and_makes_inside_an_install_are_part_of_it() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_process(s(0), &Classification::without_rule(StepKind::Install, "npm ci".to_owned()), 11);
+    steps.start_process_step(s(0), &Classification::without_rule(StepKind::Install, "npm ci".to_owned()), 11);
     let tree = snapshot(&[
         process(11, 1, "npm ci"),
         process(12, 11, "make"),
@@ -85,7 +85,7 @@ fn compilers_and_makes_inside_an_install_are_part_of_it() {
 #[test]
 fn a_chain_counts_by_what_runs_now() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_command(s(0), "/bin/bash -lc 'cargo build && cargo test'");
+    steps.start_command_step(s(0), "/bin/bash -lc 'cargo build && cargo test'");
     let bash = || called(process(11, 10, "/bin/bash -lc x"), "c1");
     let first = snapshot(&[process(10, 1, "codex"), bash(), process(12, 11, "cargo build")]);
     assert_eq!(steps.update_from_snapshot(s(1), &first, 10, &on_tcp), [], "it may be gone in a moment");
@@ -104,9 +104,9 @@ fn a_chain_counts_by_what_runs_now() {
 #[test]
 fn parallel_commands_find_their_processes_by_command_line_or_by_elimination() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_command(s(0), "/bin/bash -lc a");
-    steps.start_command(s(0), "sleep 5");
-    steps.start_command(s(0), "/bin/bash -lc 'exec c'");
+    steps.start_command_step(s(0), "/bin/bash -lc a");
+    steps.start_command_step(s(0), "sleep 5");
+    steps.start_command_step(s(0), "/bin/bash -lc 'exec c'");
     let tree = snapshot(&[
         process(10, 1, "codex"),
         called(process(11, 10, "sleep 5"), "c2"),
@@ -121,8 +121,8 @@ fn parallel_commands_find_their_processes_by_command_line_or_by_elimination() {
 #[test]
 fn two_commands_whose_command_lines_are_lost_wait_until_one_is_left() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_command(s(0), "/bin/bash -lc './a'");
-    steps.start_command(s(0), "/bin/bash -lc './b'");
+    steps.start_command_step(s(0), "/bin/bash -lc './a'");
+    steps.start_command_step(s(0), "/bin/bash -lc './b'");
     let (a, b) = (called(process(12, 10, "x"), "c1"), called(process(11, 10, "y"), "c2"));
     steps.update_from_snapshot(s(1), &snapshot(&[process(10, 1, "codex"), b, a.clone()]), 10, &on_tcp);
     assert!(
@@ -139,7 +139,7 @@ fn two_commands_whose_command_lines_are_lost_wait_until_one_is_left() {
 fn what_a_runner_runs_is_no_install_once_it_runs() {
     for line in ["npx vite", "uvx jupyter lab", "npm exec vite", "pnpm dlx vite"] {
         let mut steps = with(OnLimit::Fail);
-        let (_, event) = steps.start_command(s(0), &format!("/bin/bash -lc '{line}'"));
+        let (_, event) = steps.start_command_step(s(0), &format!("/bin/bash -lc '{line}'"));
         let began = told(&[DueAction::Event(event)]).remove(0);
         assert_eq!(began, format!("+1 command: {line} in None"));
         let runner = || called(process(11, 10, line), "c1");
@@ -164,7 +164,7 @@ fn what_a_runner_runs_is_no_install_once_it_runs() {
 #[test]
 fn a_runner_that_hangs_before_it_runs_anything_is_a_hung_install() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_command(s(0), "/bin/bash -lc 'npx vite'");
+    steps.start_command_step(s(0), "/bin/bash -lc 'npx vite'");
     let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm exec vite"), "c1")]);
     let all: Vec<_> = (0..30).flat_map(|at| steps.update_from_snapshot(s(at), &tree, 10, &on_tcp)).collect();
     assert!(
@@ -176,7 +176,7 @@ fn a_runner_that_hangs_before_it_runs_anything_is_a_hung_install() {
 #[test]
 fn bytes_that_come_slowly_keep_any_step_from_being_called_quiet() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_command(s(0), "/bin/bash -lc './reader'");
+    steps.start_command_step(s(0), "/bin/bash -lc './reader'");
     let mut told_of = Vec::new();
     let mut counted = 0;
     for second in 0..60 {
@@ -197,7 +197,7 @@ fn bytes_that_come_slowly_keep_any_step_from_being_called_quiet() {
 #[test]
 fn a_step_that_moves_by_itself_is_not_watched_for_its_bytes() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_command(s(0), "/bin/bash -lc './worker'");
+    steps.start_command_step(s(0), "/bin/bash -lc './worker'");
     for second in 0..60 {
         let mut worker = called(process(11, 10, "./worker"), "c1");
         worker.cpu_ms = second * 500;
@@ -209,14 +209,14 @@ fn a_step_that_moves_by_itself_is_not_watched_for_its_bytes() {
 #[test]
 fn a_command_of_the_job_itself_is_not_interrupted_because_nothing_would_go_on() {
     let mut steps = with(OnLimit::Interrupt);
-    steps.start_process(s(0), &Classification::without_rule(StepKind::Setup, "npm ci".to_owned()), 11);
+    steps.start_process_step(s(0), &Classification::without_rule(StepKind::Setup, "npm ci".to_owned()), 11);
     let tree = snapshot(&[process(11, 1, "sh"), process(12, 11, "npm ci")]);
     let all: Vec<_> =
         (0..12).flat_map(|at| told(&steps.update_from_snapshot(s(at), &tree, 11, &on_tcp))).collect();
     assert!(all.iter().any(|text| text.starts_with("interrupted: ")), "the part of it is: {all:?}");
     // A shell that has only one command to run replaces itself with it.
     let mut steps = with(OnLimit::Interrupt);
-    steps.start_process(s(0), &Classification::without_rule(StepKind::Setup, "npm ci".to_owned()), 11);
+    steps.start_process_step(s(0), &Classification::without_rule(StepKind::Setup, "npm ci".to_owned()), 11);
     let tree = snapshot(&[process(11, 1, "npm ci")]);
     let all: Vec<_> = (0..12).flat_map(|at| steps.update_from_snapshot(s(at), &tree, 11, &on_tcp)).collect();
     assert!(
@@ -228,7 +228,7 @@ fn a_command_of_the_job_itself_is_not_interrupted_because_nothing_would_go_on() 
 #[test]
 fn an_interrupted_step_that_does_not_go_is_told_with_the_limit_that_it_ran_over() {
     let mut steps = with(OnLimit::Interrupt);
-    steps.start_command(s(0), "/bin/bash -lc 'npm ci'");
+    steps.start_command_step(s(0), "/bin/bash -lc 'npm ci'");
     let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
     for second in 0..=11 {
         steps.update_from_snapshot(s(second), &tree, 10, &on_tcp);
@@ -247,7 +247,7 @@ fn an_interrupted_step_that_does_not_go_is_told_with_the_limit_that_it_ran_over(
 #[test]
 fn an_interrupted_step_without_processes_has_the_time_that_codex_needs_to_report_it() {
     let mut steps = with(OnLimit::Interrupt);
-    steps.start_command(s(0), "/bin/bash -lc 'npm ci'");
+    steps.start_command_step(s(0), "/bin/bash -lc 'npm ci'");
     let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
     for second in 0..=11 {
         steps.update_from_snapshot(s(second), &tree, 10, &on_tcp);
@@ -267,7 +267,11 @@ fn an_interrupted_step_without_processes_has_the_time_that_codex_needs_to_report
 fn a_hung_install_fails_with_the_evidence_and_a_quiet_test_is_only_told_of() {
     let tree = |name: &str| snapshot(&[process(11, 1, name)]);
     let mut steps = with(OnLimit::Fail);
-    steps.start_process(s(0), &Classification::without_rule(StepKind::Install, "npm install".to_owned()), 11);
+    steps.start_process_step(
+        s(0),
+        &Classification::without_rule(StepKind::Install, "npm install".to_owned()),
+        11,
+    );
     let timeout = (0..30).find_map(|second| {
         let due = steps.update_from_snapshot(s(second), &tree("npm install"), 11, &on_tcp);
         due.first().cloned().map(|due| (second, due))
@@ -281,7 +285,7 @@ fn a_hung_install_fails_with_the_evidence_and_a_quiet_test_is_only_told_of() {
     );
 
     let mut steps = with(OnLimit::Fail);
-    steps.start_process(s(0), &Classification::without_rule(StepKind::Test, "make test".to_owned()), 11);
+    steps.start_process_step(s(0), &Classification::without_rule(StepKind::Test, "make test".to_owned()), 11);
     let all: Vec<_> = (0..60)
         .flat_map(|second| told(&steps.update_from_snapshot(s(second), &tree("make test"), 11, &on_tcp)))
         .collect();
@@ -294,7 +298,11 @@ fn a_step_is_checked_though_another_tree_is_truncated_but_not_if_its_own_is() {
     for (cut, verdicts) in [(20, 1), (11, 0)] {
         let tree = truncated_snapshot(&[process(11, 1, "npm ci"), process(20, 1, "make")], &[cut]);
         let mut steps = with(OnLimit::Fail);
-        steps.start_process(s(0), &Classification::without_rule(StepKind::Install, "npm ci".to_owned()), 11);
+        steps.start_process_step(
+            s(0),
+            &Classification::without_rule(StepKind::Install, "npm ci".to_owned()),
+            11,
+        );
         let due = (0..12).flat_map(|second| steps.update_from_snapshot(s(second), &tree, 11, &on_tcp));
         assert_eq!(
             due.filter(|due| matches!(due, DueAction::Failure(_))).count().min(1),
@@ -310,7 +318,7 @@ fn an_interrupted_step_lets_the_job_go_on_but_not_for_ever() {
     let mut ends = Vec::new();
     for turn in 0..=MAX_INTERRUPTS {
         let begin = u64::from(turn) * 100;
-        let (n, _) = steps.start_command(s(begin), "/bin/bash -lc 'npm ci'");
+        let (n, _) = steps.start_command_step(s(begin), "/bin/bash -lc 'npm ci'");
         let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
         for second in begin..begin + 11 {
             ends.extend(told(&steps.update_from_snapshot(s(second), &tree, 10, &on_tcp)));
@@ -332,7 +340,7 @@ fn an_interrupted_step_lets_the_job_go_on_but_not_for_ever() {
 #[test]
 fn a_step_that_outlives_its_interrupt_fails_the_job() {
     let mut steps = with(OnLimit::Interrupt);
-    steps.start_command(s(0), "/bin/bash -lc 'npm ci'");
+    steps.start_command_step(s(0), "/bin/bash -lc 'npm ci'");
     let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
     for second in 0..11 {
         steps.update_from_snapshot(s(second), &tree, 10, &on_tcp);
@@ -343,7 +351,7 @@ fn a_step_that_outlives_its_interrupt_fails_the_job() {
 #[test]
 fn what_a_worker_starts_by_the_thousands_is_told_apart_no_further() {
     let mut steps = with(OnLimit::Fail);
-    steps.start_command(s(0), "/bin/bash -lc './x && ./y'");
+    steps.start_command_step(s(0), "/bin/bash -lc './x && ./y'");
     let mut all = vec![process(10, 1, "codex"), called(process(11, 10, "bash"), "c1")];
     all.extend((0..2000).map(|n| process(100 + n, 11, "curl http://x")));
     let due = steps.update_from_snapshot(s(1), &snapshot(&all), 10, &on_tcp);

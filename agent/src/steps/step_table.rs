@@ -105,7 +105,7 @@ impl Steps {
     }
 
     /// Begins the step of the process `pid`.
-    pub(crate) fn start_process(
+    pub(crate) fn start_process_step(
         &mut self,
         now: Duration,
         classification: &Classification,
@@ -120,7 +120,7 @@ impl Steps {
     }
 
     /// Begins the step of a command that Codex runs; a snapshot of the process tree finds its process.
-    pub(crate) fn start_command(&mut self, now: Duration, command: &str) -> (u32, EventBody) {
+    pub(crate) fn start_command_step(&mut self, now: Duration, command: &str) -> (u32, EventBody) {
         let argv = rules::line_words(command);
         let classification = self.rules.classify_words(command, &argv);
         self.begin_step(now, &classification, StepProcesses::Unmatched { argv }, None)

@@ -48,7 +48,7 @@ pub(crate) struct Tracker {
     plan: Vec<PlanItem>,
     warnings: WarningDedup,
     loop_detector: LoopDetector,
-    unknown_items: u64,
+    unknown_message_count: u64,
 }
 
 impl Tracker {
@@ -68,7 +68,7 @@ impl Tracker {
             plan: Vec::new(),
             warnings: WarningDedup::default(),
             loop_detector: LoopDetector::default(),
-            unknown_items: 0,
+            unknown_message_count: 0,
         };
         (tracker, event)
     }
@@ -84,8 +84,8 @@ impl Tracker {
     }
 
     /// Returns the number of events and items that were not understood.
-    pub(crate) fn unknown_items(&self) -> u64 {
-        self.unknown_items
+    pub(crate) fn unknown_message_count(&self) -> u64 {
+        self.unknown_message_count
     }
 
     /// Handles an event; returns the resulting events of the job.
@@ -116,7 +116,7 @@ impl Tracker {
                 self.on_error(now, message, steps, &mut out);
             }
             CodexEvent::Item { phase, id, item } => self.on_item(now, *phase, id, item, steps, &mut out),
-            CodexEvent::Unknown { .. } => self.unknown_items += 1,
+            CodexEvent::Unknown { .. } => self.unknown_message_count += 1,
         }
         self.wait_for_model(now, steps, &mut out);
         out
@@ -241,7 +241,7 @@ impl Tracker {
                 self.plan.clone_from(items);
                 events.push(EventBody::Plan { items: items.clone() });
             }
-            Item::UnknownType(_) => self.unknown_items += 1,
+            Item::UnknownType(_) => self.unknown_message_count += 1,
             _ => {}
         }
     }
@@ -269,7 +269,7 @@ impl Tracker {
 
 fn begin_item_step(now: Duration, item: &Item, steps: &mut Steps) -> Option<(u32, EventBody)> {
     match item {
-        Item::Command { command, .. } => Some(steps.start_command(now, command)),
+        Item::Command { command, .. } => Some(steps.start_command_step(now, command)),
         Item::Files { files, .. } => {
             let names: Vec<&str> = files.iter().take(5).map(|file| file.path.as_str()).collect();
             Some(steps.start_step(now, StepKind::Edit, &names.join(", ")))

@@ -271,7 +271,7 @@ fn edits_tools_searches_plans_and_unknown_items_are_told() {
     for wanted in ["edit: /w/x", "search: rust", "tool: s.t", changed.as_str()] {
         assert!(all.contains(wanted), "{wanted} in {all}");
     }
-    assert_eq!(course.tracker.unknown_items(), 1);
+    assert_eq!(course.tracker.unknown_message_count(), 1);
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn every_recorded_transcript_is_understood_and_ends_all_its_steps() {
             course.line(now, line);
         }
         let name = file.file_name();
-        assert_eq!(course.tracker.unknown_items(), 0, "{}", name.display());
+        assert_eq!(course.tracker.unknown_message_count(), 0, "{}", name.display());
         let left = course.log.iter().any(|line| line.contains("still running when the worker's turn ended"));
         assert_eq!(
             left,

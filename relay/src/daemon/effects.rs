@@ -165,7 +165,7 @@ impl Executor {
 
     /// Queues a frame. Reports a connection that accepts no frame.
     fn send_frame(&self, to: ConnectionId, frame: RelayFrame) -> Option<Input> {
-        (!self.queue_frame(&to, frame)).then_some(Input::NotSent(to))
+        (!self.queue_frame(&to, frame)).then_some(Input::FrameNotSent(to))
     }
 
     async fn offer(
@@ -269,8 +269,8 @@ impl Executor {
                     let _ = core.send(Input::GatewayOpened(address).into()).await;
                 }));
             }
-            EngineEffect::CheckLocalAgent { reason } => {
-                return Some(Input::LocalAgentChecked { runs: platform.agent_runs(), reason });
+            EngineEffect::FindLocalAgentProcess { reason } => {
+                return Some(Input::LocalAgentProcess { runs: platform.agent_runs(), reason });
             }
         }
         None

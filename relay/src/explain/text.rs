@@ -122,9 +122,13 @@ mod tests {
     use crate::render::samples;
     use common::event_line::EventLine;
 
-    fn show(story: &[EventLine], second: i64) -> String {
-        let record = JobRecord::rebuild(story).unwrap();
-        format_explanation(&explain(&record, story, samples::at(second)), &record, &samples::view(second))
+    fn show(failed_job_events: &[EventLine], second: i64) -> String {
+        let record = JobRecord::rebuild(failed_job_events).unwrap();
+        format_explanation(
+            &explain(&record, failed_job_events, samples::at(second)),
+            &record,
+            &samples::view(second),
+        )
     }
 
     #[test]
@@ -201,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_step_over_its_limit() {
-        insta::assert_snapshot!(show(&samples::story(), 700), @r#"
+        insta::assert_snapshot!(show(&samples::failed_job_events(), 700), @r#"
         abe#1 failed 10m11s after launch
         time        10m00s  98 %  install (1 step)
                       5.0s   0 %  clone (1 step)
@@ -221,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_queued_job_has_only_waited() {
-        insta::assert_snapshot!(show(&samples::story()[..1], 60), @r#"
+        insta::assert_snapshot!(show(&samples::failed_job_events()[..1], 60), @r#"
         abe#1 queued for 1m00s since launch
         health     queued: next in line (4 of 4 slots busy)
         time         1m00s 100 %  queued: waiting for the platform
@@ -232,9 +236,9 @@ mod tests {
 
     #[test]
     fn the_same_facts_are_there_for_programs() {
-        let story = samples::check_story();
-        let record = JobRecord::rebuild(&story).unwrap();
-        let mut facts = serde_json::to_value(explain(&record, &story, samples::at(100))).unwrap();
+        let failed_job_events = samples::check_story();
+        let record = JobRecord::rebuild(&failed_job_events).unwrap();
+        let mut facts = serde_json::to_value(explain(&record, &failed_job_events, samples::at(100))).unwrap();
         // Its steps have the form of those in the record.
         facts["cause"]["step"] = facts["cause"]["step"]["n"].clone();
         facts["slowest"] = facts["slowest"][0]["step"]["n"].clone();
@@ -268,8 +272,8 @@ mod tests {
     #[test]
     fn a_hostile_log_takes_thirty_short_lines_and_no_control_characters() {
         for state in [false, true] {
-            let story = samples::hostile_story(state);
-            let text = show(&story, 700);
+            let failed_job_events = samples::hostile_story(state);
+            let text = show(&failed_job_events, 700);
             assert!(text.lines().count() <= 30, "{text}");
             assert!(text.lines().all(|line| line.len() <= MAX_ROW + 40), "{text}");
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");

@@ -175,9 +175,9 @@ mod tests {
     use super::super::samples;
     use super::*;
 
-    fn told(story: &[EventLine]) -> String {
+    fn told(failed_job_events: &[EventLine]) -> String {
         let view = samples::view(73);
-        let told = story.iter().map(|event| {
+        let told = failed_job_events.iter().map(|event| {
             let inside = matches!(
                 event.event.as_ref().map(|event| &event.body),
                 Some(EventBody::StepFinished { n: 4 | 5, .. })
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn every_event_of_a_story_fits_on_its_line() {
-        insta::assert_snapshot!(told(&samples::story()), @r#"
+        insta::assert_snapshot!(told(&samples::failed_job_events()), @r#"
         03:04:05 queued fix the tests
         03:04:06 accepted by agent a1
         03:04:06 step_started 1 start codex (limit 1m)
@@ -237,26 +237,32 @@ mod tests {
     fn on_a_terminal_trouble_stands_out_and_routine_steps_back() {
         let mut view = samples::view(200);
         view.paint = crate::render::Paint::new(true);
-        let story = samples::stalled_story();
-        let colored =
-            |n: usize| event_line(&story[n].to_bytes().unwrap(), &story[n], RenderOptions::default(), &view);
+        let failed_job_events = samples::stalled_story();
+        let colored = |n: usize| {
+            event_line(
+                &failed_job_events[n].to_bytes().unwrap(),
+                &failed_job_events[n],
+                RenderOptions::default(),
+                &view,
+            )
+        };
         let plain = |text: &str| {
             let codes = ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[33m", "\u{1b}[36m", "\u{1b}[0m"];
             codes.iter().fold(text.to_owned(), |text, code| text.replace(code, ""))
         };
         let bare = samples::view(200);
-        for (n, event) in story.iter().enumerate() {
+        for (n, event) in failed_job_events.iter().enumerate() {
             let expected = event_line(&event.to_bytes().unwrap(), event, RenderOptions::default(), &bare);
             assert_eq!(plain(&colored(n)), expected);
         }
-        let last = colored(story.len() - 1);
+        let last = colored(failed_job_events.len() - 1);
         assert!(last.contains("\u{1b}[31mfinished\u{1b}[0m failed"), "{last:?}");
     }
 
     #[test]
     fn an_event_of_a_newer_program_is_named() {
         let raw = br#"{"type":"levitated"}"#;
-        let mut event = samples::story().remove(0);
+        let mut event = samples::failed_job_events().remove(0);
         event.event = None;
         let text = event_line(
             raw,

@@ -1,4 +1,4 @@
-//! Records for tests, each made by folding the events of a story.
+//! Records for tests, each made by folding the events of a failed_job_events.
 
 use common::event::{
     Changes, Event, EventBody, FailureKind, FinalState, Isolation, JobError, PlanItem, Queued, Resources,
@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use super::{Paint, RelayState, View};
 use crate::registry::lease::PlatformStatus;
 
-/// A time in the story of the sample jobs, in seconds after its start.
+/// A time in the failed_job_events of the sample jobs, in seconds after its start.
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()
 }
@@ -57,7 +57,7 @@ pub(crate) fn bare(job: &str, state: State) -> JobRecord {
     record
 }
 
-fn lines(story: Vec<(i64, EventBody)>) -> Vec<EventLine> {
+fn lines(failed_job_events: Vec<(i64, EventBody)>) -> Vec<EventLine> {
     let line = |(i, (second, body)): (usize, (i64, EventBody))| EventLine {
         id: i as u64 + 1,
         job: "abe#1".parse().unwrap(),
@@ -66,11 +66,11 @@ fn lines(story: Vec<(i64, EventBody)>) -> Vec<EventLine> {
         source: if i > 0 { Source::Agent } else { Source::Relay },
         event: Some(Event { at: at(second), body }),
     };
-    story.into_iter().enumerate().map(line).collect()
+    failed_job_events.into_iter().enumerate().map(line).collect()
 }
 
-fn fold(story: Vec<(i64, EventBody)>) -> JobRecord {
-    JobRecord::rebuild(&lines(story)).unwrap()
+fn fold(failed_job_events: Vec<(i64, EventBody)>) -> JobRecord {
+    JobRecord::rebuild(&lines(failed_job_events)).unwrap()
 }
 
 fn launch() -> Vec<(i64, EventBody)> {
@@ -89,14 +89,14 @@ fn launch() -> Vec<(i64, EventBody)> {
 }
 
 fn start() -> Vec<(i64, EventBody)> {
-    let mut story = launch();
+    let mut failed_job_events = launch();
     let log = Some(".codex-worker/log.txt".to_owned());
-    story.push((
+    failed_job_events.push((
         1,
         EventBody::Accepted { agent: "a1".into(), isolation: Isolation::Container, workspace_log: log },
     ));
-    story.push((1, begin(1, StepKind::Start, "codex")));
-    story
+    failed_job_events.push((1, begin(1, StepKind::Start, "codex")));
+    failed_job_events
 }
 
 fn begin(n: u32, kind: StepKind, title: &str) -> EventBody {
@@ -128,9 +128,9 @@ fn end_using(n: u32, outcome: StepOutcome, elapsed_ms: u64, cpu_ms: u64, mib: u6
 }
 
 fn run() -> Vec<(i64, EventBody)> {
-    let mut story = start();
+    let mut failed_job_events = start();
     let item = |text: &str, completed| PlanItem { text: text.into(), completed };
-    story.extend([
+    failed_job_events.extend([
         (2, EventBody::Started { pid: 7, thread_id: Some("0199-t".into()) }),
         (2, end(1, StepOutcome::Ok, None, 900)),
         (2, EventBody::Plan { items: vec![item("install", true), item("fix", false)] }),
@@ -139,13 +139,13 @@ fn run() -> Vec<(i64, EventBody)> {
         (9, EventBody::Message { text: "The clone is there.\n\nNow the packages.".into() }),
         (10, begin(3, StepKind::Install, "npm ci")),
     ]);
-    story
+    failed_job_events
 }
 
 fn finish(state: FinalState, error: Option<JobError>, exit_code: Option<i32>) -> Vec<(i64, EventBody)> {
-    let mut story = run();
+    let mut failed_job_events = run();
     let outcome = if error.is_some() { StepOutcome::Killed } else { StepOutcome::Ok };
-    story.extend([
+    failed_job_events.extend([
         (610, end(3, outcome, None, 600_000)),
         (610, EventBody::Usage(Usage { input_tokens: 1200, output_tokens: 50, ..Usage::default() })),
         (611, EventBody::Cleanup { killed: 2, survivors: 0 }),
@@ -159,14 +159,14 @@ fn finish(state: FinalState, error: Option<JobError>, exit_code: Option<i32>) ->
             },
         ),
     ]);
-    story
+    failed_job_events
 }
 
 /// Story of a job with an install that is hidden in a Makefile and stalls.
 fn supervise() -> Vec<(i64, EventBody)> {
-    let mut story = start();
+    let mut failed_job_events = start();
     let evidence = "node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED";
-    story.extend([
+    failed_job_events.extend([
         (2, EventBody::Started { pid: 7, thread_id: Some("0199-t".into()) }),
         (2, end(1, StepOutcome::Ok, None, 900)),
         (2, begin(2, StepKind::Model, "waiting for the model")),
@@ -178,7 +178,7 @@ fn supervise() -> Vec<(i64, EventBody)> {
         (100, EventBody::Extended { n: Some(5), limit_ms: 1_200_000 }),
         (150, EventBody::Stalled { n: 5, evidence: evidence.into() }),
     ]);
-    story
+    failed_job_events
 }
 
 /// Events of that job so far.
@@ -192,10 +192,10 @@ pub(crate) fn supervised() -> JobRecord {
 
 /// Events of that job after the stall has failed it.
 pub(crate) fn stalled_story() -> Vec<EventLine> {
-    let mut story = supervise();
+    let mut failed_job_events = supervise();
     let message = "step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, \
                    waiting on TCP 10.0.0.1:443 ESTABLISHED";
-    story.extend([
+    failed_job_events.extend([
         (150, EventBody::Stopping { reason: "step 5 stalled".into() }),
         (152, end_using(5, StepOutcome::Killed, 132_000, 12_345, 240)),
         (152, end_using(3, StepOutcome::Killed, 140_000, 12_800, 250)),
@@ -210,15 +210,15 @@ pub(crate) fn stalled_story() -> Vec<EventLine> {
             },
         ),
     ]);
-    lines(story)
+    lines(failed_job_events)
 }
 
 /// Events of a job that was done until its check failed, with one interrupted step.
 pub(crate) fn check_story() -> Vec<EventLine> {
-    let mut story = start();
+    let mut failed_job_events = start();
     let message =
         "check 'cargo test' ended with exit code 101: assertion `left == right` failed / left: 1 / right: 2";
-    story.extend([
+    failed_job_events.extend([
         (2, EventBody::Started { pid: 7, thread_id: None }),
         (2, end(1, StepOutcome::Ok, None, 900)),
         (3, begin(2, StepKind::Fetch, "curl https://example.org/big")),
@@ -249,7 +249,7 @@ pub(crate) fn check_story() -> Vec<EventLine> {
             },
         ),
     ]);
-    lines(story)
+    lines(failed_job_events)
 }
 
 fn timeout() -> JobError {
@@ -261,7 +261,7 @@ fn timeout() -> JobError {
 }
 
 /// Events of a job that failed.
-pub(crate) fn story() -> Vec<EventLine> {
+pub(crate) fn failed_job_events() -> Vec<EventLine> {
     lines(finish(FinalState::Failed, Some(timeout()), None))
 }
 
@@ -278,9 +278,9 @@ pub(crate) fn running() -> JobRecord {
 }
 
 pub(crate) fn link_lost() -> JobRecord {
-    let mut story = run();
-    story.push((33, EventBody::LinkLost { reason: "silent for 15 s".into() }));
-    fold(story)
+    let mut failed_job_events = run();
+    failed_job_events.push((33, EventBody::LinkLost { reason: "silent for 15 s".into() }));
+    fold(failed_job_events)
 }
 
 pub(crate) fn completed() -> JobRecord {
@@ -289,8 +289,8 @@ pub(crate) fn completed() -> JobRecord {
 
 /// A job that completed with warnings.
 pub(crate) fn warned() -> JobRecord {
-    let mut story = finish(FinalState::Completed, None, Some(0));
-    let end = story.len() - 1;
+    let mut failed_job_events = finish(FinalState::Completed, None, Some(0));
+    let end = failed_job_events.len() - 1;
     let warnings = [
         "codex retries (1/5: 503)",
         "the MCP server docs did not start",
@@ -300,12 +300,12 @@ pub(crate) fn warned() -> JobRecord {
         "still running when the worker's turn ended, and ended with it: cargo build",
     ];
     let warning = |message: &str| (600, EventBody::Warning { message: message.into() });
-    story.splice(end..end, warnings.map(warning));
-    fold(story)
+    failed_job_events.splice(end..end, warnings.map(warning));
+    fold(failed_job_events)
 }
 
 pub(crate) fn failed() -> JobRecord {
-    JobRecord::rebuild(&story()).unwrap()
+    JobRecord::rebuild(&failed_job_events()).unwrap()
 }
 
 pub(crate) fn cancelled() -> JobRecord {
@@ -318,47 +318,47 @@ fn evil() -> String {
 
 fn attack() -> Vec<(i64, EventBody)> {
     let evil = evil();
-    let mut story = run();
+    let mut failed_job_events = run();
     let item = |n: u32| PlanItem { text: format!("{n} {evil}"), completed: false };
-    story.push((20, EventBody::Plan { items: (0..100).map(item).collect() }));
+    failed_job_events.push((20, EventBody::Plan { items: (0..100).map(item).collect() }));
     for n in 4..100 {
         // Each step is inside the one before it.
-        story.push((20, begin_in(n - 1, n, StepKind::Command, &evil)));
-        story.push((20, end_using(n, StepOutcome::Failed, 5, u64::MAX, 1 << 40)));
+        failed_job_events.push((20, begin_in(n - 1, n, StepKind::Command, &evil)));
+        failed_job_events.push((20, end_using(n, StepOutcome::Failed, 5, u64::MAX, 1 << 40)));
     }
-    story.push((21, EventBody::Message { text: evil.clone() }));
-    story.push((21, EventBody::Warning { message: evil.clone() }));
-    story.push((21, EventBody::Usage(Usage::default())));
-    story.push((22, begin_in(3, 101, StepKind::Command, &evil)));
-    story.push((22, begin_in(101, 102, StepKind::Command, &evil)));
-    story
+    failed_job_events.push((21, EventBody::Message { text: evil.clone() }));
+    failed_job_events.push((21, EventBody::Warning { message: evil.clone() }));
+    failed_job_events.push((21, EventBody::Usage(Usage::default())));
+    failed_job_events.push((22, begin_in(3, 101, StepKind::Command, &evil)));
+    failed_job_events.push((22, begin_in(101, 102, StepKind::Command, &evil)));
+    failed_job_events
 }
 
 /// A log in which every text is too long and contains terminal escapes; with an end if `ended`.
 pub(crate) fn hostile_story(ended: bool) -> Vec<EventLine> {
-    let (mut story, evil) = (attack(), evil());
+    let (mut failed_job_events, evil) = (attack(), evil());
     for n in 0..40 {
-        story.push((22 + n, EventBody::Stalled { n: 101, evidence: format!("TCP {evil}") }));
+        failed_job_events.push((22 + n, EventBody::Stalled { n: 101, evidence: format!("TCP {evil}") }));
     }
     for (n, kind) in (103..).zip(StepKind::ALL.iter().copied()) {
-        story.push((100 + i64::from(n), begin(n, kind, &evil)));
-        story.push((110 + i64::from(n), end(n, StepOutcome::Failed, Some(1), 10_000)));
+        failed_job_events.push((100 + i64::from(n), begin(n, kind, &evil)));
+        failed_job_events.push((110 + i64::from(n), end(n, StepOutcome::Failed, Some(1), 10_000)));
     }
     if ended {
         let message = format!("check '{evil}' ended with exit code 1: {}", [evil.as_str(); 9].join(" / "));
         let error = Some(JobError { kind: FailureKind::CheckFailed, message, step: Some(101) });
-        story.push((
+        failed_job_events.push((
             500,
             EventBody::Finished { state: FinalState::Failed, error, exit_code: None, changes: None },
         ));
     }
-    lines(story)
+    lines(failed_job_events)
 }
 
 /// A record in which every text is too long and contains terminal escapes.
 pub(crate) fn hostile() -> JobRecord {
-    let (story, evil) = (attack(), evil());
-    let mut record = fold(story);
+    let (failed_job_events, evil) = (attack(), evil());
+    let mut record = fold(failed_job_events);
     for text in [&mut record.workspace, &mut record.prompt_summary, &mut record.log_path] {
         text.clone_from(&evil);
     }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::keys;
-use super::loader::Loader;
+use super::loader::JobListLoader;
 use super::model::{Effect, Model};
 use super::screen::{self, Screen};
 use crate::files::dir::RegistryDir;
@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> io::Result<()> {
 
 struct Top<'a> {
     options: &'a Options,
-    loader: Loader,
+    loader: JobListLoader,
     model: Model,
     screen: Screen,
     inputs: Inputs,
@@ -104,7 +104,7 @@ impl<'a> Top<'a> {
             stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
             resume: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
         };
-        let mut loader = Loader::new(options.registry.clone(), options.paint);
+        let mut loader = JobListLoader::new(options.registry.clone(), options.paint);
         let mut model = Model::new(loader.load(None));
         let update = loader.load(Some(&model));
         model.update(update);

@@ -17,7 +17,7 @@ use crate::render::{Paint, RelayState, View};
 const MAX_LISTED: usize = 300;
 
 /// Reads the registry repeatedly.
-pub(super) struct Loader {
+pub(super) struct JobListLoader {
     registry: Registry,
     paint: Paint,
     zone: TimeZone,
@@ -27,7 +27,7 @@ pub(super) struct Loader {
     tries: Option<(JobId, Vec<String>)>,
 }
 
-impl Loader {
+impl JobListLoader {
     /// Creates a reader of a registry, which need not exist yet.
     pub(super) fn new(registry: Registry, paint: Paint) -> Self {
         let zone = TimeZone::system();

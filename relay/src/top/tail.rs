@@ -64,7 +64,7 @@ impl Tail {
             Source::Events { follower, waits } => {
                 let path = registry.events(&self.job);
                 let read = follower.visit_lines(&path, |raw, line| {
-                    if !is_wait(&line, waits) {
+                    if !track_model_wait(&line, waits) {
                         push_line(lines, event_text::event_line(raw, &line, RenderOptions::default(), view));
                     }
                 });
@@ -90,7 +90,7 @@ fn push_line(lines: &mut VecDeque<String>, line: String) {
 }
 
 /// Returns true if a line is the start or the end of a wait for the model.
-fn is_wait(line: &EventLine, waits: &mut BTreeSet<u32>) -> bool {
+fn track_model_wait(line: &EventLine, waits: &mut BTreeSet<u32>) -> bool {
     match line.event.as_ref().map(|event| &event.body) {
         Some(EventBody::StepStarted { n, kind: StepKind::Model, .. }) => {
             waits.insert(*n);

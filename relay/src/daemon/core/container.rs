@@ -341,7 +341,7 @@ impl Core {
         let now = turn.now;
         if let Some((reason, _)) = self.container.pending_cause.take_if(|(_, until)| *until <= now) {
             if self.platform.engine == EngineKind::Local {
-                turn.push(Effect::Engine(EngineEffect::CheckLocalAgent { reason }));
+                turn.push(Effect::Engine(EngineEffect::FindLocalAgentProcess { reason }));
             } else {
                 self.mark_unreachable(&reason, turn);
             }
@@ -363,7 +363,7 @@ impl Core {
 
     /// Handles the check of a local agent whose connection has ended. If its process has also ended, a new one is
     /// started.
-    pub(super) fn on_local_agent_checked(&mut self, runs: bool, reason: &str, turn: &mut InputTurn) {
+    pub(super) fn on_local_agent_process(&mut self, runs: bool, reason: &str, turn: &mut InputTurn) {
         self.mark_unreachable(if runs { reason } else { "the agent's process has ended" }, turn);
         if !runs {
             self.start_attempt_if_needed(turn);

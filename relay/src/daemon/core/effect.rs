@@ -114,5 +114,5 @@ pub(in crate::daemon) enum EngineEffect {
     /// Begin to query the address at which containers reach this host, and listen there.
     OpenGateway,
     /// Check whether the process of an agent of engine `local` runs, and report it.
-    CheckLocalAgent { reason: String },
+    FindLocalAgentProcess { reason: String },
 }

@@ -73,7 +73,7 @@ impl Core {
             Input::Disconnected { connection_id, reason } => {
                 self.on_connection_closed(connection_id, &reason, turn);
             }
-            Input::NotSent(connection_id) => {
+            Input::FrameNotSent(connection_id) => {
                 let actions = self.drop_connection(&connection_id, "it accepts no more frames", turn);
                 self.execute_actions(actions, turn);
             }
@@ -106,7 +106,7 @@ impl Core {
             Input::SpecLimitWritten(path) => self.on_spec_limit_written(&path, turn),
             Input::Tick => self.on_tick(turn),
             Input::Revoked(agents) => self.revoked(agents, turn),
-            Input::LocalAgentChecked { runs, reason } => self.on_local_agent_checked(runs, &reason, turn),
+            Input::LocalAgentProcess { runs, reason } => self.on_local_agent_process(runs, &reason, turn),
             Input::PlatformStarted(result) => self.on_attempt_finished(result, turn),
             Input::GatewayOpened(address) => self.on_gateway_opened(address, turn),
             Input::PlatformStopped(result) => self.on_platform_stopped(result, turn.now),

@@ -33,7 +33,7 @@ pub(in crate::daemon) enum Input {
     /// A connection has ended.
     Disconnected { connection_id: ConnectionId, reason: String },
     /// Answer to [`Effect::Send`](super::Effect::Send) if the frame can't be queued.
-    NotSent(ConnectionId),
+    FrameNotSent(ConnectionId),
     /// Answer to [`Effect::FindRevoked`](super::Effect::FindRevoked): these agents can't reconnect.
     Revoked(Vec<AgentId>),
     /// An agent has accepted a job.
@@ -74,9 +74,9 @@ pub(in crate::daemon) enum Input {
     SpecLimitWritten(PathBuf),
     /// The periodic work ends: handle timeouts and retries.
     Tick,
-    /// Answer to [`EngineEffect::CheckLocalAgent`](super::EngineEffect::CheckLocalAgent): true if the agent's process
+    /// Answer to [`EngineEffect::FindLocalAgentProcess`](super::EngineEffect::FindLocalAgentProcess): true if the agent's process
     /// runs.
-    LocalAgentChecked { runs: bool, reason: String },
+    LocalAgentProcess { runs: bool, reason: String },
     /// An attempt to start the platform has finished.
     PlatformStarted(Result<(), String>),
     /// The engine was queried for the address at which containers reach this host: the address, if the daemon now

@@ -203,7 +203,7 @@ fn a_connection_that_takes_no_frame_ends() {
     let mut scene = Scene::with_running_job(EngineKind::Docker);
     let waiting = "waiting for the agent (it accepts no more frames)";
     scene.then(
-        Input::NotSent(connection("x", 1)),
+        Input::FrameNotSent(connection("x", 1)),
         &["Close(1)", &format!("publish Cached: starting: {waiting}")],
     );
     assert_eq!(scene.core.deadline(), Some(scene.now + Duration::from_millis(700)));
@@ -280,9 +280,9 @@ fn a_local_agent_whose_process_has_ended_is_started_again_at_once() {
             &["Close(1)", "publish Cached: starting: waiting for the agent (it was cut)", "left 1"],
         )
         .pass(Duration::from_millis(100))
-        .then(Input::Tick, &[r#"Engine(CheckLocalAgent { reason: "it was cut" })"#])
+        .then(Input::Tick, &[r#"Engine(FindLocalAgentProcess { reason: "it was cut" })"#])
         .then(
-            Input::LocalAgentChecked { runs: false, reason: reason() },
+            Input::LocalAgentProcess { runs: false, reason: reason() },
             &["record a#1: lost: the agent's process has ended", "Engine(StartPlatform)"],
         );
 }

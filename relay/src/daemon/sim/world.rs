@@ -130,8 +130,8 @@ impl CoreEnvironment for SimWorld {
             }
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
             Effect::Engine(EngineEffect::StartPlatform) => return Some(Input::PlatformStarted(Ok(()))),
-            Effect::Engine(EngineEffect::CheckLocalAgent { reason }) => {
-                return Some(Input::LocalAgentChecked { runs: true, reason });
+            Effect::Engine(EngineEffect::FindLocalAgentProcess { reason }) => {
+                return Some(Input::LocalAgentProcess { runs: true, reason });
             }
             Effect::SaveState(state, _) => self.state_file.store(&state),
             // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it

@@ -16,10 +16,10 @@ use common::ids::JobId;
 
 use super::command::{Receipt, Receipts};
 
-/// Minimum pause. Closing a connection costs each of its jobs some 100 ms.
-const MIN_PAUSE: Duration = Duration::from_secs(1);
-/// Maximum pause: a file may stay broken for days.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Minimum time between two checks of a file. Closing a connection costs each of its jobs some 100 ms.
+const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum time between two checks: a file may stay broken for days.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Quarantined jobs, and released ones whose files have not worked since.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(super) struct Quarantine {
 struct QuarantinedJob {
     /// Receipt map of the waiting agent; `None` once the agent was asked to send everything again.
     waiting_receipts: Option<Receipts>,
-    pause: Duration,
+    check_interval: Duration,
     next_check: Instant,
 }
 
@@ -44,10 +44,15 @@ impl Quarantine {
             *waiting = receipts;
             return false;
         }
-        let pause = known.map_or(MIN_PAUSE, |apart| (apart.pause * 2).min(MAX_PAUSE));
+        let check_interval =
+            known.map_or(MIN_CHECK_INTERVAL, |apart| (apart.check_interval * 2).min(MAX_CHECK_INTERVAL));
         self.jobs.insert(
             job.clone(),
-            QuarantinedJob { waiting_receipts: Some(receipts), pause, next_check: now + pause },
+            QuarantinedJob {
+                waiting_receipts: Some(receipts),
+                check_interval,
+                next_check: now + check_interval,
+            },
         );
         true
     }
@@ -80,8 +85,8 @@ impl Quarantine {
     pub(super) fn on_check(&mut self, job: &JobId, is_readable: bool, now: Instant) {
         let Some(apart) = self.jobs.get_mut(job) else { return };
         if !is_readable {
-            apart.pause = (apart.pause * 2).min(MAX_PAUSE);
-            apart.next_check = now + apart.pause;
+            apart.check_interval = (apart.check_interval * 2).min(MAX_CHECK_INTERVAL);
+            apart.next_check = now + apart.check_interval;
         } else if let Some(receipts) = apart.waiting_receipts.take() {
             request_resend(job, &receipts);
         }
