@@ -21,17 +21,17 @@ use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
 use crate::vitals::VitalsMonitor;
 
-/// Grace for jobs when the agent stops. With the sweep, the last delivery and a margin this stays below 9 s, and so
-/// below the 10 s of `docker stop`.
+/// Grace for jobs when the agent stops. Together with the sweep, the last delivery and a margin, the stop takes less
+/// than 9 s, which is below the 10 s of `docker stop`.
 const STOP_GRACE: Duration = Duration::from_millis(4500);
 /// Time for all jobs to end: the grace, and 2 s for processes that are hard to kill.
 const STOP_TIMEOUT: Duration = Duration::from_millis(6500);
-/// Time between two checks that the state directory still exists: two calls of a microsecond each.
+/// Time between two checks that the state directory still exists. A check takes two calls of a microsecond each.
 const STATE_DIR_CHECK_INTERVAL: Duration = Duration::from_millis(2500);
 /// Time for the last events to reach the relay. Events that are not delivered stay in the spool.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Both signals that stop the agent.
+/// Receivers of the two signals that stop the agent.
 #[derive(Debug)]
 struct StopSignals {
     terminate: Signal,
@@ -39,12 +39,12 @@ struct StopSignals {
 }
 
 impl StopSignals {
-    /// Installs the handlers: from now on the signals no longer end the process.
+    /// Installs the handlers. From then on the signals no longer end the process.
     fn new() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next signal. Cancel-safe: a signal in between is returned by the next call.
+    /// Waits for the next signal. Cancel-safe: a signal that arrives between two calls is returned by the next one.
     async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -92,14 +92,13 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
     if timeout(STOP_TIMEOUT, ended).await.is_err() {
         tracing::warn!("some jobs did not end in time");
     }
-    // Without a delivery the relay receives the end when the agent runs again.
+    // If the last events are not delivered now, the relay receives them when the agent runs again.
     let _ = timeout(DELIVERY_TIMEOUT, spool.wait_empty()).await;
     uplink.abort();
     Ok(())
 }
 
-/// Returns when two checks in a row found another state directory than the one that this process locked. All jobs then
-/// end.
+/// Returns when two checks in a row found that this process no longer holds the current state directory.
 async fn state_dir_lost(state: &StateDir) {
     let mut before = false;
     loop {

@@ -1,10 +1,10 @@
-//! Pauses between attempts to connect: full jitter, doubling. Pure; the caller passes the random number.
+//! Pauses between attempts to connect: exponential backoff with full jitter. Pure: the caller passes the random number.
 
 use std::time::Duration;
 
 /// Upper bound of the first pause.
 const FIRST_BOUND: Duration = Duration::from_millis(100);
-/// Upper bound of every pause: within 5 s of a relay's return all its agents are connected.
+/// Upper bound of every pause. So all agents are connected within 5 s after their relay has returned.
 const MAX_BOUND: Duration = Duration::from_secs(5);
 
 /// Pauses that grow until they are reset.
@@ -14,7 +14,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// Returns the next pause: a share of the bound, chosen by `random` (0 for the least, `u32::MAX` for all of it).
+    /// Returns the next pause: a part of the bound that is proportional to `random` (`u32::MAX` gives the whole bound).
     /// The pause is at least a tenth of the bound, so that small random numbers can't cause a busy loop.
     pub(crate) fn next_pause(&mut self, random: u32) -> Duration {
         let bound = FIRST_BOUND.saturating_mul(2_u32.saturating_pow(self.attempts)).min(MAX_BOUND);

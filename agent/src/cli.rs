@@ -51,8 +51,8 @@ pub fn main() -> ExitCode {
     if matches!(command, Command::Shim { inside: false }) {
         shim::raise_oom_score();
     }
-    // This process has the token and the workers' environments in its memory. Without the call, processes of the same
-    // user could read it, and a worker may run as that user.
+    // The memory of this process contains the token and the workers' environments. Without this call, processes of the
+    // same user, which may include workers, could read that memory.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     match command {
         Command::Run { state, config_stdin } => run(&state, config_stdin),
@@ -71,7 +71,7 @@ fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(false)
-        // Internal errors are printed to stderr. If stderr is on a full disk, that write would end the process.
+        // tracing would print internal errors to stderr. If stderr is on a full disk, that write would end the process.
         .log_internal_errors(false)
         .compact()
         .init();
@@ -84,7 +84,7 @@ fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
         Ok(state) => state,
         Err(line) => return exit::with_line(exit::FAILED, &line),
     };
-    // One thread is enough: all long-running work is in separate processes.
+    // One thread is enough, because all long-running work is in separate processes.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(agent::run(&state, source))) {
         Ok(()) => ExitCode::from(exit::OK),

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::http::Uri;
 
 use crate::environment::Variables;
 
-/// Longest configuration that is read, in bytes: an environment of the size that Linux allows (2 MiB), and a margin.
+/// Maximum length of the configuration, in bytes: the largest environment that Linux allows (2 MiB), and a margin.
 pub(crate) const MAX_CONFIG: u64 = 3 * 1024 * 1024;
 /// Default number of slots.
 const MAX_JOBS: u32 = 4;
@@ -33,7 +33,7 @@ pub(crate) struct Config {
     /// User that workers run as; defaults to the agent's own.
     #[serde(default)]
     pub(crate) user: Option<String>,
-    /// Codex program that is checked to decide whether the platform is usable; a job may name another.
+    /// Codex program that is checked to decide whether the platform is usable. A job may name another program.
     #[serde(default = "default_codex")]
     pub(crate) codex: String,
     /// Environment values for every worker.
@@ -42,13 +42,13 @@ pub(crate) struct Config {
     /// Paths that no job in a sandbox may see.
     #[serde(default)]
     pub(crate) hidden: Vec<String>,
-    /// Folders that workspaces have to be in; anywhere if empty.
+    /// Folders that must contain the workspaces; if empty, a workspace can be anywhere.
     #[serde(default)]
     pub(crate) roots: Vec<String>,
     /// Codex arguments that the user approved.
     #[serde(default)]
     pub(crate) trusted_args: Vec<String>,
-    /// Weakest sandbox that the user approved; if `None`, the job's own setting counts.
+    /// Weakest sandbox mode that the user approved; if `None`, a job's own setting is used.
     #[serde(default)]
     pub(crate) sandbox: Option<Sandbox>,
 }
@@ -61,7 +61,7 @@ fn default_max_jobs() -> u32 {
     MAX_JOBS
 }
 
-// Implemented by hand: the token and the values must not get into a log.
+// Implemented by hand: the token and the environment values must not get into a log.
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Config")
@@ -135,16 +135,16 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Configuration file, and the version that was last read.
+/// The configuration file and the stamp of the version that was last read.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
     path: PathBuf,
     last_read: Option<FileStamp>,
-    /// Version that could not be read, and was reported.
+    /// Stamp of the last version that could not be read; its error was reported.
     last_unreadable: Option<FileStamp>,
 }
 
-/// Version of a file: changes whenever the file is replaced.
+/// Stamp of a file's version, which changes whenever the file is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileStamp {
     inode: u64,
@@ -158,11 +158,10 @@ impl ConfigFile {
         Self { path: state.join("config.json"), last_read: None, last_unreadable: None }
     }
 
-    /// Returns the configuration if the file is new or was replaced since the last call; `None` if not, or without a
-    /// file.
+    /// Returns the configuration, or `None` if the file is missing or was not replaced since the last call.
     ///
     /// # Errors
-    /// One line, once per change of the file.
+    /// One line that describes the problem, returned only once for each version of the file.
     pub(crate) fn take_changed(&mut self) -> Result<Option<Config>, String> {
         let Ok(meta) = fs::metadata(&self.path) else { return Ok(None) };
         let stamp =

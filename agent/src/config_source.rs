@@ -1,4 +1,4 @@
-//! Source of the configuration, and the changes it can have while the agent runs.
+//! Source of the configuration. Both sources can provide changes while the agent runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::config::{Config, ConfigFile, check_url};
 /// File in the state directory with the relay's address when the configuration came through stdin. The address is not a
 /// secret: a program that listens there still needs the relay's certificate.
 const ADDRESS_FILE: &str = "relay-url";
-/// Longest address that is read, in bytes.
+/// Maximum length of an address, in bytes.
 const MAX_ADDRESS: u64 = 1024;
 
 /// Source of the configuration.
@@ -16,11 +16,10 @@ const MAX_ADDRESS: u64 = 1024;
 pub(crate) enum ConfigSource {
     /// File in the state directory, which `worker-agent configure` replaces.
     File(ConfigFile),
-    /// Stdin, read once: token and environment are never on disk. The relay can send only its new address.
+    /// Stdin, read once, so that token and environment are never on disk. Later only the relay's address can change.
     Memory {
         /// Configuration from stdin, with the newest address.
         config: Box<Config>,
-        /// File with the newest address.
         address_file: PathBuf,
         /// True once the configuration has been returned.
         returned: bool,
@@ -36,7 +35,7 @@ impl ConfigSource {
     /// Returns the configuration, if it is new or has changed since the last call.
     ///
     /// # Errors
-    /// One line, once per change.
+    /// One line that describes the problem, returned only once per change.
     pub(crate) fn take_changed(&mut self) -> Result<Option<Config>, String> {
         match self {
             Self::File(file) => file.take_changed(),
@@ -55,7 +54,7 @@ impl ConfigSource {
     }
 }
 
-/// Returns the address in a file. `None` if it is missing or invalid: the last valid one stays in use.
+/// Returns the address in a file; `None` if it is missing or invalid. The last valid address then stays in use.
 fn read_address(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok().filter(|meta| meta.is_file() && meta.len() <= MAX_ADDRESS)?;
     let text = if meta.len() > 0 { fs::read_to_string(path).ok()? } else { return None };

@@ -1,8 +1,8 @@
 //! Time limits, and the time they are measured in. Pure.
 //!
-//! [`WorkTime`] is monotonic time less the pauses: a container that was frozen for five minutes, or a laptop that
-//! slept, has not used five minutes of any limit. One [`TICK`] of each pause counts as work. Without it, a machine too
-//! busy for the regular checks would pause every limit for ever.
+//! [`WorkTime`] is monotonic time without the pauses of the machine: five minutes in which a container was frozen, or a
+//! laptop slept, use nothing of any limit. One [`TICK`] of each pause counts as work time. Otherwise a machine too busy
+//! for the regular checks would pause every limit for ever.
 
 #![cfg_attr(
     not(feature = "internals"),
@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use common::rule::OnLimit;
 
-/// Longest time between two checks of the supervisor. A longer gap means that the whole machine stood still.
+/// Maximum time between two checks of the supervisor. A longer gap means that the whole machine stood still.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
-/// Delay of a check on a busy machine that does not count as a pause.
+/// Maximum delay of a check that counts as the effect of a busy machine, not as a pause.
 const BUSY_DELAY: Duration = Duration::from_secs(1);
 
-/// Time in which the job could have worked.
+/// Clock of the time in which the job could work.
 #[derive(Debug, Default)]
 pub struct WorkTime {
     last_real: Duration,
@@ -40,7 +40,7 @@ impl WorkTime {
         self.last_real.saturating_sub(self.pause_total)
     }
 
-    /// Stops the work time at `real`, or lets it run again.
+    /// Stops the work time at `real`, or continues it.
     pub(crate) fn set_on_hold(&mut self, real: Duration, on_hold: bool) {
         self.at(real);
         self.on_hold = on_hold;
@@ -50,7 +50,7 @@ impl WorkTime {
 /// Action at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Only give a warning.
+    /// Emit a warning.
     Warn,
     /// Fail the job.
     Fail,
@@ -76,12 +76,12 @@ pub enum TimerEvent {
     Expired,
 }
 
-/// Timer of a limit. It is paused while a step inside has a limit of its own.
+/// Timer of a limit. The timer of a step is paused while a nested step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timer {
     limit: Duration,
     used: Duration,
-    /// Time since which it runs; `None` while it is paused.
+    /// Time since which the timer runs; `None` while it is paused.
     running_since: Option<Duration>,
     half_reported: bool,
     action: Action,
@@ -123,7 +123,7 @@ impl Timer {
         *self = Self::new(now, self.limit_ms(), self.action);
     }
 
-    /// Extends the limit. Half of the new limit is reported again.
+    /// Extends the limit. `HalfUsed` will be reported again for the new limit.
     pub(crate) fn extend(&mut self, by_ms: u64) {
         self.limit = self.limit.saturating_add(Duration::from_millis(by_ms));
         self.half_reported = false;

@@ -1,11 +1,11 @@
-//! Environment of a worker. It starts empty; added in this order are: allowed variables of the agent, values of the
-//! user, of the configuration and of the job. Pure.
+//! Environment of a worker. To an empty environment are added, in this order, the allowed variables of the agent, and
+//! the values of the user, the configuration and the job. Pure.
 
 use std::collections::BTreeMap;
 
 use crate::user::User;
 
-/// Variables of the agent that workers may see: paths of programs, format of text, access to the network.
+/// Variables of the agent that workers may see. They set paths of programs, formats of text and network access.
 const ALLOWED: &[&str] = &[
     "PATH",
     "LANG",
@@ -33,8 +33,8 @@ const ALLOWED: &[&str] = &[
     "RUSTUP_HOME",
 ];
 
-/// Variables that keep programs from waiting for a user, who would not see their questions and could not leave their
-/// editors and pagers. Configuration and job may override them.
+/// Variables that keep programs from waiting for input: no user sees their questions or can leave their editors and
+/// pagers. The configuration and the job may override them.
 const UNATTENDED: &[(&str, &str)] = &[
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_EDITOR", "true"),
@@ -52,7 +52,7 @@ const UNATTENDED: &[(&str, &str)] = &[
 /// Default search path of programs.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Parts of a name that mark its value as a secret.
+/// Words that mark a variable as secret if its name contains them.
 const SECRET_WORDS: &[&str] = &["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL"];
 
 /// Environment variables by name.
@@ -94,8 +94,7 @@ pub(crate) fn worker_environment(
     env
 }
 
-/// Returns an environment without the model's key and other variables that look secret. Variables that the job sets
-/// stay.
+/// Returns an environment without the model's key and other variables that look secret. Keeps those that the job sets.
 pub(crate) fn without_secrets(env: &Variables, job_env: &Variables) -> Variables {
     let keep = |name: &str| job_env.contains_key(name) || !looks_secret(name);
     env.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name.clone(), value.clone())).collect()

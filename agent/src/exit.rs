@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Success.
 pub(crate) const OK: u8 = 0;
-/// The state directory can't be used: missing permissions, or another agent holds it.
+/// The state directory can't be used: permissions are missing, or another agent holds it.
 pub(crate) const FAILED: u8 = 1;
 /// The command line or the configuration on stdin is wrong.
 pub(crate) const USAGE: u8 = 2;

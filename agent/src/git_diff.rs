@@ -1,7 +1,7 @@
 //! Changes of a job in its workspace, as git counts them.
 //!
-//! The workspace's configuration can name programs. So git runs like any command of the job, as the worker's user or
-//! in its sandbox, with settings that keep it from starting them.
+//! The workspace's git configuration can name programs for git to start. So git runs with settings that disable these
+//! programs, and like any command of the job, as the worker's user or in the sandbox.
 
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ use crate::shim::protocol::Command;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// Timeout of each count: the job's end is not delayed for a huge or slow workspace.
+/// Timeout of each call of git, so that a huge or slow workspace does not delay the job's end.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout of reading `HEAD`, for which the job's first command waits.
+/// Timeout of reading `HEAD`. The job's first command waits for it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Script that counts the changes; its header documents its arguments.
 const SCRIPT: &str = include_str!("git_diff.sh");
-/// Exit code of the script without a repository, or where the repository around the workspace ignores it.
+/// Exit code of the script if the workspace is in no repository, or is ignored by the repository around it.
 const NO_REPOSITORY: i32 = 3;
-/// Exit code of a shell that doesn't find a program: a machine without git.
+/// Exit code of a shell that can't find a program; here it means that git is not installed.
 const NO_GIT: i32 = 127;
-/// Separator of the two lists; none of their entries looks like it.
+/// Separator of the two lists in the script's output. No entry of either list looks like it.
 const LIST_SEPARATOR: &[u8] = b"\x01";
 
-/// State at the start of a job, `None` without a repository, or why it is not known.
+/// The repository's state at the start of a job, `None` without a repository, or the reason why the state is unknown.
 pub(crate) type BaselineResult = Result<Option<Baseline>, String>;
 
 /// Call of git for one job.
@@ -43,18 +43,18 @@ pub(crate) struct GitCall {
     sandbox: Option<JobSandbox>,
 }
 
-/// State at the start of the job.
+/// State of the repository at the start of the job.
 #[derive(Debug)]
 pub(crate) struct Baseline {
-    /// Commit, or the empty tree of a repository without one.
+    /// The commit, or the empty tree if the repository has no commit.
     tree: String,
-    /// The workspace is the first folder of its repository.
+    /// True if the workspace is the top folder of its repository.
     is_top: bool,
 }
 
 impl GitCall {
-    /// Creates the call of git in a job's workspace. `worker_env` has no values of the job, because git takes programs
-    /// from it.
+    /// Creates the call of git in a job's workspace. `worker_env` must not contain values of the job, because git
+    /// starts programs that its environment names.
     pub(crate) fn new(
         worker_env: &Variables,
         spec: &JobSpec,
@@ -95,11 +95,11 @@ impl GitCall {
     }
 }
 
-/// Begins to determine the state at the start, and returns once the job's first command may run: right away when
-/// `HEAD` is readable, since that command may commit, and beside it when git has to be asked.
+/// Begins to determine the state at the start, and returns when the job's first command may run. That command may
+/// commit, so `HEAD` is read first. If that is not enough, git determines the state while the command already runs.
 pub(crate) async fn begin(git: &GitCall) -> JoinHandle<BaselineResult> {
     let (git, workspace) = (git.clone(), git.workspace.clone());
-    // A hanging disk holds this thread, and nothing else.
+    // A hanging disk blocks only this thread.
     let head = tokio::task::spawn_blocking(move || git_head::read(workspace.path().as_ref()));
     let head = timeout(HEAD_TIMEOUT, head).await;
     tokio::spawn(async move {
@@ -127,7 +127,7 @@ async fn baseline_of_git(git: &GitCall) -> BaselineResult {
     }
 }
 
-/// Returns the changes since the start, new files included; `None` if git counts nothing in this workspace.
+/// Returns the changes since the start, including new files; `None` if git can't count changes in this workspace.
 pub(crate) async fn changes_since(git: &GitCall, before: &Baseline) -> Result<Option<Changes>, String> {
     match git.run(&["count", &before.tree, if before.is_top { "top" } else { "below" }]).await? {
         (0, output) => Ok(Some(parse_counts(&output))),
@@ -136,8 +136,8 @@ pub(crate) async fn changes_since(git: &GitCall, before: &Baseline) -> Result<Op
     }
 }
 
-/// Counts the entries of `diff --numstat -z --no-renames`, and after [`LIST_SEPARATOR`] the new files in the lines of
-/// `status --porcelain=v2`. Pure.
+/// Counts the entries of `diff --numstat -z --no-renames`, and the new files in the lines of `status --porcelain=v2`
+/// after [`LIST_SEPARATOR`]. Pure.
 fn parse_counts(output: &[u8]) -> Changes {
     let mut changes = Changes::default();
     let mut entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());

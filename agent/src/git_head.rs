@@ -1,6 +1,6 @@
 //! Commit that a repository's `HEAD` names, read without git: a job's first command may commit before git has started.
 //!
-//! Workers write what is read here, so it is read as data: nothing but an object id is taken from it.
+//! Workers can write the files that are read here. So the files are untrusted: only an object id is taken from them.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,22 +11,21 @@ use rustix::fs::OFlags;
 
 use crate::confine::repository::{linked_folders, read_line};
 
-/// Largest list of packed references that is read, in bytes: git is quicker with a larger one.
+/// Maximum size of the list of packed references, in bytes. For a larger list git is faster.
 const MAX_PACKED_REFS: u64 = 4 << 20;
 
-/// What is known of a workspace's `HEAD` without git.
+/// State of a workspace's `HEAD`, as far as it can be read without git.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Head {
-    /// The workspace is in no repository.
     NoRepository,
-    /// Commit of the branch, or the detached one.
+    /// The commit of the current branch or of a detached `HEAD`.
     Commit {
         /// Object id, in hexadecimal digits.
         id: String,
-        /// The workspace is the first folder of its repository.
+        /// True if the workspace is the top folder of its repository.
         is_top: bool,
     },
-    /// Git has to be asked: a branch without a commit, another way to store references, or a broken repository.
+    /// Only git can find the commit: the branch has none, references have another format, or the repository is broken.
     Unclear,
 }
 
@@ -61,7 +60,7 @@ fn commit(top: &Path) -> Option<String> {
     loose.or_else(|| packed(shared.join("packed-refs"), name)).filter(|id| is_object_id(id))
 }
 
-/// Finds a reference among the packed ones: lines of an id, a space and a name.
+/// Finds a reference in the list of packed references, whose lines consist of an id, a space and a name.
 fn packed(list: PathBuf, name: &str) -> Option<String> {
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(list).ok()?;

@@ -1,5 +1,5 @@
-//! Reset of inherited process state: the parent of the agent may block or ignore signals, set a umask of its own, and
-//! leave descriptors open.
+//! Reset of inherited process state. The parent of the agent may have blocked or ignored signals, set a umask, and left
+//! descriptors open.
 
 #![expect(unsafe_code, reason = "masks, dispositions and foreign descriptors have no safe interface")]
 
@@ -12,11 +12,11 @@ use rustix::io::{FdFlags, fcntl_setfd};
 /// Standard signals, including the highest one.
 const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
 
-/// Sets signals, umask and descriptors of this process, and so those of its children. `SIGPIPE` stays as Rust has set
-/// it, and is reset in each child.
+/// Resets signals, umask and descriptors of this process; its children inherit the result. `SIGPIPE` stays ignored, as
+/// Rust has set it, and is reset in each child.
 ///
-/// Must be called before this process has threads or opens descriptors. With `SIGCHLD` ignored, no child could be
-/// waited for; with `SIGTERM` blocked, no process could be stopped.
+/// Must be called before this process starts threads or opens descriptors. If `SIGCHLD` stayed ignored, the agent could
+/// not wait for its children; if `SIGTERM` stayed blocked, TERM could not stop a process.
 pub(crate) fn reset() {
     for signal in SIGNALS.filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE].contains(signal)) {
         // SAFETY: the default disposition runs no code of this program. For an unknown signal the call fails and
@@ -41,7 +41,7 @@ fn close_on_exec() {
     for raw in open.into_iter().filter(|raw| *raw > 2) {
         // SAFETY: the borrow lives for one fcntl; on a number that is no longer open it fails with EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(raw) };
-        // Closed in between: nothing left to mark.
+        // If the descriptor was closed in the meantime, there is nothing to mark.
         let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
     }
 }

@@ -1,4 +1,4 @@
-//! The `worker-agent` program; documented in the library.
+//! The `worker-agent` program. The library has its documentation.
 
 fn main() -> std::process::ExitCode {
     worker_agent::main()

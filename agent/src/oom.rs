@@ -1,8 +1,8 @@
 //! The kernel's memory accounting for the agent's cgroup, which also holds its workers: the number of processes
 //! killed for lack of memory, and the memory limit.
 //!
-//! cgroup version 2 has them in `memory.events` and `memory.max`, version 1 in `memory.oom_control` and
-//! `memory.limit_in_bytes`. Without either (no cgroup of its own), both are unknown.
+//! cgroup version 2 has these values in `memory.events` and `memory.max`, version 1 in `memory.oom_control` and
+//! `memory.limit_in_bytes`. If the agent has no cgroup of its own, they are unknown.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,10 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// Threshold for "no limit", in bytes: version 1 reports no limit as a huge number.
 const UNLIMITED: u64 = 1 << 60;
 
-/// The memory controller of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct MemoryController {
     /// File with a line `oom_kill N`.
     events_file: PathBuf,
-    /// File with the limit.
     limit_file: PathBuf,
 }
 
@@ -27,7 +25,7 @@ impl MemoryController {
         Self::find(Path::new(MOUNT), &fs::read_to_string("/proc/self/cgroup").ok()?)
     }
 
-    /// Returns the controller of a process with this `/proc/PID/cgroup`.
+    /// Returns the controller of a process from the content of its `/proc/PID/cgroup`.
     fn find(mount: &Path, cgroup: &str) -> Option<Self> {
         let lines = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
         let first = lines().find(|(controllers, _)| controllers.split(',').any(|name| name == "memory"));
@@ -37,7 +35,7 @@ impl MemoryController {
             let (_, path) = lines().find(|(controllers, _)| controllers.is_empty())?;
             (mount.to_owned(), "memory.events", "memory.max", path)
         };
-        // In a container the path is the one on the host, while the mount shows the container's own cgroup.
+        // In a container, the path is that of the host, while the mount only shows the container's own cgroup.
         let places = [mount.join(path.trim_start_matches('/')), mount];
         let dir = places.into_iter().find(|dir| read_kill_count(&dir.join(events)).is_some())?;
         Some(Self { events_file: dir.join(events), limit_file: dir.join(limit) })
@@ -78,7 +76,7 @@ impl OomWatch {
         }
     }
 
-    /// Returns the shortage if the kernel has killed a process since [`start`](Self::start).
+    /// Returns a kill if the kernel has killed a process for lack of memory since [`start`](Self::start).
     pub(crate) fn oom_kill(&self) -> Option<OomKill> {
         let memory =
             self.controller.as_ref().filter(|memory| memory.kill_count() > self.initial_kill_count)?;

@@ -23,26 +23,25 @@ mod field {
 /// Longest line, in bytes: 50 numbers of 20 digits and the name.
 const MAX_LINE: usize = 2048;
 
-/// A process as the kernel shows it.
+/// Parsed `/proc/PID/stat` of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProcessStat<'a> {
-    /// Name of the program: anything but NUL, not always text.
+    /// Name of the program: any bytes except NUL, not always text.
     pub(crate) name: &'a [u8],
     pub(crate) state: u8,
     pub(crate) parent: u32,
     pub(crate) session: u32,
     /// Start time in clock ticks since boot. Unique together with the process id.
     pub(crate) start_ticks: u64,
-    /// True if no thread is left. While other threads run, a process whose first thread has ended has the same state
-    /// letter.
+    /// True if the process has ended and no thread is left. The state letter alone does not tell: a process whose first
+    /// thread has ended has the same letter while other threads run.
     pub(crate) zombie: bool,
     /// Clock ticks used by the process and by the children that it waited for.
     pub(crate) cpu_ticks: u64,
     pub(crate) resident_pages: u64,
-    /// Address of its arguments, which changes when it executes another program. 0 if the kernel hides it from this
-    /// process.
+    /// Address of the arguments, which changes when the process executes another program. 0 if the kernel hides it.
     pub(crate) arguments_address: u64,
-    /// Wait status of a zombie. 0 if the kernel hides it from this process.
+    /// Wait status of a zombie. 0 if the kernel hides the status.
     pub(crate) wait_status: i32,
 }
 
@@ -56,7 +55,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<ProcessStat<'_>> {
     let mut fields = [0_u64; field::EXIT_CODE + 1];
     let mut known = field::PARENT;
     for (slot, word) in fields.iter_mut().skip(field::PARENT).zip(words) {
-        // Some fields may be negative, but none of those used here.
+        // Some fields can be negative, but not those used here.
         *slot = word.parse().unwrap_or(0);
         known += 1;
     }
@@ -100,7 +99,7 @@ impl ProcFs {
         entries.filter_map(|entry| Some((entry.file_name().to_str().ok()?.parse().ok()?, entry.ino())))
     }
 
-    /// Returns the state of a process; `None` if it is gone.
+    /// Reads and parses the `stat` of a process; returns `None` if the process is gone.
     pub(crate) fn stat(&mut self, pid: u32) -> Option<ProcessStat<'_>> {
         self.read(pid, "stat", MAX_LINE).and_then(parse)
     }

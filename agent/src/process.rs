@@ -1,4 +1,4 @@
-//! A running command: it yields typed events, and takes requests to end it.
+//! A running command. It yields typed events and takes requests to end the command.
 //!
 //! ```text
 //!  Spawned ──► Output* ──► Exited ──► Output* ──► Ended          a command that ran
@@ -25,10 +25,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::shim::protocol::{Command, Decoder, Report, Request, encode};
 use crate::workspace::WorkspaceDir;
 
-/// Maximum time for reading output after the leader's exit: a leftover process may hold the pipes open for ever.
+/// Maximum time for reading output after the leader's exit, because a leftover process can hold the pipes for ever.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum time for reading the remaining output after the sweep. Only a survivor of the sweep can still hold the
-/// pipes.
+/// Maximum time for reading the remaining output after the sweep. By then only a process that could not be killed can
+/// still hold the pipes.
 const FINAL_READ_TIMEOUT: Duration = Duration::from_millis(200);
 /// Size of one read of output, in bytes: a whole pipe.
 const READ_SIZE: usize = 64 * 1024;
@@ -58,7 +58,6 @@ pub(crate) enum OutputPipes {
 pub(crate) enum Exit {
     /// Exited by itself, with this code.
     Code(i32),
-    /// Ended by this signal.
     Signal(i32),
 }
 
@@ -92,7 +91,6 @@ pub(crate) enum Event {
         /// The output itself.
         bytes: Vec<u8>,
     },
-    /// The leader exited.
     Exited(Exit),
     /// All processes of the command have ended, except the survivors. The last event.
     Ended {
@@ -105,7 +103,7 @@ pub(crate) enum Event {
     Lost,
 }
 
-/// A command below its shim. Dropping this ends the command: the shim sees that its agent has closed the socket.
+/// A command and its shim. Dropping this value closes the shim's socket, and the shim then ends the command.
 #[derive(Debug)]
 pub(crate) struct Process {
     reports: OwnedReadHalf,
@@ -158,8 +156,8 @@ impl Pipe {
         self.open_end.is_none()
     }
 
-    /// Reads the available bytes; returns an empty vector at the end of the pipe, and then never again. Cancel-safe
-    /// like `read_buf`.
+    /// Reads the available bytes. Returns an empty vector once, at the end of the pipe; any later call waits for ever.
+    /// Cancel-safe like `read_buf`.
     async fn read(&mut self) -> Vec<u8> {
         let Some(receiver) = &mut self.open_end else { return std::future::pending().await };
         if !matches!(receiver.read_buf(&mut self.buffer).await, Ok(1..)) {
@@ -182,8 +180,8 @@ enum Input {
 }
 
 impl Process {
-    /// Starts a shim and sends it the command. With a `folder`, the working directory `.` is that folder, even if its
-    /// path leads elsewhere now.
+    /// Starts a shim and sends it the command. The shim starts in `folder`, so a command with the working directory `.`
+    /// runs in that folder, even if its path leads elsewhere now.
     ///
     /// # Errors
     /// The shim could not be started. If the *command* could not be started, [`Event::SpawnFailed`] has the reason.
@@ -247,8 +245,8 @@ impl Process {
         swept.unwrap_or_default()
     }
 
-    /// Pauses or resumes reading the output of a running command, which has to wait meanwhile. After the leader's exit
-    /// all remaining output is read.
+    /// Pauses or resumes reading the output of a running command. During a pause the command blocks when its pipe is
+    /// full. After the leader's exit all remaining output is read.
     pub(crate) fn set_output_paused(&mut self, paused: bool) {
         self.output_paused = paused;
     }
@@ -261,20 +259,20 @@ impl Process {
         }
     }
 
-    /// Writes as much of the queue as the shim's socket accepts: a command may be larger than the socket's buffer.
+    /// Writes as much of the queue as the shim's socket accepts. A command may be larger than the socket's buffer.
     fn send_queued(&mut self) {
         match self.requests.try_write(&self.send_queue) {
             Ok(written) if written < self.send_queue.len() => drop(self.send_queue.drain(..written)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // Everything is written, or the shim no longer reads. Frees the memory of a command.
+            // Everything is written, or the shim no longer reads. The new vector frees the memory of a large command.
             Ok(_) | Err(_) => self.send_queue = Vec::new(),
         }
     }
 
     /// Returns the next event. After the last event, every further call returns that event again.
     ///
-    /// Cancel-safe: every branch reads into a buffer of `self`, and only complete messages are removed from it; written
-    /// bytes are removed from their queue without an await in between.
+    /// Cancel-safe: every branch reads into a buffer of `self`, from which only complete messages are removed, and
+    /// there is no await between writing bytes and removing them from the send queue.
     pub(crate) async fn next(&mut self) -> Event {
         loop {
             if let Some(event) = self.advance() {
@@ -386,10 +384,11 @@ impl Process {
     }
 }
 
-/// Runs a command to its end; returns its exit status and its output to `wanted_source`, at most [`MAX_CAPTURE`] bytes.
+/// Runs a command to its end. Returns its exit status and the first [`MAX_CAPTURE`] bytes of its output to
+/// `wanted_source`.
 ///
 /// # Errors
-/// The event that replaced a normal end.
+/// Returns the last event of a command that did not run or whose shim was lost.
 pub(crate) async fn capture(
     command: Command,
     streams: OutputPipes,

@@ -5,8 +5,8 @@
 //!                                                     └── a job is accepted: it keeps this scale to its end
 //! ```
 //!
-//! Clocks of two machines differ, and users set clocks while jobs run. All events of a job are stamped on one scale,
-//! which advances with the monotonic clock and includes the machine's sleep.
+//! Clocks of two machines differ, and users set clocks while jobs run. So the timestamps of all events of a job are on
+//! one scale, which advances with the monotonic clock, also while the machine sleeps.
 
 #![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
 
@@ -65,7 +65,7 @@ impl ClockSource {
 }
 
 impl RelayTime {
-    /// Creates the time of an agent before its first welcome: its own clock counts.
+    /// Creates the clock of an agent, which follows the agent's own wall clock until the first welcome.
     pub(crate) fn new(clock_source: ClockSource) -> Self {
         let scale = Mutex::new(TimeScale::from_reading(clock_source.wall(), clock_source.monotonic()));
         Self { scale, clock_source }
@@ -85,13 +85,13 @@ impl RelayTime {
         *self.lock_scale()
     }
 
-    /// Returns the time now, on the scale of a job or on the current scale.
+    /// Returns the current time on this scale; if `scale` is `None`, on the agent's current scale.
     pub(crate) fn now(&self, scale: Option<TimeScale>) -> Timestamp {
         scale.unwrap_or_else(|| self.scale()).wall_time(self.monotonic())
     }
 
-    /// Adjusts the scale. The hello was sent at the monotonic time `hello_sent`, and the relay answered with its time
-    /// `relay_now`.
+    /// Adjusts the current scale to the relay's time. `hello_sent` is the monotonic time at which the hello was sent,
+    /// and `relay_now` the relay's time in its answer.
     pub fn synchronize(&self, hello_sent: Duration, relay_now: Timestamp) {
         let (heard, wall) = (self.monotonic(), self.clock_source.wall());
         let scale = TimeScale::from_remote(relay_now, hello_sent, heard, wall);
@@ -99,7 +99,7 @@ impl RelayTime {
         let off = wall.duration_since(scale.wall_time(heard));
         if off.unsigned_abs() > MAX_DRIFT {
             let (span, order) = (off.unsigned_abs(), if off.is_negative() { "behind" } else { "ahead of" });
-            // Rounded to seconds: the welcome was in transit for a moment.
+            // Rounded to seconds, because the welcome was in transit for a moment.
             let span =
                 common::duration::format_duration((common::duration::to_millis(span) + 500) / 1000 * 1000);
             tracing::warn!("the clock here is {span} {order} the relay's: times follow the relay's clock");

@@ -1,7 +1,8 @@
 //! Properties of a sandbox, verified from the inside before the first line of a command runs.
 //!
-//! A sandbox is made from paths. A process that may write beside a workspace can replace it with a link between relay's
-//! check and the sandbox's own. Therefore the mounts are compared with the profile after they were made.
+//! A sandbox is created from paths. A process that can write to the folder around a workspace can replace the workspace
+//! with a link, after relay has checked the path and before the sandbox is created. So the mounts are compared with the
+//! profile once they exist.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,13 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::sandbox_profile::Profile;
 
-/// Mounts that belong to each sandbox alone and contain nothing of the machine.
+/// Mounts that each sandbox has of its own and that contain no files of the machine.
 const PRIVATE_MOUNTS: [&str; 2] = ["/dev", "/proc"];
 
 /// Identity of a file, independent of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileIdentity {
-    /// Device.
     pub(crate) dev: u64,
     /// Inode on that device.
     pub(crate) ino: u64,
@@ -28,11 +28,11 @@ pub(crate) struct FileIdentity {
 /// Properties that must hold inside a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SandboxCheck {
-    /// Path of the working directory, and its required identity.
+    /// Path of the working directory, and the identity that it must have.
     pub(crate) workspace: (String, FileIdentity),
-    /// Paths that can be written and read.
+    /// Profile that lists the paths that can be written and read.
     pub(crate) profile: Profile,
-    /// Process namespace of the agent: target of its link in `/proc`.
+    /// Process namespace of the agent: the target of the namespace's link in `/proc`.
     pub(crate) processes: String,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn open_without_links(path: &Path) -> io::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// Returns the writable mount points among those that `is_reachable` accepts: no other mount covers them.
+/// Returns the writable mount points that `is_reachable` accepts, which no other mount covers.
 fn writable_mounts(mountinfo: &str, is_reachable: impl Fn(&str, u64) -> bool) -> Vec<String> {
     let mount = |line: &str| {
         let mut fields = line.split(' ');
@@ -110,7 +110,7 @@ fn is_reachable(point: &str, id: u64) -> bool {
     }
 }
 
-/// Decodes a field. The kernel writes separators in it as `\` and three octal digits.
+/// Decodes a field, in which the kernel writes each separator as `\` and three octal digits.
 fn unescape(field: &str) -> String {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// sandbox take settings from there.
 const PROTECTED_FOLDERS: [&str; 3] = [".codex", ".agents", ".aws"];
 
-/// Paths by permission. Everything else can be read.
+/// Paths by permission. All other paths can only be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Profile {
     /// Paths that can be written.
@@ -47,8 +47,8 @@ impl Profile {
         self.list_ancestors(path);
     }
 
-    /// Makes a folder in a hidden one visible, with these entries read-only. In a hidden folder Codex makes only
-    /// writable paths visible.
+    /// Makes a folder inside a hidden one visible, and these entries of it read-only. The folder becomes writable,
+    /// because inside a hidden folder Codex can make only writable paths visible.
     pub(crate) fn expose(&mut self, folder: &str, entries: &[String]) {
         self.allow_write(folder, true);
         for entry in entries {
@@ -86,7 +86,7 @@ impl Profile {
         let with = |paths: &[String], access| {
             paths.iter().map(move |path| (path.clone(), access)).collect::<Vec<(String, &str)>>()
         };
-        // Each path has one entry: the strictest one.
+        // Each path gets one entry, with its strictest permission.
         let open = |path: &&String| !self.hidden.contains(path) && !self.readable.contains(path);
         let writable: Vec<String> = self.writable.iter().filter(open).cloned().collect();
         let readable = self.readable.iter().filter(|path| !self.hidden.contains(path));

@@ -6,8 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Attempts to take the lock, and the pause in between: 100 ms in all. Another process checks the lock within
-/// microseconds.
+/// Maximum number of attempts to take the lock, and the pause between two attempts: 100 ms in all. A process that only
+/// checks the lock holds it for microseconds.
 const MAX_ATTEMPTS: u32 = 10;
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -19,21 +19,21 @@ const LOCK_FILE: &str = "agent.lock";
 pub(crate) struct StateDir {
     /// Path of the directory.
     pub(crate) dir: PathBuf,
-    /// Id of the agent: created once, then permanent.
+    /// Id of the agent, created once and then permanent.
     pub(crate) agent_id: String,
-    /// Lock, held until the process ends. The kernel then releases it in any case.
+    /// Lock, which the kernel releases when the process ends, however it ends.
     lock: File,
 }
 
 impl StateDir {
-    /// Returns true if the locked directory was removed or replaced: nothing that is spooled there would ever be found.
+    /// Returns true if the locked directory was removed or replaced. No later agent would find the data in it.
     pub(crate) fn is_lost(&self) -> bool {
         let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
         is_replaced(self.lock.metadata().map(place), fs::metadata(self.dir.join(LOCK_FILE)).map(place))
     }
 }
 
-/// Returns true if the held file is certainly not the current one. A disk error proves nothing.
+/// Returns true if the file that this process holds is certainly not the current one. A disk error proves nothing.
 fn is_replaced(held: io::Result<(u64, u64)>, current: io::Result<(u64, u64)>) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     match (held, current) {
@@ -53,7 +53,7 @@ pub(crate) fn create_state_dir(dir: &Path) -> Result<(), String> {
 /// Locks the state directory for this process.
 ///
 /// # Errors
-/// One line that names the directory: it can't be used, or another agent holds it.
+/// One line that names the directory and says that it can't be used or that another agent holds it.
 pub(crate) fn lock_state_dir(dir: &Path) -> Result<StateDir, String> {
     create_state_dir(dir)?;
     let shown = dir.display();
@@ -63,7 +63,7 @@ pub(crate) fn lock_state_dir(dir: &Path) -> Result<StateDir, String> {
     if !try_lock(&lock).map_err(unusable)? {
         return Err(format!("another agent already uses the state folder {shown}"));
     }
-    // For programs that signal the holder: while the lock is held, this process id is valid.
+    // Programs can signal the holder of the lock: while the lock is held, this process id is valid.
     let pid = format!("{}\n", std::process::id());
     lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(unusable)?;
     let agent = read_or_create_agent_id(&dir.join("agent-id")).map_err(unusable)?;
@@ -82,8 +82,8 @@ fn try_lock(lock: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Returns the agent's id, created if missing: 64 random bits, enough that no two platforms of one relay ever share
-/// one.
+/// Returns the agent's id, and creates it if it is missing: 64 random bits, so that no two platforms of one relay ever
+/// get the same id.
 fn read_or_create_agent_id(path: &Path) -> io::Result<String> {
     if let Ok(text) = fs::read_to_string(path) {
         let id = text.trim();

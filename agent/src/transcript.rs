@@ -18,11 +18,11 @@ use crate::codex::event::{CodexEvent, Item, Phase};
 use crate::codex::lines::Line;
 use crate::steps::rules;
 
-/// Maximum number of bytes of a command's output that are shown: its first and last half.
+/// Maximum number of bytes of a command's output that are shown: half of them from its beginning, half from its end.
 const MAX_OUTPUT: usize = 16 * 1024;
 /// Maximum length of one message or warning, in bytes.
 const MAX_TEXT: usize = 16 * 1024;
-/// Maximum number of commands whose start is remembered.
+/// Maximum number of running commands whose start is remembered.
 const MAX_OPEN: usize = 256;
 /// Meaningless lines on stderr.
 const NOISE: &[&str] = &["Reading additional input from stdin...", "Reading prompt from stdin..."];
@@ -35,7 +35,8 @@ pub(crate) struct Transcript {
 }
 
 impl Transcript {
-    /// Returns the text of an event; empty for those that users need not see. `now` is monotonic, `at` is shown.
+    /// Returns the text of an event; empty for events that users need not see. `now` is monotonic time; `at` is the
+    /// time that the text shows.
     pub(crate) fn render_event(&mut self, now: Duration, at: Timestamp, event: &CodexEvent) -> String {
         let stamp = at.strftime("%H:%M:%S").to_string();
         match event {

@@ -1,6 +1,6 @@
 //! The user that workers run as.
 //!
-//! `/etc/passwd` is read directly, because a static binary has no name service.
+//! `/etc/passwd` is read directly, because a static binary can't use the name service of libc.
 
 use std::fs;
 
@@ -21,16 +21,14 @@ pub(crate) struct User {
     pub(crate) name: String,
     /// User id and group id.
     pub(crate) ids: UserIds,
-    /// Home directory.
     pub(crate) home: String,
-    /// Login shell.
     pub(crate) shell: String,
 }
 
 /// Finds a user by name.
 ///
 /// # Errors
-/// One line to act on: the file can't be read, or has no such user.
+/// One line that a person can act on: the file can't be read, or has no such user.
 pub(crate) fn find_user(name: &str) -> Result<User, String> {
     let passwd = fs::read_to_string("/etc/passwd").map_err(|e| format!("/etc/passwd can't be read: {e}"))?;
     find_in_passwd(&passwd, name)

@@ -24,7 +24,7 @@ impl WorkspaceDir {
     /// Opens a workspace, component by component, without following links.
     ///
     /// # Errors
-    /// One line: the workspace is missing, a part of its path is a link, or no job may work there.
+    /// One line with the fault: the workspace is missing, a part of its path is a link, or no job may work there.
     pub(crate) fn open(path: &str, roots: &[String]) -> Result<Self, String> {
         let shown = one_line(path, 300);
         let outside = !roots.is_empty() && !roots.iter().any(|root| Path::new(path).starts_with(root));
@@ -67,7 +67,7 @@ impl WorkspaceDir {
         stat(path).is_ok_and(|stat| FileIdentity { dev: stat.st_dev, ino: stat.st_ino } == self.identity)
     }
 
-    /// Returns a path that leads a forked child to the folder until the child executes another program.
+    /// Returns a path that leads to the folder in a forked child, until the child executes another program.
     pub(crate) fn inherited_path(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }
@@ -87,7 +87,7 @@ enum OpenFolderError {
 
 fn open_path(path: &Path) -> Result<OwnedFd, OpenFolderError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // The parent folders need not be readable.
+    // `O_PATH` works without read permission on the parent folders.
     let way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let plain = path
         .components()
@@ -115,7 +115,7 @@ fn open_path(path: &Path) -> Result<OwnedFd, OpenFolderError> {
     Ok(folder)
 }
 
-/// Returns true for a link. Used only for the message.
+/// Returns true for a link. Used only to choose the error message.
 fn is_link(path: &Path) -> bool {
     lstat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }

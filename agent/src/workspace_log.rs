@@ -1,7 +1,7 @@
 //! The workspace's own copy of a job's log, for users who look there: `.codex-worker/`.
 //!
-//! The worker owns that folder and may be hostile. So all access uses directory descriptors and creates new files
-//! only (`O_EXCL`, never through a link). No existing file is ever opened, and nothing is read back.
+//! The worker owns that folder and may be hostile. So all access goes through directory descriptors and only creates
+//! new files (`O_EXCL`, never through a link). No existing file is ever opened, and nothing is read.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use crate::user::UserIds;
 
 /// Name of the folder in the workspace.
 const LOG_FOLDER: &str = ".codex-worker";
-/// Maximum length of one file, in bytes: enough for hours of verbose output, and ten jobs fit on any disk.
+/// Maximum length of one file, in bytes: enough for hours of verbose output, and short enough for ten jobs on any disk.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl LogFile {
     }
 }
 
-/// Files of one job. A file is created with its first output.
+/// Files of one job. A file is created when it gets its first output.
 #[derive(Debug)]
 pub(crate) struct WorkspaceLog {
     job_dir: OwnedFd,
@@ -64,13 +64,13 @@ impl WorkspaceLog {
         let outer = open_folder(workspace, LOG_FOLDER, owner)?;
         match create_new_file(&outer, ".gitignore", owner) {
             Ok(mut file) => file.write_all(b"*\n")?,
-            // An existing file stays as it is.
+            // An existing file is left as it is.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
         let stem = job.file_stem();
         let dir = open_folder(&outer, &stem, owner)?;
-        // The link is only created, never followed. A folder of that name stays.
+        // The agent creates the link but never follows it. A folder with that name is not removed.
         let _ = unlinkat(&outer, "log.txt", AtFlags::empty());
         let _ = symlinkat(format!("{stem}/log.txt"), &outer, "log.txt");
         let path = format!("{LOG_FOLDER}/{stem}/log.txt");
@@ -90,7 +90,7 @@ impl WorkspaceLog {
         let bounded = if let Some(bounded) = slot {
             bounded
         } else {
-            // An earlier run of the job or another program created the file.
+            // The file exists already: an earlier run of the job or another program created it.
             match unlinkat(&self.job_dir, file.name(), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
@@ -124,7 +124,7 @@ fn open_folder(parent: impl AsFd, name: &str, owner: Option<UserIds>) -> io::Res
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(&parent, name, flags, Mode::empty())?;
     if made {
-        // Another program may have replaced the folder meanwhile: only a folder of the agent's own changes its owner.
+        // Another program may have replaced the new folder already, so only a folder that the agent owns is given away.
         let ours = fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
         if ours {
             set_owner(&dir, owner)?;

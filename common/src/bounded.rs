@@ -1,7 +1,7 @@
 //! Lists with a maximum length. Deserialization fails as soon as a list announces or contains more items.
 //!
-//! An item can take two bytes on the wire and a hundred in memory, so a limit on the bytes of a frame does not limit
-//! the memory that it takes.
+//! An item can take two bytes on the wire and a hundred bytes in memory. So a limit on the bytes of a frame does not
+//! limit the memory that its items take.
 
 use std::fmt;
 use std::marker::PhantomData;

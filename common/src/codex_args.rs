@@ -31,9 +31,9 @@ const CONFIG_KEYS: [&str; 15] = [
     "tools.web_search",
 ];
 
-/// Returns the first argument that a job may not contain; `None` if all of them are harmless.
+/// Returns the first of these arguments that a job may not contain; `None` if all are harmless.
 ///
-/// If a known flag has a forbidden value, returns the value: `sandbox_mode=…` is more informative than `-c`.
+/// If a known flag has a forbidden value, returns that value, because `sandbox_mode=…` is more informative than `-c`.
 pub fn first_forbidden<S: AsRef<str>>(args: &[S]) -> Option<&str> {
     let mut args = args.iter().map(AsRef::as_ref);
     while let Some(arg) = args.next() {

@@ -1,8 +1,8 @@
 //! Environment variables that a job may not contain if Codex's sandbox is the only protection. Pure.
 //!
-//! Codex itself, its helpers and the programs started before its sandbox exists (git, node, shells) read these
-//! variables outside of the sandbox: a library to load, a program to run, a configuration to trust, a server to send
-//! the key to.
+//! Codex itself, its helpers and the programs that start before its sandbox exists (git, node, shells) read these
+//! variables outside of the sandbox. The variables name a library to load, a program to run, a configuration to trust,
+//! or a server to send the key to.
 
 /// Forbidden names, in upper case.
 const FORBIDDEN_NAMES: [&str; 51] = [

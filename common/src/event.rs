@@ -21,8 +21,8 @@ pub const MAX_LIST: usize = 100;
 /// An event of a job, with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Time of the event in UTC, to the millisecond, on the relay's time scale, which follows a monotonic clock. The
-    /// order of events is given by `seq`.
+    /// Time of the event in UTC, to the millisecond, on the relay's time scale, which follows a monotonic clock. Events
+    /// are ordered by `seq`, not by this time.
     pub at: Timestamp,
     /// Content of the event.
     pub body: EventBody,
@@ -111,7 +111,7 @@ pub enum EventBody {
     },
     /// The relay lost the connection to the agent. The job goes on.
     LinkLost {
-        /// Known reason.
+        /// Reason for the loss, as far as the relay knows it.
         reason: String,
     },
     /// The agent has reconnected.
@@ -124,7 +124,7 @@ pub enum EventBody {
         /// Reason, one line.
         reason: String,
     },
-    /// Processes that were left when the job or a command ended.
+    /// Processes were left when the job or a command ended.
     Cleanup {
         /// Number of processes that did not end by themselves and were sent TERM or KILL.
         killed: u32,
@@ -142,9 +142,9 @@ pub enum EventBody {
         /// Changes in the workspace since the job began, if it is a git repository.
         changes: Option<Changes>,
     },
-    /// A limit was extended while it was running.
+    /// The limit of an active step or of the job was extended.
     Extended {
-        /// Number of the step; none for the job itself.
+        /// Number of the step; `None` if the job's own limit was extended.
         n: Option<u32>,
         /// New limit, in milliseconds.
         limit_ms: u64,
@@ -156,8 +156,8 @@ pub enum EventBody {
         /// Reason, one line.
         reason: String,
     },
-    /// Vitals of the agent's machine, as measured last, at a moment that they may explain: a step stalls, or the kernel
-    /// kills the worker for lack of memory. The event that they belong to follows.
+    /// The latest vitals of the agent's machine. They may explain the event that follows: a step stalled, or the kernel
+    /// killed the worker for lack of memory.
     Vitals(Box<MachineVitals>),
 }
 
@@ -231,7 +231,7 @@ pub struct PlanItem {
 /// One file that the worker changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedFile {
-    /// Path of the file in the worker's words.
+    /// Path of the file, as the worker reported it.
     pub path: String,
     /// `add`, `update`, `delete`, or any other kind that Codex reported.
     pub kind: String,

@@ -26,7 +26,7 @@ use crate::json;
 /// Version of the line format.
 pub const VERSION: u32 = 1;
 /// Maximum length of a line that is read, in bytes, without its line break. The largest event has
-/// [`crate::event::MAX_LIST`] texts of [`crate::event::MAX_TEXT`] bytes, and JSON may write each byte as six.
+/// [`crate::event::MAX_LIST`] texts of [`crate::event::MAX_TEXT`] bytes, and each byte may take six bytes in JSON.
 pub const MAX_LINE: usize = 2 * 1024 * 1024;
 
 /// Length of the checksum field `,"crc":"xxxxxxxx"}`, in bytes.
@@ -41,9 +41,9 @@ const INITIAL_CAPACITY: usize = 384;
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Source {
-    /// The agent. Its events are dense in `seq` per job and epoch, from 1.
+    /// The agent. It numbers its events with `seq` from 1, without gaps, for each job and epoch.
     Agent,
-    /// The relay itself. Its events have epoch 0 and a dense `seq` of their own.
+    /// The relay itself. Its events have epoch 0, and a `seq` of their own without gaps.
     Relay,
 }
 
@@ -115,7 +115,7 @@ impl EventLine {
 }
 
 /// Returns the CRC-32C over the content of a line: from its time to the last field before the checksum. Two lines of
-/// the same event have the same sum, even with different ids.
+/// the same event have the same checksum, even if their ids differ.
 pub fn content_checksum(line: &[u8]) -> u32 {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = &line[..line.len().saturating_sub(CRC_FIELD)];
@@ -155,7 +155,7 @@ fn write_body(out: &mut Vec<u8>, body: &EventBody) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds the checksum and the line break to the line that begins at `start`; returns the sum of its content.
+/// Adds the checksum and the line break to the line that begins at `start`; returns the checksum of the line's content.
 fn append_checksum(out: &mut Vec<u8>, start: usize, content: usize) -> u32 {
     let sum = crc32c::crc32c(&out[content..]);
     let crc = crc32c::crc32c(&out[start..]);

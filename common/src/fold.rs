@@ -110,7 +110,7 @@ impl JobRecord {
         self.steps_total = self.steps_total.max(step.n);
         self.steps.push(step);
         if self.steps.len() > MAX_STEPS {
-            // An active step is more important than any ended one.
+            // The oldest ended step is removed first, because an active step is more important.
             let oldest = self.steps.iter().position(|step| step.outcome.is_some()).unwrap_or(0);
             self.steps.remove(oldest);
         }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Maximum length of a job name, in bytes: file names built from it stay far below the 255 of every file system.
+/// Maximum length of a job name, in bytes. File names built from it stay far below the usual limit of 255.
 pub const MAX_NAME: usize = 41;
 
 /// Name of a job: `[a-z0-9][a-z0-9_-]{0,40}`.
@@ -119,7 +119,7 @@ impl FromStr for JobId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let bad = || IdError::InvalidId(crate::text_format::one_line(text, 60));
         let (name, number) = text.rsplit_once(['#', '.']).ok_or_else(bad)?;
-        // `+1` and `01` parse as numbers but would be alternative spellings of the same job.
+        // `+1` and `01` would parse as numbers, but are refused: each job id has only one spelling.
         let canonical = !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
         let number = number.parse().ok().filter(|_| canonical).ok_or_else(bad)?;
         Ok(Self { name: name.parse()?, number })

@@ -18,8 +18,8 @@ pub const SPEC_SCHEMA: u32 = 1;
 /// Maximum length of a prompt, in bytes. A spec with all its other fields must fit into one message of the wire.
 pub const MAX_PROMPT: usize = 512 * 1024;
 
-/// Maximum number of jobs that one agent runs at once: each takes some dozen file descriptors, and a process usually
-/// has 1024.
+/// Maximum number of jobs that one agent runs at once. Each takes some dozen of the 1024 file descriptors that a
+/// process usually has.
 pub const MAX_AGENT_JOBS: u32 = 50;
 
 /// Maximum length of a spec as JSON, in bytes: a message of 1 MiB minus its frame.
@@ -34,8 +34,8 @@ pub struct Limits {
     pub grace_ms: u64,
     /// Limits that differ from [`StepKind::default_limit_ms`].
     pub steps: BTreeMap<StepKind, u64>,
-    /// Maximum time without progress of a step. Network kinds fail when it passes; the others cause a warning, because
-    /// a step without progress can be healthy.
+    /// Maximum time without progress of a step. After that a step of a network kind fails, and any other step causes a
+    /// warning, because it can be healthy without visible progress.
     #[serde(default = "default_stall_ms")]
     pub stall_ms: u64,
     /// Stall limits of single kinds. A step of such a kind fails at its limit even if the kind does not use the
@@ -96,7 +96,7 @@ pub enum Sandbox {
     Off,
 }
 
-/// Prefix of the reason why no worker can run in a container whose settings require [`Sandbox::WorkspaceWrite`].
+/// Prefix of the error for a worker whose settings require [`Sandbox::WorkspaceWrite`] in a container.
 pub const NO_SANDBOX_IN_CONTAINER: &str = "Codex's sandbox can't work in this container";
 
 /// Settings for calling Codex.
@@ -133,7 +133,7 @@ pub struct JobSpec {
     pub workspace: String,
     /// Environment variables of the worker; removed from the registry's copy once the agent has them.
     pub env: BTreeMap<String, String>,
-    /// Names of the removed environment variables, so that a retry can request their values.
+    /// Names of the variables removed from `env`, so that a retry can request their values.
     #[serde(default)]
     pub env_names: BTreeSet<String>,
     /// Command lines that run before the worker; the first that fails ends the job.
@@ -145,7 +145,7 @@ pub struct JobSpec {
     /// Rules for steps, which precede the built-in ones.
     #[serde(default)]
     pub rules: Vec<StepRule>,
-    /// Action at a step's limit unless a rule sets another one.
+    /// Action when a step exceeds its limit, unless a rule sets another action.
     #[serde(default)]
     pub on_limit: OnLimit,
     /// Action when the worker makes no progress.
@@ -159,7 +159,7 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
-    /// Returns the spec of a job with nothing but the defaults beside its task.
+    /// Returns a spec with these values and defaults for everything else.
     pub fn new(job: JobId, runner: Runner, prompt: &str, workspace: &str) -> Self {
         Self {
             schema: SPEC_SCHEMA,

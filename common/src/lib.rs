@@ -14,7 +14,7 @@
 //! * [`record`]: the job record, a pure fold of the job's events (`fold`), with its [`step`]s and [`warnings`];
 //!   [`summary`]: its closing text.
 //! * [`wire`]: the frames between agent and relay.
-//! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: safe output of it.
+//! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: JSON that is safe to display.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
 //! * [`vitals`]: memory, load and disks of an agent's machine.
 //! * [`bounded`]: lists with a maximum length. [`version`]: versions of programs.

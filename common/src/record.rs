@@ -7,8 +7,8 @@
 //!    └──────────────────────finished (cancelled or refused before an agent had it)──► (the same)
 //! ```
 //!
-//! The event log is the truth; the record is its cache. Deleting a record and folding the log again gives the same
-//! bytes, so a record contains nothing that is not in an event.
+//! The event log is the truth; the record is its cache. A record contains nothing that is not in an event, so a deleted
+//! record can be rebuilt from the log, byte for byte.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use crate::warnings::Warnings;
 
 /// Version of the record's JSON.
 pub const SCHEMA: u32 = 1;
-/// Maximum number of steps that a record keeps: the newest.
+/// Maximum number of steps in a record. A record keeps the newest ones.
 pub const MAX_STEPS: usize = 50;
 
 /// State of a job.
@@ -77,7 +77,7 @@ impl From<FinalState> for State {
 pub enum Link {
     /// Connected.
     Connected,
-    /// Not connected; the record is as old as `last_event_at`.
+    /// Not connected. The record shows the job as it was at `last_event_at`.
     Lost,
 }
 
@@ -93,7 +93,7 @@ pub struct Cleanup {
 /// The registry's view of a job. Times are RFC 3339 in UTC, `null` if unknown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// Version of the record, [`SCHEMA`]; a record with a newer version is read and never written.
+    /// Version of the record ([`SCHEMA`]). This program reads records of a newer version, but never writes them.
     pub schema: u32,
     /// Id of the job, `NAME#N`.
     pub job: JobId,
@@ -153,7 +153,7 @@ pub struct JobRecord {
     pub message: Option<String>,
     /// The newest warning that is still valid.
     pub warning: Option<String>,
-    /// Counted warnings: they stay valid however the job ends.
+    /// Warnings that stay valid whatever the job's end state is, with their count.
     #[serde(default)]
     pub warnings: Warnings,
     /// Closing text, at most 12 lines.
@@ -166,7 +166,7 @@ pub struct JobRecord {
     pub cleanup: Option<Cleanup>,
     /// Changes in the workspace.
     pub changes: Option<Changes>,
-    /// Vitals of the agent's machine when a step stalled or the kernel killed the worker for lack of memory; the newest.
+    /// Vitals of the agent's machine when a step last stalled or the kernel killed the worker for lack of memory.
     #[serde(default)]
     pub vitals: Option<MachineVitals>,
     /// Sequence number of the agent's newest event in `epoch`.
@@ -224,7 +224,7 @@ impl JobRecord {
         }
     }
 
-    /// Returns the properties known at launch: the body of the job's `queued` event.
+    /// Returns the body of the job's `queued` event: the properties known at launch.
     pub fn to_queued(&self) -> Queued {
         Queued {
             workspace: self.workspace.clone(),

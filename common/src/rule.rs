@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::step_kind::StepKind;
 use crate::text_format;
 
-/// Maximum number of rules of a job: each is tried against every command line and every new process.
+/// Maximum number of rules of a job. Each rule is tried on every command line and every new process.
 pub const MAX_RULES: usize = 100;
 /// Maximum length of a pattern, in bytes: some lines of text. Longer patterns should be split into several rules.
 const MAX_PATTERN: usize = 1000;
 /// Maximum size of a compiled pattern, in bytes. A list of some hundred names fits. Nested repetitions don't fit: they
 /// would make each match against a long line slow.
 const MAX_COMPILED: usize = 64 * 1024;
-/// Maximum length of the pattern and of the fault that an error shows, in bytes.
+/// Maximum lengths of the pattern and of the fault in an error message, in bytes.
 const MAX_SHOWN_BYTES: (usize, usize) = (60, 200);
 
 /// Consequence for a job when a step exceeds its limit or stalls.
@@ -48,13 +48,13 @@ pub const MAX_INTERRUPTS: u32 = 3;
 /// A rule of `relay.toml` for steps whose command line it matches. The first match decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRule {
-    /// Regular expression, searched in the command line without its shell.
+    /// Regular expression that is searched in the command line. A surrounding `sh -c` is removed first.
     pub pattern: String,
     /// Kind of a matching step.
     pub kind: StepKind,
     /// Limit of a matching step, in milliseconds; defaults to the limit of the kind.
     pub limit_ms: Option<u64>,
-    /// Stall limit of a matching step, at which it fails, in milliseconds; defaults to the limit of the kind.
+    /// Stall limit in milliseconds, at which a matching step fails. Defaults to the stall limit of the kind.
     pub stall_ms: Option<u64>,
     /// Action at either limit; defaults to the action of the job.
     pub on_limit: Option<OnLimit>,
@@ -63,7 +63,7 @@ pub struct StepRule {
 /// Compiles a pattern.
 ///
 /// # Errors
-/// Returns the fault, worded to follow the name of the rule: `is empty: …`, `= '(': …`.
+/// Returns a description of the fault that continues a sentence with the rule's name: `is empty: …`, `= '(': …`.
 pub fn compile_pattern(pattern: &str) -> Result<Regex, String> {
     if pattern.trim().is_empty() {
         return Err("is empty: write a regular expression for the command lines that are meant".to_owned());

@@ -21,7 +21,7 @@ pub struct CurrentStep {
     pub limit_ms: Option<u64>,
 }
 
-/// A step in the list of steps.
+/// A step in the record's list of steps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Number in the job, from 1.
@@ -72,8 +72,8 @@ impl Step {
         }
     }
 
-    /// Returns true if the step has ended with an unknown outcome. Steps inside another step don't count: the outcome
-    /// of such a step is usually unknown.
+    /// Returns true if the step has ended with an unknown outcome. Returns false for a step inside another step,
+    /// because its outcome is usually unknown.
     pub fn has_unseen_end(&self) -> bool {
         self.outcome == Some(StepOutcome::Unknown) && self.parent.is_none()
     }

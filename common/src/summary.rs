@@ -8,14 +8,14 @@ use crate::record::{JobRecord, State};
 use crate::step::Step;
 use crate::text_format;
 
-/// Maximum number of listed steps; the others are counted.
+/// Maximum number of listed steps. The other steps are only counted.
 const MAX_STEPS: usize = 4;
 /// Maximum number of lines of the worker's last message.
 const MAX_MESSAGE_LINES: usize = 3;
-/// Maximum number of lines of the output of a failed check or setup command. Steps and last message are then shortened,
-/// so that everything fits into 12 lines.
+/// Maximum number of output lines of a failed check or setup command. If there are any, steps and last message are
+/// shortened, so that everything fits into 12 lines.
 const MAX_OUTPUT_LINES: usize = 4;
-/// Maximum number of listed steps, and of lines of the last message, next to such an output.
+/// Maximum number of listed steps, and of lines of the last message, in a summary with output lines.
 const MAX_BESIDE_OUTPUT: usize = 2;
 /// Maximum number of listed warnings of a completed job. Such a job has no reason line, so there is space for them.
 const MAX_WARNINGS: usize = 2;
@@ -58,8 +58,8 @@ fn headline_text(record: &JobRecord) -> String {
     line
 }
 
-/// Returns the reason for a failure. The output of a check or setup command, which is one line in the message, is split
-/// into lines.
+/// Returns the reason for a failure. If the message contains the output of a check or setup command, joined to one
+/// line, the output is split into lines again.
 fn reason_lines(error: &JobError) -> Vec<String> {
     let kind = serde_json::to_value(error.kind).ok();
     let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed").to_owned();
@@ -160,7 +160,7 @@ fn step_line(step: &Step) -> String {
     line
 }
 
-/// Returns one line with changed files, tokens and thread, as far as they are known.
+/// Returns one line with the changed files, tokens and thread, as far as they are known.
 fn facts_line(record: &JobRecord) -> Option<String> {
     let mut facts = Vec::new();
     if let Some(changes) = record.changes {

@@ -14,7 +14,7 @@ pub fn truncate(text: &str, max_bytes: usize) -> String {
     format!("{}{MARK}", &text[..end])
 }
 
-/// Returns the first non-blank line without control characters, truncated to `max_bytes` bytes.
+/// Returns the first line of `text` that is not blank, without control characters and truncated to `max_bytes` bytes.
 pub fn one_line(text: &str, max_bytes: usize) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     truncate(&to_printable(line), max_bytes)
@@ -44,7 +44,7 @@ pub fn escape_invisible(text: &str) -> String {
     shown
 }
 
-/// Returns true for a text of only printable ASCII, which contains no dangerous character. Most texts do.
+/// Returns true for a text of only printable ASCII. Like most texts, it contains no dangerous character.
 pub fn is_printable_ascii(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }

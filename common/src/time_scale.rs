@@ -37,8 +37,8 @@ impl TimeScale {
     }
 
     /// Creates the scale of another machine that reported `remote_now` at some moment between the local monotonic times
-    /// `request_sent` and `reply_received`. If the local wall clock is within these bounds, it is used unchanged, so
-    /// that clocks that agree are not adjusted after a slow reply.
+    /// `request_sent` and `reply_received`. If the local wall clock is within the bounds that follow from this, it is
+    /// used unchanged. So clocks that agree are not adjusted after a slow reply.
     pub fn from_remote(
         remote_now: Timestamp,
         request_sent: Duration,
@@ -54,7 +54,7 @@ impl TimeScale {
     }
 }
 
-/// Maximum difference between clocks that count as equal.
+/// Maximum difference of two clocks that count as equal.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub fn parse_version(text: &str) -> Option<Version> {
     parts.next().is_none().then_some(version)
 }
 
-/// Returns the first word that is a version: programs print their name before it.
+/// Returns the first word that is a version. Programs usually print their name before it.
 pub fn version_word(output: &str) -> Option<&str> {
     output.split_whitespace().find(|word| parse_version(word).is_some())
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Vitals of a machine, as its agent measured them. A value that can't be measured is unknown: a disk that hangs, for
-/// example. The wire encodes the type directly, so it is plain.
+/// Vitals of a machine, as its agent measured them. A value that can't be measured is `None`, for example if a disk
+/// hangs. The wire encodes this type directly, so it has no serde attributes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineVitals {
     /// Number of CPUs that the agent and its workers may use at once: those of the machine, or the quota of their
@@ -11,14 +11,14 @@ pub struct MachineVitals {
     pub cores: u32,
     /// Load average of the last minute, in thousandths. In a container this is the load of the whole machine.
     pub load_milli: u32,
-    /// Memory of the machine, or of the agent's cgroup if that has a limit. Memory that the kernel can reclaim, such as
-    /// its caches, counts as available.
+    /// Memory of the machine, or of the agent's cgroup if the cgroup has a limit. Memory that the kernel can reclaim,
+    /// such as its caches, counts as available.
     pub memory: Option<Space>,
-    /// Limit of the agent's cgroup on memory, in bytes; `None` without a limit below the memory of the machine.
+    /// Memory limit of the agent's cgroup, in bytes; `None` if there is no limit below the memory of the machine.
     pub memory_limit: Option<u64>,
     /// Swap of the machine.
     pub swap: Option<Space>,
-    /// The disk of the workspaces: of several, the one with the least space available.
+    /// The disk of the workspaces. If they are on several disks, the one with the least space available.
     pub workspaces: Option<Space>,
     /// The disk of the agent's state, which holds events and output until the relay has them.
     pub state: Option<Space>,

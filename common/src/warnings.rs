@@ -1,31 +1,31 @@
 //! Warnings of a job.
 //!
-//! Most warnings report an event. They are counted and stay valid. Others report a condition and end with it (a slow
-//! step, an unreachable model, a stopped relay); they are not counted.
+//! Most warnings report an event. They are counted and stay valid. Other warnings report a condition (a slow step, an
+//! unreachable model, a stopped relay). They are not counted, and are only valid while the condition lasts.
 
 use serde::{Deserialize, Serialize};
 
 use crate::text_format;
 
-/// Maximum number of texts kept: the newest.
+/// Maximum number of warnings whose text is kept: the newest ones.
 pub const MAX_KEPT: usize = 5;
 /// Maximum length of a kept text, in bytes: some lines of a terminal. The event log has the whole text.
 const MAX_TEXT: usize = 500;
 
-/// Prefix of the warning that Codex waits for the network. This wait has no own limit.
+/// Prefix of the warning that Codex waits for the network. Codex itself never ends this wait.
 pub const WAITS_FOR_NETWORK: &str = "codex waits for the network";
 /// Prefix of the warning that the relay was stopped.
 pub const RELAY_WAS_STOPPED: &str = "the relay did not run for ";
-/// Prefix of the warning that a worker repeats failing steps. Each such warning has a higher count than the previous
-/// one.
+/// Prefix of the warning that a worker repeats failing steps. Each such warning contains a higher count of repetitions
+/// than the previous one.
 pub const NO_PROGRESS: &str = "no progress: ";
 /// Text between the name of a step or job and its limit in the warning that half of the limit is used.
 pub const HALF_USED: &str = " has used half of its limit of ";
 
-/// Prefixes of the warnings that hold only until the model answers.
+/// Prefixes of the warnings that are valid only until the model answers.
 const MODEL_PREFIXES: [&str; 3] = [WAITS_FOR_NETWORK, "codex retries (", "Falling back from WebSockets"];
 
-/// Counted warnings: they stay valid however the job ends.
+/// Warnings that stay valid whatever the job's end state is, with their count.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warnings {
     /// Number of distinct warnings.
@@ -72,13 +72,13 @@ fn is_transient(message: &str) -> bool {
     is_model_warning(message) || message.starts_with(RELAY_WAS_STOPPED) || is_half_used(message)
 }
 
-/// Returns true for a warning that holds only until the model answers.
+/// Returns true for a warning that is valid only until the model answers.
 pub(crate) fn is_model_warning(message: &str) -> bool {
     MODEL_PREFIXES.iter().any(|mark| message.starts_with(mark))
 }
 
-/// Returns true for the warning that half of a limit is used. A step's title may contain any text, so the text counts
-/// only directly before the limit.
+/// Returns true for the warning that half of a limit is used. A step's title may contain any text, so [`HALF_USED`]
+/// counts only directly before the limit.
 fn is_half_used(message: &str) -> bool {
     let is_limit = |limit: &str| !limit.is_empty() && limit.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let of = message.rsplit_once(HALF_USED).filter(|(_, limit)| is_limit(limit)).map(|(of, _)| of);

@@ -40,11 +40,11 @@ pub enum Initiator {
 
 /// Settings that affect jobs only: a session may choose them.
 const JOB_ONLY_SETTINGS: [&str; 2] = ["limits", "step"];
-/// Version of the file.
+/// Version of the format of the approval file.
 const SCHEMA: u32 = 2;
 /// Settings shown first: programs that run, and data that leaves the machine.
 const SHOWN_FIRST: [&str; 4] = ["codex.", "notify.", "engine", "workspaces"];
-/// Prefix of the lines of certificates, of which there may be many.
+/// Prefix of the lines that describe certificates.
 const CERTIFICATE_PREFIX: &str = "certificate ";
 /// Maximum number of certificates shown.
 const MAX_CERTIFICATES: usize = 5;

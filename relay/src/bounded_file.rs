@@ -19,7 +19,7 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// Reads a regular file.
 ///
 /// # Errors
-/// `InvalidInput` for anything but a file, `FileTooLarge` for more than 1 MiB, else the failing call.
+/// `InvalidInput` for anything but a file, `FileTooLarge` for more than 1 MiB, else the error of the failing call.
 pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let bytes = read_beginning(path, MAX_FILE_BYTES + 1)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -31,7 +31,7 @@ pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 /// Reads at most the first `max_bytes` bytes of a regular file.
 ///
 /// # Errors
-/// `InvalidInput` for anything but a file, else the failing call.
+/// `InvalidInput` for anything but a file, else the error of the failing call.
 pub fn read_beginning(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
     let file = File::options().read(true).custom_flags(flags).open(path)?;

@@ -17,7 +17,7 @@ pub enum ContainerState {
         exit_code: i32,
         /// True if the engine reports that the kernel killed it for its memory use.
         oom_killed: bool,
-        /// Memory limit, in bytes; none without a limit.
+        /// Memory limit, in bytes; `None` if there is no limit.
         memory_limit: Option<u64>,
         /// Exit time as reported by the engine; distinguishes this exit from an earlier one.
         finished_at: String,

@@ -50,7 +50,7 @@ pub fn mark_descriptors_close_on_exec() {
     for raw in open.into_iter().filter(|raw| *raw > 2) {
         // SAFETY: the borrow lives for one fcntl; on a number that is no longer open it fails with EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(raw) };
-        // The descriptor was closed in between.
+        // The descriptor may have been closed meanwhile.
         let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
     }
 }

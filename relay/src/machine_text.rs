@@ -24,7 +24,7 @@ fn part(space: Space) -> String {
     }
 }
 
-/// Formats the least that the disks of a machine have free.
+/// Returns the space on the disk that has the least available, of the disks of a machine.
 fn disk(vitals: &MachineVitals) -> Option<Space> {
     let disks = vitals.workspaces.into_iter().chain(vitals.state);
     disks.min_by_key(|disk| disk.available)

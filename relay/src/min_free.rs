@@ -1,4 +1,4 @@
-//! Memory and disk space that a machine keeps free: no job is started on one that has less.
+//! Memory and disk space that a machine must keep free. No job is started on a machine that has less.
 
 use common::vitals::{MachineVitals, Space};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::machine_text::size;
 /// Minimum of free memory or disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Minimum {
-    /// The default, in bytes: at most a tenth of the whole, so that a small machine is not held.
+    /// The default, in bytes. At most a tenth of the total counts, so that a small machine can run jobs too.
     Default(u64),
     /// A setting, in bytes; 0 for none.
     Set(u64),
@@ -35,13 +35,13 @@ pub struct MinFree {
 
 impl Default for MinFree {
     fn default() -> Self {
-        // A worker and a small tool; the files of a small build.
+        // Enough memory for a worker and a small tool, and enough disk space for the files of a small build.
         Self { memory: Minimum::Default(256 << 20), disk: Minimum::Default(512 << 20) }
     }
 }
 
 impl MinFree {
-    /// Returns what a machine has less of than it should, if anything. What is unknown is enough.
+    /// Returns the memory or disk that a machine has too little of, if any. An unknown amount counts as enough.
     pub fn shortage(&self, vitals: &MachineVitals) -> Option<Shortage> {
         let short = |resource, space: Option<Space>, minimum: Minimum| {
             let Space { total, available } = space?;
@@ -66,19 +66,19 @@ pub enum Resource {
     State,
 }
 
-/// A machine has less of something than it should: no job is started there.
+/// A lack of memory or disk space on a machine, on which no job is started therefore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
     /// Memory or disk.
     pub resource: Resource,
     /// Available part, in bytes.
     pub available: u64,
-    /// Minimum of it, in bytes.
+    /// Minimum that should be available, in bytes.
     pub minimum: u64,
 }
 
 impl Shortage {
-    /// Formats the shortage for people, with the setting that it follows from.
+    /// Formats the shortage for people, with the setting that defines the minimum.
     pub fn describe(&self) -> String {
         let (what, setting) = match self.resource {
             Resource::Memory => ("of memory free", "min_free_memory"),
@@ -91,7 +91,7 @@ impl Shortage {
         )
     }
 
-    /// Returns advice.
+    /// Returns advice about the shortage.
     pub fn advice(&self) -> &'static str {
         match self.resource {
             Resource::Memory => {

@@ -2,7 +2,7 @@
 //!
 //! A language model reads the text beside its user's own words, so the source of each part must be clear. The relay's
 //! own information comes first, in words that no worker chose. Any text that the worker could have written is quoted
-//! below, each line behind a `>`.
+//! below, each line after a `>`.
 
 use common::duration;
 use common::event::StepOutcome;
@@ -104,7 +104,7 @@ fn shown_warnings(record: &JobRecord) -> &[String] {
     if record.state == State::Completed { record.warnings.latest(MAX_WARNINGS).0 } else { &[] }
 }
 
-/// Describes the content of the quotation, for the line above it.
+/// Describes the quoted text, for the line above the quotation.
 fn describe_quote(record: &JobRecord) -> String {
     let reason = record.error.is_some().then_some("reason");
     let warnings = (!shown_warnings(record).is_empty()).then_some("newest warnings");

@@ -20,7 +20,7 @@ use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::protected_paths::{self, Confinement, ProtectedPaths};
 
-/// Folders with content that git and host agents act upon.
+/// Folders whose content git or host agents act upon.
 const RESERVED_FOLDERS: [&str; 5] = [".git", ".codex", ".agents", ".claude", ".vscode"];
 
 /// Approved settings that jobs must comply with.
@@ -47,7 +47,7 @@ impl JobPolicy {
     /// Returns the spec to send.
     ///
     /// # Errors
-    /// One line with the part of the spec that is not allowed, and advice.
+    /// A one-line message with the part of the spec that is not allowed, and advice.
     pub fn authorize_text(&self, job: &JobId, text: &str, host: &str) -> Result<String, String> {
         if text.len() > MAX_SPEC {
             return Err(format!("its spec is larger than {MAX_SPEC} bytes: launch it again"));
@@ -67,7 +67,7 @@ impl JobPolicy {
     /// Authorizes a spec.
     ///
     /// # Errors
-    /// One line with the part of the spec that is not allowed, and advice.
+    /// A one-line message with the part of the spec that is not allowed, and advice.
     pub fn authorize(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
         self.check_workspace(&spec.workspace)?;
         if let Some(thread) = spec.thread.as_ref().filter(|thread| !is_thread_id(thread)) {
@@ -79,7 +79,7 @@ impl JobPolicy {
         let own = &self.codex.args;
         let more: Vec<String> = match spec.codex.args.strip_prefix(own.as_slice()) {
             Some(more) => more.to_vec(),
-            // Arguments of a job that was launched with other settings.
+            // The job was launched while the settings had other arguments.
             None => spec.codex.args.clone(),
         };
         if self.codex.sandbox != Sandbox::Off {
@@ -102,7 +102,7 @@ impl JobPolicy {
                 let below = Path::new(host).strip_prefix(&self.workspaces).ok()?;
                 Some(Path::new(MOUNT_POINT).join(below).to_str()?.trim_end_matches('/').to_owned())
             }
-            // A folder of this machine may have that name, too.
+            // This machine may have a folder with the name of the mount point. A workspace in it needs no mapping.
             false if is_mounted && workspace != host => Some(host.to_owned()),
             _ => None,
         }
@@ -183,12 +183,12 @@ fn check_environment(spec: &JobSpec) -> Result<(), String> {
     }
 }
 
-/// Returns true for a model name, which Codex can't mistake for a flag.
+/// Returns true for a valid model name, which Codex can't mistake for a flag.
 fn is_model_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('-') && !name.chars().any(char::is_control)
 }
 
-/// Checks settings whose targets a session or a worker could write: the workspaces folder, programs.
+/// Checks the settings that name files which a session or a worker could write: the workspaces folder and programs.
 ///
 /// # Errors
 /// Exit code 2 with one line that describes the problem.

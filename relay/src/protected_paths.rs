@@ -99,8 +99,8 @@ impl ProtectedPaths {
         Ok(())
     }
 
-    /// Returns the location of `file`, a path without links, if a session or a worker can write there, as the end of a
-    /// sentence.
+    /// Describes the location of `file` (a path without links) if a session or a worker can write there, as the end of
+    /// a sentence.
     pub fn shared_location(&self, file: &Path, workspaces: &Path) -> Option<&'static str> {
         let temporary = ["/tmp".into(), std::env::temp_dir()];
         if self.is_in_project(file) {

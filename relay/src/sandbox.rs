@@ -36,7 +36,8 @@ impl Sandbox {
         }
     }
 
-    /// Builds the message that no relay of the project at `root` is started here, with the command that starts it.
+    /// Builds the message that no relay of the project at `root` is started here, with the command that starts the
+    /// relay elsewhere.
     pub fn no_relay_message(self, root: &Path) -> String {
         let (why, command) = (self.reason(), outside("up", root));
         format!(
@@ -74,7 +75,7 @@ pub fn outside(command: &str, root: &Path) -> String {
     format!("relay {command} --root {}", shell_words::quote(&root.to_string_lossy()))
 }
 
-/// Returns the sandbox around this process. Takes microseconds: one socket, one small file.
+/// Returns the sandbox around this process. Takes microseconds: opens one socket and reads one small file.
 pub fn current_sandbox() -> Option<Sandbox> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop);
     // Flatpak's applications also have bwrap as an ancestor.

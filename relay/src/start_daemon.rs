@@ -17,7 +17,7 @@ use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::state_dir::StateDir;
 use crate::{inheritance, sandbox};
 
-/// Time limit for a daemon to take the registry, which is one of its first actions.
+/// Time limit for a new daemon to lock the registry, which is one of its first actions.
 const DAEMON_START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for a platform to become ready: the start of a container and the agent's connection, with margin for a
 /// loaded machine.
@@ -45,9 +45,9 @@ fn approved_engine(root: &Path) -> Option<EngineKind> {
 /// starting). A daemon that is already running is not an error.
 ///
 /// # Errors
-/// One line: inside a sandbox, where no start is attempted, the command that starts it; else the last line of the
-/// daemon's log if it ended, or the reason why it could not be started. Exit code 5 for settings that no person has
-/// approved.
+/// A one-line message. Inside a sandbox no start is attempted, and the message names the command that starts the relay.
+/// Otherwise it quotes the last line of the daemon's log if the daemon ended, or gives the reason why the daemon could
+/// not be started. Exit code 5 for settings that no person has approved.
 pub fn daemon(
     root: &Path,
     registry: &Registry,

@@ -7,7 +7,7 @@
 //!  the wall clock is set ──► nothing changes while a job is there, then: scale by the wall clock
 //! ```
 //!
-//! So ages and durations are correct even if the clocks of relay, agent and readers are set meanwhile.
+//! Ages and durations are therefore correct even if the clocks of relay, agent and readers are set meanwhile.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -7,7 +7,7 @@ use super::model_activity;
 use crate::environment::{Variables, looks_secret};
 use crate::sandbox_profile::quote_toml;
 
-/// Names that are hidden from the model's commands even where they don't look like secrets.
+/// Names of variables that are always hidden from the model's commands, unless the job itself sets them.
 const ALWAYS_SECRET: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
 /// Settings that keep Codex 0.169.0 from calling any server but the model's. An older version does not have them and
@@ -29,7 +29,7 @@ pub(crate) fn model_only_args(version: Option<&str>) -> Vec<String> {
     settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
 }
 
-/// Returns program and arguments, among them those of the sandbox. The prompt is written to stdin.
+/// Returns the program and its arguments, including those for the sandbox. The prompt is written to stdin.
 ///
 /// Codex works in the directory that it is started in, even if its path leads elsewhere later.
 pub(crate) fn codex_argv(
@@ -55,8 +55,8 @@ pub(crate) fn codex_argv(
     }
     argv.extend(["-c".to_owned(), format!("shell_environment_policy.exclude={}", toml_string_list(&hidden))]);
     argv.extend(spec.codex.args.iter().cloned());
-    // An option like `-i FILE...` takes every word up to the next option. This option follows the user's arguments, or
-    // Codex would read the thread as an image and start a new thread.
+    // An option like `-i FILE...` takes every word up to the next option. So this option must follow the user's
+    // arguments. Otherwise Codex would read the thread id as an image, and start a new thread.
     argv.push("--skip-git-repo-check".to_owned());
     if let Some(thread) = &spec.thread {
         // All options precede `resume`: Codex 0.169.0 accepts all of them there.
@@ -77,13 +77,11 @@ fn secret_variable_names(spec: &JobSpec, env: &Variables) -> Vec<String> {
     names
 }
 
-/// Returns a pattern that matches `name`: Codex takes each name as a pattern, so `?` replaces all but plain
-/// characters.
+/// Returns a pattern that matches `name`, with `?` for each special character, because Codex takes names as patterns.
 fn exact_pattern(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '?' }).collect()
 }
 
-/// Returns a TOML list of strings.
 fn toml_string_list(texts: &[String]) -> String {
     let quoted: Vec<String> = texts.iter().map(|text| quote_toml(text)).collect();
     format!("[{}]", quoted.join(","))

@@ -19,15 +19,15 @@ use crate::user::UserIds;
 
 /// Oldest supported version: the first series with `thread.started` and `item.*` lines as they are parsed here.
 const MIN_VERSION: Version = (0, 100, 0);
-/// Timeout of `codex --version`, which takes 20 ms. Reading the program from a cold disk takes longer. The search does
-/// not wait that long: a Codex that exists is tried.
+/// Timeout of `codex --version`. It usually takes 20 ms, and longer if the program is read from a cold disk. If it
+/// times out, the Codex that was found is used without a version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time until a program that did not answer is queried again. Without it, each job would wait for the program.
+/// Time until a program that did not answer is queried again. Without this pause, each job would wait for the program.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
 /// Maximum number of cached answers, one for each program that jobs name.
 const MAX_CACHED_ANSWERS: usize = 64;
 
-/// Maximum number of bytes read of Codex's configuration: the key that is searched for is near its top.
+/// Maximum number of bytes read of Codex's configuration: the relevant keys are near its top.
 const MAX_CONFIG: u64 = 256 * 1024;
 
 const INSTALL_HINT: &str = "npm install -g @openai/codex, or set [codex] program in relay.toml";
@@ -38,9 +38,9 @@ const LOGIN_HINT: &str = "set CODEX_API_KEY before relay up, or log in with code
 pub(crate) struct CodexInstallation {
     /// Path of the program.
     pub(crate) program: String,
-    /// Version; also `None` if the program takes too long to answer.
+    /// Version; `None` if the program was not found, or took too long to answer.
     pub(crate) version: Option<String>,
-    /// Reason why it can't run a job, and what to do about it.
+    /// Reason why this Codex can't run a job, with advice.
     pub(crate) problem: Option<String>,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct CodexFinder {
     cache: Mutex<HashMap<FileVersion, Answer>>,
 }
 
-/// Answer of a program that was asked for its version.
+/// Cached answer of a program that was asked for its version.
 #[derive(Debug, Clone)]
 enum Answer {
     Version(String),
@@ -76,7 +76,7 @@ impl Answer {
 }
 
 impl CodexFinder {
-    /// Looks for `program` (a name on the worker's PATH, or a path) as the worker would find it.
+    /// Looks for `program` (a path, or a name on the worker's PATH) as the worker would, and checks that it is usable.
     pub(crate) async fn find_usable(
         &self,
         program: &str,
@@ -91,7 +91,8 @@ impl CodexFinder {
         found
     }
 
-    /// Like [`find_usable`](Self::find_usable), where the model is not needed: credentials are not checked.
+    /// Like [`find_usable`](Self::find_usable), but without checking credentials, for callers that don't need the
+    /// model.
     pub(crate) async fn find_program(
         &self,
         program: &str,
@@ -226,8 +227,8 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Reports whether there are credentials: a key in the environment, a login, or a provider of the user's own, which
-/// brings its own credentials.
+/// Returns true if there are credentials: a key in the environment, a login, or a model provider in the user's
+/// configuration, which has its own credentials.
 fn has_credentials(env: &Variables) -> bool {
     if env.get("CODEX_API_KEY").is_some_and(|key| !key.is_empty()) {
         return true;
@@ -240,8 +241,8 @@ fn has_credentials(env: &Variables) -> bool {
         })
 }
 
-/// Reads at most [`MAX_CONFIG`] bytes without blocking. The worker's user owns the file: it may be a pipe that never
-/// answers, or endless.
+/// Reads at most [`MAX_CONFIG`] bytes without blocking. The worker's user owns the file, so it may be endless, or a
+/// pipe without a writer.
 fn read_config(path: &Path) -> std::io::Result<String> {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = fs::File::options().read(true).custom_flags(nonblocking).open(path)?;

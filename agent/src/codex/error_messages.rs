@@ -6,9 +6,9 @@
 //!  "WORDS"                                       ─► the end of the turn
 //! ```
 //!
-//! The words explain an outcome and never decide it. A text that matches no row is passed on unchanged. Relay's
-//! sentence comes first and Codex's own words follow, so that nothing is lost when a row is wrong. The words of each
-//! row were seen with Codex 0.169.0 (`tests/transcripts`), or are in its binary.
+//! Codex's words explain an outcome and never decide it. A text that matches no row of `MEANINGS` is passed on
+//! unchanged. Relay's advice comes first and Codex's own words follow, so that nothing is lost if a row is wrong. The
+//! marks of each row were seen with Codex 0.169.0 (`tests/transcripts`), or are in its binary.
 
 use common::event::FailureKind;
 use common::event::FailureKind as Kind;
@@ -19,13 +19,13 @@ use serde_json::Value;
 
 /// Maximum length of Codex's own words, in bytes.
 const MAX_MESSAGE: usize = 300;
-/// Maximum length of a name or time that is extracted from them, in bytes.
+/// Maximum length of a name or time that is extracted from Codex's words, in bytes.
 const MAX_DETAIL: usize = 60;
 
 /// Codex's reaction to the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// Codex tries again; the count of tries, as in `3/5`.
+    /// Codex tries again. Contains the count of tries, as in `3/5`.
     Counted(String),
     /// Codex waits for the network, without a limit.
     Network,
@@ -38,14 +38,14 @@ pub(crate) struct ModelError {
     pub(crate) retry: Option<Retry>,
     /// Codex's own words, shortened.
     codex_message: String,
-    /// Meaning and advice; `None` if only the words are shown.
+    /// Kind of failure and advice; `None` if only Codex's own words are shown.
     advice: Option<(FailureKind, String)>,
 }
 
 /// A kind of failure, and advice.
 type FailureMeaning = (FailureKind, &'static str);
 
-/// Meanings of texts, by marks. The first row with a mark that occurs in the lower-case text counts.
+/// Marks and their meaning. A text has the meaning of the first row with a mark that occurs in its lower-case form.
 ///
 /// The most specific rows come first: the message of a broken stream also contains the server's reason.
 const MEANINGS: &[(&[&str], FailureMeaning)] = &[
@@ -145,7 +145,7 @@ pub(crate) fn parse(message: &str, now: &Zoned) -> ModelError {
 }
 
 impl ModelError {
-    /// Returns true if the text is about the model server: Codex also warns of other things.
+    /// Returns true if the message is about the model server. Codex also sends messages about other things.
     pub(crate) fn concerns_model_server(&self) -> bool {
         self.retry.is_some() || self.advice.is_some()
     }
@@ -166,7 +166,7 @@ impl ModelError {
         }
     }
 
-    /// Returns Codex's reaction to the error, for display.
+    /// Describes Codex's reaction to the error, for display.
     pub(crate) fn retry_notice(&self) -> String {
         let words = self.codex_message.strip_prefix("unexpected status ").unwrap_or(&self.codex_message);
         let colon = if words.is_empty() { "" } else { ": " };
@@ -180,7 +180,7 @@ impl ModelError {
     }
 }
 
-/// Strips the notice of a retry.
+/// Splits a text into Codex's notice of a retry, if it has one, and the rest.
 fn strip_retry(message: &str) -> (Option<Retry>, &str) {
     let Some(rest) = message.strip_prefix("Reconnecting... ") else { return (None, message) };
     let (what, inner) = match rest.split_once(" (") {
@@ -194,10 +194,9 @@ fn strip_retry(message: &str) -> (Option<Retry>, &str) {
     (Some(retry), inner)
 }
 
-/// Body of a response.
 struct ErrorBody {
     message: String,
-    /// All text that is searched for a meaning.
+    /// Text that is searched for the marks of `MEANINGS`.
     search_text: String,
 }
 
@@ -219,8 +218,8 @@ fn find_meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     if let Some((kind, USAGE_LIMIT)) = known {
         return Some((kind, usage_limit_advice(message, now)));
     }
-    // The status comes from the server; the rest of the line may be any text. A status without a specific meaning is
-    // used last.
+    // The status comes from the server, while the rest of the line may be any text, so the status takes precedence. A
+    // status without a specific meaning is used last.
     let (kind, advice) = status.filter(|(_, advice)| *advice != BAD_REQUEST_ADVICE).or(known).or(status)?;
     Some((kind, with_variable_name(advice, message)))
 }
@@ -265,7 +264,7 @@ fn with_variable_name(advice: &str, message: &str) -> String {
     }
 }
 
-/// Returns the status of `unexpected status 503 …` and `last status: 429 …`.
+/// Returns the HTTP status in a text like `unexpected status 503 …` or `last status: 429 …`.
 fn http_status(lower: &str) -> Option<u16> {
     let marks = ["unexpected status ", "last status: "];
     let rest = marks.iter().find_map(|mark| lower.split_once(mark).map(|(_, rest)| rest))?;
@@ -291,8 +290,9 @@ fn meaning_of_status(status: u16) -> Option<FailureMeaning> {
     })
 }
 
-/// Returns the reason why the thread could not be resumed, in one line that a user can act on, from Codex's last lines
-/// on stderr; `None` if they have another subject. Codex 0.169.0 prints it only there, and exits with 1 before any turn.
+/// Finds the reason why the thread could not be resumed in Codex's last lines on stderr, and returns it as one line
+/// that a user can act on; `None` if these lines are about something else. Codex 0.169.0 prints the reason only on
+/// stderr, and exits with 1 before any turn.
 pub(crate) fn resume_failure_reason(words: &str) -> Option<&'static str> {
     if words.contains("no rollout found for thread id") {
         return Some("the Codex thread is gone: launch a new job");

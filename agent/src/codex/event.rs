@@ -1,7 +1,7 @@
 //! Parser of one line of `codex exec --json`. Pure and lenient.
 //!
-//! No output of Codex is an error: an unknown line becomes [`CodexEvent::Unknown`], which the reader counts. A key may
-//! occur twice (`web_search` items have two ids): the last one counts.
+//! Parsing never fails: a line that is not understood becomes [`CodexEvent::Unknown`], which the reader counts. If a
+//! key occurs twice, the last one counts (`web_search` items have two ids).
 
 use common::event::{ChangedFile, MAX_LIST, MAX_TEXT, PlanItem, Usage};
 use common::text_format;
@@ -17,7 +17,6 @@ pub(crate) enum CodexEvent {
         /// Thread id.
         id: String,
     },
-    /// A turn began.
     TurnStarted,
     TurnCompleted {
         /// Tokens of the whole thread, if reported.
@@ -27,23 +26,21 @@ pub(crate) enum CodexEvent {
         /// Reason.
         message: String,
     },
-    /// A retry, or the reason that a failed turn is about to report.
+    /// A notice of a retry, or the reason of a failure that `turn.failed` is about to report.
     Error {
         /// Text of the error.
         message: String,
     },
-    /// An item of the turn.
     Item {
         /// Progress of the item.
         phase: Phase,
-        /// Item id, unique in the process.
+        /// Item id, unique within one Codex process.
         id: String,
-        /// Content of the item.
         item: Item,
     },
     /// Any other line.
     Unknown {
-        /// Type of the event, or a description where it has none.
+        /// Type of the event, or a description of the line if it has no type.
         description: String,
     },
 }
@@ -55,7 +52,6 @@ pub(crate) enum Phase {
     Started,
     /// The item changed.
     Updated,
-    /// The item is complete.
     Completed,
 }
 
@@ -71,31 +67,26 @@ pub(crate) enum Item {
         command: String,
         /// Complete output of the command, once it has ended.
         output: String,
-        /// Offset in the output at which bytes were cut out, and their number.
+        /// Offset in the output at which bytes were cut out, and the number of these bytes.
         gap: Option<(usize, u64)>,
         /// Exit code, once the command has ended.
         exit_code: Option<i32>,
         /// True if Codex reports the command as failed.
         failed: bool,
     },
-    /// Changed files.
     Files {
         files: Vec<ChangedFile>,
-        /// True if the change failed.
         failed: bool,
     },
     /// A call of a tool or of another agent.
     Tool {
         /// Name of the tool, for display.
         name: String,
-        /// True if the call failed.
         failed: bool,
     },
-    /// A web search.
     Search(String),
     Plan(Vec<PlanItem>),
     Warning(String),
-    /// An unknown type.
     UnknownType(String),
 }
 
@@ -160,8 +151,8 @@ fn parse_item(phase: Phase, value: &Value<'_>, dropped_bytes: u64) -> CodexEvent
     CodexEvent::Item { phase, id: bounded_field(value, "id", 100), item }
 }
 
-/// Returns the offset at which bytes were cut out of a command's output, and their number. A line that was not
-/// truncated has no gap, whatever its fields are.
+/// Returns the offset at which bytes were cut out of a command's output, and the number of these bytes. Returns `None`
+/// for a line that was not truncated, whatever its fields are.
 fn parse_gap(value: &Value<'_>, dropped_bytes: u64) -> Option<(usize, u64)> {
     let at =
         last_field(value, truncated::OUTPUT_HEAD_FIELD).as_u64().and_then(|at| usize::try_from(at).ok())?;

@@ -1,13 +1,13 @@
 //! Splitter of bytes into lines, at `\n` only, with a maximum length for each line. Pure.
 //!
-//! A line over [`MAX_LINE`] keeps its first and last [`HALF_LINE`] bytes. An item's type and id are at the head, its
-//! exit code and status at the tail, and a command's output between them.
+//! Of a line over [`MAX_LINE`], the first and last [`HALF_LINE`] bytes are kept. The beginning has the type and id of
+//! the item, the end its exit code and status. The bytes between them are output of a command.
 
 use std::collections::VecDeque;
 
-/// Maximum number of bytes kept of a line. Without a command's output a line has a few kilobytes at most.
+/// Maximum number of bytes kept of a line. A line without a command's output has a few kilobytes at most.
 pub(crate) const MAX_LINE: usize = 64 * 1024;
-/// Bytes kept of each end of a longer line.
+/// Number of bytes kept of each end of a longer line.
 const HALF_LINE: usize = MAX_LINE / 2;
 
 /// A line without its line break.

@@ -1,7 +1,7 @@
-//! MCP servers of a worker: those that start, fail, or close their connection while the worker runs. Pure.
+//! MCP servers of a worker: their starts, failures and lost connections while the worker runs. Pure.
 //!
-//! `codex exec` reports nothing about them: the tools of a missing server are absent, and the model works without them.
-//! With [`LOG_FILTER`] in `RUST_LOG` Codex 0.169.0 prints on stderr:
+//! `codex exec` reports nothing about its servers: if one is missing, the model silently works without its tools. With
+//! [`LOG_FILTER`] in `RUST_LOG` Codex 0.169.0 prints on stderr:
 //!
 //! ```text
 //! TIME WARN SPANS: codex_mcp::rmcp_client: MCP server startup failed server_name="docs" error=REASON
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 use common::text_format;
 
-/// Log targets of those lines, for `RUST_LOG`.
+/// Log filter for `RUST_LOG` that makes Codex print those lines.
 pub(crate) const LOG_FILTER: &str = "codex_mcp::rmcp_client=warn,rmcp::service=info";
 
 /// Log targets of those lines, as they are printed.
@@ -32,7 +32,6 @@ pub(crate) enum ServerEvent {
     Ready(String),
     /// The server failed to start.
     Failed {
-        /// Name of the server.
         server: String,
         /// Reason in Codex's words.
         reason: String,
@@ -125,7 +124,7 @@ impl ServerTracker {
         self.warn(warning?)
     }
 
-    /// Ends the tracking; returns a warning with the servers that never reported anything.
+    /// Ends the tracking; returns a warning that names the servers without any event.
     pub(crate) fn finish(&mut self) -> Option<String> {
         let silent: Vec<String> = std::mem::take(&mut self.without_events).into_iter().collect();
         let (servers, their) = match silent.len() {

@@ -2,15 +2,15 @@
 //!
 //! * [`discovery`]: path, version and problems of Codex.
 //! * [`command`]: the command line.
-//! * [`lines`]: bytes into bounded lines.
-//! * [`event`]: a line into an event.
+//! * [`lines`]: splits bytes into bounded lines.
+//! * [`event`]: parses a line into an event.
 //! * [`truncated`]: the recoverable fields of an over-long line.
 //! * [`error_messages`]: errors of the model server, and of a thread that can't be resumed, for display.
 //! * [`model_activity`]: activity of the model.
 //! * [`mcp`]: MCP servers that start, fail or are lost.
 //! * `test_support`: access to the parsers, for the fuzz target.
 //!
-//! All but the first are pure.
+//! All modules but [`discovery`] are pure.
 
 pub(crate) mod command;
 pub(crate) mod discovery;

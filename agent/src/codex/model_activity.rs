@@ -1,4 +1,4 @@
-//! Activity of the model, from Codex's own trace of each event of the model's answer. Pure.
+//! Activity of the model, detected in Codex's trace, which has a line for each event of the model's answer. Pure.
 //!
 //! `codex exec --json` shows nothing while the model writes, so a long answer and a dead server look the same. With
 //! [`TRACE_FILTER`] in `RUST_LOG` Codex 0.169.0 prints one line on stderr per event of the answer's stream:
@@ -8,7 +8,7 @@
 //! TIME TRACE tungstenite::protocol: Received message {"type":"response.output_text.delta",…    over a WebSocket
 //! ```
 //!
-//! These lines are not a documented interface. Without them the model's deadline runs without activity reports. They
+//! These lines are not a documented interface. If they are missing, no activity extends the model's deadline. They
 //! contain the model's text (over a WebSocket also each request), so they are not stored anywhere.
 
 use super::lines::Line;
@@ -18,8 +18,8 @@ use crate::environment::Variables;
 /// Codex's variable for its output on stderr.
 pub(crate) const LOG_VARIABLE: &str = "RUST_LOG";
 
-/// Codex's default (`error`), and the streams of both transports. Frames are off because each event would be printed
-/// twice.
+/// Log filter: Codex's default (`error`), and the events of both transports. Raw frames are excluded, because otherwise
+/// each event would be printed twice.
 const TRACE_FILTER: &str =
     "error,codex_api::sse=trace,tungstenite::protocol=trace,tungstenite::protocol::frame=off";
 
@@ -27,10 +27,10 @@ const TRACE_FILTER: &str =
 const EVENT_PREFIXES: [&str; 2] =
     ["codex_api::sse::responses: SSE event: ", "tungstenite::protocol: Received message "];
 
-/// Bytes of an event that are searched for its type, which comes first.
+/// Maximum offset up to which an event is searched for its type, in bytes. The type is its first field.
 const MAX_TYPE_OFFSET: usize = 120;
 
-/// Events without output of the model: the server has received the request, or gives up.
+/// Types of events that contain no output of the model: the server has received the request, or gives up.
 const INACTIVE_EVENTS: [&str; 5] = ["created", "queued", "in_progress", "failed", "incomplete"];
 
 /// Kind of a line of stderr.
@@ -51,16 +51,16 @@ pub(crate) struct ActivityDetector {
 }
 
 impl ActivityDetector {
-    /// Requests the trace from Codex, unless its environment already sets the log filter. In that case no activity is
-    /// detected, and stderr stays unchanged.
+    /// Sets the log filter in Codex's environment to request the trace. If the environment already has a log filter, it
+    /// stays unchanged, and no activity is detected.
     pub(crate) fn request_trace(env: &mut Variables) {
         if Self::from_env(env).enabled {
             env.insert(LOG_VARIABLE.to_owned(), log_filter());
         }
     }
 
-    /// Returns the detector for a Codex that is started with this environment, as it was before
-    /// [`request_trace`](Self::request_trace).
+    /// Returns the detector for a Codex with this environment, before [`request_trace`](Self::request_trace) changes
+    /// it.
     pub(crate) fn from_env(env: &Variables) -> Self {
         Self { enabled: !env.contains_key(LOG_VARIABLE) }
     }
@@ -90,7 +90,7 @@ fn log_filter() -> String {
     format!("{TRACE_FILTER},{}", mcp::LOG_FILTER)
 }
 
-/// Returns the text after the timestamp of a trace line: its level comes first.
+/// Returns the text after the timestamp of a trace line; it begins with the level.
 fn after_timestamp(line: &[u8]) -> Option<&[u8]> {
     let time = line.iter().position(|byte| *byte == b' ').filter(|_| line[0].is_ascii_digit())?;
     Some(line[time..].trim_ascii_start())

@@ -1,12 +1,12 @@
 //! Fields that can be recovered from an over-long line. Pure.
 //!
-//! The head is an incomplete JSON text; its complete fields are read. The tail is searched for the last two fields of a
-//! command's item, and for the end of the output before them. Inside a JSON string every quote has a backslash before
-//! it, so `,"exit_code":` without backslashes can only be the field, whatever the command printed.
+//! From the head, an incomplete JSON text, the complete fields are read. The tail is searched for the last two fields
+//! of a command's item, and for the end of the output before them. Inside a JSON string every quote has a backslash
+//! before it, so `,"exit_code":` without backslashes can only be the field, whatever the command printed.
 
 use serde_json::{Map, Value};
 
-/// Field of a repaired item: length of the output before the gap, in bytes.
+/// Field that is added to a recovered item: length of the output before the gap, in bytes.
 pub(super) const OUTPUT_HEAD_FIELD: &str = "relay_head";
 
 /// Returns the object of a truncated line, with the fields that can be recovered.
@@ -29,7 +29,7 @@ pub(super) fn recover_fields(head: &[u8], tail: &[u8]) -> Option<Value> {
 fn join_output(item: &mut Map<String, Value>, tail: &str) {
     let Some(end) = tail.rfind("\",\"exit_code\":") else { return };
     let Some(Value::String(begin)) = item.get("aggregated_output") else {
-        // The line was truncated before its output, which may be complete.
+        // The line was truncated before the output field, which may be complete in the tail.
         let mark = ",\"aggregated_output\":";
         let whole = tail[..end].rfind(mark).and_then(|at| split_string(&tail[at + mark.len()..]));
         let output = whole.map(|(output, _)| output).or_else(|| string_end(&tail[..end]));
@@ -45,7 +45,7 @@ fn join_output(item: &mut Map<String, Value>, tail: &str) {
     }
 }
 
-/// Returns the tail of a string that may begin inside an escape.
+/// Returns the end of a JSON string from a text that may begin inside an escape.
 fn string_end(text: &str) -> Option<String> {
     let begins = text.char_indices().map(|(at, _)| at).take(12);
     begins.chain([text.len()]).find_map(|begin| serde_json::from_str(&format!("\"{}\"", &text[begin..])).ok())
@@ -102,7 +102,7 @@ fn split_string(text: &str) -> Option<(String, &str)> {
             _ => {}
         }
     }
-    // The text may end within an escape (six characters) or a pair of escapes: without this rest it is a valid string.
+    // The text may end within an escape (six characters) or a pair of escapes. Without that rest it is a valid string.
     let ends = body.char_indices().rev().map(|(at, _)| at).take(12);
     let closed = [body.len()]
         .into_iter()

@@ -1,5 +1,5 @@
-//! Checks on a job on a platform without a container, where the sandbox is the only protection of the user. A sandboxed
-//! session may have written the job's spec. Pure.
+//! Checks on a job for a platform without a container, where the sandbox is the only protection of the user. The job's
+//! spec is untrusted, because a sandboxed session may have written it. Pure.
 
 use std::path::Path;
 

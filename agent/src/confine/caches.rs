@@ -1,5 +1,5 @@
-//! Caches of package managers for the workers alone. In the user's own caches a worker could plant files that the
-//! user builds with later.
+//! Caches of package managers that only the workers use. If they used the user's own caches, a worker could plant files
+//! there that the user's later builds would use.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::environment::Variables;
 use crate::sandbox_check::open_without_links;
 
-/// Variables of tools that don't follow `XDG_CACHE_HOME`, and their folders.
+/// Variables that set the caches of tools that don't follow `XDG_CACHE_HOME`, and the folders to set.
 const CACHE_VARIABLES: [(&str, &str); 8] = [
     ("XDG_CACHE_HOME", "xdg"),
     ("npm_config_cache", "npm"),
@@ -26,14 +26,14 @@ const CACHE_VARIABLES: [(&str, &str); 8] = [
     ("GRADLE_USER_HOME", "gradle"),
     ("BUN_INSTALL_CACHE_DIR", "bun"),
 ];
-/// Files that cargo reads in its home beside its caches. Credentials of a registry are left out.
+/// Settings that cargo reads from its home, which also contains its caches. Registry credentials are not included.
 const CARGO_SETTINGS: [&str; 2] = ["config.toml", "config"];
 /// Name of the folder for temporary files, in the launcher's folder.
 const TEMP_DIR: &str = "temporary";
 /// Flags that open an existing folder and follow no link.
 const FOLDER_FLAGS: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// Maximum number of folders of one name that are set aside before the user has to act.
+/// Maximum number of folders of one name that are set aside. After that, the user has to act.
 const MAX_SET_ASIDE: u32 = 10_000;
 
 /// The caches of one agent's workers.
@@ -44,8 +44,8 @@ pub(crate) struct Caches {
 }
 
 impl Caches {
-    /// Opens the caches for this state directory, in the cache folder of the user with this environment; created if
-    /// missing.
+    /// Opens the caches for this state directory, and creates them if they are missing. They are in the cache folder of
+    /// the user with this environment.
     pub(crate) fn open(agent_env: &Variables, state: &Path) -> io::Result<Self> {
         let home = agent_env.get("HOME").map(Path::new);
         let base = agent_env.get("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cache")));
@@ -56,7 +56,7 @@ impl Caches {
         let make = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
         make(&folder)?;
         let folder = folder.canonicalize()?;
-        // In every sandbox the folder is a mount, which no job can replace. A job may have created its content.
+        // In every sandbox the folder is a mount, which no job can replace. Its content may come from a job.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
         let opened = open_without_links(&folder)?;
         for (_, name) in CACHE_VARIABLES {
@@ -91,7 +91,7 @@ impl Caches {
         self.launcher.join(TEMP_DIR)
     }
 
-    /// Points tools at the caches, unless the job itself sets their variables.
+    /// Sets the variables that make tools use the caches, except those that the job itself sets.
     pub(crate) fn redirect(&self, env: &mut Variables, job_env: &Variables) {
         for (name, folder) in CACHE_VARIABLES {
             if !job_env.contains_key(name) {
@@ -101,7 +101,7 @@ impl Caches {
     }
 }
 
-/// Creates a folder in `parent`, and replaces anything of that name that is not a usable folder.
+/// Creates a folder in `parent`, unless there is a usable one. Anything else of that name is replaced.
 fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<()> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() && stat.st_mode & 0o700 == 0o700 => {
@@ -114,7 +114,7 @@ fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<()> {
     Ok(mkdirat(parent, name, Mode::from_raw_mode(0o700))?)
 }
 
-/// Frees a name: a folder is renamed, anything else is removed.
+/// Frees a name: renames a folder, or removes anything else.
 fn set_aside(parent: &OwnedFd, name: &str) -> io::Result<()> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),

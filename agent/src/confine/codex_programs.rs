@@ -1,8 +1,8 @@
-//! Codex's own programs, which its sandbox has to find although Codex's home folder is hidden: the aliases of a
-//! running Codex (`apply_patch`, its sandbox program), and Codex itself if it is installed there.
+//! Codex's own programs, which must be visible in the sandbox although Codex's home folder is hidden: the aliases of a
+//! running Codex (`apply_patch`, its sandbox program), and Codex itself if it is installed in that folder.
 //!
-//! In a hidden folder, Codex's profile can make only writable paths visible again, and inside those read-only ones. A
-//! job can therefore add names to the two folders, but change nothing that was there.
+//! Inside a hidden folder, a profile of Codex can make only writable folders visible again, and make their entries
+//! read-only. So a job can add names to the two folders, but can't change anything that already exists there.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -12,24 +12,24 @@ use std::time::SystemTime;
 
 use crate::sandbox_profile::Profile;
 
-/// Folders in which Codex makes aliases for each of its processes, in all known versions. Created in advance, so that
-/// no job can create a folder that a later Codex would use.
+/// Folders in which the known versions of Codex create aliases for each of their processes. The agent creates these
+/// folders in advance, so that no job can create one that a later Codex would use.
 const ALIAS_FOLDERS: [&str; 2] = ["arg0", "arg0-linux"];
-/// Maximum number of entries of one folder that a profile names. Of more entries the newest are omitted: a job may have
-/// created them so that later jobs are refused.
+/// Maximum number of entries of one folder that a profile names. If there are more, the newest ones are omitted: a job
+/// may have created them to make the agent refuse later jobs.
 const MAX_ENTRIES: usize = 64;
 
-/// Folders in a hidden one that the sandbox needs.
+/// Folders inside hidden folders that the sandbox needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CodexPrograms {
-    /// Codex's home, for the commands of its model.
+    /// Codex's home, which contains the aliases for its model's commands.
     codex_home: Option<PathBuf>,
     /// Folder tree that contains Codex's program.
     program_folder: Option<PathBuf>,
 }
 
 impl CodexPrograms {
-    /// Returns the helpers of a Codex with this home and this program.
+    /// Returns the programs of a Codex with this home and this program path.
     pub(crate) fn new(home: Option<PathBuf>, program: &Path) -> Self {
         let real = program.canonicalize().ok();
         // The folders of Codex's bundled programs are beside the folder `bin`.
@@ -76,7 +76,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     is_folder.then_some(()).ok_or_else(|| io::Error::other("it is not a folder"))
 }
 
-/// Opens a folder in a hidden one, with all of its entries read-only.
+/// Makes a folder inside a hidden one visible, with all of its entries read-only.
 fn expose_read_only(profile: &mut Profile, folder: &Path) -> Result<(), String> {
     let broken = |error: io::Error| format!("Codex's helpers in {} can't be read: {error}", folder.display());
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Listening Unix sockets of this network namespace, with the path that each was bound to, and its file.
+//! Listening Unix sockets of this network namespace, each with the path that it was bound to and the inode of its file.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
 };
 
-/// Timeout of the kernel's answer, which normally comes at once.
+/// Timeout for the kernel's answer, which normally arrives at once.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 /// Size of the receive buffer: the kernel never writes more into one message of a dump.
 const MAX_MESSAGE: usize = 32 * 1024;
@@ -27,15 +27,15 @@ const HEADER: usize = 16;
 const REQUEST: usize = 24;
 const SOCKET: usize = 16;
 const ATTRIBUTE: usize = 4;
-/// Flag of a socket that listens, in `/proc/net/unix`.
+/// Flag in `/proc/net/unix` of a socket that listens.
 const ACCEPTS: u32 = 0x1_0000;
 
 /// A listening socket that is bound to a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listener {
-    /// Path that its program bound it to: it may be relative, and may no longer exist.
+    /// Path that the socket was bound to. It may be relative, and may no longer exist.
     pub(super) path: PathBuf,
-    /// Lower 32 bits of its file's inode, if the kernel reports them.
+    /// Lower 32 bits of the inode of the socket's file, if the kernel reports them.
     pub(super) inode_low_bits: Option<u32>,
 }
 
@@ -119,7 +119,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// Returns the sockets in `/proc/net/unix`. The path is the rest of a line.
+/// Returns the listening sockets in `/proc/net/unix`. The last field of a line is the path, which may contain spaces.
 fn parse_proc_net_unix(text: &[u8]) -> Vec<Listener> {
     let one = |line: &[u8]| {
         let mut rest = line;

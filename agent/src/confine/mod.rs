@@ -15,7 +15,7 @@
 //! * [`sockets`]: services of the machine that start programs for their clients ([`listeners`]).
 //! * [`codex_programs`]: the visible parts of a hidden Codex.
 //! * [`temp_dir`]: the folder for temporary files.
-//! * [`self_test`]: a trial of the sandbox.
+//! * [`self_test`]: a test that the sandbox works on this machine.
 
 pub(crate) mod admission;
 pub(crate) mod caches;

@@ -1,8 +1,8 @@
-//! Placeholders for missing settings, so that no job can create them.
+//! Placeholder files for settings that don't exist, so that no job can create these settings.
 //!
-//! Codex puts an empty file in the place of a missing path that must be read-only, and removes it when its command
-//! ends. A sandbox that was created in between then loses a file that it took for the user's own. Codex never removes a
-//! file that existed before all sandboxes and is not empty.
+//! If a path that must be read-only is missing, Codex creates an empty file there, and removes it when its command
+//! ends. Another sandbox that was created during that command took the file for the user's own, and then loses it.
+//! Codex never removes a file that is not empty and existed before all sandboxes.
 //!
 //! ```text
 //!  first job:  make ─ hold shared ──────────────── alone? ─ no: leave it
@@ -23,25 +23,25 @@ use rustix::io::Errno;
 
 use crate::sandbox_check::open_without_links;
 
-/// Content of a file that git reads as settings, without any setting.
+/// Content of a placeholder that git reads as settings: a comment only.
 const NO_SETTINGS: &str = "# Made by relay, which removes it when no job runs here.\n";
-/// Content of `commondir` that has the same effect as no such file: the repository is its own common folder.
+/// Content of `commondir` that has the same effect as a missing file: the repository is its own common folder.
 const OWN_REPOSITORY: &str = "./\n";
 /// Content of an ignore file that hides itself and its folder from git.
 const IGNORE_ALL: &str = "# Made by relay, which removes this folder when no job runs here.\n*\n";
 const IGNORE_FILE: &str = ".gitignore";
-/// Maximum number of attempts to open a placeholder that another process removes in between.
+/// Maximum number of attempts to open a placeholder. An attempt fails if another process is removing the file.
 const MAX_ATTEMPTS: usize = 20;
 
 /// Placeholders for the settings that jobs in a sandbox may only read.
 #[derive(Debug, Default)]
 pub(crate) struct Placeholders {
     locked: Vec<Placeholder>,
-    /// Every path, with the identity of its file right after the placeholders were created.
+    /// Every protected path, with the identity of its file right after the placeholders were created.
     initial_files: Vec<(PathBuf, Option<FileIdentity>)>,
 }
 
-/// Identity of a file, for its lifetime.
+/// Identity of a file, constant for its lifetime.
 #[derive(Debug, PartialEq, Eq)]
 struct FileIdentity(u64, u64, Option<SystemTime>);
 
@@ -53,8 +53,8 @@ impl FileIdentity {
 }
 
 impl Placeholders {
-    /// Creates a placeholder for each of these paths that is missing. Paths without the permission to create them are
-    /// skipped: no job can create those either.
+    /// Creates a placeholder for each of these paths that is missing. Skips paths that the agent has no permission to
+    /// create: no job can create them either.
     pub(crate) fn create(paths: &[impl AsRef<Path>]) -> Result<Self, String> {
         let mut placeholders = Self::default();
         let paths = paths.iter().map(AsRef::as_ref);
@@ -72,8 +72,8 @@ impl Placeholders {
         Ok(placeholders)
     }
 
-    /// Returns the paths that lead to another file now. A sandbox protects only the file that existed when it was
-    /// created, so jobs could write to the new one. A missing path is not returned: git takes no settings from it.
+    /// Returns the paths that now lead to another file. A sandbox protects only the file that existed when the sandbox
+    /// was created, so jobs could write to the new file. A missing path is not returned: git takes no settings from it.
     pub(crate) fn replaced_paths(&self) -> Vec<&Path> {
         let is_other = |path: &Path, seen| FileIdentity::of_path(path).is_some_and(|now| Some(&now) != seen);
         let replaced = self.initial_files.iter().filter(|(path, seen)| is_other(path, seen.as_ref()));
@@ -81,7 +81,7 @@ impl Placeholders {
     }
 }
 
-/// A placeholder that is locked shared.
+/// A placeholder on which this process holds a shared lock.
 #[derive(Debug)]
 struct Placeholder {
     folder: OwnedFd,
@@ -90,7 +90,7 @@ struct Placeholder {
 }
 
 impl Placeholder {
-    /// Creates a placeholder, or returns `None` where the user has a file.
+    /// Creates a placeholder, or returns `None` if the user has a file at this path.
     fn create(path: &Path) -> io::Result<Option<Self>> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
         let name = PathBuf::from(name);
@@ -130,7 +130,7 @@ impl Placeholder {
 
 impl Drop for Placeholder {
     fn drop(&mut self) {
-        // The last job that holds it removes it.
+        // The last job that holds the lock removes the placeholder.
         let alone = self.file.unlock().is_ok() && self.file.try_lock().is_ok();
         if !alone
             || !is_file_at(&self.file, &self.folder, &self.name)
@@ -191,14 +191,14 @@ fn write_new(folder: &OwnedFd, name: &Path, text: &str) -> Result<(), Errno> {
     (&file).write_all(text.as_bytes()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-/// Turns an empty file of another Codex into a placeholder, so that it stays when the command of that Codex ends.
+/// Turns an empty file that another Codex created into a placeholder, so that it stays when that Codex's command ends.
 fn turn_into_placeholder(name: &Path, file: &File) -> io::Result<()> {
     let meta = file.metadata()?;
     if !meta.is_file() || meta.len() > 0 || meta.mode() & 0o222 != 0 {
         return Ok(());
     }
     file.set_permissions(Permissions::from_mode(0o644))?;
-    // The file is changed in place, because the other sandbox protects this inode.
+    // The file is changed in place, because the other Codex's sandbox protects this inode.
     let again = format!("/proc/self/fd/{}", file.as_raw_fd());
     File::options()
         .write(true)

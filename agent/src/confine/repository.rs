@@ -1,8 +1,8 @@
-//! Folders of the git repository that a workspace belongs to, found without git: its own `.git`, the one around it,
-//! or those of a linked worktree or a submodule.
+//! Folders of the git repository that a workspace belongs to, found without git: a `.git` in the workspace or in a
+//! folder around it, or the folders that a linked worktree or a submodule points to.
 //!
-//! An earlier worker may have written any of these files, so they are treated as untrusted data. A folder elsewhere
-//! counts only if jobs may work there and if it names this workspace.
+//! An earlier worker may have written any of these files, so they are treated as untrusted data. A folder outside of
+//! the workspace counts only if jobs may work there and if it names this workspace.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,16 +14,16 @@ use std::path::{Path, PathBuf};
 const SETTINGS: [&str; 4] = ["hooks", "config", "config.worktree", "commondir"];
 /// Names in the folder of a linked worktree that hold settings, or point to the repository's settings.
 const WORKTREE_SETTINGS: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
-/// Maximum number of submodules, and of linked worktrees, whose settings are listed one by one: the whole profile has
-/// to fit into one argument. The folders of any further ones are read-only as a whole.
+/// Maximum number of submodules, and of linked worktrees, whose settings are listed one by one, because the whole
+/// profile has to fit into one argument. Of any further ones the whole folder is read-only.
 const MAX_LISTED: usize = 32;
-/// Deepest level of submodules that is searched.
+/// Maximum depth of nested submodules that are searched.
 const MAX_DEPTH: usize = 8;
 /// Maximum length of a file that names a folder, in bytes.
 const MAX_LINE: u64 = 4096;
 
-/// Returns the folders outside of the workspace that git writes to. Empty without a repository, or if all its folders
-/// are inside.
+/// Returns the folders outside of the workspace that git writes to; none if there is no repository or all its folders
+/// are in the workspace.
 pub(crate) fn git_folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
     let below_roots = |path: &Path| roots.iter().any(|root| path.starts_with(root));
     for folder in workspace.ancestors() {
@@ -45,7 +45,7 @@ pub(crate) fn git_folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
 }
 
 /// Returns the paths in a repository's folder from which git takes programs to run, including those of its submodules
-/// and linked worktrees. `workspace_git_folders` are folders of which everything else stays writable.
+/// and linked worktrees. In `workspace_git_folders`, everything else stays writable.
 pub(crate) fn settings_paths(git: &Path, workspace_git_folders: &[PathBuf]) -> Vec<PathBuf> {
     let mut paths = Vec::from(SETTINGS.map(|name| git.join(name)));
     for folder in listed_folders(&git.join("worktrees"), workspace_git_folders, &mut paths) {
@@ -75,7 +75,7 @@ fn add_submodules(folder: &Path, workspace_git_folders: &[PathBuf], depth: usize
     }
 }
 
-/// Returns the folders in `folder` whose settings are named one by one; the others are added to `paths` whole.
+/// Returns the folders in `folder` whose settings are to be listed one by one. Adds the other folders to `paths`.
 fn listed_folders(
     folder: &Path,
     workspace_git_folders: &[PathBuf],
@@ -89,7 +89,7 @@ fn listed_folders(
     found
 }
 
-/// Returns the folder that a file `.git` leads to, and that of the repository if it is another one.
+/// Returns the folder that a `.git` file points to, and the folder of the repository if that is a different one.
 pub(crate) fn linked_folders(folder: &Path, file: &Path) -> Vec<PathBuf> {
     let Some(target) = read_line(file).and_then(|line| Some(line.strip_prefix("gitdir:")?.trim().to_owned()))
     else {

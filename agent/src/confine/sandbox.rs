@@ -1,5 +1,5 @@
-//! Sandbox of one job. It starts each of the job's commands in Codex's sandbox, and creates the profile for Codex
-//! itself.
+//! Sandbox of one job. It starts each of the job's commands in Codex's sandbox, and creates the profile that Codex uses
+//! for its model's commands.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,24 +20,24 @@ use crate::workspace::WorkspaceDir;
 
 /// Name of the profile in Codex's configuration.
 const PROFILE_NAME: &str = "relay";
-/// Names in a project's root from which programs outside of the sandbox take settings and commands.
+/// Names in a project's root from which programs outside of the sandbox read settings and commands.
 const PROJECT_SETTINGS: [&str; 5] = [".codex", ".agents", ".claude", ".mcp.json", ".vscode"];
 /// Variables that Codex's launcher needs to find itself, its sandbox program and its folder. They come from the agent,
 /// never from a job.
 const LAUNCHER_VARIABLES: [&str; 4] = ["PATH", "HOME", "CODEX_HOME", "LANG"];
 
-/// Settings shared by all sandboxes of an agent.
+/// Settings that all sandboxes of an agent share.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedSettings {
     /// Path of Codex's program.
     pub(crate) codex: String,
-    /// Environment of its launcher.
+    /// Environment of the launcher (`codex sandbox`).
     pub(crate) env: Variables,
     /// Paths that no job may see.
     pub(crate) hidden: Vec<PathBuf>,
     /// Folders that the sandbox's own programs take settings or programs from.
     pub(crate) protected: Vec<PathBuf>,
-    /// Parts of hidden folders that must stay visible.
+    /// Codex's programs, which must stay visible inside hidden folders.
     pub(crate) codex_programs: CodexPrograms,
     /// Roots of projects whose settings jobs may only read.
     pub(crate) projects: Vec<PathBuf>,
@@ -139,8 +139,8 @@ impl SharedSettings {
         Ok(profile)
     }
 
-    /// Returns the settings that neither a session in the project nor its jobs may change. Missing ones can't be
-    /// created, except a repository.
+    /// Returns the settings that neither a session in the project nor its jobs may change. Missing settings can't be
+    /// created either, except a repository.
     fn protected_settings(&self, workspace_git_folders: &[PathBuf]) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         for project in &self.projects {
@@ -180,7 +180,7 @@ impl JobSandbox {
         self.placeholders.replaced_paths()
     }
 
-    /// Points a command's tools at paths that they can write.
+    /// Sets variables that make a command's tools use paths that they can write.
     pub(crate) fn redirect(&self, env: &mut Variables, spec: &JobSpec) {
         self.caches.redirect(env, &spec.env);
         if env.contains_key("TMPDIR") && !spec.env.contains_key("TMPDIR") {
@@ -202,7 +202,7 @@ impl JobSandbox {
     }
 }
 
-/// Returns a path as text for a profile. A path with other characters can't be written in a profile, and so not be
+/// Returns a path as text for a profile. Fails for a path that a profile can't express, because such a path can't be
 /// hidden.
 fn profile_text(path: &Path) -> Result<&str, String> {
     path.to_str().filter(|path| !path.chars().any(char::is_control)).ok_or_else(|| {

@@ -17,7 +17,7 @@ use crate::environment::Variables;
 const MISSING_CODEX_HINT: &str =
     "install it, or set [codex] sandbox = \"off\" in relay.toml and approve it with `relay up`";
 
-/// Assembles the settings that all sandboxes share. `worker_env` has no values of a job.
+/// Assembles the settings that all sandboxes share. `worker_env` must not contain values of a job.
 pub(crate) fn assemble(
     config: &Config,
     state: &Path,
@@ -32,14 +32,14 @@ pub(crate) fn assemble(
     }
     let homes = codex_homes(agent_env, worker_env);
     for home in &homes {
-        // A folder created later would not be hidden from the jobs that run.
+        // A folder that is created later would not be hidden from running jobs, so it is created now.
         let _ = DirBuilder::new().recursive(true).mode(0o700).create(home);
     }
     let caches = Caches::open(worker_env, state)
         .map_err(|error| format!("the workers' caches can't be made in the cache folder of HOME: {error}"))?;
     let mut env = SharedSettings::launcher_env(worker_env);
     env.insert("CODEX_HOME".to_owned(), caches.launcher_home().display().to_string());
-    // Codex keeps no helpers in a home below the temporary folder.
+    // Codex creates no helpers in a home below the temporary folder.
     env.insert("TMPDIR".to_owned(), caches.launcher_temp_dir().display().to_string());
     let temporary = temp_dir::choose_temp_dir(
         agent_env.get("TMPDIR").map(String::as_str),
@@ -51,7 +51,7 @@ pub(crate) fn assemble(
         protected: vec![caches.launcher_home().to_owned()],
         hidden: hidden_paths(config, state, agent_env, worker_env, &homes)?,
         codex_programs: CodexPrograms::new(codex_home(worker_env), Path::new(&codex.program)),
-        // Each project has one hidden folder: `platform/`.
+        // Each project has a hidden folder, `platform/`.
         projects: config
             .hidden
             .iter()
@@ -84,8 +84,8 @@ fn codex_home(env: &Variables) -> Option<PathBuf> {
     env.get("CODEX_HOME").map(PathBuf::from).or(home).filter(|home| home.is_absolute())
 }
 
-/// Returns the folders in which Codex keeps its login and the history of each thread, of workers and of the user. The
-/// whole folders are hidden, because a single file could be replaced, or created later.
+/// Returns the folders in which the Codex of the user and of the workers keeps its login and its threads. Whole folders
+/// are hidden, because a single file could be replaced, or created later.
 fn codex_homes(agent_env: &Variables, worker_env: &Variables) -> Vec<PathBuf> {
     let mut homes = Vec::new();
     for env in [agent_env, worker_env] {

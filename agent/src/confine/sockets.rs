@@ -1,8 +1,8 @@
 //! Sockets of services outside of the sandbox that start programs for any client: container engines, the user's
-//! session, terminals. A read-only file system does not prevent connections to them.
+//! session, terminals. A job could connect to them even if their files were read-only, so they are hidden.
 //!
-//! Not covered: an abstract socket (it has no file), a socket that a program creates after the job has started, and
-//! one that was moved or linked to a folder that is not searched here.
+//! Not covered are an abstract socket (it has no file), a socket that a program creates after the job has started, and
+//! a socket that was moved or linked to a folder that is not searched here.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,21 +33,21 @@ const SERVICES: [&str; 16] = [
     "/tmp/.X11-unix",
     "/tmp/.ICE-unix",
 ];
-/// Paths of the usual services below a home.
+/// Paths of the usual services in a home directory.
 const HOME_SERVICES: [&str; 2] = [".docker/run", ".docker/desktop"];
 /// Variables with the addresses of container engines.
 const ENGINES: [&str; 2] = ["DOCKER_HOST", "CONTAINER_HOST"];
-/// Maximum number of additional sockets that are hidden one by one: each is a mount in every sandbox, and a part of an
-/// argument, for which the kernel's limit is 128 KiB.
+/// Maximum number of additional sockets that are hidden one by one. Each needs a mount in every sandbox, and a part of
+/// an argument that the kernel limits to 128 KiB.
 const MAX_SOCKETS: usize = 400;
-/// Maximum number of entries of one folder, and of processes, that are searched for a socket that was moved away from
-/// its bound path.
+/// Maximum number of entries of one folder, and of processes, that are searched for sockets that are no longer at the
+/// path they were bound to.
 const MAX_SEARCHED: usize = 10_000;
 
-/// Returns the existing sockets of such services. `env` is the environment of the user.
+/// Returns the existing sockets of services that start programs. `env` is the environment of the user.
 ///
 /// # Errors
-/// One line with advice if there are more than can be hidden.
+/// One line with advice if there are more sockets than can be hidden.
 pub(super) fn service_sockets(env: &Variables) -> Result<Vec<PathBuf>, String> {
     let user = rustix::process::geteuid().as_raw();
     let mut doors: Vec<PathBuf> = SERVICES.map(PathBuf::from).into();
@@ -86,14 +86,14 @@ fn check_socket_count(count: usize) -> Result<(), String> {
     ))
 }
 
-/// Returns the files of these sockets that this process could connect to.
+/// Returns the files of those sockets to which this process could connect.
 fn connectable(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let (mut lost, mut relative) = (Vec::new(), Vec::new());
     for listener in listeners {
         let meta = listener.path.symlink_metadata().ok().filter(|_| listener.path.is_absolute());
         let here = meta.as_ref().is_some_and(|meta| meta.file_type().is_socket());
-        // The path alone counts too: some file systems give a file two inodes.
+        // A file at the bound path counts whatever its inode: some file systems give a file two inodes.
         if here {
             found.insert(listener.path.clone());
         }
@@ -113,12 +113,12 @@ fn connectable(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
     if !lost.is_empty() {
         found.extend(moved_sockets(&lost, env));
     }
-    // Write permission on a socket's file allows a connection, whatever its owner.
+    // Write permission on a socket's file allows a connection, whoever owns the file.
     found.retain(|path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok());
     found
 }
 
-/// Returns sockets with a relative name, in the current working directories of all processes.
+/// Returns sockets that were bound to a relative path, searched in the working directories of all processes.
 fn relative_sockets(listeners: &[&Listener]) -> Vec<PathBuf> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten().take(MAX_SEARCHED);
     let folders: BTreeSet<PathBuf> =
@@ -132,7 +132,7 @@ fn relative_sockets(listeners: &[&Listener]) -> Vec<PathBuf> {
     places.filter_map(at).collect()
 }
 
-/// Returns sockets that were moved or linked, in the folders where sockets usually are.
+/// Returns sockets that were moved or linked, searched in the folders where sockets usually are.
 fn moved_sockets(listeners: &[&Listener], env: &Variables) -> Vec<PathBuf> {
     let files: BTreeSet<u32> = listeners.iter().filter_map(|listener| listener.inode_low_bits).collect();
     let own =

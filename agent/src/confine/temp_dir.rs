@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 /// Folder for temporary files of every job.
 pub(crate) const DEFAULT_TEMP_DIR: &str = "/tmp";
-/// Folders whose children are homes.
+/// Folders whose subfolders are home directories.
 const HOME_PARENTS: [&str; 2] = ["/home", "/Users"];
 
 /// Returns the user's `TMPDIR`, or the default if `TMPDIR` is or contains one of `other_folders` (homes, the project,
-/// hidden folders): jobs could write to all of them.
+/// hidden folders), because jobs could then write to those.
 pub(crate) fn choose_temp_dir(tmpdir: Option<&str>, other_folders: &[PathBuf]) -> String {
     let wanted = tmpdir.map(Path::new).filter(|folder| folder.is_absolute());
     let real = wanted.and_then(|folder| folder.canonicalize().ok()).filter(|folder| folder.is_dir());

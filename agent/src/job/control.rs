@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-/// An order. A later order may shorten the grace of an earlier one, and never revokes it.
+/// An order. A later order can shorten the grace of an earlier one, but never revokes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Control {
     /// Keep running.
@@ -21,7 +21,7 @@ pub(crate) enum Control {
 }
 
 impl Control {
-    /// Returns the order in force when `new` follows this one: the first reason stays, the shorter grace wins.
+    /// Returns the order in force after `new` has followed this one: it has the first reason and the shorter grace.
     fn merge(self, new: Self) -> Self {
         match (self, new) {
             (Self::Run, new) => new,
@@ -47,7 +47,7 @@ pub(crate) struct ControlState {
     pub(crate) step_extension_ms: u64,
 }
 
-/// Sends an order; repeating one changes nothing.
+/// Sends an order. A repeated order changes nothing.
 pub(super) fn send_order(sender: &watch::Sender<ControlState>, new: Control) {
     sender.send_if_modified(|state| {
         let then = state.control.merge(new);
@@ -55,7 +55,7 @@ pub(super) fn send_order(sender: &watch::Sender<ControlState>, new: Control) {
     });
 }
 
-/// Extends the limit of the job, or of the step that runs when the job handles the order.
+/// Extends the limit of the job, or of the step that is active when the job handles the request.
 pub(super) fn extend_limit(sender: &watch::Sender<ControlState>, step: bool, by_ms: u64) {
     sender.send_modify(|state| {
         let sum = if step { &mut state.step_extension_ms } else { &mut state.job_extension_ms };

@@ -1,4 +1,4 @@
-//! Ends of a job that come from elsewhere than its command: deadlines, stalls, and orders.
+//! Early ends of a job, which its command does not cause: deadlines, stalls, and orders.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl Supervisor {
         }
     }
 
-    /// Applies the orders that the job was sent.
+    /// Applies the orders that were sent to the job.
     pub(super) fn apply_control(&mut self, running: Option<&mut RunningCommand>) {
         let new = *self.control.borrow_and_update();
         self.extend_limits(new);

@@ -9,7 +9,7 @@ use crate::mask::Masker;
 use crate::spool::JobSpool;
 use crate::workspace_log::{LogFile, WorkspaceLog};
 
-/// Maximum number of bytes that are gathered before they are written.
+/// Maximum number of bytes that are buffered before they are written.
 const MAX_BUFFERED: usize = 64 * 1024;
 
 /// Log of a job. Text is buffered until the next flush, because one turn of the job's loop produces many short lines.
@@ -46,7 +46,7 @@ impl JobLog {
         }
     }
 
-    /// Writes the gathered text.
+    /// Writes the buffered text.
     pub(crate) fn flush(&mut self) {
         if self.buffer.is_empty() {
             return;
@@ -55,7 +55,7 @@ impl JobLog {
         self.spool.append_output(&gathered);
         self.append_file(LogFile::Log, &gathered);
         gathered.clear();
-        // A large buffer is not kept after a burst.
+        // Frees the memory of a large buffer after a burst of output.
         gathered.shrink_to(MAX_BUFFERED);
         self.buffer = gathered;
     }
@@ -67,7 +67,7 @@ impl JobLog {
         }
     }
 
-    /// Drops a copy that can't be written.
+    /// Drops the workspace's copy if it can no longer be written.
     pub(crate) fn check_copy(&mut self) {
         if let Some(error) = self.workspace_copy.as_ref().and_then(LogCopy::error) {
             self.workspace_copy = None;
@@ -80,7 +80,7 @@ impl JobLog {
         self.spool.append(EventBody::Warning { message });
     }
 
-    /// Returns true if so much output waits for the copy's disk that reading from the worker must pause.
+    /// Returns true if so much output waits to be written to the copy that reading from the worker must pause.
     pub(crate) fn is_congested(&self) -> bool {
         self.workspace_copy.as_ref().is_some_and(LogCopy::is_full)
     }

@@ -13,7 +13,7 @@ use crate::workspace_log::{LogFile, WorkspaceLog};
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 /// Maximum size of a chunk, in bytes. Output for the same file is joined and written with one call.
 const MAX_CHUNK_BYTES: usize = 64 * 1024;
-/// Longest time that one write may take: a busy disk needs a second.
+/// Maximum time that one write may take. A busy disk needs a second.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writing end of the copy.
@@ -98,7 +98,7 @@ impl LogCopy {
         self.0.queue().bytes >= MAX_QUEUED_BYTES
     }
 
-    /// Returns the reason why the copy can't be written, if there is one.
+    /// Returns the reason why the copy can no longer be written, if writing has failed.
     pub(super) fn error(&self) -> Option<String> {
         let queue = self.0.queue();
         let hangs = queue.writing_since.is_some_and(|since| since.elapsed() >= WRITE_TIMEOUT);
@@ -106,11 +106,11 @@ impl LogCopy {
         queue.error.clone().or_else(|| hangs.then(hung))
     }
 
-    /// Waits until everything is written, at most for as long as one write may take.
+    /// Waits until everything is written, but no longer than [`WRITE_TIMEOUT`].
     pub(super) async fn wait_drained(&self) {
         let drained = async {
             loop {
-                // Registered before the check, so that an end in between is not missed.
+                // The waiter is registered before the check, so that it does not miss an end right after the check.
                 let drained = self.0.drained.notified();
                 tokio::pin!(drained);
                 drained.as_mut().enable();

@@ -26,7 +26,6 @@ use crate::workspace_log::WorkspaceLog;
 
 /// Properties of the agent that do not change while it runs.
 pub(crate) struct AgentContext {
-    /// Id of the agent.
     pub(crate) agent_id: String,
     /// State directory of the agent.
     pub(crate) state_dir: PathBuf,
@@ -36,7 +35,6 @@ pub(crate) struct AgentContext {
     pub(crate) in_container: bool,
     /// True if the agent is root, and so can run workers as another user.
     pub(crate) is_root: bool,
-    /// Vitals of the machine.
     pub(crate) vitals: VitalsMonitor,
 }
 
@@ -53,7 +51,7 @@ pub(crate) struct JobManager {
     spool: Arc<Spool>,
     pub(super) codex_finder: CodexFinder,
     pub(super) verified_programs: VerifiedPrograms,
-    /// Serialises the starts. Each may wait for Codex while frames are handled.
+    /// Lock that serialises the starts. A start may wait for Codex while the agent handles further frames.
     start_lock: tokio::sync::Mutex<()>,
     /// Observer with the credentials of the workers' user, created with the first job.
     pub(super) observer: OnceLock<Observer>,
@@ -65,7 +63,7 @@ pub(crate) struct JobManager {
 pub(super) struct ManagerState {
     pub(super) config: Option<Arc<Config>>,
     running: HashMap<RunId, watch::Sender<ControlState>>,
-    /// Runs that are being started, with the grace in milliseconds if they were already cancelled.
+    /// Runs that are being started; for a run that was already cancelled, the grace in milliseconds.
     starting: HashMap<RunId, Option<u64>>,
     stopping: bool,
 }
@@ -92,7 +90,7 @@ impl Drop for StartGuard {
 /// Reason that a job is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// No capacity now: the job stays queued.
+    /// The agent has no capacity now. The job stays queued.
     Busy(String),
     /// The job can't run here.
     Invalid(String),
@@ -135,8 +133,8 @@ impl JobManager {
 
     /// Accepts a job or refuses it. A run that exists already is accepted again.
     ///
-    /// A cancel right after the start finds the run even if the future was never polled. The run is also removed if the
-    /// future is dropped with its connection.
+    /// The run is registered at once, so that a cancel finds it even if the returned future was never polled. If the
+    /// future is dropped with its connection, the run is removed.
     pub(crate) fn start(
         self: &Arc<Self>,
         run: RunId,
@@ -184,7 +182,7 @@ impl JobManager {
         }
     }
 
-    /// Launches a job. Its spool is written first: once this returns, the job survives a lost connection.
+    /// Launches a job. Its run is first created in the spool, so from then on the job survives a lost connection.
     fn launch(self: &Arc<Self>, run: RunId, spec: JobSpec, resources: JobResources) -> Result<(), Refusal> {
         let (mask, user) = (Arc::clone(&resources.mask), resources.user);
         let spool = self.spool.create_run(run.clone(), &secrets::without_values(&spec), Arc::clone(&mask));
@@ -227,8 +225,8 @@ impl JobManager {
         Ok(())
     }
 
-    /// Returns the refusal for a spool that can't be written. While other jobs run, a full disk may get free space, so
-    /// the job waits; otherwise a user has to act.
+    /// Returns the refusal for a spool that can't be written. If the disk is full while other jobs run, they may free
+    /// space, so the job stays queued. Otherwise a user has to act.
     fn spool_refusal(&self, error: &io::Error) -> Refusal {
         if is_disk_full(error) {
             let reason = format!("the agent's disk has no room for the job's events: {error}");
@@ -242,7 +240,7 @@ impl JobManager {
         }
     }
 
-    /// Cancels a job. Ignored if it does not run.
+    /// Cancels a job. Does nothing if the job does not run.
     pub(crate) fn cancel(&self, job: &JobId, grace_ms: u64) {
         let mut state = self.lock_state();
         for (run, sender) in &state.running {
@@ -255,7 +253,7 @@ impl JobManager {
         }
     }
 
-    /// Extends a limit of a job. Ignored if it does not run.
+    /// Extends a limit of a job. Does nothing if the job does not run.
     pub(crate) fn extend(&self, job: &JobId, step: bool, by_ms: u64) {
         for (run, sender) in &self.lock_state().running {
             if run.job == *job {
@@ -264,7 +262,7 @@ impl JobManager {
         }
     }
 
-    /// Ends a run if it is active, and removes it: the relay has closed it.
+    /// Ends a run if it is active, and removes it, because the relay has closed it.
     pub(crate) fn abandon(&self, run: &RunId) {
         if let Some(sender) = self.lock_state().running.get(run) {
             tracing::warn!("the relay has closed {run}: ending it");
@@ -285,7 +283,7 @@ impl JobManager {
     /// Waits until no job runs.
     pub(crate) async fn wait_idle(&self) {
         loop {
-            // Registered before the check, so that an end in between is not missed.
+            // The waiter is registered before the check, so that it misses no run that ends right after it.
             let ended = self.run_ended.notified();
             if self.lock_state().running.is_empty() {
                 return;

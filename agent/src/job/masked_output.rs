@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::mask::{MaskedStream, Masker};
 use crate::process::OutputSource;
 
-/// Time for which a possible beginning of a secret is held back when no more output follows. Two writes of one program
-/// are much closer together, and a prompt must appear.
+/// Time after which a possible beginning of a secret is released if no more output follows: long compared with the time
+/// between two writes of one secret, short enough to show a prompt.
 const HOLD_TIME: Duration = Duration::from_millis(200);
 
 /// Output of one command.
@@ -42,7 +42,7 @@ impl MaskedOutput {
         (self.stdout.has_releasable() || self.stderr.has_releasable()).then(|| self.last_output + HOLD_TIME)
     }
 
-    /// Releases output that no longer needs to be held back; all of it if `all` is set.
+    /// Releases the output that no longer needs to be held back, or all held-back output if `all` is set.
     pub(super) fn release_held(&mut self, all: bool) -> [(OutputSource, Vec<u8>); 2] {
         let due = self.release_at().is_some_and(|due| due <= Instant::now());
         let rest = |stream: &mut MaskedStream| match (all, due) {

@@ -7,16 +7,17 @@
 //! ```
 //!
 //! * [`manager`]: admission of jobs, and the table of running jobs; [`preparation`]: everything that a job needs to run.
-//! * [`supervisor`]: executes one job; the only loop. [`ending`]: ends that come from elsewhere than the command.
+//! * [`supervisor`]: executes one job; the only loop. [`ending`]: ends a job early, because of a deadline, a stall or
+//!   an order.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).
-//! * [`output_handler`]: the differences between Codex and a shell.
+//! * [`output_handler`]: handling of a command's output, which differs between Codex and a shell.
 //! * [`log`]: the output of a job; [`log_copy`]: the workspace's copy of it.
 //! * [`control`]: requests to a running job.
 //! * [`secrets`]: the secret values of a job; [`masked_output`]: output without them.
 //! * [`tail`]: the last lines of a command.
-//! * [`recover()`]: jobs of an earlier agent process.
+//! * [`recover()`]: ends the jobs of an earlier agent process.
 
 mod control;
 mod ending;

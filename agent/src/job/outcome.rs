@@ -12,7 +12,7 @@ use crate::codex::{Turn, error_messages};
 use crate::oom::OomKill;
 use crate::process::Exit;
 
-/// Observations of a command.
+/// Observations of a command that has ended.
 #[derive(Debug, Default)]
 pub(crate) struct CommandResult {
     /// Exit status of its leader.
@@ -20,7 +20,7 @@ pub(crate) struct CommandResult {
     /// Reason why the command could not be started.
     pub(crate) spawn_failed: Option<String>,
     pub(crate) step: Option<u32>,
-    /// Last lines it wrote.
+    /// Last lines that the command wrote.
     pub(crate) tail: String,
     /// Time at which the command ended, in the time zone of the machine.
     pub(crate) ended_at: Zoned,
@@ -28,14 +28,14 @@ pub(crate) struct CommandResult {
     pub(crate) turn: Option<Turn>,
     /// True if the agent ended the command because it kept running after its turn.
     pub(crate) ended_after_turn: bool,
-    /// Shortage of memory, if the kernel killed a process of this platform meanwhile.
+    /// Kill for lack of memory, if the kernel killed a process of this platform while the command ran.
     pub(crate) oom_kill: Option<OomKill>,
 }
 
 /// Classifies a command that ended by itself.
 ///
 /// # Errors
-/// The reason that the job has failed.
+/// The reason for the failure of the job.
 pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) -> Result<(), JobError> {
     let fail = |kind, message: String| {
         Err(JobError { kind, message: text_format::truncate(&message, MAX_TEXT), step: result.step })
@@ -80,8 +80,8 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
     }
 }
 
-/// Returns true if the command was killed, or if a shell reports by its exit code that its command was killed. Codex
-/// itself goes on after its commands are killed.
+/// Returns true if the command was killed, or if it is a shell whose exit code reports that its command was killed. The
+/// exit code of Codex means no such thing: Codex goes on when one of its commands is killed.
 fn was_killed(exit: Exit, codex: bool) -> bool {
     exit == Exit::Signal(9) || (exit == Exit::Code(137) && !codex)
 }
@@ -105,7 +105,6 @@ fn describe_exit(exit: Exit) -> String {
     }
 }
 
-/// Returns the names of the common signals.
 fn signal_name(signal: i32) -> &'static str {
     match signal {
         1 => " (HUP)",

@@ -1,4 +1,4 @@
-//! Differences between commands while they run: a shell's output is the log as it is; Codex's output is a protocol.
+//! Handling of a command's output. The output of a shell goes to the log unchanged; the output of Codex is a protocol.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const EXIT_GRACE_AFTER_TURN: Duration = Duration::from_secs(10);
 /// Handler of a command's output.
 #[derive(Debug)]
 pub(crate) enum OutputHandler {
-    /// A shell: setup, check, or the worker of a shell job.
+    /// A shell that runs a setup command, a check, or the worker of a shell job.
     Shell(ShellHandler),
     Codex(Box<CodexHandler>),
 }
@@ -50,12 +50,12 @@ pub(crate) struct CodexHandler {
 }
 
 impl OutputHandler {
-    /// Creates a shell with this step.
+    /// Creates the handler of a shell whose step has this classification.
     pub(crate) fn shell(classification: Classification) -> Self {
         Self::Shell(ShellHandler { classification, step: None, tail: Tail::default() })
     }
 
-    /// Creates a Codex, whose model activity and MCP servers are tracked.
+    /// Creates the handler of Codex, which tracks the activity of the model and the MCP servers.
     pub(crate) fn codex(activity: ActivityDetector, servers: ServerTracker) -> Self {
         Self::Codex(Box::new(CodexHandler { activity, mcp_servers: servers, ..CodexHandler::default() }))
     }
@@ -105,7 +105,7 @@ impl OutputHandler {
         }
     }
 
-    /// Handles the end of the output: processes an unfinished line, and ends the shell's step.
+    /// Handles the end of the output: processes an unfinished last line, and ends the step of a shell.
     pub(crate) fn on_end(
         &mut self,
         now: Duration,
@@ -132,7 +132,7 @@ impl OutputHandler {
         }
     }
 
-    /// Returns the time at which Codex is ended if it is still running after its turn.
+    /// Returns the time at which Codex is ended if it has not exited after its turn.
     pub(crate) fn exit_deadline(&self) -> Option<Duration> {
         match self {
             Self::Shell(_) => None,
@@ -164,7 +164,7 @@ impl OutputHandler {
         }
     }
 
-    /// Returns the number of lines and items of Codex that were not understood.
+    /// Returns the number of Codex's lines and items that were not understood.
     pub(crate) fn unknown_count(&self) -> u64 {
         match self {
             Self::Shell(_) => 0,
@@ -183,8 +183,7 @@ impl CodexHandler {
         events
     }
 
-    /// Handles a line of stderr. The line is shown unless it is trace, which contains the model's text and is never
-    /// stored.
+    /// Handles a line of stderr. The line is logged, unless it belongs to the trace, which contains the model's text.
     fn on_error_line(
         &mut self,
         now: Duration,
@@ -209,8 +208,7 @@ impl CodexHandler {
         None
     }
 
-    /// Returns a warning if configured MCP servers were missing during the turn. Without the trace the servers are
-    /// unknown.
+    /// Returns a warning if configured MCP servers were missing during the turn. Without the trace this can't be known.
     fn missing_servers(&mut self) -> Option<EventBody> {
         let turn = self.tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
         if !turn || !self.activity.is_enabled() {

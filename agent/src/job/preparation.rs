@@ -25,7 +25,7 @@ use crate::user::{self, User, UserIds};
 use crate::workspace::WorkspaceDir;
 
 impl JobManager {
-    /// Returns a description of the machine, with any problem that keeps jobs from running there.
+    /// Returns the description of this platform for the relay, with any problem that keeps jobs from running here.
     pub(crate) async fn platform(&self) -> Platform {
         let env = self.environment(&Variables::new());
         let found = match &env {
@@ -52,8 +52,8 @@ impl JobManager {
         }
     }
 
-    /// Tests a configured sandbox in a container, where it mostly can't work. Without a container the first job tests
-    /// it.
+    /// If a sandbox is configured in a container, where it usually can't work, tests it and returns the problem.
+    /// Without a container, the first job tests the sandbox.
     async fn sandbox_problem(&self) -> Option<String> {
         let config = self.lock_state().config.clone();
         let config = config.filter(|config| config.sandbox == Some(Sandbox::WorkspaceWrite))?;
@@ -69,7 +69,7 @@ impl JobManager {
     }
 
     pub(super) fn isolation(&self, user: Option<UserIds>) -> Isolation {
-        // A worker that is root like the agent is not isolated by another user name.
+        // A user with id 0 is root like the agent, so it does not isolate the worker.
         let apart = user.is_some_and(|user| user.uid != 0);
         if self.context.in_container && apart { Isolation::Container } else { Isolation::None }
     }
@@ -174,7 +174,7 @@ impl JobManager {
     }
 }
 
-/// Validates a spec, as far as that does not depend on the platform.
+/// Checks those properties of a spec that do not depend on the platform.
 fn validate(run: &RunId, spec: &JobSpec) -> Result<(), String> {
     if spec.schema > SPEC_SCHEMA {
         return Err(format!(
@@ -192,7 +192,7 @@ fn validate(run: &RunId, spec: &JobSpec) -> Result<(), String> {
         return Err("a limit must be longer than 0".to_owned());
     }
     if spec.thread.as_deref().is_some_and(|thread| !is_thread_id(thread)) {
-        // Codex would read it as the name of a thread, or as an option.
+        // Codex would read such an id as the name of a thread, or as an option.
         return Err("the Codex thread to continue has an invalid id".to_owned());
     }
     let texts = spec.env.iter().flat_map(|(name, value)| [name, value]);

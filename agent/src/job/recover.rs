@@ -4,9 +4,9 @@
 //!  cut off ──its shim is gone──► silent ──first welcome──► ended: with the container's exit cause, else as agent_lost
 //! ```
 //!
-//! An agent can't determine why its last process ended; the relay may have seen it. So the end waits for the first
-//! welcome, and the events spooled before are delivered as usual. Without a welcome nothing could be delivered
-//! anyway.
+//! An agent can't determine why its last process ended, but the relay may have observed it. So the final events of a
+//! job are written only after the first welcome, which may contain the cause. Without a welcome they could not be
+//! delivered anyway.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::shim::exit_report;
 use crate::spool::{JobSpool, Spool};
 
-/// State of knowledge about the end of the agent's last process.
+/// The cause of the end of the agent's last process, as far as it is known.
 #[derive(Debug)]
 enum CauseState {
     /// No welcome has been received yet.
@@ -35,7 +35,7 @@ impl CauseState {
     }
 }
 
-/// Sender of the cause that the first welcome gives for the end of the last process.
+/// Sender of the cause in the first welcome: why the agent's last process ended.
 #[derive(Debug)]
 pub(crate) struct RecoveryNotice {
     state: watch::Sender<CauseState>,
@@ -54,8 +54,8 @@ impl RecoveryNotice {
     }
 }
 
-/// Ends every unfinished run, as soon as its cause is known. The shim of the run is ending its processes. The end is
-/// reported after that, so that no process of the job is left when a user reads it.
+/// Ends every unfinished run as soon as the cause is known. Until then the shim of the run ends its processes. The end
+/// of the run is reported after that, so that no process of the job is left when a user reads of the end.
 pub(crate) fn recover(spool: &Spool) -> RecoveryNotice {
     let (state, heard) = watch::channel(CauseState::Awaited);
     for run in spool.all_runs().into_iter().filter(|run| !run.is_finished()) {

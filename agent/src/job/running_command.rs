@@ -15,7 +15,6 @@ use crate::process::{Exit, Process};
 /// Reason that the job is being ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EndReason {
-    /// Cancelled on request.
     Cancelled,
     /// The agent has to stop.
     Stopped,
@@ -31,7 +30,7 @@ pub(super) struct RunningCommand {
     /// Masker that all output of the command goes through.
     pub(super) masked_output: MaskedOutput,
     pub(super) oom: OomWatch,
-    /// Process id of its leader, once it runs.
+    /// Process id of the command's leader, once it runs.
     pub(super) leader_pid: Option<u32>,
     pub(super) exit: Option<Exit>,
     pub(super) spawn_failed: Option<String>,
@@ -39,7 +38,7 @@ pub(super) struct RunningCommand {
     pub(super) spawn_requested_at: Duration,
     /// Time at which the shim counts as lost; set once the command was asked to end, or has ended.
     pub(super) shim_deadline: Option<Duration>,
-    /// Last snapshot of its processes.
+    /// Last snapshot of the command's processes.
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// True if the agent ended Codex because it did not exit after its turn.
     pub(super) ended_after_turn: bool,
@@ -82,7 +81,7 @@ impl RunningCommand {
         seen.subtree(leader).iter().map(|process| (process.pid, process.start_ticks)).collect()
     }
 
-    /// Returns true if the command was asked to end, or if its leader has exited and only output is missing.
+    /// Returns true if the command was asked to end, or if its leader has exited and only output is still read.
     pub(super) fn is_ending(&self) -> bool {
         self.shim_deadline.is_some() || self.exit.is_some()
     }

@@ -34,8 +34,8 @@ pub(super) fn build_masker(config: Option<&Config>, agent_env: &Variables, spec:
 pub(super) fn without_values(spec: &JobSpec) -> String {
     let mut spec = spec.clone();
     spec.env_names.extend(std::mem::take(&mut spec.env).into_keys());
-    // The spec was parsed from JSON, so it can be written as JSON. Only the presence of the file matters: its content
-    // is never read.
+    // A spec that was parsed from JSON can be written as JSON. If that failed, the empty content would do no harm: the
+    // file is never read, only its presence matters.
     serde_json::to_string(&spec).unwrap_or_default()
 }
 

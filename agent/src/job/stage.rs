@@ -28,7 +28,7 @@ impl Stage {
         setup.chain([Self::Worker]).chain(checks).collect()
     }
 
-    /// Returns the classification of its step; `None` for Codex, whose steps come from its events.
+    /// Returns the classification of the command's step; `None` for Codex, whose steps come from its events.
     pub(crate) fn step_classification(&self, spec: &JobSpec, rules: &Rules) -> Option<Classification> {
         match (self, spec.runner) {
             (Self::Setup(line), _) => {
@@ -42,7 +42,7 @@ impl Stage {
         }
     }
 
-    /// Returns its name in messages. `codex` is true if its worker is Codex.
+    /// Returns the command's name for messages. `codex` is true if the job's worker is Codex.
     pub(crate) fn display_name(&self, codex: bool) -> String {
         match self {
             Self::Setup(line) => format!("setup '{}'", text_format::one_line(line, 200)),
@@ -56,13 +56,12 @@ impl Stage {
         *self == Self::Worker && spec.runner == Runner::Codex
     }
 
-    /// Returns how its output is read: stdout and stderr are separate only for Codex, whose stdout is a protocol.
+    /// Returns the pipes for the command's output: separate ones only for Codex, whose stdout is a protocol.
     pub(crate) fn streams(&self, spec: &JobSpec) -> OutputPipes {
         if self.is_codex(spec) { OutputPipes::Split } else { OutputPipes::Merged }
     }
 
-    /// Returns the command to run in the workspace. `codex` is the path of Codex's program, which alone gets the
-    /// model's key.
+    /// Returns the command to run in the workspace. `codex` is Codex's path. Only Codex gets the model's key.
     pub(crate) fn command(
         &self,
         spec: &JobSpec,
@@ -97,14 +96,14 @@ impl Stage {
     }
 }
 
-/// Longest command line that is passed as an argument, in bytes: the kernel refuses 128 KiB and more.
+/// Maximum length of a command line that is passed as an argument, in bytes. The kernel refuses 128 KiB and more.
 const MAX_ARGUMENT: usize = 64 * 1024;
 
-/// Script that reads a longer command line from stdin and runs it like `sh -c`: without input, and with its variables
-/// and its last line break unchanged.
+/// Script that reads a longer command line from stdin and runs it as `sh -c` would: without input, without additional
+/// variables, and with the last line break unchanged.
 const EVAL_STDIN_SCRIPT: &str = r#"line=$(cat; echo .); exec </dev/null; eval "unset line; ${line%.}""#;
 
-/// Returns the shell for a command line, and its stdin.
+/// Returns the argv and the stdin of a shell that runs a command line.
 fn shell_argv_and_stdin(line: &str) -> (Vec<String>, String) {
     let call = |line: &str| ["sh", "-c", line].map(str::to_owned).to_vec();
     if line.len() <= MAX_ARGUMENT {

@@ -1,4 +1,4 @@
-//! Execution of one job. Its loop waits for the command, the deadlines, and orders; no other code of a job waits.
+//! Execution of one job. Its loop waits for the command, the deadlines and the orders. No other code of a job waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ use crate::user::UserIds;
 use crate::vitals::VitalsMonitor;
 use crate::workspace::WorkspaceDir;
 
-/// Time after the exit of its leader that a command may take: 2 s for output, 0.3 s of grace, 3 s for processes that
-/// can't be killed, 2 s for its sandbox, and the rest for a busy machine.
+/// Maximum time from the exit of a command's leader to the end of the command: 2 s for output, 0.3 s of grace, 3 s for
+/// processes that can't be killed, 2 s for the sandbox, and the rest for a busy machine.
 pub(super) const EXIT_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Maximum number of replaced settings that are reported, with one warning each.
@@ -59,7 +59,7 @@ pub(crate) struct Supervisor {
     exit_code: Option<i32>,
 }
 
-/// Resources of a job. No `Debug`: environments hold secrets.
+/// Resources of a job. Does not implement `Debug`, because environments contain secrets.
 pub(crate) struct JobResources {
     /// Environment of the job.
     pub(crate) env: Variables,
@@ -67,19 +67,15 @@ pub(crate) struct JobResources {
     pub(crate) worker_env: Variables,
     /// User that the job runs as; defaults to the agent's own.
     pub(crate) user: Option<UserIds>,
-    /// Path of Codex's program, as it was found.
+    /// Path at which Codex's program was found.
     pub(crate) codex: String,
-    /// Version of Codex, if known.
     pub(crate) codex_version: Option<String>,
     /// MCP servers of the job's Codex.
     pub(crate) mcp_servers: ServerTracker,
     /// Rules that classify its commands.
     pub(crate) rules: Rules,
-    /// Observer of its processes.
     pub(crate) observer: Observer,
-    /// Masker of its secrets.
     pub(crate) mask: Arc<Masker>,
-    /// Vitals of the machine.
     pub(crate) vitals: VitalsMonitor,
     pub(crate) workspace: WorkspaceDir,
     /// Sandbox around its commands.
@@ -95,7 +91,7 @@ enum Input {
 }
 
 impl Supervisor {
-    /// Creates the supervisor of a job that was accepted.
+    /// Creates the supervisor of an accepted job.
     pub(crate) fn new(
         spec: JobSpec,
         spool: Arc<JobSpool>,
@@ -169,7 +165,7 @@ impl Supervisor {
         let counted = match baseline.await {
             Ok(Ok(Some(before))) => git_diff::changes_since(git, &before).await,
             Ok(Err(reason)) => Err(reason),
-            // No repository, or the agent is shutting down.
+            // There is no repository, or the agent is shutting down.
             Ok(Ok(None)) | Err(_) => return None,
         };
         match counted {
@@ -220,11 +216,11 @@ impl Supervisor {
         loop {
             let held = self.spool.is_congested() || self.log.is_congested();
             running.process.set_output_paused(held);
-            // While the time is on hold, the job's activity is not observed, and its output is not read.
+            // The work time stops while the job's output is not read, because its activity can't be observed then.
             self.work_time.set_on_hold(self.started.elapsed(), held && !running.is_ending());
             let wake = self.next_wake(&running);
-            // Cancel-safe: `Process::next` and `Subscription::next` are, and a changed order stays changed until it
-            // is read.
+            // Cancel-safe: `Process::next` and `Subscription::next` are cancel-safe, and a new order stays marked as
+            // changed until it is read.
             let input = tokio::select! {
                 event = running.process.next() => Input::Process(event),
                 seen = processes.next(), if running.leader_pid.is_some() && !running.is_ending() => Input::Snapshot(seen),
@@ -295,7 +291,7 @@ impl Supervisor {
         running.masked_output.release_at().map_or(wake, |due| due.min(wake))
     }
 
-    /// Handles an event of the command; returns true if it was the last.
+    /// Handles an event of the command; returns true if it was the command's last event.
     fn on_event(&mut self, running: &mut RunningCommand, event: Event) -> bool {
         let now = self.now();
         match event {
@@ -336,7 +332,7 @@ impl Supervisor {
         }
     }
 
-    /// Passes on output that no longer needs to be held back; all of it if `end` is set.
+    /// Passes on the output that no longer needs to be held back, or all held-back output if `end` is set.
     fn release_output(&mut self, running: &mut RunningCommand, end: bool) {
         let now = self.now();
         for (source, bytes) in running.masked_output.release_held(end) {
@@ -344,7 +340,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends a command whose shim is lost, in place of that shim.
+    /// Ends the processes of a command whose shim is lost.
     async fn on_shim_lost(&mut self, mut running: RunningCommand) -> Result<(), JobError> {
         let (killed, survivors) = running.process.sweep(running.processes()).await;
         self.killed_count = self.killed_count.saturating_add(killed);

@@ -1,13 +1,13 @@
 //! Last lines that a command wrote, for the message that explains a failure.
 
-/// Maximum number of bytes that are kept: some lines are enough to see the cause.
+/// Maximum number of bytes that are kept: some lines, enough to see the cause.
 const MAX_BYTES: usize = 2048;
 /// Number of lines that are shown.
 const MAX_LINES: usize = 3;
 /// Maximum number of bytes shown of a line.
 const MAX_LINE: usize = 200;
 
-/// End of an output.
+/// End of a command's output.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     bytes: Vec<u8>,

@@ -4,7 +4,7 @@ use super::prefix_match::Match;
 
 /// Maximum length of a sequence, in bytes; true colour takes 19.
 const MAX_SEQUENCE: usize = 32;
-/// Maximum number of sequences within one value: two for each character of a long token. Without a limit a text could
+/// Maximum number of sequences within one value: two for each character of a long token. Without a limit, a text could
 /// hold back any amount of output.
 pub(super) const MAX_SEQUENCES: usize = 256;
 

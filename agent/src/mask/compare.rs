@@ -5,13 +5,13 @@ use super::prefix_match::Match;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Encoding {
-    /// Character by character, inside this number of nested JSON strings.
+    /// Text with escapes of this style, inside this number of nested JSON strings.
     Text(EscapeStyle, u8),
-    /// Percent-encoded this number of times. Characters that need no encoding may be encoded; a space may be `+`.
+    /// Percent-encoded this number of times. Any character may be encoded, and a space may be `+`.
     Percent(u8),
-    /// Base64 of either alphabet, after this number of bytes (0 to 2) of the preceding group.
+    /// Base64 in either alphabet. The number (0 to 2) counts the bytes before the value in its first group of three.
     Base64(u8),
-    /// Base64 of little-endian UTF-16, as in PowerShell's commands, after this number of bytes of the preceding group.
+    /// Base64 of the value in little-endian UTF-16 (PowerShell), with the same number as [`Self::Base64`].
     Base64Utf16(u8),
     /// Hex digits in either case, optionally with spaces or colons between the bytes.
     Hex,
@@ -19,10 +19,10 @@ pub(super) enum Encoding {
 
 /// Line breaks within base64 and hex, unescaped and inside JSON strings.
 const BREAKS: [&[u8]; 8] = [b"\n", b"\r", b"\\n", b"\\r", b"\\\\n", b"\\\\r", b"\\\\\\\\n", b"\\\\\\\\r"];
-/// Maximum number of line breaks in a row: CR and LF. Without a limit a text could hold back any amount of output.
+/// Maximum number of line breaks in a row: CR and LF. Without a limit, a text could hold back any amount of output.
 const MAX_BREAKS: usize = 2;
 
-/// Prefixes of a byte's two digits, for one and two levels of encoding.
+/// Text before the two hex digits of a percent-encoded byte, for one and two levels of encoding.
 pub(super) const PERCENT: [&[u8]; 2] = [b"%", b"%25"];
 
 /// Compares the beginning of a text with a value.
@@ -87,7 +87,7 @@ fn compare_percent(value: &[u8], levels: u8, text: &[u8]) -> Match {
     Match::Complete(at)
 }
 
-/// Compares digits, with line breaks between them.
+/// Compares digits, which may have line breaks between them.
 fn compare_digits(
     count: usize,
     digit: impl Fn(usize) -> u8,
@@ -120,12 +120,12 @@ fn compare_digits(
     Match::Complete(at)
 }
 
-/// Returns the number of leading bits of a value that share a base64 digit with the preceding bytes.
+/// Returns the number of leading bits of a value that share a base64 digit with bytes before the value.
 pub(super) fn skipped_bits(shift: u8) -> usize {
     [0, 4, 2][usize::from(shift % 3)]
 }
 
-/// Returns six bits of a value. Bytes after its end count as 0.
+/// Returns the six bits of a value that begin at `bit`. Bytes after the value's end count as 0.
 pub(super) fn sextet(byte: &impl Fn(usize) -> u8, bit: usize) -> u8 {
     let pair = u16::from(byte(bit / 8)) << 8 | u16::from(byte(bit / 8 + 1));
     u8::try_from(pair >> (10 - bit % 8) & 63).unwrap_or(0)
@@ -142,7 +142,7 @@ fn decode_sextet(digit: u8) -> Option<u8> {
     }
 }
 
-/// Returns four bits of a value.
+/// Returns the `n`th group of four bits of a value.
 pub(super) fn nibble(value: &[u8], n: usize) -> u8 {
     let byte = value.get(n / 2).copied().unwrap_or(0);
     if n.is_multiple_of(2) { byte >> 4 } else { byte & 15 }

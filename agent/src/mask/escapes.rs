@@ -1,4 +1,4 @@
-//! Spellings of a value's characters in the output of programs.
+//! Escapes that programs use for a value's characters in their output.
 
 use super::ansi;
 use super::prefix_match::Match;
@@ -6,13 +6,13 @@ use super::prefix_match::Match;
 /// Escape style for characters with a special meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EscapeStyle {
-    /// Unchanged.
     Unescaped,
-    /// Backslash before each, as in JSON, Python, `printf %q` and double quotes of a shell; also octal and hex.
+    /// A backslash before each special character, as in JSON, Python, `printf %q` and double quotes of a shell; also
+    /// octal and hex escapes.
     Backslashes,
     /// Single quotes of a shell: a quote is written as `'\''` or `'"'"'`.
     SingleQuoted,
-    /// This character doubled: YAML, SQL and CSV.
+    /// This character is doubled, as in YAML, SQL and CSV.
     Doubled(char),
     /// Entities of HTML and XML.
     Entities,
@@ -28,7 +28,7 @@ pub(super) const ESCAPE_STYLES: [EscapeStyle; 5] = [
 ];
 
 impl EscapeStyle {
-    /// Returns true if this style may change the value.
+    /// Returns true if this style may escape any character of the value.
     pub(super) fn alters(self, value: &str) -> bool {
         match self {
             Self::Unescaped => false,
@@ -113,7 +113,7 @@ pub(super) fn for_each_escape(
     }
 }
 
-/// Calls `is_match` with each backslash escape, for `outer` nested JSON strings.
+/// Calls `is_match` with each backslash escape, inside `outer` nested JSON strings, until it returns true.
 fn for_each_backslash_escape(c: char, outer: u8, is_match: &mut dyn FnMut(&[u8], u8) -> bool) -> bool {
     let mut units = [0; 2];
     let (mut lower, mut upper) = (Escape::empty(), Escape::empty());
@@ -173,7 +173,7 @@ fn with_hex(escape: Escape, byte: u8, upper: bool) -> Escape {
     escape.with_byte(digit(byte >> 4)).with_byte(digit(byte & 15))
 }
 
-/// Calls `is_match` with the named, decimal and hex entities.
+/// Calls `is_match` with the named, decimal and hex entities of a character until it returns true.
 fn for_each_entity(c: char, is_match: &mut dyn FnMut(&[u8]) -> bool) -> bool {
     let name: &[u8] = match c {
         '&' => b"&amp;",
@@ -250,7 +250,8 @@ fn compare_character(c: char, form: EscapeStyle, depth: u8, text: &[u8]) -> Matc
     seen
 }
 
-/// Compares with an escape such as `\u0073`. Must be fast: every escape of a text is compared with every secret.
+/// Compares the beginning of a text with an escape such as `\u0073`. Must be fast, because every such escape in a text
+/// is compared with every secret.
 fn compare_unicode_escape(c: u8, depth: u8, text: &[u8]) -> Match {
     let slashes = 1_usize << (depth - 1);
     let digit = |n: usize| char::from_digit(u32::from(c >> (4 * n) & 15), 16).map_or(0, |digit| digit as u8);

@@ -76,8 +76,8 @@ impl Masker {
         }
     }
 
-    /// Masks a queued event. Only the relay writes this event, with data from the client. Its origin names sessions and
-    /// jobs.
+    /// Masks a `queued` event. Only the relay writes this event, with data from the client. The origin contains only
+    /// ids of sessions and jobs, so it is not masked.
     fn mask_queued(&self, queued: Queued) -> Queued {
         let Queued { workspace, prompt_summary, runner, engine, log_path, events_path, origin, model } =
             queued;

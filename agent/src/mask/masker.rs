@@ -10,10 +10,10 @@ use super::prefix_match::Match;
 use super::prefixes::{encoded_prefixes, plain_prefixes};
 use super::secrets::{Secret, Secrets};
 
-/// Number of bytes of a secret that are masked at the end of a text, although the rest is missing.
+/// Minimum number of a secret's bytes at the end of a text that are masked although the rest of the secret is missing.
 const MIN_PARTIAL: usize = 8;
 
-/// Maximum number of prefixes of all secrets, 1 to 2 MiB; further secrets are found only in plain text.
+/// Maximum number of prefixes of all secrets, which take 1 to 2 MiB. Further secrets are found only in plain form.
 const MAX_PREFIXES: usize = 32 * 1024;
 
 /// Candidate match: index of a secret, and an encoding.
@@ -34,13 +34,12 @@ impl fmt::Debug for Masker {
     }
 }
 
-/// Result of a search.
 enum SearchResult<'a> {
-    /// No secret in the rest of the text.
+    /// There is no secret in the rest of the text.
     NoMoreSecrets,
     /// A secret from `start` to `end`, and the marker that replaces it.
     Secret { start: usize, end: usize, marker: &'a str },
-    /// No secret before this offset; one may begin there.
+    /// There is no secret before this offset, but one may begin at it.
     Undecided(usize),
 }
 
@@ -63,7 +62,7 @@ impl Masker {
         Self { secrets, index: PrefixIndex::new(found) }
     }
 
-    /// Returns the memory it takes, in bytes.
+    /// Returns the memory that the masker takes, in bytes.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
         self.secrets.iter().map(|secret| secret.value.len()).sum::<usize>() + self.index.size()

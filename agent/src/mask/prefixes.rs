@@ -6,12 +6,12 @@ use super::compare::{Encoding, PERCENT, nibble, sextet, skipped_bits, utf16_le};
 use super::escapes::{ESCAPE_STYLES, EscapeStyle, for_each_escape};
 use super::index::{PREFIX_LENGTH, Prefix};
 
-/// Maximum levels of JSON in JSON: a tool's answer in a command's output in a line of Codex.
+/// Maximum number of nested levels of JSON: a tool's answer in a command's output in a line of Codex.
 const JSON_DEPTH: u8 = 3;
-/// Line breaks of `base64` and `xxd`, unescaped and inside JSON.
+/// Line breaks in the output of `base64` and `xxd`, unescaped and inside JSON.
 const BREAKS: [&str; 3] = ["\n", "\\n", "\r\n"];
 
-/// Bytes that follow the `ESC [` of a colour.
+/// Bytes that can follow the `ESC [` of a colour.
 const COLOR_BYTES: &[u8] = b"0123456789;mK";
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -23,7 +23,7 @@ const UNRESERVED: [&[u8]; 5] = [b"-_.~", b"-_.", b"-_.~/", b"-_.~!'()*", b"-_.~!
 /// Prefixes of a value, each with the encodings that begin with it.
 type PrefixMap = BTreeMap<Prefix, Vec<Encoding>>;
 
-/// Adds a prefix. A longer text is truncated; a value is never shorter than a prefix.
+/// Adds the first bytes of a text as a prefix. No text is too short for that, because no value is.
 fn add_prefix(prefixes: &mut PrefixMap, beginning: &[u8], encoding: Encoding) {
     let Some(beginning) = beginning.first_chunk() else { return };
     let encodings = prefixes.entry(*beginning).or_default();
@@ -80,7 +80,7 @@ pub(super) fn encoded_prefixes(value: &str) -> PrefixMap {
 fn add_escaped_prefixes(rest: &str, form: EscapeStyle, depth: u8, start: &[u8], add: &mut dyn FnMut(&[u8])) {
     let mut chars = rest.chars();
     let Some(c) = chars.next().filter(|_| start.len() < PREFIX_LENGTH) else { return add(start) };
-    // `\\\\` begins too many texts to be a useful prefix for a letter.
+    // Too many texts begin with `\\\\`, so it is no useful prefix for a letter.
     let bare_only =
         c.is_ascii_alphanumeric() && start.is_empty() && (form != EscapeStyle::Backslashes || depth > 2);
     for_each_escape(c, form, depth, &mut |escape| {
@@ -133,7 +133,8 @@ fn base64_digits(value: &[u8], shift: u8, alphabet: &[u8; 64]) -> Vec<u8> {
     (0..count).map(|n| alphabet[usize::from(sextet(&byte, skip + 6 * n))]).collect()
 }
 
-/// Returns the digits without breaks, with one line break at each position, and with a separator after each pair.
+/// Returns the digits in all their forms: without breaks, with one line break at each position, and with a separator
+/// after each pair.
 fn with_breaks(digits: &[u8], separators: &[&str]) -> Vec<Vec<u8>> {
     let mut found = vec![digits.to_vec()];
     for at in 1..digits.len() {

@@ -4,16 +4,16 @@ use serde_json::Value;
 
 use crate::environment::looks_secret;
 
-/// Shortest line of a multi-line value that is masked by itself, in bytes.
+/// Minimum length of a line of a multi-line value that is masked by itself, in bytes.
 const MIN_LINE: usize = 8;
-/// Longest value that is parsed as JSON, in bytes. A service account's takes 3 KiB, and a cluster's configuration 20.
+/// Maximum length of a value that is parsed as JSON, in bytes. The key of a service account takes 3 KiB, and a
+/// cluster's configuration 20 KiB.
 const MAX_DOCUMENT: usize = 256 * 1024;
-/// Minimum length of a user name in an address without a password that counts as a token, in bytes.
+/// Minimum length at which the user name of an address without a password counts as a token, in bytes.
 const MIN_TOKEN: usize = 16;
-/// Maximum length of a single word that counts as a setting, unless its name suggests a secret.
+/// Maximum length of a single word that is no secret. In a field whose name suggests a secret, any word is one.
 const MAX_PLAIN_WORD: usize = 16;
-/// Fields of documents that name places and users, in lower case without `_` and `-`; addresses are recognised by their
-/// value.
+/// Fields that contain places and users, in lower case without `_` and `-`. Addresses are recognised by their value.
 const HARMLESS_FIELDS: &[&str] = &[
     "accountid",
     "clientemail",
@@ -42,8 +42,8 @@ const HARMLESS_FIELDS: &[&str] = &[
     "zone",
 ];
 
-/// Returns the secret parts of a value: those in its addresses, the strings of a JSON document, decoded, and lines. The
-/// most important parts come first.
+/// Returns the secret parts of a value: passwords and tokens in addresses, decoded strings of a JSON document, and
+/// lines. The most important parts come first.
 pub(super) fn secret_parts(value: &str) -> Vec<String> {
     let mut found = address_secrets(value);
     if value.len() <= MAX_DOCUMENT
@@ -88,8 +88,8 @@ fn is_secret_string(field: &str, text: &str) -> bool {
     !is_address && (looks_secret(field) || !is_place && !is_plain_word(text))
 }
 
-/// Returns the passwords in `scheme://user:password@host`, and user names that are tokens. Each is returned as written
-/// and with its percent-encoding decoded.
+/// Returns the passwords in addresses (`scheme://user:password@host`), and user names that are tokens. Each is returned
+/// as written, and also decoded if it is percent-encoded.
 pub(super) fn address_secrets(value: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, mark) in value.match_indices("://") {
@@ -116,7 +116,7 @@ fn is_token_in_user(user: &str, password: &str) -> bool {
     }
 }
 
-/// Decodes a percent-encoded text, if that changes it.
+/// Decodes a percent-encoded text; returns `None` if that does not change it.
 fn decode_percent(text: &str) -> Option<String> {
     let mut pieces = text.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();
@@ -128,7 +128,7 @@ fn decode_percent(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|decoded| decoded != text)
 }
 
-/// Returns true for a single word of letters, in one case or with a capital.
+/// Returns true for a single short word of letters: all lower case, all upper case, or with a capital first letter.
 pub(super) fn is_plain_word(value: &str) -> bool {
     let mut rest = value.chars().skip(1);
     value.len() <= MAX_PLAIN_WORD

@@ -1,19 +1,19 @@
-//! Values that are secrets.
+//! The values of a job that are secrets.
 //!
-//! Not masked: values shorter than [`MIN_LENGTH`] bytes, plain words (`production`) unless the variable's name suggests
-//! a secret, values of common variables such as `PATH`, and values the caller excludes, such as the workspace's path.
-//! Masking those would garble the output without hiding a secret.
+//! Some values are not masked, because that would garble the output without hiding a secret: values shorter than
+//! [`MIN_LENGTH`] bytes, plain words (`production`) unless the variable's name suggests a secret, values of common
+//! variables such as `PATH`, and values that the caller excludes, such as the workspace's path.
 
 use std::collections::BTreeSet;
 
 use super::secret_parts::{address_secrets, is_plain_word, secret_parts};
 use crate::environment::{Variables, is_never_secret, looks_secret};
 
-/// Shortest value that is masked, in bytes: shorter ones occur in any text.
+/// Minimum length of a value that is masked, in bytes. Shorter values occur in any text.
 pub(super) const MIN_LENGTH: usize = 6;
-/// Maximum number of parts of one value that are masked by themselves: the lines of twenty keys.
+/// Maximum number of parts of one value that are secrets of their own: enough for the lines of twenty keys.
 const MAX_PARTS: usize = 1024;
-/// Maximum number of parts of all values.
+/// Maximum number of parts of all values together.
 const MAX_TOTAL_PARTS: usize = 4096;
 /// Maximum length of a name in a marker, in bytes.
 const MAX_NAME: usize = 40;

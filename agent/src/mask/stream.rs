@@ -6,10 +6,10 @@ use super::Masker;
 use super::ansi::shows_at_most;
 
 /// Maximum number of bytes (without colours) at the end of the output that are shown although a secret may begin with
-/// them: so few bytes are more likely the end of a prompt than a secret.
+/// them. So few bytes are more likely to be the end of a prompt.
 const MAX_RELEASED_PREFIX: usize = 3;
 
-/// Masks one stream of output. Only the end is held back, if a secret may begin there.
+/// Masks one stream of output. If a secret may begin near the end of the output, that end is held back.
 #[derive(Debug)]
 pub(crate) struct MaskedStream {
     masker: Arc<Masker>,

@@ -1,4 +1,4 @@
-//! Description of what a process waits for, for the reason of an error.
+//! Description of what a process waits for, for error messages.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::traffic::sockets;
 use crate::proc_stat::ProcFs;
 
-/// Maximum number of bytes of a table of sockets that are read: some 25,000 lines.
+/// Maximum number of bytes read of a table of sockets: some 25,000 lines.
 const MAX_TABLE: u64 = 4 * 1024 * 1024;
 /// Maximum number of bytes shown of a kernel function's name.
 const MAX_FUNCTION: usize = 64;
@@ -20,8 +20,8 @@ struct Connection {
     state: &'static str,
 }
 
-/// Describes what `pid` waits for at this moment: its connections, or else its state in the kernel. `None` if neither
-/// can be read.
+/// Describes what `pid` waits for at this moment: a connection, or else a function of the kernel. Returns `None` if
+/// neither can be read.
 ///
 /// `waiting on TCP 10.0.0.1:443 ESTABLISHED`, `sleeping in hrtimer_nanosleep`, `waiting in anon_pipe_read`.
 pub(super) fn blocked_on(pid: u32) -> Option<String> {
@@ -37,7 +37,7 @@ pub(super) fn blocked_on(pid: u32) -> Option<String> {
     describe_connection(&mut proc, pid).or_else(|| describe_kernel_wait(&mut proc, pid, state))
 }
 
-/// Describes the newest connection that is still being opened, or else the newest one.
+/// Describes the newest connection that is still being opened, or if there is none, the newest connection.
 fn describe_connection(proc: &mut ProcFs, pid: u32) -> Option<String> {
     let held = sockets(proc, pid);
     if held.is_empty() {
@@ -46,7 +46,7 @@ fn describe_connection(proc: &mut ProcFs, pid: u32) -> Option<String> {
     let mut found = Vec::new();
     for (file, protocol) in [("tcp", "TCP"), ("tcp6", "TCP"), ("udp", "UDP"), ("udp6", "UDP")] {
         let mut table = String::new();
-        // The process's own table: it may be in another network namespace.
+        // The table of the process itself is read, because the process may be in another network namespace.
         let read = File::open(format!("/proc/{pid}/net/{file}"))
             .and_then(|file| file.take(MAX_TABLE).read_to_string(&mut table));
         if read.is_ok() {

@@ -6,9 +6,9 @@ use common::text_format;
 pub(super) const MAX_ARGUMENTS: usize = 4096;
 /// Maximum number of arguments that are kept.
 const MAX_WORDS: usize = 64;
-/// Maximum number of bytes of an environment that are searched: twice what one variable may hold.
+/// Maximum number of bytes of an environment that are searched: twice the maximum length of one variable.
 pub(super) const MAX_ENVIRONMENT: usize = 256 * 1024;
-/// Maximum length of a valid call id, in bytes: Codex's own have 41.
+/// Maximum length of a valid call id, in bytes. Codex's ids have 41.
 const MAX_CALL_ID: usize = 128;
 
 /// Returns the arguments in `/proc/PID/cmdline`. Empty arguments at the end are dropped: a program that shortened its

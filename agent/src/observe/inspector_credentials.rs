@@ -1,8 +1,8 @@
 //! Credentials for inspecting processes.
 //!
-//! Root in a container mostly lacks `CAP_SYS_PTRACE`, and then can't read a worker's I/O counters, environment and
-//! descriptors, which the worker itself can. So an inspecting thread takes the worker's *effective* ids. Its real and
-//! saved ids stay root's, so the worker can neither signal nor trace it.
+//! Root in a container usually lacks `CAP_SYS_PTRACE`. Then it can't read the I/O counters, environment and descriptors
+//! of a worker, but the worker's user can. So an inspecting thread takes the *effective* ids of that user. Its real and
+//! saved ids stay those of root, so the worker can neither signal nor trace it.
 
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{CapabilitySet, capabilities, set_thread_res_gid, set_thread_res_uid};
@@ -14,8 +14,8 @@ use crate::user::UserIds;
 pub(super) struct InspectorIds(pub(super) Option<UserIds>);
 
 impl InspectorIds {
-    /// Switches this thread to these credentials permanently, if that makes more visible. If the switch fails, less is
-    /// visible.
+    /// Switches this thread to these credentials permanently, if the thread can then read more. If the switch fails,
+    /// the thread can only read less.
     pub(super) fn adopt(self) {
         if let Some(ids) = self.0.filter(|_| lacks_ptrace()) {
             // The group is changed first, because only root may do so.

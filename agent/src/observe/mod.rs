@@ -6,12 +6,12 @@
 //!                  └─ wait ┘ 250 ms … 2 s, by the cost of a scan; ends with the last subscription
 //! ```
 //!
-//! `/proc` is read directly. The sysinfo crate has neither the CPU time of waited-for children nor the bytes read and
-//! written of pipes and files in memory nor start times in clock ticks, and the procfs crate takes 1.7 times as long.
+//! `/proc` is read directly. The sysinfo crate lacks the CPU time of waited-for children, the bytes read from and
+//! written to pipes and files in memory, and start times in clock ticks. The procfs crate takes 1.7 times as long.
 //!
 //! * [`observer`]: the thread and its subscriptions.
 //! * [`scan`]: one scan.
-//! * [`snapshot`]: its result.
+//! * [`snapshot`]: the result of a scan.
 //! * [`process_tree`]: the order of the processes in the tree (pure).
 //! * [`cmdline`]: arguments and environment.
 //! * [`traffic`]: TCP bytes by process, from [`sock_diag`], the kernel's counters by socket.

@@ -15,9 +15,9 @@ use crate::user::UserIds;
 
 /// Minimum time between two scans: a quarter of the shortest limit in use.
 const MIN_PAUSE: Duration = Duration::from_millis(250);
-/// Maximum time between two scans: an older result is useless.
+/// Maximum time between two scans. An older snapshot would be useless.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// Divisor for the share of a core that scans may use: 0.5 %.
+/// Divisor of the CPU time that scans may use: 0.5 % of a core.
 const CPU_SHARE: u32 = 200;
 
 /// Observer of the process tree below the agent. An agent has one; its clones are handles.
@@ -31,7 +31,7 @@ struct ObserverState {
     root: u32,
     credentials: InspectorIds,
     demand: Mutex<Demand>,
-    /// Notified of each change of the demand that the thread has to see immediately.
+    /// Wakes the thread after changes of the demand that it has to see immediately.
     demand_changed: Condvar,
     /// Latest snapshot; `None` before the first scan.
     latest: watch::Sender<Option<Arc<Snapshot>>>,
@@ -63,7 +63,7 @@ impl Observer {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Scans at once, and then repeatedly until the last subscription is dropped.
+    /// Returns a new subscription. The thread scans at once, then repeatedly until no subscription is left.
     pub(crate) fn subscribe(&self) -> Subscription {
         let found = self.shared.latest.subscribe();
         let mut demand = self.shared.demand();
@@ -86,8 +86,8 @@ impl Observer {
         Subscription { shared: Arc::clone(&self.shared), id, latest: found }
     }
 
-    /// Returns what a process waits for at this moment, for the reason of an error: `waiting on TCP 10.0.0.1:443
-    /// ESTABLISHED`, `sleeping in hrtimer_nanosleep`. `None` if that can't be read. Takes about a millisecond.
+    /// Describes what a process waits for at this moment, for an error message: `waiting on TCP 10.0.0.1:443
+    /// ESTABLISHED`, `sleeping in hrtimer_nanosleep`. Returns `None` if that can't be read. Takes about a millisecond.
     pub(crate) fn blocked_on(&self, pid: u32) -> Option<String> {
         self.shared.credentials.run_as(|| blocked_on::blocked_on(pid))
     }
@@ -117,7 +117,7 @@ impl ObserverState {
         }
     }
 
-    /// Returns the processes whose TCP bytes are counted now, or `None` if the thread must end.
+    /// Returns the processes whose TCP bytes the next scan counts, or `None` if the thread must end.
     fn watched_processes(&self) -> Option<Vec<u32>> {
         let mut demand = self.demand();
         demand.scan_now = false;
@@ -162,7 +162,7 @@ impl Subscription {
     pub(crate) async fn next(&mut self) -> Arc<Snapshot> {
         loop {
             if self.latest.changed().await.is_err() {
-                // Not while `shared` holds the sender.
+                // Can't happen while `shared` holds the sender.
                 return std::future::pending().await;
             }
             if let Some(snapshot) = self.latest.borrow_and_update().clone() {
@@ -171,8 +171,8 @@ impl Subscription {
         }
     }
 
-    /// Counts TCP bytes for these processes and everything below them from now on: for network steps only, because it
-    /// costs a scan of their descriptors. Replaces the processes of earlier calls.
+    /// Counts TCP bytes for these processes and everything below them from now on, in place of the processes of earlier
+    /// calls. Used only for network steps, because the descriptors of the processes have to be listed.
     pub(crate) fn watch_network(&self, roots: Vec<u32>) {
         self.shared.demand().watched_by_subscription.insert(self.id, roots);
     }

@@ -13,7 +13,6 @@ pub(super) struct ProcessNode {
 /// A process below the roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Descendant {
-    /// Index in the list of nodes.
     pub(super) node_index: usize,
     /// Number of processes in its subtree, itself included.
     pub(super) subtree_size: usize,
@@ -22,8 +21,7 @@ pub(super) struct Descendant {
 /// Returns everything below `roots`, without the roots themselves. Parents come before children, older children first,
 /// and the processes of a subtree are consecutive.
 ///
-/// A chain of parents may be broken or circular, because it changes while it is read. Its processes are then not below
-/// the roots.
+/// A chain of parents can be broken or circular, because it changes while it is read. Its processes are not returned.
 pub(super) fn descendants(roots: impl IntoIterator<Item = u32>, nodes: &[ProcessNode]) -> Vec<Descendant> {
     let mut children: HashMap<u32, Vec<usize>> = HashMap::new();
     for (entry, node) in nodes.iter().enumerate() {
@@ -31,7 +29,7 @@ pub(super) fn descendants(roots: impl IntoIterator<Item = u32>, nodes: &[Process
     }
     let mut adopt = |pid: u32| {
         let mut entries = children.remove(&pid).unwrap_or_default();
-        // A stack returns the last one first.
+        // A stack returns the last entry first.
         entries
             .sort_unstable_by_key(|entry| std::cmp::Reverse((nodes[*entry].start_ticks, nodes[*entry].pid)));
         entries

@@ -1,9 +1,9 @@
 //! One scan of everything below the agent.
 //!
-//! A scan lists `/proc`, reads the `stat` of every process, and keeps those below the agent. The inodes of all other
-//! processes' folders are cached, and those are not read again: an unrelated process can't become a descendant, because
-//! an orphan is adopted by an ancestor. (Walking down `/proc/PID/task/TID/children` instead would miss processes
-//! whenever a sibling exits.)
+//! A scan lists `/proc`, reads the `stat` of every process, and keeps the processes below the agent. Other processes
+//! are remembered by the inodes of their folders and not read again: an unrelated process can't become a descendant,
+//! because an orphan is adopted by one of its own ancestors. (Walking down `/proc/PID/task/TID/children` instead would
+//! miss processes whenever a sibling exits.)
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use crate::proc_stat::{ProcFs, ProcessStat};
 
 /// Maximum number of processes in a snapshot. Only a fork bomb creates more.
 const MAX_PROCESSES: usize = 20_000;
-/// Time after a start or an exec in which a process may still change its arguments.
+/// Time after a start or an exec during which a process may still change its arguments.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// Time after which unrelated processes are read again, so that a kernel that reuses an inode can't hide a process
 /// for long.
 const UNRELATED_TTL: Duration = Duration::from_secs(10);
-/// Maximum number of bytes read of `/proc/PID/io`: enough for the used lines.
+/// Maximum number of bytes read of `/proc/PID/io`: enough for the lines that are parsed.
 const MAX_IO: usize = 512;
 
 /// Scanner with a cache of properties that don't change between scans.
@@ -135,8 +135,8 @@ impl Scanner {
         seen
     }
 
-    /// Returns the processes below the root, in order, and the roots of truncated trees. All other processes count as
-    /// unrelated from now on.
+    /// Returns the processes below the root in tree order, and the roots of truncated trees. Marks all other processes
+    /// as unrelated.
     fn find_descendants(&mut self, stats: &[ScannedProcess]) -> (Vec<Descendant>, HashSet<u32>) {
         let mut nodes: Vec<ProcessNode> = stats.iter().map(|seen| seen.node).collect();
         self.reread_orphans(&mut nodes);
@@ -168,7 +168,7 @@ impl Scanner {
         let known = self.cached_info(now, stat);
         let io = self.proc.read(pid, "io", MAX_IO).and_then(parse_io);
         let SocketBytes { sent, received } = self.traffic.bytes_of(pid, started);
-        // The kernel shows the status only to callers that may read the I/O counters, and 0 to others.
+        // To a caller that may not read the I/O counters the kernel shows 0 instead of the status.
         let status = (stat.zombie && (io.is_some() || stat.wait_status != 0)).then_some(stat.wait_status);
         Process {
             pid,
@@ -188,7 +188,7 @@ impl Scanner {
         }
     }
 
-    /// Returns name, arguments and call, which are read again when they may have changed.
+    /// Returns the name, arguments and call id of a process. They are read again only when they may have changed.
     fn cached_info(&mut self, now: Instant, stat: &ScannedProcess) -> CachedInfo {
         let ProcessNode { pid, parent, start_ticks: started } = stat.node;
         let known = self.cache.get(&pid).filter(|known| known.start_ticks == started);
@@ -209,7 +209,7 @@ impl Scanner {
             // The process, or its first thread, is ending. The earlier arguments are kept.
             return known.clone();
         }
-        // Most processes are forks of their parents and share one list of arguments.
+        // A fork has its parent's arguments, so it can share the parent's list.
         let same = [known, self.cache.get(&parent)].into_iter().flatten().find(|other| *other.argv == *argv);
         let argv = same.map_or_else(|| Arc::from(argv), |same| Arc::clone(&same.argv));
         let environ = self.proc.read(pid, "environ", cmdline::MAX_ENVIRONMENT);
@@ -232,7 +232,7 @@ impl Scanner {
 
 /// Returns at most `max_processes` processes, and the roots of the trees that were truncated. Only trees larger than
 /// their share are truncated, so that a fork bomb in one job hides no process of another. The oldest processes of a
-/// tree stay, with their parents.
+/// tree are kept, with their parents.
 fn bound_trees(
     root: u32,
     order: Vec<Descendant>,
@@ -256,7 +256,7 @@ fn bound_trees(
         let mut oldest: Vec<usize> = tree.iter().map(|descendant| descendant.node_index).collect();
         oldest.sort_unstable_by_key(|entry| nodes[*entry].start_ticks);
         for newer in oldest.split_off(share.min(oldest.len())) {
-            // A process that is its own parent is below no root.
+            // Making a process its own parent keeps it out of every tree.
             nodes[newer].parent = nodes[newer].pid;
         }
     }
@@ -279,7 +279,7 @@ fn watched_descendants(watched: &[u32], stats: &[ScannedProcess], order: &[Desce
     found
 }
 
-/// Returns the bytes read and written, from any source: the first two lines.
+/// Returns the sum of the first two lines: all bytes read and written, whatever the source.
 fn parse_io(text: &[u8]) -> Option<u64> {
     let mut lines = std::str::from_utf8(text).ok()?.lines();
     let read: u64 = lines.next()?.strip_prefix("rchar: ")?.parse().ok()?;

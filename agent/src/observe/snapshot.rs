@@ -11,7 +11,7 @@ pub(crate) struct Snapshot {
     /// Start of the scan.
     pub(crate) scanned_at: Instant,
     root: u32,
-    /// Parents before children, each followed by everything below it.
+    /// All processes, parents before children. Each process is followed by everything below it.
     processes: Vec<Process>,
     /// For each process, the number of processes in its subtree, itself included.
     subtree_sizes: Vec<usize>,
@@ -28,12 +28,12 @@ pub(crate) struct Process {
     /// Start time in clock ticks since boot: unique together with `pid`.
     pub(crate) start_ticks: u64,
     pub(crate) session: u32,
-    /// At most 64 words and 4 KiB. For a zombie, its last arguments.
+    /// Arguments, at most 64 words and 4 KiB. A zombie has its last arguments.
     pub(crate) argv: Arc<[String]>,
     /// Name of the program, set by the kernel or the program itself: at most 15 bytes.
     pub(crate) name: Arc<str>,
     pub(crate) zombie: bool,
-    /// Exit code of a zombie, 128 + N for signal N like a shell. `None` if it can't be read.
+    /// Exit code of a zombie, in a shell's form: 128 + N for signal N. `None` if it can't be read.
     pub(crate) exit_code: Option<i32>,
     /// CPU time of the process and of its waited-for children, in milliseconds, with a resolution of 10 ms.
     pub(crate) cpu_ms: u64,
@@ -42,17 +42,18 @@ pub(crate) struct Process {
     /// Bytes read and written by `read`, `write` and similar calls, by the process and its waited-for children. `None`
     /// if they can't be read.
     pub(crate) io_bytes: Option<u64>,
-    /// Bytes that the peers of its TCP connections have acknowledged since it was first watched; opening and closing a
-    /// connection count as one byte each. Never decreases. 0 unless the network is watched.
+    /// Bytes that the peers of its TCP connections have acknowledged since the process was first watched. Opening and
+    /// closing a connection count as one byte each. Never decreases. 0 for a process that is not watched.
     pub(crate) sent_bytes: u64,
-    /// Bytes that its TCP connections have received, with the same counting.
+    /// Bytes that its TCP connections have received, counted like `sent_bytes`.
     pub(crate) received_bytes: u64,
-    /// Codex's id of the call that the process belongs to, if it can be read.
+    /// Id of the Codex call that the process belongs to, if it can be read.
     pub(crate) call_id: Option<Arc<str>>,
 }
 
 impl Snapshot {
-    /// Creates a snapshot of `processes` with their sizes, in the order of [`super::process_tree`].
+    /// Creates a snapshot of `processes` with the sizes of their subtrees, both in the order of
+    /// [`super::process_tree`].
     pub(super) fn new(
         at: Instant,
         root: u32,

@@ -9,11 +9,11 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
 };
 
-/// Timeout of the kernel's answer, which normally comes at once.
+/// Timeout for the kernel's answer, which normally arrives at once.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 /// Size of the receive buffer: the kernel never writes more into one message of a dump.
 const MAX_MESSAGE: usize = 32 * 1024;
-/// Maximum number of sockets that are kept: far more than one machine's build tools have open.
+/// Maximum number of sockets that are kept: far more than the build tools of one machine open.
 const MAX_SOCKETS: usize = 65_536;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! TCP bytes by process.
 //!
-//! The kernel counts by socket. The process that holds a socket is only visible among its descriptors, and listing
-//! those is expensive. So descriptors are listed only when needed: for a new process; for all processes when a
-//! connection is new or its holder is gone; and for all processes periodically, because a process can pass a socket to
-//! another.
+//! The kernel counts bytes by socket. To find the process that holds a socket, the descriptors of processes have to be
+//! listed, which is expensive. So descriptors are listed only when needed: those of a new process; those of all
+//! processes when a connection is new or its holder is gone; and those of all processes periodically, because a process
+//! can pass a socket to another.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -32,12 +32,12 @@ pub(super) struct TcpTraffic {
 struct ProcessTraffic {
     start_ticks: u64,
     total_bytes: SocketBytes,
-    /// Connections of the process, with the last values of their counters.
+    /// The process's connections by inode, with the last values of their counters.
     bytes_by_socket: HashMap<u64, SocketBytes>,
 }
 
 impl TcpTraffic {
-    /// Counts the bytes of the processes in `watched`, given by ids and start times.
+    /// Counts the bytes of the processes in `watched`, which are ids and start times.
     pub(super) fn update(&mut self, now: Instant, proc: &mut ProcFs, watched: &[(u32, u64)]) {
         if watched.is_empty() {
             return;
@@ -52,7 +52,7 @@ impl TcpTraffic {
             match known {
                 None => {
                     let held = held_connections(proc, *pid, &connections);
-                    // Earlier bytes of these sockets do not count for this process.
+                    // Bytes that these sockets transferred earlier do not count for this process.
                     let sockets = held.into_iter().map(|inode| (inode, connections[&inode])).collect();
                     let counted = ProcessTraffic {
                         start_ticks: *started,
@@ -95,7 +95,7 @@ impl TcpTraffic {
         }
     }
 
-    /// Returns true if the known holders of the connections may be out of date.
+    /// Returns true if the descriptors must be listed again to find the holders of the connections.
     fn is_stale(
         &self,
         now: Instant,
@@ -119,7 +119,7 @@ impl ProcessTraffic {
     /// were listed.
     fn update(&mut self, connections: &HashMap<u64, SocketBytes>, listed_sockets: Option<Vec<u64>>) {
         if let Some(fresh) = listed_sockets {
-            // A connection that the process opened is counted from its first byte.
+            // A connection that was not known before counts from its first byte: the process opened it.
             let stood = |inode: u64| (inode, self.bytes_by_socket.get(&inode).copied().unwrap_or_default());
             self.bytes_by_socket = fresh.into_iter().map(stood).collect();
         }
@@ -138,7 +138,7 @@ fn held_connections(proc: &mut ProcFs, pid: u32, connections: &HashMap<u64, Sock
     sockets(proc, pid).into_iter().filter(|inode| connections.contains_key(inode)).collect()
 }
 
-/// Returns the inodes of the sockets that a process holds, those of its newest descriptors last.
+/// Returns the inodes of the sockets that a process holds, in the order of the descriptors, newest last.
 pub(super) fn sockets(proc: &mut ProcFs, pid: u32) -> Vec<u64> {
     let folder = proc.open_file(pid, "fd", OFlags::RDONLY | OFlags::DIRECTORY);
     let Some(entries) = folder.as_ref().and_then(|folder| Dir::read_from(folder).ok()) else {

@@ -1,13 +1,13 @@
-//! Escalation that ends a command: INT, TERM, KILL, by time. Pure: the caller passes the time and the state of the
-//! processes.
+//! Escalation that ends a command with INT, TERM and KILL, one after the other. Pure: the caller passes the time and
+//! the state of the processes.
 //!
 //! ```text
 //!  TerminateCommands ──none left, or 2 s──► Interrupt ──leader gone, or 2 s──► Terminate ──nothing left──► Sweep
 //!    └───────────────────────────────────────┴──grace over─────────────────────┴────────────────────────────┘
 //! ```
 //!
-//! An interrupted leader (Codex) immediately kills the commands that it has started. So these receive TERM first, while
-//! the leader is stopped and can't start new ones.
+//! An interrupted leader (Codex) immediately kills the commands that it has started. So these commands receive TERM
+//! before that, while the leader is stopped and can't start new ones.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ use std::time::Duration;
 const INTERRUPT_TIME: Duration = Duration::from_secs(2);
 /// Time for the leader's commands to obey TERM before it is interrupted: enough to remove a lock.
 const COMMANDS_TIME: Duration = Duration::from_secs(2);
-/// Maximum time for which a tree is stopped while TERM is sent to all its processes: two scans of thousands of
-/// processes on a busy machine. A dozen takes 5 ms.
+/// Maximum time for which a tree is stopped while TERM is sent to all its processes: enough for two scans of thousands
+/// of processes on a busy machine. A dozen processes take 5 ms.
 const MAX_STOPPED: Duration = Duration::from_secs(2);
 
 /// Next action of the escalation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Send STOP to the leader, then TERM and CONT to its descendants, which may be stopped for at most this long.
+    /// Send STOP to the leader, then TERM and CONT to its descendants. Stop the descendants for at most this long.
     TerminateCommands(Duration),
     /// Send INT and CONT to the leader.
     Interrupt,
-    /// Send TERM, then CONT, to everything, which may be stopped for at most this long.
+    /// Send TERM, then CONT, to all processes. Stop them for at most this long.
     Terminate(Duration),
     /// Send KILL until nothing is left.
     Sweep,
@@ -42,7 +42,7 @@ enum Stage {
     CommandsTerminated { interrupt_at: Duration },
     /// INT was sent; TERM follows at `interrupt_at`.
     Interrupted { terminate_at: Duration },
-    /// TERM is due.
+    /// TERM to all processes is due.
     TerminateAll,
     /// TERM was sent.
     AllTerminated,
@@ -81,8 +81,8 @@ impl Escalation {
         let left = self.kill_at.saturating_sub(now);
         match self.stage {
             Stage::TerminateCommands if leader_lives && commands_live() => {
-                // A short grace is divided: each stage gets two fifths of the remaining time, as with the usual 2 of 5
-                // seconds.
+                // A short grace is divided among the stages: each gets two fifths of the remaining time, the ratio of
+                // the usual 2 s to the usual grace of 5 s.
                 let share = COMMANDS_TIME.min(left * 2 / 5);
                 self.stage = Stage::CommandsTerminated { interrupt_at: now + share };
                 Action::TerminateCommands(MAX_STOPPED.min(share / 2))
@@ -104,7 +104,7 @@ impl Escalation {
             | Stage::Interrupted { .. }
             | Stage::TerminateAll => {
                 self.stage = Stage::AllTerminated;
-                // The other half of the remaining time is left for the processes to handle TERM.
+                // At least half of the remaining time is left for the processes to handle TERM.
                 Action::Terminate(MAX_STOPPED.min(left / 2))
             }
             Stage::AllTerminated => Action::Wait(left),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 /// Maximum time that a shim may run without its agent: 2 s of grace, 3 s for processes that are hard to kill, and a
 /// margin for a busy machine.
 const SHIM_EXIT_TIMEOUT: Duration = Duration::from_secs(8);
-/// Time between two checks of the lock; its release is not signalled.
+/// Time between two checks of the lock. The kernel does not signal its release.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The file as written by the shim.
@@ -23,7 +23,7 @@ pub(super) struct ShimReport {
 }
 
 impl ShimReport {
-    /// Creates the file and locks it until this is dropped.
+    /// Creates the file, and locks it until the returned value is dropped.
     ///
     /// # Errors
     /// The file can't be created, or another shim holds it.
@@ -35,7 +35,7 @@ impl ShimReport {
 
     /// Writes the numbers of killed processes and of survivors.
     pub(super) fn write(&mut self, killed: u32, survivors: u32) {
-        // On a full disk only these numbers are lost.
+        // If the disk is full, only these numbers are lost.
         let _ = write!(self.file, "{killed} {survivors}");
     }
 }

@@ -15,16 +15,15 @@ use rustix::process::{
 
 use super::tree::{self, Leader, ProcessEntry, ProcessKey};
 
-/// Maximum time for killing all descendants: some may belong to another user, or be in an uninterruptible call.
+/// Maximum time for killing all descendants. Some may not die: those of another user, or in an uninterruptible call.
 const SWEEP_LIMIT: Duration = Duration::from_secs(3);
-/// Maximum time for killing a subtree: the rest of the command is not supervised meanwhile.
+/// Maximum time for killing a subtree. The rest of the command is not supervised during that time.
 const SUBTREE_KILL_LIMIT: Duration = Duration::from_millis(500);
-/// Time between two scans while processes stop. A fork takes less, unless it waits for a processor.
+/// Time between two scans while waiting for processes to stop. A fork usually completes within this time.
 const STOP_POLL: Duration = Duration::from_millis(1);
-/// Maximum time that a process that blocks TERM may continue. Starting another program takes less, even on a busy
-/// machine.
+/// Maximum time to let a process that blocks TERM run. It needs less to start another program, even on a busy machine.
 const MAX_TERM_BLOCKED: Duration = Duration::from_millis(500);
-/// Time between two scans while killed processes die: short compared with the 100 ms allowed for an end.
+/// Time between two scans while killed processes die: short compared with the 100 ms by which an end may be late.
 const DEATH_POLL: Duration = Duration::from_millis(2);
 
 /// Processes that did not end by themselves. Each process that was sent TERM or KILL counts once.
@@ -70,11 +69,11 @@ pub(super) fn reap(leader: Option<Pid>) -> ReapResult {
     }
 }
 
-/// Sends TERM to every living process, and CONT, since a stopped process handles no other signal.
+/// Sends TERM to every living descendant, then CONT, because a stopped process does not handle TERM.
 ///
-/// All processes are stopped meanwhile, for at most about `limit`: a child started between the scan and the signal
-/// would not receive it, and would live for the whole grace. Children are continued before their parents, so that the
-/// parents never see them stopped.
+/// Stops all these processes before the signal, for at most about `limit`: a child started between the scan and the
+/// signal would not receive TERM, and would live for the whole grace. Children are continued before their parents, so
+/// that the parents never see them stopped.
 pub(super) fn terminate_descendants(limit: Duration, signalled: &mut SignalledProcesses) {
     for name in terminate_all(Instant::now() + limit, tree::descendants) {
         signalled.0.insert(name);
@@ -106,11 +105,10 @@ fn terminate_all(until: Instant, list_processes: impl Fn() -> Vec<ProcessEntry>)
     signalled
 }
 
-/// Stops and kills all descendants until none is left, or only some that can't be killed. Returns the number of
-/// survivors.
+/// Stops and kills descendants until none is left, or only those that can't be killed. Returns the number of survivors.
 ///
-/// Nothing is left when the kernel reports no child to wait for. So a quick scan is enough: the next scan finds
-/// processes that it misses.
+/// The loop ends when the kernel reports no child to wait for. So each scan can be a quick one: the next scan finds the
+/// processes that it missed.
 pub(super) fn kill_descendants(
     mut on_leader_exit: impl FnMut(WaitStatus),
     leader_pid: Option<Pid>,
@@ -176,8 +174,8 @@ pub(crate) fn sweep_leftover(shim_pid: u32, known_processes: &[(u32, u64)]) -> (
             return (signalled.to_u32(), count(left.len()));
         }
         for entry in left {
-            // When its shim dies, the kernel may send HUP to a stopped process first. That process did not end by
-            // itself either.
+            // When the shim dies, the kernel may send HUP to its stopped processes. These count as killed too: they did
+            // not end by themselves.
             send_signal(entry, Signal::KILL);
             signalled.0.insert(entry.key);
         }
@@ -185,8 +183,8 @@ pub(crate) fn sweep_leftover(shim_pid: u32, known_processes: &[(u32, u64)]) -> (
     }
 }
 
-/// Stops all processes of `list_processes`, until it finds no new one: a stopped process can't fork to escape the
-/// signal. Passes the stopped processes to `on_signalled` before each further scan. Returns all processes found,
+/// Stops all processes of `list_processes`, until it returns no new one. A stopped process can't escape a signal by
+/// forking. Passes the stopped processes to `on_signalled` before each further scan. Returns all processes found,
 /// parents before their children.
 fn freeze(
     until: Instant,

@@ -29,15 +29,15 @@ use super::output_fds::OutputFds;
 use super::protocol::{Command, Decoder, Report, Request, SandboxLauncher, encode};
 use super::tree::{self, Leader};
 
-/// Time beyond the grace that the inner shim may take: its own limit for killing, and a margin.
+/// Time that the inner shim may take beyond the grace: its limit for killing processes, and a margin.
 const INNER_OVERTIME: Duration = Duration::from_millis(3500);
-/// Grace that the inner shim gives when the agent is gone, and the grace of a sweep.
+/// Grace period that the inner shim gives the command after the agent's death and in a sweep.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
-/// Maximum time for the sandbox's own programs to end after the command. They need 20 ms.
+/// Maximum time for the sandbox's own programs to end after the command. They usually need 20 ms.
 const TEARDOWN_TIME: Duration = Duration::from_secs(2);
-/// Maximum number of attempts to create a sandbox for one command. A mount that appears on the machine meanwhile would
-/// be writable in the sandbox, and one that disappears breaks it: another attempt is needed. Docker mounts something
-/// with each container that it starts.
+/// Maximum number of attempts to create a sandbox for one command. An attempt fails if the machine's mounts change
+/// during it: a new mount would be writable in the sandbox, and a removed one breaks it. Docker adds mounts with each
+/// container that it starts.
 const MAX_ATTEMPTS: u32 = 5;
 /// Maximum wait for an event; dead orphans are reaped in between.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -94,10 +94,10 @@ struct OuterShim {
     /// The agent has died or closed the socket.
     agent_gone: bool,
     exit_report: Option<ShimReport>,
-    /// Output descriptors that were not passed to the command yet.
+    /// File descriptors for the output that were not passed to the command yet.
     unsent_outputs: Option<OutputFds>,
     inner: InnerShimState,
-    /// Time at which everything is killed, whatever the inner shim does.
+    /// Time at which the outer shim kills everything, whatever the inner shim does.
     deadline: Option<Instant>,
     signalled: SignalledProcesses,
 }
@@ -142,7 +142,7 @@ fn start_sandbox(
     let inner = Command { user: None, exit_report: None, ..command.clone() };
     let order = Request::Enter(Box::new(inner), confine.check.clone());
     let mut socket = ours;
-    // The reader may be gone; the end of the socket shows that.
+    // If the reader is gone, a later read returns the end of the socket.
     let _ = outputs.send(&socket);
     let _ = socket.write_all(&encode(&order)?);
     Ok((leader, SandboxLink { socket: Some(socket), reports: Decoder::default(), stderr }))
@@ -198,7 +198,7 @@ impl OuterShim {
         self.report_end(&mut link, code, killed, survivors);
     }
 
-    /// Sends the agent the reports that the inner shim could not send.
+    /// Sends the agent those reports about the command's end that the inner shim did not send.
     fn report_end(&mut self, link: &mut SandboxLink, code: Option<i32>, killed: u32, survivors: u32) {
         if self.inner.spawn_failed {
             return;
@@ -276,7 +276,7 @@ impl OuterShim {
             match report {
                 Report::Spawned { pid } => {
                     self.inner.spawned = true;
-                    // Closed here, so that only the command holds its output pipes.
+                    // The descriptors are closed here, so that only the command holds its output pipes.
                     self.unsent_outputs = None;
                     let pid = outer_pid(pid).unwrap_or(pid);
                     self.send_report(&Report::Spawned { pid });
@@ -340,10 +340,10 @@ impl SandboxLink {
         }
     }
 
-    /// Returns the last two lines of the sandbox's error output: the reason is often in the second to last.
+    /// Returns the last two lines of the sandbox's error output; the second to last often has the reason.
     fn last_stderr_lines(&mut self) -> String {
         let mut text = Vec::new();
-        // Only the end is read. A worker can write to this file too.
+        // Only the end is read, because a worker can write any amount to this file too.
         let from = self.stderr.metadata().map_or(0, |meta| meta.len().saturating_sub(MAX_STDERR));
         let _ = self.stderr.seek(SeekFrom::Start(from));
         let _ = (&self.stderr).take(MAX_STDERR).read_to_end(&mut text);

@@ -1,5 +1,5 @@
-//! Stdout and stderr of a command, passed into a sandbox over a socket. So the sandbox's own programs never hold them,
-//! and the end of the pipes means the same as without a sandbox.
+//! Stdout and stderr of a command, passed into a sandbox over a socket. So the sandbox's own programs never hold these
+//! pipes, and the pipes end when the command's processes close them, as without a sandbox.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};

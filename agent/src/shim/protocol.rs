@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox_check::SandboxCheck;
 use crate::user::UserIds;
 
-/// Maximum length of a message, in bytes: a spec of 1 MiB, of which JSON may need six bytes per byte, and the agent's
-/// environment.
+/// Maximum length of a message, in bytes. The largest one contains a spec of 1 MiB, each byte of which can take six
+/// bytes in JSON, and the agent's environment.
 pub(crate) const MAX_MESSAGE: usize = 8 * 1024 * 1024;
 
 /// A command to run.
@@ -28,7 +28,6 @@ pub(crate) struct Command {
     pub(crate) cwd: String,
     /// User to run as; defaults to the shim's own.
     pub(crate) user: Option<UserIds>,
-    /// Complete stdin.
     pub(crate) stdin: String,
     /// True if the escalation begins with INT to the leader when the agent is gone.
     pub(crate) interrupt_first: bool,
@@ -47,7 +46,7 @@ pub(crate) struct SandboxLauncher {
     pub(crate) argv: Vec<String>,
     /// Environment of the launcher.
     pub(crate) env: BTreeMap<String, String>,
-    /// Properties to verify inside.
+    /// Properties of the sandbox that the inner shim verifies.
     #[serde(rename = "cage")]
     pub(crate) check: SandboxCheck,
 }
@@ -75,10 +74,10 @@ pub(crate) enum Request {
         /// Time until KILL, in milliseconds.
         grace_ms: u64,
     },
-    /// The command has ended: end its leftover processes, with TERM and soon after KILL.
+    /// End the processes that are left of a command that has ended: send TERM, and KILL shortly after.
     Sweep,
-    /// End this process and its descendants, with TERM and KILL; the command goes on. Ignored if the process is not
-    /// below the shim.
+    /// End this process and its descendants with TERM, then KILL, while the command goes on. Ignored if the process is
+    /// not below the shim.
     Kill {
         /// Process id.
         pid: u32,
@@ -87,8 +86,7 @@ pub(crate) enum Request {
         /// Time until KILL, in milliseconds.
         grace_ms: u64,
     },
-    /// Run this command in the sandbox that this shim is in, if the sandbox has these properties. The first message to
-    /// an inner shim.
+    /// Run this command if the sandbox around this shim has these properties. The first message to an inner shim.
     Enter(Box<Command>, SandboxCheck),
 }
 
@@ -110,7 +108,6 @@ pub(crate) enum Report {
         /// Reason, in one line.
         message: String,
     },
-    /// The leader exited.
     Exited {
         /// Exit code, or `None` if a signal killed the leader.
         code: Option<i32>,

@@ -14,20 +14,20 @@ use super::kill::{self, SignalledProcesses};
 use super::protocol::{Command, Decoder, Report, Request, encode};
 use super::tree::{self, Leader, ProcessKey};
 
-/// Grace after the agent's death.
+/// Grace period for the command after the agent's death.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// Grace for the leftover processes of a command that ended by itself: enough to remove a lock or a socket.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(300);
-/// Time between two checks while a command is being ended: a fifth of the 100 ms that an end may be late.
+/// Time between two checks while a command is being ended: a fifth of the 100 ms by which an end may be late.
 const END_POLL: Duration = Duration::from_millis(20);
-/// Minimum and maximum time between two checks for dead orphans: the minimum after some were found (there may be
-/// thousands), and doubled while there are none. Five checks a second cost 0.01 % of a core.
+/// Minimum and maximum time between two checks for dead orphans. A check that finds some is followed by the minimum
+/// (there may be thousands); each check that finds none doubles the time. Five checks a second cost 0.01 % of a core.
 const REAP_POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
 /// Runs one command to its end, as requested on stdin.
 ///
 /// # Errors
-/// Only before the command runs: the kernel refused a call, or the first message is invalid.
+/// The kernel refused a call, or the first message is invalid. Once the command runs, no error is returned.
 pub(crate) fn run(inside: bool) -> io::Result<()> {
     isolate()?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -47,7 +47,7 @@ pub(crate) fn run(inside: bool) -> io::Result<()> {
         }
         _ => return Ok(()),
     };
-    // The command also runs without this file; only the next agent has less information.
+    // The command also runs without this file; the next agent then only has less information.
     shim.exit_report = command.exit_report.as_deref().and_then(|path| ShimReport::open(path).ok());
     if let Some(confine) = command.confine.take() {
         enter_root_dir();
@@ -72,7 +72,8 @@ fn enter_root_dir() {
     let _ = rustix::process::chdir("/");
 }
 
-/// Isolates this process and its children: own session, all orphans adopted, no new privileges, memory unreadable.
+/// Isolates this process and its children: they get their own session and no new privileges, this process adopts all
+/// orphans, and its memory can't be read.
 fn isolate() -> io::Result<()> {
     crate::inherited_state::reset();
     // Inside a sandbox the shim already has its own session.
@@ -231,7 +232,7 @@ impl Shim {
         loop {
             match self.decoder.next_message() {
                 Ok(None) => return,
-                // A grace counts from the time of the request, not from the start of the wait for it.
+                // A grace counts from the time of the request, not from the time at which the wait began.
                 Ok(Some(request)) => apply_request(state, &request, begun.elapsed()),
                 Err(_) => {
                     self.agent_gone = true;

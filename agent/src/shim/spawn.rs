@@ -29,7 +29,7 @@ pub(super) fn spawn(command: &Command) -> io::Result<Leader> {
         .stdin(stdin_with_text(&command.stdin)?)
         .process_group(0);
     if let Some(ids) = command.user {
-        // Also drops root's supplementary groups.
+        // These calls also drop root's supplementary groups.
         builder.gid(ids.gid).uid(ids.uid);
     }
     let child = builder.spawn()?;

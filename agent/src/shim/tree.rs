@@ -20,7 +20,7 @@ pub(super) struct Leader {
     pub(super) pidfd: OwnedFd,
 }
 
-/// Unique key of a process: its id alone can be reused, the id with the start time can't.
+/// Unique key of a process. The id alone can be reused; the id with the start time can't.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ProcessKey {
     /// Process id.
@@ -54,8 +54,8 @@ pub(super) fn descendants() -> Vec<ProcessEntry> {
     only_alive(all.unwrap_or_default())
 }
 
-/// Returns the living processes below this one like [`descendants`], but its time depends only on the size of this
-/// tree. It can miss a process that is starting, dying or losing its parent, so the caller has to scan again.
+/// Returns the living processes below this one like [`descendants`], in a time that depends only on the size of this
+/// tree. The result can lack a process that is starting, dying or losing its parent, so the caller has to scan again.
 pub(super) fn quick_descendants() -> Vec<ProcessEntry> {
     let Ok(mut proc) = ProcFs::open() else { return Vec::new() };
     let own = std::process::id();
@@ -163,7 +163,7 @@ fn walk_children(root: u32, proc: &mut ProcFs) -> Option<Vec<ProcessEntry>> {
         for thread in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
             let list = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
             for pid in list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
-                // The id can have been reused since it was listed.
+                // The kernel may have reused this id since it was listed.
                 let child = read_entry(proc, pid).filter(|child| child.parent == parent);
                 next.extend(child.map(|child| child.key.pid));
                 found.extend(child);

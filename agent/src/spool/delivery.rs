@@ -1,4 +1,4 @@
-//! The uplink's side of a run: what is sent, what the relay has acknowledged, and where it goes on.
+//! The uplink's side of a run: reads data to send, and records what the relay has acknowledged and where it continues.
 
 use std::io;
 
@@ -26,7 +26,7 @@ impl JobSpool {
         batch.events().map(|event| common::wire::decode(event).map_err(io::Error::other)).collect()
     }
 
-    /// Returns the same events, encoded as on the wire.
+    /// Returns the same events as [`read`](Self::read), encoded as on the wire.
     ///
     /// # Errors
     /// The file can't be read, or is damaged.
@@ -54,15 +54,15 @@ impl JobSpool {
         self.lock_files().output.ack(offset, self.time.monotonic());
     }
 
-    /// Continues the run for a relay that holds events up to `relay_seq` and expects more. New events, among them the
-    /// end of the run, get the following sequences.
+    /// Continues the run for a relay that holds its events up to `relay_seq` and expects further ones. New events,
+    /// including the final ones, get the sequences after `relay_seq`.
     pub(crate) fn continue_after(&self, relay_seq: u64) {
         let mut files = self.lock_files();
         self.resequence_after(&mut files, relay_seq);
         files.events.set_acked(relay_seq);
     }
 
-    /// Continues the log at `offset`, up to which the relay holds it.
+    /// Continues the log at `offset`, where the relay's copy of it ends.
     pub(crate) fn continue_output_after(&self, offset: u64) {
         let continued = self.lock_files().output.continue_after(offset);
         if let Err(error) = continued {

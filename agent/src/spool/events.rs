@@ -31,7 +31,7 @@ use super::segment::{self, Segment, SegmentSpan};
 pub(super) enum WriteResult {
     /// The bytes are in the file.
     Written,
-    /// The file may be damaged; everything was written to a new one.
+    /// The file may be damaged, so all unacknowledged events were written to a new file.
     Rewritten(io::Error),
 }
 
@@ -42,18 +42,18 @@ pub(super) struct EventLog {
     pub(super) run: RunId,
     pub(super) limits: SpoolLimits,
     older_segments: VecDeque<SegmentSpan>,
-    /// `None` only if an earlier process left no segment.
+    /// Segment that is being written; `None` only if an earlier process left no segment.
     newest_segment: Option<Segment>,
     /// Number of the next segment, if there is no newest one.
     next_segment_number: u32,
     pub(super) pending: PendingEvents,
-    /// True if the files are obsolete: a jump has to precede the pending events.
+    /// True if the existing files are obsolete, so that a jump record must precede the pending events.
     pub(super) jump_pending: bool,
     reader: SegmentReader,
     pub(super) acked_seq: u64,
-    /// Sequence of the last event of earlier processes, until the relay reports its own.
+    /// Sequence of the last event that earlier processes wrote, until the relay reports the last event it holds.
     pub(super) inherited_seq: Option<u64>,
-    /// Older segments that may not be on the disk yet.
+    /// Numbers of older segments that are not synced to the disk yet.
     unsynced_segments: Vec<u32>,
 }
 
@@ -109,15 +109,15 @@ impl EventLog {
         self.acked_seq
     }
 
-    /// Returns true if too many bytes are pending or unacknowledged to accept more.
+    /// Returns true if so many bytes are pending or unacknowledged that no more should be added.
     pub(super) fn is_congested(&self) -> bool {
         let spans = self.older_segments.iter().chain(self.newest_segment.as_ref().map(|newest| &newest.span));
         let stored: u64 = spans.map(|span| span.end_offset).sum();
         self.pending.total_bytes() >= self.limits.pending_bytes || stored >= self.limits.unacked_bytes
     }
 
-    /// Queues an event for the next flush. Final events use the space that is reserved for them. Returns false if there
-    /// was no space.
+    /// Queues an event for the next flush. A final event uses the space reserved for final events. Returns false if
+    /// there was no space.
     pub(super) fn push(&mut self, event: &Event, is_final: bool) -> io::Result<bool> {
         let most = self.limits.max_pending_bytes() + if is_final { self.limits.end_reserve_bytes } else { 0 };
         if self.pending.total_bytes() >= most {
@@ -139,7 +139,7 @@ impl EventLog {
     /// Writes the pending events; the final ones of a run use the reserved space.
     ///
     /// # Errors
-    /// The events stay pending: the disk is full, or fails.
+    /// The disk is full or has failed. The events stay pending.
     pub(super) fn flush(&mut self, is_final: bool) -> io::Result<WriteResult> {
         if self.pending.is_empty() {
             return Ok(WriteResult::Written);
@@ -184,7 +184,7 @@ impl EventLog {
 
     /// Begins a new segment if the newest is long enough. Without space for a new one, the newest stays in use.
     fn rotate_segment(&mut self) -> io::Result<()> {
-        // After a jump the sequence does not follow the last segment, which would look like damage.
+        // The sequence after a jump does not continue the last one. At the start of a segment this looks like damage.
         let due = |newest: &Segment| {
             newest.span.end_offset >= self.limits.segment_bytes
                 && !self.jump_pending
@@ -301,8 +301,8 @@ impl EventLog {
         self.pending.drop_until(self.acked_seq);
     }
 
-    /// Sets the acknowledged sequence to `seq`. It can decrease: a relay that was restored from a backup holds less
-    /// than it had acknowledged.
+    /// Sets the acknowledged sequence to `seq`. This can be a lower value: a relay that was restored from a backup
+    /// holds fewer events than it had acknowledged.
     pub(super) fn set_acked(&mut self, seq: u64) {
         self.acked_seq = 0;
         self.ack(seq);
@@ -331,7 +331,7 @@ impl EventLog {
         }
         match self.sync_files() {
             Ok(()) => Ok(WriteResult::Written),
-            // The state of this file on the disk is unknown, and a second sync would succeed without effect.
+            // After a failed sync the content on the disk is unknown, and a second sync would succeed without effect.
             Err(error) => self.rewrite_unacked().map(|()| WriteResult::Rewritten(error)),
         }
     }

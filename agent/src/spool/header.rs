@@ -8,7 +8,7 @@ use super::run_id::RunId;
 
 /// Magic number of the format and its version.
 const MAGIC: &[u8; 8] = b"relaysp1";
-/// Offset of the job's length.
+/// Offset of the length of the job id.
 const JOB_LENGTH_OFFSET: usize = 24;
 
 /// A segment's header.

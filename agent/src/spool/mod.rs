@@ -7,19 +7,20 @@
 //! spool/NAME.N.EPOCH.corrupt-1       a damaged segment, kept for inspection
 //! ```
 //!
-//! Supervisors append, the uplink reads and acknowledges: they meet only here. Data is written to disk first, then
-//! the uplink is woken. A run's folder is deleted once its last event and all its output are acknowledged, or the
-//! relay needs nothing more of it.
+//! Supervisors append data; the uplink reads and acknowledges it. They interact only through the spool. Data is written
+//! to disk first, then the uplink is woken. A run's folder is deleted once its last event and all its output are
+//! acknowledged, or once the relay has closed the run.
 //!
 //! * [`store`]: the folder of all runs.
-//! * [`run`]: one run; [`run_id`]: id of a run; [`delivery`]: the uplink's side of it.
+//! * [`run`]: one run; [`run_id`]: id of a run; [`delivery`]: the uplink's side of a run.
 //! * [`output`]: log of a run.
 //! * [`events`]: events of a run; [`pending`]: events not written yet; [`reader`]: reading of stored events;
-//!   [`limits`]: limits of a run; [`resequence`]: new sequences, if the relay holds more or less than the files.
+//!   [`limits`]: limits of a run; [`resequence`]: new sequences, if the relay holds more events or fewer than the
+//!   files.
 //! * [`segment`]: one file of events, with a [`header`] and one [`record`] an event.
 //! * [`preallocate`]: reserved disk space.
-//! * [`scan`]: content of a segment's bytes (pure).
-//! * [`recovery`]: files of an earlier process.
+//! * [`scan`]: parser of a segment's bytes (pure).
+//! * [`recovery`]: recovery of the events of an earlier process.
 //! * [`repair`]: repair of damage during a run.
 //! * `test_support`: handmade segments for tests of damage, and a reader of all events of a run.
 

@@ -15,15 +15,15 @@ use rustix::io::Errno;
 
 use super::preallocate;
 
-/// Maximum number of bytes that wait for the relay. Without the relay, a worker's usual output of a minute fits, and 50
-/// jobs can't fill a disk.
+/// Maximum number of bytes that wait for the relay: enough for the output that a worker usually writes in a minute, and
+/// too little for 50 jobs to fill a disk.
 const MAX_UNACKED: u64 = 8 * 1024 * 1024;
-/// Space that must be free before output is accepted again after a drop, in bytes: otherwise every other line could be
+/// Space that must be free before output is accepted again after a drop, in bytes. With less, every other line could be
 /// a note about dropped output.
 const MIN_FREE: u64 = 256 * 1024;
 /// Number of bytes punched at once: a whole number of blocks on every file system.
 const PUNCH_SIZE: u64 = 1024 * 1024;
-/// Bytes after the end that are reserved for the note about dropped output.
+/// Number of bytes reserved after the log's end for the note about dropped output.
 const NOTE_RESERVE: u64 = 256;
 /// Number of bytes kept of the end of dropped output: a few screens, and less than [`MIN_FREE`].
 const MAX_TAIL: usize = 64 * 1024;
@@ -38,7 +38,7 @@ pub(super) struct OutputLog {
     path: PathBuf,
     file: File,
     end_offset: u64,
-    /// End of the content in the file. The relay can hold more.
+    /// End of the content in the file. The relay can hold a longer log.
     written_end: u64,
     acked_offset: u64,
     punched_offset: u64,
@@ -77,7 +77,7 @@ impl OutputLog {
             connected_at_drop: false,
             reserved_offset: end,
         };
-        // A new run does not start without space for a note; a recovered run must report its end anyway.
+        // A new run does not start without space for a note. A recovered run is opened anyway, to report its end.
         match output.reserve_space(0) {
             Err(error) if end == 0 => Err(error),
             _ => Ok(output),
@@ -94,7 +94,7 @@ impl OutputLog {
         self.acked_offset >= self.end_offset
     }
 
-    /// Appends output, or drops it and counts the bytes. The end of dropped output is kept and written with the note.
+    /// Appends output, or drops it and counts the bytes. Keeps the end of dropped output, to write it with the note.
     /// `now` is monotonic time.
     pub(super) fn append(&mut self, bytes: &[u8], now: Duration) {
         let free = MAX_UNACKED.saturating_sub(self.end_offset - self.acked_offset);
@@ -162,7 +162,7 @@ impl OutputLog {
             Vec::new()
         };
         text.extend(&self.dropped_tail);
-        // The note has reserved space even if the end of the output has none.
+        // The note has reserved space; the end of the dropped output may have none.
         let all = self.dropped_bytes + self.dropped_tail.len() as u64;
         let written = self.reserve_space(text.len() as u64).is_ok() && self.write(&text)
             || self.write(dropped_note(all, &reason).as_bytes());
@@ -179,7 +179,7 @@ impl OutputLog {
         let written = self.file.write_all_at(bytes, self.end_offset).is_ok();
         if written {
             if self.end_offset > self.written_end {
-                // The bytes in between are not in this file.
+                // The bytes before this offset are not in this file.
                 self.punched_offset = self.end_offset;
             }
             self.end_offset += bytes.len() as u64;
@@ -188,10 +188,10 @@ impl OutputLog {
         written
     }
 
-    /// Continues the log at `offset`, up to which the relay holds it.
+    /// Continues the log at `offset`, where the relay's copy of it ends.
     ///
-    /// The relay can hold more than the file: a power failure loses data that was not synced. It can also hold less
-    /// than was punched out; then a note replaces the missing bytes.
+    /// The relay can hold more than the file: a power failure loses data that was not synced. It can also lack bytes
+    /// that were punched out here; then a note replaces these bytes.
     pub(super) fn continue_after(&mut self, offset: u64) -> io::Result<()> {
         let gone = self.first_unpunched()?;
         if offset < gone {

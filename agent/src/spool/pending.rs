@@ -1,4 +1,5 @@
-//! Events that are not in a file yet: of one turn of the supervisor's loop, or all since the disk became full. Pure.
+//! Events that are not in a file yet: those of one turn of the supervisor's loop, or all events since the disk became
+//! full. Pure.
 
 use std::collections::VecDeque;
 
@@ -27,7 +28,7 @@ impl PendingEvents {
         self.first_seq
     }
 
-    /// Returns the sequence that follows the last one.
+    /// Returns the sequence after that of the last event.
     pub(super) fn next_seq(&self) -> u64 {
         self.first_seq + self.events.len() as u64
     }
@@ -38,7 +39,7 @@ impl PendingEvents {
         }
     }
 
-    /// Returns the size of all events in a file.
+    /// Returns the size that all these events will take in a file.
     pub(super) fn total_bytes(&self) -> usize {
         self.total_bytes
     }
@@ -48,7 +49,7 @@ impl PendingEvents {
     }
 
     pub(super) fn push(&mut self, event: &Event) -> Result<(), CodecError> {
-        // Most events fit, so that the buffer need not grow.
+        // Most events fit into this capacity, so that the buffer does not have to grow.
         let mut bytes = Vec::with_capacity(160);
         wire::encode_append(event, &mut bytes)?;
         self.push_bytes(bytes);

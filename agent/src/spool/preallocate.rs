@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 
-/// Reserves space from `from` up to `to`. If the file system can't reserve space, zeroes are written, so this is only
-/// for files where zeroes after the last record count as a torn write.
+/// Reserves space from `from` up to `to`. If the file system can't reserve space, writes zeroes instead. So it may only
+/// be used for files in which zeroes after the last record count as a torn write.
 ///
 /// # Errors
 /// The file system failed; see [`is_disk_full`].

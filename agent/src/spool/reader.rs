@@ -8,7 +8,7 @@ use std::path::Path;
 use super::record;
 use super::segment::{self, SegmentSpan};
 
-/// Bytes of one read of a file: as many as are sent to the relay at once.
+/// Size of one read of a file, in bytes: as much as is sent to the relay at once.
 const READ_SIZE: u64 = 64 * 1024;
 
 /// Events in their encoded form.
@@ -36,7 +36,7 @@ impl EncodedEvents {
         begins.zip(&self.end_offsets).map(|(begin, end)| &self.bytes[begin..*end])
     }
 
-    /// Adds an event within both limits; the first event always fits. Returns true if it was added.
+    /// Adds an event if it stays within both limits, or is the first one. Returns true if the event was added.
     pub(super) fn push_within(&mut self, event: &[u8], max_events: usize, max_bytes: usize) -> bool {
         let fits =
             self.len() < max_events && (self.len() == 0 || self.bytes.len() + event.len() <= max_bytes);
@@ -48,7 +48,6 @@ impl EncodedEvents {
     }
 }
 
-/// A position in a segment.
 #[derive(Debug, Clone, Copy)]
 struct SegmentPosition {
     segment_number: u32,
@@ -65,7 +64,7 @@ pub(super) struct SegmentReader {
 }
 
 impl SegmentReader {
-    /// Reads events of a segment from `first_seq` on, which the segment contains.
+    /// Reads events of a segment from `first_seq` on. The segment must contain that sequence.
     ///
     /// # Errors
     /// The file can't be read, or is damaged.
@@ -147,12 +146,12 @@ impl SegmentReader {
         batch
     }
 
-    /// Forgets the position, after sequences have changed.
+    /// Forgets the position, because sequences have changed.
     pub(super) fn forget_position(&mut self) {
         self.next_position = None;
     }
 
-    /// Closes a segment that was deleted.
+    /// Closes the file of a segment that was deleted.
     pub(super) fn close_segment(&mut self, segment_number: u32) {
         self.open_older.take_if(|(open, _)| *open == segment_number);
     }

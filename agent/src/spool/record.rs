@@ -4,14 +4,15 @@
 //! length u32 LE │ CRC-32C u32 LE │ sequence u64 LE │ event, encoded as on the wire
 //! ```
 //!
-//! The checksum covers everything but itself, and begins with its segment's salt. So neither bytes inside an event nor
-//! records of another file can be mistaken for a record. A record of length 0 is a *jump*: the relay holds everything
-//! up to its sequence, the records before it are obsolete, and the next record has the sequence after it.
+//! The checksum covers the salt of the segment and everything in the record but itself. So neither bytes inside an
+//! event nor records of another file can be mistaken for a record of this file. A record of length 0 is a *jump*: the
+//! relay holds all events up to the jump's sequence, the records before the jump are obsolete, and the next record has
+//! the next sequence.
 
 /// Bytes before each event.
 pub(crate) const HEADER_SIZE: usize = 16;
 
-/// Highest valid sequence: no run reaches it, and sums of larger ones could overflow.
+/// Highest valid sequence. No run reaches it, and sums of higher sequences could overflow.
 pub(crate) const MAX_SEQ: u64 = u64::MAX >> 2;
 
 /// A complete and valid record.
@@ -69,7 +70,7 @@ pub(crate) fn decode(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
 /// Finds the first valid record at any offset of `bytes`, after damage; returns its offset and the record.
 /// `expected_seq` is the sequence that the first record should have had.
 pub(crate) fn find_record(bytes: &[u8], salt: u32, expected_seq: u64) -> Option<(usize, Record<'_>)> {
-    // A sequence limit by the number of bytes rules out most offsets without computing a checksum.
+    // The number of bytes limits the sequence of a record here. This rules out most offsets without a checksum.
     let to = expected_seq.saturating_add((bytes.len() / HEADER_SIZE) as u64);
     (0..bytes.len()).find_map(|at| {
         let rest = &bytes[at..];

@@ -1,8 +1,8 @@
 //! Recovery of a run's events from an earlier process.
 //!
-//! A torn end is cut off. Damage before valid records, or a missing segment, is always reported: the events before it
-//! are kept, and the files from there on are set aside next to the run's folder as `NAME.N.EPOCH.corrupt-1` and so on,
-//! for inspection.
+//! A torn end is cut off. Damage before valid records, or a missing segment, is always reported. The events before the
+//! damage are kept, and the files from there on are set aside for inspection, next to the run's folder as
+//! `NAME.N.EPOCH.corrupt-1` and so on.
 
 use std::fs::{self, File};
 use std::io;
@@ -24,9 +24,8 @@ const MAX_SET_ASIDE: u32 = 16;
 pub(super) struct RecoveredEvents {
     /// Segments with their valid content, oldest first.
     pub(super) spans: Vec<SegmentSpan>,
-    /// Last valid event.
     pub(super) last_event: Option<Event>,
-    /// Segment number that no file has.
+    /// Number for the next segment, which no file has.
     pub(super) unused_segment_number: u32,
     /// Report of the damage, in one line.
     pub(super) damage_report: Option<String>,
@@ -87,20 +86,20 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<RecoveredEvents> {
     })
 }
 
-/// Returns true if an error concerns one file, and not the whole machine.
+/// Returns true if an error affects only one file, and not the whole machine.
 fn is_file_error(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let of_files = [Errno::IO, Errno::ISDIR, Errno::NOENT, Errno::UCLEAN, Errno::BADMSG, Errno::NXIO];
     Errno::from_io_error(error).is_some_and(|errno| of_files.contains(&errno))
 }
 
-/// State of the pass over the files.
+/// State of the recovery while it reads one file after the other.
 struct RecoveryPass<'a> {
     run: &'a RunId,
     kept_segments: Vec<SegmentSpan>,
     /// Payload of the last valid event.
     last_payload: Option<Vec<u8>>,
-    /// Files without any current content.
+    /// Files whose events are all obsolete.
     obsolete_segments: Vec<u32>,
     /// Files that are damaged, or follow damage.
     bad_segments: Vec<u32>,
@@ -137,7 +136,7 @@ impl RecoveryPass<'_> {
         if let Some((from, to)) = scan.last_payload {
             self.last_payload = Some(bytes[from..to].to_vec());
         }
-        // A crash can only truncate the newest file.
+        // A crash can only truncate the newest file, so a truncated older file is damaged too.
         if scan.trailing_bytes == TrailingBytes::Damaged
             || (scan.trailing_bytes == TrailingBytes::Torn && !is_last)
         {
@@ -157,7 +156,8 @@ impl RecoveryPass<'_> {
         });
     }
 
-    /// Searches after damage for the end of the run, because the outcome of a job must be reported in any case.
+    /// Searches the bytes after damage for the final events of the run, because the outcome of a job must be reported
+    /// in any case.
     fn salvage_final_events(&mut self, bytes: &[u8], from: usize, header: &SegmentHeader) {
         for payload in salvage_payloads(bytes, from, header.salt, header.first_seq) {
             match wire::decode::<Event>(payload) {
@@ -169,7 +169,7 @@ impl RecoveryPass<'_> {
     }
 }
 
-/// Sets files aside. If `kept` is one of them, its valid part stays. Returns the text to report.
+/// Sets files aside, but leaves the valid part of the segment `kept` in the run's folder. Returns the report.
 fn set_aside_segments(
     dir: &Path,
     run: &RunId,
@@ -185,7 +185,7 @@ fn set_aside_segments(
         let stays = kept.filter(|span| span.segment_number == *serial);
         match (&free, stays) {
             (Some(name), Some(span)) => {
-                // The copy is complete before the file is truncated.
+                // The copy must be complete before the file is truncated.
                 fs::copy(&path, root.join(name))?;
                 File::open(root.join(name))?.sync_all()?;
                 truncate(&path, span.end_offset)?;

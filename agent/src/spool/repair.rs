@@ -1,12 +1,12 @@
-//! Repair of an active run whose files can't be read: the valid parts stay, the loss is reported, and so is the end in
-//! any case. Other runs are not affected.
+//! Repair of an active run whose files can't be read. The valid parts are kept, the loss is reported, and the run's end
+//! is reported in any case. Other runs are not affected.
 
 use std::io;
 use std::time::Duration;
 
 use super::run::{JobSpool, is_final_event};
 
-/// Minimum time between two repairs of one run: each reads all of its files.
+/// Minimum time between two repairs of one run. Each repair reads all files of the run.
 const REPAIR_PAUSE: Duration = Duration::from_secs(2);
 
 impl JobSpool {
@@ -15,8 +15,8 @@ impl JobSpool {
         self.lock_files().disk_state.repair_after.is_some_and(|until| self.time.monotonic() < until)
     }
 
-    /// Repairs files that gave `error`. Events up to `sent_seq` and output up to `sent_offset` were sent, and the relay
-    /// may hold them, so new events and output continue after these.
+    /// Repairs the files of the run after reading them failed with `error`. The relay may hold the events up to
+    /// `sent_seq` and the output up to `sent_offset`, which were sent, so new events and output continue after these.
     pub(crate) fn repair(&self, sent_seq: u64, sent_offset: u64, error: &io::Error) {
         tracing::error!("{}: the spool can't be read, it is repaired: {error}", self.run);
         let mut files = self.lock_files();

@@ -1,4 +1,4 @@
-//! New sequences for events, if the relay holds more of a run than its files, or less.
+//! New sequences for a run's events if the relay holds more events or fewer than the files.
 
 use std::fs;
 use std::io;
@@ -10,8 +10,8 @@ use super::events::EventLog;
 use super::recovery::RecoveredEvents;
 
 impl EventLog {
-    /// Sets damaged files aside during the run. The pending events follow the valid part. A missing folder is created
-    /// again.
+    /// Sets damaged files aside during the run. The pending events continue the sequence of the valid part. If the
+    /// folder is missing, it is created again.
     ///
     /// # Errors
     /// The file system failed; nothing has changed.
@@ -21,7 +21,7 @@ impl EventLog {
         let (mut log, mut found) = Self::open(&self.dir, &self.run, self.limits)?;
         let lost = before.saturating_sub(log.pending.first_seq());
         if lost > 0 && found.damage_report.is_none() {
-            // At the end of a file damage looks like a torn write, but here nothing was torn.
+            // At the end of a file, damage looks like a torn write, but no write is torn during the run.
             found.damage_report =
                 Some(format!("the agent's spool was damaged: its last {lost} events are missing here"));
         }
@@ -38,12 +38,12 @@ impl EventLog {
         (self.first_seq() - 1).saturating_sub(relay_seq)
     }
 
-    /// Continues the run for a relay that holds events up to `relay_seq` and expects more.
+    /// Continues the run for a relay that holds its events up to `relay_seq` and expects further ones.
     ///
-    /// The relay can hold more than the file: a power failure loses data that was not synced. Then the events that this
-    /// process has added since, and always the final events, get the sequences after `relay_seq`. The relay can also
-    /// hold less than was deleted here; then `lost_event` is inserted before the remaining events, and all of them get
-    /// new sequences.
+    /// The relay can hold more events than the files: a power failure loses data that was not synced. Then the events
+    /// that this process has added, and always the final events, get the sequences after `relay_seq`. The relay can
+    /// also lack events that were deleted here. Then `lost_event` is inserted before the remaining events, and all of
+    /// them get new sequences.
     ///
     /// # Errors
     /// The files can't be read; nothing has changed.

@@ -21,10 +21,9 @@ use super::run_id::RunId;
 use crate::mask::Masker;
 use crate::relay_time::RelayTime;
 
-/// File with the spec of the job.
 const SPEC_FILE: &str = "spec.json";
 
-/// Folder of a run. Its lock is held only for single file calls, never across an await.
+/// A run and its folder. The lock on its files is held only for single file calls, never across an await.
 #[derive(Debug)]
 pub struct JobSpool {
     pub(super) run: RunId,
@@ -33,7 +32,7 @@ pub struct JobSpool {
     /// Masker of every event.
     mask: Arc<Masker>,
     pub(super) time: Arc<RelayTime>,
-    /// Scale of the run's times; `None` for a run of an earlier process, whose end is stamped with the current scale.
+    /// Time scale of the run's events. `None` for a run of an earlier process, whose last events use the current scale.
     scale: Option<TimeScale>,
     files: Mutex<RunFiles>,
 }
@@ -43,10 +42,10 @@ pub(super) struct RunFiles {
     pub(super) events: EventLog,
     pub(super) output: OutputLog,
     pub(super) finished: bool,
-    /// Final events of the run, once there are any. They are reported whatever happens to the files.
+    /// Final events of the run, kept in memory so that they are reported whatever happens to the files.
     pub(super) final_events: Vec<Event>,
     pub(super) disk_state: DiskState,
-    /// Number of events that were dropped without space and not reported yet.
+    /// Number of events that were dropped for lack of space, and whose loss was not reported yet.
     unreported_missing: u64,
     /// True if everything was synced to the disk.
     synced: bool,
@@ -59,7 +58,7 @@ pub(super) struct DiskState {
     full_logged: bool,
     /// True if a disk failure was reported.
     failure_reported: bool,
-    /// Monotonic time before which files that can't be read are not read again.
+    /// Monotonic time before which unreadable files are not read again.
     pub(super) repair_after: Option<Duration>,
 }
 
@@ -79,7 +78,7 @@ impl RunFiles {
 }
 
 impl JobSpool {
-    /// Creates the folder of a run with its spec on disk, and space for its end.
+    /// Creates the folder of a run, with the spec on disk and space reserved for the final events.
     ///
     /// # Errors
     /// The file system failed; nothing is left behind.
@@ -107,8 +106,8 @@ impl JobSpool {
         Ok(Self { run, dir, data_appended: appended, mask, time, scale, files: Mutex::new(files?) })
     }
 
-    /// Opens the folder of an earlier process's run. If that process died before it had accepted the job, the folder is
-    /// deleted, and the relay starts the job again.
+    /// Opens the folder of a run that an earlier process started. If that process died before it had accepted the job,
+    /// the folder is deleted, and the relay starts the job again.
     pub(super) fn open(
         root: &Path,
         run: RunId,
@@ -137,7 +136,7 @@ impl JobSpool {
         Ok(Some(spool))
     }
 
-    /// Appends the report of damage, and the run's end if that was found after it.
+    /// Appends the report of damage to the events, and the run's final events if they were found after the damage.
     pub(super) fn report_damage(&self, files: &mut RunFiles, found: RecoveredEvents) {
         let Some(message) = found.damage_report else { return };
         tracing::error!("{}: {message}", self.run);
@@ -211,8 +210,8 @@ impl JobSpool {
         }
     }
 
-    /// Queues an event. Events without space are counted, and a warning with the count precedes the next event with
-    /// space.
+    /// Queues an event. If there is no space, the event is dropped and counted. A warning with that count precedes the
+    /// next event for which there is space.
     pub(super) fn push_event(&self, files: &mut RunFiles, event: &Event) {
         let last = matches!(event.body, EventBody::Cleanup { .. } | EventBody::Finished { .. });
         if files.unreported_missing > 0 {
@@ -253,7 +252,7 @@ impl JobSpool {
         }
     }
 
-    /// Syncs everything to the disk; returns true on success.
+    /// Syncs events and output to the disk; returns true on success.
     pub(super) fn sync(&self, files: &mut RunFiles) -> bool {
         let synced = files.events.sync();
         if files.finished {

@@ -14,7 +14,7 @@ use super::record;
 pub(crate) struct SegmentScan {
     /// Sequence of the first record.
     pub(crate) first_seq: u64,
-    /// Sequence that follows the last one.
+    /// Sequence after that of the last valid record.
     pub(crate) next_seq: u64,
     /// Offset of the first record.
     pub(crate) first_record_offset: usize,
@@ -39,7 +39,7 @@ pub(crate) enum TrailingBytes {
     Damaged,
 }
 
-/// Reads a segment with a valid header of this length.
+/// Parses a segment whose header is valid and has this length.
 pub(crate) fn scan_segment(bytes: &[u8], header: &SegmentHeader, header_length: usize) -> SegmentScan {
     let (first, salt) = (header.first_seq, header.salt);
     let mut scan = SegmentScan {
@@ -95,7 +95,7 @@ impl SegmentScan {
     }
 }
 
-/// Returns the offset of the first jump, beginning with the record at `from`.
+/// Returns the offset of the first jump record from the one at `from` on.
 fn next_jump(bytes: &[u8], from: usize, record: record::Record<'_>, salt: u32) -> Option<usize> {
     let (mut at, mut record) = (from, record);
     while !record.is_jump() {
@@ -118,8 +118,8 @@ pub(crate) fn salvage_payloads(bytes: &[u8], from: usize, salt: u32, seq: u64) -
     found
 }
 
-/// Reads a whole segment like recovery, for the fuzz target: returns its valid part, and the payloads found after it;
-/// `None` if its header is invalid.
+/// Reads a whole segment like recovery, for the fuzz target. Returns the valid part and the payloads found after it, or
+/// `None` if the header is invalid.
 #[cfg(feature = "internals")]
 pub(crate) fn read_segment(bytes: &[u8]) -> Option<(SegmentScan, Vec<&[u8]>)> {
     let (header, begin) = SegmentHeader::decode(bytes)?;

@@ -14,17 +14,16 @@ const PREFIX: &str = "events.";
 /// Content of a file of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SegmentSpan {
-    /// Number among the files of its run; consecutive files differ by one.
+    /// Number of the segment; consecutive segments of a run differ by one.
     pub(super) segment_number: u32,
     /// Salt that is included in the checksums of its records.
     pub(super) salt: u32,
     /// Sequence of the first valid event.
     pub(super) first_seq: u64,
-    /// Sequence that follows the last one.
+    /// Sequence after that of the last valid event.
     pub(super) next_seq: u64,
-    /// Offset of the first valid event.
     pub(super) first_event_offset: u64,
-    /// Offset of the end of the last one.
+    /// Offset of the end of the last valid event.
     pub(super) end_offset: u64,
 }
 
@@ -82,13 +81,13 @@ impl Segment {
         result
     }
 
-    /// Opens a segment to continue after `span`; any bytes after it are removed.
+    /// Opens a segment to continue it after `span`. Removes any bytes after the span.
     ///
     /// # Errors
-    /// The file system failed. Missing space for the reserve is not an error here.
+    /// The file system failed. If only the space for the reserve is missing, the segment is opened anyway.
     pub(super) fn open(dir: &Path, span: SegmentSpan, reserve_bytes: u64) -> io::Result<Self> {
         let file = File::options().read(true).write(true).open(segment_path(dir, span.segment_number))?;
-        // A file that has the right length keeps the space reserved after its end.
+        // `set_len` would free the space reserved after the end, so it is not called for a file of the right length.
         if file.metadata()?.len() != span.end_offset {
             file.set_len(span.end_offset)?;
         }
@@ -97,11 +96,11 @@ impl Segment {
         Ok(Self { span, file, reserved_offset: room })
     }
 
-    /// Writes records up to the sequence before `next_seq`, if `reserve_bytes` bytes of space are left after them.
-    /// Space is reserved in steps of `preallocate_step` bytes.
+    /// Writes `records`, whose last sequence is the one before `next_seq`, if `reserve_bytes` bytes of space remain
+    /// reserved after them. Space is reserved in steps of `preallocate_step` bytes.
     ///
     /// # Errors
-    /// The file system failed: the records count as not written, and the next write overwrites them.
+    /// The file system failed. The records count as not written, and the next write overwrites them.
     pub(super) fn write(
         &mut self,
         bytes: &[u8],

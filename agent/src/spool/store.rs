@@ -1,4 +1,4 @@
-//! All runs in the spool.
+//! The spool: all its runs.
 
 #![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
 
@@ -33,7 +33,7 @@ impl Spool {
     /// Opens the spool of a state directory, with the runs that earlier processes left in it.
     ///
     /// # Errors
-    /// The folder can't be created or read. A run that can't be opened is set aside and reported.
+    /// The folder can't be created or read. A run that can't be opened is no error: it is set aside and logged.
     pub(crate) fn open(state: &Path) -> io::Result<Self> {
         Self::open_with_clocks(state, ClockSource::Real)
     }
@@ -119,7 +119,7 @@ impl Spool {
     /// Waits until no run is left.
     pub(crate) async fn wait_empty(&self) {
         loop {
-            // Registered before the check, so that a removal in between is not missed.
+            // The waiter is registered before the check, so that it misses no run that is removed right after it.
             let removed = self.run_removed.notified();
             if self.lock_runs().is_empty() {
                 return;
@@ -128,14 +128,14 @@ impl Spool {
         }
     }
 
-    /// Waits until something was appended since the last call. Cancel-safe: `Notify` stores one permit.
+    /// Waits until data was appended after the last call. Cancel-safe: `Notify` stores one permit.
     pub async fn wait_appended(&self) {
         self.data_appended.notified().await;
     }
 }
 
-/// Takes over the spool of an older version of the agent: protocol 5 only added a kind of event. The older version does
-/// not find it again, and could not read it.
+/// Takes over the spool of an older agent by renaming its folder. Its events can be decoded, because protocol 5 only
+/// added a kind of event. The older agent could not read the new events, and will not find the folder again.
 fn adopt_older(state: &Path, root: &Path) -> io::Result<()> {
     let older = state.join(format!("spool.v{}", VITALS_PROTOCOL - 1));
     if root.exists() {

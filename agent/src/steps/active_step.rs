@@ -20,7 +20,7 @@ use crate::deadline::{Action, Timer};
 pub(super) enum StepProcesses {
     /// No processes: the model, an edit, a search.
     None,
-    /// One of the commands below Codex, not yet matched to a process; snapshots of the process tree find it.
+    /// A command of Codex that is not matched to a process of a snapshot yet.
     Unmatched { argv: Vec<String> },
     /// The tree below this process. The start time is set once a snapshot contains the process.
     Root { pid: u32, start_ticks: Option<u64> },
@@ -63,17 +63,16 @@ pub(super) struct ActiveStep {
     pub(super) fetches_program: bool,
     pub(super) step_processes: StepProcesses,
     pub(super) stall_watch: StallWatch,
-    /// Action on a stall; a warning is given once.
+    /// Action on a stall. A warning is emitted only once for each stall.
     pub(super) on_stall: Action,
     pub(super) stall_reported: bool,
-    /// True for a command of the job itself.
     pub(super) is_job_command: bool,
-    /// Timeout that interrupted the step; the job goes on.
+    /// Timeout that interrupted the step, while the job goes on.
     pub(super) interrupt_error: Option<TimeoutError>,
     pub(super) usage_meter: UsageMeter,
     /// Evidence about a model that sends nothing.
     pub(super) model_wait: ModelWait,
-    /// Processes at the last snapshot, for the evidence.
+    /// The step's processes in the last snapshot, for the evidence in messages.
     pub(super) last_processes: Vec<ProcessSummary>,
 }
 
@@ -90,7 +89,7 @@ impl ActiveStep {
         let action = Action::from(classification.on_limit.unwrap_or(on_limit));
         let limit_ms = classification.limit_ms.unwrap_or_else(|| limits.step_ms(classification.kind));
         let own = classification.stall_ms.or_else(|| limits.stalls.get(&classification.kind).copied());
-        // A stall of a step that only uses the network is a hang; other steps may be idle by intention.
+        // A stalled network step hangs, while any other step may be idle intentionally.
         let on_stall = if own.is_some() || classification.kind.is_network() { action } else { Action::Warn };
         Self {
             number: n,
@@ -147,8 +146,7 @@ impl ActiveStep {
         }
     }
 
-    /// Returns true if received bytes must be counted: the step waits only for the network, or nothing else makes
-    /// progress.
+    /// Returns true if the step's TCP bytes must be counted: it only uses the network, or it shows no other progress.
     pub(super) fn needs_traffic(&self) -> bool {
         self.kind.is_network() || self.stall_watch.is_idle()
     }
@@ -160,17 +158,17 @@ impl ActiveStep {
     }
 }
 
-/// Observations since Codex began to wait for the model.
+/// Observations since Codex last began to wait for the model.
 #[derive(Debug, Default)]
 pub(super) struct ModelWait {
     /// True once the model has begun to answer.
     pub(super) answer_started: bool,
-    /// The last error notice since the model last answered.
+    /// The newest error notice since the model last answered.
     pub(super) last_error: Option<String>,
 }
 
 impl ModelWait {
-    /// Returns the reason for the silence, for the message of a job that fails for it.
+    /// Returns the reason for the model's silence, for the error of a job that fails because of it.
     pub(super) fn reason(&self) -> &str {
         match (&self.last_error, self.answer_started) {
             (Some(trouble), _) => trouble,

@@ -5,9 +5,9 @@ use common::{duration, text_format};
 use super::stall::IdleUsage;
 use crate::observe::Process;
 
-/// Maximum number of processes examined for an error: the newest, which mostly do the actual work.
+/// Maximum number of processes examined for an error message: the newest ones, which usually do the actual work.
 const MAX_INSPECTED: usize = 16;
-/// Maximum length of a process name, in bytes; the kernel keeps 15.
+/// Maximum length of a process name in a message, in bytes.
 const MAX_NAME: usize = 40;
 
 /// Properties of a process for an error message.

@@ -3,7 +3,7 @@
 
 use common::warnings::NO_PROGRESS;
 
-/// Number of rounds before the first report; each further report takes twice as many.
+/// Number of rounds before the first report. Each further report follows after twice as many rounds.
 const FIRST_REPORT: u32 = 5;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Default for LoopDetector {
 }
 
 impl LoopDetector {
-    /// Handles the end of a command; returns the text of a report if one is due. `title` is the command for display.
+    /// Handles the end of a command; returns the text of a report if one is due, with the command's `title`.
     pub(crate) fn on_command_end(
         &mut self,
         command: &str,
@@ -52,7 +52,7 @@ impl LoopDetector {
             if !again && self.command_before.as_ref() == Some(&ended) { self.alternations + 1 } else { 0 };
         let fails = failed || self.last_command.as_ref().is_some_and(|last| last.failed);
         self.command_before = self.last_command.replace(ended);
-        // The first round of a pair is over before the alternation can be detected.
+        // An alternation can be detected only after the first round of the pair, which is added here.
         let rounds = if fails && self.alternations > 0 { self.alternations.div_ceil(2) + 1 } else { 0 };
         if self.same_failures <= 1 && self.alternations == 0 {
             self.next_report_at = FIRST_REPORT;
@@ -71,7 +71,7 @@ impl LoopDetector {
         Some(format!("{NO_PROGRESS}{what}, and no file was changed in between"))
     }
 
-    /// Resets the detection after a file was changed: a failed command may succeed now.
+    /// Resets the detection after a file was changed, because a failed command may succeed now.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }

@@ -13,8 +13,8 @@
 //!   warnings.
 //! * [`process_steps`]: steps derived from processes. * [`resource_usage`]: resource usage of processes. * [`stall`]:
 //!   progress detection.
-//! * [`diagnosis`]: a description of what the processes were doing. * [`timeout_error`]: the reason why a step timed out;
-//!   [`timeout_cause`]: from a step to that reason.
+//! * [`diagnosis`]: a description of what the processes were doing. * [`timeout_error`]: the reason why a step timed
+//!   out; [`timeout_cause`]: derives that reason from the step.
 //!
 //! All modules are pure.
 

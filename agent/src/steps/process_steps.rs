@@ -5,8 +5,8 @@
 //!  setup, check, shell ──the command's leader────► root   └─ sh, make    the same step
 //! ```
 //!
-//! A process opens a step only below one of a lower level ([`nesting_level`]), so a compiler inside a test counts as
-//! the test.
+//! A process opens a step of its own only inside a step of a lower level ([`nesting_level`]). So a compiler that a test
+//! runs counts as part of the test.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use crate::observe::{Process, Snapshot};
 /// Maximum number of steps that one job may open for processes. If a worker starts thousands of `npm` processes, those
 /// beyond this number get no steps of their own.
 const MAX_STEPS: u32 = 500;
-/// Snapshots after which a process that does not wait for the network becomes a step; most compilers exit earlier.
+/// Number of snapshots after which a process of a non-network kind becomes a step. Most compilers exit earlier.
 const MIN_SNAPSHOTS: u32 = 2;
-/// Lowest level of the network kinds.
+/// Lowest nesting level of the network kinds.
 const NETWORK_LEVEL: u8 = 3;
 
 /// A process that should become a step, and the step it is part of.
@@ -61,7 +61,7 @@ impl Steps {
         network.filter_map(|step| step.step_processes.root().map(|(pid, _)| pid)).collect()
     }
 
-    /// Classifies each process, once for each command line it has.
+    /// Classifies each process, and again only when its command line changes.
     fn classify_processes(&mut self, tree: &Snapshot, leader: u32) {
         let mut known = std::mem::take(&mut self.classified_processes);
         for process in tree.subtree(leader) {
@@ -81,8 +81,8 @@ impl Steps {
         }
     }
 
-    /// Assigns each command of Codex its process: by the command line, or by elimination if one command and one process
-    /// remain.
+    /// Assigns a process to each command of Codex: the one with the same command line, or the last unassigned process
+    /// to the last unmatched command.
     fn assign_roots(&mut self, tree: &Snapshot, leader: u32) {
         for step in &mut self.active {
             if let StepProcesses::Root { pid, start_ticks: started @ None } = &mut step.step_processes {
@@ -103,8 +103,8 @@ impl Steps {
                 step.step_processes = step_processes_of(commands.remove(at));
             }
         }
-        // A shell that has only one command to run replaces itself with that command, and its own command line is lost.
-        // If several commands are unmatched, a guess could assign an install the processes of another command.
+        // A shell with only one command to run replaces itself with that command, so its own command line is lost. If
+        // several commands are unmatched, guessing could assign the processes of another command to an install.
         let mut wanting = self
             .active
             .iter_mut()
@@ -114,7 +114,7 @@ impl Steps {
         }
     }
 
-    /// Ends the steps whose process is gone, and the steps of a runner that has fetched its program.
+    /// Ends the steps whose process is gone, and the fetch steps whose program has been downloaded.
     fn end_process_steps(&mut self, now: Duration, tree: &Snapshot) -> Vec<EventBody> {
         let over: Vec<(u32, StepOutcome, Option<i32>)> =
             self.active.iter().filter_map(|step| self.step_end(step, tree)).collect();
@@ -233,7 +233,7 @@ impl Steps {
             let step = &mut self.active[at];
             step.usage_meter.add_snapshot(processes);
             step.last_processes = diagnosis::newest_summaries(processes);
-            // If the tree was truncated, the missing processes may make progress.
+            // If the tree was truncated, processes missing from it may make progress.
             if !whole || processes.is_empty() || tree.is_truncated(root) {
                 continue;
             }
@@ -241,7 +241,7 @@ impl Steps {
                 step.stall_reported = false;
                 continue;
             };
-            // Reported once for each stall.
+            // Each stall is reported once.
             if std::mem::replace(&mut step.stall_reported, true) {
                 continue;
             }

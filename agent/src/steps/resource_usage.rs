@@ -21,11 +21,11 @@ pub(crate) struct UsageTotals {
 #[derive(Debug, Default)]
 pub(crate) struct UsageMeter {
     totals: UsageTotals,
-    /// CPU and I/O bytes of the processes of the last snapshot. A parent inherits the usage of its dead children, so
-    /// only the sum counts.
+    /// CPU time and, in the next field, I/O bytes of all processes in the last snapshot. A parent inherits the usage of
+    /// its dead children, so only the sum over all processes is meaningful.
     cpu_sum: u64,
     io_sum: u64,
-    /// Bytes sent and received by each process until the last snapshot. The counters end with their process, so each
+    /// Bytes sent and received by each process until the last snapshot. No parent inherits these counters, so each
     /// process is tracked separately.
     network_by_process: HashMap<(u32, u64), (u64, u64)>,
     peak_memory: u64,
@@ -38,7 +38,7 @@ impl UsageMeter {
         self.has_samples |= !processes.is_empty();
         let cpu_sum: u64 = processes.iter().map(|process| process.cpu_ms).sum();
         let io_sum: u64 = processes.iter().filter_map(|process| process.io_bytes).sum();
-        // The sums decrease when an orphan exits, because the shim inherits its usage.
+        // The sums decrease when an orphan exits, because its usage passes to the shim, which is not part of the step.
         self.totals.cpu_ms += cpu_sum.saturating_sub(self.cpu_sum);
         self.totals.transferred_bytes =
             self.totals.transferred_bytes.saturating_add(io_sum.saturating_sub(self.io_sum));

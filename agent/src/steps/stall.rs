@@ -1,31 +1,31 @@
 //! Progress detection for steps. Pure: takes the total usage of the step's processes.
 //!
-//! "No progress" can't mean no activity at all: a hung `npm install` wakes up, rewrites its title and reads the time,
-//! which costs 0.5 % of a core and 120 bytes a second; a spinner costs as much. CPU time, file bytes and sent bytes
-//! therefore have a noise floor. Received bytes have none: any received byte proves that the peer is alive.
+//! "No progress" can't mean no activity at all: a hung `npm install` still wakes up, rewrites its title and reads the
+//! time, which costs 0.5 % of a core and 120 bytes a second. A spinner costs as much. So only CPU time, file bytes and
+//! sent bytes above a noise floor count as progress. Received bytes have no such floor: any received byte proves that
+//! the peer is alive.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::resource_usage::UsageTotals;
 
-/// Divisor of the CPU noise floor: less than this fraction of a core is noise. A waiting `npm` needs half of it.
+/// Divisor of the CPU noise floor: using less than this fraction of a core is noise. A waiting `npm` uses half of it.
 const CPU_NOISE_DIVISOR: u32 = 100;
 /// Noise floor in bytes a second: four times what a waiting `npm` reads and writes.
 const IO_NOISE_BYTES_PER_S: u128 = 512;
-/// Additional noise allowance of any window of five seconds or more, as CPU time and bytes. V8 runs one more garbage
-/// collection after eight idle seconds, which takes up to a quarter of a second on a busy machine and moves some 20 KB
-/// between its threads.
+/// CPU time and bytes that any window of five seconds or more may use in addition to the noise floor. V8 runs one more
+/// garbage collection after eight idle seconds, which takes up to a quarter of a second on a busy machine and moves
+/// some 20 KB between its threads.
 const NOISE_ALLOWANCE: (Duration, u64) = (Duration::from_millis(250), 32 * 1024);
 /// Window length for the full allowance. Shorter windows get a proportional part of it.
 const ALLOWANCE_WINDOW: Duration = Duration::from_secs(5);
-/// Samples per window. They are a hundredth of the window apart, which is the maximum delay of a detection.
+/// Number of samples per window. A stall is detected at most one sample, a hundredth of the window, too late.
 const SAMPLES_PER_WINDOW: u32 = 100;
 
-/// Usage in a window without progress.
+/// Resource usage in a window without progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdleUsage {
-    /// Length of the window.
     pub(crate) window: Duration,
     /// CPU time used in the window.
     pub(crate) cpu_time: Duration,

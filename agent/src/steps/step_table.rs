@@ -20,8 +20,8 @@ use crate::deadline::{Action, Timer, TimerEvent};
 
 pub(crate) const MODEL_TITLE: &str = "waiting for the model";
 
-/// Time after the grace period in which the processes of an interrupted step must be gone, in milliseconds. Includes
-/// processes that are hard to kill, and the next snapshot.
+/// Time after the grace period until the processes of an interrupted step must be gone, in milliseconds: enough to kill
+/// stubborn processes and to take the next snapshot.
 const KILL_MARGIN_MS: u64 = 2500;
 
 /// The steps of a job.
@@ -30,7 +30,7 @@ pub(crate) struct Steps {
     pub(super) limits: Limits,
     pub(super) on_limit: OnLimit,
     on_loop: OnLoop,
-    /// Error of a job that must fail because its worker repeats failing commands.
+    /// Error with which the job must fail because its worker repeats failing commands.
     loop_error: Option<JobError>,
     pub(super) rules: Rules,
     job_timer: Timer,
@@ -41,16 +41,14 @@ pub(crate) struct Steps {
     /// Number of steps opened for processes.
     pub(super) process_step_count: u32,
     interrupt_count: u32,
-    /// True once the job is being ended: unfinished steps end with it.
+    /// True once the job is being ended. Its unfinished steps then end with it.
     job_ending: bool,
 }
 
 /// Action that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DueAction {
-    /// Emits an event.
     Event(EventBody),
-    /// Fails the job.
     Failure(JobError),
     /// Ends everything below this process; the job goes on.
     Interrupt {
@@ -126,7 +124,7 @@ impl Steps {
         self.begin_step(now, &classification, StepProcesses::Unmatched { argv }, None)
     }
 
-    /// Begins a step, optionally as a part of another step, which is paused meanwhile.
+    /// Begins a step, optionally inside another step, whose timer is paused until the new step ends.
     pub(super) fn begin_step(
         &mut self,
         now: Duration,
@@ -166,7 +164,7 @@ impl Steps {
             .filter(|step| step.parent == Some(step_number))
             .map(|step| step.number)
             .collect();
-        // The outcome of a nested step is unknown, unless the whole step was killed.
+        // The outcome of a nested step is unknown, unless the step around it was killed.
         let unseen = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
         let mut events: Vec<_> =
             parts.into_iter().flat_map(|part| self.finish_step(now, part, unseen, None)).collect();
@@ -192,7 +190,7 @@ impl Steps {
         open.into_iter().flat_map(|n| self.finish_step(now, n, outcome, None)).collect()
     }
 
-    /// Restarts the timer of a step: the model sent something that does not end the wait.
+    /// Restarts the timer of a step, because the model sent something that does not end the wait for it.
     pub(crate) fn restart_timer(&mut self, now: Duration, step_number: u32) {
         if let Some(step) = self.active.iter_mut().find(|step| step.number == step_number) {
             step.timer.restart(now);
@@ -200,8 +198,7 @@ impl Steps {
         }
     }
 
-    /// Resets the evidence of a step: Codex has sent a new request to the model, and earlier observations no longer
-    /// apply.
+    /// Resets the observations of a step's wait for the model, because Codex has sent a new request.
     pub(crate) fn reset_model_wait(&mut self, step_number: u32) {
         if let Some(step) = self.active.iter_mut().find(|step| step.number == step_number) {
             step.model_wait = ModelWait::default();
@@ -225,8 +222,8 @@ impl Steps {
         Some(EventBody::Warning { message })
     }
 
-    /// Records a notice of Codex about an error of the model that the step waits for. A notice does not restart the
-    /// timer.
+    /// Records Codex's notice that the model, which the step waits for, reported an error. A notice does not restart
+    /// the timer.
     pub(crate) fn set_model_error(&mut self, step_number: u32, notice: String) {
         if let Some(step) = self.active.iter_mut().find(|step| step.number == step_number) {
             step.model_wait.last_error = Some(notice);
@@ -324,7 +321,7 @@ impl Steps {
         let part = self.is_interruptible(index);
         let step = &mut self.active[index];
         let n = step.number;
-        // The job can't go on without one of its own commands.
+        // The job can't go on without a command of its own, so such a step fails the job.
         let action = if part || action == Action::Warn { action } else { Action::Fail };
         match (action, step.step_processes.root()) {
             (Action::Warn, _) => vec![DueAction::Event(EventBody::Stalled { n, evidence: timeout.evidence })],
@@ -363,7 +360,7 @@ impl Steps {
             && !self.active.iter().any(|other| other.is_job_command && other.step_processes.root() == root)
     }
 
-    /// Records that an interrupted step has no processes left; Codex must now report the end of the command.
+    /// Records that an interrupted step has no processes left. Codex now has limited time to report its end.
     pub(super) fn on_processes_gone(&mut self, now: Duration, index: usize) {
         let limit = self.limits.step_ms(StepKind::Model);
         let step = &mut self.active[index];

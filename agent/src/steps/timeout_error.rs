@@ -11,7 +11,7 @@ pub(super) struct TimeoutError {
     pub(super) description: String,
     /// Evidence from the step's processes; empty if there is none.
     pub(super) evidence: String,
-    /// State of the step after it was interrupted.
+    /// State of the step after it was interrupted, for display.
     pub(super) after_interrupt: Option<String>,
     pub(super) processes_gone: bool,
 }

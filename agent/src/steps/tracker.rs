@@ -8,8 +8,8 @@
 //!
 //! If an item was open when its turn ended, a later report of its end is ignored.
 //!
-//! While a turn runs and no item is open, the worker waits for the model. That wait is a step of its own, so its limit
-//! works like any other. Any new output of the model ends that wait and begins the next one. A retry notice does not,
+//! While a turn runs and no item is open, the worker waits for the model. This wait is a step with a limit, like any
+//! other step. Any new output of the model ends the wait and begins the next one. A retry notice does not end it,
 //! because it only proves that Codex is alive.
 
 use std::collections::{HashMap, HashSet};
@@ -28,7 +28,7 @@ use crate::codex::{Turn, error_messages};
 
 /// Maximum number of open items. Codex opens a handful; only forged output has more.
 const MAX_ITEMS: usize = 256;
-/// Reason given for the silence of a model that Codex has not asked yet.
+/// Reason for a model's silence if Codex has not sent it a request yet.
 const NO_TURN: &str = "codex has not started a turn";
 
 /// Progress of one `codex exec`.
@@ -40,7 +40,7 @@ pub(crate) struct Tracker {
     step_by_item: HashMap<String, u32>,
     /// Items that were open when a turn ended.
     unfinished_items: HashSet<String>,
-    /// True while a turn runs. A started thread counts as a turn: the worker can only be waiting for the model.
+    /// True while a turn runs, and from the start of the thread on: the worker can only be waiting for the model then.
     in_turn: bool,
     last_turn: Option<Turn>,
     thread_id: Option<String>,
@@ -129,7 +129,7 @@ impl Tracker {
         }
     }
 
-    /// Processes a message of Codex itself, a retry or a warning. The model has sent nothing, so its deadline stays.
+    /// Handles a retry notice or a warning from Codex itself. It does not extend the wait for the model.
     fn on_error(&mut self, now: Duration, message: &str, steps: &mut Steps, events: &mut Vec<EventBody>) {
         // Notices contain no time of day, so the time passed here is unused.
         let trouble = error_messages::parse(message, &Zoned::default());
@@ -167,7 +167,7 @@ impl Tracker {
         self.in_turn = false;
         let outcome = if turn == Turn::Completed { StepOutcome::Ok } else { StepOutcome::Failed };
         self.end_model_wait(now, outcome, steps, events);
-        // Codex kills the commands that still run when it exits; their outcomes are never reported.
+        // Codex kills its running commands when it exits, and never reports their outcomes.
         let mut open: Vec<u32> = self.step_by_item.values().copied().collect();
         open.sort_unstable();
         self.unfinished_items.clear();
@@ -204,7 +204,7 @@ impl Tracker {
                 }
             }
             Phase::Completed => {
-                // A search only reports its end, and so does an item that ended before Codex could report its start.
+                // Codex reports only the end of a search, and of an item that ended before its start was reported.
                 let n = self.step_by_item.remove(id).or_else(|| {
                     let (n, event) = begin_item_step(now, item, steps)?;
                     events.push(event);
@@ -225,7 +225,7 @@ impl Tracker {
         self.emit_item(phase, item, events);
     }
 
-    /// Emits the events of an item apart from its step.
+    /// Emits the events of an item other than those of its step.
     fn emit_item(&mut self, phase: Phase, item: &Item, events: &mut Vec<EventBody>) {
         match item {
             Item::Message(message) if phase == Phase::Completed => {

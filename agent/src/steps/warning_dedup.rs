@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Time during which an equal text is not reported again.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
-/// Maximum number of remembered texts. Codex has a handful of them. With more texts the oldest is forgotten and may be
-/// reported again.
+/// Maximum number of remembered texts. Codex has a handful of different warnings. If there are more, the oldest is
+/// forgotten and may be reported again.
 const MAX_TEXTS: usize = 32;
 
 /// Recently reported texts.

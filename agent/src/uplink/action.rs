@@ -14,28 +14,28 @@ use jiff::Timestamp;
 use super::LinkError;
 use crate::spool::RunId;
 
-/// Action after an input. Actions are executed in order, before the next input.
+/// Action that follows an input. Actions are executed in order, before the next input is handled.
 #[derive(Debug)]
 pub enum Action {
     /// Checks for a new configuration; `Input::Configured` follows if there is one.
     CheckConfig,
     /// Connects to the relay; `Input::Connected` or `Input::Failed` follows.
     Connect,
-    /// Derives the relay's time from its welcome.
+    /// Derives the relay's time from the `Welcome`.
     Synchronize {
         /// Monotonic time at which the hello was created.
         hello_sent: Duration,
         /// Time of the relay.
         relay_now: Timestamp,
     },
-    /// Passes on the cause from the welcome.
+    /// Passes on the termination cause from the `Welcome`.
     SetRecoveryCause {
         /// Reason for the end of the agent's last process, if the relay knows it.
         cause: Option<TerminationCause>,
     },
     /// Changes the spool.
     Spool(SpoolAction),
-    /// Accepts or refuses a job; `Input::Started` follows at any later time.
+    /// Accepts or refuses a job; `Input::Started` follows at some later time.
     Start {
         /// Run of the job.
         run: RunId,

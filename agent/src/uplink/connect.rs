@@ -21,11 +21,10 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::LinkError;
 use crate::config::Config;
 
-/// Timeout for each of the connection, the TLS handshake, and the upgrade. A relay needs milliseconds, and a slower
+/// Timeout for each of TCP connection, TLS handshake and upgrade. A relay needs milliseconds. After a timeout the
 /// attempt is repeated.
 const STAGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Size of the WebSocket's own buffers, in bytes: the relay's messages are small, and the agent's are bounded by the
-/// flow.
+/// Size of the WebSocket's buffers, in bytes. The relay's messages are small; send windows bound the agent's.
 const WEBSOCKET_BUFFER: usize = 32 * 1024;
 
 /// A connection to the relay.
@@ -44,7 +43,7 @@ pub(super) async fn connect(config: &Config) -> Result<RelaySocket, LinkError> {
         Ok(Err(error)) => return Err(unreachable(error.to_string())),
         Err(_) => return Err(unreachable(format!("no answer within {STAGE_TIMEOUT:?}"))),
     };
-    // Events are small and should not be delayed. Without this option they only arrive later.
+    // Events are small and should not be delayed. If the option can't be set, they only arrive later.
     let _ = stream.set_nodelay(true);
     let stream = tls_handshake(config, stream).await?;
     let request = upgrade_request(config)?;

@@ -1,4 +1,4 @@
-//! The transport of a connection: frames from and to a WebSocket. Independent of their meaning.
+//! The transport of a connection: reads frames from a WebSocket and writes them, without interpreting them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: RelaySocket,
-    /// Configuration of the connection.
+    /// Configuration that the connection was opened with.
     pub(super) config: Arc<Config>,
 }
 
@@ -33,8 +33,8 @@ impl Connection {
         Ok(Self { socket: connect(&config).await?, config })
     }
 
-    /// Waits for a message; `None` for the WebSocket's own messages. Cancel-safe: a half-read message stays in the
-    /// socket.
+    /// Waits for a message. Returns its frame, or `None` for the WebSocket's own messages. Cancel-safe: a half-read
+    /// message stays in the socket.
     ///
     /// # Errors
     /// The connection has ended, or the message is no frame.

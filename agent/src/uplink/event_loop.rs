@@ -1,4 +1,4 @@
-//! Endless loop that drives the state machine: one input at a time, and its actions.
+//! Endless loop that drives the state machine: it waits for one input at a time, and executes the resulting actions.
 
 use std::future::{pending, ready};
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use crate::job::{JobManager, RecoveryNotice};
 use crate::spool::Spool;
 use crate::vitals::VitalsMonitor;
 
-/// Result of one wait.
 enum WaitResult {
     /// Input for the state machine.
     Input(Input),
@@ -30,7 +29,7 @@ enum WaitResult {
 pub(crate) struct Uplink {
     link: Link,
     connection: Option<Connection>,
-    /// Starts of jobs in progress. They are dropped with the connection: the relay repeats them.
+    /// Starts of jobs in progress. They are dropped with the connection, because the relay repeats them.
     pending_starts: JoinSet<AgentFrame>,
     spool: Arc<Spool>,
     job_manager: Arc<JobManager>,
@@ -41,7 +40,7 @@ pub(crate) struct Uplink {
     vitals: VitalsMonitor,
     /// Last reason that was logged. The same reason is not logged again.
     logged_reason: String,
-    /// Origin of the state machine's time.
+    /// Instant that is time zero of the state machine.
     started_at: Instant,
 }
 
@@ -88,9 +87,9 @@ impl Uplink {
     async fn next_input(&mut self) -> WaitResult {
         let deadline = self.link.deadline().map(|at| self.started_at + at);
         let (may_send, serving) = (self.link.may_send(), self.link.is_serving());
-        // Cancel-safe: a half-read message stays in the socket; an answer is taken without a wait after it; a
-        // notification that is not taken stays due, and vitals that are not taken stay new. Writing happens outside,
-        // where nothing can cut a message in two.
+        // Every branch is cancel-safe: a half-read message stays in the socket; the reply to a start is not followed by
+        // a further await; a notification or vitals that were not taken are returned next time. Frames are written
+        // outside of `select!`, where no write can be interrupted.
         tokio::select! {
             biased;
             received = receive(&mut self.connection) => WaitResult::Input(received),
@@ -151,7 +150,7 @@ impl Uplink {
     async fn connect(&mut self) -> Result<Input, LinkError> {
         let none = || LinkError::Handshake("there is no configuration".to_owned());
         let config = self.config.clone().ok_or_else(none)?;
-        // Called before the connection, because a check of Codex can take long and the first frame is due soon.
+        // Called before connecting: a check of Codex can take long, and once connected, the first frame is due soon.
         let platform = self.job_manager.platform().await;
         let vitals = self.vitals.first().await.map(Box::new);
         self.connection = Some(Connection::open(config).await?);
@@ -211,14 +210,14 @@ async fn next_start_reply(starts: &mut JoinSet<AgentFrame>) -> AgentFrame {
     loop {
         match starts.join_next().await {
             Some(Ok(frame)) => return frame,
-            // The runtime ended first.
+            // The runtime was shut down before the start ended.
             Some(Err(_)) => {}
             None => return pending().await,
         }
     }
 }
 
-/// Returns a random number for the pause. If the kernel gives none, all agents pause equally long.
+/// Returns a random number for the pause, or a constant if the kernel provides none.
 fn random_u32() -> u32 {
     let mut bytes = [0; 4];
     match getrandom::fill(&mut bytes) {

@@ -18,7 +18,8 @@ use super::session::{Session, encode_error};
 use crate::backoff::Backoff;
 use crate::spool::RunId;
 
-/// Time between two checks for a new configuration while there is no connection: `relay up` waits for the agent.
+/// Time between two checks for a new configuration while there is no connection. It is short because `relay up` waits
+/// for the agent to connect.
 const CHECK_DISCONNECTED: Duration = Duration::from_millis(200);
 /// Time between two checks for a new configuration while there is a connection.
 const CHECK_CONNECTED: Duration = Duration::from_secs(2);
@@ -30,7 +31,7 @@ const VERSION_PAUSE: Duration = Duration::from_secs(60);
 pub enum Input {
     /// A new configuration was adopted.
     Configured {
-        /// True if it has another address, certificate or token than the open connection.
+        /// True if its address, certificate or token differ from those of the open connection.
         relay_changed: bool,
     },
     /// The connection is established.
@@ -40,13 +41,13 @@ pub enum Input {
         /// Monotonic time at which the hello was created.
         hello_sent: Duration,
     },
-    /// A message was received; `None` for a message of the transport itself.
+    /// A message was received; `None` for a WebSocket message without a frame, such as a ping.
     Message(Option<RelayFrame>),
     /// The connection was lost or could not be established.
     Failed(LinkError),
     /// The connection is closed.
     Closed {
-        /// Random number that determines the pause.
+        /// Random number that determines the pause before the next attempt to connect.
         jitter: u32,
     },
     /// A job was accepted or refused.
@@ -81,7 +82,7 @@ enum State {
     Greeting(Handshake),
     Serving {
         session: Session,
-        /// End of the connection, if nothing is received until then.
+        /// Time at which the connection ends if nothing is received before.
         silence_deadline: Duration,
     },
     Closing(RetryPause),
@@ -105,7 +106,7 @@ struct Handshake {
 enum RetryPause {
     None,
     Backoff,
-    /// Pause until an upgrade. An upgrade of the relay brings a new configuration, which ends the pause.
+    /// Long pause because the relay has another version. The new configuration after an upgrade ends the pause.
     Version,
 }
 

@@ -1,16 +1,17 @@
 //! Send window of one run on one connection. Pure.
 //!
-//! `acked_up_to ≤ sent_up_to ≤ last`, for events and for output. Both begin at the data that the relay holds.
+//! `acked_up_to ≤ sent_up_to ≤ last`, for events and for output. Acknowledged and sent positions begin after the data
+//! that the relay holds.
 
 use std::collections::VecDeque;
 
 use common::wire::OUTPUT_CHUNK;
 
-/// Maximum number of events in flight: sixteen full frames. With a hundred disk syncs a second the relay still accepts
-/// 400,000 events a second.
+/// Maximum number of events in flight: sixteen full frames. A relay that syncs its disk only a hundred times a second
+/// can still accept 400,000 events a second.
 const MAX_EVENTS: u64 = 4096;
-/// Maximum number of bytes of events in flight. A typical event has a hundred bytes; of the largest events only a few
-/// fit.
+/// Maximum number of bytes of events in flight. A typical event has a hundred bytes, but only a few of the largest
+/// events fit.
 const MAX_EVENT_BYTES: usize = 512 * 1024;
 /// Maximum output in flight, in bytes: eight frames. Ten jobs then keep at most 5 MiB in the socket and the relay.
 const MAX_OUTPUT: u64 = 512 * 1024;
@@ -38,7 +39,6 @@ pub(super) enum NextData {
 pub(super) struct RunExtent {
     /// Sequence of the newest event.
     pub(super) last_seq: u64,
-    /// End of the output.
     pub(super) output_end: u64,
     /// True if the newest event is the run's last.
     pub(super) finished: bool,
@@ -52,12 +52,12 @@ pub(super) struct InvalidAck {
     sent_up_to: u64,
 }
 
-/// Positions in events and output.
+/// Sent and acknowledged positions in the events and output of one run.
 #[derive(Debug, Default)]
 pub(super) struct SendWindow {
     sent_up_to: u64,
     acked_up_to: u64,
-    /// Frames in flight: the last sequence of each and its bytes.
+    /// Frames in flight, each with its last sequence and its size in bytes.
     frames_in_flight: VecDeque<(u64, usize)>,
     bytes_in_flight: usize,
     output_sent: u64,
@@ -65,7 +65,7 @@ pub(super) struct SendWindow {
 }
 
 impl SendWindow {
-    /// Starts after the data that the relay holds.
+    /// Creates a window that starts after the data that the relay holds.
     pub(super) fn resume(seq: u64, output_end: u64) -> Self {
         Self {
             sent_up_to: seq,

@@ -12,13 +12,13 @@ use super::action::{Action, SpoolAction};
 use super::send_window::{InvalidAck, NextData, RunExtent, SendWindow};
 use crate::spool::{EncodedEvents, MAX_SEQ, RunId};
 
-/// Maximum number of queued replies. With more, the relay sends without reading: it is faulty.
+/// Maximum number of queued replies. A relay that causes more is faulty: it sends frames without reading the replies.
 const MAX_REPLIES: usize = 256;
 
 /// Send windows of all runs, and the queued replies.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    /// True if the relay knows the vitals of machines.
+    /// True if the relay's protocol version has vitals.
     takes_vitals: bool,
     /// Newest vitals, until they are sent.
     vitals: Option<Box<MachineVitals>>,
@@ -30,7 +30,7 @@ pub(super) struct Session {
     pending_starts: usize,
 }
 
-/// Data that was read of a run.
+/// Data of a run that was read from the spool.
 #[derive(Debug)]
 pub(super) enum RunData {
     /// Events from this sequence on.
@@ -40,7 +40,7 @@ pub(super) enum RunData {
 }
 
 impl Session {
-    /// Starts with the data that the relay holds of the `runs` in the hello.
+    /// Creates the session after a `Welcome` that reports the data the relay holds of `runs`, which the hello named.
     pub(super) fn new(
         protocol: u32,
         runs: &[RunId],
@@ -57,8 +57,7 @@ impl Session {
                 actions.push_back(Action::Abandon(run));
                 continue;
             }
-            // A relay that reports an impossibly large number receives everything from the start, because sums with it
-            // would overflow.
+            // Sums with an impossibly large position would overflow. Everything is sent from the start instead.
             if held.seq.max(held.output) > MAX_SEQ {
                 continue;
             }
@@ -121,12 +120,12 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets a delivered run. A later acknowledgement of it is not an error.
+    /// Forgets a delivered run. A later acknowledgement of its data is not an error.
     pub(super) fn forget_run(&mut self, run: &RunId) {
         self.send_windows.remove(run);
     }
 
-    /// Sets the vitals to send; earlier ones that were not sent yet are out of date.
+    /// Sets the vitals to send. Replaces older vitals that were not sent yet.
     pub(super) fn set_vitals(&mut self, vitals: Box<MachineVitals>) {
         self.vitals = self.takes_vitals.then_some(vitals);
     }
@@ -182,7 +181,7 @@ impl From<InvalidAck> for LinkError {
     }
 }
 
-/// Returns the error for a frame that can't be encoded, which never happens within the limits.
+/// Returns the error for a frame that can't be encoded. This never happens if the limits are observed.
 pub(super) fn encode_error(error: CodecError) -> LinkError {
     LinkError::Spool(io::Error::other(error))
 }

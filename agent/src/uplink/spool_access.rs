@@ -24,7 +24,8 @@ pub fn build_hello(spool: &Spool, agent_id: &str, max_jobs: u32, platform: Platf
     Hello::new(agent_id, max_jobs, platform, spool.all_runs().iter().map(progress).collect())
 }
 
-/// Changes the spool. A delivered run is removed. A missing run is not an error: its acknowledgement came late.
+/// Changes the spool. A run that is completely delivered is removed. A missing run is not an error, because an
+/// acknowledgement can arrive late.
 pub fn apply_action(spool: &Spool, action: &SpoolAction) -> Option<Input> {
     let (SpoolAction::Resume { run: id, .. }
     | SpoolAction::Ack { run: id, .. }

@@ -1,5 +1,5 @@
-//! Free space of disks. A call to a disk that hangs, such as one of a dead file server, can't be ended: each measurement
-//! has a thread of its own, and there is never more than one for a disk.
+//! Free space of disks. A call to a disk that hangs, such as one on a dead file server, can't be ended. So each
+//! measurement has a separate thread, and there is never more than one for a disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use common::vitals::Space;
 
-/// Time for a disk to answer: a healthy one takes microseconds.
+/// Maximum time for a disk to answer. A healthy disk takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Stack of a measurement, in bytes: one system call.
+/// Stack size of a measuring thread, in bytes: enough for one system call.
 const STACK: usize = 64 * 1024;
 
 /// Meter of some folders.
 #[derive(Debug)]
 pub(super) struct Disk {
     folders: Vec<PathBuf>,
-    /// Answer of a measurement that did not end in time.
+    /// Receiver of a measurement that did not end in time.
     overdue: Option<Receiver<Option<Space>>>,
 }
 
@@ -28,13 +28,12 @@ impl Disk {
         Self { folders, overdue: None }
     }
 
-    /// Returns the folders.
     pub(super) fn folders(&self) -> &[PathBuf] {
         &self.folders
     }
 
-    /// Measures the disk of the folders; of several disks, the one with the least space available. Unknown if there is no
-    /// folder, or a disk does not answer.
+    /// Returns the space on the disk of the folders; if there are several disks, on the one with the least space
+    /// available. Returns `None` if there is no folder, or if a disk does not answer.
     pub(super) fn measure(&mut self) -> Option<Space> {
         let folders = self.folders.clone();
         self.ask(move || {
@@ -44,7 +43,7 @@ impl Disk {
     }
 
     fn ask(&mut self, measure: impl FnOnce() -> Option<Space> + Send + 'static) -> Option<Space> {
-        // Not waited for again: it was, when it began.
+        // This measurement was already waited for when it began, so it is not waited for again.
         if let Some(overdue) = self.overdue.take()
             && matches!(overdue.try_recv(), Err(TryRecvError::Empty))
         {
@@ -53,7 +52,7 @@ impl Disk {
         }
         let (sender, answer) = channel();
         let work = move || {
-            // An answer that took too long is not read.
+            // If the answer took too long, nobody receives it.
             let _ = sender.send(measure());
         };
         thread::Builder::new().name("disk".to_owned()).stack_size(STACK).spawn(work).ok()?;

@@ -5,7 +5,7 @@ use std::thread;
 use common::vitals::{MachineVitals, Space};
 use sysinfo::{MemoryRefreshKind, System};
 
-/// Meter of the machine. Its readings come from the kernel's memory and never wait for a disk.
+/// Meter of the machine. It reads only values in the kernel's memory, so it never waits for a disk.
 #[derive(Debug)]
 pub(super) struct Machine {
     system: System,
@@ -22,7 +22,7 @@ impl Machine {
         self.system.refresh_memory_specifics(MemoryRefreshKind::everything());
         let (memory, memory_limit) = self.memory();
         MachineVitals {
-            // sysinfo counts the CPUs of the machine; this is the number that a cgroup or an affinity leaves of them.
+            // sysinfo counts all CPUs of the machine. This number respects the limits of a cgroup or an affinity.
             cores: thread::available_parallelism().map_or(0, |cores| u32::try_from(cores.get()).unwrap_or(0)),
             load_milli: thousandths(System::load_average().one),
             memory,
@@ -44,7 +44,7 @@ impl Machine {
         let limits = self.system.cgroup_limits().filter(|limits| limits.total_memory < total);
         match limits {
             None => (Some(machine), None),
-            // The limit's own free memory counts the page cache as used, though the kernel reclaims it when needed.
+            // sysinfo's free memory of a cgroup counts the page cache, which can be reclaimed, as used.
             Some(limits) => {
                 let limited = limit(machine, limits.total_memory, limits.rss);
                 (Some(limited), Some(limits.total_memory))
@@ -53,13 +53,13 @@ impl Machine {
     }
 }
 
-/// Returns the memory of a cgroup with this limit, `used` by its processes.
+/// Returns the memory of a cgroup with this limit, of which its processes use `used` bytes.
 fn limit(machine: Space, limit: u64, used: u64) -> Space {
     Space { total: limit, available: machine.available.min(limit.saturating_sub(used)) }
 }
 
 fn thousandths(load: f64) -> u32 {
-    // The number is formatted and parsed again: a cast of a float is not exact by its type.
+    // The number is converted through text, because a cast from a float to an integer can silently be inexact.
     format!("{:.0}", load * 1000.0).parse().unwrap_or(0)
 }
 

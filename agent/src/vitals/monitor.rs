@@ -1,4 +1,4 @@
-//! Periodic measurement in a thread of its own: whatever hangs there, the agent goes on.
+//! Periodic measurement in a separate thread, so that a call that hangs does not stop the agent.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use super::disk::Disk;
 use super::machine::Machine;
 
-/// Time between two measurements: that of the relay's heartbeat, which passes them on.
+/// Time between two measurements: equal to the interval of the relay's heartbeat, which passes them on.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Time to wait for the first measurement: more than two disks that hang take.
+/// Maximum time to wait for the first measurement: enough even if two disks hang.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Stack of the thread, in bytes.
 const STACK: usize = 128 * 1024;
@@ -32,8 +32,8 @@ pub(crate) struct VitalsMonitor {
 }
 
 impl VitalsMonitor {
-    /// Starts the thread, which measures from the first [`set_workspaces`](Self::set_workspaces) on, and ends with the
-    /// last copy of this monitor.
+    /// Starts the thread. It begins to measure at the first [`set_workspaces`](Self::set_workspaces), and ends when the
+    /// last copy of this monitor is dropped.
     pub(crate) fn start(state: PathBuf) -> Self {
         let (sender, newest) = watch::channel(None);
         let workspaces = Arc::<Workspaces>::default();
@@ -46,7 +46,7 @@ impl VitalsMonitor {
         Self { newest, workspaces, thread: thread.ok().map(|thread| thread.thread().clone()) }
     }
 
-    /// Sets the folders that workspaces are in, and has everything measured at once.
+    /// Sets the folders that workspaces are in, and triggers a measurement.
     pub(crate) fn set_workspaces(&self, folders: impl IntoIterator<Item = PathBuf>) {
         let folders = folders.into_iter().collect();
         *self.workspaces.lock().unwrap_or_else(PoisonError::into_inner) = Some(folders);
@@ -60,13 +60,14 @@ impl VitalsMonitor {
         *self.newest.borrow()
     }
 
-    /// Returns the newest vitals, which are not new any more then; waits a moment for the first measurement.
+    /// Returns the newest vitals, which [`next`](Self::next) then does not return again. Waits up to [`FIRST_TIMEOUT`]
+    /// for the first measurement.
     pub(crate) async fn first(&mut self) -> Option<MachineVitals> {
         let measured = timeout(FIRST_TIMEOUT, self.newest.wait_for(Option::is_some)).await;
         measured.ok()?.ok().and_then(|vitals| *vitals)
     }
 
-    /// Waits for vitals that were not returned yet. Cancel-safe: they stay new until they are returned.
+    /// Waits for vitals that were not returned yet. Cancel-safe: they count as returned only when this call completes.
     pub(crate) async fn next(&mut self) -> MachineVitals {
         loop {
             if self.newest.changed().await.is_err() {

@@ -1,5 +1,5 @@
-//! The head of an event line, for readers that pass lines on unchanged. Parsing only the head takes a tenth of the
-//! time.
+//! The head of an event line, for readers that pass lines on unchanged. Reading only the head takes a tenth of the time
+//! of parsing the line.
 
 use super::read::LineFields;
 use super::{LineError, VERSION, verify_checksum};
@@ -14,8 +14,8 @@ pub struct LineHead<'a> {
 }
 
 impl<'a> LineHead<'a> {
-    /// Reads the head of one line, with or without its line break. The fields have the order in which
-    /// [`super::EventLine::to_bytes`] writes them, so nothing is parsed.
+    /// Reads the head of one line, with or without its line break. Expects the fields in the order in which
+    /// [`super::EventLine::to_bytes`] writes them, so it parses no JSON.
     ///
     /// # Errors
     /// Returns a [`LineError`] if the line is damaged, or was not written by a relay of this format.

@@ -12,7 +12,7 @@ impl EventLine {
     /// Parses one line, with or without its line break.
     ///
     /// # Errors
-    /// Returns a [`LineError`] that says whether the line is damaged, newer, or no event at all.
+    /// Returns a [`LineError`] that tells a damaged line from one of a newer program and from one that is no event.
     pub fn parse(line: &[u8]) -> Result<Self, LineError> {
         let fields = verify_checksum(line.strip_suffix(b"\n").unwrap_or(line))?;
         match LineFields::parse(fields) {
@@ -42,10 +42,10 @@ impl EventLine {
     }
 }
 
-/// Returns the id of a line after checking its bytes; does not parse its event.
+/// Verifies the checksum of a line and returns the line's id. Does not parse the event.
 ///
 /// # Errors
-/// Same as [`EventLine::parse`], except for errors in the event's own fields.
+/// Same as [`EventLine::parse`], but errors in the event's own fields are not detected.
 pub fn checked_id(line: &[u8]) -> Result<u64, LineError> {
     let fields = verify_checksum(line.strip_suffix(b"\n").unwrap_or(line))?;
     match LineFields::parse(fields) {
@@ -69,7 +69,7 @@ pub(super) struct LineFields<'a> {
 }
 
 impl<'a> LineFields<'a> {
-    /// Reads the fields in the order in which they are written; returns `None` for anything else.
+    /// Reads the fields in the order in which they are written; returns `None` for any other order.
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let mut rest = UnreadFields(line);
         let v = rest.read_number("{\"v\":")?;

@@ -11,7 +11,7 @@ use crate::vitals::MachineVitals;
 pub enum AgentFrame {
     /// The first frame of a connection.
     Hello(Box<Hello>),
-    /// The spec and first event of a started job are on the agent's disk.
+    /// The agent has accepted a job: its spec and first event are on the agent's disk.
     Accepted {
         /// Id of the job.
         job: JobId,
@@ -26,7 +26,7 @@ pub enum AgentFrame {
         epoch: u32,
         /// One line that a person can act on.
         reason: String,
-        /// True if the agent only lacks a free slot: the job stays queued.
+        /// True if only a free slot is missing. The job then stays queued.
         busy: bool,
     },
     /// Events of one job, without gaps in their sequence.
@@ -57,7 +57,7 @@ pub enum AgentFrame {
         /// Number of the ping.
         nonce: u64,
     },
-    /// Vitals of the agent's machine, measured anew; from protocol [`super::VITALS_PROTOCOL`] on.
+    /// New vitals of the agent's machine. Sent from protocol [`super::VITALS_PROTOCOL`] on.
     Vitals(Box<MachineVitals>),
 }
 
@@ -79,12 +79,12 @@ pub struct Hello {
     /// Every job in the agent's spool: running, or ended and not yet acknowledged.
     #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, { super::MAX_RUNS }>")]
     pub jobs: Vec<JobProgress>,
-    /// Vitals of the agent's machine, if they were measured; from protocol [`super::VITALS_PROTOCOL`] on.
+    /// Vitals of the agent's machine, if they were measured. Sent from protocol [`super::VITALS_PROTOCOL`] on.
     pub vitals: Option<Box<MachineVitals>>,
 }
 
 impl Hello {
-    /// Returns the first frame of an agent of this version.
+    /// Returns the `Hello` of an agent of this version.
     pub fn new(agent: &str, max_jobs: u32, platform: Platform, jobs: Vec<JobProgress>) -> Self {
         Self {
             protocol_min: super::PROTOCOL_MIN,
@@ -104,7 +104,7 @@ impl Hello {
 pub struct Platform {
     /// Operating system and machine, such as `linux x86_64`.
     pub system: String,
-    /// Isolation of the agent's workers from that machine.
+    /// Isolation of the agent's workers from its machine.
     pub isolation: Isolation,
     /// Version of Codex, if one was found.
     pub codex: Option<String>,
@@ -119,6 +119,6 @@ pub struct JobProgress {
     pub job: JobId,
     /// Run of the job.
     pub epoch: u32,
-    /// Sequence number of its newest event.
+    /// Sequence number of the run's newest event.
     pub last_seq: u64,
 }

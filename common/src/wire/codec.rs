@@ -1,4 +1,4 @@
-//! Encoding of frames. The only file that names the encoding, so that it can be replaced without changes elsewhere.
+//! Encoding of frames. No other file names the encoding, so it can be replaced without changes elsewhere.
 
 use bincode::config::{Configuration, Limit, LittleEndian, NoLimit, Varint};
 use bincode::error::{DecodeError, EncodeError};
@@ -30,7 +30,7 @@ pub enum CodecError {
     TrailingBytes(usize),
 }
 
-/// Returns the bytes of a frame.
+/// Encodes a frame.
 ///
 /// # Errors
 /// Returns [`CodecError::TooLong`] if they do not fit into one message.
@@ -56,7 +56,7 @@ pub fn encode_append<T: Serialize>(value: &T, buffer: &mut Vec<u8>) -> Result<us
 
 /// Returns the bytes of an [`AgentFrame::Events`] with `count` events whose bytes are concatenated in `events`.
 ///
-/// Events that were stored as encoded by [`encode`] can be sent without decoding them again.
+/// So events that were stored in the encoding of [`encode`] can be sent without being decoded.
 ///
 /// # Errors
 /// Returns [`CodecError::TooLong`] if they do not fit into one message.
@@ -70,7 +70,7 @@ pub fn encode_events(
     let empty = AgentFrame::Events { job: job.clone(), epoch, first_seq, batch: Vec::new() };
     let mut bytes = encode(&empty)?;
     bytes.reserve_exact(events.len() + size_of::<u64>());
-    // The last byte of the empty frame is the length of its batch, and lengths are encoded like numbers.
+    // The last byte of an empty frame is the length of its batch, which the actual length replaces.
     bytes.pop();
     encode_append(&(count as u64), &mut bytes)?;
     bytes.extend_from_slice(events);

@@ -3,8 +3,8 @@
 use super::codec::{self, CodecError};
 use crate::event::{Event, EventBody};
 
-/// Returns encoded events without vitals, for a relay of a protocol before [`super::VITALS_PROTOCOL`]. Sequences are
-/// dense, so an event that changes nothing takes the place of each: a file change without files.
+/// Returns encoded events without vitals, for a relay of a protocol before [`super::VITALS_PROTOCOL`]. Sequences must
+/// not have gaps, so each of them is replaced by an event that changes nothing: a file change without files.
 ///
 /// # Errors
 /// Returns a [`CodecError`] if an event can't be decoded.

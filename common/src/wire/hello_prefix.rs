@@ -4,8 +4,9 @@
 //! 00 │ protocol_min │ protocol_max │ length, agent │ length, version │ … rest of `Hello` in this protocol version
 //! ```
 //!
-//! Numbers are varints: one byte below 251. A `Hello` has the form of its `protocol_max`, and a later form only appends
-//! to an earlier one. A relay reads the part of it that it supports, and accepts further bytes only from a newer agent.
+//! Numbers are varints; numbers below 251 take one byte. A `Hello` has the format of its `protocol_max`. A newer format
+//! only appends fields to an older one. A relay reads the fields that it knows, and accepts more bytes only from a
+//! newer agent.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ impl VersionRange {
     /// Versions that this program supports.
     pub const SUPPORTED: Self = Self { min: PROTOCOL_MIN, max: PROTOCOL };
 
-    /// Returns the newest version that both support.
+    /// Returns the newest version that both programs support.
     pub fn newest_common(self, other: Self) -> Option<u32> {
         let (min, max) = (self.min.max(other.min), self.max.min(other.max));
         let real = |range: Self| range.min <= range.max;
@@ -58,7 +59,7 @@ enum FirstFrame {
 /// Decodes the beginning of a `Hello` of any version and ignores the rest.
 ///
 /// # Errors
-/// Returns a [`CodecError`] if the bytes begin differently.
+/// Returns a [`CodecError`] if the bytes do not begin like a `Hello`.
 pub fn decode_hello_prefix(bytes: &[u8]) -> Result<HelloPrefix, CodecError> {
     let FirstFrame::Hello(prefix) = codec::decode_beginning(bytes)?;
     Ok(prefix)
@@ -80,7 +81,7 @@ pub fn decode_hello(bytes: &[u8], prefix: &HelloPrefix) -> Result<Option<Hello>,
     })
 }
 
-/// Encodes a `Hello` in the form of its `protocol_max`.
+/// Encodes a `Hello` in the format of its `protocol_max`.
 ///
 /// # Errors
 /// Returns [`CodecError::TooLong`] if it does not fit into one message.

@@ -42,13 +42,13 @@ pub use relay::{Durable, RelayFrame, TerminationCause};
 pub const PROTOCOL: u32 = 5;
 /// Oldest protocol version that this program supports.
 pub const PROTOCOL_MIN: u32 = 4;
-/// First protocol version with the vitals of the agent's machine: in `Hello`, in a frame and in an event of their own.
+/// First protocol version with the vitals of the agent's machine: in `Hello`, in a frame and in an event.
 pub const VITALS_PROTOCOL: u32 = 5;
 /// WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
 /// Path of the agents' endpoint.
 pub const AGENT_PATH: &str = "/agent";
-/// Name in the relay's certificate. The certificate is pinned, so every relay can have the same name.
+/// Server name in every relay's certificate. The agent pins the certificate itself, so the names can be the same.
 pub const TLS_NAME: &str = "relay";
 
 /// Maximum length of a message, in bytes. Both ends refuse longer messages before they buffer them.
@@ -57,7 +57,7 @@ pub const MAX_MESSAGE: usize = 1024 * 1024;
 pub const MAX_BATCH: usize = 256;
 /// Size at which a batch of events is closed, in bytes; leaves space for the largest single event.
 pub const BATCH_BYTES: usize = 256 * 1024;
-/// Maximum number of runs in a `Hello` or `Welcome`: in memory they take no more than the longest frame.
+/// Maximum number of runs in a `Hello` or `Welcome`, so that they take no more memory than the longest frame.
 pub const MAX_RUNS: usize = 16 * 1024;
 /// Maximum output in one frame, in bytes.
 pub const OUTPUT_CHUNK: usize = 64 * 1024;
@@ -66,8 +66,8 @@ pub const OUTPUT_CHUNK: usize = 64 * 1024;
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two pings.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Time without a frame after which either end closes the connection: two unanswered pings, and time to record the loss
-/// within 15 s.
+/// Time without a frame after which either end closes the connection: long enough for two unanswered pings, short
+/// enough to record the loss within 15 s.
 pub const DEAD_AFTER: Duration = Duration::from_secs(14);
 
 /// Close code: there is no common protocol version; the reason names the versions of both ends.

@@ -18,8 +18,8 @@ pub enum RelayFrame {
         /// State of each run named in `Hello`, as stored in the registry.
         #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, { super::MAX_RUNS }>")]
         durable: Vec<Durable>,
-        /// Cause of the agent's last container exit, if the relay observed it. Runs that the exit interrupted end with
-        /// this reason.
+        /// Cause of the last exit of the agent's container, if the relay observed it: the reason for the end of the
+        /// runs that the exit interrupted.
         cause: Option<TerminationCause>,
         /// The relay's time. The agent uses it for the timestamps of jobs that it accepts from now on.
         now: Timestamp,
@@ -40,7 +40,7 @@ pub enum RelayFrame {
         /// Grace period from now until the last process is killed, in milliseconds.
         grace_ms: u64,
     },
-    /// Acknowledges that all events up to this one are on disk.
+    /// Acknowledges that all events of a run up to `seq` are on disk.
     Ack {
         /// Id of the job.
         job: JobId,
@@ -49,7 +49,7 @@ pub enum RelayFrame {
         /// Sequence number of the newest durable event.
         seq: u64,
     },
-    /// Acknowledges that the log up to this offset is in the registry.
+    /// Acknowledges that the log of a run up to `offset` is in the registry.
     OutputAck {
         /// Id of the job.
         job: JobId,
@@ -102,7 +102,7 @@ pub struct Durable {
     pub job: JobId,
     /// Run of the job.
     pub epoch: u32,
-    /// Sequence number of the newest durable event; 0 for none.
+    /// Sequence number of the newest durable event; 0 if there is none.
     pub seq: u64,
     /// Length of the stored log, in bytes from its start.
     pub output: u64,

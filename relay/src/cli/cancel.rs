@@ -34,7 +34,7 @@ pub struct CancelArgs {
     pub(super) grace: Option<Duration>,
 }
 
-/// Requests the end of jobs and waits for it. Jobs that have already ended are not an error.
+/// Requests the cancellation of jobs and waits until they have ended. Jobs that have already ended are not an error.
 ///
 /// # Errors
 /// Exit code 3 if a job does not exist, 2 if one is ambiguous. Exit code 5 if no relay is running: the request is

@@ -79,7 +79,7 @@ impl Context {
         if is_session || ancestry::is_below_host_agent() { Initiator::Session } else { Initiator::Person }
     }
 
-    /// Rejects a command that does not work inside a sandbox, with advice how to run it.
+    /// Rejects a command that does not work inside a sandbox, with advice on how to run it.
     ///
     /// # Errors
     /// Exit code 5 inside a sandbox.
@@ -93,7 +93,7 @@ impl Context {
     /// Reads `platform/relay.toml`. Called on demand, since most commands do not need it.
     ///
     /// # Errors
-    /// One line with file, line and reason.
+    /// A one-line message with file, line and reason.
     pub fn read_config(&self) -> Result<Config, Failure> {
         Config::load(&self.root)
     }

@@ -128,8 +128,8 @@ fn stop_platform(context: &Context) -> Result<(), Failure> {
     let state = StateDir::for_project(&context.root)?;
     // An agent on this machine is always searched for.
     let agent = Some(state.agent()).filter(|agent| local::is_agent_running(agent));
-    // Containers are searched for on the engines in the state folder and on the approved one, because the settings may
-    // have changed.
+    // Containers are searched for on the engines that the state folder names and on the approved one, because the
+    // settings may have changed.
     let mut memory = SavedState::load(&state);
     let mut engines = std::mem::take(&mut memory.engines);
     let agreed = approval::approved_settings(&context.root).filter(|_| lease::read_lease(registry).is_some());

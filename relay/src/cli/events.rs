@@ -150,7 +150,7 @@ fn new_events(
                 })
             };
             match read {
-                // The events of other jobs are not affected.
+                // A log that is refused must not hide the events of other jobs.
                 Err(e) if RefusedEntry::from_error(&e).is_some() => {
                     context.output.print_note(&format!("{job} skipped: {e}"));
                 }

@@ -21,8 +21,8 @@ pub fn code_for_state(record: &JobRecord) -> ExitCode {
 }
 
 /// Returns the worst of several exit codes. The order, worst first: still running, infrastructure, failed, cancelled,
-/// completed. A lost platform ranks above a failure, because the result of the work is unknown. A failure ranks above a
-/// cancellation, because the cancellation was requested.
+/// completed. A lost platform ranks above a failure, because it is unknown whether the job's work succeeded. A failure
+/// ranks above a cancellation, because the cancellation was requested.
 pub fn worst_code(codes: impl IntoIterator<Item = ExitCode>) -> ExitCode {
     let rank = |code: &ExitCode| match code {
         ExitCode::StillRunning => 4,
@@ -34,7 +34,7 @@ pub fn worst_code(codes: impl IntoIterator<Item = ExitCode>) -> ExitCode {
     codes.into_iter().max_by_key(rank).unwrap_or(ExitCode::Done)
 }
 
-/// Returns the exit code of `relay run`: the one of the command line, if it has one.
+/// Returns the exit code of `relay run`: the exit code of the command line, if there is one.
 pub fn command_exit_code(record: &JobRecord) -> u8 {
     let kind = record.error.as_ref().map(|error| error.kind);
     match (code_for_state(record), kind) {

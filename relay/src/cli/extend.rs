@@ -19,7 +19,7 @@ use crate::registry::requests::{self, DaemonRequest};
 use crate::registry::{lease, read};
 use crate::render::health;
 
-/// Time to wait for the event with the new limit.
+/// Time to wait for the event that confirms the new limit.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Flags of `relay extend`.

@@ -14,10 +14,11 @@ use crate::registry::log_file::LogReader;
 use crate::registry::read::StoredRecord;
 use crate::render::{RelayState, queue};
 
-/// Time before the reason for a wait is printed, and first interval between checks of the reason. A job that starts at
-/// once needs no explanation.
+/// Time before the command prints why a job is waiting, and first interval between checks of that reason. A job that
+/// starts at once needs no explanation.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Maximum interval between checks of a reason: each check reads every record for the position in the queue.
+/// Maximum interval between checks why a job is waiting: each check reads every record to find the position in the
+/// queue.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Maximum number of jobs whose reasons are printed.
 const MAX_REASONS: usize = 5;
@@ -47,7 +48,8 @@ impl<'a> JobFollower<'a> {
         Self { context, watch, printed_reasons: BTreeMap::new(), last_full_check: Instant::now() }
     }
 
-    /// Returns those of `jobs` that may have changed since the last call, or whose reason is due for a check.
+    /// Returns the jobs among `jobs` that may have changed since the last call, or whose reason for waiting is due for
+    /// a check.
     pub fn changed_jobs(&mut self, jobs: &BTreeSet<JobId>) -> Vec<JobId> {
         let now = Instant::now();
         let all = now.duration_since(self.last_full_check) >= FULL_CHECK_INTERVAL;

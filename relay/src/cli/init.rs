@@ -101,8 +101,8 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<ExitCode, Failure> {
     output.check_written().map(|()| ExitCode::Done)
 }
 
-/// Approves settings that a person has just written with this call of init; returns true if it did. `relay up` shows
-/// all other settings first.
+/// Approves settings that a person has just written with this call of init; returns true if it approved them. `relay
+/// up` shows all other settings first.
 fn approve_own_settings(plan: &InitPlan, root: &Path) -> Result<bool, Failure> {
     let ours =
         |file: &PlannedFile| file.display_path == config::CONFIG_PATH && file.outcome != FileOutcome::Kept;

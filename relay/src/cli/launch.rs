@@ -30,8 +30,8 @@ use crate::registry::lease::PlatformStatus;
 use crate::render::{View, health};
 use crate::{failure_text, start_daemon};
 
-/// Time from the start of the command in which it waits for the start of the job, before it prints the state. The
-/// command returns within 300 ms, even on a loaded machine.
+/// Time, counted from the start of the command, for which the command waits for the job to start before it prints the
+/// job's state. The command thus returns within 300 ms, even on a loaded machine.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Flags of `relay launch`.
@@ -311,7 +311,8 @@ fn refuse_without_codex(launch: &Launch, target: &LaunchTarget) -> Result<(), Fa
     }
 }
 
-/// Starts the relay and prints the result; returns true if a relay is running now. Without one the job stays queued.
+/// Starts the relay and prints whether it started. Returns true if a relay is running now; otherwise the job stays
+/// queued.
 fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) -> bool {
     match start_daemon::daemon(&context.root, &context.registry, settings, context.initiator()) {
         Ok(()) => {
@@ -327,7 +328,8 @@ fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) ->
     }
 }
 
-/// Prints the job and its state when the job leaves the queue or the deadline passes; at once without a deadline.
+/// Prints the job and its state as soon as the job has left the queue or `deadline` has passed. Without a deadline,
+/// prints them at once.
 fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
     let watch = deadline.map(|_| FolderWatch::folder(context.registry.folder()));
     let record = loop {

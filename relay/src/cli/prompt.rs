@@ -60,7 +60,7 @@ pub fn check_length(text: String) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Reads at most one byte more than allowed.
+/// Reads at most one byte more than a prompt may have.
 fn read_from(source: &str, reader: impl Read) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     reader

@@ -44,7 +44,7 @@ pub struct RetryArgs {
     pub(super) start: StartFlags,
 }
 
-/// Launches the task of an earlier job again.
+/// Launches a job with the task of an earlier job.
 ///
 /// # Errors
 /// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or still running, and the errors of `relay

@@ -15,7 +15,8 @@ use crate::registry::Registry;
 use crate::state_dir::StateDir;
 use crate::{policy, start_daemon};
 
-/// The daemon: serves the registry of the project at a root with an engine, until it is ended.
+/// Function that runs the daemon: it serves the registry of the project at a root, with an engine, until the daemon
+/// ends.
 pub type ServeFn = fn(&Config, &Path, &Registry, EngineKind) -> Result<(), Failure>;
 
 /// Flags of `relay serve`.

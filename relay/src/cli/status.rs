@@ -52,7 +52,7 @@ pub struct StatusArgs {
 /// Exit code 3 if a job does not exist, 2 if one is ambiguous, 5 if the registry can't be read.
 pub fn run(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure> {
     if args.latest && !args.history {
-        // The record is read directly: no listing, no configuration.
+        // The record is read directly, without a listing of the registry and without the configuration.
         return Ok(print_jobs(args, context, &[read::newest_job(&context.registry)?.record]));
     }
     if args.jobs.is_empty() {
@@ -196,7 +196,7 @@ fn read_rows(registry: &Registry) -> std::io::Result<Vec<ListRow>> {
     Ok(rows)
 }
 
-/// Returns the queued jobs, the next one to start first. `rows` are sorted by launch, newest first.
+/// Returns the queued jobs in the order in which they will start. `rows` are sorted by launch, newest first.
 fn queued_jobs(rows: &[ListRow]) -> Vec<JobId> {
     rows.iter().rev().filter(|row| row.state == State::Queued).map(|row| row.job.clone()).collect()
 }
@@ -206,7 +206,7 @@ fn queued_jobs(rows: &[ListRow]) -> Vec<JobId> {
 fn choose_listed(rows: Vec<ListRow>, limit: usize) -> (Vec<JobId>, usize) {
     let (ended, mut active): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.state.is_final());
     active.sort_by_key(|row| match row.state {
-        // The next one to start comes first.
+        // The job that will start next comes first.
         State::Queued => Some((row.created_at, row.job.clone())),
         _ => None,
     });
@@ -237,7 +237,7 @@ fn reduce_for_list(record: JobRecord) -> JobRecord {
         agent: record.agent.as_deref().map(cut),
         thread_id: record.thread_id.as_deref().map(cut),
         warning: record.warning.as_deref().map(cut),
-        // Only their number is shown.
+        // A list shows only the number of warnings.
         warnings: Warnings { count: record.warnings.count, newest: Vec::new() },
         error: record.error.map(|error| JobError { message: cut(&error.message), ..error }),
         step,

@@ -115,7 +115,7 @@ pub(super) fn print_platform_changes(context: &Context, names: &[&str]) {
     }
 }
 
-/// Asks a running relay to start its platform, because the relay may have paused its attempts. Returns early if the
+/// Asks a running relay to start its platform, because the relay may have paused its attempts. Returns early if that
 /// relay dies.
 fn request_platform_start(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;

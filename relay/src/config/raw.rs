@@ -1,4 +1,4 @@
-//! The file as parsed. Values that can contradict each other have their position in the file.
+//! The file as parsed. Values that can contradict each other are kept with their position in the file.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -22,7 +22,7 @@ impl Config {
     /// Reads the configuration of the project at `root`; a missing file means the defaults.
     ///
     /// # Errors
-    /// One line with file, line and reason.
+    /// A one-line message with file, line and reason.
     pub fn load(root: &Path) -> Result<Self, Failure> {
         let path = root.join(CONFIG_PATH);
         // A session may write the file, or replace it with another kind of entry.

@@ -1,5 +1,5 @@
-//! Resources of the platform: limits of its container (`[platform] memory`, `cpus`, `pids`), and what its machine keeps
-//! free (`min_free_memory`, `min_free_disk`).
+//! Resources of the platform: limits of its container (`[platform] memory`, `cpus`, `pids`), and the memory and disk
+//! space that its machine must keep free (`min_free_memory`, `min_free_disk`).
 
 use toml::Spanned;
 
@@ -68,10 +68,10 @@ pub(super) fn resolve(
     Ok(ResourceLimits { memory, millicpus, pids })
 }
 
-/// Fills in the defaults of what a machine keeps free.
+/// Fills in the defaults of `min_free_memory` and `min_free_disk`.
 ///
 /// # Errors
-/// The first mistake.
+/// The first invalid setting.
 pub(super) fn min_free(
     memory: Option<Spanned<String>>,
     disk: Option<Spanned<String>>,

@@ -15,8 +15,8 @@ pub fn check_kind_limit(limits: &Limits, kind: StepKind, stall_ms: u64) -> Resul
     check_below(kind, limits.step_ms(kind), stall_ms)
 }
 
-/// Checks the stall limit of all network kinds without a stall limit of their own. It must be below each of their
-/// limits that is set, and below the longest.
+/// Checks the stall limit that applies to all network kinds without a stall limit of their own. It must be below each
+/// step limit that is set for these kinds, and below the longest step limit of them.
 ///
 /// # Errors
 /// Description of the error, to be appended to the name of the setting.

@@ -34,7 +34,8 @@ use crate::state_dir::tokens::TokenId;
 const OUTBOUND_CAPACITY: usize = 128;
 /// Time limit for sending one message. An agent that reads nothing for this time is gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
-/// Time limit for the core or the writer. No data is lost after it, because the agent sends it again.
+/// Time limit for an answer of the core or the writer. When it is exceeded, no data is lost, because the agent sends
+/// the data again.
 const REGISTRY_TIMEOUT: Duration = wire::DEAD_AFTER;
 
 /// Reason why a connection ended.
@@ -47,7 +48,6 @@ pub(super) enum EndReason {
     TokenDenied(String),
 }
 
-/// Event on a connection.
 enum ConnectionEvent {
     Message(Option<Result<Message, axum::Error>>),
     Outbound(Option<RelayFrame>),
@@ -127,7 +127,7 @@ pub(super) async fn with_registry_timeout<T>(
     timeout(REGISTRY_TIMEOUT, work).await.map_err(late)
 }
 
-/// Converts an error of the connection.
+/// Converts an error of the connection into the reason why it ended.
 pub(super) fn connection_error(error: axum::Error) -> EndReason {
     let error = error.into_inner();
     match error.downcast_ref::<tungstenite::Error>() {

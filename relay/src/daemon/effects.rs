@@ -71,7 +71,8 @@ impl CoreEnvironment for Executor {
     }
 
     fn requests(&self) -> io::Result<Vec<FiledRequest>> {
-        // Anything that is not a folder is removed, so that the next request can be filed.
+        // If an entry that is not a folder has replaced the requests folder, the folder is created again, so that the
+        // next request can be filed.
         requests::pending_requests(&self.registry).or_else(|e| {
             self.registry.ensure().map_err(|_| e)?;
             requests::pending_requests(&self.registry)
@@ -125,7 +126,7 @@ impl Executor {
         lease::is_current_lock(&self.registry, &self.lock_file)
     }
 
-    /// Stores the channels of a message and returns its input.
+    /// Stores the channels that a message carries, and returns the message's input for the core.
     pub(super) fn accept_message(&mut self, message: Message) -> Input {
         match message {
             Message::Register { agent, reply } => {
@@ -163,7 +164,7 @@ impl Executor {
         self.outbound_queues.get(&to.number).is_some_and(|outbound| outbound.try_send(frame).is_ok())
     }
 
-    /// Queues a frame. Reports a connection that accepts no frame.
+    /// Queues a frame. If the connection does not accept it, returns the input that reports this.
     fn send_frame(&self, to: ConnectionId, frame: RelayFrame) -> Option<Input> {
         (!self.queue_frame(&to, frame)).then_some(Input::FrameNotSent(to))
     }
@@ -191,7 +192,6 @@ impl Executor {
         }
     }
 
-    /// Reads the spec of a job.
     fn read_spec(&self, job: &JobId) -> Result<String, String> {
         let read = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
@@ -282,7 +282,7 @@ const MAX_LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts to execute a prune request. The request stays filed until the work is done, because the requesting command
-/// waits for its removal. Further calls meanwhile have no effect.
+/// waits for its removal. Calls during this time have no effect.
 fn spawn_prune(registry: &Registry, request: &Path, keep: Retention) {
     let (registry, request) = (registry.clone(), request.to_owned());
     tokio::task::spawn_blocking(move || {

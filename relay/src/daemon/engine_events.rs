@@ -24,7 +24,8 @@ use crate::engine::events::{ContainerEvent, MAX_LINE, parse_event};
 
 /// Pause before a stream that ended is opened again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Maximum pause, for an engine that stays unreachable. An attempt to start the platform also detects its return.
+/// Maximum pause, for an engine that stays unreachable. An attempt to start the platform also detects that the engine
+/// is back.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Stream lifetime that resets the backoff.
 const RESET_AFTER: Duration = Duration::from_secs(10);
@@ -111,7 +112,7 @@ async fn container_exit(platform: &Platform, exit_code: Option<i32>, oom: bool) 
 }
 
 async fn send_change(core: &mpsc::Sender<Message>, change: ContainerChange) {
-    // The core exists until the process ends.
+    // Sending can't fail, because the core exists until the process ends.
     let _ = core.send(Input::ContainerChanged(change).into()).await;
 }
 

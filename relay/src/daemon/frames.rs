@@ -8,7 +8,6 @@ use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame};
 use super::core::{ConnectionId, Input};
 use super::writer::{Receipt, Receipts, WriterCommand};
 
-/// Destination of a frame.
 pub(super) enum FrameRoute {
     /// The writer handles the frame; `content_name` names its content for display.
     Writer { content_name: &'static str, command: WriterCommand },

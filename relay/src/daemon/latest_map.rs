@@ -30,7 +30,7 @@ impl<K: Ord, V> LatestMap<K, V> {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Stores a value, replacing an older one.
+    /// Stores a value, replacing an older value of the same key.
     pub(super) fn post(&self, key: K, value: V) {
         // A map is consistent after every call, so a panic elsewhere leaves nothing half-done in it.
         self.inner.values.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);

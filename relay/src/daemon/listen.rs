@@ -48,7 +48,7 @@ fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
 /// belong to this machine: the engine runs elsewhere and forwards to loopback.
 ///
 /// # Errors
-/// Fails if the port is taken there.
+/// Fails if the port is in use on that address.
 pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpListener>> {
     match open_listener(SocketAddr::new(gateway, port)) {
         Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => Ok(None),

@@ -10,7 +10,8 @@ use std::time::Duration;
 use common::wire;
 use tokio::time::Instant;
 
-/// Timer delay that means that this process was stopped. Normally the runtime checks sockets and timers far more often.
+/// Delay of a timer from which on this process counts as having been stopped. Normally the runtime checks sockets and
+/// timers far more often.
 const MAX_TIMER_DELAY: Duration = Duration::from_millis(100);
 /// Extra time to read the pending data of a thousand agents.
 const RECHECK_DELAY: Duration = Duration::from_secs(1);
@@ -22,7 +23,7 @@ pub(super) struct IdleTimeout {
 }
 
 impl IdleTimeout {
-    /// Restarts the timeout: something was received at `now`.
+    /// Starts the timeout at `now`, when something was received.
     pub(super) fn starting_at(now: Instant) -> Self {
         Self { deadline: now + wire::DEAD_AFTER }
     }
@@ -32,8 +33,8 @@ impl IdleTimeout {
         self.deadline
     }
 
-    /// Returns true if the other side is gone. After a stop of this process, frames may be unread, so the deadline is
-    /// extended.
+    /// Returns true if the other side is gone. If this process was stopped, it may not have read all received frames
+    /// yet, so the deadline is extended.
     pub(super) fn is_expired(&mut self, now: Instant) -> bool {
         let Some(late) = now.checked_duration_since(self.deadline) else { return false };
         if late > MAX_TIMER_DELAY {

@@ -144,7 +144,7 @@ async fn serve_connection(
     connection: PendingConnection,
 ) {
     let deadline = Instant::now() + HEAD_TIMEOUT;
-    // Acknowledgements are small and should not be delayed. Without this option they only arrive later.
+    // Acknowledgements are small and should not be delayed. If setting the option fails, they only arrive later.
     let _ = stream.set_nodelay(true);
     let mut first = [0];
     let Ok(Ok(1)) = timeout_at(deadline, stream.peek(&mut first)).await else { return };

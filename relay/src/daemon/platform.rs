@@ -68,7 +68,6 @@ impl Platform {
         &self.config.name
     }
 
-    /// Inspects the container.
     pub(super) async fn container_state(&self) -> Result<ContainerState, String> {
         let platform = self.clone();
         run_blocking(move || platform.container().container_state()).await
@@ -139,8 +138,8 @@ impl Platform {
         }
     }
 
-    /// Returns the folders hidden from workers: the project's `platform/` with settings, registry and the agent's
-    /// state. A container does not contain it.
+    /// Returns the folders hidden from workers: the project's `platform/`, which contains the settings and the
+    /// registry. In a container that folder does not exist, so nothing is hidden.
     fn hidden_folders(&self) -> Vec<String> {
         let folder = self.registry_dir.parent().filter(|_| !self.engine.is_container());
         folder.map(|folder| folder.display().to_string()).into_iter().collect()
@@ -174,7 +173,7 @@ impl Platform {
         }
     }
 
-    /// Stops the platform, and its workers with it.
+    /// Stops the platform, which also ends its workers.
     pub(super) async fn stop(&self) -> Result<(), String> {
         let platform = self.clone();
         run_blocking(move || match platform.engine {
@@ -192,14 +191,15 @@ impl Platform {
     }
 }
 
-/// Starts the platform. Inspects a container that has ended first, because a start erases its exit state.
+/// Starts the platform. If its container has ended, inspects the container before the start, because the start erases
+/// its exit state.
 pub(super) async fn start_platform(platform: &Platform, core: &mpsc::Sender<Message>) -> Result<(), String> {
     // If the engine does not answer, the next call fails with a better message.
     if platform.engine().is_container()
         && let Ok(state) = platform.container_state().await
     {
         let paused = state == ContainerState::Paused;
-        // The core exists until the process ends.
+        // Sending can't fail, because the core exists until the process ends.
         let _ = core.send(Input::ContainerChanged(ContainerChange::Inspected(state)).into()).await;
         if paused {
             return Err(describe_pause(platform.engine(), platform.name()));

@@ -52,7 +52,6 @@ pub(super) fn read_limit_facts(registry: &Registry, query: LimitQuery) -> LimitF
     }
 }
 
-/// Reads the time limit of a job from its spec.
 pub(super) fn read_spec_limit(registry: &Registry, job: &JobId) -> Option<u64> {
     let bytes = registry.spec(job).read(read::MAX_FILE_SIZE).ok()?;
     serde_json::from_slice::<JobSpec>(&bytes).ok().map(|spec| spec.limits.job_ms)

@@ -34,16 +34,16 @@ use crate::state_dir::StateDir;
 use crate::state_dir::saved_state::SavedState;
 use crate::time::{self, Clock};
 
-/// Capacity of the main loop's queue, for frames other than events, hints and engine results.
+/// Capacity of the queue of messages to the main loop. Events of jobs go to the writer instead.
 const MESSAGE_CAPACITY: usize = 64;
 /// Time to wait for the registry lock. A reader that probes the lock holds it for microseconds; a daemon holds it for
 /// its lifetime.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Runs the daemon until `relay down`, SIGTERM or Ctrl-C. Workers survive the latter two.
+/// Runs the daemon until `relay down`, SIGTERM or Ctrl-C. Workers continue after SIGTERM and Ctrl-C.
 ///
 /// # Errors
-/// One line, if the registry is taken or not writable, a port is taken, or the system refuses a call.
+/// A one-line message if the registry is in use or not writable, a port is in use, or the system refuses a call.
 pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
     inheritance::prepare_daemon(root)
         .map_err(|e| Failure::unreachable(format!("{} can't be entered: {e}", root.display())))?;

@@ -33,7 +33,7 @@ impl TlsIdentity {
     /// can't reconnect, so their tokens are revoked.
     ///
     /// # Errors
-    /// One line if the identity can't be created or stored.
+    /// A one-line message if the identity can't be created or stored.
     pub(super) fn load(state: &StateDir) -> Result<Self, String> {
         let path = state.identity();
         let stored = fs::read_to_string(&path).ok();

@@ -103,8 +103,8 @@ fn bearer_token(headers: &HeaderMap) -> &str {
         .unwrap_or_default()
 }
 
-/// Returns true for a host name that agents use to reach their relay: an address, or one of two names. A web page whose
-/// own name resolves to this host would send that name.
+/// Returns true for a host name that agents use to reach their relay: an address, or one of two names. If a web page's
+/// own domain resolves to this host, the browser sends that domain instead.
 fn is_known_host(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,

@@ -54,7 +54,7 @@ fn container_clock_offset(engine: &str, container: &str) -> Option<ClockOffset> 
     let said = run_probe(engine, &["exec", container, "date", "-u", "+%s"]);
     let call = before.elapsed().ok()?;
     let seconds = said.stdout_on_success()?.parse().ok()?;
-    // The other clock reports whole seconds, so half a second is added on average.
+    // The other clock reports whole seconds, so it is on average half a second ahead of what it reports.
     let there = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds) + HALF_SECOND;
     Some(clock_offset(there, before + call / 2))
 }

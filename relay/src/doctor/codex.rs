@@ -63,7 +63,7 @@ pub(super) fn check_codex(context: &CheckContext) -> Vec<Finding> {
 fn check_in_container(platform: Option<&PlatformStatus>) -> Finding {
     match platform {
         Some(PlatformStatus::Ready { codex_problem: Some(problem), .. }) => {
-            // The agent's advice follows the first colon.
+            // In the agent's message, the advice follows the first colon.
             let (detail, fix) = problem.split_once(": ").unwrap_or((problem, "`relay up --build`"));
             Finding::fail(CODEX_CHECK, detail, fix)
         }

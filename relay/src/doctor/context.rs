@@ -24,7 +24,7 @@ pub struct CheckContext {
     pub registry: Registry,
     /// Settings of `relay.toml`.
     pub config: Result<Config, UnusableSettings>,
-    /// Settings compared to the approved ones.
+    /// Comparison of the settings to the approved ones.
     pub approval: Option<ApprovalState>,
     /// Person or session that runs the checks.
     pub initiator: Initiator,
@@ -32,7 +32,7 @@ pub struct CheckContext {
     pub engine: EngineKind,
     /// Lease of the last relay.
     pub lease: Option<Lease>,
-    /// True if that relay runs.
+    /// True if the last relay is still running.
     pub relay_is_running: bool,
     /// Sandbox around this process.
     pub sandbox: Option<Sandbox>,

@@ -7,10 +7,9 @@ use super::finding::Finding;
 use crate::registry::outbox::{self, ChannelState, OutboxEntry};
 
 const DELIVERIES_CHECK: &str = "deliveries";
-/// Maximum number of entries read: those of the newest jobs.
+/// Maximum number of entries read; the entries of the newest jobs are read.
 const MAX_READ: usize = 1000;
 
-/// Checks the outbox.
 pub(super) fn check_deliveries(context: &CheckContext) -> Vec<Finding> {
     let names = context.registry.outbox().names().unwrap_or_default();
     let jobs =

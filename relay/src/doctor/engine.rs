@@ -15,7 +15,7 @@ const MOUNT_CHECK: &str = "mount";
 const LABELS_TEMPLATE: &str =
     "{{index .Config.Labels \"relay.agent.version\"}}/{{index .Config.Labels \"relay.codex.version\"}}";
 
-/// Checks that the engine answers and has an image of these versions.
+/// Checks that the engine answers and has a platform image that was built with the expected versions.
 pub(super) fn check_engine(context: &CheckContext) -> Vec<Finding> {
     let engine = context.engine;
     if !engine.is_container() {
@@ -101,7 +101,6 @@ impl EngineEndpoint {
         }
     }
 
-    /// Advice to start this engine.
     fn start_advice(&self, engine: EngineKind) -> String {
         if engine == EngineKind::Podman {
             return "start it: `podman machine start` on macOS, `podman info` says more".to_owned();

@@ -1,4 +1,4 @@
-//! Check of file watching. Without it, waiting commands poll a few times a second.
+//! Check that files can be watched. If they can't, waiting commands poll a few times a second.
 
 #![expect(clippy::disallowed_methods, reason = "files of /proc")]
 

@@ -1,4 +1,4 @@
-//! Vitals of the agent's machine: enough memory and disk space for another job.
+//! Check that the agent's machine has enough memory and disk space for another job.
 
 use super::context::CheckContext;
 use super::finding::Finding;
@@ -7,7 +7,7 @@ use crate::registry::lease::PlatformStatus;
 
 const MACHINE: &str = "machine";
 
-/// Reads the lease, which has what the agent measured last.
+/// Reads the agent's newest measurement from the lease.
 pub(super) fn check_machine(context: &CheckContext) -> Vec<Finding> {
     vec![assess(context.platform())]
 }

@@ -89,7 +89,7 @@ pub(super) fn run_probe_within(command: &mut Command, limit: Duration) -> ProbeO
     ProbeOutput::Ended { succeeded: well, stdout: output_text(&stdout), stderr: output_text(&stderr) }
 }
 
-/// Waits for the end; `None` if the deadline passes.
+/// Waits for the child to exit; returns `None` if the deadline passes.
 fn wait_for_exit(mut child: Child, deadline: Instant) -> Option<bool> {
     let (sender, end) = channel();
     thread::spawn(move || sender.send(child.wait().is_ok_and(|status| status.success())));

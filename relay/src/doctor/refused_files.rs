@@ -48,7 +48,7 @@ fn describe_file(folder: &RegistryDir, name: Option<&str>, reason: RefusalReason
     (format!("{shown} {reason}"), path.display().to_string())
 }
 
-/// Returns one line of detail and one of advice; `None` if there are no such files.
+/// Returns one line of detail and one line of advice; `None` if no file was found.
 pub(super) fn detail_and_advice(found: &[(String, String)]) -> Option<(String, String)> {
     if found.is_empty() {
         return None;

@@ -36,7 +36,7 @@ fn assess_shell(
         (_, Some(found), Some(false)) => {
             Finding::warn(SHELL_CHECK, format!("{shell} -l finds another relay: {}", found.display()), link)
         }
-        // An alias or a function.
+        // The shell found an alias or a function.
         (_, Some(found), None) => {
             Finding::warn(SHELL_CHECK, format!("{shell} -l takes relay for: {}", found.display()), link)
         }

@@ -9,7 +9,7 @@ use crate::render::Paint;
 /// Marks of the states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateMarks {
-    /// Symbols, one each.
+    /// A symbol for each state.
     Symbols,
     /// Words, for terminals that may not show symbols.
     Words,

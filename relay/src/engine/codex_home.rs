@@ -3,7 +3,7 @@
 //!
 //! Everything except threads, history and the login is removed when the platform starts: otherwise instructions, rules,
 //! skills, hooks and settings left by one worker would be read by the next. Neither root nor this process opens
-//! anything there. The worker's own user does, under a time limit, and a new file is renamed into place.
+//! anything there. Only the worker's own user opens files there, under a time limit. A new file is renamed into place.
 
 #![expect(clippy::disallowed_methods, reason = "the person's own folder, which no session may write")]
 
@@ -13,8 +13,8 @@ use std::path::PathBuf;
 /// Codex's home inside the container.
 pub const CODEX_HOME: &str = "/home/worker/.codex";
 
-/// Script that removes everything that a worker may have left in Codex's home. `rm` opens neither FIFOs nor links.
-/// Permissions of folders are restored first. Takes the home as its only argument.
+/// Script that removes everything that a worker may have left in Codex's home. `rm` opens neither FIFOs nor links. The
+/// script restores the permissions of folders first. Its only argument is the home.
 pub const RESET_SCRIPT: &str = r#"
 set -u
 cd "$1" || exit 1

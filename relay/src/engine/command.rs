@@ -42,7 +42,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Runs a command with `input` on its stdin, for at most `limit`.
 ///
 /// # Errors
-/// The last line of the command's output when it fails, or that it took too long.
+/// The last line of the command's output if it failed, or a message that it took too long.
 pub fn run_with_input(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<()> {
     run_with_timeout(command, Some(input), limit).map(|_| ())
 }
@@ -50,7 +50,7 @@ pub fn run_with_input(command: &mut Command, input: &[u8], limit: Duration) -> i
 /// Runs a command for at most `limit`; returns its stdout without surrounding whitespace.
 ///
 /// # Errors
-/// The last line of the command's output when it fails, or that it took too long.
+/// The last line of the command's output if it failed, or a message that it took too long.
 pub fn run_with_output(command: &mut Command, limit: Duration) -> io::Result<String> {
     run_with_timeout(command, None, limit).map(|stdout| String::from_utf8_lossy(&stdout).trim().to_owned())
 }
@@ -81,7 +81,8 @@ fn run_with_timeout(command: &mut Command, input: Option<&[u8]>, limit: Duration
     let group = pid_of(&child);
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         let input = input.to_vec();
-        // If the child ends early, its error output is more useful than the broken pipe.
+        // A failed write is ignored: if the child ends early, its error output is more useful than the error of the
+        // pipe.
         thread::spawn(move || stdin.write_all(&input));
     }
     let stdout = read_in_thread(child.stdout.take());

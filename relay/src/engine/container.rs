@@ -24,7 +24,8 @@ pub const HOST_NAME: &str = "host.docker.internal";
 const REGISTRY_LABEL: &str = "relay.registry";
 /// Label with the arguments that the container was created with, so that changed settings create a new one.
 const ARGUMENTS_LABEL: &str = "relay.arguments";
-/// Capabilities of the agent and the entry point: run workers as their user, end them, and access their files.
+/// Capabilities that the agent and the entry point need to run workers as another user, to end them, and to access
+/// their files.
 const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
 
 /// The platform container.
@@ -66,7 +67,7 @@ impl Container<'_> {
     }
 
     /// Returns the address at which the container reaches this host, if that address belongs to this machine (Linux).
-    /// It is read from the container, because the network does not always report it.
+    /// The address is read from the container, because an inspection of the network does not always show it.
     pub fn gateway_address(&self) -> Option<IpAddr> {
         let format = "{{range .NetworkSettings.Networks}}{{.Gateway}} {{end}}";
         let answer = self.query(&["container", "inspect", "--format", format, &self.platform.name]).ok()?;
@@ -194,14 +195,15 @@ impl Container<'_> {
     fn reset_codex_home(&self) -> Result<(), String> {
         let name = &self.platform.name;
         let script = |script: &str, more: &[&str]| {
-            // The time limit of the engine's command would not end the process in the container.
+            // `timeout` runs inside the container, because the time limit of the engine's command would not end the
+            // process there.
             let mut exec = self.command(&["exec", "-i", "-u", "worker", name, "timeout", "-s", "KILL", "20"]);
             exec.args(["sh", "-c", script, "sh", CODEX_HOME]).args(more);
             exec
         };
         let failed = |e: io::Error| format!("Codex's home in '{name}' could not be reset: {e}");
         match run_with_input(&mut script(codex_home::RESET_SCRIPT, &[]), &[], ACTION_TIMEOUT) {
-            // An image without a shell has no Codex, and a worker can't remove the shell.
+            // The image has no shell, and therefore no Codex that needs a reset. A worker can't have removed the shell.
             Err(e) if e.to_string().contains("executable file not found") => return Ok(()),
             renewed => renewed.map_err(failed)?,
         }
@@ -212,7 +214,8 @@ impl Container<'_> {
         Ok(())
     }
 
-    /// Checks that workers can write to the workspaces folder: their user inside may map to another one outside.
+    /// Checks that workers can write to the workspaces folder: their user in the container may map to another user on
+    /// the host.
     fn try_write(&self) -> Result<(), String> {
         let user = user_argument(self.platform.worker_ids);
         match self.query(&try_write(&self.platform.name, &user)) {
@@ -238,12 +241,12 @@ pub fn user_argument((uid, gid): (u32, u32)) -> String {
     format!("{uid}:{gid}")
 }
 
-/// Returns the arguments that test a write as this user to the workspaces folder of this container.
+/// Returns the engine's arguments for a test whether this user can write to the workspaces folder of this container.
 pub fn try_write<'a>(name: &'a str, user: &'a str) -> [&'a str; 7] {
     ["exec", "-u", user, name, "sh", "-c", WRITE_TEST]
 }
 
-/// Builds the message for a failed write with this last line of output.
+/// Builds the message for a failed write test that printed this last line.
 pub fn unwritable_message(platform: &PlatformConfig, last_line: &str) -> String {
     let (folder, (uid, _)) = (platform.workspaces_folder.display(), platform.worker_ids);
     let reason = last_line.rsplit(": ").next().unwrap_or(last_line);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// Maximum length of a line that is read, in bytes: each contains the labels of an image, which are short.
+/// Maximum length of a line that is read, in bytes. A line contains the labels of the image, which are short.
 pub const MAX_LINE: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

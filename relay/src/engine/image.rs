@@ -72,7 +72,7 @@ fn assemble_build_context(
     fs::copy(agent, dir.join("worker-agent"))?;
     let target = dir.join("certs");
     fs::create_dir(&target)?;
-    // COPY needs at least one file.
+    // `COPY` in the image's build file needs at least one file.
     fs::write(target.join("README"), "Extra CA certificates (*.crt) for the image.\n")?;
     let entries = match fs::read_dir(certs) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -38,7 +38,7 @@ pub fn write_relay_address(state: &Path, url: &str) -> Result<(), String> {
 }
 
 /// Removes the configuration, with token and model key, that earlier versions kept in the registry. Returns true if
-/// there was one. Its agent can't connect to this relay.
+/// there was one. An agent with that configuration can't connect to this relay.
 pub fn remove_old_agent_config(registry: &RegistryDir) -> bool {
     let config = registry.subfolder("agent").file("config.json");
     config.exists() && config.remove().is_ok()

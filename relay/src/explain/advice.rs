@@ -2,7 +2,7 @@
 //!
 //! Placeholders: `{job}`, `{thread}` (the job if it has a thread to resume), `{no_thread}` (the job if not), `{kind}`,
 //! `{more}` (twice the step's limit), `{stall}` (half of it), `{total}` (duration of the job) and `{address}` (the
-//! address that a process waited for). A line with an unknown placeholder value is omitted.
+//! address that a process waited for). A line is omitted if the value of one of its placeholders is unknown.
 
 use common::duration;
 use common::event::FailureKind;
@@ -190,7 +190,7 @@ const NO_PROGRESS_ADVICE: &[&str] = &[
 ];
 /// Advice for a step or job that has used half of its limit.
 const HALF_USED_ADVICE: &[&str] = &["if it needs longer: `relay extend {job} --step 10m`"];
-/// Advice for a job that did not start.
+/// Advice for a job that is still queued.
 const QUEUED_ADVICE: &[&str] = &["`relay status {job}` shows what it waits for"];
 
 /// Returns the advice for a job; `current` is the innermost running step.

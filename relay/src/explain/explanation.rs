@@ -15,7 +15,7 @@ pub struct Explanation {
     pub state: State,
     /// Time from its launch to its end, or to now, in milliseconds.
     pub total_ms: u64,
-    /// Breakdown of that time, the largest share first; the shares add up to it.
+    /// Breakdown of that time, the largest share first. The shares add up to `total_ms`.
     pub time: Vec<TimeShare>,
     /// CPU time of its steps, in milliseconds, if it was measured.
     pub cpu_ms: Option<u64>,

@@ -133,8 +133,8 @@ impl TimeBreakdown {
         seen.then(|| self.own_cpu_by_step().values().fold(0_u64, |sum, ms| sum.saturating_add(*ms)))
     }
 
-    /// Returns the time not spent on CPU, in milliseconds, of the network steps with an observed socket. Others, such
-    /// as a clone of a local folder, wait for the disk.
+    /// Returns the time that network steps did not spend on CPU, in milliseconds. Only steps that were seen waiting on
+    /// a socket count, because others, such as a clone of a local folder, wait for the disk.
     pub fn network_wait_ms(&self) -> u64 {
         let cpu = self.own_cpu_by_step();
         let network = self

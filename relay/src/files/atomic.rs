@@ -21,7 +21,7 @@ pub enum Durability {
 /// Replaces `path`, with mode 0600.
 ///
 /// # Errors
-/// The first failing call. The old file is then unchanged.
+/// The error of the first failing call. The old file is then unchanged.
 pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let temporary = temp_path(path);
     let written = write_new(&temporary, bytes, durability).and_then(|()| fs::rename(&temporary, path));

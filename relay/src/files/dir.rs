@@ -1,4 +1,4 @@
-//! A folder of the registry, kept open. Its entries are opened by name below its descriptor, never by path.
+//! A folder of the registry, kept open. Its entries are opened by name relative to its descriptor, never by path.
 //!
 //! ```text
 //! ROOT ─ as given ─► platform ─ no link ─► workers ─ no link ─► requests, names, outbox, sessions, archive
@@ -27,11 +27,12 @@ use super::safe_open::{self, OpenDir, OpenedFile};
 
 /// Path components from the project root to the registry.
 const REGISTRY_PATH: [&str; 2] = ["platform", "workers"];
-/// Number of components that lead to the settings folder.
+/// Number of components of `REGISTRY_PATH` that lead to the settings folder.
 const PLATFORM_DEPTH: usize = 1;
 /// Prefix of the names of entries that were set aside.
 pub const SET_ASIDE_PREFIX: &str = ".refused-";
-/// Maximum length kept of a name that is set aside, in bytes. With prefix and number it stays below 255.
+/// Maximum number of bytes kept of an entry's name when the entry is set aside. With prefix and number, the new name
+/// stays below 255 bytes.
 const MAX_KEPT_NAME: usize = 200;
 /// Maximum number of set-aside entries per name; further attempts fail.
 pub const MAX_SET_ASIDE: u32 = 1000;
@@ -48,7 +49,7 @@ struct DirState {
 
 #[derive(Debug)]
 enum DirLocation {
-    /// A folder below a project root: the root, and the number of components towards the registry.
+    /// A folder on the path from a project root to the registry: the root, and the number of components below it.
     Project(PathBuf, usize),
     /// A folder inside another one.
     Below(RegistryDir, String),
@@ -132,7 +133,7 @@ impl RegistryDir {
             #[cfg(any(test, feature = "internals"))]
             DirLocation::Given => OpenDir::at_path(&self.0.path)?,
         };
-        // If another thread was faster, its descriptor is used.
+        // If another thread has opened the folder first, that thread's descriptor is used.
         Ok(self.0.open_dir.get_or_init(|| opened))
     }
 
@@ -190,12 +191,12 @@ impl RegistryDir {
     /// Checks that the folder exists and that this process may write to it.
     ///
     /// # Errors
-    /// Returns an error if it is absent, not a folder, or another user's.
+    /// Returns an error if the folder is absent, is not a folder, or belongs to another user.
     pub fn check_writable(&self) -> io::Result<()> {
         self.writable_fd().map(drop)
     }
 
-    /// Returns true if all of these names are folders inside it that belong to its owner.
+    /// Returns true if this folder contains a folder of each of these names, and all belong to its owner.
     pub fn has_folders(&self, names: &[&str]) -> bool {
         let Ok(open) = self.open() else { return false };
         let is_one = |name: &&str| {
@@ -226,7 +227,7 @@ impl RegistryDir {
         Ok(open.fd.as_fd())
     }
 
-    /// Returns the names in it, without those that are not UTF-8. An absent folder has none.
+    /// Returns the names of the folder's entries, except names that are not UTF-8. An absent folder has no entries.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let fd = match self.dir_fd() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -244,12 +245,12 @@ impl RegistryDir {
         Ok(names)
     }
 
-    /// Syncs the names in the folder.
+    /// Syncs the folder, so that the names of its entries survive a power loss.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(self.dir_fd()?)?)
     }
 
-    /// Free space on its disk, in bytes; `None` if the system does not report it.
+    /// Free space on the folder's disk, in bytes; `None` if the system does not report it.
     pub fn free_bytes(&self) -> Option<u64> {
         let disk = rustix::fs::fstatvfs(self.dir_fd().ok()?).ok()?;
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
@@ -271,12 +272,11 @@ impl RegistryDir {
         Ok(rustix::fs::statat(self.dir_fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Opens a file for reading.
     pub(super) fn open_to_read(&self, name: &Path) -> io::Result<OpenedFile> {
         self.open()?.open_own_file(name, OFlags::RDONLY, &self.0.path)
     }
 
-    /// Opens a file for reading, whatever its owner and its number of names.
+    /// Opens a file for reading, even if another user owns it or it has several hard links.
     pub(super) fn open_any_owner(&self, name: &Path) -> io::Result<OpenedFile> {
         self.open()?.open_any_file(name, &self.0.path)
     }
@@ -295,7 +295,6 @@ impl RegistryDir {
         opened.map(|opened| opened.file)
     }
 
-    /// Returns the length of a file, in bytes.
     pub(super) fn file_length(&self, name: &Path) -> io::Result<u64> {
         let (stat, owner) = (self.stat(name)?, self.open()?.owner);
         match RefusalReason::of_file(&stat, owner) {
@@ -317,7 +316,7 @@ impl RegistryDir {
     /// Renames the entry with this name to an unused name and logs it. A missing entry is not an error.
     ///
     /// # Errors
-    /// `why`, if the entry can't be renamed.
+    /// Returns `why` if the entry can't be renamed.
     pub(super) fn set_aside(&self, name: impl AsRef<Path>, why: &io::Error) -> io::Result<()> {
         let name = name.as_ref();
         let fd = self.writable_fd()?;

@@ -47,12 +47,12 @@ impl FileRef {
         self.path.display()
     }
 
-    /// Folder that contains it.
+    /// Folder that contains the file.
     pub fn dir(&self) -> &RegistryDir {
         &self.dir
     }
 
-    /// Last component of the path. Only this name is looked up.
+    /// Last component of the path. The file is looked up by this name, in its folder.
     pub fn name(&self) -> &Path {
         Path::new(self.path.file_name().unwrap_or_default())
     }
@@ -85,7 +85,7 @@ impl FileRef {
     /// Creates the file.
     ///
     /// # Errors
-    /// `AlreadyExists` when an entry has the name; otherwise the failing call.
+    /// `AlreadyExists` when an entry has the name; otherwise the error of the failing call.
     pub fn create_new(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
@@ -143,7 +143,7 @@ impl FileRef {
         let mut filled = 0;
         while filled < bytes.len() {
             match file.read(&mut bytes[filled..]) {
-                // It was truncated meanwhile.
+                // The file was truncated meanwhile.
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -157,7 +157,7 @@ impl FileRef {
     /// Reads the whole file as text, up to `max_bytes` bytes.
     ///
     /// # Errors
-    /// `InvalidData` when it is not UTF-8; otherwise the errors of [`FileRef::open`].
+    /// `InvalidData` when the text is not UTF-8; otherwise the errors of [`FileRef::open`].
     pub fn read_text(&self, max_bytes: u64) -> io::Result<String> {
         String::from_utf8(self.read(max_bytes)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
@@ -190,7 +190,7 @@ impl FileRef {
     /// Renames the file to an unused name. An entry in the way that is not a file of the registry is set aside.
     ///
     /// # Errors
-    /// `AlreadyExists` when a file has the new name; otherwise the failing call.
+    /// `AlreadyExists` when a file has the new name; otherwise the error of the failing call.
     pub fn rename_new(&self, to: &Self) -> io::Result<()> {
         let (from_dir, to_dir) = (self.dir.writable_fd()?, to.dir.writable_fd()?);
         match rename_new(from_dir, self.name(), to_dir, to.name()) {
@@ -208,7 +208,7 @@ impl FileRef {
     /// Creates a symbolic link under this name, to a name in the same folder.
     ///
     /// # Errors
-    /// `AlreadyExists` when an entry has the name; otherwise the failing call.
+    /// `AlreadyExists` when an entry has the name; otherwise the error of the failing call.
     pub fn create_link(&self, target: &str) -> io::Result<()> {
         Ok(rustix::fs::symlinkat(target, self.dir.writable_fd()?, self.name())?)
     }

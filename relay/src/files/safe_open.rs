@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use super::refused::{RefusalReason, RefusedEntry};
 
-/// Maximum number of checks of a file's name count. On some file systems a published file has two names for an instant.
+/// Maximum number of times that a file's number of names is checked. On some file systems a published file has two
+/// names for an instant.
 const MAX_ATTEMPTS: usize = 20;
 
 const FOLDER_FLAGS: OFlags =
@@ -32,11 +33,10 @@ impl OpenedFile {
     }
 }
 
-/// An open folder.
 #[derive(Debug)]
 pub(super) struct OpenDir {
     pub(super) fd: OwnedFd,
-    /// Required owner of every entry in it.
+    /// Required owner of every entry in the folder.
     pub(super) owner: u32,
 }
 
@@ -57,11 +57,11 @@ impl OpenDir {
     #[cfg(any(test, feature = "internals"))]
     pub(super) fn at_path(path: &Path) -> io::Result<Self> {
         let fd = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        // The system's temporary folders belong to root, and every user may write there.
+        // Entries must belong to this user, not to the folder's owner: the system's temporary folders belong to root.
         Ok(Self { fd, owner: rustix::process::geteuid().as_raw() })
     }
 
-    /// Opens a folder inside it that has the same owner.
+    /// Opens a folder inside this one that has the same owner.
     pub(super) fn open_folder_in(&self, name: &str, path: &Path) -> io::Result<Self> {
         let fd = open_folder(self.fd.as_fd(), name, path)?;
         match RefusalReason::of_folder(&rustix::fs::fstat(&fd)?, self.owner) {
@@ -70,7 +70,7 @@ impl OpenDir {
         }
     }
 
-    /// Opens a file for reading, whatever its owner and its number of names.
+    /// Opens a file for reading, even if another user owns it or it has several hard links.
     pub(super) fn open_any_file(&self, name: &Path, folder: &Path) -> io::Result<OpenedFile> {
         match rustix::fs::openat(&self.fd, name, OFlags::RDONLY | CAUTIOUS_FLAGS, Mode::empty()) {
             Ok(fd) => {
@@ -82,7 +82,7 @@ impl OpenDir {
                     Some(reason) => Err(RefusedEntry::error(&folder.join(name), reason)),
                 }
             }
-            // The error is the same as for any other file.
+            // This call fails with the same error as for any other file.
             Err(_) => self.open_own_file(name, OFlags::RDONLY, folder),
         }
     }
@@ -151,14 +151,15 @@ pub(super) fn rename_new(
     to: &Path,
 ) -> rustix::io::Result<()> {
     match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
-        // File systems without support for it: NFS, some FUSE.
+        // Some file systems, such as NFS and some FUSE ones, don't support this.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         renamed => return renamed,
     }
     match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
         Ok(()) => rustix::fs::unlinkat(from_dir, from, AtFlags::empty()),
         Err(e @ (Errno::EXIST | Errno::NOENT)) => Err(e),
-        // Not a file, or no support for hard links: an entry created between the check and the rename may be lost.
+        // The entry is not a file, or the file system has no hard links. An entry that appears under the new name
+        // between this check and the rename is lost.
         Err(_) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => rustix::fs::renameat(from_dir, from, to_dir, to),
             Ok(_) => Err(Errno::EXIST),

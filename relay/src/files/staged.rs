@@ -19,7 +19,8 @@ use super::file_ref::FileRef;
 /// Maximum number of temporary names tried. A name may be taken by a dead process with the same id, or by a second
 /// thread.
 const MAX_NAME_ATTEMPTS: u32 = 100;
-/// Number of attempts to lock a new file. Together they take as long as a search for leftovers on a busy machine.
+/// Number of attempts to lock a new file. Together they last as long as another process's search for leftovers takes on
+/// a busy machine.
 const MAX_LOCK_ATTEMPTS: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Age below which a temporary file that can't be locked, or is still empty, counts as in use.
@@ -142,7 +143,7 @@ impl FileRef {
     /// Replaces the file atomically, with mode 0600.
     ///
     /// # Errors
-    /// The first failing call. The old file is then unchanged.
+    /// The error of the first failing call. The old file is then unchanged.
     pub fn replace(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let staged = StagedFile::write(self, bytes)?;
         if durability == Durability::Synced {
@@ -152,7 +153,7 @@ impl FileRef {
     }
 
     /// Replaces the file. If the disk has no space for a copy, overwrites it in one call and pads shorter content with
-    /// spaces until the file is truncated. For small files whose readers skip unreadable content.
+    /// spaces until the file is truncated. Only for small files whose readers skip unreadable content.
     pub fn replace_or_overwrite(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let lacking = match self.replace(bytes, durability) {
             Err(e) if is_out_of_space(&e) => e,
@@ -170,7 +171,7 @@ impl FileRef {
     /// Creates the complete file atomically, with mode 0600. Its name survives a power loss after [`RegistryDir::sync`].
     ///
     /// # Errors
-    /// `AlreadyExists` when the file exists; otherwise the first failing call.
+    /// `AlreadyExists` when the file exists; otherwise the error of the first failing call.
     pub fn create(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let staged = StagedFile::write(self, bytes)?;
         if durability == Durability::Synced {
@@ -215,9 +216,9 @@ fn is_temp_name(name: &str) -> bool {
         && name.rsplit_once('.').is_some_and(|(rest, end)| rest.len() > 1 && number(end))
 }
 
-/// Starts writing `len` bytes from `offset` on to the disk, or all of them if `len` is 0. Syncing several files in
-/// sequence is then faster: with 32 small appends on ext4 it takes a quarter of the time. This is only a hint, and has
-/// no effect on systems without such a call.
+/// Asks the system to start writing `len` bytes at `offset` to the disk, or everything after `offset` if `len` is 0.
+/// Several files are then synced faster: with 32 small appends on ext4, in a quarter of the time. This is only a hint,
+/// and has no effect on systems without such a call.
 pub fn start_writeback(file: &File, offset: u64, len: u64) {
     #[cfg(target_os = "linux")]
     {

@@ -26,9 +26,9 @@ pub struct HookDecision {
 pub enum HookResponse {
     /// No delivery.
     Nothing,
-    /// Its own notices and those without an owner, as context.
+    /// The session's own notices and notices without an owner, as context.
     Context(HookEvent),
-    /// Its own notices, as a reason to continue the turn and inform its user.
+    /// The session's own notices, as a reason to continue the turn and inform its user.
     ContinueTurn,
 }
 
@@ -60,7 +60,7 @@ pub fn decide_hook(call: &HookCall) -> HookDecision {
 pub enum NoticeOwner {
     /// The calling session.
     Caller,
-    /// No session can be notified any more.
+    /// No session: none can be notified any more.
     Unowned,
     /// Another session, which informs its own user.
     Other,

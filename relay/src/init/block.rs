@@ -91,7 +91,7 @@ pub(super) fn text_outside(marks: MarkerSyntax, text: &str) -> String {
 /// Returns the position of the block, without the line break after it.
 ///
 /// # Errors
-/// Returns an error if its marks are not exactly one pair.
+/// Returns an error if the text has markers that are not exactly one pair.
 fn find_block(marks: MarkerSyntax, text: &str) -> Result<Option<Range<usize>>, &'static str> {
     let (mut begin, mut found) = (None, None);
     let mut at = 0;

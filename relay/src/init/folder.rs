@@ -58,10 +58,11 @@ impl Folder {
         Ok(Self(fd))
     }
 
-    /// Writes a file beside `name`, with the permissions of the existing file of that name, else those of a new one.
+    /// Writes a file beside `name`, with the permissions of the existing file of that name, or those of a new file if
+    /// there is none.
     ///
     /// # Errors
-    /// The first failing call. No file is left then.
+    /// The error of the first failing call. No file is left then.
     pub fn stage(self, name: &str, text: &str) -> io::Result<StagedFile> {
         self.stage_like(name, name, text)
     }
@@ -69,7 +70,7 @@ impl Folder {
     /// Writes a file beside `name`, with the permissions of the existing file `permissions_of`.
     ///
     /// # Errors
-    /// The first failing call. No file is left then.
+    /// The error of the first failing call. No file is left then.
     pub(super) fn stage_like(self, permissions_of: &str, name: &str, text: &str) -> io::Result<StagedFile> {
         let (temporary, mut file) = self.create_temp_file(name)?;
         let staged = StagedFile { folder: self, temp_name: temporary, name: name.to_owned() };
@@ -106,7 +107,7 @@ impl Folder {
     /// Checks that entries may be removed here.
     ///
     /// # Errors
-    /// Returns an error if they may not, as on a read-only file system.
+    /// Returns an error if entries can't be removed, for example on a read-only file system.
     pub(super) fn check_writable(&self) -> io::Result<()> {
         Ok(rustix::fs::accessat(&self.0, ".", rustix::fs::Access::WRITE_OK, AtFlags::empty())?)
     }

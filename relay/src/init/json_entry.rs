@@ -32,7 +32,7 @@ pub(super) enum JsonEntry {
 /// Compares the entries to the existing text, and returns the change.
 ///
 /// # Errors
-/// Returns an error if the text is not JSON, or has another value instead of an object or array.
+/// Returns an error if the text is not JSON, or has a value of another type where an object or array is expected.
 pub(super) fn decide_json(
     entries: &[JsonEntry],
     existing: Option<&str>,
@@ -85,7 +85,6 @@ const JSON_PARSE_OPTIONS: ParseOptions = ParseOptions {
     allow_extended_string_escapes: false,
 };
 
-/// Result for one entry.
 enum EntryResult {
     Unchanged,
     Replaced,

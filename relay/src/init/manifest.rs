@@ -43,7 +43,6 @@ pub struct InitRequest {
     pub mode: Mode,
 }
 
-/// A file managed by init.
 pub(super) struct ManagedFile {
     pub(super) path: PathBuf,
     /// Folder that stays even if all of init's files in it are removed.

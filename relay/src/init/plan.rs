@@ -55,7 +55,7 @@ pub enum FileOutcome {
     Removed,
     /// Already correct.
     Unchanged,
-    /// Left unchanged, because a person has changed it.
+    /// Kept as it is, because a person has changed it.
     Kept,
 }
 

@@ -11,14 +11,13 @@ const SERVER_NAME: &str = "relay";
 /// Variables that Codex passes on to relay, which may start a daemon from there: the host's Codex home, relay's state
 /// folder, the key of workers, and the container engine.
 const ENV_VARIABLES: [&str; 4] = ["CODEX_HOME", "CODEX_API_KEY", "DOCKER_HOST", "XDG_STATE_HOME"];
-/// Comment above the entry.
 const ENTRY_COMMENT: &str =
     "# relay as tools (written by `relay init`). They only file and read jobs, so none of them has to ask.\n";
 
 /// Compares the entry to the existing text, and returns the change.
 ///
 /// # Errors
-/// Returns an error if the text is not TOML, or has another value instead of the entry.
+/// Returns an error if the text is not TOML, or has a value of another type in place of the entry.
 pub(super) fn decide_toml(existing: Option<&str>, mode: Mode) -> Result<Decision, String> {
     let text = existing.unwrap_or_default();
     let mut document: DocumentMut =
@@ -109,7 +108,8 @@ fn with_original_line_endings(old: &str, mut new: String) -> String {
     if old.contains('\r') { with_breaks_of(old, &new) } else { new }
 }
 
-/// Returns the lines of `new` with the breaks that they had in `old`. The texts differ in one contiguous part.
+/// Returns the lines of `new`, each with the line break that it has in `old`. The texts must differ in one contiguous
+/// part only.
 fn with_breaks_of(old: &str, new: &str) -> String {
     let plain = |line: &str| line.replace("\r\n", "\n");
     let (old, new): (Vec<&str>, Vec<&str>) =

@@ -48,7 +48,7 @@ struct StagedChanges {
     /// contains both changes.
     staged_files: Vec<(StagedFile, PathBuf)>,
     files_to_remove: Vec<(Folder, PathBuf)>,
-    /// Folders created for them, each with the base that it is below.
+    /// Folders created for these files, each with the base folder above it.
     created_folders: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -59,7 +59,8 @@ impl StagedChanges {
             FileChange::None => return Ok(()),
             FileChange::Delete => {
                 let folder = Folder::open(target, base, false)?;
-                // Checked here, because a read-only file system would be noticed too late.
+                // Checked before any file is changed, because a read-only file system would otherwise be noticed too
+                // late.
                 folder.check_writable()?;
                 self.files_to_remove.push((folder, target.clone()));
                 return Ok(());

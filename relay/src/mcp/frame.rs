@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::stdin_lines::{InputLine, MAX_MESSAGE};
 
-/// Result of parsing a line.
 #[derive(Debug)]
 pub(super) enum ParsedLine {
     Message(Box<ClientJsonRpcMessage>),
@@ -15,7 +14,6 @@ pub(super) enum ParsedLine {
     Ignored,
 }
 
-/// Parses a line.
 pub(super) fn parse_line(line: &InputLine) -> ParsedLine {
     let bytes = match line {
         // Some clients on Windows send a byte order mark first.
@@ -47,7 +45,7 @@ fn invalid_line(bytes: &[u8], error: &serde_json::Error) -> ParsedLine {
     ParsedLine::Invalid(ErrorData::invalid_request(text, None), id)
 }
 
-/// Finds the id of a message that can't be parsed or is incomplete: the field of the outermost object.
+/// Finds the id of a message that can't be parsed or is incomplete: the `id` field of the outermost object.
 fn find_id(message: &[u8]) -> Option<RequestId> {
     let text = String::from_utf8_lossy(message);
     let (mut depth, mut at) = (0, 0);
@@ -64,7 +62,7 @@ fn find_id(message: &[u8]) -> Option<RequestId> {
             ':' if depth == 1 && last.as_deref() == Some("id") => {
                 let mut values = serde_json::Deserializer::from_str(&text[at + 1..]).into_iter::<RequestId>();
                 let id = values.next()?.ok()?;
-                // A value that ends with the bytes may be incomplete.
+                // A value that ends where the bytes end may be incomplete.
                 return (at + 1 + values.byte_offset() < text.len()).then_some(id);
             }
             '{' | '[' => depth += 1,

@@ -19,7 +19,7 @@ impl CallContext {
         Self { codex_thread: thread.map(str::to_owned), is_cancelled: Box::new(is_cancelled) }
     }
 
-    /// Codex thread that calls, as stated by the client. It is unverified and may be any text.
+    /// Codex thread that makes the call, as stated by the client. It is unverified and may be any text.
     pub fn codex_thread(&self) -> Option<&str> {
         self.codex_thread.as_deref()
     }

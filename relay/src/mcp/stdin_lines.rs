@@ -15,7 +15,6 @@ const MAX_KEPT_HEAD: usize = 4 * 1024;
 /// Maximum number of queued lines. Further lines stay in the pipe.
 const QUEUE_CAPACITY: usize = 4;
 
-/// A received line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InputLine {
     /// Bytes of the line.
@@ -24,7 +23,7 @@ pub(super) enum InputLine {
     TooLong(Vec<u8>),
 }
 
-/// Starts to read. When nothing more can be read, the lines end and `over` becomes true.
+/// Starts to read stdin. When nothing more can be read, the channel of lines closes and `over` becomes true.
 pub(super) fn spawn_reader(
     input: impl Read + Send + 'static,
     over: Arc<AtomicBool>,
@@ -42,7 +41,7 @@ pub(super) fn spawn_reader(
     Ok(lines)
 }
 
-/// Returns the next line without its line break; the last line needs none. `None` at the end.
+/// Returns the next line without its line break, which may be missing after the last line. Returns `None` at the end.
 fn read_line(input: &mut impl BufRead, max_bytes: usize) -> io::Result<Option<InputLine>> {
     let mut line = Vec::new();
     input.by_ref().take(max_bytes as u64 + 1).read_until(b'\n', &mut line)?;

@@ -25,7 +25,6 @@ pub enum ToolEffect {
     EndsWork,
 }
 
-/// Implementation of a tool.
 type ToolFn = dyn Fn(JsonObject, &CallContext) -> Result<Reply, Failure> + Send + Sync;
 
 pub struct Tool {

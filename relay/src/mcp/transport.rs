@@ -1,4 +1,4 @@
-//! The two streams as a transport for rmcp. Rmcp's own transport does not answer a line that is not JSON, and reads up
+//! Stdin and stdout as a transport for rmcp. Rmcp's own transport does not answer a line that is not JSON, and reads up
 //! to 16 MiB of it.
 
 use std::io;
@@ -15,7 +15,6 @@ use tokio::sync::mpsc::Receiver;
 use super::frame::{self, ParsedLine};
 use super::stdin_lines::InputLine;
 
-/// Future that sends a message.
 type SendFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 pub(super) struct StdioTransport<W> {
@@ -51,8 +50,8 @@ impl<W: AsyncWrite + Send + Unpin + 'static> Transport<RoleServer> for StdioTran
         }
     }
 
-    /// Receives a message. Cancel-safe: a line is either still in the channel or returned, and a refusal continues at
-    /// the next call.
+    /// Receives a message. Cancel-safe: a line is either still in the channel or returned, and the next call continues
+    /// to send a pending refusal.
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         loop {
             if let Some(sending) = &mut self.pending_refusal {

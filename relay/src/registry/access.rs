@@ -24,7 +24,7 @@ impl Registry {
     /// set aside.
     ///
     /// # Errors
-    /// One line that names the folder that can't be written and the reason, or the owner of the registry.
+    /// A one-line message that names the folder that can't be written and the reason, or the owner of the registry.
     pub fn ensure(&self) -> Result<(), Failure> {
         let make = || -> io::Result<()> {
             self.folder().ensure()?;

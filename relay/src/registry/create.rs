@@ -53,8 +53,8 @@ pub enum CreateResult {
 /// Writes a job into the registry. Once this returns, the job survives a power loss.
 ///
 /// # Errors
-/// `StorageFull` while the daemon keeps the remaining space for job outcomes; otherwise the first failing call. After
-/// an error no record is visible; at most a number is used up.
+/// `StorageFull` while the daemon keeps the remaining space for job outcomes; otherwise the error of the first failing
+/// call. After an error no record is visible, but a job number may be used up.
 pub fn create_job(registry: &Registry, draft: &JobDraft<'_>) -> io::Result<CreateResult> {
     if reserve::is_released(registry) {
         return Err(io::ErrorKind::StorageFull.into());
@@ -77,11 +77,11 @@ fn launched_job(registry: &Registry, job_text: &str) -> Option<JobId> {
     there.then_some(job)
 }
 
-/// Locks the launch of follow-up jobs, after other commands have finished theirs. The lock is held until the handle is
-/// dropped.
+/// Locks the launch of follow-up jobs. Waits until other commands have finished their launches. The lock is held until
+/// the handle is dropped.
 ///
 /// # Errors
-/// `TimedOut` when another command holds the lock for too long; otherwise the failing call.
+/// `TimedOut` when another command holds the lock for too long; otherwise the error of the failing call.
 pub fn lock_follow_up(registry: &Registry) -> io::Result<File> {
     // No job name contains a dot.
     open_locked(&registry.names().file("follow.lock"))
@@ -139,7 +139,7 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
         }
         return Err(e);
     }
-    // The job exists now, so a failed link does not fail the launch.
+    // The job exists now, so the launch succeeds even if the link can't be published.
     let _ = latest.publish();
     Ok(job)
 }
@@ -214,7 +214,7 @@ pub fn remove_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<(
 /// Opens a small file and locks it for as long as the handle lives.
 ///
 /// # Errors
-/// `TimedOut` when another process holds it for too long; otherwise the failing call.
+/// `TimedOut` when another process holds the lock for too long; otherwise the error of the failing call.
 pub(super) fn open_locked(file_ref: &FileRef) -> io::Result<File> {
     let file = file_ref.open_or_create()?;
     let deadline = Instant::now() + LOCK_TIMEOUT;

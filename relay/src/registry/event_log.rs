@@ -15,7 +15,8 @@ const READ_BUFFER_SIZE: usize = 64 * 1024;
 pub const MAX_LISTED: usize = 100;
 
 /// Maximum length of damage that is skipped in search of the next line, in bytes. A lost line break joins two lines,
-/// and a power loss leaves some MiB of zeros. With longer damage the file is not a log, and reading ends there.
+/// and a power loss leaves some MiB of zeros. A file with longer damage is not a log, and is read only up to the
+/// damage.
 const MAX_SKIPPED: u64 = 8 * MAX_LINE as u64;
 /// Maximum size of a log that is read regardless of its disk usage, in bytes.
 const SMALL_FILE: u64 = 64 << 20;
@@ -29,9 +30,9 @@ pub struct LogContent {
     pub lines: Vec<EventLine>,
     /// Bytes up to and including the last whole line.
     pub valid_bytes: u64,
-    /// Bytes after that: a line that was being written when its writer died.
+    /// Bytes after the last whole line: the beginning of a line whose writer died.
     pub torn_bytes: u64,
-    /// Invalid lines in the middle, by number from 1.
+    /// Invalid lines before the last valid one, with their line numbers from 1.
     pub bad_lines: Vec<(usize, LineError)>,
 }
 
@@ -150,7 +151,7 @@ pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &Fi
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFollower {
     offset: u64,
-    /// Newest id that was returned, or that [`LogFollower::since`] excluded.
+    /// Id of the newest event that was returned, or that [`LogFollower::since`] excluded.
     newest_id: u64,
     /// Device and inode of the file that `offset` refers to.
     file_id: Option<(u64, u64)>,
@@ -167,7 +168,8 @@ impl LogFollower {
         Self { offset: 0, newest_id: id, file_id: None }
     }
 
-    /// Passes the lines added since the last call to `visit`. An absent file has none, and invalid lines are skipped.
+    /// Passes to `visit` the lines that were added since the last call. An absent file has no lines, and invalid lines
+    /// are skipped.
     pub fn visit_lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(line) = EventLine::parse(raw)

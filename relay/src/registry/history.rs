@@ -11,14 +11,14 @@ use super::log_cursor::LogCursor;
 use super::{Registry, layout};
 use crate::files::refused::RefusedEntry;
 
-/// Maximum number of open logs. Events of concurrent jobs alternate. With more jobs, a log is opened again for each of
-/// its turns.
+/// Maximum number of open logs. Events of concurrent jobs alternate, so their logs stay open. With more jobs than this,
+/// a log is opened again each time it has the next event.
 const MAX_OPEN_LOGS: usize = 16;
 
 /// The events up to some id, read on demand.
 #[derive(Debug)]
 pub struct EventHistory {
-    /// The registry, then its archive: the daemon may have moved a log there.
+    /// The registry, then its archive, to which the daemon may have moved a log.
     registries: [Registry; 2],
     cursor: u64,
     last_id: u64,
@@ -47,7 +47,7 @@ impl EventHistory {
         };
         let mut jobs: BTreeSet<JobId> = job.into_iter().cloned().collect();
         if job.is_none() {
-            // The registry is read first, so that a job that is archived in between is found at least once.
+            // The registry is read first, so that a job that is archived between the two reads is found at least once.
             jobs = jobs_with_logs(registry)?;
             if since > 0 {
                 jobs.extend(jobs_with_logs(&history.registries[1])?);
@@ -97,7 +97,7 @@ impl EventHistory {
             match place.advance() {
                 Ok(true) => {}
                 Err(e) if RefusedEntry::from_error(&e).is_none() => return Err(e),
-                // After an invalid line there is nothing to read.
+                // The log has no further line, or it is refused.
                 Ok(false) | Err(_) => return Ok(()),
             }
         }
@@ -129,7 +129,6 @@ impl EventHistory {
     }
 }
 
-/// Returns the jobs with a log in this folder.
 fn jobs_with_logs(home: &Registry) -> io::Result<BTreeSet<JobId>> {
     let names = match home.folder().names() {
         Err(e) if RefusedEntry::from_error(&e).is_some() => Vec::new(),

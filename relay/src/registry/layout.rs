@@ -16,7 +16,7 @@ const STAGING: &str = ".new";
 /// Folders that exist from the first launch on.
 pub(super) const FOLDERS: [&str; 5] = [REQUESTS, ARCHIVE, NAMES, OUTBOX, STAGING];
 
-/// A handle on the registry. The registry need not exist: an absent one is empty.
+/// A handle on the registry. The registry need not exist: an absent registry counts as empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
     folder: RegistryDir,
@@ -42,7 +42,7 @@ impl Registry {
         &self.folder
     }
 
-    /// The folders that may contain its files, its own first.
+    /// The folders that may contain the registry's files, its main folder first.
     pub fn folders(&self) -> Vec<RegistryDir> {
         let subs =
             [ARCHIVE, NAMES, OUTBOX, REQUESTS, SESSIONS, STAGING].map(|name| self.folder.subfolder(name));
@@ -98,7 +98,7 @@ impl Registry {
         Self { folder: self.archive() }
     }
 
-    /// Folder with the last number of each job name, and the job of each idempotency key.
+    /// Folder with the last number used for each job name, and the job created for each idempotency key.
     pub fn names(&self) -> RegistryDir {
         self.folder.subfolder(NAMES)
     }

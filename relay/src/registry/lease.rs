@@ -23,7 +23,7 @@ use crate::time::{self, BootScale};
 /// Version of the lease's JSON.
 pub const SCHEMA: u32 = 1;
 
-/// Age of a heartbeat after which the daemon counts as dead or unable to write: three heartbeats.
+/// Age of the last heartbeat at which the daemon counts as dead or unable to write: three heartbeat intervals.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum size of a lease, in bytes: a container exit may name fifty jobs.
@@ -52,10 +52,11 @@ pub struct Lease {
     /// state](crate::state_dir::saved_state).
     #[serde(default)]
     pub agent: Option<String>,
-    /// Last exit of its container, until the agent was notified and the interrupted jobs have ended. Only for readers.
+    /// Last exit of the platform's container, kept until the agent was notified and the interrupted jobs have ended.
+    /// Only for readers.
     #[serde(default)]
     pub death: Option<ContainerExit>,
-    /// Time scale of its timestamps, for readers on its machine.
+    /// Time scale of the lease's timestamps, for readers on the same machine.
     #[serde(default)]
     pub clock: Option<BootScale>,
 }
@@ -90,7 +91,7 @@ pub enum PlatformStatus {
         /// Current step of the start.
         detail: String,
     },
-    /// An agent is connected: the platform's own, or another one while that is disconnected.
+    /// An agent is connected: the platform's own agent or, while that one is disconnected, another agent.
     Ready {
         /// Id of the agent.
         agent: String,
@@ -108,7 +109,7 @@ pub enum PlatformStatus {
         /// Vitals of its machine, if it measures them.
         #[serde(default)]
         vitals: Option<Box<MachineVitals>>,
-        /// What its machine has too little of for another job.
+        /// Memory or disk space that its machine is short of for another job.
         #[serde(default)]
         shortage: Option<Shortage>,
     },
@@ -117,7 +118,7 @@ pub enum PlatformStatus {
         /// Reason, in one actionable line.
         detail: String,
     },
-    /// `relay down` stopped it.
+    /// `relay down` stopped the platform.
     Stopped,
 }
 
@@ -136,7 +137,7 @@ pub fn write_lease(registry: &Registry, lease: &Lease, durability: Durability) -
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
 }
 
-/// Returns the current time on the scale of the registry's records, which its daemon or the last one has set.
+/// Returns the current time on the scale of the registry's records, as set by the running daemon or the last one.
 pub fn current_time(registry: &Registry) -> Timestamp {
     current_time_of(read_lease(registry).as_ref())
 }

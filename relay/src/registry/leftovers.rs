@@ -11,7 +11,8 @@ use crate::files::staged;
 /// Removes the leftovers from every folder. Called when a daemon starts. A file that can't be removed stays until the
 /// next start.
 pub fn remove_leftovers(registry: &Registry, now: SystemTime) {
-    // The archive has many names and is never written to directly: files are moved there under their final name.
+    // The archive is not searched, because it has many entries and no leftovers: files are moved there under their
+    // final name.
     let archive = registry.archived();
     for folder in registry.folders().iter().filter(|folder| folder.path() != archive.dir()) {
         staged::remove_leftovers(folder, now);

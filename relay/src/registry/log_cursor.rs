@@ -71,7 +71,8 @@ impl LogCursor {
         }
     }
 
-    /// Start of a line before which every id is at most `since`, close to the last such line.
+    /// Returns the offset of a line before which every id is at most `since`. The line is close to the last one for
+    /// which this is true.
     fn bisect(&mut self, len: u64, since: u64) -> io::Result<u64> {
         let (mut low, mut high) = (0, len);
         while high - low > LINEAR_SCAN_SIZE {

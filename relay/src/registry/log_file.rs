@@ -1,12 +1,12 @@
-//! The streamed log of a job: bounded, with head and tail kept.
+//! The streamed log of a job. Its length is bounded: only the head and the tail of a long log are kept.
 //!
 //! ```text
 //! ┌── HEAD bytes ──┬── marker (fixed length, says how much is left out) ──┬── tail, TAIL to 2 × TAIL bytes ──┐
 //! ```
 //!
 //! Offsets count the bytes that the worker printed. The number of received bytes follows from the length of the file
-//! and its marker, so no other state is needed. A worker can't print a marker: in such a text the last line break is
-//! replaced by a blank.
+//! and its marker, so no other state is needed. A worker can't forge a marker: if its output contains one, the last
+//! line break of that text is replaced by a blank.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -43,7 +43,6 @@ fn read_omitted_bytes(file: &File, len: u64) -> io::Result<u64> {
     Ok(parse_marker(&bytes).unwrap_or(0))
 }
 
-/// Parses the number in a marker.
 fn parse_marker(bytes: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(bytes).ok()?;
     text.strip_prefix("\n[… ")?
@@ -54,7 +53,7 @@ fn parse_marker(bytes: &[u8]) -> Option<u64> {
         .ok()
 }
 
-/// Returns the text to write at an offset of a log without a marker, changed so that no marker is formed.
+/// Returns `text`, changed if necessary so that writing it at `offset` forms no marker. The log has no marker yet.
 fn without_marker<'a>(file: &File, offset: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
     let last = HEAD_BYTES + MARKER_LENGTH as u64 - 1;
     let place = last.checked_sub(offset).and_then(|place| usize::try_from(place).ok());
@@ -89,7 +88,8 @@ struct OutputGap {
 }
 
 impl LogWriter {
-    /// Inspects the log. The first output creates it and sets aside an entry that is not a log.
+    /// Creates a writer for the log at `path`. The first output creates the file, and sets aside an entry in its place
+    /// that is not a log.
     pub fn open(path: &FileRef) -> io::Result<Self> {
         let (len, left_out) = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() => (0, 0),
@@ -125,7 +125,8 @@ impl LogWriter {
     /// Appends output that begins at `offset`; bytes received before are dropped.
     ///
     /// # Errors
-    /// `InvalidInput` when bytes in between are missing; otherwise the failing call, and nothing was appended.
+    /// `InvalidInput` when bytes between the end of the log and `offset` are missing; otherwise the error of the
+    /// failing call. Nothing was appended then.
     pub fn append(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let new = self.new_bytes(offset, bytes)?;
         if new.is_empty() {
@@ -188,7 +189,7 @@ impl LogWriter {
         Ok(usize::try_from(seen).ok().and_then(|seen| bytes.get(seen..)).unwrap_or_default())
     }
 
-    /// Writes the note about a gap into the log; returns true if no note is missing.
+    /// Writes the note about a gap into the log. Returns true if it was written, or if there is no gap.
     fn write_gap_note(&self) -> bool {
         let Some(OutputGap { offset: at, length: len }) = self.pending_gap else { return true };
         let mut text = format!("\n[… {len} bytes left out: the relay's disk was full …]\n").into_bytes();
@@ -259,7 +260,7 @@ impl LogReader {
         let place = match (left_out, self.offset) {
             (0, offset) => offset,
             (_, offset) if offset <= HEAD_BYTES => offset,
-            // The output that a slow reader missed is gone, so it continues at the marker.
+            // The output that a slow reader missed is gone, so the reader continues at the marker.
             (left_out, offset) if offset < HEAD_BYTES + left_out => HEAD_BYTES,
             (left_out, offset) => offset - left_out + MARKER_LENGTH as u64,
         };

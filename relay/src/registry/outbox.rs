@@ -110,7 +110,8 @@ pub fn unclaimed_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     Ok(seen.into_iter().filter(|(_, shown)| !shown).map(|(job, _)| job).collect())
 }
 
-/// Claims this notice for the caller; returns true if the caller is the first. Other callers must not show the notice.
+/// Claims this notice for the caller; returns true if no other caller has claimed it. A caller that gets false must not
+/// show the notice.
 pub fn claim_notice(registry: &Registry, job: &JobId, claim: &NoticeClaim) -> io::Result<bool> {
     match registry.outbox_shown(job).create(&serde_json::to_vec(claim)?, Durability::Cached) {
         Ok(()) => Ok(true),
@@ -119,7 +120,7 @@ pub fn claim_notice(registry: &Registry, job: &JobId, claim: &NoticeClaim) -> io
     }
 }
 
-/// Releases a claim of the caller, after the notice was not read.
+/// Releases the caller's claim on a notice that was not read.
 ///
 /// # Errors
 /// Returns an error if the claim can't be removed. An absent claim is not an error.

@@ -1,5 +1,5 @@
-//! Permanent removal of archived jobs, by the daemon or by a command if no daemon runs. A separate lock serializes
-//! them.
+//! Permanent removal of archived jobs, by the daemon or by a command if no daemon runs. A separate lock lets only one
+//! of them remove jobs at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,8 +21,8 @@ pub struct Retention {
     pub since: Option<Timestamp>,
 }
 
-/// Removes archived jobs and returns them, oldest outcome first. A call after a crash continues the work: a job's
-/// record is removed last.
+/// Removes archived jobs and returns them; the one that ended first comes first. A call after a crash continues the
+/// work: a job's record is removed last.
 pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<Vec<JobId>> {
     let _turn = create::open_locked(&registry.prune_lock())?;
     let archive = registry.archived();

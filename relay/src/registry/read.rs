@@ -21,7 +21,7 @@ pub const MAX_RECORD_SIZE: u64 = common::event_line::MAX_LINE as u64;
 pub struct StoredRecord {
     /// The record, with its current paths.
     pub record: JobRecord,
-    /// Location of its files: the registry or its archive.
+    /// Location of the job's files: the registry or its archive.
     pub registry: Registry,
 }
 
@@ -59,7 +59,7 @@ pub fn unarchived_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     Ok(names.iter().filter_map(|name| layout::job_of_record(name)).collect())
 }
 
-/// Returns every job with a record, archived ones included. An archive that is refused has no jobs.
+/// Returns every job with a record, archived ones included. A refused archive counts as empty.
 fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     let mut all = unarchived_jobs(registry)?;
     match unarchived_jobs(&registry.archived()) {

@@ -40,11 +40,11 @@ pub enum DaemonRequest {
     Extend {
         /// Job to extend.
         job: JobId,
-        /// True for the limit of the running step, false for that of the whole job.
+        /// True for the limit of the running step, false for the limit of the whole job.
         step: bool,
         /// Extension, in milliseconds.
         by_ms: u64,
-        /// Id of the last event before a possible answer.
+        /// Id of an event: only later events can be the answer to this request.
         after: u64,
         /// Limit that the daemon has promised to a queued job.
         #[serde(default)]
@@ -70,7 +70,7 @@ pub enum DaemonRequest {
     },
     /// Stop only the daemon, so that another one takes over.
     Restart {
-        /// Daemon that the request is for; no other one applies it.
+        /// Daemon that the request is for; no other daemon applies it.
         relay: DaemonId,
     },
 }
@@ -112,7 +112,8 @@ pub fn file_request_at(registry: &Registry, request: &DaemonRequest, at: Timesta
     Ok(file.path().to_owned())
 }
 
-/// A request that is removed when its command stops waiting, because a dead daemon would not remove it.
+/// A request whose command waits for the daemon. If the command stops waiting, it removes the request, because a dead
+/// daemon would not do so.
 #[derive(Debug)]
 pub struct AwaitedRequest<'a> {
     registry: &'a Registry,
@@ -133,7 +134,7 @@ impl<'a> AwaitedRequest<'a> {
 
 impl Drop for AwaitedRequest<'_> {
     fn drop(&mut self) {
-        // Best effort: no other daemon applies the request, which names its daemon.
+        // Best effort: a remaining request is harmless, because it names its daemon and no other daemon applies it.
         let _ = remove_request(self.registry, &self.path);
     }
 }

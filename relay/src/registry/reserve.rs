@@ -47,7 +47,6 @@ fn spare_files(registry: &Registry) -> impl Iterator<Item = FileRef> {
     (0..SPARE_FILES).map(move |n| staging.file(format!("spare-{n}")))
 }
 
-/// Creates the missing spare files.
 fn create_spare_files(registry: &Registry) -> io::Result<()> {
     for file in spare_files(registry) {
         match file.create_new() {
@@ -58,8 +57,8 @@ fn create_spare_files(registry: &Registry) -> io::Result<()> {
     if has_inodes_for_reserve(registry) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
 
-/// Creates the reserve unless it exists. Requires twice its size in free space, so that space freed by its release is
-/// not enough to create it again.
+/// Creates the reserve unless it exists. Requires twice its size in free space. Otherwise the space freed by releasing
+/// the reserve would be used to create it again.
 pub fn create_reserve(registry: &Registry) -> io::Result<()> {
     create_spare_files(registry)?;
     let reserve = registry.reserve();
@@ -92,7 +91,8 @@ pub fn release_reserve(registry: &Registry) -> bool {
     given().unwrap_or(false) || removed > 0
 }
 
-/// Runs work that a daemon needs to start. If it lacks disk space, releases the reserve and retries.
+/// Runs work that a daemon must do to start. If the work fails for lack of disk space, releases the reserve and
+/// retries.
 pub fn with_reserve<T>(registry: &Registry, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match work() {
         Err(e) if is_out_of_space(&e) && release_reserve(registry) => work(),

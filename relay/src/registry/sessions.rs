@@ -33,7 +33,7 @@ pub struct SessionState {
     /// Id of the session; Codex calls it thread.
     pub id: String,
     pub phase: SessionPhase,
-    /// Time of that hook call.
+    /// Time of the session's last hook call.
     pub at: Timestamp,
 }
 
@@ -67,7 +67,7 @@ pub fn is_session_id(text: &str) -> bool {
 /// Records the state of a session.
 ///
 /// # Errors
-/// `InvalidInput` for an invalid id; otherwise the first failing call.
+/// `InvalidInput` for an invalid id; otherwise the error of the first failing call.
 pub fn store_session(registry: &Registry, state: &SessionState) -> io::Result<()> {
     if !is_session_id(&state.id) {
         return Err(io::ErrorKind::InvalidInput.into());

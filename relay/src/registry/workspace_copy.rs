@@ -1,7 +1,7 @@
 //! The workspace's own copy of a job's log, removed together with the job.
 //!
-//! A worker may have created any entry there. So nothing is read, no link is followed, and only files that an agent
-//! creates are removed. A folder with other entries is kept.
+//! A worker may have created any entry there. Therefore nothing is read, no link is followed, and only files that an
+//! agent creates are removed. A folder with other entries is kept.
 
 use std::path::Path;
 

@@ -73,7 +73,6 @@ impl Paint {
         self.styled(Style::new().dimmed(), text)
     }
 
-    /// Styles text.
     pub(super) fn styled(self, style: Style, text: &str) -> String {
         if self.enabled { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }

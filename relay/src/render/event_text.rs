@@ -46,14 +46,13 @@ pub fn event_line(raw: &[u8], event: &EventLine, options: RenderOptions, view: &
     format!("{} {job}{kind} {details}", paint.dim(&time)).trim_end().to_owned()
 }
 
-/// Emphasis of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Emphasis {
     /// Less important than other events.
     Minor,
     /// A milestone.
     Normal,
-    /// Color of this health.
+    /// Color of this health word.
     Health(HealthWord),
     /// Color of this state.
     State(State),
@@ -84,7 +83,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
     }
 }
 
-/// Returns the type named in the line, so that types of newer programs are shown too.
+/// Returns the event type as written in the line, so that types of newer programs are shown too.
 fn event_type(raw: &[u8]) -> String {
     let line: Option<serde_json::Value> = serde_json::from_slice(raw).ok();
     let kind = line.as_ref().and_then(|line| line.get("type")?.as_str());

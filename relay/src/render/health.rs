@@ -71,7 +71,7 @@ impl Paint {
         self.styled(color.on_default(), text)
     }
 
-    /// Styles text that needs attention: of a failed job, or of one with poor health.
+    /// Styles text about a failed job or a job with poor health, which needs attention.
     pub fn health_or_state(self, record: &JobRecord, word: HealthWord, text: &str) -> String {
         if word == HealthWord::Ended { self.state(record.state, text) } else { self.job_health(word, text) }
     }
@@ -194,7 +194,7 @@ fn step_health(record: &JobRecord, view: &View) -> Health {
     let (what, job) = (activity(near.kind), &record.job);
     let Some(left) = near.limit_ms.checked_sub(near.elapsed_ms) else {
         return match near.kind {
-            // Activity of a slow model restarts the limit, without an event.
+            // When a slow model shows activity, its limit restarts without an event.
             StepKind::Model => say(
                 HealthWord::Healthy,
                 format!("{what} {spent}; it is answering; it is ended after {limit} without activity"),

@@ -10,8 +10,7 @@ use crate::failure_text;
 /// Maximum number of follow-ups listed by name; the others are counted.
 const MAX_NAMED: usize = 3;
 
-/// Builds the row below a job's other rows; `None` for a job without links. `predecessors` are its predecessors,
-/// `successors` its successors.
+/// Builds the row that shows a job's predecessors and successors; `None` for a job without either.
 pub fn history_row(
     record: &JobRecord,
     predecessors: &[JobRecord],

@@ -41,13 +41,13 @@ impl CommandOutput {
         Self { paint, json, write_error: Cell::new(None), capture: None }
     }
 
-    /// Captures text and facts for a caller that is neither a terminal nor a pipe; see [`CommandOutput::into_captured`].
+    /// Captures text and data for a caller that is neither a terminal nor a pipe; see [`CommandOutput::into_captured`].
     pub fn captured() -> Self {
         let kept = Some(RefCell::default());
         Self { paint: Paint::new(false), json: false, write_error: Cell::new(None), capture: kept }
     }
 
-    /// Returns the captured output; nothing if there were streams.
+    /// Returns the captured output; empty if the output went to the streams.
     pub fn into_captured(self) -> CapturedOutput {
         self.capture.map(RefCell::into_inner).unwrap_or_default()
     }
@@ -156,7 +156,6 @@ fn print_message(text: &str) {
     write_stderr(format!("relay: {}", common::text_format::to_printable(text)).as_bytes());
 }
 
-/// Writes a line to stderr.
 fn write_stderr(line: &[u8]) {
     // A failure here can't be reported. A single write keeps the line together when other processes write to the same
     // stream.

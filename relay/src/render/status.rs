@@ -15,14 +15,14 @@ use crate::machine_text;
 use crate::plural;
 use crate::times::{ago, between, clock};
 
-/// Maximum number of steps listed: the newest.
+/// Maximum number of steps listed; the newest are listed.
 const MAX_STEPS: usize = 8;
 /// Maximum number of lines for the worker's last words, warnings and the machine together; one of them is reserved for the
 /// warnings.
 const MAX_MESSAGE_LINES: usize = 6;
-/// Maximum number of warnings listed of a completed job: the newest.
+/// Maximum number of warnings listed for a completed job; the newest are listed.
 const MAX_WARNINGS: usize = 3;
-/// Maximum length of the health, in bytes: the reason why a job is queued is the longest.
+/// Maximum length of the health sentence, in bytes. The longest one explains why a job is queued.
 const MAX_HEALTH: usize = 320;
 /// Maximum width of the bar that shows a step's time and limit, in columns.
 const BAR_WIDTH: usize = 40;
@@ -74,7 +74,8 @@ pub fn state_text(record: &JobRecord, view: &View) -> String {
 
 fn format_headline(record: &JobRecord, view: &View) -> String {
     let state = match record.state {
-        // The current state is unknown. A queued job is still queued, because only a relay could change that.
+        // Without a reporting relay the current state is unknown. Only a queued job is certainly still queued, because
+        // only a relay could start it.
         state if !state.is_final() && state != State::Queued && !view.relay.is_reporting() => {
             format!("{} as of {}", state.as_str(), ago(record.last_event_at, view.now))
         }
@@ -127,7 +128,6 @@ impl LabeledRows<'_> {
         self.add_row("health", &text, |part| view.paint.job_health(health.word, part));
     }
 
-    /// Adds the innermost running step.
     fn add_running_step(&mut self, record: &JobRecord, is_outdated: bool, word: HealthWord) {
         let (view, Some(step)) = (self.view, &record.step) else { return };
         let around = steps::format_enclosing(&steps::enclosing_steps(record, step.n));
@@ -242,7 +242,7 @@ impl LabeledRows<'_> {
             let text = format!("{files} (+{} -{})", changes.insertions, changes.deletions);
             self.add("changes", &text);
         }
-        // One row for whichever of the two is known.
+        // One row for the thread and the model, as far as they are known.
         match (&record.thread_id, &record.model) {
             (Some(thread), Some(model)) => self.add_untrusted("thread", &format!("{thread} (model {model})")),
             (Some(thread), None) => self.add_untrusted("thread", thread),
@@ -256,7 +256,7 @@ impl LabeledRows<'_> {
     }
 }
 
-/// Returns the warnings to show: the newest, and further ones once the job has completed.
+/// Returns the warnings to show: the newest one, and for a completed job some earlier ones too.
 fn shown_warnings(record: &JobRecord) -> Vec<&str> {
     if record.state == State::Completed && record.warnings.count > 1 {
         return record.warnings.latest(MAX_WARNINGS).0.iter().map(String::as_str).collect();
@@ -278,7 +278,7 @@ fn machine(record: &JobRecord) -> Option<String> {
 
 /// Closing text of a job that has ended.
 pub fn closing_text(record: &JobRecord) -> String {
-    // A record on disk may contain anything, so the limits of the fold don't apply.
+    // A record on disk may contain anything, so its texts may exceed the limits of a record that is built from a log.
     let summary = record.summary.clone().unwrap_or_else(|| common::summary::summarize(record));
     text_format::to_printable_lines(&summary)
 }

@@ -84,7 +84,7 @@ pub fn format_step(step: &Step) -> String {
     )
 }
 
-/// Mark for a step's outcome, and the state whose color it has.
+/// Mark for a step's outcome, and the state in whose color the mark is shown.
 pub fn outcome_mark(step: &Step) -> (&'static str, State) {
     match step.outcome {
         Some(StepOutcome::Ok) => ("✓", State::Completed),

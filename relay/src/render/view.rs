@@ -1,4 +1,4 @@
-//! Context of a job's record.
+//! Context for the display of a job's record.
 
 use common::duration;
 use common::ids::JobId;
@@ -25,7 +25,7 @@ pub enum RelayState {
 }
 
 impl RelayState {
-    /// Determines the state of the relay from its lease, which is missing right after its start.
+    /// Determines the state of the relay from its lease. A relay that has just started has no lease yet.
     pub fn from_lease(is_held: bool, lease: Option<Lease>, now: Timestamp) -> Self {
         let Some(lease) = lease.filter(|_| is_held) else {
             let detail = "the relay has just started".to_owned();
@@ -60,7 +60,7 @@ pub struct View {
     pub busy: usize,
     /// Width of the terminal, in columns; `None` without a terminal.
     pub columns: Option<usize>,
-    /// Delivery of its completion notice, if that has failed.
+    /// Failed deliveries of the job's completion notice.
     pub delivery: Option<String>,
     /// Color.
     pub paint: Paint,

@@ -56,7 +56,7 @@ pub fn wrap(line: &str, columns: usize) -> Vec<String> {
         }
         for c in word.chars() {
             let last = parts.last().map_or(0, |part| of(part));
-            // A space at the end of a line may exceed the width: it is cut off below.
+            // A space at the end of a line may exceed the width: the space is cut off below.
             if last + c.width().unwrap_or(0) > columns.max(2) && c != ' ' {
                 parts.push(String::new());
             }
@@ -68,7 +68,7 @@ pub fn wrap(line: &str, columns: usize) -> Vec<String> {
     parts.iter().map(|part| part.trim_end().to_owned()).collect()
 }
 
-/// A bar of `columns` that is full at `limit`.
+/// A bar of this many columns, which is full when `spent` reaches `limit`.
 pub fn bar(spent: u64, limit: u64, columns: usize) -> String {
     let columns = u64::try_from(columns).unwrap_or(0);
     let full = spent.saturating_mul(columns).checked_div(limit).unwrap_or(columns).min(columns);

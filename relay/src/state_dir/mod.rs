@@ -43,7 +43,8 @@ impl StateDir {
     /// Returns the state folder of the project at `root`. It may not exist yet.
     ///
     /// # Errors
-    /// Exit code 5 when the environment names no location for it, and when another user could have changed it.
+    /// Exit code 5 when the environment names no location for the folder, and when another user could have changed the
+    /// folder.
     pub fn for_project(root: &Path) -> Result<Self, Failure> {
         let base = base(&|name| std::env::var(name)).ok_or_else(|| {
             Failure::unreachable(
@@ -61,7 +62,7 @@ impl StateDir {
     /// Creates the folder, private to its owner.
     ///
     /// # Errors
-    /// One line when it can't be created, belongs to another user, or is inside the project.
+    /// A one-line message when it can't be created, belongs to another user, or is inside the project.
     pub fn ensure(&self) -> Result<(), Failure> {
         let shown = self.dir.display();
         let unusable =
@@ -120,7 +121,7 @@ impl StateDir {
     }
 }
 
-/// Returns the folder with relay's state of a user. No sandbox lets a session write there.
+/// Returns the folder that contains relay's state for all projects of a user. No sandbox lets a session write there.
 pub fn base(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).ok().map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;

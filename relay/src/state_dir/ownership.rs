@@ -17,7 +17,7 @@ const OTHERS_WRITE_BITS: u32 = 0o022;
 /// Checks `base` and every component from there to `path`. A missing component is not an error.
 ///
 /// # Errors
-/// One line for a component that belongs to another user, or that others may write.
+/// A one-line message for a component that belongs to another user, or that others may write.
 pub(super) fn check(base: &Path, path: &Path) -> Result<(), Failure> {
     let me = rustix::process::geteuid().as_raw();
     let way: Vec<&Path> = path.ancestors().take_while(|place| place.starts_with(base)).collect();

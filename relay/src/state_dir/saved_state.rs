@@ -14,19 +14,19 @@ use crate::time::BootScale;
 /// State that a relay stores for the next one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedState {
-    /// Port it listened on; its agents reconnect there.
+    /// Port that the relay listened on; its agents reconnect there.
     #[serde(default)]
     pub port: Option<u16>,
     /// Id of the platform's own agent.
     #[serde(default)]
     pub agent: Option<String>,
-    /// Last exit of its container, until every interrupted job has an outcome.
+    /// Last exit of the platform's container, kept until every interrupted job has an outcome.
     #[serde(default)]
     pub death: Option<ContainerExit>,
     /// Container engines that may still run containers of this registry.
     #[serde(default)]
     pub engines: Vec<EngineKind>,
-    /// Scale of its timestamps.
+    /// Time scale of the relay's timestamps.
     #[serde(default)]
     pub clock: Option<BootScale>,
 }

@@ -24,7 +24,7 @@ pub const PLATFORM: &str = "platform";
 /// Stored properties of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct IssuedToken {
-    /// Purpose of the token. A new one for the same holder replaces it.
+    /// Purpose of the token. A new token for the same holder replaces it.
     holder: String,
     /// Agent that used the token first; no other agent may use it.
     #[serde(default)]
@@ -104,7 +104,7 @@ impl AgentTokens {
                 self.store(id, &IssuedToken { agent: Some(agent.to_owned()), ..issued })
                     .map_err(|e| Denied::NotStored(e.kind()))?;
                 if is_platform {
-                    // The relay that issued it may have been killed before it revoked the older ones.
+                    // The relay that issued this token may have been killed before it revoked the older tokens.
                     let is_old = |issued: &IssuedToken| issued.holder == PLATFORM && issued.agent.is_some();
                     self.revoke_matching(|other, issued| other != id && is_old(issued));
                 }
@@ -113,7 +113,7 @@ impl AgentTokens {
         }
     }
 
-    /// Returns those of the agents that have no valid token: they can't reconnect.
+    /// Returns the agents among `agents` that have no valid token and therefore can't reconnect.
     pub fn without_token(&self, mut agents: Vec<String>) -> Vec<String> {
         let issued = self.all();
         agents.retain(|agent| !issued.iter().any(|(_, issued)| issued.agent.as_ref() == Some(agent)));

@@ -11,7 +11,6 @@ use crate::render::{Paint, View, health, status, width};
 /// Width of a label in the text of a status, in columns.
 const LABEL_WIDTH: usize = 11;
 
-/// Title of the pane.
 pub(super) fn title(model: &Model) -> String {
     let what = match model.pane {
         Pane::Closed => return String::new(),
@@ -90,7 +89,7 @@ fn details(
     lines.into_iter().skip(skipped).take(rows).collect()
 }
 
-/// Returns the end of the log or events, or the lines `scroll` above it.
+/// Returns the last lines of the log or events, scrolled up by `scroll` lines.
 fn followed(model: &Model, columns: usize, rows: usize) -> Vec<Line<'static>> {
     let tail = &model.update.tail;
     if tail.is_empty() {

@@ -25,7 +25,6 @@ const MIN_WIDTH_BESIDE: u16 = 290;
 const KEYS: [&str; 9] =
     ["q quit", "? help", "↑↓ select", "enter details", "l log", "e events", "c cancel", "x +10m", "/ filter"];
 
-/// Keys in the help.
 const HELP: &[(&str, &str)] = &[
     ("↑ ↓ j k", "select a job (Home End: first, last)"),
     ("enter", "details on and off"),
@@ -38,7 +37,6 @@ const HELP: &[(&str, &str)] = &[
     ("q", "quit; ctrl-z: back to the shell, fg returns"),
 ];
 
-/// Draws the screen.
 pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
     let look = Theme { color: model.update.view.paint.is_enabled() };
     let area = frame.area();

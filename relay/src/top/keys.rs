@@ -18,7 +18,7 @@ pub(super) enum Mode {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Select the job this far down; up when negative.
+    /// Move the selection down by this many jobs; up when negative.
     Move(isize),
     /// Select the first job.
     First,
@@ -32,7 +32,7 @@ pub(super) enum Action {
     Events,
     /// Scroll the pane's text down by this many lines; up when negative.
     Scroll(isize),
-    /// Go back one step: out of a question, the filter, the log.
+    /// Go back one step: leave a question, the filter or the log.
     Back,
     /// Ask to cancel the selected job.
     Cancel,

@@ -37,7 +37,7 @@ pub(super) enum Effect {
         /// True for the limit of its step.
         step: bool,
     },
-    /// Read again: the selection has changed.
+    /// Read the data again, because the selection has changed.
     Look,
     /// Redraw everything.
     Redraw,
@@ -108,7 +108,6 @@ impl Model {
         self.update.records.iter().filter(passes).collect()
     }
 
-    /// Record of the selected job.
     pub(super) fn record(&self) -> Option<&JobRecord> {
         self.update.records.iter().find(|record| Some(&record.job) == self.selected.as_ref())
     }

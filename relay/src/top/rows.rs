@@ -77,7 +77,6 @@ impl Columns {
         Line::styled(text, style::dim())
     }
 
-    /// Formats a job.
     pub(super) fn row(self, record: &JobRecord, view: &View, look: Theme, selected: bool) -> Line<'static> {
         let health = health::health(record, view);
         let near = jobs_tty::step_for_bar(record, view, health.word);

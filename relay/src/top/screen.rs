@@ -11,8 +11,8 @@ use ratatui::backend::CrosstermBackend;
 use super::draw::draw;
 use super::model::Model;
 
-/// A terminal in raw mode that shows its alternate screen. Dropping it restores the terminal. A panic hook does so
-/// before the panic message, because a release build aborts without dropping.
+/// A terminal in raw mode that shows its alternate screen. Dropping it restores the terminal. A panic hook restores it
+/// before the panic message is printed, because a release build aborts without dropping.
 pub(super) struct Screen {
     terminal: Terminal<CrosstermBackend<io::Stdout>>,
 }

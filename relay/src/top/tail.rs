@@ -76,7 +76,6 @@ impl Tail {
         }
     }
 
-    /// Returns the lines kept.
     pub(super) fn lines(&self) -> Vec<String> {
         self.lines.iter().cloned().collect()
     }

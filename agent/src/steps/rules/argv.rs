@@ -9,10 +9,10 @@ use super::programs::{base_name, is_shell, is_wrapper};
 use super::shell_lexer::Word;
 use super::title;
 
-/// Maximum number of arguments examined. The first ones determine what a process does.
+/// Maximum number of arguments that are examined. The first arguments determine what a process does.
 const MAX_ARGS: usize = 256;
 
-/// Returns true if a process does its own work: it is no shell, no wrapper, and no package manager that runs another
+/// Returns true if a process does work of its own: it is not a shell, a wrapper, or a package manager that runs another
 /// program.
 pub(crate) fn is_program(argv: &[String]) -> bool {
     ProcessArgv::new(argv).is_some_and(|process| !process.fetches_program())
@@ -25,7 +25,7 @@ pub(super) struct ProcessArgv {
 }
 
 impl ProcessArgv {
-    /// Returns `None` for shells and for programs that run another program, which is a process too.
+    /// Returns `None` for shells, and for programs that run another program in a separate process.
     pub(super) fn new(argv: &[String]) -> Option<Self> {
         let words = bounded_words(argv);
         let first = &words.first()?.text;
@@ -39,7 +39,7 @@ impl ProcessArgv {
         Some(Self { words, without_interpreter: taken })
     }
 
-    /// Returns the lines that a rule of `relay.toml` is matched against: all arguments, and those without the
+    /// Returns the lines that a rule of `relay.toml` is matched against: all arguments, and the arguments without the
     /// interpreter.
     pub(super) fn rule_lines(&self) -> Vec<String> {
         [Some(&self.words), self.without_interpreter.as_ref()]
@@ -49,7 +49,7 @@ impl ProcessArgv {
             .collect()
     }
 
-    /// Returns kind and title of the process, if the table has it.
+    /// Returns the kind and title of the process, if it is in the table.
     pub(super) fn table_kind_and_title(&self) -> Option<(StepKind, String)> {
         match_command(&self.words).map(|found| (found.row.0, title::from_words(&found.words)))
     }
@@ -65,8 +65,8 @@ impl ProcessArgv {
     }
 }
 
-/// Returns the arguments, bounded. A program that has set a title of its own (`npm ci`) shows it as one argument,
-/// followed by empty ones in place of its old arguments.
+/// Returns a bounded number of arguments. If a program has set its own title (`npm ci`), the title is the first
+/// argument, followed by empty arguments in place of the old ones.
 fn bounded_words(argv: &[String]) -> Vec<Word> {
     let is_title = |first: &str, rest: &[String]| {
         first.contains(' ') && !first.starts_with('/') && rest.iter().all(String::is_empty)

@@ -7,7 +7,7 @@ use common::rule::OnLimit;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Classification {
     pub(crate) kind: StepKind,
-    /// Title: one short line without control characters and without the secrets of addresses.
+    /// Title: one short line without control characters and without the passwords of addresses.
     pub(crate) title: String,
     /// Limit of the matching rule, in milliseconds; defaults to the limit of the kind.
     pub(crate) limit_ms: Option<u64>,
@@ -21,7 +21,7 @@ pub(crate) struct Classification {
 }
 
 impl Classification {
-    /// Creates a classification without settings of a rule of `relay.toml`.
+    /// Creates a classification without settings of a user's rule.
     pub(crate) fn without_rule(kind: StepKind, title: String) -> Self {
         Self { kind, title, limit_ms: None, stall_ms: None, on_limit: None, fetches_program: false }
     }

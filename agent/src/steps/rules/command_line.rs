@@ -13,7 +13,7 @@ use super::programs::{CommandSource, is_trivial, shell_command_source, without_w
 use super::shell_lexer::{SimpleCommand, simple_commands};
 use super::title;
 
-/// Part of a command line that is examined, in bytes. Longer lines contain data after their commands.
+/// Maximum number of bytes of a command line that are examined. Longer lines contain data after their commands.
 pub(super) const MAX_LINE: usize = 16 * 1024;
 
 /// Maximum depth of nested `sh -c`.
@@ -27,7 +27,7 @@ pub(crate) fn without_shell(command: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns the words of a command line; none if a quote is not closed.
+/// Returns the words of a command line; an empty list if a quote is not closed.
 pub(crate) fn line_words(command: &str) -> Vec<String> {
     shell_words::split(command).unwrap_or_default()
 }
@@ -51,7 +51,7 @@ pub(super) fn bounded_prefix(text: &str, max: usize) -> &str {
     &text[..end]
 }
 
-/// Classifies a line by the table alone. The line is already bounded and without its shell.
+/// Classifies a line by the table alone. The line must already be bounded and without its shell.
 pub(super) fn classify_line(line: &str) -> Classification {
     let mut doings = Vec::new();
     collect_candidates(line, false, MAX_DEPTH, &mut doings);
@@ -61,7 +61,7 @@ pub(super) fn classify_line(line: &str) -> Classification {
     }
 }
 
-/// A command in a line that the table has.
+/// A command of a line that is in the table.
 struct Candidate {
     kind: StepKind,
     title: String,
@@ -89,7 +89,8 @@ fn classify_command(command: &SimpleCommand, piped: bool, depth: usize, candidat
         return collect_candidates(&script.text, piped, depth - 1, candidates);
     }
     candidates.push(match match_command(words) {
-        // The fetched program may make no progress for as long as it needs; the process tree shows the fetch itself.
+        // The program may make no progress for any time after it was fetched. The fetch itself is detected in the
+        // process tree.
         Some(found) if found.fetches_program => {
             Candidate { kind: StepKind::Command, title: title::from_words(&found.words) }
         }

@@ -18,7 +18,7 @@ const INTERPRETERS: &[(&str, &str, &str)] = &[
     ("java", "-cp|-classpath|--class-path|-p|--module-path|--add-modules|--add-opens|--add-exports", ""),
 ];
 
-/// Names of the programs that Java classes and archives contain.
+/// Java classes and archives, with the names of the programs they contain.
 const JAVA_CLASSES: &[(&str, &str)] = &[
     ("surefire", "surefire"),
     ("org.codehaus.plexus.classworlds.launcher.Launcher", "mvn"),
@@ -31,8 +31,8 @@ const JAVA_CLASSES: &[(&str, &str)] = &[
 /// Names of scripts that are less descriptive than the name of their package.
 const ENTRY_SCRIPTS: &str = "cli|index|main|bin|run";
 
-/// Returns the command without its interpreter, beginning with the program's name; `None` without an interpreter or a
-/// program.
+/// Returns the command without its interpreter, beginning with the program's name; `None` if the command has no
+/// interpreter or the interpreter runs no program.
 pub(super) fn without_interpreter(words: &[Word]) -> Option<Vec<Word>> {
     let (first, rest) = words.split_first()?;
     let name = base_name(&first.text);

@@ -10,8 +10,8 @@ use super::programs::{after_options, base_name, is_assignment, is_one_of, withou
 use super::shell_lexer::Word;
 use super::table::{Row, TABLE};
 
-/// Programs that run another program, and the words that make them do so. If the table has the other program, its row
-/// counts.
+/// Programs that run another program, and the words that make them do so. If the other program is in the table, the
+/// command is classified by its row.
 const RUNNERS: &[(&str, &str)] = &[
     ("npx|bunx|pnpx|uvx", ""),
     ("npm|pnpm|yarn|bun", "exec|x|dlx"),
@@ -82,7 +82,7 @@ pub(super) struct TableMatch {
     pub(super) fetches_program: bool,
 }
 
-/// Looks up a command with and without its interpreter. Its wrappers are already removed.
+/// Looks up a command with and without its interpreter. The wrappers of the command must already be removed.
 pub(super) fn match_command(words: &[Word]) -> Option<TableMatch> {
     if let Some(row) = find_row(words, MAX_DEPTH) {
         return Some(TableMatch { row, words: words.to_vec(), fetches_program: fetches_program(row, words) });
@@ -129,7 +129,7 @@ fn runner_row(name: &str, words: &[Word], depth: usize) -> Option<&'static Row> 
     RUNNERS.iter().filter(|(programs, _)| is_one_of(name, programs)).find_map(|(_, pattern)| {
         let rest = after_pattern(name, pattern, words)?;
         let inner = without_wrappers(after_options(rest, options_with_value(name)));
-        // `npm exec npm`, `yarn install`: a package manager that runs itself runs no program of the project.
+        // `npm exec npm`, `yarn install`: a package manager that runs itself does not run a program of the project.
         let program = base_name(&inner.first()?.text);
         let found = find_row(inner, depth).or_else(|| find_row(&without_interpreter(inner)?, depth));
         found.filter(|_| program != name)
@@ -171,8 +171,7 @@ fn after_pattern<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option
     Some(words)
 }
 
-/// Returns the next significant word: options, numbers, settings, toolchains, and a `clean` before other words are
-/// skipped.
+/// Returns the next significant word. Skips options, numbers, settings, toolchains, and a `clean` before other words.
 fn next_word<'a>(name: &str, mut words: &'a [Word]) -> Option<(&'a Word, &'a [Word])> {
     loop {
         let (first, rest) = after_options(words, options_with_value(name)).split_first()?;

@@ -6,10 +6,10 @@
 //!  argv of a process ──────────────────┘    interpreter: node, python off  └─► title
 //! ```
 //!
-//! * [`classification`]: the result, and which results may be nested. * [`user_rules`]: [`Rules`], with the rules of
-//!   `relay.toml`, which take precedence. * [`command_line`]: a command line, from Codex or a person. * [`argv`]: a
-//!   process.
-//! * [`table`]: the built-in rules, as data only. * [`matcher`]: the search in them.
+//! * [`classification`]: the result of a classification, and the kinds that may be nested as steps. * [`user_rules`]:
+//!   [`Rules`], with the rules of `relay.toml`, which take precedence. * [`command_line`]: classification of a command
+//!   line, from Codex or a person. * [`argv`]: classification of a process.
+//! * [`table`]: the built-in rules, as data only. * [`matcher`]: the search in the table.
 //! * [`shell_lexer`]: the commands and words of a command line; [`delimiters`]: the search for closing brackets.
 //! * [`programs`]: shells, wrappers, filters and commands that do no work. * [`interpreter`]: the program that an
 //!   interpreter runs.

@@ -7,8 +7,8 @@ fn is_shell_name(name: &str) -> bool {
     matches!(name, "sh" | "bash" | "zsh" | "dash" | "ash" | "ksh" | "fish")
 }
 
-/// A program that runs another one: the number of its own words after its options, and the options that take the next
-/// word as their value.
+/// Arguments of a program that runs another one: the number of its own words after the options, and the options that
+/// take the next word as their value.
 type Wrapper = (usize, &'static str);
 
 fn find_wrapper(name: &str) -> Option<Wrapper> {
@@ -75,7 +75,7 @@ pub(super) fn is_shell(program: &str) -> bool {
     is_shell_name(base_name(program))
 }
 
-/// Returns true if the program only runs another one, which is a process of its own.
+/// Returns true if the program only runs another one in a process of its own.
 pub(super) fn is_wrapper(program: &str) -> bool {
     find_wrapper(base_name(program)).is_some()
 }
@@ -93,11 +93,10 @@ pub(super) enum CommandSource<'a, W> {
     Text(&'a W),
     /// `bash FILE …`
     File(&'a [W]),
-    /// Standard input.
     Input,
 }
 
-/// Returns the source of a shell's commands; none if the program is no shell.
+/// Returns the source of a shell's commands; `None` if the program is no shell.
 pub(super) fn shell_command_source<W: AsRef<str>>(words: &[W]) -> Option<CommandSource<'_, W>> {
     let (shell, mut words) = words.split_first()?;
     if !is_shell(shell.as_ref()) {
@@ -147,7 +146,7 @@ pub(super) fn is_assignment(word: &str) -> bool {
     })
 }
 
-/// Returns the words after the options. `options_with_value` take the next word as their value.
+/// Returns the words after the options. `options_with_value` are those that take the next word as their value.
 pub(super) fn after_options<'a>(mut words: &'a [Word], options_with_value: &str) -> &'a [Word] {
     while let Some((first, rest)) = words.split_first() {
         match first.text.as_str() {

@@ -1,8 +1,8 @@
 //! Splits a command line into simple commands and their words like a shell, as far as classification needs. Pure.
 //!
 //! A line is split at `&&`, `||`, `;`, `|`, `&`, brackets and line breaks, outside of quotes. Redirections, comments
-//! and the bodies of here-documents are dropped. The commands inside `$(…)`, backticks and `<(…)` become parts of their
-//! own, before the part that contains them. Nothing is expanded. Unclosed constructs end with the line.
+//! and the bodies of here-documents are dropped. The commands inside `$(…)`, backticks and `<(…)` are returned as
+//! separate commands before the one that contains them. Nothing is expanded. Unclosed constructs end with the line.
 
 use super::delimiters::{after_bracket, after_next_char};
 

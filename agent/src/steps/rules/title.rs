@@ -1,4 +1,4 @@
-//! Short titles that a person can read at a glance, without the secrets of addresses. Pure.
+//! Short titles that a person can read at a glance, without the passwords of addresses. Pure.
 
 use common::text_format;
 
@@ -11,7 +11,7 @@ pub(super) const MAX_TITLE: usize = 60;
 /// Maximum length of a host with its port, in bytes. Anything longer is the beginning of a truncated secret.
 const MAX_HOST: usize = 260;
 
-/// Part of a command that is read for its title, in bytes; the rest would not be shown.
+/// Maximum number of bytes of a command that are read for its title. The rest would not be shown.
 const MAX_READ: usize = 1024;
 
 /// Returns the title of a simple command: the program without its folder, and its words.
@@ -38,7 +38,7 @@ pub(super) fn from_line(line: &str) -> String {
 }
 
 fn shorten(title: &str, is_incomplete: bool) -> String {
-    // The usual case: shown as it is.
+    // In the usual case the title is shown unchanged.
     if title.len() <= MAX_TITLE
         && text_format::is_printable_ascii(title)
         && !title.contains("  ")
@@ -47,12 +47,12 @@ fn shorten(title: &str, is_incomplete: bool) -> String {
         return truncate_at_word(title.trim(), is_incomplete);
     }
     let blanks = title.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Secrets are masked before the title is truncated: half of an address would not be recognised.
+    // Secrets are masked before the title is truncated, because half of an address would not be recognised.
     let clean = mask_credentials(&text_format::to_printable(&blanks));
     truncate_at_word(&text_format::one_line(&clean, MAX_READ), is_incomplete)
 }
 
-/// Truncates after a word, unless that leaves less than half.
+/// Truncates a title after a word, unless that would leave less than half of the maximum length.
 fn truncate_at_word(title: &str, is_incomplete: bool) -> String {
     let length = title.chars().count();
     if length <= MAX_TITLE && !(is_incomplete && length + 2 > MAX_TITLE) {

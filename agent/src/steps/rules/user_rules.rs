@@ -23,8 +23,8 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// Compiles the rules of `relay.toml`, which precede the built-in ones. Returns an error of one line that names the
-    /// rule and the fault in its pattern.
+    /// Compiles the rules of `relay.toml`, which precede the built-in ones. The error is one line that names the rule
+    /// and the fault in its pattern.
     pub(crate) fn new(user_rules: &[StepRule]) -> Result<Self, String> {
         if user_rules.len() > MAX_RULES {
             return Err(format!("{} step rules; at most {MAX_RULES} are possible", user_rules.len()));
@@ -61,7 +61,7 @@ impl Rules {
         }
     }
 
-    /// Classifies a command line from the job's settings. If its kind is unknown, the title is the whole line.
+    /// Classifies a setup command, check or shell job. If the kind is unknown, the title is the whole line.
     pub(crate) fn classify_job_line(&self, command: &str) -> Classification {
         let classification = self.classify_line(command);
         if classification.kind != StepKind::Command {
@@ -73,8 +73,8 @@ impl Rules {
         }
     }
 
-    /// Classifies a process. Returns none for shells, for wrappers (`sudo`, `timeout`, `xargs`: their program is a
-    /// process too), for filters, and for everything that neither the table nor a rule of `relay.toml` matches.
+    /// Classifies a process. Returns `None` for shells, for filters, for wrappers (`sudo`, `timeout`, `xargs`), whose
+    /// program is a process too, and for everything that neither the table nor a rule of `relay.toml` matches.
     pub(crate) fn classify_process(&self, argv: &[String]) -> Option<Classification> {
         let classification = self.process_classification(argv)?;
         let masked: Vec<Cow<'_, str>> = argv.iter().map(|word| self.mask.mask_text(word)).collect();
@@ -87,7 +87,7 @@ impl Rules {
         Some(Classification { title: text_format::one_line(&title, MAX_TITLE), ..classification })
     }
 
-    /// Returns true if these arguments equal a masked command line that was split.
+    /// Returns true if these arguments, with secrets masked, equal a masked command line that was split into words.
     pub(crate) fn is_masked_line(&self, argv: &[String], masked: &[String]) -> bool {
         argv.len() == masked.len()
             && argv.iter().zip(masked).all(|(word, shown)| self.mask.mask_text(word) == *shown)

@@ -15,7 +15,6 @@ use super::scheduler::{Action, AgentId};
 use super::turn::InputTurn;
 use crate::registry::lease::PlatformStatus;
 
-/// Connections and disconnects of agents.
 #[derive(Debug, Default)]
 pub(super) struct AgentConnections {
     /// Connected agents.
@@ -151,7 +150,7 @@ impl Core {
         }
     }
 
-    /// Ends the jobs of agents that can't reconnect: the platform's agent is another one, and their state is gone.
+    /// Ends the jobs of agents that can't reconnect: another agent has replaced them, and their state is gone.
     pub(super) fn revoked(&mut self, agents: Vec<AgentId>, turn: &mut InputTurn) {
         for agent in agents {
             if !self.is_absent(&agent) {
@@ -168,7 +167,7 @@ impl Core {
         }
     }
 
-    /// Returns true if an agent has been disconnected for so long that a live one would be back.
+    /// Returns true if an agent has been disconnected for so long that a live agent would have reconnected.
     fn is_absent(&self, agent: &AgentId) -> bool {
         self.agents.connections.get_connection(agent).is_none() && !self.agents.disconnects.is_awaited(agent)
     }

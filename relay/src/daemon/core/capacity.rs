@@ -70,12 +70,12 @@ impl AgentTable {
         });
     }
 
-    /// Records whether the machine of an agent, which is connected or about to be, has too little of something.
+    /// Records whether an agent's machine has too little memory or disk space. The agent is connected or about to
+    /// connect.
     pub(super) fn set_short(&mut self, id: &AgentId, short: bool) {
         self.change_agent(id, |agent| agent.short = short);
     }
 
-    /// Records that an agent is full.
     pub(super) fn set_full(&mut self, id: &AgentId) {
         self.change_agent(id, |agent| agent.reported_full = true);
     }

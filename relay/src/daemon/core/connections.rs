@@ -8,7 +8,8 @@ use common::wire::Hello;
 
 use super::scheduler::AgentId;
 
-/// Maximum number of agents at once: four times what the figures need. Each costs a socket and some 20 KiB.
+/// Maximum number of connected agents: four times the thousand that the relay is designed for. Each agent costs a
+/// socket and some 20 KiB.
 const MAX_AGENTS: usize = 4096;
 
 /// Number of a connection. Numbers increase. Only an agent's newest connection, which has the highest number, is
@@ -18,7 +19,6 @@ pub(in crate::daemon) type ConnectionNumber = u64;
 /// An agent and one of its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct ConnectionId {
-    /// Agent's id.
     pub(in crate::daemon) agent: AgentId,
     pub(in crate::daemon) number: ConnectionNumber,
 }
@@ -30,12 +30,11 @@ pub(in crate::daemon) struct Connection {
     /// The agent's hello, without jobs that are closed in the registry;
     /// with the newest vitals of its machine.
     pub(in crate::daemon) hello: Hello,
-    /// The agent has the token that its platform was given.
+    /// True if the agent uses the token that the platform was given.
     pub(in crate::daemon) is_platform: bool,
 }
 
 impl Connection {
-    /// Returns the agent and its connection.
     pub(super) fn connection_id(&self) -> ConnectionId {
         ConnectionId { agent: self.hello.agent.as_str().into(), number: self.number }
     }
@@ -50,7 +49,6 @@ impl Connection {
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     by_agent: BTreeMap<AgentId, Connection>,
-    /// Number of the newest connection.
     last_number: ConnectionNumber,
 }
 
@@ -67,7 +65,8 @@ impl Connections {
         Ok(self.last_number)
     }
 
-    /// Stores a connection, which replaces an older one of its agent. Returns `false` if a newer one is already stored.
+    /// Stores a connection, which replaces an older connection of the same agent. Returns `false` if a newer connection
+    /// is already stored.
     pub(super) fn connect(&mut self, agent: AgentId, connection: Connection) -> bool {
         let newer = self.by_agent.get(&agent).is_none_or(|here| here.number < connection.number);
         if newer {
@@ -90,7 +89,6 @@ impl Connections {
         self.by_agent.get(&connection_id.agent).is_some_and(|here| here.number == connection_id.number)
     }
 
-    /// Returns an agent's connection.
     pub(super) fn get_connection(&self, agent: &str) -> Option<&Connection> {
         self.by_agent.get(agent)
     }

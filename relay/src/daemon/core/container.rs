@@ -33,22 +33,25 @@ use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;
 use crate::registry::lease::PlatformStatus;
 
-/// Time to wait for the cause of an ended connection. The engine reports an exit after 20 to 100 ms, on a busy machine
-/// after some hundred ms. An exit must be recorded within a second.
+/// Time to wait for the engine to report why a connection ended. The engine reports a container exit after 20 to 100
+/// ms, on a busy machine after some hundred ms. The relay must record an exit within a second.
 const CAUSE_TIMEOUT: Duration = Duration::from_millis(700);
-/// Same as [`CAUSE_TIMEOUT`] for an agent on this machine. The kernel releases a dead process's connection and lock in
-/// any order.
+/// Same as [`CAUSE_TIMEOUT`] for an agent on this machine. When the agent dies, the kernel may close its connection
+/// before it releases its lock.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
-/// Pause between an exit and the new start: Docker reports a stop by a person some 60 ms after the exit.
+/// Pause between the exit of the container and its new start. If a person has stopped the container, Docker reports the
+/// stop some 60 ms after the exit.
 const RESTART_PAUSE: Duration = Duration::from_millis(300);
-/// Time for which interrupted jobs wait for their agent's last events if the platform can't be started: three attempts,
-/// and longer than an engine's own restart. After that, events that the agent had not delivered are lost.
+/// Time for which interrupted jobs wait for their agent's last events while the platform can't be started. It allows
+/// for three attempts, and is longer than a restart of the engine takes. After that time, events that the agent has not
+/// delivered are lost.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The core's state of the container, besides the exit in the lease.
+/// State of the container. Its last exit is in the lease.
 #[derive(Debug, Default)]
 pub(super) struct ContainerTracker {
-    /// Reason why the connection of the platform's agent ended, and deadline for a better reason.
+    /// Reason why the connection of the platform's agent ended, and time until which the engine may report a more exact
+    /// one.
     pending_cause: Option<(String, Instant)>,
     /// True while the container's processes are frozen.
     is_paused: bool,
@@ -62,7 +65,7 @@ pub(super) struct ContainerTracker {
     last_exit_time: Option<String>,
     /// Time at which the container was last restarted after an exit.
     restarted_at: Option<Instant>,
-    /// Newest vitals of the platform's agent, also once it is gone.
+    /// Newest vitals of the machine of the platform's agent, kept after the agent has disconnected.
     vitals: Option<MachineVitals>,
     /// Wall-clock time of the last `relay up`, comparable with the engine's timestamps.
     up_requested_at: Option<Timestamp>,
@@ -79,7 +82,8 @@ impl ContainerTracker {
         self.up_requested_at = Some(wall);
     }
 
-    /// Returns true if `relay up` was called after the container's exit, because the engine reports a stop later.
+    /// Returns true if `relay up` was called after the container's exit. The engine reports a stop that preceded that
+    /// call only later.
     fn was_up_requested_since_exit(&self) -> bool {
         let ended_at = self.last_exit_time.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
         self.up_requested_at.zip(ended_at).is_some_and(|(wanted_at, ended_at)| wanted_at > ended_at)
@@ -120,7 +124,7 @@ impl Core {
         self.forget_exit(turn);
     }
 
-    /// Handles the end of an agent's connection. The engine's reason takes precedence over the network's.
+    /// Handles an agent's connection that has ended. A reason from the engine takes precedence over the network error.
     pub(super) fn on_agent_connection_end(
         &mut self,
         agent: &AgentId,
@@ -147,7 +151,8 @@ impl Core {
         }
     }
 
-    /// Handles an agent that was welcomed. For the platform's own agent, completes the list of interrupted jobs.
+    /// Handles an agent that was welcomed. For the platform's own agent, completes the list of the jobs that the
+    /// container's exit interrupted.
     pub(super) fn on_platform_agent_connected(
         &mut self,
         agent: &AgentId,
@@ -172,14 +177,14 @@ impl Core {
         self.set_agent_notified();
     }
 
-    /// Notes the vitals of an agent's machine, if that is the platform's own.
+    /// Stores the vitals of an agent's machine if the agent is the platform's own.
     pub(super) fn container_measured(&mut self, agent: &AgentId, vitals: Option<MachineVitals>) {
         if self.platform_agent().as_ref() == Some(agent) && vitals.is_some() {
             self.container.vitals = vitals;
         }
     }
 
-    /// Records the newest vitals of a container that was killed for lack of memory with the jobs that it cut off.
+    /// Records the newest vitals for each job that was interrupted when the container was killed for lack of memory.
     fn record_vitals(&self, turn: &mut InputTurn) {
         let (Some(own), Some(vitals)) = (self.platform_agent(), self.container.vitals) else { return };
         let jobs = self.scheduler.jobs_of(&own).into_iter();
@@ -251,7 +256,7 @@ impl Core {
         }
         self.publish_agent(turn);
         self.publish_platform_status(PlatformStatus::Starting { detail: cause }, turn);
-        // Synced before the container is started again, which erases the engine's own state of the exit.
+        // The exit is synced before the container is started again, because the start erases the engine's record of it.
         self.publish_state(Durability::Synced, turn);
         let now = turn.now;
         let looping = self.container.restarted_at.is_some_and(|at| now - at < RETRY_PAUSE);
@@ -280,8 +285,8 @@ impl Core {
         }
     }
 
-    /// Handles a pause. The connection is kept, because it may survive a short pause, but the jobs send no events
-    /// meanwhile.
+    /// Handles a paused container. The agent's connection is kept, because it may survive a short pause. The jobs send
+    /// no events while the container is paused.
     fn on_container_paused(&mut self, turn: &mut InputTurn) {
         if self.container.is_paused {
             return;
@@ -303,7 +308,7 @@ impl Core {
             .platform_agent()
             .and_then(|own| Some((self.agents.connections.get_connection(&own)?.hello.max_jobs, own)));
         if let Some((max_jobs, own)) = connection {
-            // The connection and its jobs are unchanged.
+            // The connection has survived the pause, and the agent still has its jobs.
             self.publish_agent(turn);
             let capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
             let held = self.scheduler.jobs_of(&own);
@@ -336,7 +341,8 @@ impl Core {
         }
     }
 
-    /// Runs the periodic work: missing causes, jobs that can't be continued, and a job for a stopped container.
+    /// Runs the periodic work: stops waiting for the cause of an ended connection, starts a stopped container for a
+    /// job, and ends jobs that can't continue.
     pub(super) fn check_container(&mut self, turn: &mut InputTurn) {
         let now = turn.now;
         if let Some((reason, _)) = self.container.pending_cause.take_if(|(_, until)| *until <= now) {
@@ -361,8 +367,8 @@ impl Core {
         }
     }
 
-    /// Handles the check of a local agent whose connection has ended. If its process has also ended, a new one is
-    /// started.
+    /// Handles the outcome of a check whether a local agent still runs after its connection ended. If its process has
+    /// ended too, a new agent is started.
     pub(super) fn on_local_agent_process(&mut self, runs: bool, reason: &str, turn: &mut InputTurn) {
         self.mark_unreachable(if runs { reason } else { "the agent's process has ended" }, turn);
         if !runs {
@@ -382,7 +388,7 @@ impl Core {
 
     /// Removes an exit once the agent has received it and every interrupted job has ended.
     pub(super) fn forget_exit(&mut self, turn: &mut InputTurn) {
-        // A replacement of the dead agent needs no notification.
+        // An agent that has replaced the dead one need not be notified.
         let heard = self.container.agent_notified || self.is_platform_connected();
         let Some(death) = &mut self.platform.lease.death else { return };
         let scheduler = &self.scheduler;

@@ -6,7 +6,7 @@ use common::wire::TerminationCause;
 use crate::container_state::ContainerExit;
 use crate::engine_kind::EngineKind;
 
-/// Exit code of a process that was killed: 128 + 9.
+/// Exit code of a process that was killed with SIGKILL: 128 + 9.
 const EXIT_KILLED: i32 = 137;
 
 /// Describes the exit, without advice.
@@ -54,8 +54,8 @@ pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &Containe
     }
 }
 
-/// Returns the final event of an interrupted job, which the relay records because no agent can; `why` is the reason for
-/// that.
+/// Returns the final event that the relay records for an interrupted job. `why` is the reason why no agent can record
+/// it.
 pub(super) fn final_event(cause: &TerminationCause, why: &str) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,

@@ -16,7 +16,6 @@ use super::scheduler::AgentId;
 /// and each attempt takes at most 10 s.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Expired timeout of an agent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ExpiredTimeout {
     /// This agent's offered jobs go to other agents.
@@ -29,7 +28,8 @@ pub(super) enum ExpiredTimeout {
 #[derive(Debug, Default)]
 pub(super) struct DisconnectTracker {
     disconnected_since: BTreeMap<AgentId, Instant>,
-    /// The platform's agent, if it is connected, and the time since its connection or the last search for predecessors.
+    /// The platform's agent, if it is connected, and the time at which it connected or its predecessors were last
+    /// searched for.
     platform: Option<(AgentId, Instant)>,
 }
 

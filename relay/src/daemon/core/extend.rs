@@ -24,7 +24,6 @@ use super::connections::ConnectionNumber;
 use super::scheduler::Assignment;
 use crate::registry::event_log::LogFollower;
 
-/// A request to extend a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct LimitRequest {
     /// Path of the request's file.
@@ -35,7 +34,7 @@ pub(in crate::daemon) struct LimitRequest {
     pub(in crate::daemon) step: bool,
     /// Extension, in milliseconds.
     pub(in crate::daemon) by_ms: u64,
-    /// Id of the last event before a possible answer.
+    /// Id of an event: only later events can be the answer to this request.
     pub(in crate::daemon) after_event_id: u64,
     /// New limit that is promised for the spec of a queued job.
     pub(in crate::daemon) promised_ms: Option<u64>,
@@ -84,17 +83,16 @@ pub(super) struct JobStatus {
     pub(super) spec_ms: Option<u64>,
 }
 
-/// Next action for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextAction {
     Wait,
     /// Send the request to the agent.
     SendRequest,
-    /// Write this limit into the request, so that a crash can't move it twice.
+    /// Write this limit into the request, so that the limit is not extended twice after a crash.
     StorePromise(u64),
     /// Write this limit into the spec.
     WriteSpecLimit(u64),
-    /// Remove the request, with the id of the event that answered it, if there was one.
+    /// Remove the request. Contains the id of the event that answered it, if there was one.
     Done(Option<u64>),
 }
 
@@ -132,7 +130,8 @@ impl ActiveRequest {
             // The agent has not answered the offer yet.
             Some(Assignment::Offered(_)) => NextAction::Wait,
             Some(Assignment::Running(_)) => match (status.connection, self.sent_on) {
-                // Events from a live connection are already recorded, so there was no limit to extend.
+                // A live agent would have answered by now, and the answer would be recorded. So there was no limit to
+                // extend.
                 (Some(connection), Some((through, at))) if through == connection => {
                     if now.duration_since(at) >= DEAD_AFTER {
                         NextAction::Done(None)

@@ -1,4 +1,4 @@
-//! The core: its state, the handling of inputs, and the periodic work.
+//! The core: its state, how it handles inputs, and its periodic work.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -42,8 +42,9 @@ pub(in crate::daemon) struct Core {
 }
 
 impl Core {
-    /// Creates a core without jobs. `lease` is the first lease of the daemon, `saved` the state that the last one
-    /// stored, `name` the name of the platform's container, `min_free` what its machines keep free.
+    /// Creates a core without jobs. `lease` is the first lease of the daemon, `saved` the state that the last daemon
+    /// stored, `name` the name of the platform's container, and `min_free` the memory and disk space that its machines
+    /// must keep free.
     pub(in crate::daemon) fn new(lease: Lease, saved: &SavedState, name: String, min_free: MinFree) -> Self {
         Self {
             scheduler: Scheduler::default(),
@@ -190,7 +191,7 @@ impl Core {
 
     fn on_clock_set(&mut self, scale: Option<BootScale>, turn: &mut InputTurn) {
         self.platform.lease.clock = scale;
-        // Agents receive the time when they connect.
+        // Agents receive the time only when they connect, so all of them must reconnect.
         while let Some(connection_id) =
             self.agents.connections.first_connection().map(Connection::connection_id)
         {
@@ -199,7 +200,7 @@ impl Core {
         }
     }
 
-    /// Converts the scheduler's actions, and resulting ones, into effects.
+    /// Converts the scheduler's actions, and further actions that result from them, into effects.
     pub(super) fn execute_actions(&mut self, actions: Vec<Action>, turn: &mut InputTurn) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {

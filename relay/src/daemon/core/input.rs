@@ -18,15 +18,14 @@ use crate::container_state::ContainerState;
 use crate::registry::requests::DaemonRequest;
 use crate::time::BootScale;
 
-/// An input of the core.
 #[derive(Debug)]
 pub(in crate::daemon) enum Input {
     /// The registry was opened and has these unfinished jobs.
     RegistryOpened(Vec<JobRecord>),
     /// The daemon listens.
     Listening,
-    /// An agent asks for admission. An agent that is connected may reconnect at any time; others are refused if there
-    /// are too many.
+    /// An agent asks for admission. An agent that is connected may reconnect at any time; other agents are refused if
+    /// too many are connected.
     Register(AgentId),
     /// An agent was welcomed after its hello.
     Connected(Connection),
@@ -44,7 +43,7 @@ pub(in crate::daemon) enum Input {
     Vitals { connection_id: ConnectionId, vitals: Box<MachineVitals> },
     /// The writer has changed these records.
     RecordsChanged(BTreeMap<JobId, JobRecord>),
-    /// This process did not run for this time.
+    /// This process did not run for this long, because it was stopped or the machine slept.
     ProcessFrozen(Duration),
     /// The periodic work begins; the heartbeat gets this time.
     Heartbeat(Timestamp),

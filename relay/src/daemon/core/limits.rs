@@ -13,7 +13,6 @@ use super::handle::Core;
 use super::scheduler::Assignment;
 use super::turn::InputTurn;
 
-/// Requests to extend limits.
 #[derive(Debug, Default)]
 pub(super) struct LimitRequests {
     /// Filed requests, oldest first.
@@ -35,7 +34,7 @@ impl LimitRequests {
         self.incoming.push(request);
     }
 
-    /// Replaces the requests by those of the list that was read.
+    /// Replaces the requests with the requests of the list that was read.
     pub(super) fn adopt_incoming(&mut self) {
         self.requests = std::mem::take(&mut self.incoming);
     }
@@ -82,7 +81,7 @@ impl Core {
         }
     }
 
-    /// Advances each request with the facts about it.
+    /// Advances each request according to the facts that were read about it.
     pub(super) fn on_facts_read(&mut self, facts: Vec<LimitFacts>, turn: &mut InputTurn) {
         for facts in facts {
             if let Some(request) = self.limit_requests.find_request(&facts.path) {
@@ -124,7 +123,7 @@ impl Core {
         }
     }
 
-    /// Handles a request whose new limit was stored in it.
+    /// Handles a request into which the promised limit was written.
     pub(super) fn on_promise_stored(&mut self, request: LimitRequest, turn: &mut InputTurn) {
         self.limit_requests.replace_request(request.clone());
         self.read_facts(&[request], turn);
@@ -136,8 +135,8 @@ impl Core {
         self.read_facts(request.as_slice(), turn);
     }
 
-    /// Removes a completed request. First excludes its answer from the later requests of the job: after a crash they
-    /// could mistake it for theirs.
+    /// Removes a completed request. Before that, rewrites the later requests of the job so that they skip the event
+    /// that answered this one: after a crash they could mistake it for their own answer.
     fn finish_request(&mut self, request: LimitRequest, answer_event_id: Option<u64>, turn: &mut InputTurn) {
         self.limit_requests.requests.retain(|other| other.path != request.path);
         let behind = self.limit_requests.requests.iter().filter(|other| other.job == request.job);
@@ -154,7 +153,6 @@ impl Core {
         self.read_facts(&next, turn);
     }
 
-    /// Returns the connection of a job's agent.
     fn agent_of(&self, job: &JobId) -> Option<&Connection> {
         self.scheduler.agent_of(job).and_then(|agent| self.agents.connections.get_connection(agent))
     }

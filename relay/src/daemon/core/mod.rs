@@ -18,7 +18,8 @@
 //!   [`effect`]: its effects. [`turn`]: handling of one input.
 //! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]: timeouts
 //!   of disconnected ones.
-//! * [`scheduler`]: selects the next job and its agent; with [`capacity`]. [`job_end`]: ends of jobs that no agent ends.
+//! * [`scheduler`]: selects the next job and its agent; with [`capacity`]. [`job_end`]: final events of jobs that the
+//!   relay ends itself.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
 //!   one request.
 //! * [`platform`]: status, lease, attempts to start the platform. [`container`]: exits and pauses of its container.

@@ -36,7 +36,7 @@ pub(super) struct PlatformState {
     /// Name of the platform's container.
     pub(super) name: String,
     pub(super) lease: Lease,
-    /// What a machine keeps free: no job is started on one that has less.
+    /// Memory and disk space that a machine must keep free. No job is started on a machine that has less.
     min_free: MinFree,
     /// Other container engines that may still run containers of this registry.
     other_engines: Vec<EngineKind>,
@@ -89,7 +89,7 @@ impl StartAttempt {
 }
 
 impl PlatformState {
-    /// Creates the state from the first lease of this daemon and the stored state of the last one.
+    /// Creates the state from the first lease of this daemon and the stored state of the last daemon.
     pub(super) fn new(lease: Lease, saved: &SavedState, name: String, min_free: MinFree) -> Self {
         let engine = lease.engine;
         Self {
@@ -162,14 +162,14 @@ impl Core {
         }
     }
 
-    /// Returns what the machine of an agent has too little of for another job.
+    /// Returns the memory or disk space that an agent's machine is short of for another job, if any.
     pub(super) fn shortage(&self, agent: &str) -> Option<Shortage> {
         let vitals = self.agents.connections.get_connection(agent)?.hello.vitals.as_ref()?;
         self.platform.min_free.shortage(vitals)
     }
 
-    /// Handles a measurement of an agent's machine. The next heartbeat publishes it; the begin and end of a shortage are
-    /// published at once.
+    /// Handles a measurement of an agent's machine. The next heartbeat publishes it; the beginning and the end of a
+    /// shortage are published at once.
     pub(super) fn machine_measured(
         &mut self,
         connection_id: &ConnectionId,

@@ -30,7 +30,8 @@ impl Core {
             Some(DaemonRequest::Cancel { job, grace_ms }) => {
                 return self.cancel_job(path, job, grace_ms, turn);
             }
-            // Collected and handled together, one per job at a time. They stay filed until they are done.
+            // These requests are collected first, and then handled one at a time for each job. They stay filed until
+            // they are done.
             Some(DaemonRequest::Extend { job, step, by_ms, after, to_ms }) => {
                 return self.limit_requests.add_incoming(LimitRequest {
                     path,
@@ -45,21 +46,20 @@ impl Core {
             Some(DaemonRequest::Down { .. }) => self.begin_shutdown(turn),
             Some(DaemonRequest::Restart { .. }) => self.begin_hand_over(),
             Some(DaemonRequest::Prune { keep, .. }) => return turn.push(Effect::Prune { path, keep }),
-            // The record of its job was passed on before.
+            // The record of the launched job was already passed to the core.
             Some(DaemonRequest::Launch { .. }) => {}
             None => tracing::warn!("{} is not a request", path.display()),
         }
         turn.push(Effect::RemoveRequest(path));
     }
 
-    /// Handles the end of the list of requests.
+    /// Runs the work that is due after all filed requests were read.
     pub(super) fn on_requests_read(&mut self, turn: &mut InputTurn) {
         self.limit_requests.adopt_incoming();
         self.restart_stopped_for_job(turn);
         self.inspect_limits(turn);
     }
 
-    /// Adds a new job.
     pub(super) fn add_new_job(&mut self, record: &JobRecord, turn: &mut InputTurn) {
         let job = &record.job;
         // A record with a newer schema is left to the newer program.
@@ -72,8 +72,8 @@ impl Core {
         }
         turn.push(Effect::LogFirstEvent(job.clone()));
         let connections = &self.agents.connections;
-        // An agent whose connection has just ended counts as connected for the scheduler until the cause is known. Its
-        // next hello tells.
+        // Until the cause is known, the scheduler counts an agent as connected whose connection has just ended. Such an
+        // agent is assumed to hold the job, and its next hello shows whether it does.
         let holds = |agent: &AgentId| {
             connections.get_connection(agent).is_none_or(|connection| connection.names_job(job))
         };

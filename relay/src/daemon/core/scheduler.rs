@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A job is offered to the connected agent with the most free slots, and then belongs to that agent. An agent whose
-//! machine is short of memory or disk space is offered none.
+//! machine is short of memory or disk space is offered no job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +35,6 @@ pub(super) enum Action {
     Reconnect { agent: AgentId },
 }
 
-/// Id of an agent.
 pub(in crate::daemon) type AgentId = Arc<str>;
 
 /// Assignment of a job to an agent.
@@ -71,15 +70,15 @@ struct ScheduledJob {
 pub(super) struct Scheduler {
     jobs: BTreeMap<JobId, ScheduledJob>,
     requested_cancels: BTreeMap<JobId, u64>,
-    /// Queued jobs, oldest first; without those with a requested cancel.
+    /// Queued jobs whose cancellation was not requested, oldest first.
     queue: BTreeSet<(Timestamp, JobId)>,
     agents: AgentTable,
-    /// The agent whose container exited, and the cause of failure for its missing jobs.
+    /// The agent whose container exited, and the cause with which the jobs that it lost fail.
     exit_cause: Option<(AgentId, TerminationCause)>,
 }
 
 impl Scheduler {
-    /// Updates a job from its record in the registry: a new job, or a change of a known one.
+    /// Updates a job from its record in the registry: adds a new job, or applies a change of a known job.
     pub(super) fn update_from_record(&mut self, record: &JobRecord) -> Vec<Action> {
         if record.state.is_final() {
             self.remove_job(&record.job);
@@ -140,7 +139,7 @@ impl Scheduler {
         actions
     }
 
-    /// Handles an agent that has connected. The jobs in `held_jobs` are assigned to it.
+    /// Handles an agent that has connected. The jobs in `held_jobs` are assigned to that agent.
     pub(super) fn on_agent_connected(
         &mut self,
         agent: &AgentId,
@@ -204,7 +203,7 @@ impl Scheduler {
         actions
     }
 
-    /// Offers the offered jobs of a long-disconnected agent to other agents.
+    /// Takes back the jobs offered to an agent that has been disconnected for long, and offers them to other agents.
     pub(super) fn release_offers(&mut self, agent: &AgentId) -> Vec<Action> {
         if !self.agents.is_connected(agent) {
             for id in self.agents.jobs(agent) {
@@ -229,7 +228,7 @@ impl Scheduler {
         actions
     }
 
-    /// Sets the failure of the jobs that an agent lost with its container.
+    /// Sets the cause with which the jobs that an agent lost with its container fail.
     pub(super) fn set_exit_cause(&mut self, cause: Option<(AgentId, TerminationCause)>) {
         self.exit_cause = cause;
     }
@@ -269,13 +268,14 @@ impl Scheduler {
         vec![Action::Record { job: id.clone(), body: refused_event(reason) }]
     }
 
-    /// Handles a measurement of an agent's machine: no job is offered to one that is `short` of something.
+    /// Handles a measurement of an agent's machine. While the machine is `short` of memory or disk space, the agent is
+    /// offered no job.
     pub(super) fn machine_measured(&mut self, agent: &AgentId, short: bool) -> Vec<Action> {
         self.agents.set_short(agent, short);
         self.offer_queued()
     }
 
-    /// Offers jobs again to agents that were full: one may have ended a job that this relay does not know.
+    /// Offers jobs again to agents that were full: such an agent may have ended a job that this relay does not know.
     pub(super) fn retry_full_agents(&mut self) -> Vec<Action> {
         self.agents.reset_full();
         self.offer_queued()
@@ -295,7 +295,7 @@ impl Scheduler {
             Assignment::Offered(agent) | Assignment::Running(agent) if self.agents.is_connected(agent) => {
                 vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
             }
-            // No agent has accepted the job. An agent that reconnects with it learns that it has ended.
+            // No agent has accepted the job. An agent that reconnects with the job learns that the job has ended.
             Assignment::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled_event() }],
             // Sent once the agent has reconnected.
             Assignment::Running(_) => Vec::new(),
@@ -307,7 +307,7 @@ impl Scheduler {
         self.jobs.get(id).map(|job| &job.assignment)
     }
 
-    /// Returns the agent that has a job, or was offered it.
+    /// Returns the agent that has accepted a job or was offered it.
     pub(super) fn agent_of(&self, id: &JobId) -> Option<&AgentId> {
         self.assignment(id).and_then(Assignment::agent)
     }

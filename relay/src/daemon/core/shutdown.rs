@@ -15,7 +15,7 @@ use super::turn::InputTurn;
 use crate::engine_kind::EngineKind;
 use crate::registry::lease::PlatformStatus;
 
-/// Time for the platform's last events to arrive after `down` has stopped it.
+/// Time for the platform's last events to arrive after `relay down` has stopped the platform.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stage of the end.

@@ -29,7 +29,6 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum sleep, because the computer's clock may be set meanwhile.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// Handle of the delivery thread.
 pub(in crate::daemon) struct DeliveryThread {
     ended_jobs: LatestMap<JobId, JobRecord>,
     stop: Arc<Notify>,
@@ -82,7 +81,6 @@ struct DeliveryLoop {
     clock: Clock,
 }
 
-/// Event of the delivery loop.
 enum LoopEvent {
     JobsEnded(BTreeMap<JobId, JobRecord>),
     DeliveryFinished((JobId, ChannelKind, DeliveryOutcome)),

@@ -10,10 +10,10 @@ use crate::config::NotifyConfig;
 use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry, SCHEMA};
 use common::origin::Session;
 
-/// Delay of the message to the session, in which a `relay wait` of that session may show the notification.
+/// Delay before the message is sent to the session. During it, a `relay wait` of that session may show the
+/// notification.
 const DEBOUNCE: Duration = Duration::from_millis(300);
 
-/// Channel of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(super) enum ChannelKind {

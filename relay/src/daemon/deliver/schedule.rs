@@ -21,7 +21,7 @@ use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry};
 const MAX_RUNNING: usize = 4;
 /// Maximum number of running deliveries to people: a hanging receiver must not delay the message to a session.
 const MAX_RUNNING_TO_PEOPLE: usize = 3;
-/// Time after which an unreachable receiver is given up.
+/// Time after which a delivery to an unreachable receiver is given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Maximum number of attempts for a desktop notification, which is useless when late.
 const MAX_DESKTOP_ATTEMPTS: u32 = 3;
@@ -32,7 +32,6 @@ const ATTENDED_GRACE: Duration = Duration::from_secs(10);
 /// Maximum pause between attempts. A longer one means that the clock was set back.
 const MAX_PAUSE: Duration = Duration::from_secs(600);
 
-/// Outcome of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DeliveryOutcome {
     /// The receiver has accepted the notification.
@@ -46,7 +45,7 @@ pub(super) enum DeliveryOutcome {
 /// Action for the delivery loop to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DeliveryAction {
-    /// Write an entry.
+    /// Write this outbox entry.
     SaveEntry(OutboxEntry),
     /// Deliver through a channel.
     StartDelivery(JobId, ChannelKind),
@@ -75,8 +74,8 @@ pub(super) struct Schedule {
 struct OpenNotification {
     entry: OutboxEntry,
     delivering: BTreeSet<ChannelKind>,
-    /// End of the grace period for an attached client. Nothing is delivered or written before, and nothing afterwards
-    /// if the client has shown the notification.
+    /// End of the grace period for an attached client. Until then, nothing is delivered or written. If the client has
+    /// shown the notification by then, nothing is delivered at all.
     grace_until: Option<Timestamp>,
 }
 
@@ -102,7 +101,7 @@ impl OpenNotification {
 }
 
 impl Schedule {
-    /// Adds an entry that was written before.
+    /// Adds an entry that an earlier daemon has written.
     pub(super) fn resume_entry(&mut self, entry: OutboxEntry) {
         let open = OpenNotification { entry, delivering: BTreeSet::new(), grace_until: None };
         self.open_notifications.insert(open.entry.job.clone(), open);
@@ -232,7 +231,7 @@ impl Schedule {
         times.filter(|at| *at > now).min()
     }
 
-    /// Makes all failed deliveries of a channel due, because its receiver has just accepted one.
+    /// Makes all failed deliveries of a channel due, because the channel's receiver has just accepted a notification.
     fn retry_now(&mut self, kind: ChannelKind, now: Timestamp) {
         for open in self.open_notifications.values_mut().filter(|open| open.pending_channel(kind).is_some()) {
             if let Some(channel) = open.channel(kind).filter(|channel| channel.attempts > 0) {
@@ -241,7 +240,7 @@ impl Schedule {
         }
     }
 
-    /// Returns the number of running deliveries to people, and in all.
+    /// Returns the number of running deliveries to people, and the number of all running deliveries.
     fn running_count(&self) -> (usize, usize) {
         let running = || self.open_notifications.values().flat_map(|open| &open.delivering);
         (running().filter(|kind| **kind != ChannelKind::Codex).count(), running().count())
@@ -305,7 +304,6 @@ fn is_past(at: Timestamp, now: Timestamp) -> bool {
 
 /// Pause after the first attempt.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Returns the pause after this number of attempts. It doubles with each attempt; `jitter` (0 to 1) chooses a value

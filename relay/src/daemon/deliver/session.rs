@@ -32,7 +32,7 @@ const MAX_SHOWN_PATH: usize = 200;
 /// Time to wait for the hooks of a session in a turn, from its last hook. Each tool call ends with a hook. A session
 /// without hooks never counts as in a turn.
 const HOOK_GRACE: Duration = Duration::from_secs(60);
-/// Maximum number of bytes to read of a session's own file: its first line also holds its instructions.
+/// Maximum number of bytes to read of a session's own file: its first line also contains the session's instructions.
 const MAX_META: u64 = 256 * 1024;
 
 /// Returns the state of a notification outside of the delivery thread.
@@ -40,7 +40,7 @@ pub(super) fn delivery_context(registry: &Registry, entry: &OutboxEntry) -> Deli
     let shown = outbox::read_claim(registry, &entry.job);
     let told = shown.as_ref().and_then(|shown| shown.session.as_ref());
     let shown_there = told.is_some_and(|told| {
-        // A claim of this thread's own message does not count as shown.
+        // A claim by this thread, for its own message to the session, does not count as shown.
         entry.session.as_ref().is_some_and(|own| own.id == told.id)
             && shown.as_ref().is_some_and(|shown| shown.by != super::channels::MESSAGE_CLAIMANT)
     });
@@ -74,7 +74,7 @@ fn accepts_messages_in(daemon_home: Option<&Path>, session: &Session) -> bool {
 /// from the daemon's own environment is trusted.
 ///
 /// # Errors
-/// One line for a session of another folder.
+/// A one-line message for a session of another folder.
 pub(super) fn session_home(session: &Session) -> Result<PathBuf, String> {
     session_home_in(daemon_codex_home().as_deref(), session)
 }
@@ -120,7 +120,7 @@ fn is_codex_exec_session(home: &Path, id: &str) -> bool {
 fn find_session_file(home: &Path, id: &str) -> Option<PathBuf> {
     let began = start_day(id)?;
     let end = format!("-{id}.jsonl");
-    // The folders use local time, and midnight may be in between.
+    // The folders are named by local time, so the folder's day may be the day before or after the day in the id.
     [began, began.checked_sub(1.day()).ok()?, began.checked_add(1.day()).ok()?].into_iter().find_map(|day| {
         let folder = home.join("sessions").join(day.strftime("%Y/%m/%d").to_string());
         let mut entries = fs::read_dir(folder).ok()?.flatten();

@@ -57,7 +57,6 @@ impl CursorStream {
         self.cursor
     }
 
-    /// Returns the newest published id.
     pub(super) fn newest_id(&self) -> u64 {
         *self.published_id.borrow()
     }

@@ -34,7 +34,6 @@ pub(super) struct EventQuery {
 pub(super) type Refusal = (StatusCode, String);
 
 impl EventQuery {
-    /// Parses a request.
     pub(super) fn parse(uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
         let bad = |text: String| (StatusCode::BAD_REQUEST, text);
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)

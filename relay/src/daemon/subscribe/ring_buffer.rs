@@ -12,8 +12,8 @@ use common::ids::JobId;
 
 use crate::registry::chunk::Chunk;
 
-/// Maximum size of the kept events, in bytes: 200 ms of the fastest agent (100,000 events of 200 bytes per second),
-/// which is longer than a scheduling delay of a fast subscriber.
+/// Maximum size of the kept events, in bytes. This is 200 ms of output of the fastest agent (100,000 events of 200
+/// bytes per second), which is longer than the system delays a fast subscriber.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// One event.

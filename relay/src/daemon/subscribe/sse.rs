@@ -29,7 +29,7 @@ pub(super) fn sse_response(
     let (sender, mut chunks) = mpsc::channel(1);
     tokio::spawn(send_chunks(stream, timeouts, sender, shutdown));
     let body = stream::poll_fn(move |context| {
-        // Held until the connection has written all chunks.
+        // The permit is held until the connection has written all chunks.
         let _place = &permit;
         chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<Bytes, std::convert::Infallible>))
     });
@@ -78,7 +78,7 @@ async fn send_chunks(
                 // A comment, which keeps proxies from closing the connection.
                 Err(_) => b":\n\n".to_vec(),
             },
-            // Last in order, because published events are sent first.
+            // Checked last, so that published events are sent before the subscription ends.
             () = shutdown.cancelled() => return,
         };
     }

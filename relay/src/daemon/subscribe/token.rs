@@ -13,8 +13,8 @@ const TOKEN_LEN: usize = 64;
 /// Maximum number of bytes to read; a longer file is not a token.
 const MAX_FILE_SIZE: u64 = 4096;
 
-/// Creates a verifier of the token in the registry; the token is created if it does not exist. It survives restarts, so
-/// that clients may store it. After the file was removed, the next start creates a new token.
+/// Creates a verifier of the token in the registry; the token is created if it does not exist. The token survives
+/// restarts, so that clients may store it. If its file is removed, the next start creates a new token.
 ///
 /// # Errors
 /// Fails if the file can't be written, or the system has no randomness.

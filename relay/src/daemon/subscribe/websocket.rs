@@ -35,7 +35,6 @@ enum SubscriptionEnd {
     ClosedByRelay(u16, String),
 }
 
-/// Event on a subscription.
 enum SubscriptionEvent {
     Received(Option<Result<Message, axum::Error>>),
     Events(io::Result<Chunk>),
@@ -107,7 +106,7 @@ async fn serve_until_end(
             () = sleep_until(heard + timeouts.keep_alive_interval * MAX_MISSED_PINGS) => SubscriptionEvent::IdleTimeout,
             _ = pings.tick() => SubscriptionEvent::Ping,
             chunk = stream.next() => SubscriptionEvent::Events(chunk),
-            // Last in order, because published events are sent first.
+            // Checked last, so that published events are sent before the subscription ends.
             () = shutdown.cancelled() => SubscriptionEvent::Shutdown,
         };
         let sent = match step {

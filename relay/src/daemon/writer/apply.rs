@@ -50,7 +50,8 @@ impl Writer {
             WriterCommand::AssignOffer { job, agent } => self.ownership.offer(job, agent),
             WriterCommand::QueryDurable { connection_id, jobs, reply } => {
                 if self.ownership.on_connect(&connection_id) {
-                    // A job whose files can't be read at the moment gets no answer, because a wrong one could end it.
+                    // A job whose files can't be read at the moment gets no answer, because a wrong answer could end
+                    // the job.
                     let durable =
                         jobs.iter().filter_map(|progress| self.report_durable(&connection_id, progress));
                     let durable = durable.collect();
@@ -73,7 +74,7 @@ impl Writer {
         receipts: &Receipts,
     ) -> Option<io::Result<()>> {
         let has_end = batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }));
-        // A closed job gets its answer even if the disk is full.
+        // Even if the disk is full, an agent learns that its job is closed.
         if self.disk_full_state.is_full()
             && !self.disk_full_state.must_record(job, has_end)
             && self.open_job(job).is_ok()
@@ -84,7 +85,8 @@ impl Writer {
         let accepted = batch.iter().any(|event| matches!(event.body, EventBody::Accepted { .. }));
         let taken = self.with_open_job(job, |open, ids| open.add_agent_events(epoch, first_seq, batch, ids));
         if accepted && taken.is_ok() {
-            // The frame with the acceptance may have been lost with its connection.
+            // The agent's `accepted` frame, after which the values are normally removed, may have been lost with its
+            // connection.
             spec::remove_env_values_or_log(&self.registry, job);
         }
         Some(taken)
@@ -233,7 +235,7 @@ impl Writer {
             return Ok(closed);
         }
         let seq = if record.epoch == *epoch { receipt.seq } else { 0 };
-        // Lines of another process may not be durable yet, so the answer waits for the commit.
+        // Lines that another process has written may not be durable yet, so the answer waits for the commit.
         self.jobs_to_commit.insert(job.clone());
         Ok(Durable { seq, output: receipt.output_offset, closed: false, ..closed })
     }

@@ -20,7 +20,6 @@ impl ArchiveQueue {
         Self { ended_jobs: ended.into_iter().collect() }
     }
 
-    /// Adds an ended job.
     pub(super) fn add_ended_job(&mut self, finished_at: Timestamp, job: JobId) {
         self.ended_jobs.insert((finished_at, job));
     }

@@ -27,7 +27,7 @@ impl Checksums {
         self.newest_sums.push_back(sum);
     }
 
-    /// Returns the checksum of an event; `None` if it is no longer known.
+    /// Returns the checksum of an event; `None` if that checksum is no longer kept.
     pub(super) fn get(&self, epoch: u32, seq: u64) -> Option<u32> {
         let back = usize::try_from(self.last_seq.checked_sub(seq)?).ok()?;
         let place = self.newest_sums.len().checked_sub(back + 1)?;

@@ -26,7 +26,6 @@ pub(in crate::daemon) struct Receipt {
 /// Map in which a connection receives its receipts.
 pub(in crate::daemon) type Receipts = LatestMap<JobId, Receipt>;
 
-/// Command to the writer.
 pub(in crate::daemon) enum WriterCommand {
     /// Log the first event of a record that the command line has created.
     LogFirstEvent(JobId),

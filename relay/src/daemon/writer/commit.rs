@@ -18,7 +18,7 @@ const MAX_OPEN_LOGS: usize = 64;
 impl Writer {
     /// Makes everything that was recorded durable, then sends receipts and changes.
     pub(super) fn commit(&mut self, now: Instant) {
-        // A deferral is shown in the job's record, which takes one more commit; then the loop ends.
+        // The first commit may fail and defer events. A second commit then shows the deferral in the jobs' records.
         for _ in 0..2 {
             let failed = self.commit_once(now);
             self.answer_queries(&failed);
@@ -53,7 +53,7 @@ impl Writer {
             }
         }
         let durable: Vec<JobId> = written.into_iter().filter(|job| !failed.contains_key(job)).collect();
-        // An agent deletes output after its acknowledgement.
+        // The output must be on disk before it is acknowledged, because the agent then deletes its copy.
         for job in &durable {
             if let Some(open) = self.open_jobs.get_mut(job) {
                 open.sync_output();
@@ -99,7 +99,7 @@ impl Writer {
             let Some(open) = self.open_jobs.get_mut(job) else { continue };
             let is_final = open.record().state.is_final();
             if is_final {
-                // Done for every outcome, and before the end is visible.
+                // The values are removed for every outcome, and before readers see the end of the job.
                 spec::remove_env_values_or_log(&self.registry, job);
             }
             let mut refreshed = open.refresh_record(&self.registry, now, false);
@@ -124,7 +124,6 @@ impl Writer {
         ended
     }
 
-    /// Refreshes every record.
     pub(super) fn refresh_all_records(&mut self, now: Instant) {
         let jobs: Vec<JobId> = self.refresh_due.keys().cloned().collect();
         let ended = self.refresh_records(&jobs, now + RETRY_PAUSE);

@@ -1,7 +1,7 @@
 //! Event ids: they increase across all jobs and are never used twice.
 //!
-//! A file contains an upper bound that is raised in large blocks, so most ids need no write. A crash skips the rest of
-//! a block.
+//! A file contains an upper bound that is raised in large blocks, so most ids need no write. After a crash, the rest of
+//! a block is skipped.
 
 use std::io;
 
@@ -41,7 +41,6 @@ impl EventIds {
         self.next_id.saturating_sub(1)
     }
 
-    /// Returns the next id.
     pub(super) fn next_id(&mut self) -> io::Result<u64> {
         if self.next_id == self.stored_bound {
             let bound = self.stored_bound + ID_BLOCK;
@@ -60,7 +59,8 @@ impl EventIds {
 
 impl Drop for EventIds {
     fn drop(&mut self) {
-        // With this write an orderly end skips no ids. If it fails, some are skipped, which is harmless.
+        // This write lets the next daemon continue without skipping ids. If it fails, some ids are skipped, which is
+        // harmless.
         let next = self.next_id.to_string();
         let _ = self.registry.event_ids().replace(next.as_bytes(), Durability::Cached);
     }

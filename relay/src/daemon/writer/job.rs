@@ -36,7 +36,7 @@ pub(super) struct OpenJob {
     /// Checksums of the agent's newest events.
     checksums: Checksums,
     output: LogWriter,
-    /// The relay's own events among the pending lines that must not be lost.
+    /// Events of the relay itself that are among the pending lines and must not be lost.
     unrecorded_events: Vec<EventBody>,
     /// True if the record has changed since it was sent to the core.
     record_changed: bool,
@@ -52,7 +52,7 @@ impl OpenJob {
     /// Opens an unfinished job and repairs its files after a crash. A job without a log gets its first event.
     ///
     /// # Errors
-    /// `NotFound` for a job that is unknown or has ended; otherwise the failing call.
+    /// `NotFound` for a job that is unknown or has ended; otherwise the error of the failing call.
     pub(super) fn open(
         registry: &Registry,
         job: &JobId,
@@ -125,8 +125,8 @@ impl OpenJob {
     /// Adds a batch of an agent's events; drops those that are already recorded.
     ///
     /// # Errors
-    /// `InvalidInput` for an epoch other than the current and the next one, for a gap, and for a repeat with different
-    /// content.
+    /// `InvalidInput` for an epoch other than the current and the next one, for a gap in the sequence numbers, and for
+    /// a repeated event whose content differs.
     pub(super) fn add_agent_events(
         &mut self,
         epoch: u32,
@@ -139,7 +139,7 @@ impl OpenJob {
         if epoch < current || epoch == 0 {
             return refused(format!("epoch {epoch} is over, {current} is current"));
         }
-        // A new run has the next number; a higher number was never started.
+        // A new run has the next number. No run with a higher number was ever started.
         if epoch > current + 1 {
             return refused(format!("epoch {epoch} was never started, {current} is current"));
         }
@@ -164,8 +164,8 @@ impl OpenJob {
         Ok(())
     }
 
-    /// Returns true if an event equals the recorded one with its number. An event that is too old to compare counts as
-    /// equal.
+    /// Returns true if an event equals the recorded event of the same number. An event that is too old to compare
+    /// counts as equal.
     fn is_repeat(&self, epoch: u32, seq: u64, event: Event) -> io::Result<bool> {
         let Some(sum) = self.checksums.get(epoch, seq) else { return Ok(true) };
         let job = self.record.job.clone();
@@ -176,7 +176,7 @@ impl OpenJob {
     /// Adds an event of the relay's own, unless the job has ended.
     ///
     /// # Errors
-    /// Fails if there is no id for it.
+    /// Fails if the event can't get an id.
     pub(super) fn add_relay_event(
         &mut self,
         at: Timestamp,
@@ -222,7 +222,7 @@ impl OpenJob {
     /// On a full disk nothing is written, because the remaining space is reserved for final events.
     ///
     /// # Errors
-    /// `InvalidInput` for an old epoch or when output in between is missing.
+    /// `InvalidInput` for an old epoch, and if output before this part is missing.
     pub(super) fn add_output(
         &mut self,
         epoch: u32,
@@ -262,9 +262,9 @@ impl OpenJob {
         self.event_file.rewrite(&self.pending_lines)
     }
 
-    /// Writes the record if it is due; otherwise returns the time at which it is due. The record is a cache of the log,
-    /// so it is not synced: the next start folds it again. With `in_place`, the record is overwritten if there is no
-    /// space for a copy.
+    /// Writes the record if it is due; otherwise returns the time at which it is due. The record is only a cache of the
+    /// log and therefore not synced: the next daemon rebuilds it from the log. With `in_place`, the record is
+    /// overwritten if there is no space for a copy.
     ///
     /// # Errors
     /// Fails if the record can't be replaced; the write is then due again.
@@ -299,7 +299,7 @@ impl OpenJob {
     pub(super) fn send_receipts(&mut self) {
         let receipt = self.receipt();
         for receipts in self.waiting_receipts.drain(..) {
-            // A refusal is not replaced by an acknowledgement, or the agent would delete the refused data.
+            // An acknowledgement must not replace a refusal, because the agent would then delete the refused data.
             let is_refusal = |receipt: &Receipt| receipt.reconnect_reason.is_some();
             receipts.post_unless(self.record.job.clone(), receipt.clone(), is_refusal);
         }

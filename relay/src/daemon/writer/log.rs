@@ -23,7 +23,7 @@ use crate::registry::event_log;
 
 pub(super) struct EventFile {
     path: FileRef,
-    /// Closed while many jobs are open and this one has no new events.
+    /// The open file; `None` while many jobs are open and this one has no new events.
     file: Option<File>,
     /// Length of the valid lines, in bytes. These may be acknowledged.
     valid_length: u64,

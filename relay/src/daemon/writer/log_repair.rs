@@ -1,6 +1,6 @@
 //! Repairs one job's files: cuts a torn tail, sets damage aside, and folds the record again.
 //!
-//! Every step may be interrupted and repeated: the tail is truncated in one call. A damaged log is copied, and then
+//! Every step may be interrupted and repeated. A torn tail is truncated in one call. A damaged log is copied, and then
 //! replaced in one step by its valid lines and a warning about the rest.
 
 use std::io::{self, BufRead, BufReader};
@@ -28,9 +28,9 @@ pub(super) struct RepairedJob {
     pub(super) relay_seq: u64,
     /// Checksums of the agent's newest events.
     pub(super) checksums: Checksums,
-    /// Length of the log in bytes, which are all valid lines.
+    /// Length of the repaired log, which contains only valid lines, in bytes.
     pub(super) log_length: u64,
-    /// True if the record on disk differs.
+    /// True if the record on disk differs from `record`.
     pub(super) record_is_stale: bool,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct RepairedJob {
 ///
 /// # Errors
 /// `NotFound` for an unknown job; `Unsupported` for a record or a log of a newer program, which are left as they are;
-/// otherwise the failing call.
+/// otherwise the error of the failing call.
 pub(super) fn repair_job(
     registry: &Registry,
     job: &JobId,
@@ -96,7 +96,7 @@ struct LogFold {
 }
 
 impl LogFold {
-    /// Starts with the record on disk, which is used only if there are no lines.
+    /// Starts with the record on disk, which is used only if the log has no lines.
     fn new(stored: Option<JobRecord>) -> Self {
         Self {
             record: stored,
@@ -177,7 +177,7 @@ fn set_damaged_log_aside(
             },
         }),
     };
-    // Nothing follows the end of a job.
+    // No event may follow the end of a job, so the log of an ended job gets no warning.
     let warning = fold.record.as_ref().is_some_and(|record| !record.state.is_final()).then_some(warning);
     let mut bytes = Vec::new();
     if let Some(line) = &warning {
@@ -190,8 +190,8 @@ fn set_damaged_log_aside(
     Ok(copied + bytes.len() as u64)
 }
 
-/// Copies a damaged log to the first free `.corrupt-N`, unless the last one is already a copy of it from before a
-/// crash.
+/// Copies a damaged log to the first free `.corrupt-N`, unless the newest such file is already a copy of this log, made
+/// before a crash.
 fn copy_damaged_log(log: &FileRef) -> io::Result<FileRef> {
     let copy = |n: u32| log.sibling(format!("{}.corrupt-{n}", log.name().display()));
     let free = (1..u32::MAX).find(|n| !copy(*n).exists()).ok_or(io::ErrorKind::AlreadyExists)?;

@@ -2,7 +2,7 @@
 //!
 //! The writer has a separate thread, because it waits for disks. It takes all queued commands, appends their events to
 //! the logs, syncs each log once, and only then refreshes the records, sends receipts and notifies the core: disk, ack,
-//! publish. So many events of a busy agent share one sync, and an idle agent does not wait.
+//! publish. In this way, many events of a busy agent share one sync, and an idle agent does not wait.
 //!
 //! ```text
 //!  commands ─► apply ─► open jobs ─► commit: 1 write  2 sync  3 records  4 receipts  5 changes

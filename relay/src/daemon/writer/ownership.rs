@@ -34,7 +34,7 @@ impl JobOwnership {
     }
 
     /// Registers a connection after its hello. Nothing is accepted from older connections of the agent. Returns `false`
-    /// if there is already a newer one.
+    /// if the agent already has a newer connection.
     pub(super) fn on_connect(&mut self, connection_id: &ConnectionId) -> bool {
         let newest =
             self.newest_connections.entry(connection_id.agent.clone()).or_insert(connection_id.number);
@@ -50,8 +50,8 @@ impl JobOwnership {
         self.resend_required.retain(|_, number| *number != connection_id.number);
     }
 
-    /// Blocks a job on this connection until its agent reconnects and resends everything that is not durable. Data
-    /// after a gap may include the job's end.
+    /// Blocks a job on this connection until its agent reconnects and resends everything that is not durable. Otherwise
+    /// data after a gap, such as the end of the job, could be recorded.
     pub(super) fn demand_resend(&mut self, connection_id: &ConnectionId, job: &JobId) {
         self.resend_required.insert(job.clone(), connection_id.number);
     }
@@ -74,7 +74,8 @@ impl JobOwnership {
         self.resend_required.remove(job);
     }
 
-    /// Returns true if a job that an agent reports belongs to it; `recorded_agent` is the agent in the job's record.
+    /// Returns true if a job that an agent reports belongs to that agent; `recorded_agent` is the agent in the job's
+    /// record.
     pub(super) fn is_owner(&mut self, agent: &AgentId, job: &JobId, recorded_agent: Option<&str>) -> bool {
         if recorded_agent.is_none() && self.inherited_jobs.remove(job) {
             self.offered_to.insert(job.clone(), agent.clone());

@@ -21,7 +21,7 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between two checks: a file may stay broken for days.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Quarantined jobs, and released ones whose files have not worked since.
+/// Quarantined jobs, and released jobs whose files have not worked since their release.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     jobs: BTreeMap<JobId, QuarantinedJob>,
@@ -64,7 +64,6 @@ impl Quarantine {
         }
     }
 
-    /// Returns the time of the next check.
     pub(super) fn next_check(&self) -> Option<Instant> {
         self.jobs
             .values()
@@ -73,7 +72,6 @@ impl Quarantine {
             .min()
     }
 
-    /// Returns the jobs to check now.
     pub(super) fn due_jobs(&self, now: Instant) -> Vec<JobId> {
         let due =
             self.jobs.iter().filter(|(_, apart)| apart.waiting_receipts.is_some() && apart.next_check <= now);

@@ -42,7 +42,7 @@ pub(in crate::daemon) struct Writer {
     pub(super) ownership: JobOwnership,
     /// Open jobs that the next commit must process.
     pub(super) jobs_to_commit: BTreeSet<JobId>,
-    /// Open jobs whose record is refreshed later, with the time.
+    /// Open jobs whose record must be refreshed, with the time at which that is due.
     pub(super) refresh_due: BTreeMap<JobId, Instant>,
     /// Jobs whose logs are untrusted until they are rewritten.
     pub(super) poisoned_logs: BTreeSet<JobId>,
@@ -67,7 +67,7 @@ pub(in crate::daemon) fn start_writer(
 ) -> io::Result<(WriterHandle, JoinHandle<()>, Vec<JobRecord>)> {
     let (writer, active) = Writer::open(registry, clock, changes, broadcast, Instant::now())?;
     let (commands, queue) = mpsc::channel(QUEUE_CAPACITY);
-    // Used only for its timer. It is separate, because the daemon's runtime ends before this thread.
+    // This runtime provides only a timer. It is separate, because the daemon's runtime ends before this thread.
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new()
         .name("writer".to_owned())
@@ -152,7 +152,7 @@ impl Writer {
         writer.archive_queue.archive_oldest(&writer.registry);
         let active: Vec<JobRecord> = writer.open_jobs.values().map(|open| open.record().clone()).collect();
         let queued = active.iter().filter(|record| record.state == State::Queued);
-        // An agent may have a job whose unreadable record names no agent.
+        // A job whose record can't be read may be on an agent, although no record names that agent.
         writer.ownership = JobOwnership::new(queued.map(|record| record.job.clone()).chain(unreadable));
         Ok((writer, active))
     }
@@ -223,9 +223,9 @@ fn is_ended_or_unknown(opened: &io::Result<()>) -> bool {
 /// Ended jobs with their end times.
 type EndedJobs = Vec<(Timestamp, JobId)>;
 
-/// Splits the jobs of the registry into ended ones that are not in the archive, with their end times, and those whose
-/// record shows no end, or can't be read. Reads every record but no log, because a record with an end was written after
-/// its log.
+/// Splits the jobs of the registry into ended ones that are not in the archive, with their end times, and jobs whose
+/// record shows no end or can't be read. Reads every record but no log: a record that shows an end was written after
+/// its log was complete.
 fn split_jobs(registry: &Registry) -> io::Result<(EndedJobs, Vec<JobId>)> {
     let mut jobs: BTreeSet<JobId> = read::unarchived_jobs(registry)?.into_iter().collect();
     jobs.extend(registry.folder().names()?.iter().filter_map(|name| layout::job_of_events(name)));

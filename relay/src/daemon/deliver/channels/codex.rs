@@ -16,7 +16,6 @@ use crate::time;
 /// Claimant of a notification that is delivered as a message.
 pub(in crate::daemon::deliver) const MESSAGE_CLAIMANT: &str = "queue";
 
-/// Delivers the message.
 pub(super) async fn send_message(channels: &Channels, record: &JobRecord) -> DeliveryOutcome {
     let Some(session) = &record.origin.session else {
         return DeliveryOutcome::Refused("no session is known".to_owned());
@@ -53,12 +52,11 @@ struct UnsentGuard<'a> {
 
 impl Drop for UnsentGuard<'_> {
     fn drop(&mut self) {
-        // If this fails, the next daemon releases it.
+        // If this fails, the next daemon releases the claim.
         let _ = outbox::release_claim(self.channels.registry(), &self.record.job);
     }
 }
 
-/// Result of a claim.
 #[derive(Debug, PartialEq, Eq)]
 enum ClaimResult {
     /// The message has the claim.

@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, Command};
 use tokio::time::timeout;
 
-/// Maximum number of bytes kept of its stderr.
+/// Maximum number of bytes kept of the process's stderr.
 const MAX_STDERR: usize = 4096;
-/// Time limit for the rest of its stderr after it has ended: one of its children may hold the stream open.
+/// Time limit for reading the rest of stderr after the process has ended: one of its children may hold the stream open.
 const STDERR_DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Process group that is killed unless its leader has ended by itself.
@@ -29,7 +29,8 @@ impl Drop for ProcessGroup {
 /// Runs a program in a process group of its own, with `input` on its stdin.
 ///
 /// # Errors
-/// One line: the program can't be started, ended with a failure, or was killed because it took longer than `limit`.
+/// A one-line message: the program can't be started, ended with a failure, or was killed because it took longer than
+/// `limit`.
 pub(super) async fn run_with_limit(
     mut command: Command,
     input: Vec<u8>,

@@ -13,7 +13,7 @@ const BASE64_SECRET_PREFIX: &str = "whsec_";
 /// Reads a secret from its file or variable.
 ///
 /// # Errors
-/// One line: the secret is missing, is empty, or is not valid base64 after `whsec_`.
+/// A one-line message: the secret is missing, is empty, or is not valid base64 after `whsec_`.
 pub(super) fn read_secret(source: &SecretSource) -> Result<Vec<u8>, String> {
     let (name, text) = match source {
         SecretSource::File(path) => {
