@@ -26,7 +26,7 @@ impl JobSpool {
         batch.events().map(|event| common::wire::decode(event).map_err(io::Error::other)).collect()
     }
 
-    /// Returns the same events as [`read`](Self::read), encoded as on the wire.
+    /// Returns the same events as `read`, encoded as on the wire.
     ///
     /// # Errors
     /// The file can't be read, or is damaged.

@@ -122,13 +122,9 @@ mod tests {
     use crate::render::samples;
     use common::event_line::EventLine;
 
-    fn show(failed_job_events: &[EventLine], second: i64) -> String {
-        let record = JobRecord::rebuild(failed_job_events).unwrap();
-        format_explanation(
-            &explain(&record, failed_job_events, samples::at(second)),
-            &record,
-            &samples::view(second),
-        )
+    fn show(events: &[EventLine], second: i64) -> String {
+        let record = JobRecord::rebuild(events).unwrap();
+        format_explanation(&explain(&record, events, samples::at(second)), &record, &samples::view(second))
     }
 
     #[test]
@@ -236,9 +232,9 @@ mod tests {
 
     #[test]
     fn the_same_facts_are_there_for_programs() {
-        let failed_job_events = samples::check_story();
-        let record = JobRecord::rebuild(&failed_job_events).unwrap();
-        let mut facts = serde_json::to_value(explain(&record, &failed_job_events, samples::at(100))).unwrap();
+        let events = samples::check_story();
+        let record = JobRecord::rebuild(&events).unwrap();
+        let mut facts = serde_json::to_value(explain(&record, &events, samples::at(100))).unwrap();
         // Its steps have the form of those in the record.
         facts["cause"]["step"] = facts["cause"]["step"]["n"].clone();
         facts["slowest"] = facts["slowest"][0]["step"]["n"].clone();
@@ -272,8 +268,8 @@ mod tests {
     #[test]
     fn a_hostile_log_takes_thirty_short_lines_and_no_control_characters() {
         for state in [false, true] {
-            let failed_job_events = samples::hostile_story(state);
-            let text = show(&failed_job_events, 700);
+            let events = samples::hostile_story(state);
+            let text = show(&events, 700);
             assert!(text.lines().count() <= 30, "{text}");
             assert!(text.lines().all(|line| line.len() <= MAX_ROW + 40), "{text}");
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");

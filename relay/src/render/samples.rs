@@ -1,4 +1,4 @@
-//! Records for tests, each made by folding the events of a failed_job_events.
+//! Records for tests, each made by folding the events of one job that fails.
 
 use common::event::{
     Changes, Event, EventBody, FailureKind, FinalState, Isolation, JobError, PlanItem, Queued, Resources,
@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use super::{Paint, RelayState, View};
 use crate::registry::lease::PlatformStatus;
 
-/// A time in the failed_job_events of the sample jobs, in seconds after its start.
+/// A time in the course of the sample jobs, in seconds after their start.
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()
 }
