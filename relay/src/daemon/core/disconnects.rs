@@ -28,15 +28,15 @@ pub(super) enum ExpiredTimeout {
 #[derive(Debug, Default)]
 pub(super) struct DisconnectTracker {
     disconnected_since: BTreeMap<AgentId, Instant>,
-    /// The platform's agent, if it is connected, and the time at which it connected or its predecessors were last
-    /// searched for.
-    platform: Option<(AgentId, Instant)>,
+    /// Connected agents with the platform's token, each with the time since its connection or the last search for its
+    /// predecessors.
+    platform_agents: BTreeMap<AgentId, Instant>,
 }
 
 impl DisconnectTracker {
     /// Records that an agent has disconnected.
     pub(super) fn on_disconnect(&mut self, agent: AgentId, now: Instant) {
-        self.platform.take_if(|(platform, _)| *platform == agent);
+        self.platform_agents.remove(&agent);
         self.disconnected_since.insert(agent, now);
     }
 
@@ -44,7 +44,7 @@ impl DisconnectTracker {
     pub(super) fn on_connect(&mut self, agent: &AgentId, is_platform: bool, now: Instant) {
         self.disconnected_since.remove(agent);
         if is_platform {
-            self.platform = Some((agent.clone(), now));
+            self.platform_agents.insert(agent.clone(), now);
         }
     }
 
@@ -64,10 +64,8 @@ impl DisconnectTracker {
             }
             !over
         });
-        if let Some((_, since)) = &mut self.platform
-            && is_over(*since)
-        {
-            *since = now;
+        if self.platform_agents.values().any(|since| is_over(*since)) {
+            self.platform_agents.values_mut().for_each(|since| *since = now);
             due.push(ExpiredTimeout::FindRevoked);
         }
         due
