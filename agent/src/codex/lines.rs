@@ -1,7 +1,7 @@
 //! Splitter of bytes into lines, at `\n` only, with a maximum length for each line. Pure.
 //!
-//! Of a line over [`MAX_LINE`], the first and last [`HALF_LINE`] bytes are kept. The beginning has the type and id of
-//! the item, the end its exit code and status. The bytes between them are output of a command.
+//! A line over [`MAX_LINE`] is cut: its first and last [`HALF_LINE`] bytes are kept. The beginning has the type and id
+//! of the item, the end its exit code and status. The bytes between them are output of a command.
 
 use std::collections::VecDeque;
 

@@ -113,7 +113,7 @@ fn connectable(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
     if !lost.is_empty() {
         found.extend(moved_sockets(&lost, env));
     }
-    // Write permission on a socket's file allows a connection, whoever owns the file.
+    // Write permission on a socket's file allows a connection, also to a file of another user.
     found.retain(|path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok());
     found
 }

@@ -14,7 +14,7 @@ async fn next(subscription: &mut Subscription) -> Arc<Snapshot> {
 async fn a_subscription_sees_looks_until_it_is_dropped() {
     let running = TestProcess::shell("exec sleep 3010");
     let observer = Observer::new(None);
-    assert!(!observer.shared.demand().thread_running, "nobody wants to know");
+    assert!(!observer.shared.demand().thread_running, "there is no subscription yet");
     let mut first = observer.subscribe();
     let mut second = observer.clone().subscribe();
     let before = next(&mut first).await;

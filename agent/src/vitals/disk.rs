@@ -52,7 +52,7 @@ impl Disk {
         }
         let (sender, answer) = channel();
         let work = move || {
-            // If the answer took too long, nobody receives it.
+            // A measurement that took too long has no receiver any more.
             let _ = sender.send(measure());
         };
         thread::Builder::new().name("disk".to_owned()).stack_size(STACK).spawn(work).ok()?;

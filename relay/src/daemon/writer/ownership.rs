@@ -186,7 +186,7 @@ mod tests {
                     && !ownership.is_owner(&b.agent, &job, recorded)
             );
         }
-        assert!(!ownership.is_owner(&a.agent, &job("j#3"), None), "it was offered to nobody");
+        assert!(!ownership.is_owner(&a.agent, &job("j#3"), None), "it was offered to no agent");
         assert!(ownership.is_owner(&b.agent, &job("old#1"), None), "the relay before may have offered it");
         assert!(
             !ownership.is_owner(&a.agent, &job("old#1"), None)
