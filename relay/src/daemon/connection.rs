@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::core::{Connection, ConnectionId, Input};
+use super::core::{Connection, ConnectionId, ConnectionNumber, Input};
 use super::frames::{self, FrameRoute};
 use super::handshake;
 use super::latest_map::LatestMap;
@@ -57,8 +57,8 @@ enum ConnectionEvent {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn run(mut socket: WebSocket, app: AppState, token: TokenId) {
-    let end = match serve_until_end(&mut socket, &app, &token).await {
+pub(super) async fn run(mut socket: WebSocket, app: AppState, token: TokenId, number: ConnectionNumber) {
+    let end = match serve_until_end(&mut socket, &app, &token, number).await {
         Ok(never) => match never {},
         Err(end) => end,
     };
@@ -83,13 +83,15 @@ async fn serve_until_end(
     socket: &mut WebSocket,
     app: &AppState,
     token: &TokenId,
+    number: ConnectionNumber,
 ) -> Result<std::convert::Infallible, EndReason> {
     let (mut hello, protocol) = handshake::receive_hello(socket).await?;
     let is_platform = handshake::bind_token(app, token, &hello)?;
-    let (connection_id, cause) = handshake::register(&hello, app).await?;
+    let connection_id = ConnectionId { agent: hello.agent.as_str().into(), number };
+    let cause = handshake::register(&connection_id.agent, app).await?;
     let durable = handshake::query_durable(&connection_id, &mut hello, app).await?;
     let welcome = RelayFrame::Welcome { protocol, durable, cause, now: app.clock.now() };
-    let connection = Connection { number: connection_id.number, hello, is_platform };
+    let connection = Connection { number, hello, is_platform };
     let end = serve_welcomed(socket, app, &connection_id, connection, welcome).await;
     let reason = match &end {
         Err(

@@ -34,20 +34,14 @@ pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Resu
     })
 }
 
-/// Registers the agent with the core and numbers its connection; also returns the cause of the last container exit, if
-/// there was one.
-pub(super) async fn register(
-    hello: &Hello,
-    app: &AppState,
-) -> Result<(ConnectionId, Option<TerminationCause>), EndReason> {
+/// Registers the agent with the core; returns the cause of the last container exit, if there was one.
+pub(super) async fn register(agent: &AgentId, app: &AppState) -> Result<Option<TerminationCause>, EndReason> {
     let stopping = || EndReason::Lost("the relay is stopping".to_owned());
     let (reply, admission) = oneshot::channel();
-    let agent: AgentId = hello.agent.as_str().into();
     let asked = app.core.send(CoreMessage::Register { agent: agent.clone(), reply });
     with_registry_timeout("admit it", asked).await?.map_err(|_| stopping())?;
-    let number = with_registry_timeout("admit it", admission).await?.map_err(|_| stopping())?;
-    let (number, cause) = number.map_err(|reason| EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason))?;
-    Ok((ConnectionId { agent, number }, cause))
+    let admission = with_registry_timeout("admit it", admission).await?.map_err(|_| stopping())?;
+    admission.map_err(|reason| EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason))
 }
 
 /// Queries the writer for the durable state of the agent's jobs, and removes jobs from the hello that are closed in the

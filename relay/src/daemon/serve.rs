@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -131,6 +132,7 @@ async fn run_daemon(
         core: sender,
         subscribers,
         clock: clock.clone(),
+        connection_counter: Arc::default(),
     };
     let lease = first_lease(engine, &holder, address, &clock, &saved);
     let core = Core::new(lease, &saved, platform.name().to_owned(), config.platform.min_free);

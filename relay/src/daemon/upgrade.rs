@@ -1,5 +1,8 @@
 //! Admission of agents on `/agent`, decided before the upgrade.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
@@ -37,6 +40,8 @@ pub(super) struct AppState {
     pub(super) subscribers: Subscribers,
     /// Time source of records.
     pub(super) clock: Clock,
+    /// Numbers the agents' connections.
+    pub(super) connection_counter: Arc<AtomicU64>,
 }
 
 /// Handles one upgrade request.
@@ -51,6 +56,8 @@ pub(super) async fn serve_agent(State(app): State<AppState>, request: Request) -
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
+    // Before the hello: hellos may be handled in another order than their connections were accepted.
+    let number = app.connection_counter.fetch_add(1, Ordering::Relaxed);
     upgrade
         .protocols([wire::SUBPROTOCOL])
         .max_message_size(wire::MAX_MESSAGE)
@@ -58,7 +65,7 @@ pub(super) async fn serve_agent(State(app): State<AppState>, request: Request) -
         .read_buffer_size(SOCKET_BUFFER)
         .write_buffer_size(SOCKET_BUFFER)
         .max_write_buffer_size(wire::MAX_MESSAGE + SOCKET_BUFFER)
-        .on_upgrade(move |socket| connection::run(socket, app, token))
+        .on_upgrade(move |socket| connection::run(socket, app, token, number))
 }
 
 /// Refuses an agent that connects without TLS, without checking its token.

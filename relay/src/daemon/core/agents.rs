@@ -26,8 +26,8 @@ pub(super) struct AgentConnections {
 impl Core {
     /// Handles an agent that asks for admission.
     pub(super) fn on_register(&mut self, agent: &AgentId, turn: &mut InputTurn) {
-        let number = self.agents.connections.register(agent);
-        let admission = number.map(|number| (number, self.termination_cause_for(agent)));
+        let admitted = self.agents.connections.admit(agent);
+        let admission = admitted.map(|()| self.termination_cause_for(agent));
         turn.push(Effect::Admit(admission));
     }
 

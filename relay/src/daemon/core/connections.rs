@@ -12,8 +12,8 @@ use super::scheduler::AgentId;
 /// socket and some 20 KiB.
 const MAX_AGENTS: usize = 4096;
 
-/// Number of a connection. Numbers increase. Only an agent's newest connection, which has the highest number, is
-/// current.
+/// Number of a connection, given when it is accepted. Numbers increase. Only an agent's newest connection, which has the
+/// highest number, is current.
 pub(in crate::daemon) type ConnectionNumber = u64;
 
 /// An agent and one of its connections.
@@ -45,30 +45,46 @@ impl Connection {
     }
 }
 
+/// Number of each agent's newest connection, also after its end: a hello of an older connection may be handled late.
+/// Bounded by the number of tokens, each of which is bound to one agent.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct NewestConnections(BTreeMap<AgentId, ConnectionNumber>);
+
+impl NewestConnections {
+    /// Records a connection. Returns `false` if its agent has or had a newer one.
+    pub(in crate::daemon) fn advance(&mut self, agent: &AgentId, number: ConnectionNumber) -> bool {
+        match self.0.get_mut(agent) {
+            Some(newest) if *newest > number => return false,
+            Some(newest) => *newest = number,
+            None => drop(self.0.insert(agent.clone(), number)),
+        }
+        true
+    }
+}
+
 /// Connected agents.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     by_agent: BTreeMap<AgentId, Connection>,
-    last_number: ConnectionNumber,
+    newest: NewestConnections,
 }
 
 impl Connections {
-    /// Numbers a new connection.
+    /// Checks that an agent may connect.
     ///
     /// # Errors
     /// The reason, if too many agents are connected.
-    pub(super) fn register(&mut self, agent: &AgentId) -> Result<ConnectionNumber, String> {
+    pub(super) fn admit(&self, agent: &AgentId) -> Result<(), String> {
         if self.by_agent.len() >= MAX_AGENTS && !self.by_agent.contains_key(agent) {
             return Err(format!("{MAX_AGENTS} agents are connected, the maximum"));
         }
-        self.last_number += 1;
-        Ok(self.last_number)
+        Ok(())
     }
 
-    /// Stores a connection, which replaces an older connection of the same agent. Returns `false` if a newer connection
-    /// is already stored.
+    /// Stores a connection, which replaces an older connection of the same agent. Returns `false` if the agent has or
+    /// had a newer connection.
     pub(super) fn connect(&mut self, agent: AgentId, connection: Connection) -> bool {
-        let newer = self.by_agent.get(&agent).is_none_or(|here| here.number < connection.number);
+        let newer = self.newest.advance(&agent, connection.number);
         if newer {
             self.by_agent.insert(agent, connection);
         }

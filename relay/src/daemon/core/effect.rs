@@ -16,7 +16,7 @@ use crate::registry::prune::Retention;
 use crate::state_dir::saved_state::SavedState;
 
 /// Number of a new connection and the cause of the last container exit, if there was one; or the reason of a refusal.
-pub(in crate::daemon) type Admission = Result<(ConnectionNumber, Option<TerminationCause>), String>;
+pub(in crate::daemon) type Admission = Result<Option<TerminationCause>, String>;
 
 /// An effect that the core requests.
 #[derive(Debug, Clone, PartialEq)]

@@ -46,7 +46,7 @@ mod shutdown;
 mod tests;
 mod turn;
 
-pub(super) use connections::{Connection, ConnectionId, ConnectionNumber};
+pub(super) use connections::{Connection, ConnectionId, ConnectionNumber, NewestConnections};
 pub(super) use container_exit::describe_pause;
 pub(super) use effect::{Admission, Effect, EngineEffect, LimitEffect};
 pub(super) use extend::{LimitFacts, LimitQuery, LimitRequest};

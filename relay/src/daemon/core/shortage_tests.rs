@@ -36,7 +36,7 @@ fn a_job_waits_for_a_machine_with_enough_memory_and_says_so_from_the_start() {
         .then(Input::RegistryOpened(Vec::new()), &[])
         .then(Input::Listening, &["Engine(StartPlatform)"])
         .then(found("a#1"), &["adopt a#1"])
-        .then(Input::Register("x".into()), &["admit 1"])
+        .then(Input::Register("x".into()), &["admit"])
         .then(connected_with(180), &["publish Cached: x of 1"]);
     let why = "the machine has 180 MiB of memory free, less than the reserve of 256 MiB ([platform] min_free_memory)";
     assert_eq!(platform(&scene), (Some(180), Some(why.to_owned())));

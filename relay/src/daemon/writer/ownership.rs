@@ -13,12 +13,14 @@ use common::event::{Event, EventBody};
 use common::ids::JobId;
 
 use crate::daemon::core::AgentId;
-use crate::daemon::core::{ConnectionId, ConnectionNumber};
+use crate::daemon::core::{ConnectionId, ConnectionNumber, NewestConnections};
 
 /// Newest connections and offers.
 #[derive(Debug, Default)]
 pub(super) struct JobOwnership {
-    newest_connections: BTreeMap<AgentId, ConnectionNumber>,
+    newest_connections: NewestConnections,
+    /// Connections that have not ended.
+    open_connections: BTreeMap<AgentId, ConnectionNumber>,
     offered_to: BTreeMap<JobId, AgentId>,
     /// Queued jobs of an earlier relay, and jobs that could not be read at startup.
     inherited_jobs: BTreeSet<JobId>,
@@ -34,18 +36,20 @@ impl JobOwnership {
     }
 
     /// Registers a connection after its hello. Nothing is accepted from older connections of the agent. Returns `false`
-    /// if the agent already has a newer connection.
+    /// if the agent has or had a newer connection.
     pub(super) fn on_connect(&mut self, connection_id: &ConnectionId) -> bool {
-        let newest =
-            self.newest_connections.entry(connection_id.agent.clone()).or_insert(connection_id.number);
-        *newest = connection_id.number.max(*newest);
-        *newest == connection_id.number
+        let ConnectionId { agent, number } = connection_id;
+        let newer = self.newest_connections.advance(agent, *number);
+        if newer {
+            self.open_connections.insert(agent.clone(), *number);
+        }
+        newer
     }
 
     /// Removes a connection that has ended.
     pub(super) fn on_disconnect(&mut self, connection_id: &ConnectionId) {
-        if self.newest_connections.get(&connection_id.agent) == Some(&connection_id.number) {
-            self.newest_connections.remove(&connection_id.agent);
+        if self.open_connections.get(&connection_id.agent) == Some(&connection_id.number) {
+            self.open_connections.remove(&connection_id.agent);
         }
         self.resend_required.retain(|_, number| *number != connection_id.number);
     }
@@ -94,7 +98,7 @@ impl JobOwnership {
         recorded_agent: Option<&str>,
     ) -> io::Result<()> {
         let denied = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
-        if self.newest_connections.get(&connection_id.agent) != Some(&connection_id.number) {
+        if self.open_connections.get(&connection_id.agent) != Some(&connection_id.number) {
             return denied("a newer connection of this agent took over");
         }
         if self.owner(job, recorded_agent) != Some(&*connection_id.agent) {
@@ -147,6 +151,7 @@ mod tests {
         assert!(ownership.check_sender(&new, &job("j#1"), Some("a")).is_ok());
         ownership.on_disconnect(&new);
         assert!(ownership.check_sender(&new, &job("j#1"), Some("a")).is_err(), "nor from one that has ended");
+        assert!(!ownership.on_connect(&old), "nor from one that is older than one that has ended");
     }
 
     #[test]
