@@ -147,8 +147,8 @@ fn format_settings(mut lines: Vec<(&str, &str)>) -> Vec<String> {
 /// Compares these settings to the approved ones.
 pub fn approval_state(root: &Path, settings: &ApprovableSettings) -> ApprovalState {
     match approved_settings(root) {
-        Some(agreed) if agreed.lines == settings.lines => ApprovalState::Approved,
-        Some(agreed) => ApprovalState::Changed(settings.lines_changed_since(&agreed)),
+        Some(approved) if approved.lines == settings.lines => ApprovalState::Approved,
+        Some(approved) => ApprovalState::Changed(settings.lines_changed_since(&approved)),
         None => ApprovalState::New(settings.all_lines()),
     }
 }

@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_failed_check_is_counted_and_its_output_quoted() {
-        insta::assert_snapshot!(notice_text(&JobRecord::rebuild(&samples::check_story()).unwrap()), @r#"
+        insta::assert_snapshot!(notice_text(&JobRecord::rebuild(&samples::failed_check_events()).unwrap()), @r#"
         relay: worker abe#1 failed after 1m34s: check_failed in step 3.
         checks: 0 passed, 1 failed
         log: /r/abe.1.log

@@ -102,7 +102,7 @@ fn spawn(root: &Path, registry: &Registry, settings: &ApprovableSettings) -> io:
         .arg("serve")
         .arg("--root")
         .arg(root)
-        .args(["--engine", settings.engine.as_str(), "--agreed", &settings.digest()])
+        .args(["--engine", settings.engine.as_str(), "--approved-digest", &settings.digest()])
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -222,10 +222,10 @@ impl Executor {
     async fn perform_limit_effect(&self, effect: LimitEffect) -> Option<Input> {
         let amend = |request: &LimitRequest| request_files::rewrite_request(&self.registry, request);
         match effect {
-            LimitEffect::ReadFacts(queries) => {
-                let facts =
-                    queries.into_iter().map(|query| request_files::read_limit_facts(&self.registry, query));
-                Some(Input::LimitFactsRead(facts.collect()))
+            LimitEffect::RunQueries(queries) => {
+                let results =
+                    queries.into_iter().map(|query| request_files::run_limit_query(&self.registry, query));
+                Some(Input::LimitQueryResults(results.collect()))
             }
             LimitEffect::SendRequest { path, to, frame } => self
                 .queue_frame(&to, frame)

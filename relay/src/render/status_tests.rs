@@ -86,7 +86,7 @@ fn a_step_inside_another_names_it_and_its_stall_is_seen() {
 
 #[test]
 fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
-    let record = JobRecord::rebuild(&samples::stalled_story()).unwrap();
+    let record = JobRecord::rebuild(&samples::stalled_job_events()).unwrap();
     insta::assert_snapshot!(show(&record, 200), @r#"
     abe#1 failed after 2m31s (48s ago)
     task       fix the tests

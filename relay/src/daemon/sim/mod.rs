@@ -7,7 +7,7 @@
 //! time ───► advance ──► driver: heartbeat, requests, lost hints, timeouts; pings, silent connections
 //! ```
 //!
-//! * [`world`]: the simulated environment of the core, and state for the next relay. [`connections`]:
+//! * [`world`]: the simulated environment of the core, and the state saved for a restart. [`connections`]:
 //!   handshakes, acknowledgements, silent connections.
 //!
 //! A [`PlantedBug`] is a bug that the daemon once had, simulated in this driver. The programs of the product don't
