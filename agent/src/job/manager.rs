@@ -11,7 +11,7 @@ use common::job::JobSpec;
 use common::wire::AgentFrame;
 use tokio::sync::{Notify, watch};
 
-use super::control::{Control, ControlState, extend_limit, send_order};
+use super::control::{Control, ControlState, extend_limit, send_control};
 use super::log::JobLog;
 use super::secrets;
 use super::supervisor::{JobResources, Supervisor};
@@ -209,7 +209,7 @@ impl JobManager {
         {
             let mut state = self.lock_state();
             if let Some(grace_ms) = state.starting.get(&run).copied().flatten() {
-                send_order(&sender, Control::Cancel { grace_ms });
+                send_control(&sender, Control::Cancel { grace_ms });
             }
             state.running.insert(run.clone(), sender);
         }
@@ -245,7 +245,7 @@ impl JobManager {
         let mut state = self.lock_state();
         for (run, sender) in &state.running {
             if run.job == *job {
-                send_order(sender, Control::Cancel { grace_ms });
+                send_control(sender, Control::Cancel { grace_ms });
             }
         }
         for (_, cancelled) in state.starting.iter_mut().filter(|(run, _)| run.job == *job) {
@@ -266,7 +266,7 @@ impl JobManager {
     pub(crate) fn abandon(&self, run: &RunId) {
         if let Some(sender) = self.lock_state().running.get(run) {
             tracing::warn!("the relay has closed {run}: ending it");
-            send_order(sender, Control::Cancel { grace_ms: common::job::Limits::GRACE_MS });
+            send_control(sender, Control::Cancel { grace_ms: common::job::Limits::GRACE_MS });
         }
         self.spool.remove_run(run);
     }
@@ -276,7 +276,7 @@ impl JobManager {
         let mut state = self.lock_state();
         state.stopping = true;
         for sender in state.running.values() {
-            send_order(sender, Control::Stop { grace_ms });
+            send_control(sender, Control::Stop { grace_ms });
         }
     }
 

@@ -118,8 +118,8 @@ impl Uplink {
         match action {
             Action::CheckConfig => return self.check_config(),
             Action::Connect => return Some(self.connect().await.unwrap_or_else(Input::Failed)),
-            Action::Synchronize { hello_sent: asked, relay_now: theirs } => {
-                self.spool.relay_time().synchronize(asked, theirs);
+            Action::Synchronize { hello_sent, relay_now } => {
+                self.spool.relay_time().synchronize(hello_sent, relay_now);
             }
             Action::SetRecoveryCause { cause } => {
                 if let Some(connection) = &self.connection {

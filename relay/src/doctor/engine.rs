@@ -121,17 +121,17 @@ fn assess_engine(engine: EngineKind, version: &ProbeOutput, endpoint: &EngineEnd
     if let Some(version) = version.stdout_on_success() {
         return Finding::ok(ENGINE_CHECK, format!("{engine} {version} answers{told}"));
     }
-    let trouble = version.describe_failure();
+    let failure = version.describe_failure();
     let fix = match version {
         ProbeOutput::NotRun(_) => {
             "install it, or use `relay up --engine local` (Linux, no isolation)".to_owned()
         }
-        _ if trouble.to_lowercase().contains("permission denied") => {
+        _ if failure.to_lowercase().contains("permission denied") => {
             format!("may this user use {engine}? `sudo usermod -aG {engine} $USER`, then log in again")
         }
         _ => endpoint.start_advice(engine),
     };
-    Finding::fail(ENGINE_CHECK, format!("{engine} does not answer{told}: {trouble}"), fix)
+    Finding::fail(ENGINE_CHECK, format!("{engine} does not answer{told}: {failure}"), fix)
 }
 
 /// Checks that workers can write to their workspaces. An image without a shell can't be checked.

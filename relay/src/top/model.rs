@@ -58,7 +58,7 @@ pub(super) struct Update {
     /// Advice, if the selected job failed.
     pub(super) tries: Vec<String>,
     /// Reason why the registry can't be read.
-    pub(super) trouble: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 /// Content of the screen.

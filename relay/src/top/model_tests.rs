@@ -19,7 +19,7 @@ pub(in crate::top) fn update() -> Update {
         view: samples::view(160),
         tail: Vec::new(),
         tries: Vec::new(),
-        trouble: None,
+        error: None,
     }
 }
 

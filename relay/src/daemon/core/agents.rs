@@ -53,10 +53,10 @@ impl Core {
             .agents
             .connections
             .get_connection(&agent)
-            .and_then(|here| here.hello.vitals.as_deref().copied());
-        self.container_measured(&agent, vitals);
-        let short = self.shortage(&agent).is_some();
-        let mut actions = self.scheduler.machine_measured(&agent, short);
+            .and_then(|connection| connection.hello.vitals.as_deref().copied());
+        self.store_platform_vitals(&agent, vitals);
+        let low = self.shortage(&agent).is_some();
+        let mut actions = self.scheduler.set_low_resources(&agent, low);
         actions.extend(self.scheduler.on_agent_connected(&agent, capacity, &held));
         self.execute_actions(actions, context);
         self.forget_exit(context);
@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// Ends the jobs of agents that can't reconnect: another agent has replaced them, and their state is gone.
-    pub(super) fn revoked(&mut self, agents: Vec<AgentId>, context: &mut InputContext) {
+    pub(super) fn on_revoked(&mut self, agents: Vec<AgentId>, context: &mut InputContext) {
         for agent in agents {
             if !self.is_absent(&agent) {
                 continue;

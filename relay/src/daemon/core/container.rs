@@ -3,9 +3,9 @@
 //! ```text
 //!              pause                    die                      ensure
 //!  Paused ◄───────────► Running ─────────────────► Dead ──RESTART_PAUSE───► Running, agent welcomed with its cause
-//!            unpause       ▲                         │ stop, and nothing to do      │ ends of what it cut off
+//!            unpause       ▲                         │ stop, and nothing to do      │ interrupted jobs ended
 //!                          │                         ▼                              ▼
-//!                          └──`relay up`, a job── Stopped by hand              death forgotten
+//!                          └──`relay up`, a job── Stopped by hand              exit forgotten
 //! ```
 //!
 //! The lease and the state folder keep an exit until the agent has received it and every interrupted job has ended, so
@@ -60,7 +60,7 @@ pub(super) struct ContainerTracker {
     /// True after the agent was welcomed with the cause of the exit.
     agent_notified: bool,
     /// Time at which the exit was observed.
-    died_at: Option<Instant>,
+    exit_observed_at: Option<Instant>,
     /// The engine's timestamp of the last exit, which is the same in the event stream and in each inspection.
     last_exit_time: Option<String>,
     /// Time at which the container was last restarted after an exit.
@@ -86,12 +86,12 @@ impl ContainerTracker {
     /// call only later.
     fn was_up_requested_since_exit(&self) -> bool {
         let ended_at = self.last_exit_time.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
-        self.up_requested_at.zip(ended_at).is_some_and(|(wanted_at, ended_at)| wanted_at > ended_at)
+        self.up_requested_at.zip(ended_at).is_some_and(|(requested_at, ended_at)| requested_at > ended_at)
     }
 }
 
 impl Core {
-    /// The platform's own agent, connected or not, once it is known.
+    /// Returns the platform's own agent, connected or not; `None` before it is known.
     fn platform_agent(&self) -> Option<AgentId> {
         self.platform.lease.agent.as_deref().map(AgentId::from)
     }
@@ -120,11 +120,11 @@ impl Core {
 
     /// Adopts an exit that an earlier daemon left unresolved.
     pub(super) fn adopt_saved_exit(&mut self, context: &mut InputContext) {
-        self.container.died_at = self.platform.lease.death.is_some().then_some(context.now);
+        self.container.exit_observed_at = self.platform.lease.death.is_some().then_some(context.now);
         self.forget_exit(context);
     }
 
-    /// Handles an agent's connection that has ended. A reason from the engine takes precedence over the network error.
+    /// Handles the end of an agent's connection. A reason that the engine reports in time replaces the network error.
     pub(super) fn on_agent_connection_end(
         &mut self,
         agent: &AgentId,
@@ -134,11 +134,11 @@ impl Core {
         if self.platform_agent().as_ref() != Some(agent) || self.is_stopping_platform() {
             return self.scheduler.on_agent_disconnected(agent, reason);
         }
-        let patience = match self.platform.engine {
+        let timeout = match self.platform.engine {
             EngineKind::Docker | EngineKind::Podman => CAUSE_TIMEOUT,
             EngineKind::Local => LOCK_TIMEOUT,
         };
-        self.container.pending_cause = Some((reason.to_owned(), now + patience));
+        self.container.pending_cause = Some((reason.to_owned(), now + timeout));
         Vec::new()
     }
 
@@ -178,7 +178,7 @@ impl Core {
     }
 
     /// Stores the vitals of an agent's machine if the agent is the platform's own.
-    pub(super) fn container_measured(&mut self, agent: &AgentId, vitals: Option<MachineVitals>) {
+    pub(super) fn store_platform_vitals(&mut self, agent: &AgentId, vitals: Option<MachineVitals>) {
         if self.platform_agent().as_ref() == Some(agent) && vitals.is_some() {
             self.container.vitals = vitals;
         }
@@ -209,10 +209,10 @@ impl Core {
         match change {
             ContainerChange::Died(death) => {
                 self.on_container_exit(death, context);
-                if let (Some(attempt), Some(again_at)) =
+                if let (Some(attempt), Some(retry_at)) =
                     (&mut self.platform.running_attempt, self.platform.next_attempt_at)
                 {
-                    attempt.newest_event = Some(AttemptEvent::ContainerExited { retry_at: again_at });
+                    attempt.newest_event = Some(AttemptEvent::ContainerExited { retry_at });
                 }
             }
             ContainerChange::Inspected(state @ ContainerState::Exited { .. }) => {
@@ -259,9 +259,10 @@ impl Core {
         // The exit is synced before the container is started again, because the start erases the engine's record of it.
         self.publish_state(Durability::Synced, context);
         let now = context.now;
-        let looping = self.container.restarted_at.is_some_and(|at| now - at < RETRY_PAUSE);
+        let restarted_recently = self.container.restarted_at.is_some_and(|at| now - at < RETRY_PAUSE);
         self.container.restarted_at = Some(now);
-        self.platform.next_attempt_at = Some(now + if looping { RETRY_PAUSE } else { RESTART_PAUSE });
+        self.platform.next_attempt_at =
+            Some(now + if restarted_recently { RETRY_PAUSE } else { RESTART_PAUSE });
     }
 
     /// Stores an exit until its interrupted jobs have ended.
@@ -271,7 +272,7 @@ impl Core {
             .cut_off
             .extend(self.platform.lease.death.take().into_iter().flat_map(|earlier| earlier.cut_off));
         self.container.agent_notified = false;
-        self.container.died_at = Some(now);
+        self.container.exit_observed_at = Some(now);
         self.platform.lease.death = Some(death);
         self.set_agent_notified();
     }
@@ -312,8 +313,8 @@ impl Core {
             self.publish_agent(context);
             let capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
             let held = self.scheduler.jobs_of(&own);
-            let short = self.shortage(&own).is_some();
-            let mut actions = self.scheduler.machine_measured(&own, short);
+            let low = self.shortage(&own).is_some();
+            let mut actions = self.scheduler.set_low_resources(&own, low);
             actions.extend(self.scheduler.on_agent_connected(&own, capacity, &held));
             self.execute_actions(actions, context);
         } else {
@@ -353,7 +354,7 @@ impl Core {
             }
         }
         self.restart_stopped_for_job(context);
-        let waited = self.container.died_at.is_some_and(|at| now - at >= RECOVERY_TIMEOUT);
+        let waited = self.container.exit_observed_at.is_some_and(|at| now - at >= RECOVERY_TIMEOUT);
         if let PlatformStatus::Failed { detail } = &self.platform.lease.platform
             && waited
             && !self.is_platform_connected()
@@ -389,13 +390,13 @@ impl Core {
     /// Removes an exit once the agent has received it and every interrupted job has ended.
     pub(super) fn forget_exit(&mut self, context: &mut InputContext) {
         // An agent that has replaced the dead one need not be notified.
-        let heard = self.container.agent_notified || self.is_platform_connected();
+        let is_resolved = self.container.agent_notified || self.is_platform_connected();
         let Some(death) = &mut self.platform.lease.death else { return };
         let scheduler = &self.scheduler;
         death.cut_off.retain(|job| scheduler.assignment(job).is_some());
-        if heard && death.cut_off.is_empty() {
+        if is_resolved && death.cut_off.is_empty() {
             self.platform.lease.death = None;
-            self.container.died_at = None;
+            self.container.exit_observed_at = None;
             self.set_agent_notified();
             self.publish_state(Durability::Cached, context);
         }

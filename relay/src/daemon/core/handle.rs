@@ -84,9 +84,7 @@ impl Core {
             Input::Refused { connection_id, job, reason, busy } => {
                 self.on_refused(&connection_id, &job, reason, busy, context);
             }
-            Input::Vitals { connection_id, vitals } => {
-                self.machine_measured(&connection_id, *vitals, context)
-            }
+            Input::Vitals { connection_id, vitals } => self.on_vitals(&connection_id, *vitals, context),
             Input::RecordsChanged(records) => self.on_records_changed(records, context),
             Input::ProcessFrozen(time) => self.warn_of_freeze(time, context),
             Input::Heartbeat(at) => {
@@ -108,7 +106,7 @@ impl Core {
             Input::PromiseStored(request) => self.on_promise_stored(request, context),
             Input::SpecLimitWritten(path) => self.on_spec_limit_written(&path, context),
             Input::Tick => self.on_tick(context),
-            Input::Revoked(agents) => self.revoked(agents, context),
+            Input::Revoked(agents) => self.on_revoked(agents, context),
             Input::LocalAgentProcess { runs, reason } => self.on_local_agent_process(runs, &reason, context),
             Input::PlatformStarted(result) => self.on_attempt_finished(result, context),
             Input::GatewayOpened(address) => self.on_gateway_opened(address, context),

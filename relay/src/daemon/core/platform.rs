@@ -162,7 +162,7 @@ impl Core {
         }
     }
 
-    /// Returns the memory or disk space that an agent's machine is short of for another job, if any.
+    /// Returns the resource of which an agent's machine has too little for another job, if any.
     pub(super) fn shortage(&self, agent: &str) -> Option<Shortage> {
         let vitals = self.agents.connections.get_connection(agent)?.hello.vitals.as_ref()?;
         self.platform.min_free.shortage(vitals)
@@ -170,7 +170,7 @@ impl Core {
 
     /// Handles a measurement of an agent's machine. The next heartbeat publishes it; the beginning and the end of a
     /// shortage are published at once.
-    pub(super) fn machine_measured(
+    pub(super) fn on_vitals(
         &mut self,
         connection_id: &ConnectionId,
         vitals: MachineVitals,
@@ -180,15 +180,15 @@ impl Core {
         if !self.agents.connections.is_current(connection_id) {
             return;
         }
-        let was_short = self.shortage(agent).is_some();
+        let had_shortage = self.shortage(agent).is_some();
         self.agents.connections.set_vitals(agent, vitals);
-        self.container_measured(agent, Some(vitals));
+        self.store_platform_vitals(agent, Some(vitals));
         let shortage = self.shortage(agent);
         match &shortage {
-            Some(shortage) if !was_short => {
+            Some(shortage) if !had_shortage => {
                 tracing::warn!("agent {agent} gets no jobs: {}", shortage.describe());
             }
-            None if was_short => tracing::info!("agent {agent} gets jobs again"),
+            None if had_shortage => tracing::info!("agent {agent} gets jobs again"),
             _ => {}
         }
         if matches!(self.platform.lease.platform, PlatformStatus::Ready { .. })
@@ -196,11 +196,11 @@ impl Core {
             && connection.hello.agent == **agent
         {
             self.platform.lease.platform = self.status_of(connection);
-            if was_short != shortage.is_some() {
+            if had_shortage != shortage.is_some() {
                 self.publish_state(Durability::Cached, context);
             }
         }
-        let actions = self.scheduler.machine_measured(agent, shortage.is_some());
+        let actions = self.scheduler.set_low_resources(agent, shortage.is_some());
         self.execute_actions(actions, context);
     }
 

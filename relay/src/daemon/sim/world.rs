@@ -104,7 +104,7 @@ impl CoreEnvironment for SimWorld {
         Ok(filed)
     }
 
-    async fn perform_effects(&mut self, effect: Effect) -> Option<Input> {
+    async fn perform_effect(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Send { to, frame } => self.send(to.number, frame),
             Effect::Offer { job, epoch, agent, connection } => self.offer(job, epoch, agent, connection),
