@@ -264,14 +264,14 @@ impl Process {
         match self.requests.try_write(&self.send_queue) {
             Ok(written) if written < self.send_queue.len() => drop(self.send_queue.drain(..written)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // Everything is written, or the shim no longer reads_output. The new vector frees the memory of a large command.
+            // Everything is written, or the shim no longer reads. The new vector frees the memory of a large command.
             Ok(_) | Err(_) => self.send_queue = Vec::new(),
         }
     }
 
     /// Returns the next event. After the last event, every further call returns that event again.
     ///
-    /// Cancel-safe: every branch reads_output into a buffer of `self`, from which only complete messages are removed, and
+    /// Cancel-safe: every branch reads into a buffer of `self`, from which only complete messages are removed, and
     /// there is no await between writing bytes and removing them from the send queue.
     pub(crate) async fn next(&mut self) -> Event {
         loop {

@@ -2,7 +2,8 @@
 
 use tokio::sync::watch;
 
-/// Request to end the job, if any. A later request can shorten the grace period of an earlier one, but never revokes it.
+/// Request to end the job, if any. A later request can shorten the grace period of an earlier one, but never revokes
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Control {
     /// Keep running.

@@ -1,4 +1,5 @@
-//! Execution of one job. Its loop waits for the command, the deadlines and the control state. No other code of a job waits.
+//! Execution of one job. Its loop waits for the command, the deadlines and the control state. No other code of a job
+//! waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,8 +220,8 @@ impl Supervisor {
             // The work time stops while the job's output is not read, because its activity can't be observed then.
             self.work_time.set_on_hold(self.started.elapsed(), is_congested && !running.is_ending());
             let wake = self.next_wake(&running);
-            // Cancel-safe: `Process::next` and `Subscription::next` are cancel-safe, and a new control state stays marked as
-            // changed until it is read.
+            // Cancel-safe: `Process::next` and `Subscription::next` are cancel-safe, and a new control state stays
+            // marked as changed until it is read.
             let input = tokio::select! {
                 event = running.process.next() => Input::Process(event),
                 seen = processes.next(), if running.leader_pid.is_some() && !running.is_ending() => Input::Snapshot(seen),
@@ -262,7 +263,8 @@ impl Supervisor {
         self.work_time.at(self.started.elapsed())
     }
 
-    /// Writes the output and the events of one iteration of the loop: first the log, then the events, with one write each.
+    /// Writes the output and the events of one iteration of the loop: first the log, then the events, with one write
+    /// each.
     pub(super) fn emit(&mut self, events: impl IntoIterator<Item = EventBody>) {
         self.log.flush();
         self.spool.append_all(events);

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! In memory a segment is one [`SegmentSpan`], so the memory of a run hardly depends on its number of events. On disk a
-//! run takes the space of its unacknowledged events, of at limit two segments, and of the reserve.
+//! run takes the space of its unacknowledged events, of at most two segments, and of the reserve.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -269,7 +269,7 @@ impl EventLog {
         oldest.map_or(self.pending.first_seq(), |first| first.min(self.pending.first_seq()))
     }
 
-    /// Returns events from `first_seq` on: at limit `max_events` and at limit `max_bytes`, but at least one event.
+    /// Returns events from `first_seq` on: at most `max_events` and at most `max_bytes`, but at least one event.
     ///
     /// # Errors
     /// The file can't be read, or is damaged.

@@ -40,7 +40,8 @@ pub(super) enum RunData {
 }
 
 impl ConnectionState {
-    /// Creates the state after a `Welcome`. `held_runs` is the data that the relay holds of `runs`, which the hello named.
+    /// Creates the state after a `Welcome`. `held_runs` is the data that the relay holds of `runs`, which the hello
+    /// named.
     pub(super) fn new(
         protocol: u32,
         runs: &[RunId],

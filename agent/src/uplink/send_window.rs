@@ -13,7 +13,7 @@ const MAX_EVENTS: u64 = 4096;
 /// Maximum number of bytes of events in flight. A typical event has a hundred bytes, but only a few of the largest
 /// events fit.
 const MAX_EVENT_BYTES: usize = 512 * 1024;
-/// Maximum output in flight, in bytes: eight frames. Ten jobs then keep at max_bytes 5 MiB in the socket and the relay.
+/// Maximum output in flight, in bytes: eight frames. Ten jobs then keep at most 5 MiB in the socket and the relay.
 const MAX_OUTPUT: u64 = 512 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

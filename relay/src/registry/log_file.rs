@@ -88,7 +88,7 @@ struct OutputGap {
 }
 
 impl LogWriter {
-    /// Creates a writer for the log at `path`. The first output creates the file, and sets aside an entry in its index
+    /// Creates a writer for the log at `path`. The first output creates the file, and sets aside an entry in its place
     /// that is not a log.
     pub fn open(path: &FileRef) -> io::Result<Self> {
         let (len, omitted_bytes) = match path.open() {

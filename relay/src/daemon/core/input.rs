@@ -73,8 +73,8 @@ pub(in crate::daemon) enum Input {
     SpecLimitWritten(PathBuf),
     /// The periodic work ends: handle timeouts and retries.
     Tick,
-    /// Answer to [`EngineEffect::FindLocalAgentProcess`](super::EngineEffect::FindLocalAgentProcess): true if the agent's process
-    /// runs.
+    /// Answer to [`EngineEffect::FindLocalAgentProcess`](super::EngineEffect::FindLocalAgentProcess): true if the
+    /// agent's process runs.
     LocalAgentProcess { runs: bool, reason: String },
     /// An attempt to start the platform has finished.
     PlatformStarted(Result<(), String>),

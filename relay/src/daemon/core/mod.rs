@@ -16,8 +16,8 @@
 //!
 //! * [`handle`]: the core, its inputs in one exhaustive match, periodic work. [`input`]: inputs of the core.
 //!   [`effect`]: its effects. [`input_context`]: context for handling one input.
-//! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]: timeouts
-//!   of disconnected ones.
+//! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]:
+//!   timeouts of disconnected ones.
 //! * [`scheduler`]: selects the next job and its agent; with [`capacity`]. [`job_end`]: final events of jobs that the
 //!   relay ends itself.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
