@@ -10,7 +10,7 @@
     unreachable_pub,
     reason = "only `main` is reachable from outside this library: `pub` means visible to other modules"
 )]
-#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests look at files and put some in place"))]
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests read and create files directly"))]
 
 mod ancestry;
 mod approval;

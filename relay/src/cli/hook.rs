@@ -1,6 +1,6 @@
 //! `relay hook`
 
-#![expect(clippy::disallowed_methods, reason = "the file is the one that the host agent names")]
+#![expect(clippy::disallowed_methods, reason = "the host agent names the file")]
 
 use std::env;
 use std::fs::OpenOptions;
@@ -44,7 +44,7 @@ pub struct HookArgs {
 }
 
 /// Answers the call of a hook. The exit code is always 0: an error of a hook must not break its host.
-#[expect(clippy::unnecessary_wraps, reason = "the form of every command")]
+#[expect(clippy::unnecessary_wraps, reason = "all commands have this signature")]
 pub fn run(args: &HookArgs, global: &Global) -> Result<ExitCode, Failure> {
     let output = CommandOutput::new(global.color, true);
     if let Err(why) = answer_call(args, global, &output) {

@@ -1,6 +1,6 @@
 //! The task of a job, read from an argument, a file or stdin.
 
-#![expect(clippy::disallowed_methods, reason = "the prompt is where the caller says")]
+#![expect(clippy::disallowed_methods, reason = "the caller names the file of the prompt")]
 
 use std::fs::File;
 use std::io::{self, Read};

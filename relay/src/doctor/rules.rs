@@ -1,6 +1,6 @@
 //! Codex's rules: an error in one of their files keeps Codex from starting.
 
-#![expect(clippy::disallowed_methods, reason = "the person's own files")]
+#![expect(clippy::disallowed_methods, reason = "files of the user's home, not of the registry")]
 
 use std::path::{Path, PathBuf};
 

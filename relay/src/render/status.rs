@@ -118,7 +118,7 @@ impl LabeledRows<'_> {
         match record.link {
             Some(Link::Lost) => {
                 let since = ago(record.last_event_at, view.now);
-                self.add_highlighted("link", &format!("lost: last news {since}"));
+                self.add_highlighted("link", &format!("lost: last event {since}"));
             }
             Some(Link::Connected) if !down => self.add("link", "connected"),
             Some(Link::Connected) | None => {}

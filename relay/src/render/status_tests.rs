@@ -150,9 +150,9 @@ fn a_lost_link_says_how_stale_the_record_is() {
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
     times      launched 03:04:05, started 03:04:06, last event 03:04:38 (40s ago)
-    link       lost: last news 40s ago
+    link       lost: last event 40s ago
     step       3 install since 03:04:15: npm ci
-    health     stale: the agent is disconnected; last news 40s ago; the work goes on, and the agent reconnects by itself
+    health     stale: the agent is disconnected; last event 40s ago; the work goes on, and the agent reconnects by itself
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
     plan       1 of 2 done, next: fix
@@ -173,7 +173,7 @@ fn without_a_relay_nothing_is_claimed_about_now() {
     workspace  /home/u/work/abe (engine docker, isolation: container)
     times      launched 03:04:05, started 03:04:06, last event 03:04:15 (2m ago)
     step       3 install since 03:04:15: npm ci
-    health     stale: no relay is running; last news 2m ago; the work may go on; `relay up` starts a relay
+    health     stale: no relay is running; last event 2m ago; the work may go on; `relay up` starts a relay
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
     plan       1 of 2 done, next: fix

@@ -123,12 +123,12 @@ impl<'a> Top<'a> {
                 Input::Terminal(Some(Err(_)) | None) | Input::End => Some(Effect::Quit),
                 Input::Look => {
                     self.inputs.last_reload = Instant::now() + MIN_FRAME_INTERVAL;
-                    Some(Effect::Look)
+                    Some(Effect::Reload)
                 }
                 Input::Stop => Some(Effect::Suspend),
                 Input::Continue => {
                     self.screen.resume()?;
-                    Some(Effect::Look)
+                    Some(Effect::Reload)
                 }
             };
             match effect {
@@ -146,7 +146,7 @@ impl<'a> Top<'a> {
                 self.model.note = Some(cancel(registry, &job, self.options.grace_ms));
             }
             Effect::Extend { job, step } => self.model.note = Some(extend(registry, &job, step)),
-            Effect::Look | Effect::Quit => {}
+            Effect::Reload | Effect::Quit => {}
             Effect::Redraw => self.screen.forget()?,
             Effect::Suspend => {
                 screen::stop();

@@ -364,7 +364,7 @@ impl Site {
     }
 
     /// Prints the logs of relay and agent, to help find out why a test failed.
-    #[expect(clippy::print_stderr, reason = "a failed test's output is where it is looked for")]
+    #[expect(clippy::print_stderr, reason = "shown in the output of a failed test")]
     fn tell(&self) {
         eprintln!("the relay said:\n{}", self.daemon_log());
         let agent = self.agent().join("agent.log");

@@ -83,7 +83,7 @@ impl AgentTable {
     }
 
     /// Resets all agents that have reported that they are full: they may have free slots again.
-    pub(super) fn reset_full(&mut self) {
+    pub(super) fn clear_reported_full(&mut self) {
         let full: Vec<AgentId> =
             self.agents.iter().filter(|(_, agent)| agent.reported_full).map(|(id, _)| id.clone()).collect();
         for id in full {

@@ -44,7 +44,7 @@ pub(in crate::daemon) enum Effect {
 
     /// Log the first event of a record that the command line has created.
     LogFirstEvent(JobId),
-    /// Record an event of the relay's own.
+    /// Record an event of the relay itself.
     Record {
         job: JobId,
         body: EventBody,

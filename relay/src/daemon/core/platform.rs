@@ -237,11 +237,11 @@ impl Core {
 
     /// Handles the outcome of an attempt.
     pub(super) fn on_attempt_finished(&mut self, result: Result<(), String>, context: &mut InputContext) {
-        let news = self.platform.running_attempt.take().and_then(|attempt| attempt.newest_event);
+        let newest_event = self.platform.running_attempt.take().and_then(|attempt| attempt.newest_event);
         if self.is_stopping_platform() {
             return context.push(Effect::Engine(EngineEffect::StopPlatform));
         }
-        match (news, &result) {
+        match (newest_event, &result) {
             (Some(AttemptEvent::ContainerStopped), _) if self.scheduler.is_empty() => {
                 return self.on_container_stopped(context);
             }
@@ -249,8 +249,8 @@ impl Core {
                 tracing::info!("a job arrived while the container was stopping: starting it again");
                 return self.start_attempt_if_needed(context);
             }
-            (Some(AttemptEvent::ContainerExited { retry_at: again_at }), _) => {
-                self.platform.next_attempt_at = Some(again_at);
+            (Some(AttemptEvent::ContainerExited { retry_at }), _) => {
+                self.platform.next_attempt_at = Some(retry_at);
                 return;
             }
             (Some(AttemptEvent::UpRequested), Err(detail)) => {

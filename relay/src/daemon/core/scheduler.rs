@@ -276,7 +276,7 @@ impl Scheduler {
 
     /// Offers jobs again to agents that were full: such an agent may have ended a job that this relay does not know.
     pub(super) fn retry_full_agents(&mut self) -> Vec<Action> {
-        self.agents.reset_full();
+        self.agents.clear_reported_full();
         self.offer_queued()
     }
 

@@ -94,7 +94,7 @@ fn session_home_in(daemon_home: Option<&Path>, session: &Session) -> Result<Path
             let named =
                 named.map(|named| one_line(&named.to_string_lossy(), MAX_SHOWN_PATH)).unwrap_or_default();
             Err(format!(
-                "its session uses another CODEX_HOME than the relay ({named}): start relay with the same \
+                "its session uses a different CODEX_HOME than the relay ({named}): start relay with the same \
                 CODEX_HOME"
             ))
         }

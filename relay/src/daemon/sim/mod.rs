@@ -64,7 +64,7 @@ impl SimRelay {
     ///
     /// # Errors
     /// Same as [`SimRelay::open`].
-    #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
+    #[expect(clippy::disallowed_methods, reason = "the project's folder is not a file of the registry")]
     pub fn open_with_bug(root: &Path, clock: Clock, planted_bug: Option<PlantedBug>) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let registry = Registry::for_project(root);

@@ -112,7 +112,7 @@ impl CoreEnvironment for SimWorld {
                 agents.retain(|agent| **agent != *self.living_agent);
                 return Some(Input::Revoked(agents));
             }
-            Effect::Close(number) => self.close(number, "the relay has ended it"),
+            Effect::Close(number) => self.close(number, "the relay has closed the connection"),
             Effect::LogFirstEvent(job) => self.queue.push_back(WriterCommand::LogFirstEvent(job)),
             Effect::Record { job, body } => {
                 self.queue.push_back(WriterCommand::RecordRelayEvent { job, body: Box::new(body) });
@@ -180,7 +180,7 @@ pub(super) struct StateFile {
     path: PathBuf,
 }
 
-#[expect(clippy::disallowed_methods, reason = "no file of the registry")]
+#[expect(clippy::disallowed_methods, reason = "not a file of the registry")]
 impl StateFile {
     /// Returns the file of the project at `root`.
     pub(super) fn in_project(root: &Path) -> Self {

@@ -94,7 +94,7 @@ impl Writer {
         }
     }
 
-    /// Queues an event of the relay's own that could not be recorded, for a later retry.
+    /// Queues an event of the relay itself that could not be recorded, for a later retry.
     pub(super) fn queue_retry(&mut self, job: &JobId, body: EventBody, now: Instant) {
         if self.retry_queue.len() < MAX_RETRY_QUEUE {
             self.retry_queue.push((job.clone(), body));
