@@ -98,10 +98,12 @@ fn warning_lines(record: &JobRecord) -> Vec<String> {
 
 /// Splits `check 'x' ended with exit code 1: one / two` into the event and the lines of output.
 pub fn split_output(message: &str) -> (&str, Vec<&str>) {
-    let Some(said) = message.find("' ended with ").or_else(|| message.find("' was ")) else {
+    let Some(phrase_start) = message.find("' ended with ").or_else(|| message.find("' was ")) else {
         return (message, Vec::new());
     };
-    let Some(colon) = message[said..].find(": ").map(|at| said + at) else { return (message, Vec::new()) };
+    let Some(colon) = message[phrase_start..].find(": ").map(|at| phrase_start + at) else {
+        return (message, Vec::new());
+    };
     (&message[..colon], message[colon + 2..].split(" / ").filter(|line| !line.trim().is_empty()).collect())
 }
 

@@ -104,9 +104,9 @@ pub(crate) fn linked_folders(folder: &Path, file: &Path) -> Vec<PathBuf> {
         return if own { vec![git, common] } else { Vec::new() };
     }
     // A submodule: its folder is in the repository around it.
-    let around = folder.ancestors().skip(1).map(|folder| folder.join(".git"));
-    let mut around = around.filter(|git| git.is_dir());
-    let own = around.any(|around| git.starts_with(around.join("modules")));
+    let enclosing = folder.ancestors().skip(1).map(|folder| folder.join(".git"));
+    let mut enclosing = enclosing.filter(|git| git.is_dir());
+    let own = enclosing.any(|enclosing| git.starts_with(enclosing.join("modules")));
     if own { vec![git] } else { Vec::new() }
 }
 

@@ -69,11 +69,11 @@ fn identify(program: &Path) -> Option<ProgramIdentity> {
 }
 
 async fn attempt(shared: &SharedSettings) -> Result<(), String> {
-    let place = shared.state.join("proof");
-    let (workspace, outside) = (place.join("workspace"), place.join("outside"));
+    let test_dir = shared.state.join("proof");
+    let (workspace, outside) = (test_dir.join("workspace"), test_dir.join("outside"));
     let hidden = workspace.join("hidden");
     let broken = |error: std::io::Error| error.to_string();
-    let _ = fs::remove_dir_all(&place);
+    let _ = fs::remove_dir_all(&test_dir);
     DirBuilder::new().recursive(true).mode(0o700).create(&hidden).map_err(broken)?;
     fs::write(hidden.join("file"), "hidden").map_err(broken)?;
     let mut shared = shared.clone();
@@ -100,7 +100,7 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
     let ended =
         timeout(TIMEOUT, capture(command, OutputPipes::Merged, OutputSource::Stdout, Some(&folder))).await;
     drop(sandbox);
-    let said = |output: &[u8]| {
+    let failure = |output: &[u8]| {
         let text = String::from_utf8_lossy(output).into_owned();
         let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
         common::text_format::one_line(&last, 200)
@@ -108,10 +108,10 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
     let result = match ended {
         Err(_) => Err(format!("it did not start within {} s", TIMEOUT.as_secs())),
         Ok(Ok((Some(Exit::Code(0)), _))) if !outside.exists() => Ok(()),
-        Ok(Ok((_, output))) => Err(said(&output)),
+        Ok(Ok((_, output))) => Err(failure(&output)),
         Ok(Err(Event::SpawnFailed { message })) => Err(message),
         Ok(Err(_)) => Err("it was killed".to_owned()),
     };
-    let _ = fs::remove_dir_all(&place);
+    let _ = fs::remove_dir_all(&test_dir);
     result
 }

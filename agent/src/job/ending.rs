@@ -68,8 +68,8 @@ impl Supervisor {
                     }
                     self.emit([event]);
                 }
-                DueAction::Interrupt { pid, start_ticks: started, grace_ms } => {
-                    running.process.end_subtree(pid, started, grace_ms);
+                DueAction::Interrupt { pid, start_ticks, grace_ms } => {
+                    running.process.end_subtree(pid, start_ticks, grace_ms);
                 }
                 DueAction::Failure(error) => {
                     if error.kind == FailureKind::Stalled {

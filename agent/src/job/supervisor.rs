@@ -121,8 +121,8 @@ impl Supervisor {
 
     /// Executes the job.
     pub(crate) async fn run(mut self) {
-        let JobResources { worker_env: workers, user, workspace: folder, sandbox, .. } = &self.resources;
-        let git = GitCall::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
+        let JobResources { worker_env, user, workspace, sandbox, .. } = &self.resources;
+        let git = GitCall::new(worker_env, &self.spec, *user, workspace.clone(), sandbox.clone());
         let before = git_diff::begin(&git).await;
         let result = self.run_stages().await;
         let changes = self.count_changes(&git, before).await;
@@ -192,7 +192,7 @@ impl Supervisor {
     }
 
     async fn run_command(&mut self, stage: Stage) -> Result<(), JobError> {
-        let JobResources { env, user, codex, workspace: folder, sandbox, .. } = &self.resources;
+        let JobResources { env, user, codex, workspace, sandbox, .. } = &self.resources;
         let mut command = stage.command(&self.spec, env, *user, codex, sandbox.as_ref());
         command.exit_report = Some(self.spool.exit_report().display().to_string());
         let handler = match stage.step_classification(&self.spec, self.steps.rules()) {
@@ -203,7 +203,7 @@ impl Supervisor {
             self.log.write_line(&format!("$ {line}"));
         }
         let oom = OomWatch::start();
-        let process = match Process::spawn(command, stage.streams(&self.spec), Some(folder)) {
+        let process = match Process::spawn(command, stage.streams(&self.spec), Some(workspace)) {
             Ok(process) => process,
             Err(error) => {
                 let message = format!("a process could not be started: {error}");

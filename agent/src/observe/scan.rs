@@ -164,16 +164,16 @@ impl Scanner {
     }
 
     fn process(&mut self, now: Instant, stat: &ScannedProcess) -> Process {
-        let ProcessNode { pid, parent, start_ticks: started } = stat.node;
+        let ProcessNode { pid, parent, start_ticks } = stat.node;
         let known = self.cached_info(now, stat);
         let io = self.proc.read(pid, "io", MAX_IO).and_then(parse_io);
-        let SocketBytes { sent, received } = self.traffic.bytes_of(pid, started);
+        let SocketBytes { sent, received } = self.traffic.bytes_of(pid, start_ticks);
         // To a caller that may not read the I/O counters the kernel shows 0 instead of the status.
         let status = (stat.zombie && (io.is_some() || stat.wait_status != 0)).then_some(stat.wait_status);
         Process {
             pid,
             parent,
-            start_ticks: started,
+            start_ticks,
             session: stat.session,
             argv: known.argv,
             name: known.name,
@@ -190,8 +190,8 @@ impl Scanner {
 
     /// Returns the name, arguments and call id of a process. They are read again only when they may have changed.
     fn cached_info(&mut self, now: Instant, stat: &ScannedProcess) -> CachedInfo {
-        let ProcessNode { pid, parent, start_ticks: started } = stat.node;
-        let known = self.cache.get(&pid).filter(|known| known.start_ticks == started);
+        let ProcessNode { pid, parent, start_ticks } = stat.node;
+        let known = self.cache.get(&pid).filter(|known| known.start_ticks == start_ticks);
         let changed = known.is_none_or(|known| {
             // A zombie has no arguments.
             !stat.zombie && (known.arguments_address != stat.arguments_address || known.comm != stat.comm)
@@ -217,7 +217,7 @@ impl Scanner {
         let name = String::from_utf8_lossy(&stat.comm).as_ref().into();
         let comm = stat.comm.clone();
         let known = CachedInfo {
-            start_ticks: started,
+            start_ticks,
             arguments_address: stat.arguments_address,
             comm,
             settles_at: settled,

@@ -105,10 +105,12 @@ impl TcpTraffic {
         if self.last_listed.is_none_or(|listed| now.duration_since(listed) >= RELIST_INTERVAL) {
             return true;
         }
-        let lives: HashMap<u32, u64> = watched.iter().copied().collect();
-        let gone =
-            self.processes.iter().filter(|(pid, counted)| lives.get(pid) != Some(&counted.start_ticks));
-        let mut left_over = gone.flat_map(|(_, counted)| counted.bytes_by_socket.keys());
+        let watched_starts: HashMap<u32, u64> = watched.iter().copied().collect();
+        let dropped = self
+            .processes
+            .iter()
+            .filter(|(pid, counted)| watched_starts.get(pid) != Some(&counted.start_ticks));
+        let mut left_over = dropped.flat_map(|(_, counted)| counted.bytes_by_socket.keys());
         connections.keys().any(|inode| !self.known_connections.contains(inode))
             || left_over.any(|inode| connections.contains_key(inode))
     }

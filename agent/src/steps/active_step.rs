@@ -30,7 +30,7 @@ impl StepProcesses {
     /// Returns the root process and its start time, once both are known.
     pub(super) fn root(&self) -> Option<(u32, u64)> {
         match self {
-            &Self::Root { pid, start_ticks: Some(started) } => Some((pid, started)),
+            &Self::Root { pid, start_ticks: Some(start_ticks) } => Some((pid, start_ticks)),
             _ => None,
         }
     }

@@ -85,8 +85,8 @@ impl Steps {
     /// to the last unmatched command.
     fn assign_roots(&mut self, tree: &Snapshot, leader: u32) {
         for step in &mut self.active {
-            if let StepProcesses::Root { pid, start_ticks: started @ None } = &mut step.step_processes {
-                *started = tree.process(*pid).map(|process| process.start_ticks);
+            if let StepProcesses::Root { pid, start_ticks: start_ticks @ None } = &mut step.step_processes {
+                *start_ticks = tree.process(*pid).map(|process| process.start_ticks);
             }
         }
         let roots: Vec<_> = self.active.iter().filter_map(|step| step.step_processes.root()).collect();
@@ -124,8 +124,8 @@ impl Steps {
     }
 
     fn step_end(&self, step: &ActiveStep, tree: &Snapshot) -> Option<(u32, StepOutcome, Option<i32>)> {
-        let (pid, started) = step.step_processes.root().filter(|_| step.parent.is_some())?;
-        let process = tree.process(pid).filter(|process| process.start_ticks == started);
+        let (pid, start_ticks) = step.step_processes.root().filter(|_| step.parent.is_some())?;
+        let process = tree.process(pid).filter(|process| process.start_ticks == start_ticks);
         match process {
             None => Some((step.number, StepOutcome::Unknown, None)),
             Some(process) if process.zombie => Some(match process.exit_code {
@@ -186,13 +186,8 @@ impl Steps {
             } else if let Some(classification) =
                 self.classification_above(tree, process, above).filter(|_| new.len() < max_new)
             {
-                let (pid, started) = key;
-                new.push(NewStep {
-                    pid,
-                    start_ticks: started,
-                    parent: n,
-                    classification: classification.clone(),
-                });
+                let (pid, start_ticks) = key;
+                new.push(NewStep { pid, start_ticks, parent: n, classification: classification.clone() });
                 // Steps are numbered in this order.
                 n = self.last_number.saturating_add(u32::try_from(new.len()).unwrap_or(u32::MAX));
                 above = nesting_level(classification.kind);

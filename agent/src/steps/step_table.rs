@@ -325,7 +325,7 @@ impl Steps {
         let action = if is_interruptible || action == Action::Warn { action } else { Action::Fail };
         match (action, step.step_processes.root()) {
             (Action::Warn, _) => vec![DueAction::Event(EventBody::Stalled { n, evidence: timeout.evidence })],
-            (Action::Interrupt, Some((pid, started))) if self.interrupt_count < MAX_INTERRUPTS => {
+            (Action::Interrupt, Some((pid, start_ticks))) if self.interrupt_count < MAX_INTERRUPTS => {
                 self.interrupt_count += 1;
                 let count = self.interrupt_count;
                 let reason =
@@ -340,7 +340,7 @@ impl Steps {
                 )));
                 vec![
                     DueAction::Event(EventBody::Interrupted { n, reason }),
-                    DueAction::Interrupt { pid, start_ticks: started, grace_ms: grace },
+                    DueAction::Interrupt { pid, start_ticks, grace_ms: grace },
                 ]
             }
             (Action::Interrupt, Some(_)) => {

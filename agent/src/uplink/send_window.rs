@@ -169,7 +169,7 @@ mod tests {
         let much = extent(9000, 10_000_000, false);
         assert_eq!(window.next_data(much), Some(NextData::Events { first_seq: 1, last_seq: MAX_EVENTS }));
         window.record_sent_events(4096, 100);
-        while let Some(NextData::Output { max_bytes: max_bytes, .. }) = window.next_data(much) {
+        while let Some(NextData::Output { max_bytes, .. }) = window.next_data(much) {
             window.record_sent_output(max_bytes);
         }
         assert_eq!(window.output_sent, MAX_OUTPUT);

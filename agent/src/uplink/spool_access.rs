@@ -77,7 +77,7 @@ fn find_next_frame(link: &mut Link, spool: &Spool) -> Result<Option<Vec<u8>>, Li
 /// Reads the data to be sent next. If that fails, the run is repaired and read once more.
 fn read_or_repair(connection: &mut ConnectionState, run: &JobSpool) -> Option<RunData> {
     let error = match read_data(connection, run) {
-        Ok(piece) => return piece,
+        Ok(data) => return data,
         Err(_) if run.was_repaired_recently() => return None,
         Err(error) => error,
     };
@@ -91,12 +91,12 @@ fn read_data(connection: &mut ConnectionState, run: &JobSpool) -> io::Result<Opt
         RunExtent { last_seq: run.last_seq(), output_end: run.output_end(), finished: run.is_finished() };
     Ok(match connection.next_data(run.run_id(), extent) {
         None => None,
-        Some(NextData::Events { first_seq: first, last_seq: last }) => {
-            let most = usize::try_from(last - first + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
-            Some(RunData::Events { first_seq: first, events: run.read_stored(first, most, BATCH_BYTES)? })
+        Some(NextData::Events { first_seq, last_seq }) => {
+            let max_events = usize::try_from(last_seq - first_seq + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
+            Some(RunData::Events { first_seq, events: run.read_stored(first_seq, max_events, BATCH_BYTES)? })
         }
-        Some(NextData::Output { offset, max_bytes: most }) => {
-            Some(RunData::Output { offset, bytes: run.read_output(offset, most)? })
+        Some(NextData::Output { offset, max_bytes }) => {
+            Some(RunData::Output { offset, bytes: run.read_output(offset, max_bytes)? })
         }
     })
 }

@@ -37,14 +37,14 @@ pub(super) fn hint_missing_path_folders(
         return;
     }
     let sandboxed = config.codex.job_settings(target.engine).sandbox != Sandbox::Off;
-    let way = if sandboxed {
+    let advice = if sandboxed {
         "run `relay down` and `relay up` to use your PATH"
     } else {
         "`--env PATH` passes yours to this job"
     };
     context
         .output
-        .print_note(&format!("the relay was started without {} in its PATH: {way}", missing.join(", ")));
+        .print_note(&format!("the relay was started without {} in its PATH: {advice}", missing.join(", ")));
 }
 
 /// Prints the submodules of a workspace that are not initialised.

@@ -1,7 +1,7 @@
 //! Drives the core: passes inputs on, executes effects, and reads the files that the core needs.
 //!
 //! ```text
-//!  input ──► core.handle ──► effects ──► world.perform, one after the other
+//!  input ──► core.handle ──► effects ──► environment.perform_effect, one after the other
 //!                ▲                            │
 //!                └──── answer to an effect ◄──┘  handled before the next effect
 //! ```

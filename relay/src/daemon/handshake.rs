@@ -107,10 +107,10 @@ fn bound_hello(mut hello: Hello) -> Result<Hello, String> {
     if hello.jobs.len() > MAX_HELLO_JOBS {
         return Err(format!("it holds {} jobs, more than {MAX_HELLO_JOBS}", hello.jobs.len()));
     }
-    let cut = |text: &str| common::text_format::one_line(text, common::event::MAX_TITLE);
-    hello.version = cut(&hello.version);
-    hello.platform.system = cut(&hello.platform.system);
-    hello.platform.codex = hello.platform.codex.as_deref().map(cut);
+    let shorten = |text: &str| common::text_format::one_line(text, common::event::MAX_TITLE);
+    hello.version = shorten(&hello.version);
+    hello.platform.system = shorten(&hello.platform.system);
+    hello.platform.codex = hello.platform.codex.as_deref().map(shorten);
     hello.platform.codex_problem = hello
         .platform
         .codex_problem

@@ -68,11 +68,11 @@ impl TimeBreakdown {
                 });
             }
             EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
-                let Some(place) = self.running_steps.iter().position(|at| self.steps[*at].step.n == *n)
+                let Some(index) = self.running_steps.iter().position(|at| self.steps[*at].step.n == *n)
                 else {
                     return;
                 };
-                let step = &mut self.steps[self.running_steps.remove(place)].step;
+                let step = &mut self.steps[self.running_steps.remove(index)].step;
                 step.outcome = Some(*outcome);
                 step.exit_code = *exit_code;
                 step.elapsed_ms = Some(*elapsed_ms);
@@ -90,8 +90,8 @@ impl TimeBreakdown {
             }
             // A step without an end in the log ended with its job.
             EventBody::Finished { .. } => {
-                for place in self.running_steps.drain(..) {
-                    self.steps[place].step.outcome = Some(StepOutcome::Unknown);
+                for index in self.running_steps.drain(..) {
+                    self.steps[index].step.outcome = Some(StepOutcome::Unknown);
                 }
             }
             _ => {}

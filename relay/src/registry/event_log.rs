@@ -54,8 +54,8 @@ pub(super) fn open_log(path: &FileRef) -> io::Result<File> {
 pub fn read_log(path: &FileRef) -> io::Result<LogContent> {
     let mut lines = Vec::new();
     let found = scan_log(path, |_, line| lines.push(line))?;
-    let ScanResult { valid_bytes: good_bytes, torn_bytes, first_bad_lines: bad, .. } = found;
-    Ok(LogContent { lines, valid_bytes: good_bytes, torn_bytes, bad_lines: bad })
+    let ScanResult { valid_bytes, torn_bytes, first_bad_lines: bad_lines, .. } = found;
+    Ok(LogContent { lines, valid_bytes, torn_bytes, bad_lines })
 }
 
 /// Result of scanning a log, without its valid lines.
@@ -206,10 +206,10 @@ impl LogFollower {
             file => file?,
         };
         let meta = file.metadata()?;
-        let place = (meta.dev(), meta.ino());
-        if self.file_id != Some(place) || meta.len() < self.offset {
+        let new_file_id = (meta.dev(), meta.ino());
+        if self.file_id != Some(new_file_id) || meta.len() < self.offset {
             // The file was replaced by a repair. Lines that were already returned are recognized by their ids.
-            self.file_id = Some(place);
+            self.file_id = Some(new_file_id);
             self.offset = 0;
         }
         if meta.len() == self.offset {

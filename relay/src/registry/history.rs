@@ -54,10 +54,10 @@ impl EventHistory {
             }
         }
         for job in jobs {
-            if let Some(place) = history.open_log_after(&job, since)?
-                && place.id() <= last_id
+            if let Some(log_cursor) = history.open_log_after(&job, since)?
+                && log_cursor.id() <= last_id
             {
-                history.logs_by_next_id.insert(place.id(), JobLog { job, open_cursor: None });
+                history.logs_by_next_id.insert(log_cursor.id(), JobLog { job, open_cursor: None });
             }
         }
         Ok(history)
@@ -86,23 +86,24 @@ impl EventHistory {
     fn read_turn(&mut self, id: u64, log: JobLog, chunk: &mut Chunk) -> io::Result<()> {
         let turn =
             self.logs_by_next_id.first_key_value().map_or(self.last_id, |(next, _)| self.last_id.min(*next));
-        let place = match log.open_cursor {
-            Some(place) => Some(place),
+        let log_cursor = match log.open_cursor {
+            Some(cursor) => Some(cursor),
             None => self.open_log_after(&log.job, id - 1)?,
         };
-        let Some(mut place) = place else { return Ok(()) };
+        let Some(mut log_cursor) = log_cursor else { return Ok(()) };
         // Events after `last_id` are not durable yet.
-        while place.id() <= turn && !chunk.is_full() {
-            chunk.push(place.id(), place.line());
-            match place.advance() {
+        while log_cursor.id() <= turn && !chunk.is_full() {
+            chunk.push(log_cursor.id(), log_cursor.line());
+            match log_cursor.advance() {
                 Ok(true) => {}
                 Err(e) if RefusedEntry::from_error(&e).is_none() => return Err(e),
                 // The log has no further line, or it is refused.
                 Ok(false) | Err(_) => return Ok(()),
             }
         }
-        if place.id() <= self.last_id {
-            self.logs_by_next_id.insert(place.id(), JobLog { job: log.job, open_cursor: Some(place) });
+        if log_cursor.id() <= self.last_id {
+            self.logs_by_next_id
+                .insert(log_cursor.id(), JobLog { job: log.job, open_cursor: Some(log_cursor) });
             self.close_latest_log();
         }
         Ok(())

@@ -185,13 +185,13 @@ impl LogWriter {
 
     /// Writes the note about a gap into the log. Returns true if it was written, or if there is no gap.
     fn write_gap_note(&self) -> bool {
-        let Some(OutputGap { offset: at, length: len }) = self.pending_gap else { return true };
-        let mut text = format!("\n[… {len} bytes left out: the relay's disk was full …]\n").into_bytes();
+        let Some(OutputGap { offset, length }) = self.pending_gap else { return true };
+        let mut text = format!("\n[… {length} bytes left out: the relay's disk was full …]\n").into_bytes();
         // A short gap gets only the part of the text that fits.
-        text.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        text.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         let written = self
-            .text_without_marker(at, &text)
-            .and_then(|text| self.path.open_to_write()?.write_all_at(&text, at));
+            .text_without_marker(offset, &text)
+            .and_then(|text| self.path.open_to_write()?.write_all_at(&text, offset));
         written.is_ok()
     }
 

@@ -277,8 +277,8 @@ fn machine(record: &JobRecord) -> Option<String> {
     record.vitals.as_ref().filter(|_| matters).map(machine_text::moment)
 }
 
-/// Closing text of a job that has ended.
-pub fn closing_text(record: &JobRecord) -> String {
+/// Returns the summary of a job that has ended.
+pub fn summary_text(record: &JobRecord) -> String {
     // A record on disk may contain anything, so its texts may exceed the limits of a record that is built from a log.
     let summary = record.summary.clone().unwrap_or_else(|| common::summary::summarize(record));
     text_format::to_printable_lines(&summary)

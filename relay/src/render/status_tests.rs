@@ -103,7 +103,7 @@ fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
     cleanup    3 processes killed, 0 left
     log        /r/abe.1.log
     "#);
-    assert!(!closing_text(&record).contains("still running when the worker ended"));
+    assert!(!summary_text(&record).contains("still running when the worker ended"));
 }
 
 #[test]

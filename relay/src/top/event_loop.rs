@@ -193,10 +193,10 @@ fn extend(registry: &Registry, job: &JobId, step: bool) -> String {
     filed(registry, &request, &format!("requested 10m more for {what}{job}"))
 }
 
-fn filed(registry: &Registry, request: &DaemonRequest, said: &str) -> String {
+fn filed(registry: &Registry, request: &DaemonRequest, confirmation: &str) -> String {
     match requests::file_request(registry, request) {
         Err(e) => format!("the registry can't be written: {e}"),
-        Ok(_) if lease::is_held(registry) => said.to_owned(),
-        Ok(_) => format!("{said}; no relay is running: stored until `relay up`"),
+        Ok(_) if lease::is_held(registry) => confirmation.to_owned(),
+        Ok(_) => format!("{confirmation}; no relay is running: stored until `relay up`"),
     }
 }

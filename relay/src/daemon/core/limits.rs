@@ -154,9 +154,9 @@ impl Core {
         context: &mut InputContext,
     ) {
         self.limit_requests.requests.retain(|other| other.path != request.path);
-        let behind = self.limit_requests.requests.iter().filter(|other| other.job == request.job);
+        let later = self.limit_requests.requests.iter().filter(|other| other.job == request.job);
         if let Some(id) = answer_event_id {
-            let amended = behind
+            let amended = later
                 .map(|other| LimitRequest { after_event_id: other.after_event_id.max(id), ..other.clone() });
             context.effects.extend(amended.map(LimitEffect::RewriteRequest).map(Effect::ExtendLimit));
         } else {

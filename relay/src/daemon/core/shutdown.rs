@@ -50,9 +50,9 @@ impl Core {
     /// registry is gone.
     pub(in crate::daemon) fn is_over(&self, now: Instant) -> bool {
         let waited = self.shutdown.deadline.is_some_and(|deadline| deadline <= now);
-        let told = self.shutdown.deadline.is_some()
+        let nothing_to_wait_for = self.shutdown.deadline.is_some()
             && (self.scheduler.is_idle() || self.agents.connections.is_empty());
-        waited || told || self.shutdown.stage == ShutdownStage::HandingOver
+        waited || nothing_to_wait_for || self.shutdown.stage == ShutdownStage::HandingOver
     }
 
     /// Begins to end the daemon and its platform.
