@@ -44,10 +44,10 @@ pub(crate) struct VerifiedPrograms {
 }
 
 impl VerifiedPrograms {
-    /// Tries the sandbox, unless that was done with this very program.
+    /// Tries the sandbox, unless this program has already passed the test.
     ///
     /// # Errors
-    /// One line that says what does not hold, and what to do.
+    /// One line with the failed property, and advice.
     pub(crate) async fn verify(&self, shared: &SharedSettings) -> Result<(), String> {
         let program = identify(Path::new(&shared.codex))
             .ok_or_else(|| format!("{} can't be read", common::text_format::one_line(&shared.codex, 200)))?;
@@ -81,14 +81,15 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
     shared.hidden = vec![hidden];
     temp_dir::DEFAULT_TEMP_DIR.clone_into(&mut shared.temp_dir);
     let folder = WorkspaceDir::open(&workspace.to_string_lossy(), &[])?;
-    let own = std::fs::read("/proc/self/cmdline").map_err(broken)?;
-    let own = String::from_utf8_lossy(own.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+    let own_cmdline = std::fs::read("/proc/self/cmdline").map_err(broken)?;
+    let own_name =
+        String::from_utf8_lossy(own_cmdline.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
     let pid = std::process::id().to_string();
-    let words = ["sh", "-c", SCRIPT, "sh", &pid, &own, &outside.to_string_lossy()];
+    let argv = ["sh", "-c", SCRIPT, "sh", &pid, &own_name, &outside.to_string_lossy()];
     let mut command = Command {
         exit_report: None,
         confine: None,
-        argv: words.map(str::to_owned).into(),
+        argv: argv.map(str::to_owned).into(),
         env: shared.env.clone(),
         cwd: ".".to_owned(),
         user: None,

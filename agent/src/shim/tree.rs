@@ -310,15 +310,15 @@ mod tests {
         let key = ProcessKey { pid: parent.id(), start_ticks: proc.stat(parent.id()).unwrap().start_ticks };
         let mut child = None;
         until("it waits for a child", &mut || {
-            child = descendants_of(name.pid, &children_by_parent(&mut proc)).first().copied();
-            child.is_some() && proc.stat(name.pid).is_some_and(|now| now.state == b'D')
+            child = descendants_of(key.pid, &children_by_parent(&mut proc)).first().copied();
+            child.is_some() && proc.stat(key.pid).is_some_and(|now| now.state == b'D')
         });
-        assert!(is_runnable(name));
+        assert!(is_runnable(key));
         let child = child.unwrap().key;
         let child_pid = Pid::from_raw(child.pid.cast_signed()).unwrap();
         rustix::process::kill_process(child_pid, Signal::STOP).unwrap();
         until("the child stops", &mut || !is_runnable(child));
-        assert!(!is_runnable(name));
+        assert!(!is_runnable(key));
         rustix::process::kill_process(child_pid, Signal::KILL).unwrap();
         parent.kill().unwrap();
         parent.wait().unwrap();

@@ -46,7 +46,7 @@ pub(crate) mod spool_access;
 
 pub(crate) use event_loop::Uplink;
 
-/// Reason that a connection ended or could not be established.
+/// Reason why a connection ended or could not be established.
 #[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {

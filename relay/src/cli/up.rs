@@ -122,11 +122,11 @@ fn request_platform_start(context: &Context) -> Result<(), Failure> {
     let watch = FolderWatch::folder(&registry.requests());
     requests::file_request(registry, &DaemonRequest::Up).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + TIMEOUT;
-    let unheard = || {
+    let is_pending = || {
         requests::pending_requests(registry)
             .is_ok_and(|all| all.iter().any(|filed| filed.request == Some(DaemonRequest::Up)))
     };
-    while lease::is_held(registry) && unheard() && watch.wait(Some(deadline)) {}
+    while lease::is_held(registry) && is_pending() && watch.wait(Some(deadline)) {}
     Ok(())
 }
 

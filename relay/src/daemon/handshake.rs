@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::connection::{EndReason, connection_error, with_registry_timeout};
 use super::core::{AgentId, ConnectionId};
-use super::frames::retain_open;
+use super::frames::remove_closed_jobs;
 use super::message::Message as CoreMessage;
 use super::upgrade::AppState;
 use super::writer::WriterCommand;
@@ -68,7 +68,7 @@ pub(super) async fn query_durable(
         let reason = "the registry can't be read, or a newer connection took over";
         EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason.to_owned())
     })?;
-    retain_open(hello, &durable);
+    remove_closed_jobs(hello, &durable);
     Ok(durable)
 }
 

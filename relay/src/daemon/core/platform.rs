@@ -224,7 +224,7 @@ impl Core {
     }
 
     /// Handles a `relay up`.
-    pub(super) fn up_requested(&mut self, wall: jiff::Timestamp, context: &mut InputContext) {
+    pub(super) fn on_up_requested(&mut self, wall: jiff::Timestamp, context: &mut InputContext) {
         tracing::info!("the platform was requested");
         self.container.set_up_requested(wall);
         let detail = format!("starting {}", self.platform.engine);

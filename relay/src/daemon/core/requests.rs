@@ -42,7 +42,7 @@ impl Core {
                     promised_ms: to_ms,
                 });
             }
-            Some(DaemonRequest::Up) => self.up_requested(wall, context),
+            Some(DaemonRequest::Up) => self.on_up_requested(wall, context),
             Some(DaemonRequest::Down { .. }) => self.begin_shutdown(context),
             Some(DaemonRequest::Restart { .. }) => self.begin_hand_over(),
             Some(DaemonRequest::Prune { keep, .. }) => return context.push(Effect::Prune { path, keep }),

@@ -1,4 +1,5 @@
-//! The world of the simulated core: effects become frames on the simulated network and commands that wait for a commit.
+//! Simulated environment of the core: effects become frames on the simulated network and commands that wait for a
+//! commit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -195,6 +196,6 @@ impl StateFile {
     /// Stores the state. If that fails, the next relay starts without it.
     pub(super) fn store(&self, state: &SavedState) {
         let stored = serde_json::to_vec(state).map(|bytes| fs::write(&self.path, bytes));
-        debug_assert!(stored.is_ok_and(|written| written.is_ok()), "the simulated disk takes it");
+        debug_assert!(stored.is_ok_and(|written| written.is_ok()), "the simulated disk accepts the state");
     }
 }
