@@ -15,7 +15,7 @@ const SETTINGS: [&str; 4] = ["hooks", "config", "config.worktree", "commondir"];
 /// Names in the folder of a linked worktree that hold settings, or point to the repository's settings.
 const WORKTREE_SETTINGS: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
 /// Maximum number of submodules, and of linked worktrees, whose settings are listed one by one, because the whole
-/// profile has to fit into one argument. Of any further ones the whole folder is read-only.
+/// profile has to fit into one argument. The whole folder of any further one is read-only.
 const MAX_LISTED: usize = 32;
 /// Maximum depth of nested submodules that are searched.
 const MAX_DEPTH: usize = 8;
