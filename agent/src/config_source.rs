@@ -18,7 +18,7 @@ pub(crate) enum ConfigSource {
     File(ConfigFile),
     /// Stdin, read once, so that token and environment are never on disk. Later only the relay's address can change.
     Memory {
-        /// Configuration from stdin, with the newest address.
+        /// Configuration from stdin. Its address is updated from `address_file`.
         config: Box<Config>,
         address_file: PathBuf,
         /// True once the configuration has been returned.
@@ -39,13 +39,13 @@ impl ConfigSource {
     pub(crate) fn take_changed(&mut self) -> Result<Option<Config>, String> {
         match self {
             Self::File(file) => file.take_changed(),
-            Self::Memory { config, address_file: address, returned: taken } => {
-                let moved = read_address(address).filter(|url| *url != config.url);
-                if *taken && moved.is_none() {
+            Self::Memory { config, address_file, returned } => {
+                let new_address = read_address(address_file).filter(|url| *url != config.url);
+                if *returned && new_address.is_none() {
                     return Ok(None);
                 }
-                *taken = true;
-                if let Some(url) = moved {
+                *returned = true;
+                if let Some(url) = new_address {
                     config.url = url;
                 }
                 Ok(Some((**config).clone()))

@@ -1,7 +1,10 @@
 //! Reset of inherited process state. The parent of the agent may have blocked or ignored signals, set a umask, and left
 //! descriptors open.
 
-#![expect(unsafe_code, reason = "masks, dispositions and foreign descriptors have no safe interface")]
+#![expect(
+    unsafe_code,
+    reason = "signal masks, signal dispositions and inherited descriptors have no safe interface"
+)]
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::{mem, ptr};

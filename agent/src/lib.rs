@@ -1,7 +1,7 @@
 //! `worker-agent`: runs workers, supervises them, and delivers their milestones to a relay.
 //!
 //! ```text
-//! relay ──Start──► uplink ──► job (one supervisor a job) ──► process ──► shim ──► the command and all it starts
+//! relay ──Start──► uplink ──► job (one supervisor each) ──► process ──► shim ──► the command and all it starts
 //!                    ▲            │ steps, limits                │ output, exit
 //!                    │            ▼                              ▼
 //!                    └──────── spool (disk) ◄──────────── transcript, tracker

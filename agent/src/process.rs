@@ -142,26 +142,26 @@ enum Phase {
 /// Reading end of a pipe, until its end.
 #[derive(Debug)]
 struct Pipe {
-    open_end: Option<Receiver>,
+    receiver: Option<Receiver>,
     buffer: Vec<u8>,
 }
 
 impl Pipe {
     fn new(fd: Option<OwnedFd>) -> io::Result<Self> {
         let receiver = fd.map(Receiver::from_owned_fd).transpose()?;
-        Ok(Self { open_end: receiver, buffer: Vec::with_capacity(READ_SIZE) })
+        Ok(Self { receiver, buffer: Vec::with_capacity(READ_SIZE) })
     }
 
     fn is_closed(&self) -> bool {
-        self.open_end.is_none()
+        self.receiver.is_none()
     }
 
     /// Reads the available bytes. Returns an empty vector once, at the end of the pipe; any later call waits for ever.
     /// Cancel-safe like `read_buf`.
     async fn read(&mut self) -> Vec<u8> {
-        let Some(receiver) = &mut self.open_end else { return std::future::pending().await };
+        let Some(receiver) = &mut self.receiver else { return std::future::pending().await };
         if !matches!(receiver.read_buf(&mut self.buffer).await, Ok(1..)) {
-            self.open_end = None;
+            self.receiver = None;
         }
         let bytes = self.buffer.clone();
         self.buffer.clear();
@@ -190,8 +190,8 @@ impl Process {
         streams: OutputPipes,
         folder: Option<&WorkspaceDir>,
     ) -> io::Result<Self> {
-        let (ours, theirs) = StdStream::pair()?;
-        ours.set_nonblocking(true)?;
+        let (agent_end, shim_end) = StdStream::pair()?;
+        agent_end.set_nonblocking(true)?;
         let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, err) = match streams {
             OutputPipes::Merged => (None, out.try_clone()?),
@@ -201,11 +201,11 @@ impl Process {
             .arg("shim")
             .env_clear()
             .current_dir(folder.map_or("/".to_owned(), WorkspaceDir::inherited_path))
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdin(Stdio::from(OwnedFd::from(shim_end)))
             .stdout(Stdio::from(out))
             .stderr(Stdio::from(err))
             .spawn()?;
-        let (reports, requests) = UnixStream::from_std(ours)?.into_split();
+        let (reports, requests) = UnixStream::from_std(agent_end)?.into_split();
         Ok(Self {
             reports,
             requests,
@@ -282,17 +282,17 @@ impl Process {
                 Phase::Starting | Phase::Running | Phase::Sweeping => None,
                 Phase::Draining { until } | Phase::Ended { until, .. } => Some(until),
             };
-            let over = matches!(self.phase, Phase::Ended { .. });
-            let reads = match self.phase {
+            let has_ended = matches!(self.phase, Phase::Ended { .. });
+            let reads_output = match self.phase {
                 Phase::Starting => false,
                 Phase::Running => !self.output_paused,
                 Phase::Draining { .. } | Phase::Sweeping | Phase::Ended { .. } => true,
             };
             let input = tokio::select! {
-                read = self.reports.read_buf(&mut self.receive_buffer), if !over => Input::Control(read),
-                _ = self.requests.writable(), if !over && !self.send_queue.is_empty() => Input::Writable,
-                bytes = self.stdout.read(), if reads => Input::Read(OutputSource::Stdout, bytes),
-                bytes = self.stderr.read(), if reads => Input::Read(OutputSource::Stderr, bytes),
+                read = self.reports.read_buf(&mut self.receive_buffer), if !has_ended => Input::Control(read),
+                _ = self.requests.writable(), if !has_ended && !self.send_queue.is_empty() => Input::Writable,
+                bytes = self.stdout.read(), if reads_output => Input::Read(OutputSource::Stdout, bytes),
+                bytes = self.stderr.read(), if reads_output => Input::Read(OutputSource::Stderr, bytes),
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Input::Time,
             };
             if let Some(event) = self.on_input(input) {
@@ -347,8 +347,8 @@ impl Process {
                 None
             }
             Input::Time => {
-                self.stdout.open_end = None;
-                self.stderr.open_end = None;
+                self.stdout.receiver = None;
+                self.stderr.receiver = None;
                 None
             }
         }
@@ -402,12 +402,12 @@ pub(crate) async fn capture(
         match process.next().await {
             Event::Spawned { .. } => {}
             Event::Output { source, bytes } => {
-                let room = MAX_CAPTURE - output.len();
+                let remaining = MAX_CAPTURE - output.len();
                 if source == wanted_source {
-                    output.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                    output.extend_from_slice(&bytes[..bytes.len().min(remaining)]);
                 }
             }
-            Event::Exited(how) => exit = Some(how),
+            Event::Exited(status) => exit = Some(status),
             Event::Ended { .. } => return Ok((exit, output)),
             event @ (Event::SpawnFailed { .. } | Event::Lost) => return Err(event),
         }

@@ -93,16 +93,19 @@ impl RelayTime {
     /// Adjusts the current scale to the relay's time. `hello_sent` is the monotonic time at which the hello was sent,
     /// and `relay_now` the relay's time in its answer.
     pub fn synchronize(&self, hello_sent: Duration, relay_now: Timestamp) {
-        let (heard, wall) = (self.monotonic(), self.clock_source.wall());
-        let scale = TimeScale::from_remote(relay_now, hello_sent, heard, wall);
+        let (received_at, wall) = (self.monotonic(), self.clock_source.wall());
+        let scale = TimeScale::from_remote(relay_now, hello_sent, received_at, wall);
         *self.lock_scale() = scale;
-        let off = wall.duration_since(scale.wall_time(heard));
-        if off.unsigned_abs() > MAX_DRIFT {
-            let (span, order) = (off.unsigned_abs(), if off.is_negative() { "behind" } else { "ahead of" });
+        let drift = wall.duration_since(scale.wall_time(received_at));
+        if drift.unsigned_abs() > MAX_DRIFT {
+            let (span, direction) =
+                (drift.unsigned_abs(), if drift.is_negative() { "behind" } else { "ahead of" });
             // Rounded to seconds, because the welcome was in transit for a moment.
             let span =
                 common::duration::format_duration((common::duration::to_millis(span) + 500) / 1000 * 1000);
-            tracing::warn!("the clock here is {span} {order} the relay's: times follow the relay's clock");
+            tracing::warn!(
+                "the clock here is {span} {direction} the relay's: times follow the relay's clock"
+            );
         }
     }
 }

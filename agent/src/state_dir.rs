@@ -28,8 +28,8 @@ pub(crate) struct StateDir {
 impl StateDir {
     /// Returns true if the locked directory was removed or replaced. No later agent would find the data in it.
     pub(crate) fn is_lost(&self) -> bool {
-        let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
-        is_replaced(self.lock.metadata().map(place), fs::metadata(self.dir.join(LOCK_FILE)).map(place))
+        let file_id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        is_replaced(self.lock.metadata().map(file_id), fs::metadata(self.dir.join(LOCK_FILE)).map(file_id))
     }
 }
 
@@ -37,7 +37,7 @@ impl StateDir {
 fn is_replaced(held: io::Result<(u64, u64)>, current: io::Result<(u64, u64)>) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     match (held, current) {
-        (Ok(mine), Ok(there)) => mine != there,
+        (Ok(locked), Ok(current)) => locked != current,
         (_, Err(error)) => matches!(error.kind(), NotFound | NotADirectory),
         (Err(_), Ok(_)) => false,
     }

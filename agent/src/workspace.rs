@@ -88,20 +88,20 @@ enum OpenFolderError {
 fn open_path(path: &Path) -> Result<OwnedFd, OpenFolderError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // `O_PATH` works without read permission on the parent folders.
-    let way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let parent_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let plain = path
         .components()
         .all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
     if !plain || !path.is_absolute() {
         return Err(OpenFolderError::Other(io::Error::other("it is not a plain absolute path")));
     }
-    let mut folder =
-        openat(CWD, "/", way, Mode::empty()).map_err(|error| OpenFolderError::Other(error.into()))?;
+    let mut folder = openat(CWD, "/", parent_flags, Mode::empty())
+        .map_err(|error| OpenFolderError::Other(error.into()))?;
     let mut done = std::path::PathBuf::from("/");
     let mut parts = path.components().skip(1).peekable();
     while let Some(part) = parts.next() {
         done.push(part);
-        let flags = if parts.peek().is_some() { way } else { flags };
+        let flags = if parts.peek().is_some() { parent_flags } else { flags };
         folder = openat(&folder, part.as_os_str(), flags, Mode::empty()).map_err(|error| match error {
             Errno::NOENT => OpenFolderError::Missing,
             // The kernel may report a link as "not a folder".

@@ -103,8 +103,8 @@ impl WorkspaceLog {
         if bounded.written_bytes >= MAX_FILE {
             return Ok(());
         }
-        let room = usize::try_from(MAX_FILE - bounded.written_bytes).unwrap_or(usize::MAX);
-        let kept = &bytes[..bytes.len().min(room)];
+        let remaining = usize::try_from(MAX_FILE - bounded.written_bytes).unwrap_or(usize::MAX);
+        let kept = &bytes[..bytes.len().min(remaining)];
         bounded.file.write_all(kept)?;
         bounded.written_bytes += kept.len() as u64;
         if bounded.written_bytes >= MAX_FILE {
@@ -116,17 +116,17 @@ impl WorkspaceLog {
 
 /// Opens a folder, and creates it if missing. A new folder is given to `owner`; an existing one keeps its owner.
 fn open_folder(parent: impl AsFd, name: &str, owner: Option<UserIds>) -> io::Result<OwnedFd> {
-    let made = match mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
+    let is_new = match mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
         Err(error) => return Err(error.into()),
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(&parent, name, flags, Mode::empty())?;
-    if made {
+    if is_new {
         // Another program may have replaced the new folder already, so only a folder that the agent owns is given away.
-        let ours = fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
-        if ours {
+        let is_own = fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
+        if is_own {
             set_owner(&dir, owner)?;
         }
     }

@@ -22,8 +22,8 @@ fn launched() -> JobRecord {
     JobRecord::from_queued("abe#1".parse().unwrap(), at(0), &queued)
 }
 
-fn play(record: &mut JobRecord, story: Vec<(i64, EventBody)>) {
-    for (seq, (second, body)) in story.into_iter().enumerate() {
+fn play(record: &mut JobRecord, events: Vec<(i64, EventBody)>) {
+    for (seq, (second, body)) in events.into_iter().enumerate() {
         record.apply_line(&EventLine {
             id: seq as u64 + 2,
             job: record.job.clone(),
@@ -177,10 +177,10 @@ fn a_job_takes_at_least_as_long_as_its_steps_whatever_was_slow() {
         ("no step was seen", vec![(3, started())], 5, "2.0s"),
         ("nothing began", vec![], 5, "5.0s"),
     ];
-    for (case, story, finished, told) in table {
+    for (case, events, finished, told) in table {
         let mut record = launched();
         let end = (finished, done(FinalState::Completed, None));
-        play(&mut record, [vec![(0, accepted())], story, vec![end]].concat());
+        play(&mut record, [vec![(0, accepted())], events, vec![end]].concat());
         let summary = record.summary.unwrap();
         assert!(summary.starts_with(&format!("abe#1 completed after {told}")), "{case}: {summary}");
     }
@@ -206,12 +206,12 @@ fn the_current_step_is_the_newest_that_has_not_ended() {
 #[test]
 fn steps_are_bounded_and_one_that_runs_is_kept() {
     let mut record = launched();
-    let mut story = vec![(1, begin(1, StepKind::Command, "long"))];
+    let mut events = vec![(1, begin(1, StepKind::Command, "long"))];
     for n in 2..200 {
-        story.push((2, begin(n, StepKind::Command, "short")));
-        story.push((2, end(n, StepOutcome::Ok, Some(0), 1)));
+        events.push((2, begin(n, StepKind::Command, "short")));
+        events.push((2, end(n, StepOutcome::Ok, Some(0), 1)));
     }
-    play(&mut record, story);
+    play(&mut record, events);
     assert_eq!(record.steps.len(), MAX_STEPS);
     assert_eq!((record.step.as_ref().unwrap().n, record.steps_total), (1, 199));
 }
@@ -249,15 +249,15 @@ fn fields_of_a_newer_program_are_kept() {
 #[test]
 fn a_summary_is_twelve_lines_at_most_and_holds_no_escapes() {
     let mut record = launched();
-    let mut story = vec![(1, accepted())];
+    let mut events = vec![(1, accepted())];
     for n in 1..20 {
-        story.push((2, begin(n, StepKind::Command, "\x1b[31mred\nline")));
-        story.push((2, end(n, StepOutcome::Failed, Some(1), u64::from(n))));
+        events.push((2, begin(n, StepKind::Command, "\x1b[31mred\nline")));
+        events.push((2, end(n, StepOutcome::Failed, Some(1), u64::from(n))));
     }
-    story.push((3, EventBody::Message { text: "\x1b]0;x\x07line\n".repeat(20) }));
+    events.push((3, EventBody::Message { text: "\x1b]0;x\x07line\n".repeat(20) }));
     let error = JobError { kind: FailureKind::CodexExit, message: "\x1bboom".into(), step: None };
-    story.push((4, done(FinalState::Failed, Some(error))));
-    play(&mut record, story);
+    events.push((4, done(FinalState::Failed, Some(error))));
+    play(&mut record, events);
     let summary = record.summary.unwrap();
     assert!(summary.lines().count() <= 12, "{summary}");
     assert!(summary.chars().all(|c| c == '\n' || !c.is_control()), "{summary:?}");
@@ -266,18 +266,18 @@ fn a_summary_is_twelve_lines_at_most_and_holds_no_escapes() {
 #[test]
 fn a_check_that_failed_shows_the_end_of_its_output_and_the_summary_stays_short() {
     let mut record = launched();
-    let mut story = vec![(1, accepted())];
+    let mut events = vec![(1, accepted())];
     for n in 1..9 {
-        story.push((2, begin(n, StepKind::Command, "make")));
-        story.push((2, end(n, StepOutcome::Failed, Some(2), u64::from(n))));
+        events.push((2, begin(n, StepKind::Command, "make")));
+        events.push((2, end(n, StepOutcome::Failed, Some(2), u64::from(n))));
     }
-    story.push((3, EventBody::Message { text: "one\ntwo\nthree\nfour".into() }));
-    story.push((3, EventBody::Usage(Usage::default())));
+    events.push((3, EventBody::Message { text: "one\ntwo\nthree\nfour".into() }));
+    events.push((3, EventBody::Usage(Usage::default())));
     let message = "check 'cargo test' ended with exit code 101: 5 / assertion `left == right` failed / left: 1 / \
                    right: 2 / test result: FAILED. 3 passed; 1 failed";
     let error = JobError { kind: FailureKind::CheckFailed, message: message.into(), step: Some(8) };
-    story.push((4, done(FinalState::Failed, Some(error))));
-    play(&mut record, story);
+    events.push((4, done(FinalState::Failed, Some(error))));
+    play(&mut record, events);
     let summary = record.summary.unwrap();
     assert!(summary.lines().count() <= 12, "{summary}");
     insta::assert_snapshot!(summary, @r#"

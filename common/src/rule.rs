@@ -73,11 +73,11 @@ pub fn compile_pattern(pattern: &str) -> Result<Regex, String> {
     }
     RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build().map_err(|error| {
         // Joins the lines of the regex engine's message.
-        let told = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        let message = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
         format!(
             "= '{}': {}",
             text_format::one_line(pattern, MAX_SHOWN_BYTES.0),
-            text_format::one_line(&told, MAX_SHOWN_BYTES.1)
+            text_format::one_line(&message, MAX_SHOWN_BYTES.1)
         )
     })
 }

@@ -38,8 +38,8 @@ pub fn summarize(record: &JobRecord) -> String {
             format!("{lead}{}", text_format::one_line(line, MAX_LINE))
         }));
     }
-    if let Some(facts) = facts_line(record) {
-        lines.push(facts);
+    if let Some(counts) = counts_line(record) {
+        lines.push(counts);
     }
     lines.push(format!("log: {}", text_format::to_printable(&record.log_path)));
     lines.join("\n")
@@ -98,10 +98,12 @@ fn warning_lines(record: &JobRecord) -> Vec<String> {
 
 /// Splits `check 'x' ended with exit code 1: one / two` into the event and the lines of output.
 pub fn split_output(message: &str) -> (&str, Vec<&str>) {
-    let Some(said) = message.find("' ended with ").or_else(|| message.find("' was ")) else {
+    let Some(phrase_start) = message.find("' ended with ").or_else(|| message.find("' was ")) else {
         return (message, Vec::new());
     };
-    let Some(colon) = message[said..].find(": ").map(|at| said + at) else { return (message, Vec::new()) };
+    let Some(colon) = message[phrase_start..].find(": ").map(|at| phrase_start + at) else {
+        return (message, Vec::new());
+    };
     (&message[..colon], message[colon + 2..].split(" / ").filter(|line| !line.trim().is_empty()).collect())
 }
 
@@ -161,24 +163,24 @@ fn step_line(step: &Step) -> String {
 }
 
 /// Returns one line with the changed files, tokens and thread, as far as they are known.
-fn facts_line(record: &JobRecord) -> Option<String> {
-    let mut facts = Vec::new();
+fn counts_line(record: &JobRecord) -> Option<String> {
+    let mut counts = Vec::new();
     if let Some(changes) = record.changes {
         let files = if changes.files == 1 { "file" } else { "files" };
-        facts.push(format!(
+        counts.push(format!(
             "{} {files} changed (+{} -{})",
             changes.files, changes.insertions, changes.deletions
         ));
     }
     if let Some(usage) = record.usage {
         let total = if record.is_resumed() { " (thread total)" } else { "" };
-        facts.push(format!("tokens: {} in, {} out{total}", usage.input_tokens, usage.output_tokens));
+        counts.push(format!("tokens: {} in, {} out{total}", usage.input_tokens, usage.output_tokens));
     }
     if let Some(cleanup) = record.cleanup.filter(|cleanup| cleanup.killed + cleanup.survivors > 0) {
-        facts.push(format!("{} processes killed, {} left", cleanup.killed, cleanup.survivors));
+        counts.push(format!("{} processes killed, {} left", cleanup.killed, cleanup.survivors));
     }
     if let Some(thread) = &record.thread_id {
-        facts.push(format!("thread {}", text_format::one_line(thread, 60)));
+        counts.push(format!("thread {}", text_format::one_line(thread, 60)));
     }
-    (!facts.is_empty()).then(|| facts.join(" · "))
+    (!counts.is_empty()).then(|| counts.join(" · "))
 }

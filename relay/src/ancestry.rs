@@ -2,7 +2,7 @@
 //!
 //! The environment of a command can be changed by the command line; its ancestors can't.
 
-#![expect(clippy::disallowed_methods, reason = "the kernel tells of processes")]
+#![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
 use std::fs;
 use std::path::Path;

@@ -9,7 +9,7 @@
 //! other callers:   relay up │ launch │ serve │ doctor ─► same settings? ─► continue │ an error that asks a person
 //! ```
 
-#![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
+#![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
 
 use std::collections::BTreeSet;
 use std::env::VarError;
@@ -118,9 +118,9 @@ impl ApprovableSettings {
     }
 
     fn lines_changed_since(&self, approved: &Self) -> Vec<String> {
-        let gone = approved.lines.difference(&self.lines).map(|line| ("- ", line.as_str()));
+        let removed = approved.lines.difference(&self.lines).map(|line| ("- ", line.as_str()));
         let new = self.lines.difference(&approved.lines).map(|line| ("+ ", line.as_str()));
-        format_settings(gone.chain(new).collect())
+        format_settings(removed.chain(new).collect())
     }
 }
 
@@ -147,8 +147,8 @@ fn format_settings(mut lines: Vec<(&str, &str)>) -> Vec<String> {
 /// Compares these settings to the approved ones.
 pub fn approval_state(root: &Path, settings: &ApprovableSettings) -> ApprovalState {
     match approved_settings(root) {
-        Some(agreed) if agreed.lines == settings.lines => ApprovalState::Approved,
-        Some(agreed) => ApprovalState::Changed(settings.lines_changed_since(&agreed)),
+        Some(approved) if approved.lines == settings.lines => ApprovalState::Approved,
+        Some(approved) => ApprovalState::Changed(settings.lines_changed_since(&approved)),
         None => ApprovalState::New(settings.all_lines()),
     }
 }
@@ -170,18 +170,18 @@ pub fn approved_settings(root: &Path) -> Option<ApprovableSettings> {
 
 /// Stores the approval of these settings.
 pub fn store_approval(root: &Path, settings: &ApprovableSettings) -> Result<(), Failure> {
-    let place = approval_path_here(root).ok_or_else(|| {
+    let path = approval_path_here(root).ok_or_else(|| {
         Failure::unreachable(
             "neither XDG_STATE_HOME nor HOME is set: set one, so that your approval can be stored",
         )
     })?;
     let write = || -> io::Result<()> {
-        if let Some(folder) = place.parent() {
+        if let Some(folder) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        atomic::replace_file(&place, &serde_json::to_vec(settings)?, Durability::Synced)
+        atomic::replace_file(&path, &serde_json::to_vec(settings)?, Durability::Synced)
     };
-    write().map_err(|e| Failure::unreachable(format!("{} can't be written ({e})", place.display())))
+    write().map_err(|e| Failure::unreachable(format!("{} can't be written ({e})", path.display())))
 }
 
 /// Refuses settings that no person has approved.
@@ -217,9 +217,9 @@ pub fn refusal(root: &Path, initiator: Initiator, has_changed: bool) -> Failure 
 
 /// Removes the approval.
 pub fn remove_approval(root: &Path) {
-    if let Some(place) = approval_path_here(root) {
+    if let Some(path) = approval_path_here(root) {
         // An approval that can't be removed permits only what a person has approved.
-        let _ = fs::remove_file(place);
+        let _ = fs::remove_file(path);
     }
 }
 

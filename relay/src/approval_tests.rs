@@ -11,12 +11,12 @@ fn settings(root: &Path, text: &str) -> ApprovableSettings {
 fn comments_order_and_limits_change_nothing_and_everything_else_does() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
-    let agreed = settings(&root, "[platform]\nname = \"a\"\n[limits]\njob = \"1h\"\n");
+    let approved = settings(&root, "[platform]\nname = \"a\"\n[limits]\njob = \"1h\"\n");
     for same in [
         "# with a comment\n[platform]\nname = 'a'\n",
         "[limits]\njob = \"2h\"\n[platform]\nname = \"a\"\n[[step]]\nmatch = 'x'\nkind = \"test\"\n",
     ] {
-        assert_eq!(settings(&root, same).digest(), agreed.digest(), "{same}");
+        assert_eq!(settings(&root, same).digest(), approved.digest(), "{same}");
     }
     for (other, line) in [
         ("", "- platform.name = \"a\""),
@@ -30,7 +30,7 @@ fn comments_order_and_limits_change_nothing_and_everything_else_does() {
             "+ codex.sandbox (in effect) = workspace-write",
         ),
     ] {
-        let changed = settings(&root, other).lines_changed_since(&agreed);
+        let changed = settings(&root, other).lines_changed_since(&approved);
         assert!(changed.iter().any(|changed| changed == line), "{other}: {changed:?}");
     }
 }
@@ -40,7 +40,7 @@ fn nothing_of_a_setting_is_hidden_and_what_runs_comes_first() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     fs::create_dir_all(root.join("docker/certs")).unwrap();
-    let agreed = settings(&root, "");
+    let approved = settings(&root, "");
     for number in 0..20 {
         fs::write(root.join(format!("docker/certs/{number}.crt")), "a").unwrap();
     }
@@ -48,7 +48,7 @@ fn nothing_of_a_setting_is_hidden_and_what_runs_comes_first() {
     let text = format!(
         "[platform]\nbase = \"x\"\n[notify]\ncommand = [\"/bin/echo\", \"{long}\\n\\u202Ehidden\", \"end\"]\n"
     );
-    let shown = settings(&root, &text).lines_changed_since(&agreed);
+    let shown = settings(&root, &text).lines_changed_since(&approved);
     assert!(shown[0].starts_with("+ notify.command = ") && shown[0].ends_with("\"end\"]"), "{shown:?}");
     assert!(shown[0].contains("\\u{202e}hidden"), "{shown:?}");
     assert!(shown.iter().any(|line| line == "+ platform.base = \"x\""), "{shown:?}");

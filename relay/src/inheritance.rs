@@ -1,7 +1,10 @@
 //! Process attributes that are inherited: a program that starts relay may block or ignore signals, and leave
 //! descriptors open that other processes wait for.
 
-#![expect(unsafe_code, reason = "masks, dispositions and foreign descriptors have no safe interface")]
+#![expect(
+    unsafe_code,
+    reason = "signal masks, signal dispositions and inherited descriptors have no safe interface"
+)]
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::path::Path;

@@ -8,9 +8,9 @@
 
 #![expect(
     unreachable_pub,
-    reason = "nothing of this library but its main is reachable from outside: pub means for other modules"
+    reason = "only `main` is reachable from outside this library: `pub` means visible to other modules"
 )]
-#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests look at files and put some in place"))]
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests read and create files directly"))]
 
 mod ancestry;
 mod approval;

@@ -1,7 +1,7 @@
 //! Job policy: checks a spec against the approved settings.
 //!
 //! ```text
-//! relay launch ─► spec ─settle─► registry (a session may write here) ─► daemon ─settle─► agent
+//! relay launch ─► spec ─authorize─► registry (a session may write here) ─► daemon ─authorize─► agent
 //! ```
 //!
 //! A spec chooses task, folder, limits and model. Program and sandbox of Codex come only from the settings, and no part
@@ -76,8 +76,8 @@ impl JobPolicy {
         if let Some(model) = spec.codex.model.as_ref().filter(|model| !is_model_name(model)) {
             return Err(format!("'{}' is not the name of a model", one_line(model, 60)));
         }
-        let own = &self.codex.args;
-        let more: Vec<String> = match spec.codex.args.strip_prefix(own.as_slice()) {
+        let approved = &self.codex.args;
+        let more: Vec<String> = match spec.codex.args.strip_prefix(approved.as_slice()) {
             Some(more) => more.to_vec(),
             // The job was launched while the settings had other arguments.
             None => spec.codex.args.clone(),
@@ -90,7 +90,7 @@ impl JobPolicy {
         }
         spec.codex.program.clone_from(&self.codex.program);
         spec.codex.sandbox = self.codex.sandbox;
-        spec.codex.args = own.iter().cloned().chain(more).collect();
+        spec.codex.args = approved.iter().cloned().chain(more).collect();
         Ok(spec)
     }
 
@@ -194,10 +194,10 @@ fn is_model_name(name: &str) -> bool {
 /// Exit code 2 with one line that describes the problem.
 pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     check_workspaces(engine, config)?;
-    let places = ProtectedPaths::for_project(&config.root);
+    let protected_paths = ProtectedPaths::for_project(&config.root);
     let notify = &config.notify;
-    let of_codex = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));
-    let programs = of_codex.into_iter().chain([("[notify] codex", &notify.codex)]);
+    let codex_program = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));
+    let programs = codex_program.into_iter().chain([("[notify] codex", &notify.codex)]);
     let programs = programs.chain(notify.command.first().map(|program| ("[notify] command", program)));
     let programs =
         programs.filter_map(|(setting, program)| Some((setting, protected_paths::find_program(program)?)));
@@ -206,9 +206,9 @@ pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure
     let arguments = arguments.filter(|file| file.is_file()).map(|file| ("[notify] command", file));
     for (setting, file) in programs.chain(arguments) {
         let file = protected_paths::resolve_links(&file);
-        if let Some(place) = places.shared_location(&file, &config.platform.workspaces_folder) {
+        if let Some(location) = protected_paths.shared_location(&file, &config.platform.workspaces_folder) {
             return Err(Failure::usage(format!(
-                "{setting}: {} lies in {place}, where a session or a worker can change it, and it runs outside of \
+                "{setting}: {} lies in {location}, where a session or a worker can change it, and it runs outside of \
                  every sandbox: move it elsewhere",
                 file.display()
             )));

@@ -2,7 +2,10 @@
 //!
 //! A worker's code may write to its folder. Files that a more trusted party opens or runs must not be in it.
 
-#![expect(clippy::disallowed_methods, reason = "accounts of the system, and folders whose way was looked at")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "accounts of the system, and folders whose path was checked for links"
+)]
 
 use std::ffi::OsString;
 use std::fs;

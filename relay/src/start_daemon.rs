@@ -65,7 +65,7 @@ pub fn daemon(
     approval::require_approval(root, initiator, settings)?;
     registry.ensure()?;
     let watch = FolderWatch::folder(registry.folder());
-    let said_before = registry.daemon_log().size().unwrap_or(0);
+    let log_length = registry.daemon_log().size().unwrap_or(0);
     let mut child = spawn(root, registry, settings)
         .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
     let deadline = Instant::now() + DAEMON_START_TIMEOUT;
@@ -81,7 +81,7 @@ pub fn daemon(
             }
             // The daemon holds the registry but has not written its lease yet.
             if !lease::is_held(registry) {
-                return Err(Failure::unreachable(last_words(registry, said_before)));
+                return Err(Failure::unreachable(last_log_line(registry, log_length)));
             }
         }
         if !watch.wait(Some(deadline)) {
@@ -102,7 +102,7 @@ fn spawn(root: &Path, registry: &Registry, settings: &ApprovableSettings) -> io:
         .arg("serve")
         .arg("--root")
         .arg(root)
-        .args(["--engine", settings.engine.as_str(), "--agreed", &settings.digest()])
+        .args(["--engine", settings.engine.as_str(), "--approved-digest", &settings.digest()])
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -155,7 +155,7 @@ pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
 }
 
 /// Returns the last line that the daemon wrote after `offset`.
-fn last_words(registry: &Registry, offset: u64) -> String {
+fn last_log_line(registry: &Registry, offset: u64) -> String {
     let mut new = Vec::new();
     let _ = registry.daemon_log().open().and_then(|mut log| {
         log.seek(SeekFrom::Start(offset))?;

@@ -158,7 +158,7 @@ pub fn since_boot() -> Duration {
 
 /// Id of the current boot; differs between boots and between machines.
 #[cfg(target_os = "linux")]
-#[expect(clippy::disallowed_methods, reason = "the kernel's file, and none of the registry")]
+#[expect(clippy::disallowed_methods, reason = "a file of the kernel, not of the registry")]
 fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim().to_owned())

@@ -33,7 +33,7 @@ impl Samples {
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a place among at most some thousand samples"
+            reason = "an index into at most some thousand samples"
         )]
         let place = (last as f64 * part).round() as usize;
         Ok(Figure::Millis(sorted[place.min(last)] * 1000.0))

@@ -20,7 +20,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
 }
 
 fn mebibytes(file: &Path) -> Fallible<Figure> {
-    #[expect(clippy::cast_precision_loss, reason = "a file of some megabytes")]
+    #[expect(clippy::cast_precision_loss, reason = "the size is some megabytes")]
     let bytes = fs::metadata(file)?.len() as f64;
     Ok(Figure::MiB(bytes / 1024.0 / 1024.0))
 }

@@ -1,7 +1,7 @@
 //! Limit of the memory that decoding a frame takes, whatever lengths the frame claims: a separate program, because it
 //! counts every allocation.
 
-#![expect(clippy::unwrap_used, reason = "a helper that panics is a test that fails")]
+#![expect(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 use common::event::{Event, EventBody, Isolation, MAX_LIST, PlanItem};
 use common::ids::JobId;

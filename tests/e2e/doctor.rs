@@ -155,7 +155,7 @@ fn a_codex_that_is_missing_or_not_whole_is_named() {
     let real = programs::codex();
     std::fs::hard_link(&real, &alone).or_else(|_| std::fs::copy(&real, &alone).map(drop)).unwrap();
     site.configure(&format!("[codex]\nprogram = \"{}\"\n", alone.display()));
-    site.agree();
+    site.approve();
     let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "code-mode-host");
     assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");
     assert!(
@@ -183,7 +183,7 @@ fn a_relay_that_died_is_named_with_what_starts_another() {
 #[ignore = "needs the real Codex"]
 fn a_mistake_in_the_rules_that_keeps_codex_from_starting_is_named_with_its_place() {
     let (_model, site) = healthy();
-    site.agree();
+    site.approve();
     site.write(".codex/rules/mine.rules", "prefix_rule(pattern=[\n");
     let (state, detail, fix, code) = found(&mut doctor(&site, &["--json"]), "rules");
     assert_eq!((&state[..], code), ("fail", Some(5)), "{detail}");

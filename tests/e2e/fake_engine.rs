@@ -128,7 +128,7 @@ fn what_a_killed_relay_left_in_a_container_is_ended_although_the_settings_change
     let relay = i32::try_from(site.daemon_pid()).ok().and_then(Pid::from_raw).unwrap();
     kill_process(relay, Signal::KILL).unwrap();
     site.configure("");
-    site.agree();
+    site.approve();
     let output = run(&site, &["down"]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(!site.root().join("running").exists(), "{}", fs::read_to_string(log).unwrap());

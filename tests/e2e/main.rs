@@ -2,7 +2,7 @@
 //!
 //! Tests that need the real Codex or Docker are ignored on a plain machine; `tests/run.sh` installs both and runs all.
 
-#![expect(clippy::unwrap_used, reason = "a helper that panics is a test that fails")]
+#![expect(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod agents;
 mod bad_input;

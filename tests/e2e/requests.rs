@@ -112,7 +112,7 @@ fn a_prune_does_not_pass_for_a_relay() {
 #[test]
 fn of_many_commands_that_start_a_relay_at_once_each_finds_one() {
     let site = Site::new(Engine::Local);
-    site.agree();
+    site.approve();
     let all: Vec<Child> = (0..8)
         .map(|_| site.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
         .collect();

@@ -1,7 +1,7 @@
 //! A bounded share of fuzzing for every run: each check of `tests/fuzz` on its seeds and on mutations of them. The same
 //! ones each time: a failure repeats. `tests/fuzz.sh` searches for longer, guided by coverage.
 
-#![expect(clippy::expect_used, reason = "a helper that panics is a test that fails")]
+#![expect(clippy::expect_used, reason = "a panic in a helper fails the test")]
 
 use std::fs;
 use std::path::Path;

@@ -35,7 +35,7 @@
 //! * [`storage`], [`segments`]: one log, one spooled segment, damaged in every possible way. [`cases`]: runs cases on
 //!   all cores.
 
-#![expect(clippy::expect_used, reason = "a helper that panics is a test that fails")]
+#![expect(clippy::expect_used, reason = "a panic in a helper fails the test")]
 
 mod agent;
 mod agent_node;

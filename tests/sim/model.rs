@@ -34,10 +34,7 @@ pub(crate) enum Stage {
 
 /// A job with everything that happened to it.
 #[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is something of its own that may have happened to it"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags are independent")]
 pub(crate) struct Job {
     entries: Vec<Entry>,
     /// Everything printed.

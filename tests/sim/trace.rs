@@ -12,7 +12,7 @@ pub(crate) enum Trace {
 
 impl Trace {
     /// Writes one line, which is formatted only if it is used.
-    #[expect(clippy::print_stdout, reason = "it is asked for by seed, to be read")]
+    #[expect(clippy::print_stdout, reason = "a user prints the trace of a seed to read it")]
     pub(crate) fn say(&self, step: u64, text: impl FnOnce() -> String) {
         match self {
             Self::Silent => {}

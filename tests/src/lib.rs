@@ -7,7 +7,7 @@
 #![expect(
     clippy::missing_errors_doc,
     clippy::missing_panics_doc,
-    reason = "all of it ends the test that called it, with a message that says what was missing"
+    reason = "every error fails the calling test with a message"
 )]
 
 pub mod harness;

@@ -1,7 +1,7 @@
 //! Splitter of bytes into lines, at `\n` only, with a maximum length for each line. Pure.
 //!
-//! A line over [`MAX_LINE`] is cut: its first and last [`HALF_LINE`] bytes are kept. The beginning has the type and id
-//! of the item, the end its exit code and status. The bytes between them are output of a command.
+//! A line over [`MAX_LINE`] is truncated in the middle: its first and last [`HALF_LINE`] bytes are kept. The beginning
+//! has the type and id of the item, the end its exit code and status. The bytes between them are output of a command.
 
 use std::collections::VecDeque;
 
@@ -58,11 +58,11 @@ impl LineSplitter {
         self.has_partial_line = true;
         let (head, rest) = bytes.split_at(bytes.len().min(HALF_LINE - self.head.len()));
         self.head.extend_from_slice(head);
-        let (gone, kept) = rest.split_at(rest.len().saturating_sub(HALF_LINE));
+        let (dropped, kept) = rest.split_at(rest.len().saturating_sub(HALF_LINE));
         let over = (self.tail.len() + kept.len()).saturating_sub(HALF_LINE);
         self.tail.drain(..over);
         self.tail.extend(kept);
-        self.dropped_bytes += (gone.len() + over) as u64;
+        self.dropped_bytes += (dropped.len() + over) as u64;
     }
 
     fn take_line(&mut self) -> Line {

@@ -45,11 +45,11 @@ pub(crate) enum ServerEvent {
 /// Parses a line of stderr after its timestamp; returns `None` for a line about something else.
 pub(crate) fn parse_line(line: &str) -> Option<ServerEvent> {
     let rest = line.strip_prefix("WARN ").or_else(|| line.strip_prefix("INFO "))?;
-    let (spans, said) = LOG_TARGETS.iter().find_map(|target| {
+    let (spans, message) = LOG_TARGETS.iter().find_map(|target| {
         let at = rest.find(target).filter(|at| *at == 0 || rest[..*at].ends_with(": "))?;
         Some((&rest[..at], &rest[at + target.len()..]))
     })?;
-    if let Some(rest) = said.strip_prefix("MCP server startup failed server_name=\"") {
+    if let Some(rest) = message.strip_prefix("MCP server startup failed server_name=\"") {
         let (server, reason) = rest.split_once("\" error=")?;
         return Some(ServerEvent::Failed {
             server: server_name(server),
@@ -58,8 +58,8 @@ pub(crate) fn parse_line(line: &str) -> Option<ServerEvent> {
     }
     let server = spans.rsplit_once("{server_name=").and_then(|(_, rest)| rest.split_once('}'));
     let Some((server, _)) = server else { return Some(ServerEvent::Irrelevant) };
-    Some(match said.strip_prefix("serve finished quit_reason=") {
-        _ if said.starts_with("Service initialized") => ServerEvent::Ready(server_name(server)),
+    Some(match message.strip_prefix("serve finished quit_reason=") {
+        _ if message.starts_with("Service initialized") => ServerEvent::Ready(server_name(server)),
         Some(reason) if !reason.starts_with("Cancelled") => ServerEvent::Lost(server_name(server)),
         _ => ServerEvent::Irrelevant,
     })

@@ -63,7 +63,7 @@ impl Placeholders {
                 Ok(placeholder) => placeholders.locked.extend(placeholder),
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
-                    _ => return Err(format!("{} can't be kept from jobs: {error}", path.display())),
+                    _ => return Err(format!("{} can't be protected from jobs: {error}", path.display())),
                 },
             }
         }
@@ -131,8 +131,8 @@ impl Placeholder {
 impl Drop for Placeholder {
     fn drop(&mut self) {
         // The last job that holds the lock removes the placeholder.
-        let alone = self.file.unlock().is_ok() && self.file.try_lock().is_ok();
-        if !alone
+        let is_last = self.file.unlock().is_ok() && self.file.try_lock().is_ok();
+        if !is_last
             || !is_file_at(&self.file, &self.folder, &self.name)
             || !is_placeholder(&self.name, &self.file)
         {
@@ -166,13 +166,13 @@ fn create(folder: &OwnedFd, name: &Path) -> Result<(), Errno> {
     // The name is random, so that no job can create the file first.
     let random = getrandom::u64().map_err(|_| Errno::IO)?;
     let new = PathBuf::from(format!(".relay-new-{random:016x}"));
-    let made = match placeholder_content(name) {
+    let created = match placeholder_content(name) {
         Some(text) => write_new(folder, &new, text),
         None => mkdirat(folder, &new, Mode::from_raw_mode(0o755))
             .and_then(|()| open_in_folder(folder, &new, OFlags::DIRECTORY))
             .and_then(|inside| write_new(&inside, Path::new(IGNORE_FILE), IGNORE_ALL)),
     };
-    match made.and_then(|()| renameat_with(folder, &new, folder, name, RenameFlags::NOREPLACE)) {
+    match created.and_then(|()| renameat_with(folder, &new, folder, name, RenameFlags::NOREPLACE)) {
         Ok(()) => Ok(()),
         Err(error) => {
             let inside = open_in_folder(folder, &new, OFlags::DIRECTORY);
@@ -199,10 +199,10 @@ fn turn_into_placeholder(name: &Path, file: &File) -> io::Result<()> {
     }
     file.set_permissions(Permissions::from_mode(0o644))?;
     // The file is changed in place, because the other Codex's sandbox protects this inode.
-    let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let fd_path = format!("/proc/self/fd/{}", file.as_raw_fd());
     File::options()
         .write(true)
-        .open(again)?
+        .open(fd_path)?
         .write_all(placeholder_content(name).unwrap_or(NO_SETTINGS).as_bytes())
 }
 
@@ -224,8 +224,8 @@ fn has_content(file: &File, text: &str) -> bool {
 }
 
 fn open_in_folder(folder: impl AsFd, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let plain = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    openat(folder, name, flags | plain, Mode::empty())
+    let base_flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(folder, name, flags | base_flags, Mode::empty())
 }
 
 fn is_file_at(file: &File, folder: &OwnedFd, name: &Path) -> bool {

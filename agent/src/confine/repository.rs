@@ -15,7 +15,7 @@ const SETTINGS: [&str; 4] = ["hooks", "config", "config.worktree", "commondir"];
 /// Names in the folder of a linked worktree that hold settings, or point to the repository's settings.
 const WORKTREE_SETTINGS: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
 /// Maximum number of submodules, and of linked worktrees, whose settings are listed one by one, because the whole
-/// profile has to fit into one argument. Of any further ones the whole folder is read-only.
+/// profile has to fit into one argument. The whole folder of any further one is read-only.
 const MAX_LISTED: usize = 32;
 /// Maximum depth of nested submodules that are searched.
 const MAX_DEPTH: usize = 8;
@@ -104,9 +104,9 @@ pub(crate) fn linked_folders(folder: &Path, file: &Path) -> Vec<PathBuf> {
         return if own { vec![git, common] } else { Vec::new() };
     }
     // A submodule: its folder is in the repository around it.
-    let around = folder.ancestors().skip(1).map(|folder| folder.join(".git"));
-    let mut around = around.filter(|git| git.is_dir());
-    let own = around.any(|around| git.starts_with(around.join("modules")));
+    let enclosing = folder.ancestors().skip(1).map(|folder| folder.join(".git"));
+    let mut enclosing = enclosing.filter(|git| git.is_dir());
+    let own = enclosing.any(|enclosing| git.starts_with(enclosing.join("modules")));
     if own { vec![git] } else { Vec::new() }
 }
 

@@ -90,38 +90,36 @@ impl SharedSettings {
         }
         let repository = repository::git_folders(Path::new(workspace), &self.roots);
         // A folder that is not a repository may become one, so its settings are protected too.
-        let fresh = !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
+        let may_become_repository =
+            !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
         let mut model = self.profile(workspace, &repository, false)?;
         self.codex_programs.expose_aliases(&mut model)?;
-        let shell = self.profile(workspace, &repository, fresh)?;
+        let shell = self.profile(workspace, &repository, may_become_repository)?;
         let mut settings = self.protected_settings(&repository);
         settings
             .retain(|path| path.to_str().is_some_and(|path| shell.readable.iter().any(|kept| kept == path)));
         let placeholders = Arc::new(Placeholders::create(&settings)?);
         let broken = |error: io::Error| format!("no sandbox can be made: {error}");
-        let own = std::env::current_exe().map_err(broken)?;
+        let shim_program = std::env::current_exe().map_err(broken)?;
         let shell_check = SandboxCheck {
             workspace: (workspace.to_owned(), folder.identity()),
             profile: shell,
             processes: process_namespace().map_err(broken)?,
         };
-        let argv = self.argv(&shell_check.profile, &own.to_string_lossy());
-        let (env, caches, temporary) = (self.env.clone(), self.caches.clone(), self.temp_dir.clone());
-        Ok(JobSandbox {
-            argv,
-            env,
-            shell_check,
-            model_profile: model,
-            caches,
-            temp_dir: temporary,
-            placeholders,
-        })
+        let argv = self.argv(&shell_check.profile, &shim_program.to_string_lossy());
+        let (env, caches, temp_dir) = (self.env.clone(), self.caches.clone(), self.temp_dir.clone());
+        Ok(JobSandbox { argv, env, shell_check, model_profile: model, caches, temp_dir, placeholders })
     }
 
-    fn profile(&self, workspace: &str, repository: &[PathBuf], fresh: bool) -> Result<Profile, String> {
+    fn profile(
+        &self,
+        workspace: &str,
+        repository: &[PathBuf],
+        may_become_repository: bool,
+    ) -> Result<Profile, String> {
         let mut profile = Profile::default();
         let is_project = self.projects.iter().any(|project| project.starts_with(workspace));
-        profile.allow_write(workspace, fresh && !is_project);
+        profile.allow_write(workspace, may_become_repository && !is_project);
         for folder in repository.iter().filter_map(|folder| folder.to_str()) {
             profile.allow_write(folder, false);
         }
@@ -148,8 +146,8 @@ impl SharedSettings {
             let git = project.join(".git");
             // In a linked worktree or a submodule `.git` is a file that points to the settings.
             paths.extend(git.is_file().then(|| git.clone()));
-            let whole = Some(git).filter(|git| git.join("HEAD").exists());
-            let git = whole.into_iter().chain(repository::git_folders(project, &self.roots));
+            let repository = Some(git).filter(|git| git.join("HEAD").exists());
+            let git = repository.into_iter().chain(repository::git_folders(project, &self.roots));
             paths.extend(git.flat_map(|git| repository::settings_paths(&git, workspace_git_folders)));
         }
         paths
@@ -157,10 +155,10 @@ impl SharedSettings {
 
     /// Returns the command line of the launcher, which runs a shim. The launcher never enters the workspace, so it
     /// takes no settings from there.
-    fn argv(&self, profile: &Profile, own: &str) -> Vec<String> {
+    fn argv(&self, profile: &Profile, shim_program: &str) -> Vec<String> {
         let mut argv: Vec<String> = [&self.codex, "sandbox", "-P", PROFILE_NAME].map(str::to_owned).into();
         argv.extend(profile_settings(profile));
-        argv.extend(["-C", "/", "--", own, "shim", "--inside"].map(str::to_owned));
+        argv.extend(["-C", "/", "--", shim_program, "shim", "--inside"].map(str::to_owned));
         argv
     }
 }
@@ -192,13 +190,14 @@ impl JobSandbox {
     /// own settings: those settings name programs that Codex starts outside of the sandbox.
     pub(crate) fn codex_arguments(&self) -> Vec<String> {
         let workspace = &self.shell_check.workspace.0;
-        let mut words = vec!["-c".to_owned(), format!("default_permissions={}", quote_toml(PROFILE_NAME))];
-        words.extend(profile_settings(&self.model_profile));
+        let mut arguments =
+            vec!["-c".to_owned(), format!("default_permissions={}", quote_toml(PROFILE_NAME))];
+        arguments.extend(profile_settings(&self.model_profile));
         let folders = Path::new(workspace).ancestors().filter_map(Path::to_str);
         let untrusted: Vec<String> =
             folders.map(|folder| format!("{}={{trust_level=\"untrusted\"}}", quote_toml(folder))).collect();
-        words.extend(["-c".to_owned(), format!("projects={{{}}}", untrusted.join(","))]);
-        words
+        arguments.extend(["-c".to_owned(), format!("projects={{{}}}", untrusted.join(","))]);
+        arguments
     }
 }
 

@@ -44,10 +44,10 @@ pub(crate) struct VerifiedPrograms {
 }
 
 impl VerifiedPrograms {
-    /// Tries the sandbox, unless that was done with this very program.
+    /// Tries the sandbox, unless this program has already passed the test.
     ///
     /// # Errors
-    /// One line that says what does not hold, and what to do.
+    /// One line with the failed property, and advice.
     pub(crate) async fn verify(&self, shared: &SharedSettings) -> Result<(), String> {
         let program = identify(Path::new(&shared.codex))
             .ok_or_else(|| format!("{} can't be read", common::text_format::one_line(&shared.codex, 200)))?;
@@ -69,11 +69,11 @@ fn identify(program: &Path) -> Option<ProgramIdentity> {
 }
 
 async fn attempt(shared: &SharedSettings) -> Result<(), String> {
-    let place = shared.state.join("proof");
-    let (workspace, outside) = (place.join("workspace"), place.join("outside"));
+    let test_dir = shared.state.join("proof");
+    let (workspace, outside) = (test_dir.join("workspace"), test_dir.join("outside"));
     let hidden = workspace.join("hidden");
     let broken = |error: std::io::Error| error.to_string();
-    let _ = fs::remove_dir_all(&place);
+    let _ = fs::remove_dir_all(&test_dir);
     DirBuilder::new().recursive(true).mode(0o700).create(&hidden).map_err(broken)?;
     fs::write(hidden.join("file"), "hidden").map_err(broken)?;
     let mut shared = shared.clone();
@@ -81,14 +81,15 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
     shared.hidden = vec![hidden];
     temp_dir::DEFAULT_TEMP_DIR.clone_into(&mut shared.temp_dir);
     let folder = WorkspaceDir::open(&workspace.to_string_lossy(), &[])?;
-    let own = std::fs::read("/proc/self/cmdline").map_err(broken)?;
-    let own = String::from_utf8_lossy(own.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+    let own_cmdline = std::fs::read("/proc/self/cmdline").map_err(broken)?;
+    let own_name =
+        String::from_utf8_lossy(own_cmdline.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
     let pid = std::process::id().to_string();
-    let words = ["sh", "-c", SCRIPT, "sh", &pid, &own, &outside.to_string_lossy()];
+    let argv = ["sh", "-c", SCRIPT, "sh", &pid, &own_name, &outside.to_string_lossy()];
     let mut command = Command {
         exit_report: None,
         confine: None,
-        argv: words.map(str::to_owned).into(),
+        argv: argv.map(str::to_owned).into(),
         env: shared.env.clone(),
         cwd: ".".to_owned(),
         user: None,
@@ -100,7 +101,7 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
     let ended =
         timeout(TIMEOUT, capture(command, OutputPipes::Merged, OutputSource::Stdout, Some(&folder))).await;
     drop(sandbox);
-    let said = |output: &[u8]| {
+    let failure = |output: &[u8]| {
         let text = String::from_utf8_lossy(output).into_owned();
         let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
         common::text_format::one_line(&last, 200)
@@ -108,10 +109,10 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
     let result = match ended {
         Err(_) => Err(format!("it did not start within {} s", TIMEOUT.as_secs())),
         Ok(Ok((Some(Exit::Code(0)), _))) if !outside.exists() => Ok(()),
-        Ok(Ok((_, output))) => Err(said(&output)),
+        Ok(Ok((_, output))) => Err(failure(&output)),
         Ok(Err(Event::SpawnFailed { message })) => Err(message),
         Ok(Err(_)) => Err("it was killed".to_owned()),
     };
-    let _ = fs::remove_dir_all(&place);
+    let _ = fs::remove_dir_all(&test_dir);
     result
 }

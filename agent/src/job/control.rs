@@ -1,8 +1,9 @@
-//! Orders to a running job.
+//! Control of a running job: requests to end it, and extensions of its limits.
 
 use tokio::sync::watch;
 
-/// An order. A later order can shorten the grace of an earlier one, but never revokes it.
+/// Request to end the job, if any. A later request can shorten the grace period of an earlier one, but never revokes
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Control {
     /// Keep running.
@@ -21,7 +22,7 @@ pub(crate) enum Control {
 }
 
 impl Control {
-    /// Returns the order in force after `new` has followed this one: it has the first reason and the shorter grace.
+    /// Combines this request with a later one. The result has the first reason and the shorter grace period.
     fn merge(self, new: Self) -> Self {
         match (self, new) {
             (Self::Run, new) => new,
@@ -39,7 +40,7 @@ impl Control {
 /// Control state of a running job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ControlState {
-    /// Order in force.
+    /// Request in force.
     pub(crate) control: Control,
     /// Total extension of the job's limit so far, in milliseconds.
     pub(crate) job_extension_ms: u64,
@@ -47,11 +48,11 @@ pub(crate) struct ControlState {
     pub(crate) step_extension_ms: u64,
 }
 
-/// Sends an order. A repeated order changes nothing.
-pub(super) fn send_order(sender: &watch::Sender<ControlState>, new: Control) {
+/// Sends a request to end the job. A repeated request changes nothing.
+pub(super) fn send_control(sender: &watch::Sender<ControlState>, new: Control) {
     sender.send_if_modified(|state| {
-        let then = state.control.merge(new);
-        std::mem::replace(&mut state.control, then) != then
+        let merged = state.control.merge(new);
+        std::mem::replace(&mut state.control, merged) != merged
     });
 }
 

@@ -1,4 +1,4 @@
-//! Early ends of a job, which its command does not cause: deadlines, stalls, and orders.
+//! Early end of a job, which its command does not cause: deadlines, stalls, cancels and stops.
 
 use std::time::Duration;
 
@@ -68,8 +68,8 @@ impl Supervisor {
                     }
                     self.emit([event]);
                 }
-                DueAction::Interrupt { pid, start_ticks: started, grace_ms } => {
-                    running.process.end_subtree(pid, started, grace_ms);
+                DueAction::Interrupt { pid, start_ticks, grace_ms } => {
+                    running.process.end_subtree(pid, start_ticks, grace_ms);
                 }
                 DueAction::Failure(error) => {
                     if error.kind == FailureKind::Stalled {
@@ -83,7 +83,7 @@ impl Supervisor {
         }
     }
 
-    /// Applies the orders that were sent to the job.
+    /// Applies the newest control state.
     pub(super) fn apply_control(&mut self, running: Option<&mut RunningCommand>) {
         let new = *self.control.borrow_and_update();
         self.extend_limits(new);
@@ -104,8 +104,8 @@ impl Supervisor {
         let step = new.step_extension_ms.saturating_sub(self.applied_control.step_extension_ms);
         self.applied_control = new;
         for (step, by_ms) in [(false, job), (true, step)] {
-            let moved = (by_ms > 0).then(|| self.steps.extend(step, by_ms)).flatten();
-            self.emit(moved);
+            let extended = (by_ms > 0).then(|| self.steps.extend(step, by_ms)).flatten();
+            self.emit(extended);
         }
     }
 

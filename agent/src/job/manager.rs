@@ -11,7 +11,7 @@ use common::job::JobSpec;
 use common::wire::AgentFrame;
 use tokio::sync::{Notify, watch};
 
-use super::control::{Control, ControlState, extend_limit, send_order};
+use super::control::{Control, ControlState, extend_limit, send_control};
 use super::log::JobLog;
 use super::secrets;
 use super::supervisor::{JobResources, Supervisor};
@@ -41,7 +41,7 @@ pub(crate) struct AgentContext {
 // Implemented by hand: no environment value may get into a log.
 impl fmt::Debug for AgentContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("agent", &self.agent_id).finish_non_exhaustive()
+        f.debug_struct("AgentContext").field("agent", &self.agent_id).finish_non_exhaustive()
     }
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct JobManager {
 pub(super) struct ManagerState {
     pub(super) config: Option<Arc<Config>>,
     running: HashMap<RunId, watch::Sender<ControlState>>,
-    /// Runs that are being started; for a run that was already cancelled, the grace in milliseconds.
+    /// Runs that are being started; for a run that was already cancelled, the grace period in milliseconds.
     starting: HashMap<RunId, Option<u64>>,
     stopping: bool,
 }
@@ -87,7 +87,7 @@ impl Drop for StartGuard {
     }
 }
 
-/// Reason that a job is refused.
+/// Reason for refusing a job.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The agent has no capacity now. The job stays queued.
@@ -146,18 +146,18 @@ impl JobManager {
 
     async fn start_one(self: &Arc<Self>, run: RunId, spec: String) -> AgentFrame {
         let RunId { job, epoch } = run.clone();
-        let _turn = self.start_lock.lock().await;
+        let _guard = self.start_lock.lock().await;
         if self.spool.get_run(&run).is_some() {
             return AgentFrame::Accepted { job, epoch };
         }
         let mask = Arc::new(self.build_masker(&spec));
-        let taken = match self.admit(&run) {
+        let prepared = match self.admit(&run) {
             Ok(()) => self.prepare(&run, &spec, &mask).await,
             Err(refusal) => Err(refusal),
         };
         // The agent may have begun to stop while Codex was checked.
-        let taken = taken.and_then(|prepared| self.admit(&run).map(|()| prepared));
-        match taken.and_then(|(spec, resources)| self.launch(run, spec, resources)) {
+        let prepared = prepared.and_then(|job| self.admit(&run).map(|()| job));
+        match prepared.and_then(|(spec, resources)| self.launch(run, spec, resources)) {
             Ok(()) => AgentFrame::Accepted { job, epoch },
             Err(Refusal::Busy(reason)) => AgentFrame::Refused { job, epoch, reason, busy: true },
             Err(Refusal::Invalid(reason)) => {
@@ -170,13 +170,13 @@ impl JobManager {
 
     fn admit(&self, run: &RunId) -> Result<(), Refusal> {
         let state = self.lock_state();
-        let most = state.config.as_ref().map_or(1, |config| config.max_jobs) as usize;
+        let max_jobs = state.config.as_ref().map_or(1, |config| config.max_jobs) as usize;
         if state.stopping {
             Err(Refusal::Busy("the agent is stopping".to_owned()))
         } else if state.running.keys().any(|other| other.job == run.job) {
             Err(Refusal::Busy("an earlier run of the job is still ending".to_owned()))
-        } else if state.running.len() >= most {
-            Err(Refusal::Busy(format!("the agent runs {most} jobs already, its limit")))
+        } else if state.running.len() >= max_jobs {
+            Err(Refusal::Busy(format!("the agent runs {max_jobs} jobs already, its limit")))
         } else {
             Ok(())
         }
@@ -209,7 +209,7 @@ impl JobManager {
         {
             let mut state = self.lock_state();
             if let Some(grace_ms) = state.starting.get(&run).copied().flatten() {
-                send_order(&sender, Control::Cancel { grace_ms });
+                send_control(&sender, Control::Cancel { grace_ms });
             }
             state.running.insert(run.clone(), sender);
         }
@@ -245,7 +245,7 @@ impl JobManager {
         let mut state = self.lock_state();
         for (run, sender) in &state.running {
             if run.job == *job {
-                send_order(sender, Control::Cancel { grace_ms });
+                send_control(sender, Control::Cancel { grace_ms });
             }
         }
         for (_, cancelled) in state.starting.iter_mut().filter(|(run, _)| run.job == *job) {
@@ -266,7 +266,7 @@ impl JobManager {
     pub(crate) fn abandon(&self, run: &RunId) {
         if let Some(sender) = self.lock_state().running.get(run) {
             tracing::warn!("the relay has closed {run}: ending it");
-            send_order(sender, Control::Cancel { grace_ms: common::job::Limits::GRACE_MS });
+            send_control(sender, Control::Cancel { grace_ms: common::job::Limits::GRACE_MS });
         }
         self.spool.remove_run(run);
     }
@@ -276,7 +276,7 @@ impl JobManager {
         let mut state = self.lock_state();
         state.stopping = true;
         for sender in state.running.values() {
-            send_order(sender, Control::Stop { grace_ms });
+            send_control(sender, Control::Stop { grace_ms });
         }
     }
 

@@ -6,9 +6,10 @@
 //!                  └── failed, past a deadline, cancelled: escalation ──► cleanup ──► finished
 //! ```
 //!
-//! * [`manager`]: admission of jobs, and the table of running jobs; [`preparation`]: everything that a job needs to run.
+//! * [`manager`]: admission of jobs, and the table of running jobs; [`preparation`]: everything that a job needs to
+//!   run.
 //! * [`supervisor`]: executes one job; the only loop. [`ending`]: ends a job early, because of a deadline, a stall or
-//!   an order.
+//!   a request.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).

@@ -198,9 +198,9 @@ impl CodexHandler {
                 log.write(text.as_bytes());
             }
             (StderrKind::Activity, Some(tracker)) => tracker.on_activity(now, steps),
-            (StderrKind::McpServer(news), tracker) => {
-                let over = tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
-                let message = self.mcp_servers.take_event(&news, over)?;
+            (StderrKind::McpServer(event), tracker) => {
+                let turn_ended = tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
+                let message = self.mcp_servers.take_event(&event, turn_ended)?;
                 return Some(EventBody::Warning { message });
             }
             (StderrKind::Activity | StderrKind::Trace, _) => {}
@@ -210,8 +210,8 @@ impl CodexHandler {
 
     /// Returns a warning if configured MCP servers were missing during the turn. Without the trace this can't be known.
     fn missing_servers(&mut self) -> Option<EventBody> {
-        let turn = self.tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
-        if !turn || !self.activity.is_enabled() {
+        let turn_ended = self.tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
+        if !turn_ended || !self.activity.is_enabled() {
             return None;
         }
         self.mcp_servers.finish().map(|message| EventBody::Warning { message })

@@ -70,8 +70,8 @@ impl JobManager {
 
     pub(super) fn isolation(&self, user: Option<UserIds>) -> Isolation {
         // A user with id 0 is root like the agent, so it does not isolate the worker.
-        let apart = user.is_some_and(|user| user.uid != 0);
-        if self.context.in_container && apart { Isolation::Container } else { Isolation::None }
+        let is_separate_user = user.is_some_and(|user| user.uid != 0);
+        if self.context.in_container && is_separate_user { Isolation::Container } else { Isolation::None }
     }
 
     fn environment(&self, job_env: &Variables) -> Result<(Variables, Option<User>), String> {

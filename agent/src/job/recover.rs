@@ -1,7 +1,7 @@
 //! Jobs of an earlier agent process.
 //!
 //! ```text
-//!  cut off ──its shim is gone──► silent ──first welcome──► ended: with the container's exit cause, else as agent_lost
+//!  interrupted ──its shim is gone──► silent ──first welcome──► ended: with the container's exit cause, else as agent_lost
 //! ```
 //!
 //! An agent can't determine why its last process ended, but the relay may have observed it. So the final events of a
@@ -57,10 +57,10 @@ impl RecoveryNotice {
 /// Ends every unfinished run as soon as the cause is known. Until then the shim of the run ends its processes. The end
 /// of the run is reported after that, so that no process of the job is left when a user reads of the end.
 pub(crate) fn recover(spool: &Spool) -> RecoveryNotice {
-    let (state, heard) = watch::channel(CauseState::Awaited);
+    let (state, receiver) = watch::channel(CauseState::Awaited);
     for run in spool.all_runs().into_iter().filter(|run| !run.is_finished()) {
         tracing::warn!("{} ran when the agent was last stopped: it is over", run.run_id());
-        tokio::spawn(finish_run(run, heard.clone()));
+        tokio::spawn(finish_run(run, receiver.clone()));
     }
     RecoveryNotice { state }
 }
@@ -100,8 +100,8 @@ mod tests {
     use super::*;
     use crate::spool::RunId;
 
-    /// Returns a run that was cut off after its first event, as the next agent finds it.
-    fn cut_off(dir: &std::path::Path) -> Spool {
+    /// Returns a run that was interrupted after its first event, as the next agent finds it.
+    fn interrupted_run(dir: &std::path::Path) -> Spool {
         let run = RunId { job: "demo#1".parse().unwrap(), epoch: 1 };
         let spool = Spool::open(dir).unwrap();
         let made = spool.create_run(run, "{}", Arc::default()).unwrap();
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_that_was_cut_off_ends_with_the_cause_that_the_first_welcome_gives() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = cut_off(dir.path());
+        let spool = interrupted_run(dir.path());
         let run = spool.all_runs().remove(0);
         let recovery_notice = recover(&spool);
         tokio::task::yield_now().await;
@@ -135,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_known_cause_it_is_the_agent_that_was_lost() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = cut_off(dir.path());
+        let spool = interrupted_run(dir.path());
         let run = spool.all_runs().remove(0);
         recover(&spool).set_cause(None);
         let EventBody::Finished { error, .. } = last(&run).await else { panic!("no end") };
@@ -145,7 +145,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_run_follows_events_that_only_the_relay_still_has() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = cut_off(dir.path());
+        let spool = interrupted_run(dir.path());
         let run = spool.all_runs().remove(0);
         let recovery_notice = recover(&spool);
         run.continue_after(50);

@@ -12,7 +12,7 @@ use crate::observe::Snapshot;
 use crate::oom::OomWatch;
 use crate::process::{Exit, Process};
 
-/// Reason that the job is being ended early.
+/// Reason why the job is being ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EndReason {
     Cancelled,
@@ -49,16 +49,16 @@ impl RunningCommand {
     pub(super) fn new(
         stage: Stage,
         process: Process,
-        worker: OutputHandler,
+        handler: OutputHandler,
         oom: OomWatch,
-        masked: MaskedOutput,
+        masked_output: MaskedOutput,
         spawn_requested_at: Duration,
     ) -> Self {
         Self {
             stage,
             process,
-            handler: worker,
-            masked_output: masked,
+            handler,
+            masked_output,
             oom,
             leader_pid: None,
             exit: None,
@@ -77,8 +77,8 @@ impl RunningCommand {
 
     /// Returns the ids and start times of the command's processes in the last snapshot.
     pub(super) fn processes(&self) -> Vec<(u32, u64)> {
-        let (Some(seen), Some(leader)) = (&self.snapshot, self.leader_pid) else { return Vec::new() };
-        seen.subtree(leader).iter().map(|process| (process.pid, process.start_ticks)).collect()
+        let (Some(snapshot), Some(leader)) = (&self.snapshot, self.leader_pid) else { return Vec::new() };
+        snapshot.subtree(leader).iter().map(|process| (process.pid, process.start_ticks)).collect()
     }
 
     /// Returns true if the command was asked to end, or if its leader has exited and only output is still read.

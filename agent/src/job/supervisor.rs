@@ -1,4 +1,5 @@
-//! Execution of one job. Its loop waits for the command, the deadlines and the orders. No other code of a job waits.
+//! Execution of one job. Its loop waits for the command, the deadlines and the control state. No other code of a job
+//! waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,8 +121,8 @@ impl Supervisor {
 
     /// Executes the job.
     pub(crate) async fn run(mut self) {
-        let JobResources { worker_env: workers, user, workspace: folder, sandbox, .. } = &self.resources;
-        let git = GitCall::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
+        let JobResources { worker_env, user, workspace, sandbox, .. } = &self.resources;
+        let git = GitCall::new(worker_env, &self.spec, *user, workspace.clone(), sandbox.clone());
         let before = git_diff::begin(&git).await;
         let result = self.run_stages().await;
         let changes = self.count_changes(&git, before).await;
@@ -191,10 +192,10 @@ impl Supervisor {
     }
 
     async fn run_command(&mut self, stage: Stage) -> Result<(), JobError> {
-        let JobResources { env, user, codex, workspace: folder, sandbox, .. } = &self.resources;
+        let JobResources { env, user, codex, workspace, sandbox, .. } = &self.resources;
         let mut command = stage.command(&self.spec, env, *user, codex, sandbox.as_ref());
         command.exit_report = Some(self.spool.exit_report().display().to_string());
-        let worker = match stage.step_classification(&self.spec, self.steps.rules()) {
+        let handler = match stage.step_classification(&self.spec, self.steps.rules()) {
             Some(classification) => OutputHandler::shell(classification),
             None => OutputHandler::codex(ActivityDetector::from_env(env), self.resources.mcp_servers.clone()),
         };
@@ -202,7 +203,7 @@ impl Supervisor {
             self.log.write_line(&format!("$ {line}"));
         }
         let oom = OomWatch::start();
-        let process = match Process::spawn(command, stage.streams(&self.spec), Some(folder)) {
+        let process = match Process::spawn(command, stage.streams(&self.spec), Some(workspace)) {
             Ok(process) => process,
             Err(error) => {
                 let message = format!("a process could not be started: {error}");
@@ -211,16 +212,16 @@ impl Supervisor {
         };
         let masked = MaskedOutput::new(&self.resources.mask);
         let begun = self.now();
-        let mut running = RunningCommand::new(stage, process, worker, oom, masked, begun);
+        let mut running = RunningCommand::new(stage, process, handler, oom, masked, begun);
         let mut processes = self.resources.observer.subscribe();
         loop {
-            let held = self.spool.is_congested() || self.log.is_congested();
-            running.process.set_output_paused(held);
+            let is_congested = self.spool.is_congested() || self.log.is_congested();
+            running.process.set_output_paused(is_congested);
             // The work time stops while the job's output is not read, because its activity can't be observed then.
-            self.work_time.set_on_hold(self.started.elapsed(), held && !running.is_ending());
+            self.work_time.set_on_hold(self.started.elapsed(), is_congested && !running.is_ending());
             let wake = self.next_wake(&running);
-            // Cancel-safe: `Process::next` and `Subscription::next` are cancel-safe, and a new order stays marked as
-            // changed until it is read.
+            // Cancel-safe: `Process::next` and `Subscription::next` are cancel-safe, and a new control state stays
+            // marked as changed until it is read.
             let input = tokio::select! {
                 event = running.process.next() => Input::Process(event),
                 seen = processes.next(), if running.leader_pid.is_some() && !running.is_ending() => Input::Snapshot(seen),
@@ -229,9 +230,9 @@ impl Supervisor {
             };
             match input {
                 Input::Process(event) => {
-                    let lost = event == Event::Lost;
+                    let is_lost = event == Event::Lost;
                     if self.on_event(&mut running, event) {
-                        return if lost {
+                        return if is_lost {
                             self.on_shim_lost(running).await
                         } else {
                             self.on_command_end(running)
@@ -262,7 +263,8 @@ impl Supervisor {
         self.work_time.at(self.started.elapsed())
     }
 
-    /// Writes the output and the events of one turn of the loop: first the log, then the events, with one write each.
+    /// Writes the output and the events of one iteration of the loop: first the log, then the events, with one write
+    /// each.
     pub(super) fn emit(&mut self, events: impl IntoIterator<Item = EventBody>) {
         self.log.flush();
         self.spool.append_all(events);
@@ -324,7 +326,7 @@ impl Supervisor {
         }
     }
 
-    /// Masks secrets in output, and passes it to the handler.
+    /// Passes masked output to the handler, unless there is none.
     fn on_output(&mut self, running: &mut RunningCommand, now: Duration, source: OutputSource, bytes: &[u8]) {
         if !bytes.is_empty() {
             let events = running.handler.on_output(now, source, bytes, &mut self.steps, &mut self.log);
@@ -361,8 +363,9 @@ impl Supervisor {
         let current = self.steps.newest_active();
         let events = running.handler.on_end(now, outcome, code, &mut self.steps, &mut self.log);
         self.emit(events);
-        let left = if self.end_reason.is_some() { StepOutcome::Killed } else { StepOutcome::Unknown };
-        let events = self.steps.finish_all(now, left);
+        let outcome_of_rest =
+            if self.end_reason.is_some() { StepOutcome::Killed } else { StepOutcome::Unknown };
+        let events = self.steps.finish_all(now, outcome_of_rest);
         self.emit(events);
         if running.handler.unknown_count() > 0 {
             let message = unknown_lines_warning(
@@ -372,7 +375,7 @@ impl Supervisor {
             self.emit([EventBody::Warning { message }]);
         }
         let codex = running.stage.is_codex(&self.spec);
-        let seen = CommandResult {
+        let command_result = CommandResult {
             exit: running.exit,
             ended_at: jiff::Zoned::now(),
             spawn_failed: running.spawn_failed,
@@ -382,11 +385,11 @@ impl Supervisor {
             ended_after_turn: running.ended_after_turn,
             oom_kill: running.oom.oom_kill(),
         };
-        let verdict = classify_exit(&running.stage, codex, &seen);
+        let result = classify_exit(&running.stage, codex, &command_result);
         if running.stage == Stage::Worker {
-            self.exit_code = if verdict.is_ok() { Some(0) } else { code };
+            self.exit_code = if result.is_ok() { Some(0) } else { code };
         }
-        if self.end_reason.is_some() { Ok(()) } else { verdict }
+        if self.end_reason.is_some() { Ok(()) } else { result }
     }
 }
 

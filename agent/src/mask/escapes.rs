@@ -61,8 +61,8 @@ impl Escape {
     }
 
     fn with_byte(mut self, byte: u8) -> Self {
-        if let Some(place) = self.bytes.get_mut(self.length) {
-            *place = byte;
+        if let Some(byte_slot) = self.bytes.get_mut(self.length) {
+            *byte_slot = byte;
             self.length += 1;
         }
         self
@@ -88,14 +88,16 @@ pub(super) fn for_each_escape(
 ) -> bool {
     let mut buffer = [0; 4];
     let plain = c.encode_utf8(&mut buffer).as_bytes();
-    let mut give = |bytes: &[u8], depth| is_match(&Escape::empty().with_json_bytes(bytes, depth));
+    let mut try_escape = |bytes: &[u8], depth| is_match(&Escape::empty().with_json_bytes(bytes, depth));
     match form {
-        EscapeStyle::SingleQuoted if c == '\'' => return give(b"'\\''", depth) || give(b"'\"'\"'", depth),
+        EscapeStyle::SingleQuoted if c == '\'' => {
+            return try_escape(b"'\\''", depth) || try_escape(b"'\"'\"'", depth);
+        }
         EscapeStyle::Doubled(quote) if c == quote => {
-            return give(&[plain[0], plain[0]], depth);
+            return try_escape(&[plain[0], plain[0]], depth);
         }
         EscapeStyle::Entities if c.is_ascii_punctuation() => {
-            if for_each_entity(c, &mut |entity| give(entity, depth)) {
+            if for_each_entity(c, &mut |entity| try_escape(entity, depth)) {
                 return true;
             }
             if "&<>".contains(c) {
@@ -105,10 +107,10 @@ pub(super) fn for_each_escape(
         _ => {}
     }
     match depth.checked_sub(1) {
-        None => give(plain, 0),
+        None => try_escape(plain, 0),
         Some(outer) => {
             let is_bare = c != '\\' && (form == EscapeStyle::Backslashes || c != '"');
-            is_bare && give(plain, outer) || for_each_backslash_escape(c, outer, &mut give)
+            is_bare && try_escape(plain, outer) || for_each_backslash_escape(c, outer, &mut try_escape)
         }
     }
 }

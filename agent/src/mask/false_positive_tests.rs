@@ -274,7 +274,7 @@ fn throughput_of_plain_output() {
             assert!(matches!(masker.mask_text(&text), std::borrow::Cow::Borrowed(_)));
             begun.elapsed()
         });
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        #[expect(clippy::cast_precision_loss, reason = "the figure is only displayed")]
         let rate = text.len() as f64 / best.min().unwrap_or_default().as_secs_f64() / 1e6;
         println!("{what}: {rate:.0} MB/s");
     }

@@ -45,8 +45,8 @@ impl<T> PrefixIndex<T> {
             shift: 32 - size,
         };
         for at in 0..index.prefixes.len() {
-            let place = index.bit_index(index.prefixes[at].0);
-            index.bits[place / 64] |= 1 << (place % 64);
+            let bit = index.bit_index(index.prefixes[at].0);
+            index.bits[bit / 64] |= 1 << (bit % 64);
         }
         index
     }
@@ -74,8 +74,8 @@ impl<T> PrefixIndex<T> {
         let windows = text.get(from..)?.windows(PREFIX_LENGTH);
         for (n, window) in windows.enumerate() {
             let &[a, b, c, d] = window else { return None };
-            let place = self.bit_index([a, b, c, d]);
-            if self.bits[place / 64] >> (place % 64) & 1 == 1
+            let bit = self.bit_index([a, b, c, d]);
+            if self.bits[bit / 64] >> (bit % 64) & 1 == 1
                 && let Ok(found) =
                     self.prefixes.binary_search_by_key(&[a, b, c, d], |(beginning, _)| *beginning)
             {
@@ -89,8 +89,8 @@ impl<T> PrefixIndex<T> {
     pub(super) fn incomplete_prefix_start(&self, text: &[u8], from: usize) -> Option<usize> {
         let begins = |from: &usize| {
             let end = &text[*from..];
-            let place = self.prefixes.partition_point(|(beginning, _)| beginning.as_slice() < end);
-            self.prefixes.get(place).is_some_and(|(beginning, _)| beginning.starts_with(end))
+            let position = self.prefixes.partition_point(|(beginning, _)| beginning.as_slice() < end);
+            self.prefixes.get(position).is_some_and(|(beginning, _)| beginning.starts_with(end))
         };
         (text.len().saturating_sub(PREFIX_LENGTH - 1).max(from)..text.len()).find(begins)
     }

@@ -114,7 +114,7 @@ impl Masker {
             return SearchResult::NoMoreSecrets;
         }
         while let Some((start, candidates)) = self.index.find(text, from) {
-            let (mut longest, mut part) = (None, None);
+            let (mut longest, mut partial) = (None, None);
             let letter = decode_unicode_escape(&text[start..]);
             for (index, encoding) in candidates {
                 let first = self.secrets[*index].value.as_bytes()[0];
@@ -123,13 +123,13 @@ impl Masker {
                 }
                 match compare(*encoding, &self.secrets[*index].value, &text[start..]) {
                     Match::Mismatch => {}
-                    Match::Partial => part = Some(*index),
+                    Match::Partial => partial = Some(*index),
                     Match::Complete(length) if longest.is_some_and(|(most, _)| most >= length) => {}
                     Match::Complete(length) => longest = Some((length, *index)),
                 }
             }
-            let part = part.filter(|_| !is_last || text.len() - start >= MIN_PARTIAL);
-            let (end, index) = match (longest, part) {
+            let partial = partial.filter(|_| !is_last || text.len() - start >= MIN_PARTIAL);
+            let (end, index) = match (longest, partial) {
                 (_, Some(_)) if !is_last => return SearchResult::Undecided(start),
                 (_, Some(index)) => (text.len(), index),
                 (Some((length, index)), None) => (start + length, index),

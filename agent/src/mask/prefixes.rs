@@ -138,8 +138,8 @@ fn base64_digits(value: &[u8], shift: u8, alphabet: &[u8; 64]) -> Vec<u8> {
 fn with_breaks(digits: &[u8], separators: &[&str]) -> Vec<Vec<u8>> {
     let mut found = vec![digits.to_vec()];
     for at in 1..digits.len() {
-        let (before, behind) = digits.split_at(at);
-        found.extend(BREAKS.iter().map(|mark| [before, mark.as_bytes(), behind].concat()));
+        let (before, after) = digits.split_at(at);
+        found.extend(BREAKS.iter().map(|mark| [before, mark.as_bytes(), after].concat()));
     }
     for separator in separators {
         found.push(digits.chunks(2).collect::<Vec<_>>().join(separator.as_bytes()));

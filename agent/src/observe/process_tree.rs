@@ -24,27 +24,27 @@ pub(super) struct Descendant {
 /// A chain of parents can be broken or circular, because it changes while it is read. Its processes are not returned.
 pub(super) fn descendants(roots: impl IntoIterator<Item = u32>, nodes: &[ProcessNode]) -> Vec<Descendant> {
     let mut children: HashMap<u32, Vec<usize>> = HashMap::new();
-    for (entry, node) in nodes.iter().enumerate() {
-        children.entry(node.parent).or_default().push(entry);
+    for (index, node) in nodes.iter().enumerate() {
+        children.entry(node.parent).or_default().push(index);
     }
     let mut adopt = |pid: u32| {
-        let mut entries = children.remove(&pid).unwrap_or_default();
+        let mut indexes = children.remove(&pid).unwrap_or_default();
         // A stack returns the last entry first.
-        entries
-            .sort_unstable_by_key(|entry| std::cmp::Reverse((nodes[*entry].start_ticks, nodes[*entry].pid)));
-        entries
+        indexes
+            .sort_unstable_by_key(|index| std::cmp::Reverse((nodes[*index].start_ticks, nodes[*index].pid)));
+        indexes
     };
     let mut order: Vec<Descendant> = Vec::new();
     // Each process is removed from `children` once, so a circle ends.
     let mut parents: Vec<Option<usize>> = Vec::new();
     let mut next = Vec::new();
     for top in roots {
-        next.extend(adopt(top).into_iter().map(|entry| (entry, None)));
-        while let Some((entry, parent)) = next.pop() {
+        next.extend(adopt(top).into_iter().map(|index| (index, None)));
+        while let Some((index, parent)) = next.pop() {
             let at = order.len();
-            order.push(Descendant { node_index: entry, subtree_size: 1 });
+            order.push(Descendant { node_index: index, subtree_size: 1 });
             parents.push(parent);
-            next.extend(adopt(nodes[entry].pid).into_iter().map(|child| (child, Some(at))));
+            next.extend(adopt(nodes[index].pid).into_iter().map(|child| (child, Some(at))));
         }
     }
     for at in (0..order.len()).rev() {

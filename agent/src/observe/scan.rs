@@ -100,7 +100,7 @@ impl Scanner {
     pub(super) fn scan(&mut self, watched: &[u32]) -> Snapshot {
         let at = Instant::now();
         let seen = self.read_candidates(at);
-        let (order, cut) = self.find_descendants(&seen);
+        let (order, truncated) = self.find_descendants(&seen);
         let connected = watched_descendants(watched, &seen, &order);
         self.traffic.update(at, &mut self.proc, &connected);
         let mut processes = Vec::with_capacity(order.len());
@@ -108,7 +108,7 @@ impl Scanner {
             processes.push(self.process(at, &seen[descendant.node_index]));
         }
         let sizes = order.iter().map(|descendant| descendant.subtree_size).collect();
-        let snapshot = Snapshot::new(at, self.root, processes, sizes, cut);
+        let snapshot = Snapshot::new(at, self.root, processes, sizes, truncated);
         self.cache.retain(|pid, _| snapshot.process(*pid).is_some());
         self.traffic.retain(|pid| snapshot.process(pid).is_some());
         snapshot
@@ -152,9 +152,9 @@ impl Scanner {
 
     /// Reads processes again whose parent died during the scan, since they now have another parent.
     fn reread_orphans(&mut self, nodes: &mut [ProcessNode]) {
-        let there: HashSet<u32> = nodes.iter().map(|node| node.pid).collect();
+        let listed: HashSet<u32> = nodes.iter().map(|node| node.pid).collect();
         let is_known =
-            |pid: u32, unrelated: &HashMap<u32, u64>| there.contains(&pid) || unrelated.contains_key(&pid);
+            |pid: u32, unrelated: &HashMap<u32, u64>| listed.contains(&pid) || unrelated.contains_key(&pid);
         for node in nodes {
             if node.parent != self.root && node.parent != 0 && !is_known(node.parent, &self.unrelated) {
                 let now = self.proc.stat(node.pid).filter(|stat| stat.start_ticks == node.start_ticks);
@@ -164,16 +164,16 @@ impl Scanner {
     }
 
     fn process(&mut self, now: Instant, stat: &ScannedProcess) -> Process {
-        let ProcessNode { pid, parent, start_ticks: started } = stat.node;
+        let ProcessNode { pid, parent, start_ticks } = stat.node;
         let known = self.cached_info(now, stat);
         let io = self.proc.read(pid, "io", MAX_IO).and_then(parse_io);
-        let SocketBytes { sent, received } = self.traffic.bytes_of(pid, started);
+        let SocketBytes { sent, received } = self.traffic.bytes_of(pid, start_ticks);
         // To a caller that may not read the I/O counters the kernel shows 0 instead of the status.
         let status = (stat.zombie && (io.is_some() || stat.wait_status != 0)).then_some(stat.wait_status);
         Process {
             pid,
             parent,
-            start_ticks: started,
+            start_ticks,
             session: stat.session,
             argv: known.argv,
             name: known.name,
@@ -190,8 +190,8 @@ impl Scanner {
 
     /// Returns the name, arguments and call id of a process. They are read again only when they may have changed.
     fn cached_info(&mut self, now: Instant, stat: &ScannedProcess) -> CachedInfo {
-        let ProcessNode { pid, parent, start_ticks: started } = stat.node;
-        let known = self.cache.get(&pid).filter(|known| known.start_ticks == started);
+        let ProcessNode { pid, parent, start_ticks } = stat.node;
+        let known = self.cache.get(&pid).filter(|known| known.start_ticks == start_ticks);
         let changed = known.is_none_or(|known| {
             // A zombie has no arguments.
             !stat.zombie && (known.arguments_address != stat.arguments_address || known.comm != stat.comm)
@@ -217,7 +217,7 @@ impl Scanner {
         let name = String::from_utf8_lossy(&stat.comm).as_ref().into();
         let comm = stat.comm.clone();
         let known = CachedInfo {
-            start_ticks: started,
+            start_ticks,
             arguments_address: stat.arguments_address,
             comm,
             settles_at: settled,
@@ -239,20 +239,20 @@ fn bound_trees(
     nodes: &mut [ProcessNode],
     max_processes: usize,
 ) -> (Vec<Descendant>, HashSet<u32>) {
-    let mut cut = HashSet::new();
+    let mut truncated = HashSet::new();
     if order.len() <= max_processes {
-        return (order, cut);
+        return (order, truncated);
     }
     let mut trees: Vec<&[Descendant]> = Vec::new();
     let mut rest = order.as_slice();
     while let Some(top) = rest.first() {
-        let (tree, behind) = rest.split_at(top.subtree_size.min(rest.len()));
+        let (tree, others) = rest.split_at(top.subtree_size.min(rest.len()));
         trees.push(tree);
-        rest = behind;
+        rest = others;
     }
     let share = max_processes / trees.len().max(1);
     for tree in trees.into_iter().filter(|tree| tree.len() > share) {
-        cut.insert(nodes[tree[0].node_index].pid);
+        truncated.insert(nodes[tree[0].node_index].pid);
         let mut oldest: Vec<usize> = tree.iter().map(|descendant| descendant.node_index).collect();
         oldest.sort_unstable_by_key(|entry| nodes[*entry].start_ticks);
         for newer in oldest.split_off(share.min(oldest.len())) {
@@ -260,7 +260,7 @@ fn bound_trees(
             nodes[newer].parent = nodes[newer].pid;
         }
     }
-    (descendants([root], nodes), cut)
+    (descendants([root], nodes), truncated)
 }
 
 /// Returns the ids and start times of the watched processes and everything below them.

@@ -47,23 +47,23 @@ impl TcpTraffic {
         if all {
             self.list_sockets(now, &connections, watched);
         }
-        for (pid, started) in watched {
-            let known = self.processes.get_mut(pid).filter(|counted| counted.start_ticks == *started);
+        for (pid, start_ticks) in watched {
+            let known = self.processes.get_mut(pid).filter(|counted| counted.start_ticks == *start_ticks);
             match known {
                 None => {
                     let held = held_connections(proc, *pid, &connections);
                     // Bytes that these sockets transferred earlier do not count for this process.
                     let sockets = held.into_iter().map(|inode| (inode, connections[&inode])).collect();
                     let counted = ProcessTraffic {
-                        start_ticks: *started,
+                        start_ticks: *start_ticks,
                         total_bytes: SocketBytes::default(),
                         bytes_by_socket: sockets,
                     };
                     self.processes.insert(*pid, counted);
                 }
                 Some(counted) => {
-                    let fresh = if all { held_connections(proc, *pid, &connections) } else { Vec::new() };
-                    counted.update(&connections, all.then_some(fresh));
+                    let sockets = if all { held_connections(proc, *pid, &connections) } else { Vec::new() };
+                    counted.update(&connections, all.then_some(sockets));
                 }
             }
         }
@@ -105,10 +105,12 @@ impl TcpTraffic {
         if self.last_listed.is_none_or(|listed| now.duration_since(listed) >= RELIST_INTERVAL) {
             return true;
         }
-        let lives: HashMap<u32, u64> = watched.iter().copied().collect();
-        let gone =
-            self.processes.iter().filter(|(pid, counted)| lives.get(pid) != Some(&counted.start_ticks));
-        let mut left_over = gone.flat_map(|(_, counted)| counted.bytes_by_socket.keys());
+        let watched_starts: HashMap<u32, u64> = watched.iter().copied().collect();
+        let dropped = self
+            .processes
+            .iter()
+            .filter(|(pid, counted)| watched_starts.get(pid) != Some(&counted.start_ticks));
+        let mut left_over = dropped.flat_map(|(_, counted)| counted.bytes_by_socket.keys());
         connections.keys().any(|inode| !self.known_connections.contains(inode))
             || left_over.any(|inode| connections.contains_key(inode))
     }
@@ -118,16 +120,17 @@ impl ProcessTraffic {
     /// Adds the bytes of the process's connections since the last scan. `listed_sockets` are all its sockets, if they
     /// were listed.
     fn update(&mut self, connections: &HashMap<u64, SocketBytes>, listed_sockets: Option<Vec<u64>>) {
-        if let Some(fresh) = listed_sockets {
+        if let Some(sockets) = listed_sockets {
             // A connection that was not known before counts from its first byte: the process opened it.
-            let stood = |inode: u64| (inode, self.bytes_by_socket.get(&inode).copied().unwrap_or_default());
-            self.bytes_by_socket = fresh.into_iter().map(stood).collect();
+            let previous =
+                |inode: u64| (inode, self.bytes_by_socket.get(&inode).copied().unwrap_or_default());
+            self.bytes_by_socket = sockets.into_iter().map(previous).collect();
         }
-        self.bytes_by_socket.retain(|inode, stood| {
+        self.bytes_by_socket.retain(|inode, previous| {
             let Some(now) = connections.get(inode) else { return false };
-            self.total_bytes.sent += now.sent.saturating_sub(stood.sent);
-            self.total_bytes.received += now.received.saturating_sub(stood.received);
-            *stood = *now;
+            self.total_bytes.sent += now.sent.saturating_sub(previous.sent);
+            self.total_bytes.received += now.received.saturating_sub(previous.received);
+            *previous = *now;
             true
         });
     }

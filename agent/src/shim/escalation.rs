@@ -71,7 +71,7 @@ impl Escalation {
     pub(crate) fn next_action(
         &mut self,
         now: Duration,
-        leader_lives: bool,
+        leader_alive: bool,
         any_process_lives: bool,
         commands_live: impl Fn() -> bool,
     ) -> Action {
@@ -80,7 +80,7 @@ impl Escalation {
         }
         let left = self.kill_at.saturating_sub(now);
         match self.stage {
-            Stage::TerminateCommands if leader_lives && commands_live() => {
+            Stage::TerminateCommands if leader_alive && commands_live() => {
                 // A short grace is divided among the stages: each gets two fifths of the remaining time, the ratio of
                 // the usual 2 s to the usual grace of 5 s.
                 let share = COMMANDS_TIME.min(left * 2 / 5);
@@ -88,15 +88,15 @@ impl Escalation {
                 Action::TerminateCommands(MAX_STOPPED.min(share / 2))
             }
             Stage::CommandsTerminated { interrupt_at: until }
-                if leader_lives && now < until && commands_live() =>
+                if leader_alive && now < until && commands_live() =>
             {
                 Action::Wait(until.saturating_sub(now).min(left))
             }
-            Stage::TerminateCommands | Stage::CommandsTerminated { .. } if leader_lives => {
+            Stage::TerminateCommands | Stage::CommandsTerminated { .. } if leader_alive => {
                 self.stage = Stage::Interrupted { terminate_at: now + INTERRUPT_TIME.min(left * 2 / 5) };
                 Action::Interrupt
             }
-            Stage::Interrupted { terminate_at: until } if leader_lives && now < until => {
+            Stage::Interrupted { terminate_at: until } if leader_alive && now < until => {
                 Action::Wait(until.saturating_sub(now).min(left))
             }
             Stage::TerminateCommands

@@ -75,8 +75,8 @@ pub(super) fn reap(leader: Option<Pid>) -> ReapResult {
 /// signal would not receive TERM, and would live for the whole grace. Children are continued before their parents, so
 /// that the parents never see them stopped.
 pub(super) fn terminate_descendants(limit: Duration, signalled: &mut SignalledProcesses) {
-    for name in terminate_all(Instant::now() + limit, tree::descendants) {
-        signalled.0.insert(name);
+    for key in terminate_all(Instant::now() + limit, tree::descendants) {
+        signalled.0.insert(key);
     }
 }
 
@@ -86,16 +86,16 @@ pub(super) fn terminate_commands(leader: &Leader, limit: Duration, signalled: &m
     // ESRCH: the leader exited by itself, which the next scan sees.
     let _ = pidfd_send_signal(&leader.pidfd, Signal::STOP);
     let until = Instant::now() + limit;
-    for name in terminate_all(until, || tree::leader_commands(leader.pid)) {
-        signalled.0.insert(name);
+    for key in terminate_all(until, || tree::leader_commands(leader.pid)) {
+        signalled.0.insert(key);
     }
 }
 
 /// Sends TERM and CONT to all processes of `list_processes`; returns those that were signalled.
 fn terminate_all(until: Instant, list_processes: impl Fn() -> Vec<ProcessEntry>) -> Vec<ProcessKey> {
-    let frozen = freeze(until, list_processes, |fresh| {
-        wait_stopped(until, fresh.clone());
-        run_until_term_unblocked(until, fresh);
+    let frozen = freeze(until, list_processes, |newly_found| {
+        wait_stopped(until, newly_found.clone());
+        run_until_term_unblocked(until, newly_found);
     });
     let signalled =
         frozen.iter().filter(|entry| send_signal(**entry, Signal::TERM)).map(|entry| entry.key).collect();
@@ -149,12 +149,12 @@ pub(super) fn terminate_subtree(root: ProcessKey) -> Vec<ProcessKey> {
 /// Kills `root`, the processes in `known_processes`, and all their current descendants.
 pub(super) fn kill_subtree(root: ProcessKey, known_processes: &[ProcessKey]) {
     let until = Instant::now() + SUBTREE_KILL_LIMIT;
-    let part = || {
-        let mut part = tree::subtree(tree::descendants(), root);
-        part.extend(tree::still_alive(tree::descendants(), known_processes));
-        part
+    let list_processes = || {
+        let mut processes = tree::subtree(tree::descendants(), root);
+        processes.extend(tree::still_alive(tree::descendants(), known_processes));
+        processes
     };
-    for entry in freeze(until, part, |fresh| wait_stopped(until, fresh)) {
+    for entry in freeze(until, list_processes, |newly_found| wait_stopped(until, newly_found)) {
         send_signal(entry, Signal::KILL);
     }
 }
@@ -162,11 +162,11 @@ pub(super) fn kill_subtree(root: ProcessKey, known_processes: &[ProcessKey]) {
 /// Kills the processes left by a shim that was killed or is stopped: all in its session, and `known_processes` (ids and
 /// start times). Returns the number of killed processes and of survivors. Blocks for at most about [`SWEEP_LIMIT`].
 pub(crate) fn sweep_leftover(shim_pid: u32, known_processes: &[(u32, u64)]) -> (u32, u32) {
-    let names: Vec<ProcessKey> =
+    let keys: Vec<ProcessKey> =
         known_processes.iter().map(|&(pid, started)| ProcessKey { pid, start_ticks: started }).collect();
     let (until, mut signalled) = (Instant::now() + SWEEP_LIMIT, SignalledProcesses::default());
     loop {
-        let left = freeze(until, || tree::session_members(shim_pid, &names), |_| {});
+        let left = freeze(until, || tree::session_members(shim_pid, &keys), |_| {});
         if left.is_empty() {
             return (signalled.to_u32(), 0);
         }
@@ -193,14 +193,14 @@ fn freeze(
 ) -> Vec<ProcessEntry> {
     let (mut known, mut frozen) = (HashSet::new(), Vec::new());
     loop {
-        let mut fresh = list_processes();
-        fresh.retain(|entry| known.insert(entry.key));
-        if fresh.is_empty() {
+        let mut newly_found = list_processes();
+        newly_found.retain(|entry| known.insert(entry.key));
+        if newly_found.is_empty() {
             return frozen;
         }
-        frozen.extend_from_slice(&fresh);
-        fresh.retain(|entry| send_signal(*entry, Signal::STOP));
-        on_signalled(fresh);
+        frozen.extend_from_slice(&newly_found);
+        newly_found.retain(|entry| send_signal(*entry, Signal::STOP));
+        on_signalled(newly_found);
         if Instant::now() >= until {
             return frozen;
         }
@@ -225,21 +225,21 @@ fn wait_stopped(until: Instant, mut stopping: Vec<ProcessEntry>) {
 /// would not receive it. A process that sleeps, or still blocks TERM after `MAX_TERM_BLOCKED`, blocks it for other
 /// reasons, and is skipped.
 fn run_until_term_unblocked(until: Instant, mut blocking: Vec<ProcessEntry>) {
-    let patience = until.min(Instant::now() + MAX_TERM_BLOCKED);
+    let deadline = until.min(Instant::now() + MAX_TERM_BLOCKED);
     let mut waiting = HashSet::new();
     loop {
         blocking.retain(|entry| !waiting.contains(&entry.key) && tree::blocks_term(entry.key));
-        if blocking.is_empty() || Instant::now() >= patience {
+        if blocking.is_empty() || Instant::now() >= deadline {
             return;
         }
         blocking.retain(|entry| send_signal(*entry, Signal::CONT));
         let mut busy = blocking.clone();
-        while !busy.is_empty() && Instant::now() < patience {
+        while !busy.is_empty() && Instant::now() < deadline {
             pause(STOP_POLL);
             busy.retain(|entry| {
-                let held = tree::blocks_term(entry.key);
-                let waits = held && tree::is_waiting(entry.key) && waiting.insert(entry.key);
-                held && !waits
+                let blocks_term = tree::blocks_term(entry.key);
+                let is_idle = blocks_term && tree::is_waiting(entry.key) && waiting.insert(entry.key);
+                blocks_term && !is_idle
             });
         }
         blocking.retain(|entry| send_signal(*entry, Signal::STOP));

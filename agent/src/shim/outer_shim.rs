@@ -91,7 +91,7 @@ struct InnerShimState {
 struct OuterShim {
     control: UnixStream,
     requests: Decoder,
-    /// The agent has died or closed the socket.
+    /// True once the agent has died or closed the socket.
     agent_gone: bool,
     exit_report: Option<ShimReport>,
     /// File descriptors for the output that were not passed to the command yet.
@@ -115,9 +115,9 @@ fn start_sandbox(
     confine: &SandboxLauncher,
     outputs: &OutputFds,
 ) -> io::Result<(Leader, SandboxLink)> {
-    let (ours, theirs) = UnixStream::pair()?;
+    let (mut socket, inner_socket) = UnixStream::pair()?;
     // The sandbox's programs do not write to the command's output, and do not hold its pipes.
-    let stderr = File::from(memfd_create("words", MemfdFlags::CLOEXEC)?);
+    let stderr = File::from(memfd_create("sandbox-stderr", MemfdFlags::CLOEXEC)?);
     let [program, arguments @ ..] = confine.argv.as_slice() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program"));
     };
@@ -127,7 +127,7 @@ fn start_sandbox(
         .env_clear()
         .envs(&confine.env)
         .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdin(Stdio::from(OwnedFd::from(inner_socket)))
         .stdout(Stdio::null())
         .stderr(stderr.try_clone()?)
         .process_group(0);
@@ -140,11 +140,10 @@ fn start_sandbox(
     let pid = pid.ok_or_else(|| io::Error::other("it has no process id"))?;
     let leader = Leader { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
     let inner = Command { user: None, exit_report: None, ..command.clone() };
-    let order = Request::Enter(Box::new(inner), confine.check.clone());
-    let mut socket = ours;
+    let request = Request::Enter(Box::new(inner), confine.check.clone());
     // If the reader is gone, a later read returns the end of the socket.
     let _ = outputs.send(&socket);
-    let _ = socket.write_all(&encode(&order)?);
+    let _ = socket.write_all(&encode(&request)?);
     Ok((leader, SandboxLink { socket: Some(socket), reports: Decoder::default(), stderr }))
 }
 
@@ -162,13 +161,13 @@ impl OuterShim {
     }
 
     fn relay_messages(&mut self, leader: &Leader, mut link: SandboxLink) {
-        let mut lives = true;
-        let mut unpacked = None;
+        let mut leader_alive = true;
+        let mut teardown_deadline = None;
         let mut code = None;
         loop {
-            let reaped = kill::reap(lives.then_some(leader.pid));
+            let reaped = kill::reap(leader_alive.then_some(leader.pid));
             if let Some(status) = reaped.leader_status {
-                lives = false;
+                leader_alive = false;
                 code = status.exit_status();
             }
             self.forward_requests(&mut link);
@@ -178,18 +177,18 @@ impl OuterShim {
                 break;
             }
             let now = Instant::now();
-            if over || !lives {
-                let until = *unpacked.get_or_insert(now + TEARDOWN_TIME);
-                if now >= until {
+            if over || !leader_alive {
+                let deadline = *teardown_deadline.get_or_insert(now + TEARDOWN_TIME);
+                if now >= deadline {
                     break;
                 }
             }
             if self.deadline.is_some_and(|deadline| now >= deadline) {
                 break;
             }
-            self.wait(leader, lives, &mut link);
+            self.wait(leader, leader_alive, &mut link);
         }
-        let pid = lives.then_some(leader.pid);
+        let pid = leader_alive.then_some(leader.pid);
         let over = self.inner.ended.is_some() || self.inner.spawn_failed;
         let survivors =
             kill::kill_descendants(|status| code = status.exit_status(), pid, &mut self.signalled);
@@ -238,7 +237,7 @@ impl OuterShim {
                     break;
                 }
             };
-            let translated = match request {
+            let forwarded = match request {
                 Request::End { grace_ms, .. } => {
                     self.shorten_deadline(Duration::from_millis(grace_ms));
                     Some(request)
@@ -252,7 +251,7 @@ impl OuterShim {
                 }
                 Request::Run(_) | Request::Enter(..) => None,
             };
-            if let Some(request) = translated {
+            if let Some(request) = forwarded {
                 link.send_request(&request);
             }
         }
@@ -298,7 +297,7 @@ impl OuterShim {
         }
     }
 
-    fn wait(&mut self, leader: &Leader, lives: bool, link: &mut SandboxLink) {
+    fn wait(&mut self, leader: &Leader, leader_alive: bool, link: &mut SandboxLink) {
         let now = Instant::now();
         let left = self
             .deadline
@@ -314,7 +313,7 @@ impl OuterShim {
             socket = Some(fds.len());
             fds.push(PollFd::from_borrowed_fd(inner.as_fd(), PollFlags::IN));
         }
-        if lives {
+        if leader_alive {
             fds.push(PollFd::new(&leader.pidfd, PollFlags::IN));
         }
         // Interrupted by a signal: the caller checks again anyway.
@@ -351,8 +350,8 @@ impl SandboxLink {
         let mut lines: Vec<&str> =
             text.lines().rev().filter(|line| !line.trim().is_empty()).take(2).collect();
         lines.reverse();
-        let said = if lines.is_empty() { "no output".to_owned() } else { lines.join("; ") };
-        common::text_format::one_line(&said, 400)
+        let summary = if lines.is_empty() { "no output".to_owned() } else { lines.join("; ") };
+        common::text_format::one_line(&summary, 400)
     }
 
     fn next_report(&mut self) -> Option<Report> {

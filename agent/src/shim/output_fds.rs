@@ -58,7 +58,7 @@ pub(super) fn receive(socket: &UnixStream) -> io::Result<()> {
         }
     }
     let [stdout, stderr] = received.as_slice() else {
-        return Err(io::Error::other("no descriptors came for the output"));
+        return Err(io::Error::other("the descriptors of the output were not received"));
     };
     rustix::stdio::dup2_stdout(stdout)?;
     rustix::stdio::dup2_stderr(stderr)?;

@@ -69,7 +69,7 @@ pub(crate) enum Request {
     Run(Box<Command>),
     /// End everything. A repeated request can shorten the grace.
     End {
-        /// Begin with INT to the leader.
+        /// True to begin with INT to the leader.
         interrupt_first: bool,
         /// Time until KILL, in milliseconds.
         grace_ms: u64,
@@ -131,9 +131,9 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, message)?;
     let len = bytes.len() - 4;
-    let short = u32::try_from(len).ok().filter(|_| len <= MAX_MESSAGE);
-    let short = short.ok_or_else(|| invalid_data(format!("a message of {len} bytes is too long")))?;
-    bytes[..4].copy_from_slice(&short.to_le_bytes());
+    let length = u32::try_from(len).ok().filter(|_| len <= MAX_MESSAGE);
+    let length = length.ok_or_else(|| invalid_data(format!("a message of {len} bytes is too long")))?;
+    bytes[..4].copy_from_slice(&length.to_le_bytes());
     Ok(bytes)
 }
 

@@ -28,10 +28,10 @@ const REAP_POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::fr
 ///
 /// # Errors
 /// The kernel refused a call, or the first message is invalid. Once the command runs, no error is returned.
-pub(crate) fn run(inside: bool) -> io::Result<()> {
+pub(crate) fn run(inside_sandbox: bool) -> io::Result<()> {
     isolate()?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    if inside {
+    if inside_sandbox {
         super::output_fds::receive(&control)?;
     }
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
@@ -97,13 +97,13 @@ fn spawn_error(command: &Command, error: &io::Error) -> String {
 struct Shim {
     control: UnixStream,
     decoder: Decoder,
-    /// The agent has died or closed the socket.
+    /// True once the agent has died or closed the socket.
     agent_gone: bool,
     exit_report: Option<ShimReport>,
 }
 
 struct CommandState {
-    leader_lives: bool,
+    leader_alive: bool,
     escalation: Option<Escalation>,
     signalled_processes: SignalledProcesses,
     reap_interval: Duration,
@@ -154,14 +154,14 @@ impl Shim {
     fn supervise(&mut self, leader: &Leader, interrupt_first: bool) {
         let begun = Instant::now();
         let mut state = CommandState {
-            leader_lives: true,
+            leader_alive: true,
             escalation: None,
             signalled_processes: SignalledProcesses::default(),
             reap_interval: REAP_POLL.0,
             ending_subtrees: Vec::new(),
         };
         loop {
-            let anything = self.reap(leader, &mut state);
+            let processes_left = self.reap(leader, &mut state);
             self.handle_requests(&mut state, begun);
             let now = begun.elapsed();
             if self.agent_gone {
@@ -172,11 +172,11 @@ impl Shim {
             }
             kill_subtrees(&mut state, now);
             let commands = || !tree::leader_commands(leader.pid).is_empty();
-            let lives = state.leader_lives;
+            let leader_alive = state.leader_alive;
             let action = state
                 .escalation
                 .as_mut()
-                .map(|escalation| escalation.next_action(now, lives, anything, commands));
+                .map(|escalation| escalation.next_action(now, leader_alive, processes_left, commands));
             match action {
                 Some(Action::Sweep) => break,
                 Some(Action::TerminateCommands(limit)) => {
@@ -199,7 +199,7 @@ impl Shim {
                 }
             }
         }
-        let pid = state.leader_lives.then_some(leader.pid);
+        let pid = state.leader_alive.then_some(leader.pid);
         let survivors =
             kill::kill_descendants(|status| self.report_exit(status), pid, &mut state.signalled_processes);
         let killed = state.signalled_processes.to_u32();
@@ -211,9 +211,9 @@ impl Shim {
 
     /// Reaps dead children; returns true if any process is left below the shim.
     fn reap(&mut self, leader: &Leader, state: &mut CommandState) -> bool {
-        let reaped = kill::reap(state.leader_lives.then_some(leader.pid));
+        let reaped = kill::reap(state.leader_alive.then_some(leader.pid));
         if let Some(status) = reaped.leader_status {
-            state.leader_lives = false;
+            state.leader_alive = false;
             self.report_exit(status);
         }
         if reaped.count > 0 {
@@ -252,7 +252,7 @@ impl Shim {
         if !self.agent_gone {
             fds.push(PollFd::new(&self.control, PollFlags::IN));
         }
-        if state.leader_lives {
+        if state.leader_alive {
             fds.push(PollFd::new(&leader.pidfd, PollFlags::IN));
         }
         let ready = poll(&mut fds, Some(&timeout));

@@ -199,14 +199,16 @@ pub(super) fn is_waiting(key: ProcessKey) -> bool {
 pub(super) fn blocks_term(key: ProcessKey) -> bool {
     let Ok(mut proc) = ProcFs::open() else { return false };
     let mut threads = thread_ids(&mut proc, key).into_iter();
-    let held = |status: &[u8]| {
+    let blocked_signals = |status: &[u8]| {
         let mask = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"SigBlk:"))?;
         u64::from_str_radix(std::str::from_utf8(mask).ok()?.trim(), 16).ok()
     };
     // A thread that has ended handles no signal.
     threads.len() > 0
         && threads.all(|thread| {
-            proc.read(thread, "status", MAX_STATUS).and_then(held).is_none_or(|mask| mask & TERM_BIT != 0)
+            proc.read(thread, "status", MAX_STATUS)
+                .and_then(blocked_signals)
+                .is_none_or(|mask| mask & TERM_BIT != 0)
         })
 }
 
@@ -232,10 +234,10 @@ fn has_stopped_child(proc: &mut ProcFs, parent: u32) -> bool {
 
 fn read_entry(proc: &mut ProcFs, pid: u32) -> Option<ProcessEntry> {
     let stat = proc.stat(pid)?;
-    let name = ProcessKey { pid, start_ticks: stat.start_ticks };
+    let key = ProcessKey { pid, start_ticks: stat.start_ticks };
     let helper = stat.name == b"bwrap" || stat.name.starts_with(b"codex");
     Some(ProcessEntry {
-        key: name,
+        key,
         parent: stat.parent,
         session: stat.session,
         zombie: stat.zombie,
@@ -305,18 +307,18 @@ mod tests {
                 crate::shim::pause(std::time::Duration::from_millis(5));
             }
         };
-        let name = ProcessKey { pid: parent.id(), start_ticks: proc.stat(parent.id()).unwrap().start_ticks };
+        let key = ProcessKey { pid: parent.id(), start_ticks: proc.stat(parent.id()).unwrap().start_ticks };
         let mut child = None;
         until("it waits for a child", &mut || {
-            child = descendants_of(name.pid, &children_by_parent(&mut proc)).first().copied();
-            child.is_some() && proc.stat(name.pid).is_some_and(|now| now.state == b'D')
+            child = descendants_of(key.pid, &children_by_parent(&mut proc)).first().copied();
+            child.is_some() && proc.stat(key.pid).is_some_and(|now| now.state == b'D')
         });
-        assert!(is_runnable(name));
+        assert!(is_runnable(key));
         let child = child.unwrap().key;
         let child_pid = Pid::from_raw(child.pid.cast_signed()).unwrap();
         rustix::process::kill_process(child_pid, Signal::STOP).unwrap();
         until("the child stops", &mut || !is_runnable(child));
-        assert!(!is_runnable(name));
+        assert!(!is_runnable(key));
         rustix::process::kill_process(child_pid, Signal::KILL).unwrap();
         parent.kill().unwrap();
         parent.wait().unwrap();

@@ -1,7 +1,7 @@
 //! Events of one run: segments on disk, and pending events that are not written yet.
 //!
 //! ```text
-//!  push ──► waiting ──flush──► newest segment ──1 MiB──► older segments ──ack──► deleted
+//!  push ──► pending ──flush──► newest segment ──1 MiB──► older segments ──ack──► deleted
 //!              │ the disk is full: up to SpoolLimits::pending, then reading from the worker pauses
 //!              └──last flush──► the space that was reserved when the run was created
 //! ```
@@ -119,16 +119,17 @@ impl EventLog {
     /// Queues an event for the next flush. A final event uses the space reserved for final events. Returns false if
     /// there was no space.
     pub(super) fn push(&mut self, event: &Event, is_final: bool) -> io::Result<bool> {
-        let most = self.limits.max_pending_bytes() + if is_final { self.limits.end_reserve_bytes } else { 0 };
-        if self.pending.total_bytes() >= most {
+        let limit =
+            self.limits.max_pending_bytes() + if is_final { self.limits.end_reserve_bytes } else { 0 };
+        if self.pending.total_bytes() >= limit {
             return Ok(false);
         }
         self.pending.push(event).map_err(io::Error::other)?;
-        let found = self.pending.total_bytes() <= most;
-        if !found {
+        let fits = self.pending.total_bytes() <= limit;
+        if !fits {
             self.pending.remove_last();
         }
-        Ok(found)
+        Ok(fits)
     }
 
     /// Returns true if events wait to be written.
@@ -144,13 +145,13 @@ impl EventLog {
         if self.pending.is_empty() {
             return Ok(WriteResult::Written);
         }
-        let keep = if is_final { 0 } else { self.limits.reserve_bytes };
-        match self.write_pending(keep) {
+        let reserve = if is_final { 0 } else { self.limits.reserve_bytes };
+        match self.write_pending(reserve) {
             Ok(()) => Ok(WriteResult::Written),
             Err(error) if is_disk_full(&error) => Err(error),
             Err(error) => {
                 self.rewrite_unacked()?;
-                self.write_pending(keep)?;
+                self.write_pending(reserve)?;
                 Ok(WriteResult::Rewritten(error))
             }
         }
@@ -212,11 +213,16 @@ impl EventLog {
         getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
         let header = SegmentHeader { run: self.run.clone(), first_seq, salt: u32::from_le_bytes(salt) };
         // Segment numbers have no gap: a missing file is damage.
-        let serial = self
+        let segment_number = self
             .newest_segment
             .as_ref()
             .map_or(self.next_segment_number, |newest| newest.span.segment_number + 1);
-        Segment::create(&self.dir, serial, &header, self.limits.reserve_bytes + self.limits.preallocate_step)
+        Segment::create(
+            &self.dir,
+            segment_number,
+            &header,
+            self.limits.reserve_bytes + self.limits.preallocate_step,
+        )
     }
 
     /// Copies all unacknowledged events into a new segment, syncs it, and deletes the old ones.
@@ -287,8 +293,8 @@ impl EventLog {
             return self.reader.read(&newest.file, &newest.span, first_seq, max_events, max_bytes);
         }
         // Sequences increase from one segment to the next.
-        let place = self.older_segments.partition_point(|span| span.next_seq <= first_seq);
-        match self.older_segments.get(place).filter(|span| span.first_seq <= first_seq) {
+        let index = self.older_segments.partition_point(|span| span.next_seq <= first_seq);
+        match self.older_segments.get(index).filter(|span| span.first_seq <= first_seq) {
             Some(span) => self.reader.read_older(&self.dir, span, first_seq, max_events, max_bytes),
             None => Ok(EncodedEvents::default()),
         }
@@ -337,8 +343,8 @@ impl EventLog {
     }
 
     fn sync_files(&mut self) -> io::Result<()> {
-        for serial in &self.unsynced_segments {
-            File::open(segment::segment_path(&self.dir, *serial))?.sync_data()?;
+        for segment_number in &self.unsynced_segments {
+            File::open(segment::segment_path(&self.dir, *segment_number))?.sync_data()?;
         }
         if let Some(newest) = &self.newest_segment {
             newest.file.sync_data()?;

@@ -77,7 +77,8 @@ impl OutputLog {
             connected_at_drop: false,
             reserved_offset: end,
         };
-        // A new run does not start without space for a note. A recovered run is opened anyway, to report its end.
+        // A new run does not start if there is no space for the note about dropped output. A recovered run is opened
+        // anyway, to report its end.
         match output.reserve_space(0) {
             Err(error) if end == 0 => Err(error),
             _ => Ok(output),

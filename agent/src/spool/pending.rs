@@ -34,8 +34,8 @@ impl PendingEvents {
     }
 
     pub(super) fn remove_last(&mut self) {
-        if let Some(gone) = self.events.pop_back() {
-            self.total_bytes -= HEADER_SIZE + gone.len();
+        if let Some(removed) = self.events.pop_back() {
+            self.total_bytes -= HEADER_SIZE + removed.len();
         }
     }
 
@@ -71,9 +71,9 @@ impl PendingEvents {
     /// Drops the events up to `seq`.
     pub(super) fn drop_until(&mut self, seq: u64) {
         while self.first_seq <= seq
-            && let Some(gone) = self.events.pop_front()
+            && let Some(removed) = self.events.pop_front()
         {
-            self.total_bytes -= HEADER_SIZE + gone.len();
+            self.total_bytes -= HEADER_SIZE + removed.len();
             self.first_seq += 1;
         }
     }

@@ -138,7 +138,7 @@ impl SegmentReader {
         max_bytes: usize,
     ) -> io::Result<EncodedEvents> {
         let file = match self.open_older.take() {
-            Some((serial, file)) if serial == span.segment_number => file,
+            Some((number, file)) if number == span.segment_number => file,
             _ => File::open(segment::segment_path(dir, span.segment_number))?,
         };
         let batch = self.read(&file, span, first_seq, max_events, max_bytes);

@@ -1,7 +1,7 @@
 //! Recovery of a run's events from an earlier process.
 //!
-//! A torn end is cut off. Damage before valid records, or a missing segment, is always reported. The events before the
-//! damage are kept, and the files from there on are set aside for inspection, next to the run's folder as
+//! A torn end is truncated. Damage before valid records, or a missing segment, is always reported. The events before
+//! the damage are kept, and the files from there on are set aside for inspection, next to the run's folder as
 //! `NAME.N.EPOCH.corrupt-1` and so on.
 
 use std::fs::{self, File};
@@ -35,11 +35,11 @@ pub(super) struct RecoveredEvents {
 
 /// Reads the segments in a run's folder, and removes or sets aside unusable ones.
 pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<RecoveredEvents> {
-    let mut serials = Vec::new();
+    let mut numbers = Vec::new();
     for entry in fs::read_dir(dir)? {
-        serials.extend(entry?.file_name().to_str().and_then(segment::parse_segment_number));
+        numbers.extend(entry?.file_name().to_str().and_then(segment::parse_segment_number));
     }
-    serials.sort_unstable();
+    numbers.sort_unstable();
     let mut pass = RecoveryPass {
         run,
         kept_segments: Vec::new(),
@@ -48,13 +48,13 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<RecoveredEvents> {
         bad_segments: Vec::new(),
         final_events: Vec::new(),
     };
-    for (n, serial) in serials.iter().enumerate() {
-        let bytes = match fs::read(segment::segment_path(dir, *serial)) {
+    for (n, number) in numbers.iter().enumerate() {
+        let bytes = match fs::read(segment::segment_path(dir, *number)) {
             Ok(bytes) => bytes,
             Err(error) if is_file_error(&error) => Vec::new(),
             Err(error) => return Err(error),
         };
-        pass.scan_file(*serial, &bytes, n + 1 == serials.len());
+        pass.scan_file(*number, &bytes, n + 1 == numbers.len());
     }
     let RecoveryPass {
         kept_segments: kept,
@@ -64,23 +64,23 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<RecoveredEvents> {
         final_events: end,
         ..
     } = pass;
-    for serial in obsolete {
-        fs::remove_file(segment::segment_path(dir, serial))?;
+    for number in obsolete {
+        fs::remove_file(segment::segment_path(dir, number))?;
     }
-    let behind = kept.last().map_or(0, |span: &SegmentSpan| span.next_seq - 1);
+    let last_seq = kept.last().map_or(0, |span: &SegmentSpan| span.next_seq - 1);
     let damage = match set_aside_segments(dir, run, &bad, kept.last())? {
         _ if bad.is_empty() => None,
         aside => Some(format!(
-            "the agent's spool was damaged after event {behind} of this run: later events that were not sent are \
+            "the agent's spool was damaged after event {last_seq} of this run: later events that were not sent are \
              missing here ({aside})"
         )),
     };
     let last = last.as_deref().and_then(|payload| wire::decode(payload).ok());
-    let serial = serials.last().map_or(1, |last| last.saturating_add(1));
+    let number = numbers.last().map_or(1, |last| last.saturating_add(1));
     Ok(RecoveredEvents {
         spans: kept,
         last_event: last,
-        unused_segment_number: serial,
+        unused_segment_number: number,
         damage_report: damage,
         final_events: end,
     })
@@ -178,12 +178,12 @@ fn set_aside_segments(
 ) -> io::Result<String> {
     let root = dir.parent().unwrap_or(dir);
     let mut aside = Vec::new();
-    for serial in bad {
-        let path = segment::segment_path(dir, *serial);
+    for number in bad {
+        let path = segment::segment_path(dir, *number);
         let mut names = (1..=MAX_SET_ASIDE).map(|n| format!("{}.corrupt-{n}", run.folder_name()));
         let free = names.find(|name| !root.join(name).exists());
-        let stays = kept.filter(|span| span.segment_number == *serial);
-        match (&free, stays) {
+        let kept_span = kept.filter(|span| span.segment_number == *number);
+        match (&free, kept_span) {
             (Some(name), Some(span)) => {
                 // The copy must be complete before the file is truncated.
                 fs::copy(&path, root.join(name))?;

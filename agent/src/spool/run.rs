@@ -64,13 +64,12 @@ pub(super) struct DiskState {
 
 impl RunFiles {
     fn new(events: EventLog, output: OutputLog) -> Self {
-        let (finished, end, disk) = (false, Vec::new(), DiskState::default());
         Self {
             events,
             output,
-            finished,
-            final_events: end,
-            disk_state: disk,
+            finished: false,
+            final_events: Vec::new(),
+            disk_state: DiskState::default(),
             unreported_missing: 0,
             synced: false,
         }
@@ -233,7 +232,7 @@ impl JobSpool {
             Ok(true) => {}
             Ok(false) => files.unreported_missing += 1,
             Err(error) => {
-                tracing::error!("{}: an event has no bytes: {error}", self.run);
+                tracing::error!("{}: an event can't be encoded: {error}", self.run);
                 files.unreported_missing += 1;
             }
         }
@@ -273,10 +272,10 @@ impl JobSpool {
 
     /// Reports once that the disk failed and that the spool continues in a new file.
     fn report_broken_disk(&self, files: &mut RunFiles, error: &io::Error) {
-        tracing::error!("{}: the spool could not be written, it goes on in a new file: {error}", self.run);
+        tracing::error!("{}: the spool could not be written, it continues in a new file: {error}", self.run);
         if !files.disk_state.failure_reported && !files.finished {
             files.disk_state.failure_reported = true;
-            let message = format!("the agent's disk has trouble, its spool goes on in a new file: {error}");
+            let message = format!("the agent's disk has failed, its spool continues in a new file: {error}");
             self.push_event(files, &self.stamp_event(EventBody::Warning { message }));
             self.flush(files);
         }

@@ -1,9 +1,9 @@
 //! Parser of a segment's bytes, also of damaged ones. Pure.
 //!
 //! ```text
-//! header │ record … record │                     Rest::Nothing
-//! header │ record … record │ half, zeroes, junk   Rest::Torn      a write that a crash interrupted: it is cut off
-//! header │ record … record │ junk │ record …      Rest::Damaged   no effect of a crash: it is reported
+//! header │ record … record │                     TrailingBytes::None
+//! header │ record … record │ half, zeroes, junk  TrailingBytes::Torn     a write that a crash interrupted: truncated
+//! header │ record … record │ junk │ record …     TrailingBytes::Damaged  not caused by a crash: reported
 //! ```
 
 use super::header::SegmentHeader;
@@ -33,7 +33,7 @@ pub(crate) struct SegmentScan {
 pub(crate) enum TrailingBytes {
     /// None: the end of the file.
     None,
-    /// The rest of a write that was cut off.
+    /// The rest of an interrupted write.
     Torn,
     /// Damage, with a valid record after it.
     Damaged,
@@ -53,8 +53,8 @@ pub(crate) fn scan_segment(bytes: &[u8], header: &SegmentHeader, header_length: 
     };
     loop {
         scan.advance_over_records(bytes, salt);
-        let behind = bytes.get(scan.valid_end..).unwrap_or_default();
-        let Some((at, found)) = record::find_record(behind, salt, scan.next_seq) else {
+        let rest = bytes.get(scan.valid_end..).unwrap_or_default();
+        let Some((at, found)) = record::find_record(rest, salt, scan.next_seq) else {
             scan.trailing_bytes =
                 if scan.valid_end == bytes.len() { TrailingBytes::None } else { TrailingBytes::Torn };
             return scan;
@@ -99,9 +99,9 @@ impl SegmentScan {
 fn next_jump(bytes: &[u8], from: usize, record: record::Record<'_>, salt: u32) -> Option<usize> {
     let (mut at, mut record) = (from, record);
     while !record.is_jump() {
-        let behind = at + record.size();
-        let (skipped, next) = record::find_record(bytes.get(behind..)?, salt, record.seq)?;
-        (at, record) = (behind + skipped, next);
+        let record_end = at + record.size();
+        let (skipped, next) = record::find_record(bytes.get(record_end..)?, salt, record.seq)?;
+        (at, record) = (record_end + skipped, next);
     }
     Some(at)
 }
@@ -124,8 +124,8 @@ pub(crate) fn salvage_payloads(bytes: &[u8], from: usize, salt: u32, seq: u64) -
 pub(crate) fn read_segment(bytes: &[u8]) -> Option<(SegmentScan, Vec<&[u8]>)> {
     let (header, begin) = SegmentHeader::decode(bytes)?;
     let found = scan_segment(bytes, &header, begin);
-    let behind = salvage_payloads(bytes, found.valid_end, header.salt, header.first_seq);
-    Some((found, behind))
+    let salvaged = salvage_payloads(bytes, found.valid_end, header.salt, header.first_seq);
+    Some((found, salvaged))
 }
 
 #[cfg(test)]

@@ -64,12 +64,12 @@ impl Segment {
             let end = bytes.len() as u64;
             preallocate::reserve_or_zero(&file, 0, end + reserve_bytes)?;
             file.write_all_at(&bytes, 0)?;
-            let SegmentHeader { first_seq: first, salt, .. } = *header;
+            let SegmentHeader { first_seq, salt, .. } = *header;
             let span = SegmentSpan {
                 segment_number,
                 salt,
-                first_seq: first,
-                next_seq: first,
+                first_seq,
+                next_seq: first_seq,
                 first_event_offset: end,
                 end_offset: end,
             };

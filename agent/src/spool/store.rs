@@ -44,7 +44,7 @@ impl Spool {
     /// Same as [`open`](Self::open).
     pub fn open_with_clocks(state: &Path, clock_source: ClockSource) -> io::Result<Self> {
         let root = Self::folder_path(state);
-        adopt_older(state, &root)?;
+        adopt_older_spool(state, &root)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let appended = Arc::new(Notify::new());
         let time = Arc::new(RelayTime::new(clock_source));
@@ -56,7 +56,7 @@ impl Spool {
                 Ok(Some(spool)) => {
                     runs.insert(run, Arc::new(spool));
                 }
-                Ok(None) => tracing::info!("{run} was never accepted: what there was of it is deleted"),
+                Ok(None) => tracing::info!("{run} was never accepted: its files are deleted"),
                 Err(error) => {
                     tracing::error!("{run} in the spool can't be opened and is left alone: {error}");
                 }
@@ -136,7 +136,7 @@ impl Spool {
 
 /// Takes over the spool of an older agent by renaming its folder. Its events can be decoded, because protocol 5 only
 /// added a kind of event. The older agent could not read the new events, and will not find the folder again.
-fn adopt_older(state: &Path, root: &Path) -> io::Result<()> {
+fn adopt_older_spool(state: &Path, root: &Path) -> io::Result<()> {
     let older = state.join(format!("spool.v{}", VITALS_PROTOCOL - 1));
     if root.exists() {
         return Ok(());

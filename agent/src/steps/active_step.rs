@@ -30,7 +30,7 @@ impl StepProcesses {
     /// Returns the root process and its start time, once both are known.
     pub(super) fn root(&self) -> Option<(u32, u64)> {
         match self {
-            &Self::Root { pid, start_ticks: Some(started) } => Some((pid, started)),
+            &Self::Root { pid, start_ticks: Some(start_ticks) } => Some((pid, start_ticks)),
             _ => None,
         }
     }
@@ -88,9 +88,11 @@ impl ActiveStep {
     ) -> Self {
         let action = Action::from(classification.on_limit.unwrap_or(on_limit));
         let limit_ms = classification.limit_ms.unwrap_or_else(|| limits.step_ms(classification.kind));
-        let own = classification.stall_ms.or_else(|| limits.stalls.get(&classification.kind).copied());
+        let stall_limit =
+            classification.stall_ms.or_else(|| limits.stalls.get(&classification.kind).copied());
         // A stalled network step hangs, while any other step may be idle intentionally.
-        let on_stall = if own.is_some() || classification.kind.is_network() { action } else { Action::Warn };
+        let on_stall =
+            if stall_limit.is_some() || classification.kind.is_network() { action } else { Action::Warn };
         Self {
             number: n,
             kind: classification.kind,
@@ -100,7 +102,7 @@ impl ActiveStep {
             timer: Timer::new(now, limit_ms, action),
             fetches_program: classification.fetches_program,
             step_processes: tree,
-            stall_watch: StallWatch::new(own.unwrap_or(limits.stall_ms)),
+            stall_watch: StallWatch::new(stall_limit.unwrap_or(limits.stall_ms)),
             on_stall,
             stall_reported: false,
             is_job_command: false,
@@ -171,7 +173,7 @@ impl ModelWait {
     /// Returns the reason for the model's silence, for the error of a job that fails because of it.
     pub(super) fn reason(&self) -> &str {
         match (&self.last_error, self.answer_started) {
-            (Some(trouble), _) => trouble,
+            (Some(error), _) => error,
             (None, true) => "it began to answer and then stopped",
             // Codex's first notice takes up to a minute, so the cause is not certain.
             (None, false) => {

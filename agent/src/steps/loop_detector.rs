@@ -38,7 +38,7 @@ impl Default for LoopDetector {
 }
 
 impl LoopDetector {
-    /// Handles the end of a command; returns the text of a report if one is due, with the command's `title`.
+    /// Handles the end of a command. Returns the report if one is due; the report names the command by its `title`.
     pub(crate) fn on_command_end(
         &mut self,
         command: &str,
@@ -46,14 +46,17 @@ impl LoopDetector {
         failed: bool,
     ) -> Option<String> {
         let ended = EndedCommand { command: command.to_owned(), failed };
-        let again = self.last_command.as_ref() == Some(&ended);
-        self.same_failures = if failed { if again { self.same_failures + 1 } else { 1 } } else { 0 };
-        self.alternations =
-            if !again && self.command_before.as_ref() == Some(&ended) { self.alternations + 1 } else { 0 };
-        let fails = failed || self.last_command.as_ref().is_some_and(|last| last.failed);
+        let is_repeat = self.last_command.as_ref() == Some(&ended);
+        self.same_failures = if failed { if is_repeat { self.same_failures + 1 } else { 1 } } else { 0 };
+        self.alternations = if !is_repeat && self.command_before.as_ref() == Some(&ended) {
+            self.alternations + 1
+        } else {
+            0
+        };
+        let one_failed = failed || self.last_command.as_ref().is_some_and(|last| last.failed);
         self.command_before = self.last_command.replace(ended);
         // An alternation can be detected only after the first round of the pair, which is added here.
-        let rounds = if fails && self.alternations > 0 { self.alternations.div_ceil(2) + 1 } else { 0 };
+        let rounds = if one_failed && self.alternations > 0 { self.alternations.div_ceil(2) + 1 } else { 0 };
         if self.same_failures <= 1 && self.alternations == 0 {
             self.next_report_at = FIRST_REPORT;
         }

@@ -85,8 +85,8 @@ impl Steps {
     /// to the last unmatched command.
     fn assign_roots(&mut self, tree: &Snapshot, leader: u32) {
         for step in &mut self.active {
-            if let StepProcesses::Root { pid, start_ticks: started @ None } = &mut step.step_processes {
-                *started = tree.process(*pid).map(|process| process.start_ticks);
+            if let StepProcesses::Root { pid, start_ticks: start_ticks @ None } = &mut step.step_processes {
+                *start_ticks = tree.process(*pid).map(|process| process.start_ticks);
             }
         }
         let roots: Vec<_> = self.active.iter().filter_map(|step| step.step_processes.root()).collect();
@@ -105,27 +105,27 @@ impl Steps {
         }
         // A shell with only one command to run replaces itself with that command, so its own command line is lost. If
         // several commands are unmatched, guessing could assign the processes of another command to an install.
-        let mut wanting = self
+        let mut unmatched = self
             .active
             .iter_mut()
             .filter(|step| matches!(step.step_processes, StepProcesses::Unmatched { .. }));
-        if let (Some(step), None, [process]) = (wanting.next(), wanting.next(), commands.as_slice()) {
+        if let (Some(step), None, [process]) = (unmatched.next(), unmatched.next(), commands.as_slice()) {
             step.step_processes = step_processes_of(process);
         }
     }
 
     /// Ends the steps whose process is gone, and the fetch steps whose program has been downloaded.
     fn end_process_steps(&mut self, now: Duration, tree: &Snapshot) -> Vec<EventBody> {
-        let over: Vec<(u32, StepOutcome, Option<i32>)> =
+        let ends: Vec<(u32, StepOutcome, Option<i32>)> =
             self.active.iter().filter_map(|step| self.step_end(step, tree)).collect();
         let ended =
-            over.into_iter().flat_map(|(n, outcome, exit_code)| self.finish_step(now, n, outcome, exit_code));
+            ends.into_iter().flat_map(|(n, outcome, exit_code)| self.finish_step(now, n, outcome, exit_code));
         ended.collect()
     }
 
     fn step_end(&self, step: &ActiveStep, tree: &Snapshot) -> Option<(u32, StepOutcome, Option<i32>)> {
-        let (pid, started) = step.step_processes.root().filter(|_| step.parent.is_some())?;
-        let process = tree.process(pid).filter(|process| process.start_ticks == started);
+        let (pid, start_ticks) = step.step_processes.root().filter(|_| step.parent.is_some())?;
+        let process = tree.process(pid).filter(|process| process.start_ticks == start_ticks);
         match process {
             None => Some((step.number, StepOutcome::Unknown, None)),
             Some(process) if process.zombie => Some(match process.exit_code {
@@ -144,20 +144,21 @@ impl Steps {
     /// Returns true if a process that runs another program is still fetching it: it has not replaced itself, and only
     /// shells are below it.
     fn is_fetching(&self, tree: &Snapshot, process: &Process) -> bool {
-        let itself = self
+        let may_fetch = self
             .classified_processes
             .get(&(process.pid, process.start_ticks))
             .is_none_or(ClassifiedProcess::fetches_program);
-        let runs = |below: &Process| below.pid != process.pid && !below.zombie && is_program(&below.argv);
-        itself && !tree.subtree(process.pid).iter().any(runs)
+        let is_other_program =
+            |below: &Process| below.pid != process.pid && !below.zombie && is_program(&below.argv);
+        may_fetch && !tree.subtree(process.pid).iter().any(is_other_program)
     }
 
     /// Begins steps for processes whose work has a higher level than the step they are in.
     fn open_process_steps(&mut self, now: Duration, tree: &Snapshot) -> Vec<EventBody> {
         let mut events = Vec::new();
-        for part in self.new_steps(tree) {
-            let root = StepProcesses::Root { pid: part.pid, start_ticks: Some(part.start_ticks) };
-            let (_, event) = self.begin_step(now, &part.classification, root, Some(part.parent));
+        for new in self.new_steps(tree) {
+            let root = StepProcesses::Root { pid: new.pid, start_ticks: Some(new.start_ticks) };
+            let (_, event) = self.begin_step(now, &new.classification, root, Some(new.parent));
             self.process_step_count += 1;
             events.push(event);
         }
@@ -166,32 +167,27 @@ impl Steps {
 
     /// Returns the processes that should become steps, parents before their children.
     fn new_steps(&self, tree: &Snapshot) -> Vec<NewStep> {
-        let with_parent = |part: bool| {
-            let steps = self.active.iter().filter(move |step| step.parent.is_some() == part);
+        let roots_of = |nested: bool| {
+            let steps = self.active.iter().filter(move |step| step.parent.is_some() == nested);
             steps.filter_map(|step| {
                 Some((step.step_processes.root()?, (step.number, nesting_level(step.kind))))
             })
         };
-        let parts: HashMap<(u32, u64), (u32, u8)> = with_parent(true).collect();
-        let mut next: Vec<(&Process, u32, u8)> = with_parent(false)
+        let nested: HashMap<(u32, u64), (u32, u8)> = roots_of(true).collect();
+        let mut next: Vec<(&Process, u32, u8)> = roots_of(false)
             .filter_map(|((pid, _), (n, level))| Some((tree.process(pid)?, n, level)))
             .collect();
         let mut new: Vec<NewStep> = Vec::new();
-        let room = MAX_STEPS.saturating_sub(self.process_step_count) as usize;
+        let max_new = MAX_STEPS.saturating_sub(self.process_step_count) as usize;
         while let Some((process, mut n, mut above)) = next.pop() {
             let key = (process.pid, process.start_ticks);
-            if let Some(own) = parts.get(&key) {
-                (n, above) = *own;
+            if let Some(step) = nested.get(&key) {
+                (n, above) = *step;
             } else if let Some(classification) =
-                self.classification_above(tree, process, above).filter(|_| new.len() < room)
+                self.classification_above(tree, process, above).filter(|_| new.len() < max_new)
             {
-                let (pid, started) = key;
-                new.push(NewStep {
-                    pid,
-                    start_ticks: started,
-                    parent: n,
-                    classification: classification.clone(),
-                });
+                let (pid, start_ticks) = key;
+                new.push(NewStep { pid, start_ticks, parent: n, classification: classification.clone() });
                 // Steps are numbered in this order.
                 n = self.last_number.saturating_add(u32::try_from(new.len()).unwrap_or(u32::MAX));
                 above = nesting_level(classification.kind);
@@ -225,7 +221,7 @@ impl Steps {
         for at in 0..self.active.len() {
             let Some((root, _)) = self.active[at].step_processes.root() else { continue };
             let n = self.active[at].number;
-            let whole = !self.active.iter().any(|step| step.parent == Some(n));
+            let is_innermost = !self.active.iter().any(|step| step.parent == Some(n));
             let processes = tree.subtree(root);
             if processes.iter().all(|process| process.zombie) {
                 self.on_processes_gone(now, at);
@@ -234,10 +230,10 @@ impl Steps {
             step.usage_meter.add_snapshot(processes);
             step.last_processes = diagnosis::newest_summaries(processes);
             // If the tree was truncated, processes missing from it may make progress.
-            if !whole || processes.is_empty() || tree.is_truncated(root) {
+            if !is_innermost || processes.is_empty() || tree.is_truncated(root) {
                 continue;
             }
-            let Some(quiet) = step.stall_watch.add_sample(now, step.usage_meter.totals()) else {
+            let Some(idle_usage) = step.stall_watch.add_sample(now, step.usage_meter.totals()) else {
                 step.stall_reported = false;
                 continue;
             };
@@ -245,7 +241,7 @@ impl Steps {
             if std::mem::replace(&mut step.stall_reported, true) {
                 continue;
             }
-            let timeout = TimeoutError::for_stall(step, quiet, inspect);
+            let timeout = TimeoutError::for_stall(step, idle_usage, inspect);
             let action = step.on_stall;
             due.extend(self.on_timeout(now, at, action, timeout));
         }

@@ -79,7 +79,8 @@ impl StallWatch {
         self.idle_usage(now, totals, self.window)
     }
 
-    /// Returns the usage since the newest sample that is at least `window` old, if it is only noise.
+    /// Returns the usage since the newest sample that is at least `window` old, if that usage
+    /// is only noise.
     fn idle_usage(&self, now: Duration, totals: UsageTotals, window: Duration) -> Option<IdleUsage> {
         let begin = now.checked_sub(window)?;
         let (at, before) = self.samples.iter().rev().find(|(at, _)| *at <= begin)?;

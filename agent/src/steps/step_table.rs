@@ -157,7 +157,7 @@ impl Steps {
         }
         let outcome =
             if self.job_ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
-        let parts: Vec<u32> = self
+        let nested: Vec<u32> = self
             .active
             .iter()
             .rev()
@@ -165,9 +165,9 @@ impl Steps {
             .map(|step| step.number)
             .collect();
         // The outcome of a nested step is unknown, unless the step around it was killed.
-        let unseen = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
+        let nested_outcome = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
         let mut events: Vec<_> =
-            parts.into_iter().flat_map(|part| self.finish_step(now, part, unseen, None)).collect();
+            nested.into_iter().flat_map(|step| self.finish_step(now, step, nested_outcome, None)).collect();
         if let Some(at) = self.active.iter().position(|step| step.number == step_number) {
             let step = self.active.remove(at);
             let ended = if step.interrupt_error.is_some() && outcome == StepOutcome::Failed {
@@ -318,14 +318,14 @@ impl Steps {
         action: Action,
         timeout: TimeoutError,
     ) -> Vec<DueAction> {
-        let part = self.is_interruptible(index);
+        let is_interruptible = self.is_interruptible(index);
         let step = &mut self.active[index];
         let n = step.number;
         // The job can't go on without a command of its own, so such a step fails the job.
-        let action = if part || action == Action::Warn { action } else { Action::Fail };
+        let action = if is_interruptible || action == Action::Warn { action } else { Action::Fail };
         match (action, step.step_processes.root()) {
             (Action::Warn, _) => vec![DueAction::Event(EventBody::Stalled { n, evidence: timeout.evidence })],
-            (Action::Interrupt, Some((pid, started))) if self.interrupt_count < MAX_INTERRUPTS => {
+            (Action::Interrupt, Some((pid, start_ticks))) if self.interrupt_count < MAX_INTERRUPTS => {
                 self.interrupt_count += 1;
                 let count = self.interrupt_count;
                 let reason =
@@ -340,7 +340,7 @@ impl Steps {
                 )));
                 vec![
                     DueAction::Event(EventBody::Interrupted { n, reason }),
-                    DueAction::Interrupt { pid, start_ticks: started, grace_ms: grace },
+                    DueAction::Interrupt { pid, start_ticks, grace_ms: grace },
                 ]
             }
             (Action::Interrupt, Some(_)) => {

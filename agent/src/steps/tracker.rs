@@ -132,13 +132,13 @@ impl Tracker {
     /// Handles a retry notice or a warning from Codex itself. It does not extend the wait for the model.
     fn on_error(&mut self, now: Duration, message: &str, steps: &mut Steps, events: &mut Vec<EventBody>) {
         // Notices contain no time of day, so the time passed here is unused.
-        let trouble = error_messages::parse(message, &Zoned::default());
-        if let Some(n) = self.model_step.filter(|_| trouble.concerns_model_server()) {
-            steps.set_model_error(n, trouble.retry_notice());
+        let error = error_messages::parse(message, &Zoned::default());
+        if let Some(n) = self.model_step.filter(|_| error.concerns_model_server()) {
+            steps.set_model_error(n, error.retry_notice());
         }
         if self.warnings.is_new(now, message) {
-            let message = match trouble.retry {
-                Some(_) => trouble.retry_notice(),
+            let message = match error.retry {
+                Some(_) => error.retry_notice(),
                 None => text_format::one_line(message, MAX_TEXT),
             };
             events.push(EventBody::Warning { message });

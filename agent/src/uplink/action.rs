@@ -2,7 +2,7 @@
 
 #![cfg_attr(
     not(feature = "internals"),
-    expect(unreachable_pub, reason = "the simulation carries them out, too")
+    expect(unreachable_pub, reason = "the simulation executes them, too")
 )]
 
 use std::time::Duration;

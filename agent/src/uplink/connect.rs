@@ -36,8 +36,8 @@ pub(super) type RelaySocket = WebSocketStream<TlsStream<TcpStream>>;
 /// [`LinkError`] names the stage that failed.
 pub(super) async fn connect(config: &Config) -> Result<RelaySocket, LinkError> {
     let (host, port) = host_and_port(&config.url)?;
-    let shown = format!("{host}:{port}");
-    let unreachable = |reason: String| LinkError::Unreachable { address: shown.clone(), reason };
+    let address = format!("{host}:{port}");
+    let unreachable = |reason: String| LinkError::Unreachable { address: address.clone(), reason };
     let stream = match timeout(STAGE_TIMEOUT, TcpStream::connect((host.as_str(), port))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(unreachable(error.to_string())),
@@ -87,11 +87,11 @@ fn tls_config(config: &Config) -> Result<ClientConfig, String> {
     Ok(tls)
 }
 
-/// Returns the reason that the handshake failed.
+/// Returns the reason for which the handshake failed.
 fn tls_failure_reason(error: &std::io::Error) -> String {
     match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(_)) => {
-            "it presents another certificate than this agent's relay".to_owned()
+            "its certificate is not that of this agent's relay".to_owned()
         }
         _ => error.to_string(),
     }

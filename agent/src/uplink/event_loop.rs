@@ -38,7 +38,7 @@ pub(crate) struct Uplink {
     /// Sender for the relay's information about the end of the agent's last process.
     recovery_notice: RecoveryNotice,
     vitals: VitalsMonitor,
-    /// Last reason that was logged. The same reason is not logged again.
+    /// Reason that was logged last. It is not logged again until another one was logged or a connection succeeded.
     logged_reason: String,
     /// Instant that is time zero of the state machine.
     started_at: Instant,
@@ -79,7 +79,7 @@ impl Uplink {
             }
             match self.next_input().await {
                 WaitResult::Input(input) => self.link.handle_input(input, self.started_at.elapsed()),
-                WaitResult::ReadyToWrite => self.write().await,
+                WaitResult::ReadyToWrite => self.write_next_frame().await,
             }
         }
     }
@@ -101,7 +101,8 @@ impl Uplink {
         }
     }
 
-    async fn write(&mut self) {
+    /// Writes the next frame; without one, flushes the connection.
+    async fn write_next_frame(&mut self) {
         let frame = spool_access::next_frame(&mut self.link, &self.spool);
         let Some(connection) = &mut self.connection else { return };
         let written = match frame {
@@ -118,8 +119,8 @@ impl Uplink {
         match action {
             Action::CheckConfig => return self.check_config(),
             Action::Connect => return Some(self.connect().await.unwrap_or_else(Input::Failed)),
-            Action::Synchronize { hello_sent: asked, relay_now: theirs } => {
-                self.spool.relay_time().synchronize(asked, theirs);
+            Action::Synchronize { hello_sent, relay_now } => {
+                self.spool.relay_time().synchronize(hello_sent, relay_now);
             }
             Action::SetRecoveryCause { cause } => {
                 if let Some(connection) = &self.connection {
@@ -154,7 +155,7 @@ impl Uplink {
         let platform = self.job_manager.platform().await;
         let vitals = self.vitals.first().await.map(Box::new);
         self.connection = Some(Connection::open(config).await?);
-        let asked = self.spool.relay_time().monotonic();
+        let hello_sent = self.spool.relay_time().monotonic();
         let hello = spool_access::build_hello(
             &self.spool,
             self.job_manager.agent_id(),
@@ -162,7 +163,7 @@ impl Uplink {
             platform,
         );
         let hello = Box::new(Hello { vitals, ..hello });
-        Ok(Input::Connected { hello, hello_sent: asked })
+        Ok(Input::Connected { hello, hello_sent })
     }
 
     /// Adopts a changed configuration.
@@ -175,9 +176,12 @@ impl Uplink {
             }
         };
         self.job_manager.configure(Arc::clone(&config));
-        let link = |config: &Config| (config.url.clone(), config.token.clone(), config.certificate.clone());
-        let relay_changed =
-            self.connection.as_ref().is_some_and(|connection| link(&connection.config) != link(&config));
+        let relay_settings =
+            |config: &Config| (config.url.clone(), config.token.clone(), config.certificate.clone());
+        let relay_changed = self
+            .connection
+            .as_ref()
+            .is_some_and(|connection| relay_settings(&connection.config) != relay_settings(&config));
         self.config = Some(config);
         Some(Input::Configured { relay_changed })
     }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::LinkError;
 use super::action::Action;
-use super::session::{Session, encode_error};
+use super::connection_state::{ConnectionState, encode_error};
 use crate::backoff::Backoff;
 use crate::spool::RunId;
 
@@ -79,9 +79,9 @@ enum State {
     /// There is no configuration, and so no relay to connect to.
     Unconfigured,
     Connecting,
-    Greeting(Handshake),
+    Handshake(Handshake),
     Serving {
-        session: Session,
+        connection: ConnectionState,
         /// Time at which the connection ends if nothing is received before.
         silence_deadline: Duration,
     },
@@ -131,9 +131,9 @@ impl Link {
     pub fn deadline(&self) -> Option<Duration> {
         match &self.state {
             State::Unconfigured => Some(self.config_check_at),
-            State::Waiting { retry_at: until } => Some(self.config_check_at.min(*until)),
-            State::Greeting(greeting) => Some(greeting.welcome_deadline),
-            State::Serving { silence_deadline: silent_at, .. } => Some(self.config_check_at.min(*silent_at)),
+            State::Waiting { retry_at } => Some(self.config_check_at.min(*retry_at)),
+            State::Handshake(handshake) => Some(handshake.welcome_deadline),
+            State::Serving { silence_deadline, .. } => Some(self.config_check_at.min(*silence_deadline)),
             State::Connecting | State::Closing(_) => None,
         }
     }
@@ -152,25 +152,25 @@ impl Link {
     pub fn handle_input(&mut self, input: Input, now: Duration) {
         match input {
             Input::Configured { relay_changed } => self.on_configured(relay_changed),
-            Input::Connected { hello, hello_sent: asked } => self.start_handshake(hello, asked, now),
+            Input::Connected { hello, hello_sent } => self.start_handshake(hello, hello_sent, now),
             Input::Message(frame) => self.handle_message(frame, now),
             Input::Failed(error) => self.fail(error),
-            Input::Closed { jitter: random } => self.start_pause(random, now),
+            Input::Closed { jitter } => self.start_pause(jitter, now),
             Input::Started(frame) => {
-                let Some(session) = self.session() else { return };
-                let queued = session.queue_start_reply(frame);
+                let Some(connection) = self.connection() else { return };
+                let queued = connection.queue_start_reply(frame);
                 self.may_send = true;
                 self.fail_on_error(queued);
             }
             Input::Appended => self.may_send |= self.is_serving(),
             Input::Vitals(vitals) => {
-                let Some(session) = self.session() else { return };
-                session.set_vitals(vitals);
+                let Some(connection) = self.connection() else { return };
+                connection.set_vitals(vitals);
                 self.may_send = true;
             }
             Input::Delivered(run) => {
-                if let Some(session) = self.session() {
-                    session.forget_run(&run);
+                if let Some(connection) = self.connection() {
+                    connection.forget_run(&run);
                 }
             }
             Input::Timer => self.handle_timer(now),
@@ -193,7 +193,7 @@ impl Link {
     fn start_handshake(&mut self, hello: Box<Hello>, hello_sent: Duration, now: Duration) {
         let runs = hello.jobs.iter().map(|run| RunId { job: run.job.clone(), epoch: run.epoch }).collect();
         let until = now + HELLO_TIMEOUT;
-        self.state = State::Greeting(Handshake {
+        self.state = State::Handshake(Handshake {
             unsent_hello: Some(hello),
             announced_runs: runs,
             hello_sent,
@@ -205,13 +205,13 @@ impl Link {
 
     fn handle_message(&mut self, frame: Option<RelayFrame>, now: Duration) {
         match (&mut self.state, frame) {
-            (State::Greeting(_), Some(frame)) => self.handle_welcome(frame, now),
-            (State::Serving { session, silence_deadline: silent_at }, frame) => {
-                *silent_at = now + DEAD_AFTER;
+            (State::Handshake(_), Some(frame)) => self.handle_welcome(frame, now),
+            (State::Serving { connection, silence_deadline }, frame) => {
+                *silence_deadline = now + DEAD_AFTER;
                 let Some(frame) = frame else { return };
-                let taken = session.handle_frame(frame, &mut self.actions);
+                let handled = connection.handle_frame(frame, &mut self.actions);
                 self.may_send = true;
-                self.fail_on_error(taken);
+                self.fail_on_error(handled);
             }
             _ => {}
         }
@@ -219,10 +219,10 @@ impl Link {
 
     fn handle_welcome(&mut self, frame: RelayFrame, now: Duration) {
         match frame {
-            RelayFrame::Welcome { protocol, durable, cause, now: theirs }
+            RelayFrame::Welcome { protocol, durable, cause, now: relay_now }
                 if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) =>
             {
-                self.start_serving(protocol, durable, cause, theirs, now);
+                self.start_serving(protocol, durable, cause, relay_now, now);
             }
             RelayFrame::Welcome { protocol, .. } => {
                 self.fail(LinkError::Protocol(format!(
@@ -241,12 +241,13 @@ impl Link {
         relay_now: Timestamp,
         now: Duration,
     ) {
-        let State::Greeting(greeting) = &self.state else { return };
-        self.actions.push_back(Action::Synchronize { hello_sent: greeting.hello_sent, relay_now });
+        let State::Handshake(handshake) = &self.state else { return };
+        self.actions.push_back(Action::Synchronize { hello_sent: handshake.hello_sent, relay_now });
         self.actions.push_back(Action::SetRecoveryCause { cause });
-        let session = Session::new(protocol, &greeting.announced_runs, held_runs, &mut self.actions);
+        let connection =
+            ConnectionState::new(protocol, &handshake.announced_runs, held_runs, &mut self.actions);
         self.backoff.reset();
-        self.state = State::Serving { session, silence_deadline: now + DEAD_AFTER };
+        self.state = State::Serving { connection, silence_deadline: now + DEAD_AFTER };
         self.may_send = true;
     }
 
@@ -258,7 +259,7 @@ impl Link {
 
     /// Ends the connection, or the attempt to connect.
     pub(super) fn fail(&mut self, error: LinkError) {
-        if !matches!(self.state, State::Connecting | State::Greeting(_) | State::Serving { .. }) {
+        if !matches!(self.state, State::Connecting | State::Handshake(_) | State::Serving { .. }) {
             return;
         }
         self.state = State::Closing(match error {
@@ -270,11 +271,11 @@ impl Link {
         self.actions.push_back(Action::Close(error));
     }
 
-    fn start_pause(&mut self, random: u32, now: Duration) {
+    fn start_pause(&mut self, jitter: u32, now: Duration) {
         let State::Closing(pause) = self.state else { return };
         let pause = match pause {
             RetryPause::None => return self.connect(),
-            RetryPause::Backoff => self.backoff.next_pause(random),
+            RetryPause::Backoff => self.backoff.next_pause(jitter),
             RetryPause::Version => VERSION_PAUSE,
         };
         self.state = State::Waiting { retry_at: now + pause };
@@ -283,16 +284,16 @@ impl Link {
 
     fn handle_timer(&mut self, now: Duration) {
         let interval = match &self.state {
-            State::Waiting { retry_at: until } if *until <= now => return self.connect(),
-            State::Greeting(greeting) if greeting.welcome_deadline <= now => {
+            State::Waiting { retry_at } if *retry_at <= now => return self.connect(),
+            State::Handshake(handshake) if handshake.welcome_deadline <= now => {
                 return self.fail(LinkError::Silent);
             }
-            State::Serving { silence_deadline: silent_at, .. } if *silent_at <= now => {
+            State::Serving { silence_deadline, .. } if *silence_deadline <= now => {
                 return self.fail(LinkError::Silent);
             }
             State::Serving { .. } => CHECK_CONNECTED,
             State::Unconfigured | State::Waiting { .. } => CHECK_DISCONNECTED,
-            State::Connecting | State::Greeting(_) | State::Closing(_) => return,
+            State::Connecting | State::Handshake(_) | State::Closing(_) => return,
         };
         if self.config_check_at <= now {
             self.config_check_at = now + interval;
@@ -303,21 +304,22 @@ impl Link {
     /// Returns the bytes of the next frame that does not need the spool: the hello, or an answer.
     pub(super) fn next_reply(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
         match &mut self.state {
-            State::Greeting(greeting) => {
-                let hello = greeting.unsent_hello.take().map(|hello| wire::encode(&AgentFrame::Hello(hello)));
+            State::Handshake(handshake) => {
+                let hello =
+                    handshake.unsent_hello.take().map(|hello| wire::encode(&AgentFrame::Hello(hello)));
                 hello.transpose().map_err(|error| LinkError::Protocol(error.to_string()))
             }
-            State::Serving { session, .. } => {
-                session.next_reply().map(|reply| wire::encode(&reply)).transpose().map_err(encode_error)
+            State::Serving { connection, .. } => {
+                connection.next_reply().map(|reply| wire::encode(&reply)).transpose().map_err(encode_error)
             }
             _ => Ok(None),
         }
     }
 
-    /// Returns the session of an open connection.
-    pub(super) fn session(&mut self) -> Option<&mut Session> {
+    /// Returns the state of an open connection.
+    pub(super) fn connection(&mut self) -> Option<&mut ConnectionState> {
         match &mut self.state {
-            State::Serving { session, .. } => Some(session),
+            State::Serving { connection, .. } => Some(connection),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                Configured                Connected             Welcome
-//!  Unconfigured ───────────► Connecting ─────────────► Greeting ─────────────► Serving
+//!  Unconfigured ───────────► Connecting ─────────────► Handshake ────────────► Serving
 //!                             ▲   ▲  │                    │                       │
 //!                             │   │  │ Failed             │ Failed, Silent,       │ Failed, Silent,
 //!         Timer or Configured │   │  │                    │ Protocol              │ Protocol, Reconfigured
@@ -14,7 +14,7 @@
 //!
 //! * *Unconfigured* ends with the first configuration. The agent checks for one every 200 ms.
 //! * *Connecting* lasts until there is a WebSocket. Its first frame is `Hello`.
-//! * *Greeting* ends with `Welcome`, which must be the first frame and arrive within 5 s.
+//! * *Handshake* ends with `Welcome`, which must be the first frame and arrive within 5 s.
 //! * *Serving* ends with the connection, after 14 s without a message, with a frame that breaks the protocol, or with a
 //!   configuration of another relay.
 //! * *Closing* lasts until the driver has closed the connection and dropped the starts in progress.
@@ -28,7 +28,7 @@
 //! drives it over a socket, the simulation over its own network.
 //!
 //! * [`link`]: the state machine (pure). [`action`]: the actions that it requests.
-//! * [`session`]: state of an open connection: frames to send, and the handling of received frames (pure).
+//! * [`connection_state`]: state of an open connection: frames to send, and the handling of received frames (pure).
 //! * [`send_window`]: the send window of one run (pure).
 //! * [`spool_access`]: reads and changes of the spool, without a runtime.
 //! * [`event_loop`]: the driver: waits for inputs, and executes actions.
@@ -38,15 +38,15 @@
 pub(crate) mod action;
 mod connect;
 mod connection;
+mod connection_state;
 mod event_loop;
 pub(crate) mod link;
 mod send_window;
-mod session;
 pub(crate) mod spool_access;
 
 pub(crate) use event_loop::Uplink;
 
-/// Reason that a connection ended or could not be established.
+/// Reason why a connection ended or could not be established.
 #[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {

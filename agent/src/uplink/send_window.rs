@@ -85,10 +85,11 @@ impl SendWindow {
         if self.sent_up_to < last && self.bytes_in_flight < MAX_EVENT_BYTES {
             return Some(NextData::Events { first_seq: self.sent_up_to + 1, last_seq: last });
         }
-        let room = (self.output_acked + MAX_OUTPUT).saturating_sub(self.output_sent);
-        let most = room.min(extent.output_end.saturating_sub(self.output_sent)).min(OUTPUT_CHUNK as u64);
-        let most = usize::try_from(most).unwrap_or(OUTPUT_CHUNK);
-        (most > 0).then_some(NextData::Output { offset: self.output_sent, max_bytes: most })
+        let window_left = (self.output_acked + MAX_OUTPUT).saturating_sub(self.output_sent);
+        let max_bytes =
+            window_left.min(extent.output_end.saturating_sub(self.output_sent)).min(OUTPUT_CHUNK as u64);
+        let max_bytes = usize::try_from(max_bytes).unwrap_or(OUTPUT_CHUNK);
+        (max_bytes > 0).then_some(NextData::Output { offset: self.output_sent, max_bytes })
     }
 
     /// Returns the last sequence and the output offset that were sent.
@@ -168,8 +169,8 @@ mod tests {
         let much = extent(9000, 10_000_000, false);
         assert_eq!(window.next_data(much), Some(NextData::Events { first_seq: 1, last_seq: MAX_EVENTS }));
         window.record_sent_events(4096, 100);
-        while let Some(NextData::Output { max_bytes: most, .. }) = window.next_data(much) {
-            window.record_sent_output(most);
+        while let Some(NextData::Output { max_bytes, .. }) = window.next_data(much) {
+            window.record_sent_output(max_bytes);
         }
         assert_eq!(window.output_sent, MAX_OUTPUT);
         window.ack(1).unwrap();

@@ -9,9 +9,9 @@ use common::wire::{BATCH_BYTES, Hello, JobProgress, MAX_BATCH, Platform};
 
 use super::LinkError;
 use super::action::SpoolAction;
+use super::connection_state::{ConnectionState, RunData};
 use super::link::{Input, Link};
 use super::send_window::{NextData, RunExtent};
-use super::session::{RunData, Session};
 use crate::spool::{JobSpool, Spool};
 
 /// Returns the first frame of a connection, with the progress of every run in the spool.
@@ -61,12 +61,12 @@ fn find_next_frame(link: &mut Link, spool: &Spool) -> Result<Option<Vec<u8>>, Li
     if let Some(reply) = link.next_reply()? {
         return Ok(Some(reply));
     }
-    let Some(session) = link.session() else { return Ok(None) };
+    let Some(connection) = link.connection() else { return Ok(None) };
     let runs = spool.all_runs();
-    let after = session.last_sent().map_or(0, |last| runs.partition_point(|run| run.run_id() <= last));
+    let after = connection.last_sent().map_or(0, |last| runs.partition_point(|run| run.run_id() <= last));
     for run in runs[after..].iter().chain(&runs[..after]) {
-        if let Some(piece) = read_or_repair(session, run)
-            && let Some(frame) = session.encode_data(run.run_id(), piece)?
+        if let Some(data) = read_or_repair(connection, run)
+            && let Some(frame) = connection.encode_data(run.run_id(), data)?
         {
             return Ok(Some(frame));
         }
@@ -75,28 +75,28 @@ fn find_next_frame(link: &mut Link, spool: &Spool) -> Result<Option<Vec<u8>>, Li
 }
 
 /// Reads the data to be sent next. If that fails, the run is repaired and read once more.
-fn read_or_repair(session: &mut Session, run: &JobSpool) -> Option<RunData> {
-    let error = match read_data(session, run) {
-        Ok(piece) => return piece,
+fn read_or_repair(connection: &mut ConnectionState, run: &JobSpool) -> Option<RunData> {
+    let error = match read_data(connection, run) {
+        Ok(data) => return data,
         Err(_) if run.was_repaired_recently() => return None,
         Err(error) => error,
     };
-    let (seq, output) = session.sent_positions(run.run_id());
+    let (seq, output) = connection.sent_positions(run.run_id());
     run.repair(seq, output, &error);
-    read_data(session, run).unwrap_or_default()
+    read_data(connection, run).unwrap_or_default()
 }
 
-fn read_data(session: &mut Session, run: &JobSpool) -> io::Result<Option<RunData>> {
+fn read_data(connection: &mut ConnectionState, run: &JobSpool) -> io::Result<Option<RunData>> {
     let extent =
         RunExtent { last_seq: run.last_seq(), output_end: run.output_end(), finished: run.is_finished() };
-    Ok(match session.next_data(run.run_id(), extent) {
+    Ok(match connection.next_data(run.run_id(), extent) {
         None => None,
-        Some(NextData::Events { first_seq: first, last_seq: last }) => {
-            let most = usize::try_from(last - first + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
-            Some(RunData::Events { first_seq: first, events: run.read_stored(first, most, BATCH_BYTES)? })
+        Some(NextData::Events { first_seq, last_seq }) => {
+            let max_events = usize::try_from(last_seq - first_seq + 1).unwrap_or(MAX_BATCH).min(MAX_BATCH);
+            Some(RunData::Events { first_seq, events: run.read_stored(first_seq, max_events, BATCH_BYTES)? })
         }
-        Some(NextData::Output { offset, max_bytes: most }) => {
-            Some(RunData::Output { offset, bytes: run.read_output(offset, most)? })
+        Some(NextData::Output { offset, max_bytes }) => {
+            Some(RunData::Output { offset, bytes: run.read_output(offset, max_bytes)? })
         }
     })
 }

@@ -110,7 +110,7 @@ async fn n15_a_port_without_a_relay_behind_it_is_a_typed_error_and_is_not_hammer
         assert!(count > 0 && rate < 2.0, "{server:?}: {rate} connections a second");
         let reason = match server {
             UntrustedServer::Lost => "refused the connection with status 404",
-            UntrustedServer::Impostor => "it presents another certificate than this agent's relay",
+            UntrustedServer::Impostor => "its certificate is not that of this agent's relay",
             UntrustedServer::Closes
             | UntrustedServer::Silent
             | UntrustedServer::Greets

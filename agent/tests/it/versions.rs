@@ -1,6 +1,6 @@
 //! An agent whose relay has another protocol version.
 
-#![expect(clippy::unwrap_used, reason = "a helper that panics is a test that fails")]
+#![expect(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};

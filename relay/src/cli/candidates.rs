@@ -71,7 +71,7 @@ fn complete_job(typed: &OsStr, filter: fn(&JobRecord) -> bool) -> Vec<Completion
         .collect()
 }
 
-/// Returns the wanted jobs with the typed prefix, newest first.
+/// Returns the jobs that start with the typed prefix and pass the filter, newest first.
 fn matching_jobs(root: &Path, typed: &str, filter: fn(&JobRecord) -> bool) -> Vec<JobRecord> {
     let registry = Registry::for_project(root);
     let typed = typed.replacen('#', ".", 1);

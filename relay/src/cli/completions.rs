@@ -33,7 +33,7 @@ pub struct CompletionsArgs {
     shell: Option<Shell>,
     /// Write the man pages of relay and its commands to a folder; without DIR, print the page of relay
     #[arg(long, value_name = "DIR")]
-    #[expect(clippy::option_option, reason = "the flag may stand alone")]
+    #[expect(clippy::option_option, reason = "the value of the flag is optional")]
     man: Option<Option<PathBuf>>,
 }
 

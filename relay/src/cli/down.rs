@@ -130,11 +130,12 @@ fn stop_platform(context: &Context) -> Result<(), Failure> {
     let agent = Some(state.agent()).filter(|agent| local::is_agent_running(agent));
     // Containers are searched for on the engines that the state folder names and on the approved one, because the
     // settings may have changed.
-    let mut memory = SavedState::load(&state);
-    let mut engines = std::mem::take(&mut memory.engines);
-    let agreed = approval::approved_settings(&context.root).filter(|_| lease::read_lease(registry).is_some());
-    let agreed = agreed.map(|agreed| agreed.engine).filter(|engine| engine.is_container());
-    engines.extend(agreed.filter(|agreed| !engines.contains(agreed)));
+    let mut saved_state = SavedState::load(&state);
+    let mut engines = std::mem::take(&mut saved_state.engines);
+    let approved =
+        approval::approved_settings(&context.root).filter(|_| lease::read_lease(registry).is_some());
+    let approved = approved.map(|approved| approved.engine).filter(|engine| engine.is_container());
+    engines.extend(approved.filter(|approved| !engines.contains(approved)));
     if agent.is_none() && engines.is_empty() {
         return Ok(());
     }
@@ -148,6 +149,6 @@ fn stop_platform(context: &Context) -> Result<(), Failure> {
             container::stop(engine, &name, registry.dir()).map_err(Failure::unreachable)?;
         }
     }
-    let forgotten = memory.store(&state, Durability::Cached);
+    let forgotten = saved_state.store(&state, Durability::Cached);
     forgotten.map_err(|e| Failure::unreachable(format!("the state folder can't be written: {e}")))
 }

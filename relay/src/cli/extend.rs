@@ -20,7 +20,7 @@ use crate::registry::{lease, read};
 use crate::render::health;
 
 /// Time to wait for the event that confirms the new limit.
-const POLL_INTERVAL: Duration = Duration::from_millis(300);
+const CONFIRM_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Flags of `relay extend`.
 #[derive(Debug, Args)]
@@ -75,7 +75,7 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<ExitCode, Failure> {
             "no relay is running: the request to extend {job} is stored until `relay up`"
         )));
     }
-    let deadline = Instant::now() + POLL_INTERVAL;
+    let deadline = Instant::now() + CONFIRM_TIMEOUT;
     loop {
         let lines = news()?;
         if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| extended_limit(line, args.step)) {

@@ -93,11 +93,11 @@ impl<'a> JobFollower<'a> {
             return;
         }
         let first = PrintedReason { checked_at: now, pause: FIRST_PAUSE, text: None };
-        let said = self.printed_reasons.entry(record.job.clone()).or_insert(first);
-        if !said.is_due(now) {
+        let printed = self.printed_reasons.entry(record.job.clone()).or_insert(first);
+        if !printed.is_due(now) {
             return;
         }
-        said.checked_at = now;
+        printed.checked_at = now;
         let view = view_context::view_of_job(self.context, record);
         let reason = match (record.state, &view.relay) {
             (State::Queued, _) => Some(format!("{} is queued: {}", record.job, queue::queue_reason(&view))),
@@ -109,14 +109,14 @@ impl<'a> JobFollower<'a> {
             }
             _ => None,
         };
-        if said.text == reason {
-            said.pause = (said.pause * 2).min(MAX_PAUSE);
+        if printed.text == reason {
+            printed.pause = (printed.pause * 2).min(MAX_PAUSE);
             return;
         }
         if let Some(reason) = &reason {
             self.context.output.print_note(reason);
         }
-        (said.text, said.pause) = (reason, FIRST_PAUSE);
+        (printed.text, printed.pause) = (reason, FIRST_PAUSE);
     }
 }
 

@@ -37,14 +37,14 @@ pub(super) fn hint_missing_path_folders(
         return;
     }
     let sandboxed = config.codex.job_settings(target.engine).sandbox != Sandbox::Off;
-    let way = if sandboxed {
+    let advice = if sandboxed {
         "run `relay down` and `relay up` to use your PATH"
     } else {
         "`--env PATH` passes yours to this job"
     };
     context
         .output
-        .print_note(&format!("the relay was started without {} in its PATH: {way}", missing.join(", ")));
+        .print_note(&format!("the relay was started without {} in its PATH: {advice}", missing.join(", ")));
 }
 
 /// Prints the submodules of a workspace that are not initialised.
@@ -59,7 +59,7 @@ pub(super) fn hint_empty_submodules(context: &Context, workspace: &Path) {
 }
 
 /// Returns the first few submodules with an empty or absent folder.
-#[expect(clippy::disallowed_methods, reason = "the workspace's own folders, whose names alone are looked at")]
+#[expect(clippy::disallowed_methods, reason = "only the names of the workspace's folders are read")]
 fn empty_submodules(workspace: &Path) -> Vec<String> {
     let text = bounded_file::read_bounded(&workspace.join(".gitmodules")).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -90,7 +90,7 @@ fn missing_folders(caller_path: &str, worker_path: &str) -> Vec<String> {
 }
 
 /// Reads the `PATH` of a process of this user; `None` if it can't be read.
-#[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
+#[expect(clippy::disallowed_methods, reason = "a file of the kernel, not of the registry")]
 fn path_of_process(pid: u32) -> Option<String> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     let path = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"PATH="))?;

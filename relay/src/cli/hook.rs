@@ -1,6 +1,6 @@
 //! `relay hook`
 
-#![expect(clippy::disallowed_methods, reason = "the file is the one that the host agent names")]
+#![expect(clippy::disallowed_methods, reason = "the host agent names the file")]
 
 use std::env;
 use std::fs::OpenOptions;
@@ -44,7 +44,7 @@ pub struct HookArgs {
 }
 
 /// Answers the call of a hook. The exit code is always 0: an error of a hook must not break its host.
-#[expect(clippy::unnecessary_wraps, reason = "the form of every command")]
+#[expect(clippy::unnecessary_wraps, reason = "all commands have this signature")]
 pub fn run(args: &HookArgs, global: &Global) -> Result<ExitCode, Failure> {
     let output = CommandOutput::new(global.color, true);
     if let Err(why) = answer_call(args, global, &output) {
@@ -98,21 +98,21 @@ fn deliver_notices(
     if response_kind == HookResponse::Nothing {
         return Ok(false);
     }
-    let ends = notices_for(registry, call, response_kind, now)?;
-    if ends.is_empty() {
+    let notices = notices_for(registry, call, response_kind, now)?;
+    if notices.is_empty() {
         return Ok(false);
     }
     let session =
         common::origin::Session { agent: call.agent.to_owned(), id: call.session.clone(), home: None };
     let shown = NoticeClaim { at: now, by: "hook".to_owned(), session: Some(session) };
-    let taken = unseen::claim_notices(registry, &ends, MAX_NOTICES, Some(&shown))?;
-    let Some(answer) = (!taken.records.is_empty()).then(|| answer_json(response_kind, &taken)).flatten()
+    let claimed = unseen::claim_notices(registry, &notices, MAX_NOTICES, Some(&shown))?;
+    let Some(answer) = (!claimed.records.is_empty()).then(|| answer_json(response_kind, &claimed)).flatten()
     else {
         return Ok(false);
     };
     output.print_json(&answer);
     if output.is_closed() {
-        unseen::release_claims(registry, &taken.records);
+        unseen::release_claims(registry, &claimed.records);
     }
     Ok(true)
 }
@@ -128,11 +128,11 @@ fn notices_for(
     response_kind: HookResponse,
     now: Timestamp,
 ) -> io::Result<Vec<OutboxEntry>> {
-    let mut ends = unseen::unclaimed_notices(registry)?;
+    let mut notices = unseen::unclaimed_notices(registry)?;
     let state = |id: &str| sessions::read_session(registry, id);
     let whose = |entry: &OutboxEntry| decide::notice_owner(entry, &call.session, state, now);
     let mut nobodys = false;
-    ends.retain(|entry| match whose(entry) {
+    notices.retain(|entry| match whose(entry) {
         NoticeOwner::Caller => true,
         NoticeOwner::Unowned if response_kind != HookResponse::ContinueTurn => {
             nobodys = true;
@@ -141,9 +141,9 @@ fn notices_for(
         _ => false,
     });
     if nobodys && is_worker(registry, &call.session) {
-        ends.retain(|entry| whose(entry) == NoticeOwner::Caller);
+        notices.retain(|entry| whose(entry) == NoticeOwner::Caller);
     }
-    Ok(ends)
+    Ok(notices)
 }
 
 /// Returns true if a session is a worker of this project. A worker runs the hooks of the person who launched it, but

@@ -26,7 +26,7 @@ use crate::{ancestry, start_daemon};
      sections that were edited are kept. Outside of a project, the current folder becomes one.",
     ["relay init --codex", "relay init --claude --dry-run"]
 ))]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct InitArgs {
     /// Add an MCP server and hooks for Codex
     #[arg(long)]

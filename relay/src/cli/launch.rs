@@ -30,9 +30,9 @@ use crate::registry::lease::PlatformStatus;
 use crate::render::{View, health};
 use crate::{failure_text, start_daemon};
 
-/// Time, counted from the start of the command, for which the command waits for the job to start before it prints the
-/// job's state. The command thus returns within 300 ms, even on a loaded machine.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Maximum time, from the start of the command, to wait for the job to start before its state is printed. The command
+/// thus returns within 300 ms, even on a loaded machine.
+const START_WAIT: Duration = Duration::from_millis(200);
 
 /// Flags of `relay launch`.
 #[derive(Debug, Args)]
@@ -117,13 +117,13 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
     let config = context.read_config()?;
     let target = submit::find_target(context, &config);
     let variable = |key: &str| context.caller_variable(key);
-    let around = ResolveContext {
+    let resolve_context = ResolveContext {
         config: &config,
         engine: target.engine,
         cwd: &context.cwd,
         caller_variable: &variable,
     };
-    let launch = resolve_flags(args, &around, std::io::stdin())?;
+    let launch = resolve_flags(args, &resolve_context, std::io::stdin())?;
     if !args.start.quiet {
         hints::hint_missing_path_folders(context, &target, &config, &args.env);
         hints::hint_empty_submodules(context, &launch.workspace.host_path);
@@ -228,14 +228,14 @@ pub(super) fn launch_follow_up(
         return print_created(context, &CreateResult::Existing(job), &target, flags);
     }
     let variable = |key: &str| context.caller_variable(key);
-    let around = ResolveContext {
+    let resolve_context = ResolveContext {
         config: &config,
         engine: target.engine,
         cwd: &context.cwd,
         caller_variable: &variable,
     };
     let earlier = EarlierJob::find(&context.registry, job)?;
-    let launch = resolve(&earlier, &around)?;
+    let launch = resolve(&earlier, &resolve_context)?;
     if launch.thread_id.is_none() {
         return submit_and_print(context, &launch, &target, flags);
     }
@@ -255,7 +255,7 @@ fn launch_exclusively(
 ) -> Result<CreateResult, Failure> {
     let registry = &context.registry;
     registry.ensure()?;
-    let _turn = create::lock_follow_up(registry).map_err(|e| registry.not_writable(&e))?;
+    let _lock = create::lock_follow_up(registry).map_err(|e| registry.not_writable(&e))?;
     if let Some(job) = follow_up::job_launched_with_key(registry, flags.key.as_deref())? {
         return Ok(CreateResult::Existing(job));
     }
@@ -285,7 +285,7 @@ fn print_created(
             .print_note("a launch with the same key already created this job: nothing new was started");
     }
     if !flags.quiet || context.output.json {
-        print_launch(context, job, (runs && !flags.quiet).then(|| context.started_at + POLL_INTERVAL))?;
+        print_launch(context, job, (runs && !flags.quiet).then(|| context.started_at + START_WAIT))?;
     }
     // If the output fails, the error must still name the job.
     context
@@ -334,8 +334,8 @@ fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Re
     let watch = deadline.map(|_| FolderWatch::folder(context.registry.folder()));
     let record = loop {
         let record = job_ref::read_record(&context.registry, job)?.record;
-        let over = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));
-        if record.state != State::Queued || over {
+        let timed_out = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));
+        if record.state != State::Queued || timed_out {
             break record;
         }
     };

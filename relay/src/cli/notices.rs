@@ -38,39 +38,39 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<ExitCode, Failure> {
     let unreadable = |e: &std::io::Error| {
         Failure::unreachable(format!("{} can't be read: {e}", registry.outbox().path().display()))
     };
-    let ends = unseen::unclaimed_notices(registry).map_err(|e| unreadable(&e))?;
+    let notices = unseen::unclaimed_notices(registry).map_err(|e| unreadable(&e))?;
     let session = session::calling_session(&|key| context.caller_variable(key));
     let shown = NoticeClaim { at: lease::current_time(registry), by: "notices".to_owned(), session };
-    let taken = unseen::claim_notices(registry, &ends, MAX_SHOWN, (!args.peek).then_some(&shown))
+    let claimed = unseen::claim_notices(registry, &notices, MAX_SHOWN, (!args.peek).then_some(&shown))
         .map_err(|e| registry.not_writable(&e))?;
-    if taken.records.is_empty() {
+    if claimed.records.is_empty() {
         return Ok(ExitCode::Done);
     }
     let output = &context.output;
     if output.json {
-        for record in &taken.records {
+        for record in &claimed.records {
             output.print_json(record);
         }
-        if let Some(rest) = format_remaining(taken.remaining) {
+        if let Some(rest) = format_remaining(claimed.remaining) {
             output.print_note(&rest);
         }
     } else {
-        for record in &taken.records {
+        for record in &claimed.records {
             output.capture_data(record);
         }
-        output.print(&format_notices(&taken));
+        output.print(&format_notices(&claimed));
     }
     if output.is_closed() && !args.peek {
-        unseen::release_claims(registry, &taken.records);
+        unseen::release_claims(registry, &claimed.records);
     }
     Ok(ExitCode::Done)
 }
 
 /// Formats the notices, and the number of remaining ones.
-pub fn format_notices(taken: &ClaimedNotices) -> String {
-    let ends =
-        taken.records.iter().map(|record: &JobRecord| notice::notice_text(record).trim_end().to_owned());
-    ends.chain(format_remaining(taken.remaining)).collect::<Vec<_>>().join("\n\n")
+pub fn format_notices(claimed: &ClaimedNotices) -> String {
+    let texts =
+        claimed.records.iter().map(|record: &JobRecord| notice::notice_text(record).trim_end().to_owned());
+    texts.chain(format_remaining(claimed.remaining)).collect::<Vec<_>>().join("\n\n")
 }
 
 fn format_remaining(left: usize) -> Option<String> {

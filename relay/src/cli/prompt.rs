@@ -1,6 +1,6 @@
 //! The task of a job, read from an argument, a file or stdin.
 
-#![expect(clippy::disallowed_methods, reason = "the prompt is where the caller says")]
+#![expect(clippy::disallowed_methods, reason = "the caller names the file of the prompt")]
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -67,9 +67,9 @@ fn read_from(source: &str, reader: impl Read) -> Result<String, Failure> {
         .take(MAX_PROMPT as u64 + 1)
         .read_to_end(&mut bytes)
         .and_then(|_| {
-            let cut = bytes.len() > MAX_PROMPT;
+            let is_too_long = bytes.len() > MAX_PROMPT;
             // The limit may have split a character. A text that is too long is rejected later.
-            if cut { Ok(String::from_utf8_lossy(&bytes).into_owned()) } else { decode_utf8(bytes) }
+            if is_too_long { Ok(String::from_utf8_lossy(&bytes).into_owned()) } else { decode_utf8(bytes) }
         })
         .map_err(|e| Failure::usage(format!("the prompt can't be read from {source}: {e}")))
 }

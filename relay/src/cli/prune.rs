@@ -68,14 +68,14 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<ExitCode, Failure> {
         }
     }
     let after = archived_jobs(registry)?;
-    let gone: Vec<&JobId> = before.difference(&after).collect();
+    let removed: Vec<&JobId> = before.difference(&after).collect();
     if context.output.json {
-        for job in gone {
+        for job in removed {
             context.output.print_json(&RemovedLine { removed: job });
         }
     } else {
-        context.output.print(&format_removed(&gone, after.len()));
-        if gone.is_empty() {
+        context.output.print(&format_removed(&removed, after.len()));
+        if removed.is_empty() {
             context.output.print_note(&nothing_removed_reason(registry, after.len()));
         }
     }

@@ -47,11 +47,11 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<ExitCode, Failure> {
     policy::check_settings(engine, &config)?;
     let approval = approval::approval_state(&context.root, &settings);
     approve::require_approval(context, &settings, args.yes)?;
-    let lives = lease::is_held(registry);
+    let is_running = lease::is_held(registry);
     down::end_daemon(registry, |relay| DaemonRequest::Restart { relay }, TIMEOUT)?;
     start_daemon::daemon(&context.root, registry, &settings, context.initiator())?;
     up::print_up(context, &start_daemon::platform(registry)?);
-    if let (true, ApprovalState::Changed(lines)) = (lives, &approval) {
+    if let (true, ApprovalState::Changed(lines)) = (is_running, &approval) {
         up::print_platform_changes(context, &up::split_changed(lines).1);
     }
     Ok(ExitCode::Done)

@@ -61,13 +61,13 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     let config = context.read_config()?;
     let target = submit::find_target(context, &config);
     let variable = |key: &str| context.caller_variable(key);
-    let around = ResolveContext {
+    let resolve_context = ResolveContext {
         config: &config,
         engine: target.engine,
         cwd: &context.cwd,
         caller_variable: &variable,
     };
-    let launch = resolve_flags(args, &around)?;
+    let launch = resolve_flags(args, &resolve_context)?;
     if let DaemonState::Absent(settings) = &target.daemon {
         start_daemon::daemon(&context.root, &context.registry, settings, context.initiator())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;

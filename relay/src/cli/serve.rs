@@ -32,7 +32,7 @@ pub struct ServeArgs {
     pub yes: bool,
     /// Digest of the approved settings
     #[arg(long, value_name = "DIGEST", hide = true, conflicts_with = "yes")]
-    pub agreed: Option<String>,
+    pub approved_digest: Option<String>,
 }
 
 /// Serves until Ctrl-C, SIGTERM or `relay down`. Logs to stderr, at the level of `RUST_LOG`.
@@ -54,7 +54,7 @@ pub fn run(args: &ServeArgs, context: &Context, serve: ServeFn) -> Result<ExitCo
     StateDir::for_project(&context.root)?;
     policy::check_settings(engine, &config)?;
     let settings = ApprovableSettings::new(engine, &config);
-    match &args.agreed {
+    match &args.approved_digest {
         // The file may have changed since the starting command read it.
         Some(digest) if *digest != settings.digest() => {
             return Err(approval::refusal(&context.root, context.initiator(), true));

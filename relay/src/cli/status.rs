@@ -165,14 +165,14 @@ fn print_advice(context: &Context, records: &[JobRecord], view: &View) {
     let mut words = records.iter().map(|record| health::health(record, view).word).peekable();
     let fine =
         |word: HealthWord| matches!(word, HealthWord::Healthy | HealthWord::Queued | HealthWord::Ended);
-    let goes_on = match &view.relay {
+    let will_continue = match &view.relay {
         RelayState::Up(PlatformStatus::Ready { shortage: None, .. } | PlatformStatus::Starting { .. }) => {
             true
         }
         RelayState::Up(_) | RelayState::Silent { .. } | RelayState::Down => false,
     };
     let is_queued = |record: &JobRecord| record.state == State::Queued;
-    if !goes_on && view.relay != RelayState::Down && records.iter().any(is_queued) {
+    if !will_continue && view.relay != RelayState::Down && records.iter().any(is_queued) {
         context.output.print_note(&format!("queued jobs wait: {}", queue::queue_reason(view)));
     } else if words.all(fine) && records.iter().any(|record| !record.state.is_final()) {
         context.output.print_note("nothing to do: healthy and queued jobs go on");
@@ -216,8 +216,8 @@ fn choose_listed(rows: Vec<ListRow>, limit: usize) -> (Vec<JobId>, usize) {
 
 /// Reduces a record to the fields that a list shows, because `-a` keeps all records in memory.
 fn reduce_for_list(record: JobRecord) -> JobRecord {
-    let cut = |text: &str| truncate(text, MAX_SHOWN);
-    let prompt_summary = cut(&record.prompt_summary);
+    let shorten = |text: &str| truncate(text, MAX_SHOWN);
+    let prompt_summary = shorten(&record.prompt_summary);
     let queued = Queued { prompt_summary, runner: record.runner, ..Queued::default() };
     let mut steps = record.steps;
     // Steps of an ended job are not shown.
@@ -226,7 +226,7 @@ fn reduce_for_list(record: JobRecord) -> JobRecord {
     for title in
         steps.iter_mut().map(|step| &mut step.title).chain(step.iter_mut().map(|step| &mut step.title))
     {
-        *title = cut(title);
+        *title = shorten(title);
     }
     JobRecord {
         state: record.state,
@@ -234,12 +234,12 @@ fn reduce_for_list(record: JobRecord) -> JobRecord {
         started_at: record.started_at,
         finished_at: record.finished_at,
         last_event_at: record.last_event_at,
-        agent: record.agent.as_deref().map(cut),
-        thread_id: record.thread_id.as_deref().map(cut),
-        warning: record.warning.as_deref().map(cut),
+        agent: record.agent.as_deref().map(shorten),
+        thread_id: record.thread_id.as_deref().map(shorten),
+        warning: record.warning.as_deref().map(shorten),
         // A list shows only the number of warnings.
         warnings: Warnings { count: record.warnings.count, newest: Vec::new() },
-        error: record.error.map(|error| JobError { message: cut(&error.message), ..error }),
+        error: record.error.map(|error| JobError { message: shorten(&error.message), ..error }),
         step,
         steps,
         ..JobRecord::from_queued(record.job, record.created_at, &queued)

@@ -48,8 +48,8 @@ pub struct UpArgs {
 /// (a relay started by this call is stopped again), or if no person has approved the settings.
 pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
     let config = context.read_config()?;
-    let lives = lease::is_held(&context.registry);
-    let running = lives.then(|| start_daemon::running_engine(&config));
+    let is_running = lease::is_held(&context.registry);
+    let running = is_running.then(|| start_daemon::running_engine(&config));
     let engine = start_daemon::engine(args.engine.or(running), &config);
     if let Some(running) = running.filter(|running| *running != engine) {
         return Err(Failure::usage(format!(
@@ -57,7 +57,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
         )));
     }
     let settings = ApprovableSettings::new(engine, &config);
-    if args.build || args.no_start || !lives {
+    if args.build || args.no_start || !is_running {
         context.require_no_sandbox("up")?;
         StateDir::for_project(&context.root)?;
         policy::check_settings(engine, &config)?;
@@ -72,20 +72,20 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
         }
         image::build_image(engine, &config.platform, &settings)?;
     }
-    if lives {
+    if is_running {
         request_platform_start(context)?;
     }
     start_daemon::daemon(&context.root, &context.registry, &settings, context.initiator())?;
     let lease = start_daemon::platform(&context.registry).inspect_err(|_| {
         // A relay that this command has started is stopped again, because it would block a start with another engine.
-        if !lives {
+        if !is_running {
             // If its engine does not respond, the relay finishes its shutdown later.
             let request = |relay| DaemonRequest::Down { relay: Some(relay) };
             let _ = down::end_daemon(&context.registry, request, EXIT_TIMEOUT);
         }
     })?;
     print_up(context, &lease);
-    if lives && let ApprovalState::Changed(lines) = approval::approval_state(&context.root, &settings) {
+    if is_running && let ApprovalState::Changed(lines) = approval::approval_state(&context.root, &settings) {
         let (of_relay, of_platform) = split_changed(&lines);
         if !of_relay.is_empty() {
             let names = of_relay.join(", ");
@@ -122,11 +122,11 @@ fn request_platform_start(context: &Context) -> Result<(), Failure> {
     let watch = FolderWatch::folder(&registry.requests());
     requests::file_request(registry, &DaemonRequest::Up).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + TIMEOUT;
-    let unheard = || {
+    let is_pending = || {
         requests::pending_requests(registry)
             .is_ok_and(|all| all.iter().any(|filed| filed.request == Some(DaemonRequest::Up)))
     };
-    while lease::is_held(registry) && unheard() && watch.wait(Some(deadline)) {}
+    while lease::is_held(registry) && is_pending() && watch.wait(Some(deadline)) {}
     Ok(())
 }
 

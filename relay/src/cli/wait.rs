@@ -83,7 +83,7 @@ pub fn wait_until_ended(
                     context.output.print_json(&record);
                     return;
                 }
-                context.output.print(&status::closing_text(&record));
+                context.output.print(&status::summary_text(&record));
                 if record.state == State::Failed {
                     context.output.print(&format!("next: {}", health::next_action(&record)));
                 }

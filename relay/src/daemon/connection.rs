@@ -119,14 +119,15 @@ async fn serve_welcomed(
     serve_frames(socket, app, connection_id, frames).await
 }
 
-/// Waits for the core or the writer, at most for `REGISTRY_TIMEOUT`.
+/// Waits for the core or the writer, at most for `REGISTRY_TIMEOUT`. `action` completes the message "the registry did
+/// not …".
 pub(super) async fn with_registry_timeout<T>(
-    what: &str,
+    action: &str,
     work: impl Future<Output = T>,
 ) -> Result<T, EndReason> {
-    let late =
-        |_| EndReason::Lost(format!("the registry did not {what} within {} s", REGISTRY_TIMEOUT.as_secs()));
-    timeout(REGISTRY_TIMEOUT, work).await.map_err(late)
+    let timed_out =
+        |_| EndReason::Lost(format!("the registry did not {action} within {} s", REGISTRY_TIMEOUT.as_secs()));
+    timeout(REGISTRY_TIMEOUT, work).await.map_err(timed_out)
 }
 
 /// Converts an error of the connection into the reason why it ended.
@@ -158,14 +159,14 @@ async fn serve_frames(
     loop {
         // Every branch is cancel-safe: a WebSocket's `next`, a channel's `recv`, a map's `take_all` and a tick lose
         // nothing when another branch wins. Sending happens outside of the select.
-        let step = tokio::select! {
+        let event = tokio::select! {
             message = socket.next() => ConnectionEvent::Message(message),
             frame = frames.recv() => ConnectionEvent::Outbound(frame),
             receipts = receipts.take_all() => ConnectionEvent::Receipts(receipts.into_iter().collect()),
             _ = pings.tick() => ConnectionEvent::Ping,
             () = tokio::time::sleep_until(idle_timeout.deadline()) => ConnectionEvent::IdleTimeout,
         };
-        match step {
+        match event {
             ConnectionEvent::Message(Some(Ok(message))) => {
                 // Only a complete frame resets the timeout. WebSocket fragments and pings don't.
                 if matches!(message, Message::Binary(_)) {
@@ -214,8 +215,8 @@ async fn handle_message(
     };
     let frame = wire::decode::<AgentFrame>(&bytes).map_err(|e| refused(e.to_string()))?;
     match frames::route_frame(frame, connection_id, receipts).map_err(refused)? {
-        FrameRoute::Writer { content_name: what, command } => {
-            with_registry_timeout(what, app.writer.send(command)).await
+        FrameRoute::Writer { action, command } => {
+            with_registry_timeout(action, app.writer.send(command)).await
         }
         FrameRoute::Core(input) => {
             with_registry_timeout("take an answer", app.core.send(input.into())).await.map(drop)

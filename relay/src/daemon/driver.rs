@@ -1,7 +1,7 @@
 //! Drives the core: passes inputs on, executes effects, and reads the files that the core needs.
 //!
 //! ```text
-//!  input ──► core.handle ──► effects ──► world.perform, one after the other
+//!  input ──► core.handle ──► effects ──► environment.perform_effect, one after the other
 //!                ▲                            │
 //!                └──── answer to an effect ◄──┘  handled before the next effect
 //! ```
@@ -35,7 +35,7 @@ pub(super) trait CoreEnvironment {
     fn requests(&self) -> io::Result<Vec<FiledRequest>>;
 
     /// Executes an effect. Returns its answer, if it has one.
-    async fn perform_effects(&mut self, effect: Effect) -> Option<Input>;
+    async fn perform_effect(&mut self, effect: Effect) -> Option<Input>;
 }
 
 /// The core and its environment.
@@ -55,7 +55,7 @@ impl<W: CoreEnvironment> Driver<W> {
     pub(super) async fn perform(&mut self, effects: Vec<Effect>) {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
-            if let Some(answer) = self.environment.perform_effects(effect).await {
+            if let Some(answer) = self.environment.perform_effect(effect).await {
                 for effect in self.core.handle(answer, self.environment.now()).into_iter().rev() {
                     effects.push_front(effect);
                 }

@@ -79,7 +79,7 @@ impl CoreEnvironment for Executor {
         })
     }
 
-    async fn perform_effects(&mut self, effect: Effect) -> Option<Input> {
+    async fn perform_effect(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Admit(admission) => self.answer_admission(admission),
             Effect::Send { to, frame } => return self.send_frame(to, frame),
@@ -220,20 +220,20 @@ impl Executor {
 
     /// Executes an effect of a request to extend a limit. Returns its answer, if it has one.
     async fn perform_limit_effect(&self, effect: LimitEffect) -> Option<Input> {
-        let amend = |request: &LimitRequest| request_files::rewrite_request(&self.registry, request);
+        let rewrite = |request: &LimitRequest| request_files::rewrite_request(&self.registry, request);
         match effect {
-            LimitEffect::ReadFacts(queries) => {
-                let facts =
-                    queries.into_iter().map(|query| request_files::read_limit_facts(&self.registry, query));
-                Some(Input::LimitFactsRead(facts.collect()))
+            LimitEffect::RunQueries(queries) => {
+                let results =
+                    queries.into_iter().map(|query| request_files::run_limit_query(&self.registry, query));
+                Some(Input::LimitQueryResults(results.collect()))
             }
             LimitEffect::SendRequest { path, to, frame } => self
                 .queue_frame(&to, frame)
                 .then_some(Input::LimitRequestSent { path, connection: to.number }),
             LimitEffect::RewriteRequest(request) => {
-                amend(&request).then_some(Input::RequestRewritten(request))
+                rewrite(&request).then_some(Input::RequestRewritten(request))
             }
-            LimitEffect::StorePromise(request) => amend(&request).then_some(Input::PromiseStored(request)),
+            LimitEffect::StorePromise(request) => rewrite(&request).then_some(Input::PromiseStored(request)),
             LimitEffect::WriteSpecLimit { path, job, job_ms } => {
                 self.write_spec_limit(path, job, job_ms).await
             }
@@ -243,8 +243,8 @@ impl Executor {
     async fn write_spec_limit(&self, path: PathBuf, job: JobId, job_ms: u64) -> Option<Input> {
         self.send_to_writer(WriterCommand::WriteSpecLimit { job: job.clone(), job_ms }).await;
         let is_written = self.flush().await.is_ok();
-        let is_moved = is_written && request_files::read_spec_limit(&self.registry, &job) == Some(job_ms);
-        is_moved.then_some(Input::SpecLimitWritten(path))
+        let is_changed = is_written && request_files::read_spec_limit(&self.registry, &job) == Some(job_ms);
+        is_changed.then_some(Input::SpecLimitWritten(path))
     }
 
     async fn call_engine(&self, effect: EngineEffect) -> Option<Input> {
@@ -287,10 +287,10 @@ fn spawn_prune(registry: &Registry, request: &Path, keep: Retention) {
     let (registry, request) = (registry.clone(), request.to_owned());
     tokio::task::spawn_blocking(move || {
         // The request stays locked during the work, so that further calls skip it.
-        let Ok(turn) = requests::request_file(&registry, &request).open() else { return };
+        let Ok(file) = requests::request_file(&registry, &request).open() else { return };
         // The writer of a request releases the lock immediately; a relay that prunes holds it longer.
-        let mut tries = (0..MAX_LOCK_ATTEMPTS).map(|_| turn.try_lock().is_ok());
-        if !tries.any(|locked| {
+        let mut attempts = (0..MAX_LOCK_ATTEMPTS).map(|_| file.try_lock().is_ok());
+        if !attempts.any(|locked| {
             if !locked {
                 std::thread::park_timeout(LOCK_PAUSE);
             }

@@ -71,7 +71,7 @@ async fn follow_stream(platform: &Platform, core: &mpsc::Sender<Message>) -> std
     let mut lines = BufReader::new(stdout);
     let mut oom: Option<Instant> = None;
     while let Some(line) = next_line(&mut lines).await? {
-        let news = match parse_event(&line) {
+        let change = match parse_event(&line) {
             None => continue,
             Some(ContainerEvent::OutOfMemory) => {
                 oom = Some(Instant::now());
@@ -87,7 +87,7 @@ async fn follow_stream(platform: &Platform, core: &mpsc::Sender<Message>) -> std
             Some(ContainerEvent::Unpaused) => ContainerChange::Unpaused,
             Some(ContainerEvent::Removed) => ContainerChange::Removed,
         };
-        send_change(core, news).await;
+        send_change(core, change).await;
     }
     // The end of its stdin ends the shell.
     drop(child.stdin.take());

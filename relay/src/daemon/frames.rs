@@ -9,8 +9,8 @@ use super::core::{ConnectionId, Input};
 use super::writer::{Receipt, Receipts, WriterCommand};
 
 pub(super) enum FrameRoute {
-    /// The writer handles the frame; `content_name` names its content for display.
-    Writer { content_name: &'static str, command: WriterCommand },
+    /// The writer handles the frame; `action` completes the message "the registry did not …".
+    Writer { action: &'static str, command: WriterCommand },
     /// The core handles the frame.
     Core(Input),
     /// The frame only shows that the agent is alive.
@@ -34,11 +34,11 @@ pub(super) fn route_frame(
                 return Err(format!("a batch of {} events from {first_seq}", batch.len()));
             }
             let command = WriterCommand::Events { connection_id, job, epoch, first_seq, batch, receipts };
-            FrameRoute::Writer { content_name: "take events", command }
+            FrameRoute::Writer { action: "take events", command }
         }
         AgentFrame::Output { job, epoch, offset, bytes } => {
             let command = WriterCommand::Output { connection_id, job, epoch, offset, bytes, receipts };
-            FrameRoute::Writer { content_name: "take output", command }
+            FrameRoute::Writer { action: "take output", command }
         }
         AgentFrame::Accepted { job, epoch } => {
             FrameRoute::Core(Input::Accepted { connection_id, job, epoch })
@@ -65,9 +65,9 @@ pub(super) fn acknowledgement(job: JobId, receipt: Receipt) -> Result<[RelayFram
     Ok([ack, RelayFrame::OutputAck { job, epoch, offset: receipt.output_offset }])
 }
 
-/// Removes jobs from a hello that are closed in the registry. A job that is missing in
-/// `durable` stays: its files can't be read at the moment, so it is unknown whether it is closed.
-pub(super) fn retain_open(hello: &mut Hello, durable: &[Durable]) {
+/// Removes the jobs from a hello that are closed in the registry. A job that is missing in `durable` stays: its files
+/// can't be read at the moment, so it is unknown whether it is closed.
+pub(super) fn remove_closed_jobs(hello: &mut Hello, durable: &[Durable]) {
     let closed: BTreeSet<_> =
         durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
     hello.jobs.retain(|held| !closed.contains(&(&held.job, held.epoch)));

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::connection::{EndReason, connection_error, with_registry_timeout};
 use super::core::{AgentId, ConnectionId};
-use super::frames::retain_open;
+use super::frames::remove_closed_jobs;
 use super::message::Message as CoreMessage;
 use super::upgrade::AppState;
 use super::writer::WriterCommand;
@@ -62,7 +62,7 @@ pub(super) async fn query_durable(
         let reason = "the registry can't be read, or a newer connection took over";
         EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason.to_owned())
     })?;
-    retain_open(hello, &durable);
+    remove_closed_jobs(hello, &durable);
     Ok(durable)
 }
 
@@ -101,10 +101,10 @@ fn bound_hello(mut hello: Hello) -> Result<Hello, String> {
     if hello.jobs.len() > MAX_HELLO_JOBS {
         return Err(format!("it holds {} jobs, more than {MAX_HELLO_JOBS}", hello.jobs.len()));
     }
-    let cut = |text: &str| common::text_format::one_line(text, common::event::MAX_TITLE);
-    hello.version = cut(&hello.version);
-    hello.platform.system = cut(&hello.platform.system);
-    hello.platform.codex = hello.platform.codex.as_deref().map(cut);
+    let shorten = |text: &str| common::text_format::one_line(text, common::event::MAX_TITLE);
+    hello.version = shorten(&hello.version);
+    hello.platform.system = shorten(&hello.platform.system);
+    hello.platform.codex = hello.platform.codex.as_deref().map(shorten);
     hello.platform.codex_problem = hello
         .platform
         .codex_problem

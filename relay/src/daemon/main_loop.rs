@@ -41,7 +41,7 @@ pub(super) async fn run(
     loop {
         let deadline = driver.core.deadline();
         // Every branch is cancel-safe: channels, a map, signals and timers lose nothing when another branch wins.
-        let step = tokio::select! {
+        let event = tokio::select! {
             Some(message) = messages.recv() => LoopEvent::Message(message),
             () = requests.changed() => LoopEvent::RequestFiled,
             records = changes.take_all() => LoopEvent::Changed(records),
@@ -50,7 +50,7 @@ pub(super) async fn run(
             _ = terminate.recv() => LoopEvent::Signal,
             _ = interrupt.recv() => LoopEvent::Signal,
         };
-        match step {
+        match event {
             LoopEvent::Message(message) => {
                 let input = driver.environment.accept_message(message);
                 driver.handle_input(input).await;

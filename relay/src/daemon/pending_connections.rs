@@ -88,8 +88,8 @@ impl PendingConnection {
     /// Stores the handle that aborts the connection's task, unless the connection has already sent its request.
     fn set_task(number: u64, pending: &PendingConnections, task: AbortHandle) {
         let mut waiting = pending.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = waiting.tasks.get_mut(&number) {
-            *place = Some(task);
+        if let Some(slot) = waiting.tasks.get_mut(&number) {
+            *slot = Some(task);
         }
     }
 }

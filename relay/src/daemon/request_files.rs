@@ -1,4 +1,4 @@
-//! Files of requests, and the facts that decide about them.
+//! Files of requests, and queries of the job state that decides about them.
 
 use std::io;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use common::ids::JobId;
 use common::job::JobSpec;
 
-use super::core::{LimitFacts, LimitQuery, LimitRequest};
+use super::core::{LimitQuery, LimitQueryResult, LimitRequest};
 use crate::registry::requests::{self, DaemonRequest};
 use crate::registry::{Registry, read};
 
@@ -35,15 +35,15 @@ pub(super) fn rewrite_request(registry: &Registry, request: &LimitRequest) -> bo
     amended.is_ok()
 }
 
-/// Reads the facts that decide about a request to extend a limit.
-pub(super) fn read_limit_facts(registry: &Registry, query: LimitQuery) -> LimitFacts {
+/// Reads the job state that decides about a request to extend a limit.
+pub(super) fn run_limit_query(registry: &Registry, query: LimitQuery) -> LimitQueryResult {
     let LimitQuery { path, job, mut log, wants_spec, wants_record } = query;
     let lines = log.next_lines(&registry.events(&job)).unwrap_or_else(|e| {
         tracing::warn!("the log of {job} can't be read: {e}");
         Vec::new()
     });
     let record = if wants_record { read::load_record(registry, &job).ok() } else { None };
-    LimitFacts {
+    LimitQueryResult {
         path,
         log,
         lines: lines.into_iter().map(|(_, line)| line).collect(),

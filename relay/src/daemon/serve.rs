@@ -136,7 +136,7 @@ async fn run_daemon(
     };
     let lease = first_lease(engine, &holder, address, &clock, &saved);
     let core = Core::new(lease, &saved, platform.name().to_owned(), config.platform.min_free);
-    let world = Executor {
+    let executor = Executor {
         registry: registry.clone(),
         lock_file: lock,
         state_dir: state,
@@ -148,8 +148,8 @@ async fn run_daemon(
         outbound_queues: BTreeMap::new(),
         admission_reply: None,
     };
-    let mut driver = Driver { core, environment: world };
-    publish_first(&mut driver).map_err(|e| registry.not_writable(&e))?;
+    let mut driver = Driver { core, environment: executor };
+    write_first_state(&mut driver).map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
     driver.handle_input(Input::RegistryOpened(active)).await;
     let inputs = app.core.clone();
@@ -162,11 +162,11 @@ async fn run_daemon(
     Ok(())
 }
 
-/// Writes the first lease and the state for the next relay.
-fn publish_first(driver: &mut Driver<Executor>) -> io::Result<()> {
-    let Driver { core, environment: world } = driver;
-    world.save_state(core.saved_state(), Durability::Synced);
-    let registry = &world.registry;
+/// Writes the first lease, and the state that is saved for a restart.
+fn write_first_state(driver: &mut Driver<Executor>) -> io::Result<()> {
+    let Driver { core, environment } = driver;
+    environment.save_state(core.saved_state(), Durability::Synced);
+    let registry = &environment.registry;
     reserve::with_reserve(registry, || lease::write_lease(registry, core.lease(), Durability::Synced))
 }
 

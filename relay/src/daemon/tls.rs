@@ -1,6 +1,6 @@
 //! TLS identity of the relay: a key and a self-signed certificate, created once per project and pinned by its agents.
 
-#![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
+#![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
 
 use std::fs;
 use std::io;

@@ -25,9 +25,9 @@ struct Versions {
 /// Runs `worker-agent` and reads the lease.
 pub(super) fn check_agent(context: &CheckContext) -> Vec<Finding> {
     let installed = command::agent_program().and_then(|program| {
-        let said = run_probe(&program.to_string_lossy(), &["--version"]);
-        let version = said.stdout_on_success().and_then(version::version_word).map(str::to_owned);
-        version.ok_or_else(|| format!("{}: {}", program.display(), said.describe_failure()))
+        let output = run_probe(&program.to_string_lossy(), &["--version"]);
+        let version = output.stdout_on_success().and_then(version::version_word).map(str::to_owned);
+        version.ok_or_else(|| format!("{}: {}", program.display(), output.describe_failure()))
     });
     let connected = match context.platform() {
         Some(PlatformStatus::Ready { version, .. }) => Some(version.clone()),

@@ -51,9 +51,9 @@ fn clock_offset(there: SystemTime, here: SystemTime) -> ClockOffset {
 /// Compares with the container's clock, assuming that it was read halfway through the call.
 fn container_clock_offset(engine: &str, container: &str) -> Option<ClockOffset> {
     let before = SystemTime::now();
-    let said = run_probe(engine, &["exec", container, "date", "-u", "+%s"]);
+    let output = run_probe(engine, &["exec", container, "date", "-u", "+%s"]);
     let call = before.elapsed().ok()?;
-    let seconds = said.stdout_on_success()?.parse().ok()?;
+    let seconds = output.stdout_on_success()?.parse().ok()?;
     // The other clock reports whole seconds, so it is on average half a second ahead of what it reports.
     let there = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds) + HALF_SECOND;
     Some(clock_offset(there, before + call / 2))

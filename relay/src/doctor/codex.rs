@@ -47,13 +47,13 @@ pub(super) fn check_codex(context: &CheckContext) -> Vec<Finding> {
         return vec![Finding::skipped(CODEX_CHECK, &why), Finding::skipped(HOST_CHECK, why)];
     }
     let real = path.canonicalize().unwrap_or(path);
-    let said = run_probe(&real.to_string_lossy(), &["--version"]);
-    let version = said.stdout_on_success().and_then(version::version_word);
+    let output = run_probe(&real.to_string_lossy(), &["--version"]);
+    let version = output.stdout_on_success().and_then(version::version_word);
     let codex = match version {
         Some(version) => assess_codex(version, versions::codex_version(), &format!(" ({})", real.display())),
         None => Finding::fail(
             CODEX_CHECK,
-            format!("{} --version: {}", real.display(), said.describe_failure()),
+            format!("{} --version: {}", real.display(), output.describe_failure()),
             INSTALL_ADVICE,
         ),
     };

@@ -65,9 +65,9 @@ impl CheckContext {
     pub fn new(root: &Path, registry: &Registry, initiator: Initiator) -> Self {
         let read = Config::load(root);
         let lease = lease::read_lease(registry);
-        let lives = lease::is_held(registry);
+        let is_running = lease::is_held(registry);
         let engine = read.as_ref().map_or(EngineKind::Docker, |config| {
-            if lives { start_daemon::running_engine(config) } else { start_daemon::engine(None, config) }
+            if is_running { start_daemon::running_engine(config) } else { start_daemon::engine(None, config) }
         });
         let settings = read.as_ref().ok().map(|config| ApprovableSettings::new(engine, config));
         let approval = settings.as_ref().map(|settings| approval::approval_state(root, settings));
@@ -85,7 +85,7 @@ impl CheckContext {
             initiator,
             config,
             engine,
-            relay_is_running: lives,
+            relay_is_running: is_running,
             approval,
             now: lease::current_time_of(lease.as_ref()),
             lease,

@@ -1,6 +1,6 @@
 //! Credentials of Codex. Only their kinds are reported, never a value.
 
-#![expect(clippy::disallowed_methods, reason = "the person's own files")]
+#![expect(clippy::disallowed_methods, reason = "files of the user's home, not of the registry")]
 
 use std::fs::File;
 use std::io::Read;

@@ -58,13 +58,13 @@ pub(super) fn check_engine(context: &CheckContext) -> Vec<Finding> {
     let mount = match context.platform() {
         Some(PlatformStatus::Ready { .. }) if answers => {
             let user = container::user_argument(config.platform.worker_ids);
-            let said = run_probe(engine.as_str(), &container::try_write(&config.platform.name, &user));
-            assess_mount(&said, &config.platform)
+            let output = run_probe(engine.as_str(), &container::try_write(&config.platform.name, &user));
+            assess_mount(&output, &config.platform)
         }
         _ => Finding::skipped(MOUNT_CHECK, "known once the platform is up"),
     };
     let image = match inspected.join() {
-        Ok(said) if answers => assess_image(&said, &image, &config.platform.codex_version),
+        Ok(output) if answers => assess_image(&output, &image, &config.platform.codex_version),
         _ => Finding::skipped(IMAGE_CHECK, "the engine does not answer"),
     };
     vec![assess_engine(engine, &version, &endpoint), image, mount]
@@ -117,21 +117,21 @@ impl EngineEndpoint {
 }
 
 fn assess_engine(engine: EngineKind, version: &ProbeOutput, endpoint: &EngineEndpoint) -> Finding {
-    let told = endpoint.describe();
+    let endpoint_text = endpoint.describe();
     if let Some(version) = version.stdout_on_success() {
-        return Finding::ok(ENGINE_CHECK, format!("{engine} {version} answers{told}"));
+        return Finding::ok(ENGINE_CHECK, format!("{engine} {version} answers{endpoint_text}"));
     }
-    let trouble = version.describe_failure();
+    let failure = version.describe_failure();
     let fix = match version {
         ProbeOutput::NotRun(_) => {
             "install it, or use `relay up --engine local` (Linux, no isolation)".to_owned()
         }
-        _ if trouble.to_lowercase().contains("permission denied") => {
+        _ if failure.to_lowercase().contains("permission denied") => {
             format!("may this user use {engine}? `sudo usermod -aG {engine} $USER`, then log in again")
         }
         _ => endpoint.start_advice(engine),
     };
-    Finding::fail(ENGINE_CHECK, format!("{engine} does not answer{told}: {trouble}"), fix)
+    Finding::fail(ENGINE_CHECK, format!("{engine} does not answer{endpoint_text}: {failure}"), fix)
 }
 
 /// Checks that workers can write to their workspaces. An image without a shell can't be checked.
@@ -142,8 +142,8 @@ fn assess_mount(probe: &ProbeOutput, platform: &PlatformConfig) -> Finding {
             Finding::ok(MOUNT_CHECK, format!("workers can write in {folder}"))
         }
         ProbeOutput::Ended { stderr, .. } if !stderr.contains("executable file not found") => {
-            let told = container::unwritable_message(platform, stderr.trim());
-            let (detail, fix) = told.split_once("): ").unwrap_or((&told, "give workers that folder"));
+            let message = container::unwritable_message(platform, stderr.trim());
+            let (detail, fix) = message.split_once("): ").unwrap_or((&message, "give workers that folder"));
             Finding::fail(MOUNT_CHECK, format!("{detail})"), fix)
         }
         _ => Finding::skipped(MOUNT_CHECK, "the platform did not answer"),

@@ -43,7 +43,7 @@ impl Finding {
         Self::new(check, State::Skipped, why.as_ref(), None)
     }
 
-    /// An item that could be better.
+    /// An item that works with restrictions.
     pub(super) fn warn(check: &'static str, detail: impl AsRef<str>, fix: impl AsRef<str>) -> Self {
         Self::new(check, State::Warn, detail.as_ref(), Some(fix.as_ref()))
     }

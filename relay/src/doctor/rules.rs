@@ -1,6 +1,6 @@
 //! Codex's rules: an error in one of their files keeps Codex from starting.
 
-#![expect(clippy::disallowed_methods, reason = "the person's own files")]
+#![expect(clippy::disallowed_methods, reason = "files of the user's home, not of the registry")]
 
 use std::path::{Path, PathBuf};
 
@@ -45,9 +45,9 @@ pub(super) fn check_rules(context: &CheckContext) -> Vec<Finding> {
     }
     args.extend(["relay", "up"].map(str::to_owned));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let said = run_probe(&codex.to_string_lossy(), &args);
+    let output = run_probe(&codex.to_string_lossy(), &args);
     let trusted = in_home || is_trusted(&context.codex_home().unwrap_or_default(), &context.root);
-    vec![assess_rules(&said, all.len(), trusted)]
+    vec![assess_rules(&output, all.len(), trusted)]
 }
 
 fn assess_rules(probe: &ProbeOutput, files: usize, trusted: bool) -> Finding {
@@ -89,8 +89,8 @@ fn assess_rules(probe: &ProbeOutput, files: usize, trusted: bool) -> Finding {
 
 /// Extracts the position and the reason of a rule error from what the checker prints on stderr.
 fn extract_error(stderr: &str) -> String {
-    let told = |line: &&str| ["policy at", "rror:", "-->"].iter().any(|mark| line.contains(mark));
-    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(told).take(3).collect();
+    let is_relevant = |line: &&str| ["policy at", "rror:", "-->"].iter().any(|mark| line.contains(mark));
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(is_relevant).take(3).collect();
     let lines =
         lines.iter().map(|line| line.trim_start_matches("Error: ").trim_start_matches("starlark error: "));
     lines.collect::<Vec<_>>().join(" ")

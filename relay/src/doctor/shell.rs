@@ -11,11 +11,11 @@ const SHELL_CHECK: &str = "login-shell";
 /// Runs the person's shell.
 pub(super) fn check_login_shell(context: &CheckContext) -> Vec<Finding> {
     let shell = context.variable("SHELL").unwrap_or("/bin/sh");
-    let said = run_probe(shell, &["-lc", "command -v relay"]);
+    let output = run_probe(shell, &["-lc", "command -v relay"]);
     let own = std::env::current_exe().and_then(|exe| exe.canonicalize()).unwrap_or_default();
-    let found = said.stdout_on_success().and_then(|text| text.lines().last()).map(PathBuf::from);
+    let found = output.stdout_on_success().and_then(|text| text.lines().last()).map(PathBuf::from);
     let same = found.as_ref().and_then(|found| found.canonicalize().ok()).map(|found| found == own);
-    vec![assess_shell(shell, &said, found.as_deref(), same, &own)]
+    vec![assess_shell(shell, &output, found.as_deref(), same, &own)]
 }
 
 fn assess_shell(

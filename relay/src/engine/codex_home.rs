@@ -5,7 +5,7 @@
 //! skills, hooks and settings left by one worker would be read by the next. Neither root nor this process opens
 //! anything there. Only the worker's own user opens files there, under a time limit. A new file is renamed into place.
 
-#![expect(clippy::disallowed_methods, reason = "the person's own folder, which no session may write")]
+#![expect(clippy::disallowed_methods, reason = "the user's own folder, which no session may write")]
 
 use std::fs;
 use std::path::PathBuf;

@@ -98,8 +98,8 @@ fn run_with_timeout(command: &mut Command, input: Option<&[u8]>, limit: Duration
         return Ok(stdout.unwrap_or_default());
     }
     // Docker reports on stdout why it could not start a program in a container.
-    let said = stderr.ok().filter(|stderr| !stderr.trim_ascii().is_empty()).or(stdout.ok());
-    Err(io::Error::other(last_line(&said.unwrap_or_default())))
+    let message = stderr.ok().filter(|stderr| !stderr.trim_ascii().is_empty()).or(stdout.ok());
+    Err(io::Error::other(last_line(&message.unwrap_or_default())))
 }
 
 fn wait_in_thread(mut child: Child) -> Receiver<io::Result<ExitStatus>> {

@@ -156,8 +156,8 @@ impl Container<'_> {
             "--volume".to_owned(),
             format!("{workspaces}:{}{}", super::workspace::MOUNT_POINT, self.selinux_mount_option()),
         ]);
-        for (volume, place) in [("codex-home", CODEX_HOME), ("agent", AGENT_STATE_PATH)] {
-            args.extend(["--volume".to_owned(), format!("{}:{place}", self.volume_name(volume))]);
+        for (volume, path) in [("codex-home", CODEX_HOME), ("agent", AGENT_STATE_PATH)] {
+            args.extend(["--volume".to_owned(), format!("{}:{path}", self.volume_name(volume))]);
         }
         args
     }
@@ -205,7 +205,7 @@ impl Container<'_> {
         match run_with_input(&mut script(codex_home::RESET_SCRIPT, &[]), &[], ACTION_TIMEOUT) {
             // The image has no shell, and therefore no Codex that needs a reset. A worker can't have removed the shell.
             Err(e) if e.to_string().contains("executable file not found") => return Ok(()),
-            renewed => renewed.map_err(failed)?,
+            reset => reset.map_err(failed)?,
         }
         for (file, bytes) in codex_home::host_files() {
             run_with_input(&mut script(codex_home::COPY_SCRIPT, &[file]), &bytes, ACTION_TIMEOUT)
@@ -250,7 +250,7 @@ pub fn try_write<'a>(name: &'a str, user: &'a str) -> [&'a str; 7] {
 pub fn unwritable_message(platform: &PlatformConfig, last_line: &str) -> String {
     let (folder, (uid, _)) = (platform.workspaces_folder.display(), platform.worker_ids);
     let reason = last_line.rsplit(": ").next().unwrap_or(last_line);
-    let way = if last_line.contains("Read-only file system") {
+    let remedy = if last_line.contains("Read-only file system") {
         "mount it writable, or set [platform] workspaces to another folder".to_owned()
     } else {
         format!(
@@ -258,7 +258,7 @@ pub fn unwritable_message(platform: &PlatformConfig, last_line: &str) -> String 
              keep-id), or under SELinux label it as `:z` does: `chcon -Rt container_file_t {folder}`"
         )
     };
-    format!("workers can't write in {folder} ({reason}): {way}")
+    format!("workers can't write in {folder} ({reason}): {remedy}")
 }
 
 /// Variable with the name of the context that Docker's command uses.

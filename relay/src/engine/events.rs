@@ -29,14 +29,14 @@ pub enum ContainerEvent {
 /// Docker writes `{"Type":"container","Action":"die","Actor":{"Attributes":{"exitCode":"137",…}},…}`, podman
 /// `{"Type":"container","Status":"died","ContainerExitCode":137,…}`.
 pub fn parse_event(line: &[u8]) -> Option<ContainerEvent> {
-    let told: Value = serde_json::from_slice(line).ok()?;
-    let text = |name: &str| told.get(name).and_then(Value::as_str);
+    let event: Value = serde_json::from_slice(line).ok()?;
+    let text = |name: &str| event.get(name).and_then(Value::as_str);
     if text("Type").is_some_and(|kind| kind != "container") {
         return None;
     }
     match text("Action").or_else(|| text("Status")).or_else(|| text("status"))? {
         "start" | "restart" => Some(ContainerEvent::Started),
-        "die" | "died" => Some(ContainerEvent::Died { exit_code: exit_code(&told) }),
+        "die" | "died" => Some(ContainerEvent::Died { exit_code: exit_code(&event) }),
         "oom" => Some(ContainerEvent::OutOfMemory),
         "stop" => Some(ContainerEvent::Stopped),
         "pause" => Some(ContainerEvent::Paused),

@@ -1,9 +1,6 @@
 //! The platform image. Its build files are part of this program, so that `relay up --build` works in any project.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a temporary folder of its own, and certificates of the person"
-)]
+#![expect(clippy::disallowed_methods, reason = "a private temporary folder, and the user's certificates")]
 
 use std::fs;
 use std::io;

@@ -2,7 +2,8 @@
 //!
 //! Placeholders: `{job}`, `{thread}` (the job if it has a thread to resume), `{no_thread}` (the job if not), `{kind}`,
 //! `{more}` (twice the step's limit), `{stall}` (half of it), `{total}` (duration of the job) and `{address}` (the
-//! address that a process waited for). A line is omitted if the value of one of its placeholders is unknown.
+//! address that a process waited for). `{not_found}` is empty; it is known only if the output reports a missing file or
+//! program. A line is omitted if the value of one of its placeholders is unknown.
 
 use common::duration;
 use common::event::FailureKind;
@@ -214,11 +215,11 @@ pub fn advice_for(
 }
 
 fn matching_rows(kind: FailureKind, step: Option<StepKind>) -> Vec<&'static str> {
-    let on = if step.is_some_and(StepKind::is_network) { StepFilter::Network } else { StepFilter::Other };
-    let fitting = ADVICE_TABLE
+    let filter = if step.is_some_and(StepKind::is_network) { StepFilter::Network } else { StepFilter::Other };
+    let rows = ADVICE_TABLE
         .iter()
-        .filter(|(failure, steps, _)| *failure == kind && [on, StepFilter::Any].contains(steps));
-    fitting.flat_map(|(_, _, lines)| lines.iter().copied()).collect()
+        .filter(|(failure, steps, _)| *failure == kind && [filter, StepFilter::Any].contains(steps));
+    rows.flat_map(|(_, _, lines)| lines.iter().copied()).collect()
 }
 
 fn advice_for_running(

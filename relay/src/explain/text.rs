@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_stall_names_what_it_waited_for_and_what_to_try() {
-        insta::assert_snapshot!(show(&samples::stalled_story(), 200), @r#"
+        insta::assert_snapshot!(show(&samples::stalled_job_events(), 200), @r#"
         abe#1 failed 2m32s after launch
         time         2m12s  86 %  install (1 step)
                      10.0s   6 %  model: waiting for answers (1 time)
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_job_that_runs_is_explained_too() {
-        insta::assert_snapshot!(show(&samples::supervised_story(), 1000), @r#"
+        insta::assert_snapshot!(show(&samples::supervised_job_events(), 1000), @r#"
         abe#1 running for 16m40s since launch
         health     quiet: build 16m28s of 20m; step 5 made no progress at the last check (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 4m
         time        16m20s  98 %  install (1 step)
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_failed_check_shows_its_output_and_what_was_interrupted_before() {
-        insta::assert_snapshot!(show(&samples::check_story(), 100), @r#"
+        insta::assert_snapshot!(show(&samples::failed_check_events(), 100), @r#"
         abe#1 failed 1m35s after launch
         time         1m00s  63 %  fetch (1 step)
                      30.0s  31 %  check (1 step)
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_same_facts_are_there_for_programs() {
-        let events = samples::check_story();
+        let events = samples::failed_check_events();
         let record = JobRecord::rebuild(&events).unwrap();
         let mut facts = serde_json::to_value(explain(&record, &events, samples::at(100))).unwrap();
         // Its steps have the form of those in the record.
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_hostile_log_takes_thirty_short_lines_and_no_control_characters() {
         for state in [false, true] {
-            let events = samples::hostile_story(state);
+            let events = samples::hostile_job_events(state);
             let text = show(&events, 700);
             assert!(text.lines().count() <= 30, "{text}");
             assert!(text.lines().all(|line| line.len() <= MAX_ROW + 40), "{text}");

@@ -68,11 +68,11 @@ impl TimeBreakdown {
                 });
             }
             EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
-                let Some(place) = self.running_steps.iter().position(|at| self.steps[*at].step.n == *n)
+                let Some(index) = self.running_steps.iter().position(|at| self.steps[*at].step.n == *n)
                 else {
                     return;
                 };
-                let step = &mut self.steps[self.running_steps.remove(place)].step;
+                let step = &mut self.steps[self.running_steps.remove(index)].step;
                 step.outcome = Some(*outcome);
                 step.exit_code = *exit_code;
                 step.elapsed_ms = Some(*elapsed_ms);
@@ -90,8 +90,8 @@ impl TimeBreakdown {
             }
             // A step without an end in the log ended with its job.
             EventBody::Finished { .. } => {
-                for place in self.running_steps.drain(..) {
-                    self.steps[place].step.outcome = Some(StepOutcome::Unknown);
+                for index in self.running_steps.drain(..) {
+                    self.steps[index].step.outcome = Some(StepOutcome::Unknown);
                 }
             }
             _ => {}
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn every_millisecond_is_put_down_once_and_sub_steps_are_not_their_parents() {
-        let ledger = TimeBreakdown::build(samples::at(0), &samples::stalled_story(), samples::at(152));
+        let ledger = TimeBreakdown::build(samples::at(0), &samples::stalled_job_events(), samples::at(152));
         let kinds: Vec<_> =
             ledger.time_by_kind.iter().map(|(kind, (ms, steps))| (kind.as_str(), *ms, *steps)).collect();
         let expected = [
@@ -183,16 +183,16 @@ mod tests {
 
     #[test]
     fn steps_beside_each_other_share_and_a_job_that_goes_on_is_read_up_to_now() {
-        let mut failed_job_events = samples::stalled_story();
-        failed_job_events.truncate(10);
-        for line in &mut failed_job_events {
+        let mut events = samples::stalled_job_events();
+        events.truncate(10);
+        for line in &mut events {
             if let Some(EventBody::StepStarted { parent, .. }) =
                 line.event.as_mut().map(|event| &mut event.body)
             {
                 *parent = None;
             }
         }
-        let ledger = TimeBreakdown::build(samples::at(0), &failed_job_events, samples::at(21));
+        let ledger = TimeBreakdown::build(samples::at(0), &events, samples::at(21));
         assert_eq!(ledger.steps[3].own_ms, 5000);
         assert_eq!(ledger.time_by_kind[&StepKind::Fetch], (2500, 1));
         assert_eq!(ledger.time_by_kind[&StepKind::Build], (1000 + 2500 + 3000, 1));

@@ -2,7 +2,7 @@
 //!
 //! For files that only their owner may write. Files of the registry use [`super::file_ref`].
 
-#![expect(clippy::disallowed_methods, reason = "for files that only their owner may write")]
+#![expect(clippy::disallowed_methods, reason = "only used for files that no other user may write")]
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

@@ -92,19 +92,19 @@ impl RegistryDir {
         Self::new(path.to_owned(), DirLocation::Given)
     }
 
-    fn new(path: PathBuf, place: DirLocation) -> Self {
-        Self(Arc::new(DirState { path, location: place, open_dir: OnceLock::new() }))
+    fn new(path: PathBuf, location: DirLocation) -> Self {
+        Self(Arc::new(DirState { path, location, open_dir: OnceLock::new() }))
     }
 
     /// Returns a handle on the same path that is opened again on first use.
     pub fn reopen(&self) -> Self {
-        let place = match &self.0.location {
+        let location = match &self.0.location {
             DirLocation::Project(root, names) => DirLocation::Project(root.clone(), *names),
             DirLocation::Below(parent, name) => DirLocation::Below(parent.reopen(), name.clone()),
             #[cfg(any(test, feature = "internals"))]
             DirLocation::Given => DirLocation::Given,
         };
-        Self::new(self.0.path.clone(), place)
+        Self::new(self.0.path.clone(), location)
     }
 
     /// Returns a folder inside this one. Each call returns its own handle, so that no descriptor stays open longer than
@@ -316,8 +316,8 @@ impl RegistryDir {
     /// Renames the entry with this name to an unused name and logs it. A missing entry is not an error.
     ///
     /// # Errors
-    /// Returns `why` if the entry can't be renamed.
-    pub(super) fn set_aside(&self, name: impl AsRef<Path>, why: &io::Error) -> io::Result<()> {
+    /// Returns `cause` if the entry can't be renamed.
+    pub(super) fn set_aside(&self, name: impl AsRef<Path>, cause: &io::Error) -> io::Result<()> {
         let name = name.as_ref();
         let fd = self.writable_fd()?;
         let mut stem = name.as_os_str().as_encoded_bytes().to_vec();
@@ -327,15 +327,15 @@ impl RegistryDir {
             let aside = PathBuf::from(OsString::from_vec(aside));
             match safe_open::rename_new(fd, name, fd, &aside) {
                 Ok(()) => {
-                    tracing::warn!("{why}; it was set aside as {}", self.0.path.join(aside).display());
+                    tracing::warn!("{cause}; it was set aside as {}", self.0.path.join(aside).display());
                     return Ok(());
                 }
                 Err(Errno::NOENT) => return Ok(()),
                 Err(Errno::EXIST) => {}
-                Err(e) => return Err(io::Error::other(format!("{why} (it can't be set aside: {e})"))),
+                Err(e) => return Err(io::Error::other(format!("{cause} (it can't be set aside: {e})"))),
             }
         }
-        Err(io::Error::other(why.to_string()))
+        Err(io::Error::other(cause.to_string()))
     }
 }
 

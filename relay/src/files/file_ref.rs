@@ -229,7 +229,7 @@ impl FileRef {
     }
 
     /// Renames the entry with this name to an unused name.
-    pub fn set_aside(&self, why: &io::Error) -> io::Result<()> {
-        self.dir.set_aside(self.name(), why)
+    pub fn set_aside(&self, cause: &io::Error) -> io::Result<()> {
+        self.dir.set_aside(self.name(), cause)
     }
 }

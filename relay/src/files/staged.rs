@@ -82,8 +82,8 @@ impl StagedFile {
         &mut self.file
     }
 
-    /// Asks the system to begin writing the content to the disk, without waiting. Only a hint: [`StagedFile::sync`] makes
-    /// it durable.
+    /// Asks the system to begin writing the content to the disk, without waiting. Only a hint: [`StagedFile::sync`]
+    /// makes it durable.
     pub fn begin_writing(&self) {
         start_writeback(&self.file, 0, 0);
     }
@@ -155,11 +155,11 @@ impl FileRef {
     /// Replaces the file. If the disk has no space for a copy, overwrites it in one call and pads shorter content with
     /// spaces until the file is truncated. Only for small files whose readers skip unreadable content.
     pub fn replace_or_overwrite(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
-        let lacking = match self.replace(bytes, durability) {
+        let out_of_space = match self.replace(bytes, durability) {
             Err(e) if is_out_of_space(&e) => e,
             replaced => return replaced,
         };
-        let file = self.open_to_write().map_err(|_| lacking)?;
+        let file = self.open_to_write().map_err(|_| out_of_space)?;
         let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
         let mut padded = bytes.to_vec();
         padded.resize(len.max(bytes.len()), b' ');
@@ -168,7 +168,8 @@ impl FileRef {
         if durability == Durability::Synced { file.sync_data() } else { Ok(()) }
     }
 
-    /// Creates the complete file atomically, with mode 0600. Its name survives a power loss after [`RegistryDir::sync`].
+    /// Creates the complete file atomically, with mode 0600. Its name survives a power loss after
+    /// [`RegistryDir::sync`].
     ///
     /// # Errors
     /// `AlreadyExists` when the file exists; otherwise the error of the first failing call.
@@ -183,11 +184,11 @@ impl FileRef {
     /// Returns true if the writer has died, because writers keep their files locked.
     pub fn is_leftover(&self, now: SystemTime) -> bool {
         let Ok(file) = self.open() else { return false };
-        let Ok(known) = file.metadata() else { return false };
-        let age = known.modified().ok().and_then(|at| now.duration_since(at).ok()).unwrap_or_default();
+        let Ok(meta) = file.metadata() else { return false };
+        let age = meta.modified().ok().and_then(|at| now.duration_since(at).ok()).unwrap_or_default();
         match file.try_lock() {
             // A writer locks its file right after creating it.
-            Ok(()) => known.len() > 0 || age > MIN_AGE,
+            Ok(()) => meta.len() > 0 || age > MIN_AGE,
             Err(TryLockError::WouldBlock) => false,
             Err(TryLockError::Error(_)) => age > MIN_AGE,
         }

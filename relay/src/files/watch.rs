@@ -39,7 +39,7 @@ impl ChangedEntries {
     }
 }
 
-/// Watch on the changes in a folder.
+/// Watcher of the changes in a folder.
 pub struct FolderWatch {
     wake_ups: Receiver<()>,
     /// Changes since the last call of `changed`.

@@ -80,9 +80,9 @@ pub fn notice_owner(
     let state = session_state(&session.id);
     let over = state.as_ref().is_some_and(|state| state.phase == SessionPhase::Over);
     // A session without hooks never reports, so its silence is measured from the end of the job.
-    let heard = state.map_or(entry.ended_at, |state| state.at.max(entry.ended_at));
-    let silent =
-        Duration::try_from(now.duration_since(heard)).is_ok_and(|silent| silent >= SESSION_SILENCE_TIMEOUT);
+    let last_active = state.map_or(entry.ended_at, |state| state.at.max(entry.ended_at));
+    let silent = Duration::try_from(now.duration_since(last_active))
+        .is_ok_and(|silent| silent >= SESSION_SILENCE_TIMEOUT);
     if over || silent { NoticeOwner::Unowned } else { NoticeOwner::Other }
 }
 

@@ -139,7 +139,7 @@ impl Drop for StagedFile {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "what a person names, not what lies in a project")]
+#[expect(clippy::disallowed_methods, reason = "the user names this file; it is not found in a project")]
 fn open_base(path: &Path, create_missing: bool) -> io::Result<OwnedFd> {
     if create_missing {
         std::fs::create_dir_all(path)?;

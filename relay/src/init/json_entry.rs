@@ -97,13 +97,13 @@ fn new_file_text(entries: &[JsonEntry]) -> Result<String, String> {
     for entry in entries {
         let (JsonEntry::Property { object_path: at, value, .. }
         | JsonEntry::Element { array_path: at, value, .. }) = entry;
-        let mut place = &mut root;
+        let mut target = &mut root;
         for name in at {
-            place = &mut place[*name];
+            target = &mut target[*name];
         }
         match entry {
-            JsonEntry::Property { name, .. } => place[*name] = value.clone(),
-            JsonEntry::Element { .. } => match place {
+            JsonEntry::Property { name, .. } => target[*name] = value.clone(),
+            JsonEntry::Element { .. } => match target {
                 Value::Array(all) => all.push(value.clone()),
                 other => *other = json!([value]),
             },

@@ -39,7 +39,7 @@ pub struct InitRequest {
     pub claude: bool,
     /// For all projects of the user, if the program supports that.
     pub user: bool,
-    /// Put or remove.
+    /// Requested state of the content.
     pub mode: Mode,
 }
 
@@ -114,7 +114,7 @@ pub(super) fn managed_files(
         content,
     };
     let section = format!("## Delegating a task with relay\n\n{DELEGATION_TEXT}");
-    let mut pieces = vec![
+    let mut files = vec![
         project("platform/relay.toml", ManagedContent::Whole(SETTINGS_TEXT.to_owned())),
         project(".gitignore", ManagedContent::IgnoreLines(ignored_folders)),
         project("AGENTS.md", ManagedContent::Block(MarkerSyntax::Html, section.clone())),
@@ -125,28 +125,28 @@ pub(super) fn managed_files(
         project(".codex/rules/relay.rules", ManagedContent::Whole(RULES_TEXT.to_owned())),
     ];
     if removes || (request.codex && !request.user) {
-        pieces.push(project(".codex/config.toml", ManagedContent::McpServer));
-        pieces.push(project(".codex/hooks.json", ManagedContent::JsonEntries(hook_entries())));
+        files.push(project(".codex/config.toml", ManagedContent::McpServer));
+        files.push(project(".codex/hooks.json", ManagedContent::JsonEntries(hook_entries())));
     }
     if removes || request.claude {
-        pieces.push(project("CLAUDE.md", ManagedContent::BlockUnlessImported(MarkerSyntax::Html, section)));
-        pieces.push(project(".mcp.json", ManagedContent::JsonEntries(vec![claude_server_entry()])));
+        files.push(project("CLAUDE.md", ManagedContent::BlockUnlessImported(MarkerSyntax::Html, section)));
+        files.push(project(".mcp.json", ManagedContent::JsonEntries(vec![claude_server_entry()])));
     }
     if removes || (request.claude && !request.user) {
-        pieces.push(project(".claude/settings.json", ManagedContent::JsonEntries(claude_settings_entries())));
+        files.push(project(".claude/settings.json", ManagedContent::JsonEntries(claude_settings_entries())));
     }
     if request.user {
-        pieces.extend(user_files(request, homes));
+        files.extend(user_files(request, homes));
     }
-    pieces
+    files
 }
 
 /// Returns the files outside of the project.
 fn user_files(request: InitRequest, homes: &AgentHomes) -> Vec<ManagedFile> {
     let removes = request.mode == Mode::Remove;
-    let mut pieces = Vec::new();
+    let mut files = Vec::new();
     let mut add = |home: &PathBuf, path: &str, content| {
-        pieces.push(ManagedFile { path: home.join(path), base: home.clone(), in_project: false, content });
+        files.push(ManagedFile { path: home.join(path), base: home.clone(), in_project: false, content });
     };
     if let Some(home) = &homes.codex {
         add(home, RULES_PATH, ManagedContent::Whole(RULES_TEXT.to_owned()));
@@ -158,7 +158,7 @@ fn user_files(request: InitRequest, homes: &AgentHomes) -> Vec<ManagedFile> {
     if let Some(home) = homes.claude.as_ref().filter(|_| removes || request.claude) {
         add(home, "settings.json", ManagedContent::JsonEntries(claude_settings_entries()));
     }
-    pieces
+    files
 }
 
 /// Returns the hook entries, which have the same form in Codex and Claude Code.

@@ -1,4 +1,4 @@
-//! Real path of a file.
+//! Paths of the files that init changes, with links resolved.
 
 use std::env::VarError;
 use std::fs;
@@ -19,10 +19,10 @@ impl AgentHomes {
     /// against `cwd`.
     pub fn from_env(variable: &dyn Fn(&str) -> Result<String, VarError>, cwd: &Path) -> Self {
         let set = |name| variable(name).ok().filter(|value| !value.is_empty()).map(|value| cwd.join(value));
-        let usual = |dir| set("HOME").map(|home| home.join(dir));
+        let below_home = |dir| set("HOME").map(|home| home.join(dir));
         Self {
-            codex: set("CODEX_HOME").or_else(|| usual(".codex")),
-            claude: set("CLAUDE_CONFIG_DIR").or_else(|| usual(".claude")),
+            codex: set("CODEX_HOME").or_else(|| below_home(".codex")),
+            claude: set("CLAUDE_CONFIG_DIR").or_else(|| below_home(".claude")),
         }
     }
 }
@@ -37,7 +37,7 @@ pub(super) fn resolve_path(path: &Path, required_folder: Option<&Path>) -> Resul
         return Err("a link leads out of the project");
     }
     match fs::symlink_metadata(&real) {
-        Ok(there) if !there.is_file() => Err("it is not a file"),
+        Ok(meta) if !meta.is_file() => Err("it is not a file"),
         _ => Ok(real),
     }
 }

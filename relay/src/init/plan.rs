@@ -84,26 +84,26 @@ fn decide_change(
 ) -> Result<PlannedFile, Failure> {
     let ManagedFile { path, base, in_project, content } = managed;
     let shown = path.strip_prefix(root).ok().filter(|_| *in_project).unwrap_or(path).display().to_string();
-    let place = paths::resolve_path(path, in_project.then_some(root));
-    let there = match &place {
+    let resolved = paths::resolve_path(path, in_project.then_some(root));
+    let existing = match &resolved {
         Ok(target) => done.get(target).cloned().map_or_else(|| read_existing(target), Ok)?,
         Err(_) => None,
     };
-    let decision = match &place {
+    let decision = match &resolved {
         Err(why) => Decision::kept(why),
-        Ok(_) => content.decide(there.as_deref(), mode).map_err(|why| {
+        Ok(_) => content.decide(existing.as_deref(), mode).map_err(|why| {
             Failure::usage(format!(
                 "{}: {why}: fix it, then run this again; nothing was written",
                 path.display()
             ))
         })?,
     };
-    let target = place.unwrap_or_else(|_| path.clone());
+    let target = resolved.unwrap_or_else(|_| path.clone());
     let outcome = match (&decision.change, mode) {
         (FileChange::None, _) if decision.kept_reason.is_some() => FileOutcome::Kept,
         (FileChange::None, _) => FileOutcome::Unchanged,
         (_, Mode::Remove) => FileOutcome::Removed,
-        _ if there.is_none() => FileOutcome::Wrote,
+        _ if existing.is_none() => FileOutcome::Wrote,
         _ => FileOutcome::Updated,
     };
     match &decision.change {
@@ -115,7 +115,7 @@ fn decide_change(
         display_path: shown,
         outcome,
         kept_reason: decision.kept_reason,
-        backup_text: there.filter(|_| decision.keep_copy),
+        backup_text: existing.filter(|_| decision.keep_copy),
         target,
         change: decision.change,
         kept_folder: base.clone(),

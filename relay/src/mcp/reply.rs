@@ -72,7 +72,7 @@ impl Reply {
 /// tool stay.
 fn replace_commands_by_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> String {
     let mut parts = line.split('`');
-    let mut said = parts.next().unwrap_or_default().to_owned();
+    let mut text = parts.next().unwrap_or_default().to_owned();
     // Every second part is a quotation.
     while let Some(quoted) = parts.next() {
         let mut words = quoted.split(' ');
@@ -81,14 +81,14 @@ fn replace_commands_by_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> Stri
         match tool {
             Some(tool) => {
                 let rest = words.filter(|word| !word.starts_with('-')).map(|word| format!(" {word}"));
-                said.extend(["`", tool, "`"]);
-                said.extend(rest);
+                text.extend(["`", tool, "`"]);
+                text.extend(rest);
             }
-            None => said.extend(["`", quoted, "`"]),
+            None => text.extend(["`", quoted, "`"]),
         }
-        said += parts.next().unwrap_or_default();
+        text += parts.next().unwrap_or_default();
     }
-    said
+    text
 }
 
 /// Sanitizes the structured data, which may contain texts of workers: no long texts, no control characters.

@@ -73,8 +73,8 @@ pub fn create_job(registry: &Registry, draft: &JobDraft<'_>) -> io::Result<Creat
 /// never created.
 fn launched_job(registry: &Registry, job_text: &str) -> Option<JobId> {
     let job: JobId = job_text.trim().parse().ok()?;
-    let there = is_number_used(&registry.record(&job)) || is_number_used(&registry.archived().record(&job));
-    there.then_some(job)
+    let exists = is_number_used(&registry.record(&job)) || is_number_used(&registry.archived().record(&job));
+    exists.then_some(job)
 }
 
 /// Locks the launch of follow-up jobs. Waits until other commands have finished their launches. The lock is held until

@@ -43,8 +43,8 @@ pub struct LogContent {
 pub(super) fn open_log(path: &FileRef) -> io::Result<File> {
     let file = path.open()?;
     let meta = file.metadata()?;
-    let room = meta.blocks().saturating_mul(512).saturating_mul(MAX_COMPRESSION_RATIO);
-    if meta.len() > SMALL_FILE && meta.len() > room {
+    let max_length = meta.blocks().saturating_mul(512).saturating_mul(MAX_COMPRESSION_RATIO);
+    if meta.len() > SMALL_FILE && meta.len() > max_length {
         return Err(RefusedEntry::error(path.path(), RefusalReason::MostlyHoles));
     }
     Ok(file)
@@ -54,8 +54,8 @@ pub(super) fn open_log(path: &FileRef) -> io::Result<File> {
 pub fn read_log(path: &FileRef) -> io::Result<LogContent> {
     let mut lines = Vec::new();
     let found = scan_log(path, |_, line| lines.push(line))?;
-    let ScanResult { valid_bytes: good_bytes, torn_bytes, first_bad_lines: bad, .. } = found;
-    Ok(LogContent { lines, valid_bytes: good_bytes, torn_bytes, bad_lines: bad })
+    let ScanResult { valid_bytes, torn_bytes, first_bad_lines: bad_lines, .. } = found;
+    Ok(LogContent { lines, valid_bytes, torn_bytes, bad_lines })
 }
 
 /// Result of scanning a log, without its valid lines.
@@ -124,8 +124,8 @@ impl SuspectLines {
     fn count_as_damage(&mut self, result: &mut ScanResult) {
         result.valid_bytes += std::mem::take(&mut result.torn_bytes);
         result.bad_line_count += std::mem::take(&mut self.count);
-        let room = MAX_LISTED - result.first_bad_lines.len().min(MAX_LISTED);
-        result.first_bad_lines.extend(self.first_lines.drain(..).take(room));
+        let max_added = MAX_LISTED - result.first_bad_lines.len().min(MAX_LISTED);
+        result.first_bad_lines.extend(self.first_lines.drain(..).take(max_added));
     }
 }
 
@@ -135,16 +135,16 @@ impl SuspectLines {
 /// # Errors
 /// Returns an error if the file can't be read and for a line beyond [`MAX_SKIPPED`].
 pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &FileRef) -> io::Result<u64> {
-    let most = MAX_LINE as u64 + 1;
-    let len = reader.by_ref().take(most).read_until(b'\n', line)? as u64;
-    if len < most || line.ends_with(b"\n") {
+    let max_bytes = MAX_LINE as u64 + 1;
+    let len = reader.by_ref().take(max_bytes).read_until(b'\n', line)? as u64;
+    if len < max_bytes || line.ends_with(b"\n") {
         return Ok(len);
     }
-    let passed = reader.take(MAX_SKIPPED).skip_until(b'\n')? as u64;
-    if passed == MAX_SKIPPED {
+    let skipped = reader.take(MAX_SKIPPED).skip_until(b'\n')? as u64;
+    if skipped == MAX_SKIPPED {
         return Err(RefusedEntry::error(path.path(), RefusalReason::OverlongLine));
     }
-    Ok(len + passed)
+    Ok(len + skipped)
 }
 
 /// Follows a log from an offset.
@@ -206,10 +206,10 @@ impl LogFollower {
             file => file?,
         };
         let meta = file.metadata()?;
-        let place = (meta.dev(), meta.ino());
-        if self.file_id != Some(place) || meta.len() < self.offset {
+        let new_file_id = (meta.dev(), meta.ino());
+        if self.file_id != Some(new_file_id) || meta.len() < self.offset {
             // The file was replaced by a repair. Lines that were already returned are recognized by their ids.
-            self.file_id = Some(place);
+            self.file_id = Some(new_file_id);
             self.offset = 0;
         }
         if meta.len() == self.offset {

@@ -36,7 +36,7 @@ struct JobLog {
 impl EventHistory {
     /// Finds the events after `since` and up to `last_id`, of one job or of all.
     ///
-    /// With `since` 0, `all` means the jobs that are not archived. Any other cursor belongs to a reader that continues:
+    /// With `since` 0, "all" means the jobs that are not archived. Any other cursor belongs to a reader that continues:
     /// it also receives the events of jobs archived meanwhile.
     pub fn open(registry: &Registry, job: Option<&JobId>, since: u64, last_id: u64) -> io::Result<Self> {
         let mut history = Self {
@@ -54,10 +54,10 @@ impl EventHistory {
             }
         }
         for job in jobs {
-            if let Some(place) = history.open_log_after(&job, since)?
-                && place.id() <= last_id
+            if let Some(log_cursor) = history.open_log_after(&job, since)?
+                && log_cursor.id() <= last_id
             {
-                history.logs_by_next_id.insert(place.id(), JobLog { job, open_cursor: None });
+                history.logs_by_next_id.insert(log_cursor.id(), JobLog { job, open_cursor: None });
             }
         }
         Ok(history)
@@ -76,33 +76,34 @@ impl EventHistory {
                 chunk.cursor = self.last_id;
                 break;
             };
-            self.read_turn(id, log, &mut chunk)?;
+            self.read_until_other_log(id, log, &mut chunk)?;
         }
         self.cursor = chunk.cursor;
         Ok(chunk)
     }
 
     /// Moves lines of one log into the chunk until another log has the next event.
-    fn read_turn(&mut self, id: u64, log: JobLog, chunk: &mut Chunk) -> io::Result<()> {
-        let turn =
+    fn read_until_other_log(&mut self, id: u64, log: JobLog, chunk: &mut Chunk) -> io::Result<()> {
+        let until_id =
             self.logs_by_next_id.first_key_value().map_or(self.last_id, |(next, _)| self.last_id.min(*next));
-        let place = match log.open_cursor {
-            Some(place) => Some(place),
+        let log_cursor = match log.open_cursor {
+            Some(cursor) => Some(cursor),
             None => self.open_log_after(&log.job, id - 1)?,
         };
-        let Some(mut place) = place else { return Ok(()) };
+        let Some(mut log_cursor) = log_cursor else { return Ok(()) };
         // Events after `last_id` are not durable yet.
-        while place.id() <= turn && !chunk.is_full() {
-            chunk.push(place.id(), place.line());
-            match place.advance() {
+        while log_cursor.id() <= until_id && !chunk.is_full() {
+            chunk.push(log_cursor.id(), log_cursor.line());
+            match log_cursor.advance() {
                 Ok(true) => {}
                 Err(e) if RefusedEntry::from_error(&e).is_none() => return Err(e),
                 // The log has no further line, or it is refused.
                 Ok(false) | Err(_) => return Ok(()),
             }
         }
-        if place.id() <= self.last_id {
-            self.logs_by_next_id.insert(place.id(), JobLog { job: log.job, open_cursor: Some(place) });
+        if log_cursor.id() <= self.last_id {
+            self.logs_by_next_id
+                .insert(log_cursor.id(), JobLog { job: log.job, open_cursor: Some(log_cursor) });
             self.close_latest_log();
         }
         Ok(())
@@ -119,8 +120,8 @@ impl EventHistory {
 
     /// Opens a job's log at its first event after `since`. A refused log has no events.
     fn open_log_after(&self, job: &JobId, since: u64) -> io::Result<Option<LogCursor>> {
-        for home in &self.registries {
-            match LogCursor::open_after(&home.events(job), since) {
+        for registry in &self.registries {
+            match LogCursor::open_after(&registry.events(job), since) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() => {}
                 found => return found,
             }
@@ -129,8 +130,8 @@ impl EventHistory {
     }
 }
 
-fn jobs_with_logs(home: &Registry) -> io::Result<BTreeSet<JobId>> {
-    let names = match home.folder().names() {
+fn jobs_with_logs(registry: &Registry) -> io::Result<BTreeSet<JobId>> {
+    let names = match registry.folder().names() {
         Err(e) if RefusedEntry::from_error(&e).is_some() => Vec::new(),
         names => names?,
     };

@@ -173,6 +173,7 @@ pub fn is_old_agent_state(file_name: &str) -> bool {
     file_name == "agent"
 }
 
+/// Returns the job whose record has this file name.
 pub fn job_of_record(file_name: &str) -> Option<JobId> {
     file_name.strip_suffix(".json").filter(|stem| *stem != "relay").and_then(|stem| stem.parse().ok())
 }

@@ -183,9 +183,9 @@ pub fn running_lease(registry: &Registry) -> Option<Lease> {
 
 /// Returns true if `lock` is still the registry's lock file: false once the folder was removed or replaced.
 pub fn is_current_lock(registry: &Registry, lock: &File) -> bool {
-    let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-    let (mine, there) = (lock.metadata().map(place), registry.reopen().lock().metadata().map(place));
-    matches!((mine, there), (Ok(mine), Ok(there)) if mine == there)
+    let file_id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    let (locked, current) = (lock.metadata().map(file_id), registry.reopen().lock().metadata().map(file_id));
+    matches!((locked, current), (Ok(locked), Ok(current)) if locked == current)
 }
 
 /// Locks the registry for this process. The lock is released when the handle is dropped or the process dies for any

@@ -33,12 +33,12 @@ impl LogCursor {
             return Ok(None);
         }
         let reader = BufReader::with_capacity(READ_BUFFER_SIZE, file);
-        let mut place = Self { path: path.clone(), reader, line: Vec::new(), id: 0 };
-        let start = place.bisect(len, since)?;
-        place.reader.seek(SeekFrom::Start(start))?;
-        while place.advance()? {
-            if place.id > since {
-                return Ok(Some(place));
+        let mut cursor = Self { path: path.clone(), reader, line: Vec::new(), id: 0 };
+        let start = cursor.bisect(len, since)?;
+        cursor.reader.seek(SeekFrom::Start(start))?;
+        while cursor.advance()? {
+            if cursor.id > since {
+                return Ok(Some(cursor));
             }
         }
         Ok(None)

@@ -56,17 +56,17 @@ fn parse_marker(bytes: &[u8]) -> Option<u64> {
 /// Returns `text`, changed if necessary so that writing it at `offset` forms no marker. The log has no marker yet.
 fn without_marker<'a>(file: &File, offset: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
     let last = HEAD_BYTES + MARKER_LENGTH as u64 - 1;
-    let place = last.checked_sub(offset).and_then(|place| usize::try_from(place).ok());
-    let Some(place) = place.filter(|place| text.get(*place) == Some(&b'\n')) else { return Ok(text.into()) };
+    let index = last.checked_sub(offset).and_then(|index| usize::try_from(index).ok());
+    let Some(index) = index.filter(|index| text.get(*index) == Some(&b'\n')) else { return Ok(text.into()) };
     let mut bytes = [0; MARKER_LENGTH];
-    let own = MARKER_LENGTH - 1 - place.min(MARKER_LENGTH - 1);
+    let own = MARKER_LENGTH - 1 - index.min(MARKER_LENGTH - 1);
     file.read_exact_at(&mut bytes[..own], HEAD_BYTES)?;
-    bytes[own..].copy_from_slice(&text[place + 1 - (MARKER_LENGTH - own)..=place]);
+    bytes[own..].copy_from_slice(&text[index + 1 - (MARKER_LENGTH - own)..=index]);
     if parse_marker(&bytes).is_none() {
         return Ok(text.into());
     }
     let mut text = text.to_vec();
-    text[place] = b' ';
+    text[index] = b' ';
     Ok(text.into())
 }
 
@@ -91,7 +91,7 @@ impl LogWriter {
     /// Creates a writer for the log at `path`. The first output creates the file, and sets aside an entry in its place
     /// that is not a log.
     pub fn open(path: &FileRef) -> io::Result<Self> {
-        let (len, left_out) = match path.open() {
+        let (len, omitted_bytes) = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() => (0, 0),
             file => {
                 let file = file?;
@@ -99,13 +99,7 @@ impl LogWriter {
                 (len, read_omitted_bytes(&file, len)?)
             }
         };
-        Ok(Self {
-            path: path.clone(),
-            file_length: len,
-            omitted_bytes: left_out,
-            pending_gap: None,
-            unsynced: false,
-        })
+        Ok(Self { path: path.clone(), file_length: len, omitted_bytes, pending_gap: None, unsynced: false })
     }
 
     /// Syncs the appended output.
@@ -191,13 +185,13 @@ impl LogWriter {
 
     /// Writes the note about a gap into the log. Returns true if it was written, or if there is no gap.
     fn write_gap_note(&self) -> bool {
-        let Some(OutputGap { offset: at, length: len }) = self.pending_gap else { return true };
-        let mut text = format!("\n[… {len} bytes left out: the relay's disk was full …]\n").into_bytes();
+        let Some(OutputGap { offset, length }) = self.pending_gap else { return true };
+        let mut text = format!("\n[… {length} bytes left out: the relay's disk was full …]\n").into_bytes();
         // A short gap gets only the part of the text that fits.
-        text.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        text.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         let written = self
-            .text_without_marker(at, &text)
-            .and_then(|text| self.path.open_to_write()?.write_all_at(&text, at));
+            .text_without_marker(offset, &text)
+            .and_then(|text| self.path.open_to_write()?.write_all_at(&text, offset));
         written.is_ok()
     }
 
@@ -205,10 +199,10 @@ impl LogWriter {
     fn compact(&mut self) -> io::Result<()> {
         let file = self.path.open()?;
         let seen = self.offset();
-        let left_out = seen - HEAD_BYTES - MIN_TAIL_BYTES;
+        let omitted_bytes = seen - HEAD_BYTES - MIN_TAIL_BYTES;
         let mut kept = vec![0; usize::try_from(HEAD_BYTES).unwrap_or(0)];
         file.read_exact_at(&mut kept, 0)?;
-        kept.extend_from_slice(omission_marker(left_out).as_bytes());
+        kept.extend_from_slice(omission_marker(omitted_bytes).as_bytes());
         let mut tail = vec![0; usize::try_from(MIN_TAIL_BYTES).unwrap_or(0)];
         file.read_exact_at(&mut tail, self.file_length - MIN_TAIL_BYTES)?;
         kept.extend_from_slice(&tail);
@@ -256,30 +250,30 @@ impl LogReader {
             file => file?,
         };
         let len = file.metadata()?.len();
-        let left_out = read_omitted_bytes(&file, len)?;
-        let place = match (left_out, self.offset) {
+        let omitted_bytes = read_omitted_bytes(&file, len)?;
+        let index = match (omitted_bytes, self.offset) {
             (0, offset) => offset,
             (_, offset) if offset <= HEAD_BYTES => offset,
             // The output that a slow reader missed is gone, so the reader continues at the marker.
-            (left_out, offset) if offset < HEAD_BYTES + left_out => HEAD_BYTES,
-            (left_out, offset) => offset - left_out + MARKER_LENGTH as u64,
+            (omitted_bytes, offset) if offset < HEAD_BYTES + omitted_bytes => HEAD_BYTES,
+            (omitted_bytes, offset) => offset - omitted_bytes + MARKER_LENGTH as u64,
         };
-        if place >= len {
+        if index >= len {
             return Ok(None);
         }
-        file.seek(SeekFrom::Start(place))?;
+        file.seek(SeekFrom::Start(index))?;
         let mut piece = Vec::new();
         file.take(1024 * 1024).read_to_end(&mut piece)?;
-        let end = place + piece.len() as u64;
-        self.offset = match left_out {
+        let end = index + piece.len() as u64;
+        self.offset = match omitted_bytes {
             0 => end,
             _ if end <= HEAD_BYTES => end,
             // The marker is read completely or not at all.
             _ if end < HEAD_BYTES + MARKER_LENGTH as u64 => {
-                piece.truncate(usize::try_from(HEAD_BYTES - place).unwrap_or(0));
+                piece.truncate(usize::try_from(HEAD_BYTES - index).unwrap_or(0));
                 HEAD_BYTES
             }
-            left_out => end - MARKER_LENGTH as u64 + left_out,
+            omitted_bytes => end - MARKER_LENGTH as u64 + omitted_bytes,
         };
         Ok(Some(piece))
     }

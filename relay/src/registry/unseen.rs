@@ -26,10 +26,10 @@ pub struct ClaimedNotices {
 /// Returns an error if the outbox can't be read. An absent outbox is empty, and an unreadable entry is skipped.
 pub fn unclaimed_notices(registry: &Registry) -> io::Result<Vec<OutboxEntry>> {
     let entry = |job| outbox::read_entry(registry, &job).ok().flatten();
-    let mut ends: Vec<OutboxEntry> =
+    let mut entries: Vec<OutboxEntry> =
         outbox::unclaimed_jobs(registry)?.into_iter().filter_map(entry).collect();
-    ends.sort_by(|a, b| (a.ended_at, &a.job).cmp(&(b.ended_at, &b.job)));
-    Ok(ends)
+    entries.sort_by(|a, b| (a.ended_at, &a.job).cmp(&(b.ended_at, &b.job)));
+    Ok(entries)
 }
 
 /// Returns the first `max` notices. With `claim_notice`, claims each one and skips notices that another reader has

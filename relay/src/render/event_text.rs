@@ -174,9 +174,9 @@ mod tests {
     use super::super::samples;
     use super::*;
 
-    fn told(failed_job_events: &[EventLine]) -> String {
+    fn told(events: &[EventLine]) -> String {
         let view = samples::view(73);
-        let told = failed_job_events.iter().map(|event| {
+        let told = events.iter().map(|event| {
             let inside = matches!(
                 event.event.as_ref().map(|event| &event.body),
                 Some(EventBody::StepFinished { n: 4 | 5, .. })
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_supervision_did_is_told_too() {
-        insta::assert_snapshot!(told(&samples::stalled_story()[3..]), @r#"
+        insta::assert_snapshot!(told(&samples::stalled_job_events()[3..]), @r#"
         03:04:07 started pid 7, thread 0199-t
         03:04:07 step_finished 1 ok after 0.9s
         03:04:07 step_started 2 model waiting for the model (limit 10m)
@@ -236,25 +236,20 @@ mod tests {
     fn on_a_terminal_trouble_stands_out_and_routine_steps_back() {
         let mut view = samples::view(200);
         view.paint = crate::render::Paint::new(true);
-        let failed_job_events = samples::stalled_story();
+        let events = samples::stalled_job_events();
         let colored = |n: usize| {
-            event_line(
-                &failed_job_events[n].to_bytes().unwrap(),
-                &failed_job_events[n],
-                RenderOptions::default(),
-                &view,
-            )
+            event_line(&events[n].to_bytes().unwrap(), &events[n], RenderOptions::default(), &view)
         };
         let plain = |text: &str| {
             let codes = ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[33m", "\u{1b}[36m", "\u{1b}[0m"];
             codes.iter().fold(text.to_owned(), |text, code| text.replace(code, ""))
         };
         let bare = samples::view(200);
-        for (n, event) in failed_job_events.iter().enumerate() {
+        for (n, event) in events.iter().enumerate() {
             let expected = event_line(&event.to_bytes().unwrap(), event, RenderOptions::default(), &bare);
             assert_eq!(plain(&colored(n)), expected);
         }
-        let last = colored(failed_job_events.len() - 1);
+        let last = colored(events.len() - 1);
         assert!(last.contains("\u{1b}[31mfinished\u{1b}[0m failed"), "{last:?}");
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  queued ──► healthy ──half of the limit──► slow ──limit──► over ──► stopping ──► ended
-//!                │ no progress seen ► quiet        no news of agent or relay ► stale
+//!                │ no progress seen ► quiet        agent or relay silent ► stale
 //! ```
 //!
 //! The reader is often a language model: `healthy` requires no action, and every other word comes with an explanation.
@@ -100,23 +100,25 @@ pub fn health(record: &JobRecord, view: &View) -> Health {
     if record.state == State::Queued {
         return say(HealthWord::Queued, queue::queue_reason_of(&record.job, view));
     }
-    let heard = ago(record.last_event_at, view.now);
+    let last_event = ago(record.last_event_at, view.now);
     if view.relay == RelayState::Down {
         return say(
             HealthWord::Stale,
-            format!("no relay is running; last news {heard}; the work may go on; `relay up` starts a relay"),
+            format!(
+                "no relay is running; last event {last_event}; the work may go on; `relay up` starts a relay"
+            ),
         );
     }
     if let RelayState::Silent { pid, for_ms } = view.relay {
         let silent = queue::silent_relay_message(pid, for_ms);
-        return say(HealthWord::Stale, format!("last news {heard}; the work may go on; {silent}"));
+        return say(HealthWord::Stale, format!("last event {last_event}; the work may go on; {silent}"));
     }
     if record.link == Some(Link::Lost) {
         let why = match &view.relay {
             RelayState::Up(PlatformStatus::Failed { detail }) => text_format::one_line(detail, MAX_DETAIL),
             _ => "the work goes on, and the agent reconnects by itself".to_owned(),
         };
-        return say(HealthWord::Stale, format!("the agent is disconnected; last news {heard}; {why}"));
+        return say(HealthWord::Stale, format!("the agent is disconnected; last event {last_event}; {why}"));
     }
     if record.state == State::Stopping {
         return say(HealthWord::Stopping, "its processes are being ended".to_owned());
@@ -165,8 +167,8 @@ pub struct RunningStep {
 /// Returns the running or enclosing step whose limit ends first; `None` without a limit.
 pub fn step_with_nearest_limit(record: &JobRecord, now: Timestamp) -> Option<RunningStep> {
     let step = record.step.as_ref()?;
-    let around = steps::enclosing_steps(record, step.n);
-    let all = around.iter().map(|step| (step.n, step.kind, step.started_at, step.limit_ms));
+    let enclosing = steps::enclosing_steps(record, step.n);
+    let all = enclosing.iter().map(|step| (step.n, step.kind, step.started_at, step.limit_ms));
     let all = all.chain([(step.n, step.kind, step.started_at, step.limit_ms)]);
     let running = all.filter_map(|(n, kind, started_at, limit)| {
         Some(RunningStep { number: n, kind, elapsed_ms: between(started_at, now), limit_ms: limit? })
@@ -182,7 +184,7 @@ fn step_health(record: &JobRecord, view: &View) -> Health {
         return say(HealthWord::Healthy, doing.to_owned());
     };
     let quiet = stall_evidence(record);
-    let Some(near) = step_with_nearest_limit(record, view.now) else {
+    let Some(nearest) = step_with_nearest_limit(record, view.now) else {
         let spent = duration::format_duration(between(current.started_at, view.now));
         let what = activity(current.kind);
         return match quiet {
@@ -190,10 +192,11 @@ fn step_health(record: &JobRecord, view: &View) -> Health {
             None => say(HealthWord::Healthy, format!("{what} {spent}, no limit")),
         };
     };
-    let (spent, limit) = (duration::format_duration(near.elapsed_ms), duration::format_limit(near.limit_ms));
-    let (what, job) = (activity(near.kind), &record.job);
-    let Some(left) = near.limit_ms.checked_sub(near.elapsed_ms) else {
-        return match near.kind {
+    let (spent, limit) =
+        (duration::format_duration(nearest.elapsed_ms), duration::format_limit(nearest.limit_ms));
+    let (what, job) = (activity(nearest.kind), &record.job);
+    let Some(left) = nearest.limit_ms.checked_sub(nearest.elapsed_ms) else {
+        return match nearest.kind {
             // When a slow model shows activity, its limit restarts without an event.
             StepKind::Model => say(
                 HealthWord::Healthy,
@@ -206,7 +209,7 @@ fn step_health(record: &JobRecord, view: &View) -> Health {
         };
     };
     let left = within(left);
-    if near.kind == StepKind::Model
+    if nearest.kind == StepKind::Model
         && record.warning.as_deref().is_some_and(|warning| warning.starts_with(WAITS_FOR_NETWORK))
     {
         let rest = format!(
@@ -214,9 +217,9 @@ fn step_health(record: &JobRecord, view: &View) -> Health {
         );
         return say(HealthWord::Quiet, rest);
     }
-    let more = || match near.kind {
+    let more = || match nearest.kind {
         StepKind::Model => String::new(),
-        _ if near.number == current.n => format!("; `relay extend {job} --step 10m` gives it more time"),
+        _ if nearest.number == current.n => format!("; `relay extend {job} --step 10m` gives it more time"),
         _ => String::new(),
     };
     match quiet {
@@ -224,7 +227,7 @@ fn step_health(record: &JobRecord, view: &View) -> Health {
             HealthWord::Quiet,
             format!("{what} {spent} of {limit}; {waits}; it is ended within {left}{}", more()),
         ),
-        None if near.elapsed_ms > near.limit_ms / 2 => say(
+        None if nearest.elapsed_ms > nearest.limit_ms / 2 => say(
             HealthWord::Slow,
             format!("{what} {spent} of {limit}; it ends or is ended within {left}{}", more()),
         ),

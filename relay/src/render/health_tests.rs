@@ -69,8 +69,8 @@ fn what_is_not_heard_of_is_stale_whatever_its_step_says() {
     let down = health(&samples::running(), &view).to_string();
     let queued = health(&samples::queued(), &view).to_string();
     insta::assert_snapshot!([lost, down, queued].join("\n"), @r#"
-    stale: the agent is disconnected; last news 40s ago; the work goes on, and the agent reconnects by itself
-    stale: no relay is running; last news 2m ago; the work may go on; `relay up` starts a relay
+    stale: the agent is disconnected; last event 40s ago; the work goes on, and the agent reconnects by itself
+    stale: no relay is running; last event 2m ago; the work may go on; `relay up` starts a relay
     queued: no relay is running: `relay up` starts it
     "#);
 }

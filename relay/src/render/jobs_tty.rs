@@ -82,14 +82,14 @@ pub fn state_mark(state: State) -> &'static str {
 
 fn wide_row(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
     let health = health::health(record, view);
-    let near = step_for_bar(record, view, health.word);
+    let bar_step = step_for_bar(record, view, health.word);
     let fixed = STATE_WIDTH + 2 + job + 2 + 2 + BAR_WIDTH + 1 + TIME_WIDTH + 2;
     let flexible = columns.saturating_sub(fixed);
     let doing = flexible * 3 / 5;
     let paint = view.paint;
     let state = width::pad(&format!("{} {}", state_mark(record.state), record.state.as_str()), STATE_WIDTH);
     let doing_now = current_activity(record, view, health.word);
-    let brush = |text: &str| {
+    let style = |text: &str| {
         if needs_attention(record, health.word) {
             paint.health_or_state(record, health.word, text)
         } else {
@@ -97,19 +97,19 @@ fn wide_row(record: &JobRecord, view: &View, columns: usize, job: usize) -> Stri
         }
     };
     // Text may fill the space of a missing bar.
-    let doing = match near {
-        Some(near) => {
-            let bar = width::bar(near.elapsed_ms, near.limit_ms, BAR_WIDTH);
-            let words = brush(&width::pad(&doing_now, doing));
+    let doing = match bar_step {
+        Some(bar_step) => {
+            let bar = width::bar(bar_step.elapsed_ms, bar_step.limit_ms, BAR_WIDTH);
+            let words = style(&width::pad(&doing_now, doing));
             format!("{words}  {}", paint.job_health(health.word, &bar))
         }
-        None => brush(&width::pad(&doing_now, doing + 2 + BAR_WIDTH)),
+        None => style(&width::pad(&doing_now, doing + 2 + BAR_WIDTH)),
     };
     let line = format!(
         "{}  {}  {doing} {:>TIME_WIDTH$}  {}",
         paint.state(record.state, &state),
         paint.bold(&width::pad(&record.job.to_string(), job)),
-        time_text(record, view, near),
+        time_text(record, view, bar_step),
         paint.dim(&width::fit(&record.prompt_summary, flexible - flexible * 3 / 5)),
     );
     line.trim_end().to_owned()
@@ -117,7 +117,7 @@ fn wide_row(record: &JobRecord, view: &View, columns: usize, job: usize) -> Stri
 
 fn narrow_rows(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
     let health = health::health(record, view);
-    let near = step_for_bar(record, view, health.word);
+    let bar_step = step_for_bar(record, view, health.word);
     let (paint, state) = (view.paint, record.state);
     let elapsed = duration::format_duration(status::elapsed_ms(record, view));
     let rest = format!(" {} {elapsed}", state.as_str());
@@ -128,16 +128,17 @@ fn narrow_rows(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
         paint.bold(&job),
         paint.state(state, &rest)
     );
-    let (mut second, mut room) = ("  ".to_owned(), columns.saturating_sub(2));
-    if let Some(near) = near {
-        let lead = format!("{} {} ", near.kind, time_text(record, view, Some(near)));
+    let (mut second, mut columns_left) = ("  ".to_owned(), columns.saturating_sub(2));
+    if let Some(bar_step) = bar_step {
+        let lead = format!("{} {} ", bar_step.kind, time_text(record, view, Some(bar_step)));
         second += &lead;
-        second += &paint.job_health(health.word, &width::bar(near.elapsed_ms, near.limit_ms, BAR_WIDTH));
+        second +=
+            &paint.job_health(health.word, &width::bar(bar_step.elapsed_ms, bar_step.limit_ms, BAR_WIDTH));
         second.push(' ');
-        room = room.saturating_sub(width::of(&lead) + BAR_WIDTH + 1);
-        second += &width::fit(record.step.as_ref().map_or("", |step| &step.title), room);
+        columns_left = columns_left.saturating_sub(width::of(&lead) + BAR_WIDTH + 1);
+        second += &width::fit(record.step.as_ref().map_or("", |step| &step.title), columns_left);
     } else {
-        second += &width::fit(&current_activity(record, view, health.word), room);
+        second += &width::fit(&current_activity(record, view, health.word), columns_left);
     }
     [first, second.trim_end().to_owned()]
 }
@@ -151,10 +152,10 @@ pub fn step_for_bar(record: &JobRecord, view: &View, word: HealthWord) -> Option
 /// `1m03s/10m`, or the duration of the job.
 pub fn time_text(record: &JobRecord, view: &View, running_step: Option<RunningStep>) -> String {
     match running_step {
-        Some(near) => format!(
+        Some(bar_step) => format!(
             "{}/{}",
-            duration::format_duration(near.elapsed_ms),
-            duration::format_limit(near.limit_ms)
+            duration::format_duration(bar_step.elapsed_ms),
+            duration::format_limit(bar_step.limit_ms)
         ),
         None => duration::format_duration(status::elapsed_ms(record, view)),
     }

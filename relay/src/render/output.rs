@@ -43,8 +43,8 @@ impl CommandOutput {
 
     /// Captures text and data for a caller that is neither a terminal nor a pipe; see [`CommandOutput::into_captured`].
     pub fn captured() -> Self {
-        let kept = Some(RefCell::default());
-        Self { paint: Paint::new(false), json: false, write_error: Cell::new(None), capture: kept }
+        let captured = Some(RefCell::default());
+        Self { paint: Paint::new(false), json: false, write_error: Cell::new(None), capture: captured }
     }
 
     /// Returns the captured output; empty if the output went to the streams.
@@ -55,8 +55,8 @@ impl CommandOutput {
     /// Captures the data of the text that is printed next, for a caller that needs both. Without a capture this does
     /// nothing.
     pub fn capture_data(&self, value: &impl Serialize) {
-        if let (Some(kept), Ok(value)) = (&self.capture, serde_json::to_value(value)) {
-            kept.borrow_mut().data.push(value);
+        if let (Some(captured), Ok(value)) = (&self.capture, serde_json::to_value(value)) {
+            captured.borrow_mut().data.push(value);
         }
     }
 
@@ -85,8 +85,8 @@ impl CommandOutput {
         if self.write_error.get().is_some() {
             return;
         }
-        if let Some(kept) = &self.capture {
-            return kept.borrow_mut().text.push_str(&String::from_utf8_lossy(bytes));
+        if let Some(captured) = &self.capture {
+            return captured.borrow_mut().text.push_str(&String::from_utf8_lossy(bytes));
         }
         let mut stdout = io::stdout().lock();
         if let Err(e) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {

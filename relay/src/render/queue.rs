@@ -13,15 +13,15 @@ const MAX_REASON: usize = 300;
 
 /// Returns the reason why a job is queued, in one line.
 pub fn queue_reason(view: &View) -> String {
-    queue_reason_behind(view, view.ahead)
+    reason_with_jobs_ahead(view, view.ahead)
 }
 
 /// Returns the reason why one of several jobs is queued.
 pub fn queue_reason_of(job: &JobId, view: &View) -> String {
-    queue_reason_behind(view, view.queue.iter().position(|queued| queued == job).unwrap_or(view.ahead))
+    reason_with_jobs_ahead(view, view.queue.iter().position(|queued| queued == job).unwrap_or(view.ahead))
 }
 
-fn queue_reason_behind(view: &View, ahead: usize) -> String {
+fn reason_with_jobs_ahead(view: &View, ahead: usize) -> String {
     match &view.relay {
         RelayState::Down => "no relay is running: `relay up` starts it".to_owned(),
         RelayState::Silent { pid, for_ms } => silent_relay_message(*pid, *for_ms),
@@ -36,11 +36,11 @@ fn queue_reason_behind(view: &View, ahead: usize) -> String {
             format!("{}; {}", shortage.describe(), shortage.advice())
         }
         RelayState::Up(PlatformStatus::Ready { max_jobs, .. }) => {
-            let place = match ahead {
+            let position = match ahead {
                 0 => "next in line".to_owned(),
                 ahead => plural::format_count(ahead as u64, "job ahead", "jobs ahead"),
             };
-            format!("{place} ({} of {max_jobs} slots busy)", view.busy)
+            format!("{position} ({} of {max_jobs} slots busy)", view.busy)
         }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn bare(job: &str, state: State) -> JobRecord {
     record
 }
 
-fn lines(failed_job_events: Vec<(i64, EventBody)>) -> Vec<EventLine> {
+fn lines(events: Vec<(i64, EventBody)>) -> Vec<EventLine> {
     let line = |(i, (second, body)): (usize, (i64, EventBody))| EventLine {
         id: i as u64 + 1,
         job: "abe#1".parse().unwrap(),
@@ -66,11 +66,11 @@ fn lines(failed_job_events: Vec<(i64, EventBody)>) -> Vec<EventLine> {
         source: if i > 0 { Source::Agent } else { Source::Relay },
         event: Some(Event { at: at(second), body }),
     };
-    failed_job_events.into_iter().enumerate().map(line).collect()
+    events.into_iter().enumerate().map(line).collect()
 }
 
-fn fold(failed_job_events: Vec<(i64, EventBody)>) -> JobRecord {
-    JobRecord::rebuild(&lines(failed_job_events)).unwrap()
+fn fold(events: Vec<(i64, EventBody)>) -> JobRecord {
+    JobRecord::rebuild(&lines(events)).unwrap()
 }
 
 fn launch() -> Vec<(i64, EventBody)> {
@@ -89,14 +89,14 @@ fn launch() -> Vec<(i64, EventBody)> {
 }
 
 fn start() -> Vec<(i64, EventBody)> {
-    let mut failed_job_events = launch();
+    let mut events = launch();
     let log = Some(".codex-worker/log.txt".to_owned());
-    failed_job_events.push((
+    events.push((
         1,
         EventBody::Accepted { agent: "a1".into(), isolation: Isolation::Container, workspace_log: log },
     ));
-    failed_job_events.push((1, begin(1, StepKind::Start, "codex")));
-    failed_job_events
+    events.push((1, begin(1, StepKind::Start, "codex")));
+    events
 }
 
 fn begin(n: u32, kind: StepKind, title: &str) -> EventBody {
@@ -128,9 +128,9 @@ fn end_using(n: u32, outcome: StepOutcome, elapsed_ms: u64, cpu_ms: u64, mib: u6
 }
 
 fn run() -> Vec<(i64, EventBody)> {
-    let mut failed_job_events = start();
+    let mut events = start();
     let item = |text: &str, completed| PlanItem { text: text.into(), completed };
-    failed_job_events.extend([
+    events.extend([
         (2, EventBody::Started { pid: 7, thread_id: Some("0199-t".into()) }),
         (2, end(1, StepOutcome::Ok, None, 900)),
         (2, EventBody::Plan { items: vec![item("install", true), item("fix", false)] }),
@@ -139,13 +139,13 @@ fn run() -> Vec<(i64, EventBody)> {
         (9, EventBody::Message { text: "The clone is there.\n\nNow the packages.".into() }),
         (10, begin(3, StepKind::Install, "npm ci")),
     ]);
-    failed_job_events
+    events
 }
 
 fn finish(state: FinalState, error: Option<JobError>, exit_code: Option<i32>) -> Vec<(i64, EventBody)> {
-    let mut failed_job_events = run();
+    let mut events = run();
     let outcome = if error.is_some() { StepOutcome::Killed } else { StepOutcome::Ok };
-    failed_job_events.extend([
+    events.extend([
         (610, end(3, outcome, None, 600_000)),
         (610, EventBody::Usage(Usage { input_tokens: 1200, output_tokens: 50, ..Usage::default() })),
         (611, EventBody::Cleanup { killed: 2, survivors: 0 }),
@@ -159,14 +159,14 @@ fn finish(state: FinalState, error: Option<JobError>, exit_code: Option<i32>) ->
             },
         ),
     ]);
-    failed_job_events
+    events
 }
 
-/// Story of a job with an install that is hidden in a Makefile and stalls.
-fn supervise() -> Vec<(i64, EventBody)> {
-    let mut failed_job_events = start();
+/// Events of a job with an install that is hidden in a Makefile and stalls.
+fn supervised_events() -> Vec<(i64, EventBody)> {
+    let mut events = start();
     let evidence = "node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, waiting on TCP 10.0.0.1:443 ESTABLISHED";
-    failed_job_events.extend([
+    events.extend([
         (2, EventBody::Started { pid: 7, thread_id: Some("0199-t".into()) }),
         (2, end(1, StepOutcome::Ok, None, 900)),
         (2, begin(2, StepKind::Model, "waiting for the model")),
@@ -178,24 +178,24 @@ fn supervise() -> Vec<(i64, EventBody)> {
         (100, EventBody::Extended { n: Some(5), limit_ms: 1_200_000 }),
         (150, EventBody::Stalled { n: 5, evidence: evidence.into() }),
     ]);
-    failed_job_events
+    events
 }
 
-/// Events of that job so far.
-pub(crate) fn supervised_story() -> Vec<EventLine> {
-    lines(supervise())
+/// Events of a job with an install that stalls, up to the stall.
+pub(crate) fn supervised_job_events() -> Vec<EventLine> {
+    lines(supervised_events())
 }
 
 pub(crate) fn supervised() -> JobRecord {
-    fold(supervise())
+    fold(supervised_events())
 }
 
-/// Events of that job after the stall has failed it.
-pub(crate) fn stalled_story() -> Vec<EventLine> {
-    let mut failed_job_events = supervise();
+/// Events of a job with an install that stalls, up to the end of the failed job.
+pub(crate) fn stalled_job_events() -> Vec<EventLine> {
+    let mut events = supervised_events();
     let message = "step 5 (install: npm ci) made no progress for 2m: node (pid 312): 0.0 % CPU, 0 bytes in 2m0s, \
                    waiting on TCP 10.0.0.1:443 ESTABLISHED";
-    failed_job_events.extend([
+    events.extend([
         (150, EventBody::Stopping { reason: "step 5 stalled".into() }),
         (152, end_using(5, StepOutcome::Killed, 132_000, 12_345, 240)),
         (152, end_using(3, StepOutcome::Killed, 140_000, 12_800, 250)),
@@ -210,15 +210,15 @@ pub(crate) fn stalled_story() -> Vec<EventLine> {
             },
         ),
     ]);
-    lines(failed_job_events)
+    lines(events)
 }
 
-/// Events of a job that was done until its check failed, with one interrupted step.
-pub(crate) fn check_story() -> Vec<EventLine> {
-    let mut failed_job_events = start();
+/// Events of a job whose check failed, with one interrupted step.
+pub(crate) fn failed_check_events() -> Vec<EventLine> {
+    let mut events = start();
     let message =
         "check 'cargo test' ended with exit code 101: assertion `left == right` failed / left: 1 / right: 2";
-    failed_job_events.extend([
+    events.extend([
         (2, EventBody::Started { pid: 7, thread_id: None }),
         (2, end(1, StepOutcome::Ok, None, 900)),
         (3, begin(2, StepKind::Fetch, "curl https://example.org/big")),
@@ -249,7 +249,7 @@ pub(crate) fn check_story() -> Vec<EventLine> {
             },
         ),
     ]);
-    lines(failed_job_events)
+    lines(events)
 }
 
 fn timeout() -> JobError {
@@ -278,9 +278,9 @@ pub(crate) fn running() -> JobRecord {
 }
 
 pub(crate) fn link_lost() -> JobRecord {
-    let mut failed_job_events = run();
-    failed_job_events.push((33, EventBody::LinkLost { reason: "silent for 15 s".into() }));
-    fold(failed_job_events)
+    let mut events = run();
+    events.push((33, EventBody::LinkLost { reason: "silent for 15 s".into() }));
+    fold(events)
 }
 
 pub(crate) fn completed() -> JobRecord {
@@ -289,8 +289,8 @@ pub(crate) fn completed() -> JobRecord {
 
 /// A job that completed with warnings.
 pub(crate) fn warned() -> JobRecord {
-    let mut failed_job_events = finish(FinalState::Completed, None, Some(0));
-    let end = failed_job_events.len() - 1;
+    let mut events = finish(FinalState::Completed, None, Some(0));
+    let end = events.len() - 1;
     let warnings = [
         "codex retries (1/5: 503)",
         "the MCP server docs did not start",
@@ -300,8 +300,8 @@ pub(crate) fn warned() -> JobRecord {
         "still running when the worker's turn ended, and ended with it: cargo build",
     ];
     let warning = |message: &str| (600, EventBody::Warning { message: message.into() });
-    failed_job_events.splice(end..end, warnings.map(warning));
-    fold(failed_job_events)
+    events.splice(end..end, warnings.map(warning));
+    fold(events)
 }
 
 pub(crate) fn failed() -> JobRecord {
@@ -312,58 +312,61 @@ pub(crate) fn cancelled() -> JobRecord {
     fold(finish(FinalState::Cancelled, None, None))
 }
 
-fn evil() -> String {
+fn hostile_text() -> String {
     "\u{1b}]52;c;QQ==\u{7}\u{202e}red\r\nline\n".repeat(50)
 }
 
-fn attack() -> Vec<(i64, EventBody)> {
-    let evil = evil();
-    let mut failed_job_events = run();
-    let item = |n: u32| PlanItem { text: format!("{n} {evil}"), completed: false };
-    failed_job_events.push((20, EventBody::Plan { items: (0..100).map(item).collect() }));
+fn hostile_events() -> Vec<(i64, EventBody)> {
+    let hostile_text = hostile_text();
+    let mut events = run();
+    let item = |n: u32| PlanItem { text: format!("{n} {hostile_text}"), completed: false };
+    events.push((20, EventBody::Plan { items: (0..100).map(item).collect() }));
     for n in 4..100 {
         // Each step is inside the one before it.
-        failed_job_events.push((20, begin_in(n - 1, n, StepKind::Command, &evil)));
-        failed_job_events.push((20, end_using(n, StepOutcome::Failed, 5, u64::MAX, 1 << 40)));
+        events.push((20, begin_in(n - 1, n, StepKind::Command, &hostile_text)));
+        events.push((20, end_using(n, StepOutcome::Failed, 5, u64::MAX, 1 << 40)));
     }
-    failed_job_events.push((21, EventBody::Message { text: evil.clone() }));
-    failed_job_events.push((21, EventBody::Warning { message: evil.clone() }));
-    failed_job_events.push((21, EventBody::Usage(Usage::default())));
-    failed_job_events.push((22, begin_in(3, 101, StepKind::Command, &evil)));
-    failed_job_events.push((22, begin_in(101, 102, StepKind::Command, &evil)));
-    failed_job_events
+    events.push((21, EventBody::Message { text: hostile_text.clone() }));
+    events.push((21, EventBody::Warning { message: hostile_text.clone() }));
+    events.push((21, EventBody::Usage(Usage::default())));
+    events.push((22, begin_in(3, 101, StepKind::Command, &hostile_text)));
+    events.push((22, begin_in(101, 102, StepKind::Command, &hostile_text)));
+    events
 }
 
-/// A log in which every text is too long and contains terminal escapes; with an end if `ended`.
-pub(crate) fn hostile_story(ended: bool) -> Vec<EventLine> {
-    let (mut failed_job_events, evil) = (attack(), evil());
+/// A log in which every text is too long and contains terminal escapes; with a final event if `ended`.
+pub(crate) fn hostile_job_events(ended: bool) -> Vec<EventLine> {
+    let (mut events, hostile_text) = (hostile_events(), hostile_text());
     for n in 0..40 {
-        failed_job_events.push((22 + n, EventBody::Stalled { n: 101, evidence: format!("TCP {evil}") }));
+        events.push((22 + n, EventBody::Stalled { n: 101, evidence: format!("TCP {hostile_text}") }));
     }
     for (n, kind) in (103..).zip(StepKind::ALL.iter().copied()) {
-        failed_job_events.push((100 + i64::from(n), begin(n, kind, &evil)));
-        failed_job_events.push((110 + i64::from(n), end(n, StepOutcome::Failed, Some(1), 10_000)));
+        events.push((100 + i64::from(n), begin(n, kind, &hostile_text)));
+        events.push((110 + i64::from(n), end(n, StepOutcome::Failed, Some(1), 10_000)));
     }
     if ended {
-        let message = format!("check '{evil}' ended with exit code 1: {}", [evil.as_str(); 9].join(" / "));
+        let message = format!(
+            "check '{hostile_text}' ended with exit code 1: {}",
+            [hostile_text.as_str(); 9].join(" / ")
+        );
         let error = Some(JobError { kind: FailureKind::CheckFailed, message, step: Some(101) });
-        failed_job_events.push((
+        events.push((
             500,
             EventBody::Finished { state: FinalState::Failed, error, exit_code: None, changes: None },
         ));
     }
-    lines(failed_job_events)
+    lines(events)
 }
 
 /// A record in which every text is too long and contains terminal escapes.
 pub(crate) fn hostile() -> JobRecord {
-    let (failed_job_events, evil) = (attack(), evil());
-    let mut record = fold(failed_job_events);
+    let (events, hostile_text) = (hostile_events(), hostile_text());
+    let mut record = fold(events);
     for text in [&mut record.workspace, &mut record.prompt_summary, &mut record.log_path] {
-        text.clone_from(&evil);
+        text.clone_from(&hostile_text);
     }
-    record.thread_id = Some(evil.clone());
-    record.error = Some(JobError { kind: FailureKind::CodexError, message: evil, step: Some(1) });
+    record.thread_id = Some(hostile_text.clone());
+    record.error = Some(JobError { kind: FailureKind::CodexError, message: hostile_text, step: Some(1) });
     record.exit_code = Some(1);
     record.changes = Some(Changes::default());
     record.cleanup = Some(common::record::Cleanup { killed: 1, survivors: 1 });

@@ -17,8 +17,8 @@ use crate::times::{ago, between, clock};
 
 /// Maximum number of steps listed; the newest are listed.
 const MAX_STEPS: usize = 8;
-/// Maximum number of lines for the worker's last words, warnings and the machine together; one of them is reserved for the
-/// warnings.
+/// Maximum number of lines for the worker's last message, the warnings and the machine together. One of them is
+/// reserved for the warnings.
 const MAX_MESSAGE_LINES: usize = 6;
 /// Maximum number of warnings listed for a completed job; the newest are listed.
 const MAX_WARNINGS: usize = 3;
@@ -32,16 +32,16 @@ const BAR_WIDTH: usize = 40;
 pub fn render_status(record: &JobRecord, view: &View) -> String {
     let mut rows = LabeledRows::new(view, format_headline(record, view));
     rows.add_untrusted("task", &record.prompt_summary);
-    rows.add_untrusted("workspace", &format_place(record));
+    rows.add_untrusted("workspace", &format_workspace(record));
     rows.add("times", &format_times(record, view));
     if record.state.is_final() {
         rows.add_steps(record);
-        rows.add_last_words(record);
+        rows.add_message_and_warnings(record);
         rows.add_outcome(record);
     } else {
         rows.add_current_activity(record);
         rows.add_steps(record);
-        rows.add_last_words(record);
+        rows.add_message_and_warnings(record);
     }
     rows.add_counts(record);
     if let Some(delivery) = &view.delivery {
@@ -85,7 +85,7 @@ fn format_headline(record: &JobRecord, view: &View) -> String {
     format!("{} {}{ended}", record.job, view.paint.state(record.state, &state))
 }
 
-fn format_place(record: &JobRecord) -> String {
+fn format_workspace(record: &JobRecord) -> String {
     let isolation = match record.isolation {
         Some(common::event::Isolation::Container) => ", isolation: container",
         Some(common::event::Isolation::None) => ", isolation: none",
@@ -99,10 +99,10 @@ fn format_times(record: &JobRecord, view: &View) -> String {
     let at = |at| clock(at, view.now, &view.zone);
     let mut times = vec![format!("launched {}", at(record.created_at))];
     times.extend(record.started_at.map(|started| format!("started {}", at(started))));
-    let heard = record.last_event_at;
+    let last_event = record.last_event_at;
     times.push(match record.finished_at {
         Some(finished) => format!("ended {}", at(finished)),
-        None => format!("last event {} ({})", at(heard), ago(heard, view.now)),
+        None => format!("last event {} ({})", at(last_event), ago(last_event, view.now)),
     });
     times.join(", ")
 }
@@ -118,7 +118,7 @@ impl LabeledRows<'_> {
         match record.link {
             Some(Link::Lost) => {
                 let since = ago(record.last_event_at, view.now);
-                self.add_highlighted("link", &format!("lost: last news {since}"));
+                self.add_highlighted("link", &format!("lost: last event {since}"));
             }
             Some(Link::Connected) if !down => self.add("link", "connected"),
             Some(Link::Connected) | None => {}
@@ -130,27 +130,27 @@ impl LabeledRows<'_> {
 
     fn add_running_step(&mut self, record: &JobRecord, is_outdated: bool, word: HealthWord) {
         let (view, Some(step)) = (self.view, &record.step) else { return };
-        let around = steps::format_enclosing(&steps::enclosing_steps(record, step.n));
+        let enclosing = steps::format_enclosing(&steps::enclosing_steps(record, step.n));
         let (n, kind, title) = (step.n, step.kind, &step.title);
         if is_outdated {
             // The step may have ended long ago, so its duration is unknown.
             let began = clock(step.started_at, view.now, &view.zone);
-            return self.add_untrusted("step", &format!("{n} {kind} since {began}: {title}{around}"));
+            return self.add_untrusted("step", &format!("{n} {kind} since {began}: {title}{enclosing}"));
         }
         let time = spent_of_limit(step.started_at, step.limit_ms, view);
-        self.add_untrusted("step", &format!("{n} {kind} {time}: {title}{around}"));
-        if let (Some(room), Some(near)) =
+        self.add_untrusted("step", &format!("{n} {kind} {time}: {title}{enclosing}"));
+        if let (Some(columns), Some(nearest)) =
             (self.text_width(), health::step_with_nearest_limit(record, view.now))
         {
-            let bar = width::bar(near.elapsed_ms, near.limit_ms, room.min(BAR_WIDTH));
+            let bar = width::bar(nearest.elapsed_ms, nearest.limit_ms, columns.min(BAR_WIDTH));
             self.add_unstyled("", &view.paint.job_health(word, &bar));
         }
     }
 
     fn add_steps(&mut self, record: &JobRecord) {
         let ended: Vec<&Step> = record.steps.iter().filter(|step| step.outcome.is_some()).collect();
-        let room = if ended.len() > MAX_STEPS { MAX_STEPS - 1 } else { MAX_STEPS };
-        let hidden = ended.len().saturating_sub(room);
+        let max_steps = if ended.len() > MAX_STEPS { MAX_STEPS - 1 } else { MAX_STEPS };
+        let hidden = ended.len().saturating_sub(max_steps);
         if hidden > 0 {
             self.add("steps", &format!("… {hidden} earlier"));
         }
@@ -169,20 +169,21 @@ impl LabeledRows<'_> {
     /// Adds an ended step: on a terminal one line, with a mark in front.
     fn add_ended_step(&mut self, label: &str, depth: usize, step: &Step) {
         let line = text_format::one_line(&steps::format_step(step), MAX_ROW);
-        let Some(room) = self.text_width() else {
+        let Some(columns) = self.text_width() else {
             return self.add_unstyled(label, &format!("{:indent$}{line}", "", indent = 2 * depth));
         };
         let (mark, state) = steps::outcome_mark(step);
-        let line = width::fit(&line, room.saturating_sub(2 * depth + 2));
+        let line = width::fit(&line, columns.saturating_sub(2 * depth + 2));
         let mark = self.view.paint.state(state, mark);
         self.add_unstyled(label, &format!("{:indent$}{mark} {line}", "", indent = 2 * depth));
     }
 
-    fn add_last_words(&mut self, record: &JobRecord) {
+    fn add_message_and_warnings(&mut self, record: &JobRecord) {
         let warnings = shown_warnings(record);
-        let said = record.message.as_deref().unwrap_or_default();
-        let room = MAX_MESSAGE_LINES - warnings.len().max(1) - machine(record).iter().len();
-        let lines = said.lines().filter(|line| !text_format::one_line(line, MAX_ROW).is_empty()).take(room);
+        let message = record.message.as_deref().unwrap_or_default();
+        let max_lines = MAX_MESSAGE_LINES - warnings.len().max(1) - machine(record).iter().len();
+        let lines =
+            message.lines().filter(|line| !text_format::one_line(line, MAX_ROW).is_empty()).take(max_lines);
         for (i, line) in lines.enumerate() {
             self.add_untrusted(if i == 0 { "said" } else { "" }, line);
         }
@@ -276,8 +277,8 @@ fn machine(record: &JobRecord) -> Option<String> {
     record.vitals.as_ref().filter(|_| matters).map(machine_text::moment)
 }
 
-/// Closing text of a job that has ended.
-pub fn closing_text(record: &JobRecord) -> String {
+/// Returns the summary of a job that has ended.
+pub fn summary_text(record: &JobRecord) -> String {
     // A record on disk may contain anything, so its texts may exceed the limits of a record that is built from a log.
     let summary = record.summary.clone().unwrap_or_else(|| common::summary::summarize(record));
     text_format::to_printable_lines(&summary)

@@ -86,7 +86,7 @@ fn a_step_inside_another_names_it_and_its_stall_is_seen() {
 
 #[test]
 fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
-    let record = JobRecord::rebuild(&samples::stalled_story()).unwrap();
+    let record = JobRecord::rebuild(&samples::stalled_job_events()).unwrap();
     insta::assert_snapshot!(show(&record, 200), @r#"
     abe#1 failed after 2m31s (48s ago)
     task       fix the tests
@@ -103,7 +103,7 @@ fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
     cleanup    3 processes killed, 0 left
     log        /r/abe.1.log
     "#);
-    assert!(!closing_text(&record).contains("still running when the worker ended"));
+    assert!(!summary_text(&record).contains("still running when the worker ended"));
 }
 
 #[test]
@@ -150,9 +150,9 @@ fn a_lost_link_says_how_stale_the_record_is() {
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
     times      launched 03:04:05, started 03:04:06, last event 03:04:38 (40s ago)
-    link       lost: last news 40s ago
+    link       lost: last event 40s ago
     step       3 install since 03:04:15: npm ci
-    health     stale: the agent is disconnected; last news 40s ago; the work goes on, and the agent reconnects by itself
+    health     stale: the agent is disconnected; last event 40s ago; the work goes on, and the agent reconnects by itself
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
     plan       1 of 2 done, next: fix
@@ -173,7 +173,7 @@ fn without_a_relay_nothing_is_claimed_about_now() {
     workspace  /home/u/work/abe (engine docker, isolation: container)
     times      launched 03:04:05, started 03:04:06, last event 03:04:15 (2m ago)
     step       3 install since 03:04:15: npm ci
-    health     stale: no relay is running; last news 2m ago; the work may go on; `relay up` starts a relay
+    health     stale: no relay is running; last event 2m ago; the work may go on; `relay up` starts a relay
     steps      1 start 0.9s ok: codex
                2 clone 5.0s ok: git clone https://example.org/abe
     plan       1 of 2 done, next: fix

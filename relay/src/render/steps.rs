@@ -58,15 +58,15 @@ pub fn ended_well(record: &JobRecord, n: u32) -> bool {
 }
 
 /// ` (in build: make setup)`; empty for a step without a parent.
-pub fn format_enclosing(around: &[&Step]) -> String {
-    if around.is_empty() {
+pub fn format_enclosing(enclosing: &[&Step]) -> String {
+    if enclosing.is_empty() {
         return String::new();
     }
-    let named = around.iter().take(MAX_PARENTS);
+    let named = enclosing.iter().take(MAX_PARENTS);
     let named: Vec<String> = named
         .map(|step| format!("in {}: {}", step.kind, text_format::one_line(&step.title, MAX_PARENT_TITLE)))
         .collect();
-    let more = if around.len() > MAX_PARENTS { ", …" } else { "" };
+    let more = if enclosing.len() > MAX_PARENTS { ", …" } else { "" };
     format!(" ({}{more})", named.join(", "))
 }
 

@@ -66,21 +66,21 @@ impl LogCleaner {
     /// next chunk.
     pub fn clean_text(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
-        let cut = self.pending.len() - incomplete_tail_length(&self.pending);
-        self.take_held_text(cut)
+        let complete_length = self.pending.len() - incomplete_tail_length(&self.pending);
+        self.take_held_text(complete_length)
     }
 
     /// Returns the complete lines up to the end of a chunk, without control characters; the rest is held back.
     pub fn clean_lines(&mut self, bytes: &[u8]) -> Vec<String> {
         self.pending.extend_from_slice(bytes);
-        let cut = match self.pending.iter().rposition(|b| *b == b'\n') {
+        let complete_length = match self.pending.iter().rposition(|b| *b == b'\n') {
             Some(at) => at + 1,
             None if self.pending.len() > MAX_LINE => {
                 self.pending.len() - incomplete_tail_length(&self.pending)
             }
             None => 0,
         };
-        self.take_held_text(cut).lines().map(str::to_owned).collect()
+        self.take_held_text(complete_length).lines().map(str::to_owned).collect()
     }
 
     /// Returns the held-back text, after the last chunk.
@@ -93,8 +93,8 @@ impl LogCleaner {
 
     fn take_held_text(&mut self, bytes: usize) -> String {
         let rest = self.pending.split_off(bytes);
-        let taken = std::mem::replace(&mut self.pending, rest);
-        for &byte in String::from_utf8_lossy(&taken).as_bytes() {
+        let complete = std::mem::replace(&mut self.pending, rest);
+        for &byte in String::from_utf8_lossy(&complete).as_bytes() {
             if byte == b'\n' {
                 // An unterminated escape must not hide the text that follows.
                 self.escapes = Parser::default();

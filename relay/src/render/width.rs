@@ -22,7 +22,7 @@ pub fn fit(text: &str, columns: usize) -> String {
     if of(&clean) <= columns {
         return clean;
     }
-    let mut cut = String::new();
+    let mut truncated = String::new();
     let mut used = 0;
     for c in clean.chars() {
         let wide = c.width().unwrap_or(0);
@@ -30,12 +30,12 @@ pub fn fit(text: &str, columns: usize) -> String {
             break;
         }
         used += wide;
-        cut.push(c);
+        truncated.push(c);
     }
     if columns > 0 {
-        cut.push('…');
+        truncated.push('…');
     }
-    cut
+    truncated
 }
 
 /// [`fit`], padded with spaces to exactly `columns`.

@@ -14,7 +14,7 @@
 //! The registry is inside the project, where a session may write. Nothing that decides about connections is read from
 //! there.
 
-#![expect(clippy::disallowed_methods, reason = "the person's own state, which no session may write")]
+#![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
 
 mod ownership;
 pub mod saved_state;

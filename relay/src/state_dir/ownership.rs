@@ -19,25 +19,26 @@ const OTHERS_WRITE_BITS: u32 = 0o022;
 /// # Errors
 /// A one-line message for a component that belongs to another user, or that others may write.
 pub(super) fn check(base: &Path, path: &Path) -> Result<(), Failure> {
-    let me = rustix::process::geteuid().as_raw();
-    let way: Vec<&Path> = path.ancestors().take_while(|place| place.starts_with(base)).collect();
-    for place in way.into_iter().rev() {
-        if let Err(problem) = check_owner(place, me) {
+    let uid = rustix::process::geteuid().as_raw();
+    let components: Vec<&Path> =
+        path.ancestors().take_while(|component| component.starts_with(base)).collect();
+    for component in components.into_iter().rev() {
+        if let Err(problem) = check_owner(component, uid) {
             return Err(Failure::unreachable(problem));
         }
     }
     Ok(())
 }
 
-fn check_owner(place: &Path, me: u32) -> Result<(), String> {
-    let shown = place.display();
+fn check_owner(component: &Path, uid: u32) -> Result<(), String> {
+    let shown = component.display();
     // A link is only as trustworthy as its owner and its target.
-    for meta in [fs::symlink_metadata(place), fs::metadata(place)] {
+    for meta in [fs::symlink_metadata(component), fs::metadata(component)] {
         let meta = match meta {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             meta => meta.map_err(|e| format!("the state folder {shown} can't be used: {e}"))?,
         };
-        if ![me, 0].contains(&meta.uid()) {
+        if ![uid, 0].contains(&meta.uid()) {
             return Err(format!(
                 "the state folder {shown} belongs to {owner}, so it is not trusted: run relay as {owner}, \
                 or remove it and run `relay up`",

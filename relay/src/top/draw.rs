@@ -85,8 +85,8 @@ fn header(model: &Model, columns: usize, look: Theme) -> Line<'static> {
     let view = &model.update.view;
     let now = clock(view.now, view.now, &view.zone);
     let room = columns.saturating_sub(now.len() + 1);
-    if let Some(trouble) = &model.update.trouble {
-        return Line::styled(width::pad(trouble, columns), look.alarm());
+    if let Some(error) = &model.update.error {
+        return Line::styled(width::pad(error, columns), look.alarm());
     }
     let text = width::pad(&jobs_tty::format_headline(&model.update.records, view), room);
     Line::from(vec![Span::styled(text, style::bold()), Span::styled(format!(" {now}"), style::dim())])

@@ -123,12 +123,12 @@ impl<'a> Top<'a> {
                 Input::Terminal(Some(Err(_)) | None) | Input::End => Some(Effect::Quit),
                 Input::Look => {
                     self.inputs.last_reload = Instant::now() + MIN_FRAME_INTERVAL;
-                    Some(Effect::Look)
+                    Some(Effect::Reload)
                 }
                 Input::Stop => Some(Effect::Suspend),
                 Input::Continue => {
                     self.screen.resume()?;
-                    Some(Effect::Look)
+                    Some(Effect::Reload)
                 }
             };
             match effect {
@@ -146,7 +146,7 @@ impl<'a> Top<'a> {
                 self.model.note = Some(cancel(registry, &job, self.options.grace_ms));
             }
             Effect::Extend { job, step } => self.model.note = Some(extend(registry, &job, step)),
-            Effect::Look | Effect::Quit => {}
+            Effect::Reload | Effect::Quit => {}
             Effect::Redraw => self.screen.forget()?,
             Effect::Suspend => {
                 screen::stop();
@@ -193,10 +193,10 @@ fn extend(registry: &Registry, job: &JobId, step: bool) -> String {
     filed(registry, &request, &format!("requested 10m more for {what}{job}"))
 }
 
-fn filed(registry: &Registry, request: &DaemonRequest, said: &str) -> String {
+fn filed(registry: &Registry, request: &DaemonRequest, confirmation: &str) -> String {
     match requests::file_request(registry, request) {
         Err(e) => format!("the registry can't be written: {e}"),
-        Ok(_) if lease::is_held(registry) => said.to_owned(),
-        Ok(_) => format!("{said}; no relay is running: stored until `relay up`"),
+        Ok(_) if lease::is_held(registry) => confirmation.to_owned(),
+        Ok(_) => format!("{confirmation}; no relay is running: stored until `relay up`"),
     }
 }

@@ -36,7 +36,7 @@ impl JobListLoader {
 
     /// Reads the data for the screen; `model` provides the selection.
     pub(super) fn load(&mut self, model: Option<&Model>) -> Update {
-        let (records, mut trouble) = match self.records.load(&self.registry, MAX_LISTED) {
+        let (records, mut error) = match self.records.load(&self.registry, MAX_LISTED) {
             Ok(records) => (records, None),
             Err(e) => (Vec::new(), Some(format!("{}: {e}", self.registry.dir().display()))),
         };
@@ -44,14 +44,14 @@ impl JobListLoader {
         let selected = model.and_then(|model| Some((model.selected.as_ref()?, model.pane)));
         let tail = match selected {
             Some((job, pane)) if pane != Pane::Closed => self.follow(job, pane, &view).unwrap_or_else(|e| {
-                trouble = Some(format!("{job}: {e}"));
+                error = Some(format!("{job}: {e}"));
                 Vec::new()
             }),
             _ => Vec::new(),
         };
         let record = selected.and_then(|(job, _)| records.iter().find(|record| record.job == *job));
         let tries = record.map(|record| self.tries(record, view.now)).unwrap_or_default();
-        Update { records, view, tail, tries, trouble }
+        Update { records, view, tail, tries, error }
     }
 
     fn view(&self, records: &[JobRecord]) -> View {

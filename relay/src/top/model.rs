@@ -20,7 +20,7 @@ const MAX_FILTER: usize = 60;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pane {
     Closed,
-    /// Steps, plan, last words, error.
+    /// Steps, plan, last message, error.
     Status,
     Log,
     Events,
@@ -38,7 +38,7 @@ pub(super) enum Effect {
         step: bool,
     },
     /// Read the data again, because the selection has changed.
-    Look,
+    Reload,
     /// Redraw everything.
     Redraw,
     /// Suspend until `fg`.
@@ -58,7 +58,7 @@ pub(super) struct Update {
     /// Advice, if the selected job failed.
     pub(super) tries: Vec<String>,
     /// Reason why the registry can't be read.
-    pub(super) trouble: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 /// Content of the screen.
@@ -97,8 +97,8 @@ impl Model {
 
     /// Returns the jobs that pass the filter.
     pub(super) fn listed(&self) -> Vec<&JobRecord> {
-        let wanted = self.filter.to_lowercase();
-        let has = |text: &str| text.to_lowercase().contains(&wanted);
+        let filter = self.filter.to_lowercase();
+        let has = |text: &str| text.to_lowercase().contains(&filter);
         let passes = |record: &&JobRecord| {
             has(&record.job.to_string())
                 || has(record.state.as_str())
@@ -183,7 +183,7 @@ impl Model {
     fn open(&mut self, pane: Pane) -> Effect {
         self.pane = pane;
         self.scroll = 0;
-        Effect::Look
+        Effect::Reload
     }
 
     fn back(&mut self) -> Option<Effect> {
@@ -207,19 +207,19 @@ impl Model {
 
     fn apply_filter(&mut self) -> Effect {
         self.keep_selection();
-        Effect::Look
+        Effect::Reload
     }
 
-    fn select(&mut self, place: impl Fn(usize, usize) -> usize) -> Option<Effect> {
+    fn select(&mut self, target: impl Fn(usize, usize) -> usize) -> Option<Effect> {
         let jobs: Vec<&JobId> = self.listed().into_iter().map(|record| &record.job).collect();
         let last = jobs.len().checked_sub(1)?;
         let at = jobs.iter().position(|job| Some(*job) == self.selected.as_ref()).unwrap_or(0);
-        let chosen = jobs.get(place(at, last)).map(|job| (*job).clone());
+        let chosen = jobs.get(target(at, last)).map(|job| (*job).clone());
         if chosen != self.selected {
             self.selected = chosen;
             self.scroll = 0;
         }
-        Some(Effect::Look)
+        Some(Effect::Reload)
     }
 
     /// Moves the selection to the first listed job if the selected one is no longer listed.
@@ -232,18 +232,18 @@ impl Model {
     }
 
     /// Builds a request for the selected job. If the job has ended or is ending, refuses with a note.
-    fn with_running<T>(&mut self, order: impl Fn(&JobRecord) -> Result<T, String>) -> Option<T> {
+    fn with_running<T>(&mut self, request: impl Fn(&JobRecord) -> Result<T, String>) -> Option<T> {
         let record = self.record()?;
         let job = &record.job;
-        let made = match record.state {
+        let result = match record.state {
             state if state.is_final() => Err(format!("{job} has ended: {}", state.as_str())),
             State::Stopping => Err(format!("{job} is being ended already")),
-            _ => order(record),
+            _ => request(record),
         };
-        match made {
-            Ok(made) => Some(made),
-            Err(why) => {
-                self.note = Some(why);
+        match result {
+            Ok(result) => Some(result),
+            Err(reason) => {
+                self.note = Some(reason);
                 None
             }
         }
@@ -251,7 +251,7 @@ impl Model {
 }
 
 /// Extends the limit of the step if it has one, else the limit of the job.
-#[expect(clippy::unnecessary_wraps, reason = "an order may be refused")]
+#[expect(clippy::unnecessary_wraps, reason = "a request may be refused")]
 fn extension(record: &JobRecord) -> Result<Effect, String> {
     let step = record.step.as_ref().is_some_and(|step| step.limit_ms.is_some());
     Ok(Effect::Extend { job: record.job.clone(), step })

@@ -19,7 +19,7 @@ pub(in crate::top) fn update() -> Update {
         view: samples::view(160),
         tail: Vec::new(),
         tries: Vec::new(),
-        trouble: None,
+        error: None,
     }
 }
 
@@ -38,7 +38,7 @@ fn the_selection_follows_its_job_and_stays_inside_the_list() {
         (Action::Move(7), "abe#1"),
         (Action::Move(-2), "bea#1"),
     ] {
-        assert_eq!(model.apply(action), Some(Effect::Look));
+        assert_eq!(model.apply(action), Some(Effect::Reload));
         assert_eq!(selected(&model), expected, "{action:?}");
     }
     let mut later = update();

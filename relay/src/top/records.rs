@@ -10,22 +10,22 @@ use common::record::{JobRecord, State};
 use crate::registry::{Registry, read};
 
 /// Identity and version of a file: changes when the file is replaced or its content changes.
-type Mark = (u64, u64, i64, i64);
+type FileVersion = (u64, u64, i64, i64);
 
 /// Records as last read.
 #[derive(Default)]
 pub(super) struct Records {
-    known: BTreeMap<JobId, (Mark, JobRecord)>,
+    known: BTreeMap<JobId, (FileVersion, JobRecord)>,
 }
 
 impl Records {
-    /// Returns at most `most` records in display order: running jobs, queued jobs, then the newest ended ones.
-    pub(super) fn load(&mut self, registry: &Registry, most: usize) -> io::Result<Vec<JobRecord>> {
+    /// Returns at most `max_records` records in display order: running jobs, queued jobs, then the newest ended ones.
+    pub(super) fn load(&mut self, registry: &Registry, max_records: usize) -> io::Result<Vec<JobRecord>> {
         let mut now = BTreeMap::new();
         for job in read::unarchived_jobs(registry)? {
             let Ok(file) = registry.record(&job).metadata() else { continue };
-            let mark = (file.ino(), file.len(), file.mtime(), file.mtime_nsec());
-            let known = self.known.remove(&job).filter(|(known, _)| *known == mark);
+            let version = (file.ino(), file.len(), file.mtime(), file.mtime_nsec());
+            let known = self.known.remove(&job).filter(|(known, _)| *known == version);
             // An unreadable record is read again at the next call.
             let record = match known {
                 Some((_, record)) => record,
@@ -34,12 +34,12 @@ impl Records {
                     Err(_) => continue,
                 },
             };
-            now.insert(job, (mark, record));
+            now.insert(job, (version, record));
         }
         self.known = now;
         let mut records: Vec<&JobRecord> = self.known.values().map(|(_, record)| record).collect();
         records.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| b.job.cmp(&a.job)));
-        Ok(records.into_iter().take(most).cloned().collect())
+        Ok(records.into_iter().take(max_records).cloned().collect())
     }
 }
 

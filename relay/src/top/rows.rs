@@ -30,7 +30,7 @@ pub(super) struct Columns {
     bar: bool,
     used: bool,
     task: usize,
-    said: usize,
+    message_width: usize,
 }
 
 impl Columns {
@@ -48,9 +48,10 @@ impl Columns {
             + TIME_WIDTH
             + if used { USED_WIDTH + 2 } else { 0 };
         let rest = width.saturating_sub(fixed + 2);
-        let (doing, said) = if width >= WIDEST_WIDTH { (rest * 2 / 5, rest / 3) } else { (rest * 3 / 5, 0) };
-        let task = (rest - doing - said).saturating_sub(if said > 0 { 2 } else { 0 });
-        Self { job, doing, bar, used, task, said }
+        let (doing, message_width) =
+            if width >= WIDEST_WIDTH { (rest * 2 / 5, rest / 3) } else { (rest * 3 / 5, 0) };
+        let task = (rest - doing - message_width).saturating_sub(if message_width > 0 { 2 } else { 0 });
+        Self { job, doing, bar, used, task, message_width }
     }
 
     pub(super) fn header(self) -> Line<'static> {
@@ -71,7 +72,7 @@ impl Columns {
         }
         text += GAP;
         text += &width::pad("TASK", self.task);
-        if self.said > 0 {
+        if self.message_width > 0 {
             text += "  SAID";
         }
         Line::styled(text, style::dim())
@@ -79,14 +80,14 @@ impl Columns {
 
     pub(super) fn row(self, record: &JobRecord, view: &View, look: Theme, selected: bool) -> Line<'static> {
         let health = health::health(record, view);
-        let near = jobs_tty::step_for_bar(record, view, health.word);
+        let bar_step = jobs_tty::step_for_bar(record, view, health.word);
         let state = width::pad(
             &format!("{} {}", jobs_tty::state_mark(record.state), record.state.as_str()),
             STATE_WIDTH,
         );
-        let near = near.filter(|_| self.bar);
+        let bar_step = bar_step.filter(|_| self.bar);
         // Text may fill the space of a missing gauge.
-        let gauge = if self.bar && near.is_none() { BAR_WIDTH + 1 } else { 0 };
+        let gauge = if self.bar && bar_step.is_none() { BAR_WIDTH + 1 } else { 0 };
         let room = self.doing.saturating_sub(1) + gauge;
         let doing = width::pad(&jobs_tty::current_activity(record, view, health.word), room);
         let doing_style = match health.word {
@@ -103,19 +104,22 @@ impl Columns {
             Span::styled(doing, doing_style),
             Span::raw(" "),
         ];
-        if let Some(near) = near {
-            let bar = width::bar(near.elapsed_ms, near.limit_ms, BAR_WIDTH);
+        if let Some(bar_step) = bar_step {
+            let bar = width::bar(bar_step.elapsed_ms, bar_step.limit_ms, BAR_WIDTH);
             spans.push(Span::styled(format!("{bar} "), look.health(health.word)));
         }
-        spans.push(Span::raw(format!("{:>TIME_WIDTH$}", jobs_tty::time_text(record, view, near))));
+        spans.push(Span::raw(format!("{:>TIME_WIDTH$}", jobs_tty::time_text(record, view, bar_step))));
         if self.used {
             let used = used(record).map(|used| summary::format_resources(&used)).unwrap_or_default();
             spans.push(Span::raw(format!("  {}", width::pad(&used, USED_WIDTH))));
         }
         spans.push(Span::raw(format!("  {}", width::pad(&record.prompt_summary, self.task))));
-        if self.said > 0 {
-            let said = record.message.as_deref().unwrap_or_default();
-            spans.push(Span::styled(format!("  {}", width::fit(said, self.said)), style::dim()));
+        if self.message_width > 0 {
+            let message_width = record.message.as_deref().unwrap_or_default();
+            spans.push(Span::styled(
+                format!("  {}", width::fit(message_width, self.message_width)),
+                style::dim(),
+            ));
         }
         let line = Line::from(spans);
         if selected { line.patch_style(style::selected()) } else { line }

@@ -88,7 +88,7 @@ fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
 #[test]
 fn a_launch_with_a_key_that_is_killed_at_any_call_and_repeated_makes_one_job() {
     let site = Site::new(Engine::Local);
-    site.agree();
+    site.approve();
     let mut kills = 0;
     for call in ["write", "fdatasync", "fsync", "renameat2", "ftruncate"] {
         for nth in 1.. {

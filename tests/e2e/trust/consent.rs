@@ -73,7 +73,7 @@ fn nobody_agrees_off_a_terminal_or_in_a_session() {
 #[test]
 fn a_person_at_a_terminal_is_shown_what_changed_and_asked() {
     let site = Site::new(Engine::Local);
-    site.agree();
+    site.approve();
     site.configure("[notify]\ndesktop = true\n");
     let terminal = Terminal::open(&site, 120, 30);
     terminal.press(&["relay up", "Enter"]);
@@ -93,7 +93,7 @@ fn a_person_at_a_terminal_is_shown_what_changed_and_asked() {
 #[test]
 fn doctor_runs_no_program_that_settings_name_before_they_are_approved() {
     let site = Site::new(Engine::Local);
-    site.agree();
+    site.approve();
     let ran = site.root().join("ran");
     let program = site.state_home().join("planted");
     let script = format!("#!/bin/sh\ntouch '{}'\necho codex-cli 0.169.0\n", ran.display());
@@ -111,7 +111,7 @@ fn doctor_runs_no_program_that_settings_name_before_they_are_approved() {
     let told = session.env(THREAD.0, THREAD.1).output().unwrap().stdout;
     let told = String::from_utf8_lossy(&told).into_owned();
     assert!(told.contains("settings are not approved") && told.contains("a person has to run"), "{told}");
-    site.agree();
+    site.approve();
     site.plain_command(&["doctor"]).output().unwrap();
     assert!(ran.exists());
 }
@@ -138,9 +138,9 @@ fn the_engine_is_that_of_the_settings_or_the_consent_whatever_the_lease_says() {
 #[test]
 fn a_daemon_is_started_with_the_settings_that_were_agreed_to_or_not_at_all() {
     let site = Site::new(Engine::Local);
-    site.agree();
+    site.approve();
     let other = "0".repeat(64);
-    let changed = refused(site.plain_command(&["serve", "--agreed", &other]));
+    let changed = refused(site.plain_command(&["serve", "--approved-digest", &other]));
     assert!(changed.contains("has changed"), "{changed}");
     let mut session = site.plain_command(&["doctor"]);
     site.configure("[codex]\nprogram = \"./evil\"\n");

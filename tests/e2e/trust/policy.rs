@@ -195,7 +195,7 @@ fn workspaces_with_the_registry_or_a_link_to_a_home_are_refused_at_up_and_by_doc
     }
     // A session can do this: replace the approved folder with a link.
     site.write("platform/relay.toml", &docker("workspace-projects"));
-    site.agree();
+    site.approve();
     fs::rename(site.root().join("workspace-projects"), site.root().join("w")).unwrap();
     symlink(site.home(), site.root().join("workspace-projects")).unwrap();
     let said = site.refused(2, &["up"]);

@@ -11,7 +11,7 @@ const FILE: &str = "RELAY_TEST_FIGURES";
 const NIGHTLY: &str = "RELAY_TEST_NIGHTLY";
 
 /// Writes `figure: TEXT` to stdout, and to the file if there is one.
-#[expect(clippy::print_stdout, reason = "a manual run should show the figure")]
+#[expect(clippy::print_stdout, reason = "a manual run prints the figure")]
 pub fn figure(text: &str) {
     println!("figure: {text}");
     if let Some(path) = env::var_os(FILE) {

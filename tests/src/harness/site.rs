@@ -39,8 +39,8 @@ pub struct Site {
     codex_home: PathBuf,
     /// Image that is removed with the site.
     own_image: Option<String>,
-    /// Settings that the user last agreed to.
-    agreed: Mutex<Option<Vec<u8>>>,
+    /// Settings that the user last approved.
+    approved: Mutex<Option<Vec<u8>>>,
 }
 
 impl Site {
@@ -72,7 +72,7 @@ impl Site {
         };
         let (dir, state_home) = (folder("site-"), folder("state-"));
         let codex_home = state_home.path().join("codex-home");
-        let site = Self { dir, state_home, engine, codex_home, own_image, agreed: Mutex::default() };
+        let site = Self { dir, state_home, engine, codex_home, own_image, approved: Mutex::default() };
         site.write("platform/relay.toml", &site.settings(""));
         site.write("workspace-projects/demo/README", "a workspace\n");
         site.write_home(".npmrc", "update-notifier=false\n");
@@ -195,21 +195,21 @@ impl Site {
         let verb = args.first().copied().unwrap_or_default();
         let agrees = ["up", "serve"].contains(&verb) && !args.contains(&"--yes");
         if ["launch", "run", "resume", "retry", "mcp"].contains(&verb) {
-            self.agree();
+            self.approve();
         }
         self.plain_command(&[args, if agrees { &["--yes"] } else { &[] }].concat())
     }
 
     /// Agrees to the current settings, as a user's script does; faults in them are detected elsewhere.
-    pub fn agree(&self) {
+    pub fn approve(&self) {
         let path = self.root().join("platform/relay.toml");
         // The file may be a pipe, and reading a pipe would never end.
         let settings = path.is_file().then(|| fs::read(&path).ok()).flatten();
-        let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
-        if settings.is_some() && *agreed != settings {
+        let mut approved = self.approved.lock().unwrap_or_else(PoisonError::into_inner);
+        if settings.is_some() && *approved != settings {
             let output = self.plain_command(&["up", "--yes", "--no-start"]).output();
             output.unwrap_or_else(|e| panic!("relay up: {e}"));
-            *agreed = settings;
+            *approved = settings;
         }
     }
 
@@ -364,7 +364,7 @@ impl Site {
     }
 
     /// Prints the logs of relay and agent, to help find out why a test failed.
-    #[expect(clippy::print_stderr, reason = "a failed test's output is where it is looked for")]
+    #[expect(clippy::print_stderr, reason = "shown in the output of a failed test")]
     fn tell(&self) {
         eprintln!("the relay said:\n{}", self.daemon_log());
         let agent = self.agent().join("agent.log");

@@ -105,7 +105,7 @@ impl Agent {
                 }
                 let _ = self.serve(&mut link).await;
             }
-            #[expect(clippy::cast_possible_truncation, reason = "any 32 bits will do")]
+            #[expect(clippy::cast_possible_truncation, reason = "any 32 bits are random enough")]
             let random = self.random.hash_one((&self.name, tries, Instant::now())) as u32;
             tokio::time::sleep(backoff(tries, random)).await;
             tries += 1;

@@ -32,11 +32,11 @@ impl ProcessArgv {
         if is_wrapper(first) {
             return None;
         }
-        let taken = without_interpreter(&words);
-        if is_shell(first) && taken.is_none() {
+        let rest = without_interpreter(&words);
+        if is_shell(first) && rest.is_none() {
             return None;
         }
-        Some(Self { words, without_interpreter: taken })
+        Some(Self { words, without_interpreter: rest })
     }
 
     /// Returns the lines that a rule of `relay.toml` is matched against: all arguments, and the arguments without the

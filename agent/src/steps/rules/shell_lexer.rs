@@ -27,8 +27,8 @@ impl AsRef<str> for Word {
 impl Word {
     /// Creates a word from an argument of a process, quoted for display if necessary.
     pub(super) fn from_argument(text: &str) -> Self {
-        let blank = text.is_empty() || text.contains(char::is_whitespace);
-        let raw = if blank { shell_words::quote(text).into_owned() } else { text.to_owned() };
+        let needs_quotes = text.is_empty() || text.contains(char::is_whitespace);
+        let raw = if needs_quotes { shell_words::quote(text).into_owned() } else { text.to_owned() };
         Self { raw, text: text.to_owned() }
     }
 }
@@ -208,9 +208,9 @@ impl Lexer {
     }
 
     fn read_bracket(&mut self) {
-        let array = self.current_word.as_ref().is_some_and(|word| word.raw.ends_with('='));
-        let sum = self.current_word.is_none() && self.peek(1) == Some('(');
-        if array || sum {
+        let is_array = self.current_word.as_ref().is_some_and(|word| word.raw.ends_with('='));
+        let is_arithmetic = self.current_word.is_none() && self.peek(1) == Some('(');
+        if is_array || is_arithmetic {
             self.push_until(after_bracket(&self.chars, self.position + 1, ')'));
         } else {
             self.read_operator(1, false);

@@ -86,7 +86,7 @@ fn build_reply(
 ) -> Reply {
     let mut text = Vec::new();
     for record in ended.iter().filter(|_| !call.is_cancelled()) {
-        claim_and_show(context, record, "mcp", || text.push(status::closing_text(record)));
+        claim_and_show(context, record, "mcp", || text.push(status::summary_text(record)));
         text.extend(
             (record.state == State::Failed).then(|| format!("next: {}", health::next_action(record))),
         );

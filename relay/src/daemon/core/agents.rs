@@ -10,9 +10,9 @@ use super::connections::{Connection, ConnectionId, Connections};
 use super::disconnects::{DisconnectTracker, ExpiredTimeout};
 use super::effect::Effect;
 use super::handle::Core;
+use super::input_context::InputContext;
 use super::platform::CONNECT_TIMEOUT;
 use super::scheduler::{Action, AgentId};
-use super::turn::InputTurn;
 use crate::registry::lease::PlatformStatus;
 
 #[derive(Debug, Default)]
@@ -25,14 +25,14 @@ pub(super) struct AgentConnections {
 
 impl Core {
     /// Handles an agent that asks for admission.
-    pub(super) fn on_register(&mut self, agent: &AgentId, turn: &mut InputTurn) {
+    pub(super) fn on_register(&mut self, agent: &AgentId, context: &mut InputContext) {
         let admitted = self.agents.connections.admit(agent);
         let admission = admitted.map(|()| self.termination_cause_for(agent));
-        turn.push(Effect::Admit(admission));
+        context.push(Effect::Admit(admission));
     }
 
     /// Handles an agent that has connected.
-    pub(super) fn on_connected(&mut self, connection: Connection, turn: &mut InputTurn) {
+    pub(super) fn on_connected(&mut self, connection: Connection, context: &mut InputContext) {
         let agent: AgentId = connection.hello.agent.as_str().into();
         let held = connection.hello.jobs.iter().map(|progress| progress.job.clone()).collect();
         let capacity = usize::try_from(connection.hello.max_jobs).unwrap_or(usize::MAX);
@@ -41,26 +41,26 @@ impl Core {
         let is_platform = connection.is_platform;
         let older = self.agents.connections.get_connection(&agent).map(|older| older.number);
         if !self.agents.connections.connect(agent.clone(), connection) {
-            return turn.push(Effect::Close(number));
+            return context.push(Effect::Close(number));
         }
-        turn.effects.extend(older.map(Effect::Close));
+        context.effects.extend(older.map(Effect::Close));
         self.platform.next_attempt_at = None;
         self.platform.lease.agent.get_or_insert_with(|| agent.to_string());
-        self.agents.disconnects.on_connect(&agent, is_platform, turn.now);
-        self.publish_agent(turn);
-        self.on_platform_agent_connected(&agent, &held, turn);
+        self.agents.disconnects.on_connect(&agent, is_platform, context.now);
+        self.publish_agent(context);
+        self.on_platform_agent_connected(&agent, &held, context);
         let vitals = self
             .agents
             .connections
             .get_connection(&agent)
-            .and_then(|here| here.hello.vitals.as_deref().copied());
-        self.container_measured(&agent, vitals);
-        let short = self.shortage(&agent).is_some();
-        let mut actions = self.scheduler.machine_measured(&agent, short);
+            .and_then(|connection| connection.hello.vitals.as_deref().copied());
+        self.store_platform_vitals(&agent, vitals);
+        let low = self.shortage(&agent).is_some();
+        let mut actions = self.scheduler.set_low_resources(&agent, low);
         actions.extend(self.scheduler.on_agent_connected(&agent, capacity, &held));
-        self.execute_actions(actions, turn);
-        self.forget_exit(turn);
-        self.inspect_limits(turn);
+        self.execute_actions(actions, context);
+        self.forget_exit(context);
+        self.inspect_limits(context);
     }
 
     /// Handles a connection that has ended. Ignored if the agent has reconnected.
@@ -68,11 +68,11 @@ impl Core {
         &mut self,
         connection_id: ConnectionId,
         reason: &str,
-        turn: &mut InputTurn,
+        context: &mut InputContext,
     ) {
-        let actions = self.drop_connection(&connection_id, reason, turn);
-        self.execute_actions(actions, turn);
-        turn.push(Effect::RemoveConnection(connection_id));
+        let actions = self.drop_connection(&connection_id, reason, context);
+        self.execute_actions(actions, context);
+        context.push(Effect::RemoveConnection(connection_id));
     }
 
     /// Removes an agent's connection; returns the resulting actions.
@@ -80,24 +80,24 @@ impl Core {
         &mut self,
         connection_id: &ConnectionId,
         reason: &str,
-        turn: &mut InputTurn,
+        context: &mut InputContext,
     ) -> Vec<Action> {
         if !self.agents.connections.disconnect(connection_id) {
             return Vec::new();
         }
-        turn.push(Effect::Close(connection_id.number));
+        context.push(Effect::Close(connection_id.number));
         tracing::warn!("the connection of agent {} ended: {reason}", connection_id.agent);
         if self.agents.connections.is_empty() {
             let detail = format!("waiting for the agent ({reason})");
-            self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
+            self.publish_platform_status(PlatformStatus::Starting { detail }, context);
             // A live agent reconnects by itself. After this pause the engine has to start one.
             self.platform.next_attempt_at =
-                (!self.is_stopping_platform()).then(|| turn.now + CONNECT_TIMEOUT / 5);
+                (!self.is_stopping_platform()).then(|| context.now + CONNECT_TIMEOUT / 5);
         } else {
-            self.publish_agent(turn);
+            self.publish_agent(context);
         }
-        self.agents.disconnects.on_disconnect(connection_id.agent.clone(), turn.now);
-        self.on_agent_connection_end(&connection_id.agent, reason, turn.now)
+        self.agents.disconnects.on_disconnect(connection_id.agent.clone(), context.now);
+        self.on_agent_connection_end(&connection_id.agent, reason, context.now)
     }
 
     /// Handles an agent's acceptance of a job.
@@ -106,13 +106,13 @@ impl Core {
         connection_id: &ConnectionId,
         job: JobId,
         epoch: u32,
-        turn: &mut InputTurn,
+        context: &mut InputContext,
     ) {
         if self.agents.connections.is_current(connection_id)
             && self.scheduler.agent_of(&job) == Some(&connection_id.agent)
         {
             tracing::debug!("{job} accepted as run {epoch}");
-            turn.push(Effect::DropEnv(job));
+            context.push(Effect::DropEnv(job));
         }
     }
 
@@ -123,27 +123,27 @@ impl Core {
         job: &JobId,
         reason: String,
         busy: bool,
-        turn: &mut InputTurn,
+        context: &mut InputContext,
     ) {
         if self.agents.connections.is_current(connection_id) {
             let actions = self.scheduler.on_refused(&connection_id.agent, job, reason, busy);
-            self.execute_actions(actions, turn);
+            self.execute_actions(actions, context);
         }
     }
 
     /// Expires work held by absent agents.
-    pub(super) fn expire_disconnected(&mut self, turn: &mut InputTurn) {
-        for due in self.agents.disconnects.expired(turn.now) {
+    pub(super) fn expire_disconnected(&mut self, context: &mut InputContext) {
+        for due in self.agents.disconnects.expired(context.now) {
             match due {
                 ExpiredTimeout::ReleaseOffers(agent) => {
                     let actions = self.scheduler.release_offers(&agent);
-                    self.execute_actions(actions, turn);
+                    self.execute_actions(actions, context);
                 }
                 ExpiredTimeout::FindRevoked => {
                     let mut absent = self.scheduler.agents_with_jobs();
                     absent.retain(|agent| self.is_absent(agent));
                     if !absent.is_empty() {
-                        turn.push(Effect::FindRevoked(absent));
+                        context.push(Effect::FindRevoked(absent));
                     }
                 }
             }
@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// Ends the jobs of agents that can't reconnect: another agent has replaced them, and their state is gone.
-    pub(super) fn revoked(&mut self, agents: Vec<AgentId>, turn: &mut InputTurn) {
+    pub(super) fn on_revoked(&mut self, agents: Vec<AgentId>, context: &mut InputContext) {
         for agent in agents {
             if !self.is_absent(&agent) {
                 continue;
@@ -160,10 +160,10 @@ impl Core {
             if self.platform.lease.agent.as_deref() == Some(&*agent) {
                 let first = self.agents.connections.first_connection();
                 self.platform.lease.agent = first.map(|connection| connection.hello.agent.clone());
-                self.publish_agent(turn);
+                self.publish_agent(context);
             }
             let actions = self.scheduler.end_jobs_of_lost_agent(&agent);
-            self.execute_actions(actions, turn);
+            self.execute_actions(actions, context);
         }
     }
 
@@ -173,13 +173,13 @@ impl Core {
     }
 
     /// Adds a warning to every running job: nothing was recorded for `time`.
-    pub(super) fn warn_of_freeze(&self, time: Duration, turn: &mut InputTurn) {
+    pub(super) fn warn_of_freeze(&self, time: Duration, context: &mut InputContext) {
         let seconds = time.as_secs();
         let message = format!("{RELAY_WAS_STOPPED}{seconds} s: it was stopped, or this machine slept");
         tracing::warn!("{message}");
         for job in self.scheduler.running_jobs() {
             let body = EventBody::Warning { message: message.clone() };
-            turn.push(Effect::Record { job: job.clone(), body });
+            context.push(Effect::Record { job: job.clone(), body });
         }
     }
 }

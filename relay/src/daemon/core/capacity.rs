@@ -13,8 +13,8 @@ struct AgentCapacity {
     /// True after the agent reported that it is full. No job is offered until one of its jobs ends, or until the next
     /// retry.
     reported_full: bool,
-    /// Set while its machine has too little memory or disk space for another job.
-    short: bool,
+    /// True while its machine has too little memory or disk space for another job.
+    low_resources: bool,
     /// Jobs that the agent runs or was offered.
     jobs: BTreeSet<JobId>,
 }
@@ -22,7 +22,9 @@ struct AgentCapacity {
 impl AgentCapacity {
     fn free_slots(&self) -> usize {
         match self.capacity {
-            Some(capacity) if !self.reported_full && !self.short => capacity.saturating_sub(self.jobs.len()),
+            Some(capacity) if !self.reported_full && !self.low_resources => {
+                capacity.saturating_sub(self.jobs.len())
+            }
             _ => 0,
         }
     }
@@ -48,7 +50,7 @@ impl AgentTable {
     pub(super) fn disconnect(&mut self, id: &AgentId) {
         self.change_agent(id, |agent| {
             agent.capacity = None;
-            agent.short = false;
+            agent.low_resources = false;
         });
     }
 
@@ -72,8 +74,8 @@ impl AgentTable {
 
     /// Records whether an agent's machine has too little memory or disk space. The agent is connected or about to
     /// connect.
-    pub(super) fn set_short(&mut self, id: &AgentId, short: bool) {
-        self.change_agent(id, |agent| agent.short = short);
+    pub(super) fn set_low_resources(&mut self, id: &AgentId, low: bool) {
+        self.change_agent(id, |agent| agent.low_resources = low);
     }
 
     pub(super) fn set_full(&mut self, id: &AgentId) {
@@ -81,7 +83,7 @@ impl AgentTable {
     }
 
     /// Resets all agents that have reported that they are full: they may have free slots again.
-    pub(super) fn reset_full(&mut self) {
+    pub(super) fn clear_reported_full(&mut self) {
         let full: Vec<AgentId> =
             self.agents.iter().filter(|(_, agent)| agent.reported_full).map(|(id, _)| id.clone()).collect();
         for id in full {
@@ -109,7 +111,7 @@ impl AgentTable {
         let before = agent.free_slots();
         change(agent);
         let after = agent.free_slots();
-        if agent.capacity.is_none() && agent.jobs.is_empty() && !agent.short {
+        if agent.capacity.is_none() && agent.jobs.is_empty() && !agent.low_resources {
             self.agents.remove(id);
         }
         if before != after {

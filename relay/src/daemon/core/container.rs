@@ -3,9 +3,9 @@
 //! ```text
 //!              pause                    die                      ensure
 //!  Paused ◄───────────► Running ─────────────────► Dead ──RESTART_PAUSE───► Running, agent welcomed with its cause
-//!            unpause       ▲                         │ stop, and nothing to do      │ ends of what it cut off
+//!            unpause       ▲                         │ stop, and nothing to do      │ interrupted jobs ended
 //!                          │                         ▼                              ▼
-//!                          └──`relay up`, a job── Stopped by hand              death forgotten
+//!                          └──`relay up`, a job── Stopped by hand              exit forgotten
 //! ```
 //!
 //! The lease and the state folder keep an exit until the agent has received it and every interrupted job has ended, so
@@ -25,9 +25,9 @@ use super::container_exit;
 use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
 use super::input::ContainerChange;
+use super::input_context::InputContext;
 use super::platform::{AttemptEvent, RETRY_PAUSE};
 use super::scheduler::{Action, AgentId, Assignment};
-use super::turn::InputTurn;
 use crate::container_state::{ContainerExit, ContainerState};
 use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;
@@ -60,7 +60,7 @@ pub(super) struct ContainerTracker {
     /// True after the agent was welcomed with the cause of the exit.
     agent_notified: bool,
     /// Time at which the exit was observed.
-    died_at: Option<Instant>,
+    exit_observed_at: Option<Instant>,
     /// The engine's timestamp of the last exit, which is the same in the event stream and in each inspection.
     last_exit_time: Option<String>,
     /// Time at which the container was last restarted after an exit.
@@ -86,12 +86,12 @@ impl ContainerTracker {
     /// call only later.
     fn was_up_requested_since_exit(&self) -> bool {
         let ended_at = self.last_exit_time.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
-        self.up_requested_at.zip(ended_at).is_some_and(|(wanted_at, ended_at)| wanted_at > ended_at)
+        self.up_requested_at.zip(ended_at).is_some_and(|(requested_at, ended_at)| requested_at > ended_at)
     }
 }
 
 impl Core {
-    /// The platform's own agent, connected or not, once it is known.
+    /// Returns the platform's own agent, connected or not; `None` before it is known.
     fn platform_agent(&self) -> Option<AgentId> {
         self.platform.lease.agent.as_deref().map(AgentId::from)
     }
@@ -119,12 +119,12 @@ impl Core {
     }
 
     /// Adopts an exit that an earlier daemon left unresolved.
-    pub(super) fn adopt_saved_exit(&mut self, turn: &mut InputTurn) {
-        self.container.died_at = self.platform.lease.death.is_some().then_some(turn.now);
-        self.forget_exit(turn);
+    pub(super) fn adopt_saved_exit(&mut self, context: &mut InputContext) {
+        self.container.exit_observed_at = self.platform.lease.death.is_some().then_some(context.now);
+        self.forget_exit(context);
     }
 
-    /// Handles an agent's connection that has ended. A reason from the engine takes precedence over the network error.
+    /// Handles the end of an agent's connection. A reason that the engine reports in time replaces the network error.
     pub(super) fn on_agent_connection_end(
         &mut self,
         agent: &AgentId,
@@ -134,20 +134,20 @@ impl Core {
         if self.platform_agent().as_ref() != Some(agent) || self.is_stopping_platform() {
             return self.scheduler.on_agent_disconnected(agent, reason);
         }
-        let patience = match self.platform.engine {
+        let timeout = match self.platform.engine {
             EngineKind::Docker | EngineKind::Podman => CAUSE_TIMEOUT,
             EngineKind::Local => LOCK_TIMEOUT,
         };
-        self.container.pending_cause = Some((reason.to_owned(), now + patience));
+        self.container.pending_cause = Some((reason.to_owned(), now + timeout));
         Vec::new()
     }
 
     /// Marks the jobs of the platform's agent as unreachable.
-    fn mark_unreachable(&mut self, reason: &str, turn: &mut InputTurn) {
+    fn mark_unreachable(&mut self, reason: &str, context: &mut InputContext) {
         self.container.pending_cause = None;
         if let Some(own) = self.platform_agent() {
             let actions = self.scheduler.on_agent_disconnected(&own, reason);
-            self.execute_actions(actions, turn);
+            self.execute_actions(actions, context);
         }
     }
 
@@ -157,13 +157,13 @@ impl Core {
         &mut self,
         agent: &AgentId,
         held_jobs: &BTreeSet<JobId>,
-        turn: &mut InputTurn,
+        context: &mut InputContext,
     ) {
         if self.platform_agent().as_ref() != Some(agent) {
             return;
         }
         if let Some((reason, _)) = self.container.pending_cause.take() {
-            self.mark_unreachable(&reason, turn);
+            self.mark_unreachable(&reason, context);
         }
         self.container.is_paused = false;
         self.container.stopped_by_person = false;
@@ -178,18 +178,18 @@ impl Core {
     }
 
     /// Stores the vitals of an agent's machine if the agent is the platform's own.
-    pub(super) fn container_measured(&mut self, agent: &AgentId, vitals: Option<MachineVitals>) {
+    pub(super) fn store_platform_vitals(&mut self, agent: &AgentId, vitals: Option<MachineVitals>) {
         if self.platform_agent().as_ref() == Some(agent) && vitals.is_some() {
             self.container.vitals = vitals;
         }
     }
 
     /// Records the newest vitals for each job that was interrupted when the container was killed for lack of memory.
-    fn record_vitals(&self, turn: &mut InputTurn) {
+    fn record_vitals(&self, context: &mut InputContext) {
         let (Some(own), Some(vitals)) = (self.platform_agent(), self.container.vitals) else { return };
         let jobs = self.scheduler.jobs_of(&own).into_iter();
         let running = |job: &JobId| matches!(self.scheduler.assignment(job), Some(Assignment::Running(_)));
-        turn.effects.extend(
+        context.effects.extend(
             jobs.filter(running).map(|job| Effect::Record { job, body: EventBody::Vitals(Box::new(vitals)) }),
         );
     }
@@ -201,38 +201,38 @@ impl Core {
     }
 
     /// Handles an observed change of the container.
-    pub(super) fn on_container_change(&mut self, change: ContainerChange, turn: &mut InputTurn) {
+    pub(super) fn on_container_change(&mut self, change: ContainerChange, context: &mut InputContext) {
         if self.is_stopping_platform() {
             return;
         }
         tracing::info!("container: {change:?}");
         match change {
             ContainerChange::Died(death) => {
-                self.on_container_exit(death, turn);
-                if let (Some(attempt), Some(again_at)) =
+                self.on_container_exit(death, context);
+                if let (Some(attempt), Some(retry_at)) =
                     (&mut self.platform.running_attempt, self.platform.next_attempt_at)
                 {
-                    attempt.newest_event = Some(AttemptEvent::ContainerExited { retry_at: again_at });
+                    attempt.newest_event = Some(AttemptEvent::ContainerExited { retry_at });
                 }
             }
             ContainerChange::Inspected(state @ ContainerState::Exited { .. }) => {
-                self.on_container_exit(ContainerExit::from_state(&state), turn);
+                self.on_container_exit(ContainerExit::from_state(&state), context);
             }
             ContainerChange::Inspected(ContainerState::Absent) | ContainerChange::Removed => {
-                self.on_container_removed(turn);
+                self.on_container_removed(context);
             }
             ContainerChange::Inspected(ContainerState::Paused) | ContainerChange::Paused => {
-                self.on_container_paused(turn);
+                self.on_container_paused(context);
             }
             ContainerChange::Inspected(ContainerState::Running) | ContainerChange::Unpaused => {
-                self.on_container_resumed(turn);
+                self.on_container_resumed(context);
             }
             ContainerChange::Started => self.container.stopped_by_person = false,
-            ContainerChange::Stopped => self.on_container_stopped(turn),
+            ContainerChange::Stopped => self.on_container_stopped(context),
         }
     }
 
-    fn on_container_exit(&mut self, death: ContainerExit, turn: &mut InputTurn) {
+    fn on_container_exit(&mut self, death: ContainerExit, context: &mut InputContext) {
         if death.finished_at.is_some() && death.finished_at == self.container.last_exit_time {
             return;
         }
@@ -241,27 +241,28 @@ impl Core {
         let cause = container_exit::describe_exit(&self.platform.name, &death);
         tracing::warn!("{cause}");
         if death.oom_killed {
-            self.record_vitals(turn);
+            self.record_vitals(context);
         }
-        self.record_exit(death, turn.now);
-        self.mark_unreachable(&cause, turn);
+        self.record_exit(death, context.now);
+        self.mark_unreachable(&cause, context);
         // The agent sends undelivered events again from its spool.
         if let Some(connection_id) = self
             .platform_agent()
             .and_then(|own| Some(self.agents.connections.get_connection(&own)?.connection_id()))
         {
             self.agents.connections.disconnect(&connection_id);
-            turn.push(Effect::Close(connection_id.number));
-            self.agents.disconnects.on_disconnect(connection_id.agent, turn.now);
+            context.push(Effect::Close(connection_id.number));
+            self.agents.disconnects.on_disconnect(connection_id.agent, context.now);
         }
-        self.publish_agent(turn);
-        self.publish_platform_status(PlatformStatus::Starting { detail: cause }, turn);
+        self.publish_agent(context);
+        self.publish_platform_status(PlatformStatus::Starting { detail: cause }, context);
         // The exit is synced before the container is started again, because the start erases the engine's record of it.
-        self.publish_state(Durability::Synced, turn);
-        let now = turn.now;
-        let looping = self.container.restarted_at.is_some_and(|at| now - at < RETRY_PAUSE);
+        self.publish_state(Durability::Synced, context);
+        let now = context.now;
+        let restarted_recently = self.container.restarted_at.is_some_and(|at| now - at < RETRY_PAUSE);
         self.container.restarted_at = Some(now);
-        self.platform.next_attempt_at = Some(now + if looping { RETRY_PAUSE } else { RESTART_PAUSE });
+        self.platform.next_attempt_at =
+            Some(now + if restarted_recently { RETRY_PAUSE } else { RESTART_PAUSE });
     }
 
     /// Stores an exit until its interrupted jobs have ended.
@@ -271,23 +272,23 @@ impl Core {
             .cut_off
             .extend(self.platform.lease.death.take().into_iter().flat_map(|earlier| earlier.cut_off));
         self.container.agent_notified = false;
-        self.container.died_at = Some(now);
+        self.container.exit_observed_at = Some(now);
         self.platform.lease.death = Some(death);
         self.set_agent_notified();
     }
 
     /// Handles a removed container. Its exit is usually known already. If the container was removed before this
     /// daemon's first check, the removal counts as a new exit.
-    fn on_container_removed(&mut self, turn: &mut InputTurn) {
+    fn on_container_removed(&mut self, context: &mut InputContext) {
         let is_new = self.platform.lease.death.is_none() && !self.is_platform_connected();
         if is_new && self.platform_agent().is_some_and(|own| !self.scheduler.jobs_of(&own).is_empty()) {
-            self.on_container_exit(ContainerExit::from_state(&ContainerState::Absent), turn);
+            self.on_container_exit(ContainerExit::from_state(&ContainerState::Absent), context);
         }
     }
 
     /// Handles a paused container. The agent's connection is kept, because it may survive a short pause. The jobs send
     /// no events while the container is paused.
-    fn on_container_paused(&mut self, turn: &mut InputTurn) {
+    fn on_container_paused(&mut self, context: &mut InputContext) {
         if self.container.is_paused {
             return;
         }
@@ -295,11 +296,11 @@ impl Core {
         let cause = container_exit::describe_pause(self.platform.engine, &self.platform.name);
         tracing::warn!("{cause}");
         self.platform.lease.platform = PlatformStatus::Failed { detail: cause.clone() };
-        self.publish_state(Durability::Cached, turn);
-        self.mark_unreachable(&cause, turn);
+        self.publish_state(Durability::Cached, context);
+        self.mark_unreachable(&cause, context);
     }
 
-    fn on_container_resumed(&mut self, turn: &mut InputTurn) {
+    fn on_container_resumed(&mut self, context: &mut InputContext) {
         if !self.container.is_paused {
             return;
         }
@@ -309,51 +310,51 @@ impl Core {
             .and_then(|own| Some((self.agents.connections.get_connection(&own)?.hello.max_jobs, own)));
         if let Some((max_jobs, own)) = connection {
             // The connection has survived the pause, and the agent still has its jobs.
-            self.publish_agent(turn);
+            self.publish_agent(context);
             let capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
             let held = self.scheduler.jobs_of(&own);
-            let short = self.shortage(&own).is_some();
-            let mut actions = self.scheduler.machine_measured(&own, short);
+            let low = self.shortage(&own).is_some();
+            let mut actions = self.scheduler.set_low_resources(&own, low);
             actions.extend(self.scheduler.on_agent_connected(&own, capacity, &held));
-            self.execute_actions(actions, turn);
+            self.execute_actions(actions, context);
         } else {
             // The agent reconnects by itself.
             let detail = "waiting for the agent to connect".to_owned();
-            self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
-            self.platform.next_attempt_at = Some(turn.now + RETRY_PAUSE);
+            self.publish_platform_status(PlatformStatus::Starting { detail }, context);
+            self.platform.next_attempt_at = Some(context.now + RETRY_PAUSE);
         }
     }
 
     /// Handles a stop by a person: the container is started again only if a job needs it.
-    pub(super) fn on_container_stopped(&mut self, turn: &mut InputTurn) {
+    pub(super) fn on_container_stopped(&mut self, context: &mut InputContext) {
         if self.is_platform_connected() || !self.scheduler.is_empty() {
             return;
         }
         if self.container.was_up_requested_since_exit() {
-            self.platform.next_attempt_at.get_or_insert(turn.now);
+            self.platform.next_attempt_at.get_or_insert(context.now);
         } else if let Some(attempt) = &mut self.platform.running_attempt {
             attempt.newest_event = Some(AttemptEvent::ContainerStopped);
         } else {
             self.container.stopped_by_person = true;
             self.platform.next_attempt_at = None;
             let detail = container_exit::describe_stop(&self.platform.name);
-            self.publish_platform_status(PlatformStatus::Failed { detail }, turn);
+            self.publish_platform_status(PlatformStatus::Failed { detail }, context);
         }
     }
 
     /// Runs the periodic work: stops waiting for the cause of an ended connection, starts a stopped container for a
     /// job, and ends jobs that can't continue.
-    pub(super) fn check_container(&mut self, turn: &mut InputTurn) {
-        let now = turn.now;
+    pub(super) fn check_container(&mut self, context: &mut InputContext) {
+        let now = context.now;
         if let Some((reason, _)) = self.container.pending_cause.take_if(|(_, until)| *until <= now) {
             if self.platform.engine == EngineKind::Local {
-                turn.push(Effect::Engine(EngineEffect::FindLocalAgentProcess { reason }));
+                context.push(Effect::Engine(EngineEffect::FindLocalAgentProcess { reason }));
             } else {
-                self.mark_unreachable(&reason, turn);
+                self.mark_unreachable(&reason, context);
             }
         }
-        self.restart_stopped_for_job(turn);
-        let waited = self.container.died_at.is_some_and(|at| now - at >= RECOVERY_TIMEOUT);
+        self.restart_stopped_for_job(context);
+        let waited = self.container.exit_observed_at.is_some_and(|at| now - at >= RECOVERY_TIMEOUT);
         if let PlatformStatus::Failed { detail } = &self.platform.lease.platform
             && waited
             && !self.is_platform_connected()
@@ -363,41 +364,41 @@ impl Core {
             let why = format!("and it can't be restarted: {detail}");
             let record = |job| Action::Record { job, body: container_exit::final_event(&cause, &why) };
             let cut_off = self.platform.lease.death.as_mut().map(|death| std::mem::take(&mut death.cut_off));
-            self.execute_actions(cut_off.into_iter().flatten().map(record).collect(), turn);
+            self.execute_actions(cut_off.into_iter().flatten().map(record).collect(), context);
         }
     }
 
     /// Handles the outcome of a check whether a local agent still runs after its connection ended. If its process has
     /// ended too, a new agent is started.
-    pub(super) fn on_local_agent_process(&mut self, runs: bool, reason: &str, turn: &mut InputTurn) {
-        self.mark_unreachable(if runs { reason } else { "the agent's process has ended" }, turn);
+    pub(super) fn on_local_agent_process(&mut self, runs: bool, reason: &str, context: &mut InputContext) {
+        self.mark_unreachable(if runs { reason } else { "the agent's process has ended" }, context);
         if !runs {
-            self.start_attempt_if_needed(turn);
+            self.start_attempt_if_needed(context);
         }
     }
 
     /// Starts a container that a person has stopped once a job needs it.
-    pub(super) fn restart_stopped_for_job(&mut self, turn: &mut InputTurn) {
+    pub(super) fn restart_stopped_for_job(&mut self, context: &mut InputContext) {
         if self.container.stopped_by_person && !self.scheduler.is_empty() {
             self.container.stopped_by_person = false;
             let detail = format!("starting {}", self.platform.engine);
-            self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
-            self.start_attempt_if_needed(turn);
+            self.publish_platform_status(PlatformStatus::Starting { detail }, context);
+            self.start_attempt_if_needed(context);
         }
     }
 
     /// Removes an exit once the agent has received it and every interrupted job has ended.
-    pub(super) fn forget_exit(&mut self, turn: &mut InputTurn) {
+    pub(super) fn forget_exit(&mut self, context: &mut InputContext) {
         // An agent that has replaced the dead one need not be notified.
-        let heard = self.container.agent_notified || self.is_platform_connected();
+        let is_resolved = self.container.agent_notified || self.is_platform_connected();
         let Some(death) = &mut self.platform.lease.death else { return };
         let scheduler = &self.scheduler;
         death.cut_off.retain(|job| scheduler.assignment(job).is_some());
-        if heard && death.cut_off.is_empty() {
+        if is_resolved && death.cut_off.is_empty() {
             self.platform.lease.death = None;
-            self.container.died_at = None;
+            self.container.exit_observed_at = None;
             self.set_agent_notified();
-            self.publish_state(Durability::Cached, turn);
+            self.publish_state(Durability::Cached, context);
         }
     }
 }

@@ -44,7 +44,7 @@ pub(in crate::daemon) enum Effect {
 
     /// Log the first event of a record that the command line has created.
     LogFirstEvent(JobId),
-    /// Record an event of the relay's own.
+    /// Record an event of the relay itself.
     Record {
         job: JobId,
         body: EventBody,
@@ -90,8 +90,8 @@ pub(in crate::daemon) enum Effect {
 /// Effects of a request to extend a limit.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::daemon) enum LimitEffect {
-    /// Read the facts about these requests, and report them.
-    ReadFacts(Vec<LimitQuery>),
+    /// Run these queries, and report their results.
+    RunQueries(Vec<LimitQuery>),
     /// Queue the frame of a request; report success.
     SendRequest { path: PathBuf, to: ConnectionId, frame: RelayFrame },
     /// Rewrite a request; report success.

@@ -40,7 +40,7 @@ pub(in crate::daemon) struct LimitRequest {
     pub(in crate::daemon) promised_ms: Option<u64>,
 }
 
-/// Facts to read before deciding about a request.
+/// Query of the job state that decides about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct LimitQuery {
     /// Path of the request's file.
@@ -55,9 +55,9 @@ pub(in crate::daemon) struct LimitQuery {
     pub(in crate::daemon) wants_record: bool,
 }
 
-/// Facts that decide about a request.
+/// Result of a [`LimitQuery`].
 #[derive(Debug)]
-pub(in crate::daemon) struct LimitFacts {
+pub(in crate::daemon) struct LimitQueryResult {
     /// Path of the request's file.
     pub(in crate::daemon) path: PathBuf,
     /// Position in the job's log after `lines`.

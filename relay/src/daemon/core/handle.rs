@@ -13,11 +13,11 @@ use super::connections::Connection;
 use super::container::ContainerTracker;
 use super::effect::Effect;
 use super::input::Input;
+use super::input_context::InputContext;
 use super::limits::LimitRequests;
 use super::platform::PlatformState;
 use super::scheduler::{Action, AgentId, Scheduler};
 use super::shutdown::Shutdown;
-use super::turn::InputTurn;
 use crate::files::atomic::Durability;
 use crate::min_free::MinFree;
 use crate::registry::lease::Lease;
@@ -60,59 +60,59 @@ impl Core {
 
     /// Handles an input at `now`. Returns the effects, in order.
     pub(in crate::daemon) fn handle(&mut self, input: Input, now: Instant) -> Vec<Effect> {
-        let mut turn = InputTurn::new(now);
-        self.dispatch(input, &mut turn);
-        turn.effects
+        let mut context = InputContext::new(now);
+        self.dispatch(input, &mut context);
+        context.effects
     }
 
-    fn dispatch(&mut self, input: Input, turn: &mut InputTurn) {
+    fn dispatch(&mut self, input: Input, context: &mut InputContext) {
         match input {
-            Input::RegistryOpened(active) => self.adopt_active_jobs(&active, turn),
-            Input::Listening => self.start_attempt_if_needed(turn),
-            Input::Register(agent) => self.on_register(&agent, turn),
-            Input::Connected(connection) => self.on_connected(connection, turn),
+            Input::RegistryOpened(active) => self.adopt_active_jobs(&active, context),
+            Input::Listening => self.start_attempt_if_needed(context),
+            Input::Register(agent) => self.on_register(&agent, context),
+            Input::Connected(connection) => self.on_connected(connection, context),
             Input::Disconnected { connection_id, reason } => {
-                self.on_connection_closed(connection_id, &reason, turn);
+                self.on_connection_closed(connection_id, &reason, context);
             }
             Input::FrameNotSent(connection_id) => {
-                let actions = self.drop_connection(&connection_id, "it accepts no more frames", turn);
-                self.execute_actions(actions, turn);
+                let actions = self.drop_connection(&connection_id, "it accepts no more frames", context);
+                self.execute_actions(actions, context);
             }
             Input::Accepted { connection_id, job, epoch } => {
-                self.on_accepted(&connection_id, job, epoch, turn);
+                self.on_accepted(&connection_id, job, epoch, context);
             }
             Input::Refused { connection_id, job, reason, busy } => {
-                self.on_refused(&connection_id, &job, reason, busy, turn);
+                self.on_refused(&connection_id, &job, reason, busy, context);
             }
-            Input::Vitals { connection_id, vitals } => self.machine_measured(&connection_id, *vitals, turn),
-            Input::RecordsChanged(records) => self.on_records_changed(records, turn),
-            Input::ProcessFrozen(time) => self.warn_of_freeze(time, turn),
+            Input::Vitals { connection_id, vitals } => self.on_vitals(&connection_id, *vitals, context),
+            Input::RecordsChanged(records) => self.on_records_changed(records, context),
+            Input::ProcessFrozen(time) => self.warn_of_freeze(time, context),
             Input::Heartbeat(at) => {
                 self.platform.lease.heartbeat_at = at;
-                self.publish_state(Durability::Cached, turn);
+                self.publish_state(Durability::Cached, context);
             }
-            Input::RegistryGone => self.on_registry_gone(turn),
-            Input::JobsListed(there) => self.known_jobs.retain(|job| there.contains(job)),
-            Input::JobFound(record) => self.add_new_job(&record, turn),
-            Input::WallClock(ahead_ms) => self.follow_wall_clock(ahead_ms, turn),
-            Input::ClockSet(scale) => self.on_clock_set(scale, turn),
-            Input::RequestFiled { path, request, wall } => self.apply_request(path, request, wall, turn),
-            Input::RequestsRead => self.on_requests_read(turn),
-            Input::LimitFactsRead(facts) => self.on_facts_read(facts, turn),
+            Input::RegistryGone => self.on_registry_gone(context),
+            Input::JobsListed(listed) => self.known_jobs.retain(|job| listed.contains(job)),
+            Input::JobFound(record) => self.add_new_job(&record, context),
+            Input::WallClock(ahead_ms) => self.follow_wall_clock(ahead_ms, context),
+            Input::ClockSet(scale) => self.on_clock_set(scale, context),
+            Input::RequestFiled { path, request, wall } => self.apply_request(path, request, wall, context),
+            Input::RequestsRead => self.on_requests_read(context),
+            Input::LimitQueryResults(results) => self.on_query_results(results, context),
             Input::LimitRequestSent { path, connection } => {
-                self.limit_requests.set_sent(&path, connection, turn.now);
+                self.limit_requests.set_sent(&path, connection, context.now);
             }
             Input::RequestRewritten(request) => self.limit_requests.replace_request(request),
-            Input::PromiseStored(request) => self.on_promise_stored(request, turn),
-            Input::SpecLimitWritten(path) => self.on_spec_limit_written(&path, turn),
-            Input::Tick => self.on_tick(turn),
-            Input::Revoked(agents) => self.revoked(agents, turn),
-            Input::LocalAgentProcess { runs, reason } => self.on_local_agent_process(runs, &reason, turn),
-            Input::PlatformStarted(result) => self.on_attempt_finished(result, turn),
-            Input::GatewayOpened(address) => self.on_gateway_opened(address, turn),
-            Input::PlatformStopped(result) => self.on_platform_stopped(result, turn.now),
-            Input::ContainerChanged(change) => self.on_container_change(change, turn),
-            Input::MainLoopEnded => self.close_writer_and_subscribers(turn),
+            Input::PromiseStored(request) => self.on_promise_stored(request, context),
+            Input::SpecLimitWritten(path) => self.on_spec_limit_written(&path, context),
+            Input::Tick => self.on_tick(context),
+            Input::Revoked(agents) => self.on_revoked(agents, context),
+            Input::LocalAgentProcess { runs, reason } => self.on_local_agent_process(runs, &reason, context),
+            Input::PlatformStarted(result) => self.on_attempt_finished(result, context),
+            Input::GatewayOpened(address) => self.on_gateway_opened(address, context),
+            Input::PlatformStopped(result) => self.on_platform_stopped(result, context.now),
+            Input::ContainerChanged(change) => self.on_container_change(change, context),
+            Input::MainLoopEnded => self.close_writer_and_subscribers(context),
         }
     }
 
@@ -128,108 +128,108 @@ impl Core {
     }
 
     /// Adopts the jobs found at startup. Their agents count as disconnected since the last daemon ended.
-    fn adopt_active_jobs(&mut self, active: &[JobRecord], turn: &mut InputTurn) {
+    fn adopt_active_jobs(&mut self, active: &[JobRecord], context: &mut InputContext) {
         for record in active {
             self.known_jobs.insert(record.job.clone());
             let actions = self.scheduler.update_from_record(record);
-            self.execute_actions(actions, turn);
+            self.execute_actions(actions, context);
         }
         for agent in self.scheduler.agents_with_jobs() {
             let actions = self.scheduler.on_agent_disconnected(&agent, "the relay was restarted");
-            self.agents.disconnects.on_disconnect(agent, turn.now);
-            self.execute_actions(actions, turn);
+            self.agents.disconnects.on_disconnect(agent, context.now);
+            self.execute_actions(actions, context);
         }
-        self.adopt_saved_exit(turn);
+        self.adopt_saved_exit(context);
     }
 
     /// Handles records that the writer has changed.
-    fn on_records_changed(&mut self, records: BTreeMap<JobId, JobRecord>, turn: &mut InputTurn) {
+    fn on_records_changed(&mut self, records: BTreeMap<JobId, JobRecord>, context: &mut InputContext) {
         for record in records.values() {
             let actions = self.scheduler.update_from_record(record);
-            self.execute_actions(actions, turn);
+            self.execute_actions(actions, context);
         }
         if !self.limit_requests.is_empty() {
-            self.inspect_limits(turn);
+            self.inspect_limits(context);
         }
-        self.forget_exit(turn);
+        self.forget_exit(context);
         let ended = records.into_values().filter(|record| record.state.is_final());
-        turn.effects.extend(ended.map(|record| Effect::Notify(Box::new(record))));
+        context.effects.extend(ended.map(|record| Effect::Notify(Box::new(record))));
     }
 
     /// Runs the last part of the periodic work: timeouts, and retries for a platform that is down.
-    fn on_tick(&mut self, turn: &mut InputTurn) {
-        self.expire_disconnected(turn);
+    fn on_tick(&mut self, context: &mut InputContext) {
+        self.expire_disconnected(context);
         let actions = self.scheduler.retry_full_agents();
-        self.execute_actions(actions, turn);
-        self.check_container(turn);
-        if self.platform.next_attempt_at.is_some_and(|at| at <= turn.now) {
-            self.start_attempt_if_needed(turn);
+        self.execute_actions(actions, context);
+        self.check_container(context);
+        if self.platform.next_attempt_at.is_some_and(|at| at <= context.now) {
+            self.start_attempt_if_needed(context);
         }
     }
 
     /// Adopts the new time of a wall clock that was set. Waits until there are no jobs, because their ages would
     /// change.
-    fn follow_wall_clock(&mut self, ahead_ms: Option<i64>, turn: &mut InputTurn) {
+    fn follow_wall_clock(&mut self, ahead_ms: Option<i64>, context: &mut InputContext) {
         let Some(ahead_ms) = ahead_ms else {
             self.clock_was_set = false;
             return;
         };
         let span = common::duration::format_duration(ahead_ms.unsigned_abs());
-        let order = if ahead_ms > 0 { "ahead" } else { "back" };
+        let direction = if ahead_ms > 0 { "ahead" } else { "back" };
         if !self.scheduler.is_empty() {
             if !self.clock_was_set {
                 tracing::warn!(
-                    "the clock of this machine was set {span} {order}: applied when no job is left"
+                    "the clock of this machine was set {span} {direction}: applied when no job is left"
                 );
             }
             self.clock_was_set = true;
             return;
         }
-        tracing::warn!("the clock of this machine was set {span} {order}");
-        turn.push(Effect::FollowWallClock);
+        tracing::warn!("the clock of this machine was set {span} {direction}");
+        context.push(Effect::FollowWallClock);
     }
 
-    fn on_clock_set(&mut self, scale: Option<BootScale>, turn: &mut InputTurn) {
+    fn on_clock_set(&mut self, scale: Option<BootScale>, context: &mut InputContext) {
         self.platform.lease.clock = scale;
         // Agents receive the time only when they connect, so all of them must reconnect.
         while let Some(connection_id) =
             self.agents.connections.first_connection().map(Connection::connection_id)
         {
-            let actions = self.drop_connection(&connection_id, "the clock of this machine was set", turn);
-            self.execute_actions(actions, turn);
+            let actions = self.drop_connection(&connection_id, "the clock of this machine was set", context);
+            self.execute_actions(actions, context);
         }
     }
 
     /// Converts the scheduler's actions, and further actions that result from them, into effects.
-    pub(super) fn execute_actions(&mut self, actions: Vec<Action>, turn: &mut InputTurn) {
+    pub(super) fn execute_actions(&mut self, actions: Vec<Action>, context: &mut InputContext) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Start { agent, job, epoch } => {
                     let connection =
                         self.agents.connections.get_connection(&agent).map(Connection::connection_id);
-                    turn.push(Effect::Offer { job, epoch, agent, connection });
+                    context.push(Effect::Offer { job, epoch, agent, connection });
                 }
                 Action::Cancel { agent, job, grace_ms } => {
-                    self.send_to_agent(&agent, RelayFrame::Cancel { job, grace_ms }, turn);
+                    self.send_to_agent(&agent, RelayFrame::Cancel { job, grace_ms }, context);
                 }
                 Action::Reconnect { agent } => {
                     let connection =
                         self.agents.connections.get_connection(&agent).map(Connection::connection_id);
                     if let Some(connection_id) = connection {
                         let reason = "the files of one of its jobs can be read again";
-                        actions.extend(self.drop_connection(&connection_id, reason, turn));
+                        actions.extend(self.drop_connection(&connection_id, reason, context));
                     }
                 }
-                Action::Record { job, body } => turn.push(Effect::Record { job, body }),
+                Action::Record { job, body } => context.push(Effect::Record { job, body }),
             }
         }
     }
 
     /// Sends a frame to an agent, if it is connected.
-    fn send_to_agent(&self, agent: &AgentId, frame: RelayFrame, turn: &mut InputTurn) {
+    fn send_to_agent(&self, agent: &AgentId, frame: RelayFrame, context: &mut InputContext) {
         if let Some(connection) = self.agents.connections.get_connection(agent) {
-            turn.push(Effect::Send { to: connection.connection_id(), frame });
+            context.push(Effect::Send { to: connection.connection_id(), frame });
         }
     }
 }

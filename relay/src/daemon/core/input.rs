@@ -11,7 +11,7 @@ use common::vitals::MachineVitals;
 use jiff::Timestamp;
 
 use super::connections::{Connection, ConnectionId, ConnectionNumber};
-use super::extend::{LimitFacts, LimitRequest};
+use super::extend::{LimitQueryResult, LimitRequest};
 use super::scheduler::AgentId;
 use crate::container_state::ContainerExit;
 use crate::container_state::ContainerState;
@@ -61,8 +61,8 @@ pub(in crate::daemon) enum Input {
     RequestFiled { path: PathBuf, request: Option<DaemonRequest>, wall: Timestamp },
     /// All filed requests were passed on.
     RequestsRead,
-    /// Answer to [`LimitEffect::ReadFacts`](super::LimitEffect::ReadFacts).
-    LimitFactsRead(Vec<LimitFacts>),
+    /// Answer to [`LimitEffect::RunQueries`](super::LimitEffect::RunQueries).
+    LimitQueryResults(Vec<LimitQueryResult>),
     /// Answer to [`LimitEffect::SendRequest`](super::LimitEffect::SendRequest) if the frame was queued.
     LimitRequestSent { path: PathBuf, connection: ConnectionNumber },
     /// Answer to [`LimitEffect::RewriteRequest`](super::LimitEffect::RewriteRequest) on success.
@@ -73,8 +73,8 @@ pub(in crate::daemon) enum Input {
     SpecLimitWritten(PathBuf),
     /// The periodic work ends: handle timeouts and retries.
     Tick,
-    /// Answer to [`EngineEffect::FindLocalAgentProcess`](super::EngineEffect::FindLocalAgentProcess): true if the agent's process
-    /// runs.
+    /// Answer to [`EngineEffect::FindLocalAgentProcess`](super::EngineEffect::FindLocalAgentProcess): true if the
+    /// agent's process runs.
     LocalAgentProcess { runs: bool, reason: String },
     /// An attempt to start the platform has finished.
     PlatformStarted(Result<(), String>),

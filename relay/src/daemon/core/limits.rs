@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 use super::connections::{Connection, ConnectionNumber};
 use super::effect::{Effect, LimitEffect};
-use super::extend::{Extensions, JobStatus, LimitFacts, LimitQuery, LimitRequest, NextAction};
+use super::extend::{Extensions, JobStatus, LimitQuery, LimitQueryResult, LimitRequest, NextAction};
 use super::handle::Core;
+use super::input_context::InputContext;
 use super::scheduler::Assignment;
-use super::turn::InputTurn;
 
 #[derive(Debug, Default)]
 pub(super) struct LimitRequests {
@@ -57,20 +57,20 @@ impl LimitRequests {
 }
 
 impl Core {
-    /// Requests the facts about the active requests.
-    pub(super) fn inspect_limits(&mut self, turn: &mut InputTurn) {
+    /// Queries the state that decides about the active requests.
+    pub(super) fn inspect_limits(&mut self, context: &mut InputContext) {
         let active = self.limit_requests.extensions.active_requests(&self.limit_requests.requests);
-        self.read_facts(&active, turn);
+        self.run_queries(&active, context);
     }
 
-    fn read_facts(&mut self, requests: &[LimitRequest], turn: &mut InputTurn) {
-        let queries: Vec<LimitQuery> = requests.iter().map(|request| self.facts_query(request)).collect();
+    fn run_queries(&mut self, requests: &[LimitRequest], context: &mut InputContext) {
+        let queries: Vec<LimitQuery> = requests.iter().map(|request| self.build_query(request)).collect();
         if !queries.is_empty() {
-            turn.push(Effect::ExtendLimit(LimitEffect::ReadFacts(queries)));
+            context.push(Effect::ExtendLimit(LimitEffect::RunQueries(queries)));
         }
     }
 
-    fn facts_query(&mut self, request: &LimitRequest) -> LimitQuery {
+    fn build_query(&mut self, request: &LimitRequest) -> LimitQuery {
         let is_queued = self.scheduler.assignment(&request.job) == Some(&Assignment::Queued);
         LimitQuery {
             path: request.path.clone(),
@@ -81,76 +81,91 @@ impl Core {
         }
     }
 
-    /// Advances each request according to the facts that were read about it.
-    pub(super) fn on_facts_read(&mut self, facts: Vec<LimitFacts>, turn: &mut InputTurn) {
-        for facts in facts {
-            if let Some(request) = self.limit_requests.find_request(&facts.path) {
-                self.advance_request(request, facts, turn);
+    /// Advances each request according to the result of its query.
+    pub(super) fn on_query_results(&mut self, results: Vec<LimitQueryResult>, context: &mut InputContext) {
+        for result in results {
+            if let Some(request) = self.limit_requests.find_request(&result.path) {
+                self.advance_request(request, result, context);
             }
         }
     }
 
-    fn advance_request(&mut self, request: LimitRequest, facts: LimitFacts, turn: &mut InputTurn) {
+    fn advance_request(
+        &mut self,
+        request: LimitRequest,
+        result: LimitQueryResult,
+        context: &mut InputContext,
+    ) {
         let status = JobStatus {
             connection: self.agent_of(&request.job).map(|connection| connection.number),
             assignment: self.scheduler.assignment(&request.job).cloned(),
             caught_up: self
                 .progress_at_connect(&request.job)
-                .is_none_or(|held| facts.recorded_seq >= Some(held)),
-            spec_ms: facts.spec_ms,
+                .is_none_or(|held| result.recorded_seq >= Some(held)),
+            spec_ms: result.spec_ms,
         };
-        match self.limit_requests.extensions.next_action(&request, &status, facts.log, &facts.lines, turn.now)
-        {
+        match self.limit_requests.extensions.next_action(
+            &request,
+            &status,
+            result.log,
+            &result.lines,
+            context.now,
+        ) {
             NextAction::Wait => {}
             NextAction::SendRequest => {
                 let LimitRequest { path, job, step, by_ms, .. } = request;
                 if let Some(to) = self.agent_of(&job).map(Connection::connection_id) {
                     let frame = RelayFrame::Extend { job, step, by_ms };
-                    turn.push(Effect::ExtendLimit(LimitEffect::SendRequest { path, to, frame }));
+                    context.push(Effect::ExtendLimit(LimitEffect::SendRequest { path, to, frame }));
                 }
             }
             NextAction::StorePromise(to_ms) => {
-                turn.push(Effect::ExtendLimit(LimitEffect::StorePromise(LimitRequest {
+                context.push(Effect::ExtendLimit(LimitEffect::StorePromise(LimitRequest {
                     promised_ms: Some(to_ms),
                     ..request
                 })));
             }
             NextAction::WriteSpecLimit(job_ms) => {
                 let LimitRequest { path, job, .. } = request;
-                turn.push(Effect::ExtendLimit(LimitEffect::WriteSpecLimit { path, job, job_ms }));
+                context.push(Effect::ExtendLimit(LimitEffect::WriteSpecLimit { path, job, job_ms }));
             }
-            NextAction::Done(answer) => self.finish_request(request, answer, turn),
+            NextAction::Done(answer) => self.finish_request(request, answer, context),
         }
     }
 
     /// Handles a request into which the promised limit was written.
-    pub(super) fn on_promise_stored(&mut self, request: LimitRequest, turn: &mut InputTurn) {
+    pub(super) fn on_promise_stored(&mut self, request: LimitRequest, context: &mut InputContext) {
         self.limit_requests.replace_request(request.clone());
-        self.read_facts(&[request], turn);
+        self.run_queries(&[request], context);
     }
 
     /// Handles a request whose limit was written into the spec.
-    pub(super) fn on_spec_limit_written(&mut self, path: &Path, turn: &mut InputTurn) {
+    pub(super) fn on_spec_limit_written(&mut self, path: &Path, context: &mut InputContext) {
         let request = self.limit_requests.find_request(path);
-        self.read_facts(request.as_slice(), turn);
+        self.run_queries(request.as_slice(), context);
     }
 
     /// Removes a completed request. Before that, rewrites the later requests of the job so that they skip the event
     /// that answered this one: after a crash they could mistake it for their own answer.
-    fn finish_request(&mut self, request: LimitRequest, answer_event_id: Option<u64>, turn: &mut InputTurn) {
+    fn finish_request(
+        &mut self,
+        request: LimitRequest,
+        answer_event_id: Option<u64>,
+        context: &mut InputContext,
+    ) {
         self.limit_requests.requests.retain(|other| other.path != request.path);
-        let behind = self.limit_requests.requests.iter().filter(|other| other.job == request.job);
+        let later = self.limit_requests.requests.iter().filter(|other| other.job == request.job);
         if let Some(id) = answer_event_id {
-            let amended = behind
+            let amended = later
                 .map(|other| LimitRequest { after_event_id: other.after_event_id.max(id), ..other.clone() });
-            turn.effects.extend(amended.map(LimitEffect::RewriteRequest).map(Effect::ExtendLimit));
+            context.effects.extend(amended.map(LimitEffect::RewriteRequest).map(Effect::ExtendLimit));
         } else {
             tracing::info!("{}: no limit left to move", request.job);
         }
-        turn.push(Effect::RemoveRequest(request.path));
+        context.push(Effect::RemoveRequest(request.path));
         let active = self.limit_requests.extensions.active_requests(&self.limit_requests.requests);
         let next: Vec<LimitRequest> = active.into_iter().filter(|other| other.job == request.job).collect();
-        self.read_facts(&next, turn);
+        self.run_queries(&next, context);
     }
 
     fn agent_of(&self, job: &JobId) -> Option<&Connection> {

@@ -15,9 +15,9 @@
 //! which is an input that is handled before the next effect.
 //!
 //! * [`handle`]: the core, its inputs in one exhaustive match, periodic work. [`input`]: inputs of the core.
-//!   [`effect`]: its effects. [`turn`]: handling of one input.
-//! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]: timeouts
-//!   of disconnected ones.
+//!   [`effect`]: its effects. [`input_context`]: context for handling one input.
+//! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]:
+//!   timeouts of disconnected ones.
 //! * [`scheduler`]: selects the next job and its agent; with [`capacity`]. [`job_end`]: final events of jobs that the
 //!   relay ends itself.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
@@ -36,6 +36,7 @@ mod effect;
 mod extend;
 mod handle;
 mod input;
+mod input_context;
 mod job_end;
 mod limits;
 mod platform;
@@ -44,12 +45,11 @@ mod scheduler;
 mod shutdown;
 #[cfg(test)]
 mod tests;
-mod turn;
 
 pub(super) use connections::{Connection, ConnectionId, ConnectionNumber, NewestConnections};
 pub(super) use container_exit::describe_pause;
 pub(super) use effect::{Admission, Effect, EngineEffect, LimitEffect};
-pub(super) use extend::{LimitFacts, LimitQuery, LimitRequest};
+pub(super) use extend::{LimitQuery, LimitQueryResult, LimitRequest};
 pub(super) use handle::{Core, HEARTBEAT_INTERVAL};
 pub(super) use input::{ContainerChange, Input};
 pub(super) use job_end::refused_event;

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::connections::{Connection, ConnectionId};
 use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
+use super::input_context::InputContext;
 use super::shutdown::ShutdownStage;
-use super::turn::InputTurn;
 use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;
 use crate::min_free::{MinFree, Shortage};
@@ -128,16 +128,16 @@ impl Core {
     }
 
     /// Publishes the state of this daemon, and stores the state for the next one.
-    pub(super) fn publish_state(&self, durability: Durability, turn: &mut InputTurn) {
-        turn.push(Effect::SaveState(Box::new(self.saved_state()), durability));
-        turn.push(Effect::PublishLease(Box::new(self.platform.lease.clone()), durability));
+    pub(super) fn publish_state(&self, durability: Durability, context: &mut InputContext) {
+        context.push(Effect::SaveState(Box::new(self.saved_state()), durability));
+        context.push(Effect::PublishLease(Box::new(self.platform.lease.clone()), durability));
     }
 
     /// Publishes the state of the platform's agent; while it is disconnected, the state of another agent.
-    pub(super) fn publish_agent(&mut self, turn: &mut InputTurn) {
+    pub(super) fn publish_agent(&mut self, context: &mut InputContext) {
         if let Some(connection) = self.shown_agent() {
             self.platform.lease.platform = self.status_of(connection);
-            self.publish_state(Durability::Cached, turn);
+            self.publish_state(Durability::Cached, context);
         }
     }
 
@@ -162,7 +162,7 @@ impl Core {
         }
     }
 
-    /// Returns the memory or disk space that an agent's machine is short of for another job, if any.
+    /// Returns the resource of which an agent's machine has too little for another job, if any.
     pub(super) fn shortage(&self, agent: &str) -> Option<Shortage> {
         let vitals = self.agents.connections.get_connection(agent)?.hello.vitals.as_ref()?;
         self.platform.min_free.shortage(vitals)
@@ -170,25 +170,25 @@ impl Core {
 
     /// Handles a measurement of an agent's machine. The next heartbeat publishes it; the beginning and the end of a
     /// shortage are published at once.
-    pub(super) fn machine_measured(
+    pub(super) fn on_vitals(
         &mut self,
         connection_id: &ConnectionId,
         vitals: MachineVitals,
-        turn: &mut InputTurn,
+        context: &mut InputContext,
     ) {
         let agent = &connection_id.agent;
         if !self.agents.connections.is_current(connection_id) {
             return;
         }
-        let was_short = self.shortage(agent).is_some();
+        let had_shortage = self.shortage(agent).is_some();
         self.agents.connections.set_vitals(agent, vitals);
-        self.container_measured(agent, Some(vitals));
+        self.store_platform_vitals(agent, Some(vitals));
         let shortage = self.shortage(agent);
         match &shortage {
-            Some(shortage) if !was_short => {
+            Some(shortage) if !had_shortage => {
                 tracing::warn!("agent {agent} gets no jobs: {}", shortage.describe());
             }
-            None if was_short => tracing::info!("agent {agent} gets jobs again"),
+            None if had_shortage => tracing::info!("agent {agent} gets jobs again"),
             _ => {}
         }
         if matches!(self.platform.lease.platform, PlatformStatus::Ready { .. })
@@ -196,97 +196,97 @@ impl Core {
             && connection.hello.agent == **agent
         {
             self.platform.lease.platform = self.status_of(connection);
-            if was_short != shortage.is_some() {
-                self.publish_state(Durability::Cached, turn);
+            if had_shortage != shortage.is_some() {
+                self.publish_state(Durability::Cached, context);
             }
         }
-        let actions = self.scheduler.machine_measured(agent, shortage.is_some());
-        self.execute_actions(actions, turn);
+        let actions = self.scheduler.set_low_resources(agent, shortage.is_some());
+        self.execute_actions(actions, context);
     }
 
     /// Publishes the status of a platform without a connected agent.
-    pub(super) fn publish_platform_status(&mut self, status: PlatformStatus, turn: &mut InputTurn) {
+    pub(super) fn publish_platform_status(&mut self, status: PlatformStatus, context: &mut InputContext) {
         if self.platform.lease.platform != status && self.agents.connections.is_empty() {
             self.platform.lease.platform = status;
-            self.publish_state(Durability::Cached, turn);
+            self.publish_state(Durability::Cached, context);
         }
     }
 
     /// Starts an attempt to start the platform, unless one is in progress or none is needed.
-    pub(super) fn start_attempt_if_needed(&mut self, turn: &mut InputTurn) {
+    pub(super) fn start_attempt_if_needed(&mut self, context: &mut InputContext) {
         self.platform.next_attempt_at = None;
         if self.platform.running_attempt.is_some() || self.has_platform() || self.is_stopping_platform() {
             return;
         }
         // A retry after a failure leaves the status unchanged until it succeeds.
         self.platform.running_attempt = Some(StartAttempt::default());
-        turn.push(Effect::Engine(EngineEffect::StartPlatform));
+        context.push(Effect::Engine(EngineEffect::StartPlatform));
     }
 
     /// Handles a `relay up`.
-    pub(super) fn up_requested(&mut self, wall: jiff::Timestamp, turn: &mut InputTurn) {
+    pub(super) fn on_up_requested(&mut self, wall: jiff::Timestamp, context: &mut InputContext) {
         tracing::info!("the platform was requested");
         self.container.set_up_requested(wall);
         let detail = format!("starting {}", self.platform.engine);
-        self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
+        self.publish_platform_status(PlatformStatus::Starting { detail }, context);
         if let Some(attempt) = &mut self.platform.running_attempt {
-            attempt.set_up_requested(turn.now);
+            attempt.set_up_requested(context.now);
         }
-        self.start_attempt_if_needed(turn);
+        self.start_attempt_if_needed(context);
     }
 
     /// Handles the outcome of an attempt.
-    pub(super) fn on_attempt_finished(&mut self, result: Result<(), String>, turn: &mut InputTurn) {
-        let news = self.platform.running_attempt.take().and_then(|attempt| attempt.newest_event);
+    pub(super) fn on_attempt_finished(&mut self, result: Result<(), String>, context: &mut InputContext) {
+        let newest_event = self.platform.running_attempt.take().and_then(|attempt| attempt.newest_event);
         if self.is_stopping_platform() {
-            return turn.push(Effect::Engine(EngineEffect::StopPlatform));
+            return context.push(Effect::Engine(EngineEffect::StopPlatform));
         }
-        match (news, &result) {
+        match (newest_event, &result) {
             (Some(AttemptEvent::ContainerStopped), _) if self.scheduler.is_empty() => {
-                return self.on_container_stopped(turn);
+                return self.on_container_stopped(context);
             }
             (Some(AttemptEvent::ContainerStopped), _) => {
                 tracing::info!("a job arrived while the container was stopping: starting it again");
-                return self.start_attempt_if_needed(turn);
+                return self.start_attempt_if_needed(context);
             }
-            (Some(AttemptEvent::ContainerExited { retry_at: again_at }), _) => {
-                self.platform.next_attempt_at = Some(again_at);
+            (Some(AttemptEvent::ContainerExited { retry_at }), _) => {
+                self.platform.next_attempt_at = Some(retry_at);
                 return;
             }
             (Some(AttemptEvent::UpRequested), Err(detail)) => {
                 tracing::info!("requested again meanwhile, so it is retried: {detail}");
-                return self.start_attempt_if_needed(turn);
+                return self.start_attempt_if_needed(context);
             }
             _ => {}
         }
         match result {
             Err(detail) => {
                 tracing::warn!("no platform: {detail}");
-                self.publish_platform_status(PlatformStatus::Failed { detail }, turn);
-                self.platform.next_attempt_at = Some(turn.now + RETRY_PAUSE);
+                self.publish_platform_status(PlatformStatus::Failed { detail }, context);
+                self.platform.next_attempt_at = Some(context.now + RETRY_PAUSE);
             }
             Ok(()) if self.agents.connections.is_empty() => {
                 let detail = "waiting for the agent to connect".to_owned();
-                self.publish_platform_status(PlatformStatus::Starting { detail }, turn);
-                self.platform.next_attempt_at = Some(turn.now + CONNECT_TIMEOUT);
+                self.publish_platform_status(PlatformStatus::Starting { detail }, context);
+                self.platform.next_attempt_at = Some(context.now + CONNECT_TIMEOUT);
             }
             Ok(()) => {}
         }
         if self.platform.gateway == GatewayState::Unknown {
             self.platform.gateway = GatewayState::Queried;
-            turn.push(Effect::Engine(EngineEffect::OpenGateway));
+            context.push(Effect::Engine(EngineEffect::OpenGateway));
         }
     }
 
     /// Publishes the address at which containers reach this host. If there is none, the next start of the platform
     /// queries the engine again.
-    pub(super) fn on_gateway_opened(&mut self, address: Option<SocketAddr>, turn: &mut InputTurn) {
+    pub(super) fn on_gateway_opened(&mut self, address: Option<SocketAddr>, context: &mut InputContext) {
         let Some(address) = address else {
             self.platform.gateway = GatewayState::Unknown;
             return;
         };
         self.platform.gateway = GatewayState::Bound;
         self.platform.lease.listen.push(address);
-        self.publish_state(Durability::Cached, turn);
+        self.publish_state(Durability::Cached, context);
     }
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::effect::Effect;
 use super::extend::LimitRequest;
 use super::handle::Core;
+use super::input_context::InputContext;
 use super::scheduler::AgentId;
-use super::turn::InputTurn;
 use crate::registry::requests::DaemonRequest;
 
 impl Core {
@@ -20,7 +20,7 @@ impl Core {
         path: PathBuf,
         request: Option<DaemonRequest>,
         wall: Timestamp,
-        turn: &mut InputTurn,
+        context: &mut InputContext,
     ) {
         let holder = self.platform.lease.current_holder();
         match request {
@@ -28,7 +28,7 @@ impl Core {
                 tracing::info!("{} is meant for another relay: removed", path.display());
             }
             Some(DaemonRequest::Cancel { job, grace_ms }) => {
-                return self.cancel_job(path, job, grace_ms, turn);
+                return self.cancel_job(path, job, grace_ms, context);
             }
             // These requests are collected first, and then handled one at a time for each job. They stay filed until
             // they are done.
@@ -42,25 +42,25 @@ impl Core {
                     promised_ms: to_ms,
                 });
             }
-            Some(DaemonRequest::Up) => self.up_requested(wall, turn),
-            Some(DaemonRequest::Down { .. }) => self.begin_shutdown(turn),
+            Some(DaemonRequest::Up) => self.on_up_requested(wall, context),
+            Some(DaemonRequest::Down { .. }) => self.begin_shutdown(context),
             Some(DaemonRequest::Restart { .. }) => self.begin_hand_over(),
-            Some(DaemonRequest::Prune { keep, .. }) => return turn.push(Effect::Prune { path, keep }),
+            Some(DaemonRequest::Prune { keep, .. }) => return context.push(Effect::Prune { path, keep }),
             // The record of the launched job was already passed to the core.
             Some(DaemonRequest::Launch { .. }) => {}
             None => tracing::warn!("{} is not a request", path.display()),
         }
-        turn.push(Effect::RemoveRequest(path));
+        context.push(Effect::RemoveRequest(path));
     }
 
     /// Runs the work that is due after all filed requests were read.
-    pub(super) fn on_requests_read(&mut self, turn: &mut InputTurn) {
+    pub(super) fn on_requests_read(&mut self, context: &mut InputContext) {
         self.limit_requests.adopt_incoming();
-        self.restart_stopped_for_job(turn);
-        self.inspect_limits(turn);
+        self.restart_stopped_for_job(context);
+        self.inspect_limits(context);
     }
 
-    pub(super) fn add_new_job(&mut self, record: &JobRecord, turn: &mut InputTurn) {
+    pub(super) fn add_new_job(&mut self, record: &JobRecord, context: &mut InputContext) {
         let job = &record.job;
         // A record with a newer schema is left to the newer program.
         if self.known_jobs.contains(job) || (record.schema > SCHEMA && !record.state.is_final()) {
@@ -70,7 +70,7 @@ impl Core {
         if record.state.is_final() {
             return;
         }
-        turn.push(Effect::LogFirstEvent(job.clone()));
+        context.push(Effect::LogFirstEvent(job.clone()));
         let connections = &self.agents.connections;
         // Until the cause is known, the scheduler counts an agent as connected whose connection has just ended. Such an
         // agent is assumed to hold the job, and its next hello shows whether it does.
@@ -78,14 +78,14 @@ impl Core {
             connections.get_connection(agent).is_none_or(|connection| connection.names_job(job))
         };
         let actions = self.scheduler.add_late_record(record, holds);
-        self.execute_actions(actions, turn);
+        self.execute_actions(actions, context);
     }
 
     /// Cancels a job. The request stays filed until the job has ended, so that it survives a crash.
-    fn cancel_job(&mut self, path: PathBuf, job: JobId, grace_ms: u64, turn: &mut InputTurn) {
+    fn cancel_job(&mut self, path: PathBuf, job: JobId, grace_ms: u64, context: &mut InputContext) {
         match self.scheduler.cancel_job(&job, grace_ms) {
-            Some(actions) => self.execute_actions(actions, turn),
-            None => turn.push(Effect::RemoveCancel { path, job }),
+            Some(actions) => self.execute_actions(actions, context),
+            None => context.push(Effect::RemoveCancel { path, job }),
         }
     }
 }

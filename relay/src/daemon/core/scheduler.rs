@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A job is offered to the connected agent with the most free slots, and then belongs to that agent. An agent whose
-//! machine is short of memory or disk space is offered no job.
+//! machine has too little memory or disk space is offered no job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) enum Action {
     Start { agent: AgentId, job: JobId, epoch: u32 },
     /// Send a cancel to the agent that has the job.
     Cancel { agent: AgentId, job: JobId, grace_ms: u64 },
-    /// Record an event of the relay's own.
+    /// Record an event of the relay itself.
     Record { job: JobId, body: EventBody },
     /// End an agent's connection: it reconnects at once with a new hello.
     Reconnect { agent: AgentId },
@@ -221,9 +221,9 @@ impl Scheduler {
         let mut actions = self.release_offers(agent);
         if !self.agents.is_connected(agent) {
             let body = lost_job_event(self.exit_cause_of(agent));
-            let ends =
+            let events =
                 self.agents.jobs(agent).into_iter().map(|job| Action::Record { job, body: body.clone() });
-            actions.extend(ends);
+            actions.extend(events);
         }
         actions
     }
@@ -234,7 +234,7 @@ impl Scheduler {
     }
 
     fn exit_cause_of(&self, agent: &AgentId) -> Option<&TerminationCause> {
-        self.exit_cause.as_ref().filter(|(whose, _)| whose == agent).map(|(_, cause)| cause)
+        self.exit_cause.as_ref().filter(|(lost_agent, _)| lost_agent == agent).map(|(_, cause)| cause)
     }
 
     /// Returns the jobs of an agent, running and offered.
@@ -268,16 +268,15 @@ impl Scheduler {
         vec![Action::Record { job: id.clone(), body: refused_event(reason) }]
     }
 
-    /// Handles a measurement of an agent's machine. While the machine is `short` of memory or disk space, the agent is
-    /// offered no job.
-    pub(super) fn machine_measured(&mut self, agent: &AgentId, short: bool) -> Vec<Action> {
-        self.agents.set_short(agent, short);
+    /// Records whether an agent's machine has too little memory or disk space. Such an agent is offered no job.
+    pub(super) fn set_low_resources(&mut self, agent: &AgentId, low: bool) -> Vec<Action> {
+        self.agents.set_low_resources(agent, low);
         self.offer_queued()
     }
 
     /// Offers jobs again to agents that were full: such an agent may have ended a job that this relay does not know.
     pub(super) fn retry_full_agents(&mut self) -> Vec<Action> {
-        self.agents.reset_full();
+        self.agents.clear_reported_full();
         self.offer_queued()
     }
 

@@ -50,15 +50,15 @@ fn jobs_run_first_come_first_served_as_far_as_there_is_room() {
 fn an_agent_whose_machine_is_short_of_something_gets_no_job_until_there_is_more() {
     let mut scheduler = Scheduler::default();
     scheduler.update_from_record(&record("a#1", 1, State::Queued));
-    assert!(scheduler.machine_measured(&"x".into(), true).is_empty());
+    assert!(scheduler.set_low_resources(&"x".into(), true).is_empty());
     assert!(scheduler.on_agent_connected(&"x".into(), 2, &held(&[])).is_empty());
     assert!(scheduler.update_from_record(&record("b#1", 2, State::Queued)).is_empty());
     assert!(scheduler.retry_full_agents().is_empty());
     // Another machine has enough.
     assert_eq!(scheduler.on_agent_connected(&"y".into(), 1, &held(&[])), [start_on("y", "a#1")]);
-    assert_eq!(scheduler.machine_measured(&"x".into(), false), [start("b#1")]);
+    assert_eq!(scheduler.set_low_resources(&"x".into(), false), [start("b#1")]);
     // A connection that ends ends the shortage: the next hello has newer vitals.
-    assert!(scheduler.machine_measured(&"x".into(), true).is_empty());
+    assert!(scheduler.set_low_resources(&"x".into(), true).is_empty());
     scheduler.on_agent_disconnected(&"x".into(), "closed");
     assert!(scheduler.on_agent_connected(&"x".into(), 2, &held(&["b#1"])).is_empty());
     assert_eq!(scheduler.update_from_record(&record("c#1", 3, State::Queued)), [start("c#1")]);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
-use super::turn::InputTurn;
+use super::input_context::InputContext;
 use crate::engine_kind::EngineKind;
 use crate::registry::lease::PlatformStatus;
 
@@ -50,13 +50,13 @@ impl Core {
     /// registry is gone.
     pub(in crate::daemon) fn is_over(&self, now: Instant) -> bool {
         let waited = self.shutdown.deadline.is_some_and(|deadline| deadline <= now);
-        let told = self.shutdown.deadline.is_some()
+        let nothing_to_wait_for = self.shutdown.deadline.is_some()
             && (self.scheduler.is_idle() || self.agents.connections.is_empty());
-        waited || told || self.shutdown.stage == ShutdownStage::HandingOver
+        waited || nothing_to_wait_for || self.shutdown.stage == ShutdownStage::HandingOver
     }
 
     /// Begins to end the daemon and its platform.
-    pub(super) fn begin_shutdown(&mut self, turn: &mut InputTurn) {
+    pub(super) fn begin_shutdown(&mut self, context: &mut InputContext) {
         if self.is_stopping_platform() {
             return;
         }
@@ -65,7 +65,7 @@ impl Core {
         self.platform.next_attempt_at = None;
         // A platform that is being started would not be found, so it is stopped after its start.
         if self.platform.running_attempt.is_none() {
-            turn.push(Effect::Engine(EngineEffect::StopPlatform));
+            context.push(Effect::Engine(EngineEffect::StopPlatform));
         }
     }
 
@@ -78,14 +78,14 @@ impl Core {
     }
 
     /// Handles a registry that was removed or replaced.
-    pub(super) fn on_registry_gone(&mut self, turn: &mut InputTurn) {
+    pub(super) fn on_registry_gone(&mut self, context: &mut InputContext) {
         tracing::error!("the registry was removed or replaced: stopping");
         // The platform's jobs belong to the missing registry, and no other relay would search for this platform.
         if self.platform.engine == EngineKind::Local {
-            turn.push(Effect::Engine(EngineEffect::StopPlatformAndWait));
-            turn.push(Effect::RevokeTokens);
+            context.push(Effect::Engine(EngineEffect::StopPlatformAndWait));
+            context.push(Effect::RevokeTokens);
         }
-        self.shutdown.deadline = Some(turn.now);
+        self.shutdown.deadline = Some(context.now);
     }
 
     /// Handles the end of an attempt to stop the platform.
@@ -98,13 +98,13 @@ impl Core {
     }
 
     /// Flushes the writer and closes the subscribers before the process ends.
-    pub(super) fn close_writer_and_subscribers(&mut self, turn: &mut InputTurn) {
-        turn.push(Effect::FlushWriter);
-        turn.push(Effect::CloseSubscribers);
+    pub(super) fn close_writer_and_subscribers(&mut self, context: &mut InputContext) {
+        context.push(Effect::FlushWriter);
+        context.push(Effect::CloseSubscribers);
         if self.is_stopping_platform() {
-            turn.effects.extend(self.agents.connections.clear().map(Effect::Close));
-            turn.push(Effect::RevokeTokens);
-            self.publish_platform_status(PlatformStatus::Stopped, turn);
+            context.effects.extend(self.agents.connections.clear().map(Effect::Close));
+            context.push(Effect::RevokeTokens);
+            self.publish_platform_status(PlatformStatus::Stopped, context);
         }
     }
 }

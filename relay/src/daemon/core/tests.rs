@@ -104,7 +104,7 @@ fn show(effect: &Effect) -> Option<String> {
         Effect::RemoveCancel { job, .. } => format!("remove the cancel of {job}, if its record can be read"),
         Effect::RemoveConnection(connection) => format!("left {}", connection.number),
         Effect::Notify(record) => format!("notify {}", record.job),
-        Effect::ExtendLimit(LimitEffect::ReadFacts(queries)) => format!("inspect {}", queries.len()),
+        Effect::ExtendLimit(LimitEffect::RunQueries(queries)) => format!("inspect {}", queries.len()),
         Effect::ExtendLimit(LimitEffect::StorePromise(request)) => {
             format!("promise {:?}", request.promised_ms)
         }
@@ -357,9 +357,15 @@ fn down_stops_the_platform_and_ends_the_daemon_once_everything_is_recorded() {
 #[test]
 fn a_queued_job_s_limit_is_promised_then_moved_then_the_request_is_removed() {
     let path = Path::new("1.json");
-    let facts = |spec_ms| {
+    let query_result = |spec_ms| {
         let (path, log) = (path.to_owned(), LogFollower::new());
-        Input::LimitFactsRead(vec![LimitFacts { path, log, lines: Vec::new(), spec_ms, recorded_seq: None }])
+        Input::LimitQueryResults(vec![LimitQueryResult {
+            path,
+            log,
+            lines: Vec::new(),
+            spec_ms,
+            recorded_seq: None,
+        }])
     };
     let request = |to_ms| LimitRequest {
         path: path.to_owned(),
@@ -374,9 +380,9 @@ fn a_queued_job_s_limit_is_promised_then_moved_then_the_request_is_removed() {
         .then(found("a#1"), &["adopt a#1"])
         .then(filed(extend), &[])
         .then(Input::RequestsRead, &["inspect 1"])
-        .then(facts(Some(5000)), &["promise Some(6000)"])
+        .then(query_result(Some(5000)), &["promise Some(6000)"])
         .then(Input::PromiseStored(request(Some(6000))), &["inspect 1"])
-        .then(facts(Some(5000)), &["move a#1 to 6000"])
+        .then(query_result(Some(5000)), &["move a#1 to 6000"])
         .then(Input::SpecLimitWritten(path.to_owned()), &["inspect 1"])
-        .then(facts(Some(6000)), &[r#"RemoveRequest("1.json")"#]);
+        .then(query_result(Some(6000)), &[r#"RemoveRequest("1.json")"#]);
 }

@@ -42,7 +42,7 @@ impl DeliveryThread {
         config: &crate::config::Config,
         clock: Clock,
     ) -> io::Result<Self> {
-        let (ends, stop) = (LatestMap::new(), Arc::new(Notify::new()));
+        let (ended_jobs, stop) = (LatestMap::new(), Arc::new(Notify::new()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut deliveries = DeliveryLoop {
             channels: Arc::new(Channels::new(registry.clone(), &config.root, config.notify.clone())),
@@ -50,13 +50,13 @@ impl DeliveryThread {
             running_deliveries: JoinSet::new(),
             clock,
         };
-        let (records, stopped) = (ends.clone(), Arc::clone(&stop));
+        let (records, stopped) = (ended_jobs.clone(), Arc::clone(&stop));
         let thread = thread::Builder::new().name("deliveries".to_owned()).spawn(move || {
             runtime.block_on(deliveries.run(&records, &stopped));
             // A hanging call must not keep the process alive.
             runtime.shutdown_background();
         })?;
-        Ok(Self { ended_jobs: ends, stop, thread })
+        Ok(Self { ended_jobs, stop, thread })
     }
 
     /// Queues the notification of a job that has ended; ignores other jobs. Never waits.
@@ -89,7 +89,7 @@ enum LoopEvent {
 }
 
 impl DeliveryLoop {
-    async fn run(&mut self, ends: &LatestMap<JobId, JobRecord>, stop: &Notify) {
+    async fn run(&mut self, ended_jobs: &LatestMap<JobId, JobRecord>, stop: &Notify) {
         self.resume_outbox();
         loop {
             let registry = self.channels.registry().clone();
@@ -102,13 +102,13 @@ impl DeliveryLoop {
             let wait =
                 self.schedule.next_due_time(now).map_or(MAX_SLEEP, |at| time_until(now, at).min(MAX_SLEEP));
             // Every branch is cancel-safe: a map, a set of tasks, a signal and a timer lose nothing when another wins.
-            let news = tokio::select! {
-                records = ends.take_all() => LoopEvent::JobsEnded(records),
+            let event = tokio::select! {
+                records = ended_jobs.take_all() => LoopEvent::JobsEnded(records),
                 Some(Ok(done)) = self.running_deliveries.join_next() => LoopEvent::DeliveryFinished(done),
                 () = sleep(wait) => LoopEvent::Tick,
                 () = stop.notified() => LoopEvent::Stop,
             };
-            match news {
+            match event {
                 LoopEvent::JobsEnded(records) => {
                     for record in records.into_values() {
                         self.job_ended(&record);
@@ -119,7 +119,7 @@ impl DeliveryLoop {
                 LoopEvent::Stop => break,
             }
         }
-        for record in ends.take_all().now_or_never().unwrap_or_default().into_values() {
+        for record in ended_jobs.take_all().now_or_never().unwrap_or_default().into_values() {
             self.job_ended(&record);
         }
         self.wait_for_running().await;

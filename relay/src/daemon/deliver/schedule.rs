@@ -197,7 +197,7 @@ impl Schedule {
     ) -> Vec<DeliveryAction> {
         let Some(open) = self.open_notifications.get_mut(job) else { return Vec::new() };
         open.delivering.remove(&kind);
-        let taken = outcome == DeliveryOutcome::Accepted;
+        let accepted = outcome == DeliveryOutcome::Accepted;
         let Some(channel) = open.channel(kind) else { return Vec::new() };
         channel.attempts = channel.attempts.saturating_add(1);
         match outcome {
@@ -214,7 +214,7 @@ impl Schedule {
             }
         }
         let actions = vec![DeliveryAction::SaveEntry(open.entry.clone())];
-        if taken {
+        if accepted {
             self.retry_now(kind, now);
         }
         self.with_close_action(actions, job)

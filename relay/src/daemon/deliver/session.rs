@@ -38,10 +38,10 @@ const MAX_META: u64 = 256 * 1024;
 /// Returns the state of a notification outside of the delivery thread.
 pub(super) fn delivery_context(registry: &Registry, entry: &OutboxEntry) -> DeliveryContext {
     let shown = outbox::read_claim(registry, &entry.job);
-    let told = shown.as_ref().and_then(|shown| shown.session.as_ref());
-    let shown_there = told.is_some_and(|told| {
+    let shown_to = shown.as_ref().and_then(|shown| shown.session.as_ref());
+    let shown_there = shown_to.is_some_and(|shown_to| {
         // A claim by this thread, for its own message to the session, does not count as shown.
-        entry.session.as_ref().is_some_and(|own| own.id == told.id)
+        entry.session.as_ref().is_some_and(|own| own.id == shown_to.id)
             && shown.as_ref().is_some_and(|shown| shown.by != super::channels::MESSAGE_CLAIMANT)
     });
     let state = entry.session.as_ref().and_then(|session| sessions::read_session(registry, &session.id));
@@ -94,7 +94,7 @@ fn session_home_in(daemon_home: Option<&Path>, session: &Session) -> Result<Path
             let named =
                 named.map(|named| one_line(&named.to_string_lossy(), MAX_SHOWN_PATH)).unwrap_or_default();
             Err(format!(
-                "its session uses another CODEX_HOME than the relay ({named}): start relay with the same \
+                "its session uses a different CODEX_HOME than the relay ({named}): start relay with the same \
                 CODEX_HOME"
             ))
         }
@@ -102,8 +102,8 @@ fn session_home_in(daemon_home: Option<&Path>, session: &Session) -> Result<Path
 }
 
 fn is_same_folder(one: &Path, other: &Path) -> bool {
-    let place = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    one == other || matches!((place(one), place(other)), (Ok(one), Ok(other)) if one == other)
+    let file_id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    one == other || matches!((file_id(one), file_id(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn is_codex_exec_session(home: &Path, id: &str) -> bool {

@@ -63,7 +63,7 @@ impl SimRelay {
         }
         let mut hello = connection.hello.clone();
         world.full_agents.remove(&connection.id.agent);
-        frames::retain_open(&mut hello, &durable);
+        frames::remove_closed_jobs(&mut hello, &durable);
         let (protocol, now) = (hello.protocol_max, world.clock.now());
         world.send(id, RelayFrame::Welcome { protocol, durable, cause: None, now });
         self.handle(Input::Connected(Connection { number: id, hello, is_platform: true }));

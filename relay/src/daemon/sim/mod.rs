@@ -7,7 +7,7 @@
 //! time ───► advance ──► driver: heartbeat, requests, lost hints, timeouts; pings, silent connections
 //! ```
 //!
-//! * [`world`]: the simulated environment of the core, and state for the next relay. [`connections`]:
+//! * [`world`]: the simulated environment of the core, and the state saved for a restart. [`connections`]:
 //!   handshakes, acknowledgements, silent connections.
 //!
 //! A [`PlantedBug`] is a bug that the daemon once had, simulated in this driver. The programs of the product don't
@@ -64,7 +64,7 @@ impl SimRelay {
     ///
     /// # Errors
     /// Same as [`SimRelay::open`].
-    #[expect(clippy::disallowed_methods, reason = "the project's folder is no file of the registry")]
+    #[expect(clippy::disallowed_methods, reason = "the project's folder is not a file of the registry")]
     pub fn open_with_bug(root: &Path, clock: Clock, planted_bug: Option<PlantedBug>) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let registry = Registry::for_project(root);

@@ -1,4 +1,5 @@
-//! The world of the simulated core: effects become frames on the simulated network and commands that wait for a commit.
+//! Simulated environment of the core: effects become frames on the simulated network and commands that wait for a
+//! commit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -104,7 +105,7 @@ impl CoreEnvironment for SimWorld {
         Ok(filed)
     }
 
-    async fn perform_effects(&mut self, effect: Effect) -> Option<Input> {
+    async fn perform_effect(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Send { to, frame } => self.send(to.number, frame),
             Effect::Offer { job, epoch, agent, connection } => self.offer(job, epoch, agent, connection),
@@ -112,7 +113,7 @@ impl CoreEnvironment for SimWorld {
                 agents.retain(|agent| **agent != *self.living_agent);
                 return Some(Input::Revoked(agents));
             }
-            Effect::Close(number) => self.close(number, "the relay has ended it"),
+            Effect::Close(number) => self.close(number, "the relay has closed the connection"),
             Effect::LogFirstEvent(job) => self.queue.push_back(WriterCommand::LogFirstEvent(job)),
             Effect::Record { job, body } => {
                 self.queue.push_back(WriterCommand::RecordRelayEvent { job, body: Box::new(body) });
@@ -180,7 +181,7 @@ pub(super) struct StateFile {
     path: PathBuf,
 }
 
-#[expect(clippy::disallowed_methods, reason = "no file of the registry")]
+#[expect(clippy::disallowed_methods, reason = "not a file of the registry")]
 impl StateFile {
     /// Returns the file of the project at `root`.
     pub(super) fn in_project(root: &Path) -> Self {
@@ -195,6 +196,6 @@ impl StateFile {
     /// Stores the state. If that fails, the next relay starts without it.
     pub(super) fn store(&self, state: &SavedState) {
         let stored = serde_json::to_vec(state).map(|bytes| fs::write(&self.path, bytes));
-        debug_assert!(stored.is_ok_and(|written| written.is_ok()), "the simulated disk takes it");
+        debug_assert!(stored.is_ok_and(|written| written.is_ok()), "the simulated disk accepts the state");
     }
 }

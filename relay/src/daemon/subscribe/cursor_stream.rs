@@ -98,9 +98,9 @@ impl CursorStream {
         &mut self,
         open: impl FnOnce() -> io::Result<EventHistory> + Send + 'static,
     ) -> io::Result<Chunk> {
-        let turn = Arc::clone(&self.reader_permits).acquire_owned().await.map_err(io::Error::other)?;
+        let permit = Arc::clone(&self.reader_permits).acquire_owned().await.map_err(io::Error::other)?;
         let read = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _permit = permit;
             let mut history = open()?;
             let chunk = history.next_chunk()?;
             Ok::<_, io::Error>((history, chunk))

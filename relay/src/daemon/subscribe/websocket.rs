@@ -95,15 +95,16 @@ async fn serve_until_end(
 ) -> SubscriptionEnd {
     let mut pings = interval_at(Instant::now() + timeouts.keep_alive_interval, timeouts.keep_alive_interval);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = Instant::now();
+    let mut last_received = Instant::now();
     loop {
-        // Every branch is cancel-safe: a WebSocket's `next`, a tail's `next`, a tick, a sleep and a flag lose nothing
-        // when another branch wins. Received messages have priority, because they are not read while a message is being
-        // sent.
+        let idle_deadline = last_received + timeouts.keep_alive_interval * MAX_MISSED_PINGS;
+        // Every branch is cancel-safe: the `next` of the WebSocket and of the stream, a tick, a sleep and a flag lose
+        // nothing when another branch wins. Received messages have priority, because they are not read while a message
+        // is being sent.
         let step = tokio::select! {
             biased;
             message = socket.next() => SubscriptionEvent::Received(message),
-            () = sleep_until(heard + timeouts.keep_alive_interval * MAX_MISSED_PINGS) => SubscriptionEvent::IdleTimeout,
+            () = sleep_until(idle_deadline) => SubscriptionEvent::IdleTimeout,
             _ = pings.tick() => SubscriptionEvent::Ping,
             chunk = stream.next() => SubscriptionEvent::Events(chunk),
             // Checked last, so that published events are sent before the subscription ends.
@@ -111,7 +112,7 @@ async fn serve_until_end(
         };
         let sent = match step {
             SubscriptionEvent::Received(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
-                heard = Instant::now();
+                last_received = Instant::now();
                 Ok(())
             }
             SubscriptionEvent::Received(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {

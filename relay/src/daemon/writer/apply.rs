@@ -23,23 +23,23 @@ impl Writer {
         match command {
             WriterCommand::LogFirstEvent(job) => self.open_job(&job).map(|_| ())?,
             WriterCommand::Events { connection_id, job, epoch, first_seq, batch, receipts } => {
-                let taken = match self
+                let result = match self
                     .check_sender(&connection_id, &job)
                     .and_then(|()| ownership::check_accepted_agent(&connection_id, &batch))
                 {
                     Ok(()) => self.record_events(&job, epoch, first_seq, batch, &receipts),
                     denied => Some(denied),
                 };
-                if let Some(taken) = taken {
-                    self.request_receipt(&connection_id, &job, epoch, taken, &receipts, now);
+                if let Some(result) = result {
+                    self.request_receipt(&connection_id, &job, epoch, result, &receipts, now);
                 }
             }
             WriterCommand::Output { connection_id, job, epoch, offset, bytes, receipts } => {
                 let full = self.disk_full_state.is_full();
-                let taken = self.check_sender(&connection_id, &job).and_then(|()| {
+                let result = self.check_sender(&connection_id, &job).and_then(|()| {
                     self.with_open_job(&job, |open, _| open.add_output(epoch, offset, &bytes, full))
                 });
-                self.request_receipt(&connection_id, &job, epoch, taken, &receipts, now);
+                self.request_receipt(&connection_id, &job, epoch, result, &receipts, now);
             }
             WriterCommand::RecordRelayEvent { job, body } => self.record_relay_event(&job, *body, now),
             WriterCommand::RemoveEnvValues(job) => spec::remove_env_values(&self.registry, &job)?,
@@ -83,13 +83,13 @@ impl Writer {
             return None;
         }
         let accepted = batch.iter().any(|event| matches!(event.body, EventBody::Accepted { .. }));
-        let taken = self.with_open_job(job, |open, ids| open.add_agent_events(epoch, first_seq, batch, ids));
-        if accepted && taken.is_ok() {
+        let result = self.with_open_job(job, |open, ids| open.add_agent_events(epoch, first_seq, batch, ids));
+        if accepted && result.is_ok() {
             // The agent's `accepted` frame, after which the values are normally removed, may have been lost with its
             // connection.
             spec::remove_env_values_or_log(&self.registry, job);
         }
-        Some(taken)
+        Some(result)
     }
 
     /// Defers an agent's events until the disk has free space. The record shows why no new events arrive.
@@ -98,21 +98,21 @@ impl Writer {
             return;
         }
         let (reason, at) = (self.disk_full_state.shortage_reason().to_owned(), self.clock.now());
-        let told = self.with_open_job(job, |open, ids| {
+        let recorded = self.with_open_job(job, |open, ids| {
             if open.record().link != Some(Link::Connected) {
                 return Ok(());
             }
             open.add_relay_event(at, EventBody::LinkLost { reason }, ids)
         });
-        if let Err(e) = told {
-            tracing::warn!("{job}: its record can't say that the disk is full: {e}");
+        if let Err(e) = recorded {
+            tracing::warn!("{job}: the full disk can't be noted in its record: {e}");
         }
     }
 
     pub(super) fn record_relay_event(&mut self, job: &JobId, body: EventBody, now: Instant) {
         if self.disk_full_state.is_full() && !is_urgent(&body) {
             return tracing::warn!(
-                "{job}: an event of the relay's own is left out: {}",
+                "{job}: an event of the relay itself is left out: {}",
                 self.disk_full_state.shortage_reason()
             );
         }
@@ -191,8 +191,8 @@ impl Writer {
         receipts: Receipts,
         now: Instant,
     ) {
-        let is_news = self.quarantine.add_job(job, receipts, now);
-        if is_news && error.kind() != io::ErrorKind::WouldBlock {
+        let is_new = self.quarantine.add_job(job, receipts, now);
+        if is_new && error.kind() != io::ErrorKind::WouldBlock {
             tracing::error!("{job}: its files can't be used ({error}): its events wait at its agent");
         }
     }

@@ -30,8 +30,8 @@ impl Checksums {
     /// Returns the checksum of an event; `None` if that checksum is no longer kept.
     pub(super) fn get(&self, epoch: u32, seq: u64) -> Option<u32> {
         let back = usize::try_from(self.last_seq.checked_sub(seq)?).ok()?;
-        let place = self.newest_sums.len().checked_sub(back + 1)?;
-        (epoch == self.epoch).then(|| self.newest_sums[place])
+        let index = self.newest_sums.len().checked_sub(back + 1)?;
+        (epoch == self.epoch).then(|| self.newest_sums[index])
     }
 }
 

@@ -47,7 +47,7 @@ pub(in crate::daemon) enum WriterCommand {
         bytes: Vec<u8>,
         receipts: Receipts,
     },
-    /// Record an event of the relay's own.
+    /// Record an event of the relay itself.
     RecordRelayEvent { job: JobId, body: Box<EventBody> },
     /// Remove the job's environment values from its spec: the agent has them.
     RemoveEnvValues(JobId),

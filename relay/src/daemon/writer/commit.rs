@@ -115,7 +115,7 @@ impl Writer {
                 Ok(Some(due)) => drop(self.refresh_due.insert(job.clone(), due)),
                 Err(e) => {
                     if !is_out_of_space(&e) {
-                        tracing::warn!("{job}: its record could not be written, its log is right: {e}");
+                        tracing::warn!("{job}: its record could not be written, but its log is correct: {e}");
                     }
                     self.refresh_due.insert(job.clone(), now + RETRY_PAUSE);
                 }

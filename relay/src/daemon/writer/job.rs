@@ -98,7 +98,7 @@ impl OpenJob {
     }
 
     /// Returns true if the lines of this commit must be recorded even on a full disk.
-    pub(super) fn is_urgent_event(&self) -> bool {
+    pub(super) fn has_urgent_lines(&self) -> bool {
         self.lines_are_urgent
     }
 
@@ -173,7 +173,7 @@ impl OpenJob {
         Ok(line.append_to(&mut Vec::new()).map_err(malformed_line)? == sum)
     }
 
-    /// Adds an event of the relay's own, unless the job has ended.
+    /// Adds an event of the relay itself, unless the job has ended.
     ///
     /// # Errors
     /// Fails if the event can't get an id.
@@ -310,7 +310,7 @@ impl OpenJob {
         &self.pending_lines
     }
 
-    /// Drops the lines of this commit after they were published.
+    /// Drops the lines of this commit. Called when they are published.
     pub(super) fn clear_lines(&mut self) {
         self.pending_lines.clear();
         self.pending_lines.shrink_to(MAX_KEPT_BUFFER);
@@ -318,7 +318,7 @@ impl OpenJob {
         (self.lines_are_urgent, self.record_changed) = (false, false);
     }
 
-    /// Returns the relay's own events that must be recorded but were not.
+    /// Returns the events of the relay itself that must be recorded but were not.
     pub(super) fn take_unrecorded(&mut self) -> Vec<EventBody> {
         std::mem::take(&mut self.unrecorded_events)
     }

@@ -116,13 +116,13 @@ impl EventFile {
     /// The error of the system call. The file is then poisoned.
     pub(super) fn truncate_unsynced(&mut self) -> io::Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
-        let cut = file.set_len(self.valid_length);
-        if cut.is_err() {
+        let truncated = file.set_len(self.valid_length);
+        if truncated.is_err() {
             self.poisoned = true;
         } else {
             self.unsynced_bytes = 0;
         }
-        cut
+        truncated
     }
 
     /// Rewrites the log: the valid lines, then `lines`. Afterwards everything in it is durable.

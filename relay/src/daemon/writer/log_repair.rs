@@ -1,4 +1,4 @@
-//! Repairs one job's files: cuts a torn tail, sets damage aside, and folds the record again.
+//! Repairs one job's files: truncates a torn tail, sets damage aside, and rebuilds the record.
 //!
 //! Every step may be interrupted and repeated. A torn tail is truncated in one call. A damaged log is copied, and then
 //! replaced in one step by its valid lines and a warning about the rest.
@@ -34,7 +34,7 @@ pub(super) struct RepairedJob {
     pub(super) record_is_stale: bool,
 }
 
-/// Reads a job's log and record; cuts a torn tail and sets damage aside.
+/// Reads a job's log and record; truncates a torn tail and sets damage aside.
 ///
 /// # Errors
 /// `NotFound` for an unknown job; `Unsupported` for a record or a log of a newer program, which are left as they are;
@@ -113,11 +113,11 @@ impl LogFold {
             self.has_lines = true;
             // Without the log's first line, the launch data in the record is used.
             let launched = JobRecord::rebuild([line]);
-            let again = self.record.take().map(|record| {
+            let from_record = self.record.take().map(|record| {
                 JobRecord::from_queued(record.job.clone(), record.created_at, &record.to_queued())
             });
             let is_first = launched.is_some();
-            self.record = launched.or(again);
+            self.record = launched.or(from_record);
             if is_first {
                 self.relay_seq = line.seq;
                 return;

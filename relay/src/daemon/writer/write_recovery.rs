@@ -26,7 +26,7 @@ impl Writer {
         if !is_out_of_space(&error) || open.event_file().truncate_unsynced().is_err() {
             return self.recover_sync(job, &error, now);
         }
-        let urgent = open.is_urgent_event();
+        let urgent = open.has_urgent_lines();
         self.disk_full_state.set_full(now);
         if !(urgent && self.disk_full_state.release_reserve(now)) {
             return Err(error);
@@ -50,7 +50,7 @@ impl Writer {
         let renewed = match open.rewrite_log() {
             Err(e)
                 if is_out_of_space(&e)
-                    && open.is_urgent_event()
+                    && open.has_urgent_lines()
                     && self.disk_full_state.release_reserve(now) =>
             {
                 open.rewrite_log()
@@ -94,7 +94,7 @@ impl Writer {
         }
     }
 
-    /// Queues an event of the relay's own that could not be recorded, for a later retry.
+    /// Queues an event of the relay itself that could not be recorded, for a later retry.
     pub(super) fn queue_retry(&mut self, job: &JobId, body: EventBody, now: Instant) {
         if self.retry_queue.len() < MAX_RETRY_QUEUE {
             self.retry_queue.push((job.clone(), body));

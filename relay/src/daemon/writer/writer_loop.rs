@@ -78,20 +78,20 @@ pub(in crate::daemon) fn start_writer(
 fn run_writer(mut writer: Writer, mut queue: mpsc::Receiver<WriterCommand>, timer: &tokio::runtime::Runtime) {
     let mut group = Vec::with_capacity(MAX_COMMIT_COMMANDS);
     loop {
-        let taken = match writer.next_due() {
+        let count = match writer.next_due() {
             None => queue.blocking_recv_many(&mut group, MAX_COMMIT_COMMANDS),
             // Cancel-safe: nothing was received if the timeout expires.
             Some(due) => {
                 let next =
                     async { timeout_at(due.into(), queue.recv_many(&mut group, MAX_COMMIT_COMMANDS)).await };
-                let Ok(taken) = timer.block_on(next) else {
+                let Ok(count) = timer.block_on(next) else {
                     writer.run_due_work(Instant::now());
                     continue;
                 };
-                taken
+                count
             }
         };
-        if taken == 0 {
+        if count == 0 {
             return writer.write_all_records();
         }
         writer.apply_and_commit(group.drain(..), Instant::now());
@@ -165,7 +165,7 @@ impl Writer {
     ) {
         for command in group {
             if let Err(problem) = self.apply_command(command, now) {
-                tracing::error!("the registry could not take a command: {problem}");
+                tracing::error!("a command could not be applied to the registry: {problem}");
             }
         }
         self.commit(now);

@@ -61,7 +61,7 @@ pub(in crate::daemon::deliver) async fn attempt_delivery(
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return DeliveryOutcome::Refused("its job was removed".to_owned());
         }
-        Err(e) => return DeliveryOutcome::Failed(format!("its record can't be read: {e}")),
+        Err(e) => return DeliveryOutcome::Failed(format!("the job's record can't be read: {e}")),
     };
     if !record.state.is_final() {
         return DeliveryOutcome::Failed("its record has no end state yet".to_owned());

@@ -14,7 +14,7 @@ pub(super) async fn run_notify_command(channels: &Channels, record: &JobRecord) 
         return DeliveryOutcome::Refused("no command is configured".to_owned());
     };
     let Ok(input) = record.to_bytes() else {
-        return DeliveryOutcome::Refused("its record can't be written as JSON".to_owned());
+        return DeliveryOutcome::Refused("the job's record can't be written as JSON".to_owned());
     };
     let mut command = Command::new(program);
     command.args(arguments).current_dir(channels.root());

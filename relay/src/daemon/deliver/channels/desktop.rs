@@ -34,12 +34,12 @@ pub(super) async fn show_notification(record: &JobRecord) -> DeliveryOutcome {
 }
 
 fn notification_body(record: &JobRecord) -> String {
-    let said = match record.state {
+    let body = match record.state {
         State::Failed => failure_text::failure_reason(record),
         _ => record.message.clone().unwrap_or_else(|| record.prompt_summary.clone()),
     };
     // Some desktops interpret markup.
-    text_format::one_line(&said, MAX_BODY).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text_format::one_line(&body, MAX_BODY).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -41,10 +41,10 @@ pub(super) async fn run_with_limit(
     let mut child = command.spawn().map_err(|e| format!("{name} can't be started: {e}"))?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     let mut group = ProcessGroup(pid);
-    let (stdin, mut stderr, mut said) = (child.stdin.take(), child.stderr.take(), Vec::new());
+    let (stdin, mut stderr, mut stderr_bytes) = (child.stdin.take(), child.stderr.take(), Vec::new());
     let ended = timeout(limit, async {
         let talk = async {
-            tokio::join!(write_stdin(stdin, &input), read_stderr(stderr.as_mut(), &mut said));
+            tokio::join!(write_stdin(stdin, &input), read_stderr(stderr.as_mut(), &mut stderr_bytes));
             std::future::pending::<()>().await;
         };
         // Cancel-safe: the bytes read so far are in the buffer.
@@ -63,11 +63,14 @@ pub(super) async fn run_with_limit(
     if status.success() {
         return Ok(());
     }
-    let _ = timeout(STDERR_DRAIN_TIMEOUT, read_stderr(stderr.as_mut(), &mut said)).await;
-    let said =
-        String::from_utf8_lossy(&said).lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned);
-    let said = said.map(|line| format!(": {}", text_format::one_line(&line, 200))).unwrap_or_default();
-    Err(format!("{name} ended with {status}{said}"))
+    let _ = timeout(STDERR_DRAIN_TIMEOUT, read_stderr(stderr.as_mut(), &mut stderr_bytes)).await;
+    let last_line = String::from_utf8_lossy(&stderr_bytes)
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .map(str::to_owned);
+    let detail = last_line.map(|line| format!(": {}", text_format::one_line(&line, 200))).unwrap_or_default();
+    Err(format!("{name} ended with {status}{detail}"))
 }
 
 async fn write_stdin(stdin: Option<ChildStdin>, input: &[u8]) {

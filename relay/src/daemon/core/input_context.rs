@@ -6,14 +6,14 @@ use super::effect::Effect;
 
 /// Context for handling one input.
 #[derive(Debug)]
-pub(super) struct InputTurn {
+pub(super) struct InputContext {
     /// Time of the input.
     pub(super) now: Instant,
     /// Effects so far, in order.
     pub(super) effects: Vec<Effect>,
 }
 
-impl InputTurn {
+impl InputContext {
     /// Begins with no effects.
     pub(super) fn new(now: Instant) -> Self {
         Self { now, effects: Vec::new() }

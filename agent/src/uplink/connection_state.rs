@@ -17,9 +17,9 @@ const MAX_REPLIES: usize = 256;
 
 /// Send windows of all runs, and the queued replies.
 #[derive(Debug, Default)]
-pub(super) struct Session {
+pub(super) struct ConnectionState {
     /// True if the relay's protocol version has vitals.
-    takes_vitals: bool,
+    supports_vitals: bool,
     /// Newest vitals, until they are sent.
     vitals: Option<Box<MachineVitals>>,
     send_windows: BTreeMap<RunId, SendWindow>,
@@ -39,15 +39,16 @@ pub(super) enum RunData {
     Output { offset: u64, bytes: Vec<u8> },
 }
 
-impl Session {
-    /// Creates the session after a `Welcome` that reports the data the relay holds of `runs`, which the hello named.
+impl ConnectionState {
+    /// Creates the state after a `Welcome`. `held_runs` is the data that the relay holds of `runs`, which the hello
+    /// named.
     pub(super) fn new(
         protocol: u32,
         runs: &[RunId],
         held_runs: Vec<Durable>,
         actions: &mut VecDeque<Action>,
     ) -> Self {
-        let mut session = Self { takes_vitals: protocol >= VITALS_PROTOCOL, ..Self::default() };
+        let mut connection = Self { supports_vitals: protocol >= VITALS_PROTOCOL, ..Self::default() };
         for held in held_runs {
             let run = RunId { job: held.job, epoch: held.epoch };
             if !runs.contains(&run) {
@@ -61,11 +62,11 @@ impl Session {
             if held.seq.max(held.output) > MAX_SEQ {
                 continue;
             }
-            session.send_windows.insert(run.clone(), SendWindow::resume(held.seq, held.output));
+            connection.send_windows.insert(run.clone(), SendWindow::resume(held.seq, held.output));
             let (seq, output) = (held.seq, held.output);
             actions.push_back(Action::Spool(SpoolAction::Resume { run, seq, output_offset: output }));
         }
-        session
+        connection
     }
 
     /// Handles a frame.
@@ -127,7 +128,7 @@ impl Session {
 
     /// Sets the vitals to send. Replaces older vitals that were not sent yet.
     pub(super) fn set_vitals(&mut self, vitals: Box<MachineVitals>) {
-        self.vitals = self.takes_vitals.then_some(vitals);
+        self.vitals = self.supports_vitals.then_some(vitals);
     }
 
     /// Returns the next reply or the newest vitals, which are sent before any data.
@@ -158,7 +159,7 @@ impl Session {
             RunData::Output { bytes, .. } if bytes.is_empty() => return Ok(None),
             RunData::Events { first_seq: first, events: batch } => {
                 window.record_sent_events(batch.len(), batch.bytes().len());
-                let events = if self.takes_vitals {
+                let events = if self.supports_vitals {
                     Cow::Borrowed(batch.bytes())
                 } else {
                     Cow::Owned(wire::without_vitals(batch.events()).map_err(encode_error)?)
