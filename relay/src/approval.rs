@@ -192,13 +192,13 @@ pub fn require_approval(
 ) -> Result<(), Failure> {
     match approval_state(root, settings) {
         ApprovalState::Approved => Ok(()),
-        ApprovalState::Changed(_) => Err(refusal(root, initiator, true)),
-        ApprovalState::New(_) => Err(refusal(root, initiator, false)),
+        ApprovalState::Changed(_) => Err(refusal(root, initiator, true, "up")),
+        ApprovalState::New(_) => Err(refusal(root, initiator, false, "up")),
     }
 }
 
-/// Builds the message for a caller that can't approve.
-pub fn refusal(root: &Path, initiator: Initiator, has_changed: bool) -> Failure {
+/// Builds the message for a caller that can't approve; `command` is the subcommand that asks for approval.
+pub fn refusal(root: &Path, initiator: Initiator, has_changed: bool, command: &str) -> Failure {
     let what = if has_changed {
         format!("{} or the engine has changed since the settings were approved", config::CONFIG_PATH)
     } else {
@@ -207,10 +207,10 @@ pub fn refusal(root: &Path, initiator: Initiator, has_changed: bool) -> Failure 
     let root = shell_words::quote(&root.to_string_lossy()).into_owned();
     Failure::unreachable(match initiator {
         Initiator::Session => {
-            format!("{what}: a person has to run `relay up --root {root}` in a terminal")
+            format!("{what}: a person has to run `relay {command} --root {root}` in a terminal")
         }
         Initiator::Person => format!(
-            "{what}: run `relay up --root {root}` in a terminal, or with --yes to approve them unasked"
+            "{what}: run `relay {command} --root {root}` in a terminal, or with --yes to approve them unasked"
         ),
     })
 }

@@ -7,6 +7,7 @@ use crate::approval::{self, ApprovableSettings, ApprovalState, Initiator};
 use crate::exit::Failure;
 
 /// Requires that a person has approved the settings: earlier, with `--yes`, or now with an answer at a terminal.
+/// `command` is the subcommand that asks.
 ///
 /// # Errors
 /// Exit code 5 without approval: in a session, without a terminal, or if the answer is no.
@@ -14,12 +15,13 @@ pub(super) fn require_approval(
     context: &Context,
     settings: &ApprovableSettings,
     yes: bool,
+    command: &str,
 ) -> Result<(), Failure> {
     let initiator = context.initiator();
     if yes && initiator == Initiator::Session {
-        return Err(Failure::unreachable(
-            "--yes is not allowed in a coding agent's session: a person has to run `relay up` in a terminal",
-        ));
+        return Err(Failure::unreachable(format!(
+            "--yes is not allowed in a coding agent's session: a person has to run `relay {command}` in a terminal"
+        )));
     }
     let (has_changed, lines) = match approval::approval_state(&context.root, settings) {
         ApprovalState::Approved => return Ok(()),
@@ -28,7 +30,7 @@ pub(super) fn require_approval(
     };
     let is_at_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
     if initiator == Initiator::Session || !(yes || is_at_terminal) {
-        return Err(approval::refusal(&context.root, initiator, has_changed));
+        return Err(approval::refusal(&context.root, initiator, has_changed, command));
     }
     if !yes && !ask_for_approval(context, has_changed, &lines) {
         return Err(Failure::unreachable("not approved: nothing was started"));

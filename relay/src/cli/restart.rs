@@ -46,7 +46,7 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<ExitCode, Failure> {
     let settings = ApprovableSettings::new(engine, &config);
     policy::check_settings(engine, &config)?;
     let approval = approval::approval_state(&context.root, &settings);
-    approve::require_approval(context, &settings, args.yes)?;
+    approve::require_approval(context, &settings, args.yes, "restart")?;
     let is_running = lease::is_held(registry);
     down::end_daemon(registry, |relay| DaemonRequest::Restart { relay }, TIMEOUT)?;
     start_daemon::daemon(&context.root, registry, &settings, context.initiator())?;

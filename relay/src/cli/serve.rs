@@ -57,10 +57,10 @@ pub fn run(args: &ServeArgs, context: &Context, serve: ServeFn) -> Result<ExitCo
     match &args.approved_digest {
         // The file may have changed since the starting command read it.
         Some(digest) if *digest != settings.digest() => {
-            return Err(approval::refusal(&context.root, context.initiator(), true));
+            return Err(approval::refusal(&context.root, context.initiator(), true, "up"));
         }
         Some(_) => approval::require_approval(&context.root, context.initiator(), &settings)?,
-        None => approve::require_approval(context, &settings, args.yes)?,
+        None => approve::require_approval(context, &settings, args.yes, "up")?,
     }
     serve(&config, &context.root, &context.registry, engine).map(|()| ExitCode::Done)
 }

@@ -61,7 +61,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
         context.require_no_sandbox("up")?;
         StateDir::for_project(&context.root)?;
         policy::check_settings(engine, &config)?;
-        approve::require_approval(context, &settings, args.yes)?;
+        approve::require_approval(context, &settings, args.yes, "up")?;
     }
     if args.no_start {
         return Ok(ExitCode::Done);
