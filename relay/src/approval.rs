@@ -68,7 +68,7 @@ pub enum ApprovalState {
     Approved,
     /// Different: lines that begin with `-` (approved) or `+` (now).
     Changed(Vec<String>),
-    /// No settings were approved yet.
+    /// No settings have been approved yet.
     New(Vec<String>),
 }
 

@@ -98,7 +98,7 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 /// Rejects a request that can never be fulfilled.
-fn refuse_impossible(record: &JobRecord, step: bool) -> Result<(), Failure> {
+fn refuse_impossible(record: &JobRecord, of_step: bool) -> Result<(), Failure> {
     let job = &record.job;
     let no = |reason: String| Err(Failure::usage(reason));
     match (record.state, &record.step) {
@@ -106,10 +106,10 @@ fn refuse_impossible(record: &JobRecord, step: bool) -> Result<(), Failure> {
             no(format!("{job} has ended ({}): its limits no longer apply", state.as_str()))
         }
         (State::Stopping, _) => no(format!("{job} is being ended: its limits no longer apply")),
-        (_, None) if step => {
+        (_, None) if of_step => {
             no(format!("no step of {job} is running: omit --step to extend the limit of the job"))
         }
-        (_, Some(current)) if step && current.limit_ms.is_none() => {
+        (_, Some(current)) if of_step && current.limit_ms.is_none() => {
             no(format!("step {} of {job} has no limit", current.n))
         }
         _ => Ok(()),
@@ -117,9 +117,9 @@ fn refuse_impossible(record: &JobRecord, step: bool) -> Result<(), Failure> {
 }
 
 /// Returns the step (`None` for the job) and the new limit, if the line is the expected event.
-fn extended_limit(line: &EventLine, step: bool) -> Option<(Option<u32>, u64)> {
+fn extended_limit(line: &EventLine, of_step: bool) -> Option<(Option<u32>, u64)> {
     match line.event.as_ref().map(|event| &event.body) {
-        Some(EventBody::Extended { n, limit_ms }) if n.is_some() == step => Some((*n, *limit_ms)),
+        Some(EventBody::Extended { n, limit_ms }) if n.is_some() == of_step => Some((*n, *limit_ms)),
         _ => None,
     }
 }

@@ -182,14 +182,15 @@ fn cancel(registry: &Registry, job: &JobId, grace_ms: u64) -> String {
 }
 
 /// Requests an extension for a job, or for its current step; returns the note to show.
-fn extend(registry: &Registry, job: &JobId, step: bool) -> String {
+fn extend(registry: &Registry, job: &JobId, of_step: bool) -> String {
     let newest = LogFollower::new().next_lines(&registry.events(job));
     let after = match newest {
         Ok(lines) => lines.last().map_or(0, |(_, line)| line.id),
         Err(e) => return format!("the event log of {job} can't be read: {e}"),
     };
-    let request = DaemonRequest::Extend { job: job.clone(), step, by_ms: EXTENSION_MS, after, to_ms: None };
-    let what = if step { "the step of " } else { "" };
+    let request =
+        DaemonRequest::Extend { job: job.clone(), step: of_step, by_ms: EXTENSION_MS, after, to_ms: None };
+    let what = if of_step { "the step of " } else { "" };
     filed(registry, &request, &format!("requested 10m more for {what}{job}"))
 }
 

@@ -195,9 +195,9 @@ fn find_answer(request: &LimitRequest, lines: &[EventLine]) -> Option<u64> {
         .map(|line| line.id)
 }
 
-fn is_answer(step: bool, line: &EventLine) -> bool {
+fn is_answer(of_step: bool, line: &EventLine) -> bool {
     let body = line.event.as_ref().map(|event| &event.body);
-    matches!(body, Some(EventBody::Extended { n, .. }) if n.is_some() == step)
+    matches!(body, Some(EventBody::Extended { n, .. }) if n.is_some() == of_step)
 }
 
 #[cfg(test)]

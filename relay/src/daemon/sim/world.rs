@@ -55,7 +55,7 @@ pub(super) struct SimWorld {
     pub(super) connections: BTreeMap<u64, SimConnection>,
     /// Commands that wait for a commit.
     pub(super) queue: VecDeque<WriterCommand>,
-    /// Output that was not returned yet.
+    /// Output that has not been returned yet.
     pub(super) outgoing: Vec<(u64, Outgoing)>,
     pub(super) planted_bug: Option<PlantedBug>,
     /// Agents that have reported that they are full, for [`PlantedBug::FullUntilJobEnds`].
