@@ -8,7 +8,7 @@ use crate::machine_text::size;
 /// Minimum of free memory or disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Minimum {
-    /// The default, in bytes. At most a tenth of the total counts, so that a small machine can run jobs too.
+    /// The default, in bytes. Limited to a tenth of the total, so that a small machine can run jobs too.
     Default(u64),
     /// A setting, in bytes; 0 for none.
     Set(u64),

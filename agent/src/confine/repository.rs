@@ -2,7 +2,7 @@
 //! folder around it, or the folders that a linked worktree or a submodule points to.
 //!
 //! An earlier worker may have written any of these files, so they are treated as untrusted data. A folder outside of
-//! the workspace counts only if jobs may work there and if it names this workspace.
+//! the workspace is used only if jobs may work there and if it names this workspace.
 
 use std::fs::File;
 use std::io::Read;
