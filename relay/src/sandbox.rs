@@ -79,21 +79,22 @@ pub fn outside(command: &str, root: &Path) -> String {
 pub fn current_sandbox() -> Option<Sandbox> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop);
     // Flatpak's applications also have bwrap as an ancestor.
-    let first = if Path::new("/.flatpak-info").exists() { Vec::new() } else { first_process() };
+    let first_cmdline =
+        if Path::new("/.flatpak-info").exists() { Vec::new() } else { first_process_cmdline() };
     let seatbelt = std::env::var_os("CODEX_SANDBOX").is_some_and(|kind| kind == "seatbelt");
-    classify_sandbox(&socket, &first, seatbelt)
+    classify_sandbox(&socket, &first_cmdline, seatbelt)
 }
 
 /// Command line of process 1 from `/proc`; empty if it can't be read.
-fn first_process() -> Vec<u8> {
+fn first_process_cmdline() -> Vec<u8> {
     std::fs::read("/proc/1/cmdline").unwrap_or_default()
 }
 
-fn classify_sandbox(socket: &io::Result<()>, first: &[u8], seatbelt: bool) -> Option<Sandbox> {
+fn classify_sandbox(socket: &io::Result<()>, first_cmdline: &[u8], seatbelt: bool) -> Option<Sandbox> {
     if socket.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
         return Some(Sandbox::NoSockets);
     }
-    let program = first.split(|byte| *byte == 0).next().unwrap_or_default();
+    let program = first_cmdline.split(|byte| *byte == 0).next().unwrap_or_default();
     let name = Path::new(OsStr::from_bytes(program)).file_name();
     if name.is_some_and(|name| FIRST_PROCESSES.iter().any(|known| name == *known)) {
         return Some(Sandbox::ShortLived);

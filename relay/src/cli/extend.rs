@@ -25,8 +25,8 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_millis(300);
 /// Flags of `relay extend`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
-    "Each call moves the limit once. The request waits for an agent that is away; the limits of a \
-     queued job are moved before it starts. Exit code: 0 if the request was sent; 2 if the job has ended \
+    "Each call extends the limit once. The request waits for an agent that is away; the limits of a \
+     queued job are extended before it starts. Exit code: 0 if the request was sent; 2 if the job has ended \
      or has no such limit; 5 if no relay is running (the request is stored until `relay up`).",
     ["relay extend demo 1h", "relay extend demo 10m --step"]
 ))]
@@ -37,7 +37,7 @@ pub struct ExtendArgs {
     /// Additional time, such as 30m
     #[arg(value_name = "D", value_parser = duration::parse_duration)]
     pub(super) by: Duration,
-    /// Move the limit of the current step instead of the job's
+    /// Extend the limit of the current step instead of the job's
     #[arg(long)]
     pub(super) step: bool,
 }

@@ -136,7 +136,7 @@ impl CoreEnvironment for SimWorld {
             }
             Effect::SaveState(state, _) => self.state_file.store(&state),
             // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it
-            // moves no limits.
+            // extends no limits.
             Effect::Admit(_)
             | Effect::RevokeTokens
             | Effect::FlushWriter
