@@ -3,7 +3,7 @@
 use common::vitals::{MachineVitals, Space};
 use serde::{Deserialize, Serialize};
 
-use crate::machine_text::size;
+use crate::machine_text::format_size;
 
 /// Minimum of free memory or disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Shortage {
             Resource::Workspaces => ("free on the disk of the workspaces", "min_free_disk"),
             Resource::State => ("free on the disk of the agent's state", "min_free_disk"),
         };
-        let (available, minimum) = (size(self.available), size(self.minimum));
+        let (available, minimum) = (format_size(self.available), format_size(self.minimum));
         format!(
             "the machine has {available} {what}, less than the reserve of {minimum} ([platform] {setting})"
         )

@@ -39,7 +39,7 @@ impl Sandbox {
     /// Builds the message that no relay of the project at `root` is started here, with the command that starts the
     /// relay elsewhere.
     pub fn no_relay_message(self, root: &Path) -> String {
-        let (why, command) = (self.reason(), outside("up", root));
+        let (why, command) = (self.reason(), command_with_root("up", root));
         format!(
             "none can be started inside of this sandbox, {why}: run `{command}` in a terminal outside of it"
         )
@@ -47,7 +47,7 @@ impl Sandbox {
 
     /// Builds the message that `relay COMMAND` does nothing here, with the way to run it.
     pub fn refuses(self, command: &str, root: &Path) -> String {
-        let (why, outside) = (self.reason(), outside(command, root));
+        let (why, outside) = (self.reason(), command_with_root(command, root));
         format!(
             "`relay {command}` has to run outside of this sandbox, {why}: run `{outside}` in a terminal outside of it, \
              or let Codex do so by the rules that `relay init` writes (as a command of its own: no cd, pipe or \
@@ -71,7 +71,7 @@ pub fn not_writable(registry: &Path) -> String {
 }
 
 /// Formats a command so that it works from any directory.
-pub fn outside(command: &str, root: &Path) -> String {
+pub fn command_with_root(command: &str, root: &Path) -> String {
     format!("relay {command} --root {}", shell_words::quote(&root.to_string_lossy()))
 }
 

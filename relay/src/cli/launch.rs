@@ -88,7 +88,7 @@ pub struct LaunchArgs {
 }
 
 /// Returns a parser of these names, each with a description for completions.
-fn named<T>(names: [(&'static str, &'static str); 2]) -> impl TypedValueParser<Value = T>
+fn parser_of_names<T>(names: [(&'static str, &'static str); 2]) -> impl TypedValueParser<Value = T>
 where
     T: Clone + Default + FromStr + Send + Sync + 'static,
 {
@@ -97,15 +97,15 @@ where
 }
 
 pub(super) fn on_limit() -> impl TypedValueParser<Value = OnLimit> {
-    named([("fail", "The job fails"), ("interrupt", "The step is ended, the worker goes on")])
+    parser_of_names([("fail", "The job fails"), ("interrupt", "The step is ended, the worker goes on")])
 }
 
 pub(super) fn on_loop() -> impl TypedValueParser<Value = OnLoop> {
-    named([("warn", "A warning is emitted"), ("fail", "The job fails")])
+    parser_of_names([("warn", "A warning is emitted"), ("fail", "The job fails")])
 }
 
 fn runner() -> impl TypedValueParser<Value = Runner> {
-    named([("codex", "`codex exec`"), ("shell", "`sh -c`")])
+    parser_of_names([("codex", "`codex exec`"), ("shell", "`sh -c`")])
 }
 
 /// Launches a job.
@@ -314,7 +314,7 @@ fn refuse_without_codex(launch: &Launch, target: &LaunchTarget) -> Result<(), Fa
 /// Starts the relay and prints whether it started. Returns true if a relay is running now; otherwise the job stays
 /// queued.
 fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) -> bool {
-    match start_daemon::daemon(&context.root, &context.registry, settings, context.initiator()) {
+    match start_daemon::ensure_daemon(&context.root, &context.registry, settings, context.initiator()) {
         Ok(()) => {
             if !quiet {
                 context.output.print_note("no relay was running: started one");

@@ -9,7 +9,7 @@ use super::{Explanation, SlowStep};
 use crate::plural;
 use crate::render::labeled_rows::{LabeledRows, MAX_ROW};
 use crate::render::{View, health, steps};
-use crate::times::clock;
+use crate::times::format_clock;
 
 /// Maximum number of shares of the time that are listed; the others are summed up.
 const MAX_SHARES: usize = 7;
@@ -35,7 +35,7 @@ pub fn format_explanation(explanation: &Explanation, record: &JobRecord, view: &
         let what = sign.what.replace('_', " ");
         format!(
             "{} {what}{step}: {}",
-            clock(sign.at, view.now, &view.zone),
+            format_clock(sign.at, view.now, &view.zone),
             text_format::one_line(&sign.text, MAX_ROW)
         )
     });

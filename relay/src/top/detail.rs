@@ -29,7 +29,7 @@ pub(super) fn lines(model: &Model, area: Rect, look: Theme) -> Vec<Line<'static>
     match (model.pane, model.record()) {
         (Pane::Closed, _) | (_, None) => Vec::new(),
         (Pane::Status, Some(record)) => details(model, record, columns, rows, look),
-        (Pane::Log | Pane::Events, Some(_)) => followed(model, columns, rows),
+        (Pane::Log | Pane::Events, Some(_)) => followed_lines(model, columns, rows),
     }
 }
 
@@ -90,7 +90,7 @@ fn details(
 }
 
 /// Returns the last lines of the log or events, scrolled up by `scroll` lines.
-fn followed(model: &Model, columns: usize, rows: usize) -> Vec<Line<'static>> {
+fn followed_lines(model: &Model, columns: usize, rows: usize) -> Vec<Line<'static>> {
     let tail = &model.update.tail;
     if tail.is_empty() {
         return vec![Line::styled(width::fit_sanitized("nothing yet", columns), style::dim())];

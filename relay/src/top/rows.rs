@@ -36,7 +36,8 @@ pub(super) struct Columns {
 impl Columns {
     /// Distributes `width` among the columns, in order of importance.
     pub(super) fn fit(records: &[&JobRecord], width: usize) -> Self {
-        let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(3);
+        let job =
+            records.iter().map(|record| width::display_width(&record.job.to_string())).max().unwrap_or(3);
         let job = job.clamp(3, JOB_WIDTH).min((width / 4).max(8));
         let (bar, used) = (width >= 60, width >= WIDE_WIDTH);
         let fixed = 2
@@ -110,7 +111,8 @@ impl Columns {
         }
         spans.push(Span::raw(format!("{:>TIME_WIDTH$}", jobs_tty::time_text(record, view, bar_step))));
         if self.used {
-            let used = used(record).map(|used| summary::format_resources(&used)).unwrap_or_default();
+            let used =
+                used_resources(record).map(|used| summary::format_resources(&used)).unwrap_or_default();
             spans.push(Span::raw(format!("  {}", width::pad(&used, USED_WIDTH))));
         }
         spans.push(Span::raw(format!("  {}", width::pad(&record.prompt_summary, self.task))));
@@ -128,7 +130,7 @@ impl Columns {
 
 /// Returns the resources used by ended steps: the total CPU time, and the highest memory of one step. Steps include
 /// their sub-steps.
-fn used(record: &JobRecord) -> Option<Resources> {
+fn used_resources(record: &JobRecord) -> Option<Resources> {
     let ended = record.steps.iter().filter(|step| step.parent.is_none()).filter_map(|step| step.resources);
     ended.reduce(|sum, one| Resources {
         cpu_ms: sum.cpu_ms.saturating_add(one.cpu_ms),
