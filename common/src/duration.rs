@@ -17,7 +17,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         return Err(format!("'{text}' is zero: a limit must be longer than 0"));
     }
     if value > MAX_LIMIT {
-        return Err(format!("'{text}' is longer than a year: no limit may be"));
+        return Err(format!("'{text}' is longer than a year, the maximum"));
     }
     Ok(value)
 }

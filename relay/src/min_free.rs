@@ -16,7 +16,7 @@ pub enum Minimum {
 
 impl Minimum {
     /// Returns the minimum of a memory or disk of this size, in bytes.
-    fn of(self, total: u64) -> u64 {
+    fn for_total(self, total: u64) -> u64 {
         match self {
             Self::Default(bytes) => bytes.min(total / 10),
             Self::Set(bytes) => bytes,
@@ -45,7 +45,7 @@ impl MinFree {
     pub fn shortage(&self, vitals: &MachineVitals) -> Option<Shortage> {
         let short = |resource, space: Option<Space>, minimum: Minimum| {
             let Space { total, available } = space?;
-            let minimum = minimum.of(total);
+            let minimum = minimum.for_total(total);
             (available < minimum).then_some(Shortage { resource, available, minimum })
         };
         short(Resource::Memory, vitals.memory, self.memory)

@@ -46,7 +46,7 @@ impl Sandbox {
     }
 
     /// Builds the message that `relay COMMAND` does nothing here, with the way to run it.
-    pub fn refuses(self, command: &str, root: &Path) -> String {
+    pub fn refusal_message(self, command: &str, root: &Path) -> String {
         let (why, outside) = (self.reason(), command_with_root(command, root));
         format!(
             "`relay {command}` has to run outside of this sandbox, {why}: run `{outside}` in a terminal outside of it, \
@@ -115,7 +115,7 @@ mod tests {
              '/home/u/my project'` in a terminal outside of it"
         );
         assert_eq!(
-            Sandbox::ShortLived.refuses("down", Path::new("/p")),
+            Sandbox::ShortLived.refusal_message("down", Path::new("/p")),
             "`relay down` has to run outside of this sandbox, which ends together with this command: run `relay down \
              --root /p` in a terminal outside of it, or let Codex do so by the rules that `relay init` writes (as a \
              command of its own: no cd, pipe or redirection)"

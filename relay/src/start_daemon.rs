@@ -64,7 +64,7 @@ pub fn ensure_daemon(
     StateDir::for_project(root)?;
     approval::require_approval(root, initiator, settings)?;
     registry.ensure()?;
-    let watch = FolderWatch::folder(registry.folder());
+    let watch = FolderWatch::registry_folder(registry.folder());
     let log_length = registry.daemon_log().size().unwrap_or(0);
     let mut child = spawn(root, registry, settings)
         .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
@@ -121,7 +121,7 @@ fn spawn(root: &Path, registry: &Registry, settings: &ApprovableSettings) -> io:
 /// # Errors
 /// Exit code 5 with the reason when the platform can't start, or when the relay ends meanwhile.
 pub fn wait_for_platform(registry: &Registry) -> Result<Lease, Failure> {
-    let watch = FolderWatch::folder(registry.folder());
+    let watch = FolderWatch::registry_folder(registry.folder());
     let deadline = Instant::now() + PLATFORM_START_TIMEOUT;
     loop {
         let lease = lease::running_lease(registry);

@@ -61,7 +61,7 @@ struct ExtensionResult<'a> {
 pub fn run(args: &ExtendArgs, context: &Context) -> Result<ExitCode, Failure> {
     let registry = &context.registry;
     let job = read::resolve_job(registry, &args.job)?;
-    let watch = FolderWatch::folder(registry.folder());
+    let watch = FolderWatch::registry_folder(registry.folder());
     let stored = job_ref::read_record(registry, &job)?;
     refuse_impossible(&stored.record, args.step)?;
     let (log, mut follower) = (stored.registry.events(&job), LogFollower::new());

@@ -331,7 +331,7 @@ fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) ->
 /// Prints the job and its state as soon as the job has left the queue or `deadline` has passed. Without a deadline,
 /// prints them at once.
 fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
-    let watch = deadline.map(|_| FolderWatch::folder(context.registry.folder()));
+    let watch = deadline.map(|_| FolderWatch::registry_folder(context.registry.folder()));
     let record = loop {
         let record = job_ref::read_record(&context.registry, job)?.record;
         let timed_out = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));

@@ -119,7 +119,7 @@ pub(super) fn print_platform_changes(context: &Context, names: &[&str]) {
 /// relay dies.
 fn request_platform_start(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
-    let watch = FolderWatch::folder(&registry.requests());
+    let watch = FolderWatch::registry_folder(&registry.requests());
     requests::file_request(registry, &DaemonRequest::Up).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + TIMEOUT;
     let is_pending = || {

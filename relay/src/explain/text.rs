@@ -24,12 +24,12 @@ pub fn format_explanation(explanation: &Explanation, record: &JobRecord, view: &
             view.paint.job_health(health.word, part)
         });
     }
-    rows.time(explanation);
+    rows.add_time(explanation);
     if explanation.cpu_ms.is_some() || explanation.network_wait_ms > 0 {
         rows.add("of it", &format_usage(explanation));
     }
     rows.add_list("slowest", explanation.slowest.iter().map(format_slow_step));
-    rows.cause(explanation);
+    rows.add_cause(explanation);
     let signs = explanation.signs.iter().map(|sign| {
         let step = sign.step.map(|n| format!(" in step {n}")).unwrap_or_default();
         let what = sign.what.replace('_', " ");
@@ -76,7 +76,7 @@ fn format_slow_step(slow: &SlowStep) -> String {
 }
 
 impl LabeledRows<'_> {
-    fn time(&mut self, explanation: &Explanation) {
+    fn add_time(&mut self, explanation: &Explanation) {
         let (shown, rest) = explanation.time.split_at(explanation.time.len().min(MAX_SHARES));
         let rest_ms: u64 = rest.iter().map(|share| share.ms).sum();
         let mut shares: Vec<(u64, String)> =
@@ -91,7 +91,7 @@ impl LabeledRows<'_> {
         }
     }
 
-    fn cause(&mut self, explanation: &Explanation) {
+    fn add_cause(&mut self, explanation: &Explanation) {
         let Some(cause) = &explanation.cause else { return };
         let kind = serde_json::to_value(cause.kind).ok();
         let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed");

@@ -66,7 +66,7 @@ fn details(
             Span::styled(text.to_owned(), style),
         ]));
     }
-    for (i, tried) in model.update.tries.iter().enumerate() {
+    for (i, tried) in model.update.advice.iter().enumerate() {
         for (j, part) in
             width::wrap(tried, columns.saturating_sub(LABEL_WIDTH).max(8)).into_iter().enumerate()
         {

@@ -116,7 +116,7 @@ fn a_list_on_a_large_screen_uses_its_whole_width() {
 #[test]
 fn a_failed_job_shows_its_error_and_what_to_try() {
     let mut update = update();
-    update.tries = vec!["a cache or a nearer mirror makes it faster".into()];
+    update.advice = vec!["a cache or a nearer mirror makes it faster".into()];
     let mut model = Model::new(update);
     (0..4).for_each(|_| drop(model.apply(Action::Move(1))));
     insta::assert_snapshot!(show(&model, 80, 30), @r#"

@@ -164,7 +164,7 @@ fn watch_folder(dir: RegistryDir) -> mpsc::Receiver<()> {
     // With a capacity of one, there is at most one pending wake-up, and the watch waits for the reader.
     let (sender, changes) = mpsc::channel(1);
     std::thread::spawn(move || {
-        let watch = FolderWatch::folder(&dir);
+        let watch = FolderWatch::registry_folder(&dir);
         while sender.blocking_send(()).is_ok() {
             watch.wait(None);
         }

@@ -56,7 +56,7 @@ pub(super) struct Update {
     /// The newest lines of the selected job's log or events, without control characters.
     pub(super) tail: Vec<String>,
     /// Advice, if the selected job failed.
-    pub(super) tries: Vec<String>,
+    pub(super) advice: Vec<String>,
     /// Reason why the registry can't be read.
     pub(super) error: Option<String>,
 }
