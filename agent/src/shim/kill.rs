@@ -32,8 +32,8 @@ pub(super) struct SignalledProcesses(HashSet<ProcessKey>);
 
 impl SignalledProcesses {
     /// Returns the number of these processes.
-    pub(super) fn to_u32(&self) -> u32 {
-        to_u32(self.0.len())
+    pub(super) fn count(&self) -> u32 {
+        saturating_u32(self.0.len())
     }
 }
 
@@ -124,7 +124,7 @@ pub(super) fn kill_descendants(
             return 0;
         }
         if begun.elapsed() >= SWEEP_LIMIT {
-            return to_u32(tree::descendants().len());
+            return saturating_u32(tree::descendants().len());
         }
         // No waiting here: the next scan finds the processes that are missed now.
         for entry in stop_all(begun + SWEEP_LIMIT, tree::quick_descendants, |_| {}) {
@@ -168,10 +168,10 @@ pub(crate) fn sweep_leftover(shim_pid: u32, known_processes: &[(u32, u64)]) -> (
     loop {
         let left = stop_all(until, || tree::session_members(shim_pid, &keys), |_| {});
         if left.is_empty() {
-            return (signalled.to_u32(), 0);
+            return (signalled.count(), 0);
         }
         if Instant::now() >= until {
-            return (signalled.to_u32(), to_u32(left.len()));
+            return (signalled.count(), saturating_u32(left.len()));
         }
         for entry in left {
             // When the shim dies, the kernel may send HUP to its stopped processes. These count as killed too: they did
@@ -262,6 +262,6 @@ pub(crate) fn pause(time: Duration) {
     let _ = poll(&mut [], Some(&timeout));
 }
 
-fn to_u32(n: usize) -> u32 {
+fn saturating_u32(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

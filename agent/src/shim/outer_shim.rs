@@ -94,7 +94,7 @@ struct OuterShim {
     /// True once the agent has died or closed the socket.
     agent_gone: bool,
     exit_report: Option<ShimReport>,
-    /// File descriptors for the output that were not passed to the command yet.
+    /// File descriptors for the output that have not been passed to the command yet.
     unsent_outputs: Option<OutputFds>,
     inner: InnerShimState,
     /// Time at which the outer shim kills everything, whatever the inner shim does.
@@ -193,7 +193,7 @@ impl OuterShim {
         let survivors =
             kill::kill_descendants(|status| code = status.exit_status(), pid, &mut self.signalled);
         self.forward_reports(&mut link);
-        let killed = if over { 0 } else { self.signalled.to_u32() };
+        let killed = if over { 0 } else { self.signalled.count() };
         self.report_end(&mut link, code, killed, survivors);
     }
 

@@ -144,8 +144,8 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
     Ok(job)
 }
 
-/// Returns the id of the next job with this name. A locked file per name holds the counter, so the cost does not grow with the
-/// number of jobs. A lost counter is rebuilt from the existing files.
+/// Returns the id of the next job with this name. A locked file per name holds the counter, so the cost does not grow
+/// with the number of jobs. A lost counter is rebuilt from the existing files.
 fn next_job_id(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     let mut file = open_locked(&registry.names().file(name.as_str()))?;
     let text = read_small_text(&mut file)?;

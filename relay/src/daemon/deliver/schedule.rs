@@ -265,8 +265,8 @@ impl OpenNotification {
         }
     }
 
-    /// Decides how the notification reaches its session: not at all if it was already shown, through the session's hooks
-    /// during a turn, else as a message.
+    /// Decides how the notification reaches its session: not at all if it was already shown, through the session's
+    /// hooks during a turn, else as a message.
     fn choose_session_delivery(&mut self, context: &DeliveryContext, now: Timestamp) -> SessionDelivery {
         let Some(channel) = self.channel(ChannelKind::Codex) else { return SessionDelivery::NotNeeded };
         if context.was_shown_in_session {
