@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(
             (file.take_changed(), file.last_read),
             (Ok(None), None),
-            "the same is no news, and not taken either"
+            "an unchanged file is not read again"
         );
         fs::remove_dir(dir.path().join("config.json")).unwrap();
         write(dir.path(), &config).unwrap();

@@ -1,8 +1,8 @@
 //! Time limits, and the time they are measured in. Pure.
 //!
-//! [`WorkTime`] is monotonic time without the pauses of the machine: five minutes in which a container was frozen, or a
-//! laptop slept, use nothing of any limit. One [`TICK`] of each pause counts as work time. Otherwise a machine too busy
-//! for the regular checks would pause every limit for ever.
+//! [`WorkTime`] is monotonic time without the pauses of the machine: if a container is frozen or a laptop sleeps for
+//! five minutes, these minutes do not count towards any limit. One [`TICK`] of each pause counts as work time.
+//! Otherwise a machine too busy for the regular checks would pause every limit for ever.
 
 #![cfg_attr(
     not(feature = "internals"),

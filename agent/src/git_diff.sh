@@ -1,7 +1,7 @@
 # Counts what a job changed. The repository's own settings can name programs: none of them is started here.
 #
 #   sh -c SCRIPT sh begin               prints the commit or tree that the job begins with
-#   sh -c SCRIPT sh count TREE PLACE    prints what differs from it, an entry that is no path, and git's status
+#   sh -c SCRIPT sh count TREE PLACE    prints what differs from it, an entry that is not a path, and git's status
 #
 # PLACE is `top` for the first folder of a repository, or `below`. Exit code 3: no repository, or a folder that the
 # repository around it ignores.

@@ -33,7 +33,7 @@ pub(crate) enum Head {
 pub(crate) fn read(workspace: &Path) -> Head {
     let with_git = |folder: &&Path| folder.join(".git").symlink_metadata().is_ok();
     let Some(top) = workspace.ancestors().find(with_git) else { return Head::NoRepository };
-    match commit(top) {
+    match head_commit(top) {
         Some(id) => Head::Commit { id, is_top: top == workspace },
         None => Head::Unclear,
     }
@@ -44,7 +44,7 @@ pub(crate) fn is_object_id(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn commit(top: &Path) -> Option<String> {
+fn head_commit(top: &Path) -> Option<String> {
     let dot_git = top.join(".git");
     // A linked worktree has a `HEAD` of its own, and shares the branches with its repository.
     let folders = if dot_git.is_dir() { vec![dot_git] } else { linked_folders(top, &dot_git) };
@@ -57,11 +57,11 @@ fn commit(top: &Path) -> Option<String> {
         return None;
     }
     let loose = read_line(&shared.join(name));
-    loose.or_else(|| packed(shared.join("packed-refs"), name)).filter(|id| is_object_id(id))
+    loose.or_else(|| packed_reference(shared.join("packed-refs"), name)).filter(|id| is_object_id(id))
 }
 
 /// Finds a reference in the list of packed references, whose lines consist of an id, a space and a name.
-fn packed(list: PathBuf, name: &str) -> Option<String> {
+fn packed_reference(list: PathBuf, name: &str) -> Option<String> {
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(list).ok()?;
     file.metadata().ok().filter(|meta| meta.is_file() && meta.len() <= MAX_PACKED_REFS)?;

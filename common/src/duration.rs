@@ -14,10 +14,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let value = humantime::parse_duration(text.trim())
         .map_err(|_| format!("'{text}' is not a duration: write it like 90s, 10m or 1h30m"))?;
     if value.is_zero() {
-        return Err(format!("'{text}' is no time at all: a limit must be longer than 0"));
+        return Err(format!("'{text}' is zero: a limit must be longer than 0"));
     }
     if value > MAX_LIMIT {
-        return Err(format!("'{text}' is longer than a year: no limit may be"));
+        return Err(format!("'{text}' is longer than a year, the maximum"));
     }
     Ok(value)
 }

@@ -25,7 +25,7 @@ pub enum OnLimit {
     /// Fails the job.
     #[default]
     Fail,
-    /// Ends only the step; the worker goes on. At most [`MAX_INTERRUPTS`] times a job.
+    /// Ends only the step; the worker goes on. At most [`MAX_INTERRUPTS`] times per job.
     Interrupt,
 }
 

@@ -68,7 +68,7 @@ pub enum ApprovalState {
     Approved,
     /// Different: lines that begin with `-` (approved) or `+` (now).
     Changed(Vec<String>),
-    /// No settings were approved yet.
+    /// No settings have been approved yet.
     New(Vec<String>),
 }
 
@@ -164,7 +164,7 @@ pub fn changed_names(lines: &[String]) -> Vec<&str> {
 
 /// Returns the settings that were approved last.
 pub fn approved_settings(root: &Path) -> Option<ApprovableSettings> {
-    let bytes = bounded_file::read_bounded(&state_dir::own(approval_path_here(root)?)?).ok()?;
+    let bytes = bounded_file::read_bounded(&state_dir::trusted_file(approval_path_here(root)?)?).ok()?;
     serde_json::from_slice(&bytes).ok().filter(|settings: &ApprovableSettings| settings.schema == SCHEMA)
 }
 
@@ -229,7 +229,7 @@ fn approval_path_here(root: &Path) -> Option<PathBuf> {
 
 /// Returns the path of the approval for the project at `root`: in the user's state folder, where no session may write.
 fn approval_path(root: &Path, variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathBuf> {
-    Some(state_dir::base(variable)?.join("consent").join(state_dir::key(root)))
+    Some(state_dir::user_state_dir(variable)?.join("consent").join(state_dir::project_key(root)))
 }
 
 fn flatten_toml(key: &str, value: &toml::Value, lines: &mut BTreeSet<String>) {

@@ -6,7 +6,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Formats a size: `120 MiB`, `1.5 GiB`, `31 GiB`.
-pub fn size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     match bytes {
         0..GIB => format!("{} MiB", bytes / MIB),
         _ if bytes < 10 * GIB && !bytes.is_multiple_of(GIB) => {
@@ -16,8 +16,8 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-fn part(space: Space) -> String {
-    let (available, total) = (size(space.available), size(space.total));
+fn format_space(space: Space) -> String {
+    let (available, total) = (format_size(space.available), format_size(space.total));
     match (available.rsplit_once(' '), total.rsplit_once(' ')) {
         (Some((available, unit)), Some((_, same))) if unit == same => format!("{available} of {total}"),
         _ => format!("{available} of {total}"),
@@ -25,7 +25,7 @@ fn part(space: Space) -> String {
 }
 
 /// Returns the space on the disk that has the least available, of the disks of a machine.
-fn disk(vitals: &MachineVitals) -> Option<Space> {
+fn fullest_disk(vitals: &MachineVitals) -> Option<Space> {
     let disks = vitals.workspaces.into_iter().chain(vitals.state);
     disks.min_by_key(|disk| disk.available)
 }
@@ -33,8 +33,8 @@ fn disk(vitals: &MachineVitals) -> Option<Space> {
 /// Formats the vitals in a few words, for a head line: `load 0.52 on 4 cores, 2.1 of 7.8 GiB memory free, 31 GiB disk
 /// free`.
 pub fn brief(vitals: &MachineVitals) -> String {
-    let memory = vitals.memory.map(|memory| format!("{} memory free", part(memory)));
-    let disk = disk(vitals).map(|disk| format!("{} disk free", size(disk.available)));
+    let memory = vitals.memory.map(|memory| format!("{} memory free", format_space(memory)));
+    let disk = fullest_disk(vitals).map(|disk| format!("{} disk free", format_size(disk.available)));
     [Some(load(vitals)), memory, disk].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
@@ -42,11 +42,15 @@ pub fn brief(vitals: &MachineVitals) -> String {
 pub fn full(vitals: &MachineVitals) -> String {
     let memory = vitals.memory.map(|memory| {
         let limit = vitals.memory_limit.map_or("", |_| " (a limit of its container or cgroup)");
-        format!("{} memory free{limit}", part(memory))
+        format!("{} memory free{limit}", format_space(memory))
     });
-    let swap = vitals.swap.filter(|swap| swap.total > 0).map(|swap| format!("{} swap free", part(swap)));
+    let swap =
+        vitals.swap.filter(|swap| swap.total > 0).map(|swap| format!("{} swap free", format_space(swap)));
     let disk = |disk: Option<Space>, of: &str| {
-        disk.map_or_else(|| format!("disk of {of} unknown"), |disk| format!("{} free for {of}", part(disk)))
+        disk.map_or_else(
+            || format!("disk of {of} unknown"),
+            |disk| format!("{} free for {of}", format_space(disk)),
+        )
     };
     let disks = [disk(vitals.workspaces, "workspaces"), disk(vitals.state, "the agent's state")].map(Some);
     let parts = [Some(load(vitals)), memory, swap].into_iter().chain(disks).flatten();
@@ -54,10 +58,11 @@ pub fn full(vitals: &MachineVitals) -> String {
 }
 
 /// Describes the machine at the moment when a job stalled or was killed, in one sentence.
-pub fn moment(vitals: &MachineVitals) -> String {
-    let memory = vitals.memory.map(|memory| format!("{} memory free", part(memory)));
-    let swap = vitals.swap.filter(|swap| swap.total > 0).map(|swap| format!("{} swap free", part(swap)));
-    let disk = disk(vitals).map(|disk| format!("{} disk free", size(disk.available)));
+pub fn describe_moment(vitals: &MachineVitals) -> String {
+    let memory = vitals.memory.map(|memory| format!("{} memory free", format_space(memory)));
+    let swap =
+        vitals.swap.filter(|swap| swap.total > 0).map(|swap| format!("{} swap free", format_space(swap)));
+    let disk = fullest_disk(vitals).map(|disk| format!("{} disk free", format_size(disk.available)));
     let parts = [memory, swap, disk, Some(load(vitals))].into_iter().flatten();
     format!("the machine had {}", parts.collect::<Vec<_>>().join(", "))
 }
@@ -91,7 +96,7 @@ mod tests {
         let mut vitals = vitals();
         assert_eq!(brief(&vitals), "load 1.52 on 2 cores, 120 MiB of 8 GiB memory free, 4.5 GiB disk free");
         assert_eq!(
-            moment(&vitals),
+            describe_moment(&vitals),
             "the machine had 120 MiB of 8 GiB memory free, 4.5 GiB disk free, load 1.52 on 2 cores"
         );
         assert_eq!(
@@ -113,7 +118,7 @@ mod tests {
     fn what_is_unknown_is_left_out() {
         let unknown = MachineVitals { cores: 4, ..MachineVitals::default() };
         assert_eq!(brief(&unknown), "load 0.00 on 4 cores");
-        assert_eq!(moment(&unknown), "the machine had load 0.00 on 4 cores");
+        assert_eq!(describe_moment(&unknown), "the machine had load 0.00 on 4 cores");
     }
 
     #[test]
@@ -127,7 +132,7 @@ mod tests {
             (10 * GIB + 1, "10 GiB"),
             (931 * GIB, "931 GiB"),
         ] {
-            assert_eq!(size(bytes), text);
+            assert_eq!(format_size(bytes), text);
         }
     }
 }

@@ -3,12 +3,12 @@
 use common::vitals::{MachineVitals, Space};
 use serde::{Deserialize, Serialize};
 
-use crate::machine_text::size;
+use crate::machine_text::format_size;
 
 /// Minimum of free memory or disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Minimum {
-    /// The default, in bytes. At most a tenth of the total counts, so that a small machine can run jobs too.
+    /// The default, in bytes. Limited to a tenth of the total, so that a small machine can run jobs too.
     Default(u64),
     /// A setting, in bytes; 0 for none.
     Set(u64),
@@ -16,7 +16,7 @@ pub enum Minimum {
 
 impl Minimum {
     /// Returns the minimum of a memory or disk of this size, in bytes.
-    fn of(self, total: u64) -> u64 {
+    fn for_total(self, total: u64) -> u64 {
         match self {
             Self::Default(bytes) => bytes.min(total / 10),
             Self::Set(bytes) => bytes,
@@ -45,7 +45,7 @@ impl MinFree {
     pub fn shortage(&self, vitals: &MachineVitals) -> Option<Shortage> {
         let short = |resource, space: Option<Space>, minimum: Minimum| {
             let Space { total, available } = space?;
-            let minimum = minimum.of(total);
+            let minimum = minimum.for_total(total);
             (available < minimum).then_some(Shortage { resource, available, minimum })
         };
         short(Resource::Memory, vitals.memory, self.memory)
@@ -85,7 +85,7 @@ impl Shortage {
             Resource::Workspaces => ("free on the disk of the workspaces", "min_free_disk"),
             Resource::State => ("free on the disk of the agent's state", "min_free_disk"),
         };
-        let (available, minimum) = (size(self.available), size(self.minimum));
+        let (available, minimum) = (format_size(self.available), format_size(self.minimum));
         format!(
             "the machine has {available} {what}, less than the reserve of {minimum} ([platform] {setting})"
         )

@@ -10,7 +10,7 @@ use common::job::StepKind;
 use common::record::{JobRecord, State};
 use common::text_format;
 
-use crate::times::between;
+use crate::times::millis_between;
 use crate::{failure_text, plural};
 
 /// Maximum number of lines of the whole text.
@@ -47,8 +47,10 @@ pub fn notice_text(record: &JobRecord) -> String {
 /// Describes the outcome in a sentence, without any text that a worker wrote.
 pub fn format_headline(record: &JobRecord) -> String {
     let began = record.started_at.unwrap_or(record.created_at);
-    let took =
-        record.finished_at.map(|ended| duration::format_duration(between(began, ended))).unwrap_or_default();
+    let took = record
+        .finished_at
+        .map(|ended| duration::format_duration(millis_between(began, ended)))
+        .unwrap_or_default();
     let outcome = match record.state {
         State::Completed => format!("{} in {took}", record.describe_outcome()),
         State::Cancelled => format!("was cancelled after {took}"),

@@ -39,15 +39,15 @@ impl Sandbox {
     /// Builds the message that no relay of the project at `root` is started here, with the command that starts the
     /// relay elsewhere.
     pub fn no_relay_message(self, root: &Path) -> String {
-        let (why, command) = (self.reason(), outside("up", root));
+        let (why, command) = (self.reason(), command_with_root("up", root));
         format!(
             "none can be started inside of this sandbox, {why}: run `{command}` in a terminal outside of it"
         )
     }
 
     /// Builds the message that `relay COMMAND` does nothing here, with the way to run it.
-    pub fn refuses(self, command: &str, root: &Path) -> String {
-        let (why, outside) = (self.reason(), outside(command, root));
+    pub fn refusal_message(self, command: &str, root: &Path) -> String {
+        let (why, outside) = (self.reason(), command_with_root(command, root));
         format!(
             "`relay {command}` has to run outside of this sandbox, {why}: run `{outside}` in a terminal outside of it, \
              or let Codex do so by the rules that `relay init` writes (as a command of its own: no cd, pipe or \
@@ -71,7 +71,7 @@ pub fn not_writable(registry: &Path) -> String {
 }
 
 /// Formats a command so that it works from any directory.
-pub fn outside(command: &str, root: &Path) -> String {
+pub fn command_with_root(command: &str, root: &Path) -> String {
     format!("relay {command} --root {}", shell_words::quote(&root.to_string_lossy()))
 }
 
@@ -79,21 +79,22 @@ pub fn outside(command: &str, root: &Path) -> String {
 pub fn current_sandbox() -> Option<Sandbox> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop);
     // Flatpak's applications also have bwrap as an ancestor.
-    let first = if Path::new("/.flatpak-info").exists() { Vec::new() } else { first_process() };
+    let first_cmdline =
+        if Path::new("/.flatpak-info").exists() { Vec::new() } else { first_process_cmdline() };
     let seatbelt = std::env::var_os("CODEX_SANDBOX").is_some_and(|kind| kind == "seatbelt");
-    classify_sandbox(&socket, &first, seatbelt)
+    classify_sandbox(&socket, &first_cmdline, seatbelt)
 }
 
 /// Command line of process 1 from `/proc`; empty if it can't be read.
-fn first_process() -> Vec<u8> {
+fn first_process_cmdline() -> Vec<u8> {
     std::fs::read("/proc/1/cmdline").unwrap_or_default()
 }
 
-fn classify_sandbox(socket: &io::Result<()>, first: &[u8], seatbelt: bool) -> Option<Sandbox> {
+fn classify_sandbox(socket: &io::Result<()>, first_cmdline: &[u8], seatbelt: bool) -> Option<Sandbox> {
     if socket.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
         return Some(Sandbox::NoSockets);
     }
-    let program = first.split(|byte| *byte == 0).next().unwrap_or_default();
+    let program = first_cmdline.split(|byte| *byte == 0).next().unwrap_or_default();
     let name = Path::new(OsStr::from_bytes(program)).file_name();
     if name.is_some_and(|name| FIRST_PROCESSES.iter().any(|known| name == *known)) {
         return Some(Sandbox::ShortLived);
@@ -114,7 +115,7 @@ mod tests {
              '/home/u/my project'` in a terminal outside of it"
         );
         assert_eq!(
-            Sandbox::ShortLived.refuses("down", Path::new("/p")),
+            Sandbox::ShortLived.refusal_message("down", Path::new("/p")),
             "`relay down` has to run outside of this sandbox, which ends together with this command: run `relay down \
              --root /p` in a terminal outside of it, or let Codex do so by the rules that `relay init` writes (as a \
              command of its own: no cd, pipe or redirection)"

@@ -27,14 +27,14 @@ const PLATFORM_START_TIMEOUT: Duration = Duration::from_secs(90);
 const MAX_LOG_TAIL: u64 = 64 << 10;
 
 /// Returns the engine to use: the requested one, else the one of `relay.toml`, else the approved one, else Docker.
-pub fn engine(asked: Option<EngineKind>, config: &Config) -> EngineKind {
+pub fn choose_engine(asked: Option<EngineKind>, config: &Config) -> EngineKind {
     asked.or(config.platform.engine).or_else(|| approved_engine(&config.root)).unwrap_or(EngineKind::Docker)
 }
 
 /// Returns the engine of a running relay, which was started with approved settings. The lease is not used as a source
 /// of settings, since a session may write it.
 pub fn running_engine(config: &Config) -> EngineKind {
-    approved_engine(&config.root).unwrap_or_else(|| engine(None, config))
+    approved_engine(&config.root).unwrap_or_else(|| choose_engine(None, config))
 }
 
 fn approved_engine(root: &Path) -> Option<EngineKind> {
@@ -48,7 +48,7 @@ fn approved_engine(root: &Path) -> Option<EngineKind> {
 /// A one-line message. Inside a sandbox no start is attempted, and the message names the command that starts the relay.
 /// Otherwise it quotes the last line of the daemon's log if the daemon ended, or gives the reason why the daemon could
 /// not be started. Exit code 5 for settings that no person has approved.
-pub fn daemon(
+pub fn ensure_daemon(
     root: &Path,
     registry: &Registry,
     settings: &ApprovableSettings,
@@ -64,7 +64,7 @@ pub fn daemon(
     StateDir::for_project(root)?;
     approval::require_approval(root, initiator, settings)?;
     registry.ensure()?;
-    let watch = FolderWatch::folder(registry.folder());
+    let watch = FolderWatch::registry_folder(registry.folder());
     let log_length = registry.daemon_log().size().unwrap_or(0);
     let mut child = spawn(root, registry, settings)
         .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
@@ -120,8 +120,8 @@ fn spawn(root: &Path, registry: &Registry, settings: &ApprovableSettings) -> io:
 ///
 /// # Errors
 /// Exit code 5 with the reason when the platform can't start, or when the relay ends meanwhile.
-pub fn platform(registry: &Registry) -> Result<Lease, Failure> {
-    let watch = FolderWatch::folder(registry.folder());
+pub fn wait_for_platform(registry: &Registry) -> Result<Lease, Failure> {
+    let watch = FolderWatch::registry_folder(registry.folder());
     let deadline = Instant::now() + PLATFORM_START_TIMEOUT;
     loop {
         let lease = lease::running_lease(registry);

@@ -92,7 +92,7 @@ impl Clock {
     pub fn new(earlier: Option<&BootScale>) -> Self {
         let clock = Self::by_wall_clock(Machine::Real);
         if let Some(scale) = earlier.and_then(BootScale::scale) {
-            *clock.lock() = scale;
+            *clock.lock_scale() = scale;
         }
         clock
     }
@@ -107,7 +107,7 @@ impl Clock {
     #[cfg(feature = "internals")]
     #[must_use]
     pub fn for_next_relay(&self) -> Self {
-        Self { scale: Arc::new(Mutex::new(*self.lock())), machine: self.machine.clone() }
+        Self { scale: Arc::new(Mutex::new(*self.lock_scale())), machine: self.machine.clone() }
     }
 
     fn by_wall_clock(machine: Machine) -> Self {
@@ -115,18 +115,18 @@ impl Clock {
         Self { scale, machine }
     }
 
-    fn lock(&self) -> MutexGuard<'_, TimeScale> {
+    fn lock_scale(&self) -> MutexGuard<'_, TimeScale> {
         self.scale.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Current time.
     pub fn now(&self) -> Timestamp {
-        self.lock().wall_time(self.machine.monotonic())
+        self.lock_scale().wall_time(self.machine.monotonic())
     }
 
     /// Returns the scale for other processes of this machine; `None` if the system has no suitable clock.
     pub fn boot_scale(&self) -> Option<BootScale> {
-        Some(BootScale { boot: boot_id()?, origin: self.lock().origin() })
+        Some(BootScale { boot: boot_id()?, origin: self.lock_scale().origin() })
     }
 
     /// Milliseconds by which the wall clock was set ahead, or back if negative; `None` if it was not set.
@@ -138,7 +138,7 @@ impl Clock {
 
     /// Adopts the wall clock's time. This would change the ages of existing jobs.
     pub fn set_by_wall_clock(&self) {
-        *self.lock() = TimeScale::from_reading(self.machine.wall(), self.machine.monotonic());
+        *self.lock_scale() = TimeScale::from_reading(self.machine.wall(), self.machine.monotonic());
     }
 }
 

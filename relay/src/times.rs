@@ -5,37 +5,37 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 /// Returns the milliseconds from `from` to `to`; 0 if `to` is earlier.
-pub fn between(from: Timestamp, to: Timestamp) -> u64 {
+pub fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
 }
 
 /// `12:03:04`, with the date unless it is that of `now`.
-pub fn clock(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+pub fn format_clock(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
     let (at, now) = (at.to_zoned(zone.clone()), now.to_zoned(zone.clone()));
     let format = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
     at.strftime(format).to_string()
 }
 
 /// `2m ago`.
-pub fn ago(at: Timestamp, now: Timestamp) -> String {
-    match between(at, now) {
+pub fn format_ago(at: Timestamp, now: Timestamp) -> String {
+    match millis_between(at, now) {
         0..1000 => "just now".to_owned(),
-        ms => format!("{} ago", unit(ms / 1000)),
+        ms => format!("{} ago", format_largest_unit(ms / 1000)),
     }
 }
 
 /// A remaining time, rounded up: `9m` for 8 minutes and 57 seconds.
-pub fn within(ms: u64) -> String {
+pub fn format_remaining(ms: u64) -> String {
     let seconds = ms.div_ceil(1000);
     match seconds {
-        0..=60 => unit(seconds),
-        61..=3600 => unit(seconds.div_ceil(60) * 60),
+        0..=60 => format_largest_unit(seconds),
+        61..=3600 => format_largest_unit(seconds.div_ceil(60) * 60),
         _ => duration::format_duration(seconds.div_ceil(60) * 60_000),
     }
 }
 
 /// Formats the largest unit that fits, rounded down.
-fn unit(seconds: u64) -> String {
+fn format_largest_unit(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m", seconds / 60),
@@ -54,14 +54,14 @@ mod tests {
 
     #[test]
     fn the_past_is_told_in_one_unit_and_a_clock_that_jumped_back_is_no_future() {
-        let told = [0, 40, 130, 7300, 200_000, -50].map(|second| ago(at(-second), at(0)));
+        let told = [0, 40, 130, 7300, 200_000, -50].map(|second| format_ago(at(-second), at(0)));
         assert_eq!(told, ["just now", "40s ago", "2m ago", "2h ago", "2d ago", "just now"]);
     }
 
     #[test]
     fn what_is_to_come_is_rounded_up() {
         assert_eq!(
-            [400, 60_000, 537_000, 600_000, 5_000_000].map(within),
+            [400, 60_000, 537_000, 600_000, 5_000_000].map(format_remaining),
             ["1s", "1m", "9m", "10m", "1h24m"]
         );
     }
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn the_date_is_shown_on_another_day_only() {
         let zone = TimeZone::UTC;
-        assert_eq!(clock(at(0), at(60), &zone), "03:04:05");
-        assert_eq!(clock(at(0), at(100_000), &zone), "2026-01-02 03:04:05");
+        assert_eq!(format_clock(at(0), at(60), &zone), "03:04:05");
+        assert_eq!(format_clock(at(0), at(100_000), &zone), "2026-01-02 03:04:05");
     }
 }

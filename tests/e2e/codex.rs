@@ -52,7 +52,7 @@ pub(crate) fn whole_task(site: &Site) {
     }
     assert!(record.steps.iter().all(|step| step.elapsed_ms.is_some()));
     assert!(record.message.unwrap().contains("Good morning"));
-    assert_eq!(record.changes, None, "the workspace itself is no repository");
+    assert_eq!(record.changes, None, "the workspace itself is not a repository");
     assert_eq!(record.usage.map(|usage| usage.output_tokens > 0), Some(true));
     assert!(record.thread_id.is_some());
     let log = site.log(&job);

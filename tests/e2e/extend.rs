@@ -1,4 +1,4 @@
-//! Extensions: each request moves a limit exactly once.
+//! Extensions: each request extends a limit exactly once.
 
 use std::fs;
 

@@ -64,7 +64,7 @@ impl Source {
                     path.push(text(end + 1).to_owned());
                     end += 2;
                 }
-                // `<T as Trait>::name` and `x.name` are no paths from here.
+                // `<T as Trait>::name` and `x.name` are not paths from here.
                 let is_rest = at > 0 && matches!(text(at - 1), "::" | ".");
                 if path.len() > 1 && !is_rest {
                     self.paths.push((path, tokens[at].line));

@@ -91,7 +91,8 @@ impl Tree {
         let mut found = Vec::new();
         for one in &module.source.uses {
             let to = self.resolve(path, &one.path, MAX_STEPS);
-            // A folder's re-export of its own items is no import: a user of the name imports the file that defines it.
+            // A folder's re-export of its own items is not an import: a user of the name imports the file that defines
+            // it.
             let is_passed_on = one.is_public
                 && self.is_folder(path)
                 && matches!(&to, Found::Module(to) | Found::Item(to) if to.starts_with(path));

@@ -105,14 +105,14 @@ impl ServerTracker {
     }
 
     /// Handles an event; returns a warning for the user, if there is one.
-    pub(crate) fn take_event(&mut self, event: &ServerEvent, turn_over: bool) -> Option<String> {
+    pub(crate) fn take_event(&mut self, event: &ServerEvent, turn_ended: bool) -> Option<String> {
         let (server, warning) = match event {
             ServerEvent::Ready(server) => (server, None),
             ServerEvent::Failed { server, reason } => (
                 server,
                 Some(format!("the MCP server {server} did not start, so its tools were missing: {reason}")),
             ),
-            ServerEvent::Lost(server) if !turn_over => (
+            ServerEvent::Lost(server) if !turn_ended => (
                 server,
                 Some(format!(
                     "the MCP server {server} ended while the worker needed it: its tools were lost"

@@ -2,7 +2,7 @@
 //! folder around it, or the folders that a linked worktree or a submodule points to.
 //!
 //! An earlier worker may have written any of these files, so they are treated as untrusted data. A folder outside of
-//! the workspace counts only if jobs may work there and if it names this workspace.
+//! the workspace is used only if jobs may work there and if it names this workspace.
 
 use std::fs::File;
 use std::io::Read;
@@ -48,7 +48,7 @@ pub(crate) fn git_folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
 /// and linked worktrees. In `workspace_git_folders`, everything else stays writable.
 pub(crate) fn settings_paths(git: &Path, workspace_git_folders: &[PathBuf]) -> Vec<PathBuf> {
     let mut paths = Vec::from(SETTINGS.map(|name| git.join(name)));
-    for folder in listed_folders(&git.join("worktrees"), workspace_git_folders, &mut paths) {
+    for folder in take_listed_folders(&git.join("worktrees"), workspace_git_folders, &mut paths) {
         let is_whole = ["commondir", "gitdir"].iter().all(|name| folder.join(name).exists());
         if is_whole {
             paths.extend(WORKTREE_SETTINGS.map(|name| folder.join(name)));
@@ -64,7 +64,7 @@ fn add_submodules(folder: &Path, workspace_git_folders: &[PathBuf], depth: usize
     if depth == 0 {
         return paths.push(folder.to_owned());
     }
-    for module in listed_folders(folder, workspace_git_folders, paths) {
+    for module in take_listed_folders(folder, workspace_git_folders, paths) {
         if module.join("HEAD").exists() {
             paths.extend(SETTINGS.map(|name| module.join(name)));
             add_submodules(&module.join("modules"), workspace_git_folders, depth - 1, paths);
@@ -76,7 +76,7 @@ fn add_submodules(folder: &Path, workspace_git_folders: &[PathBuf], depth: usize
 }
 
 /// Returns the folders in `folder` whose settings are to be listed one by one. Adds the other folders to `paths`.
-fn listed_folders(
+fn take_listed_folders(
     folder: &Path,
     workspace_git_folders: &[PathBuf],
     paths: &mut Vec<PathBuf>,

@@ -131,7 +131,7 @@ impl SharedSettings {
             profile.protect(&path.to_string_lossy());
         }
         for path in self.hidden.iter().filter(|path| path.symlink_metadata().is_ok()) {
-            profile.hide(profile_text(path)?);
+            profile.hide(path_for_profile(path)?);
         }
         self.codex_programs.expose_program(&mut profile)?;
         Ok(profile)
@@ -203,7 +203,7 @@ impl JobSandbox {
 
 /// Returns a path as text for a profile. Fails for a path that a profile can't express, because such a path can't be
 /// hidden.
-fn profile_text(path: &Path) -> Result<&str, String> {
+fn path_for_profile(path: &Path) -> Result<&str, String> {
     path.to_str().filter(|path| !path.chars().any(char::is_control)).ok_or_else(|| {
         format!(
             "{} must be hidden from jobs, and a path with such characters can't be: rename it, or end the program that created it",

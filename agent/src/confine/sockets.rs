@@ -50,20 +50,20 @@ const MAX_SEARCHED: usize = 10_000;
 /// One line with advice if there are more sockets than can be hidden.
 pub(super) fn service_sockets(env: &Variables) -> Result<Vec<PathBuf>, String> {
     let user = rustix::process::geteuid().as_raw();
-    let mut doors: Vec<PathBuf> = SERVICES.map(PathBuf::from).into();
-    doors.push(PathBuf::from(format!("/run/user/{user}")));
-    doors.push(PathBuf::from(format!("/tmp/tmux-{user}")));
+    let mut services: Vec<PathBuf> = SERVICES.map(PathBuf::from).into();
+    services.push(PathBuf::from(format!("/run/user/{user}")));
+    services.push(PathBuf::from(format!("/tmp/tmux-{user}")));
     if let Some(home) = env.get("HOME") {
-        doors.extend(HOME_SERVICES.map(|name| Path::new(home).join(name)));
+        services.extend(HOME_SERVICES.map(|name| Path::new(home).join(name)));
     }
     let folders = ["XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"].into_iter().filter_map(|name| env.get(name));
     let engines =
         ENGINES.into_iter().filter_map(|name| env.get(name)?.strip_prefix("unix://").map(str::to_owned));
     let named = folders.cloned().chain(engines).map(PathBuf::from);
-    // A runtime folder counts only if it contains nothing else, such as a home.
-    doors.extend(named.filter(|path| path.is_absolute() && path.components().count() > 2));
-    doors.retain(|path| path.symlink_metadata().is_ok());
-    let covered = |path: &Path| doors.iter().any(|door| path.starts_with(door));
+    // A variable that names a folder directly below `/`, such as `/home`, is ignored: too much would be hidden.
+    services.extend(named.filter(|path| path.is_absolute() && path.components().count() > 2));
+    services.retain(|path| path.symlink_metadata().is_ok());
+    let covered = |path: &Path| services.iter().any(|service| path.starts_with(service));
     let mut others = BTreeSet::new();
     for path in connectable(&listeners::listening_sockets(), env) {
         let path = path.canonicalize().unwrap_or(path);
@@ -72,8 +72,8 @@ pub(super) fn service_sockets(env: &Variables) -> Result<Vec<PathBuf>, String> {
         }
     }
     check_socket_count(others.len())?;
-    doors.extend(others);
-    Ok(doors)
+    services.extend(others);
+    Ok(services)
 }
 
 fn check_socket_count(count: usize) -> Result<(), String> {
@@ -93,7 +93,7 @@ fn connectable(listeners: &[Listener], env: &Variables) -> BTreeSet<PathBuf> {
     for listener in listeners {
         let meta = listener.path.symlink_metadata().ok().filter(|_| listener.path.is_absolute());
         let here = meta.as_ref().is_some_and(|meta| meta.file_type().is_socket());
-        // A file at the bound path counts whatever its inode: some file systems give a file two inodes.
+        // A socket at the bound path is included whatever its inode number: some file systems give a file two of them.
         if here {
             found.insert(listener.path.clone());
         }

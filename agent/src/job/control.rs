@@ -57,9 +57,9 @@ pub(super) fn send_control(sender: &watch::Sender<ControlState>, new: Control) {
 }
 
 /// Extends the limit of the job, or of the step that is active when the job handles the request.
-pub(super) fn extend_limit(sender: &watch::Sender<ControlState>, step: bool, by_ms: u64) {
+pub(super) fn extend_limit(sender: &watch::Sender<ControlState>, of_step: bool, by_ms: u64) {
     sender.send_modify(|state| {
-        let sum = if step { &mut state.step_extension_ms } else { &mut state.job_extension_ms };
+        let sum = if of_step { &mut state.step_extension_ms } else { &mut state.job_extension_ms };
         *sum = sum.saturating_add(by_ms);
     });
 }

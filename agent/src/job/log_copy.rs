@@ -38,14 +38,14 @@ struct Queue {
 }
 
 impl SharedQueue {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn lock_queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes until the queue is closed, or a write fails.
     fn write_queued(&self, log: &mut WorkspaceLog) {
         loop {
-            let mut queue = self.queue();
+            let mut queue = self.lock_queue();
             while queue.chunks.is_empty() && !queue.closed {
                 queue = self.added.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
@@ -53,7 +53,7 @@ impl SharedQueue {
             queue.writing_since = Some(Instant::now());
             drop(queue);
             let written = log.append(part, &bytes);
-            let mut queue = self.queue();
+            let mut queue = self.lock_queue();
             queue.writing_since = None;
             queue.bytes -= bytes.len();
             if let Err(error) = written {
@@ -79,7 +79,7 @@ impl LogCopy {
 
     /// Queues bytes to be written.
     pub(super) fn append(&self, file: LogFile, bytes: &[u8]) {
-        let mut queue = self.0.queue();
+        let mut queue = self.0.lock_queue();
         if queue.closed || bytes.is_empty() {
             return;
         }
@@ -95,12 +95,12 @@ impl LogCopy {
 
     /// Returns true if the queue is so long that no more should be added.
     pub(super) fn is_full(&self) -> bool {
-        self.0.queue().bytes >= MAX_QUEUED_BYTES
+        self.0.lock_queue().bytes >= MAX_QUEUED_BYTES
     }
 
     /// Returns the reason why the copy can no longer be written, if writing has failed.
     pub(super) fn error(&self) -> Option<String> {
-        let queue = self.0.queue();
+        let queue = self.0.lock_queue();
         let hangs = queue.writing_since.is_some_and(|since| since.elapsed() >= WRITE_TIMEOUT);
         let hung = || format!("its disk did not respond for {} s", WRITE_TIMEOUT.as_secs());
         queue.error.clone().or_else(|| hangs.then(hung))
@@ -114,7 +114,7 @@ impl LogCopy {
                 let drained = self.0.drained.notified();
                 tokio::pin!(drained);
                 drained.as_mut().enable();
-                if self.0.queue().bytes == 0 || self.0.queue().closed {
+                if self.0.lock_queue().bytes == 0 || self.0.lock_queue().closed {
                     return;
                 }
                 drained.await;
@@ -127,7 +127,7 @@ impl LogCopy {
 
 impl Drop for LogCopy {
     fn drop(&mut self) {
-        self.0.queue().closed = true;
+        self.0.lock_queue().closed = true;
         self.0.added.notify_one();
     }
 }

@@ -254,10 +254,10 @@ impl JobManager {
     }
 
     /// Extends a limit of a job. Does nothing if the job does not run.
-    pub(crate) fn extend(&self, job: &JobId, step: bool, by_ms: u64) {
+    pub(crate) fn extend(&self, job: &JobId, of_step: bool, by_ms: u64) {
         for (run, sender) in &self.lock_state().running {
             if run.job == *job {
-                extend_limit(sender, step, by_ms);
+                extend_limit(sender, of_step, by_ms);
             }
         }
     }

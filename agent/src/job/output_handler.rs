@@ -156,7 +156,7 @@ impl OutputHandler {
         }
     }
 
-    /// Returns the step of a shell.
+    /// Returns the step of a shell; `None` for Codex, which has many steps.
     pub(crate) fn step(&self) -> Option<u32> {
         match self {
             Self::Shell(shell) => shell.step,

@@ -80,7 +80,7 @@ pub(super) fn encoded_prefixes(value: &str) -> PrefixMap {
 fn add_escaped_prefixes(rest: &str, form: EscapeStyle, depth: u8, start: &[u8], add: &mut dyn FnMut(&[u8])) {
     let mut chars = rest.chars();
     let Some(c) = chars.next().filter(|_| start.len() < PREFIX_LENGTH) else { return add(start) };
-    // Too many texts begin with `\\\\`, so it is no useful prefix for a letter.
+    // Too many texts begin with `\\\\`, so it is not a useful prefix for a letter.
     let bare_only =
         c.is_ascii_alphanumeric() && start.is_empty() && (form != EscapeStyle::Backslashes || depth > 2);
     for_each_escape(c, form, depth, &mut |escape| {

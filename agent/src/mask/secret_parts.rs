@@ -11,7 +11,7 @@ const MIN_LINE: usize = 8;
 const MAX_DOCUMENT: usize = 256 * 1024;
 /// Minimum length at which the user name of an address without a password counts as a token, in bytes.
 const MIN_TOKEN: usize = 16;
-/// Maximum length of a single word that is no secret. In a field whose name suggests a secret, any word is one.
+/// Maximum length of a single word that is not a secret. In a field whose name suggests a secret, any word is one.
 const MAX_PLAIN_WORD: usize = 16;
 /// Fields that contain places and users, in lower case without `_` and `-`. Addresses are recognised by their value.
 const HARMLESS_FIELDS: &[&str] = &[

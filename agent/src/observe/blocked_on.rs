@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::traffic::sockets;
+use super::traffic::socket_inodes;
 use crate::proc_stat::ProcFs;
 
 /// Maximum number of bytes read of a table of sockets: some 25,000 lines.
@@ -39,7 +39,7 @@ pub(super) fn blocked_on(pid: u32) -> Option<String> {
 
 /// Describes the newest connection that is still being opened, or if there is none, the newest connection.
 fn describe_connection(proc: &mut ProcFs, pid: u32) -> Option<String> {
-    let held = sockets(proc, pid);
+    let held = socket_inodes(proc, pid);
     if held.is_empty() {
         return None;
     }

@@ -66,7 +66,7 @@ impl Observer {
     /// Returns a new subscription. The thread scans at once, then repeatedly until no subscription is left.
     pub(crate) fn subscribe(&self) -> Subscription {
         let found = self.shared.latest.subscribe();
-        let mut demand = self.shared.demand();
+        let mut demand = self.shared.lock_demand();
         demand.last_subscription_id += 1;
         let id = demand.last_subscription_id;
         demand.watched_by_subscription.insert(id, Vec::new());
@@ -94,7 +94,7 @@ impl Observer {
 }
 
 impl ObserverState {
-    fn demand(&self) -> MutexGuard<'_, Demand> {
+    fn lock_demand(&self) -> MutexGuard<'_, Demand> {
         self.demand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,7 +105,7 @@ impl ObserverState {
             Ok(scanner) => scanner,
             Err(error) => {
                 tracing::warn!("processes are not observed: /proc can't be opened: {error}");
-                self.demand().thread_running = false;
+                self.lock_demand().thread_running = false;
                 return;
             }
         };
@@ -119,7 +119,7 @@ impl ObserverState {
 
     /// Returns the processes whose TCP bytes the next scan counts, or `None` if the thread must end.
     fn watched_processes(&self) -> Option<Vec<u32>> {
-        let mut demand = self.demand();
+        let mut demand = self.lock_demand();
         demand.scan_now = false;
         demand.thread_running = !demand.watched_by_subscription.is_empty();
         demand.thread_running.then(|| demand.watched_by_subscription.values().flatten().copied().collect())
@@ -127,7 +127,7 @@ impl ObserverState {
 
     /// Waits until `due`, or until a subscription is added or the last one is dropped.
     fn wait_until(&self, due: Instant) {
-        let mut demand = self.demand();
+        let mut demand = self.lock_demand();
         while !demand.scan_now && !demand.watched_by_subscription.is_empty() {
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -174,13 +174,13 @@ impl Subscription {
     /// Counts TCP bytes for these processes and everything below them from now on, in place of the processes of earlier
     /// calls. Used only for network steps, because the descriptors of the processes have to be listed.
     pub(crate) fn watch_network(&self, roots: Vec<u32>) {
-        self.shared.demand().watched_by_subscription.insert(self.id, roots);
+        self.shared.lock_demand().watched_by_subscription.insert(self.id, roots);
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.demand().watched_by_subscription.remove(&self.id);
+        self.shared.lock_demand().watched_by_subscription.remove(&self.id);
         self.shared.demand_changed.notify_all();
     }
 }

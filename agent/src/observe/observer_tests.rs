@@ -14,7 +14,7 @@ async fn next(subscription: &mut Subscription) -> Arc<Snapshot> {
 async fn a_subscription_sees_looks_until_it_is_dropped() {
     let running = TestProcess::shell("exec sleep 3010");
     let observer = Observer::new(None);
-    assert!(!observer.shared.demand().thread_running, "there is no subscription yet");
+    assert!(!observer.shared.lock_demand().thread_running, "there is no subscription yet");
     let mut first = observer.subscribe();
     let mut second = observer.clone().subscribe();
     let before = next(&mut first).await;
@@ -23,7 +23,7 @@ async fn a_subscription_sees_looks_until_it_is_dropped() {
     drop(second);
     while next(&mut first).await.scanned_at < before.scanned_at + MIN_PAUSE {}
     drop(first);
-    wait_until("the thread's end", || (!observer.shared.demand().thread_running).then_some(()));
+    wait_until("the thread's end", || (!observer.shared.lock_demand().thread_running).then_some(()));
     let mut again = observer.subscribe();
     assert!(next(&mut again).await.scanned_at > before.scanned_at);
 }

@@ -105,7 +105,7 @@ impl Scanner {
         self.traffic.update(at, &mut self.proc, &connected);
         let mut processes = Vec::with_capacity(order.len());
         for descendant in &order {
-            processes.push(self.process(at, &seen[descendant.node_index]));
+            processes.push(self.read_process(at, &seen[descendant.node_index]));
         }
         let sizes = order.iter().map(|descendant| descendant.subtree_size).collect();
         let snapshot = Snapshot::new(at, self.root, processes, sizes, truncated);
@@ -163,7 +163,7 @@ impl Scanner {
         }
     }
 
-    fn process(&mut self, now: Instant, stat: &ScannedProcess) -> Process {
+    fn read_process(&mut self, now: Instant, stat: &ScannedProcess) -> Process {
         let ProcessNode { pid, parent, start_ticks } = stat.node;
         let known = self.cached_info(now, stat);
         let io = self.proc.read(pid, "io", MAX_IO).and_then(parse_io);

@@ -138,11 +138,11 @@ impl ProcessTraffic {
 
 /// Returns the connections that a process holds, or none if its descriptors can't be read.
 fn held_connections(proc: &mut ProcFs, pid: u32, connections: &HashMap<u64, SocketBytes>) -> Vec<u64> {
-    sockets(proc, pid).into_iter().filter(|inode| connections.contains_key(inode)).collect()
+    socket_inodes(proc, pid).into_iter().filter(|inode| connections.contains_key(inode)).collect()
 }
 
 /// Returns the inodes of the sockets that a process holds, in the order of the descriptors, newest last.
-pub(super) fn sockets(proc: &mut ProcFs, pid: u32) -> Vec<u64> {
+pub(super) fn socket_inodes(proc: &mut ProcFs, pid: u32) -> Vec<u64> {
     let folder = proc.open_file(pid, "fd", OFlags::RDONLY | OFlags::DIRECTORY);
     let Some(entries) = folder.as_ref().and_then(|folder| Dir::read_from(folder).ok()) else {
         return Vec::new();

@@ -70,7 +70,7 @@ fn counters_stay_when_connections_go_and_grow_with_the_next() {
         running.resume();
         let mut proc = ProcFs::open().unwrap();
         super::super::test_support::wait_until("the end", || {
-            sockets(&mut proc, pid).is_empty().then_some(())
+            socket_inodes(&mut proc, pid).is_empty().then_some(())
         });
         assert_eq!(scanner.scan(&[pid]).process(pid).map(|now| now.received_bytes), Some(last));
     }

@@ -32,8 +32,8 @@ pub(super) struct SignalledProcesses(HashSet<ProcessKey>);
 
 impl SignalledProcesses {
     /// Returns the number of these processes.
-    pub(super) fn to_u32(&self) -> u32 {
-        count(self.0.len())
+    pub(super) fn count(&self) -> u32 {
+        saturating_u32(self.0.len())
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) fn terminate_commands(leader: &Leader, limit: Duration, signalled: &m
 
 /// Sends TERM and CONT to all processes of `list_processes`; returns those that were signalled.
 fn terminate_all(until: Instant, list_processes: impl Fn() -> Vec<ProcessEntry>) -> Vec<ProcessKey> {
-    let frozen = freeze(until, list_processes, |newly_found| {
+    let frozen = stop_all(until, list_processes, |newly_found| {
         wait_stopped(until, newly_found.clone());
         run_until_term_unblocked(until, newly_found);
     });
@@ -124,10 +124,10 @@ pub(super) fn kill_descendants(
             return 0;
         }
         if begun.elapsed() >= SWEEP_LIMIT {
-            return count(tree::descendants().len());
+            return saturating_u32(tree::descendants().len());
         }
         // No waiting here: the next scan finds the processes that are missed now.
-        for entry in freeze(begun + SWEEP_LIMIT, tree::quick_descendants, |_| {}) {
+        for entry in stop_all(begun + SWEEP_LIMIT, tree::quick_descendants, |_| {}) {
             if send_signal(entry, Signal::KILL) {
                 signalled.0.insert(entry.key);
             }
@@ -154,7 +154,7 @@ pub(super) fn kill_subtree(root: ProcessKey, known_processes: &[ProcessKey]) {
         processes.extend(tree::still_alive(tree::descendants(), known_processes));
         processes
     };
-    for entry in freeze(until, list_processes, |newly_found| wait_stopped(until, newly_found)) {
+    for entry in stop_all(until, list_processes, |newly_found| wait_stopped(until, newly_found)) {
         send_signal(entry, Signal::KILL);
     }
 }
@@ -166,12 +166,12 @@ pub(crate) fn sweep_leftover(shim_pid: u32, known_processes: &[(u32, u64)]) -> (
         known_processes.iter().map(|&(pid, started)| ProcessKey { pid, start_ticks: started }).collect();
     let (until, mut signalled) = (Instant::now() + SWEEP_LIMIT, SignalledProcesses::default());
     loop {
-        let left = freeze(until, || tree::session_members(shim_pid, &keys), |_| {});
+        let left = stop_all(until, || tree::session_members(shim_pid, &keys), |_| {});
         if left.is_empty() {
-            return (signalled.to_u32(), 0);
+            return (signalled.count(), 0);
         }
         if Instant::now() >= until {
-            return (signalled.to_u32(), count(left.len()));
+            return (signalled.count(), saturating_u32(left.len()));
         }
         for entry in left {
             // When the shim dies, the kernel may send HUP to its stopped processes. These count as killed too: they did
@@ -186,7 +186,7 @@ pub(crate) fn sweep_leftover(shim_pid: u32, known_processes: &[(u32, u64)]) -> (
 /// Stops all processes of `list_processes`, until it returns no new one. A stopped process can't escape a signal by
 /// forking. Passes the stopped processes to `on_signalled` before each further scan. Returns all processes found,
 /// parents before their children.
-fn freeze(
+fn stop_all(
     until: Instant,
     list_processes: impl Fn() -> Vec<ProcessEntry>,
     on_signalled: impl Fn(Vec<ProcessEntry>),
@@ -262,6 +262,6 @@ pub(crate) fn pause(time: Duration) {
     let _ = poll(&mut [], Some(&timeout));
 }
 
-fn count(n: usize) -> u32 {
+fn saturating_u32(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

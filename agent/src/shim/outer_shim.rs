@@ -81,8 +81,8 @@ pub(super) fn run_in_sandbox(
 struct InnerShimState {
     spawned: bool,
     exited: bool,
-    /// Numbers of killed processes and of survivors.
-    ended: Option<(u32, u32)>,
+    /// Numbers of killed processes and of survivors; set once all processes have ended or can't be killed.
+    end_counts: Option<(u32, u32)>,
     spawn_failed: bool,
     /// Reason why the sandbox ended before the command was started.
     sandbox_error: Option<String>,
@@ -94,7 +94,7 @@ struct OuterShim {
     /// True once the agent has died or closed the socket.
     agent_gone: bool,
     exit_report: Option<ShimReport>,
-    /// File descriptors for the output that were not passed to the command yet.
+    /// File descriptors for the output that have not been passed to the command yet.
     unsent_outputs: Option<OutputFds>,
     inner: InnerShimState,
     /// Time at which the outer shim kills everything, whatever the inner shim does.
@@ -172,7 +172,7 @@ impl OuterShim {
             }
             self.forward_requests(&mut link);
             self.forward_reports(&mut link);
-            let over = self.inner.ended.is_some() || self.inner.spawn_failed;
+            let over = self.inner.end_counts.is_some() || self.inner.spawn_failed;
             if !reaped.children_left {
                 break;
             }
@@ -189,11 +189,11 @@ impl OuterShim {
             self.wait(leader, leader_alive, &mut link);
         }
         let pid = leader_alive.then_some(leader.pid);
-        let over = self.inner.ended.is_some() || self.inner.spawn_failed;
+        let over = self.inner.end_counts.is_some() || self.inner.spawn_failed;
         let survivors =
             kill::kill_descendants(|status| code = status.exit_status(), pid, &mut self.signalled);
         self.forward_reports(&mut link);
-        let killed = if over { 0 } else { self.signalled.to_u32() };
+        let killed = if over { 0 } else { self.signalled.count() };
         self.report_end(&mut link, code, killed, survivors);
     }
 
@@ -211,7 +211,7 @@ impl OuterShim {
         if !self.inner.exited {
             self.send_report(&Report::Exited { code: None, signal: Some(Signal::KILL.as_raw()) });
         }
-        let (inner_killed, inner_survivors) = self.inner.ended.unwrap_or_default();
+        let (inner_killed, inner_survivors) = self.inner.end_counts.unwrap_or_default();
         let (killed, survivors) = (inner_killed + killed, inner_survivors.max(survivors));
         if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.agent_gone) {
             exit_report.write(killed, survivors);
@@ -292,7 +292,7 @@ impl OuterShim {
                     self.inner.exited = true;
                     self.send_report(&report);
                 }
-                Report::Ended { killed, survivors } => self.inner.ended = Some((killed, survivors)),
+                Report::Ended { killed, survivors } => self.inner.end_counts = Some((killed, survivors)),
             }
         }
     }

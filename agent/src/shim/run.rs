@@ -202,7 +202,7 @@ impl Shim {
         let pid = state.leader_alive.then_some(leader.pid);
         let survivors =
             kill::kill_descendants(|status| self.report_exit(status), pid, &mut state.signalled_processes);
-        let killed = state.signalled_processes.to_u32();
+        let killed = state.signalled_processes.count();
         if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.agent_gone) {
             exit_report.write(killed, survivors);
         }

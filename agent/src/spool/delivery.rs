@@ -66,7 +66,7 @@ impl JobSpool {
     pub(crate) fn continue_output_after(&self, offset: u64) {
         let continued = self.lock_files().output.continue_after(offset);
         if let Err(error) = continued {
-            tracing::error!("{}: the log can't go on where the relay is: {error}", self.run);
+            tracing::error!("{}: the log can't be continued at the relay's offset: {error}", self.run);
         }
     }
 

@@ -17,7 +17,7 @@
 //! * [`events`]: events of a run; [`pending`]: events not written yet; [`reader`]: reading of stored events;
 //!   [`limits`]: limits of a run; [`resequence`]: new sequences, if the relay holds more events or fewer than the
 //!   files.
-//! * [`segment`]: one file of events, with a [`header`] and one [`record`] an event.
+//! * [`segment`]: one file of events, with a [`header`] and one [`record`] per event.
 //! * [`preallocate`]: reserved disk space.
 //! * [`scan`]: parser of a segment's bytes (pure).
 //! * [`recovery`]: recovery of the events of an earlier process.

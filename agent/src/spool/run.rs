@@ -45,7 +45,7 @@ pub(super) struct RunFiles {
     /// Final events of the run, kept in memory so that they are reported whatever happens to the files.
     pub(super) final_events: Vec<Event>,
     pub(super) disk_state: DiskState,
-    /// Number of events that were dropped for lack of space, and whose loss was not reported yet.
+    /// Number of events that were dropped for lack of space, and whose loss has not been reported yet.
     unreported_missing: u64,
     /// True if everything was synced to the disk.
     synced: bool,

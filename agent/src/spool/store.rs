@@ -33,7 +33,7 @@ impl Spool {
     /// Opens the spool of a state directory, with the runs that earlier processes left in it.
     ///
     /// # Errors
-    /// The folder can't be created or read. A run that can't be opened is no error: it is set aside and logged.
+    /// The folder can't be created or read. A run that can't be opened is not an error: it is set aside and logged.
     pub(crate) fn open(state: &Path) -> io::Result<Self> {
         Self::open_with_clocks(state, ClockSource::Real)
     }

@@ -231,8 +231,8 @@ impl Steps {
     }
 
     /// Extends the limit of the newest active step, or of the job; returns `None` if there is no active step.
-    pub(crate) fn extend(&mut self, step: bool, by_ms: u64) -> Option<EventBody> {
-        let (n, timer) = if step {
+    pub(crate) fn extend(&mut self, of_step: bool, by_ms: u64) -> Option<EventBody> {
+        let (n, timer) = if of_step {
             let newest = self.newest_active()?;
             let step = self.active.iter_mut().find(|step| step.number == newest)?;
             (Some(newest), &mut step.timer)

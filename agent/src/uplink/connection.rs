@@ -37,7 +37,7 @@ impl Connection {
     /// message stays in the socket.
     ///
     /// # Errors
-    /// The connection has ended, or the message is no frame.
+    /// The connection has ended, or the message is not a frame.
     pub(super) async fn receive(&mut self) -> Result<Option<RelayFrame>, LinkError> {
         parse_frame(self.socket.next().await)
     }

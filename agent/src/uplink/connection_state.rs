@@ -126,7 +126,7 @@ impl ConnectionState {
         self.send_windows.remove(run);
     }
 
-    /// Sets the vitals to send. Replaces older vitals that were not sent yet.
+    /// Sets the vitals to send. Replaces older vitals that have not been sent yet.
     pub(super) fn set_vitals(&mut self, vitals: Box<MachineVitals>) {
         self.vitals = self.supports_vitals.then_some(vitals);
     }

@@ -37,7 +37,7 @@ impl Disk {
     pub(super) fn measure(&mut self) -> Option<Space> {
         let folders = self.folders.clone();
         self.ask(move || {
-            let disks: io::Result<Vec<Space>> = folders.iter().map(|folder| space(folder)).collect();
+            let disks: io::Result<Vec<Space>> = folders.iter().map(|folder| disk_space(folder)).collect();
             disks.ok()?.into_iter().min_by_key(|disk| disk.available)
         })
     }
@@ -68,7 +68,7 @@ impl Disk {
 }
 
 /// Returns the space on the disk of a folder, which may not exist yet.
-fn space(folder: &Path) -> io::Result<Space> {
+fn disk_space(folder: &Path) -> io::Result<Space> {
     let mut result = Err(io::ErrorKind::NotFound.into());
     for folder in folder.ancestors() {
         result = rustix::fs::statvfs(folder).map_err(io::Error::from);

@@ -46,7 +46,7 @@ impl Machine {
             None => (Some(machine), None),
             // sysinfo's free memory of a cgroup counts the page cache, which can be reclaimed, as used.
             Some(limits) => {
-                let limited = limit(machine, limits.total_memory, limits.rss);
+                let limited = cgroup_memory(machine, limits.total_memory, limits.rss);
                 (Some(limited), Some(limits.total_memory))
             }
         }
@@ -54,7 +54,7 @@ impl Machine {
 }
 
 /// Returns the memory of a cgroup with this limit, of which its processes use `used` bytes.
-fn limit(machine: Space, limit: u64, used: u64) -> Space {
+fn cgroup_memory(machine: Space, limit: u64, used: u64) -> Space {
     Space { total: limit, available: machine.available.min(limit.saturating_sub(used)) }
 }
 
@@ -91,9 +91,9 @@ mod tests {
     #[test]
     fn a_limit_leaves_what_its_processes_and_the_machine_leave() {
         let machine = Space { total: 1000, available: 300 };
-        assert_eq!(limit(machine, 500, 100), Space { total: 500, available: 300 });
-        assert_eq!(limit(machine, 500, 450), Space { total: 500, available: 50 });
-        assert_eq!(limit(machine, 500, 501), Space { total: 500, available: 0 });
+        assert_eq!(cgroup_memory(machine, 500, 100), Space { total: 500, available: 300 });
+        assert_eq!(cgroup_memory(machine, 500, 450), Space { total: 500, available: 50 });
+        assert_eq!(cgroup_memory(machine, 500, 501), Space { total: 500, available: 0 });
     }
 
     #[test]

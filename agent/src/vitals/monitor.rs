@@ -67,7 +67,8 @@ impl VitalsMonitor {
         measured.ok()?.ok().and_then(|vitals| *vitals)
     }
 
-    /// Waits for vitals that were not returned yet. Cancel-safe: they count as returned only when this call completes.
+    /// Waits for vitals that have not been returned yet. Cancel-safe: they count as returned only when this call
+    /// completes.
     pub(crate) async fn next(&mut self) -> MachineVitals {
         loop {
             if self.newest.changed().await.is_err() {

@@ -56,7 +56,7 @@ async fn n16_an_agent_of_another_version_says_so_and_retries_only_after_a_change
     refuse(&listener).await;
     eventually("the agent's log names both versions", || fs::read_to_string(&log).unwrap().contains(REASON))
         .await;
-    // An agent retries an absent relay within 100 ms; five seconds without a connection are no coincidence.
+    // An agent retries an absent relay within 100 ms; five seconds without a connection are not a coincidence.
     let quiet = timeout(Duration::from_secs(5), listener.accept()).await;
     assert!(quiet.is_err(), "it asked again");
     // An upgraded relay writes a new configuration.

@@ -12,7 +12,8 @@ impl EventLine {
     /// Parses one line, with or without its line break.
     ///
     /// # Errors
-    /// Returns a [`LineError`] that tells a damaged line from one of a newer program and from one that is no event.
+    /// Returns a [`LineError`] that distinguishes a damaged line, a line of a newer program, and a line that is not an
+    /// event.
     pub fn parse(line: &[u8]) -> Result<Self, LineError> {
         let fields = verify_checksum(line.strip_suffix(b"\n").unwrap_or(line))?;
         match LineFields::parse(fields) {

@@ -85,7 +85,7 @@ impl Context {
     /// Exit code 5 inside a sandbox.
     pub fn require_no_sandbox(&self, command: &str) -> Result<(), Failure> {
         match sandbox::current_sandbox() {
-            Some(sandbox) => Err(Failure::unreachable(sandbox.refuses(command, &self.root))),
+            Some(sandbox) => Err(Failure::unreachable(sandbox.refusal_message(command, &self.root))),
             None => Ok(()),
         }
     }

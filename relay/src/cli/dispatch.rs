@@ -87,7 +87,7 @@ fn wants_json() -> bool {
 }
 
 /// Returns true if a command of a job runs this process: the agent sets `RELAY_JOB` for all of them. The `[notify]`
-/// command also has the variable, but is no worker; `RELAY_DELIVERY` identifies it.
+/// command also has the variable, but is not a worker; `RELAY_DELIVERY` identifies it.
 fn is_inside_job() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     is_set("RELAY_JOB") && !is_set("RELAY_DELIVERY")

@@ -76,7 +76,7 @@ pub(super) fn end_daemon(
     request: impl Fn(DaemonId) -> DaemonRequest,
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let watch = FolderWatch::folder(registry.folder());
+    let watch = FolderWatch::registry_folder(registry.folder());
     let deadline = Instant::now() + timeout;
     let mut asked: Option<(DaemonId, AwaitedRequest)> = None;
     while lease::is_held(registry) {

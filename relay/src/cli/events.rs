@@ -86,7 +86,7 @@ fn print_job_events(args: &EventsArgs, context: &Context, job: &JobId) -> Result
 }
 
 fn print_all_events(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
-    let watch = args.follow.then(|| FolderWatch::folder(context.registry.folder()));
+    let watch = args.follow.then(|| FolderWatch::registry_folder(context.registry.folder()));
     let mut printer = EventPrinter::new(args, context, true);
     let mut logs = BTreeMap::new();
     loop {

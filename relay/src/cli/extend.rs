@@ -25,8 +25,8 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_millis(300);
 /// Flags of `relay extend`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
-    "Each call moves the limit once. The request waits for an agent that is away; the limits of a \
-     queued job are moved before it starts. Exit code: 0 if the request was sent; 2 if the job has ended \
+    "Each call extends the limit once. The request waits for an agent that is away; the limits of a \
+     queued job are extended before it starts. Exit code: 0 if the request was sent; 2 if the job has ended \
      or has no such limit; 5 if no relay is running (the request is stored until `relay up`).",
     ["relay extend demo 1h", "relay extend demo 10m --step"]
 ))]
@@ -37,7 +37,7 @@ pub struct ExtendArgs {
     /// Additional time, such as 30m
     #[arg(value_name = "D", value_parser = duration::parse_duration)]
     pub(super) by: Duration,
-    /// Move the limit of the current step instead of the job's
+    /// Extend the limit of the current step instead of the job's
     #[arg(long)]
     pub(super) step: bool,
 }
@@ -61,7 +61,7 @@ struct ExtensionResult<'a> {
 pub fn run(args: &ExtendArgs, context: &Context) -> Result<ExitCode, Failure> {
     let registry = &context.registry;
     let job = read::resolve_job(registry, &args.job)?;
-    let watch = FolderWatch::folder(registry.folder());
+    let watch = FolderWatch::registry_folder(registry.folder());
     let stored = job_ref::read_record(registry, &job)?;
     refuse_impossible(&stored.record, args.step)?;
     let (log, mut follower) = (stored.registry.events(&job), LogFollower::new());
@@ -98,7 +98,7 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 /// Rejects a request that can never be fulfilled.
-fn refuse_impossible(record: &JobRecord, step: bool) -> Result<(), Failure> {
+fn refuse_impossible(record: &JobRecord, of_step: bool) -> Result<(), Failure> {
     let job = &record.job;
     let no = |reason: String| Err(Failure::usage(reason));
     match (record.state, &record.step) {
@@ -106,10 +106,10 @@ fn refuse_impossible(record: &JobRecord, step: bool) -> Result<(), Failure> {
             no(format!("{job} has ended ({}): its limits no longer apply", state.as_str()))
         }
         (State::Stopping, _) => no(format!("{job} is being ended: its limits no longer apply")),
-        (_, None) if step => {
+        (_, None) if of_step => {
             no(format!("no step of {job} is running: omit --step to extend the limit of the job"))
         }
-        (_, Some(current)) if step && current.limit_ms.is_none() => {
+        (_, Some(current)) if of_step && current.limit_ms.is_none() => {
             no(format!("step {} of {job} has no limit", current.n))
         }
         _ => Ok(()),
@@ -117,9 +117,9 @@ fn refuse_impossible(record: &JobRecord, step: bool) -> Result<(), Failure> {
 }
 
 /// Returns the step (`None` for the job) and the new limit, if the line is the expected event.
-fn extended_limit(line: &EventLine, step: bool) -> Option<(Option<u32>, u64)> {
+fn extended_limit(line: &EventLine, of_step: bool) -> Option<(Option<u32>, u64)> {
     match line.event.as_ref().map(|event| &event.body) {
-        Some(EventBody::Extended { n, limit_ms }) if n.is_some() == step => Some((*n, *limit_ms)),
+        Some(EventBody::Extended { n, limit_ms }) if n.is_some() == of_step => Some((*n, *limit_ms)),
         _ => None,
     }
 }

@@ -44,7 +44,7 @@ struct PrintedReason {
 impl<'a> JobFollower<'a> {
     /// Starts to watch. Jobs must be read after this call, so that no change is missed.
     pub fn new(context: &'a Context) -> Self {
-        let watch = FolderWatch::folder(context.registry.folder());
+        let watch = FolderWatch::registry_folder(context.registry.folder());
         Self { context, watch, printed_reasons: BTreeMap::new(), last_full_check: Instant::now() }
     }
 

@@ -111,7 +111,10 @@ fn approve_own_settings(plan: &InitPlan, root: &Path) -> Result<bool, Failure> {
         return Ok(false);
     }
     let config = Config::load(root)?;
-    approval::store_approval(root, &ApprovableSettings::new(start_daemon::engine(None, &config), &config))?;
+    approval::store_approval(
+        root,
+        &ApprovableSettings::new(start_daemon::choose_engine(None, &config), &config),
+    )?;
     Ok(true)
 }
 

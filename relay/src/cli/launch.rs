@@ -88,7 +88,7 @@ pub struct LaunchArgs {
 }
 
 /// Returns a parser of these names, each with a description for completions.
-fn named<T>(names: [(&'static str, &'static str); 2]) -> impl TypedValueParser<Value = T>
+fn parser_of_names<T>(names: [(&'static str, &'static str); 2]) -> impl TypedValueParser<Value = T>
 where
     T: Clone + Default + FromStr + Send + Sync + 'static,
 {
@@ -97,15 +97,15 @@ where
 }
 
 pub(super) fn on_limit() -> impl TypedValueParser<Value = OnLimit> {
-    named([("fail", "The job fails"), ("interrupt", "The step is ended, the worker goes on")])
+    parser_of_names([("fail", "The job fails"), ("interrupt", "The step is ended, the worker goes on")])
 }
 
 pub(super) fn on_loop() -> impl TypedValueParser<Value = OnLoop> {
-    named([("warn", "A warning is emitted"), ("fail", "The job fails")])
+    parser_of_names([("warn", "A warning is emitted"), ("fail", "The job fails")])
 }
 
 fn runner() -> impl TypedValueParser<Value = Runner> {
-    named([("codex", "`codex exec`"), ("shell", "`sh -c`")])
+    parser_of_names([("codex", "`codex exec`"), ("shell", "`sh -c`")])
 }
 
 /// Launches a job.
@@ -314,7 +314,7 @@ fn refuse_without_codex(launch: &Launch, target: &LaunchTarget) -> Result<(), Fa
 /// Starts the relay and prints whether it started. Returns true if a relay is running now; otherwise the job stays
 /// queued.
 fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) -> bool {
-    match start_daemon::daemon(&context.root, &context.registry, settings, context.initiator()) {
+    match start_daemon::ensure_daemon(&context.root, &context.registry, settings, context.initiator()) {
         Ok(()) => {
             if !quiet {
                 context.output.print_note("no relay was running: started one");
@@ -331,7 +331,7 @@ fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) ->
 /// Prints the job and its state as soon as the job has left the queue or `deadline` has passed. Without a deadline,
 /// prints them at once.
 fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
-    let watch = deadline.map(|_| FolderWatch::folder(context.registry.folder()));
+    let watch = deadline.map(|_| FolderWatch::registry_folder(context.registry.folder()));
     let record = loop {
         let record = job_ref::read_record(&context.registry, job)?.record;
         let timed_out = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));

@@ -90,7 +90,7 @@ fn archived_jobs(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
 
 /// Asks the relay to remove jobs, and waits until the relay has removed the request file.
 fn request_prune(registry: &Registry, relay: &DaemonId, keep: Retention) -> Result<(), Failure> {
-    let watch = FolderWatch::folder(&registry.requests());
+    let watch = FolderWatch::registry_folder(&registry.requests());
     let request = DaemonRequest::Prune { relay: Some(relay.clone()), keep };
     let request = AwaitedRequest::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + TIMEOUT;

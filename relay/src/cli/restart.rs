@@ -41,7 +41,7 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<ExitCode, Failure> {
     let engine = if lease::is_held(registry) {
         start_daemon::running_engine(&config)
     } else {
-        start_daemon::engine(None, &config)
+        start_daemon::choose_engine(None, &config)
     };
     let settings = ApprovableSettings::new(engine, &config);
     policy::check_settings(engine, &config)?;
@@ -49,8 +49,8 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<ExitCode, Failure> {
     approve::require_approval(context, &settings, args.yes, "restart")?;
     let is_running = lease::is_held(registry);
     down::end_daemon(registry, |relay| DaemonRequest::Restart { relay }, TIMEOUT)?;
-    start_daemon::daemon(&context.root, registry, &settings, context.initiator())?;
-    up::print_up(context, &start_daemon::platform(registry)?);
+    start_daemon::ensure_daemon(&context.root, registry, &settings, context.initiator())?;
+    up::print_up(context, &start_daemon::wait_for_platform(registry)?);
     if let (true, ApprovalState::Changed(lines)) = (is_running, &approval) {
         up::print_platform_changes(context, &up::split_changed(lines).1);
     }

@@ -69,10 +69,10 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     };
     let launch = resolve_flags(args, &resolve_context)?;
     if let DaemonState::Absent(settings) = &target.daemon {
-        start_daemon::daemon(&context.root, &context.registry, settings, context.initiator())
+        start_daemon::ensure_daemon(&context.root, &context.registry, settings, context.initiator())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
     }
-    start_daemon::platform(&context.registry)?;
+    start_daemon::wait_for_platform(&context.registry)?;
     let (CreateResult::New(job) | CreateResult::Existing(job)) =
         submit::submit_job(context, &launch, &target, None)?;
     let output = &context.output;

@@ -50,7 +50,7 @@ pub fn run(args: &ServeArgs, context: &Context, serve: ServeFn) -> Result<ExitCo
         .log_internal_errors(false)
         .init();
     let config = context.read_config()?;
-    let engine = start_daemon::engine(args.engine, &config);
+    let engine = start_daemon::choose_engine(args.engine, &config);
     StateDir::for_project(&context.root)?;
     policy::check_settings(engine, &config)?;
     let settings = ApprovableSettings::new(engine, &config);

@@ -53,7 +53,7 @@ pub fn find_target(context: &Context, config: &Config) -> LaunchTarget {
         let daemon = DaemonState::Running(lease::read_lease(&context.registry).map(Box::new));
         return LaunchTarget { engine: start_daemon::running_engine(config), daemon };
     }
-    let engine = start_daemon::engine(None, config);
+    let engine = start_daemon::choose_engine(None, config);
     LaunchTarget { engine, daemon: DaemonState::Absent(ApprovableSettings::new(engine, config)) }
 }
 

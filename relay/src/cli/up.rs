@@ -50,7 +50,7 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
     let config = context.read_config()?;
     let is_running = lease::is_held(&context.registry);
     let running = is_running.then(|| start_daemon::running_engine(&config));
-    let engine = start_daemon::engine(args.engine.or(running), &config);
+    let engine = start_daemon::choose_engine(args.engine.or(running), &config);
     if let Some(running) = running.filter(|running| *running != engine) {
         return Err(Failure::usage(format!(
             "a relay with engine {running} is up: stop it with `relay down` first"
@@ -75,8 +75,8 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
     if is_running {
         request_platform_start(context)?;
     }
-    start_daemon::daemon(&context.root, &context.registry, &settings, context.initiator())?;
-    let lease = start_daemon::platform(&context.registry).inspect_err(|_| {
+    start_daemon::ensure_daemon(&context.root, &context.registry, &settings, context.initiator())?;
+    let lease = start_daemon::wait_for_platform(&context.registry).inspect_err(|_| {
         // A relay that this command has started is stopped again, because it would block a start with another engine.
         if !is_running {
             // If its engine does not respond, the relay finishes its shutdown later.
@@ -119,7 +119,7 @@ pub(super) fn print_platform_changes(context: &Context, names: &[&str]) {
 /// relay dies.
 fn request_platform_start(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
-    let watch = FolderWatch::folder(&registry.requests());
+    let watch = FolderWatch::registry_folder(&registry.requests());
     requests::file_request(registry, &DaemonRequest::Up).map_err(|e| registry.not_writable(&e))?;
     let deadline = Instant::now() + TIMEOUT;
     let is_pending = || {

@@ -21,7 +21,7 @@ pub struct NotifyConfig {
     pub command: Vec<String>,
     /// Webhook that each notification is posted to.
     pub webhook: Option<Webhook>,
-    /// Outcomes that people are notified of. Sessions are notified of all.
+    /// Outcomes that people are notified of. Sessions are notified of every outcome.
     pub on: Vec<State>,
 }
 

@@ -54,11 +54,11 @@ pub(super) async fn query_durable(
     let (reply, durable) = oneshot::channel();
     let (connection_id, jobs) = (connection_id.clone(), hello.jobs.clone());
     with_registry_timeout(
-        "look",
+        "answer",
         app.writer.send(WriterCommand::QueryDurable { connection_id, jobs, reply }),
     )
     .await?;
-    let durable = with_registry_timeout("look", durable).await?.map_err(|_| {
+    let durable = with_registry_timeout("answer", durable).await?.map_err(|_| {
         let reason = "the registry can't be read, or a newer connection took over";
         EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason.to_owned())
     })?;

@@ -67,7 +67,11 @@ impl CheckContext {
         let lease = lease::read_lease(registry);
         let is_running = lease::is_held(registry);
         let engine = read.as_ref().map_or(EngineKind::Docker, |config| {
-            if is_running { start_daemon::running_engine(config) } else { start_daemon::engine(None, config) }
+            if is_running {
+                start_daemon::running_engine(config)
+            } else {
+                start_daemon::choose_engine(None, config)
+            }
         });
         let settings = read.as_ref().ok().map(|config| ApprovableSettings::new(engine, config));
         let approval = settings.as_ref().map(|settings| approval::approval_state(root, settings));
@@ -133,7 +137,10 @@ impl CheckContext {
     fn command_outside_sandbox(&self, command: &str) -> String {
         match self.sandbox {
             Some(_) => {
-                format!("`{}` in a terminal outside of this sandbox", sandbox::outside(command, &self.root))
+                format!(
+                    "`{}` in a terminal outside of this sandbox",
+                    sandbox::command_with_root(command, &self.root)
+                )
             }
             None => format!("`relay {command}`"),
         }

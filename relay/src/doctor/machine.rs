@@ -9,10 +9,10 @@ const MACHINE: &str = "machine";
 
 /// Reads the agent's newest measurement from the lease.
 pub(super) fn check_machine(context: &CheckContext) -> Vec<Finding> {
-    vec![assess(context.platform())]
+    vec![assess_machine(context.platform())]
 }
 
-fn assess(platform: Option<&PlatformStatus>) -> Finding {
+fn assess_machine(platform: Option<&PlatformStatus>) -> Finding {
     let Some(PlatformStatus::Ready { vitals, shortage, .. }) = platform else {
         return Finding::skipped(MACHINE, "no agent is connected that could measure it");
     };
@@ -57,7 +57,7 @@ mod tests {
             (Some(PlatformStatus::Stopped), State::Skipped, "no agent is connected"),
             (None, State::Skipped, "no agent is connected"),
         ] {
-            let found = assess(platform.as_ref());
+            let found = assess_machine(platform.as_ref());
             assert!(found.state == state && found.detail.starts_with(words), "{found:?}");
             assert_eq!(found.fix.is_some(), state == State::Warn);
         }

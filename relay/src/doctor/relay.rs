@@ -42,7 +42,7 @@ fn assess_daemon(lease: Option<&Lease>, is_running: bool, now: Timestamp, up: &s
             Finding::warn(RELAY_CHECK, "none has run here yet", format!("{up} starts it"))
         };
     };
-    let (pid, sign) = (lease.pid, times::ago(lease.heartbeat_at, now));
+    let (pid, sign) = (lease.pid, times::format_ago(lease.heartbeat_at, now));
     if !is_running {
         return match lease.platform {
             PlatformStatus::Stopped => Finding::warn(RELAY_CHECK, "it is down", format!("{up} starts it")),
@@ -53,7 +53,7 @@ fn assess_daemon(lease: Option<&Lease>, is_running: bool, now: Timestamp, up: &s
             ),
         };
     }
-    if times::between(lease.heartbeat_at, now) > MAX_HEARTBEAT_AGE_MS {
+    if times::millis_between(lease.heartbeat_at, now) > MAX_HEARTBEAT_AGE_MS {
         return Finding::fail(
             RELAY_CHECK,
             format!("process {pid} holds the registry, but was last heard of {sign}"),

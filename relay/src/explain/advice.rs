@@ -13,7 +13,7 @@ use common::step::Step;
 use jiff::Timestamp;
 
 use super::Explanation;
-use crate::times::between;
+use crate::times::millis_between;
 
 /// Maximum number of lines shown.
 const MAX_ROWS: usize = 4;
@@ -232,7 +232,7 @@ fn advice_for_running(
     if explanation.signs.iter().any(|sign| sign.what == "stalled" && sign.step == Some(step.n)) {
         rows.extend(NO_PROGRESS_ADVICE);
     }
-    if step.limit_ms.is_some_and(|limit| between(step.started_at, until) > limit / 2) {
+    if step.limit_ms.is_some_and(|limit| millis_between(step.started_at, until) > limit / 2) {
         rows.extend(HALF_USED_ADVICE);
     }
     rows

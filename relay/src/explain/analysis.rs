@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::advice;
 use super::explanation::{Explanation, FailureCause, SlowStep, TimeShare, WarningSign};
 use super::time_breakdown::{StepTime, TimeBreakdown};
-use crate::times::between;
+use crate::times::millis_between;
 
 /// Maximum number of steps listed, the slowest first.
 const MAX_SLOWEST: usize = 5;
@@ -30,7 +30,7 @@ pub fn explain(record: &JobRecord, lines: &[EventLine], until: Timestamp) -> Exp
     let mut explanation = Explanation {
         job: record.job.clone(),
         state: record.state,
-        total_ms: between(record.created_at, until),
+        total_ms: millis_between(record.created_at, until),
         time: time_shares(&ledger),
         cpu_ms: ledger.cpu_ms(),
         network_wait_ms: ledger.network_wait_ms(),

@@ -9,7 +9,7 @@ use super::{Explanation, SlowStep};
 use crate::plural;
 use crate::render::labeled_rows::{LabeledRows, MAX_ROW};
 use crate::render::{View, health, steps};
-use crate::times::clock;
+use crate::times::format_clock;
 
 /// Maximum number of shares of the time that are listed; the others are summed up.
 const MAX_SHARES: usize = 7;
@@ -24,18 +24,18 @@ pub fn format_explanation(explanation: &Explanation, record: &JobRecord, view: &
             view.paint.job_health(health.word, part)
         });
     }
-    rows.time(explanation);
+    rows.add_time(explanation);
     if explanation.cpu_ms.is_some() || explanation.network_wait_ms > 0 {
         rows.add("of it", &format_usage(explanation));
     }
     rows.add_list("slowest", explanation.slowest.iter().map(format_slow_step));
-    rows.cause(explanation);
+    rows.add_cause(explanation);
     let signs = explanation.signs.iter().map(|sign| {
         let step = sign.step.map(|n| format!(" in step {n}")).unwrap_or_default();
         let what = sign.what.replace('_', " ");
         format!(
             "{} {what}{step}: {}",
-            clock(sign.at, view.now, &view.zone),
+            format_clock(sign.at, view.now, &view.zone),
             text_format::one_line(&sign.text, MAX_ROW)
         )
     });
@@ -76,7 +76,7 @@ fn format_slow_step(slow: &SlowStep) -> String {
 }
 
 impl LabeledRows<'_> {
-    fn time(&mut self, explanation: &Explanation) {
+    fn add_time(&mut self, explanation: &Explanation) {
         let (shown, rest) = explanation.time.split_at(explanation.time.len().min(MAX_SHARES));
         let rest_ms: u64 = rest.iter().map(|share| share.ms).sum();
         let mut shares: Vec<(u64, String)> =
@@ -91,7 +91,7 @@ impl LabeledRows<'_> {
         }
     }
 
-    fn cause(&mut self, explanation: &Explanation) {
+    fn add_cause(&mut self, explanation: &Explanation) {
         let Some(cause) = &explanation.cause else { return };
         let kind = serde_json::to_value(cause.kind).ok();
         let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed");

@@ -11,7 +11,7 @@ use common::job::StepKind;
 use common::step::Step;
 use jiff::Timestamp;
 
-use crate::times::between;
+use crate::times::millis_between;
 
 /// One step of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,11 +47,11 @@ impl TimeBreakdown {
         let (mut ledger, mut last) = (Self::default(), created_at);
         for event in lines.iter().filter_map(|line| line.event.as_ref()) {
             // The clocks of relay and agent may differ: a negative interval counts as zero.
-            ledger.add_interval(between(last, event.at));
+            ledger.add_interval(millis_between(last, event.at));
             last = last.max(event.at);
             ledger.apply_event(event.at, &event.body);
         }
-        ledger.add_interval(between(last, until));
+        ledger.add_interval(millis_between(last, until));
         ledger
     }
 
@@ -133,8 +133,8 @@ impl TimeBreakdown {
         seen.then(|| self.own_cpu_by_step().values().fold(0_u64, |sum, ms| sum.saturating_add(*ms)))
     }
 
-    /// Returns the time that network steps did not spend on CPU, in milliseconds. Only steps that were seen waiting on
-    /// a socket count, because others, such as a clone of a local folder, wait for the disk.
+    /// Returns the time that network steps did not spend on CPU, in milliseconds. Includes only steps
+    /// that were seen waiting on a socket: others, such as a clone of a local folder, wait for the disk.
     pub fn network_wait_ms(&self) -> u64 {
         let cpu = self.own_cpu_by_step();
         let network = self

@@ -325,7 +325,7 @@ impl RegistryDir {
         for n in 1..MAX_SET_ASIDE {
             let aside = [SET_ASIDE_PREFIX.as_bytes(), &stem, format!("-{n}").as_bytes()].concat();
             let aside = PathBuf::from(OsString::from_vec(aside));
-            match safe_open::rename_new(fd, name, fd, &aside) {
+            match safe_open::rename_no_replace(fd, name, fd, &aside) {
                 Ok(()) => {
                     tracing::warn!("{cause}; it was set aside as {}", self.0.path.join(aside).display());
                     return Ok(());

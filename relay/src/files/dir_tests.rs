@@ -110,7 +110,7 @@ fn what_is_in_the_way_of_a_write_is_set_aside_and_its_other_side_is_untouched() 
         },
         |file| {
             file.sibling("new").replace(b"mine", Durability::Cached)?;
-            file.sibling("new").rename_new(file)
+            file.sibling("new").rename_no_replace(file)
         },
         |file| {
             file.remove()?;

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::dir::RegistryDir;
 use super::refused::{RefusalReason, RefusedEntry};
-use super::safe_open::{OpenedFile, rename_new};
+use super::safe_open::{OpenedFile, rename_no_replace};
 
 /// A name in a folder. The file is not opened yet and need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,13 +191,13 @@ impl FileRef {
     ///
     /// # Errors
     /// `AlreadyExists` when a file has the new name; otherwise the error of the failing call.
-    pub fn rename_new(&self, to: &Self) -> io::Result<()> {
+    pub fn rename_no_replace(&self, to: &Self) -> io::Result<()> {
         let (from_dir, to_dir) = (self.dir.writable_fd()?, to.dir.writable_fd()?);
-        match rename_new(from_dir, self.name(), to_dir, to.name()) {
+        match rename_no_replace(from_dir, self.name(), to_dir, to.name()) {
             Err(Errno::EXIST) => match to.refusal_reason()? {
                 Some(reason) => {
                     to.set_aside(&RefusedEntry::error(&to.path, reason))?;
-                    Ok(rename_new(from_dir, self.name(), to_dir, to.name())?)
+                    Ok(rename_no_replace(from_dir, self.name(), to_dir, to.name())?)
                 }
                 None => Err(Errno::EXIST.into()),
             },

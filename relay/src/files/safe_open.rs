@@ -144,7 +144,7 @@ pub(super) fn create_folders(root: &Path, names: &[&str]) -> io::Result<()> {
 }
 
 /// Renames a file without replacing an existing one.
-pub(super) fn rename_new(
+pub(super) fn rename_no_replace(
     from_dir: BorrowedFd<'_>,
     from: &Path,
     to_dir: BorrowedFd<'_>,

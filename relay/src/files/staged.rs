@@ -100,7 +100,7 @@ impl StagedFile {
     /// `AlreadyExists` when a file has the name.
     pub fn publish(mut self) -> io::Result<File> {
         if let Some(temporary) = &self.temp_file {
-            temporary.rename_new(&self.target)?;
+            temporary.rename_no_replace(&self.target)?;
             self.temp_file = None;
         }
         self.file.try_clone()

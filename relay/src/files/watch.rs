@@ -50,7 +50,7 @@ pub struct FolderWatch {
 
 impl FolderWatch {
     /// Watches a folder of the registry, without its subfolders. Falls back to polling.
-    pub fn folder(dir: &RegistryDir) -> Self {
+    pub fn registry_folder(dir: &RegistryDir) -> Self {
         // The system watches by path, so the path is checked first: a link could lead to a folder of another user.
         Self::start(dir.path(), dir.reopen().exists().unwrap_or(false))
     }

@@ -127,7 +127,7 @@ fn insert_entry(top: &CstObject, entry: &JsonEntry, force: bool) -> Result<Entry
             }
         }
         JsonEntry::Element { array_path: at, value, own_marker: kin } => {
-            let (last, before) = at.split_last().ok_or("an element needs a place")?;
+            let (last, before) = at.split_last().ok_or("the path of the entry is empty")?;
             let array = object_at(top, before)?
                 .array_value_or_create(last)
                 .ok_or_else(|| format!("{last} is not an array"))?;
@@ -161,7 +161,7 @@ fn remove_entry(top: &CstObject, entry: &JsonEntry) -> Result<EntryResult, Strin
             }
         }
         JsonEntry::Element { array_path: at, value, own_marker: kin } => {
-            let (last, before) = at.split_last().ok_or("an element needs a place")?;
+            let (last, before) = at.split_last().ok_or("the path of the entry is empty")?;
             let array = find_object(top, before).and_then(|object| object.array_value(last));
             match array.and_then(|array| find_own_element(&array, value, *kin)) {
                 Some((there, true)) => {

@@ -105,12 +105,12 @@ fn with_original_line_endings(old: &str, mut new: String) -> String {
     if !old.is_empty() && !old.ends_with('\n') && new.ends_with('\n') {
         new.pop();
     }
-    if old.contains('\r') { with_breaks_of(old, &new) } else { new }
+    if old.contains('\r') { with_line_breaks_of(old, &new) } else { new }
 }
 
 /// Returns the lines of `new`, each with the line break that it has in `old`. The texts must differ in one contiguous
 /// part only.
-fn with_breaks_of(old: &str, new: &str) -> String {
+fn with_line_breaks_of(old: &str, new: &str) -> String {
     let plain = |line: &str| line.replace("\r\n", "\n");
     let (old, new): (Vec<&str>, Vec<&str>) =
         (old.split_inclusive('\n').collect(), new.split_inclusive('\n').collect());

@@ -104,7 +104,7 @@ fn key_file(registry: &Registry, key: &str) -> FileRef {
 
 /// Creates a job. The key's file names the job before its record is visible.
 fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>) -> io::Result<JobId> {
-    let job = next_number(registry, &draft.name)?;
+    let job = next_job_id(registry, &draft.name)?;
     if let Some(key) = key {
         overwrite(key, &job.file_stem())?;
         key.sync_data()?;
@@ -144,9 +144,9 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
     Ok(job)
 }
 
-/// Returns the next number of a name. A locked file per name holds the counter, so the cost does not grow with the
-/// number of jobs. A lost counter is rebuilt from the existing files.
-fn next_number(registry: &Registry, name: &JobName) -> io::Result<JobId> {
+/// Returns the id of the next job with this name. A locked file per name holds the counter, so the cost does not grow
+/// with the number of jobs. A lost counter is rebuilt from the existing files.
+fn next_job_id(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     let mut file = open_locked(&registry.names().file(name.as_str()))?;
     let text = read_small_text(&mut file)?;
     let last = match text.trim().parse::<u32>() {

@@ -155,7 +155,7 @@ fn read_request(folder: &RegistryDir, name: &str) -> FiledRequest {
     FiledRequest { path: file.path().to_owned(), request }
 }
 
-/// Returns the file of a request. Only the name in `path` counts.
+/// Returns the file of a request. Only the file name of `path` is used.
 pub fn request_file(registry: &Registry, path: &Path) -> FileRef {
     registry.requests().file(path.file_name().unwrap_or_default())
 }

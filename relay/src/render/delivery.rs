@@ -4,7 +4,7 @@ use common::duration;
 use jiff::Timestamp;
 
 use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry};
-use crate::times::between;
+use crate::times::millis_between;
 
 /// Describes the failed deliveries and their reasons; `None` if there are none.
 pub fn failed_delivery(entry: &OutboxEntry, now: Timestamp) -> Option<String> {
@@ -19,7 +19,7 @@ fn describe_channel(name: &str, channel: &ChannelDelivery, now: Timestamp) -> Op
         ChannelState::Taken => None,
         ChannelState::GivenUp => Some(format!("{name} given up ({reason})")),
         ChannelState::Pending => {
-            let next = channel.next_at.map(|at| between(now, at)).filter(|ms| *ms > 0);
+            let next = channel.next_at.map(|at| millis_between(now, at)).filter(|ms| *ms > 0);
             let next = next.map_or("now".to_owned(), |ms| format!("in {}", duration::format_duration(ms)));
             Some(format!("{name} not delivered yet ({reason}), next try {next}"))
         }

@@ -8,7 +8,7 @@ use common::{summary, text_format};
 
 use super::View;
 use super::health::HealthWord;
-use crate::times::clock;
+use crate::times::format_clock;
 use crate::{machine_text, plural};
 
 /// Maximum length of a line, in bytes: two lines of a terminal.
@@ -30,7 +30,7 @@ pub fn event_line(raw: &[u8], event: &EventLine, options: RenderOptions, view: &
     let Some(Event { at, body }) = &event.event else {
         return format!("{job}{kind} (event of a newer version)");
     };
-    let time = clock(*at, view.now, &view.zone);
+    let time = format_clock(*at, view.now, &view.zone);
     let room = MAX_LINE.saturating_sub(time.len() + job.len() + kind.len() + 3);
     let details =
         text_format::truncate(&text_format::to_printable(&event_details(body, options.is_nested_step)), room);

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use super::{Paint, RelayState, View, queue, steps};
 use crate::failure_text::failure_kind;
 use crate::registry::lease::PlatformStatus;
-use crate::times::{ago, between, within};
+use crate::times::{format_ago, format_remaining, millis_between};
 
 /// Maximum length of the description of a stalled step's wait, in bytes.
 const MAX_WAIT_REASON: usize = 80;
@@ -100,7 +100,7 @@ pub fn health(record: &JobRecord, view: &View) -> Health {
     if record.state == State::Queued {
         return say(HealthWord::Queued, queue::queue_reason_of(&record.job, view));
     }
-    let last_event = ago(record.last_event_at, view.now);
+    let last_event = format_ago(record.last_event_at, view.now);
     if view.relay == RelayState::Down {
         return say(
             HealthWord::Stale,
@@ -144,7 +144,7 @@ pub fn next_action(record: &JobRecord) -> String {
 }
 
 fn ended_health(record: &JobRecord, view: &View) -> String {
-    let when = record.finished_at.map(|at| format!(" {}", ago(at, view.now))).unwrap_or_default();
+    let when = record.finished_at.map(|at| format!(" {}", format_ago(at, view.now))).unwrap_or_default();
     let kind = match failure_kind(record) {
         kind if kind.is_empty() => kind,
         kind => format!(" ({kind})"),
@@ -171,7 +171,7 @@ pub fn step_with_nearest_limit(record: &JobRecord, now: Timestamp) -> Option<Run
     let all = enclosing.iter().map(|step| (step.n, step.kind, step.started_at, step.limit_ms));
     let all = all.chain([(step.n, step.kind, step.started_at, step.limit_ms)]);
     let running = all.filter_map(|(n, kind, started_at, limit)| {
-        Some(RunningStep { number: n, kind, elapsed_ms: between(started_at, now), limit_ms: limit? })
+        Some(RunningStep { number: n, kind, elapsed_ms: millis_between(started_at, now), limit_ms: limit? })
     });
     running.min_by_key(|step| i128::from(step.limit_ms) - i128::from(step.elapsed_ms))
 }
@@ -185,7 +185,7 @@ fn step_health(record: &JobRecord, view: &View) -> Health {
     };
     let quiet = stall_evidence(record);
     let Some(nearest) = step_with_nearest_limit(record, view.now) else {
-        let spent = duration::format_duration(between(current.started_at, view.now));
+        let spent = duration::format_duration(millis_between(current.started_at, view.now));
         let what = activity(current.kind);
         return match quiet {
             Some(waits) => say(HealthWord::Quiet, format!("{what} {spent}; {waits}; no limit")),
@@ -208,7 +208,7 @@ fn step_health(record: &JobRecord, view: &View) -> Health {
             ),
         };
     };
-    let left = within(left);
+    let left = format_remaining(left);
     if nearest.kind == StepKind::Model
         && record.warning.as_deref().is_some_and(|warning| warning.starts_with(WAITS_FOR_NETWORK))
     {

@@ -18,7 +18,7 @@ const COLUMN_GAP: &str = "  ";
 pub fn render_table(records: &[JobRecord], view: &View) -> String {
     let rows: Vec<[String; 6]> = records.iter().map(|record| row_cells(record, view)).collect();
     let widest = |column: usize| {
-        let cells = rows.iter().map(|row| width::of(&row[column]));
+        let cells = rows.iter().map(|row| width::display_width(&row[column]));
         cells.chain([HEADER[column].len()]).max().unwrap_or(0)
     };
     let widths: [usize; 6] = std::array::from_fn(widest);
@@ -39,7 +39,7 @@ pub fn render_table(records: &[JobRecord], view: &View) -> String {
 fn format_line(cells: &[String; 6], widths: &[usize; 6], style: &dyn Fn(usize, String) -> String) -> String {
     let last = cells.len() - 1;
     let padded = cells.iter().enumerate().map(|(column, cell)| {
-        let columns = if column == last { width::of(cell) } else { widths[column] };
+        let columns = if column == last { width::display_width(cell) } else { widths[column] };
         style(column, width::pad(cell, columns))
     });
     padded.collect::<Vec<_>>().join(COLUMN_GAP).trim_end().to_owned()

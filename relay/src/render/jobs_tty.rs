@@ -13,7 +13,7 @@ use common::record::{JobRecord, State};
 use super::health::{self, HealthWord, RunningStep};
 use super::{RelayState, View, status, width};
 use crate::registry::lease::PlatformStatus;
-use crate::times::{ago, between};
+use crate::times::{format_ago, millis_between};
 use crate::{failure_text, machine_text, plural};
 
 /// Width below which a job takes two lines, in columns.
@@ -28,7 +28,7 @@ const JOB_WIDTH: usize = 24;
 /// Builds the list of these jobs for a terminal of `columns`.
 pub fn render_list(records: &[JobRecord], view: &View, columns: usize) -> String {
     let mut lines = vec![view.paint.dim(&width::fit(&format_headline(records, view), columns))];
-    let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(0);
+    let job = records.iter().map(|record| width::display_width(&record.job.to_string())).max().unwrap_or(0);
     let job = job.min(JOB_WIDTH).min(columns / 5);
     for record in records {
         if columns < NARROW_WIDTH {
@@ -121,7 +121,7 @@ fn narrow_rows(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
     let (paint, state) = (view.paint, record.state);
     let elapsed = duration::format_duration(status::elapsed_ms(record, view));
     let rest = format!(" {} {elapsed}", state.as_str());
-    let job = width::fit(&record.job.to_string(), columns.saturating_sub(2 + width::of(&rest)));
+    let job = width::fit(&record.job.to_string(), columns.saturating_sub(2 + width::display_width(&rest)));
     let first = format!(
         "{} {}{}",
         paint.state(state, state_mark(state)),
@@ -135,7 +135,7 @@ fn narrow_rows(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
         second +=
             &paint.job_health(health.word, &width::bar(bar_step.elapsed_ms, bar_step.limit_ms, BAR_WIDTH));
         second.push(' ');
-        columns_left = columns_left.saturating_sub(width::of(&lead) + BAR_WIDTH + 1);
+        columns_left = columns_left.saturating_sub(width::display_width(&lead) + BAR_WIDTH + 1);
         second += &width::fit(record.step.as_ref().map_or("", |step| &step.title), columns_left);
     } else {
         second += &width::fit(&current_activity(record, view, health.word), columns_left);
@@ -163,7 +163,7 @@ pub fn time_text(record: &JobRecord, view: &View, running_step: Option<RunningSt
 
 /// Returns the current activity of a job, or its outcome.
 pub fn current_activity(record: &JobRecord, view: &View, word: HealthWord) -> String {
-    let when = || ago(record.finished_at.unwrap_or(record.last_event_at), view.now);
+    let when = || format_ago(record.finished_at.unwrap_or(record.last_event_at), view.now);
     match (word, &record.step) {
         (HealthWord::Ended, _) => match failure_text::failure_kind(record) {
             kind if !kind.is_empty() => format!("{}: {kind}", when()),
@@ -173,7 +173,7 @@ pub fn current_activity(record: &JobRecord, view: &View, word: HealthWord) -> St
             },
         },
         (HealthWord::Stale, _) => format!("stale: last heard of {}", when()),
-        (HealthWord::Queued, _) => match between(record.created_at, view.now) {
+        (HealthWord::Queued, _) => match millis_between(record.created_at, view.now) {
             0..1000 => "waits".to_owned(),
             _ => health::health(record, view).explanation,
         },
@@ -269,7 +269,7 @@ mod tests {
                 view.relay = relay;
                 let text = render_list(&records, &view, columns);
                 assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
-                let widest = text.lines().map(width::of).max();
+                let widest = text.lines().map(width::display_width).max();
                 assert!(widest <= Some(columns.max(34)), "{widest:?} of {columns}:\n{text}");
             }
         }

@@ -13,7 +13,7 @@ use super::{View, steps, width};
 use crate::failure_text::failure_kind;
 use crate::machine_text;
 use crate::plural;
-use crate::times::{ago, between, clock};
+use crate::times::{format_ago, format_clock, millis_between};
 
 /// Maximum number of steps listed; the newest are listed.
 const MAX_STEPS: usize = 8;
@@ -63,7 +63,7 @@ pub fn elapsed_ms(record: &JobRecord, view: &View) -> u64 {
         state if state != State::Queued && !view.relay.is_reporting() => record.last_event_at,
         _ => view.now,
     };
-    between(record.started_at.unwrap_or(record.created_at), record.finished_at.unwrap_or(known_until))
+    millis_between(record.started_at.unwrap_or(record.created_at), record.finished_at.unwrap_or(known_until))
 }
 
 /// State of the job in a few words: `running for 1m03s`, `failed after 2m10s`.
@@ -77,11 +77,11 @@ fn format_headline(record: &JobRecord, view: &View) -> String {
         // Without a reporting relay the current state is unknown. Only a queued job is certainly still queued, because
         // only a relay could start it.
         state if !state.is_final() && state != State::Queued && !view.relay.is_reporting() => {
-            format!("{} as of {}", state.as_str(), ago(record.last_event_at, view.now))
+            format!("{} as of {}", state.as_str(), format_ago(record.last_event_at, view.now))
         }
         _ => state_text(record, view),
     };
-    let ended = record.finished_at.map(|at| format!(" ({})", ago(at, view.now))).unwrap_or_default();
+    let ended = record.finished_at.map(|at| format!(" ({})", format_ago(at, view.now))).unwrap_or_default();
     format!("{} {}{ended}", record.job, view.paint.state(record.state, &state))
 }
 
@@ -96,13 +96,13 @@ fn format_workspace(record: &JobRecord) -> String {
 }
 
 fn format_times(record: &JobRecord, view: &View) -> String {
-    let at = |at| clock(at, view.now, &view.zone);
+    let at = |at| format_clock(at, view.now, &view.zone);
     let mut times = vec![format!("launched {}", at(record.created_at))];
     times.extend(record.started_at.map(|started| format!("started {}", at(started))));
     let last_event = record.last_event_at;
     times.push(match record.finished_at {
         Some(finished) => format!("ended {}", at(finished)),
-        None => format!("last event {} ({})", at(last_event), ago(last_event, view.now)),
+        None => format!("last event {} ({})", at(last_event), format_ago(last_event, view.now)),
     });
     times.join(", ")
 }
@@ -117,7 +117,7 @@ impl LabeledRows<'_> {
         let down = !view.relay.is_reporting();
         match record.link {
             Some(Link::Lost) => {
-                let since = ago(record.last_event_at, view.now);
+                let since = format_ago(record.last_event_at, view.now);
                 self.add_highlighted("link", &format!("lost: last event {since}"));
             }
             Some(Link::Connected) if !down => self.add("link", "connected"),
@@ -134,7 +134,7 @@ impl LabeledRows<'_> {
         let (n, kind, title) = (step.n, step.kind, &step.title);
         if is_outdated {
             // The step may have ended long ago, so its duration is unknown.
-            let began = clock(step.started_at, view.now, &view.zone);
+            let began = format_clock(step.started_at, view.now, &view.zone);
             return self.add_untrusted("step", &format!("{n} {kind} since {began}: {title}{enclosing}"));
         }
         let time = spent_of_limit(step.started_at, step.limit_ms, view);
@@ -181,7 +181,7 @@ impl LabeledRows<'_> {
     fn add_message_and_warnings(&mut self, record: &JobRecord) {
         let warnings = shown_warnings(record);
         let message = record.message.as_deref().unwrap_or_default();
-        let max_lines = MAX_MESSAGE_LINES - warnings.len().max(1) - machine(record).iter().len();
+        let max_lines = MAX_MESSAGE_LINES - warnings.len().max(1) - machine_at_incident(record).iter().len();
         let lines =
             message.lines().filter(|line| !text_format::one_line(line, MAX_ROW).is_empty()).take(max_lines);
         for (i, line) in lines.enumerate() {
@@ -196,12 +196,12 @@ impl LabeledRows<'_> {
             }
         }
         if !record.state.is_final() {
-            self.machine(record);
+            self.add_machine(record);
         }
     }
 
-    fn machine(&mut self, record: &JobRecord) {
-        if let Some(machine) = machine(record) {
+    fn add_machine(&mut self, record: &JobRecord) {
+        if let Some(machine) = machine_at_incident(record) {
             self.add("machine", &machine);
         }
     }
@@ -216,7 +216,7 @@ impl LabeledRows<'_> {
                 "error",
                 &format!("{kind}{step}: {}", text_format::to_printable(&error.message)),
             );
-            self.machine(record);
+            self.add_machine(record);
         }
         if let Some(code) = record.exit_code {
             self.add("exit code", &code.to_string());
@@ -268,13 +268,13 @@ fn shown_warnings(record: &JobRecord) -> Vec<&str> {
 }
 
 /// Describes the machine at the moment of a stall or of a kill for lack of memory, if that still matters.
-fn machine(record: &JobRecord) -> Option<String> {
+fn machine_at_incident(record: &JobRecord) -> Option<String> {
     let kind = record.error.as_ref().map(|error| error.kind);
     let matters = match kind {
         Some(kind) => matches!(kind, FailureKind::OomKilled | FailureKind::Stalled),
         None => steps::stalled_step(record).is_some_and(|(n, _)| !steps::ended_well(record, n)),
     };
-    record.vitals.as_ref().filter(|_| matters).map(machine_text::moment)
+    record.vitals.as_ref().filter(|_| matters).map(machine_text::describe_moment)
 }
 
 /// Returns the summary of a job that has ended.
@@ -287,7 +287,7 @@ pub fn summary_text(record: &JobRecord) -> String {
 /// `1m03s of 10m`
 fn spent_of_limit(started_at: Timestamp, limit_ms: Option<u64>, view: &View) -> String {
     let limit = limit_ms.map(|ms| format!(" of {}", duration::format_limit(ms))).unwrap_or_default();
-    format!("{}{limit}", duration::format_duration(between(started_at, view.now)))
+    format!("{}{limit}", duration::format_duration(millis_between(started_at, view.now)))
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ fn incomplete_tail_length(bytes: &[u8]) -> usize {
     let tail = &bytes[bytes.len().saturating_sub(3)..];
     match std::str::from_utf8(tail) {
         Ok(_) => 0,
-        // The tail may begin inside a character, so only its last lead byte counts.
+        // The tail may begin inside a character, so only its last lead byte is examined.
         Err(_) => tail
             .iter()
             .rposition(|b| *b >= 0xC0)

@@ -4,7 +4,7 @@ use common::text_format::to_printable;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Width of a text, in columns.
-pub fn of(text: &str) -> usize {
+pub fn display_width(text: &str) -> usize {
     text.width()
 }
 
@@ -19,7 +19,7 @@ pub fn fit_sanitized(line: &str, columns: usize) -> String {
 pub fn fit(text: &str, columns: usize) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     let clean = to_printable(line);
-    if of(&clean) <= columns {
+    if display_width(&clean) <= columns {
         return clean;
     }
     let mut truncated = String::new();
@@ -41,7 +41,7 @@ pub fn fit(text: &str, columns: usize) -> String {
 /// [`fit`], padded with spaces to exactly `columns`.
 pub fn pad(text: &str, columns: usize) -> String {
     let mut text = fit(text, columns);
-    let gap = columns.saturating_sub(of(&text));
+    let gap = columns.saturating_sub(display_width(&text));
     text.extend(std::iter::repeat_n(' ', gap));
     text
 }
@@ -50,12 +50,12 @@ pub fn pad(text: &str, columns: usize) -> String {
 pub fn wrap(line: &str, columns: usize) -> Vec<String> {
     let mut parts = vec![String::new()];
     for word in line.split_inclusive(' ') {
-        let last = parts.last().map_or(0, |part| of(part));
-        if last > 0 && last + of(word.trim_end()) > columns {
+        let last = parts.last().map_or(0, |part| display_width(part));
+        if last > 0 && last + display_width(word.trim_end()) > columns {
             parts.push(String::new());
         }
         for c in word.chars() {
-            let last = parts.last().map_or(0, |part| of(part));
+            let last = parts.last().map_or(0, |part| display_width(part));
             // A space at the end of a line may exceed the width: the space is cut off below.
             if last + c.width().unwrap_or(0) > columns.max(2) && c != ' ' {
                 parts.push(String::new());
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(pad("日本", 6), "日本  ");
         assert_eq!(fit("\u{1b}[31mred\nmore", 80), "[31mred");
         for columns in 0..12 {
-            assert_eq!(of(&pad("a日b本c語d", columns)), columns);
+            assert_eq!(display_width(&pad("a日b本c語d", columns)), columns);
         }
     }
 

@@ -46,13 +46,13 @@ impl StateDir {
     /// Exit code 5 when the environment names no location for the folder, and when another user could have changed the
     /// folder.
     pub fn for_project(root: &Path) -> Result<Self, Failure> {
-        let base = base(&|name| std::env::var(name)).ok_or_else(|| {
+        let base = user_state_dir(&|name| std::env::var(name)).ok_or_else(|| {
             Failure::unreachable(
                 "relay keeps its keys in your state folder: set HOME or XDG_STATE_HOME to an absolute path",
             )
         })?;
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-        let state = Self { dir: base.join(key(&root)), root };
+        let state = Self { dir: base.join(project_key(&root)), root };
         for folder in [state.tokens_dir(), state.agent(), base.join("consent")] {
             ownership::check(&base, &folder)?;
         }
@@ -122,20 +122,20 @@ impl StateDir {
 }
 
 /// Returns the folder that contains relay's state for all projects of a user. No sandbox lets a session write there.
-pub fn base(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathBuf> {
+pub fn user_state_dir(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).ok().map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(state.join("relay"))
 }
 
-/// Returns a file below [`base`], if no other user could have changed it.
-pub fn own(path: PathBuf) -> Option<PathBuf> {
-    let base = base(&|name| std::env::var(name))?;
+/// Returns a file below [`user_state_dir`], if no other user could have changed it.
+pub fn trusted_file(path: PathBuf) -> Option<PathBuf> {
+    let base = user_state_dir(&|name| std::env::var(name))?;
     ownership::check(&base, &path).is_ok().then_some(path)
 }
 
-/// Returns the name of a project's files below [`base`].
-pub fn key(root: &Path) -> String {
+/// Returns the name of a project's files below [`user_state_dir`].
+pub fn project_key(root: &Path) -> String {
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let mut key = hex::encode(Sha256::digest(root.as_os_str().as_encoded_bytes()));
     key.truncate(32);

@@ -195,7 +195,7 @@ mod tests {
         let id = tokens.find(&token).unwrap();
         assert_eq!(tokens.find(&token.to_uppercase()), None);
         assert_eq!(tokens.find(""), None);
-        assert_eq!(tokens.find(&id.0), None, "a hash is no token");
+        assert_eq!(tokens.find(&id.0), None, "a hash is not a token");
         assert_eq!(tokens.bind(&id, "a"), Ok(true));
         assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { first: true }));
         assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { first: false }));

@@ -29,7 +29,7 @@ pub(super) fn lines(model: &Model, area: Rect, look: Theme) -> Vec<Line<'static>
     match (model.pane, model.record()) {
         (Pane::Closed, _) | (_, None) => Vec::new(),
         (Pane::Status, Some(record)) => details(model, record, columns, rows, look),
-        (Pane::Log | Pane::Events, Some(_)) => followed(model, columns, rows),
+        (Pane::Log | Pane::Events, Some(_)) => followed_lines(model, columns, rows),
     }
 }
 
@@ -66,7 +66,7 @@ fn details(
             Span::styled(text.to_owned(), style),
         ]));
     }
-    for (i, tried) in model.update.tries.iter().enumerate() {
+    for (i, tried) in model.update.advice.iter().enumerate() {
         for (j, part) in
             width::wrap(tried, columns.saturating_sub(LABEL_WIDTH).max(8)).into_iter().enumerate()
         {
@@ -90,7 +90,7 @@ fn details(
 }
 
 /// Returns the last lines of the log or events, scrolled up by `scroll` lines.
-fn followed(model: &Model, columns: usize, rows: usize) -> Vec<Line<'static>> {
+fn followed_lines(model: &Model, columns: usize, rows: usize) -> Vec<Line<'static>> {
     let tail = &model.update.tail;
     if tail.is_empty() {
         return vec![Line::styled(width::fit_sanitized("nothing yet", columns), style::dim())];

@@ -11,7 +11,7 @@ use super::model::{Model, Pane};
 use super::rows::Columns;
 use super::style::{self, Theme};
 use crate::render::{jobs_tty, width};
-use crate::times::clock;
+use crate::times::format_clock;
 
 /// Minimum size of a usable screen: columns and rows.
 const MIN_SIZE: (u16, u16) = (30, 6);
@@ -48,7 +48,7 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
     let rows = [Constraint::Length(1), Constraint::Min(3), Constraint::Length(1)];
     let [top, body, bottom] = Layout::vertical(rows).areas(area);
     frame.render_widget(header(model, usize::from(top.width), look), top);
-    let (jobs, details) = split(model, body);
+    let (jobs, details) = split_body(model, body);
     draw_rows(model, frame, jobs, look);
     if let Some((details, borders)) = details {
         let block = Block::new().borders(borders).border_style(style::dim()).title(detail::title(model));
@@ -58,12 +58,12 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) {
     }
     frame.render_widget(footer(model, usize::from(bottom.width), look), bottom);
     if model.mode == Mode::Help {
-        help(frame, body);
+        draw_help(frame, body);
     }
 }
 
 /// Returns the list's area, and the pane's if it is open and there is space.
-fn split(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
+fn split_body(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
     let follows = matches!(model.pane, Pane::Log | Pane::Events);
     if model.pane == Pane::Closed || (body.height < MIN_PANE_HEIGHT && !follows) {
         return (body, None);
@@ -83,7 +83,7 @@ fn split(model: &Model, body: Rect) -> (Rect, Option<(Rect, Borders)>) {
 
 fn header(model: &Model, columns: usize, look: Theme) -> Line<'static> {
     let view = &model.update.view;
-    let now = clock(view.now, view.now, &view.zone);
+    let now = format_clock(view.now, view.now, &view.zone);
     let room = columns.saturating_sub(now.len() + 1);
     if let Some(error) = &model.update.error {
         return Line::styled(width::pad(error, columns), look.alarm());
@@ -116,14 +116,15 @@ fn draw_rows(model: &Model, frame: &mut Frame<'_>, area: Rect, look: Theme) {
         lines.push(columns.row(record, &model.update.view, look, selected));
     }
     if is_cut {
-        let text = width::fit_sanitized(&hidden(from, listed.len() - from - room), usize::from(area.width));
+        let text =
+            width::fit_sanitized(&hidden_counts(from, listed.len() - from - room), usize::from(area.width));
         lines.push(Line::styled(text, style::dim()));
     }
     frame.render_widget(Paragraph::new(lines), area);
 }
 
 /// `  2 more above, 6 more below`
-fn hidden(above: usize, below: usize) -> String {
+fn hidden_counts(above: usize, below: usize) -> String {
     let parts = [(above, "above"), (below, "below")];
     let parts =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, side)| format!("{count} more {side}"));
@@ -131,12 +132,12 @@ fn hidden(above: usize, below: usize) -> String {
 }
 
 /// Keys that fit, in order of importance.
-fn keys(columns: usize) -> String {
+fn key_hints(columns: usize) -> String {
     const GAP: &str = "  ";
     let mut text = String::new();
     for key in KEYS {
         let longer = format!("{text}{}{key}", if text.is_empty() { "" } else { GAP });
-        if width::of(&longer) > columns {
+        if width::display_width(&longer) > columns {
             break;
         }
         text = longer;
@@ -152,12 +153,12 @@ fn footer(model: &Model, columns: usize, look: Theme) -> Line<'static> {
         (_, None) if !model.filter.is_empty() => {
             (format!("only jobs with '{}' (esc: all)  q quit  ? help", model.filter), style::dim())
         }
-        (_, None) => (keys(columns), style::dim()),
+        (_, None) => (key_hints(columns), style::dim()),
     };
     Line::styled(width::pad(&text, columns), style)
 }
 
-fn help(frame: &mut Frame<'_>, body: Rect) {
+fn draw_help(frame: &mut Frame<'_>, body: Rect) {
     let width = body.width.min(60);
     let height = u16::try_from(HELP.len() + 2).unwrap_or(u16::MAX).min(body.height);
     let area = Rect { x: body.x + (body.width - width) / 2, y: body.y, width, height };

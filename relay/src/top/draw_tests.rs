@@ -110,13 +110,13 @@ fn without_a_job_the_list_says_how_one_is_started() {
 fn a_list_on_a_large_screen_uses_its_whole_width() {
     let shown = show(&Model::new(update()), 200, 60);
     let header = shown.lines().nth(1).unwrap();
-    assert!(header.contains("SAID") && width::of(header) > 140, "{header}");
+    assert!(header.contains("SAID") && width::display_width(header) > 140, "{header}");
 }
 
 #[test]
 fn a_failed_job_shows_its_error_and_what_to_try() {
     let mut update = update();
-    update.tries = vec!["a cache or a nearer mirror makes it faster".into()];
+    update.advice = vec!["a cache or a nearer mirror makes it faster".into()];
     let mut model = Model::new(update);
     (0..4).for_each(|_| drop(model.apply(Action::Move(1))));
     insta::assert_snapshot!(show(&model, 80, 30), @r#"
@@ -262,5 +262,5 @@ fn without_colour_every_state_is_still_told_by_its_word() {
     for word in ["running", "queued", "failed", "completed", "stale", "quiet"] {
         assert!(plain.contains(word), "{word}: {plain}");
     }
-    assert!(plain.lines().all(|line| width::of(line) <= 100));
+    assert!(plain.lines().all(|line| width::display_width(line) <= 100));
 }

@@ -98,7 +98,7 @@ impl<'a> Top<'a> {
         let [term, int, hang_up] = kinds.map(signal);
         let inputs = Inputs {
             terminal: EventStream::new(),
-            changes: watch(options.registry.folder().clone()),
+            changes: watch_folder(options.registry.folder().clone()),
             last_reload: Instant::now(),
             ends: [term?, int?, hang_up?],
             stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
@@ -160,11 +160,11 @@ impl<'a> Top<'a> {
 }
 
 /// Sends a wake-up when an entry in a folder may have changed, and every second.
-fn watch(dir: RegistryDir) -> mpsc::Receiver<()> {
+fn watch_folder(dir: RegistryDir) -> mpsc::Receiver<()> {
     // With a capacity of one, there is at most one pending wake-up, and the watch waits for the reader.
     let (sender, changes) = mpsc::channel(1);
     std::thread::spawn(move || {
-        let watch = FolderWatch::folder(&dir);
+        let watch = FolderWatch::registry_folder(&dir);
         while sender.blocking_send(()).is_ok() {
             watch.wait(None);
         }
@@ -178,22 +178,23 @@ const EXTENSION_MS: u64 = 10 * 60 * 1000;
 /// Requests the cancellation of a job; returns the note to show.
 fn cancel(registry: &Registry, job: &JobId, grace_ms: u64) -> String {
     let request = DaemonRequest::Cancel { job: job.clone(), grace_ms };
-    filed(registry, &request, &format!("requested to cancel {job}"))
+    file_and_confirm(registry, &request, &format!("requested to cancel {job}"))
 }
 
 /// Requests an extension for a job, or for its current step; returns the note to show.
-fn extend(registry: &Registry, job: &JobId, step: bool) -> String {
+fn extend(registry: &Registry, job: &JobId, of_step: bool) -> String {
     let newest = LogFollower::new().next_lines(&registry.events(job));
     let after = match newest {
         Ok(lines) => lines.last().map_or(0, |(_, line)| line.id),
         Err(e) => return format!("the event log of {job} can't be read: {e}"),
     };
-    let request = DaemonRequest::Extend { job: job.clone(), step, by_ms: EXTENSION_MS, after, to_ms: None };
-    let what = if step { "the step of " } else { "" };
-    filed(registry, &request, &format!("requested 10m more for {what}{job}"))
+    let request =
+        DaemonRequest::Extend { job: job.clone(), step: of_step, by_ms: EXTENSION_MS, after, to_ms: None };
+    let what = if of_step { "the step of " } else { "" };
+    file_and_confirm(registry, &request, &format!("requested 10m more for {what}{job}"))
 }
 
-fn filed(registry: &Registry, request: &DaemonRequest, confirmation: &str) -> String {
+fn file_and_confirm(registry: &Registry, request: &DaemonRequest, confirmation: &str) -> String {
     match requests::file_request(registry, request) {
         Err(e) => format!("the registry can't be written: {e}"),
         Ok(_) if lease::is_held(registry) => confirmation.to_owned(),

@@ -75,7 +75,7 @@ pub(super) fn action(key: KeyEvent, mode: &Mode) -> Option<Action> {
         };
     }
     match mode {
-        Mode::Filter => typed(key.code),
+        Mode::Filter => filter_action(key.code),
         Mode::Confirm(_) => match key.code {
             KeyCode::Char('y' | 'Y') => Some(Action::Yes),
             // Any other key means no, so that no job is cancelled by accident.
@@ -85,11 +85,11 @@ pub(super) fn action(key: KeyEvent, mode: &Mode) -> Option<Action> {
             KeyCode::Char('q') => Some(Action::Quit),
             _ => Some(Action::Back),
         },
-        Mode::Browse => browse(key.code),
+        Mode::Browse => browse_action(key.code),
     }
 }
 
-fn typed(code: KeyCode) -> Option<Action> {
+fn filter_action(code: KeyCode) -> Option<Action> {
     match code {
         KeyCode::Char(c) => Some(Action::Type(c)),
         KeyCode::Backspace => Some(Action::Erase),
@@ -101,7 +101,7 @@ fn typed(code: KeyCode) -> Option<Action> {
     }
 }
 
-fn browse(code: KeyCode) -> Option<Action> {
+fn browse_action(code: KeyCode) -> Option<Action> {
     match code {
         KeyCode::Up | KeyCode::Char('k') => Some(Action::Move(-1)),
         KeyCode::Down | KeyCode::Char('j') => Some(Action::Move(1)),

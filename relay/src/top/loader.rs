@@ -24,14 +24,14 @@ pub(super) struct JobListLoader {
     records: Records,
     tail: Option<Tail>,
     /// Cached advice for a failed job, whose log no longer changes.
-    tries: Option<(JobId, Vec<String>)>,
+    cached_advice: Option<(JobId, Vec<String>)>,
 }
 
 impl JobListLoader {
     /// Creates a reader of a registry, which need not exist yet.
     pub(super) fn new(registry: Registry, paint: Paint) -> Self {
         let zone = TimeZone::system();
-        Self { registry, paint, zone, records: Records::default(), tail: None, tries: None }
+        Self { registry, paint, zone, records: Records::default(), tail: None, cached_advice: None }
     }
 
     /// Reads the data for the screen; `model` provides the selection.
@@ -50,8 +50,8 @@ impl JobListLoader {
             _ => Vec::new(),
         };
         let record = selected.and_then(|(job, _)| records.iter().find(|record| record.job == *job));
-        let tries = record.map(|record| self.tries(record, view.now)).unwrap_or_default();
-        Update { records, view, tail, tries, error }
+        let advice = record.map(|record| self.advice_for(record, view.now)).unwrap_or_default();
+        Update { records, view, tail, advice, error }
     }
 
     fn view(&self, records: &[JobRecord]) -> View {
@@ -89,18 +89,18 @@ impl JobListLoader {
     }
 
     /// Returns the advice for a failed job.
-    fn tries(&mut self, record: &JobRecord, now: Timestamp) -> Vec<String> {
+    fn advice_for(&mut self, record: &JobRecord, now: Timestamp) -> Vec<String> {
         if record.state != State::Failed {
             return Vec::new();
         }
-        if let Some((job, tries)) = &self.tries
+        if let Some((job, advice)) = &self.cached_advice
             && *job == record.job
         {
-            return tries.clone();
+            return advice.clone();
         }
         let log = event_log::read_log(&self.registry.events(&record.job)).unwrap_or_default();
-        let tries = explain::explain(record, &log.lines, now).tries;
-        self.tries = Some((record.job.clone(), tries.clone()));
-        tries
+        let advice = explain::explain(record, &log.lines, now).tries;
+        self.cached_advice = Some((record.job.clone(), advice.clone()));
+        advice
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct Update {
     /// The newest lines of the selected job's log or events, without control characters.
     pub(super) tail: Vec<String>,
     /// Advice, if the selected job failed.
-    pub(super) tries: Vec<String>,
+    pub(super) advice: Vec<String>,
     /// Reason why the registry can't be read.
     pub(super) error: Option<String>,
 }
@@ -147,7 +147,7 @@ impl Model {
                 Mode::Confirm(job) => Some(Effect::Cancel(job)),
                 _ => None,
             },
-            Action::Extend => self.with_running(extension),
+            Action::Extend => self.with_running(extension_effect),
             Action::Help => {
                 self.mode = Mode::Help;
                 None
@@ -252,7 +252,7 @@ impl Model {
 
 /// Extends the limit of the step if it has one, else the limit of the job.
 #[expect(clippy::unnecessary_wraps, reason = "a request may be refused")]
-fn extension(record: &JobRecord) -> Result<Effect, String> {
+fn extension_effect(record: &JobRecord) -> Result<Effect, String> {
     let step = record.step.as_ref().is_some_and(|step| step.limit_ms.is_some());
     Ok(Effect::Extend { job: record.job.clone(), step })
 }

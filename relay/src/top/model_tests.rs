@@ -18,7 +18,7 @@ pub(in crate::top) fn update() -> Update {
         ],
         view: samples::view(160),
         tail: Vec::new(),
-        tries: Vec::new(),
+        advice: Vec::new(),
         error: None,
     }
 }

@@ -38,13 +38,13 @@ impl Records {
         }
         self.known = now;
         let mut records: Vec<&JobRecord> = self.known.values().map(|(_, record)| record).collect();
-        records.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| b.job.cmp(&a.job)));
+        records.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)).then_with(|| b.job.cmp(&a.job)));
         Ok(records.into_iter().take(max_records).cloned().collect())
     }
 }
 
 /// Sort key: newest first for running and ended jobs, the next one first for queued jobs.
-fn order(record: &JobRecord) -> (u8, i64) {
+fn sort_key(record: &JobRecord) -> (u8, i64) {
     let created = record.created_at.as_millisecond();
     match record.state {
         State::Queued => (1, created),

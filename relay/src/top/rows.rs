@@ -27,8 +27,8 @@ const WIDEST_WIDTH: usize = 160;
 pub(super) struct Columns {
     job: usize,
     doing: usize,
-    bar: bool,
-    used: bool,
+    shows_bar: bool,
+    shows_used: bool,
     task: usize,
     message_width: usize,
 }
@@ -36,22 +36,23 @@ pub(super) struct Columns {
 impl Columns {
     /// Distributes `width` among the columns, in order of importance.
     pub(super) fn fit(records: &[&JobRecord], width: usize) -> Self {
-        let job = records.iter().map(|record| width::of(&record.job.to_string())).max().unwrap_or(3);
+        let job =
+            records.iter().map(|record| width::display_width(&record.job.to_string())).max().unwrap_or(3);
         let job = job.clamp(3, JOB_WIDTH).min((width / 4).max(8));
-        let (bar, used) = (width >= 60, width >= WIDE_WIDTH);
+        let (shows_bar, shows_used) = (width >= 60, width >= WIDE_WIDTH);
         let fixed = 2
             + STATE_WIDTH
             + 2
             + job
             + 2
-            + if bar { BAR_WIDTH + 1 } else { 0 }
+            + if shows_bar { BAR_WIDTH + 1 } else { 0 }
             + TIME_WIDTH
-            + if used { USED_WIDTH + 2 } else { 0 };
+            + if shows_used { USED_WIDTH + 2 } else { 0 };
         let rest = width.saturating_sub(fixed + 2);
         let (doing, message_width) =
             if width >= WIDEST_WIDTH { (rest * 2 / 5, rest / 3) } else { (rest * 3 / 5, 0) };
         let task = (rest - doing - message_width).saturating_sub(if message_width > 0 { 2 } else { 0 });
-        Self { job, doing, bar, used, task, message_width }
+        Self { job, doing, shows_bar, shows_used, task, message_width }
     }
 
     pub(super) fn header(self) -> Line<'static> {
@@ -61,12 +62,12 @@ impl Columns {
             width::pad("JOB", self.job),
             width::pad("STEP", self.doing)
         );
-        if self.bar {
+        if self.shows_bar {
             text += &width::pad("", BAR_WIDTH + 1);
         }
         text += &" ".repeat(TIME_WIDTH - 4);
         text += "TIME";
-        if self.used {
+        if self.shows_used {
             text += GAP;
             text += &width::pad("USED", USED_WIDTH);
         }
@@ -85,9 +86,9 @@ impl Columns {
             &format!("{} {}", jobs_tty::state_mark(record.state), record.state.as_str()),
             STATE_WIDTH,
         );
-        let bar_step = bar_step.filter(|_| self.bar);
+        let bar_step = bar_step.filter(|_| self.shows_bar);
         // Text may fill the space of a missing gauge.
-        let gauge = if self.bar && bar_step.is_none() { BAR_WIDTH + 1 } else { 0 };
+        let gauge = if self.shows_bar && bar_step.is_none() { BAR_WIDTH + 1 } else { 0 };
         let room = self.doing.saturating_sub(1) + gauge;
         let doing = width::pad(&jobs_tty::current_activity(record, view, health.word), room);
         let doing_style = match health.word {
@@ -109,8 +110,9 @@ impl Columns {
             spans.push(Span::styled(format!("{bar} "), look.health(health.word)));
         }
         spans.push(Span::raw(format!("{:>TIME_WIDTH$}", jobs_tty::time_text(record, view, bar_step))));
-        if self.used {
-            let used = used(record).map(|used| summary::format_resources(&used)).unwrap_or_default();
+        if self.shows_used {
+            let used =
+                used_resources(record).map(|used| summary::format_resources(&used)).unwrap_or_default();
             spans.push(Span::raw(format!("  {}", width::pad(&used, USED_WIDTH))));
         }
         spans.push(Span::raw(format!("  {}", width::pad(&record.prompt_summary, self.task))));
@@ -128,7 +130,7 @@ impl Columns {
 
 /// Returns the resources used by ended steps: the total CPU time, and the highest memory of one step. Steps include
 /// their sub-steps.
-fn used(record: &JobRecord) -> Option<Resources> {
+fn used_resources(record: &JobRecord) -> Option<Resources> {
     let ended = record.steps.iter().filter(|step| step.parent.is_none()).filter_map(|step| step.resources);
     ended.reduce(|sum, one| Resources {
         cpu_ms: sum.cpu_ms.saturating_add(one.cpu_ms),

@@ -87,7 +87,7 @@ fn round(site: &Site, round: u32, place: Option<Place>, tally: &mut Tally) -> bo
     for (job, held) in jobs.iter().zip(held) {
         let record = site.ended(job);
         let lost = outcome(&record) == (State::Failed, Some(FailureKind::AgentLost));
-        // A job that was not accepted yet when the agent died is run by the next agent process.
+        // A job that had not been accepted when the agent died is run by the next agent process.
         assert!(lost || record.state == State::Completed, "{record:#?}");
         tally.add(site, job, held);
     }

@@ -408,7 +408,7 @@ fn said(log: &Path) -> String {
         let mut file = fs::File::options().read(true).custom_flags(flags).open(log)?;
         let meta = file.metadata()?;
         if !meta.is_file() {
-            return Ok(format!("{} is no file", log.display()).into_bytes());
+            return Ok(format!("{} is not a file", log.display()).into_bytes());
         }
         file.seek(SeekFrom::Start(meta.len().saturating_sub(MOST_SAID)))?;
         let mut end = Vec::new();

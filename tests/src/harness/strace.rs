@@ -19,7 +19,7 @@ pub struct Strace {
 
 impl Strace {
     /// Attaches to a process and all of its threads. `options` select the calls to trace and the calls that fail;
-    /// `trace` is the file that gets one line a call.
+    /// `trace` is the file that gets one line per call.
     pub fn attach(pid: u32, options: &[String], trace: &Path) -> Self {
         let said = trace.with_extension("said");
         let stderr = fs::File::create(&said).unwrap_or_else(|e| panic!("{}: {e}", said.display()));

@@ -101,7 +101,7 @@ impl Link {
         self.send_bytes(bytes).await
     }
 
-    /// Sends bytes that may be no frame.
+    /// Sends bytes that may not be a frame.
     pub async fn send_bytes(&mut self, bytes: Vec<u8>) -> Result<(), Ended> {
         Ok(self.socket.send(Message::binary(bytes)).await?)
     }

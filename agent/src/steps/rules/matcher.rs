@@ -112,14 +112,14 @@ fn find_row(words: &[Word], depth: usize) -> Option<&'static Row> {
     let words = expand_cargo_plugin(words);
     let (first, rest) = words.split_first()?;
     let name = base_name(&first.text);
-    let name = if is_known(name) { name } else { without_version(name) };
+    let name = if is_known_program(name) { name } else { without_version(name) };
     runner_row(name, rest, depth).or_else(|| {
         let rows = ROWS_BY_PROGRAM.get(name)?;
         rows.iter().find(|(_, _, pattern, _)| matches_pattern(name, pattern, rest)).copied()
     })
 }
 
-fn is_known(name: &str) -> bool {
+fn is_known_program(name: &str) -> bool {
     ROWS_BY_PROGRAM.contains_key(name) || RUNNERS.iter().any(|(programs, _)| is_one_of(name, programs))
 }
 

@@ -96,7 +96,7 @@ pub(super) enum CommandSource<'a, W> {
     Input,
 }
 
-/// Returns the source of a shell's commands; `None` if the program is no shell.
+/// Returns the source of a shell's commands; `None` if the program is not a shell.
 pub(super) fn shell_command_source<W: AsRef<str>>(words: &[W]) -> Option<CommandSource<'_, W>> {
     let (shell, mut words) = words.split_first()?;
     if !is_shell(shell.as_ref()) {

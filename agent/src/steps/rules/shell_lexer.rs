@@ -81,7 +81,7 @@ struct Lexer {
     redirection_target: Option<RedirectionTarget>,
     /// End markers of the here-documents that follow this line.
     here_document_markers: Vec<String>,
-    /// True between `[[` and `]]`, where `&&` and `<` are no operators.
+    /// True between `[[` and `]]`, where `&&` and `<` are not operators.
     in_double_brackets: bool,
 }
 

@@ -54,7 +54,7 @@ fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<R
     let context = tool_context.context(call)?;
     let jobs = job_ref::resolve_jobs(&context, &typed)?;
     let deadline = Instant::now() + wanted.min(MAX_TIMEOUT);
-    let watch = FolderWatch::folder(context.registry.folder());
+    let watch = FolderWatch::registry_folder(context.registry.folder());
     loop {
         let (ended, running) = read_jobs(&context, &jobs)?;
         let done = running.is_empty() || (input.any && !ended.is_empty());

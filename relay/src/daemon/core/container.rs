@@ -368,8 +368,8 @@ impl Core {
         }
     }
 
-    /// Handles the outcome of a check whether a local agent still runs after its connection ended. If its process has
-    /// ended too, a new agent is started.
+    /// Handles the answer to [`EngineEffect::FindLocalAgentProcess`], which follows the end of a local agent's
+    /// connection: if its process has ended too, a new agent is started.
     pub(super) fn on_local_agent_process(&mut self, runs: bool, reason: &str, context: &mut InputContext) {
         self.mark_unreachable(if runs { reason } else { "the agent's process has ended" }, context);
         if !runs {

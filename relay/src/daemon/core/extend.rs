@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!          job is queued
-//!  filed ─────────────────────────► Promise (the new limit, into the request) ──► Move (it, into the spec) ──► Done
+//!  filed ─────────────────────────► StorePromise (new limit, in the request) ──► WriteSpecLimit ──────────► Done
 //!    │     the agent has the job
-//!    └────────────────────────────► Send ──► sent ── an `extended` event after the request ───────────────► Done
-//!                                    ▲         ├──── the connection lives on without one: nothing to move ──► Done
-//!                                    └─────────┘ the connection ended, the agent is back, and its older events lack it
+//!    └────────────────────────────► SendRequest ──► sent ── an `extended` event after the request ───────► Done
+//!                                    ▲                │──── the connection lives on without one: no limit ─► Done
+//!                                    └────────────────┘ the connection ended, the agent is back, and its older
+//!                                                       events lack it
 //! ```
 //!
 //! Only the oldest request of each job is active, so that an event can answer only that request.
@@ -116,11 +117,11 @@ impl ActiveRequest {
     }
 
     fn next_action(&self, request: &LimitRequest, status: &JobStatus, now: Instant) -> NextAction {
-        let moved = request.promised_ms.is_some() && request.promised_ms <= status.spec_ms;
+        let already_applied = request.promised_ms.is_some() && request.promised_ms <= status.spec_ms;
         match &status.assignment {
             None => NextAction::Done(None),
             Some(_) if self.answer_event_id.is_some() => NextAction::Done(self.answer_event_id),
-            Some(_) if moved => NextAction::Done(None),
+            Some(_) if already_applied => NextAction::Done(None),
             Some(Assignment::Queued) if request.step => NextAction::Wait,
             Some(Assignment::Queued) => match (request.promised_ms, status.spec_ms) {
                 (Some(to_ms), _) => NextAction::WriteSpecLimit(to_ms),
@@ -195,9 +196,9 @@ fn find_answer(request: &LimitRequest, lines: &[EventLine]) -> Option<u64> {
         .map(|line| line.id)
 }
 
-fn is_answer(step: bool, line: &EventLine) -> bool {
+fn is_answer(of_step: bool, line: &EventLine) -> bool {
     let body = line.event.as_ref().map(|event| &event.body);
-    matches!(body, Some(EventBody::Extended { n, .. }) if n.is_some() == step)
+    matches!(body, Some(EventBody::Extended { n, .. }) if n.is_some() == of_step)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Tests of moved limits, one scenario each.
+//! Tests of extended limits, one scenario each.
 
 use std::time::Duration;
 

@@ -160,7 +160,7 @@ impl Core {
                 .map(|other| LimitRequest { after_event_id: other.after_event_id.max(id), ..other.clone() });
             context.effects.extend(amended.map(LimitEffect::RewriteRequest).map(Effect::ExtendLimit));
         } else {
-            tracing::info!("{}: no limit left to move", request.job);
+            tracing::info!("{}: no limit left to extend", request.job);
         }
         context.push(Effect::RemoveRequest(request.path));
         let active = self.limit_requests.extensions.active_requests(&self.limit_requests.requests);

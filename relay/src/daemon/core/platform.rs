@@ -50,7 +50,7 @@ pub(super) struct PlatformState {
 /// State of the listener on the address at which containers reach this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GatewayState {
-    /// The engine was not queried for the address yet.
+    /// The engine has not been queried for the address yet.
     Unknown,
     /// The engine was queried.
     Queried,

@@ -48,7 +48,7 @@ fn a_job_waits_for_a_machine_with_enough_memory_and_says_so_from_the_start() {
     scene.then(measured(100), &["publish Cached: x of 1"]).then(found("b#1"), &["adopt b#1"]);
     // A job that has started goes on.
     scene.then(changed("a#1", State::Running), &[]).then(changed("a#1", State::Completed), &["notify a#1"]);
-    // What an older connection says is no news.
+    // A report from an older connection is ignored.
     let stale = Input::Vitals { connection_id: connection("x", 0), vitals: Box::new(vitals(999)) };
     scene.then(stale, &[]);
     scene.then(measured(999), &["publish Cached: x of 1", "offer b#1, run 1, to x on Some(1)"]);

@@ -122,7 +122,7 @@ impl DeliveryLoop {
         for record in ended_jobs.take_all().now_or_never().unwrap_or_default().into_values() {
             self.job_ended(&record);
         }
-        self.wait_for_running().await;
+        self.wait_for_running_deliveries().await;
     }
 
     /// Resumes the deliveries of an earlier daemon.
@@ -193,7 +193,7 @@ impl DeliveryLoop {
     }
 
     /// Waits for running deliveries within a time limit, then cancels the others and kills their processes.
-    async fn wait_for_running(&mut self) {
+    async fn wait_for_running_deliveries(&mut self) {
         let all = async {
             while let Some(done) = self.running_deliveries.join_next().await {
                 if let Ok((job, kind, outcome)) = done {

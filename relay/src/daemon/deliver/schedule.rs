@@ -167,10 +167,10 @@ impl Schedule {
                     continue;
                 }
                 if to_session {
-                    match open.choose_sender(&delivery_context(&open.entry), now) {
-                        SessionSender::Message => {}
-                        SessionSender::Hooks => continue,
-                        SessionSender::NotNeeded => {
+                    match open.choose_session_delivery(&delivery_context(&open.entry), now) {
+                        SessionDelivery::SendMessage => {}
+                        SessionDelivery::WaitForHooks => continue,
+                        SessionDelivery::NotNeeded => {
                             actions.push(DeliveryAction::SaveEntry(open.entry.clone()));
                             continue;
                         }
@@ -265,27 +265,29 @@ impl OpenNotification {
         }
     }
 
-    /// Chooses the sender of the notification to its session: none if it was already shown, the session's hooks during
-    /// a turn, else the message.
-    fn choose_sender(&mut self, context: &DeliveryContext, now: Timestamp) -> SessionSender {
-        let Some(channel) = self.channel(ChannelKind::Codex) else { return SessionSender::NotNeeded };
+    /// Decides how the notification reaches its session: not at all if it was already shown, through the session's
+    /// hooks during a turn, else as a message.
+    fn choose_session_delivery(&mut self, context: &DeliveryContext, now: Timestamp) -> SessionDelivery {
+        let Some(channel) = self.channel(ChannelKind::Codex) else { return SessionDelivery::NotNeeded };
         if context.was_shown_in_session {
             channel.mark_accepted();
-            return SessionSender::NotNeeded;
+            return SessionDelivery::NotNeeded;
         }
         if context.hooks_may_show_until.is_some_and(|until| until > now) {
             channel.next_at = Some(now + RECHECK_INTERVAL);
-            return SessionSender::Hooks;
+            return SessionDelivery::WaitForHooks;
         }
-        SessionSender::Message
+        SessionDelivery::SendMessage
     }
 }
 
-enum SessionSender {
-    Message,
-    /// The session's own hooks, for a limited time.
-    Hooks,
-    /// No sender: the notification was already shown.
+/// How a notification reaches its session.
+enum SessionDelivery {
+    /// A message starts a turn of the session.
+    SendMessage,
+    /// The session's own hooks have a limited time to show the notification.
+    WaitForHooks,
+    /// The notification was already shown.
     NotNeeded,
 }
 

@@ -55,7 +55,7 @@ pub(super) struct SimWorld {
     pub(super) connections: BTreeMap<u64, SimConnection>,
     /// Commands that wait for a commit.
     pub(super) queue: VecDeque<WriterCommand>,
-    /// Output that was not returned yet.
+    /// Output that has not been returned yet.
     pub(super) outgoing: Vec<(u64, Outgoing)>,
     pub(super) planted_bug: Option<PlantedBug>,
     /// Agents that have reported that they are full, for [`PlantedBug::FullUntilJobEnds`].
@@ -136,7 +136,7 @@ impl CoreEnvironment for SimWorld {
             }
             Effect::SaveState(state, _) => self.state_file.store(&state),
             // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it
-            // moves no limits.
+            // extends no limits.
             Effect::Admit(_)
             | Effect::RevokeTokens
             | Effect::FlushWriter

@@ -43,7 +43,7 @@ pub(super) async fn send_message(channels: &Channels, record: &JobRecord) -> Del
     }
 }
 
-/// Claim for a message that was not sent yet. Dropping it releases the claim, so that other clients show the
+/// Claim for a message that has not been sent yet. Dropping it releases the claim, so that other clients show the
 /// notification.
 struct UnsentGuard<'a> {
     channels: &'a Channels,
