@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
+use crate::place::PlaceSpec;
 use crate::rule::{OnLimit, OnLoop, StepRule};
 pub use crate::step_kind::StepKind;
 
@@ -156,6 +157,9 @@ pub struct JobSpec {
     /// Codex thread to continue; `None` starts a new one.
     #[serde(default)]
     pub thread: Option<String>,
+    /// The job's own place; `None` if the job works in the workspace itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<PlaceSpec>,
 }
 
 impl JobSpec {
@@ -177,6 +181,7 @@ impl JobSpec {
             on_loop: OnLoop::default(),
             codex: CodexSettings::default(),
             thread: None,
+            place: None,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! * [`event`]: events of a job; [`event_line`]: their line in the registry's event log.
 //! * [`record`]: the job record, a pure fold of the job's events (`fold`), with its [`step`]s and [`warnings`];
 //!   [`summary`]: its closing text.
+//! * [`place`]: the clone that a job works in; [`result`]: the branch with the job's commits.
 //! * [`wire`]: the frames between agent and relay.
 //! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: JSON that is safe to display.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
@@ -33,7 +34,9 @@ pub mod ids;
 pub mod job;
 pub mod json;
 pub mod origin;
+pub mod place;
 pub mod record;
+pub mod result;
 pub mod rule;
 pub mod step;
 mod step_kind;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::ids::JobId;
+use common::record::JobRecord;
 use common::wire::RelayFrame;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +21,7 @@ use super::deliver::DeliveryThread;
 use super::driver::CoreEnvironment;
 use super::message::Message;
 use super::platform::{self, Platform};
+use super::results::ResultPublisher;
 use super::upgrade::AppState;
 use super::writer::WriterCommand;
 use super::{listen, request_files};
@@ -47,6 +49,8 @@ pub(super) struct Executor {
     /// Limits on what a job's spec may ask for.
     pub(super) policy: JobPolicy,
     pub(super) deliveries: DeliveryThread,
+    /// Results of jobs with a place of their own.
+    pub(super) results: ResultPublisher,
     /// Queue of frames to each connection that the core knows. Dropping a queue ends the connection.
     pub(super) outbound_queues: BTreeMap<ConnectionNumber, mpsc::Sender<RelayFrame>>,
     /// Reply channel of the agent that waits for its admission.
@@ -113,7 +117,12 @@ impl CoreEnvironment for Executor {
             Effect::Prune { path, keep } => spawn_prune(&self.registry, &path, keep),
             Effect::ExtendLimit(effect) => return self.perform_limit_effect(effect).await,
             Effect::Engine(effect) => return self.call_engine(effect).await,
-            Effect::Notify(record) => self.deliveries.queue_ended_job(*record),
+            Effect::SetResultState { path, job, commit, state } => {
+                self.results.set_state(&job, &commit, state).await;
+                drop(self.flush().await);
+                request_files::remove_request(&self.registry, &path);
+            }
+            Effect::Notify(record) => self.notify(*record),
             Effect::CloseSubscribers => self.app.subscribers.close().await,
         }
         None
@@ -167,6 +176,13 @@ impl Executor {
     /// Queues a frame. If the connection does not accept it, returns the input that reports this.
     fn send_frame(&self, to: ConnectionId, frame: RelayFrame) -> Option<Input> {
         (!self.queue_frame(&to, frame)).then_some(Input::FrameNotSent(to))
+    }
+
+    /// Delivers the notices of a job that has ended; those of a job without its result when the result is recorded.
+    fn notify(&self, record: JobRecord) {
+        if !self.results.publish_if_missing(&record) {
+            self.deliveries.queue_ended_job(record);
+        }
     }
 
     async fn offer(

@@ -26,6 +26,7 @@
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
 //! * [`deliver`]: delivers completion notices.
+//! * [`job_repositories`]: repositories of jobs with a place of their own; [`results`]: their results.
 //! * [`request_watcher`]: watches for new requests. [`freeze_detector`]: detects that this process or the machine was
 //!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
@@ -39,6 +40,7 @@ mod engine_events;
 mod frames;
 mod freeze_detector;
 mod handshake;
+mod job_repositories;
 mod latest_map;
 mod listen;
 mod liveness;
@@ -48,6 +50,7 @@ mod pending_connections;
 mod platform;
 mod request_files;
 mod request_watcher;
+mod results;
 mod serve;
 #[cfg(feature = "internals")]
 pub(crate) mod sim;

@@ -15,8 +15,10 @@ use super::core::{Core, Input};
 use super::deliver::DeliveryThread;
 use super::driver::Driver;
 use super::effects::Executor;
+use super::job_repositories::JobRepositories;
 use super::latest_map::LatestMap;
 use super::platform::Platform;
+use super::results::ResultPublisher;
 use super::subscribe::{Broadcast, Subscribers};
 use super::tls::TlsIdentity;
 use super::upgrade::AppState;
@@ -137,18 +139,23 @@ async fn run_daemon(
     let world = Executor {
         registry: registry.clone(),
         lock_file: lock,
-        state_dir: state,
         saved_state: saved,
         app: app.clone(),
         platform: platform.clone(),
         policy: JobPolicy::new(engine, config),
+        results: ResultPublisher::new(
+            JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories()),
+            app.writer.clone(),
+        ),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
         outbound_queues: BTreeMap::new(),
         admission_reply: None,
+        state_dir: state,
     };
     let mut driver = Driver { core, environment: world };
     publish_first(&mut driver).map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
+    driver.environment.results.publish_all_missing();
     driver.handle_input(Input::RegistryOpened(active)).await;
     let inputs = app.core.clone();
     freeze_detector::spawn_beats(inputs.clone());

@@ -15,6 +15,7 @@ use common::duration;
 use common::event::FailureKind;
 use common::job::StepKind;
 use common::record::{JobRecord, Link, State};
+use common::result::{JobResult, ResultState};
 use common::text_format;
 use common::warnings::WAITS_FOR_NETWORK;
 use jiff::Timestamp;
@@ -134,11 +135,20 @@ pub fn next_action(record: &JobRecord) -> String {
             format!("fix what the error names, then run `relay retry {job}`")
         }
         (State::Failed, _) => format!("`relay explain {job}`"),
+        (State::Completed, _) if record.result.as_ref().is_some_and(is_open) => {
+            format!(
+                "{warned}`relay diff {job}`, then `relay merge {job}`, `relay apply {job}` or `relay discard {job}`"
+            )
+        }
         (State::Completed, _) if resumable => format!("{warned}`relay resume {job} \"…\"`"),
         (_, _) if resumable => format!("`relay resume {job} \"…\"`"),
         (State::Completed, _) => format!("{warned}`relay logs {job}`"),
         (_, _) => format!("`relay retry {job}`"),
     }
+}
+
+fn is_open(result: &JobResult) -> bool {
+    result.state == ResultState::Open
 }
 
 fn ended_health(record: &JobRecord, view: &View) -> String {

@@ -6,6 +6,7 @@
 //!   relay.pem      the relay's TLS key and certificate
 //!   relay.json     port and agent of the last relay
 //!   tokens/        hashes of the agents' tokens
+//!   repositories/  repositories of jobs with a branch
 //!   agent/         state of the agent of engine `local`
 //! ```
 //!
@@ -101,6 +102,11 @@ impl StateDir {
     /// State of the agent of engine `local`.
     pub fn agent(&self) -> PathBuf {
         self.dir.join("agent")
+    }
+
+    /// Folder of the repositories of jobs with a place of their own.
+    pub fn repositories(&self) -> PathBuf {
+        self.dir.join("repositories")
     }
 
     /// The relay's TLS key and certificate.

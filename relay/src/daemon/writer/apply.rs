@@ -117,6 +117,12 @@ impl Writer {
             );
         }
         let (urgent, at) = (is_urgent(&body).then(|| body.clone()), self.clock.now());
+        if matches!(body, EventBody::Result(_))
+            && let Err(e) = self.open_ended_job(job)
+        {
+            tracing::error!("{job}: its result can't be recorded: {e}");
+            return self.queue_retry(job, body, now);
+        }
         match self.with_open_job(job, |open, ids| open.add_relay_event(at, body, ids)) {
             Ok(()) => {}
             // The job has ended, so no event follows.
@@ -141,6 +147,21 @@ impl Writer {
             self.jobs_to_commit.insert(job.clone());
         }
         self.open_jobs.get_mut(job).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Opens a job that has ended, so that its result can be recorded. The next commit closes it again.
+    fn open_ended_job(&mut self, job: &JobId) -> io::Result<()> {
+        match self.open_job(job) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened.map(|_| ()),
+        }
+        let opened = match OpenJob::open_ended(&self.registry, job, &mut self.event_ids, self.clock.now()) {
+            // The job was removed meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        self.open_jobs.insert(job.clone(), opened);
+        Ok(())
     }
 
     fn with_open_job<T>(
