@@ -1,6 +1,10 @@
 //! A result in the caller's work tree: merged three-way with the files that are there. Nothing is committed, and the
 //! caller's index stays as it is.
 
+#![expect(clippy::disallowed_methods, reason = "the caller's work tree, whose entries are looked at")]
+
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::GitError;
@@ -50,7 +54,7 @@ pub fn apply(workspace: &Path, repository: &JobRepository, change: Change<'_>) -
     let files = scratch.git("diff-tree").args(["-r", "-z", "--name-only", "--no-renames", &ours, &merged]);
     let files: Vec<PathBuf> = nul_fields(&files.limit(WORK_LIMIT).output()?).map(path_of).collect();
     if !files.is_empty() {
-        update_files(&scratch, &ours, &merged)?;
+        update_files(&scratch, &source.root, &ours, &merged)?;
     }
     Ok(Applied { root: source.root, files, conflicts })
 }
@@ -106,8 +110,54 @@ fn merge_trees(
     Ok((tree, conflicts))
 }
 
+/// Checks that nothing stands where files would be added. Git itself would replace files that it ignores.
+pub(super) fn check_free(scratch: &Scratch, root: &Path, from: &str, to: &str) -> Result<(), GitError> {
+    let list = |filter: &str| -> Result<BTreeSet<PathBuf>, GitError> {
+        let files =
+            scratch.git("diff-tree").args(["-r", "-z", "--name-only", "--no-renames", filter, from, to]);
+        Ok(nul_fields(&files.limit(WORK_LIMIT).output()?).map(path_of).collect())
+    };
+    let (added, removed) = (list("--diff-filter=A")?, list("--diff-filter=D")?);
+    match added.iter().find_map(|file| entry_in_way(root, file, &removed)) {
+        None => Ok(()),
+        Some(entry) => Err(GitError::refused(format!(
+            "{} is in the way, and nothing was changed: move it away first",
+            snapshot::shown(&entry)
+        ))),
+    }
+}
+
+/// Returns the entry of the work tree that stands where `file` is to be added and that is not among the files to
+/// remove.
+fn entry_in_way(root: &Path, file: &Path, removed: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+    let parents: Vec<&Path> = file.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
+    let is_kept = |path: &Path| !removed.contains(path);
+    let is_no_folder = |path: &Path| fs::symlink_metadata(root.join(path)).is_ok_and(|meta| !meta.is_dir());
+    if let Some(parent) = parents.into_iter().find(|path| is_no_folder(path) && is_kept(path)) {
+        return Some(parent.to_owned());
+    }
+    match fs::symlink_metadata(root.join(file)) {
+        Ok(meta) if meta.is_dir() => first_kept_below(root, file, removed),
+        Ok(_) if is_kept(file) => Some(file.to_owned()),
+        _ => None,
+    }
+}
+
+/// Returns the first entry below a folder that is not among the files to remove.
+fn first_kept_below(root: &Path, folder: &Path, removed: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+    fs::read_dir(root.join(folder)).ok()?.flatten().find_map(|entry| {
+        let path = folder.join(entry.file_name());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => first_kept_below(root, &path, removed),
+            _ if removed.contains(&path) => None,
+            _ => Some(path),
+        }
+    })
+}
+
 /// Changes the files of the work tree from one tree to another: all of them, or none if one is in the way.
-fn update_files(scratch: &Scratch, from: &str, to: &str) -> Result<(), GitError> {
+fn update_files(scratch: &Scratch, root: &Path, from: &str, to: &str) -> Result<(), GitError> {
+    check_free(scratch, root, from, to)?;
     let update = scratch.work_tree_git("read-tree").args(["-m", "-u", "--no-recurse-submodules", from, to]);
     let updated = update.limit(WORK_LIMIT).run()?;
     if updated.code == 0 {

@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use super::GitError;
-use super::apply::{Change, open_scratch};
+use super::apply::{Change, check_free, open_scratch};
 use super::command::{WORK_LIMIT, nul_fields, path_of};
 use super::config::PersonSettings;
 use super::job_repository::JobRepository;
@@ -146,6 +146,7 @@ fn update_files(
     (from, to): (&str, &str),
     change: Change<'_>,
 ) -> Result<(), GitError> {
+    check_free(scratch, &source.root, from, to)?;
     let update = scratch.work_tree_git("read-tree").args(["-m", "-u", "--no-recurse-submodules", from, to]);
     let update = update.env("GIT_INDEX_FILE", source.git_dir.join("index")).limit(WORK_LIMIT);
     let updated = update.run()?;

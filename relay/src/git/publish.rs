@@ -46,10 +46,10 @@ fn fill(repository: &JobRepository, result: &mut JobResult) -> Result<(), GitErr
         return Ok(());
     };
     (result.commit, result.state) = (Some(commit.clone()), ResultState::Open);
+    let source = find_source(&stored)?;
     let size = change::measure(&|subcommand| repository.git(subcommand), &stored.place.base, &commit)?;
     (result.commits, result.files) = (size.commits, size.files);
     (result.insertions, result.deletions) = (size.insertions, size.deletions);
-    let source = find_source(&stored)?;
     hand_over(repository, &source, &stored.place.parent, &commit)?;
     result.branch = create_branch(&source, &stored.place.branch, &commit)?;
     result.note = note(repository, &stored, &commit, &result.branch)?;

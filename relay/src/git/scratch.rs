@@ -57,7 +57,10 @@ impl Scratch {
         let unreadable = |e: io::Error| GitError::io("the index of the repository can't be copied", &e);
         let copy = |name: &Path| -> io::Result<()> {
             let mut index = bounded_file::open_file(&source.git_dir.join(name))?;
-            io::copy(&mut index, &mut File::create(self.dir.path().join(name))?).map(drop)
+            let mut copy = File::create(self.dir.path().join(name))?;
+            io::copy(&mut index, &mut copy)?;
+            // Git compares a file's time with that of the index to find files that changed right after it was written.
+            copy.set_modified(index.metadata()?.modified()?)
         };
         match copy(Path::new("index")) {
             // A repository without any file has no index.

@@ -30,7 +30,7 @@ pub(super) struct WorkTree {
 /// Writes the files of the work tree into the scratch repository. Its index then matches the files.
 pub(super) fn write_tree(scratch: &Scratch, source: &Source) -> Result<WorkTree, GitError> {
     scratch.copy_index(source)?;
-    let (mut changed, mut notes) = (changed_files(scratch)?, Vec::new());
+    let (mut changed, mut notes) = (changed_files(scratch, &source.root)?, Vec::new());
     let new = scratch.work_tree_git("ls-files").args(["-z", "--others", "--exclude-standard"]);
     let new = new.limit(WORK_LIMIT).output()?;
     let (nested, files): (Vec<&[u8]>, Vec<&[u8]>) = nul_fields(&new).partition(|path| path.ends_with(b"/"));
@@ -56,15 +56,11 @@ pub(super) fn write_tree(scratch: &Scratch, source: &Source) -> Result<WorkTree,
 }
 
 /// Returns the tracked files that differ from the index or have no single version in it. Submodules are left out:
-/// their commits exist nowhere else.
-fn changed_files(scratch: &Scratch) -> Result<BTreeSet<PathBuf>, GitError> {
-    let listed = scratch.work_tree_git("ls-files").args(["-z", "--stage", "--modified"]);
-    let listed = listed.limit(WORK_LIMIT).output()?;
-    let file = |entry: &[u8]| {
-        let tab = entry.iter().position(|byte| *byte == b'\t')?;
-        (!entry.starts_with(b"160000 ")).then(|| path_of(&entry[tab + 1..]))
-    };
-    Ok(nul_fields(&listed).filter_map(file).collect())
+/// their new commits exist nowhere else.
+fn changed_files(scratch: &Scratch, root: &Path) -> Result<BTreeSet<PathBuf>, GitError> {
+    let listed = scratch.work_tree_git("ls-files").args(["-z", "--modified"]).limit(WORK_LIMIT).output()?;
+    let is_repository = |path: &PathBuf| fs::symlink_metadata(root.join(path).join(".git")).is_ok();
+    Ok(nul_fields(&listed).map(path_of).filter(|path| !is_repository(path)).collect())
 }
 
 /// Returns the files with a filter that are among `changed`.

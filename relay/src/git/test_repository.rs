@@ -160,7 +160,7 @@ pub(super) fn fingerprint(dir: &Path, but: &[&str]) -> BTreeMap<PathBuf, String>
 fn add_files(top: &Path, dir: &Path, but: &[&str], found: &mut BTreeMap<PathBuf, String>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.strip_prefix(top).unwrap().to_string_lossy().into_owned();
+        let name = path.strip_prefix(top.parent().unwrap()).unwrap().to_string_lossy().into_owned();
         if but.iter().any(|part| name.contains(part)) {
             continue;
         }
@@ -172,7 +172,10 @@ fn add_files(top: &Path, dir: &Path, but: &[&str], found: &mut BTreeMap<PathBuf,
             format!("link {}", fs::read_link(&path).unwrap().display())
         } else {
             let digest = hex::encode(Sha256::digest(fs::read(&path).unwrap()));
-            format!("{digest} {:o} {}.{}", meta.mode(), meta.mtime(), meta.mtime_nsec())
+            // Git marks objects as used by their time when the same content is written again.
+            let time =
+                if name.contains("objects/") { 0 } else { meta.mtime() * 1_000_000_000 + meta.mtime_nsec() };
+            format!("{digest} {:o} {time}", meta.mode())
         };
         found.insert(path, mark);
     }
