@@ -84,6 +84,7 @@ impl Launch {
             on_loop: self.on_loop,
             codex: self.codex.clone(),
             thread: self.thread_id.clone(),
+            place: None,
         }
     }
 

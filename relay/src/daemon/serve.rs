@@ -15,6 +15,7 @@ use super::core::{Core, Input};
 use super::deliver::DeliveryThread;
 use super::driver::Driver;
 use super::effects::Executor;
+use super::git_streams::JobRepositories;
 use super::latest_map::LatestMap;
 use super::platform::Platform;
 use super::subscribe::{Broadcast, Subscribers};
@@ -129,6 +130,7 @@ async fn run_daemon(
         identity,
         writer,
         core: sender,
+        repositories: JobRepositories::in_folder(state.repositories()),
         subscribers,
         clock: clock.clone(),
     };
