@@ -157,7 +157,7 @@ pub struct JobSpec {
     /// Codex thread to continue; `None` starts a new one.
     #[serde(default)]
     pub thread: Option<String>,
-    /// The job's own place; `None` if the job works in the workspace itself.
+    /// Clone that the job works in; `None` for a job that works in `workspace` itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<PlaceSpec>,
 }
@@ -229,6 +229,19 @@ mod tests {
         ] {
             assert!(!is_thread_id(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_place_is_written_only_where_there_is_one() {
+        let mut spec = JobSpec::new("a#1".parse().unwrap(), Runner::Shell, "true", "/w");
+        let json = serde_json::to_string(&spec).unwrap();
+        assert!(json.ends_with(r#""thread":null}"#), "{json}");
+        assert_eq!(serde_json::from_str::<JobSpec>(&json).unwrap(), spec);
+        let id = "a".repeat(40);
+        spec.place = Some(PlaceSpec::new(&id, &id, "relay/a-1", "sub").unwrap());
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<JobSpec>(&json).unwrap(), spec);
+        assert!(serde_json::from_str::<JobSpec>(&json.replace("relay/a-1", "-x")).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use common::vitals::MachineVitals;
-use common::wire::{self, AgentFrame, CodecError, Durable, RelayFrame, VITALS_PROTOCOL};
+use common::wire::{self, AgentFrame, CodecError, Durable, RelayFrame, STREAM_PROTOCOL, VITALS_PROTOCOL};
 
 use super::LinkError;
 use super::action::{Action, SpoolAction};
@@ -20,6 +20,8 @@ const MAX_REPLIES: usize = 256;
 pub(super) struct Session {
     /// True if the relay's protocol version has vitals.
     takes_vitals: bool,
+    /// True if the relay's protocol version has streams.
+    takes_streams: bool,
     /// Newest vitals, until they are sent.
     vitals: Option<Box<MachineVitals>>,
     send_windows: BTreeMap<RunId, SendWindow>,
@@ -47,7 +49,11 @@ impl Session {
         held_runs: Vec<Durable>,
         actions: &mut VecDeque<Action>,
     ) -> Self {
-        let mut session = Self { takes_vitals: protocol >= VITALS_PROTOCOL, ..Self::default() };
+        let mut session = Self {
+            takes_vitals: protocol >= VITALS_PROTOCOL,
+            takes_streams: protocol >= STREAM_PROTOCOL,
+            ..Self::default()
+        };
         for held in held_runs {
             let run = RunId { job: held.job, epoch: held.epoch };
             if !runs.contains(&run) {
@@ -97,6 +103,7 @@ impl Session {
                 Action::Spool(SpoolAction::AckOutput { run, offset })
             }
             RelayFrame::Ping { nonce } => return self.queue_reply(AgentFrame::Pong { nonce }),
+            RelayFrame::Stream { stream, part } => Action::Stream { stream, part },
             RelayFrame::Welcome { .. } => return Err(LinkError::Protocol("it sent two welcomes".to_owned())),
         };
         actions.push_back(action);
@@ -123,6 +130,11 @@ impl Session {
     /// Forgets a delivered run. A later acknowledgement of its data is not an error.
     pub(super) fn forget_run(&mut self, run: &RunId) {
         self.send_windows.remove(run);
+    }
+
+    /// Returns true if streams can be opened.
+    pub(super) fn takes_streams(&self) -> bool {
+        self.takes_streams
     }
 
     /// Sets the vitals to send. Replaces older vitals that were not sent yet.

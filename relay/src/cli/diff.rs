@@ -58,13 +58,13 @@ pub fn run(args: &DiffArgs, context: &Context) -> Result<ExitCode, Failure> {
         DiffFormat { stat: args.stat && !context.output.json, color: context.output.paint.is_enabled() };
     let paths = paths_from_root(&args.paths, context, &job);
     let workspace = Path::new(&job.record.workspace);
-    let (base, commit) = (&job.place.base, &commit);
+    let (base, commit) = (job.place.base(), &*commit);
     let (size, patch) = diff::show(&job.repository, workspace, (base, commit), format, &paths)?;
     if context.output.json {
         let ChangeSize { commits, files, insertions, deletions } = size;
         let patch = String::from_utf8_lossy(&patch).into_owned();
         let (job, branch) =
-            (job.job(), job.record.result.as_ref().map_or(&job.place.branch, |result| &result.branch));
+            (job.job(), job.record.result.as_ref().map_or(job.place.branch(), |result| &result.branch));
         let shown = ShownDiff { job, branch, base, commit, commits, files, insertions, deletions, patch };
         context.output.print_json(&shown);
     } else if is_screen {

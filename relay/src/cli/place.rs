@@ -4,7 +4,7 @@ use std::fs::File;
 
 use clap::Args;
 use common::ids::JobId;
-use common::place::PlaceSpec;
+use common::place::{PlaceSpec, check_branch};
 
 use super::Context;
 use super::follow_up::EarlierJob;
@@ -12,7 +12,7 @@ use super::resolve::Launch;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::git::base::StartCommit;
-use crate::git::source::{Source, check_branch_name};
+use crate::git::source::Source;
 
 /// Flags for a place of the job's own.
 #[derive(Debug, Clone, Default, Args)]
@@ -51,6 +51,21 @@ pub(super) struct PlaceRequest {
     clean: bool,
 }
 
+/// Place of a job that has no number yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchPlace {
+    spec: PlaceSpec,
+    /// True if the branch was named; false if it is named after the job.
+    is_named: bool,
+}
+
+impl LaunchPlace {
+    /// Returns the place of the job with this id.
+    pub fn spec(&self, job: &JobId) -> PlaceSpec {
+        if self.is_named { self.spec.clone() } else { self.spec.clone().named_after(job) }
+    }
+}
+
 impl PlaceFlags {
     /// Returns the wanted place; `None` if the job works in the folder itself.
     ///
@@ -70,7 +85,7 @@ impl PlaceFlags {
         }
         let branch = self.branch.clone().filter(|branch| !branch.is_empty());
         if let Some(branch) = &branch {
-            check_branch_name(branch)?;
+            check_branch(branch).map_err(|why| Failure::usage(format!("--branch: {why}")))?;
         }
         Ok(Some(PlaceRequest { branch, reference: self.base.clone(), clean: self.clean }))
     }
@@ -97,12 +112,10 @@ pub(super) fn prepare(
     if !quiet {
         start.notes.iter().for_each(|note| context.output.print_note(note));
     }
-    launch.place = Some(PlaceSpec {
-        base: start.base,
-        parent: start.parent,
-        branch: wanted.branch.clone().unwrap_or_default(),
-        subfolder: subfolder.to_owned(),
-    });
+    let branch = wanted.branch.as_deref();
+    // The job's number is not assigned yet.
+    let spec = PlaceSpec::new(&start.base, &start.parent, branch.unwrap_or("relay/job"), subfolder);
+    launch.place = Some(LaunchPlace { spec: spec.map_err(Failure::usage)?, is_named: branch.is_some() });
     Ok(start.pack)
 }
 
@@ -126,14 +139,6 @@ pub(super) fn prepare_follow_up(
     prepare(context, launch, &wanted, quiet)
 }
 
-/// Completes a place with the name of its branch, which contains the number of the job.
-pub(super) fn with_branch(mut place: PlaceSpec, job: &JobId) -> PlaceSpec {
-    if place.branch.is_empty() {
-        place.branch = format!("relay/{}-{}", job.name(), job.number());
-    }
-    place
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,18 +158,5 @@ mod tests {
         config.branch = true;
         assert_eq!(flags.resolve(&config), Ok(Some(PlaceRequest::default())));
         assert_eq!(PlaceFlags { in_place: true, ..flags }.resolve(&config), Ok(None));
-    }
-
-    #[test]
-    fn a_branch_without_a_name_is_named_after_the_job() {
-        let place = |branch: &str| PlaceSpec {
-            base: String::new(),
-            parent: String::new(),
-            branch: branch.to_owned(),
-            subfolder: String::new(),
-        };
-        let job = "demo#3".parse().unwrap();
-        assert_eq!(with_branch(place(""), &job).branch, "relay/demo-3");
-        assert_eq!(with_branch(place("mine"), &job).branch, "mine");
     }
 }

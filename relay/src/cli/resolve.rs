@@ -9,11 +9,10 @@ use common::duration;
 use common::ids::{JobId, JobName};
 use common::job::{CodexSettings, JobSpec, Limits, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
 use common::origin::Origin;
-use common::place::PlaceSpec;
 use common::rule::{OnLimit, OnLoop, StepRule};
 use common::text_format::one_line;
 
-use super::place;
+use super::place::LaunchPlace;
 use crate::config::Config;
 use crate::engine::workspace::Workspace;
 use crate::engine_kind::EngineKind;
@@ -65,8 +64,8 @@ pub struct Launch {
     pub thread_id: Option<String>,
     /// Origin of the job.
     pub origin: Origin,
-    /// The job's own place. Its branch is empty if the branch is named after the job.
-    pub place: Option<PlaceSpec>,
+    /// The job's own place; `None` if it works in the workspace itself.
+    pub place: Option<LaunchPlace>,
 }
 
 impl Launch {
@@ -88,7 +87,7 @@ impl Launch {
             on_loop: self.on_loop,
             codex: self.codex.clone(),
             thread: self.thread_id.clone(),
-            place: self.place.clone().map(|place| place::with_branch(place, job)),
+            place: self.place.as_ref().map(|place| place.spec(job)),
         }
     }
 

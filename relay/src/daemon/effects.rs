@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::ids::JobId;
+use common::job::JobSpec;
 use common::record::JobRecord;
-use common::wire::RelayFrame;
+use common::wire::{RelayFrame, STREAM_PROTOCOL};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -52,9 +53,16 @@ pub(super) struct Executor {
     /// Results of jobs with a place of their own.
     pub(super) results: ResultPublisher,
     /// Queue of frames to each connection that the core knows. Dropping a queue ends the connection.
-    pub(super) outbound_queues: BTreeMap<ConnectionNumber, mpsc::Sender<RelayFrame>>,
+    pub(super) outbound_queues: BTreeMap<ConnectionNumber, OutboundQueue>,
     /// Reply channel of the agent that waits for its admission.
     pub(super) admission_reply: Option<oneshot::Sender<Admission>>,
+}
+
+/// Queue of frames to a connection.
+pub(super) struct OutboundQueue {
+    frames: mpsc::Sender<RelayFrame>,
+    /// Newest protocol version of its agent.
+    protocol: u32,
 }
 
 impl CoreEnvironment for Executor {
@@ -143,7 +151,8 @@ impl Executor {
                 Input::Register(agent)
             }
             Message::Connected { connection, outbound } => {
-                self.outbound_queues.insert(connection.number, outbound);
+                let queue = OutboundQueue { frames: outbound, protocol: connection.hello.protocol_max };
+                self.outbound_queues.insert(connection.number, queue);
                 Input::Connected(connection)
             }
             Message::Input(input) => input,
@@ -170,7 +179,7 @@ impl Executor {
 
     /// Queues a frame; returns false if the connection has ended or its queue is full.
     fn queue_frame(&self, to: &ConnectionId, frame: RelayFrame) -> bool {
-        self.outbound_queues.get(&to.number).is_some_and(|outbound| outbound.try_send(frame).is_ok())
+        self.outbound_queues.get(&to.number).is_some_and(|outbound| outbound.frames.try_send(frame).is_ok())
     }
 
     /// Queues a frame. If the connection does not accept it, returns the input that reports this.
@@ -192,7 +201,11 @@ impl Executor {
         agent: AgentId,
         connection: Option<ConnectionId>,
     ) -> Option<Input> {
-        match self.read_spec(&job) {
+        let spec = self.read_spec(&job).and_then(|spec| match &connection {
+            Some(to) => self.check_place(to, &spec).map(|()| spec),
+            None => Ok(spec),
+        });
+        match spec {
             Ok(spec) => {
                 self.send_to_writer(WriterCommand::AssignOffer { job: job.clone(), agent }).await;
                 connection.and_then(|to| self.send_frame(to, RelayFrame::Start { job, epoch, spec }))
@@ -206,6 +219,21 @@ impl Executor {
                 None
             }
         }
+    }
+
+    /// Refuses a job with a place of its own for an agent that has no streams.
+    fn check_place(&self, to: &ConnectionId, spec: &str) -> Result<(), String> {
+        let is_old =
+            self.outbound_queues.get(&to.number).is_some_and(|queue| queue.protocol < STREAM_PROTOCOL);
+        let has_place = || serde_json::from_str::<JobSpec>(spec).is_ok_and(|spec| spec.place.is_some());
+        if is_old && has_place() {
+            return Err(
+                "the platform's agent is older than relay and can't make a place for a job: run `relay down` and \
+                 `relay up`, then launch it again"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 
     fn read_spec(&self, job: &JobId) -> Result<String, String> {

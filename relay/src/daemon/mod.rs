@@ -22,6 +22,7 @@
 //!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
 //!   agent's connection; [`handshake`]: its first frames, [`frames`]: routes of its frames (pure); [`liveness`]:
 //!   detection of a silent connection (pure).
+//! * [`git_streams`]: git at an agent fetches from a job's repository and pushes to it.
 //! * [`subscribe`]: the event stream for subscribers.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
@@ -39,6 +40,7 @@ mod effects;
 mod engine_events;
 mod frames;
 mod freeze_detector;
+mod git_streams;
 mod handshake;
 mod job_repositories;
 mod latest_map;

@@ -98,7 +98,8 @@ fn publish_result(repositories: &JobRepositories, job: &JobId) -> JobResult {
         return publish::publish(&repository);
     }
     let place = read::place_of(repositories.registry(), job);
-    let (branch, base) = place.map(|place| (place.branch, place.base)).unwrap_or_default();
+    let (branch, base) =
+        place.map(|place| (place.branch().to_owned(), place.base().to_owned())).unwrap_or_default();
     JobResult {
         branch,
         base,

@@ -126,11 +126,13 @@ async fn run_daemon(
         clock.set_by_wall_clock();
     }
     let deliveries = DeliveryThread::start(registry, config, clock.clone());
+    let repositories = JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories());
     let app = AppState {
         tokens: state.tokens(),
         identity,
         writer,
         core: sender,
+        repositories: repositories.clone(),
         subscribers,
         clock: clock.clone(),
     };
@@ -143,10 +145,7 @@ async fn run_daemon(
         app: app.clone(),
         platform: platform.clone(),
         policy: JobPolicy::new(engine, config),
-        results: ResultPublisher::new(
-            JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories()),
-            app.writer.clone(),
-        ),
+        results: ResultPublisher::new(repositories, app.writer.clone()),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
         outbound_queues: BTreeMap::new(),
         admission_reply: None,

@@ -24,7 +24,7 @@ pub const MAX_PACK: u64 = 512 << 20;
 pub struct StartCommit {
     /// Full id of the commit.
     pub base: String,
-    /// Full id of the caller's own commit below it; empty if the caller has none yet.
+    /// Full id of the caller's own commit below it; the base itself if the caller has none yet.
     pub parent: String,
     /// Pack with the objects that the caller's repository does not have.
     pub pack: Option<File>,
@@ -81,7 +81,8 @@ impl StartCommit {
                 let commit = commit.args(["-m", "relay: uncommitted files"]);
                 let commit = commit.args(head.iter().flat_map(|head| ["-p", head])).text()?;
                 let pack = Some(pack(&scratch, source, (&commit, head.as_deref()))?);
-                Ok(Self { base: commit, parent: head.unwrap_or_default(), pack, notes: files.notes })
+                let parent = head.unwrap_or_else(|| commit.clone());
+                Ok(Self { base: commit, parent, pack, notes: files.notes })
             }
         }
     }
@@ -137,7 +138,11 @@ fn pack(
 
 /// Checks that a partial clone has all files of the commit: relay fetches nothing.
 fn check_complete(source: &Source, start: &StartCommit) -> Result<(), GitError> {
-    let commit = if start.parent.is_empty() { return Ok(()) } else { &start.parent };
+    let commit = &start.parent;
+    if source.resolve(commit)?.is_none() {
+        // All files are new.
+        return Ok(());
+    }
     let scratch = Scratch::new(source, &PersonSettings::default(), &[])?;
     let tree = format!("{commit}^{{tree}}");
     let listed = scratch.git("rev-list").args(["--objects", "--missing=print", "--no-object-names", &tree]);

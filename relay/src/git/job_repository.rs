@@ -16,10 +16,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use common::ids::JobId;
-use common::place::PlaceSpec;
+use common::place::{PlaceSpec, is_commit_id};
 use serde::{Deserialize, Serialize};
 
 use super::GitError;
@@ -27,12 +26,10 @@ use super::base::MAX_PACK;
 use super::command::{Git, WORK_LIMIT};
 use super::config::quote;
 use super::scratch::write_repository;
-use super::source::{Source, alternates_line, check_branch_name, is_object_id};
+use super::source::{Source, alternates_line};
 
 /// Maximum size of one push, in bytes.
 pub const MAX_PUSH: u64 = 2 << 30;
-/// Maximum time without a byte from the agent, in seconds, after which a service ends.
-const MAX_IDLE_S: u32 = 600;
 const PLACE_FILE: &str = "relay-place.json";
 /// Ref of the worker's newest commit.
 const RESULT_REF: &str = "refs/heads/result";
@@ -69,19 +66,18 @@ impl JobRepository {
     /// objects of the base that the caller's repository does not have.
     ///
     /// # Errors
-    /// Refuses a place that is not valid, a base that is not there, and what [`Source::find`] refuses.
+    /// Refuses a base that is not there, and what [`Source::find`] refuses.
     pub fn create(&self, place: &PlaceSpec, workspace: &Path, pack: Option<File>) -> Result<(), GitError> {
         if self.exists() {
             return Ok(());
         }
-        check_place(place)?;
         let source = Source::find(workspace)?;
         let failed = |e: io::Error| GitError::io("the job's repository can't be made", &e);
         let parent = self.dir.parent().unwrap_or(&self.dir);
         fs::create_dir_all(parent).map_err(failed)?;
         let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(failed)?;
         let dir = new.path();
-        write_repository(dir, &config(&source, &place.base), &alternates_line(&source.objects()))
+        write_repository(dir, &config(&source, place.base()), &alternates_line(&source.objects()))
             .map_err(failed)?;
         if let Some(shallow) = source.shallow() {
             fs::write(dir.join("shallow"), shallow).map_err(failed)?;
@@ -109,17 +105,6 @@ impl JobRepository {
         }
     }
 
-    /// Returns the service that the agent fetches the base from: it speaks the git protocol on stdin and stdout.
-    pub fn fetch_service(&self) -> Command {
-        let service = Git::new(&self.dir, "upload-pack").arg("--strict");
-        service.arg(format!("--timeout={MAX_IDLE_S}")).arg(&self.dir).into_command()
-    }
-
-    /// Returns the service that the agent pushes the result to: it speaks the git protocol on stdin and stdout.
-    pub fn push_service(&self) -> Command {
-        Git::new(&self.dir, "receive-pack").arg(&self.dir).into_command()
-    }
-
     /// Reads the stored place.
     ///
     /// # Errors
@@ -137,7 +122,7 @@ impl JobRepository {
     pub fn result_commit(&self) -> Result<Option<String>, GitError> {
         let found = self.git("rev-parse").args(["--verify", "--quiet", RESULT_REF]).run()?;
         let id = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-        Ok((found.code == 0 && is_object_id(&id)).then_some(id))
+        Ok((found.code == 0 && is_commit_id(&id)).then_some(id))
     }
 
     /// Removes the repository.
@@ -151,9 +136,8 @@ impl JobRepository {
         }
     }
 
-    /// Folder of the repository, for tests.
-    #[cfg(test)]
-    pub(super) fn path(&self) -> &Path {
+    /// Folder of the repository.
+    pub fn path(&self) -> &Path {
         &self.dir
     }
 
@@ -180,32 +164,20 @@ pub fn jobs_in(repositories: &Path) -> Vec<JobId> {
     entries.flatten().filter_map(|entry| job(entry.file_name().to_str()?)).collect()
 }
 
-/// Checks a place, which a session may have written.
-fn check_place(place: &PlaceSpec) -> Result<(), GitError> {
-    check_branch_name(&place.branch)?;
-    let is_parent = place.parent.is_empty() || is_object_id(&place.parent);
-    let subfolder = Path::new(&place.subfolder);
-    let is_below = subfolder.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    if is_object_id(&place.base) && is_parent && is_below {
-        return Ok(());
-    }
-    Err(GitError::refused("the job's place is not valid: launch the job again"))
-}
-
 /// Points the ref `base` to the base, and checks that all its objects are there.
 fn set_base(dir: &Path, place: &PlaceSpec, source: &Source) -> Result<(), GitError> {
     let missing = || {
         GitError::refused(format!(
             "commit {} that the job starts from is no longer in {}: launch the job again",
-            &place.base[..12],
+            &place.base()[..12],
             source.root.display()
         ))
     };
-    let tree = format!("{}^{{tree}}", place.base);
+    let tree = format!("{}^{{tree}}", place.base());
     if Git::new(dir, "rev-parse").args(["--verify", "--quiet", &tree]).run()?.code != 0 {
         return Err(missing());
     }
-    Git::new(dir, "update-ref").args(["refs/heads/base", &place.base]).output().map(drop)
+    Git::new(dir, "update-ref").args(["refs/heads/base", &place.base()]).output().map(drop)
 }
 
 /// Returns the configuration of a job's repository.

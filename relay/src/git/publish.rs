@@ -40,18 +40,18 @@ pub fn publish(repository: &JobRepository) -> JobResult {
 
 fn fill(repository: &JobRepository, result: &mut JobResult) -> Result<(), GitError> {
     let stored = repository.stored_place()?;
-    result.branch.clone_from(&stored.place.branch);
-    result.base.clone_from(&stored.place.base);
-    let Some(commit) = repository.result_commit()?.filter(|commit| *commit != stored.place.base) else {
+    result.branch = stored.place.branch().to_owned();
+    result.base = stored.place.base().to_owned();
+    let Some(commit) = repository.result_commit()?.filter(|commit| *commit != stored.place.base()) else {
         return Ok(());
     };
     (result.commit, result.state) = (Some(commit.clone()), ResultState::Open);
     let source = find_source(&stored)?;
-    let size = change::measure(&|subcommand| repository.git(subcommand), &stored.place.base, &commit)?;
+    let size = change::measure(&|subcommand| repository.git(subcommand), stored.place.base(), &commit)?;
     (result.commits, result.files) = (size.commits, size.files);
     (result.insertions, result.deletions) = (size.insertions, size.deletions);
-    hand_over(repository, &source, &stored.place.parent, &commit)?;
-    result.branch = create_branch(&source, &stored.place.branch, &commit)?;
+    hand_over(repository, &source, stored.place.parent(), &commit)?;
+    result.branch = create_branch(&source, stored.place.branch(), &commit)?;
     result.note = note(repository, &stored, &commit, &result.branch)?;
     Ok(())
 }
@@ -78,7 +78,9 @@ fn hand_over(
 ) -> Result<(), GitError> {
     let failed = |e: &std::io::Error| GitError::io("the result can't be packed", e);
     let mut file = repository.temporary_file().map_err(|e| failed(&e))?;
-    let below = if parent.is_empty() { String::new() } else { format!("^{parent}\n") };
+    // A repository without a commit at the launch gets all of them.
+    let has_parent = source.resolve(parent)?.is_some();
+    let below = if has_parent { format!("^{parent}\n") } else { String::new() };
     let pack = repository.git("pack-objects").args(["--revs", "--stdout", "--thin", "-q"]);
     let pack = pack.input(format!("{commit}\n{below}").into_bytes()).limit(WORK_LIMIT);
     pack.output_file(file.try_clone().map_err(|e| failed(&e))?).output()?;
@@ -135,11 +137,11 @@ fn note(
     branch: &str,
 ) -> Result<Option<String>, GitError> {
     let mut notes = Vec::new();
-    let wanted = &stored.place.branch;
+    let wanted = stored.place.branch();
     if branch != wanted {
         notes.push(format!("branch {wanted} existed already"));
     }
-    let is_above = repository.git("merge-base").args(["--is-ancestor", &stored.place.base, commit]).run()?;
+    let is_above = repository.git("merge-base").args(["--is-ancestor", stored.place.base(), commit]).run()?;
     if is_above.code != 0 {
         notes.push("the worker rewrote the history below its first commit".to_owned());
     }

@@ -10,6 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use common::place::{check_branch, is_commit_id};
+
 use super::GitError;
 use super::command::{self, Git};
 use super::config::RepositorySettings;
@@ -135,7 +137,7 @@ impl Source {
         let found = self.refs_command("rev-parse");
         let found = found.args(["--verify", "--quiet", "--end-of-options", &commit]).run()?;
         let id = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-        Ok((found.code == 0 && is_object_id(&id)).then_some(id))
+        Ok((found.code == 0 && is_commit_id(&id)).then_some(id))
     }
 
     /// Returns true if a ref of this full name exists.
@@ -148,7 +150,8 @@ impl Source {
     /// # Errors
     /// Refuses a name that git does not allow, and that of an existing branch.
     pub fn check_new_branch(&self, branch: &str) -> Result<(), GitError> {
-        check_branch_name(branch)?;
+        check_branch(branch)
+            .map_err(|why| GitError::refused(format!("{why}: choose another with --branch=NAME")))?;
         if self.has_ref(&format!("refs/heads/{branch}"))? {
             return Err(GitError::refused(format!(
                 "branch {branch} exists already in {}: choose another name with --branch=NAME",
@@ -168,36 +171,6 @@ impl Source {
         let attributes = bounded_file::read_bounded(&self.root.join(".gitattributes")).unwrap_or_default();
         memchr::memmem::find(&attributes, b"filter=lfs").is_some()
     }
-}
-
-/// Checks the name of a branch, as git does.
-///
-/// # Errors
-/// Refuses a name that git does not allow.
-pub fn check_branch_name(branch: &str) -> Result<(), GitError> {
-    let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
-    let bad_char = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
-    let is_bad = branch.starts_with('-')
-        || branch == "HEAD"
-        || branch == "@"
-        || branch.len() > 200
-        || branch.split('/').any(bad_part)
-        || branch.chars().any(bad_char)
-        || branch.ends_with('.')
-        || branch.contains("..")
-        || branch.contains("@{");
-    if is_bad {
-        let shown = common::text_format::one_line(branch, 80);
-        return Err(GitError::refused(format!(
-            "'{shown}' is not the name of a branch: choose another with --branch=NAME"
-        )));
-    }
-    Ok(())
-}
-
-/// Returns true for a full object id.
-pub fn is_object_id(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Returns true for a folder with the three entries that make it a git folder.

@@ -107,8 +107,6 @@ pub(super) struct TestJob {
     /// The place: a clone of the job's repository.
     pub(super) clone: PathBuf,
     pub(super) notes: Vec<String>,
-    /// Folder that the job was launched for.
-    pub(super) workspace: PathBuf,
 }
 
 impl TestJob {
@@ -116,18 +114,15 @@ impl TestJob {
     pub(super) fn start(workspace: &Path, state: &Path, job: &str) -> Self {
         let source = Source::find(workspace).unwrap();
         let start = StartCommit::prepare(&source, None, false).unwrap();
-        let place = PlaceSpec {
-            base: start.base,
-            parent: start.parent,
-            branch: format!("relay/{}", job.replace('#', "-")),
-            subfolder: source.subfolder.to_str().unwrap().to_owned(),
-        };
+        let branch = format!("relay/{}", job.replace('#', "-"));
+        let subfolder = source.subfolder.to_str().unwrap();
+        let place = PlaceSpec::new(&start.base, &start.parent, &branch, subfolder).unwrap();
         let repository = JobRepository::of_job(state, &job.parse().unwrap());
         repository.create(&place, workspace, start.pack).unwrap();
         let clone = state.join(format!("{job}-place"));
         let url = format!("file://{}", repository.path().display());
         git(state, &["clone", "-q", "--depth", "1", "-b", "base", &url, clone.to_str().unwrap()]);
-        Self { repository, place, clone, notes: start.notes, workspace: workspace.to_owned() }
+        Self { repository, place, clone, notes: start.notes }
     }
 
     /// Writes a file in the place.

@@ -8,6 +8,7 @@
 //!   tokens/        hashes of the agents' tokens
 //!   repositories/  repositories of jobs with a branch
 //!   agent/         state of the agent of engine `local`
+//!   repositories/  a git repository for each job with a place of its own
 //! ```
 //!
 //! [`ownership`]: check that no other user could have changed the folder.
@@ -104,7 +105,7 @@ impl StateDir {
         self.dir.join("agent")
     }
 
-    /// Folder of the repositories of jobs with a place of their own.
+    /// Repositories of jobs with a place of their own; missing without such jobs.
     pub fn repositories(&self) -> PathBuf {
         self.dir.join("repositories")
     }

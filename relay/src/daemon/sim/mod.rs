@@ -145,7 +145,8 @@ impl SimRelay {
                 }
                 self.handle(input);
             }
-            FrameRoute::Ignored => {}
+            // The simulation has no git.
+            FrameRoute::OpenStream(_) | FrameRoute::StreamPart { .. } | FrameRoute::Ignored => {}
         }
         Ok(self.take_outgoing())
     }

@@ -58,6 +58,10 @@ impl Writer {
                     self.pending_answers.push((connection_id, durable, reply));
                 }
             }
+            WriterCommand::CheckRun { connection_id, job, epoch, reply } => {
+                // The connection may have ended.
+                let _ = reply.send(self.check_run(&connection_id, &job, epoch));
+            }
             WriterCommand::RemoveConnection(connection_id) => self.ownership.on_disconnect(&connection_id),
             WriterCommand::Flush(reply) => self.pending_flushes.push(reply),
         }
@@ -223,6 +227,19 @@ impl Writer {
         self.open_job(job)?;
         let recorded = self.open_jobs.get(job).and_then(|open| open.record().agent.as_deref());
         self.ownership.check_sender(connection_id, job, recorded)
+    }
+
+    /// Checks that this connection may act for a run, and that the run is the running one.
+    fn check_run(&mut self, connection_id: &ConnectionId, job: &JobId, epoch: u32) -> Result<(), String> {
+        self.check_sender(connection_id, job).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => format!("{job} is unknown here, or has ended"),
+            io::ErrorKind::WouldBlock => format!("{job}: its events are not recorded at the moment"),
+            _ => format!("{job}: {e}"),
+        })?;
+        match self.open_jobs.get(job).map(OpenJob::record) {
+            Some(record) if record.epoch == epoch && !record.state.is_final() => Ok(()),
+            _ => Err(format!("{job}: run {epoch} is not the running one")),
+        }
     }
 
     /// Returns the same as [`Self::durable_state`]; `None` if that can't be determined now.

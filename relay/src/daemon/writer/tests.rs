@@ -489,3 +489,35 @@ fn a_job_whose_last_record_could_not_be_written_at_first_is_closed_when_it_is() 
     assert_eq!((writer.open_jobs.len(), writer.next_due()), (0, None));
     assert_eq!(read::load_record(&registry, &job).unwrap().record.state, State::Completed);
 }
+
+#[test]
+fn a_stream_is_opened_only_for_the_running_run_and_by_its_agent() {
+    let (_dir, registry) = Registry::temporary();
+    let job = launch(&registry, "demo#1");
+    let (mut writer, _changes) = open(&registry);
+    let receipts = LatestMap::new();
+    let own = connection_id(&mut writer, &job);
+    let check = |writer: &mut Writer, connection_id: &ConnectionId, job: &str, epoch| {
+        let (reply, mut answer) = oneshot::channel();
+        let (connection_id, job) = (connection_id.clone(), job.parse().unwrap());
+        let command = WriterCommand::CheckRun { connection_id, job, epoch, reply };
+        writer.apply_and_commit([command], Instant::now());
+        answer.try_recv().unwrap()
+    };
+    let accepted = EventBody::Accepted {
+        agent: "agent".into(),
+        isolation: common::event::Isolation::None,
+        workspace_log: None,
+    };
+    let accepted = events(&mut writer, &job, 1, Event { body: accepted, ..said("") }, &receipts);
+    writer.apply_and_commit([accepted], Instant::now());
+    assert_eq!(check(&mut writer, &own, "demo#1", 1), Ok(()));
+    assert!(check(&mut writer, &own, "demo#1", 2).unwrap_err().contains("not the running one"));
+    assert!(check(&mut writer, &own, "other#1", 1).unwrap_err().contains("unknown"));
+    let foreign = ConnectionId { agent: "foreign".into(), number: 2 };
+    assert!(writer.ownership.on_connect(&foreign));
+    assert!(check(&mut writer, &foreign, "demo#1", 1).unwrap_err().contains("another agent"));
+    let end = events(&mut writer, &job, 2, finished(), &receipts);
+    writer.apply_and_commit([end], Instant::now());
+    assert!(check(&mut writer, &own, "demo#1", 1).is_err());
+}
