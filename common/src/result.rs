@@ -53,6 +53,11 @@ impl ResultState {
 }
 
 impl JobResult {
+    /// Returns true if the result is there and was neither taken nor discarded.
+    pub fn is_open(&self) -> bool {
+        self.state == ResultState::Open
+    }
+
     /// Describes the result in one line: `relay/demo-1: 3 commits, 4 files +20 -3, not taken`.
     pub fn describe(&self) -> String {
         let note = self.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();

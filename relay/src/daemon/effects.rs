@@ -122,7 +122,7 @@ impl CoreEnvironment for Executor {
             }
             Effect::RemoveRequest(path) => request_files::remove_request(&self.registry, &path),
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
-            Effect::Prune { path, keep } => spawn_prune(&self.registry, &path, keep),
+            Effect::Prune { path, keep } => spawn_prune(&self.registry, &self.results, &path, keep),
             Effect::ExtendLimit(effect) => return self.perform_limit_effect(effect).await,
             Effect::Engine(effect) => return self.call_engine(effect).await,
             Effect::SetResultState { path, job, commit, state } => {
@@ -327,8 +327,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts to execute a prune request. The request stays filed until the work is done, because the requesting command
 /// waits for its removal. Calls during this time have no effect.
-fn spawn_prune(registry: &Registry, request: &Path, keep: Retention) {
-    let (registry, request) = (registry.clone(), request.to_owned());
+fn spawn_prune(registry: &Registry, results: &ResultPublisher, request: &Path, keep: Retention) {
+    let (registry, results, request) = (registry.clone(), results.clone(), request.to_owned());
     tokio::task::spawn_blocking(move || {
         // The request stays locked during the work, so that further calls skip it.
         let Ok(turn) = requests::request_file(&registry, &request).open() else { return };
@@ -343,7 +343,10 @@ fn spawn_prune(registry: &Registry, request: &Path, keep: Retention) {
             return;
         }
         match prune_archive(&registry, &keep) {
-            Ok(jobs) => tracing::info!("{} archived jobs were removed", jobs.len()),
+            Ok(jobs) => {
+                results.remove_repositories(&jobs);
+                tracing::info!("{} archived jobs were removed", jobs.len());
+            }
             Err(e) => tracing::error!("archived jobs can't be removed: {e}"),
         }
         if let Err(e) = requests::remove_request(&registry, &request) {

@@ -77,12 +77,19 @@ impl ResultPublisher {
         if !matches!(state, ResultState::Applied | ResultState::Merged | ResultState::Discarded) {
             return tracing::warn!("{job}: a request asks for a state that no result can be given");
         }
-        if state == ResultState::Discarded
-            && let Err(e) = self.repositories.of_job(job).remove()
-        {
-            tracing::warn!("{job}: its repository can't be removed: {e}");
+        if state == ResultState::Discarded {
+            self.remove_repositories(std::slice::from_ref(job));
         }
         self.record(job, JobResult { state, ..result }).await;
+    }
+
+    /// Removes the repositories of jobs that are no longer in the registry.
+    pub(super) fn remove_repositories(&self, jobs: &[JobId]) {
+        for job in jobs {
+            if let Err(e) = self.repositories.of_job(job).remove() {
+                tracing::warn!("{job}: its repository can't be removed: {e}");
+            }
+        }
     }
 
     async fn record(&self, job: &JobId, result: JobResult) {

@@ -91,11 +91,6 @@ impl Scratch {
     pub(super) fn temporary_file(&self) -> Result<File, GitError> {
         tempfile::tempfile_in(self.dir.path()).map_err(|e| failed(&e))
     }
-
-    /// Folder of the objects that were written.
-    pub(super) fn objects(&self) -> PathBuf {
-        self.dir.path().join("objects")
-    }
 }
 
 /// Writes an empty repository without work tree.

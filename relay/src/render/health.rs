@@ -15,7 +15,7 @@ use common::duration;
 use common::event::FailureKind;
 use common::job::StepKind;
 use common::record::{JobRecord, Link, State};
-use common::result::{JobResult, ResultState};
+use common::result::JobResult;
 use common::text_format;
 use common::warnings::WAITS_FOR_NETWORK;
 use jiff::Timestamp;
@@ -135,7 +135,7 @@ pub fn next_action(record: &JobRecord) -> String {
             format!("fix what the error names, then run `relay retry {job}`")
         }
         (State::Failed, _) => format!("`relay explain {job}`"),
-        (State::Completed, _) if record.result.as_ref().is_some_and(is_open) => {
+        (State::Completed, _) if record.result.as_ref().is_some_and(JobResult::is_open) => {
             format!(
                 "{warned}`relay diff {job}`, then `relay merge {job}`, `relay apply {job}` or `relay discard {job}`"
             )
@@ -145,10 +145,6 @@ pub fn next_action(record: &JobRecord) -> String {
         (State::Completed, _) => format!("{warned}`relay logs {job}`"),
         (_, _) => format!("`relay retry {job}`"),
     }
-}
-
-fn is_open(result: &JobResult) -> bool {
-    result.state == ResultState::Open
 }
 
 fn ended_health(record: &JobRecord, view: &View) -> String {

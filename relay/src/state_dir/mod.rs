@@ -6,7 +6,6 @@
 //!   relay.pem      the relay's TLS key and certificate
 //!   relay.json     port and agent of the last relay
 //!   tokens/        hashes of the agents' tokens
-//!   repositories/  repositories of jobs with a branch
 //!   agent/         state of the agent of engine `local`
 //!   repositories/  a git repository for each job with a place of its own
 //! ```
