@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::config_source::ConfigSource;
 use crate::environment;
+use crate::git_stream;
 use crate::job::{AgentContext, JobManager, recover};
 use crate::spool::Spool;
 use crate::state_dir::StateDir;
@@ -62,6 +63,7 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
     let spool = Arc::new(Spool::open(&state.dir)?);
     let recovery_notice = recover(&spool);
     let vitals = VitalsMonitor::start(state.dir.canonicalize()?);
+    let (streams, stream_requests) = git_stream::queue();
     let context = AgentContext {
         agent_id: state.agent_id.clone(),
         state_dir: state.dir.canonicalize()?,
@@ -69,9 +71,11 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
         in_container: in_container(),
         is_root: rustix::process::geteuid().is_root(),
         vitals: vitals.clone(),
+        streams,
     };
     let jobs = Arc::new(JobManager::new(context, Arc::clone(&spool)));
-    let uplink = Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), source, recovery_notice, vitals);
+    let uplink =
+        Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), source, recovery_notice, vitals, stream_requests);
     let uplink = tokio::spawn(uplink.run());
     tracing::info!("agent {} runs", state.agent_id);
 

@@ -45,12 +45,14 @@ pub(crate) enum OutputSource {
 }
 
 /// Pipes of stdout and stderr.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum OutputPipes {
     /// One pipe for both, which keeps the order of the writes.
     Merged,
     /// One pipe each.
     Split,
+    /// A pipe for stderr alone. Stdout is this socket, which another part of the agent reads and writes.
+    Stream(OwnedFd),
 }
 
 /// Exit status of the leader.
@@ -192,10 +194,14 @@ impl Process {
     ) -> io::Result<Self> {
         let (agent_end, shim_end) = StdStream::pair()?;
         agent_end.set_nonblocking(true)?;
-        let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr, err) = match streams {
-            OutputPipes::Merged => (None, out.try_clone()?),
-            OutputPipes::Split => pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (Some(read), write))?,
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stdout, out, stderr, err) = match streams {
+            OutputPipes::Merged => (Some(read), write.try_clone()?, None, write),
+            OutputPipes::Split => {
+                let (stderr, err) = pipe_with(PipeFlags::CLOEXEC)?;
+                (Some(read), write, Some(stderr), err)
+            }
+            OutputPipes::Stream(socket) => (None, socket, Some(read), write),
         };
         let shim = tokio::process::Command::new("/proc/self/exe")
             .arg("shim")
@@ -212,7 +218,7 @@ impl Process {
             decoder: Decoder::default(),
             receive_buffer: Vec::with_capacity(1024),
             send_queue: encode(&Request::Run(Box::new(command)))?,
-            stdout: Pipe::new(Some(stdout))?,
+            stdout: Pipe::new(stdout)?,
             stderr: Pipe::new(stderr)?,
             phase: Phase::Starting,
             output_paused: false,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{Runner, StepKind};
 use crate::origin::Origin;
+use crate::result::JobResult;
 use crate::vitals::MachineVitals;
 
 /// Maximum length of a text inside an event, in bytes: the worker's last message and error messages are truncated to
@@ -131,7 +132,7 @@ pub enum EventBody {
         /// Number of processes that could not be killed.
         survivors: u32,
     },
-    /// The job has ended. No event follows.
+    /// The job has ended. No event follows but `result`.
     Finished {
         /// End state of the job.
         state: FinalState,
@@ -159,6 +160,9 @@ pub enum EventBody {
     /// The latest vitals of the agent's machine. They may explain the event that follows: a step stalled, or the kernel
     /// killed the worker for lack of memory.
     Vitals(Box<MachineVitals>),
+    /// The result of a job with a place of its own is there, or its state has changed. Recorded by the relay alone,
+    /// after the end of the job.
+    Result(Box<JobResult>),
 }
 
 /// Properties of a job that are known at its launch.

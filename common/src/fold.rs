@@ -30,19 +30,29 @@ impl JobRecord {
             self.epoch = line.epoch;
             self.seq = line.seq;
         }
-        if let Some(event) = &line.event {
+        // Only the relay knows the result: an agent's word about it does not count.
+        let is_foreign =
+            |event: &Event| line.source == Source::Agent && matches!(event.body, EventBody::Result(_));
+        if let Some(event) = line.event.as_ref().filter(|event| !is_foreign(event)) {
             self.apply(event);
         }
     }
 
-    /// Applies one event. Events after the end of a job change nothing.
+    /// Applies one event. Events after the end of a job change nothing, except for its result.
     pub(crate) fn apply(&mut self, event: &Event) {
+        if let EventBody::Result(result) = &event.body {
+            self.result = Some((**result).clone());
+            if self.state.is_final() {
+                self.summary = Some(summarize(self));
+            }
+            return;
+        }
         if self.state.is_final() {
             return;
         }
         self.last_event_at = event.at;
         match &event.body {
-            EventBody::Queued(_) | EventBody::FileChange { .. } => {}
+            EventBody::Queued(_) | EventBody::FileChange { .. } | EventBody::Result(_) => {}
             EventBody::Accepted { agent, isolation, workspace_log } => {
                 self.state = State::Starting;
                 self.link = Some(Link::Connected);

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
+use crate::place::PlaceSpec;
 use crate::rule::{OnLimit, OnLoop, StepRule};
 pub use crate::step_kind::StepKind;
 
@@ -156,6 +157,9 @@ pub struct JobSpec {
     /// Codex thread to continue; `None` starts a new one.
     #[serde(default)]
     pub thread: Option<String>,
+    /// Clone that the job works in; `None` for a job that works in `workspace` itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<PlaceSpec>,
 }
 
 impl JobSpec {
@@ -177,6 +181,7 @@ impl JobSpec {
             on_loop: OnLoop::default(),
             codex: CodexSettings::default(),
             thread: None,
+            place: None,
         }
     }
 }
@@ -224,6 +229,19 @@ mod tests {
         ] {
             assert!(!is_thread_id(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_place_is_written_only_where_there_is_one() {
+        let mut spec = JobSpec::new("a#1".parse().unwrap(), Runner::Shell, "true", "/w");
+        let json = serde_json::to_string(&spec).unwrap();
+        assert!(json.ends_with(r#""thread":null}"#), "{json}");
+        assert_eq!(serde_json::from_str::<JobSpec>(&json).unwrap(), spec);
+        let id = "a".repeat(40);
+        spec.place = Some(PlaceSpec::new(&id, &id, "relay/a-1", "sub").unwrap());
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<JobSpec>(&json).unwrap(), spec);
+        assert!(serde_json::from_str::<JobSpec>(&json.replace("relay/a-1", "-x")).is_err());
     }
 
     #[test]

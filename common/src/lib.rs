@@ -8,19 +8,20 @@
 //!
 //! * [`ids`]: job names, job ids and references to jobs.
 //! * [`job`]: the job spec: the command to run, and its limits.
-//! * [`rule`]: rules for steps.
+//! * [`place`]: the clone that a job works in. * [`rule`]: rules for steps.
 //! * [`origin`]: the session that launched a job, and the job that it follows.
 //! * [`event`]: events of a job; [`event_line`]: their line in the registry's event log.
 //! * [`record`]: the job record, a pure fold of the job's events (`fold`), with its [`step`]s and [`warnings`];
 //!   [`summary`]: its closing text.
-//! * [`wire`]: the frames between agent and relay.
+//! * [`place`]: the clone that a job works in; [`result`]: the branch with the job's commits.
+//! * [`wire`]: the frames between agent and relay. * [`stream`]: git's bytes beside the events on one connection.
 //! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: JSON that is safe to display.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
 //! * [`vitals`]: memory, load and disks of an agent's machine.
 //! * [`bounded`]: lists with a maximum length. [`version`]: versions of programs.
 //! * [`codex_args`], [`env_policy`]: arguments and variables that can bypass Codex's sandbox.
 //!
-//! Nothing in this crate does I/O or reads a clock.
+//! Nothing in this crate opens files or sockets, or reads a clock.
 
 pub mod bounded;
 pub mod codex_args;
@@ -33,10 +34,13 @@ pub mod ids;
 pub mod job;
 pub mod json;
 pub mod origin;
+pub mod place;
 pub mod record;
+pub mod result;
 pub mod rule;
 pub mod step;
 mod step_kind;
+pub mod stream;
 pub mod summary;
 pub mod text_format;
 pub mod time_scale;

@@ -19,6 +19,7 @@ use crate::ids::JobId;
 use crate::job::Runner;
 use crate::json;
 use crate::origin::{FollowUp, Origin};
+use crate::result::JobResult;
 use crate::step::{CurrentStep, Step};
 use crate::vitals::MachineVitals;
 use crate::warnings::Warnings;
@@ -173,6 +174,9 @@ pub struct JobRecord {
     pub seq: u64,
     /// Run of the job; 0 before an agent has accepted it.
     pub epoch: u32,
+    /// Result of a job with a place of its own, once the job has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<JobResult>,
     /// Fields written by a newer program, preserved unchanged.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
@@ -220,6 +224,7 @@ impl JobRecord {
             vitals: None,
             seq: 0,
             epoch: 0,
+            result: None,
             unknown: Map::new(),
         }
     }

@@ -165,7 +165,9 @@ fn step_line(step: &Step) -> String {
 /// Returns one line with the changed files, tokens and thread, as far as they are known.
 fn counts_line(record: &JobRecord) -> Option<String> {
     let mut counts = Vec::new();
-    if let Some(changes) = record.changes {
+    if let Some(result) = &record.result {
+        facts.push(format!("result {}", text_format::one_line(&result.describe(), MAX_LINE)));
+    } else if let Some(changes) = record.changes {
         let files = if changes.files == 1 { "file" } else { "files" };
         counts.push(format!(
             "{} {files} changed (+{} -{})",

@@ -27,6 +27,7 @@ mod explain;
 mod failure_text;
 mod fd_limit;
 mod files;
+mod git;
 mod hook;
 mod inheritance;
 mod init;

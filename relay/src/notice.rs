@@ -23,6 +23,8 @@ const MAX_REASON: usize = 600;
 /// Maximum number of warnings shown of a completed job, and maximum length of each, in bytes.
 const MAX_WARNINGS: usize = 3;
 const MAX_WARNING: usize = 300;
+/// Maximum length of the description of the result, in bytes: a branch of 200 bytes and some numbers.
+const MAX_RESULT: usize = 320;
 /// Maximum length of the log's path, in bytes.
 const MAX_PATH: usize = 400;
 
@@ -77,7 +79,9 @@ fn format_counts(record: &JobRecord) -> Option<String> {
         (all, passed) if all == passed => parts.push(format!("checks: {passed} passed")),
         (all, passed) => parts.push(format!("checks: {passed} passed, {} failed", all - passed)),
     }
-    if let Some(changes) = record.changes {
+    if let Some(result) = &record.result {
+        facts.push(format!("result {}", text_format::one_line(&result.headline(), MAX_RESULT)));
+    } else if let Some(changes) = record.changes {
         let (files, more, less) = (changes.files, changes.insertions, changes.deletions);
         let files = plural::format_count(files.into(), "file", "files");
         parts.push(format!("changes: {files} (+{more} -{less})"));

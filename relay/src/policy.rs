@@ -94,6 +94,17 @@ impl JobPolicy {
         Ok(spec)
     }
 
+    /// Returns the host's path of the workspace in an authorized spec.
+    pub fn host_workspace(&self, spec: &JobSpec) -> PathBuf {
+        let path = Path::new(&spec.workspace);
+        if !self.engine.is_container() {
+            return path.to_owned();
+        }
+        // An empty path would leave a slash at the end.
+        let below = path.strip_prefix(MOUNT_POINT).unwrap_or(Path::new("")).components();
+        below.fold(self.workspaces.clone(), |host, part| host.join(part))
+    }
+
     /// Returns the path of the workspace on this engine, for a job that was launched for the other kind of engine.
     fn mapped_workspace(&self, workspace: &str, host: &str) -> Option<String> {
         let is_mounted = Path::new(workspace).starts_with(MOUNT_POINT);

@@ -72,7 +72,8 @@ impl World {
             Action::Start { run, spec } => {
                 return self.start_job(agent, run, &spec).map(|reply| Some(Input::Started(reply)));
             }
-            Action::Extend { .. } => {}
+            // The simulated relay has no streams.
+            Action::Extend { .. } | Action::Stream { .. } => {}
             Action::Cancel { job, .. } => {
                 if let Some(job) = self.model.jobs.get_mut(&job) {
                     job.told = job.stage == Stage::Alive;

@@ -173,6 +173,12 @@ impl JobSandbox {
         }));
     }
 
+    /// Returns the same sandbox for commands that work in a subfolder of the writable folder.
+    pub(crate) fn for_subfolder(self, folder: &WorkspaceDir) -> Self {
+        let workspace = (folder.path().to_owned(), folder.identity());
+        Self { shell_check: SandboxCheck { workspace, ..self.shell_check }, ..self }
+    }
+
     /// Returns the settings that were replaced while the job ran. The job could write to the new files.
     pub(crate) fn replaced_settings(&self) -> Vec<&Path> {
         self.placeholders.replaced_paths()

@@ -19,6 +19,7 @@ use crate::codex::discovery::CodexFinder;
 use crate::config::Config;
 use crate::confine::self_test::VerifiedPrograms;
 use crate::environment::Variables;
+use crate::git_stream::StreamOpener;
 use crate::observe::Observer;
 use crate::spool::{RunId, Spool, is_disk_full};
 use crate::vitals::VitalsMonitor;
@@ -36,6 +37,7 @@ pub(crate) struct AgentContext {
     /// True if the agent is root, and so can run workers as another user.
     pub(crate) is_root: bool,
     pub(crate) vitals: VitalsMonitor,
+    pub(crate) streams: StreamOpener,
 }
 
 // Implemented by hand: no environment value may get into a log.
@@ -187,9 +189,13 @@ impl JobManager {
         let (mask, user) = (Arc::clone(&resources.mask), resources.user);
         let spool = self.spool.create_run(run.clone(), &secrets::without_values(&spec), Arc::clone(&mask));
         let spool = spool.map_err(|error| self.spool_refusal(&error))?;
-        let (copy, problem) = match WorkspaceLog::open(&resources.workspace, &run.job, user) {
-            Ok(copy) => (Some(copy), None),
-            Err(error) => (None, Some(format!("the workspace gets no copy of the log: {error}"))),
+        let (copy, problem) = match &resources.place {
+            // The place is a repository of its own, and only the worker looks there.
+            Some(_) => (None, None),
+            None => match WorkspaceLog::open(&resources.workspace, &run.job, user) {
+                Ok(copy) => (Some(copy), None),
+                Err(error) => (None, Some(format!("the workspace gets no copy of the log: {error}"))),
+            },
         };
         let is_confined = resources.sandbox.is_some();
         spool.append(EventBody::Accepted {

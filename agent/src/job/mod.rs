@@ -1,7 +1,7 @@
 //! Jobs: admission and execution.
 //!
 //! ```text
-//!  accepted ──► Setup(0) ──► … ──► Worker ──► Check(0) ──► … ──► git diff ──► cleanup ──► finished
+//!  accepted ──► Clone ──► Setup(0) ──► … ──► Worker ──► Check(0) ──► … ──► git diff ──► cleanup ──► finished
 //!                  │                  │           │
 //!                  └── failed, past a deadline, cancelled: escalation ──► cleanup ──► finished
 //! ```
@@ -10,6 +10,7 @@
 //!   run.
 //! * [`supervisor`]: executes one job; the only loop. [`ending`]: ends a job early, because of a deadline, a stall or
 //!   a request.
+//! * [`own_place`]: the job's own place: made before its commands, handed over after them.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).
@@ -28,6 +29,7 @@ mod manager;
 mod masked_output;
 mod outcome;
 mod output_handler;
+mod own_place;
 mod preparation;
 mod recover;
 mod running_command;

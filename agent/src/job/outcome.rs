@@ -10,6 +10,7 @@ use jiff::Zoned;
 use super::stage::Stage;
 use crate::codex::{Turn, error_messages};
 use crate::oom::OomKill;
+use crate::place::git;
 use crate::process::Exit;
 
 /// Observations of a command that has ended.
@@ -52,7 +53,14 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
     let ended = describe_exit(exit);
     let detail = if result.tail.is_empty() { String::new() } else { format!(": {}", result.tail) };
     match stage {
-        Stage::Setup(_) | Stage::Check(_) | Stage::Worker if exit == Exit::Code(0) && !codex => Ok(()),
+        Stage::Clone | Stage::Setup(_) | Stage::Check(_) | Stage::Worker
+            if exit == Exit::Code(0) && !codex =>
+        {
+            Ok(())
+        }
+        Stage::Clone => {
+            fail(FailureKind::SetupFailed, place_failure(&git::failure_line(result.tail.as_bytes())))
+        }
         Stage::Setup(line) => fail(
             FailureKind::SetupFailed,
             format!("setup '{}' {ended}{detail}", text_format::one_line(line, 200)),
@@ -78,6 +86,11 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
             }
         },
     }
+}
+
+/// Returns the message for a place that could not be made.
+pub(crate) fn place_failure(reason: &str) -> String {
+    format!("the job's place could not be made: {reason}")
 }
 
 /// Returns true if the command was killed, or if it is a shell whose exit code reports that its command was killed. The

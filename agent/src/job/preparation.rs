@@ -19,6 +19,8 @@ use crate::confine::{admission, shared_settings};
 use crate::environment::{self, Variables};
 use crate::mask::Masker;
 use crate::observe::Observer;
+use crate::place::folder;
+use crate::place::git::PlaceGit;
 use crate::spool::RunId;
 use crate::steps::rules::Rules;
 use crate::user::{self, User, UserIds};
@@ -112,7 +114,10 @@ impl JobManager {
         let config = self.lock_state().config.clone();
         let config = config.ok_or_else(|| bad("the agent is not configured yet".to_owned()))?;
         let confined = admission::admit(&spec, &config).map_err(bad)?;
-        let folder = WorkspaceDir::open(&spec.workspace, &config.roots).map_err(bad)?;
+        let folder = match &spec.place {
+            Some(_) => folder::create(&self.context.state_dir, run, ids, confined, &workers).map_err(bad)?,
+            None => WorkspaceDir::open(&spec.workspace, &config.roots).map_err(bad)?,
+        };
         if self.is_home(&folder, user.as_ref()) {
             return Err(bad("the workspace is a home folder: choose a folder in it with -w".to_owned()));
         }
@@ -134,6 +139,15 @@ impl JobManager {
         }
         let rules = Rules::new(&spec.rules).map_err(bad)?.with_mask(Arc::clone(mask));
         let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
+        let place = spec.place.clone().map(|spec| PlaceGit {
+            run: run.clone(),
+            spec,
+            streams: self.context.streams.clone(),
+            top: folder.clone(),
+            env: workers.clone(),
+            user: ids,
+            sandbox: sandbox.clone(),
+        });
         let (user, mask) = (ids, Arc::clone(mask));
         let resources = JobResources {
             env,
@@ -148,6 +162,7 @@ impl JobManager {
             vitals: self.context.vitals.clone(),
             workspace: folder,
             sandbox,
+            place,
         };
         Ok((spec, resources))
     }

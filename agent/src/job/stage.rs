@@ -6,6 +6,7 @@ use common::text_format;
 use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, without_secrets};
+use crate::place::git;
 use crate::process::OutputPipes;
 use crate::shim::protocol::Command;
 use crate::steps::rules::{Classification, Rules};
@@ -14,6 +15,8 @@ use crate::user::UserIds;
 /// One command of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// The fetch of the base into the job's place. It precedes [`Self::all`].
+    Clone,
     /// A command before the worker.
     Setup(String),
     Worker,
@@ -31,6 +34,7 @@ impl Stage {
     /// Returns the classification of the command's step; `None` for Codex, whose steps come from its events.
     pub(crate) fn step_classification(&self, spec: &JobSpec, rules: &Rules) -> Option<Classification> {
         match (self, spec.runner) {
+            (Self::Clone, _) => Some(Classification::without_rule(StepKind::Clone, clone_title(spec))),
             (Self::Setup(line), _) => {
                 Some(Classification::without_rule(StepKind::Setup, rules.classify_job_line(line).title))
             }
@@ -45,6 +49,7 @@ impl Stage {
     /// Returns the command's name for messages. `codex` is true if the job's worker is Codex.
     pub(crate) fn display_name(&self, codex: bool) -> String {
         match self {
+            Self::Clone => "the clone".to_owned(),
             Self::Setup(line) => format!("setup '{}'", text_format::one_line(line, 200)),
             Self::Check(line) => format!("check '{}'", text_format::one_line(line, 200)),
             Self::Worker if codex => "codex".to_owned(),
@@ -75,6 +80,7 @@ impl Stage {
                 crate::codex::command::codex_argv(codex, spec, env, sandbox.map(JobSandbox::codex_arguments)),
                 spec.prompt.clone(),
             ),
+            (Self::Clone, _) => (spec.place.as_ref().map(git::clone_argv).unwrap_or_default(), String::new()),
             (Self::Worker, Runner::Shell) => shell_argv_and_stdin(&spec.prompt),
             (Self::Setup(line) | Self::Check(line), _) => shell_argv_and_stdin(line),
         };
@@ -94,6 +100,12 @@ impl Stage {
         }
         command
     }
+}
+
+/// Returns the title of the clone's step.
+pub(crate) fn clone_title(spec: &JobSpec) -> String {
+    let place = spec.place.as_ref();
+    place.map_or_else(String::new, |place| format!("git fetch {:.12} as {}", place.base(), place.branch()))
 }
 
 /// Maximum length of a command line that is passed as an argument, in bytes. The kernel refuses 128 KiB and more.

@@ -27,7 +27,8 @@ use crate::git_diff::{self, BaselineResult, GitCall};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
 use crate::oom::OomWatch;
-use crate::process::{Event, Exit, OutputSource, Process};
+use crate::place::git::PlaceGit;
+use crate::process::{Event, Exit, OutputPipes, OutputSource, Process};
 use crate::spool::JobSpool;
 use crate::steps::rules::Rules;
 use crate::steps::step_table::Steps;
@@ -45,8 +46,8 @@ const MAX_REPLACED_WARNINGS: usize = 5;
 /// Supervisor of one job.
 pub(crate) struct Supervisor {
     pub(super) spec: JobSpec,
-    spool: Arc<JobSpool>,
-    log: JobLog,
+    pub(super) spool: Arc<JobSpool>,
+    pub(super) log: JobLog,
     pub(super) control: watch::Receiver<ControlState>,
     /// Control state already applied.
     pub(super) applied_control: ControlState,
@@ -58,6 +59,8 @@ pub(crate) struct Supervisor {
     killed_count: u32,
     survivor_count: u32,
     exit_code: Option<i32>,
+    /// True if the job's place holds commits that could not be handed over.
+    pub(super) keeps_place: bool,
 }
 
 /// Resources of a job. Does not implement `Debug`, because environments contain secrets.
@@ -81,6 +84,8 @@ pub(crate) struct JobResources {
     pub(crate) workspace: WorkspaceDir,
     /// Sandbox around its commands.
     pub(crate) sandbox: Option<JobSandbox>,
+    /// Git in the job's own place, if it has one.
+    pub(crate) place: Option<PlaceGit>,
 }
 
 /// Input that the loop waited for.
@@ -116,16 +121,19 @@ impl Supervisor {
             killed_count: 0,
             survivor_count: 0,
             exit_code: None,
+            keeps_place: false,
         }
     }
 
     /// Executes the job.
     pub(crate) async fn run(mut self) {
-        let JobResources { worker_env, user, workspace, sandbox, .. } = &self.resources;
-        let git = GitCall::new(worker_env, &self.spec, *user, workspace.clone(), sandbox.clone());
-        let before = git_diff::begin(&git).await;
-        let result = self.run_stages().await;
-        let changes = self.count_changes(&git, before).await;
+        let made = self.make_place().await;
+        let has_place = matches!(made, Ok(true));
+        let (result, changes) = match made {
+            Ok(_) => self.run_stages_and_count_changes(has_place).await,
+            Err(error) => (Err(error), None),
+        };
+        self.remove_place(has_place);
         self.warn_of_replaced_settings();
         let (state, error) = match (self.end_reason.take(), result) {
             (None, Ok(())) => (FinalState::Completed, None),
@@ -142,6 +150,22 @@ impl Supervisor {
         self.emit([cleanup, finished]);
     }
 
+    async fn run_stages_and_count_changes(
+        &mut self,
+        has_place: bool,
+    ) -> (Result<(), JobError>, Option<Changes>) {
+        let JobResources { worker_env: workers, user, workspace: folder, sandbox, .. } = &self.resources;
+        let git = GitCall::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
+        let before = git_diff::begin(&git).await;
+        let checkpoints = self.start_checkpoints(has_place);
+        let result = self.run_stages().await;
+        if let Some(checkpoints) = checkpoints {
+            self.hand_over(checkpoints).await;
+        }
+        let changes = self.count_changes(&git, before).await;
+        (result, changes)
+    }
+
     /// Runs the commands in order, until one fails or the job is to end.
     async fn run_stages(&mut self) -> Result<(), JobError> {
         for stage in Stage::all(&self.spec) {
@@ -149,7 +173,8 @@ impl Supervisor {
             if self.end_reason.is_some() {
                 return Ok(());
             }
-            self.run_command(stage).await?;
+            let pipes = stage.streams(&self.spec);
+            self.run_command(stage, pipes).await?;
         }
         Ok(())
     }
@@ -191,7 +216,7 @@ impl Supervisor {
         self.emit(warnings);
     }
 
-    async fn run_command(&mut self, stage: Stage) -> Result<(), JobError> {
+    pub(super) async fn run_command(&mut self, stage: Stage, pipes: OutputPipes) -> Result<(), JobError> {
         let JobResources { env, user, codex, workspace, sandbox, .. } = &self.resources;
         let mut command = stage.command(&self.spec, env, *user, codex, sandbox.as_ref());
         command.exit_report = Some(self.spool.exit_report().display().to_string());
@@ -203,7 +228,7 @@ impl Supervisor {
             self.log.write_line(&format!("$ {line}"));
         }
         let oom = OomWatch::start();
-        let process = match Process::spawn(command, stage.streams(&self.spec), Some(workspace)) {
+        let process = match Process::spawn(command, pipes, Some(workspace)) {
             Ok(process) => process,
             Err(error) => {
                 let message = format!("a process could not be started: {error}");

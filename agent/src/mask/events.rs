@@ -62,6 +62,13 @@ impl Masker {
             EventBody::Interrupted { n, reason } => {
                 EventBody::Interrupted { n, reason: self.mask_line(reason) }
             }
+            EventBody::Result(mut result) => {
+                result.branch = self.mask_line(result.branch);
+                result.base = self.mask_line(result.base);
+                result.commit = result.commit.map(|commit| self.mask_line(commit));
+                result.note = result.note.map(|note| self.mask_line(note));
+                EventBody::Result(result)
+            }
             textless @ (EventBody::StepFinished {
                 n: _,
                 outcome: _,

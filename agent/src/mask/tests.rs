@@ -9,6 +9,7 @@ use common::event::{
     StepOutcome, Usage,
 };
 use common::job::{Runner, StepKind};
+use common::result::{JobResult, ResultState};
 use proptest::prelude::*;
 
 use super::*;
@@ -274,6 +275,17 @@ fn events(secret: &str) -> Vec<EventBody> {
         EventBody::Extended { n: None, limit_ms: 1 },
         EventBody::Interrupted { n: 1, reason: s() },
         EventBody::Vitals(Box::default()),
+        EventBody::Result(Box::new(JobResult {
+            branch: s(),
+            base: s(),
+            commit: Some(s()),
+            commits: 1,
+            files: 1,
+            insertions: 1,
+            deletions: 1,
+            state: ResultState::Open,
+            note: Some(s()),
+        })),
     ];
     for event in &all {
         match event {
@@ -295,7 +307,8 @@ fn events(secret: &str) -> Vec<EventBody> {
             | EventBody::Finished { .. }
             | EventBody::Extended { .. }
             | EventBody::Interrupted { .. }
-            | EventBody::Vitals(_) => {}
+            | EventBody::Vitals(_)
+            | EventBody::Result(_) => {}
         }
     }
     all

@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::wire::{PROTOCOL, VITALS_PROTOCOL};
+use common::wire::VITALS_PROTOCOL;
 use tokio::sync::Notify;
 
 use super::run::JobSpool;
@@ -73,8 +73,9 @@ impl Spool {
 
     /// Returns the folder of the spool in a state directory.
     pub fn folder_path(state: &Path) -> PathBuf {
-        // The folder has the protocol version in its name, because events are stored in wire format.
-        state.join(format!("spool.v{PROTOCOL}"))
+        // The folder has the newest protocol version that added events in its name, because events are stored in wire
+        // format.
+        state.join(format!("spool.v{VITALS_PROTOCOL}"))
     }
 
     fn lock_runs(&self) -> MutexGuard<'_, Runs> {

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use common::ids::JobId;
+use common::stream::StreamPart;
 use common::wire::TerminationCause;
 use jiff::Timestamp;
 
@@ -57,6 +58,13 @@ pub enum Action {
         job: JobId,
         /// Grace period in milliseconds.
         grace_ms: u64,
+    },
+    /// Handles a part of a stream.
+    Stream {
+        /// Number of the stream.
+        stream: u32,
+        /// The part.
+        part: StreamPart,
     },
     /// Ends and removes a run that the relay has closed.
     Abandon(RunId),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use common::vitals::MachineVitals;
-use common::wire::{self, AgentFrame, CodecError, Durable, RelayFrame, VITALS_PROTOCOL};
+use common::wire::{self, AgentFrame, CodecError, Durable, RelayFrame, STREAM_PROTOCOL, VITALS_PROTOCOL};
 
 use super::LinkError;
 use super::action::{Action, SpoolAction};
@@ -20,6 +20,8 @@ const MAX_REPLIES: usize = 256;
 pub(super) struct ConnectionState {
     /// True if the relay's protocol version has vitals.
     supports_vitals: bool,
+    /// True if the relay's protocol version has streams.
+    takes_streams: bool,
     /// Newest vitals, until they are sent.
     vitals: Option<Box<MachineVitals>>,
     send_windows: BTreeMap<RunId, SendWindow>,
@@ -48,7 +50,11 @@ impl ConnectionState {
         held_runs: Vec<Durable>,
         actions: &mut VecDeque<Action>,
     ) -> Self {
-        let mut connection = Self { supports_vitals: protocol >= VITALS_PROTOCOL, ..Self::default() };
+        let mut connection = Self {
+            supports_vitals: protocol >= VITALS_PROTOCOL,
+            takes_streams: protocol >= STREAM_PROTOCOL,
+            ..Self::default()
+        };
         for held in held_runs {
             let run = RunId { job: held.job, epoch: held.epoch };
             if !runs.contains(&run) {
@@ -98,6 +104,7 @@ impl ConnectionState {
                 Action::Spool(SpoolAction::AckOutput { run, offset })
             }
             RelayFrame::Ping { nonce } => return self.queue_reply(AgentFrame::Pong { nonce }),
+            RelayFrame::Stream { stream, part } => Action::Stream { stream, part },
             RelayFrame::Welcome { .. } => return Err(LinkError::Protocol("it sent two welcomes".to_owned())),
         };
         actions.push_back(action);
@@ -124,6 +131,11 @@ impl ConnectionState {
     /// Forgets a delivered run. A later acknowledgement of its data is not an error.
     pub(super) fn forget_run(&mut self, run: &RunId) {
         self.send_windows.remove(run);
+    }
+
+    /// Returns true if streams can be opened.
+    pub(super) fn takes_streams(&self) -> bool {
+        self.takes_streams
     }
 
     /// Sets the vitals to send. Replaces older vitals that have not been sent yet.

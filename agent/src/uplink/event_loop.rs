@@ -3,16 +3,20 @@
 use std::future::{pending, ready};
 use std::sync::Arc;
 
-use common::wire::{AgentFrame, Hello};
+use common::wire::{self, AgentFrame, Hello};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::action::Action;
 use super::connection::Connection;
 use super::link::{Input, Link};
+use super::session::encode_error;
+use super::streams::Streams;
 use super::{LinkError, spool_access};
 use crate::config::Config;
 use crate::config_source::ConfigSource;
+use crate::git_stream::StreamRequest;
 use crate::job::{JobManager, RecoveryNotice};
 use crate::spool::Spool;
 use crate::vitals::VitalsMonitor;
@@ -22,6 +26,8 @@ enum WaitResult {
     Input(Input),
     /// There may be a frame to send, and nothing was received.
     ReadyToWrite,
+    /// There is a frame of a stream, and nothing else to send.
+    StreamFrame(AgentFrame),
 }
 
 /// The agent's side of the link.
@@ -29,6 +35,7 @@ enum WaitResult {
 pub(crate) struct Uplink {
     link: Link,
     connection: Option<Connection>,
+    streams: Streams,
     /// Starts of jobs in progress. They are dropped with the connection, because the relay repeats them.
     pending_starts: JoinSet<AgentFrame>,
     spool: Arc<Spool>,
@@ -52,11 +59,13 @@ impl Uplink {
         source: ConfigSource,
         recovery_notice: RecoveryNotice,
         vitals: VitalsMonitor,
+        stream_requests: mpsc::Receiver<StreamRequest>,
     ) -> Self {
         let begun = Instant::now();
         Self {
             link: Link::new(begun.elapsed()),
             connection: None,
+            streams: Streams::new(stream_requests),
             pending_starts: JoinSet::new(),
             spool,
             job_manager: jobs,
@@ -80,6 +89,7 @@ impl Uplink {
             match self.next_input().await {
                 WaitResult::Input(input) => self.link.handle_input(input, self.started_at.elapsed()),
                 WaitResult::ReadyToWrite => self.write_next_frame().await,
+                WaitResult::StreamFrame(frame) => self.write_stream_frame(&frame).await,
             }
         }
     }
@@ -87,6 +97,7 @@ impl Uplink {
     async fn next_input(&mut self) -> WaitResult {
         let deadline = self.link.deadline().map(|at| self.started_at + at);
         let (may_send, serving) = (self.link.may_send(), self.link.is_serving());
+        let takes_streams = self.link.takes_streams() && !may_send;
         // Every branch is cancel-safe: a half-read message stays in the socket; the reply to a start is not followed by
         // a further await; a notification or vitals that were not taken are returned next time. Frames are written
         // outside of `select!`, where no write can be interrupted.
@@ -98,6 +109,7 @@ impl Uplink {
             vitals = self.vitals.next(), if serving => WaitResult::Input(Input::Vitals(Box::new(vitals))),
             () = ready(()), if may_send => WaitResult::ReadyToWrite,
             () = self.spool.wait_appended(), if serving && !may_send => WaitResult::Input(Input::Appended),
+            frame = self.streams.next_frame(), if takes_streams => WaitResult::StreamFrame(frame),
         }
     }
 
@@ -108,6 +120,21 @@ impl Uplink {
         let written = match frame {
             Some(frame) => connection.send(frame).await,
             None => connection.flush().await,
+        };
+        if let Err(error) = written {
+            self.link.handle_input(Input::Failed(error), self.started_at.elapsed());
+        }
+    }
+
+    /// Writes a frame of a stream. The socket is flushed at once, because the link counts as flushed.
+    async fn write_stream_frame(&mut self, frame: &AgentFrame) {
+        let Some(connection) = &mut self.connection else { return };
+        let written = match wire::encode(frame) {
+            Ok(bytes) => match connection.send(bytes).await {
+                Ok(()) => connection.flush().await,
+                failed => failed,
+            },
+            Err(error) => Err(encode_error(error)),
         };
         if let Err(error) = written {
             self.link.handle_input(Input::Failed(error), self.started_at.elapsed());
@@ -136,8 +163,13 @@ impl Uplink {
             Action::Extend { job, step, by_ms } => self.job_manager.extend(&job, step, by_ms),
             Action::Cancel { job, grace_ms } => self.job_manager.cancel(&job, grace_ms),
             Action::Abandon(run) => self.job_manager.abandon(&run),
+            Action::Stream { stream, part } => {
+                let taken = self.streams.receive(stream, part);
+                return taken.err().map(|error| Input::Failed(LinkError::Protocol(error.to_string())));
+            }
             Action::Close(error) => {
                 self.pending_starts = JoinSet::new();
+                self.streams.fail_all();
                 if let Some(connection) = self.connection.take() {
                     connection.close(&error).await;
                 }

@@ -148,6 +148,11 @@ impl Link {
         matches!(self.state, State::Serving { .. })
     }
 
+    /// Returns true if parts of streams can be sent.
+    pub(super) fn takes_streams(&self) -> bool {
+        matches!(&self.state, State::Serving { session, .. } if session.takes_streams())
+    }
+
     /// Handles an input. `now` is monotonic time.
     pub fn handle_input(&mut self, input: Input, now: Duration) {
         match input {

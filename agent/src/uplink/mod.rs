@@ -34,6 +34,7 @@
 //! * [`event_loop`]: the driver: waits for inputs, and executes actions.
 //! * [`connect`]: TCP, TLS and the WebSocket upgrade.
 //! * [`connection`]: frames from and to the WebSocket.
+//! * [`streams`]: bytes of git, sent behind everything else.
 
 pub(crate) mod action;
 mod connect;
@@ -43,6 +44,7 @@ mod event_loop;
 pub(crate) mod link;
 mod send_window;
 pub(crate) mod spool_access;
+mod streams;
 
 pub(crate) use event_loop::Uplink;
 

@@ -12,6 +12,7 @@ mod job_end;
 mod lossless_delivery;
 mod other_user;
 mod output_floods;
+mod own_place;
 mod shell_jobs;
 mod shim;
 mod slow_codex;

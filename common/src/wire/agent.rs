@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Isolation};
 use crate::ids::JobId;
+use crate::stream::{GitService, StreamPart};
 use crate::vitals::MachineVitals;
 
 /// A frame sent by the agent.
@@ -59,6 +60,24 @@ pub enum AgentFrame {
     },
     /// New vitals of the agent's machine. Sent from protocol [`super::VITALS_PROTOCOL`] on.
     Vitals(Box<MachineVitals>),
+    /// Opens a stream. Sent, like [`Self::Stream`], from protocol [`super::STREAM_PROTOCOL`] on.
+    StreamOpen {
+        /// Number of the stream. Numbers increase.
+        stream: u32,
+        /// Job whose repository the stream leads to.
+        job: JobId,
+        /// Run of the job.
+        epoch: u32,
+        /// Service of git at the relay.
+        service: GitService,
+    },
+    /// A part of a stream.
+    Stream {
+        /// Number of the stream.
+        stream: u32,
+        /// Its next part.
+        part: StreamPart,
+    },
 }
 
 /// Identity and state of the agent.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::{Event, EventBody, FinalState, Isolation, Queued, Resources, StepOutcome, Usage};
 use crate::job::{Runner, StepKind};
+use crate::stream::{GitService, StreamPart};
 use crate::vitals::{MachineVitals, Space};
 
 fn job() -> crate::ids::JobId {
@@ -74,6 +75,20 @@ fn additions_of_protocol_5() {
     let [bare, full] = [None, Some(Box::new(vitals()))].map(|vitals| hello(5, vitals));
     assert_eq!(hello_hex(&full), hex(&AgentFrame::Hello(Box::new(full.clone()))));
     insta::assert_snapshot!([hello_hex(&bare), hello_hex(&full), hex(&frame), hex(&event)].join("\n"));
+}
+
+#[test]
+fn additions_of_protocol_6() {
+    let parts = [StreamPart::Data(b"hi".to_vec()), StreamPart::Window(70_000), StreamPart::Close(None)];
+    let parts = parts.into_iter().chain([StreamPart::Close(Some("no".into()))]);
+    let services = [GitService::FetchPlace, GitService::PushResult];
+    let opens = services.map(|service| AgentFrame::StreamOpen { stream: 1, job: job(), epoch: 2, service });
+    let mut lines: Vec<String> = opens.iter().map(hex).collect();
+    for part in parts {
+        lines.push(hex(&AgentFrame::Stream { stream: 300, part: part.clone() }));
+        lines.push(hex(&RelayFrame::Stream { stream: 300, part }));
+    }
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[test]

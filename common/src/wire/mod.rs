@@ -14,6 +14,8 @@
 //!   │ ◄────────────────────── Cancel, Extend│
 //!   │ ◄──────── Ping, Pong ──────────────►  │  every PING_INTERVAL; silence of DEAD_AFTER ends the connection
 //!   │ Vitals ────────────────────────────►  │  every few seconds, from VITALS_PROTOCOL on
+//!   │ StreamOpen ────────────────────────►  │  from STREAM_PROTOCOL on; see crate::stream
+//!   │ ◄───────── Stream ─────────────────►  │  behind everything else that is to be sent
 //! ```
 //!
 //! * `agent`: frames sent by the agent. * `relay`: frames sent by the relay.
@@ -39,11 +41,13 @@ pub use hello_prefix::{
 pub use relay::{Durable, RelayFrame, TerminationCause};
 
 /// Newest protocol version that this program supports.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 /// Oldest protocol version that this program supports.
 pub const PROTOCOL_MIN: u32 = 4;
 /// First protocol version with the vitals of the agent's machine: in `Hello`, in a frame and in an event.
 pub const VITALS_PROTOCOL: u32 = 5;
+/// First protocol version with streams. A job with a place of its own needs them.
+pub const STREAM_PROTOCOL: u32 = 6;
 /// WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
 /// Path of the agents' endpoint.

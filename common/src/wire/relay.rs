@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::FailureKind;
 use crate::ids::JobId;
+use crate::stream::StreamPart;
 
 /// A frame sent by the relay.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +73,13 @@ pub enum RelayFrame {
         /// Extension, in milliseconds.
         by_ms: u64,
     },
+    /// A part of a stream that the agent has opened.
+    Stream {
+        /// Number of the stream.
+        stream: u32,
+        /// Its next part.
+        part: StreamPart,
+    },
 }
 
 // Implemented by hand so that no environment value of a spec can get into a log.
@@ -91,6 +99,10 @@ impl fmt::Debug for RelayFrame {
             Self::Extend { job, step, by_ms } => {
                 write!(f, "Extend {{ {job}, step: {step}, by_ms: {by_ms} }}")
             }
+            Self::Stream { stream, part } => match part {
+                StreamPart::Data(bytes) => write!(f, "Stream {{ {stream}, {} bytes }}", bytes.len()),
+                part => write!(f, "Stream {{ {stream}, {part:?} }}"),
+            },
         }
     }
 }

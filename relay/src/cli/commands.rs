@@ -5,8 +5,9 @@ use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::global::Global;
 use super::{
-    cancel, completions, doctor, down, events, explain, extend, help, hook, init, launch, logs, mcp, notices,
-    prune, restart, resume, retry, run, schema, serve, status, top, up, wait,
+    apply, cancel, completions, diff, discard, doctor, down, events, explain, extend, help, hook, init,
+    launch, logs, mcp, merge, notices, prune, restart, resume, retry, run, schema, serve, status, top, up,
+    wait,
 };
 
 /// Hands tasks to workers without blocking: launch and status return at once.
@@ -116,6 +117,14 @@ commands! {
     Schema(schema::SchemaArgs) = "schema";
     /// Check the setup and suggest fixes
     Doctor(doctor::DoctorArgs) = "doctor";
+    /// Show the change of a job with a branch of its own
+    Diff(diff::DiffArgs) = "diff";
+    /// Put the change of a job into the work tree, without a commit
+    Apply(apply::ApplyArgs) = "apply";
+    /// Merge the branch of a job
+    Merge(merge::MergeArgs) = "merge";
+    /// Remove the branch of a job
+    Discard(discard::DiscardArgs) = "discard";
     /// Remove archived jobs
     Prune(prune::PruneArgs) = "prune";
     /// Answer a hook of Codex or Claude Code

@@ -11,8 +11,9 @@ use super::commands::{Cli, Command};
 use super::global::Global;
 use super::serve::{self, ServeFn};
 use super::{
-    Context, cancel, candidates, completions, doctor, down, events, explain, extend, help, hook, init,
-    launch, logs, mcp, notices, prune, restart, resume, retry, run, schema, status, top, up, wait,
+    Context, apply, cancel, candidates, completions, diff, discard, doctor, down, events, explain, extend,
+    help, hook, init, launch, logs, mcp, merge, notices, prune, restart, resume, retry, run, schema, status,
+    top, up, wait,
 };
 use crate::exit::{ExitCode, Failure};
 use crate::inheritance;
@@ -95,7 +96,7 @@ fn is_inside_job() -> bool {
 
 /// Returns true for a command that only reads.
 fn only_reads(command: &Command) -> bool {
-    use Command::{Completions, Doctor, Events, Explain, Help, Logs, Schema, Status, Wait};
+    use Command::{Completions, Diff, Doctor, Events, Explain, Help, Logs, Schema, Status, Wait};
     matches!(
         command,
         Status(_)
@@ -103,6 +104,7 @@ fn only_reads(command: &Command) -> bool {
             | Events(_)
             | Wait(_)
             | Explain(_)
+            | Diff(_)
             | Schema(_)
             | Doctor(_)
             | Completions(_)
@@ -146,6 +148,10 @@ fn dispatch(cli: &Cli, serve: ServeFn) -> Result<u8, Failure> {
         Command::Cancel(args) => in_project(global, |context| cancel::run(args, context)),
         Command::Notices(args) => in_project(global, |context| notices::run(args, context)),
         Command::Explain(args) => in_project(global, |context| explain::run(args, context)),
+        Command::Apply(args) => in_project(global, |context| apply::run(args, context)),
+        Command::Merge(args) => in_project(global, |context| merge::run(args, context)),
+        Command::Discard(args) => in_project(global, |context| discard::run(args, context)),
+        Command::Diff(args) => in_project(global, |context| diff::run(args, context)),
         Command::Extend(args) => in_project(global, |context| extend::run(args, context)),
         Command::Resume(args) => in_project(global, |context| resume::run(args, context)),
         Command::Retry(args) => in_project(global, |context| retry::run(args, context)),

@@ -1,5 +1,6 @@
 //! `relay launch`
 
+use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -18,9 +19,10 @@ use common::text_format::one_line;
 use super::follow_up::{self, EarlierJob};
 use super::help::after_help;
 use super::limits::LimitFlags;
+use super::place::PlaceFlags;
 use super::resolve::{self, Launch, ResolveContext};
 use super::submit::{self, DaemonState, LaunchTarget};
-use super::{Context, hints, job_ref, limits, prompt, session, view_context, wait};
+use super::{Context, hints, job_ref, limits, place, prompt, session, view_context, wait};
 use crate::approval::ApprovableSettings;
 use crate::engine::workspace;
 use crate::exit::{ExitCode, Failure};
@@ -79,6 +81,9 @@ pub struct LaunchArgs {
     /// Program that executes the task: codex (`codex exec`) or shell (`sh -c`)
     #[arg(long, value_parser = runner(), default_value = "codex", hide_possible_values = true)]
     pub(super) runner: Runner,
+    /// Flags for a place of the job's own.
+    #[command(flatten)]
+    pub(super) place: PlaceFlags,
     /// Flags for the launch and its output.
     #[command(flatten)]
     pub(super) start: StartFlags,
@@ -123,12 +128,17 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
         cwd: &context.cwd,
         caller_variable: &variable,
     };
-    let launch = resolve_flags(args, &resolve_context, std::io::stdin())?;
+    let wanted = args.place.resolve(&config)?;
+    let mut launch = resolve_flags(args, &resolve_context, std::io::stdin())?;
+    let pack = match wanted {
+        Some(wanted) => place::prepare(context, &mut launch, &wanted, args.start.quiet)?,
+        None => None,
+    };
     if !args.start.quiet {
         hints::hint_missing_path_folders(context, &target, &config, &args.env);
         hints::hint_empty_submodules(context, &launch.workspace.host_path);
     }
-    submit_and_print(context, &launch, &target, &args.start)
+    submit_and_print(context, &launch, pack.as_ref(), &target, &args.start)
 }
 
 /// Resolves the flags of `relay launch`. `stdin` is read for the prompt `-` only.
@@ -178,6 +188,7 @@ pub(super) fn resolve_flags(
         codex,
         thread_id: None,
         origin: Origin { session: session::calling_session(context.caller_variable), ..Origin::default() },
+        place: None,
     }
     .validate(context)
 }
@@ -203,11 +214,12 @@ pub(super) struct StartFlags {
 fn submit_and_print(
     context: &Context,
     launch: &Launch,
+    pack: Option<&File>,
     target: &LaunchTarget,
     flags: &StartFlags,
 ) -> Result<ExitCode, Failure> {
     refuse_without_codex(launch, target)?;
-    let created = submit::submit_job(context, launch, target, flags.key.as_deref())?;
+    let created = submit::submit_job(context, launch, pack, target, flags.key.as_deref())?;
     print_created(context, &created, target, flags)
 }
 
@@ -235,12 +247,13 @@ pub(super) fn launch_follow_up(
         caller_variable: &variable,
     };
     let earlier = EarlierJob::find(&context.registry, job)?;
-    let launch = resolve(&earlier, &resolve_context)?;
+    let mut launch = resolve(&earlier, &resolve_context)?;
+    let pack = place::prepare_follow_up(context, &mut launch, &earlier, flags.quiet)?;
     if launch.thread_id.is_none() {
-        return submit_and_print(context, &launch, &target, flags);
+        return submit_and_print(context, &launch, pack.as_ref(), &target, flags);
     }
     refuse_without_codex(&launch, &target)?;
-    let created = launch_exclusively(context, &earlier, &launch, &target, flags)?;
+    let created = launch_exclusively(context, &earlier, (&launch, pack.as_ref()), &target, flags)?;
     print_created(context, &created, &target, flags)
 }
 
@@ -249,7 +262,7 @@ pub(super) fn launch_follow_up(
 fn launch_exclusively(
     context: &Context,
     earlier: &EarlierJob,
-    launch: &Launch,
+    (launch, pack): (&Launch, Option<&File>),
     target: &LaunchTarget,
     flags: &StartFlags,
 ) -> Result<CreateResult, Failure> {
@@ -260,7 +273,7 @@ fn launch_exclusively(
         return Ok(CreateResult::Existing(job));
     }
     EarlierJob::find(registry, &earlier.record.job.to_string())?.check_idle()?;
-    submit::submit_job(context, launch, target, flags.key.as_deref())
+    submit::submit_job(context, launch, pack, target, flags.key.as_deref())
 }
 
 /// Prints a job that was launched now, or earlier with the same key. Starts a relay if none is running.

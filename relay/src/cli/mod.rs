@@ -7,6 +7,8 @@
 //!
 //! * [`commands`]: the list of commands; each command's own flags are in its file. [`global`]: flags of every command.
 //! * [`resolve`]: a launch with every option decided. [`submit`]: creation of the job in the registry.
+//! * [`place`]: a place of the job's own. [`diff`], [`apply`], [`merge`], [`discard`]: its result;
+//!   [`job_result`]: where it is.
 //! * [`limits`]: time limits among those flags. [`prompt`]: the task. [`session`]: the calling session of a host agent.
 //! * [`job_ref`]: resolution of jobs in user input. [`view_context`]: context of a record. [`exit_code`]: exit codes
 //!   for records.
@@ -16,6 +18,7 @@
 //! * [`help`]: layout of the help, examples and topics.
 //! * [`hints`]: notes about unexpected properties of a workspace. [`candidates`]: shell completion of jobs.
 
+mod apply;
 mod approve;
 mod cancel;
 mod candidates;
@@ -23,6 +26,8 @@ mod claim_notice;
 mod commands;
 mod completions;
 mod context;
+mod diff;
+mod discard;
 mod dispatch;
 mod doctor;
 mod down;
@@ -38,11 +43,14 @@ mod hints;
 mod hook;
 mod init;
 mod job_ref;
+mod job_result;
 mod launch;
 mod limits;
 mod logs;
 mod mcp;
+mod merge;
 mod notices;
+mod place;
 mod prompt;
 mod prune;
 mod resolve;

@@ -12,10 +12,12 @@ use super::Context;
 use super::help::after_help;
 use crate::exit::{ExitCode, Failure};
 use crate::files::watch::FolderWatch;
+use crate::git::job_repository::JobRepository;
 use crate::registry::lease::DaemonId;
 use crate::registry::prune::{Retention, prune_archive};
 use crate::registry::requests::{AwaitedRequest, DaemonRequest};
 use crate::registry::{Registry, lease, read};
+use crate::state_dir::StateDir;
 
 /// Default number of archived jobs to keep: some weeks of work.
 const DEFAULT_KEEP: u64 = 1000;
@@ -64,7 +66,10 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<ExitCode, Failure> {
             None if lease::is_held(registry) => {
                 return Err(Failure::unreachable("a relay is starting: try again"));
             }
-            None => drop(prune_archive(registry, &keep).map_err(|e| registry.not_writable(&e))?),
+            None => {
+                let jobs = prune_archive(registry, &keep).map_err(|e| registry.not_writable(&e))?;
+                remove_repositories(context, &jobs);
+            }
         }
     }
     let after = archived_jobs(registry)?;
@@ -113,6 +118,16 @@ fn nothing_removed_reason(registry: &Registry, archived: usize) -> String {
     let jobs = read::unarchived_jobs(registry).map_or(0, |jobs| jobs.len());
     let (them, are) = if jobs == 1 { ("job", "is") } else { ("jobs", "are") };
     format!("the archive is empty: {jobs} {them} {are} among the newest 200, which are never removed")
+}
+
+/// Removes what relay keeps of the results of removed jobs.
+fn remove_repositories(context: &Context, jobs: &[JobId]) {
+    let Ok(state) = StateDir::for_project(&context.root) else { return };
+    for job in jobs {
+        if let Err(e) = JobRepository::of_job(&state.repositories(), job).remove() {
+            context.output.print_note(&format!("the repository of {job} can't be removed: {e}"));
+        }
+    }
 }
 
 fn format_removed(removed: &[&JobId], left: usize) -> String {

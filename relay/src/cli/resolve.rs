@@ -12,6 +12,7 @@ use common::origin::Origin;
 use common::rule::{OnLimit, OnLoop, StepRule};
 use common::text_format::one_line;
 
+use super::place::LaunchPlace;
 use crate::config::Config;
 use crate::engine::workspace::Workspace;
 use crate::engine_kind::EngineKind;
@@ -63,6 +64,8 @@ pub struct Launch {
     pub thread_id: Option<String>,
     /// Origin of the job.
     pub origin: Origin,
+    /// The job's own place; `None` if it works in the workspace itself.
+    pub place: Option<LaunchPlace>,
 }
 
 impl Launch {
@@ -84,6 +87,7 @@ impl Launch {
             on_loop: self.on_loop,
             codex: self.codex.clone(),
             thread: self.thread_id.clone(),
+            place: self.place.as_ref().map(|place| place.spec(job)),
         }
     }
 

@@ -125,6 +125,7 @@ pub(super) fn resolve_flags(
         codex,
         thread_id: Some(thread),
         origin: earlier.follow_up_origin(FollowUp::Resume, context),
+        place: None,
     }
     .validate(context)
 }

@@ -95,6 +95,7 @@ pub(super) fn resolve_flags(
         codex,
         thread_id: old.thread.clone(),
         origin: earlier.follow_up_origin(FollowUp::Retry, context),
+        place: None,
     }
     .validate(context)
 }

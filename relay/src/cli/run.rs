@@ -74,7 +74,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     }
     start_daemon::wait_for_platform(&context.registry)?;
     let (CreateResult::New(job) | CreateResult::Existing(job)) =
-        submit::submit_job(context, &launch, &target, None)?;
+        submit::submit_job(context, &launch, None, &target, None)?;
     let output = &context.output;
     let pass_on = |piece: &[u8]| {
         if !output.json {
@@ -139,6 +139,7 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
             attended: true,
             ..Origin::default()
         },
+        place: None,
     }
     .validate(context)
 }

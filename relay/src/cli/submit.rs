@@ -1,5 +1,7 @@
 //! Creation of a job in the registry, and search for the relay that will run it.
 
+use std::fs::File;
+
 use common::ids::JobId;
 use jiff::Timestamp;
 
@@ -57,13 +59,14 @@ pub fn find_target(context: &Context, config: &Config) -> LaunchTarget {
     LaunchTarget { engine, daemon: DaemonState::Absent(ApprovableSettings::new(engine, config)) }
 }
 
-/// Writes the job durably and notifies the relay.
+/// Writes the job durably, with the pack of its place if there is one, and notifies the relay.
 ///
 /// # Errors
 /// Exit code 5 if the registry can't be written. No job is created then.
 pub fn submit_job(
     context: &Context,
     launch: &Launch,
+    pack: Option<&File>,
     target: &LaunchTarget,
     key: Option<&str>,
 ) -> Result<CreateResult, Failure> {
@@ -77,6 +80,7 @@ pub fn submit_job(
         workspace: launch.workspace.host_path.display().to_string(),
         engine: launch.engine.to_string(),
         origin: launch.origin.clone(),
+        pack,
         key,
     };
     let created = create::create_job(registry, &draft).map_err(|e| registry.not_writable(&e))?;

@@ -11,7 +11,7 @@ use common::record::State;
 use super::claim_notice::claim_and_show;
 use super::follow::JobFollower;
 use super::help::after_help;
-use super::{Context, candidates, exit_code, job_ref, view_context};
+use super::{Context, candidates, exit_code, job_ref, job_result, view_context};
 use crate::exit::{ExitCode, Failure};
 use crate::render::{health, status};
 
@@ -73,10 +73,11 @@ pub fn wait_until_ended(
     let (mut to_look_at, mut last) = (jobs, false);
     loop {
         for job in to_look_at {
-            let record = follow.read_record(&job)?.record;
-            if !record.state.is_final() {
+            let stored = follow.read_record(&job)?;
+            if !stored.record.state.is_final() || job_result::is_pending(context, &stored) {
                 continue;
             }
+            let record = stored.record;
             running.remove(&job);
             claim_and_show(context, &record, "wait", || {
                 if context.output.json {

@@ -26,6 +26,7 @@ pub(super) struct RawConfig {
     codex: RawCodex,
     limits: RawLimits,
     notify: RawNotify,
+    workspace: RawWorkspace,
     step: Vec<Spanned<RawRule>>,
 }
 
@@ -51,6 +52,12 @@ struct RawPlatform {
 #[serde(default, deny_unknown_fields)]
 struct RawRelay {
     port: Option<u16>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawWorkspace {
+    branch: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +96,7 @@ impl RawConfig {
             rules,
             on_limit,
             on_loop,
+            branch: self.workspace.branch,
         })
     }
 }

@@ -33,6 +33,8 @@ pub struct Config {
     pub on_limit: OnLimit,
     /// `[limits] on_loop`.
     pub on_loop: OnLoop,
+    /// `[workspace] branch`: true if jobs get a place of their own by default.
+    pub branch: bool,
 }
 
 /// `[platform]`: settings of the workers' platform.

@@ -13,14 +13,17 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use common::ids::JobId;
+use common::stream::StreamPart;
 use common::wire::{self, AgentFrame, RelayFrame};
-use futures_util::StreamExt;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::core::{Connection, ConnectionId, ConnectionNumber, Input};
 use super::frames::{self, FrameRoute};
+use super::git_streams::GitStreams;
 use super::handshake;
 use super::latest_map::LatestMap;
 use super::liveness::IdleTimeout;
@@ -32,6 +35,8 @@ use crate::state_dir::tokens::TokenId;
 /// Capacity of the queue of frames from the core: every job of an agent (at most 50) can be started and cancelled at
 /// once.
 const OUTBOUND_CAPACITY: usize = 128;
+/// Capacity of the queue of streams' parts: one for each direction of a stream. The pumps wait while it is full.
+const STREAM_PART_CAPACITY: usize = 2;
 /// Time limit for sending one message. An agent that reads nothing for this time is gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
 /// Time limit for an answer of the core or the writer. When it is exceeded, no data is lost, because the agent sends
@@ -48,13 +53,21 @@ pub(super) enum EndReason {
     TokenDenied(String),
 }
 
-enum ConnectionEvent {
+enum ReadEvent {
     Message(Option<Result<Message, axum::Error>>),
+    IdleTimeout,
+}
+
+enum WriteEvent {
     Outbound(Option<RelayFrame>),
     Receipts(Vec<(JobId, Receipt)>),
     Ping,
-    IdleTimeout,
+    /// Part of a stream.
+    Part(RelayFrame),
 }
+
+/// Writing half of a connection.
+type FrameSink<'a> = SplitSink<&'a mut WebSocket, Message>;
 
 /// Serves a connection to its end.
 pub(super) async fn run(mut socket: WebSocket, app: AppState, token: TokenId, number: ConnectionNumber) {
@@ -145,56 +158,93 @@ pub(super) fn connection_error(error: axum::Error) -> EndReason {
     }
 }
 
+/// Reads and writes at the same time: while the agent does not read, its frames are still taken. Otherwise both ends
+/// could wait for each other, each with bytes of git for the other.
 async fn serve_frames(
     socket: &mut WebSocket,
     app: &AppState,
     connection_id: &ConnectionId,
-    mut frames: mpsc::Receiver<RelayFrame>,
+    frames: mpsc::Receiver<RelayFrame>,
 ) -> Result<std::convert::Infallible, EndReason> {
     let receipts: LatestMap<JobId, Receipt> = LatestMap::new();
-    let mut pings = interval(wire::PING_INTERVAL);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (parts, queued_parts) = mpsc::channel(STREAM_PART_CAPACITY);
+    let streams = GitStreams::new(app.clone(), connection_id.clone(), parts);
+    let (sink, source) = socket.split();
+    let reading = read_frames(source, app, connection_id, receipts.clone(), streams);
+    let writing = write_frames(sink, frames, receipts, queued_parts);
+    let (never, _) = tokio::try_join!(reading, writing)?;
+    Ok(never)
+}
+
+async fn read_frames(
+    mut source: SplitStream<&mut WebSocket>,
+    app: &AppState,
+    connection_id: &ConnectionId,
+    receipts: LatestMap<JobId, Receipt>,
+    mut streams: GitStreams,
+) -> Result<std::convert::Infallible, EndReason> {
     let mut idle_timeout = IdleTimeout::starting_at(Instant::now());
-    let mut nonce = 0;
     loop {
-        // Every branch is cancel-safe: a WebSocket's `next`, a channel's `recv`, a map's `take_all` and a tick lose
-        // nothing when another branch wins. Sending happens outside of the select.
+        // A WebSocket's `next` is cancel-safe.
         let event = tokio::select! {
-            message = socket.next() => ConnectionEvent::Message(message),
-            frame = frames.recv() => ConnectionEvent::Outbound(frame),
-            receipts = receipts.take_all() => ConnectionEvent::Receipts(receipts.into_iter().collect()),
-            _ = pings.tick() => ConnectionEvent::Ping,
-            () = tokio::time::sleep_until(idle_timeout.deadline()) => ConnectionEvent::IdleTimeout,
+            message = source.next() => ReadEvent::Message(message),
+            () = tokio::time::sleep_until(idle_timeout.deadline()) => ReadEvent::IdleTimeout,
         };
         match event {
-            ConnectionEvent::Message(Some(Ok(message))) => {
+            ReadEvent::Message(Some(Ok(message))) => {
                 // Only a complete frame resets the timeout. WebSocket fragments and pings don't.
                 if matches!(message, Message::Binary(_)) {
                     idle_timeout = IdleTimeout::starting_at(Instant::now());
                 }
-                handle_message(message, app, connection_id, &receipts).await?;
+                handle_message(message, app, connection_id, &receipts, &mut streams).await?;
             }
-            ConnectionEvent::Message(Some(Err(e))) => return Err(connection_error(e)),
-            ConnectionEvent::Message(None) => {
+            ReadEvent::Message(Some(Err(e))) => return Err(connection_error(e)),
+            ReadEvent::Message(None) => {
                 return Err(EndReason::Lost("the agent closed the connection".to_owned()));
             }
-            ConnectionEvent::Outbound(Some(frame)) => send_frame(socket, &frame).await?,
+            ReadEvent::IdleTimeout if !idle_timeout.is_expired(Instant::now()) => {}
+            ReadEvent::IdleTimeout => {
+                let seconds = wire::DEAD_AFTER.as_secs();
+                return Err(EndReason::Lost(format!("no message from the agent for {seconds} s")));
+            }
+        }
+    }
+}
+
+async fn write_frames(
+    mut sink: FrameSink<'_>,
+    mut frames: mpsc::Receiver<RelayFrame>,
+    receipts: LatestMap<JobId, Receipt>,
+    mut parts: mpsc::Receiver<(u32, StreamPart)>,
+) -> Result<std::convert::Infallible, EndReason> {
+    let mut pings = interval(wire::PING_INTERVAL);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut nonce = 0;
+    loop {
+        // Every branch is cancel-safe: a channel's `recv`, a map's `take_all` and a tick lose nothing when another
+        // branch wins. Sending happens outside of the select. Parts of streams come last, so that they delay no receipt.
+        let step = tokio::select! {
+            biased;
+            frame = frames.recv() => WriteEvent::Outbound(frame),
+            receipts = receipts.take_all() => WriteEvent::Receipts(receipts.into_iter().collect()),
+            _ = pings.tick() => WriteEvent::Ping,
+            Some((stream, part)) = parts.recv() => WriteEvent::Part(RelayFrame::Stream { stream, part }),
+        };
+        match step {
+            WriteEvent::Outbound(Some(frame)) | WriteEvent::Part(frame) => {
+                send_frame(&mut sink, &frame).await?
+            }
             // The core has a newer connection of this agent.
-            ConnectionEvent::Outbound(None) => {
+            WriteEvent::Outbound(None) => {
                 return Err(EndReason::ClosedByRelay(
                     wire::CLOSE_REPLACED,
                     "a newer connection took over".to_owned(),
                 ));
             }
-            ConnectionEvent::Receipts(receipts) => send_acks(socket, receipts).await?,
-            ConnectionEvent::Ping => {
+            WriteEvent::Receipts(receipts) => send_acks(&mut sink, receipts).await?,
+            WriteEvent::Ping => {
                 nonce += 1;
-                send_frame(socket, &RelayFrame::Ping { nonce }).await?;
-            }
-            ConnectionEvent::IdleTimeout if !idle_timeout.is_expired(Instant::now()) => {}
-            ConnectionEvent::IdleTimeout => {
-                let seconds = wire::DEAD_AFTER.as_secs();
-                return Err(EndReason::Lost(format!("no message from the agent for {seconds} s")));
+                send_frame(&mut sink, &RelayFrame::Ping { nonce }).await?;
             }
         }
     }
@@ -205,6 +255,7 @@ async fn handle_message(
     app: &AppState,
     connection_id: &ConnectionId,
     receipts: &LatestMap<JobId, Receipt>,
+    streams: &mut GitStreams,
 ) -> Result<(), EndReason> {
     let refused = |reason: String| EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason);
     let bytes = match message {
@@ -221,22 +272,27 @@ async fn handle_message(
         FrameRoute::Core(input) => {
             with_registry_timeout("take an answer", app.core.send(input.into())).await.map(drop)
         }
+        FrameRoute::OpenStream(request) => streams.open(request).map_err(refused),
+        FrameRoute::StreamPart { stream, part } => streams.receive(stream, part).map_err(refused),
         FrameRoute::Ignored => Ok(()),
     }
 }
 
-async fn send_acks(socket: &mut WebSocket, receipts: Vec<(JobId, Receipt)>) -> Result<(), EndReason> {
+async fn send_acks(sink: &mut FrameSink<'_>, receipts: Vec<(JobId, Receipt)>) -> Result<(), EndReason> {
     for (job, receipt) in receipts {
         let frames = frames::acknowledgement(job, receipt)
             .map_err(|reason| EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason))?;
         for frame in &frames {
-            send_frame(socket, frame).await?;
+            send_frame(sink, frame).await?;
         }
     }
     Ok(())
 }
 
-async fn send_frame(socket: &mut WebSocket, frame: &RelayFrame) -> Result<(), EndReason> {
+async fn send_frame(
+    socket: &mut (impl Sink<Message, Error = axum::Error> + Unpin),
+    frame: &RelayFrame,
+) -> Result<(), EndReason> {
     let bytes =
         wire::encode(frame).map_err(|e| EndReason::Lost(format!("a frame could not be written: {e}")))?;
     match timeout_at(Instant::now() + SEND_TIMEOUT, socket.send(Message::Binary(bytes.into()))).await {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::ids::JobId;
-use common::wire::RelayFrame;
+use common::job::JobSpec;
+use common::record::JobRecord;
+use common::wire::{RelayFrame, STREAM_PROTOCOL};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -20,6 +22,7 @@ use super::deliver::DeliveryThread;
 use super::driver::CoreEnvironment;
 use super::message::Message;
 use super::platform::{self, Platform};
+use super::results::ResultPublisher;
 use super::upgrade::AppState;
 use super::writer::WriterCommand;
 use super::{listen, request_files};
@@ -47,10 +50,19 @@ pub(super) struct Executor {
     /// Limits on what a job's spec may ask for.
     pub(super) policy: JobPolicy,
     pub(super) deliveries: DeliveryThread,
+    /// Results of jobs with a place of their own.
+    pub(super) results: ResultPublisher,
     /// Queue of frames to each connection that the core knows. Dropping a queue ends the connection.
-    pub(super) outbound_queues: BTreeMap<ConnectionNumber, mpsc::Sender<RelayFrame>>,
+    pub(super) outbound_queues: BTreeMap<ConnectionNumber, OutboundQueue>,
     /// Reply channel of the agent that waits for its admission.
     pub(super) admission_reply: Option<oneshot::Sender<Admission>>,
+}
+
+/// Queue of frames to a connection.
+pub(super) struct OutboundQueue {
+    frames: mpsc::Sender<RelayFrame>,
+    /// Newest protocol version of its agent.
+    protocol: u32,
 }
 
 impl CoreEnvironment for Executor {
@@ -110,10 +122,15 @@ impl CoreEnvironment for Executor {
             }
             Effect::RemoveRequest(path) => request_files::remove_request(&self.registry, &path),
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
-            Effect::Prune { path, keep } => spawn_prune(&self.registry, &path, keep),
+            Effect::Prune { path, keep } => spawn_prune(&self.registry, &self.results, &path, keep),
             Effect::ExtendLimit(effect) => return self.perform_limit_effect(effect).await,
             Effect::Engine(effect) => return self.call_engine(effect).await,
-            Effect::Notify(record) => self.deliveries.queue_ended_job(*record),
+            Effect::SetResultState { path, job, commit, state } => {
+                self.results.set_state(&job, &commit, state).await;
+                drop(self.flush().await);
+                request_files::remove_request(&self.registry, &path);
+            }
+            Effect::Notify(record) => self.notify(*record),
             Effect::CloseSubscribers => self.app.subscribers.close().await,
         }
         None
@@ -134,7 +151,8 @@ impl Executor {
                 Input::Register(agent)
             }
             Message::Connected { connection, outbound } => {
-                self.outbound_queues.insert(connection.number, outbound);
+                let queue = OutboundQueue { frames: outbound, protocol: connection.hello.protocol_max };
+                self.outbound_queues.insert(connection.number, queue);
                 Input::Connected(connection)
             }
             Message::Input(input) => input,
@@ -161,12 +179,19 @@ impl Executor {
 
     /// Queues a frame; returns false if the connection has ended or its queue is full.
     fn queue_frame(&self, to: &ConnectionId, frame: RelayFrame) -> bool {
-        self.outbound_queues.get(&to.number).is_some_and(|outbound| outbound.try_send(frame).is_ok())
+        self.outbound_queues.get(&to.number).is_some_and(|outbound| outbound.frames.try_send(frame).is_ok())
     }
 
     /// Queues a frame. If the connection does not accept it, returns the input that reports this.
     fn send_frame(&self, to: ConnectionId, frame: RelayFrame) -> Option<Input> {
         (!self.queue_frame(&to, frame)).then_some(Input::FrameNotSent(to))
+    }
+
+    /// Delivers the notices of a job that has ended; those of a job without its result when the result is recorded.
+    fn notify(&self, record: JobRecord) {
+        if !self.results.publish_if_missing(&record) {
+            self.deliveries.queue_ended_job(record);
+        }
     }
 
     async fn offer(
@@ -176,7 +201,11 @@ impl Executor {
         agent: AgentId,
         connection: Option<ConnectionId>,
     ) -> Option<Input> {
-        match self.read_spec(&job) {
+        let spec = self.read_spec(&job).and_then(|spec| match &connection {
+            Some(to) => self.check_place(to, &spec).map(|()| spec),
+            None => Ok(spec),
+        });
+        match spec {
             Ok(spec) => {
                 self.send_to_writer(WriterCommand::AssignOffer { job: job.clone(), agent }).await;
                 connection.and_then(|to| self.send_frame(to, RelayFrame::Start { job, epoch, spec }))
@@ -190,6 +219,21 @@ impl Executor {
                 None
             }
         }
+    }
+
+    /// Refuses a job with a place of its own for an agent that has no streams.
+    fn check_place(&self, to: &ConnectionId, spec: &str) -> Result<(), String> {
+        let is_old =
+            self.outbound_queues.get(&to.number).is_some_and(|queue| queue.protocol < STREAM_PROTOCOL);
+        let has_place = || serde_json::from_str::<JobSpec>(spec).is_ok_and(|spec| spec.place.is_some());
+        if is_old && has_place() {
+            return Err(
+                "the platform's agent is older than relay and can't make a place for a job: run `relay down` and \
+                 `relay up`, then launch it again"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 
     fn read_spec(&self, job: &JobId) -> Result<String, String> {
@@ -283,8 +327,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts to execute a prune request. The request stays filed until the work is done, because the requesting command
 /// waits for its removal. Calls during this time have no effect.
-fn spawn_prune(registry: &Registry, request: &Path, keep: Retention) {
-    let (registry, request) = (registry.clone(), request.to_owned());
+fn spawn_prune(registry: &Registry, results: &ResultPublisher, request: &Path, keep: Retention) {
+    let (registry, results, request) = (registry.clone(), results.clone(), request.to_owned());
     tokio::task::spawn_blocking(move || {
         // The request stays locked during the work, so that further calls skip it.
         let Ok(file) = requests::request_file(&registry, &request).open() else { return };
@@ -299,7 +343,10 @@ fn spawn_prune(registry: &Registry, request: &Path, keep: Retention) {
             return;
         }
         match prune_archive(&registry, &keep) {
-            Ok(jobs) => tracing::info!("{} archived jobs were removed", jobs.len()),
+            Ok(jobs) => {
+                results.remove_repositories(&jobs);
+                tracing::info!("{} archived jobs were removed", jobs.len());
+            }
             Err(e) => tracing::error!("archived jobs can't be removed: {e}"),
         }
         if let Err(e) = requests::remove_request(&registry, &request) {

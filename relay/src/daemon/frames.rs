@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use common::ids::JobId;
+use common::stream::{STREAM_CHUNK, StreamPart};
 use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame};
 
 use super::core::{ConnectionId, Input};
+use super::git_streams::OpenRequest;
 use super::writer::{Receipt, Receipts, WriterCommand};
 
 pub(super) enum FrameRoute {
@@ -13,6 +15,10 @@ pub(super) enum FrameRoute {
     Writer { action: &'static str, command: WriterCommand },
     /// The core handles the frame.
     Core(Input),
+    /// The frame opens a stream of git.
+    OpenStream(OpenRequest),
+    /// The frame is a part of a stream.
+    StreamPart { stream: u32, part: StreamPart },
     /// The frame only shows that the agent is alive.
     Ignored,
 }
@@ -48,6 +54,13 @@ pub(super) fn route_frame(
             FrameRoute::Core(Input::Refused { connection_id, job, reason, busy })
         }
         AgentFrame::Vitals(vitals) => FrameRoute::Core(Input::Vitals { connection_id, vitals }),
+        AgentFrame::StreamOpen { stream, job, epoch, service } => {
+            FrameRoute::OpenStream(OpenRequest { stream, job, epoch, service })
+        }
+        AgentFrame::Stream { part: StreamPart::Data(bytes), .. } if bytes.len() > STREAM_CHUNK => {
+            return Err(format!("{} bytes in one part of a stream", bytes.len()));
+        }
+        AgentFrame::Stream { stream, part } => FrameRoute::StreamPart { stream, part },
         AgentFrame::Pong { .. } => FrameRoute::Ignored,
     })
 }

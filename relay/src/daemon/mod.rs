@@ -22,10 +22,12 @@
 //!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
 //!   agent's connection; [`handshake`]: its first frames, [`frames`]: routes of its frames (pure); [`liveness`]:
 //!   detection of a silent connection (pure).
+//! * [`git_streams`]: git at an agent fetches from a job's repository and pushes to it.
 //! * [`subscribe`]: the event stream for subscribers.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
 //! * [`deliver`]: delivers completion notices.
+//! * [`job_repositories`]: repositories of jobs with a place of their own; [`results`]: their results.
 //! * [`request_watcher`]: watches for new requests. [`freeze_detector`]: detects that this process or the machine was
 //!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
@@ -38,7 +40,9 @@ mod effects;
 mod engine_events;
 mod frames;
 mod freeze_detector;
+mod git_streams;
 mod handshake;
+mod job_repositories;
 mod latest_map;
 mod listen;
 mod liveness;
@@ -48,6 +52,7 @@ mod pending_connections;
 mod platform;
 mod request_files;
 mod request_watcher;
+mod results;
 mod serve;
 #[cfg(feature = "internals")]
 pub(crate) mod sim;

@@ -16,8 +16,10 @@ use super::core::{Core, Input};
 use super::deliver::DeliveryThread;
 use super::driver::Driver;
 use super::effects::Executor;
+use super::job_repositories::JobRepositories;
 use super::latest_map::LatestMap;
 use super::platform::Platform;
+use super::results::ResultPublisher;
 use super::subscribe::{Broadcast, Subscribers};
 use super::tls::TlsIdentity;
 use super::upgrade::AppState;
@@ -125,11 +127,13 @@ async fn run_daemon(
         clock.set_by_wall_clock();
     }
     let deliveries = DeliveryThread::start(registry, config, clock.clone());
+    let repositories = JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories());
     let app = AppState {
         tokens: state.tokens(),
         identity,
         writer,
         core: sender,
+        repositories: repositories.clone(),
         subscribers,
         clock: clock.clone(),
         connection_counter: Arc::default(),
@@ -139,18 +143,20 @@ async fn run_daemon(
     let executor = Executor {
         registry: registry.clone(),
         lock_file: lock,
-        state_dir: state,
         saved_state: saved,
         app: app.clone(),
         platform: platform.clone(),
         policy: JobPolicy::new(engine, config),
+        results: ResultPublisher::new(repositories, app.writer.clone()),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
         outbound_queues: BTreeMap::new(),
         admission_reply: None,
+        state_dir: state,
     };
     let mut driver = Driver { core, environment: executor };
     write_first_state(&mut driver).map_err(|e| registry.not_writable(&e))?;
     tracing::info!("relay {} serves {} on {address}", env!("CARGO_PKG_VERSION"), registry.dir().display());
+    driver.environment.results.publish_all_missing();
     driver.handle_input(Input::RegistryOpened(active)).await;
     let inputs = app.core.clone();
     freeze_detector::spawn_beats(inputs.clone());

@@ -12,6 +12,7 @@ use common::wire;
 use tokio::sync::mpsc;
 
 use super::connection;
+use super::job_repositories::JobRepositories;
 use super::message::Message;
 use super::subscribe::Subscribers;
 use super::tls::TlsIdentity;
@@ -36,6 +37,8 @@ pub(super) struct AppState {
     pub(super) writer: WriterHandle,
     /// Receives all other messages.
     pub(super) core: mpsc::Sender<Message>,
+    /// Repositories of the jobs that have a place of their own.
+    pub(super) repositories: JobRepositories,
     /// Shared state of the subscribers.
     pub(super) subscribers: Subscribers,
     /// Time source of records.

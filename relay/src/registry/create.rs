@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{Registry, read, reserve};
+use crate::files::dir::RegistryDir;
 use crate::files::file_ref::FileRef;
 use crate::files::staged::{self, StagedFile};
 
@@ -38,6 +39,8 @@ pub struct JobDraft<'a> {
     pub engine: String,
     /// Origin of the job.
     pub origin: Origin,
+    /// Pack with the uncommitted files that the job starts from.
+    pub pack: Option<&'a File>,
     /// Idempotency key: a second launch with the same key returns the first launch's job.
     pub key: Option<&'a str>,
 }
@@ -124,17 +127,19 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
     let staging = registry.staging();
     let spec = StagedFile::write_in(&staging, &registry.spec(&job), &serde_json::to_vec(&spec)?)?;
     let record = StagedFile::write_in(&staging, &registry.record(&job), &record.to_bytes()?)?;
+    let pack = draft.pack.map(|pack| stage_pack(&staging, &registry.pack(&job), pack)).transpose()?;
     let latest = LatestLink::stage(registry, &job)?;
     // Both files are written before the first sync, which then commits both to the disk's journal.
     spec.begin_writing();
     record.begin_writing();
     spec.sync()?;
     record.sync()?;
-    // The lock is held until the record exists, because an unlocked spec without a record counts as a leftover.
+    // The locks are held until the record exists, because an unlocked file without a record counts as a leftover.
+    let _pack = pack.map(StagedFile::publish).transpose()?;
     let _spec = spec.publish()?;
     if let Err(e) = record.publish().and_then(|_| registry.folder().sync()) {
         // Removes the partial job, whose prompt would never run.
-        for file in [registry.record(&job), registry.spec(&job)] {
+        for file in [registry.record(&job), registry.spec(&job), registry.pack(&job)] {
             let _ = file.remove();
         }
         return Err(e);
@@ -142,6 +147,15 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
     // The job exists now, so the launch succeeds even if the link can't be published.
     let _ = latest.publish();
     Ok(job)
+}
+
+/// Writes a pack to the disk, under a temporary name.
+fn stage_pack(staging: &RegistryDir, target: &FileRef, mut pack: &File) -> io::Result<StagedFile> {
+    let mut staged = StagedFile::create_in(staging, target)?;
+    pack.rewind()?;
+    io::copy(&mut pack, staged.file())?;
+    staged.sync()?;
+    Ok(staged)
 }
 
 /// Returns the id of the next job with this name. A locked file per name holds the counter, so the cost does not grow

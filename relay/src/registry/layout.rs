@@ -68,6 +68,11 @@ impl Registry {
         self.job_file(job, "spec")
     }
 
+    /// Pack with the uncommitted files that a job starts from, until the job's repository has them.
+    pub fn pack(&self, job: &JobId) -> FileRef {
+        self.job_file(job, "pack")
+    }
+
     /// A job's event log.
     pub fn events(&self, job: &JobId) -> FileRef {
         self.job_file(job, "events.jsonl")

@@ -22,11 +22,14 @@ pub fn remove_leftovers(registry: &Registry, now: SystemTime) {
         .iter()
         .filter_map(|name| layout::job_of_record(name).or_else(|| layout::job_of_events(name)))
         .collect();
-    let specs = names.iter().filter_map(|name| name.strip_suffix(".spec")?.parse::<JobId>().ok());
-    for job in specs.filter(|job| !recorded.contains(job)) {
-        // A launch holds its spec locked until the record exists, which may be the case by now.
-        if registry.spec(&job).is_leftover(now) && !registry.record(&job).exists() {
-            let _ = registry.spec(&job).remove();
+    for extension in [".spec", ".pack"] {
+        let jobs = names.iter().filter_map(|name| name.strip_suffix(extension)?.parse::<JobId>().ok());
+        for job in jobs.filter(|job| !recorded.contains(job)) {
+            let file = if extension == ".spec" { registry.spec(&job) } else { registry.pack(&job) };
+            // A launch holds its files locked until the record exists, which may be the case by now.
+            if file.is_leftover(now) && !registry.record(&job).exists() {
+                let _ = file.remove();
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use common::ids::JobId;
 use common::record::SCHEMA;
+use common::result::JobResult;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,9 @@ pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<V
     let ended = records
         .iter()
         .map(|stored| stored.record)
-        .filter(|record| record.schema <= SCHEMA && record.state.is_final());
+        .filter(|record| record.schema <= SCHEMA && record.state.is_final())
+        // A result that was neither taken nor discarded is never lost.
+        .filter(|record| !record.result.as_ref().is_some_and(JobResult::is_open));
     let mut workspaces = BTreeMap::new();
     let ended = ended.filter_map(|record| {
         workspaces.insert(record.job.clone(), record.workspace);
@@ -43,7 +46,9 @@ pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<V
         if let Some(workspace) = workspaces.get(job) {
             workspace_copy::remove_log_copy(Path::new(workspace), job);
         }
-        for file in [archive.spec(job), archive.log(job), archive.events(job), archive.record(job)] {
+        for file in
+            [archive.spec(job), archive.pack(job), archive.log(job), archive.events(job), archive.record(job)]
+        {
             file.remove()?;
         }
         outbox::remove_unless_pending(registry, job)?;

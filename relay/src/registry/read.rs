@@ -3,6 +3,8 @@
 use std::io;
 
 use common::ids::{JobId, JobName};
+use common::job::JobSpec;
+use common::place::PlaceSpec;
 use common::record::{JobRecord, SCHEMA};
 
 use super::{Registry, layout};
@@ -48,6 +50,12 @@ fn load_record_from(home: &Registry, job: &JobId) -> io::Result<StoredRecord> {
         record.events_path = home.events(job).display().to_string();
     }
     Ok(StoredRecord { record, registry: home.clone() })
+}
+
+/// Returns the place in a job's spec; `None` if the job works in its workspace, or the spec can't be read.
+pub fn place_of(home: &Registry, job: &JobId) -> Option<PlaceSpec> {
+    let bytes = home.spec(job).read(MAX_FILE_SIZE).ok()?;
+    serde_json::from_slice::<JobSpec>(&bytes).ok()?.place
 }
 
 /// Returns every job with a record in the registry (not the archive), in no particular order.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use common::ids::JobId;
+use common::result::ResultState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,15 @@ pub enum DaemonRequest {
         #[serde(default)]
         to_ms: Option<u64>,
     },
+    /// Change the state of a job's result: it was taken or discarded.
+    SetResultState {
+        /// Job with the result.
+        job: JobId,
+        /// Commit of the result.
+        commit: String,
+        /// New state.
+        state: ResultState,
+    },
     /// Remove archived jobs for good.
     Prune {
         /// Daemon that the request is for; no other daemon applies it. `None` in a request of an earlier version, which
@@ -82,7 +92,11 @@ impl DaemonRequest {
         match self {
             Self::Down { relay } | Self::Prune { relay, .. } => relay.as_ref() == Some(daemon),
             Self::Restart { relay } => relay == daemon,
-            Self::Launch { .. } | Self::Cancel { .. } | Self::Extend { .. } | Self::Up => true,
+            Self::Launch { .. }
+            | Self::Cancel { .. }
+            | Self::Extend { .. }
+            | Self::SetResultState { .. }
+            | Self::Up => true,
         }
     }
 }

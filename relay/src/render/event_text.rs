@@ -70,7 +70,8 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         | EventBody::Message { .. }
         | EventBody::Plan { .. }
         | EventBody::FileChange { .. }
-        | EventBody::Extended { .. } => Emphasis::Normal,
+        | EventBody::Extended { .. }
+        | EventBody::Result(_) => Emphasis::Normal,
         EventBody::StepStarted { .. } => Emphasis::State(State::Running),
         EventBody::LinkRestored { .. } => Emphasis::Health(HealthWord::Healthy),
         EventBody::Warning { .. }
@@ -142,6 +143,7 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
         }
         EventBody::Interrupted { n, reason } => format!("step {n}: {}", one_line(reason)),
         EventBody::Vitals(vitals) => machine_text::full(vitals),
+        EventBody::Result(result) => one_line(&result.describe()),
         EventBody::Cleanup { killed, survivors } => {
             format!(
                 "{} killed, {survivors} left",

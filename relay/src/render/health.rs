@@ -15,6 +15,7 @@ use common::duration;
 use common::event::FailureKind;
 use common::job::StepKind;
 use common::record::{JobRecord, Link, State};
+use common::result::JobResult;
 use common::text_format;
 use common::warnings::WAITS_FOR_NETWORK;
 use jiff::Timestamp;
@@ -136,6 +137,11 @@ pub fn next_action(record: &JobRecord) -> String {
             format!("fix what the error names, then run `relay retry {job}`")
         }
         (State::Failed, _) => format!("`relay explain {job}`"),
+        (State::Completed, _) if record.result.as_ref().is_some_and(JobResult::is_open) => {
+            format!(
+                "{warned}`relay diff {job}`, then `relay merge {job}`, `relay apply {job}` or `relay discard {job}`"
+            )
+        }
         (State::Completed, _) if resumable => format!("{warned}`relay resume {job} \"…\"`"),
         (_, _) if resumable => format!("`relay resume {job} \"…\"`"),
         (State::Completed, _) => format!("{warned}`relay logs {job}`"),

@@ -238,7 +238,9 @@ impl LabeledRows<'_> {
                 ),
             );
         }
-        if let Some(changes) = record.changes {
+        if let Some(result) = &record.result {
+            self.add_untrusted("result", &result.describe());
+        } else if let Some(changes) = record.changes {
             let files = plural::format_count(changes.files.into(), "file", "files");
             let text = format!("{files} (+{} -{})", changes.insertions, changes.deletions);
             self.add("changes", &text);

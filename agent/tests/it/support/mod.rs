@@ -5,6 +5,7 @@ pub(crate) mod codex;
 pub(crate) mod disk;
 pub(crate) mod figures;
 pub(crate) mod shim;
+pub(crate) mod streams;
 pub(crate) mod tls;
 
 use std::collections::BTreeMap;
@@ -111,12 +112,21 @@ pub(crate) struct Relay {
     /// Vitals that the agent sent, oldest first.
     pub(crate) vitals: Vec<MachineVitals>,
     pub(crate) ack: bool,
+    pub(crate) streams: streams::Streams,
 }
 
 impl Relay {
     pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { listener, socket: None, runs: BTreeMap::new(), pongs: 0, vitals: Vec::new(), ack: true }
+        Self {
+            listener,
+            socket: None,
+            runs: BTreeMap::new(),
+            pongs: 0,
+            vitals: Vec::new(),
+            ack: true,
+            streams: streams::Streams::default(),
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -192,6 +202,7 @@ impl Relay {
     /// Breaks the connection without a close frame.
     pub(crate) fn drop_connection(&mut self) {
         self.socket = None;
+        self.streams.fail_all();
     }
 
     /// Serves until `done` holds.
@@ -203,7 +214,14 @@ impl Relay {
                     ping = Instant::now();
                     self.send(&RelayFrame::Ping { nonce: 0 }).await;
                 }
-                let next = timeout(Duration::from_millis(50), self.socket.as_mut().unwrap().next()).await;
+                // Both are cancel-safe.
+                let next = tokio::select! {
+                    next = timeout(Duration::from_millis(50), self.socket.as_mut().unwrap().next()) => next,
+                    frame = self.streams.next_frame() => {
+                        self.send(&frame).await;
+                        continue;
+                    }
+                };
                 match next {
                     Err(_) => {}
                     Ok(Some(Ok(Message::Binary(bytes)))) => {
@@ -323,6 +341,8 @@ impl Relay {
             }
             AgentFrame::Pong { .. } => self.pongs += 1,
             AgentFrame::Vitals(vitals) => self.vitals.push(*vitals),
+            AgentFrame::StreamOpen { stream, service, .. } => self.streams.open(stream, service),
+            AgentFrame::Stream { stream, part } => self.streams.receive(stream, part),
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::super::launch::{self, LaunchArgs, StartFlags};
 use super::super::limits::LimitFlags;
+use super::super::place::PlaceFlags;
 use super::compact;
 use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
@@ -110,6 +111,7 @@ fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
         model: input.model,
         env: Vec::new(),
         runner: Runner::Codex,
+        place: PlaceFlags::default(),
         start: StartFlags { key: input.key, ..StartFlags::default() },
         codex_args: Vec::new(),
     })

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::claim_notice::claim_and_show;
-use super::super::{Context, exit_code, job_ref, view_context};
+use super::super::{Context, exit_code, job_ref, job_result, view_context};
 use super::compact;
 use super::tool_context::{self, ToolContext};
 use crate::exit::{ExitCode, Failure};
@@ -70,10 +70,13 @@ fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<R
 
 /// Reads the records; splits them into ended and unfinished jobs.
 fn read_jobs(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRecord>), Failure> {
-    let records =
-        jobs.iter().map(|job| job_ref::read_record(&context.registry, job).map(|stored| stored.record));
-    let records = records.collect::<Result<Vec<_>, _>>()?;
-    Ok(records.into_iter().partition(|record| record.state.is_final()))
+    let (mut ended, mut running) = (Vec::new(), Vec::new());
+    for job in jobs {
+        let stored = job_ref::read_record(&context.registry, job)?;
+        let has_ended = stored.record.state.is_final() && !job_result::is_pending(context, &stored);
+        if has_ended { &mut ended } else { &mut running }.push(stored.record);
+    }
+    Ok((ended, running))
 }
 
 /// Builds the reply like `relay wait`: summaries of ended jobs, health of the others, and the worst exit code.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use common::event::EventBody;
 use common::ids::JobId;
 use common::record::JobRecord;
+use common::result::ResultState;
 use common::wire::{RelayFrame, TerminationCause};
 
 use super::connections::{ConnectionId, ConnectionNumber};
@@ -81,7 +82,16 @@ pub(in crate::daemon) enum Effect {
     /// Call the engine of the platform.
     Engine(EngineEffect),
 
-    /// Deliver the notices of a job that has ended.
+    /// Change the state of a job's result, then remove the request.
+    SetResultState {
+        path: PathBuf,
+        job: JobId,
+        /// Commit of the result that was taken or discarded.
+        commit: String,
+        state: ResultState,
+    },
+
+    /// Deliver the notices of a job that has ended. A job with a place of its own first gets its result.
     Notify(Box<JobRecord>),
     /// Close the event streams.
     CloseSubscribers,

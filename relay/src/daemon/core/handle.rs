@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use common::record::JobRecord;
+use common::result::ResultState;
 use common::wire::RelayFrame;
 use tokio::time::Instant;
 
@@ -152,7 +153,7 @@ impl Core {
             self.inspect_limits(context);
         }
         self.forget_exit(context);
-        let ended = records.into_values().filter(|record| record.state.is_final());
+        let ended = records.into_values().filter(is_news_of_end);
         context.effects.extend(ended.map(|record| Effect::Notify(Box::new(record))));
     }
 
@@ -232,4 +233,10 @@ impl Core {
             context.push(Effect::Send { to: connection.connection_id(), frame });
         }
     }
+}
+
+/// Returns true if a changed record shows the end of its job, or the job's result. A result that was taken is no news.
+fn is_news_of_end(record: &JobRecord) -> bool {
+    let is_new = |state| matches!(state, ResultState::Open | ResultState::None);
+    record.state.is_final() && record.result.as_ref().is_none_or(|result| is_new(result.state))
 }

@@ -42,6 +42,9 @@ impl Core {
                     promised_ms: to_ms,
                 });
             }
+            Some(DaemonRequest::SetResultState { job, commit, state }) => {
+                return turn.push(Effect::SetResultState { path, job, commit, state });
+            }
             Some(DaemonRequest::Up) => self.on_up_requested(wall, context),
             Some(DaemonRequest::Down { .. }) => self.begin_shutdown(context),
             Some(DaemonRequest::Restart { .. }) => self.begin_hand_over(),

@@ -115,6 +115,7 @@ impl SimRelay {
             workspace: "/w".to_owned(),
             engine: "local".to_owned(),
             origin: common::origin::Origin::default(),
+            pack: None,
             key: None,
         };
         let (CreateResult::New(job) | CreateResult::Existing(job)) = create_job(&world.registry, &draft)?;
@@ -144,7 +145,8 @@ impl SimRelay {
                 }
                 self.handle(input);
             }
-            FrameRoute::Ignored => {}
+            // The simulation has no git.
+            FrameRoute::OpenStream(_) | FrameRoute::StreamPart { .. } | FrameRoute::Ignored => {}
         }
         Ok(self.take_outgoing())
     }

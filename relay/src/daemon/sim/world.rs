@@ -126,7 +126,9 @@ impl CoreEnvironment for SimWorld {
                 self.clock.set_by_wall_clock();
                 return Some(Input::ClockSet(None));
             }
-            Effect::RemoveRequest(path) | Effect::Prune { path, .. } => {
+            Effect::RemoveRequest(path)
+            | Effect::Prune { path, .. }
+            | Effect::SetResultState { path, .. } => {
                 request_files::remove_request(&self.registry, &path);
             }
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),

@@ -58,6 +58,10 @@ impl Writer {
                     self.pending_answers.push((connection_id, durable, reply));
                 }
             }
+            WriterCommand::CheckRun { connection_id, job, epoch, reply } => {
+                // The connection may have ended.
+                let _ = reply.send(self.check_run(&connection_id, &job, epoch));
+            }
             WriterCommand::RemoveConnection(connection_id) => self.ownership.on_disconnect(&connection_id),
             WriterCommand::Flush(reply) => self.pending_flushes.push(reply),
         }
@@ -117,6 +121,12 @@ impl Writer {
             );
         }
         let (urgent, at) = (is_urgent(&body).then(|| body.clone()), self.clock.now());
+        if matches!(body, EventBody::Result(_))
+            && let Err(e) = self.open_ended_job(job)
+        {
+            tracing::error!("{job}: its result can't be recorded: {e}");
+            return self.queue_retry(job, body, now);
+        }
         match self.with_open_job(job, |open, ids| open.add_relay_event(at, body, ids)) {
             Ok(()) => {}
             // The job has ended, so no event follows.
@@ -141,6 +151,21 @@ impl Writer {
             self.jobs_to_commit.insert(job.clone());
         }
         self.open_jobs.get_mut(job).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Opens a job that has ended, so that its result can be recorded. The next commit closes it again.
+    fn open_ended_job(&mut self, job: &JobId) -> io::Result<()> {
+        match self.open_job(job) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened.map(|_| ()),
+        }
+        let opened = match OpenJob::open_ended(&self.registry, job, &mut self.event_ids, self.clock.now()) {
+            // The job was removed meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        self.open_jobs.insert(job.clone(), opened);
+        Ok(())
     }
 
     fn with_open_job<T>(
@@ -202,6 +227,19 @@ impl Writer {
         self.open_job(job)?;
         let recorded = self.open_jobs.get(job).and_then(|open| open.record().agent.as_deref());
         self.ownership.check_sender(connection_id, job, recorded)
+    }
+
+    /// Checks that this connection may act for a run, and that the run is the running one.
+    fn check_run(&mut self, connection_id: &ConnectionId, job: &JobId, epoch: u32) -> Result<(), String> {
+        self.check_sender(connection_id, job).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => format!("{job} is unknown here, or has ended"),
+            io::ErrorKind::WouldBlock => format!("{job}: its events are not recorded at the moment"),
+            _ => format!("{job}: {e}"),
+        })?;
+        match self.open_jobs.get(job).map(OpenJob::record) {
+            Some(record) if record.epoch == epoch && !record.state.is_final() => Ok(()),
+            _ => Err(format!("{job}: run {epoch} is not the running one")),
+        }
     }
 
     /// Returns the same as [`Self::durable_state`]; `None` if that can't be determined now.

@@ -43,6 +43,7 @@ fn archive_job(registry: &Registry, job: &JobId) -> io::Result<()> {
     let archive = registry.archived();
     let moves = [
         (registry.spec(job), archive.spec(job)),
+        (registry.pack(job), archive.pack(job)),
         (registry.log(job), archive.log(job)),
         (registry.events(job), archive.events(job)),
         (registry.record(job), archive.record(job)),

@@ -58,6 +58,14 @@ pub(in crate::daemon) enum WriterCommand {
     /// Report the durable state of these jobs to a connection after its hello. From now on nothing is accepted from
     /// older connections. Without an answer the connection must end.
     QueryDurable { connection_id: ConnectionId, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
+    /// Check that this connection may send data of a run, and that the run is the running one. The answer is one line
+    /// if it may not.
+    CheckRun {
+        connection_id: ConnectionId,
+        job: JobId,
+        epoch: u32,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// Remove a connection that has ended.
     RemoveConnection(ConnectionId),
     /// Reply once everything sent before, including records, is on disk.

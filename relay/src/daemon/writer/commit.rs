@@ -102,12 +102,12 @@ impl Writer {
                 // The values are removed for every outcome, and before readers see the end of the job.
                 spec::remove_env_values_or_log(&self.registry, job);
             }
-            let mut refreshed = open.refresh_record(&self.registry, now, false);
+            let mut refreshed = open.refresh_record(now, false);
             // The new record replaces an older one, so extra space is needed only for a moment.
             if refreshed.as_ref().is_err_and(is_out_of_space)
                 && (self.disk_full_state.release_reserve(now) || is_final)
             {
-                refreshed = open.refresh_record(&self.registry, now, is_final);
+                refreshed = open.refresh_record(now, is_final);
             }
             match refreshed {
                 Ok(None) if is_final => ended.push(job.clone()),
@@ -170,6 +170,7 @@ impl Writer {
         for job in ended {
             self.ownership.remove_job(job);
             if let Some(open) = self.open_jobs.remove(job)
+                && !open.is_archived(&self.registry)
                 && let Some(finished_at) = open.record().finished_at
             {
                 self.archive_queue.add_ended_job(finished_at, job.clone());

@@ -13,7 +13,7 @@ use super::checksums::Checksums;
 use super::command::{Receipt, Receipts};
 use super::ids::EventIds;
 use super::log::EventFile;
-use super::log_repair;
+use super::log_repair::{self, RepairedJob};
 use crate::files::atomic::Durability;
 use crate::registry::Registry;
 use crate::registry::log_file::LogWriter;
@@ -25,6 +25,8 @@ const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(25);
 const MAX_KEPT_BUFFER: usize = 64 * 1024;
 
 pub(super) struct OpenJob {
+    /// Location of the job's files: the registry or its archive.
+    home: Registry,
     record: JobRecord,
     event_file: EventFile,
     /// Lines that are not written yet, or not published yet.
@@ -66,9 +68,40 @@ impl OpenJob {
             }
             return Err(io::ErrorKind::NotFound.into());
         }
-        let mut open = Self {
-            output: LogWriter::open(&registry.log(job))?,
-            event_file: EventFile::new(registry.events(job), found.log_length),
+        let mut open = Self::from_files(registry, job, found)?;
+        if open.relay_seq == 0 && open.record.seq == 0 {
+            // The event has the time of the launch, so that the record folded from the log equals the record that
+            // launch wrote.
+            let queued = EventBody::Queued(Box::new(open.record.to_queued()));
+            open.push_relay_event(Event { at: open.record.created_at, body: queued }, ids)?;
+        }
+        Ok(open)
+    }
+
+    /// Opens a job that has ended, for its result.
+    ///
+    /// # Errors
+    /// `NotFound` for a job that is unknown or has not ended; otherwise the error of the failing call.
+    pub(super) fn open_ended(
+        registry: &Registry,
+        job: &JobId,
+        ids: &mut EventIds,
+        now: Timestamp,
+    ) -> io::Result<Self> {
+        let archive = registry.archived();
+        let home = if registry.record(job).exists() { registry } else { &archive };
+        let found = log_repair::repair_job(home, job, ids, now)?;
+        if !found.record.state.is_final() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Self::from_files(home, job, found)
+    }
+
+    fn from_files(home: &Registry, job: &JobId, found: RepairedJob) -> io::Result<Self> {
+        Ok(Self {
+            home: home.clone(),
+            output: LogWriter::open(&home.log(job))?,
+            event_file: EventFile::new(home.events(job), found.log_length),
             record: found.record,
             pending_lines: Vec::new(),
             lines_are_urgent: false,
@@ -79,18 +112,16 @@ impl OpenJob {
             record_is_stale: found.record_is_stale,
             written_state: None,
             waiting_receipts: Vec::new(),
-        };
-        if open.relay_seq == 0 && open.record.seq == 0 {
-            // The event has the time of the launch, so that the record folded from the log equals the record that
-            // launch wrote.
-            let queued = EventBody::Queued(Box::new(open.record.to_queued()));
-            open.push_relay_event(Event { at: open.record.created_at, body: queued }, ids)?;
-        }
-        Ok(open)
+        })
     }
 
     pub(super) fn record(&self) -> &JobRecord {
         &self.record
+    }
+
+    /// Returns true if the job's files are in the archive.
+    pub(super) fn is_archived(&self, registry: &Registry) -> bool {
+        self.home != *registry
     }
 
     pub(super) fn event_file(&mut self) -> &mut EventFile {
@@ -173,7 +204,7 @@ impl OpenJob {
         Ok(line.append_to(&mut Vec::new()).map_err(malformed_line)? == sum)
     }
 
-    /// Adds an event of the relay itself, unless the job has ended.
+    /// Adds an event of the relay itself, unless the job has ended. Only a result follows the end.
     ///
     /// # Errors
     /// Fails if the event can't get an id.
@@ -183,7 +214,7 @@ impl OpenJob {
         body: EventBody,
         ids: &mut EventIds,
     ) -> io::Result<()> {
-        if self.record.state.is_final() {
+        if self.record.state.is_final() && !matches!(body, EventBody::Result(_)) {
             return Ok(());
         }
         let unrecorded = is_urgent(&body).then(|| body.clone());
@@ -268,12 +299,7 @@ impl OpenJob {
     ///
     /// # Errors
     /// Fails if the record can't be replaced; the write is then due again.
-    pub(super) fn refresh_record(
-        &mut self,
-        registry: &Registry,
-        now: Instant,
-        in_place: bool,
-    ) -> io::Result<Option<Instant>> {
+    pub(super) fn refresh_record(&mut self, now: Instant, in_place: bool) -> io::Result<Option<Instant>> {
         if !self.record_is_stale {
             return Ok(None);
         }
@@ -285,7 +311,7 @@ impl OpenJob {
             return Ok(Some(at + MIN_REFRESH_INTERVAL));
         }
         let bytes = self.record.to_bytes()?;
-        let file = registry.record(&self.record.job);
+        let file = self.home.record(&self.record.job);
         if in_place {
             file.replace_or_overwrite(&bytes, Durability::Cached)?;
         } else {
@@ -329,9 +355,10 @@ impl OpenJob {
     }
 }
 
-/// Returns true if an event must be recorded even on a full disk: a final event, or the reason for missing events.
+/// Returns true if an event must be recorded even on a full disk: a final event, a result, or the reason for missing
+/// events.
 pub(super) fn is_urgent(body: &EventBody) -> bool {
-    matches!(body, EventBody::Finished { .. } | EventBody::LinkLost { .. })
+    matches!(body, EventBody::Finished { .. } | EventBody::Result(_) | EventBody::LinkLost { .. })
 }
 
 fn malformed_line(error: LineError) -> io::Error {

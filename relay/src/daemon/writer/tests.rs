@@ -9,6 +9,7 @@ use common::event::{Event, EventBody, FinalState, Queued};
 use common::event_line::EventLine;
 use common::ids::JobId;
 use common::record::{JobRecord, State};
+use common::result::{JobResult, ResultState};
 use common::wire::{Durable, JobProgress};
 use tokio::sync::oneshot;
 
@@ -488,4 +489,89 @@ fn a_job_whose_last_record_could_not_be_written_at_first_is_closed_when_it_is() 
     writer.run_due_work(due);
     assert_eq!((writer.open_jobs.len(), writer.next_due()), (0, None));
     assert_eq!(read::load_record(&registry, &job).unwrap().record.state, State::Completed);
+}
+
+#[test]
+fn a_stream_is_opened_only_for_the_running_run_and_by_its_agent() {
+    let (_dir, registry) = Registry::temporary();
+    let job = launch(&registry, "demo#1");
+    let (mut writer, _changes) = open(&registry);
+    let receipts = LatestMap::new();
+    let own = connection_id(&mut writer, &job);
+    let check = |writer: &mut Writer, connection_id: &ConnectionId, job: &str, epoch| {
+        let (reply, mut answer) = oneshot::channel();
+        let (connection_id, job) = (connection_id.clone(), job.parse().unwrap());
+        let command = WriterCommand::CheckRun { connection_id, job, epoch, reply };
+        writer.apply_and_commit([command], Instant::now());
+        answer.try_recv().unwrap()
+    };
+    let accepted = EventBody::Accepted {
+        agent: "agent".into(),
+        isolation: common::event::Isolation::None,
+        workspace_log: None,
+    };
+    let accepted = events(&mut writer, &job, 1, Event { body: accepted, ..said("") }, &receipts);
+    writer.apply_and_commit([accepted], Instant::now());
+    assert_eq!(check(&mut writer, &own, "demo#1", 1), Ok(()));
+    assert!(check(&mut writer, &own, "demo#1", 2).unwrap_err().contains("not the running one"));
+    assert!(check(&mut writer, &own, "other#1", 1).unwrap_err().contains("unknown"));
+    let foreign = ConnectionId { agent: "foreign".into(), number: 2 };
+    assert!(writer.ownership.on_connect(&foreign));
+    assert!(check(&mut writer, &foreign, "demo#1", 1).unwrap_err().contains("another agent"));
+    let end = events(&mut writer, &job, 2, finished(), &receipts);
+    writer.apply_and_commit([end], Instant::now());
+    assert!(check(&mut writer, &own, "demo#1", 1).is_err());
+}
+
+fn result(state: ResultState) -> JobResult {
+    JobResult {
+        branch: "relay/a-1".to_owned(),
+        base: "b".to_owned(),
+        commit: Some("c".to_owned()),
+        commits: 1,
+        files: 1,
+        insertions: 1,
+        deletions: 0,
+        state,
+        note: None,
+    }
+}
+
+fn own_result(job: &JobId, state: ResultState) -> WriterCommand {
+    let body = Box::new(EventBody::Result(Box::new(result(state))));
+    WriterCommand::RecordRelayEvent { job: job.clone(), body }
+}
+
+#[test]
+fn a_result_follows_the_end_of_its_job_in_the_archive_too() {
+    let (_dir, registry, job, mut writer) = with_job();
+    let now = Instant::now();
+    writer.apply_and_commit([own_end(&job), own_result(&job, ResultState::Open)], now);
+    let stored = || read::load_record(&registry, &job).unwrap();
+    assert_eq!(stored().record.result, Some(result(ResultState::Open)));
+    assert!(stored().record.summary.unwrap().contains("result relay/a-1: 1 commit, 1 file +1 -0, not taken"));
+    writer.apply_and_commit([own_result(&job, ResultState::Applied)], now);
+    assert_eq!(stored().record.result, Some(result(ResultState::Applied)));
+    assert!(writer.open_jobs.is_empty());
+    for file in [registry.spec(&job), registry.log(&job), registry.events(&job), registry.record(&job)] {
+        let name = file.name().to_owned();
+        let _ = file.rename(&registry.archive().file(name));
+    }
+    writer.apply_and_commit([own_result(&job, ResultState::Merged)], now);
+    assert_eq!(stored().registry, registry.archived());
+    assert_eq!(stored().record.result, Some(result(ResultState::Merged)));
+    assert!(!registry.record(&job).exists() && writer.open_jobs.is_empty());
+    let log = event_log::read_log(&registry.archived().events(&job)).unwrap();
+    let lines: Vec<EventLine> = log.lines.into_iter().collect();
+    assert_eq!(JobRecord::rebuild(&lines).unwrap().result, Some(result(ResultState::Merged)));
+    assert!(lines.windows(2).all(|pair| pair[0].id < pair[1].id && pair[0].seq < pair[1].seq));
+}
+
+#[test]
+fn an_agent_s_word_about_a_result_does_not_count() {
+    let (_dir, registry, job, mut writer) = with_job();
+    let body = EventBody::Result(Box::new(result(ResultState::Merged)));
+    send(&mut writer, &job, 1, 1, vec![Event { body, ..said("") }, finished()]);
+    let record = read::load_record(&registry, &job).unwrap().record;
+    assert_eq!((record.state, record.result), (State::Completed, None));
 }

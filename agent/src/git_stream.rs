@@ -1,0 +1,69 @@
+//! Requests for a stream between git in a job's place and the job's repository at the relay.
+//!
+//! The uplink makes a socket for each stream. It keeps one end, and the job gives the other end to git.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use common::stream::{GitService, StreamEnd, StreamError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::spool::RunId;
+
+/// Maximum number of requests that wait for a connection: each job has one at a time.
+const MAX_REQUESTS: usize = common::job::MAX_AGENT_JOBS as usize;
+
+/// Request for a stream.
+#[derive(Debug)]
+pub(crate) struct StreamRequest {
+    /// Run that the stream belongs to.
+    pub(crate) run: RunId,
+    pub(crate) service: GitService,
+    /// Receiver of the stream.
+    pub(crate) opened: oneshot::Sender<io::Result<OpenedStream>>,
+}
+
+/// A stream that the relay was asked to serve.
+#[derive(Debug)]
+pub(crate) struct OpenedStream {
+    /// Git's end of the socket.
+    pub(crate) git: OwnedFd,
+    pub(crate) ended: StreamResult,
+}
+
+/// Result of a stream, once it has ended.
+#[derive(Debug)]
+pub(crate) struct StreamResult(pub(crate) oneshot::Receiver<StreamEnd>);
+
+impl StreamResult {
+    /// Waits for the end of the stream.
+    pub(crate) async fn wait(self) -> StreamEnd {
+        self.0.await.unwrap_or(Err(StreamError::Lost))
+    }
+}
+
+/// Sender of requests to the uplink.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamOpener {
+    requests: mpsc::Sender<StreamRequest>,
+}
+
+/// Creates the queue of requests.
+pub(crate) fn queue() -> (StreamOpener, mpsc::Receiver<StreamRequest>) {
+    let (requests, queue) = mpsc::channel(MAX_REQUESTS);
+    (StreamOpener { requests }, queue)
+}
+
+impl StreamOpener {
+    /// Opens a stream. Waits for a connection without limit; dropping the future withdraws the request.
+    ///
+    /// # Errors
+    /// The system has no more sockets, or the agent is stopping.
+    pub(crate) async fn open(&self, run: &RunId, service: GitService) -> io::Result<OpenedStream> {
+        let stopping = || io::Error::other("the agent is stopping");
+        let (opened, stream) = oneshot::channel();
+        let request = StreamRequest { run: run.clone(), service, opened };
+        self.requests.send(request).await.map_err(|_| stopping())?;
+        stream.await.map_err(|_| stopping())?
+    }
+}

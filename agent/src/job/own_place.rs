@@ -1,0 +1,190 @@
+//! The job's own place: made before the first command, handed over after the last one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::event::{EventBody, FailureKind, JobError};
+use common::stream::{GitService, StreamError};
+use tokio::time::timeout;
+
+use super::control::Control;
+use super::outcome::place_failure;
+use super::running_command::EndReason;
+use super::stage::{Stage, clone_title};
+use super::supervisor::Supervisor;
+use crate::git_stream::OpenedStream;
+use crate::place::checkpoints::{Checkpoints, Pushed, replaced_warning};
+use crate::place::folder;
+use crate::place::git::{PlaceGit, PushError};
+use crate::process::OutputPipes;
+use crate::workspace::WorkspaceDir;
+
+/// Maximum number of attempts to fetch or push while the connection keeps breaking.
+const MAX_ATTEMPTS: u32 = 20;
+/// Maximum time for the result of a stream after its git has ended.
+const STREAM_END_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the result of a job when the agent itself has to stop: the agent's own stop takes no longer.
+const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Result of waiting for something that the end of the job can interrupt.
+enum Wait<T> {
+    Done(T),
+    Interrupted,
+}
+
+impl Supervisor {
+    /// Makes the job's place, if it has one. Returns false if there is none to work in: the job works in its workspace,
+    /// or is to end.
+    pub(super) async fn make_place(&mut self) -> Result<bool, JobError> {
+        let Some(place) = self.resources.place.clone() else { return Ok(false) };
+        self.log.write_line(&format!("$ {}", clone_title(&self.spec)));
+        for attempt in 1.. {
+            let opening = place.open_stream(GitService::FetchPlace);
+            let OpenedStream { git, ended } = match self.wait_unless_ended(opening).await {
+                Wait::Done(opened) => opened.map_err(|reason| setup_failed(place_failure(&reason)))?,
+                Wait::Interrupted => return Ok(false),
+            };
+            let fetched = self.run_command(Stage::Clone, OutputPipes::Stream(git)).await;
+            if self.end_reason.is_some() {
+                return Ok(false);
+            }
+            let Err(error) = fetched else { break };
+            if error.kind != FailureKind::SetupFailed {
+                return Err(error);
+            }
+            match timeout(STREAM_END_TIMEOUT, ended.wait()).await {
+                Ok(Err(StreamError::Lost)) if attempt < MAX_ATTEMPTS => {}
+                Ok(Err(StreamError::Refused(reason))) => {
+                    return Err(JobError { message: place_failure(&reason), ..error });
+                }
+                _ => return Err(error),
+            }
+        }
+        self.enter_subfolder(&place).map_err(|reason| setup_failed(place_failure(&reason)))?;
+        Ok(true)
+    }
+
+    /// Waits for a future, or until the job is to end.
+    async fn wait_unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Wait<T> {
+        tokio::pin!(work);
+        loop {
+            self.apply_control(None);
+            if self.end_reason.is_some() {
+                return Wait::Interrupted;
+            }
+            tokio::select! {
+                done = &mut work => return Wait::Done(done),
+                Ok(()) = self.control.changed() => {}
+            }
+        }
+    }
+
+    /// Makes the spec's subfolder the working folder of all commands.
+    fn enter_subfolder(&mut self, place: &PlaceGit) -> Result<(), String> {
+        if place.spec.subfolder().is_empty() {
+            return Ok(());
+        }
+        let path = place.path().join(place.spec.subfolder());
+        let folder = WorkspaceDir::open(&path.to_string_lossy(), &[])?;
+        self.resources.sandbox = self.resources.sandbox.take().map(|sandbox| sandbox.for_subfolder(&folder));
+        self.resources.workspace = folder;
+        Ok(())
+    }
+
+    /// Starts to push new commits in the background.
+    pub(super) fn start_checkpoints(&self, has_place: bool) -> Option<Checkpoints> {
+        let place = self.resources.place.clone().filter(|_| has_place)?;
+        Some(Checkpoints::start(place, Arc::clone(&self.spool)))
+    }
+
+    /// Hands the job's commits over, with everything that it left uncommitted. All its processes have ended.
+    pub(super) async fn hand_over(&mut self, checkpoints: Checkpoints) {
+        let pushed = checkpoints.stop().await;
+        let Some(place) = self.resources.place.clone() else { return };
+        let handing = hand_over_result(&place, pushed);
+        let result = if self.end_reason == Some(EndReason::Stopped) {
+            timeout(STOP_TIMEOUT, handing).await.unwrap_or_else(|_| Err(vec![stopped_warning()]))
+        } else {
+            match self.wait_unless_stopped(handing).await {
+                Wait::Done(result) => result,
+                Wait::Interrupted => Err(vec![stopped_warning()]),
+            }
+        };
+        let (handed_over, warnings) = match result {
+            Ok(warnings) => (true, warnings),
+            Err(warnings) => (false, warnings),
+        };
+        self.keeps_place = !handed_over;
+        self.emit(warnings.into_iter().map(|message| EventBody::Warning { message }));
+    }
+
+    /// Waits for a future, or until the agent itself has to stop. A cancelled job still hands its commits over.
+    async fn wait_unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Wait<T> {
+        tokio::pin!(work);
+        loop {
+            if matches!(self.control.borrow_and_update().control, Control::Stop { .. }) {
+                return Wait::Interrupted;
+            }
+            tokio::select! {
+                done = &mut work => return Wait::Done(done),
+                Ok(()) = self.control.changed() => {}
+            }
+        }
+    }
+
+    /// Removes the job's place, unless it holds commits that could not be handed over.
+    pub(super) fn remove_place(&self, was_made: bool) {
+        let Some(place) = &self.resources.place else { return };
+        if was_made && self.keeps_place {
+            return;
+        }
+        let path = place.path().to_owned();
+        // A large place takes long, and nothing waits for it.
+        tokio::task::spawn_blocking(move || folder::remove(&path));
+    }
+}
+
+fn setup_failed(message: String) -> JobError {
+    JobError { kind: FailureKind::SetupFailed, message, step: None }
+}
+
+fn stopped_warning() -> String {
+    "the result could not be handed over: the agent was stopped".to_owned()
+}
+
+/// Commits what is left and pushes it. Returns warnings; an error if commits stay in the place only.
+async fn hand_over_result(place: &PlaceGit, pushed: Pushed) -> Result<Vec<String>, Vec<String>> {
+    let mut warnings = Vec::new();
+    let committed = place.commit_rest().await;
+    if let Err(reason) = &committed {
+        warnings.push(format!("uncommitted changes could not be committed: {reason}"));
+    }
+    let head = place.head().await;
+    let at_relay = pushed.commit.as_deref().unwrap_or(place.spec.base());
+    if head.as_deref() == Some(at_relay) {
+        return if committed.is_ok() { Ok(warnings) } else { Err(warnings) };
+    }
+    match push_result(place).await {
+        Ok(replaced) => warnings.extend(replaced.then(|| replaced_warning(place))),
+        Err(reason) => {
+            warnings.push(format!(
+                "the result could not be handed over: {reason}; it is in {} on the agent's machine",
+                place.path().display()
+            ));
+            return Err(warnings);
+        }
+    }
+    if committed.is_ok() { Ok(warnings) } else { Err(warnings) }
+}
+
+/// Pushes the result; tries again after a lost connection.
+async fn push_result(place: &PlaceGit) -> Result<bool, String> {
+    for _ in 0..MAX_ATTEMPTS {
+        match place.push().await {
+            Ok(replaced) => return Ok(replaced),
+            Err(PushError::Failed(reason)) => return Err(reason),
+            Err(PushError::ConnectionLost) => {}
+        }
+    }
+    Err("the connection to the relay was lost again and again".to_owned())
+}

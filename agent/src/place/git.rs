@@ -1,0 +1,211 @@
+//! Commands of git in a job's place.
+
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use common::place::PlaceSpec;
+use common::stream::{GitService, StreamError};
+use common::text_format::one_line;
+use tokio::time::timeout;
+
+use crate::confine::sandbox::JobSandbox;
+use crate::environment::{Variables, without_secrets};
+use crate::git_head::{self, Head};
+use crate::git_stream::{OpenedStream, StreamOpener};
+use crate::process::{Event, Exit, OutputPipes, OutputSource, capture};
+use crate::shim::protocol::Command;
+use crate::spool::RunId;
+use crate::user::UserIds;
+use crate::workspace::WorkspaceDir;
+
+/// Script with the commands; its header documents its arguments.
+const SCRIPT: &str = include_str!("git.sh");
+/// Timeout of committing what is left uncommitted: hashing some gigabytes of new files takes this long.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Timeout of one push: the largest result over a slow link.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(600);
+/// Maximum time for the result of a stream after its git has ended. The relay's git ends with it.
+const STREAM_END_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of reading `HEAD` from a disk that hangs.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Reason that a push failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PushError {
+    /// The connection ended: another attempt may succeed.
+    ConnectionLost,
+    /// Another attempt would fail, too. One line.
+    Failed(String),
+}
+
+/// Git in the place of one job.
+#[derive(Debug, Clone)]
+pub(crate) struct PlaceGit {
+    pub(crate) run: RunId,
+    pub(crate) spec: PlaceSpec,
+    pub(crate) streams: StreamOpener,
+    /// Top folder of the place.
+    pub(crate) top: WorkspaceDir,
+    /// Environment without the job's own values: git starts programs that its environment names.
+    pub(crate) env: Variables,
+    pub(crate) user: Option<UserIds>,
+    pub(crate) sandbox: Option<JobSandbox>,
+}
+
+/// Returns the command line that fetches the base of a place and checks it out, with a stream as stdout.
+pub(crate) fn clone_argv(place: &PlaceSpec) -> Vec<String> {
+    argv(&["clone", place.base(), place.branch()])
+}
+
+fn argv(arguments: &[&str]) -> Vec<String> {
+    ["sh", "-c", SCRIPT, "sh"].iter().chain(arguments).map(|word| (*word).to_owned()).collect()
+}
+
+impl PlaceGit {
+    /// Returns the path of the place.
+    pub(crate) fn path(&self) -> &Path {
+        Path::new(self.top.path())
+    }
+
+    /// Opens a stream to the job's repository; waits for a connection.
+    ///
+    /// # Errors
+    /// One line with the reason.
+    pub(crate) async fn open_stream(&self, service: GitService) -> Result<OpenedStream, String> {
+        self.streams.open(&self.run, service).await.map_err(|error| error.to_string())
+    }
+
+    /// Returns the commit that `HEAD` names, as far as it can be read without git.
+    pub(crate) async fn head(&self) -> Option<String> {
+        let top = self.top.clone();
+        // A hanging disk blocks only this thread.
+        let read = tokio::task::spawn_blocking(move || git_head::read(top.path().as_ref()));
+        match timeout(HEAD_TIMEOUT, read).await {
+            Ok(Ok(Head::Commit { id, is_top: true })) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Commits everything that is not committed. No other process of the job may run.
+    ///
+    /// # Errors
+    /// One line with the reason.
+    pub(crate) async fn commit_rest(&self) -> Result<(), String> {
+        let (exit, output) =
+            self.run(&["commit"], OutputPipes::Merged, OutputSource::Stdout, COMMIT_TIMEOUT).await?;
+        if exit == Exit::Code(0) { Ok(()) } else { Err(failure_line(&output)) }
+    }
+
+    /// Pushes `HEAD` as the job's result; waits for a connection. Returns true if earlier commits were replaced.
+    ///
+    /// # Errors
+    /// The connection was lost, or the reason of a failure.
+    pub(crate) async fn push(&self) -> Result<bool, PushError> {
+        let OpenedStream { git, ended } =
+            self.open_stream(GitService::PushResult).await.map_err(PushError::Failed)?;
+        let mut ended = pin!(ended.wait());
+        let mut running =
+            pin!(self.run(&["push"], OutputPipes::Stream(git), OutputSource::Stderr, PUSH_TIMEOUT));
+        let (pushed, end) = tokio::select! {
+            pushed = &mut running => (pushed, timeout(STREAM_END_TIMEOUT, ended).await.ok()),
+            end = &mut ended => {
+                // A git that waits for something else does not notice.
+                let late = |_| Err("git did not end with its stream".to_owned());
+                let limit = if end.is_ok() { PUSH_TIMEOUT } else { STREAM_END_TIMEOUT };
+                (timeout(limit, running).await.unwrap_or_else(late), Some(end))
+            }
+        };
+        let failure = match pushed {
+            Ok((Exit::Code(0), output)) => {
+                return Ok(String::from_utf8_lossy(&output).contains("(forced update)"));
+            }
+            Ok((_, output)) => failure_line(&output),
+            Err(reason) => reason,
+        };
+        match end {
+            Some(Err(StreamError::Lost)) => Err(PushError::ConnectionLost),
+            Some(Err(StreamError::Refused(reason))) if !is_known_cause(&failure) => {
+                Err(PushError::Failed(reason))
+            }
+            _ => Err(PushError::Failed(failure)),
+        }
+    }
+
+    async fn run(
+        &self,
+        arguments: &[&str],
+        pipes: OutputPipes,
+        wanted: OutputSource,
+        limit: Duration,
+    ) -> Result<(Exit, Vec<u8>), String> {
+        let mut env = without_secrets(&self.env, &Variables::new());
+        env.insert("RELAY_JOB".to_owned(), self.run.job.to_string());
+        let mut command = Command {
+            argv: argv(arguments),
+            env,
+            cwd: ".".to_owned(),
+            user: self.user,
+            stdin: String::new(),
+            interrupt_first: false,
+            exit_report: None,
+            confine: None,
+        };
+        if let Some(sandbox) = &self.sandbox {
+            sandbox.wrap(&mut command);
+        }
+        // The process ends when the future is dropped.
+        match timeout(limit, capture(command, pipes, wanted, Some(&self.top))).await {
+            Err(_) => Err(format!("git took longer than {} s", limit.as_secs())),
+            Ok(Ok((Some(exit), output))) => Ok((exit, output)),
+            Ok(Ok((None, _)) | Err(Event::Lost)) => Err("git was killed".to_owned()),
+            Ok(Err(Event::SpawnFailed { message })) => Err(message),
+            Ok(Err(event)) => Err(format!("git could not be run ({event:?})")),
+        }
+    }
+}
+
+/// Texts in git's output that have one clear cause, and the line to show.
+const KNOWN_CAUSES: [(&str, &str); 3] = [
+    ("exceeds maximum allowed size", "it is larger than the relay accepts"),
+    ("No space left on device", "the disk is full"),
+    ("Disk quota exceeded", "the disk is full"),
+];
+
+fn is_known_cause(line: &str) -> bool {
+    KNOWN_CAUSES.iter().any(|(_, shown)| line == *shown)
+}
+
+/// Returns the line of git's output that says best why git failed.
+pub(crate) fn failure_line(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    if let Some((_, shown)) = KNOWN_CAUSES.iter().find(|(cause, _)| text.contains(cause)) {
+        return (*shown).to_owned();
+    }
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let reason =
+        lines().find(|line| ["remote: ", "fatal: ", "error: "].iter().any(|head| line.starts_with(head)));
+    match reason.or_else(|| lines().last()) {
+        Some(line) => one_line(line, 300),
+        None => "git failed without a message".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_named_by_its_cause_or_by_git_s_first_complaint() {
+        let cases: [(&[u8], &str); 5] = [
+            (b"remote: fatal: pack exceeds maximum allowed size\nerror: failed to push\n", KNOWN_CAUSES[0].1),
+            (b"fatal: write error: No space left on device\n", "the disk is full"),
+            (b"hint: x\nerror: remote unpack failed\nfatal: y\n", "error: remote unpack failed"),
+            (b"something\n\nelse\n", "else"),
+            (b"\n", "git failed without a message"),
+        ];
+        for (output, expected) in cases {
+            assert_eq!(failure_line(output), expected);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Streams of the open connection: opens them, and moves their bytes between the connection and git's sockets.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::net::UnixStream as StdStream;
+
+use common::stream::{StreamEnd, StreamError, StreamHandle, StreamPart, StreamViolation};
+use common::wire::AgentFrame;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::git_stream::{OpenedStream, StreamRequest, StreamResult};
+
+/// Capacity of the queue of parts: one for each direction of a stream. The pumps wait while it is full.
+const PART_CAPACITY: usize = 2;
+
+/// Streams of a connection, and the queue of requests for further ones.
+#[derive(Debug)]
+pub(super) struct Streams {
+    requests: mpsc::Receiver<StreamRequest>,
+    parts: mpsc::Receiver<(u32, StreamPart)>,
+    parts_sender: mpsc::Sender<(u32, StreamPart)>,
+    open: BTreeMap<u32, StreamHandle>,
+    /// Tasks that move the bytes, each with the number of its stream as its result.
+    pumps: JoinSet<u32>,
+    /// Number of the newest stream. A number is never used again, so a late part belongs to no other stream.
+    newest: u32,
+}
+
+impl Streams {
+    /// Creates the table without streams.
+    pub(super) fn new(requests: mpsc::Receiver<StreamRequest>) -> Self {
+        let (parts_sender, parts) = mpsc::channel(PART_CAPACITY);
+        Self { requests, parts, parts_sender, open: BTreeMap::new(), pumps: JoinSet::new(), newest: 0 }
+    }
+
+    /// Waits for the next frame to send. Cancel-safe: nothing is awaited after a request or a part was taken.
+    pub(super) async fn next_frame(&mut self) -> AgentFrame {
+        loop {
+            tokio::select! {
+                Some((stream, part)) = self.parts.recv() => {
+                    // A part of an earlier connection's stream has no receiver any more.
+                    if self.open.contains_key(&stream) {
+                        return AgentFrame::Stream { stream, part };
+                    }
+                }
+                Some(ended) = self.pumps.join_next() => self.forget(ended.ok()),
+                Some(request) = self.requests.recv() => {
+                    if let Some(frame) = self.open(request) {
+                        return frame;
+                    }
+                }
+                // The queues of parts never end, because a sender is kept here.
+                else => return std::future::pending().await,
+            }
+        }
+    }
+
+    /// Opens a stream, unless its job no longer waits for it.
+    fn open(&mut self, request: StreamRequest) -> Option<AgentFrame> {
+        let StreamRequest { run, service, opened } = request;
+        let (socket, git) = match socket_pair() {
+            Ok(pair) => pair,
+            Err(error) => {
+                let _ = opened.send(Err(error));
+                return None;
+            }
+        };
+        let (sender, ended) = oneshot::channel();
+        opened.send(Ok(OpenedStream { git: git.into(), ended: StreamResult(ended) })).ok()?;
+        self.newest = self.newest.wrapping_add(1);
+        let (stream, handle) = (self.newest, StreamHandle::new(self.newest, self.parts_sender.clone()));
+        self.open.insert(stream, handle.clone());
+        self.pumps.spawn(async move {
+            // The job may have been ended meanwhile.
+            let _ = sender.send(pump(&handle, socket).await);
+            stream
+        });
+        Some(AgentFrame::StreamOpen { stream, job: run.job, epoch: run.epoch, service })
+    }
+
+    fn forget(&mut self, stream: Option<u32>) {
+        if let Some(stream) = stream {
+            self.open.remove(&stream);
+        }
+    }
+
+    /// Handles a part from the relay. A part of an unknown stream crossed the stream's end.
+    ///
+    /// # Errors
+    /// The relay broke the protocol.
+    pub(super) fn receive(&self, stream: u32, part: StreamPart) -> Result<(), StreamViolation> {
+        self.open.get(&stream).map_or(Ok(()), |handle| handle.receive(part))
+    }
+
+    /// Ends all streams, because their connection has ended.
+    pub(super) fn fail_all(&mut self) {
+        for (_, handle) in std::mem::take(&mut self.open) {
+            handle.fail(StreamError::Lost);
+        }
+    }
+}
+
+fn socket_pair() -> io::Result<(UnixStream, StdStream)> {
+    let (ours, git) = StdStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, git))
+}
+
+/// Moves the bytes of one stream until both directions have ended.
+async fn pump(handle: &StreamHandle, mut socket: UnixStream) -> StreamEnd {
+    let (reader, writer) = socket.split();
+    let sending = async {
+        handle.send_from(reader).await?;
+        handle.close(None).await
+    };
+    // The first failure ends both directions.
+    let moved = tokio::try_join!(sending, handle.receive_into(writer));
+    if let Err(StreamError::Local(error)) = &moved {
+        // Git has closed its end early. The relay's git has to end, too.
+        let _ = handle.close(Some(error.clone())).await;
+    }
+    moved.map(drop)
+}

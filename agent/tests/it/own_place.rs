@@ -1,0 +1,347 @@
+//! Jobs with a place of their own: the real agent and the real git, at both ends of the streams.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::event::{EventBody, FailureKind, FinalState};
+use common::job::{JobSpec, StepKind};
+use common::place::PlaceSpec;
+use common::stream::GitService;
+
+use crate::support::figures::figure;
+use crate::support::streams::{git, job_repository};
+use crate::support::{Agent, Place, Relay, Run, connected, connected_at, eventually};
+
+/// A connected agent, and a job's repository with this base.
+struct Setup {
+    relay: Relay,
+    agent: Agent,
+    bare: PathBuf,
+    base: String,
+}
+
+async fn setup(files: &[(&str, &[u8])]) -> Setup {
+    let (mut relay, agent) = connected().await;
+    let (bare, base) = job_repository(agent.dir.path(), files);
+    relay.streams.repository = Some(bare.clone());
+    Setup { relay, agent, bare, base }
+}
+
+impl Setup {
+    fn spec(&self, line: &str, subfolder: &str) -> JobSpec {
+        let mut spec = self.agent.shell("demo#1", line);
+        // Nothing is done in the workspace, so it need not exist here.
+        spec.workspace = "/not/here".to_owned();
+        spec.place = Some(PlaceSpec::new(&self.base, &self.base, "relay/demo-1", subfolder).unwrap());
+        spec
+    }
+
+    fn place(&self) -> PathBuf {
+        self.agent.dir.path().join("state.places/demo.1")
+    }
+
+    /// Returns the output of git on the job's repository.
+    fn git(&self, arguments: &[&str]) -> String {
+        git(&self.bare, arguments)
+    }
+
+    fn subjects(&self) -> String {
+        self.git(&["log", "--format=%s", "base..result"])
+    }
+}
+
+fn warnings(run: &Run) -> Vec<&str> {
+    run.events
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::Warning { message } => Some(message.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_job_works_in_a_clone_and_hands_its_commits_and_the_rest_over() {
+    let mut setup = setup(&[("a", b"1\n"), ("sub/b", b"2\n")]).await;
+    let line = "pwd; cat a; git status --porcelain --branch; echo 2 > a; git commit -qam mine; echo new > c; \
+                git log -1 --format=%an";
+    setup.relay.start(&setup.spec(line, "")).await;
+    let run = setup.relay.until_completed("demo#1").await;
+    let place = setup.agent.dir.path().canonicalize().unwrap().join("state.places/demo.1");
+    let title = format!("$ git fetch {:.12} as relay/demo-1", setup.base);
+    assert_eq!(
+        run.text(),
+        format!("{title}\n{}\n1\n## relay/demo-1\nrelay worker\n", place.display()),
+        "{:?}",
+        run.events
+    );
+    assert_eq!(warnings(run), [] as [&str; 0]);
+    let kinds: Vec<StepKind> = run
+        .events
+        .iter()
+        .filter_map(|event| match event.body {
+            EventBody::StepStarted { kind, .. } => Some(kind),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(kinds[0], StepKind::Clone);
+    let EventBody::Finished { changes: Some(changes), .. } = run.events.last().unwrap().body else {
+        panic!("{:?}", run.events.last())
+    };
+    assert_eq!((changes.files, changes.insertions, changes.deletions), (2, 2, 1));
+    assert_eq!(setup.subjects(), "relay: uncommitted changes\nmine");
+    assert_eq!(setup.git(&["show", "result:c"]), "new");
+    assert_eq!(
+        setup.git(&["log", "-1", "--format=%an %ae %cn", "result"]),
+        "relay worker worker@relay.invalid relay worker"
+    );
+    let place = setup.place();
+    eventually("the place is removed", || !place.exists()).await;
+}
+
+#[tokio::test]
+async fn all_commands_work_in_the_subfolder_and_a_missing_one_is_told() {
+    let mut setup = setup(&[("sub/dir/b", b"2\n")]).await;
+    let mut spec = setup.spec("cat b; git rev-parse --show-prefix; echo 3 > b", "sub/dir");
+    spec.setup = vec!["echo made > made".into()];
+    spec.checks = vec!["cat made".into()];
+    setup.relay.start(&spec).await;
+    let text = setup.relay.until_completed("demo#1").await.text();
+    assert!(text.contains("\n2\nsub/dir/\n") && text.ends_with("made\n"), "{text}");
+    assert_eq!(setup.git(&["diff", "--name-only", "base", "result"]), "sub/dir/b\nsub/dir/made");
+
+    spec.job = "demo#2".parse().unwrap();
+    spec.place = Some(PlaceSpec::new(&setup.base, &setup.base, "x", "sub/none").unwrap());
+    setup.relay.start(&spec).await;
+    let (state, error, _) = setup.relay.until_finished("demo#2").await.finished().unwrap();
+    let error = error.unwrap();
+    assert_eq!((state, error.kind), (FinalState::Failed, FailureKind::SetupFailed));
+    assert!(error.message.contains("sub/none does not exist"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_failed_and_a_cancelled_job_hand_over_what_they_have() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    setup.relay.start(&setup.spec("echo 2 > a; exit 7", "")).await;
+    let (state, error, _) = setup.relay.until_finished("demo#1").await.finished().unwrap();
+    assert_eq!((state, error.unwrap().kind), (FinalState::Failed, FailureKind::Exited));
+    assert_eq!(setup.git(&["show", "result:a"]), "2");
+
+    let mut spec = setup.spec("echo 3 > a; touch .git/index.lock; echo ready; sleep 600", "");
+    spec.job = "demo#2".parse().unwrap();
+    setup.relay.start(&spec).await;
+    setup.relay.until_output("demo#2", "ready").await;
+    setup.relay.cancel("demo#2", 1000).await;
+    let run = setup.relay.until_finished("demo#2").await;
+    assert_eq!(run.finished().unwrap().0, FinalState::Cancelled);
+    assert_eq!(
+        warnings(run),
+        ["the history of relay/demo-1 was rewritten: its earlier commits were replaced"]
+    );
+    assert_eq!(setup.git(&["show", "result:a"]), "3");
+}
+
+#[tokio::test]
+async fn a_job_that_changes_nothing_pushes_nothing() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    setup.relay.start(&setup.spec("cat a", "")).await;
+    setup.relay.until_completed("demo#1").await;
+    assert_eq!(setup.relay.streams.opened, [GitService::FetchPlace]);
+}
+
+#[tokio::test]
+async fn commits_are_handed_over_while_the_job_runs() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    let go = setup.agent.dir.path().join("go");
+    let line = format!(
+        "git commit -qm one --allow-empty; echo ready; until test -e {}; do sleep 0.02; done; echo x > b",
+        go.display()
+    );
+    setup.relay.start(&setup.spec(&line, "")).await;
+    setup.relay.until_output("demo#1", "ready").await;
+    let result = setup.bare.join("refs/heads/result");
+    setup.relay.until("the checkpoint", |_| result.exists()).await;
+    assert_eq!(setup.subjects(), "one");
+    std::fs::write(go, "").unwrap();
+    setup.relay.until_completed("demo#1").await;
+    assert_eq!(setup.subjects(), "relay: uncommitted changes\none");
+}
+
+#[tokio::test]
+async fn without_a_repository_or_without_git_the_job_says_why_it_did_not_start() {
+    let mut setup = setup(&[]).await;
+    setup.relay.streams.repository = None;
+    setup.relay.start(&setup.spec("echo never", "")).await;
+    setup.relay.until_finished("demo#1").await;
+    let error = setup.relay.failure();
+    assert_eq!(error.kind, FailureKind::SetupFailed);
+    assert_eq!(error.message, "the job's place could not be made: no repository");
+    let place = setup.place();
+    eventually("the place is removed", || !place.exists()).await;
+
+    // A PATH with a shell, but without git.
+    let bin = setup.agent.dir.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", bin.join("sh")).unwrap();
+    let mut spec = setup.spec("echo never", "");
+    spec.job = "demo#2".parse().unwrap();
+    spec.env.insert("PATH".to_owned(), bin.display().to_string());
+    setup.relay.streams.repository = Some(setup.bare.clone());
+    setup.relay.start(&spec).await;
+    let (_, error, _) = setup.relay.until_finished("demo#2").await.finished().unwrap();
+    let message = error.unwrap().message;
+    assert!(message.contains("git is not installed on the platform"), "{message}");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_mid_fetch_and_in_mid_push_only_delays() {
+    let big = noise(24 << 20);
+    let mut setup = setup(&[("big", &big)]).await;
+    setup.relay.start(&setup.spec("head -c 20000000 /dev/urandom > more; echo 1 > a", "")).await;
+    setup.relay.until("a part of the base", |relay| relay.streams.sent > 1 << 20).await;
+    assert!(setup.relay.streams.sent < 16 << 20, "it is under way");
+    setup.relay.drop_connection();
+    setup.relay.accept().await;
+    setup.relay.until("a part of the result", |relay| relay.streams.received > 2 << 20).await;
+    assert!(setup.relay.streams.received < 16 << 20, "it is under way");
+    setup.relay.drop_connection();
+    setup.relay.accept().await;
+    let run = setup.relay.until_completed("demo#1").await;
+    assert_eq!(warnings(run), [] as [&str; 0]);
+    assert_eq!(setup.git(&["cat-file", "-s", "result:more"]), "20000000");
+    assert_eq!(setup.git(&["cat-file", "-s", "result:big"]), big.len().to_string());
+}
+
+#[tokio::test]
+async fn a_large_repository_on_a_stream_delays_no_event() {
+    let big = noise(64 << 20);
+    let mut setup = setup(&[("big", &big)]).await;
+    let ticks = "i=0; while [ $i -lt 200 ]; do echo tick; i=$((i + 1)); sleep 0.01; done";
+    let mut other = setup.agent.shell("other#1", ticks);
+    other.setup = vec!["true".into(); 20];
+    setup.relay.start(&setup.spec("ls", "")).await;
+    setup.relay.until("the fetch is under way", |relay| relay.streams.sent > 1 << 20).await;
+    setup.relay.start(&other).await;
+    let mut worst = Duration::ZERO;
+    let mut events = 0;
+    // Each event is stamped by the agent, and looked for after every frame.
+    setup
+        .relay
+        .until("both jobs end", |relay| {
+            if let Some(run) = relay.runs.get(&"other#1".parse().unwrap()) {
+                for event in &run.events[events..] {
+                    let late = jiff::Timestamp::now().duration_since(event.at);
+                    worst = worst.max(Duration::try_from(late).unwrap_or_default());
+                }
+                events = run.events.len();
+            }
+            relay.runs.values().filter(|run| run.finished().is_some()).count() == 2
+        })
+        .await;
+    figure(&format!("an event beside 64 MB on a stream was at most {} ms late", worst.as_millis()));
+    assert!(events > 40, "{events}");
+    // The limit of a live connection is 14 s; a busy machine needs some 100 ms.
+    assert!(worst < Duration::from_secs(3), "{worst:?}");
+}
+
+#[tokio::test]
+async fn a_hostile_place_starts_nothing_and_its_job_ends() {
+    let mut setup =
+        setup(&[("a", b"1\n"), (".gitattributes", b"* filter=evil diff=evil merge=evil\n")]).await;
+    let mark = setup.agent.dir.path().join("mark");
+    let evil = setup.agent.dir.path().join("evil");
+    std::fs::write(&evil, format!("#!/bin/sh\necho \"$0 $*\" >> {}\ncat\n", mark.display())).unwrap();
+    std::fs::set_permissions(&evil, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let evil = evil.display();
+    let line = format!(
+        "for key in filter.evil.clean filter.evil.smudge filter.evil.process core.fsmonitor core.sshCommand diff.external \
+         diff.evil.textconv diff.evil.command merge.evil.driver gpg.program core.pager core.editor credential.helper \
+         core.alternateRefsCommand; do git config $key {evil}; done; git config commit.gpgSign true; \
+         git config filter.evil.required true; mkdir -p .git/hooks; \
+         for hook in pre-commit commit-msg post-commit pre-push reference-transaction post-index-change; do \
+         cp {evil} .git/hooks/$hook; done; git config core.hooksPath .git/hooks; \
+         git config url.ext::{evil}.insteadOf fd:; git config core.worktree /; printf '[include]\\n\\tpath = more\\n' \
+         >> .git/config; printf '[core]\\n\\tattributesFile = /etc/passwd\\n' > .git/more; rm -f {mark}; echo 2 > a",
+        mark = mark.display()
+    );
+    setup.relay.start(&setup.spec(&line, "")).await;
+    let run = setup.relay.until_completed("demo#1").await;
+    let told = warnings(run).join("\n");
+    assert!(!mark.exists(), "{} ran: {told}", std::fs::read_to_string(&mark).unwrap_or_default());
+    assert_eq!(told, "");
+    assert_eq!(setup.git(&["show", "result:a"]), "2");
+}
+
+#[tokio::test]
+async fn a_place_whose_repository_is_a_link_or_gone_ends_with_a_warning() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    let outside = setup.agent.dir.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    git(&outside, &["init", "-q"]);
+    git(&outside, &["commit", "-q", "--allow-empty", "-m", "theirs"]);
+    let before = tree(&outside.join(".git"));
+    let lines =
+        ["rm -rf .git".to_owned(), format!("mv .git old; ln -s {} .git", outside.join("nothing").display())];
+    for (n, line) in (1..).zip(&lines) {
+        let job = format!("demo#{n}");
+        let mut spec = setup.spec(line, "");
+        spec.job = job.parse().unwrap();
+        setup.relay.start(&spec).await;
+        let run = setup.relay.until_completed(&job).await;
+        let told = warnings(run).join("\n");
+        assert!(told.contains("could not be"), "{told}");
+    }
+    assert_eq!(tree(&outside.join(".git")), before);
+}
+
+#[tokio::test]
+async fn a_place_belongs_to_the_worker_s_user_and_no_other_user_can_enter_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let user = serde_json::json!({"user": "nobody"});
+    let (mut relay, agent) = connected_at(&user, &Place::default()).await;
+    std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (bare, base) = job_repository(agent.dir.path(), &[("a", b"1\n")]);
+    relay.streams.repository = Some(bare.clone());
+    let mut setup = Setup { relay, agent, bare, base };
+    let place = setup.place();
+    let line =
+        "id -un; stat -c '%U %a' .; git commit -qm one --allow-empty; echo 2 > a; ls .. || echo no list";
+    setup.relay.start(&setup.spec(line, "")).await;
+    let run = setup.relay.until_completed("demo#1").await;
+    assert!(
+        run.text().contains("\nnobody\nnobody 700\n") && run.text().ends_with("no list\n"),
+        "{}",
+        run.text()
+    );
+    assert_eq!(warnings(run), [] as [&str; 0]);
+    assert_eq!(setup.subjects(), "relay: uncommitted changes\none");
+    eventually("the place is removed", || !place.exists()).await;
+}
+
+/// Returns the paths below a folder.
+fn tree(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let below: Vec<PathBuf> =
+        found.iter().filter(|path| path.is_dir() && !path.is_symlink()).flat_map(|path| tree(path)).collect();
+    found.extend(below);
+    found.sort();
+    found
+}
+
+/// Returns bytes that git can't compress.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}

@@ -1,0 +1,220 @@
+//! A job's own place: the clone in which it works, and the branch with its result. Pure.
+//!
+//! A spec is untrusted, so each part is checked when it is read: nothing in it can act as an option, a path outside of
+//! the place, or another reference of git.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::JobId;
+
+/// Maximum length of a branch's name, in bytes. A file system takes 255 bytes per part, and git adds `.lock`.
+const MAX_BRANCH: usize = 200;
+/// Maximum length of a subfolder, in bytes: that of a path.
+const MAX_SUBFOLDER: usize = 4096;
+
+/// The clone that a job works in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "UncheckedSpec")]
+pub struct PlaceSpec {
+    base: String,
+    parent: String,
+    branch: String,
+    subfolder: String,
+}
+
+/// The fields of a [`PlaceSpec`] before they are checked.
+#[derive(Deserialize)]
+struct UncheckedSpec {
+    base: String,
+    parent: String,
+    branch: String,
+    #[serde(default)]
+    subfolder: String,
+}
+
+impl TryFrom<UncheckedSpec> for PlaceSpec {
+    type Error = String;
+
+    fn try_from(read: UncheckedSpec) -> Result<Self, String> {
+        Self::new(&read.base, &read.parent, &read.branch, &read.subfolder)
+    }
+}
+
+impl PlaceSpec {
+    /// Creates the spec of a place.
+    ///
+    /// # Errors
+    /// One line that names the part which git or a path can't express.
+    pub fn new(base: &str, parent: &str, branch: &str, subfolder: &str) -> Result<Self, String> {
+        for id in [base, parent] {
+            if !is_commit_id(id) {
+                return Err(format!("'{}' is not the full id of a commit", shown(id)));
+            }
+        }
+        if base.len() != parent.len() {
+            return Err("the two commits of a place have ids of different lengths".to_owned());
+        }
+        check_branch(branch)?;
+        check_subfolder(subfolder)?;
+        let [base, parent, branch, subfolder] = [base, parent, branch, subfolder].map(str::to_owned);
+        Ok(Self { base, parent, branch, subfolder })
+    }
+
+    /// Returns the same place with a branch that is named after the job, such as `relay/demo-1`. Every name of a job is
+    /// valid there.
+    #[must_use]
+    pub fn named_after(mut self, job: &JobId) -> Self {
+        self.branch = format!("relay/{}-{}", job.name(), job.number());
+        self
+    }
+
+    /// Returns the full id of the commit that the worker starts from, in lower-case hexadecimal digits.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Returns the full id of the commit that the caller named. It is the base, or the parent of the base if the base
+    /// contains the caller's uncommitted changes.
+    pub fn parent(&self) -> &str {
+        &self.parent
+    }
+
+    /// Returns the name of the branch, without `refs/heads/`.
+    pub fn branch(&self) -> &str {
+        &self.branch
+    }
+
+    /// Returns the working folder, relative to the top of the repository; empty for the top itself.
+    pub fn subfolder(&self) -> &str {
+        &self.subfolder
+    }
+}
+
+fn shown(text: &str) -> String {
+    crate::text_format::one_line(text, 80)
+}
+
+/// Returns true for a full object id, SHA-1 or SHA-256, as git prints it.
+pub fn is_commit_id(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Checks the name of a branch by the rules of `git check-ref-format --branch`.
+///
+/// # Errors
+/// One line that names the branch and the rule.
+pub fn check_branch(name: &str) -> Result<(), String> {
+    let refuse = |why: &str| Err(format!("'{}' can't be the name of a branch: {why}", shown(name)));
+    if name.is_empty() || name.len() > MAX_BRANCH {
+        return refuse(&format!("it needs 1 to {MAX_BRANCH} bytes"));
+    }
+    if name.starts_with('-') || matches!(name, "HEAD" | "@") {
+        return refuse("git reads it as something else");
+    }
+    let forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
+    if let Some(c) = name.chars().find(|c| forbidden(*c)) {
+        return refuse(&format!("it contains {c:?}"));
+    }
+    if let Some(words) = ["..", "@{", "//"].into_iter().find(|words| name.contains(words)) {
+        return refuse(&format!("it contains '{words}'"));
+    }
+    if name.starts_with('/') || name.ends_with('/') || name.ends_with('.') {
+        return refuse("it begins with '/', or ends with '/' or '.'");
+    }
+    if name.split('/').any(|part| part.starts_with('.') || part.ends_with(".lock")) {
+        return refuse("a part of it begins with '.' or ends with '.lock'");
+    }
+    Ok(())
+}
+
+fn check_subfolder(folder: &str) -> Result<(), String> {
+    if folder.is_empty() {
+        return Ok(());
+    }
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.eq_ignore_ascii_case(".git");
+    if folder.len() > MAX_SUBFOLDER || folder.contains('\0') || !folder.split('/').all(plain) {
+        return Err(format!("'{}' is not a folder below the top of a repository", shown(folder)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn place(branch: &str, subfolder: &str) -> Result<PlaceSpec, String> {
+        PlaceSpec::new(ID, ID, branch, subfolder)
+    }
+
+    #[test]
+    fn only_full_ids_of_one_kind_are_commits() {
+        let long = "ab".repeat(32);
+        assert!(PlaceSpec::new(&long, &long, "a", "").is_ok());
+        for bad in ["", "HEAD", &ID[1..], &ID.to_uppercase(), &format!("{ID}\n"), "--upload-pack=evil"] {
+            assert!(PlaceSpec::new(bad, ID, "a", "").is_err(), "{bad}");
+            assert!(PlaceSpec::new(ID, bad, "a", "").is_err(), "{bad}");
+        }
+        assert!(PlaceSpec::new(ID, &long, "a", "").is_err());
+    }
+
+    #[test]
+    fn a_branch_is_judged_as_git_does() {
+        let good = ["relay/demo-1", "a", "a.b", "ünï", "a@b", "a{b", "x/HEAD", "a-", "@a"];
+        let bad = [
+            "", "-a", "HEAD", "@", ".a", "a/.b", "a..b", "a.", "a/", "/a", "a//b", "a.lock", "a.lock/b",
+            "a b", "a~1", "a^", "a:b", "a?", "a*", "a[", "a\\b", "a@{0}", "a\nb", "a\u{7f}", "a\0b",
+        ];
+        for (names, taken) in [(&good[..], true), (&bad[..], false)] {
+            for name in names {
+                assert_eq!(place(name, "").is_ok(), taken, "{name:?}");
+                if name.contains('\0') {
+                    continue;
+                }
+                let git = std::process::Command::new("git")
+                    .args(["check-ref-format", "--branch", name])
+                    .current_dir("/")
+                    .output()
+                    .unwrap();
+                assert_eq!(git.status.success(), taken, "git on {name:?}");
+            }
+        }
+        assert!(place(&"a".repeat(201), "").is_err());
+    }
+
+    #[test]
+    fn a_place_can_be_named_after_its_job() {
+        let name = "a".repeat(41);
+        for job in ["demo#1", "d-_x#7", &format!("{name}#{}", u32::MAX)] {
+            let named = place("mine", "").unwrap().named_after(&job.parse().unwrap());
+            assert_eq!(named.branch(), format!("relay/{}", job.replace('#', "-")));
+            assert_eq!(check_branch(named.branch()), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_subfolder_stays_in_the_place() {
+        for good in ["", "a", "a/b c", "..a/b.."] {
+            assert!(place("b", good).is_ok(), "{good}");
+        }
+        for bad in ["/", "/a", "a/", "a//b", "..", "a/../b", "./a", "a/.git", ".GIT/hooks", "a\0b"] {
+            assert!(place("b", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn json_with_an_invalid_part_is_not_read() {
+        let good = place("relay/demo-1", "sub").unwrap();
+        let json = serde_json::to_string(&good).unwrap();
+        assert_eq!(
+            json,
+            format!(r#"{{"base":"{ID}","parent":"{ID}","branch":"relay/demo-1","subfolder":"sub"}}"#)
+        );
+        assert_eq!(serde_json::from_str::<PlaceSpec>(&json).unwrap(), good);
+        for (from, to) in [("demo-1", "demo..1"), ("sub", "../sub"), ("\"0123", "\"012")] {
+            let json = json.replace(from, to);
+            assert!(serde_json::from_str::<PlaceSpec>(&json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Flow control of one stream: received bytes that are not consumed yet, and credit for sending. Pure.
+
+use std::collections::VecDeque;
+
+use super::part::{STREAM_CHUNK, STREAM_WINDOW, StreamPart};
+
+/// Number of consumed bytes that are reported together: a quarter of the window, so that the other end never waits.
+const REPORT_BYTES: u32 = STREAM_WINDOW / 4;
+/// Maximum length of the other end's error, in bytes.
+const MAX_ERROR: usize = 500;
+
+/// Reason that a stream ended before its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// The connection ended.
+    #[error("the connection to the relay was lost")]
+    Lost,
+    /// The other end ended the stream, for this reason.
+    #[error("{0}")]
+    Refused(String),
+    /// This end could not read or write.
+    #[error("{0}")]
+    Local(String),
+}
+
+/// A part that the other end may not send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StreamViolation {
+    /// More bytes than the window allows.
+    #[error("a stream got more bytes than its window allows")]
+    WindowExceeded,
+    /// More credit than can be under way.
+    #[error("a stream got more credit than its window allows")]
+    TooMuchCredit,
+    /// Bytes after the end of the direction.
+    #[error("a stream got bytes after its end")]
+    AfterEnd,
+}
+
+/// State of both directions of a stream.
+#[derive(Debug)]
+pub(super) struct Flow {
+    received: VecDeque<Vec<u8>>,
+    /// Bytes that the other end may still send.
+    window: u32,
+    /// Consumed bytes that the other end was not told of.
+    unreported: u32,
+    /// The other end has ended its direction.
+    ended: bool,
+    /// Bytes that may be sent.
+    credit: u32,
+    /// Bytes that were consumed or sent.
+    moved: u64,
+    failure: Option<StreamError>,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            received: VecDeque::new(),
+            window: STREAM_WINDOW,
+            unreported: 0,
+            ended: false,
+            credit: STREAM_WINDOW,
+            moved: 0,
+            failure: None,
+        }
+    }
+}
+
+impl Flow {
+    /// Handles a part from the other end.
+    ///
+    /// # Errors
+    /// The other end broke the protocol.
+    pub(super) fn receive(&mut self, part: StreamPart) -> Result<(), StreamViolation> {
+        match part {
+            StreamPart::Data(_) if self.ended => return Err(StreamViolation::AfterEnd),
+            StreamPart::Data(bytes) => {
+                let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                let left = self.window.checked_sub(len).ok_or(StreamViolation::WindowExceeded)?;
+                self.window = left;
+                self.append(bytes);
+            }
+            StreamPart::Window(bytes) => {
+                let credit = self.credit.checked_add(bytes).filter(|credit| *credit <= STREAM_WINDOW);
+                self.credit = credit.ok_or(StreamViolation::TooMuchCredit)?;
+            }
+            StreamPart::Close(None) => self.ended = true,
+            StreamPart::Close(Some(error)) => {
+                self.fail(StreamError::Refused(crate::text_format::one_line(&error, MAX_ERROR)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends received bytes. Small parts are joined, so that the memory is bounded by the window, not by the number of
+    /// parts.
+    fn append(&mut self, bytes: Vec<u8>) {
+        match self.received.back_mut() {
+            Some(last) if last.len() + bytes.len() <= STREAM_CHUNK => last.extend_from_slice(&bytes),
+            _ if bytes.is_empty() => {}
+            _ => self.received.push_back(bytes),
+        }
+    }
+
+    /// Ends both directions. The first failure stays.
+    pub(super) fn fail(&mut self, error: StreamError) {
+        if self.failure.is_none() {
+            self.failure = Some(error);
+            self.received.clear();
+        }
+    }
+
+    pub(super) fn failure(&self) -> Option<&StreamError> {
+        self.failure.as_ref()
+    }
+
+    /// Takes received bytes.
+    pub(super) fn take_received(&mut self) -> Option<Vec<u8>> {
+        self.received.pop_front()
+    }
+
+    /// Returns true if all bytes were taken and no more will come.
+    pub(super) fn is_drained(&self) -> bool {
+        self.ended && self.received.is_empty()
+    }
+
+    /// Records that taken bytes were consumed. Returns the credit to give the other end now; 0 for none.
+    pub(super) fn consume(&mut self, len: usize) -> u32 {
+        self.moved = self.moved.saturating_add(len as u64);
+        self.unreported = self.unreported.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        if self.unreported < REPORT_BYTES || self.ended {
+            return 0;
+        }
+        let credit = std::mem::take(&mut self.unreported);
+        self.window = self.window.saturating_add(credit);
+        credit
+    }
+
+    /// Returns the number of bytes that were consumed or sent so far.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Returns the number of bytes that may be sent now.
+    pub(super) fn credit(&self) -> usize {
+        self.credit as usize
+    }
+
+    /// Records that bytes were sent.
+    pub(super) fn spend(&mut self, len: usize) {
+        self.moved = self.moved.saturating_add(len as u64);
+        self.credit = self.credit.saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(len: usize) -> StreamPart {
+        StreamPart::Data(vec![7; len])
+    }
+
+    #[test]
+    fn a_window_is_filled_and_not_exceeded_and_consumed_bytes_open_it_again() {
+        let mut flow = Flow::default();
+        for _ in 0..4 {
+            flow.receive(data(STREAM_CHUNK)).unwrap();
+        }
+        assert_eq!(flow.receive(data(1)), Err(StreamViolation::WindowExceeded));
+        let taken = flow.take_received().unwrap();
+        assert_eq!(flow.consume(taken.len()), 64 * 1024);
+        flow.receive(data(STREAM_CHUNK)).unwrap();
+        assert_eq!(flow.receive(data(1)), Err(StreamViolation::WindowExceeded));
+    }
+
+    #[test]
+    fn credit_is_spent_and_given_back_but_never_beyond_the_window() {
+        let mut flow = Flow::default();
+        assert_eq!(flow.receive(StreamPart::Window(1)), Err(StreamViolation::TooMuchCredit));
+        assert_eq!(flow.receive(StreamPart::Window(u32::MAX)), Err(StreamViolation::TooMuchCredit));
+        flow.spend(1000);
+        assert_eq!(flow.credit(), STREAM_WINDOW as usize - 1000);
+        flow.receive(StreamPart::Window(1000)).unwrap();
+        assert_eq!(flow.credit(), STREAM_WINDOW as usize);
+    }
+
+    #[test]
+    fn parts_of_one_byte_take_no_more_memory_than_their_bytes() {
+        let mut flow = Flow::default();
+        for _ in 0..STREAM_CHUNK {
+            flow.receive(data(1)).unwrap();
+        }
+        assert_eq!(flow.received.len(), 1);
+        flow.receive(data(0)).unwrap();
+        assert_eq!(flow.received.len(), 1);
+    }
+
+    #[test]
+    fn the_end_follows_the_bytes_before_it_and_a_failure_does_not() {
+        let mut flow = Flow::default();
+        flow.receive(data(3)).unwrap();
+        flow.receive(StreamPart::Close(None)).unwrap();
+        assert!(!flow.is_drained());
+        assert_eq!(flow.receive(data(1)), Err(StreamViolation::AfterEnd));
+        assert_eq!(flow.take_received(), Some(vec![7; 3]));
+        assert!(flow.is_drained());
+        flow.receive(StreamPart::Close(Some("no\nroom".into()))).unwrap();
+        flow.fail(StreamError::Lost);
+        assert_eq!(flow.failure(), Some(&StreamError::Refused("no room".into())));
+    }
+}

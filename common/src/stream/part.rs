@@ -1,0 +1,29 @@
+//! Parts of a stream on the wire, and their limits.
+
+use serde::{Deserialize, Serialize};
+
+/// Maximum number of bytes in one part. An event waits at most for one part that is being written.
+pub const STREAM_CHUNK: usize = 64 * 1024;
+/// Maximum number of bytes under way in one direction of a stream: enough for 80 MB/s at a delay of 3 ms, and little
+/// enough that it delays an event by no more than that on a slow link.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Service of git that the relay runs on a job's repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GitService {
+    /// Sends the base to the agent: `git upload-pack`.
+    FetchPlace,
+    /// Takes the result from the agent: `git receive-pack`.
+    PushResult,
+}
+
+/// Part of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamPart {
+    /// Bytes, at most [`STREAM_CHUNK`].
+    Data(Vec<u8>),
+    /// Number of bytes that were consumed and may be sent in addition.
+    Window(u32),
+    /// End of the sender's direction, or of the whole stream if there is an error.
+    Close(Option<String>),
+}

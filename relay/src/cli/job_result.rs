@@ -1,0 +1,141 @@
+//! The result of a job: where its objects are.
+
+use common::ids::JobId;
+use common::place::PlaceSpec;
+use common::record::JobRecord;
+use common::result::{JobResult, ResultState};
+
+use super::{Context, job_ref};
+use crate::exit::Failure;
+use crate::git::job_repository::JobRepository;
+use crate::registry::lease;
+use crate::registry::read::{self, StoredRecord};
+use crate::registry::requests::{self, DaemonRequest};
+use crate::state_dir::StateDir;
+
+/// A job with a place of its own.
+#[derive(Debug)]
+pub(super) struct PlacedJob {
+    /// Its record.
+    pub(super) record: JobRecord,
+    /// Its place.
+    pub(super) place: PlaceSpec,
+    /// Its repository in relay's state folder; it may not exist.
+    pub(super) repository: JobRepository,
+}
+
+impl PlacedJob {
+    /// Finds a job that the user named; defaults to the newest one.
+    ///
+    /// # Errors
+    /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has no place of its own, 5 if it can't be read.
+    pub(super) fn find(context: &Context, typed: Option<&str>) -> Result<Self, Failure> {
+        let job = job_ref::resolve_job_or_newest(context, typed)?;
+        let stored = job_ref::read_record(&context.registry, &job)?;
+        let place = read::place_of(&stored.registry, &job).ok_or_else(|| {
+            Failure::usage(format!(
+                "{job} worked in its folder and has no branch: `git diff` in {} shows its changes",
+                stored.record.workspace
+            ))
+        })?;
+        let repository = JobRepository::of_job(&StateDir::for_project(&context.root)?.repositories(), &job);
+        Ok(Self { record: stored.record, place, repository })
+    }
+
+    /// Id of the job.
+    pub(super) fn job(&self) -> &JobId {
+        &self.record.job
+    }
+
+    /// Returns the commit to show: that of the result, or the newest one of a job that still runs.
+    ///
+    /// # Errors
+    /// Exit code 2 if there is none.
+    pub(super) fn newest_commit(&self) -> Result<String, Failure> {
+        let recorded = self.record.result.as_ref().and_then(|result| result.commit.clone());
+        let commit = match recorded {
+            Some(commit) => Some(commit),
+            None if self.repository.exists() => self.repository.result_commit()?,
+            None => None,
+        };
+        commit.ok_or_else(|| {
+            let job = self.job();
+            Failure::usage(match self.record.state.is_final() {
+                true => format!("{job} has no result: it changed nothing"),
+                false => format!("{job} has no result yet: its first commit makes one"),
+            })
+        })
+    }
+
+    /// Returns the result of a job that has ended, and its commit.
+    ///
+    /// # Errors
+    /// Exit code 2 if the job has not ended, changed nothing, or its result is not recorded yet or was discarded.
+    pub(super) fn open_result(&self, context: &Context) -> Result<(&JobResult, String), Failure> {
+        let job = self.job();
+        if !self.record.state.is_final() {
+            return Err(Failure::usage(format!(
+                "{job} has not ended: `relay wait {job}` first; `relay diff {job}` shows what is there"
+            )));
+        }
+        let result = self.record.result.as_ref().ok_or_else(|| {
+            Failure::usage(format!(
+                "the result of {job} is not there yet: it needs a running relay (`relay up`)"
+            ))
+        })?;
+        let Some(commit) = result.commit.clone().filter(|_| result.state != ResultState::None) else {
+            return Err(Failure::usage(format!("{job} has no result: it changed nothing")));
+        };
+        if self.taken_state(context, &commit) == Some(ResultState::Discarded) {
+            return Err(Failure::usage(format!("the result of {job} was discarded")));
+        }
+        Ok((result, commit))
+    }
+
+    /// Returns how the result was taken or dropped: as recorded, or as a request says that no daemon has handled yet.
+    pub(super) fn taken_state(&self, context: &Context, commit: &str) -> Option<ResultState> {
+        let filed = requests::pending_requests(&context.registry).unwrap_or_default();
+        let filed = filed.into_iter().rev().find_map(|filed| match filed.request {
+            Some(DaemonRequest::SetResultState { job, commit: of, state })
+                if job == *self.job() && of == commit =>
+            {
+                Some(state)
+            }
+            _ => None,
+        });
+        let recorded = self.record.result.as_ref().map(|result| result.state);
+        filed.or(recorded).filter(|state| !matches!(state, ResultState::Open | ResultState::None))
+    }
+}
+
+/// Maximum time between the end of a job and its result, in seconds, for which a command waits.
+const MAX_PENDING_S: i64 = 60;
+
+/// Returns true if a job has just ended and its result is being published.
+pub(super) fn is_pending(context: &Context, stored: &StoredRecord) -> bool {
+    let StoredRecord { record, registry } = stored;
+    let Some(ended_at) = record.finished_at.filter(|_| record.result.is_none()) else { return false };
+    lease::current_time(&context.registry).duration_since(ended_at).as_secs() < MAX_PENDING_S
+        && read::place_of(registry, &record.job).is_some()
+        && lease::is_held(&context.registry)
+}
+
+/// Asks the daemon to record that a result was taken or discarded. Without a daemon the next one does so.
+///
+/// # Errors
+/// Exit code 5 if the registry can't be written.
+pub(super) fn request_state(
+    context: &Context,
+    job: &JobId,
+    commit: &str,
+    state: ResultState,
+) -> Result<(), Failure> {
+    let request = DaemonRequest::SetResultState { job: job.clone(), commit: commit.to_owned(), state };
+    let filed = requests::file_request(&context.registry, &request).map(drop);
+    filed.map_err(|e| {
+        context
+            .registry
+            .not_writable(&e)
+            .with_work_done(&format!("the result of {job} was {}", state.as_str()))
+    })
+}

@@ -1,0 +1,162 @@
+//! A place of the job's own: a clone of the repository that the workspace lies in, whose result is a branch.
+
+use std::fs::File;
+
+use clap::Args;
+use common::ids::JobId;
+use common::place::{PlaceSpec, check_branch};
+
+use super::Context;
+use super::follow_up::EarlierJob;
+use super::resolve::Launch;
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::git::base::StartCommit;
+use crate::git::source::Source;
+
+/// Flags for a place of the job's own.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct PlaceFlags {
+    /// Work in a clone of the repository instead of the folder, and hand the result back as a branch [default name:
+    /// relay/NAME-N]
+    #[arg(
+        long,
+        value_name = "NAME",
+        visible_alias = "worktree",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        conflicts_with = "in_place"
+    )]
+    pub(super) branch: Option<String>,
+    /// Commit that the clone starts from [default: HEAD with the uncommitted files]
+    #[arg(long, value_name = "REF", conflicts_with = "in_place")]
+    pub(super) base: Option<String>,
+    /// Leave out uncommitted files
+    #[arg(long, conflicts_with = "in_place")]
+    pub(super) clean: bool,
+    /// Work in the folder itself [default: as in relay.toml, else so]
+    #[arg(long)]
+    pub(super) in_place: bool,
+}
+
+/// Place that the flags and the settings ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct PlaceRequest {
+    /// Name of the branch; `None` for one named after the job.
+    branch: Option<String>,
+    /// Commit to start from; `None` for HEAD.
+    reference: Option<String>,
+    /// True if uncommitted files are left out.
+    clean: bool,
+}
+
+/// Place of a job that has no number yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchPlace {
+    spec: PlaceSpec,
+    /// True if the branch was named; false if it is named after the job.
+    is_named: bool,
+}
+
+impl LaunchPlace {
+    /// Returns the place of the job with this id.
+    pub fn spec(&self, job: &JobId) -> PlaceSpec {
+        if self.is_named { self.spec.clone() } else { self.spec.clone().named_after(job) }
+    }
+}
+
+impl PlaceFlags {
+    /// Returns the wanted place; `None` if the job works in the folder itself.
+    ///
+    /// # Errors
+    /// Exit code 2 for flags that need a branch, and for a name that is none.
+    pub(super) fn resolve(&self, config: &Config) -> Result<Option<PlaceRequest>, Failure> {
+        if self.branch.is_none() && (self.in_place || !config.branch) {
+            return match (&self.base, self.clean) {
+                (None, false) => Ok(None),
+                (Some(_), _) => {
+                    Err(Failure::usage("--base needs --branch: without it the job works in the folder"))
+                }
+                (None, true) => {
+                    Err(Failure::usage("--clean needs --branch: without it the job works in the folder"))
+                }
+            };
+        }
+        let branch = self.branch.clone().filter(|branch| !branch.is_empty());
+        if let Some(branch) = &branch {
+            check_branch(branch).map_err(|why| Failure::usage(format!("--branch: {why}")))?;
+        }
+        Ok(Some(PlaceRequest { branch, reference: self.base.clone(), clean: self.clean }))
+    }
+}
+
+/// Prepares the place of a launch, and returns the pack with the uncommitted files. The repository is not changed.
+///
+/// # Errors
+/// Exit code 2 if the workspace lies in no usable repository or the place can't be made as asked for, 5 if git fails.
+pub(super) fn prepare(
+    context: &Context,
+    launch: &mut Launch,
+    wanted: &PlaceRequest,
+    quiet: bool,
+) -> Result<Option<File>, Failure> {
+    let source = Source::find(&launch.workspace.host_path)?;
+    let subfolder = source.subfolder.to_str().ok_or_else(|| {
+        Failure::usage(format!("workspace {} has a name that is not UTF-8", source.subfolder.display()))
+    })?;
+    if let Some(branch) = &wanted.branch {
+        source.check_new_branch(branch)?;
+    }
+    let start = StartCommit::prepare(&source, wanted.reference.as_deref(), wanted.clean)?;
+    if !quiet {
+        start.notes.iter().for_each(|note| context.output.print_note(note));
+    }
+    let branch = wanted.branch.as_deref();
+    // The job's number is not assigned yet.
+    let spec = PlaceSpec::new(&start.base, &start.parent, branch.unwrap_or("relay/job"), subfolder);
+    launch.place = Some(LaunchPlace { spec: spec.map_err(Failure::usage)?, is_named: branch.is_some() });
+    Ok(start.pack)
+}
+
+/// Prepares the place of a follow-up, if the earlier job had one: a follow-up in the same thread starts from the
+/// earlier job's result, a repeated task from HEAD with the uncommitted files.
+///
+/// # Errors
+/// As for [`prepare`]; exit code 2 too if the earlier result is not in the repository.
+pub(super) fn prepare_follow_up(
+    context: &Context,
+    launch: &mut Launch,
+    earlier: &EarlierJob,
+    quiet: bool,
+) -> Result<Option<File>, Failure> {
+    if earlier.spec.place.is_none() {
+        return Ok(None);
+    }
+    let result = earlier.record.result.as_ref().filter(|_| launch.thread_id.is_some());
+    let reference = result.and_then(|result| result.commit.clone());
+    let wanted = PlaceRequest { reference, ..PlaceRequest::default() };
+    prepare(context, launch, &wanted, quiet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_settings_decide_about_the_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::load(dir.path()).unwrap();
+        let flags = PlaceFlags::default();
+        assert_eq!(flags.resolve(&config), Ok(None));
+        let base = PlaceFlags { base: Some("main".to_owned()), ..PlaceFlags::default() };
+        assert!(base.resolve(&config).unwrap_err().message.starts_with("--base needs --branch"));
+        let named = PlaceFlags { branch: Some("mine".to_owned()), ..PlaceFlags::default() };
+        assert_eq!(named.resolve(&config).unwrap().unwrap().branch.as_deref(), Some("mine"));
+        let bad = PlaceFlags { branch: Some("a..b".to_owned()), ..PlaceFlags::default() };
+        assert_eq!(bad.resolve(&config).unwrap_err().code as u8, 2);
+        config.branch = true;
+        assert_eq!(flags.resolve(&config), Ok(Some(PlaceRequest::default())));
+        assert_eq!(PlaceFlags { in_place: true, ..flags }.resolve(&config), Ok(None));
+    }
+}

@@ -1,0 +1,17 @@
+//! Streams of one connection: git at an agent fetches the base of a job, and pushes its result.
+//!
+//! ```text
+//!  agent ─StreamOpen─► table ─► service: the writer confirms the run ─► git upload-pack | receive-pack
+//!        ◄─Data, Window, Close─► pumps ◄──────────── stdin, stdout ──────────┘   on the job's repository
+//! ```
+//!
+//! A stream has limits, and ends with its connection. The agent then tries again on the next connection.
+//!
+//! * [`table`]: the open streams of a connection. * [`service`]: one stream from its check to its end.
+//! * [`child`]: the process of git.
+
+mod child;
+mod service;
+mod table;
+
+pub(super) use table::{GitStreams, OpenRequest};

@@ -1,0 +1,103 @@
+//! One stream: its check, its process of git, and its limits.
+
+use std::future::pending;
+use std::path::Path;
+use std::time::Duration;
+
+use common::stream::{GitService, StreamError, StreamHandle};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::child::GitChild;
+use super::table::OpenRequest;
+use crate::daemon::core::ConnectionId;
+use crate::daemon::upgrade::AppState;
+use crate::daemon::writer::WriterCommand;
+
+/// Limit of one stream: the largest result over a slow link.
+const TOTAL_LIMIT: Duration = Duration::from_secs(3600);
+/// Limit without a byte in either direction. While git works, it sends a keepalive every 5 s.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// Time for the writer's answer about a run.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A stream to serve.
+pub(super) struct Service {
+    pub(super) connection_id: ConnectionId,
+    pub(super) request: OpenRequest,
+    pub(super) handle: StreamHandle,
+}
+
+/// Serves a stream to its end.
+pub(super) async fn serve(app: &AppState, service: Service) {
+    let served = tokio::select! {
+        served = timeout(TOTAL_LIMIT, run(app, &service)) => {
+            served.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())))
+        }
+        () = idle(&service.handle) => Err(format!("nothing moved for {} s", IDLE_LIMIT.as_secs())),
+    };
+    if let Err(reason) = &served {
+        let OpenRequest { job, service, .. } = &service.request;
+        tracing::warn!("{job}: {service:?}: {reason}");
+    }
+    // The connection may have ended.
+    let _ = service.handle.close(served.err()).await;
+}
+
+/// Returns when the stream has moved nothing for the limit.
+async fn idle(handle: &StreamHandle) {
+    let mut moved = None;
+    while moved != Some(handle.moved()) {
+        moved = Some(handle.moved());
+        tokio::time::sleep(IDLE_LIMIT).await;
+    }
+}
+
+async fn run(app: &AppState, service: &Service) -> Result<(), String> {
+    check_run(app, service).await?;
+    let (repositories, job) = (app.repositories.clone(), service.request.job.clone());
+    let path = tokio::task::spawn_blocking(move || repositories.prepare(&job));
+    let path = path.await.map_err(|_| "the relay is stopping".to_owned())??;
+    serve_git(&service.handle, service.request.service, path.path()).await
+}
+
+/// Runs git on a repository until it has ended.
+async fn serve_git(handle: &StreamHandle, service: GitService, repository: &Path) -> Result<(), String> {
+    let mut child = GitChild::start(service, repository)?;
+    let (stdin, stdout, stderr) = child.take_pipes().ok_or("git has no pipes")?;
+    let receiving = async {
+        match handle.receive_into(stdin).await {
+            // Git has read what it needs, or its exit says what went wrong.
+            Ok(()) | Err(StreamError::Local(_)) => pending().await,
+            Err(error) => error,
+        }
+    };
+    let sending = async {
+        let (sent, errors) = tokio::join!(handle.send_from(stdout), stderr.read_to_end());
+        sent.map_err(|error| error.to_string())?;
+        child.wait(&errors).await
+    };
+    tokio::select! {
+        error = receiving => Err(error.to_string()),
+        ended = sending => ended,
+    }
+}
+
+/// Asks the writer, as for events: the run must be the running one, and its agent's newest connection has to ask.
+async fn check_run(app: &AppState, service: &Service) -> Result<(), String> {
+    let (reply, answer) = oneshot::channel();
+    let OpenRequest { job, epoch, .. } = service.request.clone();
+    let connection_id = service.connection_id.clone();
+    let asked = async {
+        app.writer.send(WriterCommand::CheckRun { connection_id, job, epoch, reply }).await;
+        answer.await
+    };
+    match timeout(CHECK_TIMEOUT, asked).await {
+        Ok(Ok(checked)) => checked,
+        Ok(Err(_)) | Err(_) => Err("the registry gave no answer".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

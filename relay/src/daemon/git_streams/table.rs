@@ -1,0 +1,78 @@
+//! Open streams of one connection.
+
+use std::collections::BTreeMap;
+
+use common::ids::JobId;
+use common::stream::{GitService, OutgoingParts, StreamHandle, StreamPart};
+use tokio::task::JoinSet;
+
+use super::service::{self, Service};
+use crate::daemon::core::ConnectionId;
+use crate::daemon::upgrade::AppState;
+
+/// Maximum number of streams of one connection: each of an agent's jobs has one, and one more that is ending.
+const MAX_STREAMS: usize = 2 * common::job::MAX_AGENT_JOBS as usize;
+
+/// Request of an agent to open a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct OpenRequest {
+    pub(in crate::daemon) stream: u32,
+    pub(in crate::daemon) job: JobId,
+    pub(in crate::daemon) epoch: u32,
+    pub(in crate::daemon) service: GitService,
+}
+
+/// Streams of a connection. Dropping this value ends them.
+pub(in crate::daemon) struct GitStreams {
+    app: AppState,
+    connection_id: ConnectionId,
+    parts: OutgoingParts,
+    open: BTreeMap<u32, StreamHandle>,
+    /// Tasks that serve the streams, each with the number of its stream as its result.
+    services: JoinSet<u32>,
+}
+
+impl GitStreams {
+    /// Creates the table of a connection, which sends the parts that are put into the queue.
+    pub(in crate::daemon) fn new(app: AppState, connection_id: ConnectionId, parts: OutgoingParts) -> Self {
+        Self { app, connection_id, parts, open: BTreeMap::new(), services: JoinSet::new() }
+    }
+
+    /// Opens a stream. Never waits.
+    ///
+    /// # Errors
+    /// The agent broke the protocol.
+    pub(in crate::daemon) fn open(&mut self, request: OpenRequest) -> Result<(), String> {
+        self.forget_ended();
+        let stream = request.stream;
+        if self.open.contains_key(&stream) || self.open.len() >= MAX_STREAMS {
+            return Err(format!("stream {stream} is open already, or one too many"));
+        }
+        let handle = StreamHandle::new(stream, self.parts.clone());
+        self.open.insert(stream, handle.clone());
+        let service = Service { connection_id: self.connection_id.clone(), request, handle };
+        let app = self.app.clone();
+        self.services.spawn(async move {
+            service::serve(&app, service).await;
+            stream
+        });
+        Ok(())
+    }
+
+    /// Handles a part. A part of an unknown stream crossed the stream's end. Never waits.
+    ///
+    /// # Errors
+    /// The agent broke the protocol.
+    pub(in crate::daemon) fn receive(&mut self, stream: u32, part: StreamPart) -> Result<(), String> {
+        self.forget_ended();
+        self.open.get(&stream).map_or(Ok(()), |handle| handle.receive(part)).map_err(|e| e.to_string())
+    }
+
+    fn forget_ended(&mut self) {
+        while let Some(ended) = self.services.try_join_next() {
+            if let Ok(stream) = ended {
+                self.open.remove(&stream);
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Repositories of jobs with a place of their own, in the state folder.
+
+use std::path::PathBuf;
+
+use common::ids::JobId;
+use common::job::JobSpec;
+
+use crate::git::job_repository::{self, JobRepository};
+use crate::policy::JobPolicy;
+use crate::registry::{Registry, read};
+
+/// The repositories of one registry's jobs.
+#[derive(Debug, Clone)]
+pub(super) struct JobRepositories {
+    registry: Registry,
+    policy: JobPolicy,
+    folder: PathBuf,
+}
+
+impl JobRepositories {
+    pub(super) fn new(registry: &Registry, policy: JobPolicy, folder: PathBuf) -> Self {
+        Self { registry: registry.clone(), policy, folder }
+    }
+
+    /// The registry of the jobs.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Returns the repository of a job, which may not exist.
+    pub(super) fn of_job(&self, job: &JobId) -> JobRepository {
+        JobRepository::of_job(&self.folder, job)
+    }
+
+    /// Returns the jobs with a repository.
+    pub(super) fn jobs(&self) -> Vec<JobId> {
+        job_repository::jobs_in(&self.folder)
+    }
+
+    /// Returns the repository of a job; makes it on the first call. Waits for git and the disk. The spec is checked
+    /// again, because a session may have written it.
+    ///
+    /// # Errors
+    /// One line that says what is in the way.
+    pub(super) fn prepare(&self, job: &JobId) -> Result<JobRepository, String> {
+        let repository = self.of_job(job);
+        if repository.exists() {
+            return Ok(repository);
+        }
+        let text = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
+        let text = text.map_err(|e| format!("its spec can't be read ({e}): launch it again"))?;
+        let host = read::load_record(&self.registry, job).map(|stored| stored.record.workspace);
+        let text = self.policy.authorize_text(job, &text, &host.unwrap_or_default())?;
+        let spec: JobSpec = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        let place = spec.place.as_ref().ok_or("it has no place of its own")?;
+        let pack = self.registry.pack(job);
+        let file = match pack.exists() {
+            true => Some(pack.open().map_err(|e| format!("its uncommitted files can't be read ({e})"))?),
+            false => None,
+        };
+        repository
+            .create(place, &self.policy.host_workspace(&spec), file)
+            .map_err(|error| error.to_string())?;
+        // The repository has its content now.
+        if let Err(e) = pack.remove() {
+            tracing::warn!("{job}: {} can't be removed: {e}", pack.display());
+        }
+        Ok(repository)
+    }
+}

@@ -1,0 +1,121 @@
+//! Results of jobs with a place of their own: published when a job has ended, and recorded before its notices go out.
+//!
+//! ```text
+//! `finished` is recorded ─► publish, in the background ─► `result` is recorded ─► notices
+//! ```
+//!
+//! A relay that was killed in between publishes at its next start.
+
+use std::sync::Arc;
+
+use common::event::EventBody;
+use common::ids::JobId;
+use common::record::JobRecord;
+use common::result::{JobResult, ResultState};
+use tokio::sync::Semaphore;
+
+use super::job_repositories::JobRepositories;
+use super::writer::{WriterCommand, WriterHandle};
+use crate::git::publish;
+use crate::registry::read;
+
+/// Number of results that are published at once: each runs git, which uses a core.
+const MAX_AT_ONCE: usize = 2;
+
+/// Publisher of results.
+#[derive(Debug, Clone)]
+pub(super) struct ResultPublisher {
+    repositories: JobRepositories,
+    writer: WriterHandle,
+    turns: Arc<Semaphore>,
+}
+
+impl ResultPublisher {
+    pub(super) fn new(repositories: JobRepositories, writer: WriterHandle) -> Self {
+        Self { repositories, writer, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
+    }
+
+    /// Begins to publish the result of a job that has ended, if it has a place and no result yet; returns true then.
+    pub(super) fn publish_if_missing(&self, record: &JobRecord) -> bool {
+        let registry = self.repositories.registry();
+        let has_place = || {
+            self.repositories.of_job(&record.job).exists() || read::place_of(registry, &record.job).is_some()
+        };
+        if !record.state.is_final() || record.result.is_some() || !has_place() {
+            return false;
+        }
+        let (publisher, job) = (self.clone(), record.job.clone());
+        tokio::spawn(async move {
+            // The semaphore is never closed.
+            let _turn = publisher.turns.acquire().await;
+            let (repositories, of) = (publisher.repositories.clone(), job.clone());
+            let published = tokio::task::spawn_blocking(move || publish_result(&repositories, &of)).await;
+            match published {
+                Ok(result) => publisher.record(&job, result).await,
+                Err(e) => tracing::error!("{job}: its result could not be published: {e}"),
+            }
+        });
+        true
+    }
+
+    /// Begins to publish every result that an earlier relay did not record.
+    pub(super) fn publish_all_missing(&self) {
+        for job in self.repositories.jobs() {
+            if let Ok(stored) = read::load_record(self.repositories.registry(), &job) {
+                self.publish_if_missing(&stored.record);
+            }
+        }
+    }
+
+    /// Records that a result was taken or discarded. The request may be late or forged, so it must name the result.
+    pub(super) async fn set_state(&self, job: &JobId, commit: &str, state: ResultState) {
+        let stored = read::load_record(self.repositories.registry(), job).ok();
+        let result = stored.and_then(|stored| stored.record.result);
+        let Some(result) = result.filter(|result| result.commit.as_deref() == Some(commit)) else {
+            return tracing::warn!("{job}: a request names another result than it has");
+        };
+        if !matches!(state, ResultState::Applied | ResultState::Merged | ResultState::Discarded) {
+            return tracing::warn!("{job}: a request asks for a state that no result can be given");
+        }
+        if state == ResultState::Discarded {
+            self.remove_repositories(std::slice::from_ref(job));
+        }
+        self.record(job, JobResult { state, ..result }).await;
+    }
+
+    /// Removes the repositories of jobs that are no longer in the registry.
+    pub(super) fn remove_repositories(&self, jobs: &[JobId]) {
+        for job in jobs {
+            if let Err(e) = self.repositories.of_job(job).remove() {
+                tracing::warn!("{job}: its repository can't be removed: {e}");
+            }
+        }
+    }
+
+    async fn record(&self, job: &JobId, result: JobResult) {
+        let body = Box::new(EventBody::Result(Box::new(result)));
+        self.writer.send(WriterCommand::RecordRelayEvent { job: job.clone(), body }).await;
+    }
+}
+
+/// Publishes a result. A job whose repository was never made has none.
+fn publish_result(repositories: &JobRepositories, job: &JobId) -> JobResult {
+    let repository = repositories.of_job(job);
+    if repository.exists() {
+        return publish::publish(&repository);
+    }
+    let place = read::place_of(repositories.registry(), job);
+    let (branch, base) =
+        place.map(|place| (place.branch().to_owned(), place.base().to_owned())).unwrap_or_default();
+    JobResult {
+        branch,
+        base,
+        commit: None,
+        commits: 0,
+        files: 0,
+        insertions: 0,
+        deletions: 0,
+        state: ResultState::None,
+        note: None,
+    }
+}

@@ -1,0 +1,170 @@
+//! A result in the caller's work tree: merged three-way with the files that are there. Nothing is committed, and the
+//! caller's index stays as it is.
+
+#![expect(clippy::disallowed_methods, reason = "the caller's work tree, whose entries are looked at")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::GitError;
+use super::command::{WORK_LIMIT, nul_fields, path_of};
+use super::config::PersonSettings;
+use super::job_repository::JobRepository;
+use super::scratch::Scratch;
+use super::snapshot;
+use super::source::Source;
+
+/// Name of the caller's side in the marks of conflicts.
+const WORK_TREE: &str = "work-tree";
+/// Exit code of a merge with conflicts.
+const CONFLICTS: i32 = 1;
+/// Exit code of git for an option that it does not know.
+const UNKNOWN_OPTION: i32 = 129;
+
+/// Change that was put into a work tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Root of the work tree.
+    pub root: PathBuf,
+    /// Files that were changed, relative to the root.
+    pub files: Vec<PathBuf>,
+    /// Files with conflicts, which are marked in them; relative to the root.
+    pub conflicts: Vec<PathBuf>,
+}
+
+/// Commits between which a change lies, and the name of its branch.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    pub base: &'a str,
+    pub commit: &'a str,
+    pub branch: &'a str,
+}
+
+/// Merges a change into the work tree that `workspace` lies in.
+///
+/// # Errors
+/// Refuses what [`Source::find`] refuses, commits that are not there, and files that are in the way; nothing is changed
+/// then.
+pub fn apply(workspace: &Path, repository: &JobRepository, change: Change<'_>) -> Result<Applied, GitError> {
+    let source = Source::find(workspace)?;
+    let scratch = open_scratch(&source, repository, change.commit)?;
+    let ours = snapshot::write_tree(&scratch, &source)?.tree;
+    let (merged, conflicts) = merge_trees(&scratch, &ours, change)?;
+    let files = scratch.git("diff-tree").args(["-r", "-z", "--name-only", "--no-renames", &ours, &merged]);
+    let files: Vec<PathBuf> = nul_fields(&files.limit(WORK_LIMIT).output()?).map(path_of).collect();
+    if !files.is_empty() {
+        update_files(&scratch, &source.root, &ours, &merged)?;
+    }
+    Ok(Applied { root: source.root, files, conflicts })
+}
+
+/// Opens a scratch repository that has the result's commit.
+pub(super) fn open_scratch(
+    source: &Source,
+    repository: &JobRepository,
+    commit: &str,
+) -> Result<Scratch, GitError> {
+    let more: Vec<PathBuf> = repository.exists().then(|| repository.objects()).into_iter().collect();
+    let scratch = Scratch::new(source, &PersonSettings::read()?, &more)?;
+    if scratch.git("cat-file").args(["-e", &format!("{commit}^{{commit}}")]).run()?.code == 0 {
+        return Ok(scratch);
+    }
+    let commit = &commit[..commit.len().min(12)];
+    Err(GitError::refused(format!(
+        "commit {commit} of the result is no longer in {}: its branch was removed there",
+        source.root.display()
+    )))
+}
+
+/// Merges the change into the tree `ours`; returns the merged tree and the files with conflicts.
+fn merge_trees(
+    scratch: &Scratch,
+    ours: &str,
+    change: Change<'_>,
+) -> Result<(String, Vec<PathBuf>), GitError> {
+    // Both sides become commits above the base, so that it is what they have in common, whatever the worker did to
+    // its history.
+    let side = |tree: &str| scratch.git("commit-tree").args([tree, "-p", change.base, "-m", "side"]).text();
+    let (ours, theirs) = (side(ours)?, side(&format!("{}^{{tree}}", change.commit))?);
+    // The names stand in the marks of conflicts.
+    let result = if change.branch.starts_with(WORK_TREE) { "result" } else { change.branch };
+    for (name, commit) in [(WORK_TREE, &ours), (result, &theirs)] {
+        scratch.git("update-ref").args([&format!("refs/heads/{name}"), commit]).output()?;
+    }
+    let merge = scratch.git("merge-tree").args(["--write-tree", "-z", "--name-only", "--no-messages"]);
+    let merged = merge.args([WORK_TREE, result]).limit(WORK_LIMIT).run()?;
+    match merged.code {
+        0 | CONFLICTS => {}
+        UNKNOWN_OPTION => {
+            return Err(GitError::refused(
+                "this needs git 2.38 or newer: install it, or merge the branch by hand",
+            ));
+        }
+        _ => return Err(merged.error("merge-tree")),
+    }
+    let mut fields = nul_fields(&merged.stdout);
+    let tree = fields.next().map(|tree| String::from_utf8_lossy(tree).into_owned()).unwrap_or_default();
+    let mut conflicts: Vec<PathBuf> = fields.map(path_of).collect();
+    conflicts.dedup();
+    Ok((tree, conflicts))
+}
+
+/// Checks that nothing stands where files would be added. Git itself would replace files that it ignores.
+pub(super) fn check_free(scratch: &Scratch, root: &Path, from: &str, to: &str) -> Result<(), GitError> {
+    let list = |filter: &str| -> Result<BTreeSet<PathBuf>, GitError> {
+        let files =
+            scratch.git("diff-tree").args(["-r", "-z", "--name-only", "--no-renames", filter, from, to]);
+        Ok(nul_fields(&files.limit(WORK_LIMIT).output()?).map(path_of).collect())
+    };
+    let (added, removed) = (list("--diff-filter=A")?, list("--diff-filter=D")?);
+    match added.iter().find_map(|file| entry_in_way(root, file, &removed)) {
+        None => Ok(()),
+        Some(entry) => Err(GitError::refused(format!(
+            "{} is in the way, and nothing was changed: move it away first",
+            snapshot::shown(&entry)
+        ))),
+    }
+}
+
+/// Returns the entry of the work tree that stands where `file` is to be added and that is not among the files to
+/// remove.
+fn entry_in_way(root: &Path, file: &Path, removed: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+    let parents: Vec<&Path> = file.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
+    let is_kept = |path: &Path| !removed.contains(path);
+    let is_no_folder = |path: &Path| fs::symlink_metadata(root.join(path)).is_ok_and(|meta| !meta.is_dir());
+    if let Some(parent) = parents.into_iter().find(|path| is_no_folder(path) && is_kept(path)) {
+        return Some(parent.to_owned());
+    }
+    match fs::symlink_metadata(root.join(file)) {
+        Ok(meta) if meta.is_dir() => first_kept_below(root, file, removed),
+        Ok(_) if is_kept(file) => Some(file.to_owned()),
+        _ => None,
+    }
+}
+
+/// Returns the first entry below a folder that is not among the files to remove.
+fn first_kept_below(root: &Path, folder: &Path, removed: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+    fs::read_dir(root.join(folder)).ok()?.flatten().find_map(|entry| {
+        let path = folder.join(entry.file_name());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => first_kept_below(root, &path, removed),
+            _ if removed.contains(&path) => None,
+            _ => Some(path),
+        }
+    })
+}
+
+/// Changes the files of the work tree from one tree to another: all of them, or none if one is in the way.
+fn update_files(scratch: &Scratch, root: &Path, from: &str, to: &str) -> Result<(), GitError> {
+    check_free(scratch, root, from, to)?;
+    let update = scratch.work_tree_git("read-tree").args(["-m", "-u", "--no-recurse-submodules", from, to]);
+    let updated = update.limit(WORK_LIMIT).run()?;
+    if updated.code == 0 {
+        return Ok(());
+    }
+    Err(GitError::refused(format!(
+        "files are in the way, and nothing was changed ({}): move them away or commit them",
+        updated.message()
+    )))
+}

@@ -1,0 +1,35 @@
+//! Problems with git and with repositories.
+
+use crate::exit::Failure;
+
+/// Problem with git or with a repository: one line that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GitError {
+    /// The repository, or what was asked of it, does not allow this.
+    #[error("{0}")]
+    Refused(String),
+    /// Git can't be run, took too long or failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl GitError {
+    /// Builds a refusal.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::Refused(message.into())
+    }
+
+    /// Builds the error of a failing call; `action` says what was tried.
+    pub fn io(action: &str, error: &std::io::Error) -> Self {
+        Self::Failed(format!("{action}: {error}"))
+    }
+}
+
+impl From<GitError> for Failure {
+    fn from(error: GitError) -> Self {
+        match error {
+            GitError::Refused(message) => Self::usage(message),
+            GitError::Failed(message) => Self::unreachable(message),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The repository of a job: bare, in the daemon's state folder, served to the job's agent.
+//!
+//! ```text
+//! repositories/NAME.N.git/
+//!   objects/info/alternates   objects of the caller's repository
+//!   refs/heads/base           commit that the worker starts from; all that can be fetched
+//!   refs/heads/result         the worker's newest commit; all that can be pushed
+//!   relay-place.json          the place, as it was when the repository was made
+//! ```
+//!
+//! The worker may push anything: each push is checked object by object, and limited in size. The protocol's version 0
+//! is spoken, since in version 2 every object can be fetched by its id, also those of the caller's other branches.
+
+#![expect(clippy::disallowed_methods, reason = "relay's own state folder, which no session may write")]
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use common::ids::JobId;
+use common::place::{PlaceSpec, is_commit_id};
+use serde::{Deserialize, Serialize};
+
+use super::GitError;
+use super::base::MAX_PACK;
+use super::command::{Git, WORK_LIMIT};
+use super::config::quote;
+use super::scratch::write_repository;
+use super::source::{Source, alternates_line};
+
+/// Maximum size of one push, in bytes.
+pub const MAX_PUSH: u64 = 2 << 30;
+const PLACE_FILE: &str = "relay-place.json";
+/// Ref of the worker's newest commit.
+const RESULT_REF: &str = "refs/heads/result";
+
+/// The repository of one job. It may not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRepository {
+    dir: PathBuf,
+}
+
+/// The place of a job, as stored in its repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPlace {
+    /// The place.
+    pub place: PlaceSpec,
+    /// Folder of the caller's repository that the job was launched for.
+    pub workspace: PathBuf,
+    /// Git folder of the caller's repository.
+    pub repository: PathBuf,
+}
+
+impl JobRepository {
+    /// Returns the repository of a job in the folder of all of them.
+    pub fn of_job(repositories: &Path, job: &JobId) -> Self {
+        Self { dir: repositories.join(format!("{}.git", job.file_stem())) }
+    }
+
+    /// Returns true if the repository exists.
+    pub fn exists(&self) -> bool {
+        self.dir.join(PLACE_FILE).is_file()
+    }
+
+    /// Makes the repository, unless it exists. `workspace` is the job's folder on this machine; `pack` holds the
+    /// objects of the base that the caller's repository does not have.
+    ///
+    /// # Errors
+    /// Refuses a base that is not there, and what [`Source::find`] refuses.
+    pub fn create(&self, place: &PlaceSpec, workspace: &Path, pack: Option<File>) -> Result<(), GitError> {
+        if self.exists() {
+            return Ok(());
+        }
+        let source = Source::find(workspace)?;
+        let failed = |e: io::Error| GitError::io("the job's repository can't be made", &e);
+        let parent = self.dir.parent().unwrap_or(&self.dir);
+        fs::create_dir_all(parent).map_err(failed)?;
+        let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(failed)?;
+        let dir = new.path();
+        write_repository(dir, &config(&source, place.base()), &alternates_line(&source.objects()))
+            .map_err(failed)?;
+        if let Some(shallow) = source.shallow() {
+            fs::write(dir.join("shallow"), shallow).map_err(failed)?;
+        }
+        if let Some(pack) = pack {
+            let index = Git::new(dir, "index-pack").args(["--stdin", "--strict"]);
+            let index = index.arg(format!("--max-input-size={MAX_PACK}")).input_file(pack).limit(WORK_LIMIT);
+            index.output()?;
+        }
+        set_base(dir, place, &source)?;
+        let stored = StoredPlace {
+            place: place.clone(),
+            workspace: workspace.to_owned(),
+            repository: source.common_dir,
+        };
+        let stored = serde_json::to_vec(&stored).map_err(|e| failed(e.into()))?;
+        fs::write(dir.join(PLACE_FILE), stored).map_err(failed)?;
+        match fs::rename(dir, &self.dir) {
+            // Another stream of the same job has made it meanwhile.
+            Err(_) if self.exists() => Ok(()),
+            renamed => {
+                drop(new.keep());
+                renamed.map_err(failed)
+            }
+        }
+    }
+
+    /// Reads the stored place.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn stored_place(&self) -> Result<StoredPlace, GitError> {
+        let failed = |e: &io::Error| GitError::io("the job's repository can't be read", e);
+        let bytes = fs::read(self.dir.join(PLACE_FILE)).map_err(|e| failed(&e))?;
+        serde_json::from_slice(&bytes).map_err(|e| failed(&e.into()))
+    }
+
+    /// Returns the worker's newest commit, if it has pushed one.
+    ///
+    /// # Errors
+    /// Git can't be run.
+    pub fn result_commit(&self) -> Result<Option<String>, GitError> {
+        let found = self.git("rev-parse").args(["--verify", "--quiet", RESULT_REF]).run()?;
+        let id = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+        Ok((found.code == 0 && is_commit_id(&id)).then_some(id))
+    }
+
+    /// Removes the repository.
+    ///
+    /// # Errors
+    /// The error of the system. A missing repository is not an error.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Folder of the repository.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Folder of the repository's objects.
+    pub(super) fn objects(&self) -> PathBuf {
+        self.dir.join("objects")
+    }
+
+    /// Prepares a call of git on the repository.
+    pub(super) fn git(&self, subcommand: &str) -> Git {
+        Git::new(&self.dir, subcommand)
+    }
+
+    /// Creates an empty temporary file without a name, in the state folder.
+    pub(super) fn temporary_file(&self) -> io::Result<File> {
+        tempfile::tempfile_in(&self.dir)
+    }
+}
+
+/// Returns the jobs that have a repository in this folder.
+pub fn jobs_in(repositories: &Path) -> Vec<JobId> {
+    let Ok(entries) = fs::read_dir(repositories) else { return Vec::new() };
+    let job = |name: &str| name.strip_suffix(".git")?.parse().ok();
+    entries.flatten().filter_map(|entry| job(entry.file_name().to_str()?)).collect()
+}
+
+/// Points the ref `base` to the base, and checks that all its objects are there.
+fn set_base(dir: &Path, place: &PlaceSpec, source: &Source) -> Result<(), GitError> {
+    let missing = || {
+        GitError::refused(format!(
+            "commit {} that the job starts from is no longer in {}: launch the job again",
+            &place.base()[..12],
+            source.root.display()
+        ))
+    };
+    let tree = format!("{}^{{tree}}", place.base());
+    if Git::new(dir, "rev-parse").args(["--verify", "--quiet", &tree]).run()?.code != 0 {
+        return Err(missing());
+    }
+    Git::new(dir, "update-ref").args(["refs/heads/base", &place.base()]).output().map(drop)
+}
+
+/// Returns the configuration of a job's repository.
+fn config(source: &Source, base: &str) -> String {
+    let format = &source.settings.object_format;
+    let is_sha1 = format == "sha1";
+    let extensions =
+        if is_sha1 { String::new() } else { format!("[extensions]\n\tobjectformat = {}\n", quote(format)) };
+    // Instead of all refs of the caller's repository, only the base is named as known to a push.
+    let known = quote(&format!("echo {base}; :"));
+    format!(
+        "[core]\n\trepositoryformatversion = {version}\n\tbare = true\n\talternateRefsCommand = {known}\n\
+         {extensions}\
+         [transfer]\n\tfsckObjects = true\n\tunpackLimit = 1\n\
+         [uploadpack]\n\tallowFilter = true\n\thideRefs = {RESULT_REF}\n\
+         [receive]\n\thideRefs = refs\n\thideRefs = !{RESULT_REF}\n\tmaxInputSize = {MAX_PUSH}\n\
+         \tdenyDeletes = true\n\tdenyNonFastForwards = false\n\tautogc = false\n\tupdateServerInfo = false\n\
+         [pack]\n\tthreads = 2\n",
+        version = u8::from(!is_sha1)
+    )
+}

@@ -1,0 +1,161 @@
+//! A result merged into the branch that the caller's work tree is on.
+//!
+//! ```text
+//! HEAD below the result     the branch moves to the result
+//! otherwise                 a commit with both as parents, if there is no conflict
+//! ```
+//!
+//! Files and index are changed first and the branch last, so that a failure leaves the branch where it was.
+
+use std::path::Path;
+
+use super::GitError;
+use super::apply::{Change, check_free, open_scratch};
+use super::command::{WORK_LIMIT, nul_fields, path_of};
+use super::config::PersonSettings;
+use super::job_repository::JobRepository;
+use super::scratch::Scratch;
+use super::snapshot;
+use super::source::{Head, Source};
+
+/// Merge that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// Commit that the work tree is at now.
+    pub commit: String,
+    /// Branch that was moved, without `refs/heads/`; `None` for a detached HEAD.
+    pub branch: Option<String>,
+    /// True if the branch contained the result before.
+    pub was_merged: bool,
+}
+
+/// Merges a result into the branch of the work tree that `workspace` lies in.
+///
+/// # Errors
+/// Refuses a repository without a commit, a merge in progress, conflicts, and uncommitted files that are in the way;
+/// nothing is changed then.
+pub fn merge(workspace: &Path, repository: &JobRepository, change: Change<'_>) -> Result<Merged, GitError> {
+    let source = Source::find(workspace)?;
+    let Head::Commit { id: head, branch } = source.head()? else {
+        return Err(GitError::refused(format!(
+            "{} has no commit yet: `git switch {}` there takes the branch",
+            source.root.display(),
+            change.branch
+        )));
+    };
+    check_idle(&source)?;
+    if source.resolve(change.commit)?.is_none() {
+        return Err(GitError::refused(format!(
+            "branch {} is not in {}: `relay apply` takes the change without it",
+            change.branch,
+            source.root.display()
+        )));
+    }
+    let name = branch.as_ref().map(|branch| branch.trim_start_matches("refs/heads/").to_owned());
+    let scratch = open_scratch(&source, repository, change.commit)?;
+    let is_below = |one: &str, other: &str| -> Result<bool, GitError> {
+        Ok(scratch.git("merge-base").args(["--is-ancestor", one, other]).run()?.code == 0)
+    };
+    if is_below(change.commit, &head)? {
+        return Ok(Merged { commit: head, branch: name, was_merged: true });
+    }
+    let commit = match is_below(&head, change.commit)? {
+        true => change.commit.to_owned(),
+        false => merge_commit(&source, &scratch, &head, change)?,
+    };
+    update_files(&source, &scratch, (&head, &commit), change)?;
+    let target = branch.as_deref().unwrap_or("HEAD");
+    let message = format!("relay merge: {}", change.branch);
+    let moved =
+        source.refs_command("update-ref").args(["--no-deref", "-m", &message, target, &commit, &head]);
+    if let Err(error) = moved.output() {
+        // Another command moved the branch meanwhile.
+        update_files(&source, &scratch, (&commit, &head), change)?;
+        return Err(error);
+    }
+    Ok(Merged { commit, branch: name, was_merged: false })
+}
+
+/// Refuses while git waits for the end of another merge or the like.
+fn check_idle(source: &Source) -> Result<(), GitError> {
+    for (name, what) in [
+        ("MERGE_HEAD", "merge"),
+        ("CHERRY_PICK_HEAD", "cherry-pick"),
+        ("REVERT_HEAD", "revert"),
+        ("rebase-merge", "rebase"),
+        ("rebase-apply", "rebase"),
+    ] {
+        if source.git_dir.join(name).exists() {
+            return Err(GitError::refused(format!(
+                "a {what} is in progress in {}: finish or abort it first",
+                source.root.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the commit of a merge in the caller's repository.
+fn merge_commit(
+    source: &Source,
+    scratch: &Scratch,
+    head: &str,
+    change: Change<'_>,
+) -> Result<String, GitError> {
+    let merge = scratch.git("merge-tree").args(["--write-tree", "-z", "--name-only", "--no-messages"]);
+    // The tree is written into the caller's repository, since the branch needs it there.
+    let merge = merge.env("GIT_OBJECT_DIRECTORY", source.objects());
+    let merged = merge.args([head, change.commit]).limit(WORK_LIMIT).run()?;
+    let mut fields = nul_fields(&merged.stdout);
+    let tree = fields.next().map(|tree| String::from_utf8_lossy(tree).into_owned()).unwrap_or_default();
+    match merged.code {
+        0 => {}
+        1 => {
+            let files: Vec<_> = fields.map(path_of).collect();
+            return Err(GitError::refused(format!(
+                "{} conflicts with HEAD in {}: nothing was changed; `relay apply` marks the conflicts in the files, \
+                 `git merge {}` too",
+                change.branch,
+                snapshot::name_some(files.into_iter()),
+                change.branch
+            )));
+        }
+        129 => {
+            return Err(GitError::refused(
+                "this needs git 2.38 or newer: install it, or merge the branch by hand",
+            ));
+        }
+        _ => return Err(merged.error("merge-tree")),
+    }
+    let message = format!("Merge branch '{}'", change.branch);
+    let commit = scratch.git("commit-tree").args([&tree, "-p", head, "-p", change.commit, "-m", &message]);
+    let mut commit = commit.env("GIT_OBJECT_DIRECTORY", source.objects());
+    if let Some((name, email)) = PersonSettings::read()?.identity() {
+        for (variable, value) in [("NAME", name), ("EMAIL", email)] {
+            commit = commit.env(&format!("GIT_AUTHOR_{variable}"), value);
+            commit = commit.env(&format!("GIT_COMMITTER_{variable}"), value);
+        }
+    }
+    commit.text()
+}
+
+/// Changes files and index of the work tree from one commit to another: all of them, or none if one is in the way.
+fn update_files(
+    source: &Source,
+    scratch: &Scratch,
+    (from, to): (&str, &str),
+    change: Change<'_>,
+) -> Result<(), GitError> {
+    check_free(scratch, &source.root, from, to)?;
+    let update = scratch.work_tree_git("read-tree").args(["-m", "-u", "--no-recurse-submodules", from, to]);
+    let update = update.env("GIT_INDEX_FILE", source.git_dir.join("index")).limit(WORK_LIMIT);
+    let updated = update.run()?;
+    if updated.code == 0 {
+        return Ok(());
+    }
+    Err(GitError::refused(format!(
+        "uncommitted files are in the way of {}, and nothing was changed ({}): commit or stash them, or use `relay apply`",
+        change.branch,
+        updated.message()
+    )))
+}

@@ -1,0 +1,111 @@
+//! A temporary repository of relay's own, through which the caller's files and objects are read.
+//!
+//! It has no refs, its own configuration, index and new objects, and the caller's objects as alternates. So git reads
+//! none of the caller's configuration, and writes nothing into the caller's repository.
+
+#![expect(clippy::disallowed_methods, reason = "a temporary folder of this process alone")]
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::GitError;
+use super::command::Git;
+use super::config::PersonSettings;
+use super::source::{Source, alternates_line};
+use crate::bounded_file;
+
+/// A temporary repository; dropping it removes it.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    dir: TempDir,
+    root: PathBuf,
+}
+
+impl Scratch {
+    /// Creates a scratch repository for the work tree of `source`, which also sees the objects in `more`.
+    pub(super) fn new(source: &Source, person: &PersonSettings, more: &[PathBuf]) -> Result<Self, GitError> {
+        let dir = tempfile::Builder::new().prefix("relay-git-").tempdir().map_err(|e| failed(&e))?;
+        let scratch = Self { dir, root: source.root.clone() };
+        scratch.fill(source, person, more).map_err(|e| failed(&e))?;
+        Ok(scratch)
+    }
+
+    fn fill(&self, source: &Source, person: &PersonSettings, more: &[PathBuf]) -> io::Result<()> {
+        let dir = self.dir.path();
+        let mut alternates = alternates_line(&source.objects());
+        for objects in more {
+            alternates.extend(alternates_line(objects));
+        }
+        write_repository(dir, &source.settings.to_config(person), &alternates)?;
+        if let Some(shallow) = source.shallow() {
+            fs::write(dir.join("shallow"), shallow)?;
+        }
+        fs::create_dir(dir.join("info"))?;
+        for name in ["info/exclude", "info/attributes"] {
+            if let Ok(bytes) = bounded_file::read_bounded(&source.common_dir.join(name)) {
+                fs::write(dir.join(name), bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the index of the work tree, with the files that it refers to.
+    pub(super) fn copy_index(&self, source: &Source) -> Result<(), GitError> {
+        let unreadable = |e: io::Error| GitError::io("the index of the repository can't be copied", &e);
+        let copy = |name: &Path| -> io::Result<()> {
+            let mut index = bounded_file::open_file(&source.git_dir.join(name))?;
+            let mut copy = File::create(self.dir.path().join(name))?;
+            io::copy(&mut index, &mut copy)?;
+            // Git compares a file's time with that of the index to find files that changed right after it was written.
+            copy.set_modified(index.metadata()?.modified()?)
+        };
+        match copy(Path::new("index")) {
+            // A repository without any file has no index.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            copied => copied.map_err(unreadable)?,
+        }
+        // A split index names a second file.
+        for entry in fs::read_dir(&source.git_dir).map_err(unreadable)?.flatten() {
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(b"sharedindex.") {
+                copy(Path::new(&name)).map_err(unreadable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prepares a call of git on objects.
+    pub(super) fn git(&self, subcommand: &str) -> Git {
+        Git::new(self.dir.path(), subcommand)
+    }
+
+    /// Prepares a call of git on the caller's files, with the copy of the index.
+    pub(super) fn work_tree_git(&self, subcommand: &str) -> Git {
+        self.git(subcommand).env("GIT_WORK_TREE", &self.root).current_dir(&self.root)
+    }
+
+    /// Creates an empty temporary file without a name.
+    pub(super) fn temporary_file(&self) -> Result<File, GitError> {
+        tempfile::tempfile_in(self.dir.path()).map_err(|e| failed(&e))
+    }
+}
+
+/// Writes an empty repository without work tree.
+pub(super) fn write_repository(dir: &Path, config: &str, alternates: &[u8]) -> io::Result<()> {
+    for folder in ["objects/info", "objects/pack", "refs/heads"] {
+        fs::create_dir_all(dir.join(folder))?;
+    }
+    fs::write(dir.join("HEAD"), "ref: refs/heads/base\n")?;
+    fs::write(dir.join("config"), config)?;
+    fs::write(dir.join("objects/info/alternates"), alternates)
+}
+
+fn failed(error: &io::Error) -> GitError {
+    GitError::Failed(format!(
+        "no temporary repository can be made in {} ({error}): free some space there, or set TMPDIR",
+        std::env::temp_dir().display()
+    ))
+}
