@@ -111,7 +111,7 @@ pub fn check_branch(name: &str) -> Result<(), String> {
     if name.starts_with('/') || name.ends_with('/') || name.ends_with('.') {
         return refuse("it begins with '/', or ends with '/' or '.'");
     }
-    if name.split('/').any(|part| part.starts_with('.') || part.ends_with(".lock")) {
+    if name.split('/').any(|part| part.starts_with('.') || part.strip_suffix(".lock").is_some()) {
         return refuse("a part of it begins with '.' or ends with '.lock'");
     }
     Ok(())
