@@ -16,4 +16,5 @@ mod service;
 mod table;
 
 pub(super) use repositories::JobRepositories;
-pub(super) use table::{GitStreams, OpenRequest};
+pub(super) use service::{OpenRequest, Services};
+pub(super) use table::GitStreams;
