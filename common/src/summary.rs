@@ -166,7 +166,7 @@ fn step_line(step: &Step) -> String {
 fn counts_line(record: &JobRecord) -> Option<String> {
     let mut counts = Vec::new();
     if let Some(result) = &record.result {
-        facts.push(format!("result {}", text_format::one_line(&result.describe(), MAX_LINE)));
+        counts.push(format!("result {}", text_format::one_line(&result.describe(), MAX_LINE)));
     } else if let Some(changes) = record.changes {
         let files = if changes.files == 1 { "file" } else { "files" };
         counts.push(format!(

@@ -80,7 +80,7 @@ fn format_counts(record: &JobRecord) -> Option<String> {
         (all, passed) => parts.push(format!("checks: {passed} passed, {} failed", all - passed)),
     }
     if let Some(result) = &record.result {
-        facts.push(format!("result {}", text_format::one_line(&result.headline(), MAX_RESULT)));
+        parts.push(format!("result {}", text_format::one_line(&result.headline(), MAX_RESULT)));
     } else if let Some(changes) = record.changes {
         let (files, more, less) = (changes.files, changes.insertions, changes.deletions);
         let files = plural::format_count(files.into(), "file", "files");

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::action::Action;
 use super::connection::Connection;
+use super::connection_state::encode_error;
 use super::link::{Input, Link};
-use super::session::encode_error;
 use super::streams::Streams;
 use super::{LinkError, spool_access};
 use crate::config::Config;

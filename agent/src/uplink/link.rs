@@ -150,7 +150,7 @@ impl Link {
 
     /// Returns true if parts of streams can be sent.
     pub(super) fn takes_streams(&self) -> bool {
-        matches!(&self.state, State::Serving { session, .. } if session.takes_streams())
+        matches!(&self.state, State::Serving { connection, .. } if connection.takes_streams())
     }
 
     /// Handles an input. `now` is monotonic time.

@@ -11,7 +11,7 @@ use common::stream::GitService;
 
 use crate::support::figures::figure;
 use crate::support::streams::{git, job_repository};
-use crate::support::{Agent, Place, Relay, Run, connected, connected_at, eventually};
+use crate::support::{Agent, Place, Relay, Run, connected_at, eventually};
 
 /// A connected agent, and a job's repository with this base.
 struct Setup {
@@ -22,7 +22,9 @@ struct Setup {
 }
 
 async fn setup(files: &[(&str, &[u8])]) -> Setup {
-    let (mut relay, agent) = connected().await;
+    // A home without settings of git.
+    let home = serde_json::json!({"env": {"HOME": "/nonexistent"}});
+    let (mut relay, agent) = connected_at(&home, &Place::default()).await;
     let (bare, base) = job_repository(agent.dir.path(), files);
     relay.streams.repository = Some(bare.clone());
     Setup { relay, agent, bare, base }
@@ -319,6 +321,47 @@ async fn a_place_belongs_to_the_worker_s_user_and_no_other_user_can_enter_it() {
     assert_eq!(warnings(run), [] as [&str; 0]);
     assert_eq!(setup.subjects(), "relay: uncommitted changes\none");
     eventually("the place is removed", || !place.exists()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the real Codex"]
+async fn in_codex_s_sandbox_a_worker_commits_in_its_place_and_writes_nowhere_else() {
+    let path = std::env::var_os("RELAY_TEST_CODEX").or_else(|| std::env::var_os("PATH")).unwrap();
+    let codex = std::env::split_paths(&path)
+        .map(|path| if path.is_file() { path } else { path.join("codex") })
+        .find(|codex| codex.is_file())
+        .expect("a codex on PATH, or RELAY_TEST_CODEX");
+    // Jobs may write in the temporary folder, so everything is elsewhere.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let home = dir.path().canonicalize().unwrap();
+    std::fs::write(home.join("victim"), "").unwrap();
+    let config = serde_json::json!({
+        "env": {"HOME": home}, "codex": codex, "sandbox": "workspace-write", "hidden": [home.join("platform")],
+    });
+    let state = home.join("state");
+    let (mut relay, agent) = connected_at(&config, &Place { state: Some(&state), below: &[] }).await;
+    let (bare, base) = job_repository(&home, &[("sub/a", b"1\n"), (".codex/config.toml", b"x = 1\n")]);
+    relay.streams.repository = Some(bare.clone());
+    let mut setup = Setup { relay, agent, bare, base };
+    let line = format!(
+        "pwd; echo 2 > a; git commit -qam mine && echo committed; echo 3 > ../.codex/config.toml; \
+         echo x > {home}/victim || echo kept; ls {home}/state || echo hidden",
+        home = home.display()
+    );
+    let mut spec = setup.spec(&line, "sub");
+    spec.codex.program = codex.display().to_string();
+    spec.codex.sandbox = common::job::Sandbox::WorkspaceWrite;
+    setup.relay.start(&spec).await;
+    let run = setup.relay.until_completed("demo#1").await;
+    let text = run.text();
+    assert!(text.contains("/.local/share/relay/places/") && text.contains("/demo.1/sub\n"), "{text}");
+    for told in ["committed", "kept", "hidden"] {
+        assert!(text.contains(&format!("{told}\n")), "{told}: {text}");
+    }
+    assert_eq!(warnings(run), [] as [&str; 0]);
+    assert_eq!(setup.subjects(), "relay: uncommitted changes\nmine");
+    assert_eq!(setup.git(&["diff", "--name-only", "base", "result"]), ".codex/config.toml\nsub/a");
+    assert_eq!(std::fs::read_to_string(home.join("victim")).unwrap(), "");
 }
 
 /// Returns the paths below a folder.

@@ -178,6 +178,11 @@ impl Git {
         self
     }
 
+    /// Returns the command, for a caller that connects its streams itself.
+    pub(super) fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Runs git.
     ///
     /// # Errors

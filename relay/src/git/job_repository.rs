@@ -16,6 +16,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::ids::JobId;
 use common::place::{PlaceSpec, is_commit_id};
@@ -105,6 +106,16 @@ impl JobRepository {
         }
     }
 
+    /// Returns the service that the agent fetches the base from: it speaks the git protocol on stdin and stdout.
+    pub fn fetch_service(&self) -> Command {
+        Git::new(&self.dir, "upload-pack").arg("--strict").arg(&self.dir).into_command()
+    }
+
+    /// Returns the service that the agent pushes the result to: it speaks the git protocol on stdin and stdout.
+    pub fn push_service(&self) -> Command {
+        Git::new(&self.dir, "receive-pack").arg(&self.dir).into_command()
+    }
+
     /// Reads the stored place.
     ///
     /// # Errors
@@ -137,7 +148,7 @@ impl JobRepository {
     }
 
     /// Folder of the repository.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.dir
     }
 

@@ -72,7 +72,7 @@ impl Streams {
     }
 
     pub(crate) fn fail_all(&mut self) {
-        for (_, handle) in std::mem::take(&mut self.open) {
+        for handle in std::mem::take(&mut self.open).into_values() {
             handle.fail(StreamError::Lost);
         }
     }

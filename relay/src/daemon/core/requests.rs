@@ -43,7 +43,7 @@ impl Core {
                 });
             }
             Some(DaemonRequest::SetResultState { job, commit, state }) => {
-                return turn.push(Effect::SetResultState { path, job, commit, state });
+                return context.push(Effect::SetResultState { path, job, commit, state });
             }
             Some(DaemonRequest::Up) => self.on_up_requested(wall, context),
             Some(DaemonRequest::Down { .. }) => self.begin_shutdown(context),

@@ -1,45 +1,18 @@
 //! Process of git that serves a job's repository.
 
-use std::path::Path;
-use std::process::Stdio;
+use std::process::{self, Stdio};
 use std::time::Duration;
 
-use common::stream::GitService;
 use common::text_format::one_line;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// Maximum size of a pushed result, in bytes.
-const MAX_RESULT: u64 = 2 << 30;
 /// Time for git to remove its temporary files after TERM.
 const TERM_GRACE: Duration = Duration::from_secs(2);
 /// Maximum length of git's error output that is kept, in bytes.
 const MAX_ERRORS: u64 = 8 * 1024;
-
-/// Settings of every git: nothing that a repository or a user configures is started.
-const SETTINGS: [&str; 7] = [
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.attributesFile=/dev/null",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "protocol.allow=never",
-    // Only the base is told to be here already, not the caller's branches.
-    "core.alternateRefsCommand=git for-each-ref --format='%(objectname)' refs/heads/base #",
-];
-/// Settings for sending the base.
-const FETCH_SETTINGS: [&str; 2] = ["uploadpack.hideRefs=refs", "uploadpack.hideRefs=!refs/heads/base"];
-/// Settings for taking the result.
-const PUSH_SETTINGS: [&str; 6] = [
-    "receive.hideRefs=refs",
-    "receive.hideRefs=!refs/heads/result",
-    "receive.fsckObjects=true",
-    "receive.denyDeletes=true",
-    "receive.denyNonFastForwards=false",
-    "receive.autogc=false",
-];
 
 /// A running git. Dropping this value ends the process and its children.
 pub(super) struct GitChild {
@@ -61,37 +34,13 @@ impl ErrorOutput {
 }
 
 impl GitChild {
-    /// Starts git on a repository.
+    /// Starts a service of git.
     ///
     /// # Errors
     /// One line with the reason.
-    pub(super) fn start(service: GitService, repository: &Path) -> Result<Self, String> {
-        let mut command = Command::new("git");
-        let max_input = format!("receive.maxInputSize={MAX_RESULT}");
-        let settings: Vec<&str> = match service {
-            GitService::FetchPlace => FETCH_SETTINGS.into(),
-            GitService::PushResult => PUSH_SETTINGS.into_iter().chain([&*max_input]).collect(),
-        };
-        for setting in SETTINGS.into_iter().chain(settings) {
-            command.args(["-c", setting]);
-        }
-        match service {
-            GitService::FetchPlace => command.args(["upload-pack", "--strict"]),
-            GitService::PushResult => command.arg("receive-pack"),
-        };
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        command
-            .arg(repository)
-            .env_clear()
-            .env("PATH", path)
-            .envs([("HOME", "/nonexistent"), ("LC_ALL", "C"), ("GIT_CONFIG_NOSYSTEM", "1")])
-            .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_TERMINAL_PROMPT", "0")])
-            .envs([("GIT_OPTIONAL_LOCKS", "0"), ("GIT_NO_LAZY_FETCH", "1")])
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+    pub(super) fn start(service: process::Command) -> Result<Self, String> {
+        let mut command = Command::from(service);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn().map_err(|e| format!("git could not be started at the relay: {e}"))?;
         Ok(Self { child: Some(child) })
     }
