@@ -147,7 +147,8 @@ impl JobRepository {
         }
     }
 
-    /// Folder of the repository.
+    /// Folder of the repository, for tests.
+    #[cfg(test)]
     pub(super) fn path(&self) -> &Path {
         &self.dir
     }
