@@ -3,12 +3,11 @@
 use std::fs::File;
 
 use clap::Args;
-use common::ids::JobId;
 use common::place::{PlaceSpec, check_branch};
 
 use super::Context;
 use super::follow_up::EarlierJob;
-use super::resolve::Launch;
+use super::resolve::{Launch, LaunchPlace};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::git::base::StartCommit;
@@ -49,21 +48,6 @@ pub(super) struct PlaceRequest {
     reference: Option<String>,
     /// True if uncommitted files are left out.
     clean: bool,
-}
-
-/// Place of a job that has no number yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaunchPlace {
-    spec: PlaceSpec,
-    /// True if the branch was named; false if it is named after the job.
-    is_named: bool,
-}
-
-impl LaunchPlace {
-    /// Returns the place of the job with this id.
-    pub fn spec(&self, job: &JobId) -> PlaceSpec {
-        if self.is_named { self.spec.clone() } else { self.spec.clone().named_after(job) }
-    }
 }
 
 impl PlaceFlags {

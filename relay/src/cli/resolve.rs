@@ -9,10 +9,10 @@ use common::duration;
 use common::ids::{JobId, JobName};
 use common::job::{CodexSettings, JobSpec, Limits, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
 use common::origin::Origin;
+use common::place::PlaceSpec;
 use common::rule::{OnLimit, OnLoop, StepRule};
 use common::text_format::one_line;
 
-use super::place::LaunchPlace;
 use crate::config::Config;
 use crate::engine::workspace::Workspace;
 use crate::engine_kind::EngineKind;
@@ -68,6 +68,21 @@ pub struct Launch {
     pub place: Option<LaunchPlace>,
 }
 
+/// Place of a job that has no number yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchPlace {
+    pub spec: PlaceSpec,
+    /// True if the branch was named; false if it is named after the job.
+    pub is_named: bool,
+}
+
+impl LaunchPlace {
+    /// Returns the place of the job with this id.
+    fn spec_of(&self, job: &JobId) -> PlaceSpec {
+        if self.is_named { self.spec.clone() } else { self.spec.clone().named_after(job) }
+    }
+}
+
 impl Launch {
     /// Builds the spec for the given job id.
     pub fn spec(&self, job: &JobId) -> JobSpec {
@@ -87,7 +102,7 @@ impl Launch {
             on_loop: self.on_loop,
             codex: self.codex.clone(),
             thread: self.thread_id.clone(),
-            place: self.place.as_ref().map(|place| place.spec(job)),
+            place: self.place.as_ref().map(|place| place.spec_of(job)),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use common::ids::JobId;
 use common::job::JobSpec;
+use common::record::JobRecord;
 
 use crate::git::job_repository::{self, JobRepository};
 use crate::policy::JobPolicy;
@@ -37,6 +38,21 @@ impl JobRepositories {
         job_repository::jobs_in(&self.folder)
     }
 
+    /// Returns true if a job with a place of its own has ended and its result is not recorded yet.
+    pub(super) fn lacks_result(&self, record: &JobRecord) -> bool {
+        let job = &record.job;
+        let has_place = || self.of_job(job).exists() || read::place_of(&self.registry, job).is_some();
+        record.state.is_final() && record.result.is_none() && has_place()
+    }
+
+    /// Removes the pack of a job, whose repository has its content or is never made.
+    pub(super) fn remove_pack(&self, job: &JobId) {
+        let pack = self.registry.pack(job);
+        if let Err(e) = pack.remove() {
+            tracing::warn!("{job}: {} can't be removed: {e}", pack.display());
+        }
+    }
+
     /// Returns the repository of a job; makes it on the first call. Waits for git and the disk. The spec is checked
     /// again, because a session may have written it.
     ///
@@ -61,10 +77,7 @@ impl JobRepositories {
         repository
             .create(place, &self.policy.host_workspace(&spec), file)
             .map_err(|error| error.to_string())?;
-        // The repository has its content now.
-        if let Err(e) = pack.remove() {
-            tracing::warn!("{job}: {} can't be removed: {e}", pack.display());
-        }
+        self.remove_pack(job);
         Ok(repository)
     }
 }

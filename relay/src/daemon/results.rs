@@ -6,6 +6,7 @@
 //!
 //! A relay that was killed in between publishes at its next start.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::event::EventBody;
@@ -37,11 +38,7 @@ impl ResultPublisher {
 
     /// Begins to publish the result of a job that has ended, if it has a place and no result yet; returns true then.
     pub(super) fn publish_if_missing(&self, record: &JobRecord) -> bool {
-        let registry = self.repositories.registry();
-        let has_place = || {
-            self.repositories.of_job(&record.job).exists() || read::place_of(registry, &record.job).is_some()
-        };
-        if !record.state.is_final() || record.result.is_some() || !has_place() {
+        if !self.repositories.lacks_result(record) {
             return false;
         }
         let (publisher, job) = (self.clone(), record.job.clone());
@@ -60,7 +57,10 @@ impl ResultPublisher {
 
     /// Begins to publish every result that an earlier relay did not record.
     pub(super) fn publish_all_missing(&self) {
-        for job in self.repositories.jobs() {
+        let registry = self.repositories.registry();
+        let mut jobs: BTreeSet<JobId> = self.repositories.jobs().into_iter().collect();
+        jobs.extend(read::unarchived_jobs(registry).unwrap_or_default());
+        for job in jobs {
             if let Ok(stored) = read::load_record(self.repositories.registry(), &job) {
                 self.publish_if_missing(&stored.record);
             }
@@ -101,6 +101,7 @@ impl ResultPublisher {
 /// Publishes a result. A job whose repository was never made has none.
 fn publish_result(repositories: &JobRepositories, job: &JobId) -> JobResult {
     let repository = repositories.of_job(job);
+    repositories.remove_pack(job);
     if repository.exists() {
         return publish::publish(&repository);
     }

@@ -126,8 +126,8 @@ async fn run_daemon(
     if active.is_empty() {
         clock.set_by_wall_clock();
     }
-    let deliveries = DeliveryThread::start(registry, config, clock.clone());
     let repositories = JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories());
+    let deliveries = DeliveryThread::start(registry, config, clock.clone(), repositories.clone());
     let app = AppState {
         tokens: state.tokens(),
         identity,

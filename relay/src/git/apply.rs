@@ -121,7 +121,7 @@ pub(super) fn check_free(scratch: &Scratch, root: &Path, from: &str, to: &str) -
     match added.iter().find_map(|file| entry_in_way(root, file, &removed)) {
         None => Ok(()),
         Some(entry) => Err(GitError::refused(format!(
-            "{} is in the way, and nothing was changed: move it away first",
+            "{} is in the way, and nothing was changed: commit, stash or move it first",
             snapshot::shown(&entry)
         ))),
     }

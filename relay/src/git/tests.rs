@@ -464,10 +464,10 @@ fn an_ignored_file_in_the_way_stops_apply_before_it_changes_anything() {
     repository.write("local.txt", "precious\n");
     let before = fingerprint(&repository.root, &[]);
     let refused = apply::apply(&repository.root, &job.repository, change(&result)).unwrap_err().to_string();
-    assert_eq!(refused, "local.txt is in the way, and nothing was changed: move it away first");
+    assert_eq!(refused, "local.txt is in the way, and nothing was changed: commit, stash or move it first");
     assert_eq!(fingerprint(&repository.root, &[]), before);
     let refused = merge::merge(&repository.root, &job.repository, change(&result)).unwrap_err().to_string();
-    assert_eq!(refused, "local.txt is in the way, and nothing was changed: move it away first");
+    assert_eq!(refused, "local.txt is in the way, and nothing was changed: commit, stash or move it first");
     fs::remove_file(repository.root.join("local.txt")).unwrap();
     repository.write("local.txt/deep/file", "precious\n");
     let refused = apply::apply(&repository.root, &job.repository, change(&result)).unwrap_err().to_string();

@@ -46,6 +46,8 @@ struct Input {
     on_loop: Option<OnLoop>,
     /// Model of the worker. By default that of relay.toml, else Codex's own.
     model: Option<String>,
+    /// True: the worker gets a clone of the repository, and its result is a branch. By default as in relay.toml.
+    branch: Option<bool>,
     /// Idempotency key: a second launch with it starts nothing and returns the first job.
     #[schemars(length(max = 256))]
     key: Option<String>,
@@ -111,7 +113,11 @@ fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
         model: input.model,
         env: Vec::new(),
         runner: Runner::Codex,
-        place: PlaceFlags::default(),
+        place: PlaceFlags {
+            branch: (input.branch == Some(true)).then(String::new),
+            in_place: input.branch == Some(false),
+            ..PlaceFlags::default()
+        },
         start: StartFlags { key: input.key, ..StartFlags::default() },
         codex_args: Vec::new(),
     })

@@ -18,6 +18,7 @@ use super::channels::{self, Channels};
 use super::plan::{self, ChannelKind};
 use super::schedule::{DeliveryAction, DeliveryOutcome, Schedule};
 use super::{resume, session};
+use crate::daemon::job_repositories::JobRepositories;
 use crate::daemon::latest_map::LatestMap;
 use crate::notice;
 use crate::registry::Registry;
@@ -41,6 +42,7 @@ impl DeliveryThread {
         registry: &Registry,
         config: &crate::config::Config,
         clock: Clock,
+        repositories: JobRepositories,
     ) -> io::Result<Self> {
         let (ended_jobs, stop) = (LatestMap::new(), Arc::new(Notify::new()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -49,6 +51,7 @@ impl DeliveryThread {
             schedule: Schedule::default(),
             running_deliveries: JoinSet::new(),
             clock,
+            repositories,
         };
         let (records, stopped) = (ended_jobs.clone(), Arc::clone(&stop));
         let thread = thread::Builder::new().name("deliveries".to_owned()).spawn(move || {
@@ -79,6 +82,8 @@ struct DeliveryLoop {
     schedule: Schedule,
     running_deliveries: JoinSet<(JobId, ChannelKind, DeliveryOutcome)>,
     clock: Clock,
+    /// Repositories of jobs whose notices wait for their results.
+    repositories: JobRepositories,
 }
 
 enum LoopEvent {
@@ -132,9 +137,14 @@ impl DeliveryLoop {
             Ok(entries) => entries.into_iter().for_each(|entry| self.schedule.resume_entry(entry)),
             Err(e) => tracing::error!("the outbox can't be read: {e}"),
         }
-        if let Err(e) =
-            resume::visit_jobs_without_entry(&registry, self.clock.now(), |record| self.job_ended(record))
-        {
+        let now = self.clock.now();
+        // A job without its result comes back with it.
+        let visit = |record: &JobRecord| {
+            if !self.repositories.lacks_result(record) {
+                self.job_ended(record);
+            }
+        };
+        if let Err(e) = resume::visit_jobs_without_entry(&registry, now, visit) {
             tracing::error!("unclaimed completion notices can't be searched for: {e}");
         }
     }
