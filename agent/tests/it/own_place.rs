@@ -145,6 +145,24 @@ async fn a_failed_and_a_cancelled_job_hand_over_what_they_have() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_stopped_hands_over_what_it_can_or_says_so() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    setup.relay.start(&setup.spec("echo 2 > a; echo ready; sleep 600", "")).await;
+    setup.relay.until_output("demo#1", "ready").await;
+    setup.agent.signal(rustix::process::Signal::TERM);
+    setup.relay.until_finished("demo#1").await;
+    assert_eq!(setup.relay.failure().kind, FailureKind::AgentLost);
+    let told = warnings(setup.relay.demo()).join("\n");
+    // A busy machine may need more time than a stop has.
+    if told.is_empty() {
+        assert_eq!(setup.git(&["show", "result:a"]), "2");
+    } else {
+        assert!(told.contains("the agent was stopped"), "{told}");
+        assert!(setup.place().exists());
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_changes_nothing_pushes_nothing() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     setup.relay.start(&setup.spec("cat a", "")).await;
