@@ -1,5 +1,7 @@
 //! Jobs with a place of their own: the real agent and the real git, at both ends of the streams.
 
+#![expect(clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,16 +27,16 @@ async fn setup(files: &[(&str, &[u8])]) -> Setup {
     // A home without settings of git.
     let home = serde_json::json!({"env": {"HOME": "/nonexistent"}});
     let (mut relay, agent) = connected_at(&home, &Place::default()).await;
-    let (bare, base) = job_repository(agent.dir.path(), files);
+    let (bare, commit) = job_repository(agent.dir.path(), files);
     relay.streams.repository = Some(bare.clone());
-    Setup { relay, agent, bare, base }
+    Setup { relay, agent, bare, base: commit }
 }
 
 impl Setup {
     fn spec(&self, line: &str, subfolder: &str) -> JobSpec {
         let mut spec = self.agent.shell("demo#1", line);
         // Nothing is done in the workspace, so it need not exist here.
-        spec.workspace = "/not/here".to_owned();
+        "/not/here".clone_into(&mut spec.workspace);
         spec.place = Some(PlaceSpec::new(&self.base, &self.base, "relay/demo-1", subfolder).unwrap());
         spec
     }
@@ -323,9 +325,9 @@ async fn a_place_belongs_to_the_worker_s_user_and_no_other_user_can_enter_it() {
     let user = serde_json::json!({"user": "nobody"});
     let (mut relay, agent) = connected_at(&user, &Place::default()).await;
     std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let (bare, base) = job_repository(agent.dir.path(), &[("a", b"1\n")]);
+    let (bare, commit) = job_repository(agent.dir.path(), &[("a", b"1\n")]);
     relay.streams.repository = Some(bare.clone());
-    let mut setup = Setup { relay, agent, bare, base };
+    let mut setup = Setup { relay, agent, bare, base: commit };
     let place = setup.place();
     let line =
         "id -un; stat -c '%U %a' .; git commit -qm one --allow-empty; echo 2 > a; ls .. || echo no list";
@@ -358,9 +360,9 @@ async fn in_codex_s_sandbox_a_worker_commits_in_its_place_and_writes_nowhere_els
     });
     let state = home.join("state");
     let (mut relay, agent) = connected_at(&config, &Place { state: Some(&state), below: &[] }).await;
-    let (bare, base) = job_repository(&home, &[("sub/a", b"1\n"), (".codex/config.toml", b"x = 1\n")]);
+    let (bare, commit) = job_repository(&home, &[("sub/a", b"1\n"), (".codex/config.toml", b"x = 1\n")]);
     relay.streams.repository = Some(bare.clone());
-    let mut setup = Setup { relay, agent, bare, base };
+    let mut setup = Setup { relay, agent, bare, base: commit };
     let line = format!(
         "pwd; echo 2 > a; git commit -qam mine && echo committed; echo 3 > ../.codex/config.toml; \
          echo x > {home}/victim || echo kept; ls {home}/state || echo hidden",
