@@ -10,7 +10,7 @@
 //!   run.
 //! * [`supervisor`]: executes one job; the only loop. [`ending`]: ends a job early, because of a deadline, a stall or
 //!   a request.
-//! * [`own_place`]: the job's own place: made before its commands, handed over after them.
+//! * [`changes`]: what the job changed. * [`own_place`]: the job's own place: made before its commands, handed over after them.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).
@@ -21,6 +21,7 @@
 //! * [`tail`]: the last lines of a command.
 //! * [`recover()`]: ends the jobs of an earlier agent process.
 
+mod changes;
 mod control;
 mod ending;
 mod log;

@@ -1,5 +1,7 @@
 //! Jobs with a place of their own: the real agent and the real git, at both ends of the streams.
 
+#![expect(clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,16 +27,16 @@ async fn setup(files: &[(&str, &[u8])]) -> Setup {
     // A home without settings of git.
     let home = serde_json::json!({"env": {"HOME": "/nonexistent"}});
     let (mut relay, agent) = connected_at(&home, &Place::default()).await;
-    let (bare, base) = job_repository(agent.dir.path(), files);
+    let (bare, commit) = job_repository(agent.dir.path(), files);
     relay.streams.repository = Some(bare.clone());
-    Setup { relay, agent, bare, base }
+    Setup { relay, agent, bare, base: commit }
 }
 
 impl Setup {
     fn spec(&self, line: &str, subfolder: &str) -> JobSpec {
         let mut spec = self.agent.shell("demo#1", line);
         // Nothing is done in the workspace, so it need not exist here.
-        spec.workspace = "/not/here".to_owned();
+        "/not/here".clone_into(&mut spec.workspace);
         spec.place = Some(PlaceSpec::new(&self.base, &self.base, "relay/demo-1", subfolder).unwrap());
         spec
     }
@@ -145,6 +147,24 @@ async fn a_failed_and_a_cancelled_job_hand_over_what_they_have() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_stopped_hands_over_what_it_can_or_says_so() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    setup.relay.start(&setup.spec("echo 2 > a; echo ready; sleep 600", "")).await;
+    setup.relay.until_output("demo#1", "ready").await;
+    setup.agent.signal(rustix::process::Signal::TERM);
+    setup.relay.until_finished("demo#1").await;
+    assert_eq!(setup.relay.failure().kind, FailureKind::AgentLost);
+    let told = warnings(setup.relay.demo()).join("\n");
+    // A busy machine may need more time than a stop has.
+    if told.is_empty() {
+        assert_eq!(setup.git(&["show", "result:a"]), "2");
+    } else {
+        assert!(told.contains("the agent was stopped"), "{told}");
+        assert!(setup.place().exists());
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_changes_nothing_pushes_nothing() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     setup.relay.start(&setup.spec("cat a", "")).await;
@@ -248,6 +268,29 @@ async fn a_large_repository_on_a_stream_delays_no_event() {
 }
 
 #[tokio::test]
+async fn a_result_that_the_relay_does_not_take_is_a_warning_and_stays_in_the_place() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    setup.git(&["config", "receive.maxInputSize", "50000"]);
+    setup.relay.start(&setup.spec("head -c 200000 /dev/urandom > big", "")).await;
+    let run = setup.relay.until_completed("demo#1").await;
+    let told = warnings(run).join("\n");
+    let expected = "the result could not be handed over: it is larger than the relay accepts; it is in ";
+    assert!(told.starts_with(expected), "{told}");
+    assert_eq!(git(&setup.place(), &["log", "--format=%s", "-1"]), "relay: uncommitted changes");
+}
+
+#[tokio::test]
+async fn what_git_can_not_add_is_told_and_the_rest_is_handed_over() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    setup.relay.start(&setup.spec("git init -q nested; touch nested/x; echo 2 > a", "")).await;
+    let run = setup.relay.until_completed("demo#1").await;
+    let told = warnings(run).join("\n");
+    assert!(told.starts_with("uncommitted changes could not be committed: error: 'nested/'"), "{told}");
+    assert_eq!(setup.git(&["show", "result:a"]), "2");
+    assert!(setup.place().exists(), "the rest is kept");
+}
+
+#[tokio::test]
 async fn a_hostile_place_starts_nothing_and_its_job_ends() {
     let mut setup =
         setup(&[("a", b"1\n"), (".gitattributes", b"* filter=evil diff=evil merge=evil\n")]).await;
@@ -305,9 +348,9 @@ async fn a_place_belongs_to_the_worker_s_user_and_no_other_user_can_enter_it() {
     let user = serde_json::json!({"user": "nobody"});
     let (mut relay, agent) = connected_at(&user, &Place::default()).await;
     std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let (bare, base) = job_repository(agent.dir.path(), &[("a", b"1\n")]);
+    let (bare, commit) = job_repository(agent.dir.path(), &[("a", b"1\n")]);
     relay.streams.repository = Some(bare.clone());
-    let mut setup = Setup { relay, agent, bare, base };
+    let mut setup = Setup { relay, agent, bare, base: commit };
     let place = setup.place();
     let line =
         "id -un; stat -c '%U %a' .; git commit -qm one --allow-empty; echo 2 > a; ls .. || echo no list";
@@ -340,9 +383,9 @@ async fn in_codex_s_sandbox_a_worker_commits_in_its_place_and_writes_nowhere_els
     });
     let state = home.join("state");
     let (mut relay, agent) = connected_at(&config, &Place { state: Some(&state), below: &[] }).await;
-    let (bare, base) = job_repository(&home, &[("sub/a", b"1\n"), (".codex/config.toml", b"x = 1\n")]);
+    let (bare, commit) = job_repository(&home, &[("sub/a", b"1\n"), (".codex/config.toml", b"x = 1\n")]);
     relay.streams.repository = Some(bare.clone());
-    let mut setup = Setup { relay, agent, bare, base };
+    let mut setup = Setup { relay, agent, bare, base: commit };
     let line = format!(
         "pwd; echo 2 > a; git commit -qam mine && echo committed; echo 3 > ../.codex/config.toml; \
          echo x > {home}/victim || echo kept; ls {home}/state || echo hidden",

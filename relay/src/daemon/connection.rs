@@ -233,7 +233,7 @@ async fn write_frames(
         };
         match step {
             WriteEvent::Outbound(Some(frame)) | WriteEvent::Part(frame) => {
-                send_frame(&mut sink, &frame).await?
+                send_frame(&mut sink, &frame).await?;
             }
             // The core has a newer connection of this agent.
             WriteEvent::Outbound(None) => {
