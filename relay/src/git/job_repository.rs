@@ -204,7 +204,7 @@ fn config(source: &Source, base: &str) -> String {
         "[core]\n\trepositoryformatversion = {version}\n\tbare = true\n\talternateRefsCommand = {known}\n\
          {extensions}\
          [transfer]\n\tfsckObjects = true\n\tunpackLimit = 1\n\
-         [uploadpack]\n\tallowFilter = true\n\thideRefs = {RESULT_REF}\n\
+         [uploadpack]\n\tallowFilter = true\n\thideRefs = refs\n\thideRefs = !refs/heads/base\n\
          [receive]\n\thideRefs = refs\n\thideRefs = !{RESULT_REF}\n\tmaxInputSize = {MAX_PUSH}\n\
          \tdenyDeletes = true\n\tdenyNonFastForwards = false\n\tautogc = false\n\tupdateServerInfo = false\n\
          [pack]\n\tthreads = 2\n",
