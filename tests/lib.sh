@@ -220,6 +220,28 @@ ensure_cargo_tool() {
         fail "could not install $crate"
 }
 
+# ensure_idle_tools DIR : the tools of the nightly test idle_tools are in DIR, except Gradle, a Debian package. The older
+# vite runs esbuild as a process of its own.
+ensure_idle_tools() {
+    local dir=$1 vite older lab pytest watch pins
+    vite=$(pinned VITE_VERSION) && older=$(pinned VITE_ESBUILD_VERSION) && lab=$(pinned JUPYTERLAB_VERSION) &&
+        pytest=$(pinned PYTEST_VERSION) && watch=$(pinned CARGO_WATCH_VERSION) || return
+    pins="vite $vite and $older, jupyterlab $lab, pytest $pytest, cargo-watch $watch"
+    [ "$(cat "$dir/installed" 2>/dev/null)" != "$pins" ] || return 0
+    may_install "$pins" "npm, pip and cargo, into $dir" || return
+    need_tool npm "install Node.js 20 or newer with npm" || return
+    mkdir -p "$dir/vite-esbuild" || return
+    # npx takes a package that it has run before from its cache.
+    npm exec --yes --cache "$dir/npm-cache" --package "vite@$vite" -- vite --version >&2 </dev/null &&
+        npm install --prefix "$dir/vite-esbuild" --no-audit --no-fund --loglevel=error "vite@$older" >&2 </dev/null ||
+        fail "npm could not install vite" || return
+    ensure_venv "$dir/python" || return
+    "$dir/python/bin/pip" install -q --disable-pip-version-check "jupyterlab==$lab" "pytest==$pytest" >&2 </dev/null ||
+        fail "pip could not install jupyterlab and pytest" || return
+    ensure_cargo_tool cargo-watch CARGO_WATCH_VERSION "$dir" "$dir/bin/cargo-watch" --version || return
+    printf '%s\n' "$pins" >"$dir/installed"
+}
+
 # copy_host_certs DIR : DIR holds the host's own CA certificates, for image builds behind a proxy that looks into TLS.
 # DIR may stay empty.
 copy_host_certs() {

@@ -3,7 +3,7 @@
 #
 #   ./tests/run.sh [--no-install] [--nightly]
 #
-# --nightly adds fuzzing and repeats as often as the design asks: hours, not minutes.
+# --nightly adds fuzzing and more development tools, and repeats as often as the design asks: hours, not minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=lib.sh
@@ -48,6 +48,7 @@ need curl curl
 need fish fish
 need zsh zsh
 need groff groff-base
+[ "$profile" != nightly ] || need gradle gradle
 # The engine, and what pip needs.
 engine_answers || command -v dockerd >/dev/null || packages+=(docker.io iptables)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
@@ -59,6 +60,7 @@ ensure_docker "$PWD/target/dockerd.log"
     ensure_base_image
     ensure_codex "$PWD/target/codex" >/dev/null
     ensure_mcp_client "$PWD/target/mcp-client" >/dev/null
+    [ "$profile" != nightly ] || ensure_idle_tools "$PWD/target/idle-tools"
 ) >target/tools.log 2>&1 &
 tools=$!
 ./docker/build.sh >target/build.log 2>&1 &
@@ -90,6 +92,7 @@ export RELAY_TEST_CODEX
 RELAY_TEST_MCP_PYTHON=$(ensure_mcp_client "$PWD/target/mcp-client")
 export RELAY_TEST_MCP_PYTHON
 export RELAY_TEST_BIN_DIR=$PWD/target/release
+export RELAY_TEST_IDLE_TOOLS=$PWD/target/idle-tools
 copy_host_certs docker/certs
 site=$PWD/target/image
 mkdir -p "$site/platform" "$site/workspace-projects"

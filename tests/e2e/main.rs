@@ -26,6 +26,7 @@ mod follow_ups;
 mod following;
 mod freeze;
 mod hooks;
+mod idle_tools;
 mod inheritance;
 mod init;
 mod kills;

@@ -122,6 +122,7 @@ fn shells_wrappers_helpers_and_unknown_programs_are_no_work() {
         &["python3"],
         &["node", "-e", "x", "npm", "ci"],
         &["node", "/w/server.js"],
+        &["/w/node_modules/@esbuild/linux-x64/bin/esbuild", "--service=0.28.2", "--ping"],
         &["java", "-jar", "x.jar"],
         &["tail", "-5"],
         &["sleep", "600"],

@@ -44,7 +44,9 @@ pub(super) const TABLE: &[Row] = &[
     (Build,   "npm|pnpm|yarn|bun",            "run|run-script build*",                 "npm run build"),
     (Build,   "pnpm|yarn",                    "build*",                                "pnpm build"),
     (Build,   "bun",                          "build",                                 "bun build ./x"),
-    (Build,   "tsc|webpack|rollup|esbuild",   "",                                      "tsc -p ."),
+    (Build,   "tsc|webpack|rollup",           "",                                      "tsc -p ."),
+    // Without a file it is the service of another program: a dev server keeps one for as long as it runs.
+    (Build,   "esbuild",                      "*",                                     "esbuild app.ts --bundle"),
     (Build,   "vite|next|nuxt|astro|ng|turbo", "build",                                "vite build"),
     (Install, "npm",                          "install|ci|add|i|update|up|exec|x",     "npm ci --no-audit"),
     (Install, "npm",                          "create|init|install-test|it|audit",     "npm create vite"),
