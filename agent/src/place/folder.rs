@@ -54,8 +54,8 @@ pub(crate) fn create(
     let place = made.map_err(|error| format!("the folder of the job's place can't be made: {error}"))?;
     let folder = WorkspaceDir::open(&place.to_string_lossy(), &[])?;
     if let Some(UserIds { uid, gid }) = owner {
-        let owned = fchown(&folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        owned.map_err(|error| format!("{} can't be given to the worker: {error}", place.display()))?;
+        let given = fchown(&folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        given.map_err(|error| format!("{} can't be given to the worker: {error}", place.display()))?;
     }
     Ok(folder)
 }

@@ -185,7 +185,7 @@ pub(crate) fn failure_line(output: &[u8]) -> String {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let reason =
         lines().find(|line| ["remote: ", "fatal: ", "error: "].iter().any(|head| line.starts_with(head)));
-    match reason.or_else(|| lines().last()) {
+    match reason.or_else(|| lines().next_back()) {
         Some(line) => one_line(line, 300),
         None => "git failed without a message".to_owned(),
     }

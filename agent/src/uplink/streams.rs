@@ -96,7 +96,7 @@ impl Streams {
 
     /// Ends all streams, because their connection has ended.
     pub(super) fn fail_all(&mut self) {
-        for (_, handle) in std::mem::take(&mut self.open) {
+        for handle in std::mem::take(&mut self.open).into_values() {
             handle.fail(StreamError::Lost);
         }
     }

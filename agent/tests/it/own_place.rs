@@ -1,5 +1,7 @@
 //! Jobs with a place of their own: the real agent and the real git, at both ends of the streams.
 
+#![expect(clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +13,7 @@ use common::stream::GitService;
 
 use crate::support::figures::figure;
 use crate::support::streams::{git, job_repository};
-use crate::support::{Agent, Place, Relay, Run, connected, connected_at, eventually};
+use crate::support::{Agent, Place, Relay, Run, connected_at, eventually};
 
 /// A connected agent, and a job's repository with this base.
 struct Setup {
@@ -22,17 +24,19 @@ struct Setup {
 }
 
 async fn setup(files: &[(&str, &[u8])]) -> Setup {
-    let (mut relay, agent) = connected().await;
-    let (bare, base) = job_repository(agent.dir.path(), files);
+    // A home without settings of git.
+    let home = serde_json::json!({"env": {"HOME": "/nonexistent"}});
+    let (mut relay, agent) = connected_at(&home, &Place::default()).await;
+    let (bare, commit) = job_repository(agent.dir.path(), files);
     relay.streams.repository = Some(bare.clone());
-    Setup { relay, agent, bare, base }
+    Setup { relay, agent, bare, base: commit }
 }
 
 impl Setup {
     fn spec(&self, line: &str, subfolder: &str) -> JobSpec {
         let mut spec = self.agent.shell("demo#1", line);
         // Nothing is done in the workspace, so it need not exist here.
-        spec.workspace = "/not/here".to_owned();
+        "/not/here".clone_into(&mut spec.workspace);
         spec.place = Some(PlaceSpec::new(&self.base, &self.base, "relay/demo-1", subfolder).unwrap());
         spec
     }
@@ -140,6 +144,24 @@ async fn a_failed_and_a_cancelled_job_hand_over_what_they_have() {
         ["the history of relay/demo-1 was rewritten: its earlier commits were replaced"]
     );
     assert_eq!(setup.git(&["show", "result:a"]), "3");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_stopped_hands_over_what_it_can_or_says_so() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    setup.relay.start(&setup.spec("echo 2 > a; echo ready; sleep 600", "")).await;
+    setup.relay.until_output("demo#1", "ready").await;
+    setup.agent.signal(rustix::process::Signal::TERM);
+    setup.relay.until_finished("demo#1").await;
+    assert_eq!(setup.relay.failure().kind, FailureKind::AgentLost);
+    let told = warnings(setup.relay.demo()).join("\n");
+    // A busy machine may need more time than a stop has.
+    if told.is_empty() {
+        assert_eq!(setup.git(&["show", "result:a"]), "2");
+    } else {
+        assert!(told.contains("the agent was stopped"), "{told}");
+        assert!(setup.place().exists());
+    }
 }
 
 #[tokio::test]
@@ -303,9 +325,9 @@ async fn a_place_belongs_to_the_worker_s_user_and_no_other_user_can_enter_it() {
     let user = serde_json::json!({"user": "nobody"});
     let (mut relay, agent) = connected_at(&user, &Place::default()).await;
     std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let (bare, base) = job_repository(agent.dir.path(), &[("a", b"1\n")]);
+    let (bare, commit) = job_repository(agent.dir.path(), &[("a", b"1\n")]);
     relay.streams.repository = Some(bare.clone());
-    let mut setup = Setup { relay, agent, bare, base };
+    let mut setup = Setup { relay, agent, bare, base: commit };
     let place = setup.place();
     let line =
         "id -un; stat -c '%U %a' .; git commit -qm one --allow-empty; echo 2 > a; ls .. || echo no list";
@@ -319,6 +341,47 @@ async fn a_place_belongs_to_the_worker_s_user_and_no_other_user_can_enter_it() {
     assert_eq!(warnings(run), [] as [&str; 0]);
     assert_eq!(setup.subjects(), "relay: uncommitted changes\none");
     eventually("the place is removed", || !place.exists()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the real Codex"]
+async fn in_codex_s_sandbox_a_worker_commits_in_its_place_and_writes_nowhere_else() {
+    let path = std::env::var_os("RELAY_TEST_CODEX").or_else(|| std::env::var_os("PATH")).unwrap();
+    let codex = std::env::split_paths(&path)
+        .map(|path| if path.is_file() { path } else { path.join("codex") })
+        .find(|codex| codex.is_file())
+        .expect("a codex on PATH, or RELAY_TEST_CODEX");
+    // Jobs may write in the temporary folder, so everything is elsewhere.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let home = dir.path().canonicalize().unwrap();
+    std::fs::write(home.join("victim"), "").unwrap();
+    let config = serde_json::json!({
+        "env": {"HOME": home}, "codex": codex, "sandbox": "workspace-write", "hidden": [home.join("platform")],
+    });
+    let state = home.join("state");
+    let (mut relay, agent) = connected_at(&config, &Place { state: Some(&state), below: &[] }).await;
+    let (bare, commit) = job_repository(&home, &[("sub/a", b"1\n"), (".codex/config.toml", b"x = 1\n")]);
+    relay.streams.repository = Some(bare.clone());
+    let mut setup = Setup { relay, agent, bare, base: commit };
+    let line = format!(
+        "pwd; echo 2 > a; git commit -qam mine && echo committed; echo 3 > ../.codex/config.toml; \
+         echo x > {home}/victim || echo kept; ls {home}/state || echo hidden",
+        home = home.display()
+    );
+    let mut spec = setup.spec(&line, "sub");
+    spec.codex.program = codex.display().to_string();
+    spec.codex.sandbox = common::job::Sandbox::WorkspaceWrite;
+    setup.relay.start(&spec).await;
+    let run = setup.relay.until_completed("demo#1").await;
+    let text = run.text();
+    assert!(text.contains("/.local/share/relay/places/") && text.contains("/demo.1/sub\n"), "{text}");
+    for told in ["committed", "kept", "hidden"] {
+        assert!(text.contains(&format!("{told}\n")), "{told}: {text}");
+    }
+    assert_eq!(warnings(run), [] as [&str; 0]);
+    assert_eq!(setup.subjects(), "relay: uncommitted changes\nmine");
+    assert_eq!(setup.git(&["diff", "--name-only", "base", "result"]), ".codex/config.toml\nsub/a");
+    assert_eq!(std::fs::read_to_string(home.join("victim")).unwrap(), "");
 }
 
 /// Returns the paths below a folder.

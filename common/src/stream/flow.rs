@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(flow.receive(data(1)), Err(StreamViolation::AfterEnd));
         assert_eq!(flow.take_received(), Some(vec![7; 3]));
         assert!(flow.is_drained());
-        flow.receive(StreamPart::Close(Some("no\nroom".into()))).unwrap();
+        flow.receive(StreamPart::Close(Some("no room\nat all".into()))).unwrap();
         flow.fail(StreamError::Lost);
         assert_eq!(flow.failure(), Some(&StreamError::Refused("no room".into())));
     }

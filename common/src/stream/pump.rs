@@ -66,7 +66,7 @@ impl StreamHandle {
             let most = self.wait_credit().await?.min(STREAM_CHUNK);
             // Cancel-safe: the read is only dropped when the stream has failed.
             let read = tokio::select! {
-                read = reader.read(&mut buffer[..most]) => read.map_err(local)?,
+                read = reader.read(&mut buffer[..most]) => read.map_err(|error| local(&error))?,
                 error = self.wait_failure() => return Err(error),
             };
             if read == 0 {
@@ -84,7 +84,7 @@ impl StreamHandle {
     pub async fn receive_into(&self, mut writer: impl AsyncWrite + Unpin) -> StreamEnd {
         while let Some(bytes) = self.wait_bytes().await? {
             tokio::select! {
-                written = writer.write_all(&bytes) => written.map_err(local)?,
+                written = writer.write_all(&bytes) => written.map_err(|error| local(&error))?,
                 error = self.wait_failure() => return Err(error),
             }
             let credit = self.lock_flow().consume(bytes.len());
@@ -92,10 +92,13 @@ impl StreamHandle {
                 self.send(StreamPart::Window(credit)).await?;
             }
         }
-        writer.shutdown().await.map_err(local)
+        writer.shutdown().await.map_err(|error| local(&error))
     }
 
     /// Ends this end's direction, or the whole stream with an error for the other end.
+    ///
+    /// # Errors
+    /// The stream has failed.
     pub async fn close(&self, error: Option<String>) -> StreamEnd {
         self.send(StreamPart::Close(error)).await
     }
@@ -163,7 +166,7 @@ impl StreamHandle {
     }
 }
 
-fn local(error: io::Error) -> StreamError {
+fn local(error: &io::Error) -> StreamError {
     StreamError::Local(error.to_string())
 }
 

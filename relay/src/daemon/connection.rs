@@ -23,7 +23,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::core::{Connection, ConnectionId, Input};
 use super::frames::{self, FrameRoute};
-use super::git_streams::GitStreams;
+use super::git_streams::{GitStreams, Services};
 use super::handshake;
 use super::latest_map::LatestMap;
 use super::liveness::IdleTimeout;
@@ -165,7 +165,8 @@ async fn serve_frames(
 ) -> Result<std::convert::Infallible, EndReason> {
     let receipts: LatestMap<JobId, Receipt> = LatestMap::new();
     let (parts, queued_parts) = mpsc::channel(STREAM_PART_CAPACITY);
-    let streams = GitStreams::new(app.clone(), connection_id.clone(), parts);
+    let services = Services { writer: app.writer.clone(), repositories: app.repositories.clone() };
+    let streams = GitStreams::new(services, connection_id.clone(), parts);
     let (sink, source) = socket.split();
     let reading = read_frames(source, app, connection_id, receipts.clone(), streams);
     let writing = write_frames(sink, frames, receipts, queued_parts);
@@ -229,7 +230,7 @@ async fn write_frames(
         };
         match step {
             WriteEvent::Outbound(Some(frame)) | WriteEvent::Part(frame) => {
-                send_frame(&mut sink, &frame).await?
+                send_frame(&mut sink, &frame).await?;
             }
             // The core has a newer connection of this agent.
             WriteEvent::Outbound(None) => {

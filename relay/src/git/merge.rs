@@ -26,7 +26,7 @@ pub struct Merged {
     /// Branch that was moved, without `refs/heads/`; `None` for a detached HEAD.
     pub branch: Option<String>,
     /// True if the branch contained the result before.
-    pub was_merged: bool,
+    pub is_repeat: bool,
 }
 
 /// Merges a result into the branch of the work tree that `workspace` lies in.
@@ -57,11 +57,12 @@ pub fn merge(workspace: &Path, repository: &JobRepository, change: Change<'_>) -
         Ok(scratch.git("merge-base").args(["--is-ancestor", one, other]).run()?.code == 0)
     };
     if is_below(change.commit, &head)? {
-        return Ok(Merged { commit: head, branch: name, was_merged: true });
+        return Ok(Merged { commit: head, branch: name, is_repeat: true });
     }
-    let commit = match is_below(&head, change.commit)? {
-        true => change.commit.to_owned(),
-        false => merge_commit(&source, &scratch, &head, change)?,
+    let commit = if is_below(&head, change.commit)? {
+        change.commit.to_owned()
+    } else {
+        merge_commit(&source, &scratch, &head, change)?
     };
     update_files(&source, &scratch, (&head, &commit), change)?;
     let target = branch.as_deref().unwrap_or("HEAD");
@@ -73,7 +74,7 @@ pub fn merge(workspace: &Path, repository: &JobRepository, change: Change<'_>) -
         update_files(&source, &scratch, (&commit, &head), change)?;
         return Err(error);
     }
-    Ok(Merged { commit, branch: name, was_merged: false })
+    Ok(Merged { commit, branch: name, is_repeat: false })
 }
 
 /// Refuses while git waits for the end of another merge or the like.

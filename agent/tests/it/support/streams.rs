@@ -72,7 +72,7 @@ impl Streams {
     }
 
     pub(crate) fn fail_all(&mut self) {
-        for (_, handle) in std::mem::take(&mut self.open) {
+        for handle in std::mem::take(&mut self.open).into_values() {
             handle.fail(StreamError::Lost);
         }
     }
@@ -134,13 +134,13 @@ pub(crate) fn job_repository(dir: &Path, files: &[(&str, &[u8])]) -> (PathBuf, S
     }
     git(&caller, &["add", "-A"]);
     git(&caller, &["commit", "-q", "--allow-empty", "-m", "base"]);
-    let base = git(&caller, &["rev-parse", "HEAD"]);
+    let commit = git(&caller, &["rev-parse", "HEAD"]);
     git(dir, &["init", "-q", "--bare", "job.git"]);
     std::fs::write(
         bare.join("objects/info/alternates"),
         format!("{}\n", caller.join(".git/objects").display()),
     )
     .unwrap();
-    git(&bare, &["update-ref", "refs/heads/base", &base]);
-    (bare, base)
+    git(&bare, &["update-ref", "refs/heads/base", &commit]);
+    (bare, commit)
 }

@@ -14,4 +14,5 @@ mod child;
 mod service;
 mod table;
 
-pub(super) use table::{GitStreams, OpenRequest};
+pub(super) use service::{OpenRequest, Services};
+pub(super) use table::GitStreams;

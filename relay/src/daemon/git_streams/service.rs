@@ -4,15 +4,15 @@ use std::future::pending;
 use std::path::Path;
 use std::time::Duration;
 
+use common::ids::JobId;
 use common::stream::{GitService, StreamError, StreamHandle};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::child::GitChild;
-use super::table::OpenRequest;
 use crate::daemon::core::ConnectionId;
-use crate::daemon::upgrade::AppState;
-use crate::daemon::writer::WriterCommand;
+use crate::daemon::job_repositories::JobRepositories;
+use crate::daemon::writer::{WriterCommand, WriterHandle};
 
 /// Limit of one stream: the largest result over a slow link.
 const TOTAL_LIMIT: Duration = Duration::from_secs(3600);
@@ -20,6 +20,23 @@ const TOTAL_LIMIT: Duration = Duration::from_secs(3600);
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// Time for the writer's answer about a run.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Request of an agent to open a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct OpenRequest {
+    pub(in crate::daemon) stream: u32,
+    pub(in crate::daemon) job: JobId,
+    pub(in crate::daemon) epoch: u32,
+    pub(in crate::daemon) service: GitService,
+}
+
+/// Parts of the daemon that streams need.
+#[derive(Debug, Clone)]
+pub(in crate::daemon) struct Services {
+    /// Confirms that a run is the running one.
+    pub(in crate::daemon) writer: WriterHandle,
+    pub(in crate::daemon) repositories: JobRepositories,
+}
 
 /// A stream to serve.
 pub(super) struct Service {
@@ -29,9 +46,9 @@ pub(super) struct Service {
 }
 
 /// Serves a stream to its end.
-pub(super) async fn serve(app: &AppState, service: Service) {
+pub(super) async fn serve(services: &Services, service: Service) {
     let served = tokio::select! {
-        served = timeout(TOTAL_LIMIT, run(app, &service)) => {
+        served = timeout(TOTAL_LIMIT, run(services, &service)) => {
             served.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())))
         }
         () = idle(&service.handle) => Err(format!("nothing moved for {} s", IDLE_LIMIT.as_secs())),
@@ -53,9 +70,9 @@ async fn idle(handle: &StreamHandle) {
     }
 }
 
-async fn run(app: &AppState, service: &Service) -> Result<(), String> {
-    check_run(app, service).await?;
-    let (repositories, job) = (app.repositories.clone(), service.request.job.clone());
+async fn run(services: &Services, service: &Service) -> Result<(), String> {
+    check_run(services, service).await?;
+    let (repositories, job) = (services.repositories.clone(), service.request.job.clone());
     let path = tokio::task::spawn_blocking(move || repositories.prepare(&job));
     let path = path.await.map_err(|_| "the relay is stopping".to_owned())??;
     serve_git(&service.handle, service.request.service, path.path()).await
@@ -84,12 +101,12 @@ async fn serve_git(handle: &StreamHandle, service: GitService, repository: &Path
 }
 
 /// Asks the writer, as for events: the run must be the running one, and its agent's newest connection has to ask.
-async fn check_run(app: &AppState, service: &Service) -> Result<(), String> {
+async fn check_run(services: &Services, service: &Service) -> Result<(), String> {
     let (reply, answer) = oneshot::channel();
     let OpenRequest { job, epoch, .. } = service.request.clone();
     let connection_id = service.connection_id.clone();
     let asked = async {
-        app.writer.send(WriterCommand::CheckRun { connection_id, job, epoch, reply }).await;
+        services.writer.send(WriterCommand::CheckRun { connection_id, job, epoch, reply }).await;
         answer.await
     };
     match timeout(CHECK_TIMEOUT, asked).await {

@@ -46,7 +46,7 @@ async fn client(
 ) -> (bool, String, Result<(), String>) {
     let (ours, theirs) = StdStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    let mut socket = UnixStream::from_std(ours).unwrap();
+    let socket = UnixStream::from_std(ours).unwrap();
     let client = tokio::process::Command::new("sh")
         .args(["-c", &format!("exec 3>&1 1>&2; {line}")])
         .current_dir(folder)
@@ -66,8 +66,11 @@ async fn client(
             }
         }
     };
-    let (reader, writer) = socket.split();
-    let pumps = async {
+    let near_end = near.clone();
+    let pumps = async move {
+        // Dropped at the end, so that the client sees the end of a stream that failed, too.
+        let (reader, writer) = socket.into_split();
+        let near = &near_end;
         let sending = async {
             near.send_from(reader).await?;
             near.close(None).await

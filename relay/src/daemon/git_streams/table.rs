@@ -2,40 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use common::ids::JobId;
-use common::stream::{GitService, OutgoingParts, StreamHandle, StreamPart};
+use common::stream::{OutgoingParts, StreamHandle, StreamPart};
 use tokio::task::JoinSet;
 
-use super::service::{self, Service};
+use super::service::{self, OpenRequest, Service, Services};
 use crate::daemon::core::ConnectionId;
-use crate::daemon::upgrade::AppState;
 
 /// Maximum number of streams of one connection: each of an agent's jobs has one, and one more that is ending.
 const MAX_STREAMS: usize = 2 * common::job::MAX_AGENT_JOBS as usize;
 
-/// Request of an agent to open a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::daemon) struct OpenRequest {
-    pub(in crate::daemon) stream: u32,
-    pub(in crate::daemon) job: JobId,
-    pub(in crate::daemon) epoch: u32,
-    pub(in crate::daemon) service: GitService,
-}
-
 /// Streams of a connection. Dropping this value ends them.
 pub(in crate::daemon) struct GitStreams {
-    app: AppState,
+    services: Services,
     connection_id: ConnectionId,
     parts: OutgoingParts,
     open: BTreeMap<u32, StreamHandle>,
     /// Tasks that serve the streams, each with the number of its stream as its result.
-    services: JoinSet<u32>,
+    tasks: JoinSet<u32>,
 }
 
 impl GitStreams {
     /// Creates the table of a connection, which sends the parts that are put into the queue.
-    pub(in crate::daemon) fn new(app: AppState, connection_id: ConnectionId, parts: OutgoingParts) -> Self {
-        Self { app, connection_id, parts, open: BTreeMap::new(), services: JoinSet::new() }
+    pub(in crate::daemon) fn new(
+        services: Services,
+        connection_id: ConnectionId,
+        parts: OutgoingParts,
+    ) -> Self {
+        Self { services, connection_id, parts, open: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
     /// Opens a stream. Never waits.
@@ -51,9 +44,9 @@ impl GitStreams {
         let handle = StreamHandle::new(stream, self.parts.clone());
         self.open.insert(stream, handle.clone());
         let service = Service { connection_id: self.connection_id.clone(), request, handle };
-        let app = self.app.clone();
-        self.services.spawn(async move {
-            service::serve(&app, service).await;
+        let services = self.services.clone();
+        self.tasks.spawn(async move {
+            service::serve(&services, service).await;
             stream
         });
         Ok(())
@@ -69,7 +62,7 @@ impl GitStreams {
     }
 
     fn forget_ended(&mut self) {
-        while let Some(ended) = self.services.try_join_next() {
+        while let Some(ended) = self.tasks.try_join_next() {
             if let Ok(stream) = ended {
                 self.open.remove(&stream);
             }
