@@ -1,5 +1,6 @@
 //! `relay diff`
 
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -94,7 +95,7 @@ fn clean_for_terminal(text: &str) -> String {
             let color = part.split_once('m').filter(|(code, _)| i > 0 && is_color(code));
             match color {
                 Some((code, rest)) => {
-                    clean.push_str(&format!("\u{1b}[{code}m{}", text_format::to_printable(rest)));
+                    let _ = write!(clean, "\u{1b}[{code}m{}", text_format::to_printable(rest));
                 }
                 None => clean.push_str(&text_format::to_printable(part)),
             }

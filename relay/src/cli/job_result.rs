@@ -60,9 +60,10 @@ impl PlacedJob {
         };
         commit.ok_or_else(|| {
             let job = self.job();
-            Failure::usage(match self.record.state.is_final() {
-                true => format!("{job} has no result: it changed nothing"),
-                false => format!("{job} has no result yet: its first commit makes one"),
+            Failure::usage(if self.record.state.is_final() {
+                format!("{job} has no result: it changed nothing")
+            } else {
+                format!("{job} has no result yet: its first commit makes one")
             })
         })
     }

@@ -54,9 +54,10 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<ExitCode, Failure> {
         context.output.print_json(&MergedResult { job, branch, commit, into });
     } else {
         let (into, short) = (into.unwrap_or("HEAD"), &merged.commit[..merged.commit.len().min(12)]);
-        context.output.print(&match merged.was_merged {
-            true => format!("{into} contains {} already", result.branch),
-            false => format!("{} merged into {into}, now at {short}", result.branch),
+        context.output.print(&if merged.is_repeat {
+            format!("{into} contains {} already", result.branch)
+        } else {
+            format!("{} merged into {into}, now at {short}", result.branch)
         });
     }
     noted?;

@@ -70,9 +70,10 @@ impl JobRepositories {
         let spec: JobSpec = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         let place = spec.place.as_ref().ok_or("it has no place of its own")?;
         let pack = self.registry.pack(job);
-        let file = match pack.exists() {
-            true => Some(pack.open().map_err(|e| format!("its uncommitted files can't be read ({e})"))?),
-            false => None,
+        let file = if pack.exists() {
+            Some(pack.open().map_err(|e| format!("its uncommitted files can't be read ({e})"))?)
+        } else {
+            None
         };
         repository
             .create(place, &self.policy.host_workspace(&spec), file)

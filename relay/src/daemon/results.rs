@@ -46,8 +46,8 @@ impl ResultPublisher {
             // The semaphore is never closed.
             let _turn = publisher.turns.acquire().await;
             let (repositories, of) = (publisher.repositories.clone(), job.clone());
-            let published = tokio::task::spawn_blocking(move || publish_result(&repositories, &of)).await;
-            match published {
+            let outcome = tokio::task::spawn_blocking(move || publish_result(&repositories, &of)).await;
+            match outcome {
                 Ok(result) => publisher.record(&job, result).await,
                 Err(e) => tracing::error!("{job}: its result could not be published: {e}"),
             }

@@ -1,5 +1,6 @@
 //! Settings of the caller that decide what a file contains and which files count. All other settings are ignored.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::GitError;
@@ -85,10 +86,10 @@ impl RepositorySettings {
                 _ => value.clone(),
             };
             let name = key.trim_start_matches("core.");
-            text.push_str(&format!("\t{name} = {}\n", quote(&value)));
+            let _ = writeln!(text, "\t{name} = {}", quote(&value));
         }
         if !sha1 {
-            text.push_str(&format!("[extensions]\n\tobjectformat = {}\n", quote(&self.object_format)));
+            let _ = writeln!(text, "[extensions]\n\tobjectformat = {}", quote(&self.object_format));
         }
         text
     }

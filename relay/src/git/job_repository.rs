@@ -189,7 +189,7 @@ fn set_base(dir: &Path, place: &PlaceSpec, source: &Source) -> Result<(), GitErr
     if Git::new(dir, "rev-parse").args(["--verify", "--quiet", &tree]).run()?.code != 0 {
         return Err(missing());
     }
-    Git::new(dir, "update-ref").args(["refs/heads/base", &place.base()]).output().map(drop)
+    Git::new(dir, "update-ref").args(["refs/heads/base", place.base()]).output().map(drop)
 }
 
 /// Returns the configuration of a job's repository.

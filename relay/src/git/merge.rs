@@ -26,7 +26,7 @@ pub struct Merged {
     /// Branch that was moved, without `refs/heads/`; `None` for a detached HEAD.
     pub branch: Option<String>,
     /// True if the branch contained the result before.
-    pub was_merged: bool,
+    pub is_repeat: bool,
 }
 
 /// Merges a result into the branch of the work tree that `workspace` lies in.
@@ -57,11 +57,12 @@ pub fn merge(workspace: &Path, repository: &JobRepository, change: Change<'_>) -
         Ok(scratch.git("merge-base").args(["--is-ancestor", one, other]).run()?.code == 0)
     };
     if is_below(change.commit, &head)? {
-        return Ok(Merged { commit: head, branch: name, was_merged: true });
+        return Ok(Merged { commit: head, branch: name, is_repeat: true });
     }
-    let commit = match is_below(&head, change.commit)? {
-        true => change.commit.to_owned(),
-        false => merge_commit(&source, &scratch, &head, change)?,
+    let commit = if is_below(&head, change.commit)? {
+        change.commit.to_owned()
+    } else {
+        merge_commit(&source, &scratch, &head, change)?
     };
     update_files(&source, &scratch, (&head, &commit), change)?;
     let target = branch.as_deref().unwrap_or("HEAD");
@@ -73,7 +74,7 @@ pub fn merge(workspace: &Path, repository: &JobRepository, change: Change<'_>) -
         update_files(&source, &scratch, (&commit, &head), change)?;
         return Err(error);
     }
-    Ok(Merged { commit, branch: name, was_merged: false })
+    Ok(Merged { commit, branch: name, is_repeat: false })
 }
 
 /// Refuses while git waits for the end of another merge or the like.
@@ -147,8 +148,12 @@ fn update_files(
     change: Change<'_>,
 ) -> Result<(), GitError> {
     check_free(scratch, &source.root, from, to)?;
+    let index = source.git_dir.join("index");
+    // A file whose time has changed may have the same content. Exit code 1 only means that some files differ.
+    let refresh = scratch.work_tree_git("update-index").args(["-q", "--refresh"]);
+    refresh.env("GIT_INDEX_FILE", &index).limit(WORK_LIMIT).run()?;
     let update = scratch.work_tree_git("read-tree").args(["-m", "-u", "--no-recurse-submodules", from, to]);
-    let update = update.env("GIT_INDEX_FILE", source.git_dir.join("index")).limit(WORK_LIMIT);
+    let update = update.env("GIT_INDEX_FILE", &index).limit(WORK_LIMIT);
     let updated = update.run()?;
     if updated.code == 0 {
         return Ok(());

@@ -40,8 +40,8 @@ pub fn publish(repository: &JobRepository) -> JobResult {
 
 fn fill(repository: &JobRepository, result: &mut JobResult) -> Result<(), GitError> {
     let stored = repository.stored_place()?;
-    result.branch = stored.place.branch().to_owned();
-    result.base = stored.place.base().to_owned();
+    stored.place.branch().clone_into(&mut result.branch);
+    stored.place.base().clone_into(&mut result.base);
     let Some(commit) = repository.result_commit()?.filter(|commit| *commit != stored.place.base()) else {
         return Ok(());
     };

@@ -490,10 +490,10 @@ fn merge_moves_the_branch_or_makes_a_merge_commit_and_refuses_what_is_in_the_way
         |job: &TestJob, result: &JobResult| merge::merge(&repository.root, &job.repository, change(result));
     let merged = run(&one, &results[0]).unwrap();
     assert_eq!(
-        (merged.commit.as_str(), merged.branch.as_deref(), merged.was_merged),
+        (merged.commit.as_str(), merged.branch.as_deref(), merged.is_repeat),
         (&*first, Some("main"), false)
     );
-    assert!(run(&one, &results[0]).unwrap().was_merged);
+    assert!(run(&one, &results[0]).unwrap().is_repeat);
     assert_eq!(repository.git(&["status", "--porcelain"]), "");
     repository.write("a.txt", "mine\n");
     let before = fingerprint(&repository.root, &["/objects"]);
