@@ -29,9 +29,9 @@ fn repositories() -> (tempfile::TempDir, PathBuf, PathBuf, JobRepository) {
     git(&caller, &["add", "file"]);
     git(&caller, &["commit", "-q", "-m", "two"]);
     git(&caller, &["branch", "secret"]);
-    let base = git(&caller, &["rev-parse", "HEAD"]);
+    let commit = git(&caller, &["rev-parse", "HEAD"]);
     let repository = JobRepository::of_job(dir.path(), &"demo#1".parse().unwrap());
-    let place = PlaceSpec::new(&base, &base, "relay/demo-1", "").unwrap();
+    let place = PlaceSpec::new(&commit, &commit, "relay/demo-1", "").unwrap();
     repository.create(&place, &caller, None).unwrap();
     git(&bare, &["update-ref", "refs/heads/other", "refs/heads/base"]);
     (dir, caller, bare, repository)
