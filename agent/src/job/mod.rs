@@ -9,7 +9,7 @@
 //! * [`manager`]: admission of jobs, and the table of running jobs; [`preparation`]: everything that a job needs to run.
 //! * [`supervisor`]: executes one job; the only loop. [`ending`]: ends a job early, because of a deadline, a stall or
 //!   an order.
-//! * [`own_place`]: the job's own place: made before its commands, handed over after them.
+//! * [`changes`]: what the job changed. * [`own_place`]: the job's own place: made before its commands, handed over after them.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).
@@ -20,6 +20,7 @@
 //! * [`tail`]: the last lines of a command.
 //! * [`recover()`]: ends the jobs of an earlier agent process.
 
+mod changes;
 mod control;
 mod ending;
 mod log;

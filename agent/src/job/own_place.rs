@@ -38,6 +38,8 @@ impl Supervisor {
     pub(super) async fn make_place(&mut self) -> Result<bool, JobError> {
         let Some(place) = self.resources.place.clone() else { return Ok(false) };
         self.log.write_line(&format!("$ {}", clone_title(&self.spec)));
+        let path = place.path().to_owned();
+        tokio::task::spawn_blocking(move || folder::remove_leftovers(&path));
         for attempt in 1.. {
             let opening = place.open_stream(GitService::FetchPlace);
             let OpenedStream { git, ended } = match self.wait_unless_ended(opening).await {

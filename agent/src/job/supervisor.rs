@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use common::event::{Changes, EventBody, FailureKind, FinalState, JobError, StepOutcome};
 use common::job::JobSpec;
-use common::text_format;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::control::ControlState;
@@ -22,7 +20,7 @@ use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
 use crate::deadline::{TICK, WorkTime};
 use crate::environment::Variables;
-use crate::git_diff::{self, BaselineResult, GitCall};
+use crate::git_diff::{self, GitCall};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
 use crate::oom::OomWatch;
@@ -38,9 +36,6 @@ use crate::workspace::WorkspaceDir;
 /// Maximum time from the exit of a command's leader to the end of the command: 2 s for output, 0.3 s of grace, 3 s for
 /// processes that can't be killed, 2 s for the sandbox, and the rest for a busy machine.
 pub(super) const EXIT_TIMEOUT: Duration = Duration::from_secs(9);
-
-/// Maximum number of replaced settings that are reported, with one warning each.
-const MAX_REPLACED_WARNINGS: usize = 5;
 
 /// Supervisor of one job.
 pub(crate) struct Supervisor {
@@ -176,43 +171,6 @@ impl Supervisor {
             self.run_command(stage, pipes).await?;
         }
         Ok(())
-    }
-
-    async fn count_changes(
-        &mut self,
-        git: &GitCall,
-        baseline: JoinHandle<BaselineResult>,
-    ) -> Option<Changes> {
-        if self.end_reason == Some(EndReason::Stopped) {
-            baseline.abort();
-            return None;
-        }
-        let counted = match baseline.await {
-            Ok(Ok(Some(before))) => git_diff::changes_since(git, &before).await,
-            Ok(Err(reason)) => Err(reason),
-            // There is no repository, or the agent is shutting down.
-            Ok(Ok(None)) | Err(_) => return None,
-        };
-        match counted {
-            Ok(changes) => changes,
-            Err(reason) => {
-                self.emit([EventBody::Warning { message: format!("changes: not counted: {reason}") }]);
-                None
-            }
-        }
-    }
-
-    fn warn_of_replaced_settings(&mut self) {
-        let replaced = self.resources.sandbox.iter().flat_map(JobSandbox::replaced_settings);
-        let warnings = replaced.map(|path| EventBody::Warning {
-            message: format!(
-                "{} was replaced while this job ran, and the job could write it since: check it before you \
-                run git here",
-                text_format::one_line(&path.display().to_string(), 300)
-            ),
-        });
-        let warnings: Vec<EventBody> = warnings.take(MAX_REPLACED_WARNINGS).collect();
-        self.emit(warnings);
     }
 
     pub(super) async fn run_command(&mut self, stage: Stage, pipes: OutputPipes) -> Result<(), JobError> {

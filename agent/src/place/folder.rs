@@ -66,10 +66,28 @@ fn folder_name(run: &RunId) -> String {
     if run.epoch == 1 { stem } else { format!("{stem}-{}", run.epoch) }
 }
 
-/// Removes a place. Follows no link, so nothing outside of it is touched.
+/// Ending of the name of a place that is being removed. The name of a job contains no dot, so no place has such a name.
+const DONE: &str = ".done";
+
+/// Removes a place. Follows no link, so nothing outside of it is touched. If the agent ends meanwhile,
+/// [`remove_leftovers`] does the rest.
 pub(crate) fn remove(place: &Path) {
-    if let Err(error) = fs::remove_dir_all(place) {
+    let mut name = place.file_name().unwrap_or_default().to_owned();
+    name.push(DONE);
+    let done = place.with_file_name(name);
+    let removed = fs::rename(place, &done).and_then(|()| fs::remove_dir_all(&done));
+    if let Err(error) = removed {
         tracing::warn!("{} can't be removed: {error}", place.display());
+    }
+}
+
+/// Removes the places beside this one whose removal was begun, but not finished.
+pub(crate) fn remove_leftovers(place: &Path) {
+    let entries = place.parent().and_then(|places| fs::read_dir(places).ok());
+    let names = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+    for leftover in names.filter(|path| path.to_string_lossy().ends_with(DONE)) {
+        // Another job may be removing it at this moment.
+        let _ = fs::remove_dir_all(&leftover);
     }
 }
 
@@ -95,6 +113,23 @@ mod tests {
         assert_eq!(Path::new(&make(run(2), false)), dir.join("state.places/demo.1-2"));
         let confined = make(run(1), true);
         assert!(Path::new(&confined).starts_with(dir.join("home/.local/share/relay/places")), "{confined}");
+    }
+
+    #[test]
+    fn a_place_is_removed_with_what_earlier_removals_left_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for name in ["demo.1/.git", "demo.2", "demo.3.done/.git", "outside"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        fs::write(dir.join("outside/file"), "").unwrap();
+        std::os::unix::fs::symlink(dir.join("outside"), dir.join("demo.1/link")).unwrap();
+        remove(&dir.join("demo.1"));
+        remove_leftovers(&dir.join("demo.2"));
+        let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["demo.2", "outside"]);
+        assert!(dir.join("outside/file").exists());
     }
 
     #[test]

@@ -70,12 +70,14 @@ commit)
     done <<END
 $(git config --name-only --get-regexp '^filter\..*\.(clean|smudge|process|required)$')
 END
-    git add -A || exit
-    git diff --cached --quiet --no-ext-diff --no-textconv HEAD && exit
+    # A file that can't be read, or a repository without a commit, must not keep the rest back.
+    left=0
+    git add -A --ignore-errors || left=1
+    git diff --cached --quiet --no-ext-diff --no-textconv HEAD && exit $left
     name=$(configured user.name) email=$(configured user.email)
     export GIT_AUTHOR_NAME="${name:-relay worker}" GIT_AUTHOR_EMAIL="${email:-worker@relay.invalid}"
     export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
-    git commit -q --no-verify -m 'relay: uncommitted changes'
+    git commit -q --no-verify -m 'relay: uncommitted changes' && exit $left
     ;;
 push)
     use_stream

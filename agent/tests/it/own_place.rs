@@ -268,6 +268,29 @@ async fn a_large_repository_on_a_stream_delays_no_event() {
 }
 
 #[tokio::test]
+async fn a_result_that_the_relay_does_not_take_is_a_warning_and_stays_in_the_place() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    setup.git(&["config", "receive.maxInputSize", "50000"]);
+    setup.relay.start(&setup.spec("head -c 200000 /dev/urandom > big", "")).await;
+    let run = setup.relay.until_completed("demo#1").await;
+    let told = warnings(run).join("\n");
+    let expected = "the result could not be handed over: it is larger than the relay accepts; it is in ";
+    assert!(told.starts_with(expected), "{told}");
+    assert_eq!(git(&setup.place(), &["log", "--format=%s", "-1"]), "relay: uncommitted changes");
+}
+
+#[tokio::test]
+async fn what_git_can_not_add_is_told_and_the_rest_is_handed_over() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    setup.relay.start(&setup.spec("git init -q nested; touch nested/x; echo 2 > a", "")).await;
+    let run = setup.relay.until_completed("demo#1").await;
+    let told = warnings(run).join("\n");
+    assert!(told.starts_with("uncommitted changes could not be committed: error: 'nested/'"), "{told}");
+    assert_eq!(setup.git(&["show", "result:a"]), "2");
+    assert!(setup.place().exists(), "the rest is kept");
+}
+
+#[tokio::test]
 async fn a_hostile_place_starts_nothing_and_its_job_ends() {
     let mut setup =
         setup(&[("a", b"1\n"), (".gitattributes", b"* filter=evil diff=evil merge=evil\n")]).await;

@@ -9,8 +9,8 @@
 //! A direction ends with a `Close` without an error. A `Close` with an error ends both directions, and so does the end
 //! of the connection. Parts for a stream that has ended are ignored: they crossed its end on the way.
 //!
-//! * [`part`]: the parts on the wire. * [`flow`]: the received bytes and the credit of one stream (pure).
-//! * [`pump`]: moves bytes between a stream and a generic reader and writer.
+//! * `part`: the parts on the wire. * `flow`: the received bytes and the credit of one stream (pure).
+//! * `pump`: moves bytes between a stream and a generic reader and writer.
 
 mod flow;
 mod part;

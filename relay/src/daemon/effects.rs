@@ -202,7 +202,11 @@ impl Executor {
         connection: Option<ConnectionId>,
     ) -> Option<Input> {
         let spec = self.read_spec(&job).and_then(|spec| match &connection {
-            Some(to) => self.check_place(to, &spec).map(|()| spec),
+            Some(to) => {
+                let protocol =
+                    self.outbound_queues.get(&to.number).map_or(STREAM_PROTOCOL, |queue| queue.protocol);
+                check_place(protocol, &spec).map(|()| spec)
+            }
             None => Ok(spec),
         });
         match spec {
@@ -219,21 +223,6 @@ impl Executor {
                 None
             }
         }
-    }
-
-    /// Refuses a job with a place of its own for an agent that has no streams.
-    fn check_place(&self, to: &ConnectionId, spec: &str) -> Result<(), String> {
-        let is_old =
-            self.outbound_queues.get(&to.number).is_some_and(|queue| queue.protocol < STREAM_PROTOCOL);
-        let has_place = || serde_json::from_str::<JobSpec>(spec).is_ok_and(|spec| spec.place.is_some());
-        if is_old && has_place() {
-            return Err(
-                "the platform's agent is older than relay and can't make a place for a job: run `relay down` and \
-                 `relay up`, then launch it again"
-                    .to_owned(),
-            );
-        }
-        Ok(())
     }
 
     fn read_spec(&self, job: &JobId) -> Result<String, String> {
@@ -321,6 +310,17 @@ impl Executor {
     }
 }
 
+/// Refuses a job with a place of its own for an agent whose protocol has no streams.
+fn check_place(protocol: u32, spec: &str) -> Result<(), String> {
+    let has_place = || serde_json::from_str::<JobSpec>(spec).is_ok_and(|spec| spec.place.is_some());
+    if protocol < STREAM_PROTOCOL && has_place() {
+        return Err("the platform's agent is older than relay and can't make a place for a job: run `relay down` and \
+             `relay up`, then launch it again"
+            .to_owned());
+    }
+    Ok(())
+}
+
 /// Number of attempts to lock the request. Together they take much longer than a writer holds the lock.
 const MAX_LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -353,4 +353,23 @@ fn spawn_prune(registry: &Registry, results: &ResultPublisher, request: &Path, k
             tracing::error!("{} can't be removed: {e}", request.display());
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use common::job::Runner;
+    use common::place::PlaceSpec;
+
+    use super::*;
+
+    #[test]
+    fn only_an_agent_with_streams_is_offered_a_job_with_a_place() {
+        let mut spec = JobSpec::new("a#1".parse().unwrap(), Runner::Shell, "true", "/w");
+        let check = |spec: &JobSpec, protocol| check_place(protocol, &serde_json::to_string(spec).unwrap());
+        assert_eq!(check(&spec, STREAM_PROTOCOL - 1), Ok(()));
+        let id = "a".repeat(40);
+        spec.place = Some(PlaceSpec::new(&id, &id, "relay/a-1", "").unwrap());
+        assert_eq!(check(&spec, STREAM_PROTOCOL), Ok(()));
+        assert!(check(&spec, STREAM_PROTOCOL - 1).unwrap_err().contains("relay up"));
+    }
 }
