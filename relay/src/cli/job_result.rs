@@ -1,5 +1,7 @@
 //! The result of a job: where its objects are.
 
+use std::time::{Duration, Instant};
+
 use common::ids::JobId;
 use common::place::PlaceSpec;
 use common::record::JobRecord;
@@ -7,6 +9,7 @@ use common::result::{JobResult, ResultState};
 
 use super::{Context, job_ref};
 use crate::exit::Failure;
+use crate::files::watch::FolderWatch;
 use crate::git::job_repository::JobRepository;
 use crate::registry::lease;
 use crate::registry::read::{self, StoredRecord};
@@ -121,6 +124,9 @@ pub(super) fn is_pending(context: &Context, stored: &StoredRecord) -> bool {
         && lease::is_held(&context.registry)
 }
 
+/// Maximum time for the daemon to record the state of a result: some syncs of a slow disk.
+const MAX_RECORDING: Duration = Duration::from_secs(1);
+
 /// Asks the daemon to record that a result was taken or discarded. Without a daemon the next one does so.
 ///
 /// # Errors
@@ -131,12 +137,16 @@ pub(super) fn request_state(
     commit: &str,
     state: ResultState,
 ) -> Result<(), Failure> {
+    let registry = &context.registry;
     let request = DaemonRequest::SetResultState { job: job.clone(), commit: commit.to_owned(), state };
-    let filed = requests::file_request(&context.registry, &request).map(drop);
-    filed.map_err(|e| {
-        context
-            .registry
-            .not_writable(&e)
-            .with_work_done(&format!("the result of {job} was {}", state.as_str()))
-    })
+    let watch = FolderWatch::folder(&registry.requests());
+    let path = requests::file_request(registry, &request).map_err(|e| {
+        registry.not_writable(&e).with_work_done(&format!("the result of {job} was {}", state.as_str()))
+    })?;
+    if lease::is_held(registry) {
+        // The next command should see the new state. Without it, the state is recorded a little later.
+        let deadline = Instant::now() + MAX_RECORDING;
+        while requests::request_file(registry, &path).exists() && watch.wait(Some(deadline)) {}
+    }
+    Ok(())
 }
