@@ -139,7 +139,7 @@ pub(super) fn request_state(
 ) -> Result<(), Failure> {
     let registry = &context.registry;
     let request = DaemonRequest::SetResultState { job: job.clone(), commit: commit.to_owned(), state };
-    let watch = FolderWatch::folder(&registry.requests());
+    let watch = FolderWatch::registry_folder(&registry.requests());
     let path = requests::file_request(registry, &request).map_err(|e| {
         registry.not_writable(&e).with_work_done(&format!("the result of {job} was {}", state.as_str()))
     })?;
