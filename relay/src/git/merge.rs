@@ -149,12 +149,18 @@ fn update_files(
 ) -> Result<(), GitError> {
     check_free(scratch, &source.root, from, to)?;
     let index = source.git_dir.join("index");
-    // A file whose time has changed may have the same content. Exit code 1 only means that some files differ.
-    let refresh = scratch.work_tree_git("update-index").args(["-q", "--refresh"]);
-    refresh.env("GIT_INDEX_FILE", &index).limit(WORK_LIMIT).run()?;
-    let update = scratch.work_tree_git("read-tree").args(["-m", "-u", "--no-recurse-submodules", from, to]);
-    let update = update.env("GIT_INDEX_FILE", &index).limit(WORK_LIMIT);
-    let updated = update.run()?;
+    let update = || {
+        let update =
+            scratch.work_tree_git("read-tree").args(["-m", "-u", "--no-recurse-submodules", from, to]);
+        update.env("GIT_INDEX_FILE", &index).limit(WORK_LIMIT).run()
+    };
+    let mut updated = update()?;
+    if updated.code != 0 {
+        // Files that were written again with the same content count as changed until the index is refreshed.
+        let refresh = scratch.work_tree_git("update-index").args(["-q", "--refresh"]);
+        refresh.env("GIT_INDEX_FILE", &index).limit(WORK_LIMIT).run()?;
+        updated = update()?;
+    }
     if updated.code == 0 {
         return Ok(());
     }
