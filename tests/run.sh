@@ -110,8 +110,8 @@ if [ "$profile" = nightly ]; then
 fi
 
 step tests
-# Most tests wait for most of their time: eight share two cores.
-threads=$(($(nproc) * 4))
+# Most tests wait for most of their time: three share a core.
+threads=$(($(nproc) * 3))
 # What the tests measured goes before the summary: whoever reads only the end wants to find that there.
 cargo nextest run --profile "$profile" --test-threads "$threads" --workspace --locked --run-ignored all --no-fail-fast 2>&1 |
     awk -v figures="$RELAY_TEST_FIGURES" '

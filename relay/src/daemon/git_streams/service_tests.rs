@@ -67,13 +67,15 @@ async fn client(
             }
         }
     };
-    let (reader, writer) = socket.split();
-    let pumps = async {
+    let near_end = near.clone();
+    // Closes the socket at its end: git's helper waits for that.
+    let pumps = async move {
+        let (reader, writer) = socket.split();
         let sending = async {
-            near.send_from(reader).await?;
-            near.close(None).await
+            near_end.send_from(reader).await?;
+            near_end.close(None).await
         };
-        let _ = tokio::join!(sending, near.receive_into(writer));
+        let _ = tokio::join!(sending, near_end.receive_into(writer));
     };
     let serving = async {
         let served = serve_git(&far, git_service(repository, service)).await;
