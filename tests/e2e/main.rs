@@ -36,6 +36,7 @@ mod mcp;
 mod model;
 mod notices;
 mod partition;
+mod places;
 mod readme;
 mod recovery;
 mod registry;

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::environment::Variables;
 use crate::sandbox_check::open_without_links;
 
-/// Variables that set the caches of tools that don't follow `XDG_CACHE_HOME`, and the folders to set.
+/// `XDG_CACHE_HOME` and the cache variables of tools that ignore it, each with the name of its folder.
 const CACHE_VARIABLES: [(&str, &str); 8] = [
     ("XDG_CACHE_HOME", "xdg"),
     ("npm_config_cache", "npm"),

@@ -182,7 +182,7 @@ async fn hand_over_result(place: &PlaceGit, pushed: Pushed) -> Result<Vec<String
 /// Pushes the result; tries again after a lost connection.
 async fn push_result(place: &PlaceGit) -> Result<bool, String> {
     for _ in 0..MAX_ATTEMPTS {
-        match place.push().await {
+        match place.push(None).await {
             Ok(replaced) => return Ok(replaced),
             Err(PushError::Failed(reason)) => return Err(reason),
             Err(PushError::ConnectionLost) => {}

@@ -1,4 +1,5 @@
-//! Pushes of new commits while a job runs, so that a lost machine loses no commit.
+//! Pushes while a job runs: new commits, so that a lost machine loses none of them, and snapshots of the work tree, so
+//! that `relay diff` shows what the worker is doing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +7,19 @@ use std::time::Duration;
 use common::event::EventBody;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::git::{PlaceGit, PushError};
+use super::git::{PlaceGit, PushError, Snapshot};
 use crate::spool::JobSpool;
 
-/// Time between two looks at `HEAD`, and so between two pushes. A look reads two small files.
-const INTERVAL: Duration = Duration::from_secs(2);
+/// Time between two looks at `HEAD`. A look reads two small files.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Minimum time between two pushes.
+const PUSH_INTERVAL: Duration = Duration::from_secs(2);
+/// Time between two snapshots of a job that has neither events nor output: its command may write files all the same.
+const QUIET_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The task that pushes new commits.
+/// The task that pushes new commits and snapshots.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     stop: oneshot::Sender<()>,
@@ -44,36 +49,98 @@ impl Checkpoints {
 }
 
 async fn push_new_commits(git: PlaceGit, spool: Arc<JobSpool>, mut stopped: oneshot::Receiver<()>) -> Pushed {
-    let mut pushed = Pushed::default();
-    // Commit that needs no further attempt.
-    let mut settled = git.spec.base().to_owned();
-    let mut ticks = interval(INTERVAL);
+    let mut state = CheckpointState::new(&git);
+    let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = &mut stopped => return pushed,
-            _ = ticks.tick() => {}
-        }
-        let Some(head) = git.head().await.filter(|head| *head != settled) else { continue };
         // The end of the job pushes again, and must not wait for a connection twice.
-        let result = tokio::select! {
-            result = git.push() => result,
-            _ = &mut stopped => return pushed,
-        };
+        tokio::select! {
+            _ = &mut stopped => return state.pushed,
+            () = async { ticks.tick().await; state.check(&git, &spool).await } => {}
+        }
+    }
+}
+
+/// What was pushed, and what makes another push necessary.
+struct CheckpointState {
+    pushed: Pushed,
+    /// Commit that needs no further attempt.
+    settled_head: String,
+    /// Tree of the newest snapshot; the base before the first one.
+    tree: String,
+    /// Events and output of the job at the newest snapshot: more of them may mean that files have changed.
+    activity: (u64, u64),
+    next_push: Instant,
+    /// Time of the next snapshot without events or output.
+    next_snapshot: Instant,
+    has_warned: bool,
+}
+
+impl CheckpointState {
+    fn new(git: &PlaceGit) -> Self {
+        let now = Instant::now();
+        Self {
+            pushed: Pushed::default(),
+            settled_head: git.spec.base().to_owned(),
+            tree: git.spec.base().to_owned(),
+            activity: (0, 0),
+            next_push: now,
+            next_snapshot: now + QUIET_INTERVAL,
+            has_warned: false,
+        }
+    }
+
+    /// Pushes new commits and changed files, if there are any and the last push is old enough.
+    async fn check(&mut self, git: &PlaceGit, spool: &JobSpool) {
+        let begun = Instant::now();
+        if begun < self.next_push {
+            return;
+        }
+        let head = git.head().await.filter(|head| *head != self.settled_head);
+        let activity = (spool.last_seq(), spool.output_end());
+        if head.is_none() && activity == self.activity && begun < self.next_snapshot {
+            return;
+        }
+        self.activity = activity;
+        let snapshot = git.snapshot(&self.tree).await.unwrap_or_else(|reason| {
+            tracing::debug!("{}: no snapshot: {reason}", git.run.job);
+            None
+        });
+        // A large work tree takes long to read: that may cost a twentieth of the time.
+        self.next_push = Instant::now() + PUSH_INTERVAL.max(begun.elapsed() * 20);
+        self.next_snapshot = Instant::now() + QUIET_INTERVAL;
+        if head.is_some() || snapshot.is_some() {
+            self.push(git, spool, head, snapshot).await;
+        }
+    }
+
+    async fn push(
+        &mut self,
+        git: &PlaceGit,
+        spool: &JobSpool,
+        head: Option<String>,
+        snapshot: Option<Snapshot>,
+    ) {
+        let result = git.push(snapshot.as_ref()).await;
+        if result == Err(PushError::ConnectionLost) {
+            // Tried again at the next look.
+            return;
+        }
+        if let Some(snapshot) = snapshot {
+            self.tree = snapshot.tree;
+        }
+        if let Some(head) = head {
+            self.settled_head.clone_from(&head);
+            self.pushed.commit = result.is_ok().then_some(head).or(self.pushed.commit.take());
+        }
         match result {
-            Ok(replaced) => {
-                if replaced {
-                    spool.append(EventBody::Warning { message: replaced_warning(&git) });
-                }
-                settled.clone_from(&head);
-                pushed.commit = Some(head);
-            }
-            Err(PushError::ConnectionLost) => {}
-            Err(PushError::Failed(reason)) => {
+            Ok(true) => spool.append(EventBody::Warning { message: replaced_warning(git) }),
+            Err(PushError::Failed(reason)) if !self.has_warned => {
+                self.has_warned = true;
                 let message = format!("commits could not be handed over yet: {reason}");
                 spool.append(EventBody::Warning { message });
-                settled = head;
             }
+            Ok(false) | Err(_) => {}
         }
     }
 }

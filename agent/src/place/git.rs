@@ -4,7 +4,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-use common::place::PlaceSpec;
+use common::place::{PlaceSpec, is_commit_id};
 use common::stream::{GitService, StreamError};
 use common::text_format::one_line;
 use tokio::time::timeout;
@@ -23,6 +23,8 @@ use crate::workspace::WorkspaceDir;
 const SCRIPT: &str = include_str!("git.sh");
 /// Timeout of committing what is left uncommitted: hashing some gigabytes of new files takes this long.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Timeout of one snapshot of the work tree.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout of one push: the largest result over a slow link.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(600);
 /// Maximum time for the result of a stream after its git has ended. The relay's git ends with it.
@@ -37,6 +39,13 @@ pub(crate) enum PushError {
     ConnectionLost,
     /// Another attempt would fail, too. One line.
     Failed(String),
+}
+
+/// Commit of the work tree at one moment, on top of `HEAD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) tree: String,
+    pub(crate) commit: String,
 }
 
 /// Git in the place of one job.
@@ -97,16 +106,41 @@ impl PlaceGit {
         if exit == Exit::Code(0) { Ok(()) } else { Err(failure_line(&output)) }
     }
 
-    /// Pushes `HEAD` as the job's result; waits for a connection. Returns true if earlier commits were replaced.
+    /// Makes a commit of the work tree as it is, which the worker does not see. Returns `None` if its tree is
+    /// that of `last`, a tree or a commit.
+    ///
+    /// # Errors
+    /// One line with the reason.
+    pub(crate) async fn snapshot(&self, last: &str) -> Result<Option<Snapshot>, String> {
+        let arguments = ["snapshot", last];
+        let (exit, output) =
+            self.run(&arguments, OutputPipes::Split, OutputSource::Stdout, SNAPSHOT_TIMEOUT).await?;
+        if exit != Exit::Code(0) {
+            return Err("git could not read the work tree".to_owned());
+        }
+        let line = String::from_utf8_lossy(&output);
+        let ids: Vec<&str> = line.split_whitespace().collect();
+        match ids[..] {
+            [] => Ok(None),
+            [tree, commit] if is_commit_id(tree) && is_commit_id(commit) => {
+                Ok(Some(Snapshot { tree: tree.to_owned(), commit: commit.to_owned() }))
+            }
+            _ => Err("git gave no ids".to_owned()),
+        }
+    }
+
+    /// Pushes `HEAD` as the job's result, and a snapshot as its work in progress; waits for a connection. Returns true
+    /// if earlier commits of the result were replaced.
     ///
     /// # Errors
     /// The connection was lost, or the reason of a failure.
-    pub(crate) async fn push(&self) -> Result<bool, PushError> {
+    pub(crate) async fn push(&self, snapshot: Option<&Snapshot>) -> Result<bool, PushError> {
+        let arguments: Vec<&str> = ["push"].into_iter().chain(snapshot.map(|made| &*made.commit)).collect();
         let OpenedStream { git, ended } =
             self.open_stream(GitService::PushResult).await.map_err(PushError::Failed)?;
         let mut ended = pin!(ended.wait());
         let mut running =
-            pin!(self.run(&["push"], OutputPipes::Stream(git), OutputSource::Stderr, PUSH_TIMEOUT));
+            pin!(self.run(&arguments, OutputPipes::Stream(git), OutputSource::Stderr, PUSH_TIMEOUT));
         let (pushed, end) = tokio::select! {
             pushed = &mut running => (pushed, timeout(STREAM_END_TIMEOUT, ended).await.ok()),
             end = &mut ended => {
@@ -118,7 +152,7 @@ impl PlaceGit {
         };
         let failure = match pushed {
             Ok((Exit::Code(0), output)) => {
-                return Ok(String::from_utf8_lossy(&output).contains("(forced update)"));
+                return Ok(String::from_utf8_lossy(&output).contains("result (forced update)"));
             }
             Ok((_, output)) => failure_line(&output),
             Err(reason) => reason,

@@ -3,7 +3,9 @@
 #
 #   sh -c SCRIPT sh clone BASE BRANCH    fetches the commit BASE and checks it out as BRANCH
 #   sh -c SCRIPT sh commit               commits what is not committed
-#   sh -c SCRIPT sh push                 pushes HEAD as the result
+#   sh -c SCRIPT sh snapshot LAST        makes a commit of the work tree as it is, and prints its tree and its id; prints
+#                                        nothing if its tree is that of LAST. Index and branch stay as they are.
+#   sh -c SCRIPT sh push [COMMIT]        pushes HEAD as the result, and COMMIT as the work in progress
 #
 # With `clone` and `push`, stdout is a socket to the job's repository.
 
@@ -36,6 +38,20 @@ enter() { export GIT_DIR="$PWD/.git" GIT_WORK_TREE="$PWD"; }
 
 use_stream() { exec 3>&1 1>&2; }
 
+switch_filters_off() {
+    while IFS= read -r name; do
+        [ -z "$name" ] || set_config "$name" ''
+    done <<END
+$(git config --name-only --get-regexp '^filter\..*\.(clean|smudge|process|required)$')
+END
+}
+
+name_committer() {
+    name=$(configured user.name) email=$(configured user.email)
+    export GIT_AUTHOR_NAME="${name:-relay worker}" GIT_AUTHOR_EMAIL="${email:-worker@relay.invalid}"
+    export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
+}
+
 case $1 in
 clone)
     use_stream
@@ -65,19 +81,27 @@ commit)
     # No process of the job is left that could hold a lock.
     rm -f "$GIT_DIR/index.lock" "$GIT_DIR/HEAD.lock" "$GIT_DIR/config.lock" "$GIT_DIR/shallow.lock"
     find "$GIT_DIR/refs" -name '*.lock' -type f -exec rm -f {} + 2>/dev/null
-    while IFS= read -r name; do
-        [ -z "$name" ] || set_config "$name" ''
-    done <<END
-$(git config --name-only --get-regexp '^filter\..*\.(clean|smudge|process|required)$')
-END
+    switch_filters_off
     # A file that can't be read, or a repository without a commit, must not keep the rest back.
     left=0
     git add -A --ignore-errors || left=1
     git diff --cached --quiet --no-ext-diff --no-textconv HEAD && exit $left
-    name=$(configured user.name) email=$(configured user.email)
-    export GIT_AUTHOR_NAME="${name:-relay worker}" GIT_AUTHOR_EMAIL="${email:-worker@relay.invalid}"
-    export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
+    name_committer
     git commit -q --no-verify -m 'relay: uncommitted changes' && exit $left
+    ;;
+snapshot)
+    enter
+    switch_filters_off
+    rm -f "$GIT_DIR/relay-index.lock"
+    cp "$GIT_DIR/index" "$GIT_DIR/relay-index" 2>/dev/null
+    export GIT_INDEX_FILE="$GIT_DIR/relay-index"
+    # The worker changes files meanwhile: one that is gone must not keep the rest back.
+    git add -A --ignore-errors 2>/dev/null
+    tree=$(git write-tree) || exit
+    [ "$tree" != "$(git rev-parse "$2^{tree}")" ] || exit 0
+    name_committer
+    commit=$(git commit-tree "$tree" -p HEAD -m 'relay: work in progress') || exit
+    echo "$tree $commit"
     ;;
 push)
     use_stream
@@ -87,6 +111,7 @@ push)
     url=fd::3/$$
     set_config "url.$url.insteadOf" "$url"
     set_config "url.$url.pushInsteadOf" "$url"
-    git push --force --no-verify --no-signed --recurse-submodules=no "$url" HEAD:refs/heads/result
+    git push --force --no-verify --no-signed --recurse-submodules=no "$url" HEAD:refs/heads/result \
+        ${2:+"$2:refs/heads/live"}
     ;;
 esac

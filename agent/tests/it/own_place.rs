@@ -191,6 +191,27 @@ async fn commits_are_handed_over_while_the_job_runs() {
 }
 
 #[tokio::test]
+async fn what_a_worker_edits_can_be_seen_before_it_commits() {
+    let mut setup = setup(&[("a", b"1\n")]).await;
+    let go = setup.agent.dir.path().join("go");
+    let line = format!(
+        "echo 2 >> a; echo 3 > b; echo ready; until test -e {}; do sleep 0.02; done; git diff --name-only; \
+         git status --short",
+        go.display()
+    );
+    setup.relay.start(&setup.spec(&line, "")).await;
+    let snapshot = setup.bare.join("refs/heads/live");
+    setup.relay.until("the snapshot", |_| snapshot.exists()).await;
+    assert_eq!(setup.git(&["diff", "--name-only", "base", "live"]), "a\nb");
+    assert!(!setup.bare.join("refs/heads/result").exists() || setup.subjects().is_empty());
+    std::fs::write(go, "").unwrap();
+    setup.relay.until_completed("demo#1").await;
+    // The worker's own index knew nothing of it.
+    setup.relay.until_output("demo#1", "a\n M a\n?? b\n").await;
+    assert_eq!(setup.subjects(), "relay: uncommitted changes");
+}
+
+#[tokio::test]
 async fn without_a_repository_or_without_git_the_job_says_why_it_did_not_start() {
     let mut setup = setup(&[]).await;
     setup.relay.streams.repository = None;

@@ -50,7 +50,7 @@ impl PlacedJob {
         &self.record.job
     }
 
-    /// Returns the commit to show: that of the result, or the newest one of a job that still runs.
+    /// Returns the commit to show: that of the result, or the newest snapshot of a job that still runs.
     ///
     /// # Errors
     /// Exit code 2 if there is none.
@@ -58,7 +58,10 @@ impl PlacedJob {
         let recorded = self.record.result.as_ref().and_then(|result| result.commit.clone());
         let commit = match recorded {
             Some(commit) => Some(commit),
-            None if self.repository.exists() => self.repository.result_commit()?,
+            None if self.repository.exists() && self.record.state.is_final() => {
+                self.repository.result_commit()?
+            }
+            None if self.repository.exists() => self.repository.live_commit()?,
             None => None,
         };
         commit.ok_or_else(|| {
@@ -66,7 +69,7 @@ impl PlacedJob {
             Failure::usage(if self.record.state.is_final() {
                 format!("{job} has no result: it changed nothing")
             } else {
-                format!("{job} has no result yet: its first commit makes one")
+                format!("{job} has changed nothing yet")
             })
         })
     }

@@ -49,7 +49,7 @@ impl LaunchTarget {
     }
 }
 
-/// Finds the relay that will run a job.
+/// Determines the engine of a launch, and whether the daemon is running.
 pub fn find_target(context: &Context, config: &Config) -> LaunchTarget {
     if lease::is_held(&context.registry) {
         let daemon = DaemonState::Running(lease::read_lease(&context.registry).map(Box::new));

@@ -255,10 +255,11 @@ impl Executor {
     async fn perform_limit_effect(&self, effect: LimitEffect) -> Option<Input> {
         let rewrite = |request: &LimitRequest| request_files::rewrite_request(&self.registry, request);
         match effect {
-            LimitEffect::RunQueries(queries) => {
-                let results =
-                    queries.into_iter().map(|query| request_files::run_limit_query(&self.registry, query));
-                Some(Input::LimitQueryResults(results.collect()))
+            LimitEffect::ReadExtensionStates(queries) => {
+                let results = queries
+                    .into_iter()
+                    .map(|query| request_files::read_extension_state(&self.registry, query));
+                Some(Input::ExtensionStates(results.collect()))
             }
             LimitEffect::SendRequest { path, to, frame } => self
                 .queue_frame(&to, frame)

@@ -6,7 +6,7 @@ use std::path::Path;
 use common::ids::JobId;
 use common::job::JobSpec;
 
-use super::core::{LimitQuery, LimitQueryResult, LimitRequest};
+use super::core::{ExtensionLookup, ExtensionState, LimitRequest};
 use crate::registry::requests::{self, DaemonRequest};
 use crate::registry::{Registry, read};
 
@@ -36,14 +36,14 @@ pub(super) fn rewrite_request(registry: &Registry, request: &LimitRequest) -> bo
 }
 
 /// Reads the job state that decides about a request to extend a limit.
-pub(super) fn run_limit_query(registry: &Registry, query: LimitQuery) -> LimitQueryResult {
-    let LimitQuery { path, job, mut log, wants_spec, wants_record } = query;
+pub(super) fn read_extension_state(registry: &Registry, query: ExtensionLookup) -> ExtensionState {
+    let ExtensionLookup { path, job, mut log, wants_spec, wants_record } = query;
     let lines = log.next_lines(&registry.events(&job)).unwrap_or_else(|e| {
         tracing::warn!("the log of {job} can't be read: {e}");
         Vec::new()
     });
     let record = if wants_record { read::load_record(registry, &job).ok() } else { None };
-    LimitQueryResult {
+    ExtensionState {
         path,
         log,
         lines: lines.into_iter().map(|(_, line)| line).collect(),

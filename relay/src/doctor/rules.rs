@@ -56,7 +56,7 @@ fn assess_rules(probe: &ProbeOutput, files: usize, trusted: bool) -> Finding {
             ProbeOutput::Ended { stderr, .. } => Finding::fail(
                 RULES_CHECK,
                 format!("Codex can't read them and won't start: {}", extract_error(stderr)),
-                "correct that file, or restore relay's with `relay init`",
+                "fix that file, or restore relay's rules with `relay init`",
             ),
             _ => Finding::warn(
                 RULES_CHECK,

@@ -62,7 +62,7 @@ fn time_shares(ledger: &TimeBreakdown) -> Vec<TimeShare> {
     shares
 }
 
-/// Selects the slowest steps. Waits for the model are only part of the shares, and not listed here.
+/// Selects the slowest steps. Skips waits for the model: only the shares of the time include them.
 fn slowest_steps(ledger: &TimeBreakdown) -> Vec<SlowStep> {
     let worth = |spent: &&StepTime| {
         let notable = spent.own_ms >= NOTABLE_MS || spent.step.outcome.is_none();

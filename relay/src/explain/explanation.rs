@@ -66,7 +66,7 @@ pub struct FailureCause {
     pub step: Option<Step>,
 }
 
-/// An observation before the end.
+/// A warning sign that was seen before the job ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WarningSign {
     /// Time of the event.

@@ -3,7 +3,7 @@
 //! A session may replace a registry file with anything. An entry that is not a registry file is not opened, so that no
 //! file outside is read or changed, and no call blocks.
 
-#![expect(clippy::disallowed_methods, reason = "/etc/passwd is not a file of the registry")]
+#![expect(clippy::disallowed_methods, reason = "reads /etc/passwd, which is outside of the registry")]
 
 use std::error::Error;
 use std::fmt;

@@ -4,7 +4,8 @@
 //! repositories/NAME.N.git/
 //!   objects/info/alternates   objects of the caller's repository
 //!   refs/heads/base           commit that the worker starts from; all that can be fetched
-//!   refs/heads/result         the worker's newest commit; all that can be pushed
+//!   refs/heads/result         the worker's newest commit
+//!   refs/heads/live           the worker's files at one moment of a running job; these two are all that can be pushed
 //!   relay-place.json          the place, as it was when the repository was made
 //! ```
 //!
@@ -34,6 +35,8 @@ pub const MAX_PUSH: u64 = 2 << 30;
 const PLACE_FILE: &str = "relay-place.json";
 /// Ref of the worker's newest commit.
 const RESULT_REF: &str = "refs/heads/result";
+/// Ref of the newest snapshot of the worker's files.
+const LIVE_REF: &str = "refs/heads/live";
 
 /// The repository of one job. It may not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +134,19 @@ impl JobRepository {
     /// # Errors
     /// Git can't be run.
     pub fn result_commit(&self) -> Result<Option<String>, GitError> {
-        let found = self.git("rev-parse").args(["--verify", "--quiet", RESULT_REF]).run()?;
+        self.commit_of(RESULT_REF)
+    }
+
+    /// Returns the newest snapshot of the worker's files, if there is one. Newer than the worker's newest commit.
+    ///
+    /// # Errors
+    /// Git can't be run.
+    pub fn live_commit(&self) -> Result<Option<String>, GitError> {
+        self.commit_of(LIVE_REF)
+    }
+
+    fn commit_of(&self, name: &str) -> Result<Option<String>, GitError> {
+        let found = self.git("rev-parse").args(["--verify", "--quiet", name]).run()?;
         let id = String::from_utf8_lossy(&found.stdout).trim().to_owned();
         Ok((found.code == 0 && is_commit_id(&id)).then_some(id))
     }
@@ -205,7 +220,7 @@ fn config(source: &Source, base: &str) -> String {
          {extensions}\
          [transfer]\n\tfsckObjects = true\n\tunpackLimit = 1\n\
          [uploadpack]\n\tallowFilter = true\n\thideRefs = refs\n\thideRefs = !refs/heads/base\n\
-         [receive]\n\thideRefs = refs\n\thideRefs = !{RESULT_REF}\n\tmaxInputSize = {MAX_PUSH}\n\
+         [receive]\n\thideRefs = refs\n\thideRefs = !{RESULT_REF}\n\thideRefs = !{LIVE_REF}\n\tmaxInputSize = {MAX_PUSH}\n\
          \tdenyDeletes = true\n\tdenyNonFastForwards = false\n\tautogc = false\n\tupdateServerInfo = false\n\
          [pack]\n\tthreads = 2\n",
         version = u8::from(!is_sha1)

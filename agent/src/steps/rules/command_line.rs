@@ -13,7 +13,8 @@ use super::programs::{CommandSource, is_trivial, shell_command_source, without_w
 use super::shell_lexer::{SimpleCommand, simple_commands};
 use super::title;
 
-/// Maximum number of bytes of a command line that are examined. Longer lines contain data after their commands.
+/// Maximum number of bytes of a command line that are examined. The rest of a longer line is usually
+/// data, such as a here-document.
 pub(super) const MAX_LINE: usize = 16 * 1024;
 
 /// Maximum depth of nested `sh -c`.

@@ -9,7 +9,7 @@ use common::result::ResultState;
 use common::wire::{RelayFrame, TerminationCause};
 
 use super::connections::{ConnectionId, ConnectionNumber};
-use super::extend::{LimitQuery, LimitRequest};
+use super::extend::{ExtensionLookup, LimitRequest};
 use super::scheduler::AgentId;
 use crate::files::atomic::Durability;
 use crate::registry::lease::Lease;
@@ -101,7 +101,7 @@ pub(in crate::daemon) enum Effect {
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::daemon) enum LimitEffect {
     /// Run these queries, and report their results.
-    RunQueries(Vec<LimitQuery>),
+    ReadExtensionStates(Vec<ExtensionLookup>),
     /// Queue the frame of a request; report success.
     SendRequest { path: PathBuf, to: ConnectionId, frame: RelayFrame },
     /// Rewrite a request; report success.

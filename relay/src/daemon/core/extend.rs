@@ -43,7 +43,7 @@ pub(in crate::daemon) struct LimitRequest {
 
 /// Query of the job state that decides about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::daemon) struct LimitQuery {
+pub(in crate::daemon) struct ExtensionLookup {
     /// Path of the request's file.
     pub(in crate::daemon) path: PathBuf,
     /// Job whose limit is extended.
@@ -56,9 +56,9 @@ pub(in crate::daemon) struct LimitQuery {
     pub(in crate::daemon) wants_record: bool,
 }
 
-/// Result of a [`LimitQuery`].
+/// Result of a [`ExtensionLookup`].
 #[derive(Debug)]
-pub(in crate::daemon) struct LimitQueryResult {
+pub(in crate::daemon) struct ExtensionState {
     /// Path of the request's file.
     pub(in crate::daemon) path: PathBuf,
     /// Position in the job's log after `lines`.

@@ -99,7 +99,7 @@ impl Core {
             Input::ClockSet(scale) => self.on_clock_set(scale, context),
             Input::RequestFiled { path, request, wall } => self.apply_request(path, request, wall, context),
             Input::RequestsRead => self.on_requests_read(context),
-            Input::LimitQueryResults(results) => self.on_query_results(results, context),
+            Input::ExtensionStates(results) => self.on_extension_states(results, context),
             Input::LimitRequestSent { path, connection } => {
                 self.limit_requests.set_sent(&path, connection, context.now);
             }

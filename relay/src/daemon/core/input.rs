@@ -11,7 +11,7 @@ use common::vitals::MachineVitals;
 use jiff::Timestamp;
 
 use super::connections::{Connection, ConnectionId, ConnectionNumber};
-use super::extend::{LimitQueryResult, LimitRequest};
+use super::extend::{ExtensionState, LimitRequest};
 use super::scheduler::AgentId;
 use crate::container_state::ContainerExit;
 use crate::container_state::ContainerState;
@@ -61,8 +61,8 @@ pub(in crate::daemon) enum Input {
     RequestFiled { path: PathBuf, request: Option<DaemonRequest>, wall: Timestamp },
     /// All filed requests were passed on.
     RequestsRead,
-    /// Answer to [`LimitEffect::RunQueries`](super::LimitEffect::RunQueries).
-    LimitQueryResults(Vec<LimitQueryResult>),
+    /// Answer to [`LimitEffect::ReadExtensionStates`](super::LimitEffect::ReadExtensionStates).
+    ExtensionStates(Vec<ExtensionState>),
     /// Answer to [`LimitEffect::SendRequest`](super::LimitEffect::SendRequest) if the frame was queued.
     LimitRequestSent { path: PathBuf, connection: ConnectionNumber },
     /// Answer to [`LimitEffect::RewriteRequest`](super::LimitEffect::RewriteRequest) on success.

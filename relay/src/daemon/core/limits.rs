@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::connections::{Connection, ConnectionNumber};
 use super::effect::{Effect, LimitEffect};
-use super::extend::{Extensions, JobStatus, LimitQuery, LimitQueryResult, LimitRequest, NextAction};
+use super::extend::{ExtensionLookup, ExtensionState, Extensions, JobStatus, LimitRequest, NextAction};
 use super::handle::Core;
 use super::input_context::InputContext;
 use super::scheduler::Assignment;
@@ -64,15 +64,16 @@ impl Core {
     }
 
     fn run_queries(&mut self, requests: &[LimitRequest], context: &mut InputContext) {
-        let queries: Vec<LimitQuery> = requests.iter().map(|request| self.build_query(request)).collect();
+        let queries: Vec<ExtensionLookup> =
+            requests.iter().map(|request| self.build_lookup(request)).collect();
         if !queries.is_empty() {
-            context.push(Effect::ExtendLimit(LimitEffect::RunQueries(queries)));
+            context.push(Effect::ExtendLimit(LimitEffect::ReadExtensionStates(queries)));
         }
     }
 
-    fn build_query(&mut self, request: &LimitRequest) -> LimitQuery {
+    fn build_lookup(&mut self, request: &LimitRequest) -> ExtensionLookup {
         let is_queued = self.scheduler.assignment(&request.job) == Some(&Assignment::Queued);
-        LimitQuery {
+        ExtensionLookup {
             path: request.path.clone(),
             job: request.job.clone(),
             log: self.limit_requests.extensions.position(&request.path),
@@ -82,7 +83,7 @@ impl Core {
     }
 
     /// Advances each request according to the result of its query.
-    pub(super) fn on_query_results(&mut self, results: Vec<LimitQueryResult>, context: &mut InputContext) {
+    pub(super) fn on_extension_states(&mut self, results: Vec<ExtensionState>, context: &mut InputContext) {
         for result in results {
             if let Some(request) = self.limit_requests.find_request(&result.path) {
                 self.advance_request(request, result, context);
@@ -90,12 +91,7 @@ impl Core {
         }
     }
 
-    fn advance_request(
-        &mut self,
-        request: LimitRequest,
-        result: LimitQueryResult,
-        context: &mut InputContext,
-    ) {
+    fn advance_request(&mut self, request: LimitRequest, result: ExtensionState, context: &mut InputContext) {
         let status = JobStatus {
             connection: self.agent_of(&request.job).map(|connection| connection.number),
             assignment: self.scheduler.assignment(&request.job).cloned(),

@@ -49,7 +49,7 @@ mod tests;
 pub(super) use connections::{Connection, ConnectionId, ConnectionNumber, NewestConnections};
 pub(super) use container_exit::describe_pause;
 pub(super) use effect::{Admission, Effect, EngineEffect, LimitEffect};
-pub(super) use extend::{LimitQuery, LimitQueryResult, LimitRequest};
+pub(super) use extend::{ExtensionLookup, ExtensionState, LimitRequest};
 pub(super) use handle::{Core, HEARTBEAT_INTERVAL};
 pub(super) use input::{ContainerChange, Input};
 pub(super) use job_end::refused_event;

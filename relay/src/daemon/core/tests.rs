@@ -104,7 +104,9 @@ fn show(effect: &Effect) -> Option<String> {
         Effect::RemoveCancel { job, .. } => format!("remove the cancel of {job}, if its record can be read"),
         Effect::RemoveConnection(connection) => format!("left {}", connection.number),
         Effect::Notify(record) => format!("notify {}", record.job),
-        Effect::ExtendLimit(LimitEffect::RunQueries(queries)) => format!("inspect {}", queries.len()),
+        Effect::ExtendLimit(LimitEffect::ReadExtensionStates(queries)) => {
+            format!("inspect {}", queries.len())
+        }
         Effect::ExtendLimit(LimitEffect::StorePromise(request)) => {
             format!("promise {:?}", request.promised_ms)
         }
@@ -359,7 +361,7 @@ fn a_queued_job_s_limit_is_promised_then_moved_then_the_request_is_removed() {
     let path = Path::new("1.json");
     let query_result = |spec_ms| {
         let (path, log) = (path.to_owned(), LogFollower::new());
-        Input::LimitQueryResults(vec![LimitQueryResult {
+        Input::ExtensionStates(vec![ExtensionState {
             path,
             log,
             lines: Vec::new(),
