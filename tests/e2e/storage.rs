@@ -257,7 +257,8 @@ fn output_is_acknowledged_only_after_it_is_on_the_disk() {
     let strace =
         Strace::attach(site.daemon_pid(), &[&options[..], &[delay]].concat(), &traced(&site, "output"));
     let spooled = || {
-        let runs = fs::read_dir(site.agent().join(format!("spool.v{}", common::wire::PROTOCOL))).unwrap();
+        let runs =
+            fs::read_dir(site.agent().join(format!("spool.v{}", common::wire::VITALS_PROTOCOL))).unwrap();
         runs.flatten().count()
     };
     site.write("workspace-projects/demo/go", "");

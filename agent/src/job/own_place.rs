@@ -15,7 +15,7 @@ use super::supervisor::Supervisor;
 use crate::git_stream::OpenedStream;
 use crate::place::checkpoints::{Checkpoints, Pushed, replaced_warning};
 use crate::place::folder;
-use crate::place::git::{PlaceGit, PushError};
+use crate::place::git::{PlaceGit, PushError, is_known_cause};
 use crate::process::OutputPipes;
 use crate::workspace::WorkspaceDir;
 
@@ -23,6 +23,8 @@ use crate::workspace::WorkspaceDir;
 const MAX_ATTEMPTS: u32 = 20;
 /// Maximum time for the result of a stream after its git has ended.
 const STREAM_END_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time before a failed push of the result is repeated.
+const REPEAT_PAUSE: Duration = Duration::from_millis(500);
 /// Time for the result of a job when the agent itself has to stop: the agent's own stop takes no longer.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -56,7 +58,8 @@ impl Supervisor {
             }
             match timeout(STREAM_END_TIMEOUT, ended.wait()).await {
                 Ok(Err(StreamError::Lost)) if attempt < MAX_ATTEMPTS => {}
-                Ok(Err(StreamError::Refused(reason))) => {
+                // The relay only sees the stream end where git could not start.
+                Ok(Err(StreamError::Refused(reason))) if !is_known_cause(&error.message) => {
                     return Err(JobError { message: place_failure(&reason), ..error });
                 }
                 _ => return Err(error),
@@ -181,9 +184,15 @@ async fn hand_over_result(place: &PlaceGit, pushed: Pushed) -> Result<Vec<String
 
 /// Pushes the result; tries again after a lost connection.
 async fn push_result(place: &PlaceGit) -> Result<bool, String> {
+    let mut may_repeat = true;
     for _ in 0..MAX_ATTEMPTS {
-        match place.push(None).await {
+        match place.push(true, None).await {
             Ok(replaced) => return Ok(replaced),
+            // A push that was just stopped may hold the reference for a moment.
+            Err(PushError::Failed(reason)) if may_repeat && !is_known_cause(&reason) => {
+                may_repeat = false;
+                tokio::time::sleep(REPEAT_PAUSE).await;
+            }
             Err(PushError::Failed(reason)) => return Err(reason),
             Err(PushError::ConnectionLost) => {}
         }

@@ -121,7 +121,7 @@ impl CheckpointState {
         head: Option<String>,
         snapshot: Option<Snapshot>,
     ) {
-        let result = git.push(snapshot.as_ref()).await;
+        let result = git.push(head.is_some(), snapshot.as_ref()).await;
         if result == Err(PushError::ConnectionLost) {
             // Tried again at the next look.
             return;

@@ -46,6 +46,8 @@ pub(crate) enum PushError {
 pub(crate) struct Snapshot {
     pub(crate) tree: String,
     pub(crate) commit: String,
+    /// Temporary folder with its objects.
+    folder: String,
 }
 
 /// Git in the place of one job.
@@ -106,7 +108,7 @@ impl PlaceGit {
         if exit == Exit::Code(0) { Ok(()) } else { Err(failure_line(&output)) }
     }
 
-    /// Makes a commit of the work tree as it is, which the worker does not see. Returns `None` if its tree is
+    /// Makes a commit of the work tree as it is, outside of the place. Returns `None` if its tree is
     /// that of `last`, a tree or a commit.
     ///
     /// # Errors
@@ -119,23 +121,31 @@ impl PlaceGit {
             return Err("git could not read the work tree".to_owned());
         }
         let line = String::from_utf8_lossy(&output);
-        let ids: Vec<&str> = line.split_whitespace().collect();
-        match ids[..] {
-            [] => Ok(None),
-            [tree, commit] if is_commit_id(tree) && is_commit_id(commit) => {
-                Ok(Some(Snapshot { tree: tree.to_owned(), commit: commit.to_owned() }))
+        let fields: Vec<&str> = line.trim_end().splitn(3, ' ').collect();
+        match fields[..] {
+            [""] => Ok(None),
+            [tree, commit, folder] if is_commit_id(tree) && is_commit_id(commit) => {
+                let [tree, commit, folder] = [tree, commit, folder].map(str::to_owned);
+                Ok(Some(Snapshot { tree, commit, folder }))
             }
             _ => Err("git gave no ids".to_owned()),
         }
     }
 
-    /// Pushes `HEAD` as the job's result, and a snapshot as its work in progress; waits for a connection. Returns true
-    /// if earlier commits of the result were replaced.
+    /// Pushes `HEAD` as the job's result if it `has_commits`, and a snapshot as the work in progress; waits for a
+    /// connection. Returns true if earlier commits of the result were replaced.
     ///
     /// # Errors
     /// The connection was lost, or the reason of a failure.
-    pub(crate) async fn push(&self, snapshot: Option<&Snapshot>) -> Result<bool, PushError> {
-        let arguments: Vec<&str> = ["push"].into_iter().chain(snapshot.map(|made| &*made.commit)).collect();
+    pub(crate) async fn push(
+        &self,
+        has_commits: bool,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<bool, PushError> {
+        let live = snapshot.map(|made| format!("{}:refs/heads/live", made.commit));
+        let mut arguments = vec!["push", snapshot.map_or("", |made| &made.folder)];
+        arguments.extend(has_commits.then_some("HEAD:refs/heads/result"));
+        arguments.extend(live.as_deref());
         let OpenedStream { git, ended } =
             self.open_stream(GitService::PushResult).await.map_err(PushError::Failed)?;
         let mut ended = pin!(ended.wait());
@@ -200,14 +210,19 @@ impl PlaceGit {
 }
 
 /// Texts in git's output that have one clear cause, and the line to show.
-const KNOWN_CAUSES: [(&str, &str); 3] = [
+const KNOWN_CAUSES: [(&str, &str); 4] = [
+    (
+        "git is not installed on the platform",
+        "git is not installed on the platform: add it to the image, or to this machine",
+    ),
     ("exceeds maximum allowed size", "it is larger than the relay accepts"),
     ("No space left on device", "the disk is full"),
     ("Disk quota exceeded", "the disk is full"),
 ];
 
-fn is_known_cause(line: &str) -> bool {
-    KNOWN_CAUSES.iter().any(|(_, shown)| line == *shown)
+/// Returns true for a failure that another attempt can't mend.
+pub(crate) fn is_known_cause(line: &str) -> bool {
+    KNOWN_CAUSES.iter().any(|(_, shown)| line.ends_with(shown))
 }
 
 /// Returns the line of git's output that says best why git failed.
@@ -232,7 +247,7 @@ mod tests {
     #[test]
     fn a_failure_is_named_by_its_cause_or_by_git_s_first_complaint() {
         let cases: [(&[u8], &str); 5] = [
-            (b"remote: fatal: pack exceeds maximum allowed size\nerror: failed to push\n", KNOWN_CAUSES[0].1),
+            (b"remote: fatal: pack exceeds maximum allowed size\nerror: failed to push\n", KNOWN_CAUSES[1].1),
             (b"fatal: write error: No space left on device\n", "the disk is full"),
             (b"hint: x\nerror: remote unpack failed\nfatal: y\n", "error: remote unpack failed"),
             (b"something\n\nelse\n", "else"),

@@ -3,9 +3,10 @@
 #
 #   sh -c SCRIPT sh clone BASE BRANCH    fetches the commit BASE and checks it out as BRANCH
 #   sh -c SCRIPT sh commit               commits what is not committed
-#   sh -c SCRIPT sh snapshot LAST        makes a commit of the work tree as it is, and prints its tree and its id; prints
-#                                        nothing if its tree is that of LAST. Index and branch stay as they are.
-#   sh -c SCRIPT sh push [COMMIT]        pushes HEAD as the result, and COMMIT as the work in progress
+#   sh -c SCRIPT sh snapshot LAST        makes a commit of the work tree as it is in a temporary folder, and prints its
+#                                        tree, its id and the folder; prints nothing if its tree is that of LAST. Nothing
+#                                        in the place changes.
+#   sh -c SCRIPT sh push FOLDER REF...   pushes what each REF says, and removes FOLDER unless it is empty
 #
 # With `clone` and `push`, stdout is a socket to the job's repository.
 
@@ -44,6 +45,12 @@ switch_filters_off() {
     done <<END
 $(git config --name-only --get-regexp '^filter\..*\.(clean|smudge|process|required)$')
 END
+}
+
+# Objects go into a folder, instead of the place.
+use_scratch() {
+    export GIT_OBJECT_DIRECTORY="$1/objects" GIT_ALTERNATE_OBJECT_DIRECTORIES="$PWD/.git/objects"
+    trap 'exit 143' TERM
 }
 
 name_committer() {
@@ -92,26 +99,36 @@ commit)
 snapshot)
     enter
     switch_filters_off
-    rm -f "$GIT_DIR/relay-index.lock"
-    cp "$GIT_DIR/index" "$GIT_DIR/relay-index" 2>/dev/null
-    export GIT_INDEX_FILE="$GIT_DIR/relay-index"
+    scratch=$(mktemp -d) || exit
+    trap 'rm -rf "$scratch"' EXIT
+    use_scratch "$scratch"
+    mkdir "$scratch/objects" || exit
+    cp "$GIT_DIR/index" "$scratch/index" 2>/dev/null
+    export GIT_INDEX_FILE="$scratch/index"
     # The worker changes files meanwhile: one that is gone must not keep the rest back.
     git add -A --ignore-errors 2>/dev/null
     tree=$(git write-tree) || exit
     [ "$tree" != "$(git rev-parse "$2^{tree}")" ] || exit 0
     name_committer
     commit=$(git commit-tree "$tree" -p HEAD -m 'relay: work in progress') || exit
-    echo "$tree $commit"
+    trap - EXIT
+    echo "$tree $commit $scratch"
     ;;
 push)
     use_stream
     enter
+    shift
+    scratch=$1
+    shift
+    if [ -n "$scratch" ]; then
+        trap 'rm -rf "$scratch"' EXIT
+        use_scratch "$scratch"
+    fi
     # Git rewrites an address by the longest match, so the whole address is matched by itself. The part behind the
     # descriptor has no meaning.
     url=fd::3/$$
     set_config "url.$url.insteadOf" "$url"
     set_config "url.$url.pushInsteadOf" "$url"
-    git push --force --no-verify --no-signed --recurse-submodules=no "$url" HEAD:refs/heads/result \
-        ${2:+"$2:refs/heads/live"}
+    git push --force --no-verify --no-signed --recurse-submodules=no "$url" "$@"
     ;;
 esac
