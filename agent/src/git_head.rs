@@ -31,7 +31,12 @@ pub(crate) enum Head {
 
 /// Reads the commit of the repository around a workspace. Blocks on the disk.
 pub(crate) fn read(workspace: &Path) -> Head {
-    let with_git = |folder: &&Path| folder.join(".git").symlink_metadata().is_ok();
+    // Git ignores a folder without `HEAD`, such as the one that Codex's sandbox protects in `/tmp`.
+    let with_git = |folder: &&Path| {
+        let git = folder.join(".git");
+        git.join("HEAD").symlink_metadata().is_ok()
+            || git.symlink_metadata().is_ok_and(|found| !found.is_dir())
+    };
     let Some(top) = workspace.ancestors().find(with_git) else { return Head::NoRepository };
     match head_commit(top) {
         Some(id) => Head::Commit { id, is_top: top == workspace },
