@@ -53,6 +53,21 @@ impl ResultState {
 }
 
 impl JobResult {
+    /// Creates the result of a job that has changed nothing.
+    pub fn none(branch: String, base: String) -> Self {
+        Self {
+            branch,
+            base,
+            commit: None,
+            commits: 0,
+            files: 0,
+            insertions: 0,
+            deletions: 0,
+            state: ResultState::None,
+            note: None,
+        }
+    }
+
     /// Returns true if the result is there and was neither taken nor discarded.
     pub fn is_open(&self) -> bool {
         self.state == ResultState::Open

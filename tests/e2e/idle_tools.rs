@@ -50,7 +50,7 @@ enum Proof {
     Serves(&'static str),
     /// After a write to this file, its log continues with this text.
     Reacts(&'static str, &'static str),
-    /// It ends with success.
+    /// The tool ends with success.
     Ends,
 }
 

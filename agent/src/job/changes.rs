@@ -1,4 +1,4 @@
-//! What a job changed: counted by git, and settings that were replaced while it ran.
+//! Changes of a job: counted by git, and settings that were replaced while it ran.
 
 use common::event::{Changes, EventBody};
 use common::text_format;

@@ -61,7 +61,7 @@ async fn push_new_commits(git: PlaceGit, spool: Arc<JobSpool>, mut stopped: ones
     }
 }
 
-/// What was pushed, and what makes another push necessary.
+/// State of the last push, which decides about the next one.
 struct CheckpointState {
     pushed: Pushed,
     /// Commit that needs no further attempt.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::git_stream::{OpenedStream, StreamRequest, StreamResult};
 
-/// Capacity of the queue of parts: one for each direction of a stream. The pumps wait while it is full.
+/// Capacity of the queue of parts: one for each direction of a stream. The transfers wait while it is full.
 const PART_CAPACITY: usize = 2;
 
 /// Streams of a connection, and the queue of requests for further ones.
@@ -23,7 +23,7 @@ pub(super) struct Streams {
     parts_sender: mpsc::Sender<(u32, StreamPart)>,
     open: BTreeMap<u32, StreamHandle>,
     /// Tasks that move the bytes, each with the number of its stream as its result.
-    pumps: JoinSet<u32>,
+    transfers: JoinSet<u32>,
     /// Number of the newest stream. A number is never used again, so a late part belongs to no other stream.
     newest: u32,
 }
@@ -32,7 +32,7 @@ impl Streams {
     /// Creates the table without streams.
     pub(super) fn new(requests: mpsc::Receiver<StreamRequest>) -> Self {
         let (parts_sender, parts) = mpsc::channel(PART_CAPACITY);
-        Self { requests, parts, parts_sender, open: BTreeMap::new(), pumps: JoinSet::new(), newest: 0 }
+        Self { requests, parts, parts_sender, open: BTreeMap::new(), transfers: JoinSet::new(), newest: 0 }
     }
 
     /// Waits for the next frame to send. Cancel-safe: nothing is awaited after a request or a part was taken.
@@ -45,7 +45,7 @@ impl Streams {
                         return AgentFrame::Stream { stream, part };
                     }
                 }
-                Some(ended) = self.pumps.join_next() => self.forget(ended.ok()),
+                Some(ended) = self.transfers.join_next() => self.forget(ended.ok()),
                 Some(request) = self.requests.recv() => {
                     if let Some(frame) = self.open(request) {
                         return frame;
@@ -72,9 +72,9 @@ impl Streams {
         self.newest = self.newest.wrapping_add(1);
         let (stream, handle) = (self.newest, StreamHandle::new(self.newest, self.parts_sender.clone()));
         self.open.insert(stream, handle.clone());
-        self.pumps.spawn(async move {
+        self.transfers.spawn(async move {
             // The job may have been ended meanwhile.
-            let _ = sender.send(pump(&handle, socket).await);
+            let _ = sender.send(transfer(&handle, socket).await);
             stream
         });
         Some(AgentFrame::StreamOpen { stream, job: run.job, epoch: run.epoch, service })
@@ -109,7 +109,7 @@ fn socket_pair() -> io::Result<(UnixStream, StdStream)> {
 }
 
 /// Moves the bytes of one stream until both directions have ended.
-async fn pump(handle: &StreamHandle, mut socket: UnixStream) -> StreamEnd {
+async fn transfer(handle: &StreamHandle, mut socket: UnixStream) -> StreamEnd {
     let (reader, writer) = socket.split();
     let sending = async {
         handle.send_from(reader).await?;

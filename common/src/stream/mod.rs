@@ -10,12 +10,12 @@
 //! of the connection. Parts for a stream that has ended are ignored: they crossed its end on the way.
 //!
 //! * `part`: the parts on the wire. * `flow`: the received bytes and the credit of one stream (pure).
-//! * `pump`: moves bytes between a stream and a generic reader and writer.
+//! * `transfer`: moves bytes between a stream and a generic reader and writer.
 
 mod flow;
 mod part;
-mod pump;
+mod transfer;
 
 pub use flow::{StreamError, StreamViolation};
 pub use part::{GitService, STREAM_CHUNK, STREAM_WINDOW, StreamPart};
-pub use pump::{OutgoingParts, StreamEnd, StreamHandle};
+pub use transfer::{OutgoingParts, StreamEnd, StreamHandle};

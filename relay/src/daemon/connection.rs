@@ -35,7 +35,7 @@ use crate::state_dir::tokens::TokenId;
 /// Capacity of the queue of frames from the core: every job of an agent (at most 50) can be started and cancelled at
 /// once.
 const OUTBOUND_CAPACITY: usize = 128;
-/// Capacity of the queue of streams' parts: one for each direction of a stream. The pumps wait while it is full.
+/// Capacity of the queue of streams' parts: one for each direction of a stream. The transfers wait while it is full.
 const STREAM_PART_CAPACITY: usize = 2;
 /// Time limit for sending one message. An agent that reads nothing for this time is gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;

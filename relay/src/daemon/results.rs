@@ -108,15 +108,5 @@ fn publish_result(repositories: &JobRepositories, job: &JobId) -> JobResult {
     let place = read::place_of(repositories.registry(), job);
     let (branch, base) =
         place.map(|place| (place.branch().to_owned(), place.base().to_owned())).unwrap_or_default();
-    JobResult {
-        branch,
-        base,
-        commit: None,
-        commits: 0,
-        files: 0,
-        insertions: 0,
-        deletions: 0,
-        state: ResultState::None,
-        note: None,
-    }
+    JobResult::none(branch, base)
 }

@@ -122,7 +122,7 @@ impl JobRepository {
     /// Reads the stored place.
     ///
     /// # Errors
-    /// It can't be read.
+    /// The stored place can't be read.
     pub fn stored_place(&self) -> Result<StoredPlace, GitError> {
         let failed = |e: &io::Error| GitError::io("the job's repository can't be read", e);
         let bytes = fs::read(self.dir.join(PLACE_FILE)).map_err(|e| failed(&e))?;

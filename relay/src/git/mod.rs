@@ -19,9 +19,8 @@
 //! * [`diff`]: a result as text.
 //! * [`apply`], [`merge`], [`discard`]: a result that is taken or dropped.
 //!
-//! Nobody is trusted here but the person who runs relay: neither the caller's repository, in which a worker may have
-//! worked, nor what a worker pushed. Both are read as data: no hook, filter, monitor or other program that they name
-//! is run.
+//! Only the person who runs relay is trusted here, neither the caller's repository, in which a worker may have worked,
+//! nor what a worker pushed. Both are read as data: no hook, filter, monitor or other program that they name is run.
 
 pub mod apply;
 pub mod base;

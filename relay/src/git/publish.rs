@@ -21,17 +21,7 @@ const MAX_NAMES: u32 = 20;
 
 /// Publishes the result of a job that has ended. Never fails: the result says what went wrong.
 pub fn publish(repository: &JobRepository) -> JobResult {
-    let mut result = JobResult {
-        branch: String::new(),
-        base: String::new(),
-        commit: None,
-        commits: 0,
-        files: 0,
-        insertions: 0,
-        deletions: 0,
-        state: ResultState::None,
-        note: None,
-    };
+    let mut result = JobResult::none(String::new(), String::new());
     if let Err(error) = fill(repository, &mut result) {
         result.note = Some(common::text_format::one_line(&error.to_string(), MAX_NOTE));
     }

@@ -1,7 +1,7 @@
 //! A temporary repository of relay's own, through which the caller's files and objects are read.
 //!
-//! It has no refs, its own configuration, index and new objects, and the caller's objects as alternates. So git reads
-//! none of the caller's configuration, and writes nothing into the caller's repository.
+//! A scratch repository has no refs, its own configuration, index and new objects, and the caller's objects as
+//! alternates. So git reads none of the caller's configuration, and writes nothing into the caller's repository.
 
 #![expect(clippy::disallowed_methods, reason = "a temporary folder of this process alone")]
 

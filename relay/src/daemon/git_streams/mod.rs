@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  agent ─StreamOpen─► table ─► service: the writer confirms the run ─► git upload-pack | receive-pack
-//!        ◄─Data, Window, Close─► pumps ◄──────────── stdin, stdout ──────────┘   on the job's repository
+//!        ◄─Data, Window, Close─► transfers ◄──────────── stdin, stdout ──────────┘   on the job's repository
 //! ```
 //!
 //! A stream has limits, and ends with its connection. The agent then tries again on the next connection.

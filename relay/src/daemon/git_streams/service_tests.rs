@@ -69,7 +69,7 @@ async fn client(
     };
     let near_end = near.clone();
     // Closes the socket at its end: git's helper waits for that.
-    let pumps = async move {
+    let transfers = async move {
         let (reader, writer) = socket.split();
         let sending = async {
             near_end.send_from(reader).await?;
@@ -82,7 +82,7 @@ async fn client(
         let _ = far.close(served.clone().err()).await;
         served
     };
-    let ends = async { tokio::join!(client.wait_with_output(), serving, pumps) };
+    let ends = async { tokio::join!(client.wait_with_output(), serving, transfers) };
     let (output, served, ()) = tokio::select! {
         ends = ends => ends,
         () = carry => unreachable!(),

@@ -15,7 +15,7 @@ pub type OutgoingParts = mpsc::Sender<(u32, StreamPart)>;
 /// Result of a stream: `Ok` if both directions ended in order.
 pub type StreamEnd = Result<(), StreamError>;
 
-/// Handle of one stream, for the connection and for the pumps.
+/// Handle of one stream, for the connection and for the transfers.
 #[derive(Debug, Clone)]
 pub struct StreamHandle {
     number: u32,
@@ -26,11 +26,11 @@ pub struct StreamHandle {
 #[derive(Debug, Default)]
 struct Shared {
     flow: Mutex<Flow>,
-    /// Wakes the pump that waits for credit.
+    /// Wakes the transfer that waits for credit.
     credit_changed: Notify,
-    /// Wakes the pump that waits for bytes.
+    /// Wakes the transfer that waits for bytes.
     bytes_changed: Notify,
-    /// Wakes a pump that waits for its reader.
+    /// Wakes a transfer that waits for its reader.
     failed: Notify,
 }
 
