@@ -125,7 +125,7 @@ impl Config {
 
 /// Checks the relay's address.
 pub(crate) fn check_url(url: &str) -> Result<(), String> {
-    let uri: Uri = url.parse().map_err(|_| "the configuration's url is not a URL".to_owned())?;
+    let uri: Uri = url.parse().map_err(|_| "the configuration's url is not valid".to_owned())?;
     if uri.scheme_str() != Some("wss") {
         return Err("the configuration's url must begin with wss://: agents connect only over TLS".to_owned());
     }

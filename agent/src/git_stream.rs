@@ -1,4 +1,4 @@
-//! Requests for a stream between git in a job's place and the job's repository at the relay.
+//! Requests for a stream between git in a job's clone and the job's repository at the relay.
 //!
 //! The uplink makes a socket for each stream. It keeps one end, and the job gives the other end to git.
 

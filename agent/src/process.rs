@@ -132,7 +132,7 @@ enum Phase {
     Draining {
         until: Instant,
     },
-    /// The shim was asked to sweep.
+    /// The shim was asked to end the processes that the command left behind.
     Sweeping,
     /// The shim has sent its last report; output is read until `until`.
     Ended {

@@ -6,9 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Maximum number of attempts to take the lock, and the pause between two attempts: 100 ms in all. A process that only
-/// checks the lock holds it for microseconds.
+/// Maximum number of attempts to take the lock. They take 100 ms in all, while a process that only checks the lock holds
+/// it for microseconds.
 const MAX_ATTEMPTS: u32 = 10;
+/// Pause between two attempts to take the lock.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// File that the agent using the directory locks; contains its process id.

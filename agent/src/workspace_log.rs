@@ -124,7 +124,8 @@ fn open_folder(parent: impl AsFd, name: &str, owner: Option<UserIds>) -> io::Res
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(&parent, name, flags, Mode::empty())?;
     if is_new {
-        // Another program may have replaced the new folder already, so only a folder that the agent owns is given away.
+        // Another program may have replaced the new folder already, so the owner is changed only if
+        // the agent owns the folder.
         let is_own = fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
         if is_own {
             set_owner(&dir, owner)?;

@@ -160,7 +160,7 @@ pub enum EventBody {
     /// The latest vitals of the agent's machine. They may explain the event that follows: a step stalled, or the kernel
     /// killed the worker for lack of memory.
     Vitals(Box<MachineVitals>),
-    /// The result of a job with a place of its own is there, or its state has changed. Recorded by the relay alone,
+    /// The result of a job with a clone of its own is there, or its state has changed. Recorded by the relay alone,
     /// after the end of the job.
     Result(Box<JobResult>),
 }

@@ -1,4 +1,4 @@
-//! A job's own place: the clone in which it works, and the branch with its result. Pure.
+//! A job's place: the job's own clone of a repository, in which it works, and the branch with its result. Pure.
 //!
 //! A spec is untrusted, so each part is checked when it is read: nothing in it can act as an option, a path outside of
 //! the place, or another reference of git.

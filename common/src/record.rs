@@ -174,7 +174,7 @@ pub struct JobRecord {
     pub seq: u64,
     /// Run of the job; 0 before an agent has accepted it.
     pub epoch: u32,
-    /// Result of a job with a place of its own, once the job has ended.
+    /// Result of a job with a clone of its own, once the job has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<JobResult>,
     /// Fields written by a newer program, preserved unchanged.

@@ -1,4 +1,4 @@
-//! The result of a job with a place of its own: a branch with the job's commits.
+//! The result of a job with a clone of its own: a branch with the job's commits.
 
 use serde::{Deserialize, Serialize};
 

@@ -20,8 +20,9 @@ const MAX_LINES: usize = 12;
 const MAX_QUOTE: usize = 1200;
 /// Maximum length of the reason, in bytes, which leaves space for the last message.
 const MAX_REASON: usize = 600;
-/// Maximum number of warnings shown of a completed job, and maximum length of each, in bytes.
+/// Maximum number of warnings shown of a completed job.
 const MAX_WARNINGS: usize = 3;
+/// Maximum length of a shown warning, in bytes.
 const MAX_WARNING: usize = 300;
 /// Maximum length of the description of the result, in bytes: a branch of 200 bytes and some numbers.
 const MAX_RESULT: usize = 320;

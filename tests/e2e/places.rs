@@ -1,4 +1,4 @@
-//! Jobs with a place of their own, and their results.
+//! Jobs with a clone of their own, and their results.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,7 +55,7 @@ fn result_when(site: &Site, job: &str, state: ResultState) -> JobResult {
     until("the result", || site.record(job).result.filter(|result| result.state == state))
 }
 
-/// Launches a job in a place of its own that edits, waits for `go`, and commits; looks at it before and after.
+/// Launches a job in a clone of its own that edits, waits for `go`, and commits; looks at it before and after.
 fn a_result_comes_back(site: &Site) {
     let root = repository(site);
     let before = content(&root);

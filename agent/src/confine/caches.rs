@@ -33,7 +33,7 @@ const TEMP_DIR: &str = "temporary";
 /// Flags that open an existing folder and follow no link.
 const FOLDER_FLAGS: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// Maximum number of folders of one name that are set aside. After that, the user has to act.
+/// Maximum number of folders of one name that are renamed and kept because they are unusable.
 const MAX_SET_ASIDE: u32 = 10_000;
 
 /// The caches of one agent's workers.

@@ -10,7 +10,8 @@
 //!   run.
 //! * [`supervisor`]: executes one job; the only loop. [`ending`]: ends a job early, because of a deadline, a stall or
 //!   a request.
-//! * [`changes`]: what the job changed. * [`own_place`]: the job's own place: made before its commands, handed over after them.
+//! * [`changes`]: what the job changed. * [`own_place`]: the job's own clone, which is made before its commands, and
+//!   whose commits are pushed after them.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).

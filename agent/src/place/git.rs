@@ -220,7 +220,7 @@ const KNOWN_CAUSES: [(&str, &str); 4] = [
     ("Disk quota exceeded", "the disk is full"),
 ];
 
-/// Returns true for a failure that another attempt can't mend.
+/// Returns true for a failure that another attempt can't fix.
 pub(crate) fn is_known_cause(line: &str) -> bool {
     KNOWN_CAUSES.iter().any(|(_, shown)| line.ends_with(shown))
 }

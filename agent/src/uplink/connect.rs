@@ -98,7 +98,7 @@ fn tls_failure_reason(error: &std::io::Error) -> String {
 }
 
 fn host_and_port(url: &str) -> Result<(String, u16), LinkError> {
-    let uri: Uri = url.parse().map_err(|_| LinkError::Handshake("the url is not a URL".to_owned()))?;
+    let uri: Uri = url.parse().map_err(|_| LinkError::Handshake("the url is not valid".to_owned()))?;
     let host = uri.host().unwrap_or_default();
     // An IPv6 address has brackets only in a URL.
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

@@ -16,7 +16,7 @@ use super::machine::Machine;
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum time to wait for the first measurement: enough even if two disks hang.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(2500);
-/// Stack of the thread, in bytes.
+/// Stack size of the measuring thread, in bytes.
 const STACK: usize = 128 * 1024;
 
 /// Folders that workspaces are in; `None` until they are known.

@@ -1,4 +1,4 @@
-//! Jobs with a place of their own: the real agent and the real git, at both ends of the streams.
+//! Jobs with a clone of their own: the real agent and the real git, at both ends of the streams.
 
 #![expect(clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
 

@@ -46,7 +46,7 @@ pub const PROTOCOL: u32 = 6;
 pub const PROTOCOL_MIN: u32 = 4;
 /// First protocol version with the vitals of the agent's machine: in `Hello`, in a frame and in an event.
 pub const VITALS_PROTOCOL: u32 = 5;
-/// First protocol version with streams. A job with a place of its own needs them.
+/// First protocol version with streams. A job with a clone of its own needs them.
 pub const STREAM_PROTOCOL: u32 = 6;
 /// WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";

@@ -144,7 +144,7 @@ pub fn run(args: &HelpArgs, global: &Global, relay: clap::Command) -> Result<Exi
             } else if relay.find_subcommand(word).is_some() {
                 print_help(relay, &["relay", word, "--help"]);
             } else {
-                return Err(Failure::usage(unknown_word(word)));
+                return Err(Failure::usage(unknown_topic_message(word)));
             }
         }
     }
@@ -166,7 +166,7 @@ fn format_topics() -> String {
     format!("{heading}\n{}\nRun `relay help COMMAND` or `relay help TOPIC`.", topics.concat())
 }
 
-fn unknown_word(word: &str) -> String {
+fn unknown_topic_message(word: &str) -> String {
     let topics = TOPICS.map(|topic| topic.name).join(", ");
     format!("no command or topic '{word}': the topics are {topics}; `relay help` lists the commands")
 }
@@ -231,7 +231,7 @@ mod tests {
         let listed = format_topics();
         for Topic { name, text, .. } in &TOPICS {
             assert!(
-                help.contains(name) && listed.contains(name) && unknown_word("x").contains(name),
+                help.contains(name) && listed.contains(name) && unknown_topic_message("x").contains(name),
                 "{name}"
             );
             assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 80), "{name}");

@@ -16,7 +16,7 @@ use crate::registry::read::{self, StoredRecord};
 use crate::registry::requests::{self, DaemonRequest};
 use crate::state_dir::StateDir;
 
-/// A job with a place of its own.
+/// A job with a clone of its own.
 #[derive(Debug)]
 pub(super) struct PlacedJob {
     /// Its record.
@@ -31,7 +31,7 @@ impl PlacedJob {
     /// Finds a job that the user named; defaults to the newest one.
     ///
     /// # Errors
-    /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has no place of its own, 5 if it can't be read.
+    /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has no clone of its own, 5 if it can't be read.
     pub(super) fn find(context: &Context, typed: Option<&str>) -> Result<Self, Failure> {
         let job = job_ref::resolve_job_or_newest(context, typed)?;
         let stored = job_ref::read_record(&context.registry, &job)?;

@@ -81,7 +81,7 @@ pub struct LaunchArgs {
     /// Program that executes the task: codex (`codex exec`) or shell (`sh -c`)
     #[arg(long, value_parser = runner(), default_value = "codex", hide_possible_values = true)]
     pub(super) runner: Runner,
-    /// Flags for a place of the job's own.
+    /// Flags for a clone of the job's own.
     #[command(flatten)]
     pub(super) place: PlaceFlags,
     /// Flags for the launch and its output.

@@ -7,7 +7,7 @@
 //!
 //! * [`commands`]: the list of commands; each command's own flags are in its file. [`global`]: flags of every command.
 //! * [`resolve`]: a launch with every option decided. [`submit`]: creation of the job in the registry.
-//! * [`place`]: a place of the job's own. [`diff`], [`apply`], [`merge`], [`discard`]: its result;
+//! * [`place`]: the job's own clone of a repository. [`diff`], [`apply`], [`merge`], [`discard`]: its result;
 //!   [`job_result`]: where it is.
 //! * [`limits`]: time limits among those flags. [`prompt`]: the task. [`session`]: the calling session of a host agent.
 //! * [`job_ref`]: resolution of jobs in user input. [`view_context`]: context of a record. [`exit_code`]: exit codes

@@ -1,4 +1,4 @@
-//! A place of the job's own: a clone of the repository that the workspace lies in, whose result is a branch.
+//! The job's place: its own clone of the repository that contains the workspace. Its result is a branch.
 
 use std::fs::File;
 
@@ -13,7 +13,7 @@ use crate::exit::Failure;
 use crate::git::base::StartCommit;
 use crate::git::source::Source;
 
-/// Flags for a place of the job's own.
+/// Flags for a clone of the job's own.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct PlaceFlags {
     /// Work in a clone of the repository instead of the folder, and hand the result back as a branch [default name:
@@ -39,7 +39,7 @@ pub(super) struct PlaceFlags {
     pub(super) in_place: bool,
 }
 
-/// Place that the flags and the settings ask for.
+/// Clone that the flags and the settings ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PlaceRequest {
     /// Name of the branch; `None` for one named after the job.
@@ -75,7 +75,7 @@ impl PlaceFlags {
     }
 }
 
-/// Prepares the place of a launch, and returns the pack with the uncommitted files. The repository is not changed.
+/// Prepares the clone (place) of a launched job, and returns the pack with the uncommitted files. The repository is not changed.
 ///
 /// # Errors
 /// Exit code 2 if the workspace lies in no usable repository or the place can't be made as asked for, 5 if git fails.
@@ -103,7 +103,7 @@ pub(super) fn prepare(
     Ok(start.pack)
 }
 
-/// Prepares the place of a follow-up, if the earlier job had one: a follow-up in the same thread starts from the
+/// Prepares the clone (place) of a follow-up, if the earlier job had one: a follow-up in the same thread starts from the
 /// earlier job's result, a repeated task from HEAD with the uncommitted files.
 ///
 /// # Errors

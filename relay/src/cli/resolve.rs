@@ -64,7 +64,7 @@ pub struct Launch {
     pub thread_id: Option<String>,
     /// Origin of the job.
     pub origin: Origin,
-    /// The job's own place; `None` if it works in the workspace itself.
+    /// The job's own clone of the repository; `None` if it works in the workspace itself.
     pub place: Option<LaunchPlace>,
 }
 

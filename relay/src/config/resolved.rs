@@ -33,7 +33,7 @@ pub struct Config {
     pub on_limit: OnLimit,
     /// `[limits] on_loop`.
     pub on_loop: OnLoop,
-    /// `[workspace] branch`: true if jobs get a place of their own by default.
+    /// `[workspace] branch`: true if jobs get a clone of their own by default.
     pub branch: bool,
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Executor {
     /// Limits on what a job's spec may ask for.
     pub(super) policy: JobPolicy,
     pub(super) deliveries: DeliveryThread,
-    /// Results of jobs with a place of their own.
+    /// Results of jobs with a clone of their own.
     pub(super) results: ResultPublisher,
     /// Queue of frames to each connection that the core knows. Dropping a queue ends the connection.
     pub(super) outbound_queues: BTreeMap<ConnectionNumber, OutboundQueue>,
@@ -187,7 +187,7 @@ impl Executor {
         (!self.queue_frame(&to, frame)).then_some(Input::FrameNotSent(to))
     }
 
-    /// Delivers the notices of a job that has ended; those of a job without its result when the result is recorded.
+    /// Delivers the notices of a job that has ended. If its result is not recorded yet, publishes the result first.
     fn notify(&self, record: JobRecord) {
         if !self.results.publish_if_missing(&record) {
             self.deliveries.queue_ended_job(record);
@@ -311,11 +311,11 @@ impl Executor {
     }
 }
 
-/// Refuses a job with a place of its own for an agent whose protocol has no streams.
+/// Refuses a job with a clone of its own for an agent whose protocol has no streams.
 fn check_place(protocol: u32, spec: &str) -> Result<(), String> {
     let has_place = || serde_json::from_str::<JobSpec>(spec).is_ok_and(|spec| spec.place.is_some());
     if protocol < STREAM_PROTOCOL && has_place() {
-        return Err("the platform's agent is older than relay and can't make a place for a job: run `relay down` and \
+        return Err("the platform's agent is older than relay and can't make a clone for a job: run `relay down` and \
              `relay up`, then launch it again"
             .to_owned());
     }
@@ -324,14 +324,15 @@ fn check_place(protocol: u32, spec: &str) -> Result<(), String> {
 
 /// Number of attempts to lock the request. Together they take much longer than a writer holds the lock.
 const MAX_LOCK_ATTEMPTS: u32 = 10;
+/// Pause between two attempts to lock the request.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts to execute a prune request. The request stays filed until the work is done, because the requesting command
-/// waits for its removal. Calls during this time have no effect.
+/// waits for its removal. A further call for the same request has no effect during that time.
 fn spawn_prune(registry: &Registry, results: &ResultPublisher, request: &Path, keep: Retention) {
     let (registry, results, request) = (registry.clone(), results.clone(), request.to_owned());
     tokio::task::spawn_blocking(move || {
-        // The request stays locked during the work, so that further calls skip it.
+        // The request stays locked during the work, so that further calls do nothing.
         let Ok(file) = requests::request_file(&registry, &request).open() else { return };
         // The writer of a request releases the lock immediately; a relay that prunes holds it longer.
         let mut attempts = (0..MAX_LOCK_ATTEMPTS).map(|_| file.try_lock().is_ok());

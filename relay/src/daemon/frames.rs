@@ -68,7 +68,7 @@ pub(super) fn route_frame(
 /// Returns the frames that acknowledge the durable data of a job.
 ///
 /// # Errors
-/// The reason, if the connection can't go on.
+/// The reason why the connection has to be closed.
 pub(super) fn acknowledgement(job: JobId, receipt: Receipt) -> Result<[RelayFrame; 2], String> {
     if let Some(problem) = receipt.reconnect_reason {
         return Err(format!("{job}: {problem}"));

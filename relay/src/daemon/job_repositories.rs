@@ -1,4 +1,4 @@
-//! Repositories of jobs with a place of their own, in the state folder.
+//! Repositories of jobs with a clone of their own, in the state folder.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ impl JobRepositories {
         job_repository::jobs_in(&self.folder)
     }
 
-    /// Returns true if a job with a place of its own has ended and its result is not recorded yet.
+    /// Returns true if a job with a clone of its own has ended and its result is not recorded yet.
     pub(super) fn lacks_result(&self, record: &JobRecord) -> bool {
         let job = &record.job;
         let has_place = || self.of_job(job).exists() || read::place_of(&self.registry, job).is_some();
@@ -68,7 +68,7 @@ impl JobRepositories {
         let host = read::load_record(&self.registry, job).map(|stored| stored.record.workspace);
         let text = self.policy.authorize_text(job, &text, &host.unwrap_or_default())?;
         let spec: JobSpec = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-        let place = spec.place.as_ref().ok_or("it has no place of its own")?;
+        let place = spec.place.as_ref().ok_or("it has no clone of its own")?;
         let pack = self.registry.pack(job);
         let file = if pack.exists() {
             Some(pack.open().map_err(|e| format!("its uncommitted files can't be read ({e})"))?)

@@ -27,7 +27,7 @@
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
 //! * [`deliver`]: delivers completion notices.
-//! * [`job_repositories`]: repositories of jobs with a place of their own; [`results`]: their results.
+//! * [`job_repositories`]: repositories of jobs with a clone of their own; [`results`]: their results.
 //! * [`request_watcher`]: watches for new requests. [`freeze_detector`]: detects that this process or the machine was
 //!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.

@@ -1,4 +1,4 @@
-//! Results of jobs with a place of their own: published when a job has ended, and recorded before its notices go out.
+//! Results of jobs with a clone of their own: published when a job has ended, and recorded before its notices go out.
 //!
 //! ```text
 //! `finished` is recorded ─► publish, in the background ─► `result` is recorded ─► notices
@@ -36,7 +36,7 @@ impl ResultPublisher {
         Self { repositories, writer, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
     }
 
-    /// Begins to publish the result of a job that has ended, if it has a place and no result yet; returns true then.
+    /// Begins to publish the result of a job that has ended, if it has its own clone and no result yet; returns true then.
     pub(super) fn publish_if_missing(&self, record: &JobRecord) -> bool {
         if !self.repositories.lacks_result(record) {
             return false;

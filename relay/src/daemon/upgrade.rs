@@ -37,7 +37,7 @@ pub(super) struct AppState {
     pub(super) writer: WriterHandle,
     /// Receives all other messages.
     pub(super) core: mpsc::Sender<Message>,
-    /// Repositories of the jobs that have a place of their own.
+    /// Repositories of the jobs that have a clone of their own.
     pub(super) repositories: JobRepositories,
     /// Shared state of the subscribers.
     pub(super) subscribers: Subscribers,

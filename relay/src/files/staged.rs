@@ -22,6 +22,7 @@ const MAX_NAME_ATTEMPTS: u32 = 100;
 /// Number of attempts to lock a new file. Together they last as long as another process's search for leftovers takes on
 /// a busy machine.
 const MAX_LOCK_ATTEMPTS: u32 = 200;
+/// Pause between two attempts to lock a new file.
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Age below which a temporary file that can't be locked, or is still empty, counts as in use.
 const MIN_AGE: Duration = Duration::from_secs(3600);

@@ -128,7 +128,7 @@ impl PersonSettings {
         Ok(settings)
     }
 
-    /// Name and address of the person, if both are set.
+    /// Returns the person's name and email address, if both are set.
     pub(super) fn identity(&self) -> Option<(&str, &str)> {
         Some((self.identity.0.as_deref()?, self.identity.1.as_deref()?))
     }

@@ -32,6 +32,7 @@ use super::source::{Source, alternates_line};
 
 /// Maximum size of one push, in bytes.
 pub const MAX_PUSH: u64 = 2 << 30;
+/// File that describes the job's clone.
 const PLACE_FILE: &str = "relay-place.json";
 /// Ref of the worker's newest commit.
 const RESULT_REF: &str = "refs/heads/result";
@@ -44,10 +45,10 @@ pub struct JobRepository {
     dir: PathBuf,
 }
 
-/// The place of a job, as stored in its repository.
+/// Description of a job's clone, as stored in the job's repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredPlace {
-    /// The place.
+    /// Commits, branch and subfolder of the clone.
     pub place: PlaceSpec,
     /// Folder of the caller's repository that the job was launched for.
     pub workspace: PathBuf,

@@ -100,7 +100,7 @@ impl TestRepository {
     }
 }
 
-/// A job with a place of its own.
+/// A job with a clone of its own.
 pub(super) struct TestJob {
     pub(super) repository: JobRepository,
     pub(super) place: PlaceSpec,

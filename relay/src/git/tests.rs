@@ -1,4 +1,4 @@
-//! The whole way of a job's place, on real repositories: launch, job repository, push, branch.
+//! A job's clone from beginning to end, on real repositories: launch, job repository, push, branch.
 
 use std::ffi::OsStr;
 use std::fs;

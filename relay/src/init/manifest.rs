@@ -59,7 +59,7 @@ pub(super) enum ManagedContent {
     Block(MarkerSyntax, String),
     /// A marked block with this body, unless the file includes AGENTS.md.
     BlockUnlessImported(MarkerSyntax, String),
-    /// A marked block that ignores these folders, except folders that are already ignored.
+    /// A marked block of a `.gitignore` with these folders, except folders that are already ignored.
     IgnoreLines(Vec<String>),
     /// The MCP server in a `config.toml`.
     McpServer,

@@ -73,7 +73,7 @@ impl Reply {
 fn replace_commands_by_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> String {
     let mut parts = line.split('`');
     let mut text = parts.next().unwrap_or_default().to_owned();
-    // Every second part is a quotation.
+    // Every second part stood between backticks.
     while let Some(quoted) = parts.next() {
         let mut words = quoted.split(' ');
         let tool =

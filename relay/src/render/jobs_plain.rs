@@ -7,9 +7,11 @@ use common::text_format;
 use super::{View, health, status, width};
 
 const HEADER: [&str; 6] = ["JOB", "STATE", "FOR", "HEALTH", "STEP", "TASK"];
-/// Maximum length of health, step and task, in bytes: a row stays below 160 columns.
+/// Maximum length of the column HEALTH, in bytes. With the limits of STEP and TASK, a row stays below 160 columns.
 const HEALTH_WIDTH: usize = 48;
+/// Maximum length of the column STEP, in bytes.
 const STEP_WIDTH: usize = 28;
+/// Maximum length of the column TASK, in bytes.
 const TASK_WIDTH: usize = 40;
 /// Gap between two columns.
 const COLUMN_GAP: &str = "  ";

@@ -18,9 +18,11 @@ use crate::{failure_text, machine_text, plural};
 
 /// Width below which a job takes two lines, in columns.
 const NARROW_WIDTH: usize = 72;
-/// Width of the bar, of the widest time beside it, and of the longest state with its mark, in columns.
+/// Width of the bar that shows the used part of the limit, in columns.
 const BAR_WIDTH: usize = 10;
+/// Width of the longest time beside the bar, in columns.
 const TIME_WIDTH: usize = 13;
+/// Width of the longest state with its mark, in columns.
 const STATE_WIDTH: usize = 11;
 /// Maximum width of a job's id beside other columns; longer ids are truncated.
 const JOB_WIDTH: usize = 24;

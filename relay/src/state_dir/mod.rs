@@ -7,7 +7,7 @@
 //!   relay.json     port and agent of the last relay
 //!   tokens/        hashes of the agents' tokens
 //!   agent/         state of the agent of engine `local`
-//!   repositories/  a git repository for each job with a place of its own
+//!   repositories/  a git repository for each job with a clone of its own
 //! ```
 //!
 //! [`ownership`]: check that no other user could have changed the folder.
@@ -104,7 +104,7 @@ impl StateDir {
         self.dir.join("agent")
     }
 
-    /// Repositories of jobs with a place of their own; missing without such jobs.
+    /// Repositories of jobs with a clone of their own; missing without such jobs.
     pub fn repositories(&self) -> PathBuf {
         self.dir.join("repositories")
     }

@@ -29,7 +29,7 @@ const MIN_FRAME_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Options {
     /// Registry to show.
     pub registry: Registry,
-    /// Color, or none.
+    /// Colors of the output, or none.
     pub paint: Paint,
     /// Grace period of a cancelled job to end by itself, in milliseconds.
     pub grace_ms: u64,

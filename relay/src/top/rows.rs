@@ -11,15 +11,19 @@ use crate::render::{View, jobs_tty, width};
 
 /// Gap between two columns.
 const GAP: &str = "  ";
-/// Width of mark and state, of the gauge, of the time beside it, and of the resources used, in columns.
+/// Width of a job's mark and state, in columns.
 const STATE_WIDTH: usize = 11;
+/// Width of the bar that shows the used part of the limit, in columns.
 const BAR_WIDTH: usize = 10;
+/// Width of the time beside the bar, in columns.
 const TIME_WIDTH: usize = 13;
+/// Width of the resources used, in columns.
 const USED_WIDTH: usize = 19;
 /// Maximum width of a job's id, in columns.
 const JOB_WIDTH: usize = 28;
-/// Minimum width to show the resources used by a job's steps, and to show the worker's last words, in columns.
+/// Minimum width of a list that shows the resources used by a job's steps, in columns.
 const WIDE_WIDTH: usize = 120;
+/// Minimum width of a list that also shows the worker's last message, in columns.
 const WIDEST_WIDTH: usize = 160;
 
 /// Columns of a list of this width.

@@ -91,7 +91,7 @@ pub(in crate::daemon) enum Effect {
         state: ResultState,
     },
 
-    /// Deliver the notices of a job that has ended. A job with a place of its own first gets its result.
+    /// Deliver the notices of a job that has ended. A job with a clone of its own first gets its result.
     Notify(Box<JobRecord>),
     /// Close the event streams.
     CloseSubscribers,

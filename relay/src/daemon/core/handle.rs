@@ -39,7 +39,7 @@ pub(in crate::daemon) struct Core {
     /// Known jobs, whose records need not be read again.
     pub(super) known_jobs: BTreeSet<JobId>,
     /// True after the warning about a changed wall clock was logged.
-    clock_was_set: bool,
+    clock_warning_logged: bool,
 }
 
 impl Core {
@@ -55,7 +55,7 @@ impl Core {
             limit_requests: LimitRequests::default(),
             shutdown: Shutdown::default(),
             known_jobs: BTreeSet::new(),
-            clock_was_set: false,
+            clock_warning_logged: false,
         }
     }
 
@@ -172,18 +172,18 @@ impl Core {
     /// change.
     fn follow_wall_clock(&mut self, ahead_ms: Option<i64>, context: &mut InputContext) {
         let Some(ahead_ms) = ahead_ms else {
-            self.clock_was_set = false;
+            self.clock_warning_logged = false;
             return;
         };
         let span = common::duration::format_duration(ahead_ms.unsigned_abs());
         let direction = if ahead_ms > 0 { "ahead" } else { "back" };
         if !self.scheduler.is_empty() {
-            if !self.clock_was_set {
+            if !self.clock_warning_logged {
                 tracing::warn!(
                     "the clock of this machine was set {span} {direction}: applied when no job is left"
                 );
             }
-            self.clock_was_set = true;
+            self.clock_warning_logged = true;
             return;
         }
         tracing::warn!("the clock of this machine was set {span} {direction}");

@@ -306,6 +306,7 @@ fn is_past(at: Timestamp, now: Timestamp) -> bool {
 
 /// Pause after the first attempt.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Maximum pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Returns the pause after this number of attempts. It doubles with each attempt; `jitter` (0 to 1) chooses a value

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!            a file of the job fails               pause (1 s … 1 min) is over, and its files can be read
-//!   served ──────────────────────────► set apart ──────────────────────────────────────────────────────► served
+//!   served ──────────────────────────► quarantined ────────────────────────────────────────────────────► served
 //!                                         no receipt, no refusal              the agent sends everything again
 //! ```
 //!
@@ -21,7 +21,7 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between two checks: a file may stay broken for days.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Quarantined jobs, and released jobs whose files have not worked since their release.
+/// Quarantined jobs. Includes released jobs until a write to their files succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     jobs: BTreeMap<JobId, QuarantinedJob>,
@@ -45,7 +45,7 @@ impl Quarantine {
             return false;
         }
         let check_interval =
-            known.map_or(MIN_CHECK_INTERVAL, |apart| (apart.check_interval * 2).min(MAX_CHECK_INTERVAL));
+            known.map_or(MIN_CHECK_INTERVAL, |entry| (entry.check_interval * 2).min(MAX_CHECK_INTERVAL));
         self.jobs.insert(
             job.clone(),
             QuarantinedJob {
@@ -59,7 +59,7 @@ impl Quarantine {
 
     /// Releases a job after a successful commit. An agent that still waits is asked to send everything again.
     pub(super) fn release_job(&mut self, job: &JobId) {
-        if let Some(receipts) = self.jobs.remove(job).and_then(|apart| apart.waiting_receipts) {
+        if let Some(receipts) = self.jobs.remove(job).and_then(|entry| entry.waiting_receipts) {
             request_resend(job, &receipts);
         }
     }
@@ -67,25 +67,25 @@ impl Quarantine {
     pub(super) fn next_check(&self) -> Option<Instant> {
         self.jobs
             .values()
-            .filter(|apart| apart.waiting_receipts.is_some())
-            .map(|apart| apart.next_check)
+            .filter(|entry| entry.waiting_receipts.is_some())
+            .map(|entry| entry.next_check)
             .min()
     }
 
     pub(super) fn due_jobs(&self, now: Instant) -> Vec<JobId> {
         let due =
-            self.jobs.iter().filter(|(_, apart)| apart.waiting_receipts.is_some() && apart.next_check <= now);
+            self.jobs.iter().filter(|(_, entry)| entry.waiting_receipts.is_some() && entry.next_check <= now);
         due.map(|(job, _)| job.clone()).collect()
     }
 
     /// Handles the result of a check of the job's files. If they are readable, asks the agent to send everything again;
     /// if not, doubles the time until the next check.
     pub(super) fn on_check(&mut self, job: &JobId, is_readable: bool, now: Instant) {
-        let Some(apart) = self.jobs.get_mut(job) else { return };
+        let Some(entry) = self.jobs.get_mut(job) else { return };
         if !is_readable {
-            apart.check_interval = (apart.check_interval * 2).min(MAX_CHECK_INTERVAL);
-            apart.next_check = now + apart.check_interval;
-        } else if let Some(receipts) = apart.waiting_receipts.take() {
+            entry.check_interval = (entry.check_interval * 2).min(MAX_CHECK_INTERVAL);
+            entry.next_check = now + entry.check_interval;
+        } else if let Some(receipts) = entry.waiting_receipts.take() {
             request_resend(job, &receipts);
         }
     }

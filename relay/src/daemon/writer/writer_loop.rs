@@ -200,7 +200,7 @@ impl Writer {
         }
         for job in self.quarantine.due_jobs(now) {
             let opened = self.open_job(&job).map(|_| ());
-            // An agent learns of the end of its job when it reconnects.
+            // A job that has ended needs no further check: its agent learns of the end when it reconnects.
             let is_readable = opened.is_ok() || is_ended_or_unknown(&opened);
             self.quarantine.on_check(&job, is_readable, now);
         }
