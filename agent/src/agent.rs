@@ -115,7 +115,7 @@ async fn state_dir_lost(state: &StateDir) {
     }
 }
 
-/// Returns true in a container. Each engine creates a file that marks one.
+/// Returns true in a container. Docker and podman each create a file that marks a container.
 fn in_container() -> bool {
     Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists()
 }

@@ -8,7 +8,7 @@
 //!
 //! * [`ids`]: job names, job ids and references to jobs.
 //! * [`job`]: the job spec: the command to run, and its limits.
-//! * [`place`]: the clone that a job works in. * [`rule`]: rules for steps.
+//! * [`rule`]: rules for steps.
 //! * [`origin`]: the session that launched a job, and the job that it follows.
 //! * [`event`]: events of a job; [`event_line`]: their line in the registry's event log.
 //! * [`record`]: the job record, a pure fold of the job's events (`fold`), with its [`step`]s and [`warnings`];

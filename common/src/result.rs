@@ -33,7 +33,7 @@ pub struct JobResult {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ResultState {
-    /// Neither taken nor discarded.
+    /// Not applied, merged or discarded yet.
     Open,
     /// Put into the caller's work tree.
     Applied,
@@ -68,7 +68,7 @@ impl JobResult {
         }
     }
 
-    /// Returns true if the result is there and was neither taken nor discarded.
+    /// Returns true if the result is there and was not applied, merged or discarded yet.
     pub fn is_open(&self) -> bool {
         self.state == ResultState::Open
     }

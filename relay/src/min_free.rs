@@ -66,7 +66,7 @@ pub enum Resource {
     State,
 }
 
-/// A lack of memory or disk space on a machine, on which no job is started therefore.
+/// A lack of memory or disk space on a machine. No job is started there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
     /// Memory or disk.

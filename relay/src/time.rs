@@ -44,7 +44,7 @@ impl BootScale {
     }
 }
 
-/// Clock of the relay. All copies share one scale.
+/// Clock of the relay. All copies share one time scale.
 #[derive(Debug, Clone)]
 pub struct Clock {
     scale: Arc<Mutex<TimeScale>>,

@@ -111,7 +111,7 @@ fn split_string(text: &str) -> Option<(String, &str)> {
     closed.map(|value| (value, ""))
 }
 
-/// Splits a value off the front of `text` that is neither an object nor a list.
+/// Splits `text` after the value at its beginning, which must be neither an object nor a list.
 fn split_scalar(text: &str) -> Option<(Value, &str)> {
     if text.starts_with('"') {
         return split_string(text).map(|(value, rest)| (Value::String(value), rest));

@@ -13,7 +13,8 @@ const MAX_DOCUMENT: usize = 256 * 1024;
 const MIN_TOKEN: usize = 16;
 /// Maximum length of a single word that is not a secret. In a field whose name suggests a secret, any word is one.
 const MAX_PLAIN_WORD: usize = 16;
-/// Fields that contain places and users, in lower case without `_` and `-`. Addresses are recognised by their value.
+/// Fields that contain names of hosts, projects, accounts and the like, in lower case without `_` and `-`. Addresses
+/// are recognised by their value.
 const HARMLESS_FIELDS: &[&str] = &[
     "accountid",
     "clientemail",

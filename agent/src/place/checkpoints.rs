@@ -12,8 +12,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::git::{PlaceGit, PushError, Snapshot};
 use crate::spool::JobSpool;
 
-/// Time between two looks at `HEAD`. A look reads two small files.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Time between two checks of `HEAD`. A check reads two small files.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Minimum time between two pushes.
 const PUSH_INTERVAL: Duration = Duration::from_secs(2);
 /// Time between two snapshots of a job that has neither events nor output: its command may write files all the same.
@@ -50,7 +50,7 @@ impl Checkpoints {
 
 async fn push_new_commits(git: PlaceGit, spool: Arc<JobSpool>, mut stopped: oneshot::Receiver<()>) -> Pushed {
     let mut state = CheckpointState::new(&git);
-    let mut ticks = interval(LOOK_INTERVAL);
+    let mut ticks = interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         // The end of the job pushes again, and must not wait for a connection twice.
@@ -123,7 +123,7 @@ impl CheckpointState {
     ) {
         let result = git.push(head.is_some(), snapshot.as_ref()).await;
         if result == Err(PushError::ConnectionLost) {
-            // Tried again at the next look.
+            // The next check tries again.
             return;
         }
         if let Some(snapshot) = snapshot {

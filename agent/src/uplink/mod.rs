@@ -34,7 +34,7 @@
 //! * [`event_loop`]: the driver: waits for inputs, and executes actions.
 //! * [`connect`]: TCP, TLS and the WebSocket upgrade.
 //! * [`connection`]: frames from and to the WebSocket.
-//! * [`streams`]: bytes of git, sent behind everything else.
+//! * [`streams`]: bytes of git, sent after everything else.
 
 pub(crate) mod action;
 mod connect;

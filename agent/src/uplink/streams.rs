@@ -73,7 +73,7 @@ impl Streams {
         let (stream, handle) = (self.newest, StreamHandle::new(self.newest, self.parts_sender.clone()));
         self.open.insert(stream, handle.clone());
         self.transfers.spawn(async move {
-            // The job may have been ended meanwhile.
+            // The send fails if the job has ended meanwhile and waits no longer.
             let _ = sender.send(transfer(&handle, socket).await);
             stream
         });
@@ -86,7 +86,8 @@ impl Streams {
         }
     }
 
-    /// Handles a part from the relay. A part of an unknown stream crossed the stream's end.
+    /// Handles a part from the relay. Ignores a part of an unknown stream: the relay sent it before it
+    /// received the end of the stream.
     ///
     /// # Errors
     /// The relay broke the protocol.

@@ -36,14 +36,14 @@ impl Disk {
     /// available. Returns `None` if there is no folder, or if a disk does not answer.
     pub(super) fn measure(&mut self) -> Option<Space> {
         let folders = self.folders.clone();
-        self.ask(move || {
+        self.run_measurement(move || {
             let disks: io::Result<Vec<Space>> = folders.iter().map(|folder| disk_space(folder)).collect();
             disks.ok()?.into_iter().min_by_key(|disk| disk.available)
         })
     }
 
-    fn ask(&mut self, measure: impl FnOnce() -> Option<Space> + Send + 'static) -> Option<Space> {
-        // This measurement was already waited for when it began, so it is not waited for again.
+    fn run_measurement(&mut self, measure: impl FnOnce() -> Option<Space> + Send + 'static) -> Option<Space> {
+        // An earlier measurement still runs. The call that started it has waited already, so this call does not.
         if let Some(overdue) = self.overdue.take()
             && matches!(overdue.try_recv(), Err(TryRecvError::Empty))
         {
@@ -109,10 +109,10 @@ mod tests {
             waiting.wait();
             Some(space)
         };
-        assert_eq!(disk.ask(hanging), None);
-        assert_eq!(disk.ask(|| panic!("a second thread")), None);
+        assert_eq!(disk.run_measurement(hanging), None);
+        assert_eq!(disk.run_measurement(|| panic!("a second thread")), None);
         gate.wait();
-        while disk.ask(move || Some(space)).is_none() {}
+        while disk.run_measurement(move || Some(space)).is_none() {}
         assert!(disk.overdue.is_none());
     }
 }

@@ -23,7 +23,7 @@ impl<'a> LineHead<'a> {
         let fields = verify_checksum(line.strip_suffix(b"\n").unwrap_or(line))?;
         match LineFields::parse(fields) {
             Some(head) if head.v == u64::from(VERSION) => Ok(Self { id: head.id, kind: head.kind }),
-            _ => Err(LineError::Malformed("its fields stand in another order".to_owned())),
+            _ => Err(LineError::Malformed("its fields are in another order".to_owned())),
         }
     }
 }

@@ -9,7 +9,7 @@ const REPORT_BYTES: u32 = STREAM_WINDOW / 4;
 /// Maximum length of the other end's error, in bytes.
 const MAX_ERROR: usize = 500;
 
-/// Reason that a stream ended before its end.
+/// Reason why a stream ended before all its bytes were transferred.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
     /// The connection ended.
@@ -29,7 +29,7 @@ pub enum StreamViolation {
     /// More bytes than the window allows.
     #[error("a stream got more bytes than its window allows")]
     WindowExceeded,
-    /// More credit than can be under way.
+    /// More credit than the window allows.
     #[error("a stream got more credit than its window allows")]
     TooMuchCredit,
     /// Bytes after the end of the direction.
@@ -43,14 +43,14 @@ pub(super) struct Flow {
     received: VecDeque<Vec<u8>>,
     /// Bytes that the other end may still send.
     window: u32,
-    /// Consumed bytes that the other end was not told of.
+    /// Consumed bytes that were not reported to the other end yet.
     unreported: u32,
     /// The other end has ended its direction.
     ended: bool,
     /// Bytes that may be sent.
     credit: u32,
     /// Bytes that were consumed or sent.
-    moved: u64,
+    transferred: u64,
     failure: Option<StreamError>,
 }
 
@@ -62,7 +62,7 @@ impl Default for Flow {
             unreported: 0,
             ended: false,
             credit: STREAM_WINDOW,
-            moved: 0,
+            transferred: 0,
             failure: None,
         }
     }
@@ -128,7 +128,7 @@ impl Flow {
 
     /// Records that taken bytes were consumed. Returns the credit to give the other end now; 0 for none.
     pub(super) fn consume(&mut self, len: usize) -> u32 {
-        self.moved = self.moved.saturating_add(len as u64);
+        self.transferred = self.transferred.saturating_add(len as u64);
         self.unreported = self.unreported.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
         if self.unreported < REPORT_BYTES || self.ended {
             return 0;
@@ -139,8 +139,8 @@ impl Flow {
     }
 
     /// Returns the number of bytes that were consumed or sent so far.
-    pub(super) fn moved(&self) -> u64 {
-        self.moved
+    pub(super) fn transferred(&self) -> u64 {
+        self.transferred
     }
 
     /// Returns the number of bytes that may be sent now.
@@ -150,7 +150,7 @@ impl Flow {
 
     /// Records that bytes were sent.
     pub(super) fn spend(&mut self, len: usize) {
-        self.moved = self.moved.saturating_add(len as u64);
+        self.transferred = self.transferred.saturating_add(len as u64);
         self.credit = self.credit.saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A direction ends with a `Close` without an error. A `Close` with an error ends both directions, and so does the end
-//! of the connection. Parts for a stream that has ended are ignored: they crossed its end on the way.
+//! of the connection. Parts for a stream that has ended are ignored: the other end sent them before it
+//! received the end.
 //!
 //! * `part`: the parts on the wire. * `flow`: the received bytes and the credit of one stream (pure).
 //! * `transfer`: moves bytes between a stream and a generic reader and writer.

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Maximum number of bytes in one part. An event waits at most for one part that is being written.
 pub const STREAM_CHUNK: usize = 64 * 1024;
-/// Maximum number of bytes under way in one direction of a stream: enough for 80 MB/s at a delay of 3 ms, and little
-/// enough that it delays an event by no more than that on a slow link.
+/// Maximum number of bytes under way in one direction of a stream: enough for 80 MB/s at a delay of 3 ms. On a
+/// slow link, an event waits at most until this many bytes are sent.
 pub const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Service of git that the relay runs on a job's repository.

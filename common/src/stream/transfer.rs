@@ -50,7 +50,7 @@ impl StreamHandle {
         Ok(())
     }
 
-    /// Ends both directions here. The other end is not told.
+    /// Ends both directions here. The other end is not notified.
     pub fn fail(&self, error: StreamError) {
         self.lock_flow().fail(error);
         self.wake();
@@ -103,9 +103,10 @@ impl StreamHandle {
         self.send(StreamPart::Close(error)).await
     }
 
-    /// Returns the number of bytes that were moved in both directions. A stream that makes progress moves some.
-    pub fn moved(&self) -> u64 {
-        self.lock_flow().moved()
+    /// Returns the number of bytes that were transferred in both directions. The number grows while the stream makes
+    /// progress.
+    pub fn transferred(&self) -> u64 {
+        self.lock_flow().transferred()
     }
 
     /// Waits until the stream has failed.

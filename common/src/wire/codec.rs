@@ -26,7 +26,7 @@ pub enum CodecError {
     #[error("a frame could not be decoded: {0}")]
     Decode(#[from] DecodeError),
     /// There are bytes after the end of the value.
-    #[error("a frame has {0} bytes behind its end")]
+    #[error("a frame has {0} bytes after its end")]
     TrailingBytes(usize),
 }
 

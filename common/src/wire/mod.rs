@@ -15,7 +15,7 @@
 //!   │ ◄──────── Ping, Pong ──────────────►  │  every PING_INTERVAL; silence of DEAD_AFTER ends the connection
 //!   │ Vitals ────────────────────────────►  │  every few seconds, from VITALS_PROTOCOL on
 //!   │ StreamOpen ────────────────────────►  │  from STREAM_PROTOCOL on; see crate::stream
-//!   │ ◄───────── Stream ─────────────────►  │  behind everything else that is to be sent
+//!   │ ◄───────── Stream ─────────────────►  │  after everything else that is to be sent
 //! ```
 //!
 //! * `agent`: frames sent by the agent. * `relay`: frames sent by the relay.

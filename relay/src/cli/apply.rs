@@ -29,7 +29,7 @@ pub struct ApplyArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: the newest job]
     #[arg(value_name = "JOB", add = candidates::any_job())]
     pub(super) job: Option<String>,
-    /// Apply a result that was taken before
+    /// Apply a result again that was already applied or merged
     #[arg(long)]
     pub(super) again: bool,
 }
@@ -53,7 +53,7 @@ struct AppliedResult<'a> {
 pub fn run(args: &ApplyArgs, context: &Context) -> Result<ExitCode, Failure> {
     let job = PlacedJob::find(context, args.job.as_deref())?;
     let (result, commit) = job.open_result(context)?;
-    if let Some(state) = job.taken_state(context, &commit).filter(|_| !args.again) {
+    if let Some(state) = job.result_state(context, &commit).filter(|_| !args.again) {
         let again = "`--again` applies it once more";
         context.output.print(&format!("the result of {} was {} already: {again}", job.job(), state.as_str()));
         return Ok(ExitCode::Done);

@@ -242,8 +242,8 @@ impl<'a> EventPrinter<'a> {
         }
     }
 
-    /// Returns a reader of a log. With --json it starts after `--since`; otherwise at the beginning, since lines may
-    /// depend on earlier ones.
+    /// Returns a reader of a log. With --json the reader starts after `--since`; otherwise at the beginning, because
+    /// the display of a line may depend on earlier lines.
     fn open_follower(&self) -> LogFollower {
         if self.context.output.json { LogFollower::since(self.args.since) } else { LogFollower::new() }
     }

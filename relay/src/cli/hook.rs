@@ -59,7 +59,7 @@ fn answer_call(args: &HookArgs, global: &Global, output: &CommandOutput) -> Resu
     let call = call::parse_call(args.event.as_deref(), &json, claude)
         .map_err(|why| format!("stdin is not a hook call: {why}"))?;
     if call.event == Some(HookEvent::SessionStart) && call.agent == "claude" {
-        name_session(&call);
+        set_session_variable(&call);
     }
     // Hooks are installed per person, and also called in folders without a relay project.
     let Ok(root) = project::find_root(global.project_root().as_deref(), &call.cwd) else { return Ok(()) };
@@ -170,7 +170,7 @@ fn record_phase(registry: &Registry, call: &HookCall, phase: SessionPhase, now: 
 
 /// Sets `RELAY_SESSION` for later commands of a Claude Code session, for versions that set no session id.
 /// `SessionStart` hooks may write a file that Claude Code sources before each command.
-fn name_session(call: &HookCall) {
+fn set_session_variable(call: &HookCall) {
     let Some(file) = env::var_os("CLAUDE_ENV_FILE").filter(|file| !file.is_empty()) else { return };
     let line = format!("export RELAY_SESSION=claude:{}\n", call.session);
     let file = OpenOptions::new().append(true).create(true).open(Path::new(&file));

@@ -93,14 +93,14 @@ impl PlacedJob {
         let Some(commit) = result.commit.clone().filter(|_| result.state != ResultState::None) else {
             return Err(Failure::usage(format!("{job} has no result: it changed nothing")));
         };
-        if self.taken_state(context, &commit) == Some(ResultState::Discarded) {
+        if self.result_state(context, &commit) == Some(ResultState::Discarded) {
             return Err(Failure::usage(format!("the result of {job} was discarded")));
         }
         Ok((result, commit))
     }
 
-    /// Returns how the result was taken or dropped: as recorded, or as a request says that no daemon has handled yet.
-    pub(super) fn taken_state(&self, context: &Context, commit: &str) -> Option<ResultState> {
+    /// Returns the state of the result: that of a request which no daemon has handled yet, or else the recorded state.
+    pub(super) fn result_state(&self, context: &Context, commit: &str) -> Option<ResultState> {
         let filed = requests::pending_requests(&context.registry).unwrap_or_default();
         let filed = filed.into_iter().rev().find_map(|filed| match filed.request {
             Some(DaemonRequest::SetResultState { job, commit: of, state })
@@ -130,7 +130,7 @@ pub(super) fn is_pending(context: &Context, stored: &StoredRecord) -> bool {
 /// Maximum time for the daemon to record the state of a result: some syncs of a slow disk.
 const MAX_RECORDING: Duration = Duration::from_secs(1);
 
-/// Asks the daemon to record that a result was taken or discarded. Without a daemon the next one does so.
+/// Asks the daemon to record that a result was applied, merged or discarded. If no daemon runs, the next one does so.
 ///
 /// # Errors
 /// Exit code 5 if the registry can't be written.
@@ -147,7 +147,7 @@ pub(super) fn request_state(
         registry.not_writable(&e).with_work_done(&format!("the result of {job} was {}", state.as_str()))
     })?;
     if lease::is_held(registry) {
-        // The next command should see the new state. Without it, the state is recorded a little later.
+        // Waits, so that the next command sees the new state. After the time limit the state is recorded later.
         let deadline = Instant::now() + MAX_RECORDING;
         while requests::request_file(registry, &path).exists() && watch.wait(Some(deadline)) {}
     }

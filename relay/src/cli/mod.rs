@@ -8,8 +8,8 @@
 //! * [`commands`]: the list of commands; each command's own flags are in its file. [`global`]: flags of every command.
 //! * [`resolve`]: a launch with every option decided. [`submit`]: creation of the job in the registry.
 //! * [`place`]: the job's own clone of a repository. [`diff`], [`apply`], [`merge`], [`discard`]: its result;
-//!   [`job_result`]: where it is.
-//! * [`limits`]: time limits among those flags. [`prompt`]: the task. [`session`]: the calling session of a host agent.
+//!   [`job_result`]: the search for that result.
+//! * [`limits`]: flags for time limits. [`prompt`]: the task. [`session`]: the calling session of a host agent.
 //! * [`job_ref`]: resolution of jobs in user input. [`view_context`]: context of a record. [`exit_code`]: exit codes
 //!   for records.
 //! * [`follow`]: waiting for a job. [`claim_notice`]: the claim of a completion notice.

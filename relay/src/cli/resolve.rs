@@ -68,7 +68,7 @@ pub struct Launch {
     pub place: Option<LaunchPlace>,
 }
 
-/// Place of a job that has no number yet.
+/// The clone of a job that has no number yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchPlace {
     pub spec: PlaceSpec,
@@ -77,7 +77,7 @@ pub struct LaunchPlace {
 }
 
 impl LaunchPlace {
-    /// Returns the place of the job with this id.
+    /// Returns the clone of the job with this id.
     fn spec_of(&self, job: &JobId) -> PlaceSpec {
         if self.is_named { self.spec.clone() } else { self.spec.clone().named_after(job) }
     }

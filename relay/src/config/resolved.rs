@@ -15,7 +15,7 @@ use crate::min_free::MinFree;
 pub struct Config {
     /// The project root.
     pub root: PathBuf,
-    /// Text of the file; empty if there is none.
+    /// Text of `relay.toml`; empty if there is no such file.
     pub text: String,
     /// `[platform]`.
     pub platform: PlatformConfig,

@@ -172,7 +172,7 @@ impl Executor {
 
     fn answer_admission(&mut self, admission: Admission) {
         if let Some(reply) = self.admission_reply.take() {
-            // The connection may have ended meanwhile.
+            // The send fails if the connection has ended meanwhile.
             let _ = reply.send(admission);
         }
     }
@@ -267,7 +267,9 @@ impl Executor {
             LimitEffect::RewriteRequest(request) => {
                 rewrite(&request).then_some(Input::RequestRewritten(request))
             }
-            LimitEffect::StorePromise(request) => rewrite(&request).then_some(Input::PromiseStored(request)),
+            LimitEffect::StoreTargetLimit(request) => {
+                rewrite(&request).then_some(Input::TargetLimitStored(request))
+            }
             LimitEffect::WriteSpecLimit { path, job, job_ms } => {
                 self.write_spec_limit(path, job, job_ms).await
             }

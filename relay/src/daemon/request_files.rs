@@ -26,7 +26,7 @@ pub(super) fn remove_cancel(registry: &Registry, path: &Path, job: &JobId) {
 
 /// Rewrites a request to extend a limit; returns true on success.
 pub(super) fn rewrite_request(registry: &Registry, request: &LimitRequest) -> bool {
-    let LimitRequest { path, job, step, by_ms, after_event_id: after, promised_ms: to_ms } = request.clone();
+    let LimitRequest { path, job, step, by_ms, after_event_id: after, target_ms: to_ms } = request.clone();
     let amended =
         requests::replace_request(registry, &path, &DaemonRequest::Extend { job, step, by_ms, after, to_ms });
     if let Err(e) = &amended {

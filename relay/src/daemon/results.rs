@@ -67,7 +67,8 @@ impl ResultPublisher {
         }
     }
 
-    /// Records that a result was taken or discarded. The request may be late or forged, so it must name the result.
+    /// Records that a result was applied, merged or discarded. The request may be late or forged, so it must
+    /// name the result.
     pub(super) async fn set_state(&self, job: &JobId, commit: &str, state: ResultState) {
         let stored = read::load_record(self.repositories.registry(), job).ok();
         let result = stored.and_then(|stored| stored.record.result);
@@ -98,7 +99,7 @@ impl ResultPublisher {
     }
 }
 
-/// Publishes a result. A job whose repository was never made has none.
+/// Publishes the result of a job. A job whose repository was never made has no result.
 fn publish_result(repositories: &JobRepositories, job: &JobId) -> JobResult {
     let repository = repositories.of_job(job);
     repositories.remove_pack(job);

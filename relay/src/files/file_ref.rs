@@ -113,7 +113,7 @@ impl FileRef {
         self.dir.refusal_reason(self.name())
     }
 
-    /// Reads the whole file, up to `max_bytes` bytes.
+    /// Reads the whole file, which may have at most `max_bytes` bytes.
     ///
     /// # Errors
     /// `FileTooLarge` for a longer file; otherwise the errors of [`FileRef::open`].
@@ -121,7 +121,7 @@ impl FileRef {
         self.read_opened(self.dir.open_to_read(self.name())?, max_bytes)
     }
 
-    /// Reads a file of any owner as text, up to `max_bytes` bytes.
+    /// Reads a file of any owner as text. It may have at most `max_bytes` bytes.
     ///
     /// # Errors
     /// Returns an error if it is absent, not a regular file, too large, or not UTF-8.
@@ -154,7 +154,7 @@ impl FileRef {
         Ok(bytes)
     }
 
-    /// Reads the whole file as text, up to `max_bytes` bytes.
+    /// Reads the whole file as text. It may have at most `max_bytes` bytes.
     ///
     /// # Errors
     /// `InvalidData` when the text is not UTF-8; otherwise the errors of [`FileRef::open`].

@@ -96,7 +96,7 @@ impl fmt::Display for RefusalReason {
                 write!(f, "belongs to {}", user_name_or_id(*uid))
             }
             Self::OwnerDenied => f.write_str("can't be opened by its owner (mode)"),
-            Self::MostlyHoles => f.write_str("is nearly all holes"),
+            Self::MostlyHoles => f.write_str("is a sparse file with hardly any data"),
             Self::OverlongLine => f.write_str("has a line longer than any event"),
         }
     }

@@ -83,11 +83,11 @@ fn merge_trees(
     ours: &str,
     change: Change<'_>,
 ) -> Result<(String, Vec<PathBuf>), GitError> {
-    // Both sides become commits above the base, so that it is what they have in common, whatever the worker did to
-    // its history.
+    // Both sides become commits whose parent is the base, so that the base is their merge base, whatever the worker did
+    // to its history.
     let side = |tree: &str| scratch.git("commit-tree").args([tree, "-p", change.base, "-m", "side"]).text();
     let (ours, theirs) = (side(ours)?, side(&format!("{}^{{tree}}", change.commit))?);
-    // The names stand in the marks of conflicts.
+    // Git writes these names into the conflict markers.
     let result = if change.branch.starts_with(WORK_TREE) { "result" } else { change.branch };
     for (name, commit) in [(WORK_TREE, &ours), (result, &theirs)] {
         scratch.git("update-ref").args([&format!("refs/heads/{name}"), commit]).output()?;
@@ -127,8 +127,7 @@ pub(super) fn check_free(scratch: &Scratch, root: &Path, from: &str, to: &str) -
     }
 }
 
-/// Returns the entry of the work tree that stands where `file` is to be added and that is not among the files to
-/// remove.
+/// Returns the entry of the work tree that prevents the addition of `file`; ignores the files that are removed anyway.
 fn entry_in_way(root: &Path, file: &Path, removed: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     let parents: Vec<&Path> = file.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
     let is_kept = |path: &Path| !removed.contains(path);

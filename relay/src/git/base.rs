@@ -41,9 +41,9 @@ impl StartCommit {
     /// partial clone whose objects are missing.
     pub fn prepare(source: &Source, reference: Option<&str>, clean: bool) -> Result<Self, GitError> {
         let mut start = match reference {
-            Some(reference) => Self::at(resolve(source, reference)?),
+            Some(reference) => Self::without_uncommitted(resolve(source, reference)?),
             None => match source.head()? {
-                Head::Commit { id, .. } if clean => Self::at(id),
+                Head::Commit { id, .. } if clean => Self::without_uncommitted(id),
                 Head::Commit { id, .. } => Self::with_uncommitted(source, Some(id))?,
                 Head::Unborn if clean => return Err(no_commit(source)),
                 Head::Unborn => Self::with_uncommitted(source, None)?,
@@ -62,7 +62,7 @@ impl StartCommit {
         Ok(start)
     }
 
-    fn at(commit: String) -> Self {
+    fn without_uncommitted(commit: String) -> Self {
         Self { base: commit.clone(), parent: commit, pack: None, notes: Vec::new() }
     }
 
@@ -74,7 +74,9 @@ impl StartCommit {
             None => scratch.git("hash-object").args(["-t", "tree", "--stdin"]).text()?,
         };
         match head {
-            Some(head) if files.tree == committed => Ok(Self { notes: files.notes, ..Self::at(head) }),
+            Some(head) if files.tree == committed => {
+                Ok(Self { notes: files.notes, ..Self::without_uncommitted(head) })
+            }
             None if files.tree == committed => Err(no_commit(source)),
             head => {
                 let commit = scratch.git("commit-tree").arg(&files.tree);

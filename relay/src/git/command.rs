@@ -57,7 +57,7 @@ const ENVIRONMENT: [(&str, &str); 14] = [
     ("GIT_EDITOR", "false"),
     ("GIT_NO_LAZY_FETCH", "1"),
     ("GIT_NO_REPLACE_OBJECTS", "1"),
-    // No protocol of this name exists: a repository's own settings for a protocol do not count beside this.
+    // Allows no protocol: none has this name. The variable overrides a repository's own protocol settings.
     ("GIT_ALLOW_PROTOCOL", "none"),
     ("GIT_FLUSH", "1"),
 ];
@@ -134,7 +134,7 @@ impl Git {
     }
 
     /// Reads the settings of the person who runs relay, and of the system. Only for listing them.
-    pub(super) fn of_person(mut self) -> Self {
+    pub(super) fn with_person_config(mut self) -> Self {
         for name in ["GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL"] {
             self.command.env_remove(name);
         }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::GitError;
 use super::command::Git;
 
-/// Settings that are taken over: they choose no program to run.
-const TAKEN: [&str; 10] = [
+/// Settings that are adopted: they choose no program to run.
+const ADOPTED: [&str; 10] = [
     "core.autocrlf",
     "core.checkstat",
     "core.eol",
@@ -19,7 +19,7 @@ const TAKEN: [&str; 10] = [
     "core.symlinks",
     "core.trustctime",
 ];
-/// Maximum length of a value that is taken over, in bytes: a path is the longest.
+/// Maximum length of a value that is adopted, in bytes: a path is the longest.
 const MAX_VALUE: usize = 4096;
 
 /// Settings of a repository, as far as they are used.
@@ -33,8 +33,8 @@ pub(super) struct RepositorySettings {
     pub(super) object_format: String,
     /// True if each work tree of the repository has settings of its own.
     has_worktree_settings: bool,
-    /// Settings that are taken over, with their values.
-    taken: Vec<(String, String)>,
+    /// Settings that are adopted, with their values.
+    adopted: Vec<(String, String)>,
 }
 
 impl RepositorySettings {
@@ -56,19 +56,19 @@ impl RepositorySettings {
                 "extensions.objectformat" => self.object_format.clone_from(value),
                 "extensions.worktreeconfig" => self.has_worktree_settings = is_true(value),
                 "extensions.partialclone" => self.is_partial = true,
-                "core.excludesfile" => self.take(key, value),
+                "core.excludesfile" => self.adopt(key, value),
                 key if key.starts_with("remote.") && key.ends_with(".promisor") => {
                     self.is_partial |= is_true(value);
                 }
-                key if TAKEN.contains(&key) => self.take(key, value),
+                key if ADOPTED.contains(&key) => self.adopt(key, value),
                 _ => {}
             }
         }
     }
 
-    fn take(&mut self, key: &str, value: &str) {
+    fn adopt(&mut self, key: &str, value: &str) {
         if value.len() <= MAX_VALUE {
-            self.taken.push((key.to_owned(), value.to_owned()));
+            self.adopted.push((key.to_owned(), value.to_owned()));
         }
     }
 
@@ -77,7 +77,7 @@ impl RepositorySettings {
     pub(super) fn to_config(&self, person: &PersonSettings) -> String {
         let sha1 = self.object_format == "sha1";
         let mut text = format!("[core]\n\trepositoryformatversion = {}\n\tbare = false\n", u8::from(!sha1));
-        for (key, value) in person.taken.iter().chain(&self.taken) {
+        for (key, value) in person.adopted.iter().chain(&self.adopted) {
             let value = match key.as_str() {
                 "core.excludesfile" => match person.expand(value) {
                     Some(path) => path,
@@ -99,7 +99,7 @@ impl RepositorySettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PersonSettings {
     home: Option<PathBuf>,
-    taken: Vec<(String, String)>,
+    adopted: Vec<(String, String)>,
     /// `user.name` and `user.email`.
     identity: (Option<String>, Option<String>),
 }
@@ -113,15 +113,16 @@ impl PersonSettings {
         // Git's own default, which it does not list.
         let default = xdg.or_else(|| Some(home?.join(".config"))).map(|folder| folder.join("git/ignore"));
         if let Some(path) = default.as_ref().and_then(|path| path.to_str()) {
-            settings.taken.push(("core.excludesfile".to_owned(), path.to_owned()));
+            settings.adopted.push(("core.excludesfile".to_owned(), path.to_owned()));
         }
-        let listed = Git::new(Path::new("/nonexistent"), "config").of_person().args(["--null", "--list"]);
+        let listed =
+            Git::new(Path::new("/nonexistent"), "config").with_person_config().args(["--null", "--list"]);
         for (key, value) in parse_list(&listed.output()?) {
             match key.as_str() {
                 "user.name" => settings.identity.0 = Some(value),
                 "user.email" => settings.identity.1 = Some(value),
-                "core.excludesfile" => settings.taken.push((key, value)),
-                key if TAKEN.contains(&key) => settings.taken.push((key.to_owned(), value)),
+                "core.excludesfile" => settings.adopted.push((key, value)),
+                key if ADOPTED.contains(&key) => settings.adopted.push((key.to_owned(), value)),
                 _ => {}
             }
         }

@@ -5,7 +5,7 @@ use crate::exit::Failure;
 /// Problem with git or with a repository: one line that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GitError {
-    /// The repository, or what was asked of it, does not allow this.
+    /// The call is not possible: the repository is in an unsuitable state, or an argument is wrong.
     #[error("{0}")]
     Refused(String),
     /// Git can't be run, took too long or failed.

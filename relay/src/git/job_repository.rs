@@ -214,7 +214,7 @@ fn config(source: &Source, base: &str) -> String {
     let is_sha1 = format == "sha1";
     let extensions =
         if is_sha1 { String::new() } else { format!("[extensions]\n\tobjectformat = {}\n", quote(format)) };
-    // Instead of all refs of the caller's repository, only the base is named as known to a push.
+    // A push is told only of the base, not of all refs of the caller's repository.
     let known = quote(&format!("echo {base}; :"));
     format!(
         "[core]\n\trepositoryformatversion = {version}\n\tbare = true\n\talternateRefsCommand = {known}\n\

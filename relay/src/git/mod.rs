@@ -3,7 +3,7 @@
 //! ```text
 //! caller's repository ─ source ─ snapshot ─► NAME.N.pack ─┐           (relay launch)
 //!        │ objects                                        ▼
-//!        └──────────────── alternates ─────────► job repository ◄──streams──► the job's place
+//!        └──────────────── alternates ─────────► job repository ◄──streams──► the job's clone
 //!                                                         │
 //! caller's repository ◄─ branch ─ publish ◄───────────────┘           (the daemon, at the end)
 //! caller's work tree  ◄─ apply, merge, discard                        (relay apply, …)
@@ -17,7 +17,7 @@
 //! * [`job_repository`]: the repository of a job, and the two services on it.
 //! * [`publish`]: the result as a branch of the caller's repository. [`change`]: its size.
 //! * [`diff`]: a result as text.
-//! * [`apply`], [`merge`], [`discard`]: a result that is taken or dropped.
+//! * [`apply`], [`merge`], [`discard`]: the three things that can be done with a result.
 //!
 //! Only the person who runs relay is trusted here, neither the caller's repository, in which a worker may have worked,
 //! nor what a worker pushed. Both are read as data: no hook, filter, monitor or other program that they name is run.

@@ -22,13 +22,13 @@ const MAX_NAMES: u32 = 20;
 /// Publishes the result of a job that has ended. Never fails: the result says what went wrong.
 pub fn publish(repository: &JobRepository) -> JobResult {
     let mut result = JobResult::none(String::new(), String::new());
-    if let Err(error) = fill(repository, &mut result) {
+    if let Err(error) = fill_result(repository, &mut result) {
         result.note = Some(common::text_format::one_line(&error.to_string(), MAX_NOTE));
     }
     result
 }
 
-fn fill(repository: &JobRepository, result: &mut JobResult) -> Result<(), GitError> {
+fn fill_result(repository: &JobRepository, result: &mut JobResult) -> Result<(), GitError> {
     let stored = repository.stored_place()?;
     stored.place.branch().clone_into(&mut result.branch);
     stored.place.base().clone_into(&mut result.base);
@@ -40,9 +40,9 @@ fn fill(repository: &JobRepository, result: &mut JobResult) -> Result<(), GitErr
     let size = change::measure(&|subcommand| repository.git(subcommand), stored.place.base(), &commit)?;
     (result.commits, result.files) = (size.commits, size.files);
     (result.insertions, result.deletions) = (size.insertions, size.deletions);
-    hand_over(repository, &source, stored.place.parent(), &commit)?;
+    copy_objects(repository, &source, stored.place.parent(), &commit)?;
     result.branch = create_branch(&source, stored.place.branch(), &commit)?;
-    result.note = note(repository, &stored, &commit, &result.branch)?;
+    result.note = note_for_user(repository, &stored, &commit, &result.branch)?;
     Ok(())
 }
 
@@ -60,7 +60,7 @@ fn find_source(stored: &StoredPlace) -> Result<Source, GitError> {
 }
 
 /// Puts the objects of `commit` into the caller's repository, as one pack.
-fn hand_over(
+fn copy_objects(
     repository: &JobRepository,
     source: &Source,
     parent: &str,
@@ -68,7 +68,7 @@ fn hand_over(
 ) -> Result<(), GitError> {
     let failed = |e: &std::io::Error| GitError::io("the result can't be packed", e);
     let mut file = repository.temporary_file().map_err(|e| failed(&e))?;
-    // A repository without a commit at the launch gets all of them.
+    // The repository may have had no commit at the launch: then the pack contains the whole history.
     let has_parent = source.resolve(parent)?.is_some();
     let below = if has_parent { format!("^{parent}\n") } else { String::new() };
     let pack = repository.git("pack-objects").args(["--revs", "--stdout", "--thin", "-q"]);
@@ -120,7 +120,7 @@ fn create_branch(source: &Source, branch: &str, commit: &str) -> Result<String, 
     )))
 }
 
-fn note(
+fn note_for_user(
     repository: &JobRepository,
     stored: &StoredPlace,
     commit: &str,

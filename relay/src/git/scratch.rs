@@ -29,11 +29,11 @@ impl Scratch {
     pub(super) fn new(source: &Source, person: &PersonSettings, more: &[PathBuf]) -> Result<Self, GitError> {
         let dir = tempfile::Builder::new().prefix("relay-git-").tempdir().map_err(|e| failed(&e))?;
         let scratch = Self { dir, root: source.root.clone() };
-        scratch.fill(source, person, more).map_err(|e| failed(&e))?;
+        scratch.write_files(source, person, more).map_err(|e| failed(&e))?;
         Ok(scratch)
     }
 
-    fn fill(&self, source: &Source, person: &PersonSettings, more: &[PathBuf]) -> io::Result<()> {
+    fn write_files(&self, source: &Source, person: &PersonSettings, more: &[PathBuf]) -> io::Result<()> {
         let dir = self.dir.path();
         let mut alternates = alternates_line(&source.objects());
         for objects in more {

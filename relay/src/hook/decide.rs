@@ -60,7 +60,7 @@ pub fn decide_hook(call: &HookCall) -> HookDecision {
 pub enum NoticeOwner {
     /// The calling session.
     Caller,
-    /// No session: none can be notified any more.
+    /// No session, because no session that could be notified is left. Any session may show the notice.
     Unowned,
     /// Another session, which informs its own user.
     Other,

@@ -123,5 +123,8 @@ fn a_large_log_that_is_nearly_all_holes_is_not_read() {
         Some(RefusalReason::MostlyHoles),
         "{error}"
     );
-    assert!(error.to_string().ends_with("is nearly all holes and is not read: remove it"), "{error}");
+    assert!(
+        error.to_string().ends_with("is a sparse file with hardly any data and is not read: remove it"),
+        "{error}"
+    );
 }

@@ -225,7 +225,7 @@ impl LogReader {
     /// Returns an error if the file can't be read. An absent file is empty.
     pub fn from_last_lines(path: &FileRef, lines: usize) -> io::Result<(Self, Vec<u8>)> {
         let len = path.size().unwrap_or(0);
-        // The file is longer than a writer would leave it, so only its end is read.
+        // Only the end is read of a file that is longer than its writer allows.
         let mut reader = Self { offset: len.saturating_sub(MAX_SIZE) };
         let mut text = Vec::new();
         while let Some(piece) = reader.read(path)? {

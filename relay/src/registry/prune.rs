@@ -32,7 +32,7 @@ pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<V
         .iter()
         .map(|stored| stored.record)
         .filter(|record| record.schema <= SCHEMA && record.state.is_final())
-        // A result that was neither taken nor discarded is never lost.
+        // A result that was not applied, merged or discarded is never lost.
         .filter(|record| !record.result.as_ref().is_some_and(JobResult::is_open));
     let mut workspaces = BTreeMap::new();
     let ended = ended.filter_map(|record| {

@@ -47,11 +47,11 @@ pub enum DaemonRequest {
         by_ms: u64,
         /// Id of an event: only later events can be the answer to this request.
         after: u64,
-        /// Limit that the daemon has promised to a queued job.
+        /// New limit that the daemon is writing into the spec of a queued job.
         #[serde(default)]
         to_ms: Option<u64>,
     },
-    /// Change the state of a job's result: it was taken or discarded.
+    /// Change the state of a job's result: it was applied, merged or discarded.
     SetResultState {
         /// Job with the result.
         job: JobId,

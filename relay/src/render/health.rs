@@ -30,7 +30,7 @@ const MAX_WAIT_REASON: usize = 80;
 /// Maximum length of the platform's reason, in bytes.
 const MAX_DETAIL: usize = 160;
 
-/// First word of the sentence.
+/// First word of the sentence that describes a job's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum HealthWord {

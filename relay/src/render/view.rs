@@ -13,7 +13,7 @@ use crate::registry::lease::{Lease, PlatformStatus};
 pub enum RelayState {
     /// No relay holds the registry. Records may be out of date.
     Down,
-    /// A relay holds the registry but has not renewed its lease for long. Records may be out of date.
+    /// A relay holds the registry but has not renewed its lease in time. Records may be out of date.
     Silent {
         /// Process id of the relay.
         pid: u32,

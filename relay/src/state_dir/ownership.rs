@@ -55,7 +55,7 @@ fn check_owner(component: &Path, uid: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns true if other users may write. A link has no own permissions.
+/// Returns true if other users may write. A link has no permissions of its own.
 fn is_writable(meta: &Metadata) -> bool {
     !meta.is_symlink() && meta.permissions().mode() & OTHERS_WRITE_BITS != 0
 }

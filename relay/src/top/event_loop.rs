@@ -39,7 +39,7 @@ enum Input {
     /// Terminal event; `None` once the terminal is gone.
     Terminal(Option<io::Result<Event>>),
     /// Data may have changed, or a second has passed.
-    Look,
+    Refresh,
     /// Signal to end.
     End,
     /// Signal to suspend.
@@ -65,8 +65,8 @@ struct Top<'a> {
 struct Inputs {
     terminal: EventStream,
     changes: mpsc::Receiver<()>,
-    last_reload: Instant,
-    ends: [Signal; 3],
+    next_reload_at: Instant,
+    end_signals: [Signal; 3],
     stop: Signal,
     resume: Signal,
 }
@@ -75,8 +75,8 @@ impl Inputs {
     /// Returns the next input. Every branch is cancel-safe: streams, signals and a channel keep their items, and the
     /// pause ends at a fixed time.
     async fn next(&mut self) -> Input {
-        let [term, int, hang_up] = &mut self.ends;
-        let (changes, last_reload) = (&mut self.changes, self.last_reload);
+        let [term, int, hang_up] = &mut self.end_signals;
+        let (changes, next_reload_at) = (&mut self.changes, self.next_reload_at);
         tokio::select! {
             event = self.terminal.next() => Input::Terminal(event),
             _ = term.recv() => Input::End,
@@ -85,9 +85,9 @@ impl Inputs {
             _ = self.stop.recv() => Input::Stop,
             _ = self.resume.recv() => Input::Continue,
             () = async {
-                sleep_until(last_reload).await;
+                sleep_until(next_reload_at).await;
                 changes.recv().await;
-            } => Input::Look,
+            } => Input::Refresh,
         }
     }
 }
@@ -99,8 +99,8 @@ impl<'a> Top<'a> {
         let inputs = Inputs {
             terminal: EventStream::new(),
             changes: watch_folder(options.registry.folder().clone()),
-            last_reload: Instant::now(),
-            ends: [term?, int?, hang_up?],
+            next_reload_at: Instant::now(),
+            end_signals: [term?, int?, hang_up?],
             stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
             resume: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
         };
@@ -121,8 +121,8 @@ impl<'a> Top<'a> {
                 // A new size takes effect with the next frame.
                 Input::Terminal(Some(Ok(_))) => None,
                 Input::Terminal(Some(Err(_)) | None) | Input::End => Some(Effect::Quit),
-                Input::Look => {
-                    self.inputs.last_reload = Instant::now() + MIN_FRAME_INTERVAL;
+                Input::Refresh => {
+                    self.inputs.next_reload_at = Instant::now() + MIN_FRAME_INTERVAL;
                     Some(Effect::Reload)
                 }
                 Input::Stop => Some(Effect::Suspend),
@@ -134,12 +134,12 @@ impl<'a> Top<'a> {
             match effect {
                 None => {}
                 Some(Effect::Quit) => return Ok(()),
-                Some(effect) => self.carry_out(effect)?,
+                Some(effect) => self.execute_effect(effect)?,
             }
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) -> io::Result<()> {
+    fn execute_effect(&mut self, effect: Effect) -> io::Result<()> {
         let registry = &self.options.registry;
         match effect {
             Effect::Cancel(job) => {

@@ -7,8 +7,8 @@
 //! 2. **The program**, without its folder. `|` means "or".
 //! 3. **The words after the program**, each as a set of alternatives: `"mod download|tidy"` means first `mod`, then
 //!    `download` or `tidy`. A star stands for anything: `test*` is `test`, `tests`, `test:unit`. `""` means that the words
-//!    don't matter, `"(none)"` that there is none. Options (`-q`, `--frozen`) between the words don't matter; to ask for
-//!    an option, write it (`"--test"`).
+//!    don't matter, `"(none)"` that there are none. Options (`-q`, `--frozen`) between the words don't matter; to
+//!    require an option, write it (`"--test"`).
 //! 4. **An example** that only this line describes. The tests try it, so a line without a good example fails them.
 //!
 //! The first matching line decides: put the special case (`npm test`) above the general one. A program in no line is an
@@ -45,7 +45,7 @@ pub(super) const TABLE: &[Row] = &[
     (Build,   "pnpm|yarn",                    "build*",                                "pnpm build"),
     (Build,   "bun",                          "build",                                 "bun build ./x"),
     (Build,   "tsc|webpack|rollup",           "",                                      "tsc -p ."),
-    // Without a file it is the service of another program: a dev server keeps one for as long as it runs.
+    // Only with a file: without one, esbuild is a service that a dev server keeps for as long as it runs.
     (Build,   "esbuild",                      "*",                                     "esbuild app.ts --bundle"),
     (Build,   "vite|next|nuxt|astro|ng|turbo", "build",                                "vite build"),
     (Install, "npm",                          "install|ci|add|i|update|up|exec|x",     "npm ci --no-audit"),

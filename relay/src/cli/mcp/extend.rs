@@ -27,7 +27,7 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
     Tool::new(
         "extend",
         "Give a worker more time",
-        "Moves the time limit of a worker, or of the step it is at. Each call adds once more.",
+        "Extends the time limit of a worker, or of its current step. Each call extends it again.",
         ToolEffect::Additive,
         move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )

@@ -61,7 +61,7 @@ pub(in crate::daemon) enum Effect {
     SaveState(Box<SavedState>, Durability),
     /// Write the lease.
     PublishLease(Box<Lease>, Durability),
-    /// Adopt the time of the wall clock, and report the new scale.
+    /// Set the relay's time scale to the wall clock. The answer is the new scale.
     FollowWallClock,
 
     /// Remove a request that was applied.
@@ -86,7 +86,7 @@ pub(in crate::daemon) enum Effect {
     SetResultState {
         path: PathBuf,
         job: JobId,
-        /// Commit of the result that was taken or discarded.
+        /// Commit of the result.
         commit: String,
         state: ResultState,
     },
@@ -106,8 +106,8 @@ pub(in crate::daemon) enum LimitEffect {
     SendRequest { path: PathBuf, to: ConnectionId, frame: RelayFrame },
     /// Rewrite a request; report success.
     RewriteRequest(LimitRequest),
-    /// Rewrite a request with the promised limit; report success.
-    StorePromise(LimitRequest),
+    /// Write the new limit into the request; report success.
+    StoreTargetLimit(LimitRequest),
     /// Write the limit into the spec of a queued job, and wait; report success.
     WriteSpecLimit { path: PathBuf, job: JobId, job_ms: u64 },
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!          job is queued
-//!  filed ─────────────────────────► StorePromise (new limit, in the request) ──► WriteSpecLimit ──────────► Done
+//!  filed ─────────────────────────► StoreTargetLimit (new limit, in the request) ──► WriteSpecLimit ──────► Done
 //!    │     the agent has the job
 //!    └────────────────────────────► SendRequest ──► sent ── an `extended` event after the request ───────► Done
 //!                                    ▲                │──── the connection lives on without one: no limit ─► Done
@@ -37,8 +37,8 @@ pub(in crate::daemon) struct LimitRequest {
     pub(in crate::daemon) by_ms: u64,
     /// Id of an event: only later events can be the answer to this request.
     pub(in crate::daemon) after_event_id: u64,
-    /// New limit that is promised for the spec of a queued job.
-    pub(in crate::daemon) promised_ms: Option<u64>,
+    /// New limit that the spec of a queued job gets.
+    pub(in crate::daemon) target_ms: Option<u64>,
 }
 
 /// Query of the job state that decides about a request.
@@ -90,7 +90,7 @@ pub(super) enum NextAction {
     /// Send the request to the agent.
     SendRequest,
     /// Write this limit into the request, so that the limit is not extended twice after a crash.
-    StorePromise(u64),
+    StoreTargetLimit(u64),
     /// Write this limit into the spec.
     WriteSpecLimit(u64),
     /// Remove the request. Contains the id of the event that answered it, if there was one.
@@ -117,15 +117,15 @@ impl ActiveRequest {
     }
 
     fn next_action(&self, request: &LimitRequest, status: &JobStatus, now: Instant) -> NextAction {
-        let already_applied = request.promised_ms.is_some() && request.promised_ms <= status.spec_ms;
+        let already_applied = request.target_ms.is_some() && request.target_ms <= status.spec_ms;
         match &status.assignment {
             None => NextAction::Done(None),
             Some(_) if self.answer_event_id.is_some() => NextAction::Done(self.answer_event_id),
             Some(_) if already_applied => NextAction::Done(None),
             Some(Assignment::Queued) if request.step => NextAction::Wait,
-            Some(Assignment::Queued) => match (request.promised_ms, status.spec_ms) {
+            Some(Assignment::Queued) => match (request.target_ms, status.spec_ms) {
                 (Some(to_ms), _) => NextAction::WriteSpecLimit(to_ms),
-                (None, Some(now_ms)) => NextAction::StorePromise(now_ms.saturating_add(request.by_ms)),
+                (None, Some(now_ms)) => NextAction::StoreTargetLimit(now_ms.saturating_add(request.by_ms)),
                 (None, None) => NextAction::Wait,
             },
             // The agent has not answered the offer yet.

@@ -14,7 +14,7 @@ fn request(step: bool) -> LimitRequest {
         step,
         by_ms: 1000,
         after_event_id: 10,
-        promised_ms: None,
+        target_ms: None,
     }
 }
 
@@ -88,12 +88,12 @@ fn an_agent_that_had_nothing_to_move_is_not_asked_for_ever() {
 }
 
 #[test]
-fn a_waiting_job_s_spec_is_moved_to_a_limit_that_was_promised_first() {
+fn a_queued_job_s_spec_gets_the_limit_that_was_stored_in_the_request_first() {
     let (mut request, now) = (request(false), Instant::now());
     let mut all = Extensions::default();
     let waiting = JobStatus { assignment: Some(Assignment::Queued), ..running(None) };
-    assert_eq!(next(&mut all, &request, &waiting, &[], now), NextAction::StorePromise(6000));
-    request.promised_ms = Some(6000);
+    assert_eq!(next(&mut all, &request, &waiting, &[], now), NextAction::StoreTargetLimit(6000));
+    request.target_ms = Some(6000);
     assert_eq!(next(&mut all, &request, &waiting, &[], now), NextAction::WriteSpecLimit(6000));
     // After a crash in between, the limit does not move again, whatever the job's place is by then.
     let moved = JobStatus { spec_ms: Some(6000), ..running(Some(1)) };

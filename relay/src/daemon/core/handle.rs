@@ -25,7 +25,8 @@ use crate::registry::lease::Lease;
 use crate::state_dir::saved_state::SavedState;
 use crate::time::BootScale;
 
-/// Interval between two heartbeats in the lease; also the maximum delay until a job is found whose hint was lost.
+/// Interval between two heartbeats in the lease; also the maximum delay until a new job is found if its
+/// request file, which is only a hint, was lost.
 pub(in crate::daemon) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The daemon's decisions. Each part of the state has one owner.
@@ -104,7 +105,7 @@ impl Core {
                 self.limit_requests.set_sent(&path, connection, context.now);
             }
             Input::RequestRewritten(request) => self.limit_requests.replace_request(request),
-            Input::PromiseStored(request) => self.on_promise_stored(request, context),
+            Input::TargetLimitStored(request) => self.on_target_limit_stored(request, context),
             Input::SpecLimitWritten(path) => self.on_spec_limit_written(&path, context),
             Input::Tick => self.on_tick(context),
             Input::Revoked(agents) => self.on_revoked(agents, context),
@@ -153,7 +154,7 @@ impl Core {
             self.inspect_limits(context);
         }
         self.forget_exit(context);
-        let ended = records.into_values().filter(is_news_of_end);
+        let ended = records.into_values().filter(reports_end_or_result);
         context.effects.extend(ended.map(|record| Effect::Notify(Box::new(record))));
     }
 
@@ -235,8 +236,9 @@ impl Core {
     }
 }
 
-/// Returns true if a changed record shows the end of its job, or the job's result. A result that was taken is no news.
-fn is_news_of_end(record: &JobRecord) -> bool {
+/// Returns true if a changed record shows the end of its job, or the job's result. A result that was applied, merged or
+/// discarded was already reported.
+fn reports_end_or_result(record: &JobRecord) -> bool {
     let is_new = |state| matches!(state, ResultState::Open | ResultState::None);
     record.state.is_final() && record.result.as_ref().is_none_or(|result| is_new(result.state))
 }

@@ -67,8 +67,8 @@ pub(in crate::daemon) enum Input {
     LimitRequestSent { path: PathBuf, connection: ConnectionNumber },
     /// Answer to [`LimitEffect::RewriteRequest`](super::LimitEffect::RewriteRequest) on success.
     RequestRewritten(LimitRequest),
-    /// Answer to [`LimitEffect::StorePromise`](super::LimitEffect::StorePromise) on success.
-    PromiseStored(LimitRequest),
+    /// Answer to [`LimitEffect::StoreTargetLimit`](super::LimitEffect::StoreTargetLimit) on success.
+    TargetLimitStored(LimitRequest),
     /// Answer to [`LimitEffect::WriteSpecLimit`](super::LimitEffect::WriteSpecLimit) on success.
     SpecLimitWritten(PathBuf),
     /// The periodic work ends: handle timeouts and retries.

@@ -77,7 +77,7 @@ impl Core {
             path: request.path.clone(),
             job: request.job.clone(),
             log: self.limit_requests.extensions.position(&request.path),
-            wants_spec: is_queued || request.promised_ms.is_some(),
+            wants_spec: is_queued || request.target_ms.is_some(),
             wants_record: self.progress_at_connect(&request.job).is_some(),
         }
     }
@@ -115,9 +115,9 @@ impl Core {
                     context.push(Effect::ExtendLimit(LimitEffect::SendRequest { path, to, frame }));
                 }
             }
-            NextAction::StorePromise(to_ms) => {
-                context.push(Effect::ExtendLimit(LimitEffect::StorePromise(LimitRequest {
-                    promised_ms: Some(to_ms),
+            NextAction::StoreTargetLimit(to_ms) => {
+                context.push(Effect::ExtendLimit(LimitEffect::StoreTargetLimit(LimitRequest {
+                    target_ms: Some(to_ms),
                     ..request
                 })));
             }
@@ -129,8 +129,8 @@ impl Core {
         }
     }
 
-    /// Handles a request into which the promised limit was written.
-    pub(super) fn on_promise_stored(&mut self, request: LimitRequest, context: &mut InputContext) {
+    /// Handles a request into which the new limit was written.
+    pub(super) fn on_target_limit_stored(&mut self, request: LimitRequest, context: &mut InputContext) {
         self.limit_requests.replace_request(request.clone());
         self.run_queries(&[request], context);
     }

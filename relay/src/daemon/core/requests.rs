@@ -39,7 +39,7 @@ impl Core {
                     step,
                     by_ms,
                     after_event_id: after,
-                    promised_ms: to_ms,
+                    target_ms: to_ms,
                 });
             }
             Some(DaemonRequest::SetResultState { job, commit, state }) => {

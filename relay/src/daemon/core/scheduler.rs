@@ -203,7 +203,7 @@ impl Scheduler {
         actions
     }
 
-    /// Takes back the jobs offered to an agent that has been disconnected for long, and offers them to other agents.
+    /// Takes back the jobs offered to an agent that has been disconnected too long, and offers them to other agents.
     pub(super) fn release_offers(&mut self, agent: &AgentId) -> Vec<Action> {
         if !self.agents.is_connected(agent) {
             for id in self.agents.jobs(agent) {

@@ -107,8 +107,8 @@ fn show(effect: &Effect) -> Option<String> {
         Effect::ExtendLimit(LimitEffect::ReadExtensionStates(queries)) => {
             format!("inspect {}", queries.len())
         }
-        Effect::ExtendLimit(LimitEffect::StorePromise(request)) => {
-            format!("promise {:?}", request.promised_ms)
+        Effect::ExtendLimit(LimitEffect::StoreTargetLimit(request)) => {
+            format!("store target {:?}", request.target_ms)
         }
         Effect::ExtendLimit(LimitEffect::WriteSpecLimit { job, job_ms, .. }) => {
             format!("move {job} to {job_ms}")
@@ -357,7 +357,7 @@ fn down_stops_the_platform_and_ends_the_daemon_once_everything_is_recorded() {
 }
 
 #[test]
-fn a_queued_job_s_limit_is_promised_then_moved_then_the_request_is_removed() {
+fn a_new_limit_is_stored_in_the_request_then_in_the_spec_then_the_request_is_removed() {
     let path = Path::new("1.json");
     let query_result = |spec_ms| {
         let (path, log) = (path.to_owned(), LogFollower::new());
@@ -375,15 +375,15 @@ fn a_queued_job_s_limit_is_promised_then_moved_then_the_request_is_removed() {
         step: false,
         by_ms: 1000,
         after_event_id: 0,
-        promised_ms: to_ms,
+        target_ms: to_ms,
     };
     let extend = DaemonRequest::Extend { job: id("a#1"), step: false, by_ms: 1000, after: 0, to_ms: None };
     Scene::new(EngineKind::Local)
         .then(found("a#1"), &["adopt a#1"])
         .then(filed(extend), &[])
         .then(Input::RequestsRead, &["inspect 1"])
-        .then(query_result(Some(5000)), &["promise Some(6000)"])
-        .then(Input::PromiseStored(request(Some(6000))), &["inspect 1"])
+        .then(query_result(Some(5000)), &["store target Some(6000)"])
+        .then(Input::TargetLimitStored(request(Some(6000))), &["inspect 1"])
         .then(query_result(Some(5000)), &["move a#1 to 6000"])
         .then(Input::SpecLimitWritten(path.to_owned()), &["inspect 1"])
         .then(query_result(Some(6000)), &[r#"RemoveRequest("1.json")"#]);

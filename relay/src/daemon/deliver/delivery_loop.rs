@@ -138,7 +138,7 @@ impl DeliveryLoop {
             Err(e) => tracing::error!("the outbox can't be read: {e}"),
         }
         let now = self.clock.now();
-        // A job without its result comes back with it.
+        // A job whose result is not recorded yet is queued once the result is recorded.
         let visit = |record: &JobRecord| {
             if !self.repositories.lacks_result(record) {
                 self.job_ended(record);

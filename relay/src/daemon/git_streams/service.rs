@@ -52,7 +52,7 @@ pub(super) async fn serve(services: &Services, service: Service) {
         served = timeout(TOTAL_LIMIT, run(services, &service)) => {
             served.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())))
         }
-        () = idle(&service.handle) => Err(format!("nothing moved for {} s", IDLE_LIMIT.as_secs())),
+        () = idle(&service.handle) => Err(format!("no byte was transferred for {} s", IDLE_LIMIT.as_secs())),
     };
     if let Err(reason) = &served {
         let OpenRequest { job, service, .. } = &service.request;
@@ -62,11 +62,11 @@ pub(super) async fn serve(services: &Services, service: Service) {
     let _ = service.handle.close(served.err()).await;
 }
 
-/// Returns when the stream has moved nothing for the limit.
+/// Returns once the stream has transferred no byte for [`IDLE_LIMIT`].
 async fn idle(handle: &StreamHandle) {
-    let mut moved = None;
-    while moved != Some(handle.moved()) {
-        moved = Some(handle.moved());
+    let mut transferred = None;
+    while transferred != Some(handle.transferred()) {
+        transferred = Some(handle.transferred());
         tokio::time::sleep(IDLE_LIMIT).await;
     }
 }
@@ -109,7 +109,8 @@ async fn serve_git(handle: &StreamHandle, service: Command) -> Result<(), String
     }
 }
 
-/// Asks the writer, as for events: the run must be the running one, and its agent's newest connection has to ask.
+/// Asks the writer whether the stream is allowed, with the same rules as for events: it must belong to the job's
+/// running run, and come from the newest connection of the job's agent.
 async fn check_run(services: &Services, service: &Service) -> Result<(), String> {
     let (reply, answer) = oneshot::channel();
     let OpenRequest { job, epoch, .. } = service.request.clone();

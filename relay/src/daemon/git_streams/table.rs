@@ -52,7 +52,8 @@ impl GitStreams {
         Ok(())
     }
 
-    /// Handles a part. A part of an unknown stream crossed the stream's end. Never waits.
+    /// Handles a part. Ignores a part of an unknown stream: the agent sent it before it received the end of the
+    /// stream. Never waits.
     ///
     /// # Errors
     /// The agent broke the protocol.

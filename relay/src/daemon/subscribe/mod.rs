@@ -11,9 +11,9 @@
 //! from the files, so a subscriber may be slow. One that reads nothing is disconnected, with its cursor as the reason.
 //! The writer never waits for a subscriber.
 //!
-//! * [`admission`]: admission. [`query`]: the query. [`token`]: the token of subscribers.
-//! * [`ring_buffer`]: the newest events: pure. [`broadcast`]: the writer publishes them there. [`cursor_stream`]: all
-//!   events after a cursor.
+//! * [`admission`]: admission of subscribers. [`query`]: parsed request. [`token`]: the token of subscribers.
+//! * [`broadcast`]: the channel from the writer to the subscribers. [`ring_buffer`]: its newest events (pure).
+//!   [`cursor_stream`]: all events after a cursor.
 //! * [`websocket`], [`sse`]: one subscriber each.
 
 mod admission;

@@ -103,7 +103,7 @@ impl Writer {
                 spec::remove_env_values_or_log(&self.registry, job);
             }
             let mut refreshed = open.refresh_record(now, false);
-            // The new record replaces an older one, so extra space is needed only for a moment.
+            // Both the new record and the old one are on disk only for a moment, so the reserve may be used for that.
             if refreshed.as_ref().is_err_and(is_out_of_space)
                 && (self.disk_full_state.release_reserve(now) || is_final)
             {
