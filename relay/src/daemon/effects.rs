@@ -211,6 +211,7 @@ impl Executor {
         });
         match spec {
             Ok(spec) => {
+                self.app.repositories.prepare_in_background(&job, &spec);
                 self.send_to_writer(WriterCommand::AssignOffer { job: job.clone(), agent }).await;
                 connection.and_then(|to| self.send_frame(to, RelayFrame::Start { job, epoch, spec }))
             }

@@ -1,6 +1,8 @@
 //! Repositories of jobs with a clone of their own, in the state folder.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use common::ids::JobId;
 use common::job::JobSpec;
@@ -16,11 +18,13 @@ pub(super) struct JobRepositories {
     registry: Registry,
     policy: JobPolicy,
     folder: PathBuf,
+    /// Repositories that are being made, each with the lock of the one who makes it.
+    preparing: Arc<Mutex<BTreeMap<JobId, Arc<Mutex<()>>>>>,
 }
 
 impl JobRepositories {
     pub(super) fn new(registry: &Registry, policy: JobPolicy, folder: PathBuf) -> Self {
-        Self { registry: registry.clone(), policy, folder }
+        Self { registry: registry.clone(), policy, folder, preparing: Arc::default() }
     }
 
     /// The registry of the jobs.
@@ -38,6 +42,14 @@ impl JobRepositories {
         job_repository::jobs_in(&self.folder)
     }
 
+    /// Removes what an earlier daemon has begun and not ended. No stream may be open.
+    pub(super) fn remove_unfinished(&self) {
+        job_repository::remove_begun(&self.folder);
+        for job in self.jobs() {
+            self.of_job(&job).remove_unfinished();
+        }
+    }
+
     /// Returns true if a job with a clone of its own has ended and its result is not recorded yet.
     pub(super) fn lacks_result(&self, record: &JobRecord) -> bool {
         let job = &record.job;
@@ -53,12 +65,33 @@ impl JobRepositories {
         }
     }
 
-    /// Returns the repository of a job; makes it on the first call. Waits for git and the disk. The spec is checked
-    /// again, because a session may have written it.
+    /// Begins to make the repository of a job that was offered to an agent, if its spec has a place: the agent asks for
+    /// it soon. A failure is told to the agent then.
+    pub(super) fn prepare_in_background(&self, job: &JobId, spec: &str) {
+        if memchr::memmem::find(spec.as_bytes(), b"\"place\":").is_some() {
+            let (repositories, job) = (self.clone(), job.clone());
+            drop(tokio::task::spawn_blocking(move || repositories.prepare(&job)));
+        }
+    }
+
+    /// Returns the repository of a job; makes it on the first call. Waits for git and the disk.
     ///
     /// # Errors
     /// One line that says what is in the way.
     pub(super) fn prepare(&self, job: &JobId) -> Result<JobRepository, String> {
+        let lock = || self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(lock().entry(job.clone()).or_default());
+        let made = {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            self.find_or_make(job)
+        };
+        lock().remove(job);
+        made
+    }
+
+    /// Returns the repository of a job; makes it if there is none. The spec is checked again, because a session may have
+    /// written it.
+    fn find_or_make(&self, job: &JobId) -> Result<JobRepository, String> {
         let repository = self.of_job(job);
         if repository.exists() {
             return Ok(repository);

@@ -32,6 +32,10 @@ use super::source::{Source, alternates_line};
 
 /// Maximum size of one push, in bytes.
 pub const MAX_PUSH: u64 = 2 << 30;
+/// Maximum size of the repository, in bytes. Each push of a running job adds to it.
+const MAX_STORED: u64 = 4 << 30;
+/// Beginning of the name of a repository that is being made.
+const NEW: &str = ".new-";
 /// File that describes the job's clone.
 const PLACE_FILE: &str = "relay-place.json";
 /// Ref of the worker's newest commit.
@@ -80,7 +84,7 @@ impl JobRepository {
         let failed = |e: io::Error| GitError::io("the job's repository can't be made", &e);
         let parent = self.dir.parent().unwrap_or(&self.dir);
         fs::create_dir_all(parent).map_err(failed)?;
-        let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(failed)?;
+        let new = tempfile::Builder::new().prefix(NEW).tempdir_in(parent).map_err(failed)?;
         let dir = new.path();
         write_repository(dir, &config(&source, place.base()), &alternates_line(&source.objects()))
             .map_err(failed)?;
@@ -117,7 +121,24 @@ impl JobRepository {
 
     /// Returns the service that the agent pushes the result to: it speaks the git protocol on stdin and stdout.
     pub fn push_service(&self) -> Command {
-        Git::new(&self.dir, "receive-pack").arg(&self.dir).into_command()
+        // 0 would be no limit.
+        let left = MAX_STORED.saturating_sub(size(&self.objects())).clamp(1, MAX_PUSH);
+        let service = Git::new(&self.dir, "receive-pack").arg(&self.dir);
+        let service = service.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "receive.maxInputSize");
+        service.env("GIT_CONFIG_VALUE_0", left.to_string()).into_command()
+    }
+
+    /// Removes what a push of an earlier daemon has left, which did not end in order. None may be under way.
+    pub fn remove_unfinished(&self) {
+        for folder in [self.objects(), self.objects().join("pack")] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if entry.file_name().as_encoded_bytes().starts_with(b"tmp_") {
+                    // What can't be removed only takes space.
+                    let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                }
+            }
+        }
     }
 
     /// Reads the stored place.
@@ -185,6 +206,27 @@ impl JobRepository {
     }
 }
 
+/// Removes repositories that an earlier daemon has begun to make in this folder.
+pub fn remove_begun(repositories: &Path) {
+    for entry in fs::read_dir(repositories).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(NEW.as_bytes()) {
+            // What can't be removed only takes space.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Returns the size of all files below a folder, in bytes.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_entry = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => size(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.map(of_entry).sum()
+}
+
 /// Returns the jobs that have a repository in this folder.
 pub fn jobs_in(repositories: &Path) -> Vec<JobId> {
     let Ok(entries) = fs::read_dir(repositories) else { return Vec::new() };
@@ -201,11 +243,14 @@ fn set_base(dir: &Path, place: &PlaceSpec, source: &Source) -> Result<(), GitErr
             source.root.display()
         ))
     };
-    let tree = format!("{}^{{tree}}", place.base());
-    if Git::new(dir, "rev-parse").args(["--verify", "--quiet", &tree]).run()?.code != 0 {
+    let [commit, tree] = ["commit", "tree"].map(|kind| format!("{}^{{{kind}}}", place.base()));
+    let found = Git::new(dir, "rev-parse").args([commit, tree]).run()?;
+    if found.code != 0 || !found.stdout.starts_with(place.base().as_bytes()) {
         return Err(missing());
     }
-    Git::new(dir, "update-ref").args(["refs/heads/base", place.base()]).output().map(drop)
+    // No other process knows the new repository yet.
+    fs::write(dir.join("refs/heads/base"), format!("{}\n", place.base()))
+        .map_err(|e| GitError::io("the job's repository can't be made", &e))
 }
 
 /// Returns the configuration of a job's repository.

@@ -15,7 +15,8 @@
 //!   configuration of the caller's repository takes effect.
 //! * [`snapshot`]: the caller's uncommitted files as a commit. [`base`]: the commit that a worker starts from.
 //! * [`job_repository`]: the repository of a job, and the two services on it.
-//! * [`publish`]: the result as a branch of the caller's repository. [`change`]: its size.
+//! * [`publish`]: the result as a branch of the caller's repository. [`change`]: its size. [`content`]: what to know
+//!   about its files.
 //! * [`diff`]: a result as text.
 //! * [`apply`], [`merge`], [`discard`]: the three things that can be done with a result.
 //!
@@ -27,6 +28,7 @@ pub mod base;
 pub mod change;
 mod command;
 mod config;
+mod content;
 pub mod diff;
 pub mod discard;
 mod error;
@@ -39,6 +41,8 @@ pub mod source;
 
 pub use error::GitError;
 
+#[cfg(test)]
+mod content_tests;
 #[cfg(test)]
 mod test_repository;
 #[cfg(test)]

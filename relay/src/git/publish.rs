@@ -13,6 +13,7 @@ use common::result::{JobResult, MAX_NOTE, ResultState};
 use super::GitError;
 use super::change;
 use super::command::WORK_LIMIT;
+use super::content::{self, MAX_UNPACKED};
 use super::job_repository::{JobRepository, MAX_PUSH, StoredPlace};
 use super::source::Source;
 
@@ -70,6 +71,7 @@ fn copy_objects(
     let mut file = repository.temporary_file().map_err(|e| failed(&e))?;
     // The repository may have had no commit at the launch: then the pack contains the whole history.
     let has_parent = source.resolve(parent)?.is_some();
+    content::check_size(repository, (has_parent.then_some(parent), commit), MAX_UNPACKED)?;
     let below = if has_parent { format!("^{parent}\n") } else { String::new() };
     let pack = repository.git("pack-objects").args(["--revs", "--stdout", "--thin", "-q"]);
     let pack = pack.input(format!("{commit}\n{below}").into_bytes()).limit(WORK_LIMIT);
@@ -135,5 +137,6 @@ fn note_for_user(
     if is_above.code != 0 {
         notes.push("the worker rewrote the history below its first commit".to_owned());
     }
+    notes.extend(content::notes(repository, (stored.place.base(), commit))?);
     Ok((!notes.is_empty()).then(|| notes.join("; ")))
 }

@@ -416,7 +416,8 @@ fn rewritten_history_and_a_removal_of_everything_are_results_too() {
     job.push();
     let result = publish(&job.repository);
     assert_eq!((result.commits, result.files, result.insertions, result.deletions), (1, 2, 0, 2));
-    assert_eq!(result.note.as_deref(), Some("the worker rewrote the history below its first commit"));
+    let note = "the worker rewrote the history below its first commit; the worker deleted every file";
+    assert_eq!(result.note.as_deref(), Some(note));
     let applied = apply::apply(&repository.root, &job.repository, change(&result)).unwrap();
     assert_eq!(applied.files.len(), 2);
     assert!(files(&repository.root).is_empty());

@@ -48,12 +48,8 @@ pub(super) struct Service {
 
 /// Serves a stream to its end.
 pub(super) async fn serve(services: &Services, service: Service) {
-    let served = tokio::select! {
-        served = timeout(TOTAL_LIMIT, run(services, &service)) => {
-            served.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())))
-        }
-        () = idle(&service.handle) => Err(format!("no byte was transferred for {} s", IDLE_LIMIT.as_secs())),
-    };
+    let served = timeout(TOTAL_LIMIT, run(services, &service)).await;
+    let served = served.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())));
     if let Err(reason) = &served {
         let OpenRequest { job, service, .. } = &service.request;
         tracing::warn!("{job}: {service:?}: {reason}");
@@ -76,7 +72,11 @@ async fn run(services: &Services, service: &Service) -> Result<(), String> {
     let (repositories, job) = (services.repositories.clone(), service.request.job.clone());
     let repository = tokio::task::spawn_blocking(move || repositories.prepare(&job));
     let repository = repository.await.map_err(|_| "the relay is stopping".to_owned())??;
-    serve_git(&service.handle, git_service(&repository, service.request.service)).await
+    // Making the repository may take longer than the limit without a byte: it indexes the uncommitted files.
+    tokio::select! {
+        served = serve_git(&service.handle, git_service(&repository, service.request.service)) => served,
+        () = idle(&service.handle) => Err(format!("no byte was transferred for {} s", IDLE_LIMIT.as_secs())),
+    }
 }
 
 /// Returns the command of a service.
