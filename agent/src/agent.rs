@@ -61,7 +61,6 @@ impl StopSignals {
 pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()> {
     let mut signals = StopSignals::new()?;
     let spool = Arc::new(Spool::open(&state.dir)?);
-    let recovery_notice = recover(&spool);
     let vitals = VitalsMonitor::start(state.dir.canonicalize()?);
     let (streams, stream_requests) = git_stream::queue();
     let context = AgentContext {
@@ -74,6 +73,7 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
         streams,
     };
     let jobs = Arc::new(JobManager::new(context, Arc::clone(&spool)));
+    let recovery_notice = recover(&spool, Some(&jobs));
     let uplink =
         Uplink::new(Arc::clone(&spool), Arc::clone(&jobs), source, recovery_notice, vitals, stream_requests);
     let uplink = tokio::spawn(uplink.run());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::event::Changes;
 use common::job::JobSpec;
+use common::place::is_commit_id;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -23,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of reading `HEAD`. The job's first command waits for it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Script that counts the changes; its header documents its arguments.
-const SCRIPT: &str = include_str!("git_diff.sh");
+const SCRIPT: &str = concat!(include_str!("git_env.sh"), include_str!("git_diff.sh"));
 /// Exit code of the script if the workspace is in no repository, or is ignored by the repository around it.
 const NO_REPOSITORY: i32 = 3;
 /// Exit code of a shell that can't find a program; here it means that git is not installed.
@@ -116,7 +117,7 @@ async fn baseline_of_git(git: &GitCall) -> BaselineResult {
     match git.run(&["begin"]).await? {
         (0, output) => {
             let tree = String::from_utf8_lossy(&output).trim().to_owned();
-            if git_head::is_object_id(&tree) {
+            if is_commit_id(&tree) {
                 Ok(Some(Baseline { tree, is_top: false }))
             } else {
                 Err("git reports no commit".to_owned())

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use common::place::is_commit_id;
 use rustix::fs::OFlags;
 
 use crate::confine::repository::{linked_folders, read_line};
@@ -44,25 +45,20 @@ pub(crate) fn read(workspace: &Path) -> Head {
     }
 }
 
-/// Returns true for the id of an object, SHA-1 or SHA-256.
-pub(crate) fn is_object_id(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 fn head_commit(top: &Path) -> Option<String> {
     let dot_git = top.join(".git");
     // A linked worktree has a `HEAD` of its own, and shares the branches with its repository.
     let folders = if dot_git.is_dir() { vec![dot_git] } else { linked_folders(top, &dot_git) };
     let (own, shared) = (folders.first()?, folders.last()?);
     let head = read_line(&own.join("HEAD"))?;
-    let Some(name) = head.strip_prefix("ref: ") else { return Some(head).filter(|id| is_object_id(id)) };
+    let Some(name) = head.strip_prefix("ref: ") else { return Some(head).filter(|id| is_commit_id(id)) };
     let is_branch =
         name.starts_with("refs/heads/") && !name.split('/').any(|part| matches!(part, "" | "." | ".."));
     if !is_branch {
         return None;
     }
     let loose = read_line(&shared.join(name));
-    loose.or_else(|| packed_reference(shared.join("packed-refs"), name)).filter(|id| is_object_id(id))
+    loose.or_else(|| packed_reference(shared.join("packed-refs"), name)).filter(|id| is_commit_id(id))
 }
 
 /// Finds a reference in the list of packed references, whose lines consist of an id, a space and a name.

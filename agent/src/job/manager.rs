@@ -21,6 +21,7 @@ use crate::confine::self_test::VerifiedPrograms;
 use crate::environment::Variables;
 use crate::git_stream::StreamOpener;
 use crate::observe::Observer;
+use crate::place::cache::CacheLocks;
 use crate::spool::{RunId, Spool, is_disk_full};
 use crate::vitals::VitalsMonitor;
 use crate::workspace_log::WorkspaceLog;
@@ -55,6 +56,8 @@ pub(crate) struct JobManager {
     pub(super) verified_programs: VerifiedPrograms,
     /// Lock that serialises the starts. A start may wait for Codex while the agent handles further frames.
     start_lock: tokio::sync::Mutex<()>,
+    /// Locks of the caches of repositories.
+    pub(super) cache_locks: CacheLocks,
     /// Observer with the credentials of the workers' user, created with the first job.
     pub(super) observer: OnceLock<Observer>,
     state: Mutex<ManagerState>,
@@ -107,6 +110,7 @@ impl JobManager {
             codex_finder: CodexFinder::default(),
             verified_programs: VerifiedPrograms::default(),
             start_lock: tokio::sync::Mutex::default(),
+            cache_locks: CacheLocks::default(),
             observer: OnceLock::new(),
             state: Mutex::default(),
             run_ended: Notify::new(),

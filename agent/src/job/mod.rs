@@ -11,7 +11,7 @@
 //! * [`supervisor`]: executes one job; the only loop. [`ending`]: ends a job early, because of a deadline, a stall or
 //!   a request.
 //! * [`changes`]: what the job changed. * [`own_place`]: the job's own clone, which is made before its commands, and
-//!   whose commits are pushed after them.
+//!   whose commits are pushed after them; [`leftover_place`]: the same for a run whose agent was killed.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).
@@ -25,6 +25,7 @@
 mod changes;
 mod control;
 mod ending;
+mod leftover_place;
 mod log;
 mod log_copy;
 mod manager;

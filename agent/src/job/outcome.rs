@@ -53,12 +53,12 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
     let ended = describe_exit(exit);
     let detail = if result.tail.is_empty() { String::new() } else { format!(": {}", result.tail) };
     match stage {
-        Stage::Clone | Stage::Setup(_) | Stage::Check(_) | Stage::Worker
+        Stage::FillCache | Stage::Clone(_) | Stage::Setup(_) | Stage::Check(_) | Stage::Worker
             if exit == Exit::Code(0) && !codex =>
         {
             Ok(())
         }
-        Stage::Clone => {
+        Stage::FillCache | Stage::Clone(_) => {
             fail(FailureKind::SetupFailed, place_failure(&git::failure_line(result.tail.as_bytes())))
         }
         Stage::Setup(line) => fail(

@@ -13,9 +13,10 @@ use super::running_command::EndReason;
 use super::stage::{Stage, clone_title};
 use super::supervisor::Supervisor;
 use crate::git_stream::OpenedStream;
+use crate::place::cache::WritableCache;
 use crate::place::checkpoints::{Checkpoints, Pushed, replaced_warning};
 use crate::place::folder;
-use crate::place::git::{PlaceGit, PushError, is_known_cause};
+use crate::place::git::{PlaceGit, PushError, depth, is_known_cause};
 use crate::process::OutputPipes;
 use crate::workspace::WorkspaceDir;
 
@@ -39,18 +40,74 @@ impl Supervisor {
     /// or is to end.
     pub(super) async fn make_place(&mut self) -> Result<bool, JobError> {
         let Some(place) = self.resources.place.clone() else { return Ok(false) };
-        self.log.write_line(&format!("$ {}", clone_title(&self.spec)));
         let path = place.path().to_owned();
         tokio::task::spawn_blocking(move || folder::remove_leftovers(&path));
+        let is_made = self.clone_from_cache(&place).await?;
+        if self.end_reason.is_none() && !is_made {
+            self.log.write_line(&format!("$ {}", clone_title(&self.spec, false)));
+            self.fetch(&place, None).await?;
+        }
+        if self.end_reason.is_some() {
+            return Ok(false);
+        }
+        folder::mark_made(place.path());
+        self.enter_subfolder(&place).map_err(|reason| setup_failed(place_failure(&reason)))?;
+        Ok(true)
+    }
+
+    /// Makes the place from the cache of its repository, into which the base is fetched first. Returns false if there is
+    /// no cache that can be used.
+    async fn clone_from_cache(&mut self, place: &PlaceGit) -> Result<bool, JobError> {
+        let Some(cache) = &place.cache else { return Ok(false) };
+        let Wait::Done(Ok(locked)) = self.wait_unless_ended(cache.lock()).await else { return Ok(false) };
+        if !locked.has_base(place.spec.base()) {
+            match self.fetch(place, Some(&locked)).await {
+                Ok(()) if self.end_reason.is_some() => return Ok(false),
+                Ok(()) => {}
+                Err(error) if error.kind == FailureKind::SetupFailed => {
+                    locked.clear();
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let readable = locked.into_readable();
+        self.log.write_line(&format!("$ {}", clone_title(&self.spec, true)));
+        let stage = Stage::Clone(Some(readable.folder.path().to_owned()));
+        let made = self.run_command(stage, OutputPipes::Merged).await;
+        match made {
+            Ok(()) => {
+                drop(readable);
+                let cache = cache.clone();
+                tokio::task::spawn_blocking(move || cache.trim_all());
+                Ok(self.end_reason.is_none())
+            }
+            Err(error) if error.kind == FailureKind::SetupFailed => {
+                readable.clear();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches the base: into a cache, or as the place itself. Returns also if the job is to end.
+    async fn fetch(&mut self, place: &PlaceGit, cache: Option<&WritableCache>) -> Result<(), JobError> {
         for attempt in 1.. {
             let opening = place.open_stream(GitService::FetchPlace);
             let OpenedStream { git, ended } = match self.wait_unless_ended(opening).await {
                 Wait::Done(opened) => opened.map_err(|reason| setup_failed(place_failure(&reason)))?,
-                Wait::Interrupted => return Ok(false),
+                Wait::Interrupted => return Ok(()),
             };
-            let fetched = self.run_command(Stage::Clone, OutputPipes::Stream(git)).await;
+            let pipes = OutputPipes::Stream(git);
+            let fetched = match cache {
+                Some(cache) => {
+                    let command = cache.fetch_command(place.spec.base(), depth(&place.spec));
+                    self.run_in_folder(Stage::FillCache, command, pipes, &cache.folder).await
+                }
+                None => self.run_command(Stage::Clone(None), pipes).await,
+            };
             if self.end_reason.is_some() {
-                return Ok(false);
+                return Ok(());
             }
             let Err(error) = fetched else { break };
             if error.kind != FailureKind::SetupFailed {
@@ -65,8 +122,7 @@ impl Supervisor {
                 _ => return Err(error),
             }
         }
-        self.enter_subfolder(&place).map_err(|reason| setup_failed(place_failure(&reason)))?;
-        Ok(true)
+        Ok(())
     }
 
     /// Waits for a future, or until the job is to end.
@@ -141,7 +197,7 @@ impl Supervisor {
     pub(super) fn remove_place(&self, was_made: bool) {
         let Some(place) = &self.resources.place else { return };
         if was_made && self.keeps_place {
-            return;
+            return folder::mark_kept(place.path());
         }
         let path = place.path().to_owned();
         // A large place takes long, and nothing waits for it.
@@ -158,7 +214,7 @@ fn stopped_warning() -> String {
 }
 
 /// Commits what is left and pushes it. Returns warnings; an error if commits stay in the place only.
-async fn hand_over_result(place: &PlaceGit, pushed: Pushed) -> Result<Vec<String>, Vec<String>> {
+pub(super) async fn hand_over_result(place: &PlaceGit, pushed: Pushed) -> Result<Vec<String>, Vec<String>> {
     let mut warnings = Vec::new();
     let committed = place.commit_rest().await;
     if let Err(reason) = &committed {

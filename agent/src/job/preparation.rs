@@ -19,6 +19,7 @@ use crate::confine::{admission, shared_settings};
 use crate::environment::{self, Variables};
 use crate::mask::Masker;
 use crate::observe::Observer;
+use crate::place::cache::RepositoryCache;
 use crate::place::folder;
 use crate::place::git::PlaceGit;
 use crate::spool::RunId;
@@ -76,7 +77,7 @@ impl JobManager {
         if self.context.in_container && is_separate_user { Isolation::Container } else { Isolation::None }
     }
 
-    fn environment(&self, job_env: &Variables) -> Result<(Variables, Option<User>), String> {
+    pub(super) fn environment(&self, job_env: &Variables) -> Result<(Variables, Option<User>), String> {
         let config = self.lock_state().config.clone();
         let name = config.as_ref().and_then(|config| config.user.clone());
         let user = match name {
@@ -139,9 +140,11 @@ impl JobManager {
         }
         let rules = Rules::new(&spec.rules).map_err(bad)?.with_mask(Arc::clone(mask));
         let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
+        let cache = self.cache_of(&spec, ids, confined, &workers).map_err(bad)?;
         let place = spec.place.clone().map(|spec| PlaceGit {
             run: run.clone(),
             spec,
+            cache,
             streams: self.context.streams.clone(),
             top: folder.clone(),
             env: workers.clone(),
@@ -167,8 +170,30 @@ impl JobManager {
         Ok((spec, resources))
     }
 
-    async fn sandbox(&self, config: &Config, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
-        let shared = self.shared_settings(config).await?;
+    /// Returns the cache of the repository of a job, unless its worker could change it.
+    fn cache_of(
+        &self,
+        spec: &JobSpec,
+        user: Option<UserIds>,
+        confined: bool,
+        workers: &Variables,
+    ) -> Result<Option<RepositoryCache>, String> {
+        let is_other_user = user.is_some_and(|user| user.uid != rustix::process::geteuid().as_raw());
+        if spec.place.is_none() || !(confined || is_other_user) {
+            return Ok(None);
+        }
+        let caches = folder::caches_folder(&self.context.state_dir, confined, workers);
+        let caches = caches.map_err(|error| format!("the cache of repositories can't be made: {error}"))?;
+        let (env, locks) = (&self.context.env, &self.cache_locks);
+        Ok(Some(RepositoryCache::of_job(caches, spec, is_other_user, env, locks)))
+    }
+
+    pub(super) async fn sandbox(&self, config: &Config, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
+        let mut shared = self.shared_settings(config).await?;
+        // No job may change the objects of the next one, even if it works in a folder around them.
+        let (workers, _) = self.environment(&Variables::new())?;
+        let caches = folder::caches_folder(&self.context.state_dir, true, &workers);
+        shared.protected.extend(caches.ok().filter(|caches| caches.is_dir()));
         self.verified_programs.verify(&shared).await?;
         shared.job_sandbox(folder)
     }

@@ -14,6 +14,7 @@ use common::event::{EventBody, FailureKind, FinalState, JobError};
 use common::wire::TerminationCause;
 use tokio::sync::watch;
 
+use super::manager::JobManager;
 use crate::shim::exit_report;
 use crate::spool::{JobSpool, Spool};
 
@@ -55,17 +56,22 @@ impl RecoveryNotice {
 }
 
 /// Ends every unfinished run as soon as the cause is known. Until then the shim of the run ends its processes. The end
-/// of the run is reported after that, so that no process of the job is left when a user reads of the end.
-pub(crate) fn recover(spool: &Spool) -> RecoveryNotice {
+/// of the run is reported after that, so that no process of the job is left when a user reads of the end. Before the
+/// end, `jobs` hand over what the run's own place holds.
+pub(crate) fn recover(spool: &Spool, jobs: Option<&Arc<JobManager>>) -> RecoveryNotice {
     let (state, receiver) = watch::channel(CauseState::Awaited);
     for run in spool.all_runs().into_iter().filter(|run| !run.is_finished()) {
         tracing::warn!("{} ran when the agent was last stopped: it is over", run.run_id());
-        tokio::spawn(finish_run(run, receiver.clone()));
+        tokio::spawn(finish_run(run, jobs.cloned(), receiver.clone()));
     }
     RecoveryNotice { state }
 }
 
-async fn finish_run(run: Arc<JobSpool>, mut cause_state: watch::Receiver<CauseState>) {
+async fn finish_run(
+    run: Arc<JobSpool>,
+    jobs: Option<Arc<JobManager>>,
+    mut cause_state: watch::Receiver<CauseState>,
+) {
     let cleanup = exit_report::read(&run.exit_report()).await;
     // An agent that stops before its first welcome leaves the run to the next process.
     let Ok(cause) = cause_state
@@ -75,6 +81,10 @@ async fn finish_run(run: Arc<JobSpool>, mut cause_state: watch::Receiver<CauseSt
     else {
         return;
     };
+    if let Some(jobs) = jobs {
+        let warnings = jobs.hand_over_leftover(&run).await;
+        run.append_all(warnings.into_iter().map(|message| EventBody::Warning { message }));
+    }
     if let Some((killed, survivors)) = cleanup {
         run.append(EventBody::Cleanup { killed, survivors });
     }
@@ -122,7 +132,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spool = interrupted_run(dir.path());
         let run = spool.all_runs().remove(0);
-        let recovery_notice = recover(&spool);
+        let recovery_notice = recover(&spool, None);
         tokio::task::yield_now().await;
         assert!(!run.is_finished(), "nobody has told why");
         let message = "the container exited".to_owned();
@@ -137,7 +147,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spool = interrupted_run(dir.path());
         let run = spool.all_runs().remove(0);
-        recover(&spool).set_cause(None);
+        recover(&spool, None).set_cause(None);
         let EventBody::Finished { error, .. } = last(&run).await else { panic!("no end") };
         assert_eq!(error.map(|error| error.kind), Some(FailureKind::AgentLost));
     }
@@ -147,7 +157,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spool = interrupted_run(dir.path());
         let run = spool.all_runs().remove(0);
-        let recovery_notice = recover(&spool);
+        let recovery_notice = recover(&spool, None);
         run.continue_after(50);
         recovery_notice.set_cause(None);
         assert!(matches!(last(&run).await, EventBody::Finished { .. }));

@@ -15,8 +15,10 @@ use crate::user::UserIds;
 /// One command of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The fetch of the base into the job's place. It precedes [`Self::all`].
-    Clone,
+    /// The fetch of the base into the cache of its repository. It runs as the agent, and precedes [`Self::Clone`].
+    FillCache,
+    /// The making of the job's place: from the cache at this path, else by a fetch. It precedes [`Self::all`].
+    Clone(Option<String>),
     /// A command before the worker.
     Setup(String),
     Worker,
@@ -34,7 +36,10 @@ impl Stage {
     /// Returns the classification of the command's step; `None` for Codex, whose steps come from its events.
     pub(crate) fn step_classification(&self, spec: &JobSpec, rules: &Rules) -> Option<Classification> {
         match (self, spec.runner) {
-            (Self::Clone, _) => Some(Classification::without_rule(StepKind::Clone, clone_title(spec))),
+            (Self::FillCache, _) => Some(Classification::without_rule(StepKind::Clone, fetch_title(spec))),
+            (Self::Clone(cache), _) => {
+                Some(Classification::without_rule(StepKind::Clone, clone_title(spec, cache.is_some())))
+            }
             (Self::Setup(line), _) => {
                 Some(Classification::without_rule(StepKind::Setup, rules.classify_job_line(line).title))
             }
@@ -49,7 +54,8 @@ impl Stage {
     /// Returns the command's name for messages. `codex` is true if the job's worker is Codex.
     pub(crate) fn display_name(&self, codex: bool) -> String {
         match self {
-            Self::Clone => "the clone".to_owned(),
+            Self::FillCache => "the fetch into the cache".to_owned(),
+            Self::Clone(_) => "the clone".to_owned(),
             Self::Setup(line) => format!("setup '{}'", text_format::one_line(line, 200)),
             Self::Check(line) => format!("check '{}'", text_format::one_line(line, 200)),
             Self::Worker if codex => "codex".to_owned(),
@@ -80,7 +86,12 @@ impl Stage {
                 crate::codex::command::codex_argv(codex, spec, env, sandbox.map(JobSandbox::codex_arguments)),
                 spec.prompt.clone(),
             ),
-            (Self::Clone, _) => (spec.place.as_ref().map(git::clone_argv).unwrap_or_default(), String::new()),
+            (Self::Clone(cache), _) => {
+                let clone = |place| git::clone_argv(place, cache.as_deref());
+                (spec.place.as_ref().map(clone).unwrap_or_default(), String::new())
+            }
+            // The cache itself has the command.
+            (Self::FillCache, _) => (Vec::new(), String::new()),
             (Self::Worker, Runner::Shell) => shell_argv_and_stdin(&spec.prompt),
             (Self::Setup(line) | Self::Check(line), _) => shell_argv_and_stdin(line),
         };
@@ -102,10 +113,16 @@ impl Stage {
     }
 }
 
-/// Returns the title of the clone's step.
-pub(crate) fn clone_title(spec: &JobSpec) -> String {
-    let place = spec.place.as_ref();
-    place.map_or_else(String::new, |place| format!("git fetch {:.12} as {}", place.base(), place.branch()))
+/// Returns the title of the step that fetches the base into a cache.
+fn fetch_title(spec: &JobSpec) -> String {
+    spec.place.as_ref().map_or_else(String::new, |place| format!("git fetch {:.12}", place.base()))
+}
+
+/// Returns the title of the step that makes the place.
+pub(crate) fn clone_title(spec: &JobSpec, is_cached: bool) -> String {
+    let Some(place) = &spec.place else { return String::new() };
+    let verb = if is_cached { "checkout" } else { "fetch" };
+    format!("git {verb} {:.12} as {}", place.base(), place.branch())
 }
 
 /// Maximum length of a command line that is passed as an argument, in bytes. The kernel refuses 128 KiB and more.

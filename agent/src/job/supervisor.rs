@@ -27,6 +27,7 @@ use crate::observe::{Observer, Snapshot};
 use crate::oom::OomWatch;
 use crate::place::git::PlaceGit;
 use crate::process::{Event, Exit, OutputPipes, OutputSource, Process};
+use crate::shim::protocol::Command;
 use crate::spool::JobSpool;
 use crate::steps::rules::Rules;
 use crate::steps::step_table::Steps;
@@ -176,7 +177,20 @@ impl Supervisor {
 
     pub(super) async fn run_command(&mut self, stage: Stage, pipes: OutputPipes) -> Result<(), JobError> {
         let JobResources { env, user, codex, workspace, sandbox, .. } = &self.resources;
-        let mut command = stage.command(&self.spec, env, *user, codex, sandbox.as_ref());
+        let command = stage.command(&self.spec, env, *user, codex, sandbox.as_ref());
+        let folder = workspace.clone();
+        self.run_in_folder(stage, command, pipes, &folder).await
+    }
+
+    /// Runs a command in a folder, as its stage.
+    pub(super) async fn run_in_folder(
+        &mut self,
+        stage: Stage,
+        mut command: Command,
+        pipes: OutputPipes,
+        folder: &WorkspaceDir,
+    ) -> Result<(), JobError> {
+        let env = &self.resources.env;
         command.exit_report = Some(self.spool.exit_report().display().to_string());
         let handler = match stage.step_classification(&self.spec, self.steps.rules()) {
             Some(classification) => OutputHandler::shell(classification),
@@ -186,7 +200,7 @@ impl Supervisor {
             self.log.write_line(&format!("$ {line}"));
         }
         let oom = OomWatch::start();
-        let process = match Process::spawn(command, pipes, Some(workspace)) {
+        let process = match Process::spawn(command, pipes, Some(folder)) {
             Ok(process) => process,
             Err(error) => {
                 let message = format!("a process could not be started: {error}");

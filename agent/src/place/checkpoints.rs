@@ -16,6 +16,8 @@ use crate::spool::JobSpool;
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Minimum time between two pushes.
 const PUSH_INTERVAL: Duration = Duration::from_secs(2);
+/// Minimum time between two snapshots before the first change: a user who looks at the job sees that soon.
+const FIRST_INTERVAL: Duration = Duration::from_millis(750);
 /// Time between two snapshots of a job that has neither events nor output: its command may write files all the same.
 const QUIET_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -106,8 +108,10 @@ impl CheckpointState {
             tracing::debug!("{}: no snapshot: {reason}", git.run.job);
             None
         });
-        // A large work tree takes long to read: that may cost a twentieth of the time.
-        self.next_push = Instant::now() + PUSH_INTERVAL.max(begun.elapsed() * 20);
+        // A large work tree takes long to read: that may cost a twentieth of the time, and a sixth before the first change.
+        let is_unchanged = self.tree == git.spec.base();
+        let (least, share) = if is_unchanged { (FIRST_INTERVAL, 6) } else { (PUSH_INTERVAL, 20) };
+        self.next_push = Instant::now() + least.max(begun.elapsed() * share);
         self.next_snapshot = Instant::now() + QUIET_INTERVAL;
         if head.is_some() || snapshot.is_some() {
             self.push(git, spool, head, snapshot).await;

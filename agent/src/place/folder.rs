@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Gid, Uid, fchown};
 
@@ -12,21 +13,26 @@ use crate::spool::RunId;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// Returns the folder of all places of an agent with this state directory.
+/// Returns the folder of all caches of an agent with this state directory.
+pub(crate) fn caches_folder(state: &Path, confined: bool, env: &Variables) -> io::Result<PathBuf> {
+    data_folder(state, "repositories", confined, env)
+}
+
+/// Returns the folder for data that workers read.
 ///
-/// A sandbox hides the state directory and all of relay's state, so the places of a confined agent are in the data
-/// folder of its user. Otherwise they are beside the state directory, which other users can't enter.
-fn places_folder(state: &Path, confined: bool, env: &Variables) -> io::Result<PathBuf> {
+/// A sandbox hides the state directory and all of relay's state, so the data of a confined agent is in the data folder
+/// of its user. Otherwise it is beside the state directory, which other users can't enter.
+fn data_folder(state: &Path, kind: &str, confined: bool, env: &Variables) -> io::Result<PathBuf> {
     if !confined {
         let mut name = state.file_name().unwrap_or_default().to_owned();
-        name.push(".places");
+        name.push(format!(".{kind}"));
         return Ok(state.with_file_name(name));
     }
     let absolute = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
     let data = data.ok_or_else(|| io::Error::other("HOME is not set"))?;
     let agent = format!("{:08x}", crc32c::crc32c(state.as_os_str().as_encoded_bytes()));
-    Ok(data.join("relay/places").join(agent))
+    Ok(data.join("relay").join(kind).join(agent))
 }
 
 /// Creates the folder of a run's place, or opens it if it is there. `env` is the workers' environment.
@@ -40,7 +46,7 @@ pub(crate) fn create(
     confined: bool,
     env: &Variables,
 ) -> Result<WorkspaceDir, String> {
-    let made = places_folder(state, confined, env).and_then(|places| {
+    let made = data_folder(state, "places", confined, env).and_then(|places| {
         DirBuilder::new().recursive(true).mode(0o711).create(&places)?;
         let places = places.canonicalize()?;
         // A worker of another user has to enter its own folder, and may not list the others.
@@ -60,6 +66,14 @@ pub(crate) fn create(
     Ok(folder)
 }
 
+/// Returns the path of a run's place, which may not exist.
+///
+/// # Errors
+/// No place was ever made with this environment.
+pub(crate) fn place_path(state: &Path, run: &RunId, confined: bool, env: &Variables) -> io::Result<PathBuf> {
+    Ok(data_folder(state, "places", confined, env)?.canonicalize()?.join(folder_name(run)))
+}
+
 /// Returns the name of a place. Another run of the same job gets a folder of its own.
 fn folder_name(run: &RunId) -> String {
     let stem = run.job.file_stem();
@@ -68,26 +82,80 @@ fn folder_name(run: &RunId) -> String {
 
 /// Ending of the name of a place that is being removed. The name of a job contains no dot, so no place has such a name.
 const DONE: &str = ".done";
+/// Ending of the name of an empty file beside a place that is complete: its commits are worth handing over.
+const MADE: &str = ".made";
+/// Ending of the name of an empty file beside a place that is kept, because its commits could not be handed over.
+const KEPT: &str = ".kept";
+/// Maximum number of places that are kept, and their maximum age.
+const MAX_KEPT: usize = 10;
+const MAX_KEPT_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+fn beside(place: &Path, ending: &str) -> PathBuf {
+    let mut name = place.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    place.with_file_name(name)
+}
+
+fn mark(place: &Path, ending: &str) {
+    let marker = beside(place, ending);
+    if let Err(error) = fs::write(&marker, "") {
+        tracing::warn!("{} can't be written: {error}", marker.display());
+    }
+}
+
+/// Records that a place is complete.
+pub(crate) fn mark_made(place: &Path) {
+    mark(place, MADE);
+}
+
+/// Returns true if a place was complete.
+pub(crate) fn was_made(place: &Path) -> bool {
+    beside(place, MADE).exists()
+}
+
+/// Records that a place is kept after the end of its run.
+pub(crate) fn mark_kept(place: &Path) {
+    mark(place, KEPT);
+}
 
 /// Removes a place. Follows no link, so nothing outside of it is touched. If the agent ends meanwhile,
 /// [`remove_leftovers`] does the rest.
 pub(crate) fn remove(place: &Path) {
-    let mut name = place.file_name().unwrap_or_default().to_owned();
-    name.push(DONE);
-    let done = place.with_file_name(name);
+    for marker in [MADE, KEPT] {
+        // Most places have at most one of them.
+        let _ = fs::remove_file(beside(place, marker));
+    }
+    let done = beside(place, DONE);
     let removed = fs::rename(place, &done).and_then(|()| fs::remove_dir_all(&done));
     if let Err(error) = removed {
         tracing::warn!("{} can't be removed: {error}", place.display());
     }
 }
 
-/// Removes the places beside this one whose removal was begun, but not finished.
+/// Removes the places beside this one whose removal was begun, but not finished, and those that were kept too long.
 pub(crate) fn remove_leftovers(place: &Path) {
     let entries = place.parent().and_then(|places| fs::read_dir(places).ok());
-    let names = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-    for leftover in names.filter(|path| path.to_string_lossy().ends_with(DONE)) {
+    let paths: Vec<PathBuf> = entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    for leftover in paths.iter().filter(|path| path.to_string_lossy().ends_with(DONE)) {
         // Another job may be removing it at this moment.
-        let _ = fs::remove_dir_all(&leftover);
+        let _ = fs::remove_dir_all(leftover);
+    }
+    let since = |path: &PathBuf| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let mut kept: Vec<(SystemTime, PathBuf)> = paths
+        .iter()
+        .filter(|path| path.to_string_lossy().ends_with(KEPT))
+        .filter_map(|marker| Some((since(marker)?, marker.with_extension(""))))
+        .collect();
+    kept.sort();
+    let surplus = kept.len().saturating_sub(MAX_KEPT);
+    for (n, (since, place)) in kept.iter().enumerate() {
+        if n < surplus || since.elapsed().is_ok_and(|age| age > MAX_KEPT_AGE) {
+            tracing::warn!(
+                "{} was kept for a result that could not be handed over: it is removed",
+                place.display()
+            );
+            remove(place);
+        }
     }
 }
 
@@ -130,6 +198,32 @@ mod tests {
         names.sort();
         assert_eq!(names, ["demo.2", "outside"]);
         assert!(dir.join("outside/file").exists());
+    }
+
+    #[test]
+    fn the_newest_kept_places_stay_and_markers_go_with_their_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let place = |n: usize| dir.join(format!("demo.{n}"));
+        for n in 0..MAX_KEPT + 2 {
+            fs::create_dir(place(n)).unwrap();
+            mark_made(&place(n));
+            mark_kept(&place(n));
+            let since = SystemTime::now() - Duration::from_secs(1000 - n as u64);
+            fs::File::options()
+                .write(true)
+                .open(beside(&place(n), KEPT))
+                .unwrap()
+                .set_modified(since)
+                .unwrap();
+        }
+        let old = SystemTime::now() - MAX_KEPT_AGE * 2;
+        let oldest = fs::File::options().write(true).open(beside(&place(5), KEPT)).unwrap();
+        oldest.set_modified(old).unwrap();
+        remove_leftovers(&dir.join("demo.99"));
+        let left: Vec<usize> = (0..MAX_KEPT + 2).filter(|n| place(*n).exists()).collect();
+        assert_eq!(left, [1, 2, 3, 4, 6, 7, 8, 9, 10, 11]);
+        assert!(!was_made(&place(5)) && was_made(&place(6)) && !beside(&place(5), KEPT).exists());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use common::stream::{GitService, StreamError};
 use common::text_format::one_line;
 use tokio::time::timeout;
 
+use super::cache::RepositoryCache;
+use super::script::argv;
 use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, without_secrets};
 use crate::git_head::{self, Head};
@@ -19,12 +21,12 @@ use crate::spool::RunId;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// Script with the commands; its header documents its arguments.
-const SCRIPT: &str = include_str!("git.sh");
 /// Timeout of committing what is left uncommitted: hashing some gigabytes of new files takes this long.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Timeout of one snapshot of the work tree.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum size of a snapshot, in KiB. A larger one contains what a build has made, and each would be pushed.
+const MAX_SNAPSHOT_KIB: u32 = 64 * 1024;
 /// Timeout of one push: the largest result over a slow link.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(600);
 /// Maximum time for the result of a stream after its git has ended. The relay's git ends with it.
@@ -62,15 +64,19 @@ pub(crate) struct PlaceGit {
     pub(crate) env: Variables,
     pub(crate) user: Option<UserIds>,
     pub(crate) sandbox: Option<JobSandbox>,
+    /// Cache of the repository, if workers can't write it.
+    pub(crate) cache: Option<RepositoryCache>,
 }
 
-/// Returns the command line that fetches the base of a place and checks it out, with a stream as stdout.
-pub(crate) fn clone_argv(place: &PlaceSpec) -> Vec<String> {
-    argv(&["clone", place.base(), place.branch()])
+/// Returns the command line that makes a place: from the objects in a cache, else by a fetch with a stream as stdout.
+pub(crate) fn clone_argv(place: &PlaceSpec, cache: Option<&str>) -> Vec<String> {
+    argv(&["clone", place.base(), place.branch(), &depth(place).to_string(), cache.unwrap_or_default()])
 }
 
-fn argv(arguments: &[&str]) -> Vec<String> {
-    ["sh", "-c", SCRIPT, "sh"].iter().chain(arguments).map(|word| (*word).to_owned()).collect()
+/// Returns the number of commits to fetch: the base, and the caller's own commit below the uncommitted files. The next
+/// job's uncommitted files are then fetched as what differs from that commit.
+pub(crate) fn depth(place: &PlaceSpec) -> u32 {
+    if place.base() == place.parent() { 1 } else { 2 }
 }
 
 impl PlaceGit {
@@ -109,12 +115,12 @@ impl PlaceGit {
     }
 
     /// Makes a commit of the work tree as it is, outside of the place. Returns `None` if its tree is
-    /// that of `last`, a tree or a commit.
+    /// that of `last`, a tree or a commit, or if its new objects are too large.
     ///
     /// # Errors
     /// One line with the reason.
     pub(crate) async fn snapshot(&self, last: &str) -> Result<Option<Snapshot>, String> {
-        let arguments = ["snapshot", last];
+        let arguments = ["snapshot", last, &MAX_SNAPSHOT_KIB.to_string()];
         let (exit, output) =
             self.run(&arguments, OutputPipes::Split, OutputSource::Stdout, SNAPSHOT_TIMEOUT).await?;
         if exit != Exit::Code(0) {

@@ -1,41 +1,48 @@
 # Git of a job's place, in the folder of the place. The worker owns everything here: no hook, filter or helper that it
 # names is started.
 #
-#   sh -c SCRIPT sh clone BASE BRANCH    fetches the commit BASE and checks it out as BRANCH
+#   sh -c SCRIPT sh cache BASE DEPTH     fetches the commit BASE into a cache, with DEPTH commits. Runs as the agent, in a
+#                                        folder that no worker can write.
+#   sh -c SCRIPT sh clone BASE BRANCH DEPTH CACHE
+#                                        copies the objects in CACHE, or fetches the commit BASE if CACHE is empty, and
+#                                        checks it out as BRANCH
 #   sh -c SCRIPT sh commit               commits what is not committed
-#   sh -c SCRIPT sh snapshot LAST        makes a commit of the work tree as it is in a temporary folder, and prints its
-#                                        tree, its id and the folder; prints nothing if its tree is that of LAST. Nothing
-#                                        in the place changes.
+#   sh -c SCRIPT sh snapshot LAST MAX    makes a commit of the work tree as it is in a temporary folder, and prints its
+#                                        tree, its id and the folder; prints nothing if its tree is that of LAST, or if it
+#                                        takes more than MAX KiB. Nothing in the place changes.
 #   sh -c SCRIPT sh push FOLDER REF...   pushes what each REF says, and removes FOLDER unless it is empty
 #
-# With `clone` and `push`, stdout is a socket to the job's repository.
+# With `cache`, `clone` without a cache, and `push`, stdout is a socket to the job's repository.
 
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR \
     GIT_NAMESPACE GIT_CONFIG_PARAMETERS
-export LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0 GIT_NO_LAZY_FETCH=1
-export GIT_ALLOW_PROTOCOL=fd GIT_SSH_COMMAND=false GIT_ASKPASS=false GIT_PAGER=cat GIT_EDITOR=false
+export LC_ALL=C GIT_CONFIG_GLOBAL=/dev/null GIT_ALLOW_PROTOCOL=fd
 
-n=0
-set_config() {
-    eval "export GIT_CONFIG_KEY_$n=\$1 GIT_CONFIG_VALUE_$n=\$2"
-    n=$((n + 1))
-    export GIT_CONFIG_COUNT=$n
-}
-set_config core.fsmonitor false
-set_config core.hooksPath /dev/null
 set_config core.attributesFile /dev/null
-set_config core.sshCommand false
-set_config core.alternateRefsCommand false
-set_config credential.helper ''
-set_config diff.external ''
 set_config commit.gpgSign false
 set_config gc.auto 0
 set_config maintenance.auto false
+set_config fetch.unpackLimit 1
 
 # Returns a value of the user's own settings, or of the place's.
 configured() { (unset GIT_CONFIG_GLOBAL GIT_CONFIG_NOSYSTEM && git config "$1") 2>/dev/null; }
 
-enter() { export GIT_DIR="$PWD/.git" GIT_WORK_TREE="$PWD"; }
+# Returns true if the user has settings that name an author.
+has_identity() {
+    for file in "$HOME/.gitconfig" "${XDG_CONFIG_HOME:-$HOME/.config}/git/config" /etc/gitconfig; do
+        [ -e "$file" ] && configured user.email >/dev/null && return
+    done
+    return 1
+}
+
+# Uses the repository of the place. Another one that the worker has put there is not this job's to change.
+enter() {
+    if [ -L .git ] || [ ! -d .git ] || [ -e .git/commondir ]; then
+        echo "error: .git of the job's place is no repository of its own any more" >&2
+        exit 1
+    fi
+    export GIT_DIR="$PWD/.git" GIT_WORK_TREE="$PWD"
+}
 
 use_stream() { exec 3>&1 1>&2; }
 
@@ -59,28 +66,73 @@ name_committer() {
     export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
 }
 
+need_git() {
+    command -v git >/dev/null && return
+    echo "git is not installed on the platform: add it to the image, or to this machine"
+    exit 127
+}
+
+format_of() { [ ${#1} -eq 40 ] || echo --object-format=sha256; }
+
+# Fetches the base as REF; the last argument is the number of commits.
+fetch_base() { git fetch -q --depth "$2" --no-tags --no-recurse-submodules fd::3 "refs/heads/base$1"; }
+
+check_fetched() {
+    read -r fetched _ <"$2"
+    [ "$fetched" = "$1" ] && return
+    echo "the relay sent another commit than the job's base"
+    exit 1
+}
+
+# Removes what git would wait for: it opens pipes and devices like files. Settings that are included from other files are
+# dropped for the same reason.
+remove_traps() {
+    find "$GIT_DIR" \( -type p -o -type b -o -type c \) -exec rm -f {} + 2>/dev/null
+    find "$GIT_DIR" -type l 2>/dev/null | while IFS= read -r link; do
+        [ ! -p "$link" ] && [ ! -c "$link" ] && [ ! -b "$link" ] || rm -f "$link"
+    done
+    find . -type p \( -name .gitignore -o -name .gitattributes -o -name .gitmodules \) -exec rm -f {} + 2>/dev/null
+    config="$GIT_DIR/config"
+    [ -e "$config" ] || return 0
+    # Outside of the repository: inside, git would read the included files first.
+    (
+        export GIT_DIR=/nonexistent
+        git config --file "$config" --no-includes --name-only --get-regexp '^include(if)?\.' 2>/dev/null |
+            while IFS= read -r name; do
+                git config --file "$config" --no-includes --unset-all "$name"
+            done
+    )
+}
+
 case $1 in
+cache)
+    use_stream
+    need_git
+    umask 022
+    [ -e HEAD ] || git init -q --bare --template= $(format_of "$2") . || exit
+    export GIT_DIR="$PWD"
+    fetch_base ":refs/bases/$2" "$3" || exit
+    check_fetched "$2" "refs/bases/$2"
+    ;;
 clone)
     use_stream
-    command -v git >/dev/null || {
-        echo "git is not installed on the platform: add it to the image, or to this machine"
-        exit 127
-    }
-    [ ${#2} -eq 64 ] && set -- "$@" --object-format=sha256
-    git init -q --template= $4 . || exit
+    need_git
+    [ ! -e .git ] || rm -rf .git || exit
+    git init -q --template= $(format_of "$2") . || exit
     enter
-    git fetch -q --depth 1 --no-tags --no-recurse-submodules fd::3 refs/heads/base || exit
-    [ "$(git rev-parse FETCH_HEAD)" = "$2" ] || {
-        echo "the relay sent another commit than the job's base"
-        exit 1
-    }
-    git checkout -q -f -B "$3" "$2" || exit
-    git config gc.auto 0 && git config maintenance.auto false || exit
-    if ! configured user.email >/dev/null; then
-        git config user.name 'relay worker' && git config user.email worker@relay.invalid || exit
+    printf '[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n' >>"$GIT_DIR/config" || exit
+    has_identity ||
+        printf '[user]\n\tname = relay worker\n\temail = worker@relay.invalid\n' >>"$GIT_DIR/config" || exit
+    if [ -n "$5" ]; then
+        cp "$5"/objects/pack/*.pack "$5"/objects/pack/*.idx "$GIT_DIR/objects/pack" || exit
+        [ ! -e "$5/shallow" ] || cp "$5/shallow" "$GIT_DIR/shallow" || exit
+    else
+        fetch_base "" "$4" || exit
+        check_fetched "$2" "$GIT_DIR/FETCH_HEAD"
     fi
+    git checkout -q -f -B "$3" "$2" || exit
     [ ! -e .gitmodules ] || echo "relay: the submodules of the repository are not in the job's place"
-    [ -z "$(git ls-files -- ':(attr:filter=lfs)' 2>/dev/null)" ] ||
+    [ ! -e .gitattributes ] || [ -z "$(git ls-files -- ':(attr:filter=lfs)' 2>/dev/null)" ] ||
         echo "relay: files of Git LFS are pointers in the job's place, without their content"
     ;;
 commit)
@@ -88,6 +140,7 @@ commit)
     # No process of the job is left that could hold a lock.
     rm -f "$GIT_DIR/index.lock" "$GIT_DIR/HEAD.lock" "$GIT_DIR/config.lock" "$GIT_DIR/shallow.lock"
     find "$GIT_DIR/refs" -name '*.lock' -type f -exec rm -f {} + 2>/dev/null
+    remove_traps
     switch_filters_off
     # A file that can't be read, or a repository without a commit, must not keep the rest back.
     left=0
@@ -109,6 +162,7 @@ snapshot)
     git add -A --ignore-errors 2>/dev/null
     tree=$(git write-tree) || exit
     [ "$tree" != "$(git rev-parse "$2^{tree}")" ] || exit 0
+    used=$(du -sk "$scratch/objects") && [ "${used%%[!0-9]*}" -le "$3" ] || exit 0
     name_committer
     commit=$(git commit-tree "$tree" -p HEAD -m 'relay: work in progress') || exit
     trap - EXIT

@@ -153,6 +153,11 @@ impl JobSpool {
         &self.run
     }
 
+    /// Returns the stored spec, without the values of its environment.
+    pub(crate) fn stored_spec(&self) -> Option<String> {
+        fs::read_to_string(self.dir.join(SPEC_FILE)).ok()
+    }
+
     /// Returns the path of the shim's exit report.
     pub(crate) fn exit_report(&self) -> PathBuf {
         self.dir.join("shim")

@@ -13,6 +13,7 @@ mod lossless_delivery;
 mod other_user;
 mod output_floods;
 mod own_place;
+mod place_cache;
 mod shell_jobs;
 mod shim;
 mod slow_codex;

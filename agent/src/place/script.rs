@@ -1,0 +1,9 @@
+//! The script with all commands of git for places.
+
+/// Script; its header documents its arguments.
+const SCRIPT: &str = concat!(include_str!("../git_env.sh"), include_str!("git.sh"));
+
+/// Returns the command line of the script with these arguments.
+pub(super) fn argv(arguments: &[&str]) -> Vec<String> {
+    ["sh", "-c", SCRIPT, "sh"].iter().chain(arguments).map(|word| (*word).to_owned()).collect()
+}

@@ -1,0 +1,180 @@
+//! Caches of repositories: a second job fetches only what is new, and no worker can change what the next one gets.
+
+#![expect(clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use common::event::EventBody;
+use common::place::PlaceSpec;
+use common::stream::GitService;
+
+use crate::support::streams::{git, job_repository};
+use crate::support::{Agent, Place, Relay, connected_at};
+
+/// Size of the repository, in bytes. Nothing compresses it.
+const SIZE: usize = 4 << 20;
+
+/// A connected agent whose workers have another user, and the repository of all its jobs.
+struct Setup {
+    relay: Relay,
+    agent: Agent,
+    bare: PathBuf,
+    jobs: u32,
+}
+
+impl Setup {
+    async fn new() -> Self {
+        let user = serde_json::json!({"user": "nobody"});
+        let (mut relay, agent) = connected_at(&user, &Place::default()).await;
+        fs::set_permissions(agent.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut state = 1_u64;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        });
+        let big: Vec<u8> = noise.take(SIZE).collect();
+        let (bare, _) = job_repository(agent.dir.path(), &[("big", &big), ("a", b"0\n")]);
+        relay.streams.repository = Some(bare.clone());
+        Self { relay, agent, bare, jobs: 0 }
+    }
+
+    /// Commits a change of the caller; returns the commit.
+    fn commit(&self, text: &str) -> String {
+        let caller = self.agent.dir.path().join("caller");
+        fs::write(caller.join("a"), text).unwrap();
+        git(&caller, &["commit", "-qam", text]);
+        git(&caller, &["rev-parse", "HEAD"])
+    }
+
+    /// Runs a job on a base; returns its output and the number of bytes that were sent for its place.
+    async fn run(&mut self, base: &str, parent: &str, line: &str) -> (String, usize) {
+        self.jobs += 1;
+        git(&self.bare, &["update-ref", "refs/heads/base", base]);
+        let job = format!("demo#{}", self.jobs);
+        let mut spec = self.agent.shell(&job, line);
+        "/not/here".clone_into(&mut spec.workspace);
+        spec.place = Some(PlaceSpec::new(base, parent, &format!("relay/demo-{}", self.jobs), "").unwrap());
+        let before = self.relay.streams.sent;
+        self.relay.start(&spec).await;
+        let run = self.relay.until_completed(&job).await;
+        let warned = run.events.iter().any(|event| matches!(event.body, EventBody::Warning { .. }));
+        assert!(!warned, "{:?}", run.events);
+        (run.text(), self.relay.streams.sent - before)
+    }
+
+    fn head(&self) -> String {
+        git(&self.bare, &["rev-parse", "base"])
+    }
+
+    fn cache(&self) -> PathBuf {
+        let caches = fs::read_dir(self.agent.dir.path().join("state.repositories")).unwrap();
+        let mut caches: Vec<PathBuf> = caches.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(caches.len(), 1, "{caches:?}");
+        caches.remove(0)
+    }
+}
+
+#[tokio::test]
+async fn a_second_job_fetches_only_what_is_new() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut setup = Setup::new().await;
+    let first = setup.head();
+    let (text, sent) = setup.run(&first, &first, "cat a; git log --oneline | wc -l").await;
+    assert!(text.ends_with("0\n1\n") && sent > SIZE, "{sent}: {text}");
+    let opened = setup.relay.streams.opened.len();
+    let (text, sent) = setup.run(&first, &first, "cat a; git fsck --strict; echo $?").await;
+    assert!(text.contains("\n0\n") && text.ends_with("\n0\n"), "{text}");
+    assert_eq!((sent, setup.relay.streams.opened.len()), (0, opened), "nothing had to be fetched");
+
+    let second = setup.commit("1\n");
+    let (text, sent) = setup.run(&second, &second, "cat a; git commit -q --allow-empty -m x").await;
+    assert!(text.ends_with("\n1\n") && sent < SIZE / 8, "{sent}: {text}");
+    assert_eq!(git(&setup.bare, &["log", "--format=%s", "base..result"]), "x");
+    // Two commits of uncommitted files, which do not know each other.
+    for (text, most) in [("2\n", SIZE / 8), ("3\n", SIZE / 8)] {
+        let caller = setup.agent.dir.path().join("caller");
+        for forget in [&["reflog", "expire", "--expire=now", "--all"][..], &["gc", "-q", "--prune=now"]] {
+            git(&caller, forget);
+        }
+        let base = setup.commit(text);
+        git(&caller, &["reset", "-q", "--hard", &second]);
+        let (shown, sent) = setup.run(&base, &second, "cat a; git show -s --format=%P").await;
+        assert!(shown.ends_with(&format!("\n{text}{second}\n")) && sent < most, "{sent}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn no_worker_can_write_a_cache_and_a_damaged_one_is_not_used() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut setup = Setup::new().await;
+    let base = setup.head();
+    setup.run(&base, &base, "true").await;
+    let cache = setup.cache();
+    let line = format!(
+        "cd {}; touch x objects/x objects/pack/x refs/bases/x; for file in HEAD config objects/pack/*; do \
+         echo x >> $file; chmod u+w $file; rm -f $file; done; ls objects/pack | wc -l",
+        cache.display()
+    );
+    let before = tree(&cache);
+    setup.run(&base, &base, &line).await;
+    assert_eq!(tree(&cache), before);
+
+    let packs = fs::read_dir(cache.join("objects/pack")).unwrap().map(|entry| entry.unwrap().path());
+    let pack = packs.into_iter().find(|path| path.extension().is_some_and(|end| end == "pack")).unwrap();
+    fs::set_permissions(&pack, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 1000].fill(0);
+    fs::write(&pack, bytes).unwrap();
+    let (text, sent) = setup.run(&base, &base, "git fsck --strict; echo $?; cat a").await;
+    assert!(text.ends_with("\n0\n0\n") && sent > SIZE, "{sent}: {text}");
+    // The next fetch fills it again.
+    let (_, sent) = setup.run(&base, &base, "true").await;
+    assert!(sent > SIZE, "{sent}");
+    let (_, sent) = setup.run(&base, &base, "true").await;
+    assert_eq!(sent, 0);
+}
+
+#[tokio::test]
+async fn jobs_at_once_share_one_fetch() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut setup = Setup::new().await;
+    let base = setup.head();
+    let jobs: Vec<String> = (1..=4).map(|n| format!("demo#{n}")).collect();
+    for job in &jobs {
+        let mut spec = setup.agent.shell(job, "cat a; git status --porcelain");
+        "/not/here".clone_into(&mut spec.workspace);
+        spec.place = Some(PlaceSpec::new(&base, &base, "b", "").unwrap());
+        setup.relay.start(&spec).await;
+    }
+    for job in &jobs {
+        let text = setup.relay.until_completed(job).await.text();
+        assert!(text.ends_with("\n0\n"), "{text}");
+    }
+    let fetches = setup.relay.streams.opened.iter().filter(|service| **service == GitService::FetchPlace);
+    assert_eq!(fetches.count(), 1);
+}
+
+/// Paths, sizes and modes below a folder.
+fn tree(folder: &std::path::Path) -> Vec<(PathBuf, u64, u32)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_dir() {
+            found.extend(tree(&path));
+        } else {
+            found.push((path, meta.len(), meta.permissions().mode()));
+        }
+    }
+    found.sort();
+    found
+}
