@@ -7,13 +7,13 @@
 //! Prints medians and ratios of this run, beside the target of each. Nothing is asserted, because a loaded machine
 //! proves nothing. If a figure could not be measured, its row says so, and the exit code is 1. `GROUP` selects groups
 //! of figures by the beginning of their names: commands, lines, overhead, memory, observation, crowd-agents,
-//! short-jobs, size.
+//! short-jobs, places, size.
 //!
 //! * [`setup`]: the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands that
 //!   take turns. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler, Docker and NATS.
 //! * [`stand_in`]: this program in Codex's place, for figures about the processing after Codex.
 //! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`], [`overhead`],
-//!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`size`].
+//!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`places`], [`size`].
 
 mod codex_lines;
 mod commands;
@@ -23,6 +23,7 @@ mod memory;
 mod observation;
 mod overhead;
 mod peers;
+mod places;
 mod proc;
 mod restart;
 mod samples;
@@ -46,7 +47,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 /// A group of figures: its name, and the function that adds its rows.
 type Group = (&'static str, fn(&mut Report) -> Fallible<()>);
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     ("commands", commands::measure),
     ("lines", codex_lines::measure),
     ("overhead", overhead::measure),
@@ -54,6 +55,7 @@ const GROUPS: [Group; 8] = [
     ("observation", observation::measure),
     ("crowd-agents", crowd_agents::measure),
     ("short-jobs", short_jobs::measure),
+    ("places", places::measure),
     ("size", size::measure),
 ];
 

@@ -7,6 +7,7 @@
 //! * [`sandbox`]: commands inside Codex's sandbox.
 //! * [`mcp`]: `relay mcp` and its client.
 //! * [`receiver`]: a receiver of webhooks.
+//! * [`repository`]: git repositories, generated ones among them.
 //! * [`netns`]: relay and agent in separate networks. * [`mount`]: small file systems. [`strace`]: system calls that
 //!   fail on purpose. * [`figures`]: measurements. * [`host_session`]: sessions of the real Codex with relay's hooks.
 //!   [`tui`]: the same on a full screen. * [`tmux`]: a real terminal. * [`outbox`]: completion notices waiting for
@@ -26,6 +27,7 @@ pub mod outbox;
 pub mod processes;
 pub mod programs;
 pub mod receiver;
+pub mod repository;
 pub mod sandbox;
 pub mod site;
 pub mod strace;
