@@ -168,16 +168,21 @@ ensure_venv() {
     python3 -m venv "$1" >&2 </dev/null || fail "could not make a virtual environment in $1"
 }
 
-# ensure_mcp_client DIR : the pinned MCP SDK for Python is in the virtual environment DIR; prints its interpreter.
+# ensure_mcp_client DIR : the pinned MCP SDK for Python, and the packages that check receipts, are in the virtual
+# environment DIR; prints its interpreter.
 ensure_mcp_client() {
-    local dir=$1 version have
-    version=$(pinned MCP_CLIENT_VERSION) || return
-    have=$("$dir/bin/python" -c 'import importlib.metadata as m; print(m.version("mcp"))' 2>/dev/null) || have=
-    if [ "$have" != "$version" ]; then
-        may_install "mcp $version" "pip, into $dir" || return
+    local dir=$1 mcp dsse in_toto wanted have
+    mcp=$(pinned MCP_CLIENT_VERSION) && dsse=$(pinned SECURESYSTEMSLIB_VERSION) || return
+    in_toto=$(pinned IN_TOTO_ATTESTATION_VERSION) || return
+    wanted="$mcp $dsse $in_toto"
+    have=$("$dir/bin/python" -c 'import importlib.metadata as m
+print(m.version("mcp"), m.version("securesystemslib"), m.version("in-toto-attestation"))' 2>/dev/null) || have=
+    if [ "$have" != "$wanted" ]; then
+        may_install "mcp, securesystemslib and in-toto-attestation $wanted" "pip, into $dir" || return
         ensure_venv "$dir" || return
-        { "$dir/bin/pip" install -q --disable-pip-version-check "mcp==$version"; } >&2 </dev/null ||
-            fail "pip could not install mcp $version" || return
+        { "$dir/bin/pip" install -q --disable-pip-version-check "mcp==$mcp" "securesystemslib[crypto]==$dsse" \
+            "in-toto-attestation==$in_toto"; } >&2 </dev/null ||
+            fail "pip could not install mcp, securesystemslib and in-toto-attestation" || return
     fi
     printf '%s\n' "$dir/bin/python"
 }

@@ -17,6 +17,7 @@ mod confine;
 mod deadline;
 mod environment;
 mod exit;
+mod expectations;
 mod git_diff;
 mod git_head;
 mod git_stream;

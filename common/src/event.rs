@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Evidence;
 use crate::job::{Runner, StepKind};
 use crate::origin::Origin;
 use crate::result::JobResult;
@@ -163,6 +164,8 @@ pub enum EventBody {
     /// The result of a job with a clone of its own is there, or its state has changed. Recorded by the relay alone,
     /// after the end of the job.
     Result(Box<JobResult>),
+    /// The agent's report of what it ran for a job with a clone of its own. Precedes the end.
+    Evidence(Box<Evidence>),
 }
 
 /// Properties of a job that are known at its launch.
@@ -325,6 +328,8 @@ pub enum FailureKind {
     CodexOutdated,
     /// The worker repeated failing steps without progress.
     NoProgress,
+    /// The job did not leave behind what was expected.
+    ExpectationFailed,
 }
 
 /// Changes of a job in its workspace, as counted by git.

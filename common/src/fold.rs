@@ -30,9 +30,12 @@ impl JobRecord {
             self.epoch = line.epoch;
             self.seq = line.seq;
         }
-        // Only the relay knows the result: an agent's word about it does not count.
-        let is_foreign =
-            |event: &Event| line.source == Source::Agent && matches!(event.body, EventBody::Result(_));
+        // Only the relay knows the result, and only the agent what ran.
+        let is_foreign = |event: &Event| match event.body {
+            EventBody::Result(_) => line.source == Source::Agent,
+            EventBody::Evidence(_) => line.source == Source::Relay,
+            _ => false,
+        };
         if let Some(event) = line.event.as_ref().filter(|event| !is_foreign(event)) {
             self.apply(event);
         }
@@ -87,6 +90,7 @@ impl JobRecord {
             }
             EventBody::Extended { n, limit_ms } => self.apply_extended(*n, *limit_ms),
             EventBody::Vitals(vitals) => self.vitals = Some(**vitals),
+            EventBody::Evidence(evidence) => self.evidence = Some((**evidence).clone()),
             EventBody::LinkLost { .. } => self.link = Some(Link::Lost),
             EventBody::LinkRestored { .. } => self.link = Some(Link::Connected),
             EventBody::Stopping { .. } => self.state = State::Stopping,

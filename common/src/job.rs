@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::expectation::Expectation;
 use crate::ids::JobId;
 use crate::place::PlaceSpec;
 use crate::rule::{OnLimit, OnLoop, StepRule};
@@ -160,6 +161,9 @@ pub struct JobSpec {
     /// Clone that the job works in; `None` for a job that works in `workspace` itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<PlaceSpec>,
+    /// What the job has to leave behind; without it an otherwise completed job fails.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect: Vec<Expectation>,
 }
 
 impl JobSpec {
@@ -182,6 +186,7 @@ impl JobSpec {
             codex: CodexSettings::default(),
             thread: None,
             place: None,
+            expect: Vec::new(),
         }
     }
 }

@@ -8,12 +8,13 @@
 //!
 //! * [`ids`]: job names, job ids and references to jobs.
 //! * [`job`]: the job spec: the command to run, and its limits.
-//! * [`rule`]: rules for steps.
+//! * [`rule`]: rules for steps. * [`expectation`]: what a job has to leave behind.
 //! * [`origin`]: the session that launched a job, and the job that it follows.
 //! * [`event`]: events of a job; [`event_line`]: their line in the registry's event log.
 //! * [`record`]: the job record, a pure fold of the job's events (`fold`), with its [`step`]s and [`warnings`];
 //!   [`summary`]: its closing text.
-//! * [`place`]: the clone that a job works in; [`result`]: the branch with the job's commits.
+//! * [`place`]: the clone that a job works in; [`result`]: the branch with the job's commits; [`evidence`]: the agent's
+//!   report about it.
 //! * [`wire`]: the frames between agent and relay. * [`stream`]: git's bytes beside the events on one connection.
 //! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: JSON that is safe to display.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
@@ -29,6 +30,8 @@ pub mod duration;
 pub mod env_policy;
 pub mod event;
 pub mod event_line;
+pub mod evidence;
+pub mod expectation;
 mod fold;
 pub mod ids;
 pub mod job;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::event::{Changes, FinalState, Isolation, JobError, PlanItem, Queued, Usage};
+use crate::evidence::Evidence;
 use crate::ids::JobId;
 use crate::job::Runner;
 use crate::json;
@@ -177,6 +178,9 @@ pub struct JobRecord {
     /// Result of a job with a clone of its own, once the job has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<JobResult>,
+    /// The agent's report about a job with a clone of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
     /// Fields written by a newer program, preserved unchanged.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
@@ -225,6 +229,7 @@ impl JobRecord {
             seq: 0,
             epoch: 0,
             result: None,
+            evidence: None,
             unknown: Map::new(),
         }
     }

@@ -39,6 +39,7 @@ mod plural;
 mod policy;
 mod project;
 mod protected_paths;
+mod receipt;
 mod registry;
 mod render;
 mod sandbox;

@@ -18,6 +18,7 @@ mod delivery;
 mod doctor;
 mod door;
 mod escapes;
+mod evidence;
 mod explain;
 mod extend;
 mod fake_engine;

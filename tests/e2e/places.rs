@@ -11,7 +11,7 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, until};
 
 /// Runs git in a folder, as its owner wants it.
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let settings = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "safe.directory=*"];
     let output = Command::new("git").current_dir(folder).args(settings).args(arguments).output().unwrap();
     assert!(output.status.success(), "git {arguments:?}: {output:?}");
@@ -19,7 +19,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
 }
 
 /// Makes the workspace a repository with one commit, an uncommitted change and an untracked file.
-fn repository(site: &Site) -> PathBuf {
+pub(crate) fn repository(site: &Site) -> PathBuf {
     let root = site.workspace();
     git(&root, &["init", "-q", "-b", "main"]);
     site.write("workspace-projects/demo/file", "one\n");

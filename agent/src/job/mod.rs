@@ -12,6 +12,7 @@
 //!   a request.
 //! * [`changes`]: what the job changed. * [`own_place`]: the job's own clone, which is made before its commands, and
 //!   whose commits are pushed after them; [`leftover_place`]: the same for a run whose agent was killed.
+//! * [`expectation`]: what the job has to leave behind. * [`evidence`]: the agent's part of the receipt.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).
@@ -25,12 +26,15 @@
 mod changes;
 mod control;
 mod ending;
+mod evidence;
+mod expectation;
 mod leftover_place;
 mod log;
 mod log_copy;
 mod manager;
 mod masked_output;
 mod outcome;
+mod output_digest;
 mod output_handler;
 mod own_place;
 mod preparation;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use common::event::JobError;
 
 use super::masked_output::MaskedOutput;
+use super::output_digest::OutputDigest;
 use super::output_handler::OutputHandler;
 use super::stage::Stage;
 use crate::observe::Snapshot;
@@ -29,6 +30,8 @@ pub(super) struct RunningCommand {
     pub(super) handler: OutputHandler,
     /// Masker that all output of the command goes through.
     pub(super) masked_output: MaskedOutput,
+    /// Digest of the masked output of a check.
+    pub(super) output_digest: OutputDigest,
     pub(super) oom: OomWatch,
     /// Process id of the command's leader, once it runs.
     pub(super) leader_pid: Option<u32>,
@@ -59,6 +62,7 @@ impl RunningCommand {
             process,
             handler,
             masked_output,
+            output_digest: OutputDigest::default(),
             oom,
             leader_pid: None,
             exit: None,

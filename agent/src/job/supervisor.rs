@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::event::{Changes, EventBody, FailureKind, FinalState, JobError, StepOutcome};
+use common::evidence::CheckEvidence;
 use common::job::JobSpec;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -55,6 +56,8 @@ pub(crate) struct Supervisor {
     killed_count: u32,
     survivor_count: u32,
     exit_code: Option<i32>,
+    /// Checks that have ended.
+    pub(super) checks: Vec<CheckEvidence>,
     /// True if the job's place holds commits that could not be handed over.
     pub(super) keeps_place: bool,
 }
@@ -117,6 +120,7 @@ impl Supervisor {
             killed_count: 0,
             survivor_count: 0,
             exit_code: None,
+            checks: Vec::new(),
             keeps_place: false,
         }
     }
@@ -143,7 +147,8 @@ impl Supervisor {
         }
         let cleanup = EventBody::Cleanup { killed: self.killed_count, survivors: self.survivor_count };
         let finished = EventBody::Finished { state, error, exit_code: self.exit_code, changes };
-        self.emit([cleanup, finished]);
+        let evidence = self.evidence(has_place);
+        self.emit(evidence.into_iter().chain([cleanup, finished]));
     }
 
     async fn run_stages_and_count_changes(
@@ -153,12 +158,19 @@ impl Supervisor {
         let JobResources { worker_env: workers, user, workspace: folder, sandbox, .. } = &self.resources;
         let git = GitCall::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
         let before = git_diff::begin(&git).await;
+        let expectation_base = self.note_expectation_base(has_place).await;
         let checkpoints = self.start_checkpoints(has_place);
-        let result = self.run_stages().await;
+        let mut result = self.run_stages().await;
+        if result.is_ok() {
+            result = self.check_expectations(&expectation_base, has_place).await;
+        }
         if let Some(checkpoints) = checkpoints {
             self.hand_over(checkpoints).await;
         }
         let changes = self.count_changes(&git, before).await;
+        if result.is_ok() && !has_place {
+            result = self.check_counted_changes(changes);
+        }
         (result, changes)
     }
 
@@ -326,6 +338,9 @@ impl Supervisor {
     /// Passes masked output to the handler, unless there is none.
     fn on_output(&mut self, running: &mut RunningCommand, now: Duration, source: OutputSource, bytes: &[u8]) {
         if !bytes.is_empty() {
+            if matches!(running.stage, Stage::Check(_)) {
+                running.output_digest.add(bytes);
+            }
             let events = running.handler.on_output(now, source, bytes, &mut self.steps, &mut self.log);
             self.emit(events);
         }
@@ -371,6 +386,7 @@ impl Supervisor {
             );
             self.emit([EventBody::Warning { message }]);
         }
+        self.note_check(&running, code);
         let codex = running.stage.is_codex(&self.spec);
         let command_result = CommandResult {
             exit: running.exit,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use common::event::{ChangedFile, EventBody, JobError, MAX_TEXT, MAX_TITLE, PlanItem, Queued};
+use common::evidence::{CheckEvidence, Evidence, MAX_COMMAND};
 use common::text_format;
 
 use super::Masker;
@@ -68,6 +69,20 @@ impl Masker {
                 result.commit = result.commit.map(|commit| self.mask_line(commit));
                 result.note = result.note.map(|note| self.mask_line(note));
                 EventBody::Result(result)
+            }
+            EventBody::Evidence(evidence) => {
+                let Evidence { codex_version, model, checks } = *evidence;
+                let masked = |check: CheckEvidence| CheckEvidence {
+                    command: self.mask_bounded(check.command, MAX_COMMAND),
+                    command_sha256: self.mask_line(check.command_sha256),
+                    output_sha256: self.mask_line(check.output_sha256),
+                    ..check
+                };
+                EventBody::Evidence(Box::new(Evidence {
+                    codex_version: codex_version.map(|version| self.mask_line(version)),
+                    model: model.map(|model| self.mask_line(model)),
+                    checks: checks.into_iter().map(masked).collect(),
+                }))
             }
             textless @ (EventBody::StepFinished {
                 n: _,

@@ -8,6 +8,7 @@ use common::event::{
     ChangedFile, Changes, EventBody, FailureKind, FinalState, Isolation, JobError, PlanItem, Queued,
     StepOutcome, Usage,
 };
+use common::evidence::{CheckEvidence, Evidence};
 use common::job::{Runner, StepKind};
 use common::result::{JobResult, ResultState};
 use proptest::prelude::*;
@@ -286,6 +287,17 @@ fn events(secret: &str) -> Vec<EventBody> {
             state: ResultState::Open,
             note: Some(s()),
         })),
+        EventBody::Evidence(Box::new(Evidence {
+            codex_version: Some(s()),
+            model: Some(s()),
+            checks: vec![CheckEvidence {
+                command: s(),
+                command_sha256: s(),
+                exit_code: Some(1),
+                output_sha256: s(),
+                output_bytes: 1,
+            }],
+        })),
     ];
     for event in &all {
         match event {
@@ -308,7 +320,8 @@ fn events(secret: &str) -> Vec<EventBody> {
             | EventBody::Extended { .. }
             | EventBody::Interrupted { .. }
             | EventBody::Vitals(_)
-            | EventBody::Result(_) => {}
+            | EventBody::Result(_)
+            | EventBody::Evidence(_) => {}
         }
     }
     all

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::{Event, EventBody, FinalState, Isolation, Queued, Resources, StepOutcome, Usage};
+use crate::evidence::{CheckEvidence, Evidence};
 use crate::job::{Runner, StepKind};
 use crate::stream::{GitService, StreamPart};
 use crate::vitals::{MachineVitals, Space};
@@ -88,6 +89,16 @@ fn additions_of_protocol_6() {
         lines.push(hex(&AgentFrame::Stream { stream: 300, part: part.clone() }));
         lines.push(hex(&RelayFrame::Stream { stream: 300, part }));
     }
+    let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    let check = CheckEvidence {
+        command: "npm test".into(),
+        command_sha256: "ab".into(),
+        exit_code: Some(1),
+        output_sha256: "cd".into(),
+        output_bytes: 300,
+    };
+    let evidence = Evidence { codex_version: Some("0.169.0".into()), model: None, checks: vec![check] };
+    lines.push(hex(&Event { at, body: EventBody::Evidence(Box::new(evidence)) }));
     insta::assert_snapshot!(lines.join("\n"));
 }
 

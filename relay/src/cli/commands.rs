@@ -6,8 +6,8 @@ use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use super::global::Global;
 use super::{
     apply, cancel, completions, diff, discard, doctor, down, events, explain, extend, help, hook, init,
-    launch, logs, mcp, merge, notices, prune, restart, resume, retry, run, schema, serve, status, top, up,
-    wait,
+    launch, logs, mcp, merge, notices, prune, receipt, restart, resume, retry, run, schema, serve, status,
+    top, up, verify, wait,
 };
 
 /// Hands tasks to workers without blocking: launch and status return at once.
@@ -125,6 +125,10 @@ commands! {
     Merge(merge::MergeArgs) = "merge";
     /// Remove the branch of a job
     Discard(discard::DiscardArgs) = "discard";
+    /// Print the signed receipt of a job: what was done and checked
+    Receipt(receipt::ReceiptArgs) = "receipt";
+    /// Check a job's receipt and run its checks again
+    Verify(verify::VerifyArgs) = "verify";
     /// Remove archived jobs
     Prune(prune::PruneArgs) = "prune";
     /// Answer a hook of Codex or Claude Code

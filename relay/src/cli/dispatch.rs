@@ -12,8 +12,8 @@ use super::global::Global;
 use super::serve::{self, ServeFn};
 use super::{
     Context, apply, cancel, candidates, completions, diff, discard, doctor, down, events, explain, extend,
-    help, hook, init, launch, logs, mcp, merge, notices, prune, restart, resume, retry, run, schema, status,
-    top, up, wait,
+    help, hook, init, launch, logs, mcp, merge, notices, prune, receipt, restart, resume, retry, run, schema,
+    status, top, up, verify, wait,
 };
 use crate::exit::{ExitCode, Failure};
 use crate::inheritance;
@@ -96,7 +96,7 @@ fn is_inside_job() -> bool {
 
 /// Returns true for a command that only reads.
 fn only_reads(command: &Command) -> bool {
-    use Command::{Completions, Diff, Doctor, Events, Explain, Help, Logs, Schema, Status, Wait};
+    use Command::{Completions, Diff, Doctor, Events, Explain, Help, Logs, Receipt, Schema, Status, Wait};
     matches!(
         command,
         Status(_)
@@ -105,6 +105,7 @@ fn only_reads(command: &Command) -> bool {
             | Wait(_)
             | Explain(_)
             | Diff(_)
+            | Receipt(_)
             | Schema(_)
             | Doctor(_)
             | Completions(_)
@@ -152,6 +153,8 @@ fn dispatch(cli: &Cli, serve: ServeFn) -> Result<u8, Failure> {
         Command::Merge(args) => in_project(global, |context| merge::run(args, context)),
         Command::Discard(args) => in_project(global, |context| discard::run(args, context)),
         Command::Diff(args) => in_project(global, |context| diff::run(args, context)),
+        Command::Receipt(args) => in_project(global, |context| receipt::run(args, context)),
+        Command::Verify(args) => in_project(global, |context| verify::run(args, context)),
         Command::Extend(args) => in_project(global, |context| extend::run(args, context)),
         Command::Resume(args) => in_project(global, |context| resume::run(args, context)),
         Command::Retry(args) => in_project(global, |context| retry::run(args, context)),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use common::event::MAX_TITLE;
+use common::expectation::Expectation;
 use common::ids::{JobId, JobName};
 use common::job::Runner;
 use common::origin::Origin;
@@ -61,6 +62,9 @@ pub struct LaunchArgs {
     /// Command line to run after the worker; the job fails unless it succeeds; repeatable
     #[arg(long, value_name = "CMD")]
     pub(super) check: Vec<String>,
+    /// What the job has to leave behind, or it fails: commit, change (of a file) or file:PATH; repeatable
+    #[arg(long, value_name = "WHAT")]
+    pub(super) expect: Vec<Expectation>,
     /// Limits of the job.
     #[command(flatten)]
     pub(super) limits: LimitFlags,
@@ -181,6 +185,7 @@ pub(super) fn resolve_flags(
         env,
         setup: args.setup.clone(),
         checks: args.check.clone(),
+        expect: args.expect.clone(),
         limits,
         rules: context.config.rules.clone(),
         on_limit: args.on_limit.unwrap_or(context.config.on_limit),

@@ -50,6 +50,13 @@ pub(super) struct PlaceRequest {
     clean: bool,
 }
 
+impl PlaceRequest {
+    /// Returns the place of a job that looks at a commit.
+    pub(super) fn at_commit(commit: &str) -> Self {
+        Self { branch: None, reference: Some(commit.to_owned()), clean: true }
+    }
+}
+
 impl PlaceFlags {
     /// Returns the wanted place; `None` if the job works in the folder itself.
     ///

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::duration;
+use common::expectation::{Expectation, MAX_EXPECTATIONS};
 use common::ids::{JobId, JobName};
 use common::job::{CodexSettings, JobSpec, Limits, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
 use common::origin::Origin;
@@ -50,6 +51,8 @@ pub struct Launch {
     pub setup: Vec<String>,
     /// Command lines to run after the worker.
     pub checks: Vec<String>,
+    /// What the job has to leave behind.
+    pub expect: Vec<Expectation>,
     /// Time limits.
     pub limits: Limits,
     /// Rules for the steps.
@@ -103,6 +106,7 @@ impl Launch {
             codex: self.codex.clone(),
             thread: self.thread_id.clone(),
             place: self.place.as_ref().map(|place| place.spec_of(job)),
+            expect: self.expect.clone(),
         }
     }
 
@@ -125,6 +129,9 @@ impl Launch {
                 "the command line '{line}' has a carriage return at the end of a line (CRLF), which the \
                 shell reads as part of the last word: remove it, for example with `tr -d '\\r'`"
             )));
+        }
+        if self.expect.len() > MAX_EXPECTATIONS {
+            return Err(Failure::usage(format!("--expect: at most {MAX_EXPECTATIONS} expectations")));
         }
         // The job's number is not assigned yet, so the longest number is assumed.
         let spec = self.spec(&JobId::new(self.name.clone(), u32::MAX));

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
+use common::expectation::Expectation;
 use common::job::Runner;
 use common::origin::FollowUp;
 use common::rule::{OnLimit, OnLoop};
@@ -20,8 +21,8 @@ use crate::exit::{ExitCode, Failure};
 #[derive(Debug, Default, Args)]
 #[command(after_help = after_help!(
     "The worker remembers the earlier job: say only what is new. The new job takes workspace, model, \
-     checks, names of environment variables (--env) and CODEX_ARGS from the earlier one. Its limits are \
-     those of a new launch.",
+     checks, expectations, names of environment variables (--env) and CODEX_ARGS from the earlier one. Its \
+     limits are those of a new launch.",
     [
         "relay resume demo \"Update the documentation, too.\"",
         "relay resume demo#1 --check 'npm test' -f next.md"
@@ -46,6 +47,12 @@ pub struct ResumeArgs {
     /// Run no checks
     #[arg(long, conflicts_with = "check")]
     pub(super) no_check: bool,
+    /// What the job has to leave behind, or it fails: commit, change or file:PATH; repeatable [default: as in JOB]
+    #[arg(long, value_name = "WHAT")]
+    pub(super) expect: Vec<Expectation>,
+    /// Expect nothing
+    #[arg(long, conflicts_with = "expect")]
+    pub(super) no_expect: bool,
     /// Limits of the job.
     #[command(flatten)]
     pub(super) limits: LimitFlags,
@@ -117,6 +124,11 @@ pub(super) fn resolve_flags(
             (true, _) => Vec::new(),
             (false, true) => old.checks.clone(),
             (false, false) => args.check.clone(),
+        },
+        expect: match (args.no_expect, args.expect.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => old.expect.clone(),
+            (false, false) => args.expect.clone(),
         },
         limits: limits::apply_flags(&context.config.limits, &args.limits)?,
         rules: context.config.rules.clone(),

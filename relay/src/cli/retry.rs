@@ -16,7 +16,7 @@ use crate::exit::{ExitCode, Failure};
 /// Flags of `relay retry`.
 #[derive(Debug, Default, Args)]
 #[command(after_help = after_help!(
-    "The new job takes prompt, workspace, setup, checks, limits, model and CODEX_ARGS from the earlier \
+    "The new job takes prompt, workspace, setup, checks, expectations, limits, model and CODEX_ARGS from the earlier \
      one. Values of environment variables (--env) are not stored: they are read from this environment.",
     ["relay retry demo", "relay retry demo#2 --step-timeout install=20m"]
 ))]
@@ -88,6 +88,7 @@ pub(super) fn resolve_flags(
         env: earlier.follow_up_env(&args.env, context)?,
         setup: old.setup.clone(),
         checks: old.checks.clone(),
+        expect: old.expect.clone(),
         limits: limits::apply_flags(&old.limits, &args.limits)?,
         rules: old.rules.clone(),
         on_limit: args.on_limit.unwrap_or(old.on_limit),

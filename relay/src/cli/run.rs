@@ -128,6 +128,7 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
         env: BTreeMap::new(),
         setup: Vec::new(),
         checks: Vec::new(),
+        expect: Vec::new(),
         limits,
         rules: context.config.rules.clone(),
         on_limit: context.config.on_limit,

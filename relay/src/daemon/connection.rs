@@ -268,6 +268,7 @@ async fn handle_message(
     let frame = wire::decode::<AgentFrame>(&bytes).map_err(|e| refused(e.to_string()))?;
     match frames::route_frame(frame, connection_id, receipts).map_err(refused)? {
         FrameRoute::Writer { action, command } => {
+            app.evidence.note(&command);
             with_registry_timeout(action, app.writer.send(command)).await
         }
         FrameRoute::Core(input) => {

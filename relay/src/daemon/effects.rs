@@ -349,7 +349,7 @@ fn spawn_prune(registry: &Registry, results: &ResultPublisher, request: &Path, k
         }
         match prune_archive(&registry, &keep) {
             Ok(jobs) => {
-                results.remove_repositories(&jobs);
+                results.forget(&jobs);
                 tracing::info!("{} archived jobs were removed", jobs.len());
             }
             Err(e) => tracing::error!("archived jobs can't be removed: {e}"),

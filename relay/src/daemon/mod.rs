@@ -27,7 +27,7 @@
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
 //! * [`deliver`]: delivers completion notices.
-//! * [`job_repositories`]: repositories of jobs with a clone of their own; [`results`]: their results.
+//! * [`job_repositories`]: repositories of jobs with a clone of their own; [`results`]: their results, with [`receipts`].
 //! * [`request_watcher`]: watches for new requests. [`freeze_detector`]: detects that this process or the machine was
 //!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
@@ -50,6 +50,7 @@ mod main_loop;
 mod message;
 mod pending_connections;
 mod platform;
+mod receipts;
 mod request_files;
 mod request_watcher;
 mod results;

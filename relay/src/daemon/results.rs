@@ -16,8 +16,10 @@ use common::result::{JobResult, ResultState};
 use tokio::sync::Semaphore;
 
 use super::job_repositories::JobRepositories;
+use super::receipts::{ReceivedEvidence, write_receipt};
 use super::writer::{WriterCommand, WriterHandle};
 use crate::git::publish;
+use crate::receipt::store::Receipts;
 use crate::registry::read;
 
 /// Number of results that are published at once: each runs git, which uses a core.
@@ -27,27 +29,40 @@ const MAX_AT_ONCE: usize = 2;
 #[derive(Debug, Clone)]
 pub(super) struct ResultPublisher {
     repositories: JobRepositories,
+    receipts: Receipts,
+    evidence: ReceivedEvidence,
     writer: WriterHandle,
     turns: Arc<Semaphore>,
 }
 
 impl ResultPublisher {
-    pub(super) fn new(repositories: JobRepositories, writer: WriterHandle) -> Self {
-        Self { repositories, writer, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
+    pub(super) fn new(
+        repositories: JobRepositories,
+        (receipts, evidence): (Receipts, ReceivedEvidence),
+        writer: WriterHandle,
+    ) -> Self {
+        Self { repositories, receipts, evidence, writer, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
     }
 
     /// Begins to publish the result of a job that has ended, if it has its own clone and no result yet; returns true then.
     pub(super) fn publish_if_missing(&self, record: &JobRecord) -> bool {
+        let evidence = self.evidence.take(record);
         if !self.repositories.lacks_result(record) {
             return false;
         }
-        let (publisher, job) = (self.clone(), record.job.clone());
+        let (publisher, record) = (self.clone(), record.clone());
+        let job = record.job.clone();
         tokio::spawn(async move {
             // The semaphore is never closed.
             let _turn = publisher.turns.acquire().await;
-            let (repositories, of) = (publisher.repositories.clone(), job.clone());
-            let outcome = tokio::task::spawn_blocking(move || publish_result(&repositories, &of)).await;
-            match outcome {
+            let (publishing, receipts) = (publisher.repositories.clone(), publisher.receipts.clone());
+            let outcome = tokio::task::spawn_blocking(move || {
+                let result = publish_result(&publishing, &record.job);
+                let repository = publishing.of_job(&record.job);
+                write_receipt(&receipts, &repository, &record, &result, evidence.as_ref());
+                result
+            });
+            match outcome.await {
                 Ok(result) => publisher.record(&job, result).await,
                 Err(e) => tracing::error!("{job}: its result could not be published: {e}"),
             }
@@ -85,11 +100,20 @@ impl ResultPublisher {
         self.record(job, JobResult { state, ..result }).await;
     }
 
-    /// Removes the repositories of jobs that are no longer in the registry.
-    pub(super) fn remove_repositories(&self, jobs: &[JobId]) {
+    fn remove_repositories(&self, jobs: &[JobId]) {
         for job in jobs {
             if let Err(e) = self.repositories.of_job(job).remove() {
                 tracing::warn!("{job}: its repository can't be removed: {e}");
+            }
+        }
+    }
+
+    /// Removes everything that is kept about jobs which are no longer in the registry.
+    pub(super) fn forget(&self, jobs: &[JobId]) {
+        self.remove_repositories(jobs);
+        for job in jobs {
+            if let Err(e) = self.receipts.remove(job) {
+                tracing::warn!("{job}: its receipt can't be removed: {e}");
             }
         }
     }

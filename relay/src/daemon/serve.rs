@@ -19,6 +19,7 @@ use super::effects::Executor;
 use super::job_repositories::JobRepositories;
 use super::latest_map::LatestMap;
 use super::platform::Platform;
+use super::receipts::ReceivedEvidence;
 use super::results::ResultPublisher;
 use super::subscribe::{Broadcast, Subscribers};
 use super::tls::TlsIdentity;
@@ -31,6 +32,7 @@ use crate::exit::Failure;
 use crate::files::atomic::Durability;
 use crate::inheritance;
 use crate::policy::JobPolicy;
+use crate::receipt::store::Receipts;
 use crate::registry::lease::{self, DaemonId, Lease, PlatformStatus};
 use crate::registry::{Registry, leftovers, reserve};
 use crate::state_dir::StateDir;
@@ -128,16 +130,19 @@ async fn run_daemon(
     }
     let repositories = JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories());
     let deliveries = DeliveryThread::start(registry, config, clock.clone(), repositories.clone());
+    let evidence = ReceivedEvidence::default();
     let app = AppState {
         tokens: state.tokens(),
         identity,
         writer,
         core: sender,
         repositories: repositories.clone(),
+        evidence: evidence.clone(),
         subscribers,
         clock: clock.clone(),
         connection_counter: Arc::default(),
     };
+    let receipts = Receipts::in_folder(state.receipts());
     let lease = first_lease(engine, &holder, address, &clock, &saved);
     let core = Core::new(lease, &saved, platform.name().to_owned(), config.platform.min_free);
     let executor = Executor {
@@ -147,7 +152,7 @@ async fn run_daemon(
         app: app.clone(),
         platform: platform.clone(),
         policy: JobPolicy::new(engine, config),
-        results: ResultPublisher::new(repositories, app.writer.clone()),
+        results: ResultPublisher::new(repositories, (receipts, evidence), app.writer.clone()),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
         outbound_queues: BTreeMap::new(),
         admission_reply: None,

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::connection;
 use super::job_repositories::JobRepositories;
 use super::message::Message;
+use super::receipts::ReceivedEvidence;
 use super::subscribe::Subscribers;
 use super::tls::TlsIdentity;
 use super::token::TokenVerifier;
@@ -39,6 +40,8 @@ pub(super) struct AppState {
     pub(super) core: mpsc::Sender<Message>,
     /// Repositories of the jobs that have a clone of their own.
     pub(super) repositories: JobRepositories,
+    /// Reports of agents, for receipts.
+    pub(super) evidence: ReceivedEvidence,
     /// Shared state of the subscribers.
     pub(super) subscribers: Subscribers,
     /// Time source of records.

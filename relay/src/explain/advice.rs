@@ -173,6 +173,15 @@ const ADVICE_TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
             CRLF_SCRIPT_ADVICE,
         ],
     ),
+    (
+        FailureKind::ExpectationFailed,
+        StepFilter::Any,
+        &[
+            "`relay logs {job}` shows what it did instead",
+            "`relay resume {thread} 'HINT'`: say what is missing; it remembers its work",
+            "if the task does not ask for it clearly, launch it again with a clearer task, or without --expect",
+        ],
+    ),
     (FailureKind::SpawnFailed, StepFilter::Any, &["make sure that the program exists where the worker runs"]),
     (FailureKind::AgentLost, StepFilter::Any, INTERRUPTED_ADVICE),
     (FailureKind::ContainerExited, StepFilter::Any, INTERRUPTED_ADVICE),
@@ -304,7 +313,8 @@ mod tests {
             Kind::ContextWindow => Some(Kind::Overloaded),
             Kind::Overloaded => Some(Kind::CodexOutdated),
             Kind::CodexOutdated => Some(Kind::NoProgress),
-            Kind::NoProgress => None,
+            Kind::NoProgress => Some(Kind::ExpectationFailed),
+            Kind::ExpectationFailed => None,
         };
         std::iter::successors(Some(Kind::SpawnFailed), |kind| next(*kind)).collect()
     }

@@ -17,7 +17,7 @@
 //! * [`job_repository`]: the repository of a job, and the two services on it.
 //! * [`publish`]: the result as a branch of the caller's repository. [`change`]: its size. [`content`]: what to know
 //!   about its files.
-//! * [`diff`]: a result as text.
+//! * [`diff`]: a result as text. [`digest`]: its digest.
 //! * [`apply`], [`merge`], [`discard`]: the three things that can be done with a result.
 //!
 //! Only the person who runs relay is trusted here, neither the caller's repository, in which a worker may have worked,
@@ -30,6 +30,7 @@ mod command;
 mod config;
 mod content;
 pub mod diff;
+pub mod digest;
 pub mod discard;
 mod error;
 pub mod job_repository;

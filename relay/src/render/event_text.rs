@@ -64,6 +64,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         | EventBody::Started { .. }
         | EventBody::Usage(_)
         | EventBody::Vitals(_)
+        | EventBody::Evidence(_)
         | EventBody::Cleanup { survivors: 0, .. }
         | EventBody::StepFinished { outcome: StepOutcome::Ok | StepOutcome::Unknown, .. } => Emphasis::Minor,
         EventBody::Queued(_)
@@ -144,6 +145,13 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
         EventBody::Interrupted { n, reason } => format!("step {n}: {}", one_line(reason)),
         EventBody::Vitals(vitals) => machine_text::full(vitals),
         EventBody::Result(result) => one_line(&result.describe()),
+        EventBody::Evidence(evidence) => {
+            let passed = evidence.checks.iter().filter(|check| check.has_passed()).count();
+            format!(
+                "{passed} of {} passed",
+                plural::format_count(evidence.checks.len() as u64, "check", "checks")
+            )
+        }
         EventBody::Cleanup { killed, survivors } => {
             format!(
                 "{} killed, {survivors} left",

@@ -8,6 +8,7 @@
 //!   tokens/        hashes of the agents' tokens
 //!   agent/         state of the agent of engine `local`
 //!   repositories/  a git repository for each job with a clone of its own
+//!   receipts/      the key for receipts, and the receipts
 //! ```
 //!
 //! [`ownership`]: check that no other user could have changed the folder.
@@ -54,7 +55,7 @@ impl StateDir {
         })?;
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let state = Self { dir: base.join(project_key(&root)), root };
-        for folder in [state.tokens_dir(), state.agent(), base.join("consent")] {
+        for folder in [state.tokens_dir(), state.agent(), state.receipts(), base.join("consent")] {
             ownership::check(&base, &folder)?;
         }
         Ok(state)
@@ -107,6 +108,11 @@ impl StateDir {
     /// Repositories of jobs with a clone of their own; missing without such jobs.
     pub fn repositories(&self) -> PathBuf {
         self.dir.join("repositories")
+    }
+
+    /// Key and receipts of the project.
+    pub fn receipts(&self) -> PathBuf {
+        self.dir.join("receipts")
     }
 
     /// The relay's TLS key and certificate.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use common::expectation::{Expectation, MAX_EXPECTATIONS};
 use common::ids::JobName;
 use common::job::Runner;
 use common::rule::OnLoop;
@@ -39,6 +40,10 @@ struct Input {
     #[serde(default)]
     #[schemars(length(max = 20))]
     checks: Vec<String>,
+    /// What the worker has to leave behind, or the job fails: "commit", "change" or "file:PATH".
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    expect: Vec<String>,
     /// Time limit of the job, such as 90s, 30m or 2h. By default that of relay.toml, or 4h.
     timeout: Option<String>,
     /// Action when a worker repeats a failing step. By default that of relay.toml, or warn.
@@ -99,6 +104,8 @@ pub(super) fn limit_flags(timeout: Option<&str>) -> Result<LimitFlags, Failure> 
 
 fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
     check_bounds(&input.prompt, &[&input.setup, &input.checks])?;
+    let expect = input.expect.iter().take(MAX_EXPECTATIONS + 1).map(|text| text.parse::<Expectation>());
+    let expect: Result<Vec<Expectation>, String> = expect.collect();
     let name = input.name.as_deref().map(str::parse::<JobName>).transpose();
     Ok(LaunchArgs {
         prompt: Some(input.prompt),
@@ -107,6 +114,7 @@ fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
         name: name.map_err(|e| Failure::usage(format!("`name`: {e}")))?,
         setup: input.setup,
         check: input.checks,
+        expect: expect.map_err(|e| Failure::usage(format!("`expect`: {e}")))?,
         limits: limit_flags(input.timeout.as_deref())?,
         on_limit: None,
         on_loop: input.on_loop,
@@ -137,6 +145,8 @@ mod tests {
     fn mistakes_name_their_field() {
         assert!(refused(json!({"prompt": "-", "workspace": "."})).starts_with("the prompt is empty"));
         assert!(refused(json!({"prompt": "x", "workspace": ".", "name": "No Good"})).starts_with("`name`: "));
+        let expect = refused(json!({"prompt": "x", "workspace": ".", "expect": ["commits"]}));
+        assert!(expect.starts_with("`expect`: unknown expectation 'commits'"), "{expect}");
         let timeout = refused(json!({"prompt": "x", "workspace": ".", "timeout": "5"}));
         assert_eq!(timeout, "`timeout`: '5' is not a duration: write it like 90s, 10m or 1h30m");
         let many = vec!["true"; MAX_COMMANDS + 1];

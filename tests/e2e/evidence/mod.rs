@@ -1,0 +1,215 @@
+//! What a job has to leave behind, and what relay signs about it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use common::event::FailureKind;
+use common::record::State;
+use common::result::ResultState;
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Engine, Site, programs, until};
+use serde_json::{Value, json};
+
+use crate::places::{git, repository};
+
+/// Launches a shell job that must end like this; returns the error's message.
+fn unmet(site: &Site, line: &str, flags: &[&str]) -> String {
+    let record = site.ended(&site.launch_shell(line, flags));
+    let expected = (State::Failed, Some(FailureKind::ExpectationFailed));
+    assert_eq!(outcome(&record), expected, "{line} {flags:?}: {:?}", record.error);
+    record.error.unwrap().message
+}
+
+fn met(site: &Site, line: &str, flags: &[&str]) {
+    let record = site.ended(&site.launch_shell(line, flags));
+    assert_eq!(outcome(&record), (State::Completed, None), "{line} {flags:?}: {:?}", record.error);
+}
+
+#[test]
+fn a_job_that_does_not_leave_behind_what_is_expected_fails_and_says_what_was_found() {
+    let site = Site::up(Engine::Local);
+    let root = repository(&site);
+    for place in [&["--branch"][..], &["--in-place"]] {
+        let flags = |more: &[&'static str]| [place, more].concat();
+        let idle = unmet(&site, "true", &flags(&["--expect", "commit"]));
+        assert!(idle.starts_with("expected commit: HEAD has no commit since "), "{idle}");
+        let said = unmet(&site, "true", &flags(&["--expect", "file:out/a", "--expect", "file:kept"]));
+        assert_eq!(said, "expected file:out/a: it does not exist");
+        let outside = unmet(&site, "ln -s /etc link", &flags(&["--expect", "file:link/passwd"]));
+        assert_eq!(outside, "expected file:link/passwd: its path leads out of the working folder");
+        met(&site, "mkdir out; echo > out/a", &flags(&["--expect", "file:out/a", "--expect", "change"]));
+        met(
+            &site,
+            "echo > b; git add b; git -c user.name=t -c user.email=t@t commit -qm b",
+            &flags(&["--expect", "commit"]),
+        );
+    }
+    let idle = unmet(&site, "true", &["--branch", "--expect", "change"]);
+    assert!(idle.starts_with("expected change: no file differs from "), "{idle}");
+    // A failure of the job itself counts more, and a follow-up keeps the expectation.
+    let failed = site.ended(&site.launch_shell("exit 3", &["--branch", "--expect", "commit"]));
+    assert_eq!(outcome(&failed), (State::Failed, Some(FailureKind::Exited)));
+    let retried = site.relay(&["retry", &failed.job.to_string(), "-q"]);
+    let spec = fs::read_to_string(site.file(retried.trim(), "spec")).unwrap();
+    assert!(spec.contains(r#""expect":["commit"]"#), "{spec}");
+    let refused = |what: &str| {
+        let path = root.to_str().unwrap();
+        site.refused(2, &["launch", "-w", path, "--runner", "shell", "--expect", what, "true"])
+    };
+    assert!(refused("commits").contains("use commit, change or file:PATH"));
+    assert!(refused("file:../x").contains("without '..'"));
+    let nothing = site.root().join("workspace-projects/plain");
+    fs::create_dir(&nothing).unwrap();
+    let flags =
+        ["launch", "-w", nothing.to_str().unwrap(), "--runner", "shell", "--expect", "commit", "-q", "true"];
+    let record = site.ended(site.relay(&flags).trim());
+    assert!(record.error.unwrap().message.contains("in no git repository"));
+}
+
+/// Launches a job with a commit and checks, and waits for its result.
+fn checked_job(site: &Site, checks: &[&str]) -> String {
+    let checks: Vec<&str> = checks.iter().flat_map(|check| ["--check", check]).collect();
+    let job = site.launch_shell(
+        "echo made > made; git add made; git commit -qm made",
+        &[&checks[..], &["--branch"]].concat(),
+    );
+    until("the result", || site.record(&job).result.filter(|result| result.state == ResultState::Open));
+    job
+}
+
+/// File of a receipt in the state folder.
+fn receipt_file(site: &Site, job: &str) -> PathBuf {
+    site.state().join("receipts").join(format!("{}.json", job.replace('#', ".")))
+}
+
+fn verified(site: &Site, job: &str) -> (Option<i32>, String) {
+    let output = site.run(&["verify", job]);
+    let said = [&*output.stdout, &*output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn verify_runs_the_checks_again_and_compares_their_exit_codes() {
+    let site = Site::up(Engine::Local);
+    let root = repository(&site);
+    let marker = site.root().join("workspace-projects/marker");
+    let changing = format!("test ! -e {}", marker.display());
+    let job = checked_job(&site, &["cat made; echo x > left", "date +%N", &changing]);
+    let (code, said) = verified(&site, &job);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("check 1 (cat made; echo x > left): exit code 0, as in the receipt"), "{said}");
+    assert!(said.contains("check 2 (date +%N): its output differs from that of the receipt"), "{said}");
+    assert!(said.contains(&format!("{job} is verified")), "{said}");
+    assert_eq!(git(&root, &["branch", "--list", "relay/verify-*"]), "", "what the checks wrote is discarded");
+
+    fs::write(&marker, "").unwrap();
+    let (code, said) = verified(&site, &job);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("NOT VERIFIED: exit code 1, but exit code 0 in the receipt"), "{said}");
+    assert!(said.contains(&format!("{job} is not verified")), "{said}");
+
+    let spec = site.file(&job, "spec");
+    let text = fs::read_to_string(&spec).unwrap();
+    fs::write(&spec, text.replace("cat made", "cat kept")).unwrap();
+    assert!(verified(&site, &job).1.contains("lists other checks than the receipt"));
+    fs::write(&spec, text).unwrap();
+
+    let path = receipt_file(&site, &job);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(9).position(|part| part == b"\"payload\"").unwrap() + 40;
+    bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+    fs::write(&path, bytes).unwrap();
+    let (code, said) = verified(&site, &job);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("its signature is not valid: the receipt was changed after it was signed"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_receipt_needs_a_result() {
+    let site = Site::up(Engine::Local);
+    repository(&site);
+    assert!(site.refused(2, &["receipt", "--public-key"]).contains("no key yet"));
+    let idle = site.launch_shell("true", &["--branch"]);
+    until("no result", || site.record(&idle).result);
+    assert!(site.refused(2, &["receipt", &idle]).contains("it changed nothing"));
+    let in_place = site.launch_shell("true", &["--in-place"]);
+    site.ended(&in_place);
+    assert!(site.refused(2, &["receipt", &in_place]).contains("has no branch"));
+    assert!(site.refused(2, &["verify", &in_place]).contains("has no branch"));
+    let failed = site.launch_shell("echo > made", &["--branch", "--check", "exit 4"]);
+    until("the result", || site.record(&failed).result);
+    let statement = statement(&site.relay(&["receipt", &failed]));
+    assert_eq!(statement["predicate"]["result"], "FAILED");
+    assert_eq!(statement["predicate"]["failedTests"], json!(["exit 4"]));
+    assert_eq!(verified(&site, &failed).0, Some(0), "the check fails again");
+    assert!(site.relay(&["receipt", "--public-key"]).starts_with("-----BEGIN PUBLIC KEY-----"));
+}
+
+/// Statement in an envelope.
+fn statement(envelope: &str) -> Value {
+    let envelope: Value = serde_json::from_str(envelope).unwrap();
+    let payload = BASE64_STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
+    serde_json::from_slice(&payload).unwrap()
+}
+
+/// Runs the verifier of the public packages that `tests/run.sh` installs.
+fn independent_verifier(receipt: &Path, key: &Path) -> Result<Value, String> {
+    let python = env::var_os("RELAY_TEST_MCP_PYTHON");
+    let python = python.unwrap_or_else(|| programs::workspace().join("target/mcp-client/bin/python").into());
+    let script = programs::workspace().join("tests/e2e/evidence/verify.py");
+    let output = Command::new(&python).arg(script).arg(receipt).arg(key).output();
+    let output = output.unwrap_or_else(|e| panic!("{}: {e}: run ./tests/run.sh", python.display()));
+    if output.status.success() {
+        Ok(serde_json::from_slice(&output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+#[test]
+#[ignore = "needs the Python packages securesystemslib and in-toto-attestation"]
+fn an_independent_verifier_accepts_a_receipt_and_refuses_it_after_one_changed_byte() {
+    let site = Site::up(Engine::Local);
+    let root = repository(&site);
+    let job = checked_job(&site, &["cat made"]);
+    let (receipt, key) = (site.root().join("receipt.json"), site.root().join("relay.pub"));
+    fs::write(&receipt, site.relay(&["receipt", &job])).unwrap();
+    fs::write(&key, site.relay(&["receipt", "--public-key"])).unwrap();
+    let commit = git(&root, &["rev-parse", "relay/demo-1"]);
+    let found = independent_verifier(&receipt, &key).unwrap();
+    let expected = json!({
+        "subject": {"relay/demo-1": {"gitCommit": commit}},
+        "predicate_type": "https://in-toto.io/attestation/test-result/v0.1",
+        "result": "PASSED",
+        "passed": ["cat made"],
+        "failed": [],
+        "configuration": ["job", "base", "diff", "worker", "check 1"],
+    });
+    assert_eq!(found, expected);
+
+    // The digest of the change can be computed by anybody who has the commits.
+    let said = statement(&fs::read_to_string(&receipt).unwrap());
+    let diff = &said["predicate"]["configuration"][2];
+    let command = diff["annotations"]["command"].as_str().unwrap();
+    let hashed =
+        Command::new("sh").current_dir(&root).args(["-c", &format!("{command} | sha256sum")]).output();
+    let hashed = String::from_utf8(hashed.unwrap().stdout).unwrap();
+    assert_eq!(hashed.split(' ').next(), diff["digest"]["sha256"].as_str());
+
+    let envelope = fs::read(&receipt).unwrap();
+    let payload = envelope.windows(9).position(|part| part == b"\"payload\"").unwrap();
+    for at in [payload + 20, payload + 300] {
+        let mut changed = envelope.clone();
+        // Stays in the alphabet of base64.
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        fs::write(&receipt, changed).unwrap();
+        let refused = independent_verifier(&receipt, &key).unwrap_err();
+        assert!(refused.contains("not verified"), "{refused}");
+    }
+}
