@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, ConfigFile, MAX_CONFIG};
 use crate::config_source::ConfigSource;
+use crate::output::collector;
 use crate::{agent, exit, shim, state_dir};
 
 /// Runs workers, supervises them, and reports their milestones to a relay.
@@ -43,6 +44,9 @@ enum Command {
         #[arg(long)]
         inside: bool,
     },
+    /// Write the files of the current folder to stdout, as an archive
+    #[command(hide = true)]
+    CollectOutput,
 }
 
 /// Runs the command line.
@@ -60,6 +64,10 @@ pub fn main() -> ExitCode {
         Command::Shim { inside } => match shim::run::run(inside) {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => exit::with_line(exit::FAILED, &format!("shim: {error}")),
+        },
+        Command::CollectOutput => match collector::run() {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(error) => exit::with_line(exit::FAILED, &error),
         },
     }
 }

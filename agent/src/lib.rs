@@ -26,6 +26,7 @@ mod job;
 mod mask;
 mod observe;
 mod oom;
+mod output;
 mod place;
 mod proc_stat;
 mod process;

@@ -35,6 +35,7 @@ mod machine_text;
 mod mcp;
 mod min_free;
 mod notice;
+mod output;
 mod plural;
 mod policy;
 mod project;

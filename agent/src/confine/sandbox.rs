@@ -71,11 +71,15 @@ impl SharedSettings {
         known.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// Returns the sandbox of a job that works in this folder.
+    /// Returns the sandbox of a job that works in this folder, and may write to its output folder.
     ///
     /// # Errors
     /// One line with the reason why no sandbox can be created.
-    pub(crate) fn job_sandbox(&self, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
+    pub(crate) fn job_sandbox(
+        &self,
+        folder: &WorkspaceDir,
+        output: Option<&WorkspaceDir>,
+    ) -> Result<JobSandbox, String> {
         let workspace = folder.path();
         if workspace.chars().any(char::is_control) {
             return Err(
@@ -92,9 +96,12 @@ impl SharedSettings {
         // A folder that is not a repository may become one, so its settings are protected too.
         let may_become_repository =
             !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
+        let writable: Vec<&str> = output.map(WorkspaceDir::path).into_iter().collect();
         let mut model = self.profile(workspace, &repository, false)?;
+        writable.iter().for_each(|path| model.allow_write(path, false));
         self.codex_programs.expose_aliases(&mut model)?;
-        let shell = self.profile(workspace, &repository, may_become_repository)?;
+        let mut shell = self.profile(workspace, &repository, may_become_repository)?;
+        writable.iter().for_each(|path| shell.allow_write(path, false));
         let mut settings = self.protected_settings(&repository);
         settings
             .retain(|path| path.to_str().is_some_and(|path| shell.readable.iter().any(|kept| kept == path)));
@@ -258,7 +265,7 @@ mod tests {
         fs::write(dir.join("p/.git/HEAD"), "x\n").unwrap();
         let workspace = dir.join("p").display().to_string();
         let folder = WorkspaceDir::open(&workspace, &[]).unwrap();
-        let sandboxed = shared(&dir).job_sandbox(&folder).unwrap();
+        let sandboxed = shared(&dir).job_sandbox(&folder, None).unwrap();
         let mut spec = JobSpec::new("a#1".parse().unwrap(), common::job::Runner::Codex, "do it", "/w s");
         spec.env.insert("LD_PRELOAD".to_owned(), "evil.so".to_owned());
         spec.prompt = "echo secret".to_owned();
@@ -301,7 +308,7 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir_all(dir.join("p/platform/ws")).unwrap();
         let folder = WorkspaceDir::open(&dir.join("p/platform/ws").display().to_string(), &[]).unwrap();
-        let refused = shared(&dir).job_sandbox(&folder).unwrap_err();
+        let refused = shared(&dir).job_sandbox(&folder, None).unwrap_err();
         assert!(refused.contains("no job may see"), "{refused}");
     }
 }

@@ -96,7 +96,7 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
         stdin: String::new(),
         interrupt_first: false,
     };
-    let sandbox = shared.job_sandbox(&folder)?;
+    let sandbox = shared.job_sandbox(&folder, None)?;
     sandbox.wrap(&mut command);
     let ended =
         timeout(TIMEOUT, capture(command, OutputPipes::Merged, OutputSource::Stdout, Some(&folder))).await;

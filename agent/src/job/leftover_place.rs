@@ -59,7 +59,7 @@ impl JobManager {
         let confined = admission::admit(&spec, &config).ok()?;
         let path = folder::place_path(&self.context.state_dir, run, confined, &env).ok()?;
         let top = WorkspaceDir::open(&path.to_string_lossy(), &[]).ok()?;
-        let sandbox = if confined { Some(self.sandbox(&config, &top).await.ok()?) } else { None };
+        let sandbox = if confined { Some(self.sandbox(&config, &top, None).await.ok()?) } else { None };
         Some(PlaceGit {
             run: run.clone(),
             spec: place,

@@ -30,7 +30,7 @@ const REPEAT_PAUSE: Duration = Duration::from_millis(500);
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Result of waiting for something that the end of the job can interrupt.
-enum Wait<T> {
+pub(super) enum Wait<T> {
     Done(T),
     Interrupted,
 }
@@ -180,7 +180,7 @@ impl Supervisor {
     }
 
     /// Waits for a future, or until the agent itself has to stop. A cancelled job still hands its commits over.
-    async fn wait_unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Wait<T> {
+    pub(super) async fn wait_unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Wait<T> {
         tokio::pin!(work);
         loop {
             if matches!(self.control.borrow_and_update().control, Control::Stop { .. }) {

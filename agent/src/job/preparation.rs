@@ -19,8 +19,9 @@ use crate::confine::{admission, shared_settings};
 use crate::environment::{self, Variables};
 use crate::mask::Masker;
 use crate::observe::Observer;
+use crate::output::hand_over::JobOutput;
 use crate::place::cache::RepositoryCache;
-use crate::place::folder;
+use crate::place::folder::{self, FolderKind};
 use crate::place::git::PlaceGit;
 use crate::spool::RunId;
 use crate::steps::rules::Rules;
@@ -115,15 +116,19 @@ impl JobManager {
         let config = self.lock_state().config.clone();
         let config = config.ok_or_else(|| bad("the agent is not configured yet".to_owned()))?;
         let confined = admission::admit(&spec, &config).map_err(bad)?;
+        let make =
+            |kind| folder::create(kind, &self.context.state_dir, run, ids, confined, &workers).map_err(bad);
         let folder = match &spec.place {
-            Some(_) => folder::create(&self.context.state_dir, run, ids, confined, &workers).map_err(bad)?,
+            Some(_) => make(FolderKind::Place)?,
             None => WorkspaceDir::open(&spec.workspace, &config.roots).map_err(bad)?,
         };
         if self.is_home(&folder, user.as_ref()) {
             return Err(bad("the workspace is a home folder: choose a folder in it with -w".to_owned()));
         }
+        let output = make(FolderKind::Output)?;
+        env.insert("RELAY_OUTPUT".to_owned(), output.path().to_owned());
         let sandbox = if confined {
-            Some(self.sandbox(&config, &folder).await.map_err(bad)?)
+            Some(self.sandbox(&config, &folder, Some(&output)).await.map_err(bad)?)
         } else {
             admission::check_without_sandbox(folder.path(), &config.hidden).map_err(bad)?;
             None
@@ -151,6 +156,14 @@ impl JobManager {
             user: ids,
             sandbox: sandbox.clone(),
         });
+        let output = JobOutput {
+            run: run.clone(),
+            streams: self.context.streams.clone(),
+            sandbox: sandbox.clone().map(|sandbox| sandbox.for_subfolder(&output)),
+            folder: output,
+            env: workers.clone(),
+            user: ids,
+        };
         let (user, mask) = (ids, Arc::clone(mask));
         let resources = JobResources {
             env,
@@ -166,6 +179,7 @@ impl JobManager {
             workspace: folder,
             sandbox,
             place,
+            output,
         };
         Ok((spec, resources))
     }
@@ -188,14 +202,19 @@ impl JobManager {
         Ok(Some(RepositoryCache::of_job(caches, spec, is_other_user, env, locks)))
     }
 
-    pub(super) async fn sandbox(&self, config: &Config, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
+    pub(super) async fn sandbox(
+        &self,
+        config: &Config,
+        folder: &WorkspaceDir,
+        output: Option<&WorkspaceDir>,
+    ) -> Result<JobSandbox, String> {
         let mut shared = self.shared_settings(config).await?;
         // No job may change the objects of the next one, even if it works in a folder around them.
         let (workers, _) = self.environment(&Variables::new())?;
         let caches = folder::caches_folder(&self.context.state_dir, true, &workers);
         shared.protected.extend(caches.ok().filter(|caches| caches.is_dir()));
         self.verified_programs.verify(&shared).await?;
-        shared.job_sandbox(folder)
+        shared.job_sandbox(folder, output)
     }
 
     /// Returns the settings that all sandboxes share.

@@ -26,6 +26,7 @@ use crate::git_diff::{self, GitCall};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
 use crate::oom::OomWatch;
+use crate::output::hand_over::JobOutput;
 use crate::place::git::PlaceGit;
 use crate::process::{Event, Exit, OutputPipes, OutputSource, Process};
 use crate::shim::protocol::Command;
@@ -85,6 +86,8 @@ pub(crate) struct JobResources {
     pub(crate) sandbox: Option<JobSandbox>,
     /// Git in the job's own place, if it has one.
     pub(crate) place: Option<PlaceGit>,
+    /// The job's output folder.
+    pub(crate) output: JobOutput,
 }
 
 /// Input that the loop waited for.
@@ -133,6 +136,7 @@ impl Supervisor {
             Ok(_) => self.run_stages_and_count_changes(has_place).await,
             Err(error) => (Err(error), None),
         };
+        self.hand_over_output().await;
         self.remove_place(has_place);
         self.warn_of_replaced_settings();
         let (state, error) = match (self.end_reason.take(), result) {

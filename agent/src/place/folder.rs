@@ -1,4 +1,4 @@
-//! Folder of a job's place. The agent creates it, and its worker owns it.
+//! Folders of a job: its place, and its output. The agent creates them, and its worker owns them.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -12,6 +12,24 @@ use crate::environment::Variables;
 use crate::spool::RunId;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
+
+/// A folder that a job has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FolderKind {
+    /// The clone that it works in.
+    Place,
+    /// Its output.
+    Output,
+}
+
+impl FolderKind {
+    fn folder_of_all(self) -> &'static str {
+        match self {
+            Self::Place => "places",
+            Self::Output => "outputs",
+        }
+    }
+}
 
 /// Returns the folder of all caches of an agent with this state directory.
 pub(crate) fn caches_folder(state: &Path, confined: bool, env: &Variables) -> io::Result<PathBuf> {
@@ -35,18 +53,19 @@ fn data_folder(state: &Path, kind: &str, confined: bool, env: &Variables) -> io:
     Ok(data.join("relay").join(kind).join(agent))
 }
 
-/// Creates the folder of a run's place, or opens it if it is there. `env` is the workers' environment.
+/// Creates a folder of a run, or opens it if it is there. `env` is the workers' environment.
 ///
 /// # Errors
 /// One line with the folder and the reason.
 pub(crate) fn create(
+    kind: FolderKind,
     state: &Path,
     run: &RunId,
     owner: Option<UserIds>,
     confined: bool,
     env: &Variables,
 ) -> Result<WorkspaceDir, String> {
-    let made = data_folder(state, "places", confined, env).and_then(|places| {
+    let made = data_folder(state, kind.folder_of_all(), confined, env).and_then(|places| {
         DirBuilder::new().recursive(true).mode(0o711).create(&places)?;
         let places = places.canonicalize()?;
         // A worker of another user has to enter its own folder, and may not list the others.
@@ -57,7 +76,8 @@ pub(crate) fn create(
             _ => Ok(place),
         }
     });
-    let place = made.map_err(|error| format!("the folder of the job's place can't be made: {error}"))?;
+    let place =
+        made.map_err(|error| format!("the job's folder in {} can't be made: {error}", kind.folder_of_all()))?;
     let folder = WorkspaceDir::open(&place.to_string_lossy(), &[])?;
     if let Some(UserIds { uid, gid }) = owner {
         let given = fchown(&folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
@@ -173,7 +193,9 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         let state = dir.join("state");
         let env = Variables::from([("HOME".to_owned(), dir.join("home").display().to_string())]);
-        let make = |run, confined| create(&state, &run, None, confined, &env).unwrap().path().to_owned();
+        let make = |run, confined| {
+            create(FolderKind::Place, &state, &run, None, confined, &env).unwrap().path().to_owned()
+        };
         let first = make(run(1), false);
         assert_eq!(Path::new(&first), dir.join("state.places/demo.1"));
         assert_eq!(fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o700);
@@ -232,7 +254,8 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir(dir.join("state.places")).unwrap();
         std::os::unix::fs::symlink("/", dir.join("state.places/demo.1")).unwrap();
-        let refused = create(&dir.join("state"), &run(1), None, false, &Variables::new()).unwrap_err();
+        let refused = create(FolderKind::Place, &dir.join("state"), &run(1), None, false, &Variables::new())
+            .unwrap_err();
         assert!(refused.contains("link"), "{refused}");
     }
 }

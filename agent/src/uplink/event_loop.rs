@@ -97,6 +97,9 @@ impl Uplink {
     async fn next_input(&mut self) -> WaitResult {
         let deadline = self.link.deadline().map(|at| self.started_at + at);
         let (may_send, serving) = (self.link.may_send(), self.link.is_serving());
+        if serving && !self.link.takes_streams() {
+            self.streams.refuse_requests();
+        }
         let takes_streams = self.link.takes_streams() && !may_send;
         // Every branch is cancel-safe: a half-read message stays in the socket; the reply to a start is not followed by
         // a further await; a notification or vitals that were not taken are returned next time. Frames are written

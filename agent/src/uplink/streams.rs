@@ -57,6 +57,16 @@ impl Streams {
         }
     }
 
+    /// Refuses all requests, because the relay has no streams.
+    pub(super) fn refuse_requests(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            let error =
+                io::Error::other("the relay is older than the agent: `relay restart` with a newer one");
+            // The job may no longer wait for it.
+            let _ = request.opened.send(Err(error));
+        }
+    }
+
     /// Opens a stream, unless its job no longer waits for it.
     fn open(&mut self, request: StreamRequest) -> Option<AgentFrame> {
         let StreamRequest { run, service, opened } = request;

@@ -15,6 +15,8 @@ pub enum GitService {
     FetchPlace,
     /// Takes the result from the agent: `git receive-pack`.
     PushResult,
+    /// Takes the job's output from the agent: an archive (tar), without git.
+    PushOutput,
 }
 
 /// Part of a stream.

@@ -6,8 +6,8 @@ use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use super::global::Global;
 use super::{
     apply, cancel, completions, diff, discard, doctor, down, events, explain, extend, help, hook, init,
-    launch, logs, mcp, merge, notices, prune, receipt, restart, resume, retry, run, schema, serve, status,
-    top, up, verify, wait,
+    launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume, retry, run, schema, serve,
+    status, top, up, verify, wait,
 };
 
 /// Hands tasks to workers without blocking: launch and status return at once.
@@ -125,6 +125,8 @@ commands! {
     Merge(merge::MergeArgs) = "merge";
     /// Remove the branch of a job
     Discard(discard::DiscardArgs) = "discard";
+    /// List the files that a job put into $RELAY_OUTPUT, or write one to stdout
+    Output(output::OutputArgs) = "output";
     /// Print the signed receipt of a job: what was done and checked
     Receipt(receipt::ReceiptArgs) = "receipt";
     /// Check a job's receipt and run its checks again

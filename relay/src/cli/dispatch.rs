@@ -12,12 +12,12 @@ use super::global::Global;
 use super::serve::{self, ServeFn};
 use super::{
     Context, apply, cancel, candidates, completions, diff, discard, doctor, down, events, explain, extend,
-    help, hook, init, launch, logs, mcp, merge, notices, prune, receipt, restart, resume, retry, run, schema,
-    status, top, up, verify, wait,
+    help, hook, init, launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume, retry, run,
+    schema, status, top, up, verify, wait,
 };
 use crate::exit::{ExitCode, Failure};
 use crate::inheritance;
-use crate::render::output;
+use crate::render::output as screen;
 
 /// Runs `relay`; `serve` is the daemon.
 pub fn main(serve: ServeFn) -> process::ExitCode {
@@ -30,12 +30,12 @@ pub fn main(serve: ServeFn) -> process::ExitCode {
         Ok(cli) => cli,
         Err(mut error) => {
             add_dash_tip(&mut error, std::env::args());
-            output::print_clap_message(&error, wants_json());
+            screen::print_clap_message(&error, wants_json());
             return u8::try_from(error.exit_code()).unwrap_or(ExitCode::Usage as u8).into();
         }
     };
     let code = dispatch(&cli, serve).unwrap_or_else(|failure| {
-        output::report_failure(&failure, cli.global.json);
+        screen::report_failure(&failure, cli.global.json);
         failure.code as u8
     });
     code.into()
@@ -50,7 +50,7 @@ fn answer_completion() -> Option<process::ExitCode> {
         Ok(true) => Some(process::ExitCode::SUCCESS),
         Ok(false) => None,
         Err(error) => {
-            output::print_clap_message(&error, false);
+            screen::print_clap_message(&error, false);
             Some((ExitCode::Usage as u8).into())
         }
     }
@@ -96,7 +96,9 @@ fn is_inside_job() -> bool {
 
 /// Returns true for a command that only reads.
 fn only_reads(command: &Command) -> bool {
-    use Command::{Completions, Diff, Doctor, Events, Explain, Help, Logs, Receipt, Schema, Status, Wait};
+    use Command::{
+        Completions, Diff, Doctor, Events, Explain, Help, Logs, Output, Receipt, Schema, Status, Wait,
+    };
     matches!(
         command,
         Status(_)
@@ -106,6 +108,7 @@ fn only_reads(command: &Command) -> bool {
             | Explain(_)
             | Diff(_)
             | Receipt(_)
+            | Output(_)
             | Schema(_)
             | Doctor(_)
             | Completions(_)
@@ -153,6 +156,7 @@ fn dispatch(cli: &Cli, serve: ServeFn) -> Result<u8, Failure> {
         Command::Merge(args) => in_project(global, |context| merge::run(args, context)),
         Command::Discard(args) => in_project(global, |context| discard::run(args, context)),
         Command::Diff(args) => in_project(global, |context| diff::run(args, context)),
+        Command::Output(args) => in_project(global, |context| output::run(args, context)),
         Command::Receipt(args) => in_project(global, |context| receipt::run(args, context)),
         Command::Verify(args) => in_project(global, |context| verify::run(args, context)),
         Command::Extend(args) => in_project(global, |context| extend::run(args, context)),

@@ -8,7 +8,8 @@
 //! * [`commands`]: the list of commands; each command's own flags are in its file. [`global`]: flags of every command.
 //! * [`resolve`]: a launch with every option decided. [`submit`]: creation of the job in the registry.
 //! * [`place`]: the job's own clone of a repository. [`diff`], [`apply`], [`merge`], [`discard`]: its result;
-//!   [`job_result`]: the search for that result. [`receipt`], [`verify`]: what was done, signed.
+//!   [`job_result`]: the search for that result. [`receipt`], [`verify`]: what was done,
+//!   signed. [`output`]: files that it left.
 //! * [`limits`]: flags for time limits. [`prompt`]: the task. [`session`]: the calling session of a host agent.
 //! * [`job_ref`]: resolution of jobs in user input. [`view_context`]: context of a record. [`exit_code`]: exit codes
 //!   for records.
@@ -50,6 +51,7 @@ mod logs;
 mod mcp;
 mod merge;
 mod notices;
+mod output;
 mod place;
 mod prompt;
 mod prune;

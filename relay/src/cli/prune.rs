@@ -13,6 +13,7 @@ use super::help::after_help;
 use crate::exit::{ExitCode, Failure};
 use crate::files::watch::FolderWatch;
 use crate::git::job_repository::JobRepository;
+use crate::output::store::Outputs;
 use crate::receipt::store::Receipts;
 use crate::registry::lease::DaemonId;
 use crate::registry::prune::{Retention, prune_archive};
@@ -127,6 +128,9 @@ fn remove_repositories(context: &Context, jobs: &[JobId]) {
     for job in jobs {
         if let Err(e) = JobRepository::of_job(&state.repositories(), job).remove() {
             context.output.print_note(&format!("the repository of {job} can't be removed: {e}"));
+        }
+        if let Err(e) = Outputs::in_folder(state.outputs()).remove(job) {
+            context.output.print_note(&format!("the output of {job} can't be removed: {e}"));
         }
         if let Err(e) = Receipts::in_folder(state.receipts()).remove(job) {
             context.output.print_note(&format!("the receipt of {job} can't be removed: {e}"));

@@ -168,7 +168,11 @@ async fn serve_frames(
 ) -> Result<std::convert::Infallible, EndReason> {
     let receipts: LatestMap<JobId, Receipt> = LatestMap::new();
     let (parts, queued_parts) = mpsc::channel(STREAM_PART_CAPACITY);
-    let services = Services { writer: app.writer.clone(), repositories: app.repositories.clone() };
+    let services = Services {
+        writer: app.writer.clone(),
+        repositories: app.repositories.clone(),
+        outputs: app.outputs.clone(),
+    };
     let streams = GitStreams::new(services, connection_id.clone(), parts);
     let (sink, source) = socket.split();
     let reading = read_frames(source, app, connection_id, receipts.clone(), streams);

@@ -19,6 +19,7 @@ use super::job_repositories::JobRepositories;
 use super::receipts::{ReceivedEvidence, write_receipt};
 use super::writer::{WriterCommand, WriterHandle};
 use crate::git::publish;
+use crate::output::store::Outputs;
 use crate::receipt::store::Receipts;
 use crate::registry::read;
 
@@ -31,6 +32,7 @@ pub(super) struct ResultPublisher {
     repositories: JobRepositories,
     receipts: Receipts,
     evidence: ReceivedEvidence,
+    outputs: Outputs,
     writer: WriterHandle,
     turns: Arc<Semaphore>,
 }
@@ -39,9 +41,17 @@ impl ResultPublisher {
     pub(super) fn new(
         repositories: JobRepositories,
         (receipts, evidence): (Receipts, ReceivedEvidence),
+        outputs: Outputs,
         writer: WriterHandle,
     ) -> Self {
-        Self { repositories, receipts, evidence, writer, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
+        Self {
+            repositories,
+            receipts,
+            evidence,
+            outputs,
+            writer,
+            turns: Arc::new(Semaphore::new(MAX_AT_ONCE)),
+        }
     }
 
     /// Begins to publish the result of a job that has ended, if it has its own clone and no result yet; returns true then.
@@ -112,6 +122,9 @@ impl ResultPublisher {
     pub(super) fn forget(&self, jobs: &[JobId]) {
         self.remove_repositories(jobs);
         for job in jobs {
+            if let Err(e) = self.outputs.remove(job) {
+                tracing::warn!("{job}: its output can't be removed: {e}");
+            }
             if let Err(e) = self.receipts.remove(job) {
                 tracing::warn!("{job}: its receipt can't be removed: {e}");
             }

@@ -31,6 +31,7 @@ use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::files::atomic::Durability;
 use crate::inheritance;
+use crate::output::store::Outputs;
 use crate::policy::JobPolicy;
 use crate::receipt::store::Receipts;
 use crate::registry::lease::{self, DaemonId, Lease, PlatformStatus};
@@ -131,6 +132,7 @@ async fn run_daemon(
     let repositories = JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories());
     let deliveries = DeliveryThread::start(registry, config, clock.clone(), repositories.clone());
     let evidence = ReceivedEvidence::default();
+    let outputs = Outputs::in_folder(state.outputs());
     let app = AppState {
         tokens: state.tokens(),
         identity,
@@ -138,6 +140,7 @@ async fn run_daemon(
         core: sender,
         repositories: repositories.clone(),
         evidence: evidence.clone(),
+        outputs: outputs.clone(),
         subscribers,
         clock: clock.clone(),
         connection_counter: Arc::default(),
@@ -152,7 +155,7 @@ async fn run_daemon(
         app: app.clone(),
         platform: platform.clone(),
         policy: JobPolicy::new(engine, config),
-        results: ResultPublisher::new(repositories, (receipts, evidence), app.writer.clone()),
+        results: ResultPublisher::new(repositories, (receipts, evidence), outputs, app.writer.clone()),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
         outbound_queues: BTreeMap::new(),
         admission_reply: None,

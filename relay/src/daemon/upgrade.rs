@@ -20,6 +20,7 @@ use super::tls::TlsIdentity;
 use super::token::TokenVerifier;
 use super::writer::WriterHandle;
 use crate::engine::container::HOST_NAME;
+use crate::output::store::Outputs;
 use crate::state_dir::tokens::AgentTokens;
 use crate::time::Clock;
 
@@ -40,6 +41,8 @@ pub(super) struct AppState {
     pub(super) core: mpsc::Sender<Message>,
     /// Repositories of the jobs that have a clone of their own.
     pub(super) repositories: JobRepositories,
+    /// Output of the jobs.
+    pub(super) outputs: Outputs,
     /// Reports of agents, for receipts.
     pub(super) evidence: ReceivedEvidence,
     /// Shared state of the subscribers.

@@ -8,6 +8,7 @@
 //!   tokens/        hashes of the agents' tokens
 //!   agent/         state of the agent of engine `local`
 //!   repositories/  a git repository for each job with a clone of its own
+//!   outputs/       the output of jobs, an archive each
 //!   receipts/      the key for receipts, and the receipts
 //! ```
 //!
@@ -108,6 +109,11 @@ impl StateDir {
     /// Repositories of jobs with a clone of their own; missing without such jobs.
     pub fn repositories(&self) -> PathBuf {
         self.dir.join("repositories")
+    }
+
+    /// Output of the jobs.
+    pub fn outputs(&self) -> PathBuf {
+        self.dir.join("outputs")
     }
 
     /// Key and receipts of the project.

@@ -66,7 +66,8 @@ fn a_job_that_does_not_leave_behind_what_is_expected_fails_and_says_what_was_fou
     let flags =
         ["launch", "-w", nothing.to_str().unwrap(), "--runner", "shell", "--expect", "commit", "-q", "true"];
     let record = site.ended(site.relay(&flags).trim());
-    assert!(record.error.unwrap().message.contains("in no git repository"));
+    let message = record.error.unwrap().message;
+    assert!(message.starts_with("expected commit: the "), "{message}");
 }
 
 /// Launches a job with a commit and checks, and waits for its result.
@@ -212,4 +213,45 @@ fn an_independent_verifier_accepts_a_receipt_and_refuses_it_after_one_changed_by
         let refused = independent_verifier(&receipt, &key).unwrap_err();
         assert!(refused.contains("not verified"), "{refused}");
     }
+}
+
+/// Launches a job that leaves output, and reads it.
+fn output_is_kept(site: &Site, flags: &[&str]) {
+    repository(site);
+    let line = "echo one > $RELAY_OUTPUT/a; mkdir $RELAY_OUTPUT/sub; printf 'two\\000' > $RELAY_OUTPUT/sub/b; \
+                ln -s /etc/passwd $RELAY_OUTPUT/link; echo $RELAY_JOB; ls $RELAY_OUTPUT";
+    let job = site.launch_shell(line, &[flags, &["--check", "cp $RELAY_OUTPUT/a $RELAY_OUTPUT/c"]].concat());
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&job));
+    assert!(site.log(&job).contains(&format!("{job}\na\nlink\nsub\n")), "{}", site.log(&job));
+    assert_eq!(record.warnings.newest, ["output that is not kept: link is a symbolic link"]);
+    assert_eq!(site.relay(&["output", &job]), "           4  a\n           4  c\n           4  sub/b\n");
+    assert_eq!(site.relay(&["output", &job, "sub/b"]), "two\0");
+    let listed = site.relay(&["output", &job, "--json"]);
+    assert!(listed.contains(r#"{"name":"sub/b","size":4}"#), "{listed}");
+    assert!(site.refused(2, &["output", &job, "link"]).contains("left no file 'link'"));
+    let idle = site.launch_shell("true", flags);
+    site.ended(&idle);
+    assert_eq!(site.relay(&["output", &idle]), "");
+    assert!(site.refused(2, &["output", &idle, "a"]).contains("left no output"));
+}
+
+#[test]
+fn files_in_the_output_folder_are_kept_with_the_job() {
+    let site = Site::up(Engine::Local);
+    output_is_kept(&site, &["--branch"]);
+    let job = site.launch_running("echo > $RELAY_OUTPUT/a; echo written; sleep 1000", &["--in-place"]);
+    until("the file", || site.log(&job).contains("written").then_some(()));
+    assert!(site.refused(2, &["output", &job]).contains("has not ended"));
+    site.relay(&["cancel", &job]);
+    site.ended(&job);
+    assert_eq!(site.relay(&["output", &job]), "           1  a\n", "a cancelled job keeps its output");
+    let left: Vec<_> = fs::read_dir(site.state().join("agent.outputs")).unwrap().collect();
+    assert_eq!(left.len(), 0, "{left:?}");
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn files_in_the_output_folder_are_kept_from_a_container_and_without_a_clone() {
+    output_is_kept(&Site::up(Engine::Docker), &["--in-place"]);
 }

@@ -83,6 +83,9 @@ async fn serve(handle: &StreamHandle, service: GitService, repository: &Path) ->
     let name = match service {
         GitService::FetchPlace => "upload-pack",
         GitService::PushResult => "receive-pack",
+        GitService::PushOutput => {
+            return handle.receive_into(tokio::io::sink()).await.err().map(|error| error.to_string());
+        }
     };
     let mut child = tokio::process::Command::new("git")
         .arg(name)

@@ -10,10 +10,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::child::GitChild;
+use super::output;
 use crate::daemon::core::ConnectionId;
 use crate::daemon::job_repositories::JobRepositories;
 use crate::daemon::writer::{WriterCommand, WriterHandle};
 use crate::git::job_repository::JobRepository;
+use crate::output::store::Outputs;
 
 /// Limit of one stream: the largest result over a slow link.
 const TOTAL_LIMIT: Duration = Duration::from_secs(3600);
@@ -37,6 +39,7 @@ pub(in crate::daemon) struct Services {
     /// Confirms that a run is the running one.
     pub(in crate::daemon) writer: WriterHandle,
     pub(in crate::daemon) repositories: JobRepositories,
+    pub(in crate::daemon) outputs: Outputs,
 }
 
 /// A stream to serve.
@@ -69,21 +72,35 @@ async fn idle(handle: &StreamHandle) {
 
 async fn run(services: &Services, service: &Service) -> Result<(), String> {
     check_run(services, service).await?;
+    if service.request.service == GitService::PushOutput {
+        let (outputs, job) = (services.outputs.clone(), service.request.job.clone());
+        return until_idle(&service.handle, output::receive(&service.handle, outputs, job)).await;
+    }
     let (repositories, job) = (services.repositories.clone(), service.request.job.clone());
     let repository = tokio::task::spawn_blocking(move || repositories.prepare(&job));
     let repository = repository.await.map_err(|_| "the relay is stopping".to_owned())??;
+    let command = git_service(&repository, service.request.service).ok_or("it is no service of git")?;
     // Making the repository may take longer than the limit without a byte: it indexes the uncommitted files.
+    until_idle(&service.handle, serve_git(&service.handle, command)).await
+}
+
+/// Waits for the end of a transfer, at most until nothing is transferred for [`IDLE_LIMIT`].
+async fn until_idle(
+    handle: &StreamHandle,
+    transfer: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
     tokio::select! {
-        served = serve_git(&service.handle, git_service(&repository, service.request.service)) => served,
-        () = idle(&service.handle) => Err(format!("no byte was transferred for {} s", IDLE_LIMIT.as_secs())),
+        ended = transfer => ended,
+        () = idle(handle) => Err(format!("no byte was transferred for {} s", IDLE_LIMIT.as_secs())),
     }
 }
 
-/// Returns the command of a service.
-fn git_service(repository: &JobRepository, service: GitService) -> Command {
+/// Returns the command of a service of git.
+fn git_service(repository: &JobRepository, service: GitService) -> Option<Command> {
     match service {
-        GitService::FetchPlace => repository.fetch_service(),
-        GitService::PushResult => repository.push_service(),
+        GitService::FetchPlace => Some(repository.fetch_service()),
+        GitService::PushResult => Some(repository.push_service()),
+        GitService::PushOutput => None,
     }
 }
 

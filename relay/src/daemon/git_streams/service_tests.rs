@@ -78,7 +78,7 @@ async fn client(
         let _ = tokio::join!(sending, near_end.receive_into(writer));
     };
     let serving = async {
-        let served = serve_git(&far, git_service(repository, service)).await;
+        let served = serve_git(&far, git_service(repository, service).unwrap()).await;
         let _ = far.close(served.clone().err()).await;
         served
     };

@@ -1,0 +1,61 @@
+//! The output of a job, received from its agent.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use common::ids::JobId;
+use common::stream::StreamHandle;
+use tokio::io::AsyncWrite;
+
+use crate::output::store::{MAX_ARCHIVE, Outputs};
+
+/// Receives the archive to its end and stores it.
+///
+/// # Errors
+/// One line with the reason. Nothing is stored then.
+pub(super) async fn receive(handle: &StreamHandle, outputs: Outputs, job: JobId) -> Result<(), String> {
+    let failed = |e: io::Error| format!("the output can't be stored: {e}");
+    let stopping = |_| "the relay is stopping".to_owned();
+    let beginning = outputs.clone();
+    let begun = tokio::task::spawn_blocking(move || {
+        let archive = beginning.begin()?;
+        Ok((archive.writer()?, archive))
+    });
+    let (file, archive) = begun.await.map_err(stopping)?.map_err(failed)?;
+    let file = BoundedFile { file: tokio::fs::File::from_std(file), left: MAX_ARCHIVE };
+    handle.receive_into(file).await.map_err(|error| error.to_string())?;
+    tokio::task::spawn_blocking(move || outputs.finish(&job, archive)).await.map_err(stopping)?
+}
+
+/// A file that takes a limited number of bytes.
+struct BoundedFile {
+    file: tokio::fs::File,
+    left: u64,
+}
+
+impl AsyncWrite for BoundedFile {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if bytes.len() as u64 > self.left {
+            let message = format!("it is larger than {} MiB", MAX_ARCHIVE >> 20);
+            return Poll::Ready(Err(io::Error::other(message)));
+        }
+        let written = Pin::new(&mut self.file).poll_write(context, bytes);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.left -= *count as u64;
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.file).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.file).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,100 @@
+//! Reads an archive: its list of files, and one of them. Nothing is unpacked.
+
+use std::io::{self, Read, Seek, Write};
+
+use tar::{Archive, Entry, EntryType};
+
+/// Maximum number of files that are listed. An agent sends fewer.
+const MAX_FILES: usize = 10_000;
+
+/// A file of an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFile {
+    /// Path below the output folder; bytes that the worker chose.
+    pub name: Vec<u8>,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// Returns the files of an archive, in its order.
+///
+/// # Errors
+/// The archive can't be read.
+pub fn list(archive: impl Read + Seek) -> io::Result<Vec<OutputFile>> {
+    let mut files = Vec::new();
+    for entry in Archive::new(archive).entries_with_seek()? {
+        let entry = entry?;
+        if is_file(&entry) && files.len() < MAX_FILES {
+            files.push(OutputFile { name: entry.path_bytes().into_owned(), size: entry.size() });
+        }
+    }
+    Ok(files)
+}
+
+/// Writes the content of a file; returns false if there is no such file.
+///
+/// # Errors
+/// The archive can't be read, or `to` can't be written.
+pub fn extract(archive: impl Read + Seek, name: &[u8], mut to: impl Write) -> io::Result<bool> {
+    for entry in Archive::new(archive).entries_with_seek()? {
+        let mut entry = entry?;
+        if is_file(&entry) && *entry.path_bytes() == *name {
+            io::copy(&mut entry, &mut to)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Returns true for a plain file. A sparse one could be longer than the archive.
+fn is_file(entry: &Entry<'_, impl Read>) -> bool {
+    entry.header().entry_type() == EntryType::Regular
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, text) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            builder.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(EntryType::Symlink);
+        header.set_size(0);
+        builder.append_link(&mut header, "link", "/etc/passwd").unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn files_are_listed_and_written_and_links_are_not() {
+        let long = "x/".repeat(100) + "y";
+        let bytes = archive(&[("a", "one"), (&long, "two")]);
+        let listed = list(Cursor::new(&bytes)).unwrap();
+        let file = |name: &str| OutputFile { name: name.as_bytes().to_vec(), size: 3 };
+        assert_eq!(listed, [file("a"), file(&long)]);
+        let mut out = Vec::new();
+        assert!(extract(Cursor::new(&bytes), long.as_bytes(), &mut out).unwrap());
+        assert_eq!(out, b"two");
+        assert!(!extract(Cursor::new(&bytes), b"link", &mut out).unwrap());
+        assert!(!extract(Cursor::new(&bytes), b"/a", &mut out).unwrap());
+    }
+
+    #[test]
+    fn a_damaged_archive_is_an_error_and_never_a_panic() {
+        let bytes = archive(&[("a", "one"), ("b", "two")]);
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x55;
+            if let Ok(files) = list(Cursor::new(&damaged)) {
+                assert!(files.len() <= 3);
+            }
+            let _ = extract(Cursor::new(&damaged), b"b", io::sink());
+        }
+    }
+}
