@@ -96,12 +96,13 @@ impl SharedSettings {
         // A folder that is not a repository may become one, so its settings are protected too.
         let may_become_repository =
             !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
-        let writable: Vec<&str> = output.map(WorkspaceDir::path).into_iter().collect();
         let mut model = self.profile(workspace, &repository, false)?;
-        writable.iter().for_each(|path| model.allow_write(path, false));
         self.codex_programs.expose_aliases(&mut model)?;
         let mut shell = self.profile(workspace, &repository, may_become_repository)?;
-        writable.iter().for_each(|path| shell.allow_write(path, false));
+        if let Some(output) = output {
+            model.allow_write(output.path(), false);
+            shell.allow_write(output.path(), false);
+        }
         let mut settings = self.protected_settings(&repository);
         settings
             .retain(|path| path.to_str().is_some_and(|path| shell.readable.iter().any(|kept| kept == path)));

@@ -25,7 +25,7 @@ impl Supervisor {
             };
             match handed_over {
                 Ok(report) => {
-                    self.emit(skipped_warning(&report).map(|message| EventBody::Warning { message }))
+                    self.emit(skipped_warning(&report).map(|message| EventBody::Warning { message }));
                 }
                 Err(reason) => {
                     let message = format!(

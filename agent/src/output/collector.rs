@@ -86,7 +86,7 @@ impl<W: Write> Collector<W> {
                     }
                 }
                 Ok(FileType::Directory) => {
-                    self.skip(&path, &format!("is more than {MAX_DEPTH} folders deep"))
+                    self.skip(&path, &format!("is more than {MAX_DEPTH} folders deep"));
                 }
                 Ok(FileType::Symlink) => self.skip(&path, "is a symbolic link"),
                 Ok(_) => self.skip(&path, "is no regular file"),

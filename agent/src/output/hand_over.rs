@@ -71,8 +71,7 @@ impl JobOutput {
         let end = timeout(STREAM_END_TIMEOUT, ended.wait()).await;
         match (collected, end) {
             (_, Ok(Err(StreamError::Lost))) => None,
-            (_, Ok(Err(StreamError::Refused(reason)))) => Some(Err(reason)),
-            (Err(reason), _) => Some(Err(reason)),
+            (_, Ok(Err(StreamError::Refused(reason)))) | (Err(reason), _) => Some(Err(reason)),
             (Ok(report), Ok(Ok(()))) => Some(Ok(report)),
             (Ok(_), Ok(Err(error))) => Some(Err(error.to_string())),
             (Ok(_), Err(_)) => Some(Err("the relay did not confirm it".to_owned())),

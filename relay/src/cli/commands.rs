@@ -125,7 +125,7 @@ commands! {
     Merge(merge::MergeArgs) = "merge";
     /// Remove the branch of a job
     Discard(discard::DiscardArgs) = "discard";
-    /// List the files that a job put into $RELAY_OUTPUT, or write one to stdout
+    /// List the output files of a job, or write one to stdout
     Output(output::OutputArgs) = "output";
     /// Print the signed receipt of a job: what was done and checked
     Receipt(receipt::ReceiptArgs) = "receipt";

@@ -53,7 +53,7 @@ pub const HELP_TEMPLATE: &str = concat!(
     "  apply        Put the change of a job into the work tree, without a commit\n",
     "  merge        Merge the branch of a job\n",
     "  discard      Remove the branch of a job\n",
-    "  output       List the files that a job put into $RELAY_OUTPUT, or write one to stdout\n",
+    "  output       List the output files of a job, or write one to stdout\n",
     "  receipt      Print the signed receipt of a job: what was done and checked\n",
     "  verify       Check a job's receipt and run its checks again\n",
     "  explain      Explain where a job's time went, why it failed and what to try\n",

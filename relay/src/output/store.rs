@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 /// Maximum length of an archive, in bytes: the largest output of an agent, with the headers of all its files.
 pub const MAX_ARCHIVE: u64 = 260 << 20;
 /// Length of the zeros at the end of a whole archive.
-const END_MARK: usize = 1024;
+const END_MARK: i64 = 1024;
 
 /// Output of the jobs of one project.
 #[derive(Debug, Clone)]
@@ -59,9 +59,9 @@ impl Outputs {
     pub fn finish(&self, job: &JobId, archive: NewArchive) -> Result<(), String> {
         let failed = |e: io::Error| format!("the output can't be stored: {e}");
         let mut file = archive.writer().map_err(failed)?;
-        let mut end = [1; END_MARK];
+        let mut end = [1; 1024];
         let is_whole = file
-            .seek(SeekFrom::End(-(END_MARK as i64)))
+            .seek(SeekFrom::End(-END_MARK))
             .and_then(|_| file.read_exact(&mut end))
             .is_ok_and(|()| end.iter().all(|byte| *byte == 0));
         if !is_whole {
@@ -118,7 +118,7 @@ mod tests {
         }
         assert_eq!(fs::read_dir(dir.path().join("outputs")).unwrap().count(), 0, "nothing is left");
         let archive = outputs.begin().unwrap();
-        archive.writer().unwrap().write_all(&[0; END_MARK]).unwrap();
+        archive.writer().unwrap().write_all(&[0; 1024]).unwrap();
         outputs.finish(&job, archive).unwrap();
         assert!(outputs.open(&job).unwrap().is_some());
         outputs.remove(&job).unwrap();

@@ -101,8 +101,8 @@ mod tests {
         let folder = dir.path().join("receipts");
         assert!(ReceiptKey::load(&folder).unwrap().is_none());
         let made = ReceiptKey::load_or_create(&folder).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&folder), mode(&key_path(&folder))), (0o700, 0o600));
+        let bits_of = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((bits_of(&folder), bits_of(&key_path(&folder))), (0o700, 0o600));
         let loaded = ReceiptKey::load_or_create(&folder).unwrap();
         assert_eq!((made.id(), made.public_pem()), (loaded.id(), loaded.public_pem()));
         assert!(made.public_pem().starts_with("-----BEGIN PUBLIC KEY-----"));

@@ -21,7 +21,7 @@ const DIFF_MEDIA_TYPE: &str = "text/x-diff";
 #[serde(rename_all = "camelCase")]
 pub struct Statement {
     #[serde(rename = "_type")]
-    statement_type: String,
+    kind: String,
     subject: Vec<Resource>,
     predicate_type: String,
     predicate: TestResult,
@@ -97,7 +97,7 @@ impl Statement {
         }
         let [passed_tests, failed_tests] = tests;
         Self {
-            statement_type: STATEMENT_TYPE.to_owned(),
+            kind: STATEMENT_TYPE.to_owned(),
             subject: vec![Resource {
                 name: result.branch.clone(),
                 digest: git_commit(commit),
