@@ -45,6 +45,12 @@ pub use error::GitError;
 #[cfg(test)]
 mod content_tests;
 #[cfg(test)]
+mod result_tests;
+#[cfg(test)]
+mod start_tests;
+#[cfg(test)]
 mod test_repository;
 #[cfg(test)]
-mod tests;
+mod trust_tests;
+#[cfg(test)]
+mod unusual_tests;

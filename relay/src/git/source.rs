@@ -140,9 +140,10 @@ impl Source {
         Ok((found.code == 0 && is_commit_id(&id)).then_some(id))
     }
 
-    /// Returns true if a ref of this full name exists.
+    /// Returns true if a ref of this full name exists, also if its object is missing.
     pub(super) fn has_ref(&self, name: &str) -> Result<bool, GitError> {
-        Ok(self.refs_command("show-ref").args(["--verify", "--quiet", name]).run()?.code == 0)
+        let found = self.refs_command("rev-parse").args(["--verify", "--quiet", "--end-of-options", name]);
+        Ok(found.run()?.code == 0)
     }
 
     /// Checks the name of a branch that does not exist yet.

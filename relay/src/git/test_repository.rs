@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::place::PlaceSpec;
+use common::result::JobResult;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use super::apply::Change;
 use super::base::StartCommit;
 use super::job_repository::JobRepository;
 use super::source::Source;
@@ -143,6 +145,11 @@ impl TestJob {
     pub(super) fn push(&self) {
         git(&self.clone, &["push", "-q", "origin", "+HEAD:refs/heads/result"]);
     }
+}
+
+/// Returns the change of a result with a commit.
+pub(super) fn change(result: &JobResult) -> Change<'_> {
+    Change { base: &result.base, commit: result.commit.as_deref().unwrap(), branch: &result.branch }
 }
 
 /// Content, mode and time of every file and link below a folder, except for those whose path contains one of `but`.
