@@ -3,6 +3,7 @@
 //! The workspace's git configuration can name programs for git to start. So git runs with settings that disable these
 //! programs, and like any command of the job, as the worker's user or in the sandbox.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use common::event::Changes;
@@ -21,6 +22,8 @@ use crate::workspace::WorkspaceDir;
 
 /// Timeout of each call of git, so that a huge or slow workspace does not delay the job's end.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of git at the start of a job. The job's first command waits for it.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout of reading `HEAD`. The job's first command waits for it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Script that counts the changes; its header documents its arguments.
@@ -31,6 +34,8 @@ const NO_REPOSITORY: i32 = 3;
 const NO_GIT: i32 = 127;
 /// Separator of the two lists in the script's output. No entry of either list looks like it.
 const LIST_SEPARATOR: &[u8] = b"\x01";
+/// Maximum number of new files that are told apart, with about 100 bytes each.
+const MAX_NEW_FILES: usize = 100_000;
 
 /// The repository's state at the start of a job, `None` without a repository, or the reason why the state is unknown.
 pub(crate) type BaselineResult = Result<Option<Baseline>, String>;
@@ -45,12 +50,26 @@ pub(crate) struct GitCall {
 }
 
 /// State of the repository at the start of the job.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Baseline {
     /// The commit, or the empty tree if the repository has no commit.
+    head: String,
+    /// The tree with the changes that were not committed; the same as `head` if there were none.
     tree: String,
+    /// Properties of the files that git did not track, with the number of files that have them.
+    new_files: NewFiles,
     /// True if the workspace is the top folder of its repository.
     is_top: bool,
+}
+
+/// Number of files by their properties.
+type NewFiles = HashMap<Vec<u8>, usize>;
+
+impl Baseline {
+    /// Returns the state of a work tree without changes.
+    fn clean(head: String, is_top: bool) -> Self {
+        Self { tree: head.clone(), head, new_files: NewFiles::new(), is_top }
+    }
 }
 
 impl GitCall {
@@ -96,50 +115,81 @@ impl GitCall {
     }
 }
 
-/// Begins to determine the state at the start, and returns when the job's first command may run. That command may
-/// commit, so `HEAD` is read first. If that is not enough, git determines the state while the command already runs.
-pub(crate) async fn begin(git: &GitCall) -> JoinHandle<BaselineResult> {
+/// Determines the state at the start of a job. The job's first command may run when this returns.
+///
+/// Everything in the work tree of an `own_place` was committed there, so its `HEAD` is enough; it is read without git.
+/// If that fails, git determines the state while the command already runs. In any other folder there may be changes
+/// from before the job, so git looks first.
+pub(crate) async fn begin(git: &GitCall, own_place: bool) -> JoinHandle<BaselineResult> {
     let (git, workspace) = (git.clone(), git.workspace.clone());
     // A hanging disk blocks only this thread.
     let head = tokio::task::spawn_blocking(move || git_head::read(workspace.path().as_ref()));
     let head = timeout(HEAD_TIMEOUT, head).await;
-    tokio::spawn(async move {
-        match head {
-            Ok(Ok(Head::Commit { id, is_top })) => Ok(Some(Baseline { tree: id, is_top })),
-            Ok(Ok(Head::NoRepository)) => Ok(None),
-            Ok(Ok(Head::Unclear)) => baseline_of_git(&git).await,
-            Ok(Err(_)) | Err(_) => Err(format!("HEAD can't be read within {} s", HEAD_TIMEOUT.as_secs())),
+    let known = |result: BaselineResult| tokio::spawn(async { result });
+    match head {
+        Ok(Ok(Head::Commit { id, is_top })) if own_place => known(Ok(Some(Baseline::clean(id, is_top)))),
+        Ok(Ok(Head::NoRepository)) => known(Ok(None)),
+        Ok(Ok(found)) => {
+            let is_top = matches!(found, Head::Commit { is_top: true, .. });
+            let mut state = tokio::spawn(async move { state_of_git(&git, is_top).await });
+            if own_place {
+                return state;
+            }
+            if let Ok(done) = timeout(BEGIN_TIMEOUT, &mut state).await {
+                return known(done.unwrap_or(Ok(None)));
+            }
+            state.abort();
+            known(Err(format!("git took longer than {} s at the start", BEGIN_TIMEOUT.as_secs())))
         }
-    })
+        Ok(Err(_)) | Err(_) => known(Err(format!("HEAD can't be read within {} s", HEAD_TIMEOUT.as_secs()))),
+    }
 }
 
-async fn baseline_of_git(git: &GitCall) -> BaselineResult {
-    match git.run(&["begin"]).await? {
-        (0, output) => {
-            let tree = String::from_utf8_lossy(&output).trim().to_owned();
-            if is_commit_id(&tree) {
-                Ok(Some(Baseline { tree, is_top: false }))
-            } else {
-                Err("git reports no commit".to_owned())
-            }
-        }
+async fn state_of_git(git: &GitCall, is_top: bool) -> BaselineResult {
+    match git.run(&["begin", where_in(is_top)]).await? {
+        (0, output) => parse_baseline(&output, is_top).map(Some),
         (NO_REPOSITORY | NO_GIT, _) => Ok(None),
         (code, _) => Err(format!("git ended with exit code {code}")),
     }
+}
+
+fn where_in(is_top: bool) -> &'static str {
+    if is_top { "top" } else { "below" }
 }
 
 /// Returns the changes since the start, including new files; `None` if git can't count changes in this workspace.
 pub(crate) async fn changes_since(git: &GitCall, before: &Baseline) -> Result<Option<Changes>, String> {
-    match git.run(&["count", &before.tree, if before.is_top { "top" } else { "below" }]).await? {
-        (0, output) => Ok(Some(parse_counts(&output))),
+    match git.run(&["count", &before.head, &before.tree, where_in(before.is_top)]).await? {
+        (0, output) => Ok(Some(parse_counts(&output, &before.new_files))),
         (NO_REPOSITORY | NO_GIT, _) => Ok(None),
         (code, _) => Err(format!("git ended with exit code {code}")),
     }
 }
 
-/// Counts the entries of `diff --numstat -z --no-renames`, and the new files in the lines of `status --porcelain=v2`
-/// after [`LIST_SEPARATOR`]. Pure.
-fn parse_counts(output: &[u8]) -> Changes {
+/// Reads the script's output for `begin`. Pure.
+fn parse_baseline(output: &[u8], is_top: bool) -> Result<Baseline, String> {
+    let mut lines = output.split(|byte| *byte == b'\n');
+    let mut id = || {
+        let id = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+        if is_commit_id(&id) { Ok(id) } else { Err("git reports no commit".to_owned()) }
+    };
+    let (head, tree) = (id()?, id()?);
+    Ok(Baseline { head, tree, new_files: count_new_files(lines), is_top })
+}
+
+/// Counts the lines with the properties of new files: each begins with a number.
+fn count_new_files<'a>(lines: impl Iterator<Item = &'a [u8]>) -> NewFiles {
+    let mut files = NewFiles::new();
+    let properties = lines.filter(|line| line.first().is_some_and(u8::is_ascii_digit));
+    for line in properties.take(MAX_NEW_FILES) {
+        *files.entry(line.to_owned()).or_default() += 1;
+    }
+    files
+}
+
+/// Counts the entries of `diff --numstat -z --no-renames`, and the new files in the lines after [`LIST_SEPARATOR`] that
+/// were not there before. Pure.
+fn parse_counts(output: &[u8], before: &NewFiles) -> Changes {
     let mut changes = Changes::default();
     let mut entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
     for entry in entries.by_ref().take_while(|entry| *entry != LIST_SEPARATOR) {
@@ -153,24 +203,12 @@ fn parse_counts(output: &[u8]) -> Changes {
         changes.deletions = changes.deletions.saturating_add(number());
         changes.files = changes.files.saturating_add(1);
     }
-    let new_files = entries
-        .flat_map(|status| status.split(|byte| *byte == b'\n'))
-        .filter(|line| line.starts_with(b"? "))
-        .count();
-    changes.files = changes.files.saturating_add(u32::try_from(new_files).unwrap_or(u32::MAX));
+    let now = count_new_files(entries.flat_map(|lines| lines.split(|byte| *byte == b'\n')));
+    let new = now.iter().map(|(file, count)| count.saturating_sub(before.get(file).copied().unwrap_or(0)));
+    changes.files = changes.files.saturating_add(u32::try_from(new.sum::<usize>()).unwrap_or(u32::MAX));
     changes
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tracked_binary_and_new_files_are_counted() {
-        let diff = b"3\t1\ta b\x00-\t-\tpic.png\x000\t7\tgone\x00";
-        let status = b"# branch.oid abc\n1 .M N... 100644 100644 100644 a a a b\n? new\n? \"new\\n2\"\n";
-        let output = [&diff[..], b"\x01\x00", status].concat();
-        assert_eq!(parse_counts(&output), Changes { files: 5, insertions: 3, deletions: 8 });
-        assert_eq!(parse_counts(b"\x01\x00# branch.oid abc\n"), Changes::default());
-    }
-}
+#[path = "git_diff_tests.rs"]
+mod tests;

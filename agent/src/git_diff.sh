@@ -1,47 +1,89 @@
 # Counts what a job changed. The repository's own settings can name programs: none of them is started here.
 #
-#   sh -c SCRIPT sh begin               prints the commit or tree that the job begins with
-#   sh -c SCRIPT sh count TREE PLACE    prints what differs from it, an entry that is not a path, and git's status
+#   sh -c SCRIPT sh begin WHERE             prints the commit and the tree that the job begins with, then a line with
+#                                           the properties of each new file
+#   sh -c SCRIPT sh count HEAD TREE WHERE   prints what differs from them, an entry that is not a path, and a line with
+#                                           the properties of each new file
 #
-# PLACE is `top` for the first folder of a repository, or `below`. Exit code 3: no repository, or a folder that the
-# repository around it ignores.
+# HEAD is a commit, or the empty tree without one; TREE is HEAD, or contains the changes that were not committed. WHERE
+# is `top` for the first folder of a repository, or `below`. Exit code 3: no repository, or a folder that the repository
+# around it ignores.
 
 export GIT_OPTIONAL_LOCKS=0
 set_config safe.bareRepository explicit
+set_config gc.auto 0
 
 inside_repository() { [ "$(git rev-parse --is-inside-work-tree 2>/dev/null)" = true ]; }
 
-case $1 in
-begin)
-    git rev-parse --verify --quiet HEAD && exit
-    inside_repository || exit 3
-    git hash-object -t tree /dev/null
-    ;;
-count)
-    [ "$3" = top ] || ! git check-ignore --quiet . || exit 3
+# Stops if the folder is ignored, and disables the programs that the repository names.
+prepare() {
+    [ "$1" = top ] || ! git check-ignore --quiet . || exit 3
     named='^(filter\..*\.(clean|smudge|process|required)|diff\..*\.(command|textconv)|merge\..*\.driver)$'
     while IFS= read -r name; do
         [ -z "$name" ] || set_config "$name" ''
     done <<END
 $(git config --name-only --get-regexp "$named")
 END
-    # While the commit and all tracked files are the same, only new files are left to count.
+}
+
+# Sets `status`, `head` (the empty tree without a commit), and `is_clean` if no tracked file differs from the commit.
+read_status() {
     status=$(git status --porcelain=v2 --branch --no-ahead-behind --untracked-files=all --no-renames \
         --ignore-submodules=dirty -- .) || {
         code=$?
         inside_repository || exit 3
         exit $code
     }
+    head=${status#*# branch.oid }
+    head=${head%%'
+'*}
+    [ "$head" != '(initial)' ] || head=$(git hash-object -t tree /dev/null)
     case $status in
     *'
-'[12u]' '*) is_same= ;;
-    "# branch.oid $2
-"*) is_same=1 ;;
-    *) is_same= ;;
+'[12u]' '*) is_clean= ;;
+    *) is_clean=1 ;;
     esac
-    [ $is_same ] ||
-        git diff --numstat -z --no-color --no-renames --no-ext-diff --no-textconv --ignore-submodules=dirty --relative "$2" ||
-        exit
-    printf '\001\000%s\n' "$status"
+}
+
+# A file that is written again differs in one of these, also with the same content.
+print_new_files() {
+    case $status in
+    *'
+? '*) git ls-files --others --exclude-standard -z -- . | xargs -0 stat -c '%i %s %y %z' -- ;;
+    esac
+}
+
+# Prints the tree of the tracked files as they are. The index of the repository stays as it is.
+write_tree() {
+    index=$(mktemp) || exit
+    trap 'rm -f "$index"' EXIT
+    cp "$(git rev-parse --git-path index)" "$index" || exit
+    GIT_INDEX_FILE=$index git add -u -- . && GIT_INDEX_FILE=$index git write-tree
+}
+
+case $1 in
+begin)
+    prepare "$2"
+    read_status
+    tree=$head
+    [ $is_clean ] || tree=$(write_tree) || exit
+    printf '%s\n%s\n' "$head" "$tree"
+    print_new_files
+    true
+    ;;
+count)
+    prepare "$4"
+    read_status
+    numstat() {
+        git diff "$@" --no-color --no-renames --no-ext-diff --no-textconv --ignore-submodules=dirty --relative
+    }
+    base=$3
+    # Changes from before the job that it only committed.
+    [ "$3" = "$2" ] || [ "$head" = "$2" ] || ! numstat --quiet "$3" || base=$2
+    # While the commit and all tracked files are the same, only new files are left to count.
+    { [ $is_clean ] && [ "$head" = "$base" ]; } || numstat --numstat -z "$base" || exit
+    printf '\001\000'
+    print_new_files
+    true
     ;;
 esac

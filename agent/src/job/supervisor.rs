@@ -161,7 +161,7 @@ impl Supervisor {
     ) -> (Result<(), JobError>, Option<Changes>) {
         let JobResources { worker_env: workers, user, workspace: folder, sandbox, .. } = &self.resources;
         let git = GitCall::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
-        let before = git_diff::begin(&git).await;
+        let before = git_diff::begin(&git, has_place).await;
         let expectation_base = self.note_expectation_base(has_place).await;
         let checkpoints = self.start_checkpoints(has_place);
         let mut result = self.run_stages().await;

@@ -109,7 +109,7 @@ fn a_repository_that_git_takes_too_long_for_is_not_counted_and_that_is_told() {
     let record = site.ended(&job);
     assert_eq!((outcome(&record), record.changes), ((State::Completed, None), None));
     let events = site.relay(&["events", &job]);
-    assert!(events.contains("changes: not counted: git took longer than 5 s"), "{events}");
+    assert!(events.contains("changes: not counted: git took longer than 3 s at the start"), "{events}");
 }
 
 fn counted(site: &Site, job: &str) {
