@@ -7,10 +7,11 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use common::git_link;
 use common::place::is_commit_id;
 use rustix::fs::OFlags;
 
-use crate::confine::repository::{linked_folders, read_line};
+use crate::confine::repository::{RealDisk, read_line};
 
 /// Maximum size of the list of packed references, in bytes. For a larger list git is faster.
 const MAX_PACKED_REFS: u64 = 4 << 20;
@@ -48,7 +49,8 @@ pub(crate) fn read(workspace: &Path) -> Head {
 fn head_commit(top: &Path) -> Option<String> {
     let dot_git = top.join(".git");
     // A linked worktree has a `HEAD` of its own, and shares the branches with its repository.
-    let folders = if dot_git.is_dir() { vec![dot_git] } else { linked_folders(top, &dot_git) };
+    let folders =
+        if dot_git.is_dir() { vec![dot_git] } else { git_link::linked_folders(top, &RealDisk).ok()? };
     let (own, shared) = (folders.first()?, folders.last()?);
     let head = read_line(&own.join("HEAD"))?;
     let Some(name) = head.strip_prefix("ref: ") else { return Some(head).filter(|id| is_commit_id(id)) };

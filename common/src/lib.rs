@@ -15,6 +15,7 @@
 //!   [`summary`]: its closing text.
 //! * [`place`]: the clone that a job works in; [`result`]: the branch with the job's commits; [`evidence`]: the agent's
 //!   report about it.
+//! * [`git_link`]: folders of git outside of a workspace.
 //! * [`wire`]: the frames between agent and relay. * [`stream`]: git's bytes beside the events on one connection.
 //! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: JSON that is safe to display.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
@@ -33,6 +34,7 @@ pub mod event_line;
 pub mod evidence;
 pub mod expectation;
 mod fold;
+pub mod git_link;
 pub mod ids;
 pub mod job;
 pub mod json;

@@ -1,13 +1,14 @@
-//! Folders of the git repository that a workspace belongs to, found without git: a `.git` in the workspace or in a
-//! folder around it, or the folders that a linked worktree or a submodule points to.
+//! Folders of the git repository that a workspace belongs to, found without git; [`git_link`] decides about them. And
+//! the settings in these folders.
 //!
-//! An earlier worker may have written any of these files, so they are treated as untrusted data. A folder outside of
-//! the workspace is used only if jobs may work there and if it names this workspace.
+//! An earlier worker may have written any of these files, so they are treated as untrusted data.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use common::git_link::{self, Disk, EntryKind, GitLinkError};
 
 /// Names in a repository's folder from which git takes settings and programs to run; `commondir` points to another
 /// repository folder.
@@ -21,27 +22,38 @@ const MAX_LISTED: usize = 32;
 const MAX_DEPTH: usize = 8;
 /// Maximum length of a file that names a folder, in bytes.
 const MAX_LINE: u64 = 4096;
+/// Maximum length of a repository's settings that are read, in bytes.
+const MAX_SETTINGS: u64 = 256 * 1024;
 
-/// Returns the folders outside of the workspace that git writes to; none if there is no repository or all its folders
-/// are in the workspace.
-pub(crate) fn git_folders(workspace: &Path, roots: &[String]) -> Vec<PathBuf> {
-    let below_roots = |path: &Path| roots.iter().any(|root| path.starts_with(root));
-    for folder in workspace.ancestors() {
-        let git = folder.join(".git");
-        let Ok(meta) = git.symlink_metadata() else { continue };
-        if meta.is_dir() {
-            // A sandbox leaves an empty `.git` behind.
-            if !git.join("HEAD").exists() {
-                continue;
-            }
-            let outside = folder != workspace && below_roots(&git);
-            return if outside { vec![git] } else { Vec::new() };
-        }
-        let found = if meta.is_file() { linked_folders(folder, &git) } else { Vec::new() };
-        let all = found.iter().all(|path| below_roots(path));
-        return if all { found } else { Vec::new() };
+/// The real disk, for [`git_link`].
+pub(crate) struct RealDisk;
+
+impl Disk for RealDisk {
+    fn read(&self, path: &Path) -> Option<String> {
+        read_text(path, MAX_SETTINGS)
     }
-    Vec::new()
+
+    fn kind(&self, path: &Path) -> Option<EntryKind> {
+        let kind = path.symlink_metadata().ok()?.file_type();
+        Some(match (kind.is_dir(), kind.is_file()) {
+            (true, _) => EntryKind::Folder,
+            (_, true) => EntryKind::File,
+            _ => EntryKind::Other,
+        })
+    }
+
+    fn canonicalize(&self, path: &Path) -> Option<PathBuf> {
+        path.canonicalize().ok()
+    }
+}
+
+/// Returns the folders outside of the workspace that git writes to.
+///
+/// # Errors
+/// The reason why git can't work in the workspace.
+pub(crate) fn git_folders(workspace: &Path, roots: &[String]) -> Result<Vec<PathBuf>, GitLinkError> {
+    let roots: Vec<PathBuf> = roots.iter().map(PathBuf::from).collect();
+    git_link::git_folders(workspace, &roots, &RealDisk)
 }
 
 /// Returns the paths in a repository's folder from which git takes programs to run, including those of its submodules
@@ -89,35 +101,19 @@ fn take_listed_folders(
     found
 }
 
-/// Returns the folder that a `.git` file points to, and the folder of the repository if that is a different one.
-pub(crate) fn linked_folders(folder: &Path, file: &Path) -> Vec<PathBuf> {
-    let Some(target) = read_line(file).and_then(|line| Some(line.strip_prefix("gitdir:")?.trim().to_owned()))
-    else {
-        return Vec::new();
-    };
-    let Ok(git) = folder.join(target).canonicalize() else { return Vec::new() };
-    let common = read_line(&git.join("commondir")).and_then(|line| git.join(line).canonicalize().ok());
-    if let Some(common) = common {
-        // A worktree: its folder in the repository contains the path of the workspace.
-        let named = read_line(&git.join("gitdir")).map(PathBuf::from);
-        let own = named.is_some_and(|named| named == file) && git.starts_with(common.join("worktrees"));
-        return if own { vec![git, common] } else { Vec::new() };
-    }
-    // A submodule: its folder is in the repository around it.
-    let enclosing = folder.ancestors().skip(1).map(|folder| folder.join(".git"));
-    let mut enclosing = enclosing.filter(|git| git.is_dir());
-    let own = enclosing.any(|enclosing| git.starts_with(enclosing.join("modules")));
-    if own { vec![git] } else { Vec::new() }
-}
-
 /// Returns the first line of a small regular file.
 pub(crate) fn read_line(path: &Path) -> Option<String> {
+    read_text(path, MAX_LINE)?.lines().next().map(str::to_owned)
+}
+
+/// Returns the text of a regular file, at most this many bytes of it.
+fn read_text(path: &Path, max_bytes: u64) -> Option<String> {
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;
     file.metadata().ok().filter(std::fs::Metadata::is_file)?;
     let mut text = String::new();
-    file.take(MAX_LINE).read_to_string(&mut text).ok()?;
-    text.lines().next().map(str::to_owned)
+    file.take(max_bytes).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 #[cfg(test)]
@@ -138,22 +134,21 @@ mod tests {
         let main = dir.join("main");
         write(main.join(".git/HEAD"), "ref: refs/heads/main\n");
         fs::create_dir_all(main.join("sub/deep")).unwrap();
-        assert_eq!(git_folders(&main, &roots), Vec::<PathBuf>::new());
-        assert_eq!(git_folders(&main.join("sub/deep"), &roots), [main.join(".git")]);
-        assert_eq!(
-            git_folders(&main.join("sub/deep"), &[dir.join("other").display().to_string()]),
-            [] as [PathBuf; 0]
-        );
+        fs::create_dir(main.join(".git/objects")).unwrap();
+        assert_eq!(git_folders(&main, &roots), Ok(Vec::new()));
+        assert_eq!(git_folders(&main.join("sub/deep"), &roots), Ok(vec![main.join(".git")]));
+        let elsewhere = [dir.join("other").display().to_string()];
+        assert_eq!(git_folders(&main.join("sub/deep"), &elsewhere), Ok(Vec::new()));
 
         let (tree, own) = (dir.join("tree"), main.join(".git/worktrees/tree"));
         write(tree.join(".git"), &format!("gitdir: {}\n", own.display()));
         write(own.join("commondir"), "../..\n");
         write(own.join("gitdir"), &format!("{}\n", tree.join(".git").display()));
-        assert_eq!(git_folders(&tree, &roots), [own.clone(), main.join(".git")]);
+        assert_eq!(git_folders(&tree, &roots), Ok(vec![own.clone(), main.join(".git")]));
 
         write(main.join("mod/.git"), "gitdir: ../.git/modules/mod\n");
-        write(main.join(".git/modules/mod/HEAD"), "x\n");
-        assert_eq!(git_folders(&main.join("mod"), &roots), [main.join(".git/modules/mod")]);
+        write(main.join(".git/modules/mod/config"), "[core]\n\tworktree = ../../../mod\n");
+        assert_eq!(git_folders(&main.join("mod"), &roots), Ok(vec![main.join(".git/modules/mod")]));
     }
 
     #[test]
@@ -215,7 +210,7 @@ mod tests {
         write(victim.join(".git/worktrees/other/gitdir"), "/elsewhere/.git\n");
         for target in [".git", ".", ".git/worktrees/other"] {
             write(ws.join(".git"), &format!("gitdir: ../victim/{target}\n"));
-            assert_eq!(git_folders(&ws, &roots), [] as [PathBuf; 0], "{target}");
+            assert!(git_folders(&ws, &roots).is_err(), "{target}");
         }
     }
 }

@@ -92,7 +92,9 @@ impl SharedSettings {
                 hidden.display()
             ));
         }
-        let repository = repository::git_folders(Path::new(workspace), &self.roots);
+        let repository = repository::git_folders(Path::new(workspace), &self.roots).map_err(|error| {
+            format!("the workspace {error}: `relay launch --branch` works in a clone of it")
+        })?;
         // A folder that is not a repository may become one, so its settings are protected too.
         let may_become_repository =
             !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
@@ -155,7 +157,8 @@ impl SharedSettings {
             // In a linked worktree or a submodule `.git` is a file that points to the settings.
             paths.extend(git.is_file().then(|| git.clone()));
             let repository = Some(git).filter(|git| git.join("HEAD").exists());
-            let git = repository.into_iter().chain(repository::git_folders(project, &self.roots));
+            let linked = repository::git_folders(project, &self.roots).unwrap_or_default();
+            let git = repository.into_iter().chain(linked);
             paths.extend(git.flat_map(|git| repository::settings_paths(&git, workspace_git_folders)));
         }
         paths

@@ -134,9 +134,11 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
     };
     let wanted = args.place.resolve(&config)?;
     let mut launch = resolve_flags(args, &resolve_context, std::io::stdin())?;
-    let pack = match wanted {
-        Some(wanted) => place::prepare(context, &mut launch, &wanted, args.start.quiet)?,
-        None => None,
+    let pack = if let Some(wanted) = wanted {
+        place::prepare(context, &mut launch, &wanted, args.start.quiet)?
+    } else {
+        workspace::check_in_place(target.engine, &config, &launch.workspace)?;
+        None
     };
     if !args.start.quiet {
         hints::hint_missing_path_folders(context, &target, &config, &args.env);
@@ -254,6 +256,9 @@ pub(super) fn launch_follow_up(
     let earlier = EarlierJob::find(&context.registry, job)?;
     let mut launch = resolve(&earlier, &resolve_context)?;
     let pack = place::prepare_follow_up(context, &mut launch, &earlier, flags.quiet)?;
+    if launch.place.is_none() {
+        workspace::check_in_place(target.engine, &config, &launch.workspace)?;
+    }
     if launch.thread_id.is_none() {
         return submit_and_print(context, &launch, pack.as_ref(), &target, flags);
     }

@@ -68,6 +68,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
         caller_variable: &variable,
     };
     let launch = resolve_flags(args, &resolve_context)?;
+    workspace::check_in_place(target.engine, &config, &launch.workspace)?;
     if let DaemonState::Absent(settings) = &target.daemon {
         start_daemon::ensure_daemon(&context.root, &context.registry, settings, context.initiator())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use common::git_link::{self, Disk, EntryKind};
+use common::job::Sandbox;
 use rustix::fs::Access;
 use rustix::io::Errno;
 
 use crate::bounded_file;
-use crate::config::PlatformConfig;
+use crate::config::{Config, PlatformConfig};
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 
@@ -57,7 +59,6 @@ pub fn resolve_workspace(
             mounted.display()
         ))
     })?;
-    check_repository(&mounted, &host)?;
     let below = text(below)?;
     let inside = if below.is_empty() { MOUNT_POINT.to_owned() } else { format!("{MOUNT_POINT}/{below}") };
     Ok(Workspace { host_path: host, worker_path: inside })
@@ -74,41 +75,77 @@ fn check_writable(engine: EngineKind, host: &Path) -> Result<(), Failure> {
     Err(Failure::usage(format!("workspace {} {why}: name another with -w", host.display())))
 }
 
-/// Refuses a linked worktree or submodule whose repository is not visible in the container: git follows the path in its
-/// `.git`.
-fn check_repository(mounted: &Path, host: &Path) -> Result<(), Failure> {
+/// Refuses a job that works in the workspace itself, if git can't work there: a linked worktree or submodule whose
+/// repository is out of the worker's reach.
+///
+/// # Errors
+/// Exit code 2 with the reason and the way on.
+pub fn check_in_place(engine: EngineKind, config: &Config, workspace: &Workspace) -> Result<(), Failure> {
+    let host = &workspace.host_path;
+    let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let workspaces = resolved(&config.platform.workspaces_folder);
+    let problem = if engine.is_container() {
+        container_problem(&workspaces, host)
+    } else if config.codex.job_settings(engine).sandbox == Sandbox::Off {
+        None
+    } else {
+        let roots = [resolved(&config.root), workspaces];
+        git_link::git_folders(host, &roots, &HostDisk).err().map(|error| error.to_string())
+    };
+    match problem {
+        None => Ok(()),
+        Some(problem) => Err(Failure::usage(format!(
+            "workspace {} {problem}: `relay launch --branch` works in a clone of it",
+            host.display()
+        ))),
+    }
+}
+
+/// Returns the reason why the repository of a linked worktree or submodule is not visible in the container: git follows
+/// the path in its `.git`.
+fn container_problem(mounted: &Path, host: &Path) -> Option<String> {
     let folders = host.ancestors().take_while(|folder| folder.starts_with(mounted));
-    let Some(git) = folders.map(|folder| folder.join(".git")).find(|git| git.symlink_metadata().is_ok())
-    else {
-        return Ok(());
-    };
-    let text = bounded_file::read_bounded(&git).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let Some(target) = text.lines().next().and_then(|line| line.strip_prefix("gitdir:")) else {
-        return Ok(());
-    };
-    let target = Path::new(target.trim());
+    let git = folders.map(|folder| folder.join(".git")).find(|git| git.symlink_metadata().is_ok())?;
+    let text = HostDisk.read(&git)?;
+    let target = Path::new(text.lines().next()?.strip_prefix("gitdir:")?.trim());
     let found =
         git.parent().unwrap_or(host).join(target).canonicalize().unwrap_or_else(|_| target.to_owned());
-    let why = if !found.starts_with(mounted) {
-        format!(
-            "its repository {} is outside of the folder that the platform sees: clone it there",
-            found.display()
-        )
+    let kind = "is a linked worktree or submodule, and its repository";
+    if !found.starts_with(mounted) {
+        Some(format!("{kind} {} is outside of the folder that the platform sees", found.display()))
     } else if target.is_absolute() {
-        "its repository is named by a path that the platform does not have: `git worktree repair \
-        --relative-paths` there (git 2.48 or newer) fixes that, and so does a clone"
-            .to_owned()
+        Some(format!("{kind} is named by a path of this machine, which the platform does not have"))
     } else {
-        return Ok(());
-    };
-    Err(Failure::usage(format!("workspace {} is a linked worktree or submodule, and {why}", host.display())))
+        None
+    }
+}
+
+/// The disk of this machine. Workers can write the files that are read.
+struct HostDisk;
+
+impl Disk for HostDisk {
+    fn read(&self, path: &Path) -> Option<String> {
+        path.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
+        String::from_utf8(bounded_file::read_bounded(path).ok()?).ok()
+    }
+
+    fn kind(&self, path: &Path) -> Option<EntryKind> {
+        let kind = path.symlink_metadata().ok()?.file_type();
+        Some(match (kind.is_dir(), kind.is_file()) {
+            (true, _) => EntryKind::Folder,
+            (_, true) => EntryKind::File,
+            _ => EntryKind::Other,
+        })
+    }
+
+    fn canonicalize(&self, path: &Path) -> Option<PathBuf> {
+        path.canonicalize().ok()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn a_container_sees_its_mount_and_refuses_what_lies_outside() {
@@ -143,22 +180,34 @@ mod tests {
         write("workspace-projects/main/mod/sub/.keep", "");
         write("workspace-projects/main/mod/.git", "gitdir: ../.git/modules/mod\n");
         write("away/.git/worktrees/tree/HEAD", "x");
-        let platform = Config::load(&root).unwrap().platform;
-        let find = |engine, dir: &str| resolve_workspace(engine, &platform, &root, Path::new(dir));
-        for fine in ["main", "main/mod", "main/mod/sub"] {
-            assert!(find(EngineKind::Docker, &format!("workspace-projects/{fine}")).is_ok(), "{fine}");
-        }
-        let tree = |target: &str| {
-            write("workspace-projects/tree/.git", &format!("gitdir: {target}\n"));
-            assert!(find(EngineKind::Local, "workspace-projects/tree").is_ok());
-            find(EngineKind::Docker, "workspace-projects/tree").map_err(|failure| failure.message)
+        let config = Config::load(&root).unwrap();
+        let check = |engine, dir: &str| {
+            let workspace = resolve_workspace(engine, &config.platform, &root, Path::new(dir)).unwrap();
+            check_in_place(engine, &config, &workspace).map_err(|failure| failure.message)
         };
-        assert!(tree("../main/.git/worktrees/tree").is_ok());
+        for fine in ["main", "main/mod", "main/mod/sub"] {
+            assert_eq!(check(EngineKind::Docker, &format!("workspace-projects/{fine}")), Ok(()), "{fine}");
+        }
+        let tree = |engine, target: &str| {
+            write("workspace-projects/tree/.git", &format!("gitdir: {target}\n"));
+            check(engine, "workspace-projects/tree")
+        };
+        assert_eq!(tree(EngineKind::Docker, "../main/.git/worktrees/tree"), Ok(()));
         let absolute = root.join("workspace-projects/main/.git/worktrees/tree").display().to_string();
-        let refused = tree(&absolute).unwrap_err();
-        assert!(refused.contains("git worktree repair --relative-paths"), "{refused}");
-        let refused = tree(&root.join("away/.git/worktrees/tree").display().to_string()).unwrap_err();
+        let refused = tree(EngineKind::Docker, &absolute).unwrap_err();
+        assert!(refused.contains("a path of this machine") && refused.contains("--branch"), "{refused}");
+        let away = root.join("away/.git/worktrees/tree").display().to_string();
+        let refused = tree(EngineKind::Docker, &away).unwrap_err();
         assert!(refused.contains("outside of the folder that the platform sees"), "{refused}");
+        // On this machine the folder of the repository has to point back to the worktree.
+        let refused = tree(EngineKind::Local, &absolute).unwrap_err();
+        assert!(refused.contains("does not name it"), "{refused}");
+        write("workspace-projects/main/.git/HEAD", "x");
+        write("workspace-projects/main/.git/objects/x", "");
+        write("workspace-projects/main/.git/worktrees/tree/commondir", "../..\n");
+        let back = root.join("workspace-projects/tree/.git").display().to_string();
+        write("workspace-projects/main/.git/worktrees/tree/gitdir", &back);
+        assert_eq!(tree(EngineKind::Local, &absolute), Ok(()));
     }
 
     #[test]

@@ -268,14 +268,15 @@ fn a_spec_that_a_session_wrote_can_not_switch_the_sandbox_off() {
 fn worktrees_submodules_and_subfolders_of_a_repository_can_be_committed_in() {
     let (_model, site) = site();
     let make = "git init -q -b main main; cd main; mkdir sub; echo a > sub/a; git add .; C commit -qm x; \
-                git worktree add -q ../tree; C -c protocol.file.allow=always submodule --quiet add ../main mod; C commit -qm y";
+                git worktree add -q ../tree; C -c protocol.file.allow=always submodule --quiet add ../main mod; C commit -qm y; \
+                cd ../tree; C merge -q main; C -c protocol.file.allow=always submodule --quiet update --init";
     let make = format!("set -e; C() {{ git -c user.name=w -c user.email=w@e \"$@\"; }}; {make}");
     let projects = site.root().join("workspace-projects");
     let prepared =
         std::process::Command::new("bash").args(["-c", &make]).current_dir(&projects).output().unwrap();
     assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
     site.relay(&["up"]);
-    for folder in ["tree", "main/sub", "main/mod", "main"] {
+    for folder in ["tree", "tree/mod", "main/sub", "main/mod", "main"] {
         let folder = format!("workspace-projects/{folder}");
         let commit = "echo new > new && git add new && git -c user.name=w -c user.email=w@e commit -qm job && git log --format=%s -1";
         let output = site.run(&["run", "-w", &folder, "--", commit]);
