@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
+use crate::folder::FolderUse;
 use crate::job::{Runner, StepKind};
 use crate::origin::Origin;
 use crate::result::JobResult;
 use crate::vitals::MachineVitals;
+use crate::wait_reason::WaitReason;
 
 /// Maximum length of a text inside an event, in bytes: the worker's last message and error messages are truncated to
 /// it.
@@ -166,6 +168,11 @@ pub enum EventBody {
     Result(Box<JobResult>),
     /// The agent's report of what it ran for a job with a clone of its own. Precedes the end.
     Evidence(Box<Evidence>),
+    /// A queued job waits although the platform is ready, or waits no longer. Recorded by the relay alone.
+    Waiting {
+        /// Reason; `None` if the job only needs a free slot.
+        reason: Option<WaitReason>,
+    },
 }
 
 /// Properties of a job that are known at its launch.
@@ -189,6 +196,9 @@ pub struct Queued {
     /// Requested model; defaults to Codex's own.
     #[serde(default)]
     pub model: Option<String>,
+    /// Use of the working folder.
+    #[serde(default)]
+    pub folder_use: FolderUse,
 }
 
 /// Isolation of a worker from the machine that it runs on.

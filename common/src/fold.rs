@@ -30,9 +30,9 @@ impl JobRecord {
             self.epoch = line.epoch;
             self.seq = line.seq;
         }
-        // Only the relay knows the result, and only the agent what ran.
+        // Only the relay knows the result and the queue, and only the agent what ran.
         let is_foreign = |event: &Event| match event.body {
-            EventBody::Result(_) => line.source == Source::Agent,
+            EventBody::Result(_) | EventBody::Waiting { .. } => line.source == Source::Agent,
             EventBody::Evidence(_) => line.source == Source::Relay,
             _ => false,
         };
@@ -58,6 +58,7 @@ impl JobRecord {
             EventBody::Queued(_) | EventBody::FileChange { .. } | EventBody::Result(_) => {}
             EventBody::Accepted { agent, isolation, workspace_log } => {
                 self.state = State::Starting;
+                self.waiting = None;
                 self.link = Some(Link::Connected);
                 self.agent = Some(agent.clone());
                 self.isolation = Some(*isolation);
@@ -93,6 +94,10 @@ impl JobRecord {
             EventBody::Evidence(evidence) => self.evidence = Some((**evidence).clone()),
             EventBody::LinkLost { .. } => self.link = Some(Link::Lost),
             EventBody::LinkRestored { .. } => self.link = Some(Link::Connected),
+            EventBody::Waiting { reason } => {
+                let reason = reason.as_ref().filter(|_| self.state == State::Queued);
+                self.waiting = reason.map(ToString::to_string);
+            }
             EventBody::Stopping { .. } => self.state = State::Stopping,
             EventBody::Cleanup { killed, survivors } => {
                 let before = self.cleanup.map_or(0, |cleanup| cleanup.killed);
@@ -182,6 +187,7 @@ impl JobRecord {
 
     fn apply_end(&mut self, at: Timestamp) {
         self.finished_at = Some(at);
+        self.waiting = None;
         self.pid = None;
         self.step = None;
         self.steps.retain(|step| step.outcome.is_some() || step.kind != StepKind::Model);

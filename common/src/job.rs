@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::expectation::Expectation;
+use crate::folder::FolderUse;
 use crate::ids::JobId;
 use crate::place::PlaceSpec;
 use crate::rule::{OnLimit, OnLoop, StepRule};
@@ -164,6 +165,9 @@ pub struct JobSpec {
     /// What the job has to leave behind; without it an otherwise completed job fails.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<Expectation>,
+    /// True if the job does not wait for other jobs that work in its workspace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub share: bool,
 }
 
 impl JobSpec {
@@ -187,6 +191,16 @@ impl JobSpec {
             thread: None,
             place: None,
             expect: Vec::new(),
+            share: false,
+        }
+    }
+
+    /// Returns the use of the workspace by the job.
+    pub fn folder_use(&self) -> FolderUse {
+        match (&self.place, self.share) {
+            (Some(_), _) => FolderUse::OwnPlace,
+            (None, true) => FolderUse::Shared,
+            (None, false) => FolderUse::Alone,
         }
     }
 }

@@ -15,7 +15,8 @@
 //!   [`summary`]: its closing text.
 //! * [`place`]: the clone that a job works in; [`result`]: the branch with the job's commits; [`evidence`]: the agent's
 //!   report about it.
-//! * [`git_link`]: folders of git outside of a workspace.
+//! * [`folder`]: use of folders by jobs that work in place. [`git_link`]: folders of git outside of a workspace.
+//! * [`wait_reason`]: reasons why a queued job waits.
 //! * [`wire`]: the frames between agent and relay. * [`stream`]: git's bytes beside the events on one connection.
 //! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: JSON that is safe to display.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
@@ -34,6 +35,7 @@ pub mod event_line;
 pub mod evidence;
 pub mod expectation;
 mod fold;
+pub mod folder;
 pub mod git_link;
 pub mod ids;
 pub mod job;
@@ -51,5 +53,6 @@ pub mod text_format;
 pub mod time_scale;
 pub mod version;
 pub mod vitals;
+pub mod wait_reason;
 pub mod warnings;
 pub mod wire;

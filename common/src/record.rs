@@ -16,11 +16,12 @@ use serde_json::{Map, Value};
 
 use crate::event::{Changes, FinalState, Isolation, JobError, PlanItem, Queued, Usage};
 use crate::evidence::Evidence;
+use crate::folder::FolderUse;
 use crate::ids::JobId;
 use crate::job::Runner;
 use crate::json;
 use crate::origin::{FollowUp, Origin};
-use crate::result::JobResult;
+use crate::result::{JobResult, ResultState};
 use crate::step::{CurrentStep, Step};
 use crate::vitals::MachineVitals;
 use crate::warnings::Warnings;
@@ -181,6 +182,12 @@ pub struct JobRecord {
     /// The agent's report about a job with a clone of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
+    /// Use of the working folder.
+    #[serde(default, skip_serializing_if = "FolderUse::is_alone")]
+    pub folder_use: FolderUse,
+    /// Reason why the queued job waits although the platform is ready, one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// Fields written by a newer program, preserved unchanged.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
@@ -230,6 +237,8 @@ impl JobRecord {
             epoch: 0,
             result: None,
             evidence: None,
+            folder_use: queued.folder_use,
+            waiting: None,
             unknown: Map::new(),
         }
     }
@@ -245,6 +254,7 @@ impl JobRecord {
             events_path: self.events_path.clone(),
             origin: self.origin.clone(),
             model: self.model.clone(),
+            folder_use: self.folder_use,
         }
     }
 
@@ -260,11 +270,26 @@ impl JobRecord {
 
     /// Describes the state for display, such as `completed with 2 warnings`.
     pub fn describe_outcome(&self) -> String {
-        let state = self.state.as_str();
-        match self.warnings.count_text().filter(|_| self.state == State::Completed) {
-            Some(warnings) => format!("{state} with {warnings}"),
-            None => state.to_owned(),
+        let mut text = self.state.as_str().to_owned();
+        if self.state == State::Completed {
+            if let Some(warnings) = self.warnings.count_text() {
+                text = format!("{text} with {warnings}");
+            }
+            if self.changed_nothing() {
+                text.push_str(", no changes");
+            }
         }
+        text
+    }
+
+    /// Returns true for a Codex job in a repository that left everything as it was. Of other jobs nobody expects a
+    /// change.
+    fn changed_nothing(&self) -> bool {
+        let is_unchanged = match &self.result {
+            Some(result) => result.state == ResultState::None,
+            None => self.changes == Some(Changes::default()),
+        };
+        self.runner == Runner::Codex && is_unchanged
     }
 
     /// Returns the content of the record's file: one line of JSON.

@@ -4,6 +4,7 @@ use super::*;
 use crate::event::{Event, EventBody, FailureKind, JobError, StepOutcome};
 use crate::event_line::{EventLine, Source};
 use crate::job::StepKind;
+use crate::wait_reason::WaitReason;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()
@@ -341,4 +342,43 @@ fn a_step_inside_another_tells_where_what_it_used_and_no_missing_end() {
     step 2 install 1m00s, cpu 12.3s, 240 MiB: npm ci (in step 1)
     log: /r/abe.1.log
     "#);
+}
+
+#[test]
+fn a_queued_job_tells_why_it_waits_until_it_is_accepted() {
+    let reason = WaitReason::Folder { job: "demo#7".parse().unwrap() };
+    let waits = || EventBody::Waiting { reason: Some(reason.clone()) };
+    let mut record = launched();
+    let apply = |record: &mut JobRecord, body| record.apply(&Event { at: at(1), body });
+    play(&mut record, vec![(1, waits())]);
+    assert_eq!(record.waiting, None, "an agent knows nothing of the queue");
+    apply(&mut record, waits());
+    let text = "waits for demo#7, which works in the same folder; --branch runs beside it";
+    assert_eq!(record.waiting.as_deref(), Some(text));
+    apply(&mut record, EventBody::Waiting { reason: None });
+    assert_eq!(record.waiting, None);
+    apply(&mut record, waits());
+    play(&mut record, vec![(4, accepted())]);
+    apply(&mut record, waits());
+    assert_eq!((record.state, record.waiting), (State::Starting, None));
+}
+
+#[test]
+fn a_codex_job_that_changed_nothing_says_so() {
+    let ended = |runner, changes| {
+        let mut record = JobRecord { runner, ..launched() };
+        let (state, error, exit_code) = (FinalState::Completed, None, Some(0));
+        play(
+            &mut record,
+            vec![(1, accepted()), (2, EventBody::Finished { state, error, exit_code, changes })],
+        );
+        record.describe_outcome()
+    };
+    let none = Some(Changes::default());
+    assert_eq!(ended(Runner::Codex, none), "completed, no changes");
+    assert_eq!(ended(Runner::Codex, Some(Changes { files: 1, ..Changes::default() })), "completed");
+    assert_eq!(
+        (ended(Runner::Codex, None), ended(Runner::Shell, none)),
+        ("completed".into(), "completed".into())
+    );
 }

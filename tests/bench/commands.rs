@@ -60,7 +60,16 @@ fn block(site: &Site) {
 
 fn launch(empty: &Site, full: &Site, peers: &Peers) -> Fallible<Vec<Row>> {
     let relay = |site: &Site| {
-        site.command(&["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"])
+        site.command(&[
+            "launch",
+            "-q",
+            "--share",
+            "--runner",
+            "shell",
+            "-w",
+            "workspace-projects/demo",
+            "true",
+        ])
     };
     let mut contenders = [
         Contender::new("relay launch -q", || relay(empty)),

@@ -31,7 +31,7 @@ pub(crate) fn empty(max_jobs: u32) -> Fallible<Site> {
 
 /// Launches a job of the stand-in and returns its id.
 pub(crate) fn launch(site: &Site, prompt: &str) -> String {
-    site.relay(&["launch", "-q", "-w", "workspace-projects/demo", prompt]).trim().to_owned()
+    site.relay(&["launch", "-q", "--share", "-w", "workspace-projects/demo", prompt]).trim().to_owned()
 }
 
 /// Fills a site: one job that really ran, and copies of it under other numbers, each in the form in which the relay

@@ -38,7 +38,7 @@ fn run_jobs(in_repository: bool) -> Fallible<[Row; 3]> {
     site.relay(&["up"]);
     let (agent, relay) = (proc::agent(&site)?, site.daemon_pid());
     let (begun, before) = (Instant::now(), [proc::cpu(agent)?, proc::cpu(relay)?]);
-    let launch = ["launch", "-q", "--runner", "shell", "-w", &workspace, "true"];
+    let launch = ["launch", "-q", "--share", "--runner", "shell", "-w", &workspace, "true"];
     let jobs: Vec<String> = (0..JOBS).map(|_| site.relay(&launch).trim().to_owned()).collect();
     let wait: Vec<&str> = std::iter::once("wait").chain(jobs.iter().map(String::as_str)).collect();
     site.relay(&wait);

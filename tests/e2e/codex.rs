@@ -30,7 +30,7 @@ pub(crate) fn sample_repository(site: &Site) {
 }
 
 pub(crate) fn launch(site: &Site, prompt: &str) -> String {
-    site.relay(&["launch", "-q", "-w", "workspace-projects/demo", prompt]).trim().to_owned()
+    site.relay(&["launch", "-q", "--share", "-w", "workspace-projects/demo", prompt]).trim().to_owned()
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn ctrl_c_in_a_following_command_leaves_the_worker_untouched() {
     }
     let mut run = follow(
         &site,
-        &["run", "-w", "workspace-projects/demo", "-n", "followed", "--", "echo on; sleep 1000"],
+        &["run", "--share", "-w", "workspace-projects/demo", "-n", "followed", "--", "echo on; sleep 1000"],
     );
     kill_process(Pid::from_child(&run), Signal::INT).unwrap();
     run.wait().unwrap();

@@ -23,6 +23,7 @@ mod explain;
 mod extend;
 mod fake_engine;
 mod flood;
+mod folders;
 mod follow_ups;
 mod following;
 mod freeze;

@@ -17,7 +17,7 @@ const NO_KEY: &str = r#"model_providers.scripted.env_key="NO_SUCH_KEY""#;
 fn launch_limited(site: &Site, name: &str, script: &str, limit: &str, settings: &[&str]) -> String {
     let limit = format!("model={limit}");
     let prompt = format!("[script:{script}] Go.");
-    let mut args = vec!["launch", "-q", "-w", "workspace-projects/demo", "-n", name];
+    let mut args = vec!["launch", "-q", "--share", "-w", "workspace-projects/demo", "-n", name];
     args.extend(["--step-timeout", &limit, &prompt, "--"]);
     args.extend(settings.iter().flat_map(|setting| ["-c", setting]));
     site.relay(&args).trim().to_owned()

@@ -59,8 +59,8 @@ fn every_verb_works_in_every_form_that_a_shell_can_give_it() {
         ("relay explain done", "completed"),
         ("relay extend runs 1m", "may now take"),
         ("relay cancel done", "already ended"),
-        ("relay run -w \"$DEMO\" -n ran -- echo ran", "ran"),
-        ("relay launch --runner shell -w \"$DEMO\" -n more true", "Worker more#"),
+        ("relay run --share -w \"$DEMO\" -n ran -- echo ran", "ran"),
+        ("relay launch --share --runner shell -w \"$DEMO\" -n more true", "Worker more#"),
         ("relay retry done.1", "Worker done#"),
     ];
     let mut script = String::from("export OLD=$PATH\n");
@@ -164,7 +164,7 @@ fn a_launch_gives_the_prompt_back_within_300_ms() {
     let measure = |what: &str| {
         let script = format!(
             "for i in $(seq {launches}); do a=${{EPOCHREALTIME/./}}; \
-             relay launch -n quick -w workspace-projects/demo --runner shell 'sleep 60' >/dev/null || exit 1; \
+             relay launch --share -n quick -w workspace-projects/demo --runner shell 'sleep 60' >/dev/null || exit 1; \
              echo $((${{EPOCHREALTIME/./}} - a)); done"
         );
         let said = sandbox::stdout(&site, &script);

@@ -1,6 +1,7 @@
 //! Expected content of the relay's log: every event that the agent spooled, except those that its own disk lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use common::event::EventBody;
@@ -58,6 +59,10 @@ pub(crate) struct Job {
     pub(crate) damaged: bool,
     /// Its record was spoiled at least once: a relay that can't read it does not keep its time.
     pub(crate) was_spoiled: bool,
+    /// Folder that the job works in.
+    pub(crate) folder: &'static str,
+    /// True if it does not wait for others there.
+    pub(crate) share: bool,
 }
 
 /// True time and agent process of a spooled event.
@@ -90,8 +95,16 @@ pub(crate) struct Model {
 }
 
 impl Job {
-    pub(crate) fn launched(at: Duration) -> Self {
-        Self { launched: at, ..Self::default() }
+    pub(crate) fn launched(at: Duration, folder: &'static str, share: bool) -> Self {
+        Self { launched: at, folder, share, ..Self::default() }
+    }
+
+    /// Returns true if the two jobs must never run at the same time. A relay that can't read a job's record knows
+    /// nothing of its folder, and a cancelled worker takes a while to end.
+    pub(crate) fn excludes(&self, other: &Self) -> bool {
+        let is_guarded = |job: &Self| !job.share && !job.was_spoiled && !job.damaged && !job.cancelled;
+        let (ours, theirs) = (Path::new(self.folder), Path::new(other.folder));
+        is_guarded(self) && is_guarded(other) && (ours.starts_with(theirs) || theirs.starts_with(ours))
     }
 
     /// Returns true if the spool holds its run.

@@ -76,6 +76,11 @@ fn a_job_that_takes_the_others_out_of_a_hello_is_found() {
 }
 
 #[test]
+fn two_jobs_in_one_folder_are_found() {
+    check("the folder guard is off", of_relay(OfRelay::IgnoresFolders), "works in the folder of");
+}
+
+#[test]
 fn an_age_from_the_other_sides_wall_clock_is_found() {
     check("ages by the agent's wall clock", of_agent(OfAgent::OwnWallClock), "by the clock of its log");
 }

@@ -105,9 +105,9 @@ impl Relay {
         self.last.clone()
     }
 
-    pub(crate) fn launch(&mut self) -> Result<Option<JobId>, String> {
+    pub(crate) fn launch(&mut self, folder: &str, share: bool) -> Result<Option<JobId>, String> {
         let Some(side) = &mut self.side else { return Ok(None) };
-        side.launch("sim").map(Some).map_err(|e| format!("no launch: {e}"))
+        side.launch("sim", folder, share).map(Some).map_err(|e| format!("no launch: {e}"))
     }
 
     /// Takes the next frame of a connection. Returns the number of frames taken.

@@ -96,6 +96,7 @@ impl World {
         }
         let reply = agent.accept_job(&run, spec).map_err(|e| format!("{run}: {e}"))?;
         self.took(agent, &run.job);
+        self.check_folder(&run.job)?;
         Ok(reply)
     }
 
@@ -197,6 +198,17 @@ impl World {
         self.slots.insert(id.clone(), None);
         self.limits.insert(id.clone(), Limit::new(self.clocks.agent_monotonic(), limit));
         self.written(id, true);
+    }
+
+    /// Checks that a job that was just accepted is alone in its folder.
+    fn check_folder(&self, id: &JobId) -> Result<(), String> {
+        let Some(job) = self.model.jobs.get(id) else { return Ok(()) };
+        let mut others = self.model.jobs.iter();
+        match others.find(|(other, state)| *other != id && state.stage == Stage::Alive && job.excludes(state))
+        {
+            Some((other, _)) => Err(format!("{id} works in the folder of {other}")),
+            None => Ok(()),
+        }
     }
 
     /// Handles runs that the spool has dropped: only those that the relay has to the end may be dropped.

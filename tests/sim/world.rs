@@ -30,6 +30,9 @@ use crate::uplink::End;
 /// Time that passes in a step.
 pub(crate) const STEP: Duration = Duration::from_millis(100);
 
+/// Folders that jobs work in: the first contains the second.
+const FOLDERS: [&str; 3] = ["/w", "/w/sub", "/x"];
+
 /// Everything of one seed except the agent's spool.
 pub(crate) struct World {
     pub(crate) rng: Rng,
@@ -206,12 +209,14 @@ impl World {
     }
 
     fn launch(&mut self) -> Result<(), String> {
+        let folder = FOLDERS[self.rng.usize(..FOLDERS.len())];
+        let share = self.rng.u8(..4) == 0;
         if self.model.jobs.len() < self.mix.jobs
-            && let Some(job) = self.relay.launch()?
+            && let Some(job) = self.relay.launch(folder, share)?
         {
-            self.say(|| format!("launch {job}"));
+            self.say(|| format!("launch {job} in {folder}{}", if share { ", shared" } else { "" }));
             let launched = self.clocks.now;
-            self.model.jobs.insert(job, crate::model::Job::launched(launched));
+            self.model.jobs.insert(job, crate::model::Job::launched(launched, folder, share));
         }
         Ok(())
     }

@@ -94,6 +94,8 @@ impl Masker {
             | EventBody::Usage(_)
             | EventBody::Cleanup { killed: _, survivors: _ }
             | EventBody::Vitals(_)
+            // Only the relay writes this event; it names another job.
+            | EventBody::Waiting { reason: _ }
             | EventBody::Extended { n: _, limit_ms: _ }) => textless,
         }
     }
@@ -101,8 +103,17 @@ impl Masker {
     /// Masks a `queued` event. Only the relay writes this event, with data from the client. The origin contains only
     /// ids of sessions and jobs, so it is not masked.
     fn mask_queued(&self, queued: Queued) -> Queued {
-        let Queued { workspace, prompt_summary, runner, engine, log_path, events_path, origin, model } =
-            queued;
+        let Queued {
+            workspace,
+            prompt_summary,
+            runner,
+            engine,
+            log_path,
+            events_path,
+            origin,
+            model,
+            folder_use,
+        } = queued;
         Queued {
             workspace: self.mask_line(workspace),
             prompt_summary: self.mask_line(prompt_summary),
@@ -112,6 +123,7 @@ impl Masker {
             events_path: self.mask_line(events_path),
             origin,
             model: model.map(|model| self.mask_line(model)),
+            folder_use,
         }
     }
 

@@ -298,6 +298,7 @@ fn events(secret: &str) -> Vec<EventBody> {
                 output_bytes: 1,
             }],
         })),
+        EventBody::Waiting { reason: None },
     ];
     for event in &all {
         match event {
@@ -321,7 +322,8 @@ fn events(secret: &str) -> Vec<EventBody> {
             | EventBody::Interrupted { .. }
             | EventBody::Vitals(_)
             | EventBody::Result(_)
-            | EventBody::Evidence(_) => {}
+            | EventBody::Evidence(_)
+            | EventBody::Waiting { .. } => {}
         }
     }
     all

@@ -94,13 +94,17 @@ impl<'a> JobFollower<'a> {
         }
         let first = PrintedReason { checked_at: now, pause: FIRST_PAUSE, text: None };
         let printed = self.printed_reasons.entry(record.job.clone()).or_insert(first);
-        if !printed.is_due(now) {
+        // That the job waits for another one is printed at once.
+        let is_new_wait = record.waiting.is_some() && printed.text.is_none();
+        if !printed.is_due(now) && !is_new_wait {
             return;
         }
         printed.checked_at = now;
         let view = view_context::view_of_job(self.context, record);
         let reason = match (record.state, &view.relay) {
-            (State::Queued, _) => Some(format!("{} is queued: {}", record.job, queue::queue_reason(&view))),
+            (State::Queued, _) => {
+                Some(format!("{} is queued: {}", record.job, queue::queue_reason_of(record, &view)))
+            }
             (_, RelayState::Silent { pid, for_ms }) => {
                 Some(format!("{}: {}", record.job, queue::silent_relay_message(*pid, *for_ms)))
             }

@@ -196,6 +196,7 @@ pub(super) fn resolve_flags(
         thread_id: None,
         origin: Origin { session: session::calling_session(context.caller_variable), ..Origin::default() },
         place: None,
+        share: args.place.share,
     }
     .validate(context)
 }
@@ -351,14 +352,14 @@ fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) ->
     }
 }
 
-/// Prints the job and its state as soon as the job has left the queue or `deadline` has passed. Without a deadline,
+/// Prints the job and its state as soon as the job has left the queue, waits for another job, or `deadline` has passed. Without a deadline,
 /// prints them at once.
 fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
     let watch = deadline.map(|_| FolderWatch::registry_folder(context.registry.folder()));
     let record = loop {
         let record = job_ref::read_record(&context.registry, job)?.record;
         let timed_out = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));
-        if record.state != State::Queued || timed_out {
+        if record.state != State::Queued || record.waiting.is_some() || timed_out {
             break record;
         }
     };

@@ -37,6 +37,9 @@ pub(super) struct PlaceFlags {
     /// Work in the folder itself [default: as in relay.toml, else so]
     #[arg(long)]
     pub(super) in_place: bool,
+    /// Work in the folder itself, and don't wait for other jobs that work there
+    #[arg(long, conflicts_with_all = ["branch", "base", "clean"])]
+    pub(super) share: bool,
 }
 
 /// Clone that the flags and the settings ask for.
@@ -63,7 +66,7 @@ impl PlaceFlags {
     /// # Errors
     /// Exit code 2 for flags that need a branch, and for a name that is none.
     pub(super) fn resolve(&self, config: &Config) -> Result<Option<PlaceRequest>, Failure> {
-        if self.branch.is_none() && (self.in_place || !config.branch) {
+        if self.branch.is_none() && (self.in_place || self.share || !config.branch) {
             return match (&self.base, self.clean) {
                 (None, false) => Ok(None),
                 (Some(_), _) => {
@@ -148,6 +151,7 @@ mod tests {
         assert_eq!(bad.resolve(&config).unwrap_err().code as u8, 2);
         config.branch = true;
         assert_eq!(flags.resolve(&config), Ok(Some(PlaceRequest::default())));
+        assert_eq!(PlaceFlags { share: true, ..flags.clone() }.resolve(&config), Ok(None));
         assert_eq!(PlaceFlags { in_place: true, ..flags }.resolve(&config), Ok(None));
     }
 }

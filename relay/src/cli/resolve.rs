@@ -69,6 +69,8 @@ pub struct Launch {
     pub origin: Origin,
     /// The job's own clone of the repository; `None` if it works in the workspace itself.
     pub place: Option<LaunchPlace>,
+    /// True if the job does not wait for other jobs in its workspace.
+    pub share: bool,
 }
 
 /// The clone of a job that has no number yet.
@@ -107,6 +109,7 @@ impl Launch {
             thread: self.thread_id.clone(),
             place: self.place.as_ref().map(|place| place.spec_of(job)),
             expect: self.expect.clone(),
+            share: self.share && self.place.is_none(),
         }
     }
 

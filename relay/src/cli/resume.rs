@@ -138,6 +138,7 @@ pub(super) fn resolve_flags(
         thread_id: Some(thread),
         origin: earlier.follow_up_origin(FollowUp::Resume, context),
         place: None,
+        share: old.share,
     }
     .validate(context)
 }

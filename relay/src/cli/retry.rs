@@ -97,6 +97,7 @@ pub(super) fn resolve_flags(
         thread_id: old.thread.clone(),
         origin: earlier.follow_up_origin(FollowUp::Retry, context),
         place: None,
+        share: old.share,
     }
     .validate(context)
 }

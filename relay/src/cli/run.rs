@@ -47,6 +47,9 @@ pub struct RunArgs {
     /// Name of the job [default: the name of the folder]
     #[arg(short, long, value_name = "NAME")]
     pub(super) name: Option<JobName>,
+    /// Don't wait for other jobs that work in the folder
+    #[arg(long)]
+    pub(super) share: bool,
     /// Command with its arguments, or one quoted command line
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(super) command: Vec<String>,
@@ -142,6 +145,7 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
             ..Origin::default()
         },
         place: None,
+        share: args.share,
     }
     .validate(context)
 }

@@ -184,21 +184,29 @@ struct ListRow {
     job: JobId,
     state: State,
     created_at: Timestamp,
+    /// True if the queued job waits for more than a free slot.
+    is_waiting: bool,
 }
 
 /// Returns the jobs of a registry or its archive, newest launch first.
 fn read_rows(registry: &Registry) -> std::io::Result<Vec<ListRow>> {
-    let row =
-        |record: JobRecord| ListRow { job: record.job, state: record.state, created_at: record.created_at };
+    let row = |record: JobRecord| ListRow {
+        job: record.job,
+        state: record.state,
+        created_at: record.created_at,
+        is_waiting: record.waiting.is_some(),
+    };
     let mut rows: Vec<ListRow> =
         read::read_records(registry)?.iter().map(|stored| row(stored.record)).collect();
     rows.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
     Ok(rows)
 }
 
-/// Returns the queued jobs in the order in which they will start. `rows` are sorted by launch, newest first.
+/// Returns the queued jobs in the order in which they will start, without those that wait for more than a slot. `rows`
+/// are sorted by launch, newest first.
 fn queued_jobs(rows: &[ListRow]) -> Vec<JobId> {
-    rows.iter().rev().filter(|row| row.state == State::Queued).map(|row| row.job.clone()).collect()
+    let in_line = rows.iter().rev().filter(|row| row.state == State::Queued && !row.is_waiting);
+    in_line.map(|row| row.job.clone()).collect()
 }
 
 /// Returns the jobs to list, and the number of unfinished jobs beyond the limit. Running jobs come first, then queued
@@ -237,6 +245,7 @@ fn reduce_for_list(record: JobRecord) -> JobRecord {
         agent: record.agent.as_deref().map(shorten),
         thread_id: record.thread_id.as_deref().map(shorten),
         warning: record.warning.as_deref().map(shorten),
+        waiting: record.waiting.as_deref().map(shorten),
         // A list shows only the number of warnings.
         warnings: Warnings { count: record.warnings.count, newest: Vec::new() },
         error: record.error.map(|error| JobError { message: shorten(&error.message), ..error }),
@@ -252,7 +261,7 @@ mod tests {
     use crate::render::samples;
 
     fn row(job: &str, state: State) -> ListRow {
-        ListRow { job: job.parse().unwrap(), state, created_at: Timestamp::UNIX_EPOCH }
+        ListRow { job: job.parse().unwrap(), state, created_at: Timestamp::UNIX_EPOCH, is_waiting: false }
     }
 
     #[test]

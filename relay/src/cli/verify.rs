@@ -259,6 +259,7 @@ fn verifying_launch(
             ..Origin::default()
         },
         place: None,
+        share: false,
     }
     .validate(context)
 }

@@ -19,7 +19,9 @@ pub fn relay_state_and_time(registry: &Registry) -> (RelayState, Timestamp) {
 /// Returns the number of jobs ahead in the queue, and the number of running jobs.
 pub fn queue_position(registry: &Registry, record: &JobRecord) -> (usize, usize) {
     let earlier = |other: &JobRecord| {
-        other.state == State::Queued && (other.created_at, &other.job) < (record.created_at, &record.job)
+        other.state == State::Queued
+            && other.waiting.is_none()
+            && (other.created_at, &other.job) < (record.created_at, &record.job)
     };
     // Without a listing the position is unknown, but the reason for waiting is still valid.
     let Ok(all) = read::read_records(registry) else { return (0, 0) };

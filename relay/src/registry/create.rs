@@ -122,6 +122,7 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
         events_path: registry.events(&job).display().to_string(),
         origin: draft.origin.clone(),
         model: spec.codex.model.clone(),
+        folder_use: spec.folder_use(),
     };
     let record = JobRecord::from_queued(job.clone(), draft.launched_at, &queued);
     let staging = registry.staging();

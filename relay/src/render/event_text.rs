@@ -72,6 +72,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         | EventBody::Plan { .. }
         | EventBody::FileChange { .. }
         | EventBody::Extended { .. }
+        | EventBody::Waiting { .. }
         | EventBody::Result(_) => Emphasis::Normal,
         EventBody::StepStarted { .. } => Emphasis::State(State::Running),
         EventBody::LinkRestored { .. } => Emphasis::Health(HealthWord::Healthy),
@@ -152,6 +153,8 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
                 plural::format_count(evidence.checks.len() as u64, "check", "checks")
             )
         }
+        EventBody::Waiting { reason: Some(reason) } => reason.to_string(),
+        EventBody::Waiting { reason: None } => "only for a free slot".to_owned(),
         EventBody::Cleanup { killed, survivors } => {
             format!(
                 "{} killed, {survivors} left",

@@ -99,7 +99,7 @@ pub fn health(record: &JobRecord, view: &View) -> Health {
         return say(HealthWord::Ended, ended_health(record, view));
     }
     if record.state == State::Queued {
-        return say(HealthWord::Queued, queue::queue_reason_of(&record.job, view));
+        return say(HealthWord::Queued, queue::queue_reason_of(record, view));
     }
     let last_event = format_ago(record.last_event_at, view.now);
     if view.relay == RelayState::Down {

@@ -1,7 +1,7 @@
 //! Reason why a job is queued.
 
 use common::duration;
-use common::ids::JobId;
+use common::record::JobRecord;
 use common::text_format;
 
 use super::{RelayState, View};
@@ -16,9 +16,15 @@ pub fn queue_reason(view: &View) -> String {
     reason_with_jobs_ahead(view, view.ahead)
 }
 
-/// Returns the reason why one of several jobs is queued.
-pub fn queue_reason_of(job: &JobId, view: &View) -> String {
-    reason_with_jobs_ahead(view, view.queue.iter().position(|queued| queued == job).unwrap_or(view.ahead))
+/// Returns the reason why this job is queued.
+pub fn queue_reason_of(record: &JobRecord, view: &View) -> String {
+    if let Some(reason) = &record.waiting
+        && matches!(view.relay, RelayState::Up(PlatformStatus::Ready { shortage: None, .. }))
+    {
+        return reason.clone();
+    }
+    let position = view.queue.iter().position(|queued| *queued == record.job);
+    reason_with_jobs_ahead(view, position.unwrap_or(view.ahead))
 }
 
 fn reason_with_jobs_ahead(view: &View, ahead: usize) -> String {

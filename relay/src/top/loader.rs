@@ -58,7 +58,8 @@ impl JobListLoader {
         let (is_held, lease) = (lease::is_held(&self.registry), lease::read_lease(&self.registry));
         let now = lease::current_time_of(lease.as_ref());
         let relay = RelayState::from_lease(is_held, lease, now);
-        let queued = records.iter().filter(|record| record.state == State::Queued);
+        let queued =
+            records.iter().filter(|record| record.state == State::Queued && record.waiting.is_none());
         View {
             now,
             zone: self.zone.clone(),

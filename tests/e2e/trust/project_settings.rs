@@ -70,7 +70,8 @@ const MISSING: [&str; 7] =
 /// Launches a shell job in the project's root that prints `begun` first, and waits for that.
 fn begin(site: &Site, line: &str) -> String {
     let line = format!("echo begun; {line}");
-    let job = site.relay(&["launch", "-q", "--runner", "shell", "-w", ".", &line]).trim().to_owned();
+    let job =
+        site.relay(&["launch", "-q", "--share", "--runner", "shell", "-w", ".", &line]).trim().to_owned();
     until("it has begun", || site.log(&job).contains("begun").then_some(()));
     job
 }
@@ -106,7 +107,7 @@ fn settings_that_are_missing_stay_so_when_another_job_s_sandbox_ends() {
     site.ended(&first);
     let third = writer(&site);
     // Entries that a job sees under these names must not show up in git's status.
-    let output = site.run(&["run", "-w", ".", "--", "git add -A && git status --porcelain"]);
+    let output = site.run(&["run", "--share", "-w", ".", "--", "git add -A && git status --porcelain"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     for path in MISSING.iter().filter(|path| !path.starts_with(".git/")) {
         assert!(output.status.success() && !said.contains(&format!("  {path}")), "{said}");

@@ -263,11 +263,14 @@ impl Site {
         stderr
     }
 
-    /// Launches a shell job and returns its id.
+    /// Launches a shell job and returns its id. It does not wait for other jobs in the workspace.
     pub fn launch_shell(&self, command_line: &str, more: &[&str]) -> String {
         let workspace = self.workspace();
         let workspace = workspace.to_string_lossy();
         let mut args = vec!["launch", "-q", "--runner", "shell", "-w", &workspace];
+        if !more.iter().any(|arg| arg.starts_with("--branch")) {
+            args.push("--share");
+        }
         args.extend(more);
         args.push(command_line);
         self.relay(&args).trim().to_owned()

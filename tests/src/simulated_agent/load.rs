@@ -69,7 +69,7 @@ pub async fn turnover(site: &Site, crowd: &mut Crowd, seconds: usize) -> Vec<Dur
 
 async fn launch(site: &Site) {
     let workspace = site.workspace();
-    let args = ["launch", "-q", "--runner", "shell", "-w", &workspace.to_string_lossy(), "unused"];
+    let args = ["launch", "-q", "--share", "--runner", "shell", "-w", &workspace.to_string_lossy(), "unused"];
     run(site, &args).await;
 }
 

@@ -53,6 +53,9 @@ struct Input {
     model: Option<String>,
     /// True: the worker gets a clone of the repository, and its result is a branch. By default as in relay.toml.
     branch: Option<bool>,
+    /// True: the worker does not wait for other jobs that work in the same folder.
+    #[serde(default)]
+    share: bool,
     /// Idempotency key: a second launch with it starts nothing and returns the first job.
     #[schemars(length(max = 256))]
     key: Option<String>,
@@ -124,6 +127,7 @@ fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
         place: PlaceFlags {
             branch: (input.branch == Some(true)).then(String::new),
             in_place: input.branch == Some(false),
+            share: input.share,
             ..PlaceFlags::default()
         },
         start: StartFlags { key: input.key, ..StartFlags::default() },

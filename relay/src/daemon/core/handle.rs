@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use common::ids::JobId;
-use common::record::JobRecord;
+use common::record::{JobRecord, State};
 use common::result::ResultState;
 use common::wire::RelayFrame;
 use tokio::time::Instant;
@@ -131,6 +131,9 @@ impl Core {
 
     /// Adopts the jobs found at startup. Their agents count as disconnected since the last daemon ended.
     fn adopt_active_jobs(&mut self, active: &[JobRecord], context: &mut InputContext) {
+        // Jobs that hold folders come first, then the others as they were queued: so each finds what it waits for.
+        let mut active: Vec<&JobRecord> = active.iter().collect();
+        active.sort_by_key(|record| (record.state == State::Queued, record.created_at, &record.job));
         for record in active {
             self.known_jobs.insert(record.job.clone());
             let actions = self.scheduler.update_from_record(record);

@@ -18,8 +18,8 @@
 //!   [`effect`]: its effects. [`input_context`]: context for handling one input.
 //! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]:
 //!   timeouts of disconnected ones.
-//! * [`scheduler`]: selects the next job and its agent; with [`capacity`]. [`job_end`]: final events of jobs that the
-//!   relay ends itself.
+//! * [`scheduler`]: selects the next job and its agent; with [`capacity`]; [`waiting`]: why queued jobs wait;
+//!   [`folder_guard`]: jobs that work in the same folder. [`job_end`]: final events of jobs that the relay ends itself.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
 //!   one request.
 //! * [`platform`]: status, lease, attempts to start the platform. [`container`]: exits and pauses of its container.
@@ -34,6 +34,7 @@ mod container_exit;
 mod disconnects;
 mod effect;
 mod extend;
+mod folder_guard;
 mod handle;
 mod input;
 mod input_context;
@@ -45,6 +46,7 @@ mod scheduler;
 mod shutdown;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub(super) use connections::{Connection, ConnectionId, ConnectionNumber, NewestConnections};
 pub(super) use container_exit::describe_pause;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A job is offered to the connected agent with the most free slots, and then belongs to that agent. An agent whose
-//! machine has too little memory or disk space is offered no job.
+//! machine has too little memory or disk space is offered no job, and a job that waits for a folder is not offered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use common::wire::TerminationCause;
 use jiff::Timestamp;
 
 use super::capacity::AgentTable;
+use super::folder_guard::{FolderClaim, FolderGuard, Ticket};
 use super::job_end::{cancelled_event, lost_job_event, refused_event};
 
 /// Action for the core to carry out.
@@ -57,21 +58,41 @@ impl Assignment {
 }
 
 #[derive(Debug)]
-struct ScheduledJob {
-    assignment: Assignment,
-    created_at: Timestamp,
+pub(super) struct ScheduledJob {
+    pub(super) assignment: Assignment,
+    pub(super) created_at: Timestamp,
     epoch: u32,
     /// True if the newest state of the job's link is "lost". The record in the registry may not show it yet.
     link_lost: bool,
+    /// Folder that the job works in, unless it has a place of its own.
+    pub(super) claim: Option<FolderClaim>,
+    /// Newest recorded reason why the job waits.
+    pub(super) waiting: Option<String>,
+}
+
+impl ScheduledJob {
+    fn from_record(record: &JobRecord) -> Self {
+        Self {
+            assignment: Assignment::Queued,
+            created_at: record.created_at,
+            epoch: record.epoch,
+            link_lost: record.link == Some(Link::Lost),
+            claim: FolderClaim::of_record(record),
+            waiting: record.waiting.clone(),
+        }
+    }
 }
 
 /// State of the scheduler. The cost of each input depends on the jobs of one agent, not on the number of agents.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
-    jobs: BTreeMap<JobId, ScheduledJob>,
-    requested_cancels: BTreeMap<JobId, u64>,
-    /// Queued jobs whose cancellation was not requested, oldest first.
-    queue: BTreeSet<(Timestamp, JobId)>,
+    pub(super) jobs: BTreeMap<JobId, ScheduledJob>,
+    pub(super) requested_cancels: BTreeMap<JobId, u64>,
+    /// Queued jobs that need only a free slot, oldest first. Jobs whose cancellation was requested are not queued.
+    pub(super) queue: BTreeSet<Ticket>,
+    pub(super) folders: FolderGuard,
+    /// Jobs whose reason to wait may have changed.
+    pub(super) rechecked: BTreeSet<JobId>,
     agents: AgentTable,
     /// The agent whose container exited, and the cause with which the jobs that it lost fail.
     exit_cause: Option<(AgentId, TerminationCause)>,
@@ -84,15 +105,13 @@ impl Scheduler {
             self.remove_job(&record.job);
             return self.offer_queued();
         }
-        let job = self.jobs.entry(record.job.clone()).or_insert_with(|| {
-            self.queue.insert((record.created_at, record.job.clone()));
-            ScheduledJob {
-                assignment: Assignment::Queued,
-                created_at: record.created_at,
-                epoch: record.epoch,
-                link_lost: record.link == Some(Link::Lost),
+        if !self.jobs.contains_key(&record.job) {
+            self.jobs.insert(record.job.clone(), ScheduledJob::from_record(record));
+            if record.state == State::Queued {
+                self.enqueue(&record.job);
             }
-        });
+        }
+        let Some(job) = self.jobs.get_mut(&record.job) else { return Vec::new() };
         job.epoch = record.epoch;
         let mut actions = Vec::new();
         if record.state != State::Queued {
@@ -288,8 +307,10 @@ impl Scheduler {
         }
         Some(match &job.assignment {
             Assignment::Queued => {
-                self.queue.remove(&(job.created_at, id.clone()));
-                vec![Action::Record { job: id.clone(), body: cancelled_event() }]
+                self.dequeue(id);
+                let mut actions = vec![Action::Record { job: id.clone(), body: cancelled_event() }];
+                actions.extend(self.offer_queued());
+                actions
             }
             Assignment::Offered(agent) | Assignment::Running(agent) if self.agents.is_connected(agent) => {
                 vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
@@ -326,16 +347,24 @@ impl Scheduler {
         self.jobs.values().all(|job| job.assignment == Assignment::Queued)
     }
 
-    /// Offers queued jobs, oldest first, each to the agent with the most free slots.
+    /// Offers queued jobs, oldest first, each to the agent with the most free slots. Records why others wait.
     fn offer_queued(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         while !self.queue.is_empty()
             && let Some(agent) = self.agents.least_loaded()
             && let Some((_, id)) = self.queue.first().cloned()
         {
+            // A job may have come to the same folder since this one was queued.
+            if self.blocker(&id).is_some() {
+                self.recheck(&id);
+                continue;
+            }
             self.assign(&id, Assignment::Offered(agent.clone()));
             let epoch = self.jobs.get(&id).map_or(0, |job| job.epoch) + 1;
             actions.push(Action::Start { agent, job: id, epoch });
+        }
+        for id in std::mem::take(&mut self.rechecked) {
+            actions.extend(self.report_wait(&id));
         }
         actions
     }
@@ -352,19 +381,24 @@ impl Scheduler {
         if let Some(agent) = assignment.agent() {
             self.agents.assign(agent, id);
         }
-        let key = (job.created_at, id.clone());
-        if assignment == Assignment::Queued && !self.requested_cancels.contains_key(id) {
-            self.queue.insert(key);
-        } else {
-            self.queue.remove(&key);
-        }
         job.assignment = assignment;
+        if job.assignment != Assignment::Queued {
+            let ticket = (job.created_at, id.clone());
+            self.queue.remove(&ticket);
+            if let Some(claim) = &job.claim {
+                self.folders.hold(claim, &ticket);
+            }
+        } else if self.requested_cancels.contains_key(id) {
+            self.dequeue(id);
+        } else {
+            self.enqueue(id);
+        }
     }
 
     fn remove_job(&mut self, id: &JobId) {
         self.requested_cancels.remove(id);
+        self.dequeue(id);
         let Some(job) = self.jobs.remove(id) else { return };
-        self.queue.remove(&(job.created_at, id.clone()));
         if let Some(agent) = job.assignment.agent() {
             self.agents.release(agent, id, true);
         }

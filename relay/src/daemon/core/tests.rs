@@ -127,6 +127,8 @@ pub(super) fn id(job: &str) -> JobId {
 
 pub(super) fn record(job: &str, state: State, agent: Option<&str>) -> JobRecord {
     let mut record = samples::bare(job, state);
+    // Jobs that are to run beside each other.
+    record.workspace = format!("/w/{job}");
     if agent.is_some() {
         record.agent = agent.map(str::to_owned);
         record.epoch = 1;

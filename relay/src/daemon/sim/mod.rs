@@ -22,6 +22,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use common::folder::FolderUse;
 use common::ids::JobId;
 use common::job::{JobSpec, Runner};
 use common::wire::AgentFrame;
@@ -102,24 +103,27 @@ impl SimRelay {
         Ok(relay)
     }
 
-    /// Launches a job like the command line, and adds it.
+    /// Launches a job like the command line, and adds it. The job works in `folder`, and may share it.
     ///
     /// # Errors
     /// Fails if the registry can't be written.
-    pub fn launch(&mut self, name: &str) -> io::Result<JobId> {
+    pub fn launch(&mut self, name: &str, folder: &str, share: bool) -> io::Result<JobId> {
         let world = &self.driver.environment;
         let draft = JobDraft {
             name: name.parse().map_err(|_| io::Error::other("not the name of a job"))?,
             launched_at: world.clock.now(),
-            build_spec: &|job| JobSpec::new(job.clone(), Runner::Shell, "true", "/w"),
-            workspace: "/w".to_owned(),
+            build_spec: &|job| JobSpec { share, ..JobSpec::new(job.clone(), Runner::Shell, "true", folder) },
+            workspace: folder.to_owned(),
             engine: "local".to_owned(),
             origin: common::origin::Origin::default(),
             pack: None,
             key: None,
         };
         let (CreateResult::New(job) | CreateResult::Existing(job)) = create_job(&world.registry, &draft)?;
-        let record = read::load_record(&world.registry, &job)?.record;
+        let mut record = read::load_record(&world.registry, &job)?.record;
+        if world.planted_bug == Some(PlantedBug::IgnoresFolders) {
+            record.folder_use = FolderUse::Shared;
+        }
         self.handle(Input::JobFound(Box::new(record)));
         Ok(job)
     }

@@ -32,6 +32,8 @@ pub enum PlantedBug {
     ObeysForeignRequest,
     /// A single unreadable job drops the answer to the whole hello.
     DropsWholeHello,
+    /// Jobs that work in the same folder run beside each other.
+    IgnoresFolders,
 }
 
 /// Output of the relay to a connection.

@@ -1,0 +1,65 @@
+//! Queued jobs: which of them may be offered, and why the others wait. Pure.
+
+use common::event::EventBody;
+use common::ids::JobId;
+use common::wait_reason::WaitReason;
+
+use super::folder_guard::Ticket;
+use super::scheduler::{Action, Assignment, Scheduler};
+
+impl Scheduler {
+    /// Lets a job wait for its folder and a free slot.
+    pub(super) fn enqueue(&mut self, id: &JobId) {
+        let Some(job) = self.jobs.get(id) else { return };
+        let changed = job.claim.as_ref().map(|claim| self.folders.wait(claim, &(job.created_at, id.clone())));
+        self.recheck(id);
+        self.recheck_all(changed.unwrap_or_default());
+    }
+
+    /// Removes a job from the queue, and from its folder.
+    pub(super) fn dequeue(&mut self, id: &JobId) {
+        let Some(job) = self.jobs.get(id) else { return };
+        let ticket = (job.created_at, id.clone());
+        self.queue.remove(&ticket);
+        let changed = job.claim.as_ref().map(|claim| self.folders.release(claim, &ticket));
+        self.recheck_all(changed.unwrap_or_default());
+    }
+
+    fn recheck_all(&mut self, changed: Vec<Ticket>) {
+        for (_, id) in changed {
+            self.recheck(&id);
+        }
+    }
+
+    /// Queues a waiting job if its folder is free, else removes it from the queue.
+    pub(super) fn recheck(&mut self, id: &JobId) {
+        let is_free = self.blocker(id).is_none();
+        let Some(job) = self.jobs.get(id).filter(|job| job.assignment == Assignment::Queued) else { return };
+        let ticket = (job.created_at, id.clone());
+        if is_free {
+            self.queue.insert(ticket);
+        } else {
+            self.queue.remove(&ticket);
+        }
+        self.rechecked.insert(id.clone());
+    }
+
+    /// Returns the job that a queued job has to wait for, because it works in the same folder.
+    pub(super) fn blocker(&self, id: &JobId) -> Option<&JobId> {
+        let job = self.jobs.get(id)?;
+        self.folders.blocker(job.claim.as_ref()?, &(job.created_at, id.clone()))
+    }
+
+    /// Returns the event with the reason why a queued job waits, if the reason has changed.
+    pub(super) fn report_wait(&mut self, id: &JobId) -> Option<Action> {
+        let reason = self.blocker(id).cloned().map(|job| WaitReason::Folder { job });
+        let text = reason.as_ref().map(ToString::to_string);
+        let is_queued = !self.requested_cancels.contains_key(id);
+        let job = self.jobs.get_mut(id).filter(|job| is_queued && job.assignment == Assignment::Queued)?;
+        if job.waiting == text {
+            return None;
+        }
+        job.waiting = text;
+        Some(Action::Record { job: id.clone(), body: EventBody::Waiting { reason } })
+    }
+}
