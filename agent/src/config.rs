@@ -233,7 +233,7 @@ mod tests {
     fn what_is_wrong_is_said_without_the_token() {
         for (json, says) in [
             (r#"{"url":"ws://h/agent","token":"s3cret"}"#, "wss://"),
-            (r#"{"url":"wss:///agent","token":"s3cret"}"#, "not a URL"),
+            (r#"{"url":"wss:///agent","token":"s3cret"}"#, "is not valid"),
             (r#"{"url":"wss://h/agent","token":"s3cret","certificate":"s3"}"#, "certificate"),
             (r#"{"url":"http://h/agent","token":"s3cret"}"#, "wss://"),
             (r#"{"url":"wss://h/agent","token":"s3\ncret"}"#, "token"),

@@ -61,6 +61,8 @@ pub fn silent_relay_message(pid: u32, for_ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use common::record::State;
+
     use super::super::samples;
     use super::*;
     use crate::min_free::{Resource, Shortage};
@@ -72,6 +74,9 @@ mod tests {
         assert_eq!(queue_reason(&view), "2 jobs ahead (4 of 4 slots busy)");
         view.ahead = 1;
         assert_eq!(queue_reason(&view), "1 job ahead (4 of 4 slots busy)");
+        let mut waiting = samples::bare("a#1", State::Queued);
+        waiting.waiting = Some("waits for b#1".to_owned());
+        assert_eq!(queue_reason_of(&waiting, &view), "waits for b#1");
         let failed = PlatformStatus::Failed { detail: "docker is not running\nstart it".into() };
         let RelayState::Up(mut short) = view.relay.clone() else { panic!("{view:?}") };
         if let PlatformStatus::Ready { shortage, .. } = &mut short {
@@ -93,6 +98,7 @@ mod tests {
         ] {
             view.relay = relay;
             assert_eq!(queue_reason(&view), expected);
+            assert_eq!(queue_reason_of(&waiting, &view), expected, "the platform comes first");
         }
     }
 }
