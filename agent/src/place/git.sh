@@ -23,6 +23,8 @@ set_config commit.gpgSign false
 set_config gc.auto 0
 set_config maintenance.auto false
 set_config fetch.unpackLimit 1
+# More than one process writes the files of a place. Git does that on request alone, because of network file systems.
+set_config checkout.workers 4
 
 # Returns a value of the user's own settings, or of the place's.
 configured() { (unset GIT_CONFIG_GLOBAL GIT_CONFIG_NOSYSTEM && git config "$1") 2>/dev/null; }

@@ -116,7 +116,10 @@ impl JobRepository {
 
     /// Returns the service that the agent fetches the base from: it speaks the git protocol on stdin and stdout.
     pub fn fetch_service(&self) -> Command {
-        Git::new(&self.dir, "upload-pack").arg("--strict").arg(&self.dir).into_command()
+        // The agent is on this machine or near it: a search for deltas takes longer than sending what it would save. Those
+        // that the caller's packs have are sent as they are.
+        let service = Git::new(&self.dir, "upload-pack").arg("--strict").arg(&self.dir);
+        with_setting(service, "pack.window", "0").into_command()
     }
 
     /// Returns the service that the agent pushes the result to: it speaks the git protocol on stdin and stdout.
@@ -124,8 +127,7 @@ impl JobRepository {
         // 0 would be no limit.
         let left = MAX_STORED.saturating_sub(size(&self.objects())).clamp(1, MAX_PUSH);
         let service = Git::new(&self.dir, "receive-pack").arg(&self.dir);
-        let service = service.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "receive.maxInputSize");
-        service.env("GIT_CONFIG_VALUE_0", left.to_string()).into_command()
+        with_setting(service, "receive.maxInputSize", &left.to_string()).into_command()
     }
 
     /// Removes what a push of an earlier daemon has left, which did not end in order. None may be under way.
@@ -204,6 +206,11 @@ impl JobRepository {
     pub(super) fn temporary_file(&self) -> io::Result<File> {
         tempfile::tempfile_in(&self.dir)
     }
+}
+
+/// Adds a setting for this call alone.
+fn with_setting(git: Git, name: &str, value: &str) -> Git {
+    git.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", name).env("GIT_CONFIG_VALUE_0", value)
 }
 
 /// Removes repositories that an earlier daemon has begun to make in this folder.
