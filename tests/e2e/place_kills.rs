@@ -24,7 +24,7 @@ const PROJECTS: u64 = 4;
 /// Commits of each job.
 const COMMITS: u64 = 3;
 /// Size of the base and of each commit, in bytes: transferring it takes some 10 ms, so that kills hit transfers.
-const SIZE: usize = 500_000;
+const SIZE: usize = 300_000;
 /// Longest time from the beginning of a transfer to a kill.
 const LONGEST_PAUSE_MS: u64 = 40;
 /// Maximum wait for the transfer that a kill is meant for. Its job may have ended.
@@ -100,7 +100,7 @@ impl Project {
             |service: &str| processes::running(&repositories).iter().any(|git| git.command.contains(service));
         let begun = Instant::now();
         while begun.elapsed() < TRANSFER_WAIT && !is_under_way(wanted) {
-            thread::park_timeout(Duration::from_millis(2));
+            thread::park_timeout(Duration::from_millis(10));
         }
         thread::park_timeout(Duration::from_millis(self.noise.below(LONGEST_PAUSE_MS)));
         self.tally.fetches += u64::from(is_under_way("upload-pack"));
@@ -178,6 +178,9 @@ fn random_kills_during_fetch_and_push_leave_each_job_with_a_whole_result_or_a_re
         let mut project = Project::new(seed.wrapping_add(number));
         let jobs = project.kill_at_random(kills / PROJECTS);
         let until_then = Instant::now() + PATIENCE;
+        // Cheaper than looking again and again.
+        let wait = ["wait", "--timeout", "120s"].map(str::to_owned).into_iter().chain(jobs.clone());
+        project.site.run(&wait.collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>());
         for job in &jobs {
             until_by(until_then, &format!("{job} has ended with its result"), || {
                 let record = project.site.record(job);
@@ -251,4 +254,24 @@ fn a_commit_outlives_the_agent_and_the_worker_that_made_it() {
 fn a_commit_outlives_the_container_in_which_it_was_made() {
     let site = Site::up(Engine::Docker);
     a_commit_survives(&site, || drop(docker(&["kill", &site.container()])));
+}
+
+#[test]
+fn what_a_killed_agent_left_in_a_place_is_handed_over_by_the_next_one() {
+    let site = Site::up(Engine::Local);
+    let root = site.workspace();
+    git(&root, &["init", "-q", "-b", "main"]);
+    git(&root, &["add", "."]);
+    git(&root, &["commit", "-qm", "base"]);
+    let line = "echo more >> README; git commit -qam early; echo later >> README; echo edited; sleep 1000";
+    let job = site.launch_running(line, &["--branch"]);
+    until("the job has edited", || site.log(&job).contains("edited").then_some(()));
+    processes::kill(agent(&site));
+    assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::AgentLost)));
+    let result = until("the result is recorded", || site.record(&job).result);
+    let subjects = git(&root, &["log", "--format=%s", &format!("main..{}", result.branch)]);
+    assert_eq!(subjects, "relay: uncommitted changes\nearly");
+    assert_eq!(warnings(&site, &job), [] as [&str; 0]);
+    let places = site.state().join("agent.places");
+    until("the place is removed", || (std::fs::read_dir(&places).unwrap().count() == 0).then_some(()));
 }

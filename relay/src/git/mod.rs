@@ -45,6 +45,8 @@ pub use error::GitError;
 #[cfg(test)]
 mod content_tests;
 #[cfg(test)]
+mod job_repository_tests;
+#[cfg(test)]
 mod result_tests;
 #[cfg(test)]
 mod start_tests;

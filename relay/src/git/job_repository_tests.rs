@@ -1,0 +1,32 @@
+//! What a daemon that was killed has left of repositories.
+
+use std::fs;
+
+use super::job_repository::remove_begun;
+use super::test_repository::{TestRepository, git};
+
+#[test]
+fn unfinished_pushes_and_repositories_are_removed_and_everything_else_stays() {
+    let repository = TestRepository::new();
+    let job = repository.start("demo#1");
+    job.write("x", "x\n");
+    let commit = job.commit_and_push("x");
+    let (state, objects) = (repository.beside("state"), job.repository.path().join("objects"));
+    let unfinished = [
+        objects.join("tmp_objdir-incoming-1/pack"),
+        objects.join("pack/tmp_pack_1"),
+        state.join(".new-1/objects"),
+    ];
+    for folder in &unfinished {
+        fs::create_dir_all(folder).unwrap();
+    }
+    fs::write(objects.join("pack/tmp_idx_1"), "x").unwrap();
+    remove_begun(&state);
+    job.repository.remove_unfinished();
+    for path in [&unfinished[0], &unfinished[1], &unfinished[2], &objects.join("pack/tmp_idx_1")] {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    assert!(!state.join(".new-1").exists() && !objects.join("tmp_objdir-incoming-1").exists());
+    assert_eq!(git(job.repository.path(), &["rev-parse", "refs/heads/result"]), commit);
+    git(job.repository.path(), &["fsck", "--strict", "--no-dangling"]);
+}
