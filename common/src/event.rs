@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
 use crate::folder::FolderUse;
+use crate::ids::{JobId, JobName};
 use crate::job::{Runner, StepKind};
 use crate::origin::Origin;
 use crate::result::JobResult;
@@ -21,6 +22,8 @@ pub const MAX_TEXT: usize = 2048;
 pub const MAX_TITLE: usize = 120;
 /// Maximum number of files in a `file_change` event, and of items in a `plan` event.
 pub const MAX_LIST: usize = 100;
+/// Maximum number of jobs that a job waits for.
+pub const MAX_AFTER: usize = 100;
 
 /// An event of a job, with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,6 +202,15 @@ pub struct Queued {
     /// Use of the working folder.
     #[serde(default)]
     pub folder_use: FolderUse,
+    /// Jobs that must complete before this one starts, at most [`MAX_AFTER`].
+    #[serde(default, deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_AFTER>")]
+    pub after: Vec<JobId>,
+    /// Job whose result this one starts from, if that result was not known at the launch.
+    #[serde(default)]
+    pub base_job: Option<JobId>,
+    /// Group, of which only a limited number of jobs runs at once.
+    #[serde(default)]
+    pub group: Option<JobName>,
 }
 
 /// Isolation of a worker from the machine that it runs on.
@@ -340,6 +352,8 @@ pub enum FailureKind {
     NoProgress,
     /// The job did not leave behind what was expected.
     ExpectationFailed,
+    /// A job that this one had to wait for did not complete.
+    DependencyFailed,
 }
 
 /// Changes of a job in its workspace, as counted by git.

@@ -40,6 +40,13 @@ impl JobName {
         Self(if trimmed.is_empty() { "job".to_owned() } else { trimmed.to_owned() })
     }
 
+    /// Returns a name for a group of jobs that begins with this job: `demo-7` for `demo#7`. A long name is shortened.
+    pub fn from_job(job: &JobId) -> Self {
+        let number = format!("-{}", job.number);
+        let name = job.name.0.get(..MAX_NAME - number.len()).unwrap_or(&job.name.0);
+        Self(format!("{name}{number}"))
+    }
+
     /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -155,6 +162,18 @@ mod tests {
         let id: JobId = "abe-smoke#12".parse().unwrap();
         assert_eq!(id, "abe-smoke.12".parse().unwrap());
         assert_eq!((id.to_string(), id.file_stem()), ("abe-smoke#12".to_owned(), "abe-smoke.12".to_owned()));
+    }
+
+    #[test]
+    fn a_group_is_named_after_its_first_job() {
+        for (job, group) in [
+            ("demo#7", "demo-7"),
+            (&format!("{}#4294967295", "a".repeat(41)), &format!("{}-4294967295", "a".repeat(30))),
+        ] {
+            let name = JobName::from_job(&job.parse().unwrap());
+            assert_eq!(name.as_str(), group);
+            assert!(name.as_str().parse::<JobName>().is_ok());
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct PlaceSpec {
     parent: String,
     branch: String,
     subfolder: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base_job: Option<JobId>,
 }
 
 /// The fields of a [`PlaceSpec`] before they are checked.
@@ -30,13 +32,16 @@ struct UncheckedSpec {
     branch: String,
     #[serde(default)]
     subfolder: String,
+    #[serde(default)]
+    base_job: Option<JobId>,
 }
 
 impl TryFrom<UncheckedSpec> for PlaceSpec {
     type Error = String;
 
     fn try_from(read: UncheckedSpec) -> Result<Self, String> {
-        Self::new(&read.base, &read.parent, &read.branch, &read.subfolder)
+        let place = Self::new(&read.base, &read.parent, &read.branch, &read.subfolder)?;
+        Ok(Self { base_job: read.base_job, ..place })
     }
 }
 
@@ -57,7 +62,7 @@ impl PlaceSpec {
         check_branch(branch)?;
         check_subfolder(subfolder)?;
         let [base, parent, branch, subfolder] = [base, parent, branch, subfolder].map(str::to_owned);
-        Ok(Self { base, parent, branch, subfolder })
+        Ok(Self { base, parent, branch, subfolder, base_job: None })
     }
 
     /// Returns the same place with a branch that is named after the job, such as `relay/demo-1`. Every name of a job is
@@ -66,6 +71,35 @@ impl PlaceSpec {
     pub fn named_after(mut self, job: &JobId) -> Self {
         self.branch = format!("relay/{}-{}", job.name(), job.number());
         self
+    }
+
+    /// Returns the same place with a branch of this name.
+    ///
+    /// # Errors
+    /// One line that names the branch and the rule that it breaks.
+    pub fn with_branch(self, branch: &str) -> Result<Self, String> {
+        check_branch(branch)?;
+        Ok(Self { branch: branch.to_owned(), ..self })
+    }
+
+    /// Returns the same place, which starts from the result of a job that has not ended yet.
+    #[must_use]
+    pub fn on_result_of(self, job: &JobId) -> Self {
+        Self { base_job: Some(job.clone()), ..self }
+    }
+
+    /// Returns the same place with the result of its base job.
+    ///
+    /// # Errors
+    /// One line if this is not the full id of a commit.
+    pub fn with_result(self, commit: &str) -> Result<Self, String> {
+        Self::new(commit, commit, &self.branch, &self.subfolder)
+    }
+
+    /// Returns the job whose result the worker starts from, until that result is known. Base and parent are those of
+    /// that job until then.
+    pub fn base_job(&self) -> Option<&JobId> {
+        self.base_job.as_ref()
     }
 
     /// Returns the full id of the commit that the worker starts from, in lower-case hexadecimal digits.

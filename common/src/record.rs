@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::event::{Changes, FinalState, Isolation, JobError, PlanItem, Queued, Usage};
+use crate::event::{Changes, FinalState, Isolation, JobError, MAX_AFTER, PlanItem, Queued, Usage};
 use crate::evidence::Evidence;
 use crate::folder::FolderUse;
-use crate::ids::JobId;
+use crate::ids::{JobId, JobName};
 use crate::job::Runner;
 use crate::json;
 use crate::origin::{FollowUp, Origin};
@@ -188,6 +188,19 @@ pub struct JobRecord {
     /// Reason why the queued job waits although the platform is ready, one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
+    /// Jobs that must complete before this one starts.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_AFTER>"
+    )]
+    pub after: Vec<JobId>,
+    /// Job whose result this one starts from, if that result was not known at the launch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_job: Option<JobId>,
+    /// Group of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<JobName>,
     /// Fields written by a newer program, preserved unchanged.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
@@ -239,6 +252,9 @@ impl JobRecord {
             evidence: None,
             folder_use: queued.folder_use,
             waiting: None,
+            after: queued.after.clone(),
+            base_job: queued.base_job.clone(),
+            group: queued.group.clone(),
             unknown: Map::new(),
         }
     }
@@ -255,6 +271,9 @@ impl JobRecord {
             origin: self.origin.clone(),
             model: self.model.clone(),
             folder_use: self.folder_use,
+            after: self.after.clone(),
+            base_job: self.base_job.clone(),
+            group: self.group.clone(),
         }
     }
 

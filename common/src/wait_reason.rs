@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::JobId;
+use crate::ids::{JobId, JobName};
 
 /// Reason why a queued job waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,22 @@ pub enum WaitReason {
         /// The other job.
         job: JobId,
     },
+    /// A job that this one was launched to follow has not completed yet.
+    Dependency {
+        /// That job.
+        job: JobId,
+        /// Number of further jobs that have not completed yet.
+        more: usize,
+    },
+    /// As many jobs of the group run as its limit allows.
+    Group {
+        /// The group.
+        name: JobName,
+        /// Number of its jobs that run.
+        running: u32,
+        /// Maximum number of its jobs that run at once.
+        limit: u32,
+    },
 }
 
 impl fmt::Display for WaitReason {
@@ -23,6 +39,11 @@ impl fmt::Display for WaitReason {
         match self {
             Self::Folder { job } => {
                 write!(f, "waits for {job}, which works in the same folder; --branch runs beside it")
+            }
+            Self::Dependency { job, more: 0 } => write!(f, "waits for {job} (--after)"),
+            Self::Dependency { job, more } => write!(f, "waits for {job} and {more} more (--after)"),
+            Self::Group { name, running, limit } => {
+                write!(f, "waits for a free slot of group {name} ({running} of {limit} run)")
             }
         }
     }

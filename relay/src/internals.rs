@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-pub use crate::daemon::sim::{Outgoing, PlantedBug, SimRelay};
+pub use crate::daemon::sim::{LIMITED_GROUPS, Outgoing, PlantedBug, SimRelay};
 pub use crate::registry::event_log::LogContent;
 pub use crate::registry::lease::DaemonId;
 pub use crate::registry::requests::DaemonRequest;

@@ -43,6 +43,7 @@ mod place_codex;
 mod place_hostile;
 mod place_kills;
 mod places;
+mod queue;
 mod readme;
 mod recovery;
 mod registry;

@@ -106,7 +106,12 @@ impl World {
         self.serial += 1;
         let exit_code = Some(self.serial);
         let told = self.model.jobs.get(&id).is_some_and(|job| job.told);
-        let state = if told { FinalState::Cancelled } else { FinalState::Completed };
+        let fails = self.rng.u8(..4) == 0;
+        let state = match (told, fails) {
+            (true, _) => FinalState::Cancelled,
+            (false, true) => FinalState::Failed,
+            (false, false) => FinalState::Completed,
+        };
         self.spool(agent, &id, EventBody::Finished { state, error: None, exit_code, changes: None });
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::event::EventBody;
+use common::event::{EventBody, FailureKind, FinalState};
 use common::event_line::{EventLine, Source};
 use common::ids::JobId;
 use common::record::JobRecord;
@@ -30,6 +30,8 @@ struct Log {
     relay: u64,
     /// Source that recorded the outcome.
     ended: Option<Source>,
+    /// State in which the job ended, and kind of its failure.
+    outcome: Option<(FinalState, Option<FailureKind>)>,
     /// Newest and first event of the agent, with their times in the log.
     told: Option<(Spooled, Timestamp)>,
     begun: Option<(Spooled, Timestamp)>,
@@ -64,6 +66,23 @@ impl Book {
         self.logs.get(job).is_some_and(|log| log.ended.is_some())
     }
 
+    /// Returns true if the log says that the job completed.
+    pub(crate) fn completed(&self, job: &JobId) -> bool {
+        self.logs
+            .get(job)
+            .is_some_and(|log| log.outcome.is_some_and(|(state, _)| state == FinalState::Completed))
+    }
+
+    /// Returns true if the relay ended the job because a job that it waited for did not complete.
+    fn failed_with_dependency(&self, id: &JobId, job: &Job, model: &Model) -> bool {
+        let failed = |dependency: &JobId| {
+            (self.ended(dependency) && !self.completed(dependency))
+                || model.jobs.get(dependency).is_some_and(|dependency| dependency.was_spoiled)
+        };
+        let kind = self.logs.get(id).and_then(|log| log.outcome).and_then(|(_, kind)| kind);
+        kind == Some(FailureKind::DependencyFailed) && !job.is_spooled() && job.after.iter().any(failed)
+    }
+
     /// Sequence number of the newest agent event in a job's log.
     pub(crate) fn agent_seq(&self, job: &JobId) -> u64 {
         self.logs.get(job).map_or(0, |log| log.agent)
@@ -80,12 +99,13 @@ impl Book {
     }
 
     /// Checks that every spooled event is there, or that the relay had a reason to end the job by itself.
-    pub(crate) fn complete(&self, id: &JobId, job: &Job) -> Result<(), String> {
+    pub(crate) fn complete(&self, id: &JobId, job: &Job, model: &Model) -> Result<(), String> {
         let none = Log::default();
         let log = self.logs.get(id).unwrap_or(&none);
         match (log.ended, job.missing(&log.walk)) {
             (None, _) => Err(format!("{id}: the log has no end")),
             (Some(Source::Relay), _) if job.wiped || job.cancelled || job.damaged => Ok(()),
+            (Some(Source::Relay), _) if self.failed_with_dependency(id, job, model) => Ok(()),
             (Some(Source::Relay), _) => {
                 Err(format!("{id}: the relay ended it by itself: {:?}", log.lines.last()))
             }
@@ -163,8 +183,9 @@ impl Log {
         {
             self.timed(spooled, event.at, job, model)?;
         }
-        if matches!(body, EventBody::Finished { .. }) {
+        if let EventBody::Finished { state, error, .. } = body {
             self.ended = Some(line.source);
+            self.outcome = Some((*state, error.as_ref().map(|error| error.kind)));
         }
         self.lines.push(line);
         Ok(())

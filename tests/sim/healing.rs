@@ -54,7 +54,8 @@ impl World {
     fn heal_others(&mut self, spoiled: &JobId, agent: &AgentNode) -> Result<(), String> {
         for _ in 0..WITH_SPOILED {
             self.round(agent)?;
-            if self.model.jobs.keys().all(|job| job == spoiled || self.relay.book.ended(job)) {
+            let may_wait = |job: &JobId| job == spoiled || self.model.waits_for(job, spoiled);
+            if self.model.jobs.keys().all(|job| may_wait(job) || self.relay.book.ended(job)) {
                 return Ok(());
             }
         }
@@ -71,7 +72,7 @@ impl World {
         self.relay.rest();
         let registry = self.relay.registry().to_owned();
         for (id, job) in &self.model.jobs {
-            self.relay.book.complete(id, job)?;
+            self.relay.book.complete(id, job, &self.model)?;
             self.relay.book.record(&registry, id)?;
             job.check_output(
                 id,

@@ -63,6 +63,10 @@ pub(crate) struct Job {
     pub(crate) folder: &'static str,
     /// True if it does not wait for others there.
     pub(crate) share: bool,
+    /// Jobs that must complete before it starts.
+    pub(crate) after: Vec<JobId>,
+    /// Its group, and the limit of the group.
+    pub(crate) group: Option<(&'static str, u32)>,
 }
 
 /// True time and agent process of a spooled event.
@@ -94,9 +98,34 @@ pub(crate) struct Model {
     pub(crate) unsure: BTreeMap<u32, Duration>,
 }
 
+impl Model {
+    /// Returns true if the job waits for the other one, directly or not.
+    pub(crate) fn waits_for(&self, job: &JobId, other: &JobId) -> bool {
+        let after = self.jobs.get(job).map(|job| job.after.as_slice()).unwrap_or_default();
+        after.iter().any(|dependency| dependency == other || self.waits_for(dependency, other))
+    }
+
+    /// Returns true if more jobs of the job's group run than its limit allows. Jobs are left out of which the relay can't
+    /// know for sure that they run.
+    pub(crate) fn exceeds_group(&self, job: &JobId) -> bool {
+        let Some((group, limit)) = self.jobs.get(job).and_then(|job| job.group) else { return false };
+        let runs = |other: &&Job| {
+            other.stage == Stage::Alive
+                && other.group.is_some_and(|(name, _)| name == group)
+                && !(other.was_spoiled || other.damaged || other.cancelled)
+        };
+        self.jobs.values().filter(runs).count() > limit as usize
+    }
+}
+
 impl Job {
     pub(crate) fn launched(at: Duration, folder: &'static str, share: bool) -> Self {
         Self { launched: at, folder, share, ..Self::default() }
+    }
+
+    /// Adds what the job waits for.
+    pub(crate) fn with_schedule(self, after: Vec<JobId>, group: Option<(&'static str, u32)>) -> Self {
+        Self { after, group, ..self }
     }
 
     /// Returns true if the two jobs must never run at the same time. A relay that can't read a job's record knows

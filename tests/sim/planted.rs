@@ -81,6 +81,15 @@ fn two_jobs_in_one_folder_are_found() {
 }
 
 #[test]
+fn a_job_that_starts_after_a_failed_one_is_found() {
+    check(
+        "failures count as completed",
+        of_relay(OfRelay::FailureCountsAsCompletion),
+        "which has not completed",
+    );
+}
+
+#[test]
 fn an_age_from_the_other_sides_wall_clock_is_found() {
     check("ages by the agent's wall clock", of_agent(OfAgent::OwnWallClock), "by the clock of its log");
 }

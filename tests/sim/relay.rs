@@ -105,9 +105,14 @@ impl Relay {
         self.last.clone()
     }
 
-    pub(crate) fn launch(&mut self, folder: &str, share: bool) -> Result<Option<JobId>, String> {
+    pub(crate) fn launch(
+        &mut self,
+        folder: (&str, bool),
+        after: &[JobId],
+        group: Option<&str>,
+    ) -> Result<Option<JobId>, String> {
         let Some(side) = &mut self.side else { return Ok(None) };
-        side.launch("sim", folder, share).map(Some).map_err(|e| format!("no launch: {e}"))
+        side.launch("sim", folder, after, group).map(Some).map_err(|e| format!("no launch: {e}"))
     }
 
     /// Takes the next frame of a connection. Returns the number of frames taken.

@@ -97,6 +97,7 @@ impl World {
         let reply = agent.accept_job(&run, spec).map_err(|e| format!("{run}: {e}"))?;
         self.took(agent, &run.job);
         self.check_folder(&run.job)?;
+        self.check_schedule(&run.job)?;
         Ok(reply)
     }
 
@@ -211,15 +212,33 @@ impl World {
         }
     }
 
+    /// Checks that a job that was just accepted had nothing to wait for.
+    fn check_schedule(&self, id: &JobId) -> Result<(), String> {
+        let Some(job) = self.model.jobs.get(id) else { return Ok(()) };
+        if let Some(dependency) = job.after.iter().find(|job| !self.relay.book.completed(job)) {
+            return Err(format!("{id} starts after {dependency}, which has not completed"));
+        }
+        if self.model.exceeds_group(id) {
+            return Err(format!("{id} starts although its group {:?} has no free slot", job.group));
+        }
+        Ok(())
+    }
+
     /// Handles runs that the spool has dropped: only those that the relay has to the end may be dropped.
     fn let_go(&mut self, agent: &AgentNode) -> Result<(), String> {
         let runs = agent.runs();
-        for (id, job) in self.model.jobs.iter_mut().filter(|(_, job)| job.is_spooled()) {
-            if runs.iter().any(|run| run.job == *id) {
-                continue;
+        let is_gone = |id: &JobId| !runs.iter().any(|run| run.job == *id);
+        let spooled = self.model.jobs.iter().filter(|(id, job)| job.is_spooled() && is_gone(id));
+        let gone: Vec<JobId> = spooled.map(|(id, _)| id.clone()).collect();
+        for id in &gone {
+            let Some(job) = self.model.jobs.get(id) else { continue };
+            self.relay
+                .book
+                .complete(id, job, &self.model)
+                .map_err(|e| format!("the spool let {id} go, but {e}"))?;
+            if let Some(job) = self.model.jobs.get_mut(id) {
+                job.stage = Stage::Nothing;
             }
-            self.relay.book.complete(id, job).map_err(|e| format!("the spool let {id} go, but {e}"))?;
-            job.stage = Stage::Nothing;
             self.limits.remove(id);
             // The worker takes a while to end.
             if let Some(slot) = self.slots.get_mut(id) {

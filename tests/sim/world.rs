@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use fastrand::Rng;
-use relay::internals::Clock;
+use relay::internals::{Clock, LIMITED_GROUPS};
 use worker_agent::internals::{Input, LinkError};
 
 use crate::agent_node::AgentNode;
@@ -19,7 +19,7 @@ use crate::clocks::{Clocks, Side};
 use crate::disk::{Disk, lengths, take_back};
 use crate::limits::Limit;
 use crate::mix::{Action, Mix};
-use crate::model::Model;
+use crate::model::{Job, Model};
 use crate::network::{ConnId, Network};
 use crate::planted::Planted;
 use crate::relay::Relay;
@@ -32,6 +32,9 @@ pub(crate) const STEP: Duration = Duration::from_millis(100);
 
 /// Folders that jobs work in: the first contains the second.
 const FOLDERS: [&str; 3] = ["/w", "/w/sub", "/x"];
+/// Groups of jobs with their limits.
+const GROUPS: [Option<(&str, u32)>; 4] =
+    [None, Some(("free", u32::MAX)), Some(LIMITED_GROUPS[0]), Some(LIMITED_GROUPS[1])];
 
 /// Everything of one seed except the agent's spool.
 pub(crate) struct World {
@@ -211,12 +214,16 @@ impl World {
     fn launch(&mut self) -> Result<(), String> {
         let folder = FOLDERS[self.rng.usize(..FOLDERS.len())];
         let share = self.rng.u8(..4) == 0;
+        let group = GROUPS[self.rng.usize(..GROUPS.len())];
+        let earlier: Vec<JobId> = self.model.jobs.keys().cloned().collect();
+        let after: Vec<JobId> = earlier.into_iter().filter(|_| self.rng.u8(..4) == 0).collect();
         if self.model.jobs.len() < self.mix.jobs
-            && let Some(job) = self.relay.launch(folder, share)?
+            && let Some(job) = self.relay.launch((folder, share), &after, group.map(|(name, _)| name))?
         {
-            self.say(|| format!("launch {job} in {folder}{}", if share { ", shared" } else { "" }));
-            let launched = self.clocks.now;
-            self.model.jobs.insert(job, crate::model::Job::launched(launched, folder, share));
+            let shared = if share { ", shared" } else { "" };
+            self.say(|| format!("launch {job} in {folder}{shared} after {after:?} in {group:?}"));
+            let launched = Job::launched(self.clocks.now, folder, share);
+            self.model.jobs.insert(job, launched.with_schedule(after, group));
         }
         Ok(())
     }

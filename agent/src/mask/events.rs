@@ -113,6 +113,9 @@ impl Masker {
             origin,
             model,
             folder_use,
+            after,
+            base_job,
+            group,
         } = queued;
         Queued {
             workspace: self.mask_line(workspace),
@@ -124,6 +127,9 @@ impl Masker {
             origin,
             model: model.map(|model| self.mask_line(model)),
             folder_use,
+            after,
+            base_job,
+            group,
         }
     }
 

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use common::duration;
-use common::ids::JobId;
+use common::ids::{JobId, JobName};
 use common::record::{JobRecord, State};
 
 use super::follow::JobFollower;
 use super::help::after_help;
+use super::job_filter::{self, JobFilter};
 use super::{Context, candidates, job_ref};
 use crate::exit::{ExitCode, Failure};
 use crate::registry::lease;
@@ -23,12 +24,23 @@ const REPORT_MARGIN: Duration = Duration::from_secs(5);
 #[command(after_help = after_help!(
     "Exit code: 0 if all jobs have ended; 5 if no relay is running (the request is stored until `relay \
      up`); 8 if a job has not ended 5 s after the grace period.",
-    ["relay cancel demo", "relay cancel --grace 30s demo#1 demo#2"]
+    ["relay cancel --grace 30s demo#1 demo#2", "relay cancel --group demo-1"]
 ))]
 pub struct CancelArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", add = candidates::active_jobs(), required = true)]
+    #[arg(
+        value_name = "JOB",
+        add = candidates::active_jobs(),
+        required_unless_present_any = ["group", "all"],
+        conflicts_with_all = ["group", "all"]
+    )]
     pub(super) jobs: Vec<String>,
+    /// Cancel the jobs of this group
+    #[arg(long, value_name = "GROUP", conflicts_with = "all")]
+    pub(super) group: Option<JobName>,
+    /// Cancel every job
+    #[arg(long)]
+    pub(super) all: bool,
     /// Time between TERM and KILL [default: as in relay.toml, else 5s]
     #[arg(long, value_name = "D", value_parser = duration::parse_duration)]
     pub(super) grace: Option<Duration>,
@@ -40,7 +52,7 @@ pub struct CancelArgs {
 /// Exit code 3 if a job does not exist, 2 if one is ambiguous. Exit code 5 if no relay is running: the request is
 /// stored, and the next relay handles it.
 pub fn run(args: &CancelArgs, context: &Context) -> Result<ExitCode, Failure> {
-    let jobs = job_ref::resolve_jobs(context, &args.jobs)?;
+    let jobs = find_jobs(args, context)?;
     let grace_ms = match args.grace {
         Some(grace) => duration::to_millis(grace),
         None => context.read_config()?.limits.grace_ms,
@@ -59,12 +71,29 @@ pub fn run(args: &CancelArgs, context: &Context) -> Result<ExitCode, Failure> {
     if !asked.is_empty() && !lease::is_held(&context.registry) {
         return Err(Failure::unreachable(format!(
             "no relay is running: the request to cancel {} is stored until `relay up`",
-            join_ids(&asked)
+            job_ref::join_ids(&asked)
         )));
     }
     // A deadline that overflows means no limit.
     let deadline = Instant::now().checked_add(Duration::from_millis(grace_ms).saturating_add(REPORT_MARGIN));
     wait_until_ended(context, asked, deadline)
+}
+
+/// Finds the jobs to cancel. Of a group or of all jobs, only those that have not ended are cancelled.
+fn find_jobs(args: &CancelArgs, context: &Context) -> Result<Vec<JobId>, Failure> {
+    let heads = match &args.group {
+        Some(group) => job_filter::select_group(context, group)?,
+        None if args.all => job_filter::select(context, &JobFilter::unfinished())?,
+        None => return job_ref::resolve_jobs(context, &args.jobs),
+    };
+    let active = heads.into_iter().filter(|head| !head.state.is_final());
+    // The newest jobs come first, so that no job fails because one that it waits for is cancelled before it.
+    let jobs: Vec<JobId> = active.rev().map(|head| head.job).collect();
+    if jobs.is_empty() {
+        let of_group = args.group.as_ref().map(|group| format!(" of group {group}")).unwrap_or_default();
+        context.output.print_note(&format!("no job{of_group} is queued or running"));
+    }
+    Ok(jobs)
 }
 
 fn wait_until_ended(
@@ -90,7 +119,7 @@ fn wait_until_ended(
             return Ok(ExitCode::Done);
         }
         if !follow.wait_for_change(deadline) {
-            let text = format!("not ended yet: {}; see `relay status`", join_ids(&running));
+            let text = format!("not ended yet: {}; see `relay status`", job_ref::join_ids(&running));
             context.output.print_note(&text);
             return Ok(ExitCode::StillRunning);
         }
@@ -105,8 +134,4 @@ fn print_result(context: &Context, record: &JobRecord, text: &str) {
         context.output.capture_data(record);
         context.output.print(text);
     }
-}
-
-fn join_ids(jobs: &[JobId]) -> String {
-    jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -5,9 +5,9 @@ use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::global::Global;
 use super::{
-    apply, cancel, completions, diff, discard, doctor, down, events, explain, extend, help, hook, init,
-    launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume, retry, run, schema, serve,
-    status, top, up, verify, wait,
+    apply, cancel, compare, completions, diff, discard, doctor, down, events, explain, extend, help, hook,
+    init, launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume, retry, run, schema,
+    serve, status, top, up, verify, wait,
 };
 
 /// Hands tasks to workers without blocking: launch and status return at once.
@@ -123,8 +123,10 @@ commands! {
     Apply(apply::ApplyArgs) = "apply";
     /// Merge the branch of a job
     Merge(merge::MergeArgs) = "merge";
-    /// Remove the branch of a job
+    /// Remove the branches of jobs
     Discard(discard::DiscardArgs) = "discard";
+    /// Compare the results of several jobs
+    Compare(compare::CompareArgs) = "compare";
     /// List the output files of a job, or write one to stdout
     Output(output::OutputArgs) = "output";
     /// Print the signed receipt of a job: what was done and checked
@@ -182,6 +184,15 @@ mod tests {
             vec!["relay", "wait"],
             vec!["relay", "wait", "a", "--timeout", "0s"],
             vec!["relay", "cancel"],
+            vec!["relay", "cancel", "a", "--all"],
+            vec!["relay", "launch", "x", "--attempts", "1"],
+            vec!["relay", "launch", "x", "--group", "No Good"],
+            vec!["relay", "retry"],
+            vec!["relay", "retry", "a", "--failed"],
+            vec!["relay", "discard"],
+            vec!["relay", "status", "a", "--state", "failed"],
+            vec!["relay", "status", "--state", "broken"],
+            vec!["relay", "compare"],
             vec!["relay", "run"],
             vec!["relay", "init", "--remove", "--codex"],
             vec!["relay", "init", "--remove", "--force"],

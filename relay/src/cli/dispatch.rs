@@ -11,9 +11,9 @@ use super::commands::{Cli, Command};
 use super::global::Global;
 use super::serve::{self, ServeFn};
 use super::{
-    Context, apply, cancel, candidates, completions, diff, discard, doctor, down, events, explain, extend,
-    help, hook, init, launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume, retry, run,
-    schema, status, top, up, verify, wait,
+    Context, apply, cancel, candidates, compare, completions, diff, discard, doctor, down, events, explain,
+    extend, help, hook, init, launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume,
+    retry, retry_failed, run, schema, status, top, up, verify, wait,
 };
 use crate::exit::{ExitCode, Failure};
 use crate::inheritance;
@@ -97,7 +97,8 @@ fn is_inside_job() -> bool {
 /// Returns true for a command that only reads.
 fn only_reads(command: &Command) -> bool {
     use Command::{
-        Completions, Diff, Doctor, Events, Explain, Help, Logs, Output, Receipt, Schema, Status, Wait,
+        Compare, Completions, Diff, Doctor, Events, Explain, Help, Logs, Output, Receipt, Schema, Status,
+        Wait,
     };
     matches!(
         command,
@@ -109,6 +110,7 @@ fn only_reads(command: &Command) -> bool {
             | Diff(_)
             | Receipt(_)
             | Output(_)
+            | Compare(_)
             | Schema(_)
             | Doctor(_)
             | Completions(_)
@@ -155,12 +157,14 @@ fn dispatch(cli: &Cli, serve: ServeFn) -> Result<u8, Failure> {
         Command::Apply(args) => in_project(global, |context| apply::run(args, context)),
         Command::Merge(args) => in_project(global, |context| merge::run(args, context)),
         Command::Discard(args) => in_project(global, |context| discard::run(args, context)),
+        Command::Compare(args) => in_project(global, |context| compare::run(args, context)),
         Command::Diff(args) => in_project(global, |context| diff::run(args, context)),
         Command::Output(args) => in_project(global, |context| output::run(args, context)),
         Command::Receipt(args) => in_project(global, |context| receipt::run(args, context)),
         Command::Verify(args) => in_project(global, |context| verify::run(args, context)),
         Command::Extend(args) => in_project(global, |context| extend::run(args, context)),
         Command::Resume(args) => in_project(global, |context| resume::run(args, context)),
+        Command::Retry(args) if args.failed => in_project(global, |context| retry_failed::run(args, context)),
         Command::Retry(args) => in_project(global, |context| retry::run(args, context)),
         Command::Run(args) => in_project(global, |context| run::run(args, context)),
         Command::Doctor(args) => in_project(global, |context| Ok(doctor::run(args, context))),

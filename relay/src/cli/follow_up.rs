@@ -12,7 +12,8 @@ use super::resolve::{self, ResolveContext};
 use super::{job_ref, session};
 use crate::engine::workspace::{self, Workspace};
 use crate::exit::Failure;
-use crate::registry::{Registry, create, lineage, read};
+use crate::registry::create::{self, Group, Schedule};
+use crate::registry::{Registry, lineage, read};
 
 /// An ended job, with its spec.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +64,12 @@ impl EarlierJob {
             follows: Some(Follows { job: self.record.job.clone(), how: kind }),
             attended: false,
         }
+    }
+
+    /// Returns what the follow-up waits for: a slot of the same group, and no other job.
+    pub(super) fn follow_up_schedule(&self) -> Schedule {
+        let group = self.record.group.clone().map_or(Group::None, Group::Named);
+        Schedule { group, ..Schedule::default() }
     }
 
     /// Codex thread of the job.

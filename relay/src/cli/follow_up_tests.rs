@@ -77,7 +77,8 @@ impl Project {
                 resume::resolve_flags(&args, &earlier, &around, &b"from stdin"[..])
             }
             Command::Retry(args) => {
-                retry::resolve_flags(&args, &EarlierJob::find(&registry, &args.job)?, &around)
+                let earlier = EarlierJob::find(&registry, args.job.as_deref().unwrap())?;
+                retry::resolve_flags(&args, &earlier, &around)
             }
             other => panic!("{other:?}"),
         }

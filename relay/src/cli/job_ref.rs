@@ -47,6 +47,11 @@ pub fn read_record(registry: &Registry, job: &JobId) -> Result<StoredRecord, Fai
     })
 }
 
+/// Formats a list of jobs: `demo#1, demo#2`.
+pub fn join_ids(jobs: &[JobId]) -> String {
+    jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Returns the failure for a job's file that can't be read.
 pub fn unreadable_file(job: &JobId, what: &str, error: &io::Error) -> Failure {
     Failure::unreachable(format!("the {what} of {job} can't be read: {error}"))

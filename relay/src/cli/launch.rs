@@ -22,16 +22,15 @@ use super::help::after_help;
 use super::limits::LimitFlags;
 use super::place::PlaceFlags;
 use super::resolve::{self, Launch, ResolveContext};
-use super::submit::{self, DaemonState, LaunchTarget};
-use super::{Context, hints, job_ref, limits, place, prompt, session, view_context, wait};
-use crate::approval::ApprovableSettings;
+use super::schedule::ScheduleFlags;
+use super::submit::{self, LaunchTarget, StartFlags};
+use super::{Context, attempts, hints, job_ref, limits, place, prompt, session, view_context, wait};
 use crate::engine::workspace;
 use crate::exit::{ExitCode, Failure};
+use crate::failure_text;
 use crate::files::watch::FolderWatch;
-use crate::registry::create::{self, CreateResult};
-use crate::registry::lease::PlatformStatus;
+use crate::registry::create::{self, CreateResult, Schedule};
 use crate::render::{View, health};
-use crate::{failure_text, start_daemon};
 
 /// Maximum time, from the start of the command, to wait for the job to start before its state is printed. The command
 /// thus returns within 300 ms, even on a loaded machine.
@@ -88,6 +87,12 @@ pub struct LaunchArgs {
     /// Flags for a clone of the job's own.
     #[command(flatten)]
     pub(super) place: PlaceFlags,
+    /// Flags for what the job waits for.
+    #[command(flatten)]
+    pub(super) schedule: ScheduleFlags,
+    /// Number of workers that try the same task, each with a branch of its own, 2 to 16
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
+    pub(super) attempts: Option<u32>,
     /// Flags for the launch and its output.
     #[command(flatten)]
     pub(super) start: StartFlags,
@@ -132,8 +137,18 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
         cwd: &context.cwd,
         caller_variable: &variable,
     };
-    let wanted = args.place.resolve(&config)?;
+    let mut wanted = args.place.resolve(&config)?;
+    match (&mut wanted, args.attempts) {
+        (Some(wanted), attempts) => wanted.attempts = attempts,
+        (None, Some(_)) => {
+            return Err(Failure::usage(
+                "--attempts needs --branch: in one folder the attempts would overwrite each other",
+            ));
+        }
+        (None, None) => {}
+    }
     let mut launch = resolve_flags(args, &resolve_context, std::io::stdin())?;
+    launch.schedule = args.schedule.resolve(context)?;
     let pack = if let Some(wanted) = wanted {
         place::prepare(context, &mut launch, &wanted, args.start.quiet)?
     } else {
@@ -144,7 +159,12 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
         hints::hint_missing_path_folders(context, &target, &config, &args.env);
         hints::hint_empty_submodules(context, &launch.workspace.host_path);
     }
-    submit_and_print(context, &launch, pack.as_ref(), &target, &args.start)
+    match args.attempts {
+        None => submit_and_print(context, &launch, pack.as_ref(), &target, &args.start),
+        Some(attempts) => {
+            attempts::launch_all(context, &launch, pack.as_ref(), &target, (attempts, &args.start))
+        }
+    }
 }
 
 /// Resolves the flags of `relay launch`. `stdin` is read for the prompt `-` only.
@@ -197,22 +217,9 @@ pub(super) fn resolve_flags(
         origin: Origin { session: session::calling_session(context.caller_variable), ..Origin::default() },
         place: None,
         share: args.place.share,
+        schedule: Schedule::default(),
     }
     .validate(context)
-}
-
-/// Flags for the launch of a job and its output.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct StartFlags {
-    /// Idempotency key: a second launch with it starts nothing and prints the first job
-    #[arg(long, value_name = "KEY")]
-    pub(super) key: Option<String>,
-    /// Block until the job has ended, then print its summary
-    #[arg(long)]
-    pub(super) wait: bool,
-    /// Print only the job's id
-    #[arg(short, long, conflicts_with = "wait")]
-    pub(super) quiet: bool,
 }
 
 /// Submits a resolved launch and prints the job's state.
@@ -226,12 +233,12 @@ fn submit_and_print(
     target: &LaunchTarget,
     flags: &StartFlags,
 ) -> Result<ExitCode, Failure> {
-    refuse_without_codex(launch, target)?;
+    submit::refuse_without_codex(launch, target)?;
     let created = submit::submit_job(context, launch, pack, target, flags.key.as_deref())?;
-    print_created(context, &created, target, flags)
+    print_created(context, &created, target, flags).map(|(_, code)| code)
 }
 
-/// Launches a follow-up of an earlier job, unless it was already launched with the same key.
+/// Launches a follow-up of an earlier job, unless it was already launched with the same key. Returns the new job.
 ///
 /// # Errors
 /// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be followed, and the errors of
@@ -241,7 +248,7 @@ pub(super) fn launch_follow_up(
     job: &str,
     flags: &StartFlags,
     resolve: impl FnOnce(&EarlierJob, &ResolveContext<'_>) -> Result<Launch, Failure>,
-) -> Result<ExitCode, Failure> {
+) -> Result<(JobId, ExitCode), Failure> {
     let config = context.read_config()?;
     let target = submit::find_target(context, &config);
     if let Some(job) = follow_up::job_launched_with_key(&context.registry, flags.key.as_deref())? {
@@ -260,11 +267,12 @@ pub(super) fn launch_follow_up(
     if launch.place.is_none() {
         workspace::check_in_place(target.engine, &config, &launch.workspace)?;
     }
-    if launch.thread_id.is_none() {
-        return submit_and_print(context, &launch, pack.as_ref(), &target, flags);
-    }
-    refuse_without_codex(&launch, &target)?;
-    let created = launch_exclusively(context, &earlier, (&launch, pack.as_ref()), &target, flags)?;
+    submit::refuse_without_codex(&launch, &target)?;
+    let created = if launch.thread_id.is_none() {
+        submit::submit_job(context, &launch, pack.as_ref(), &target, flags.key.as_deref())?
+    } else {
+        launch_exclusively(context, &earlier, (&launch, pack.as_ref()), &target, flags)?
+    };
     print_created(context, &created, &target, flags)
 }
 
@@ -293,16 +301,13 @@ fn print_created(
     created: &CreateResult,
     target: &LaunchTarget,
     flags: &StartFlags,
-) -> Result<ExitCode, Failure> {
+) -> Result<(JobId, ExitCode), Failure> {
     let (CreateResult::New(job) | CreateResult::Existing(job)) = created;
     if flags.quiet && !context.output.json {
         // The job is already durable, so its id is printed first.
         context.output.print(&job.to_string());
     }
-    let runs = match &target.daemon {
-        DaemonState::Running(_) => true,
-        DaemonState::Absent(settings) => start_relay(context, settings, flags.quiet),
-    };
+    let runs = submit::start_relay_if_needed(context, target, flags);
     if matches!(created, CreateResult::Existing(_)) && !flags.quiet {
         context
             .output
@@ -316,40 +321,12 @@ fn print_created(
         .output
         .check_written()
         .map_err(|failure| failure.with_work_done(&format!("{job} was launched")))?;
-    if flags.wait {
-        wait::wait_until_ended(context, vec![job.clone()], None, false)
+    let code = if flags.wait {
+        wait::wait_until_ended(context, vec![job.clone()], None, false)?
     } else {
-        Ok(ExitCode::Done)
-    }
-}
-
-/// Rejects a Codex job if no Codex worker can run.
-fn refuse_without_codex(launch: &Launch, target: &LaunchTarget) -> Result<(), Failure> {
-    match target.lease().map(|lease| &lease.platform) {
-        Some(PlatformStatus::Ready { codex_problem: Some(problem), .. })
-            if launch.runner == Runner::Codex =>
-        {
-            Err(Failure::unreachable(format!("no Codex worker can run: {problem}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Starts the relay and prints whether it started. Returns true if a relay is running now; otherwise the job stays
-/// queued.
-fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) -> bool {
-    match start_daemon::ensure_daemon(&context.root, &context.registry, settings, context.initiator()) {
-        Ok(()) => {
-            if !quiet {
-                context.output.print_note("no relay was running: started one");
-            }
-            true
-        }
-        Err(failure) => {
-            context.output.print_note(&format!("queued: no relay is running: {failure}"));
-            false
-        }
-    }
+        ExitCode::Done
+    };
+    Ok((job.clone(), code))
 }
 
 /// Prints the job and its state as soon as the job has left the queue, waits for another job, or `deadline` has passed. Without a deadline,

@@ -7,24 +7,30 @@
 //!
 //! * [`commands`]: the list of commands; each command's own flags are in its file. [`global`]: flags of every command.
 //! * [`resolve`]: a launch with every option decided. [`submit`]: creation of the job in the registry.
-//! * [`place`]: the job's own clone of a repository. [`diff`], [`apply`], [`merge`], [`discard`]: its result;
-//!   [`job_result`]: the search for that result. [`receipt`], [`verify`]: what was done,
-//!   signed. [`output`]: files that it left.
+//! * [`place`]: the job's own clone of a repository; [`base_job`]: an earlier job whose result it starts from.
+//!   [`attempts`]: several jobs with the same task. [`diff`], [`apply`], [`merge`], [`discard`], [`compare`]: results;
+//!   [`job_result`]: the search for a result. [`receipt`], [`verify`]: what was done, signed. [`output`]: files that it
+//!   left.
 //! * [`limits`]: flags for time limits. [`prompt`]: the task. [`session`]: the calling session of a host agent.
-//! * [`job_ref`]: resolution of jobs in user input. [`view_context`]: context of a record. [`exit_code`]: exit codes
+//! * [`schedule`]: what a job waits for.
+//! * [`job_ref`]: resolution of jobs in user input. [`job_filter`]: selection of jobs by state, time, group and text.
+//! * [`view_context`]: context of a record. [`exit_code`]: exit codes
 //!   for records.
 //! * [`follow`]: waiting for a job. [`claim_notice`]: the claim of a completion notice.
-//! * [`follow_up`]: an earlier job that a new job continues.
+//! * [`follow_up`]: an earlier job that a new job continues. [`retry_failed`]: many of them at once.
 //! * [`approve`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
 //! * [`help`]: layout of the help, examples and topics.
 //! * [`hints`]: notes about unexpected properties of a workspace. [`candidates`]: shell completion of jobs.
 
 mod apply;
 mod approve;
+mod attempts;
+mod base_job;
 mod cancel;
 mod candidates;
 mod claim_notice;
 mod commands;
+mod compare;
 mod completions;
 mod context;
 mod diff;
@@ -43,6 +49,7 @@ mod help;
 mod hints;
 mod hook;
 mod init;
+mod job_filter;
 mod job_ref;
 mod job_result;
 mod launch;
@@ -60,7 +67,9 @@ mod resolve;
 mod restart;
 mod resume;
 mod retry;
+mod retry_failed;
 mod run;
+mod schedule;
 mod schema;
 mod serve;
 mod session;

@@ -5,9 +5,10 @@ use std::fs::File;
 use clap::Args;
 use common::place::{PlaceSpec, check_branch};
 
-use super::Context;
+use super::base_job::BaseJob;
 use super::follow_up::EarlierJob;
 use super::resolve::{Launch, LaunchPlace};
+use super::{Context, base_job};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::git::base::StartCommit;
@@ -28,8 +29,9 @@ pub(super) struct PlaceFlags {
         conflicts_with = "in_place"
     )]
     pub(super) branch: Option<String>,
-    /// Commit that the clone starts from [default: HEAD with the uncommitted files]
-    #[arg(long, value_name = "REF", conflicts_with = "in_place")]
+    /// Commit that the clone starts from, or NAME#N for the result of a job, for which the new job waits [default: HEAD
+    /// with the uncommitted files]
+    #[arg(long, value_name = "REF|JOB", conflicts_with = "in_place")]
     pub(super) base: Option<String>,
     /// Leave out uncommitted files
     #[arg(long, conflicts_with = "in_place")]
@@ -51,12 +53,14 @@ pub(super) struct PlaceRequest {
     reference: Option<String>,
     /// True if uncommitted files are left out.
     clean: bool,
+    /// Number of jobs that try the same task, if there are several. Their named branches are numbered.
+    pub(super) attempts: Option<u32>,
 }
 
 impl PlaceRequest {
     /// Returns the place of a job that looks at a commit.
     pub(super) fn at_commit(commit: &str) -> Self {
-        Self { branch: None, reference: Some(commit.to_owned()), clean: true }
+        Self { branch: None, reference: Some(commit.to_owned()), clean: true, attempts: None }
     }
 }
 
@@ -81,7 +85,18 @@ impl PlaceFlags {
         if let Some(branch) = &branch {
             check_branch(branch).map_err(|why| Failure::usage(format!("--branch: {why}")))?;
         }
-        Ok(Some(PlaceRequest { branch, reference: self.base.clone(), clean: self.clean }))
+        Ok(Some(PlaceRequest { branch, reference: self.base.clone(), clean: self.clean, attempts: None }))
+    }
+}
+
+impl PlaceRequest {
+    /// Returns the named branches.
+    fn branches(&self) -> Vec<String> {
+        match (&self.branch, self.attempts) {
+            (None, _) => Vec::new(),
+            (Some(branch), None) => vec![branch.clone()],
+            (Some(branch), Some(attempts)) => (1..=attempts).map(|n| format!("{branch}-{n}")).collect(),
+        }
     }
 }
 
@@ -99,17 +114,30 @@ pub(super) fn prepare(
     let subfolder = source.subfolder.to_str().ok_or_else(|| {
         Failure::usage(format!("workspace {} has a name that is not UTF-8", source.subfolder.display()))
     })?;
-    if let Some(branch) = &wanted.branch {
-        source.check_new_branch(branch)?;
+    for branch in wanted.branches() {
+        source.check_new_branch(&branch)?;
     }
-    let start = StartCommit::prepare(&source, wanted.reference.as_deref(), wanted.clean)?;
+    let branch = wanted.branch.as_deref();
+    let base = wanted.reference.as_deref().and_then(base_job::parse);
+    let base = base.map(|job| base_job::find(context, &job, &source)).transpose()?;
+    let reference = match &base {
+        Some(BaseJob::Ended { commit }) => Some(commit.as_str()),
+        // Its base stands for its result, which is not known yet.
+        Some(BaseJob::Unfinished { place, .. }) => Some(place.parent()),
+        None => wanted.reference.as_deref(),
+    };
+    let start = StartCommit::prepare(&source, reference, wanted.clean)?;
     if !quiet {
         start.notes.iter().for_each(|note| context.output.print_note(note));
     }
-    let branch = wanted.branch.as_deref();
     // The job's number is not assigned yet.
     let spec = PlaceSpec::new(&start.base, &start.parent, branch.unwrap_or("relay/job"), subfolder);
-    launch.place = Some(LaunchPlace { spec: spec.map_err(Failure::usage)?, is_named: branch.is_some() });
+    let mut spec = spec.map_err(Failure::usage)?;
+    if let Some(BaseJob::Unfinished { job, .. }) = &base {
+        spec = spec.on_result_of(job);
+        launch.schedule.wait_for_base(job);
+    }
+    launch.place = Some(LaunchPlace { spec, is_named: branch.is_some() });
     Ok(start.pack)
 }
 
@@ -127,8 +155,11 @@ pub(super) fn prepare_follow_up(
     if earlier.spec.place.is_none() {
         return Ok(None);
     }
-    let result = earlier.record.result.as_ref().filter(|_| launch.thread_id.is_some());
-    let reference = result.and_then(|result| result.commit.clone());
+    let reference = if launch.thread_id.is_some() {
+        earlier.record.result.as_ref().and_then(|result| result.commit.clone())
+    } else {
+        launch.schedule.base_job.take().or_else(|| earlier.record.base_job.clone()).map(|job| job.to_string())
+    };
     let wanted = PlaceRequest { reference, ..PlaceRequest::default() };
     prepare(context, launch, &wanted, quiet)
 }

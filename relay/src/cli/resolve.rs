@@ -19,6 +19,7 @@ use crate::engine::workspace::Workspace;
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::policy::JobPolicy;
+use crate::registry::create::Schedule;
 
 /// Context of a launch, beside its flags.
 pub struct ResolveContext<'a> {
@@ -71,6 +72,8 @@ pub struct Launch {
     pub place: Option<LaunchPlace>,
     /// True if the job does not wait for other jobs in its workspace.
     pub share: bool,
+    /// What the job waits for.
+    pub schedule: Schedule,
 }
 
 /// The clone of a job that has no number yet.
@@ -82,6 +85,12 @@ pub struct LaunchPlace {
 }
 
 impl LaunchPlace {
+    /// Returns the clone of one of several attempts, whose named branches are numbered.
+    pub(super) fn of_attempt(&self, n: u32) -> Result<Self, String> {
+        let spec = self.spec.clone().with_branch(&format!("{}-{n}", self.spec.branch()))?;
+        Ok(Self { spec, is_named: self.is_named })
+    }
+
     /// Returns the clone of the job with this id.
     fn spec_of(&self, job: &JobId) -> PlaceSpec {
         if self.is_named { self.spec.clone() } else { self.spec.clone().named_after(job) }

@@ -11,9 +11,10 @@ use common::rule::{OnLimit, OnLoop};
 
 use super::follow_up::EarlierJob;
 use super::help::after_help;
-use super::launch::{self, StartFlags};
+use super::launch;
 use super::limits::LimitFlags;
 use super::resolve::{Launch, ResolveContext};
+use super::submit::StartFlags;
 use super::{Context, candidates, limits, prompt};
 use crate::exit::{ExitCode, Failure};
 
@@ -84,9 +85,10 @@ pub struct ResumeArgs {
 /// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be continued, and the errors of `relay
 /// launch`.
 pub fn run(args: &ResumeArgs, context: &Context) -> Result<ExitCode, Failure> {
-    launch::launch_follow_up(context, &args.job, &args.start, |earlier, around| {
+    let (_, code) = launch::launch_follow_up(context, &args.job, &args.start, |earlier, around| {
         resolve_flags(args, earlier, around, std::io::stdin())
-    })
+    })?;
+    Ok(code)
 }
 
 /// Resolves the flags of `relay resume`. `stdin` is read for the prompt `-` only.
@@ -139,6 +141,7 @@ pub(super) fn resolve_flags(
         origin: earlier.follow_up_origin(FollowUp::Resume, context),
         place: None,
         share: old.share,
+        schedule: earlier.follow_up_schedule(),
     }
     .validate(context)
 }

@@ -1,16 +1,21 @@
 //! `relay retry`
 
+use std::time::Duration;
+
 use clap::Args;
+use common::duration;
+use common::ids::JobName;
 use common::job::Runner;
 use common::origin::FollowUp;
 use common::rule::{OnLimit, OnLoop};
 
 use super::follow_up::EarlierJob;
 use super::help::after_help;
-use super::launch::{self, StartFlags};
+use super::launch;
 use super::limits::LimitFlags;
 use super::resolve::{Launch, ResolveContext};
-use super::{Context, candidates, limits};
+use super::submit::StartFlags;
+use super::{Context, candidates, limits, schedule};
 use crate::exit::{ExitCode, Failure};
 
 /// Flags of `relay retry`.
@@ -18,12 +23,29 @@ use crate::exit::{ExitCode, Failure};
 #[command(after_help = after_help!(
     "The new job takes prompt, workspace, setup, checks, expectations, limits, model and CODEX_ARGS from the earlier \
      one. Values of environment variables (--env) are not stored: they are read from this environment.",
-    ["relay retry demo", "relay retry demo#2 --step-timeout install=20m"]
+    ["relay retry demo#2 --step-timeout install=20m", "relay retry --failed --since 1h"]
 ))]
 pub struct RetryArgs {
     /// NAME#N, NAME.N, or NAME for its newest job; it must have ended
-    #[arg(value_name = "JOB", add = candidates::ended_jobs())]
-    pub(super) job: String,
+    #[arg(
+        value_name = "JOB",
+        add = candidates::ended_jobs(),
+        required_unless_present = "failed",
+        conflicts_with = "failed"
+    )]
+    pub(super) job: Option<String>,
+    /// Retry every failed job that has no follow-up yet
+    #[arg(long)]
+    pub(super) failed: bool,
+    /// With --failed: only jobs of this group
+    #[arg(long, value_name = "GROUP", requires = "failed")]
+    pub(super) group: Option<JobName>,
+    /// With --failed: only jobs with an event within this time
+    #[arg(long, value_name = "D", value_parser = duration::parse_duration, requires = "failed")]
+    pub(super) since: Option<Duration>,
+    /// Start after this job has completed; repeatable [default: none, whatever JOB waited for]
+    #[arg(long, value_name = "OTHER", add = candidates::any_job(), conflicts_with = "failed")]
+    pub(super) after: Vec<String>,
     /// Limits of the job.
     #[command(flatten)]
     pub(super) limits: LimitFlags,
@@ -50,9 +72,16 @@ pub struct RetryArgs {
 /// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or still running, and the errors of `relay
 /// launch`.
 pub fn run(args: &RetryArgs, context: &Context) -> Result<ExitCode, Failure> {
-    launch::launch_follow_up(context, &args.job, &args.start, |earlier, around| {
-        resolve_flags(args, earlier, around)
-    })
+    let Some(job) = &args.job else {
+        return Err(Failure::usage("no job: name one, or pass --failed"));
+    };
+    let after = schedule::resolve_after(&args.after, context)?;
+    let (_, code) = launch::launch_follow_up(context, job, &args.start, |earlier, around| {
+        let mut launch = resolve_flags(args, earlier, around)?;
+        launch.schedule.after = after;
+        Ok(launch)
+    })?;
+    Ok(code)
 }
 
 /// Resolves the flags of `relay retry`.
@@ -98,6 +127,7 @@ pub(super) fn resolve_flags(
         origin: earlier.follow_up_origin(FollowUp::Retry, context),
         place: None,
         share: old.share,
+        schedule: earlier.follow_up_schedule(),
     }
     .validate(context)
 }

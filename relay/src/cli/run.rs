@@ -19,7 +19,7 @@ use super::submit::DaemonState;
 use super::{Context, exit_code, follow, prompt, session, submit};
 use crate::engine::workspace;
 use crate::exit::{ExitCode, Failure};
-use crate::registry::create::CreateResult;
+use crate::registry::create::{CreateResult, Schedule};
 use crate::registry::log_file::LogReader;
 use crate::{failure_text, start_daemon};
 
@@ -146,6 +146,7 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
         },
         place: None,
         share: args.share,
+        schedule: Schedule::default(),
     }
     .validate(context)
 }

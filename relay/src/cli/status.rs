@@ -9,10 +9,13 @@ use common::warnings::Warnings;
 use jiff::Timestamp;
 
 use super::help::after_help;
+use super::job_filter::FilterFlags;
 use super::{Context, candidates, exit_code, job_ref, view_context};
 use crate::exit::{ExitCode, Failure};
-use crate::registry::lease::PlatformStatus;
-use crate::registry::{Registry, lineage, read};
+use crate::registry::heads::{self, RecordHead};
+use crate::registry::lease::{self, PlatformStatus};
+use crate::registry::queue::{Queue, QueueRow};
+use crate::registry::{lineage, read};
 use crate::render::health::{self, HealthWord};
 use crate::render::{RelayState, View, history, jobs_plain, jobs_tty, queue, status};
 
@@ -23,7 +26,7 @@ const MAX_SHOWN: usize = 1024;
 
 /// Flags of `relay status`.
 #[derive(Debug, Args)]
-#[command(after_help = after_help!(["relay status demo", "relay status --all --json"]))]
+#[command(after_help = after_help!(["relay status demo", "relay status --state failed,cancelled --since 1h --grep parser"]))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StatusArgs {
     /// NAME#N, NAME.N, or NAME for its newest job [default: list running and recently ended jobs]
@@ -44,6 +47,9 @@ pub struct StatusArgs {
     /// Exit with the state: 0 completed, 1 failed, 8 still running, 125 agent or container lost, 130 cancelled
     #[arg(long)]
     pub(super) exit_code: bool,
+    /// Flags that select jobs, archived ones included.
+    #[command(flatten)]
+    pub(super) filter: FilterFlags,
 }
 
 /// Prints the state of jobs.
@@ -117,14 +123,30 @@ fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure>
     let unreadable = |e: std::io::Error| {
         Failure::unreachable(format!("the registry {} can't be read: {e}", registry.dir().display()))
     };
-    let mut rows = read_rows(registry).map_err(unreadable)?;
     let mut view = view_context::current_view(context);
-    view.queue = queued_jobs(&rows);
-    view.busy = rows.iter().filter(|row| view_context::is_busy(row.state)).count();
-    if args.all {
-        rows.extend(self::read_rows(&registry.archived()).map_err(unreadable)?);
+    let filter = args.filter.resolve(view.now);
+    let mut rows = Vec::new();
+    let mut unfinished = Vec::new();
+    for head in heads::read_heads(registry).map_err(unreadable)? {
+        if !head.state.is_final() {
+            unfinished.push(QueueRow::from(&head));
+        }
+        if filter.selects(&head, registry) {
+            rows.push(ListRow::from(head));
+        }
     }
-    let limit = args.lines.unwrap_or(if args.all { usize::MAX } else { MAX_LISTED });
+    view.queue = Queue::new(&unfinished, &lease::group_limits(registry));
+    let is_search = !filter.selects_all();
+    if args.all || is_search {
+        let archive = registry.archived();
+        let archived = heads::read_heads(&archive).map_err(unreadable)?;
+        rows.extend(archived.filter(|head| filter.selects(head, &archive)).map(ListRow::from));
+    }
+    rows.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
+    rows.dedup_by(|a, b| a.job == b.job);
+    let has_no_limit = args.all || (is_search && context.output.json);
+    let limit = args.lines.unwrap_or(if has_no_limit { usize::MAX } else { MAX_LISTED });
+    let matches = rows.len();
     let (chosen, hidden) = choose_listed(rows, limit);
     let mut records = Vec::new();
     // A job that was pruned meanwhile is skipped.
@@ -141,7 +163,9 @@ fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure>
     if context.output.json {
         return Ok(ExitCode::Done);
     }
-    if records.is_empty() {
+    if records.is_empty() && is_search {
+        context.output.print_note("no job matches");
+    } else if records.is_empty() {
         context.output.print_note("no jobs yet: `relay launch -w DIR \"task\"` starts one");
     } else if let Some(columns) = view.columns {
         context.output.print(&jobs_tty::render_list(&records, &view, columns));
@@ -149,7 +173,10 @@ fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure>
         context.output.print(&jobs_plain::render_table(&records, &view));
         print_advice(context, &records, &view);
     }
-    if hidden > 0 {
+    if is_search && matches > limit {
+        let text = format!("{} more match: `-n {matches}` lists them", matches - limit);
+        context.output.print_note(&text);
+    } else if hidden > 0 {
         context
             .output
             .print_note(&format!("{hidden} more running or queued: `relay status -n {}`", limit + hidden));
@@ -165,18 +192,20 @@ fn print_advice(context: &Context, records: &[JobRecord], view: &View) {
     let mut words = records.iter().map(|record| health::health(record, view).word).peekable();
     let fine =
         |word: HealthWord| matches!(word, HealthWord::Healthy | HealthWord::Queued | HealthWord::Ended);
-    let will_continue = match &view.relay {
-        RelayState::Up(PlatformStatus::Ready { shortage: None, .. } | PlatformStatus::Starting { .. }) => {
-            true
-        }
-        RelayState::Up(_) | RelayState::Silent { .. } | RelayState::Down => false,
-    };
     let is_queued = |record: &JobRecord| record.state == State::Queued;
-    if !will_continue && view.relay != RelayState::Down && records.iter().any(is_queued) {
-        context.output.print_note(&format!("queued jobs wait: {}", queue::queue_reason(view)));
+    let reason = queue::platform_reason(view);
+    let has_queued = records.iter().any(is_queued);
+    if let Some(reason) =
+        reason.filter(|_| !is_starting(view) && view.relay != RelayState::Down && has_queued)
+    {
+        context.output.print_note(&format!("queued jobs wait: {reason}"));
     } else if words.all(fine) && records.iter().any(|record| !record.state.is_final()) {
         context.output.print_note("nothing to do: healthy and queued jobs go on");
     }
+}
+
+fn is_starting(view: &View) -> bool {
+    matches!(view.relay, RelayState::Up(PlatformStatus::Starting { .. }))
 }
 
 /// Sort key of a job in a list.
@@ -184,29 +213,12 @@ struct ListRow {
     job: JobId,
     state: State,
     created_at: Timestamp,
-    /// True if the queued job waits for more than a free slot.
-    is_waiting: bool,
 }
 
-/// Returns the jobs of a registry or its archive, newest launch first.
-fn read_rows(registry: &Registry) -> std::io::Result<Vec<ListRow>> {
-    let row = |record: JobRecord| ListRow {
-        job: record.job,
-        state: record.state,
-        created_at: record.created_at,
-        is_waiting: record.waiting.is_some(),
-    };
-    let mut rows: Vec<ListRow> =
-        read::read_records(registry)?.iter().map(|stored| row(stored.record)).collect();
-    rows.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
-    Ok(rows)
-}
-
-/// Returns the queued jobs in the order in which they will start, without those that wait for more than a slot. `rows`
-/// are sorted by launch, newest first.
-fn queued_jobs(rows: &[ListRow]) -> Vec<JobId> {
-    let in_line = rows.iter().rev().filter(|row| row.state == State::Queued && !row.is_waiting);
-    in_line.map(|row| row.job.clone()).collect()
+impl From<RecordHead> for ListRow {
+    fn from(head: RecordHead) -> Self {
+        Self { job: head.job, state: head.state, created_at: head.created_at }
+    }
 }
 
 /// Returns the jobs to list, and the number of unfinished jobs beyond the limit. Running jobs come first, then queued
@@ -261,7 +273,7 @@ mod tests {
     use crate::render::samples;
 
     fn row(job: &str, state: State) -> ListRow {
-        ListRow { job: job.parse().unwrap(), state, created_at: Timestamp::UNIX_EPOCH, is_waiting: false }
+        ListRow { job: job.parse().unwrap(), state, created_at: Timestamp::UNIX_EPOCH }
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! Creation of a job in the registry, and search for the relay that will run it.
+//! Creation of a job in the registry, and search or start of the relay that will run it.
 
 use std::fs::File;
 
+use clap::Args;
 use common::ids::JobId;
+use common::job::Runner;
 use jiff::Timestamp;
 
 use super::Context;
@@ -13,7 +15,7 @@ use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::registry::Registry;
 use crate::registry::create::{self, CreateResult, JobDraft};
-use crate::registry::lease::{self, Lease};
+use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, DaemonRequest};
 use crate::start_daemon;
 
@@ -80,6 +82,7 @@ pub fn submit_job(
         workspace: launch.workspace.host_path.display().to_string(),
         engine: launch.engine.to_string(),
         origin: launch.origin.clone(),
+        schedule: launch.schedule.clone(),
         pack,
         key,
     };
@@ -89,4 +92,55 @@ pub fn submit_job(
         let _ = requests::file_request(registry, &DaemonRequest::Launch { job: job.clone() });
     }
     Ok(created)
+}
+
+/// Flags for the launch of a job and its output.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct StartFlags {
+    /// Idempotency key: a second launch with it starts nothing and prints the first job
+    #[arg(long, value_name = "KEY")]
+    pub(super) key: Option<String>,
+    /// Block until the job has ended, then print its summary
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Print only the job's id
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(super) quiet: bool,
+}
+
+/// Starts a relay if none is running. Returns true if one is running now.
+pub(super) fn start_relay_if_needed(context: &Context, target: &LaunchTarget, flags: &StartFlags) -> bool {
+    match &target.daemon {
+        DaemonState::Running(_) => true,
+        DaemonState::Absent(settings) => start_relay(context, settings, flags.quiet),
+    }
+}
+
+/// Rejects a Codex job if no Codex worker can run.
+pub(super) fn refuse_without_codex(launch: &Launch, target: &LaunchTarget) -> Result<(), Failure> {
+    match target.lease().map(|lease| &lease.platform) {
+        Some(PlatformStatus::Ready { codex_problem: Some(problem), .. })
+            if launch.runner == Runner::Codex =>
+        {
+            Err(Failure::unreachable(format!("no Codex worker can run: {problem}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Starts the relay and prints whether it started. Returns true if a relay is running now; otherwise the job stays
+/// queued.
+fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) -> bool {
+    match start_daemon::ensure_daemon(&context.root, &context.registry, settings, context.initiator()) {
+        Ok(()) => {
+            if !quiet {
+                context.output.print_note("no relay was running: started one");
+            }
+            true
+        }
+        Err(failure) => {
+            context.output.print_note(&format!("queued: no relay is running: {failure}"));
+            false
+        }
+    }
 }

@@ -28,7 +28,7 @@ use crate::git::{digest, discard};
 use crate::receipt::envelope::Envelope;
 use crate::receipt::key::ReceiptKey;
 use crate::receipt::statement::{CheckClaim, Claims, Statement};
-use crate::registry::create::CreateResult;
+use crate::registry::create::{CreateResult, Schedule};
 use crate::registry::log_file::LogReader;
 use crate::{failure_text, start_daemon};
 
@@ -260,6 +260,7 @@ fn verifying_launch(
         },
         place: None,
         share: false,
+        schedule: Schedule::default(),
     }
     .validate(context)
 }

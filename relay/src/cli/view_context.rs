@@ -6,7 +6,8 @@ use jiff::tz::TimeZone;
 
 use super::Context;
 use crate::registry::lease::{self, PlatformStatus};
-use crate::registry::{Registry, outbox, read};
+use crate::registry::queue::{Queue, QueueRow};
+use crate::registry::{Registry, heads, outbox};
 use crate::render::{RelayState, View, delivery};
 
 /// Returns the state of the relay that holds the registry, and the time on the scale of its records.
@@ -16,22 +17,13 @@ pub fn relay_state_and_time(registry: &Registry) -> (RelayState, Timestamp) {
     (RelayState::from_lease(is_held, lease, now), now)
 }
 
-/// Returns the number of jobs ahead in the queue, and the number of running jobs.
-pub fn queue_position(registry: &Registry, record: &JobRecord) -> (usize, usize) {
-    let earlier = |other: &JobRecord| {
-        other.state == State::Queued
-            && other.waiting.is_none()
-            && (other.created_at, &other.job) < (record.created_at, &record.job)
-    };
-    // Without a listing the position is unknown, but the reason for waiting is still valid.
-    let Ok(all) = read::read_records(registry) else { return (0, 0) };
-    let ahead = all.iter().filter(|other| earlier(&other.record)).count();
-    (ahead, all.iter().filter(|other| is_busy(other.record.state)).count())
-}
-
-/// Returns true for a job that is neither queued nor ended.
-pub fn is_busy(state: State) -> bool {
-    state != State::Queued && !state.is_final()
+/// Returns the queue of a registry.
+fn read_queue(registry: &Registry) -> Queue {
+    // Without a listing the position is unknown, but the platform's reason for waiting is still valid.
+    let Ok(heads) = heads::read_heads(registry) else { return Queue::default() };
+    let unfinished = heads.filter(|head| !head.state.is_final());
+    let rows: Vec<QueueRow> = unfinished.map(|head| QueueRow::from(&head)).collect();
+    Queue::new(&rows, &lease::group_limits(registry))
 }
 
 /// Returns the view at the current time.
@@ -41,9 +33,7 @@ pub fn current_view(context: &Context) -> View {
         now,
         zone: TimeZone::system(),
         relay,
-        queue: Vec::new(),
-        ahead: 0,
-        busy: 0,
+        queue: Queue::default(),
         columns: context.output.columns(),
         delivery: None,
         paint: context.output.paint,
@@ -54,7 +44,7 @@ pub fn current_view(context: &Context) -> View {
 pub fn view_of_job(context: &Context, record: &JobRecord) -> View {
     let mut view = current_view(context);
     if record.state == State::Queued && matches!(view.relay, RelayState::Up(PlatformStatus::Ready { .. })) {
-        (view.ahead, view.busy) = queue_position(&context.registry, record);
+        view.queue = read_queue(&context.registry);
     }
     if record.state.is_final() {
         let entry = outbox::read_entry(&context.registry, &record.job).ok().flatten();

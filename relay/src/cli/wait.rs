@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use common::duration;
-use common::ids::JobId;
+use common::ids::{JobId, JobName};
 use common::record::State;
 
 use super::claim_notice::claim_and_show;
 use super::follow::JobFollower;
 use super::help::after_help;
-use super::{Context, candidates, exit_code, job_ref, job_result, view_context};
+use super::{Context, candidates, exit_code, job_filter, job_ref, job_result, view_context};
 use crate::exit::{ExitCode, Failure};
 use crate::render::{health, status};
 
@@ -24,8 +24,16 @@ use crate::render::{health, status};
 ))]
 pub struct WaitArgs {
     /// NAME#N, NAME.N, or NAME for its newest job
-    #[arg(value_name = "JOB", add = candidates::active_jobs(), required = true)]
+    #[arg(
+        value_name = "JOB",
+        add = candidates::active_jobs(),
+        required_unless_present = "group",
+        conflicts_with = "group"
+    )]
     jobs: Vec<String>,
+    /// Wait for the jobs of this group
+    #[arg(long, value_name = "GROUP")]
+    group: Option<JobName>,
     /// Return when the first job has ended, with its exit code
     #[arg(long)]
     any: bool,
@@ -39,7 +47,10 @@ pub struct WaitArgs {
 /// # Errors
 /// Exit code 3 if a job does not exist, 2 if one is ambiguous, and the errors of [`wait_until_ended`].
 pub fn run(args: &WaitArgs, context: &Context) -> Result<ExitCode, Failure> {
-    let jobs = job_ref::resolve_jobs(context, &args.jobs)?;
+    let jobs = match &args.group {
+        Some(group) => job_filter::select_group(context, group)?.into_iter().map(|head| head.job).collect(),
+        None => job_ref::resolve_jobs(context, &args.jobs)?,
+    };
     wait_until_ended(context, jobs, args.timeout, args.any)
 }
 

@@ -1,8 +1,10 @@
 //! The file as parsed. Values that can contradict each other are kept with their position in the file.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use common::ids::JobName;
 use common::job::{MAX_AGENT_JOBS, Sandbox};
 use serde::Deserialize;
 use toml::Spanned;
@@ -17,6 +19,9 @@ use super::serde_util::DEFAULT_CODEX_PROGRAM;
 use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
+/// Maximum number of groups with a limit: the lease lists them.
+const MAX_GROUPS: usize = 200;
+
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,6 +32,7 @@ pub(super) struct RawConfig {
     limits: RawLimits,
     notify: RawNotify,
     workspace: RawWorkspace,
+    groups: Option<Spanned<BTreeMap<JobName, Spanned<u32>>>>,
     step: Vec<Spanned<RawRule>>,
 }
 
@@ -97,8 +103,30 @@ impl RawConfig {
             on_limit,
             on_loop,
             branch: self.workspace.branch,
+            groups: resolve_groups(self.groups)?,
         })
     }
+}
+
+/// Checks the limits of groups.
+fn resolve_groups(
+    groups: Option<Spanned<BTreeMap<JobName, Spanned<u32>>>>,
+) -> Result<BTreeMap<JobName, u32>, ConfigError> {
+    let Some(groups) = groups else { return Ok(BTreeMap::new()) };
+    let range = groups.span();
+    let groups = groups.into_inner();
+    if groups.len() > MAX_GROUPS {
+        let reason = format!("[groups] has {} entries: at most {MAX_GROUPS} are allowed", groups.len());
+        return Err(ConfigError { range, reason });
+    }
+    let check = |(name, limit): (JobName, Spanned<u32>)| match *limit.get_ref() {
+        0 => Err(ConfigError {
+            range: limit.span(),
+            reason: format!("[groups] {name} = 0: no job of the group could ever run: set 1 or more"),
+        }),
+        jobs => Ok((name, jobs)),
+    };
+    groups.into_iter().map(check).collect()
 }
 
 impl RawPlatform {

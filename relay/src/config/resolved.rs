@@ -1,7 +1,9 @@
 //! The configuration, without options.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use common::ids::JobName;
 use common::job::{CodexSettings, Limits, Sandbox};
 use common::rule::{OnLimit, OnLoop, StepRule};
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub on_loop: OnLoop,
     /// `[workspace] branch`: true if jobs get a clone of their own by default.
     pub branch: bool,
+    /// `[groups]`: maximum number of jobs of a group that run at once.
+    pub groups: BTreeMap<JobName, u32>,
 }
 
 /// `[platform]`: settings of the workers' platform.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::core::{
     Admission, AgentId, ConnectionId, ConnectionNumber, Effect, EngineEffect, Input, LimitEffect,
-    LimitRequest, refused_event,
+    LimitRequest, dependency_failed_event, refused_event,
 };
 use super::deliver::DeliveryThread;
 use super::driver::CoreEnvironment;
@@ -105,6 +105,11 @@ impl CoreEnvironment for Executor {
                 return Some(Input::Revoked(revoked.iter().map(|agent| agent.as_str().into()).collect()));
             }
             Effect::RevokeTokens => self.app.tokens.revoke_all(),
+            Effect::ReadDependencies(jobs) => {
+                let lacks_result = |record: &JobRecord| self.results.lacks_result(record);
+                let states = request_files::read_dependencies(&self.registry, jobs, lacks_result);
+                return Some(Input::DependenciesRead(states));
+            }
             Effect::LogFirstEvent(job) => self.send_to_writer(WriterCommand::LogFirstEvent(job)).await,
             Effect::Record { job, body } => {
                 self.send_to_writer(WriterCommand::RecordRelayEvent { job, body: Box::new(body) }).await;
@@ -201,6 +206,11 @@ impl Executor {
         agent: AgentId,
         connection: Option<ConnectionId>,
     ) -> Option<Input> {
+        if let Err(reason) = self.set_base(&job).await {
+            let body = Box::new(dependency_failed_event(reason));
+            self.send_to_writer(WriterCommand::RecordRelayEvent { job, body }).await;
+            return None;
+        }
         let spec = self.read_spec(&job).and_then(|spec| match &connection {
             Some(to) => {
                 let protocol =
@@ -224,6 +234,18 @@ impl Executor {
                 None
             }
         }
+    }
+
+    /// Writes the commit of the result that the job starts from into its spec, if that was not known at its launch.
+    async fn set_base(&self, job: &JobId) -> Result<(), String> {
+        let Some(base_job) = request_files::unresolved_base(&self.registry, job) else { return Ok(()) };
+        let commit = request_files::result_commit(&self.registry, &base_job)?;
+        self.send_to_writer(WriterCommand::WriteSpecBase { job: job.clone(), commit }).await;
+        let is_written = self.flush().await.is_ok();
+        if is_written && request_files::unresolved_base(&self.registry, job).is_none() {
+            return Ok(());
+        }
+        Err(format!("the commit of {base_job} can't be written into its spec: launch it again"))
     }
 
     fn read_spec(&self, job: &JobId) -> Result<String, String> {

@@ -1,12 +1,14 @@
-//! Files of requests, and queries of the job state that decides about them.
+//! Files of requests, and queries of the state of jobs that decides about requests and about jobs that wait.
 
 use std::io;
 use std::path::Path;
 
 use common::ids::JobId;
 use common::job::JobSpec;
+use common::record::JobRecord;
+use common::result::ResultState;
 
-use super::core::{ExtensionLookup, ExtensionState, LimitRequest};
+use super::core::{DependencyState, ExtensionLookup, ExtensionState, LimitRequest};
 use crate::registry::requests::{self, DaemonRequest};
 use crate::registry::{Registry, read};
 
@@ -21,6 +23,43 @@ pub(super) fn remove_request(registry: &Registry, path: &Path) {
 pub(super) fn remove_cancel(registry: &Registry, path: &Path, job: &JobId) {
     if !read::load_record(registry, job).is_err_and(|e| e.kind() != io::ErrorKind::NotFound) {
         remove_request(registry, path);
+    }
+}
+
+/// Reads the states of jobs that others wait for. `lacks_result` returns true for an ended job whose result will be
+/// recorded.
+pub(super) fn read_dependencies(
+    registry: &Registry,
+    jobs: Vec<JobId>,
+    lacks_result: impl Fn(&JobRecord) -> bool,
+) -> Vec<(JobId, DependencyState)> {
+    let state_of = |job: &JobId| match read::load_record(registry, job) {
+        Ok(stored) => DependencyState::of_record(&stored.record, lacks_result(&stored.record)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => DependencyState::Removed,
+        Err(_) => DependencyState::Pending,
+    };
+    jobs.into_iter().map(|job| (job.clone(), state_of(&job))).collect()
+}
+
+/// Returns the job whose result a job starts from, if its spec does not have the commit yet.
+pub(super) fn unresolved_base(registry: &Registry, job: &JobId) -> Option<JobId> {
+    // The record is read first: it is small, and almost no job has a base of this kind.
+    let record = read::load_record(registry, job).ok()?.record;
+    record.base_job.as_ref()?;
+    read::place_of(registry, job)?.base_job().cloned()
+}
+
+/// Returns the commit of a job's result.
+///
+/// # Errors
+/// One line that says why there is none.
+pub(super) fn result_commit(registry: &Registry, job: &JobId) -> Result<String, String> {
+    let result = read::load_record(registry, job).ok().and_then(|stored| stored.record.result);
+    let result = result.ok_or_else(|| format!("{job} has no result to start from (--base)"))?;
+    match (result.state, result.commit) {
+        (ResultState::Discarded, _) => Err(format!("the result of {job} was discarded (--base)")),
+        (_, Some(commit)) => Ok(commit),
+        (_, None) => Err(format!("{job} changed nothing: there is no result to start from (--base)")),
     }
 }
 

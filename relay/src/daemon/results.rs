@@ -54,10 +54,15 @@ impl ResultPublisher {
         }
     }
 
+    /// Returns true if a job with its own clone has ended and its result is not recorded yet.
+    pub(super) fn lacks_result(&self, record: &JobRecord) -> bool {
+        self.repositories.lacks_result(record)
+    }
+
     /// Begins to publish the result of a job that has ended, if it has its own clone and no result yet; returns true then.
     pub(super) fn publish_if_missing(&self, record: &JobRecord) -> bool {
         let evidence = self.evidence.take(record);
-        if !self.repositories.lacks_result(record) {
+        if !self.lacks_result(record) {
             return false;
         }
         let (publisher, record) = (self.clone(), record.clone());

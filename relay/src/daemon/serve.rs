@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
-use super::core::{Core, Input};
+use super::core::{Core, CoreSettings, Input};
 use super::deliver::DeliveryThread;
 use super::driver::Driver;
 use super::effects::Executor;
@@ -147,7 +147,8 @@ async fn run_daemon(
     };
     let receipts = Receipts::in_folder(state.receipts());
     let lease = first_lease(engine, &holder, address, &clock, &saved);
-    let core = Core::new(lease, &saved, platform.name().to_owned(), config.platform.min_free);
+    let lease = Lease { groups: config.groups.clone(), ..lease };
+    let core = Core::new(lease, &saved, core_settings(config, &platform));
     let executor = Executor {
         registry: registry.clone(),
         lock_file: lock,
@@ -174,6 +175,14 @@ async fn run_daemon(
     main_loop::run(&mut driver, &mut messages, &changes).await?;
     shut_down(driver, &changes).await;
     Ok(())
+}
+
+fn core_settings(config: &Config, platform: &Platform) -> CoreSettings {
+    CoreSettings {
+        container_name: platform.name().to_owned(),
+        min_free: config.platform.min_free,
+        group_limits: config.groups.clone(),
+    }
 }
 
 /// Writes the first lease, and the state that is saved for a restart.
@@ -216,5 +225,6 @@ pub(super) fn first_lease(
         agent: saved.agent.clone(),
         death: saved.death.clone(),
         clock: clock.boot_scale(),
+        groups: BTreeMap::new(),
     }
 }

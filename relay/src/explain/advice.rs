@@ -157,6 +157,14 @@ const ADVICE_TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
             "if it was waiting for something: `relay retry {job} --on-loop warn`",
         ],
     ),
+    (
+        FailureKind::DependencyFailed,
+        StepFilter::Any,
+        &[
+            "`relay retry --failed` runs the job that failed and the jobs that wait for it again, in the same order",
+            "`relay retry {job} --after OTHER`, with the new job that takes the place of the failed one",
+        ],
+    ),
     (FailureKind::CodexExit, StepFilter::Any, &["`relay logs {job}` shows its last output"]),
     (FailureKind::Exited, StepFilter::Any, &["`relay logs {job}` shows its last output"]),
     (
@@ -314,7 +322,8 @@ mod tests {
             Kind::Overloaded => Some(Kind::CodexOutdated),
             Kind::CodexOutdated => Some(Kind::NoProgress),
             Kind::NoProgress => Some(Kind::ExpectationFailed),
-            Kind::ExpectationFailed => None,
+            Kind::ExpectationFailed => Some(Kind::DependencyFailed),
+            Kind::DependencyFailed => None,
         };
         std::iter::successors(Some(Kind::SpawnFailed), |kind| next(*kind)).collect()
     }

@@ -75,6 +75,11 @@ impl Source {
         )))
     }
 
+    /// Returns true if both are work trees of one repository.
+    pub fn is_same_repository(&self, other: &Self) -> bool {
+        self.common_dir == other.common_dir
+    }
+
     fn open(root: &Path, folder: &Path, git_dir: PathBuf) -> Result<Self, GitError> {
         let common_dir = match read_pointer(&git_dir.join("commondir")) {
             Ok(path) => git_dir.join(path).canonicalize().map_err(|e| {

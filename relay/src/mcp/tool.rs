@@ -21,8 +21,8 @@ pub enum ToolEffect {
     Additive,
     /// Marks notices as shown; a repeated call may mark more.
     MarksNotices,
-    /// Ends work; a repeated call has no further effect.
-    EndsWork,
+    /// Ends work, or changes or removes files and branches that exist; a repeated call has no further effect.
+    Destructive,
 }
 
 type ToolFn = dyn Fn(JsonObject, &CallContext) -> Result<Reply, Failure> + Send + Sync;
@@ -76,8 +76,8 @@ impl Tool {
 fn annotations(effect: ToolEffect) -> ToolAnnotations {
     ToolAnnotations::new()
         .read_only(effect == ToolEffect::ReadOnly)
-        .destructive(effect == ToolEffect::EndsWork)
-        .idempotent(matches!(effect, ToolEffect::ReadOnly | ToolEffect::EndsWork))
+        .destructive(effect == ToolEffect::Destructive)
+        .idempotent(matches!(effect, ToolEffect::ReadOnly | ToolEffect::Destructive))
         .open_world(false)
 }
 

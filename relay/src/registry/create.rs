@@ -39,10 +39,54 @@ pub struct JobDraft<'a> {
     pub engine: String,
     /// Origin of the job.
     pub origin: Origin,
+    /// What the job waits for.
+    pub schedule: Schedule,
     /// Pack with the uncommitted files that the job starts from.
     pub pack: Option<&'a File>,
     /// Idempotency key: a second launch with the same key returns the first launch's job.
     pub key: Option<&'a str>,
+}
+
+/// What a job waits for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// Jobs that must complete before it starts.
+    pub after: Vec<JobId>,
+    /// One of these jobs: the one whose result it starts from, if that result is not known yet.
+    pub base_job: Option<JobId>,
+    /// Group.
+    pub group: Group,
+}
+
+impl Schedule {
+    /// Adds the job whose result the new job starts from.
+    pub fn wait_for_base(&mut self, job: &JobId) {
+        if !self.after.contains(job) {
+            self.after.push(job.clone());
+        }
+        self.base_job = Some(job.clone());
+    }
+}
+
+/// Group of a job that has no number yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Group {
+    /// No group.
+    #[default]
+    None,
+    Named(JobName),
+    /// A new group, named after the job: `demo-7`.
+    OfJob,
+}
+
+impl Group {
+    fn resolve(&self, job: &JobId) -> Option<JobName> {
+        match self {
+            Self::None => None,
+            Self::Named(name) => Some(name.clone()),
+            Self::OfJob => Some(JobName::from_job(job)),
+        }
+    }
 }
 
 /// Result of a launch.
@@ -123,6 +167,9 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
         origin: draft.origin.clone(),
         model: spec.codex.model.clone(),
         folder_use: spec.folder_use(),
+        after: draft.schedule.after.clone(),
+        base_job: draft.schedule.base_job.clone(),
+        group: draft.schedule.group.resolve(&job),
     };
     let record = JobRecord::from_queued(job.clone(), draft.launched_at, &queued);
     let staging = registry.staging();

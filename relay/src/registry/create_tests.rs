@@ -14,6 +14,7 @@ fn launch(registry: &Registry, name: &str, key: Option<&str>) -> CreateResult {
         workspace: "/w".into(),
         engine: "local".into(),
         origin: common::origin::Origin::default(),
+        schedule: Schedule::default(),
         pack: None,
         key,
     };

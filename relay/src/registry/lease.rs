@@ -3,12 +3,14 @@
 //! The daemon keeps `relay.lock` locked while it runs, so the state is correct immediately after `kill -9`.
 //! `relay.json` identifies the daemon.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use common::ids::JobName;
 use common::vitals::MachineVitals;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -59,6 +61,9 @@ pub struct Lease {
     /// Time scale of the lease's timestamps, for readers on the same machine.
     #[serde(default)]
     pub clock: Option<BootScale>,
+    /// Maximum number of concurrent jobs of each group that has a limit. Only for readers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<JobName, u32>,
 }
 
 /// Identity of a daemon, unique within a registry.
@@ -130,6 +135,11 @@ fn default_agent_count() -> usize {
 pub fn read_lease(registry: &Registry) -> Option<Lease> {
     let bytes = registry.lease().read(MAX_FILE_SIZE).ok()?;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// Returns the limits of groups, as the running daemon or the last one published them.
+pub fn group_limits(registry: &Registry) -> BTreeMap<JobName, u32> {
+    read_lease(registry).map(|lease| lease.groups).unwrap_or_default()
 }
 
 /// Writes the lease.

@@ -10,6 +10,7 @@
 //!   writing.
 //! * [`create`]: creation of a job, durable before its number is visible.
 //! * [`requests`]: requests of the command line to the daemon.
+//! * [`heads`]: the fields by which jobs are listed; [`queue`]: why each queued job waits.
 //! * [`read`]: records, references to jobs, listings. [`event_log`]: reader of event logs. [`log_file`]: the bounded
 //!   log.
 //! * [`history`]: all event logs read as one, in [`chunk`]s; [`log_cursor`]: the position after a cursor in one of
@@ -27,6 +28,7 @@ mod access;
 pub mod chunk;
 pub mod create;
 pub mod event_log;
+pub mod heads;
 pub mod history;
 pub mod layout;
 pub mod lease;
@@ -36,6 +38,7 @@ pub mod log_cursor;
 pub mod log_file;
 pub mod outbox;
 pub mod prune;
+pub mod queue;
 pub mod read;
 pub mod requests;
 pub mod reserve;

@@ -11,7 +11,7 @@ use common::result::JobResult;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Registry, create, outbox, read, workspace_copy};
+use super::{Registry, create, heads, outbox, read, workspace_copy};
 
 /// Retention rules. A job is removed if no rule keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +27,15 @@ pub struct Retention {
 pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<Vec<JobId>> {
     let _turn = create::open_locked(&registry.prune_lock())?;
     let archive = registry.archived();
+    let awaited = awaited_jobs(registry)?;
     let records = read::read_records(&archive)?;
     let ended = records
         .iter()
         .map(|stored| stored.record)
         .filter(|record| record.schema <= SCHEMA && record.state.is_final())
         // A result that was not applied, merged or discarded is never lost.
-        .filter(|record| !record.result.as_ref().is_some_and(JobResult::is_open));
+        .filter(|record| !record.result.as_ref().is_some_and(JobResult::is_open))
+        .filter(|record| !awaited.contains(&record.job));
     let mut workspaces = BTreeMap::new();
     let ended = ended.filter_map(|record| {
         workspaces.insert(record.job.clone(), record.workspace);
@@ -56,6 +58,12 @@ pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<V
     Ok(victims)
 }
 
+/// Returns the jobs that unfinished jobs wait for.
+fn awaited_jobs(registry: &Registry) -> io::Result<BTreeSet<JobId>> {
+    let unfinished = heads::read_heads(registry)?.filter(|head| !head.state.is_final());
+    Ok(unfinished.flat_map(|head| head.after.into_iter().chain(head.base_job)).collect())
+}
+
 /// Selects the jobs to remove. Pure.
 fn choose_to_remove(ended: BTreeSet<(Timestamp, JobId)>, retention: &Retention) -> Vec<JobId> {
     let beyond = ended.len().saturating_sub(usize::try_from(retention.newest).unwrap_or(usize::MAX));
@@ -65,7 +73,27 @@ fn choose_to_remove(ended: BTreeSet<(Timestamp, JobId)>, retention: &Retention) 
 
 #[cfg(test)]
 mod tests {
+    use common::record::State;
+
     use super::*;
+    use crate::render::samples;
+
+    #[test]
+    fn a_job_that_another_one_waits_for_stays() {
+        let (_dir, registry) = Registry::temporary();
+        for (home, job, state) in [
+            (registry.archived(), "a#1", State::Completed),
+            (registry.archived(), "a#2", State::Completed),
+            (registry.clone(), "b#1", State::Queued),
+        ] {
+            let mut record = samples::bare(job, state);
+            record.finished_at = Some(Timestamp::UNIX_EPOCH);
+            record.after = if state == State::Queued { vec!["a#1".parse().unwrap()] } else { Vec::new() };
+            std::fs::write(home.record(&record.job), record.to_bytes().unwrap()).unwrap();
+        }
+        let removed = prune_archive(&registry, &Retention { newest: 0, since: None }).unwrap();
+        assert_eq!(removed, ["a#2".parse().unwrap()]);
+    }
 
     #[test]
     fn what_either_rule_keeps_is_kept() {

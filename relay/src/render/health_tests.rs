@@ -80,7 +80,7 @@ fn a_job_that_waits_ends_or_has_ended_says_what_is_next() {
     let mut stopping = samples::running();
     stopping.state = State::Stopping;
     let mut view = samples::view(60);
-    view.ahead = 1;
+    view.queue.ready = vec!["first#1".parse().unwrap(), samples::queued().job];
     let mut shell = samples::completed();
     shell.runner = Runner::Shell;
     let told = [

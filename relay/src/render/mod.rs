@@ -15,7 +15,7 @@
 //! * [`history`]: predecessors and successors of a job.
 //! * [`labeled_rows`]: labeled rows that describe one job.
 //! * [`health`]: health of a job, with advice, in one sentence.
-//! * [`width`]: text in columns.
+//! * [`width`]: text in columns. [`table`]: rows in columns.
 //! * [`delivery`]: failed deliveries of a notice.
 //! * [`queue`]: reason why a job is queued.
 //! * [`event_text`]: one event.
@@ -34,6 +34,7 @@ pub mod queue;
 pub mod status;
 pub mod steps;
 pub mod stream;
+pub mod table;
 pub mod view;
 pub mod width;
 

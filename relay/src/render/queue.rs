@@ -12,23 +12,20 @@ use crate::registry::lease::PlatformStatus;
 const MAX_REASON: usize = 300;
 
 /// Returns the reason why a job is queued, in one line.
-pub fn queue_reason(view: &View) -> String {
-    reason_with_jobs_ahead(view, view.ahead)
-}
-
-/// Returns the reason why this job is queued.
 pub fn queue_reason_of(record: &JobRecord, view: &View) -> String {
-    if let Some(reason) = &record.waiting
-        && matches!(view.relay, RelayState::Up(PlatformStatus::Ready { shortage: None, .. }))
-    {
-        return reason.clone();
+    if let Some(reason) = platform_reason(view) {
+        return reason;
     }
-    let position = view.queue.iter().position(|queued| *queued == record.job);
-    reason_with_jobs_ahead(view, position.unwrap_or(view.ahead))
+    match (view.queue.waiting.get(&record.job), &record.waiting) {
+        (Some(reason), _) => reason.to_string(),
+        (None, Some(reason)) => reason.clone(),
+        (None, None) => position_reason(view, view.queue.position(&record.job)),
+    }
 }
 
-fn reason_with_jobs_ahead(view: &View, ahead: usize) -> String {
-    match &view.relay {
+/// Returns the reason why no queued job starts, in one line; `None` if jobs start as slots become free.
+pub fn platform_reason(view: &View) -> Option<String> {
+    Some(match &view.relay {
         RelayState::Down => "no relay is running: `relay up` starts it".to_owned(),
         RelayState::Silent { pid, for_ms } => silent_relay_message(*pid, *for_ms),
         RelayState::Up(PlatformStatus::Starting { detail }) => {
@@ -41,13 +38,20 @@ fn reason_with_jobs_ahead(view: &View, ahead: usize) -> String {
         RelayState::Up(PlatformStatus::Ready { shortage: Some(shortage), .. }) => {
             format!("{}; {}", shortage.describe(), shortage.advice())
         }
+        RelayState::Up(PlatformStatus::Ready { .. }) => return None,
+    })
+}
+
+fn position_reason(view: &View, ahead: usize) -> String {
+    let position = match ahead {
+        0 => "next in line".to_owned(),
+        ahead => plural::format_count(ahead as u64, "job ahead", "jobs ahead"),
+    };
+    match &view.relay {
         RelayState::Up(PlatformStatus::Ready { max_jobs, .. }) => {
-            let position = match ahead {
-                0 => "next in line".to_owned(),
-                ahead => plural::format_count(ahead as u64, "job ahead", "jobs ahead"),
-            };
-            format!("{position} ({} of {max_jobs} slots busy)", view.busy)
+            format!("{position} ({} of {max_jobs} slots busy)", view.queue.busy)
         }
+        _ => position,
     }
 }
 
@@ -61,7 +65,9 @@ pub fn silent_relay_message(pid: u32, for_ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use common::ids::JobId;
     use common::record::State;
+    use common::wait_reason::WaitReason;
 
     use super::super::samples;
     use super::*;
@@ -70,11 +76,15 @@ mod tests {
     #[test]
     fn every_reason_says_what_is_the_matter() {
         let mut view = samples::view(0);
-        view.ahead = 2;
-        assert_eq!(queue_reason(&view), "2 jobs ahead (4 of 4 slots busy)");
-        view.ahead = 1;
-        assert_eq!(queue_reason(&view), "1 job ahead (4 of 4 slots busy)");
-        let mut waiting = samples::bare("a#1", State::Queued);
+        let jobs: Vec<JobId> = ["a#1", "a#2", "a#3"].map(|job| job.parse().unwrap()).into();
+        view.queue.ready.clone_from(&jobs);
+        let queued = |job: &JobId| samples::bare(&job.to_string(), State::Queued);
+        assert_eq!(queue_reason_of(&queued(&jobs[2]), &view), "2 jobs ahead (4 of 4 slots busy)");
+        assert_eq!(queue_reason_of(&queued(&jobs[1]), &view), "1 job ahead (4 of 4 slots busy)");
+        let waits = WaitReason::Dependency { job: jobs[1].clone(), more: 0 };
+        view.queue.waiting.insert(jobs[0].clone(), waits);
+        assert_eq!(queue_reason_of(&queued(&jobs[0]), &view), "waits for a#2 (--after)");
+        let mut waiting = queued(&jobs[2]);
         waiting.waiting = Some("waits for b#1".to_owned());
         assert_eq!(queue_reason_of(&waiting, &view), "waits for b#1");
         let failed = PlatformStatus::Failed { detail: "docker is not running\nstart it".into() };
@@ -97,7 +107,7 @@ mod tests {
             (RelayState::Up(failed), "the platform can't be started: docker is not running; retrying"),
         ] {
             view.relay = relay;
-            assert_eq!(queue_reason(&view), expected);
+            assert_eq!(queue_reason_of(&queued(&jobs[0]), &view), expected);
             assert_eq!(queue_reason_of(&waiting, &view), expected, "the platform comes first");
         }
     }

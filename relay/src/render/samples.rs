@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 
 use super::{Paint, RelayState, View};
 use crate::registry::lease::PlatformStatus;
+use crate::registry::queue::Queue;
 
 /// A time in the course of the sample jobs, in seconds after their start.
 pub(crate) fn at(second: i64) -> Timestamp {
@@ -34,9 +35,7 @@ pub(crate) fn view(second: i64) -> View {
         now: at(second),
         zone: TimeZone::UTC,
         relay: RelayState::Up(status),
-        queue: Vec::new(),
-        busy: 4,
-        ahead: 0,
+        queue: Queue { busy: 4, ..Queue::default() },
         columns: None,
         delivery: None,
         paint: Paint::new(false),

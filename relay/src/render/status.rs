@@ -33,6 +33,9 @@ pub fn render_status(record: &JobRecord, view: &View) -> String {
     let mut rows = LabeledRows::new(view, format_headline(record, view));
     rows.add_untrusted("task", &record.prompt_summary);
     rows.add_untrusted("workspace", &format_workspace(record));
+    if let Some(group) = &record.group {
+        rows.add("group", group.as_str());
+    }
     rows.add("times", &format_times(record, view));
     if record.state.is_final() {
         rows.add_steps(record);

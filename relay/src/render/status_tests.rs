@@ -14,7 +14,7 @@ fn show(record: &JobRecord, second: i64) -> String {
 #[test]
 fn a_queued_job_says_why_it_waits() {
     let mut view = samples::view(3);
-    view.ahead = 2;
+    view.queue.ready = ["a#1", "a#2", "abe#1"].map(|job| job.parse().unwrap()).into();
     insta::assert_snapshot!(render_status(&samples::queued(), &view), @r#"
     abe#1 queued for 3.0s
     task       fix the tests

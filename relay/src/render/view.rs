@@ -1,12 +1,12 @@
 //! Context for the display of a job's record.
 
 use common::duration;
-use common::ids::JobId;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Paint;
 use crate::registry::lease::{Lease, PlatformStatus};
+use crate::registry::queue::Queue;
 
 /// State of the relay that may hold the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +52,8 @@ pub struct View {
     pub zone: TimeZone,
     /// State of the relay.
     pub relay: RelayState,
-    /// Queued jobs, the next one first, for a view of several jobs.
-    pub queue: Vec<JobId>,
-    /// Number of queued jobs ahead of one that is not in `queue`.
-    pub ahead: usize,
-    /// Number of running jobs.
-    pub busy: usize,
+    /// Queued and running jobs, for views of queued jobs.
+    pub queue: Queue,
     /// Width of the terminal, in columns; `None` without a terminal.
     pub columns: Option<usize>,
     /// Failed deliveries of the job's completion notice.

@@ -10,6 +10,7 @@ use super::records::Records;
 use super::tail::Tail;
 use crate::explain;
 use crate::registry::lease;
+use crate::registry::queue::{Queue, QueueRow};
 use crate::registry::{Registry, event_log};
 use crate::render::{Paint, RelayState, View};
 
@@ -57,19 +58,13 @@ impl JobListLoader {
     fn view(&self, records: &[JobRecord]) -> View {
         let (is_held, lease) = (lease::is_held(&self.registry), lease::read_lease(&self.registry));
         let now = lease::current_time_of(lease.as_ref());
-        let relay = RelayState::from_lease(is_held, lease, now);
-        let queued =
-            records.iter().filter(|record| record.state == State::Queued && record.waiting.is_none());
+        let rows: Vec<QueueRow> = records.iter().map(QueueRow::from).collect();
+        let groups = lease.as_ref().map(|lease| lease.groups.clone()).unwrap_or_default();
         View {
             now,
             zone: self.zone.clone(),
-            relay,
-            queue: queued.map(|record| record.job.clone()).collect(),
-            ahead: 0,
-            busy: records
-                .iter()
-                .filter(|record| record.state != State::Queued && !record.state.is_final())
-                .count(),
+            relay: RelayState::from_lease(is_held, lease, now),
+            queue: Queue::new(&rows, &groups),
             columns: None,
             delivery: None,
             paint: self.paint,

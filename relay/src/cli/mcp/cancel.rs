@@ -25,13 +25,14 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
         "Cancel workers",
         "Ends workers and everything they started, and returns when they have ended. Files they have changed stay as they \
          are.",
-        ToolEffect::EndsWork,
+        ToolEffect::Destructive,
         move |input: Input, call: &CallContext| run(&tool_context, input, call),
     )
 }
 
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
-    let args = CancelArgs { jobs: tool_context::check_job_count(input.jobs)?, grace: None };
+    let args =
+        CancelArgs { jobs: tool_context::check_job_count(input.jobs)?, group: None, all: false, grace: None };
     let (reply, captured) = tool_context.run(call, |context| cancel::run(&args, context))?;
     Ok(compact::with_records(reply, &captured.data))
 }

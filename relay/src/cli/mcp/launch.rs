@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use common::expectation::{Expectation, MAX_EXPECTATIONS};
-use common::ids::JobName;
 use common::job::Runner;
 use common::rule::OnLoop;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::{self, LaunchArgs, StartFlags};
+use super::super::launch::{self, LaunchArgs};
 use super::super::limits::LimitFlags;
 use super::super::place::PlaceFlags;
+use super::super::schedule::ScheduleFlags;
+use super::super::submit::StartFlags;
 use super::compact;
 use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
@@ -56,6 +57,20 @@ struct Input {
     /// True: the worker does not wait for other jobs that work in the same folder.
     #[serde(default)]
     share: bool,
+    /// Commit that the clone starts from, or the id of a job (abe#1) for its result. By default HEAD with the uncommitted
+    /// files. Needs `branch`.
+    #[schemars(length(max = 256))]
+    base: Option<String>,
+    /// Jobs that must complete first, such as abe#1. If one of them fails, the new job fails at once.
+    #[serde(default, deserialize_with = "tool_context::one_or_many")]
+    #[schemars(length(max = 20))]
+    after: Vec<String>,
+    /// Group of the job: lower-case letters, digits, - and _. relay.toml may limit how many jobs of a group run at once.
+    #[schemars(length(max = 41))]
+    group: Option<String>,
+    /// Number of workers that try the same task, 2 to 16, each with a branch of its own: `compare` their group.
+    #[schemars(range(min = 2, max = 16))]
+    attempts: Option<u32>,
     /// Idempotency key: a second launch with it starts nothing and returns the first job.
     #[schemars(length(max = 256))]
     key: Option<String>,
@@ -105,16 +120,23 @@ pub(super) fn limit_flags(timeout: Option<&str>) -> Result<LimitFlags, Failure> 
     })
 }
 
+fn check_attempts(attempts: Option<u32>) -> Result<(), Failure> {
+    if attempts.is_some_and(|attempts| !(2..=16).contains(&attempts)) {
+        return Err(Failure::usage("`attempts`: 2 to 16 workers can try the same task"));
+    }
+    Ok(())
+}
+
 fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
     check_bounds(&input.prompt, &[&input.setup, &input.checks])?;
     let expect = input.expect.iter().take(MAX_EXPECTATIONS + 1).map(|text| text.parse::<Expectation>());
     let expect: Result<Vec<Expectation>, String> = expect.collect();
-    let name = input.name.as_deref().map(str::parse::<JobName>).transpose();
+    check_attempts(input.attempts)?;
     Ok(LaunchArgs {
         prompt: Some(input.prompt),
         file: None,
         workspace: PathBuf::from(input.workspace),
-        name: name.map_err(|e| Failure::usage(format!("`name`: {e}")))?,
+        name: tool_context::parse_name_field("name", input.name.as_deref())?,
         setup: input.setup,
         check: input.checks,
         expect: expect.map_err(|e| Failure::usage(format!("`expect`: {e}")))?,
@@ -128,8 +150,14 @@ fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
             branch: (input.branch == Some(true)).then(String::new),
             in_place: input.branch == Some(false),
             share: input.share,
+            base: input.base,
             ..PlaceFlags::default()
         },
+        schedule: ScheduleFlags {
+            after: input.after,
+            group: tool_context::parse_name_field("group", input.group.as_deref())?,
+        },
+        attempts: input.attempts,
         start: StartFlags { key: input.key, ..StartFlags::default() },
         codex_args: Vec::new(),
     })

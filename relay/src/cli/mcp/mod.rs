@@ -3,15 +3,17 @@
 //!
 //! * [`tool_context`]: context of a call. [`compact`]: short form of a record.
 //! * One file per tool: [`launch`], [`status`], [`logs`], [`wait`], [`notices`], [`cancel`], [`resume`],
-//!   [`retry`], [`extend`], [`explain`].
+//!   [`retry`], [`extend`], [`explain`], [`compare`]; [`results`]: four that show, take or drop a branch.
 
 mod cancel;
 mod compact;
+mod compare;
 mod explain;
 mod extend;
 mod launch;
 mod logs;
 mod notices;
+mod results;
 mod resume;
 mod retry;
 mod status;
@@ -84,6 +86,11 @@ fn tools(global: &Global) -> Vec<mcp::Tool> {
         retry::tool(tool_context()),
         extend::tool(tool_context()),
         explain::tool(tool_context()),
+        results::diff_tool(tool_context()),
+        compare::tool(tool_context()),
+        results::apply_tool(tool_context()),
+        results::merge_tool(tool_context()),
+        results::discard_tool(tool_context()),
     ]
 }
 

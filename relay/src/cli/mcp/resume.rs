@@ -4,8 +4,8 @@ use common::rule::OnLoop;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::StartFlags;
 use super::super::resume::{self, ResumeArgs};
+use super::super::submit::StartFlags;
 use super::tool_context::ToolContext;
 use super::{compact, launch};
 use crate::exit::Failure;

@@ -4,8 +4,8 @@ use common::rule::OnLoop;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::launch::StartFlags;
 use super::super::retry::{self, RetryArgs};
+use super::super::submit::StartFlags;
 use super::tool_context::ToolContext;
 use super::{compact, launch};
 use crate::exit::Failure;
@@ -43,7 +43,7 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
 
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = RetryArgs {
-        job: input.job,
+        job: Some(input.job),
         limits: launch::limit_flags(input.timeout.as_deref())?,
         model: input.model,
         on_loop: input.on_loop,

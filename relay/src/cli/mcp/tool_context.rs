@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use common::ids::JobName;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -64,6 +65,15 @@ pub(super) fn check_job_count(jobs: Vec<String>) -> Result<Vec<String>, Failure>
         0 => Err(Failure::usage("no job: name at least one in `jobs`")),
         many => Err(Failure::usage(format!("{many} jobs in one call: name at most {MAX_JOBS}"))),
     }
+}
+
+/// Parses the optional name of a job or a group.
+///
+/// # Errors
+/// Exit code 2 with the name of the field.
+pub(super) fn parse_name_field(field: &str, text: Option<&str>) -> Result<Option<JobName>, Failure> {
+    let name = text.map(str::parse).transpose();
+    name.map_err(|e: common::ids::IdError| Failure::usage(format!("`{field}`: {e}")))
 }
 
 /// Parses an optional duration.

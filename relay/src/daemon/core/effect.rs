@@ -43,6 +43,9 @@ pub(in crate::daemon) enum Effect {
     FindRevoked(Vec<AgentId>),
     RevokeTokens,
 
+    /// Report the states of these jobs, which others wait for.
+    ReadDependencies(Vec<JobId>),
+
     /// Log the first event of a record that the command line has created.
     LogFirstEvent(JobId),
     /// Record an event of the relay itself.

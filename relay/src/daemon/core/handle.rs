@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use super::agents::AgentConnections;
 use super::connections::Connection;
 use super::container::ContainerTracker;
+use super::dependencies::DependencyState;
 use super::effect::Effect;
 use super::input::Input;
 use super::input_context::InputContext;
+use super::job_queue::GroupLimits;
 use super::limits::LimitRequests;
 use super::platform::PlatformState;
 use super::scheduler::{Action, AgentId, Scheduler};
@@ -28,6 +30,17 @@ use crate::time::BootScale;
 /// Interval between two heartbeats in the lease; also the maximum delay until a new job is found if its
 /// request file, which is only a hint, was lost.
 pub(in crate::daemon) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Settings of the core.
+#[derive(Debug, Clone, Default)]
+pub(in crate::daemon) struct CoreSettings {
+    /// Name of the platform's container.
+    pub(in crate::daemon) container_name: String,
+    /// Memory and disk space that the machines of the platform must keep free.
+    pub(in crate::daemon) min_free: MinFree,
+    /// Limits of groups.
+    pub(in crate::daemon) group_limits: GroupLimits,
+}
 
 /// The daemon's decisions. Each part of the state has one owner.
 pub(in crate::daemon) struct Core {
@@ -44,14 +57,13 @@ pub(in crate::daemon) struct Core {
 }
 
 impl Core {
-    /// Creates a core without jobs. `lease` is the first lease of the daemon, `saved` the state that the last daemon
-    /// stored, `name` the name of the platform's container, and `min_free` the memory and disk space that its machines
-    /// must keep free.
-    pub(in crate::daemon) fn new(lease: Lease, saved: &SavedState, name: String, min_free: MinFree) -> Self {
+    /// Creates a core without jobs. `lease` is the first lease of the daemon, and `saved` the state that the last daemon
+    /// stored.
+    pub(in crate::daemon) fn new(lease: Lease, saved: &SavedState, settings: CoreSettings) -> Self {
         Self {
-            scheduler: Scheduler::default(),
+            scheduler: Scheduler::new(settings.group_limits),
             agents: AgentConnections::default(),
-            platform: PlatformState::new(lease, saved, name, min_free),
+            platform: PlatformState::new(lease, saved, settings.container_name, settings.min_free),
             container: ContainerTracker::default(),
             limit_requests: LimitRequests::default(),
             shutdown: Shutdown::default(),
@@ -96,6 +108,7 @@ impl Core {
             Input::RegistryGone => self.on_registry_gone(context),
             Input::JobsListed(listed) => self.known_jobs.retain(|job| listed.contains(job)),
             Input::JobFound(record) => self.add_new_job(&record, context),
+            Input::DependenciesRead(states) => self.on_dependencies_read(states, context),
             Input::WallClock(ahead_ms) => self.follow_wall_clock(ahead_ms, context),
             Input::ClockSet(scale) => self.on_clock_set(scale, context),
             Input::RequestFiled { path, request, wall } => self.apply_request(path, request, wall, context),
@@ -139,12 +152,20 @@ impl Core {
             let actions = self.scheduler.update_from_record(record);
             self.execute_actions(actions, context);
         }
+        context.read_dependencies(self.scheduler.unknown_dependencies());
         for agent in self.scheduler.agents_with_jobs() {
             let actions = self.scheduler.on_agent_disconnected(&agent, "the relay was restarted");
             self.agents.disconnects.on_disconnect(agent, context.now);
             self.execute_actions(actions, context);
         }
         self.adopt_saved_exit(context);
+    }
+
+    fn on_dependencies_read(&mut self, states: Vec<(JobId, DependencyState)>, context: &mut InputContext) {
+        for (job, state) in states {
+            let actions = self.scheduler.settle_dependency(&job, state);
+            self.execute_actions(actions, context);
+        }
     }
 
     /// Handles records that the writer has changed.
@@ -166,6 +187,7 @@ impl Core {
         self.expire_disconnected(context);
         let actions = self.scheduler.retry_full_agents();
         self.execute_actions(actions, context);
+        context.read_dependencies(self.scheduler.unknown_dependencies());
         self.check_container(context);
         if self.platform.next_attempt_at.is_some_and(|at| at <= context.now) {
             self.start_attempt_if_needed(context);

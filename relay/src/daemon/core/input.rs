@@ -11,6 +11,7 @@ use common::vitals::MachineVitals;
 use jiff::Timestamp;
 
 use super::connections::{Connection, ConnectionId, ConnectionNumber};
+use super::dependencies::DependencyState;
 use super::extend::{ExtensionState, LimitRequest};
 use super::scheduler::AgentId;
 use crate::container_state::ContainerExit;
@@ -53,6 +54,8 @@ pub(in crate::daemon) enum Input {
     JobsListed(BTreeSet<JobId>),
     /// A job that the core did not know has this record.
     JobFound(Box<JobRecord>),
+    /// Answer to [`Effect::ReadDependencies`](super::Effect::ReadDependencies).
+    DependenciesRead(Vec<(JobId, DependencyState)>),
     /// Milliseconds by which the wall clock was set ahead, or back if negative; `None` if it was not set.
     WallClock(Option<i64>),
     /// Answer to [`Effect::FollowWallClock`](super::Effect::FollowWallClock): the new scale.

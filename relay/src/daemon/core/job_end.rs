@@ -27,6 +27,11 @@ pub(super) fn lost_job_event(cause: Option<&TerminationCause>) -> EventBody {
     )
 }
 
+/// Final event of a job that waited for a job which did not complete.
+pub(in crate::daemon) fn dependency_failed_event(reason: String) -> EventBody {
+    failed_event(FailureKind::DependencyFailed, reason)
+}
+
 fn failed_event(kind: FailureKind, message: String) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,

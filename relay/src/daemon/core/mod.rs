@@ -18,8 +18,9 @@
 //!   [`effect`]: its effects. [`input_context`]: context for handling one input.
 //! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]:
 //!   timeouts of disconnected ones.
-//! * [`scheduler`]: selects the next job and its agent; with [`capacity`]; [`waiting`]: why queued jobs wait;
-//!   [`folder_guard`]: jobs that work in the same folder. [`job_end`]: final events of jobs that the relay ends itself.
+//! * [`scheduler`]: selects the next job and its agent; with [`capacity`]. [`waiting`]: why queued jobs wait, with
+//!   [`dependencies`] (for other jobs), [`folder_guard`] (for a folder), and [`job_queue`] (for a slot).
+//!   [`job_end`]: final events of jobs that the relay ends itself.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
 //!   one request.
 //! * [`platform`]: status, lease, attempts to start the platform. [`container`]: exits and pauses of its container.
@@ -31,6 +32,7 @@ mod capacity;
 mod connections;
 mod container;
 mod container_exit;
+mod dependencies;
 mod disconnects;
 mod effect;
 mod extend;
@@ -39,6 +41,7 @@ mod handle;
 mod input;
 mod input_context;
 mod job_end;
+mod job_queue;
 mod limits;
 mod platform;
 mod requests;
@@ -50,9 +53,11 @@ mod waiting;
 
 pub(super) use connections::{Connection, ConnectionId, ConnectionNumber, NewestConnections};
 pub(super) use container_exit::describe_pause;
+pub(super) use dependencies::DependencyState;
 pub(super) use effect::{Admission, Effect, EngineEffect, LimitEffect};
 pub(super) use extend::{ExtensionLookup, ExtensionState, LimitRequest};
-pub(super) use handle::{Core, HEARTBEAT_INTERVAL};
+pub(super) use handle::{Core, CoreSettings, HEARTBEAT_INTERVAL};
 pub(super) use input::{ContainerChange, Input};
-pub(super) use job_end::refused_event;
+pub(super) use job_end::{dependency_failed_event, refused_event};
+pub(super) use job_queue::GroupLimits;
 pub(super) use scheduler::AgentId;

@@ -82,6 +82,7 @@ impl Core {
         };
         let actions = self.scheduler.add_late_record(record, holds);
         self.execute_actions(actions, context);
+        context.read_dependencies(self.scheduler.unknown_dependencies_of(job));
     }
 
     /// Cancels a job. The request stays filed until the job has ended, so that it survives a crash.

@@ -8,20 +8,23 @@
 //! ```
 //!
 //! A job is offered to the connected agent with the most free slots, and then belongs to that agent. An agent whose
-//! machine has too little memory or disk space is offered no job, and a job that waits for a folder is not offered.
+//! machine has too little memory or disk space is offered no job. A job is not offered while it waits for other jobs,
+//! for a folder, or for a slot of its group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::event::EventBody;
-use common::ids::JobId;
+use common::ids::{JobId, JobName};
 use common::record::{JobRecord, Link, State};
 use common::wire::TerminationCause;
 use jiff::Timestamp;
 
 use super::capacity::AgentTable;
-use super::folder_guard::{FolderClaim, FolderGuard, Ticket};
-use super::job_end::{cancelled_event, lost_job_event, refused_event};
+use super::dependencies::{Dependencies, DependencyState};
+use super::folder_guard::{FolderClaim, FolderGuard};
+use super::job_end::{cancelled_event, dependency_failed_event, lost_job_event, refused_event};
+use super::job_queue::{GroupLimits, JobQueue};
 
 /// Action for the core to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +64,7 @@ impl Assignment {
 pub(super) struct ScheduledJob {
     pub(super) assignment: Assignment,
     pub(super) created_at: Timestamp,
+    pub(super) group: Option<JobName>,
     epoch: u32,
     /// True if the newest state of the job's link is "lost". The record in the registry may not show it yet.
     link_lost: bool,
@@ -75,6 +79,7 @@ impl ScheduledJob {
         Self {
             assignment: Assignment::Queued,
             created_at: record.created_at,
+            group: record.group.clone(),
             epoch: record.epoch,
             link_lost: record.link == Some(Link::Lost),
             claim: FolderClaim::of_record(record),
@@ -88,8 +93,10 @@ impl ScheduledJob {
 pub(super) struct Scheduler {
     pub(super) jobs: BTreeMap<JobId, ScheduledJob>,
     pub(super) requested_cancels: BTreeMap<JobId, u64>,
-    /// Queued jobs that need only a free slot, oldest first. Jobs whose cancellation was requested are not queued.
-    pub(super) queue: BTreeSet<Ticket>,
+    /// Queued jobs that wait for other jobs.
+    pub(super) dependencies: Dependencies,
+    /// Queued jobs that wait for a slot alone. Jobs whose cancellation was requested are not queued.
+    pub(super) queue: JobQueue,
     pub(super) folders: FolderGuard,
     /// Jobs whose reason to wait may have changed.
     pub(super) rechecked: BTreeSet<JobId>,
@@ -99,15 +106,22 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
+    /// Creates a scheduler without jobs.
+    pub(super) fn new(group_limits: GroupLimits) -> Self {
+        Self { queue: JobQueue::new(group_limits), ..Self::default() }
+    }
+
     /// Updates a job from its record in the registry: adds a new job, or applies a change of a known job.
     pub(super) fn update_from_record(&mut self, record: &JobRecord) -> Vec<Action> {
         if record.state.is_final() {
             self.remove_job(&record.job);
-            return self.offer_queued();
+            let state = DependencyState::of_record(record, record.result.is_none());
+            return self.settle_dependency(&record.job, state);
         }
         if !self.jobs.contains_key(&record.job) {
             self.jobs.insert(record.job.clone(), ScheduledJob::from_record(record));
             if record.state == State::Queued {
+                self.dependencies.add(record);
                 self.enqueue(&record.job);
             }
         }
@@ -130,6 +144,30 @@ impl Scheduler {
         }
         actions.extend(self.offer_queued());
         actions
+    }
+
+    /// Handles the state of a job that other jobs may wait for.
+    pub(super) fn settle_dependency(&mut self, dependency: &JobId, state: DependencyState) -> Vec<Action> {
+        let settled = self.dependencies.settle(dependency, state);
+        for job in &settled.ready {
+            self.enqueue(job);
+        }
+        let failed = settled.failed.into_iter();
+        let mut actions: Vec<Action> = failed
+            .map(|(job, reason)| Action::Record { job, body: dependency_failed_event(reason) })
+            .collect();
+        actions.extend(self.offer_queued());
+        actions
+    }
+
+    /// Returns the jobs that this job waits for and that the scheduler does not know.
+    pub(super) fn unknown_dependencies_of(&self, job: &JobId) -> Vec<JobId> {
+        self.dependencies.of_job(job).filter(|job| !self.jobs.contains_key(*job)).cloned().collect()
+    }
+
+    /// Returns all jobs that others wait for and that the scheduler does not know.
+    pub(super) fn unknown_dependencies(&self) -> Vec<JobId> {
+        self.dependencies.all().filter(|job| !self.jobs.contains_key(*job)).cloned().collect()
     }
 
     /// Adds a job whose record could not be read until now. `names_job` returns true if the hello of an agent named the
@@ -350,9 +388,8 @@ impl Scheduler {
     /// Offers queued jobs, oldest first, each to the agent with the most free slots. Records why others wait.
     fn offer_queued(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
-        while !self.queue.is_empty()
-            && let Some(agent) = self.agents.least_loaded()
-            && let Some((_, id)) = self.queue.first().cloned()
+        while let Some(agent) = self.agents.least_loaded()
+            && let Some(id) = self.queue.next_job()
         {
             // A job may have come to the same folder since this one was queued.
             if self.blocker(&id).is_some() {
@@ -375,18 +412,22 @@ impl Scheduler {
         if job.assignment == assignment {
             return;
         }
+        let group = job.group.as_ref();
         if let Some(agent) = job.assignment.agent() {
             self.agents.release(agent, id, false);
+            self.queue.free_slot(group);
         }
         if let Some(agent) = assignment.agent() {
             self.agents.assign(agent, id);
+            self.queue.take_slot(group);
+            // An agent that has the job was given it after its dependencies had completed.
+            self.dependencies.remove(id);
         }
         job.assignment = assignment;
         if job.assignment != Assignment::Queued {
-            let ticket = (job.created_at, id.clone());
-            self.queue.remove(&ticket);
+            self.queue.remove(job.created_at, id, job.group.as_ref());
             if let Some(claim) = &job.claim {
-                self.folders.hold(claim, &ticket);
+                self.folders.hold(claim, &(job.created_at, id.clone()));
             }
         } else if self.requested_cancels.contains_key(id) {
             self.dequeue(id);
@@ -401,6 +442,7 @@ impl Scheduler {
         let Some(job) = self.jobs.remove(id) else { return };
         if let Some(agent) = job.assignment.agent() {
             self.agents.release(agent, id, true);
+            self.queue.free_slot(job.group.as_ref());
         }
     }
 }

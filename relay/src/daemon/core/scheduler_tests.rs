@@ -259,3 +259,79 @@ fn a_job_that_was_unreadable_until_now_is_lost_unless_its_agent_named_it() {
         assert_eq!(scheduler.add_late_record(&running(link), |_| false), [], "it is known by now");
     }
 }
+
+fn after(text: &str, second: i64, dependencies: &[&str]) -> JobRecord {
+    let after = dependencies.iter().map(|job| id(job)).collect();
+    JobRecord { after, ..record(text, second, State::Queued) }
+}
+
+fn fails(text: &str, reason: &str) -> Action {
+    let reason = format!("{reason}: this job starts only after ");
+    let Some((dependency, _)) = reason.split_once(' ') else { panic!("{reason}") };
+    let reason = format!("{reason}{dependency} has completed (--after)");
+    Action::Record { job: id(text), body: dependency_failed_event(reason) }
+}
+
+#[test]
+fn a_job_waits_until_every_dependency_has_completed() {
+    let mut scheduler = Scheduler::default();
+    scheduler.on_agent_connected(&"x".into(), 9, &held(&[]));
+    assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Queued)), [start("a#1")]);
+    assert_eq!(scheduler.update_from_record(&record("b#1", 2, State::Queued)), [start("b#1")]);
+    assert!(scheduler.update_from_record(&after("c#1", 3, &["a#1", "b#1"])).is_empty());
+    assert!(scheduler.update_from_record(&record("a#1", 1, State::Completed)).is_empty());
+    assert_eq!(scheduler.update_from_record(&record("b#1", 2, State::Completed)), [start("c#1")]);
+}
+
+#[test]
+fn a_job_fails_with_a_dependency_that_did_not_complete() {
+    let mut scheduler = Scheduler::default();
+    scheduler.on_agent_connected(&"x".into(), 9, &held(&[]));
+    scheduler.update_from_record(&record("a#1", 1, State::Queued));
+    for (job, dependency) in [("b#1", "a#1"), ("c#1", "b#1"), ("d#1", "gone#1"), ("e#1", "a#1")] {
+        assert!(scheduler.update_from_record(&after(job, 2, &[dependency])).is_empty());
+    }
+    assert_eq!(scheduler.unknown_dependencies(), [id("gone#1")]);
+    assert!(scheduler.settle_dependency(&id("gone#1"), DependencyState::Pending).is_empty());
+    let gone = scheduler.settle_dependency(&id("gone#1"), DependencyState::Removed);
+    assert_eq!(gone, [fails("d#1", "gone#1 is no longer in the registry")]);
+    let cancelled = Action::Record { job: id("e#1"), body: cancelled_event() };
+    assert_eq!(scheduler.cancel_job(&id("e#1"), 5), Some(vec![cancelled]));
+    let ended = scheduler.update_from_record(&record("a#1", 1, State::Cancelled));
+    assert_eq!(ended, [fails("b#1", "a#1 was cancelled")]);
+    let next = scheduler.update_from_record(&record("b#1", 1, State::Failed));
+    assert_eq!(next, [fails("c#1", "b#1 failed")]);
+}
+
+#[test]
+fn a_job_that_starts_from_a_result_waits_until_that_is_recorded() {
+    let mut scheduler = Scheduler::default();
+    scheduler.on_agent_connected(&"x".into(), 9, &held(&[]));
+    scheduler.update_from_record(&record("a#1", 1, State::Running));
+    let mut based = after("b#1", 2, &["a#1"]);
+    based.base_job = Some(id("a#1"));
+    scheduler.update_from_record(&based);
+    let mut ended = record("a#1", 1, State::Completed);
+    assert!(scheduler.update_from_record(&ended).is_empty());
+    ended.result = Some(common::result::JobResult::none("relay/a-1".to_owned(), "b".to_owned()));
+    assert_eq!(scheduler.update_from_record(&ended), [start("b#1")]);
+}
+
+#[test]
+fn a_group_runs_only_as_many_jobs_as_its_limit_allows() {
+    let group = |name: &str| Some(name.parse().unwrap());
+    let mut scheduler = Scheduler::new([("g".parse().unwrap(), 1)].into());
+    scheduler.on_agent_connected(&"x".into(), 3, &held(&[]));
+    let of_group =
+        |text, second, name| JobRecord { group: group(name), ..record(text, second, State::Queued) };
+    assert_eq!(scheduler.update_from_record(&of_group("a#1", 1, "g")), [start("a#1")]);
+    assert!(scheduler.update_from_record(&of_group("b#1", 2, "g")).is_empty());
+    assert!(scheduler.update_from_record(&of_group("c#1", 3, "g")).is_empty());
+    // A group without a limit, and a job that is behind those that wait.
+    assert_eq!(scheduler.update_from_record(&of_group("d#1", 4, "free")), [start("d#1")]);
+    assert_eq!(scheduler.on_refused(&"x".into(), &id("a#1"), "no".to_owned(), true), []);
+    assert_eq!(scheduler.retry_full_agents(), [start("a#1")]);
+    assert_eq!(scheduler.update_from_record(&of_group("a#1", 1, "g")), []);
+    let ended = JobRecord { group: group("g"), ..record("a#1", 1, State::Failed) };
+    assert_eq!(scheduler.update_from_record(&ended), [start("b#1")]);
+}

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::*;
 use crate::container_state::ContainerExit;
 use crate::engine_kind::EngineKind;
-use crate::min_free::MinFree;
 use crate::registry::event_log::LogFollower;
 use crate::registry::lease::{self, DaemonId, Lease, PlatformStatus};
 use crate::registry::requests::DaemonRequest;
@@ -44,8 +43,10 @@ impl Scene {
             agent: None,
             death: None,
             clock: None,
+            groups: BTreeMap::new(),
         };
-        let core = Core::new(lease, &SavedState::default(), "platform".to_owned(), MinFree::default());
+        let settings = CoreSettings { container_name: "platform".to_owned(), ..CoreSettings::default() };
+        let core = Core::new(lease, &SavedState::default(), settings);
         Self { core, now: Instant::now() }
     }
 

@@ -8,19 +8,20 @@ use super::folder_guard::Ticket;
 use super::scheduler::{Action, Assignment, Scheduler};
 
 impl Scheduler {
-    /// Lets a job wait for its folder and a free slot.
+    /// Lets a job wait for its folder and a free slot, once it waits for no other job.
     pub(super) fn enqueue(&mut self, id: &JobId) {
-        let Some(job) = self.jobs.get(id) else { return };
+        let Some(job) = self.jobs.get(id).filter(|_| !self.dependencies.is_waiting(id)) else { return };
         let changed = job.claim.as_ref().map(|claim| self.folders.wait(claim, &(job.created_at, id.clone())));
         self.recheck(id);
         self.recheck_all(changed.unwrap_or_default());
     }
 
-    /// Removes a job from the queue, and from its folder.
+    /// Removes a job from the queue, from its folder, and from the jobs that wait for others.
     pub(super) fn dequeue(&mut self, id: &JobId) {
+        self.dependencies.remove(id);
         let Some(job) = self.jobs.get(id) else { return };
         let ticket = (job.created_at, id.clone());
-        self.queue.remove(&ticket);
+        self.queue.remove(job.created_at, id, job.group.as_ref());
         let changed = job.claim.as_ref().map(|claim| self.folders.release(claim, &ticket));
         self.recheck_all(changed.unwrap_or_default());
     }
@@ -35,11 +36,10 @@ impl Scheduler {
     pub(super) fn recheck(&mut self, id: &JobId) {
         let is_free = self.blocker(id).is_none();
         let Some(job) = self.jobs.get(id).filter(|job| job.assignment == Assignment::Queued) else { return };
-        let ticket = (job.created_at, id.clone());
         if is_free {
-            self.queue.insert(ticket);
+            self.queue.push(job.created_at, id.clone(), job.group.as_ref());
         } else {
-            self.queue.remove(&ticket);
+            self.queue.remove(job.created_at, id, job.group.as_ref());
         }
         self.rechecked.insert(id.clone());
     }
@@ -52,7 +52,10 @@ impl Scheduler {
 
     /// Returns the event with the reason why a queued job waits, if the reason has changed.
     pub(super) fn report_wait(&mut self, id: &JobId) -> Option<Action> {
-        let reason = self.blocker(id).cloned().map(|job| WaitReason::Folder { job });
+        // What jobs a job waits for stands in its record from the beginning.
+        let is_dependent = self.dependencies.is_waiting(id);
+        let blocker = self.blocker(id).filter(|_| !is_dependent).cloned();
+        let reason = blocker.map(|job| WaitReason::Folder { job });
         let text = reason.as_ref().map(ToString::to_string);
         let is_queued = !self.requested_cancels.contains_key(id);
         let job = self.jobs.get_mut(id).filter(|job| is_queued && job.assignment == Assignment::Queued)?;

@@ -11,7 +11,7 @@ use common::wire::{Durable, Hello, RelayFrame};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::daemon::core::{AgentId, ConnectionId, Effect, EngineEffect, Input};
+use crate::daemon::core::{AgentId, ConnectionId, DependencyState, Effect, EngineEffect, Input};
 use crate::daemon::driver::CoreEnvironment;
 use crate::daemon::latest_map::LatestMap;
 use crate::daemon::liveness::IdleTimeout;
@@ -34,6 +34,8 @@ pub enum PlantedBug {
     DropsWholeHello,
     /// Jobs that work in the same folder run beside each other.
     IgnoresFolders,
+    /// A job that waits for another one starts when that one fails.
+    FailureCountsAsCompletion,
 }
 
 /// Output of the relay to a connection.
@@ -116,6 +118,18 @@ impl CoreEnvironment for SimWorld {
                 return Some(Input::Revoked(agents));
             }
             Effect::Close(number) => self.close(number, "the relay has closed the connection"),
+            Effect::ReadDependencies(jobs) => {
+                // No simulated job has its own clone.
+                let mut states = request_files::read_dependencies(&self.registry, jobs, |_| false);
+                if self.planted_bug == Some(PlantedBug::FailureCountsAsCompletion) {
+                    for (_, state) in &mut states {
+                        if matches!(state, DependencyState::Ended(_)) {
+                            *state = DependencyState::Completed;
+                        }
+                    }
+                }
+                return Some(Input::DependenciesRead(states));
+            }
             Effect::LogFirstEvent(job) => self.queue.push_back(WriterCommand::LogFirstEvent(job)),
             Effect::Record { job, body } => {
                 self.queue.push_back(WriterCommand::RecordRelayEvent { job, body: Box::new(body) });

@@ -47,6 +47,9 @@ impl Writer {
                 spec::write_spec_limit(&self.registry, &job, job_ms)?;
                 self.record_relay_event(&job, EventBody::Extended { n: None, limit_ms: job_ms }, now);
             }
+            WriterCommand::WriteSpecBase { job, commit } => {
+                spec::write_spec_base(&self.registry, &job, &commit)?;
+            }
             WriterCommand::AssignOffer { job, agent } => self.ownership.offer(job, agent),
             WriterCommand::QueryDurable { connection_id, jobs, reply } => {
                 if self.ownership.on_connect(&connection_id) {

@@ -53,6 +53,8 @@ pub(in crate::daemon) enum WriterCommand {
     RemoveEnvValues(JobId),
     /// Change the time limit in the spec of a job that no agent has yet.
     WriteSpecLimit { job: JobId, job_ms: u64 },
+    /// Write the commit that a job starts from into its spec. No agent has the job yet.
+    WriteSpecBase { job: JobId, commit: String },
     /// Assign a job to an agent before it is sent. From now on that agent may send its events.
     AssignOffer { job: JobId, agent: AgentId },
     /// Report the durable state of these jobs to a connection after its hello. From now on nothing is accepted from

@@ -30,6 +30,15 @@ pub(super) fn remove_env_values_or_log(registry: &Registry, job: &JobId) {
     }
 }
 
+/// Sets the commit that a job starts from, once the result of its base job is known.
+pub(super) fn write_spec_base(registry: &Registry, job: &JobId, commit: &str) -> io::Result<()> {
+    let file = registry.spec(job);
+    let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;
+    let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);
+    spec.place = spec.place.map(|place| place.with_result(commit)).transpose().map_err(invalid)?;
+    file.replace(&serde_json::to_vec(&spec)?, Durability::Synced)
+}
+
 /// Sets the time limit in the spec of a job that no agent has yet.
 pub(super) fn write_spec_limit(registry: &Registry, job: &JobId, job_ms: u64) -> io::Result<()> {
     let file = registry.spec(job);
