@@ -126,7 +126,7 @@ impl Supervisor {
     }
 
     /// Waits for a future, or until the job is to end.
-    async fn wait_unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Wait<T> {
+    pub(super) async fn wait_unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Wait<T> {
         tokio::pin!(work);
         loop {
             self.apply_control(None);

@@ -88,6 +88,8 @@ pub(crate) struct JobResources {
     pub(crate) place: Option<PlaceGit>,
     /// The job's output folder.
     pub(crate) output: JobOutput,
+    /// Folder of the job's images; empty without any.
+    pub(crate) images: String,
 }
 
 /// Input that the loop waited for.
@@ -137,6 +139,7 @@ impl Supervisor {
             Err(error) => (Err(error), None),
         };
         self.hand_over_output().await;
+        self.remove_images();
         self.remove_place(has_place);
         self.warn_of_replaced_settings();
         let (state, error) = match (self.end_reason.take(), result) {
@@ -180,6 +183,7 @@ impl Supervisor {
 
     /// Runs the commands in order, until one fails or the job is to end.
     async fn run_stages(&mut self) -> Result<(), JobError> {
+        self.fetch_images().await?;
         for stage in Stage::all(&self.spec) {
             self.apply_control(None);
             if self.end_reason.is_some() {

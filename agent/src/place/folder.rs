@@ -20,6 +20,8 @@ pub(crate) enum FolderKind {
     Place,
     /// Its output.
     Output,
+    /// Its images.
+    Images,
 }
 
 impl FolderKind {
@@ -27,6 +29,7 @@ impl FolderKind {
         match self {
             Self::Place => "places",
             Self::Output => "outputs",
+            Self::Images => "images",
         }
     }
 }

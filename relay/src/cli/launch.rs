@@ -23,7 +23,7 @@ use super::limits::LimitFlags;
 use super::place::PlaceFlags;
 use super::resolve::{self, Launch, ResolveContext};
 use super::submit::{self, DaemonState, LaunchTarget};
-use super::{Context, hints, job_ref, limits, place, prompt, session, view_context, wait};
+use super::{Context, hints, images, job_ref, limits, place, prompt, session, view_context, wait};
 use crate::approval::ApprovableSettings;
 use crate::engine::workspace;
 use crate::exit::{ExitCode, Failure};
@@ -53,6 +53,9 @@ pub struct LaunchArgs {
     /// Folder that the worker works in
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(super) workspace: PathBuf,
+    /// Image for the worker (PNG, JPEG, GIF, WebP; at most 20 MiB); repeatable
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) image: Vec<PathBuf>,
     /// Name of the job [default: the name of the folder]
     #[arg(short, long, value_name = "NAME")]
     pub(super) name: Option<JobName>,
@@ -164,6 +167,9 @@ pub(super) fn resolve_flags(
             "--model, --on-loop and arguments after -- are for codex: omit them with --runner shell",
         ));
     }
+    if runner == Runner::Shell && !args.image.is_empty() {
+        return Err(Failure::usage("--image is for codex: omit it with --runner shell"));
+    }
     let prompt = prompt::read_prompt(typed, args.file.as_deref(), stdin)?;
     let configured = match runner {
         Runner::Shell => resolve::raise_step_limits(&context.config.limits, args.limits.timeout),
@@ -188,6 +194,7 @@ pub(super) fn resolve_flags(
         setup: args.setup.clone(),
         checks: args.check.clone(),
         expect: args.expect.clone(),
+        images: images::read_images(&args.image, context.cwd)?,
         limits,
         rules: context.config.rules.clone(),
         on_limit: args.on_limit.unwrap_or(context.config.on_limit),

@@ -10,6 +10,7 @@
 //! * [`place`]: the job's own clone of a repository. [`diff`], [`apply`], [`merge`], [`discard`]: its result;
 //!   [`job_result`]: the search for that result. [`receipt`], [`verify`]: what was done,
 //!   signed. [`output`]: files that it left.
+//! * [`images`]: images that go with a task.
 //! * [`limits`]: flags for time limits. [`prompt`]: the task. [`session`]: the calling session of a host agent.
 //! * [`job_ref`]: resolution of jobs in user input. [`view_context`]: context of a record. [`exit_code`]: exit codes
 //!   for records.
@@ -42,6 +43,7 @@ mod global;
 mod help;
 mod hints;
 mod hook;
+mod images;
 mod init;
 mod job_ref;
 mod job_result;

@@ -14,6 +14,7 @@ use common::place::PlaceSpec;
 use common::rule::{OnLimit, OnLoop, StepRule};
 use common::text_format::one_line;
 
+use super::images::LaunchImages;
 use crate::config::Config;
 use crate::engine::workspace::Workspace;
 use crate::engine_kind::EngineKind;
@@ -53,6 +54,8 @@ pub struct Launch {
     pub checks: Vec<String>,
     /// What the job has to leave behind.
     pub expect: Vec<Expectation>,
+    /// Images for Codex.
+    pub images: Option<LaunchImages>,
     /// Time limits.
     pub limits: Limits,
     /// Rules for the steps.
@@ -110,6 +113,7 @@ impl Launch {
             place: self.place.as_ref().map(|place| place.spec_of(job)),
             expect: self.expect.clone(),
             share: self.share && self.place.is_none(),
+            images: self.images.as_ref().map(|images| images.names.clone()).unwrap_or_default(),
         }
     }
 

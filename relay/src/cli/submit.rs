@@ -81,6 +81,7 @@ pub fn submit_job(
         engine: launch.engine.to_string(),
         origin: launch.origin.clone(),
         pack,
+        images: launch.images.as_ref().map(|images| &*images.archive),
         key,
     };
     let created = create::create_job(registry, &draft).map_err(|e| registry.not_writable(&e))?;

@@ -15,6 +15,7 @@ fn launch(registry: &Registry, name: &str, key: Option<&str>) -> CreateResult {
         engine: "local".into(),
         origin: common::origin::Origin::default(),
         pack: None,
+        images: None,
         key,
     };
     create_job(registry, &draft).unwrap()

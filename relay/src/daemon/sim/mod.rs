@@ -117,6 +117,7 @@ impl SimRelay {
             engine: "local".to_owned(),
             origin: common::origin::Origin::default(),
             pack: None,
+            images: None,
             key: None,
         };
         let (CreateResult::New(job) | CreateResult::Existing(job)) = create_job(&world.registry, &draft)?;
