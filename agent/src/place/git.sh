@@ -56,6 +56,12 @@ $(git config --name-only --get-regexp '^filter\..*\.(clean|smudge|process|requir
 END
 }
 
+# Prints the beginning of the names of this place's temporary folders.
+scratch_prefix() {
+    set -- $(printf %s "$PWD" | cksum)
+    echo "${TMPDIR:-/tmp}/relay-snapshot.$1"
+}
+
 # Objects go into a folder, instead of the place.
 use_scratch() {
     export GIT_OBJECT_DIRECTORY="$1/objects" GIT_ALTERNATE_OBJECT_DIRECTORIES="$PWD/.git/objects"
@@ -142,6 +148,7 @@ commit)
     # No process of the job is left that could hold a lock.
     rm -f "$GIT_DIR/index.lock" "$GIT_DIR/HEAD.lock" "$GIT_DIR/config.lock" "$GIT_DIR/shallow.lock"
     find "$GIT_DIR/refs" -name '*.lock' -type f -exec rm -f {} + 2>/dev/null
+    rm -rf "$(scratch_prefix)".*
     remove_traps
     switch_filters_off
     # A file that can't be read, or a repository without a commit, must not keep the rest back.
@@ -154,10 +161,15 @@ commit)
 snapshot)
     enter
     switch_filters_off
-    scratch=$(mktemp -d) || exit
+    prefix=$(scratch_prefix)
+    # That of a snapshot whose push never began.
+    rm -rf "$prefix".*
+    scratch=$(mktemp -d "$prefix.XXXXXX") || exit
     trap 'rm -rf "$scratch"' EXIT
     use_scratch "$scratch"
     mkdir "$scratch/objects" || exit
+    # In blocks of 512 bytes: a larger file ends git, and there is no snapshot.
+    ulimit -f $(($3 * 2))
     cp "$GIT_DIR/index" "$scratch/index" 2>/dev/null
     export GIT_INDEX_FILE="$scratch/index"
     # The worker changes files meanwhile: one that is gone must not keep the rest back.
