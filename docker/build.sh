@@ -14,7 +14,8 @@ quiet=(--quiet)
 machine=$(uname -m)
 [ "$machine" = arm64 ] && machine=aarch64
 target=$machine-unknown-linux-gnu
-flags='-C target-feature=+crt-static'
+# A panic aborts, and stripped programs have no backtraces: tables for unwinding would only make them larger.
+flags='-C target-feature=+crt-static -C force-unwind-tables=no'
 # With --target, build scripts and macros stay dynamic: they can't be built static.
 build=(cargo build "${quiet[@]}" --release --locked --target "$target")
 if [ "$(uname -s)" = Linux ]; then

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{self, Config, ConfigFile, MAX_CONFIG};
 use crate::config_source::ConfigSource;
@@ -74,15 +76,15 @@ pub fn main() -> ExitCode {
 
 fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
     crate::inherited_state::reset();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let named = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(false)
         // tracing would print internal errors to stderr. If stderr is on a full disk, that write would end the process.
         .log_internal_errors(false)
-        .compact()
-        .init();
+        .compact();
+    let levels = named.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    tracing_subscriber::registry().with(levels).with(log).init();
     let source = match config_stdin.then(read_config) {
         None => ConfigSource::File(ConfigFile::new(dir)),
         Some(Ok(config)) => ConfigSource::in_memory(config, dir),

@@ -25,6 +25,12 @@ pub const MAX_PROMPT: usize = 512 * 1024;
 /// process usually has.
 pub const MAX_AGENT_JOBS: u32 = 50;
 
+/// Maximum number of images of a job.
+pub const MAX_IMAGES: usize = 10;
+
+/// Maximum length of all images of a job together, in bytes.
+pub const MAX_IMAGE_BYTES: u64 = 50 << 20;
+
 /// Maximum length of a spec as JSON, in bytes: a message of 1 MiB minus its frame.
 pub const MAX_SPEC: usize = 1024 * 1024 - 4096;
 
@@ -168,6 +174,9 @@ pub struct JobSpec {
     /// True if the job does not wait for other jobs that work in its workspace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub share: bool,
+    /// Names of the images that Codex gets with the prompt, such as `1.png`. The relay has their content.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
 }
 
 impl JobSpec {
@@ -192,6 +201,7 @@ impl JobSpec {
             place: None,
             expect: Vec::new(),
             share: false,
+            images: Vec::new(),
         }
     }
 
@@ -218,6 +228,12 @@ impl fmt::Debug for JobSpec {
             .field("codex", &self.codex)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns true for the name of an image in a job's archive: a plain file name.
+pub fn is_image_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() <= 20 && name.split('.').all(|part| !part.is_empty() && part.bytes().all(plain))
 }
 
 /// Returns true for an id of a Codex thread: a UUID in its usual form. With any other id Codex silently starts a new

@@ -21,6 +21,8 @@ pub struct PlaceSpec {
     branch: String,
     subfolder: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    continues: Option<JobId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     base_job: Option<JobId>,
 }
 
@@ -33,6 +35,7 @@ struct UncheckedSpec {
     #[serde(default)]
     subfolder: String,
     #[serde(default)]
+    continues: Option<JobId>,
     base_job: Option<JobId>,
 }
 
@@ -41,7 +44,7 @@ impl TryFrom<UncheckedSpec> for PlaceSpec {
 
     fn try_from(read: UncheckedSpec) -> Result<Self, String> {
         let place = Self::new(&read.base, &read.parent, &read.branch, &read.subfolder)?;
-        Ok(Self { base_job: read.base_job, ..place })
+        Ok(Self { continues: read.continues, base_job: read.base_job, ..place })
     }
 }
 
@@ -62,7 +65,7 @@ impl PlaceSpec {
         check_branch(branch)?;
         check_subfolder(subfolder)?;
         let [base, parent, branch, subfolder] = [base, parent, branch, subfolder].map(str::to_owned);
-        Ok(Self { base, parent, branch, subfolder, base_job: None })
+        Ok(Self { base, parent, branch, subfolder, continues: None, base_job: None })
     }
 
     /// Returns the same place with a branch that is named after the job, such as `relay/demo-1`. Every name of a job is
@@ -71,6 +74,18 @@ impl PlaceSpec {
     pub fn named_after(mut self, job: &JobId) -> Self {
         self.branch = format!("relay/{}-{}", job.name(), job.number());
         self
+    }
+
+    /// Returns the place of a job that continues the thread of `earlier`, whose place was `place`.
+    #[must_use]
+    pub fn continuing(mut self, place: &Self, earlier: &JobId) -> Self {
+        self.continues = place.continues.clone().or_else(|| Some(earlier.clone()));
+        self
+    }
+
+    /// Returns the first job of the thread that this job continues: its clone is used again if the agent has kept it.
+    pub fn continues(&self) -> Option<&JobId> {
+        self.continues.as_ref()
     }
 
     /// Returns the same place with a branch of this name.

@@ -57,7 +57,9 @@ impl JobPolicy {
         if spec.job != *job || spec.schema != SPEC_SCHEMA {
             return Err("its spec is that of another job or version: launch it again".to_owned());
         }
-        if let Some(inside) = self.mapped_workspace(&spec.workspace, host) {
+        if spec.place.is_some() {
+            host.clone_into(&mut spec.workspace);
+        } else if let Some(inside) = self.mapped_workspace(&spec.workspace, host) {
             spec.workspace = inside;
         }
         let spec = self.authorize(spec)?;
@@ -68,8 +70,24 @@ impl JobPolicy {
     ///
     /// # Errors
     /// A one-line message with the part of the spec that is not allowed, and advice.
-    pub fn authorize(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
+    pub fn authorize(&self, spec: JobSpec) -> Result<JobSpec, String> {
+        if spec.place.is_some() {
+            return self.authorize_for_clone(spec);
+        }
         self.check_workspace(&spec.workspace)?;
+        self.authorize_settings(spec)
+    }
+
+    /// Authorizes the spec of a job with a clone of its own, which may not be prepared yet.
+    ///
+    /// # Errors
+    /// As for [`JobPolicy::authorize`].
+    pub fn authorize_for_clone(&self, spec: JobSpec) -> Result<JobSpec, String> {
+        self.check_source(&spec.workspace)?;
+        self.authorize_settings(spec)
+    }
+
+    fn authorize_settings(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
         if let Some(thread) = spec.thread.as_ref().filter(|thread| !is_thread_id(thread)) {
             return Err(format!("'{}' is not the id of a Codex thread", one_line(thread, 60)));
         }
@@ -94,10 +112,11 @@ impl JobPolicy {
         Ok(spec)
     }
 
-    /// Returns the host's path of the workspace in an authorized spec.
+    /// Returns the host's path of the workspace in an authorized spec. A job with a clone of its own names the folder on
+    /// the host in any case, since no container has to see it.
     pub fn host_workspace(&self, spec: &JobSpec) -> PathBuf {
         let path = Path::new(&spec.workspace);
-        if !self.engine.is_container() {
+        if !self.engine.is_container() || spec.place.is_some() {
             return path.to_owned();
         }
         // An empty path would leave a slash at the end.
@@ -130,14 +149,17 @@ impl JobPolicy {
         }
     }
 
+    /// Checks the folder whose repository a job gets a clone of: relay hands its content to the worker.
+    fn check_source(&self, folder: &str) -> Result<(), String> {
+        let path = plain_path(folder)?;
+        check_host_path(path)?;
+        check_not_reserved(path)?;
+        self.check_in_project(path)
+    }
+
     fn check_workspace(&self, workspace: &str) -> Result<(), String> {
+        let path = plain_path(workspace)?;
         let shown = one_line(workspace, 200);
-        let path = Path::new(workspace);
-        let is_plain = path.is_absolute()
-            && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-        if !is_plain {
-            return Err(format!("workspace '{shown}' is not an absolute path without . and .."));
-        }
         if self.engine.is_container() {
             let Ok(below) = path.strip_prefix(MOUNT_POINT) else {
                 return Err(format!(
@@ -150,27 +172,48 @@ impl JobPolicy {
             return check_host_path(&host);
         }
         check_host_path(path)?;
-        if let Some(part) =
-            path.components().find(|part| RESERVED_FOLDERS.iter().any(|name| part.as_os_str() == *name))
-        {
-            return Err(format!(
-                "workspace {shown} lies in {}, whose files git and coding agents act on: choose another folder with -w",
-                part.as_os_str().display()
-            ));
-        }
+        check_not_reserved(path)?;
         let confinement =
             if self.codex.sandbox == Sandbox::Off { Confinement::None } else { Confinement::Sandbox };
         self.protected_paths.check_folder(path, confinement).map_err(|why| {
             format!("workspace {shown} {why}: choose a folder of its own below the project with -w")
         })?;
+        self.check_in_project(path)
+    }
+
+    fn check_in_project(&self, path: &Path) -> Result<(), String> {
         if self.protected_paths.is_in_project(path) || path.starts_with(&self.workspaces) {
             return Ok(());
         }
         Err(format!(
-            "workspace {shown} is outside of the project and of {}: move it there, or name its folder in [platform] \
+            "workspace {} is outside of the project and of {}: move it there, or name its folder in [platform] \
              workspaces in platform/relay.toml",
+            one_line(&path.to_string_lossy(), 200),
             self.workspaces.display()
         ))
+    }
+}
+
+/// Returns the path of a workspace that is absolute and names each folder.
+fn plain_path(workspace: &str) -> Result<&Path, String> {
+    let path = Path::new(workspace);
+    let is_plain = path.is_absolute()
+        && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let shown = || one_line(workspace, 200);
+    is_plain
+        .then_some(path)
+        .ok_or_else(|| format!("workspace '{}' is not an absolute path without . and ..", shown()))
+}
+
+fn check_not_reserved(path: &Path) -> Result<(), String> {
+    let is_reserved = |part: &Component<'_>| RESERVED_FOLDERS.iter().any(|name| part.as_os_str() == *name);
+    match path.components().find(is_reserved) {
+        None => Ok(()),
+        Some(part) => Err(format!(
+            "workspace {} lies in {}, whose files git and coding agents act on: choose another folder with -w",
+            one_line(&path.to_string_lossy(), 200),
+            part.as_os_str().display()
+        )),
     }
 }
 

@@ -1,5 +1,7 @@
 use std::fs;
 
+use common::place::PlaceSpec;
+
 use super::*;
 
 fn config(root: &Path, text: &str) -> Config {
@@ -151,4 +153,32 @@ fn a_job_that_waited_for_another_engine_works_in_the_same_folder() {
     // A record forged by a session permits no more than a spec does.
     assert!(sent(EngineKind::Local, "/workspaces/demo", "/etc").is_err());
     assert!(sent(EngineKind::Docker, "/etc", "/etc").unwrap_err().contains("outside of /workspaces"));
+}
+
+#[test]
+fn a_job_with_a_clone_of_its_own_may_name_any_repository_of_the_project_on_every_engine() {
+    let (_dir, root) = site();
+    let config = config(&root, "");
+    let id = "0123456789abcdef0123456789abcdef01234567";
+    for engine in [EngineKind::Docker, EngineKind::Local] {
+        let policy = JobPolicy::new(engine, &config);
+        let with_place = |folder: &Path| JobSpec {
+            place: Some(PlaceSpec::new(id, id, "relay/demo-1", "").unwrap()),
+            ..spec(folder.to_str().unwrap())
+        };
+        for folder in [root.clone(), root.join("workspace-projects/demo")] {
+            let job = policy.authorize(with_place(&folder)).unwrap();
+            assert_eq!(policy.host_workspace(&job), folder);
+            // The folder on the host counts, whatever the spec says.
+            let text = serde_json::to_string(&with_place(Path::new("/workspaces/other"))).unwrap();
+            let text = policy.authorize_text(&job.job, &text, folder.to_str().unwrap()).unwrap();
+            assert_eq!(serde_json::from_str::<JobSpec>(&text).unwrap().workspace, job.workspace);
+        }
+        for other in ["/etc", "/root", "/workspaces/demo"] {
+            let said = policy.authorize(with_place(Path::new(other))).unwrap_err();
+            assert!(said.contains("outside of the project") || said.contains("No such file"), "{said}");
+        }
+        let said = policy.authorize(with_place(&root.join(".git"))).unwrap_err();
+        assert!(said.contains(".git"), "{said}");
+    }
 }

@@ -40,6 +40,7 @@ mod notices;
 mod partition;
 mod place_cache;
 mod place_codex;
+mod place_follow_ups;
 mod place_hostile;
 mod place_kills;
 mod places;

@@ -89,7 +89,19 @@ fn a_job_with_a_branch_hands_back_its_commits_and_leaves_the_checkout_alone() {
 #[test]
 #[ignore = "needs Docker"]
 fn a_job_with_a_branch_hands_back_its_commits_from_a_container() {
-    a_result_comes_back(&Site::up(Engine::Docker));
+    let site = Site::up(Engine::Docker);
+    a_result_comes_back(&site);
+    // The project's own repository, which the container does not see.
+    git(site.root(), &["init", "-q", "-b", "main"]);
+    git(site.root(), &["add", "platform/relay.toml"]);
+    git(site.root(), &["commit", "-qm", "first"]);
+    let launch =
+        ["launch", "-q", "-n", "own", "--branch", "--runner", "shell", "ls platform; echo new > new"];
+    let job = site.relay(&launch).trim().to_owned();
+    let result = result_when(&site, &job, ResultState::Open);
+    assert_eq!(git(site.root(), &["show", &format!("{}:new", result.branch)]), "new", "{}", site.log(&job));
+    let refused = site.refused(2, &["launch", "--in-place", "--runner", "shell", "true"]);
+    assert!(refused.contains("use --branch"), "{refused}");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::fs;
 use std::process::Command;
 
 use common::record::State;
+use common::result::ResultState;
 use relay_tests::harness::site::outcome;
-use relay_tests::harness::{Engine, Site, programs};
+use relay_tests::harness::{Engine, Site, programs, until};
 
 use super::codex;
 
@@ -101,11 +102,19 @@ fn every_command_is_in_the_tables() {
 #[ignore = "needs the real Codex"]
 fn the_first_launch_works_as_printed() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
-    fs::remove_dir_all(site.root().join("workspace-projects")).unwrap();
     // The user's own repository.
     let own =
         "git init -q . && git -c user.name=n -c user.email=n@localhost commit -q --allow-empty -m first";
     assert!(shell(&site, own).status().unwrap().success());
+    // What only this test needs is added to what `relay init` writes.
+    let settings = site.root().join("platform/relay.toml");
+    let (own_settings, written) = (fs::read_to_string(&settings).unwrap(), "[workspace]\nbranch = true\n");
+    fs::remove_file(&settings).unwrap();
+    site.relay(&["init"]);
+    let uncommented = fs::read_to_string(&settings).unwrap();
+    let in_force = uncommented.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    assert!(in_force.collect::<Vec<_>>().join("\n").contains(written.trim_end()), "{uncommented}");
+    fs::write(&settings, own_settings + written).unwrap();
     let mut commands = first_commands();
     // Other tests build an image: this site runs its workers on this machine.
     let up = commands.iter_mut().find(|command| command.starts_with("relay up")).unwrap();
@@ -114,6 +123,11 @@ fn the_first_launch_works_as_printed() {
     let output = shell(&site, &script).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    assert!(script.contains("relay init") && script.contains("relay launch -w workspace-projects/demo"));
-    assert_eq!(outcome(&site.ended("demo#1")), (State::Completed, None), "{}", site.log("demo#1"));
+    assert!(script.contains("relay init") && script.contains("relay launch \""));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let job = printed.split_whitespace().find(|word| word.contains('#')).unwrap().to_owned();
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&job));
+    let result = until("the result", || site.record(&job).result);
+    assert_eq!(result.state, ResultState::None, "the scripted worker changes nothing");
 }

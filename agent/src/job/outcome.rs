@@ -53,12 +53,17 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
     let ended = describe_exit(exit);
     let detail = if result.tail.is_empty() { String::new() } else { format!(": {}", result.tail) };
     match stage {
-        Stage::FillCache | Stage::Clone(_) | Stage::Setup(_) | Stage::Check(_) | Stage::Worker
+        Stage::FillCache
+        | Stage::Clone(_)
+        | Stage::Continue
+        | Stage::Setup(_)
+        | Stage::Check(_)
+        | Stage::Worker
             if exit == Exit::Code(0) && !codex =>
         {
             Ok(())
         }
-        Stage::FillCache | Stage::Clone(_) => {
+        Stage::FillCache | Stage::Clone(_) | Stage::Continue => {
             fail(FailureKind::SetupFailed, place_failure(&git::failure_line(result.tail.as_bytes())))
         }
         Stage::Setup(line) => fail(

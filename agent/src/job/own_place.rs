@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::event::{EventBody, FailureKind, JobError};
+use common::job::is_thread_id;
 use common::stream::{GitService, StreamError};
 use tokio::time::timeout;
 
@@ -42,7 +43,7 @@ impl Supervisor {
         let Some(place) = self.resources.place.clone() else { return Ok(false) };
         let path = place.path().to_owned();
         tokio::task::spawn_blocking(move || folder::remove_leftovers(&path));
-        let is_made = self.clone_from_cache(&place).await?;
+        let is_made = self.continue_in_kept(&place).await? || self.clone_from_cache(&place).await?;
         if self.end_reason.is_none() && !is_made {
             self.log.write_line(&format!("$ {}", clone_title(&self.spec, false)));
             self.fetch(&place, None).await?;
@@ -53,6 +54,21 @@ impl Supervisor {
         folder::mark_made(place.path());
         self.enter_subfolder(&place).map_err(|reason| setup_failed(place_failure(&reason)))?;
         Ok(true)
+    }
+
+    /// Goes on in the clone that was kept for the job's thread. Returns false if there is none at the base, or the job is to
+    /// end.
+    async fn continue_in_kept(&mut self, place: &PlaceGit) -> Result<bool, JobError> {
+        let git_dir = place.path().join(".git");
+        if place.spec.continues().is_none() || git_dir.symlink_metadata().is_err() {
+            return Ok(false);
+        }
+        self.log.write_line(&format!("$ {}", clone_title(&self.spec, true)));
+        match self.run_command(Stage::Continue, OutputPipes::Merged).await {
+            Ok(()) => Ok(self.end_reason.is_none()),
+            Err(error) if error.kind == FailureKind::SetupFailed => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes the place from the cache of its repository, into which the base is fetched first. Returns false if there is
@@ -126,7 +142,7 @@ impl Supervisor {
     }
 
     /// Waits for a future, or until the job is to end.
-    async fn wait_unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Wait<T> {
+    pub(super) async fn wait_unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Wait<T> {
         tokio::pin!(work);
         loop {
             self.apply_control(None);
@@ -193,15 +209,20 @@ impl Supervisor {
         }
     }
 
-    /// Removes the job's place, unless it holds commits that could not be handed over.
-    pub(super) fn remove_place(&self, was_made: bool) {
+    /// Removes the job's place, unless it holds commits that could not be handed over. The place of a job with a Codex
+    /// thread is kept for its continuation.
+    pub(super) fn remove_place(&mut self, was_made: bool) {
         let Some(place) = &self.resources.place else { return };
         if was_made && self.keeps_place {
             return folder::mark_kept(place.path());
         }
         let path = place.path().to_owned();
+        let thread = self.thread_id.take().filter(|thread| was_made && is_thread_id(thread));
         // A large place takes long, and nothing waits for it.
-        tokio::task::spawn_blocking(move || folder::remove(&path));
+        tokio::task::spawn_blocking(move || match thread {
+            Some(thread) => folder::keep_for_thread(&path, &thread),
+            None => folder::remove(&path),
+        });
     }
 }
 

@@ -1,10 +1,13 @@
 //! Preparation of a job: its environment, Codex, rules and sandbox, or the reason why it can't run here.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use common::event::Isolation;
-use common::job::{JobSpec, NO_SANDBOX_IN_CONTAINER, Runner, SPEC_SCHEMA, Sandbox, is_thread_id};
+use common::job::{
+    JobSpec, MAX_IMAGES, NO_SANDBOX_IN_CONTAINER, Runner, SPEC_SCHEMA, Sandbox, is_image_name, is_thread_id,
+};
 use common::wire::Platform;
 
 use super::manager::{JobManager, Refusal};
@@ -119,7 +122,10 @@ impl JobManager {
         let make =
             |kind| folder::create(kind, &self.context.state_dir, run, ids, confined, &workers).map_err(bad);
         let folder = match &spec.place {
-            Some(_) => make(FolderKind::Place)?,
+            Some(_) => {
+                folder::take_over_kept(&self.context.state_dir, run, &spec, confined, &workers);
+                make(FolderKind::Place)?
+            }
             None => WorkspaceDir::open(&spec.workspace, &config.roots).map_err(bad)?,
         };
         if self.is_home(&folder, user.as_ref()) {
@@ -133,16 +139,8 @@ impl JobManager {
             admission::check_without_sandbox(folder.path(), &config.hidden).map_err(bad)?;
             None
         };
-        let (mut codex, mut version, mut servers) = (String::new(), None, ServerTracker::default());
-        if spec.runner == Runner::Codex {
-            let found = self.codex_finder.find_usable(&spec.codex.program, &env, ids).await;
-            (codex, version) = (found.program, found.version);
-            servers = ServerTracker::from_configured(discovery::mcp_servers(&env));
-            spec.codex.args.splice(0..0, command::model_only_args(version.as_deref()));
-            if let Some(problem) = found.problem {
-                return Err(bad(problem));
-            }
-        }
+        let (codex, codex_version, mcp_servers) = self.find_codex(&mut spec, &env, ids).await.map_err(bad)?;
+        let images = self.images_folder(&mut spec, run, confined, &workers).map_err(bad)?;
         let rules = Rules::new(&spec.rules).map_err(bad)?.with_mask(Arc::clone(mask));
         let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
         let cache = self.cache_of(&spec, ids, confined, &workers).map_err(bad)?;
@@ -156,22 +154,16 @@ impl JobManager {
             user: ids,
             sandbox: sandbox.clone(),
         });
-        let output = JobOutput {
-            run: run.clone(),
-            streams: self.context.streams.clone(),
-            sandbox: sandbox.clone().map(|sandbox| sandbox.for_subfolder(&output)),
-            folder: output,
-            env: workers.clone(),
-            user: ids,
-        };
+        let streams = self.context.streams.clone();
+        let output = JobOutput::new(run.clone(), streams, output, (workers.clone(), ids), sandbox.as_ref());
         let (user, mask) = (ids, Arc::clone(mask));
         let resources = JobResources {
             env,
             worker_env: workers,
             user,
             codex,
-            codex_version: version,
-            mcp_servers: servers,
+            codex_version,
+            mcp_servers,
             rules,
             observer,
             mask,
@@ -180,6 +172,7 @@ impl JobManager {
             sandbox,
             place,
             output,
+            images,
         };
         Ok((spec, resources))
     }
@@ -200,6 +193,48 @@ impl JobManager {
         let caches = caches.map_err(|error| format!("the cache of repositories can't be made: {error}"))?;
         let (env, locks) = (&self.context.env, &self.cache_locks);
         Ok(Some(RepositoryCache::of_job(caches, spec, is_other_user, env, locks)))
+    }
+
+    /// Finds Codex for a job that needs it, and completes its arguments. Returns path, version and MCP servers.
+    async fn find_codex(
+        &self,
+        spec: &mut JobSpec,
+        env: &Variables,
+        user: Option<UserIds>,
+    ) -> Result<(String, Option<String>, ServerTracker), String> {
+        if spec.runner != Runner::Codex {
+            return Ok((String::new(), None, ServerTracker::default()));
+        }
+        let found = self.codex_finder.find_usable(&spec.codex.program, env, user).await;
+        let servers = ServerTracker::from_configured(discovery::mcp_servers(env));
+        spec.codex.args.splice(0..0, command::model_only_args(found.version.as_deref()));
+        match found.problem {
+            Some(problem) => Err(problem),
+            None => Ok((found.program, found.version, servers)),
+        }
+    }
+
+    /// Makes the folder of the job's images, if it has any, and adds them to Codex's arguments. The agent alone writes
+    /// there; the worker, perhaps another user, reads.
+    fn images_folder(
+        &self,
+        spec: &mut JobSpec,
+        run: &RunId,
+        confined: bool,
+        workers: &Variables,
+    ) -> Result<String, String> {
+        if spec.images.is_empty() {
+            return Ok(String::new());
+        }
+        let state = &self.context.state_dir;
+        let folder = folder::create(FolderKind::Images, state, run, None, confined, workers)?;
+        let opened = rustix::fs::fchmod(&folder, rustix::fs::Mode::from_raw_mode(0o755));
+        opened.map_err(|error| format!("the folder of the images can't be made: {error}"))?;
+        let path = folder.path();
+        let flags = spec.images.iter().flat_map(|name| ["-i".to_owned(), format!("{path}/{name}")]);
+        let flags: Vec<String> = flags.collect();
+        spec.codex.args.splice(0..0, flags);
+        Ok(path.to_owned())
     }
 
     pub(super) async fn sandbox(
@@ -253,6 +288,11 @@ fn validate(run: &RunId, spec: &JobSpec) -> Result<(), String> {
     if spec.thread.as_deref().is_some_and(|thread| !is_thread_id(thread)) {
         // Codex would read such an id as the name of a thread, or as an option.
         return Err("the Codex thread to continue has an invalid id".to_owned());
+    }
+    let has_duplicates = spec.images.iter().collect::<BTreeSet<_>>().len() < spec.images.len();
+    if spec.images.len() > MAX_IMAGES || has_duplicates || !spec.images.iter().all(|name| is_image_name(name))
+    {
+        return Err("the job's spec names its images in an unknown way".to_owned());
     }
     let texts = spec.env.iter().flat_map(|(name, value)| [name, value]);
     let texts = texts.chain(&spec.setup).chain(&spec.checks).chain(&spec.codex.args);

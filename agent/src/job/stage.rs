@@ -19,6 +19,8 @@ pub(crate) enum Stage {
     FillCache,
     /// The making of the job's place: from the cache at this path, else by a fetch. It precedes [`Self::all`].
     Clone(Option<String>),
+    /// The checkout of the base in the clone that was kept for the job's thread, instead of [`Self::Clone`].
+    Continue,
     /// A command before the worker.
     Setup(String),
     Worker,
@@ -40,6 +42,9 @@ impl Stage {
             (Self::Clone(cache), _) => {
                 Some(Classification::without_rule(StepKind::Clone, clone_title(spec, cache.is_some())))
             }
+            (Self::Continue, _) => {
+                Some(Classification::without_rule(StepKind::Clone, clone_title(spec, true)))
+            }
             (Self::Setup(line), _) => {
                 Some(Classification::without_rule(StepKind::Setup, rules.classify_job_line(line).title))
             }
@@ -55,7 +60,7 @@ impl Stage {
     pub(crate) fn display_name(&self, codex: bool) -> String {
         match self {
             Self::FillCache => "the fetch into the cache".to_owned(),
-            Self::Clone(_) => "the clone".to_owned(),
+            Self::Clone(_) | Self::Continue => "the clone".to_owned(),
             Self::Setup(line) => format!("setup '{}'", text_format::one_line(line, 200)),
             Self::Check(line) => format!("check '{}'", text_format::one_line(line, 200)),
             Self::Worker if codex => "codex".to_owned(),
@@ -89,6 +94,9 @@ impl Stage {
             (Self::Clone(cache), _) => {
                 let clone = |place| git::clone_argv(place, cache.as_deref());
                 (spec.place.as_ref().map(clone).unwrap_or_default(), String::new())
+            }
+            (Self::Continue, _) => {
+                (spec.place.as_ref().map(git::continue_argv).unwrap_or_default(), String::new())
             }
             // The cache itself has the command.
             (Self::FillCache, _) => (Vec::new(), String::new()),

@@ -61,6 +61,8 @@ pub(crate) struct Supervisor {
     pub(super) checks: Vec<CheckEvidence>,
     /// True if the job's place holds commits that could not be handed over.
     pub(super) keeps_place: bool,
+    /// Codex thread of the job.
+    pub(super) thread_id: Option<String>,
 }
 
 /// Resources of a job. Does not implement `Debug`, because environments contain secrets.
@@ -88,6 +90,8 @@ pub(crate) struct JobResources {
     pub(crate) place: Option<PlaceGit>,
     /// The job's output folder.
     pub(crate) output: JobOutput,
+    /// Folder of the job's images; empty without any.
+    pub(crate) images: String,
 }
 
 /// Input that the loop waited for.
@@ -125,6 +129,7 @@ impl Supervisor {
             exit_code: None,
             checks: Vec::new(),
             keeps_place: false,
+            thread_id: None,
         }
     }
 
@@ -137,6 +142,7 @@ impl Supervisor {
             Err(error) => (Err(error), None),
         };
         self.hand_over_output().await;
+        self.remove_images();
         self.remove_place(has_place);
         self.warn_of_replaced_settings();
         let (state, error) = match (self.end_reason.take(), result) {
@@ -180,6 +186,7 @@ impl Supervisor {
 
     /// Runs the commands in order, until one fails or the job is to end.
     async fn run_stages(&mut self) -> Result<(), JobError> {
+        self.fetch_images().await?;
         for stage in Stage::all(&self.spec) {
             self.apply_control(None);
             if self.end_reason.is_some() {
@@ -280,7 +287,12 @@ impl Supervisor {
     /// each.
     pub(super) fn emit(&mut self, events: impl IntoIterator<Item = EventBody>) {
         self.log.flush();
-        self.spool.append_all(events);
+        let thread = &mut self.thread_id;
+        self.spool.append_all(events.into_iter().inspect(|event| {
+            if let EventBody::Started { thread_id: Some(id), .. } = event {
+                *thread = Some(id.clone());
+            }
+        }));
     }
 
     /// Emits the vitals of the machine, which may explain the next event.

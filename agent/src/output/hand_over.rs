@@ -39,6 +39,18 @@ pub(crate) struct JobOutput {
 }
 
 impl JobOutput {
+    /// Creates the output of a job in this folder. `sandbox` is that of the job.
+    pub(crate) fn new(
+        run: RunId,
+        streams: StreamOpener,
+        folder: WorkspaceDir,
+        (env, user): (Variables, Option<UserIds>),
+        sandbox: Option<&JobSandbox>,
+    ) -> Self {
+        let sandbox = sandbox.cloned().map(|sandbox| sandbox.for_subfolder(&folder));
+        Self { run, streams, folder, env, user, sandbox }
+    }
+
     /// Returns true if the job has put nothing into the folder.
     pub(crate) fn is_empty(&self) -> bool {
         let is_entry = |entry: Result<rustix::fs::DirEntry, _>| {

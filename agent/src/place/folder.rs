@@ -1,4 +1,5 @@
-//! Folders of a job: its place, and its output. The agent creates them, and its worker owns them.
+//! Folders of a job: its place, and its output. The agent creates them, and its worker owns them. After the job, a place is
+//! kept for a while if the job's thread may be continued in it.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -6,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use common::ids::JobId;
+use common::job::JobSpec;
 use rustix::fs::{Gid, Uid, fchown};
 
 use crate::environment::Variables;
@@ -20,6 +23,8 @@ pub(crate) enum FolderKind {
     Place,
     /// Its output.
     Output,
+    /// Its images.
+    Images,
 }
 
 impl FolderKind {
@@ -27,6 +32,7 @@ impl FolderKind {
         match self {
             Self::Place => "places",
             Self::Output => "outputs",
+            Self::Images => "images",
         }
     }
 }
@@ -70,7 +76,7 @@ pub(crate) fn create(
         let places = places.canonicalize()?;
         // A worker of another user has to enter its own folder, and may not list the others.
         fs::set_permissions(&places, Permissions::from_mode(0o711))?;
-        let place = places.join(folder_name(run));
+        let place = folder_of(&places, run);
         match DirBuilder::new().mode(0o700).create(&place) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(place),
@@ -91,7 +97,14 @@ pub(crate) fn create(
 /// # Errors
 /// No place was ever made with this environment.
 pub(crate) fn place_path(state: &Path, run: &RunId, confined: bool, env: &Variables) -> io::Result<PathBuf> {
-    Ok(data_folder(state, "places", confined, env)?.canonicalize()?.join(folder_name(run)))
+    Ok(folder_of(&data_folder(state, "places", confined, env)?.canonicalize()?, run))
+}
+
+/// Returns the folder of a run: its own, or the one that it has taken over.
+fn folder_of(places: &Path, run: &RunId) -> PathBuf {
+    let own = places.join(folder_name(run));
+    let taken = fs::read_to_string(beside(&own, AT)).ok().and_then(|first| first.parse::<JobId>().ok());
+    taken.map_or(own, |first| places.join(first.file_stem()))
 }
 
 /// Returns the name of a place. Another run of the same job gets a folder of its own.
@@ -104,8 +117,11 @@ fn folder_name(run: &RunId) -> String {
 const DONE: &str = ".done";
 /// Ending of the name of an empty file beside a place that is complete: its commits are worth handing over.
 const MADE: &str = ".made";
-/// Ending of the name of an empty file beside a place that is kept, because its commits could not be handed over.
+/// Ending of the name of a file beside a place that is kept: with the Codex thread that may be continued in it, or empty,
+/// because its commits could not be handed over. No worker can write it in a sandbox or as another user.
 const KEPT: &str = ".kept";
+/// Ending of the name of a file of a run that has taken over the place of an earlier job; it contains that job.
+const AT: &str = ".at";
 /// Maximum number of places that are kept, and their maximum age.
 const MAX_KEPT: usize = 10;
 const MAX_KEPT_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -116,16 +132,42 @@ fn beside(place: &Path, ending: &str) -> PathBuf {
     place.with_file_name(name)
 }
 
-fn mark(place: &Path, ending: &str) {
+fn mark(place: &Path, ending: &str, content: &str) {
     let marker = beside(place, ending);
-    if let Err(error) = fs::write(&marker, "") {
+    if let Err(error) = fs::write(&marker, content) {
         tracing::warn!("{} can't be written: {error}", marker.display());
     }
 }
 
+/// Keeps the place of an ended job for a job that continues its thread.
+pub(crate) fn keep_for_thread(place: &Path, thread: &str) {
+    let _ = fs::remove_file(beside(place, MADE));
+    mark(place, KEPT, thread);
+}
+
+/// Makes the place that [`keep_for_thread`] has kept for this run's thread, if it is still there, the place of this run.
+pub(crate) fn take_over_kept(state: &Path, run: &RunId, spec: &JobSpec, confined: bool, env: &Variables) {
+    let places = data_folder(state, FolderKind::Place.folder_of_all(), confined, env);
+    if let Ok(places) = places.and_then(|places| places.canonicalize()) {
+        take_kept(&places, run, spec);
+    }
+}
+
+/// Takes over a kept place. The spec is untrusted, so the thread has to match.
+fn take_kept(places: &Path, run: &RunId, spec: &JobSpec) -> Option<()> {
+    let (thread, first) = (spec.thread.as_deref()?, spec.place.as_ref()?.continues()?);
+    let place = places.join(first.file_stem());
+    let marker = beside(&place, KEPT);
+    let is_ours = fs::read_to_string(&marker).ok()? == thread && fs::symlink_metadata(&place).ok()?.is_dir();
+    // Whoever removes the file has the place.
+    (is_ours && fs::remove_file(&marker).is_ok()).then_some(())?;
+    mark(&places.join(folder_name(run)), AT, &first.to_string());
+    Some(())
+}
+
 /// Records that a place is complete.
 pub(crate) fn mark_made(place: &Path) {
-    mark(place, MADE);
+    mark(place, MADE, "");
 }
 
 /// Returns true if a place was complete.
@@ -135,7 +177,7 @@ pub(crate) fn was_made(place: &Path) -> bool {
 
 /// Records that a place is kept after the end of its run.
 pub(crate) fn mark_kept(place: &Path) {
-    mark(place, KEPT);
+    mark(place, KEPT, "");
 }
 
 /// Removes a place. Follows no link, so nothing outside of it is touched. If the agent ends meanwhile,
@@ -152,7 +194,8 @@ pub(crate) fn remove(place: &Path) {
     }
 }
 
-/// Removes the places beside this one whose removal was begun, but not finished, and those that were kept too long.
+/// Removes the places beside this one whose removal was begun, but not finished, and those that were kept too long, with
+/// the files that name a place which is not there.
 pub(crate) fn remove_leftovers(place: &Path) {
     let entries = place.parent().and_then(|places| fs::read_dir(places).ok());
     let paths: Vec<PathBuf> = entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
@@ -169,22 +212,69 @@ pub(crate) fn remove_leftovers(place: &Path) {
     kept.sort();
     let surplus = kept.len().saturating_sub(MAX_KEPT);
     for (n, (since, place)) in kept.iter().enumerate() {
-        if n < surplus || since.elapsed().is_ok_and(|age| age > MAX_KEPT_AGE) {
+        let is_due = n < surplus || since.elapsed().is_ok_and(|age| age > MAX_KEPT_AGE);
+        let marker = beside(place, KEPT);
+        let is_handed_over = || fs::metadata(&marker).is_ok_and(|meta| meta.len() > 0);
+        if is_due && !is_handed_over() {
             tracing::warn!(
                 "{} was kept for a result that could not be handed over: it is removed",
                 place.display()
             );
+        }
+        // A job that continues the thread may have taken it at this moment.
+        if is_due && fs::remove_file(&marker).is_ok() {
             remove(place);
+        }
+    }
+    for pointer in paths.iter().filter(|path| path.to_string_lossy().ends_with(AT)) {
+        let first = fs::read_to_string(pointer).ok().and_then(|first| first.parse::<JobId>().ok());
+        if first.is_none_or(|first| !pointer.with_file_name(first.file_stem()).exists()) {
+            let _ = fs::remove_file(pointer);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use common::job::Runner;
+    use common::place::PlaceSpec;
+
     use super::*;
+
+    const THREAD: &str = "01a203ca-9b3a-74f0-a0f9-92040009a617";
 
     fn run(epoch: u32) -> RunId {
         RunId { job: "demo#1".parse().unwrap(), epoch }
+    }
+
+    /// Returns the spec of a job that continues the thread of `demo#1`.
+    fn continuing(thread: &str) -> JobSpec {
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        let place = PlaceSpec::new(id, id, "relay/demo-2", "").unwrap();
+        let place = place.clone().continuing(&place, &"demo#1".parse().unwrap());
+        let spec = JobSpec::new("demo#2".parse().unwrap(), Runner::Codex, "", "/");
+        JobSpec { thread: Some(thread.to_owned()), place: Some(place), ..spec }
+    }
+
+    #[test]
+    fn a_kept_place_is_taken_over_once_by_a_run_of_its_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let place = dir.join("demo.1");
+        let [second, third] = ["demo#2", "demo#3"].map(|job| RunId { job: job.parse().unwrap(), epoch: 1 });
+        fs::create_dir(&place).unwrap();
+        mark_made(&place);
+        keep_for_thread(&place, THREAD);
+        assert!(!was_made(&place));
+        assert_eq!(take_kept(&dir, &second, &continuing(&THREAD.replace('1', "2"))), None);
+        assert_eq!(take_kept(&dir, &second, &continuing(THREAD)), Some(()));
+        assert_eq!(take_kept(&dir, &third, &continuing(THREAD)), None, "it is in use");
+        assert_eq!((folder_of(&dir, &second), folder_of(&dir, &third)), (place.clone(), dir.join("demo.3")));
+        keep_for_thread(&place, THREAD);
+        fs::remove_dir(&place).unwrap();
+        assert_eq!(take_kept(&dir, &third, &continuing(THREAD)), None, "it is gone");
+        remove_leftovers(&place);
+        assert_eq!(folder_of(&dir, &second), dir.join("demo.2"));
     }
 
     #[test]

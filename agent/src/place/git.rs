@@ -73,6 +73,11 @@ pub(crate) fn clone_argv(place: &PlaceSpec, cache: Option<&str>) -> Vec<String> 
     argv(&["clone", place.base(), place.branch(), &depth(place).to_string(), cache.unwrap_or_default()])
 }
 
+/// Returns the command line that checks the base out in a clone that was kept.
+pub(crate) fn continue_argv(place: &PlaceSpec) -> Vec<String> {
+    argv(&["continue", place.base(), place.branch()])
+}
+
 /// Returns the number of commits to fetch: the base, and the caller's own commit below the uncommitted files. The next
 /// job's uncommitted files are then fetched as what differs from that commit.
 pub(crate) fn depth(place: &PlaceSpec) -> u32 {
@@ -114,7 +119,7 @@ impl PlaceGit {
         if exit == Exit::Code(0) { Ok(()) } else { Err(failure_line(&output)) }
     }
 
-    /// Makes a commit of the work tree as it is, outside of the place. Returns `None` if its tree is
+    /// Makes a commit of the work tree as it is, beside the objects of the place. Returns `None` if its tree is
     /// that of `last`, a tree or a commit, or if its new objects are too large.
     ///
     /// # Errors

@@ -6,10 +6,12 @@
 #   sh -c SCRIPT sh clone BASE BRANCH DEPTH CACHE
 #                                        copies the objects in CACHE, or fetches the commit BASE if CACHE is empty, and
 #                                        checks it out as BRANCH
+#   sh -c SCRIPT sh continue BASE BRANCH checks BASE out as BRANCH, with the files that git ignores; empties the folder if its
+#                                        clone is not at BASE
 #   sh -c SCRIPT sh commit               commits what is not committed
-#   sh -c SCRIPT sh snapshot LAST MAX    makes a commit of the work tree as it is in a temporary folder, and prints its
-#                                        tree, its id and the folder; prints nothing if its tree is that of LAST, or if it
-#                                        takes more than MAX KiB. Nothing in the place changes.
+#   sh -c SCRIPT sh snapshot LAST MAX    makes a commit of the work tree as it is in a temporary folder below .git, and
+#                                        prints its tree, its id and the folder; prints nothing if its tree is that of LAST,
+#                                        or if it takes more than MAX KiB. Nothing else in the place changes.
 #   sh -c SCRIPT sh push FOLDER REF...   pushes what each REF says, and removes FOLDER unless it is empty
 #
 # With `cache`, `clone` without a cache, and `push`, stdout is a socket to the job's repository.
@@ -54,6 +56,12 @@ switch_filters_off() {
     done <<END
 $(git config --name-only --get-regexp '^filter\..*\.(clean|smudge|process|required)$')
 END
+}
+
+# Prints the beginning of the names of this place's temporary folders.
+scratch_prefix() {
+    set -- $(printf %s "$PWD" | cksum)
+    echo "${TMPDIR:-/tmp}/relay-snapshot.$1"
 }
 
 # Objects go into a folder, instead of the place.
@@ -137,11 +145,19 @@ clone)
     [ ! -e .gitattributes ] || [ -z "$(git ls-files -- ':(attr:filter=lfs)' 2>/dev/null)" ] ||
         echo "relay: files of Git LFS are pointers in the job's place, without their content"
     ;;
+continue)
+    enter
+    remove_traps
+    [ "$(git rev-parse HEAD)" = "$2" ] && git checkout -q -B "$3" && exit
+    find . -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+    exit 1
+    ;;
 commit)
     enter
     # No process of the job is left that could hold a lock.
     rm -f "$GIT_DIR/index.lock" "$GIT_DIR/HEAD.lock" "$GIT_DIR/config.lock" "$GIT_DIR/shallow.lock"
     find "$GIT_DIR/refs" -name '*.lock' -type f -exec rm -f {} + 2>/dev/null
+    rm -rf "$(scratch_prefix)".*
     remove_traps
     switch_filters_off
     # A file that can't be read, or a repository without a commit, must not keep the rest back.
@@ -154,10 +170,15 @@ commit)
 snapshot)
     enter
     switch_filters_off
-    scratch=$(mktemp -d) || exit
+    prefix=$(scratch_prefix)
+    # That of a snapshot whose push never began.
+    rm -rf "$prefix".*
+    scratch=$(mktemp -d "$prefix.XXXXXX") || exit
     trap 'rm -rf "$scratch"' EXIT
     use_scratch "$scratch"
     mkdir "$scratch/objects" || exit
+    # In blocks of 512 bytes: a larger file ends git, and there is no snapshot.
+    ulimit -f $(($3 * 2))
     cp "$GIT_DIR/index" "$scratch/index" 2>/dev/null
     export GIT_INDEX_FILE="$scratch/index"
     # The worker changes files meanwhile: one that is gone must not keep the rest back.

@@ -17,6 +17,8 @@ pub enum GitService {
     PushResult,
     /// Takes the job's output from the agent: an archive (tar), without git.
     PushOutput,
+    /// Sends the job's images to the agent: an archive (tar), without git.
+    FetchImages,
 }
 
 /// Part of a stream.

@@ -82,7 +82,8 @@ fn additions_of_protocol_5() {
 fn additions_of_protocol_6() {
     let parts = [StreamPart::Data(b"hi".to_vec()), StreamPart::Window(70_000), StreamPart::Close(None)];
     let parts = parts.into_iter().chain([StreamPart::Close(Some("no".into()))]);
-    let services = [GitService::FetchPlace, GitService::PushResult, GitService::PushOutput];
+    let services =
+        [GitService::FetchPlace, GitService::PushResult, GitService::PushOutput, GitService::FetchImages];
     let opens = services.map(|service| AgentFrame::StreamOpen { stream: 1, job: job(), epoch: 2, service });
     let mut lines: Vec<String> = opens.iter().map(hex).collect();
     for part in parts {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 
 use common::ids::JobId;
-use common::job::{JobSpec, Runner, is_thread_id};
+use common::job::{JobSpec, MAX_IMAGE_BYTES, Runner, is_thread_id};
 use common::origin::{FollowUp, Follows, Origin};
 use common::record::JobRecord;
 
+use super::images::LaunchImages;
 use super::resolve::{self, ResolveContext};
 use super::{job_ref, session};
 use crate::engine::workspace::{self, Workspace};
@@ -24,6 +25,8 @@ pub struct EarlierJob {
     pub spec: JobSpec,
     /// Linked job that has not ended: a predecessor or a successor.
     pub busy_job: Option<JobId>,
+    /// Images of the job.
+    pub images: Option<LaunchImages>,
 }
 
 impl EarlierJob {
@@ -51,10 +54,11 @@ impl EarlierJob {
         let spec = serde_json::from_slice(&bytes).map_err(|e| {
             job_ref::unreadable_file(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e))
         })?;
+        let images = read_images(registry, &stored.registry, &job, &spec)?;
         let mut linked = lineage::predecessors(registry, &record);
         linked.extend(lineage::successors(registry, &job));
         let busy = linked.into_iter().find(|other| !other.state.is_final()).map(|other| other.job);
-        Ok(Self { record, spec, busy_job: busy })
+        Ok(Self { record, spec, busy_job: busy, images })
     }
 
     /// Returns the origin of the follow-up.
@@ -119,6 +123,9 @@ impl EarlierJob {
                 self.record.workspace, self.record.job
             )));
         }
+        if self.spec.place.is_some() {
+            return workspace::resolve_source(context.cwd, dir);
+        }
         workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, dir)
     }
 
@@ -153,6 +160,22 @@ impl EarlierJob {
             missing.iter().map(|name| format!("--env {name}=VALUE")).collect::<Vec<_>>().join(" ")
         )))
     }
+}
+
+/// Reads the images of a job. The daemon may archive the job meanwhile.
+fn read_images(
+    registry: &Registry,
+    stored: &Registry,
+    job: &JobId,
+    spec: &JobSpec,
+) -> Result<Option<LaunchImages>, Failure> {
+    if spec.images.is_empty() {
+        return Ok(None);
+    }
+    let read = |of: &Registry| of.images(job).read(2 * MAX_IMAGE_BYTES);
+    let archive = read(stored).or_else(|_| read(&registry.archived()));
+    let archive = archive.map_err(|e| job_ref::unreadable_file(job, "images", &e))?;
+    Ok(Some(LaunchImages { names: spec.images.clone(), archive: archive.into() }))
 }
 
 /// Returns the job that was launched with the same key before.

@@ -24,7 +24,7 @@ use super::place::PlaceFlags;
 use super::resolve::{self, Launch, ResolveContext};
 use super::schedule::ScheduleFlags;
 use super::submit::{self, LaunchTarget, StartFlags};
-use super::{Context, attempts, hints, job_ref, limits, place, prompt, session, view_context, wait};
+use super::{Context, attempts, hints, images, job_ref, limits, place, prompt, session, view_context, wait};
 use crate::engine::workspace;
 use crate::exit::{ExitCode, Failure};
 use crate::failure_text;
@@ -52,6 +52,9 @@ pub struct LaunchArgs {
     /// Folder that the worker works in
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(super) workspace: PathBuf,
+    /// Image for the worker (PNG, JPEG, GIF, WebP; at most 20 MiB); repeatable
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) image: Vec<PathBuf>,
     /// Name of the job [default: the name of the folder]
     #[arg(short, long, value_name = "NAME")]
     pub(super) name: Option<JobName>,
@@ -137,7 +140,8 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
         cwd: &context.cwd,
         caller_variable: &variable,
     };
-    let mut wanted = args.place.resolve(&config)?;
+    let mut launch = resolve_flags(args, &resolve_context, std::io::stdin())?;
+    let mut wanted = args.place.resolve(&config, &launch.workspace.host_path)?;
     match (&mut wanted, args.attempts) {
         (Some(wanted), attempts) => wanted.attempts = attempts,
         (None, Some(_)) => {
@@ -147,7 +151,6 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
         }
         (None, None) => {}
     }
-    let mut launch = resolve_flags(args, &resolve_context, std::io::stdin())?;
     launch.schedule = args.schedule.resolve(context)?;
     let pack = if let Some(wanted) = wanted {
         place::prepare(context, &mut launch, &wanted, args.start.quiet)?
@@ -156,6 +159,12 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
         None
     };
     if !args.start.quiet {
+        if launch.place.is_none() && config.branch && !args.place.in_place && !args.place.share {
+            let folder = launch.workspace.host_path.display();
+            context.output.print_note(&format!(
+                "{folder} is in no git repository: the worker works in the folder itself"
+            ));
+        }
         hints::hint_missing_path_folders(context, &target, &config, &args.env);
         hints::hint_empty_submodules(context, &launch.workspace.host_path);
     }
@@ -184,6 +193,9 @@ pub(super) fn resolve_flags(
             "--model, --on-loop and arguments after -- are for codex: omit them with --runner shell",
         ));
     }
+    if runner == Runner::Shell && !args.image.is_empty() {
+        return Err(Failure::usage("--image is for codex: omit it with --runner shell"));
+    }
     let prompt = prompt::read_prompt(typed, args.file.as_deref(), stdin)?;
     let configured = match runner {
         Runner::Shell => resolve::raise_step_limits(&context.config.limits, args.limits.timeout),
@@ -191,8 +203,14 @@ pub(super) fn resolve_flags(
     };
     let limits = limits::apply_flags(&configured, &args.limits)?;
     let env = resolve::resolve_env_flags(&args.env, context.caller_variable)?;
-    let workspace =
-        workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, &args.workspace)?;
+    let dir = &args.workspace;
+    let has_place = context.cwd.join(dir).is_dir()
+        && args.place.resolve(context.config, &context.cwd.join(dir))?.is_some();
+    let workspace = if has_place {
+        workspace::resolve_source(context.cwd, dir)?
+    } else {
+        workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, dir)?
+    };
     let mut codex = context.config.codex.job_settings(context.engine);
     if let Some(model) = &args.model {
         codex.model = Some(model.clone());
@@ -208,6 +226,7 @@ pub(super) fn resolve_flags(
         setup: args.setup.clone(),
         checks: args.check.clone(),
         expect: args.expect.clone(),
+        images: images::read_images(&args.image, context.cwd)?,
         limits,
         rules: context.config.rules.clone(),
         on_limit: args.on_limit.unwrap_or(context.config.on_limit),

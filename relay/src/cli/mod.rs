@@ -11,6 +11,7 @@
 //!   [`attempts`]: several jobs with the same task. [`diff`], [`apply`], [`merge`], [`discard`], [`compare`]: results;
 //!   [`job_result`]: the search for a result. [`receipt`], [`verify`]: what was done, signed. [`output`]: files that it
 //!   left.
+//! * [`images`]: images that go with a task.
 //! * [`limits`]: flags for time limits. [`prompt`]: the task. [`session`]: the calling session of a host agent.
 //! * [`schedule`]: what a job waits for.
 //! * [`job_ref`]: resolution of jobs in user input. [`job_filter`]: selection of jobs by state, time, group and text.
@@ -48,6 +49,7 @@ mod global;
 mod help;
 mod hints;
 mod hook;
+mod images;
 mod init;
 mod job_filter;
 mod job_ref;

@@ -1,8 +1,10 @@
 //! The job's place: its own clone of the repository that contains the workspace. Its result is a branch.
 
 use std::fs::File;
+use std::path::Path;
 
 use clap::Args;
+use common::origin::FollowUp;
 use common::place::{PlaceSpec, check_branch};
 
 use super::base_job::BaseJob;
@@ -65,12 +67,18 @@ impl PlaceRequest {
 }
 
 impl PlaceFlags {
-    /// Returns the wanted place; `None` if the job works in the folder itself.
+    /// Returns the wanted place; `None` if the job works in the folder itself. The setting is for folders in a
+    /// repository only.
     ///
     /// # Errors
     /// Exit code 2 for flags that need a branch, and for a name that is none.
-    pub(super) fn resolve(&self, config: &Config) -> Result<Option<PlaceRequest>, Failure> {
-        if self.branch.is_none() && (self.in_place || self.share || !config.branch) {
+    pub(super) fn resolve(&self, config: &Config, folder: &Path) -> Result<Option<PlaceRequest>, Failure> {
+        let by_setting = || {
+            Ok::<_, Failure>(
+                !(self.in_place || self.share) && config.branch && Source::search(folder)?.is_some(),
+            )
+        };
+        if self.branch.is_none() && !by_setting()? {
             return match (&self.base, self.clean) {
                 (None, false) => Ok(None),
                 (Some(_), _) => {
@@ -141,27 +149,32 @@ pub(super) fn prepare(
     Ok(start.pack)
 }
 
-/// Prepares the clone (place) of a follow-up, if the earlier job had one: a follow-up in the same thread starts from the
-/// earlier job's result, a repeated task from HEAD with the uncommitted files.
+/// Prepares the clone (place) of a follow-up, if the earlier job had one: a follow-up in the same thread continues the
+/// earlier job's result, in its clone if the agent still has that; a repeated task starts from the earlier job's base.
 ///
 /// # Errors
-/// As for [`prepare`]; exit code 2 too if the earlier result is not in the repository.
+/// As for [`prepare`].
 pub(super) fn prepare_follow_up(
     context: &Context,
     launch: &mut Launch,
     earlier: &EarlierJob,
     quiet: bool,
 ) -> Result<Option<File>, Failure> {
-    if earlier.spec.place.is_none() {
-        return Ok(None);
+    let Some(place) = &earlier.spec.place else { return Ok(None) };
+    let is_resume = launch.origin.follows.as_ref().is_some_and(|follows| follows.how == FollowUp::Resume);
+    let base_job = launch.schedule.base_job.take().or_else(|| earlier.record.base_job.clone());
+    if let Some(job) = base_job.filter(|_| !is_resume) {
+        let wanted = PlaceRequest { reference: Some(job.to_string()), ..PlaceRequest::default() };
+        return prepare(context, launch, &wanted, quiet);
     }
-    let reference = if launch.thread_id.is_some() {
-        earlier.record.result.as_ref().and_then(|result| result.commit.clone())
-    } else {
-        launch.schedule.base_job.take().or_else(|| earlier.record.base_job.clone()).map(|job| job.to_string())
-    };
-    let wanted = PlaceRequest { reference, ..PlaceRequest::default() };
-    prepare(context, launch, &wanted, quiet)
+    let result = earlier.record.result.as_ref();
+    let known = result.map(|result| result.commit.as_ref().filter(|_| is_resume).unwrap_or(&result.base));
+    let base = known.filter(|base| !base.is_empty()).map_or(place.base(), String::as_str);
+    let spec =
+        PlaceSpec::new(base, place.parent(), "relay/job", place.subfolder()).map_err(Failure::usage)?;
+    let spec = if is_resume { spec.continuing(place, &earlier.record.job) } else { spec };
+    launch.place = Some(LaunchPlace { spec, is_named: false });
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -173,16 +186,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::load(dir.path()).unwrap();
         let flags = PlaceFlags::default();
-        assert_eq!(flags.resolve(&config), Ok(None));
+        assert_eq!(flags.resolve(&config, dir.path()), Ok(None));
         let base = PlaceFlags { base: Some("main".to_owned()), ..PlaceFlags::default() };
-        assert!(base.resolve(&config).unwrap_err().message.starts_with("--base needs --branch"));
+        assert!(base.resolve(&config, dir.path()).unwrap_err().message.starts_with("--base needs --branch"));
         let named = PlaceFlags { branch: Some("mine".to_owned()), ..PlaceFlags::default() };
-        assert_eq!(named.resolve(&config).unwrap().unwrap().branch.as_deref(), Some("mine"));
+        assert_eq!(named.resolve(&config, dir.path()).unwrap().unwrap().branch.as_deref(), Some("mine"));
         let bad = PlaceFlags { branch: Some("a..b".to_owned()), ..PlaceFlags::default() };
-        assert_eq!(bad.resolve(&config).unwrap_err().code as u8, 2);
+        assert_eq!(bad.resolve(&config, dir.path()).unwrap_err().code as u8, 2);
         config.branch = true;
-        assert_eq!(flags.resolve(&config), Ok(Some(PlaceRequest::default())));
-        assert_eq!(PlaceFlags { share: true, ..flags.clone() }.resolve(&config), Ok(None));
-        assert_eq!(PlaceFlags { in_place: true, ..flags }.resolve(&config), Ok(None));
+        assert_eq!(flags.resolve(&config, dir.path()), Ok(None), "the folder is in no repository");
+        let made = std::process::Command::new("git").args(["init", "-q"]).arg(dir.path()).status().unwrap();
+        assert!(made.success());
+        assert_eq!(flags.resolve(&config, dir.path()), Ok(Some(PlaceRequest::default())));
+        assert_eq!(PlaceFlags { share: true, ..flags.clone() }.resolve(&config, dir.path()), Ok(None));
+        assert_eq!(PlaceFlags { in_place: true, ..flags }.resolve(&config, dir.path()), Ok(None));
     }
 }

@@ -14,6 +14,7 @@ use common::place::PlaceSpec;
 use common::rule::{OnLimit, OnLoop, StepRule};
 use common::text_format::one_line;
 
+use super::images::LaunchImages;
 use crate::config::Config;
 use crate::engine::workspace::Workspace;
 use crate::engine_kind::EngineKind;
@@ -54,6 +55,8 @@ pub struct Launch {
     pub checks: Vec<String>,
     /// What the job has to leave behind.
     pub expect: Vec<Expectation>,
+    /// Images for Codex.
+    pub images: Option<LaunchImages>,
     /// Time limits.
     pub limits: Limits,
     /// Rules for the steps.
@@ -119,6 +122,7 @@ impl Launch {
             place: self.place.as_ref().map(|place| place.spec_of(job)),
             expect: self.expect.clone(),
             share: self.share && self.place.is_none(),
+            images: self.images.as_ref().map(|images| images.names.clone()).unwrap_or_default(),
         }
     }
 
@@ -153,7 +157,10 @@ impl Launch {
                 "the job takes {len} bytes, more than {MAX_SPEC}: put long texts into files of the workspace"
             )));
         }
-        JobPolicy::new(context.engine, context.config).authorize(spec).map_err(Failure::usage)?;
+        let policy = JobPolicy::new(context.engine, context.config);
+        let checked =
+            if self.workspace.is_source { policy.authorize_for_clone(spec) } else { policy.authorize(spec) };
+        checked.map_err(Failure::usage)?;
         Ok(self)
     }
 }

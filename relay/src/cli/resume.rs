@@ -15,7 +15,7 @@ use super::launch;
 use super::limits::LimitFlags;
 use super::resolve::{Launch, ResolveContext};
 use super::submit::StartFlags;
-use super::{Context, candidates, limits, prompt};
+use super::{Context, candidates, images, limits, prompt};
 use crate::exit::{ExitCode, Failure};
 
 /// Flags of `relay resume`.
@@ -39,6 +39,9 @@ pub struct ResumeArgs {
     /// Read the task from a file
     #[arg(short, long, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
+    /// Image for the worker (PNG, JPEG, GIF, WebP; at most 20 MiB); repeatable
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) image: Vec<PathBuf>,
     /// Command line to run before the worker; repeatable [default: none]
     #[arg(long, value_name = "CMD")]
     pub(super) setup: Vec<String>,
@@ -132,6 +135,7 @@ pub(super) fn resolve_flags(
             (false, true) => old.expect.clone(),
             (false, false) => args.expect.clone(),
         },
+        images: images::read_images(&args.image, context.cwd)?,
         limits: limits::apply_flags(&context.config.limits, &args.limits)?,
         rules: context.config.rules.clone(),
         on_limit: args.on_limit.unwrap_or(context.config.on_limit),

@@ -118,6 +118,7 @@ pub(super) fn resolve_flags(
         setup: old.setup.clone(),
         checks: old.checks.clone(),
         expect: old.expect.clone(),
+        images: earlier.images.clone(),
         limits: limits::apply_flags(&old.limits, &args.limits)?,
         rules: old.rules.clone(),
         on_limit: args.on_limit.unwrap_or(old.on_limit),

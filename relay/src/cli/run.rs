@@ -133,6 +133,7 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
         setup: Vec::new(),
         checks: Vec::new(),
         expect: Vec::new(),
+        images: None,
         limits,
         rules: context.config.rules.clone(),
         on_limit: context.config.on_limit,

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::help::after_help;
 use super::{Context, approve};
@@ -41,14 +43,14 @@ pub struct ServeArgs {
 /// Exit code 2 if another relay serves the registry. Exit code 5 if the port or the registry is not available, or if no
 /// person has approved the settings.
 pub fn run(args: &ServeArgs, context: &Context, serve: ServeFn) -> Result<ExitCode, Failure> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let named = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         // Internal errors are printed to stderr. If stderr is on a full disk, that write would end the process.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    let levels = named.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    tracing_subscriber::registry().with(levels).with(log).init();
     let config = context.read_config()?;
     let engine = start_daemon::choose_engine(args.engine, &config);
     StateDir::for_project(&context.root)?;

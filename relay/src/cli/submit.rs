@@ -84,6 +84,7 @@ pub fn submit_job(
         origin: launch.origin.clone(),
         schedule: launch.schedule.clone(),
         pack,
+        images: launch.images.as_ref().map(|images| &*images.archive),
         key,
     };
     let created = create::create_job(registry, &draft).map_err(|e| registry.not_writable(&e))?;

@@ -247,6 +247,7 @@ fn verifying_launch(
         setup: old.setup.clone(),
         checks: old.checks[..count].to_vec(),
         expect: Vec::new(),
+        images: None,
         limits: old.limits.clone(),
         rules: old.rules.clone(),
         on_limit: old.on_limit,

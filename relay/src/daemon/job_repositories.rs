@@ -98,8 +98,9 @@ impl JobRepositories {
         }
         let text = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
         let text = text.map_err(|e| format!("its spec can't be read ({e}): launch it again"))?;
-        let host = read::load_record(&self.registry, job).map(|stored| stored.record.workspace);
-        let text = self.policy.authorize_text(job, &text, &host.unwrap_or_default())?;
+        let record = read::load_record(&self.registry, job).map(|stored| stored.record).ok();
+        let host = record.as_ref().map(|record| record.workspace.as_str());
+        let text = self.policy.authorize_text(job, &text, host.unwrap_or_default())?;
         let spec: JobSpec = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         let place = spec.place.as_ref().ok_or("it has no clone of its own")?;
         let pack = self.registry.pack(job);
@@ -108,8 +109,10 @@ impl JobRepositories {
         } else {
             None
         };
+        let follows = record.and_then(|record| record.origin.follows);
+        let earlier = follows.map(|follows| self.of_job(&follows.job));
         repository
-            .create(place, &self.policy.host_workspace(&spec), file)
+            .create(place, &self.policy.host_workspace(&spec), file, earlier.as_ref())
             .map_err(|error| error.to_string())?;
         self.remove_pack(job);
         Ok(repository)

@@ -19,8 +19,35 @@ pub const MOUNT_POINT: &str = "/workspaces";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
     pub host_path: PathBuf,
-    /// Path for the worker.
+    /// Path for the worker; that on the host for a source.
     pub worker_path: String,
+    /// True if the worker gets a clone of the folder's repository instead of the folder.
+    pub is_source: bool,
+}
+
+/// Checks that `dir` (relative to `cwd`), whose repository a worker gets a clone of, exists.
+///
+/// # Errors
+/// Exit code 2 with the folder's name and advice.
+pub fn resolve_source(cwd: &Path, dir: &Path) -> Result<Workspace, Failure> {
+    let host = find_folder(cwd, dir)?;
+    let worker_path = utf8_path(&host)?;
+    Ok(Workspace { host_path: host, worker_path, is_source: true })
+}
+
+fn find_folder(cwd: &Path, dir: &Path) -> Result<PathBuf, Failure> {
+    cwd.join(dir).canonicalize().ok().filter(|host| host.is_dir()).ok_or_else(|| {
+        Failure::usage(format!(
+            "workspace {} is not a directory: create it or choose another with -w",
+            dir.display()
+        ))
+    })
+}
+
+fn utf8_path(path: &Path) -> Result<String, Failure> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::usage(format!("workspace {} has a name that is not UTF-8", path.display())))
 }
 
 /// Checks that `dir` (relative to `cwd`) exists and, for a container, lies below the mounted folder.
@@ -33,35 +60,26 @@ pub fn resolve_workspace(
     cwd: &Path,
     dir: &Path,
 ) -> Result<Workspace, Failure> {
-    let host = cwd.join(dir).canonicalize().ok().filter(|host| host.is_dir()).ok_or_else(|| {
-        Failure::usage(format!(
-            "workspace {} is not a directory: create it or choose another with -w",
-            dir.display()
-        ))
-    })?;
+    let host = find_folder(cwd, dir)?;
     check_writable(engine, &host)?;
-    let text = |path: &Path| {
-        path.to_str().map(str::to_owned).ok_or_else(|| {
-            Failure::usage(format!("workspace {} has a name that is not UTF-8", path.display()))
-        })
-    };
     if !engine.is_container() {
-        let inside = text(&host)?;
-        return Ok(Workspace { host_path: host, worker_path: inside });
+        let worker_path = utf8_path(&host)?;
+        return Ok(Workspace { host_path: host, worker_path, is_source: false });
     }
     let mounted =
         platform.workspaces_folder.canonicalize().unwrap_or_else(|_| platform.workspaces_folder.clone());
     let below = host.strip_prefix(&mounted).map_err(|_| {
         Failure::usage(format!(
-            "workspace {} is outside of {}, the folder that the {engine} platform sees: move it there, or set [platform] \
-             workspaces in platform/relay.toml",
+            "workspace {} is outside of {}, the folder that the {engine} platform sees: use --branch if it is a repository, \
+             move it there, or set [platform] workspaces in platform/relay.toml",
             host.display(),
             mounted.display()
         ))
     })?;
-    let below = text(below)?;
-    let inside = if below.is_empty() { MOUNT_POINT.to_owned() } else { format!("{MOUNT_POINT}/{below}") };
-    Ok(Workspace { host_path: host, worker_path: inside })
+    let below = utf8_path(below)?;
+    let worker_path =
+        if below.is_empty() { MOUNT_POINT.to_owned() } else { format!("{MOUNT_POINT}/{below}") };
+    Ok(Workspace { host_path: host, worker_path, is_source: false })
 }
 
 /// Refuses a workspace that a worker can't write to: on a read-only file system, or without write permission if the

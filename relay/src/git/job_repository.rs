@@ -15,7 +15,7 @@
 #![expect(clippy::disallowed_methods, reason = "relay's own state folder, which no session may write")]
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -72,11 +72,18 @@ impl JobRepository {
     }
 
     /// Makes the repository, unless it exists. `workspace` is the job's folder on this machine; `pack` holds the
-    /// objects of the base that the caller's repository does not have.
+    /// objects of the base that the caller's repository does not have. Without a pack, `earlier` may have them: the
+    /// repository of the job that this one follows.
     ///
     /// # Errors
     /// Refuses a base that is not there, and what [`Source::find`] refuses.
-    pub fn create(&self, place: &PlaceSpec, workspace: &Path, pack: Option<File>) -> Result<(), GitError> {
+    pub fn create(
+        &self,
+        place: &PlaceSpec,
+        workspace: &Path,
+        pack: Option<File>,
+        earlier: Option<&Self>,
+    ) -> Result<(), GitError> {
         if self.exists() {
             return Ok(());
         }
@@ -91,6 +98,10 @@ impl JobRepository {
         if let Some(shallow) = source.shallow() {
             fs::write(dir.join("shallow"), shallow).map_err(failed)?;
         }
+        let pack = match (pack, earlier) {
+            (None, Some(earlier)) if !has_commit(dir, place.base())? => earlier.pack_base(place)?,
+            (pack, _) => pack,
+        };
         if let Some(pack) = pack {
             let index = Git::new(dir, "index-pack").args(["--stdin", "--strict"]);
             let index = index.arg(format!("--max-input-size={MAX_PACK}")).input_file(pack).limit(WORK_LIMIT);
@@ -175,6 +186,25 @@ impl JobRepository {
         Ok((found.code == 0 && is_commit_id(&id)).then_some(id))
     }
 
+    /// Packs the base of a place beyond its parent; `None` if the repository does not have it.
+    fn pack_base(&self, place: &PlaceSpec) -> Result<Option<File>, GitError> {
+        let failed = |e: io::Error| GitError::io("the base can't be packed", &e);
+        if !self.exists() || !has_commit(&self.dir, place.base())? {
+            return Ok(None);
+        }
+        let mut file = self.temporary_file().map_err(failed)?;
+        let below = if has_commit(&self.dir, place.parent())? && place.parent() != place.base() {
+            format!("^{}\n", place.parent())
+        } else {
+            String::new()
+        };
+        let pack = self.git("pack-objects").args(["--revs", "--stdout", "-q"]);
+        let pack = pack.input(format!("{}\n{below}", place.base()).into_bytes()).limit(WORK_LIMIT);
+        pack.output_file(file.try_clone().map_err(failed)?).output()?;
+        file.rewind().map_err(failed)?;
+        Ok(Some(file))
+    }
+
     /// Removes the repository.
     ///
     /// # Errors
@@ -241,6 +271,13 @@ pub fn jobs_in(repositories: &Path) -> Vec<JobId> {
     entries.flatten().filter_map(|entry| job(entry.file_name().to_str()?)).collect()
 }
 
+/// Returns true if the repository has the commit and its tree.
+fn has_commit(dir: &Path, id: &str) -> Result<bool, GitError> {
+    let [commit, tree] = ["commit", "tree"].map(|kind| format!("{id}^{{{kind}}}"));
+    let found = Git::new(dir, "rev-parse").args([commit, tree]).run()?;
+    Ok(found.code == 0 && found.stdout.starts_with(id.as_bytes()))
+}
+
 /// Points the ref `base` to the base, and checks that all its objects are there.
 fn set_base(dir: &Path, place: &PlaceSpec, source: &Source) -> Result<(), GitError> {
     let missing = || {
@@ -250,9 +287,7 @@ fn set_base(dir: &Path, place: &PlaceSpec, source: &Source) -> Result<(), GitErr
             source.root.display()
         ))
     };
-    let [commit, tree] = ["commit", "tree"].map(|kind| format!("{}^{{{kind}}}", place.base()));
-    let found = Git::new(dir, "rev-parse").args([commit, tree]).run()?;
-    if found.code != 0 || !found.stdout.starts_with(place.base().as_bytes()) {
+    if !has_commit(dir, place.base())? {
         return Err(missing());
     }
     // No other process knows the new repository yet.

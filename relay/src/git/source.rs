@@ -47,9 +47,21 @@ impl Source {
     /// Finds the repository of a folder.
     ///
     /// # Errors
-    /// Refuses a folder in no repository, a bare repository, one of another user, and a `.git` that leads to a
-    /// repository which doesn't point back.
+    /// Refuses a folder in no repository, and what [`Source::search`] refuses.
     pub fn find(folder: &Path) -> Result<Self, GitError> {
+        Self::search(folder)?.ok_or_else(|| {
+            GitError::refused(format!(
+                "{} is in no git repository: run `git init` and commit there, or use --in-place",
+                folder.display()
+            ))
+        })
+    }
+
+    /// Finds the repository of a folder; `None` if the folder is in no repository.
+    ///
+    /// # Errors
+    /// Refuses a bare repository, one of another user, and a `.git` that leads to a repository which doesn't point back.
+    pub fn search(folder: &Path) -> Result<Option<Self>, GitError> {
         let shown = folder.display();
         let folder =
             folder.canonicalize().map_err(|e| GitError::io(&format!("{shown} can't be entered"), &e))?;
@@ -67,12 +79,10 @@ impl Source {
             let git_dir = if meta.is_dir() { git } else { linked_git_dir(root, &git, &meta)? };
             // Git ignores a folder of this name that holds no repository.
             if is_git_dir(&git_dir) {
-                return Self::open(root, &folder, git_dir);
+                return Self::open(root, &folder, git_dir).map(Some);
             }
         }
-        Err(GitError::refused(format!(
-            "{shown} is in no git repository: run `git init` and commit there, or use --in-place"
-        )))
+        Ok(None)
     }
 
     /// Returns true if both are work trees of one repository.

@@ -120,7 +120,7 @@ impl TestJob {
         let subfolder = source.subfolder.to_str().unwrap();
         let place = PlaceSpec::new(&start.base, &start.parent, &branch, subfolder).unwrap();
         let repository = JobRepository::of_job(state, &job.parse().unwrap());
-        repository.create(&place, workspace, start.pack).unwrap();
+        repository.create(&place, workspace, start.pack, None).unwrap();
         let clone = state.join(format!("{job}-place"));
         let url = format!("file://{}", repository.path().display());
         git(state, &["clone", "-q", "--depth", "1", "-b", "base", &url, clone.to_str().unwrap()]);

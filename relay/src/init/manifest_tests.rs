@@ -26,6 +26,9 @@ fn load(text: &str) -> Result<Config, String> {
     Ok(config)
 }
 
+/// The only setting of the template that is in force: a new project keeps what its workers do apart from its files.
+const IN_FORCE: &str = "branch = true";
+
 /// Returns the settings of the template as (table, line), without `#`.
 fn settings() -> Vec<(String, String)> {
     let mut table = String::new();
@@ -34,7 +37,7 @@ fn settings() -> Vec<(String, String)> {
         let bare = line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' '));
         if line.starts_with('[') || bare.is_some_and(|bare| bare.starts_with('[')) {
             table = bare.unwrap_or(line).to_owned();
-        } else if let Some(bare) = bare {
+        } else if let Some(bare) = bare.or_else(|| Some(line).filter(|line| *line == IN_FORCE)) {
             all.push((table.clone(), bare.to_owned()));
         } else {
             assert!(line.is_empty() || line.starts_with("# "), "neither a setting nor words: {line}");
@@ -90,7 +93,9 @@ fn the_settings_name_everything_that_can_be_set() {
 #[test]
 fn each_setting_can_be_set_as_it_stands_there_and_a_default_changes_nothing() {
     let defaults = load("").unwrap();
-    assert_eq!(load(SETTINGS_TEXT).unwrap(), defaults);
+    let mut written = load(SETTINGS_TEXT).unwrap();
+    assert!(std::mem::replace(&mut written.branch, false));
+    assert_eq!(written, defaults);
     for (table, line) in settings() {
         if table == "[[step]]" {
             continue;

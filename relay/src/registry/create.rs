@@ -43,6 +43,8 @@ pub struct JobDraft<'a> {
     pub schedule: Schedule,
     /// Pack with the uncommitted files that the job starts from.
     pub pack: Option<&'a File>,
+    /// Archive with the images of the job.
+    pub images: Option<&'a [u8]>,
     /// Idempotency key: a second launch with the same key returns the first launch's job.
     pub key: Option<&'a str>,
 }
@@ -176,6 +178,8 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
     let spec = StagedFile::write_in(&staging, &registry.spec(&job), &serde_json::to_vec(&spec)?)?;
     let record = StagedFile::write_in(&staging, &registry.record(&job), &record.to_bytes()?)?;
     let pack = draft.pack.map(|pack| stage_pack(&staging, &registry.pack(&job), pack)).transpose()?;
+    let images =
+        draft.images.map(|archive| stage_images(&staging, &registry.images(&job), archive)).transpose()?;
     let latest = LatestLink::stage(registry, &job)?;
     // Both files are written before the first sync, which then commits both to the disk's journal.
     spec.begin_writing();
@@ -183,11 +187,12 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
     spec.sync()?;
     record.sync()?;
     // The locks are held until the record exists, because an unlocked file without a record counts as a leftover.
+    let _images = images.map(StagedFile::publish).transpose()?;
     let _pack = pack.map(StagedFile::publish).transpose()?;
     let _spec = spec.publish()?;
     if let Err(e) = record.publish().and_then(|_| registry.folder().sync()) {
         // Removes the partial job, whose prompt would never run.
-        for file in [registry.record(&job), registry.spec(&job), registry.pack(&job)] {
+        for file in [registry.record(&job), registry.spec(&job), registry.pack(&job), registry.images(&job)] {
             let _ = file.remove();
         }
         return Err(e);
@@ -202,6 +207,13 @@ fn stage_pack(staging: &RegistryDir, target: &FileRef, mut pack: &File) -> io::R
     let mut staged = StagedFile::create_in(staging, target)?;
     pack.rewind()?;
     io::copy(&mut pack, staged.file())?;
+    staged.sync()?;
+    Ok(staged)
+}
+
+/// Writes an archive of images to the disk, under a temporary name.
+fn stage_images(staging: &RegistryDir, target: &FileRef, archive: &[u8]) -> io::Result<StagedFile> {
+    let staged = StagedFile::write_in(staging, target, archive)?;
     staged.sync()?;
     Ok(staged)
 }

@@ -16,6 +16,7 @@ fn launch(registry: &Registry, name: &str, key: Option<&str>) -> CreateResult {
         origin: common::origin::Origin::default(),
         schedule: Schedule::default(),
         pack: None,
+        images: None,
         key,
     };
     create_job(registry, &draft).unwrap()

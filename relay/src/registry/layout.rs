@@ -73,6 +73,11 @@ impl Registry {
         self.job_file(job, "pack")
     }
 
+    /// Archive with the images of a job.
+    pub fn images(&self, job: &JobId) -> FileRef {
+        self.job_file(job, "images")
+    }
+
     /// A job's event log.
     pub fn events(&self, job: &JobId) -> FileRef {
         self.job_file(job, "events.jsonl")

@@ -22,10 +22,10 @@ pub fn remove_leftovers(registry: &Registry, now: SystemTime) {
         .iter()
         .filter_map(|name| layout::job_of_record(name).or_else(|| layout::job_of_events(name)))
         .collect();
-    for extension in [".spec", ".pack"] {
+    for extension in [".spec", ".pack", ".images"] {
         let jobs = names.iter().filter_map(|name| name.strip_suffix(extension)?.parse::<JobId>().ok());
         for job in jobs.filter(|job| !recorded.contains(job)) {
-            let file = if extension == ".spec" { registry.spec(&job) } else { registry.pack(&job) };
+            let file = registry.folder().file(format!("{}{extension}", job.file_stem()));
             // A launch holds its files locked until the record exists, which may be the case by now.
             if file.is_leftover(now) && !registry.record(&job).exists() {
                 let _ = file.remove();

@@ -48,9 +48,8 @@ pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<V
         if let Some(workspace) = workspaces.get(job) {
             workspace_copy::remove_log_copy(Path::new(workspace), job);
         }
-        for file in
-            [archive.spec(job), archive.pack(job), archive.log(job), archive.events(job), archive.record(job)]
-        {
+        let others = [archive.spec(job), archive.pack(job), archive.images(job), archive.log(job)];
+        for file in others.into_iter().chain([archive.events(job), archive.record(job)]) {
             file.remove()?;
         }
         outbox::remove_unless_pending(registry, job)?;

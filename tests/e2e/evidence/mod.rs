@@ -255,3 +255,47 @@ fn files_in_the_output_folder_are_kept_with_the_job() {
 fn files_in_the_output_folder_are_kept_from_a_container_and_without_a_clone() {
     output_is_kept(&Site::up(Engine::Docker), &["--in-place"]);
 }
+
+/// A picture of one pixel.
+const PNG: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+/// Number of Codex threads whose record holds an image.
+fn threads_with_images(site: &Site) -> usize {
+    let mut folders = vec![site.codex_home().join("sessions")];
+    let mut count = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                count +=
+                    usize::from(fs::read_to_string(&path).unwrap_or_default().contains("data:image/png"));
+            }
+        }
+    }
+    count
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn an_image_reaches_the_model_and_a_retry_has_it_too() {
+    let (_model, site) = crate::codex::site(Engine::Local, "127.0.0.1");
+    let image = site.root().join("pixel");
+    fs::write(&image, BASE64_STANDARD.decode(PNG).unwrap()).unwrap();
+    let path = image.to_str().unwrap();
+    let launch =
+        ["launch", "-q", "-w", "workspace-projects/demo", "-i", path, "[script:quick] Look at this."];
+    let job = site.relay(&launch).trim().to_owned();
+    // The image is a copy: the file may go.
+    fs::remove_file(&image).unwrap();
+    let record = site.ended(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&job));
+    assert_eq!(threads_with_images(&site), 1);
+    let retried = site.relay(&["retry", "-q", &job]).trim().to_owned();
+    assert_eq!(outcome(&site.ended(&retried)), (State::Completed, None), "{}", site.log(&retried));
+    assert_eq!(threads_with_images(&site), 2);
+    let refused = site.refused(2, &launch);
+    assert!(refused.contains("pixel: does not exist"), "{refused}");
+}

@@ -83,6 +83,7 @@ async fn serve(handle: &StreamHandle, service: GitService, repository: &Path) ->
     let name = match service {
         GitService::FetchPlace => "upload-pack",
         GitService::PushResult => "receive-pack",
+        GitService::FetchImages => return Some("there are none".to_owned()),
         GitService::PushOutput => {
             return handle.receive_into(tokio::io::sink()).await.err().map(|error| error.to_string());
         }

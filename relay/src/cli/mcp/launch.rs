@@ -45,6 +45,10 @@ struct Input {
     #[serde(default)]
     #[schemars(length(max = 20))]
     expect: Vec<String>,
+    /// Images for the worker: paths of PNG, JPEG, GIF or WebP files, at most 20 MiB each.
+    #[serde(default)]
+    #[schemars(length(max = 10))]
+    images: Vec<PathBuf>,
     /// Time limit of the job, such as 90s, 30m or 2h. By default that of relay.toml, or 4h.
     timeout: Option<String>,
     /// Action when a worker repeats a failing step. By default that of relay.toml, or warn.
@@ -139,6 +143,7 @@ fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
         name: tool_context::parse_name_field("name", input.name.as_deref())?,
         setup: input.setup,
         check: input.checks,
+        image: input.images,
         expect: expect.map_err(|e| Failure::usage(format!("`expect`: {e}")))?,
         limits: limit_flags(input.timeout.as_deref())?,
         on_limit: None,

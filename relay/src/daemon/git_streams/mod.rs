@@ -8,9 +8,10 @@
 //! A stream has limits, and ends with its connection. The agent then tries again on the next connection.
 //!
 //! * [`table`]: the open streams of a connection. * [`service`]: one stream from its check to its end.
-//! * [`child`]: the process of git. [`output`]: the output of a job, which needs no git.
+//! * [`child`]: the process of git. [`output`], [`images`]: files of a job, without git.
 
 mod child;
+mod images;
 mod output;
 mod service;
 mod table;

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::child::GitChild;
-use super::output;
+use super::{images, output};
 use crate::daemon::core::ConnectionId;
 use crate::daemon::job_repositories::JobRepositories;
 use crate::daemon::writer::{WriterCommand, WriterHandle};
@@ -76,6 +76,10 @@ async fn run(services: &Services, service: &Service) -> Result<(), String> {
         let (outputs, job) = (services.outputs.clone(), service.request.job.clone());
         return until_idle(&service.handle, output::receive(&service.handle, outputs, job)).await;
     }
+    if service.request.service == GitService::FetchImages {
+        let (registry, job) = (services.repositories.registry().clone(), service.request.job.clone());
+        return until_idle(&service.handle, images::send(&service.handle, registry, job)).await;
+    }
     let (repositories, job) = (services.repositories.clone(), service.request.job.clone());
     let repository = tokio::task::spawn_blocking(move || repositories.prepare(&job));
     let repository = repository.await.map_err(|_| "the relay is stopping".to_owned())??;
@@ -100,7 +104,7 @@ fn git_service(repository: &JobRepository, service: GitService) -> Option<Comman
     match service {
         GitService::FetchPlace => Some(repository.fetch_service()),
         GitService::PushResult => Some(repository.push_service()),
-        GitService::PushOutput => None,
+        GitService::PushOutput | GitService::FetchImages => None,
     }
 }
 

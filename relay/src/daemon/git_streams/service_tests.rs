@@ -32,7 +32,7 @@ fn repositories() -> (tempfile::TempDir, PathBuf, PathBuf, JobRepository) {
     let commit = git(&caller, &["rev-parse", "HEAD"]);
     let repository = JobRepository::of_job(dir.path(), &"demo#1".parse().unwrap());
     let place = PlaceSpec::new(&commit, &commit, "relay/demo-1", "").unwrap();
-    repository.create(&place, &caller, None).unwrap();
+    repository.create(&place, &caller, None, None).unwrap();
     git(&bare, &["update-ref", "refs/heads/other", "refs/heads/base"]);
     (dir, caller, bare, repository)
 }

@@ -132,6 +132,7 @@ impl SimRelay {
             origin: common::origin::Origin::default(),
             schedule: Schedule { after: after.to_vec(), base_job: None, group },
             pack: None,
+            images: None,
             key: None,
         };
         let (CreateResult::New(job) | CreateResult::Existing(job)) = create_job(&world.registry, &draft)?;

@@ -44,6 +44,7 @@ fn archive_job(registry: &Registry, job: &JobId) -> io::Result<()> {
     let moves = [
         (registry.spec(job), archive.spec(job)),
         (registry.pack(job), archive.pack(job)),
+        (registry.images(job), archive.images(job)),
         (registry.log(job), archive.log(job)),
         (registry.events(job), archive.events(job)),
         (registry.record(job), archive.record(job)),

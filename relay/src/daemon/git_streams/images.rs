@@ -1,0 +1,23 @@
+//! The images of a job, sent to its agent.
+
+use common::ids::JobId;
+use common::job::MAX_IMAGE_BYTES;
+use common::stream::StreamHandle;
+use tokio::io::AsyncReadExt;
+
+use crate::registry::Registry;
+
+/// Maximum length of the archive, in bytes: the images and their headers. A session may have replaced it.
+const MAX_ARCHIVE: u64 = MAX_IMAGE_BYTES + (1 << 20);
+
+/// Sends the archive.
+///
+/// # Errors
+/// One line with the reason.
+pub(super) async fn send(handle: &StreamHandle, registry: Registry, job: JobId) -> Result<(), String> {
+    let opened = tokio::task::spawn_blocking(move || registry.images(&job).open());
+    let opened = opened.await.map_err(|_| "the relay is stopping".to_owned())?;
+    let file = opened.map_err(|e| format!("they can't be read ({e}): launch the job again"))?;
+    let file = tokio::fs::File::from_std(file).take(MAX_ARCHIVE);
+    handle.send_from(file).await.map_err(|error| error.to_string())
+}
