@@ -45,7 +45,7 @@ fn bash_offers_commands_and_the_jobs_that_a_command_can_take() {
     assert_eq!(bash(&site, &["cancel", "en"]), "endless.1");
     assert_eq!(bash(&site, &["resume", "en"]), "", "a shell job has no thread to go on with");
     assert_eq!(bash(&site, &["retry", "--no"]), "");
-    assert_eq!(bash(&site, &["resume", "--no"]), "--no-check");
+    assert_eq!(bash(&site, &["resume", "--no"]), "--no-check --no-expect");
     assert_eq!(bash(&site, &["logs", "nobody"]), "");
 }
 

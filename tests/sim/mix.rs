@@ -120,6 +120,8 @@ pub(crate) struct Mix {
     pub(crate) jobs: usize,
     /// Number of jobs that the agent runs at once.
     pub(crate) capacity: u32,
+    /// True if jobs wait for other jobs, for folders and for slots of their groups.
+    pub(crate) has_schedule: bool,
 }
 
 impl Mix {
@@ -132,6 +134,7 @@ impl Mix {
             chaos: rng.u64(150..900),
             jobs: rng.usize(1..=4),
             capacity: rng.u32(1..=3),
+            has_schedule: rng.bool(),
         }
     }
 

@@ -212,10 +212,11 @@ impl World {
     }
 
     fn launch(&mut self) -> Result<(), String> {
+        let waits = self.mix.has_schedule;
         let folder = FOLDERS[self.rng.usize(..FOLDERS.len())];
-        let share = self.rng.u8(..4) == 0;
-        let group = GROUPS[self.rng.usize(..GROUPS.len())];
-        let earlier: Vec<JobId> = self.model.jobs.keys().cloned().collect();
+        let share = !waits || self.rng.u8(..4) == 0;
+        let group = if waits { GROUPS[self.rng.usize(..GROUPS.len())] } else { None };
+        let earlier: Vec<JobId> = self.model.jobs.keys().filter(|_| waits).cloned().collect();
         let after: Vec<JobId> = earlier.into_iter().filter(|_| self.rng.u8(..4) == 0).collect();
         if self.model.jobs.len() < self.mix.jobs
             && let Some(job) = self.relay.launch((folder, share), &after, group.map(|(name, _)| name))?

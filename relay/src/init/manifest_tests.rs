@@ -107,6 +107,7 @@ fn each_setting_can_be_set_as_it_stands_there_and_a_default_changes_nothing() {
             ("[limits.stalls]" | "[groups]", _)
             | ("[relay]", "port")
             | ("[codex]", "model")
+            | ("[workspace]", "branch")
             | ("[platform]", "image" | "cpus" | "min_free_memory" | "min_free_disk") => true,
             ("[notify]", name) => name == "command" || name.starts_with("webhook"),
             // These depend on each other or on the machine: unset, the engine decides.

@@ -67,7 +67,8 @@ fn a_job_that_does_not_leave_behind_what_is_expected_fails_and_says_what_was_fou
         ["launch", "-w", nothing.to_str().unwrap(), "--runner", "shell", "--expect", "commit", "-q", "true"];
     let record = site.ended(site.relay(&flags).trim());
     let message = record.error.unwrap().message;
-    assert!(message.starts_with("expected commit: the "), "{message}");
+    // The folder of the tests may lie in the repository that is tested.
+    assert!(message.starts_with("expected commit: "), "{message}");
 }
 
 /// Launches a job with a commit and checks, and waits for its result.

@@ -137,6 +137,11 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         ["wait", {"jobs": ["abe#2"], "timeout": "50s"}],
         ["retry", {"job": "abe#2", "timeout": "5m", "key": "k3"}],
         ["wait", {"jobs": ["abe#3"], "timeout": "50s"}],
+        ["compare", {"jobs": ["abe#2", "abe#3"]}],
+        ["diff", {"job": "abe#2", "stat": true}],
+        ["apply", {"job": "abe#2"}],
+        ["merge", {"job": "abe#2"}],
+        ["discard", {"job": "abe#2"}],
         ["status", {"jobs": ["abe"]}],
     ]);
     let (listed, mut texts) = python(&site, &launch, thread);
@@ -163,6 +168,12 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         "abe#2 completed after",
         "Worker abe#3 launched",
         "abe#3 completed after",
+        "abe#3",
+        // It worked in the folder itself.
+        "abe#2",
+        "abe#2",
+        "abe#2",
+        "abe#2",
         "status: wrong input: unknown field `jobs`, expected `job`",
     ];
     for (text, expected) in texts.iter().zip(expected) {

@@ -59,5 +59,6 @@ pub(super) use extend::{ExtensionLookup, ExtensionState, LimitRequest};
 pub(super) use handle::{Core, CoreSettings, HEARTBEAT_INTERVAL};
 pub(super) use input::{ContainerChange, Input};
 pub(super) use job_end::{dependency_failed_event, refused_event};
+#[cfg(feature = "internals")]
 pub(super) use job_queue::GroupLimits;
 pub(super) use scheduler::AgentId;
