@@ -174,7 +174,7 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         "abe#2",
         "abe#2",
         "abe#2",
-        "status: wrong input: unknown field `jobs`, expected `job`",
+        "status: wrong input: unknown field `jobs`",
     ];
     for (text, expected) in texts.iter().zip(expected) {
         assert!(text.contains(expected), "{expected}: {texts:#?}");
