@@ -15,7 +15,7 @@ pub(super) struct ScheduleFlags {
     /// not help it; repeatable
     #[arg(long, value_name = "JOB", add = candidates::any_job())]
     pub(super) after: Vec<String>,
-    /// Group of the job; [groups] in relay.toml limits the jobs of a group that run at once
+    /// Group of the job; `[groups]` in relay.toml limits the jobs of a group that run at once
     #[arg(long, value_name = "GROUP")]
     pub(super) group: Option<JobName>,
 }
