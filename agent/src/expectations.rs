@@ -15,7 +15,7 @@ use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
 /// Script with the checks; its header documents its arguments.
-const SCRIPT: &str = include_str!("expectations.sh");
+const SCRIPT: &str = concat!(include_str!("git_env.sh"), include_str!("expectations.sh"));
 /// Timeout of one call: git compares all files of the work tree.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Line of the script for a met expectation.

@@ -7,21 +7,7 @@
 
 unset CDPATH GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR \
     GIT_NAMESPACE GIT_CONFIG_PARAMETERS
-export LC_ALL=C GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 GIT_CONFIG_NOSYSTEM=1 GIT_NO_LAZY_FETCH=1
-export GIT_ALLOW_PROTOCOL=none GIT_SSH_COMMAND=false GIT_ASKPASS=false GIT_PAGER=cat GIT_EDITOR=false
-
-n=0
-set_config() {
-    eval "export GIT_CONFIG_KEY_$n=\$1 GIT_CONFIG_VALUE_$n=\$2"
-    n=$((n + 1))
-    export GIT_CONFIG_COUNT=$n
-}
-set_config core.fsmonitor false
-set_config core.hooksPath /dev/null
-set_config core.sshCommand false
-set_config core.alternateRefsCommand false
-set_config credential.helper ''
-set_config diff.external ''
+export LC_ALL=C GIT_OPTIONAL_LOCKS=0
 set_config safe.bareRepository explicit
 
 switch_filters_off() {
