@@ -68,7 +68,7 @@ fn jobs_that_follow_each_other_in_a_folder_report_their_own_changes() {
     let top = dir.path();
     shell(top, "git init -q -b main .; printf 'a\\nb\\n' >f; echo x >g; git add .; C -m one");
     assert_eq!(job(top, "top", "true"), Changes::default());
-    // Nobody commits: each change is that of one job.
+    // No job commits: each change is that of one job.
     assert_eq!(job(top, "top", "echo c >>f"), changes(1, 1, 0));
     assert_eq!(job(top, "top", "echo new >h"), changes(1, 0, 0));
     assert_eq!(job(top, "top", "true"), Changes::default());

@@ -159,7 +159,7 @@ fn take_kept(places: &Path, run: &RunId, spec: &JobSpec) -> Option<()> {
     let place = places.join(first.file_stem());
     let marker = beside(&place, KEPT);
     let is_ours = fs::read_to_string(&marker).ok()? == thread && fs::symlink_metadata(&place).ok()?.is_dir();
-    // Whoever removes the file has the place.
+    // The run that removes the file has the place.
     (is_ours && fs::remove_file(&marker).is_ok()).then_some(())?;
     mark(&places.join(folder_name(run)), AT, &first.to_string());
     Some(())

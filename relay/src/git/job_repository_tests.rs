@@ -1,4 +1,4 @@
-//! What a daemon that was killed has left of repositories.
+//! Leftovers of repositories from a killed daemon.
 
 use std::fs;
 

@@ -63,7 +63,7 @@ pub struct Facts<'a> {
     pub evidence: Option<&'a Evidence>,
 }
 
-/// What `relay verify` needs of a statement.
+/// Facts of a statement that `relay verify` needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     pub job: String,
@@ -74,7 +74,7 @@ pub struct Claims {
     pub checks: Option<Vec<CheckClaim>>,
 }
 
-/// What a statement says about a check.
+/// Facts of a statement about a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckClaim {
     pub command_sha256: String,

@@ -15,14 +15,14 @@ use common::record::{JobRecord, State};
 /// State of a job that others wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::daemon) enum DependencyState {
-    /// It has not ended, or its record can't be read now.
+    /// The job has not ended, or its record can't be read now.
     Pending,
-    /// It completed, but its result is not recorded yet.
+    /// The job completed, but its result is not recorded yet.
     ResultPending,
     Completed,
-    /// It ended in this other state.
+    /// The job ended in this other state.
     Ended(State),
-    /// It is no longer in the registry.
+    /// The job is no longer in the registry.
     Removed,
 }
 
