@@ -112,9 +112,9 @@ impl<W: CoreEnvironment> Driver<W> {
 
     async fn find_job(&mut self, job: &JobId) {
         if !self.core.is_known(job)
-            && let Ok(stored) = read::load_record(self.environment.registry(), job)
+            && let Ok(found) = read::find_job(self.environment.registry(), job)
         {
-            self.handle_input(Input::JobFound(Box::new(stored.record))).await;
+            self.handle_input(Input::JobFound(Box::new(found))).await;
         }
     }
 }

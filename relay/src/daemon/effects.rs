@@ -110,7 +110,7 @@ impl CoreEnvironment for Executor {
                 let states = request_files::read_dependencies(&self.registry, jobs, lacks_result);
                 return Some(Input::DependenciesRead(states));
             }
-            Effect::LogFirstEvent(job) => self.send_to_writer(WriterCommand::LogFirstEvent(job)).await,
+            Effect::OpenJob(job) => self.send_to_writer(WriterCommand::OpenJob(job)).await,
             Effect::Record { job, body } => {
                 self.send_to_writer(WriterCommand::RecordRelayEvent { job, body: Box::new(body) }).await;
             }

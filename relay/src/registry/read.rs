@@ -7,6 +7,7 @@ use common::job::JobSpec;
 use common::place::PlaceSpec;
 use common::record::{JobRecord, SCHEMA};
 
+use super::event_log::{self, ScanResult};
 use super::{Registry, layout};
 use crate::exit::Failure;
 use crate::files::refused::RefusedEntry;
@@ -50,6 +51,46 @@ fn load_record_from(home: &Registry, job: &JobId) -> io::Result<StoredRecord> {
         record.events_path = home.events(job).display().to_string();
     }
     Ok(StoredRecord { record, registry: home.clone() })
+}
+
+/// State of a job that the daemon finds in the registry.
+#[derive(Debug)]
+pub struct FoundJob {
+    /// The newest state of the job.
+    pub record: JobRecord,
+    /// True if the log shows the end of the job, but the record on disk does not.
+    pub record_is_stale: bool,
+}
+
+/// Reads the newest state of a job: the record if it shows the end of the job, which the log does before the record,
+/// and otherwise the record rebuilt from the log. A new job has no log.
+///
+/// # Errors
+/// Same as [`load_record`]. If the log can't be used, the record is.
+pub fn find_job(registry: &Registry, job: &JobId) -> io::Result<FoundJob> {
+    let stored = load_record(registry, job)?.record;
+    let found = |record, record_is_stale| FoundJob { record, record_is_stale };
+    let log = registry.events(job);
+    if stored.state.is_final() || stored.schema > SCHEMA || !log.exists() {
+        return Ok(found(stored, false));
+    }
+    let mut rebuilt: Option<JobRecord> = None;
+    let mut line_count = 0;
+    let scanned = event_log::scan_log(&log, |_, line| {
+        line_count += 1;
+        match &mut rebuilt {
+            Some(record) => record.apply_line(&line),
+            None if line_count == 1 => rebuilt = JobRecord::rebuild([&line]),
+            None => {}
+        }
+    });
+    Ok(match (scanned, rebuilt) {
+        (Ok(ScanResult { newer_version: None, .. }), Some(record)) => {
+            let record_is_stale = record.state.is_final();
+            found(record, record_is_stale)
+        }
+        _ => found(stored, false),
+    })
 }
 
 /// Returns the place in a job's spec; `None` if the job works in its workspace, or the spec can't be read.

@@ -46,8 +46,8 @@ pub(in crate::daemon) enum Effect {
     /// Report the states of these jobs, which others wait for.
     ReadDependencies(Vec<JobId>),
 
-    /// Log the first event of a record that the command line has created.
-    LogFirstEvent(JobId),
+    /// Open a job that was found in the registry: log the first event of a new one, and repair the record of an old one.
+    OpenJob(JobId),
     /// Record an event of the relay itself.
     Record {
         job: JobId,

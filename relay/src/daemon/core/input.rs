@@ -16,6 +16,7 @@ use super::extend::{ExtensionState, LimitRequest};
 use super::scheduler::AgentId;
 use crate::container_state::ContainerExit;
 use crate::container_state::ContainerState;
+use crate::registry::read::FoundJob;
 use crate::registry::requests::DaemonRequest;
 use crate::time::BootScale;
 
@@ -52,8 +53,8 @@ pub(in crate::daemon) enum Input {
     RegistryGone,
     /// The registry has records of these jobs.
     JobsListed(BTreeSet<JobId>),
-    /// A job that the core did not know has this record.
-    JobFound(Box<JobRecord>),
+    /// A job that the core did not know is in the registry.
+    JobFound(Box<FoundJob>),
     /// Answer to [`Effect::ReadDependencies`](super::Effect::ReadDependencies).
     DependenciesRead(Vec<(JobId, DependencyState)>),
     /// Milliseconds by which the wall clock was set ahead, or back if negative; `None` if it was not set.

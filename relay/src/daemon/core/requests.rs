@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::ids::JobId;
-use common::record::{JobRecord, SCHEMA};
+use common::record::SCHEMA;
 use jiff::Timestamp;
 
 use super::effect::Effect;
@@ -11,6 +11,7 @@ use super::extend::LimitRequest;
 use super::handle::Core;
 use super::input_context::InputContext;
 use super::scheduler::AgentId;
+use crate::registry::read::FoundJob;
 use crate::registry::requests::DaemonRequest;
 
 impl Core {
@@ -63,17 +64,21 @@ impl Core {
         self.inspect_limits(context);
     }
 
-    pub(super) fn add_new_job(&mut self, record: &JobRecord, context: &mut InputContext) {
+    pub(super) fn add_new_job(&mut self, found: &FoundJob, context: &mut InputContext) {
+        let FoundJob { record, record_is_stale } = found;
         let job = &record.job;
         // A record with a newer schema is left to the newer program.
         if self.known_jobs.contains(job) || (record.schema > SCHEMA && !record.state.is_final()) {
             return;
         }
         self.known_jobs.insert(job.clone());
+        if record.state.is_final() && !record_is_stale {
+            return;
+        }
+        context.push(Effect::OpenJob(job.clone()));
         if record.state.is_final() {
             return;
         }
-        context.push(Effect::LogFirstEvent(job.clone()));
         let connections = &self.agents.connections;
         // Until the cause is known, the scheduler counts an agent as connected whose connection has just ended. Such an
         // agent is assumed to hold the job, and its next hello shows whether it does.

@@ -16,6 +16,7 @@ use crate::container_state::ContainerExit;
 use crate::engine_kind::EngineKind;
 use crate::registry::event_log::LogFollower;
 use crate::registry::lease::{self, DaemonId, Lease, PlatformStatus};
+use crate::registry::read::FoundJob;
 use crate::registry::requests::DaemonRequest;
 use crate::render::samples;
 use crate::state_dir::saved_state::SavedState;
@@ -100,7 +101,7 @@ fn show(effect: &Effect) -> Option<String> {
         Effect::Record { job, body: EventBody::LinkRestored { agent } } => {
             format!("record {job}: back on {agent}")
         }
-        Effect::LogFirstEvent(job) => format!("adopt {job}"),
+        Effect::OpenJob(job) => format!("adopt {job}"),
         Effect::DropEnv(job) => format!("drop values of {job}"),
         Effect::RemoveCancel { job, .. } => format!("remove the cancel of {job}, if its record can be read"),
         Effect::RemoveConnection(connection) => format!("left {}", connection.number),
@@ -139,7 +140,11 @@ pub(super) fn record(job: &str, state: State, agent: Option<&str>) -> JobRecord 
 }
 
 fn found(job: &str) -> Input {
-    Input::JobFound(Box::new(record(job, State::Queued, None)))
+    found_record(record(job, State::Queued, None))
+}
+
+fn found_record(record: JobRecord) -> Input {
+    Input::JobFound(Box::new(FoundJob { record, record_is_stale: false }))
 }
 
 fn changed(job: &str, state: State) -> Input {
@@ -267,7 +272,7 @@ fn the_engine_s_cause_takes_precedence_over_the_network_s_if_it_arrives_in_time(
 #[test]
 fn a_job_found_while_the_cause_of_its_agent_s_disconnect_is_awaited_is_not_lost() {
     let mut scene = Scene::with_running_job(EngineKind::Docker);
-    let found = || Input::JobFound(Box::new(record("b#1", State::Running, Some("x"))));
+    let found = || found_record(record("b#1", State::Running, Some("x")));
     scene
         .then(
             cut("x", 1),
@@ -277,6 +282,14 @@ fn a_job_found_while_the_cause_of_its_agent_s_disconnect_is_awaited_is_not_lost(
 
     let mut scene = Scene::with_running_job(EngineKind::Docker);
     scene.then(found(), &["adopt b#1", "record b#1: Failed Some(AgentLost)"]);
+}
+
+#[test]
+fn a_job_whose_end_only_its_log_shows_is_opened_and_not_offered() {
+    let ended = FoundJob { record: record("b#1", State::Cancelled, None), record_is_stale: true };
+    Scene::with_running_job(EngineKind::Docker)
+        .then(Input::JobFound(Box::new(ended)), &["adopt b#1"])
+        .then(changed("b#1", State::Cancelled), &["notify b#1"]);
 }
 
 #[test]
@@ -318,7 +331,7 @@ fn the_jobs_of_an_agent_that_was_replaced_are_lost_after_half_a_minute() {
         )
         .then(changed("a#1", State::Failed), &["notify a#1"])
         // Its record could not be read until now.
-        .then(Input::JobFound(Box::new(record("b#1", State::Running, Some("x")))), &["adopt b#1"])
+        .then(found_record(record("b#1", State::Running, Some("x"))), &["adopt b#1"])
         .pass(Duration::from_secs(30))
         .then(Input::Tick, &["FindRevoked([\"x\"])"])
         .then(Input::Revoked(vec!["x".into()]), &["record b#1: Failed Some(AgentLost)"]);

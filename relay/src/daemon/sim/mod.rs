@@ -136,11 +136,11 @@ impl SimRelay {
             key: None,
         };
         let (CreateResult::New(job) | CreateResult::Existing(job)) = create_job(&world.registry, &draft)?;
-        let mut record = read::load_record(&world.registry, &job)?.record;
+        let mut found = read::find_job(&world.registry, &job)?;
         if world.planted_bug == Some(PlantedBug::IgnoresFolders) {
-            record.folder_use = FolderUse::Shared;
+            found.record.folder_use = FolderUse::Shared;
         }
-        self.handle(Input::JobFound(Box::new(record)));
+        self.handle(Input::JobFound(Box::new(found)));
         Ok(job)
     }
 

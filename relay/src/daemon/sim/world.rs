@@ -130,7 +130,7 @@ impl CoreEnvironment for SimWorld {
                 }
                 return Some(Input::DependenciesRead(states));
             }
-            Effect::LogFirstEvent(job) => self.queue.push_back(WriterCommand::LogFirstEvent(job)),
+            Effect::OpenJob(job) => self.queue.push_back(WriterCommand::OpenJob(job)),
             Effect::Record { job, body } => {
                 self.queue.push_back(WriterCommand::RecordRelayEvent { job, body: Box::new(body) });
             }

@@ -21,7 +21,7 @@ use crate::registry::read;
 impl Writer {
     pub(super) fn apply_command(&mut self, command: WriterCommand, now: Instant) -> io::Result<()> {
         match command {
-            WriterCommand::LogFirstEvent(job) => self.open_job(&job).map(|_| ())?,
+            WriterCommand::OpenJob(job) => self.open_found_job(&job)?,
             WriterCommand::Events { connection_id, job, epoch, first_seq, batch, receipts } => {
                 let result = match self
                     .check_sender(&connection_id, &job)
@@ -154,6 +154,22 @@ impl Writer {
             self.jobs_to_commit.insert(job.clone());
         }
         self.open_jobs.get_mut(job).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Opens a job that the core has found in the registry. The core learns of the end of a job that has ended.
+    fn open_found_job(&mut self, job: &JobId) -> io::Result<()> {
+        match self.open_job(job) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened.map(|_| ()),
+        }
+        if let Ok(stored) = read::load_record(&self.registry, job)
+            && let Some(finished_at) = stored.record.finished_at
+        {
+            spec::remove_env_values_or_log(&self.registry, job);
+            self.archive_queue.add_ended_job(finished_at, job.clone());
+            self.changes.post(job.clone(), stored.record);
+        }
+        Ok(())
     }
 
     /// Opens a job that has ended, so that its result can be recorded. The next commit closes it again.

@@ -27,8 +27,8 @@ pub(in crate::daemon) struct Receipt {
 pub(in crate::daemon) type Receipts = LatestMap<JobId, Receipt>;
 
 pub(in crate::daemon) enum WriterCommand {
-    /// Log the first event of a record that the command line has created.
-    LogFirstEvent(JobId),
+    /// Open a job that was found in the registry: log the first event of a new one, and repair the record of an old one.
+    OpenJob(JobId),
     /// Record events of an agent.
     Events {
         connection_id: ConnectionId,

@@ -349,7 +349,7 @@ fn an_agent_that_waits_for_a_bad_file_sends_everything_again_once_the_file_works
     writer.apply_and_commit([command], Instant::now());
     fs::write(registry.record(&bad), record).unwrap();
     // Another event of the job is recorded before the next check.
-    writer.apply_and_commit([WriterCommand::LogFirstEvent(bad.clone())], Instant::now());
+    writer.apply_and_commit([WriterCommand::OpenJob(bad.clone())], Instant::now());
     assert_eq!(reconnect_reason(&receipts, &bad), "its files can be read again");
 }
 
@@ -415,6 +415,27 @@ fn a_job_that_could_not_be_read_at_the_start_is_still_its_agent_s() {
     fs::write(registry.record(&bad), record).unwrap();
     let told: Vec<bool> = asked(&mut writer, &[&bad]).iter().map(|held| held.closed).collect();
     assert_eq!(told, [false], "the relay that died had offered it");
+}
+
+#[test]
+fn the_end_of_a_job_whose_record_was_put_right_late_is_taken_from_its_log() {
+    let (_dir, registry) = Registry::temporary();
+    let bad = launch(&registry, "a#1");
+    let queued = fs::read_to_string(registry.record(&bad)).unwrap();
+    let (mut writer, _) = open(&registry);
+    writer.apply_and_commit([own_end(&bad)], Instant::now());
+    drop(writer);
+    // A power loss may keep the end in the log and lose it in the record.
+    fs::write(registry.record(&bad), &queued).unwrap();
+    make_newer(&registry, &bad);
+    let (mut writer, changes) = open(&registry);
+    fs::write(registry.record(&bad), &queued).unwrap();
+
+    let found = read::find_job(&registry, &bad).unwrap();
+    assert_eq!((found.record.state, found.record_is_stale), (State::Completed, true));
+    writer.apply_and_commit([WriterCommand::OpenJob(bad.clone())], Instant::now());
+    assert_eq!(read::load_record(&registry, &bad).unwrap().record.state, State::Completed);
+    assert_eq!(taken(&changes).get(&bad).map(|record| record.state), Some(State::Completed));
 }
 
 /// Ends this many jobs.
