@@ -2,14 +2,37 @@
 # Builds the release programs side by side: target/release/relay and target/release/worker-agent. On Linux both are static:
 # the agent has to run in any image, and relay starts sooner without a dynamic linker. Elsewhere the agent is
 # built inside a Rust container.
+#
+#   ./docker/build.sh [--dev] [--verbose]
+#
+# --dev builds all programs of the workspace into target/programs instead, unoptimised and in half the time: for the
+# tests, which share this build, and for a first try.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=../tests/lib.sh
+. tests/lib.sh
 # The programs are taken from here below.
 unset CARGO_TARGET_DIR
-mkdir -p target/release
 
-quiet=(--quiet)
-[ "${1:-}" = --verbose ] && quiet=()
+quiet=(--quiet) dev=0
+for argument; do
+    case $argument in
+        --dev) dev=1 ;;
+        --verbose) quiet=() ;;
+        *) say "usage: ./docker/build.sh [--dev] [--verbose]"; exit 2 ;;
+    esac
+done
+
+if [ "$dev" = 1 ] && [ "$(uname -s)" = Linux ]; then
+    use_static_target
+    cargo build "${quiet[@]}" --locked --workspace --bins
+    mkdir -p target/programs
+    for program in relay worker-agent scripted-model; do
+        # The agent becomes a layer of images: symbols would make it several times as large.
+        strip --strip-debug -o "target/programs/$program" "target/$CARGO_BUILD_TARGET/debug/$program"
+    done
+    exit
+fi
 
 machine=$(uname -m)
 [ "$machine" = arm64 ] && machine=aarch64
@@ -18,6 +41,7 @@ target=$machine-unknown-linux-gnu
 flags='-C target-feature=+crt-static -C force-unwind-tables=no'
 # With --target, build scripts and macros stay dynamic: they can't be built static.
 build=(cargo build "${quiet[@]}" --release --locked --target "$target")
+mkdir -p target/release
 if [ "$(uname -s)" = Linux ]; then
     RUSTFLAGS=$flags "${build[@]}" -p relay -p worker-agent
     install -m 755 "target/$target/release/relay" "target/$target/release/worker-agent" target/release/
@@ -25,4 +49,10 @@ else
     cargo build "${quiet[@]}" --release --locked -p relay
     docker run --rm -v "$PWD":/src -w /src -e RUSTFLAGS="$flags" rust:1-slim "${build[@]}" -p worker-agent
     install -m 755 "target/$target/release/worker-agent" target/release/
+fi
+if [ "$dev" = 1 ]; then
+    # Elsewhere, one build serves both purposes.
+    cargo build "${quiet[@]}" --locked -p relay-tests --bin scripted-model
+    mkdir -p target/programs
+    install -m 755 target/release/relay target/release/worker-agent target/debug/scripted-model target/programs/
 fi

@@ -24,7 +24,7 @@ projects=$site/workspace-projects
 model_pid=""
 
 clean_up() {
-    [ ! -x target/release/relay ] || [ ! -d "$site/platform" ] || target/release/relay --root "$site" down --force >/dev/null 2>&1 || true
+    [ ! -x target/programs/relay ] || [ ! -d "$site/platform" ] || target/programs/relay --root "$site" down --force >/dev/null 2>&1 || true
     [ -z "$model_pid" ] || kill "$model_pid" 2>/dev/null || true
     stop_docker_if_started
 }
@@ -58,14 +58,9 @@ else
 fi
 
 ensure_cargo
-say "building relay and worker-agent (the first time takes some minutes)"
-if [ "$scripted" = 1 ]; then
-    # Beside the programs, whose last step keeps a single core busy.
-    cargo build --quiet --locked -p relay-tests --bin scripted-model &
-    building=$!
-fi
-./docker/build.sh
-relay=$PWD/target/release/relay
+say "building relay and worker-agent, unoptimised (the first time takes some minutes)"
+./docker/build.sh --dev
+relay=$PWD/target/programs/relay
 in_site() { "$relay" --root "$site" "$@"; }
 
 # The project: everything relay knows of it is in platform/relay.toml.
@@ -86,12 +81,11 @@ rm -rf "$projects/demo/checkout"
 } >"$site/platform/relay.toml"
 
 if [ "$scripted" = 1 ]; then
-    wait "$building"
     address=127.0.0.1
     [ "$engine" = local ] || [ "$(uname -s)" != Linux ] ||
         address=$(ip -4 -o addr show dev docker0 | sed 's/.* inet \([0-9.]*\).*/\1/')
     rm -f "$site/model"
-    target/debug/scripted-model --listen "$address:0" --port-file "$site/model" --scripts tests/scripts \
+    target/programs/scripted-model --listen "$address:0" --port-file "$site/model" --scripts tests/scripts \
         --write-codex-home "$site/codex-home" >"$site/model.log" 2>&1 &
     model_pid=$!
     until [ -s "$site/model" ]; do

@@ -43,6 +43,15 @@ may_install() {
     fi
 }
 
+# use_static_target : from now on cargo builds static programs, in a folder of their own. The tests and the programs that
+# docker/build.sh --dev leaves for them so share one build.
+use_static_target() {
+    CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
+    export CARGO_BUILD_TARGET RUSTFLAGS='-C target-feature=+crt-static'
+    # Without an earlier build there is nothing that incremental files could save.
+    [ -d "target/$CARGO_BUILD_TARGET/debug" ] || export CARGO_INCREMENTAL=0
+}
+
 # need_tool COMMAND HINT... : fails with the hint when a command is missing.
 need_tool() {
     local tool=$1

@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all. A missing Docker or Codex is a failure, never a skip.
 #
-#   ./tests/run.sh [--no-install] [--nightly]
+#   ./tests/run.sh [--no-install] [--release] [--nightly]
 #
-# --nightly adds fuzzing and more development tools, and repeats as often as the design asks: hours, not minutes.
+# --release tests the programs as they are shipped instead of unoptimised ones, and takes minutes more.
+# --nightly does that too, adds fuzzing and more development tools, and repeats as often as the design asks: hours, not
+# minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=lib.sh
 . tests/lib.sh
 
-profile=default
+profile=default programs=target/programs
 for argument; do
     case $argument in
         --no-install) export RELAY_NO_INSTALL=1 ;;
-        --nightly) profile=nightly; export RELAY_TEST_NIGHTLY=1 ;;
-        *) say "usage: ./tests/run.sh [--no-install] [--nightly]"; exit 2 ;;
+        --release) programs=target/release ;;
+        --nightly) profile=nightly programs=target/release; export RELAY_TEST_NIGHTLY=1 ;;
+        *) say "usage: ./tests/run.sh [--no-install] [--release] [--nightly]"; exit 2 ;;
     esac
 done
 trap 'kill $(jobs -p) 2>/dev/null; stop_docker_if_started' EXIT
@@ -63,13 +66,16 @@ ensure_docker "$PWD/target/dockerd.log"
     [ "$profile" != nightly ] || ensure_idle_tools "$PWD/target/idle-tools"
 ) >target/tools.log 2>&1 &
 tools=$!
-./docker/build.sh >target/build.log 2>&1 &
-programs=$!
+if [ "$programs" = target/release ]; then
+    # Before the static build of the tests is chosen, because these programs have flags of their own.
+    ./docker/build.sh >target/build.log 2>&1 &
+    building=$!
+fi
+use_static_target
 
-step format, lints, licences, documentation
+step format and licences
 cargo fmt --all --check
 cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
-cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 # The fuzz targets are a workspace of their own, whose lock file has to follow.
 cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
@@ -79,27 +85,32 @@ if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
 else
     say "advisories: not checked, the database is out of reach"
 fi
-RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items --locked
 
-step build of the tests
+step build of the programs and the tests
+# In one call: what they share is built once.
+cargo build --quiet --workspace --bins --tests --locked
+if [ "$programs" = target/programs ]; then
+    ./docker/build.sh --dev >target/build.log 2>&1 &
+    building=$!
+fi
 cargo nextest run --cargo-quiet --workspace --locked --no-run
 
-step programs and image
+step image
 wait_for "$tools" target/tools.log
-wait_for "$programs" target/build.log
+wait_for "$building" target/build.log
 RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")
 export RELAY_TEST_CODEX
 RELAY_TEST_MCP_PYTHON=$(ensure_mcp_client "$PWD/target/mcp-client")
 export RELAY_TEST_MCP_PYTHON
-export RELAY_TEST_BIN_DIR=$PWD/target/release
+export RELAY_TEST_BIN_DIR=$PWD/$programs
 export RELAY_TEST_IDLE_TOOLS=$PWD/target/idle-tools
 copy_host_certs docker/certs
 site=$PWD/target/image
 mkdir -p "$site/platform" "$site/workspace-projects"
 printf '[platform]\nengine = "docker"\nname = "relay-test-image"\nimage = "relay-platform:test"\ncerts = "%s"\n' \
     "$PWD/docker/certs" >"$site/platform/relay.toml"
-target/release/relay --root "$site" up --yes --build >target/image.log 2>&1 || { tail -n 30 target/image.log >&2; exit 1; }
-target/release/relay --root "$site" down >/dev/null
+"$programs/relay" --root "$site" up --yes --build >target/image.log 2>&1 || { tail -n 30 target/image.log >&2; exit 1; }
+"$programs/relay" --root "$site" down >/dev/null
 
 export RELAY_TEST_FIGURES=$PWD/target/figures.txt
 : >"$RELAY_TEST_FIGURES"
@@ -109,11 +120,31 @@ if [ "$profile" = nightly ]; then
     ./tests/fuzz.sh
 fi
 
-step tests
+# Lints and documentation, with the time of the processors that the tests leave.
+lint() {
+    cargo clippy --quiet --workspace --all-targets --locked -- -D warnings &&
+        RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items --locked
+}
+
+step tests, lints, documentation
+rm -f target/lints.done
+{
+    chrt --idle --pid 0 "$BASHPID"
+    result=0
+    lint >target/lints.log 2>&1 || result=$?
+    echo "$result" >target/lints.done
+    exit "$result"
+} &
+lints=$!
 # Most tests wait for most of their time: three share a core.
 threads=$(($(nproc) * 3))
-# What the tests measured goes before the summary: whoever reads only the end wants to find that there.
+# The lints and what the tests measured go before the summary: whoever reads only the end wants to find that there.
 cargo nextest run --profile "$profile" --test-threads "$threads" --workspace --locked --run-ignored all --no-fail-fast 2>&1 |
     awk -v figures="$RELAY_TEST_FIGURES" '
-        /^ +Summary \[/ { while ((getline line < figures) > 0) print line }
+        /^ +Summary \[/ {
+            while (system("test -e target/lints.done")) system("sleep 1")
+            system("cat target/lints.log")
+            while ((getline line < figures) > 0) print line
+        }
         { print; fflush() }'
+wait "$lints"

@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use relay_tests::harness::figures::times;
+
 /// Runs the cases from 0 on, each thread with a state of its own; returns what they found, in their order.
 pub(crate) fn each<S, R: Send>(
     cases: u64,
@@ -40,4 +42,20 @@ pub(crate) fn every<S>(
     let run = |state: &mut S, case| check(state, usize::try_from(case).ok()?).err();
     let wrong = each(cases as u64, make, run);
     wrong.into_iter().map(|(case, reason)| format!("case {case}: {reason}")).collect()
+}
+
+/// A flipped bit.
+pub(crate) struct Flip {
+    pub(crate) byte: usize,
+    pub(crate) mask: u8,
+}
+
+/// Returns the bits of a file of this many bytes that are flipped: one bit of each byte, and every bit in nightly runs.
+pub(crate) fn flips(size: usize) -> Vec<Flip> {
+    let flip = |byte: usize, bit: usize| Flip { byte, mask: 1 << (bit % 8) };
+    times(
+        // Neighbouring bytes get different bits.
+        (0..size).map(|byte| flip(byte, byte * 3)).collect(),
+        (0..size * 8).map(|bit| flip(bit / 8, bit)).collect(),
+    )
 }
