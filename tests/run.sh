@@ -93,7 +93,9 @@ if [ "$programs" = target/programs ]; then
     ./docker/build.sh --dev >target/build.log 2>&1 &
     building=$!
 fi
-cargo nextest run --cargo-quiet --workspace --locked --no-run
+# The run takes the tests from these lists, because a call of cargo would wait for the lints, which run at the same time.
+cargo metadata --locked --format-version 1 >target/cargo-metadata.json
+cargo nextest list --cargo-quiet --workspace --locked --list-type binaries-only --message-format json >target/tests.json
 
 step image
 wait_for "$tools" target/tools.log
@@ -136,10 +138,11 @@ rm -f target/lints.done
     exit "$result"
 } &
 lints=$!
-# Most tests wait for most of their time: three share a core.
-threads=$(($(nproc) * 3))
+# Most tests wait for most of their time: four share a core.
+threads=$(($(nproc) * 4))
 # The lints and what the tests measured go before the summary: whoever reads only the end wants to find that there.
-cargo nextest run --profile "$profile" --test-threads "$threads" --workspace --locked --run-ignored all --no-fail-fast 2>&1 |
+cargo nextest run --cargo-metadata target/cargo-metadata.json --binaries-metadata target/tests.json \
+    --profile "$profile" --test-threads "$threads" --run-ignored all --no-fail-fast 2>&1 |
     awk -v figures="$RELAY_TEST_FIGURES" '
         /^ +Summary \[/ {
             while (system("test -e target/lints.done")) system("sleep 1")
