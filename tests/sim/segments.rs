@@ -8,7 +8,7 @@ use worker_agent::internals::test_support::{Piece, Scanned, build_segment, event
 use crate::cases::{Flip, every, flips};
 
 /// Size of the segment, in bytes.
-const SIZE: usize = 64 * 1024;
+const SIZE: usize = 16 * 1024;
 
 /// Creates a segment of the agent's spool of exactly [`SIZE`] bytes; also returns where its records end.
 fn sample() -> (Vec<u8>, Vec<usize>) {
@@ -22,7 +22,7 @@ fn sample() -> (Vec<u8>, Vec<usize>) {
     let mut ends = vec![bytes_of(&[]).len()];
     while ends.last().is_some_and(|end| *end < SIZE - 4500) {
         let n = payloads.len();
-        payloads.push(event("x".repeat(1 + n * 997 % 2000)));
+        payloads.push(event("x".repeat(1 + n * 997 % 1000)));
         ends.push(bytes_of(&payloads).len());
     }
     // The last record fills the remaining space: its head, its fixed fields and a length of three bytes.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream as StdStream;
 
 use common::stream::{StreamEnd, StreamError, StreamHandle, StreamPart, StreamViolation};
@@ -132,5 +133,50 @@ async fn transfer(handle: &StreamHandle, mut socket: UnixStream) -> StreamEnd {
         // Git has closed its end early. The relay's git has to end, too.
         let _ = handle.close(Some(error.clone())).await;
     }
+    if moved.is_err()
+        && let Err(error) = end_failed(socket)
+    {
+        tracing::warn!("the end of a failed stream may keep git waiting: {error}");
+    }
     moved.map(drop)
+}
+
+/// Ends the socket of a failed stream so that git reads the end of the stream. Bytes that nothing has read would turn
+/// the end into an error (`ECONNRESET`), after which git's `remote-fd` waits for ever.
+fn end_failed(socket: UnixStream) -> io::Result<()> {
+    let mut socket = socket.into_std()?;
+    // From now on git can't write, so the unread bytes have an end.
+    socket.shutdown(Shutdown::Both)?;
+    io::copy(&mut socket, &mut io::sink()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_fails_with_unread_bytes_ends_without_an_error_for_git() {
+        let (socket, mut git) = socket_pair().unwrap();
+        let (parts, mut queue) = mpsc::channel(1);
+        let handle = StreamHandle::new(1, parts);
+        let moving = handle.clone();
+        let transfer = tokio::spawn(async move { transfer(&moving, socket).await });
+        // The queue takes one part, and the transfer waits with the second: later bytes stay unread.
+        git.write_all(b"want").unwrap();
+        let first = queue.recv().await;
+        assert_eq!(first, Some((1, StreamPart::Data(b"want".to_vec()))));
+        git.set_nonblocking(true).unwrap();
+        while git.write(&[0; 4096]).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        handle.fail(StreamError::Lost);
+        assert_eq!(transfer.await.unwrap(), Err(StreamError::Lost));
+
+        git.set_nonblocking(false).unwrap();
+        git.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(git.read(&mut [0; 1]).unwrap(), 0, "the end of the stream");
+    }
 }
