@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A worker or a session may have written any of these files, so none of them is trusted: a `.git` file gives access
-//! only to folders in which jobs may work, and only if the folder that it names points back to it. Whoever wrote that
-//! pointer could already write there.
+//! only to folders in which jobs may work, and only if the folder that it names points back to it. The author of
+//! that pointer could already write there.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

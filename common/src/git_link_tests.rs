@@ -111,7 +111,7 @@ fn a_git_file_opens_no_folder_that_does_not_point_back_or_is_not_for_jobs() {
     let not_mutual = |path: &str| GitLinkError::NotMutual(path.into());
     let outside = |path: &str| GitLinkError::Outside(path.into());
     let git = "/p/w/evil/.git";
-    // What stands in the workspace's `.git`, what an attacker could write elsewhere, and the answer.
+    // Content of the workspace's `.git`, files that an attacker could write elsewhere, and the expected error.
     for (text, more, expected) in [
         ("rubbish\n", vec![], GitLinkError::NotGit),
         ("", vec![], GitLinkError::NotGit),

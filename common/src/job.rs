@@ -168,7 +168,7 @@ pub struct JobSpec {
     /// Clone that the job works in; `None` for a job that works in `workspace` itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<PlaceSpec>,
-    /// What the job has to leave behind; without it an otherwise completed job fails.
+    /// Conditions on the result; if one is not met, an otherwise completed job fails.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<Expectation>,
     /// True if the job does not wait for other jobs that work in its workspace.

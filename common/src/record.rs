@@ -301,8 +301,8 @@ impl JobRecord {
         text
     }
 
-    /// Returns true for a Codex job in a repository that left everything as it was. Of other jobs nobody expects a
-    /// change.
+    /// Returns true for a Codex job in a repository that left everything as it was. Other jobs are not
+    /// expected to change anything.
     fn changed_nothing(&self) -> bool {
         let is_unchanged = match &self.result {
             Some(result) => result.state == ResultState::None,

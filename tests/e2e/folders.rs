@@ -91,7 +91,7 @@ fn jobs_that_follow_each_other_report_their_own_changes() {
     let site = Site::up(Engine::Local);
     let git = "git init -q -b main . && git add README && git -c user.name=t -c user.email=t@e commit -qm x";
     assert!(Command::new("sh").args(["-ec", git]).current_dir(site.workspace()).status().unwrap().success());
-    // All are queued at once, and nobody commits.
+    // All are queued at once, and none of the jobs commits.
     let jobs: Vec<String> = (1..=5)
         .map(|n| {
             let line = format!("echo {n} >>README; echo {n} >new-{n}");

@@ -12,7 +12,7 @@ use relay_tests::harness::repository::git;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, until};
 
-/// What the model does: edits, looks for a way out, waits for a file, commits, and edits once more by a patch.
+/// Script of the model: edits, looks for a way out, waits for a file, commits, and edits once more by a patch.
 fn script(go: &str, outside: &str) -> String {
     let commands = |line: &str| serde_json::json!({"commands": [{"cmd": line}]});
     serde_json::json!({"name": "place", "turns": [
@@ -64,7 +64,7 @@ fn a_task_comes_back_as_a_branch(site: &Site, address: &str, go: &str, outside: 
     let subjects = git(&root, &["log", "--format=%s", "relay/demo-1"]);
     let expected = "relay: uncommitted changes\nFirst edit\nrelay: uncommitted files\nbase";
     assert_eq!(subjects, expected);
-    // What was uncommitted is part of the branch.
+    // The uncommitted changes are part of the branch.
     fs::remove_file(root.join("mine")).unwrap();
     site.relay(&["merge", &job]);
     assert_eq!(site.record(&job).result.map(|result| result.state), Some(ResultState::Merged));

@@ -54,7 +54,7 @@ fn a_resumed_job_goes_on_in_its_clone_and_a_retried_one_starts_from_the_same_com
     let launch = ["launch", "-q", "--branch", "-w", "workspace-projects/demo", "[script:first] Go."];
     let first = site.relay(&launch).trim().to_owned();
     let (first_log, first_result) = ended(&site, &first);
-    // What the caller changes meanwhile is not for jobs that continue or repeat another.
+    // Changes that the caller makes meanwhile are not for jobs that continue or repeat another.
     site.write("workspace-projects/demo/file", "changed since\n");
 
     let second = site.relay(&["resume", "-q", &first, "[script:second] Go on."]).trim().to_owned();

@@ -60,7 +60,7 @@ fn size(folder: &Path) -> u64 {
 
 #[test]
 fn objects_that_the_checks_refuse_are_named_and_earlier_commits_are_kept() {
-    // What each job adds, and what git calls it.
+    // File that each job adds, and git's name for it.
     let cases = [
         ("echo x | entry 100644 .git", "hasDotgit"),
         ("echo x | entry 100644 .GIT", "hasDotgit"),
@@ -121,7 +121,7 @@ fn traps_in_the_repository_delay_no_end_and_change_nothing_outside() {
     let before = git(&other, &["for-each-ref"]);
     let edit = "echo more >> README";
     let foreign = other.display();
-    // What each job does, the number of commits that come back, and what is told.
+    // Actions of each job, the number of commits that come back, and the warnings.
     let cases = [
         (
             format!(

@@ -106,7 +106,7 @@ fn the_first_launch_works_as_printed() {
     let own =
         "git init -q . && git -c user.name=n -c user.email=n@localhost commit -q --allow-empty -m first";
     assert!(shell(&site, own).status().unwrap().success());
-    // What only this test needs is added to what `relay init` writes.
+    // The settings that only this test needs are added to the files that `relay init` writes.
     let settings = site.root().join("platform/relay.toml");
     let (own_settings, written) = (fs::read_to_string(&settings).unwrap(), "[workspace]\nbranch = true\n");
     fs::remove_file(&settings).unwrap();

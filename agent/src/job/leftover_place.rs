@@ -7,7 +7,7 @@ use common::job::JobSpec;
 use tokio::time::timeout;
 
 use super::manager::JobManager;
-use super::own_place::hand_over_result;
+use super::own_place::push_final_result;
 use crate::confine::admission;
 use crate::environment::Variables;
 use crate::place::checkpoints::Pushed;
@@ -17,12 +17,12 @@ use crate::spool::{JobSpool, RunId};
 use crate::workspace::WorkspaceDir;
 
 /// Maximum time for the hand-over of one place. The end of its job waits for it.
-const HAND_OVER_LIMIT: Duration = Duration::from_secs(120);
+const PUSH_LIMIT: Duration = Duration::from_secs(120);
 
 impl JobManager {
     /// Hands over the commits in the place of an interrupted run, none of whose processes is left, with what is
     /// uncommitted there. Returns warnings for the job. A place that was not complete yet is removed.
-    pub(super) async fn hand_over_leftover(&self, run: &JobSpool) -> Vec<String> {
+    pub(super) async fn push_result_of_leftover(&self, run: &JobSpool) -> Vec<String> {
         let spec = run.stored_spec().and_then(|spec| serde_json::from_str::<JobSpec>(&spec).ok());
         let Some(place) = self.leftover_place(run.run_id(), spec).await else { return Vec::new() };
         let path = place.path().to_owned();
@@ -30,8 +30,8 @@ impl JobManager {
             remove(&path).await;
             return Vec::new();
         }
-        let handing = hand_over_result(&place, Pushed::default());
-        match timeout(HAND_OVER_LIMIT, handing).await {
+        let push = push_final_result(&place, Pushed::default());
+        match timeout(PUSH_LIMIT, push).await {
             Ok(Ok(warnings)) => {
                 remove(&path).await;
                 warnings
@@ -42,7 +42,7 @@ impl JobManager {
             }
             Err(_) => {
                 folder::mark_kept(&path);
-                let (seconds, path) = (HAND_OVER_LIMIT.as_secs(), path.display());
+                let (seconds, path) = (PUSH_LIMIT.as_secs(), path.display());
                 vec![format!(
                     "the result was not handed over within {seconds} s; it is in {path} on the agent's machine"
                 )]

@@ -93,7 +93,7 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
     }
 }
 
-/// Returns the message for a place that could not be made.
+/// Returns the message for a place (the job's own clone) that could not be made.
 pub(crate) fn place_failure(reason: &str) -> String {
     format!("the job's place could not be made: {reason}")
 }

@@ -10,15 +10,15 @@ use crate::place::folder;
 
 impl Supervisor {
     /// Hands the output over and removes its folder, unless that fails.
-    pub(super) async fn hand_over_output(&mut self) {
+    pub(super) async fn push_output(&mut self) {
         let output = self.resources.output.clone();
         let path = output.folder.path().to_owned();
         if !output.is_empty() {
             let handed_over = if self.end_reason == Some(EndReason::Stopped) {
                 Err("the agent was stopped".to_owned())
             } else {
-                let handing = output.hand_over();
-                match self.wait_unless_stopped(handing).await {
+                let push = output.push_output();
+                match self.wait_unless_stopped(push).await {
                     Wait::Done(result) => result,
                     Wait::Interrupted => Err("the agent was stopped".to_owned()),
                 }

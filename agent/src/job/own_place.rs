@@ -175,14 +175,14 @@ impl Supervisor {
     }
 
     /// Hands the job's commits over, with everything that it left uncommitted. All its processes have ended.
-    pub(super) async fn hand_over(&mut self, checkpoints: Checkpoints) {
+    pub(super) async fn push_result_at_end(&mut self, checkpoints: Checkpoints) {
         let pushed = checkpoints.stop().await;
         let Some(place) = self.resources.place.clone() else { return };
-        let handing = hand_over_result(&place, pushed);
+        let push = push_final_result(&place, pushed);
         let result = if self.end_reason == Some(EndReason::Stopped) {
-            timeout(STOP_TIMEOUT, handing).await.unwrap_or_else(|_| Err(vec![stopped_warning()]))
+            timeout(STOP_TIMEOUT, push).await.unwrap_or_else(|_| Err(vec![stopped_warning()]))
         } else {
-            match self.wait_unless_stopped(handing).await {
+            match self.wait_unless_stopped(push).await {
                 Wait::Done(result) => result,
                 Wait::Interrupted => Err(vec![stopped_warning()]),
             }
@@ -235,7 +235,7 @@ fn stopped_warning() -> String {
 }
 
 /// Commits what is left and pushes it. Returns warnings; an error if commits stay in the place only.
-pub(super) async fn hand_over_result(place: &PlaceGit, pushed: Pushed) -> Result<Vec<String>, Vec<String>> {
+pub(super) async fn push_final_result(place: &PlaceGit, pushed: Pushed) -> Result<Vec<String>, Vec<String>> {
     let mut warnings = Vec::new();
     let committed = place.commit_rest().await;
     if let Err(reason) = &committed {

@@ -22,7 +22,7 @@ use crate::confine::{admission, shared_settings};
 use crate::environment::{self, Variables};
 use crate::mask::Masker;
 use crate::observe::Observer;
-use crate::output::hand_over::JobOutput;
+use crate::output::job_output::JobOutput;
 use crate::place::cache::RepositoryCache;
 use crate::place::folder::{self, FolderKind};
 use crate::place::git::PlaceGit;

@@ -82,7 +82,7 @@ async fn finish_run(
         return;
     };
     if let Some(jobs) = jobs {
-        let warnings = jobs.hand_over_leftover(&run).await;
+        let warnings = jobs.push_result_of_leftover(&run).await;
         run.append_all(warnings.into_iter().map(|message| EventBody::Warning { message }));
     }
     if let Some((killed, survivors)) = cleanup {

@@ -26,7 +26,7 @@ use crate::git_diff::{self, GitCall};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
 use crate::oom::OomWatch;
-use crate::output::hand_over::JobOutput;
+use crate::output::job_output::JobOutput;
 use crate::place::git::PlaceGit;
 use crate::process::{Event, Exit, OutputPipes, OutputSource, Process};
 use crate::shim::protocol::Command;
@@ -141,7 +141,7 @@ impl Supervisor {
             Ok(_) => self.run_stages_and_count_changes(has_place).await,
             Err(error) => (Err(error), None),
         };
-        self.hand_over_output().await;
+        self.push_output().await;
         self.remove_images();
         self.remove_place(has_place);
         self.warn_of_replaced_settings();
@@ -175,7 +175,7 @@ impl Supervisor {
             result = self.check_expectations(&expectation_base, has_place).await;
         }
         if let Some(checkpoints) = checkpoints {
-            self.hand_over(checkpoints).await;
+            self.push_result_at_end(checkpoints).await;
         }
         let changes = self.count_changes(&git, before).await;
         if result.is_ok() && !has_place {

@@ -88,7 +88,7 @@ impl TcpTraffic {
     ) {
         self.known_connections = connections.keys().copied().collect();
         self.last_listed = Some(now);
-        // A process that is no longer watched needs no new listing.
+        // Forgets the sockets of processes that are no longer watched.
         let watched: HashSet<u32> = watched.iter().map(|(pid, _)| *pid).collect();
         for (_, counted) in self.processes.iter_mut().filter(|(pid, _)| !watched.contains(pid)) {
             counted.bytes_by_socket.clear();

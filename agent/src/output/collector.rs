@@ -25,7 +25,7 @@ const MAX_NAMED: usize = 5;
 /// Maximum length of a name in the report, in bytes.
 const MAX_NAME: usize = 80;
 
-/// What was kept, and what was not.
+/// Summary of the entries that the archive contains and of those that it omits.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) files: u32,

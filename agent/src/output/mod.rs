@@ -7,7 +7,7 @@
 //! The folder is outside of the workspace. Everything in it is untrusted: the collector runs as the worker does, takes
 //! regular files alone, follows no link, and has limits.
 //!
-//! * [`collector`]: writes the archive; a process of its own. * [`hand_over`]: sends it to the relay.
+//! * [`collector`]: writes the archive; a process of its own. * [`job_output`]: sends it to the relay.
 
 pub(crate) mod collector;
-pub(crate) mod hand_over;
+pub(crate) mod job_output;

@@ -64,7 +64,7 @@ pub struct LaunchArgs {
     /// Command line to run after the worker; the job fails unless it succeeds; repeatable
     #[arg(long, value_name = "CMD")]
     pub(super) check: Vec<String>,
-    /// What the job has to leave behind, or it fails: `commit`, `change` (of a file) or `file:PATH`; repeatable
+    /// Required result; without it the job fails: `commit`, `change` (of a file) or `file:PATH`; repeatable
     #[arg(long, value_name = "WHAT")]
     pub(super) expect: Vec<Expectation>,
     /// Limits of the job.

@@ -53,7 +53,7 @@ pub struct Launch {
     pub setup: Vec<String>,
     /// Command lines to run after the worker.
     pub checks: Vec<String>,
-    /// What the job has to leave behind.
+    /// Conditions on the result of the job.
     pub expect: Vec<Expectation>,
     /// Images for Codex.
     pub images: Option<LaunchImages>,
@@ -75,7 +75,7 @@ pub struct Launch {
     pub place: Option<LaunchPlace>,
     /// True if the job does not wait for other jobs in its workspace.
     pub share: bool,
-    /// What the job waits for.
+    /// Conditions for the start of the job.
     pub schedule: Schedule,
 }
 

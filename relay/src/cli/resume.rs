@@ -51,7 +51,7 @@ pub struct ResumeArgs {
     /// Run no checks
     #[arg(long, conflicts_with = "check")]
     pub(super) no_check: bool,
-    /// What the job has to leave behind, or it fails: `commit`, `change` or `file:PATH`; repeatable [default: as in JOB]
+    /// Required result; without it the job fails: `commit`, `change` or `file:PATH`; repeatable [default: as in JOB]
     #[arg(long, value_name = "WHAT")]
     pub(super) expect: Vec<Expectation>,
     /// Expect nothing

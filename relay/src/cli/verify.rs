@@ -58,10 +58,10 @@ pub struct VerifyArgs {
 /// Comparison of one claim of the receipt with what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
-    /// What was compared.
+    /// The compared item.
     what: String,
     agrees: bool,
-    /// What was found, one line.
+    /// Result of the comparison, in one line.
     found: String,
 }
 

@@ -1,4 +1,4 @@
-//! Receipts of results: signed before the result is recorded, so that whoever sees the result can check it.
+//! Receipts of results: signed before the result is recorded, so that every reader of the result can check it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

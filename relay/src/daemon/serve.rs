@@ -223,7 +223,7 @@ pub(super) fn first_lease(
         heartbeat_at: clock.now(),
         platform: PlatformStatus::Starting { detail: "just started".to_owned() },
         agent: saved.agent.clone(),
-        death: saved.death.clone(),
+        last_exit: saved.last_exit.clone(),
         clock: clock.boot_scale(),
         groups: BTreeMap::new(),
     }

@@ -67,7 +67,7 @@ mod tests {
             )]),
         };
         assert_eq!(assess_deliveries(&[]).detail, "all were accepted");
-        assert_eq!(assess_deliveries(&[entry(ChannelState::Taken)]).detail, "all were accepted");
+        assert_eq!(assess_deliveries(&[entry(ChannelState::Accepted)]).detail, "all were accepted");
         assert_eq!(assess_deliveries(&[entry(ChannelState::Pending)]).detail, "1 pending");
         let found = assess_deliveries(&[entry(ChannelState::GivenUp)]);
         assert_eq!(found.state, State::Warn);

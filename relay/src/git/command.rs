@@ -314,7 +314,7 @@ fn wait_in_thread(mut child: Child) -> Receiver<io::Result<ExitStatus>> {
     end
 }
 
-/// Reads a pipe to its end; keeps one byte more than `max_bytes`, so that a longer output shows.
+/// Reads a pipe to its end; keeps one byte more than `max_bytes`, so that the caller can detect a longer output.
 fn read_in_thread(pipe: Option<impl Read + Send + 'static>, max_bytes: u64) -> Receiver<Vec<u8>> {
     let (sender, bytes) = channel();
     thread::spawn(move || {

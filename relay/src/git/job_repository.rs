@@ -147,7 +147,7 @@ impl JobRepository {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 if entry.file_name().as_encoded_bytes().starts_with(b"tmp_") {
-                    // What can't be removed only takes space.
+                    // A leftover that can't be removed only takes up space.
                     let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                 }
             }
@@ -247,7 +247,7 @@ fn with_setting(git: Git, name: &str, value: &str) -> Git {
 pub fn remove_begun(repositories: &Path) {
     for entry in fs::read_dir(repositories).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(NEW.as_bytes()) {
-            // What can't be removed only takes space.
+            // A leftover that can't be removed only takes up space.
             let _ = fs::remove_dir_all(entry.path());
         }
     }

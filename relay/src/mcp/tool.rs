@@ -118,7 +118,7 @@ mod tests {
     #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     struct Input {
-        /// What to say.
+        /// Word to say.
         word: String,
         /// How often.
         #[serde(default)]

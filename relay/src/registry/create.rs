@@ -39,7 +39,7 @@ pub struct JobDraft<'a> {
     pub engine: String,
     /// Origin of the job.
     pub origin: Origin,
-    /// What the job waits for.
+    /// Conditions for the start of the job.
     pub schedule: Schedule,
     /// Pack with the uncommitted files that the job starts from.
     pub pack: Option<&'a File>,
@@ -49,7 +49,7 @@ pub struct JobDraft<'a> {
     pub key: Option<&'a str>,
 }
 
-/// What a job waits for.
+/// Conditions for the start of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Schedule {
     /// Jobs that must complete before it starts.

@@ -56,8 +56,8 @@ pub struct Lease {
     pub agent: Option<String>,
     /// Last exit of the platform's container, kept until the agent was notified and the interrupted jobs have ended.
     /// Only for readers.
-    #[serde(default)]
-    pub death: Option<ContainerExit>,
+    #[serde(default, rename = "death")]
+    pub last_exit: Option<ContainerExit>,
     /// Time scale of the lease's timestamps, for readers on the same machine.
     #[serde(default)]
     pub clock: Option<BootScale>,

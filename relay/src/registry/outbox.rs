@@ -58,8 +58,9 @@ pub struct ChannelDelivery {
 pub enum ChannelState {
     /// Not delivered yet.
     Pending,
-    /// Delivered.
-    Taken,
+    /// Accepted by the receiver.
+    #[serde(rename = "taken")]
+    Accepted,
     /// Given up permanently.
     GivenUp,
 }

@@ -16,7 +16,7 @@ pub fn failed_delivery(entry: &OutboxEntry, now: Timestamp) -> Option<String> {
 fn describe_channel(name: &str, channel: &ChannelDelivery, now: Timestamp) -> Option<String> {
     let reason = channel.last_error.as_deref()?;
     match channel.state {
-        ChannelState::Taken => None,
+        ChannelState::Accepted => None,
         ChannelState::GivenUp => Some(format!("{name} given up ({reason})")),
         ChannelState::Pending => {
             let next = channel.next_at.map(|at| millis_between(now, at)).filter(|ms| *ms > 0);
@@ -47,7 +47,7 @@ mod tests {
             channels: channels.into_iter().map(|(name, channel)| (name.to_owned(), channel)).collect(),
         };
         let fine = entry(vec![
-            ("codex", channel(ChannelState::Taken, None, None)),
+            ("codex", channel(ChannelState::Accepted, None, None)),
             ("webhook", channel(ChannelState::Pending, Some(0), None)),
         ]);
         assert_eq!(failed_delivery(&fine, at(5)), None);

@@ -218,7 +218,7 @@ fn a_job_that_stalled_or_ran_out_of_memory_says_what_the_machine_had() {
     for (kind, told) in [
         (FailureKind::OomKilled, true),
         (FailureKind::Stalled, true),
-        // It stalled at some time before.
+        // The step stalled at some time before.
         (FailureKind::StepTimeout, false),
     ] {
         record.error.as_mut().unwrap().kind = kind;

@@ -20,7 +20,7 @@ pub enum RelayState {
         /// Length of the silence, in milliseconds.
         for_ms: u64,
     },
-    /// A relay holds the registry and reports.
+    /// A relay holds the registry and publishes its state.
     Up(PlatformStatus),
 }
 

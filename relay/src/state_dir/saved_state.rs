@@ -21,8 +21,8 @@ pub struct SavedState {
     #[serde(default)]
     pub agent: Option<String>,
     /// Last exit of the platform's container, kept until every interrupted job has an outcome.
-    #[serde(default)]
-    pub death: Option<ContainerExit>,
+    #[serde(default, rename = "death")]
+    pub last_exit: Option<ContainerExit>,
     /// Container engines that may still run containers of this registry.
     #[serde(default)]
     pub engines: Vec<EngineKind>,

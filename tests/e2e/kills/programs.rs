@@ -102,7 +102,7 @@ impl Drop for Program {
 
 fn kill(pid: Option<i32>) {
     if let Some(pid) = pid.and_then(Pid::from_raw) {
-        // It may have died in the meantime.
+        // The process may have exited in the meantime.
         let _ = kill_process(pid, Signal::KILL);
     }
 }

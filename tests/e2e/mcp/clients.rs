@@ -169,7 +169,7 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         "Worker abe#3 launched",
         "abe#3 completed after",
         "abe#3",
-        // It worked in the folder itself.
+        // The job worked in the folder itself.
         "abe#2",
         "abe#2",
         "abe#2",

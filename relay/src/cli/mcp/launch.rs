@@ -41,7 +41,7 @@ struct Input {
     #[serde(default)]
     #[schemars(length(max = 20))]
     checks: Vec<String>,
-    /// What the worker has to leave behind, or the job fails: `commit`, `change` or `file:PATH`.
+    /// Required result; without it the job fails: `commit`, `change` or `file:PATH`.
     #[serde(default)]
     #[schemars(length(max = 20))]
     expect: Vec<String>,

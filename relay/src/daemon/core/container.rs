@@ -108,19 +108,19 @@ impl Core {
     /// Returns true if the platform needs no check: an agent is connected, and no container exit is pending.
     pub(super) fn has_platform(&self) -> bool {
         self.is_platform_connected()
-            || (self.platform.lease.death.is_none() && !self.agents.connections.is_empty())
+            || (self.platform.lease.last_exit.is_none() && !self.agents.connections.is_empty())
     }
 
     /// Returns the cause of the container's last exit, for the handshake of its agent.
     pub(super) fn termination_cause_for(&self, agent: &str) -> Option<TerminationCause> {
         let lease = &self.platform.lease;
-        let death = lease.death.as_ref().filter(|_| lease.agent.as_deref() == Some(agent))?;
-        Some(container_exit::termination_cause(self.platform.engine, &self.platform.name, death))
+        let exit = lease.last_exit.as_ref().filter(|_| lease.agent.as_deref() == Some(agent))?;
+        Some(container_exit::termination_cause(self.platform.engine, &self.platform.name, exit))
     }
 
     /// Adopts an exit that an earlier daemon left unresolved.
     pub(super) fn adopt_saved_exit(&mut self, context: &mut InputContext) {
-        self.container.exit_observed_at = self.platform.lease.death.is_some().then_some(context.now);
+        self.container.exit_observed_at = self.platform.lease.last_exit.is_some().then_some(context.now);
         self.forget_exit(context);
     }
 
@@ -168,11 +168,12 @@ impl Core {
         self.container.is_paused = false;
         self.container.stopped_by_person = false;
         let scheduler = &self.scheduler;
-        if let Some(death) = self.platform.lease.death.as_mut().filter(|_| !self.container.agent_notified) {
+        if let Some(exit) = self.platform.lease.last_exit.as_mut().filter(|_| !self.container.agent_notified)
+        {
             self.container.agent_notified = true;
             // Jobs that never reached the agent are started again.
-            death.cut_off.retain(|job| matches!(scheduler.assignment(job), Some(Assignment::Running(_))));
-            death.cut_off.extend(held_jobs.iter().cloned());
+            exit.cut_off.retain(|job| matches!(scheduler.assignment(job), Some(Assignment::Running(_))));
+            exit.cut_off.extend(held_jobs.iter().cloned());
         }
         self.set_agent_notified();
     }
@@ -207,8 +208,8 @@ impl Core {
         }
         tracing::info!("container: {change:?}");
         match change {
-            ContainerChange::Died(death) => {
-                self.on_container_exit(death, context);
+            ContainerChange::Died(exit) => {
+                self.on_container_exit(exit, context);
                 if let (Some(attempt), Some(retry_at)) =
                     (&mut self.platform.running_attempt, self.platform.next_attempt_at)
                 {
@@ -232,18 +233,18 @@ impl Core {
         }
     }
 
-    fn on_container_exit(&mut self, death: ContainerExit, context: &mut InputContext) {
-        if death.finished_at.is_some() && death.finished_at == self.container.last_exit_time {
+    fn on_container_exit(&mut self, exit: ContainerExit, context: &mut InputContext) {
+        if exit.finished_at.is_some() && exit.finished_at == self.container.last_exit_time {
             return;
         }
-        self.container.last_exit_time.clone_from(&death.finished_at);
+        self.container.last_exit_time.clone_from(&exit.finished_at);
         self.container.is_paused = false;
-        let cause = container_exit::describe_exit(&self.platform.name, &death);
+        let cause = container_exit::describe_exit(&self.platform.name, &exit);
         tracing::warn!("{cause}");
-        if death.oom_killed {
+        if exit.oom_killed {
             self.record_vitals(context);
         }
-        self.record_exit(death, context.now);
+        self.record_exit(exit, context.now);
         self.mark_unreachable(&cause, context);
         // The agent sends undelivered events again from its spool.
         if let Some(connection_id) = self
@@ -266,21 +267,20 @@ impl Core {
     }
 
     /// Stores an exit until its interrupted jobs have ended.
-    fn record_exit(&mut self, mut death: ContainerExit, now: Instant) {
-        death.cut_off.extend(self.platform_agent().into_iter().flat_map(|own| self.scheduler.jobs_of(&own)));
-        death
-            .cut_off
-            .extend(self.platform.lease.death.take().into_iter().flat_map(|earlier| earlier.cut_off));
+    fn record_exit(&mut self, mut exit: ContainerExit, now: Instant) {
+        exit.cut_off.extend(self.platform_agent().into_iter().flat_map(|own| self.scheduler.jobs_of(&own)));
+        exit.cut_off
+            .extend(self.platform.lease.last_exit.take().into_iter().flat_map(|earlier| earlier.cut_off));
         self.container.agent_notified = false;
         self.container.exit_observed_at = Some(now);
-        self.platform.lease.death = Some(death);
+        self.platform.lease.last_exit = Some(exit);
         self.set_agent_notified();
     }
 
     /// Handles a removed container. Its exit is usually known already. If the container was removed before this
     /// daemon's first check, the removal counts as a new exit.
     fn on_container_removed(&mut self, context: &mut InputContext) {
-        let is_new = self.platform.lease.death.is_none() && !self.is_platform_connected();
+        let is_new = self.platform.lease.last_exit.is_none() && !self.is_platform_connected();
         if is_new && self.platform_agent().is_some_and(|own| !self.scheduler.jobs_of(&own).is_empty()) {
             self.on_container_exit(ContainerExit::from_state(&ContainerState::Absent), context);
         }
@@ -363,7 +363,8 @@ impl Core {
         {
             let why = format!("and it can't be restarted: {detail}");
             let record = |job| Action::Record { job, body: container_exit::final_event(&cause, &why) };
-            let cut_off = self.platform.lease.death.as_mut().map(|death| std::mem::take(&mut death.cut_off));
+            let cut_off =
+                self.platform.lease.last_exit.as_mut().map(|exit| std::mem::take(&mut exit.cut_off));
             self.execute_actions(cut_off.into_iter().flatten().map(record).collect(), context);
         }
     }
@@ -391,11 +392,11 @@ impl Core {
     pub(super) fn forget_exit(&mut self, context: &mut InputContext) {
         // An agent that has replaced the dead one need not be notified.
         let is_resolved = self.container.agent_notified || self.is_platform_connected();
-        let Some(death) = &mut self.platform.lease.death else { return };
+        let Some(exit) = &mut self.platform.lease.last_exit else { return };
         let scheduler = &self.scheduler;
-        death.cut_off.retain(|job| scheduler.assignment(job).is_some());
-        if is_resolved && death.cut_off.is_empty() {
-            self.platform.lease.death = None;
+        exit.cut_off.retain(|job| scheduler.assignment(job).is_some());
+        if is_resolved && exit.cut_off.is_empty() {
+            self.platform.lease.last_exit = None;
             self.container.exit_observed_at = None;
             self.set_agent_notified();
             self.publish_state(Durability::Cached, context);

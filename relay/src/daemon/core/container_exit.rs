@@ -10,10 +10,10 @@ use crate::engine_kind::EngineKind;
 const EXIT_KILLED: i32 = 137;
 
 /// Describes the exit, without advice.
-pub(super) fn describe_exit(name: &str, death: &ContainerExit) -> String {
-    match death.exit_code {
+pub(super) fn describe_exit(name: &str, exit: &ContainerExit) -> String {
+    match exit.exit_code {
         None => format!("the container '{name}' was removed"),
-        Some(code) if death.oom_killed => {
+        Some(code) if exit.oom_killed => {
             format!("the container '{name}' exited with code {code}: it was killed for lack of memory")
         }
         Some(EXIT_KILLED) => format!("the container '{name}' exited with code {EXIT_KILLED}: it was killed"),
@@ -33,8 +33,8 @@ pub(super) fn describe_stop(name: &str) -> String {
 }
 
 /// Returns the cause of failure of the interrupted jobs.
-pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &ContainerExit) -> TerminationCause {
-    let advice = match (death.exit_code, death.oom_killed, death.memory_limit) {
+pub(super) fn termination_cause(engine: EngineKind, name: &str, exit: &ContainerExit) -> TerminationCause {
+    let advice = match (exit.exit_code, exit.oom_killed, exit.memory_limit) {
         (_, true, Some(limit)) => format!(
             "its limit is {} MiB: raise it (`{engine} update --memory`), or run fewer jobs at once ([platform] max_jobs)",
             limit >> 20
@@ -46,11 +46,11 @@ pub(super) fn termination_cause(engine: EngineKind, name: &str, death: &Containe
         (None | Some(EXIT_KILLED | 143), ..) => "launch the job again".to_owned(),
         (Some(_), ..) => format!("see `{engine} logs {name}`, then launch the job again"),
     };
-    let kind = if death.oom_killed { FailureKind::OomKilled } else { FailureKind::ContainerExited };
+    let kind = if exit.oom_killed { FailureKind::OomKilled } else { FailureKind::ContainerExited };
     TerminationCause {
         kind,
-        message: format!("{}; {advice}", describe_exit(name, death)),
-        exit_code: death.exit_code,
+        message: format!("{}; {advice}", describe_exit(name, exit)),
+        exit_code: exit.exit_code,
     }
 }
 
@@ -70,8 +70,8 @@ mod tests {
     use super::*;
 
     fn told(exit_code: Option<i32>, oom_killed: bool, memory_limit: Option<u64>) -> (FailureKind, String) {
-        let death = ContainerExit { memory_limit, ..ContainerExit::from_exit_code(exit_code, oom_killed) };
-        let cause = termination_cause(EngineKind::Docker, "platform", &death);
+        let exit = ContainerExit { memory_limit, ..ContainerExit::from_exit_code(exit_code, oom_killed) };
+        let cause = termination_cause(EngineKind::Docker, "platform", &exit);
         assert_eq!(cause.exit_code, exit_code);
         (cause.kind, cause.message)
     }

@@ -122,7 +122,7 @@ impl Core {
             engines,
             port: lease.listen.first().map(SocketAddr::port),
             agent: lease.agent.clone(),
-            death: lease.death.clone(),
+            last_exit: lease.last_exit.clone(),
             clock: lease.clock.clone(),
         }
     }

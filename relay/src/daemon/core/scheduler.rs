@@ -97,6 +97,7 @@ pub(super) struct Scheduler {
     pub(super) dependencies: Dependencies,
     /// Queued jobs that wait for a slot alone. Jobs whose cancellation was requested are not queued.
     pub(super) queue: JobQueue,
+    /// Folders that are in use by jobs, and the jobs that wait for them.
     pub(super) folders: FolderGuard,
     /// Jobs whose reason to wait may have changed.
     pub(super) rechecked: BTreeSet<JobId>,

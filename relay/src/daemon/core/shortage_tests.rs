@@ -58,11 +58,11 @@ fn a_job_waits_for_a_machine_with_enough_memory_and_says_so_from_the_start() {
 fn a_container_that_dies_for_lack_of_memory_leaves_its_last_vitals_in_its_jobs() {
     let mut scene = Scene::with_running_job(EngineKind::Docker);
     scene.then(measured(12), &["publish Cached: x of 1"]);
-    let death = ContainerExit {
+    let exit = ContainerExit {
         finished_at: Some("then".to_owned()),
         ..ContainerExit::from_exit_code(Some(137), true)
     };
-    let effects = scene.core.handle(Input::ContainerChanged(ContainerChange::Died(death)), scene.now);
+    let effects = scene.core.handle(Input::ContainerChanged(ContainerChange::Died(exit)), scene.now);
     let body = EventBody::Vitals(Box::new(vitals(12)));
     assert_eq!(effects[0], Effect::Record { job: id("a#1"), body });
 }

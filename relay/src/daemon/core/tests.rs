@@ -42,7 +42,7 @@ impl Scene {
             heartbeat_at: Timestamp::UNIX_EPOCH,
             platform: PlatformStatus::Starting { detail: "just started".to_owned() },
             agent: None,
-            death: None,
+            last_exit: None,
             clock: None,
             groups: BTreeMap::new(),
         };
@@ -172,11 +172,11 @@ fn filed(request: DaemonRequest) -> Input {
 }
 
 fn killed() -> Input {
-    let death = ContainerExit {
+    let exit = ContainerExit {
         finished_at: Some("then".to_owned()),
         ..ContainerExit::from_exit_code(Some(137), false)
     };
-    Input::ContainerChanged(ContainerChange::Died(death))
+    Input::ContainerChanged(ContainerChange::Died(exit))
 }
 
 const KILLED: &str = "the container 'platform' exited with code 137: it was killed";

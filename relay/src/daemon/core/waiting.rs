@@ -52,7 +52,7 @@ impl Scheduler {
 
     /// Returns the event with the reason why a queued job waits, if the reason has changed.
     pub(super) fn report_wait(&mut self, id: &JobId) -> Option<Action> {
-        // What jobs a job waits for stands in its record from the beginning.
+        // The jobs that a job waits for are in its record from the beginning.
         let is_dependent = self.dependencies.is_waiting(id);
         let blocker = self.blocker(id).filter(|_| !is_dependent).cloned();
         let reason = blocker.map(|job| WaitReason::Folder { job });

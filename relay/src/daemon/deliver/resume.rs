@@ -54,7 +54,7 @@ pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<OutboxEntry>> 
 /// Releases the claim for a message that was never sent to its session because the daemon was killed.
 fn release_unsent_claim(registry: &Registry, entry: &OutboxEntry) {
     let channel = entry.channels.get(ChannelKind::Codex.as_str());
-    let unsent = channel.is_some_and(|channel| channel.state != ChannelState::Taken)
+    let unsent = channel.is_some_and(|channel| channel.state != ChannelState::Accepted)
         && outbox::read_claim(registry, &entry.job).is_some_and(|shown| shown.by == MESSAGE_CLAIMANT);
     if unsent && let Err(e) = outbox::release_claim(registry, &entry.job) {
         tracing::warn!("{}: the claim of a message that was not sent can't be released: {e}", entry.job);
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn an_end_whose_message_was_never_sent_is_to_be_told_again() {
         let (_dir, registry) = Registry::temporary();
-        let states = [ChannelState::Pending, ChannelState::GivenUp, ChannelState::Taken];
+        let states = [ChannelState::Pending, ChannelState::GivenUp, ChannelState::Accepted];
         let jobs: Vec<JobId> = (1..=3).map(|n| format!("a#{n}").parse().unwrap()).collect();
         for (job, state) in jobs.iter().zip(states) {
             let channel = ChannelDelivery { state, attempts: 1, next_at: None, last_error: None };

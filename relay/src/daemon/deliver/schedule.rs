@@ -1,8 +1,8 @@
 //! Schedule of deliveries: decides which channels of which notifications are due. Pure.
 //!
 //! ```text
-//!             due, and a slot is free            taken
-//!  Pending ───────────────────────────► running ───────► Taken
+//!             due, and a slot is free          accepted
+//!  Pending ───────────────────────────► running ───────► Accepted
 //!     ▲  │ no longer configured, a day old       │ refused, or failed for the last time
 //!     │  └──────────────► GivenUp ◄──────────────┤
 //!     └──────────────── failed: a pause ─────────┘
@@ -293,7 +293,7 @@ enum SessionDelivery {
 
 impl ChannelDelivery {
     fn mark_accepted(&mut self) {
-        self.state = ChannelState::Taken;
+        self.state = ChannelState::Accepted;
         self.next_at = None;
         self.last_error = None;
     }

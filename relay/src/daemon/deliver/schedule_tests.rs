@@ -63,7 +63,7 @@ fn an_end_goes_out_by_each_way_once() {
     assert_eq!(runs(&due(&mut schedule, at(0))), ["a#1 codex", "a#1 webhook"]);
     assert_eq!(due(&mut schedule, at(1)), [], "what runs is not started again");
     let actions = schedule.on_outcome(&job, ChannelKind::Codex, DeliveryOutcome::Accepted, at(2), 1.0);
-    assert_eq!(saved(&actions, ChannelKind::Codex), (ChannelState::Taken, 1, None));
+    assert_eq!(saved(&actions, ChannelKind::Codex), (ChannelState::Accepted, 1, None));
     let actions = schedule.on_outcome(&job, ChannelKind::Webhook, DeliveryOutcome::Accepted, at(3), 1.0);
     assert_eq!(actions.last(), Some(&DeliveryAction::CloseEntry(job)));
     assert_eq!((due(&mut schedule, at(999_999)), schedule.next_due_time(at(4))), (Vec::new(), None));
@@ -164,7 +164,7 @@ fn a_session_that_was_shown_the_end_gets_no_message() {
         |_| true,
         |_| DeliveryContext { was_shown: true, was_shown_in_session: true, hooks_may_show_until: None },
     );
-    assert_eq!(saved(&actions, ChannelKind::Codex), (ChannelState::Taken, 0, None));
+    assert_eq!(saved(&actions, ChannelKind::Codex), (ChannelState::Accepted, 0, None));
     assert_eq!(actions.last(), Some(&DeliveryAction::CloseEntry("a#1".parse().unwrap())));
 }
 

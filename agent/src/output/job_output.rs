@@ -63,9 +63,9 @@ impl JobOutput {
     ///
     /// # Errors
     /// One line with the reason.
-    pub(crate) async fn hand_over(&self) -> Result<Report, String> {
+    pub(crate) async fn push_output(&self) -> Result<Report, String> {
         for _ in 0..MAX_ATTEMPTS {
-            if let Some(result) = self.try_hand_over().await {
+            if let Some(result) = self.try_push_output().await {
                 return result;
             }
         }
@@ -73,7 +73,7 @@ impl JobOutput {
     }
 
     /// Sends the output; returns `None` if the connection was lost meanwhile.
-    async fn try_hand_over(&self) -> Option<Result<Report, String>> {
+    async fn try_push_output(&self) -> Option<Result<Report, String>> {
         let opened = self.streams.open(&self.run, GitService::PushOutput).await;
         let OpenedStream { git: socket, ended } = match opened {
             Ok(opened) => opened,
