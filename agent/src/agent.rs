@@ -25,7 +25,7 @@ use crate::vitals::VitalsMonitor;
 /// Grace for jobs when the agent stops. Together with the sweep, the last delivery and a margin, the stop takes less
 /// than 9 s, which is below the 10 s of `docker stop`.
 const STOP_GRACE: Duration = Duration::from_millis(4500);
-/// Time for all jobs to end: the grace, and 2 s for processes that are hard to kill.
+/// Time for all jobs to end: the grace period, and 2 s for processes that are hard to kill.
 const STOP_TIMEOUT: Duration = Duration::from_millis(6500);
 /// Time between two checks that the state directory still exists. A check takes two calls of a microsecond each.
 const STATE_DIR_CHECK_INTERVAL: Duration = Duration::from_millis(2500);

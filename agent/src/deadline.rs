@@ -83,6 +83,7 @@ pub struct Timer {
     used: Duration,
     /// Time since which the timer runs; `None` while it is paused.
     running_since: Option<Duration>,
+    /// True if the use of half of the limit was reported.
     half_reported: bool,
     action: Action,
 }

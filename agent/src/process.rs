@@ -227,7 +227,7 @@ impl Process {
         })
     }
 
-    /// Ends the command within `grace`. A repeated call can shorten the grace.
+    /// Ends the command within `grace`. A repeated call can shorten this period.
     pub(crate) fn end(&mut self, interrupt_first: bool, grace: Duration) {
         self.queue_request(&Request::End { interrupt_first, grace_ms: common::duration::to_millis(grace) });
     }

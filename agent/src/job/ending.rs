@@ -109,7 +109,7 @@ impl Supervisor {
         }
     }
 
-    /// Sets the reason why the job ends. The first reason stays.
+    /// Sets the reason why the job ends, unless one is set.
     fn set_end_reason(&mut self, end_reason: EndReason, reason: &str) {
         if self.end_reason.is_none() {
             self.end_reason = Some(end_reason);
@@ -118,7 +118,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends the command. A later call can only shorten the grace.
+    /// Ends the command. A later call can only shorten the grace period.
     fn end_command(
         &mut self,
         running: &mut RunningCommand,

@@ -18,7 +18,7 @@ impl Supervisor {
     }
 
     /// Checks what can be seen before the job's uncommitted files are committed. In a folder that the job shares, only
-    /// [`Self::check_counted_changes`] knows its own changes.
+    /// [`Self::check_counted_changes`] can tell the changes of this job from those of other jobs.
     ///
     /// # Errors
     /// The expectations that are not met.

@@ -62,7 +62,7 @@ impl Escalation {
         Self { stage, kill_at: now.saturating_add(grace) }
     }
 
-    /// Handles a repeated request, which can only shorten the grace.
+    /// Handles a repeated request, which can only shorten the grace period.
     pub(crate) fn shorten_grace(&mut self, now: Duration, grace: Duration) {
         self.kill_at = self.kill_at.min(now.saturating_add(grace));
     }

@@ -29,7 +29,7 @@ use super::output_fds::OutputFds;
 use super::protocol::{Command, Decoder, Report, Request, SandboxLauncher, encode};
 use super::tree::{self, Leader};
 
-/// Time that the inner shim may take beyond the grace: its limit for killing processes, and a margin.
+/// Time that the inner shim may take beyond the grace period: its limit for killing processes, and a margin.
 const INNER_OVERTIME: Duration = Duration::from_millis(3500);
 /// Grace period that the inner shim gives the command after the agent's death and in a sweep.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);

@@ -67,7 +67,7 @@ impl fmt::Debug for Command {
 pub(crate) enum Request {
     /// Run this command; always the first message.
     Run(Box<Command>),
-    /// End everything. A repeated request can shorten the grace.
+    /// End everything. A repeated request can shorten the grace period.
     End {
         /// True to begin with INT to the leader.
         interrupt_first: bool,

@@ -104,7 +104,7 @@ impl Flow {
         }
     }
 
-    /// Ends both directions. The first failure stays.
+    /// Ends both directions. A later failure does not replace the first one.
     pub(super) fn fail(&mut self, error: StreamError) {
         if self.failure.is_none() {
             self.failure = Some(error);

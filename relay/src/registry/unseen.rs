@@ -53,7 +53,7 @@ pub fn claim_notices(
         if !claimed.inspect_err(|_| release_claims(registry, &taken.records))?.unwrap_or(true) {
             continue;
         }
-        // A pruned job has no record to show, so its claim stays.
+        // A pruned job has no record to show, so its claim remains.
         taken.records.extend(read::load_record(registry, &entry.job).map(|stored| stored.record));
     }
     Ok(taken)
