@@ -16,6 +16,7 @@ struct EndedCommand {
 #[derive(Debug)]
 pub(crate) struct LoopDetector {
     last_command: Option<EndedCommand>,
+    /// Command before the last one.
     command_before: Option<EndedCommand>,
     /// Number of consecutive failures of the last command.
     same_failures: u32,

@@ -75,7 +75,7 @@ pub enum AgentFrame {
     Stream {
         /// Number of the stream.
         stream: u32,
-        /// Its next part.
+        /// Next part of the stream.
         part: StreamPart,
     },
 }

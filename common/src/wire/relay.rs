@@ -77,7 +77,7 @@ pub enum RelayFrame {
     Stream {
         /// Number of the stream.
         stream: u32,
-        /// Its next part.
+        /// Next part of the stream.
         part: StreamPart,
     },
 }

@@ -14,9 +14,9 @@ use crate::registry::read;
 /// A job whose result a new job starts from.
 #[derive(Debug)]
 pub(super) enum BaseJob {
-    /// Its result is in the repository.
+    /// The result of the job is in the repository.
     Ended { commit: String },
-    /// Its result is not known yet.
+    /// The result of the job is not known yet.
     Unfinished { job: JobId, place: PlaceSpec },
 }
 

@@ -19,11 +19,11 @@ use crate::state_dir::StateDir;
 /// A job with a clone of its own.
 #[derive(Debug)]
 pub(super) struct PlacedJob {
-    /// Its record.
+    /// Record of the job.
     pub(super) record: JobRecord,
-    /// Its place.
+    /// Clone in which the job works.
     pub(super) place: PlaceSpec,
-    /// Its repository in relay's state folder; it may not exist.
+    /// The job's repository in relay's state folder; it may not exist.
     pub(super) repository: JobRepository,
 }
 

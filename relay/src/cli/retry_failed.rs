@@ -22,7 +22,7 @@ pub(super) fn run(args: &RetryArgs, context: &Context) -> Result<ExitCode, Failu
     }
     let since = args.since.and_then(|age| job_filter::before(job_filter::now(context), age));
     let all = job_filter::select(context, &JobFilter::default())?;
-    // Jobs are sorted by age, so that the newest follow-up of a job remains.
+    // Jobs are sorted from the oldest to the newest, so the map keeps the newest follow-up of each job.
     let follow_ups: BTreeMap<&JobId, &JobId> = all
         .iter()
         .filter_map(|head| head.origin.follows.as_ref().map(|follows| (&follows.job, &head.job)))

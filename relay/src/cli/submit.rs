@@ -23,7 +23,7 @@ use crate::start_daemon;
 pub struct LaunchTarget {
     /// Engine of the running relay, else of the next one.
     pub engine: EngineKind,
-    /// Its daemon.
+    /// State of the registry's daemon.
     pub daemon: DaemonState,
 }
 

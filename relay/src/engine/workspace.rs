@@ -19,7 +19,7 @@ pub const MOUNT_POINT: &str = "/workspaces";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
     pub host_path: PathBuf,
-    /// Path for the worker; that on the host for a source.
+    /// Path at which the worker sees the folder. If the worker gets a clone, the same as `host_path`.
     pub worker_path: String,
     /// True if the worker gets a clone of the folder's repository instead of the folder.
     pub is_source: bool,

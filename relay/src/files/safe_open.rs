@@ -23,7 +23,7 @@ const CAUTIOUS_FLAGS: OFlags =
 /// A file that was opened and checked.
 pub(super) struct OpenedFile {
     pub(super) file: File,
-    /// Its length when it was checked, in bytes.
+    /// Length of the file when it was checked, in bytes.
     pub(super) length: u64,
 }
 

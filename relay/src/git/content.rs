@@ -13,7 +13,7 @@ pub(super) const MAX_UNPACKED: u64 = 8 << 30;
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// Maximum size of such a pointer, in bytes.
 const MAX_POINTER: u64 = 1024;
-/// Maximum number of changed files that are looked at for pointers.
+/// Maximum number of changed files that are searched for pointers.
 const MAX_CANDIDATES: usize = 10_000;
 /// Mode of a submodule in a tree.
 const SUBMODULE: &[u8] = b"160000";

@@ -196,6 +196,7 @@ fn find_answer(request: &LimitRequest, lines: &[EventLine]) -> Option<u64> {
         .map(|line| line.id)
 }
 
+/// Returns true if an event confirms the extension of a limit: of a step, or of the job.
 fn is_answer(of_step: bool, line: &EventLine) -> bool {
     let body = line.event.as_ref().map(|event| &event.body);
     matches!(body, Some(EventBody::Extended { n, .. }) if n.is_some() == of_step)

@@ -59,7 +59,7 @@ impl Drop for UnsentGuard<'_> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum ClaimResult {
-    /// The message has the claim.
+    /// The message claimed the notice, so no other client shows it.
     ByMessage,
     /// Another client showed the notification, or the claim failed. The session receives the message anyway.
     ByOtherClient,
