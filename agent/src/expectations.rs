@@ -1,5 +1,5 @@
-//! What a job has to leave behind, checked by a script that runs like any command of the job: as the worker's user or in
-//! the sandbox.
+//! Expectations of a job (`--expect`), checked by a script that runs like any command of the job: as the worker's user
+//! or in the sandbox.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a job is expected to leave behind. Pure.
+//! Expectations of a job (`--expect`). Pure.
 
 use std::fmt;
 use std::str::FromStr;

@@ -13,7 +13,7 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, processes, until, until_by};
 
 /// Limit on the time until a container's death is in the record.
-const SEEN: Duration = Duration::from_secs(1);
+const SEEN: Duration = Duration::from_secs(3);
 
 /// Creates a container with a running job that does not end by itself.
 fn at_work() -> (Site, String) {

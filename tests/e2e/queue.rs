@@ -1,4 +1,4 @@
-//! What jobs wait for: other jobs, and the limits of groups. Commands for many jobs at once.
+//! Jobs that wait for other jobs, and for the limits of groups. Commands for many jobs at once.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the job has to leave behind: its base is noted before the first command, and the end is compared with it.
+//! Expectations of a job (`--expect`): its base is noted before the first command, and the end is compared with it.
 
 use common::event::{Changes, FailureKind, JobError, MAX_TEXT};
 use common::expectation::Expectation;

@@ -33,7 +33,7 @@ pub(super) struct Secret {
 pub(crate) struct Secrets {
     pub(super) values: BTreeSet<Secret>,
     excluded: Vec<String>,
-    /// Number of parts that were added.
+    /// Number of the parts of all values.
     part_count: usize,
 }
 

@@ -34,7 +34,8 @@ impl MaskedStream {
         self.shown_bytes < self.held_back.len() && shows_at_most(MAX_RELEASED_PREFIX, &self.held_back)
     }
 
-    /// Returns held-back output that is too short to reveal a secret. Called after a moment without more output.
+    /// Returns held-back output that is too short to reveal a secret. The caller calls
+    /// this after a moment without more output.
     pub(crate) fn release(&mut self) -> Vec<u8> {
         if !self.has_releasable() {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! What a job waits for: other jobs, and the limit of its group.
+//! Options that let a job wait for other jobs, and for the limit of its group.
 
 use clap::Args;
 use common::event::MAX_AFTER;

@@ -81,7 +81,7 @@ const ADVICE_TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
     (
         FailureKind::StartTimeout,
         StepFilter::Any,
-        &["`relay logs {job}` shows its output; `relay up` reports if Codex can run"],
+        &["`relay logs {job}` shows its output; `relay up` reports whether Codex can run"],
     ),
     (
         FailureKind::ModelSilent,

@@ -139,7 +139,7 @@ mod tests {
             json!({
                 "type": "object",
                 "properties": {
-                    "word": {"type": "string", "description": "What to say."},
+                    "word": {"type": "string", "description": "Word to say."},
                     "times": {"type": "integer", "minimum": 0, "description": "How often."},
                 },
                 "required": ["word"],

@@ -1,4 +1,4 @@
-//! What a job has to leave behind, and what relay signs about it.
+//! Expectations of a job, and the receipt that relay signs.
 
 use std::env;
 use std::fs;

@@ -56,7 +56,7 @@ pub(in crate::daemon) struct ExtensionLookup {
     pub(in crate::daemon) wants_record: bool,
 }
 
-/// Result of a [`ExtensionLookup`].
+/// Result of an [`ExtensionLookup`].
 #[derive(Debug)]
 pub(in crate::daemon) struct ExtensionState {
     /// Path of the request's file.

@@ -1,7 +1,7 @@
 //! The newest events, in memory for all subscribers that keep up.
 //!
 //! ```text
-//!   …, forgotten events │ floor │ lines, by id │ top: everything up to here is published
+//!   …, dropped events │ oldest_cursor │ lines, by id │ newest_id: everything up to here is published
 //! ```
 
 use std::collections::VecDeque;
