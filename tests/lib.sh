@@ -47,9 +47,8 @@ may_install() {
 # docker/build.sh --dev leaves for them so share one build.
 use_static_target() {
     CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
-    export CARGO_BUILD_TARGET RUSTFLAGS='-C target-feature=+crt-static'
-    # Without an earlier build there is nothing that incremental files could save.
-    [ -d "target/$CARGO_BUILD_TARGET/debug" ] || export CARGO_INCREMENTAL=0
+    # Incremental files cost the first build more than they save later, and a change of this setting builds anew.
+    export CARGO_BUILD_TARGET RUSTFLAGS='-C target-feature=+crt-static' CARGO_INCREMENTAL=0
 }
 
 # need_tool COMMAND HINT... : fails with the hint when a command is missing.
