@@ -1,4 +1,4 @@
-//! Place of a run whose agent was killed. The next agent hands over what it holds, before it reports the end of the run.
+//! Place of a run whose agent was killed. The next agent pushes what it holds, before it reports the end of the run.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::place::git::PlaceGit;
 use crate::spool::{JobSpool, RunId};
 use crate::workspace::WorkspaceDir;
 
-/// Maximum time for the hand-over of one place. The end of its job waits for it.
+/// Maximum time to push the result of one place. The end of its job waits for it.
 const PUSH_LIMIT: Duration = Duration::from_secs(120);
 
 impl JobManager {
-    /// Hands over the commits in the place of an interrupted run, none of whose processes is left, with what is
+    /// Pushes the commits in the place of an interrupted run, none of whose processes is left, with what is
     /// uncommitted there. Returns warnings for the job. A place that was not complete yet is removed.
     pub(super) async fn push_result_of_leftover(&self, run: &JobSpool) -> Vec<String> {
         let spec = run.stored_spec().and_then(|spec| serde_json::from_str::<JobSpec>(&spec).ok());

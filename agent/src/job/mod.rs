@@ -13,7 +13,7 @@
 //! * [`changes`]: what the job changed. * [`own_place`]: the job's own clone, which is made before its commands, and
 //!   whose commits are pushed after them; [`leftover_place`]: the same for a run whose agent was killed.
 //! * [`expectation`]: what the job has to leave behind. * [`evidence`]: the agent's part of the receipt.
-//! * [`images`]: the images of the job. * [`output`]: hand-over of the job's output.
+//! * [`images`]: the images of the job. * [`output`]: push of the job's output.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).

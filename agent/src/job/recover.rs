@@ -57,7 +57,7 @@ impl RecoveryNotice {
 
 /// Ends every unfinished run as soon as the cause is known. Until then the shim of the run ends its processes. The end
 /// of the run is reported after that, so that no process of the job is left when a user reads of the end. Before the
-/// end, `jobs` hand over what the run's own place holds.
+/// end, `jobs` push what the run's own place holds.
 pub(crate) fn recover(spool: &Spool, jobs: Option<&Arc<JobManager>>) -> RecoveryNotice {
     let (state, receiver) = watch::channel(CauseState::Awaited);
     for run in spool.all_runs().into_iter().filter(|run| !run.is_finished()) {

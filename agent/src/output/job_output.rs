@@ -1,4 +1,4 @@
-//! Hand-over of a job's output to the relay.
+//! Push of a job's output to the relay.
 
 use std::io;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::spool::RunId;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// Timeout of one hand-over: the largest output over a slow link.
+/// Timeout of one attempt: the largest output over a slow link.
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// Maximum time for the relay to store what it has received.
 const STREAM_END_TIMEOUT: Duration = Duration::from_secs(60);
