@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use common::event::{FailureKind, Isolation};
 use common::record::{JobRecord, State};
-use relay_tests::harness::docker::{docker, docker_may_fail, gateway};
+use relay_tests::harness::docker::{docker, docker_may_fail, gateway, pause};
 use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs, until};
@@ -167,7 +167,7 @@ fn t02_a_container_that_is_paused_burns_no_limit() {
     for job in &jobs {
         site.record_when(job, "runs", |record| record.state == State::Running);
     }
-    docker(&["pause", &site.container()]);
+    pause(&site.container());
     let begun = Instant::now();
     until("eight seconds have passed", || (begun.elapsed() > Duration::from_secs(8)).then_some(()));
     docker(&["unpause", &site.container()]);

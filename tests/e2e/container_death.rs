@@ -168,7 +168,7 @@ fn a_container_that_dies_while_the_relay_is_dead_still_ends_its_jobs_with_the_ca
 fn a_paused_container_is_named_with_the_command_that_wakes_it_and_its_job_goes_on() {
     let (site, job) = at_work();
     let since = Instant::now();
-    docker(&["pause", &site.container()]);
+    pause(&site.container());
     let (cause, seen) = lost_since(&site, &job, since);
     let name = site.container();
     assert_eq!(cause, format!("the container '{name}' is paused: `docker unpause {name}`"));
@@ -191,7 +191,7 @@ fn a_paused_container_is_named_with_the_command_that_wakes_it_and_its_job_goes_o
     // A short pause, which the connection survives.
     fs::remove_file(site.workspace().join("go")).unwrap();
     let job = at_work_in(&site);
-    docker(&["pause", &name]);
+    pause(&name);
     lost_since(&site, &job, Instant::now());
     docker(&["unpause", &name]);
     site.record_when(&job, "is back", |record| record.link == Some(Link::Connected));

@@ -3,6 +3,8 @@
 use std::env;
 use std::process::Command;
 
+use crate::harness::until;
+
 /// Image that `tests/run.sh` builds through `relay up --build`.
 pub const IMAGE: &str = "relay-platform:test";
 
@@ -17,6 +19,17 @@ pub fn docker(args: &[&str]) -> String {
     let output = output.unwrap_or_else(|e| panic!("docker can't be run ({e}): run ./tests/run.sh"));
     assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Pauses a container. Tries again while the kernel can't freeze it: on a busy machine processes that start in it
+/// escape the engine's few attempts.
+pub fn pause(container: &str) {
+    until(&format!("the engine pauses {container}"), || {
+        let output = Command::new("docker").args(["pause", container]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() || said.contains("unable to freeze"), "docker pause {container}: {said}");
+        output.status.success().then_some(())
+    });
 }
 
 /// Returns the volumes of a site's container.
