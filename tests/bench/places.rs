@@ -1,11 +1,13 @@
 //! Time until a job's own place is ready, beside a clone by git of the same repository.
 
-use std::env;
+use std::collections::HashSet;
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use common::event::EventBody;
+use common::job::StepKind;
+use relay_tests::harness::docker::docker;
 use relay_tests::harness::figures::times;
 use relay_tests::harness::repository::{self, git, git_command};
 use relay_tests::harness::{Engine, Site, until_by};
@@ -29,8 +31,8 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         rows.extend(ready(*megabytes, *rounds)?);
     }
     report.section(
-        "a job's own place, from the end of its launch to its first command, beside git clone of the same repository, \
-         medians in turn; the second job starts from one more commit",
+        "from the end of a job's launch until its own place is ready, beside git clone of the same repository, medians \
+         in turn",
         rows,
     );
     report.section("spawn to exit, medians in turn; one worker is busy, pueue is paused", launches()?);
@@ -38,11 +40,10 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
 }
 
 /// Measures places of one repository: of a platform that has nothing of it, and of one that had a job on it before.
-fn ready(megabytes: usize, rounds: usize) -> Fallible<[Row; 2]> {
-    let (open, confined) = (site(megabytes, false)?, site(megabytes, true)?);
+fn ready(megabytes: usize, rounds: usize) -> Fallible<Vec<Row>> {
+    let open = site(Engine::Local, megabytes)?;
     let source = format!("file://{}", open.workspace().display());
-    let mut samples: [Samples; 4] = Default::default();
-    let [cloned, first, cold, warm] = &mut samples;
+    let [mut cloned, mut made] = <[Samples; 2]>::default();
     for round in 0..=rounds {
         stop::pause(Duration::ZERO)?;
         let clone = open.root().join("clone");
@@ -50,72 +51,87 @@ fn ready(megabytes: usize, rounds: usize) -> Fallible<[Row; 2]> {
         git(open.root(), &["clone", "-q", "--depth", "1", &source, "clone"]);
         let by_git = begun.elapsed();
         fs::remove_dir_all(clone)?;
-        let by_first = time_to_first_command(&open)?;
-        forget(&confined)?;
-        let by_cold = time_to_first_command(&confined)?;
-        confined.write("workspace-projects/demo/round", &round.to_string());
-        git(&confined.workspace(), &["add", "round"]);
-        git(&confined.workspace(), &["commit", "-qm", "round"]);
-        let by_warm = time_to_first_command(&confined)?;
+        let by_relay = time_to_ready(&open)?;
         // The first round warms up the caches of the machine.
         if round > 0 {
             cloned.push(by_git);
-            first.push(by_first);
-            cold.push(by_cold);
-            warm.push(by_warm);
+            made.push(by_relay);
         }
     }
-    let name = |which: &str| format!("{megabytes} MB: place of {which}");
-    Ok([
-        Row::new(&name("a job"), first.median()?)
+    let mut rows = vec![
+        Row::new(&format!("{megabytes} MB: place of a job"), made.median()?)
             .beside("git clone --depth 1", Ok(cloned.median()?))
             .target(Target::Times(1.2)),
-        Row::new(&name("a second job, in Codex's sandbox"), warm.median()?)
-            .beside("the first job", Ok(cold.median()?))
-            .target(Target::Times(0.3)),
+    ];
+    rows.extend(ready_in_container(megabytes, rounds)?);
+    Ok(rows)
+}
+
+/// Measures places of workers in a container, which has a cache of the repository after its first job.
+fn ready_in_container(megabytes: usize, rounds: usize) -> Fallible<[Row; 2]> {
+    let site = site(Engine::Docker, megabytes)?;
+    let [mut first, mut second, mut advanced] = <[Samples; 3]>::default();
+    for round in 0..=rounds {
+        stop::pause(Duration::ZERO)?;
+        docker(&["exec", "-u", "0", &site.container(), "sh", "-c", "rm -rf /var/lib/worker-agent.repositories"]);
+        let by_first = time_to_ready(&site)?;
+        let by_second = time_to_ready(&site)?;
+        site.write("workspace-projects/demo/round", &round.to_string());
+        git(&site.workspace(), &["add", "round"]);
+        git(&site.workspace(), &["commit", "-qm", "round"]);
+        let by_advanced = time_to_ready(&site)?;
+        if round > 0 {
+            first.push(by_first);
+            second.push(by_second);
+            advanced.push(by_advanced);
+        }
+    }
+    let row = |which: &str, samples: &Samples| -> Fallible<Row> {
+        let name = format!("{megabytes} MB, container: place of {which}");
+        Ok(Row::new(&name, samples.median()?).beside("the first job", Ok(first.median()?)))
+    };
+    Ok([
+        row("a second job", &second)?.target(Target::Times(0.3)),
+        row("a second job from one more commit", &advanced)?,
     ])
 }
 
-/// Creates a site whose workspace is a generated repository of this size. Only workers in a sandbox have a cache.
-fn site(megabytes: usize, in_sandbox: bool) -> Fallible<Site> {
-    let site = Site::new(Engine::Local);
-    if in_sandbox {
-        site.configure_in_sandbox("");
-    }
+/// Creates a site whose workspace is a generated repository of this size.
+fn site(engine: Engine, megabytes: usize) -> Fallible<Site> {
+    let site = Site::new(engine);
     fs::remove_file(site.workspace().join("README"))?;
     repository::generate(&site.workspace(), megabytes << 20)?;
     site.relay(&["up"]);
     Ok(site)
 }
 
-/// Removes what the platform has kept of earlier jobs' repositories.
-fn forget(site: &Site) -> Fallible<()> {
-    let caches = site.home().join(".local/share/relay/repositories");
-    match fs::remove_dir_all(caches) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Runs a job with a place of its own; returns the time from the end of its launch to its first command. The job is
-/// offered to the agent after its launch has written it, so this is not less than the time from the offer.
-fn time_to_first_command(site: &Site) -> Fallible<Duration> {
-    // A worker in a sandbox can write there, too.
-    let ready = env::temp_dir().join(format!("relay-bench-{}", std::process::id()));
-    let job = site.launch_shell(&format!("date +%s%N > {}", ready.display()), &["--branch"]);
+/// Runs a job with a place of its own; returns the time from the end of its launch to the end of the step that made the
+/// place. The job is offered to the agent after its launch has written it, so this is not less than the time from the
+/// offer.
+fn time_to_ready(site: &Site) -> Fallible<Duration> {
+    let job = site.launch_shell("true", &["--branch"]);
     let launched = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let ended = until_by(Instant::now() + PATIENCE, "the job ends", || {
         let record = site.record(&job);
         record.state.is_final().then_some(record)
     });
-    let at = fs::read_to_string(&ready).map_err(|e| format!("{job}: {e}: {:?}", ended.error))?;
-    fs::remove_file(&ready)?;
-    Ok(Duration::from_nanos(at.trim().parse()?).saturating_sub(launched))
+    let mut clone_steps = HashSet::new();
+    let mut ready = None;
+    for event in site.events(&job).into_iter().filter_map(|line| line.event) {
+        match event.body {
+            EventBody::StepStarted { n, kind: StepKind::Clone, .. } => _ = clone_steps.insert(n),
+            EventBody::StepFinished { n, .. } if clone_steps.contains(&n) => ready = Some(event.at),
+            _ => {}
+        }
+    }
+    let ready = ready.ok_or_else(|| format!("{job}: no place: {:?}", ended.error))?;
+    let ready = Duration::from_millis(u64::try_from(ready.as_millisecond())?);
+    Ok(ready.saturating_sub(launched))
 }
 
 /// Measures launches with a place and without one, beside pueue.
 fn launches() -> Fallible<[Row; 2]> {
-    let site = site(1, false)?;
+    let site = site(Engine::Local, 1)?;
     site.launch_running("sleep 100000", &["-n", "busy"]);
     let pueue = Pueue::start(site.root()).map_err(|e| e.to_string());
     let launch = |more: &[&str]| {

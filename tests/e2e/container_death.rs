@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::event::{EventBody, FailureKind};
 use common::record::{Link, State};
-use relay_tests::harness::docker::{docker, docker_may_fail};
+use relay_tests::harness::docker::{docker, docker_may_fail, pause};
 use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, processes, until, until_by};
