@@ -73,7 +73,15 @@ fn ready_in_container(megabytes: usize, rounds: usize) -> Fallible<[Row; 2]> {
     let [mut first, mut second, mut advanced] = <[Samples; 3]>::default();
     for round in 0..=rounds {
         stop::pause(Duration::ZERO)?;
-        docker(&["exec", "-u", "0", &site.container(), "sh", "-c", "rm -rf /var/lib/worker-agent.repositories"]);
+        docker(&[
+            "exec",
+            "-u",
+            "0",
+            &site.container(),
+            "sh",
+            "-c",
+            "rm -rf /var/lib/worker-agent.repositories",
+        ]);
         let by_first = time_to_ready(&site)?;
         let by_second = time_to_ready(&site)?;
         site.write("workspace-projects/demo/round", &round.to_string());

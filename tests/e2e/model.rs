@@ -214,3 +214,25 @@ fn codex_is_asked_for_its_trace_and_the_models_commands_do_not_see_it() {
     // The messages that Codex itself writes to stderr are still there.
     assert!(log.contains("ERROR codex_core::tools::router"), "{log}");
 }
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn commands_that_codex_refuses_to_start_are_warnings_with_the_reason() {
+    let (_model, site) = site(Engine::Local, "127.0.0.1");
+    let job = launch(&site, "[script:refused] Remove the files.");
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
+    let mut events = site.events(&job).into_iter().filter_map(|line| line.event);
+    let mut warning = || {
+        events.find_map(|event| match event.body {
+            EventBody::Warning { message } => Some(message),
+            _ => None,
+        })
+    };
+    let first = warning().unwrap();
+    assert!(
+        first.starts_with("Codex did not start a command of the model: ") && first.contains("rm -f one"),
+        "{first}"
+    );
+    assert!(warning().unwrap().contains("1 more command"));
+    assert!(site.relay(&["status", &job]).contains("completed with 2 warnings"));
+}

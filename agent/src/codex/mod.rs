@@ -8,6 +8,7 @@
 //! * [`error_messages`]: errors of the model server, and of a thread that can't be resumed, for display.
 //! * [`model_activity`]: activity of the model.
 //! * [`mcp`]: MCP servers that start, fail or are lost.
+//! * [`refused_commands`]: commands of the model that Codex did not start.
 //! * `test_support`: access to the parsers, for the fuzz target.
 //!
 //! All modules but [`discovery`] are pure.
@@ -19,6 +20,7 @@ pub(crate) mod event;
 pub(crate) mod lines;
 pub(crate) mod mcp;
 pub(crate) mod model_activity;
+pub(crate) mod refused_commands;
 #[cfg(feature = "internals")]
 pub(crate) mod test_support;
 mod truncated;

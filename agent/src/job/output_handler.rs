@@ -10,6 +10,7 @@ use super::tail::Tail;
 use crate::codex::lines::{Line, LineSplitter};
 use crate::codex::mcp::ServerTracker;
 use crate::codex::model_activity::{ActivityDetector, StderrKind};
+use crate::codex::refused_commands::RefusedCommands;
 use crate::codex::{Turn, event};
 use crate::process::OutputSource;
 use crate::steps::rules::Classification;
@@ -42,6 +43,7 @@ pub(crate) struct CodexHandler {
     stderr_lines: LineSplitter,
     activity: ActivityDetector,
     mcp_servers: ServerTracker,
+    refused_commands: RefusedCommands,
     tracker: Option<Tracker>,
     transcript: Transcript,
     tail: Tail,
@@ -124,6 +126,8 @@ impl OutputHandler {
                 let last = codex.stderr_lines.finish();
                 events.extend(last.and_then(|line| codex.on_error_line(now, &line, steps, log)));
                 events.extend(codex.missing_servers());
+                let refused = codex.refused_commands.finish();
+                events.extend(refused.map(|message| EventBody::Warning { message }));
                 if let Some(message) = codex.tracker.as_ref().and_then(Tracker::last_message) {
                     log.append_file(LogFile::Message, message.as_bytes());
                 }
@@ -196,6 +200,8 @@ impl CodexHandler {
                 let text = Transcript::render_stderr_line(line);
                 self.tail.push(text.as_bytes());
                 log.write(text.as_bytes());
+                let message = self.refused_commands.take_line(&text)?;
+                return Some(EventBody::Warning { message });
             }
             (StderrKind::Activity, Some(tracker)) => tracker.on_activity(now, steps),
             (StderrKind::McpServer(event), tracker) => {

@@ -27,7 +27,10 @@ pub fn pause(container: &str) {
     until(&format!("the engine pauses {container}"), || {
         let output = Command::new("docker").args(["pause", container]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() || said.contains("unable to freeze"), "docker pause {container}: {said}");
+        assert!(
+            output.status.success() || said.contains("unable to freeze"),
+            "docker pause {container}: {said}"
+        );
         output.status.success().then_some(())
     });
 }

@@ -1,0 +1,97 @@
+//! Commands of the model that Codex refused to start, or could not start. Pure.
+//!
+//! `codex exec --json` has no item for such a command, so a job of which no command ran looks like any other. Codex
+//! 0.169.0 prints on stderr:
+//!
+//! ```text
+//! TIME ERROR codex_core::tools::router: error=exec_command failed: CreateProcess { message: "REASON" }
+//! ```
+//!
+//! The line is not a documented interface, and its reason is Rust's debug output of a string.
+
+use common::text_format;
+
+/// Log target of the line, and the beginning of its text.
+const TARGET: &str = "codex_core::tools::router: error=exec_command failed";
+/// Text before the reason.
+const REASON_PREFIX: &str = "CreateProcess { message: ";
+/// Maximum length of a reason, in bytes.
+const MAX_REASON: usize = 300;
+
+/// The refused commands of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedCommands {
+    count: u64,
+}
+
+impl RefusedCommands {
+    /// Handles a line of stderr. Returns a warning with the reason if it is about the first refused command.
+    pub(crate) fn take_line(&mut self, line: &str) -> Option<String> {
+        let reason = parse_line(line)?;
+        self.count += 1;
+        (self.count == 1).then(|| format!("Codex did not start a command of the model: {reason}"))
+    }
+
+    /// Returns a warning with the number of refused commands after the first one.
+    pub(crate) fn finish(&mut self) -> Option<String> {
+        let further = match std::mem::take(&mut self.count) {
+            0 | 1 => return None,
+            2 => "1 more command".to_owned(),
+            count => format!("{} more commands", count - 1),
+        };
+        Some(format!("Codex did not start {further} of the model: the log has the reasons"))
+    }
+}
+
+/// Returns the reason that a line of stderr gives for a refused command.
+fn parse_line(line: &str) -> Option<String> {
+    let (level, text) = line.split_once(TARGET)?;
+    // The text of another message may contain all this.
+    let is_error = level.split_once(' ').is_some_and(|(_, level)| level.trim_start().starts_with("ERROR "));
+    if !is_error || level.contains("error=") {
+        return None;
+    }
+    let reason = text.trim_start_matches(':').trim();
+    let quoted = reason.strip_prefix(REASON_PREFIX).unwrap_or(reason).trim_end_matches([' ', '}']);
+    let plain = quoted.replace('\\', "");
+    let plain = plain.trim_matches('"').trim_start_matches("Rejected(\"").trim_end_matches("\")");
+    Some(text_format::one_line(plain, MAX_REASON))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REJECTED: &str = r#"2026-11-30T07:59:09.729799Z ERROR codex_core::tools::router: error=exec_command failed: CreateProcess { message: "Rejected(\"`/bin/bash -lc \\\"rm -f x\\\"` rejected: rm -f style commands are not permitted. Use a safer approach\")" }"#;
+
+    #[test]
+    fn the_first_refused_command_is_told_with_its_reason_and_the_others_are_counted() {
+        let mut refused = RefusedCommands::default();
+        assert_eq!(
+            refused.take_line(REJECTED).as_deref(),
+            Some(
+                "Codex did not start a command of the model: `/bin/bash -lc \"rm -f x\"` rejected: rm -f style commands are \
+                 not permitted. Use a safer approach"
+            )
+        );
+        assert_eq!(refused.take_line(REJECTED), None);
+        let more = refused.finish().unwrap();
+        assert_eq!(more, "Codex did not start 1 more command of the model: the log has the reasons");
+        assert_eq!(refused.finish(), None);
+    }
+
+    #[test]
+    fn a_failed_start_is_told_and_other_errors_are_not() {
+        let failed = "T ERROR turn{id=1}: codex_core::tools::router: error=exec_command failed: CreateProcess { message: \"No such file or directory (os error 2)\" }";
+        assert_eq!(parse_line(failed).as_deref(), Some("No such file or directory (os error 2)"));
+        for other in [
+            "T ERROR codex_core::tools::router: error=apply_patch verification failed",
+            "T ERROR codex_core::x: error=codex_core::tools::router: error=exec_command failed",
+            "codex_core::tools::router: error=exec_command failed",
+            "T WARN codex_core::tools::router: error=exec_command failed: x",
+            "",
+        ] {
+            assert_eq!(parse_line(other), None, "{other}");
+        }
+    }
+}
