@@ -37,8 +37,14 @@ fi
 machine=$(uname -m)
 [ "$machine" = arm64 ] && machine=aarch64
 target=$machine-unknown-linux-gnu
-# A panic aborts, and stripped programs have no backtraces: tables for unwinding would only make them larger.
+# The linker drops what remains of the tables for unwinding, those of the standard library.
 flags='-C target-feature=+crt-static -C force-unwind-tables=no'
+flags+=' -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,docker/release.ld'
+libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || libc=
+if [ "$(printf '%s\n' 2.36 "${libc#glibc }" | sort -V | head -n 1)" = 2.36 ]; then
+    # Older C libraries can't start a static program whose relocations are packed.
+    flags+=' -C link-arg=-Wl,-z,pack-relative-relocs'
+fi
 # With --target, build scripts and macros stay dynamic: they can't be built static.
 build=(cargo build "${quiet[@]}" --release --locked --target "$target")
 mkdir -p target/release
