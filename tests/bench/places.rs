@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +20,8 @@ use crate::{Fallible, stop};
 
 /// Sizes of the repositories in megabytes, each with its number of rounds. The last one only in nightly runs.
 const SIZES: [(usize, usize); 3] = [(1, 20), (100, 5), (1000, 2)];
+/// User of the workers in a container.
+const WORKER: u32 = 1234;
 /// Number of launches.
 const LAUNCHES: usize = 60;
 /// Maximum time of a job on the largest repository.
@@ -104,9 +107,13 @@ fn ready_in_container(megabytes: usize, rounds: usize) -> Fallible<[Row; 2]> {
     ])
 }
 
-/// Creates a site whose workspace is a generated repository of this size.
+/// Creates a site whose workspace is a generated repository of this size. In a container, workers have a user of their
+/// own, the owner of the folder of all workspaces.
 fn site(engine: Engine, megabytes: usize) -> Fallible<Site> {
     let site = Site::new(engine);
+    if engine == Engine::Docker {
+        chown(site.root().join("workspace-projects"), Some(WORKER), Some(WORKER))?;
+    }
     fs::remove_file(site.workspace().join("README"))?;
     repository::generate(&site.workspace(), megabytes << 20)?;
     site.relay(&["up"]);
