@@ -1,10 +1,10 @@
 #!/bin/sh
-# What tini starts: the agent, or the command that was given instead (for a look inside).
+# Started by tini: runs the agent, or another command if `docker run` names one.
 set -eu
 : "${CODEX_HOME:?is set by the image}"
 
-# A volume keeps the owner that it was first filled with, also when the image is built for another user later. The
-# worker can write beside this folder: -h, so that a link put in its place leads to no other file.
+# A volume keeps its first owner, even if the image is built for another user later. The worker can replace this folder
+# by a link: with -h, chown then changes only the link.
 if [ "$(stat -c %u "$CODEX_HOME")" != "$(id -u worker)" ]; then
     chown -hR worker: "$CODEX_HOME"
 fi

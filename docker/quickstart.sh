@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From a clone to a worker that was launched, watched and summarised. Installs nothing system-wide unless
-# --install-docker is given; everything lies in target/.
+# Builds relay, launches a worker, follows it and prints its summary. Installs nothing system-wide unless
+# --install-docker is given; all files are in target/.
 #
 #   ./docker/quickstart.sh [--engine docker|local] [--install-docker]
 set -euo pipefail
@@ -31,7 +31,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# Which engine, and why.
+# Chooses the engine and says why.
 if [ "$engine" = local ]; then
     why="asked for with --engine local"
 elif engine_answers; then
@@ -47,7 +47,7 @@ else
 fi
 say "engine: $engine ($why)"
 
-# Which model: the user's own, or a scripted one.
+# Chooses the model: the user's own if there are credentials, otherwise a scripted one.
 codex_home=${CODEX_HOME:-$HOME/.codex}
 if [ -n "${CODEX_API_KEY:-}${OPENAI_API_KEY:-}" ] || [ -s "$codex_home/auth.json" ]; then
     say "model: yours (credentials found)"
@@ -63,11 +63,10 @@ say "building relay and worker-agent, unoptimised (the first time takes some min
 relay=$PWD/target/programs/relay
 in_site() { "$relay" --root "$site" "$@"; }
 
-# The project: everything relay knows of it is in platform/relay.toml.
-# (Volumes and running parts of an earlier run are taken up again.)
+# Creates the project, with its settings in platform/relay.toml. Volumes of an earlier run are used again.
 mkdir -p "$site/platform" "$projects/demo"
 rm -rf "$projects/demo/checkout"
-# A worker runs as whoever owns its folder. Root's own folder would make it root inside the container; it need not be.
+# Workers run as the owner of this folder. Root gives it away, so that the worker is not root in the container.
 [ "$engine" = local ] || [ "$(id -u)" != 0 ] || chown -R 1000:1000 "$projects"
 ./docker/sample.sh "$projects"
 {
@@ -75,7 +74,7 @@ rm -rf "$projects/demo/checkout"
     if [ "$engine" = local ]; then
         codex=$(command -v codex || ensure_codex "$PWD/target/codex")
         printf '[codex]\nprogram = "%s"\n' "$codex"
-        # Codex's own sandbox needs unprivileged namespaces; where there are none, its commands would all fail.
+        # Codex's sandbox needs unprivileged user namespaces. Without them, all commands of Codex would fail.
         unshare --user true 2>/dev/null || printf 'sandbox = "off"\n'
     fi
 } >"$site/platform/relay.toml"
@@ -98,7 +97,7 @@ fi
 if [ "$engine" = docker ]; then
     ensure_base_image
     copy_host_certs docker/certs
-    # The agent is the image's last layer: building again is a matter of a second.
+    # Building again takes only a second, because the agent is the last layer of the image.
     say "building the platform image (the first time takes a minute or two)"
     in_site up --yes --build >"$site/build.log" 2>&1 || { tail -n 15 "$site/build.log" >&2; exit 5; }
 fi

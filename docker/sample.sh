@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# sample.sh DIR: makes DIR/origin.git, a small npm package with a test and a dependency that needs no registry, for
-# workers to try themselves on. An old one is replaced.
+# sample.sh DIR: creates DIR/origin.git, a sample repository for workers: a small npm package with a test and a
+# dependency that needs no registry. Replaces an existing DIR/origin.git.
 set -euo pipefail
 dir=${1:?usage: sample.sh DIR}
 mkdir -p "$dir"
@@ -34,5 +34,5 @@ git -C "$work" init --quiet --initial-branch=main
 git -C "$work" add .
 git -C "$work" -c user.name=relay -c user.email=relay@example.com commit --quiet -m 'A greeting, and its test'
 git clone --quiet --bare "$work" "$dir/origin.git"
-# Whoever owns the folder works there.
+# Workers run as the owner of DIR, so the repository gets the same owner.
 chown -R --reference="$dir" "$dir/origin.git" 2>/dev/null || true

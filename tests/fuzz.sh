@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Feeds every reader of outside bytes with whatever a fuzzer comes up with.
+# Fuzzes all code that reads bytes from outside: the targets of tests/fuzz.
 #
-#   ./tests/fuzz.sh [SECONDS [TARGET...]]      SECONDS for each target, 60 unless told
+#   ./tests/fuzz.sh [SECONDS [TARGET...]]      SECONDS for each target, 60 by default
 #
-# With RELAY_TEST_NIGHTLY=1 each target runs 10^9 times, or for SECONDS, then 4 hours unless told.
+# With RELAY_TEST_NIGHTLY=1 each target runs until 10^9 executions or SECONDS, 4 hours by default, are reached.
 #
-# A panic, an abort, a hang of 10 s or too much memory is a finding: the input that does it is kept, named, and the
-# script fails. What is found to lead somewhere new is kept in target/fuzz and begins the next run.
+# A panic, an abort, a hang of 10 s or too much memory is a finding: the script keeps and names the input that causes
+# it, and fails. Inputs that reach new code stay in target/fuzz for the next run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=lib.sh
@@ -19,26 +19,26 @@ shift $(($# > 0 ? 1 : 0))
 targets=("$@")
 [ $# -gt 0 ] || targets=(agent-frame relay-frame spool event-log codex config requests records)
 
-# libFuzzer is C++; its coverage counters come with any stable compiler.
+# libFuzzer is written in C++. Its coverage counters need no nightly Rust compiler.
 command -v c++ >/dev/null 2>&1 || apt_install g++
 machine=$(rustc -vV | sed -n 's/^host: //p')
 home=$PWD/target/fuzz
 mkdir -p "$home"
-# The flags of `cargo fuzz --sanitizer none`.
+# The compiler flags of `cargo fuzz --sanitizer none`.
 flags='-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters'
 flags+=' -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing'
-# With --target, build scripts and macros stay as they are.
+# With --target, build scripts and macros are built without these flags.
 RUSTFLAGS=$flags CARGO_TARGET_DIR=$home/build cargo build --quiet --release --locked --target "$machine" \
     --manifest-path tests/fuzz/Cargo.toml
 
-# fuzz TARGET : one target; its figure, or its finding.
+# fuzz TARGET : fuzzes one target; prints its figure, or its finding.
 fuzz() {
     local target=$1 log=$home/$1.log corpus=$home/$1.corpus limit executions length=8192
     local options=(-timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$home/$target-")
     case $target in
-        # A little more than the longest frame.
+        # A little more than the length of the longest frame.
         *-frame) length=1100000 ;;
-        # More than what is kept of a line.
+        # More than the length to which a line is truncated.
         codex) length=70000 ;;
     esac
     [ ! -f "tests/fuzz/$target.dict" ] || options+=(-dict="tests/fuzz/$target.dict")
@@ -55,13 +55,13 @@ fuzz() {
     figure "C01: target $target: $executions executions, 0 findings"
 }
 
-# figure TEXT : the same line that the tests print.
+# figure TEXT : prints a figure in the same form as the tests do.
 figure() {
     printf 'figure: %s\n' "$1"
     [ -z "${RELAY_TEST_FIGURES:-}" ] || printf 'figure: %s\n' "$1" >>"$RELAY_TEST_FIGURES"
 }
 
-# Two at a time: a fuzzer keeps a core busy.
+# Two targets at a time, because a fuzzer uses a whole core.
 failed=0
 for ((at = 0; at < ${#targets[@]}; at += 2)); do
     running=()

@@ -1,30 +1,30 @@
-# Shell functions of tests/run.sh and docker/quickstart.sh: they find the tools that relay is built and tested with, and
-# install those that are missing.
+# Shell functions for tests/run.sh and docker/quickstart.sh. They find the tools with which relay is built and tested,
+# and install missing ones.
 #
 #   . "$ROOT/tests/lib.sh"
 #
-# Every function may be called again. Each says in one line what it installs; RELAY_NO_INSTALL=1 forbids that, and then
-# the line says what is missing. Talk goes to stderr; only what a function is asked for goes to stdout.
+# All functions can be called repeatedly. A function that installs something says so in one line. RELAY_NO_INSTALL=1
+# forbids installations; then the line says what is missing. Such lines go to stderr, and results to stdout.
 # shellcheck shell=bash
 
-# The repository.
+# The path of the repository.
 RELAY_ROOT_DIR=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 # The process id of the Docker daemon that this shell started; empty if it started none.
 RELAY_DOCKERD_PID=
 
-# say WORD... : one line for the person.
+# say WORD... : prints one line for people to stderr.
 say() {
     printf '%s\n' "$*" >&2
 }
 
-# fail WORD... : a line that says what is wrong; false, so that `set -e` ends the script.
+# fail WORD... : prints an error and returns false, so that `set -e` ends the script.
 fail() {
     say "error: $*"
     return 1
 }
 
-# pinned NAME : the version that docker/versions pins under NAME.
+# pinned NAME : prints the version that docker/versions has for NAME.
 pinned() {
     local value
     value=$(sed -n "s/^$1=//p" "$RELAY_ROOT_DIR/docker/versions")
@@ -32,7 +32,7 @@ pinned() {
     printf '%s\n' "$value"
 }
 
-# may_install WHAT [HOW...] : announces an installation, or fails with the line that says what is missing.
+# may_install WHAT [HOW...] : announces an installation. Fails if installations are forbidden.
 may_install() {
     local what=$1
     shift
@@ -43,22 +43,22 @@ may_install() {
     fi
 }
 
-# use_static_target : from now on cargo builds static programs, in a folder of their own. The tests and the programs that
-# docker/build.sh --dev leaves for them so share one build.
+# use_static_target : makes cargo build static programs from now on, in a folder of their own. So the tests and the
+# programs of docker/build.sh --dev share one build.
 use_static_target() {
     CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
-    # Incremental files cost the first build more than they save later, and a change of this setting builds anew.
+    # Incremental builds make the first build slower than they save later. A change of this setting rebuilds everything.
     export CARGO_BUILD_TARGET RUSTFLAGS='-C target-feature=+crt-static' CARGO_INCREMENTAL=0
 }
 
-# need_tool COMMAND HINT... : fails with the hint when a command is missing.
+# need_tool COMMAND HINT... : fails with the hint if a command is missing.
 need_tool() {
     local tool=$1
     shift
     command -v "$tool" >/dev/null 2>&1 || fail "$tool is missing: $*"
 }
 
-# need_root_debian WHY... : Debian packages can be installed here.
+# need_root_debian PACKAGE... : fails unless these Debian packages can be installed here.
 need_root_debian() {
     if ! command -v apt-get >/dev/null 2>&1; then
         fail "no apt-get here: install $* by hand"
@@ -67,7 +67,7 @@ need_root_debian() {
     fi
 }
 
-# apt_install PACKAGE... : installs Debian packages; quiet unless it fails.
+# apt_install PACKAGE... : installs Debian packages. Prints apt's output only on a failure.
 apt_install() {
     local log
     may_install "$*" "Debian packages" || return
@@ -83,13 +83,13 @@ apt_install() {
     rm -f "$log"
 }
 
-# engine_answers : a docker command is here and its engine answers.
+# engine_answers : returns true if there is a docker command whose engine answers.
 engine_answers() {
     command -v docker >/dev/null 2>&1 && timeout 10 docker info >/dev/null 2>&1
 }
 
-# ensure_docker [LOG] : an engine answers; if none does and it may, Docker is installed and its daemon started with its
-# output in LOG. A daemon that was started here ends with stop_docker_if_started.
+# ensure_docker [LOG] : makes sure that a Docker engine answers: if necessary and allowed, installs Docker and starts
+# its daemon with the output in LOG. stop_docker_if_started ends this daemon.
 ensure_docker() {
     local log=${1:-${TMPDIR:-/tmp}/relay-dockerd.log} limit=$((SECONDS + 60))
     engine_answers && return
@@ -99,12 +99,12 @@ ensure_docker() {
             return
         fi
         apt_install docker.io iptables iproute2 || return
-        # The package may have started it.
+        # The package may have started the daemon.
         engine_answers && return
     fi
     [ "$(id -u)" = 0 ] || fail "the docker engine does not answer, and only root can start dockerd" || return
     may_install "a running docker engine" "starting dockerd, its output is in $log" || return
-    # A session of its own: Ctrl-C in this terminal is for the script, which then stops the daemon in order.
+    # In a session of its own, so that Ctrl-C in this terminal reaches only the script, which then stops the daemon.
     setsid dockerd >"$log" 2>&1 </dev/null &
     RELAY_DOCKERD_PID=$!
     until engine_answers; do
@@ -118,7 +118,7 @@ ensure_docker() {
     done
 }
 
-# stop_docker_if_started : ends the daemon that ensure_docker started, and no other.
+# stop_docker_if_started : ends the Docker daemon if ensure_docker has started it.
 stop_docker_if_started() {
     [ -n "$RELAY_DOCKERD_PID" ] || return 0
     kill "$RELAY_DOCKERD_PID" 2>/dev/null || true
@@ -126,8 +126,8 @@ stop_docker_if_started() {
     RELAY_DOCKERD_PID=
 }
 
-# ensure_base_image [IMAGE] : the image that docker/Dockerfile builds upon is here. Where no image registry can be
-# reached, it is made of Debian packages.
+# ensure_base_image [IMAGE] : makes sure that the base image of docker/Dockerfile is present. If no image registry can
+# be reached, makes the image from Debian packages.
 ensure_base_image() {
     local image=${1:-debian:bookworm-slim} dir
     docker image inspect "$image" >/dev/null 2>&1 && return
@@ -136,7 +136,7 @@ ensure_base_image() {
     [ "$image" = debian:bookworm-slim ] || fail "could not pull $image" || return
     command -v mmdebstrap >/dev/null 2>&1 || apt_install mmdebstrap || return
     dir=$(mktemp -d)
-    # minbase is what the slim image holds, but for its documentation.
+    # minbase has the same packages as the slim image, but with their documentation.
     if ! { mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$dir/base.tar" &&
         docker import "$dir/base.tar" "$image"; } >"$dir/log" 2>&1; then
         tail -n 10 "$dir/log" >&2
@@ -147,14 +147,14 @@ ensure_base_image() {
     rm -rf "$dir"
 }
 
-# codex_binary DIR : the native binary of a Codex that npm installed into DIR; false if there is none.
+# codex_binary DIR : prints the path of the native binary of a Codex that npm installed into DIR; false without one.
 codex_binary() {
     local found
     found=$(find "$1/node_modules/@openai" -type f -path '*/vendor/*/bin/codex' 2>/dev/null | head -n 1)
     [ -n "$found" ] && printf '%s\n' "$found"
 }
 
-# ensure_codex DIR : the pinned Codex is in DIR; prints the path of its native binary.
+# ensure_codex DIR : makes sure that the pinned version of Codex is in DIR; prints the path of its native binary.
 ensure_codex() {
     local dir=$1 version binary
     version=$(pinned CODEX_VERSION) || return
@@ -169,15 +169,15 @@ ensure_codex() {
     printf '%s\n' "$binary"
 }
 
-# ensure_venv DIR : a virtual environment of Python is in DIR.
+# ensure_venv DIR : makes sure that DIR is a virtual environment of Python.
 ensure_venv() {
     [ ! -x "$1/bin/pip" ] || return 0
     python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return
     python3 -m venv "$1" >&2 </dev/null || fail "could not make a virtual environment in $1"
 }
 
-# ensure_mcp_client DIR : the pinned MCP SDK for Python, and the packages that check receipts, are in the virtual
-# environment DIR; prints its interpreter.
+# ensure_mcp_client DIR : makes sure that the virtual environment DIR has the pinned MCP SDK for Python and the packages
+# that check receipts; prints the path of its interpreter.
 ensure_mcp_client() {
     local dir=$1 mcp dsse in_toto wanted have
     mcp=$(pinned MCP_CLIENT_VERSION) && dsse=$(pinned SECURESYSTEMSLIB_VERSION) || return
@@ -195,15 +195,15 @@ print(m.version("mcp"), m.version("securesystemslib"), m.version("in-toto-attest
     printf '%s\n' "$dir/bin/python"
 }
 
-# ensure_cargo : a Rust toolchain that can build relay.
+# ensure_cargo : fails unless there are cargo and a C compiler, which build relay.
 ensure_cargo() {
     local wanted
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$RELAY_ROOT_DIR/Cargo.toml")
     need_tool cargo "install Rust $wanted or newer" && need_tool cc "install a C compiler (Debian: gcc libc6-dev)"
 }
 
-# ensure_cargo_tools DIR : `cargo nextest` and `cargo deny` run. Any version that is here already will do; else they are
-# installed into DIR, as built programs where there are some for this machine.
+# ensure_cargo_tools DIR : makes sure that `cargo nextest` and `cargo deny` run. Any installed version is accepted.
+# Otherwise installs them into DIR: ready-made programs if there are some for this machine.
 ensure_cargo_tools() {
     local dir=$1
     ensure_cargo || return
@@ -222,7 +222,8 @@ has_cargo_tools() {
     cargo nextest --version >/dev/null 2>&1 && cargo deny --version >/dev/null 2>&1
 }
 
-# ensure_cargo_tool CRATE PIN DIR COMMAND... : COMMAND runs, else CRATE is compiled and installed into DIR.
+# ensure_cargo_tool CRATE PIN DIR COMMAND... : makes sure that COMMAND runs; otherwise compiles CRATE, in the version
+# that docker/versions has for PIN, and installs it into DIR.
 ensure_cargo_tool() {
     local crate=$1 version dir=$3
     version=$(pinned "$2") || return
@@ -233,8 +234,8 @@ ensure_cargo_tool() {
         fail "could not install $crate"
 }
 
-# ensure_idle_tools DIR : the tools of the nightly test idle_tools are in DIR, except Gradle, a Debian package. The older
-# vite runs esbuild as a process of its own.
+# ensure_idle_tools DIR : makes sure that the tools of the nightly test idle_tools are in DIR, except for Gradle, which
+# is a Debian package. The older version of vite is there because it runs esbuild as a separate process.
 ensure_idle_tools() {
     local dir=$1 vite older lab pytest watch pins
     vite=$(pinned VITE_VERSION) && older=$(pinned VITE_ESBUILD_VERSION) && lab=$(pinned JUPYTERLAB_VERSION) &&
@@ -244,7 +245,7 @@ ensure_idle_tools() {
     may_install "$pins" "npm, pip and cargo, into $dir" || return
     need_tool npm "install Node.js 20 or newer with npm" || return
     mkdir -p "$dir/vite-esbuild" || return
-    # npx takes a package that it has run before from its cache.
+    # Fills npm's cache, from which the test runs vite.
     npm exec --yes --cache "$dir/npm-cache" --package "vite@$vite" -- vite --version >&2 </dev/null &&
         npm install --prefix "$dir/vite-esbuild" --no-audit --no-fund --loglevel=error "vite@$older" >&2 </dev/null ||
         fail "npm could not install vite" || return
@@ -255,13 +256,13 @@ ensure_idle_tools() {
     printf '%s\n' "$pins" >"$dir/installed"
 }
 
-# copy_host_certs DIR : DIR holds the host's own CA certificates, for image builds behind a proxy that looks into TLS.
-# DIR may stay empty.
+# copy_host_certs DIR : copies the host's own CA certificates, if there are any, into DIR. Image builds need them behind
+# a proxy that decrypts TLS.
 copy_host_certs() {
     local dir=$1 cert
     mkdir -p "$dir" || return
     for cert in /usr/local/share/ca-certificates/*.crt; do
-        # Without a match the pattern itself comes through.
+        # Without a match, the loop variable is the pattern itself.
         [ ! -f "$cert" ] || cp -f -- "$cert" "$dir/" || return
     done
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests need and runs them all. A missing Docker or Codex is a failure, never a skip.
+# Installs what the tests need and runs all tests. A missing Docker or Codex is a failure: no test is skipped.
 #
 #   ./tests/run.sh [--no-install] [--release] [--nightly]
 #
-# --release tests the programs as they are shipped instead of unoptimised ones, and takes minutes more.
-# --nightly does that too, adds fuzzing and more development tools, and repeats as often as the design asks: hours, not
-# minutes.
+# --release tests the release programs instead of unoptimised ones, and takes some minutes more.
+# --nightly implies --release, adds fuzzing and more development tools, and repeats tests as often as the design
+# requires. It takes hours.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=lib.sh
@@ -22,9 +22,9 @@ for argument; do
 done
 trap 'kill $(jobs -p) 2>/dev/null; stop_docker_if_started' EXIT
 trap 'exit 130' INT TERM
-# step NAME... : announces a step, with the seconds since the start.
+# step NAME... : prints the heading of a step, with the seconds since the start.
 step() { say ""; say "== $* == (${SECONDS} s)"; }
-# wait_for PID LOG : the end of a background task; shows what it printed.
+# wait_for PID LOG : waits for a background task, prints its output LOG and returns its exit code.
 wait_for() {
     local result=0
     wait "$1" || result=$?
@@ -36,10 +36,10 @@ step tools
 mkdir -p target
 ensure_cargo
 packages=()
-# need COMMAND PACKAGE : the package is to be installed unless the command is here.
+# need COMMAND PACKAGE : adds the package to those that are installed, unless the command exists.
 need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || packages+=("$2"); }
 [ -x /bin/busybox ] || packages+=(busybox-static)
-# What the tests cut networks with.
+# Programs with which the tests disconnect networks.
 need ip iproute2
 need nft nftables
 need sysctl procps
@@ -47,18 +47,18 @@ need python3 python3-minimal
 need tmux tmux
 need strace strace
 need curl curl
-# The shells that complete jobs, and what checks the man pages.
+# The shells for which there are completions, and the program that checks the man pages.
 need fish fish
 need zsh zsh
 need groff groff-base
 [ "$profile" != nightly ] || need gradle gradle
-# The engine, and what pip needs.
+# The container engine, and the modules that pip needs.
 engine_answers || command -v dockerd >/dev/null || packages+=(docker.io iptables)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 [ ${#packages[@]} = 0 ] || apt_install "${packages[@]}"
 ensure_cargo_tools "$PWD/target/tools"
 ensure_docker "$PWD/target/dockerd.log"
-# Beside the lints: what waits for the network and the disk, and programs whose last step keeps a single core busy.
+# In the background: installations, which mostly wait for the network and the disk.
 (
     ensure_base_image
     ensure_codex "$PWD/target/codex" >/dev/null
@@ -67,7 +67,7 @@ ensure_docker "$PWD/target/dockerd.log"
 ) >target/tools.log 2>&1 &
 tools=$!
 if [ "$programs" = target/release ]; then
-    # Before the static build of the tests is chosen, because these programs have flags of their own.
+    # Before use_static_target, because the release programs are built with other flags.
     ./docker/build.sh >target/build.log 2>&1 &
     building=$!
 fi
@@ -76,10 +76,10 @@ use_static_target
 step format and licences
 cargo fmt --all --check
 cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
-# The fuzz targets are a workspace of their own, whose lock file has to follow.
+# The fuzz targets are a workspace of their own. Fails if its lock file is out of date.
 cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
-# The advisory database can't be reached from everywhere.
+# Some machines can't reach the advisory database.
 if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
     cargo deny check --hide-inclusion-graph advisories
 else
@@ -87,13 +87,13 @@ else
 fi
 
 step build of the programs and the tests
-# In one call: what they share is built once.
+# In one call, so that shared crates are built once.
 cargo build --quiet --workspace --bins --tests --locked
 if [ "$programs" = target/programs ]; then
     ./docker/build.sh --dev >target/build.log 2>&1 &
     building=$!
 fi
-# The run takes the tests from these lists, because a call of cargo would wait for the lints, which run at the same time.
+# nextest gets these lists instead of calling cargo, which would wait for the lints that run at the same time.
 cargo metadata --locked --format-version 1 >target/cargo-metadata.json
 cargo nextest list --cargo-quiet --workspace --locked --list-type binaries-only --message-format json >target/tests.json
 
@@ -122,7 +122,7 @@ if [ "$profile" = nightly ]; then
     ./tests/fuzz.sh
 fi
 
-# Lints and documentation, with the time of the processors that the tests leave.
+# Lints and documentation. They run with idle priority beside the tests.
 lint() {
     cargo clippy --quiet --workspace --all-targets --locked -- -D warnings &&
         RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items --locked
@@ -138,9 +138,9 @@ rm -f target/lints.done
     exit "$result"
 } &
 lints=$!
-# Most tests wait for most of their time: four share a core.
+# Four tests per core, because most tests wait for most of their time.
 threads=$(($(nproc) * 4))
-# The lints and what the tests measured go before the summary: whoever reads only the end wants to find that there.
+# The output of the lints and the figures are printed before nextest's summary, which comes last.
 cargo nextest run --cargo-metadata target/cargo-metadata.json --binaries-metadata target/tests.json \
     --profile "$profile" --test-threads "$threads" --run-ignored all --no-fail-fast 2>&1 |
     awk -v figures="$RELAY_TEST_FIGURES" '

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Plays seeds of the simulation with every fault it knows, and each planted bug until it is found.
+# Runs many seeds of the simulation with all its faults, and each planted bug until it is found.
 #
-#   ./tests/sim.sh [SEEDS]      20,000 unless told
+#   ./tests/sim.sh [SEEDS]      20,000 by default
 #
-# Tells how many seeds were played and what was found. Fails if a seed lost, doubled or held up anything, or if a planted
-# bug was not found within 1,000 seeds.
+# Prints how many seeds were run and what was found. Fails if an event was lost, duplicated or not delivered in time, or
+# if a planted bug was not found within 1,000 seeds.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

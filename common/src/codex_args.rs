@@ -1,18 +1,18 @@
-//! Arguments for `codex exec` that a job may contain if Codex's sandbox is the only protection. Pure.
+//! Arguments of `codex exec` that a job may set if Codex's sandbox is the only protection from the job. Pure.
 //!
-//! Any argument not listed here is refused: it could disable the sandbox, widen it, name a program that Codex starts
-//! outside of it (MCP servers, notifiers, hooks, credential commands) or make Codex itself write a file.
+//! Any argument not listed here is refused. It could disable the sandbox, make more folders writable, name a program
+//! that Codex starts outside of the sandbox (MCP server, notifier, hook) or make Codex itself write a file.
 
-/// Flags without a value.
+/// Allowed flags without a value.
 const FLAGS: [&str; 3] = ["--search", "--ephemeral", "--strict-config"];
 
-/// Flags whose value affects only the model's server or the output.
+/// Allowed flags with a value. They affect only the choice of the model or the output.
 const VALUE_FLAGS: [&str; 3] = ["-m", "--model", "--color"];
 
-/// Flags that set one configuration value.
+/// Flags that set one configuration value, as `KEY=VALUE`. They are allowed with a key of [`CONFIG_KEYS`].
 const CONFIG_FLAGS: [&str; 2] = ["-c", "--config"];
 
-/// Configuration keys that concern only the model and its output.
+/// Allowed configuration keys. They affect only the model and the output.
 const CONFIG_KEYS: [&str; 15] = [
     "model",
     "model_reasoning_effort",
@@ -31,9 +31,9 @@ const CONFIG_KEYS: [&str; 15] = [
     "tools.web_search",
 ];
 
-/// Returns the first of these arguments that a job may not contain; `None` if all are harmless.
+/// Returns the first of these arguments that a job may not set; `None` if all are allowed.
 ///
-/// If a known flag has a forbidden value, returns that value, because `sandbox_mode=…` is more informative than `-c`.
+/// If an allowed flag has a forbidden value, returns the value: `sandbox_mode=…` is more informative than `-c`.
 pub fn first_forbidden<S: AsRef<str>>(args: &[S]) -> Option<&str> {
     let mut args = args.iter().map(AsRef::as_ref);
     while let Some(arg) = args.next() {
@@ -75,7 +75,7 @@ fn sets_known_key(assignment: &str) -> bool {
     assignment.split_once('=').is_some_and(|(key, _)| CONFIG_KEYS.contains(&key))
 }
 
-/// Returns true for a value without control characters. Values are parsed as TOML, where a line break could begin
+/// Returns true for a text without control characters. Codex parses values as TOML, where a line break could begin
 /// another key.
 fn has_no_control_characters(text: &str) -> bool {
     !text.chars().any(char::is_control)
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_concerns_the_model_alone_may_be_brought_along() {
+    fn arguments_that_affect_only_the_model_are_allowed() {
         for args in [
             &[][..],
             &["--search"],
@@ -100,8 +100,8 @@ mod tests {
     }
 
     #[test]
-    fn what_widens_the_sandbox_or_names_a_program_is_refused_in_every_spelling() {
-        for (args, named) in [
+    fn arguments_that_open_the_sandbox_or_name_a_program_are_refused_in_every_spelling() {
+        for (args, first) in [
             (
                 &["--dangerously-bypass-approvals-and-sandbox"][..],
                 "--dangerously-bypass-approvals-and-sandbox",
@@ -141,7 +141,7 @@ mod tests {
             (&["-m", "--yolo"], "--yolo"),
             (&["-é"], "-é"),
         ] {
-            assert_eq!(first_forbidden(args), Some(named), "{args:?}");
+            assert_eq!(first_forbidden(args), Some(first), "{args:?}");
         }
     }
 }

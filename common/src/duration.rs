@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Maximum limit: a year. Longer limits are typing errors, and sums of limits up to this one fit into `u64`
+/// Longest limit that a user may set: a year. A longer one is a typing error. Sums of allowed limits fit into `u64`
 /// milliseconds.
 pub const MAX_LIMIT: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -22,12 +22,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(value)
 }
 
-/// Converts to whole milliseconds, saturating.
+/// Converts a duration to whole milliseconds; to `u64::MAX` if there are more.
 pub fn to_millis(value: Duration) -> u64 {
     u64::try_from(value.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Formats a duration with at most two units: `0.4s`, `12.3s`, `1m03s`, `2h05m`, `3d04h`.
+/// Formats a duration in milliseconds with at most two units: `0.4s`, `12.3s`, `1m03s`, `2h05m`, `3d04h`.
 pub fn format_duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
@@ -38,7 +38,7 @@ pub fn format_duration(ms: u64) -> String {
     }
 }
 
-/// Formats a limit without needless zeros: `90s` is `1m30s`, `10m` stays `10m`.
+/// Formats a limit in milliseconds without units that are zero: `1m30s`, `10m`.
 pub fn format_limit(ms: u64) -> String {
     humantime::format_duration(Duration::from_millis(ms)).to_string().replace(' ', "")
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn human_durations_are_read_and_nonsense_is_refused() {
+    fn a_duration_with_units_is_parsed_and_any_other_text_is_refused() {
         assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
         for bad in ["", "5", "0s", "-1s", "10 parsecs", "400d", "99999999999999999999s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn elapsed_times_stay_short() {
+    fn durations_are_shown_with_at_most_two_units_and_limits_without_zeros() {
         let shown = [0, 1_250, 63_000, 7_500_000, 273_600_000].map(format_duration);
         assert_eq!(shown, ["0.0s", "1.2s", "1m03s", "2h05m", "3d04h"]);
         assert_eq!([format_limit(600_000), format_limit(90_000)], ["10m", "1m30s"]);

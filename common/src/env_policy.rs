@@ -1,10 +1,10 @@
-//! Environment variables that a job may not contain if Codex's sandbox is the only protection. Pure.
+//! Environment variables that a job may not set if Codex's sandbox is the only protection from the job. Pure.
 //!
 //! Codex itself, its helpers and the programs that start before its sandbox exists (git, node, shells) read these
 //! variables outside of the sandbox. The variables name a library to load, a program to run, a configuration to trust,
 //! or a server to send the key to.
 
-/// Forbidden names, in upper case.
+/// Names of forbidden variables, in upper case.
 const FORBIDDEN_NAMES: [&str; 51] = [
     "PATH",
     "HOME",
@@ -59,7 +59,7 @@ const FORBIDDEN_NAMES: [&str; 51] = [
     "RELAY_OUTPUT",
 ];
 
-/// Forbidden prefixes of names, in upper case.
+/// Prefixes of the names of forbidden variables, in upper case.
 const FORBIDDEN_PREFIXES: [&str; 19] = [
     "CODEX_",
     "OPENAI_",
@@ -82,13 +82,13 @@ const FORBIDDEN_PREFIXES: [&str; 19] = [
     "OTEL_",
 ];
 
-/// Forbidden suffixes of names, in upper case.
+/// Suffixes of the names of forbidden variables, in upper case.
 const FORBIDDEN_SUFFIXES: [&str; 3] = ["_BASE_URL", "_PROXY", "_CA_BUNDLE"];
 
-/// Exceptions: harmless names that match a forbidden prefix, in upper case.
+/// Names of allowed variables that begin with a forbidden prefix, in upper case.
 const HARMLESS_NAMES: [&str; 2] = ["NODE_ENV", "NODE_AUTH_TOKEN"];
 
-/// Returns true for a variable that affects programs outside of the job's sandbox.
+/// Returns true for the name of a variable that affects programs outside of the job's sandbox.
 pub fn affects_outside_sandbox(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let is_known = FORBIDDEN_NAMES.contains(&name.as_str())
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_load_code_name_programs_or_redirect_codex_are_refused() {
+    fn variables_that_load_code_name_a_program_or_redirect_codex_are_refused() {
         let names = "PATH HOME CODEX_HOME CODEX_API_KEY LD_PRELOAD LD_LIBRARY_PATH DYLD_INSERT_LIBRARIES BASH_ENV ENV \
             SHELLOPTS ZDOTDIR BASH_FUNC_git%% NODE_OPTIONS GIT_SSH_COMMAND GIT_CONFIG_COUNT PYTHONSTARTUP \
             PERL5OPT XDG_CONFIG_HOME OPENAI_BASE_URL ANTHROPIC_BASE_URL https_proxy RELAY_JOB";
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn values_for_the_job_s_own_programs_are_not() {
+    fn variables_for_the_job_s_own_programs_are_allowed() {
         for name in ["NPM_TOKEN", "DATABASE_URL", "GITHUB_TOKEN", "CI", "LANG", "MY_KEY", "NODE_ENV", "DEBUG"]
         {
             assert!(!affects_outside_sandbox(name), "{name}");

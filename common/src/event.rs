@@ -1,7 +1,7 @@
 //! Events of a job.
 //!
-//! The wire and the agent's spool encode [`EventBody`] directly, so it is a plain enum: no serde tag, flatten, untagged
-//! or skip attributes. New variants go to the end.
+//! The wire and the agent's spool encode [`EventBody`] in a binary format without field names. So it is a plain enum,
+//! without serde's tag, flatten, untagged or skip attributes. New variants go to the end.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,14 +15,13 @@ use crate::result::JobResult;
 use crate::vitals::MachineVitals;
 use crate::wait_reason::WaitReason;
 
-/// Maximum length of a text inside an event, in bytes: the worker's last message and error messages are truncated to
-/// it.
+/// Maximum length of a text inside an event, in bytes. Longer messages of the worker and error messages are truncated.
 pub const MAX_TEXT: usize = 2048;
-/// Maximum length of a step's title, in bytes: one line of a terminal.
+/// Maximum length of a step's title, in bytes: it fits into one line of a wide terminal.
 pub const MAX_TITLE: usize = 120;
 /// Maximum number of files in a `file_change` event, and of items in a `plan` event.
 pub const MAX_LIST: usize = 100;
-/// Maximum number of jobs that a job waits for.
+/// Maximum number of jobs that must complete before a job starts (`--after`).
 pub const MAX_AFTER: usize = 100;
 
 /// An event of a job, with its time.
@@ -47,14 +46,14 @@ pub enum EventBody {
         agent: String,
         /// Isolation of the worker from the machine.
         isolation: Isolation,
-        /// The workspace's own copy of the log, as a path relative to the workspace.
+        /// Path of the copy of the job's log in the workspace, relative to the workspace.
         workspace_log: Option<String>,
     },
-    /// A command of the job is running. Emitted once for each setup command, the worker and each check.
+    /// A command of the job is running: a setup command, the worker or a check.
     Started {
         /// Process id in the agent's process namespace.
         pid: u32,
-        /// The Codex thread, if there is one.
+        /// Id of the Codex thread, if the command is Codex.
         thread_id: Option<String>,
     },
     /// A step began.
@@ -67,7 +66,7 @@ pub enum EventBody {
         title: String,
         /// Time limit, in milliseconds.
         limit_ms: Option<u64>,
-        /// The step that contains this one.
+        /// Number of the step that contains this one, if there is one.
         #[serde(default)]
         parent: Option<u32>,
     },
@@ -85,9 +84,9 @@ pub enum EventBody {
         #[serde(default)]
         resources: Option<Resources>,
     },
-    /// The worker sent a message (≤ [`MAX_TEXT`]).
+    /// The worker sent a message.
     Message {
-        /// Text of the message.
+        /// Text of the message (≤ [`MAX_TEXT`]).
         text: String,
     },
     /// The worker's plan changed. Contains the whole plan.
@@ -113,7 +112,7 @@ pub enum EventBody {
     Stalled {
         /// Number of the step.
         n: u32,
-        /// Evidence of the stall.
+        /// Evidence of the stall: the process, its CPU time, its bytes, and what it waits for, one line.
         evidence: String,
     },
     /// The relay lost the connection to the agent. The job goes on.
@@ -138,11 +137,11 @@ pub enum EventBody {
         /// Number of processes that could not be killed.
         survivors: u32,
     },
-    /// The job has ended. No event follows but `result`.
+    /// The job has ended. Only a `result` event may follow.
     Finished {
         /// End state of the job.
         state: FinalState,
-        /// Reason for the failure.
+        /// Reason for the failure; `None` for a job that did not fail.
         error: Option<JobError>,
         /// Exit code of the worker.
         exit_code: Option<i32>,
@@ -163,17 +162,18 @@ pub enum EventBody {
         /// Reason, one line.
         reason: String,
     },
-    /// The latest vitals of the agent's machine. They may explain the event that follows: a step stalled, or the kernel
-    /// killed the worker for lack of memory.
+    /// The latest vitals of the agent's machine. Sent before an event that they may explain: a step stalled, or the
+    /// kernel killed the worker for lack of memory.
     Vitals(Box<MachineVitals>),
-    /// The result of a job with a clone of its own is there, or its state has changed. Recorded by the relay alone,
-    /// after the end of the job.
+    /// The result of a job with a clone of its own has arrived, or the state of that result has changed. Recorded by
+    /// the relay, never by the agent, after the end of the job.
     Result(Box<JobResult>),
-    /// The agent's report of what it ran for a job with a clone of its own. Precedes the end.
+    /// The agent's report about a job with a clone of its own: Codex's version, the requested model, and the checks
+    /// that ran. Precedes `finished`.
     Evidence(Box<Evidence>),
-    /// A queued job waits although the platform is ready, or waits no longer. Recorded by the relay alone.
+    /// The reason why a queued job waits has changed. Recorded by the relay, never by the agent.
     Waiting {
-        /// Reason; `None` if the job only needs a free slot.
+        /// The new reason; `None` if the job only needs a free slot.
         reason: Option<WaitReason>,
     },
 }
@@ -189,14 +189,14 @@ pub struct Queued {
     pub runner: Runner,
     /// Engine of the platform: `local`, `docker` or `podman`.
     pub engine: String,
-    /// Path of the streamed log on the host.
+    /// Path of the job's log (the output of its commands) on the host.
     pub log_path: String,
     /// Path of the event log on the host.
     pub events_path: String,
-    /// Origin of the job.
+    /// Session that launched the job, and the job that it follows.
     #[serde(default)]
     pub origin: Origin,
-    /// Requested model; defaults to Codex's own.
+    /// Requested model; `None` for Codex's own default.
     #[serde(default)]
     pub model: Option<String>,
     /// Use of the working folder.
@@ -205,10 +205,10 @@ pub struct Queued {
     /// Jobs that must complete before this one starts, at most [`MAX_AFTER`].
     #[serde(default, deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_AFTER>")]
     pub after: Vec<JobId>,
-    /// Job whose result this one starts from, if that result was not known at the launch.
+    /// Job whose result this job starts from, if that result was not known at the launch.
     #[serde(default)]
     pub base_job: Option<JobId>,
-    /// Group, of which only a limited number of jobs runs at once.
+    /// Group of the job. A limited number of jobs of a group runs at once.
     #[serde(default)]
     pub group: Option<JobName>,
 }
@@ -229,13 +229,13 @@ pub enum Isolation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepOutcome {
-    /// Succeeded.
+    /// The step succeeded.
     Ok,
-    /// Failed by itself.
+    /// The step failed by itself.
     Failed,
-    /// Ended by a limit or a cancel.
+    /// The step was ended: by a limit, or because the job was cancelled.
     Killed,
-    /// Unknown: the job ended while the step was running, and no result was reported.
+    /// The job ended while the step was running, and no outcome was reported.
     Unknown,
 }
 
@@ -294,27 +294,27 @@ pub enum FinalState {
 /// Reason why a job failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {
-    /// Kind of the failure, for programs.
+    /// Kind of the failure.
     pub kind: FailureKind,
     /// One line that a person can act on (≤ [`MAX_TEXT`]).
     pub message: String,
-    /// The step in which the failure happened.
+    /// Number of the step in which the failure happened.
     pub step: Option<u32>,
 }
 
-/// The kinds of failure.
+/// Kind of failure of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// A command could not be started.
     SpawnFailed,
-    /// The worker showed no activity within its start limit.
+    /// The worker showed no activity within the limit of the step `start`.
     StartTimeout,
     /// A step exceeded its limit.
     StepTimeout,
-    /// A step made no progress.
+    /// A step made no progress for its stall limit.
     Stalled,
-    /// The model sent nothing for longer than its limit.
+    /// The model sent nothing for longer than the limit of the step `model`.
     ModelSilent,
     /// The job exceeded its limit.
     JobTimeout,
@@ -326,7 +326,7 @@ pub enum FailureKind {
     SetupFailed,
     /// A check failed.
     CheckFailed,
-    /// The agent died, and its worker with it.
+    /// The agent died, and the job's worker with it.
     AgentLost,
     /// The platform's container exited.
     ContainerExited,
@@ -350,9 +350,9 @@ pub enum FailureKind {
     CodexOutdated,
     /// The worker repeated failing steps without progress.
     NoProgress,
-    /// The job did not leave behind what was expected.
+    /// The job did not leave behind what was expected (`--expect`).
     ExpectationFailed,
-    /// A job that this one had to wait for did not complete.
+    /// A job that this job had to wait for (`--after`) did not complete.
     DependencyFailed,
 }
 

@@ -1,4 +1,4 @@
-//! One line of the registry's event log.
+//! Lines of the registry's event log. Each is an event of a job, as JSON with a checksum.
 //!
 //! ```text
 //! {"v":1,"id":918,"job":"abe-smoke#1","epoch":1,"seq":12,"at":"…","source":"agent","type":"step_finished",…,"crc":"1c2d3e4f"}
@@ -31,43 +31,43 @@ pub const MAX_LINE: usize = 2 * 1024 * 1024;
 
 /// Length of the checksum field `,"crc":"xxxxxxxx"}`, in bytes.
 const CRC_FIELD: usize = 18;
-/// Beginning of a line's content, which follows the id, job, epoch and sequence.
+/// First bytes of a line's content, which follows the fields `v`, `id`, `job`, `epoch` and `seq`.
 const CONTENT_START: &[u8] = b",\"at\":\"";
-/// Initial capacity for a line, in bytes; most lines are shorter.
+/// Capacity that is allocated for a line before it is written, in bytes. Most lines are shorter.
 const INITIAL_CAPACITY: usize = 384;
 
-/// Origin of an event.
+/// Program that recorded an event: the agent or the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Source {
-    /// The agent. It numbers its events with `seq` from 1, without gaps, for each job and epoch.
+    /// The agent. The `seq` of its events counts from 1 for each job and epoch, without gaps.
     Agent,
-    /// The relay itself. Its events have epoch 0, and a `seq` of their own without gaps.
+    /// The relay itself. Its events have epoch 0. Their `seq` counts from 1 for each job, without gaps.
     Relay,
 }
 
-/// An event with its id, job, epoch and sequence.
+/// A line of an event log: an event with its id, job, epoch and sequence number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventLine {
-    /// Id, which increases across all jobs of the registry: the cursor of `--since`.
+    /// Id of the event. Ids increase across all jobs of the registry. `--since` takes one as a cursor.
     pub id: u64,
     /// Id of the job.
     pub job: JobId,
     /// Run of the job; 0 for the relay's own events.
     pub epoch: u32,
-    /// Sequence number within job and epoch, from 1.
+    /// Sequence number of the event within its job and epoch, from 1.
     pub seq: u64,
-    /// Origin of the event.
+    /// Program that recorded the event.
     pub source: Source,
     /// The event; `None` if its type is newer than this program.
     pub event: Option<Event>,
 }
 
-/// Error for a line that is damaged or unreadable.
+/// Reason why a line of an event log can't be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// The line does not end with a checksum: it is torn, or not written by relay.
+    /// The line does not end with a checksum: it was written only in part, or not by relay.
     #[error("the line has no checksum")]
     NoChecksum,
     /// The line was changed after it was written.
@@ -114,17 +114,17 @@ impl EventLine {
     }
 }
 
-/// Returns the CRC-32C over the content of a line: from its time to the last field before the checksum. Two lines of
-/// the same event have the same checksum, even if their ids differ.
+/// Returns the CRC-32C over the content of a line: from the event's time to the last field before the checksum. Two
+/// lines of the same event have the same sum, even if their ids differ.
 pub fn content_checksum(line: &[u8]) -> u32 {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = &line[..line.len().saturating_sub(CRC_FIELD)];
-    // The first match is in the head, because the fields before it can't contain a quote.
+    // The first match is the right one, because no value before it can contain a quote.
     let content = line.windows(CONTENT_START.len()).position(|window| window == CONTENT_START).unwrap_or(0);
     crc32c::crc32c(&line[content..])
 }
 
-/// Writes the fields before the event's own; returns the start of its content.
+/// Writes the fields that all events have, up to `type`; returns the offset in `out` at which the content begins.
 fn write_head(out: &mut Vec<u8>, line: &EventLine, at: Timestamp) -> io::Result<usize> {
     let EventLine { id, job, epoch, seq, source, .. } = line;
     write!(out, "{{\"v\":{VERSION},\"id\":{id},\"job\":\"{job}\",\"epoch\":{epoch},\"seq\":{seq}")?;
@@ -137,12 +137,13 @@ fn write_head(out: &mut Vec<u8>, line: &EventLine, at: Timestamp) -> io::Result<
 fn write_body(out: &mut Vec<u8>, body: &EventBody) -> io::Result<()> {
     let start = out.len();
     json::to_writer(&mut *out, body)?;
-    let shape = || io::Error::new(io::ErrorKind::InvalidData, "an event without fields");
-    // The name of a type contains no quote, so the second one ends it.
-    let name = out[start + 1..].iter().skip(1).position(|b| *b == b'"').ok_or_else(shape)? + 2;
-    let fields = start + 1 + name;
+    let unexpected_form = || io::Error::new(io::ErrorKind::InvalidData, "an event without fields");
+    // The type's name contains no quote, so the second quote ends it.
+    let quoted_len =
+        out[start + 1..].iter().skip(1).position(|b| *b == b'"').ok_or_else(unexpected_form)? + 2;
+    let fields = start + 1 + quoted_len;
     if !out[fields..].starts_with(b":{") || !out.ends_with(b"}}") {
-        return Err(shape());
+        return Err(unexpected_form());
     }
     out.truncate(out.len() - 2);
     if out.len() == fields + 2 {
@@ -155,30 +156,31 @@ fn write_body(out: &mut Vec<u8>, body: &EventBody) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds the checksum and the line break to the line that begins at `start`; returns the checksum of the line's content.
-fn append_checksum(out: &mut Vec<u8>, start: usize, content: usize) -> u32 {
-    let sum = crc32c::crc32c(&out[content..]);
-    let crc = crc32c::crc32c(&out[start..]);
+/// Appends the checksum and the line break to the line that begins at `line_start`. Returns the checksum of the line's
+/// content, which begins at `content_start`.
+fn append_checksum(out: &mut Vec<u8>, line_start: usize, content_start: usize) -> u32 {
+    let content_sum = crc32c::crc32c(&out[content_start..]);
+    let crc = crc32c::crc32c(&out[line_start..]);
     out.extend_from_slice(b",\"crc\":\"");
-    for place in (0..8).rev() {
-        out.push(b"0123456789abcdef"[(crc >> (place * 4)) as usize & 15]);
+    for digit in (0..8).rev() {
+        out.push(b"0123456789abcdef"[(crc >> (digit * 4)) as usize & 15]);
     }
     out.extend_from_slice(b"\"}\n");
-    sum
+    content_sum
 }
 
-/// Returns the bytes covered by the checksum, if it matches.
+/// Returns the bytes of a line before its checksum, if the checksum matches them.
 fn verify_checksum(line: &[u8]) -> Result<&[u8], LineError> {
-    let at = line.len().checked_sub(CRC_FIELD).ok_or(LineError::NoChecksum)?;
-    let (body, field) = line.split_at(at);
-    let hex = field
+    let covered_len = line.len().checked_sub(CRC_FIELD).ok_or(LineError::NoChecksum)?;
+    let (covered, crc_field) = line.split_at(covered_len);
+    let hex = crc_field
         .strip_prefix(b",\"crc\":\"")
         .and_then(|rest| rest.strip_suffix(b"\"}"))
         .and_then(|hex| std::str::from_utf8(hex).ok())
         .filter(|hex| hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
         .ok_or(LineError::NoChecksum)?;
     let written = u32::from_str_radix(hex, 16).map_err(|_| LineError::NoChecksum)?;
-    if written == crc32c::crc32c(body) { Ok(body) } else { Err(LineError::Checksum) }
+    if written == crc32c::crc32c(covered) { Ok(covered) } else { Err(LineError::Checksum) }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Lines of every kind, intact and damaged.
+//! Tests of the lines of event logs, intact and damaged.
 
 use super::read::{LineFields, parse_any_order};
 use super::*;
@@ -33,7 +33,7 @@ fn a_line_has_the_documented_form() {
 }
 
 #[test]
-fn every_line_reads_back() {
+fn a_written_line_is_parsed_as_the_same_line() {
     for body in [EventBody::Usage(Usage::default()), EventBody::Message { text: "a\"b\n}".to_owned() }] {
         let line = line(body);
         similar_asserts::assert_eq!(EventLine::parse(&line.to_bytes().unwrap()).unwrap(), line);
@@ -41,7 +41,7 @@ fn every_line_reads_back() {
 }
 
 #[test]
-fn every_single_bit_flip_and_every_truncation_is_seen() {
+fn every_single_bit_flip_and_every_truncation_is_detected() {
     let good = finished_step().to_bytes().unwrap();
     let good = &good[..good.len() - 1];
     for bit in 0..good.len() * 8 {
@@ -55,15 +55,15 @@ fn every_single_bit_flip_and_every_truncation_is_seen() {
 }
 
 #[test]
-fn an_unknown_type_is_kept_apart_and_a_newer_format_is_refused() {
-    let seal = |body: &str| format!("{body},\"crc\":\"{:08x}\"}}", crc32c::crc32c(body.as_bytes()));
+fn a_line_of_an_unknown_type_has_no_event_and_a_newer_format_is_refused() {
+    let with_crc = |body: &str| format!("{body},\"crc\":\"{:08x}\"}}", crc32c::crc32c(body.as_bytes()));
     let unknown = r#"{"v":1,"id":1,"job":"a#1","epoch":1,"seq":1,"at":"2026-01-02T03:04:05Z","source":"agent","type":"levitated","height":3"#;
-    assert_eq!(EventLine::parse(seal(unknown).as_bytes()).unwrap().event, None);
+    assert_eq!(EventLine::parse(with_crc(unknown).as_bytes()).unwrap().event, None);
     let newer = unknown.replace("\"v\":1", "\"v\":2");
-    assert_eq!(EventLine::parse(seal(&newer).as_bytes()), Err(LineError::Newer(2)));
+    assert_eq!(EventLine::parse(with_crc(&newer).as_bytes()), Err(LineError::Newer(2)));
 }
 
-/// Returns one event of every kind.
+/// Returns events of several types, with texts that are hard to parse.
 fn bodies() -> Vec<EventBody> {
     let texts = ["", "a\"b\\c\n}", "{\"type\":\"x\"},\"crc\":\"00000000\"}", "\u{1}\u{1f600}"];
     let mut bodies: Vec<_> =
@@ -79,14 +79,14 @@ fn bodies() -> Vec<EventBody> {
 }
 
 #[test]
-fn both_ways_of_reading_give_the_same() {
+fn the_fast_and_the_general_parser_return_the_same_line() {
     for body in bodies() {
         let line = line(body);
         let bytes = line.to_bytes().unwrap();
         let covered = verify_checksum(bytes.strip_suffix(b"\n").unwrap()).unwrap();
         assert!(
             LineFields::parse(covered).is_some(),
-            "the order in which lines are written is the quick one"
+            "lines are written in the order that the fast parser reads"
         );
         similar_asserts::assert_eq!(parse_any_order(covered).unwrap(), line);
         similar_asserts::assert_eq!(EventLine::parse(&bytes).unwrap(), line);
@@ -98,14 +98,14 @@ fn both_ways_of_reading_give_the_same() {
 fn a_line_in_another_order_is_read_too() {
     let good = String::from_utf8(finished_step().to_bytes().unwrap()).unwrap();
     let body = good.split_once(",\"crc\"").unwrap().0;
-    let moved = body.replace(",\"seq\":12", "") + ",\"seq\":12";
-    let sealed = format!("{moved},\"crc\":\"{:08x}\"}}\n", crc32c::crc32c(moved.as_bytes()));
-    assert_eq!(EventLine::parse(sealed.as_bytes()).unwrap(), finished_step());
-    assert_eq!(checked_id(sealed.as_bytes()), Ok(918));
+    let reordered = body.replace(",\"seq\":12", "") + ",\"seq\":12";
+    let line = format!("{reordered},\"crc\":\"{:08x}\"}}\n", crc32c::crc32c(reordered.as_bytes()));
+    assert_eq!(EventLine::parse(line.as_bytes()).unwrap(), finished_step());
+    assert_eq!(checked_id(line.as_bytes()), Ok(918));
 }
 
 #[test]
-fn the_sum_of_a_content_depends_on_the_event_alone() {
+fn the_checksum_of_a_line_s_content_depends_only_on_the_event() {
     let sum = |id, seq, body: &EventBody| {
         let line = EventLine { id, seq, ..line(body.clone()) };
         let mut bytes = b"something in front".to_vec();

@@ -1,13 +1,14 @@
-//! An agent's report of what it ran for a job with a clone of its own: the part of a receipt that only the agent knows.
+//! An agent's report about a job with a clone of its own: the version of Codex, the requested model, and the checks
+//! that ran. The job's receipt (`relay receipt`) contains it.
 
 use serde::{Deserialize, Serialize};
 
 /// Maximum number of checks in a report.
 pub const MAX_CHECKS: usize = 100;
-/// Maximum length of a command line in a report, in bytes. The digest covers the whole line.
+/// Maximum length of a command line in a report, in bytes. A longer one is truncated, but its digest covers all of it.
 pub const MAX_COMMAND: usize = 500;
 
-/// Report of an agent. Sent once, after the last command of the job.
+/// Report of an agent about a job. Sent once, after the last command of the job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Version of Codex; `null` for a job of another runner.
@@ -19,18 +20,18 @@ pub struct Evidence {
     pub checks: Vec<CheckEvidence>,
 }
 
-/// One check that ran.
+/// Report about one check that ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckEvidence {
-    /// Command line, one line (≤ [`MAX_COMMAND`]), without secrets.
+    /// Command line of the check, as one line (≤ [`MAX_COMMAND`]), without secrets.
     pub command: String,
-    /// SHA-256 of the command line, in hexadecimal.
+    /// SHA-256 of the whole command line, in hexadecimal.
     pub command_sha256: String,
     /// Exit code; `null` if the check was killed or could not be started.
     pub exit_code: Option<i32>,
-    /// SHA-256 of its output as it is in the log, in hexadecimal.
+    /// SHA-256 of the check's output as it is in the job's log, in hexadecimal.
     pub output_sha256: String,
-    /// Length of that output, in bytes.
+    /// Length of the check's output, in bytes.
     pub output_bytes: u64,
 }
 

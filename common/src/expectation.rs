@@ -1,4 +1,4 @@
-//! Expectations of a job (`--expect`). Pure.
+//! Expectations (`--expect`): what a job must leave behind to complete. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ pub const MAX_EXPECTATIONS: usize = 20;
 /// Maximum length of the path of an expected file, in bytes.
 const MAX_PATH: usize = 1024;
 
-/// Something that a job has to leave behind, or it fails. Written as `commit`, `change` or `file:PATH`.
+/// Something that a job must leave behind; otherwise the job fails. Written as `commit`, `change` or `file:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Expectation {
@@ -20,7 +20,7 @@ pub enum Expectation {
     Commit,
     /// At least one file that differs from the job's base, committed or not.
     Change,
-    /// A regular file at this path, which is relative to the working folder and leads out of it nowhere.
+    /// A regular file at this path, which is relative to the working folder and contains no `..`.
     File(String),
 }
 
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expectation_reads_back_from_its_text_and_its_json() {
+    fn an_expectation_is_parsed_from_its_text_and_its_json() {
         for text in ["commit", "change", "file:dist/app.js", "file:./a b", "file:..a/b..", "file:commit"] {
             let expectation: Expectation = text.parse().unwrap();
             assert_eq!(expectation.to_string(), text);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_says_how_to_write_it() {
+    fn the_error_for_an_invalid_expectation_names_the_mistake() {
         for (bad, part) in [
             ("", "use commit, change or file:PATH"),
             ("commits", "'commits'"),

@@ -1,4 +1,4 @@
-//! The fold of a job's events into its record. Pure.
+//! The fold: computes the record of a job from the job's events. Pure.
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use crate::summary::summarize;
 use crate::warnings::is_model_warning;
 
 impl JobRecord {
-    /// Folds a whole log, oldest line first. Returns `None` if it does not begin with `queued`.
+    /// Computes the record from all lines of a job's log, oldest first; `None` if the first event is not `queued`.
     pub fn rebuild<'a>(lines: impl IntoIterator<Item = &'a EventLine>) -> Option<Self> {
         let mut lines = lines.into_iter();
         let first = lines.next()?;
@@ -24,24 +24,24 @@ impl JobRecord {
         Some(record)
     }
 
-    /// Applies one line of the log.
+    /// Applies one line of the event log.
     pub fn apply_line(&mut self, line: &EventLine) {
         if line.source == Source::Agent {
             self.epoch = line.epoch;
             self.seq = line.seq;
         }
-        // Only the relay knows the result and the queue, and only the agent what ran.
-        let is_foreign = |event: &Event| match event.body {
+        // Results and reasons for waiting are valid only from the relay, and evidence only from the agent.
+        let is_from_wrong_source = |event: &Event| match event.body {
             EventBody::Result(_) | EventBody::Waiting { .. } => line.source == Source::Agent,
             EventBody::Evidence(_) => line.source == Source::Relay,
             _ => false,
         };
-        if let Some(event) = line.event.as_ref().filter(|event| !is_foreign(event)) {
+        if let Some(event) = line.event.as_ref().filter(|event| !is_from_wrong_source(event)) {
             self.apply(event);
         }
     }
 
-    /// Applies one event. Events after the end of a job change nothing, except for its result.
+    /// Applies one event. After the end of a job, only a `result` event changes its record.
     pub(crate) fn apply(&mut self, event: &Event) {
         if let EventBody::Result(result) = &event.body {
             self.result = Some((**result).clone());
@@ -167,7 +167,7 @@ impl JobRecord {
         self.warning = Some(message);
     }
 
-    /// Applies a new limit of a step. The job's own limit is not part of the record.
+    /// Applies a new limit of step `n`. A new limit of the whole job (`None`) changes nothing: no record contains it.
     fn apply_extended(&mut self, n: Option<u32>, limit_ms: u64) {
         if let Some(step) = self.steps.iter_mut().find(|step| Some(step.n) == n) {
             step.limit_ms = Some(limit_ms);

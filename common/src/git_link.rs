@@ -1,14 +1,17 @@
-//! Folders of git outside of a workspace that a job needs in order to commit there. Pure: a [`Disk`] provides the files.
+//! Finds the folders of git outside of a workspace that a job needs in order to commit in the workspace. Pure: a
+//! [`Disk`] provides the files.
 //!
 //! ```text
-//!  workspace/.git      a folder    needs nothing
-//!  around it           a folder    a subfolder of a repository: that `.git`
-//!  .git                a file      a linked worktree or submodule: the folder that it names, and the shared one
+//!  entry                 kind      workspace                       folders that the job needs
+//!  workspace/.git        folder    a repository                    none
+//!  PARENT/.git           folder    a subfolder of a repository     PARENT/.git
+//!  workspace/.git        file      a submodule                     the folder that the file names
+//!  workspace/.git        file      a linked worktree               that folder, and the repository's own `.git`
 //! ```
 //!
-//! A worker or a session may have written any of these files, so none of them is trusted: a `.git` file gives access
-//! only to folders in which jobs may work, and only if the folder that it names points back to it. The author of
-//! that pointer could already write there.
+//! A worker or a session may have written any of these files, so none of them is trusted. A `.git` file gives access
+//! only to folders in which jobs may work, and only if the folder that it names contains a path back to it. Only a
+//! program that can write that folder can have put this path there.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,13 +19,13 @@ use std::path::{Path, PathBuf};
 /// Maximum number of nested submodules.
 const MAX_DEPTH: usize = 8;
 
-/// Files and folders as they are on the disk.
+/// Read access to the files and folders on the disk.
 pub trait Disk {
-    /// Returns the text of a small regular file. Does not follow a link in the file's place.
+    /// Returns the text of a small regular file; `None` for a symbolic link.
     fn read(&self, path: &Path) -> Option<String>;
-    /// Returns the kind of an entry. Does not follow a link in its place.
+    /// Returns the kind of an entry of a folder. A symbolic link is [`EntryKind::Other`].
     fn kind(&self, path: &Path) -> Option<EntryKind>;
-    /// Returns the path of an existing entry without links.
+    /// Returns the path of an existing entry with all symbolic links resolved.
     fn canonicalize(&self, path: &Path) -> Option<PathBuf>;
 }
 
@@ -33,18 +36,18 @@ pub enum EntryKind {
     Folder,
     /// A regular file.
     File,
-    /// A link, or anything else.
+    /// A symbolic link, or anything else.
     Other,
 }
 
-/// Reason why a job can't work with git in its workspace. The text ends a sentence that begins with the workspace.
+/// Reason why a job can't use git in its workspace. The text continues a sentence that begins with the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitLinkError {
-    /// The `.git` is not one that git makes.
+    /// `.git` is not a folder or file that git creates.
     NotGit,
-    /// The named folder does not exist.
+    /// The folder that the `.git` file names does not exist.
     Missing(PathBuf),
-    /// The named folder does not name the workspace.
+    /// The folder that the `.git` file names does not contain the path of the workspace.
     NotMutual(PathBuf),
     /// The repository is in a folder in which jobs may not work.
     Outside(PathBuf),
@@ -73,28 +76,28 @@ impl fmt::Display for GitLinkError {
     }
 }
 
-/// Returns the folders outside of the workspace that git writes to; none if there is no repository, or if all its
-/// folders are in the workspace. `roots` are the folders in which jobs may work.
+/// Returns the folders outside of the workspace that git writes to. `roots` are the folders in which jobs may work.
 ///
-/// A repository around the folders in which jobs may work is none of theirs: then there is no folder either.
+/// Returns no folder if there is no repository, if git writes only in the workspace, or if the repository's top folder
+/// contains the roots: such a repository is not for jobs.
 ///
 /// # Errors
-/// The reason why git can't work there.
+/// The reason why a job can't use git in the workspace.
 pub fn git_folders(
     workspace: &Path,
     roots: &[PathBuf],
     disk: &dyn Disk,
 ) -> Result<Vec<PathBuf>, GitLinkError> {
     let is_allowed = |path: &Path| roots.iter().any(|root| path.starts_with(root));
-    // The folder of all workspaces lies in the project, whose repository is none of a workspace's.
-    let territory =
+    // The root that the workspace is in. A repository around it, such as the project's, is not the workspace's.
+    let own_root =
         roots.iter().filter(|root| workspace.starts_with(root)).max_by_key(|root| root.as_os_str().len());
     for folder in workspace.ancestors() {
         let git = folder.join(".git");
-        let is_own = territory.is_some_and(|territory| folder.starts_with(territory));
+        let is_in_root = own_root.is_some_and(|root| folder.starts_with(root));
         match disk.kind(&git) {
             None => {}
-            // A sandbox leaves an empty `.git` behind.
+            // Codex's sandbox can leave an empty `.git` behind.
             Some(EntryKind::Folder) if disk.kind(&git.join("HEAD")).is_none() => {}
             Some(EntryKind::Folder) => {
                 let is_needed = folder != workspace && is_allowed(&git);
@@ -103,31 +106,32 @@ pub fn git_folders(
             Some(kind) => {
                 let found = match kind {
                     EntryKind::File => linked_folders(folder, disk),
-                    _ => link_target(workspace, &git, disk),
+                    _ => check_symlink(workspace, &git, disk),
                 };
                 let found = found.and_then(|found| match found.iter().find(|path| !is_allowed(path)) {
                     Some(outside) => Err(GitLinkError::Outside(outside.clone())),
                     None => Ok(found),
                 });
-                return if is_own { found } else { Ok(found.unwrap_or_default()) };
+                return if is_in_root { found } else { Ok(found.unwrap_or_default()) };
             }
         }
     }
     Ok(Vec::new())
 }
 
-/// Handles a `.git` that is a link: git follows it, and so does a job if it stays in the workspace.
-fn link_target(workspace: &Path, git: &Path, disk: &dyn Disk) -> Result<Vec<PathBuf>, GitLinkError> {
+/// Accepts a `.git` that is a symbolic link unless it leads out of the workspace. The job then needs no folder.
+fn check_symlink(workspace: &Path, git: &Path, disk: &dyn Disk) -> Result<Vec<PathBuf>, GitLinkError> {
     match disk.canonicalize(git) {
         Some(target) if !target.starts_with(workspace) => Err(GitLinkError::NotGit),
         _ => Ok(Vec::new()),
     }
 }
 
-/// Returns the folder that the `.git` file of a folder names, and the folder of the repository if that is another one.
+/// Returns the folder that the `.git` file of a submodule or linked worktree names. For a linked worktree, also returns
+/// the `.git` of the repository itself.
 ///
 /// # Errors
-/// The file names no folder of git, or one that does not point back.
+/// The file names no folder of git, or one that does not contain the path of `folder`.
 pub fn linked_folders(folder: &Path, disk: &dyn Disk) -> Result<Vec<PathBuf>, GitLinkError> {
     linked_folders_at(folder, disk, 0)
 }
@@ -139,32 +143,32 @@ fn linked_folders_at(folder: &Path, disk: &dyn Disk, depth: usize) -> Result<Vec
     let git = disk.canonicalize(&git).ok_or(GitLinkError::Missing(git))?;
     let points_back = |back: PathBuf| disk.canonicalize(&back).is_some_and(|back| back == folder);
     let Some(common) = first_line(disk, &git.join("commondir")) else {
-        let is_own = is_module(folder, &git, disk, depth)
+        let is_own = is_submodule(folder, &git, disk, depth)
             && core_worktree(&git, disk).is_some_and(|worktree| points_back(git.join(worktree)));
         return if is_own { Ok(vec![git]) } else { Err(GitLinkError::NotMutual(git)) };
     };
     let common = git.join(common);
     let common = disk.canonicalize(&common).ok_or(GitLinkError::Missing(common))?;
-    // The folder of a linked worktree contains the path of the worktree's `.git`.
+    // Git's folder for a linked worktree has a file `gitdir` with the path of the worktree's `.git`.
     let back = first_line(disk, &git.join("gitdir")).map(|back| git.join(back));
-    let names_folder = back.is_some_and(|back| {
+    let is_mutual = back.is_some_and(|back| {
         back.file_name().is_some_and(|name| name == ".git")
             && back.parent().is_some_and(|parent| points_back(parent.to_owned()))
     });
     let is_repository = disk.kind(&common.join("HEAD")) == Some(EntryKind::File)
         && disk.kind(&common.join("objects")) == Some(EntryKind::Folder);
-    let is_own = names_folder && is_repository && git.parent() == Some(&common.join("worktrees"));
+    let is_own = is_mutual && is_repository && git.parent() == Some(&common.join("worktrees"));
     if is_own { Ok(vec![git, common]) } else { Err(GitLinkError::NotMutual(git)) }
 }
 
-/// Returns true if a folder of git belongs to a submodule of a repository around `folder`.
-fn is_module(folder: &Path, git: &Path, disk: &dyn Disk, depth: usize) -> bool {
-    folder.ancestors().skip(1).any(|around| {
-        let enclosing = around.join(".git");
+/// Returns true if `git` is the git folder of a submodule of a repository whose work tree contains `folder`.
+fn is_submodule(folder: &Path, git: &Path, disk: &dyn Disk, depth: usize) -> bool {
+    folder.ancestors().skip(1).any(|ancestor| {
+        let enclosing = ancestor.join(".git");
         let enclosing = match disk.kind(&enclosing) {
             Some(EntryKind::Folder) => Some(enclosing),
             Some(EntryKind::File) if depth < MAX_DEPTH => {
-                linked_folders_at(around, disk, depth + 1).ok().and_then(|found| found.into_iter().next())
+                linked_folders_at(ancestor, disk, depth + 1).ok().and_then(|found| found.into_iter().next())
             }
             _ => None,
         };
@@ -172,13 +176,13 @@ fn is_module(folder: &Path, git: &Path, disk: &dyn Disk, depth: usize) -> bool {
     })
 }
 
-/// Returns the work tree in the settings of a submodule.
+/// Returns the setting `core.worktree` of a submodule: the path of its work tree.
 fn core_worktree(git: &Path, disk: &dyn Disk) -> Option<String> {
     let read = |name: &str| worktree_setting(&disk.read(&git.join(name))?);
     read("config.worktree").or_else(|| read("config"))
 }
 
-/// Returns `core.worktree` as git writes it.
+/// Returns the value of `core.worktree` in the text of git's settings file; the last one if there are several.
 fn worktree_setting(settings: &str) -> Option<String> {
     let mut is_core = false;
     let mut found = None;

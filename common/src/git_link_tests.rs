@@ -1,10 +1,10 @@
-//! A table of disks, and the folders of git that each gives access to.
+//! Tests of the folders of git that a job needs, with disks in memory.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// A disk of files with their texts. A text that begins with `->` is a link.
+/// A disk in memory: paths of files and their texts. A text `->TARGET` is a symbolic link.
 struct Files(BTreeMap<PathBuf, String>);
 
 impl Files {
@@ -44,8 +44,8 @@ impl Disk for Files {
     }
 }
 
-/// A repository with a linked worktree beside it, two submodules, one of which has another, and a submodule in the
-/// worktree.
+/// Files of the repository `/p/w/main` with two linked worktrees (one has a submodule) and two submodules (one has
+/// another), of the project's repository `/p`, and of `/q`, in which jobs may not work.
 const REPOSITORY: [(&str, &str); 24] = [
     ("/p/w/main/.git/HEAD", "ref: refs/heads/main\n"),
     ("/p/w/main/.git/objects/x", ""),
@@ -76,8 +76,8 @@ const REPOSITORY: [(&str, &str); 24] = [
     ("/q/.git/objects/x", ""),
 ];
 
-fn look(more: &[(&str, &str)], workspace: &str) -> Result<Vec<PathBuf>, GitLinkError> {
-    let disk = Files::new(&[&REPOSITORY[..], more].concat());
+fn folders_for(extra_files: &[(&str, &str)], workspace: &str) -> Result<Vec<PathBuf>, GitLinkError> {
+    let disk = Files::new(&[&REPOSITORY[..], extra_files].concat());
     git_folders(Path::new(workspace), &[PathBuf::from("/p"), PathBuf::from("/p/w")], &disk)
 }
 
@@ -97,22 +97,22 @@ fn each_kind_of_workspace_gets_the_folders_that_git_writes() {
         ("/p/w/plain", &["/p/.git"]),
         ("/p/src", &["/p/.git"]),
         ("/p", &[]),
-        // A repository around the folders of jobs is none of theirs.
+        // A repository that contains the roots is not for jobs.
         ("/q/sub", &[]),
     ] {
         let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
-        assert_eq!(look(&[], workspace), Ok(expected), "{workspace}");
+        assert_eq!(folders_for(&[], workspace), Ok(expected), "{workspace}");
     }
 }
 
 #[test]
-fn a_git_file_opens_no_folder_that_does_not_point_back_or_is_not_for_jobs() {
+fn a_git_file_gives_no_access_to_a_folder_that_names_another_or_is_not_for_jobs() {
     let missing = |path: &str| GitLinkError::Missing(path.into());
     let not_mutual = |path: &str| GitLinkError::NotMutual(path.into());
     let outside = |path: &str| GitLinkError::Outside(path.into());
     let git = "/p/w/evil/.git";
     // Content of the workspace's `.git`, files that an attacker could write elsewhere, and the expected error.
-    for (text, more, expected) in [
+    for (text, planted, expected) in [
         ("rubbish\n", vec![], GitLinkError::NotGit),
         ("", vec![], GitLinkError::NotGit),
         ("gitdir: /nowhere\n", vec![], missing("/nowhere")),
@@ -120,7 +120,7 @@ fn a_git_file_opens_no_folder_that_does_not_point_back_or_is_not_for_jobs() {
         ("gitdir: ../..\n", vec![], not_mutual("/p")),
         ("gitdir: ../main/.git/worktrees/tree\n", vec![], not_mutual("/p/w/main/.git/worktrees/tree")),
         ("gitdir: ../main/.git/modules/mod\n", vec![], not_mutual("/p/w/main/.git/modules/mod")),
-        // The pointer leads back, but the shared folder is no repository, or not the one around it.
+        // The folder names the workspace, but its `commondir` is no repository, or not the one that it belongs to.
         (
             "gitdir: ../x/worktrees/y\n",
             vec![
@@ -154,7 +154,7 @@ fn a_git_file_opens_no_folder_that_does_not_point_back_or_is_not_for_jobs() {
             ],
             outside("/q/.git/worktrees/y"),
         ),
-        // A submodule's folder that names the workspace, but lies in no repository around it.
+        // A submodule's folder names the workspace, but is in no repository whose work tree contains the workspace.
         (
             "gitdir: ../x/modules/y\n",
             vec![("/p/w/x/modules/y/config", "[core]\n\tworktree = /p/w/evil\n")],
@@ -162,19 +162,19 @@ fn a_git_file_opens_no_folder_that_does_not_point_back_or_is_not_for_jobs() {
         ),
         ("->/p/w/main/.git", vec![], GitLinkError::NotGit),
     ] {
-        let files = [vec![(git, text)], more].concat();
-        assert_eq!(look(&files, "/p/w/evil"), Err(expected), "{files:?}");
+        let files = [vec![(git, text)], planted].concat();
+        assert_eq!(folders_for(&files, "/p/w/evil"), Err(expected), "{files:?}");
     }
-    // A link that stays in the workspace is git's own business.
+    // A symbolic link that stays in the workspace is allowed.
     let inside = [(git, "->/p/w/evil/real"), ("/p/w/evil/real/HEAD", "x")];
-    assert_eq!(look(&inside, "/p/w/evil"), Ok(Vec::new()));
-    // A file between two submodules: one does not open the other.
+    assert_eq!(folders_for(&inside, "/p/w/evil"), Ok(Vec::new()));
+    // The `.git` file of one submodule names the folder of another.
     let swapped = [("/p/w/main/other/.git", "gitdir: ../.git/modules/mod\n")];
-    assert_eq!(look(&swapped, "/p/w/main/other"), Err(not_mutual("/p/w/main/.git/modules/mod")));
+    assert_eq!(folders_for(&swapped, "/p/w/main/other"), Err(not_mutual("/p/w/main/.git/modules/mod")));
 }
 
 #[test]
-fn a_project_that_is_a_worktree_itself_does_not_forbid_its_workspaces() {
+fn a_project_that_is_a_linked_worktree_does_not_forbid_its_workspaces() {
     let files = [
         ("/p/.git", "gitdir: /q/.git/worktrees/p\n"),
         ("/q/.git/worktrees/p/commondir", "../..\n"),
@@ -185,12 +185,12 @@ fn a_project_that_is_a_worktree_itself_does_not_forbid_its_workspaces() {
         ("/q/.git/objects/x", ""),
     ];
     let disk = Files::new(&files);
-    let look = |workspace: &str| {
+    let folders_for = |workspace: &str| {
         git_folders(Path::new(workspace), &[PathBuf::from("/p"), PathBuf::from("/p/w")], &disk)
     };
-    assert_eq!(look("/p/w/plain"), Ok(Vec::new()));
+    assert_eq!(folders_for("/p/w/plain"), Ok(Vec::new()));
     let outside = GitLinkError::Outside("/q/.git/worktrees/p".into());
-    assert_eq!((look("/p/src"), look("/p")), (Err(outside.clone()), Err(outside.clone())));
+    assert_eq!((folders_for("/p/src"), folders_for("/p")), (Err(outside.clone()), Err(outside.clone())));
     assert_eq!(
         outside.to_string(),
         "is a linked worktree or submodule, and its repository /q/.git/worktrees/p is outside of the folders that jobs \
@@ -199,7 +199,7 @@ fn a_project_that_is_a_worktree_itself_does_not_forbid_its_workspaces() {
 }
 
 #[test]
-fn settings_are_read_as_git_writes_them() {
+fn the_setting_core_worktree_is_read_as_git_writes_it() {
     for (settings, expected) in [
         ("[core]\n\tworktree = ../x\n", Some("../x")),
         ("[CORE]\n  WorkTree=../x\n[remote]\n worktree = no", Some("../x")),

@@ -1,4 +1,4 @@
-//! Job names, job ids and references to jobs.
+//! Job names and job ids.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,14 +21,14 @@ pub enum IdError {
         "job name '{0}' is not allowed: use 1 to 41 of a-z, 0-9, '_' and '-', beginning with a letter or digit"
     )]
     InvalidName(String),
-    /// The text has no number after `#` or `.`.
+    /// The text is not a name and a number, joined with `#` or `.`.
     #[error("'{0}' is not a job id: write NAME#N or NAME.N, for example abe-smoke#1")]
     InvalidId(String),
 }
 
 impl JobName {
-    /// Derives a name from a folder's name: in lower case, with every forbidden character replaced by `-`; `job` if
-    /// nothing is left.
+    /// Derives a job name from a folder's name: in lower case, with `-` for forbidden characters; `job` if none is
+    /// left.
     pub fn from_folder(folder: &str) -> Self {
         let cleaned: String = folder
             .chars()
@@ -40,7 +40,7 @@ impl JobName {
         Self(if trimmed.is_empty() { "job".to_owned() } else { trimmed.to_owned() })
     }
 
-    /// Returns a name for a group of jobs that begins with this job: `demo-7` for `demo#7`. A long name is shortened.
+    /// Returns the name of a group of jobs whose first job is `job`: `demo-7` for `demo#7`. A long name is shortened.
     pub fn from_job(job: &JobId) -> Self {
         let number = format!("-{}", job.number);
         let name = job.name.0.get(..MAX_NAME - number.len()).unwrap_or(&job.name.0);
@@ -57,10 +57,11 @@ impl FromStr for JobName {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let head = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        let tail =
+        let has_valid_start =
+            text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let has_valid_characters =
             text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
-        if head && tail && text.len() <= MAX_NAME {
+        if has_valid_start && has_valid_characters && text.len() <= MAX_NAME {
             Ok(Self(text.to_owned()))
         } else {
             Err(IdError::InvalidName(crate::text_format::one_line(text, 60)))
@@ -88,9 +89,9 @@ impl fmt::Display for JobName {
     }
 }
 
-/// Id of a job: a name and a number that counts from 1 per name and is never reused.
+/// Id of a job: a name and a number. The numbers of a name count from 1 and are never reused.
 ///
-/// Displayed as `NAME#N`; written as `NAME.N` on disk, which is accepted wherever an id is read.
+/// Displayed as `NAME#N`. File names contain it as `NAME.N`, and both spellings are parsed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobId {
@@ -104,12 +105,12 @@ impl JobId {
         Self { name, number }
     }
 
-    /// Returns the name.
+    /// Returns the name, which other jobs can share.
     pub fn name(&self) -> &JobName {
         &self.name
     }
 
-    /// Returns the number.
+    /// Returns the number of the job among those with the same name.
     pub fn number(&self) -> u32 {
         self.number
     }
@@ -127,8 +128,8 @@ impl FromStr for JobId {
         let bad = || IdError::InvalidId(crate::text_format::one_line(text, 60));
         let (name, number) = text.rsplit_once(['#', '.']).ok_or_else(bad)?;
         // `+1` and `01` would parse as numbers, but are refused: each job id has only one spelling.
-        let canonical = !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
-        let number = number.parse().ok().filter(|_| canonical).ok_or_else(bad)?;
+        let is_canonical = !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
+        let number = number.parse().ok().filter(|_| is_canonical).ok_or_else(bad)?;
         Ok(Self { name: name.parse()?, number })
     }
 }
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_reads_back_in_both_spellings() {
+    fn an_id_is_parsed_in_both_spellings() {
         let id: JobId = "abe-smoke#12".parse().unwrap();
         assert_eq!(id, "abe-smoke.12".parse().unwrap());
         assert_eq!((id.to_string(), id.file_stem()), ("abe-smoke#12".to_owned(), "abe-smoke.12".to_owned()));
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_names_and_second_spellings_are_refused() {
+    fn invalid_names_and_further_spellings_of_an_id_are_refused() {
         let long = "a".repeat(42);
         for name in ["", "../x", "a/b", "a\0b", "-a", "_a", "A", "ä", "a b", "а", &long] {
             assert!(name.parse::<JobName>().is_err(), "{name:?}");

@@ -1,4 +1,4 @@
-//! The job spec: the command to run, and its limits.
+//! The job spec: everything that the agent needs to run a job, such as the task, the workspace and the limits.
 //!
 //! A spec is encoded as JSON, both in the registry and inside [`crate::wire::RelayFrame::Start`], so that it can gain
 //! fields without a new protocol version.
@@ -18,20 +18,20 @@ pub use crate::step_kind::StepKind;
 /// Version of the spec's JSON.
 pub const SPEC_SCHEMA: u32 = 1;
 
-/// Maximum length of a prompt, in bytes. A spec with all its other fields must fit into one message of the wire.
+/// Maximum length of a prompt, in bytes. It leaves space for the other fields of a spec, see [`MAX_SPEC`].
 pub const MAX_PROMPT: usize = 512 * 1024;
 
-/// Maximum number of jobs that one agent runs at once. Each takes some dozen of the 1024 file descriptors that a
-/// process usually has.
+/// Maximum number of jobs that one agent runs at once. Each job takes about a dozen of the 1024 file descriptors that
+/// a process may usually have.
 pub const MAX_AGENT_JOBS: u32 = 50;
 
-/// Maximum number of images of a job.
+/// Maximum number of images that Codex gets with the prompt of a job.
 pub const MAX_IMAGES: usize = 10;
 
 /// Maximum length of all images of a job together, in bytes.
 pub const MAX_IMAGE_BYTES: u64 = 50 << 20;
 
-/// Maximum length of a spec as JSON, in bytes: a message of 1 MiB minus its frame.
+/// Maximum length of a spec as JSON, in bytes: a message of the wire has 1 MiB, minus the other fields of its frame.
 pub const MAX_SPEC: usize = 1024 * 1024 - 4096;
 
 /// Time limits of a job, in milliseconds.
@@ -39,16 +39,16 @@ pub const MAX_SPEC: usize = 1024 * 1024 - 4096;
 pub struct Limits {
     /// Limit of the whole job, from its acceptance to its end.
     pub job_ms: u64,
-    /// Grace period from the request to end the job until its last process is killed.
+    /// Grace period: the time from the request to end the job until the last of its processes is killed.
     pub grace_ms: u64,
-    /// Limits that differ from [`StepKind::default_limit_ms`].
+    /// Limits of steps, by kind. Other kinds have [`StepKind::default_limit_ms`].
     pub steps: BTreeMap<StepKind, u64>,
-    /// Maximum time without progress of a step. After that a step of a network kind fails, and any other step causes a
-    /// warning, because it can be healthy without visible progress.
+    /// Stall limit: the maximum time of a step without progress. At this limit a step of a network kind fails. Any
+    /// other step causes a warning, because it can be healthy without visible progress.
     #[serde(default = "default_stall_ms")]
     pub stall_ms: u64,
-    /// Stall limits of single kinds. A step of such a kind fails at its limit even if the kind does not use the
-    /// network.
+    /// Stall limits of some kinds, instead of `stall_ms`. A step of such a kind fails at its stall limit even if the
+    /// kind does not use the network.
     #[serde(default)]
     pub stalls: BTreeMap<StepKind, u64>,
 }
@@ -95,7 +95,7 @@ pub enum Runner {
     Shell,
 }
 
-/// Codex's own sandbox around the commands of the model.
+/// Mode of Codex's own sandbox, in which the commands of the model run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sandbox {
@@ -105,7 +105,7 @@ pub enum Sandbox {
     Off,
 }
 
-/// Prefix of the error for a worker whose settings require [`Sandbox::WorkspaceWrite`] in a container.
+/// Beginning of the error message if a setting requires [`Sandbox::WorkspaceWrite`] in a container.
 pub const NO_SANDBOX_IN_CONTAINER: &str = "Codex's sandbox can't work in this container";
 
 /// Settings for calling Codex.
@@ -113,11 +113,11 @@ pub const NO_SANDBOX_IN_CONTAINER: &str = "Codex's sandbox can't work in this co
 pub struct CodexSettings {
     /// Program: a name looked up on the agent's `PATH`, or a path.
     pub program: String,
-    /// Model; defaults to Codex's own.
+    /// Requested model; `None` for Codex's own default.
     pub model: Option<String>,
     /// Sandbox mode.
     pub sandbox: Sandbox,
-    /// Additional arguments, appended to those of relay.
+    /// Additional arguments of the user, which follow those that relay sets.
     pub args: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ impl Default for CodexSettings {
 /// Everything that the agent needs to run a job.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// Version of the spec, [`SPEC_SCHEMA`].
+    /// Version of the spec's JSON, [`SPEC_SCHEMA`].
     pub schema: u32,
     /// Id of the job.
     pub job: JobId,
@@ -151,7 +151,7 @@ pub struct JobSpec {
     pub checks: Vec<String>,
     /// Time limits.
     pub limits: Limits,
-    /// Rules for steps, which precede the built-in ones.
+    /// The user's rules for steps, which are tried before the built-in rules.
     #[serde(default)]
     pub rules: Vec<StepRule>,
     /// Action when a step exceeds its limit, unless a rule sets another action.
@@ -168,7 +168,7 @@ pub struct JobSpec {
     /// Clone that the job works in; `None` for a job that works in `workspace` itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<PlaceSpec>,
-    /// Conditions on the result; if one is not met, an otherwise completed job fails.
+    /// What the job must leave behind. If something is missing, an otherwise completed job fails.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<Expectation>,
     /// True if the job does not wait for other jobs that work in its workspace.
@@ -230,10 +230,10 @@ impl fmt::Debug for JobSpec {
     }
 }
 
-/// Returns true for the name of an image in a job's archive: a plain file name.
+/// Returns true for a valid name of a job's image, such as `1.png`: lower-case letters and digits, joined by dots.
 pub fn is_image_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    name.len() <= 20 && name.split('.').all(|part| !part.is_empty() && part.bytes().all(plain))
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() <= 20 && name.split('.').all(|part| !part.is_empty() && part.bytes().all(is_plain))
 }
 
 /// Returns true for an id of a Codex thread: a UUID in its usual form. With any other id Codex silently starts a new
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_uuid_is_a_thread() {
+    fn only_a_uuid_is_a_thread_id() {
         assert!(is_thread_id("01a203ca-9b3a-74f0-a0f9-92040009a617"));
         for bad in [
             "",
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_written_only_where_there_is_one() {
+    fn a_spec_is_written_with_a_place_only_if_it_has_one() {
         let mut spec = JobSpec::new("a#1".parse().unwrap(), Runner::Shell, "true", "/w");
         let json = serde_json::to_string(&spec).unwrap();
         assert!(json.ends_with(r#""thread":null}"#), "{json}");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_reads_back_from_its_name_and_its_json() {
+    fn every_step_kind_is_parsed_from_its_name_and_its_json() {
         for kind in StepKind::ALL {
             assert_eq!(kind.as_str().parse::<StepKind>(), Ok(*kind));
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_set_replaces_the_default() {
+    fn a_configured_limit_replaces_the_default_of_the_kind() {
         let mut limits = Limits::default();
         assert_eq!(limits.step_ms(StepKind::Install), 600_000);
         limits.steps.insert(StepKind::Install, 5000);

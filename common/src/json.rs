@@ -1,5 +1,5 @@
-//! JSON that is safe to display: characters that could affect a terminal, a page or a language model are written as
-//! escapes, which parse as the same text.
+//! Writes JSON that is safe to display: characters that could affect a terminal, a page or a language model are
+//! written as `\u` escapes, which parse as the same text.
 
 use std::io;
 
@@ -9,9 +9,9 @@ use serde_json::ser::Formatter;
 use crate::text_format::{is_dangerous, is_printable_ascii};
 
 /// Formatter that writes dangerous characters as `\u` escapes and everything else as serde does.
-struct Escaping;
+struct EscapingFormatter;
 
-impl Formatter for Escaping {
+impl Formatter for EscapingFormatter {
     fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
     where
         W: ?Sized + io::Write,
@@ -19,15 +19,15 @@ impl Formatter for Escaping {
         if is_printable_ascii(fragment) {
             return writer.write_all(fragment.as_bytes());
         }
-        let mut plain = 0;
+        let mut written_len = 0;
         for (at, c) in fragment.char_indices().filter(|(_, c)| is_dangerous(*c)) {
-            writer.write_all(&fragment.as_bytes()[plain..at])?;
+            writer.write_all(&fragment.as_bytes()[written_len..at])?;
             for unit in c.encode_utf16(&mut [0; 2]) {
                 write!(writer, "\\u{unit:04x}")?;
             }
-            plain = at + c.len_utf8();
+            written_len = at + c.len_utf8();
         }
-        writer.write_all(&fragment.as_bytes()[plain..])
+        writer.write_all(&fragment.as_bytes()[written_len..])
     }
 }
 
@@ -36,7 +36,7 @@ impl Formatter for Escaping {
 /// # Errors
 /// Same as [`serde_json::to_writer`].
 pub fn to_writer(writer: impl io::Write, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
-    value.serialize(&mut serde_json::Serializer::with_formatter(writer, Escaping))
+    value.serialize(&mut serde_json::Serializer::with_formatter(writer, EscapingFormatter))
 }
 
 /// Returns a value as JSON bytes.
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_dangerous_is_escaped_and_reads_as_the_same_text() {
+    fn dangerous_characters_are_escaped_and_parsed_as_the_same_text() {
         let text = "a\u{9b}31m\u{2028}\u{202e}b\u{7f}\u{e0041}ü\n\"";
         let bytes = to_vec(&serde_json::json!({ "k": text })).unwrap();
         let expected = r#"{"k":"a\u009b31m\u2028\u202eb\u007f\udb40\udc41ü\n\""}"#;

@@ -6,15 +6,15 @@
 //! relay ── JobSpec (JSON)  ─────────── RelayFrame::Start  ── agent       (the fold)
 //! ```
 //!
-//! * [`ids`]: job names, job ids and references to jobs.
-//! * [`job`]: the job spec: the command to run, and its limits.
-//! * [`rule`]: rules for steps. * [`expectation`]: what a job has to leave behind.
+//! * [`ids`]: job names and job ids.
+//! * [`job`]: the job spec, with the task, the workspace and the limits of a job.
+//! * [`rule`]: rules of `relay.toml` for steps. * [`expectation`]: what a job must leave behind to complete.
 //! * [`origin`]: the session that launched a job, and the job that it follows.
-//! * [`event`]: events of a job; [`event_line`]: their line in the registry's event log.
-//! * [`record`]: the job record, a pure fold of the job's events (`fold`), with its [`step`]s and [`warnings`];
-//!   [`summary`]: its closing text.
-//! * [`place`]: the clone that a job works in; [`result`]: the branch with the job's commits; [`evidence`]: the agent's
-//!   report about it.
+//! * [`event`]: events of a job; [`event_line`]: lines of the registry's event log, one for each event.
+//! * [`record`]: the job record, a pure fold of the job's events (`fold`), with the job's [`step`]s and [`warnings`];
+//!   [`summary`]: the closing text of a job.
+//! * [`place`]: the clone that a job works in; [`result`]: the branch with the job's commits; [`evidence`]: the checks
+//!   that ran and the version of Codex, as the agent reports them.
 //! * [`folder`]: use of folders by jobs that work in place. [`git_link`]: folders of git outside of a workspace.
 //! * [`wait_reason`]: reasons why a queued job waits.
 //! * [`wire`]: the frames between agent and relay. * [`stream`]: git's bytes beside the events on one connection.

@@ -1,18 +1,18 @@
-//! A job's place: the job's own clone of a repository, in which it works, and the branch with its result. Pure.
+//! A job's place: the job's own clone of a repository, and the branch that gets the job's commits. Pure.
 //!
-//! A spec is untrusted, so each part is checked when it is read: nothing in it can act as an option, a path outside of
-//! the place, or another reference of git.
+//! A spec is untrusted, so each part of it is checked when it is read. No part can act as an option of git, as a path
+//! outside of the place, or as another git reference.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
 
-/// Maximum length of a branch's name, in bytes. A file system takes 255 bytes per part, and git adds `.lock`.
+/// Maximum length of a branch's name, in bytes. A file name has at most 255 bytes, and git adds `.lock`.
 const MAX_BRANCH: usize = 200;
-/// Maximum length of a subfolder, in bytes: that of a path.
+/// Maximum length of a subfolder's path, in bytes: the maximum of Linux.
 const MAX_SUBFOLDER: usize = 4096;
 
-/// The clone that a job works in.
+/// The clone that a job works in: the commit that it starts from, the branch for the result, and the working folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "UncheckedSpec")]
 pub struct PlaceSpec {
@@ -42,21 +42,21 @@ struct UncheckedSpec {
 impl TryFrom<UncheckedSpec> for PlaceSpec {
     type Error = String;
 
-    fn try_from(read: UncheckedSpec) -> Result<Self, String> {
-        let place = Self::new(&read.base, &read.parent, &read.branch, &read.subfolder)?;
-        Ok(Self { continues: read.continues, base_job: read.base_job, ..place })
+    fn try_from(spec: UncheckedSpec) -> Result<Self, String> {
+        let place = Self::new(&spec.base, &spec.parent, &spec.branch, &spec.subfolder)?;
+        Ok(Self { continues: spec.continues, base_job: spec.base_job, ..place })
     }
 }
 
 impl PlaceSpec {
-    /// Creates the spec of a place.
+    /// Creates the spec of a place; the methods with the same names as the arguments describe the arguments.
     ///
     /// # Errors
-    /// One line that names the part which git or a path can't express.
+    /// One line that names the invalid argument.
     pub fn new(base: &str, parent: &str, branch: &str, subfolder: &str) -> Result<Self, String> {
         for id in [base, parent] {
             if !is_commit_id(id) {
-                return Err(format!("'{}' is not the full id of a commit", shown(id)));
+                return Err(format!("'{}' is not the full id of a commit", shorten(id)));
             }
         }
         if base.len() != parent.len() {
@@ -68,22 +68,21 @@ impl PlaceSpec {
         Ok(Self { base, parent, branch, subfolder, continues: None, base_job: None })
     }
 
-    /// Returns the same place with a branch that is named after the job, such as `relay/demo-1`. Every name of a job is
-    /// valid there.
+    /// Returns the same place with a branch that is named after the job, such as `relay/demo-1`.
     #[must_use]
     pub fn named_after(mut self, job: &JobId) -> Self {
         self.branch = format!("relay/{}-{}", job.name(), job.number());
         self
     }
 
-    /// Returns the place of a job that continues the thread of `earlier`, whose place was `place`.
+    /// Returns the same place for a job that continues the Codex thread of `earlier`, whose place was `earlier_place`.
     #[must_use]
-    pub fn continuing(mut self, place: &Self, earlier: &JobId) -> Self {
-        self.continues = place.continues.clone().or_else(|| Some(earlier.clone()));
+    pub fn continuing(mut self, earlier_place: &Self, earlier: &JobId) -> Self {
+        self.continues = earlier_place.continues.clone().or_else(|| Some(earlier.clone()));
         self
     }
 
-    /// Returns the first job of the thread that this job continues: its clone is used again if the agent has kept it.
+    /// Returns the first job of the Codex thread that this job continues. Its clone is used again if it still exists.
     pub fn continues(&self) -> Option<&JobId> {
         self.continues.as_ref()
     }
@@ -97,22 +96,22 @@ impl PlaceSpec {
         Ok(Self { branch: branch.to_owned(), ..self })
     }
 
-    /// Returns the same place, which starts from the result of a job that has not ended yet.
+    /// Returns the same place, but starting from the result of `job`, which has not ended yet.
     #[must_use]
     pub fn on_result_of(self, job: &JobId) -> Self {
         Self { base_job: Some(job.clone()), ..self }
     }
 
-    /// Returns the same place with the result of its base job.
+    /// Returns the same place, but starting from `commit`: the result of the base job, which has ended.
     ///
     /// # Errors
-    /// One line if this is not the full id of a commit.
+    /// One line if `commit` is not the full id of a commit.
     pub fn with_result(self, commit: &str) -> Result<Self, String> {
         Self::new(commit, commit, &self.branch, &self.subfolder)
     }
 
-    /// Returns the job whose result the worker starts from, until that result is known. Base and parent are those of
-    /// that job until then.
+    /// Returns the job whose result the worker will start from; `None` once that result is known. Until then, the base
+    /// and the parent are only placeholders.
     pub fn base_job(&self) -> Option<&JobId> {
         self.base_job.as_ref()
     }
@@ -122,8 +121,8 @@ impl PlaceSpec {
         &self.base
     }
 
-    /// Returns the full id of the commit that the caller named. It is the base, or the parent of the base if the base
-    /// contains the caller's uncommitted changes.
+    /// Returns the full id of the commit that the caller named. It is the base itself, or the parent of the base if the
+    /// base contains the caller's uncommitted changes.
     pub fn parent(&self) -> &str {
         &self.parent
     }
@@ -139,11 +138,11 @@ impl PlaceSpec {
     }
 }
 
-fn shown(text: &str) -> String {
+fn shorten(text: &str) -> String {
     crate::text_format::one_line(text, 80)
 }
 
-/// Returns true for a full object id, SHA-1 or SHA-256, as git prints it.
+/// Returns true for the full id of a git object, SHA-1 or SHA-256, in lower-case hexadecimal digits.
 pub fn is_commit_id(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -153,19 +152,19 @@ pub fn is_commit_id(text: &str) -> bool {
 /// # Errors
 /// One line that names the branch and the rule.
 pub fn check_branch(name: &str) -> Result<(), String> {
-    let refuse = |why: &str| Err(format!("'{}' can't be the name of a branch: {why}", shown(name)));
+    let refuse = |why: &str| Err(format!("'{}' can't be the name of a branch: {why}", shorten(name)));
     if name.is_empty() || name.len() > MAX_BRANCH {
         return refuse(&format!("it needs 1 to {MAX_BRANCH} bytes"));
     }
     if name.starts_with('-') || matches!(name, "HEAD" | "@") {
         return refuse("git reads it as something else");
     }
-    let forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
-    if let Some(c) = name.chars().find(|c| forbidden(*c)) {
+    let is_forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
+    if let Some(c) = name.chars().find(|c| is_forbidden(*c)) {
         return refuse(&format!("it contains {c:?}"));
     }
-    if let Some(words) = ["..", "@{", "//"].into_iter().find(|words| name.contains(words)) {
-        return refuse(&format!("it contains '{words}'"));
+    if let Some(sequence) = ["..", "@{", "//"].into_iter().find(|sequence| name.contains(sequence)) {
+        return refuse(&format!("it contains '{sequence}'"));
     }
     if name.starts_with('/') || name.ends_with('/') || name.ends_with('.') {
         return refuse("it begins with '/', or ends with '/' or '.'");
@@ -180,9 +179,9 @@ fn check_subfolder(folder: &str) -> Result<(), String> {
     if folder.is_empty() {
         return Ok(());
     }
-    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.eq_ignore_ascii_case(".git");
-    if folder.len() > MAX_SUBFOLDER || folder.contains('\0') || !folder.split('/').all(plain) {
-        return Err(format!("'{}' is not a folder below the top of a repository", shown(folder)));
+    let is_plain = |part: &str| !matches!(part, "" | "." | "..") && !part.eq_ignore_ascii_case(".git");
+    if folder.len() > MAX_SUBFOLDER || folder.contains('\0') || !folder.split('/').all(is_plain) {
+        return Err(format!("'{}' is not a folder below the top of a repository", shorten(folder)));
     }
     Ok(())
 }
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_full_ids_of_one_kind_are_commits() {
+    fn base_and_parent_are_full_commit_ids_of_the_same_length() {
         let long = "ab".repeat(32);
         assert!(PlaceSpec::new(&long, &long, "a", "").is_ok());
         for bad in ["", "HEAD", &ID[1..], &ID.to_uppercase(), &format!("{ID}\n"), "--upload-pack=evil"] {
@@ -209,16 +208,16 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_is_judged_as_git_does() {
+    fn a_branch_name_is_accepted_if_git_accepts_it() {
         let good = ["relay/demo-1", "a", "a.b", "ünï", "a@b", "a{b", "x/HEAD", "a-", "@a"];
         let bad = [
             "", "-a", "HEAD", "@", ".a", "a/.b", "a..b", "a.", "a/", "/a", "a//b", "a.lock", "a.lock/b",
             "a b", "a~1", "a^", "a:b", "a?", "a*", "a[", "a\\b", "a@{0}", "a\nb", "a\u{7f}", "a\0b",
         ];
-        for (names, taken) in [(&good[..], true), (&bad[..], false)] {
+        for (names, is_accepted) in [(&good[..], true), (&bad[..], false)] {
             for name in names {
-                assert_eq!(place(name, "").is_ok(), taken, "{name:?}");
-                // Git reads these as something else, or can't be given them.
+                assert_eq!(place(name, "").is_ok(), is_accepted, "{name:?}");
+                // Git reads the first ones as something else, and no argument can contain a zero byte.
                 if matches!(*name, "@" | "HEAD" | "-a") || name.contains('\0') {
                     continue;
                 }
@@ -227,14 +226,14 @@ mod tests {
                     .current_dir("/")
                     .output()
                     .unwrap();
-                assert_eq!(git.status.success(), taken, "git on {name:?}");
+                assert_eq!(git.status.success(), is_accepted, "git on {name:?}");
             }
         }
         assert!(place(&"a".repeat(201), "").is_err());
     }
 
     #[test]
-    fn a_place_can_be_named_after_its_job() {
+    fn a_branch_can_be_named_after_any_job() {
         let name = "a".repeat(41);
         for job in ["demo#1", "d-_x#7", &format!("{name}#{}", u32::MAX)] {
             let named = place("mine", "").unwrap().named_after(&job.parse().unwrap());
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subfolder_stays_in_the_place() {
+    fn a_subfolder_can_not_lead_out_of_the_place() {
         for good in ["", "a", "a/b c", "..a/b.."] {
             assert!(place("b", good).is_ok(), "{good}");
         }
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn json_with_an_invalid_part_is_not_read() {
+    fn json_with_an_invalid_part_is_refused() {
         let good = place("relay/demo-1", "sub").unwrap();
         let json = serde_json::to_string(&good).unwrap();
         assert_eq!(

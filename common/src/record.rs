@@ -1,4 +1,4 @@
-//! The job record: a pure fold of the job's events.
+//! The job record: the state of a job, computed from the job's events by a pure fold.
 //!
 //! ```text
 //!  queued ──accepted──► starting ──started──► running ──finished──► completed | failed | cancelled
@@ -7,8 +7,8 @@
 //!    └──────────────────────finished (cancelled or refused before an agent had it)──► (the same)
 //! ```
 //!
-//! The event log is the truth; the record is its cache. A record contains nothing that is not in an event, so a deleted
-//! record can be rebuilt from the log, byte for byte.
+//! The record is a cache of the event log: it contains nothing that is not in an event. So a deleted record can be
+//! rebuilt from the log, byte for byte.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub const MAX_STEPS: usize = 50;
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum State {
-    /// Waiting for an agent.
+    /// Waiting: no agent has accepted the job yet.
     Queued,
     /// Accepted by an agent; no command has shown activity yet.
     Starting,
@@ -84,7 +84,7 @@ pub enum Link {
     Lost,
 }
 
-/// Processes that were left when the job ended.
+/// Counts of the processes that were left when a command of the job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cleanup {
     /// Number of processes, over the whole job, that did not end by themselves and were sent TERM or KILL.
@@ -93,16 +93,16 @@ pub struct Cleanup {
     pub survivors: u32,
 }
 
-/// The registry's view of a job. Times are RFC 3339 in UTC, `null` if unknown.
+/// The record of a job in the registry. Times are RFC 3339 in UTC, `null` if unknown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// Version of the record ([`SCHEMA`]). This program reads records of a newer version, but never writes them.
+    /// Version of the record's JSON ([`SCHEMA`]). This program reads records of a newer version, but never writes them.
     pub schema: u32,
     /// Id of the job, `NAME#N`.
     pub job: JobId,
     /// State of the job.
     pub state: State,
-    /// Connection to the job's agent; `null` before an agent has accepted the job.
+    /// State of the connection to the job's agent; `null` before an agent has accepted the job.
     pub link: Option<Link>,
     /// Working folder on the host.
     pub workspace: String,
@@ -110,10 +110,10 @@ pub struct JobRecord {
     pub prompt_summary: String,
     /// Program that executes the prompt.
     pub runner: Runner,
-    /// Origin of the job.
+    /// Session that launched the job, and the earlier job that the job follows.
     #[serde(default)]
     pub origin: Origin,
-    /// Requested model; defaults to Codex's own.
+    /// Requested model; `null` for Codex's own default.
     #[serde(default)]
     pub model: Option<String>,
     /// Launch time.
@@ -132,9 +132,9 @@ pub struct JobRecord {
     pub engine: String,
     /// Isolation of the worker from the machine.
     pub isolation: Option<Isolation>,
-    /// Path of the streamed log on the host.
+    /// Path of the job's log (the output of its commands) on the host.
     pub log_path: String,
-    /// Path of the workspace's own copy of the log on the host.
+    /// Path, on the host, of the copy of the job's log in the workspace.
     pub workspace_log: Option<String>,
     /// Path of the event log on the host.
     pub events_path: String,
@@ -148,7 +148,7 @@ pub struct JobRecord {
     pub model_wait_ms: u64,
     /// The worker's plan.
     pub plan: Vec<PlanItem>,
-    /// The Codex thread.
+    /// Id of the Codex thread.
     pub thread_id: Option<String>,
     /// Tokens used by the thread.
     pub usage: Option<Usage>,
@@ -156,18 +156,18 @@ pub struct JobRecord {
     pub message: Option<String>,
     /// The newest warning that is still valid.
     pub warning: Option<String>,
-    /// Warnings that stay valid whatever the job's end state is, with their count.
+    /// Warnings that stay valid until the job's end and after it, with their count.
     #[serde(default)]
     pub warnings: Warnings,
-    /// Closing text, at most 12 lines.
+    /// Closing text of the job, at most 12 lines; `null` until the job ends.
     pub summary: Option<String>,
-    /// Reason for the failure.
+    /// Reason for the failure; `null` for a job that did not fail.
     pub error: Option<JobError>,
     /// Exit code of the worker.
     pub exit_code: Option<i32>,
-    /// Processes left at the end.
+    /// Counts of the processes that were left when a command of the job ended.
     pub cleanup: Option<Cleanup>,
-    /// Changes in the workspace.
+    /// Changes in the workspace since the job began, as counted by git.
     pub changes: Option<Changes>,
     /// Vitals of the agent's machine when a step last stalled or the kernel killed the worker for lack of memory.
     #[serde(default)]
@@ -179,13 +179,14 @@ pub struct JobRecord {
     /// Result of a job with a clone of its own, once the job has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<JobResult>,
-    /// The agent's report about a job with a clone of its own.
+    /// The agent's report about a job with a clone of its own: the version of Codex, the requested model, and the
+    /// checks that ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
     /// Use of the working folder.
     #[serde(default, skip_serializing_if = "FolderUse::is_alone")]
     pub folder_use: FolderUse,
-    /// Reason why the queued job waits although the platform is ready, one line.
+    /// Reason why the queued job waits, one line; `null` if it only needs a free slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
     /// Jobs that must complete before this one starts.
@@ -195,15 +196,15 @@ pub struct JobRecord {
         deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_AFTER>"
     )]
     pub after: Vec<JobId>,
-    /// Job whose result this one starts from, if that result was not known at the launch.
+    /// Job whose result this job starts from, if that result was not known at the launch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_job: Option<JobId>,
-    /// Group of the job.
+    /// Group of the job. A limited number of jobs of a group runs at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<JobName>,
     /// Fields written by a newer program, preserved unchanged.
     #[serde(flatten)]
-    pub unknown: Map<String, Value>,
+    pub unknown_fields: Map<String, Value>,
 }
 
 impl JobRecord {
@@ -255,7 +256,7 @@ impl JobRecord {
             after: queued.after.clone(),
             base_job: queued.base_job.clone(),
             group: queued.group.clone(),
-            unknown: Map::new(),
+            unknown_fields: Map::new(),
         }
     }
 
@@ -277,7 +278,7 @@ impl JobRecord {
         }
     }
 
-    /// Returns true if the job continues the Codex thread of another job. Its usage then covers the whole thread.
+    /// Returns true if the job continues the Codex thread of an earlier job. `usage` then covers the whole thread.
     pub fn is_resumed(&self) -> bool {
         self.origin.follows.as_ref().is_some_and(|follows| follows.how == FollowUp::Resume)
     }
@@ -287,7 +288,7 @@ impl JobRecord {
         self.runner == Runner::Codex && self.thread_id.is_some()
     }
 
-    /// Describes the state for display, such as `completed with 2 warnings`.
+    /// Describes the job's state for display, such as `completed with 2 warnings`.
     pub fn describe_outcome(&self) -> String {
         let mut text = self.state.as_str().to_owned();
         if self.state == State::Completed {
@@ -301,8 +302,8 @@ impl JobRecord {
         text
     }
 
-    /// Returns true for a Codex job in a repository that left everything as it was. Other jobs are not
-    /// expected to change anything.
+    /// Returns true for a Codex job that changed nothing in its repository. Jobs of other runners are not expected to
+    /// change anything.
     fn changed_nothing(&self) -> bool {
         let is_unchanged = match &self.result {
             Some(result) => result.state == ResultState::None,

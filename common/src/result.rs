@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 /// Maximum length of the note of a result, in bytes.
 pub const MAX_NOTE: usize = 500;
 
-/// Result of a job.
+/// Result of a job: the branch with the job's commits, and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobResult {
-    /// Branch of the caller's repository.
+    /// Name of the branch in the caller's repository.
     pub branch: String,
-    /// Commit that the worker started from.
+    /// Id of the commit that the worker started from.
     pub base: String,
-    /// The job's newest commit; `null` if the job made none.
+    /// Id of the job's newest commit; `null` if the job made none.
     pub commit: Option<String>,
-    /// Number of commits.
+    /// Number of the job's commits.
     pub commits: u32,
     /// Number of files that differ from the base.
     pub files: u32,
@@ -24,11 +24,11 @@ pub struct JobResult {
     pub deletions: u32,
     /// State of the result.
     pub state: ResultState,
-    /// Note for users, one line (≤ [`MAX_NOTE`]): why the branch is not there, or what is unusual about it.
+    /// Note for users, one line (≤ [`MAX_NOTE`]): why there is no branch, or what is unusual about the branch.
     pub note: Option<String>,
 }
 
-/// State of a result.
+/// State of a result: what the user has done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -39,7 +39,7 @@ pub enum ResultState {
     Applied,
     /// Merged into a branch of the caller.
     Merged,
-    /// Discarded.
+    /// Discarded: the branch was removed.
     Discarded,
     /// The job changed nothing.
     None,
@@ -68,7 +68,7 @@ impl JobResult {
         }
     }
 
-    /// Returns true if the result is there and was not applied, merged or discarded yet.
+    /// Returns true if the job has changed something, and the result was not applied, merged or discarded yet.
     pub fn is_open(&self) -> bool {
         self.state == ResultState::Open
     }
@@ -81,7 +81,7 @@ impl JobResult {
 
     /// Describes the result without its note, which may contain names that a worker chose.
     pub fn headline(&self) -> String {
-        let count = |n: u32, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+        let counted = |n: u32, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
         if self.state == ResultState::None {
             return "no changes".to_owned();
         }
@@ -92,8 +92,8 @@ impl JobResult {
         format!(
             "{}: {}, {} +{} -{}, {state}",
             self.branch,
-            count(self.commits, "commit", "commits"),
-            count(self.files, "file", "files"),
+            counted(self.commits, "commit", "commits"),
+            counted(self.files, "file", "files"),
             self.insertions,
             self.deletions
         )

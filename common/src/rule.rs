@@ -1,5 +1,5 @@
-//! Rules for steps, from `[[step]]` in `relay.toml`. Relay and agent compile them with the same function, so a rule
-//! that `relay up` accepts is not refused by the first job.
+//! Rules for steps, from `[[step]]` in `relay.toml`. Relay and agent compile the patterns with the same function, so
+//! the agent accepts each rule that `relay up` accepts.
 
 use regex_lite::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
@@ -9,12 +9,12 @@ use crate::text_format;
 
 /// Maximum number of rules of a job. Each rule is tried on every command line and every new process.
 pub const MAX_RULES: usize = 100;
-/// Maximum length of a pattern, in bytes: some lines of text. Longer patterns should be split into several rules.
+/// Maximum length of a pattern, in bytes. A longer one should be split into several rules.
 const MAX_PATTERN: usize = 1000;
 /// Maximum size of a compiled pattern, in bytes. A list of some hundred names fits. Nested repetitions don't fit: they
 /// would make each match against a long line slow.
 const MAX_COMPILED: usize = 64 * 1024;
-/// Maximum lengths of the pattern and of the fault in an error message, in bytes.
+/// Maximum lengths of the quoted pattern and of the regex engine's message in an error, in bytes.
 const MAX_SHOWN_BYTES: (usize, usize) = (60, 200);
 
 /// Consequence for a job when a step exceeds its limit or stalls.
@@ -29,8 +29,8 @@ pub enum OnLimit {
     Interrupt,
 }
 
-/// Reaction to a worker that makes no progress: the same step fails repeatedly, or the same two steps alternate, and no
-/// file changes.
+/// Reaction to a worker that repeats itself: the same step fails again and again, or the same two steps alternate, and
+/// no file changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -42,28 +42,28 @@ pub enum OnLoop {
     Fail,
 }
 
-/// Maximum number of interrupted steps of a job; the next one fails it.
+/// Maximum number of interrupted steps of a job; one more fails the job.
 pub const MAX_INTERRUPTS: u32 = 3;
 
-/// A rule of `relay.toml` for steps whose command line it matches. The first match decides.
+/// A rule of `relay.toml` for steps whose command line matches its pattern. The first rule that matches is applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRule {
     /// Regular expression that is searched in the command line. A surrounding `sh -c` is removed first.
     pub pattern: String,
     /// Kind of a matching step.
     pub kind: StepKind,
-    /// Limit of a matching step, in milliseconds; defaults to the limit of the kind.
+    /// Limit of a matching step, in milliseconds; `None` for the limit of the kind.
     pub limit_ms: Option<u64>,
-    /// Stall limit in milliseconds, at which a matching step fails. Defaults to the stall limit of the kind.
+    /// Stall limit in milliseconds, at which a matching step fails; `None` for the stall limit of the kind.
     pub stall_ms: Option<u64>,
-    /// Action at either limit; defaults to the action of the job.
+    /// Action when a matching step reaches one of these limits; `None` for the action of the job.
     pub on_limit: Option<OnLimit>,
 }
 
-/// Compiles a pattern.
+/// Compiles the pattern of a rule.
 ///
 /// # Errors
-/// Returns a description of the fault that continues a sentence with the rule's name: `is empty: …`, `= '(': …`.
+/// Returns a description of the fault. It continues a sentence that begins with the rule: `is empty: …`, `= '(': …`.
 pub fn compile_pattern(pattern: &str) -> Result<Regex, String> {
     if pattern.trim().is_empty() {
         return Err("is empty: write a regular expression for the command lines that are meant".to_owned());
@@ -72,7 +72,6 @@ pub fn compile_pattern(pattern: &str) -> Result<Regex, String> {
         return Err(format!("is longer than {MAX_PATTERN} bytes: make several rules of it"));
     }
     RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build().map_err(|error| {
-        // Joins the lines of the regex engine's message.
         let message = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
         format!(
             "= '{}': {}",
@@ -95,9 +94,9 @@ mod tests {
             (&"x".repeat(MAX_PATTERN + 1), "longer than 1000"),
             ("((a{100}){100}){100}", "= '((a{100}){100}){100}': "),
         ] {
-            let told = compile_pattern(bad).unwrap_err();
-            assert!(told.starts_with(reason) || told.contains(reason), "{told}");
-            assert_eq!(told.lines().count(), 1);
+            let error = compile_pattern(bad).unwrap_err();
+            assert!(error.starts_with(reason) || error.contains(reason), "{error}");
+            assert_eq!(error.lines().count(), 1);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Steps of a job, as shown in its record.
+//! Steps of a job, as its record contains them.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Resources, StepOutcome};
 use crate::job::StepKind;
 
-/// An active step.
+/// The active step of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CurrentStep {
     /// Number in the job, from 1.
@@ -40,7 +40,7 @@ pub struct Step {
     pub exit_code: Option<i32>,
     /// Duration, in milliseconds; `null` while the step runs.
     pub elapsed_ms: Option<u64>,
-    /// The step that contains this one. Omitted if there is none, as in records of older versions.
+    /// Number of the step that contains this one. Omitted if there is none, and in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<u32>,
     /// Resource usage of the step's processes. Omitted while the step runs, and if no process was seen.
@@ -72,8 +72,8 @@ impl Step {
         }
     }
 
-    /// Returns true if the step has ended with an unknown outcome. Returns false for a step inside another step,
-    /// because its outcome is usually unknown.
+    /// Returns true if the job ended while the step was running. Returns false for a step inside another step, because
+    /// the outcome of such a step is usually unknown.
     pub fn has_unseen_end(&self) -> bool {
         self.outcome == Some(StepOutcome::Unknown) && self.parent.is_none()
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr, VariantArray};
 
-/// Kind of work of a step. Limits are set per kind.
+/// Kind of work of a step. Each kind has its own time limit.
 #[derive(
     Debug,
     Clone,
@@ -24,9 +24,9 @@ use strum::{Display, IntoStaticStr, VariantArray};
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum StepKind {
-    /// Start of a command, until its first activity.
+    /// The start of the worker, until its first activity.
     Start,
-    /// Wait for the model.
+    /// A wait for the model.
     Model,
     /// `git clone` and similar commands.
     Clone,
@@ -53,7 +53,7 @@ pub enum StepKind {
 }
 
 impl StepKind {
-    /// Every kind, in the order of the documentation.
+    /// All kinds, in the order in which the documentation lists them.
     pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the name used in flags, configuration and JSON.

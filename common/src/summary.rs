@@ -1,4 +1,5 @@
-//! The closing text of a job: at most 12 lines, no control characters, no log output.
+//! The summary: the closing text of a job, at most 12 lines without control characters. It contains no output of
+//! commands, except for the last lines of a failed check or setup command.
 
 use std::fmt::Write as _;
 
@@ -8,16 +9,16 @@ use crate::record::{JobRecord, State};
 use crate::step::Step;
 use crate::text_format;
 
-/// Maximum number of listed steps. The other steps are only counted.
+/// Maximum number of steps in a summary. The other steps are only counted.
 const MAX_STEPS: usize = 4;
 /// Maximum number of lines of the worker's last message.
 const MAX_MESSAGE_LINES: usize = 3;
-/// Maximum number of output lines of a failed check or setup command. If there are any, steps and last message are
-/// shortened, so that everything fits into 12 lines.
+/// Maximum number of output lines of a failed check or setup command. If there are any, the steps and the last message
+/// get fewer lines ([`MAX_BESIDE_OUTPUT`]), so that everything fits into 12 lines.
 const MAX_OUTPUT_LINES: usize = 4;
-/// Maximum number of listed steps, and of lines of the last message, in a summary with output lines.
+/// Maximum number of steps, and of lines of the last message, in a summary with output lines.
 const MAX_BESIDE_OUTPUT: usize = 2;
-/// Maximum number of listed warnings of a completed job. Such a job has no reason line, so there is space for them.
+/// Maximum number of warnings in the summary of a completed job, which has no line with the reason of a failure.
 const MAX_WARNINGS: usize = 2;
 /// Maximum length of a line, in bytes.
 const MAX_LINE: usize = 200;
@@ -26,13 +27,13 @@ const MAX_LINE: usize = 200;
 pub fn summarize(record: &JobRecord) -> String {
     let mut lines = vec![headline_text(record)];
     let reason = record.error.as_ref().map(reason_lines).unwrap_or_default();
-    let with_output = reason.len() > 1;
+    let has_output = reason.len() > 1;
     lines.extend(reason);
     lines.extend(warning_lines(record));
-    lines.extend(step_lines(record, if with_output { MAX_BESIDE_OUTPUT } else { MAX_STEPS }));
+    lines.extend(step_lines(record, if has_output { MAX_BESIDE_OUTPUT } else { MAX_STEPS }));
     if let Some(message) = &record.message {
-        let most = if with_output { MAX_BESIDE_OUTPUT } else { MAX_MESSAGE_LINES };
-        let shown = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(most);
+        let max_lines = if has_output { MAX_BESIDE_OUTPUT } else { MAX_MESSAGE_LINES };
+        let shown = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(max_lines);
         lines.extend(shown.enumerate().map(|(i, line)| {
             let lead = if i == 0 { "said: " } else { "      " };
             format!("{lead}{}", text_format::one_line(line, MAX_LINE))
@@ -58,17 +59,17 @@ fn headline_text(record: &JobRecord) -> String {
     line
 }
 
-/// Returns the reason for a failure. If the message contains the output of a check or setup command, joined to one
-/// line, the output is split into lines again.
+/// Returns the lines with the reason for a failure. The error message of a check or setup command contains the
+/// command's output, joined to one line; here the output is split into lines again.
 fn reason_lines(error: &JobError) -> Vec<String> {
     let kind = serde_json::to_value(error.kind).ok();
     let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed").to_owned();
-    let (what, output) = match error.kind {
+    let (event, output) = match error.kind {
         FailureKind::CheckFailed | FailureKind::SetupFailed => split_output(&error.message),
         _ => (error.message.as_str(), Vec::new()),
     };
     let mut lines = vec![text_format::one_line(
-        &format!("reason: {kind}: {}", text_format::to_printable(what)),
+        &format!("reason: {kind}: {}", text_format::to_printable(event)),
         MAX_LINE,
     )];
     let hidden = output.len().saturating_sub(MAX_OUTPUT_LINES);
@@ -78,7 +79,7 @@ fn reason_lines(error: &JobError) -> Vec<String> {
     lines
 }
 
-/// Returns the warnings of a completed job.
+/// Returns the lines with the warnings of a completed job.
 fn warning_lines(record: &JobRecord) -> Vec<String> {
     if record.state != State::Completed {
         return Vec::new();
@@ -96,7 +97,7 @@ fn warning_lines(record: &JobRecord) -> Vec<String> {
     lines
 }
 
-/// Splits `check 'x' ended with exit code 1: one / two` into the event and the lines of output.
+/// Splits an error such as `check 'x' ended with exit code 1: one / two` into the event and the lines of output.
 pub fn split_output(message: &str) -> (&str, Vec<&str>) {
     let Some(phrase_start) = message.find("' ended with ").or_else(|| message.find("' was ")) else {
         return (message, Vec::new());
@@ -118,17 +119,17 @@ pub fn format_resources(resources: &Resources) -> String {
 }
 
 fn step_lines(record: &JobRecord, max_steps: usize) -> Vec<String> {
-    let shown: Vec<&Step> = record.steps.iter().filter(|step| step.elapsed_ms.is_some()).collect();
-    let mut slowest = shown.clone();
-    let fine = |step: &Step| {
+    let finished: Vec<&Step> = record.steps.iter().filter(|step| step.elapsed_ms.is_some()).collect();
+    let mut important = finished.clone();
+    let has_succeeded = |step: &Step| {
         matches!(step.outcome, Some(StepOutcome::Ok | StepOutcome::Unknown)) && !step.has_unseen_end()
     };
-    slowest.sort_by_key(|step| (fine(step), std::cmp::Reverse(step.elapsed_ms)));
-    let mut chosen: Vec<u32> = slowest.iter().take(max_steps).map(|step| step.n).collect();
+    important.sort_by_key(|step| (has_succeeded(step), std::cmp::Reverse(step.elapsed_ms)));
+    let mut chosen: Vec<u32> = important.iter().take(max_steps).map(|step| step.n).collect();
     chosen.sort_unstable();
     let mut lines: Vec<String> =
-        shown.iter().filter(|step| chosen.contains(&step.n)).map(|step| step_line(step)).collect();
-    let hidden = shown.len().saturating_sub(lines.len());
+        finished.iter().filter(|step| chosen.contains(&step.n)).map(|step| step_line(step)).collect();
+    let hidden = finished.len().saturating_sub(lines.len());
     if let Some(last) = lines.last_mut().filter(|_| hidden > 0) {
         let _ = write!(last, "  (+{hidden} more steps)");
     }
@@ -162,7 +163,7 @@ fn step_line(step: &Step) -> String {
     line
 }
 
-/// Returns one line with the changed files, tokens and thread, as far as they are known.
+/// Returns one line with the known numbers of a job: result or changed files, tokens, killed processes, Codex thread.
 fn counts_line(record: &JobRecord) -> Option<String> {
     let mut counts = Vec::new();
     if let Some(result) = &record.result {

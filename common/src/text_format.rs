@@ -1,7 +1,6 @@
-//! Bounding and cleaning of untrusted text.
+//! Functions that shorten untrusted text and remove dangerous characters from it.
 
-/// Truncates `text` to at most `max_bytes` bytes at a character boundary. A truncated text ends with `…`, which is
-/// included in the limit.
+/// Truncates `text` to at most `max_bytes` bytes at a character boundary. A truncated text ends with `…` (3 bytes).
 pub fn truncate(text: &str, max_bytes: usize) -> String {
     const MARK: &str = "…";
     if text.len() <= max_bytes {
@@ -20,8 +19,8 @@ pub fn one_line(text: &str, max_bytes: usize) -> String {
     truncate(&to_printable(line), max_bytes)
 }
 
-/// Returns `text` with tabs as spaces and without any other control, bidirectional or invisible formatting character,
-/// so that it can't affect the terminal or page that shows it. Line breaks are removed too.
+/// Returns `text` with tabs as spaces and without any other control character (also line breaks), bidirectional or
+/// invisible formatting character, so that it can't affect the terminal or page that shows it.
 pub fn to_printable(text: &str) -> String {
     if is_printable_ascii(text) {
         return text.to_owned();
@@ -34,8 +33,7 @@ pub fn to_printable_lines(text: &str) -> String {
     text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| c == '\n' || !is_dangerous(c)).collect()
 }
 
-/// Returns `text` with every control, bidirectional or invisible formatting character written as `\\u{HEX}`, so that
-/// nothing in it is hidden.
+/// Returns `text` with every control, bidirectional or invisible formatting character written as `\u{HEX}`.
 pub fn escape_invisible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -44,7 +42,7 @@ pub fn escape_invisible(text: &str) -> String {
     shown
 }
 
-/// Returns true for a text of only printable ASCII. Like most texts, it contains no dangerous character.
+/// Returns true for a text of only printable ASCII, which contains no dangerous character. Most texts are like this.
 pub fn is_printable_ascii(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
@@ -62,19 +60,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_escaped_text_hides_nothing() {
+    fn invisible_characters_are_escaped() {
         assert_eq!(escape_invisible("a\n\u{202e}b\u{200b} ä"), "a\\u{a}\\u{202e}b\\u{200b} ä");
     }
 
     #[test]
-    fn a_cut_keeps_whole_characters_and_the_bound() {
+    fn a_truncated_text_has_whole_characters_and_keeps_the_limit() {
         assert_eq!(truncate("äöü", 6), "äöü");
         assert_eq!(truncate("äöüß", 7), "äö…");
         assert!(truncate("äöüß", 2).len() <= 3);
     }
 
     #[test]
-    fn terminal_escapes_and_bidi_marks_do_nothing_any_more() {
+    fn terminal_escapes_and_bidirectional_marks_are_removed() {
         let hostile = "a\x1b]52;c;AAAA\x07b\u{9b}31mc\u{202e}d\re\tf";
         assert_eq!(to_printable(hostile), "a]52;c;AAAAb31mcde f");
         assert_eq!(to_printable_lines("a\nb\x1bc"), "a\nbc");

@@ -1,9 +1,9 @@
 //! Versions of programs.
 
-/// Version as three numbers.
+/// Version of a program, as three numbers.
 pub type Version = (u32, u32, u32);
 
-/// Parses `0.169.0`, `v0.169.0` or `0.169.0-alpha.1`.
+/// Parses a version such as `0.169.0`, `v0.169.0` or `0.169.0-alpha.1`. Ignores the part after `-` or `+`.
 pub fn parse_version(text: &str) -> Option<Version> {
     let core = text.trim_start_matches('v').split(['-', '+']).next()?;
     let mut parts = core.split('.').map(str::parse);
@@ -11,7 +11,7 @@ pub fn parse_version(text: &str) -> Option<Version> {
     parts.next().is_none().then_some(version)
 }
 
-/// Returns the first word that is a version. Programs usually print their name before it.
+/// Returns the first word of a program's output that is a version. Programs usually print their name before it.
 pub fn version_word(output: &str) -> Option<&str> {
     output.split_whitespace().find(|word| parse_version(word).is_some())
 }

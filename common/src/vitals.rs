@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Vitals of a machine, as its agent measured them. A value that can't be measured is `None`, for example if a disk
-/// hangs. The wire encodes this type directly, so it has no serde attributes.
+/// Vitals of a machine, as its agent measured them. A value is `None` if it can't be measured, for example if a disk
+/// hangs. The wire encodes this type in a binary format, so it has no serde attributes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineVitals {
-    /// Number of CPUs that the agent and its workers may use at once: those of the machine, or the quota of their
-    /// cgroup.
+    /// Number of CPUs that agent and workers may use at once: those of the machine, or the quota of the agent's cgroup.
     pub cores: u32,
     /// Load average of the last minute, in thousandths. In a container this is the load of the whole machine.
     pub load_milli: u32,
@@ -18,9 +17,9 @@ pub struct MachineVitals {
     pub memory_limit: Option<u64>,
     /// Swap of the machine.
     pub swap: Option<Space>,
-    /// The disk of the workspaces. If they are on several disks, the one with the least space available.
+    /// Space on the disk of the workspaces. If they are on several disks, of the one with the least space available.
     pub workspaces: Option<Space>,
-    /// The disk of the agent's state, which holds events and output until the relay has them.
+    /// Space on the disk of the agent's state, where events and output stay until the relay has them.
     pub state: Option<Space>,
 }
 

@@ -10,26 +10,25 @@ use crate::ids::{JobId, JobName};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitReason {
-    /// Another job works in the same folder, in one that contains it, or in one that it contains; or that job is queued
-    /// ahead for it.
+    /// Another job works in the same folder, a parent folder or a subfolder, or was queued for such a folder before.
     Folder {
         /// The other job.
         job: JobId,
     },
-    /// A job that this one was launched to follow has not completed yet.
+    /// A job that must complete before this one starts (`--after`) has not completed yet.
     Dependency {
-        /// That job.
+        /// The first such job.
         job: JobId,
-        /// Number of further jobs that have not completed yet.
+        /// Number of further such jobs.
         more: usize,
     },
-    /// As many jobs of the group run as its limit allows.
+    /// The job's group has reached its maximum of running jobs.
     Group {
-        /// The group.
+        /// Name of the group.
         name: JobName,
-        /// Number of its jobs that run.
+        /// Number of running jobs of the group.
         running: u32,
-        /// Maximum number of its jobs that run at once.
+        /// Maximum number of running jobs of the group.
         limit: u32,
     },
 }

@@ -103,7 +103,7 @@ fn a_record_in_every_state_loads_for_ever() {
     let records = load::<JobRecord>(".record.json");
     for (name, record) in &records {
         assert_eq!(format!("{}.record.json", record.state.as_str()), *name);
-        assert!(record.unknown.is_empty(), "{name}");
+        assert!(record.unknown_fields.is_empty(), "{name}");
     }
     assert_eq!(names(&records), variants::<common::record::State>(&"levitating".into()));
 }

@@ -1,4 +1,5 @@
-//! Latency and throughput of Codex's lines: agent → spool → relay → log, synchronised → `relay events -f`.
+//! Latency and throughput of Codex's lines on their way through the agent, its spool, the relay and the synchronised
+//! event log to `relay events -f` (the follower).
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,22 +16,23 @@ use crate::samples::Samples;
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, stop};
 
-/// Rates at which lines are timed: events a second, milliseconds between two lines (each command makes two lines and
-/// four events), and the number of timed commands.
+/// Rates at which the latency is measured: events per second, milliseconds between two lines (each command gives two
+/// lines and four events), and the number of measured commands.
 const PACES: [(u32, u64, usize); 2] = [(10, 200, 100), (1_000, 2, 2_000)];
-/// Number of commands that are written while the follower starts.
+/// Number of commands that are written while the follower starts, and not measured.
 const WARM_UP: usize = 10;
-/// Commands of a flood: two lines each, and four events (the model's step before it, and its own).
-const FLOOD: u32 = 250_000;
-/// Number of a flood's events that go to `JetStream`, which takes them slowly.
-const BESIDE: usize = 100_000;
-/// Floods of each kind, in turn; an odd number has a middle.
+/// Number of commands of a flood. Each gives two lines and four events: two of the step, two of the wait for the model.
+const FLOOD_COMMANDS: u32 = 250_000;
+/// Number of events of a flood that `JetStream` gets, which is slower.
+const NATS_EVENTS: usize = 100_000;
+/// Number of floods of each kind, which run in turn; odd, so that there is a median.
 const FLOODS: usize = 3;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Maximum time of a flood.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Adds the rows.
+/// Measures the group `lines` and adds its rows.
 pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
-    let site = crowd::empty(1)?;
+    let site = crowd::empty_site(1)?;
     site.relay(&["up"]);
     for (rate, pause, count) in PACES {
         let latency = latency(&site, pause, count)?;
@@ -48,21 +50,21 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     }
     let (mut logs, mut follows) = (Vec::new(), Vec::new());
     for _ in 0..FLOODS {
-        logs.push(logged(&site)?);
-        follows.push(followed(&site)?);
+        logs.push(rate_to_log(&site)?);
+        follows.push(rate_to_follower(&site)?);
     }
-    // Events that the last flood left in the log, byte for byte.
-    let payloads = payloads(&site)?;
+    // The same bytes as in the event log of the last flood.
+    let payloads = newest_log_lines(&site)?;
     let nats = Nats::start(site.root()).and_then(|mut nats| nats.publish(&payloads));
     report.section(
         &format!(
-            "{} lines of Codex as fast as they are taken, medians of {FLOODS} in turn; beside them {BESIDE} of the \
-             same events as JetStream takes them (a file, sync_interval: always, acknowledged)",
-            2 * FLOOD
+            "{} lines of Codex as fast as they are taken, medians of {FLOODS} in turn; beside them {NATS_EVENTS} of \
+             the same events as JetStream takes them (a file, sync_interval: always, acknowledged)",
+            2 * FLOOD_COMMANDS
         ),
         [
-            Row::new("events: Codex → log, synchronised", Figure::PerSecond(middle(logs))),
-            Row::new("events: Codex → log, synchronised → follower", Figure::PerSecond(middle(follows)))
+            Row::new("events: Codex → log, synchronised", Figure::PerSecond(median(logs))),
+            Row::new("events: Codex → log, synchronised → follower", Figure::PerSecond(median(follows)))
                 .beside("nats-server", nats.map(Figure::PerSecond).map_err(|error| error.to_string()))
                 .target(Target::AtLeast(100_000.0)),
         ],
@@ -79,30 +81,30 @@ impl Follower {
         Ok(Self(Owned(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?)))
     }
 
-    /// Passes on each line as it arrives, until the job has ended.
-    fn lines(&mut self, mut take: impl FnMut(&str)) -> Fallible<()> {
+    /// Calls `on_line` for each line when it arrives, until the job has ended.
+    fn read_lines(&mut self, mut on_line: impl FnMut(&str)) -> Fallible<()> {
         let mut out = BufReader::new(self.0.stdout.take().ok_or("the follower is read already")?);
         let mut line = String::new();
-        while out.read_line(&mut line)? > 0 && !stop::is_asked() {
-            take(&line);
+        while out.read_line(&mut line)? > 0 && !stop::is_requested() {
+            on_line(&line);
             line.clear();
         }
         Ok(())
     }
 }
 
-/// Measures the latency of each line.
+/// Runs a job of the stand-in and returns the times from the writing of each command to its arrival at a follower.
 fn latency(site: &Site, pause: u64, count: usize) -> Fallible<Samples> {
     let job = crowd::launch(site, &format!("ticks {} {pause}", count + WARM_UP));
     let mut times = Vec::new();
-    Follower::start(site, &job)?.lines(|line| times.extend(since_written(line)))?;
-    check(site, &job)?;
+    Follower::start(site, &job)?.read_lines(|line| times.extend(since_written(line)))?;
+    check_completed(site, &job)?;
     let mut samples = Samples::default();
     times.into_iter().skip(WARM_UP).for_each(|time| samples.push(time));
     Ok(samples)
 }
 
-/// Time since the line was written, whose time is in this event's title.
+/// Returns the time since the stand-in wrote a command; `None` for an event without the title that contains that time.
 fn since_written(line: &str) -> Option<Duration> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let (_, title) = line.split_once("\"title\":\"echo ")?;
@@ -111,46 +113,46 @@ fn since_written(line: &str) -> Option<Duration> {
 }
 
 /// Returns the first lines of the newest job's event log.
-fn payloads(site: &Site) -> Fallible<Vec<Vec<u8>>> {
+fn newest_log_lines(site: &Site) -> Fallible<Vec<Vec<u8>>> {
     let record = fs::read_link(site.registry().join("latest"))?;
     let log = fs::read(site.registry().join(record.with_extension("events.jsonl")))?;
     let lines = log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    Ok(lines.take(BESIDE).map(<[u8]>::to_vec).collect())
+    Ok(lines.take(NATS_EVENTS).map(<[u8]>::to_vec).collect())
 }
 
-fn middle(mut rates: Vec<f64>) -> f64 {
+fn median(mut rates: Vec<f64>) -> f64 {
     rates.sort_by(f64::total_cmp);
     rates[FLOODS / 2]
 }
 
-/// Measures the events a second that reach the log.
-fn logged(site: &Site) -> Fallible<f64> {
-    let job = crowd::launch(site, &format!("flood {FLOOD}"));
+/// Measures how many events per second reach the log.
+fn rate_to_log(site: &Site) -> Fallible<f64> {
+    let job = crowd::launch(site, &format!("flood {FLOOD_COMMANDS}"));
     let path = site.registry().join(format!("{}.events.jsonl", job.replace('#', ".")));
-    let (mut len, mut grown) = (0, (SystemTime::now(), Instant::now()));
-    // Only the length is read, which costs the machine next to nothing.
-    stop::until("the end of a flood", Duration::from_millis(1), PATIENCE, || {
+    let (mut len, mut last_growth) = (0, (SystemTime::now(), Instant::now()));
+    // Only the length of the log is read, which takes almost no CPU time.
+    stop::until("the end of a flood", Duration::from_millis(1), TIMEOUT, || {
         let now = fs::metadata(&path).map_or(0, |log| log.len());
         if now > len {
-            (len, grown) = (now, (SystemTime::now(), Instant::now()));
+            (len, last_growth) = (now, (SystemTime::now(), Instant::now()));
         }
-        // A flood counts as over after a pause of this length.
-        (grown.1.elapsed() > Duration::from_secs(1)).then_some(())
+        // A flood has ended if the log has not grown for this time.
+        (last_growth.1.elapsed() > Duration::from_secs(1)).then_some(())
     })?;
-    rate(site, &job, grown.0)
+    rate(site, &job, last_growth.0)
 }
 
-/// Measures the events a second that reach a follower.
-fn followed(site: &Site) -> Fallible<f64> {
-    let job = crowd::launch(site, &format!("flood {FLOOD}"));
+/// Measures how many events per second reach a follower.
+fn rate_to_follower(site: &Site) -> Fallible<f64> {
+    let job = crowd::launch(site, &format!("flood {FLOOD_COMMANDS}"));
     let mut last = SystemTime::now();
-    Follower::start(site, &job)?.lines(|_| last = SystemTime::now())?;
+    Follower::start(site, &job)?.read_lines(|_| last = SystemTime::now())?;
     rate(site, &job, last)
 }
 
-/// Number of all events of a job, divided by the time from its `Started` event to `ended`.
+/// Returns the number of events of a job, divided by the seconds from the job's `Started` event to `ended`.
 fn rate(site: &Site, job: &str, ended: SystemTime) -> Fallible<f64> {
-    check(site, job)?;
+    check_completed(site, job)?;
     let lines = site.events(job);
     let started = lines.iter().filter_map(|line| line.event.as_ref());
     let mut started = started.filter(|event| matches!(event.body, EventBody::Started { .. }));
@@ -159,8 +161,8 @@ fn rate(site: &Site, job: &str, ended: SystemTime) -> Fallible<f64> {
     Ok(f64::from(u32::try_from(lines.len())?) / time.as_secs_f64())
 }
 
-/// Refuses to take a figure from a job that did not complete.
-fn check(site: &Site, job: &str) -> Fallible<()> {
+/// Fails if a job did not complete.
+fn check_completed(site: &Site, job: &str) -> Fallible<()> {
     let record = site.record(job);
     if record.state == State::Completed {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Duration of the usual commands, with an empty registry and with a full one, beside other tools' commands.
+//! Duration of the usual commands with an empty and a full registry, and of comparable commands of other tools.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::samples::{self, Contender, take_turns};
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, crowd, memory, restart};
 
-/// Number of runs of each command.
+/// Number of measured runs of each command.
 const ROUNDS: usize = 100;
 
 /// The other tools, or the reasons why they are missing.
@@ -19,22 +19,22 @@ struct Peers {
     container: Result<Container, String>,
 }
 
-/// Adds the rows.
+/// Measures the group `commands` and adds its rows.
 pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
-    let full = crowd::empty(1)?;
-    let events = crowd::fill(&full)?;
+    let full = crowd::empty_site(1)?;
+    let events = crowd::fill_with_jobs(&full)?;
     let restarts = restart::measure(&full)?;
-    let idle = memory::idle(&full)?;
-    let empty = crowd::empty(1)?;
+    let idle = memory::measure_idle(&full)?;
+    let empty = crowd::empty_site(1)?;
     for site in [&empty, &full] {
-        block(site);
+        occupy_worker(site);
     }
     let peers = Peers {
         pueue: Pueue::start(empty.root()).map_err(|e| e.to_string()),
         spooler: Spooler::start(empty.root()).map_err(|e| e.to_string()),
         container: Container::start().map_err(|e| e.to_string()),
     };
-    // Measured before the launches, while every tool has few tasks.
+    // Before the launches, because the number of tasks affects the other tools.
     let status = status(&empty, &full, &peers)?;
     let launch = launch(&empty, &full, &peers)?;
     report.section(
@@ -51,8 +51,8 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     Ok(())
 }
 
-/// Occupies a site's only worker, so that every later launch waits.
-fn block(site: &Site) {
+/// Occupies a site's only worker and queues a job, so that every later launch waits.
+fn occupy_worker(site: &Site) {
     site.relay(&["up"]);
     site.launch_running("sleep 100000", &["-n", "busy"]);
     site.launch_shell("true", &[]);
@@ -81,7 +81,7 @@ fn launch(empty: &Site, full: &Site, peers: &Peers) -> Fallible<Vec<Row>> {
         Contender::new("dd conv=fsync", || durable_write(empty)),
     ];
     take_turns(&mut contenders, ROUNDS)?;
-    let [relay, crowded, pueue, spooler, docker, floor, disk] = &contenders;
+    let [relay, full_relay, pueue, spooler, docker, process, disk] = &contenders;
     let row = |peer: &Contender<'_>| -> Fallible<Row> {
         Ok(Row::new(relay.name(), relay.median()?).beside(peer.name(), peer.median()))
     };
@@ -89,13 +89,13 @@ fn launch(empty: &Site, full: &Site, peers: &Peers) -> Fallible<Vec<Row>> {
         row(pueue)?.target(Target::Times(0.8)),
         row(docker)?.target(Target::Times(1.0 / 30.0)),
         row(spooler)?,
-        row(floor)?,
+        row(process)?,
         row(disk)?,
-        among_many("relay launch -q", crowded.median()?, relay.median()),
+        row_of_full_registry("relay launch -q", full_relay.median()?, relay.median()),
     ])
 }
 
-/// A process that writes one small file durably; a launch writes two, and their folder.
+/// Returns a command that writes one small file and synchronises it. A launch does this with two files and a folder.
 fn durable_write(site: &Site) -> Command {
     let mut command = Command::new("dd");
     command.args(["if=/dev/zero", "bs=1000", "count=1", "conv=fsync"]);
@@ -105,7 +105,7 @@ fn durable_write(site: &Site) -> Command {
 
 fn status(empty: &Site, full: &Site, peers: &Peers) -> Fallible<Vec<Row>> {
     if let Ok(pueue) = &peers.pueue {
-        // As many tasks as there are jobs that have not ended.
+        // As many tasks as the relay has jobs that have not ended.
         for _ in 0..2 {
             samples::time(&mut pueue.command(&["add", "true"]))?;
         }
@@ -118,19 +118,20 @@ fn status(empty: &Site, full: &Site, peers: &Peers) -> Fallible<Vec<Row>> {
         Contender::of("tsp", &peers.spooler, |spooler| spooler.command(&[])),
     ];
     take_turns(&mut contenders, ROUNDS)?;
-    let [relay, crowded, pueue, spooler] = &contenders;
+    let [relay, full_relay, pueue, spooler] = &contenders;
     let row = |peer: &Contender<'_>| -> Fallible<Row> {
         Ok(Row::new(relay.name(), relay.median()?).beside(peer.name(), peer.median()))
     };
     Ok(vec![
         row(pueue)?.target(Target::Times(0.4)),
         row(spooler)?,
-        among_many(relay.name(), crowded.median()?, relay.median()),
+        row_of_full_registry(relay.name(), full_relay.median()?, relay.median()),
     ])
 }
 
-fn among_many(what: &str, crowded: Figure, empty: Result<Figure, String>) -> Row {
-    Row::new(&format!("{what}, 10,000 jobs"), crowded)
+/// Returns the row that compares a command in a registry with 10,000 jobs with the same command in an empty registry.
+fn row_of_full_registry(command: &str, full: Figure, empty: Result<Figure, String>) -> Row {
+    Row::new(&format!("{command}, 10,000 jobs"), full)
         .beside("the same, none", empty)
         .target(Target::Times(1.2))
 }

@@ -1,4 +1,4 @@
-//! Sites for the figures: an empty one, and one with 10,000 ended jobs and a million events.
+//! Sites for the measurements: an empty one, and one whose registry has 10,000 ended jobs with a million events.
 
 use std::env;
 use std::fs;
@@ -12,64 +12,63 @@ use relay_tests::harness::{Engine, Site};
 
 use crate::Fallible;
 
-/// Number of jobs in the crowd.
+/// Number of ended jobs in a full registry.
 pub(crate) const JOBS: u32 = 10_000;
-/// Commands of each job. Each makes four events (the step of the model before it, and its own): with the others a
-/// hundred a job.
+/// Number of commands of each ended job. Each gives four events, which makes a hundred events per job with the others.
 const COMMANDS: u32 = 23;
 
-/// Creates a site on this machine whose Codex is the stand-in and that runs this many jobs at once.
-pub(crate) fn empty(max_jobs: u32) -> Fallible<Site> {
+/// Creates a site of engine `local` that runs this many jobs at once. Its Codex is this program: the stand-in.
+pub(crate) fn empty_site(max_jobs: u32) -> Fallible<Site> {
     let site = Site::new(Engine::Local);
-    let own = env::current_exe()?;
-    let codex = format!("program = \"{}\"\nsandbox = \"off\"", own.display());
+    let this_program = env::current_exe()?;
+    let codex = format!("program = \"{}\"\nsandbox = \"off\"", this_program.display());
     site.configure(&format!("max_jobs = {max_jobs}\n[codex]\n{codex}\n"));
-    // A custom provider counts as credentials.
+    // With a custom provider, the agent requires no credentials.
     site.write_codex("config.toml", "model_provider = \"none\"\n");
     Ok(site)
 }
 
-/// Launches a job of the stand-in and returns its id.
+/// Launches a Codex job, which the stand-in runs; returns the job's id.
 pub(crate) fn launch(site: &Site, prompt: &str) -> String {
     site.relay(&["launch", "-q", "--share", "-w", "workspace-projects/demo", prompt]).trim().to_owned()
 }
 
-/// Fills a site: one job that really ran, and copies of it under other numbers, each in the form in which the relay
-/// writes jobs. The relay is down afterwards, and has not seen the copies. Returns the number of events.
-pub(crate) fn fill(site: &Site) -> Fallible<u64> {
+/// Fills a registry with [`JOBS`] ended jobs: runs one job and writes copies of its files under other numbers. The
+/// relay is down afterwards and has not seen the copies. Returns the number of events.
+pub(crate) fn fill_with_jobs(site: &Site) -> Fallible<u64> {
     let job = launch(site, &format!("flood {COMMANDS}"));
     let record = site.ended(&job);
     if record.state != State::Completed {
         return Err(format!("the stand-in's job ended as {:?}: {:?}", record.state, record.error).into());
     }
     site.relay(&["down"]);
-    let original = Original::read(site, &job)?;
+    let original = OriginalJob::read(site, &job)?;
     let events = original.lines.len() as u64;
     let middle = JOBS / 2;
-    // Two threads: generating a million events takes seconds.
+    // In two threads, because writing a million events takes seconds.
     std::thread::scope(|scope| {
-        let half = scope.spawn(|| original.copies(site, 2..=middle).map_err(|e| e.to_string()));
-        original.copies(site, middle + 1..=JOBS)?;
-        half.join().map_err(|_| "the copying thread panicked")??;
+        let first_half = scope.spawn(|| original.write_copies(site, 2..=middle).map_err(|e| e.to_string()));
+        original.write_copies(site, middle + 1..=JOBS)?;
+        first_half.join().map_err(|_| "the copying thread panicked")??;
         Fallible::Ok(())
     })?;
-    let (last, _) = original.ids(JOBS + 1);
-    site.write("platform/workers/event-ids", &last.to_string());
+    let (next_id, _) = original.event_ids(JOBS + 1);
+    site.write("platform/workers/event-ids", &next_id.to_string());
     site.write(&format!("platform/workers/names/{}", original.job.name()), &JOBS.to_string());
-    // Written back now, so that no write-back happens during a measurement.
+    // So that the kernel writes none of these files to the disk during a measurement.
     rustix::fs::sync();
     Ok(events * u64::from(JOBS))
 }
 
-/// The job that really ran.
-struct Original {
+/// Files of the job that really ran.
+struct OriginalJob {
     job: JobId,
     lines: Vec<EventLine>,
     spec: JobSpec,
     log: Vec<u8>,
 }
 
-impl Original {
+impl OriginalJob {
     fn read(site: &Site, job: &str) -> Fallible<Self> {
         let job: JobId = job.parse()?;
         let file = |ending: &str| fs::read(site.registry().join(format!("{}.{ending}", job.file_stem())));
@@ -77,22 +76,22 @@ impl Original {
         Ok(Self { lines: site.events(&job.to_string()), spec, log: file("log")?, job })
     }
 
-    /// Ids of a copy's events.
-    fn ids(&self, number: u32) -> (u64, u64) {
+    /// Returns the range of the event ids of a copy: the first id, and the id after the last.
+    fn event_ids(&self, number: u32) -> (u64, u64) {
         let count = self.lines.len() as u64;
         let first = 1 + u64::from(number - 1) * count;
         (first, first + count)
     }
 
-    fn copies(&self, site: &Site, numbers: std::ops::RangeInclusive<u32>) -> Fallible<()> {
+    fn write_copies(&self, site: &Site, numbers: std::ops::RangeInclusive<u32>) -> Fallible<()> {
         let registry = site.registry();
         for number in numbers {
             let job = JobId::new(self.job.name().clone(), number);
             let path = |ending: &str| registry.join(format!("{}.{ending}", job.file_stem()));
             let mut lines = self.lines.clone();
             let mut bytes = Vec::new();
-            let (first, behind) = self.ids(number);
-            for (line, id) in lines.iter_mut().zip(first..behind) {
+            let (first, end) = self.event_ids(number);
+            for (line, id) in lines.iter_mut().zip(first..end) {
                 line.id = id;
                 line.job = job.clone();
                 if let Some(EventBody::Queued(queued)) = line.event.as_mut().map(|event| &mut event.body) {

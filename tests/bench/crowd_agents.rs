@@ -1,4 +1,4 @@
-//! A thousand agents on one relay.
+//! Memory, CPU time and latency of a relay with a thousand simulated agents.
 
 use std::time::{Duration, Instant};
 
@@ -11,28 +11,29 @@ use crate::{Fallible, crowd, proc, stop};
 
 /// Number of agents, each with a running job.
 const AGENTS: usize = 1000;
-/// Time during which jobs end and are replaced, in seconds.
+/// Time in which jobs end and are replaced, in seconds.
 const SECONDS: usize = 30;
-/// Number of runs of a command.
+/// Number of runs of the measured command.
 const ROUNDS: usize = 50;
-/// Time after which the work that follows the agents' arrival is done.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Time after which the relay has finished the work that the connection of the agents causes.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 
-/// Adds the rows.
+/// Measures the group `crowd-agents` and adds its rows.
 pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
-    let site = crowd::empty(1)?;
+    let site = crowd::empty_site(1)?;
     site.ended(&site.launch_shell("true", &[]));
-    let alone = status(&site)?;
+    let without_agents = time_status(&site)?;
     let rows = block_on(async {
-        let mut crowd = load::gather(&site, AGENTS).await;
-        stop::pause(SETTLE)?;
+        let mut agents = load::gather(&site, AGENTS).await;
+        stop::pause(SETTLE_TIME)?;
         let relay = site.daemon_pid();
-        let (begun, before) = (Instant::now(), proc::cpu(relay)?);
-        let acks = load::turnover(&site, &mut crowd, SECONDS).await;
-        let cpu = proc::cpu(relay)?.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
-        let memory = Figure::MiB(proc::resident(relay)?);
-        // The crowd answers no pings meanwhile, for a shorter time than the limit after which it would count as dead.
-        let crowded = status(&site)?;
+        let (begun, cpu_before) = (Instant::now(), proc::cpu_time(relay)?);
+        let acks = load::turnover(&site, &mut agents, SECONDS).await;
+        let cpu =
+            proc::cpu_time(relay)?.saturating_sub(cpu_before).as_secs_f64() / begun.elapsed().as_secs_f64();
+        let memory = Figure::MiB(proc::resident_mib(relay)?);
+        // The agents answer no pings meanwhile, but not for so long that the relay would close their connections.
+        let with_agents = time_status(&site)?;
         let mut samples = Samples::default();
         for ack in acks {
             samples.push(ack);
@@ -42,8 +43,8 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
             Row::new("end of a job sent → acknowledged, median", samples.median()?),
             Row::new("end of a job sent → acknowledged, p99", samples.quantile(0.99)?)
                 .target(Target::AtMost(100.0)),
-            Row::new("relay status --json --latest", crowded)
-                .beside("the same, none", Ok(alone))
+            Row::new("relay status --json --latest", with_agents)
+                .beside("the same, none", Ok(without_agents))
                 .target(Target::Times(1.2)),
             Row::new("relay: CPU", Figure::Percent(cpu * 100.0)),
         ])
@@ -59,7 +60,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     Ok(())
 }
 
-fn status(site: &Site) -> Fallible<Figure> {
+fn time_status(site: &Site) -> Fallible<Figure> {
     let mut samples = Samples::default();
     for _ in 0..ROUNDS {
         samples.push(samples::time(&mut site.command(&["status", "--json", "--latest"]))?);

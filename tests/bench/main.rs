@@ -1,17 +1,17 @@
-//! The figures that the design promises, measured side by side with comparable tools in one run:
+//! Benchmark: measures the figures that the design promises, in one run with comparable tools:
 //!
 //! ```text
 //! cargo bench -p relay-tests --bench figures [-- GROUP…]
 //! ```
 //!
-//! Prints medians and ratios of this run, beside the target of each. Nothing is asserted, because a loaded machine
-//! proves nothing. If a figure could not be measured, its row says so, and the exit code is 1. `GROUP` selects groups
-//! of figures by the beginning of their names: commands, lines, overhead, memory, observation, crowd-agents,
-//! short-jobs, places, size.
+//! Prints a table with medians, ratios and the target of each figure. A missed target is no error, because the machine
+//! may be loaded. If a figure could not be measured, its row says so, and the exit code is 1. `GROUP` selects groups of
+//! figures by the beginning of their names: commands, lines, overhead, memory, observation, crowd-agents, short-jobs,
+//! places, size.
 //!
-//! * [`setup`]: the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands that
-//!   take turns. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler, Docker and NATS.
-//! * [`stand_in`]: this program in Codex's place, for figures about the processing after Codex.
+//! * [`setup`]: builds the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands
+//!   that run in turn. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler, Docker and NATS.
+//! * [`stand_in`]: the stand-in for Codex: this program, which the agent starts in place of Codex.
 //! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`], [`overhead`],
 //!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`places`], [`size`].
 
@@ -41,10 +41,10 @@ use std::time::Instant;
 
 use table::Report;
 
-/// Result of a measurement; every error becomes text in a row.
+/// Result of a measurement. The text of an error is shown in a row of the table.
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// A group of figures: its name, and the function that adds its rows.
+/// A group of figures: its name, and the function that measures it and adds its rows to the report.
 type Group = (&'static str, fn(&mut Report) -> Fallible<()>);
 
 const GROUPS: [Group; 9] = [
@@ -59,17 +59,17 @@ const GROUPS: [Group; 9] = [
     ("size", size::measure),
 ];
 
-/// Promises of the design that this run does not measure.
+/// Figures of the design that this benchmark does not measure, with the reasons.
 const NOT_MEASURED: [&str; 2] = [
-    "deadline → last process gone: the end-to-end tests of the limits look at it",
+    "deadline → last process gone: the end-to-end tests of the limits measure it",
     "engine docker: launch, status and the log are the same files and the same daemon with every engine",
 ];
 
 fn main() -> ExitCode {
-    if stand_in::is_asked() {
+    if stand_in::is_called() {
         return stand_in::run();
     }
-    match setup::ready().and_then(|()| run()) {
+    match setup::prepare().and_then(|()| run()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -81,24 +81,24 @@ fn main() -> ExitCode {
 
 /// Measures every group; returns true if every figure could be measured.
 fn run() -> Fallible<bool> {
-    stop::listen()?;
+    stop::listen_for_signals()?;
     let begun = Instant::now();
     let mut report = Report::default();
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let prefixes: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     for (name, measure) in GROUPS {
-        if !wanted.is_empty() && !wanted.iter().any(|wanted| name.starts_with(wanted)) {
+        if !prefixes.is_empty() && !prefixes.iter().any(|prefix| name.starts_with(prefix)) {
             continue;
         }
         say(&format!("measuring: {name}"));
-        // The harness panics where a test would fail; here a panic becomes a row.
-        let measured = catch_unwind(AssertUnwindSafe(|| measure(&mut report)));
-        match measured {
+        // The harness panics if something fails. Here a panic becomes a row.
+        let result = catch_unwind(AssertUnwindSafe(|| measure(&mut report)));
+        match result {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => report.broken(name, &error.to_string()),
-            Err(panic) => report.broken(name, &panic_text(panic.as_ref())),
+            Ok(Err(error)) => report.add_failure(name, &error.to_string()),
+            Err(panic) => report.add_failure(name, &panic_text(panic.as_ref())),
         }
-        if stop::is_asked() {
-            report.broken("the rest", "the run was interrupted");
+        if stop::is_requested() {
+            report.add_failure("the rest", "the run was interrupted");
             break;
         }
     }
@@ -108,7 +108,7 @@ fn run() -> Fallible<bool> {
         writeln!(out, "  {line}")?;
     }
     writeln!(out, "the run took {:.0} s", begun.elapsed().as_secs_f64())?;
-    Ok(report.is_whole())
+    Ok(report.is_complete())
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
@@ -116,7 +116,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it broke off").to_owned()
 }
 
-/// Prints a line to stderr, beside the table.
+/// Prints a line to stderr. The table goes to stdout.
 fn say(line: &str) {
     // A closed stderr is not an error.
     let _ = writeln!(io::stderr(), "{line}");

@@ -1,4 +1,4 @@
-//! Figures of a process in `/proc`.
+//! Memory, CPU time and children of a process, read from `/proc`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,23 +8,23 @@ use relay_tests::harness::Site;
 
 use crate::Fallible;
 
-/// Process id of the agent of a site with engine `local`.
-pub(crate) fn agent(site: &Site) -> Fallible<u32> {
+/// Returns the process id of the agent of a site with engine `local`.
+pub(crate) fn agent_pid(site: &Site) -> Fallible<u32> {
     let lock = fs::read_to_string(site.agent().join("agent.lock"))?;
     Ok(lock.trim().parse()?)
 }
 
-/// Resident memory of a process in MiB, with shared pages counted in full.
-pub(crate) fn resident(pid: u32) -> Fallible<f64> {
-    mebibytes(pid, "status", "VmRSS:")
+/// Returns the resident memory of a process in MiB, with shared pages counted in full.
+pub(crate) fn resident_mib(pid: u32) -> Fallible<f64> {
+    read_mib(pid, "status", "VmRSS:")
 }
 
-/// Proportional memory of a process in MiB: a page that several processes share counts in parts.
-pub(crate) fn share(pid: u32) -> Fallible<f64> {
-    mebibytes(pid, "smaps_rollup", "Pss:")
+/// Returns the proportional memory of a process in MiB: a page that n processes share counts 1/n.
+pub(crate) fn proportional_mib(pid: u32) -> Fallible<f64> {
+    read_mib(pid, "smaps_rollup", "Pss:")
 }
 
-fn mebibytes(pid: u32, file: &str, field: &str) -> Fallible<f64> {
+fn read_mib(pid: u32, file: &str, field: &str) -> Fallible<f64> {
     let path = PathBuf::from(format!("/proc/{pid}/{file}"));
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let line = text.lines().find_map(|line| line.strip_prefix(field));
@@ -32,7 +32,7 @@ fn mebibytes(pid: u32, file: &str, field: &str) -> Fallible<f64> {
     Ok(kibibytes.parse::<f64>()? / 1024.0)
 }
 
-/// Processes that a process has started.
+/// Returns the children of a process.
 pub(crate) fn children(pid: u32) -> Fallible<Vec<u32>> {
     let mut children = Vec::new();
     for task in tasks(pid)? {
@@ -42,9 +42,9 @@ pub(crate) fn children(pid: u32) -> Fallible<Vec<u32>> {
     Ok(children)
 }
 
-/// CPU time of all threads of a process. `stat` counts in clock ticks of 10 ms, which is more than an idle process
-/// needs in ten seconds; `schedstat` counts in nanoseconds.
-pub(crate) fn cpu(pid: u32) -> Fallible<Duration> {
+/// Returns the CPU time of all threads of a process. The file `schedstat` counts in nanoseconds. `stat` counts in ticks
+/// of 10 ms, but an idle process needs less than that in ten seconds.
+pub(crate) fn cpu_time(pid: u32) -> Fallible<Duration> {
     let mut nanos = 0;
     for task in tasks(pid)? {
         let stat = fs::read_to_string(task.join("schedstat"))?;

@@ -1,4 +1,4 @@
-//! Medians, and commands that take turns so that noise of the machine affects all of them alike.
+//! Medians of measured times, and commands that run in turn, so that other load on the machine affects all alike.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,11 +7,10 @@ use crate::Fallible;
 use crate::stop;
 use crate::table::Figure;
 
-/// Pause between two commands, in which the work that the last one left to its daemon is done (a log to synchronise, a
-/// task to note).
-const GAP: Duration = Duration::from_millis(10);
+/// Pause between two commands. Meanwhile the daemon finishes the work that the last command has caused.
+const PAUSE: Duration = Duration::from_millis(10);
 
-/// Measured values, in seconds.
+/// Measured times, in seconds.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Samples(Vec<f64>);
 
@@ -24,7 +23,7 @@ impl Samples {
         self.quantile(0.5)
     }
 
-    /// Value below which this part of the samples lies: the nearest sample, never an interpolated value.
+    /// Returns the value that `part` of the samples (0 to 1) do not exceed: a sample, not an interpolated value.
     pub(crate) fn quantile(&self, part: f64) -> Fallible<Figure> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -35,34 +34,34 @@ impl Samples {
             clippy::cast_sign_loss,
             reason = "an index into at most some thousand samples"
         )]
-        let place = (last as f64 * part).round() as usize;
-        Ok(Figure::Millis(sorted[place.min(last)] * 1000.0))
+        let index = (last as f64 * part).round() as usize;
+        Ok(Figure::Millis(sorted[index.min(last)] * 1000.0))
     }
 }
 
-/// A command that takes part, and its results.
+/// A command that is compared with others, and its measured times.
 pub(crate) struct Contender<'a> {
     name: &'static str,
-    make: Box<dyn Fn() -> Command + 'a>,
-    outcome: Result<Samples, String>,
+    new_command: Box<dyn Fn() -> Command + 'a>,
+    samples: Result<Samples, String>,
 }
 
 impl<'a> Contender<'a> {
     /// Creates a contender; `name` is its name in the table.
-    pub(crate) fn new(name: &'static str, make: impl Fn() -> Command + 'a) -> Self {
-        Self { name, make: Box::new(make), outcome: Ok(Samples::default()) }
+    pub(crate) fn new(name: &'static str, new_command: impl Fn() -> Command + 'a) -> Self {
+        Self { name, new_command: Box::new(new_command), samples: Ok(Samples::default()) }
     }
 
     /// Creates a contender of another tool, which may be missing.
     pub(crate) fn of<T>(
         name: &'static str,
         tool: &'a Result<T, String>,
-        make: impl Fn(&'a T) -> Command + 'a,
+        new_command: impl Fn(&'a T) -> Command + 'a,
     ) -> Self {
         match tool {
-            Ok(tool) => Self::new(name, move || make(tool)),
+            Ok(tool) => Self::new(name, move || new_command(tool)),
             Err(reason) => {
-                Self { name, make: Box::new(|| Command::new("true")), outcome: Err(reason.clone()) }
+                Self { name, new_command: Box::new(|| Command::new("true")), samples: Err(reason.clone()) }
             }
         }
     }
@@ -71,34 +70,33 @@ impl<'a> Contender<'a> {
         self.name
     }
 
-    /// Its median, or the reason why there is none.
+    /// Returns the median of the command's times, or the reason why there is none.
     pub(crate) fn median(&self) -> Result<Figure, String> {
-        let samples = self.outcome.as_ref().map_err(Clone::clone)?;
+        let samples = self.samples.as_ref().map_err(Clone::clone)?;
         samples.median().map_err(|e| e.to_string())
     }
 }
 
-/// Runs each command once a round, in order; each round begins with the next command, so that the one after a heavy
-/// command is not always the same.
+/// Runs each command once per round. Each round begins with another command, so that none always follows a heavy one.
 pub(crate) fn take_turns(contenders: &mut [Contender<'_>], rounds: usize) -> Fallible<()> {
     for round in 0..=rounds {
         for i in 0..contenders.len() {
-            let place = (round + i) % contenders.len();
-            let contender = &mut contenders[place];
-            let Ok(samples) = &mut contender.outcome else { continue };
-            match time(&mut (contender.make)()) {
-                // The first round warms up the caches and does not count.
+            let index = (round + i) % contenders.len();
+            let contender = &mut contenders[index];
+            let Ok(samples) = &mut contender.samples else { continue };
+            match time(&mut (contender.new_command)()) {
+                // The first round only warms up the caches.
                 Ok(_) if round == 0 => {}
                 Ok(time) => samples.push(time),
-                Err(error) => contender.outcome = Err(error.to_string()),
+                Err(error) => contender.samples = Err(error.to_string()),
             }
-            stop::pause(GAP)?;
+            stop::pause(PAUSE)?;
         }
     }
     Ok(())
 }
 
-/// Time of a command from spawn to exit.
+/// Runs a command; returns the time from spawn to exit.
 pub(crate) fn time(command: &mut Command) -> Fallible<Duration> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let begun = Instant::now();

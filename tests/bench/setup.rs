@@ -1,4 +1,4 @@
-//! The release programs, and the environment that the harness needs.
+//! Preparation of a run: builds the release programs and sets the environment variables that the harness needs.
 
 use std::env;
 use std::fs;
@@ -10,40 +10,40 @@ use relay_tests::harness::programs;
 
 use crate::Fallible;
 
-/// Variable that names the real Codex for the harness.
-const CODEX: &str = "RELAY_TEST_CODEX";
+/// Environment variable with the path of the real Codex, for the harness.
+const CODEX_VARIABLE: &str = "RELAY_TEST_CODEX";
 
-/// Returns once the environment is complete for the harness. Otherwise builds release programs, unless the environment
-/// names a folder with some, and executes this program again with the missing variables.
-pub(crate) fn ready() -> Fallible<()> {
+/// Returns if the environment has all variables that the harness needs. Otherwise builds the release programs, if
+/// necessary, and executes this program again with the missing variables.
+pub(crate) fn prepare() -> Fallible<()> {
     let mut missing: Vec<(&str, PathBuf)> = Vec::new();
     if env::var_os(programs::BIN_DIR).is_none() {
-        missing.push((programs::BIN_DIR, built()?));
+        missing.push((programs::BIN_DIR, build_programs()?));
     }
-    if env::var_os(CODEX).is_none() && !on_path("codex") {
-        missing.extend(installed_codex().map(|codex| (CODEX, codex)));
+    if env::var_os(CODEX_VARIABLE).is_none() && !on_path("codex") {
+        missing.extend(installed_codex().map(|codex| (CODEX_VARIABLE, codex)));
     }
     if missing.is_empty() {
         return Ok(());
     }
-    // A process must not change its own environment: other threads read it.
+    // A process must not change its own environment, which other threads read.
     Err(Command::new(env::current_exe()?).args(env::args_os().skip(1)).envs(missing).exec().into())
 }
 
-/// Builds the programs as they are shipped and returns their folder.
-fn built() -> Fallible<PathBuf> {
+/// Builds the release programs; returns their folder.
+fn build_programs() -> Fallible<PathBuf> {
     let root = programs::workspace().canonicalize()?;
     crate::say("building the release programs");
-    // The script puts the programs into the repository's own target folder.
-    let built = Command::new(root.join("docker/build.sh")).env_remove("CARGO_TARGET_DIR").status()?;
-    if built.success() {
+    // The script writes the programs into the repository's own target folder.
+    let status = Command::new(root.join("docker/build.sh")).env_remove("CARGO_TARGET_DIR").status()?;
+    if status.success() {
         Ok(root.join("target/release"))
     } else {
-        Err(format!("docker/build.sh: {built}").into())
+        Err(format!("docker/build.sh: {status}").into())
     }
 }
 
-/// Path of the Codex that `tests/run.sh` has installed.
+/// Returns the path of the Codex that `tests/run.sh` has installed, if there is one.
 fn installed_codex() -> Option<PathBuf> {
     let find = r#". "$0/tests/lib.sh" && codex_binary "$0/target/codex""#;
     let output = Command::new("bash").args(["-c", find]).arg(programs::workspace()).output().ok()?;
@@ -57,7 +57,7 @@ pub(crate) fn on_path(program: &str) -> bool {
     env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// Description of the machine, and of its load before the run.
+/// Returns one line about the machine: version of relay, kernel, number of cores and current load.
 pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Cost of a job that does next to nothing.
+//! Cost of short jobs: time and CPU time of shell jobs whose command is `true`.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,12 +11,14 @@ use crate::{Fallible, proc};
 
 /// Number of jobs in a run.
 const JOBS: u32 = 200;
-/// Number of simultaneous jobs, as without any settings.
-const AT_ONCE: u32 = 4;
+/// Maximum number of simultaneous jobs: the default.
+const MAX_JOBS: u32 = 4;
 
-/// Adds the rows: for a workspace outside of any repository, and for one that git looks at after each job.
+/// Measures the group `short-jobs` and adds its rows: for a workspace outside of any repository, and for one inside,
+/// where the agent asks git for the changes of each job.
 pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
-    let title = format!("{JOBS} shell jobs that do nothing, {AT_ONCE} at once, launched one after the other");
+    let title =
+        format!("{JOBS} shell jobs that do nothing, {MAX_JOBS} at once, launched one after the other");
     let mut rows = Vec::new();
     for in_repository in [false, true] {
         rows.extend(run_jobs(in_repository)?);
@@ -27,37 +29,43 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
 
 fn run_jobs(in_repository: bool) -> Fallible<[Row; 3]> {
     let site = Site::new(Engine::Local);
-    let place = if in_repository { "in a repository" } else { "outside of a repository" };
+    let location = if in_repository { "in a repository" } else { "outside of a repository" };
     let outside = tempfile::tempdir()?;
     let workspace = if in_repository { site.workspace() } else { outside.path().canonicalize()? };
     if in_repository {
-        repository(&workspace)?;
+        create_repository(&workspace)?;
     }
     let workspace = workspace.display().to_string();
-    site.configure(&format!("max_jobs = {AT_ONCE}\nworkspaces = \"{workspace}\"\n"));
+    site.configure(&format!("max_jobs = {MAX_JOBS}\nworkspaces = \"{workspace}\"\n"));
     site.relay(&["up"]);
-    let (agent, relay) = (proc::agent(&site)?, site.daemon_pid());
-    let (begun, before) = (Instant::now(), [proc::cpu(agent)?, proc::cpu(relay)?]);
+    let (agent, relay) = (proc::agent_pid(&site)?, site.daemon_pid());
+    let (begun, cpu_before) = (Instant::now(), [proc::cpu_time(agent)?, proc::cpu_time(relay)?]);
     let launch = ["launch", "-q", "--share", "--runner", "shell", "-w", &workspace, "true"];
     let jobs: Vec<String> = (0..JOBS).map(|_| site.relay(&launch).trim().to_owned()).collect();
     let wait: Vec<&str> = std::iter::once("wait").chain(jobs.iter().map(String::as_str)).collect();
     site.relay(&wait);
-    let all = begun.elapsed();
-    let each = |n: usize, after: Duration| {
-        Figure::Millis(after.saturating_sub(before[n]).as_secs_f64() * 1000.0 / f64::from(JOBS))
+    let total = begun.elapsed();
+    let cpu_per_job = |n: usize, after: Duration| {
+        Figure::Millis(after.saturating_sub(cpu_before[n]).as_secs_f64() * 1000.0 / f64::from(JOBS))
     };
     Ok([
-        Row::new(&format!("{place}: all launched and ended"), Figure::Millis(all.as_secs_f64() * 1000.0))
-            .target(Target::AtMost(2000.0)),
-        Row::new(&format!("{place}: agent, CPU of each job without its shim"), each(0, proc::cpu(agent)?))
-            .target(Target::AtMost(8.0)),
-        Row::new(&format!("{place}: relay, CPU of each job"), each(1, proc::cpu(relay)?)),
+        Row::new(
+            &format!("{location}: all launched and ended"),
+            Figure::Millis(total.as_secs_f64() * 1000.0),
+        )
+        .target(Target::AtMost(2000.0)),
+        Row::new(
+            &format!("{location}: agent, CPU of each job without its shim"),
+            cpu_per_job(0, proc::cpu_time(agent)?),
+        )
+        .target(Target::AtMost(8.0)),
+        Row::new(&format!("{location}: relay, CPU of each job"), cpu_per_job(1, proc::cpu_time(relay)?)),
     ])
 }
 
-/// Makes the workspace a repository of its own with one commit, so that the size of the repository around the site has
-/// no influence.
-fn repository(workspace: &Path) -> Fallible<()> {
+/// Creates a repository with one commit in the workspace. Otherwise git would find the repository that contains the
+/// site, whose size would affect the times.
+fn create_repository(workspace: &Path) -> Fallible<()> {
     std::fs::write(workspace.join("a.txt"), "a\n")?;
     let identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"];
     for arguments in [&["init", "-q"][..], &["add", "a.txt"], &["commit", "-q", "-m", "one"]] {

@@ -1,9 +1,9 @@
-//! This program in Codex's place: it prints the lines of `codex exec --json` that its prompt selects.
+//! The stand-in for Codex: this program, called as Codex. It prints lines in the format of `codex exec --json`.
 //!
-//! `[codex] program` leads here, so the agent calls it as it calls Codex:
-//! * `ticks COUNT MILLIS`: this many commands, one after the other, each of that length; the command line of each
-//!   contains the wall-clock time in nanoseconds at which its line was written;
-//! * `flood COUNT`: this many commands as fast as the pipe takes them.
+//! `[codex] program` names this program, so the agent calls it with Codex's arguments. The prompt selects the lines:
+//! * `ticks COUNT MILLIS`: COUNT commands, each with this duration and followed by a pause as long. Each command line
+//!   contains the wall-clock time in nanoseconds at which it was written.
+//! * `flood COUNT`: COUNT commands as fast as the pipe takes them.
 
 use std::env;
 use std::io::{self, BufWriter, Read, Write};
@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Fallible;
 
-/// Returns true if the program was called as Codex.
-pub(crate) fn is_asked() -> bool {
+/// Returns true if this program was called as Codex.
+pub(crate) fn is_called() -> bool {
     matches!(env::args().nth(1).as_deref(), Some("exec" | "--version"))
 }
 
-/// Acts as Codex.
+/// Runs the stand-in.
 pub(crate) fn run() -> ExitCode {
     let result = if env::args().nth(1).as_deref() == Some("exec") { exec() } else { version() };
     match result {
@@ -30,7 +30,7 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn version() -> Fallible<()> {
-    // Any version that the agent does not reject as too old.
+    // A version that the agent does not refuse as too old.
     Ok(writeln!(io::stdout(), "codex-cli 0.169.0")?)
 }
 
@@ -41,8 +41,10 @@ fn exec() -> Fallible<()> {
     writeln!(out, r#"{{"type":"thread.started","thread_id":"00000000-0000-7000-8000-000000000000"}}"#)?;
     writeln!(out, r#"{{"type":"turn.started"}}"#)?;
     match prompt.split_whitespace().collect::<Vec<_>>().as_slice() {
-        ["ticks", count, millis] => ticks(&mut out, count.parse()?, Duration::from_millis(millis.parse()?))?,
-        ["flood", count] => flood(&mut out, count.parse()?)?,
+        ["ticks", count, millis] => {
+            print_ticks(&mut out, count.parse()?, Duration::from_millis(millis.parse()?))?;
+        }
+        ["flood", count] => print_flood(&mut out, count.parse()?)?,
         _ => return Err(format!("the stand-in does not know how to '{prompt}'").into()),
     }
     let usage = r#"{"input_tokens":1,"cached_input_tokens":0,"output_tokens":1,"reasoning_output_tokens":0}"#;
@@ -50,38 +52,40 @@ fn exec() -> Fallible<()> {
     Ok(out.flush()?)
 }
 
-fn ticks(out: &mut impl Write, count: u64, length: Duration) -> Fallible<()> {
+fn print_ticks(out: &mut impl Write, count: u64, duration: Duration) -> Fallible<()> {
     for n in 0..count {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
-        started(out, n, &format!("echo {now}"))?;
+        print_started(out, n, &format!("echo {now}"))?;
         out.flush()?;
-        std::thread::park_timeout(length);
-        completed(out, n, &format!("echo {now}"))?;
+        std::thread::park_timeout(duration);
+        print_completed(out, n, &format!("echo {now}"))?;
         out.flush()?;
-        std::thread::park_timeout(length);
+        std::thread::park_timeout(duration);
     }
     Ok(())
 }
 
-fn flood(out: &mut impl Write, count: u64) -> Fallible<()> {
+fn print_flood(out: &mut impl Write, count: u64) -> Fallible<()> {
     for n in 0..count {
         let command = format!("echo {n}");
-        started(out, n, &command)?;
-        completed(out, n, &command)?;
+        print_started(out, n, &command)?;
+        print_completed(out, n, &command)?;
     }
     Ok(())
 }
 
-fn started(out: &mut impl Write, n: u64, command: &str) -> io::Result<()> {
-    item(out, "item.started", n, command, r#""aggregated_output":"","exit_code":null,"status":"in_progress""#)
+fn print_started(out: &mut impl Write, n: u64, command: &str) -> io::Result<()> {
+    let state = r#""aggregated_output":"","exit_code":null,"status":"in_progress""#;
+    print_item(out, "item.started", n, command, state)
 }
 
-fn completed(out: &mut impl Write, n: u64, command: &str) -> io::Result<()> {
-    let end = r#""aggregated_output":"done\n","exit_code":0,"status":"completed""#;
-    item(out, "item.completed", n, command, end)
+fn print_completed(out: &mut impl Write, n: u64, command: &str) -> io::Result<()> {
+    let state = r#""aggregated_output":"done\n","exit_code":0,"status":"completed""#;
+    print_item(out, "item.completed", n, command, state)
 }
 
-fn item(out: &mut impl Write, kind: &str, n: u64, command: &str, end: &str) -> io::Result<()> {
+/// Prints a line of Codex about a command. `state` has the JSON fields that follow the command.
+fn print_item(out: &mut impl Write, event_type: &str, n: u64, command: &str, state: &str) -> io::Result<()> {
     let item = format!(r#""id":"item_{n}","type":"command_execution","command":"/bin/bash -lc '{command}'""#);
-    writeln!(out, r#"{{"type":"{kind}","item":{{{item},{end}}}}}"#)
+    writeln!(out, r#"{{"type":"{event_type}","item":{{{item},{state}}}}}"#)
 }

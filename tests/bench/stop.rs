@@ -1,4 +1,4 @@
-//! Handling of Ctrl-C and SIGTERM: they end the run in order, and guards stop every process that was started.
+//! Handling of Ctrl-C and SIGTERM: the run ends in order, and handles that are dropped stop every started process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Fallible;
 
-/// Set once a signal arrives; static because the process has one pair of signal handlers.
-static ASKED: AtomicBool = AtomicBool::new(false);
+/// True when a signal has arrived. Static, because signal handlers belong to the process.
+static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Interval at which a pause checks for the end of the run.
-const LOOK: Duration = Duration::from_millis(50);
+/// Interval at which a pause checks if a signal has arrived.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Catches the signals from now on.
-pub(crate) fn listen() -> Fallible<()> {
+pub(crate) fn listen_for_signals() -> Fallible<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = runtime.block_on(async {
         Ok::<_, std::io::Error>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
@@ -26,43 +26,43 @@ pub(crate) fn listen() -> Fallible<()> {
                 _ = terminate.recv() => {}
             }
         });
-        ASKED.store(true, Ordering::Relaxed);
+        REQUESTED.store(true, Ordering::Relaxed);
         crate::say("stopping what was started");
     });
     Ok(())
 }
 
-/// Returns true if the run is to end.
-pub(crate) fn is_asked() -> bool {
-    ASKED.load(Ordering::Relaxed)
+/// Returns true if a signal has requested the end of the run.
+pub(crate) fn is_requested() -> bool {
+    REQUESTED.load(Ordering::Relaxed)
 }
 
-/// Lets time pass, where the figure itself is about the passing of time.
+/// Waits for a fixed time. Fails if a signal requests the end of the run.
 pub(crate) fn pause(time: Duration) -> Fallible<()> {
     let until = Instant::now() + time;
-    while !is_asked() {
+    while !is_requested() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(());
         }
-        std::thread::park_timeout(left.min(LOOK));
+        std::thread::park_timeout(left.min(CHECK_INTERVAL));
     }
     Err("the run was interrupted".into())
 }
 
-/// Polls for a fact every `step` until it holds.
+/// Calls `poll` at this interval until it returns a value. The error after the timeout names the awaited fact, `what`.
 pub(crate) fn until<T>(
     what: &str,
-    step: Duration,
-    patience: Duration,
-    mut look: impl FnMut() -> Option<T>,
+    interval: Duration,
+    timeout: Duration,
+    mut poll: impl FnMut() -> Option<T>,
 ) -> Fallible<T> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     while Instant::now() < deadline {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return Ok(found);
         }
-        pause(step)?;
+        pause(interval)?;
     }
-    Err(format!("{what}: not within {patience:?}").into())
+    Err(format!("{what}: not within {timeout:?}").into())
 }

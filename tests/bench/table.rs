@@ -1,4 +1,4 @@
-//! Rows, units and targets.
+//! The table of figures: rows, units and targets.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub(crate) enum Figure {
     PerSecond(f64),
     /// 1024 × 1024 bytes.
     MiB(f64),
-    /// Part of one core.
+    /// CPU time, in percent of one core.
     Percent(f64),
 }
 
@@ -34,7 +34,7 @@ impl Figure {
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Three digits are enough, and a thousandth of a percent.
+        // Three digits are enough for any figure, and three decimals for small ones.
         let digits = match self.value() {
             value if value >= 100.0 => 0,
             value if value >= 1.0 => 2,
@@ -44,14 +44,14 @@ impl fmt::Display for Figure {
     }
 }
 
-/// A promise of the design.
+/// Target of a figure: a promise of the design.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Target {
-    /// At most this many times the figure beside it.
+    /// At most this many times the figure of the row's peer.
     Times(f64),
-    /// At most this, in the figure's unit.
+    /// At most this value, in the figure's unit.
     AtMost(f64),
-    /// At least this, in the figure's unit.
+    /// At least this value, in the figure's unit.
     AtLeast(f64),
 }
 
@@ -66,24 +66,24 @@ impl Target {
     }
 }
 
-/// One line of the table.
+/// One row of the table: a figure of relay, and perhaps the figure of a peer (a comparable tool) and a target.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
-    what: String,
+    label: String,
     figure: Result<Figure, String>,
-    beside: Option<(String, Result<Figure, String>)>,
+    peer: Option<(String, Result<Figure, String>)>,
     target: Option<Target>,
 }
 
 impl Row {
-    /// Creates a row for a figure of the product.
-    pub(crate) fn new(what: &str, figure: Figure) -> Self {
-        Self { what: what.to_owned(), figure: Ok(figure), beside: None, target: None }
+    /// Creates a row for a figure of relay.
+    pub(crate) fn new(label: &str, figure: Figure) -> Self {
+        Self { label: label.to_owned(), figure: Ok(figure), peer: None, target: None }
     }
 
-    /// Adds the figure to compare with, or the reason why there is none.
+    /// Adds the name and the figure of a peer, or the reason why there is no figure.
     pub(crate) fn beside(mut self, name: &str, figure: Result<Figure, String>) -> Self {
-        self.beside = Some((name.to_owned(), figure));
+        self.peer = Some((name.to_owned(), figure));
         self
     }
 
@@ -93,12 +93,12 @@ impl Row {
     }
 
     fn ratio(&self) -> Option<f64> {
-        let (_, beside) = self.beside.as_ref()?;
-        let (figure, beside) = (self.figure.as_ref().ok()?.value(), beside.as_ref().ok()?.value());
-        (beside > 0.0).then_some(figure / beside)
+        let (_, peer) = self.peer.as_ref()?;
+        let (figure, peer) = (self.figure.as_ref().ok()?.value(), peer.as_ref().ok()?.value());
+        (peer > 0.0).then_some(figure / peer)
     }
 
-    fn reached(&self) -> Option<bool> {
+    fn reaches_target(&self) -> Option<bool> {
         let figure = self.figure.as_ref().ok()?.value();
         match self.target? {
             Target::Times(times) => self.ratio().map(|ratio| ratio <= times),
@@ -112,64 +112,63 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let figure = match &self.figure {
             Ok(figure) => *figure,
-            Err(reason) => return write!(f, "{:<48} not measured: {reason}", self.what),
+            Err(reason) => return write!(f, "{:<48} not measured: {reason}", self.label),
         };
-        write!(f, "{:<48}{figure:>11}", self.what)?;
-        let (name, beside) = match &self.beside {
+        write!(f, "{:<48}{figure:>11}", self.label)?;
+        let (name, peer_figure) = match &self.peer {
             Some((name, Ok(figure))) => (name.as_str(), figure.to_string()),
             Some((name, Err(reason))) => return write!(f, "   {name}: not measured: {reason}"),
             None => ("", String::new()),
         };
         let ratio = self.ratio().map_or(String::new(), |ratio| format!("{ratio:.2} ×"));
         let target = self.target.map_or(String::new(), |target| target.text(figure.unit()));
-        let mark = self.reached().map_or("", |reached| if reached { "✓" } else { "✗" });
-        let line = format!("   {name:<19}{beside:>11}{ratio:>9}   {target:<13} {mark}");
+        let mark = self.reaches_target().map_or("", |is_reached| if is_reached { "✓" } else { "✗" });
+        let line = format!("   {name:<19}{peer_figure:>11}{ratio:>9}   {target:<13} {mark}");
         f.write_str(line.trim_end())
     }
 }
 
-/// The complete output.
+/// The whole table.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     lines: Vec<Line>,
-    broken: bool,
+    has_failures: bool,
 }
 
+/// A line of the table.
 #[derive(Debug)]
 enum Line {
-    /// Description of how the rows below it were measured.
+    /// Description of how the following rows were measured.
     Heading(String),
     Row(Row),
 }
 
 impl Report {
     /// Adds a description of how the following rows were measured.
-    pub(crate) fn heading(&mut self, how: &str) {
+    pub(crate) fn add_heading(&mut self, how: &str) {
         self.lines.push(Line::Heading(how.to_owned()));
     }
 
     /// Adds rows and a description of how they were measured.
     pub(crate) fn section(&mut self, how: &str, rows: impl IntoIterator<Item = Row>) {
-        self.heading(how);
+        self.add_heading(how);
         self.lines.extend(rows.into_iter().map(Line::Row));
     }
 
-    pub(crate) fn row(&mut self, row: Row) {
+    pub(crate) fn add_row(&mut self, row: Row) {
         self.lines.push(Line::Row(row));
     }
 
     /// Adds a row for a figure that could not be measured.
-    pub(crate) fn broken(&mut self, what: &str, reason: &str) {
-        self.broken = true;
+    pub(crate) fn add_failure(&mut self, label: &str, reason: &str) {
+        self.has_failures = true;
         let reason = reason.lines().next().unwrap_or_default().to_owned();
-        let what = what.to_owned();
-        self.row(Row { what, figure: Err(reason), beside: None, target: None });
+        self.add_row(Row { label: label.to_owned(), figure: Err(reason), peer: None, target: None });
     }
 
-    /// Returns true if every figure of the product could be measured. A comparable tool that is not installed is no
-    /// failure.
-    pub(crate) fn is_whole(&self) -> bool {
-        !self.broken
+    /// Returns true if every figure of relay could be measured. Figures of peers may be missing.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.has_failures
     }
 }
 

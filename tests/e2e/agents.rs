@@ -100,7 +100,7 @@ fn frames(job: &JobId, epoch: u32) -> [AgentFrame; 5] {
         AgentFrame::Events { job: job(), epoch, first_seq: 1, batch: batch(begun("thief")) },
         AgentFrame::Output { job: job(), epoch, offset: 0, bytes: b"forged".to_vec() },
         AgentFrame::Accepted { job: job(), epoch },
-        AgentFrame::Refused { job: job(), epoch, reason: "no".into(), busy: false },
+        AgentFrame::Refused { job: job(), epoch, reason: "no".into(), is_busy: false },
     ]
 }
 

@@ -92,7 +92,7 @@ impl World {
         if self.is_full_for(agent, &run.job) {
             let RunId { job, epoch } = run;
             let reason = "as many jobs as it can run".to_owned();
-            return Ok(AgentFrame::Refused { job, epoch, reason, busy: true });
+            return Ok(AgentFrame::Refused { job, epoch, reason, is_busy: true });
         }
         let reply = agent.accept_job(&run, spec).map_err(|e| format!("{run}: {e}"))?;
         self.took(agent, &run.job);

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Records what the real Codex prints for each script in scripts/: NAME.jsonl and, in exits.txt, its exit code.
+# Records the output of the real Codex for each script in scripts/ as NAME.jsonl, and its exit code in exits.txt.
 #
 #   tests/transcripts/record.sh CODEX SCRIPTED_MODEL
 #
-# CODEX is the native binary (ensure_codex of tests/lib.sh prints it), SCRIPTED_MODEL the program of that name.
-# The result goes to a folder named after Codex's version. Ids, addresses and paths are made equal between runs.
+# CODEX is the native binary (ensure_codex of tests/lib.sh prints its path), SCRIPTED_MODEL the program scripted-model.
+# The results go to a folder named after Codex's version. Ids, addresses and paths, which differ from run to run, are
+# replaced by constants.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "$0")" && pwd)
@@ -13,7 +14,7 @@ model=$(realpath -- "$2")
 
 version=$("$codex" --version)
 out=$here/${version##* }
-# Not below the system's temporary folder: Codex keeps no helper programs there.
+# Not in the system's temporary folder, where Codex stores no helper programs.
 work=$(mktemp -d "$here/.recording.XXXXXX")
 pids=()
 # shellcheck disable=SC2329 # called by the trap
@@ -28,13 +29,13 @@ trap end EXIT
 pids+=("$!")
 until [ -s "$work/address" ]; do sleep 0.05; done
 
-# run NAME [CODEX_ARG...] : starts Codex in a fresh workspace; its id is in $worker.
+# run NAME [CODEX_ARG...] : starts Codex in a new workspace; sets $worker to its process id.
 run() {
     local name=$1
     shift
     rm -rf "$work/ws" "${work:?}/home"
     mkdir -p "$work/ws" "$work/home"
-    # An environment of its own, so that no login file of this machine speaks into the recording.
+    # With an empty environment, so that no settings of this machine affect the recording.
     printf 'Do it. [script:%s]\n' "$name" | env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$work/home" \
         LANG=C.UTF-8 CODEX_HOME="$work/codex" "$codex" exec --json --skip-git-repo-check -C "$work/ws" \
         -s danger-full-access "$@" - >"$work/$name.jsonl" 2>"$work/$name.stderr" &
@@ -42,7 +43,7 @@ run() {
     pids+=("$worker")
 }
 
-# keep NAME : waits for the end and stores the recording.
+# keep NAME : waits for the exit of Codex and stores the recording.
 keep() {
     local name=$1 code=0 address
     wait "$worker" || code=$?
@@ -54,14 +55,14 @@ keep() {
     printf '%-26s exit %s, %s lines\n' "$name" "$code" "$(wc -l <"$out/$name.jsonl")" >&2
 }
 
-# interrupt NAME TEXT : SIGINT as soon as TEXT was printed.
+# interrupt NAME TEXT : sends SIGINT to Codex when it has printed TEXT, and stores the recording.
 interrupt() {
     local limit=$((SECONDS + 60))
     until grep -qs "$2" "$work/$1.jsonl"; do
         [ "$SECONDS" -lt "$limit" ] || { echo "$1 never printed $2" >&2 && exit 1; }
         sleep 0.05
     done
-    # The pipeline's last member is Codex itself: env became it.
+    # $worker is Codex itself, the last process of the pipeline: env has executed it.
     kill -INT "$worker"
     keep "$1"
 }
@@ -86,7 +87,7 @@ run sigint
 interrupt sigint item.started
 run sigint-silent
 interrupt sigint-silent turn.started
-# Nobody listens on the discard port.
+# No program listens on port 9.
 run no-server -c 'model_providers.scripted.base_url="http://127.0.0.1:9/v1"'
 interrupt no-server Reconnecting
 run no-key -c 'model_providers.scripted.env_key="NO_SUCH_KEY"'

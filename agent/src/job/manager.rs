@@ -165,11 +165,11 @@ impl JobManager {
         let prepared = prepared.and_then(|job| self.admit(&run).map(|()| job));
         match prepared.and_then(|(spec, resources)| self.launch(run, spec, resources)) {
             Ok(()) => AgentFrame::Accepted { job, epoch },
-            Err(Refusal::Busy(reason)) => AgentFrame::Refused { job, epoch, reason, busy: true },
+            Err(Refusal::Busy(reason)) => AgentFrame::Refused { job, epoch, reason, is_busy: true },
             Err(Refusal::Invalid(reason)) => {
                 let reason = mask.mask_text(&reason).into_owned();
                 tracing::info!("{job} is refused: {reason}");
-                AgentFrame::Refused { job, epoch, reason, busy: false }
+                AgentFrame::Refused { job, epoch, reason, is_busy: false }
             }
         }
     }

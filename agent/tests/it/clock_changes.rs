@@ -1,4 +1,4 @@
-//! Limits under irregular time: clocks that jump, machines that are suspended, and machines that are busy.
+//! Tests of limits when wall clocks jump, when processes are stopped for some time, and on a busy machine.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::support::figures::{figure, ms};
-use crate::support::{Agent, Relay, below, connected, eventually};
+use crate::support::{Agent, Relay, eventually, process_tree, relay_and_agent};
 use common::event::{Event, EventBody, FailureKind, FinalState, Queued, StepOutcome};
 use common::event_line::{EventLine, Source};
 use common::job::StepKind;
@@ -15,11 +15,11 @@ use common::wire::RelayFrame;
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A command line of two seconds, in steps of a tenth.
+/// A command line that takes two seconds, in sleeps of 0.1 s.
 const TWO_SECONDS: &str = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done; echo done";
 
-/// Folds the events of a real job into a record, with the time of day of each moved by `jump`.
-fn moved(events: &[Event], jump: impl Fn(usize) -> SignedDuration) -> JobRecord {
+/// Folds the events of a job into a record, after adding `jump(n)` to the time of each event.
+fn record_with_jumps(events: &[Event], jump: impl Fn(usize) -> SignedDuration) -> JobRecord {
     let mut record = JobRecord::from_queued("demo#1".parse().unwrap(), Timestamp::now(), &Queued::default());
     for (n, event) in events.iter().enumerate() {
         record.apply_line(&EventLine {
@@ -34,12 +34,11 @@ fn moved(events: &[Event], jump: impl Fn(usize) -> SignedDuration) -> JobRecord 
     record
 }
 
-/// The agent's clocks are monotonic: no time of day is part of a limit (`clock.rs` and `steps` take durations only), so
-/// only the record has to tolerate a clock that jumps.
+/// The agent measures limits with a monotonic clock, so only the record has to tolerate a wall clock that jumps.
 #[tokio::test]
-async fn t01_a_clock_that_jumps_by_a_year_changes_no_order_no_state_and_no_length() {
-    let (mut relay, agent) = connected().await;
-    let mut spec = agent.shell("demo#1", "sleep 0.2; exit 3");
+async fn t01_a_clock_that_jumps_by_a_year_changes_no_state_and_no_duration() {
+    let (mut relay, agent) = relay_and_agent().await;
+    let mut spec = agent.shell_spec("demo#1", "sleep 0.2; exit 3");
     spec.setup = vec!["true".into()];
     relay.start(&spec).await;
     let events = relay.until_finished("demo#1").await.events.clone();
@@ -50,32 +49,31 @@ async fn t01_a_clock_that_jumps_by_a_year_changes_no_order_no_state_and_no_lengt
         |n, year| if n > 3 { -year } else { SignedDuration::ZERO },
         |n, year| if n % 2 == 0 { year } else { -year },
     ];
-    let told = jumps.map(|jump| {
-        let record = moved(&events, |n| jump(n, year));
+    let results = jumps.map(|jump| {
+        let record = record_with_jumps(&events, |n| jump(n, year));
         assert_eq!(record.state, State::Failed);
         record.to_bytes().unwrap();
         let steps = record.steps.iter().map(|step| (step.n, step.kind, step.outcome, step.elapsed_ms));
         let steps: Vec<_> = steps.collect();
         (record.error.clone(), record.exit_code, steps)
     });
-    for other in &told[1..] {
-        similar_asserts::assert_eq!(&told[0], other);
+    for result in &results[1..] {
+        similar_asserts::assert_eq!(&results[0], result);
     }
     figure("T01 wall clock moved by a year, there and back: order, states and lengths equal in 3 of 3");
 }
 
-/// Starts four jobs with two seconds of work and a limit of five: a second of a pause counts, and a machine may be
-/// busy.
-async fn four_jobs(relay: &mut Relay, agent: &Agent) -> [String; 4] {
+/// Starts four jobs that take two seconds, with a limit of five: the machine may be busy.
+async fn start_four_jobs(relay: &mut Relay, agent: &Agent) -> [String; 4] {
     let jobs = [1, 2, 3, 4].map(|n| format!("demo#{n}"));
     for job in &jobs {
-        let mut spec = agent.shell(job, TWO_SECONDS);
+        let mut spec = agent.shell_spec(job, TWO_SECONDS);
         spec.limits.steps.insert(StepKind::Command, 5000);
         relay.start(&spec).await;
     }
-    let started =
-        |relay: &mut Relay| relay.runs.len() == 4 && relay.runs.values().all(|run| run.started().is_some());
-    relay.until("all run", started).await;
+    let all_run =
+        |relay: &mut Relay| relay.runs.len() == 4 && relay.runs.values().all(|run| run.pid().is_some());
+    relay.until("all jobs run", all_run).await;
     jobs
 }
 
@@ -86,36 +84,37 @@ fn signal(pids: &[u32], signal: Signal) {
     }
 }
 
-async fn stands_still(whole: bool) {
-    let (mut relay, agent) = connected().await;
-    let jobs = four_jobs(&mut relay, &agent).await;
-    let pids = if whole { below(agent.child.id()) } else { vec![agent.child.id()] };
+/// Stops the agent, or its whole process tree, for longer than the limit of its jobs, and checks that they complete.
+async fn jobs_survive_a_pause(with_descendants: bool) {
+    let (mut relay, agent) = relay_and_agent().await;
+    let jobs = start_four_jobs(&mut relay, &agent).await;
+    let pids = if with_descendants { process_tree(agent.child.id()) } else { vec![agent.child.id()] };
     signal(&pids, Signal::STOP);
     let begun = Instant::now();
     eventually("six seconds have passed", || begun.elapsed() > Duration::from_secs(6)).await;
     signal(&pids, Signal::CONT);
     for job in &jobs {
         let run = relay.until_finished(job).await;
-        assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))), "{:#?}", run.events);
+        assert_eq!(run.outcome(), Some((FinalState::Completed, None, Some(0))), "{:#?}", run.events);
     }
 }
 
 #[tokio::test]
-async fn t02_a_pause_of_everything_burns_no_limit() {
-    stands_still(true).await;
+async fn t02_a_pause_of_the_agent_and_its_jobs_counts_for_no_limit() {
+    jobs_survive_a_pause(true).await;
     figure("T02 everything stopped for 6 s, limit 5 s, 2 s of work: false kills 0 of 4");
 }
 
 #[tokio::test]
-async fn t02_a_pause_of_the_agent_alone_burns_no_limit() {
-    stands_still(false).await;
+async fn t02_a_pause_of_the_agent_alone_counts_for_no_limit() {
+    jobs_survive_a_pause(false).await;
     figure("T02 agent stopped for 6 s, limit 5 s, 2 s of work: false kills 0 of 4");
 }
 
-/// A process that uses all the CPU time it can get.
-struct Busy(Child);
+/// A process that uses as much CPU time as it can get. Killed when dropped.
+struct BusyLoop(Child);
 
-impl Drop for Busy {
+impl Drop for BusyLoop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -123,61 +122,62 @@ impl Drop for Busy {
 }
 
 #[tokio::test]
-async fn t03_on_a_machine_that_is_busy_the_heart_beats_and_deadlines_are_kept() {
-    let (mut relay, agent) = connected().await;
-    let busy: Vec<Busy> = (0..32)
-        .map(|_| Busy(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap()))
+async fn t03_on_a_busy_machine_pings_are_answered_and_deadlines_are_kept() {
+    let (mut relay, agent) = relay_and_agent().await;
+    let busy_loops: Vec<BusyLoop> = (0..32)
+        .map(|_| BusyLoop(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap()))
         .collect();
-    let mut spec = agent.shell("demo#1", "sleep 600");
+    let mut spec = agent.shell_spec("demo#1", "sleep 600");
     spec.limits.steps.insert(StepKind::Command, 2000);
     relay.start(&spec).await;
     let id = "demo#1".parse().unwrap();
-    let (mut sent, mut pinged, mut slowest) = (0, Instant::now(), Duration::ZERO);
-    while relay.runs.get(&id).is_none_or(|run| run.finished().is_none()) {
-        if relay.pongs == sent {
-            slowest = slowest.max(pinged.elapsed());
-            pinged = Instant::now();
-            sent += 1;
-            relay.send(&RelayFrame::Ping { nonce: sent }).await;
+    let (mut ping_count, mut pinged_at, mut slowest) = (0, Instant::now(), Duration::ZERO);
+    while relay.runs.get(&id).is_none_or(|run| run.outcome().is_none()) {
+        if relay.pongs == ping_count {
+            slowest = slowest.max(pinged_at.elapsed());
+            pinged_at = Instant::now();
+            ping_count += 1;
+            relay.send(&RelayFrame::Ping { nonce: ping_count }).await;
         }
-        let before = relay.pongs;
+        let pongs_before = relay.pongs;
         relay
             .until("an answer, or the end", |relay| {
-                relay.pongs > before || relay.runs.get(&id).is_some_and(|run| run.finished().is_some())
+                relay.pongs > pongs_before || relay.runs.get(&id).is_some_and(|run| run.outcome().is_some())
             })
             .await;
     }
-    drop(busy);
+    drop(busy_loops);
     let run = relay.demo();
-    let step = run.events.iter().find_map(|event| match event.body {
+    let step_ms = run.events.iter().find_map(|event| match event.body {
         EventBody::StepFinished { outcome: StepOutcome::Killed, elapsed_ms, .. } => Some(elapsed_ms),
         _ => None,
     });
-    let late = Duration::from_millis(step.unwrap().saturating_sub(2000));
-    assert_eq!(run.finished().unwrap().1.unwrap().kind, FailureKind::StepTimeout);
+    let late = Duration::from_millis(step_ms.unwrap().saturating_sub(2000));
+    assert_eq!(run.outcome().unwrap().1.unwrap().kind, FailureKind::StepTimeout);
     assert!(late <= Duration::from_secs(1) && slowest <= Duration::from_secs(5), "{late:?} {slowest:?}");
-    assert!(sent > 1, "{sent}");
+    assert!(ping_count > 1, "{ping_count}");
     let (late, slowest) = (ms(late), ms(slowest));
     figure(&format!(
-        "T03 32 busy loops: deadline and end {late} late, slowest of {sent} heartbeats {slowest}"
+        "T03 32 busy loops: deadline and end {late} late, slowest of {ping_count} heartbeats {slowest}"
     ));
 }
 
 #[tokio::test]
-async fn t04_a_limit_of_nothing_is_refused_and_one_of_everything_never_comes() {
-    let (mut relay, agent) = connected().await;
-    let mut none = agent.shell("none#1", "sleep 600");
-    none.limits.steps.insert(StepKind::Command, 0);
-    relay.start(&none).await;
+async fn t04_a_limit_of_zero_is_refused_and_the_maximum_is_never_reached() {
+    let (mut relay, agent) = relay_and_agent().await;
+    let mut zero = agent.shell_spec("none#1", "sleep 600");
+    zero.limits.steps.insert(StepKind::Command, 0);
+    relay.start(&zero).await;
     relay.until_refused("none#1").await;
-    let mut most = agent.shell("most#1", "sleep 0.2");
-    most.limits.steps.insert(StepKind::Command, u64::MAX);
-    (most.limits.job_ms, most.limits.grace_ms, most.limits.stall_ms) = (u64::MAX, u64::MAX, u64::MAX);
-    relay.start(&most).await;
+    let mut maximum = agent.shell_spec("most#1", "sleep 0.2");
+    let limits = &mut maximum.limits;
+    limits.steps.insert(StepKind::Command, u64::MAX);
+    (limits.job_ms, limits.grace_ms, limits.stall_ms) = (u64::MAX, u64::MAX, u64::MAX);
+    relay.start(&maximum).await;
     relay.until_completed("most#1").await;
-    relay.start(&agent.shell("most#2", "sleep 600")).await;
-    relay.until_run("most#2", "runs", |run| run.started().is_some()).await;
+    relay.start(&agent.shell_spec("most#2", "sleep 600")).await;
+    relay.until_run("most#2", "runs", |run| run.pid().is_some()).await;
     relay.cancel("most#2", u64::MAX).await;
-    assert_eq!(relay.until_finished("most#2").await.finished().unwrap().0, FinalState::Cancelled);
+    assert_eq!(relay.until_finished("most#2").await.outcome().unwrap().0, FinalState::Cancelled);
     figure("T04 limits of 0 and of u64::MAX: refused; never reached, nor does such a grace hang the end");
 }

@@ -1,22 +1,24 @@
-//! Codex jobs, with a script in the place of Codex: the agent sees only its output and its exit.
+//! Codex jobs, with a shell script in the place of Codex. The agent sees only its output and its exit.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::support::codex::{self, DONE, THREAD};
+use crate::support::codex::{self, BEGIN_TURN, END_TURN};
 use crate::support::figures::{figure, ms};
-use crate::support::{Agent, Relay, connected, mark, processes};
+use crate::support::{Agent, Relay, mark, processes, relay_and_agent};
 use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
 use common::job::{JobSpec, StepKind};
 use serde_json::json;
 
-const SAID: &str =
+/// Shell command that prints a message of the model.
+const SAY_DONE: &str =
     r#"echo '{"type":"item.completed","item":{"id":"item_9","type":"agent_message","text":"All done."}}'"#;
 
+/// Runs `demo#1` to its end, with the script `body` in the place of Codex and a spec changed by `change`.
 async fn run(body: &str, change: impl FnOnce(&mut JobSpec)) -> (Relay, Agent) {
-    let (mut relay, agent) = connected().await;
-    let mut spec = codex::job(&agent, "demo#1", body);
+    let (mut relay, agent) = relay_and_agent().await;
+    let mut spec = codex::job_spec(&agent, "demo#1", body);
     change(&mut spec);
     relay.start(&spec).await;
     relay.until_finished("demo#1").await;
@@ -24,7 +26,7 @@ async fn run(body: &str, change: impl FnOnce(&mut JobSpec)) -> (Relay, Agent) {
 }
 
 fn failure(relay: &Relay) -> (FailureKind, String) {
-    let error = relay.failure();
+    let error = relay.demo_error();
     (error.kind, error.message)
 }
 
@@ -32,10 +34,11 @@ fn failure(relay: &Relay) -> (FailureKind, String) {
 async fn a_turn_becomes_steps_a_log_and_a_completed_job() {
     let command = r#"{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'npm ci'","aggregated_output":"added 1\n","exit_code":0,"status":"completed"}"#;
     let item = format!(r#"{{"type":"item.completed","item":{command}}}"#);
-    let body = format!("cat; echo; echo noise >&2; {THREAD}; cat <<'X'\n{item}\nX\n{SAID}; {DONE}");
+    let body =
+        format!("cat; echo; echo noise >&2; {BEGIN_TURN}; cat <<'X'\n{item}\nX\n{SAY_DONE}; {END_TURN}");
     let (relay, agent) = run(&body, |_| {}).await;
     let run = relay.demo();
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    assert_eq!(run.outcome(), Some((FinalState::Completed, None, Some(0))));
     let install = run.events.iter().any(|event| {
         matches!(&event.body, EventBody::StepStarted { kind: StepKind::Install, title, .. } if title == "npm ci")
     });
@@ -44,8 +47,8 @@ async fn a_turn_becomes_steps_a_log_and_a_completed_job() {
         .events
         .iter()
         .any(|event| matches!(&event.body, EventBody::Started { thread_id: Some(id), .. } if id == "t-1"));
-    assert!(thread && run.text().contains("$ npm ci\n    added 1\n    exit 0"), "{}", run.text());
-    assert!(run.text().contains("noise\n"), "{}", run.text());
+    assert!(thread && run.log_text().contains("$ npm ci\n    added 1\n    exit 0"), "{}", run.log_text());
+    assert!(run.log_text().contains("noise\n"), "{}", run.log_text());
     let copy = agent.workspace().join(".codex-worker/demo.1");
     assert_eq!(fs::read_to_string(copy.join("last-message.txt")).unwrap(), "All done.");
     assert!(
@@ -54,48 +57,49 @@ async fn a_turn_becomes_steps_a_log_and_a_completed_job() {
 }
 
 #[tokio::test]
-async fn a_failed_turn_tells_its_reason() {
+async fn a_failed_turn_fails_the_job_with_its_reason() {
     let body = format!(
-        r#"{THREAD}; echo '{{"type":"turn.failed","error":{{"message":"quota exceeded"}}}}'; exit 1"#
+        r#"{BEGIN_TURN}; echo '{{"type":"turn.failed","error":{{"message":"quota exceeded"}}}}'; exit 1"#
     );
     let (relay, _agent) = run(&body, |_| {}).await;
-    let told = "the account's quota is used up: check its plan and billing (codex: quota exceeded)";
-    assert_eq!(failure(&relay), (FailureKind::UsageLimit, told.to_owned()));
+    let message = "the account's quota is used up: check its plan and billing (codex: quota exceeded)";
+    assert_eq!(failure(&relay), (FailureKind::UsageLimit, message.to_owned()));
 }
 
-/// A line of Codex's trace, as Codex prints it when trace is enabled.
-const BEAT: &str = r#"echo '2026-11-22T19:41:06.959552Z TRACE codex_api::sse::responses: SSE event: {"type":"response.output_text.delta","delta":"a canary"}' >&2"#;
+/// Shell command that prints a line of Codex's trace log: the model has sent a part of an answer.
+const TRACE_LINE: &str = r#"echo '2026-11-22T19:41:06.959552Z TRACE codex_api::sse::responses: SSE event: {"type":"response.output_text.delta","delta":"a canary"}' >&2"#;
 
 #[tokio::test]
-async fn a_model_that_writes_is_not_silent_and_its_trace_is_kept_nowhere() {
+async fn a_model_that_sends_parts_is_not_silent_and_its_trace_gets_into_no_log() {
     let writes =
-        format!("for n in 1 2 3 4 5 6; do {BEAT}; sleep 0.2; done; echo \"asked for $RUST_LOG\" >&2");
-    let body = format!("{THREAD}; {writes}; {SAID}; {DONE}");
+        format!("for n in 1 2 3 4 5 6; do {TRACE_LINE}; sleep 0.2; done; echo \"asked for $RUST_LOG\" >&2");
+    let body = format!("{BEGIN_TURN}; {writes}; {SAY_DONE}; {END_TURN}");
     let (relay, agent) = run(&body, |spec| {
         spec.limits.steps.insert(StepKind::Model, 800);
     })
     .await;
     let run = relay.demo();
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))), "{}", run.text());
-    assert!(run.text().contains("asked for error,codex_api::sse=trace"), "{}", run.text());
+    assert_eq!(run.outcome(), Some((FinalState::Completed, None, Some(0))), "{}", run.log_text());
+    assert!(run.log_text().contains("asked for error,codex_api::sse=trace"), "{}", run.log_text());
     let copy = agent.workspace().join(".codex-worker/demo.1");
     let copies = fs::read_dir(copy).unwrap().flatten().map(|file| fs::read_to_string(file.path()).unwrap());
-    assert!(copies.chain([run.text()]).all(|text| !text.contains("canary")), "{}", run.text());
+    assert!(copies.chain([run.log_text()]).all(|text| !text.contains("canary")), "{}", run.log_text());
 }
 
 #[tokio::test]
-async fn who_asks_codex_for_lines_gets_them() {
-    let body = format!("{THREAD}; {BEAT}; echo \"asked for $RUST_LOG\" >&2; {SAID}; {DONE}");
+async fn codex_s_trace_gets_into_the_log_if_the_job_sets_rust_log() {
+    let body =
+        format!("{BEGIN_TURN}; {TRACE_LINE}; echo \"asked for $RUST_LOG\" >&2; {SAY_DONE}; {END_TURN}");
     let (relay, _agent) = run(&body, |spec| {
         spec.env.insert("RUST_LOG".into(), "trace".into());
     })
     .await;
-    let text = relay.demo().text();
+    let text = relay.demo().log_text();
     assert!(text.contains("canary") && text.contains("asked for trace\n"), "{text}");
 }
 
 #[tokio::test]
-async fn an_exit_without_a_word_tells_the_last_line_of_stderr() {
+async fn an_exit_without_events_is_reported_with_the_last_line_of_stderr() {
     let (relay, _agent) = run("echo 'Error: bad config' >&2; exit 1", |_| {}).await;
     let (kind, message) = failure(&relay);
     assert_eq!(kind, FailureKind::CodexExit);
@@ -103,21 +107,21 @@ async fn an_exit_without_a_word_tells_the_last_line_of_stderr() {
 }
 
 #[tokio::test]
-async fn p12_a_codex_that_dies_of_a_signal_is_told_as_that() {
-    let (relay, _agent) = run(&format!("{THREAD}; kill -9 $$"), |_| {}).await;
+async fn p12_a_codex_that_a_signal_kills_is_reported_with_the_signal() {
+    let (relay, _agent) = run(&format!("{BEGIN_TURN}; kill -9 $$"), |_| {}).await;
     let (kind, message) = failure(&relay);
     assert!(kind == FailureKind::CodexExit && message.contains("signal 9"), "{message}");
-    let (relay, _agent) = run(&format!("{THREAD}; kill -SEGV $$"), |_| {}).await;
+    let (relay, _agent) = run(&format!("{BEGIN_TURN}; kill -SEGV $$"), |_| {}).await;
     assert!(failure(&relay).1.contains("SEGV"));
     figure("P12 Codex ended by KILL and SEGV: cause recorded 2 of 2");
 }
 
 #[tokio::test]
-async fn p11_a_codex_that_lingers_after_its_turn_is_ended_and_the_job_is_completed() {
+async fn p11_a_codex_that_stays_after_its_turn_is_ended_and_the_job_completes() {
     let mark = mark();
-    let (relay, _agent) = run(&format!("{THREAD}; {DONE}; exec sleep {mark}"), |_| {}).await;
+    let (relay, _agent) = run(&format!("{BEGIN_TURN}; {END_TURN}; exec sleep {mark}"), |_| {}).await;
     let run = relay.demo();
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    assert_eq!(run.outcome(), Some((FinalState::Completed, None, Some(0))));
     assert_eq!(processes(&mark), [] as [u32; 0]);
     let (first, last) = (run.events.first().unwrap(), run.events.last().unwrap());
     let took = last.at.duration_since(first.at).unsigned_abs();
@@ -126,9 +130,9 @@ async fn p11_a_codex_that_lingers_after_its_turn_is_ended_and_the_job_is_complet
 }
 
 #[tokio::test]
-async fn a_silent_model_fails_fast_and_retries_do_not_help_it() {
+async fn a_silent_model_fails_the_job_at_its_limit_despite_retries() {
     let retry = r#"echo '{"type":"error","message":"Reconnecting... 1/5 (x)"}'"#;
-    let body = format!("{THREAD}; while sleep 0.05; do {retry}; done");
+    let body = format!("{BEGIN_TURN}; while sleep 0.05; do {retry}; done");
     let (relay, _agent) = run(&body, |spec| {
         spec.limits.steps.insert(StepKind::Model, 400);
         spec.limits.grace_ms = 500;
@@ -139,7 +143,7 @@ async fn a_silent_model_fails_fast_and_retries_do_not_help_it() {
 }
 
 #[tokio::test]
-async fn a_codex_that_shows_no_life_fails_at_its_start_limit() {
+async fn a_codex_without_activity_fails_at_the_start_limit() {
     let (relay, _agent) = run("sleep 600", |spec| {
         spec.limits.steps.insert(StepKind::Start, 300);
     })
@@ -153,34 +157,34 @@ async fn a_command_with_megabytes_of_output_still_ends_its_step() {
     let head = r#"{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"cargo test","aggregated_output":""#;
     let tail = r#"","exit_code":101,"status":"failed"}}"#;
     let body = format!(
-        "{THREAD}; echo '{begin}'; printf '%s' '{head}'; head -c 3000000 /dev/zero | tr '\\0' x; echo '{tail}'; {DONE}"
+        "{BEGIN_TURN}; echo '{begin}'; printf '%s' '{head}'; head -c 3000000 /dev/zero | tr '\\0' x; echo '{tail}'; {END_TURN}"
     );
     let (relay, _agent) = run(&body, |_| {}).await;
-    let ended = relay.demo().events.iter().any(|event| {
+    let has_failed_step = relay.demo().events.iter().any(|event| {
         matches!(
             event.body,
             EventBody::StepFinished { outcome: StepOutcome::Failed, exit_code: Some(101), .. }
         )
     });
-    assert!(ended, "{:#?}", relay.demo().events);
-    assert!(relay.demo().text().len() < 64 * 1024);
+    assert!(has_failed_step, "{:#?}", relay.demo().events);
+    assert!(relay.demo().log_text().len() < 64 * 1024);
 }
 
 #[tokio::test]
-async fn forged_lines_do_not_turn_a_bad_exit_into_a_good_one() {
-    let (relay, _agent) = run(&format!("{THREAD}; {DONE}; exit 3"), |_| {}).await;
+async fn a_completed_turn_does_not_hide_a_bad_exit_code() {
+    let (relay, _agent) = run(&format!("{BEGIN_TURN}; {END_TURN}; exit 3"), |_| {}).await;
     assert_eq!(failure(&relay).0, FailureKind::CodexExit);
 }
 
 #[tokio::test]
-async fn without_codex_or_its_credentials_the_job_is_refused_with_what_to_do() {
-    let (mut relay, agent) = connected().await;
-    let mut spec = codex::job(&agent, "demo#1", "true");
+async fn without_codex_or_its_credentials_a_job_is_refused_with_the_fix() {
+    let (mut relay, agent) = relay_and_agent().await;
+    let mut spec = codex::job_spec(&agent, "demo#1", "true");
     spec.env.insert("HOME".into(), agent.dir.path().display().to_string());
     spec.env.remove("CODEX_API_KEY");
     relay.start(&spec).await;
-    let (reason, busy) = relay.until_refused("demo#1").await;
-    assert!(!busy && reason.contains("CODEX_API_KEY"), "{reason}");
+    let (reason, is_busy) = relay.until_refused("demo#1").await;
+    assert!(!is_busy && reason.contains("CODEX_API_KEY"), "{reason}");
     spec.codex.program = "no-such-codex".into();
     relay.start(&spec).await;
     let (reason, _) = relay.until_refused("demo#1").await;
@@ -188,11 +192,13 @@ async fn without_codex_or_its_credentials_the_job_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_codex_that_is_slow_to_tell_its_version_is_tried_all_the_same() {
+async fn a_codex_that_does_not_report_its_version_in_time_is_used_nevertheless() {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("codex");
     let mark = mark();
-    let body = format!("#!/bin/sh\n[ \"$1\" = --version ] && exec sleep {mark}\n{THREAD}; {SAID}; {DONE}\n");
+    let body = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec sleep {mark}\n{BEGIN_TURN}; {SAY_DONE}; {END_TURN}\n"
+    );
     fs::write(&program, body).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let mut relay = Relay::new().await;
@@ -204,29 +210,29 @@ async fn a_codex_that_is_slow_to_tell_its_version_is_tried_all_the_same() {
     assert_eq!(
         (platform.codex, platform.codex_problem),
         (None, None),
-        "nothing is known, and nothing is claimed"
+        "the version is unknown, and that is no problem"
     );
-    let mut spec = codex::job(&agent, "demo#1", "");
+    let mut spec = codex::job_spec(&agent, "demo#1", "");
     spec.codex.program = program.display().to_string();
     relay.start(&spec).await;
-    assert_eq!(relay.until_finished("demo#1").await.finished().unwrap().0, FinalState::Completed);
+    assert_eq!(relay.until_finished("demo#1").await.outcome().unwrap().0, FinalState::Completed);
     assert_eq!(processes(&mark), [] as [u32; 0]);
 }
 
 #[tokio::test]
-async fn a_thread_that_codex_would_take_for_a_name_or_a_flag_is_refused() {
-    let (mut relay, agent) = connected().await;
+async fn a_thread_id_that_codex_would_read_as_a_name_or_a_flag_is_refused() {
+    let (mut relay, agent) = relay_and_agent().await;
     for thread in ["--last", "my thread"] {
-        let mut spec = codex::job(&agent, "demo#1", "true");
+        let mut spec = codex::job_spec(&agent, "demo#1", "true");
         spec.thread = Some(thread.to_owned());
         relay.start(&spec).await;
-        let (reason, busy) = relay.until_refused("demo#1").await;
-        assert!(!busy && reason.contains("has an invalid id"), "{reason}");
+        let (reason, is_busy) = relay.until_refused("demo#1").await;
+        assert!(!is_busy && reason.contains("has an invalid id"), "{reason}");
     }
 }
 
 #[tokio::test]
-async fn a_thread_that_codex_has_lost_is_told_with_what_to_do() {
+async fn a_thread_that_codex_has_lost_fails_the_job_with_the_fix() {
     let gone = "echo 'Error: thread/resume: no rollout found for thread id x (code -32600)' >&2; exit 1";
     let thread = |spec: &mut common::job::JobSpec| {
         spec.thread = Some("01a203ca-9b3a-74f0-a0f9-92040009a617".to_owned());

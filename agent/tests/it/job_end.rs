@@ -1,42 +1,43 @@
-//! Ends of jobs: no command, however it tries to survive, leaves a process.
+//! Tests of the end of jobs: no command leaves a process, whatever it does to survive.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
 use std::time::{Duration, Instant};
 
 use crate::support::figures::{figure, ms, p99, times};
-use crate::support::{Agent, connected, eventually, mark, processes};
+use crate::support::{Agent, eventually, mark, processes, relay_and_agent};
 use common::event::{FailureKind, FinalState};
 use rustix::process::Signal;
 
-/// Starts a shell job, waits until `mark` shows up among the processes, cancels, and checks that no process is left.
-async fn cancelled(line: &str, mark: &str, grace_ms: u64) -> Duration {
-    let (mut relay, agent) = connected().await;
-    relay.start(&agent.shell("demo#1", line)).await;
+/// Starts a shell job, waits until a `sleep` with `mark` runs, cancels the job, and checks that no process is left.
+/// Returns the duration of the end.
+async fn cancel_job(line: &str, mark: &str, grace_ms: u64) -> Duration {
+    let (mut relay, agent) = relay_and_agent().await;
+    relay.start(&agent.shell_spec("demo#1", line)).await;
     relay.until_output("demo#1", "ready").await;
     eventually("the worker's children run", || !processes(&format!("sleep {mark}")).is_empty()).await;
     let begun = Instant::now();
     relay.cancel("demo#1", grace_ms).await;
     let run = relay.until_finished("demo#1").await;
     let took = begun.elapsed();
-    assert_eq!(run.finished().unwrap().0, FinalState::Cancelled);
+    assert_eq!(run.outcome().unwrap().0, FinalState::Cancelled);
     assert_eq!(run.cleanup().unwrap().1, 0);
     assert_eq!(processes(mark), [] as [u32; 0]);
     took
 }
 
 #[tokio::test]
-async fn a_child_that_ignores_term_is_killed_after_the_grace() {
+async fn a_child_that_ignores_term_is_killed_after_the_grace_period() {
     let mark = mark();
     let line = format!("trap '' TERM; echo ready; sleep {mark}; sleep {mark}");
-    let took = cancelled(&line, &mark, 400).await;
+    let took = cancel_job(&line, &mark, 400).await;
     assert!(took >= Duration::from_millis(390) && took < Duration::from_millis(1500), "{took:?}");
 }
 
 #[tokio::test]
-async fn p02_a_session_of_its_own_does_not_escape() {
+async fn p02_a_process_in_a_session_of_its_own_does_not_escape() {
     let mark = mark();
-    cancelled(&format!("setsid sleep {mark} & setsid -f sleep {mark}; echo ready; wait"), &mark, 2000).await;
+    cancel_job(&format!("setsid sleep {mark} & setsid -f sleep {mark}; echo ready; wait"), &mark, 2000).await;
 }
 
 #[tokio::test]
@@ -45,36 +46,36 @@ async fn p03_a_double_fork_with_closed_streams_does_not_escape() {
     let line = format!(
         "(setsid sh -c 'trap \"\" TERM HUP; sleep {mark}; sleep {mark}' </dev/null >/dev/null 2>&1 &); echo ready; sleep {mark}"
     );
-    cancelled(&line, &mark, 500).await;
+    cancel_job(&line, &mark, 500).await;
 }
 
 #[tokio::test]
-async fn p06_stopped_processes_are_ended_too() {
+async fn p06_stopped_processes_are_ended() {
     let mark = mark();
     let line = format!("sh -c 'sleep {mark} & kill -STOP $!; echo ready; kill -STOP $$; wait'; sleep {mark}");
-    let took = cancelled(&line, &mark, 3000).await;
+    let took = cancel_job(&line, &mark, 3000).await;
     assert!(took < Duration::from_millis(3100), "{took:?}");
 }
 
-/// Runs a shell job that ends by itself and leaves processes; returns the time from its exit to its end.
-async fn leaves_behind(line: &str, mark: &str) -> Duration {
-    let (mut relay, agent) = connected().await;
-    relay.start(&agent.shell("demo#1", line)).await;
+/// Runs a shell job whose command exits and leaves processes; returns the time from the exit to the end of the job.
+async fn run_with_leftovers(line: &str, mark: &str) -> Duration {
+    let (mut relay, agent) = relay_and_agent().await;
+    relay.start(&agent.shell_spec("demo#1", line)).await;
     relay.until_output("demo#1", "ready").await;
     let exited = Instant::now();
     let run = relay.until_finished("demo#1").await;
     let took = exited.elapsed();
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    assert_eq!(run.outcome(), Some((FinalState::Completed, None, Some(0))));
     assert!(run.cleanup().unwrap().0 >= 1 && run.cleanup().unwrap().1 == 0, "{:?}", run.cleanup());
-    assert!(run.text().contains("ready"));
+    assert!(run.log_text().contains("ready"));
     assert_eq!(processes(mark), [] as [u32; 0]);
     took
 }
 
 #[tokio::test]
-async fn p04_a_grandchild_that_holds_stdout_delays_the_end_by_the_drain_only() {
+async fn p04_a_grandchild_with_open_stdout_delays_the_end_by_the_drain_only() {
     let mark = mark();
-    let took = leaves_behind(&format!("sleep {mark} & echo ready; exit 0"), &mark).await;
+    let took = run_with_leftovers(&format!("sleep {mark} & echo ready; exit 0"), &mark).await;
     assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(4), "{took:?}");
     figure(&format!("P04 stdout held by a grandchild: end {} after the exit", ms(took)));
 }
@@ -83,43 +84,45 @@ async fn p04_a_grandchild_that_holds_stdout_delays_the_end_by_the_drain_only() {
 async fn p05_a_process_substitution_delays_the_end_by_the_drain_only() {
     let mark = mark();
     let line = format!("bash -c 'exec > >(sleep {mark}) 2>&1; true'; echo ready; sleep {mark} &");
-    let took = leaves_behind(&line, &mark).await;
+    let took = run_with_leftovers(&line, &mark).await;
     assert!(took < Duration::from_secs(4), "{took:?}");
     figure(&format!("P05 process substitution: end {} after the exit", ms(took)));
 }
 
 #[tokio::test]
-async fn a_leftover_without_the_streams_does_not_delay_the_end() {
+async fn a_left_process_without_open_stdout_does_not_delay_the_end() {
     let mark = mark();
-    let took = leaves_behind(&format!("setsid sleep {mark} >/dev/null 2>&1 & echo ready"), &mark).await;
+    let took = run_with_leftovers(&format!("setsid sleep {mark} >/dev/null 2>&1 & echo ready"), &mark).await;
     assert!(took < Duration::from_millis(1900), "{took:?}");
 }
 
 #[tokio::test]
-async fn p13_an_agent_that_is_killed_takes_its_workers_along_and_says_so_later() {
-    let (mut relay, mut agent) = connected().await;
+async fn p13_the_workers_of_a_killed_agent_end_and_their_end_is_reported_later() {
+    let (mut relay, mut agent) = relay_and_agent().await;
     let mark = mark();
-    relay.start(&agent.shell("demo#1", &format!("setsid sleep {mark} & echo ready; sleep {mark}"))).await;
+    relay
+        .start(&agent.shell_spec("demo#1", &format!("setsid sleep {mark} & echo ready; sleep {mark}")))
+        .await;
     relay.until_output("demo#1", "ready").await;
     agent.kill();
     eventually("every process is gone", || processes(&mark).is_empty()).await;
     relay.drop_connection();
-    agent.again();
+    agent.restart();
     let hello = relay.accept().await;
     assert_eq!(hello.jobs.len(), 1);
-    let (state, error, _) = relay.until_finished("demo#1").await.finished().unwrap();
+    let (state, error, _) = relay.until_finished("demo#1").await.outcome().unwrap();
     assert_eq!((state, error.unwrap().kind), (FinalState::Failed, FailureKind::AgentLost));
 }
 
 #[tokio::test]
-async fn an_agent_that_is_told_to_stop_ends_its_jobs_delivers_and_exits_well() {
-    let (mut relay, mut agent) = connected().await;
+async fn an_agent_that_gets_term_ends_its_jobs_delivers_their_events_and_exits() {
+    let (mut relay, mut agent) = relay_and_agent().await;
     let mark = mark();
-    relay.start(&agent.shell("demo#1", &format!("echo ready; sleep {mark}"))).await;
+    relay.start(&agent.shell_spec("demo#1", &format!("echo ready; sleep {mark}"))).await;
     relay.until_output("demo#1", "ready").await;
     let begun = Instant::now();
     agent.signal(Signal::TERM);
-    let (_, error, _) = relay.until_finished("demo#1").await.finished().unwrap();
+    let (_, error, _) = relay.until_finished("demo#1").await.outcome().unwrap();
     let error = error.unwrap();
     assert_eq!(error.kind, FailureKind::AgentLost);
     assert!(error.message.contains("agent was stopped"), "{}", error.message);
@@ -131,14 +134,14 @@ async fn an_agent_that_is_told_to_stop_ends_its_jobs_delivers_and_exits_well() {
 
 #[tokio::test]
 async fn p17_a_second_signal_kills_at_once() {
-    let (mut relay, mut agent) = connected().await;
+    let (mut relay, mut agent) = relay_and_agent().await;
     let mark = mark();
     relay
-        .start(&agent.shell("demo#1", &format!("trap '' TERM; echo ready; sleep {mark}; sleep {mark}")))
+        .start(&agent.shell_spec("demo#1", &format!("trap '' TERM; echo ready; sleep {mark}; sleep {mark}")))
         .await;
     relay.until_output("demo#1", "ready").await;
     agent.signal(Signal::TERM);
-    relay.until_run("demo#1", "is stopping", |run| run.kinds().contains(&"stopping".to_owned())).await;
+    relay.until_run("demo#1", "is stopping", |run| run.event_types().contains(&"stopping".to_owned())).await;
     let begun = Instant::now();
     agent.signal(Signal::INT);
     relay.until_finished("demo#1").await;
@@ -149,53 +152,53 @@ async fn p17_a_second_signal_kills_at_once() {
     eventually("the agent exits", || agent.child.try_wait().unwrap().is_some()).await;
 }
 
-/// Sleeps for a time between zero and `most`, spread evenly over the rounds.
-async fn somewhen(round: u32, rounds: u32, most: Duration) {
-    // A fixed step that is coprime to the number of rounds visits every instant once, in no order.
-    tokio::time::sleep(most * (round * 7919 % rounds) / rounds).await;
+/// Sleeps for less than `max`: the times of all rounds are spread evenly.
+async fn sleep_for_round(round: u32, rounds: u32, max: Duration) {
+    // 7919 is coprime to the number of rounds, so each of the times occurs once, in an irregular order.
+    tokio::time::sleep(max * (round * 7919 % rounds) / rounds).await;
 }
 
-/// A job of three commands, one of which ignores TERM.
-fn in_phases(agent: &Agent, mark: &str) -> common::job::JobSpec {
+/// Returns the spec of a job with a setup command, a worker that ignores TERM, and a check.
+fn three_commands(agent: &Agent, mark: &str) -> common::job::JobSpec {
     let mut spec =
-        agent.shell("demo#1", &format!("trap '' TERM; setsid sleep {mark} & sleep 0.2; echo ready"));
+        agent.shell_spec("demo#1", &format!("trap '' TERM; setsid sleep {mark} & sleep 0.2; echo ready"));
     spec.setup = vec!["sleep 0.1".into()];
     spec.checks = vec![format!("trap 'exit 1' TERM; sleep {mark} & wait $!")];
     spec
 }
 
 #[tokio::test]
-async fn p13_an_agent_that_is_killed_at_any_instant_leaves_nothing_and_loses_no_event() {
+async fn p13_an_agent_killed_at_any_instant_leaves_no_process_and_loses_no_event() {
     let rounds = times(10, 200);
-    let mut lost = 0;
+    let mut not_started = 0;
     for round in 0..rounds {
-        let ((mut relay, mut agent), mark) = (connected().await, mark());
-        relay.start(&in_phases(&agent, &mark)).await;
-        relay.until_run("demo#1", "is accepted", |run| run.accepted > 0).await;
-        somewhen(round, rounds, Duration::from_millis(600)).await;
+        let ((mut relay, mut agent), mark) = (relay_and_agent().await, mark());
+        relay.start(&three_commands(&agent, &mark)).await;
+        relay.until_run("demo#1", "is accepted", |run| run.accept_count > 0).await;
+        sleep_for_round(round, rounds, Duration::from_millis(600)).await;
         agent.kill();
         eventually("every process is gone", || processes(&mark).is_empty()).await;
         relay.drop_connection();
-        agent.again();
+        agent.restart();
         relay.accept().await;
-        // The relay itself checks that events are dense, and that a repeated event is the same.
-        let (state, error, _) = relay.until_finished("demo#1").await.finished().unwrap();
+        // The fake relay checks that no event is missing, and that a repeated event is the same.
+        let (state, error, _) = relay.until_finished("demo#1").await.outcome().unwrap();
         assert_eq!((state, error.unwrap().kind), (FinalState::Failed, FailureKind::AgentLost));
-        lost += u32::from(relay.demo().started().is_none());
+        not_started += u32::from(relay.demo().pid().is_none());
     }
     figure(&format!(
-        "P13 agent killed at {rounds} instants: survivors 0, lost events 0, {lost} before the job had started"
+        "P13 agent killed at {rounds} instants: survivors 0, lost events 0, {not_started} before the job had started"
     ));
 }
 
-/// Stops an agent at some instant; returns the duration of the stop.
-async fn stopped(round: u32, rounds: u32) -> Duration {
-    let ((mut relay, mut agent), mark) = (connected().await, mark());
-    relay.start(&in_phases(&agent, &mark)).await;
-    somewhen(round, rounds, Duration::from_millis(700)).await;
+/// Stops an agent with TERM at an instant that depends on the round; returns the time until the agent exits.
+async fn stop_agent(round: u32, rounds: u32) -> Duration {
+    let ((mut relay, mut agent), mark) = (relay_and_agent().await, mark());
+    relay.start(&three_commands(&agent, &mark)).await;
+    sleep_for_round(round, rounds, Duration::from_millis(700)).await;
     let begun = Instant::now();
     agent.signal(Signal::TERM);
-    // If the signal came first, the job was never accepted and has no outcome.
+    // A job that the agent had not accepted before the signal has no outcome.
     let mut exited = None;
     relay
         .until_closed("the agent exits", |_| {
@@ -206,20 +209,20 @@ async fn stopped(round: u32, rounds: u32) -> Duration {
     let took = begun.elapsed();
     assert!(exited.unwrap().success());
     assert_eq!(processes(&mark), [] as [u32; 0]);
-    if let Some(run) = relay.runs.values().next().filter(|run| run.accepted > 0) {
-        let ends = run.kinds().iter().filter(|kind| *kind == "finished").count();
-        assert_eq!(ends, 1, "{:?}", run.kinds());
+    if let Some(run) = relay.runs.values().next().filter(|run| run.accept_count > 0) {
+        let ends = run.event_types().iter().filter(|kind| *kind == "finished").count();
+        assert_eq!(ends, 1, "{:?}", run.event_types());
     }
     took
 }
 
 #[tokio::test]
-async fn p16_an_agent_that_is_told_to_stop_at_any_instant_tells_one_end_and_exits_in_time() {
-    // Ten at a time: each takes most of its grace period.
+async fn p16_an_agent_stopped_at_any_instant_reports_one_end_and_exits_in_time() {
+    // Ten at a time, because each takes most of its grace period.
     let rounds = times(20, 1000);
     let mut took = Vec::new();
     for batch in 0..rounds / 10 {
-        let ten = (0..10).map(|n| stopped(batch * 10 + n, rounds));
+        let ten = (0..10).map(|n| stop_agent(batch * 10 + n, rounds));
         took.extend(futures_util::future::join_all(ten).await);
     }
     let p99 = p99(took);

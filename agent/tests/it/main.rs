@@ -1,5 +1,5 @@
-//! The real agent against a relay that keeps everything in memory. All tests are one program, because linking is most
-//! of the build.
+//! Tests of the real agent with a fake relay, which keeps everything in memory. All tests are one program, because
+//! linking takes most of the time of a build.
 //!
 //! [`support`] is the harness.
 

@@ -1,4 +1,4 @@
-//! Jobs with a clone of their own: the real agent and the real git, at both ends of the streams.
+//! Tests of jobs with a clone of their own, with the real agent, and the real git at both ends of the streams.
 
 #![expect(clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
 
@@ -13,9 +13,9 @@ use common::stream::GitService;
 
 use crate::support::figures::figure;
 use crate::support::streams::{git, job_repository};
-use crate::support::{Agent, Place, Relay, Run, connected_at, eventually};
+use crate::support::{Agent, Relay, Run, StartOptions, eventually, relay_and_agent_with};
 
-/// A connected agent, and a job's repository with this base.
+/// A fake relay with its agent, and the bare repository of a job with the commit that the job starts from.
 struct Setup {
     relay: Relay,
     agent: Agent,
@@ -24,9 +24,9 @@ struct Setup {
 }
 
 async fn setup(files: &[(&str, &[u8])]) -> Setup {
-    // A home without settings of git.
+    // A home folder without settings of git.
     let home = serde_json::json!({"env": {"HOME": "/nonexistent"}});
-    let (mut relay, agent) = connected_at(&home, &Place::default()).await;
+    let (mut relay, agent) = relay_and_agent_with(&home, &StartOptions::default()).await;
     let (bare, commit) = job_repository(agent.dir.path(), files);
     relay.streams.repository = Some(bare.clone());
     Setup { relay, agent, bare, base: commit }
@@ -34,8 +34,8 @@ async fn setup(files: &[(&str, &[u8])]) -> Setup {
 
 impl Setup {
     fn spec(&self, line: &str, subfolder: &str) -> JobSpec {
-        let mut spec = self.agent.shell("demo#1", line);
-        // Nothing is done in the workspace, so it need not exist here.
+        let mut spec = self.agent.shell_spec("demo#1", line);
+        // The job works in its clone, so its workspace need not exist here.
         "/not/here".clone_into(&mut spec.workspace);
         spec.place = Some(PlaceSpec::new(&self.base, &self.base, "relay/demo-1", subfolder).unwrap());
         spec
@@ -50,7 +50,8 @@ impl Setup {
         git(&self.bare, arguments)
     }
 
-    fn subjects(&self) -> String {
+    /// Returns the subjects of the commits of the result, newest first.
+    fn result_subjects(&self) -> String {
         self.git(&["log", "--format=%s", "base..result"])
     }
 }
@@ -66,7 +67,7 @@ fn warnings(run: &Run) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_job_works_in_a_clone_and_hands_its_commits_and_the_rest_over() {
+async fn a_job_works_in_a_clone_and_its_commits_and_uncommitted_changes_arrive() {
     let mut setup = setup(&[("a", b"1\n"), ("sub/b", b"2\n")]).await;
     let line = "pwd; cat a; git status --porcelain --branch; echo 2 > a; git commit -qam mine; echo new > c; \
                 git log -1 --format=%an";
@@ -75,7 +76,7 @@ async fn a_job_works_in_a_clone_and_hands_its_commits_and_the_rest_over() {
     let place = setup.agent.dir.path().canonicalize().unwrap().join("state.places/demo.1");
     let title = format!("$ git fetch {:.12} as relay/demo-1", setup.base);
     assert_eq!(
-        run.text(),
+        run.log_text(),
         format!("{title}\n{}\n1\n## relay/demo-1\nrelay worker\n", place.display()),
         "{:?}",
         run.events
@@ -94,7 +95,7 @@ async fn a_job_works_in_a_clone_and_hands_its_commits_and_the_rest_over() {
         panic!("{:?}", run.events.last())
     };
     assert_eq!((changes.files, changes.insertions, changes.deletions), (2, 2, 1));
-    assert_eq!(setup.subjects(), "relay: uncommitted changes\nmine");
+    assert_eq!(setup.result_subjects(), "relay: uncommitted changes\nmine");
     assert_eq!(setup.git(&["show", "result:c"]), "new");
     assert_eq!(
         setup.git(&["log", "-1", "--format=%an %ae %cn", "result"]),
@@ -105,30 +106,30 @@ async fn a_job_works_in_a_clone_and_hands_its_commits_and_the_rest_over() {
 }
 
 #[tokio::test]
-async fn all_commands_work_in_the_subfolder_and_a_missing_one_is_told() {
+async fn all_commands_work_in_the_subfolder_and_a_missing_subfolder_fails_the_job() {
     let mut setup = setup(&[("sub/dir/b", b"2\n")]).await;
     let mut spec = setup.spec("cat b; git rev-parse --show-prefix; echo 3 > b", "sub/dir");
     spec.setup = vec!["echo made > made".into()];
     spec.checks = vec!["cat made".into()];
     setup.relay.start(&spec).await;
-    let text = setup.relay.until_completed("demo#1").await.text();
+    let text = setup.relay.until_completed("demo#1").await.log_text();
     assert!(text.contains("\n2\nsub/dir/\n") && text.ends_with("made\n"), "{text}");
     assert_eq!(setup.git(&["diff", "--name-only", "base", "result"]), "sub/dir/b\nsub/dir/made");
 
     spec.job = "demo#2".parse().unwrap();
     spec.place = Some(PlaceSpec::new(&setup.base, &setup.base, "x", "sub/none").unwrap());
     setup.relay.start(&spec).await;
-    let (state, error, _) = setup.relay.until_finished("demo#2").await.finished().unwrap();
+    let (state, error, _) = setup.relay.until_finished("demo#2").await.outcome().unwrap();
     let error = error.unwrap();
     assert_eq!((state, error.kind), (FinalState::Failed, FailureKind::SetupFailed));
     assert!(error.message.contains("sub/none does not exist"), "{}", error.message);
 }
 
 #[tokio::test]
-async fn a_failed_and_a_cancelled_job_hand_over_what_they_have() {
+async fn a_failed_and_a_cancelled_job_push_their_changes() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     setup.relay.start(&setup.spec("echo 2 > a; exit 7", "")).await;
-    let (state, error, _) = setup.relay.until_finished("demo#1").await.finished().unwrap();
+    let (state, error, _) = setup.relay.until_finished("demo#1").await.outcome().unwrap();
     assert_eq!((state, error.unwrap().kind), (FinalState::Failed, FailureKind::Exited));
     assert_eq!(setup.git(&["show", "result:a"]), "2");
 
@@ -138,7 +139,7 @@ async fn a_failed_and_a_cancelled_job_hand_over_what_they_have() {
     setup.relay.until_output("demo#2", "ready").await;
     setup.relay.cancel("demo#2", 1000).await;
     let run = setup.relay.until_finished("demo#2").await;
-    assert_eq!(run.finished().unwrap().0, FinalState::Cancelled);
+    assert_eq!(run.outcome().unwrap().0, FinalState::Cancelled);
     assert_eq!(
         warnings(run),
         ["the history of relay/demo-1 was rewritten: its earlier commits were replaced"]
@@ -147,19 +148,19 @@ async fn a_failed_and_a_cancelled_job_hand_over_what_they_have() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_stopped_hands_over_what_it_can_or_says_so() {
+async fn a_stopped_agent_pushes_the_changes_or_warns_that_it_could_not() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     setup.relay.start(&setup.spec("echo 2 > a; echo ready; sleep 600", "")).await;
     setup.relay.until_output("demo#1", "ready").await;
     setup.agent.signal(rustix::process::Signal::TERM);
     setup.relay.until_finished("demo#1").await;
-    assert_eq!(setup.relay.failure().kind, FailureKind::AgentLost);
-    let told = warnings(setup.relay.demo()).join("\n");
-    // A busy machine may need more time than a stop has.
-    if told.is_empty() {
+    assert_eq!(setup.relay.demo_error().kind, FailureKind::AgentLost);
+    let warnings = warnings(setup.relay.demo()).join("\n");
+    // On a busy machine the push may take longer than a stopped agent waits.
+    if warnings.is_empty() {
         assert_eq!(setup.git(&["show", "result:a"]), "2");
     } else {
-        assert!(told.contains("the agent was stopped"), "{told}");
+        assert!(warnings.contains("the agent was stopped"), "{warnings}");
         assert!(setup.place().exists());
     }
 }
@@ -169,11 +170,11 @@ async fn a_job_that_changes_nothing_pushes_nothing() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     setup.relay.start(&setup.spec("cat a", "")).await;
     setup.relay.until_completed("demo#1").await;
-    assert_eq!(setup.relay.streams.opened, [GitService::FetchPlace]);
+    assert_eq!(setup.relay.streams.opened_services, [GitService::FetchPlace]);
 }
 
 #[tokio::test]
-async fn commits_are_handed_over_while_the_job_runs() {
+async fn commits_are_pushed_while_the_job_runs() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     let go = setup.agent.dir.path().join("go");
     let line = format!(
@@ -184,14 +185,14 @@ async fn commits_are_handed_over_while_the_job_runs() {
     setup.relay.until_output("demo#1", "ready").await;
     let result = setup.bare.join("refs/heads/result");
     setup.relay.until("the checkpoint", |_| result.exists()).await;
-    assert_eq!(setup.subjects(), "one");
+    assert_eq!(setup.result_subjects(), "one");
     std::fs::write(go, "").unwrap();
     setup.relay.until_completed("demo#1").await;
-    assert_eq!(setup.subjects(), "relay: uncommitted changes\none");
+    assert_eq!(setup.result_subjects(), "relay: uncommitted changes\none");
 }
 
 #[tokio::test]
-async fn what_a_worker_edits_can_be_seen_before_it_commits() {
+async fn uncommitted_changes_of_a_running_worker_can_be_seen() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     let go = setup.agent.dir.path().join("go");
     let line = format!(
@@ -203,21 +204,21 @@ async fn what_a_worker_edits_can_be_seen_before_it_commits() {
     let snapshot = setup.bare.join("refs/heads/live");
     setup.relay.until("the snapshot", |_| snapshot.exists()).await;
     assert_eq!(setup.git(&["diff", "--name-only", "base", "live"]), "a\nb");
-    assert!(!setup.bare.join("refs/heads/result").exists() || setup.subjects().is_empty());
+    assert!(!setup.bare.join("refs/heads/result").exists() || setup.result_subjects().is_empty());
     std::fs::write(go, "").unwrap();
     setup.relay.until_completed("demo#1").await;
-    // The worker's own index knew nothing of it.
+    // The snapshot has not changed the worker's own index.
     setup.relay.until_output("demo#1", "a\n M a\n?? b\n").await;
-    assert_eq!(setup.subjects(), "relay: uncommitted changes");
+    assert_eq!(setup.result_subjects(), "relay: uncommitted changes");
 }
 
 #[tokio::test]
-async fn without_a_repository_or_without_git_the_job_says_why_it_did_not_start() {
+async fn without_a_repository_or_without_git_a_job_fails_with_the_reason() {
     let mut setup = setup(&[]).await;
     setup.relay.streams.repository = None;
     setup.relay.start(&setup.spec("echo never", "")).await;
     setup.relay.until_finished("demo#1").await;
-    let error = setup.relay.failure();
+    let error = setup.relay.demo_error();
     assert_eq!(error.kind, FailureKind::SetupFailed);
     assert_eq!(error.message, "the job's place could not be made: no repository");
     let place = setup.place();
@@ -232,22 +233,22 @@ async fn without_a_repository_or_without_git_the_job_says_why_it_did_not_start()
     spec.env.insert("PATH".to_owned(), bin.display().to_string());
     setup.relay.streams.repository = Some(setup.bare.clone());
     setup.relay.start(&spec).await;
-    let (_, error, _) = setup.relay.until_finished("demo#2").await.finished().unwrap();
+    let (_, error, _) = setup.relay.until_finished("demo#2").await.outcome().unwrap();
     let message = error.unwrap().message;
     assert!(message.contains("git is not installed on the platform"), "{message}");
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_in_mid_fetch_and_in_mid_push_only_delays() {
+async fn a_connection_lost_during_fetch_and_push_only_delays_them() {
     let big = noise(24 << 20);
     let mut setup = setup(&[("big", &big)]).await;
     setup.relay.start(&setup.spec("head -c 20000000 /dev/urandom > more; echo 1 > a", "")).await;
-    setup.relay.until("a part of the base", |relay| relay.streams.sent > 1 << 20).await;
-    assert!(setup.relay.streams.sent < 16 << 20, "it is under way");
+    setup.relay.until("a part of the base", |relay| relay.streams.sent_bytes > 1 << 20).await;
+    assert!(setup.relay.streams.sent_bytes < 16 << 20, "the fetch is under way");
     setup.relay.drop_connection();
     setup.relay.accept().await;
-    setup.relay.until("a part of the result", |relay| relay.streams.received > 2 << 20).await;
-    assert!(setup.relay.streams.received < 16 << 20, "it is under way");
+    setup.relay.until("a part of the result", |relay| relay.streams.received_bytes > 2 << 20).await;
+    assert!(setup.relay.streams.received_bytes < 16 << 20, "the push is under way");
     setup.relay.drop_connection();
     setup.relay.accept().await;
     let run = setup.relay.until_completed("demo#1").await;
@@ -261,58 +262,61 @@ async fn a_large_repository_on_a_stream_delays_no_event() {
     let big = noise(64 << 20);
     let mut setup = setup(&[("big", &big)]).await;
     let ticks = "i=0; while [ $i -lt 200 ]; do echo tick; i=$((i + 1)); sleep 0.01; done";
-    let mut other = setup.agent.shell("other#1", ticks);
+    let mut other = setup.agent.shell_spec("other#1", ticks);
     other.setup = vec!["true".into(); 20];
     setup.relay.start(&setup.spec("ls", "")).await;
-    setup.relay.until("the fetch is under way", |relay| relay.streams.sent > 1 << 20).await;
+    setup.relay.until("the fetch is under way", |relay| relay.streams.sent_bytes > 1 << 20).await;
     setup.relay.start(&other).await;
-    let mut worst = Duration::ZERO;
-    let mut events = 0;
-    // Each event is stamped by the agent, and looked for after every frame.
+    let mut longest_delay = Duration::ZERO;
+    let mut event_count = 0;
+    // The agent sets the time of each event, and the test looks for new events after every frame.
     setup
         .relay
         .until("both jobs end", |relay| {
             if let Some(run) = relay.runs.get(&"other#1".parse().unwrap()) {
-                for event in &run.events[events..] {
-                    let late = jiff::Timestamp::now().duration_since(event.at);
-                    worst = worst.max(Duration::try_from(late).unwrap_or_default());
+                for event in &run.events[event_count..] {
+                    let delay = jiff::Timestamp::now().duration_since(event.at);
+                    longest_delay = longest_delay.max(Duration::try_from(delay).unwrap_or_default());
                 }
-                events = run.events.len();
+                event_count = run.events.len();
             }
-            relay.runs.values().filter(|run| run.finished().is_some()).count() == 2
+            relay.runs.values().filter(|run| run.outcome().is_some()).count() == 2
         })
         .await;
-    figure(&format!("an event beside 64 MB on a stream was at most {} ms late", worst.as_millis()));
-    assert!(events > 40, "{events}");
-    // The limit of a live connection is 14 s; a busy machine needs some 100 ms.
-    assert!(worst < Duration::from_secs(3), "{worst:?}");
+    figure(&format!("an event beside 64 MB on a stream was at most {} ms late", longest_delay.as_millis()));
+    assert!(event_count > 40, "{event_count}");
+    // Much less than the 14 s after which a silent connection is closed. A busy machine needs some 100 ms.
+    assert!(longest_delay < Duration::from_secs(3), "{longest_delay:?}");
 }
 
 #[tokio::test]
-async fn a_result_that_the_relay_does_not_take_is_a_warning_and_stays_in_the_place() {
+async fn a_result_that_the_relay_refuses_is_a_warning_and_stays_in_the_place() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     setup.git(&["config", "receive.maxInputSize", "50000"]);
     setup.relay.start(&setup.spec("head -c 200000 /dev/urandom > big", "")).await;
     let run = setup.relay.until_completed("demo#1").await;
-    let told = warnings(run).join("\n");
+    let warning_text = warnings(run).join("\n");
     let expected = "the result could not be handed over: it is larger than the relay accepts; it is in ";
-    assert!(told.starts_with(expected), "{told}");
+    assert!(warning_text.starts_with(expected), "{warning_text}");
     assert_eq!(git(&setup.place(), &["log", "--format=%s", "-1"]), "relay: uncommitted changes");
 }
 
 #[tokio::test]
-async fn what_git_can_not_add_is_told_and_the_rest_is_handed_over() {
+async fn a_file_that_git_can_not_add_is_a_warning_and_the_others_are_pushed() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     setup.relay.start(&setup.spec("git init -q nested; touch nested/x; echo 2 > a", "")).await;
     let run = setup.relay.until_completed("demo#1").await;
-    let told = warnings(run).join("\n");
-    assert!(told.starts_with("uncommitted changes could not be committed: error: 'nested/'"), "{told}");
+    let warning_text = warnings(run).join("\n");
+    assert!(
+        warning_text.starts_with("uncommitted changes could not be committed: error: 'nested/'"),
+        "{warning_text}"
+    );
     assert_eq!(setup.git(&["show", "result:a"]), "2");
-    assert!(setup.place().exists(), "the rest is kept");
+    assert!(setup.place().exists(), "the place with the other file is kept");
 }
 
 #[tokio::test]
-async fn a_hostile_place_starts_nothing_and_its_job_ends() {
+async fn no_program_that_a_worker_names_in_git_s_settings_runs_at_the_push() {
     let mut setup =
         setup(&[("a", b"1\n"), (".gitattributes", b"* filter=evil diff=evil merge=evil\n")]).await;
     let mark = setup.agent.dir.path().join("mark");
@@ -333,14 +337,14 @@ async fn a_hostile_place_starts_nothing_and_its_job_ends() {
     );
     setup.relay.start(&setup.spec(&line, "")).await;
     let run = setup.relay.until_completed("demo#1").await;
-    let told = warnings(run).join("\n");
-    assert!(!mark.exists(), "{} ran: {told}", std::fs::read_to_string(&mark).unwrap_or_default());
-    assert_eq!(told, "");
+    let warning_text = warnings(run).join("\n");
+    assert!(!mark.exists(), "{} ran: {warning_text}", std::fs::read_to_string(&mark).unwrap_or_default());
+    assert_eq!(warning_text, "");
     assert_eq!(setup.git(&["show", "result:a"]), "2");
 }
 
 #[tokio::test]
-async fn a_place_whose_repository_is_a_link_or_gone_ends_with_a_warning() {
+async fn a_job_whose_repository_is_gone_or_a_link_completes_with_a_warning() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     let outside = setup.agent.dir.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
@@ -355,19 +359,19 @@ async fn a_place_whose_repository_is_a_link_or_gone_ends_with_a_warning() {
         spec.job = job.parse().unwrap();
         setup.relay.start(&spec).await;
         let run = setup.relay.until_completed(&job).await;
-        let told = warnings(run).join("\n");
-        assert!(told.contains("could not be"), "{told}");
+        let warning_text = warnings(run).join("\n");
+        assert!(warning_text.contains("could not be"), "{warning_text}");
     }
     assert_eq!(tree(&outside.join(".git")), before);
 }
 
 #[tokio::test]
-async fn a_place_belongs_to_the_worker_s_user_and_no_other_user_can_enter_it() {
+async fn a_place_belongs_to_the_worker_s_user_and_is_closed_to_other_users() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
     let user = serde_json::json!({"user": "nobody"});
-    let (mut relay, agent) = connected_at(&user, &Place::default()).await;
+    let (mut relay, agent) = relay_and_agent_with(&user, &StartOptions::default()).await;
     std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let (bare, commit) = job_repository(agent.dir.path(), &[("a", b"1\n")]);
     relay.streams.repository = Some(bare.clone());
@@ -378,12 +382,12 @@ async fn a_place_belongs_to_the_worker_s_user_and_no_other_user_can_enter_it() {
     setup.relay.start(&setup.spec(line, "")).await;
     let run = setup.relay.until_completed("demo#1").await;
     assert!(
-        run.text().contains("\nnobody\nnobody 700\n") && run.text().ends_with("no list\n"),
+        run.log_text().contains("\nnobody\nnobody 700\n") && run.log_text().ends_with("no list\n"),
         "{}",
-        run.text()
+        run.log_text()
     );
     assert_eq!(warnings(run), [] as [&str; 0]);
-    assert_eq!(setup.subjects(), "relay: uncommitted changes\none");
+    assert_eq!(setup.result_subjects(), "relay: uncommitted changes\none");
     eventually("the place is removed", || !place.exists()).await;
 }
 
@@ -395,7 +399,7 @@ async fn in_codex_s_sandbox_a_worker_commits_in_its_place_and_writes_nowhere_els
         .map(|path| if path.is_file() { path } else { path.join("codex") })
         .find(|codex| codex.is_file())
         .expect("a codex on PATH, or RELAY_TEST_CODEX");
-    // Jobs may write in the temporary folder, so everything is elsewhere.
+    // In the sandbox, jobs may write in the temporary folder, so home and state are in another folder.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let home = dir.path().canonicalize().unwrap();
     std::fs::write(home.join("victim"), "").unwrap();
@@ -403,7 +407,8 @@ async fn in_codex_s_sandbox_a_worker_commits_in_its_place_and_writes_nowhere_els
         "env": {"HOME": home}, "codex": codex, "sandbox": "workspace-write", "hidden": [home.join("platform")],
     });
     let state = home.join("state");
-    let (mut relay, agent) = connected_at(&config, &Place { state: Some(&state), below: &[] }).await;
+    let (mut relay, agent) =
+        relay_and_agent_with(&config, &StartOptions { state: Some(&state), wrapper: &[] }).await;
     let (bare, commit) = job_repository(&home, &[("sub/a", b"1\n"), (".codex/config.toml", b"x = 1\n")]);
     relay.streams.repository = Some(bare.clone());
     let mut setup = Setup { relay, agent, bare, base: commit };
@@ -417,29 +422,29 @@ async fn in_codex_s_sandbox_a_worker_commits_in_its_place_and_writes_nowhere_els
     spec.codex.sandbox = common::job::Sandbox::WorkspaceWrite;
     setup.relay.start(&spec).await;
     let run = setup.relay.until_completed("demo#1").await;
-    let text = run.text();
+    let text = run.log_text();
     assert!(text.contains("/.local/share/relay/places/") && text.contains("/demo.1/sub\n"), "{text}");
-    for told in ["committed", "kept", "hidden"] {
-        assert!(text.contains(&format!("{told}\n")), "{told}: {text}");
+    for word in ["committed", "kept", "hidden"] {
+        assert!(text.contains(&format!("{word}\n")), "{word}: {text}");
     }
     assert_eq!(warnings(run), [] as [&str; 0]);
-    assert_eq!(setup.subjects(), "relay: uncommitted changes\nmine");
+    assert_eq!(setup.result_subjects(), "relay: uncommitted changes\nmine");
     assert_eq!(setup.git(&["diff", "--name-only", "base", "result"]), ".codex/config.toml\nsub/a");
     assert_eq!(std::fs::read_to_string(home.join("victim")).unwrap(), "");
 }
 
-/// Returns the paths below a folder.
+/// Returns the paths of all entries in a folder and its subfolders.
 fn tree(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let below: Vec<PathBuf> =
+    let nested: Vec<PathBuf> =
         found.iter().filter(|path| path.is_dir() && !path.is_symlink()).flat_map(|path| tree(path)).collect();
-    found.extend(below);
+    found.extend(nested);
     found.sort();
     found
 }
 
-/// Returns bytes that git can't compress.
+/// Returns pseudo-random bytes, which git can't compress.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 88_172_645_463_325_252_u64;
     let mut bytes = Vec::with_capacity(len);

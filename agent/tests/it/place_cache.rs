@@ -1,4 +1,4 @@
-//! Caches of repositories: a second job fetches only what is new, and no worker can change what the next one gets.
+//! Tests of the agent's caches of repositories: a second job fetches only new objects, and no worker can write to them.
 
 #![expect(clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
 
@@ -11,36 +11,36 @@ use common::place::PlaceSpec;
 use common::stream::GitService;
 
 use crate::support::streams::{git, job_repository};
-use crate::support::{Agent, Place, Relay, connected_at};
+use crate::support::{Agent, Relay, StartOptions, relay_and_agent_with};
 
-/// Size of the repository, in bytes. Nothing compresses it.
-const SIZE: usize = 4 << 20;
+/// Size of the large file in the repository, in bytes. Git can't compress the file.
+const FILE_SIZE: usize = 4 << 20;
 
-/// A connected agent whose workers have another user, and the repository of all its jobs.
+/// A fake relay and its agent, whose workers run as another user, and the bare repository of all jobs.
 struct Setup {
     relay: Relay,
     agent: Agent,
     bare: PathBuf,
-    jobs: u32,
+    job_count: u32,
 }
 
 impl Setup {
     async fn new() -> Self {
         let user = serde_json::json!({"user": "nobody"});
-        let (mut relay, agent) = connected_at(&user, &Place::default()).await;
+        let (mut relay, agent) = relay_and_agent_with(&user, &StartOptions::default()).await;
         fs::set_permissions(agent.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut state = 1_u64;
         let noise = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 56) as u8
         });
-        let big: Vec<u8> = noise.take(SIZE).collect();
+        let big: Vec<u8> = noise.take(FILE_SIZE).collect();
         let (bare, _) = job_repository(agent.dir.path(), &[("big", &big), ("a", b"0\n")]);
         relay.streams.repository = Some(bare.clone());
-        Self { relay, agent, bare, jobs: 0 }
+        Self { relay, agent, bare, job_count: 0 }
     }
 
-    /// Commits a change of the caller; returns the commit.
+    /// Writes `text` into the file `a` of the caller's repository and commits it; returns the id of the commit.
     fn commit(&self, text: &str) -> String {
         let caller = self.agent.dir.path().join("caller");
         fs::write(caller.join("a"), text).unwrap();
@@ -48,23 +48,24 @@ impl Setup {
         git(&caller, &["rev-parse", "HEAD"])
     }
 
-    /// Runs a job on a base; returns its output and the number of bytes that were sent for its place.
+    /// Runs a job that starts from `base`; returns the job's output, and the number of bytes sent for its clone.
     async fn run(&mut self, base: &str, parent: &str, line: &str) -> (String, usize) {
-        self.jobs += 1;
+        self.job_count += 1;
         git(&self.bare, &["update-ref", "refs/heads/base", base]);
-        let job = format!("demo#{}", self.jobs);
-        let mut spec = self.agent.shell(&job, line);
+        let job = format!("demo#{}", self.job_count);
+        let mut spec = self.agent.shell_spec(&job, line);
         "/not/here".clone_into(&mut spec.workspace);
-        spec.place = Some(PlaceSpec::new(base, parent, &format!("relay/demo-{}", self.jobs), "").unwrap());
-        let before = self.relay.streams.sent;
+        spec.place =
+            Some(PlaceSpec::new(base, parent, &format!("relay/demo-{}", self.job_count), "").unwrap());
+        let before = self.relay.streams.sent_bytes;
         self.relay.start(&spec).await;
         let run = self.relay.until_completed(&job).await;
         let warned = run.events.iter().any(|event| matches!(event.body, EventBody::Warning { .. }));
         assert!(!warned, "{:?}", run.events);
-        (run.text(), self.relay.streams.sent - before)
+        (run.log_text(), self.relay.streams.sent_bytes - before)
     }
 
-    fn head(&self) -> String {
+    fn base(&self) -> String {
         git(&self.bare, &["rev-parse", "base"])
     }
 
@@ -82,38 +83,38 @@ async fn a_second_job_fetches_only_what_is_new() {
         return;
     }
     let mut setup = Setup::new().await;
-    let first = setup.head();
+    let first = setup.base();
     let (text, sent) = setup.run(&first, &first, "cat a; git log --oneline | wc -l").await;
-    assert!(text.ends_with("0\n1\n") && sent > SIZE, "{sent}: {text}");
-    let opened = setup.relay.streams.opened.len();
+    assert!(text.ends_with("0\n1\n") && sent > FILE_SIZE, "{sent}: {text}");
+    let opened = setup.relay.streams.opened_services.len();
     let (text, sent) = setup.run(&first, &first, "cat a; git fsck --strict; echo $?").await;
     assert!(text.contains("\n0\n") && text.ends_with("\n0\n"), "{text}");
-    assert_eq!((sent, setup.relay.streams.opened.len()), (0, opened), "nothing had to be fetched");
+    assert_eq!((sent, setup.relay.streams.opened_services.len()), (0, opened), "nothing had to be fetched");
 
     let second = setup.commit("1\n");
     let (text, sent) = setup.run(&second, &second, "cat a; git commit -q --allow-empty -m x").await;
-    assert!(text.ends_with("\n1\n") && sent < SIZE / 8, "{sent}: {text}");
+    assert!(text.ends_with("\n1\n") && sent < FILE_SIZE / 8, "{sent}: {text}");
     assert_eq!(git(&setup.bare, &["log", "--format=%s", "base..result"]), "x");
-    // Two commits of uncommitted files, which do not know each other.
-    for (text, most) in [("2\n", SIZE / 8), ("3\n", SIZE / 8)] {
+    // Two commits with uncommitted files of the caller. Neither contains the other.
+    for (text, max_sent) in [("2\n", FILE_SIZE / 8), ("3\n", FILE_SIZE / 8)] {
         let caller = setup.agent.dir.path().join("caller");
-        for forget in [&["reflog", "expire", "--expire=now", "--all"][..], &["gc", "-q", "--prune=now"]] {
-            git(&caller, forget);
+        for arguments in [&["reflog", "expire", "--expire=now", "--all"][..], &["gc", "-q", "--prune=now"]] {
+            git(&caller, arguments);
         }
         let base = setup.commit(text);
         git(&caller, &["reset", "-q", "--hard", &second]);
         let (shown, sent) = setup.run(&base, &second, "cat a; git show -s --format=%P").await;
-        assert!(shown.ends_with(&format!("\n{text}{second}\n")) && sent < most, "{sent}: {shown}");
+        assert!(shown.ends_with(&format!("\n{text}{second}\n")) && sent < max_sent, "{sent}: {shown}");
     }
 }
 
 #[tokio::test]
-async fn no_worker_can_write_a_cache_and_a_damaged_one_is_not_used() {
+async fn no_worker_can_write_to_a_cache_and_a_damaged_cache_is_not_used() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
     let mut setup = Setup::new().await;
-    let base = setup.head();
+    let base = setup.base();
     setup.run(&base, &base, "true").await;
     let cache = setup.cache();
     let line = format!(
@@ -133,37 +134,38 @@ async fn no_worker_can_write_a_cache_and_a_damaged_one_is_not_used() {
     bytes[middle..middle + 1000].fill(0);
     fs::write(&pack, bytes).unwrap();
     let (text, sent) = setup.run(&base, &base, "git fsck --strict; echo $?; cat a").await;
-    assert!(text.ends_with("\n0\n0\n") && sent > SIZE, "{sent}: {text}");
-    // The next fetch fills it again.
+    assert!(text.ends_with("\n0\n0\n") && sent > FILE_SIZE, "{sent}: {text}");
+    // The next job fetches everything into a new cache.
     let (_, sent) = setup.run(&base, &base, "true").await;
-    assert!(sent > SIZE, "{sent}");
+    assert!(sent > FILE_SIZE, "{sent}");
     let (_, sent) = setup.run(&base, &base, "true").await;
     assert_eq!(sent, 0);
 }
 
 #[tokio::test]
-async fn jobs_at_once_share_one_fetch() {
+async fn jobs_that_start_at_the_same_time_share_one_fetch() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
     let mut setup = Setup::new().await;
-    let base = setup.head();
+    let base = setup.base();
     let jobs: Vec<String> = (1..=4).map(|n| format!("demo#{n}")).collect();
     for job in &jobs {
-        let mut spec = setup.agent.shell(job, "cat a; git status --porcelain");
+        let mut spec = setup.agent.shell_spec(job, "cat a; git status --porcelain");
         "/not/here".clone_into(&mut spec.workspace);
         spec.place = Some(PlaceSpec::new(&base, &base, "b", "").unwrap());
         setup.relay.start(&spec).await;
     }
     for job in &jobs {
-        let text = setup.relay.until_completed(job).await.text();
+        let text = setup.relay.until_completed(job).await.log_text();
         assert!(text.ends_with("\n0\n"), "{text}");
     }
-    let fetches = setup.relay.streams.opened.iter().filter(|service| **service == GitService::FetchPlace);
+    let fetches =
+        setup.relay.streams.opened_services.iter().filter(|service| **service == GitService::FetchPlace);
     assert_eq!(fetches.count(), 1);
 }
 
-/// Paths, sizes and modes below a folder.
+/// Returns the paths, sizes and modes of all files in a folder and its subfolders.
 fn tree(folder: &std::path::Path) -> Vec<(PathBuf, u64, u32)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

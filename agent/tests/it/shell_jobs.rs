@@ -1,7 +1,9 @@
-//! Shell jobs with the real agent, from start to the relay's last acknowledgement.
+//! Tests of shell jobs, from the start to the relay's last acknowledgement.
 
 use crate::support::figures::figure;
-use crate::support::{Agent, Place, Relay, connected, connected_at, eventually, mark, processes};
+use crate::support::{
+    Agent, Relay, StartOptions, eventually, mark, processes, relay_and_agent, relay_and_agent_with,
+};
 use common::event::{EventBody, FailureKind, FinalState, StepOutcome};
 use common::job::StepKind;
 
@@ -13,24 +15,24 @@ async fn a_shell_job_runs_to_its_end_and_leaves_nothing_in_the_spool() {
     assert_eq!((hello.protocol_max, hello.max_jobs, hello.jobs.len()), (common::wire::PROTOCOL, 4, 0));
     let vitals = hello.vitals.expect("the machine is measured before the first job");
     assert!(vitals.cores > 0 && vitals.memory.is_some() && vitals.state.is_some(), "{vitals:?}");
-    relay.start(&agent.shell("demo#1", "echo out; echo err >&2; pwd")).await;
+    relay.start(&agent.shell_spec("demo#1", "echo out; echo err >&2; pwd")).await;
     let run = relay.until_finished("demo#1").await;
-    assert_eq!(run.accepted, 1);
-    assert_eq!(run.text(), format!("out\nerr\n{}\n", agent.workspace().display()));
-    assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))));
+    assert_eq!(run.accept_count, 1);
+    assert_eq!(run.log_text(), format!("out\nerr\n{}\n", agent.workspace().display()));
+    assert_eq!(run.outcome(), Some((FinalState::Completed, None, Some(0))));
     let kinds = ["accepted", "started", "step_started", "step_finished", "cleanup", "finished"];
-    similar_asserts::assert_eq!(run.kinds(), kinds);
+    similar_asserts::assert_eq!(run.event_types(), kinds);
     let spool = agent.state().join("spool.v5");
     relay.until("the spool is empty", |_| spool.read_dir().unwrap().count() == 0).await;
     let log = agent.workspace().join(".codex-worker/log.txt");
-    assert_eq!(std::fs::read_to_string(log).unwrap(), relay.runs[&"demo#1".parse().unwrap()].text());
+    assert_eq!(std::fs::read_to_string(log).unwrap(), relay.runs[&"demo#1".parse().unwrap()].log_text());
 }
 
 #[tokio::test]
-async fn an_exit_code_fails_the_job_and_is_told() {
-    let (mut relay, agent) = connected().await;
-    relay.start(&agent.shell("demo#1", "exit 7")).await;
-    let (state, error, code) = relay.until_finished("demo#1").await.finished().unwrap();
+async fn a_command_with_an_exit_code_fails_the_job_with_that_code() {
+    let (mut relay, agent) = relay_and_agent().await;
+    relay.start(&agent.shell_spec("demo#1", "exit 7")).await;
+    let (state, error, code) = relay.until_finished("demo#1").await.outcome().unwrap();
     let error = error.unwrap();
     assert_eq!((state, error.kind, code), (FinalState::Failed, FailureKind::Exited, Some(7)));
     assert!(error.message.contains("exit code 7"), "{}", error.message);
@@ -38,19 +40,19 @@ async fn an_exit_code_fails_the_job_and_is_told() {
 
 #[tokio::test]
 async fn setup_and_checks_run_around_the_worker_and_a_failed_check_fails_the_job() {
-    let (mut relay, agent) = connected().await;
-    let mut spec = agent.shell("demo#1", "cat made; echo worked");
+    let (mut relay, agent) = relay_and_agent().await;
+    let mut spec = agent.shell_spec("demo#1", "cat made; echo worked");
     spec.setup = vec!["echo made by setup > made".into()];
     spec.checks = vec!["true".into(), "echo because; exit 3".into(), "touch never".into()];
     relay.start(&spec).await;
     let run = relay.until_finished("demo#1").await;
-    let (state, error, code) = run.finished().unwrap();
+    let (state, error, code) = run.outcome().unwrap();
     let error = error.unwrap();
     assert_eq!((state, error.kind, code), (FinalState::Failed, FailureKind::CheckFailed, Some(0)));
     assert!(error.message.contains("exit code 3: because"), "{}", error.message);
     let expected =
         "$ echo made by setup > made\nmade by setup\nworked\n$ true\n$ echo because; exit 3\nbecause\n";
-    assert_eq!(run.text(), expected);
+    assert_eq!(run.log_text(), expected);
     assert!(!agent.workspace().join("never").exists());
     let kinds: Vec<StepKind> = run
         .events
@@ -65,18 +67,18 @@ async fn setup_and_checks_run_around_the_worker_and_a_failed_check_fails_the_job
 
 #[tokio::test]
 async fn a_step_over_its_limit_fails_the_job_and_leaves_no_process() {
-    let (mut relay, agent) = connected().await;
+    let (mut relay, agent) = relay_and_agent().await;
     let mark = mark();
-    let mut spec = agent.shell("demo#1", &format!("trap '' TERM; sleep {mark} & sleep {mark}; true"));
+    let mut spec = agent.shell_spec("demo#1", &format!("trap '' TERM; sleep {mark} & sleep {mark}; true"));
     spec.limits.steps.insert(StepKind::Command, 300);
     spec.limits.grace_ms = 500;
     relay.start(&spec).await;
     let run = relay.until_finished("demo#1").await;
-    let (state, error, _) = run.finished().unwrap();
+    let (state, error, _) = run.outcome().unwrap();
     let error = error.unwrap();
     assert_eq!((state, error.kind, error.step), (FinalState::Failed, FailureKind::StepTimeout, Some(1)));
     assert!(error.message.contains("limit of 300ms"), "{}", error.message);
-    let kinds = run.kinds();
+    let kinds = run.event_types();
     assert!(kinds.contains(&"warning".to_owned()) && kinds.contains(&"stopping".to_owned()), "{kinds:?}");
     assert_eq!(run.cleanup().unwrap().1, 0);
     assert_eq!(processes(&mark), [] as [u32; 0]);
@@ -88,35 +90,36 @@ async fn a_step_over_its_limit_fails_the_job_and_leaves_no_process() {
 }
 
 #[tokio::test]
-async fn jobs_run_side_by_side_and_one_too_many_is_told_to_wait() {
-    let (mut relay, agent) = connected_at(&serde_json::json!({"max_jobs": 2}), &Place::default()).await;
+async fn jobs_run_side_by_side_and_a_job_without_a_free_slot_is_refused_for_now() {
+    let (mut relay, agent) =
+        relay_and_agent_with(&serde_json::json!({"max_jobs": 2}), &StartOptions::default()).await;
     let wait = "until test -e go; do sleep 0.02; done; echo ";
     for job in ["a#1", "b#1", "c#1"] {
-        relay.start(&agent.shell(job, &format!("{wait} {job}"))).await;
+        relay.start(&agent.shell_spec(job, &format!("{wait} {job}"))).await;
     }
-    let (_, busy) = relay.until_refused("c#1").await;
-    assert!(busy);
-    relay.start(&agent.shell("a#1", "never run twice")).await;
-    relay.until_run("a#1", "is accepted once more", |run| run.accepted == 2).await;
+    let (_, is_busy) = relay.until_refused("c#1").await;
+    assert!(is_busy);
+    relay.start(&agent.shell_spec("a#1", "never run twice")).await;
+    relay.until_run("a#1", "is accepted once more", |run| run.accept_count == 2).await;
     std::fs::write(agent.workspace().join("go"), "").unwrap();
     for job in ["a#1", "b#1"] {
-        assert_eq!(relay.until_finished(job).await.text(), format!("{job}\n"));
+        assert_eq!(relay.until_finished(job).await.log_text(), format!("{job}\n"));
     }
 }
 
 #[tokio::test]
-async fn a_workspace_that_does_not_exist_is_refused_for_good() {
-    let (mut relay, agent) = connected().await;
-    let mut spec = agent.shell("demo#1", "true");
+async fn a_job_whose_workspace_does_not_exist_is_refused_for_good() {
+    let (mut relay, agent) = relay_and_agent().await;
+    let mut spec = agent.shell_spec("demo#1", "true");
     spec.workspace = "/nowhere/at/all".into();
     relay.start(&spec).await;
-    let (reason, busy) = relay.until_refused("demo#1").await;
-    assert!(!busy && reason.contains("/nowhere/at/all"), "{reason}");
+    let (reason, is_busy) = relay.until_refused("demo#1").await;
+    assert!(!is_busy && reason.contains("/nowhere/at/all"), "{reason}");
 }
 
 #[tokio::test]
-async fn p15_a_program_that_can_not_start_is_a_typed_failure_in_all_four_ways() {
-    let (mut relay, agent) = connected().await;
+async fn p15_a_program_that_can_not_start_fails_the_job_with_spawn_failed() {
+    let (mut relay, agent) = relay_and_agent().await;
     let broken = agent.dir.path().join("bin");
     std::fs::create_dir(&broken).unwrap();
     std::fs::write(broken.join("sh"), "not a program").unwrap();
@@ -126,46 +129,46 @@ async fn p15_a_program_that_can_not_start_is_a_typed_failure_in_all_four_ways() 
         ("mode#1", &broken, String::new(), "ermission denied"),
         ("long#1", &path, "x".repeat(200_000), "too long"),
     ];
-    let mut told = Vec::new();
+    let mut outcomes = Vec::new();
     for (job, path, value, reason) in cases {
-        let mut spec = agent.shell(job, "true");
+        let mut spec = agent.shell_spec(job, "true");
         spec.env.extend([("PATH".to_owned(), path.to_owned()), ("VALUE".to_owned(), value)]);
         relay.start(&spec).await;
-        told.push((relay.until_finished(job).await.finished().unwrap(), reason));
+        outcomes.push((relay.until_finished(job).await.outcome().unwrap(), reason));
     }
     if rustix::process::geteuid().is_root() {
-        // The limit binds users, not root, and counts the processes that a user runs already: hence another user with a
-        // process.
-        let mut runs = std::process::Command::new("setpriv");
-        let mut runs = runs.args(["--reuid", "nobody", "--clear-groups", "sleep", "600"]).spawn().unwrap();
-        eventually("somebody else runs something", || {
-            std::fs::read_to_string(format!("/proc/{}/comm", runs.id())).unwrap() == "sleep\n"
+        // The limit on processes exempts root and counts existing ones: so the worker's user has another process.
+        let mut command = std::process::Command::new("setpriv");
+        let mut process =
+            command.args(["--reuid", "nobody", "--clear-groups", "sleep", "600"]).spawn().unwrap();
+        eventually("the other user has a process", || {
+            std::fs::read_to_string(format!("/proc/{}/comm", process.id())).unwrap() == "sleep\n"
         })
         .await;
-        // The old agent would reconnect, and might be the first.
+        // The old agent would reconnect, perhaps before the new one.
         drop(agent);
         relay.drop_connection();
         let agent = Agent::start_with(&relay.url(), &serde_json::json!({"user": "nobody"}));
-        let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+        let no_process = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
         let pid = rustix::process::Pid::from_child(&agent.child);
-        rustix::process::prlimit(Some(pid), rustix::process::Resource::Nproc, none).unwrap();
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Nproc, no_process).unwrap();
         relay.accept().await;
-        relay.start(&agent.shell("full#1", "true")).await;
-        told.push((relay.until_finished("full#1").await.finished().unwrap(), "temporarily unavailable"));
-        runs.kill().unwrap();
-        runs.wait().unwrap();
+        relay.start(&agent.shell_spec("full#1", "true")).await;
+        outcomes.push((relay.until_finished("full#1").await.outcome().unwrap(), "temporarily unavailable"));
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
-    for ((state, error, code), reason) in &told {
+    for ((state, error, code), reason) in &outcomes {
         let error = error.as_ref().unwrap();
         assert_eq!((*state, error.kind, *code), (FinalState::Failed, FailureKind::SpawnFailed, None));
         assert!(error.message.contains(reason), "{}", error.message);
     }
-    figure(&format!("P15 programs that can't start: {0} of {0} typed", told.len()));
+    figure(&format!("P15 programs that can't start: {0} of {0} typed", outcomes.len()));
 }
 
 #[tokio::test]
-async fn changes_are_counted_where_git_knows_the_workspace_even_if_committed_at_once() {
-    let (mut relay, agent) = connected().await;
+async fn changes_in_a_repository_are_counted_even_if_the_job_commits_them() {
+    let (mut relay, agent) = relay_and_agent().await;
     let git = |arguments: &[&str]| {
         let status =
             std::process::Command::new("git").args(arguments).current_dir(agent.workspace()).status();
@@ -177,7 +180,7 @@ async fn changes_are_counted_where_git_knows_the_workspace_even_if_committed_at_
     git(&["config", "user.name", "x"]);
     git(&["config", "user.email", "x@x"]);
     git(&["commit", "-qm", "x"]);
-    relay.start(&agent.shell("demo#1", "echo 3 >> a; git commit -qam y; echo new > b")).await;
+    relay.start(&agent.shell_spec("demo#1", "echo 3 >> a; git commit -qam y; echo new > b")).await;
     let run = relay.until_finished("demo#1").await;
     let EventBody::Finished { changes: Some(changes), .. } = run.events.last().unwrap().body else {
         panic!("{:?}", run.events.last())
@@ -186,12 +189,12 @@ async fn changes_are_counted_where_git_knows_the_workspace_even_if_committed_at_
 }
 
 #[tokio::test]
-async fn p22_a_worker_sees_three_descriptors_and_nothing_of_the_agent() {
-    let (mut relay, agent) = connected().await;
-    let mut spec = agent.shell("demo#1", "ls /proc/$$/fd; env; cat /proc/self/status | grep NoNewPrivs");
+async fn p22_a_worker_inherits_three_descriptors_and_no_variable_of_the_agent() {
+    let (mut relay, agent) = relay_and_agent().await;
+    let mut spec = agent.shell_spec("demo#1", "ls /proc/$$/fd; env; cat /proc/self/status | grep NoNewPrivs");
     spec.env.insert("MINE".into(), "yes".into());
     relay.start(&spec).await;
-    let text = relay.until_finished("demo#1").await.text();
+    let text = relay.until_finished("demo#1").await.log_text();
     assert!(text.starts_with("0\n1\n2\n") && !text.contains("\n3\n"), "{text}");
     figure("P22 inherited descriptors: 0, 1, 2 and none besides");
     assert!(text.contains("MINE=yes") && text.contains("NoNewPrivs:\t1"), "{text}");
@@ -199,26 +202,25 @@ async fn p22_a_worker_sees_three_descriptors_and_nothing_of_the_agent() {
 }
 
 #[tokio::test]
-async fn no_secret_stands_in_any_command_line_or_environment_that_others_can_read() {
-    let (mut relay, agent) = connected().await;
+async fn no_secret_is_in_a_command_line_or_in_the_environment_of_a_shim() {
+    let (mut relay, agent) = relay_and_agent().await;
     let mark = mark();
-    let mut spec = agent.shell("demo#1", &format!("sleep {mark}"));
+    let mut spec = agent.shell_spec("demo#1", &format!("sleep {mark}"));
     spec.env.insert("CANARY".into(), "s3cr3t-canary".into());
     relay.start(&spec).await;
     eventually("the worker runs", || !processes(&format!("sleep {mark}")).is_empty()).await;
     assert_eq!(processes("s3cr3t-canary"), [] as [u32; 0]);
-    let shims = processes("exe shim");
-    for pid in shims {
+    for pid in processes("exe shim") {
         let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         assert!(!String::from_utf8_lossy(&environ).contains("s3cr3t-canary"));
     }
-    relay.until("it runs", |relay| relay.runs.values().any(|run| run.started().is_some())).await;
+    relay.until("it runs", |relay| relay.runs.values().any(|run| run.pid().is_some())).await;
     relay.cancel("demo#1", 0).await;
     relay.until_finished("demo#1").await;
 }
 
 #[tokio::test]
-async fn the_machine_is_measured_again_and_again() {
+async fn an_agent_sends_new_vitals_of_its_machine_repeatedly() {
     let mut relay = Relay::new().await;
     let _agent = Agent::start(&relay.url());
     relay.accept().await;

@@ -1,4 +1,4 @@
-//! An agent whose relay has another protocol version.
+//! Tests of an agent whose relay has another protocol version.
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
@@ -16,10 +16,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-/// A refusal that names both versions, as a relay sends it.
+/// Reason of a close frame with which a relay refuses an agent's version.
 const REASON: &str = "agent 0.1.0 speaks protocol 4 to 4, relay 9.8.7 7 to 9: use one version";
 
-/// Accepts a connection's hello and refuses its version; returns the time of the refusal.
+/// Accepts a connection, reads the agent's `Hello` and refuses its version; returns the time of the refusal.
 async fn refuse(listener: &TcpListener) -> Instant {
     let (stream, _) = listener.accept().await.unwrap();
     #[expect(clippy::result_large_err, reason = "the callback's type is the library's")]
@@ -30,15 +30,15 @@ async fn refuse(listener: &TcpListener) -> Instant {
     let stream = crate::support::tls::identity().accept(stream).await.unwrap();
     let mut socket = tokio_tungstenite::accept_hdr_async(stream, agree).await.unwrap();
     let hello = socket.next().await.unwrap().unwrap().into_data();
-    let greeting = wire::decode_hello_prefix(&hello).unwrap();
-    assert_eq!((greeting.protocol_min, greeting.protocol_max), (wire::PROTOCOL_MIN, wire::PROTOCOL));
+    let prefix = wire::decode_hello_prefix(&hello).unwrap();
+    assert_eq!((prefix.protocol_min, prefix.protocol_max), (wire::PROTOCOL_MIN, wire::PROTOCOL));
     let close = CloseFrame { code: CLOSE_VERSION.into(), reason: REASON.into() };
     socket.send(Message::Close(Some(close))).await.unwrap();
     Instant::now()
 }
 
 #[tokio::test]
-async fn n16_an_agent_of_another_version_says_so_and_retries_only_after_a_change() {
+async fn n16_an_agent_of_a_refused_version_retries_only_after_a_new_configuration() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
@@ -56,18 +56,18 @@ async fn n16_an_agent_of_another_version_says_so_and_retries_only_after_a_change
     refuse(&listener).await;
     eventually("the agent's log names both versions", || fs::read_to_string(&log).unwrap().contains(REASON))
         .await;
-    // An agent retries an absent relay within 100 ms; five seconds without a connection are not a coincidence.
-    let quiet = timeout(Duration::from_secs(5), listener.accept()).await;
-    assert!(quiet.is_err(), "it asked again");
-    // An upgraded relay writes a new configuration.
-    let upgraded = Instant::now();
+    // An agent would retry an absent relay within 100 ms, so five seconds without a connection are no coincidence.
+    let connection = timeout(Duration::from_secs(5), listener.accept()).await;
+    assert!(connection.is_err(), "the agent connected again");
+    // After an upgrade, a relay writes a new configuration for the agent.
+    let configured_at = Instant::now();
     configure(&state, &config("another"));
-    let asked = refuse(&listener).await.duration_since(upgraded);
+    let delay = refuse(&listener).await.duration_since(configured_at);
     agent.kill().unwrap();
     agent.wait().unwrap();
     figure(&format!(
         "N16: a refused agent was quiet for 5 s, then asked {} ms after a new configuration",
-        asked.as_millis()
+        delay.as_millis()
     ));
-    assert!(asked < Duration::from_secs(5), "{asked:?}");
+    assert!(delay < Duration::from_secs(5), "{delay:?}");
 }

@@ -1,15 +1,14 @@
-//! The head of an event line, for readers that pass lines on unchanged. Reading only the head takes a tenth of the time
-//! of parsing the line.
+//! The head of a line of the event log, for readers that pass lines on unchanged: ten times faster than parsing a line.
 
 use super::read::LineFields;
 use super::{LineError, VERSION, verify_checksum};
 
-/// The head of a line with a correct checksum.
+/// The head of a line: the fields that a reader needs in order to select lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineHead<'a> {
     /// Id of the event.
     pub id: u64,
-    /// Type of the event, as written in JSON.
+    /// Type of the event, such as `step_finished`.
     pub kind: &'a str,
 }
 
@@ -43,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn the_front_of_a_line_tells_its_id_and_type_whatever_stands_behind() {
+    fn the_head_has_the_id_and_type_even_if_a_text_in_the_line_looks_like_fields() {
         let hostile = EventBody::Message { text: ",\"type\":\"no\"}\n{\"v\":1,\"id\":7,".to_owned() };
         assert_eq!(LineHead::parse(&line(hostile)), Ok(LineHead { id: 918, kind: "message" }));
         let usage = line(EventBody::Usage(Usage::default()));
@@ -51,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn every_single_bit_flip_and_every_truncation_is_seen() {
+    fn every_single_bit_flip_and_every_truncation_is_detected() {
         let good = line(EventBody::Message { text: "hello".to_owned() });
         let good = &good[..good.len() - 1];
         for bit in 0..good.len() * 8 {

@@ -1,4 +1,4 @@
-//! Parser of event lines: fast for fields in the order of the writer, and through a map for any other order.
+//! Parsers of lines of the event log: a fast one for fields in relay's order, and a general one for any other order.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -27,7 +27,7 @@ impl EventLine {
         let malformed = |e: &dyn std::fmt::Display| LineError::Malformed(e.to_string());
         let at: Timestamp = head.at.parse().map_err(|e| malformed(&e))?;
         let job = head.job.parse().map_err(|e| malformed(&e))?;
-        // Serde's representation of the enum: {"type":{fields}}.
+        // Serde's form of an `EventBody`: {"type":{fields}}.
         let mut text = Vec::with_capacity(head.kind.len() + head.fields.len() + 6);
         for part in [b"{\"", head.kind.as_bytes(), b"\":{", head.fields, b"}}"] {
             text.extend_from_slice(part);
@@ -55,7 +55,7 @@ pub fn checked_id(line: &[u8]) -> Result<u64, LineError> {
     }
 }
 
-/// Fields of a line, borrowed from its bytes.
+/// Fields of a line, borrowed from its bytes; `v` is the version of the line format, `kind` the event's type.
 pub(super) struct LineFields<'a> {
     pub(super) v: u64,
     pub(super) id: u64,
@@ -65,12 +65,12 @@ pub(super) struct LineFields<'a> {
     pub(super) at: &'a str,
     pub(super) source: Source,
     pub(super) kind: &'a str,
-    /// The event's own fields, without braces.
+    /// Fields that only events of this type have, as JSON without braces.
     pub(super) fields: &'a [u8],
 }
 
 impl<'a> LineFields<'a> {
-    /// Reads the fields in the order in which they are written; returns `None` for any other order.
+    /// Reads fields in the order in which relay writes them; returns `None` for any other order.
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let mut rest = UnreadFields(line);
         let v = rest.read_number("{\"v\":")?;
@@ -90,11 +90,11 @@ impl<'a> LineFields<'a> {
     }
 }
 
-/// The unread rest of a line.
+/// The bytes of a line that were not read yet.
 struct UnreadFields<'a>(&'a [u8]);
 
 impl<'a> UnreadFields<'a> {
-    /// Reads the number after `name`, in JSON's form.
+    /// Reads the number after `name`, in JSON's form without sign and fraction.
     fn read_number(&mut self, name: &str) -> Option<u64> {
         let rest = self.0.strip_prefix(name.as_bytes())?;
         let len = rest.iter().position(|b| !b.is_ascii_digit())?;
@@ -120,9 +120,9 @@ impl<'a> UnreadFields<'a> {
     }
 }
 
-/// The fields before the event's own.
+/// The fields that events of all types have.
 #[derive(Deserialize)]
-struct PlainFields {
+struct CommonFields {
     id: u64,
     job: JobId,
     epoch: u32,
@@ -151,7 +151,7 @@ pub(super) fn parse_any_order(line: &[u8]) -> Result<EventLine, LineError> {
             head.insert(key.to_owned(), value);
         }
     }
-    let head: PlainFields = serde_json::from_value(Value::Object(head)).map_err(malformed)?;
+    let head: CommonFields = serde_json::from_value(Value::Object(head)).map_err(malformed)?;
     let Some(Value::String(kind)) = fields.swap_remove("type") else {
         return Err(LineError::Malformed("no type".to_owned()));
     };

@@ -1,12 +1,12 @@
-//! Flow control of one stream: received bytes that are not consumed yet, and credit for sending. Pure.
+//! Flow control of one stream: received bytes that are not consumed yet, and credit (the bytes that may be sent). Pure.
 
 use std::collections::VecDeque;
 
 use super::part::{STREAM_CHUNK, STREAM_WINDOW, StreamPart};
 
-/// Number of consumed bytes that are reported together: a quarter of the window, so that the other end never waits.
+/// Number of consumed bytes that are reported at once: a quarter of the window, so that the other end goes on sending.
 const REPORT_BYTES: u32 = STREAM_WINDOW / 4;
-/// Maximum length of the other end's error, in bytes.
+/// Maximum length of an error message from the other end, in bytes.
 const MAX_ERROR: usize = 500;
 
 /// Reason why a stream ended before all its bytes were transferred.
@@ -15,15 +15,15 @@ pub enum StreamError {
     /// The connection ended.
     #[error("the connection to the relay was lost")]
     Lost,
-    /// The other end ended the stream, for this reason.
+    /// The other end ended the stream for this reason.
     #[error("{0}")]
     Refused(String),
-    /// This end could not read or write.
+    /// This end could not read or write, for this reason.
     #[error("{0}")]
     Local(String),
 }
 
-/// A part that the other end may not send.
+/// Violation of the protocol: a part that the other end may not send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StreamViolation {
     /// More bytes than the window allows.
@@ -32,7 +32,7 @@ pub enum StreamViolation {
     /// More credit than the window allows.
     #[error("a stream got more credit than its window allows")]
     TooMuchCredit,
-    /// Bytes after the end of the direction.
+    /// Bytes after the `Close` of their direction.
     #[error("a stream got bytes after its end")]
     AfterEnd,
 }
@@ -40,16 +40,17 @@ pub enum StreamViolation {
 /// State of both directions of a stream.
 #[derive(Debug)]
 pub(super) struct Flow {
+    /// Received bytes that were not taken yet.
     received: VecDeque<Vec<u8>>,
     /// Bytes that the other end may still send.
     window: u32,
     /// Consumed bytes that were not reported to the other end yet.
     unreported: u32,
-    /// The other end has ended its direction.
-    ended: bool,
-    /// Bytes that may be sent.
+    /// True if the other end has closed its direction.
+    is_closed: bool,
+    /// Bytes that this end may still send.
     credit: u32,
-    /// Bytes that were consumed or sent.
+    /// Bytes that this end has consumed or sent.
     transferred: u64,
     failure: Option<StreamError>,
 }
@@ -60,7 +61,7 @@ impl Default for Flow {
             received: VecDeque::new(),
             window: STREAM_WINDOW,
             unreported: 0,
-            ended: false,
+            is_closed: false,
             credit: STREAM_WINDOW,
             transferred: 0,
             failure: None,
@@ -75,18 +76,17 @@ impl Flow {
     /// The other end broke the protocol.
     pub(super) fn receive(&mut self, part: StreamPart) -> Result<(), StreamViolation> {
         match part {
-            StreamPart::Data(_) if self.ended => return Err(StreamViolation::AfterEnd),
+            StreamPart::Data(_) if self.is_closed => return Err(StreamViolation::AfterEnd),
             StreamPart::Data(bytes) => {
                 let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                let left = self.window.checked_sub(len).ok_or(StreamViolation::WindowExceeded)?;
-                self.window = left;
+                self.window = self.window.checked_sub(len).ok_or(StreamViolation::WindowExceeded)?;
                 self.append(bytes);
             }
             StreamPart::Window(bytes) => {
                 let credit = self.credit.checked_add(bytes).filter(|credit| *credit <= STREAM_WINDOW);
                 self.credit = credit.ok_or(StreamViolation::TooMuchCredit)?;
             }
-            StreamPart::Close(None) => self.ended = true,
+            StreamPart::Close(None) => self.is_closed = true,
             StreamPart::Close(Some(error)) => {
                 self.fail(StreamError::Refused(crate::text_format::one_line(&error, MAX_ERROR)));
             }
@@ -94,8 +94,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Appends received bytes. Small parts are joined, so that the memory is bounded by the window, not by the number of
-    /// parts.
+    /// Appends received bytes. Joins small parts, so that many of them take no more memory than their bytes.
     fn append(&mut self, bytes: Vec<u8>) {
         match self.received.back_mut() {
             Some(last) if last.len() + bytes.len() <= STREAM_CHUNK => last.extend_from_slice(&bytes),
@@ -116,21 +115,21 @@ impl Flow {
         self.failure.as_ref()
     }
 
-    /// Takes received bytes.
+    /// Removes and returns the oldest received bytes.
     pub(super) fn take_received(&mut self) -> Option<Vec<u8>> {
         self.received.pop_front()
     }
 
-    /// Returns true if all bytes were taken and no more will come.
+    /// Returns true if all received bytes were taken and no more can arrive.
     pub(super) fn is_drained(&self) -> bool {
-        self.ended && self.received.is_empty()
+        self.is_closed && self.received.is_empty()
     }
 
-    /// Records that taken bytes were consumed. Returns the credit to give the other end now; 0 for none.
+    /// Records that `len` taken bytes were consumed. Returns the credit to give the other end now; 0 for none.
     pub(super) fn consume(&mut self, len: usize) -> u32 {
         self.transferred = self.transferred.saturating_add(len as u64);
         self.unreported = self.unreported.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
-        if self.unreported < REPORT_BYTES || self.ended {
+        if self.unreported < REPORT_BYTES || self.is_closed {
             return 0;
         }
         let credit = std::mem::take(&mut self.unreported);
@@ -148,7 +147,7 @@ impl Flow {
         self.credit as usize
     }
 
-    /// Records that bytes were sent.
+    /// Records that `len` bytes were sent.
     pub(super) fn spend(&mut self, len: usize) {
         self.transferred = self.transferred.saturating_add(len as u64);
         self.credit = self.credit.saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_filled_and_not_exceeded_and_consumed_bytes_open_it_again() {
+    fn more_bytes_than_the_window_are_refused_until_some_are_consumed() {
         let mut flow = Flow::default();
         for _ in 0..4 {
             flow.receive(data(STREAM_CHUNK)).unwrap();
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn credit_is_spent_and_given_back_but_never_beyond_the_window() {
+    fn credit_is_spent_and_given_back_but_never_exceeds_the_window() {
         let mut flow = Flow::default();
         assert_eq!(flow.receive(StreamPart::Window(1)), Err(StreamViolation::TooMuchCredit));
         assert_eq!(flow.receive(StreamPart::Window(u32::MAX)), Err(StreamViolation::TooMuchCredit));
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_follows_the_bytes_before_it_and_a_failure_does_not() {
+    fn a_closed_stream_still_returns_its_bytes_and_a_failed_one_does_not() {
         let mut flow = Flow::default();
         flow.receive(data(3)).unwrap();
         flow.receive(StreamPart::Close(None)).unwrap();

@@ -1,16 +1,15 @@
-//! Streams: bytes of git beside the events, on the connection of an agent.
+//! Streams: transfers of git's data and of archives beside the events, on the connection of an agent.
 //!
 //! ```text
 //!  agent                                        relay
-//!    │ StreamOpen (job, service) ──────────────►  │  starts git on the job's repository, or refuses with Close
-//!    │ ◄──────────────── Data, Window, Close ──►  │  each direction: at most WINDOW bytes without a Window
+//!    │ StreamOpen (job, service) ──────────────►  │  starts the service for the job, or refuses with Close
+//!    │ ◄──────────────── Data, Window, Close ──►  │  each direction: at most STREAM_WINDOW bytes ahead of a Window
 //! ```
 //!
-//! A direction ends with a `Close` without an error. A `Close` with an error ends both directions, and so does the end
-//! of the connection. Parts for a stream that has ended are ignored: the other end sent them before it
-//! received the end.
+//! A `Close` without an error ends one direction. A `Close` with an error ends both directions, and so does the end of
+//! the connection. Parts for an ended stream are ignored: the other end sent them before it received the `Close`.
 //!
-//! * `part`: the parts on the wire. * `flow`: the received bytes and the credit of one stream (pure).
+//! * `part`: the parts of a stream on the wire. * `flow`: flow control of one stream (pure).
 //! * `transfer`: moves bytes between a stream and a generic reader and writer.
 
 mod flow;

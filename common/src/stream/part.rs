@@ -2,20 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Maximum number of bytes in one part. An event waits at most for one part that is being written.
+/// Maximum number of bytes in one part. An event waits for at most one part that is being written.
 pub const STREAM_CHUNK: usize = 64 * 1024;
-/// Maximum number of bytes under way in one direction of a stream: enough for 80 MB/s at a delay of 3 ms. On a
-/// slow link, an event waits at most until this many bytes are sent.
+/// Maximum number of bytes that are sent and not consumed in one direction of a stream: enough for 80 MB/s at a delay
+/// of 3 ms. On a slow connection, an event waits at most until this many bytes are sent.
 pub const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// Service of git that the relay runs on a job's repository.
+/// Service that the relay runs for a job at the other end of a stream, mostly a program of git.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GitService {
-    /// Sends the base to the agent: `git upload-pack`.
+    /// Sends the commit that the job starts from to the agent: `git upload-pack`.
     FetchPlace,
-    /// Takes the result from the agent: `git receive-pack`.
+    /// Receives the result of the job from the agent: `git receive-pack`.
     PushResult,
-    /// Takes the job's output from the agent: an archive (tar), without git.
+    /// Receives the job's output from the agent: an archive (tar), without git.
     PushOutput,
     /// Sends the job's images to the agent: an archive (tar), without git.
     FetchImages,

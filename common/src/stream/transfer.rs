@@ -9,13 +9,13 @@ use tokio::sync::{Notify, mpsc};
 use super::flow::{Flow, StreamError, StreamViolation};
 use super::part::{STREAM_CHUNK, StreamPart};
 
-/// Queue of the parts to send, each with the number of its stream.
+/// Queue of parts to send, each with the number of its stream.
 pub type OutgoingParts = mpsc::Sender<(u32, StreamPart)>;
 
-/// Result of a stream: `Ok` if both directions ended in order.
+/// Result of a transfer: `Ok` if it was completed.
 pub type StreamEnd = Result<(), StreamError>;
 
-/// Handle of one stream, for the connection and for the transfers.
+/// Handle of one stream. The connection passes received parts to it, and transfers read from it and write to it.
 #[derive(Debug, Clone)]
 pub struct StreamHandle {
     number: u32,
@@ -30,12 +30,12 @@ struct Shared {
     credit_changed: Notify,
     /// Wakes the transfer that waits for bytes.
     bytes_changed: Notify,
-    /// Wakes a transfer that waits for its reader.
+    /// Wakes transfers that wait for something outside of the stream, when the stream has failed.
     failed: Notify,
 }
 
 impl StreamHandle {
-    /// Creates a stream with this number, whose parts go into this queue.
+    /// Creates a stream with this number. Parts that it sends go into the queue `parts`.
     pub fn new(number: u32, parts: OutgoingParts) -> Self {
         Self { number, parts, shared: Arc::default() }
     }
@@ -50,23 +50,23 @@ impl StreamHandle {
         Ok(())
     }
 
-    /// Ends both directions here. The other end is not notified.
+    /// Ends both directions at this end. The other end is not notified.
     pub fn fail(&self, error: StreamError) {
         self.lock_flow().fail(error);
         self.wake();
     }
 
-    /// Sends everything that `reader` has until its end. The direction stays open: the caller closes it.
+    /// Sends all bytes of `reader`. Does not close the direction: the caller does that.
     ///
     /// # Errors
     /// The stream has failed, or `reader` can't be read.
     pub async fn send_from(&self, mut reader: impl AsyncRead + Unpin) -> StreamEnd {
         let mut buffer = vec![0; STREAM_CHUNK];
         loop {
-            let most = self.wait_credit().await?.min(STREAM_CHUNK);
+            let max_len = self.wait_credit().await?.min(STREAM_CHUNK);
             // Cancel-safe: the read is only dropped when the stream has failed.
             let read = tokio::select! {
-                read = reader.read(&mut buffer[..most]) => read.map_err(|error| local(&error))?,
+                read = reader.read(&mut buffer[..max_len]) => read.map_err(|error| local_error(&error))?,
                 error = self.wait_failure() => return Err(error),
             };
             if read == 0 {
@@ -77,14 +77,14 @@ impl StreamHandle {
         }
     }
 
-    /// Writes everything that the other end sends into `writer`, then shuts it down.
+    /// Writes all bytes that the other end sends into `writer`, then shuts the writer down.
     ///
     /// # Errors
     /// The stream has failed, or `writer` can't be written.
     pub async fn receive_into(&self, mut writer: impl AsyncWrite + Unpin) -> StreamEnd {
         while let Some(bytes) = self.wait_bytes().await? {
             tokio::select! {
-                written = writer.write_all(&bytes) => written.map_err(|error| local(&error))?,
+                written = writer.write_all(&bytes) => written.map_err(|error| local_error(&error))?,
                 error = self.wait_failure() => return Err(error),
             }
             let credit = self.lock_flow().consume(bytes.len());
@@ -92,10 +92,10 @@ impl StreamHandle {
                 self.send(StreamPart::Window(credit)).await?;
             }
         }
-        writer.shutdown().await.map_err(|error| local(&error))
+        writer.shutdown().await.map_err(|error| local_error(&error))
     }
 
-    /// Ends this end's direction, or the whole stream with an error for the other end.
+    /// Closes the direction in which this end sends; with an error for the other end, closes both directions.
     ///
     /// # Errors
     /// The stream has failed.
@@ -103,8 +103,7 @@ impl StreamHandle {
         self.send(StreamPart::Close(error)).await
     }
 
-    /// Returns the number of bytes that were transferred in both directions. The number grows while the stream makes
-    /// progress.
+    /// Returns the number of bytes that this end has consumed or sent. It grows while the stream makes progress.
     pub fn transferred(&self) -> u64 {
         self.lock_flow().transferred()
     }
@@ -133,7 +132,7 @@ impl StreamHandle {
         mut ready: impl FnMut(&mut Flow) -> Option<T>,
     ) -> Result<T, StreamError> {
         loop {
-            // Registered before the check, so that no change is missed in between.
+            // Created before the check, so that no change is missed between check and wait.
             let notified = changed.notified();
             {
                 let mut flow = self.lock_flow();
@@ -167,7 +166,7 @@ impl StreamHandle {
     }
 }
 
-fn local(error: &io::Error) -> StreamError {
+fn local_error(error: &io::Error) -> StreamError {
     StreamError::Local(error.to_string())
 }
 
@@ -175,8 +174,9 @@ fn local(error: &io::Error) -> StreamError {
 mod tests {
     use super::*;
 
-    /// Runs two ends that are connected with each other; returns what arrived and the ends' results.
-    async fn carry(sent: &[u8], fail_after: Option<usize>) -> (Vec<u8>, [StreamEnd; 2]) {
+    /// Transfers bytes between two connected ends. Returns the bytes that arrived, and the results of the sender and
+    /// the receiver. Fails both ends once more than `fail_after` bytes were passed on.
+    async fn transfer(sent: &[u8], fail_after: Option<usize>) -> (Vec<u8>, [StreamEnd; 2]) {
         let (near_parts, mut near_queue) = mpsc::channel(1);
         let (far_parts, mut far_queue) = mpsc::channel(1);
         let (near, far) = (StreamHandle::new(1, near_parts), StreamHandle::new(1, far_parts));
@@ -188,7 +188,7 @@ mod tests {
             }
             end
         };
-        let carrying = async {
+        let passing_on = async {
             let mut bytes = 0;
             loop {
                 let part = tokio::select! {
@@ -199,7 +199,7 @@ mod tests {
                     bytes += data.len();
                 }
                 part.0.receive(part.1).unwrap();
-                if fail_after.is_some_and(|most| bytes > most) {
+                if fail_after.is_some_and(|max_bytes| bytes > max_bytes) {
                     near.fail(StreamError::Lost);
                     far.fail(StreamError::Lost);
                 }
@@ -208,7 +208,7 @@ mod tests {
         let ends = async { tokio::join!(sending, far.receive_into(&mut arrived)) };
         let ends = tokio::select! {
             ends = ends => ends,
-            () = carrying => unreachable!(),
+            () = passing_on => unreachable!(),
         };
         (arrived, [ends.0, ends.1])
     }
@@ -216,15 +216,15 @@ mod tests {
     #[tokio::test]
     async fn more_bytes_than_the_window_arrive_in_order() {
         let sent: Vec<u8> = (0..3_000_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
-        let (arrived, ends) = carry(&sent, None).await;
+        let (arrived, ends) = transfer(&sent, None).await;
         assert_eq!(ends, [Ok(()), Ok(())]);
         assert!(arrived == sent);
     }
 
     #[tokio::test]
-    async fn a_lost_connection_ends_both_pumps() {
+    async fn a_lost_connection_ends_the_transfers_at_both_ends() {
         let sent = vec![0; 3_000_000];
-        let (_, ends) = carry(&sent, Some(500_000)).await;
+        let (_, ends) = transfer(&sent, Some(500_000)).await;
         assert_eq!(ends, [Err(StreamError::Lost), Err(StreamError::Lost)]);
     }
 }

@@ -10,7 +10,7 @@ use crate::vitals::MachineVitals;
 /// A frame sent by the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentFrame {
-    /// The first frame of a connection.
+    /// The first frame of a connection: identity and state of the agent.
     Hello(Box<Hello>),
     /// The agent has accepted a job: its spec and first event are on the agent's disk.
     Accepted {
@@ -25,10 +25,10 @@ pub enum AgentFrame {
         job: JobId,
         /// Run of the job.
         epoch: u32,
-        /// One line that a person can act on.
+        /// Reason, in one line that a person can act on.
         reason: String,
         /// True if only a free slot is missing. The job then stays queued.
-        busy: bool,
+        is_busy: bool,
     },
     /// Events of one job, without gaps in their sequence.
     Events {
@@ -58,17 +58,17 @@ pub enum AgentFrame {
         /// Number of the ping.
         nonce: u64,
     },
-    /// New vitals of the agent's machine. Sent from protocol [`super::VITALS_PROTOCOL`] on.
+    /// New vitals of the agent's machine. This frame exists from protocol [`super::VITALS_PROTOCOL`] on.
     Vitals(Box<MachineVitals>),
-    /// Opens a stream. Sent, like [`Self::Stream`], from protocol [`super::STREAM_PROTOCOL`] on.
+    /// Opens a stream. This frame and [`Self::Stream`] exist from protocol [`super::STREAM_PROTOCOL`] on.
     StreamOpen {
-        /// Number of the stream. Numbers increase.
+        /// Number of the stream, higher than the number of each earlier stream of the connection.
         stream: u32,
-        /// Job whose repository the stream leads to.
+        /// Id of the job that the stream serves.
         job: JobId,
         /// Run of the job.
         epoch: u32,
-        /// Service of git at the relay.
+        /// Service that the relay runs at its end of the stream.
         service: GitService,
     },
     /// A part of a stream.
@@ -95,15 +95,15 @@ pub struct Hello {
     pub max_jobs: u32,
     /// Platform of the agent.
     pub platform: Platform,
-    /// Every job in the agent's spool: running, or ended and not yet acknowledged.
+    /// Progress of every job in the agent's spool: jobs that run, or have ended and are not yet acknowledged.
     #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, { super::MAX_RUNS }>")]
     pub jobs: Vec<JobProgress>,
-    /// Vitals of the agent's machine, if they were measured. Sent from protocol [`super::VITALS_PROTOCOL`] on.
+    /// Vitals of the agent's machine, if measured. The field exists from protocol [`super::VITALS_PROTOCOL`] on.
     pub vitals: Option<Box<MachineVitals>>,
 }
 
 impl Hello {
-    /// Returns the `Hello` of an agent of this version.
+    /// Creates the `Hello` of an agent of this program's version, without vitals.
     pub fn new(agent: &str, max_jobs: u32, platform: Platform, jobs: Vec<JobProgress>) -> Self {
         Self {
             protocol_min: super::PROTOCOL_MIN,

@@ -33,7 +33,7 @@ pub enum CodecError {
 /// Encodes a frame.
 ///
 /// # Errors
-/// Returns [`CodecError::TooLong`] if they do not fit into one message.
+/// Returns [`CodecError::TooLong`] if the frame does not fit into one message.
 pub fn encode<T: Serialize>(frame: &T) -> Result<Vec<u8>, CodecError> {
     let bytes = bincode::serde::encode_to_vec(frame, WRITE_CONFIG)?;
     if bytes.len() > MAX_MESSAGE { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
@@ -54,12 +54,12 @@ pub fn encode_append<T: Serialize>(value: &T, buffer: &mut Vec<u8>) -> Result<us
     result
 }
 
-/// Returns the bytes of an [`AgentFrame::Events`] with `count` events whose bytes are concatenated in `events`.
+/// Returns the bytes of an [`AgentFrame::Events`] with `count` events. `events` is the concatenation of their bytes.
 ///
 /// So events that were stored in the encoding of [`encode`] can be sent without being decoded.
 ///
 /// # Errors
-/// Returns [`CodecError::TooLong`] if they do not fit into one message.
+/// Returns [`CodecError::TooLong`] if the frame does not fit into one message.
 pub fn encode_events(
     job: &JobId,
     epoch: u32,
@@ -77,7 +77,7 @@ pub fn encode_events(
     if bytes.len() > MAX_MESSAGE { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
 }
 
-/// Decodes a frame from all of these bytes. Never allocates more memory than the limit.
+/// Decodes a frame from all of these bytes. Refuses a length beyond [`MAX_MESSAGE`] before allocating memory for it.
 ///
 /// # Errors
 /// Returns a [`CodecError`] that describes the fault in the bytes.
@@ -85,8 +85,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > MAX_MESSAGE {
         return Err(CodecError::TooLong(bytes.len()));
     }
-    let (frame, used) = bincode::serde::decode_from_slice(bytes, READ_CONFIG)?;
-    if used == bytes.len() { Ok(frame) } else { Err(CodecError::TrailingBytes(bytes.len() - used)) }
+    let (frame, consumed) = bincode::serde::decode_from_slice(bytes, READ_CONFIG)?;
+    if consumed == bytes.len() { Ok(frame) } else { Err(CodecError::TrailingBytes(bytes.len() - consumed)) }
 }
 
 /// Decodes the value at the beginning of these bytes and ignores the rest.
@@ -107,7 +107,7 @@ mod tests {
     use crate::wire::RelayFrame;
 
     #[test]
-    fn a_frame_around_stored_events_is_the_frame_of_these_events() {
+    fn a_frame_of_encoded_events_equals_the_frame_of_the_events() {
         let job: JobId = "a#1".parse().unwrap();
         let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
         for count in [0, 1, 250, 251, 300] {
@@ -125,25 +125,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_leaves_nothing_behind() {
+    fn a_value_over_the_limit_leaves_the_buffer_unchanged() {
         let mut out = vec![7];
         assert!(matches!(encode_append(&vec![1_u8; MAX_MESSAGE], &mut out), Err(CodecError::TooLong(_))));
         assert_eq!(out, [7]);
     }
 
     #[test]
-    fn bytes_behind_the_frame_are_refused() {
+    fn bytes_after_the_frame_are_refused() {
         let mut bytes = encode(&RelayFrame::Ping { nonce: 7 }).unwrap();
         bytes.push(0);
         assert!(matches!(decode::<RelayFrame>(&bytes), Err(CodecError::TrailingBytes(1))));
     }
 
     #[test]
-    fn a_length_bomb_in_twelve_bytes_is_refused() {
-        // Output { job: "a#1", epoch: 1, offset: 0, bytes: 2^40 of them }
-        let mut bomb = vec![4, 3, b'a', b'#', b'1', 1, 0, 253];
-        bomb.extend_from_slice(&(1_u64 << 40).to_le_bytes());
-        assert!(matches!(decode::<AgentFrame>(&bomb), Err(CodecError::Decode(_))));
+    fn a_short_frame_that_announces_a_huge_length_is_refused() {
+        // Output { job: "a#1", epoch: 1, offset: 0, bytes: … } with a length of 2^40 bytes
+        let mut frame = vec![4, 3, b'a', b'#', b'1', 1, 0, 253];
+        frame.extend_from_slice(&(1_u64 << 40).to_le_bytes());
+        assert!(matches!(decode::<AgentFrame>(&frame), Err(CodecError::Decode(_))));
     }
 
     #[test]
@@ -157,7 +157,8 @@ mod tests {
     #[test]
     fn every_truncation_of_a_frame_is_an_error() {
         let job: crate::ids::JobId = "a#1".parse().unwrap();
-        let bytes = encode(&AgentFrame::Refused { job, epoch: 1, reason: "no".into(), busy: true }).unwrap();
+        let bytes =
+            encode(&AgentFrame::Refused { job, epoch: 1, reason: "no".into(), is_busy: true }).unwrap();
         for len in 0..bytes.len() {
             assert!(decode::<AgentFrame>(&bytes[..len]).is_err(), "length {len}");
         }

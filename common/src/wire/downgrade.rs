@@ -1,10 +1,10 @@
-//! Events for a relay of an older protocol version, which can't decode newer kinds of events.
+//! Rewrites events for a relay of an older protocol version, which can't decode newer kinds of events.
 
 use super::codec::{self, CodecError};
 use crate::event::{Event, EventBody};
 
-/// Returns encoded events without vitals, for a relay of a protocol before [`super::VITALS_PROTOCOL`]. Sequences must
-/// not have gaps, so each of them is replaced by an event that changes nothing: a file change without files.
+/// Returns encoded events without vitals, for a relay of a protocol before [`super::VITALS_PROTOCOL`]. A sequence must
+/// not have gaps, so an event without effect replaces each `Vitals` event: a file change without files.
 ///
 /// # Errors
 /// Returns a [`CodecError`] if an event can't be decoded.
@@ -28,13 +28,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_older_relay_gets_every_event_but_the_vitals_and_as_many() {
+    fn an_older_relay_gets_an_empty_file_change_instead_of_vitals() {
         let at = jiff::Timestamp::UNIX_EPOCH;
         let event = |body| codec::encode(&Event { at, body }).unwrap();
         let stalled = event(EventBody::Stalled { n: 1, evidence: "idle".into() });
         let vitals = event(EventBody::Vitals(Box::default()));
-        let nothing = event(EventBody::FileChange { files: Vec::new() });
+        let empty_change = event(EventBody::FileChange { files: Vec::new() });
         let sent = without_vitals([&stalled[..], &vitals, &stalled]).unwrap();
-        assert_eq!(sent, [&stalled[..], &nothing, &stalled].concat());
+        assert_eq!(sent, [&stalled[..], &empty_change, &stalled].concat());
     }
 }

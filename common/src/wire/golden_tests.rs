@@ -1,4 +1,4 @@
-//! The bytes of each frame, frozen. A change here means a new protocol version.
+//! Tests of the bytes of each frame. Other bytes for the same frame require a new protocol version.
 
 use super::*;
 use crate::event::{Event, EventBody, FinalState, Isolation, Queued, Resources, StepOutcome, Usage};
@@ -35,7 +35,7 @@ fn hello(protocol_max: u32, vitals: Option<Box<MachineVitals>>) -> Hello {
     }
 }
 
-/// Returns the bytes of a hello, which are read as that hello.
+/// Returns the bytes of a `Hello` in hexadecimal, after checking that they are decoded as the same `Hello`.
 fn hello_hex(hello: &Hello) -> String {
     let bytes = encode_hello(hello.clone()).unwrap();
     let read = decode_hello(&bytes, &decode_hello_prefix(&bytes).unwrap()).unwrap();
@@ -60,7 +60,7 @@ fn vitals() -> MachineVitals {
 fn frames_of_the_agent() {
     let frames = [
         AgentFrame::Accepted { job: job(), epoch: 1 },
-        AgentFrame::Refused { job: job(), epoch: 1, reason: "full".into(), busy: true },
+        AgentFrame::Refused { job: job(), epoch: 1, reason: "full".into(), is_busy: true },
         AgentFrame::Output { job: job(), epoch: 1, offset: 70000, bytes: b"hi".to_vec() },
         AgentFrame::Pong { nonce: 9 },
     ];
@@ -73,9 +73,11 @@ fn additions_of_protocol_5() {
     let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
     let event = Event { at, body: EventBody::Vitals(Box::new(vitals())) };
     let frame = AgentFrame::Vitals(Box::new(vitals()));
-    let [bare, full] = [None, Some(Box::new(vitals()))].map(|vitals| hello(5, vitals));
-    assert_eq!(hello_hex(&full), hex(&AgentFrame::Hello(Box::new(full.clone()))));
-    insta::assert_snapshot!([hello_hex(&bare), hello_hex(&full), hex(&frame), hex(&event)].join("\n"));
+    let [plain, with_vitals] = [None, Some(Box::new(vitals()))].map(|vitals| hello(5, vitals));
+    assert_eq!(hello_hex(&with_vitals), hex(&AgentFrame::Hello(Box::new(with_vitals.clone()))));
+    insta::assert_snapshot!(
+        [hello_hex(&plain), hello_hex(&with_vitals), hex(&frame), hex(&event)].join("\n")
+    );
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! The beginning of `Hello`, which never changes: programs of any two versions can read it.
+//! The prefix of `Hello`: the first fields, whose format never changes, so that programs of all versions can read them.
 //!
 //! ```text
 //! 00 │ protocol_min │ protocol_max │ length, agent │ length, version │ … rest of `Hello` in this protocol version
 //! ```
 //!
 //! Numbers are varints; numbers below 251 take one byte. A `Hello` has the format of its `protocol_max`. A newer format
-//! only appends fields to an older one. A relay reads the fields that it knows, and accepts more bytes only from a
-//! newer agent.
+//! is an older one with further fields at the end. A relay reads the fields that it knows, and accepts further bytes
+//! only from a newer agent.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,12 +29,12 @@ impl VersionRange {
     /// Returns the newest version that both programs support.
     pub fn newest_common(self, other: Self) -> Option<u32> {
         let (min, max) = (self.min.max(other.min), self.max.min(other.max));
-        let real = |range: Self| range.min <= range.max;
-        (min <= max && real(self) && real(other)).then_some(max)
+        let is_valid = |range: Self| range.min <= range.max;
+        (min <= max && is_valid(self) && is_valid(other)).then_some(max)
     }
 }
 
-/// The part of `Hello` that every version can read.
+/// The first fields of `Hello`, which a relay of every version can read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelloPrefix {
     /// Oldest protocol version that the agent supports.
@@ -47,16 +47,16 @@ pub struct HelloPrefix {
     pub version: String,
 }
 
-/// The last byte of a `Hello` without vitals, which older protocol versions don't have.
+/// Encoding of the field `vitals` if there are none. A `Hello` of an older protocol version ends before this byte.
 const NO_VITALS: u8 = 0;
 
-/// The frozen part of the first variant of the agent's frames.
+/// The first variant of [`AgentFrame`], with only the prefix of `Hello`.
 #[derive(Deserialize)]
 enum FirstFrame {
     Hello(HelloPrefix),
 }
 
-/// Decodes the beginning of a `Hello` of any version and ignores the rest.
+/// Decodes the prefix of a `Hello` of any version and ignores the rest.
 ///
 /// # Errors
 /// Returns a [`CodecError`] if the bytes do not begin like a `Hello`.
@@ -65,7 +65,7 @@ pub fn decode_hello_prefix(bytes: &[u8]) -> Result<HelloPrefix, CodecError> {
     Ok(prefix)
 }
 
-/// Decodes a whole `Hello`. From a newer agent only the known part is decoded.
+/// Decodes a whole `Hello`. Ignores fields of a newer version.
 ///
 /// # Errors
 /// Returns a [`CodecError`] if the bytes are not a frame of the agent. Returns `None` for a frame other than `Hello`.
@@ -95,7 +95,7 @@ pub fn encode_hello(hello: Hello) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// Returns the protocol version to use with an agent.
+/// Returns the protocol version for the connection with an agent: the newest that both programs support.
 ///
 /// # Errors
 /// Returns one line that names both programs' versions and ranges if there is no common version.
@@ -112,11 +112,11 @@ pub fn negotiate(prefix: &HelloPrefix) -> Result<u32, String> {
 mod tests {
     use super::*;
 
-    /// Protocol 3 to 300, agent `a1`, version `0.1.0`.
+    /// Prefix of a `Hello` in hexadecimal: protocol 3 to 300, agent `a1`, version `0.1.0`.
     const FROZEN: &str = "0003fb2c0102613105302e312e30";
 
     #[test]
-    fn the_beginning_of_a_hello_is_read_whatever_follows() {
+    fn the_prefix_of_a_hello_is_read_whatever_follows() {
         let expected =
             HelloPrefix { protocol_min: 3, protocol_max: 300, agent: "a1".into(), version: "0.1.0".into() };
         let mut bytes = hex::decode(FROZEN).unwrap();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_hello() {
+    fn a_truncated_prefix_and_another_kind_of_frame_are_refused() {
         let bytes = hex::decode(FROZEN).unwrap();
         for len in 0..bytes.len() {
             assert!(decode_hello_prefix(&bytes[..len]).is_err(), "length {len}");
@@ -137,17 +137,18 @@ mod tests {
     #[test]
     fn n16_every_combination_of_versions_meets_in_the_newest_of_both_or_not_at_all() {
         let ranges = || (1..=4).flat_map(|min| (1..=4).map(move |max| VersionRange { min, max }));
-        let (mut met, mut refused) = (0, 0);
+        let (mut accepted, mut refused) = (0, 0);
         for agent in ranges() {
             for relay in ranges() {
-                let speaks = |range: VersionRange, version: u32| range.min <= version && version <= range.max;
+                let supports =
+                    |range: VersionRange, version: u32| range.min <= version && version <= range.max;
                 let expected =
-                    (1..=4).rev().find(|version| speaks(agent, *version) && speaks(relay, *version));
+                    (1..=4).rev().find(|version| supports(agent, *version) && supports(relay, *version));
                 assert_eq!(agent.newest_common(relay), expected, "{agent:?} and {relay:?}");
-                *if expected.is_some() { &mut met } else { &mut refused } += 1;
+                *if expected.is_some() { &mut accepted } else { &mut refused } += 1;
             }
         }
-        assert_eq!((met, refused), (70, 186));
+        assert_eq!((accepted, refused), (70, 186));
     }
 
     #[test]
@@ -165,8 +166,8 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_agent_s_hello_may_say_more_and_one_of_this_version_may_not() {
-        let own = Hello {
+    fn only_the_hello_of_a_newer_agent_may_have_further_bytes() {
+        let hello = Hello {
             protocol_min: PROTOCOL,
             protocol_max: PROTOCOL + 1,
             agent: "a1".into(),
@@ -181,12 +182,12 @@ mod tests {
             jobs: Vec::new(),
             vitals: None,
         };
-        for (newest, taken) in [(PROTOCOL + 1, true), (PROTOCOL, false)] {
-            let own = Hello { protocol_max: newest, ..own.clone() };
-            let mut bytes = codec::encode(&AgentFrame::Hello(Box::new(own.clone()))).unwrap();
+        for (newest, is_accepted) in [(PROTOCOL + 1, true), (PROTOCOL, false)] {
+            let hello = Hello { protocol_max: newest, ..hello.clone() };
+            let mut bytes = codec::encode(&AgentFrame::Hello(Box::new(hello.clone()))).unwrap();
             bytes.extend(b"more");
             let read = decode_hello(&bytes, &decode_hello_prefix(&bytes).unwrap());
-            assert_eq!(read.ok(), taken.then_some(Some(own)));
+            assert_eq!(read.ok(), is_accepted.then_some(Some(hello)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The protocol between agent and relay: version and limits.
+//! The wire: the protocol between agent and relay. This file has the protocol's versions and limits.
 //!
 //! The agent connects to `wss://HOST:PORT/agent`, checks the relay's certificate, and offers [`SUBPROTOCOL`]. Every
 //! WebSocket message is binary and contains exactly one frame.
@@ -9,7 +9,7 @@
 //!   │ ◄───────────────────────────── Welcome│  or a close frame with the reason
 //!   │ ◄─────────────────────────────── Start│
 //!   │ Accepted │ Refused ────────────────►  │
-//!   │ Events, Output ────────────────────►  │  in order per job and epoch, from durable + 1
+//!   │ Events, Output ────────────────────►  │  in order per job and epoch, without those named in Welcome
 //!   │ ◄──────────────────── Ack, OutputAck  │  cumulative, after the relay's fsync
 //!   │ ◄────────────────────── Cancel, Extend│
 //!   │ ◄──────── Ping, Pong ──────────────►  │  every PING_INTERVAL; silence of DEAD_AFTER ends the connection
@@ -48,30 +48,30 @@ pub const PROTOCOL_MIN: u32 = 4;
 pub const VITALS_PROTOCOL: u32 = 5;
 /// First protocol version with streams. A job with a clone of its own needs them.
 pub const STREAM_PROTOCOL: u32 = 6;
-/// WebSocket subprotocol.
+/// Name of the WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
-/// Path of the agents' endpoint.
+/// Path of the relay's HTTP endpoint for agents.
 pub const AGENT_PATH: &str = "/agent";
-/// Server name in every relay's certificate. The agent pins the certificate itself, so the names can be the same.
+/// Server name in the certificate of every relay. The agent pins the certificate itself, so the name can be a constant.
 pub const TLS_NAME: &str = "relay";
 
 /// Maximum length of a message, in bytes. Both ends refuse longer messages before they buffer them.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
 /// Maximum number of events in one frame: 256 of the usual size (≤ 300 bytes) fill a write buffer of 64 KiB.
 pub const MAX_BATCH: usize = 256;
-/// Size at which a batch of events is closed, in bytes; leaves space for the largest single event.
+/// Size at which no more events are added to a batch, in bytes. It leaves space for the largest single event.
 pub const BATCH_BYTES: usize = 256 * 1024;
-/// Maximum number of runs in a `Hello` or `Welcome`, so that they take no more memory than the longest frame.
+/// Maximum number of runs in a `Hello` or `Welcome`, so that these take no more memory than the longest frame.
 pub const MAX_RUNS: usize = 16 * 1024;
-/// Maximum output in one frame, in bytes.
+/// Maximum length of the output in one frame, in bytes.
 pub const OUTPUT_CHUNK: usize = 64 * 1024;
 
-/// Maximum time from the upgrade to `Hello`.
+/// Maximum time from the WebSocket upgrade to `Hello`.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two pings.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Time without a frame after which either end closes the connection: long enough for two unanswered pings, short
-/// enough to record the loss within 15 s.
+/// Time without a frame after which either end closes the connection. Two pings may stay unanswered, and the loss is
+/// recorded within 15 s.
 pub const DEAD_AFTER: Duration = Duration::from_secs(14);
 
 /// Close code: there is no common protocol version; the reason names the versions of both ends.

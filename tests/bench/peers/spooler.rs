@@ -1,4 +1,5 @@
-//! task-spooler, with a server of its own. Its one slot is taken: added tasks wait, as the jobs of relay do.
+//! task-spooler, a peer of `relay launch` and `status`, with its own server. A task occupies its one slot, so that
+//! added tasks wait, as the jobs of relay do.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,16 +7,16 @@ use std::process::Command;
 use crate::samples::time;
 use crate::{Fallible, setup};
 
-/// Name of the program in Debian, where `ts` is another program.
+/// Name of the program in Debian, where another program is called `ts`.
 const PROGRAM: &str = "tsp";
 
-/// A running server.
+/// A running server of task-spooler.
 pub(crate) struct Spooler {
     socket: PathBuf,
 }
 
 impl Spooler {
-    /// Starts the server with a socket in `dir`.
+    /// Starts the server with its socket in `dir`, and a task that occupies the slot.
     pub(crate) fn start(dir: &Path) -> Fallible<Self> {
         if !setup::on_path(PROGRAM) {
             return Err(format!("{PROGRAM} is not installed").into());
@@ -25,7 +26,7 @@ impl Spooler {
         Ok(spooler)
     }
 
-    /// A `tsp` command with these arguments.
+    /// Returns a `tsp` command with these arguments, for this server.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         command(&self.socket, args)
     }
@@ -33,8 +34,8 @@ impl Spooler {
 
 impl Drop for Spooler {
     fn drop(&mut self) {
-        // The server ends first: it would start the next job when the running one ends. The process id of the running
-        // job is read before that, while the server can still answer.
+        // The server is ended before its running task, because it would start the next task. So the process id of the
+        // running task is requested first.
         let running = command(&self.socket, &["-p"]).output();
         let _ = command(&self.socket, &["-K"]).output();
         let pid = running.ok().and_then(|output| String::from_utf8(output.stdout).ok());

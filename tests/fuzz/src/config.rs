@@ -1,10 +1,10 @@
-//! `relay.toml`: any text is a configuration, or yields one line that says where it is wrong.
+//! Check of `relay.toml`: any text is a valid configuration, or is refused with one line that names the file.
 
 use relay::internals::load_config;
 
 use super::folder;
 
-/// Panics if a text is refused without naming its place in one line.
+/// Panics if a text is refused with a reason of several lines, or one that does not name the file.
 pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let platform = folder().join("platform");

@@ -1,5 +1,5 @@
-//! Checks of every reader of outside bytes: each panics when its reader does something wrong. The fuzz targets feed
-//! them, and a test of every run does so with mutated seeds.
+//! Checks of all code that reads bytes from outside. A check panics if the code that it calls does something wrong. The
+//! fuzz targets call the checks with bytes from a fuzzer, and a test of every run with mutated seeds.
 
 pub mod agent_frame;
 pub mod codex;
@@ -21,20 +21,20 @@ use serde::de::DeserializeOwned;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Decodes a frame, counts the memory that this takes, and compares the frame with its own bytes.
-fn frame<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
-    let before = MEMORY.current_usage();
+/// Decodes a frame. Panics if that takes too much memory, or if the encoded frame is decoded as another frame.
+fn check_frame<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let usage_before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
     let frame = wire::decode::<T>(bytes);
-    let peak = MEMORY.peak_usage().saturating_sub(before);
+    let peak = MEMORY.peak_usage().saturating_sub(usage_before);
     assert!(peak <= 2 * MAX_MESSAGE, "{peak} bytes of memory for a frame of {}", bytes.len());
     if let Ok(frame) = frame {
-        let again = wire::encode(&frame).expect("a frame that was read can be written");
-        assert_eq!(wire::decode::<T>(&again).expect("and read again"), frame);
+        let encoded = wire::encode(&frame).expect("a frame that was read can be written");
+        assert_eq!(wire::decode::<T>(&encoded).expect("a frame that was written can be read"), frame);
     }
 }
 
-/// A folder in memory for this process alone.
+/// Returns a folder that only this process uses, in memory if possible.
 fn folder() -> &'static PathBuf {
     static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
         tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")

@@ -1,10 +1,11 @@
-//! Frames from a relay: a frame is refused or read back as it was, and never takes more memory than two of the longest.
+//! Check of frames from a relay: bytes are refused, or decoded to a frame that does not change when it is encoded and
+//! decoded again. That takes at most twice the memory of the longest frame.
 
 use common::wire::RelayFrame;
 
-use super::frame;
+use super::check_frame;
 
-/// Panics if a frame is read wrongly.
+/// Panics if the bytes are decoded wrongly.
 pub fn check(bytes: &[u8]) {
-    frame::<RelayFrame>(bytes);
+    check_frame::<RelayFrame>(bytes);
 }

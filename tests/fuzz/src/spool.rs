@@ -1,5 +1,5 @@
-//! A segment of the agent's spool: good records, jumps and garbage in any order. Records that are read lie before any
-//! damage and are the same when the rest is cut off; the spool opens the segment and continues after it.
+//! Check of segments of the agent's spool: valid records, jumps of the sequence number, and garbage, in any order. The
+//! records before the first damage are read, and the spool appends to the segment.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -12,32 +12,33 @@ use worker_agent::internals::{ClockSource, RunId, SimulatedClocks, Spool};
 
 use super::folder;
 
-/// Splits the input into pieces: a kind, a length, and as many bytes.
-fn pieces(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
+/// Splits the input into pieces. Each is a byte for its kind, a byte for its length, and as many bytes.
+fn split_into_pieces(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     let mut pieces = Vec::new();
     while let [kind, length, rest @ ..] = bytes {
-        let (piece, behind) = rest.split_at(usize::from(*length).min(rest.len()));
+        let (piece, remaining) = rest.split_at(usize::from(*length).min(rest.len()));
         pieces.push((*kind, piece));
-        bytes = behind;
+        bytes = remaining;
     }
     pieces
 }
 
-fn event(text: &[u8]) -> Vec<u8> {
+fn message_event(text: &[u8]) -> Vec<u8> {
     let body = EventBody::Message { text: String::from_utf8_lossy(text).into_owned() };
     event_bytes(&Event { at: Timestamp::UNIX_EPOCH, body })
 }
 
-fn number(bytes: &[u8]) -> u64 {
+fn parse_number(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn open(state: &Path) -> Spool {
+fn open_spool(state: &Path) -> Spool {
     let clocks = SimulatedClocks { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
     Spool::open_with_clocks(state, ClockSource::Simulated(Arc::new(Mutex::new(clocks)))).expect("a spool")
 }
 
-fn goes_on(bytes: &[u8]) {
+/// Panics if a spool with this segment loses an event when it appends another and is opened again.
+fn check_append(bytes: &[u8]) {
     let id = RunId { job: "a#1".parse().expect("a job"), epoch: 1 };
     let (state, spool) = (folder(), Spool::folder_path(folder()));
     let run = spool.join("a.1.1");
@@ -45,47 +46,48 @@ fn goes_on(bytes: &[u8]) {
     std::fs::create_dir_all(&run).expect("a folder");
     std::fs::write(run.join("spec.json"), "{}").expect("a file");
     std::fs::write(run.join(FIRST), bytes).expect("a file");
-    let Some(run) = open(state).get_run(&id).filter(|run| !run.is_finished()) else { return };
-    let Ok(held) = events(&run) else { return };
+    let Some(run) = open_spool(state).get_run(&id).filter(|run| !run.is_finished()) else { return };
+    let Ok(events_before) = events(&run) else { return };
     run.append(EventBody::Warning { message: "next".to_owned() });
     drop(run);
-    let run = open(state).get_run(&id).expect("a run that was there");
-    let again = events(&run).expect("events that were there");
-    assert_eq!(again[..held.len()], held);
-    assert_eq!(again.len(), held.len() + 1);
+    let run = open_spool(state).get_run(&id).expect("a run that was there");
+    let events_after = events(&run).expect("events that were there");
+    assert_eq!(events_after[..events_before.len()], events_before);
+    assert_eq!(events_after.len(), events_before.len() + 1);
 }
 
-/// Panics if a record is lost, invented or read behind damage.
+/// Panics if a record is lost, invented, or read after damage.
 pub fn check(input: &[u8]) {
-    let pieces = pieces(input);
-    let events: Vec<Vec<u8>> = pieces.iter().map(|(_, bytes)| event(bytes)).collect();
-    let mut next = 1_u64;
+    let pieces = split_into_pieces(input);
+    let events: Vec<Vec<u8>> = pieces.iter().map(|(_, bytes)| message_event(bytes)).collect();
+    let mut next_seq = 1_u64;
     let pieces: Vec<Piece> = pieces
         .iter()
         .zip(&events)
         .map(|((kind, bytes), event)| match kind % 8 {
             0..4 => {
-                let seq = next;
-                next = seq.saturating_add(1);
+                let seq = next_seq;
+                next_seq = seq.saturating_add(1);
                 Piece::Record(seq, event)
             }
-            4 => Piece::Record(number(bytes), event),
-            5 => Piece::Record(next, bytes),
+            4 => Piece::Record(parse_number(bytes), event),
+            5 => Piece::Record(next_seq, bytes),
             6 => {
-                next = number(bytes).saturating_add(1);
-                Piece::Jump(number(bytes))
+                next_seq = parse_number(bytes).saturating_add(1);
+                Piece::Jump(parse_number(bytes))
             }
             _ => Piece::Junk(bytes),
         })
         .collect();
     let bytes = build_segment(1, 7, &pieces);
-    let found = scan_segment(&bytes).expect("its header is good");
-    assert!(found.end <= bytes.len() && found.first <= found.next);
-    assert_eq!(found.torn || found.damaged, found.end < bytes.len());
-    let cut = scan_segment(&bytes[..found.end]).expect("its header is good");
-    assert_eq!((cut.next, cut.end, cut.torn, cut.damaged), (found.next, found.end, false, false));
-    goes_on(&bytes);
+    let scan = scan_segment(&bytes).expect("a segment with a valid header");
+    assert!(scan.end <= bytes.len() && scan.first <= scan.next);
+    assert_eq!(scan.torn || scan.damaged, scan.end < bytes.len());
+    let truncated = scan_segment(&bytes[..scan.end]).expect("a segment with a valid header");
+    let expected = (scan.next, scan.end, false, false);
+    assert_eq!((truncated.next, truncated.end, truncated.torn, truncated.damaged), expected);
+    check_append(&bytes);
     if scan_segment(input).is_some() {
-        goes_on(input);
+        check_append(input);
     }
 }

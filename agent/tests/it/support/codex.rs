@@ -1,4 +1,4 @@
-//! A script in the place of Codex: the agent sees only its output and its exit.
+//! Shell scripts that take the place of Codex. The agent sees only their output and their exit.
 
 use std::fmt::Write;
 use std::fs;
@@ -9,24 +9,24 @@ use common::job::{JobSpec, Runner};
 use super::Agent;
 
 /// Shell commands that print the beginning of a thread and of a turn.
-pub(crate) const THREAD: &str =
+pub(crate) const BEGIN_TURN: &str =
     r#"echo '{"type":"thread.started","thread_id":"t-1"}'; echo '{"type":"turn.started"}'"#;
 /// Shell command that prints the end of a turn.
-pub(crate) const DONE: &str =
+pub(crate) const END_TURN: &str =
     r#"echo '{"type":"turn.completed","usage":{"input_tokens":100,"output_tokens":20}}'"#;
 
-/// Script of a whole turn around these commands.
+/// Returns a script that prints a whole turn of Codex, with the shell commands `body` in the middle.
 pub(crate) fn turn(body: &str) -> String {
-    format!("{THREAD}; {}{DONE}", if body.is_empty() { String::new() } else { format!("{body}; ") })
+    format!("{BEGIN_TURN}; {}{END_TURN}", if body.is_empty() { String::new() } else { format!("{body}; ") })
 }
 
-/// Codex's line for a message of the model.
-pub(crate) fn said(text: &str) -> String {
+/// Returns the line that Codex prints for a message of the model.
+pub(crate) fn message_line(text: &str) -> String {
     format!(r#"{{"type":"item.completed","item":{{"id":"item_9","type":"agent_message","text":"{text}"}}}}"#)
 }
 
-/// Codex's lines for this many commands, one after the other.
-pub(crate) fn flood(commands: usize) -> String {
+/// Returns the lines that Codex prints for this many commands, one after the other.
+pub(crate) fn command_lines(commands: usize) -> String {
     let mut lines = String::new();
     for n in 0..commands {
         let item =
@@ -39,13 +39,13 @@ pub(crate) fn flood(commands: usize) -> String {
     lines
 }
 
-/// A job whose Codex is this script.
-pub(crate) fn job(agent: &Agent, job: &str, body: &str) -> JobSpec {
+/// Returns the spec of a job whose Codex is the shell script `body`.
+pub(crate) fn job_spec(agent: &Agent, job: &str, body: &str) -> JobSpec {
     let program = agent.dir.path().join(format!("codex-{}", job.replace('#', ".")));
     let version = "if [ \"$1\" = --version ]; then echo codex-cli 0.169.0; exit; fi";
     fs::write(&program, format!("#!/bin/sh\n{version}\n{body}\n")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut spec = agent.shell(job, "say hello");
+    let mut spec = agent.shell_spec(job, "say hello");
     spec.runner = Runner::Codex;
     spec.codex.program = program.display().to_string();
     spec.env.insert("CODEX_API_KEY".into(), "s3cr3t".into());

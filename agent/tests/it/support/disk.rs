@@ -1,11 +1,11 @@
-//! Small disks that fill up, and system calls that fail.
+//! Small disks, which a test can fill, and strace commands that make system calls fail or slow.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-/// A separate file system in memory.
+/// A small file system in memory, mounted in a temporary folder. Mounting needs root.
 pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -21,14 +21,14 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Fills all the free space.
+    /// Fills all the free space with one file.
     pub(crate) fn fill(&self) {
         let mut file = File::options().append(true).create(true).open(self.path().join("filler")).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
-    /// Frees the space again.
-    pub(crate) fn empty(&self) {
+    /// Removes the file that fills the disk.
+    pub(crate) fn remove_filler(&self) {
         fs::remove_file(self.path().join("filler")).unwrap();
     }
 
@@ -44,20 +44,21 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Command line below which some system calls of a program fail, injected by strace.
-pub(crate) fn failing(inject: &str) -> Vec<String> {
-    traced(inject, &[])
+/// Returns a wrapper command that runs a program under strace, where some system calls of the program fail.
+pub(crate) fn strace_with_failures(inject: &str) -> Vec<String> {
+    strace_command(inject, &[])
 }
 
-/// Command line below which some system calls of a program and of all its children are delayed.
-pub(crate) fn slow(inject: &str) -> Vec<String> {
-    traced(inject, &["-f"])
+/// Returns a wrapper command that runs a program under strace, where some system calls of the program and of its
+/// descendants are delayed.
+pub(crate) fn strace_with_delays(inject: &str) -> Vec<String> {
+    strace_command(inject, &["-f"])
 }
 
-fn traced(inject: &str, more: &[&str]) -> Vec<String> {
+fn strace_command(inject: &str, options: &[&str]) -> Vec<String> {
     let call = inject.split(':').next().unwrap();
     let (trace, inject) = (format!("trace={call}"), format!("inject={inject}"));
-    // The tracer detaches from the process tree (-D): the program is our own child, and a signal reaches it.
+    // With -D the program, not strace, is the child of the test, so that a signal reaches the program.
     let words = ["strace", "-D", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-    words.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    words.iter().chain(options).map(|word| (*word).to_owned()).collect()
 }

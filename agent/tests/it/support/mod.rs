@@ -1,4 +1,4 @@
-//! A relay that keeps everything in memory, and the real agent beside it.
+//! Harness: a fake relay, which keeps everything in memory, and the real agent, which connects to it.
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a harness of tests: a panic is how it reports")]
 
 pub(crate) mod codex;
@@ -29,27 +29,27 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
-/// Longest wait, beyond anything on a busy machine; only a failing test waits so long.
+/// Maximum wait for a fact, longer than on any busy machine; only a failing test waits so long.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
-/// Length at which a log is discarded, in bytes: a minute's flood of output has gigabytes.
-const FORGET: usize = 64 * 1024 * 1024;
+/// Length at which the fake relay discards the log of a run, in bytes. A minute of flooding output has gigabytes.
+const MAX_KEPT_LOG: usize = 64 * 1024 * 1024;
 pub(crate) const TOKEN: &str = "5ec2e7c0ffee";
 
-/// State of one run at the relay.
+/// State of one run, as the fake relay received it.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     pub(crate) events: Vec<Event>,
-    /// Newest part of its log.
+    /// Newest part of the run's log.
     pub(crate) output: Vec<u8>,
-    /// Number of bytes before that part, which are discarded.
-    forgotten: u64,
-    pub(crate) accepted: u32,
-    pub(crate) refused: Option<(String, bool)>,
-    pub(crate) duplicates: u64,
+    /// Number of bytes of the log before that part, which are discarded.
+    discarded_len: u64,
+    pub(crate) accept_count: u32,
+    pub(crate) refusal: Option<(String, bool)>,
+    pub(crate) duplicate_count: u64,
 }
 
 impl Run {
-    pub(crate) fn finished(&self) -> Option<(FinalState, Option<JobError>, Option<i32>)> {
+    pub(crate) fn outcome(&self) -> Option<(FinalState, Option<JobError>, Option<i32>)> {
         self.events.iter().find_map(|event| match &event.body {
             EventBody::Finished { state, error, exit_code, .. } => Some((*state, error.clone(), *exit_code)),
             _ => None,
@@ -63,27 +63,27 @@ impl Run {
         })
     }
 
-    pub(crate) fn finished_steps(&self) -> usize {
+    pub(crate) fn finished_step_count(&self) -> usize {
         self.events.iter().filter(|event| matches!(event.body, EventBody::StepFinished { .. })).count()
     }
 
-    pub(crate) fn started(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.events.iter().find_map(|event| match event.body {
             EventBody::Started { pid, .. } => Some(pid),
             _ => None,
         })
     }
 
-    /// Length of its log, in bytes.
-    pub(crate) fn length(&self) -> u64 {
-        self.forgotten + self.output.len() as u64
+    /// Length of the run's log, in bytes.
+    pub(crate) fn log_len(&self) -> u64 {
+        self.discarded_len + self.output.len() as u64
     }
 
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         String::from_utf8_lossy(&self.output).into_owned()
     }
 
-    pub(crate) fn kinds(&self) -> Vec<String> {
+    pub(crate) fn event_types(&self) -> Vec<String> {
         let names = self.events.iter().map(|event| match serde_json::to_value(&event.body).unwrap() {
             serde_json::Value::Object(fields) => fields.keys().next().unwrap().clone(),
             other => other.to_string(),
@@ -92,18 +92,21 @@ impl Run {
     }
 }
 
-pub(crate) async fn connected() -> (Relay, Agent) {
-    connected_at(&serde_json::json!({}), &Place::default()).await
+pub(crate) async fn relay_and_agent() -> (Relay, Agent) {
+    relay_and_agent_with(&serde_json::json!({}), &StartOptions::default()).await
 }
 
-pub(crate) async fn connected_at(more: &serde_json::Value, place: &Place<'_>) -> (Relay, Agent) {
+pub(crate) async fn relay_and_agent_with(
+    settings: &serde_json::Value,
+    options: &StartOptions<'_>,
+) -> (Relay, Agent) {
     let mut relay = Relay::new().await;
-    let agent = Agent::start_at(&relay.url(), more, place);
+    let agent = Agent::start_with_options(&relay.url(), settings, options);
     relay.accept().await;
     (relay, agent)
 }
 
-/// A relay that keeps the protocol's guarantees: dense sequences, and acknowledgements only for events that it holds.
+/// A fake relay. Like the real one, it accepts no gap in a sequence, and acknowledges only events that it has stored.
 pub(crate) struct Relay {
     listener: TcpListener,
     socket: Option<WebSocketStream<TlsStream<TcpStream>>>,
@@ -111,7 +114,7 @@ pub(crate) struct Relay {
     pub(crate) pongs: u64,
     /// Vitals that the agent sent, oldest first.
     pub(crate) vitals: Vec<MachineVitals>,
-    pub(crate) ack: bool,
+    pub(crate) sends_acks: bool,
     pub(crate) streams: streams::Streams,
 }
 
@@ -124,7 +127,7 @@ impl Relay {
             runs: BTreeMap::new(),
             pongs: 0,
             vitals: Vec::new(),
-            ack: true,
+            sends_acks: true,
             streams: streams::Streams::default(),
         }
     }
@@ -133,7 +136,7 @@ impl Relay {
         format!("wss://{}/agent", self.listener.local_addr().unwrap())
     }
 
-    /// Accepts the next connection and exchanges `Hello` and `Welcome`.
+    /// Accepts the next connection and exchanges `Hello` and `Welcome`; returns the `Hello`.
     pub(crate) async fn accept(&mut self) -> Hello {
         timeout(DEADLINE, async {
             let (stream, _) = self.listener.accept().await.unwrap();
@@ -154,8 +157,8 @@ impl Relay {
             self.socket = Some(socket);
             let durable = hello.jobs.iter().map(|job| {
                 let run = self.runs.entry(job.job.clone()).or_default();
-                let closed = run.finished().is_some();
-                let (seq, output) = (run.events.len() as u64, run.length());
+                let closed = run.outcome().is_some();
+                let (seq, output) = (run.events.len() as u64, run.log_len());
                 Durable { job: job.job.clone(), epoch: job.epoch, seq, output, closed }
             });
             let durable = durable.collect();
@@ -172,16 +175,17 @@ impl Relay {
         .expect("an agent connects")
     }
 
-    /// Stops listening at its address; returns the address.
-    pub(crate) async fn leave(&mut self) -> SocketAddr {
+    /// Ends the connection and moves the listener to another port, so that the agent finds no relay. Returns the
+    /// address that the agent knows.
+    pub(crate) async fn stop_listening(&mut self) -> SocketAddr {
         self.socket = None;
         let address = self.listener.local_addr().unwrap();
         self.listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         address
     }
 
-    /// Listens again at the same address.
-    pub(crate) async fn come_back(&mut self, address: SocketAddr) {
+    /// Listens at this address from now on.
+    pub(crate) async fn listen_at(&mut self, address: SocketAddr) {
         self.listener = TcpListener::bind(address).await.unwrap();
     }
 
@@ -205,7 +209,7 @@ impl Relay {
         self.streams.fail_all();
     }
 
-    /// Serves until `done` holds.
+    /// Handles the agent's frames until `done` returns true. A failure names the expected fact: `what`.
     pub(crate) async fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let served = timeout(DEADLINE, async {
             let mut ping = Instant::now();
@@ -214,7 +218,7 @@ impl Relay {
                     ping = Instant::now();
                     self.send(&RelayFrame::Ping { nonce: 0 }).await;
                 }
-                // Both are cancel-safe.
+                // Both branches are cancel-safe.
                 let next = tokio::select! {
                     next = timeout(Duration::from_millis(50), self.socket.as_mut().unwrap().next()) => next,
                     frame = self.streams.next_frame() => {
@@ -226,7 +230,7 @@ impl Relay {
                     Err(_) => {}
                     Ok(Some(Ok(Message::Binary(bytes)))) => {
                         let frame = wire::decode(&bytes).unwrap();
-                        self.take(frame).await;
+                        self.handle_frame(frame).await;
                     }
                     Ok(other) => panic!("the connection ended: {other:?}"),
                 }
@@ -236,7 +240,7 @@ impl Relay {
         assert!(served, "not within {DEADLINE:?}: {what}; held: {:#?}", self.runs);
     }
 
-    /// Like [`until`](Self::until), but the agent may end the connection: then the data received so far has to suffice.
+    /// Like [`until`](Self::until), but the agent may end the connection. Then the frames before its end must suffice.
     pub(crate) async fn until_closed(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let served = timeout(DEADLINE, async {
             while !done(self) {
@@ -248,7 +252,7 @@ impl Relay {
                     Err(_) => {}
                     Ok(Some(Ok(Message::Binary(bytes)))) => {
                         let frame = wire::decode(&bytes).unwrap();
-                        self.take(frame).await;
+                        self.handle_frame(frame).await;
                     }
                     Ok(_) => self.socket = None,
                 }
@@ -257,7 +261,7 @@ impl Relay {
         assert!(served.await.is_ok(), "not within {DEADLINE:?}: {what}; held: {:#?}", self.runs);
     }
 
-    /// Serves until a fact holds for the run of a job.
+    /// Handles frames until `fact` returns true for the run of a job; returns the run.
     pub(crate) async fn until_run(&mut self, job: &str, what: &str, fact: impl Fn(&Run) -> bool) -> &Run {
         let id: JobId = job.parse().unwrap();
         self.until(&format!("{job} {what}"), |relay| relay.runs.get(&id).is_some_and(&fact)).await;
@@ -265,23 +269,23 @@ impl Relay {
     }
 
     pub(crate) async fn until_finished(&mut self, job: &str) -> &Run {
-        self.until_run(job, "ends", |run| run.finished().is_some()).await
+        self.until_run(job, "ends", |run| run.outcome().is_some()).await
     }
 
     pub(crate) async fn until_completed(&mut self, job: &str) -> &Run {
         let run = self.until_finished(job).await;
-        assert_eq!(run.finished(), Some((FinalState::Completed, None, Some(0))), "{}", run.text());
+        assert_eq!(run.outcome(), Some((FinalState::Completed, None, Some(0))), "{}", run.log_text());
         run
     }
 
     pub(crate) async fn until_output(&mut self, job: &str, text: &str) {
-        self.until_run(job, text, |run| run.text().contains(text)).await;
+        self.until_run(job, text, |run| run.log_text().contains(text)).await;
     }
 
-    /// Serves until a job is refused, and forgets it; returns the reason, and whether it may be offered again.
+    /// Handles frames until a job is refused, and removes its run. Returns the reason, and true for a busy agent.
     pub(crate) async fn until_refused(&mut self, job: &str) -> (String, bool) {
-        self.until_run(job, "is refused", |run| run.refused.is_some()).await;
-        self.runs.remove(&job.parse().unwrap()).unwrap().refused.unwrap()
+        self.until_run(job, "is refused", |run| run.refusal.is_some()).await;
+        self.runs.remove(&job.parse().unwrap()).unwrap().refusal.unwrap()
     }
 
     /// Returns the run of `demo#1`.
@@ -289,29 +293,29 @@ impl Relay {
         &self.runs[&"demo#1".parse().unwrap()]
     }
 
-    /// Returns the failure of `demo#1`.
-    pub(crate) fn failure(&self) -> JobError {
-        let (state, error, _) = self.demo().finished().unwrap();
+    /// Returns the error of `demo#1`, which must have failed.
+    pub(crate) fn demo_error(&self) -> JobError {
+        let (state, error, _) = self.demo().outcome().unwrap();
         assert_eq!(state, FinalState::Failed, "{:#?}", self.demo().events);
         error.unwrap()
     }
 
-    async fn take(&mut self, frame: AgentFrame) {
+    async fn handle_frame(&mut self, frame: AgentFrame) {
         match frame {
             AgentFrame::Hello(_) => panic!("a second hello"),
-            AgentFrame::Accepted { job, .. } => self.runs.entry(job).or_default().accepted += 1,
-            AgentFrame::Refused { job, reason, busy, .. } => {
-                self.runs.entry(job).or_default().refused = Some((reason, busy));
+            AgentFrame::Accepted { job, .. } => self.runs.entry(job).or_default().accept_count += 1,
+            AgentFrame::Refused { job, reason, is_busy, .. } => {
+                self.runs.entry(job).or_default().refusal = Some((reason, is_busy));
             }
             AgentFrame::Events { job, epoch, first_seq, batch } => {
                 let run = self.runs.entry(job.clone()).or_default();
                 for (seq, event) in (first_seq..).zip(batch) {
-                    let held = run.events.len() as u64;
-                    assert!(seq <= held + 1, "a gap before {seq}");
-                    if seq == held + 1 {
+                    let stored = run.events.len() as u64;
+                    assert!(seq <= stored + 1, "a gap before {seq}");
+                    if seq == stored + 1 {
                         run.events.push(event);
                     } else {
-                        run.duplicates += 1;
+                        run.duplicate_count += 1;
                         assert_eq!(
                             run.events[usize::try_from(seq).unwrap() - 1],
                             event,
@@ -320,22 +324,22 @@ impl Relay {
                     }
                 }
                 let seq = run.events.len() as u64;
-                if self.ack {
+                if self.sends_acks {
                     self.send(&RelayFrame::Ack { job, epoch, seq }).await;
                 }
             }
             AgentFrame::Output { job, epoch, offset, bytes } => {
                 let run = self.runs.entry(job.clone()).or_default();
-                let at = usize::try_from(offset - run.forgotten).unwrap();
+                let at = usize::try_from(offset - run.discarded_len).unwrap();
                 assert!(at <= run.output.len(), "a gap in the output");
                 run.output.truncate(at);
                 run.output.extend_from_slice(&bytes);
-                let offset = run.length();
-                if run.output.len() > FORGET {
-                    run.forgotten = offset;
+                let offset = run.log_len();
+                if run.output.len() > MAX_KEPT_LOG {
+                    run.discarded_len = offset;
                     run.output.clear();
                 }
-                if self.ack {
+                if self.sends_acks {
                     self.send(&RelayFrame::OutputAck { job, epoch, offset }).await;
                 }
             }
@@ -354,13 +358,13 @@ pub(crate) struct Agent {
     state: PathBuf,
 }
 
-/// Location of an agent and the command that starts it, where they differ from the default.
+/// Options for the start of an agent.
 #[derive(Default)]
-pub(crate) struct Place<'a> {
-    /// Its state folder.
+pub(crate) struct StartOptions<'a> {
+    /// State folder of the agent; `None` for one in the agent's temporary folder.
     pub(crate) state: Option<&'a Path>,
-    /// Command in front of its own, such as a tracer.
-    pub(crate) below: &'a [String],
+    /// Command that runs the agent's command line, such as strace; empty for none.
+    pub(crate) wrapper: &'a [String],
 }
 
 impl Agent {
@@ -368,18 +372,22 @@ impl Agent {
         Self::start_with(url, &serde_json::json!({}))
     }
 
-    pub(crate) fn start_with(url: &str, more: &serde_json::Value) -> Self {
-        Self::start_at(url, more, &Place::default())
+    pub(crate) fn start_with(url: &str, settings: &serde_json::Value) -> Self {
+        Self::start_with_options(url, settings, &StartOptions::default())
     }
 
-    pub(crate) fn start_at(url: &str, more: &serde_json::Value, place: &Place<'_>) -> Self {
+    pub(crate) fn start_with_options(
+        url: &str,
+        settings: &serde_json::Value,
+        options: &StartOptions<'_>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let state = place.state.map_or_else(|| dir.path().join("state"), Path::to_owned);
+        let state = options.state.map_or_else(|| dir.path().join("state"), Path::to_owned);
         fs::create_dir(dir.path().join("ws")).unwrap();
         let mut config = tls::config(url, TOKEN);
-        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         configure(&state, &config.to_string());
-        let child = spawn(&state, place.below);
+        let child = spawn(&state, options.wrapper);
         Self { dir, child, state }
     }
 
@@ -391,7 +399,7 @@ impl Agent {
         self.dir.path().join("ws")
     }
 
-    pub(crate) fn again(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.state, &[]);
     }
 
@@ -405,7 +413,7 @@ impl Agent {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    pub(crate) fn shell(&self, job: &str, line: &str) -> JobSpec {
+    pub(crate) fn shell_spec(&self, job: &str, line: &str) -> JobSpec {
         JobSpec::new(job.parse().unwrap(), Runner::Shell, line, &self.workspace().display().to_string())
     }
 }
@@ -421,8 +429,8 @@ pub(crate) fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_worker-agent")
 }
 
-fn spawn(state: &Path, below: &[String]) -> Child {
-    let words = below.iter().map(String::as_str).chain([binary(), "run", "--state"]);
+fn spawn(state: &Path, wrapper: &[String]) -> Child {
+    let words = wrapper.iter().map(String::as_str).chain([binary(), "run", "--state"]);
     let words: Vec<&str> = words.collect();
     Command::new(words[0]).args(&words[1..]).arg(state).stdin(Stdio::null()).spawn().unwrap()
 }
@@ -439,7 +447,7 @@ pub(crate) fn configure(state: &Path, json: &str) {
     assert!(child.wait().unwrap().success());
 }
 
-/// Living processes that have `mark` in their command line.
+/// Returns the processes that have `mark` in their command line, except for cargo.
 pub(crate) fn processes(mark: &str) -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -451,7 +459,7 @@ pub(crate) fn processes(mark: &str) -> Vec<u32> {
     .collect()
 }
 
-/// Polls for a fact until it holds.
+/// Waits until `fact` returns true. `what` names the fact for the message of a failure.
 pub(crate) async fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !fact() {
@@ -460,15 +468,15 @@ pub(crate) async fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
     }
 }
 
-/// A number that no other test uses, for `sleep` to show in its command line.
+/// Returns a number that no other test uses. As the argument of `sleep`, it identifies the process by its command line.
 pub(crate) fn mark() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("9{}{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A process and all its descendants.
-pub(crate) fn below(pid: u32) -> Vec<u32> {
+/// Returns a process and all its descendants.
+pub(crate) fn process_tree(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut next = 0;
     while let Some(pid) = found.get(next) {

@@ -1,4 +1,4 @@
-//! A shim of the real agent, controlled through its own protocol.
+//! A shim of the real agent. The test takes the agent's place and controls the shim through their protocol.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::DEADLINE;
 
-/// A shim with its command. Dropping it closes the connection, as an agent that dies does.
+/// A running shim with its command. Dropping it closes the connection, as the death of an agent does.
 pub(crate) struct Shim {
     child: Child,
     control: UnixStream,
@@ -20,25 +20,25 @@ pub(crate) struct Shim {
 }
 
 impl Shim {
-    /// Runs a shell line below a shim.
+    /// Starts a shim that runs a shell line.
     pub(crate) fn run(line: &str) -> Self {
         Self::run_as(&[], line, &Value::Null)
     }
 
-    /// Like [`run`](Self::run), with words before the shim's own command line, and a user for the command.
-    pub(crate) fn run_as(before: &[&str], line: &str, user: &Value) -> Self {
-        Self::run_and(before, line, user, &[])
+    /// Like [`run`](Self::run), but `wrapper` runs the shim's command line, and the shell line runs as `user`.
+    pub(crate) fn run_as(wrapper: &[&str], line: &str, user: &Value) -> Self {
+        Self::run_with_requests(wrapper, line, user, &[])
     }
 
-    /// Like [`run_as`](Self::run_as), with requests directly after the command: the shim receives all of them with one
-    /// read.
-    pub(crate) fn run_and(before: &[&str], line: &str, user: &Value, requests: &[Value]) -> Self {
-        let (mut control, theirs) = UnixStream::pair().unwrap();
+    /// Like [`run_as`](Self::run_as), but sends further requests together with the command, so that the shim receives
+    /// all of them with one read.
+    pub(crate) fn run_with_requests(wrapper: &[&str], line: &str, user: &Value, requests: &[Value]) -> Self {
+        let (mut control, shim_end) = UnixStream::pair().unwrap();
         control.set_read_timeout(Some(DEADLINE)).unwrap();
-        let words = [before, &[super::binary(), "shim"]].concat();
+        let words = [wrapper, &[super::binary(), "shim"]].concat();
         let mut child = Command::new(words[0])
             .args(&words[1..])
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdin(Stdio::from(OwnedFd::from(shim_end)))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -53,49 +53,49 @@ impl Shim {
         Self { child, control, output, leader: u32::try_from(leader).unwrap() }
     }
 
-    /// The shim's own process.
+    /// Returns the process id of the shim.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Requests the end of everything.
-    pub(crate) fn end(&mut self, grace: Duration) {
-        send(&mut self.control, &end(grace));
+    /// Requests the end of the command and all its descendants.
+    pub(crate) fn request_end(&mut self, grace: Duration) {
+        send(&mut self.control, &end_request(grace));
     }
 
-    /// Requests the end of the processes that the command left behind.
-    pub(crate) fn sweep(&mut self) {
+    /// Requests the end of the processes that the command left when it exited.
+    pub(crate) fn request_sweep(&mut self) {
         send(&mut self.control, &json!("Sweep"));
     }
 
-    /// Requests the end of a part at once.
-    pub(crate) fn kill(&mut self, part: (u32, u64)) {
-        self.end_part(part, 0);
+    /// Requests the immediate end of a process and its descendants.
+    pub(crate) fn request_kill(&mut self, root: (u32, u64)) {
+        self.request_subtree_end(root, 0);
     }
 
-    /// Requests the end of a part, with this many milliseconds from TERM to KILL.
-    pub(crate) fn end_part(&mut self, (pid, started): (u32, u64), grace_ms: u64) {
+    /// Requests the end of a process and its descendants, with this many milliseconds from TERM to KILL.
+    pub(crate) fn request_subtree_end(&mut self, (pid, started): (u32, u64), grace_ms: u64) {
         send(&mut self.control, &json!({"Kill": {"pid": pid, "started": started, "grace_ms": grace_ms}}));
     }
 
-    /// The leader's exit code, as a shell shows it.
-    pub(crate) fn exited(&mut self) -> i64 {
+    /// Waits for the exit of the command's leader; returns the exit code as a shell shows it (128 + signal).
+    pub(crate) fn wait_exit(&mut self) -> i64 {
         let report = receive(&mut self.control);
         let code = report["Exited"]["code"].as_i64();
         code.or_else(|| Some(128 + report["Exited"]["signal"].as_i64()?))
             .unwrap_or_else(|| panic!("{report}"))
     }
 
-    /// Number of processes that did not end by themselves, and number of survivors.
-    pub(crate) fn ended(&mut self) -> (u64, u64) {
+    /// Waits for the end of all processes; returns how many did not end by themselves, and how many survived.
+    pub(crate) fn wait_end(&mut self) -> (u64, u64) {
         let report = receive(&mut self.control);
         let ended = &report["Ended"];
-        let both = ended["killed"].as_u64().zip(ended["survivors"].as_u64());
-        both.unwrap_or_else(|| panic!("{report}"))
+        let counts = ended["killed"].as_u64().zip(ended["survivors"].as_u64());
+        counts.unwrap_or_else(|| panic!("{report}"))
     }
 
     /// Reads the next line that the command writes.
-    pub(crate) fn line(&mut self) -> String {
+    pub(crate) fn read_line(&mut self) -> String {
         let mut line = Vec::new();
         let mut byte = [0];
         while self.output.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
@@ -112,8 +112,8 @@ impl Drop for Shim {
     }
 }
 
-/// Request for the end of everything.
-pub(crate) fn end(grace: Duration) -> Value {
+/// Returns the request for the end of the command and all its descendants.
+pub(crate) fn end_request(grace: Duration) -> Value {
     let grace_ms = u64::try_from(grace.as_millis()).unwrap();
     json!({"End": {"interrupt_first": false, "grace_ms": grace_ms}})
 }
@@ -137,14 +137,14 @@ fn receive(control: &mut UnixStream) -> Value {
     serde_json::from_slice(&body).unwrap()
 }
 
-/// Id and start time of a process, which identify it for ever.
-pub(crate) fn name(pid: u32) -> (u32, u64) {
+/// Returns the id and the start time of a process. Together they never identify another process.
+pub(crate) fn process_identity(pid: u32) -> (u32, u64) {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, rest) = stat.rsplit_once(") ").unwrap();
     (pid, rest.split(' ').nth(19).unwrap().parse().unwrap())
 }
 
-/// The processes whose parent is `pid`, with their states.
+/// Returns the children of a process, with the letters of their states in `/proc`.
 pub(crate) fn children(pid: u32) -> Vec<(u32, char)> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let children = entries.filter_map(|entry| {
@@ -152,8 +152,8 @@ pub(crate) fn children(pid: u32) -> Vec<(u32, char)> {
         let text = std::fs::read_to_string(entry.path().join("stat")).ok()?;
         let (_, rest) = text.rsplit_once(") ")?;
         let mut fields = rest.split(' ');
-        let letter = fields.next()?.chars().next()?;
-        (fields.next()? == pid.to_string()).then_some((child, letter))
+        let state = fields.next()?.chars().next()?;
+        (fields.next()? == pid.to_string()).then_some((child, state))
     });
     children.collect()
 }

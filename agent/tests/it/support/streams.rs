@@ -1,4 +1,4 @@
-//! The streams of the fake relay: the real git on a bare repository.
+//! Streams of the fake relay. The real git serves them from a bare repository.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use common::stream::{GitService, StreamError, StreamHandle, StreamPart};
 use common::wire::RelayFrame;
 use tokio::sync::mpsc;
 
-/// Streams of a fake relay, and what it does with them.
+/// All streams of a fake relay, and the repository that serves them.
 pub(crate) struct Streams {
-    /// Repository of the job; without one, streams are refused.
+    /// Bare repository of the job; `None` if streams are refused.
     pub(crate) repository: Option<PathBuf>,
-    /// Services that were asked for.
-    pub(crate) opened: Vec<GitService>,
-    /// Bytes that came from the agent.
-    pub(crate) received: usize,
-    /// Bytes that were sent to the agent.
-    pub(crate) sent: usize,
-    open: BTreeMap<u32, StreamHandle>,
+    /// Services of all streams that the agent has opened, in order.
+    pub(crate) opened_services: Vec<GitService>,
+    /// Number of bytes that were received from the agent.
+    pub(crate) received_bytes: usize,
+    /// Number of bytes that were sent to the agent.
+    pub(crate) sent_bytes: usize,
+    open_handles: BTreeMap<u32, StreamHandle>,
     parts: mpsc::Receiver<(u32, StreamPart)>,
     sender: mpsc::Sender<(u32, StreamPart)>,
 }
@@ -26,16 +26,17 @@ pub(crate) struct Streams {
 impl Default for Streams {
     fn default() -> Self {
         let (sender, parts) = mpsc::channel(1);
-        let (repository, opened, open) = (None, Vec::new(), BTreeMap::new());
-        Self { repository, opened, received: 0, sent: 0, open, parts, sender }
+        let (repository, opened_services, open_handles) = (None, Vec::new(), BTreeMap::new());
+        Self { repository, opened_services, received_bytes: 0, sent_bytes: 0, open_handles, parts, sender }
     }
 }
 
 impl Streams {
     pub(crate) fn open(&mut self, stream: u32, service: GitService) {
-        self.opened.push(service);
+        self.opened_services.push(service);
         let handle = StreamHandle::new(stream, self.sender.clone());
-        assert!(self.open.insert(stream, handle.clone()).is_none(), "stream {stream} was opened twice");
+        let previous = self.open_handles.insert(stream, handle.clone());
+        assert!(previous.is_none(), "stream {stream} was opened twice");
         let repository = self.repository.clone();
         tokio::spawn(async move {
             let error = match repository {
@@ -48,9 +49,9 @@ impl Streams {
 
     pub(crate) fn receive(&mut self, stream: u32, part: StreamPart) {
         if let StreamPart::Data(bytes) = &part {
-            self.received += bytes.len();
+            self.received_bytes += bytes.len();
         }
-        if let Some(handle) = self.open.get(&stream) {
+        if let Some(handle) = self.open_handles.get(&stream) {
             handle.receive(part).expect("the agent keeps to the window");
         }
     }
@@ -59,12 +60,12 @@ impl Streams {
     pub(crate) async fn next_frame(&mut self) -> RelayFrame {
         loop {
             let (stream, part) = self.parts.recv().await.unwrap();
-            if !self.open.contains_key(&stream) {
+            if !self.open_handles.contains_key(&stream) {
                 continue;
             }
             match &part {
-                StreamPart::Data(bytes) => self.sent += bytes.len(),
-                StreamPart::Close(_) => drop(self.open.remove(&stream)),
+                StreamPart::Data(bytes) => self.sent_bytes += bytes.len(),
+                StreamPart::Close(_) => drop(self.open_handles.remove(&stream)),
                 StreamPart::Window(_) => {}
             }
             return RelayFrame::Stream { stream, part };
@@ -72,18 +73,18 @@ impl Streams {
     }
 
     pub(crate) fn fail_all(&mut self) {
-        for handle in std::mem::take(&mut self.open).into_values() {
+        for handle in std::mem::take(&mut self.open_handles).into_values() {
             handle.fail(StreamError::Lost);
         }
     }
 }
 
-/// Runs git to its end; returns the reason of a failure.
+/// Runs the git program of a service until it exits; returns the reason of a failure.
 async fn serve(handle: &StreamHandle, service: GitService, repository: &Path) -> Option<String> {
     let name = match service {
         GitService::FetchPlace => "upload-pack",
         GitService::PushResult => "receive-pack",
-        GitService::FetchImages => return Some("there are none".to_owned()),
+        GitService::FetchImages => return Some("the job has no images".to_owned()),
         GitService::PushOutput => {
             return handle.receive_into(tokio::io::sink()).await.err().map(|error| error.to_string());
         }
@@ -112,7 +113,7 @@ async fn serve(handle: &StreamHandle, service: GitService, repository: &Path) ->
     }
 }
 
-/// Runs git as a user would; returns its output.
+/// Runs git in a folder, with a name and an address for commits; returns git's output.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let settings = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"];
     let output = std::process::Command::new("git")
@@ -125,8 +126,8 @@ pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Makes a caller's repository with these files in one commit, and the bare repository of a job on it; returns the bare
-/// repository and the commit.
+/// Creates a caller's repository with these files in its newest commit, and a bare repository for a job, which shares
+/// the caller's objects. Returns the path of the bare repository and the id of the commit.
 pub(crate) fn job_repository(dir: &Path, files: &[(&str, &[u8])]) -> (PathBuf, String) {
     let (caller, bare) = (dir.join("caller"), dir.join("job.git"));
     std::fs::create_dir(&caller).unwrap();
