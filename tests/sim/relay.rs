@@ -125,7 +125,7 @@ impl Relay {
             Arrival::Nothing => Ok(0),
             Arrival::End => {
                 network.close(id);
-                let said = side.disconnected(id);
+                let said = side.disconnect(id);
                 self.send(said, network)?;
                 Ok(0)
             }
@@ -202,7 +202,7 @@ impl Relay {
                 }
                 Outgoing::Closed(reason) => {
                     network.close(id);
-                    rest.extend(self.side.iter_mut().flat_map(|side| side.disconnected(id)));
+                    rest.extend(self.side.iter_mut().flat_map(|side| side.disconnect(id)));
                     closed.push(format!("{id}: {reason}"));
                 }
             }

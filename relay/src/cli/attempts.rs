@@ -25,7 +25,7 @@ pub(super) fn launch_all(
     submit::refuse_without_codex(launch, target)?;
     let mut launch = launch.clone();
     if launch.schedule.group == Group::None {
-        launch.schedule.group = Group::OfJob;
+        launch.schedule.group = Group::NamedAfterJob;
     }
     let place = launch.place.clone();
     let mut jobs: Vec<JobId> = Vec::new();
@@ -37,7 +37,7 @@ pub(super) fn launch_all(
         let created = submit::submit_job(context, &launch, pack, target, key.as_deref());
         let (CreateResult::New(job) | CreateResult::Existing(job)) = created
             .map_err(|failure| if jobs.is_empty() { failure } else { name_launched(failure, &jobs) })?;
-        if let (Group::OfJob, Some(group)) = (&launch.schedule.group, group_of(context, &job)?) {
+        if let (Group::NamedAfterJob, Some(group)) = (&launch.schedule.group, group_of(context, &job)?) {
             launch.schedule.group = Group::Named(group);
         }
         jobs.push(job);

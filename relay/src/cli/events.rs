@@ -245,7 +245,11 @@ impl<'a> EventPrinter<'a> {
     /// Returns a reader of a log. With --json the reader starts after `--since`; otherwise at the beginning, because
     /// the display of a line may depend on earlier lines.
     fn open_follower(&self) -> LogFollower {
-        if self.context.output.json { LogFollower::since(self.args.since) } else { LogFollower::new() }
+        if self.context.output.json {
+            LogFollower::starting_after(self.args.since)
+        } else {
+            LogFollower::new()
+        }
     }
 
     fn print_raw(&mut self, raw: &[u8]) {

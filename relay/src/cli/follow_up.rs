@@ -49,7 +49,7 @@ impl EarlierJob {
             .registry
             .spec(&job)
             .read(read::MAX_FILE_SIZE)
-            .or_else(|_| registry.archived().spec(&job).read(read::MAX_FILE_SIZE))
+            .or_else(|_| registry.archive_registry().spec(&job).read(read::MAX_FILE_SIZE))
             .map_err(|e| job_ref::unreadable_file(&job, "spec", &e))?;
         let spec = serde_json::from_slice(&bytes).map_err(|e| {
             job_ref::unreadable_file(&job, "spec", &io::Error::new(io::ErrorKind::InvalidData, e))
@@ -173,7 +173,7 @@ fn read_images(
         return Ok(None);
     }
     let read = |of: &Registry| of.images(job).read(2 * MAX_IMAGE_BYTES);
-    let archive = read(stored).or_else(|_| read(&registry.archived()));
+    let archive = read(stored).or_else(|_| read(&registry.archive_registry()));
     let archive = archive.map_err(|e| job_ref::unreadable_file(job, "images", &e))?;
     Ok(Some(LaunchImages { names: spec.images.clone(), archive: archive.into() }))
 }

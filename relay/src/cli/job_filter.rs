@@ -144,7 +144,7 @@ pub(super) fn select(context: &Context, filter: &JobFilter) -> Result<Vec<Record
     let mut selected = Vec::new();
     let mut seen: BTreeSet<JobId> = BTreeSet::new();
     // The registry is read before its archive, so that a job that is archived meanwhile is found.
-    for home in [context.registry.clone(), context.registry.archived()] {
+    for home in [context.registry.clone(), context.registry.archive_registry()] {
         let heads = heads::read_heads(&home).map_err(|e| home.not_readable(&e))?;
         selected.extend(heads.filter(|head| filter.selects(head, &home) && seen.insert(head.job.clone())));
     }

@@ -90,7 +90,7 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 fn archived_jobs(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
-    let archive = registry.archived();
+    let archive = registry.archive_registry();
     let jobs = read::unarchived_jobs(&archive).map_err(|e| archive.not_readable(&e))?;
     Ok(jobs.into_iter().collect())
 }

@@ -138,7 +138,7 @@ fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure>
     view.queue = Queue::new(&unfinished, &lease::group_limits(registry));
     let is_search = !filter.selects_all();
     if args.all || is_search {
-        let archive = registry.archived();
+        let archive = registry.archive_registry();
         let archived = heads::read_heads(&archive).map_err(unreadable)?;
         rows.extend(archived.filter(|head| filter.selects(head, &archive)).map(ListRow::from));
     }

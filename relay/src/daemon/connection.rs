@@ -32,15 +32,13 @@ use super::upgrade::AppState;
 use super::writer::Receipt;
 use crate::state_dir::tokens::TokenId;
 
-/// Capacity of the queue of frames from the core: every job of an agent (at most 50) can be started and cancelled at
-/// once.
+/// Capacity, in frames, of the queue from the core to an agent: all its jobs (at most 50) can be started and cancelled.
 const OUTBOUND_CAPACITY: usize = 128;
-/// Capacity of the queue of streams' parts: one for each direction of a stream. The transfers wait while it is full.
+/// Capacity, in parts, of the queue of stream parts to an agent. Transfers of git wait while it is full.
 const STREAM_PART_CAPACITY: usize = 2;
-/// Time limit for sending one message. An agent that reads nothing for this time is gone.
+/// Time limit for sending one message. An agent that reads nothing for this time counts as gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
-/// Time limit for an answer of the core or the writer. When it is exceeded, no data is lost, because the agent sends
-/// the data again.
+/// Time limit for an answer of the core or the writer. Exceeding it loses no data: the agent sends the data again.
 const REGISTRY_TIMEOUT: Duration = wire::DEAD_AFTER;
 
 /// Reason why a connection ended.
@@ -62,7 +60,7 @@ enum WriteEvent {
     Outbound(Option<RelayFrame>),
     Receipts(Vec<(JobId, Receipt)>),
     Ping,
-    /// Part of a stream.
+    /// Part of a stream of git.
     Part(RelayFrame),
 }
 
@@ -158,8 +156,8 @@ pub(super) fn connection_error(error: axum::Error) -> EndReason {
     }
 }
 
-/// Reads and writes at the same time: while the agent does not read, its frames are still taken. Otherwise both ends
-/// could wait for each other, each with bytes of git for the other.
+/// Reads and writes at the same time: the relay still receives frames from an agent that does not read. Otherwise both
+/// ends could wait for each other, each with bytes of git for the other.
 async fn serve_frames(
     socket: &mut WebSocket,
     app: &AppState,
@@ -227,7 +225,7 @@ async fn write_frames(
     let mut nonce = 0;
     loop {
         // Every branch is cancel-safe: a channel's `recv`, a map's `take_all` and a tick lose nothing when another
-        // branch wins. Sending happens outside of the select. Parts of streams come last, so that they delay no receipt.
+        // branch wins. Sending happens outside of the select. Stream parts come last, so that they delay no receipt.
         let step = tokio::select! {
             biased;
             frame = frames.recv() => WriteEvent::Outbound(frame),
@@ -272,14 +270,14 @@ async fn handle_message(
     let frame = wire::decode::<AgentFrame>(&bytes).map_err(|e| refused(e.to_string()))?;
     match frames::route_frame(frame, connection_id, receipts).map_err(refused)? {
         FrameRoute::Writer { action, command } => {
-            app.evidence.note(&command);
+            app.evidence.note_evidence(&command);
             with_registry_timeout(action, app.writer.send(command)).await
         }
         FrameRoute::Core(input) => {
             with_registry_timeout("take an answer", app.core.send(input.into())).await.map(drop)
         }
-        FrameRoute::OpenStream(request) => streams.open(request).map_err(refused),
-        FrameRoute::StreamPart { stream, part } => streams.receive(stream, part).map_err(refused),
+        FrameRoute::OpenStream(request) => streams.open_stream(request).map_err(refused),
+        FrameRoute::StreamPart { stream, part } => streams.receive_part(stream, part).map_err(refused),
         FrameRoute::Ignored => Ok(()),
     }
 }

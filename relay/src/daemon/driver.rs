@@ -18,20 +18,20 @@ use crate::registry::requests::{DaemonRequest, FiledRequest};
 use crate::registry::{Registry, read};
 use crate::time::Clock;
 
-/// Environment of the core: real or simulated.
+/// Environment of the core: time, registry, requests and the execution of effects, all real or all simulated.
 pub(super) trait CoreEnvironment {
     /// Returns the current time.
     fn now(&self) -> Instant;
 
     /// Returns the current time of the wall clock.
-    fn wall(&self) -> Timestamp;
+    fn wall_time(&self) -> Timestamp;
 
     fn registry(&self) -> &Registry;
 
     /// Returns the time source of records.
     fn clock(&self) -> &Clock;
 
-    /// Returns the filed requests, oldest first.
+    /// Returns the requests that commands have filed, oldest first.
     fn requests(&self) -> io::Result<Vec<FiledRequest>>;
 
     /// Executes an effect. Returns its answer, if it has one.
@@ -48,11 +48,11 @@ impl<W: CoreEnvironment> Driver<W> {
     /// Handles an input and all resulting effects and answers.
     pub(super) async fn handle_input(&mut self, input: Input) {
         let effects = self.core.handle(input, self.environment.now());
-        self.perform(effects).await;
+        self.perform_effects(effects).await;
     }
 
     /// Executes effects, and handles the answers.
-    pub(super) async fn perform(&mut self, effects: Vec<Effect>) {
+    pub(super) async fn perform_effects(&mut self, effects: Vec<Effect>) {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             if let Some(answer) = self.environment.perform_effect(effect).await {
@@ -63,7 +63,7 @@ impl<W: CoreEnvironment> Driver<W> {
         }
     }
 
-    /// Runs the periodic work: the heartbeat, lost hints, timeouts and retries.
+    /// Runs the periodic work: heartbeat, search for new jobs, check of the wall clock, requests, timeouts and retries.
     pub(super) async fn run_periodic_work(&mut self) {
         let at = self.environment.clock().now();
         self.handle_input(Input::Heartbeat(at)).await;
@@ -76,7 +76,7 @@ impl<W: CoreEnvironment> Driver<W> {
         self.handle_input(Input::Tick).await;
     }
 
-    /// Passes the filed requests on to the core.
+    /// Passes the requests that commands have filed on to the core.
     pub(super) async fn read_requests(&mut self) {
         let filed = match self.environment.requests() {
             Ok(filed) => filed,
@@ -93,18 +93,19 @@ impl<W: CoreEnvironment> Driver<W> {
             {
                 self.find_job(job).await;
             }
-            self.handle_input(Input::RequestFiled { path, request, wall: self.environment.wall() }).await;
+            self.handle_input(Input::RequestFiled { path, request, wall_time: self.environment.wall_time() })
+                .await;
         }
         self.handle_input(Input::RequestsRead).await;
     }
 
-    /// Finds jobs whose hint was lost, in sorted order.
+    /// Passes jobs to the core that it does not know because their launch requests were lost, in sorted order.
     async fn find_new_jobs(&mut self) -> io::Result<()> {
-        let there: BTreeSet<JobId> =
+        let unarchived: BTreeSet<JobId> =
             read::unarchived_jobs(self.environment.registry())?.into_iter().collect();
         // Ended jobs stay known until they are archived, so that no scan reads them again.
-        self.handle_input(Input::JobsListed(there.clone())).await;
-        for job in there {
+        self.handle_input(Input::JobsListed(unarchived.clone())).await;
+        for job in unarchived {
             self.find_job(&job).await;
         }
         Ok(())

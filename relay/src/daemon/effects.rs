@@ -1,4 +1,4 @@
-//! Executes the core's effects, in order. Commands to the writer wait while its queue is full.
+//! Executes the core's effects, in order. Commands to the writer wait while the writer's queue is full.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -39,29 +39,29 @@ use crate::time::{self, Clock};
 /// Executor of the core's effects.
 pub(super) struct Executor {
     pub(super) registry: Registry,
-    /// Lock file, locked while the daemon lives.
+    /// Lock file of the registry, locked while the daemon lives.
     pub(super) lock_file: File,
-    /// State folder, with the state for the next relay.
+    /// State folder, with the state that is saved for the next relay.
     pub(super) state_dir: StateDir,
-    /// State as last stored in the state folder.
+    /// State that was last stored in the state folder.
     pub(super) saved_state: SavedState,
     pub(super) app: AppState,
     pub(super) platform: Platform,
     /// Limits on what a job's spec may ask for.
     pub(super) policy: JobPolicy,
     pub(super) deliveries: DeliveryThread,
-    /// Results of jobs with a clone of their own.
+    /// Publisher of the results of jobs with a clone of their own.
     pub(super) results: ResultPublisher,
     /// Queue of frames to each connection that the core knows. Dropping a queue ends the connection.
     pub(super) outbound_queues: BTreeMap<ConnectionNumber, OutboundQueue>,
-    /// Reply channel of the agent that waits for its admission.
+    /// Channel for the answer to the agent that waits for its admission.
     pub(super) admission_reply: Option<oneshot::Sender<Admission>>,
 }
 
 /// Queue of frames to a connection.
 pub(super) struct OutboundQueue {
     frames: mpsc::Sender<RelayFrame>,
-    /// Newest protocol version of its agent.
+    /// Newest protocol version that the connection's agent speaks.
     protocol: u32,
 }
 
@@ -70,7 +70,7 @@ impl CoreEnvironment for Executor {
         Instant::now()
     }
 
-    fn wall(&self) -> Timestamp {
+    fn wall_time(&self) -> Timestamp {
         time::now()
     }
 
@@ -114,7 +114,7 @@ impl CoreEnvironment for Executor {
             Effect::Record { job, body } => {
                 self.send_to_writer(WriterCommand::RecordRelayEvent { job, body: Box::new(body) }).await;
             }
-            Effect::DropEnv(job) => self.send_to_writer(WriterCommand::RemoveEnvValues(job)).await,
+            Effect::RemoveEnvValues(job) => self.send_to_writer(WriterCommand::RemoveEnvValues(job)).await,
             Effect::RemoveConnection(connection_id) => {
                 self.send_to_writer(WriterCommand::RemoveConnection(connection_id)).await;
             }
@@ -131,7 +131,7 @@ impl CoreEnvironment for Executor {
             Effect::ExtendLimit(effect) => return self.perform_limit_effect(effect).await,
             Effect::Engine(effect) => return self.call_engine(effect).await,
             Effect::SetResultState { path, job, commit, state } => {
-                self.results.set_state(&job, &commit, state).await;
+                self.results.set_result_state(&job, &commit, state).await;
                 drop(self.flush().await);
                 request_files::remove_request(&self.registry, &path);
             }
@@ -192,7 +192,7 @@ impl Executor {
         (!self.queue_frame(&to, frame)).then_some(Input::FrameNotSent(to))
     }
 
-    /// Delivers the notices of a job that has ended. If its result is not recorded yet, publishes the result first.
+    /// Delivers the notices of a job that has ended. A result that is not recorded yet is published first.
     fn notify(&self, record: JobRecord) {
         if !self.results.publish_if_missing(&record) {
             self.deliveries.queue_ended_job(record);
@@ -206,7 +206,7 @@ impl Executor {
         agent: AgentId,
         connection: Option<ConnectionId>,
     ) -> Option<Input> {
-        if let Err(reason) = self.set_base(&job).await {
+        if let Err(reason) = self.write_base_commit(&job).await {
             let body = Box::new(dependency_failed_event(reason));
             self.send_to_writer(WriterCommand::RecordRelayEvent { job, body }).await;
             return None;
@@ -215,7 +215,7 @@ impl Executor {
             Some(to) => {
                 let protocol =
                     self.outbound_queues.get(&to.number).map_or(STREAM_PROTOCOL, |queue| queue.protocol);
-                check_place(protocol, &spec).map(|()| spec)
+                check_protocol(protocol, &spec).map(|()| spec)
             }
             None => Ok(spec),
         });
@@ -236,8 +236,9 @@ impl Executor {
         }
     }
 
-    /// Writes the commit of the result that the job starts from into its spec, if that was not known at its launch.
-    async fn set_base(&self, job: &JobId) -> Result<(), String> {
+    /// Writes the commit that a job starts from into the job's spec, if it is another job's result, unknown at the
+    /// launch.
+    async fn write_base_commit(&self, job: &JobId) -> Result<(), String> {
         let Some(base_job) = request_files::unresolved_base(&self.registry, job) else { return Ok(()) };
         let commit = request_files::result_commit(&self.registry, &base_job)?;
         self.send_to_writer(WriterCommand::WriteSpecBase { job: job.clone(), commit }).await;
@@ -252,9 +253,9 @@ impl Executor {
         let read = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
         let record = read::load_record(&self.registry, job).map(|stored| stored.record);
-        let host = record.map(|record| record.workspace).unwrap_or_default();
+        let host_workspace = record.map(|record| record.workspace).unwrap_or_default();
         // The spec is checked, because a session may have written it.
-        read.and_then(|spec| self.policy.authorize_text(job, &spec, &host))
+        read.and_then(|spec| self.policy.authorize_text(job, &spec, &host_workspace))
     }
 
     /// Stores the state for the next relay, if it has changed.
@@ -329,7 +330,7 @@ impl Executor {
                 }));
             }
             EngineEffect::FindLocalAgentProcess { reason } => {
-                return Some(Input::LocalAgentProcess { runs: platform.agent_runs(), reason });
+                return Some(Input::LocalAgentProcess { is_running: platform.is_agent_running(), reason });
             }
         }
         None
@@ -337,7 +338,7 @@ impl Executor {
 }
 
 /// Refuses a job with a clone of its own for an agent whose protocol has no streams.
-fn check_place(protocol: u32, spec: &str) -> Result<(), String> {
+fn check_protocol(protocol: u32, spec: &str) -> Result<(), String> {
     let has_place = || serde_json::from_str::<JobSpec>(spec).is_ok_and(|spec| spec.place.is_some());
     if protocol < STREAM_PROTOCOL && has_place() {
         return Err("the platform's agent is older than relay and can't make a clone for a job: run `relay down` and \
@@ -347,9 +348,9 @@ fn check_place(protocol: u32, spec: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Number of attempts to lock the request. Together they take much longer than a writer holds the lock.
+/// Maximum number of attempts to lock a prune request. Together they take much longer than a writer holds the lock.
 const MAX_LOCK_ATTEMPTS: u32 = 10;
-/// Pause between two attempts to lock the request.
+/// Pause between two attempts to lock a prune request.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts to execute a prune request. The request stays filed until the work is done, because the requesting command
@@ -371,7 +372,7 @@ fn spawn_prune(registry: &Registry, results: &ResultPublisher, request: &Path, k
         }
         match prune_archive(&registry, &keep) {
             Ok(jobs) => {
-                results.forget(&jobs);
+                results.remove_jobs(&jobs);
                 tracing::info!("{} archived jobs were removed", jobs.len());
             }
             Err(e) => tracing::error!("archived jobs can't be removed: {e}"),
@@ -390,9 +391,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_agent_with_streams_is_offered_a_job_with_a_place() {
+    fn only_an_agent_with_streams_is_offered_a_job_with_its_own_clone() {
         let mut spec = JobSpec::new("a#1".parse().unwrap(), Runner::Shell, "true", "/w");
-        let check = |spec: &JobSpec, protocol| check_place(protocol, &serde_json::to_string(spec).unwrap());
+        let check =
+            |spec: &JobSpec, protocol| check_protocol(protocol, &serde_json::to_string(spec).unwrap());
         assert_eq!(check(&spec, STREAM_PROTOCOL - 1), Ok(()));
         let id = "a".repeat(40);
         spec.place = Some(PlaceSpec::new(&id, &id, "relay/a-1", "").unwrap());

@@ -1,4 +1,4 @@
-//! Follows the engine's events of the container while the daemon lives.
+//! Follows the engine's events about the platform's container while the daemon lives.
 //!
 //! ```text
 //!  Starting ──stream open──► Following ──stream ends──► Waiting (0.5 s … 30 s) ──► Starting
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The stream is a child process that never outlives the relay: the relay starts it through a shell, and the shell ends
-//! it when its own stdin closes. Only the relay holds that stdin open.
+//! the process when the shell's stdin closes. Only the relay holds that stdin open.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,20 +22,20 @@ use super::platform::Platform;
 use crate::container_state::{ContainerExit, ContainerState};
 use crate::engine::events::{ContainerEvent, MAX_LINE, parse_event};
 
-/// Pause before a stream that ended is opened again.
+/// Pause before an event stream that ended is opened again. It doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Maximum pause, for an engine that stays unreachable. An attempt to start the platform also detects that the engine
-/// is back.
+/// Maximum pause before the stream is opened again, for an engine that stays unreachable. An attempt to start the
+/// platform also detects that the engine is back.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Stream lifetime that resets the backoff.
 const RESET_AFTER: Duration = Duration::from_secs(10);
-/// Maximum time between the kernel's out-of-memory event and the exit. They are normally milliseconds apart.
+/// Maximum time between the kernel's out-of-memory event and the resulting exit, normally some milliseconds.
 const OOM_WINDOW: Duration = Duration::from_secs(2);
-/// Shell script that runs the engine's command and ends it at the end of stdin. Only the command keeps the stdout open,
-/// so that the reader sees when the command ends.
+/// Shell script that runs the engine's command and ends it at the end of stdin. Only the command keeps stdout open, so
+/// that the reader sees when the command ends.
 const GUARD_SCRIPT: &str = r#""$@" & exec >/dev/null; read -r _; kill "$!" 2>/dev/null"#;
 
-/// Starts to follow the events; does nothing for a platform that is not a container.
+/// Starts a task that follows the events; does nothing for a platform that is not a container.
 pub(super) fn spawn(platform: Platform, core: mpsc::Sender<Message>) {
     if platform.engine().is_container() {
         tokio::spawn(follow_repeatedly(platform, core));
@@ -43,14 +43,14 @@ pub(super) fn spawn(platform: Platform, core: mpsc::Sender<Message>) {
 }
 
 async fn follow_repeatedly(platform: Platform, core: mpsc::Sender<Message>) {
-    let mut wait = FIRST_PAUSE;
+    let mut pause = FIRST_PAUSE;
     loop {
-        let begun = Instant::now();
+        let stream_start = Instant::now();
         if let Err(e) = follow_stream(&platform, &core).await {
             tracing::warn!("the engine's events can't be followed: {e}");
         }
-        wait = if begun.elapsed() >= RESET_AFTER { FIRST_PAUSE } else { (wait * 2).min(MAX_PAUSE) };
-        sleep(wait).await;
+        pause = if stream_start.elapsed() >= RESET_AFTER { FIRST_PAUSE } else { (pause * 2).min(MAX_PAUSE) };
+        sleep(pause).await;
     }
 }
 
@@ -69,17 +69,17 @@ async fn follow_stream(platform: &Platform, core: &mpsc::Sender<Message>) -> std
         send_change(core, ContainerChange::Inspected(state)).await;
     }
     let mut lines = BufReader::new(stdout);
-    let mut oom: Option<Instant> = None;
+    let mut oom_at: Option<Instant> = None;
     while let Some(line) = next_line(&mut lines).await? {
         let change = match parse_event(&line) {
             None => continue,
             Some(ContainerEvent::OutOfMemory) => {
-                oom = Some(Instant::now());
+                oom_at = Some(Instant::now());
                 continue;
             }
             Some(ContainerEvent::Died { exit_code }) => {
-                let oom = oom.take().is_some_and(|at| at.elapsed() < OOM_WINDOW);
-                ContainerChange::Died(container_exit(platform, exit_code, oom).await)
+                let is_oom = oom_at.take().is_some_and(|at| at.elapsed() < OOM_WINDOW);
+                ContainerChange::Died(container_exit(platform, exit_code, is_oom).await)
             }
             Some(ContainerEvent::Started) => ContainerChange::Started,
             Some(ContainerEvent::Stopped) => ContainerChange::Stopped,
@@ -89,21 +89,21 @@ async fn follow_stream(platform: &Platform, core: &mpsc::Sender<Message>) -> std
         };
         send_change(core, change).await;
     }
-    // The end of its stdin ends the shell.
+    // The shell ends when its stdin ends.
     drop(child.stdin.take());
     child.wait().await.map(|_| ())
 }
 
-/// Combines the event with an inspection of the container.
-async fn container_exit(platform: &Platform, exit_code: Option<i32>, oom: bool) -> ContainerExit {
-    let oom_killed = oom && exit_code == Some(137);
+/// Returns the exit that an event reports, completed by an inspection of the container.
+async fn container_exit(platform: &Platform, exit_code: Option<i32>, is_oom: bool) -> ContainerExit {
+    let oom_killed = is_oom && exit_code == Some(137);
     match platform.container_state().await {
         Ok(state @ ContainerState::Exited { .. }) => {
-            let seen = ContainerExit::from_state(&state);
+            let inspected = ContainerExit::from_state(&state);
             ContainerExit {
-                exit_code: exit_code.or(seen.exit_code),
-                oom_killed: oom_killed || seen.oom_killed,
-                ..seen
+                exit_code: exit_code.or(inspected.exit_code),
+                oom_killed: oom_killed || inspected.oom_killed,
+                ..inspected
             }
         }
         // The container was already started again or removed.
@@ -123,11 +123,11 @@ async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<
     if limited.read_until(b'\n', &mut line).await? == 0 {
         return Ok(None);
     }
-    let mut whole = line.ends_with(b"\n") || line.len() < MAX_LINE;
-    while !whole {
+    let mut is_complete = line.ends_with(b"\n") || line.len() < MAX_LINE;
+    while !is_complete {
         let mut rest = Vec::new();
         let read = (&mut *reader).take(MAX_LINE as u64).read_until(b'\n', &mut rest).await?;
-        whole = read == 0 || rest.ends_with(b"\n");
+        is_complete = read == 0 || rest.ends_with(b"\n");
     }
     Ok(Some(line))
 }
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_line_that_is_too_long_is_cut_and_the_next_one_is_whole() {
+    async fn a_line_that_is_too_long_is_truncated_and_the_next_one_is_complete() {
         let long = [vec![b'x'; 3 * MAX_LINE + 7], b"\nshort\nlast".to_vec()].concat();
         let mut reader = BufReader::new(long.as_slice());
         assert_eq!(next_line(&mut reader).await.unwrap().map(|line| line.len()), Some(MAX_LINE));
@@ -147,22 +147,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_command_ends_with_whoever_holds_its_stdin_and_its_own_end_shows() {
+    async fn the_command_ends_with_its_stdin_and_its_end_closes_stdout() {
         let guarded = |args: &[&str]| {
             let mut command = Command::new("sh");
             command.args(["-c", GUARD_SCRIPT, "sh"]).args(args);
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
         };
-        let mut told = guarded(&["echo", "hello"]);
-        let mut said = String::new();
-        told.stdout.take().unwrap().read_to_string(&mut said).await.unwrap();
-        assert_eq!(said, "hello\n");
+        let mut short_command = guarded(&["echo", "hello"]);
+        let mut output = String::new();
+        short_command.stdout.take().unwrap().read_to_string(&mut output).await.unwrap();
+        assert_eq!(output, "hello\n");
 
-        let mut endless = guarded(&["sleep", "1000"]);
-        drop(endless.stdin.take());
-        // Its stdout ends when the last process that holds it ends: the command itself.
-        let (mut said, mut stdout) = (String::new(), endless.stdout.take().unwrap());
-        let ended = stdout.read_to_string(&mut said);
-        tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap().unwrap();
+        let mut endless_command = guarded(&["sleep", "1000"]);
+        drop(endless_command.stdin.take());
+        // The pipe of stdout ends when the last process that holds it ends: the command itself.
+        let (mut output, mut stdout) = (String::new(), endless_command.stdout.take().unwrap());
+        let reading = stdout.read_to_string(&mut output);
+        tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap().unwrap();
     }
 }

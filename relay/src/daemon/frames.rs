@@ -1,4 +1,4 @@
-//! Routes of the frames of agents, and acknowledgements. Pure.
+//! Chooses the receiver of each frame of an agent, and builds acknowledgements. Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use super::core::{ConnectionId, Input};
 use super::git_streams::OpenRequest;
 use super::writer::{Receipt, Receipts, WriterCommand};
 
+/// Receiver of a frame, with the content in the receiver's form.
 pub(super) enum FrameRoute {
     /// The writer handles the frame; `action` completes the message "the registry did not …".
     Writer { action: &'static str, command: WriterCommand },
@@ -23,7 +24,7 @@ pub(super) enum FrameRoute {
     Ignored,
 }
 
-/// Finds the destination of a frame of a welcomed agent.
+/// Finds the receiver of a frame of a welcomed agent.
 ///
 /// # Errors
 /// The reason, if an agent may not send this frame: the connection ends.
@@ -51,7 +52,7 @@ pub(super) fn route_frame(
         }
         AgentFrame::Refused { job, epoch: _, reason, is_busy } => {
             let reason = common::text_format::one_line(&reason, common::event::MAX_TEXT);
-            FrameRoute::Core(Input::Refused { connection_id, job, reason, busy: is_busy })
+            FrameRoute::Core(Input::Refused { connection_id, job, reason, is_full: is_busy })
         }
         AgentFrame::Vitals(vitals) => FrameRoute::Core(Input::Vitals { connection_id, vitals }),
         AgentFrame::StreamOpen { stream, job, epoch, service } => {
@@ -78,10 +79,10 @@ pub(super) fn acknowledgement(job: JobId, receipt: Receipt) -> Result<[RelayFram
     Ok([ack, RelayFrame::OutputAck { job, epoch, offset: receipt.output_offset }])
 }
 
-/// Removes the jobs from a hello that are closed in the registry. A job that is missing in `durable` stays: its files
-/// can't be read at the moment, so it is unknown whether it is closed.
+/// Removes the jobs from a hello that are closed in the registry. A job that is missing in `durable` stays: the job's
+/// files can't be read at the moment, so the relay does not know whether the job is closed.
 pub(super) fn remove_closed_jobs(hello: &mut Hello, durable: &[Durable]) {
     let closed: BTreeSet<_> =
-        durable.iter().filter(|held| held.closed).map(|held| (&held.job, held.epoch)).collect();
-    hello.jobs.retain(|held| !closed.contains(&(&held.job, held.epoch)));
+        durable.iter().filter(|run| run.closed).map(|run| (&run.job, run.epoch)).collect();
+    hello.jobs.retain(|run| !closed.contains(&(&run.job, run.epoch)));
 }

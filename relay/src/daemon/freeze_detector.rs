@@ -8,26 +8,25 @@ use super::core::Input;
 use super::message::Message;
 use crate::time;
 
-/// Interval between two beats, and the maximum error of a reported freeze.
-const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// Minimum delay of a beat that is reported as a freeze. A loaded machine delays a beat by less than a second.
+/// Interval between two checks, and the maximum error of a reported freeze.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum delay of a check that is reported as a freeze. A loaded machine delays a check by less than a second.
 const FREEZE_THRESHOLD: Duration = Duration::from_secs(10);
 
-/// Returns the length of a freeze, from the time before and after a sleep of [`BEAT_INTERVAL`]; `None` without a
-/// freeze.
+/// Returns the length of a freeze, if there was one, from the times before and after a sleep of [`CHECK_INTERVAL`].
 fn freeze_length(before: Duration, after: Duration) -> Option<Duration> {
-    let late = after.saturating_sub(before).saturating_sub(BEAT_INTERVAL);
-    (late >= FREEZE_THRESHOLD).then_some(late)
+    let delay = after.saturating_sub(before).saturating_sub(CHECK_INTERVAL);
+    (delay >= FREEZE_THRESHOLD).then_some(delay)
 }
 
-/// Starts the beats in a separate task, so that a core that waits for a slow disk does not look frozen.
-pub(super) fn spawn_beats(core: mpsc::Sender<Message>) {
+/// Starts the checks in a separate task, so that a core that waits for a slow disk does not look frozen.
+pub(super) fn spawn_checks(core: mpsc::Sender<Message>) {
     tokio::spawn(async move {
         loop {
             let before = time::since_boot();
-            tokio::time::sleep(BEAT_INTERVAL).await;
-            if let Some(late) = freeze_length(before, time::since_boot())
-                && core.send(Input::ProcessFrozen(late).into()).await.is_err()
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            if let Some(delay) = freeze_length(before, time::since_boot())
+                && core.send(Input::ProcessFrozen(delay).into()).await.is_err()
             {
                 return;
             }
@@ -40,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_beat_that_is_very_late_is_a_freeze() {
+    fn only_a_check_that_is_ten_seconds_late_is_a_freeze() {
         let s = Duration::from_secs;
         assert_eq!(freeze_length(s(100), s(101)), None);
         assert_eq!(freeze_length(s(100), s(110)), None);

@@ -14,7 +14,7 @@ use super::upgrade::AppState;
 use super::writer::WriterCommand;
 use crate::state_dir::tokens::{Denied, TokenId};
 
-/// Maximum number of jobs in a hello, far more than an agent runs: each is looked up.
+/// Maximum number of jobs in a hello, far more than an agent runs. It bounds the look-ups in the registry.
 const MAX_HELLO_JOBS: usize = 4096;
 /// Maximum length of an agent's id, in bytes.
 const MAX_ID: usize = 64;
@@ -29,7 +29,7 @@ pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Resu
             EndReason::TokenDenied(denied.to_string())
         }
         Denied::Revoked => EndReason::TokenDenied(denied.to_string()),
-        // This is not the agent's fault, so it may try again.
+        // This is not the agent's fault, so the agent may try again.
         Denied::NotStored(_) => EndReason::Lost(denied.to_string()),
     })
 }
@@ -38,8 +38,8 @@ pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Resu
 pub(super) async fn register(agent: &AgentId, app: &AppState) -> Result<Option<TerminationCause>, EndReason> {
     let stopping = || EndReason::Lost("the relay is stopping".to_owned());
     let (reply, admission) = oneshot::channel();
-    let asked = app.core.send(CoreMessage::Register { agent: agent.clone(), reply });
-    with_registry_timeout("admit it", asked).await?.map_err(|_| stopping())?;
+    let register = app.core.send(CoreMessage::Register { agent: agent.clone(), reply });
+    with_registry_timeout("admit it", register).await?.map_err(|_| stopping())?;
     let admission = with_registry_timeout("admit it", admission).await?.map_err(|_| stopping())?;
     admission.map_err(|reason| EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason))
 }
@@ -87,11 +87,11 @@ pub(super) async fn receive_hello(socket: &mut WebSocket) -> Result<(Hello, u32)
         wire::negotiate(&greeting).map_err(|reason| EndReason::ClosedByRelay(wire::CLOSE_VERSION, reason))?;
     let hello = wire::decode_hello(&bytes, &greeting).map_err(|e| refused(&e.to_string()))?;
     let hello = hello.ok_or_else(|| refused("the first frame was not a hello"))?;
-    Ok((bound_hello(hello).map_err(|reason| refused(&reason))?, protocol))
+    Ok((limit_hello(hello).map_err(|reason| refused(&reason))?, protocol))
 }
 
-/// Bounds the texts in a hello, which are kept while the agent is connected, and shown to users.
-fn bound_hello(mut hello: Hello) -> Result<Hello, String> {
+/// Limits the lengths in a hello, whose texts stay in memory while the agent is connected and are shown to users.
+fn limit_hello(mut hello: Hello) -> Result<Hello, String> {
     if hello.agent.is_empty()
         || hello.agent.len() > MAX_ID
         || !hello.agent.chars().all(|c| c.is_ascii_graphic())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Both ends of a map, shared by clones.
+/// Sending and receiving end of a map. All clones share one map.
 #[derive(Debug)]
 pub(super) struct LatestMap<K, V> {
     inner: Arc<Inner<K, V>>,
@@ -15,7 +15,7 @@ pub(super) struct LatestMap<K, V> {
 #[derive(Debug)]
 struct Inner<K, V> {
     values: Mutex<BTreeMap<K, V>>,
-    posted: Notify,
+    value_posted: Notify,
 }
 
 impl<K, V> Clone for LatestMap<K, V> {
@@ -26,25 +26,25 @@ impl<K, V> Clone for LatestMap<K, V> {
 
 impl<K: Ord, V> LatestMap<K, V> {
     pub(super) fn new() -> Self {
-        let inner = Inner { values: Mutex::new(BTreeMap::new()), posted: Notify::new() };
+        let inner = Inner { values: Mutex::new(BTreeMap::new()), value_posted: Notify::new() };
         Self { inner: Arc::new(inner) }
     }
 
     /// Stores a value, replacing an older value of the same key.
     pub(super) fn post(&self, key: K, value: V) {
-        // A map is consistent after every call, so a panic elsewhere leaves nothing half-done in it.
+        // The map is consistent after every call, even if a task that used it has panicked.
         self.inner.values.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);
-        self.inner.posted.notify_one();
+        self.inner.value_posted.notify_one();
     }
 
-    /// Stores a value, unless `stays` returns true for the existing one.
-    pub(super) fn post_unless(&self, key: K, value: V, stays: impl FnOnce(&V) -> bool) {
+    /// Stores a value, unless `keeps_existing` returns true for the key's existing value.
+    pub(super) fn post_unless(&self, key: K, value: V, keeps_existing: impl FnOnce(&V) -> bool) {
         let mut values = self.inner.values.lock().unwrap_or_else(PoisonError::into_inner);
-        if !values.get(&key).is_some_and(stays) {
+        if !values.get(&key).is_some_and(keeps_existing) {
             values.insert(key, value);
         }
         drop(values);
-        self.inner.posted.notify_one();
+        self.inner.value_posted.notify_one();
     }
 
     /// Waits until a value is posted and takes all values.
@@ -52,13 +52,13 @@ impl<K: Ord, V> LatestMap<K, V> {
     /// Cancel-safe: nothing is taken before the last await.
     pub(super) async fn take_all(&self) -> BTreeMap<K, V> {
         loop {
-            let posted = self.inner.posted.notified();
+            let value_posted = self.inner.value_posted.notified();
             let values =
                 std::mem::take(&mut *self.inner.values.lock().unwrap_or_else(PoisonError::into_inner));
             if !values.is_empty() {
                 return values;
             }
-            posted.await;
+            value_posted.await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses and routes.
+//! Addresses that the daemon listens on, and the routes of its HTTP server.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,12 +12,11 @@ use super::pending_connections::Routes;
 use super::upgrade::{self, AppState};
 use super::{pending_connections, subscribe};
 
-/// Maximum length of the accept queue: the maximum number of agents, which all connect at once after a restart of the
-/// relay. With the usual 128, most of them would have to retry after a second.
+/// Maximum number of connections that wait to be accepted. It is the maximum number of agents, which all connect at
+/// once after a restart of the relay. With the usual 128, most of them would have to retry after a second.
 const BACKLOG: u32 = 4096;
 
-/// Binds the loopback address: on the configured port, else on the last used port (agents reconnect there), else on any
-/// port.
+/// Listens on the loopback address: on the configured port, else on the last one (agents reconnect there), else on any.
 pub(super) fn bind_loopback(
     configured_port: Option<u16>,
     last_port: Option<u16>,
@@ -44,8 +43,8 @@ fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Binds the same port on the address at which containers reach this host. Returns `None` if that address does not
-/// belong to this machine: the engine runs elsewhere and forwards to loopback.
+/// Listens on a port of the gateway, the address at which containers reach this host. Returns `None` if that address
+/// does not belong to this machine: the engine runs elsewhere and forwards to loopback.
 ///
 /// # Errors
 /// Fails if the port is in use on that address.

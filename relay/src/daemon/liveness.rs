@@ -1,8 +1,8 @@
-//! Detection of silent connections. Pure.
+//! Detects silent connections. Pure.
 //!
 //! ```text
-//!  received ──DEAD_AFTER──► over
-//!               └─ checked late: this process was stopped ──RECHECK_DELAY──► over
+//!  frame received ──DEAD_AFTER──► expired
+//!                      └─ checked late: this process was stopped ──RECHECK_DELAY──► expired
 //! ```
 
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use common::wire;
 use tokio::time::Instant;
 
-/// Delay of a timer from which on this process counts as having been stopped. Normally the runtime checks sockets and
-/// timers far more often.
+/// Maximum delay of a check of the timeout. A longer delay means that this process was stopped: normally the runtime
+/// checks sockets and timers far more often.
 const MAX_TIMER_DELAY: Duration = Duration::from_millis(100);
-/// Extra time to read the pending data of a thousand agents.
+/// Extra time after a stop of this process, to read the pending data of a thousand agents.
 const RECHECK_DELAY: Duration = Duration::from_secs(1);
 
 /// Idle timeout of one connection.
@@ -23,7 +23,7 @@ pub(super) struct IdleTimeout {
 }
 
 impl IdleTimeout {
-    /// Starts the timeout at `now`, when something was received.
+    /// Starts the timeout at `now`, when a frame was received.
     pub(super) fn starting_at(now: Instant) -> Self {
         Self { deadline: now + wire::DEAD_AFTER }
     }
@@ -36,11 +36,11 @@ impl IdleTimeout {
     /// Returns true if the other side is gone. If this process was stopped, it may not have read all received frames
     /// yet, so the deadline is extended.
     pub(super) fn is_expired(&mut self, now: Instant) -> bool {
-        let Some(late) = now.checked_duration_since(self.deadline) else { return false };
-        if late > MAX_TIMER_DELAY {
+        let Some(delay) = now.checked_duration_since(self.deadline) else { return false };
+        if delay > MAX_TIMER_DELAY {
             self.deadline = now + RECHECK_DELAY;
         }
-        late <= MAX_TIMER_DELAY
+        delay <= MAX_TIMER_DELAY
     }
 }
 
@@ -49,14 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_that_comes_late_proves_nothing_and_is_taken_again() {
+    fn a_check_that_comes_late_does_not_expire_and_is_repeated() {
         let now = Instant::now();
         let mut idle_timeout = IdleTimeout::starting_at(now);
         let due = idle_timeout.deadline();
         assert_eq!(due - now, wire::DEAD_AFTER);
         assert!(!idle_timeout.is_expired(due - Duration::from_millis(1)));
-        let woken = due + Duration::from_secs(60);
-        assert!(!idle_timeout.is_expired(woken), "it was stopped");
+        let late_check = due + Duration::from_secs(60);
+        assert!(!idle_timeout.is_expired(late_check), "this process was stopped");
         assert!(idle_timeout.is_expired(idle_timeout.deadline()));
         assert!(IdleTimeout::starting_at(now).is_expired(due));
     }

@@ -1,4 +1,4 @@
-//! The core's event loop: one typed input at a time, handled in one place.
+//! The daemon's main loop: waits for events, and passes them to the core as one typed input at a time.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,16 +17,16 @@ use super::request_watcher::RequestWatcher;
 use super::writer;
 use crate::exit::Failure;
 
-/// Events that the main loop handles.
+/// Event that the main loop handles.
 enum LoopEvent {
     Message(Message),
     RequestFiled,
-    Changed(BTreeMap<JobId, JobRecord>),
+    RecordsChanged(BTreeMap<JobId, JobRecord>),
     Tick,
     Signal,
 }
 
-/// Handles messages until `relay down` or a signal ends the daemon.
+/// Handles events until `relay down` or a signal ends the daemon.
 pub(super) async fn run(
     driver: &mut Driver<Executor>,
     messages: &mut mpsc::Receiver<Message>,
@@ -43,8 +43,8 @@ pub(super) async fn run(
         // Every branch is cancel-safe: channels, a map, signals and timers lose nothing when another branch wins.
         let event = tokio::select! {
             Some(message) = messages.recv() => LoopEvent::Message(message),
-            () = requests.changed() => LoopEvent::RequestFiled,
-            records = changes.take_all() => LoopEvent::Changed(records),
+            () = requests.next_hint() => LoopEvent::RequestFiled,
+            records = changes.take_all() => LoopEvent::RecordsChanged(records),
             _ = heartbeat.tick() => LoopEvent::Tick,
             () = sleep_until(deadline) => LoopEvent::Tick,
             _ = terminate.recv() => LoopEvent::Signal,
@@ -56,7 +56,7 @@ pub(super) async fn run(
                 driver.handle_input(input).await;
             }
             LoopEvent::RequestFiled => driver.read_requests().await,
-            LoopEvent::Changed(records) => driver.handle_input(Input::RecordsChanged(records)).await,
+            LoopEvent::RecordsChanged(records) => driver.handle_input(Input::RecordsChanged(records)).await,
             LoopEvent::Tick if driver.environment.holds_registry() => driver.run_periodic_work().await,
             LoopEvent::Tick => driver.handle_input(Input::RegistryGone).await,
             LoopEvent::Signal => {

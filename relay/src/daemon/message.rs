@@ -11,7 +11,7 @@ pub(super) enum Message {
     Register { agent: AgentId, reply: oneshot::Sender<Admission> },
     /// An agent was welcomed after its hello; its connection ends when `outbound` is dropped.
     Connected { connection: Connection, outbound: mpsc::Sender<RelayFrame> },
-    /// Everything else.
+    /// Any other input of the core.
     Input(Input),
 }
 

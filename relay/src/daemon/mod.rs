@@ -14,20 +14,21 @@
 //! ```
 //!
 //! * [`serve()`]: starts and stops the daemon. [`main_loop`]: the only loop around the core. [`message`]: messages of
-//!   the other tasks to it.
+//!   the other tasks to the main loop.
 //! * [`core`]: all decisions: queue, agents, lease, platform. Pure: inputs and the time in, effects out.
 //! * [`driver`]: passes inputs to the core, and reads the files that the core needs. [`effects`]: executes the core's
-//!   effects, with [`request_files`].
+//!   effects. [`request_files`]: reads and removes the files of requests.
 //! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]:
 //!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
-//!   agent's connection; [`handshake`]: its first frames, [`frames`]: routes of its frames (pure); [`liveness`]:
-//!   detection of a silent connection (pure).
-//! * [`git_streams`]: git at an agent fetches from a job's repository and pushes to it.
-//! * [`subscribe`]: the event stream for subscribers.
+//!   agent's connection; [`handshake`]: the first frames of a connection; [`frames`]: chooses the receiver of a frame
+//!   (pure); [`liveness`]: detects a silent connection (pure).
+//! * [`git_streams`]: serves git at an agent, which fetches from a job's repository and pushes to it.
+//! * [`subscribe`]: the event stream for subscribers. [`token`]: the token that subscribers present.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
 //! * [`deliver`]: delivers completion notices.
-//! * [`job_repositories`]: repositories of jobs with a clone of their own; [`results`]: their results, with [`receipts`].
+//! * [`job_repositories`]: repositories of jobs with a clone of their own. [`results`]: publishes the results of these
+//!   jobs. [`receipts`]: signs receipts of results.
 //! * [`request_watcher`]: watches for new requests. [`freeze_detector`]: detects that this process or the machine was
 //!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.

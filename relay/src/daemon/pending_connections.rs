@@ -1,12 +1,12 @@
 //! Pending connections, which have not sent a request yet: limits on their age and number.
 //!
 //! ```text
-//!  accepted ──TLS handshake, if its first byte begins one──► whole head of a request ──► the routes ──► upgraded, or
+//!  accepted ──TLS handshake, if the first byte begins one──► whole head of a request ──► the routes ──► upgraded, or
 //!     │ both not within HEAD_TIMEOUT, a head over MAX_HEAD, more than MAX_PENDING after it        answered and closed
 //!     └──────────────────────────────────────────────────────────────────► dropped
 //! ```
 //!
-//! One port serves both: agents use TLS, programs on this machine may use plain HTTP.
+//! One port serves TLS and plain HTTP: agents use TLS, programs on this machine may use plain HTTP.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -38,13 +38,12 @@ use super::tls;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum length of a request's head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Maximum number of connections without a request; beyond it, the oldest is dropped. Honest clients leave this state
-/// within milliseconds. Each connection costs some 15 KiB.
+/// Maximum number of connections without a request. When there are more, the oldest is dropped. Honest clients leave
+/// this state within milliseconds. Each connection costs some 15 KiB.
 const MAX_PENDING: usize = 2048;
-/// Time limit for a client that does not read its response, the same as for a silent agent. Without it, the response
-/// would stay in memory for ever.
+/// Time limit for a client that does not read its response, which stays in memory; the same as for a silent agent.
 const WRITE_TIMEOUT: Duration = wire::DEAD_AFTER;
-/// Pause after a failed accept, mostly because no file descriptor is free: open connections can end meanwhile.
+/// Pause after a failed accept. Mostly no file descriptor was free; during the pause, open connections can end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections without a request yet, oldest first.
@@ -60,12 +59,12 @@ struct PendingTasks {
 impl PendingConnections {
     /// Adds a connection; drops the oldest if there are too many.
     fn add(&self) -> PendingConnection {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.last_number += 1;
-        let number = waiting.last_number;
-        waiting.tasks.insert(number, None);
-        if waiting.tasks.len() > MAX_PENDING
-            && let Some((_, Some(oldest))) = waiting.tasks.pop_first()
+        let mut pending_tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pending_tasks.last_number += 1;
+        let number = pending_tasks.last_number;
+        pending_tasks.tasks.insert(number, None);
+        if pending_tasks.tasks.len() > MAX_PENDING
+            && let Some((_, Some(oldest))) = pending_tasks.tasks.pop_first()
         {
             oldest.abort();
         }
@@ -87,8 +86,8 @@ struct PendingConnection {
 impl PendingConnection {
     /// Stores the handle that aborts the connection's task, unless the connection has already sent its request.
     fn set_task(number: u64, pending: &PendingConnections, task: AbortHandle) {
-        let mut waiting = pending.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = waiting.tasks.get_mut(&number) {
+        let mut pending_tasks = pending.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = pending_tasks.tasks.get_mut(&number) {
             *slot = Some(task);
         }
     }
@@ -100,7 +99,7 @@ impl Drop for PendingConnection {
     }
 }
 
-/// Routes by transport.
+/// Routes of the HTTP server, by transport.
 #[derive(Debug, Clone)]
 pub(super) struct Routes {
     /// Routes over TLS.
@@ -112,11 +111,11 @@ pub(super) struct Routes {
 /// Accepts connections until the runtime ends.
 pub(super) async fn accept_connections(listener: TcpListener, routes: Routes, acceptor: TlsAcceptor) {
     let pending = PendingConnections::default();
-    let mut failing = false;
+    let mut is_failing = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                failing = false;
+                is_failing = false;
                 let connection = pending.add();
                 let number = connection.number;
                 let task =
@@ -127,10 +126,10 @@ pub(super) async fn accept_connections(listener: TcpListener, routes: Routes, ac
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(e) => {
-                if !failing {
+                if !is_failing {
                     tracing::error!("no connection can be accepted: {e}");
                 }
-                failing = true;
+                is_failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -144,13 +143,13 @@ async fn serve_connection(
     connection: PendingConnection,
 ) {
     let deadline = Instant::now() + HEAD_TIMEOUT;
-    // Acknowledgements are small and should not be delayed. If setting the option fails, they only arrive later.
+    // Acknowledgements are small and should not be delayed. If the option can't be set, they only arrive later.
     let _ = stream.set_nodelay(true);
-    let mut first = [0];
-    let Ok(Ok(1)) = timeout_at(deadline, stream.peek(&mut first)).await else { return };
+    let mut first_byte = [0];
+    let Ok(Ok(1)) = timeout_at(deadline, stream.peek(&mut first_byte)).await else { return };
     let mut stream = Box::pin(TimeoutStream::new(stream));
     stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
-    if first[0] != tls::HANDSHAKE_RECORD {
+    if first_byte[0] != tls::HANDSHAKE_RECORD {
         return serve_request(stream, routes.plain, deadline, connection).await;
     }
     match timeout_at(deadline, acceptor.accept(stream)).await {

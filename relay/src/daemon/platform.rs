@@ -1,4 +1,4 @@
-//! Slow calls of the engine, outside the core.
+//! The platform's slow engine calls, outside of the core.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::registry::Registry;
 use crate::state_dir::StateDir;
 use crate::state_dir::tokens::{AgentTokens, PLATFORM};
 
-/// The platform of this registry.
+/// The platform on which this registry's workers run: a container, or this machine.
 #[derive(Debug, Clone)]
 pub(super) struct Platform {
     engine: EngineKind,
@@ -34,7 +34,8 @@ pub(super) struct Platform {
     port: u16,
     certificate: Arc<str>,
     tokens: AgentTokens,
-    inherited_files: InheritedLimit,
+    /// Limit on open files that this process inherited.
+    inherited_fd_limit: InheritedLimit,
 }
 
 impl Platform {
@@ -55,7 +56,7 @@ impl Platform {
             port,
             certificate: Arc::clone(&identity.certificate),
             tokens: state.tokens(),
-            inherited_files: fd_limit::raise_limit(),
+            inherited_fd_limit: fd_limit::raise_limit(),
         }
     }
 
@@ -81,12 +82,12 @@ impl Platform {
     }
 
     /// Returns true if an agent of engine `local` is running.
-    pub(super) fn agent_runs(&self) -> bool {
+    pub(super) fn is_agent_running(&self) -> bool {
         local::is_agent_running(&self.state_dir)
     }
 
-    /// Ensures that the platform runs and that its agent has the address of this relay. The agent then connects with
-    /// the new token, or with its old token if it is a running agent of engine `local`.
+    /// Ensures that the platform runs and that its agent has the address of this relay. The agent then connects with a
+    /// new token. A running agent of engine `local` keeps its old token.
     pub(super) async fn ensure_running(&self) -> Result<(), String> {
         let platform = self.clone();
         run_blocking(move || platform.ensure_running_blocking()).await
@@ -133,7 +134,7 @@ impl Platform {
             sandbox: self.codex_settings.sandbox,
         };
         match self.engine {
-            EngineKind::Local => local::start_agent(&self.state_dir, &config, &self.inherited_files),
+            EngineKind::Local => local::start_agent(&self.state_dir, &config, &self.inherited_fd_limit),
             EngineKind::Docker | EngineKind::Podman => self.container().ensure_running(&config),
         }
     }
@@ -152,8 +153,8 @@ impl Platform {
         }
         let project = self.registry_dir.parent().and_then(Path::parent);
         let folders = project.into_iter().chain([self.config.workspaces_folder.as_path()]);
-        let real = folders.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
-        real.map(|folder| folder.display().to_string()).collect()
+        let resolved = folders.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
+        resolved.map(|folder| folder.display().to_string()).collect()
     }
 
     /// Listens on the address at which containers reach this host, if that is necessary and possible.
@@ -191,17 +192,16 @@ impl Platform {
     }
 }
 
-/// Starts the platform. If its container has ended, inspects the container before the start, because the start erases
-/// its exit state.
+/// Starts the platform. Inspects its container before the start, because the start erases the container's exit state.
 pub(super) async fn start_platform(platform: &Platform, core: &mpsc::Sender<Message>) -> Result<(), String> {
     // If the engine does not answer, the next call fails with a better message.
     if platform.engine().is_container()
         && let Ok(state) = platform.container_state().await
     {
-        let paused = state == ContainerState::Paused;
+        let is_paused = state == ContainerState::Paused;
         // Sending can't fail, because the core exists until the process ends.
         let _ = core.send(Input::ContainerChanged(ContainerChange::Inspected(state)).into()).await;
-        if paused {
+        if is_paused {
             return Err(describe_pause(platform.engine(), platform.name()));
         }
     }

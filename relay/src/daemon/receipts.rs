@@ -1,4 +1,4 @@
-//! Receipts of results: signed before the result is recorded, so that every reader of the result can check it.
+//! Signs the receipts of results, before a result is recorded: so every reader of a result finds the receipt.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,18 +15,18 @@ use crate::git::job_repository::JobRepository;
 use crate::receipt::statement::{Facts, Statement};
 use crate::receipt::store::Receipts;
 
-/// Maximum number of reports that wait for the end of their job. A report precedes the end by one event.
+/// Maximum number of reports of evidence that wait for the end of their job. A report precedes the end by one event.
 const MAX_REPORTS: usize = 1000;
 
-/// Reports of agents, as they came over their connections. The registry's copies can be changed by a session.
+/// Evidence about jobs, as agents reported it over their connections. Sessions can change the copies in the registry.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ReceivedEvidence {
     reports: Arc<Mutex<BTreeMap<JobId, Evidence>>>,
 }
 
 impl ReceivedEvidence {
-    /// Notes the reports among an agent's events. Whether the agent may send them is checked by the writer.
-    pub(super) fn note(&self, command: &WriterCommand) {
+    /// Notes the evidence among an agent's events. The writer checks whether the agent may send it.
+    pub(super) fn note_evidence(&self, command: &WriterCommand) {
         let WriterCommand::Events { job, batch, .. } = command else { return };
         for event in batch {
             if let EventBody::Evidence(evidence) = &event.body {
@@ -38,8 +38,8 @@ impl ReceivedEvidence {
         }
     }
 
-    /// Takes the report of a job that has ended, if it is the recorded one.
-    pub(super) fn take(&self, record: &JobRecord) -> Option<Evidence> {
+    /// Takes the evidence about a job that has ended, if it is the same as in the job's record.
+    pub(super) fn take_evidence(&self, record: &JobRecord) -> Option<Evidence> {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let received = reports.remove(&record.job);
         received.filter(|received| record.evidence.as_ref() == Some(received))

@@ -1,4 +1,4 @@
-//! Files of requests, and queries of the state of jobs that decides about requests and about jobs that wait.
+//! Rewrites and removes the files of requests, and reads the states of jobs that requests and waiting jobs depend on.
 
 use std::io;
 use std::path::Path;
@@ -26,8 +26,8 @@ pub(super) fn remove_cancel(registry: &Registry, path: &Path, job: &JobId) {
     }
 }
 
-/// Reads the states of jobs that others wait for. `lacks_result` returns true for an ended job whose result will be
-/// recorded.
+/// Reads the states of jobs that other jobs wait for. `lacks_result` returns true for an ended job whose result is not
+/// recorded yet.
 pub(super) fn read_dependencies(
     registry: &Registry,
     jobs: Vec<JobId>,
@@ -41,9 +41,9 @@ pub(super) fn read_dependencies(
     jobs.into_iter().map(|job| (job.clone(), state_of(&job))).collect()
 }
 
-/// Returns the job whose result a job starts from, if its spec does not have the commit yet.
+/// Returns the job whose result `job` starts from, if the spec of `job` does not name that commit yet.
 pub(super) fn unresolved_base(registry: &Registry, job: &JobId) -> Option<JobId> {
-    // The record is read first: it is small, and almost no job has a base of this kind.
+    // The record is read first: it is small, and almost no job starts from the result of another.
     let record = read::load_record(registry, job).ok()?.record;
     record.base_job.as_ref()?;
     read::place_of(registry, job)?.base_job().cloned()
@@ -52,7 +52,7 @@ pub(super) fn unresolved_base(registry: &Registry, job: &JobId) -> Option<JobId>
 /// Returns the commit of a job's result.
 ///
 /// # Errors
-/// One line that says why there is none.
+/// One line that says why there is no commit.
 pub(super) fn result_commit(registry: &Registry, job: &JobId) -> Result<String, String> {
     let result = read::load_record(registry, job).ok().and_then(|stored| stored.record.result);
     let result = result.ok_or_else(|| format!("{job} has no result to start from (--base)"))?;
@@ -65,13 +65,14 @@ pub(super) fn result_commit(registry: &Registry, job: &JobId) -> Result<String, 
 
 /// Rewrites a request to extend a limit; returns true on success.
 pub(super) fn rewrite_request(registry: &Registry, request: &LimitRequest) -> bool {
-    let LimitRequest { path, job, step, by_ms, after_event_id: after, target_ms: to_ms } = request.clone();
-    let amended =
+    let LimitRequest { path, job, is_for_step: step, by_ms, after_event_id: after, target_ms: to_ms } =
+        request.clone();
+    let replaced =
         requests::replace_request(registry, &path, &DaemonRequest::Extend { job, step, by_ms, after, to_ms });
-    if let Err(e) = &amended {
+    if let Err(e) = &replaced {
         tracing::error!("{} can't be replaced: {e}", path.display());
     }
-    amended.is_ok()
+    replaced.is_ok()
 }
 
 /// Reads the job state that decides about a request to extend a limit.

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use crate::files::dir::RegistryDir;
 
-/// Hints from a watched folder.
+/// Watcher of the requests folder. Its hints say that the folder has changed, but not how.
 pub(super) struct RequestWatcher {
     hints: mpsc::Receiver<()>,
     /// Keeps the channel open if there is no watcher.
@@ -19,10 +19,10 @@ impl RequestWatcher {
     pub(super) fn new(requests: &RegistryDir) -> Self {
         // A capacity of one is enough, because a second pending hint has no effect.
         let (sender, hints) = mpsc::channel(1);
-        let hint = sender.clone();
+        let hint_sender = sender.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| !event.kind.is_access()) {
-                let _ = hint.try_send(());
+                let _ = hint_sender.try_send(());
             }
         });
         let watcher = watcher.and_then(|mut watcher| {
@@ -37,7 +37,7 @@ impl RequestWatcher {
     }
 
     /// Waits for a hint. Cancel-safe, as a channel's `recv` is.
-    pub(super) async fn changed(&mut self) {
+    pub(super) async fn next_hint(&mut self) {
         // Never `None`: `_sender` keeps the channel open.
         let _ = self.hints.recv().await;
     }

@@ -1,10 +1,11 @@
-//! Results of jobs with a clone of their own: published when a job has ended, and recorded before its notices go out.
+//! Publishes the results of jobs with a clone of their own: the commits of an ended job become a branch in the caller's
+//! repository. The result is recorded before the job's notices are delivered.
 //!
 //! ```text
 //! `finished` is recorded ─► publish, in the background ─► `result` is recorded ─► notices
 //! ```
 //!
-//! A relay that was killed in between publishes at its next start.
+//! If a relay is killed in between, the next relay publishes the result when it starts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ use crate::output::store::Outputs;
 use crate::receipt::store::Receipts;
 use crate::registry::read;
 
-/// Number of results that are published at once: each runs git, which uses a core.
-const MAX_AT_ONCE: usize = 2;
+/// Maximum number of results that are published at once. Each publication runs git, which uses a core.
+const MAX_CONCURRENT: usize = 2;
 
 /// Publisher of results.
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ pub(super) struct ResultPublisher {
     evidence: ReceivedEvidence,
     outputs: Outputs,
     writer: WriterHandle,
-    turns: Arc<Semaphore>,
+    publish_permits: Arc<Semaphore>,
 }
 
 impl ResultPublisher {
@@ -50,7 +51,7 @@ impl ResultPublisher {
             evidence,
             outputs,
             writer,
-            turns: Arc::new(Semaphore::new(MAX_AT_ONCE)),
+            publish_permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
         }
     }
 
@@ -59,9 +60,9 @@ impl ResultPublisher {
         self.repositories.lacks_result(record)
     }
 
-    /// Begins to publish the result of a job that has ended, if it has its own clone and no result yet; returns true then.
+    /// Starts to publish the result of a job that has ended, if [`Self::lacks_result`] is true; returns true then.
     pub(super) fn publish_if_missing(&self, record: &JobRecord) -> bool {
-        let evidence = self.evidence.take(record);
+        let evidence = self.evidence.take_evidence(record);
         if !self.lacks_result(record) {
             return false;
         }
@@ -69,23 +70,23 @@ impl ResultPublisher {
         let job = record.job.clone();
         tokio::spawn(async move {
             // The semaphore is never closed.
-            let _turn = publisher.turns.acquire().await;
-            let (publishing, receipts) = (publisher.repositories.clone(), publisher.receipts.clone());
+            let _permit = publisher.publish_permits.acquire().await;
+            let (repositories, receipts) = (publisher.repositories.clone(), publisher.receipts.clone());
             let outcome = tokio::task::spawn_blocking(move || {
-                let result = publish_result(&publishing, &record.job);
-                let repository = publishing.of_job(&record.job);
+                let result = publish_result(&repositories, &record.job);
+                let repository = repositories.repository(&record.job);
                 write_receipt(&receipts, &repository, &record, &result, evidence.as_ref());
                 result
             });
             match outcome.await {
-                Ok(result) => publisher.record(&job, result).await,
+                Ok(result) => publisher.record_result(&job, result).await,
                 Err(e) => tracing::error!("{job}: its result could not be published: {e}"),
             }
         });
         true
     }
 
-    /// Begins to publish every result that an earlier relay did not record.
+    /// Starts to publish every result that an earlier relay did not record.
     pub(super) fn publish_all_missing(&self) {
         let registry = self.repositories.registry();
         let mut jobs: BTreeSet<JobId> = self.repositories.jobs().into_iter().collect();
@@ -98,13 +99,12 @@ impl ResultPublisher {
         }
     }
 
-    /// Records that a result was applied, merged or discarded. The request may be late or forged, so it must
-    /// name the result.
-    pub(super) async fn set_state(&self, job: &JobId, commit: &str, state: ResultState) {
+    /// Records that a result was applied, merged or discarded. A request may be late or forged, so it names the commit.
+    pub(super) async fn set_result_state(&self, job: &JobId, commit: &str, state: ResultState) {
         let stored = read::load_record(self.repositories.registry(), job).ok();
         let result = stored.and_then(|stored| stored.record.result);
         let Some(result) = result.filter(|result| result.commit.as_deref() == Some(commit)) else {
-            return tracing::warn!("{job}: a request names another result than it has");
+            return tracing::warn!("{job}: a request names another result than the job has");
         };
         if !matches!(state, ResultState::Applied | ResultState::Merged | ResultState::Discarded) {
             return tracing::warn!("{job}: a request asks for a state that no result can be given");
@@ -112,19 +112,19 @@ impl ResultPublisher {
         if state == ResultState::Discarded {
             self.remove_repositories(std::slice::from_ref(job));
         }
-        self.record(job, JobResult { state, ..result }).await;
+        self.record_result(job, JobResult { state, ..result }).await;
     }
 
     fn remove_repositories(&self, jobs: &[JobId]) {
         for job in jobs {
-            if let Err(e) = self.repositories.of_job(job).remove() {
+            if let Err(e) = self.repositories.repository(job).remove() {
                 tracing::warn!("{job}: its repository can't be removed: {e}");
             }
         }
     }
 
-    /// Removes everything that is kept about jobs which are no longer in the registry.
-    pub(super) fn forget(&self, jobs: &[JobId]) {
+    /// Removes the repositories, outputs and receipts of jobs that are no longer in the registry.
+    pub(super) fn remove_jobs(&self, jobs: &[JobId]) {
         self.remove_repositories(jobs);
         for job in jobs {
             if let Err(e) = self.outputs.remove(job) {
@@ -136,15 +136,15 @@ impl ResultPublisher {
         }
     }
 
-    async fn record(&self, job: &JobId, result: JobResult) {
+    async fn record_result(&self, job: &JobId, result: JobResult) {
         let body = Box::new(EventBody::Result(Box::new(result)));
         self.writer.send(WriterCommand::RecordRelayEvent { job: job.clone(), body }).await;
     }
 }
 
-/// Publishes the result of a job. A job whose repository was never made has no result.
+/// Publishes the result of a job. The result is empty if the job's repository was never made.
 fn publish_result(repositories: &JobRepositories, job: &JobId) -> JobResult {
-    let repository = repositories.of_job(job);
+    let repository = repositories.repository(job);
     repositories.remove_pack(job);
     if repository.exists() {
         return publish::publish(&repository);

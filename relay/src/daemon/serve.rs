@@ -42,8 +42,7 @@ use crate::time::{self, Clock};
 
 /// Capacity of the queue of messages to the main loop. Events of jobs go to the writer instead.
 const MESSAGE_CAPACITY: usize = 64;
-/// Time to wait for the registry lock. A reader that probes the lock holds it for microseconds; a daemon holds it for
-/// its lifetime.
+/// Maximum time to wait for the registry lock. Readers hold it for microseconds, a daemon holds it for its lifetime.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Runs the daemon until `relay down`, SIGTERM or Ctrl-C. Workers continue after SIGTERM and Ctrl-C.
@@ -54,8 +53,8 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     inheritance::prepare_daemon(root)
         .map_err(|e| Failure::unreachable(format!("{} can't be entered: {e}", root.display())))?;
     registry.ensure()?;
-    let broken = |e: io::Error| registry.not_writable(&e);
-    let Some(lock) = lock_registry(registry).map_err(broken)? else {
+    let not_writable = |e: io::Error| registry.not_writable(&e);
+    let Some(lock) = lock_registry(registry).map_err(not_writable)? else {
         let holder = lease::read_lease(registry).map_or("another process".to_owned(), |lease| {
             format!("process {} (relay {})", lease.pid, lease.version)
         });
@@ -63,7 +62,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
         return Err(Failure::usage(format!("{holder} serves {dir} already: stop it with `relay down`")));
     };
     let holder = DaemonId { pid: std::process::id(), started_at: time::now() };
-    lease::take_over(registry, &holder).map_err(broken)?;
+    lease::take_over(registry, &holder).map_err(not_writable)?;
     let state = StateDir::for_project(root)?;
     state.ensure()?;
     leftovers::remove_leftovers(registry, SystemTime::now());
@@ -79,16 +78,16 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
         .build()
         .map_err(|e| Failure::unreachable(format!("no runtime: {e}")))?;
     // The writer outlives the runtime: another daemon may write to the registry only after this writer has ended.
-    let held = lock.try_clone().map_err(broken)?;
+    let lock_copy = lock.try_clone().map_err(not_writable)?;
     let mut writer = None;
-    let served = runtime.block_on(run_daemon(config, registry, state, engine, (lock, holder), &mut writer));
+    let result = runtime.block_on(run_daemon(config, registry, state, engine, (lock, holder), &mut writer));
     // A hanging engine call must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if writer.is_some_and(|writer| writer.join().is_err()) {
         tracing::error!("the writer of the registry failed");
     }
-    drop(held);
-    served
+    drop(lock_copy);
+    result
 }
 
 fn lock_registry(registry: &Registry) -> io::Result<Option<File>> {
@@ -111,10 +110,10 @@ async fn run_daemon(
     (lock, holder): (File, DaemonId),
     writer_thread: &mut Option<JoinHandle<()>>,
 ) -> Result<(), Failure> {
-    let saved = SavedState::load(&state);
-    let clock = Clock::new(saved.clock.as_ref());
+    let saved_state = SavedState::load(&state);
+    let clock = Clock::new(saved_state.clock.as_ref());
     let identity = TlsIdentity::load(&state).map_err(Failure::unreachable)?;
-    let listener = listen::bind_loopback(config.port, saved.port).map_err(Failure::unreachable)?;
+    let listener = listen::bind_loopback(config.port, saved_state.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
     let changes = LatestMap::new();
     let broadcast = Broadcast::new();
@@ -146,13 +145,13 @@ async fn run_daemon(
         connection_counter: Arc::default(),
     };
     let receipts = Receipts::in_folder(state.receipts());
-    let lease = first_lease(engine, &holder, address, &clock, &saved);
+    let lease = first_lease(engine, &holder, address, &clock, &saved_state);
     let lease = Lease { groups: config.groups.clone(), ..lease };
-    let core = Core::new(lease, &saved, core_settings(config, &platform));
+    let core = Core::new(lease, &saved_state, core_settings(config, &platform));
     let executor = Executor {
         registry: registry.clone(),
         lock_file: lock,
-        saved_state: saved,
+        saved_state,
         app: app.clone(),
         platform: platform.clone(),
         policy: JobPolicy::new(engine, config),
@@ -168,7 +167,7 @@ async fn run_daemon(
     driver.environment.results.publish_all_missing();
     driver.handle_input(Input::RegistryOpened(active)).await;
     let inputs = app.core.clone();
-    freeze_detector::spawn_beats(inputs.clone());
+    freeze_detector::spawn_checks(inputs.clone());
     listen::spawn_server(listener, app);
     engine_events::spawn(platform, inputs);
     driver.handle_input(Input::Listening).await;
@@ -185,7 +184,7 @@ fn core_settings(config: &Config, platform: &Platform) -> CoreSettings {
     }
 }
 
-/// Writes the first lease, and the state that is saved for a restart.
+/// Writes the first lease, and the state that the next relay starts with.
 fn write_first_state(driver: &mut Driver<Executor>) -> io::Result<()> {
     let Driver { core, environment } = driver;
     environment.save_state(core.saved_state(), Durability::Synced);
@@ -196,8 +195,7 @@ fn write_first_state(driver: &mut Driver<Executor>) -> io::Result<()> {
 /// Shuts the core down, and ends the deliveries.
 async fn shut_down(mut driver: Driver<Executor>, changes: &writer::Changes) {
     driver.handle_input(Input::MainLoopEnded).await;
-    // The core did not handle the last completed jobs. Their notices are put into the outbox, and the next relay
-    // delivers them.
+    // The core did not handle the jobs that ended last. Their notices go to the outbox, for the next relay.
     let deliveries = driver.environment.deliveries;
     for record in changes.take_all().now_or_never().unwrap_or_default().into_values() {
         deliveries.queue_ended_job(record);
@@ -205,13 +203,13 @@ async fn shut_down(mut driver: Driver<Executor>, changes: &writer::Changes) {
     deliveries.close().await;
 }
 
-/// Returns the first lease of a daemon, with the stored state of the last one.
+/// Returns the first lease of a daemon, with the state that the last daemon saved.
 pub(super) fn first_lease(
     engine: EngineKind,
     holder: &DaemonId,
     address: SocketAddr,
     clock: &Clock,
-    saved: &SavedState,
+    saved_state: &SavedState,
 ) -> Lease {
     Lease {
         schema: lease::SCHEMA,
@@ -222,8 +220,8 @@ pub(super) fn first_lease(
         started_at: holder.started_at,
         heartbeat_at: clock.now(),
         platform: PlatformStatus::Starting { detail: "just started".to_owned() },
-        agent: saved.agent.clone(),
-        last_exit: saved.last_exit.clone(),
+        agent: saved_state.agent.clone(),
+        last_exit: saved_state.last_exit.clone(),
         clock: clock.boot_scale(),
         groups: BTreeMap::new(),
     }

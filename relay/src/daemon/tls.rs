@@ -1,4 +1,4 @@
-//! TLS identity of the relay: a key and a self-signed certificate, created once per project and pinned by its agents.
+//! TLS identity of a project's relay: a key and a self-signed certificate, created once and pinned by agents.
 
 #![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
 
@@ -29,8 +29,8 @@ pub(super) struct TlsIdentity {
 }
 
 impl TlsIdentity {
-    /// Loads the stored identity. If there is no usable one, creates a new one. Agents that have pinned the old one
-    /// can't reconnect, so their tokens are revoked.
+    /// Loads the stored identity. If there is no usable identity, creates a new one. Agents that have pinned the old
+    /// identity can't reconnect, so their tokens are revoked.
     ///
     /// # Errors
     /// A one-line message if the identity can't be created or stored.

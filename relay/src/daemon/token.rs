@@ -1,10 +1,11 @@
-//! A token that is not bound to one client: 256 random bits.
+//! The token that all subscribers of the event stream present: 256 random bits.
 
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+/// Verifier of the subscribers' token.
 #[derive(Debug, Clone)]
 pub(super) struct TokenVerifier {
     token: Arc<str>,
@@ -25,7 +26,7 @@ impl TokenVerifier {
         &self.token
     }
 
-    /// Returns true if this is the token, in constant time.
+    /// Compares a client's token with this verifier's token in constant time; returns true if they are equal.
     pub(super) fn verify(&self, token: &str) -> bool {
         bool::from(Sha256::digest(token.as_bytes()).ct_eq(&Sha256::digest(self.token.as_bytes())))
     }

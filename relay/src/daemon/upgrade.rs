@@ -1,4 +1,4 @@
-//! Admission of agents on `/agent`, decided before the upgrade.
+//! Admission of agents on `/agent`, decided before the upgrade of the HTTP request to a WebSocket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,25 +35,25 @@ pub(super) struct AppState {
     pub(super) tokens: AgentTokens,
     /// TLS identity of this relay, pinned by agents.
     pub(super) identity: TlsIdentity,
-    /// Receives events.
+    /// Writer of the registry, which receives the agents' events.
     pub(super) writer: WriterHandle,
-    /// Receives all other messages.
+    /// Queue of the main loop, which receives all other messages.
     pub(super) core: mpsc::Sender<Message>,
     /// Repositories of the jobs that have a clone of their own.
     pub(super) repositories: JobRepositories,
     /// Output of the jobs.
     pub(super) outputs: Outputs,
-    /// Reports of agents, for receipts.
+    /// Evidence that agents reported, for receipts.
     pub(super) evidence: ReceivedEvidence,
     /// Shared state of the subscribers.
     pub(super) subscribers: Subscribers,
     /// Time source of records.
     pub(super) clock: Clock,
-    /// Numbers the agents' connections.
+    /// Counter that numbers the connections of agents.
     pub(super) connection_counter: Arc<AtomicU64>,
 }
 
-/// Handles one upgrade request.
+/// Handles the upgrade request of an agent.
 pub(super) async fn serve_agent(State(app): State<AppState>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let token = match refuse_browsers_and_foreign_hosts(&parts.headers) {
@@ -65,7 +65,7 @@ pub(super) async fn serve_agent(State(app): State<AppState>, request: Request) -
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    // Before the hello: hellos may be handled in another order than their connections were accepted.
+    // The number is not taken at the hello: hellos may be handled in another order than connections were accepted.
     let number = app.connection_counter.fetch_add(1, Ordering::Relaxed);
     upgrade
         .protocols([wire::SUBPROTOCOL])
@@ -92,7 +92,7 @@ pub(super) type Refusal = (StatusCode, &'static str);
 
 const NO_TOKEN: Refusal = (StatusCode::UNAUTHORIZED, "a valid token is needed\n");
 
-/// Admits a client with the token. Refuses requests of browser pages, even with the token.
+/// Refuses a client without the token. Refuses requests of browser pages even with the token.
 pub(super) fn require_token(headers: &HeaderMap, verifier: &TokenVerifier) -> Result<(), Refusal> {
     refuse_browsers_and_foreign_hosts(headers)?;
     if verifier.verify(bearer_token(headers)) { Ok(()) } else { Err(NO_TOKEN) }
@@ -134,31 +134,43 @@ fn is_known_host(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn ask(headers: &[(&str, &str)], gate: &TokenVerifier) -> Option<u16> {
+    fn refusal_status(headers: &[(&str, &str)], verifier: &TokenVerifier) -> Option<u16> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(axum::http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        require_token(&map, gate).err().map(|(status, _)| status.as_u16())
+        require_token(&map, verifier).err().map(|(status, _)| status.as_u16())
     }
 
     #[test]
-    fn only_a_program_with_the_token_that_asked_for_this_host_comes_in() {
-        let gate = TokenVerifier::new().unwrap();
-        let good = format!("Bearer {}", gate.token());
+    fn only_a_request_with_the_token_and_a_known_host_is_admitted() {
+        let verifier = TokenVerifier::new().unwrap();
+        let authorization = format!("Bearer {}", verifier.token());
         for host in ["127.0.0.1:4111", "localhost:1", "host.docker.internal:4111", "[::1]:80", "172.17.0.1"] {
-            assert_eq!(ask(&[("host", host), ("authorization", &good)], &gate), None, "{host}");
+            assert_eq!(
+                refusal_status(&[("host", host), ("authorization", &authorization)], &verifier),
+                None,
+                "{host}"
+            );
         }
         for host in ["evil.example", "evil.example:4111", "", "localhost.evil.example:1"] {
-            assert_eq!(ask(&[("host", host), ("authorization", &good)], &gate), Some(403), "{host}");
+            assert_eq!(
+                refusal_status(&[("host", host), ("authorization", &authorization)], &verifier),
+                Some(403),
+                "{host}"
+            );
         }
         for origin in ["http://evil.example", "null", "", "http://localhost"] {
-            let headers = [("host", "localhost"), ("authorization", &*good), ("origin", origin)];
-            assert_eq!(ask(&headers, &gate), Some(403), "{origin}");
+            let headers = [("host", "localhost"), ("authorization", &*authorization), ("origin", origin)];
+            assert_eq!(refusal_status(&headers, &verifier), Some(403), "{origin}");
         }
-        for token in ["Bearer ", "Bearer x", "Basic x", &good.to_lowercase()] {
-            assert_eq!(ask(&[("host", "localhost"), ("authorization", token)], &gate), Some(401), "{token}");
+        for token in ["Bearer ", "Bearer x", "Basic x", &authorization.to_lowercase()] {
+            assert_eq!(
+                refusal_status(&[("host", "localhost"), ("authorization", token)], &verifier),
+                Some(401),
+                "{token}"
+            );
         }
-        assert_eq!(ask(&[("host", "localhost")], &gate), Some(401));
+        assert_eq!(refusal_status(&[("host", "localhost")], &verifier), Some(401));
     }
 }

@@ -1,4 +1,4 @@
-//! Creation of the registry's folders, and failures of reading and writing it.
+//! Creation of the registry's folders, and failures of reading and writing the registry.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::files::staged::is_out_of_space;
 use crate::sandbox;
 
 impl Registry {
-    /// Returns a registry in a folder that lasts as long as the first value.
+    /// Creates a registry in a temporary folder, which is removed when the first value is dropped.
     #[cfg(test)]
     pub fn temporary() -> (tempfile::TempDir, Self) {
         let dir = tempfile::tempdir().unwrap();
@@ -20,13 +20,13 @@ impl Registry {
         (dir, registry)
     }
 
-    /// Creates the folders, private to their owner and ignored by git. Anything else with the name of such a folder is
-    /// set aside.
+    /// Creates the registry's folders, private to their owner and ignored by git. An entry of another type with the
+    /// name of such a folder is set aside.
     ///
     /// # Errors
     /// A one-line message that names the folder that can't be written and the reason, or the owner of the registry.
     pub fn ensure(&self) -> Result<(), Failure> {
-        let make = || -> io::Result<()> {
+        let create = || -> io::Result<()> {
             self.folder().ensure()?;
             if self.folder().has_folders(&FOLDERS) {
                 return Ok(());
@@ -41,7 +41,7 @@ impl Registry {
                 created => created,
             }
         };
-        make().map_err(|e| self.not_writable(&e))
+        create().map_err(|e| self.not_writable(&e))
     }
 
     /// Refuses the registry of another user, which may be read but not changed.
@@ -99,14 +99,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_that_make_it_at_once_all_succeed() {
+    fn several_threads_can_create_the_registry_at_once() {
         for _ in 0..100 {
             let root = tempfile::tempdir().unwrap();
             std::thread::scope(|scope| {
-                for maker in
+                for thread in
                     [(); 4].map(|()| scope.spawn(|| Registry::for_project(root.path()).ensure().unwrap()))
                 {
-                    maker.join().unwrap();
+                    thread.join().unwrap();
                 }
             });
         }

@@ -1,12 +1,13 @@
-//! A batch of event log lines, in id order, for a reader.
+//! A batch of event log lines, sorted by id, for a reader.
 
-/// Size at which a chunk is full, in bytes: large enough to make the calls around it cheap, small enough for each
+/// Minimum size of a full chunk, in bytes: large enough that few chunks are needed, and small enough for each
 /// reader to hold one.
 const CHUNK_SIZE: usize = 64 * 1024;
 
-/// Lines as stored in the log, without their line breaks.
+/// Batch of event log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
+    /// The lines as stored in the log, without their line breaks.
     text: Vec<u8>,
     /// Id of each line, and its end offset in `text`.
     lines: Vec<(u64, usize)>,
@@ -20,6 +21,7 @@ impl Chunk {
         Self { text: Vec::new(), lines: Vec::new(), cursor }
     }
 
+    /// Adds a line of the log, and moves the cursor to the line's event.
     pub fn push(&mut self, id: u64, line: &[u8]) {
         self.text.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
         self.lines.push((id, self.text.len()));

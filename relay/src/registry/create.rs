@@ -1,4 +1,5 @@
-//! Creation of a job: number, spec and record are written in this order, each durable before the next is visible.
+//! Creates jobs. A job gets a number, then a spec, then a record, which makes the job visible. Spec and record are
+//! durable before that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
@@ -20,13 +21,12 @@ use crate::files::staged::{self, StagedFile};
 
 /// Maximum size of a counter or key file, in bytes.
 const MAX_SMALL_FILE: u64 = 4096;
-/// Maximum wait for another process to release the counter of a name. Long enough for many concurrent launches on a
-/// slow disk.
+/// Maximum time to wait for a lock of another process: long enough for many concurrent launches on a slow disk.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause between two attempts to lock the counter: a file lock has no timed wait.
+/// Pause between two attempts to lock a file: a file lock has no timed wait.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
-/// A job before it has a number.
+/// A job to create, which has no number yet.
 pub struct JobDraft<'a> {
     pub name: JobName,
     /// Launch time.
@@ -52,11 +52,11 @@ pub struct JobDraft<'a> {
 /// Conditions for the start of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Schedule {
-    /// Jobs that must complete before it starts.
+    /// Jobs that must complete before the job starts.
     pub after: Vec<JobId>,
-    /// One of these jobs: the one whose result it starts from, if that result is not known yet.
+    /// Job in `after` whose result the job starts from, if that result is not known yet.
     pub base_job: Option<JobId>,
-    /// Group.
+    /// Group of the job.
     pub group: Group,
 }
 
@@ -77,8 +77,8 @@ pub enum Group {
     #[default]
     None,
     Named(JobName),
-    /// A new group, named after the job: `demo-7`.
-    OfJob,
+    /// A new group, named after the job: `demo-7` for the job `demo#7`.
+    NamedAfterJob,
 }
 
 impl Group {
@@ -86,12 +86,12 @@ impl Group {
         match self {
             Self::None => None,
             Self::Named(name) => Some(name.clone()),
-            Self::OfJob => Some(JobName::from_job(job)),
+            Self::NamedAfterJob => Some(JobName::from_job(job)),
         }
     }
 }
 
-/// Result of a launch.
+/// Result of the creation of a job.
 #[derive(Debug, PartialEq)]
 pub enum CreateResult {
     New(JobId),
@@ -111,18 +111,19 @@ pub fn create_job(registry: &Registry, draft: &JobDraft<'_>) -> io::Result<Creat
     staged::remove_leftovers(&registry.staging(), SystemTime::now());
     let Some(key) = draft.key else { return create_new(registry, draft, None).map(CreateResult::New) };
     let mut file = open_locked(&key_file(registry, key))?;
-    let known = read_small_text(&mut file)?;
-    match launched_job(registry, &known) {
+    let job_text = read_small_text(&mut file)?;
+    match launched_job(registry, &job_text) {
         Some(job) => Ok(CreateResult::Existing(job)),
         None => create_new(registry, draft, Some(&mut file)).map(CreateResult::New),
     }
 }
 
-/// Returns the job named in a key's file, if it was launched. The file is written first, so it may name a job that was
-/// never created.
+/// Returns the job that a key's file names, if that job was launched. The file is written before the job's record, so
+/// it may name a job that was never created.
 fn launched_job(registry: &Registry, job_text: &str) -> Option<JobId> {
     let job: JobId = job_text.trim().parse().ok()?;
-    let exists = is_number_used(&registry.record(&job)) || is_number_used(&registry.archived().record(&job));
+    let exists =
+        is_number_used(&registry.record(&job)) || is_number_used(&registry.archive_registry().record(&job));
     exists.then_some(job)
 }
 
@@ -132,26 +133,26 @@ fn launched_job(registry: &Registry, job_text: &str) -> Option<JobId> {
 /// # Errors
 /// `TimedOut` when another command holds the lock for too long; otherwise the error of the failing call.
 pub fn lock_follow_up(registry: &Registry) -> io::Result<File> {
-    // No job name contains a dot.
+    // A job name contains no dot, so the file can't be the counter of a name.
     open_locked(&registry.names().file("follow.lock"))
 }
 
 /// Returns the job that an earlier launch with this key created.
 pub fn job_of_key(registry: &Registry, key: &str) -> io::Result<Option<JobId>> {
     match key_file(registry, key).read_text(MAX_SMALL_FILE) {
-        Ok(known) => Ok(launched_job(registry, &known)),
+        Ok(job_text) => Ok(launched_job(registry, &job_text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
 }
 
-/// File of an idempotency key. A key is arbitrary text, so the file is named by its digest.
+/// Returns the file of an idempotency key. A key is arbitrary text, so the file is named by the key's digest.
 fn key_file(registry: &Registry, key: &str) -> FileRef {
     let digest = hex::encode(Sha256::digest(key.as_bytes()));
     registry.names().file(format!("key.{}", &digest[..32]))
 }
 
-/// Creates a job. The key's file names the job before its record is visible.
+/// Creates a job. The file of the idempotency key names the job before the job's record is visible.
 fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>) -> io::Result<JobId> {
     let job = next_job_id(registry, &draft.name)?;
     if let Some(key) = key {
@@ -186,18 +187,18 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
     record.begin_writing();
     spec.sync()?;
     record.sync()?;
-    // The locks are held until the record exists, because an unlocked file without a record counts as a leftover.
+    // These files stay locked until the record exists, because an unlocked file without a record counts as a leftover.
     let _images = images.map(StagedFile::publish).transpose()?;
     let _pack = pack.map(StagedFile::publish).transpose()?;
     let _spec = spec.publish()?;
     if let Err(e) = record.publish().and_then(|_| registry.folder().sync()) {
-        // Removes the partial job, whose prompt would never run.
+        // The partial job is removed, because it would never run.
         for file in [registry.record(&job), registry.spec(&job), registry.pack(&job), registry.images(&job)] {
             let _ = file.remove();
         }
         return Err(e);
     }
-    // The job exists now, so the launch succeeds even if the link can't be published.
+    // The job exists now, so the launch succeeds even if the link `latest` can't be published.
     let _ = latest.publish();
     Ok(job)
 }
@@ -223,13 +224,13 @@ fn stage_images(staging: &RegistryDir, target: &FileRef, archive: &[u8]) -> io::
 fn next_job_id(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     let mut file = open_locked(&registry.names().file(name.as_str()))?;
     let text = read_small_text(&mut file)?;
-    let last = match text.trim().parse::<u32>() {
-        Ok(last) => last,
+    let last_number = match text.trim().parse::<u32>() {
+        Ok(last_number) => last_number,
         Err(_) => read::highest_number(registry, name)?,
     };
-    let mut job = JobId::new(name.clone(), last.saturating_add(1));
+    let mut job = JobId::new(name.clone(), last_number.saturating_add(1));
     // After a power loss the counter may be older than the records.
-    let archived = registry.archived();
+    let archived = registry.archive_registry();
     while is_number_used(&registry.record(&job)) || is_number_used(&archived.record(&job)) {
         job = JobId::new(name.clone(), job.number().saturating_add(1));
     }
@@ -237,19 +238,19 @@ fn next_job_id(registry: &Registry, name: &JobName) -> io::Result<JobId> {
     Ok(job)
 }
 
-/// Returns true if a record exists. Any other entry under that name is set aside later and does not use up the number.
+/// Returns true if the record exists. Any other entry with its name is set aside later, and uses up no number.
 fn is_number_used(record: &FileRef) -> bool {
     record.size().is_some()
 }
 
 /// Returns the last number given to a name; 0 for none.
 pub fn last_number(registry: &Registry, name: &JobName) -> u32 {
-    let counted = registry.names().file(name.as_str()).read_text(MAX_SMALL_FILE).unwrap_or_default();
+    let counter_text = registry.names().file(name.as_str()).read_text(MAX_SMALL_FILE).unwrap_or_default();
     // A lost counter is rebuilt from the existing files.
-    counted.trim().parse().unwrap_or_else(|_| read::highest_number(registry, name).unwrap_or(0))
+    counter_text.trim().parse().unwrap_or_else(|_| read::highest_number(registry, name).unwrap_or(0))
 }
 
-/// Ensures that the numbers of jobs about to be removed are never reused.
+/// Ensures that the numbers of jobs that are about to be removed are never reused.
 ///
 /// # Errors
 /// Returns an error if a counter can't be read, written or synced.
@@ -262,10 +263,10 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
     for (name, number) in highest {
         let mut file = open_locked(&registry.names().file(name.as_str()))?;
         let text = read_small_text(&mut file)?;
-        if text.trim().parse::<u32>().map_or(true, |last| last < number) {
+        if text.trim().parse::<u32>().map_or(true, |last_number| last_number < number) {
             // A lost counter could not be rebuilt after the removal of these jobs.
-            let last = read::highest_number(registry, name)?.max(number);
-            overwrite(&mut file, &last.to_string())?;
+            let last_number = read::highest_number(registry, name)?.max(number);
+            overwrite(&mut file, &last_number.to_string())?;
         }
         file.sync_data()?;
     }
@@ -276,7 +277,7 @@ pub fn remember_numbers(registry: &Registry, jobs: &[JobId]) -> io::Result<()> {
 pub fn remove_keys(registry: &Registry, jobs: &BTreeSet<&JobId>) -> io::Result<()> {
     let folder = registry.names();
     for name in folder.names()?.into_iter().filter(|name| name.starts_with("key.")) {
-        // An unreadable key names no job.
+        // A key file that can't be read names no job.
         let job = folder.file(&name).read_text(MAX_SMALL_FILE).unwrap_or_default().trim().parse::<JobId>();
         if job.is_ok_and(|job| jobs.contains(&job)) {
             folder.file(&name).remove()?;
@@ -305,7 +306,7 @@ pub(super) fn open_locked(file_ref: &FileRef) -> io::Result<File> {
     }
 }
 
-/// Reads an open counter or key file; an oversized one counts as empty.
+/// Reads an open counter or key file, at most [`MAX_SMALL_FILE`] bytes. Text that is not UTF-8 counts as empty.
 fn read_small_text(file: &mut File) -> io::Result<String> {
     let mut text = Vec::new();
     file.take(MAX_SMALL_FILE).read_to_end(&mut text)?;
@@ -318,7 +319,7 @@ fn overwrite(file: &mut File, text: &str) -> io::Result<()> {
     file.set_len(text.len() as u64)
 }
 
-/// Link to the new job, staged under a temporary name, so that a full disk is detected early.
+/// The link `latest` to a new job, staged under a temporary name, so that a full disk is detected early.
 struct LatestLink {
     temp_link: FileRef,
     link: FileRef,
@@ -326,17 +327,17 @@ struct LatestLink {
 
 impl LatestLink {
     fn stage(registry: &Registry, job: &JobId) -> io::Result<Self> {
-        let temporary = registry.staging().file(format!("latest.{}", job.file_stem()));
+        let temp_link = registry.staging().file(format!("latest.{}", job.file_stem()));
         let target = format!("{}.json", job.file_stem());
-        match temporary.create_link(&target) {
+        match temp_link.create_link(&target) {
             // No other job has this number: an entry with this name is a leftover or was planted.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                temporary.remove()?;
-                temporary.create_link(&target)?;
+                temp_link.remove()?;
+                temp_link.create_link(&target)?;
             }
-            made => made?,
+            result => result?,
         }
-        Ok(Self { temp_link: temporary, link: registry.latest() })
+        Ok(Self { temp_link, link: registry.latest() })
     }
 
     fn publish(&self) -> io::Result<()> {

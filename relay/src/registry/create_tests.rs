@@ -1,4 +1,4 @@
-//! Job creation in the registry.
+//! Tests of the creation of jobs.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn id(text: &str) -> JobId {
 }
 
 #[test]
-fn numbers_count_per_name_and_latest_follows() {
+fn numbers_are_counted_per_name_and_latest_is_the_newest_job() {
     let (_dir, registry) = Registry::temporary();
     assert_eq!(launch(&registry, "a", None), CreateResult::New(id("a#1")));
     assert_eq!(launch(&registry, "b", None), CreateResult::New(id("b#1")));
@@ -37,11 +37,11 @@ fn numbers_count_per_name_and_latest_follows() {
 }
 
 #[test]
-fn a_number_is_never_reused_whatever_was_lost() {
+fn a_number_is_not_reused_even_if_its_counter_is_lost_or_outdated() {
     let (_dir, registry) = Registry::temporary();
     launch(&registry, "a", None);
     launch(&registry, "a", None);
-    fs::rename(registry.record(&id("a#2")), registry.archived().record(&id("a#2"))).unwrap();
+    fs::rename(registry.record(&id("a#2")), registry.archive_registry().record(&id("a#2"))).unwrap();
     // An outdated counter, as after a power loss.
     fs::write(registry.names().file("a"), "0").unwrap();
     assert_eq!(launch(&registry, "a", None), CreateResult::New(id("a#3")));
@@ -58,14 +58,14 @@ fn the_same_key_gives_the_same_job() {
 }
 
 #[test]
-fn a_key_whose_launch_was_cut_off_before_its_job_could_be_seen_launches_one() {
+fn a_key_whose_launch_was_interrupted_launches_a_new_job() {
     let (_dir, registry) = Registry::temporary();
     assert_eq!(launch(&registry, "a", Some("k")), CreateResult::New(id("a#1")));
     // The launch that the key names was killed before its record was published.
     fs::remove_file(registry.record(&id("a#1"))).unwrap();
     assert_eq!(job_of_key(&registry, "k").unwrap(), None);
     assert_eq!(launch(&registry, "a", Some("k")), CreateResult::New(id("a#2")));
-    fs::rename(registry.record(&id("a#2")), registry.archived().record(&id("a#2"))).unwrap();
+    fs::rename(registry.record(&id("a#2")), registry.archive_registry().record(&id("a#2"))).unwrap();
     assert_eq!(launch(&registry, "a", Some("k")), CreateResult::Existing(id("a#2")));
     assert_eq!(job_of_key(&registry, "k").unwrap(), Some(id("a#2")));
 }

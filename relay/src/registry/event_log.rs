@@ -1,4 +1,4 @@
-//! Reader of event logs.
+//! Reads event logs, whole or from an offset.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -11,7 +11,7 @@ use crate::files::refused::{RefusalReason, RefusedEntry};
 
 /// Read buffer size, in bytes: a few hundred lines.
 const READ_BUFFER_SIZE: usize = 64 * 1024;
-/// Maximum number of bad lines listed one by one: enough to diagnose the damage.
+/// Maximum number of bad lines that are listed one by one: enough to diagnose the damage.
 pub const MAX_LISTED: usize = 100;
 
 /// Maximum length of damage that is skipped in search of the next line, in bytes. A lost line break joins two lines,
@@ -28,11 +28,11 @@ const MAX_COMPRESSION_RATIO: u64 = 100;
 pub struct LogContent {
     /// Valid lines, in order.
     pub lines: Vec<EventLine>,
-    /// Bytes up to and including the last whole line.
+    /// Number of bytes up to and including the last valid line.
     pub valid_bytes: u64,
-    /// Bytes after the last whole line: the beginning of a line whose writer died.
+    /// Number of bytes after the last valid line: the beginning of a line whose writer died.
     pub torn_bytes: u64,
-    /// Invalid lines before the last valid one, with their line numbers from 1.
+    /// Invalid lines before the last valid line, each with its line number, from 1.
     pub bad_lines: Vec<(usize, LineError)>,
 }
 
@@ -53,31 +53,30 @@ pub(super) fn open_log(path: &FileRef) -> io::Result<File> {
 /// Reads a whole log. A bad last line counts as torn; bad lines in the middle are listed.
 pub fn read_log(path: &FileRef) -> io::Result<LogContent> {
     let mut lines = Vec::new();
-    let found = scan_log(path, |_, line| lines.push(line))?;
-    let ScanResult { valid_bytes, torn_bytes, first_bad_lines: bad_lines, .. } = found;
+    let result = scan_log(path, |_, line| lines.push(line))?;
+    let ScanResult { valid_bytes, torn_bytes, first_bad_lines: bad_lines, .. } = result;
     Ok(LogContent { lines, valid_bytes, torn_bytes, bad_lines })
 }
 
 /// Result of scanning a log, without its valid lines.
 #[derive(Debug, Default, PartialEq)]
 pub struct ScanResult {
-    /// As in [`LogContent`].
+    /// Number of bytes up to and including the last valid line.
     pub valid_bytes: u64,
-    /// As in [`LogContent`].
+    /// Number of bytes after the last valid line.
     pub torn_bytes: u64,
-    /// As in [`LogContent`], but at most the first [`MAX_LISTED`].
+    /// The first invalid lines before the last valid line, at most [`MAX_LISTED`], each with its line number.
     pub first_bad_lines: Vec<(usize, LineError)>,
-    /// Number of invalid lines in the middle.
+    /// Number of invalid lines before the last valid line.
     pub bad_line_count: usize,
-    /// Version of the first line written by a newer program. This program must not write such a log.
+    /// Format version of the first line that a newer relay has written. This program must not write such a log.
     pub newer_version: Option<u64>,
 }
 
-/// Reads a log and passes each valid line with its bytes to `visit`, so that memory use does not depend on the log's
-/// length.
+/// Reads a log and calls `visit` with each valid line and its bytes, so that memory use does not depend on the length.
 pub fn scan_log(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<ScanResult> {
     let mut reader = BufReader::with_capacity(READ_BUFFER_SIZE, open_log(path)?);
-    let mut found = ScanResult::default();
+    let mut result = ScanResult::default();
     let mut suspects = SuspectLines::default();
     let mut raw = Vec::new();
     for number in 1.. {
@@ -86,23 +85,23 @@ pub fn scan_log(path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::
         if len == 0 {
             break;
         }
-        found.torn_bytes += len;
+        result.torn_bytes += len;
         match EventLine::parse(&raw) {
             // A line without its line break may be incomplete, and was never acknowledged.
             Ok(_) if !raw.ends_with(b"\n") => {}
             Ok(line) => {
-                suspects.count_as_damage(&mut found);
+                suspects.count_as_damage(&mut result);
                 visit(&raw, line);
             }
             Err(error @ LineError::Newer(version)) => {
-                found.newer_version.get_or_insert(version);
+                result.newer_version.get_or_insert(version);
                 suspects.add(number, error);
-                suspects.count_as_damage(&mut found);
+                suspects.count_as_damage(&mut result);
             }
             Err(error) => suspects.add(number, error),
         }
     }
-    Ok(found)
+    Ok(result)
 }
 
 /// Bad lines that may still turn out to be a torn tail.
@@ -120,7 +119,7 @@ impl SuspectLines {
         }
     }
 
-    /// Counts the suspects as damage: a valid line follows, so they are not a torn tail.
+    /// Counts the suspect lines as damage: a valid line follows, so they are not a torn tail.
     fn count_as_damage(&mut self, result: &mut ScanResult) {
         result.valid_bytes += std::mem::take(&mut result.torn_bytes);
         result.bad_line_count += std::mem::take(&mut self.count);
@@ -129,8 +128,8 @@ impl SuspectLines {
     }
 }
 
-/// Reads up to and including the next `\n`, keeping at most one byte more than [`MAX_LINE`]; the returned length counts
-/// all bytes.
+/// Reads up to and including the next `\n`. Puts at most one byte more than [`MAX_LINE`] into `line`; the returned
+/// length counts all bytes.
 ///
 /// # Errors
 /// Returns an error if the file can't be read and for a line beyond [`MAX_SKIPPED`].
@@ -147,11 +146,11 @@ pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &Fi
     Ok(len + skipped)
 }
 
-/// Follows a log from an offset.
+/// Reader of the lines that are added to a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFollower {
     offset: u64,
-    /// Id of the newest event that was returned, or that [`LogFollower::since`] excluded.
+    /// Id of the newest event that was returned, or that [`LogFollower::starting_after`] excluded.
     newest_id: u64,
     /// Device and inode of the file that `offset` refers to.
     file_id: Option<(u64, u64)>,
@@ -160,15 +159,15 @@ pub struct LogFollower {
 impl LogFollower {
     /// Starts at the beginning of the log.
     pub fn new() -> Self {
-        Self::since(0)
+        Self::starting_after(0)
     }
 
     /// Starts after the event with this id.
-    pub fn since(id: u64) -> Self {
+    pub fn starting_after(id: u64) -> Self {
         Self { offset: 0, newest_id: id, file_id: None }
     }
 
-    /// Passes to `visit` the lines that were added since the last call. An absent file has no lines, and invalid lines
+    /// Calls `visit` with each line that was added since the last call. An absent file has no lines, and invalid lines
     /// are skipped.
     pub fn visit_lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], EventLine)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
@@ -181,14 +180,14 @@ impl LogFollower {
         })
     }
 
-    /// Returns the lines added since the last call, all at once.
+    /// Returns all lines that were added since the last call.
     pub fn next_lines(&mut self, path: &FileRef) -> io::Result<Vec<(Vec<u8>, EventLine)>> {
-        let mut found = Vec::new();
-        self.visit_lines(path, |raw, line| found.push((raw.to_vec(), line)))?;
-        Ok(found)
+        let mut result = Vec::new();
+        self.visit_lines(path, |raw, line| result.push((raw.to_vec(), line)))?;
+        Ok(result)
     }
 
-    /// Like [`LogFollower::visit_lines`], but passes only a line's bytes and its id.
+    /// Calls `visit` like [`LogFollower::visit_lines`], but only with the bytes and the id of each line.
     pub fn visit_raw_lines(&mut self, path: &FileRef, mut visit: impl FnMut(&[u8], u64)) -> io::Result<()> {
         self.advance(path, |newest, raw| {
             if let Ok(id) = checked_id(raw)

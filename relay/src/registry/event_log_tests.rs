@@ -1,4 +1,4 @@
-//! Damage of every kind in an event log.
+//! Tests of the readers of event logs, with damage of every kind.
 
 use common::event::{Event, EventBody};
 use common::event_line::Source;
@@ -19,16 +19,17 @@ fn log_of(bytes: &[u8]) -> LogContent {
 }
 
 #[test]
-fn every_truncation_gives_exactly_the_whole_lines() {
+fn a_truncated_log_gives_exactly_its_complete_lines() {
     let lines: Vec<_> = (1..=5).map(line).collect();
     let whole = lines.concat();
     for len in 0..=whole.len() {
         let log = log_of(&whole[..len]);
-        let mut good = 0;
-        let expected =
-            lines.iter().take_while(|line| (good + line.len() <= len).then(|| good += line.len()).is_some());
+        let mut valid_bytes = 0;
+        let expected = lines.iter().take_while(|line| {
+            (valid_bytes + line.len() <= len).then(|| valid_bytes += line.len()).is_some()
+        });
         assert_eq!(log.lines.len(), expected.count(), "length {len}");
-        assert_eq!((log.valid_bytes, log.torn_bytes), (good as u64, (len - good) as u64));
+        assert_eq!((log.valid_bytes, log.torn_bytes), (valid_bytes as u64, (len - valid_bytes) as u64));
         assert!(log.bad_lines.is_empty());
     }
 }
@@ -45,7 +46,7 @@ fn damage_in_the_middle_is_listed_and_a_bad_tail_is_torn() {
 }
 
 /// Returns the sequence numbers of the new lines.
-fn news(follower: &mut LogFollower, path: &std::path::Path) -> Vec<u64> {
+fn new_seqs(follower: &mut LogFollower, path: &std::path::Path) -> Vec<u64> {
     let mut seqs = Vec::new();
     follower.visit_lines(&FileRef::at_path(path), |_, line| seqs.push(line.seq)).unwrap();
     seqs
@@ -57,39 +58,39 @@ fn a_follower_sees_each_whole_line_once() {
     let mut follower = LogFollower::new();
     let bytes = [line(1), line(2)].concat();
     std::fs::write(file.path(), &bytes[..bytes.len() - 3]).unwrap();
-    assert_eq!(news(&mut follower, file.path()), [1]);
+    assert_eq!(new_seqs(&mut follower, file.path()), [1]);
     std::fs::write(file.path(), &bytes).unwrap();
-    assert_eq!(news(&mut follower, file.path()), [2]);
-    assert_eq!(news(&mut follower, file.path()), [0; 0]);
+    assert_eq!(new_seqs(&mut follower, file.path()), [2]);
+    assert_eq!(new_seqs(&mut follower, file.path()), [0; 0]);
 }
 
 #[test]
-fn a_follower_misses_and_repeats_nothing_when_the_log_is_written_anew() {
+fn a_follower_misses_and_repeats_no_line_when_the_log_is_rewritten() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let mut follower = LogFollower::since(1);
+    let mut follower = LogFollower::starting_after(1);
     std::fs::write(&path, [line(1), line(2), b"damage\n".to_vec(), line(3)].concat()).unwrap();
-    assert_eq!(news(&mut follower, &path), [2, 3]);
+    assert_eq!(new_seqs(&mut follower, &path), [2, 3]);
     let new = dir.path().join("new");
     std::fs::write(&new, [line(1), line(2), line(3), line(4)].concat()).unwrap();
     std::fs::rename(&new, &path).unwrap();
-    assert_eq!(news(&mut follower, &path), [4]);
+    assert_eq!(new_seqs(&mut follower, &path), [4]);
     let mut raw = Vec::new();
-    LogFollower::since(2)
+    LogFollower::starting_after(2)
         .visit_raw_lines(&FileRef::at_path(&path), |bytes, id| raw.push((bytes.to_vec(), id)))
         .unwrap();
     assert_eq!(raw, [(line(3), 3), (line(4), 4)]);
 }
 
 #[test]
-fn a_line_longer_than_the_longest_is_one_bad_line() {
-    let endless = [vec![b'x'; 3 * MAX_LINE], b"\n".to_vec()].concat();
-    let log = log_of(&[line(1), endless, line(2)].concat());
+fn a_line_that_is_too_long_is_one_bad_line() {
+    let overlong_line = [vec![b'x'; 3 * MAX_LINE], b"\n".to_vec()].concat();
+    let log = log_of(&[line(1), overlong_line, line(2)].concat());
     assert_eq!((log.lines.len(), log.bad_lines.len(), log.torn_bytes), (2, 1, 0));
 }
 
 #[test]
-fn a_line_beyond_all_bounds_ends_the_reading() {
+fn a_line_of_many_mib_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     std::fs::write(&path, line(1)).unwrap();
@@ -112,7 +113,7 @@ fn a_line_beyond_all_bounds_ends_the_reading() {
 }
 
 #[test]
-fn a_large_log_that_is_nearly_all_holes_is_not_read() {
+fn a_large_sparse_log_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     std::fs::write(&path, line(1)).unwrap();

@@ -1,6 +1,6 @@
 //! Heads of records: the fields by which jobs are listed, searched and counted.
 //!
-//! A head takes a tenth of the time that its record takes, because the rest of the file is only skipped.
+//! Reading a head takes a tenth of the time of reading the record, because the other fields are only skipped.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::Registry;
 use super::read::{self, MAX_RECORD_SIZE};
 
-/// Fields of a record.
+/// Head of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct RecordHead {
     pub job: JobId,

@@ -11,21 +11,22 @@ use super::log_cursor::LogCursor;
 use super::{Registry, layout};
 use crate::files::refused::RefusedEntry;
 
-/// Maximum number of open logs. Events of concurrent jobs alternate, so their logs stay open. With more jobs than this,
-/// a log is opened again each time it has the next event.
+/// Maximum number of open logs. Events of concurrent jobs alternate, so their logs stay open. With more concurrent
+/// jobs, a log is opened again each time it has the next event.
 const MAX_OPEN_LOGS: usize = 16;
 
-/// The events up to some id, read on demand.
+/// Events after a cursor and up to an id, read on demand.
 #[derive(Debug)]
 pub struct EventHistory {
     /// The registry, then its archive, to which the daemon may have moved a log.
     registries: [Registry; 2],
     cursor: u64,
     last_id: u64,
-    /// Each log under the id of its next event. The first entry is the next to read.
+    /// Logs by the id of their next event. The first log is the next to read.
     logs_by_next_id: BTreeMap<u64, JobLog>,
 }
 
+/// Event log of a job that has more events to read.
 #[derive(Debug)]
 struct JobLog {
     job: JobId,
@@ -34,13 +35,13 @@ struct JobLog {
 }
 
 impl EventHistory {
-    /// Finds the events after `since` and up to `last_id`, of one job or of all.
+    /// Finds the events after `since` and up to `last_id`, of one job or of all jobs.
     ///
-    /// With `since` 0, "all" means the jobs that are not archived. Any other cursor belongs to a reader that continues:
-    /// it also receives the events of jobs archived meanwhile.
+    /// If `since` is 0, "all jobs" means the jobs that are not archived. Any other cursor belongs to a reader that
+    /// continues: it also receives the events of jobs that were archived meanwhile.
     pub fn open(registry: &Registry, job: Option<&JobId>, since: u64, last_id: u64) -> io::Result<Self> {
         let mut history = Self {
-            registries: [registry.clone(), registry.archived()],
+            registries: [registry.clone(), registry.archive_registry()],
             cursor: since,
             last_id,
             logs_by_next_id: BTreeMap::new(),
@@ -63,12 +64,12 @@ impl EventHistory {
         Ok(history)
     }
 
-    /// Returns true if everything was read.
+    /// Returns true if all events were read.
     pub fn is_over(&self) -> bool {
         self.cursor >= self.last_id
     }
 
-    /// Returns the next lines.
+    /// Returns the next lines of the logs, sorted by id.
     pub fn next_chunk(&mut self) -> io::Result<Chunk> {
         let mut chunk = Chunk::new(self.cursor);
         while !chunk.is_full() {
@@ -123,7 +124,7 @@ impl EventHistory {
         for registry in &self.registries {
             match LogCursor::open_after(&registry.events(job), since) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() => {}
-                found => return found,
+                result => return result,
             }
         }
         Ok(None)

@@ -1,4 +1,4 @@
-//! Many logs read as one.
+//! Tests of many event logs that are read as one.
 
 use std::fs;
 
@@ -33,12 +33,12 @@ impl Logs {
 
     fn archive(&self, job: &str) {
         let job = job.parse().unwrap();
-        fs::rename(self.registry.events(&job), self.registry.archived().events(&job)).unwrap();
+        fs::rename(self.registry.events(&job), self.registry.archive_registry().events(&job)).unwrap();
     }
 
-    fn read(&self, job: Option<&str>, since: u64, until: u64) -> Vec<u64> {
+    fn read(&self, job: Option<&str>, since: u64, last_id: u64) -> Vec<u64> {
         let job = job.map(|job| job.parse().unwrap());
-        let mut history = EventHistory::open(&self.registry, job.as_ref(), since, until).unwrap();
+        let mut history = EventHistory::open(&self.registry, job.as_ref(), since, last_id).unwrap();
         let mut ids = Vec::new();
         while !history.is_over() {
             let chunk = history.next_chunk().unwrap();
@@ -64,32 +64,32 @@ proptest! {
 
     #[test]
     fn every_event_of_every_job_comes_once_in_order_from_any_cursor(
-        turns in prop::collection::vec(0..40_usize, 1..600),
+        jobs_by_event in prop::collection::vec(0..40_usize, 1..600),
         since in 0..700_u64,
-        spare in 0..20_u64,
+        unread_count in 0..20_u64,
     ) {
         let logs = Logs::new();
-        for (id, job) in (1..).zip(&turns) {
+        for (id, job) in (1..).zip(&jobs_by_event) {
             logs.add(&format!("job#{}", job + 1), id);
         }
-        let until = (turns.len() as u64).saturating_sub(spare);
-        let expected: Vec<u64> = (since + 1..=until).collect();
-        prop_assert_eq!(logs.read(None, since, until), expected);
-        let of_one = (1..).zip(&turns).filter(|(id, job)| **job == 3 && (since + 1..=until).contains(id));
-        let of_one: Vec<u64> = of_one.map(|(id, _)| id).collect();
-        prop_assert_eq!(logs.read(Some("job#4"), since, until), of_one);
+        let last_id = (jobs_by_event.len() as u64).saturating_sub(unread_count);
+        let expected: Vec<u64> = (since + 1..=last_id).collect();
+        prop_assert_eq!(logs.read(None, since, last_id), expected);
+        let expected_of_one = (1..).zip(&jobs_by_event).filter(|(id, job)| **job == 3 && (since + 1..=last_id).contains(id));
+        let expected_of_one: Vec<u64> = expected_of_one.map(|(id, _)| id).collect();
+        prop_assert_eq!(logs.read(Some("job#4"), since, last_id), expected_of_one);
     }
 }
 
 #[test]
-fn a_long_log_is_entered_at_every_place() {
+fn a_long_log_can_be_opened_after_every_id() {
     let logs = Logs::new();
     let bytes: Vec<u8> = (1..=2000).flat_map(|id| line("a#1", 2 * id)).collect();
     logs.add_bytes("a#1", &bytes);
     for since in (0..=4001).step_by(7) {
-        let place = LogCursor::open_after(&logs.registry.events(&"a#1".parse().unwrap()), since).unwrap();
+        let cursor = LogCursor::open_after(&logs.registry.events(&"a#1".parse().unwrap()), since).unwrap();
         let expected = Some(since / 2 * 2 + 2).filter(|id| *id <= 4000);
-        assert_eq!(place.map(|place| place.id()), expected, "behind {since}");
+        assert_eq!(cursor.map(|cursor| cursor.id()), expected, "after {since}");
     }
 }
 
@@ -110,7 +110,7 @@ fn damaged_lines_and_a_torn_tail_are_left_out() {
 }
 
 #[test]
-fn a_cursor_reaches_into_the_archive_and_a_beginning_does_not() {
+fn a_reader_that_continues_gets_archived_events_and_a_new_reader_does_not() {
     let logs = Logs::new();
     for (id, job) in [(1, "a#1"), (2, "b#1"), (3, "a#1"), (4, "b#1")] {
         logs.add(job, id);
@@ -122,7 +122,7 @@ fn a_cursor_reaches_into_the_archive_and_a_beginning_does_not() {
 }
 
 #[test]
-fn a_job_that_is_archived_while_it_is_read_is_read_on() {
+fn a_job_that_is_archived_while_it_is_read_is_read_to_its_end() {
     let logs = Logs::new();
     for id in 1..=400 {
         logs.add(if id % 2 == 0 { "a#1" } else { "b#1" }, id);

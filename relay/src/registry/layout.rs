@@ -28,12 +28,12 @@ impl Registry {
         Self { folder: RegistryDir::of_project(root) }
     }
 
-    /// Returns a handle that follows the registry's path again.
+    /// Returns a new handle, which looks the registry's path up again.
     pub fn reopen(&self) -> Self {
         Self { folder: self.folder.reopen() }
     }
 
-    /// Path of its folder, for display.
+    /// Returns the path of the registry's folder, for display.
     pub fn dir(&self) -> &Path {
         self.folder.path()
     }
@@ -42,11 +42,11 @@ impl Registry {
         &self.folder
     }
 
-    /// The folders that may contain the registry's files, its main folder first.
+    /// Returns the folders that may contain files of the registry, the main folder first.
     pub fn folders(&self) -> Vec<RegistryDir> {
-        let subs =
+        let subfolders =
             [ARCHIVE, NAMES, OUTBOX, REQUESTS, SESSIONS, STAGING].map(|name| self.folder.subfolder(name));
-        [vec![self.folder.clone()], subs.to_vec()].concat()
+        [vec![self.folder.clone()], subfolders.to_vec()].concat()
     }
 
     /// Returns true if the registry needs a folder of this name.
@@ -58,12 +58,12 @@ impl Registry {
         self.folder.file(format!("{}.{extension}", job.file_stem()))
     }
 
-    /// A job's record.
+    /// File with the record of a job.
     pub fn record(&self, job: &JobId) -> FileRef {
         self.job_file(job, "json")
     }
 
-    /// A job's spec.
+    /// File with the spec of a job.
     pub fn spec(&self, job: &JobId) -> FileRef {
         self.job_file(job, "spec")
     }
@@ -78,33 +78,33 @@ impl Registry {
         self.job_file(job, "images")
     }
 
-    /// A job's event log.
+    /// Event log of a job.
     pub fn events(&self, job: &JobId) -> FileRef {
         self.job_file(job, "events.jsonl")
     }
 
-    /// A job's streamed log.
+    /// Log with the output of a job's worker.
     pub fn log(&self, job: &JobId) -> FileRef {
         self.job_file(job, "log")
     }
 
-    /// Link to the newest record.
+    /// Link to the record of the newest job.
     pub fn latest(&self) -> FileRef {
         self.folder.file("latest")
     }
 
-    /// Folder of requests to the daemon.
+    /// Folder with the requests to the daemon.
     pub fn requests(&self) -> RegistryDir {
         self.folder.subfolder(REQUESTS)
     }
 
-    /// Folder of ended jobs, except the newest ones.
+    /// Folder with the ended jobs, except the newest.
     pub fn archive(&self) -> RegistryDir {
         self.folder.subfolder(ARCHIVE)
     }
 
-    /// The archive as a registry: it has the same layout.
-    pub fn archived(&self) -> Self {
+    /// Returns the archive as a registry, whose layout it has.
+    pub fn archive_registry(&self) -> Self {
         Self { folder: self.archive() }
     }
 
@@ -113,52 +113,52 @@ impl Registry {
         self.folder.subfolder(NAMES)
     }
 
-    /// Staging folder of launches, separate from the rest so that leftovers are found quickly.
+    /// Folder with the temporary files of launches, separate from other files so that leftovers are found quickly.
     pub fn staging(&self) -> RegistryDir {
         self.folder.subfolder(STAGING)
     }
 
-    /// Folder of completion notices to deliver.
+    /// Folder with the completion notices to deliver, and the claims on them.
     pub fn outbox(&self) -> RegistryDir {
         self.folder.subfolder(OUTBOX)
     }
 
-    /// Delivery state of a job's completion notice.
+    /// File with the state of the deliveries of a job's completion notice.
     pub fn outbox_entry(&self, job: &JobId) -> FileRef {
         self.outbox().file(format!("{}.json", job.file_stem()))
     }
 
-    /// Claim on a job's completion notice.
-    pub fn outbox_shown(&self, job: &JobId) -> FileRef {
+    /// File with the claim on a job's completion notice.
+    pub fn outbox_claim(&self, job: &JobId) -> FileRef {
         self.outbox().file(format!("{}.shown", job.file_stem()))
     }
 
-    /// Folder for the state of host agents' sessions. Only hooks need it, and they create it.
+    /// Folder with the states of host agents' sessions. Only hooks need the folder, and they create it.
     pub fn sessions(&self) -> RegistryDir {
         self.folder.subfolder(SESSIONS)
     }
 
-    /// State of one session. The id must be valid: [`super::sessions::is_session_id`].
+    /// File with the state of one session. The id must be valid: [`super::sessions::is_session_id`].
     pub fn session(&self, id: &str) -> FileRef {
         self.sessions().file(format!("{id}.json"))
     }
 
-    /// The daemon's lease.
+    /// File with the daemon's lease.
     pub fn lease(&self) -> FileRef {
         self.folder.file("relay.json")
     }
 
-    /// The file that the daemon holds locked.
+    /// File that the daemon keeps locked while it runs.
     pub fn lock(&self) -> FileRef {
         self.folder.file("relay.lock")
     }
 
-    /// The file that is held locked while archived jobs are removed.
+    /// File that is kept locked while archived jobs are removed.
     pub fn prune_lock(&self) -> FileRef {
         self.folder.file("prune.lock")
     }
 
-    /// Token of programs that subscribe to events.
+    /// File with the token of programs that subscribe to events.
     pub fn api_token(&self) -> FileRef {
         self.folder.file("api-token")
     }
@@ -167,12 +167,12 @@ impl Registry {
         self.folder.file("relay.log")
     }
 
-    /// Upper bound of the event ids in use.
+    /// File with an upper bound of the event ids in use.
     pub fn event_ids(&self) -> FileRef {
         self.folder.file("event-ids")
     }
 
-    /// Reserved disk space for job outcomes.
+    /// File that reserves disk space for job outcomes.
     pub fn reserve(&self) -> FileRef {
         self.folder.file("reserve")
     }

@@ -1,7 +1,6 @@
-//! Identity and liveness of the daemon.
+//! The lease, in which the daemon publishes its identity and its state.
 //!
-//! The daemon keeps `relay.lock` locked while it runs, so the state is correct immediately after `kill -9`.
-//! `relay.json` identifies the daemon.
+//! `relay.json` contains the lease. The daemon keeps `relay.lock` locked while it runs, so its end shows at once.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -25,16 +24,16 @@ use crate::time::{self, BootScale};
 /// Version of the lease's JSON.
 pub const SCHEMA: u32 = 1;
 
-/// Age of the last heartbeat at which the daemon counts as dead or unable to write: three heartbeat intervals.
+/// Minimum age of the last heartbeat of a daemon that counts as dead or unable to write: three heartbeat intervals.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum size of a lease, in bytes: a container exit may name fifty jobs.
 const MAX_FILE_SIZE: u64 = 256 << 10;
 
-/// The daemon's published state.
+/// Identity and state that the daemon publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// [`SCHEMA`].
+    /// Version of the lease's JSON: [`SCHEMA`].
     pub schema: u32,
     /// Process id of the daemon.
     pub pid: u32,
@@ -96,25 +95,25 @@ pub enum PlatformStatus {
         /// Current step of the start.
         detail: String,
     },
-    /// An agent is connected: the platform's own agent or, while that one is disconnected, another agent.
+    /// An agent is connected: the platform's own agent, or another agent while the platform's own is disconnected.
     Ready {
         /// Id of the agent.
         agent: String,
         /// Version of the agent.
         version: String,
-        /// Number of jobs it runs at once.
+        /// Maximum number of jobs that the agent runs at once.
         max_jobs: u32,
-        /// Version of its Codex.
+        /// Version of the agent's Codex.
         codex: Option<String>,
         /// Reason why no Codex worker can run.
         codex_problem: Option<String>,
-        /// Number of connected agents, this one included.
+        /// Number of connected agents, including this agent.
         #[serde(default = "default_agent_count")]
         agents: usize,
-        /// Vitals of its machine, if it measures them.
+        /// Vitals of the agent's machine, if the agent measures them.
         #[serde(default)]
         vitals: Option<Box<MachineVitals>>,
-        /// Memory or disk space that its machine is short of for another job.
+        /// Memory or disk space of which the agent's machine has too little for another job.
         #[serde(default)]
         shortage: Option<Shortage>,
     },
@@ -131,13 +130,13 @@ fn default_agent_count() -> usize {
     1
 }
 
-/// Reads the lease. Its daemon may be gone.
+/// Reads the lease. The daemon that wrote it may have ended.
 pub fn read_lease(registry: &Registry) -> Option<Lease> {
     let bytes = registry.lease().read(MAX_FILE_SIZE).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Returns the limits of groups, as the running daemon or the last one published them.
+/// Returns the limits of groups, as the running daemon or the last daemon published them.
 pub fn group_limits(registry: &Registry) -> BTreeMap<JobName, u32> {
     read_lease(registry).map(|lease| lease.groups).unwrap_or_default()
 }
@@ -147,32 +146,32 @@ pub fn write_lease(registry: &Registry, lease: &Lease, durability: Durability) -
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
 }
 
-/// Returns the current time on the scale of the registry's records, as set by the running daemon or the last one.
+/// Returns the current time on the scale of the registry's records, as set by the running daemon or the last daemon.
 pub fn current_time(registry: &Registry) -> Timestamp {
     current_time_of(read_lease(registry).as_ref())
 }
 
-/// Current time on the scale of a lease; the wall clock if the lease has no scale of this machine's boot.
+/// Returns the current time on the scale of a lease, or of the wall clock if the lease has no scale of this boot.
 pub fn current_time_of(lease: Option<&Lease>) -> Timestamp {
     lease.and_then(|lease| lease.clock.as_ref()).and_then(BootScale::now).unwrap_or_else(time::now)
 }
 
-/// Replaces the lease of the previous daemon with a first lease of the new one, so that readers don't use the old one.
+/// Replaces the lease of the previous daemon with a first lease of the new daemon, so that readers don't use the old.
 /// The file is overwritten in place, because a full disk has no space for a copy.
 pub fn take_over(registry: &Registry, holder: &DaemonId) -> io::Result<()> {
-    let Some(before) = read_lease(registry) else { return Ok(()) };
+    let Some(previous) = read_lease(registry) else { return Ok(()) };
     let lease = Lease {
         pid: holder.pid,
         started_at: holder.started_at,
-        heartbeat_at: current_time_of(Some(&before)),
+        heartbeat_at: current_time_of(Some(&previous)),
         listen: Vec::new(),
         platform: PlatformStatus::Starting { detail: "the relay reads its registry".to_owned() },
-        ..before
+        ..previous
     };
     write_lease(registry, &lease, Durability::Cached)
 }
 
-/// Returns true if a daemon holds the registry.
+/// Returns true if a daemon holds the lock of the registry.
 pub fn is_held(registry: &Registry) -> bool {
     // The shared lock is released at once, so it can't block a starting daemon, which retries.
     match registry.lock().open() {
@@ -181,12 +180,12 @@ pub fn is_held(registry: &Registry) -> bool {
     }
 }
 
-/// Identity of the daemon that holds the registry; `None` if no daemon does, or if it has not written its lease yet.
+/// Returns the identity of the daemon that holds the registry, if there is one and it has written its lease.
 pub fn holder(registry: &Registry) -> Option<DaemonId> {
     running_lease(registry).map(|lease| lease.current_holder())
 }
 
-/// Lease of the running daemon, if there is one and it has written its lease.
+/// Returns the lease of the running daemon; `None` if no daemon runs, or if it has not written its lease yet.
 pub fn running_lease(registry: &Registry) -> Option<Lease> {
     if is_held(registry) { read_lease(registry) } else { None }
 }
@@ -199,7 +198,7 @@ pub fn is_current_lock(registry: &Registry, lock: &File) -> bool {
 }
 
 /// Locks the registry for this process. The lock is released when the handle is dropped or the process dies for any
-/// reason. Returns `None` if another process holds it.
+/// reason. Returns `None` if another process holds the lock.
 pub fn try_lock(registry: &Registry) -> io::Result<Option<File>> {
     let file = registry.lock().open_or_create()?;
     match file.try_lock() {

@@ -12,50 +12,50 @@ use common::record::JobRecord;
 
 use super::{Registry, create, read};
 
-/// Maximum number of predecessors that are read. In a longer history the oldest are omitted.
+/// Maximum number of predecessors that are read. The oldest predecessors in a longer chain are left out.
 const MAX_PREDECESSORS: usize = 100;
-/// Maximum number of records that are searched for successors. Each takes some 50 µs.
+/// Maximum number of records that are searched for successors. Reading a record takes some 50 µs.
 const MAX_SUCCESSORS: u32 = 200;
 
-/// Predecessors of a job, oldest first. A pruned job ends the chain.
+/// Returns the predecessors of a job, oldest first. A pruned job ends the chain.
 pub fn predecessors(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
-    let mut line: Vec<JobRecord> = Vec::new();
-    while line.len() < MAX_PREDECESSORS {
-        let newest = line.last().unwrap_or(record);
+    let mut chain: Vec<JobRecord> = Vec::new();
+    while chain.len() < MAX_PREDECESSORS {
+        let newest = chain.last().unwrap_or(record);
         // Numbers decrease from job to job, so that a forged cycle ends too.
         let Some(follows) = newest.origin.follows.as_ref().filter(|f| f.job < newest.job) else { break };
         let Ok(stored) = read::load_record(registry, &follows.job) else { break };
-        line.push(stored.record);
+        chain.push(stored.record);
     }
-    line.reverse();
-    line
+    chain.reverse();
+    chain
 }
 
-/// Successors of this job, direct and indirect, by number.
+/// Returns the direct and indirect successors of a job, sorted by number.
 pub fn successors(registry: &Registry, job: &JobId) -> Vec<JobRecord> {
     let last = create::last_number(registry, job.name()).min(job.number().saturating_add(MAX_SUCCESSORS));
-    let mut line: Vec<JobRecord> = Vec::new();
+    let mut chain: Vec<JobRecord> = Vec::new();
     for number in job.number() + 1..=last {
         let Ok(stored) = read::load_record(registry, &JobId::new(job.name().clone(), number)) else {
             continue;
         };
         let Some(follows) = &stored.record.origin.follows else { continue };
-        if follows.job == *job || line.iter().any(|earlier| earlier.job == follows.job) {
-            line.push(stored.record);
+        if follows.job == *job || chain.iter().any(|earlier| earlier.job == follows.job) {
+            chain.push(stored.record);
         }
     }
-    line
+    chain
 }
 
-/// Every job linked to this one, itself included, by number.
+/// Returns a job and all jobs that are linked to it, sorted by number.
 pub fn lineage(registry: &Registry, record: &JobRecord) -> Vec<JobRecord> {
-    let first = predecessors(registry, record).into_iter().next().unwrap_or_else(|| record.clone());
-    let mut all = successors(registry, &first.job);
-    all.insert(0, first);
-    if !all.iter().any(|other| other.job == record.job) {
-        all.push(record.clone());
+    let oldest = predecessors(registry, record).into_iter().next().unwrap_or_else(|| record.clone());
+    let mut jobs = successors(registry, &oldest.job);
+    jobs.insert(0, oldest);
+    if !jobs.iter().any(|other| other.job == record.job) {
+        jobs.push(record.clone());
     }
-    all
+    jobs
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Chains of jobs in a registry.
+//! Tests of chains of follow-up jobs.
 
 use common::origin::{FollowUp, Follows, Origin};
 use common::record::State;
@@ -6,15 +6,15 @@ use common::record::State;
 use super::*;
 use crate::render::samples;
 
-struct Line {
+struct TestRegistry {
     dir: tempfile::TempDir,
 }
 
-impl Line {
+impl TestRegistry {
     /// Creates jobs by number, each with the number of its predecessor.
     fn new(jobs: &[(u32, Option<u32>)]) -> Self {
-        let line = Self { dir: tempfile::tempdir().unwrap() };
-        let registry = line.registry();
+        let chain = Self { dir: tempfile::tempdir().unwrap() };
+        let registry = chain.registry();
         registry.ensure().unwrap();
         for (number, follows) in jobs {
             let follows = follows.map(|earlier| Follows { job: job(earlier), how: FollowUp::Resume });
@@ -26,7 +26,7 @@ impl Line {
         }
         let last = jobs.iter().map(|(number, _)| *number).max().unwrap_or(0);
         std::fs::write(registry.names().file("abe"), last.to_string()).unwrap();
-        line
+        chain
     }
 
     fn registry(&self) -> Registry {
@@ -47,29 +47,30 @@ fn numbers(records: &[JobRecord]) -> Vec<u32> {
 }
 
 #[test]
-fn a_history_holds_every_branch_and_no_unrelated_job() {
-    let line = Line::new(&[(1, None), (2, Some(1)), (3, None), (4, Some(2)), (5, Some(1)), (6, Some(3))]);
-    let registry = line.registry();
-    assert_eq!(numbers(&predecessors(&registry, &line.record(4))), [1, 2]);
+fn a_lineage_contains_every_branch_and_no_unrelated_job() {
+    let chain =
+        TestRegistry::new(&[(1, None), (2, Some(1)), (3, None), (4, Some(2)), (5, Some(1)), (6, Some(3))]);
+    let registry = chain.registry();
+    assert_eq!(numbers(&predecessors(&registry, &chain.record(4))), [1, 2]);
     assert_eq!(numbers(&successors(&registry, &job(1))), [2, 4, 5]);
     assert_eq!(numbers(&successors(&registry, &job(6))), [0; 0]);
-    assert_eq!(numbers(&lineage(&registry, &line.record(5))), [1, 2, 4, 5]);
+    assert_eq!(numbers(&lineage(&registry, &chain.record(5))), [1, 2, 4, 5]);
 }
 
 #[test]
-fn a_pruned_job_ends_the_line_and_a_circle_is_no_endless_one() {
-    let line = Line::new(&[(2, Some(1)), (3, Some(2)), (4, Some(4)), (5, Some(6)), (6, Some(5))]);
-    let registry = line.registry();
-    assert_eq!(numbers(&predecessors(&registry, &line.record(3))), [2]);
-    assert_eq!(numbers(&lineage(&registry, &line.record(3))), [2, 3]);
-    assert_eq!(numbers(&lineage(&registry, &line.record(4))), [4]);
-    assert_eq!(numbers(&lineage(&registry, &line.record(5))), [5, 6]);
+fn a_pruned_job_and_a_cycle_end_a_chain() {
+    let chain = TestRegistry::new(&[(2, Some(1)), (3, Some(2)), (4, Some(4)), (5, Some(6)), (6, Some(5))]);
+    let registry = chain.registry();
+    assert_eq!(numbers(&predecessors(&registry, &chain.record(3))), [2]);
+    assert_eq!(numbers(&lineage(&registry, &chain.record(3))), [2, 3]);
+    assert_eq!(numbers(&lineage(&registry, &chain.record(4))), [4]);
+    assert_eq!(numbers(&lineage(&registry, &chain.record(5))), [5, 6]);
 }
 
 #[test]
-fn archived_jobs_belong_to_the_history() {
-    let line = Line::new(&[(1, None), (2, Some(1))]);
-    let registry = line.registry();
-    std::fs::rename(registry.record(&job(1)), registry.archived().record(&job(1))).unwrap();
-    assert_eq!(numbers(&lineage(&registry, &line.record(2))), [1, 2]);
+fn archived_jobs_belong_to_a_lineage() {
+    let chain = TestRegistry::new(&[(1, None), (2, Some(1))]);
+    let registry = chain.registry();
+    std::fs::rename(registry.record(&job(1)), registry.archive_registry().record(&job(1))).unwrap();
+    assert_eq!(numbers(&lineage(&registry, &chain.record(2))), [1, 2]);
 }

@@ -1,12 +1,12 @@
-//! The streamed log of a job. Its length is bounded: only the head and the tail of a long log are kept.
+//! Log with the output of a job's worker. The length is bounded: only the head and the tail of a long log are kept.
 //!
 //! ```text
 //! ┌── HEAD bytes ──┬── marker (fixed length, says how much is left out) ──┬── tail, TAIL to 2 × TAIL bytes ──┐
 //! ```
 //!
-//! Offsets count the bytes that the worker printed. The number of received bytes follows from the length of the file
-//! and its marker, so no other state is needed. A worker can't forge a marker: if its output contains one, the last
-//! line break of that text is replaced by a blank.
+//! Offsets count the bytes that the worker printed. The number of received bytes follows from the file's length and the
+//! marker, so no other state is needed. A worker can't forge a marker: if its output contains one, the last line break
+//! of that text is replaced by a blank.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -17,14 +17,14 @@ use crate::files::atomic::Durability;
 use crate::files::file_ref::FileRef;
 use crate::files::refused::RefusedEntry;
 
-/// Bytes kept from the beginning of a log.
+/// Number of bytes that are kept from the beginning of a log.
 pub const HEAD_BYTES: u64 = 4 * 1024 * 1024;
-/// Minimum number of bytes kept from the end of a log.
+/// Minimum number of bytes that are kept from the end of a log.
 pub const MIN_TAIL_BYTES: u64 = 4 * 1024 * 1024;
-/// Maximum length of a log, in bytes. A log is shortened before it reaches this.
+/// Maximum length of a log, in bytes. A log is shortened before it reaches this length.
 const MAX_SIZE: u64 = HEAD_BYTES + 3 * MIN_TAIL_BYTES;
-/// Length of `\n[… at most 20 digits bytes left out …]\n`, in bytes. Blanks in front of the last line break make all
-/// markers equally long.
+/// Length of a marker, `\n[… NUMBER bytes left out …]\n`, in bytes. The number has at most 20 digits; blanks in front
+/// of the last line break make all markers equally long.
 const MARKER_LENGTH: usize = 47;
 
 fn omission_marker(omitted_bytes: u64) -> String {
@@ -53,15 +53,15 @@ fn parse_marker(bytes: &[u8]) -> Option<u64> {
         .ok()
 }
 
-/// Returns `text`, changed if necessary so that writing it at `offset` forms no marker. The log has no marker yet.
-fn without_marker<'a>(file: &File, offset: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
-    let last = HEAD_BYTES + MARKER_LENGTH as u64 - 1;
-    let index = last.checked_sub(offset).and_then(|index| usize::try_from(index).ok());
+/// Returns `text`, changed if it would form a marker when written at `offset`. The log has no marker yet.
+fn break_marker<'a>(file: &File, offset: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+    let marker_end = HEAD_BYTES + MARKER_LENGTH as u64 - 1;
+    let index = marker_end.checked_sub(offset).and_then(|index| usize::try_from(index).ok());
     let Some(index) = index.filter(|index| text.get(*index) == Some(&b'\n')) else { return Ok(text.into()) };
     let mut bytes = [0; MARKER_LENGTH];
-    let own = MARKER_LENGTH - 1 - index.min(MARKER_LENGTH - 1);
-    file.read_exact_at(&mut bytes[..own], HEAD_BYTES)?;
-    bytes[own..].copy_from_slice(&text[index + 1 - (MARKER_LENGTH - own)..=index]);
+    let stored_len = MARKER_LENGTH - 1 - index.min(MARKER_LENGTH - 1);
+    file.read_exact_at(&mut bytes[..stored_len], HEAD_BYTES)?;
+    bytes[stored_len..].copy_from_slice(&text[index + 1 - (MARKER_LENGTH - stored_len)..=index]);
     if parse_marker(&bytes).is_none() {
         return Ok(text.into());
     }
@@ -70,7 +70,7 @@ fn without_marker<'a>(file: &File, offset: u64, text: &'a [u8]) -> io::Result<Co
     Ok(text.into())
 }
 
-/// Writer of a log. It holds no open descriptor, because there may be a thousand jobs.
+/// Writer of a log. It keeps no descriptor open, because there may be a thousand jobs.
 pub struct LogWriter {
     path: FileRef,
     file_length: u64,
@@ -78,18 +78,17 @@ pub struct LogWriter {
     /// Newest output that could not be written.
     pending_gap: Option<OutputGap>,
     /// True if appended bytes are not synced yet.
-    unsynced: bool,
+    has_unsynced_bytes: bool,
 }
 
-/// Missing output: a hole in the file, which needs no disk space and keeps later offsets valid.
+/// Missing output. The file has a hole there, which needs no disk space and keeps later offsets valid.
 struct OutputGap {
     offset: u64,
     length: u64,
 }
 
 impl LogWriter {
-    /// Creates a writer for the log at `path`. The first output creates the file, and sets aside an entry in its place
-    /// that is not a log.
+    /// Creates a writer for the log at `path`. The first output creates the file, and sets aside any other entry there.
     pub fn open(path: &FileRef) -> io::Result<Self> {
         let (len, omitted_bytes) = match path.open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() => (0, 0),
@@ -99,15 +98,25 @@ impl LogWriter {
                 (len, read_omitted_bytes(&file, len)?)
             }
         };
-        Ok(Self { path: path.clone(), file_length: len, omitted_bytes, pending_gap: None, unsynced: false })
+        Ok(Self {
+            path: path.clone(),
+            file_length: len,
+            omitted_bytes,
+            pending_gap: None,
+            has_unsynced_bytes: false,
+        })
     }
 
     /// Syncs the appended output.
     pub fn sync(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.unsynced) { self.path.open_to_append()?.sync_data() } else { Ok(()) }
+        if std::mem::take(&mut self.has_unsynced_bytes) {
+            self.path.open_to_append()?.sync_data()
+        } else {
+            Ok(())
+        }
     }
 
-    /// Number of bytes of the worker's output received so far.
+    /// Returns the number of bytes of the worker's output that were received so far.
     pub fn offset(&self) -> u64 {
         if self.omitted_bytes == 0 {
             self.file_length
@@ -122,19 +131,19 @@ impl LogWriter {
     /// `InvalidInput` when bytes between the end of the log and `offset` are missing; otherwise the error of the
     /// failing call. Nothing was appended then.
     pub fn append(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let new = self.new_bytes(offset, bytes)?;
-        if new.is_empty() {
+        let new_bytes = self.new_bytes(offset, bytes)?;
+        if new_bytes.is_empty() {
             return Ok(());
         }
         let mut file = self.path.open_to_append()?;
-        let new = self.text_without_marker(self.file_length, new)?;
-        if let Err(e) = file.write_all(&new) {
+        let text = self.text_without_marker(self.file_length, new_bytes)?;
+        if let Err(e) = file.write_all(&text) {
             // A partial write would make every later offset wrong.
             file.set_len(self.file_length)?;
             return Err(e);
         }
-        self.file_length += new.len() as u64;
-        self.unsynced = true;
+        self.file_length += text.len() as u64;
+        self.has_unsynced_bytes = true;
         if self.write_gap_note() {
             self.pending_gap = None;
         }
@@ -149,70 +158,70 @@ impl LogWriter {
 
     /// Skips output that could not be appended. The log gets a note about the gap as soon as there is space.
     pub fn skip_output(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let new = self.new_bytes(offset, bytes)?.len() as u64;
-        if new == 0 {
+        let length = self.new_bytes(offset, bytes)?.len() as u64;
+        if length == 0 {
             return Ok(());
         }
         let file = self.path.open_to_append()?;
-        file.set_len(self.file_length + new)?;
+        file.set_len(self.file_length + length)?;
         match &mut self.pending_gap {
-            Some(gap) if gap.offset + gap.length == self.file_length => gap.length += new,
-            gap => *gap = Some(OutputGap { offset: self.file_length, length: new }),
+            Some(gap) if gap.offset + gap.length == self.file_length => gap.length += length,
+            gap => *gap = Some(OutputGap { offset: self.file_length, length }),
         }
-        self.file_length += new;
-        self.unsynced = true;
+        self.file_length += length;
+        self.has_unsynced_bytes = true;
         self.write_gap_note();
         Ok(())
     }
 
-    /// Text to write at `offset`, changed so that it contains no marker.
+    /// Returns `text`, changed if necessary so that it forms no marker when it is written at `offset`.
     fn text_without_marker<'a>(&self, offset: u64, text: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
-        let ends_behind = offset + text.len() as u64 >= HEAD_BYTES + MARKER_LENGTH as u64;
-        if self.omitted_bytes > 0 || offset >= HEAD_BYTES + MARKER_LENGTH as u64 || !ends_behind {
+        let ends_after_marker = offset + text.len() as u64 >= HEAD_BYTES + MARKER_LENGTH as u64;
+        if self.omitted_bytes > 0 || offset >= HEAD_BYTES + MARKER_LENGTH as u64 || !ends_after_marker {
             return Ok(text.into());
         }
-        without_marker(&self.path.open()?, offset, text)
+        break_marker(&self.path.open()?, offset, text)
     }
 
     /// Returns the part of `bytes` that was not received before.
     fn new_bytes<'a>(&self, offset: u64, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
-        let seen = self
+        let received = self
             .offset()
             .checked_sub(offset)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "output in between is missing"))?;
-        Ok(usize::try_from(seen).ok().and_then(|seen| bytes.get(seen..)).unwrap_or_default())
+        Ok(usize::try_from(received).ok().and_then(|received| bytes.get(received..)).unwrap_or_default())
     }
 
-    /// Writes the note about a gap into the log. Returns true if it was written, or if there is no gap.
+    /// Writes the note about a gap into the log. Returns true if the note was written, or if there is no gap.
     fn write_gap_note(&self) -> bool {
         let Some(OutputGap { offset, length }) = self.pending_gap else { return true };
         let mut text = format!("\n[… {length} bytes left out: the relay's disk was full …]\n").into_bytes();
         // A short gap gets only the part of the text that fits.
         text.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-        let written = self
+        let result = self
             .text_without_marker(offset, &text)
             .and_then(|text| self.path.open_to_write()?.write_all_at(&text, offset));
-        written.is_ok()
+        result.is_ok()
     }
 
     /// Rewrites the log with its head and its newest [`MIN_TAIL_BYTES`] bytes.
     fn compact(&mut self) -> io::Result<()> {
         let file = self.path.open()?;
-        let seen = self.offset();
-        let omitted_bytes = seen - HEAD_BYTES - MIN_TAIL_BYTES;
-        let mut kept = vec![0; usize::try_from(HEAD_BYTES).unwrap_or(0)];
-        file.read_exact_at(&mut kept, 0)?;
-        kept.extend_from_slice(omission_marker(omitted_bytes).as_bytes());
+        let received = self.offset();
+        let omitted_bytes = received - HEAD_BYTES - MIN_TAIL_BYTES;
+        let mut content = vec![0; usize::try_from(HEAD_BYTES).unwrap_or(0)];
+        file.read_exact_at(&mut content, 0)?;
+        content.extend_from_slice(omission_marker(omitted_bytes).as_bytes());
         let mut tail = vec![0; usize::try_from(MIN_TAIL_BYTES).unwrap_or(0)];
         file.read_exact_at(&mut tail, self.file_length - MIN_TAIL_BYTES)?;
-        kept.extend_from_slice(&tail);
-        self.path.replace(&kept, Durability::Cached)?;
-        *self = Self { unsynced: true, ..Self::open(&self.path)? };
+        content.extend_from_slice(&tail);
+        self.path.replace(&content, Durability::Cached)?;
+        *self = Self { has_unsynced_bytes: true, ..Self::open(&self.path)? };
         Ok(())
     }
 }
 
-/// Reads the output added to a log since the last call.
+/// Reader of a log that returns the output added since the last call.
 #[derive(Default)]
 pub struct LogReader {
     offset: u64,
@@ -225,17 +234,17 @@ impl LogReader {
     /// Returns an error if the file can't be read. An absent file is empty.
     pub fn from_last_lines(path: &FileRef, lines: usize) -> io::Result<(Self, Vec<u8>)> {
         let len = path.size().unwrap_or(0);
-        // Only the end is read of a file that is longer than its writer allows.
+        // If the file is longer than its writer allows, only its end is read.
         let mut reader = Self { offset: len.saturating_sub(MAX_SIZE) };
         let mut text = Vec::new();
-        while let Some(piece) = reader.read(path)? {
-            text.extend_from_slice(&piece);
+        while let Some(chunk) = reader.read(path)? {
+            text.extend_from_slice(&chunk);
         }
-        let ended = text.strip_suffix(b"\n").unwrap_or(&text);
-        let breaks = ended.iter().enumerate().rev().filter(|(_, b)| **b == b'\n');
+        let lines_text = text.strip_suffix(b"\n").unwrap_or(&text);
+        let line_breaks = lines_text.iter().enumerate().rev().filter(|(_, b)| **b == b'\n');
         let start = match lines {
             0 => text.len(),
-            lines => breaks.map(|(at, _)| at + 1).nth(lines - 1).unwrap_or(0),
+            lines => line_breaks.map(|(at, _)| at + 1).nth(lines - 1).unwrap_or(0),
         };
         Ok((reader, text.split_off(start)))
     }
@@ -262,20 +271,20 @@ impl LogReader {
             return Ok(None);
         }
         file.seek(SeekFrom::Start(index))?;
-        let mut piece = Vec::new();
-        file.take(1024 * 1024).read_to_end(&mut piece)?;
-        let end = index + piece.len() as u64;
+        let mut chunk = Vec::new();
+        file.take(1024 * 1024).read_to_end(&mut chunk)?;
+        let end = index + chunk.len() as u64;
         self.offset = match omitted_bytes {
             0 => end,
             _ if end <= HEAD_BYTES => end,
             // The marker is read completely or not at all.
             _ if end < HEAD_BYTES + MARKER_LENGTH as u64 => {
-                piece.truncate(usize::try_from(HEAD_BYTES - index).unwrap_or(0));
+                chunk.truncate(usize::try_from(HEAD_BYTES - index).unwrap_or(0));
                 HEAD_BYTES
             }
             omitted_bytes => end - MARKER_LENGTH as u64 + omitted_bytes,
         };
-        Ok(Some(piece))
+        Ok(Some(chunk))
     }
 }
 

@@ -2,7 +2,7 @@
 //! `outbox/NAME.N.shown`, created once by the reader that shows it.
 //!
 //! ```text
-//! the job ends ─► NAME.N.json {channel: pending …} ─► each channel: taken │ given up
+//! the job ends ─► NAME.N.json {channel: pending …} ─► each channel: accepted │ given up
 //!                      └► relay notices │ hook │ wait: NAME.N.shown, exclusively, then the text is printed
 //! ```
 
@@ -17,18 +17,18 @@ use serde::{Deserialize, Serialize};
 use super::Registry;
 use crate::files::atomic::Durability;
 
-/// Version of an entry's JSON.
+/// Version of the JSON of an entry.
 pub const SCHEMA: u32 = 1;
 
-/// Maximum size of a file, in bytes: an entry has four channels, each with one line of text.
+/// Maximum size of a file of the outbox, in bytes: an entry has four channels, each with one line of text.
 const MAX_FILE_SIZE: u64 = 256 << 10;
 
 /// A completion notice to deliver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxEntry {
-    /// [`SCHEMA`].
+    /// Version of the entry's JSON: [`SCHEMA`].
     pub schema: u32,
-    /// Job that ended.
+    /// Job that has ended.
     pub job: JobId,
     /// End time of the job.
     pub ended_at: Timestamp,
@@ -56,28 +56,28 @@ pub struct ChannelDelivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelState {
-    /// Not delivered yet.
+    /// The notice is not delivered yet.
     Pending,
-    /// Accepted by the receiver.
+    /// The receiver has accepted the notice.
     #[serde(rename = "taken")]
     Accepted,
-    /// Given up permanently.
+    /// The delivery was given up for good.
     GivenUp,
 }
 
-/// Claim on a completion notice.
+/// Claim on a completion notice, which only its owner shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoticeClaim {
     /// Time of the claim.
     pub at: Timestamp,
-    /// Claimant: `notices`, `hook`, `wait`, `run`, `mcp`.
+    /// Claimant: `notices`, `hook`, `wait`, `run`, `mcp`; `queue` for a message to a session.
     pub by: String,
     /// Session of the claimant.
     pub session: Option<Session>,
 }
 
-/// Writes an entry. Only the daemon calls this. An entry with pending channels is synced; others can be rebuilt from
-/// their records.
+/// Writes an entry. Only the daemon calls this. An entry with channels is synced; an entry without channels can be
+/// rebuilt from its job's record.
 pub fn write_entry(registry: &Registry, entry: &OutboxEntry) -> io::Result<()> {
     let durability = if entry.channels.is_empty() { Durability::Cached } else { Durability::Synced };
     registry.outbox_entry(&entry.job).replace(&serde_json::to_vec(entry)?, durability)
@@ -100,63 +100,63 @@ pub fn read_entry(registry: &Registry, job: &JobId) -> io::Result<Option<OutboxE
 /// # Errors
 /// Returns an error if the folder can't be read. An absent folder is empty.
 pub fn unclaimed_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
-    let mut seen: BTreeMap<JobId, bool> = BTreeMap::new();
+    let mut is_claimed_by_job: BTreeMap<JobId, bool> = BTreeMap::new();
     for name in registry.outbox().names()? {
         if let Some(job) = name.strip_suffix(".shown").and_then(|stem| stem.parse().ok()) {
-            seen.insert(job, true);
+            is_claimed_by_job.insert(job, true);
         } else if let Some(job) = name.strip_suffix(".json").and_then(|stem| stem.parse().ok()) {
-            seen.entry(job).or_insert(false);
+            is_claimed_by_job.entry(job).or_insert(false);
         }
     }
-    Ok(seen.into_iter().filter(|(_, shown)| !shown).map(|(job, _)| job).collect())
+    Ok(is_claimed_by_job.into_iter().filter(|(_, is_claimed)| !is_claimed).map(|(job, _)| job).collect())
 }
 
-/// Claims this notice for the caller; returns true if no other caller has claimed it. A caller that gets false must not
-/// show the notice.
+/// Claims the notice of a job for the caller; returns true if it was unclaimed. A caller that gets false must not show
+/// the notice.
 pub fn claim_notice(registry: &Registry, job: &JobId, claim: &NoticeClaim) -> io::Result<bool> {
-    match registry.outbox_shown(job).create(&serde_json::to_vec(claim)?, Durability::Cached) {
+    match registry.outbox_claim(job).create(&serde_json::to_vec(claim)?, Durability::Cached) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(e),
     }
 }
 
-/// Releases the caller's claim on a notice that was not read.
+/// Releases the caller's claim on a notice that was not shown.
 ///
 /// # Errors
 /// Returns an error if the claim can't be removed. An absent claim is not an error.
 pub fn release_claim(registry: &Registry, job: &JobId) -> io::Result<()> {
-    registry.outbox_shown(job).remove()
+    registry.outbox_claim(job).remove()
 }
 
-/// Returns the claim on the notice of a job; `None` if it is unclaimed or the claim can't be read.
+/// Returns the claim on the notice of a job; `None` if the notice is unclaimed or the claim can't be read.
 pub fn read_claim(registry: &Registry, job: &JobId) -> Option<NoticeClaim> {
-    registry.outbox_shown(job).read(MAX_FILE_SIZE).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    registry.outbox_claim(job).read(MAX_FILE_SIZE).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
-/// Removes the entry of a job unless a delivery is pending. In that case the daemon removes it later.
+/// Removes the entry and the claim of a job, unless a delivery is pending. In that case the daemon removes them later.
 pub fn remove_unless_pending(registry: &Registry, job: &JobId) -> io::Result<()> {
     if is_pending(registry, job) { Ok(()) } else { remove_entry(registry, job) }
 }
 
-/// Same as [`remove_unless_pending`], but only if the notice is claimed.
+/// Removes the entry and the claim of a job, if the notice is claimed and no delivery is pending.
 pub fn remove_if_claimed(registry: &Registry, job: &JobId) -> io::Result<()> {
-    if registry.outbox_shown(job).exists() { remove_unless_pending(registry, job) } else { Ok(()) }
+    if registry.outbox_claim(job).exists() { remove_unless_pending(registry, job) } else { Ok(()) }
 }
 
 fn is_pending(registry: &Registry, job: &JobId) -> bool {
-    let pending =
+    let is_pending =
         |entry: OutboxEntry| entry.channels.values().any(|channel| channel.state == ChannelState::Pending);
-    read_entry(registry, job).is_ok_and(|entry| entry.is_some_and(pending))
+    read_entry(registry, job).is_ok_and(|entry| entry.is_some_and(is_pending))
 }
 
-/// Removes the entry of a job.
+/// Removes the entry and the claim of a job.
 ///
 /// # Errors
 /// Returns an error if a file can't be removed. An absent file is not an error.
 pub fn remove_entry(registry: &Registry, job: &JobId) -> io::Result<()> {
     registry.outbox_entry(job).remove()?;
-    registry.outbox_shown(job).remove()
+    registry.outbox_claim(job).remove()
 }
 
 #[cfg(test)]
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_shown_by_the_first_who_claims_it() {
+    fn only_the_first_claimant_gets_the_claim_on_a_notice() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::for_project(dir.path());
         assert_eq!(unclaimed_jobs(&registry).unwrap(), []);
@@ -182,10 +182,10 @@ mod tests {
             assert_eq!(read_entry(&registry, job).unwrap(), Some(entry));
         }
         assert_eq!(unclaimed_jobs(&registry).unwrap(), jobs);
-        let by = |by: &str| NoticeClaim { at: Timestamp::UNIX_EPOCH, by: by.to_owned(), session: None };
-        assert!(claim_notice(&registry, &jobs[0], &by("wait")).unwrap());
-        assert!(!claim_notice(&registry, &jobs[0], &by("hook")).unwrap());
-        assert_eq!(read_claim(&registry, &jobs[0]), Some(by("wait")));
+        let claim_by = |by: &str| NoticeClaim { at: Timestamp::UNIX_EPOCH, by: by.to_owned(), session: None };
+        assert!(claim_notice(&registry, &jobs[0], &claim_by("wait")).unwrap());
+        assert!(!claim_notice(&registry, &jobs[0], &claim_by("hook")).unwrap());
+        assert_eq!(read_claim(&registry, &jobs[0]), Some(claim_by("wait")));
         assert_eq!(unclaimed_jobs(&registry).unwrap(), [jobs[1].clone()]);
         remove_entry(&registry, &jobs[0]).unwrap();
         remove_entry(&registry, &jobs[0]).unwrap();

@@ -1,5 +1,4 @@
-//! Permanent removal of archived jobs, by the daemon or by a command if no daemon runs. A separate lock lets only one
-//! of them remove jobs at a time.
+//! Permanent removal of archived jobs, by the daemon, or by a command if no daemon runs; one at a time, by a lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,33 +17,33 @@ use super::{Registry, create, heads, outbox, read, workspace_copy};
 pub struct Retention {
     /// Number of newest archived jobs to keep.
     pub newest: u64,
-    /// Keep jobs that ended after this time; `None` keeps no job.
+    /// Jobs that ended after this time are kept; `None` if no job is kept because of its age.
     pub since: Option<Timestamp>,
 }
 
-/// Removes archived jobs and returns them; the one that ended first comes first. A call after a crash continues the
-/// work: a job's record is removed last.
+/// Removes archived jobs and returns them, in the order in which they ended. A call after a crash continues the work,
+/// because a job's record is removed last.
 pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<Vec<JobId>> {
-    let _turn = create::open_locked(&registry.prune_lock())?;
-    let archive = registry.archived();
-    let awaited = awaited_jobs(registry)?;
+    let _lock = create::open_locked(&registry.prune_lock())?;
+    let archive = registry.archive_registry();
+    let awaited_jobs = awaited_jobs(registry)?;
     let records = read::read_records(&archive)?;
-    let ended = records
+    let removable = records
         .iter()
         .map(|stored| stored.record)
         .filter(|record| record.schema <= SCHEMA && record.state.is_final())
-        // A result that was not applied, merged or discarded is never lost.
+        // A job is kept until its result was applied, merged or discarded.
         .filter(|record| !record.result.as_ref().is_some_and(JobResult::is_open))
-        .filter(|record| !awaited.contains(&record.job));
+        .filter(|record| !awaited_jobs.contains(&record.job));
     let mut workspaces = BTreeMap::new();
-    let ended = ended.filter_map(|record| {
+    let removable = removable.filter_map(|record| {
         workspaces.insert(record.job.clone(), record.workspace);
         Some((record.finished_at?, record.job))
     });
-    let victims = choose_to_remove(ended.collect(), retention);
-    create::remember_numbers(registry, &victims)?;
-    create::remove_keys(registry, &victims.iter().collect())?;
-    for job in &victims {
+    let removed_jobs = choose_jobs(removable.collect(), retention);
+    create::remember_numbers(registry, &removed_jobs)?;
+    create::remove_keys(registry, &removed_jobs.iter().collect())?;
+    for job in &removed_jobs {
         if let Some(workspace) = workspaces.get(job) {
             workspace_copy::remove_log_copy(Path::new(workspace), job);
         }
@@ -54,7 +53,7 @@ pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<V
         }
         outbox::remove_unless_pending(registry, job)?;
     }
-    Ok(victims)
+    Ok(removed_jobs)
 }
 
 /// Returns the jobs that unfinished jobs wait for.
@@ -63,11 +62,14 @@ fn awaited_jobs(registry: &Registry) -> io::Result<BTreeSet<JobId>> {
     Ok(unfinished.flat_map(|head| head.after.into_iter().chain(head.base_job)).collect())
 }
 
-/// Selects the jobs to remove. Pure.
-fn choose_to_remove(ended: BTreeSet<(Timestamp, JobId)>, retention: &Retention) -> Vec<JobId> {
-    let beyond = ended.len().saturating_sub(usize::try_from(retention.newest).unwrap_or(usize::MAX));
-    let old = ended.into_iter().take(beyond);
-    old.filter(|(at, _)| retention.since.is_none_or(|since| *at <= since)).map(|(_, job)| job).collect()
+/// Selects the jobs to remove from the jobs that may be removed. Pure.
+fn choose_jobs(removable: BTreeSet<(Timestamp, JobId)>, retention: &Retention) -> Vec<JobId> {
+    let surplus = removable.len().saturating_sub(usize::try_from(retention.newest).unwrap_or(usize::MAX));
+    let not_newest = removable.into_iter().take(surplus);
+    not_newest
+        .filter(|(at, _)| retention.since.is_none_or(|since| *at <= since))
+        .map(|(_, job)| job)
+        .collect()
 }
 
 #[cfg(test)]
@@ -81,8 +83,8 @@ mod tests {
     fn a_job_that_another_one_waits_for_stays() {
         let (_dir, registry) = Registry::temporary();
         for (home, job, state) in [
-            (registry.archived(), "a#1", State::Completed),
-            (registry.archived(), "a#2", State::Completed),
+            (registry.archive_registry(), "a#1", State::Completed),
+            (registry.archive_registry(), "a#2", State::Completed),
             (registry.clone(), "b#1", State::Queued),
         ] {
             let mut record = samples::bare(job, state);
@@ -95,11 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn what_either_rule_keeps_is_kept() {
+    fn a_job_that_one_rule_keeps_is_not_removed() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let chosen = |newest, since: Option<i64>| {
             let ended = (1..=5).map(|n| (at(n), format!("a#{n}").parse().unwrap())).collect();
-            let numbers = choose_to_remove(ended, &Retention { newest, since: since.map(at) });
+            let numbers = choose_jobs(ended, &Retention { newest, since: since.map(at) });
             numbers.iter().map(JobId::number).collect::<Vec<_>>()
         };
         assert_eq!(chosen(2, None), [1, 2, 3]);

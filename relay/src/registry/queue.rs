@@ -1,4 +1,4 @@
-//! The queue as the records show it: why each queued job waits, and which one is next. Pure.
+//! The queue as the records show it: why each queued job waits, and which job is next. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +12,12 @@ use super::heads::RecordHead;
 /// Queued and running jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// Jobs that wait for nothing but a free slot of the platform, the next one first.
+    /// Jobs that wait only for a free slot of the platform, in the order in which they start.
     pub ready: Vec<JobId>,
-    /// Jobs that wait for other jobs, or for a slot of their group.
+    /// Jobs that wait for other jobs, or for a slot of their group, each with the reason.
     pub waiting: BTreeMap<JobId, WaitReason>,
     /// Number of running jobs.
-    pub busy: usize,
+    pub running_count: usize,
 }
 
 /// Fields of a job that matter for the queue.
@@ -59,14 +59,14 @@ impl From<&JobRecord> for QueueRow {
 }
 
 impl Queue {
-    /// Builds the queue of these jobs. `limits` are those of groups.
+    /// Builds the queue from these jobs. `limits` are the maximum numbers of concurrent jobs of groups.
     pub fn new(rows: &[QueueRow], limits: &BTreeMap<JobName, u32>) -> Self {
         let unfinished: BTreeSet<&JobId> =
             rows.iter().filter(|row| !row.state.is_final()).map(|row| &row.job).collect();
         let mut queue = Self::default();
         let mut running: BTreeMap<&JobName, u32> = BTreeMap::new();
-        for row in rows.iter().filter(|row| is_busy(row.state)) {
-            queue.busy += 1;
+        for row in rows.iter().filter(|row| is_running(row.state)) {
+            queue.running_count += 1;
             if let Some(group) = &row.group {
                 *running.entry(group).or_default() += 1;
             }
@@ -77,9 +77,10 @@ impl Queue {
         };
         let mut ready = BTreeSet::new();
         for row in rows.iter().filter(|row| row.state == State::Queued) {
-            let mut open = row.after.iter().filter(|job| unfinished.contains(job));
-            let dependency =
-                open.next().map(|job| WaitReason::Dependency { job: job.clone(), more: open.count() });
+            let mut open_dependencies = row.after.iter().filter(|job| unfinished.contains(job));
+            let dependency = open_dependencies
+                .next()
+                .map(|job| WaitReason::Dependency { job: job.clone(), more: open_dependencies.count() });
             match dependency.or_else(|| row.group.as_ref().and_then(group_reason)) {
                 None if row.is_waiting => {}
                 Some(reason) => drop(queue.waiting.insert(row.job.clone(), reason)),
@@ -90,14 +91,14 @@ impl Queue {
         queue
     }
 
-    /// Returns the number of jobs that are next before this one.
+    /// Returns the number of ready jobs that start before this job; 0 if this job is not ready.
     pub fn position(&self, job: &JobId) -> usize {
         self.ready.iter().position(|ready| ready == job).unwrap_or(0)
     }
 }
 
-/// Returns true for a job that is neither queued nor ended.
-fn is_busy(state: State) -> bool {
+/// Returns true for the state of a job that is neither queued nor ended.
+fn is_running(state: State) -> bool {
     state != State::Queued && !state.is_final()
 }
 
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn each_queued_job_waits_for_one_thing() {
+    fn each_queued_job_has_one_reason_to_wait() {
         use State::{Completed, Queued, Running};
         let rows = [
             row("a#1", Completed, &[], None),
@@ -140,7 +141,7 @@ mod tests {
                 "b#6 waits for a#2 (--after)",
             ]
         );
-        assert_eq!(queue.busy, 1);
+        assert_eq!(queue.running_count, 1);
         assert_eq!(queue.position(&"b#7".parse().unwrap()), 1);
     }
 }

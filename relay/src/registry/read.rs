@@ -1,4 +1,4 @@
-//! Records, references to jobs, listings. Readers never lock.
+//! Reads records, resolves references to jobs, and lists jobs. Readers never lock.
 
 use std::io;
 
@@ -15,14 +15,14 @@ use crate::files::refused::RefusedEntry;
 /// Maximum size of a spec, in bytes: a prompt has at most 1 MiB, the size of the frame that carries it, and JSON
 /// escapes enlarge it.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
-/// Maximum size of a record, in bytes: the limit of an event line. The largest plan needs some 1.2 MiB of it, and the
-/// rest of a record is small.
+/// Maximum size of a record, in bytes: the limit of an event line. The largest plan takes some 1.2 MiB, and the other
+/// fields of a record are small.
 pub const MAX_RECORD_SIZE: u64 = common::event_line::MAX_LINE as u64;
 
 /// A record as stored on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRecord {
-    /// The record, with its current paths.
+    /// The record, with the current paths of the job's files.
     pub record: JobRecord,
     /// Location of the job's files: the registry or its archive.
     pub registry: Registry,
@@ -34,9 +34,9 @@ pub struct StoredRecord {
 /// `NotFound` for an unknown job, `InvalidData` for a record that can't be read.
 pub fn load_record(registry: &Registry, job: &JobId) -> io::Result<StoredRecord> {
     match load_record_from(registry, job) {
-        // Looked up again, because the daemon may have moved the record between the two lookups.
+        // The registry is searched twice, because the daemon may have moved the record between two look-ups.
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            load_record_from(&registry.archived(), job).or_else(|_| load_record_from(registry, job))
+            load_record_from(&registry.archive_registry(), job).or_else(|_| load_record_from(registry, job))
         }
         found => found,
     }
@@ -59,24 +59,24 @@ pub struct FoundJob {
     /// The newest state of the job.
     pub record: JobRecord,
     /// True if the log shows the end of the job, but the record on disk does not.
-    pub record_is_stale: bool,
+    pub is_record_stale: bool,
 }
 
-/// Reads the newest state of a job: the record if it shows the end of the job, which the log does before the record,
-/// and otherwise the record rebuilt from the log. A new job has no log.
+/// Reads the newest state of a job. A record that shows the end of the job is the newest state; otherwise the record is
+/// rebuilt from the log, which shows every change first. A new job has no log.
 ///
 /// # Errors
-/// Same as [`load_record`]. If the log can't be used, the record is.
+/// Same as [`load_record`]. If the log can't be used, the record on disk is returned.
 pub fn find_job(registry: &Registry, job: &JobId) -> io::Result<FoundJob> {
     let stored = load_record(registry, job)?.record;
-    let found = |record, record_is_stale| FoundJob { record, record_is_stale };
+    let found = |record, is_record_stale| FoundJob { record, is_record_stale };
     let log = registry.events(job);
     if stored.state.is_final() || stored.schema > SCHEMA || !log.exists() {
         return Ok(found(stored, false));
     }
     let mut rebuilt: Option<JobRecord> = None;
     let mut line_count = 0;
-    let scanned = event_log::scan_log(&log, |_, line| {
+    let scan = event_log::scan_log(&log, |_, line| {
         line_count += 1;
         match &mut rebuilt {
             Some(record) => record.apply_line(&line),
@@ -84,16 +84,17 @@ pub fn find_job(registry: &Registry, job: &JobId) -> io::Result<FoundJob> {
             None => {}
         }
     });
-    Ok(match (scanned, rebuilt) {
+    Ok(match (scan, rebuilt) {
         (Ok(ScanResult { newer_version: None, .. }), Some(record)) => {
-            let record_is_stale = record.state.is_final();
-            found(record, record_is_stale)
+            let is_record_stale = record.state.is_final();
+            found(record, is_record_stale)
         }
         _ => found(stored, false),
     })
 }
 
-/// Returns the place in a job's spec; `None` if the job works in its workspace, or the spec can't be read.
+/// Returns the place in a job's spec, which describes the job's clone; `None` if the job works in its workspace, or if
+/// the spec can't be read.
 pub fn place_of(home: &Registry, job: &JobId) -> Option<PlaceSpec> {
     let bytes = home.spec(job).read(MAX_FILE_SIZE).ok()?;
     serde_json::from_slice::<JobSpec>(&bytes).ok()?.place
@@ -108,14 +109,14 @@ pub fn unarchived_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
     Ok(names.iter().filter_map(|name| layout::job_of_record(name)).collect())
 }
 
-/// Returns every job with a record, archived ones included. A refused archive counts as empty.
+/// Returns every job with a record in the registry or its archive. An archive that is refused counts as empty.
 fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
-    let mut all = unarchived_jobs(registry)?;
-    match unarchived_jobs(&registry.archived()) {
+    let mut jobs = unarchived_jobs(registry)?;
+    match unarchived_jobs(&registry.archive_registry()) {
         Err(e) if RefusedEntry::from_error(&e).is_some() => {}
-        archived => all.extend(archived?),
+        archived => jobs.extend(archived?),
     }
-    Ok(all)
+    Ok(jobs)
 }
 
 /// Returns the records of the registry (not the archive). A session may create many large records, so each is read on
@@ -137,16 +138,16 @@ impl RecordReader {
     }
 }
 
-/// Returns the highest number of the name in the registry and its archive; 0 for none.
+/// Returns the highest number of a job with this name in the registry and its archive; 0 if there is no such job.
 pub fn highest_number(registry: &Registry, name: &JobName) -> io::Result<u32> {
     let jobs = all_jobs(registry)?;
     Ok(jobs.iter().filter(|job| job.name() == name).map(JobId::number).max().unwrap_or(0))
 }
 
-/// Resolves a job reference: `NAME#N`, `NAME.N`, `NAME` (its newest job), or a unique prefix of a name.
+/// Resolves a job reference: `NAME#N`, `NAME.N`, `NAME` (the newest job with this name), or a unique prefix of a name.
 ///
 /// # Errors
-/// Exit code 3 for no such job, 2 for an ambiguous prefix (naming its matches).
+/// Exit code 3 if there is no such job, 2 for an ambiguous prefix; that message names the matches.
 pub fn resolve_job(registry: &Registry, text: &str) -> Result<JobId, Failure> {
     let unknown = || {
         let shown = common::text_format::one_line(text, 60);
@@ -175,8 +176,8 @@ pub fn resolve_job(registry: &Registry, text: &str) -> Result<JobId, Failure> {
             0 => Err(unknown()),
             number => Ok(JobId::new(name.clone(), number)),
         },
-        several => {
-            let list: Vec<_> = several.iter().take(10).map(JobName::as_str).collect();
+        matches => {
+            let list: Vec<_> = matches.iter().take(10).map(JobName::as_str).collect();
             Err(Failure::usage(format!("'{text}' means more than one job: {}", list.join(", "))))
         }
     }
@@ -193,13 +194,13 @@ fn job_names(registry: &Registry) -> io::Result<Vec<JobName>> {
 /// Returns the newest job.
 ///
 /// # Errors
-/// Exit code 3 when there is none.
+/// Exit code 3 if there is no job.
 pub fn newest_job(registry: &Registry) -> Result<StoredRecord, Failure> {
     latest_link_target(registry)
         .and_then(|job| load_record(registry, &job))
         .or_else(|_| {
-            let all = read_records(registry)?;
-            let newest = all.iter().max_by(|a, b| {
+            let records = read_records(registry)?;
+            let newest = records.iter().max_by(|a, b| {
                 (a.record.created_at, &a.record.job).cmp(&(b.record.created_at, &b.record.job))
             });
             newest.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
@@ -224,7 +225,7 @@ mod tests {
     use crate::render::samples;
 
     #[test]
-    fn the_largest_record_is_read() {
+    fn the_largest_record_is_within_the_size_limit() {
         let mut record = samples::failed();
         // JSON writes each of these as six bytes.
         let text = |bytes: usize| "\u{1}".repeat(bytes);
@@ -235,8 +236,8 @@ mod tests {
         let mut error = record.error.unwrap();
         error.message = text(MAX_TEXT);
         record.error = Some(error);
-        for words in [&mut record.message, &mut record.warning, &mut record.summary] {
-            *words = Some(text(MAX_TEXT));
+        for text_field in [&mut record.message, &mut record.warning, &mut record.summary] {
+            *text_field = Some(text(MAX_TEXT));
         }
         record.warnings.newest = vec![text(500); MAX_NEWEST];
         for path in [&mut record.workspace, &mut record.log_path, &mut record.events_path] {

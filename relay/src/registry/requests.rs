@@ -1,4 +1,4 @@
-//! Requests of the command line to the daemon: one file per request, removed once applied.
+//! Requests of commands to the daemon: one file per request, which is removed once the request is applied.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,14 +18,14 @@ use crate::files::refused::RefusedEntry;
 
 /// Maximum size of a request, in bytes.
 const MAX_FILE_SIZE: u64 = 16 << 10;
-/// Maximum number of requests that are read at once; the rest follow when these are done.
+/// Maximum number of requests that are read at once. The remaining requests are read when these are applied.
 const MAX_PENDING_REQUESTS: usize = 4096;
 
-/// A request.
+/// A request of a command to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum DaemonRequest {
-    /// A new record exists. Only a hint: without it the daemon finds the record a little later.
+    /// A new record exists. This request is only a hint: without it, the daemon finds the record a little later.
     Launch {
         /// Launched job.
         job: JobId,
@@ -47,7 +47,7 @@ pub enum DaemonRequest {
         by_ms: u64,
         /// Id of an event: only later events can be the answer to this request.
         after: u64,
-        /// New limit that the daemon is writing into the spec of a queued job.
+        /// New limit, in milliseconds, that the daemon is writing into the spec of a queued job.
         #[serde(default)]
         to_ms: Option<u64>,
     },
@@ -86,8 +86,7 @@ pub enum DaemonRequest {
 }
 
 impl DaemonRequest {
-    /// Returns true if this daemon may apply the request. A request that stops a daemon or removes something names its
-    /// daemon.
+    /// Returns true if this daemon may apply the request. Requests that stop a daemon or remove jobs are for one daemon.
     pub fn is_for(&self, daemon: &DaemonId) -> bool {
         match self {
             Self::Down { relay } | Self::Prune { relay, .. } => relay.as_ref() == Some(daemon),
@@ -101,16 +100,17 @@ impl DaemonRequest {
     }
 }
 
-/// A request in the folder.
+/// A request in the folder of requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FiledRequest {
-    /// Path of its file.
+    /// Path of the request's file.
     pub path: PathBuf,
     /// The request; `None` if it can't be read.
     pub request: Option<DaemonRequest>,
 }
 
-/// Files a request and returns its path. `Launch` is a hint and may be lost to a power loss; the others are durable.
+/// Files a request and returns the path of its file. A power loss may lose `Launch`, which is only a hint; all other
+/// requests are durable.
 pub fn file_request(registry: &Registry, request: &DaemonRequest) -> io::Result<PathBuf> {
     file_request_at(registry, request, Timestamp::now())
 }
@@ -119,7 +119,7 @@ pub fn file_request(registry: &Registry, request: &DaemonRequest) -> io::Result<
 pub fn file_request_at(registry: &Registry, request: &DaemonRequest, at: Timestamp) -> io::Result<PathBuf> {
     let durability =
         if matches!(request, DaemonRequest::Launch { .. }) { Durability::Cached } else { Durability::Synced };
-    // The time orders requests; the process id separates two of the same nanosecond.
+    // The time orders requests; the process id separates two requests of the same nanosecond.
     let name = format!("{:024}-{}.json", at.as_nanosecond(), std::process::id());
     let file = registry.requests().file(name);
     file.create(&serde_json::to_vec(request)?, durability)?;
@@ -140,7 +140,7 @@ impl<'a> AwaitedRequest<'a> {
         Ok(Self { registry, path: file_request(registry, request)? })
     }
 
-    /// Returns true if the daemon has not applied it yet.
+    /// Returns true if the daemon has not applied the request yet.
     pub fn is_filed(&self) -> bool {
         request_file(self.registry, &self.path).exists()
     }
@@ -153,7 +153,7 @@ impl Drop for AwaitedRequest<'_> {
     }
 }
 
-/// Returns every request, oldest first.
+/// Returns the filed requests, oldest first, at most `MAX_PENDING_REQUESTS`.
 pub fn pending_requests(registry: &Registry) -> io::Result<Vec<FiledRequest>> {
     let folder = registry.requests();
     let mut names = folder.names()?;

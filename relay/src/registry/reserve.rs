@@ -1,14 +1,14 @@
-//! Reserved disk space for job outcomes, so that they are recorded on a full disk too: bytes, and spare files for file
-//! systems with a limited number of inodes.
+//! The reserve: disk space that is reserved for job outcomes, so that they are recorded on a full disk, too. It
+//! consists of bytes, and of spare files for file systems with a limited number of inodes.
 //!
 //! ```text
 //!         no space for an outcome                space again
-//!   held ───────────────────────────► given up ──────────────► held
+//!   held ───────────────────────────► released ──────────────► held
 //!   (RESERVE_SIZE bytes, SPARE_FILES files) (an empty file)
 //! ```
 //!
-//! The file is truncated, not removed: that needs no space, and the empty file shows `relay launch` that the disk is
-//! full.
+//! The file with the bytes is truncated, not removed: that needs no space, and the empty file shows `relay launch` that
+//! the disk is full.
 
 use std::io::{self, Write};
 
@@ -16,16 +16,15 @@ use super::Registry;
 use crate::files::file_ref::FileRef;
 use crate::files::staged::{StagedFile, is_out_of_space};
 
-/// Reserved bytes. Enough for the last events of fifty jobs (the maximum of an agent) with a block of 4 KiB each, and
-/// for the copy of one record of some ten KiB.
+/// Number of reserved bytes. They suffice for the last events of an agent's jobs, at most fifty, with a block of 4 KiB
+/// each, and for the copy of one record of some ten KiB.
 pub const RESERVE_SIZE: usize = 256 * 1024;
 
-/// Reserved empty files. Replacing a record, a spec or a lease needs one more file for a moment, for the copy beside
-/// it; a completion notice needs one more for good.
+/// Number of spare files, which are empty. Replacing a record, a spec or a lease needs another file for a moment, for
+/// the new content; a completion notice needs another file for good.
 pub const SPARE_FILES: usize = 32;
 
-/// Returns true if the reserve was released and the disk has no space for a new one. Must be fast: `relay launch` calls
-/// it.
+/// Returns true if the reserve was released and can't be created again. Must be fast: `relay launch` calls it.
 pub fn is_released(registry: &Registry) -> bool {
     registry.reserve().size() == Some(0) && !has_space_for_reserve(registry)
 }
@@ -37,7 +36,7 @@ fn has_space_for_reserve(registry: &Registry) -> bool {
     folder.free_bytes().is_none_or(|free| free >= 2 * RESERVE_SIZE as u64) && has_inodes_for_reserve(registry)
 }
 
-/// Returns true if twice as many files as the reserve holds can be created.
+/// Returns true if twice as many files as the reserve has can be created.
 pub fn has_inodes_for_reserve(registry: &Registry) -> bool {
     registry.folder().free_files().is_none_or(|free| free >= 2 * SPARE_FILES as u64)
 }
@@ -57,18 +56,18 @@ fn create_spare_files(registry: &Registry) -> io::Result<()> {
     if has_inodes_for_reserve(registry) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
 
-/// Creates the reserve unless it exists. Requires twice its size in free space. Otherwise the space freed by releasing
-/// the reserve would be used to create it again.
+/// Creates the reserve unless it exists. Requires twice its size in free space: otherwise the space that was freed by
+/// releasing the reserve would be used to create it again.
 pub fn create_reserve(registry: &Registry) -> io::Result<()> {
     create_spare_files(registry)?;
     let reserve = registry.reserve();
-    // Dropped on failure, because a part of the reserve is useless.
+    // The reserve exists: a second one is written only to check that there is space for it, and dropped.
     if reserve.size() == Some(RESERVE_SIZE as u64) {
         return write_reserve(&reserve, RESERVE_SIZE).map(drop);
     }
-    let mut twice = write_reserve(&reserve, 2 * RESERVE_SIZE)?;
-    twice.file().set_len(RESERVE_SIZE as u64)?;
-    twice.replace()
+    let mut staged = write_reserve(&reserve, 2 * RESERVE_SIZE)?;
+    staged.file().set_len(RESERVE_SIZE as u64)?;
+    staged.replace()
 }
 
 /// Creates the reserve if it is absent. Faster than [`create_reserve`] if it exists.
@@ -79,16 +78,16 @@ pub fn ensure_reserve(registry: &Registry) -> io::Result<()> {
     }
 }
 
-/// Releases the reserve. Returns true if that freed any space.
+/// Releases the reserve: truncates its file and removes the spare files. Returns true if that freed any space.
 pub fn release_reserve(registry: &Registry) -> bool {
-    let given = || -> io::Result<bool> {
+    let truncate = || -> io::Result<bool> {
         let reserve = registry.reserve().open_to_write()?;
-        let was = reserve.metadata()?.len();
+        let old_size = reserve.metadata()?.len();
         reserve.set_len(0)?;
-        Ok(was > 0)
+        Ok(old_size > 0)
     };
-    let removed = spare_files(registry).filter(|file| file.exists() && file.remove().is_ok()).count();
-    given().unwrap_or(false) || removed > 0
+    let removed_files = spare_files(registry).filter(|file| file.exists() && file.remove().is_ok()).count();
+    truncate().unwrap_or(false) || removed_files > 0
 }
 
 /// Runs work that a daemon must do to start. If the work fails for lack of disk space, releases the reserve and
@@ -96,7 +95,7 @@ pub fn release_reserve(registry: &Registry) -> bool {
 pub fn with_reserve<T>(registry: &Registry, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match work() {
         Err(e) if is_out_of_space(&e) && release_reserve(registry) => work(),
-        done => done,
+        result => result,
     }
 }
 
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_held_given_up_once_and_made_again() {
+    fn the_reserve_is_created_then_released_once_then_created_again() {
         let (_dir, registry) = Registry::temporary();
         let len = || registry.reserve().size().unwrap();
         ensure_reserve(&registry).unwrap();

@@ -14,19 +14,19 @@ use serde::{Deserialize, Serialize};
 use super::Registry;
 use crate::files::atomic::Durability;
 
-/// Version of a session's JSON.
+/// Version of the JSON of a session's state.
 pub const SCHEMA: u32 = 1;
 /// Maximum length of a session id, in bytes. Codex and Claude Code use UUIDs.
 const MAX_ID: usize = 64;
-/// Maximum size of a session's file, in bytes.
+/// Maximum size of the file with a session's state, in bytes.
 const MAX_FILE_SIZE: u64 = 64 << 10;
-/// Retention of a session's state after its last hook.
+/// Time for which a session's state is kept after the session's last hook call.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// State of a session, as reported by its last hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionState {
-    /// [`SCHEMA`].
+    /// Version of the JSON: [`SCHEMA`].
     pub schema: u32,
     /// Host agent: `codex` or `claude`.
     pub agent: String,
@@ -40,11 +40,11 @@ pub struct SessionState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionPhase {
-    /// Waiting for its user.
+    /// The session waits for its user.
     Idle,
-    /// In a turn: its next hook delivers pending notices.
+    /// The session is in a turn: its next hook delivers pending notices.
     Busy,
-    /// Ended. The session may be resumed.
+    /// The session has ended. It may be resumed.
     Over,
 }
 
@@ -87,10 +87,10 @@ pub fn remove_old_sessions(registry: &Registry, now: SystemTime) {
     let folder = registry.sessions();
     for name in folder.names().unwrap_or_default() {
         let file = folder.file(name);
-        let written = file.metadata().and_then(|metadata| metadata.modified());
-        let age = written.ok().and_then(|written| now.duration_since(written).ok());
+        let modified_at = file.metadata().and_then(|metadata| metadata.modified());
+        let age = modified_at.ok().and_then(|modified_at| now.duration_since(modified_at).ok());
         if age.is_some_and(|age| age > RETENTION) {
-            // Another hook may have removed it first.
+            // Removing fails if another hook has removed the file first.
             let _ = file.remove();
         }
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_note_of_a_session_counts() {
+    fn the_last_stored_state_of_a_session_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::for_project(dir.path());
         assert_eq!(read_session(&registry, "s1"), None);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_a_flag_or_a_path_is_no_id() {
+    fn a_text_that_could_be_a_flag_or_a_path_is_no_session_id() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::for_project(dir.path());
         for id in ["", "--resume", "../x", "a b", "a/b", &"a".repeat(65)] {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_forgotten_after_a_week() {
+    fn the_state_of_a_session_is_removed_after_a_week() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::for_project(dir.path());
         remove_old_sessions(&registry, SystemTime::now());

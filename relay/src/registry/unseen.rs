@@ -1,4 +1,4 @@
-//! Completion notices that no reader has received yet. A reader claims a notice first, so that none is shown twice.
+//! Completion notices that no reader has shown yet. A reader claims a notice first, so that none is shown twice.
 //!
 //! ```text
 //! outbox ─ unclaimed_notices ─► relevant ones ─ claim_notices ─► records ─► shown, or release_claims on failure
@@ -14,9 +14,9 @@ use super::{Registry, read};
 /// Notices claimed for display.
 #[derive(Debug, Default)]
 pub struct ClaimedNotices {
-    /// Records, in the order of the notices.
+    /// Records of the jobs, in the order of their notices.
     pub records: Vec<JobRecord>,
-    /// Number of remaining notices for the next call.
+    /// Number of notices that remain for the next call.
     pub remaining: usize,
 }
 
@@ -32,8 +32,8 @@ pub fn unclaimed_notices(registry: &Registry) -> io::Result<Vec<OutboxEntry>> {
     Ok(entries)
 }
 
-/// Returns the first `max` notices. With `claim_notice`, claims each one and skips notices that another reader has
-/// claimed.
+/// Returns the records for the first `max` notices. With a `claim`, claims each notice first, and skips notices that
+/// another reader has claimed.
 ///
 /// # Errors
 /// Returns an error if the outbox can't be written. No notice is claimed then.
@@ -43,23 +43,23 @@ pub fn claim_notices(
     max: usize,
     claim: Option<&NoticeClaim>,
 ) -> io::Result<ClaimedNotices> {
-    let mut taken = ClaimedNotices { remaining: notices.len(), ..ClaimedNotices::default() };
+    let mut claimed_notices = ClaimedNotices { remaining: notices.len(), ..ClaimedNotices::default() };
     for entry in notices {
-        if taken.records.len() == max {
+        if claimed_notices.records.len() == max {
             break;
         }
-        taken.remaining -= 1;
-        let claimed = claim.map(|shown| outbox::claim_notice(registry, &entry.job, shown)).transpose();
-        if !claimed.inspect_err(|_| release_claims(registry, &taken.records))?.unwrap_or(true) {
+        claimed_notices.remaining -= 1;
+        let is_claimed = claim.map(|claim| outbox::claim_notice(registry, &entry.job, claim)).transpose();
+        if !is_claimed.inspect_err(|_| release_claims(registry, &claimed_notices.records))?.unwrap_or(true) {
             continue;
         }
         // A pruned job has no record to show, so its claim remains.
-        taken.records.extend(read::load_record(registry, &entry.job).map(|stored| stored.record));
+        claimed_notices.records.extend(read::load_record(registry, &entry.job).map(|stored| stored.record));
     }
-    Ok(taken)
+    Ok(claimed_notices)
 }
 
-/// Releases claims on notices that were not read.
+/// Releases claims on notices that were not shown.
 pub fn release_claims<'a>(registry: &Registry, records: impl IntoIterator<Item = &'a JobRecord>) {
     for record in records {
         // If a claim can't be released, `relay status` still shows the outcome.

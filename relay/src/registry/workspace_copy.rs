@@ -1,16 +1,16 @@
-//! The workspace's own copy of a job's log, removed together with the job.
+//! Removes the copy of a job's log in the job's workspace, when the job is removed.
 //!
-//! A worker may have created any entry there. Therefore nothing is read, no link is followed, and only files that an
-//! agent creates are removed. A folder with other entries is kept.
+//! A worker may have created any entry in its workspace. Therefore nothing is read, no link is followed, and only files
+//! that an agent creates are removed. A folder with other entries is kept.
 
 use std::path::Path;
 
 use common::ids::JobId;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 
-/// Name of the folder in a workspace.
+/// Name of the folder with the copies in a workspace.
 const COPY_FOLDER: &str = ".codex-worker";
-/// The files of a job.
+/// Names of the files that an agent creates for a job.
 const COPY_FILES: [&str; 3] = ["log.txt", "codex.jsonl", "last-message.txt"];
 
 /// Removes the copy of a job's log, if there is one and this user may remove it. The copy is useless without its job,
@@ -37,25 +37,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_agent_made_goes_and_nothing_else() {
+    fn only_files_that_an_agent_creates_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let copies = dir.path().join(COPY_FOLDER);
-        let made = |stem: &str, names: &[&str]| {
+        let create_files = |stem: &str, names: &[&str]| {
             std::fs::create_dir_all(copies.join(stem)).unwrap();
             for name in names {
                 std::fs::write(copies.join(stem).join(name), "x").unwrap();
             }
         };
-        made("abe.1", &COPY_FILES);
-        made("abe.2", &["log.txt", "notes.txt"]);
-        made("elsewhere", &["log.txt"]);
+        create_files("abe.1", &COPY_FILES);
+        create_files("abe.2", &["log.txt", "notes.txt"]);
+        create_files("elsewhere", &["log.txt"]);
         symlink("elsewhere", copies.join("abe.3")).unwrap();
         for job in ["abe#1", "abe#2", "abe#3", "abe#4"] {
             remove_log_copy(dir.path(), &job.parse().unwrap());
         }
         let is_there = |path: &str| copies.join(path).exists();
         assert!(!is_there("abe.1") && !is_there("abe.2/log.txt"));
-        assert!(is_there("abe.2/notes.txt"), "what somebody else put there stays");
+        assert!(is_there("abe.2/notes.txt"), "a file that no agent creates stays");
         assert!(is_there("elsewhere/log.txt"), "no link is followed");
     }
 }

@@ -49,7 +49,7 @@ fn position_reason(view: &View, ahead: usize) -> String {
     };
     match &view.relay {
         RelayState::Up(PlatformStatus::Ready { max_jobs, .. }) => {
-            format!("{position} ({} of {max_jobs} slots busy)", view.queue.busy)
+            format!("{position} ({} of {max_jobs} slots busy)", view.queue.running_count)
         }
         _ => position,
     }

@@ -1,4 +1,4 @@
-//! Agents: connections, disconnects, replies, and their effect on the platform.
+//! Handles agents that connect, disconnect, and accept or refuse jobs.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) struct AgentConnections {
 impl Core {
     /// Handles an agent that asks for admission.
     pub(super) fn on_register(&mut self, agent: &AgentId, context: &mut InputContext) {
-        let admitted = self.agents.connections.admit(agent);
+        let admitted = self.agents.connections.check_admission(agent);
         let admission = admitted.map(|()| self.termination_cause_for(agent));
         context.push(Effect::Admit(admission));
     }
@@ -34,7 +34,7 @@ impl Core {
     /// Handles an agent that has connected.
     pub(super) fn on_connected(&mut self, connection: Connection, context: &mut InputContext) {
         let agent: AgentId = connection.hello.agent.as_str().into();
-        let held = connection.hello.jobs.iter().map(|progress| progress.job.clone()).collect();
+        let held_jobs = connection.hello.jobs.iter().map(|progress| progress.job.clone()).collect();
         let capacity = usize::try_from(connection.hello.max_jobs).unwrap_or(usize::MAX);
         tracing::info!("agent {agent} ({}) is connected", connection.hello.version);
         let number = connection.number;
@@ -48,16 +48,16 @@ impl Core {
         self.platform.lease.agent.get_or_insert_with(|| agent.to_string());
         self.agents.disconnects.on_connect(&agent, is_platform, context.now);
         self.publish_agent(context);
-        self.on_platform_agent_connected(&agent, &held, context);
+        self.on_platform_agent_connected(&agent, &held_jobs, context);
         let vitals = self
             .agents
             .connections
             .get_connection(&agent)
             .and_then(|connection| connection.hello.vitals.as_deref().copied());
         self.store_platform_vitals(&agent, vitals);
-        let low = self.shortage(&agent).is_some();
-        let mut actions = self.scheduler.set_low_resources(&agent, low);
-        actions.extend(self.scheduler.on_agent_connected(&agent, capacity, &held));
+        let is_low = self.shortage(&agent).is_some();
+        let mut actions = self.scheduler.set_low_resources(&agent, is_low);
+        actions.extend(self.scheduler.on_agent_connected(&agent, capacity, &held_jobs));
         self.execute_actions(actions, context);
         self.forget_exit(context);
         self.inspect_limits(context);
@@ -75,7 +75,7 @@ impl Core {
         context.push(Effect::RemoveConnection(connection_id));
     }
 
-    /// Removes an agent's connection; returns the resulting actions.
+    /// Removes the connection of an agent; returns the actions that follow.
     pub(super) fn drop_connection(
         &mut self,
         connection_id: &ConnectionId,
@@ -112,7 +112,7 @@ impl Core {
             && self.scheduler.agent_of(&job) == Some(&connection_id.agent)
         {
             tracing::debug!("{job} accepted as run {epoch}");
-            context.push(Effect::DropEnv(job));
+            context.push(Effect::RemoveEnvValues(job));
         }
     }
 
@@ -122,35 +122,35 @@ impl Core {
         connection_id: &ConnectionId,
         job: &JobId,
         reason: String,
-        busy: bool,
+        is_full: bool,
         context: &mut InputContext,
     ) {
         if self.agents.connections.is_current(connection_id) {
-            let actions = self.scheduler.on_refused(&connection_id.agent, job, reason, busy);
+            let actions = self.scheduler.on_refused(&connection_id.agent, job, reason, is_full);
             self.execute_actions(actions, context);
         }
     }
 
-    /// Expires work held by absent agents.
+    /// Handles the timeouts of disconnected agents that have expired.
     pub(super) fn expire_disconnected(&mut self, context: &mut InputContext) {
-        for due in self.agents.disconnects.expired(context.now) {
-            match due {
+        for timeout in self.agents.disconnects.take_expired(context.now) {
+            match timeout {
                 ExpiredTimeout::ReleaseOffers(agent) => {
                     let actions = self.scheduler.release_offers(&agent);
                     self.execute_actions(actions, context);
                 }
                 ExpiredTimeout::FindRevoked => {
-                    let mut absent = self.scheduler.agents_with_jobs();
-                    absent.retain(|agent| self.is_absent(agent));
-                    if !absent.is_empty() {
-                        context.push(Effect::FindRevoked(absent));
+                    let mut absent_agents = self.scheduler.agents_with_jobs();
+                    absent_agents.retain(|agent| self.is_absent(agent));
+                    if !absent_agents.is_empty() {
+                        context.push(Effect::FindRevoked(absent_agents));
                     }
                 }
             }
         }
     }
 
-    /// Ends the jobs of agents that can't reconnect: another agent has replaced them, and their state is gone.
+    /// Ends the jobs of agents that have no valid token: another agent has replaced them, and their state is gone.
     pub(super) fn on_revoked(&mut self, agents: Vec<AgentId>, context: &mut InputContext) {
         for agent in agents {
             if !self.is_absent(&agent) {
@@ -172,7 +172,7 @@ impl Core {
         self.agents.connections.get_connection(agent).is_none() && !self.agents.disconnects.is_awaited(agent)
     }
 
-    /// Adds a warning to every running job: nothing was recorded for `time`.
+    /// Adds a warning to every running job that nothing was recorded for `time`, because this process did not run.
     pub(super) fn warn_of_freeze(&self, time: Duration, context: &mut InputContext) {
         let seconds = time.as_secs();
         let message = format!("{RELAY_WAS_STOPPED}{seconds} s: it was stopped, or this machine slept");

@@ -1,4 +1,4 @@
-//! Capacity and free slots of each agent. Pure. Finds the agent with the most free slots without scanning all agents.
+//! Capacity and free slots of each agent; the agent with the most free slots is found without a scan of all. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,11 @@ use super::scheduler::AgentId;
 struct AgentCapacity {
     /// Maximum number of concurrent jobs; `None` while the agent is disconnected.
     capacity: Option<usize>,
-    /// True after the agent reported that it is full. No job is offered until one of its jobs ends, or until the next
+    /// True after the agent reported that it is full: it gets no job until one of its jobs ends, or until the next
     /// retry.
-    reported_full: bool,
-    /// True while its machine has too little memory or disk space for another job.
-    low_resources: bool,
+    has_reported_full: bool,
+    /// True while the agent's machine has too little memory or disk space for another job.
+    has_low_resources: bool,
     /// Jobs that the agent runs or was offered.
     jobs: BTreeSet<JobId>,
 }
@@ -22,7 +22,7 @@ struct AgentCapacity {
 impl AgentCapacity {
     fn free_slots(&self) -> usize {
         match self.capacity {
-            Some(capacity) if !self.reported_full && !self.low_resources => {
+            Some(capacity) if !self.has_reported_full && !self.has_low_resources => {
                 capacity.saturating_sub(self.jobs.len())
             }
             _ => 0,
@@ -34,15 +34,15 @@ impl AgentCapacity {
 #[derive(Debug, Default)]
 pub(super) struct AgentTable {
     agents: BTreeMap<AgentId, AgentCapacity>,
-    /// Agents with free slots, by slot count.
-    by_free_slots: BTreeSet<(usize, AgentId)>,
+    /// Agents with free slots, sorted by the number of free slots.
+    free_slot_index: BTreeSet<(usize, AgentId)>,
 }
 
 impl AgentTable {
     pub(super) fn connect(&mut self, id: &AgentId, capacity: usize) {
         self.change_agent(id, |agent| {
             agent.capacity = Some(capacity);
-            agent.reported_full = false;
+            agent.has_reported_full = false;
         });
     }
 
@@ -50,7 +50,7 @@ impl AgentTable {
     pub(super) fn disconnect(&mut self, id: &AgentId) {
         self.change_agent(id, |agent| {
             agent.capacity = None;
-            agent.low_resources = false;
+            agent.has_low_resources = false;
         });
     }
 
@@ -64,30 +64,34 @@ impl AgentTable {
         });
     }
 
-    /// Removes a job from an agent. If the job `ended` there, an agent that was full has a free slot.
-    pub(super) fn release(&mut self, id: &AgentId, job: &JobId, ended: bool) {
+    /// Removes a job from an agent. If the job has ended there, an agent that was full has a free slot.
+    pub(super) fn release(&mut self, id: &AgentId, job: &JobId, has_ended: bool) {
         self.change_agent(id, |agent| {
             agent.jobs.remove(job);
-            agent.reported_full &= !ended;
+            agent.has_reported_full &= !has_ended;
         });
     }
 
     /// Records whether an agent's machine has too little memory or disk space. The agent is connected or about to
     /// connect.
-    pub(super) fn set_low_resources(&mut self, id: &AgentId, low: bool) {
-        self.change_agent(id, |agent| agent.low_resources = low);
+    pub(super) fn set_low_resources(&mut self, id: &AgentId, is_low: bool) {
+        self.change_agent(id, |agent| agent.has_low_resources = is_low);
     }
 
     pub(super) fn set_full(&mut self, id: &AgentId) {
-        self.change_agent(id, |agent| agent.reported_full = true);
+        self.change_agent(id, |agent| agent.has_reported_full = true);
     }
 
     /// Resets all agents that have reported that they are full: they may have free slots again.
     pub(super) fn clear_reported_full(&mut self) {
-        let full: Vec<AgentId> =
-            self.agents.iter().filter(|(_, agent)| agent.reported_full).map(|(id, _)| id.clone()).collect();
-        for id in full {
-            self.change_agent(&id, |agent| agent.reported_full = false);
+        let full_agents: Vec<AgentId> = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.has_reported_full)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in full_agents {
+            self.change_agent(&id, |agent| agent.has_reported_full = false);
         }
     }
 
@@ -96,28 +100,28 @@ impl AgentTable {
     }
 
     pub(super) fn agents_with_jobs(&self) -> Vec<AgentId> {
-        let holding = self.agents.iter().filter(|(_, agent)| !agent.jobs.is_empty());
-        holding.map(|(id, _)| id.clone()).collect()
+        let agents = self.agents.iter().filter(|(_, agent)| !agent.jobs.is_empty());
+        agents.map(|(id, _)| id.clone()).collect()
     }
 
     /// Returns the connected agent with the most free slots, if there is one.
     pub(super) fn least_loaded(&self) -> Option<AgentId> {
-        self.by_free_slots.last().map(|(_, id)| id.clone())
+        self.free_slot_index.last().map(|(_, id)| id.clone())
     }
 
     /// Changes an agent and updates the index. Every change uses this function, so that the index is always correct.
     fn change_agent(&mut self, id: &AgentId, change: impl FnOnce(&mut AgentCapacity)) {
         let agent = self.agents.entry(id.clone()).or_default();
-        let before = agent.free_slots();
+        let slots_before = agent.free_slots();
         change(agent);
-        let after = agent.free_slots();
-        if agent.capacity.is_none() && agent.jobs.is_empty() && !agent.low_resources {
+        let slots_after = agent.free_slots();
+        if agent.capacity.is_none() && agent.jobs.is_empty() && !agent.has_low_resources {
             self.agents.remove(id);
         }
-        if before != after {
-            self.by_free_slots.remove(&(before, id.clone()));
-            if after > 0 {
-                self.by_free_slots.insert((after, id.clone()));
+        if slots_before != slots_after {
+            self.free_slot_index.remove(&(slots_before, id.clone()));
+            if slots_after > 0 {
+                self.free_slot_index.insert((slots_after, id.clone()));
             }
         }
     }

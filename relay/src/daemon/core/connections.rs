@@ -12,11 +12,11 @@ use super::scheduler::AgentId;
 /// socket and some 20 KiB.
 const MAX_AGENTS: usize = 4096;
 
-/// Number of a connection, given when it is accepted. Numbers increase. Only an agent's newest connection, which has the
-/// highest number, is current.
+/// Number of a connection, given when it is accepted. Numbers increase. Only an agent's newest connection, which has
+/// the highest number, is current.
 pub(in crate::daemon) type ConnectionNumber = u64;
 
-/// An agent and one of its connections.
+/// Id of a connection: the agent, and the connection's number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct ConnectionId {
     pub(in crate::daemon) agent: AgentId,
@@ -27,10 +27,9 @@ pub(in crate::daemon) struct ConnectionId {
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Connection {
     pub(in crate::daemon) number: ConnectionNumber,
-    /// The agent's hello, without jobs that are closed in the registry;
-    /// with the newest vitals of its machine.
+    /// The agent's hello, without jobs that are closed in the registry, and with the newest vitals of its machine.
     pub(in crate::daemon) hello: Hello,
-    /// True if the agent uses the token that the platform was given.
+    /// True if the agent uses the token that the relay gave to the platform.
     pub(in crate::daemon) is_platform: bool,
 }
 
@@ -41,17 +40,17 @@ impl Connection {
 
     /// Returns true if the agent's hello named this job.
     pub(super) fn names_job(&self, job: &JobId) -> bool {
-        self.hello.jobs.iter().any(|held| held.job == *job)
+        self.hello.jobs.iter().any(|progress| progress.job == *job)
     }
 }
 
-/// Number of each agent's newest connection, also after its end: a hello of an older connection may be handled late.
-/// Bounded by the number of tokens, each of which is bound to one agent.
+/// Number of each agent's newest connection. It is kept when the connection has ended, because the hello of an older
+/// connection may be handled late. The size is bounded by the number of tokens, each of which is bound to one agent.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct NewestConnections(BTreeMap<AgentId, ConnectionNumber>);
 
 impl NewestConnections {
-    /// Records a connection. Returns `false` if its agent has or had a newer one.
+    /// Records a connection. Returns `false` if its agent has or had a newer connection.
     pub(in crate::daemon) fn advance(&mut self, agent: &AgentId, number: ConnectionNumber) -> bool {
         match self.0.get_mut(agent) {
             Some(newest) if *newest > number => return false,
@@ -65,8 +64,8 @@ impl NewestConnections {
 /// Connected agents.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    by_agent: BTreeMap<AgentId, Connection>,
-    newest: NewestConnections,
+    connections: BTreeMap<AgentId, Connection>,
+    newest_numbers: NewestConnections,
 }
 
 impl Connections {
@@ -74,8 +73,8 @@ impl Connections {
     ///
     /// # Errors
     /// The reason, if too many agents are connected.
-    pub(super) fn admit(&self, agent: &AgentId) -> Result<(), String> {
-        if self.by_agent.len() >= MAX_AGENTS && !self.by_agent.contains_key(agent) {
+    pub(super) fn check_admission(&self, agent: &AgentId) -> Result<(), String> {
+        if self.connections.len() >= MAX_AGENTS && !self.connections.contains_key(agent) {
             return Err(format!("{MAX_AGENTS} agents are connected, the maximum"));
         }
         Ok(())
@@ -84,55 +83,55 @@ impl Connections {
     /// Stores a connection, which replaces an older connection of the same agent. Returns `false` if the agent has or
     /// had a newer connection.
     pub(super) fn connect(&mut self, agent: AgentId, connection: Connection) -> bool {
-        let newer = self.newest.advance(&agent, connection.number);
-        if newer {
-            self.by_agent.insert(agent, connection);
+        let is_newest = self.newest_numbers.advance(&agent, connection.number);
+        if is_newest {
+            self.connections.insert(agent, connection);
         }
-        newer
+        is_newest
     }
 
-    /// Removes a connection; returns `false` if it was not its agent's newest.
+    /// Removes the newest connection of an agent; returns `false` for an older connection.
     pub(super) fn disconnect(&mut self, connection_id: &ConnectionId) -> bool {
-        let current = self.is_current(connection_id);
-        if current {
-            self.by_agent.remove(&connection_id.agent);
+        let is_current = self.is_current(connection_id);
+        if is_current {
+            self.connections.remove(&connection_id.agent);
         }
-        current
+        is_current
     }
 
-    /// Returns true if this is its agent's newest connection.
+    /// Returns true if a connection is the newest one of its agent.
     pub(super) fn is_current(&self, connection_id: &ConnectionId) -> bool {
-        self.by_agent.get(&connection_id.agent).is_some_and(|here| here.number == connection_id.number)
+        self.connections.get(&connection_id.agent).is_some_and(|newest| newest.number == connection_id.number)
     }
 
     pub(super) fn get_connection(&self, agent: &str) -> Option<&Connection> {
-        self.by_agent.get(agent)
+        self.connections.get(agent)
     }
 
     /// Sets the newest vitals of an agent's machine.
     pub(super) fn set_vitals(&mut self, agent: &str, vitals: MachineVitals) {
-        if let Some(connection) = self.by_agent.get_mut(agent) {
+        if let Some(connection) = self.connections.get_mut(agent) {
             connection.hello.vitals = Some(Box::new(vitals));
         }
     }
 
     /// Returns the connection of any agent: the first by id.
     pub(super) fn first_connection(&self) -> Option<&Connection> {
-        self.by_agent.values().next()
+        self.connections.values().next()
     }
 
-    /// Number of connected agents.
+    /// Returns the number of connected agents.
     pub(super) fn len(&self) -> usize {
-        self.by_agent.len()
+        self.connections.len()
     }
 
     /// Returns true if no agent is connected.
     pub(super) fn is_empty(&self) -> bool {
-        self.by_agent.is_empty()
+        self.connections.is_empty()
     }
 
     /// Removes all connections and returns their numbers.
     pub(super) fn clear(&mut self) -> impl Iterator<Item = ConnectionNumber> + use<> {
-        std::mem::take(&mut self.by_agent).into_values().map(|connection| connection.number)
+        std::mem::take(&mut self.connections).into_values().map(|connection| connection.number)
     }
 }

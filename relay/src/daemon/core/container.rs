@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!              pause                    die                      ensure
-//!  Paused ◄───────────► Running ─────────────────► Dead ──RESTART_PAUSE───► Running, agent welcomed with its cause
+//!  Paused ◄───────────► Running ─────────────────► Dead ──RESTART_PAUSE───► Running, agent welcomed with the cause
 //!            unpause       ▲                         │ stop, and nothing to do      │ interrupted jobs ended
 //!                          │                         ▼                              ▼
 //!                          └──`relay up`, a job── Stopped by hand              exit forgotten
 //! ```
 //!
-//! The lease and the state folder keep an exit until the agent has received it and every interrupted job has ended, so
-//! that it survives the end of the relay. If the container can't come back, the relay ends those jobs itself.
+//! The lease and the state folder keep an exit until the agent has received it and every interrupted job has ended. So
+//! the exit survives the end of the relay. If the container can't come back, the relay ends those jobs itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -36,8 +36,8 @@ use crate::registry::lease::PlatformStatus;
 /// Time to wait for the engine to report why a connection ended. The engine reports a container exit after 20 to 100
 /// ms, on a busy machine after some hundred ms. The relay must record an exit within a second.
 const CAUSE_TIMEOUT: Duration = Duration::from_millis(700);
-/// Same as [`CAUSE_TIMEOUT`] for an agent on this machine. When the agent dies, the kernel may close its connection
-/// before it releases its lock.
+/// Time to wait after the connection of an agent on this machine ended, before the agent's lock is checked. When the
+/// agent dies, the kernel may close the connection before the lock is released.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// Pause between the exit of the container and its new start. If a person has stopped the container, Docker reports the
 /// stop some 60 ms after the exit.
@@ -47,19 +47,18 @@ const RESTART_PAUSE: Duration = Duration::from_millis(300);
 /// delivered are lost.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// State of the container. Its last exit is in the lease.
+/// State of the platform's container, except its last exit, which is in the lease.
 #[derive(Debug, Default)]
 pub(super) struct ContainerTracker {
-    /// Reason why the connection of the platform's agent ended, and time until which the engine may report a more exact
-    /// one.
+    /// Reason why the platform's agent disconnected, and time until which the engine may report a more exact reason.
     pending_cause: Option<(String, Instant)>,
     /// True while the container's processes are frozen.
     is_paused: bool,
     /// True if a person stopped the container while no job was active.
-    stopped_by_person: bool,
-    /// True after the agent was welcomed with the cause of the exit.
-    agent_notified: bool,
-    /// Time at which the exit was observed.
+    is_stopped_by_person: bool,
+    /// True after the agent was welcomed with the cause of the last exit.
+    is_agent_notified: bool,
+    /// Time at which the last exit was observed.
     exit_observed_at: Option<Instant>,
     /// The engine's timestamp of the last exit, which is the same in the event stream and in each inspection.
     last_exit_time: Option<String>,
@@ -72,14 +71,14 @@ pub(super) struct ContainerTracker {
 }
 
 impl ContainerTracker {
-    /// Returns the time of the next check.
+    /// Returns the time at which [`Core::check_container`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.pending_cause.as_ref().map(|(_, until)| *until)
     }
 
     /// Records a `relay up`.
-    pub(super) fn set_up_requested(&mut self, wall: Timestamp) {
-        self.up_requested_at = Some(wall);
+    pub(super) fn set_up_requested(&mut self, wall_time: Timestamp) {
+        self.up_requested_at = Some(wall_time);
     }
 
     /// Returns true if `relay up` was called after the container's exit. The engine reports a stop that preceded that
@@ -105,8 +104,8 @@ impl Core {
             .is_some_and(|agent| self.agents.connections.get_connection(agent).is_some())
     }
 
-    /// Returns true if the platform needs no check: an agent is connected, and no container exit is pending.
-    pub(super) fn has_platform(&self) -> bool {
+    /// Returns true if the platform need not be started: an agent is connected, and no container exit is unresolved.
+    pub(super) fn is_platform_up(&self) -> bool {
         self.is_platform_connected()
             || (self.platform.lease.last_exit.is_none() && !self.agents.connections.is_empty())
     }
@@ -145,8 +144,8 @@ impl Core {
     /// Marks the jobs of the platform's agent as unreachable.
     fn mark_unreachable(&mut self, reason: &str, context: &mut InputContext) {
         self.container.pending_cause = None;
-        if let Some(own) = self.platform_agent() {
-            let actions = self.scheduler.on_agent_disconnected(&own, reason);
+        if let Some(agent) = self.platform_agent() {
+            let actions = self.scheduler.on_agent_disconnected(&agent, reason);
             self.execute_actions(actions, context);
         }
     }
@@ -166,16 +165,17 @@ impl Core {
             self.mark_unreachable(&reason, context);
         }
         self.container.is_paused = false;
-        self.container.stopped_by_person = false;
+        self.container.is_stopped_by_person = false;
         let scheduler = &self.scheduler;
-        if let Some(exit) = self.platform.lease.last_exit.as_mut().filter(|_| !self.container.agent_notified)
+        if let Some(exit) =
+            self.platform.lease.last_exit.as_mut().filter(|_| !self.container.is_agent_notified)
         {
-            self.container.agent_notified = true;
+            self.container.is_agent_notified = true;
             // Jobs that never reached the agent are started again.
             exit.cut_off.retain(|job| matches!(scheduler.assignment(job), Some(Assignment::Running(_))));
             exit.cut_off.extend(held_jobs.iter().cloned());
         }
-        self.set_agent_notified();
+        self.update_exit_cause();
     }
 
     /// Stores the vitals of an agent's machine if the agent is the platform's own.
@@ -187,17 +187,20 @@ impl Core {
 
     /// Records the newest vitals for each job that was interrupted when the container was killed for lack of memory.
     fn record_vitals(&self, context: &mut InputContext) {
-        let (Some(own), Some(vitals)) = (self.platform_agent(), self.container.vitals) else { return };
-        let jobs = self.scheduler.jobs_of(&own).into_iter();
-        let running = |job: &JobId| matches!(self.scheduler.assignment(job), Some(Assignment::Running(_)));
+        let (Some(agent), Some(vitals)) = (self.platform_agent(), self.container.vitals) else { return };
+        let jobs = self.scheduler.jobs_of(&agent).into_iter();
+        let is_running = |job: &JobId| matches!(self.scheduler.assignment(job), Some(Assignment::Running(_)));
         context.effects.extend(
-            jobs.filter(running).map(|job| Effect::Record { job, body: EventBody::Vitals(Box::new(vitals)) }),
+            jobs.filter(is_running)
+                .map(|job| Effect::Record { job, body: EventBody::Vitals(Box::new(vitals)) }),
         );
     }
 
-    fn set_agent_notified(&mut self) {
-        let cause =
-            self.platform_agent().and_then(|own| self.termination_cause_for(&own).map(|cause| (own, cause)));
+    /// Passes the cause of the container's last exit, if there is one, to the scheduler.
+    fn update_exit_cause(&mut self) {
+        let cause = self
+            .platform_agent()
+            .and_then(|agent| self.termination_cause_for(&agent).map(|cause| (agent, cause)));
         self.scheduler.set_exit_cause(cause);
     }
 
@@ -228,7 +231,7 @@ impl Core {
             ContainerChange::Inspected(ContainerState::Running) | ContainerChange::Unpaused => {
                 self.on_container_resumed(context);
             }
-            ContainerChange::Started => self.container.stopped_by_person = false,
+            ContainerChange::Started => self.container.is_stopped_by_person = false,
             ContainerChange::Stopped => self.on_container_stopped(context),
         }
     }
@@ -249,7 +252,7 @@ impl Core {
         // The agent sends undelivered events again from its spool.
         if let Some(connection_id) = self
             .platform_agent()
-            .and_then(|own| Some(self.agents.connections.get_connection(&own)?.connection_id()))
+            .and_then(|agent| Some(self.agents.connections.get_connection(&agent)?.connection_id()))
         {
             self.agents.connections.disconnect(&connection_id);
             context.push(Effect::Close(connection_id.number));
@@ -260,28 +263,29 @@ impl Core {
         // The exit is synced before the container is started again, because the start erases the engine's record of it.
         self.publish_state(Durability::Synced, context);
         let now = context.now;
-        let restarted_recently = self.container.restarted_at.is_some_and(|at| now - at < RETRY_PAUSE);
+        let was_restarted_recently = self.container.restarted_at.is_some_and(|at| now - at < RETRY_PAUSE);
         self.container.restarted_at = Some(now);
         self.platform.next_attempt_at =
-            Some(now + if restarted_recently { RETRY_PAUSE } else { RESTART_PAUSE });
+            Some(now + if was_restarted_recently { RETRY_PAUSE } else { RESTART_PAUSE });
     }
 
-    /// Stores an exit until its interrupted jobs have ended.
+    /// Stores an exit until the jobs that it interrupted have ended.
     fn record_exit(&mut self, mut exit: ContainerExit, now: Instant) {
-        exit.cut_off.extend(self.platform_agent().into_iter().flat_map(|own| self.scheduler.jobs_of(&own)));
+        exit.cut_off
+            .extend(self.platform_agent().into_iter().flat_map(|agent| self.scheduler.jobs_of(&agent)));
         exit.cut_off
             .extend(self.platform.lease.last_exit.take().into_iter().flat_map(|earlier| earlier.cut_off));
-        self.container.agent_notified = false;
+        self.container.is_agent_notified = false;
         self.container.exit_observed_at = Some(now);
         self.platform.lease.last_exit = Some(exit);
-        self.set_agent_notified();
+        self.update_exit_cause();
     }
 
-    /// Handles a removed container. Its exit is usually known already. If the container was removed before this
-    /// daemon's first check, the removal counts as a new exit.
+    /// Handles a removed container. Its exit is usually known already. If the container was removed before this daemon
+    /// first checked it, the removal counts as a new exit.
     fn on_container_removed(&mut self, context: &mut InputContext) {
         let is_new = self.platform.lease.last_exit.is_none() && !self.is_platform_connected();
-        if is_new && self.platform_agent().is_some_and(|own| !self.scheduler.jobs_of(&own).is_empty()) {
+        if is_new && self.platform_agent().is_some_and(|agent| !self.scheduler.jobs_of(&agent).is_empty()) {
             self.on_container_exit(ContainerExit::from_state(&ContainerState::Absent), context);
         }
     }
@@ -307,15 +311,15 @@ impl Core {
         self.container.is_paused = false;
         let connection = self
             .platform_agent()
-            .and_then(|own| Some((self.agents.connections.get_connection(&own)?.hello.max_jobs, own)));
-        if let Some((max_jobs, own)) = connection {
+            .and_then(|agent| Some((self.agents.connections.get_connection(&agent)?.hello.max_jobs, agent)));
+        if let Some((max_jobs, agent)) = connection {
             // The connection has survived the pause, and the agent still has its jobs.
             self.publish_agent(context);
             let capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
-            let held = self.scheduler.jobs_of(&own);
-            let low = self.shortage(&own).is_some();
-            let mut actions = self.scheduler.set_low_resources(&own, low);
-            actions.extend(self.scheduler.on_agent_connected(&own, capacity, &held));
+            let held_jobs = self.scheduler.jobs_of(&agent);
+            let is_low = self.shortage(&agent).is_some();
+            let mut actions = self.scheduler.set_low_resources(&agent, is_low);
+            actions.extend(self.scheduler.on_agent_connected(&agent, capacity, &held_jobs));
             self.execute_actions(actions, context);
         } else {
             // The agent reconnects by itself.
@@ -335,7 +339,7 @@ impl Core {
         } else if let Some(attempt) = &mut self.platform.running_attempt {
             attempt.newest_event = Some(AttemptEvent::ContainerStopped);
         } else {
-            self.container.stopped_by_person = true;
+            self.container.is_stopped_by_person = true;
             self.platform.next_attempt_at = None;
             let detail = container_exit::describe_stop(&self.platform.name);
             self.publish_platform_status(PlatformStatus::Failed { detail }, context);
@@ -354,15 +358,15 @@ impl Core {
             }
         }
         self.restart_stopped_for_job(context);
-        let waited = self.container.exit_observed_at.is_some_and(|at| now - at >= RECOVERY_TIMEOUT);
+        let has_waited = self.container.exit_observed_at.is_some_and(|at| now - at >= RECOVERY_TIMEOUT);
         if let PlatformStatus::Failed { detail } = &self.platform.lease.platform
-            && waited
+            && has_waited
             && !self.is_platform_connected()
             && !self.container.is_paused
-            && let Some(cause) = self.platform_agent().and_then(|own| self.termination_cause_for(&own))
+            && let Some(cause) = self.platform_agent().and_then(|agent| self.termination_cause_for(&agent))
         {
-            let why = format!("and it can't be restarted: {detail}");
-            let record = |job| Action::Record { job, body: container_exit::final_event(&cause, &why) };
+            let reason = format!("and it can't be restarted: {detail}");
+            let record = |job| Action::Record { job, body: container_exit::final_event(&cause, &reason) };
             let cut_off =
                 self.platform.lease.last_exit.as_mut().map(|exit| std::mem::take(&mut exit.cut_off));
             self.execute_actions(cut_off.into_iter().flatten().map(record).collect(), context);
@@ -370,18 +374,23 @@ impl Core {
     }
 
     /// Handles the answer to [`EngineEffect::FindLocalAgentProcess`], which follows the end of a local agent's
-    /// connection: if its process has ended too, a new agent is started.
-    pub(super) fn on_local_agent_process(&mut self, runs: bool, reason: &str, context: &mut InputContext) {
-        self.mark_unreachable(if runs { reason } else { "the agent's process has ended" }, context);
-        if !runs {
+    /// connection. If the agent's process has ended too, a new agent is started.
+    pub(super) fn on_local_agent_process(
+        &mut self,
+        is_running: bool,
+        reason: &str,
+        context: &mut InputContext,
+    ) {
+        self.mark_unreachable(if is_running { reason } else { "the agent's process has ended" }, context);
+        if !is_running {
             self.start_attempt_if_needed(context);
         }
     }
 
-    /// Starts a container that a person has stopped once a job needs it.
+    /// Starts a container that a person has stopped, if a job needs it.
     pub(super) fn restart_stopped_for_job(&mut self, context: &mut InputContext) {
-        if self.container.stopped_by_person && !self.scheduler.is_empty() {
-            self.container.stopped_by_person = false;
+        if self.container.is_stopped_by_person && !self.scheduler.is_empty() {
+            self.container.is_stopped_by_person = false;
             let detail = format!("starting {}", self.platform.engine);
             self.publish_platform_status(PlatformStatus::Starting { detail }, context);
             self.start_attempt_if_needed(context);
@@ -390,15 +399,15 @@ impl Core {
 
     /// Removes an exit once the agent has received it and every interrupted job has ended.
     pub(super) fn forget_exit(&mut self, context: &mut InputContext) {
-        // An agent that has replaced the dead one need not be notified.
-        let is_resolved = self.container.agent_notified || self.is_platform_connected();
+        // An agent that has replaced the dead agent need not be notified.
+        let is_resolved = self.container.is_agent_notified || self.is_platform_connected();
         let Some(exit) = &mut self.platform.lease.last_exit else { return };
         let scheduler = &self.scheduler;
         exit.cut_off.retain(|job| scheduler.assignment(job).is_some());
         if is_resolved && exit.cut_off.is_empty() {
             self.platform.lease.last_exit = None;
             self.container.exit_observed_at = None;
-            self.set_agent_notified();
+            self.update_exit_cause();
             self.publish_state(Durability::Cached, context);
         }
     }

@@ -9,7 +9,7 @@ use crate::engine_kind::EngineKind;
 /// Exit code of a process that was killed with SIGKILL: 128 + 9.
 const EXIT_KILLED: i32 = 137;
 
-/// Describes the exit, without advice.
+/// Describes the exit of the container `name`, without advice.
 pub(super) fn describe_exit(name: &str, exit: &ContainerExit) -> String {
     match exit.exit_code {
         None => format!("the container '{name}' was removed"),
@@ -32,7 +32,7 @@ pub(super) fn describe_stop(name: &str) -> String {
     format!("the container '{name}' was stopped by hand: the next job starts it again, or `relay up`")
 }
 
-/// Returns the cause of failure of the interrupted jobs.
+/// Returns the cause with which the jobs that an exit interrupted fail.
 pub(super) fn termination_cause(engine: EngineKind, name: &str, exit: &ContainerExit) -> TerminationCause {
     let advice = match (exit.exit_code, exit.oom_killed, exit.memory_limit) {
         (_, true, Some(limit)) => format!(
@@ -54,12 +54,15 @@ pub(super) fn termination_cause(engine: EngineKind, name: &str, exit: &Container
     }
 }
 
-/// Returns the final event that the relay records for an interrupted job. `why` is the reason why no agent can record
-/// it.
-pub(super) fn final_event(cause: &TerminationCause, why: &str) -> EventBody {
+/// Returns the relay's final event for a job that an exit interrupted. `reason` says why no agent can record the end.
+pub(super) fn final_event(cause: &TerminationCause, reason: &str) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,
-        error: Some(JobError { kind: cause.kind, message: format!("{} ({why})", cause.message), step: None }),
+        error: Some(JobError {
+            kind: cause.kind,
+            message: format!("{} ({reason})", cause.message),
+            step: None,
+        }),
         exit_code: cause.exit_code,
         changes: None,
     }
@@ -69,7 +72,11 @@ pub(super) fn final_event(cause: &TerminationCause, why: &str) -> EventBody {
 mod tests {
     use super::*;
 
-    fn told(exit_code: Option<i32>, oom_killed: bool, memory_limit: Option<u64>) -> (FailureKind, String) {
+    fn cause_of(
+        exit_code: Option<i32>,
+        oom_killed: bool,
+        memory_limit: Option<u64>,
+    ) -> (FailureKind, String) {
         let exit = ContainerExit { memory_limit, ..ContainerExit::from_exit_code(exit_code, oom_killed) };
         let cause = termination_cause(EngineKind::Docker, "platform", &exit);
         assert_eq!(cause.exit_code, exit_code);
@@ -77,39 +84,39 @@ mod tests {
     }
 
     #[test]
-    fn every_death_is_told_with_what_to_do() {
+    fn every_exit_is_described_with_advice() {
         let expected = [
             (
-                told(Some(137), true, Some(300 << 20)),
+                cause_of(Some(137), true, Some(300 << 20)),
                 FailureKind::OomKilled,
                 "the container 'platform' exited with code 137: it was killed for lack of memory; its limit \
                 is 300 MiB: raise it (`docker update --memory`), or run fewer jobs at once ([platform] \
                 max_jobs)",
             ),
             (
-                told(Some(137), true, None),
+                cause_of(Some(137), true, None),
                 FailureKind::OomKilled,
                 "the container 'platform' exited with code 137: it was killed for lack of memory; the \
                 machine had no memory left: free some, or run fewer jobs at once ([platform] max_jobs)",
             ),
             (
-                told(Some(137), false, None),
+                cause_of(Some(137), false, None),
                 FailureKind::ContainerExited,
                 "the container 'platform' exited with code 137: it was killed; launch the job again",
             ),
             (
-                told(Some(1), false, None),
+                cause_of(Some(1), false, None),
                 FailureKind::ContainerExited,
                 "the container 'platform' exited with code 1; see `docker logs platform`, then launch the job again",
             ),
             (
-                told(None, false, None),
+                cause_of(None, false, None),
                 FailureKind::ContainerExited,
                 "the container 'platform' was removed; launch the job again",
             ),
         ];
-        for (told, kind, message) in expected {
-            assert_eq!(told, (kind, message.to_owned()));
+        for (cause, kind, message) in expected {
+            assert_eq!(cause, (kind, message.to_owned()));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Timeouts of disconnected agents. Pure.
 //!
 //! ```text
-//!  disconnected ──RECONNECT_TIMEOUT──► its offered jobs go to other agents; its running jobs stay its own and wait for it
-//!  the platform's agent connected ──RECONNECT_TIMEOUT, again and again──► its predecessors' jobs are lost
+//!  agent disconnected ──RECONNECT_TIMEOUT──► its offered jobs go to other agents; its running jobs wait for it
+//!  agent of the platform connected ──RECONNECT_TIMEOUT, repeatedly──► the jobs of its predecessors are lost
 //! ```
 
 use std::collections::BTreeMap;
@@ -12,19 +12,19 @@ use tokio::time::Instant;
 
 use super::scheduler::AgentId;
 
-/// Time within which a live agent reconnects: it detects a dead connection within 14 s, then tries again within 5 s,
+/// Time within which a live agent reconnects. It detects a dead connection within 14 s, then tries again within 5 s,
 /// and each attempt takes at most 10 s.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ExpiredTimeout {
-    /// This agent's offered jobs go to other agents.
+    /// This agent has been disconnected for so long that its offered jobs go to other agents.
     ReleaseOffers(AgentId),
-    /// The platform's agent is connected: agents that are absent and have no valid token were replaced by it.
+    /// The platform's agent has been connected so long that absent agents without a valid token were replaced by it.
     FindRevoked,
 }
 
-/// Disconnected agents.
+/// Timeouts of disconnected agents, and of the platform's agents.
 #[derive(Debug, Default)]
 pub(super) struct DisconnectTracker {
     disconnected_since: BTreeMap<AgentId, Instant>,
@@ -54,21 +54,21 @@ impl DisconnectTracker {
     }
 
     /// Returns the timeouts that have expired at `now`, each once.
-    pub(super) fn expired(&mut self, now: Instant) -> Vec<ExpiredTimeout> {
-        let is_over = |since: Instant| now.duration_since(since) >= RECONNECT_TIMEOUT;
-        let mut due = Vec::new();
+    pub(super) fn take_expired(&mut self, now: Instant) -> Vec<ExpiredTimeout> {
+        let is_expired = |since: Instant| now.duration_since(since) >= RECONNECT_TIMEOUT;
+        let mut expired_timeouts = Vec::new();
         self.disconnected_since.retain(|agent, since| {
-            let over = is_over(*since);
-            if over {
-                due.push(ExpiredTimeout::ReleaseOffers(agent.clone()));
+            let has_expired = is_expired(*since);
+            if has_expired {
+                expired_timeouts.push(ExpiredTimeout::ReleaseOffers(agent.clone()));
             }
-            !over
+            !has_expired
         });
-        if self.platform_agents.values().any(|since| is_over(*since)) {
+        if self.platform_agents.values().any(|since| is_expired(*since)) {
             self.platform_agents.values_mut().for_each(|since| *since = now);
-            due.push(ExpiredTimeout::FindRevoked);
+            expired_timeouts.push(ExpiredTimeout::FindRevoked);
         }
-        due
+        expired_timeouts
     }
 }
 
@@ -77,30 +77,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_offered_is_taken_from_an_agent_that_is_away() {
+    fn only_offered_jobs_are_taken_from_a_disconnected_agent() {
         let (mut tracker, now) = (DisconnectTracker::default(), Instant::now());
         tracker.on_disconnect("a".into(), now);
         tracker.on_disconnect("b".into(), now);
         tracker.on_connect(&"b".into(), false, now);
-        assert_eq!(tracker.expired(now), []);
+        assert_eq!(tracker.take_expired(now), []);
         assert!(tracker.is_awaited(&"a".into()) && !tracker.is_awaited(&"b".into()));
-        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT), [ExpiredTimeout::ReleaseOffers("a".into())]);
-        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT), []);
+        assert_eq!(
+            tracker.take_expired(now + RECONNECT_TIMEOUT),
+            [ExpiredTimeout::ReleaseOffers("a".into())]
+        );
+        assert_eq!(tracker.take_expired(now + RECONNECT_TIMEOUT), []);
         assert!(!tracker.is_awaited(&"a".into()));
     }
 
     #[test]
-    fn predecessors_are_looked_for_while_the_platform_s_agent_stays_connected() {
+    fn predecessors_are_searched_while_the_platform_s_agent_is_connected() {
         let (mut tracker, now) = (DisconnectTracker::default(), Instant::now());
         let agent: AgentId = "new".into();
         tracker.on_connect(&"elsewhere".into(), false, now);
-        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT), []);
+        assert_eq!(tracker.take_expired(now + RECONNECT_TIMEOUT), []);
         tracker.on_connect(&agent, true, now);
-        assert_eq!(tracker.expired(now), []);
-        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT), [ExpiredTimeout::FindRevoked]);
-        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT), []);
-        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT * 2), [ExpiredTimeout::FindRevoked]);
+        assert_eq!(tracker.take_expired(now), []);
+        assert_eq!(tracker.take_expired(now + RECONNECT_TIMEOUT), [ExpiredTimeout::FindRevoked]);
+        assert_eq!(tracker.take_expired(now + RECONNECT_TIMEOUT), []);
+        assert_eq!(tracker.take_expired(now + RECONNECT_TIMEOUT * 2), [ExpiredTimeout::FindRevoked]);
         tracker.on_disconnect(agent.clone(), now);
-        assert_eq!(tracker.expired(now + RECONNECT_TIMEOUT * 3), [ExpiredTimeout::ReleaseOffers(agent)]);
+        assert_eq!(tracker.take_expired(now + RECONNECT_TIMEOUT * 3), [ExpiredTimeout::ReleaseOffers(agent)]);
     }
 }

@@ -1,4 +1,4 @@
-//! Effects of the core.
+//! Effects that the core requests from the daemon.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::registry::lease::Lease;
 use crate::registry::prune::Retention;
 use crate::state_dir::saved_state::SavedState;
 
-/// Number of a new connection and the cause of the last container exit, if there was one; or the reason of a refusal.
+/// Admission of an agent, with the cause of its container's last exit, if there was one; or the reason of a refusal.
 pub(in crate::daemon) type Admission = Result<Option<TerminationCause>, String>;
 
 /// An effect that the core requests.
@@ -24,37 +24,26 @@ pub(in crate::daemon) type Admission = Result<Option<TerminationCause>, String>;
 pub(in crate::daemon) enum Effect {
     /// Answer the agent that asks for admission.
     Admit(Admission),
-    /// Queue a frame. If that fails, end the connection and report it.
-    Send {
-        to: ConnectionId,
-        frame: RelayFrame,
-    },
-    /// Read the job's spec, assign the job to the agent and send it on the agent's connection, if there is one. A job
-    /// without a valid spec ends.
-    Offer {
-        job: JobId,
-        epoch: u32,
-        agent: AgentId,
-        connection: Option<ConnectionId>,
-    },
+    /// Queue a frame for an agent's connection. If that fails, report it.
+    Send { to: ConnectionId, frame: RelayFrame },
+    /// Read a job's spec, assign the job to an agent and send it on the connection, if any. End a job without a spec.
+    Offer { job: JobId, epoch: u32, agent: AgentId, connection: Option<ConnectionId> },
     /// End a connection.
     Close(ConnectionNumber),
     /// Report which of these agents have no valid token.
     FindRevoked(Vec<AgentId>),
+    /// Revoke the tokens of all agents.
     RevokeTokens,
 
-    /// Report the states of these jobs, which others wait for.
+    /// Report the states of these jobs, which other jobs wait for.
     ReadDependencies(Vec<JobId>),
 
-    /// Open a job that was found in the registry: log the first event of a new one, and repair the record of an old one.
+    /// Open a job that was found in the registry: log the first event of a new job, or repair an old job's record.
     OpenJob(JobId),
     /// Record an event of the relay itself.
-    Record {
-        job: JobId,
-        body: EventBody,
-    },
+    Record { job: JobId, body: EventBody },
     /// Remove the job's environment values from its spec.
-    DropEnv(JobId),
+    RemoveEnvValues(JobId),
     /// Remove a connection that has ended from the writer.
     RemoveConnection(ConnectionId),
     /// Wait until everything that was sent to the writer is on disk.
@@ -71,16 +60,10 @@ pub(in crate::daemon) enum Effect {
     RemoveRequest(PathBuf),
     /// Remove a request to cancel a job that is not active, unless the job's record exists and can't be read: that job
     /// may be running.
-    RemoveCancel {
-        path: PathBuf,
-        job: JobId,
-    },
+    RemoveCancel { path: PathBuf, job: JobId },
     /// Remove archived jobs in the background, then the request.
-    Prune {
-        path: PathBuf,
-        keep: Retention,
-    },
-    /// Advance requests to extend limits.
+    Prune { path: PathBuf, keep: Retention },
+    /// Execute an effect of a request to extend a limit.
     ExtendLimit(LimitEffect),
     /// Call the engine of the platform.
     Engine(EngineEffect),
@@ -94,16 +77,16 @@ pub(in crate::daemon) enum Effect {
         state: ResultState,
     },
 
-    /// Deliver the notices of a job that has ended. A job with a clone of its own first gets its result.
+    /// Deliver the notices of a job that has ended. For a job with a clone of its own, publish the result first.
     Notify(Box<JobRecord>),
     /// Close the event streams.
     CloseSubscribers,
 }
 
-/// Effects of a request to extend a limit.
+/// Effect of a request to extend a limit.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::daemon) enum LimitEffect {
-    /// Run these queries, and report their results.
+    /// Read the job states that these queries ask for, and report them.
     ReadExtensionStates(Vec<ExtensionLookup>),
     /// Queue the frame of a request; report success.
     SendRequest { path: PathBuf, to: ConnectionId, frame: RelayFrame },
@@ -115,17 +98,17 @@ pub(in crate::daemon) enum LimitEffect {
     WriteSpecLimit { path: PathBuf, job: JobId, job_ms: u64 },
 }
 
-/// Call of the platform's engine. Slow calls are only started and report their outcome later.
+/// Call of the platform's engine. Slow calls run in the background and report their outcome later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) enum EngineEffect {
-    /// Begin to start the platform.
+    /// Start the platform in the background.
     StartPlatform,
-    /// Begin to stop the platform.
+    /// Stop the platform in the background.
     StopPlatform,
-    /// Stop the platform, and wait for it.
+    /// Stop the platform, and wait until it has stopped.
     StopPlatformAndWait,
-    /// Begin to query the address at which containers reach this host, and listen there.
+    /// In the background, query the address at which containers reach this host, and listen there.
     OpenGateway,
-    /// Check whether the process of an agent of engine `local` runs, and report it.
+    /// Report whether the process of a local agent is running. `reason` says why the agent's connection ended.
     FindLocalAgentProcess { reason: String },
 }

@@ -32,12 +32,12 @@ pub(in crate::daemon) struct LimitRequest {
     /// Job whose limit is extended.
     pub(in crate::daemon) job: JobId,
     /// True for the limit of the current step, false for the limit of the job.
-    pub(in crate::daemon) step: bool,
+    pub(in crate::daemon) is_for_step: bool,
     /// Extension, in milliseconds.
     pub(in crate::daemon) by_ms: u64,
-    /// Id of an event: only later events can be the answer to this request.
+    /// Id of an event of the job: only later events can answer the request.
     pub(in crate::daemon) after_event_id: u64,
-    /// New limit that the spec of a queued job gets.
+    /// New limit that the spec of a queued job gets, in milliseconds; `None` until it is known.
     pub(in crate::daemon) target_ms: Option<u64>,
 }
 
@@ -48,7 +48,7 @@ pub(in crate::daemon) struct ExtensionLookup {
     pub(in crate::daemon) path: PathBuf,
     /// Job whose limit is extended.
     pub(in crate::daemon) job: JobId,
-    /// Position in the job's log after the lines that were read before.
+    /// Position in the job's log, after the lines that earlier queries have read.
     pub(in crate::daemon) log: LogFollower,
     /// True if the limit must be read from the job's spec.
     pub(in crate::daemon) wants_spec: bool,
@@ -67,11 +67,11 @@ pub(in crate::daemon) struct ExtensionState {
     pub(in crate::daemon) lines: Vec<EventLine>,
     /// Limit of the job in its spec, in milliseconds.
     pub(in crate::daemon) spec_ms: Option<u64>,
-    /// Run and newest event in the job's record.
+    /// Run and number of the newest event in the job's record.
     pub(in crate::daemon) recorded_seq: Option<(u32, u64)>,
 }
 
-/// State of the job of a request.
+/// State of the job whose limit a request extends.
 #[derive(Debug, Clone)]
 pub(super) struct JobStatus {
     /// Assignment of the job; `None` once it has ended.
@@ -79,7 +79,7 @@ pub(super) struct JobStatus {
     /// Connection of the job's agent, if it is connected.
     pub(super) connection: Option<ConnectionNumber>,
     /// True if all events that the agent had when it connected are recorded.
-    pub(super) caught_up: bool,
+    pub(super) has_caught_up: bool,
     /// Limit of the job in its spec, in milliseconds.
     pub(super) spec_ms: Option<u64>,
 }
@@ -89,40 +89,42 @@ pub(super) enum NextAction {
     Wait,
     /// Send the request to the agent.
     SendRequest,
-    /// Write this limit into the request, so that the limit is not extended twice after a crash.
+    /// Write this limit, in milliseconds, into the request, so that the limit is not extended twice after a crash.
     StoreTargetLimit(u64),
-    /// Write this limit into the spec.
+    /// Write this limit, in milliseconds, into the job's spec.
     WriteSpecLimit(u64),
     /// Remove the request. Contains the id of the event that answered it, if there was one.
     Done(Option<u64>),
 }
 
-/// Active requests.
+/// Progress of the active requests, by the path of the request's file.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
-    active: BTreeMap<PathBuf, ActiveRequest>,
+    requests: BTreeMap<PathBuf, ActiveRequest>,
 }
 
+/// Progress of an active request.
 #[derive(Debug)]
 struct ActiveRequest {
-    /// Position in the job's log.
+    /// Position in the job's log, after the lines that were read.
     log: LogFollower,
     answer_event_id: Option<u64>,
-    sent_on: Option<(ConnectionNumber, Instant)>,
+    /// Connection on which the request was last sent to the agent, and the time.
+    last_sent: Option<(ConnectionNumber, Instant)>,
 }
 
 impl ActiveRequest {
     fn new() -> Self {
-        Self { log: LogFollower::new(), answer_event_id: None, sent_on: None }
+        Self { log: LogFollower::new(), answer_event_id: None, last_sent: None }
     }
 
     fn next_action(&self, request: &LimitRequest, status: &JobStatus, now: Instant) -> NextAction {
-        let already_applied = request.target_ms.is_some() && request.target_ms <= status.spec_ms;
+        let is_applied = request.target_ms.is_some() && request.target_ms <= status.spec_ms;
         match &status.assignment {
             None => NextAction::Done(None),
             Some(_) if self.answer_event_id.is_some() => NextAction::Done(self.answer_event_id),
-            Some(_) if already_applied => NextAction::Done(None),
-            Some(Assignment::Queued) if request.step => NextAction::Wait,
+            Some(_) if is_applied => NextAction::Done(None),
+            Some(Assignment::Queued) if request.is_for_step => NextAction::Wait,
             Some(Assignment::Queued) => match (request.target_ms, status.spec_ms) {
                 (Some(to_ms), _) => NextAction::WriteSpecLimit(to_ms),
                 (None, Some(now_ms)) => NextAction::StoreTargetLimit(now_ms.saturating_add(request.by_ms)),
@@ -130,17 +132,17 @@ impl ActiveRequest {
             },
             // The agent has not answered the offer yet.
             Some(Assignment::Offered(_)) => NextAction::Wait,
-            Some(Assignment::Running(_)) => match (status.connection, self.sent_on) {
+            Some(Assignment::Running(_)) => match (status.connection, self.last_sent) {
                 // A live agent would have answered by now, and the answer would be recorded. So there was no limit to
                 // extend.
-                (Some(connection), Some((through, at))) if through == connection => {
+                (Some(connection), Some((sent_connection, at))) if sent_connection == connection => {
                     if now.duration_since(at) >= DEAD_AFTER {
                         NextAction::Done(None)
                     } else {
                         NextAction::Wait
                     }
                 }
-                (Some(_), _) if status.caught_up => NextAction::SendRequest,
+                (Some(_), _) if status.has_caught_up => NextAction::SendRequest,
                 _ => NextAction::Wait,
             },
         }
@@ -148,24 +150,24 @@ impl ActiveRequest {
 }
 
 impl Extensions {
-    /// Drops all requests except these, and returns the active ones: the oldest of each job.
+    /// Returns the active ones among `requests`: the oldest of each job. Drops the progress of all others.
     pub(super) fn active_requests(&mut self, requests: &[LimitRequest]) -> Vec<LimitRequest> {
-        let mut first: Vec<LimitRequest> = Vec::new();
+        let mut oldest: Vec<LimitRequest> = Vec::new();
         for request in requests {
-            if first.iter().all(|other| other.job != request.job) {
-                first.push(request.clone());
+            if oldest.iter().all(|other| other.job != request.job) {
+                oldest.push(request.clone());
             }
         }
-        self.active.retain(|path, _| first.iter().any(|request| request.path == *path));
-        first
+        self.requests.retain(|path, _| oldest.iter().any(|request| request.path == *path));
+        oldest
     }
 
-    /// Returns the position up to which the job's log was read for a request.
-    pub(super) fn position(&self, path: &Path) -> LogFollower {
-        self.active.get(path).map_or_else(LogFollower::new, |active| active.log.clone())
+    /// Returns the position in the job's log up to which lines were read for a request.
+    pub(super) fn log_position(&self, path: &Path) -> LogFollower {
+        self.requests.get(path).map_or_else(LogFollower::new, |active| active.log.clone())
     }
 
-    /// Returns the next action for an active request; `lines` are the new lines of its job's log, up to `log`.
+    /// Returns the next action for an active request. `lines` are the new lines of the job's log, up to `log`.
     pub(super) fn next_action(
         &mut self,
         request: &LimitRequest,
@@ -174,7 +176,7 @@ impl Extensions {
         lines: &[EventLine],
         now: Instant,
     ) -> NextAction {
-        let active = self.active.entry(request.path.clone()).or_insert_with(ActiveRequest::new);
+        let active = self.requests.entry(request.path.clone()).or_insert_with(ActiveRequest::new);
         active.log = log;
         active.answer_event_id = active.answer_event_id.or_else(|| find_answer(request, lines));
         active.next_action(request, status, now)
@@ -182,21 +184,21 @@ impl Extensions {
 
     /// Records that a request was sent on the agent's connection.
     pub(super) fn set_sent(&mut self, path: &Path, connection: ConnectionNumber, now: Instant) {
-        if let Some(active) = self.active.get_mut(path) {
-            active.sent_on = Some((connection, now));
+        if let Some(active) = self.requests.get_mut(path) {
+            active.last_sent = Some((connection, now));
         }
     }
 }
 
-/// Returns the id of the event that answers a request.
+/// Returns the id of the event that answers a request, if one of the lines contains it.
 fn find_answer(request: &LimitRequest, lines: &[EventLine]) -> Option<u64> {
     lines
         .iter()
-        .find(|line| line.id > request.after_event_id && is_answer(request.step, line))
+        .find(|line| line.id > request.after_event_id && is_answer(request.is_for_step, line))
         .map(|line| line.id)
 }
 
-/// Returns true if an event confirms the extension of a limit: of a step, or of the job.
+/// Returns true if an event confirms the extension of a limit: of a step if `of_step`, else of the job.
 fn is_answer(of_step: bool, line: &EventLine) -> bool {
     let body = line.event.as_ref().map(|event| &event.body);
     matches!(body, Some(EventBody::Extended { n, .. }) if n.is_some() == of_step)

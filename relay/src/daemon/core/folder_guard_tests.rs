@@ -16,7 +16,7 @@ fn record(text: &str, second: i64, state: State, folder: &str) -> JobRecord {
     JobRecord { created_at, workspace: folder.to_owned(), ..core_tests::record(text, state, agent) }
 }
 
-fn shared(record: JobRecord) -> JobRecord {
+fn with_shared_folder(record: JobRecord) -> JobRecord {
     JobRecord { folder_use: FolderUse::Shared, ..record }
 }
 
@@ -24,7 +24,7 @@ fn start(text: &str) -> Action {
     Action::Start { agent: "x".into(), job: id(text), epoch: 1 }
 }
 
-fn waits(text: &str, blocker: &str) -> Action {
+fn waiting_event(text: &str, blocker: &str) -> Action {
     let reason = Some(WaitReason::Folder { job: id(blocker) });
     Action::Record { job: id(text), body: EventBody::Waiting { reason } }
 }
@@ -38,8 +38,8 @@ fn scheduler() -> Scheduler {
 
 #[test]
 fn jobs_in_overlapping_folders_run_one_after_the_other_and_others_beside_them() {
-    // The folder of a running job, that of a new one, and whether the new one waits.
-    for (held, wanted, expected) in [
+    // The folder of a running job, the folder of a new job, and whether the new job waits.
+    for (running_folder, new_folder, has_to_wait) in [
         ("/w/a", "/w/a", true),
         ("/w/a", "/w/a/sub/deep", true),
         ("/w/a/sub/deep", "/w/a", true),
@@ -49,22 +49,25 @@ fn jobs_in_overlapping_folders_run_one_after_the_other_and_others_beside_them() 
         ("/w/a", "/w/b", false),
     ] {
         let mut scheduler = scheduler();
-        assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Queued, held)), [start("a#1")]);
-        let actions = scheduler.update_from_record(&record("b#1", 2, State::Queued, wanted));
-        let expected = if expected { waits("b#1", "a#1") } else { start("b#1") };
-        assert_eq!(actions, [expected], "{wanted} beside {held}");
+        assert_eq!(
+            scheduler.update_from_record(&record("a#1", 1, State::Queued, running_folder)),
+            [start("a#1")]
+        );
+        let actions = scheduler.update_from_record(&record("b#1", 2, State::Queued, new_folder));
+        let expected = if has_to_wait { waiting_event("b#1", "a#1") } else { start("b#1") };
+        assert_eq!(actions, [expected], "{new_folder} beside {running_folder}");
     }
 }
 
 #[test]
-fn waiters_start_in_their_order_and_do_not_hold_up_the_rest_of_the_queue() {
+fn waiters_start_in_launch_order_and_do_not_delay_the_rest_of_the_queue() {
     let mut scheduler = scheduler();
     let queued = |job, second, folder| record(job, second, State::Queued, folder);
     assert_eq!(scheduler.update_from_record(&queued("a#1", 1, "/w/a")), [start("a#1")]);
-    // A job for the whole folder is not overtaken by those in parts of it.
-    assert_eq!(scheduler.update_from_record(&queued("all#1", 2, "/w")), [waits("all#1", "a#1")]);
-    assert_eq!(scheduler.update_from_record(&queued("b#1", 3, "/w/b")), [waits("b#1", "all#1")]);
-    assert_eq!(scheduler.update_from_record(&queued("a#2", 4, "/w/a")), [waits("a#2", "all#1")]);
+    // A job for the whole folder is not overtaken by jobs in parts of the folder.
+    assert_eq!(scheduler.update_from_record(&queued("all#1", 2, "/w")), [waiting_event("all#1", "a#1")]);
+    assert_eq!(scheduler.update_from_record(&queued("b#1", 3, "/w/b")), [waiting_event("b#1", "all#1")]);
+    assert_eq!(scheduler.update_from_record(&queued("a#2", 4, "/w/a")), [waiting_event("a#2", "all#1")]);
     assert_eq!(scheduler.update_from_record(&queued("c#1", 5, "/elsewhere")), [start("c#1")]);
     let end = |job, folder| record(job, 1, State::Completed, folder);
     assert_eq!(scheduler.update_from_record(&end("a#1", "/w/a")), [start("all#1")]);
@@ -72,44 +75,44 @@ fn waiters_start_in_their_order_and_do_not_hold_up_the_rest_of_the_queue() {
 }
 
 #[test]
-fn shared_jobs_and_jobs_with_a_place_do_not_wait() {
+fn jobs_that_share_a_folder_and_jobs_with_a_clone_do_not_wait() {
     let mut scheduler = scheduler();
     let queued = |job, second| record(job, second, State::Queued, "/w");
     assert_eq!(scheduler.update_from_record(&queued("a#1", 1)), [start("a#1")]);
-    assert_eq!(scheduler.update_from_record(&shared(queued("s#1", 2))), [start("s#1")]);
+    assert_eq!(scheduler.update_from_record(&with_shared_folder(queued("s#1", 2))), [start("s#1")]);
     let own = JobRecord { folder_use: FolderUse::OwnPlace, ..queued("own#1", 3) };
     assert_eq!(scheduler.update_from_record(&own), [start("own#1")]);
-    // Others wait for a shared job, but not for one with a place of its own.
-    assert_eq!(scheduler.update_from_record(&queued("b#1", 4)), [waits("b#1", "a#1")]);
+    // Other jobs wait for a job that shares its folder, but not for a job with a clone of its own.
+    assert_eq!(scheduler.update_from_record(&queued("b#1", 4)), [waiting_event("b#1", "a#1")]);
     assert_eq!(
         scheduler.update_from_record(&record("a#1", 1, State::Failed, "/w")),
-        [waits("b#1", "s#1")],
+        [waiting_event("b#1", "s#1")],
         "the next reason is recorded"
     );
-    let end = shared(record("s#1", 2, State::Cancelled, "/w"));
+    let end = with_shared_folder(record("s#1", 2, State::Cancelled, "/w"));
     assert_eq!(scheduler.update_from_record(&end), [start("b#1")]);
 }
 
 #[test]
-fn a_cancelled_waiter_makes_room_and_the_next_one_learns_what_it_waits_for() {
+fn after_a_cancelled_waiter_the_next_one_reports_its_new_blocker() {
     let mut scheduler = scheduler();
     let queued = |job, second| record(job, second, State::Queued, "/w");
     assert_eq!(scheduler.update_from_record(&queued("a#1", 1)), [start("a#1")]);
-    assert_eq!(scheduler.update_from_record(&queued("b#1", 2)), [waits("b#1", "a#1")]);
-    assert_eq!(scheduler.update_from_record(&queued("c#1", 3)), [waits("c#1", "b#1")]);
+    assert_eq!(scheduler.update_from_record(&queued("b#1", 2)), [waiting_event("b#1", "a#1")]);
+    assert_eq!(scheduler.update_from_record(&queued("c#1", 3)), [waiting_event("c#1", "b#1")]);
     let actions = scheduler.cancel_job(&id("b#1"), 0).unwrap();
-    assert_eq!(actions[1..], [waits("c#1", "a#1")]);
+    assert_eq!(actions[1..], [waiting_event("c#1", "a#1")]);
     assert_eq!(scheduler.update_from_record(&record("b#1", 2, State::Cancelled, "/w")), []);
     assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Completed, "/w")), [start("c#1")]);
 }
 
 #[test]
-fn a_folder_is_guarded_after_a_restart_and_while_its_agent_is_away() {
+fn a_folder_is_guarded_after_a_restart_and_while_the_agent_is_disconnected() {
     let mut scheduler = Scheduler::default();
     let running = record("a#1", 2, State::Running, "/w");
     assert_eq!(scheduler.update_from_record(&running), []);
     let waiting = Some(WaitReason::Folder { job: id("a#1") }.to_string());
-    // This one was launched earlier, and found later.
+    // This job was launched earlier, but is found later.
     let queued = JobRecord { waiting, ..record("b#1", 1, State::Queued, "/w") };
     assert_eq!(scheduler.update_from_record(&queued), [], "the reason is already recorded");
     assert_eq!(scheduler.on_agent_connected(&"y".into(), 2, &BTreeSet::new()), []);
@@ -118,33 +121,33 @@ fn a_folder_is_guarded_after_a_restart_and_while_its_agent_is_away() {
 }
 
 #[test]
-fn a_job_that_got_a_folder_but_no_slot_says_that_it_waits_no_longer() {
+fn a_job_that_got_its_folder_but_no_slot_reports_that_the_wait_is_over() {
     let mut scheduler = Scheduler::default();
     scheduler.on_agent_connected(&"x".into(), 2, &BTreeSet::new());
     let queued = |job, second, folder| record(job, second, State::Queued, folder);
     assert_eq!(scheduler.update_from_record(&queued("a#1", 1, "/a")), [start("a#1")]);
     assert_eq!(scheduler.update_from_record(&queued("b#1", 2, "/b")), [start("b#1")]);
     assert_eq!(scheduler.update_from_record(&queued("c#1", 3, "/c")), []);
-    assert_eq!(scheduler.update_from_record(&queued("a#2", 4, "/a")), [waits("a#2", "a#1")]);
+    assert_eq!(scheduler.update_from_record(&queued("a#2", 4, "/a")), [waiting_event("a#2", "a#1")]);
     let free = Action::Record { job: id("a#2"), body: EventBody::Waiting { reason: None } };
     assert_eq!(scheduler.update_from_record(&record("a#1", 1, State::Completed, "/a")), [start("c#1"), free]);
     assert_eq!(scheduler.update_from_record(&record("b#1", 2, State::Completed, "/b")), [start("a#2")]);
 }
 
 #[test]
-fn a_job_that_comes_late_goes_before_those_launched_after_it() {
+fn a_job_that_is_found_late_starts_before_jobs_launched_after_it() {
     let mut scheduler = Scheduler::default();
     let queued = |job, second| record(job, second, State::Queued, "/w");
     assert_eq!(scheduler.update_from_record(&queued("b#1", 2)), []);
     assert_eq!(scheduler.update_from_record(&queued("a#1", 1)), []);
     assert_eq!(
         scheduler.on_agent_connected(&"x".into(), 9, &BTreeSet::new()),
-        [start("a#1"), waits("b#1", "a#1")]
+        [start("a#1"), waiting_event("b#1", "a#1")]
     );
 }
 
 #[test]
-fn ten_thousand_jobs_in_one_folder_and_in_nested_ones_are_no_load() {
+fn ten_thousand_jobs_in_one_folder_or_in_nested_folders_all_end() {
     let folders: [fn(i64) -> String; 3] = [
         |_| "/w".to_owned(),
         |n| format!("/w/{n}"),
@@ -153,7 +156,7 @@ fn ten_thousand_jobs_in_one_folder_and_in_nested_ones_are_no_load() {
     for folder_of in folders {
         let mut scheduler = scheduler();
         let mut running = BTreeSet::new();
-        let note = |actions: Vec<Action>, running: &mut BTreeSet<JobId>| {
+        let collect_started = |actions: Vec<Action>, running: &mut BTreeSet<JobId>| {
             running.extend(actions.into_iter().filter_map(|action| match action {
                 Action::Start { job, .. } => Some(job),
                 _ => None,
@@ -161,13 +164,13 @@ fn ten_thousand_jobs_in_one_folder_and_in_nested_ones_are_no_load() {
         };
         let job = |n: i64, state| record(&format!("j#{n}"), n, state, &folder_of(n));
         for n in 1..=10_000 {
-            note(scheduler.update_from_record(&job(n, State::Queued)), &mut running);
+            collect_started(scheduler.update_from_record(&job(n, State::Queued)), &mut running);
         }
         let mut ended = 0;
         while let Some(next) = running.pop_first() {
             ended += 1;
             let record = job(i64::from(next.number()), State::Completed);
-            note(scheduler.update_from_record(&record), &mut running);
+            collect_started(scheduler.update_from_record(&record), &mut running);
         }
         assert_eq!(ended, 10_000);
     }

@@ -1,4 +1,4 @@
-//! The core: its state, how it handles inputs, and its periodic work.
+//! The core: the state on which the daemon decides, the handling of each input, and the periodic work.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -27,8 +27,8 @@ use crate::registry::lease::Lease;
 use crate::state_dir::saved_state::SavedState;
 use crate::time::BootScale;
 
-/// Interval between two heartbeats in the lease; also the maximum delay until a new job is found if its
-/// request file, which is only a hint, was lost.
+/// Interval between two heartbeats in the lease; also the maximum delay until a new job is found if its request file,
+/// which is only a hint, was lost.
 pub(in crate::daemon) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Settings of the core.
@@ -42,7 +42,7 @@ pub(in crate::daemon) struct CoreSettings {
     pub(in crate::daemon) group_limits: GroupLimits,
 }
 
-/// The daemon's decisions. Each part of the state has one owner.
+/// State on which the daemon decides. Each part has one owner.
 pub(in crate::daemon) struct Core {
     pub(super) scheduler: Scheduler,
     pub(super) agents: AgentConnections,
@@ -50,15 +50,14 @@ pub(in crate::daemon) struct Core {
     pub(super) container: ContainerTracker,
     pub(super) limit_requests: LimitRequests,
     pub(super) shutdown: Shutdown,
-    /// Known jobs, whose records need not be read again.
+    /// Jobs that the core knows: their records need not be read again.
     pub(super) known_jobs: BTreeSet<JobId>,
     /// True after the warning about a changed wall clock was logged.
-    clock_warning_logged: bool,
+    is_clock_warning_logged: bool,
 }
 
 impl Core {
-    /// Creates a core without jobs. `lease` is the first lease of the daemon, and `saved` the state that the last daemon
-    /// stored.
+    /// Creates a core without jobs, from the first lease of this daemon and the state that the last daemon saved.
     pub(in crate::daemon) fn new(lease: Lease, saved: &SavedState, settings: CoreSettings) -> Self {
         Self {
             scheduler: Scheduler::new(settings.group_limits),
@@ -68,7 +67,7 @@ impl Core {
             limit_requests: LimitRequests::default(),
             shutdown: Shutdown::default(),
             known_jobs: BTreeSet::new(),
-            clock_warning_logged: false,
+            is_clock_warning_logged: false,
         }
     }
 
@@ -95,8 +94,8 @@ impl Core {
             Input::Accepted { connection_id, job, epoch } => {
                 self.on_accepted(&connection_id, job, epoch, context);
             }
-            Input::Refused { connection_id, job, reason, busy } => {
-                self.on_refused(&connection_id, &job, reason, busy, context);
+            Input::Refused { connection_id, job, reason, is_full } => {
+                self.on_refused(&connection_id, &job, reason, is_full, context);
             }
             Input::Vitals { connection_id, vitals } => self.on_vitals(&connection_id, *vitals, context),
             Input::RecordsChanged(records) => self.on_records_changed(records, context),
@@ -111,7 +110,9 @@ impl Core {
             Input::DependenciesRead(states) => self.on_dependencies_read(states, context),
             Input::WallClock(ahead_ms) => self.follow_wall_clock(ahead_ms, context),
             Input::ClockSet(scale) => self.on_clock_set(scale, context),
-            Input::RequestFiled { path, request, wall } => self.apply_request(path, request, wall, context),
+            Input::RequestFiled { path, request, wall_time } => {
+                self.apply_request(path, request, wall_time, context);
+            }
             Input::RequestsRead => self.on_requests_read(context),
             Input::ExtensionStates(results) => self.on_extension_states(results, context),
             Input::LimitRequestSent { path, connection } => {
@@ -122,7 +123,9 @@ impl Core {
             Input::SpecLimitWritten(path) => self.on_spec_limit_written(&path, context),
             Input::Tick => self.on_tick(context),
             Input::Revoked(agents) => self.on_revoked(agents, context),
-            Input::LocalAgentProcess { runs, reason } => self.on_local_agent_process(runs, &reason, context),
+            Input::LocalAgentProcess { is_running, reason } => {
+                self.on_local_agent_process(is_running, &reason, context);
+            }
             Input::PlatformStarted(result) => self.on_attempt_finished(result, context),
             Input::GatewayOpened(address) => self.on_gateway_opened(address, context),
             Input::PlatformStopped(result) => self.on_platform_stopped(result, context.now),
@@ -142,9 +145,9 @@ impl Core {
         self.known_jobs.contains(job)
     }
 
-    /// Adopts the jobs found at startup. Their agents count as disconnected since the last daemon ended.
+    /// Adopts the jobs found at startup. Their agents count as disconnected from now on, until they reconnect.
     fn adopt_active_jobs(&mut self, active: &[JobRecord], context: &mut InputContext) {
-        // Jobs that hold folders come first, then the others as they were queued: so each finds what it waits for.
+        // Jobs that hold folders come first, then the queued jobs by launch time, so that each finds its blocker.
         let mut active: Vec<&JobRecord> = active.iter().collect();
         active.sort_by_key(|record| (record.state == State::Queued, record.created_at, &record.job));
         for record in active {
@@ -182,7 +185,7 @@ impl Core {
         context.effects.extend(ended.map(|record| Effect::Notify(Box::new(record))));
     }
 
-    /// Runs the last part of the periodic work: timeouts, and retries for a platform that is down.
+    /// Runs the last part of the periodic work: timeouts and retries.
     fn on_tick(&mut self, context: &mut InputContext) {
         self.expire_disconnected(context);
         let actions = self.scheduler.retry_full_agents();
@@ -194,22 +197,21 @@ impl Core {
         }
     }
 
-    /// Adopts the new time of a wall clock that was set. Waits until there are no jobs, because their ages would
-    /// change.
+    /// Adopts the new time of a wall clock that was set, once there are no jobs, because their ages would change.
     fn follow_wall_clock(&mut self, ahead_ms: Option<i64>, context: &mut InputContext) {
         let Some(ahead_ms) = ahead_ms else {
-            self.clock_warning_logged = false;
+            self.is_clock_warning_logged = false;
             return;
         };
         let span = common::duration::format_duration(ahead_ms.unsigned_abs());
         let direction = if ahead_ms > 0 { "ahead" } else { "back" };
         if !self.scheduler.is_empty() {
-            if !self.clock_warning_logged {
+            if !self.is_clock_warning_logged {
                 tracing::warn!(
                     "the clock of this machine was set {span} {direction}: applied when no job is left"
                 );
             }
-            self.clock_warning_logged = true;
+            self.is_clock_warning_logged = true;
             return;
         }
         tracing::warn!("the clock of this machine was set {span} {direction}");
@@ -218,7 +220,7 @@ impl Core {
 
     fn on_clock_set(&mut self, scale: Option<BootScale>, context: &mut InputContext) {
         self.platform.lease.clock = scale;
-        // Agents receive the time only when they connect, so all of them must reconnect.
+        // Agents receive the relay's time only when they connect, so all agents must reconnect.
         while let Some(connection_id) =
             self.agents.connections.first_connection().map(Connection::connection_id)
         {
@@ -227,7 +229,7 @@ impl Core {
         }
     }
 
-    /// Converts the scheduler's actions, and further actions that result from them, into effects.
+    /// Converts the scheduler's actions, and the actions that follow from them, into effects.
     pub(super) fn execute_actions(&mut self, actions: Vec<Action>, context: &mut InputContext) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
@@ -261,8 +263,8 @@ impl Core {
     }
 }
 
-/// Returns true if a changed record shows the end of its job, or the job's result. A result that was applied, merged or
-/// discarded was already reported.
+/// Returns true if a changed record reports the end of its job, or the job's result. A result that was applied, merged
+/// or discarded was already reported.
 fn reports_end_or_result(record: &JobRecord) -> bool {
     let is_new = |state| matches!(state, ResultState::Open | ResultState::None);
     record.state.is_final() && record.result.as_ref().is_none_or(|result| is_new(result.state))

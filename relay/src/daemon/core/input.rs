@@ -24,10 +24,9 @@ use crate::time::BootScale;
 pub(in crate::daemon) enum Input {
     /// The registry was opened and has these unfinished jobs.
     RegistryOpened(Vec<JobRecord>),
-    /// The daemon listens.
+    /// The daemon accepts connections.
     Listening,
-    /// An agent asks for admission. An agent that is connected may reconnect at any time; other agents are refused if
-    /// too many are connected.
+    /// An agent asks for admission. Connected agents may always reconnect; others are refused if there are too many.
     Register(AgentId),
     /// An agent was welcomed after its hello.
     Connected(Connection),
@@ -39,31 +38,31 @@ pub(in crate::daemon) enum Input {
     Revoked(Vec<AgentId>),
     /// An agent has accepted a job.
     Accepted { connection_id: ConnectionId, job: JobId, epoch: u32 },
-    /// An agent has refused a job.
-    Refused { connection_id: ConnectionId, job: JobId, reason: String, busy: bool },
+    /// An agent has refused a job, for good or only because the agent is full.
+    Refused { connection_id: ConnectionId, job: JobId, reason: String, is_full: bool },
     /// An agent has measured its machine.
     Vitals { connection_id: ConnectionId, vitals: Box<MachineVitals> },
     /// The writer has changed these records.
     RecordsChanged(BTreeMap<JobId, JobRecord>),
-    /// This process did not run for this long, because it was stopped or the machine slept.
+    /// This process did not run for this time, because it was stopped or the machine slept.
     ProcessFrozen(Duration),
-    /// The periodic work begins; the heartbeat gets this time.
+    /// The periodic work begins: publish a heartbeat with this time.
     Heartbeat(Timestamp),
     /// The registry was removed or replaced.
     RegistryGone,
-    /// The registry has records of these jobs.
+    /// These jobs are in the registry, outside of its archive.
     JobsListed(BTreeSet<JobId>),
     /// A job that the core did not know is in the registry.
     JobFound(Box<FoundJob>),
     /// Answer to [`Effect::ReadDependencies`](super::Effect::ReadDependencies).
     DependenciesRead(Vec<(JobId, DependencyState)>),
-    /// Milliseconds by which the wall clock was set ahead, or back if negative; `None` if it was not set.
+    /// The wall clock was checked: milliseconds by which it was set ahead, or back if negative; `None` if unchanged.
     WallClock(Option<i64>),
     /// Answer to [`Effect::FollowWallClock`](super::Effect::FollowWallClock): the new scale.
     ClockSet(Option<BootScale>),
-    /// A request is filed in the registry; `None` if it can't be read. `wall` is the wall clock's time.
-    RequestFiled { path: PathBuf, request: Option<DaemonRequest>, wall: Timestamp },
-    /// All filed requests were passed on.
+    /// A request is filed in the registry; `None` if it can't be read. `wall_time` is the wall clock's time.
+    RequestFiled { path: PathBuf, request: Option<DaemonRequest>, wall_time: Timestamp },
+    /// All filed requests were passed to the core.
     RequestsRead,
     /// Answer to [`LimitEffect::ReadExtensionStates`](super::LimitEffect::ReadExtensionStates).
     ExtensionStates(Vec<ExtensionState>),
@@ -77,23 +76,22 @@ pub(in crate::daemon) enum Input {
     SpecLimitWritten(PathBuf),
     /// The periodic work ends: handle timeouts and retries.
     Tick,
-    /// Answer to [`EngineEffect::FindLocalAgentProcess`](super::EngineEffect::FindLocalAgentProcess): true if the
-    /// agent's process runs.
-    LocalAgentProcess { runs: bool, reason: String },
+    /// Answer to [`EngineEffect::FindLocalAgentProcess`](super::EngineEffect::FindLocalAgentProcess). `reason` says why
+    /// the agent's connection ended.
+    LocalAgentProcess { is_running: bool, reason: String },
     /// An attempt to start the platform has finished.
     PlatformStarted(Result<(), String>),
-    /// The engine was queried for the address at which containers reach this host: the address, if the daemon now
-    /// listens there.
+    /// The engine was asked for the address at which containers reach this host: `Some` if the daemon listens there.
     GatewayOpened(Option<SocketAddr>),
     /// An attempt to stop the platform has finished.
     PlatformStopped(Result<(), String>),
-    /// The container changed.
+    /// A change of the platform's container was observed.
     ContainerChanged(ContainerChange),
     /// The main loop has ended.
     MainLoopEnded,
 }
 
-/// Observed change of the container.
+/// Observed change of the platform's container.
 #[derive(Debug)]
 pub(in crate::daemon) enum ContainerChange {
     Started,
@@ -105,5 +103,6 @@ pub(in crate::daemon) enum ContainerChange {
     /// The container was resumed.
     Unpaused,
     Removed,
+    /// The container was inspected.
     Inspected(ContainerState),
 }

@@ -1,4 +1,4 @@
-//! Context for handling one input: the time, and the effects so far.
+//! Context for handling one input: the time, and the effects that the core has requested so far.
 
 use common::ids::JobId;
 use tokio::time::Instant;
@@ -15,13 +15,13 @@ pub(super) struct InputContext {
 }
 
 impl InputContext {
-    /// Begins with no effects.
+    /// Creates a context without effects.
     pub(super) fn new(now: Instant) -> Self {
         Self { now, effects: Vec::new() }
     }
 
-    /// Requests the states of jobs that others wait for and that the scheduler does not know: it does not learn of their
-    /// ends.
+    /// Requests the states of dependencies whose ends the scheduler does not learn, because it does not know these
+    /// jobs.
     pub(super) fn read_dependencies(&mut self, jobs: Vec<JobId>) {
         if !jobs.is_empty() {
             self.push(Effect::ReadDependencies(jobs));

@@ -15,7 +15,7 @@ pub(in crate::daemon) fn refused_event(reason: String) -> EventBody {
     failed_event(FailureKind::Refused, reason)
 }
 
-/// Final event of a job whose agent has reconnected without it.
+/// Final event of a job that its agent has lost. `cause` is the exit of the agent's container, if that is the reason.
 pub(super) fn lost_job_event(cause: Option<&TerminationCause>) -> EventBody {
     if let Some(cause) = cause {
         return container_exit::final_event(cause, "and the agent's state is lost");
@@ -27,7 +27,7 @@ pub(super) fn lost_job_event(cause: Option<&TerminationCause>) -> EventBody {
     )
 }
 
-/// Final event of a job that waited for a job which did not complete.
+/// Final event of a job that waited for another job, which did not complete.
 pub(in crate::daemon) fn dependency_failed_event(reason: String) -> EventBody {
     failed_event(FailureKind::DependencyFailed, reason)
 }

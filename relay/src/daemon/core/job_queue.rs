@@ -1,4 +1,4 @@
-//! Queued jobs that may start, oldest first, and the limits of groups. Pure.
+//! Queue of the jobs that may start, oldest first. A job waits while its group has reached the group's limit. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ pub(in crate::daemon) type GroupLimits = BTreeMap<JobName, u32>;
 #[derive(Debug, Default)]
 pub(super) struct JobQueue {
     limits: GroupLimits,
-    /// Jobs by group, by time of launch. `None` has the jobs whose group has no limit.
+    /// Jobs of each group, sorted by time of launch. `None` has the jobs without a group that has a limit.
     jobs: BTreeMap<Option<JobName>, BTreeSet<(Timestamp, JobId)>>,
-    /// Number of jobs that an agent runs or was offered, of each group with a limit.
-    active: BTreeMap<JobName, u32>,
+    /// Number of jobs that agents run or were offered, for each group with a limit.
+    active_jobs: BTreeMap<JobName, u32>,
 }
 
 impl JobQueue {
@@ -43,22 +43,22 @@ impl JobQueue {
 
     /// Returns the oldest job whose group has a free slot.
     pub(super) fn next_job(&self) -> Option<JobId> {
-        let open =
+        let open_groups =
             self.jobs.iter().filter(|(group, _)| group.as_ref().is_none_or(|group| self.is_open(group)));
-        open.filter_map(|(_, jobs)| jobs.first()).min().map(|(_, job)| job.clone())
+        open_groups.filter_map(|(_, jobs)| jobs.first()).min().map(|(_, job)| job.clone())
     }
 
     /// Takes a slot of a group.
     pub(super) fn take_slot(&mut self, group: Option<&JobName>) {
         if let Some(group) = self.limited_group(group) {
-            *self.active.entry(group).or_default() += 1;
+            *self.active_jobs.entry(group).or_default() += 1;
         }
     }
 
     /// Frees a slot of a group.
     pub(super) fn free_slot(&mut self, group: Option<&JobName>) {
         if let Some(group) = self.limited_group(group)
-            && let Some(active) = self.active.get_mut(&group)
+            && let Some(active) = self.active_jobs.get_mut(&group)
         {
             *active = active.saturating_sub(1);
         }
@@ -70,6 +70,6 @@ impl JobQueue {
 
     fn is_open(&self, group: &JobName) -> bool {
         let limit = self.limits.get(group).copied().unwrap_or(u32::MAX);
-        self.active.get(group).copied().unwrap_or(0) < limit
+        self.active_jobs.get(group).copied().unwrap_or(0) < limit
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to extend limits. [`super::extend`] decides about each of them.
+//! Collects and executes the requests to extend limits. [`super::extend`] decides about each of them.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use super::scheduler::Assignment;
 pub(super) struct LimitRequests {
     /// Filed requests, oldest first.
     requests: Vec<LimitRequest>,
-    /// Requests of the list that is being read.
+    /// Requests read so far from the registry. They replace `requests` once all are read.
     incoming: Vec<LimitRequest>,
     /// Progress of the active requests.
     extensions: Extensions,
@@ -29,12 +29,12 @@ impl LimitRequests {
         self.requests.is_empty()
     }
 
-    /// Adds a request of the list that is being read.
+    /// Adds a request that was read from the registry.
     pub(super) fn add_incoming(&mut self, request: LimitRequest) {
         self.incoming.push(request);
     }
 
-    /// Replaces the requests with the requests of the list that was read.
+    /// Replaces the requests with those that were read from the registry.
     pub(super) fn adopt_incoming(&mut self) {
         self.requests = std::mem::take(&mut self.incoming);
     }
@@ -45,9 +45,9 @@ impl LimitRequests {
     }
 
     /// Replaces a request that was rewritten.
-    pub(super) fn replace_request(&mut self, new: LimitRequest) {
-        if let Some(request) = self.requests.iter_mut().find(|request| request.path == new.path) {
-            *request = new;
+    pub(super) fn replace_request(&mut self, rewritten: LimitRequest) {
+        if let Some(request) = self.requests.iter_mut().find(|request| request.path == rewritten.path) {
+            *request = rewritten;
         }
     }
 
@@ -57,7 +57,7 @@ impl LimitRequests {
 }
 
 impl Core {
-    /// Queries the state that decides about the active requests.
+    /// Queries the job states that decide about the active requests.
     pub(super) fn inspect_limits(&mut self, context: &mut InputContext) {
         let active = self.limit_requests.extensions.active_requests(&self.limit_requests.requests);
         self.run_queries(&active, context);
@@ -76,7 +76,7 @@ impl Core {
         ExtensionLookup {
             path: request.path.clone(),
             job: request.job.clone(),
-            log: self.limit_requests.extensions.position(&request.path),
+            log: self.limit_requests.extensions.log_position(&request.path),
             wants_spec: is_queued || request.target_ms.is_some(),
             wants_record: self.progress_at_connect(&request.job).is_some(),
         }
@@ -95,9 +95,9 @@ impl Core {
         let status = JobStatus {
             connection: self.agent_of(&request.job).map(|connection| connection.number),
             assignment: self.scheduler.assignment(&request.job).cloned(),
-            caught_up: self
+            has_caught_up: self
                 .progress_at_connect(&request.job)
-                .is_none_or(|held| result.recorded_seq >= Some(held)),
+                .is_none_or(|progress| result.recorded_seq >= Some(progress)),
             spec_ms: result.spec_ms,
         };
         match self.limit_requests.extensions.next_action(
@@ -109,9 +109,9 @@ impl Core {
         ) {
             NextAction::Wait => {}
             NextAction::SendRequest => {
-                let LimitRequest { path, job, step, by_ms, .. } = request;
+                let LimitRequest { path, job, is_for_step, by_ms, .. } = request;
                 if let Some(to) = self.agent_of(&job).map(Connection::connection_id) {
-                    let frame = RelayFrame::Extend { job, step, by_ms };
+                    let frame = RelayFrame::Extend { job, step: is_for_step, by_ms };
                     context.push(Effect::ExtendLimit(LimitEffect::SendRequest { path, to, frame }));
                 }
             }
@@ -135,14 +135,14 @@ impl Core {
         self.run_queries(&[request], context);
     }
 
-    /// Handles a request whose limit was written into the spec.
+    /// Handles a request whose new limit was written into the job's spec.
     pub(super) fn on_spec_limit_written(&mut self, path: &Path, context: &mut InputContext) {
         let request = self.limit_requests.find_request(path);
         self.run_queries(request.as_slice(), context);
     }
 
-    /// Removes a completed request. Before that, rewrites the later requests of the job so that they skip the event
-    /// that answered this one: after a crash they could mistake it for their own answer.
+    /// Removes a completed request. Before that, rewrites the later requests of the job to skip the event that answered
+    /// this request. After a crash they could mistake the event for their own answer.
     fn finish_request(
         &mut self,
         request: LimitRequest,
@@ -152,9 +152,9 @@ impl Core {
         self.limit_requests.requests.retain(|other| other.path != request.path);
         let later = self.limit_requests.requests.iter().filter(|other| other.job == request.job);
         if let Some(id) = answer_event_id {
-            let amended = later
+            let rewritten = later
                 .map(|other| LimitRequest { after_event_id: other.after_event_id.max(id), ..other.clone() });
-            context.effects.extend(amended.map(LimitEffect::RewriteRequest).map(Effect::ExtendLimit));
+            context.effects.extend(rewritten.map(LimitEffect::RewriteRequest).map(Effect::ExtendLimit));
         } else {
             tracing::info!("{}: no limit left to extend", request.job);
         }
@@ -168,9 +168,9 @@ impl Core {
         self.scheduler.agent_of(job).and_then(|agent| self.agents.connections.get_connection(agent))
     }
 
-    /// Returns the run and the newest event that the job's agent had when it connected, if it had any.
+    /// Returns the run and the number of the newest event that the agent of a job had when it connected, if it had any.
     fn progress_at_connect(&self, job: &JobId) -> Option<(u32, u64)> {
-        let mut known = self.agent_of(job)?.hello.jobs.iter();
-        known.find(|held| held.job == *job).map(|held| (held.epoch, held.last_seq))
+        let mut progresses = self.agent_of(job)?.hello.jobs.iter();
+        progresses.find(|progress| progress.job == *job).map(|progress| (progress.epoch, progress.last_seq))
     }
 }

@@ -14,17 +14,17 @@
 //! loop and the simulation run the same core. Effects are executed in order: disk, ack, publish. Some have an answer,
 //! which is an input that is handled before the next effect.
 //!
-//! * [`handle`]: the core, its inputs in one exhaustive match, periodic work. [`input`]: inputs of the core.
-//!   [`effect`]: its effects. [`input_context`]: context for handling one input.
+//! * [`handle`]: the core, which handles its inputs in one exhaustive match. [`input`]: inputs of the core. [`effect`]:
+//!   effects of the core. [`input_context`]: context for handling one input.
 //! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]:
-//!   timeouts of disconnected ones.
-//! * [`scheduler`]: selects the next job and its agent; with [`capacity`]. [`waiting`]: why queued jobs wait, with
-//!   [`dependencies`] (for other jobs), [`folder_guard`] (for a folder), and [`job_queue`] (for a slot).
+//!   timeouts of disconnected agents.
+//! * [`scheduler`]: selects the next job and its agent. [`capacity`]: free slots of each agent. [`waiting`]: queued
+//!   jobs that wait for other jobs ([`dependencies`]), for a folder ([`folder_guard`]) or for a slot ([`job_queue`]).
 //!   [`job_end`]: final events of jobs that the relay ends itself.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
 //!   one request.
-//! * [`platform`]: status, lease, attempts to start the platform. [`container`]: exits and pauses of its container.
-//!   [`container_exit`]: descriptions of exits.
+//! * [`platform`]: status, lease, attempts to start the platform. [`container`]: exits and pauses of the platform's
+//!   container. [`container_exit`]: descriptions of exits.
 //! * [`shutdown`]: end of the daemon.
 
 mod agents;

@@ -2,7 +2,7 @@
 //! a time while events are handled.
 //!
 //! ```text
-//!  Starting ──an agent connects──► Ready ──the last one is gone──► Starting ──ensure fails──► Failed
+//!  Starting ──an agent connects──► Ready ──the last agent ends──► Starting ──ensure fails──► Failed
 //!     ▲                                                              ▲            │ RETRY_PAUSE, or `relay up`
 //!     └──────────────────────────────────────────────────────────────┴────────────┘
 //! ```
@@ -24,12 +24,13 @@ use crate::min_free::{MinFree, Shortage};
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::state_dir::saved_state::SavedState;
 
-/// Time limit for the agent to connect after it was configured. An agent pauses at most 5 s between two attempts.
+/// Time limit for the platform's agent to connect after the platform was started. An agent pauses at most 5 s between
+/// two attempts.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause before the next attempt to start a platform that failed.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// State of the platform, and the daemon's published state.
+/// State of the platform, and the lease, in which the daemon publishes its state.
 #[derive(Debug)]
 pub(super) struct PlatformState {
     pub(super) engine: EngineKind,
@@ -58,14 +59,14 @@ enum GatewayState {
     Bound,
 }
 
-/// An attempt to start the platform that is in progress.
+/// Attempt to start the platform that is in progress.
 #[derive(Debug, Default)]
 pub(super) struct StartAttempt {
     /// Newest event since the attempt began.
     pub(super) newest_event: Option<AttemptEvent>,
 }
 
-/// Event during an attempt.
+/// Event during an attempt to start the platform.
 #[derive(Debug)]
 pub(super) enum AttemptEvent {
     /// The container exited; the next attempt is due at `retry_at`.
@@ -113,10 +114,11 @@ impl Core {
 
     /// Returns the state for the next relay.
     pub(in crate::daemon) fn saved_state(&self) -> SavedState {
-        let (lease, own) = (&self.platform.lease, self.platform.engine);
+        let (lease, engine) = (&self.platform.lease, self.platform.engine);
         let mut engines = self.platform.other_engines.clone();
         engines.extend(
-            (own.is_container() && self.shutdown.stage != ShutdownStage::PlatformStopped).then_some(own),
+            (engine.is_container() && self.shutdown.stage != ShutdownStage::PlatformStopped)
+                .then_some(engine),
         );
         SavedState {
             engines,
@@ -133,19 +135,20 @@ impl Core {
         context.push(Effect::PublishLease(Box::new(self.platform.lease.clone()), durability));
     }
 
-    /// Publishes the state of the platform's agent; while it is disconnected, the state of another agent.
+    /// Publishes the state of the platform's agent, or of another agent while the platform's agent is disconnected.
     pub(super) fn publish_agent(&mut self, context: &mut InputContext) {
-        if let Some(connection) = self.shown_agent() {
+        if let Some(connection) = self.published_agent() {
             self.platform.lease.platform = self.status_of(connection);
             self.publish_state(Durability::Cached, context);
         }
     }
 
-    /// Returns the agent whose state is published.
-    fn shown_agent(&self) -> Option<&Connection> {
+    /// Returns the connection of the agent whose state is published.
+    fn published_agent(&self) -> Option<&Connection> {
         let connections = &self.agents.connections;
-        let own = self.platform.lease.agent.as_deref().and_then(|agent| connections.get_connection(agent));
-        own.or_else(|| connections.first_connection())
+        let platform_agent =
+            self.platform.lease.agent.as_deref().and_then(|agent| connections.get_connection(agent));
+        platform_agent.or_else(|| connections.first_connection())
     }
 
     fn status_of(&self, connection: &Connection) -> PlatformStatus {
@@ -168,8 +171,8 @@ impl Core {
         self.platform.min_free.shortage(vitals)
     }
 
-    /// Handles a measurement of an agent's machine. The next heartbeat publishes it; the beginning and the end of a
-    /// shortage are published at once.
+    /// Handles a measurement of an agent's machine. The next heartbeat publishes the measurement; the beginning and the
+    /// end of a shortage are published at once.
     pub(super) fn on_vitals(
         &mut self,
         connection_id: &ConnectionId,
@@ -192,7 +195,7 @@ impl Core {
             _ => {}
         }
         if matches!(self.platform.lease.platform, PlatformStatus::Ready { .. })
-            && let Some(connection) = self.shown_agent()
+            && let Some(connection) = self.published_agent()
             && connection.hello.agent == **agent
         {
             self.platform.lease.platform = self.status_of(connection);
@@ -215,18 +218,18 @@ impl Core {
     /// Starts an attempt to start the platform, unless one is in progress or none is needed.
     pub(super) fn start_attempt_if_needed(&mut self, context: &mut InputContext) {
         self.platform.next_attempt_at = None;
-        if self.platform.running_attempt.is_some() || self.has_platform() || self.is_stopping_platform() {
+        if self.platform.running_attempt.is_some() || self.is_platform_up() || self.is_stopping_platform() {
             return;
         }
-        // A retry after a failure leaves the status unchanged until it succeeds.
+        // A retry after a failure leaves the published status unchanged until the retry succeeds.
         self.platform.running_attempt = Some(StartAttempt::default());
         context.push(Effect::Engine(EngineEffect::StartPlatform));
     }
 
     /// Handles a `relay up`.
-    pub(super) fn on_up_requested(&mut self, wall: jiff::Timestamp, context: &mut InputContext) {
+    pub(super) fn on_up_requested(&mut self, wall_time: jiff::Timestamp, context: &mut InputContext) {
         tracing::info!("the platform was requested");
-        self.container.set_up_requested(wall);
+        self.container.set_up_requested(wall_time);
         let detail = format!("starting {}", self.platform.engine);
         self.publish_platform_status(PlatformStatus::Starting { detail }, context);
         if let Some(attempt) = &mut self.platform.running_attempt {
@@ -235,7 +238,7 @@ impl Core {
         self.start_attempt_if_needed(context);
     }
 
-    /// Handles the outcome of an attempt.
+    /// Handles the outcome of an attempt to start the platform.
     pub(super) fn on_attempt_finished(&mut self, result: Result<(), String>, context: &mut InputContext) {
         let newest_event = self.platform.running_attempt.take().and_then(|attempt| attempt.newest_event);
         if self.is_stopping_platform() {

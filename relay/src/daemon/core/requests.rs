@@ -1,4 +1,4 @@
-//! Requests that commands filed, and jobs that the core does not know.
+//! Handles requests that commands have filed, and jobs that the core does not know yet.
 
 use std::path::PathBuf;
 
@@ -15,12 +15,12 @@ use crate::registry::read::FoundJob;
 use crate::registry::requests::DaemonRequest;
 
 impl Core {
-    /// Handles a filed request.
+    /// Handles a request that a command has filed; `None` for a file that contains no request.
     pub(super) fn apply_request(
         &mut self,
         path: PathBuf,
         request: Option<DaemonRequest>,
-        wall: Timestamp,
+        wall_time: Timestamp,
         context: &mut InputContext,
     ) {
         let holder = self.platform.lease.current_holder();
@@ -37,7 +37,7 @@ impl Core {
                 return self.limit_requests.add_incoming(LimitRequest {
                     path,
                     job,
-                    step,
+                    is_for_step: step,
                     by_ms,
                     after_event_id: after,
                     target_ms: to_ms,
@@ -46,7 +46,7 @@ impl Core {
             Some(DaemonRequest::SetResultState { job, commit, state }) => {
                 return context.push(Effect::SetResultState { path, job, commit, state });
             }
-            Some(DaemonRequest::Up) => self.on_up_requested(wall, context),
+            Some(DaemonRequest::Up) => self.on_up_requested(wall_time, context),
             Some(DaemonRequest::Down { .. }) => self.begin_shutdown(context),
             Some(DaemonRequest::Restart { .. }) => self.begin_hand_over(),
             Some(DaemonRequest::Prune { keep, .. }) => return context.push(Effect::Prune { path, keep }),
@@ -64,15 +64,16 @@ impl Core {
         self.inspect_limits(context);
     }
 
+    /// Adds a job that was found in the registry, unless it is known.
     pub(super) fn add_new_job(&mut self, found: &FoundJob, context: &mut InputContext) {
-        let FoundJob { record, record_is_stale } = found;
+        let FoundJob { record, is_record_stale } = found;
         let job = &record.job;
-        // A record with a newer schema is left to the newer program.
+        // A record with a newer schema is left to the newer version of relay that wrote it.
         if self.known_jobs.contains(job) || (record.schema > SCHEMA && !record.state.is_final()) {
             return;
         }
         self.known_jobs.insert(job.clone());
-        if record.state.is_final() && !record_is_stale {
+        if record.state.is_final() && !is_record_stale {
             return;
         }
         context.push(Effect::OpenJob(job.clone()));

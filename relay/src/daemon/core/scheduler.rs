@@ -1,15 +1,15 @@
 //! The scheduler: selects the next job and its agent, and returns the actions that follow an event. Pure.
 //!
 //! ```text
-//!            seen                dispatched             accepted (record says starting)
-//!  (record) ──────► Queued ──────────────────► Offered ─────────────────────────────► Running ──► (ended: forgotten)
-//!                     ▲  refused as busy, back without │                                  │ link lost: stays
-//!                     └──it, gone for long──────────────┘                                  ▼
+//!            found               offered               accepted (record says starting)
+//!  (record) ──────► Queued ──────────────────► Offered ────────────────────────────► Running ──► (ended: forgotten)
+//!                     ▲  agent full, gone for long, │
+//!                     └──or back without the job────┘
 //! ```
 //!
-//! A job is offered to the connected agent with the most free slots, and then belongs to that agent. An agent whose
-//! machine has too little memory or disk space is offered no job. A job is not offered while it waits for other jobs,
-//! for a folder, or for a slot of its group.
+//! A job is offered to the connected agent with the most free slots, and then belongs to that agent. A running job
+//! stays with its agent while the agent is disconnected. An agent whose machine has too little memory or disk space is
+//! offered no job. A job is not offered while it waits for other jobs, for a folder, or for a slot of its group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,9 +45,9 @@ pub(in crate::daemon) type AgentId = Arc<str>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Assignment {
     Queued,
-    /// Sent to this agent, which has not accepted it yet.
+    /// The job was sent to this agent, which has not accepted it yet.
     Offered(AgentId),
-    /// Accepted by this agent.
+    /// This agent has accepted the job.
     Running(AgentId),
 }
 
@@ -60,6 +60,7 @@ impl Assignment {
     }
 }
 
+/// A job that has not ended.
 #[derive(Debug)]
 pub(super) struct ScheduledJob {
     pub(super) assignment: Assignment,
@@ -67,11 +68,11 @@ pub(super) struct ScheduledJob {
     pub(super) group: Option<JobName>,
     epoch: u32,
     /// True if the newest state of the job's link is "lost". The record in the registry may not show it yet.
-    link_lost: bool,
-    /// Folder that the job works in, unless it has a place of its own.
+    is_link_lost: bool,
+    /// Folder that the job works in, unless the job has a clone of its own.
     pub(super) claim: Option<FolderClaim>,
     /// Newest recorded reason why the job waits.
-    pub(super) waiting: Option<String>,
+    pub(super) wait_reason: Option<String>,
 }
 
 impl ScheduledJob {
@@ -81,9 +82,9 @@ impl ScheduledJob {
             created_at: record.created_at,
             group: record.group.clone(),
             epoch: record.epoch,
-            link_lost: record.link == Some(Link::Lost),
+            is_link_lost: record.link == Some(Link::Lost),
             claim: FolderClaim::of_record(record),
-            waiting: record.waiting.clone(),
+            wait_reason: record.waiting.clone(),
         }
     }
 }
@@ -92,15 +93,16 @@ impl ScheduledJob {
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     pub(super) jobs: BTreeMap<JobId, ScheduledJob>,
+    /// Jobs whose cancellation was requested, each with the grace period in milliseconds.
     pub(super) requested_cancels: BTreeMap<JobId, u64>,
     /// Queued jobs that wait for other jobs.
     pub(super) dependencies: Dependencies,
-    /// Queued jobs that wait for a slot alone. Jobs whose cancellation was requested are not queued.
+    /// Queued jobs that wait only for a slot, without those whose cancellation was requested.
     pub(super) queue: JobQueue,
     /// Folders that are in use by jobs, and the jobs that wait for them.
     pub(super) folders: FolderGuard,
     /// Jobs whose reason to wait may have changed.
-    pub(super) rechecked: BTreeSet<JobId>,
+    pub(super) rechecked_jobs: BTreeSet<JobId>,
     agents: AgentTable,
     /// The agent whose container exited, and the cause with which the jobs that it lost fail.
     exit_cause: Option<(AgentId, TerminationCause)>,
@@ -133,10 +135,10 @@ impl Scheduler {
             // A record in another state names its agent, because `accepted` sets both.
             let agent: AgentId = record.agent.as_deref().unwrap_or_default().into();
             if matches!(job.assignment, Assignment::Offered(_))
-                && !job.link_lost
+                && !job.is_link_lost
                 && !self.agents.is_connected(&agent)
             {
-                job.link_lost = true;
+                job.is_link_lost = true;
                 let body =
                     EventBody::LinkLost { reason: "the connection was lost when the job started".to_owned() };
                 actions.push(Action::Record { job: record.job.clone(), body });
@@ -163,12 +165,12 @@ impl Scheduler {
 
     /// Returns the jobs that this job waits for and that the scheduler does not know.
     pub(super) fn unknown_dependencies_of(&self, job: &JobId) -> Vec<JobId> {
-        self.dependencies.of_job(job).filter(|job| !self.jobs.contains_key(*job)).cloned().collect()
+        self.dependencies.dependencies_of(job).filter(|job| !self.jobs.contains_key(*job)).cloned().collect()
     }
 
     /// Returns all jobs that others wait for and that the scheduler does not know.
     pub(super) fn unknown_dependencies(&self) -> Vec<JobId> {
-        self.dependencies.all().filter(|job| !self.jobs.contains_key(*job)).cloned().collect()
+        self.dependencies.all_dependencies().filter(|job| !self.jobs.contains_key(*job)).cloned().collect()
     }
 
     /// Adds a job whose record could not be read until now. `names_job` returns true if the hello of an agent named the
@@ -214,8 +216,8 @@ impl Scheduler {
                     let body = lost_job_event(self.exit_cause_of(agent));
                     actions.push(Action::Record { job: id.clone(), body });
                 }
-                (Assignment::Running(_), true) if job.link_lost => {
-                    job.link_lost = false;
+                (Assignment::Running(_), true) if job.is_link_lost => {
+                    job.is_link_lost = false;
                     let body = EventBody::LinkRestored { agent: agent.to_string() };
                     actions.push(Action::Record { job: id.clone(), body });
                 }
@@ -239,16 +241,16 @@ impl Scheduler {
         actions
     }
 
-    /// Handles an agent that has disconnected. Its jobs go on, but no events arrive. Offered jobs stay assigned to it
-    /// until [`Self::release_offers`], because it may run them, and no two agents may run the same job.
+    /// Handles an agent that has disconnected. The agent's jobs go on, but their events do not arrive. Offered jobs
+    /// stay assigned to it until [`Self::release_offers`]: it may run them, and no two agents may run the same job.
     pub(super) fn on_agent_disconnected(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {
         self.agents.disconnect(agent);
         let mut actions = Vec::new();
         for id in self.agents.jobs(agent) {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             match job.assignment {
-                Assignment::Running(_) if !job.link_lost => {
-                    job.link_lost = true;
+                Assignment::Running(_) if !job.is_link_lost => {
+                    job.is_link_lost = true;
                     let body = EventBody::LinkLost { reason: reason.to_owned() };
                     actions.push(Action::Record { job: id, body });
                 }
@@ -311,24 +313,24 @@ impl Scheduler {
         agent: &AgentId,
         id: &JobId,
         reason: String,
-        busy: bool,
+        is_full: bool,
     ) -> Vec<Action> {
         if self.assignment(id) != Some(&Assignment::Offered(agent.clone())) {
             return Vec::new();
         }
-        if busy {
+        if is_full {
             self.assign(id, Assignment::Queued);
             self.agents.set_full(agent);
-            let end = self.requested_cancels.contains_key(id);
-            let end = end.then(|| Action::Record { job: id.clone(), body: cancelled_event() });
+            let is_cancelled = self.requested_cancels.contains_key(id);
+            let end = is_cancelled.then(|| Action::Record { job: id.clone(), body: cancelled_event() });
             return end.into_iter().chain(self.offer_queued()).collect();
         }
         vec![Action::Record { job: id.clone(), body: refused_event(reason) }]
     }
 
     /// Records whether an agent's machine has too little memory or disk space. Such an agent is offered no job.
-    pub(super) fn set_low_resources(&mut self, agent: &AgentId, low: bool) -> Vec<Action> {
-        self.agents.set_low_resources(agent, low);
+    pub(super) fn set_low_resources(&mut self, agent: &AgentId, is_low: bool) -> Vec<Action> {
+        self.agents.set_low_resources(agent, is_low);
         self.offer_queued()
     }
 
@@ -338,7 +340,7 @@ impl Scheduler {
         self.offer_queued()
     }
 
-    /// Cancels a job. Repeating it is harmless. Returns `None` if there is nothing to cancel.
+    /// Cancels a job. A repeated call is harmless. Returns `None` if the job is unknown or has ended.
     pub(super) fn cancel_job(&mut self, id: &JobId, grace_ms: u64) -> Option<Vec<Action>> {
         let job = self.jobs.get(id)?;
         if self.requested_cancels.insert(id.clone(), grace_ms) == Some(grace_ms) {
@@ -356,7 +358,7 @@ impl Scheduler {
             }
             // No agent has accepted the job. An agent that reconnects with the job learns that the job has ended.
             Assignment::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled_event() }],
-            // Sent once the agent has reconnected.
+            // The cancel is sent once the agent has reconnected.
             Assignment::Running(_) => Vec::new(),
         })
     }
@@ -381,18 +383,18 @@ impl Scheduler {
         self.agents.agents_with_jobs()
     }
 
-    /// Returns true if no agent can be running a job.
+    /// Returns true if all jobs are queued, so that no agent can be running one.
     pub(super) fn is_idle(&self) -> bool {
         self.jobs.values().all(|job| job.assignment == Assignment::Queued)
     }
 
-    /// Offers queued jobs, oldest first, each to the agent with the most free slots. Records why others wait.
+    /// Offers queued jobs, oldest first, each to the agent with the most free slots. Records why the other jobs wait.
     fn offer_queued(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         while let Some(agent) = self.agents.least_loaded()
             && let Some(id) = self.queue.next_job()
         {
-            // A job may have come to the same folder since this one was queued.
+            // Another job in the same folder may have been offered since this job was queued.
             if self.blocker(&id).is_some() {
                 self.recheck(&id);
                 continue;
@@ -401,7 +403,7 @@ impl Scheduler {
             let epoch = self.jobs.get(&id).map_or(0, |job| job.epoch) + 1;
             actions.push(Action::Start { agent, job: id, epoch });
         }
-        for id in std::mem::take(&mut self.rechecked) {
+        for id in std::mem::take(&mut self.rechecked_jobs) {
             actions.extend(self.report_wait(&id));
         }
         actions
@@ -421,14 +423,14 @@ impl Scheduler {
         if let Some(agent) = assignment.agent() {
             self.agents.assign(agent, id);
             self.queue.take_slot(group);
-            // An agent that has the job was given it after its dependencies had completed.
+            // An agent that has the job was offered it after the job's dependencies had completed.
             self.dependencies.remove(id);
         }
         job.assignment = assignment;
         if job.assignment != Assignment::Queued {
             self.queue.remove(job.created_at, id, job.group.as_ref());
             if let Some(claim) = &job.claim {
-                self.folders.hold(claim, &(job.created_at, id.clone()));
+                self.folders.add_holder(claim, &(job.created_at, id.clone()));
             }
         } else if self.requested_cancels.contains_key(id) {
             self.dequeue(id);

@@ -1,4 +1,4 @@
-//! Machines that have too little memory or disk space for another job.
+//! Tests of agents whose machines have too little memory or disk space for another job.
 
 use common::vitals::{MachineVitals, Space};
 
@@ -11,17 +11,17 @@ fn vitals(memory: u64) -> MachineVitals {
     MachineVitals { cores: 2, memory, ..MachineVitals::default() }
 }
 
-fn measured(memory: u64) -> Input {
+fn vitals_input(memory: u64) -> Input {
     Input::Vitals { connection_id: connection("x", 1), vitals: Box::new(vitals(memory)) }
 }
 
-fn connected_with(memory: u64) -> Input {
-    let Input::Connected(mut connection) = connected("x", 1, &[]) else { panic!("another input") };
+fn connected_input(memory: u64) -> Input {
+    let Input::Connected(mut connection) = agent_connected("x", 1, &[]) else { panic!("another input") };
     connection.hello.vitals = Some(Box::new(vitals(memory)));
     Input::Connected(connection)
 }
 
-fn platform(scene: &Scene) -> (Option<u64>, Option<String>) {
+fn published_vitals(scene: &Scene) -> (Option<u64>, Option<String>) {
     let PlatformStatus::Ready { vitals, shortage, .. } = &scene.core.lease().platform else {
         panic!("{:?}", scene.core.lease().platform)
     };
@@ -30,34 +30,36 @@ fn platform(scene: &Scene) -> (Option<u64>, Option<String>) {
 }
 
 #[test]
-fn a_job_waits_for_a_machine_with_enough_memory_and_says_so_from_the_start() {
+fn a_job_waits_for_enough_memory_and_the_lease_shows_the_shortage_at_once() {
     let mut scene = Scene::new(EngineKind::Local);
     scene
-        .then(Input::RegistryOpened(Vec::new()), &[])
-        .then(Input::Listening, &["Engine(StartPlatform)"])
-        .then(found("a#1"), &["adopt a#1"])
-        .then(Input::Register("x".into()), &["admit"])
-        .then(connected_with(180), &["publish Cached: x of 1"]);
-    let why = "the machine has 180 MiB of memory free, less than the reserve of 256 MiB ([platform] min_free_memory)";
-    assert_eq!(platform(&scene), (Some(180), Some(why.to_owned())));
-    // The next heartbeat publishes a change that holds or starts no job.
-    scene.then(measured(200), &[]);
-    assert_eq!(platform(&scene).0, Some(200));
-    scene.then(measured(256), &["publish Cached: x of 1", "offer a#1, run 1, to x on Some(1)"]);
-    assert_eq!(platform(&scene), (Some(256), None));
-    scene.then(measured(100), &["publish Cached: x of 1"]).then(found("b#1"), &["adopt b#1"]);
-    // A job that has started goes on.
-    scene.then(changed("a#1", State::Running), &[]).then(changed("a#1", State::Completed), &["notify a#1"]);
-    // A report from an older connection is ignored.
+        .check(Input::RegistryOpened(Vec::new()), &[])
+        .check(Input::Listening, &["Engine(StartPlatform)"])
+        .check(job_found("a#1"), &["adopt a#1"])
+        .check(Input::Register("x".into()), &["admit"])
+        .check(connected_input(180), &["publish Cached: x of 1"]);
+    let reason = "the machine has 180 MiB of memory free, less than the reserve of 256 MiB ([platform] min_free_memory)";
+    assert_eq!(published_vitals(&scene), (Some(180), Some(reason.to_owned())));
+    // A change that neither stops nor starts offers is published with the next heartbeat.
+    scene.check(vitals_input(200), &[]);
+    assert_eq!(published_vitals(&scene).0, Some(200));
+    scene.check(vitals_input(256), &["publish Cached: x of 1", "offer a#1, run 1, to x on Some(1)"]);
+    assert_eq!(published_vitals(&scene), (Some(256), None));
+    scene.check(vitals_input(100), &["publish Cached: x of 1"]).check(job_found("b#1"), &["adopt b#1"]);
+    // A shortage does not affect a job that has started.
+    scene
+        .check(record_changed("a#1", State::Running), &[])
+        .check(record_changed("a#1", State::Completed), &["notify a#1"]);
+    // Vitals from an older connection are ignored.
     let stale = Input::Vitals { connection_id: connection("x", 0), vitals: Box::new(vitals(999)) };
-    scene.then(stale, &[]);
-    scene.then(measured(999), &["publish Cached: x of 1", "offer b#1, run 1, to x on Some(1)"]);
+    scene.check(stale, &[]);
+    scene.check(vitals_input(999), &["publish Cached: x of 1", "offer b#1, run 1, to x on Some(1)"]);
 }
 
 #[test]
-fn a_container_that_dies_for_lack_of_memory_leaves_its_last_vitals_in_its_jobs() {
+fn the_jobs_of_a_container_that_ran_out_of_memory_get_its_last_vitals() {
     let mut scene = Scene::with_running_job(EngineKind::Docker);
-    scene.then(measured(12), &["publish Cached: x of 1"]);
+    scene.check(vitals_input(12), &["publish Cached: x of 1"]);
     let exit = ContainerExit {
         finished_at: Some("then".to_owned()),
         ..ContainerExit::from_exit_code(Some(137), true)

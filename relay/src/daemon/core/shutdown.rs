@@ -1,8 +1,8 @@
-//! End of the daemon.
+//! Shutdown of the daemon.
 //!
 //! ```text
-//!  No ──`relay down`──► Down ──platform stopped──► Stopped ──DRAIN_TIMEOUT, or nothing left to record──► over
-//!   └──another relay takes over──► HandingOver ──► over
+//!  NotStarted ──`relay down`──► StoppingPlatform ──stopped──► PlatformStopped ──drained, or DRAIN_TIMEOUT──► over
+//!      └──another relay takes over──► HandingOver ──► over
 //! ```
 
 use std::time::Duration;
@@ -18,17 +18,17 @@ use crate::registry::lease::PlatformStatus;
 /// Time for the platform's last events to arrive after `relay down` has stopped the platform.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Stage of the end.
+/// Stage of the daemon's shutdown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum ShutdownStage {
     /// The daemon runs.
     #[default]
     NotStarted,
-    /// Another daemon takes over: this one ends, and the platform keeps running.
+    /// Another daemon takes over: this daemon ends, and the platform keeps running.
     HandingOver,
-    /// The daemon ends with its platform.
+    /// The daemon is about to end, and the platform is being stopped.
     StoppingPlatform,
-    /// The daemon ends, and the platform was removed from its engine.
+    /// The daemon is about to end, and the platform has stopped.
     PlatformStopped,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum ShutdownStage {
 #[derive(Debug, Default)]
 pub(super) struct Shutdown {
     pub(super) stage: ShutdownStage,
-    /// Deadline for the last events of a shutdown.
+    /// Time at which the daemon ends, even if events are still expected.
     pub(super) deadline: Option<Instant>,
 }
 
@@ -49,13 +49,13 @@ impl Core {
     /// Returns true if the daemon has nothing left to do: `relay down` is done, another daemon takes over, or the
     /// registry is gone.
     pub(in crate::daemon) fn is_over(&self, now: Instant) -> bool {
-        let waited = self.shutdown.deadline.is_some_and(|deadline| deadline <= now);
-        let nothing_to_wait_for = self.shutdown.deadline.is_some()
+        let is_past_deadline = self.shutdown.deadline.is_some_and(|deadline| deadline <= now);
+        let is_drained = self.shutdown.deadline.is_some()
             && (self.scheduler.is_idle() || self.agents.connections.is_empty());
-        waited || nothing_to_wait_for || self.shutdown.stage == ShutdownStage::HandingOver
+        is_past_deadline || is_drained || self.shutdown.stage == ShutdownStage::HandingOver
     }
 
-    /// Begins to end the daemon and its platform.
+    /// Starts the shutdown of the daemon and its platform.
     pub(super) fn begin_shutdown(&mut self, context: &mut InputContext) {
         if self.is_stopping_platform() {
             return;
@@ -69,7 +69,7 @@ impl Core {
         }
     }
 
-    /// Begins to end this daemon, so that another one takes over.
+    /// Starts the shutdown of this daemon, so that another one takes over.
     pub(super) fn begin_hand_over(&mut self) {
         if self.shutdown.stage == ShutdownStage::NotStarted {
             tracing::info!("stopping for another relay; workers go on");

@@ -1,4 +1,4 @@
-//! Queued jobs: which of them may be offered, and why the others wait. Pure.
+//! Decides which queued jobs may be offered to agents, and reports why the others wait. Pure.
 
 use common::event::EventBody;
 use common::ids::JobId;
@@ -8,12 +8,13 @@ use super::folder_guard::Ticket;
 use super::scheduler::{Action, Assignment, Scheduler};
 
 impl Scheduler {
-    /// Lets a job wait for its folder and a free slot, once it waits for no other job.
+    /// Lets a job wait for its folder and a free slot, unless it still waits for another job.
     pub(super) fn enqueue(&mut self, id: &JobId) {
         let Some(job) = self.jobs.get(id).filter(|_| !self.dependencies.is_waiting(id)) else { return };
-        let changed = job.claim.as_ref().map(|claim| self.folders.wait(claim, &(job.created_at, id.clone())));
+        let affected =
+            job.claim.as_ref().map(|claim| self.folders.add_waiter(claim, &(job.created_at, id.clone())));
         self.recheck(id);
-        self.recheck_all(changed.unwrap_or_default());
+        self.recheck_all(affected.unwrap_or_default());
     }
 
     /// Removes a job from the queue, from its folder, and from the jobs that wait for others.
@@ -22,12 +23,12 @@ impl Scheduler {
         let Some(job) = self.jobs.get(id) else { return };
         let ticket = (job.created_at, id.clone());
         self.queue.remove(job.created_at, id, job.group.as_ref());
-        let changed = job.claim.as_ref().map(|claim| self.folders.release(claim, &ticket));
-        self.recheck_all(changed.unwrap_or_default());
+        let affected = job.claim.as_ref().map(|claim| self.folders.release(claim, &ticket));
+        self.recheck_all(affected.unwrap_or_default());
     }
 
-    fn recheck_all(&mut self, changed: Vec<Ticket>) {
-        for (_, id) in changed {
+    fn recheck_all(&mut self, affected: Vec<Ticket>) {
+        for (_, id) in affected {
             self.recheck(&id);
         }
     }
@@ -41,10 +42,10 @@ impl Scheduler {
         } else {
             self.queue.remove(job.created_at, id, job.group.as_ref());
         }
-        self.rechecked.insert(id.clone());
+        self.rechecked_jobs.insert(id.clone());
     }
 
-    /// Returns the job that a queued job has to wait for, because it works in the same folder.
+    /// Returns the job that a queued job has to wait for because of its folder.
     pub(super) fn blocker(&self, id: &JobId) -> Option<&JobId> {
         let job = self.jobs.get(id)?;
         self.folders.blocker(job.claim.as_ref()?, &(job.created_at, id.clone()))
@@ -59,10 +60,10 @@ impl Scheduler {
         let text = reason.as_ref().map(ToString::to_string);
         let is_queued = !self.requested_cancels.contains_key(id);
         let job = self.jobs.get_mut(id).filter(|job| is_queued && job.assignment == Assignment::Queued)?;
-        if job.waiting == text {
+        if job.wait_reason == text {
             return None;
         }
-        job.waiting = text;
+        job.wait_reason = text;
         Some(Action::Record { job: id.clone(), body: EventBody::Waiting { reason } })
     }
 }

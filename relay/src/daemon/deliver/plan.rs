@@ -1,4 +1,4 @@
-//! Delivery plan of a new notification: its channels.
+//! Chooses the channels of a new notification.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::config::NotifyConfig;
 use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry, SCHEMA};
 use common::origin::Session;
 
-/// Delay before the message is sent to the session. During it, a `relay wait` of that session may show the
-/// notification.
+/// Delay before a message is sent to the session that launched the job. Until then, a `relay wait` of that session may
+/// show the notification.
 const DEBOUNCE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Display, IntoStaticStr, VariantArray)]
@@ -30,7 +30,7 @@ pub(super) enum ChannelKind {
 impl ChannelKind {
     pub(super) const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// Returns the name of the channel in an entry.
+    /// Returns the name of the channel in an outbox entry.
     pub(super) fn as_str(self) -> &'static str {
         self.into()
     }
@@ -49,15 +49,15 @@ impl ChannelKind {
 pub(super) fn plan_entry(
     record: &JobRecord,
     config: &NotifyConfig,
-    takes_messages: impl Fn(&Session) -> bool,
+    accepts_messages: impl Fn(&Session) -> bool,
     now: Timestamp,
 ) -> Option<OutboxEntry> {
     let ended_at = record.finished_at?;
     let session = record.origin.session.clone();
-    let people = config.on.contains(&record.state);
-    let wanted = |kind: &ChannelKind| match kind {
-        ChannelKind::Codex => session.as_ref().is_some_and(&takes_messages),
-        kind => people && kind.is_configured(config),
+    let notifies_people = config.on.contains(&record.state);
+    let is_wanted = |kind: &ChannelKind| match kind {
+        ChannelKind::Codex => session.as_ref().is_some_and(&accepts_messages),
+        kind => notifies_people && kind.is_configured(config),
     };
     let channel = |kind: ChannelKind| {
         let next_at = if kind == ChannelKind::Codex { now + DEBOUNCE } else { now };
@@ -71,7 +71,7 @@ pub(super) fn plan_entry(
             },
         )
     };
-    let channels = ChannelKind::ALL.iter().copied().filter(wanted).map(channel).collect();
+    let channels = ChannelKind::ALL.iter().copied().filter(is_wanted).map(channel).collect();
     Some(OutboxEntry { schema: SCHEMA, job: record.job.clone(), ended_at, session, channels })
 }
 
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_goes_to_its_session_and_to_whom_the_configuration_names() {
+    fn a_notice_goes_to_the_session_and_to_the_configured_channels() {
         let mut record = samples::completed();
         let mut config = NotifyConfig::default();
         assert_eq!(channels(&record, &config), [""; 0]);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_takes_no_messages_is_left_to_its_hooks() {
+    fn a_session_that_accepts_no_messages_gets_no_channel() {
         let mut record = samples::completed();
         record.origin.session = Some(Session { agent: "claude".into(), id: "t-1".into(), home: None });
         let entry = plan_entry(&record, &NotifyConfig::default(), |_| false, samples::at(700)).unwrap();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_goes_on_has_no_entry() {
+    fn a_running_job_has_no_entry() {
         assert_eq!(plan_entry(&samples::running(), &NotifyConfig::default(), |_| true, samples::at(1)), None);
     }
 }

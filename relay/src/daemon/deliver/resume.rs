@@ -12,33 +12,34 @@ use super::plan::ChannelKind;
 use crate::registry::outbox::{self, ChannelState, OutboxEntry};
 use crate::registry::{Registry, read};
 
-/// Maximum age of an ended job for which a missing entry is created. Older notifications are useless.
+/// Maximum time since the end of a job for which a missing outbox entry is created. A later notification is useless.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// Returns the unfinished entries. Removes entries of removed jobs.
-pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<OutboxEntry>> {
+/// Returns the outbox entries that have pending deliveries. Removes the entries of removed jobs.
+pub(super) fn pending_entries(registry: &Registry) -> io::Result<Vec<OutboxEntry>> {
     let mut pending = Vec::new();
     for name in registry.outbox().names()? {
-        let entry = name.strip_suffix(".json").map(|stem| (stem, true));
-        let Some((stem, is_entry)) = entry.or_else(|| name.strip_suffix(".shown").map(|stem| (stem, false)))
+        let entry_stem = name.strip_suffix(".json").map(|stem| (stem, true));
+        let Some((stem, is_entry)) =
+            entry_stem.or_else(|| name.strip_suffix(".shown").map(|stem| (stem, false)))
         else {
             continue;
         };
         let Ok(job) = stem.parse::<JobId>() else { continue };
         match outbox::read_entry(registry, &job) {
-            // An entry with a newer schema is left to the newer program.
-            Ok(Some(found)) if found.schema > outbox::SCHEMA => {}
-            Ok(Some(found))
-                if found.channels.values().any(|channel| channel.state == ChannelState::Pending) =>
+            // An entry with a newer schema is left to the newer version of relay that wrote it.
+            Ok(Some(entry)) if entry.schema > outbox::SCHEMA => {}
+            Ok(Some(entry))
+                if entry.channels.values().any(|channel| channel.state == ChannelState::Pending) =>
             {
                 if is_entry {
-                    release_unsent_claim(registry, &found);
-                    pending.push(found);
+                    release_unsent_claim(registry, &entry);
+                    pending.push(entry);
                 }
             }
-            Ok(found) => {
-                if let Some(found) = &found {
-                    release_unsent_claim(registry, found);
+            Ok(entry) => {
+                if let Some(entry) = &entry {
+                    release_unsent_claim(registry, entry);
                 }
                 remove_archived_entry(registry, &job);
             }
@@ -54,38 +55,38 @@ pub(super) fn open_entries(registry: &Registry) -> io::Result<Vec<OutboxEntry>> 
 /// Releases the claim for a message that was never sent to its session because the daemon was killed.
 fn release_unsent_claim(registry: &Registry, entry: &OutboxEntry) {
     let channel = entry.channels.get(ChannelKind::Codex.as_str());
-    let unsent = channel.is_some_and(|channel| channel.state != ChannelState::Accepted)
-        && outbox::read_claim(registry, &entry.job).is_some_and(|shown| shown.by == MESSAGE_CLAIMANT);
-    if unsent && let Err(e) = outbox::release_claim(registry, &entry.job) {
+    let is_unsent = channel.is_some_and(|channel| channel.state != ChannelState::Accepted)
+        && outbox::read_claim(registry, &entry.job).is_some_and(|claim| claim.by == MESSAGE_CLAIMANT);
+    if is_unsent && let Err(e) = outbox::release_claim(registry, &entry.job) {
         tracing::warn!("{}: the claim of a message that was not sent can't be released: {e}", entry.job);
     }
 }
 
-/// Removes a completed entry if its job was archived and the notification was shown, or if the job was removed.
+/// Removes the completed entry of a job that was removed, or that was archived and whose notification was shown.
 pub(super) fn remove_archived_entry(registry: &Registry, job: &JobId) {
-    let removed = if registry.record(job).exists() {
+    let result = if registry.record(job).exists() {
         Ok(())
-    } else if registry.archived().record(job).exists() {
+    } else if registry.archive_registry().record(job).exists() {
         outbox::remove_if_claimed(registry, job)
     } else {
         outbox::remove_entry(registry, job)
     };
-    if let Err(e) = removed {
+    if let Err(e) = result {
         tracing::warn!("{job}: its entry in the outbox can't be removed: {e}");
     }
 }
 
-/// Passes the records of jobs that ended recently and have no entry to `visit`, one at a time.
+/// Calls `visit` with the record of each job that ended recently and has no outbox entry.
 pub(super) fn visit_jobs_without_entry(
     registry: &Registry,
     now: Timestamp,
     mut visit: impl FnMut(&JobRecord),
 ) -> io::Result<()> {
-    let recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < MAX_AGE;
+    let is_recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < MAX_AGE;
     for job in read::unarchived_jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists())
     {
         let Ok(record) = read::load_record(registry, &job).map(|stored| stored.record) else { continue };
-        if record.schema <= SCHEMA && record.finished_at.is_some_and(recent) {
+        if record.schema <= SCHEMA && record.finished_at.is_some_and(is_recent) {
             visit(&record);
         }
     }
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_whose_message_was_never_sent_is_to_be_told_again() {
+    fn a_notice_whose_message_was_never_sent_is_no_longer_claimed() {
         let (_dir, registry) = Registry::temporary();
         let states = [ChannelState::Pending, ChannelState::GivenUp, ChannelState::Accepted];
         let jobs: Vec<JobId> = (1..=3).map(|n| format!("a#{n}").parse().unwrap()).collect();
@@ -116,11 +117,11 @@ mod tests {
             };
             outbox::write_entry(&registry, &entry).unwrap();
             std::fs::write(registry.record(job), "{}").unwrap();
-            let shown =
+            let claim =
                 NoticeClaim { at: Timestamp::UNIX_EPOCH, by: MESSAGE_CLAIMANT.to_owned(), session: None };
-            assert!(outbox::claim_notice(&registry, job, &shown).unwrap());
+            assert!(outbox::claim_notice(&registry, job, &claim).unwrap());
         }
-        let pending = open_entries(&registry).unwrap();
+        let pending = pending_entries(&registry).unwrap();
         assert_eq!(pending.iter().map(|entry| &entry.job).collect::<Vec<_>>(), [&jobs[0]]);
         assert_eq!(outbox::unclaimed_jobs(&registry).unwrap(), jobs[..2]);
     }

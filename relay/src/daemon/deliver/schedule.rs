@@ -19,24 +19,24 @@ use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry};
 
 /// Maximum number of deliveries that run at once.
 const MAX_RUNNING: usize = 4;
-/// Maximum number of running deliveries to people: a hanging receiver must not delay the message to a session.
+/// Maximum number of deliveries to people that run at once: hanging receivers must leave a slot for sessions.
 const MAX_RUNNING_TO_PEOPLE: usize = 3;
-/// Time after which a delivery to an unreachable receiver is given up.
+/// Time since the end of a job after which a delivery that has failed until then is given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// Maximum number of attempts for a desktop notification, which is useless when late.
+/// Maximum number of attempts to show a desktop notification, which is useless when late.
 const MAX_DESKTOP_ATTEMPTS: u32 = 3;
 /// Interval between two checks of a session whose hook may show the notification at any moment.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Grace period for an attached `wait` to claim the notice.
 const ATTENDED_GRACE: Duration = Duration::from_secs(10);
-/// Maximum pause between attempts. A longer one means that the clock was set back.
-const MAX_PAUSE: Duration = Duration::from_secs(600);
+/// Maximum time until a planned attempt. An attempt that is planned later means that the clock was set back.
+const MAX_PLANNED_PAUSE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DeliveryOutcome {
     /// The receiver has accepted the notification.
     Accepted,
-    /// The delivery failed; the reason in one line.
+    /// The attempt failed and can be repeated; the reason in one line.
     Failed(String),
     /// The receiver will never accept the notification; the reason in one line.
     Refused(String),
@@ -49,7 +49,7 @@ pub(super) enum DeliveryAction {
     SaveEntry(OutboxEntry),
     /// Deliver through a channel.
     StartDelivery(JobId, ChannelKind),
-    /// Mark a notification as completed: all its channels are done.
+    /// Close the outbox entry of a job: all channels of its notification are done.
     CloseEntry(JobId),
 }
 
@@ -58,9 +58,9 @@ pub(super) enum DeliveryAction {
 pub(super) struct DeliveryContext {
     /// True if the notification was shown to any client.
     pub(super) was_shown: bool,
-    /// True if it was shown to the session that launched the job.
+    /// True if the notification was shown to the session that launched the job.
     pub(super) was_shown_in_session: bool,
-    /// Time until which the hooks of that session may show the notification; set while the session is in a turn.
+    /// Time until which hooks of the session may show the notification; set while the session is in a turn.
     pub(super) hooks_may_show_until: Option<Timestamp>,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Schedule {
 #[derive(Debug)]
 struct OpenNotification {
     entry: OutboxEntry,
-    delivering: BTreeSet<ChannelKind>,
+    running_channels: BTreeSet<ChannelKind>,
     /// End of the grace period for an attached client. Until then, nothing is delivered or written. If the client has
     /// shown the notification by then, nothing is delivered at all.
     grace_until: Option<Timestamp>,
@@ -87,11 +87,11 @@ impl OpenNotification {
             .channels
             .get(kind.as_str())
             .filter(|channel| channel.state == ChannelState::Pending)?;
-        (!self.delivering.contains(&kind)).then_some(channel)
+        (!self.running_channels.contains(&kind)).then_some(channel)
     }
 
     fn is_done(&self) -> bool {
-        self.delivering.is_empty()
+        self.running_channels.is_empty()
             && ChannelKind::ALL.iter().all(|kind| self.pending_channel(*kind).is_none())
     }
 
@@ -103,27 +103,24 @@ impl OpenNotification {
 impl Schedule {
     /// Adds an entry that an earlier daemon has written.
     pub(super) fn resume_entry(&mut self, entry: OutboxEntry) {
-        let open = OpenNotification { entry, delivering: BTreeSet::new(), grace_until: None };
-        self.open_notifications.insert(open.entry.job.clone(), open);
+        let notification = OpenNotification { entry, running_channels: BTreeSet::new(), grace_until: None };
+        self.open_notifications.insert(notification.entry.job.clone(), notification);
     }
 
     /// Adds a new entry. A client that stayed attached to the job until its end gets time to claim the notification.
-    pub(super) fn add_entry(&mut self, entry: OutboxEntry, attended: bool) -> Vec<DeliveryAction> {
+    pub(super) fn add_entry(&mut self, entry: OutboxEntry, is_attended: bool) -> Vec<DeliveryAction> {
         let job = entry.job.clone();
         if self.open_notifications.contains_key(&job) {
             return Vec::new();
         }
-        let attended_until = attended.then(|| entry.ended_at + ATTENDED_GRACE);
-        let actions = if attended { Vec::new() } else { vec![DeliveryAction::SaveEntry(entry.clone())] };
-        self.open_notifications.insert(
-            job.clone(),
-            OpenNotification { entry, delivering: BTreeSet::new(), grace_until: attended_until },
-        );
+        let grace_until = is_attended.then(|| entry.ended_at + ATTENDED_GRACE);
+        let actions = if is_attended { Vec::new() } else { vec![DeliveryAction::SaveEntry(entry.clone())] };
+        self.open_notifications
+            .insert(job.clone(), OpenNotification { entry, running_channels: BTreeSet::new(), grace_until });
         self.with_close_action(actions, &job)
     }
 
-    /// Returns the actions that are due now. `delivery_context` returns the state of a notification outside of this
-    /// thread.
+    /// Returns the actions that are due now. `delivery_context` returns what commands and hooks have shown.
     pub(super) fn due_actions(
         &mut self,
         now: Timestamp,
@@ -131,54 +128,57 @@ impl Schedule {
         mut delivery_context: impl FnMut(&OutboxEntry) -> DeliveryContext,
     ) -> Vec<DeliveryAction> {
         let mut actions = Vec::new();
-        let (mut to_people, mut all) = self.running_count();
+        let (mut running_to_people, mut running_total) = self.running_counts();
         let jobs: Vec<JobId> = self.open_notifications.keys().cloned().collect();
         for job in jobs {
-            let Some(open) = self.open_notifications.get_mut(&job) else { continue };
-            if let Some(until) = open.grace_until {
+            let Some(notification) = self.open_notifications.get_mut(&job) else { continue };
+            if let Some(until) = notification.grace_until {
                 if !is_past(until, now) {
                     continue;
                 }
-                if delivery_context(&open.entry).was_shown {
+                if delivery_context(&notification.entry).was_shown {
                     self.open_notifications.remove(&job);
                     continue;
                 }
-                open.grace_until = None;
-                actions.push(DeliveryAction::SaveEntry(open.entry.clone()));
+                notification.grace_until = None;
+                actions.push(DeliveryAction::SaveEntry(notification.entry.clone()));
             }
             for kind in ChannelKind::ALL.iter().copied() {
-                let is_due = open
+                let is_due = notification
                     .pending_channel(kind)
                     .is_some_and(|channel| channel.next_at.is_none_or(|at| is_past(at, now)));
                 if !is_due {
                     continue;
                 }
-                let too_old = now.duration_since(open.entry.ended_at).unsigned_abs() > GIVE_UP_AFTER;
-                if too_old || !is_configured(kind) {
+                let is_too_old =
+                    now.duration_since(notification.entry.ended_at).unsigned_abs() > GIVE_UP_AFTER;
+                if is_too_old || !is_configured(kind) {
                     let reason =
-                        if too_old { "not accepted within a day" } else { "it is no longer configured" };
-                    open.give_up_channel(kind, reason);
-                    actions.push(DeliveryAction::SaveEntry(open.entry.clone()));
+                        if is_too_old { "not accepted within a day" } else { "it is no longer configured" };
+                    notification.give_up_channel(kind, reason);
+                    actions.push(DeliveryAction::SaveEntry(notification.entry.clone()));
                     continue;
                 }
-                let to_session = kind == ChannelKind::Codex;
+                let is_to_session = kind == ChannelKind::Codex;
                 // The session is checked only when a slot is free, because the check reads files.
-                if all >= MAX_RUNNING || (!to_session && to_people >= MAX_RUNNING_TO_PEOPLE) {
+                if running_total >= MAX_RUNNING
+                    || (!is_to_session && running_to_people >= MAX_RUNNING_TO_PEOPLE)
+                {
                     continue;
                 }
-                if to_session {
-                    match open.choose_session_delivery(&delivery_context(&open.entry), now) {
+                if is_to_session {
+                    match notification.choose_session_delivery(&delivery_context(&notification.entry), now) {
                         SessionDelivery::SendMessage => {}
                         SessionDelivery::WaitForHooks => continue,
                         SessionDelivery::NotNeeded => {
-                            actions.push(DeliveryAction::SaveEntry(open.entry.clone()));
+                            actions.push(DeliveryAction::SaveEntry(notification.entry.clone()));
                             continue;
                         }
                     }
                 }
-                all += 1;
-                to_people += usize::from(!to_session);
-                open.delivering.insert(kind);
+                running_total += 1;
+                running_to_people += usize::from(!is_to_session);
+                notification.running_channels.insert(kind);
                 actions.push(DeliveryAction::StartDelivery(job.clone(), kind));
             }
             actions = self.with_close_action(actions, &job);
@@ -195,37 +195,38 @@ impl Schedule {
         now: Timestamp,
         jitter: f64,
     ) -> Vec<DeliveryAction> {
-        let Some(open) = self.open_notifications.get_mut(job) else { return Vec::new() };
-        open.delivering.remove(&kind);
-        let accepted = outcome == DeliveryOutcome::Accepted;
-        let Some(channel) = open.channel(kind) else { return Vec::new() };
+        let Some(notification) = self.open_notifications.get_mut(job) else { return Vec::new() };
+        notification.running_channels.remove(&kind);
+        let is_accepted = outcome == DeliveryOutcome::Accepted;
+        let Some(channel) = notification.channel(kind) else { return Vec::new() };
         channel.attempts = channel.attempts.saturating_add(1);
         match outcome {
             DeliveryOutcome::Accepted => channel.mark_accepted(),
-            DeliveryOutcome::Refused(reason) => open.give_up_channel(kind, &reason),
+            DeliveryOutcome::Refused(reason) => notification.give_up_channel(kind, &reason),
             DeliveryOutcome::Failed(reason)
                 if kind == ChannelKind::Desktop && channel.attempts >= MAX_DESKTOP_ATTEMPTS =>
             {
-                open.give_up_channel(kind, &reason);
+                notification.give_up_channel(kind, &reason);
             }
             DeliveryOutcome::Failed(reason) => {
                 channel.next_at = Some(now + pause_after(channel.attempts, jitter));
                 channel.last_error = Some(reason);
             }
         }
-        let actions = vec![DeliveryAction::SaveEntry(open.entry.clone())];
-        if accepted {
+        let actions = vec![DeliveryAction::SaveEntry(notification.entry.clone())];
+        if is_accepted {
             self.retry_now(kind, now);
         }
         self.with_close_action(actions, job)
     }
 
-    /// Returns the next time at which [`Schedule::due_actions`] has new actions.
+    /// Returns the next time at which [`Schedule::due_actions`] has new actions, if nothing else happens until then.
     pub(super) fn next_due_time(&self, now: Timestamp) -> Option<Timestamp> {
-        let times = self.open_notifications.values().flat_map(|open| {
-            let channels = ChannelKind::ALL.iter().filter_map(|kind| open.pending_channel(*kind)?.next_at);
-            let channels = channels.filter(|_| open.grace_until.is_none());
-            open.grace_until.into_iter().chain(channels)
+        let times = self.open_notifications.values().flat_map(|notification| {
+            let channels =
+                ChannelKind::ALL.iter().filter_map(|kind| notification.pending_channel(*kind)?.next_at);
+            let channels = channels.filter(|_| notification.grace_until.is_none());
+            notification.grace_until.into_iter().chain(channels)
         });
         // Deliveries that are already due wait for a free slot.
         times.filter(|at| *at > now).min()
@@ -233,21 +234,31 @@ impl Schedule {
 
     /// Makes all failed deliveries of a channel due, because the channel's receiver has just accepted a notification.
     fn retry_now(&mut self, kind: ChannelKind, now: Timestamp) {
-        for open in self.open_notifications.values_mut().filter(|open| open.pending_channel(kind).is_some()) {
-            if let Some(channel) = open.channel(kind).filter(|channel| channel.attempts > 0) {
+        for notification in self
+            .open_notifications
+            .values_mut()
+            .filter(|notification| notification.pending_channel(kind).is_some())
+        {
+            if let Some(channel) = notification.channel(kind).filter(|channel| channel.attempts > 0) {
                 channel.next_at = Some(now);
             }
         }
     }
 
     /// Returns the number of running deliveries to people, and the number of all running deliveries.
-    fn running_count(&self) -> (usize, usize) {
-        let running = || self.open_notifications.values().flat_map(|open| &open.delivering);
+    fn running_counts(&self) -> (usize, usize) {
+        let running =
+            || self.open_notifications.values().flat_map(|notification| &notification.running_channels);
         (running().filter(|kind| **kind != ChannelKind::Codex).count(), running().count())
     }
 
+    /// Adds the action that closes the entry of a job, if all channels of its notification are done.
     fn with_close_action(&mut self, mut actions: Vec<DeliveryAction>, job: &JobId) -> Vec<DeliveryAction> {
-        if self.open_notifications.get(job).is_some_and(|open| open.grace_until.is_none() && open.is_done()) {
+        if self
+            .open_notifications
+            .get(job)
+            .is_some_and(|notification| notification.grace_until.is_none() && notification.is_done())
+        {
             self.open_notifications.remove(job);
             actions.push(DeliveryAction::CloseEntry(job.clone()));
         }
@@ -265,8 +276,8 @@ impl OpenNotification {
         }
     }
 
-    /// Decides how the notification reaches its session: not at all if it was already shown, through the session's
-    /// hooks during a turn, else as a message.
+    /// Decides how the session that launched the job gets the notification. It is left to the session's hooks during a
+    /// turn, and is otherwise sent as a message, unless the session has already shown it.
     fn choose_session_delivery(&mut self, context: &DeliveryContext, now: Timestamp) -> SessionDelivery {
         let Some(channel) = self.channel(ChannelKind::Codex) else { return SessionDelivery::NotNeeded };
         if context.was_shown_in_session {
@@ -281,13 +292,13 @@ impl OpenNotification {
     }
 }
 
-/// How a notification reaches its session.
+/// Decision about the delivery of a notification to the session that launched the job.
 enum SessionDelivery {
     /// A message starts a turn of the session.
     SendMessage,
     /// The session's own hooks have a limited time to show the notification.
     WaitForHooks,
-    /// The notification was already shown.
+    /// The session has already shown the notification.
     NotNeeded,
 }
 
@@ -299,21 +310,21 @@ impl ChannelDelivery {
     }
 }
 
-/// Returns true if a time has passed, or if it is further away than any pause, which means that the clock was set back.
+/// Returns true if a time has passed, or if it is more than [`MAX_PLANNED_PAUSE`] away: then the clock was set back.
 fn is_past(at: Timestamp, now: Timestamp) -> bool {
-    at <= now || at > now + MAX_PAUSE
+    at <= now || at > now + MAX_PLANNED_PAUSE
 }
 
-/// Pause after the first attempt.
+/// Longest pause after the first attempt.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Maximum pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Longest pause between two attempts.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 
-/// Returns the pause after this number of attempts. It doubles with each attempt; `jitter` (0 to 1) chooses a value
-/// from its upper half.
+/// Returns the pause after this number of attempts. The longest possible pause doubles with each attempt; `jitter` (0
+/// to 1) chooses a value between half of it and all of it.
 fn pause_after(attempts: u32, jitter: f64) -> Duration {
     let doublings = attempts.saturating_sub(1).min(16);
-    let longest = (FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE);
+    let longest = (FIRST_PAUSE * 2u32.pow(doublings)).min(MAX_PAUSE);
     longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 

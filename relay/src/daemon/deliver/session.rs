@@ -23,39 +23,37 @@ use crate::registry::Registry;
 use crate::registry::outbox::{self, OutboxEntry};
 use crate::registry::sessions;
 
-/// Host agent whose sessions accept messages.
+/// Name of the host agent whose sessions accept messages.
 const CODEX_AGENT: &str = "codex";
-/// Codex's default folder in the user's home.
+/// Name of Codex's default folder in the user's home.
 const DEFAULT_HOME: &str = ".codex";
-/// Maximum length of a folder's path in a message, in bytes.
+/// Maximum length of a folder's path in an error message, in bytes.
 const MAX_SHOWN_PATH: usize = 200;
-/// Time to wait for the hooks of a session in a turn, from its last hook. Each tool call ends with a hook. A session
-/// without hooks never counts as in a turn.
+/// Maximum time to wait, after the last hook of a session in a turn, for the next hook to show a notice. Each tool call
+/// ends with a hook. A session without hooks never counts as in a turn.
 const HOOK_GRACE: Duration = Duration::from_secs(60);
-/// Maximum number of bytes to read of a session's own file: its first line also contains the session's instructions.
-const MAX_META: u64 = 256 * 1024;
+/// Maximum number of bytes to read from the file in which Codex stores a session. The file's first line, which is
+/// needed, also contains the session's instructions.
+const MAX_FIRST_LINE: u64 = 256 * 1024;
 
 /// Returns the state of a notification outside of the delivery thread.
 pub(super) fn delivery_context(registry: &Registry, entry: &OutboxEntry) -> DeliveryContext {
-    let shown = outbox::read_claim(registry, &entry.job);
-    let shown_to = shown.as_ref().and_then(|shown| shown.session.as_ref());
-    let shown_there = shown_to.is_some_and(|shown_to| {
+    let claim = outbox::read_claim(registry, &entry.job);
+    let claim_session = claim.as_ref().and_then(|claim| claim.session.as_ref());
+    let was_shown_in_session = claim_session.is_some_and(|claim_session| {
         // A claim by this thread, for its own message to the session, does not count as shown.
-        entry.session.as_ref().is_some_and(|own| own.id == shown_to.id)
-            && shown.as_ref().is_some_and(|shown| shown.by != super::channels::MESSAGE_CLAIMANT)
+        entry.session.as_ref().is_some_and(|own| own.id == claim_session.id)
+            && claim.as_ref().is_some_and(|claim| claim.by != super::channels::MESSAGE_CLAIMANT)
     });
     let state = entry.session.as_ref().and_then(|session| sessions::read_session(registry, &session.id));
-    let busy_until = state.filter(sessions::SessionState::is_busy).map(|state| state.at + HOOK_GRACE);
-    DeliveryContext {
-        was_shown: shown.is_some(),
-        was_shown_in_session: shown_there,
-        hooks_may_show_until: busy_until,
-    }
+    let hooks_may_show_until =
+        state.filter(sessions::SessionState::is_busy).map(|state| state.at + HOOK_GRACE);
+    DeliveryContext { was_shown: claim.is_some(), was_shown_in_session, hooks_may_show_until }
 }
 
-/// Returns true if a session accepts messages: all sessions of Codex do, except sessions of `codex exec`, which their
-/// own files identify. A session without a file counts as accepting. A session with another home is refused when its
-/// message is due.
+/// Returns true if a session accepts messages. All sessions of Codex do, except those of `codex exec`, which the file
+/// in which Codex stores a session identifies. A session without such a file counts as accepting. So does a session
+/// whose Codex has another folder; its message is refused when it is due.
 pub(super) fn accepts_messages(session: &Session) -> bool {
     accepts_messages_in(daemon_codex_home().as_deref(), session)
 }
@@ -81,20 +79,21 @@ pub(super) fn session_home(session: &Session) -> Result<PathBuf, String> {
 
 /// Returns the folder of this process's Codex.
 fn daemon_codex_home() -> Option<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("CODEX_HOME").or_else(|| Some(set("HOME")?.join(DEFAULT_HOME)))
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("CODEX_HOME").or_else(|| Some(variable("HOME")?.join(DEFAULT_HOME)))
 }
 
 fn session_home_in(daemon_home: Option<&Path>, session: &Session) -> Result<PathBuf, String> {
-    let usual = || env::var_os("HOME").map(|home| PathBuf::from(home).join(DEFAULT_HOME));
-    let named = session.home.as_ref().map(PathBuf::from).or_else(usual);
-    match (daemon_home, &named) {
-        (Some(own), Some(named)) if is_same_folder(own, named) => Ok(own.to_owned()),
+    let default_home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(DEFAULT_HOME));
+    let session_home = session.home.as_ref().map(PathBuf::from).or_else(default_home);
+    match (daemon_home, &session_home) {
+        (Some(own), Some(session_home)) if is_same_folder(own, session_home) => Ok(own.to_owned()),
         _ => {
-            let named =
-                named.map(|named| one_line(&named.to_string_lossy(), MAX_SHOWN_PATH)).unwrap_or_default();
+            let session_home = session_home
+                .map(|session_home| one_line(&session_home.to_string_lossy(), MAX_SHOWN_PATH))
+                .unwrap_or_default();
             Err(format!(
-                "its session uses a different CODEX_HOME than the relay ({named}): start relay with the same \
+                "its session uses a different CODEX_HOME than the relay ({session_home}): start relay with the same \
                 CODEX_HOME"
             ))
         }
@@ -108,28 +107,32 @@ fn is_same_folder(one: &Path, other: &Path) -> bool {
 
 fn is_codex_exec_session(home: &Path, id: &str) -> bool {
     find_session_file(home, id)
-        .and_then(|path| bounded_file::read_beginning(&path, MAX_META).ok())
-        .is_some_and(|begin| {
-            let line = begin.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        .and_then(|path| bounded_file::read_beginning(&path, MAX_FIRST_LINE).ok())
+        .is_some_and(|bytes| {
+            let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
             let meta: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
             meta["payload"]["source"].as_str() == Some("exec")
         })
 }
 
-/// Finds the session's own file. Its folder is named after the start day, which is part of the id.
+/// Finds the file in which Codex stores a session. The file's folder is named after the day on which the session
+/// started, which is part of the session's id.
 fn find_session_file(home: &Path, id: &str) -> Option<PathBuf> {
-    let began = start_day(id)?;
-    let end = format!("-{id}.jsonl");
+    let day_in_id = start_day(id)?;
+    let suffix = format!("-{id}.jsonl");
     // The folders are named by local time, so the folder's day may be the day before or after the day in the id.
-    [began, began.checked_sub(1.day()).ok()?, began.checked_add(1.day()).ok()?].into_iter().find_map(|day| {
-        let folder = home.join("sessions").join(day.strftime("%Y/%m/%d").to_string());
-        let mut entries = fs::read_dir(folder).ok()?.flatten();
-        let found = entries.find(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(&end)));
-        found.map(|entry| entry.path())
-    })
+    [day_in_id, day_in_id.checked_sub(1.day()).ok()?, day_in_id.checked_add(1.day()).ok()?]
+        .into_iter()
+        .find_map(|day| {
+            let folder = home.join("sessions").join(day.strftime("%Y/%m/%d").to_string());
+            let mut entries = fs::read_dir(folder).ok()?.flatten();
+            let found =
+                entries.find(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(&suffix)));
+            found.map(|entry| entry.path())
+        })
 }
 
-/// Returns the day in an id of version 7, whose first 48 bits are milliseconds.
+/// Returns the start day of a session from its id, a UUID of version 7: its first 48 bits are milliseconds since 1970.
 fn start_day(id: &str) -> Option<Date> {
     let hex: String = id.chars().filter(|c| *c != '-').take(12).collect();
     let at = Timestamp::from_millisecond(i64::from_str_radix(&hex, 16).ok()?).ok()?;
@@ -141,9 +144,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_of_codex_exec_reads_no_messages() {
+    fn a_session_of_codex_exec_accepts_no_messages() {
         let dir = tempfile::tempdir().unwrap();
-        // 2025-11-22; the folder lies within a day of it in every time zone.
+        // The id contains 2025-11-22; the folder lies within a day of that date in every time zone.
         let id = "019aab00-0000-7000-8000-000000000001";
         let day = dir.path().join("sessions").join(start_day(id).unwrap().strftime("%Y/%m/%d").to_string());
         fs::create_dir_all(&day).unwrap();
@@ -153,21 +156,21 @@ mod tests {
             id: id.into(),
             home: Some(dir.path().display().to_string()),
         };
-        let takes = |session: &Session| accepts_messages_in(Some(dir.path()), session);
-        assert!(takes(&session("codex", id)), "nothing is known of it");
+        let accepts = |session: &Session| accepts_messages_in(Some(dir.path()), session);
+        assert!(accepts(&session("codex", id)), "the session has no file yet");
         for (source, expected) in [("cli", true), ("exec", false)] {
             let line =
                 format!("{{\"type\":\"session_meta\",\"payload\":{{\"source\":\"{source}\"}}}}\n{{}}\n");
             fs::write(&file, line).unwrap();
-            assert_eq!(takes(&session("codex", id)), expected, "{source}");
+            assert_eq!(accepts(&session("codex", id)), expected, "{source}");
         }
-        assert!(!takes(&session("claude", "x")));
-        assert!(!takes(&session("codex", "--resume")));
-        assert!(takes(&session("codex", "no-uuid")));
+        assert!(!accepts(&session("claude", "x")));
+        assert!(!accepts(&session("codex", "--resume")));
+        assert!(accepts(&session("codex", "no-uuid")));
     }
 
     #[test]
-    fn a_pipe_in_the_place_of_a_sessions_file_is_not_waited_for() {
+    fn a_pipe_in_place_of_a_sessions_file_does_not_block() {
         let dir = tempfile::tempdir().unwrap();
         let id = "019aab00-0000-7000-8000-000000000001";
         let day = dir.path().join("sessions").join(start_day(id).unwrap().strftime("%Y/%m/%d").to_string());
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_home_of_this_process_is_taken_whatever_its_name() {
+    fn only_the_codex_folder_of_this_process_is_accepted_under_any_name() {
         let dir = tempfile::tempdir().unwrap();
         let (own, other) = (dir.path().join("own"), dir.path().join("other"));
         for folder in [&own, &other] {
@@ -189,15 +192,15 @@ mod tests {
         }
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&own, &link).unwrap();
-        let home = |named: &Path| {
-            let home = Some(named.display().to_string());
+        let home = |session_home: &Path| {
+            let home = Some(session_home.display().to_string());
             session_home_in(Some(&own), &Session { agent: "codex".into(), id: "t".into(), home })
         };
-        for named in [&own, &link] {
-            assert_eq!(home(named), Ok(own.clone()), "{}", named.display());
+        for session_home in [&own, &link] {
+            assert_eq!(home(session_home), Ok(own.clone()), "{}", session_home.display());
         }
-        for named in [&other, &own.join(".."), &dir.path().join("absent")] {
-            let refused = home(named).unwrap_err();
+        for session_home in [&other, &own.join(".."), &dir.path().join("absent")] {
+            let refused = home(session_home).unwrap_err();
             assert!(refused.ends_with("start relay with the same CODEX_HOME"), "{refused}");
         }
     }

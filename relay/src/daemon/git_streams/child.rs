@@ -1,4 +1,4 @@
-//! Process of git that serves a job's repository.
+//! Process of git that serves fetches from a job's repository, or pushes to it.
 
 use std::process::{self, Stdio};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// Time for git to remove its temporary files after TERM.
+/// Time between SIGTERM and SIGKILL, in which git removes its temporary files.
 const TERM_GRACE: Duration = Duration::from_secs(2);
-/// Maximum length of git's error output that is kept, in bytes.
+/// Number of bytes of git's error output that are kept.
 const MAX_ERRORS: u64 = 8 * 1024;
 
-/// A running git. Dropping this value ends the process and its children.
+/// A running process of git. Dropping this value ends the process and its children.
 pub(super) struct GitChild {
     child: Option<Child>,
 }
@@ -23,10 +23,10 @@ pub(super) struct GitChild {
 pub(super) struct ErrorOutput(ChildStderr);
 
 impl ErrorOutput {
-    /// Reads the output to its end; returns the beginning.
+    /// Reads the error output to its end; returns its first [`MAX_ERRORS`] bytes.
     pub(super) async fn read_to_end(mut self) -> String {
         let mut bytes = Vec::new();
-        // Git's exit says that it failed, also if its reason can't be read.
+        // Git's exit status shows a failure even if the reason can't be read.
         let _ = (&mut self.0).take(MAX_ERRORS).read_to_end(&mut bytes).await;
         let _ = tokio::io::copy(&mut self.0, &mut tokio::io::sink()).await;
         String::from_utf8_lossy(&bytes).into_owned()
@@ -34,7 +34,7 @@ impl ErrorOutput {
 }
 
 impl GitChild {
-    /// Starts a service of git.
+    /// Starts git as a service on a repository: `git upload-pack` or `git receive-pack`.
     ///
     /// # Errors
     /// One line with the reason.
@@ -45,16 +45,16 @@ impl GitChild {
         Ok(Self { child: Some(child) })
     }
 
-    /// Takes stdin, stdout and stderr.
+    /// Takes the process's stdin, stdout and stderr.
     pub(super) fn take_pipes(&mut self) -> Option<(ChildStdin, ChildStdout, ErrorOutput)> {
         let child = self.child.as_mut()?;
         Some((child.stdin.take()?, child.stdout.take()?, ErrorOutput(child.stderr.take()?)))
     }
 
-    /// Waits for the exit.
+    /// Waits for the process to exit.
     ///
     /// # Errors
-    /// One line from git's error output.
+    /// The last line of git's error output, or the exit status.
     pub(super) async fn wait(&mut self, errors: &str) -> Result<(), String> {
         let Some(child) = &mut self.child else { return Ok(()) };
         let status = child.wait().await.map_err(|e| e.to_string())?;
@@ -74,9 +74,9 @@ impl Drop for GitChild {
         let Some(group) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else {
             return;
         };
-        // Git removes its temporary files on TERM. The group is gone if that fails.
+        // Git removes its temporary files on SIGTERM. If the signal can't be sent, the process group has ended.
         let _ = kill_process_group(group, Signal::TERM);
-        // Without a runtime the daemon is ending, and TERM has to suffice.
+        // Without a runtime the daemon is ending, and SIGTERM has to suffice.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if timeout(TERM_GRACE, child.wait()).await.is_err() {

@@ -1,14 +1,14 @@
-//! Streams of one connection: git at an agent fetches the base of a job, and pushes its result.
+//! Streams of one connection: git at an agent fetches a job's base from the relay, and pushes the job's result to it.
 //!
 //! ```text
 //!  agent ─StreamOpen─► table ─► service: the writer confirms the run ─► git upload-pack | receive-pack
 //!        ◄─Data, Window, Close─► transfers ◄──────────── stdin, stdout ──────────┘   on the job's repository
 //! ```
 //!
-//! A stream has limits, and ends with its connection. The agent then tries again on the next connection.
+//! A stream has time limits, and ends with its connection. The agent then tries again on the next connection.
 //!
-//! * [`table`]: the open streams of a connection. * [`service`]: one stream from its check to its end.
-//! * [`child`]: the process of git. [`output`], [`images`]: files of a job, without git.
+//! * [`table`]: the open streams of a connection. [`service`]: serves one stream.
+//! * [`child`]: the process of git. [`output`], [`images`]: transfer files of a job, without git.
 
 mod child;
 mod images;

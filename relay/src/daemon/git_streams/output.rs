@@ -1,4 +1,4 @@
-//! The output of a job, received from its agent.
+//! Receives the output of a job from the job's agent.
 
 use std::io;
 use std::pin::Pin;
@@ -10,28 +10,32 @@ use tokio::io::AsyncWrite;
 
 use crate::output::store::{MAX_ARCHIVE, Outputs};
 
-/// Receives the archive to its end and stores it.
+/// Receives the archive of a job's output on a stream, and stores it.
 ///
 /// # Errors
 /// One line with the reason. Nothing is stored then.
-pub(super) async fn receive(handle: &StreamHandle, outputs: Outputs, job: JobId) -> Result<(), String> {
+pub(super) async fn receive_output(
+    handle: &StreamHandle,
+    outputs: Outputs,
+    job: JobId,
+) -> Result<(), String> {
     let failed = |e: io::Error| format!("the output can't be stored: {e}");
     let stopping = |_| "the relay is stopping".to_owned();
-    let beginning = outputs.clone();
-    let begun = tokio::task::spawn_blocking(move || {
-        let archive = beginning.begin()?;
+    let store = outputs.clone();
+    let creation = tokio::task::spawn_blocking(move || {
+        let archive = store.begin()?;
         Ok((archive.writer()?, archive))
     });
-    let (file, archive) = begun.await.map_err(stopping)?.map_err(failed)?;
-    let file = BoundedFile { file: tokio::fs::File::from_std(file), left: MAX_ARCHIVE };
+    let (file, archive) = creation.await.map_err(stopping)?.map_err(failed)?;
+    let file = BoundedFile { file: tokio::fs::File::from_std(file), remaining_bytes: MAX_ARCHIVE };
     handle.receive_into(file).await.map_err(|error| error.to_string())?;
     tokio::task::spawn_blocking(move || outputs.finish(&job, archive)).await.map_err(stopping)?
 }
 
-/// A file that takes a limited number of bytes.
+/// A file that accepts a limited number of bytes.
 struct BoundedFile {
     file: tokio::fs::File,
-    left: u64,
+    remaining_bytes: u64,
 }
 
 impl AsyncWrite for BoundedFile {
@@ -40,13 +44,13 @@ impl AsyncWrite for BoundedFile {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if bytes.len() as u64 > self.left {
+        if bytes.len() as u64 > self.remaining_bytes {
             let message = format!("it is larger than {} MiB", MAX_ARCHIVE >> 20);
             return Poll::Ready(Err(io::Error::other(message)));
         }
         let written = Pin::new(&mut self.file).poll_write(context, bytes);
         if let Poll::Ready(Ok(count)) = &written {
-            self.left -= *count as u64;
+            self.remaining_bytes -= *count as u64;
         }
         written
     }

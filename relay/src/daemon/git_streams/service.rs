@@ -1,4 +1,4 @@
-//! One stream: its check, its process of git, and its limits.
+//! Serves one stream: checks that it is allowed, runs the transfer, and ends a transfer that takes too long.
 
 use std::future::pending;
 use std::process::Command;
@@ -17,16 +17,17 @@ use crate::daemon::writer::{WriterCommand, WriterHandle};
 use crate::git::job_repository::JobRepository;
 use crate::output::store::Outputs;
 
-/// Limit of one stream: the largest result over a slow link.
+/// Time limit of one stream, which suffices for the largest result over a slow link.
 const TOTAL_LIMIT: Duration = Duration::from_secs(3600);
-/// Limit without a byte in either direction. While git works, it sends a keepalive every 5 s.
+/// Maximum time without a byte in either direction. While git works, it sends a keepalive every 5 s.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
-/// Time for the writer's answer about a run.
+/// Time limit for the writer's answer whether a stream belongs to the running run.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Request of an agent to open a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct OpenRequest {
+    /// Number of the stream, chosen by the agent.
     pub(in crate::daemon) stream: u32,
     pub(in crate::daemon) job: JobId,
     pub(in crate::daemon) epoch: u32,
@@ -36,33 +37,33 @@ pub(in crate::daemon) struct OpenRequest {
 /// Parts of the daemon that streams need.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Services {
-    /// Confirms that a run is the running one.
+    /// Writer, which confirms that a stream belongs to the running run of its job.
     pub(in crate::daemon) writer: WriterHandle,
     pub(in crate::daemon) repositories: JobRepositories,
     pub(in crate::daemon) outputs: Outputs,
 }
 
-/// A stream to serve.
-pub(super) struct Service {
+/// A stream that an agent has opened.
+pub(super) struct AgentStream {
     pub(super) connection_id: ConnectionId,
     pub(super) request: OpenRequest,
     pub(super) handle: StreamHandle,
 }
 
 /// Serves a stream to its end.
-pub(super) async fn serve(services: &Services, service: Service) {
-    let served = timeout(TOTAL_LIMIT, run(services, &service)).await;
-    let served = served.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())));
-    if let Err(reason) = &served {
-        let OpenRequest { job, service, .. } = &service.request;
+pub(super) async fn serve(services: &Services, stream: AgentStream) {
+    let result = timeout(TOTAL_LIMIT, transfer(services, &stream)).await;
+    let result = result.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())));
+    if let Err(reason) = &result {
+        let OpenRequest { job, service, .. } = &stream.request;
         tracing::warn!("{job}: {service:?}: {reason}");
     }
-    // The connection may have ended.
-    let _ = service.handle.close(served.err()).await;
+    // Closing fails if the connection has ended.
+    let _ = stream.handle.close(result.err()).await;
 }
 
 /// Returns once the stream has transferred no byte for [`IDLE_LIMIT`].
-async fn idle(handle: &StreamHandle) {
+async fn wait_until_idle(handle: &StreamHandle) {
     let mut transferred = None;
     while transferred != Some(handle.transferred()) {
         transferred = Some(handle.transferred());
@@ -70,37 +71,38 @@ async fn idle(handle: &StreamHandle) {
     }
 }
 
-async fn run(services: &Services, service: &Service) -> Result<(), String> {
-    check_run(services, service).await?;
-    if service.request.service == GitService::PushOutput {
-        let (outputs, job) = (services.outputs.clone(), service.request.job.clone());
-        return until_idle(&service.handle, output::receive(&service.handle, outputs, job)).await;
+async fn transfer(services: &Services, stream: &AgentStream) -> Result<(), String> {
+    check_run(services, stream).await?;
+    if stream.request.service == GitService::PushOutput {
+        let (outputs, job) = (services.outputs.clone(), stream.request.job.clone());
+        return transfer_until_idle(&stream.handle, output::receive_output(&stream.handle, outputs, job))
+            .await;
     }
-    if service.request.service == GitService::FetchImages {
-        let (registry, job) = (services.repositories.registry().clone(), service.request.job.clone());
-        return until_idle(&service.handle, images::send(&service.handle, registry, job)).await;
+    if stream.request.service == GitService::FetchImages {
+        let (registry, job) = (services.repositories.registry().clone(), stream.request.job.clone());
+        return transfer_until_idle(&stream.handle, images::send_images(&stream.handle, registry, job)).await;
     }
-    let (repositories, job) = (services.repositories.clone(), service.request.job.clone());
+    let (repositories, job) = (services.repositories.clone(), stream.request.job.clone());
     let repository = tokio::task::spawn_blocking(move || repositories.prepare(&job));
     let repository = repository.await.map_err(|_| "the relay is stopping".to_owned())??;
-    let command = git_service(&repository, service.request.service).ok_or("it is no service of git")?;
-    // Making the repository may take longer than the limit without a byte: it indexes the uncommitted files.
-    until_idle(&service.handle, serve_git(&service.handle, command)).await
+    let command = service_command(&repository, stream.request.service).ok_or("it is no service of git")?;
+    // The idle limit begins only now: making the repository may take longer, because it indexes the uncommitted files.
+    transfer_until_idle(&stream.handle, serve_git(&stream.handle, command)).await
 }
 
 /// Waits for the end of a transfer, at most until nothing is transferred for [`IDLE_LIMIT`].
-async fn until_idle(
+async fn transfer_until_idle(
     handle: &StreamHandle,
     transfer: impl Future<Output = Result<(), String>>,
 ) -> Result<(), String> {
     tokio::select! {
         ended = transfer => ended,
-        () = idle(handle) => Err(format!("no byte was transferred for {} s", IDLE_LIMIT.as_secs())),
+        () = wait_until_idle(handle) => Err(format!("no byte was transferred for {} s", IDLE_LIMIT.as_secs())),
     }
 }
 
-/// Returns the command of a service of git.
-fn git_service(repository: &JobRepository, service: GitService) -> Option<Command> {
+/// Returns the git command that serves a kind of stream; `None` for a stream without git.
+fn service_command(repository: &JobRepository, service: GitService) -> Option<Command> {
     match service {
         GitService::FetchPlace => Some(repository.fetch_service()),
         GitService::PushResult => Some(repository.push_service()),
@@ -108,13 +110,13 @@ fn git_service(repository: &JobRepository, service: GitService) -> Option<Comman
     }
 }
 
-/// Runs a service of git until it has ended.
-async fn serve_git(handle: &StreamHandle, service: Command) -> Result<(), String> {
-    let mut child = GitChild::start(service)?;
+/// Connects a stream with a new process of git, until the process has ended.
+async fn serve_git(handle: &StreamHandle, command: Command) -> Result<(), String> {
+    let mut child = GitChild::start(command)?;
     let (stdin, stdout, stderr) = child.take_pipes().ok_or("git has no pipes")?;
     let receiving = async {
         match handle.receive_into(stdin).await {
-            // Git has read what it needs, or its exit says what went wrong.
+            // Git has read all it needs, or its exit status shows a failure.
             Ok(()) | Err(StreamError::Local(_)) => pending().await,
             Err(error) => error,
         }
@@ -130,17 +132,17 @@ async fn serve_git(handle: &StreamHandle, service: Command) -> Result<(), String
     }
 }
 
-/// Asks the writer whether the stream is allowed, with the same rules as for events: it must belong to the job's
-/// running run, and come from the newest connection of the job's agent.
-async fn check_run(services: &Services, service: &Service) -> Result<(), String> {
+/// Asks the writer whether the stream is allowed. Like an event, it must belong to the job's running run, and come from
+/// the newest connection of the job's agent.
+async fn check_run(services: &Services, stream: &AgentStream) -> Result<(), String> {
     let (reply, answer) = oneshot::channel();
-    let OpenRequest { job, epoch, .. } = service.request.clone();
-    let connection_id = service.connection_id.clone();
-    let asked = async {
+    let OpenRequest { job, epoch, .. } = stream.request.clone();
+    let connection_id = stream.connection_id.clone();
+    let query = async {
         services.writer.send(WriterCommand::CheckRun { connection_id, job, epoch, reply }).await;
         answer.await
     };
-    match timeout(CHECK_TIMEOUT, asked).await {
+    match timeout(CHECK_TIMEOUT, query).await {
         Ok(Ok(checked)) => checked,
         Ok(Err(_)) | Err(_) => Err("the registry gave no answer".to_owned()),
     }

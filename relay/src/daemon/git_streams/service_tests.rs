@@ -1,4 +1,4 @@
-//! The real git at both ends of a stream.
+//! Tests of streams, with the real git at both ends.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
@@ -19,10 +19,11 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A caller's repository with two branches, and a job's repository on it with its folder.
+/// Creates a caller's repository with two branches, and a job's repository on its HEAD. Returns the folder of both, the
+/// folder of each, and the job's repository.
 fn repositories() -> (tempfile::TempDir, PathBuf, PathBuf, JobRepository) {
     let dir = tempfile::tempdir().unwrap();
-    let (caller, bare) = (dir.path().join("caller"), dir.path().join("demo.1.git"));
+    let (caller, job_dir) = (dir.path().join("caller"), dir.path().join("demo.1.git"));
     git(dir.path(), &["init", "-q", "caller"]);
     git(&caller, &["commit", "-q", "--allow-empty", "-m", "one"]);
     std::fs::write(caller.join("file"), "text\n").unwrap();
@@ -33,8 +34,8 @@ fn repositories() -> (tempfile::TempDir, PathBuf, PathBuf, JobRepository) {
     let repository = JobRepository::of_job(dir.path(), &"demo#1".parse().unwrap());
     let place = PlaceSpec::new(&commit, &commit, "relay/demo-1", "").unwrap();
     repository.create(&place, &caller, None, None).unwrap();
-    git(&bare, &["update-ref", "refs/heads/other", "refs/heads/base"]);
-    (dir, caller, bare, repository)
+    git(&job_dir, &["update-ref", "refs/heads/other", "refs/heads/base"]);
+    (dir, caller, job_dir, repository)
 }
 
 /// Runs a shell line whose descriptor 3 is a stream to git on a repository. Returns the shell's success with its error
@@ -45,101 +46,103 @@ async fn client(
     service: GitService,
     repository: &JobRepository,
 ) -> (bool, String, Result<(), String>) {
-    let (ours, theirs) = StdStream::pair().unwrap();
-    ours.set_nonblocking(true).unwrap();
-    let mut socket = UnixStream::from_std(ours).unwrap();
+    let (relay_socket, client_socket) = StdStream::pair().unwrap();
+    relay_socket.set_nonblocking(true).unwrap();
+    let mut socket = UnixStream::from_std(relay_socket).unwrap();
     let client = tokio::process::Command::new("sh")
         .args(["-c", &format!("exec 3>&1 1>&2; {line}")])
         .current_dir(folder)
         .stdin(Stdio::null())
-        .stdout(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::from(OwnedFd::from(client_socket)))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let (near_parts, mut near_queue) = mpsc::channel(1);
-    let (far_parts, mut far_queue) = mpsc::channel(1);
-    let (near, far) = (StreamHandle::new(1, near_parts), StreamHandle::new(1, far_parts));
-    let carry = async {
+    let (client_parts, mut client_queue) = mpsc::channel(1);
+    let (relay_parts, mut relay_queue) = mpsc::channel(1);
+    let (client_handle, relay_handle) =
+        (StreamHandle::new(1, client_parts), StreamHandle::new(1, relay_parts));
+    let exchange_parts = async {
         loop {
             tokio::select! {
-                Some((_, part)) = near_queue.recv() => far.receive(part).unwrap(),
-                Some((_, part)) = far_queue.recv() => near.receive(part).unwrap(),
+                Some((_, part)) = client_queue.recv() => relay_handle.receive(part).unwrap(),
+                Some((_, part)) = relay_queue.recv() => client_handle.receive(part).unwrap(),
             }
         }
     };
-    let near_end = near.clone();
-    // Closes the socket at its end: git's helper waits for that.
+    let client_end = client_handle.clone();
+    // The socket is closed when the stream ends: git's helper waits for that.
     let transfers = async move {
         let (reader, writer) = socket.split();
         let sending = async {
-            near_end.send_from(reader).await?;
-            near_end.close(None).await
+            client_end.send_from(reader).await?;
+            client_end.close(None).await
         };
-        let _ = tokio::join!(sending, near_end.receive_into(writer));
+        let _ = tokio::join!(sending, client_end.receive_into(writer));
     };
     let serving = async {
-        let served = serve_git(&far, git_service(repository, service).unwrap()).await;
-        let _ = far.close(served.clone().err()).await;
+        let served = serve_git(&relay_handle, service_command(repository, service).unwrap()).await;
+        let _ = relay_handle.close(served.clone().err()).await;
         served
     };
-    let ends = async { tokio::join!(client.wait_with_output(), serving, transfers) };
+    let all_ends = async { tokio::join!(client.wait_with_output(), serving, transfers) };
     let (output, served, ()) = tokio::select! {
-        ends = ends => ends,
-        () = carry => unreachable!(),
+        all_ends = all_ends => all_ends,
+        () = exchange_parts => unreachable!(),
     };
     let output = output.unwrap();
     (output.status.success(), String::from_utf8(output.stderr).unwrap(), served)
 }
 
 #[tokio::test]
-async fn the_base_is_fetched_and_no_other_branch() {
+async fn only_the_base_can_be_fetched() {
     let (dir, _, _, repository) = repositories();
     git(dir.path(), &["init", "-q", "place"]);
     let place = dir.path().join("place");
     let fetch = "git fetch -q --depth 1 fd::3 refs/heads/base && git checkout -q FETCH_HEAD";
-    let (done, told, served) = client(&place, fetch, GitService::FetchPlace, &repository).await;
-    assert!(done && served.is_ok(), "{told} {served:?}");
+    let (succeeded, stderr, served) = client(&place, fetch, GitService::FetchPlace, &repository).await;
+    assert!(succeeded && served.is_ok(), "{stderr} {served:?}");
     assert_eq!(git(&place, &["log", "--format=%s"]), "two");
-    let (done, told, _) = client(&place, "git ls-remote fd::3", GitService::FetchPlace, &repository).await;
-    assert!(done && told.contains("refs/heads/base") && !told.contains("other"), "{told}");
+    let (succeeded, stderr, _) =
+        client(&place, "git ls-remote fd::3", GitService::FetchPlace, &repository).await;
+    assert!(succeeded && stderr.contains("refs/heads/base") && !stderr.contains("other"), "{stderr}");
     let other = "git fetch -q fd::3 refs/heads/other";
-    let (done, told, _) = client(&place, other, GitService::FetchPlace, &repository).await;
-    assert!(!done && told.contains("other"), "{told}");
+    let (succeeded, stderr, _) = client(&place, other, GitService::FetchPlace, &repository).await;
+    assert!(!succeeded && stderr.contains("other"), "{stderr}");
 }
 
 #[tokio::test]
-async fn only_the_result_is_pushed_and_only_new_objects_come() {
-    let (dir, caller, bare, repository) = repositories();
+async fn only_the_result_is_pushed_and_only_new_objects_are_sent() {
+    let (dir, caller, job_dir, repository) = repositories();
     let place = dir.path().join("place");
     git(dir.path(), &["clone", "-q", "--depth", "1", &format!("file://{}", caller.display()), "place"]);
     git(&place, &["config", "user.email", "t@example.com"]);
     git(&place, &["config", "user.name", "t"]);
     let push = "git commit -q --allow-empty -m three && git push fd::3 HEAD:refs/heads/result";
-    let (done, told, served) = client(&place, push, GitService::PushResult, &repository).await;
-    assert!(done && served.is_ok(), "{told} {served:?}");
-    assert_eq!(git(&bare, &["log", "--format=%s", "base..result"]), "three");
-    let count = git(&bare, &["count-objects", "-v"]);
+    let (succeeded, stderr, served) = client(&place, push, GitService::PushResult, &repository).await;
+    assert!(succeeded && served.is_ok(), "{stderr} {served:?}");
+    assert_eq!(git(&job_dir, &["log", "--format=%s", "base..result"]), "three");
+    let count = git(&job_dir, &["count-objects", "-v"]);
     assert!(count.contains("in-pack: 1\n"), "{count}");
     for name in ["refs/heads/base", "refs/heads/main", "refs/tags/x", "HEAD"] {
         let push = format!("git push --force fd::3 HEAD:{name}");
-        let (done, told, _) = client(&place, &push, GitService::PushResult, &repository).await;
-        assert!(!done, "{name}: {told}");
+        let (succeeded, stderr, _) = client(&place, &push, GitService::PushResult, &repository).await;
+        assert!(!succeeded, "{name}: {stderr}");
     }
-    let (done, told, _) =
+    let (succeeded, stderr, _) =
         client(&place, "git push fd::3 :refs/heads/result", GitService::PushResult, &repository).await;
-    assert!(!done, "{told}");
-    assert_eq!(git(&bare, &["log", "--format=%s", "base..result"]), "three");
-    let (_, told, _) = client(&place, "git ls-remote fd::3", GitService::PushResult, &repository).await;
-    assert!(!told.contains("secret"), "{told}");
+    assert!(!succeeded, "{stderr}");
+    assert_eq!(git(&job_dir, &["log", "--format=%s", "base..result"]), "three");
+    let (_, stderr, _) = client(&place, "git ls-remote fd::3", GitService::PushResult, &repository).await;
+    assert!(!stderr.contains("secret"), "{stderr}");
 }
 
 #[tokio::test]
 async fn a_broken_object_is_refused_and_hooks_do_not_run() {
-    let (dir, _, bare, repository) = repositories();
+    let (dir, _, job_dir, repository) = repositories();
     let mark = dir.path().join("mark");
-    std::fs::create_dir_all(bare.join("hooks")).unwrap();
+    std::fs::create_dir_all(job_dir.join("hooks")).unwrap();
     for hook in ["pre-receive", "update", "post-receive", "post-update"] {
-        let path = bare.join("hooks").join(hook);
+        let path = job_dir.join("hooks").join(hook);
         std::fs::write(&path, format!("#!/bin/sh\ntouch {}\n", mark.display())).unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
@@ -150,17 +153,17 @@ async fn a_broken_object_is_refused_and_hooks_do_not_run() {
                 tree=$(printf '100644 blob %s\\t.git' $blob | git mktree 2>/dev/null || echo $tree); \
                 commit=$(printf 'tree %s\\nauthor a <a> 1 +0000\\ncommitter a <a> 1 +0000\\n\\nx' $tree | \
                 git hash-object -w -t commit --literally --stdin); git push fd::3 $commit:refs/heads/result";
-    let (done, told, _) = client(&place, line, GitService::PushResult, &repository).await;
-    assert!(!done && told.contains("fsck"), "{told}");
+    let (succeeded, stderr, _) = client(&place, line, GitService::PushResult, &repository).await;
+    assert!(!succeeded && stderr.contains("fsck"), "{stderr}");
     let line = "git -c user.name=t -c user.email=t@example.com commit -q --allow-empty -m x && \
                 git push fd::3 HEAD:refs/heads/result";
-    let (done, told, served) = client(&place, line, GitService::PushResult, &repository).await;
-    assert!(done && served.is_ok() && !mark.exists(), "{told} {served:?}");
+    let (succeeded, stderr, served) = client(&place, line, GitService::PushResult, &repository).await;
+    assert!(succeeded && served.is_ok() && !mark.exists(), "{stderr} {served:?}");
 }
 
 #[tokio::test]
 async fn a_lost_connection_ends_git_and_leaves_no_temporary_files() {
-    let (_dir, _, bare, repository) = repositories();
+    let (_dir, _, job_dir, repository) = repositories();
     let (parts, mut queue) = mpsc::channel(1);
     let handle = StreamHandle::new(1, parts);
     let serving = serve_git(&handle, repository.push_service());
@@ -172,14 +175,14 @@ async fn a_lost_connection_ends_git_and_leaves_no_temporary_files() {
     let (served, ()) = tokio::join!(serving, losing);
     assert_eq!(served, Err(StreamError::Lost.to_string()));
     assert!(
-        !std::fs::read_dir(bare.join("objects"))
+        !std::fs::read_dir(job_dir.join("objects"))
             .unwrap()
             .any(|entry| { entry.unwrap().file_name().to_string_lossy().starts_with("tmp_objdir") })
     );
 }
 
 #[tokio::test]
-async fn a_repository_that_is_missing_is_one_line() {
+async fn a_missing_repository_gives_an_error_of_one_line() {
     let (parts, _queue) = mpsc::channel(1);
     let handle = StreamHandle::new(1, parts);
     let dir = tempfile::tempdir().unwrap();

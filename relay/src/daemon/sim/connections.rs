@@ -1,4 +1,4 @@
-//! Connections: handshakes, acknowledgements, silence.
+//! Connections of the simulated relay: handshakes, acknowledgements and silent connections.
 
 use common::wire::{Hello, PING_INTERVAL, RelayFrame};
 use futures_util::FutureExt;
@@ -26,7 +26,7 @@ impl SimRelay {
             next_ping: now,
             hello,
             receipts: LatestMap::new(),
-            durable: Some(durable),
+            durable_answer: Some(durable),
         };
         self.driver.environment.connections.insert(id, connection);
     }
@@ -47,7 +47,7 @@ impl SimRelay {
     pub(super) fn welcome(&mut self, id: u64) {
         let world = &mut self.driver.environment;
         let Some(connection) = world.connections.get_mut(&id) else { return };
-        let Some(reply) = &mut connection.durable else { return };
+        let Some(reply) = &mut connection.durable_answer else { return };
         let durable = match reply.try_recv() {
             Ok(durable) => durable,
             Err(oneshot::error::TryRecvError::Empty) => return,
@@ -55,7 +55,7 @@ impl SimRelay {
                 return world.close(id, "the registry can't be read");
             }
         };
-        connection.durable = None;
+        connection.durable_answer = None;
         if world.planted_bug == Some(PlantedBug::DropsWholeHello)
             && durable.len() < connection.hello.jobs.len()
         {
@@ -70,7 +70,7 @@ impl SimRelay {
     }
 
     /// Handles the end of a connection.
-    pub fn disconnected(&mut self, id: u64) -> Vec<(u64, Outgoing)> {
+    pub fn disconnect(&mut self, id: u64) -> Vec<(u64, Outgoing)> {
         if let Some(connection) = self.driver.environment.connections.remove(&id) {
             let reason = "it was cut".to_owned();
             self.handle(Input::Disconnected { connection_id: connection.id, reason });
@@ -86,7 +86,7 @@ impl SimRelay {
         if connection.idle_timeout.is_expired(now.into()) {
             return world.close(id, "no message from the agent");
         }
-        if connection.durable.is_none() && connection.next_ping <= now {
+        if connection.durable_answer.is_none() && connection.next_ping <= now {
             connection.next_ping = now + PING_INTERVAL;
             world.send(id, RelayFrame::Ping { nonce: id });
         }

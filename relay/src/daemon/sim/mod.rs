@@ -1,10 +1,9 @@
-//! The relay's side of the wire without sockets, threads and clocks: the real writer and the real core. The simulation
-//! provides the network.
+//! Simulated relay: the real writer and core without sockets, threads and clocks, on the network of the simulation.
 //!
 //! ```text
 //! frame ──► receive ──► driver, core ──effects──► world ──► Start, Cancel, close
 //!             │                                     └─► queue ──► commit ──► writer ──► Welcome, acks, changed records
-//! time ───► advance ──► driver: heartbeat, requests, lost hints, timeouts; pings, silent connections
+//! time ───► advance ──► driver: heartbeat, requests, new jobs, timeouts; pings, silent connections
 //! ```
 //!
 //! * [`world`]: the simulated environment of the core, and the state saved for a restart. [`connections`]:
@@ -44,7 +43,7 @@ use crate::registry::lease::DaemonId;
 use crate::registry::{Registry, read};
 use crate::time::Clock;
 
-/// Groups with a limit, and the limit.
+/// Groups that have a limit in the simulation, each with the limit.
 pub const LIMITED_GROUPS: [(&str, u32); 2] = [("one", 1), ("two", 2)];
 
 /// A relay whose time advances only in [`SimRelay::advance`].
@@ -74,7 +73,7 @@ impl SimRelay {
         let registry = Registry::for_project(root);
         registry.ensure().map_err(|failure| io::Error::other(failure.to_string()))?;
         let changes = Changes::new();
-        // Only the difference to later times matters.
+        // The absolute time does not matter, only the difference to later times.
         let now = Instant::now();
         let (writer, active) =
             Writer::open(registry.clone(), clock.clone(), changes.clone(), Broadcast::new(), now)?;
@@ -109,8 +108,8 @@ impl SimRelay {
         Ok(relay)
     }
 
-    /// Launches a job like the command line, and adds it. The job works in `folder`, and may share it. It waits for the
-    /// jobs in `after`, and for a slot of its group.
+    /// Launches a job like the command line, and passes it to the core. The job works in `folder`, beside other jobs if
+    /// `share` is true. It waits for the jobs in `after`, and for a slot of its group.
     ///
     /// # Errors
     /// Fails if the registry can't be written.
@@ -144,7 +143,7 @@ impl SimRelay {
         Ok(job)
     }
 
-    /// Receives a frame of a connection; its changes are on the disk after a commit.
+    /// Receives a frame of a connection. The frame's changes are on the disk after a commit.
     ///
     /// # Errors
     /// Fails if an agent may not send this frame now. The connection ends then.
@@ -160,7 +159,7 @@ impl SimRelay {
         match frames::route_frame(frame, &connection.id, &connection.receipts)? {
             FrameRoute::Writer { command, .. } => self.write(command),
             FrameRoute::Core(input) => {
-                if let Input::Refused { connection_id, busy: true, .. } = &input {
+                if let Input::Refused { connection_id, is_full: true, .. } = &input {
                     self.driver.environment.full_agents.insert(connection_id.agent.clone());
                 }
                 self.handle(input);
@@ -176,7 +175,7 @@ impl SimRelay {
         !self.driver.environment.queue.is_empty()
     }
 
-    /// Returns the name of this daemon in requests.
+    /// Returns the identity of this daemon, which requests name.
     pub fn holder(&self) -> DaemonId {
         self.driver.environment.holder.clone()
     }
@@ -232,15 +231,15 @@ impl SimRelay {
         let is_due = self.driver.core.deadline().is_some_and(|deadline| deadline <= now.into());
         if is_due || self.next_heartbeat <= now {
             self.next_heartbeat = now + HEARTBEAT_INTERVAL;
-            let done = self.driver.run_periodic_work().now_or_never();
-            debug_assert!(done.is_some(), "the simulated world never waits");
+            let finished = self.driver.run_periodic_work().now_or_never();
+            debug_assert!(finished.is_some(), "the simulated world never waits");
         }
         self.take_outgoing()
     }
 
     fn handle(&mut self, input: Input) {
-        let done = self.driver.handle_input(input).now_or_never();
-        debug_assert!(done.is_some(), "the simulated world never waits");
+        let finished = self.driver.handle_input(input).now_or_never();
+        debug_assert!(finished.is_some(), "the simulated world never waits");
     }
 
     fn write(&mut self, command: WriterCommand) {

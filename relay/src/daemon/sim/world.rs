@@ -34,11 +34,11 @@ pub enum PlantedBug {
     DropsWholeHello,
     /// Jobs that work in the same folder run beside each other.
     IgnoresFolders,
-    /// A job that waits for another one starts when that one fails.
+    /// A job starts although the job that it waits for has failed.
     FailureCountsAsCompletion,
 }
 
-/// Output of the relay to a connection.
+/// Output of the simulated relay to a connection.
 #[derive(Debug)]
 pub enum Outgoing {
     /// A frame.
@@ -51,31 +51,33 @@ pub enum Outgoing {
 pub(super) struct SimWorld {
     pub(super) registry: Registry,
     pub(super) clock: Clock,
-    /// State that the next relay starts with.
+    /// File with the state that the next relay starts with.
     pub(super) state_file: StateFile,
+    /// Identity of this daemon in requests.
     pub(super) holder: DaemonId,
     /// Current time, which advances only in [`SimRelay::advance`](super::SimRelay::advance).
     pub(super) now: Instant,
     pub(super) connections: BTreeMap<u64, SimConnection>,
     /// Commands that wait for a commit.
     pub(super) queue: VecDeque<WriterCommand>,
-    /// Output that has not been returned yet.
+    /// Output that the simulation has not taken yet.
     pub(super) outgoing: Vec<(u64, Outgoing)>,
     pub(super) planted_bug: Option<PlantedBug>,
     /// Agents that have reported that they are full, for [`PlantedBug::FullUntilJobEnds`].
     pub(super) full_agents: BTreeSet<AgentId>,
-    /// The only agent with a valid token: there is one platform, whose state may be lost.
+    /// Id of the only agent with a valid token. A platform that has lost its state gets another agent.
     pub(super) living_agent: String,
 }
 
-/// A connection from its hello on.
+/// A connection that has sent its hello.
 pub(super) struct SimConnection {
     pub(super) id: ConnectionId,
     pub(super) idle_timeout: IdleTimeout,
     pub(super) next_ping: Instant,
     pub(super) hello: Hello,
     pub(super) receipts: LatestMap<JobId, Receipt>,
-    pub(super) durable: Option<oneshot::Receiver<Vec<Durable>>>,
+    /// Answer about the durable state of the agent's jobs, until the agent is welcomed.
+    pub(super) durable_answer: Option<oneshot::Receiver<Vec<Durable>>>,
 }
 
 impl CoreEnvironment for SimWorld {
@@ -83,7 +85,7 @@ impl CoreEnvironment for SimWorld {
         self.now.into()
     }
 
-    fn wall(&self) -> Timestamp {
+    fn wall_time(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -134,7 +136,7 @@ impl CoreEnvironment for SimWorld {
             Effect::Record { job, body } => {
                 self.queue.push_back(WriterCommand::RecordRelayEvent { job, body: Box::new(body) });
             }
-            Effect::DropEnv(job) => self.queue.push_back(WriterCommand::RemoveEnvValues(job)),
+            Effect::RemoveEnvValues(job) => self.queue.push_back(WriterCommand::RemoveEnvValues(job)),
             Effect::RemoveConnection(connection_id) => {
                 self.queue.push_back(WriterCommand::RemoveConnection(connection_id));
             }
@@ -150,7 +152,7 @@ impl CoreEnvironment for SimWorld {
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
             Effect::Engine(EngineEffect::StartPlatform) => return Some(Input::PlatformStarted(Ok(()))),
             Effect::Engine(EngineEffect::FindLocalAgentProcess { reason }) => {
-                return Some(Input::LocalAgentProcess { runs: true, reason });
+                return Some(Input::LocalAgentProcess { is_running: true, reason });
             }
             Effect::SaveState(state, _) => self.state_file.store(&state),
             // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it
@@ -175,7 +177,7 @@ impl SimWorld {
         self.outgoing.push((number, Outgoing::Frame(frame)));
     }
 
-    /// Closes a connection that has not ended yet.
+    /// Closes a connection, if it has not ended yet.
     pub(super) fn close(&mut self, number: u64, reason: &str) {
         if self.connections.contains_key(&number) {
             self.outgoing.push((number, Outgoing::Closed(reason.to_owned())));
@@ -194,14 +196,14 @@ impl SimWorld {
     }
 }
 
-/// State that a simulated relay stores for the next one, in a separate file.
+/// File in which a simulated relay stores the state for the next one.
 pub(super) struct StateFile {
     path: PathBuf,
 }
 
 #[expect(clippy::disallowed_methods, reason = "not a file of the registry")]
 impl StateFile {
-    /// Returns the file of the project at `root`.
+    /// Returns the state file of the project at `root`.
     pub(super) fn in_project(root: &Path) -> Self {
         Self { path: root.join("saved-state.json") }
     }

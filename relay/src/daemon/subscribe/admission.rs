@@ -1,4 +1,4 @@
-//! Admission of subscribers.
+//! Admits subscribers to the event stream, and starts the response to each.
 
 use std::io;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use crate::daemon::upgrade::{AppState, require_token};
 use crate::exit::ExitCode;
 use crate::registry::{Registry, read};
 
-/// Path of the endpoint.
+/// Path of the endpoint at which subscribers request the event stream.
 pub(in crate::daemon) const ENDPOINT_PATH: &str = "/api/v1/events";
-/// Header with the id at which the stream begins, so that a client has a cursor before the first event.
+/// Response header with the id after which the stream begins, so that a client has a cursor before the first event.
 const CURSOR_HEADER: HeaderName = HeaderName::from_static("relay-cursor");
-/// Maximum number of concurrent subscribers. A slow one costs some hundred KiB.
+/// Maximum number of concurrent subscribers. A slow subscriber costs some hundred KiB of memory.
 const MAX_SUBSCRIBERS: usize = 64;
 /// Maximum number of subscribers that read files concurrently, so that the daemon's own disk access is not delayed.
 const MAX_READERS: usize = 2;
@@ -38,7 +38,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time limits of a subscriber.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SubscriberTimeouts {
-    /// Time limit for sending one chunk, usually 64 KiB. A subscriber that needs longer is stopped or hangs.
+    /// Time limit for sending one chunk, usually 64 KiB. A subscriber that needs longer hangs or was stopped.
     pub(super) chunk_timeout: Duration,
     /// Time limit for sending the reason of the disconnect.
     pub(super) close_reason_timeout: Duration,
@@ -47,7 +47,7 @@ pub(super) struct SubscriberTimeouts {
 }
 
 impl SubscriberTimeouts {
-    /// Default limits. Proxies close an idle connection after 30 s at the earliest.
+    /// Default time limits. Proxies close an idle connection after 30 s at the earliest.
     const DEFAULT: Self = Self {
         chunk_timeout: Duration::from_secs(10),
         close_reason_timeout: Duration::from_secs(5),
@@ -84,14 +84,14 @@ impl Subscribers {
         })
     }
 
-    /// Notifies all subscribers of the relay's end, and waits a moment for the notification to arrive.
+    /// Closes all streams, and waits at most [`CLOSE_TIMEOUT`] until the subscribers are gone.
     pub(in crate::daemon) async fn close(&self) {
         self.shutdown.cancel();
-        let all = u32::try_from(MAX_SUBSCRIBERS).unwrap_or(u32::MAX);
-        let _ = timeout(CLOSE_TIMEOUT, self.subscriber_permits.acquire_many(all)).await;
+        let all_permits = u32::try_from(MAX_SUBSCRIBERS).unwrap_or(u32::MAX);
+        let _ = timeout(CLOSE_TIMEOUT, self.subscriber_permits.acquire_many(all_permits)).await;
     }
 
-    /// Admits or refuses a request.
+    /// Admits or refuses the request of a subscriber.
     async fn admit(&self, parts: &Parts) -> Result<(Format, CursorStream, OwnedSemaphorePermit), Refusal> {
         require_token(&parts.headers, &self.verifier)
             .map_err(|(status, text)| (status, text.trim_end().to_owned()))?;
@@ -139,7 +139,7 @@ impl Subscribers {
     }
 }
 
-/// Handles one request.
+/// Handles the request of a subscriber.
 pub(in crate::daemon) async fn serve_events(State(app): State<AppState>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let subscribers = app.subscribers;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::ring_buffer::{BufferedLine, RingBuffer};
 use crate::registry::chunk::Chunk;
 
-/// Both ends of the broadcast, shared by clones.
+/// Sending and receiving end of the broadcast. All clones share one buffer.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Broadcast {
     inner: Arc<BroadcastState>,
@@ -26,15 +26,15 @@ struct BroadcastState {
 /// Lines that one commit of the writer has made durable.
 #[derive(Debug)]
 pub(in crate::daemon) struct PublishBatch {
-    /// `None` while there are no subscribers, to save the cost.
+    /// Lines by job; `None` while there are no subscribers, to save the cost.
     job_lines: Option<Vec<(Arc<JobId>, Bytes)>>,
 }
 
 impl PublishBatch {
     /// Adds lines of a job, each with its line break.
     pub(in crate::daemon) fn add(&mut self, job: &JobId, lines: &[u8]) {
-        if let Some(pieces) = self.job_lines.as_mut().filter(|_| !lines.is_empty()) {
-            pieces.push((Arc::new(job.clone()), Bytes::copy_from_slice(lines)));
+        if let Some(job_lines) = self.job_lines.as_mut().filter(|_| !lines.is_empty()) {
+            job_lines.push((Arc::new(job.clone()), Bytes::copy_from_slice(lines)));
         }
     }
 }
@@ -46,7 +46,7 @@ impl Broadcast {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Begins to gather lines for the next [`Broadcast::publish`].
+    /// Starts a batch of lines for the next [`Broadcast::publish`].
     pub(in crate::daemon) fn begin_batch(&self) -> PublishBatch {
         PublishBatch { job_lines: (self.inner.published_id.receiver_count() > 0).then(Vec::new) }
     }
@@ -55,15 +55,15 @@ impl Broadcast {
     /// call.
     pub(in crate::daemon) fn publish(&self, batch: PublishBatch, newest_id: u64) {
         match batch.job_lines {
-            Some(pieces) => {
+            Some(job_lines) => {
                 let mut lines: Vec<BufferedLine> =
-                    pieces.iter().flat_map(|(job, text)| split_lines(job, text)).collect();
+                    job_lines.iter().flat_map(|(job, text)| split_lines(job, text)).collect();
                 lines.sort_unstable_by_key(|line| line.id);
                 self.with_buffer(|buffer| buffer.extend(lines, newest_id));
             }
             None => self.with_buffer(|buffer| buffer.clear(newest_id)),
         }
-        // Sent after the lines were added, so that a woken subscriber finds them.
+        // The id is sent after the lines were added, so that a woken subscriber finds them.
         self.inner
             .published_id
             .send_if_modified(|published| std::mem::replace(published, newest_id) != newest_id);
@@ -79,9 +79,9 @@ impl Broadcast {
         self.with_buffer(|buffer| buffer.lines_after(cursor, job))
     }
 
-    fn with_buffer<T>(&self, act: impl FnOnce(&mut RingBuffer) -> T) -> T {
+    fn with_buffer<T>(&self, access: impl FnOnce(&mut RingBuffer) -> T) -> T {
         // The buffer is consistent after every call, even after a panic elsewhere.
-        act(&mut self.inner.buffer.lock().unwrap_or_else(PoisonError::into_inner))
+        access(&mut self.inner.buffer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,9 +1,9 @@
-//! All events after a cursor: past events from the files, new ones from memory.
+//! Stream of all events after a cursor: past events come from the files, new ones from memory.
 //!
 //! ```text
-//!           cursor ≥ floor of the recent events
+//!           memory holds all events after the cursor
 //!   reading ◄──────────────────────────────────► following ──(nothing new)──► waiting
-//!   files      fell behind what memory holds        ▲────────(published)─────────┘
+//!   files      memory lacks some of these events    ▲────────(published)─────────┘
 //! ```
 
 use std::io;
@@ -31,21 +31,21 @@ pub(super) struct CursorStream {
 }
 
 impl CursorStream {
-    /// Begins after the id `since`, or with the next event.
+    /// Creates a stream that begins after the id `since`, or with the next event.
     pub(super) fn new(
         broadcast: &Broadcast,
         registry: &Registry,
-        readers: Arc<Semaphore>,
+        reader_permits: Arc<Semaphore>,
         job: Option<JobId>,
         since: Option<u64>,
     ) -> Self {
-        let published = broadcast.subscribe_published();
-        let cursor = since.unwrap_or(*published.borrow());
+        let published_id = broadcast.subscribe_published();
+        let cursor = since.unwrap_or(*published_id.borrow());
         Self {
             broadcast: broadcast.clone(),
             registry: registry.clone(),
-            published_id: published,
-            reader_permits: readers,
+            published_id,
+            reader_permits,
             job,
             cursor,
             history_reader: None,
@@ -63,7 +63,7 @@ impl CursorStream {
 
     /// Waits for the next lines; never returns an empty chunk.
     ///
-    /// Cancel-safe: the cursor advances only on return, and files are opened again.
+    /// Cancel-safe: the cursor advances only on return. After a cancellation, files are opened again.
     ///
     /// # Errors
     /// Fails if a log can't be read, or the writer has ended.
@@ -81,31 +81,31 @@ impl CursorStream {
         if let Some(history) = self.history_reader.take() {
             return self.read_files(move || Ok(history)).await;
         }
-        let until = *self.published_id.borrow_and_update();
-        if self.cursor >= until {
+        let newest_id = *self.published_id.borrow_and_update();
+        if self.cursor >= newest_id {
             self.published_id.changed().await.map_err(|_| io::Error::other("the writer has ended"))?;
         }
         if let Some(chunk) = self.broadcast.lines_after(self.cursor, self.job.as_ref()) {
             return Ok(chunk);
         }
         let (registry, job, since) = (self.registry.clone(), self.job.clone(), self.cursor);
-        let until = *self.published_id.borrow_and_update();
-        self.read_files(move || EventHistory::open(&registry, job.as_ref(), since, until)).await
+        let newest_id = *self.published_id.borrow_and_update();
+        self.read_files(move || EventHistory::open(&registry, job.as_ref(), since, newest_id)).await
     }
 
-    /// Reads a chunk of the files on a blocking thread.
+    /// Reads the next chunk from the files, on a blocking thread.
     async fn read_files(
         &mut self,
-        open: impl FnOnce() -> io::Result<EventHistory> + Send + 'static,
+        open_history: impl FnOnce() -> io::Result<EventHistory> + Send + 'static,
     ) -> io::Result<Chunk> {
         let permit = Arc::clone(&self.reader_permits).acquire_owned().await.map_err(io::Error::other)?;
-        let read = tokio::task::spawn_blocking(move || {
+        let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut history = open()?;
+            let mut history = open_history()?;
             let chunk = history.next_chunk()?;
             Ok::<_, io::Error>((history, chunk))
         });
-        let (history, chunk) = read.await.map_err(io::Error::other)??;
+        let (history, chunk) = reading.await.map_err(io::Error::other)??;
         self.history_reader = Some(history).filter(|history| !history.is_over());
         Ok(chunk)
     }

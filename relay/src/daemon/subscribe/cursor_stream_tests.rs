@@ -1,4 +1,4 @@
-//! Tests of the stream from files and memory, whatever happens in between.
+//! Tests of the stream: no event is lost or repeated when it changes between files and memory.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -13,20 +13,20 @@ struct Publisher {
     _dir: tempfile::TempDir,
     registry: Registry,
     broadcast: Broadcast,
-    next: u64,
+    next_id: u64,
 }
 
 impl Publisher {
     fn new() -> Self {
         let (dir, registry) = Registry::temporary();
-        Self { _dir: dir, registry, broadcast: Broadcast::new(), next: 1 }
+        Self { _dir: dir, registry, broadcast: Broadcast::new(), next_id: 1 }
     }
 
     /// Writes events of these jobs to their logs, as a commit of the writer does, and publishes them.
     fn commit(&mut self, jobs: &[&str], text: &str) {
         let mut batch = self.broadcast.begin_batch();
         let mut logs = BTreeMap::<&str, Vec<u8>>::new();
-        for (id, job) in (self.next..).zip(jobs) {
+        for (id, job) in (self.next_id..).zip(jobs) {
             let event =
                 Event { at: jiff::Timestamp::UNIX_EPOCH, body: EventBody::Message { text: text.to_owned() } };
             let job_id = job.parse().unwrap();
@@ -34,7 +34,7 @@ impl Publisher {
                 EventLine { id, job: job_id, epoch: 1, seq: id, source: Source::Agent, event: Some(event) };
             logs.entry(job).or_default().extend(line.to_bytes().unwrap());
         }
-        // The last job first: the writer goes by job, not by id.
+        // The last job comes first, because the writer adds lines by job, not by id.
         for (job, lines) in logs.iter().rev() {
             let job = job.parse().unwrap();
             let mut log =
@@ -42,8 +42,8 @@ impl Publisher {
             log.write_all(lines).unwrap();
             batch.add(&job, lines);
         }
-        self.next += jobs.len() as u64;
-        self.broadcast.publish(batch, self.next - 1);
+        self.next_id += jobs.len() as u64;
+        self.broadcast.publish(batch, self.next_id - 1);
     }
 
     fn stream(&self, job: Option<&str>, since: Option<u64>) -> CursorStream {
@@ -52,7 +52,7 @@ impl Publisher {
     }
 }
 
-/// Reads until the event `last`.
+/// Reads events up to the event with the id `last`; returns all ids.
 async fn read(stream: &mut CursorStream, last: u64) -> Vec<u64> {
     let mut ids = Vec::new();
     while ids.last().is_none_or(|id| *id < last) {
@@ -62,29 +62,29 @@ async fn read(stream: &mut CursorStream, last: u64) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn what_is_past_and_what_is_new_come_once_and_in_order() {
+async fn past_and_new_events_come_once_and_in_order() {
     let mut publisher = Publisher::new();
     publisher.commit(&["a#1", "b#1", "a#1"], "old");
-    let mut all = publisher.stream(None, Some(0));
-    let mut one = publisher.stream(Some("b#1"), Some(0));
-    let mut new = publisher.stream(None, None);
+    let mut all_jobs = publisher.stream(None, Some(0));
+    let mut one_job = publisher.stream(Some("b#1"), Some(0));
+    let mut new_events = publisher.stream(None, None);
     publisher.commit(&["b#1", "a#1"], "new");
-    assert_eq!(read(&mut all, 5).await, [1, 2, 3, 4, 5]);
+    assert_eq!(read(&mut all_jobs, 5).await, [1, 2, 3, 4, 5]);
     publisher.commit(&["c#1", "b#1"], "newer");
-    assert_eq!(read(&mut all, 7).await, [6, 7]);
-    assert_eq!(read(&mut one, 7).await, [2, 4, 7]);
-    assert_eq!(read(&mut new, 7).await, [4, 5, 6, 7]);
+    assert_eq!(read(&mut all_jobs, 7).await, [6, 7]);
+    assert_eq!(read(&mut one_job, 7).await, [2, 4, 7]);
+    assert_eq!(read(&mut new_events, 7).await, [4, 5, 6, 7]);
 }
 
 #[tokio::test]
-async fn a_reader_that_falls_behind_what_memory_holds_loses_nothing() {
+async fn a_subscriber_that_falls_behind_the_memory_loses_no_event() {
     let mut publisher = Publisher::new();
     let mut stream = publisher.stream(None, None);
     let large = "x".repeat(2000);
     for _ in 0..40 {
         publisher.commit(&["a#1", "b#1", "c#1"].repeat(20), &large);
     }
-    let newest = publisher.next - 1;
+    let newest = publisher.next_id - 1;
     assert!(publisher.broadcast.lines_after(0, None).is_none(), "memory holds all of it: write more");
     let mut ids = stream.next().await.unwrap().lines().map(|(id, _)| id).collect::<Vec<_>>();
     publisher.commit(&["d#1"], "in between");
@@ -93,7 +93,7 @@ async fn a_reader_that_falls_behind_what_memory_holds_loses_nothing() {
 }
 
 #[tokio::test]
-async fn an_interrupted_wait_loses_nothing() {
+async fn a_cancelled_wait_loses_no_event() {
     let mut publisher = Publisher::new();
     for _ in 0..3 {
         publisher.commit(&["a#1"].repeat(100), &"x".repeat(1000));
@@ -101,7 +101,7 @@ async fn an_interrupted_wait_loses_nothing() {
     let mut stream = publisher.stream(None, Some(0));
     let mut ids = Vec::new();
     while ids.last() != Some(&300) {
-        // Cancelled at its first pause, then continued.
+        // The wait is cancelled at its first pause, then repeated.
         tokio::select! {
             biased;
             chunk = stream.next() => ids.extend(chunk.unwrap().lines().map(|(id, _)| id)),

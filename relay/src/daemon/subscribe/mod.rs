@@ -1,20 +1,20 @@
 //! Event stream for other programs: `GET /api/v1/events`, as WebSocket or as server-sent events.
 //!
 //! ```text
-//!  writer ──Batch──► broadcast (ring_buffer: the newest events) ─┐
+//!  writer ──lines──► broadcast (ring_buffer: the newest events) ─┐
 //!                                                                ├─► cursor_stream ─chunks─► websocket │ sse ─► program
 //!  registry files ──────────────── history ──────────────────────┘      ▲
 //!                                 request ─ admission ─ query (job, since) ─┘
 //! ```
 //!
 //! A subscriber has a cursor: the id of the last event that it received. Events that are no longer in memory are read
-//! from the files, so a subscriber may be slow. One that reads nothing is disconnected, with its cursor as the reason.
-//! The writer never waits for a subscriber.
+//! from the files, so a subscriber may be slow. A subscriber that reads nothing is disconnected; it gets its cursor as
+//! the reason. The writer never waits for a subscriber.
 //!
-//! * [`admission`]: admission of subscribers. [`query`]: parsed request. [`token`]: the token of subscribers.
-//! * [`broadcast`]: the channel from the writer to the subscribers. [`ring_buffer`]: its newest events (pure).
+//! * [`admission`]: admission of subscribers. [`query`]: parses requests. [`token`]: stores the token of subscribers.
+//! * [`broadcast`]: the channel from the writer to the subscribers. [`ring_buffer`]: the newest events (pure).
 //!   [`cursor_stream`]: all events after a cursor.
-//! * [`websocket`], [`sse`]: one subscriber each.
+//! * [`websocket`], [`sse`]: send events to one subscriber.
 
 mod admission;
 mod broadcast;

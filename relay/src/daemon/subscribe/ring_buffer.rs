@@ -1,4 +1,4 @@
-//! The newest events, in memory for all subscribers that keep up.
+//! Buffer of the newest events. Subscribers that keep up are served from it, without access to files.
 //!
 //! ```text
 //!   …, dropped events │ oldest_cursor │ lines, by id │ newest_id: everything up to here is published
@@ -12,11 +12,11 @@ use common::ids::JobId;
 
 use crate::registry::chunk::Chunk;
 
-/// Maximum size of the kept events, in bytes. This is 200 ms of output of the fastest agent (100,000 events of 200
-/// bytes per second), which is longer than the system delays a fast subscriber.
+/// Maximum size of the buffer, in bytes. This is 200 ms of output of the fastest agent (100,000 events of 200 bytes per
+/// second), which is longer than the system delays a fast subscriber.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// One event.
+/// One event in the buffer.
 #[derive(Debug, Clone)]
 pub(super) struct BufferedLine {
     /// Id of the event.
@@ -58,9 +58,9 @@ impl RingBuffer {
         self.newest_id = newest_id;
     }
 
-    /// Drops all lines: events up to `newest_id` are only in the files.
+    /// Drops all lines: subscribers must read events up to `newest_id` from the files.
     pub(super) fn clear(&mut self, newest_id: u64) {
-        // Frees the memory too, because the next query may come much later.
+        // The memory is freed too, because the next subscriber may come much later.
         *self = Self { oldest_cursor: newest_id, newest_id, ..Self::default() };
     }
 
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_keeps_up_gets_everything_from_memory() {
+    fn a_subscriber_that_keeps_up_gets_all_events_from_memory() {
         let mut buffer = RingBuffer::default();
         buffer.clear(10);
         buffer.extend(vec![line("a#1", 11, 1), line("b#1", 12, 1)], 12);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_and_what_is_handed_out_at_once_are_bounded() {
+    fn the_buffer_and_each_chunk_are_bounded() {
         let mut buffer = RingBuffer::default();
         for id in 1..=100 {
             buffer.extend(vec![line("a#1", id, 100_000)], id);

@@ -1,4 +1,4 @@
-//! One subscriber that receives events as server-sent events, over plain HTTP.
+//! Sends events to one subscriber as server-sent events, over plain HTTP.
 
 use std::io::Write as _;
 
@@ -15,7 +15,7 @@ use super::admission::SubscriberTimeouts;
 use super::cursor_stream::CursorStream;
 use crate::registry::chunk::Chunk;
 
-/// Reconnect delay of an `EventSource`, in milliseconds: a relay starts within a second.
+/// Delay after which an `EventSource` reconnects, in milliseconds: a relay starts within a second.
 const RETRY_MS: u64 = 1000;
 
 /// Responds with events until the subscriber disconnects or is disconnected.
@@ -30,14 +30,14 @@ pub(super) fn sse_response(
     tokio::spawn(send_chunks(stream, timeouts, sender, shutdown));
     let body = stream::poll_fn(move |context| {
         // The permit is held until the connection has written all chunks.
-        let _place = &permit;
+        let _held_permit = &permit;
         chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<Bytes, std::convert::Infallible>))
     });
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
     (headers, Body::from_stream(body)).into_response()
 }
 
-/// Sends chunks to the connection. If the connection accepts none, the subscriber reads nothing.
+/// Sends chunks to the connection. A subscriber whose connection accepts none reads nothing and is disconnected.
 async fn send_chunks(
     mut stream: CursorStream,
     timeouts: SubscriberTimeouts,
@@ -46,7 +46,7 @@ async fn send_chunks(
 ) {
     // The id is sent first, so that a client has a cursor even if its first connection receives no event.
     let mut text = format!("retry: {RETRY_MS}\nid: {}\n\n", stream.cursor()).into_bytes();
-    let mut sent = stream.cursor();
+    let mut sent_cursor = stream.cursor();
     loop {
         match timeout(timeouts.chunk_timeout, connection.send(text.into())).await {
             Ok(Ok(())) => {}
@@ -54,25 +54,27 @@ async fn send_chunks(
             Ok(Err(_)) => return,
             Err(_) => {
                 let seconds = timeouts.chunk_timeout.as_secs();
-                tracing::warn!("a subscriber read nothing for {seconds} s: disconnected after event {sent}");
-                let words = format!(
-                    ": disconnected: nothing was read for {seconds} s; resume with Last-Event-ID: {sent}\n\n"
+                tracing::warn!(
+                    "a subscriber read nothing for {seconds} s: disconnected after event {sent_cursor}"
                 );
-                let _ = timeout(timeouts.close_reason_timeout, connection.send(words.into())).await;
+                let comment = format!(
+                    ": disconnected: nothing was read for {seconds} s; resume with Last-Event-ID: {sent_cursor}\n\n"
+                );
+                let _ = timeout(timeouts.close_reason_timeout, connection.send(comment.into())).await;
                 return;
             }
         }
-        sent = stream.cursor();
-        let quiet = Instant::now() + timeouts.keep_alive_interval;
+        sent_cursor = stream.cursor();
+        let keep_alive_at = Instant::now() + timeouts.keep_alive_interval;
         // All branches are cancel-safe: the stream's cursor advances only when it returns a chunk.
         text = tokio::select! {
             biased;
             () = connection.closed() => return,
-            chunk = timeout_at(quiet, stream.next()) => match chunk {
+            chunk = timeout_at(keep_alive_at, stream.next()) => match chunk {
                 Ok(Ok(chunk)) => format_events(&chunk),
                 Ok(Err(e)) => {
-                    let words = format!(": the log can't be read: {}\n\n", common::text_format::one_line(&e.to_string(), 200));
-                    let _ = timeout(timeouts.close_reason_timeout, connection.send(words.into())).await;
+                    let comment = format!(": the log can't be read: {}\n\n", common::text_format::one_line(&e.to_string(), 200));
+                    let _ = timeout(timeouts.close_reason_timeout, connection.send(comment.into())).await;
                     return;
                 }
                 // A comment, which keeps proxies from closing the connection.

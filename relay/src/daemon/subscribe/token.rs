@@ -1,4 +1,4 @@
-//! Token of subscribers: 256 random bits in a file that only its owner can read.
+//! Token of subscribers: 256 random bits, stored in a file that only the file's owner can read.
 
 use std::fs::Permissions;
 use std::io;
@@ -10,7 +10,7 @@ use crate::registry::Registry;
 
 /// Length of a token, in hexadecimal digits.
 const TOKEN_LEN: usize = 64;
-/// Maximum number of bytes to read; a longer file is not a token.
+/// Maximum size of the token's file, in bytes. A longer file contains no token.
 const MAX_FILE_SIZE: u64 = 4096;
 
 /// Creates a verifier of the token in the registry; the token is created if it does not exist. The token survives
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_made_once_and_only_its_owner_can_read_it() {
+    fn a_token_is_created_once_and_only_its_owner_can_read_it() {
         let (_dir, registry) = Registry::temporary();
         let made = load_verifier(&registry).unwrap();
         let token = fs::read_to_string(registry.api_token()).unwrap();

@@ -1,4 +1,4 @@
-//! One subscriber on a WebSocket: one text message per event, the log's line without its line break.
+//! Sends events to one subscriber on a WebSocket. Each event is a text message: the log's line without the line break.
 
 use std::io;
 
@@ -18,7 +18,7 @@ use crate::registry::chunk::Chunk;
 const CLOSE_SLOW: u16 = 4008;
 /// Maximum length of a subscriber's message, in bytes: only pings, pongs and a close frame are expected.
 const MAX_INCOMING: usize = 1024;
-/// Size of the read buffer, in bytes.
+/// Size of the read buffer of a connection, in bytes.
 const READ_BUFFER: usize = 4 * 1024;
 /// Number of missed keep-alive signals after which a subscriber counts as gone.
 const MAX_MISSED_PINGS: u32 = 3;
@@ -56,12 +56,12 @@ pub(super) fn upgrade_response(
         .max_message_size(MAX_INCOMING)
         .max_frame_size(MAX_INCOMING)
         .on_upgrade(async move |socket| {
-            let _place = permit;
-            serve_to_end(socket, stream, timeouts, shutdown).await;
+            let _held_permit = permit;
+            serve_and_close(socket, stream, timeouts, shutdown).await;
         })
 }
 
-async fn serve_to_end(
+async fn serve_and_close(
     mut socket: WebSocket,
     mut stream: CursorStream,
     timeouts: SubscriberTimeouts,
@@ -101,7 +101,7 @@ async fn serve_until_end(
         // Every branch is cancel-safe: the `next` of the WebSocket and of the stream, a tick, a sleep and a flag lose
         // nothing when another branch wins. Received messages have priority, because they are not read while a message
         // is being sent.
-        let step = tokio::select! {
+        let event = tokio::select! {
             biased;
             message = socket.next() => SubscriptionEvent::Received(message),
             () = sleep_until(idle_deadline) => SubscriptionEvent::IdleTimeout,
@@ -110,7 +110,7 @@ async fn serve_until_end(
             // Checked last, so that published events are sent before the subscription ends.
             () = shutdown.cancelled() => SubscriptionEvent::Shutdown,
         };
-        let sent = match step {
+        let result = match event {
             SubscriptionEvent::Received(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
                 last_received = Instant::now();
                 Ok(())
@@ -138,7 +138,7 @@ async fn serve_until_end(
                 Err(SubscriptionEnd::ClosedByRelay(close_code::ERROR, format!("a log can't be read: {e}")))
             }
         };
-        if let Err(end) = sent {
+        if let Err(end) = result {
             return end;
         }
     }
@@ -156,23 +156,23 @@ fn event_messages(chunk: &Chunk) -> impl Iterator<Item = (Option<u64>, Message)>
     })
 }
 
-/// Sends messages with one flush. `cursor` is the subscriber's cursor once all are sent.
+/// Sends messages, each with its event's id, with one flush. `cursor` is the subscriber's cursor after the last one.
 async fn send_messages(
     socket: &mut WebSocket,
     timeouts: SubscriberTimeouts,
     cursor: u64,
     messages: impl Iterator<Item = (Option<u64>, Message)>,
 ) -> Result<(), SubscriptionEnd> {
-    let mut fed = None;
-    let all = async {
+    let mut last_fed_id = None;
+    let send_all = async {
         for (id, message) in messages {
             socket.feed(message).await?;
-            fed = id.or(fed);
+            last_fed_id = id.or(last_fed_id);
         }
         socket.flush().await
     };
-    match timeout(timeouts.chunk_timeout, all).await {
+    match timeout(timeouts.chunk_timeout, send_all).await {
         Ok(sent) => sent.map_err(|_| SubscriptionEnd::ConnectionLost),
-        Err(_) => Err(SubscriptionEnd::TooSlow(fed.unwrap_or(cursor))),
+        Err(_) => Err(SubscriptionEnd::TooSlow(last_fed_id.unwrap_or(cursor))),
     }
 }

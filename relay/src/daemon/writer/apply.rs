@@ -1,4 +1,4 @@
-//! Applies commands to open jobs. Nothing is durable before the commit.
+//! Applies commands to open jobs. The changes are durable only after the next commit.
 
 use std::io;
 use std::time::Instant;
@@ -35,9 +35,11 @@ impl Writer {
                 }
             }
             WriterCommand::Output { connection_id, job, epoch, offset, bytes, receipts } => {
-                let full = self.disk_full_state.is_full();
+                let is_full = self.disk_full_state.is_full();
                 let result = self.check_sender(&connection_id, &job).and_then(|()| {
-                    self.with_open_job(&job, |open, _| open.add_output(epoch, offset, &bytes, full))
+                    self.with_open_job(&job, |open_job, _| {
+                        open_job.add_output(epoch, offset, &bytes, is_full)
+                    })
                 });
                 self.request_receipt(&connection_id, &job, epoch, result, &receipts, now);
             }
@@ -62,7 +64,7 @@ impl Writer {
                 }
             }
             WriterCommand::CheckRun { connection_id, job, epoch, reply } => {
-                // The connection may have ended.
+                // Sending fails if the connection has ended.
                 let _ = reply.send(self.check_run(&connection_id, &job, epoch));
             }
             WriterCommand::RemoveConnection(connection_id) => self.ownership.on_disconnect(&connection_id),
@@ -81,7 +83,7 @@ impl Writer {
         receipts: &Receipts,
     ) -> Option<io::Result<()>> {
         let has_end = batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }));
-        // Even if the disk is full, an agent learns that its job is closed.
+        // The events of an ended job are not deferred, so that its agent learns even then that the job is closed.
         if self.disk_full_state.is_full()
             && !self.disk_full_state.must_record(job, has_end)
             && self.open_job(job).is_ok()
@@ -89,27 +91,27 @@ impl Writer {
             self.defer(job, receipts.clone());
             return None;
         }
-        let accepted = batch.iter().any(|event| matches!(event.body, EventBody::Accepted { .. }));
-        let result = self.with_open_job(job, |open, ids| open.add_agent_events(epoch, first_seq, batch, ids));
-        if accepted && result.is_ok() {
-            // The agent's `accepted` frame, after which the values are normally removed, may have been lost with its
-            // connection.
+        let is_accepted = batch.iter().any(|event| matches!(event.body, EventBody::Accepted { .. }));
+        let result =
+            self.with_open_job(job, |open_job, ids| open_job.add_agent_events(epoch, first_seq, batch, ids));
+        if is_accepted && result.is_ok() {
+            // Normally the agent's `accepted` frame has this effect, but it may have been lost with the connection.
             spec::remove_env_values_or_log(&self.registry, job);
         }
         Some(result)
     }
 
-    /// Defers an agent's events until the disk has free space. The record shows why no new events arrive.
+    /// Defers an agent's events until the disk has free space. The job's record shows why no new events arrive.
     pub(super) fn defer(&mut self, job: &JobId, receipts: Receipts) {
         if !self.disk_full_state.defer(job, receipts) {
             return;
         }
         let (reason, at) = (self.disk_full_state.shortage_reason().to_owned(), self.clock.now());
-        let recorded = self.with_open_job(job, |open, ids| {
-            if open.record().link != Some(Link::Connected) {
+        let recorded = self.with_open_job(job, |open_job, ids| {
+            if open_job.record().link != Some(Link::Connected) {
                 return Ok(());
             }
-            open.add_relay_event(at, EventBody::LinkLost { reason }, ids)
+            open_job.add_relay_event(at, EventBody::LinkLost { reason }, ids)
         });
         if let Err(e) = recorded {
             tracing::warn!("{job}: the full disk can't be noted in its record: {e}");
@@ -123,20 +125,20 @@ impl Writer {
                 self.disk_full_state.shortage_reason()
             );
         }
-        let (urgent, at) = (is_urgent(&body).then(|| body.clone()), self.clock.now());
+        let (urgent_body, at) = (is_urgent(&body).then(|| body.clone()), self.clock.now());
         if matches!(body, EventBody::Result(_))
             && let Err(e) = self.open_ended_job(job)
         {
             tracing::error!("{job}: its result can't be recorded: {e}");
             return self.queue_retry(job, body, now);
         }
-        match self.with_open_job(job, |open, ids| open.add_relay_event(at, body, ids)) {
+        match self.with_open_job(job, |open_job, ids| open_job.add_relay_event(at, body, ids)) {
             Ok(()) => {}
-            // The job has ended, so no event follows.
+            // The job has ended, so no event may follow.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => {
                 tracing::error!("{job}: an event could not be recorded: {e}");
-                if let Some(body) = urgent {
+                if let Some(body) = urgent_body {
                     self.queue_retry(job, body, now);
                 }
             }
@@ -146,21 +148,21 @@ impl Writer {
     /// Returns the open job, opening it if necessary; fails with `NotFound` if the job has ended.
     pub(super) fn open_job(&mut self, job: &JobId) -> io::Result<&mut OpenJob> {
         if !self.open_jobs.contains_key(job) {
-            let mut opened = OpenJob::open(&self.registry, job, &mut self.event_ids, self.clock.now())?;
+            let mut open_job = OpenJob::open(&self.registry, job, &mut self.event_ids, self.clock.now())?;
             if self.poisoned_logs.contains(job) {
-                opened.event_file().mark_untrusted();
+                open_job.event_file().mark_untrusted();
             }
-            self.open_jobs.insert(job.clone(), opened);
+            self.open_jobs.insert(job.clone(), open_job);
             self.jobs_to_commit.insert(job.clone());
         }
         self.open_jobs.get_mut(job).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Opens a job that the core has found in the registry. The core learns of the end of a job that has ended.
+    /// Opens a job that the core has found in the registry. If the job has ended, the core gets its final record.
     fn open_found_job(&mut self, job: &JobId) -> io::Result<()> {
         match self.open_job(job) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            opened => return opened.map(|_| ()),
+            open_job => return open_job.map(|_| ()),
         }
         if let Ok(stored) = read::load_record(&self.registry, job)
             && let Some(finished_at) = stored.record.finished_at
@@ -176,32 +178,33 @@ impl Writer {
     fn open_ended_job(&mut self, job: &JobId) -> io::Result<()> {
         match self.open_job(job) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            opened => return opened.map(|_| ()),
+            open_job => return open_job.map(|_| ()),
         }
-        let opened = match OpenJob::open_ended(&self.registry, job, &mut self.event_ids, self.clock.now()) {
-            // The job was removed meanwhile.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened?,
-        };
-        self.open_jobs.insert(job.clone(), opened);
+        let open_job =
+            match OpenJob::open_for_result(&self.registry, job, &mut self.event_ids, self.clock.now()) {
+                // The job was removed meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                open_job => open_job?,
+            };
+        self.open_jobs.insert(job.clone(), open_job);
         Ok(())
     }
 
     fn with_open_job<T>(
         &mut self,
         job: &JobId,
-        act: impl FnOnce(&mut OpenJob, &mut EventIds) -> io::Result<T>,
+        change: impl FnOnce(&mut OpenJob, &mut EventIds) -> io::Result<T>,
     ) -> io::Result<T> {
         self.open_job(job)?;
         self.jobs_to_commit.insert(job.clone());
         match self.open_jobs.get_mut(job) {
-            Some(open) => act(open, &mut self.event_ids),
+            Some(open_job) => change(open_job, &mut self.event_ids),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
-    /// Requests a receipt after the commit. Reports a protocol violation at once. If the job's files fail, no receipt
-    /// is sent, and the agent waits.
+    /// Requests a receipt, which is sent after the commit. Reports a protocol violation at once. If the job's files
+    /// fail, no receipt is sent, and the agent keeps its data.
     fn request_receipt(
         &mut self,
         connection_id: &ConnectionId,
@@ -212,7 +215,7 @@ impl Writer {
         now: Instant,
     ) {
         let problem = match (result, self.open_jobs.get_mut(job)) {
-            (Ok(()), Some(open)) => return open.request_receipt(receipts),
+            (Ok(()), Some(open_job)) => return open_job.request_receipt(receipts),
             // The agent reconnects and learns that the job is closed.
             (Err(e), _) if e.kind() == io::ErrorKind::NotFound => {
                 "it is unknown here, or has ended".to_owned()
@@ -227,7 +230,7 @@ impl Writer {
         receipts.post(job.clone(), Receipt { epoch, reconnect_reason: Some(problem), ..Receipt::default() });
     }
 
-    /// Quarantines a job whose files fail. Its agent waits.
+    /// Quarantines a job whose files fail. The job's agent waits for a receipt.
     pub(super) fn quarantine_job(
         &mut self,
         job: &JobId,
@@ -241,14 +244,14 @@ impl Writer {
         }
     }
 
-    /// Checks that this connection may send data of a job.
+    /// Checks that a connection may send data of a job.
     fn check_sender(&mut self, connection_id: &ConnectionId, job: &JobId) -> io::Result<()> {
         self.open_job(job)?;
-        let recorded = self.open_jobs.get(job).and_then(|open| open.record().agent.as_deref());
+        let recorded = self.open_jobs.get(job).and_then(|open_job| open_job.record().agent.as_deref());
         self.ownership.check_sender(connection_id, job, recorded)
     }
 
-    /// Checks that this connection may act for a run, and that the run is the running one.
+    /// Checks that a connection may act for a run, and that the run is the running one.
     fn check_run(&mut self, connection_id: &ConnectionId, job: &JobId, epoch: u32) -> Result<(), String> {
         self.check_sender(connection_id, job).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => format!("{job} is unknown here, or has ended"),
@@ -261,7 +264,7 @@ impl Writer {
         }
     }
 
-    /// Returns the same as [`Self::durable_state`]; `None` if that can't be determined now.
+    /// Returns the result of [`Self::durable_state`]; `None` if the job's files can't be read at the moment.
     fn report_durable(&mut self, connection_id: &ConnectionId, progress: &JobProgress) -> Option<Durable> {
         let (durable, job) = (self.durable_state(&connection_id.agent, progress), &progress.job);
         match &durable {
@@ -274,31 +277,31 @@ impl Writer {
         durable.ok()
     }
 
-    /// Returns the durable state of a job that an agent reports. A job of another agent is reported as closed.
+    /// Returns the durable state of a job that an agent's hello names. A job of another agent is reported as closed.
     fn durable_state(&mut self, agent: &AgentId, progress: &JobProgress) -> io::Result<Durable> {
         let JobProgress { job, epoch, .. } = progress;
-        let closed = Durable { job: job.clone(), epoch: *epoch, seq: 0, output: 0, closed: true };
+        let closed_answer = Durable { job: job.clone(), epoch: *epoch, seq: 0, output: 0, closed: true };
         match self.open_job(job) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(closed),
-            open => open.map(|_| ())?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(closed_answer),
+            open_job => open_job.map(|_| ())?,
         }
-        let Some(open) = self.open_jobs.get(job) else { return Ok(closed) };
-        let (record, receipt) = (open.record(), open.receipt());
+        let Some(open_job) = self.open_jobs.get(job) else { return Ok(closed_answer) };
+        let (record, receipt) = (open_job.record(), open_job.receipt());
         if !self.ownership.is_owner(agent, job, record.agent.as_deref()) {
-            return Ok(closed);
+            return Ok(closed_answer);
         }
-        let next = record.epoch.saturating_add(1);
-        if record.state.is_final() || !(record.epoch..=next).contains(epoch) {
-            return Ok(closed);
+        let next_epoch = record.epoch.saturating_add(1);
+        if record.state.is_final() || !(record.epoch..=next_epoch).contains(epoch) {
+            return Ok(closed_answer);
         }
         let seq = if record.epoch == *epoch { receipt.seq } else { 0 };
         // Lines that another process has written may not be durable yet, so the answer waits for the commit.
         self.jobs_to_commit.insert(job.clone());
-        Ok(Durable { seq, output: receipt.output_offset, closed: false, ..closed })
+        Ok(Durable { seq, output: receipt.output_offset, closed: false, ..closed_answer })
     }
 
     /// Adds a job that had ended before startup to the archive queue.
-    pub(super) fn add_to_archive_list(&mut self, job: &JobId) {
+    pub(super) fn add_to_archive_queue(&mut self, job: &JobId) {
         let finished_at =
             read::load_record(&self.registry, job).ok().and_then(|stored| stored.record.finished_at);
         if let Some(finished_at) = finished_at {

@@ -1,4 +1,4 @@
-//! Moves all but the newest ended jobs to `archive/`, so that listings stay fast with 10,000 jobs.
+//! Moves ended jobs, except the newest, to the folder `archive/`, so that listings stay fast with 10,000 jobs.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,25 +11,26 @@ use crate::registry::{Registry, outbox};
 /// Maximum number of ended jobs outside of the archive.
 const MAX_UNARCHIVED: usize = 200;
 
+/// Ended jobs that are not in the archive, each with the time of its end.
 pub(super) struct ArchiveQueue {
     ended_jobs: BTreeSet<(Timestamp, JobId)>,
 }
 
 impl ArchiveQueue {
-    pub(super) fn new(ended: Vec<(Timestamp, JobId)>) -> Self {
-        Self { ended_jobs: ended.into_iter().collect() }
+    pub(super) fn new(ended_jobs: Vec<(Timestamp, JobId)>) -> Self {
+        Self { ended_jobs: ended_jobs.into_iter().collect() }
     }
 
     pub(super) fn add_ended_job(&mut self, finished_at: Timestamp, job: JobId) {
         self.ended_jobs.insert((finished_at, job));
     }
 
-    /// Archives the oldest jobs. A failed move is retried after the end of the next job.
+    /// Archives the oldest jobs until [`MAX_UNARCHIVED`] are left. A failed move is retried when the next job ends.
     pub(super) fn archive_oldest(&mut self, registry: &Registry) {
         while self.ended_jobs.len() > MAX_UNARCHIVED {
             let Some((finished_at, job)) = self.ended_jobs.pop_first() else { return };
             if let Err(e) = archive_job(registry, &job) {
-                tracing::warn!("{job} could not be archived and stays where it is for now: {e}");
+                tracing::warn!("{job} could not be archived, which is retried later: {e}");
                 self.ended_jobs.insert((finished_at, job));
                 return;
             }
@@ -37,10 +38,9 @@ impl ArchiveQueue {
     }
 }
 
-/// Moves a job to the archive. The record is moved last, so that a reader that finds it there finds all other files
-/// too.
+/// Moves a job to the archive, the record last: a reader who finds the record there also finds the other files.
 fn archive_job(registry: &Registry, job: &JobId) -> io::Result<()> {
-    let archive = registry.archived();
+    let archive = registry.archive_registry();
     let moves = [
         (registry.spec(job), archive.spec(job)),
         (registry.pack(job), archive.pack(job)),

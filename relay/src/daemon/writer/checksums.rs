@@ -2,21 +2,20 @@
 
 use std::collections::VecDeque;
 
-/// Number of checksums that are kept: the maximum number of events in flight. Older events were acknowledged and are
-/// never sent again.
+/// Maximum number of checksums, which is the maximum number of unacknowledged events: only these are sent again.
 const MAX_CHECKSUMS: usize = 1024;
 
-/// Checksums of the newest events of one epoch.
+/// Checksums of the newest events of one run.
 #[derive(Debug, Default)]
 pub(super) struct Checksums {
     epoch: u32,
-    /// Sequence number of the last event.
+    /// Sequence number of the newest event.
     last_seq: u64,
     newest_sums: VecDeque<u32>,
 }
 
 impl Checksums {
-    /// Adds the checksum of the next event. Drops all earlier ones if the event does not follow the last one.
+    /// Adds the checksum of an event. Drops all earlier checksums if the event does not follow the last one.
     pub(super) fn push(&mut self, epoch: u32, seq: u64, sum: u32) {
         if epoch != self.epoch || seq != self.last_seq + 1 {
             self.newest_sums.clear();
@@ -29,8 +28,8 @@ impl Checksums {
 
     /// Returns the checksum of an event; `None` if that checksum is no longer kept.
     pub(super) fn get(&self, epoch: u32, seq: u64) -> Option<u32> {
-        let back = usize::try_from(self.last_seq.checked_sub(seq)?).ok()?;
-        let index = self.newest_sums.len().checked_sub(back + 1)?;
+        let distance = usize::try_from(self.last_seq.checked_sub(seq)?).ok()?;
+        let index = self.newest_sums.len().checked_sub(distance + 1)?;
         (epoch == self.epoch).then(|| self.newest_sums[index])
     }
 }
@@ -40,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_of_one_epoch_are_known() {
+    fn the_newest_checksums_of_one_run_are_known() {
         let mut checksums = Checksums::default();
         for seq in 1..=2000_u32 {
             checksums.push(1, seq.into(), seq * 3);

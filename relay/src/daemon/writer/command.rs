@@ -1,4 +1,4 @@
-//! Commands to the writer, and its receipts.
+//! Commands to the writer, and the receipts that the writer sends.
 
 use common::event::{Event, EventBody};
 use common::ids::JobId;
@@ -10,7 +10,7 @@ use crate::daemon::core::AgentId;
 use crate::daemon::core::ConnectionId;
 use crate::daemon::latest_map::LatestMap;
 
-/// Receipt for an agent whose events are durable.
+/// Receipt for an agent: how much of a job's data is durable, or why the agent must reconnect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::daemon) struct Receipt {
     /// Run that the events belong to.
@@ -27,7 +27,7 @@ pub(in crate::daemon) struct Receipt {
 pub(in crate::daemon) type Receipts = LatestMap<JobId, Receipt>;
 
 pub(in crate::daemon) enum WriterCommand {
-    /// Open a job that was found in the registry: log the first event of a new one, and repair the record of an old one.
+    /// Open a job that was found in the registry: log the first event of a new job, or repair an old job's record.
     OpenJob(JobId),
     /// Record events of an agent.
     Events {
@@ -53,15 +53,14 @@ pub(in crate::daemon) enum WriterCommand {
     RemoveEnvValues(JobId),
     /// Change the time limit in the spec of a job that no agent has yet.
     WriteSpecLimit { job: JobId, job_ms: u64 },
-    /// Write the commit that a job starts from into its spec. No agent has the job yet.
+    /// Write the commit that a job starts from into the job's spec. No agent has the job yet.
     WriteSpecBase { job: JobId, commit: String },
-    /// Assign a job to an agent before it is sent. From now on that agent may send its events.
+    /// Assign a job to an agent before the job is sent. From now on that agent may send the job's events.
     AssignOffer { job: JobId, agent: AgentId },
     /// Report the durable state of these jobs to a connection after its hello. From now on nothing is accepted from
-    /// older connections. Without an answer the connection must end.
+    /// older connections of the same agent. If no answer arrives, the connection must end.
     QueryDurable { connection_id: ConnectionId, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
-    /// Check that this connection may send data of a run, and that the run is the running one. The answer is one line
-    /// if it may not.
+    /// Check that a connection may send data of a run, and that the run is running. If not, answer with the reason.
     CheckRun {
         connection_id: ConnectionId,
         job: JobId,
@@ -70,7 +69,7 @@ pub(in crate::daemon) enum WriterCommand {
     },
     /// Remove a connection that has ended.
     RemoveConnection(ConnectionId),
-    /// Reply once everything sent before, including records, is on disk.
+    /// Reply once everything that was sent before this command is on disk, including records.
     Flush(oneshot::Sender<()>),
 }
 

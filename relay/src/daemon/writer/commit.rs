@@ -16,101 +16,102 @@ use crate::files::staged::is_out_of_space;
 const MAX_OPEN_LOGS: usize = 64;
 
 impl Writer {
-    /// Makes everything that was recorded durable, then sends receipts and changes.
+    /// Makes everything that was recorded durable, then sends receipts and publishes changes.
     pub(super) fn commit(&mut self, now: Instant) {
         // The first commit may fail and defer events. A second commit then shows the deferral in the jobs' records.
         for _ in 0..2 {
-            let failed = self.commit_once(now);
-            self.answer_queries(&failed);
-            if failed.is_empty() {
+            let failures = self.commit_once(now);
+            self.answer_queries(&failures);
+            if failures.is_empty() {
                 break;
             }
-            self.fail_pending(failed, now);
+            self.fail_pending(failures, now);
         }
     }
 
     fn commit_once(&mut self, now: Instant) -> BTreeMap<JobId, io::Error> {
-        let group: Vec<JobId> = std::mem::take(&mut self.jobs_to_commit).into_iter().collect();
-        let mut failed = BTreeMap::new();
+        let jobs: Vec<JobId> = std::mem::take(&mut self.jobs_to_commit).into_iter().collect();
+        let mut failures = BTreeMap::new();
         // 1. write
-        for job in &group {
+        for job in &jobs {
             if let Err(e) = self.write_log(job, now) {
-                failed.insert(job.clone(), e);
+                failures.insert(job.clone(), e);
             }
         }
         // 2. sync: all syncs begin before the first wait
-        let written: Vec<JobId> = group.into_iter().filter(|job| !failed.contains_key(job)).collect();
-        if written.len() > 1 {
-            for job in &written {
-                if let Some(open) = self.open_jobs.get_mut(job) {
-                    open.event_file().begin_sync();
+        let written_jobs: Vec<JobId> = jobs.into_iter().filter(|job| !failures.contains_key(job)).collect();
+        if written_jobs.len() > 1 {
+            for job in &written_jobs {
+                if let Some(open_job) = self.open_jobs.get_mut(job) {
+                    open_job.event_file().begin_sync();
                 }
             }
         }
-        for job in &written {
+        for job in &written_jobs {
             if let Err(e) = self.sync_log(job, now) {
-                failed.insert(job.clone(), e);
+                failures.insert(job.clone(), e);
             }
         }
-        let durable: Vec<JobId> = written.into_iter().filter(|job| !failed.contains_key(job)).collect();
+        let durable_jobs: Vec<JobId> =
+            written_jobs.into_iter().filter(|job| !failures.contains_key(job)).collect();
         // The output must be on disk before it is acknowledged, because the agent then deletes its copy.
-        for job in &durable {
-            if let Some(open) = self.open_jobs.get_mut(job) {
-                open.sync_output();
+        for job in &durable_jobs {
+            if let Some(open_job) = self.open_jobs.get_mut(job) {
+                open_job.sync_output();
             }
         }
         // 3. records
-        let ended = self.refresh_records(&durable, now);
+        let ended_jobs = self.refresh_records(&durable_jobs, now);
         // 4. receipts
-        for job in &durable {
+        for job in &durable_jobs {
             self.quarantine.release_job(job);
-            if let Some(open) = self.open_jobs.get_mut(job) {
-                open.send_receipts();
+            if let Some(open_job) = self.open_jobs.get_mut(job) {
+                open_job.send_receipts();
             }
         }
         // 5. changes
-        self.publish_changes(&durable);
-        self.archive_ended(&ended);
-        failed
+        self.publish_changes(&durable_jobs);
+        self.archive_ended(&ended_jobs);
+        failures
     }
 
     fn write_log(&mut self, job: &JobId, now: Instant) -> io::Result<()> {
-        let Some(open) = self.open_jobs.get_mut(job) else { return Ok(()) };
-        match open.write_log() {
+        let Some(open_job) = self.open_jobs.get_mut(job) else { return Ok(()) };
+        match open_job.write_log() {
             Err(e) => self.recover_write(job, e, now),
             Ok(()) => Ok(()),
         }
     }
 
     fn sync_log(&mut self, job: &JobId, now: Instant) -> io::Result<()> {
-        let Some(open) = self.open_jobs.get_mut(job) else { return Ok(()) };
-        if let Err(e) = open.event_file().sync() {
+        let Some(open_job) = self.open_jobs.get_mut(job) else { return Ok(()) };
+        if let Err(e) = open_job.event_file().sync() {
             self.recover_sync(job, &e, now)?;
         }
         self.poisoned_logs.remove(job);
         Ok(())
     }
 
-    /// Writes records that are due. Returns the jobs whose record now shows their end.
+    /// Writes the records of `jobs` that are due. Returns the jobs whose record now shows their end.
     pub(super) fn refresh_records(&mut self, jobs: &[JobId], now: Instant) -> Vec<JobId> {
-        let mut ended = Vec::new();
+        let mut ended_jobs = Vec::new();
         for job in jobs {
             self.refresh_due.remove(job);
-            let Some(open) = self.open_jobs.get_mut(job) else { continue };
-            let is_final = open.record().state.is_final();
+            let Some(open_job) = self.open_jobs.get_mut(job) else { continue };
+            let is_final = open_job.record().state.is_final();
             if is_final {
-                // The values are removed for every outcome, and before readers see the end of the job.
+                // The environment values are removed for every outcome, and before readers see the end of the job.
                 spec::remove_env_values_or_log(&self.registry, job);
             }
-            let mut refreshed = open.refresh_record(now, false);
-            // Both the new record and the old one are on disk only for a moment, so the reserve may be used for that.
-            if refreshed.as_ref().is_err_and(is_out_of_space)
+            let mut result = open_job.refresh_record(now, false);
+            // The new record needs space only until it replaces the old one, so the reserve may be used for it.
+            if result.as_ref().is_err_and(is_out_of_space)
                 && (self.disk_full_state.release_reserve(now) || is_final)
             {
-                refreshed = open.refresh_record(now, is_final);
+                result = open_job.refresh_record(now, is_final);
             }
-            match refreshed {
-                Ok(None) if is_final => ended.push(job.clone()),
+            match result {
+                Ok(None) if is_final => ended_jobs.push(job.clone()),
                 Ok(None) => {}
                 Ok(Some(due)) => drop(self.refresh_due.insert(job.clone(), due)),
                 Err(e) => {
@@ -121,62 +122,63 @@ impl Writer {
                 }
             }
         }
-        ended
+        ended_jobs
     }
 
     pub(super) fn refresh_all_records(&mut self, now: Instant) {
         let jobs: Vec<JobId> = self.refresh_due.keys().cloned().collect();
-        let ended = self.refresh_records(&jobs, now + RETRY_PAUSE);
-        self.archive_ended(&ended);
+        let ended_jobs = self.refresh_records(&jobs, now + RETRY_PAUSE);
+        self.archive_ended(&ended_jobs);
     }
 
     /// Sends the changed records to the core, and the recorded lines to the subscribers.
     fn publish_changes(&mut self, jobs: &[JobId]) {
         let mut batch = self.broadcast.begin_batch();
         for job in jobs {
-            let Some(open) = self.open_jobs.get_mut(job) else { continue };
-            batch.add(job, open.lines());
-            if open.is_changed() {
-                self.changes.post(job.clone(), open.record().clone());
+            let Some(open_job) = self.open_jobs.get_mut(job) else { continue };
+            batch.add(job, open_job.lines());
+            if open_job.is_changed() {
+                self.changes.post(job.clone(), open_job.record().clone());
             }
-            open.clear_lines();
+            open_job.clear_lines();
         }
         self.broadcast.publish(batch, self.event_ids.newest_id());
         if self.open_jobs.len() > MAX_OPEN_LOGS {
             for job in jobs {
-                if let Some(open) = self.open_jobs.get_mut(job) {
-                    open.event_file().close();
+                if let Some(open_job) = self.open_jobs.get_mut(job) {
+                    open_job.event_file().close();
                 }
             }
         }
     }
 
     /// Sends the answers that waited for the commit, without the jobs that failed.
-    fn answer_queries(&mut self, failed: &BTreeMap<JobId, io::Error>) {
-        for (connection_id, mut durable, reply) in self.pending_answers.drain(..) {
-            durable.retain(|durable| {
-                let is_known = durable.closed || !failed.contains_key(&durable.job);
+    fn answer_queries(&mut self, failures: &BTreeMap<JobId, io::Error>) {
+        for (connection_id, mut durable_jobs, reply) in self.pending_answers.drain(..) {
+            durable_jobs.retain(|durable| {
+                let is_known = durable.closed || !failures.contains_key(&durable.job);
                 if !is_known {
                     self.ownership.demand_resend(&connection_id, &durable.job);
                 }
                 is_known
             });
-            // The receiver may be gone.
-            let _ = reply.send(durable);
+            // Sending fails if the connection has ended.
+            let _ = reply.send(durable_jobs);
         }
     }
 
-    pub(super) fn archive_ended(&mut self, ended: &[JobId]) {
-        for job in ended {
+    /// Closes jobs that have ended, and archives the oldest ended jobs.
+    pub(super) fn archive_ended(&mut self, ended_jobs: &[JobId]) {
+        for job in ended_jobs {
             self.ownership.remove_job(job);
-            if let Some(open) = self.open_jobs.remove(job)
-                && !open.is_archived(&self.registry)
-                && let Some(finished_at) = open.record().finished_at
+            if let Some(open_job) = self.open_jobs.remove(job)
+                && !open_job.is_archived(&self.registry)
+                && let Some(finished_at) = open_job.record().finished_at
             {
                 self.archive_queue.add_ended_job(finished_at, job.clone());
             }
         }
-        if !ended.is_empty() {
+        if !ended_jobs.is_empty() {
             self.archive_queue.archive_oldest(&self.registry);
         }
     }

@@ -1,9 +1,9 @@
-//! Handling of a full registry disk.
+//! Handles a full disk of the registry.
 //!
 //! ```text
 //!            a write finds no space     after CHECK_INTERVAL: space for the reserve
-//!   roomy ───────────────────────────► full ────────────────────────────────────────► roomy
-//!                                        │  batches without an end wait at their agent: no receipt, no refusal
+//!   free  ───────────────────────────► full ────────────────────────────────────────► free
+//!                                        │  batches without a final event wait at their agent: no receipt, no refusal
 //!                                        └  final events are recorded, using the reserve
 //! ```
 //!
@@ -19,26 +19,27 @@ use super::command::{Receipt, Receipts};
 
 use crate::registry::{Registry, reserve};
 
-/// Interval between two checks for free space. With an agent's reconnect, recovery takes less than 5 s.
+/// Interval between two checks for free space. An agent continues less than 5 s after there is free space.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reason sent to agents and shown in records.
+/// Reason for missing events, sent to agents and shown in records: no free bytes.
 const DISK_FULL: &str = "the disk of the relay's registry is full";
-/// Reason for a disk with free bytes but without free inodes.
+/// Reason for missing events on a disk with free bytes but without free inodes.
 const NO_FREE_INODES: &str = "the disk of the relay's registry has no free inodes: it can hold no more files";
 
+/// State of the registry's disk: full, or with free space.
 pub(super) struct DiskFullState {
     registry: Registry,
     /// Time of the next check; `None` while there is free space.
     next_check: Option<Instant>,
-    /// Jobs whose events wait at their agent.
+    /// Jobs whose events wait at their agent, each with the receipt map of the agent's connection.
     deferred_receipts: BTreeMap<JobId, Receipts>,
-    /// Jobs whose final event waits for earlier events.
+    /// Jobs whose agent has sent the final event: all their batches are recorded although the disk is full.
     jobs_with_final_event: BTreeSet<JobId>,
 }
 
 impl DiskFullState {
-    /// Creates the reserve; marks the disk as full if there is no space for it.
+    /// Creates the reserve of disk space for final events; marks the disk as full if there is no space for it.
     pub(super) fn new(registry: &Registry, now: Instant) -> Self {
         let next_check = reserve::ensure_reserve(registry).is_err().then_some(now + CHECK_INTERVAL);
         if next_check.is_some() {
@@ -78,7 +79,7 @@ impl DiskFullState {
     }
 
     /// Returns true if a batch must be recorded although the disk is full: it contains the final event of its job, or
-    /// events before it.
+    /// events before the final event.
     pub(super) fn must_record(&mut self, job: &JobId, has_final_event: bool) -> bool {
         if has_final_event {
             self.jobs_with_final_event.insert(job.clone());
@@ -96,7 +97,7 @@ impl DiskFullState {
         self.next_check
     }
 
-    /// Checks for free space. If there is some again, notifies all waiting agents to send everything again.
+    /// Checks for free space. If there is some again, asks all waiting agents to send everything again.
     pub(super) fn check_free_space(&mut self, now: Instant) {
         if reserve::create_reserve(&self.registry).is_err() {
             self.next_check = Some(now + CHECK_INTERVAL);

@@ -1,4 +1,4 @@
-//! An open job: its log, its record, its output.
+//! An open job: its event log, its record and its output.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,21 +18,22 @@ use crate::files::atomic::Durability;
 use crate::registry::Registry;
 use crate::registry::log_file::LogWriter;
 
-/// Minimum interval between two writes of a record whose state has not changed: short enough for readers, and long
-/// enough that the record's writes don't slow down a flood of events.
+/// Minimum interval between two writes of a record whose state has not changed. It is short enough for readers, and
+/// long enough that a flood of events is not slowed down.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(25);
-/// Maximum capacity that the line buffer keeps after a commit, in bytes: a job may be idle for hours after a flood.
-const MAX_KEPT_BUFFER: usize = 64 * 1024;
+/// Maximum capacity of the line buffer after a commit, in bytes: a job may be idle for hours after a flood of events.
+const MAX_IDLE_BUFFER: usize = 64 * 1024;
 
+/// A job whose files the writer has open.
 pub(super) struct OpenJob {
-    /// Location of the job's files: the registry or its archive.
+    /// Folder with the job's files: the registry or its archive.
     home: Registry,
     record: JobRecord,
     event_file: EventFile,
-    /// Lines that are not written yet, or not published yet.
+    /// Lines of the event log that are not written yet, or not published yet.
     pending_lines: Vec<u8>,
-    /// True if these lines must be recorded even on a full disk.
-    lines_are_urgent: bool,
+    /// True if the pending lines must be recorded even on a full disk.
+    has_urgent_lines: bool,
     /// Sequence number of the relay's own newest event.
     relay_seq: u64,
     /// Checksums of the agent's newest events.
@@ -41,12 +42,12 @@ pub(super) struct OpenJob {
     /// Events of the relay itself that are among the pending lines and must not be lost.
     unrecorded_events: Vec<EventBody>,
     /// True if the record has changed since it was sent to the core.
-    record_changed: bool,
+    is_record_changed: bool,
     /// True if the record has changed since it was written.
-    record_is_stale: bool,
+    is_record_stale: bool,
     /// State and link in the record on disk, and the time of its last write.
     written_state: Option<(State, Option<Link>, Instant)>,
-    /// Connections that get a receipt after the commit.
+    /// Receipt maps of the connections that get a receipt after the commit.
     waiting_receipts: Vec<Receipts>,
 }
 
@@ -61,55 +62,55 @@ impl OpenJob {
         ids: &mut EventIds,
         now: Timestamp,
     ) -> io::Result<Self> {
-        let found = log_repair::repair_job(registry, job, ids, now)?;
-        if found.record.state.is_final() {
-            if found.record_is_stale {
-                registry.record(job).replace(&found.record.to_bytes()?, Durability::Cached)?;
+        let repaired = log_repair::repair_job(registry, job, ids, now)?;
+        if repaired.record.state.is_final() {
+            if repaired.is_record_stale {
+                registry.record(job).replace(&repaired.record.to_bytes()?, Durability::Cached)?;
             }
             return Err(io::ErrorKind::NotFound.into());
         }
-        let mut open = Self::from_files(registry, job, found)?;
-        if open.relay_seq == 0 && open.record.seq == 0 {
+        let mut open_job = Self::from_files(registry, job, repaired)?;
+        if open_job.relay_seq == 0 && open_job.record.seq == 0 {
             // The event has the time of the launch, so that the record folded from the log equals the record that
-            // launch wrote.
-            let queued = EventBody::Queued(Box::new(open.record.to_queued()));
-            open.push_relay_event(Event { at: open.record.created_at, body: queued }, ids)?;
+            // `relay launch` wrote.
+            let queued = EventBody::Queued(Box::new(open_job.record.to_queued()));
+            open_job.push_relay_event(Event { at: open_job.record.created_at, body: queued }, ids)?;
         }
-        Ok(open)
+        Ok(open_job)
     }
 
-    /// Opens a job that has ended, for its result.
+    /// Opens a job that has ended, so that its result can be recorded.
     ///
     /// # Errors
     /// `NotFound` for a job that is unknown or has not ended; otherwise the error of the failing call.
-    pub(super) fn open_ended(
+    pub(super) fn open_for_result(
         registry: &Registry,
         job: &JobId,
         ids: &mut EventIds,
         now: Timestamp,
     ) -> io::Result<Self> {
-        let archive = registry.archived();
+        let archive = registry.archive_registry();
         let home = if registry.record(job).exists() { registry } else { &archive };
-        let found = log_repair::repair_job(home, job, ids, now)?;
-        if !found.record.state.is_final() {
+        let repaired = log_repair::repair_job(home, job, ids, now)?;
+        if !repaired.record.state.is_final() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        Self::from_files(home, job, found)
+        Self::from_files(home, job, repaired)
     }
 
-    fn from_files(home: &Registry, job: &JobId, found: RepairedJob) -> io::Result<Self> {
+    fn from_files(home: &Registry, job: &JobId, repaired: RepairedJob) -> io::Result<Self> {
         Ok(Self {
             home: home.clone(),
             output: LogWriter::open(&home.log(job))?,
-            event_file: EventFile::new(home.events(job), found.log_length),
-            record: found.record,
+            event_file: EventFile::new(home.events(job), repaired.log_length),
+            record: repaired.record,
             pending_lines: Vec::new(),
-            lines_are_urgent: false,
-            relay_seq: found.relay_seq,
-            checksums: found.checksums,
+            has_urgent_lines: false,
+            relay_seq: repaired.relay_seq,
+            checksums: repaired.checksums,
             unrecorded_events: Vec::new(),
-            record_changed: found.record_is_stale,
-            record_is_stale: found.record_is_stale,
+            is_record_changed: repaired.is_record_stale,
+            is_record_stale: repaired.is_record_stale,
             written_state: None,
             waiting_receipts: Vec::new(),
         })
@@ -130,12 +131,12 @@ impl OpenJob {
 
     /// Returns true if the lines of this commit must be recorded even on a full disk.
     pub(super) fn has_urgent_lines(&self) -> bool {
-        self.lines_are_urgent
+        self.has_urgent_lines
     }
 
     /// Returns true if the record has changed since it was sent to the core.
     pub(super) fn is_changed(&self) -> bool {
-        self.record_changed
+        self.is_record_changed
     }
 
     /// Returns the receipt for everything that is durable after the next commit.
@@ -148,12 +149,12 @@ impl OpenJob {
         }
     }
 
-    /// Requests a receipt after the commit.
+    /// Requests a receipt, which is sent after the commit.
     pub(super) fn request_receipt(&mut self, receipts: &Receipts) {
         self.waiting_receipts.push(receipts.clone());
     }
 
-    /// Adds a batch of an agent's events; drops those that are already recorded.
+    /// Adds a batch of an agent's events; drops events that are already recorded.
     ///
     /// # Errors
     /// `InvalidInput` for an epoch other than the current and the next one, for a gap in the sequence numbers, and for
@@ -166,20 +167,24 @@ impl OpenJob {
         ids: &mut EventIds,
     ) -> io::Result<()> {
         let refused = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-        let current = self.record.epoch;
-        if epoch < current || epoch == 0 {
-            return refused(format!("epoch {epoch} is over, {current} is current"));
+        let current_epoch = self.record.epoch;
+        if epoch < current_epoch || epoch == 0 {
+            return refused(format!("epoch {epoch} is over, {current_epoch} is current"));
         }
-        // A new run has the next number. No run with a higher number was ever started.
-        if epoch > current + 1 {
-            return refused(format!("epoch {epoch} was never started, {current} is current"));
+        // A new run has the next epoch. No run with a higher epoch was ever started.
+        if epoch > current_epoch + 1 {
+            return refused(format!("epoch {epoch} was never started, {current_epoch} is current"));
         }
-        let last = if epoch == current { self.record.seq } else { 0 };
-        if first_seq > last + 1 {
-            return refused(format!("events {} to {} of epoch {epoch} are missing", last + 1, first_seq - 1));
+        let last_seq = if epoch == current_epoch { self.record.seq } else { 0 };
+        if first_seq > last_seq + 1 {
+            return refused(format!(
+                "events {} to {} of epoch {epoch} are missing",
+                last_seq + 1,
+                first_seq - 1
+            ));
         }
         for (seq, event) in (first_seq..).zip(batch) {
-            if seq > last {
+            if seq > last_seq {
                 // The relay may have ended the job just before this event arrived.
                 if self.record.state.is_final() {
                     return Err(io::ErrorKind::NotFound.into());
@@ -204,7 +209,7 @@ impl OpenJob {
         Ok(line.append_to(&mut Vec::new()).map_err(malformed_line)? == sum)
     }
 
-    /// Adds an event of the relay itself, unless the job has ended. Only a result follows the end.
+    /// Adds an event of the relay itself, unless the job has ended. Only a result may follow the end.
     ///
     /// # Errors
     /// Fails if the event can't get an id.
@@ -237,7 +242,7 @@ impl OpenJob {
         event: Event,
         ids: &mut EventIds,
     ) -> io::Result<()> {
-        self.lines_are_urgent |= is_urgent(&event.body);
+        self.has_urgent_lines |= is_urgent(&event.body);
         let job = self.record.job.clone();
         let line = EventLine { id: ids.next_id()?, job, epoch, seq, source, event: Some(event) };
         let sum = line.append_to(&mut self.pending_lines).map_err(malformed_line)?;
@@ -245,7 +250,7 @@ impl OpenJob {
             self.checksums.push(epoch, seq, sum);
         }
         self.record.apply_line(&line);
-        (self.record_is_stale, self.record_changed) = (true, true);
+        (self.is_record_stale, self.is_record_changed) = (true, true);
         Ok(())
     }
 
@@ -259,12 +264,12 @@ impl OpenJob {
         epoch: u32,
         offset: u64,
         bytes: &[u8],
-        disk_full: bool,
+        is_disk_full: bool,
     ) -> io::Result<()> {
         if epoch < self.record.epoch {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("epoch {epoch} is over")));
         }
-        if disk_full {
+        if is_disk_full {
             return self.output.skip_output(offset, bytes);
         }
         match self.output.append(offset, bytes) {
@@ -283,24 +288,28 @@ impl OpenJob {
         }
     }
 
-    /// Appends the lines to the log; see [`EventFile::write`].
+    /// Appends the pending lines to the event log; see [`EventFile::write`].
     pub(super) fn write_log(&mut self) -> io::Result<()> {
         self.event_file.write(&self.pending_lines)
     }
 
-    /// Rewrites the log with these lines; see [`EventFile::rewrite`].
+    /// Rewrites the event log with the pending lines; see [`EventFile::rewrite`].
     pub(super) fn rewrite_log(&mut self) -> io::Result<()> {
         self.event_file.rewrite(&self.pending_lines)
     }
 
     /// Writes the record if it is due; otherwise returns the time at which it is due. The record is only a cache of the
-    /// log and therefore not synced: the next daemon rebuilds it from the log. With `in_place`, the record is
-    /// overwritten if there is no space for a copy.
+    /// log and therefore not synced: the next daemon rebuilds it from the log. If `may_overwrite` is true, the record
+    /// is overwritten when there is no space for a copy.
     ///
     /// # Errors
     /// Fails if the record can't be replaced; the write is then due again.
-    pub(super) fn refresh_record(&mut self, now: Instant, in_place: bool) -> io::Result<Option<Instant>> {
-        if !self.record_is_stale {
+    pub(super) fn refresh_record(
+        &mut self,
+        now: Instant,
+        may_overwrite: bool,
+    ) -> io::Result<Option<Instant>> {
+        if !self.is_record_stale {
             return Ok(None);
         }
         let (state, link) = (self.record.state, self.record.link);
@@ -312,16 +321,16 @@ impl OpenJob {
         }
         let bytes = self.record.to_bytes()?;
         let file = self.home.record(&self.record.job);
-        if in_place {
+        if may_overwrite {
             file.replace_or_overwrite(&bytes, Durability::Cached)?;
         } else {
             file.replace(&bytes, Durability::Cached)?;
         }
-        (self.record_is_stale, self.written_state) = (false, Some((state, link, now)));
+        (self.is_record_stale, self.written_state) = (false, Some((state, link, now)));
         Ok(None)
     }
 
-    /// Sends the requested receipts. Called when everything is durable.
+    /// Sends the requested receipts. Must be called after everything is durable.
     pub(super) fn send_receipts(&mut self) {
         let receipt = self.receipt();
         for receipts in self.waiting_receipts.drain(..) {
@@ -336,20 +345,20 @@ impl OpenJob {
         &self.pending_lines
     }
 
-    /// Drops the lines of this commit. Called when they are published.
+    /// Drops the lines of this commit. Must be called after the lines were published.
     pub(super) fn clear_lines(&mut self) {
         self.pending_lines.clear();
-        self.pending_lines.shrink_to(MAX_KEPT_BUFFER);
+        self.pending_lines.shrink_to(MAX_IDLE_BUFFER);
         self.unrecorded_events.clear();
-        (self.lines_are_urgent, self.record_changed) = (false, false);
+        (self.has_urgent_lines, self.is_record_changed) = (false, false);
     }
 
-    /// Returns the events of the relay itself that must be recorded but were not.
+    /// Takes the events of the relay itself that must be recorded but were not.
     pub(super) fn take_unrecorded(&mut self) -> Vec<EventBody> {
         std::mem::take(&mut self.unrecorded_events)
     }
 
-    /// Returns the connections whose requested receipts can't be sent.
+    /// Takes the receipt maps of the connections whose requested receipts can't be sent.
     pub(super) fn take_receipts(&mut self) -> Vec<Receipts> {
         std::mem::take(&mut self.waiting_receipts)
     }

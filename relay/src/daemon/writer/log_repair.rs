@@ -1,6 +1,6 @@
-//! Repairs one job's files: truncates a torn tail, sets damage aside, and rebuilds the record.
+//! Repairs a job's files: removes a torn tail (an incomplete last line), sets damage aside, rebuilds the record.
 //!
-//! Every step may be interrupted and repeated. A torn tail is truncated in one call. A damaged log is copied, and then
+//! Every step may be interrupted and repeated. A torn tail is removed in one call. A damaged log is copied, and then
 //! replaced in one step by its valid lines and a warning about the rest.
 
 use std::io::{self, BufRead, BufReader};
@@ -20,9 +20,9 @@ use crate::files::staged::StagedFile;
 use crate::registry::event_log::{self, ScanResult};
 use crate::registry::{Registry, read};
 
-/// State of a job from its files.
+/// State of a job after the repair of its files.
 pub(super) struct RepairedJob {
-    /// Record, folded from the log if there is one.
+    /// Record of the job, folded from its log if there is one.
     pub(super) record: JobRecord,
     /// Sequence number of the relay's own newest event.
     pub(super) relay_seq: u64,
@@ -31,60 +31,61 @@ pub(super) struct RepairedJob {
     /// Length of the repaired log, which contains only valid lines, in bytes.
     pub(super) log_length: u64,
     /// True if the record on disk differs from `record`.
-    pub(super) record_is_stale: bool,
+    pub(super) is_record_stale: bool,
 }
 
-/// Reads a job's log and record; truncates a torn tail and sets damage aside.
+/// Reads a job's log and record; removes a torn tail and sets damage aside.
 ///
 /// # Errors
-/// `NotFound` for an unknown job; `Unsupported` for a record or a log of a newer program, which are left as they are;
-/// otherwise the error of the failing call.
+/// `NotFound` for an unknown job; `Unsupported` for a record or a log that a newer relay has written, which are left as
+/// they are; otherwise the error of the failing call.
 pub(super) fn repair_job(
     registry: &Registry,
     job: &JobId,
     ids: &mut EventIds,
     now: Timestamp,
 ) -> io::Result<RepairedJob> {
-    let on_disk = registry.record(job).read(read::MAX_RECORD_SIZE).ok();
-    let stored: Option<JobRecord> = on_disk.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+    let record_bytes = registry.record(job).read(read::MAX_RECORD_SIZE).ok();
+    let stored: Option<JobRecord> =
+        record_bytes.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
     if stored.as_ref().is_some_and(|record| record.schema > SCHEMA) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "its record was written by a newer relay"));
     }
     let path = registry.events(job);
     let mut fold = LogFold::new(stored);
-    let found = match event_log::scan_log(&path, |_, line| fold.apply_line(&line)) {
+    let scan = match event_log::scan_log(&path, |_, line| fold.apply_line(&line)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => ScanResult::default(),
         // Without a log only the record is left.
         Err(e) if RefusedEntry::from_error(&e).is_some() => {
             path.set_aside(&e)?;
             ScanResult::default()
         }
-        found => found?,
+        scan => scan?,
     };
-    if let Some(version) = found.newer_version {
+    if let Some(version) = scan.newer_version {
         let reason = format!("its log has lines of format {version}, by a newer relay");
         return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
     }
-    if found.torn_bytes > 0 {
-        path.open_to_write()?.set_len(found.valid_bytes)?;
-        tracing::warn!("{job}: {} torn bytes were removed from its log", found.torn_bytes);
+    if scan.torn_bytes > 0 {
+        path.open_to_write()?.set_len(scan.valid_bytes)?;
+        tracing::warn!("{job}: {} torn bytes were removed from its log", scan.torn_bytes);
     }
-    let mut len = found.valid_bytes;
-    if found.bad_line_count > 0 {
-        len = set_damaged_log_aside(registry, job, &found, &mut fold, (ids, now))?;
+    let mut len = scan.valid_bytes;
+    if scan.bad_line_count > 0 {
+        len = set_damaged_log_aside(registry, job, &scan, &mut fold, (ids, now))?;
     }
     let record = fold.record.ok_or(io::ErrorKind::NotFound)?;
-    let stale = on_disk.as_deref() != Some(&record.to_bytes()?);
+    let is_record_stale = record_bytes.as_deref() != Some(&record.to_bytes()?);
     Ok(RepairedJob {
         record,
         relay_seq: fold.relay_seq,
         checksums: fold.checksums,
         log_length: len,
-        record_is_stale: stale,
+        is_record_stale,
     })
 }
 
-/// State accumulated from the lines of a log.
+/// State of a job, accumulated from the lines of its log.
 struct LogFold {
     record: Option<JobRecord>,
     relay_seq: u64,
@@ -96,7 +97,8 @@ struct LogFold {
 }
 
 impl LogFold {
-    /// Starts with the record on disk, which is used only if the log has no lines.
+    /// Starts with the record on disk. The log's lines replace it, but for its launch data if the first line is
+    /// missing.
     fn new(stored: Option<JobRecord>) -> Self {
         Self {
             record: stored,
@@ -111,13 +113,13 @@ impl LogFold {
     fn apply_line(&mut self, line: &EventLine) {
         if !self.has_lines {
             self.has_lines = true;
-            // Without the log's first line, the launch data in the record is used.
-            let launched = JobRecord::rebuild([line]);
+            // If the log's first line is missing, the launch data in the record is used.
+            let from_first_line = JobRecord::rebuild([line]);
             let from_record = self.record.take().map(|record| {
                 JobRecord::from_queued(record.job.clone(), record.created_at, &record.to_queued())
             });
-            let is_first = launched.is_some();
-            self.record = launched.or(from_record);
+            let is_first = from_first_line.is_some();
+            self.record = from_first_line.or(from_record);
             if is_first {
                 self.relay_seq = line.seq;
                 return;
@@ -150,8 +152,8 @@ fn set_damaged_log_aside(
     (ids, now): (&mut EventIds, Timestamp),
 ) -> io::Result<u64> {
     let path = registry.events(job);
-    let aside = copy_damaged_log(&path)?;
-    let lines: Vec<String> =
+    let corrupt_copy = copy_damaged_log(&path)?;
+    let line_numbers: Vec<String> =
         scan.first_bad_lines.iter().take(5).map(|(number, _)| number.to_string()).collect();
     let lost = match fold.missing_events.as_slice() {
         [] => String::new(),
@@ -160,8 +162,8 @@ fn set_damaged_log_aside(
     let message = format!(
         "damaged lines of the event log: {} (line {}), set aside in {}{lost}",
         scan.bad_line_count,
-        lines.join(", "),
-        aside.display()
+        line_numbers.join(", "),
+        corrupt_copy.display()
     );
     tracing::error!("{job}: {message}");
     let warning = EventLine {
@@ -184,25 +186,26 @@ fn set_damaged_log_aside(
         line.append_to(&mut bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         fold.apply_line(line);
     }
-    let (copy, copied) = copy_valid_lines(&path, u64::MAX, &bytes)?;
+    let (copy, copied_bytes) = copy_valid_lines(&path, u64::MAX, &bytes)?;
     copy.replace()?;
     path.dir().sync()?;
-    Ok(copied + bytes.len() as u64)
+    Ok(copied_bytes + bytes.len() as u64)
 }
 
-/// Copies a damaged log to the first free `.corrupt-N`, unless the newest such file is already a copy of this log, made
-/// before a crash.
+/// Copies a damaged log to the first free name `LOG.corrupt-N`. If the newest such file is a copy of this log, made
+/// before a crash, returns that file.
 fn copy_damaged_log(log: &FileRef) -> io::Result<FileRef> {
-    let copy = |n: u32| log.sibling(format!("{}.corrupt-{n}", log.name().display()));
-    let free = (1..u32::MAX).find(|n| !copy(*n).exists()).ok_or(io::ErrorKind::AlreadyExists)?;
-    if free > 1 && has_same_content(log, &copy(free - 1)).unwrap_or(false) {
-        return Ok(copy(free - 1));
+    let corrupt_file = |n: u32| log.sibling(format!("{}.corrupt-{n}", log.name().display()));
+    let free_number =
+        (1..u32::MAX).find(|n| !corrupt_file(*n).exists()).ok_or(io::ErrorKind::AlreadyExists)?;
+    if free_number > 1 && has_same_content(log, &corrupt_file(free_number - 1)).unwrap_or(false) {
+        return Ok(corrupt_file(free_number - 1));
     }
-    let mut staged = StagedFile::create(&copy(free))?;
+    let mut staged = StagedFile::create(&corrupt_file(free_number))?;
     io::copy(&mut log.open()?, staged.file())?;
     staged.sync()?;
     staged.replace()?;
-    Ok(copy(free))
+    Ok(corrupt_file(free_number))
 }
 
 fn has_same_content(one: &FileRef, other: &FileRef) -> io::Result<bool> {

@@ -1,22 +1,22 @@
-//! The sole writer of event logs, records and streamed logs.
+//! The sole writer of event logs, records and the logs with workers' output.
 //!
 //! The writer has a separate thread, because it waits for disks. It takes all queued commands, appends their events to
-//! the logs, syncs each log once, and only then refreshes the records, sends receipts and notifies the core: disk, ack,
-//! publish. In this way, many events of a busy agent share one sync, and an idle agent does not wait.
+//! the logs, and syncs each log once. Only then does it refresh the records, send receipts and notify the core: disk,
+//! ack, publish. In this way, many events of a busy agent share one sync, and an idle agent does not wait.
 //!
 //! ```text
 //!  commands ─► apply ─► open jobs ─► commit: 1 write  2 sync  3 records  4 receipts  5 changes
 //!                                      │ a write or a sync fails
 //!                                      ▼
-//!                          write_recovery: take back, give up the reserve, rewrite ──► or no receipt, and a reason
+//!                          write_recovery: truncate, release the reserve, or rewrite ──► else no receipt is sent
 //! ```
 //!
 //! * [`command`]: commands and receipts. [`writer_loop`]: the writer's state and loop.
-//! * [`apply`]: commands → open jobs. [`commit`]: open jobs → disk → receipts and changes. [`write_recovery`]: recovery
-//!   when that fails.
-//! * [`ownership`]: ownership of jobs. [`job`]: an open job. [`log`]: its event log. [`checksums`]: checksums of the
-//!   agent's newest events.
-//! * [`quarantine`]: jobs whose files fail. [`disk_full`]: handling of a full disk. [`ids`]: event ids.
+//! * [`apply`]: applies commands to open jobs. [`commit`]: brings open jobs to the disk, then sends receipts and
+//!   changes. [`write_recovery`]: recovers from a failed write or sync.
+//! * [`ownership`]: the agent of each job. [`job`]: an open job. [`log`]: the file of an event log. [`checksums`]:
+//!   checksums of a job's newest events.
+//! * [`quarantine`]: jobs whose files fail. [`disk_full`]: handles a full disk. [`ids`]: ids of events.
 //! * [`log_repair`]: repairs one job's files. [`archive`]: archives ended jobs.
 //! * [`spec`]: changes to a job's spec.
 

@@ -1,9 +1,9 @@
 //! Ownership of jobs: only a job's agent may send its events, and only on the agent's newest connection. Pure.
 //!
 //! ```text
-//!  queued ──offered to A──► A's ──A's `accepted` is recorded──► A's, as the record says
-//!    │ found at startup: an earlier relay may have offered it, so it belongs to the first agent that holds it
-//!    └────────────────────────────────────────────────────────────────────────────────────────────────► A's
+//!  queued ──offered to A──► owned by A ──A's `accepted` is recorded──► owned by A, as the record says
+//!    │ found at startup: an earlier relay may have offered it, so the first agent that names it in a hello owns it
+//!    └──────────────────────────────────────────────────────────────────────────────────────────────► owned by A
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,35 +15,36 @@ use common::ids::JobId;
 use crate::daemon::core::AgentId;
 use crate::daemon::core::{ConnectionId, ConnectionNumber, NewestConnections};
 
-/// Newest connections and offers.
+/// Connections of agents and offers of jobs, from which the owner of each job follows.
 #[derive(Debug, Default)]
 pub(super) struct JobOwnership {
     newest_connections: NewestConnections,
     /// Connections that have not ended.
     open_connections: BTreeMap<AgentId, ConnectionNumber>,
-    offered_to: BTreeMap<JobId, AgentId>,
+    /// Agent to which a job was offered.
+    offers: BTreeMap<JobId, AgentId>,
     /// Queued jobs of an earlier relay, and jobs that could not be read at startup.
     inherited_jobs: BTreeSet<JobId>,
-    /// Jobs that a connection has to resend: their durable state could not be reported, or received data was not
-    /// recorded.
+    /// Jobs whose data a connection has to resend, because their durable state could not be reported, or because
+    /// received data was not recorded.
     resend_required: BTreeMap<JobId, ConnectionNumber>,
 }
 
 impl JobOwnership {
     /// Starts with the jobs that were found queued at startup, or could not be read.
-    pub(super) fn new(inherited: impl IntoIterator<Item = JobId>) -> Self {
-        Self { inherited_jobs: inherited.into_iter().collect(), ..Self::default() }
+    pub(super) fn new(inherited_jobs: impl IntoIterator<Item = JobId>) -> Self {
+        Self { inherited_jobs: inherited_jobs.into_iter().collect(), ..Self::default() }
     }
 
     /// Registers a connection after its hello. Nothing is accepted from older connections of the agent. Returns `false`
     /// if the agent has or had a newer connection.
     pub(super) fn on_connect(&mut self, connection_id: &ConnectionId) -> bool {
         let ConnectionId { agent, number } = connection_id;
-        let newer = self.newest_connections.advance(agent, *number);
-        if newer {
+        let is_newest = self.newest_connections.advance(agent, *number);
+        if is_newest {
             self.open_connections.insert(agent.clone(), *number);
         }
-        newer
+        is_newest
     }
 
     /// Removes a connection that has ended.
@@ -54,7 +55,7 @@ impl JobOwnership {
         self.resend_required.retain(|_, number| *number != connection_id.number);
     }
 
-    /// Blocks a job on this connection until its agent reconnects and resends everything that is not durable. Otherwise
+    /// Blocks a job on a connection until the agent reconnects and resends everything that is not durable. Otherwise
     /// data after a gap, such as the end of the job, could be recorded.
     pub(super) fn demand_resend(&mut self, connection_id: &ConnectionId, job: &JobId) {
         self.resend_required.insert(job.clone(), connection_id.number);
@@ -65,16 +66,16 @@ impl JobOwnership {
         self.resend_required.remove(job);
     }
 
-    /// Assigns a job to an agent before it is sent.
+    /// Assigns a job to an agent before the job is sent.
     pub(super) fn offer(&mut self, job: JobId, agent: AgentId) {
         self.inherited_jobs.remove(&job);
-        self.offered_to.insert(job, agent);
+        self.offers.insert(job, agent);
     }
 
-    /// Forgets a job that has ended.
+    /// Removes a job that has ended.
     pub(super) fn remove_job(&mut self, job: &JobId) {
         self.inherited_jobs.remove(job);
-        self.offered_to.remove(job);
+        self.offers.remove(job);
         self.resend_required.remove(job);
     }
 
@@ -82,7 +83,7 @@ impl JobOwnership {
     /// record.
     pub(super) fn is_owner(&mut self, agent: &AgentId, job: &JobId, recorded_agent: Option<&str>) -> bool {
         if recorded_agent.is_none() && self.inherited_jobs.remove(job) {
-            self.offered_to.insert(job.clone(), agent.clone());
+            self.offers.insert(job.clone(), agent.clone());
         }
         self.owner(job, recorded_agent) == Some(&**agent)
     }
@@ -111,7 +112,7 @@ impl JobOwnership {
     }
 
     fn owner<'a>(&'a self, job: &JobId, recorded_agent: Option<&'a str>) -> Option<&'a str> {
-        recorded_agent.or_else(|| self.offered_to.get(job).map(|agent| &**agent))
+        recorded_agent.or_else(|| self.offers.get(job).map(|agent| &**agent))
     }
 }
 
@@ -120,8 +121,8 @@ impl JobOwnership {
 /// # Errors
 /// `PermissionDenied` with the reason.
 pub(super) fn check_accepted_agent(connection_id: &ConnectionId, batch: &[Event]) -> io::Result<()> {
-    let foreign = |event: &Event| matches!(&event.body, EventBody::Accepted { agent, .. } if **agent != *connection_id.agent);
-    if batch.iter().any(foreign) {
+    let is_foreign = |event: &Event| matches!(&event.body, EventBody::Accepted { agent, .. } if **agent != *connection_id.agent);
+    if batch.iter().any(is_foreign) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it was accepted for another agent"));
     }
     Ok(())
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_from_a_connection_once_a_newer_one_has_said_hello() {
+    fn nothing_is_accepted_from_a_connection_that_is_not_the_newest() {
         let mut ownership = JobOwnership::default();
         let (old, new) = (connection_id("a", 1), connection_id("a", 2));
         assert!(ownership.on_connect(&old));
@@ -150,12 +151,15 @@ mod tests {
         ownership.on_disconnect(&old);
         assert!(ownership.check_sender(&new, &job("j#1"), Some("a")).is_ok());
         ownership.on_disconnect(&new);
-        assert!(ownership.check_sender(&new, &job("j#1"), Some("a")).is_err(), "nor from one that has ended");
-        assert!(!ownership.on_connect(&old), "nor from one that is older than one that has ended");
+        assert!(
+            ownership.check_sender(&new, &job("j#1"), Some("a")).is_err(),
+            "nothing is accepted from a connection that has ended"
+        );
+        assert!(!ownership.on_connect(&old), "nor from an older connection");
     }
 
     #[test]
-    fn what_has_to_be_sent_anew_is_taken_on_another_connection_or_behind_a_new_answer() {
+    fn a_blocked_job_is_accepted_on_a_new_connection_or_once_it_is_unblocked() {
         let mut ownership = JobOwnership::default();
         let (old, new) = (connection_id("a", 1), connection_id("a", 2));
         let blocked = |ownership: &JobOwnership, connection_id, name| {
@@ -176,23 +180,26 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_its_agent_s_by_record_or_by_offer_and_nobody_else_s() {
+    fn a_job_belongs_to_the_agent_in_its_record_or_offer_and_to_no_other() {
         let mut ownership = JobOwnership::new([job("old#1")]);
         let (a, b) = (connection_id("a", 1), connection_id("b", 2));
         assert!(ownership.on_connect(&a) && ownership.on_connect(&b));
         ownership.offer(job("j#1"), "a".into());
-        for (job, recorded) in [(job("j#1"), None), (job("j#2"), Some("a"))] {
+        for (job, recorded_agent) in [(job("j#1"), None), (job("j#2"), Some("a"))] {
             assert!(
-                ownership.check_sender(&a, &job, recorded).is_ok()
-                    && ownership.is_owner(&a.agent, &job, recorded)
+                ownership.check_sender(&a, &job, recorded_agent).is_ok()
+                    && ownership.is_owner(&a.agent, &job, recorded_agent)
             );
             assert!(
-                ownership.check_sender(&b, &job, recorded).is_err()
-                    && !ownership.is_owner(&b.agent, &job, recorded)
+                ownership.check_sender(&b, &job, recorded_agent).is_err()
+                    && !ownership.is_owner(&b.agent, &job, recorded_agent)
             );
         }
-        assert!(!ownership.is_owner(&a.agent, &job("j#3"), None), "it was offered to no agent");
-        assert!(ownership.is_owner(&b.agent, &job("old#1"), None), "the relay before may have offered it");
+        assert!(!ownership.is_owner(&a.agent, &job("j#3"), None), "the job was offered to no agent");
+        assert!(
+            ownership.is_owner(&b.agent, &job("old#1"), None),
+            "an earlier relay may have offered the job"
+        );
         assert!(
             !ownership.is_owner(&a.agent, &job("old#1"), None)
                 && ownership.check_sender(&b, &job("old#1"), None).is_ok()

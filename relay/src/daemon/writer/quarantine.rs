@@ -2,12 +2,12 @@
 //! affected.
 //!
 //! ```text
-//!            a file of the job fails               pause (1 s … 1 min) is over, and its files can be read
+//!            a file of the job fails               pause (1 s … 1 min) is over, and the files can be read
 //!   served ──────────────────────────► quarantined ────────────────────────────────────────────────────► served
 //!                                         no receipt, no refusal              the agent sends everything again
 //! ```
 //!
-//! The connection stays open, because it carries the other jobs of the agent. Pure except for the receipt maps.
+//! The agent's connection stays open, because it carries the agent's other jobs. Pure except for the receipt maps.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,12 +16,13 @@ use common::ids::JobId;
 
 use super::command::{Receipt, Receipts};
 
-/// Minimum time between two checks of a file. Closing a connection costs each of its jobs some 100 ms.
+/// Minimum time between two checks of a job's files. A successful check makes the agent reconnect, which costs some 100
+/// ms a job.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum time between two checks: a file may stay broken for days.
+/// Maximum time between two checks of a job's files, which may stay broken for days.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Quarantined jobs. Includes released jobs until a write to their files succeeds.
+/// Quarantined jobs. A job whose files can be read again stays quarantined until a commit of the job succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     jobs: BTreeMap<JobId, QuarantinedJob>,
@@ -29,7 +30,7 @@ pub(super) struct Quarantine {
 
 #[derive(Debug)]
 struct QuarantinedJob {
-    /// Receipt map of the waiting agent; `None` once the agent was asked to send everything again.
+    /// Receipt map of the waiting agent's connection; `None` once the agent was asked to send everything again.
     waiting_receipts: Option<Receipts>,
     check_interval: Duration,
     next_check: Instant,
@@ -38,14 +39,14 @@ struct QuarantinedJob {
 impl Quarantine {
     /// Quarantines a job and lets its agent wait. Returns true if the job was not quarantined before.
     pub(super) fn add_job(&mut self, job: &JobId, receipts: Receipts, now: Instant) -> bool {
-        let known = self.jobs.get_mut(job);
-        if let Some(QuarantinedJob { waiting_receipts: Some(waiting), .. }) = known {
+        let entry = self.jobs.get_mut(job);
+        if let Some(QuarantinedJob { waiting_receipts: Some(waiting), .. }) = entry {
             // The agent may have reconnected, so the newest receipt map is stored.
             *waiting = receipts;
             return false;
         }
         let check_interval =
-            known.map_or(MIN_CHECK_INTERVAL, |entry| (entry.check_interval * 2).min(MAX_CHECK_INTERVAL));
+            entry.map_or(MIN_CHECK_INTERVAL, |entry| (entry.check_interval * 2).min(MAX_CHECK_INTERVAL));
         self.jobs.insert(
             job.clone(),
             QuarantinedJob {

@@ -30,7 +30,7 @@ pub(super) fn remove_env_values_or_log(registry: &Registry, job: &JobId) {
     }
 }
 
-/// Sets the commit that a job starts from, once the result of its base job is known.
+/// Sets the commit in the spec of a job that starts from another job's result, once that result is known.
 pub(super) fn write_spec_base(registry: &Registry, job: &JobId, commit: &str) -> io::Result<()> {
     let file = registry.spec(job);
     let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;

@@ -1,4 +1,4 @@
-//! State and main loop of the writer.
+//! The writer: its state, its thread and its loop.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -26,9 +26,9 @@ use crate::daemon::subscribe::Broadcast;
 use crate::registry::{Registry, layout, read};
 use crate::time::Clock;
 
-/// Capacity of the command queue. Further senders wait.
+/// Capacity of the command queue. Senders wait while it is full.
 const QUEUE_CAPACITY: usize = 64;
-/// Maximum number of commands in one commit, so that a flood can't delay the receipt of the first one.
+/// Maximum number of commands in one commit, so that a flood can't delay the receipt for the first command.
 const MAX_COMMIT_COMMANDS: usize = 64;
 
 pub(in crate::daemon) struct Writer {
@@ -42,16 +42,17 @@ pub(in crate::daemon) struct Writer {
     pub(super) ownership: JobOwnership,
     /// Open jobs that the next commit must process.
     pub(super) jobs_to_commit: BTreeSet<JobId>,
-    /// Open jobs whose record must be refreshed, with the time at which that is due.
+    /// Open jobs whose record must be written, each with the time at which that is due.
     pub(super) refresh_due: BTreeMap<JobId, Instant>,
     /// Jobs whose logs are untrusted until they are rewritten.
     pub(super) poisoned_logs: BTreeSet<JobId>,
     /// The relay's own events that could not be recorded yet.
     pub(super) retry_queue: Vec<(JobId, EventBody)>,
-    /// Time of the next retry.
+    /// Time at which the events in `retry_queue` are recorded.
     pub(super) retry_due: Option<Instant>,
-    /// Answers that wait for the commit.
+    /// Answers about durable states, which wait for the commit.
     pub(super) pending_answers: Vec<(ConnectionId, Vec<Durable>, oneshot::Sender<Vec<Durable>>)>,
+    /// Answers to flushes, which wait for the commit.
     pub(super) pending_flushes: Vec<oneshot::Sender<()>>,
     pub(super) changes: Changes,
     pub(super) broadcast: Broadcast,
@@ -65,14 +66,14 @@ pub(in crate::daemon) fn start_writer(
     changes: Changes,
     broadcast: Broadcast,
 ) -> io::Result<(WriterHandle, JoinHandle<()>, Vec<JobRecord>)> {
-    let (writer, active) = Writer::open(registry, clock, changes, broadcast, Instant::now())?;
+    let (writer, unfinished_jobs) = Writer::open(registry, clock, changes, broadcast, Instant::now())?;
     let (commands, queue) = mpsc::channel(QUEUE_CAPACITY);
     // This runtime provides only a timer. It is separate, because the daemon's runtime ends before this thread.
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new()
         .name("writer".to_owned())
         .spawn(move || run_writer(writer, queue, &timer))?;
-    Ok((WriterHandle { commands }, thread, active))
+    Ok((WriterHandle { commands }, thread, unfinished_jobs))
 }
 
 fn run_writer(mut writer: Writer, mut queue: mpsc::Receiver<WriterCommand>, timer: &tokio::runtime::Runtime) {
@@ -99,7 +100,7 @@ fn run_writer(mut writer: Writer, mut queue: mpsc::Receiver<WriterCommand>, time
 }
 
 impl Writer {
-    /// Repairs the registry. Also returns the jobs that have not ended.
+    /// Opens the registry and repairs it. Also returns the jobs that have not ended.
     pub(in crate::daemon) fn open(
         registry: Registry,
         clock: Clock,
@@ -131,7 +132,7 @@ impl Writer {
         for job in other_jobs {
             match writer.open_job(&job) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    writer.add_to_archive_list(&job);
+                    writer.add_to_archive_queue(&job);
                     ended_jobs.push((Timestamp::UNIX_EPOCH, job));
                 }
                 Err(e) => {
@@ -142,19 +143,21 @@ impl Writer {
             }
         }
         writer.commit(now);
-        // A killed relay may have left environment values of jobs that an agent has accepted or that have ended.
+        // A killed relay may have left environment values in the specs of jobs that were accepted or have ended.
         for (_, job) in &ended_jobs {
             spec::remove_env_values_or_log(&writer.registry, job);
         }
-        for open in writer.open_jobs.values().filter(|open| open.record().state != State::Queued) {
-            spec::remove_env_values_or_log(&writer.registry, &open.record().job);
+        for open_job in writer.open_jobs.values().filter(|open_job| open_job.record().state != State::Queued)
+        {
+            spec::remove_env_values_or_log(&writer.registry, &open_job.record().job);
         }
         writer.archive_queue.archive_oldest(&writer.registry);
-        let active: Vec<JobRecord> = writer.open_jobs.values().map(|open| open.record().clone()).collect();
-        let queued = active.iter().filter(|record| record.state == State::Queued);
+        let unfinished_jobs: Vec<JobRecord> =
+            writer.open_jobs.values().map(|open_job| open_job.record().clone()).collect();
+        let queued = unfinished_jobs.iter().filter(|record| record.state == State::Queued);
         // A job whose record can't be read may be on an agent, although no record names that agent.
         writer.ownership = JobOwnership::new(queued.map(|record| record.job.clone()).chain(unreadable));
-        Ok((writer, active))
+        Ok((writer, unfinished_jobs))
     }
 
     /// Applies a group of commands and commits.
@@ -172,7 +175,7 @@ impl Writer {
         if !self.pending_flushes.is_empty() {
             self.refresh_all_records(now);
             for reply in self.pending_flushes.drain(..) {
-                // The receiver may be gone.
+                // Sending fails if the receiver has given up.
                 let _ = reply.send(());
             }
         }
@@ -189,7 +192,7 @@ impl Writer {
         due.chain(self.retry_due).min()
     }
 
-    /// Runs the due work: records, checks for free space, retries.
+    /// Runs the work that is due: writes records, checks the disk and quarantined jobs, and retries events.
     pub(in crate::daemon) fn run_due_work(&mut self, now: Instant) {
         let due: Vec<JobId> =
             self.refresh_due.iter().filter(|(_, at)| **at <= now).map(|(job, _)| job.clone()).collect();
@@ -215,17 +218,17 @@ impl Writer {
     }
 }
 
-/// Returns true if a job is unknown or has ended.
+/// Returns true if a job could not be opened because it is unknown or has ended.
 fn is_ended_or_unknown(opened: &io::Result<()>) -> bool {
     opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
-/// Ended jobs with their end times.
+/// Ended jobs, each with the time of its end.
 type EndedJobs = Vec<(Timestamp, JobId)>;
 
-/// Splits the jobs of the registry into ended ones that are not in the archive, with their end times, and jobs whose
-/// record shows no end or can't be read. Reads every record but no log: a record that shows an end was written after
-/// its log was complete.
+/// Splits the jobs of the registry, without the archive, into ended jobs with their end times, and jobs whose record
+/// shows no end or can't be read. Reads every record but no log: a record that shows an end was written after its log
+/// was complete.
 fn split_jobs(registry: &Registry) -> io::Result<(EndedJobs, Vec<JobId>)> {
     let mut jobs: BTreeSet<JobId> = read::unarchived_jobs(registry)?.into_iter().collect();
     jobs.extend(registry.folder().names()?.iter().filter_map(|name| layout::job_of_events(name)));

@@ -14,8 +14,9 @@ use crate::daemon::deliver::plan::ChannelKind;
 use crate::daemon::deliver::schedule::DeliveryOutcome;
 use crate::registry::{Registry, read};
 
+/// Time limit that each channel sets for its part of an attempt.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time limit of an attempt including file access. It also ends a channel that ignores its own limit.
+/// Time limit of a whole attempt, with its file access. It also ends a channel that exceeds [`ATTEMPT_TIMEOUT`].
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Shared state of all channels.
@@ -23,7 +24,7 @@ pub(in crate::daemon::deliver) struct Channels {
     registry: Registry,
     root: PathBuf,
     config: NotifyConfig,
-    /// Created at the first use, because it reads the system's certificates.
+    /// HTTP client for webhooks. It is created when it is first used, because that reads the system's certificates.
     http_client: OnceLock<ureq::Agent>,
 }
 
@@ -40,7 +41,7 @@ impl Channels {
         &self.config
     }
 
-    /// Project folder.
+    /// Returns the project folder.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
@@ -66,7 +67,7 @@ pub(in crate::daemon::deliver) async fn attempt_delivery(
     if !record.state.is_final() {
         return DeliveryOutcome::Failed("its record has no end state yet".to_owned());
     }
-    let tried = async {
+    let attempt = async {
         match kind {
             ChannelKind::Codex => codex::send_message(channels, &record).await,
             ChannelKind::Desktop => desktop::show_notification(&record).await,
@@ -74,12 +75,12 @@ pub(in crate::daemon::deliver) async fn attempt_delivery(
             ChannelKind::Webhook => webhook::post_notification(channels, &record).await,
         }
     };
-    let late =
+    let timed_out =
         |_| DeliveryOutcome::Failed(format!("{kind} did not finish within {} s", TOTAL_TIMEOUT.as_secs()));
-    timeout(TOTAL_TIMEOUT, tried).await.unwrap_or_else(late)
+    timeout(TOTAL_TIMEOUT, attempt).await.unwrap_or_else(timed_out)
 }
 
-/// Idempotency key of a notification: unique across projects, stable across retries.
+/// Returns the idempotency key of a notification: unique across projects, stable across retries.
 pub(super) fn idempotency_key(record: &JobRecord) -> String {
     format!("{}-{}", record.job.file_stem(), record.created_at.as_millisecond())
 }

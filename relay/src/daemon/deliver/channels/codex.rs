@@ -1,5 +1,5 @@
-//! Message to the Codex session that launched the job. An idle session starts a turn with it within a second; a busy
-//! session starts its next turn with it.
+//! The channel `codex`: a message to the Codex session that launched the job. An idle session starts a turn with the
+//! message within a second; a session in a turn starts its next turn with it.
 
 use common::origin::Session;
 use common::record::JobRecord;
@@ -13,7 +13,7 @@ use crate::notice;
 use crate::registry::outbox::{self, NoticeClaim};
 use crate::time;
 
-/// Claimant of a notification that is delivered as a message.
+/// Name under which this channel claims a notification that it delivers as a message.
 pub(in crate::daemon::deliver) const MESSAGE_CLAIMANT: &str = "queue";
 
 pub(super) async fn send_message(channels: &Channels, record: &JobRecord) -> DeliveryOutcome {
@@ -33,10 +33,10 @@ pub(super) async fn send_message(channels: &Channels, record: &JobRecord) -> Del
     command.arg("queue").arg("--thread").arg(&session.id).arg("--message").arg(notice::notice_text(record));
     command.current_dir(channels.root());
     command.env("CODEX_HOME", home);
-    let unsent = (claim == ClaimResult::ByMessage).then_some(UnsentGuard { channels, record });
+    let unsent_guard = (claim == ClaimResult::ByMessage).then_some(UnsentGuard { channels, record });
     match program::run_with_limit(command, Vec::new(), ATTEMPT_TIMEOUT).await {
         Ok(()) => {
-            unsent.into_iter().for_each(std::mem::forget);
+            unsent_guard.into_iter().for_each(std::mem::forget);
             DeliveryOutcome::Accepted
         }
         Err(reason) => DeliveryOutcome::Failed(reason),
@@ -59,22 +59,22 @@ impl Drop for UnsentGuard<'_> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum ClaimResult {
-    /// The message claimed the notice, so no other client shows it.
+    /// The notice is claimed for the message, so no other client shows the notice.
     ByMessage,
-    /// Another client showed the notification, or the claim failed. The session receives the message anyway.
+    /// Another client has shown the notification, or the claim failed. The session receives the message anyway.
     ByOtherClient,
-    /// The session already showed the notification.
+    /// The session has already shown the notification.
     ShownInSession,
 }
 
 fn claim_for_message(channels: &Channels, record: &JobRecord, session: &Session) -> ClaimResult {
-    let shown =
+    let new_claim =
         NoticeClaim { at: time::now(), by: MESSAGE_CLAIMANT.to_owned(), session: Some(session.clone()) };
-    match outbox::claim_notice(channels.registry(), &record.job, &shown) {
+    match outbox::claim_notice(channels.registry(), &record.job, &new_claim) {
         Ok(true) => ClaimResult::ByMessage,
         Ok(false) => match outbox::read_claim(channels.registry(), &record.job) {
-            // An earlier attempt of this message has the claim; it may have been interrupted.
-            Some(shown) if shown.by == MESSAGE_CLAIMANT => ClaimResult::ByMessage,
+            // An earlier attempt to send this message has the claim; that attempt may have been interrupted.
+            Some(earlier) if earlier.by == MESSAGE_CLAIMANT => ClaimResult::ByMessage,
             Some(NoticeClaim { session: Some(other), .. }) if other.id == session.id => {
                 ClaimResult::ShownInSession
             }

@@ -1,4 +1,4 @@
-//! The user's own program: receives the record on its stdin and the rest in its environment.
+//! The channel `command`: runs the user's program with the job's record on stdin and the notice in its environment.
 
 use common::record::JobRecord;
 use tokio::process::Command;

@@ -1,4 +1,4 @@
-//! Notification on the desktop of the user who started the relay.
+//! The channel `desktop`: a notification on the desktop of the user who started the relay.
 
 use common::record::{JobRecord, State};
 use common::text_format;
@@ -9,18 +9,18 @@ use super::attempt::ATTEMPT_TIMEOUT;
 use crate::daemon::deliver::schedule::DeliveryOutcome;
 use crate::{failure_text, notice};
 
-/// Maximum length of the text below the headline, in bytes: desktops show no more.
+/// Maximum length of the text below a notification's headline, in bytes: desktops show no more.
 const MAX_BODY: usize = 200;
 
 /// Shows the notification. Fails with the reason on a machine without a desktop.
 pub(super) async fn show_notification(record: &JobRecord) -> DeliveryOutcome {
     let (headline, body) = (notice::format_headline(record), notification_body(record));
-    let shown = tokio::task::spawn_blocking(move || {
+    let show_task = tokio::task::spawn_blocking(move || {
         let mut notification = Notification::new();
         notification.appname("relay").summary(&headline).body(&body).timeout(Timeout::Default);
         notification.show().map(drop).map_err(|e| text_format::one_line(&e.to_string(), MAX_BODY))
     });
-    match timeout(ATTEMPT_TIMEOUT, shown).await {
+    match timeout(ATTEMPT_TIMEOUT, show_task).await {
         Ok(Ok(Ok(()))) => DeliveryOutcome::Accepted,
         Ok(Ok(Err(reason))) => {
             DeliveryOutcome::Failed(format!("the desktop showed no notification: {reason}"))
@@ -48,7 +48,7 @@ mod tests {
     use crate::render::samples;
 
     #[test]
-    fn a_worker_can_put_no_markup_on_the_desktop() {
+    fn markup_of_a_worker_is_escaped() {
         let mut record = samples::completed();
         record.message = Some("<a href='x'>Done</a> & more\u{1b}[0m\nsecond line".into());
         assert_eq!(notification_body(&record), "&lt;a href='x'&gt;Done&lt;/a&gt; &amp; more[0m");

@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, Command};
 use tokio::time::timeout;
 
-/// Maximum number of bytes kept of the process's stderr.
+/// Maximum number of bytes that are kept of a process's stderr: the last ones.
 const MAX_STDERR: usize = 4096;
-/// Time limit for reading the rest of stderr after the process has ended: one of its children may hold the stream open.
+/// Time limit for reading the rest of stderr after a process has ended: a child may hold the stream open.
 const STDERR_DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Process group that is killed unless its leader has ended by itself.
@@ -20,7 +20,7 @@ struct ProcessGroup(Option<Pid>);
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // The group may have just ended.
+            // Killing fails if the group has just ended.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -42,18 +42,18 @@ pub(super) async fn run_with_limit(
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     let mut group = ProcessGroup(pid);
     let (stdin, mut stderr, mut stderr_bytes) = (child.stdin.take(), child.stderr.take(), Vec::new());
-    let ended = timeout(limit, async {
-        let talk = async {
+    let exit = timeout(limit, async {
+        let transfer = async {
             tokio::join!(write_stdin(stdin, &input), read_stderr(stderr.as_mut(), &mut stderr_bytes));
             std::future::pending::<()>().await;
         };
         // Cancel-safe: the bytes read so far are in the buffer.
         tokio::select! {
             status = child.wait() => status,
-            () = talk => Err(std::io::ErrorKind::Other.into()),
+            () = transfer => Err(std::io::ErrorKind::Other.into()),
         }
     });
-    let Ok(status) = ended.await else {
+    let Ok(status) = exit.await else {
         drop(group);
         let _ = child.wait().await;
         return Err(format!("{name} did not end within {} s and was killed", limit.as_secs()));
@@ -75,7 +75,7 @@ pub(super) async fn run_with_limit(
 
 async fn write_stdin(stdin: Option<ChildStdin>, input: &[u8]) {
     if let Some(mut stdin) = stdin {
-        // A program need not read its input.
+        // Writing fails if the program does not read its input, which is allowed.
         let _ = stdin.write_all(input).await;
     }
 }
@@ -83,9 +83,9 @@ async fn write_stdin(stdin: Option<ChildStdin>, input: &[u8]) {
 /// Reads to the end of the stream and keeps its last bytes.
 async fn read_stderr(stderr: Option<&mut ChildStderr>, last_bytes: &mut Vec<u8>) {
     let Some(stderr) = stderr else { return };
-    let mut piece = [0; 1024];
-    while let Ok(read @ 1..) = stderr.read(&mut piece).await {
-        last_bytes.extend_from_slice(&piece[..read]);
+    let mut chunk = [0; 1024];
+    while let Ok(len @ 1..) = stderr.read(&mut chunk).await {
+        last_bytes.extend_from_slice(&chunk[..len]);
         if last_bytes.len() > MAX_STDERR {
             last_bytes.drain(..last_bytes.len() - MAX_STDERR);
         }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_gets_its_input_and_says_no_with_its_last_line() {
+    async fn a_program_gets_its_input_and_its_last_error_line_is_the_reason() {
         let limit = Duration::from_secs(30);
         assert_eq!(
             run_with_limit(shell("read -r line; test \"$line\" = hello"), b"hello\n".to_vec(), limit).await,
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_hangs_is_killed_with_all_it_has_started() {
+    async fn a_hanging_program_is_killed_with_its_children() {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let line = format!("trap '' TERM; sleep 1000 & echo $! >{}; wait", pid.display());
@@ -132,7 +132,7 @@ mod tests {
         };
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         while !is_gone() {
-            assert!(std::time::Instant::now() < deadline, "its child still runs");
+            assert!(std::time::Instant::now() < deadline, "the program's child is still running");
             tokio::task::yield_now().await;
         }
     }

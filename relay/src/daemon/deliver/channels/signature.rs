@@ -7,10 +7,10 @@ use sha2::Sha256;
 use crate::bounded_file;
 use crate::config::SecretSource;
 
-/// Prefix of a secret in base64.
+/// Prefix of a secret that is given in base64.
 const BASE64_SECRET_PREFIX: &str = "whsec_";
 
-/// Reads a secret from its file or variable.
+/// Reads the secret of a webhook from a file or an environment variable.
 ///
 /// # Errors
 /// A one-line message: the secret is missing, is empty, or is not valid base64 after `whsec_`.
@@ -38,7 +38,7 @@ pub(super) fn read_secret(source: &SecretSource) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Returns the value of the header `webhook-signature`.
+/// Signs a webhook's POST; returns the value of the header `webhook-signature`.
 pub(super) fn sign(secret: &[u8], id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(format!("{id}.{timestamp}.").as_bytes());
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_scheme_is_signed_as_it_says() {
+    fn the_example_of_the_scheme_gets_the_documented_signature() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
         std::fs::write(&file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_none_is_told() {
+    fn an_unusable_secret_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
         let read = || read_secret(&SecretSource::File(file.clone()));

@@ -1,4 +1,4 @@
-//! POST to the configured address, signed, with an id that is the same for each attempt.
+//! The channel `webhook`: a signed POST to the configured address, with an id that is the same for each attempt.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub(super) async fn post_notification(channels: &Channels, record: &JobRecord) -
     let (id, body) = (idempotency_key(record), request_body(record));
     let at = time::now().as_second();
     let agent = channels.http_client();
-    let sent = tokio::task::spawn_blocking(move || {
+    let posting = tokio::task::spawn_blocking(move || {
         let mut request = agent
             .post(&webhook.url)
             .header("content-type", "application/json")
@@ -59,7 +59,7 @@ pub(super) async fn post_notification(channels: &Channels, record: &JobRecord) -
         }
         request.send(&body).map(|answer| answer.status().as_u16())
     });
-    match sent.await {
+    match posting.await {
         Ok(Ok(200..=299)) => DeliveryOutcome::Accepted,
         Ok(Ok(HTTP_GONE)) => DeliveryOutcome::Refused("the receiver is gone for good (410)".to_owned()),
         Ok(Ok(code @ 300..=399)) => {
@@ -86,7 +86,7 @@ fn request_body(record: &JobRecord) -> Vec<u8> {
     let reason = record.error.as_ref().map(
         |error| json!({ "kind": error.kind, "message": text_format::to_printable(&error.message), "step": error.step }),
     );
-    let words = record.message.as_deref().map(text_format::to_printable_lines);
+    let message = record.message.as_deref().map(text_format::to_printable_lines);
     let body = json!({
         "id": idempotency_key(record),
         "type": "job.finished",
@@ -102,7 +102,7 @@ fn request_body(record: &JobRecord) -> Vec<u8> {
             "created_at": record.created_at,
             "started_at": record.started_at,
             "finished_at": record.finished_at,
-            "message": words,
+            "message": message,
             "changes": record.changes,
             "usage": record.usage,
             "thread_id": record.thread_id,
@@ -119,7 +119,7 @@ mod tests {
     use crate::render::samples;
 
     #[test]
-    fn a_post_tells_what_a_program_needs() {
+    fn a_post_contains_the_notice_and_the_job() {
         let body: serde_json::Value = serde_json::from_slice(&request_body(&samples::failed())).unwrap();
         let expected = serde_json::json!({
             "id": "abe.1-1767323045000",
