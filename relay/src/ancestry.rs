@@ -1,22 +1,22 @@
 //! Detection of a host agent among the ancestors of this process.
 //!
-//! The environment of a command can be changed by the command line; its ancestors can't.
+//! A command line can change the environment of a command, but not the ancestors of its process.
 
 #![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
 use std::fs;
 use std::path::Path;
 
-/// Maximum number of ancestors checked.
-const MAX_DEPTH: usize = 64;
-/// Programs that run the commands of a model.
+/// Maximum number of ancestors that are checked.
+const MAX_ANCESTORS: usize = 64;
+/// Names of the programs that run the commands of a model.
 const HOST_AGENTS: [&str; 2] = ["codex", "claude"];
 
-/// Returns true if an ancestor of this process is a host agent. Linux only: other systems need an extra program to list
-/// ancestors.
+/// Returns true if an ancestor of this process is a host agent. Always false on other systems than Linux, which list
+/// ancestors only with an extra program.
 pub fn is_below_host_agent() -> bool {
     let mut pid = std::process::id();
-    for _ in 0..MAX_DEPTH {
+    for _ in 0..MAX_ANCESTORS {
         let Some((parent, _)) = read_parent_and_name(pid) else { return false };
         if parent == 0 {
             return false;
@@ -36,7 +36,7 @@ fn read_parent_and_name(pid: u32) -> Option<(u32, String)> {
     parse_stat(&stat)
 }
 
-/// Parses the parent and the name of a process; the name is between brackets and may contain any character.
+/// Parses parent and name of a process from `/proc/PID/stat`. The name is in brackets and may contain any character.
 fn parse_stat(stat: &str) -> Option<(u32, String)> {
     let (before, after) = stat.rsplit_once(')')?;
     let name = before.split_once('(')?.1.to_owned();
@@ -44,7 +44,7 @@ fn parse_stat(stat: &str) -> Option<(u32, String)> {
     Some((parent, name))
 }
 
-/// Returns true for a host agent, identified by its own name, or by the script that node runs.
+/// Returns true for the process of a host agent: its own name says so, or the name of the script that node runs.
 fn is_host_agent(name: &str, command_line: &[u8]) -> bool {
     let words = command_line.split(|byte| *byte == 0).take(2);
     let is_script = words.into_iter().any(|word| {

@@ -29,7 +29,7 @@ use crate::exit::Failure;
 use crate::files::atomic::{self, Durability};
 use crate::state_dir;
 
-/// Caller that requests a start.
+/// Caller that asks relay to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Initiator {
     /// A person, or a script of a person.
@@ -42,14 +42,14 @@ pub enum Initiator {
 const JOB_ONLY_SETTINGS: [&str; 2] = ["limits", "step"];
 /// Version of the format of the approval file.
 const SCHEMA: u32 = 2;
-/// Settings shown first: programs that run, and data that leaves the machine.
-const SHOWN_FIRST: [&str; 4] = ["codex.", "notify.", "engine", "workspaces"];
+/// Beginnings of the lines that are shown first: programs that run, and data that leaves the machine.
+const FIRST_SHOWN_PREFIXES: [&str; 4] = ["codex.", "notify.", "engine", "workspaces"];
 /// Prefix of the lines that describe certificates.
 const CERTIFICATE_PREFIX: &str = "certificate ";
 /// Maximum number of certificates shown.
 const MAX_CERTIFICATES: usize = 5;
 
-/// Settings in a form for comparison and display. They are equal if their effects are equal.
+/// Settings for a person to approve, in a form for comparison and display. Settings with equal effects are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovableSettings {
     schema: u32,
@@ -57,23 +57,23 @@ pub struct ApprovableSettings {
     pub engine: EngineKind,
     /// Name of the container.
     pub name: String,
-    /// `key = value`, sorted.
+    /// Lines `key = value`, sorted.
     lines: BTreeSet<String>,
 }
 
 /// Result of a comparison with the approved settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApprovalState {
-    /// Equal.
+    /// The settings are the approved ones.
     Approved,
-    /// Different: lines that begin with `-` (approved) or `+` (now).
+    /// The settings differ. The lines begin with `-` (approved) or `+` (now).
     Changed(Vec<String>),
-    /// No settings have been approved yet.
+    /// No settings have been approved yet. The lines are all settings.
     New(Vec<String>),
 }
 
 impl ApprovableSettings {
-    /// Returns the settings of a project on this engine.
+    /// Builds the settings of a project on this engine.
     pub fn new(engine: EngineKind, config: &Config) -> Self {
         let mut table: toml::Table = config.text.parse().unwrap_or_default();
         for name in JOB_ONLY_SETTINGS {
@@ -102,7 +102,7 @@ impl ApprovableSettings {
         self.lines.contains(&certificate_line(file, Ok(bytes)))
     }
 
-    /// Digest that identifies these settings.
+    /// Returns a digest that identifies these settings.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for line in &self.lines {
@@ -127,24 +127,28 @@ impl ApprovableSettings {
 /// Formats lines for a person, the most important first. Nothing is omitted, except certificates if there are many. The
 /// old and the new value of a setting are adjacent.
 fn format_settings(mut lines: Vec<(&str, &str)>) -> Vec<String> {
-    let rank =
-        |line: &str| SHOWN_FIRST.iter().position(|key| line.starts_with(key)).unwrap_or(SHOWN_FIRST.len());
+    let rank = |line: &str| {
+        FIRST_SHOWN_PREFIXES
+            .iter()
+            .position(|key| line.starts_with(key))
+            .unwrap_or(FIRST_SHOWN_PREFIXES.len())
+    };
     let key = |line: &str| line.split(" = ").next().unwrap_or_default().to_owned();
     lines.sort_by_key(|(sign, line)| {
         (line.starts_with(CERTIFICATE_PREFIX), rank(line), key(line), *sign == "+ ")
     });
     let certificates = lines.iter().filter(|(_, line)| line.starts_with(CERTIFICATE_PREFIX)).count();
-    let left_out = certificates.saturating_sub(MAX_CERTIFICATES);
-    lines.truncate(lines.len() - left_out);
+    let hidden_certificates = certificates.saturating_sub(MAX_CERTIFICATES);
+    lines.truncate(lines.len() - hidden_certificates);
     let mut shown: Vec<String> =
         lines.into_iter().map(|(sign, line)| format!("{sign}{}", escape_invisible(line))).collect();
-    if left_out > 0 {
-        shown.push(format!("more certificates: {left_out}"));
+    if hidden_certificates > 0 {
+        shown.push(format!("more certificates: {hidden_certificates}"));
     }
     shown
 }
 
-/// Compares these settings to the approved ones.
+/// Compares the settings of the project at `root` to the approved ones.
 pub fn approval_state(root: &Path, settings: &ApprovableSettings) -> ApprovalState {
     match approved_settings(root) {
         Some(approved) if approved.lines == settings.lines => ApprovalState::Approved,
@@ -162,15 +166,16 @@ pub fn changed_names(lines: &[String]) -> Vec<&str> {
     names
 }
 
-/// Returns the settings that were approved last.
+/// Returns the settings that were approved last for the project at `root`.
 pub fn approved_settings(root: &Path) -> Option<ApprovableSettings> {
-    let bytes = bounded_file::read_bounded(&state_dir::trusted_file(approval_path_here(root)?)?).ok()?;
+    let bytes =
+        bounded_file::read_bounded(&state_dir::trusted_file(current_users_approval_path(root)?)?).ok()?;
     serde_json::from_slice(&bytes).ok().filter(|settings: &ApprovableSettings| settings.schema == SCHEMA)
 }
 
-/// Stores the approval of these settings.
+/// Stores the approval of these settings for the project at `root`.
 pub fn store_approval(root: &Path, settings: &ApprovableSettings) -> Result<(), Failure> {
-    let path = approval_path_here(root).ok_or_else(|| {
+    let path = current_users_approval_path(root).ok_or_else(|| {
         Failure::unreachable(
             "neither XDG_STATE_HOME nor HOME is set: set one, so that your approval can be stored",
         )
@@ -197,9 +202,9 @@ pub fn require_approval(
     }
 }
 
-/// Builds the message for a caller that can't approve; `command` is the subcommand that asks for approval.
+/// Builds the message for a caller that can't approve. `command` is the subcommand that asks for approval.
 pub fn refusal(root: &Path, initiator: Initiator, has_changed: bool, command: &str) -> Failure {
-    let what = if has_changed {
+    let reason = if has_changed {
         format!("{} or the engine has changed since the settings were approved", config::CONFIG_PATH)
     } else {
         "the settings of this project have not been approved yet".to_owned()
@@ -207,23 +212,23 @@ pub fn refusal(root: &Path, initiator: Initiator, has_changed: bool, command: &s
     let root = shell_words::quote(&root.to_string_lossy()).into_owned();
     Failure::unreachable(match initiator {
         Initiator::Session => {
-            format!("{what}: a person has to run `relay {command} --root {root}` in a terminal")
+            format!("{reason}: a person has to run `relay {command} --root {root}` in a terminal")
         }
         Initiator::Person => format!(
-            "{what}: run `relay {command} --root {root}` in a terminal, or with --yes to approve them unasked"
+            "{reason}: run `relay {command} --root {root}` in a terminal, or with --yes to approve them unasked"
         ),
     })
 }
 
-/// Removes the approval.
+/// Removes the approval for the project at `root`.
 pub fn remove_approval(root: &Path) {
-    if let Some(path) = approval_path_here(root) {
+    if let Some(path) = current_users_approval_path(root) {
         // An approval that can't be removed permits only what a person has approved.
         let _ = fs::remove_file(path);
     }
 }
 
-fn approval_path_here(root: &Path) -> Option<PathBuf> {
+fn current_users_approval_path(root: &Path) -> Option<PathBuf> {
     approval_path(root, &|name| std::env::var(name))
 }
 

@@ -8,17 +8,17 @@ fn settings(root: &Path, text: &str) -> ApprovableSettings {
 }
 
 #[test]
-fn comments_order_and_limits_change_nothing_and_everything_else_does() {
+fn only_comments_order_and_limits_may_change_without_a_new_approval() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     let approved = settings(&root, "[platform]\nname = \"a\"\n[limits]\njob = \"1h\"\n");
-    for same in [
+    for equal_text in [
         "# with a comment\n[platform]\nname = 'a'\n",
         "[limits]\njob = \"2h\"\n[platform]\nname = \"a\"\n[[step]]\nmatch = 'x'\nkind = \"test\"\n",
     ] {
-        assert_eq!(settings(&root, same).digest(), approved.digest(), "{same}");
+        assert_eq!(settings(&root, equal_text).digest(), approved.digest(), "{equal_text}");
     }
-    for (other, line) in [
+    for (other_text, line) in [
         ("", "- platform.name = \"a\""),
         ("[platform]\nname = \"a\"\nworkspaces = \"/srv\"\n", "+ workspaces (resolved) = /srv"),
         ("[platform]\nname = \"a\"\nimage = \"x\"\n", "+ image = x"),
@@ -30,13 +30,13 @@ fn comments_order_and_limits_change_nothing_and_everything_else_does() {
             "+ codex.sandbox (in effect) = workspace-write",
         ),
     ] {
-        let changed = settings(&root, other).lines_changed_since(&approved);
-        assert!(changed.iter().any(|changed| changed == line), "{other}: {changed:?}");
+        let changed = settings(&root, other_text).lines_changed_since(&approved);
+        assert!(changed.iter().any(|changed| changed == line), "{other_text}: {changed:?}");
     }
 }
 
 #[test]
-fn nothing_of_a_setting_is_hidden_and_what_runs_comes_first() {
+fn every_setting_is_shown_in_full_and_programs_come_first() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     fs::create_dir_all(root.join("docker/certs")).unwrap();
@@ -57,14 +57,14 @@ fn nothing_of_a_setting_is_hidden_and_what_runs_comes_first() {
 }
 
 #[test]
-fn links_and_certificates_count_by_what_they_are() {
+fn changed_certificates_and_link_targets_need_a_new_approval() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     fs::create_dir_all(root.join("docker/certs")).unwrap();
     fs::create_dir(root.join("workspace-projects")).unwrap();
     let text = "";
-    let mut seen = BTreeSet::from([settings(&root, text).digest()]);
-    let mut is_new = |what: &str| assert!(seen.insert(settings(&root, text).digest()), "{what}");
+    let mut digests = BTreeSet::from([settings(&root, text).digest()]);
+    let mut is_new = |what: &str| assert!(digests.insert(settings(&root, text).digest()), "{what}");
     fs::write(root.join("docker/certs/a.crt"), "one").unwrap();
     is_new("a certificate");
     fs::write(root.join("docker/certs/a.crt"), "two").unwrap();
@@ -75,18 +75,18 @@ fn links_and_certificates_count_by_what_they_are() {
 }
 
 #[test]
-fn approval_is_kept_with_the_person_s_state_and_each_project_has_its_own() {
-    let of = |root: &str, set: &[(&str, &str)]| {
+fn each_project_has_its_own_approval_in_the_users_state_folder() {
+    let path_of = |root: &str, set: &[(&str, &str)]| {
         approval_path(Path::new(root), &|name| {
             let found = set.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
         })
     };
-    let home = of("/a", &[("HOME", "/home/u")]).unwrap();
+    let home = path_of("/a", &[("HOME", "/home/u")]).unwrap();
     assert!(home.starts_with("/home/u/.local/state/relay/consent"), "{}", home.display());
-    let state = of("/a", &[("HOME", "/home/u"), ("XDG_STATE_HOME", "/state")]).unwrap();
+    let state = path_of("/a", &[("HOME", "/home/u"), ("XDG_STATE_HOME", "/state")]).unwrap();
     assert!(state.starts_with("/state/relay/consent"), "{}", state.display());
     assert_eq!(state.file_name(), home.file_name());
-    assert_ne!(of("/b", &[("HOME", "/home/u")]).unwrap(), home);
-    assert_eq!(of("/a", &[("HOME", "relative")]), None);
+    assert_ne!(path_of("/b", &[("HOME", "/home/u")]).unwrap(), home);
+    assert_eq!(path_of("/a", &[("HOME", "relative")]), None);
 }

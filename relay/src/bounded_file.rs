@@ -1,8 +1,8 @@
-//! Reader of small files named by a setting or a session: certificates, secrets, approvals, the head of a session's
-//! file.
+//! Reader of small files that a setting or a session names: certificates, secrets, approvals, and the beginning of a
+//! session's file.
 //!
-//! A session may replace these files with anything. Links are followed, since people use them here, and approval covers
-//! the content. A pipe or device is refused without waiting.
+//! A session may replace these files with anything. Links are followed: people use them for such files, and approval
+//! covers the content. A pipe or device is refused without waiting.
 
 #![expect(clippy::disallowed_methods, reason = "files that settings name, outside of the registry")]
 
@@ -13,13 +13,14 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Maximum size of such a file, in bytes.
+/// Maximum size of a file that is read as a whole, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Reads a regular file.
+/// Reads a regular file of at most 1 MiB.
 ///
 /// # Errors
-/// `InvalidInput` for anything but a file, `FileTooLarge` for more than 1 MiB, else the error of the failing call.
+/// Returns `InvalidInput` for anything but a regular file, `FileTooLarge` for more than 1 MiB, else the error of the
+/// failing call.
 pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let bytes = read_beginning(path, MAX_FILE_BYTES + 1)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -31,7 +32,7 @@ pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 /// Reads at most the first `max_bytes` bytes of a regular file.
 ///
 /// # Errors
-/// `InvalidInput` for anything but a file, else the error of the failing call.
+/// Returns `InvalidInput` for anything but a regular file, else the error of the failing call.
 pub fn read_beginning(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_file(path)?.take(max_bytes).read_to_end(&mut bytes)?;
@@ -41,7 +42,7 @@ pub fn read_beginning(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
 /// Opens a regular file for reading.
 ///
 /// # Errors
-/// `InvalidInput` for anything but a file, else the error of the failing call.
+/// Returns `InvalidInput` for anything but a regular file, else the error of the failing call.
 pub fn open_file(path: &Path) -> io::Result<File> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
     let file = File::options().read(true).custom_flags(flags).open(path)?;

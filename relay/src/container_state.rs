@@ -15,9 +15,9 @@ pub enum ContainerState {
     Paused,
     Exited {
         exit_code: i32,
-        /// True if the engine reports that the kernel killed it for its memory use.
+        /// True if the engine reports that the kernel killed the container for its memory use.
         oom_killed: bool,
-        /// Memory limit, in bytes; `None` if there is no limit.
+        /// Memory limit of the container, in bytes; `None` if there is no limit.
         memory_limit: Option<u64>,
         /// Exit time as reported by the engine; distinguishes this exit from an earlier one.
         finished_at: String,
@@ -29,9 +29,9 @@ pub enum ContainerState {
 pub struct ContainerExit {
     /// Exit code; `None` if the container was removed before an inspection.
     pub exit_code: Option<i32>,
-    /// True if the kernel killed it for its memory use.
+    /// True if the kernel killed the container for its memory use.
     pub oom_killed: bool,
-    /// Memory limit, in bytes.
+    /// Memory limit of the container, in bytes; `None` if unknown or without a limit.
     pub memory_limit: Option<u64>,
     /// Exit time as reported by the engine; distinguishes this exit from another one.
     pub finished_at: Option<String>,

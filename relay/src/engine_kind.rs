@@ -1,11 +1,11 @@
-//! Names of engines.
+//! Kinds of engines, and their names.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr, VariantArray};
 
-/// Engine of a platform.
+/// Kind of engine that runs the platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -19,12 +19,12 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
-    /// Name in flags, configuration and JSON; for a container engine also its command.
+    /// Returns the name in flags, configuration and JSON, which is also the command of a container engine.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// Returns true if its platform is a container.
+    /// Returns true if the platform of this engine is a container.
     pub fn is_container(self) -> bool {
         self != Self::Local
     }

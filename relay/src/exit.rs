@@ -23,14 +23,14 @@ pub enum ExitCode {
     OutputFailed = 74,
     /// The command's own time limit was reached.
     TimeLimit = 124,
-    /// Agent or container lost.
+    /// The agent or the container was lost.
     Infrastructure = 125,
     /// The job was cancelled.
     Cancelled = 130,
 }
 
 impl ExitCode {
-    /// Name in JSON.
+    /// Returns the name of the code in JSON.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -51,22 +51,22 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The command line or the configuration is wrong.
+    /// Builds the failure for a command line or configuration that is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { code: ExitCode::Usage, message: message.into() }
     }
 
-    /// The relay, the registry or the platform can't be reached.
+    /// Builds the failure for a relay, registry or platform that can't be reached.
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self { code: ExitCode::Unreachable, message: message.into() }
     }
 
-    /// Stdout can't be written; everything else succeeded.
+    /// Builds the failure for a stdout that can't be written, while everything else succeeded.
     pub fn stdout_failed(error: io::ErrorKind) -> Self {
         Self { code: ExitCode::OutputFailed, message: format!("stdout can't be written: {error}") }
     }
 
-    /// Adds a description of the work that was done before the failure.
+    /// Puts a description of the work that was done before the failure in front of the message.
     #[must_use]
     pub fn with_work_done(mut self, work_done: &str) -> Self {
         self.message = format!("{work_done}, but {}", self.message);

@@ -1,23 +1,24 @@
-//! Limit of open files and connections of this process.
+//! Limit of the file descriptors (open files and connections) of this process.
 //!
 //! Most systems allow 1,024 by default and far more on request. A relay needs three descriptors per agent. Processes
 //! that the relay starts get the original limit, because old programs can't handle descriptors beyond 1,024.
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
-/// Requested limit. Enough for three thousand agents with a job each, and the most that macOS grants.
+/// Number of descriptors that relay asks for. Enough for three thousand agents with a job each, and the most that macOS
+/// grants.
 const WANTED_LIMIT: u64 = 10 * 1024;
 
-/// The limit that the relay was started with.
+/// Limit of descriptors that the relay was started with.
 #[derive(Debug, Clone, Copy)]
 pub struct InheritedLimit(Rlimit);
 
-/// Raises the limit. If that is refused, fewer agents can connect.
+/// Raises the limit of this process. If the system refuses, fewer agents can connect.
 pub fn raise_limit() -> InheritedLimit {
     let inherited = getrlimit(Resource::Nofile);
-    let most = inherited.maximum.unwrap_or(WANTED_LIMIT);
-    if inherited.current.is_some_and(|current| current < WANTED_LIMIT.min(most)) {
-        let raised = Rlimit { current: Some(WANTED_LIMIT.min(most)), maximum: inherited.maximum };
+    let allowed = inherited.maximum.unwrap_or(WANTED_LIMIT);
+    if inherited.current.is_some_and(|current| current < WANTED_LIMIT.min(allowed)) {
+        let raised = Rlimit { current: Some(WANTED_LIMIT.min(allowed)), maximum: inherited.maximum };
         let _ = setrlimit(Resource::Nofile, raised);
     }
     InheritedLimit(inherited)

@@ -13,26 +13,26 @@ use std::{io, mem, ptr};
 use rustix::fs::Mode;
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// Standard signals, the highest one included; the same on Linux and macOS.
+/// Numbers of the standard signals, the same on Linux and macOS.
 const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
 
-/// Unblocks every signal and restores the default for `SIGCHLD`. Called by each command before it has threads: with
-/// `SIGCHLD` ignored, no child can be waited for.
+/// Unblocks every signal and restores the default for `SIGCHLD`. Each command calls this before it has threads. While
+/// `SIGCHLD` is ignored, no child can be waited for.
 pub fn reset_signals() {
     set_default_action(libc::SIGCHLD);
     // SAFETY: the set is filled by `sigemptyset` before it is read.
     unsafe {
-        let mut none = mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        let mut empty_set = mem::zeroed();
+        libc::sigemptyset(&raw mut empty_set);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const empty_set, ptr::null_mut());
     }
 }
 
-/// Prepares the daemon: default signals, umask and working directory. `SIGHUP` is kept for `nohup`, and `SIGPIPE` as
-/// set by Rust.
+/// Prepares the daemon: default signals, umask and working directory. `SIGHUP` stays as `nohup` sets it, and `SIGPIPE`
+/// as Rust sets it.
 pub fn prepare_daemon(root: &Path) -> io::Result<()> {
-    let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGHUP];
-    SIGNALS.filter(|signal| !kept.contains(signal)).for_each(set_default_action);
+    let unchanged = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGHUP];
+    SIGNALS.filter(|signal| !unchanged.contains(signal)).for_each(set_default_action);
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     mark_descriptors_close_on_exec();
     std::env::set_current_dir(root)
@@ -48,9 +48,9 @@ fn set_default_action(signal: libc::c_int) {
 #[expect(clippy::disallowed_methods, reason = "the system's list of this process's descriptors")]
 pub fn mark_descriptors_close_on_exec() {
     let Ok(entries) = std::fs::read_dir("/dev/fd") else { return };
-    let open: Vec<RawFd> =
+    let descriptors: Vec<RawFd> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for raw in open.into_iter().filter(|raw| *raw > 2) {
+    for raw in descriptors.into_iter().filter(|raw| *raw > 2) {
         // SAFETY: the borrow lives for one fcntl; on a number that is no longer open it fails with EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(raw) };
         // The descriptor may have been closed meanwhile.

@@ -20,12 +20,12 @@ pub fn read_log(path: &Path) -> io::Result<LogContent> {
 /// Reads the configuration of the project at `root`.
 ///
 /// # Errors
-/// The error line for users.
+/// Returns the error line for users.
 pub fn load_config(root: &Path) -> Result<(), String> {
     crate::config::Config::load(root).map(|_| ()).map_err(|failure| failure.to_string())
 }
 
-/// Files a request to the daemon of the project at `root`, like the command line at this time.
+/// Files a request to the daemon of the project at `root`, as the command line does at the time `at`.
 ///
 /// # Errors
 /// Returns an error if the registry can't be written, or has a request of the same time.
@@ -34,7 +34,7 @@ pub fn file_request(root: &Path, request: &DaemonRequest, at: jiff::Timestamp) -
         .map(drop)
 }
 
-/// Reads a request to the daemon.
+/// Parses a request to the daemon; `None` if it is not valid.
 pub fn read_request(bytes: &[u8]) -> Option<DaemonRequest> {
     serde_json::from_slice(bytes).ok()
 }

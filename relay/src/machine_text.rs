@@ -1,4 +1,4 @@
-//! Vitals of machines, formatted for people.
+//! Texts about the vitals of a machine: its load, and its free memory and disk space.
 
 use common::vitals::{MachineVitals, Space};
 
@@ -19,12 +19,14 @@ pub fn format_size(bytes: u64) -> String {
 fn format_space(space: Space) -> String {
     let (available, total) = (format_size(space.available), format_size(space.total));
     match (available.rsplit_once(' '), total.rsplit_once(' ')) {
-        (Some((available, unit)), Some((_, same))) if unit == same => format!("{available} of {total}"),
+        (Some((available, unit)), Some((_, total_unit))) if unit == total_unit => {
+            format!("{available} of {total}")
+        }
         _ => format!("{available} of {total}"),
     }
 }
 
-/// Returns the space on the disk that has the least available, of the disks of a machine.
+/// Returns the space on the disk of a machine that has the least available space.
 fn fullest_disk(vitals: &MachineVitals) -> Option<Space> {
     let disks = vitals.workspaces.into_iter().chain(vitals.state);
     disks.min_by_key(|disk| disk.available)
@@ -32,14 +34,14 @@ fn fullest_disk(vitals: &MachineVitals) -> Option<Space> {
 
 /// Formats the vitals in a few words, for a head line: `load 0.52 on 4 cores, 2.1 of 7.8 GiB memory free, 31 GiB disk
 /// free`.
-pub fn brief(vitals: &MachineVitals) -> String {
+pub fn short_text(vitals: &MachineVitals) -> String {
     let memory = vitals.memory.map(|memory| format!("{} memory free", format_space(memory)));
     let disk = fullest_disk(vitals).map(|disk| format!("{} disk free", format_size(disk.available)));
-    [Some(load(vitals)), memory, disk].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    [Some(format_load(vitals)), memory, disk].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Formats all vitals, in one line.
-pub fn full(vitals: &MachineVitals) -> String {
+pub fn full_text(vitals: &MachineVitals) -> String {
     let memory = vitals.memory.map(|memory| {
         let limit = vitals.memory_limit.map_or("", |_| " (a limit of its container or cgroup)");
         format!("{} memory free{limit}", format_space(memory))
@@ -53,7 +55,7 @@ pub fn full(vitals: &MachineVitals) -> String {
         )
     };
     let disks = [disk(vitals.workspaces, "workspaces"), disk(vitals.state, "the agent's state")].map(Some);
-    let parts = [Some(load(vitals)), memory, swap].into_iter().chain(disks).flatten();
+    let parts = [Some(format_load(vitals)), memory, swap].into_iter().chain(disks).flatten();
     parts.collect::<Vec<_>>().join(", ")
 }
 
@@ -63,12 +65,12 @@ pub fn describe_moment(vitals: &MachineVitals) -> String {
     let swap =
         vitals.swap.filter(|swap| swap.total > 0).map(|swap| format!("{} swap free", format_space(swap)));
     let disk = fullest_disk(vitals).map(|disk| format!("{} disk free", format_size(disk.available)));
-    let parts = [memory, swap, disk, Some(load(vitals))].into_iter().flatten();
+    let parts = [memory, swap, disk, Some(format_load(vitals))].into_iter().flatten();
     format!("the machine had {}", parts.collect::<Vec<_>>().join(", "))
 }
 
-/// `load 0.52 on 4 cores`
-fn load(vitals: &MachineVitals) -> String {
+/// Formats the load: `load 0.52 on 4 cores`.
+fn format_load(vitals: &MachineVitals) -> String {
     let (load, cores) =
         (vitals.load_milli / 10, crate::plural::format_count(vitals.cores.into(), "core", "cores"));
     format!("load {}.{:02} on {cores}", load / 100, load % 100)
@@ -92,15 +94,18 @@ mod tests {
     }
 
     #[test]
-    fn vitals_are_told_briefly_in_full_and_of_a_moment() {
+    fn vitals_have_a_short_text_a_full_text_and_a_text_in_the_past_tense() {
         let mut vitals = vitals();
-        assert_eq!(brief(&vitals), "load 1.52 on 2 cores, 120 MiB of 8 GiB memory free, 4.5 GiB disk free");
+        assert_eq!(
+            short_text(&vitals),
+            "load 1.52 on 2 cores, 120 MiB of 8 GiB memory free, 4.5 GiB disk free"
+        );
         assert_eq!(
             describe_moment(&vitals),
             "the machine had 120 MiB of 8 GiB memory free, 4.5 GiB disk free, load 1.52 on 2 cores"
         );
         assert_eq!(
-            full(&vitals),
+            full_text(&vitals),
             "load 1.52 on 2 cores, 120 MiB of 8 GiB memory free, 31 of 100 GiB free for workspaces, 4.5 of 20 GiB free \
              for the agent's state"
         );
@@ -108,21 +113,21 @@ mod tests {
         vitals.swap = Some(Space { total: GIB, available: 0 });
         (vitals.workspaces, vitals.cores) = (None, 1);
         assert_eq!(
-            full(&vitals),
+            full_text(&vitals),
             "load 1.52 on 1 core, 120 MiB of 8 GiB memory free (a limit of its container or cgroup), 0 MiB of 1 GiB swap \
              free, disk of workspaces unknown, 4.5 of 20 GiB free for the agent's state"
         );
     }
 
     #[test]
-    fn what_is_unknown_is_left_out() {
+    fn unknown_vitals_are_left_out() {
         let unknown = MachineVitals { cores: 4, ..MachineVitals::default() };
-        assert_eq!(brief(&unknown), "load 0.00 on 4 cores");
+        assert_eq!(short_text(&unknown), "load 0.00 on 4 cores");
         assert_eq!(describe_moment(&unknown), "the machine had load 0.00 on 4 cores");
     }
 
     #[test]
-    fn sizes_have_two_digits_at_most() {
+    fn sizes_below_10_gib_have_at_most_one_decimal() {
         for (bytes, text) in [
             (0, "0 MiB"),
             (180 * MIB, "180 MiB"),

@@ -8,9 +8,9 @@ use crate::machine_text::format_size;
 /// Minimum of free memory or disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Minimum {
-    /// The default, in bytes. Limited to a tenth of the total, so that a small machine can run jobs too.
+    /// Default minimum, in bytes, limited to a tenth of the total, so that a small machine can run jobs too.
     Default(u64),
-    /// A setting, in bytes; 0 for none.
+    /// Minimum from the settings, in bytes; 0 for none.
     Set(u64),
 }
 
@@ -58,11 +58,11 @@ impl MinFree {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
-    /// Its memory.
+    /// The machine's memory.
     Memory,
-    /// The disk of its workspaces.
+    /// The disk of the platform's workspaces.
     Workspaces,
-    /// The disk of its agent's state.
+    /// The disk of the agent's state.
     State,
 }
 
@@ -71,7 +71,7 @@ pub enum Resource {
 pub struct Shortage {
     /// Memory or disk.
     pub resource: Resource,
-    /// Available part, in bytes.
+    /// Available amount, in bytes.
     pub available: u64,
     /// Minimum that should be available, in bytes.
     pub minimum: u64,
@@ -91,7 +91,7 @@ impl Shortage {
         )
     }
 
-    /// Returns advice about the shortage.
+    /// Returns advice for people how to end the shortage.
     pub fn advice(&self) -> &'static str {
         match self.resource {
             Resource::Memory => {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_with_less_than_the_minimum_is_short_of_the_first_such_thing() {
+    fn a_shortage_names_the_first_resource_below_its_minimum() {
         let default = MinFree::default();
         assert_eq!(shortage(default, &vitals(256, 512, 512)), None);
         assert_eq!(
@@ -142,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_switched_off_holds_no_job() {
+    fn unknown_vitals_and_disabled_minimums_are_no_shortage() {
         assert_eq!(MinFree::default().shortage(&MachineVitals::default()), None);
         let off = MinFree { memory: Minimum::Set(0), disk: Minimum::Set(0) };
         assert_eq!(off.shortage(&vitals(0, 0, 0)), None);
     }
 
     #[test]
-    fn a_default_is_at_most_a_tenth_of_a_small_machine_and_a_setting_holds_as_it_is() {
+    fn a_default_minimum_is_at_most_a_tenth_of_the_total_but_a_setting_is_not() {
         let small = Some(Space { total: 100 * MIB, available: 10 * MIB });
         let vitals = MachineVitals { memory: small, state: small, ..MachineVitals::default() };
         assert_eq!(MinFree::default().shortage(&vitals), None);

@@ -1,8 +1,8 @@
-//! Numbers with their nouns.
+//! Numbers formatted with their nouns.
 
 /// Formats a number with its noun: `1 file`, `3 files`.
-pub fn format_count(n: u64, one: &str, many: &str) -> String {
-    let noun = if n == 1 { one } else { many };
+pub fn format_count(n: u64, singular: &str, plural: &str) -> String {
+    let noun = if n == 1 { singular } else { plural };
     format!("{n} {noun}")
 }
 

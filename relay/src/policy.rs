@@ -20,7 +20,7 @@ use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::protected_paths::{self, Confinement, ProtectedPaths};
 
-/// Folders whose content git or host agents act upon.
+/// Names of folders whose files git or host agents act on. No workspace may lie in one.
 const RESERVED_FOLDERS: [&str; 5] = [".git", ".codex", ".agents", ".claude", ".vscode"];
 
 /// Approved settings that jobs must comply with.
@@ -28,7 +28,7 @@ const RESERVED_FOLDERS: [&str; 5] = [".git", ".codex", ".agents", ".claude", ".v
 pub struct JobPolicy {
     engine: EngineKind,
     codex: CodexSettings,
-    workspaces: PathBuf,
+    workspaces_folder: PathBuf,
     protected_paths: ProtectedPaths,
 }
 
@@ -38,17 +38,17 @@ impl JobPolicy {
         Self {
             engine,
             codex: config.codex.job_settings(engine),
-            workspaces: config.platform.workspaces_folder.clone(),
+            workspaces_folder: config.platform.workspaces_folder.clone(),
             protected_paths: ProtectedPaths::for_project(&config.root),
         }
     }
 
-    /// Parses and authorizes the spec of `job` from its registry. The job's workspace is `host` on this machine.
+    /// Parses and authorizes the spec of `job` from its registry. The job's workspace is `host_path` on this machine.
     /// Returns the spec to send.
     ///
     /// # Errors
-    /// A one-line message with the part of the spec that is not allowed, and advice.
-    pub fn authorize_text(&self, job: &JobId, text: &str, host: &str) -> Result<String, String> {
+    /// Returns a one-line message with the part of the spec that is not allowed, and advice.
+    pub fn authorize_text(&self, job: &JobId, text: &str, host_path: &str) -> Result<String, String> {
         if text.len() > MAX_SPEC {
             return Err(format!("its spec is larger than {MAX_SPEC} bytes: launch it again"));
         }
@@ -58,9 +58,9 @@ impl JobPolicy {
             return Err("its spec is that of another job or version: launch it again".to_owned());
         }
         if spec.place.is_some() {
-            host.clone_into(&mut spec.workspace);
-        } else if let Some(inside) = self.mapped_workspace(&spec.workspace, host) {
-            spec.workspace = inside;
+            host_path.clone_into(&mut spec.workspace);
+        } else if let Some(mapped) = self.mapped_workspace(&spec.workspace, host_path) {
+            spec.workspace = mapped;
         }
         let spec = self.authorize(spec)?;
         serde_json::to_string(&spec).map_err(|e| format!("its spec can't be written ({e}): launch it again"))
@@ -69,7 +69,7 @@ impl JobPolicy {
     /// Authorizes a spec.
     ///
     /// # Errors
-    /// A one-line message with the part of the spec that is not allowed, and advice.
+    /// Returns a one-line message with the part of the spec that is not allowed, and advice.
     pub fn authorize(&self, spec: JobSpec) -> Result<JobSpec, String> {
         if spec.place.is_some() {
             return self.authorize_for_clone(spec);
@@ -81,7 +81,7 @@ impl JobPolicy {
     /// Authorizes the spec of a job with a clone of its own, which may not be prepared yet.
     ///
     /// # Errors
-    /// As for [`JobPolicy::authorize`].
+    /// Returns the same error as [`JobPolicy::authorize`].
     pub fn authorize_for_clone(&self, spec: JobSpec) -> Result<JobSpec, String> {
         self.check_source(&spec.workspace)?;
         self.authorize_settings(spec)
@@ -95,45 +95,45 @@ impl JobPolicy {
             return Err(format!("'{}' is not the name of a model", one_line(model, 60)));
         }
         let approved = &self.codex.args;
-        let more: Vec<String> = match spec.codex.args.strip_prefix(approved.as_slice()) {
-            Some(more) => more.to_vec(),
+        let extra_args: Vec<String> = match spec.codex.args.strip_prefix(approved.as_slice()) {
+            Some(extra_args) => extra_args.to_vec(),
             // The job was launched while the settings had other arguments.
             None => spec.codex.args.clone(),
         };
         if self.codex.sandbox != Sandbox::Off {
-            Self::check_arguments(&more)?;
+            Self::check_arguments(&extra_args)?;
             if self.engine == EngineKind::Local {
                 check_environment(&spec)?;
             }
         }
         spec.codex.program.clone_from(&self.codex.program);
         spec.codex.sandbox = self.codex.sandbox;
-        spec.codex.args = approved.iter().cloned().chain(more).collect();
+        spec.codex.args = approved.iter().cloned().chain(extra_args).collect();
         Ok(spec)
     }
 
-    /// Returns the host's path of the workspace in an authorized spec. A job with a clone of its own names the folder on
-    /// the host in any case, since no container has to see it.
+    /// Returns the path on the host of the workspace in an authorized spec. The spec of a job with a clone of its own
+    /// always has the path on the host, since no container has to see that folder.
     pub fn host_workspace(&self, spec: &JobSpec) -> PathBuf {
         let path = Path::new(&spec.workspace);
         if !self.engine.is_container() || spec.place.is_some() {
             return path.to_owned();
         }
-        // An empty path would leave a slash at the end.
-        let below = path.strip_prefix(MOUNT_POINT).unwrap_or(Path::new("")).components();
-        below.fold(self.workspaces.clone(), |host, part| host.join(part))
+        // A join with an empty path would add a slash at the end.
+        let components = path.strip_prefix(MOUNT_POINT).unwrap_or(Path::new("")).components();
+        components.fold(self.workspaces_folder.clone(), |host, part| host.join(part))
     }
 
     /// Returns the path of the workspace on this engine, for a job that was launched for the other kind of engine.
-    fn mapped_workspace(&self, workspace: &str, host: &str) -> Option<String> {
+    fn mapped_workspace(&self, workspace: &str, host_path: &str) -> Option<String> {
         let is_mounted = Path::new(workspace).starts_with(MOUNT_POINT);
         match self.engine.is_container() {
             true if !is_mounted => {
-                let below = Path::new(host).strip_prefix(&self.workspaces).ok()?;
-                Some(Path::new(MOUNT_POINT).join(below).to_str()?.trim_end_matches('/').to_owned())
+                let relative = Path::new(host_path).strip_prefix(&self.workspaces_folder).ok()?;
+                Some(Path::new(MOUNT_POINT).join(relative).to_str()?.trim_end_matches('/').to_owned())
             }
             // This machine may have a folder with the name of the mount point. A workspace in it needs no mapping.
-            false if is_mounted && workspace != host => Some(host.to_owned()),
+            false if is_mounted && workspace != host_path => Some(host_path.to_owned()),
             _ => None,
         }
     }
@@ -149,7 +149,7 @@ impl JobPolicy {
         }
     }
 
-    /// Checks the folder whose repository a job gets a clone of: relay hands its content to the worker.
+    /// Checks the folder of the repository that a job gets a clone of, because relay hands its content to the worker.
     fn check_source(&self, folder: &str) -> Result<(), String> {
         let path = plain_path(folder)?;
         check_host_path(path)?;
@@ -159,42 +159,42 @@ impl JobPolicy {
 
     fn check_workspace(&self, workspace: &str) -> Result<(), String> {
         let path = plain_path(workspace)?;
-        let shown = one_line(workspace, 200);
+        let shown_path = one_line(workspace, 200);
         if self.engine.is_container() {
-            let Ok(below) = path.strip_prefix(MOUNT_POINT) else {
+            let Ok(relative) = path.strip_prefix(MOUNT_POINT) else {
                 return Err(format!(
-                    "workspace {shown} is outside of {MOUNT_POINT}, the folder that the platform sees"
+                    "workspace {shown_path} is outside of {MOUNT_POINT}, the folder that the platform sees"
                 ));
             };
-            // An empty path would leave a slash at the end.
-            let below = below.components();
-            let host = below.fold(self.workspaces.clone(), |host, part| host.join(part));
+            // A join with an empty path would add a slash at the end.
+            let host =
+                relative.components().fold(self.workspaces_folder.clone(), |host, part| host.join(part));
             return check_host_path(&host);
         }
         check_host_path(path)?;
         check_not_reserved(path)?;
         let confinement =
             if self.codex.sandbox == Sandbox::Off { Confinement::None } else { Confinement::Sandbox };
-        self.protected_paths.check_folder(path, confinement).map_err(|why| {
-            format!("workspace {shown} {why}: choose a folder of its own below the project with -w")
+        self.protected_paths.check_folder(path, confinement).map_err(|problem| {
+            format!("workspace {shown_path} {problem}: choose a folder of its own below the project with -w")
         })?;
         self.check_in_project(path)
     }
 
     fn check_in_project(&self, path: &Path) -> Result<(), String> {
-        if self.protected_paths.is_in_project(path) || path.starts_with(&self.workspaces) {
+        if self.protected_paths.is_in_project(path) || path.starts_with(&self.workspaces_folder) {
             return Ok(());
         }
         Err(format!(
             "workspace {} is outside of the project and of {}: move it there, or name its folder in [platform] \
              workspaces in platform/relay.toml",
             one_line(&path.to_string_lossy(), 200),
-            self.workspaces.display()
+            self.workspaces_folder.display()
         ))
     }
 }
 
-/// Returns the path of a workspace that is absolute and names each folder.
+/// Returns the path of a workspace if it is absolute and has no `..`.
 fn plain_path(workspace: &str) -> Result<&Path, String> {
     let path = Path::new(workspace);
     let is_plain = path.is_absolute()
@@ -217,11 +217,11 @@ fn check_not_reserved(path: &Path) -> Result<(), String> {
     }
 }
 
-fn check_host_path(host: &Path) -> Result<(), String> {
-    protected_paths::check_unlinked(host).map_err(|e| {
+fn check_host_path(path: &Path) -> Result<(), String> {
+    protected_paths::check_unlinked(path).map_err(|e| {
         format!(
             "workspace {} is not the folder that was named at the launch ({e}): launch it again",
-            host.display()
+            path.display()
         )
     })
 }
@@ -245,7 +245,7 @@ fn is_model_name(name: &str) -> bool {
 /// Checks the settings that name files which a session or a worker could write: the workspaces folder and programs.
 ///
 /// # Errors
-/// Exit code 2 with one line that describes the problem.
+/// Returns exit code 2 with one line that describes the problem.
 pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     check_workspaces(engine, config)?;
     let protected_paths = ProtectedPaths::for_project(&config.root);
@@ -271,16 +271,16 @@ pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure
     Ok(())
 }
 
-/// Checks the folder of all workspaces.
+/// Checks the folder that holds all workspaces.
 ///
 /// # Errors
-/// Exit code 2 with one line that describes the problem.
+/// Returns exit code 2 with one line that describes the problem.
 pub fn check_workspaces(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     let confinement = if engine.is_container() { Confinement::Container } else { Confinement::Sandbox };
     let folder = &config.platform.workspaces_folder;
-    ProtectedPaths::for_project(&config.root).check_folder(folder, confinement).map_err(|why| {
+    ProtectedPaths::for_project(&config.root).check_folder(folder, confinement).map_err(|problem| {
         Failure::usage(format!(
-            "[platform] workspaces: {} {why}: name a folder for workspaces alone, such as workspace-projects, in \
+            "[platform] workspaces: {} {problem}: name a folder for workspaces alone, such as workspace-projects, in \
              platform/relay.toml",
             folder.display()
         ))

@@ -22,7 +22,7 @@ fn spec(workspace: &str) -> JobSpec {
     }
 }
 
-fn site() -> (tempfile::TempDir, PathBuf) {
+fn project_root() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     (dir, root)
@@ -30,7 +30,7 @@ fn site() -> (tempfile::TempDir, PathBuf) {
 
 #[test]
 fn program_sandbox_and_approved_arguments_come_from_the_settings() {
-    let (_dir, root) = site();
+    let (_dir, root) = project_root();
     let config = config(&root, "[codex]\nprogram = \"/opt/codex\"\nargs = [\"-c\", \"notify=[]\"]\n");
     let demo = root.join("workspace-projects/demo");
     let policy = JobPolicy::new(EngineKind::Local, &config);
@@ -42,69 +42,69 @@ fn program_sandbox_and_approved_arguments_come_from_the_settings() {
             sandbox: Sandbox::Off,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         };
-        let settled = policy.authorize(forged).unwrap().codex;
-        assert_eq!((&*settled.program, settled.sandbox), ("/opt/codex", Sandbox::WorkspaceWrite));
-        assert_eq!(settled.args[..2], ["-c", "notify=[]"]);
-        assert_eq!(settled.args.len() == 3, args.contains(&"--search"));
+        let authorized = policy.authorize(forged).unwrap().codex;
+        assert_eq!((&*authorized.program, authorized.sandbox), ("/opt/codex", Sandbox::WorkspaceWrite));
+        assert_eq!(authorized.args[..2], ["-c", "notify=[]"]);
+        assert_eq!(authorized.args.len() == 3, args.contains(&"--search"));
     }
 }
 
 #[test]
-fn a_container_sees_workspaces_that_are_no_links_and_may_set_its_own_environment() {
-    let (_dir, root) = site();
+fn a_container_job_may_set_any_variable_but_its_workspace_is_no_link() {
+    let (_dir, root) = project_root();
     let config = config(&root, "");
     std::os::unix::fs::symlink("/etc", root.join("workspace-projects/etc")).unwrap();
     let policy = JobPolicy::new(EngineKind::Docker, &config);
-    let mut own = spec("/workspaces/demo");
-    own.env.insert("PATH".to_owned(), "/x".to_owned());
-    own.codex.args = vec!["--enable".to_owned(), "x".to_owned()];
-    assert!(policy.authorize(own).is_ok());
+    let mut allowed = spec("/workspaces/demo");
+    allowed.env.insert("PATH".to_owned(), "/x".to_owned());
+    allowed.codex.args = vec!["--enable".to_owned(), "x".to_owned()];
+    assert!(policy.authorize(allowed).is_ok());
     assert!(policy.authorize(spec("/workspaces")).is_ok());
-    for bad in
+    for refused_path in
         ["/workspaces/etc", "/etc", "/workspaces/../etc", "/workspaces/demo/..", "/workspaces/gone", "demo"]
     {
-        assert!(policy.authorize(spec(bad)).is_err(), "{bad}");
+        assert!(policy.authorize(spec(refused_path)).is_err(), "{refused_path}");
     }
 }
 
 #[test]
-fn folders_that_git_and_host_agents_believe_are_no_workspaces() {
-    let (_dir, root) = site();
+fn folders_that_git_and_host_agents_act_on_are_no_workspaces() {
+    let (_dir, root) = project_root();
     let config = config(&root, "");
     let policy = JobPolicy::new(EngineKind::Local, &config);
     for name in RESERVED_FOLDERS {
         let folder = root.join("workspace-projects").join(name).join("x");
         fs::create_dir_all(&folder).unwrap();
-        let said = policy.authorize(spec(folder.to_str().unwrap())).unwrap_err();
-        assert!(said.contains(name), "{said}");
+        let error = policy.authorize(spec(folder.to_str().unwrap())).unwrap_err();
+        assert!(error.contains(name), "{error}");
     }
 }
 
 #[test]
-fn a_spec_that_is_no_spec_of_this_job_is_refused() {
-    let (_dir, root) = site();
+fn an_invalid_spec_and_the_spec_of_another_job_are_refused() {
+    let (_dir, root) = project_root();
     let policy = JobPolicy::new(EngineKind::Local, &config(&root, ""));
     let job: JobId = "a#1".parse().unwrap();
     for text in ["", "{}", "[]", &"x".repeat(MAX_SPEC + 1)] {
         assert!(policy.authorize_text(&job, text, "/w").unwrap_err().contains("launch it again"));
     }
-    let other = spec(root.join("workspace-projects/demo").to_str().unwrap());
-    let other = serde_json::to_string(&JobSpec { job: "b#1".parse().unwrap(), ..other }).unwrap();
-    assert!(policy.authorize_text(&job, &other, "/w").unwrap_err().contains("another job"));
+    let other_spec = spec(root.join("workspace-projects/demo").to_str().unwrap());
+    let other_spec = serde_json::to_string(&JobSpec { job: "b#1".parse().unwrap(), ..other_spec }).unwrap();
+    assert!(policy.authorize_text(&job, &other_spec, "/w").unwrap_err().contains("another job"));
 }
 
 #[test]
 fn programs_that_a_session_could_replace_are_refused() {
-    let (_dir, root) = site();
-    fs::write(root.join("told.sh"), "true").unwrap();
+    let (_dir, root) = project_root();
+    fs::write(root.join("notify.sh"), "true").unwrap();
     for text in [
-        "[notify]\ncommand = [\"sh\", \"told.sh\"]\n",
-        "[notify]\ncommand = [\"./told.sh\"]\n",
-        "[notify]\ncodex = \"./told.sh\"\n",
-        "[codex]\nprogram = \"./told.sh\"\n",
+        "[notify]\ncommand = [\"sh\", \"notify.sh\"]\n",
+        "[notify]\ncommand = [\"./notify.sh\"]\n",
+        "[notify]\ncodex = \"./notify.sh\"\n",
+        "[codex]\nprogram = \"./notify.sh\"\n",
     ] {
-        let said = check_settings(EngineKind::Local, &config(&root, text)).unwrap_err().message;
-        assert!(said.contains("told.sh lies in the project"), "{said}");
+        let error = check_settings(EngineKind::Local, &config(&root, text)).unwrap_err().message;
+        assert!(error.contains("notify.sh lies in the project"), "{error}");
     }
     assert!(
         check_settings(EngineKind::Local, &config(&root, "[notify]\ncommand = [\"sh\", \"x\"]\n")).is_ok()
@@ -112,24 +112,27 @@ fn programs_that_a_session_could_replace_are_refused() {
 }
 
 #[test]
-fn programs_where_workers_or_sessions_write_are_refused_also_those_yet_to_come() {
-    let (_dir, root) = site();
-    let elsewhere = protected_paths::resolve_links(Path::new("/var/lib/workspaces"));
-    for (program, place) in [
+fn programs_where_workers_or_sessions_can_write_are_refused_even_if_missing() {
+    let (_dir, root) = project_root();
+    let workspaces_folder = protected_paths::resolve_links(Path::new("/var/lib/workspaces"));
+    for (program, location) in [
         ("/var/lib/workspaces/demo/codex", "the workspaces folder"),
         ("/tmp/no-such-program", "a folder for temporary files"),
         ("/opt/no-such-program", ""),
     ] {
         let text = format!(
             "[platform]\nworkspaces = \"{}\"\n[notify]\ncommand = [\"{program}\"]\n",
-            elsewhere.display()
+            workspaces_folder.display()
         );
-        let said =
+        let error =
             check_settings(EngineKind::Local, &config(&root, &text)).map_err(|failure| failure.message);
-        match said {
-            Ok(()) => assert_eq!(place, "", "{program}"),
-            Err(said) => {
-                assert!(!place.is_empty() && said.contains(&format!("{program} lies in {place}")), "{said}");
+        match error {
+            Ok(()) => assert_eq!(location, "", "{program}"),
+            Err(error) => {
+                assert!(
+                    !location.is_empty() && error.contains(&format!("{program} lies in {location}")),
+                    "{error}"
+                );
             }
         }
     }
@@ -137,27 +140,32 @@ fn programs_where_workers_or_sessions_write_are_refused_also_those_yet_to_come()
 
 #[test]
 fn a_job_that_waited_for_another_engine_works_in_the_same_folder() {
-    let (_dir, root) = site();
+    let (_dir, root) = project_root();
     let config = config(&root, "");
     let host = root.join("workspace-projects/demo").to_str().unwrap().to_owned();
-    let sent = |engine, workspace: &str, host: &str| {
+    let sent_workspace = |engine, workspace: &str, host: &str| {
         let spec = spec(workspace);
         let text = serde_json::to_string(&spec).unwrap();
-        let sent = JobPolicy::new(engine, &config).authorize_text(&spec.job, &text, host)?;
-        Ok::<_, String>(serde_json::from_str::<JobSpec>(&sent).unwrap().workspace)
+        let sent_workspace = JobPolicy::new(engine, &config).authorize_text(&spec.job, &text, host)?;
+        Ok::<_, String>(serde_json::from_str::<JobSpec>(&sent_workspace).unwrap().workspace)
     };
-    assert_eq!(sent(EngineKind::Local, "/workspaces/demo", &host).as_ref(), Ok(&host));
-    assert_eq!(sent(EngineKind::Local, &host, &host).as_ref(), Ok(&host));
-    assert_eq!(sent(EngineKind::Docker, &host, &host).as_deref(), Ok("/workspaces/demo"));
-    assert_eq!(sent(EngineKind::Docker, "/workspaces/demo", &host).as_deref(), Ok("/workspaces/demo"));
+    assert_eq!(sent_workspace(EngineKind::Local, "/workspaces/demo", &host).as_ref(), Ok(&host));
+    assert_eq!(sent_workspace(EngineKind::Local, &host, &host).as_ref(), Ok(&host));
+    assert_eq!(sent_workspace(EngineKind::Docker, &host, &host).as_deref(), Ok("/workspaces/demo"));
+    assert_eq!(
+        sent_workspace(EngineKind::Docker, "/workspaces/demo", &host).as_deref(),
+        Ok("/workspaces/demo")
+    );
     // A record forged by a session permits no more than a spec does.
-    assert!(sent(EngineKind::Local, "/workspaces/demo", "/etc").is_err());
-    assert!(sent(EngineKind::Docker, "/etc", "/etc").unwrap_err().contains("outside of /workspaces"));
+    assert!(sent_workspace(EngineKind::Local, "/workspaces/demo", "/etc").is_err());
+    assert!(
+        sent_workspace(EngineKind::Docker, "/etc", "/etc").unwrap_err().contains("outside of /workspaces")
+    );
 }
 
 #[test]
-fn a_job_with_a_clone_of_its_own_may_name_any_repository_of_the_project_on_every_engine() {
-    let (_dir, root) = site();
+fn a_job_with_its_own_clone_may_name_any_repository_of_the_project() {
+    let (_dir, root) = project_root();
     let config = config(&root, "");
     let id = "0123456789abcdef0123456789abcdef01234567";
     for engine in [EngineKind::Docker, EngineKind::Local] {
@@ -169,16 +177,16 @@ fn a_job_with_a_clone_of_its_own_may_name_any_repository_of_the_project_on_every
         for folder in [root.clone(), root.join("workspace-projects/demo")] {
             let job = policy.authorize(with_place(&folder)).unwrap();
             assert_eq!(policy.host_workspace(&job), folder);
-            // The folder on the host counts, whatever the spec says.
+            // The given folder on the host replaces the workspace in the spec.
             let text = serde_json::to_string(&with_place(Path::new("/workspaces/other"))).unwrap();
             let text = policy.authorize_text(&job.job, &text, folder.to_str().unwrap()).unwrap();
             assert_eq!(serde_json::from_str::<JobSpec>(&text).unwrap().workspace, job.workspace);
         }
-        for other in ["/etc", "/root", "/workspaces/demo"] {
-            let said = policy.authorize(with_place(Path::new(other))).unwrap_err();
-            assert!(said.contains("outside of the project") || said.contains("No such file"), "{said}");
+        for outside_folder in ["/etc", "/root", "/workspaces/demo"] {
+            let error = policy.authorize(with_place(Path::new(outside_folder))).unwrap_err();
+            assert!(error.contains("outside of the project") || error.contains("No such file"), "{error}");
         }
-        let said = policy.authorize(with_place(&root.join(".git"))).unwrap_err();
-        assert!(said.contains(".git"), "{said}");
+        let error = policy.authorize(with_place(&root.join(".git"))).unwrap_err();
+        assert!(error.contains(".git"), "{error}");
     }
 }

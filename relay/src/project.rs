@@ -8,7 +8,7 @@ use crate::exit::Failure;
 /// nearest git root.
 ///
 /// # Errors
-/// Returns an error if there is none, or `explicit` is not a folder.
+/// Returns an error if no root is found, or if `explicit` is not a folder.
 pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure> {
     if let Some(root) = explicit {
         return root.canonicalize().ok().filter(|root| root.is_dir()).ok_or_else(|| {
@@ -16,9 +16,9 @@ pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure
             Failure::usage(format!("{root}: no such folder: name another with --root or RELAY_ROOT"))
         });
     }
-    let nearest =
+    let find_upward =
         |is_root: fn(&Path) -> bool| cwd.ancestors().find(|dir| is_root(dir)).map(Path::to_path_buf);
-    nearest(|dir| dir.join("platform/relay.toml").exists()).or_else(|| nearest(is_git_root)).ok_or_else(|| {
+    find_upward(|dir| dir.join("platform/relay.toml").exists()).or_else(|| find_upward(is_git_root)).ok_or_else(|| {
         Failure::usage(format!(
             "no project found upward from {}: run this inside a git repository or a folder with platform/relay.toml, \
              or name the project with --root DIR",
@@ -27,8 +27,8 @@ pub fn find_root(explicit: Option<&Path>, cwd: &Path) -> Result<PathBuf, Failure
     })
 }
 
-/// Returns true if git recognizes a repository here. Git ignores a `.git` folder without a HEAD, which a sandbox may
-/// leave behind. In a worktree or submodule `.git` is a file.
+/// Returns true if git recognizes a repository in `dir`. Git ignores a `.git` folder without a HEAD, which a sandbox
+/// may leave behind. In a worktree or submodule `.git` is a file.
 fn is_git_root(dir: &Path) -> bool {
     let git = dir.join(".git");
     git.is_file() || git.join("HEAD").exists()
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn relay_toml_wins_over_a_nearer_git_root_and_without_both_the_error_names_the_fix() {
+    fn relay_toml_wins_over_a_nearer_git_root_and_an_empty_git_folder_is_no_root() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let inner = root.join("sub/deep");

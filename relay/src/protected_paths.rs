@@ -1,6 +1,7 @@
-//! Folders where no worker may work: the file system's root, homes, the project's `platform/`, the person's own state.
+//! Folders where no worker may work: the file system's root, homes, the project's `platform/`, and the folders with the
+//! state of relay and Codex.
 //!
-//! A worker's code may write to its folder. Files that a more trusted party opens or runs must not be in it.
+//! A worker may write anything in its workspace, so files that a more trusted party opens or runs must not be there.
 
 #![expect(
     clippy::disallowed_methods,
@@ -21,11 +22,11 @@ pub struct ProtectedPaths {
     homes: Vec<PathBuf>,
     /// Folders of the person who runs the relay that no worker may access.
     private_folders: Vec<PathBuf>,
-    /// Caches that workers share; the path may contain links.
-    caches: Option<PathBuf>,
+    /// Folder of the caches that workers share; the path may contain links.
+    shared_caches: Option<PathBuf>,
 }
 
-/// Confinement of a worker to its folder.
+/// Confinement of a worker to its workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
     /// A container, which sees only the mounted folder.
@@ -40,7 +41,7 @@ const HOME_PARENTS: [&str; 2] = ["/home", "/Users"];
 const ROOT_HOMES: [&str; 2] = ["/root", "/var/root"];
 /// Lowest user id of a person. Lower ids belong to services, whose homes may be anywhere.
 const MIN_PERSON_UID: u32 = 1000;
-/// User id of `nobody`; this and higher ids are not people.
+/// User id of `nobody`. This and higher ids do not belong to people.
 const NOBODY_UID: u32 = 65534;
 
 impl ProtectedPaths {
@@ -52,15 +53,16 @@ impl ProtectedPaths {
     }
 
     fn from_parts(root: &Path, variable: &dyn Fn(&str) -> Option<OsString>, passwd: &str) -> Self {
-        let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let home = absolute("HOME");
-        let below_home = |below: &str| home.as_ref().map(|home| home.join(below));
-        let state = absolute("XDG_STATE_HOME").or_else(|| below_home(".local/state"));
-        let codex = absolute("CODEX_HOME").or_else(|| below_home(".codex"));
-        let caches = below_home(".cache");
+        let absolute_variable =
+            |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = absolute_variable("HOME");
+        let in_home = |relative: &str| home.as_ref().map(|home| home.join(relative));
+        let state = absolute_variable("XDG_STATE_HOME").or_else(|| in_home(".local/state"));
+        let codex = absolute_variable("CODEX_HOME").or_else(|| in_home(".codex"));
+        let caches = in_home(".cache");
         let homes = home.clone().into_iter().chain(ROOT_HOMES.map(PathBuf::from)).chain(person_homes(passwd));
         Self {
-            caches: caches.map(|caches| caches.join("relay")),
+            shared_caches: caches.map(|caches| caches.join("relay")),
             root: resolve_links(root),
             homes: homes.map(|home| resolve_links(&home)).filter(|home| home.parent().is_some()).collect(),
             private_folders: state
@@ -75,7 +77,7 @@ impl ProtectedPaths {
     /// Checks `folder`, a path without links, as the workspace of one job or as the folder of all workspaces.
     ///
     /// # Errors
-    /// Problem with the folder, as the end of a sentence that begins with its name.
+    /// Returns the problem with the folder, as the end of a sentence that begins with the folder's name.
     pub fn check_folder(&self, folder: &Path, confinement: Confinement) -> Result<(), String> {
         let platform = self.root.join("platform");
         if folder.parent().is_none() {
@@ -110,7 +112,7 @@ impl ProtectedPaths {
             Some("the project")
         } else if file.starts_with(workspaces) {
             Some("the workspaces folder")
-        } else if self.caches.as_ref().is_some_and(|caches| file.starts_with(resolve_links(caches))) {
+        } else if self.shared_caches.as_ref().is_some_and(|caches| file.starts_with(resolve_links(caches))) {
             Some("the workers' caches")
         } else if temporary.iter().any(|folder| file.starts_with(resolve_links(folder))) {
             Some("a folder for temporary files")
@@ -119,7 +121,7 @@ impl ProtectedPaths {
         }
     }
 
-    /// Returns true if `folder` is in the project.
+    /// Returns true if `folder` is the project root or lies in it.
     pub fn is_in_project(&self, folder: &Path) -> bool {
         folder.starts_with(&self.root)
     }
@@ -155,8 +157,8 @@ pub fn resolve_links(path: &Path) -> PathBuf {
     let mut missing = Vec::new();
     let mut existing = path;
     loop {
-        if let Ok(found) = existing.canonicalize() {
-            return missing.iter().rev().fold(found, |path, name| path.join(name));
+        if let Ok(resolved) = existing.canonicalize() {
+            return missing.iter().rev().fold(resolved, |path, name| path.join(name));
         }
         match (existing.parent(), existing.components().next_back()) {
             (Some(parent), Some(Component::Normal(name))) => {
@@ -171,7 +173,7 @@ pub fn resolve_links(path: &Path) -> PathBuf {
 /// Creates a folder and its missing parents. `folder` is a path without links, and must remain one.
 ///
 /// # Errors
-/// Returns an error if it can't be created, or a link leads elsewhere.
+/// Returns an error if the folder can't be created, or if a link leads elsewhere.
 pub fn create_folders(folder: &Path) -> io::Result<()> {
     if resolve_links(folder) == folder {
         fs::create_dir_all(folder)?;
@@ -184,18 +186,18 @@ pub fn create_folders(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// Returns an error if the path is something else or contains a link.
 pub fn check_unlinked(folder: &Path) -> io::Result<()> {
-    let found = folder.canonicalize()?;
-    if found != folder {
-        return Err(io::Error::other(format!("it leads to {} now", found.display())));
+    let resolved = folder.canonicalize()?;
+    if resolved != folder {
+        return Err(io::Error::other(format!("it leads to {} now", resolved.display())));
     }
-    if found.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    if resolved.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn places(root: &str) -> ProtectedPaths {
+    fn test_paths(root: &str) -> ProtectedPaths {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nanna:x:1001:1001::/data/anna:/bin/sh\n\
                       www:x:33:33::/srv/www:/bin/false\nnobody:x:65534:65534::/srv:/bin/false\nbroken\n";
         let variable = |name: &str| match name {
@@ -207,9 +209,9 @@ mod tests {
     }
 
     #[test]
-    fn no_worker_works_in_a_root_a_home_or_the_state_of_a_person() {
-        let places = places("/srv/project");
-        for (folder, why) in [
+    fn no_worker_works_in_a_root_a_home_or_the_state_of_relay_and_codex() {
+        let test_paths = test_paths("/srv/project");
+        for (folder, problem) in [
             ("/", "is the root"),
             ("/data", "is or contains a home"),
             ("/data/me", "is or contains a home"),
@@ -224,29 +226,29 @@ mod tests {
             ("/data/me/.local/state/relay/x", "contains or lies in"),
         ] {
             for confinement in [Confinement::Container, Confinement::Sandbox, Confinement::None] {
-                let said = places.check_folder(Path::new(folder), confinement).unwrap_err();
-                assert!(said.starts_with(why), "{folder}: {said}");
+                let error = test_paths.check_folder(Path::new(folder), confinement).unwrap_err();
+                assert!(error.starts_with(problem), "{folder}: {error}");
             }
         }
         for folder in ["/srv/project/demo", "/data/me/src", "/home/bert/src", "/srv/www", "/srv/platform"] {
-            assert_eq!(places.check_folder(Path::new(folder), Confinement::None), Ok(()), "{folder}");
+            assert_eq!(test_paths.check_folder(Path::new(folder), Confinement::None), Ok(()), "{folder}");
         }
     }
 
     #[test]
-    fn what_contains_platform_needs_a_sandbox_that_hides_it() {
-        let places = places("/opt/project");
+    fn a_folder_that_contains_platform_needs_a_sandbox_that_hides_platform() {
+        let test_paths = test_paths("/opt/project");
         for folder in ["/opt/project", "/opt"] {
-            assert_eq!(places.check_folder(Path::new(folder), Confinement::Sandbox), Ok(()));
+            assert_eq!(test_paths.check_folder(Path::new(folder), Confinement::Sandbox), Ok(()));
             for confinement in [Confinement::Container, Confinement::None] {
-                let said = places.check_folder(Path::new(folder), confinement).unwrap_err();
-                assert!(said.contains("contains /opt/project/platform"), "{said}");
+                let error = test_paths.check_folder(Path::new(folder), confinement).unwrap_err();
+                assert!(error.contains("contains /opt/project/platform"), "{error}");
             }
         }
     }
 
     #[test]
-    fn a_path_is_resolved_as_far_as_it_exists_and_made_through_no_link() {
+    fn links_are_resolved_as_far_as_a_path_exists_and_no_folder_is_created_in_them() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         fs::create_dir(root.join("real")).unwrap();

@@ -1,4 +1,4 @@
-//! Detection of a sandbox around this process in which no relay can run.
+//! Detection of a sandbox around this process that keeps a relay from running.
 //!
 //! Codex runs a model's commands in a sandbox: by default without sockets, and on Linux in a process namespace whose
 //! processes all end with the command. The environment does not reveal the sandbox, because Codex sets the same
@@ -12,22 +12,22 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Programs that are the first process of a sandbox's process namespace.
+/// Names of the programs that are the first process of a sandbox's process namespace.
 const FIRST_PROCESSES: [&str; 2] = ["codex-linux-sandbox", "bwrap"];
 
-/// Reason why a relay can't run here.
+/// Sandbox in which a relay can't run, by its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sandbox {
     /// Sockets are refused.
     NoSockets,
-    /// Every process started here ends with the command.
+    /// Every process that is started in the sandbox ends with the command that runs there.
     ShortLived,
-    /// Every process started here has the same restrictions (macOS).
+    /// Every process that is started in the sandbox inherits its restrictions (macOS).
     Seatbelt,
 }
 
 impl Sandbox {
-    /// Returns the reason why a relay can't run here, as a relative clause.
+    /// Returns the reason why a relay can't run in the sandbox, as a relative clause.
     fn reason(self) -> &'static str {
         match self {
             Self::NoSockets => "which refuses sockets",
@@ -36,8 +36,8 @@ impl Sandbox {
         }
     }
 
-    /// Builds the message that no relay of the project at `root` is started here, with the command that starts the
-    /// relay elsewhere.
+    /// Builds the message that no relay of the project at `root` is started in the sandbox, with the command that
+    /// starts the relay elsewhere.
     pub fn no_relay_message(self, root: &Path) -> String {
         let (why, command) = (self.reason(), command_with_root("up", root));
         format!(
@@ -45,7 +45,7 @@ impl Sandbox {
         )
     }
 
-    /// Builds the message that `relay COMMAND` does nothing here, with the way to run it.
+    /// Builds the message that `relay COMMAND` does nothing in the sandbox, with the way to run it outside.
     pub fn refusal_message(self, command: &str, root: &Path) -> String {
         let (why, outside) = (self.reason(), command_with_root(command, root));
         format!(
@@ -56,17 +56,17 @@ impl Sandbox {
     }
 }
 
-/// Advice for making a registry writable inside a sandbox that mounts it read-only. Codex accepts only existing
+/// Returns advice for making a registry writable inside a sandbox that mounts it read-only. Codex accepts only existing
 /// folders.
-pub fn not_writable(registry: &Path) -> String {
-    let there = registry.ancestors().find(|dir| dir.is_dir()).unwrap_or(registry);
+pub fn not_writable_message(registry: &Path) -> String {
+    let existing_folder = registry.ancestors().find(|dir| dir.is_dir()).unwrap_or(registry);
     let root = registry.ancestors().nth(2).unwrap_or(registry);
-    let (there, root) = (there.to_string_lossy(), root.to_string_lossy());
+    let (existing_folder, root) = (existing_folder.to_string_lossy(), root.to_string_lossy());
     format!(
         "the registry {} can't be written inside of this sandbox: start Codex in {root}, or with `--sandbox \
          workspace-write --add-dir {}`",
         registry.display(),
-        shell_words::quote(&there)
+        shell_words::quote(&existing_folder)
     )
 }
 
@@ -78,28 +78,28 @@ pub fn command_with_root(command: &str, root: &Path) -> String {
 /// Returns the sandbox around this process. Takes microseconds: opens one socket and reads one small file.
 pub fn current_sandbox() -> Option<Sandbox> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop);
-    // Flatpak's applications also have bwrap as an ancestor.
+    // In the sandboxes of Flatpak, where a relay can run, bwrap is the first process, too.
     let first_cmdline =
         if Path::new("/.flatpak-info").exists() { Vec::new() } else { first_process_cmdline() };
-    let seatbelt = std::env::var_os("CODEX_SANDBOX").is_some_and(|kind| kind == "seatbelt");
-    classify_sandbox(&socket, &first_cmdline, seatbelt)
+    let is_seatbelt = std::env::var_os("CODEX_SANDBOX").is_some_and(|kind| kind == "seatbelt");
+    classify_sandbox(&socket, &first_cmdline, is_seatbelt)
 }
 
-/// Command line of process 1 from `/proc`; empty if it can't be read.
+/// Returns the command line of process 1 from `/proc`; empty if it can't be read.
 fn first_process_cmdline() -> Vec<u8> {
     std::fs::read("/proc/1/cmdline").unwrap_or_default()
 }
 
-fn classify_sandbox(socket: &io::Result<()>, first_cmdline: &[u8], seatbelt: bool) -> Option<Sandbox> {
+fn classify_sandbox(socket: &io::Result<()>, first_cmdline: &[u8], is_seatbelt: bool) -> Option<Sandbox> {
     if socket.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
         return Some(Sandbox::NoSockets);
     }
     let program = first_cmdline.split(|byte| *byte == 0).next().unwrap_or_default();
     let name = Path::new(OsStr::from_bytes(program)).file_name();
-    if name.is_some_and(|name| FIRST_PROCESSES.iter().any(|known| name == *known)) {
+    if name.is_some_and(|name| FIRST_PROCESSES.iter().any(|program| name == *program)) {
         return Some(Sandbox::ShortLived);
     }
-    seatbelt.then_some(Sandbox::Seatbelt)
+    is_seatbelt.then_some(Sandbox::Seatbelt)
 }
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_refused_is_one_line_with_the_command_that_works() {
+    fn a_refusal_is_one_line_with_the_command_that_works() {
         let root = Path::new("/home/u/my project");
         assert_eq!(
             Sandbox::NoSockets.no_relay_message(root),
@@ -123,10 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn a_sandbox_is_told_by_its_sockets_and_its_first_process() {
+    fn a_sandbox_is_recognized_by_refused_sockets_or_its_first_process() {
         let refused = || Err(io::ErrorKind::PermissionDenied.into());
         let taken = || Err(io::ErrorKind::AddrInUse.into());
-        for (socket, first, seatbelt, expected) in [
+        for (socket, first, is_seatbelt, expected) in [
             (Ok(()), &b"/sbin/init\0splash\0"[..], false, None),
             (Ok(()), b"", false, None),
             (Ok(()), b"/usr/bin/tini\0--\0codex-linux-sandbox\0", false, None),
@@ -138,9 +138,9 @@ mod tests {
             (Ok(()), b"", true, Some(Sandbox::Seatbelt)),
         ] {
             assert_eq!(
-                classify_sandbox(&socket, first, seatbelt),
+                classify_sandbox(&socket, first, is_seatbelt),
                 expected,
-                "{socket:?} {first:?} {seatbelt}"
+                "{socket:?} {first:?} {is_seatbelt}"
             );
         }
     }

@@ -1,7 +1,7 @@
 //! JSON Schemas of the formats that other programs read.
 //!
 //! The schemas are written by hand and checked in, so that the product need not generate them. Tests check every field
-//! and value of the types against them, and every golden file.
+//! and value of the types, and every golden file, against the schemas.
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -23,12 +23,12 @@ pub enum Schema {
 }
 
 impl Schema {
-    /// Name of the schema.
+    /// Returns the name of the schema.
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// Text of the schema, ending with a line break.
+    /// Returns the text of the schema, which ends with a line break.
     pub fn text(self) -> &'static str {
         match self {
             Self::Record => include_str!("../schemas/record.json"),
@@ -40,8 +40,8 @@ impl Schema {
     }
 }
 
-/// Returns all schemas in one document, each below `$defs` under its name.
-pub fn all() -> serde_json::Result<Value> {
+/// Returns all schemas in one document, each in `$defs` under its name.
+pub fn all_schemas() -> serde_json::Result<Value> {
     let mut schemas = serde_json::Map::new();
     for schema in Schema::value_variants() {
         schemas.insert(schema.name().to_owned(), serde_json::from_str(schema.text())?);

@@ -23,12 +23,15 @@ const DAEMON_START_TIMEOUT: Duration = Duration::from_secs(10);
 /// loaded machine.
 const PLATFORM_START_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Maximum number of bytes read from the log of a daemon that ended.
-const MAX_LOG_TAIL: u64 = 64 << 10;
+/// Maximum number of bytes that are read from the log of a daemon that has ended.
+const MAX_LOG_TAIL_BYTES: u64 = 64 << 10;
 
 /// Returns the engine to use: the requested one, else the one of `relay.toml`, else the approved one, else Docker.
-pub fn choose_engine(asked: Option<EngineKind>, config: &Config) -> EngineKind {
-    asked.or(config.platform.engine).or_else(|| approved_engine(&config.root)).unwrap_or(EngineKind::Docker)
+pub fn choose_engine(requested: Option<EngineKind>, config: &Config) -> EngineKind {
+    requested
+        .or(config.platform.engine)
+        .or_else(|| approved_engine(&config.root))
+        .unwrap_or(EngineKind::Docker)
 }
 
 /// Returns the engine of a running relay, which was started with approved settings. The lease is not used as a source
@@ -41,13 +44,13 @@ fn approved_engine(root: &Path) -> Option<EngineKind> {
     approval::approved_settings(root).map(|settings| settings.engine)
 }
 
-/// Starts `relay serve` as a separate process and returns when it holds the registry (its platform may still be
-/// starting). A daemon that is already running is not an error.
+/// Starts `relay serve` as a separate process, and returns when that process holds the registry. The platform may still
+/// be starting. A daemon that is already running is not an error.
 ///
 /// # Errors
-/// A one-line message. Inside a sandbox no start is attempted, and the message names the command that starts the relay.
-/// Otherwise it quotes the last line of the daemon's log if the daemon ended, or gives the reason why the daemon could
-/// not be started. Exit code 5 for settings that no person has approved.
+/// Returns a one-line message. Inside a sandbox no start is attempted, and the message names the command that starts
+/// the relay. Otherwise the message quotes the last line of the daemon's log if the daemon ended, or gives the reason
+/// why the daemon could not be started. The exit code for settings that no person has approved is 5.
 pub fn ensure_daemon(
     root: &Path,
     registry: &Registry,
@@ -66,7 +69,7 @@ pub fn ensure_daemon(
     registry.ensure()?;
     let watch = FolderWatch::registry_folder(registry.folder());
     let log_length = registry.daemon_log().size().unwrap_or(0);
-    let mut child = spawn(root, registry, settings)
+    let mut child = spawn_daemon(root, registry, settings)
         .map_err(|e| Failure::unreachable(format!("the relay could not be started: {e}")))?;
     let deadline = Instant::now() + DAEMON_START_TIMEOUT;
     let pid = child.id();
@@ -75,7 +78,7 @@ pub fn ensure_daemon(
             return Ok(());
         }
         if let Ok(Some(_)) = child.try_wait() {
-            // Another process started it first.
+            // Another process started a daemon first.
             if lease::running_lease(registry).is_some() {
                 return Ok(());
             }
@@ -94,7 +97,7 @@ pub fn ensure_daemon(
     }
 }
 
-fn spawn(root: &Path, registry: &Registry, settings: &ApprovableSettings) -> io::Result<Child> {
+fn spawn_daemon(root: &Path, registry: &Registry, settings: &ApprovableSettings) -> io::Result<Child> {
     let log = registry.daemon_log().open_to_append()?;
     inheritance::mark_descriptors_close_on_exec();
     let mut command = Command::new(std::env::current_exe()?);
@@ -119,7 +122,7 @@ fn spawn(root: &Path, registry: &Registry, settings: &ApprovableSettings) -> io:
 /// Waits until the platform of the running relay can take a job.
 ///
 /// # Errors
-/// Exit code 5 with the reason when the platform can't start, or when the relay ends meanwhile.
+/// Returns exit code 5 with the reason when the platform can't start, or when the relay ends meanwhile.
 pub fn wait_for_platform(registry: &Registry) -> Result<Lease, Failure> {
     let watch = FolderWatch::registry_folder(registry.folder());
     let deadline = Instant::now() + PLATFORM_START_TIMEOUT;
@@ -156,12 +159,12 @@ pub fn wait_for_platform(registry: &Registry) -> Result<Lease, Failure> {
 
 /// Returns the last line that the daemon wrote after `offset`.
 fn last_log_line(registry: &Registry, offset: u64) -> String {
-    let mut new = Vec::new();
+    let mut new_bytes = Vec::new();
     let _ = registry.daemon_log().open().and_then(|mut log| {
         log.seek(SeekFrom::Start(offset))?;
-        log.take(MAX_LOG_TAIL).read_to_end(&mut new)
+        log.take(MAX_LOG_TAIL_BYTES).read_to_end(&mut new_bytes)
     });
-    let text = String::from_utf8_lossy(&new);
+    let text = String::from_utf8_lossy(&new_bytes);
     let line = text.lines().rev().find(|line| !line.trim().is_empty());
     let line = line.map_or("it ended at once", |line| line.strip_prefix("relay: ").unwrap_or(line));
     common::text_format::one_line(line, 500)

@@ -1,10 +1,11 @@
-//! Time of the relay: it starts with the wall clock, and then follows the machine's monotonic clock.
+//! Time of the relay: it starts with the wall clock, and then follows the machine's monotonic clock. The assignment of
+//! times to readings of the monotonic clock is called a time scale.
 //!
 //! ```text
-//!  relay starts ──no job there──► scale by the wall clock ──► lease ──► readers on this machine
-//!       │ jobs there: the scale of the last relay                └──► each welcome ──► agents, which stamp events with it
+//!  relay starts ──no job left──► scale by the wall clock ──► lease ──► readers on this machine
+//!       │ jobs left: the scale of the last relay            └──► each welcome ──► agents, which stamp events
 //!       ▼
-//!  the wall clock is set ──► nothing changes while a job is there, then: scale by the wall clock
+//!  the wall clock is set ──► nothing changes while a job is left, then: scale by the wall clock
 //! ```
 //!
 //! Ages and durations are therefore correct even if the clocks of relay, agent and readers are set meanwhile.
@@ -16,7 +17,8 @@ use common::time_scale::TimeScale;
 use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
-/// Minimum difference at which the wall clock counts as set, in milliseconds. Normally the difference is near zero.
+/// Minimum difference from the relay's time at which the wall clock counts as set, in milliseconds. Normally the
+/// difference is near zero.
 const MIN_CLOCK_STEP_MS: i64 = 1000;
 
 /// Returns the wall clock's time, rounded to milliseconds.
@@ -25,7 +27,7 @@ pub fn now() -> Timestamp {
     now.round(Unit::Millisecond).unwrap_or(now)
 }
 
-/// A time scale that other processes of this machine can use.
+/// Time scale that other processes of this machine can use until the machine boots again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootScale {
     /// The kernel's id of the boot that the scale counts from.
@@ -38,7 +40,7 @@ impl BootScale {
         (Some(&self.boot) == boot_id().as_ref()).then(|| TimeScale::from_origin(self.origin))
     }
 
-    /// Current time; `None` if the machine has booted since, or on another machine.
+    /// Returns the current time; `None` if the machine has booted since, or on another machine.
     pub fn now(&self) -> Option<Timestamp> {
         self.scale().map(|scale| scale.wall_time(since_boot()))
     }
@@ -48,18 +50,18 @@ impl BootScale {
 #[derive(Debug, Clone)]
 pub struct Clock {
     scale: Arc<Mutex<TimeScale>>,
-    machine: Machine,
+    source: ClockSource,
 }
 
-/// Source of the time.
+/// Source of readings of the clocks.
 #[derive(Debug, Clone)]
-enum Machine {
+enum ClockSource {
     Real,
     #[cfg(any(test, feature = "internals"))]
-    Given(Arc<Mutex<SimulatedTime>>),
+    Simulated(Arc<Mutex<SimulatedTime>>),
 }
 
-/// Clocks of a machine, for tests.
+/// Readings of a machine's clocks, for tests.
 #[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, Copy)]
 pub struct SimulatedTime {
@@ -69,59 +71,60 @@ pub struct SimulatedTime {
     pub wall: Timestamp,
 }
 
-impl Machine {
-    fn monotonic(&self) -> Duration {
+impl ClockSource {
+    fn monotonic_time(&self) -> Duration {
         match self {
             Self::Real => since_boot(),
             #[cfg(any(test, feature = "internals"))]
-            Self::Given(given) => given.lock().unwrap_or_else(PoisonError::into_inner).monotonic,
+            Self::Simulated(simulated) => simulated.lock().unwrap_or_else(PoisonError::into_inner).monotonic,
         }
     }
 
-    fn wall(&self) -> Timestamp {
+    fn wall_time(&self) -> Timestamp {
         match self {
             Self::Real => now(),
             #[cfg(any(test, feature = "internals"))]
-            Self::Given(given) => given.lock().unwrap_or_else(PoisonError::into_inner).wall,
+            Self::Simulated(simulated) => simulated.lock().unwrap_or_else(PoisonError::into_inner).wall,
         }
     }
 }
 
 impl Clock {
     /// Continues the scale of an earlier relay; starts with the wall clock if there is no scale of this boot.
-    pub fn new(earlier: Option<&BootScale>) -> Self {
-        let clock = Self::by_wall_clock(Machine::Real);
-        if let Some(scale) = earlier.and_then(BootScale::scale) {
+    pub fn new(earlier_scale: Option<&BootScale>) -> Self {
+        let clock = Self::by_wall_clock(ClockSource::Real);
+        if let Some(scale) = earlier_scale.and_then(BootScale::scale) {
             *clock.lock_scale() = scale;
         }
         clock
     }
 
-    /// Creates a clock of the given machine.
+    /// Creates a clock that reads the given clocks.
     #[cfg(any(test, feature = "internals"))]
     pub fn simulated(machine: Arc<Mutex<SimulatedTime>>) -> Self {
-        Self::by_wall_clock(Machine::Given(machine))
+        Self::by_wall_clock(ClockSource::Simulated(machine))
     }
 
-    /// Returns the same clock for the next relay.
+    /// Returns a clock with the same time scale for the next relay of a simulation.
     #[cfg(feature = "internals")]
     #[must_use]
     pub fn for_next_relay(&self) -> Self {
-        Self { scale: Arc::new(Mutex::new(*self.lock_scale())), machine: self.machine.clone() }
+        Self { scale: Arc::new(Mutex::new(*self.lock_scale())), source: self.source.clone() }
     }
 
-    fn by_wall_clock(machine: Machine) -> Self {
-        let scale = Arc::new(Mutex::new(TimeScale::from_reading(machine.wall(), machine.monotonic())));
-        Self { scale, machine }
+    fn by_wall_clock(source: ClockSource) -> Self {
+        let scale =
+            Arc::new(Mutex::new(TimeScale::from_reading(source.wall_time(), source.monotonic_time())));
+        Self { scale, source }
     }
 
     fn lock_scale(&self) -> MutexGuard<'_, TimeScale> {
         self.scale.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Current time.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
-        self.lock_scale().wall_time(self.machine.monotonic())
+        self.lock_scale().wall_time(self.source.monotonic_time())
     }
 
     /// Returns the scale for other processes of this machine; `None` if the system has no suitable clock.
@@ -129,34 +132,34 @@ impl Clock {
         Some(BootScale { boot: boot_id()?, origin: self.lock_scale().origin() })
     }
 
-    /// Milliseconds by which the wall clock was set ahead, or back if negative; `None` if it was not set.
-    pub fn was_set(&self) -> Option<i64> {
-        let ahead = self.machine.wall().duration_since(self.now()).as_millis();
-        let ahead = i64::try_from(ahead).unwrap_or(i64::MAX);
-        (ahead.unsigned_abs() > MIN_CLOCK_STEP_MS.unsigned_abs()).then_some(ahead)
+    /// Returns the milliseconds by which the wall clock was set ahead, or back if negative; `None` if it was not set.
+    pub fn wall_clock_step_ms(&self) -> Option<i64> {
+        let ahead_ms = self.source.wall_time().duration_since(self.now()).as_millis();
+        let ahead_ms = i64::try_from(ahead_ms).unwrap_or(i64::MAX);
+        (ahead_ms.unsigned_abs() > MIN_CLOCK_STEP_MS.unsigned_abs()).then_some(ahead_ms)
     }
 
-    /// Adopts the wall clock's time. This would change the ages of existing jobs.
+    /// Adopts the wall clock's time. Only for a relay without jobs, because the ages of jobs would change.
     pub fn set_by_wall_clock(&self) {
-        *self.lock_scale() = TimeScale::from_reading(self.machine.wall(), self.machine.monotonic());
+        *self.lock_scale() = TimeScale::from_reading(self.source.wall_time(), self.source.monotonic_time());
     }
 }
 
-/// Time since a fixed moment in the past, including the machine's sleep.
+/// Returns the time since a fixed moment in the past, including the machine's sleep.
 #[cfg(target_os = "linux")]
 pub fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Time since a fixed moment in the past, including the machine's sleep. On these systems only the wall clock includes
-/// the sleep.
+/// Returns the time since a fixed moment in the past, including the machine's sleep. On these systems only the wall
+/// clock includes the sleep.
 #[cfg(not(target_os = "linux"))]
 pub fn since_boot() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Id of the current boot; differs between boots and between machines.
+/// Returns the id of the current boot, which differs between boots and between machines.
 #[cfg(target_os = "linux")]
 #[expect(clippy::disallowed_methods, reason = "a file of the kernel, not of the registry")]
 fn boot_id() -> Option<String> {
@@ -164,7 +167,7 @@ fn boot_id() -> Option<String> {
     Some(id.trim().to_owned())
 }
 
-/// These systems have no boot clock that other processes could read.
+/// Returns `None`: these systems have no boot clock that other processes could read.
 #[cfg(not(target_os = "linux"))]
 fn boot_id() -> Option<String> {
     None
@@ -176,40 +179,40 @@ mod tests {
 
     const START: Timestamp = Timestamp::UNIX_EPOCH;
 
-    fn machine() -> Arc<Mutex<SimulatedTime>> {
+    fn test_machine() -> Arc<Mutex<SimulatedTime>> {
         Arc::new(Mutex::new(SimulatedTime { monotonic: Duration::from_secs(900), wall: START }))
     }
 
-    fn pass(machine: &Mutex<SimulatedTime>, seconds: u64, set_by: i64) {
-        let mut given = machine.lock().unwrap();
-        given.monotonic += Duration::from_secs(seconds);
-        given.wall += jiff::SignedDuration::from_secs(i64::try_from(seconds).unwrap() + set_by);
+    fn advance(machine: &Mutex<SimulatedTime>, seconds: u64, set_by: i64) {
+        let mut simulated = machine.lock().unwrap();
+        simulated.monotonic += Duration::from_secs(seconds);
+        simulated.wall += jiff::SignedDuration::from_secs(i64::try_from(seconds).unwrap() + set_by);
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_moves_no_time_until_it_is_taken_over() {
+    fn a_set_wall_clock_does_not_change_the_time_until_it_is_adopted() {
         for set_by in [3600, -3600] {
-            let machine = machine();
+            let machine = test_machine();
             let clock = Clock::simulated(Arc::clone(&machine));
-            pass(&machine, 7, 0);
-            assert_eq!((clock.now().as_second(), clock.was_set()), (7, None));
-            pass(&machine, 1, set_by);
-            assert_eq!((clock.now().as_second(), clock.was_set()), (8, Some(set_by * 1000)));
+            advance(&machine, 7, 0);
+            assert_eq!((clock.now().as_second(), clock.wall_clock_step_ms()), (7, None));
+            advance(&machine, 1, set_by);
+            assert_eq!((clock.now().as_second(), clock.wall_clock_step_ms()), (8, Some(set_by * 1000)));
             clock.set_by_wall_clock();
-            assert_eq!((clock.now().as_second(), clock.was_set()), (8 + set_by, None));
+            assert_eq!((clock.now().as_second(), clock.wall_clock_step_ms()), (8 + set_by, None));
         }
     }
 
     #[test]
     fn other_processes_read_the_same_time_until_the_machine_is_booted_again() {
         let clock = Clock::new(None);
-        let mut told = clock.boot_scale().unwrap();
-        let apart = clock.now().duration_since(told.now().unwrap()).as_millis();
-        assert!((-1000..=0).contains(&apart), "{apart} ms");
-        told.origin -= jiff::SignedDuration::from_hours(1);
-        let earlier = Clock::new(Some(&told));
-        assert!(earlier.was_set().is_some_and(|ms| (3_599_000..3_601_000).contains(&ms)));
-        told.boot = "another".to_owned();
-        assert_eq!((told.now(), Clock::new(Some(&told)).was_set()), (None, None));
+        let mut scale = clock.boot_scale().unwrap();
+        let difference_ms = clock.now().duration_since(scale.now().unwrap()).as_millis();
+        assert!((-1000..=0).contains(&difference_ms), "{difference_ms} ms");
+        scale.origin -= jiff::SignedDuration::from_hours(1);
+        let earlier = Clock::new(Some(&scale));
+        assert!(earlier.wall_clock_step_ms().is_some_and(|ms| (3_599_000..3_601_000).contains(&ms)));
+        scale.boot = "another".to_owned();
+        assert_eq!((scale.now(), Clock::new(Some(&scale)).wall_clock_step_ms()), (None, None));
     }
 }

@@ -9,14 +9,14 @@ pub fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
 }
 
-/// `12:03:04`, with the date unless it is that of `now`.
+/// Formats a clock time: `12:03:04`, with the date unless it is the date of `now`.
 pub fn format_clock(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
     let (at, now) = (at.to_zoned(zone.clone()), now.to_zoned(zone.clone()));
     let format = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
     at.strftime(format).to_string()
 }
 
-/// `2m ago`.
+/// Formats the age of a moment: `2m ago`.
 pub fn format_ago(at: Timestamp, now: Timestamp) -> String {
     match millis_between(at, now) {
         0..1000 => "just now".to_owned(),
@@ -24,7 +24,7 @@ pub fn format_ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A remaining time, rounded up: `9m` for 8 minutes and 57 seconds.
+/// Formats a remaining time, rounded up: `9m` for 8 minutes and 57 seconds.
 pub fn format_remaining(ms: u64) -> String {
     let seconds = ms.div_ceil(1000);
     match seconds {
@@ -53,13 +53,13 @@ mod tests {
     }
 
     #[test]
-    fn the_past_is_told_in_one_unit_and_a_clock_that_jumped_back_is_no_future() {
-        let told = [0, 40, 130, 7300, 200_000, -50].map(|second| format_ago(at(-second), at(0)));
-        assert_eq!(told, ["just now", "40s ago", "2m ago", "2h ago", "2d ago", "just now"]);
+    fn an_age_has_one_unit_and_a_moment_in_the_future_is_just_now() {
+        let texts = [0, 40, 130, 7300, 200_000, -50].map(|second| format_ago(at(-second), at(0)));
+        assert_eq!(texts, ["just now", "40s ago", "2m ago", "2h ago", "2d ago", "just now"]);
     }
 
     #[test]
-    fn what_is_to_come_is_rounded_up() {
+    fn a_remaining_time_is_rounded_up() {
         assert_eq!(
             [400, 60_000, 537_000, 600_000, 5_000_000].map(format_remaining),
             ["1s", "1m", "9m", "10m", "1h24m"]

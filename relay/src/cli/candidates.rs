@@ -111,7 +111,7 @@ mod tests {
         let (dir, registry) = Registry::temporary();
         for (job, state) in [("abe#1", State::Failed), ("abe#2", State::Running), ("zoe#1", State::Completed)]
         {
-            let mut record = samples::bare(job, state);
+            let mut record = samples::minimal_record(job, state);
             record.runner = if job == "zoe#1" { Runner::Shell } else { Runner::Codex };
             record.thread_id = (job != "zoe#1").then(|| "t".to_owned());
             std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();

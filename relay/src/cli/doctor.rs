@@ -26,7 +26,7 @@ pub fn run(_: &DoctorArgs, context: &Context) -> ExitCode {
             output.print_json(finding);
         }
     } else {
-        let marks = doctor::text::StateMarks::of_locale(&|name| std::env::var(name).ok());
+        let marks = doctor::text::StateMarks::for_locale(&|name| std::env::var(name).ok());
         output.print(&doctor::text::format_findings(&findings, marks, output.paint));
     }
     let fails = findings.iter().any(|finding| finding.state == State::Fail);

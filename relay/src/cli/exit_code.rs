@@ -63,7 +63,7 @@ mod tests {
     use crate::render::samples;
 
     fn ended(state: State, kind: Option<FailureKind>, exit_code: Option<i32>) -> JobRecord {
-        let mut record = samples::bare("a#1", state);
+        let mut record = samples::minimal_record("a#1", state);
         record.error = kind.map(|kind| JobError { kind, message: String::new(), step: None });
         record.exit_code = exit_code;
         record

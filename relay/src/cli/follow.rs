@@ -53,7 +53,7 @@ impl<'a> JobFollower<'a> {
     pub fn changed_jobs(&mut self, jobs: &BTreeSet<JobId>) -> Vec<JobId> {
         let now = Instant::now();
         let all = now.duration_since(self.last_full_check) >= FULL_CHECK_INTERVAL;
-        match self.watch.changed() {
+        match self.watch.take_changes() {
             ChangedEntries::Names(names) if !all => {
                 let changed = names.iter().filter_map(|name| layout::job_of_record(name.to_str()?));
                 let waiting = self.printed_reasons.iter().filter(|(_, reason)| reason.is_due(now));

@@ -31,7 +31,7 @@ impl Project {
         let root = dir.path().canonicalize().unwrap();
         std::fs::create_dir_all(root.join("workspace-projects/abe")).unwrap();
         let workspace = root.join("workspace-projects/abe").display().to_string();
-        let mut record = samples::bare("abe#1", State::Failed);
+        let mut record = samples::minimal_record("abe#1", State::Failed);
         record.runner = Runner::Codex;
         record.engine = "local".into();
         record.workspace.clone_from(&workspace);

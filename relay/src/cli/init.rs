@@ -71,7 +71,12 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<ExitCode, Failure> {
     };
     let root = root.canonicalize().unwrap_or(root);
     let mode = if args.remove { Mode::Remove } else { Mode::Put { force: args.force } };
-    let request = InitRequest { codex: args.codex, claude: args.claude, user: args.user, mode };
+    let request = InitRequest {
+        includes_codex: args.codex,
+        includes_claude: args.claude,
+        is_for_user: args.user,
+        mode,
+    };
     let homes = AgentHomes::from_env(&|name| std::env::var(name), &cwd);
     let plan = init::plan_files(request, &root, &homes)?;
     let mut approved = false;
@@ -119,7 +124,7 @@ fn approve_own_settings(plan: &InitPlan, root: &Path) -> Result<bool, Failure> {
 }
 
 fn explain_failure(failed: &WriteFailure) -> Failure {
-    let WriteFailure { path, error, others_written: partly } = failed;
+    let WriteFailure { path, error, has_written_others: partly } = failed;
     let is_forbidden = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
     let what = if is_forbidden && session::calling_session(&|name| std::env::var(name)).is_some() {
         "Codex's sandbox keeps .codex, .agents and .git read-only: a person has to run `relay init` in a \

@@ -88,7 +88,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_counted() {
         let taken = |left| ClaimedNotices {
-            records: vec![samples::bare("a#1", State::Completed), samples::bare("b#1", State::Cancelled)],
+            records: vec![
+                samples::minimal_record("a#1", State::Completed),
+                samples::minimal_record("b#1", State::Cancelled),
+            ],
             remaining: left,
         };
         let both = format_notices(&taken(0));

@@ -56,7 +56,7 @@ pub fn run(args: &OutputArgs, context: &Context) -> Result<ExitCode, Failure> {
         None => print_list(context, stored).map_err(unreadable)?,
         Some(name) => {
             let to = OutputWriter(context);
-            if !archive::extract(stored, name.as_bytes(), to).map_err(unreadable)? {
+            if !archive::extract_file(stored, name.as_bytes(), to).map_err(unreadable)? {
                 let name = text_format::one_line(&name.to_string_lossy(), 200);
                 return Err(Failure::usage(format!(
                     "{job} left no file '{name}': `relay output {job}` lists its files"
@@ -68,7 +68,7 @@ pub fn run(args: &OutputArgs, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 fn print_list(context: &Context, stored: File) -> io::Result<()> {
-    for file in archive::list(stored)? {
+    for file in archive::list_files(stored)? {
         let name = String::from_utf8_lossy(&file.name);
         if context.output.json {
             context.output.print_json(&json!({"name": name, "size": file.size}));

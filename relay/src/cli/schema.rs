@@ -23,7 +23,8 @@ pub fn run(args: &SchemaArgs, global: &Global) -> Result<ExitCode, Failure> {
     if let Some(what) = args.what {
         output.print_raw(what.text().as_bytes());
     } else {
-        let all = schema::all().map_err(|e| Failure::unreachable(format!("the schemas are broken: {e}")))?;
+        let all = schema::all_schemas()
+            .map_err(|e| Failure::unreachable(format!("the schemas are broken: {e}")))?;
         output.print_raw(format!("{all:#}\n").as_bytes());
     }
     output.check_written().map(|()| ExitCode::Done)

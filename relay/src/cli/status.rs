@@ -297,7 +297,12 @@ mod tests {
     #[test]
     fn a_list_shows_the_same_of_what_is_kept_of_a_record() {
         let view = samples::view(700);
-        for record in [samples::running(), samples::completed(), samples::warned(), samples::failed()] {
+        for record in [
+            samples::running_record(),
+            samples::completed_record(),
+            samples::record_with_warnings(),
+            samples::failed_record(),
+        ] {
             let all = |record: &JobRecord| {
                 [
                     jobs_plain::render_table(std::slice::from_ref(record), &view),

@@ -1,4 +1,5 @@
-//! `[limits]`. The parser validates each limit alone; this module checks limits against each other.
+//! Table `[limits]` of `relay.toml`. The parser validates each limit alone; this module checks limits against each
+//! other.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use toml::Spanned;
 use super::serde_util::{ConfigError, Millis};
 use super::stall;
 
-/// `[limits]` as written.
+/// Table `[limits]` as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawLimits {
@@ -28,8 +29,8 @@ impl RawLimits {
     /// Fills in the defaults.
     ///
     /// # Errors
-    /// A step limit above the limit of the job, or a stall limit that can never be reached. Only configured values can
-    /// contradict each other: defaults are adapted.
+    /// Returns an error for a step limit above the limit of the job, or for a stall limit that can never be reached.
+    /// Only configured values can contradict each other: defaults are adapted.
     pub(super) fn resolve(self) -> Result<Limits, ConfigError> {
         let mut limits = Limits::default();
         if let Some(job) = &self.job {
@@ -61,8 +62,8 @@ impl RawLimits {
         }
         if let Some(stall) = &self.stall {
             let stall_ms = stall.get_ref().0;
-            let named = |kind| self.steps.contains_key(&kind);
-            stall::check_network_limit(&limits, named, stall_ms).map_err(|reason| ConfigError {
+            let has_step_limit = |kind| self.steps.contains_key(&kind);
+            stall::check_network_limit(&limits, has_step_limit, stall_ms).map_err(|reason| ConfigError {
                 range: stall.span(),
                 reason: format!("[limits] stall = {}{reason}", duration::format_limit(stall_ms)),
             })?;

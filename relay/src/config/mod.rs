@@ -1,19 +1,19 @@
-//! `platform/relay.toml`.
+//! Configuration of a project, from `platform/relay.toml`.
 //!
 //! ```text
-//! read ──► raw (as it is written, each value with its position) ──► resolved (without options)
+//! read ──► raw (as it is written, each value with its position) ──► resolved (with the defaults)
 //!           └─ limits, notify, rules: checked against each other ┘
 //! ```
 //!
 //! * [`resolved`]: the configuration for the rest of the program.
 //! * [`read`]: reading of the file, and the line of an error.
-//! * [`raw`]: the file as parsed.
+//! * [`raw`]: the file as it is parsed.
 //! * [`serde_util`]: types shared by all tables.
 //! * [`limits`]: the `[limits]` table.
 //! * [`notify`]: the `[notify]` table.
 //! * [`rules`]: the `[[step]]` tables.
 //! * [`resources`]: resource limits of the platform container.
-//! * [`stall`]: validity of stall limits, for flags too.
+//! * [`stall`]: checks of stall limits, also of those from flags.
 
 mod limits;
 mod notify;

@@ -1,4 +1,4 @@
-//! `[notify]`: channels for completion notices besides the session that launched the job.
+//! Table `[notify]` of `relay.toml`: channels for completion notices besides the session that launched the job.
 
 use std::path::{Path, PathBuf};
 
@@ -10,22 +10,22 @@ use toml::Spanned;
 use super::serde_util::ConfigError;
 use super::serde_util::DEFAULT_CODEX_PROGRAM;
 
-/// `[notify]`, without options.
+/// Settings from `[notify]`, with the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyConfig {
     /// Codex program that notifies sessions: a name that is looked up on the daemon's `PATH`, or a path.
     pub codex: String,
     /// True if the desktop shows notifications.
-    pub desktop: bool,
+    pub notifies_desktop: bool,
     /// Program with arguments to run for each notification; empty for none.
     pub command: Vec<String>,
     /// Webhook that each notification is posted to.
     pub webhook: Option<Webhook>,
     /// Outcomes that people are notified of. Sessions are notified of every outcome.
-    pub on: Vec<State>,
+    pub notified_states: Vec<State>,
 }
 
-/// A webhook that receives notifications.
+/// Webhook that receives notifications.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
     /// URL, `http` or `https`.
@@ -46,10 +46,10 @@ impl Default for NotifyConfig {
     fn default() -> Self {
         Self {
             codex: DEFAULT_CODEX_PROGRAM.to_owned(),
-            desktop: false,
+            notifies_desktop: false,
             command: Vec::new(),
             webhook: None,
-            on: all_end_states(),
+            notified_states: all_end_states(),
         }
     }
 }
@@ -58,7 +58,7 @@ fn all_end_states() -> Vec<State> {
     vec![State::Completed, State::Failed, State::Cancelled]
 }
 
-/// The table as written.
+/// Table `[notify]` as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawNotify {
@@ -86,14 +86,14 @@ impl RawNotify {
             (None, None) => None,
         };
         let webhook = match (self.webhook, secret) {
-            (None, Some((at, _))) => {
+            (None, Some((range, _))) => {
                 let reason = "[notify] has a webhook's secret and no webhook: add webhook = \"https://…\"";
-                return Err(ConfigError { range: at, reason: reason.to_owned() });
+                return Err(ConfigError { range, reason: reason.to_owned() });
             }
             (None, None) => None,
             (Some(url), secret) => {
                 check_url(&url)?;
-                Some(Webhook { url: url.into_inner(), secret: secret.map(|(_, place)| place) })
+                Some(Webhook { url: url.into_inner(), secret: secret.map(|(_, source)| source) })
             }
         };
         if let Some(command) =
@@ -122,10 +122,10 @@ impl RawNotify {
                 || DEFAULT_CODEX_PROGRAM.to_owned(),
                 |codex| resolve_program(root, codex.into_inner()),
             ),
-            desktop: self.desktop,
+            notifies_desktop: self.desktop,
             command,
             webhook,
-            on: self
+            notified_states: self
                 .on
                 .map_or_else(all_end_states, |on| on.into_inner().into_iter().map(State::from).collect()),
         })
@@ -139,8 +139,8 @@ pub(super) fn resolve_program(root: &Path, name: String) -> String {
 
 fn check_url(url: &Spanned<String>) -> Result<(), ConfigError> {
     let parsed = url.get_ref().parse::<hyper::Uri>().ok();
-    let known = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
-    match known.and_then(|uri| uri.host().map(|host| !host.is_empty())) {
+    let http_uri = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    match http_uri.and_then(|uri| uri.host().map(|host| !host.is_empty())) {
         Some(true) => Ok(()),
         _ => config_error(url, "[notify] webhook is not a URL: write it like https://example.org/hook"),
     }

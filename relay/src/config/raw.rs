@@ -1,4 +1,4 @@
-//! The file as parsed. Values that can contradict each other are kept with their position in the file.
+//! Content of `relay.toml` as it is parsed. Values that can contradict each other have their position in the file.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -19,10 +19,10 @@ use super::serde_util::DEFAULT_CODEX_PROGRAM;
 use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
-/// Maximum number of groups with a limit: the lease lists them.
+/// Maximum number of groups with a limit. It is low, because the lease lists these groups.
 const MAX_GROUPS: usize = 200;
 
-/// The whole file.
+/// Content of the whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawConfig {
@@ -76,7 +76,7 @@ struct RawCodex {
 }
 
 impl RawConfig {
-    /// Fills in the defaults and checks values against each other.
+    /// Fills in the defaults and checks the values against each other.
     pub(super) fn resolve(self, root: &Path) -> Result<Config, ConfigError> {
         let on_limit = self.limits.on_limit.unwrap_or_default();
         let on_loop = self.limits.on_loop.unwrap_or_default();
@@ -108,7 +108,7 @@ impl RawConfig {
     }
 }
 
-/// Checks the limits of groups.
+/// Checks the table `[groups]`.
 fn resolve_groups(
     groups: Option<Spanned<BTreeMap<JobName, Spanned<u32>>>>,
 ) -> Result<BTreeMap<JobName, u32>, ConfigError> {
@@ -140,8 +140,8 @@ impl RawPlatform {
                 return Err(ConfigError { range: jobs.span(), reason });
             }
         };
-        let resources = resources::resolve(self.memory, self.cpus, self.pids)?;
-        let min_free = resources::min_free(self.min_free_memory, self.min_free_disk)?;
+        let resources = resources::resolve_limits(self.memory, self.cpus, self.pids)?;
+        let min_free = resources::resolve_min_free(self.min_free_memory, self.min_free_disk)?;
         let version = env!("CARGO_PKG_VERSION");
         // The approval and the mount use the link's current target.
         let workspaces = protected_paths::resolve_links(

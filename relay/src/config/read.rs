@@ -1,4 +1,4 @@
-//! Reading of the file. Errors are reported with their line.
+//! Reader of `relay.toml`. Errors are reported with their line.
 
 use std::path::Path;
 
@@ -11,18 +11,18 @@ use crate::exit::Failure;
 use crate::files::dir::RegistryDir;
 use crate::files::refused::RefusedEntry;
 
-/// Path of the file, relative to the project root.
+/// Path of the configuration file, relative to the project root.
 pub const CONFIG_PATH: &str = "platform/relay.toml";
-/// Name of the file in its folder.
+/// Name of the configuration file in its folder.
 const CONFIG_NAME: &str = "relay.toml";
-/// Maximum size of the file, in bytes. A thousand rules need a tenth of it.
+/// Maximum size of the configuration file, in bytes. A thousand rules need a tenth of it.
 const MAX_FILE_SIZE: u64 = 1 << 20;
 
 impl Config {
     /// Reads the configuration of the project at `root`; a missing file means the defaults.
     ///
     /// # Errors
-    /// A one-line message with file, line and reason.
+    /// Returns a one-line message with file, line and reason.
     pub fn load(root: &Path) -> Result<Self, Failure> {
         let path = root.join(CONFIG_PATH);
         // A session may write the file, or replace it with another kind of entry.
@@ -36,19 +36,19 @@ impl Config {
             }
             Err(e) => return Err(Failure::usage(format!("{}: {e}", path.display()))),
         };
-        let refused = |mistake: ConfigError| {
-            let line = line_number(&text, mistake.range.start);
-            Failure::usage(format!("{}:{line}: {}", path.display(), mistake.reason))
+        let failure = |error: ConfigError| {
+            let line = line_number(&text, error.range.start);
+            Failure::usage(format!("{}:{line}: {}", path.display(), error.reason))
         };
         let raw: RawConfig = toml::from_str(&text).map_err(|e| {
-            refused(ConfigError { range: e.span().unwrap_or_default(), reason: one_line(e.message(), 300) })
+            failure(ConfigError { range: e.span().unwrap_or_default(), reason: one_line(e.message(), 300) })
         })?;
-        let config = raw.resolve(root).map_err(refused)?;
+        let config = raw.resolve(root).map_err(failure)?;
         Ok(Self { text, ..config })
     }
 }
 
-/// Line number of a byte, from 1.
+/// Returns the number of the line that a byte is in; the first line is 1.
 fn line_number(text: &str, byte: usize) -> usize {
     text.get(..byte).unwrap_or(text).matches('\n').count() + 1
 }

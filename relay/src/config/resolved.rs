@@ -1,4 +1,4 @@
-//! The configuration, without options.
+//! Configuration of a project, with the defaults for all settings that the file does not contain.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,32 +12,32 @@ use super::resources::ResourceLimits;
 use crate::engine_kind::EngineKind;
 use crate::min_free::MinFree;
 
-/// The whole configuration.
+/// Configuration of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The project root.
+    /// Root of the project.
     pub root: PathBuf,
     /// Text of `relay.toml`; empty if there is no such file.
     pub text: String,
-    /// `[platform]`.
+    /// Settings from `[platform]`.
     pub platform: PlatformConfig,
-    /// `[relay] port`; `None` for a port that is chosen once per registry.
+    /// Port of the daemon, from `[relay] port`; `None` for a port that is chosen once per registry.
     pub port: Option<u16>,
-    /// `[codex]`. The default of `sandbox` depends on the engine.
+    /// Settings from `[codex]`. The default of `sandbox` depends on the engine.
     pub codex: CodexConfig,
-    /// `[limits]`.
+    /// Time limits from `[limits]`.
     pub limits: Limits,
-    /// `[notify]`.
+    /// Settings from `[notify]`.
     pub notify: NotifyConfig,
-    /// `[[step]]`, in file order.
+    /// Rules from `[[step]]`, in file order.
     pub rules: Vec<StepRule>,
-    /// `[limits] on_limit`.
+    /// Reaction to a step over its limit, from `[limits] on_limit`.
     pub on_limit: OnLimit,
-    /// `[limits] on_loop`.
+    /// Reaction to a worker that repeats itself, from `[limits] on_loop`.
     pub on_loop: OnLoop,
-    /// `[workspace] branch`: true if jobs get a clone of their own by default.
+    /// True if jobs get a clone and branch of their own by default, from `[workspace] branch`.
     pub branch: bool,
-    /// `[groups]`: maximum number of jobs of a group that run at once.
+    /// Maximum number of jobs of each group that run at once, from `[groups]`.
     pub groups: BTreeMap<JobName, u32>,
 }
 
@@ -51,16 +51,16 @@ pub struct PlatformConfig {
     pub image: String,
     /// Base image of the image.
     pub base_image: String,
-    /// Version of Codex in the image.
+    /// Version of Codex that is installed in the image.
     pub codex_version: String,
     /// Folder on the host that is mounted at `/workspaces`.
     pub workspaces_folder: PathBuf,
     /// User and group of the workers in a container: the owner of the workspaces folder, so that its files have the
-    /// same owner inside and outside. If the folder is missing, this process's user.
+    /// same owner inside and outside. If the folder is missing, the user and group of this process.
     pub worker_ids: (u32, u32),
     /// Folder with extra CA certificates (`*.crt`) for the image.
     pub certs_folder: PathBuf,
-    /// Number of jobs that run at once.
+    /// Maximum number of jobs that run at once.
     pub max_jobs: u32,
     /// Resource limits of the container.
     pub resources: ResourceLimits,
@@ -73,9 +73,9 @@ pub struct PlatformConfig {
 pub struct CodexConfig {
     pub program: String,
     pub model: Option<String>,
-    /// Sandbox; `None` for the engine's default.
+    /// Codex's sandbox; `None` for the engine's default.
     pub sandbox: Option<Sandbox>,
-    /// Further arguments.
+    /// Further arguments of Codex.
     pub args: Vec<String>,
 }
 

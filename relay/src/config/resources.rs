@@ -9,11 +9,11 @@ use crate::min_free::{MinFree, Minimum};
 /// Resource limits of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceLimits {
-    /// Memory, in bytes.
+    /// Maximum memory, in bytes.
     pub memory: u64,
-    /// CPUs, in thousandths; `None` for all.
+    /// Maximum CPU use, in thousandths of a CPU; `None` for all CPUs.
     pub millicpus: Option<u64>,
-    /// Number of processes and threads.
+    /// Maximum number of processes and threads.
     pub pids: u32,
 }
 
@@ -26,13 +26,13 @@ impl Default for ResourceLimits {
     }
 }
 
-/// Minimum memory to start an engine's container with the agent and a worker, in bytes.
+/// Lowest memory limit that is accepted, in bytes: enough for a container with the agent and a worker.
 const MIN_MEMORY: u64 = 256 * MIB;
-/// Minimum number of processes for an agent and a worker with its tools.
+/// Lowest process limit that is accepted: enough for an agent and a worker with its tools.
 const MIN_PIDS: u32 = 64;
 
-/// Fills in the defaults.
-pub(super) fn resolve(
+/// Checks the limits of the container, and fills in the defaults.
+pub(super) fn resolve_limits(
     memory: Option<Spanned<String>>,
     cpus: Option<Spanned<f64>>,
     pids: Option<Spanned<u32>>,
@@ -68,11 +68,11 @@ pub(super) fn resolve(
     Ok(ResourceLimits { memory, millicpus, pids })
 }
 
-/// Fills in the defaults of `min_free_memory` and `min_free_disk`.
+/// Checks the settings, and fills in the defaults of `min_free_memory` and `min_free_disk`.
 ///
 /// # Errors
-/// The first invalid setting.
-pub(super) fn min_free(
+/// Returns the first invalid setting.
+pub(super) fn resolve_min_free(
     memory: Option<Spanned<String>>,
     disk: Option<Spanned<String>>,
 ) -> Result<MinFree, ConfigError> {
@@ -94,7 +94,7 @@ pub(super) fn min_free(
     })
 }
 
-/// Parses a size such as `8GiB`.
+/// Parses a size such as `8GiB`, and returns it in bytes.
 fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -112,7 +112,7 @@ fn to_thousandths(cpus: f64) -> Option<u64> {
     if !(0.1..=1024.0).contains(&cpus) {
         return None;
     }
-    // The number is formatted and parsed again, because a cast of a float may be inexact.
+    // Formatted and parsed again, because a cast of a float may be inexact.
     format!("{:.0}", cpus * 1000.0).parse().ok()
 }
 
@@ -125,7 +125,7 @@ impl ResourceLimits {
     }
 }
 
-/// Formats thousandths as a decimal number.
+/// Formats thousandths of a CPU as a decimal number.
 pub fn format_cpus(millis: u64) -> String {
     format!("{}.{:03}", millis / 1000, millis % 1000)
 }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_as_people_write_them() {
+    fn sizes_are_parsed_with_long_and_short_units() {
         for (text, expected) in [
             ("8GiB", Some(8192 * MIB)),
             ("512 MiB", Some(512 * MIB)),

@@ -1,4 +1,4 @@
-//! `[[step]]`: rules for steps with a matching command line.
+//! Tables `[[step]]` of `relay.toml`: rules for steps with a matching command line.
 
 use common::duration;
 use common::job::{Limits, StepKind};
@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::serde_util::{ConfigError, Millis};
 use super::stall;
 
-/// A rule as written.
+/// Table `[[step]]` as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRule {

@@ -1,4 +1,4 @@
-//! Types shared by all tables of the file.
+//! Types shared by all tables of `relay.toml`.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// Default program of Codex, looked up on `PATH`.
 pub const DEFAULT_CODEX_PROGRAM: &str = "codex";
 
-/// A human duration, in milliseconds.
+/// Duration that is written as `90s` or `10m`, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Millis(pub(super) u64);
@@ -21,10 +21,10 @@ impl TryFrom<String> for Millis {
     }
 }
 
-/// An error in the file.
+/// Error in `relay.toml`.
 #[derive(Debug)]
 pub(super) struct ConfigError {
-    /// Byte range of the error.
+    /// Byte range of the wrong value in the file.
     pub(super) range: Range<usize>,
     /// Description of the error, in one line.
     pub(super) reason: String,

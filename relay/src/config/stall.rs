@@ -4,10 +4,10 @@
 use common::duration;
 use common::job::{Limits, StepKind};
 
-/// Checks a stall limit of one kind.
+/// Checks the stall limit of one kind of step.
 ///
 /// # Errors
-/// Description of the error, to be appended to the name of the setting.
+/// Returns a description of the error, which follows the name of the setting in a message.
 pub fn check_kind_limit(limits: &Limits, kind: StepKind, stall_ms: u64) -> Result<(), String> {
     if matches!(kind, StepKind::Start | StepKind::Model) {
         return Err(format!(": a {kind} step only waits and never stalls: set its time limit instead"));
@@ -16,10 +16,10 @@ pub fn check_kind_limit(limits: &Limits, kind: StepKind, stall_ms: u64) -> Resul
 }
 
 /// Checks the stall limit that applies to all network kinds without a stall limit of their own. It must be below each
-/// step limit that is set for these kinds, and below the longest step limit of them.
+/// step limit that is set for these kinds, and below the longest step limit of these kinds.
 ///
 /// # Errors
-/// Description of the error, to be appended to the name of the setting.
+/// Returns a description of the error, which follows the name of the setting in a message.
 pub fn check_network_limit(
     limits: &Limits,
     is_set: impl Fn(StepKind) -> bool,
@@ -37,7 +37,7 @@ pub fn check_network_limit(
     }
 }
 
-/// Checks a stall limit against the limit of its steps.
+/// Checks that a stall limit is below the limit of the steps that it is for.
 pub fn check_below(kind: StepKind, limit_ms: u64, stall_ms: u64) -> Result<(), String> {
     if stall_ms < limit_ms {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Defaults, settings, and every mistake with its line.
+//! Tests of the defaults, of all settings, and of errors with their lines.
 
 use common::job::{Sandbox, StepKind};
 use common::record::State;
@@ -26,7 +26,7 @@ fn defaults_hold_without_a_file() {
 }
 
 #[test]
-fn what_is_set_replaces_the_defaults() {
+fn settings_in_the_file_replace_the_defaults() {
     let config = load(
         "[platform]\nengine = \"podman\"\nmax_jobs = 2\n[codex]\nsandbox = \"off\"\n\
          [limits]\njob = \"1h\"\nsteps = { install = \"5m\" }\n",
@@ -38,7 +38,7 @@ fn what_is_set_replaces_the_defaults() {
 }
 
 #[test]
-fn what_a_machine_keeps_free_has_a_default_and_can_be_switched_off() {
+fn minimums_of_free_memory_and_disk_have_defaults_and_can_be_switched_off() {
     assert_eq!(load("").unwrap().platform.min_free, MinFree::default());
     let text = "[platform]\nmin_free_memory = \"0\"\nmin_free_disk = \"2GiB\"\n";
     let expected = MinFree { memory: Minimum::Set(0), disk: Minimum::Set(2 << 30) };
@@ -46,7 +46,7 @@ fn what_a_machine_keeps_free_has_a_default_and_can_be_switched_off() {
 }
 
 #[test]
-fn stalls_rules_and_actions_are_read_in_their_order() {
+fn stall_limits_rules_and_reactions_are_read_in_their_order() {
     let config = load(
         "[limits]\nstall = \"90s\"\nstalls = { test = \"10m\" }\non_limit = \"interrupt\"\n\
          on_loop = \"fail\"\n[[step]]\nmatch = 'make (deps|vendor)\\b'\nkind = \"install\"\nlimit = \"5m\"\nstall = \"1m\"\non_limit = \"fail\"\n\
@@ -71,20 +71,20 @@ fn stalls_rules_and_actions_are_read_in_their_order() {
 }
 
 #[test]
-fn who_is_told_of_ends_is_read_with_paths_of_the_project() {
+fn notification_settings_are_read_with_paths_below_the_project_root() {
     let text = "[notify]\ncodex = \"bin/codex\"\ndesktop = true\ncommand = [\"notify\", \"me\"]\n\
                 webhook = \"https://example.org/hook\"\nwebhook_secret_file = \"secret\"\non = [\"failed\"]\n";
     let mut config = load(text).unwrap();
     let root = config.root.clone();
     let expected = NotifyConfig {
         codex: root.join("bin/codex").to_string_lossy().into_owned(),
-        desktop: true,
+        notifies_desktop: true,
         command: vec!["notify".to_owned(), "me".to_owned()],
         webhook: Some(Webhook {
             url: "https://example.org/hook".to_owned(),
             secret: Some(SecretSource::File(root.join("secret"))),
         }),
-        on: vec![State::Failed],
+        notified_states: vec![State::Failed],
     };
     similar_asserts::assert_eq!(config.notify, expected);
     config = load("").unwrap();
@@ -92,7 +92,7 @@ fn who_is_told_of_ends_is_read_with_paths_of_the_project() {
 }
 
 #[test]
-fn a_default_gives_way_to_what_is_written() {
+fn a_default_limit_may_exceed_a_configured_limit_without_an_error() {
     // Defaults: install 10m, stall 2m, job 4h.
     let text = "[limits]\njob = \"5m\"\nsteps = { clone = \"1m\" }\n[[step]]\nmatch = 'x'\nkind = \"test\"\nlimit = \"1m\"\n";
     let config = load(text).unwrap();
@@ -100,10 +100,11 @@ fn a_default_gives_way_to_what_is_written() {
 }
 
 #[test]
-fn mistakes_are_told_with_file_line_and_reason() {
-    let rule = |rest: &str| format!("\n[[step]]\nmatch = 'ok'\nkind = \"test\"\n[[step]]\n{rest}\n");
-    let many = "[[step]]\nmatch = 'ok'\nkind = \"test\"\n".repeat(101);
-    let long = format!("match = '{}'\nkind = \"test\"", "x".repeat(1001));
+fn errors_are_reported_with_file_line_and_reason() {
+    let rule =
+        |rule_lines: &str| format!("\n[[step]]\nmatch = 'ok'\nkind = \"test\"\n[[step]]\n{rule_lines}\n");
+    let too_many_rules = "[[step]]\nmatch = 'ok'\nkind = \"test\"\n".repeat(101);
+    let too_long_rule = format!("match = '{}'\nkind = \"test\"", "x".repeat(1001));
     for (text, line, reason) in [
         ("[limits]\njob = \"0s\"", 2, "longer than 0"),
         ("[limits]\njob = \"400d\"", 2, "longer than a year"),
@@ -128,7 +129,7 @@ fn mistakes_are_told_with_file_line_and_reason() {
         ("[limits]\nstall = \"10m\"", 2, "never be reached"),
         (&rule("match = '('\nkind = \"test\""), 6, "match = '('"),
         (&rule("match = ' '\nkind = \"test\""), 6, "empty"),
-        (&rule(&long), 6, "1000 bytes"),
+        (&rule(&too_long_rule), 6, "1000 bytes"),
         (&rule("match = 'x'\nkind = \"tests\""), 7, "tests"),
         (&rule("match = 'x'\nkind = \"model\""), 7, "model"),
         (&rule("match = 'x'"), 5, "kind"),
@@ -137,7 +138,7 @@ fn mistakes_are_told_with_file_line_and_reason() {
         (&rule("match = 'x'\nkind = \"test\"\nlimit = \"2h\"\n[limits]\njob = \"1h\""), 8, "limit = 2h"),
         (&rule("match = 'x'\nkind = \"test\"\nlimit = \"1m\"\nstall = \"1m\""), 9, "stall = 1m"),
         (&rule("match = 'x'\nkind = \"clone\"\nstall = \"5m\""), 8, "clone steps are limited to 5m"),
-        (&many, 301, "at most 100"),
+        (&too_many_rules, 301, "at most 100"),
         ("[notify]\nwebhook = \"example.org\"", 2, "webhook is not a URL"),
         ("[notify]\nwebhook = \"ftp://example.org/x\"", 2, "webhook is not a URL"),
         ("[notify]\nwebhook_secret_env = \"S\"", 2, "no webhook"),

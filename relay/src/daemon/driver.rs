@@ -70,7 +70,7 @@ impl<W: CoreEnvironment> Driver<W> {
         if let Err(e) = self.find_new_jobs().await {
             tracing::error!("the registry can't be read: {e}");
         }
-        let ahead_ms = self.environment.clock().was_set();
+        let ahead_ms = self.environment.clock().wall_clock_step_ms();
         self.handle_input(Input::WallClock(ahead_ms)).await;
         self.read_requests().await;
         self.handle_input(Input::Tick).await;

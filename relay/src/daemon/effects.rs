@@ -101,7 +101,7 @@ impl CoreEnvironment for Executor {
             Effect::Close(number) => drop(self.outbound_queues.remove(&number)),
             Effect::FindRevoked(agents) => {
                 let agents = agents.iter().map(ToString::to_string).collect();
-                let revoked = self.app.tokens.without_token(agents);
+                let revoked = self.app.tokens.agents_without_token(agents);
                 return Some(Input::Revoked(revoked.iter().map(|agent| agent.as_str().into()).collect()));
             }
             Effect::RevokeTokens => self.app.tokens.revoke_all(),

@@ -20,7 +20,7 @@ use super::core::{ContainerChange, Input};
 use super::message::Message;
 use super::platform::Platform;
 use crate::container_state::{ContainerExit, ContainerState};
-use crate::engine::events::{ContainerEvent, MAX_LINE, parse_event};
+use crate::engine::events::{ContainerEvent, MAX_LINE_BYTES, parse_event};
 
 /// Pause before an event stream that ended is opened again. It doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -119,14 +119,14 @@ async fn send_change(core: &mpsc::Sender<Message>, change: ContainerChange) {
 /// Reads the next line; returns `None` at the end. Truncates a line that is too long.
 async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    let mut limited = (&mut *reader).take(MAX_LINE as u64);
+    let mut limited = (&mut *reader).take(MAX_LINE_BYTES as u64);
     if limited.read_until(b'\n', &mut line).await? == 0 {
         return Ok(None);
     }
-    let mut is_complete = line.ends_with(b"\n") || line.len() < MAX_LINE;
+    let mut is_complete = line.ends_with(b"\n") || line.len() < MAX_LINE_BYTES;
     while !is_complete {
         let mut rest = Vec::new();
-        let read = (&mut *reader).take(MAX_LINE as u64).read_until(b'\n', &mut rest).await?;
+        let read = (&mut *reader).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut rest).await?;
         is_complete = read == 0 || rest.ends_with(b"\n");
     }
     Ok(Some(line))
@@ -138,9 +138,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_that_is_too_long_is_truncated_and_the_next_one_is_complete() {
-        let long = [vec![b'x'; 3 * MAX_LINE + 7], b"\nshort\nlast".to_vec()].concat();
+        let long = [vec![b'x'; 3 * MAX_LINE_BYTES + 7], b"\nshort\nlast".to_vec()].concat();
         let mut reader = BufReader::new(long.as_slice());
-        assert_eq!(next_line(&mut reader).await.unwrap().map(|line| line.len()), Some(MAX_LINE));
+        assert_eq!(next_line(&mut reader).await.unwrap().map(|line| line.len()), Some(MAX_LINE_BYTES));
         assert_eq!(next_line(&mut reader).await.unwrap().as_deref(), Some(&b"short\n"[..]));
         assert_eq!(next_line(&mut reader).await.unwrap().as_deref(), Some(&b"last"[..]));
         assert_eq!(next_line(&mut reader).await.unwrap(), None);

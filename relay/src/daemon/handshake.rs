@@ -22,8 +22,8 @@ const MAX_ID: usize = 64;
 /// Binds the token of a connection to the agent that uses it. Returns true for the platform's own agent.
 pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Result<bool, EndReason> {
     app.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
-        Denied::Foreign { first } => {
-            if first {
+        Denied::Foreign { is_first } => {
+            if is_first {
                 tracing::warn!("agent {} presented the token of another agent: refused", hello.agent);
             }
             EndReason::TokenDenied(denied.to_string())

@@ -21,7 +21,7 @@ use crate::engine_kind::EngineKind;
 use crate::fd_limit::{self, InheritedLimit};
 use crate::registry::Registry;
 use crate::state_dir::StateDir;
-use crate::state_dir::tokens::{AgentTokens, PLATFORM};
+use crate::state_dir::tokens::{AgentTokens, PLATFORM_HOLDER};
 
 /// The platform on which this registry's workers run: a container, or this machine.
 #[derive(Debug, Clone)]
@@ -95,7 +95,7 @@ impl Platform {
 
     fn ensure_running_blocking(&self) -> Result<(), String> {
         if self.engine == EngineKind::Local && local::is_agent_running(&self.state_dir) {
-            if self.tokens.has(PLATFORM) {
+            if self.tokens.has_token(PLATFORM_HOLDER) {
                 return local::write_relay_address(&self.state_dir, &self.relay_url());
             }
             tracing::warn!("the running agent has no valid token: restarting it");
@@ -104,10 +104,10 @@ impl Platform {
             }
         }
         let token =
-            self.tokens.mint(PLATFORM).map_err(|e| format!("the agent's token can't be made: {e}"))?;
+            self.tokens.mint(PLATFORM_HOLDER).map_err(|e| format!("the agent's token can't be made: {e}"))?;
         let configured = self.configure(&token);
         match configured {
-            Ok(()) => self.tokens.revoke_older(PLATFORM, Some(&token)),
+            Ok(()) => self.tokens.revoke_older(PLATFORM_HOLDER, Some(&token)),
             Err(_) => self.tokens.revoke(&token),
         }
         configured

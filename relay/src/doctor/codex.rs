@@ -1,4 +1,4 @@
-//! Codex, and the helper that newer models need to use any tool.
+//! Checks of Codex, and of the helper program that newer models need to use any tool.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ use crate::registry::lease::PlatformStatus;
 use crate::versions;
 
 const CODEX_CHECK: &str = "codex";
-const HOST_CHECK: &str = "code-mode-host";
+const HELPER_CHECK: &str = "code-mode-host";
 const INSTALL_ADVICE: &str = "`npm install -g @openai/codex`, or set [codex] program in platform/relay.toml";
-/// Oldest supported version. The agent also refuses older ones, whose output it can't parse.
+/// Oldest supported version of Codex. The agent, too, refuses older versions, whose output it can't parse.
 const MIN_VERSION: version::Version = (0, 100, 0);
 
 /// Checks the Codex that workers run.
@@ -23,14 +23,14 @@ pub(super) fn check_codex(context: &CheckContext) -> Vec<Finding> {
         Err(unusable) => {
             return vec![
                 Finding::skipped(CODEX_CHECK, unusable.explanation()),
-                Finding::skipped(HOST_CHECK, unusable.explanation()),
+                Finding::skipped(HELPER_CHECK, unusable.explanation()),
             ];
         }
     };
     if context.engine.is_container() {
         return vec![
             check_in_container(context.platform()),
-            Finding::skipped(HOST_CHECK, "the image has the whole package"),
+            Finding::skipped(HELPER_CHECK, "the image has the whole package"),
         ];
     }
     let program = &config.codex.program;
@@ -40,24 +40,26 @@ pub(super) fn check_codex(context: &CheckContext) -> Vec<Finding> {
             format!("{program} was not found: only shell jobs can run"),
             INSTALL_ADVICE,
         );
-        return vec![missing, Finding::skipped(HOST_CHECK, "codex was not found")];
+        return vec![missing, Finding::skipped(HELPER_CHECK, "codex was not found")];
     };
     if !context.may_run(program, &path) {
-        let why = format!("{program} was not run: the settings are not approved");
-        return vec![Finding::skipped(CODEX_CHECK, &why), Finding::skipped(HOST_CHECK, why)];
+        let reason = format!("{program} was not run: the settings are not approved");
+        return vec![Finding::skipped(CODEX_CHECK, &reason), Finding::skipped(HELPER_CHECK, reason)];
     }
-    let real = path.canonicalize().unwrap_or(path);
-    let output = run_probe(&real.to_string_lossy(), &["--version"]);
+    let real_path = path.canonicalize().unwrap_or(path);
+    let output = run_probe(&real_path.to_string_lossy(), &["--version"]);
     let version = output.stdout_on_success().and_then(version::version_word);
     let codex = match version {
-        Some(version) => assess_codex(version, versions::codex_version(), &format!(" ({})", real.display())),
+        Some(version) => {
+            assess_codex(version, versions::codex_version(), &format!(" ({})", real_path.display()))
+        }
         None => Finding::fail(
             CODEX_CHECK,
-            format!("{} --version: {}", real.display(), output.describe_failure()),
+            format!("{} --version: {}", real_path.display(), output.describe_failure()),
             INSTALL_ADVICE,
         ),
     };
-    vec![codex, check_code_mode_host(&real)]
+    vec![codex, check_code_mode_host(&real_path)]
 }
 
 fn check_in_container(platform: Option<&PlatformStatus>) -> Finding {
@@ -78,29 +80,31 @@ fn check_in_container(platform: Option<&PlatformStatus>) -> Finding {
     }
 }
 
-fn assess_codex(version: &str, tested: &str, location: &str) -> Finding {
+fn assess_codex(version: &str, tested_version: &str, location: &str) -> Finding {
     let found = version::parse_version(version);
     if found.is_some_and(|found| found < MIN_VERSION) {
         return Finding::fail(CODEX_CHECK, format!("{version}{location} is too old"), INSTALL_ADVICE);
     }
-    if found < version::parse_version(tested) {
-        let detail = format!("{version}{location} is older than {tested}, which relay is tested with");
+    if found < version::parse_version(tested_version) {
+        let detail =
+            format!("{version}{location} is older than {tested_version}, which relay is tested with");
         return Finding::warn(CODEX_CHECK, detail, INSTALL_ADVICE);
     }
     Finding::ok(CODEX_CHECK, format!("{version}{location}"))
 }
 
-/// Checks for the helper. In the npm package the helper is beside the binary, not beside the script that starts it.
+/// Checks that the helper is installed. In the npm package the helper is beside the binary, not beside the script that
+/// starts it.
 fn check_code_mode_host(codex: &Path) -> Finding {
-    let script = codex.extension().is_some_and(|extension| extension == "js");
-    let beside = codex.with_file_name("codex-code-mode-host");
-    if script {
-        Finding::ok(HOST_CHECK, "part of the npm package")
-    } else if beside.is_file() {
-        Finding::ok(HOST_CHECK, beside.display().to_string())
+    let is_script = codex.extension().is_some_and(|extension| extension == "js");
+    let helper = codex.with_file_name("codex-code-mode-host");
+    if is_script {
+        Finding::ok(HELPER_CHECK, "part of the npm package")
+    } else if helper.is_file() {
+        Finding::ok(HELPER_CHECK, helper.display().to_string())
     } else {
         Finding::fail(
-            HOST_CHECK,
+            HELPER_CHECK,
             format!("codex-code-mode-host is not beside {}: newer models can't use tools", codex.display()),
             "install the whole package, not only the binary: `npm install -g @openai/codex`",
         )
@@ -143,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_container_it_is_known_once_the_agent_has_told() {
+    fn in_a_container_codex_is_checked_once_the_agent_has_reported_it() {
         let ready = |codex: Option<&str>, problem: Option<&str>| PlatformStatus::Ready {
             agent: "a".into(),
             version: "1".into(),

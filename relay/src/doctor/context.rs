@@ -30,18 +30,18 @@ pub struct CheckContext {
     pub initiator: Initiator,
     /// Engine of the last relay, or the one that the next relay will use.
     pub engine: EngineKind,
-    /// Lease of the last relay.
+    /// Lease of the last relay of the project.
     pub lease: Option<Lease>,
     /// True if the last relay is still running.
-    pub relay_is_running: bool,
-    /// Sandbox around this process.
+    pub is_relay_running: bool,
+    /// Sandbox around this process in which no relay can run.
     pub sandbox: Option<Sandbox>,
     /// Current time.
     pub now: Timestamp,
     env: HashMap<String, String>,
 }
 
-/// Reason why the settings are not used.
+/// Reason why no check uses the settings.
 #[derive(Debug)]
 pub enum UnusableSettings {
     /// The file can't be read or is invalid.
@@ -51,7 +51,7 @@ pub enum UnusableSettings {
 }
 
 impl UnusableSettings {
-    /// Explanation for a check that needs the settings.
+    /// Returns the explanation for a check that needs the settings.
     pub(super) fn explanation(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "relay.toml can't be read",
@@ -63,19 +63,19 @@ impl UnusableSettings {
 impl CheckContext {
     /// Gathers the context from files and the environment only.
     pub fn new(root: &Path, registry: &Registry, initiator: Initiator) -> Self {
-        let read = Config::load(root);
+        let loaded = Config::load(root);
         let lease = lease::read_lease(registry);
         let is_running = lease::is_held(registry);
-        let engine = read.as_ref().map_or(EngineKind::Docker, |config| {
+        let engine = loaded.as_ref().map_or(EngineKind::Docker, |config| {
             if is_running {
                 start_daemon::running_engine(config)
             } else {
                 start_daemon::choose_engine(None, config)
             }
         });
-        let settings = read.as_ref().ok().map(|config| ApprovableSettings::new(engine, config));
+        let settings = loaded.as_ref().ok().map(|config| ApprovableSettings::new(engine, config));
         let approval = settings.as_ref().map(|settings| approval::approval_state(root, settings));
-        let config = match read {
+        let config = match loaded {
             Err(failure) => Err(UnusableSettings::Unreadable(failure)),
             // With unapproved settings, a session could see files that its sandbox hides.
             Ok(_) if initiator == Initiator::Session && approval != Some(ApprovalState::Approved) => {
@@ -89,7 +89,7 @@ impl CheckContext {
             initiator,
             config,
             engine,
-            relay_is_running: is_running,
+            is_relay_running: is_running,
             approval,
             now: lease::current_time_of(lease.as_ref()),
             lease,
@@ -105,24 +105,24 @@ impl CheckContext {
         self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Platform of the running relay.
+    /// Returns the status of the running relay's platform.
     pub(super) fn platform(&self) -> Option<&PlatformStatus> {
-        self.lease.as_ref().filter(|_| self.relay_is_running).map(|lease| &lease.platform)
+        self.lease.as_ref().filter(|_| self.is_relay_running).map(|lease| &lease.platform)
     }
 
-    /// Returns true if a program named in the settings may be run: the settings are approved, or it is the default
-    /// program outside of the project.
+    /// Returns true if a program named in the settings may be run: the settings are approved, or the program is the
+    /// default one and lies outside of the project.
     pub(super) fn may_run(&self, program: &str, path: &Path) -> bool {
-        let is_own = program == config::DEFAULT_CODEX_PROGRAM
+        let is_default_program = program == config::DEFAULT_CODEX_PROGRAM
             && !protected_paths::resolve_links(path).starts_with(&self.root);
-        self.approval == Some(ApprovalState::Approved) || is_own
+        self.approval == Some(ApprovalState::Approved) || is_default_program
     }
 
     /// Returns the command that approves the settings.
     pub(super) fn approve_command(&self) -> String {
         // A running relay keeps the settings that it was started with.
         let command =
-            if self.relay_is_running { self.command_outside_sandbox("restart") } else { self.up_command() };
+            if self.is_relay_running { self.command_outside_sandbox("restart") } else { self.up_command() };
         match self.initiator {
             Initiator::Session => format!("a person has to run {command} in a terminal"),
             Initiator::Person => format!("{command} shows them and asks"),
@@ -148,11 +148,11 @@ impl CheckContext {
 
     /// Returns Codex's home on this machine.
     pub(super) fn codex_home(&self) -> Option<PathBuf> {
-        let own = self.variable("CODEX_HOME").map(PathBuf::from);
-        own.or_else(|| self.variable("HOME").map(|home| Path::new(home).join(".codex")))
+        let configured = self.variable("CODEX_HOME").map(PathBuf::from);
+        configured.or_else(|| self.variable("HOME").map(|home| Path::new(home).join(".codex")))
     }
 
-    /// Finds a program the way a shell does.
+    /// Finds the file of a program as a shell does.
     pub(super) fn find_in_path(&self, program: &str) -> Option<PathBuf> {
         if program.contains('/') {
             return Some(PathBuf::from(program)).filter(|path| path.is_file());

@@ -1,4 +1,4 @@
-//! Credentials of Codex. Only their kinds are reported, never a value.
+//! Check of Codex's credentials. Only their kinds are reported, never a value.
 
 #![expect(clippy::disallowed_methods, reason = "files of the user's home, not of the registry")]
 
@@ -11,18 +11,18 @@ use super::finding::Finding;
 use crate::registry::lease::PlatformStatus;
 
 const CREDENTIALS_CHECK: &str = "credentials";
-/// Maximum number of bytes read of a file.
+/// Maximum number of bytes that are read of a file with credentials.
 const MAX_FILE_SIZE: u64 = 256 * 1024;
 
-/// Credentials on this machine, in order of preference.
+/// Kind of credentials on this machine, in order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CredentialKind {
     CodexKey,
     OpenaiKey,
     FileKey,
-    /// A provider configured by the user has its own credentials.
+    /// A model provider that the user has configured, with its own credentials.
     Provider,
-    /// A login is valid only on this machine: a copy of it would log out this machine.
+    /// A login, which is valid only on this machine: a copy of it would log out this machine.
     Login,
 }
 
@@ -44,72 +44,74 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
     let auth: serde_json::Value =
         serde_json::from_str(&read_file(&home.join("auth.json"))).unwrap_or_default();
     let config: toml::Table = toml::from_str(&read_file(&home.join("config.toml"))).unwrap_or_default();
-    let found = [
+    let candidates = [
         (CredentialKind::CodexKey, context.variable("CODEX_API_KEY").is_some()),
         (CredentialKind::OpenaiKey, context.variable("OPENAI_API_KEY").is_some()),
         (CredentialKind::FileKey, auth["OPENAI_API_KEY"].as_str().is_some_and(|key| !key.is_empty())),
         (CredentialKind::Provider, config.contains_key("model_provider")),
         (CredentialKind::Login, auth["tokens"].is_object()),
     ];
-    let found: Vec<CredentialKind> =
-        found.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
+    let kinds: Vec<CredentialKind> =
+        candidates.into_iter().filter(|(_, is_present)| *is_present).map(|(kind, _)| kind).collect();
     let name = context.config.as_ref().map_or("platform", |config| &config.platform.name);
-    let inside = context.engine.is_container().then(|| {
+    let login_advice = context.engine.is_container().then(|| {
         let engine = context.engine;
         format!("`{engine} exec -it -u worker {name} codex login --device-auth` logs in inside, once")
     });
-    vec![assess_credentials(&found, inside.as_deref(), context.platform(), &context.up_command())]
+    vec![assess_credentials(&kinds, login_advice.as_deref(), context.platform(), &context.up_command())]
 }
 
-/// Assesses the credentials. `login_command` is the command to log in inside the container, if workers run in one.
+/// Assesses the credentials. `login_advice` says how to log in inside the container, if workers run in one.
 fn assess_credentials(
-    found: &[CredentialKind],
-    login_command: Option<&str>,
+    kinds: &[CredentialKind],
+    login_advice: Option<&str>,
     platform: Option<&PlatformStatus>,
-    up: &str,
+    up_command: &str,
 ) -> Finding {
-    let counts = |kind: &&CredentialKind| login_command.is_none() || **kind != CredentialKind::Login;
-    let here = found.iter().find(counts).map(|kind| kind.describe());
-    let lacks = match platform {
+    let is_usable = |kind: &&CredentialKind| login_advice.is_none() || **kind != CredentialKind::Login;
+    let local_credentials = kinds.iter().find(is_usable).map(|kind| kind.describe());
+    let lacks_credentials = match platform {
         Some(PlatformStatus::Ready { codex_problem, .. }) => {
             Some(codex_problem.as_ref().is_some_and(|problem| problem.contains("credentials")))
         }
         _ => None,
     };
-    match (lacks, here) {
-        (Some(true), Some(here)) => Finding::fail(
+    match (lacks_credentials, local_credentials) {
+        (Some(true), Some(local_credentials)) => Finding::fail(
             CREDENTIALS_CHECK,
-            format!("{here}, but the platform was started without it"),
-            format!("when no job runs: `relay down`, then {up} where it is set"),
+            format!("{local_credentials}, but the platform was started without it"),
+            format!("when no job runs: `relay down`, then {up_command} where it is set"),
         ),
         (Some(false), None) => Finding::ok(CREDENTIALS_CHECK, "the platform has its own credentials"),
-        (_, Some(here)) => Finding::ok(CREDENTIALS_CHECK, here),
-        (_, None) => missing_credentials(found, login_command, up),
+        (_, Some(local_credentials)) => Finding::ok(CREDENTIALS_CHECK, local_credentials),
+        (_, None) => missing_credentials(kinds, login_advice, up_command),
     }
 }
 
-fn missing_credentials(found: &[CredentialKind], login_command: Option<&str>, up: &str) -> Finding {
-    const NONE: &str = "neither CODEX_API_KEY, nor OPENAI_API_KEY, nor a login was found";
-    match login_command {
-        Some(login) if found.contains(&CredentialKind::Login) => Finding::fail(
+fn missing_credentials(kinds: &[CredentialKind], login_advice: Option<&str>, up_command: &str) -> Finding {
+    const NO_CREDENTIALS: &str = "neither CODEX_API_KEY, nor OPENAI_API_KEY, nor a login was found";
+    match login_advice {
+        Some(login) if kinds.contains(&CredentialKind::Login) => Finding::fail(
             CREDENTIALS_CHECK,
             "the login of this machine is not copied into the container, which would log you out here",
             login,
         ),
-        Some(login) => {
-            Finding::fail(CREDENTIALS_CHECK, NONE, format!("set CODEX_API_KEY before {up}, or {login}"))
-        }
+        Some(login) => Finding::fail(
+            CREDENTIALS_CHECK,
+            NO_CREDENTIALS,
+            format!("set CODEX_API_KEY before {up_command}, or {login}"),
+        ),
         None => Finding::fail(
             CREDENTIALS_CHECK,
-            NONE,
-            format!("set CODEX_API_KEY before {up}, or log in with `codex login`"),
+            NO_CREDENTIALS,
+            format!("set CODEX_API_KEY before {up_command}, or log in with `codex login`"),
         ),
     }
 }
 
 fn read_file(path: &Path) -> String {
     let mut text = String::new();
-    // An unreadable file contains nothing that Codex could use.
+    // An unreadable file counts as empty: Codex could not use it either.
     let _ = path.is_file()
         && File::open(path).and_then(|file| file.take(MAX_FILE_SIZE).read_to_string(&mut text)).is_ok();
     text
@@ -132,8 +134,8 @@ mod tests {
             vitals: None,
             shortage: None,
         };
-        let lacks = Some("codex has no credentials: …");
-        for (found, container, platform, state, words) in [
+        let lacks_credentials = Some("codex has no credentials: …");
+        for (kinds, container, platform, state, detail_start) in [
             (&[CredentialKind::CodexKey][..], true, None, State::Ok, "CODEX_API_KEY is set"),
             (
                 &[CredentialKind::OpenaiKey, CredentialKind::Login],
@@ -157,19 +159,22 @@ mod tests {
             (
                 &[CredentialKind::CodexKey][..],
                 false,
-                Some(ready(lacks)),
+                Some(ready(lacks_credentials)),
                 State::Fail,
                 "CODEX_API_KEY is set, but the platform was",
             ),
-            (&[], false, Some(ready(lacks)), State::Fail, "neither CODEX_API_KEY"),
+            (&[], false, Some(ready(lacks_credentials)), State::Fail, "neither CODEX_API_KEY"),
         ] {
-            let judged = assess_credentials(
-                found,
+            let finding = assess_credentials(
+                kinds,
                 container.then_some("log in inside"),
                 platform.as_ref(),
                 "`relay up`",
             );
-            assert!(judged.state == state && judged.detail.starts_with(words), "{found:?}: {judged:?}");
+            assert!(
+                finding.state == state && finding.detail.starts_with(detail_start),
+                "{kinds:?}: {finding:?}"
+            );
         }
     }
 }

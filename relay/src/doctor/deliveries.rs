@@ -1,4 +1,4 @@
-//! Failed deliveries of completion notices.
+//! Check for failed deliveries of completion notices.
 
 use common::ids::JobId;
 
@@ -7,13 +7,13 @@ use super::finding::Finding;
 use crate::registry::outbox::{self, ChannelState, OutboxEntry};
 
 const DELIVERIES_CHECK: &str = "deliveries";
-/// Maximum number of entries read; the entries of the newest jobs are read.
-const MAX_READ: usize = 1000;
+/// Maximum number of outbox entries that are read, those of the newest jobs.
+const MAX_ENTRIES: usize = 1000;
 
 pub(super) fn check_deliveries(context: &CheckContext) -> Vec<Finding> {
     let names = context.registry.outbox().names().unwrap_or_default();
     let jobs =
-        names.iter().take(MAX_READ).filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());
+        names.iter().take(MAX_ENTRIES).filter_map(|name| name.strip_suffix(".json")?.parse::<JobId>().ok());
     let entries: Vec<OutboxEntry> =
         jobs.filter_map(|job| outbox::read_entry(&context.registry, &job).ok().flatten()).collect();
     vec![assess_deliveries(&entries)]
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_given_up_is_named() {
+    fn a_delivery_that_was_given_up_is_named() {
         let entry = |state| OutboxEntry {
             schema: outbox::SCHEMA,
             job: "demo#1".parse().unwrap(),

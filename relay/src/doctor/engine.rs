@@ -1,4 +1,4 @@
-//! The engine and the platform image.
+//! Checks of the engine, of the platform's image, and of the mounted workspaces.
 
 use super::context::CheckContext;
 use super::finding::Finding;
@@ -11,7 +11,7 @@ use crate::registry::lease::PlatformStatus;
 const ENGINE_CHECK: &str = "engine";
 const IMAGE_CHECK: &str = "image";
 const MOUNT_CHECK: &str = "mount";
-/// Template for the versions that the image was built with.
+/// Template that makes the engine print the versions that the image was built with.
 const LABELS_TEMPLATE: &str =
     "{{index .Config.Labels \"relay.agent.version\"}}/{{index .Config.Labels \"relay.codex.version\"}}";
 
@@ -22,8 +22,8 @@ pub(super) fn check_engine(context: &CheckContext) -> Vec<Finding> {
         return local_findings();
     }
     if context.sandbox.is_some() {
-        let why = "inside a sandbox";
-        return [ENGINE_CHECK, IMAGE_CHECK, MOUNT_CHECK].map(|check| Finding::skipped(check, why)).into();
+        let reason = "inside a sandbox";
+        return [ENGINE_CHECK, IMAGE_CHECK, MOUNT_CHECK].map(|check| Finding::skipped(check, reason)).into();
     }
     let config = match &context.config {
         Ok(config) => config,
@@ -35,7 +35,7 @@ pub(super) fn check_engine(context: &CheckContext) -> Vec<Finding> {
     };
     let image = config.platform.image.clone();
     // The probes run concurrently, because each may take its whole time limit.
-    let inspected = std::thread::spawn({
+    let image_probe = std::thread::spawn({
         let image = image.clone();
         move || run_probe(engine.as_str(), &["image", "inspect", "--format", LABELS_TEMPLATE, "--", &image])
     });
@@ -47,24 +47,25 @@ pub(super) fn check_engine(context: &CheckContext) -> Vec<Finding> {
     });
     let mut version = run_probe(engine.as_str(), &["version", "--format", "{{.Server.Version}}"]);
     if engine == EngineKind::Podman && matches!(version, ProbeOutput::Ended { succeeded: false, .. }) {
-        // Podman without a service has no server part.
+        // Podman without a service reports no server version.
         version = run_probe(engine.as_str(), &["version", "--format", "{{.Client.Version}}"]);
     }
     let endpoint = EngineEndpoint {
         host: context.variable("DOCKER_HOST").map(str::to_owned),
         context: endpoint.join().ok().flatten().filter(|_| engine == EngineKind::Docker),
     };
-    let answers = version.stdout_on_success().is_some();
+    let engine_answers = version.stdout_on_success().is_some();
     let mount = match context.platform() {
-        Some(PlatformStatus::Ready { .. }) if answers => {
+        Some(PlatformStatus::Ready { .. }) if engine_answers => {
             let user = container::user_argument(config.platform.worker_ids);
-            let output = run_probe(engine.as_str(), &container::try_write(&config.platform.name, &user));
+            let output =
+                run_probe(engine.as_str(), &container::write_test_arguments(&config.platform.name, &user));
             assess_mount(&output, &config.platform)
         }
         _ => Finding::skipped(MOUNT_CHECK, "known once the platform is up"),
     };
-    let image = match inspected.join() {
-        Ok(output) if answers => assess_image(&output, &image, &config.platform.codex_version),
+    let image = match image_probe.join() {
+        Ok(output) if engine_answers => assess_image(&output, &image, &config.platform.codex_version),
         _ => Finding::skipped(IMAGE_CHECK, "the engine does not answer"),
     };
     vec![assess_engine(engine, &version, &endpoint), image, mount]
@@ -83,12 +84,12 @@ fn local_findings() -> Vec<Finding> {
     ]
 }
 
-/// Engine address used by the `docker` command.
+/// Address of the engine that the `docker` command uses.
 #[derive(Debug, Default)]
 struct EngineEndpoint {
     /// Value of `DOCKER_HOST`.
     host: Option<String>,
-    /// Name and address of the context.
+    /// Name and address of the selected Docker context.
     context: Option<String>,
 }
 
@@ -105,8 +106,8 @@ impl EngineEndpoint {
         if engine == EngineKind::Podman {
             return "start it: `podman machine start` on macOS, `podman info` says more".to_owned();
         }
-        let meant = self.host.as_deref().or(self.context.as_deref()).unwrap_or_default();
-        if meant.contains("colima") {
+        let address = self.host.as_deref().or(self.context.as_deref()).unwrap_or_default();
+        if address.contains("colima") {
             "start it: `colima start` (`colima restart` if it hangs)".to_owned()
         } else if self.host.is_some() {
             "start the engine at that address, or correct or unset DOCKER_HOST".to_owned()
@@ -150,24 +151,32 @@ fn assess_mount(probe: &ProbeOutput, platform: &PlatformConfig) -> Finding {
     }
 }
 
-fn assess_image(probe: &ProbeOutput, image: &str, codex: &str) -> Finding {
-    const BUILD: &str = "`relay up --build` builds it";
-    let own = env!("CARGO_PKG_VERSION");
-    let Some((agent, made_codex)) = probe.stdout_on_success().and_then(|labels| labels.split_once('/'))
+fn assess_image(probe: &ProbeOutput, image: &str, expected_codex: &str) -> Finding {
+    const BUILD_ADVICE: &str = "`relay up --build` builds it";
+    let own_version = env!("CARGO_PKG_VERSION");
+    let Some((agent, image_codex)) = probe.stdout_on_success().and_then(|labels| labels.split_once('/'))
     else {
         return match probe {
             ProbeOutput::TimedOut => {
                 Finding::warn(IMAGE_CHECK, probe.describe_failure(), "restart the engine")
             }
-            _ => Finding::fail(IMAGE_CHECK, format!("{image} does not exist"), BUILD),
+            _ => Finding::fail(IMAGE_CHECK, format!("{image} does not exist"), BUILD_ADVICE),
         };
     };
-    if agent != own {
-        Finding::warn(IMAGE_CHECK, format!("{image} has worker-agent {agent}, this is relay {own}"), BUILD)
-    } else if codex != "latest" && made_codex != codex {
-        Finding::warn(IMAGE_CHECK, format!("{image} has Codex {made_codex}, {codex} is wanted"), BUILD)
+    if agent != own_version {
+        Finding::warn(
+            IMAGE_CHECK,
+            format!("{image} has worker-agent {agent}, this is relay {own_version}"),
+            BUILD_ADVICE,
+        )
+    } else if expected_codex != "latest" && image_codex != expected_codex {
+        Finding::warn(
+            IMAGE_CHECK,
+            format!("{image} has Codex {image_codex}, {expected_codex} is wanted"),
+            BUILD_ADVICE,
+        )
     } else {
-        Finding::ok(IMAGE_CHECK, format!("{image} with worker-agent {agent} and Codex {made_codex}"))
+        Finding::ok(IMAGE_CHECK, format!("{image} with worker-agent {agent} and Codex {image_codex}"))
     }
 }
 
@@ -176,18 +185,18 @@ mod tests {
     use super::super::finding::State;
     use super::*;
 
-    fn said(well: bool, text: &str) -> ProbeOutput {
-        let (stdout, stderr) = if well { (text, "") } else { ("", text) };
-        ProbeOutput::Ended { succeeded: well, stdout: stdout.into(), stderr: stderr.into() }
+    fn ended(has_succeeded: bool, text: &str) -> ProbeOutput {
+        let (stdout, stderr) = if has_succeeded { (text, "") } else { ("", text) };
+        ProbeOutput::Ended { succeeded: has_succeeded, stdout: stdout.into(), stderr: stderr.into() }
     }
 
     #[test]
-    fn an_engine_that_does_not_answer_is_named_with_what_starts_it() {
+    fn an_engine_that_does_not_answer_is_reported_with_advice_to_start_it() {
         let colima =
             || EngineEndpoint { context: Some("colima unix:///u/.colima/docker.sock".into()), host: None };
         let host = || EngineEndpoint { host: Some("tcp://10.0.0.1:2375".into()), context: None };
-        for (answer, endpoint, state, detail, fix) in [
-            (said(true, "28.1"), colima(), State::Ok, "docker 28.1 answers (context colima unix:", ""),
+        for (probe, endpoint, state, detail, fix) in [
+            (ended(true, "28.1"), colima(), State::Ok, "docker 28.1 answers (context colima unix:", ""),
             (
                 ProbeOutput::TimedOut,
                 colima(),
@@ -196,21 +205,21 @@ mod tests {
                 "colima start",
             ),
             (
-                said(false, "refused"),
+                ended(false, "refused"),
                 host(),
                 State::Fail,
                 "docker does not answer (DOCKER_HOST tcp:",
                 "DOCKER_HOST",
             ),
             (
-                said(false, "Permission denied"),
+                ended(false, "Permission denied"),
                 EngineEndpoint::default(),
                 State::Fail,
                 "docker does not",
                 "usermod -aG docker",
             ),
             (
-                said(false, "cannot connect"),
+                ended(false, "cannot connect"),
                 EngineEndpoint::default(),
                 State::Fail,
                 "docker does not",
@@ -224,25 +233,25 @@ mod tests {
                 "install it",
             ),
         ] {
-            let found = assess_engine(EngineKind::Docker, &answer, &endpoint);
-            assert_eq!(found.state, state, "{found:?}");
-            assert!(found.detail.starts_with(detail), "{found:?}");
-            assert!(found.fix.unwrap_or_default().contains(fix), "{}", found.detail);
+            let finding = assess_engine(EngineKind::Docker, &probe, &endpoint);
+            assert_eq!(finding.state, state, "{finding:?}");
+            assert!(finding.detail.starts_with(detail), "{finding:?}");
+            assert!(finding.fix.unwrap_or_default().contains(fix), "{}", finding.detail);
         }
     }
 
     #[test]
     fn an_image_is_current_old_or_missing() {
         let own = env!("CARGO_PKG_VERSION");
-        for (answer, state) in [
-            (said(true, &format!("{own}/0.169.0")), State::Ok),
-            (said(true, "0.0.1/0.169.0"), State::Warn),
-            (said(true, &format!("{own}/0.150.0")), State::Warn),
-            (said(true, "<no value>"), State::Fail),
-            (said(false, "No such image"), State::Fail),
+        for (probe, state) in [
+            (ended(true, &format!("{own}/0.169.0")), State::Ok),
+            (ended(true, "0.0.1/0.169.0"), State::Warn),
+            (ended(true, &format!("{own}/0.150.0")), State::Warn),
+            (ended(true, "<no value>"), State::Fail),
+            (ended(false, "No such image"), State::Fail),
             (ProbeOutput::TimedOut, State::Warn),
         ] {
-            assert_eq!(assess_image(&answer, "relay-platform", "0.169.0").state, state, "{answer:?}");
+            assert_eq!(assess_image(&probe, "relay-platform", "0.169.0").state, state, "{probe:?}");
         }
     }
 }

@@ -6,12 +6,12 @@ use super::context::CheckContext;
 use super::finding::Finding;
 
 const INOTIFY_CHECK: &str = "inotify";
-/// Default limit of instances on Linux, which is enough unless another program uses many.
+/// Default limit of inotify instances on Linux, which is enough unless another program uses many.
 const DEFAULT_INSTANCES: u64 = 128;
-/// Default limit of watches on old kernels.
+/// Default limit of inotify watches on old kernels.
 const DEFAULT_WATCHES: u64 = 8192;
 
-/// Checks the system's limits, and that they are not exhausted.
+/// Checks the system's limits of inotify, and that they are not exhausted.
 pub(super) fn check_inotify(_: &CheckContext) -> Vec<Finding> {
     if !cfg!(target_os = "linux") {
         return vec![Finding::skipped(INOTIFY_CHECK, "Linux only")];
@@ -20,13 +20,13 @@ pub(super) fn check_inotify(_: &CheckContext) -> Vec<Finding> {
         let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
         text.trim().parse().ok()
     };
-    let free = notify::recommended_watcher(|_| {}).is_ok();
-    vec![assess_inotify(limit("max_user_instances"), limit("max_user_watches"), free)]
+    let is_instance_free = notify::recommended_watcher(|_| {}).is_ok();
+    vec![assess_inotify(limit("max_user_instances"), limit("max_user_watches"), is_instance_free)]
 }
 
-fn assess_inotify(instances: Option<u64>, watches: Option<u64>, instance_free: bool) -> Finding {
+fn assess_inotify(instances: Option<u64>, watches: Option<u64>, is_instance_free: bool) -> Finding {
     let sysctl = |name: &str, value: u64| format!("`sudo sysctl fs.inotify.{name}={value}`");
-    if !instance_free {
+    if !is_instance_free {
         return Finding::warn(
             INOTIFY_CHECK,
             "no instance is free: waiting commands poll 5 times a second",
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn files_can_be_watched_unless_limits_are_low_or_used_up() {
-        for (instances, watches, free, state) in [
+        for (instances, watches, is_instance_free, state) in [
             (Some(128), Some(8192), true, State::Ok),
             (None, None, true, State::Ok),
             (Some(127), Some(8192), true, State::Warn),
@@ -66,9 +66,9 @@ mod tests {
             (Some(128), Some(8192), false, State::Warn),
         ] {
             assert_eq!(
-                assess_inotify(instances, watches, free).state,
+                assess_inotify(instances, watches, is_instance_free).state,
                 state,
-                "{instances:?} {watches:?} {free}"
+                "{instances:?} {watches:?} {is_instance_free}"
             );
         }
     }

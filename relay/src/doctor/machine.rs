@@ -5,23 +5,23 @@ use super::finding::Finding;
 use crate::machine_text;
 use crate::registry::lease::PlatformStatus;
 
-const MACHINE: &str = "machine";
+const MACHINE_CHECK: &str = "machine";
 
-/// Reads the agent's newest measurement from the lease.
+/// Assesses the newest vitals of the agent's machine, which are in the lease.
 pub(super) fn check_machine(context: &CheckContext) -> Vec<Finding> {
     vec![assess_machine(context.platform())]
 }
 
 fn assess_machine(platform: Option<&PlatformStatus>) -> Finding {
     let Some(PlatformStatus::Ready { vitals, shortage, .. }) = platform else {
-        return Finding::skipped(MACHINE, "no agent is connected that could measure it");
+        return Finding::skipped(MACHINE_CHECK, "no agent is connected that could measure it");
     };
     let Some(vitals) = vitals else {
-        return Finding::skipped(MACHINE, "its agent has not measured it");
+        return Finding::skipped(MACHINE_CHECK, "its agent has not measured it");
     };
     match shortage {
-        Some(shortage) => Finding::warn(MACHINE, shortage.describe(), shortage.advice()),
-        None => Finding::ok(MACHINE, machine_text::full(vitals)),
+        Some(shortage) => Finding::warn(MACHINE_CHECK, shortage.describe(), shortage.advice()),
+        None => Finding::ok(MACHINE_CHECK, machine_text::full_text(vitals)),
     }
 }
 
@@ -36,17 +36,17 @@ mod tests {
         serde_json::from_str::<Lease>(golden).unwrap().platform
     }
 
-    fn ready(with_vitals: bool, with_shortage: bool) -> PlatformStatus {
+    fn ready(has_vitals: bool, has_shortage: bool) -> PlatformStatus {
         let mut status = golden();
         let PlatformStatus::Ready { vitals, shortage, .. } = &mut status else { panic!("{status:?}") };
-        vitals.take_if(|_| !with_vitals);
-        shortage.take_if(|_| !with_shortage);
+        vitals.take_if(|_| !has_vitals);
+        shortage.take_if(|_| !has_shortage);
         status
     }
 
     #[test]
     fn a_machine_has_enough_or_too_little_or_is_unknown() {
-        for (platform, state, words) in [
+        for (platform, state, detail_start) in [
             (
                 Some(ready(true, true)),
                 State::Warn,
@@ -57,9 +57,9 @@ mod tests {
             (Some(PlatformStatus::Stopped), State::Skipped, "no agent is connected"),
             (None, State::Skipped, "no agent is connected"),
         ] {
-            let found = assess_machine(platform.as_ref());
-            assert!(found.state == state && found.detail.starts_with(words), "{found:?}");
-            assert_eq!(found.fix.is_some(), state == State::Warn);
+            let finding = assess_machine(platform.as_ref());
+            assert!(finding.state == state && finding.detail.starts_with(detail_start), "{finding:?}");
+            assert_eq!(finding.fix.is_some(), state == State::Warn);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `relay doctor`: checks everything that relay needs, and gives advice about problems.
 //!
 //! ```text
-//! context (read at once) ─► checks, side by side ─► findings, in a fixed order
-//!                                   └ each: facts (files, programs with a limit) ─► judge (pure)
+//! context (gathered once) ─► checks, concurrently ─► findings, in a fixed order
+//!                                   └ each: facts (files, programs with a time limit) ─► assessment (pure)
 //! ```
 //!
 //! * [`finding`]: result of a check.

@@ -1,4 +1,4 @@
-//! Runs programs that may hang, flood their output or leave processes behind.
+//! Runner of programs that may hang, flood their output or leave processes behind.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// Time limit of a program. An engine on another machine needs a second.
+/// Time limit of a program. An engine on another machine needs a second to answer.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum wait for remaining output after a program has ended: a leftover process may hold the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
-/// Maximum number of bytes read of each stream.
-const MAX_OUTPUT: u64 = 64 * 1024;
+/// Maximum number of bytes that are read of each output stream.
+const MAX_OUTPUT_BYTES: u64 = 64 * 1024;
 
-/// Result of a program.
+/// Result of running a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ProbeOutput {
     /// The program ended.
@@ -36,7 +36,7 @@ pub(super) enum ProbeOutput {
 }
 
 impl ProbeOutput {
-    /// Returns its output, if it ended with exit code 0.
+    /// Returns the program's output, if it ended with exit code 0.
     pub(super) fn stdout_on_success(&self) -> Option<&str> {
         match self {
             Self::Ended { succeeded: true, stdout, .. } => Some(stdout),
@@ -52,7 +52,7 @@ impl ProbeOutput {
                 let text = if stderr.is_empty() { stdout } else { stderr };
                 crate::engine::command::last_line(text.as_bytes())
             }
-            Self::NotRun(why) => why.clone(),
+            Self::NotRun(reason) => reason.clone(),
             Self::TimedOut => format!("no answer within {} s", PROBE_TIMEOUT.as_secs()),
         }
     }
@@ -75,40 +75,45 @@ pub(super) fn run_probe_within(command: &mut Command, limit: Duration) -> ProbeO
         Err(e) => return ProbeOutput::NotRun(format!("it can't be run: {e}")),
     };
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    // Each reader holds a sender until its stream has ended.
-    let (open, streams) = channel::<()>();
-    let stdout = child.stdout.take().map(|pipe| read_in_thread(pipe, open.clone())).unwrap_or_default();
-    let stderr = child.stderr.take().map(|pipe| read_in_thread(pipe, open)).unwrap_or_default();
-    let Some(well) = wait_for_exit(child, deadline) else {
+    // Each reader thread holds a sender until its stream has ended.
+    let (stream_guard, streams) = channel::<()>();
+    let stdout =
+        child.stdout.take().map(|pipe| read_in_thread(pipe, stream_guard.clone())).unwrap_or_default();
+    let stderr = child.stderr.take().map(|pipe| read_in_thread(pipe, stream_guard)).unwrap_or_default();
+    let Some(has_succeeded) = wait_for_exit(child, deadline) else {
         if let Some(group) = group {
             let _ = kill_process_group(group, Signal::KILL);
         }
         return ProbeOutput::TimedOut;
     };
     let _ = streams.recv_timeout(DRAIN_TIMEOUT);
-    ProbeOutput::Ended { succeeded: well, stdout: output_text(&stdout), stderr: output_text(&stderr) }
+    ProbeOutput::Ended {
+        succeeded: has_succeeded,
+        stdout: output_text(&stdout),
+        stderr: output_text(&stderr),
+    }
 }
 
-/// Waits for the child to exit; returns `None` if the deadline passes.
+/// Waits for the child to exit. Returns true for exit code 0, and `None` if the deadline passes.
 fn wait_for_exit(mut child: Child, deadline: Instant) -> Option<bool> {
-    let (sender, end) = channel();
+    let (sender, exits) = channel();
     thread::spawn(move || sender.send(child.wait().is_ok_and(|status| status.success())));
-    end.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
+    exits.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
 }
 
 type SharedOutput = Arc<Mutex<Vec<u8>>>;
 
-fn read_in_thread(pipe: impl Read + Send + 'static, open: Sender<()>) -> SharedOutput {
+fn read_in_thread(pipe: impl Read + Send + 'static, stream_guard: Sender<()>) -> SharedOutput {
     let bytes = SharedOutput::default();
-    let filled = Arc::clone(&bytes);
+    let shared_bytes = Arc::clone(&bytes);
     thread::spawn(move || {
-        let mut pipe = pipe.take(MAX_OUTPUT);
+        let mut pipe = pipe.take(MAX_OUTPUT_BYTES);
         let mut piece = [0; 4096];
         while let Ok(n @ 1..) = pipe.read(&mut piece) {
             let read = piece.get(..n).unwrap_or_default();
-            filled.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(read);
+            shared_bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(read);
         }
-        drop(open);
+        drop(stream_guard);
     });
     bytes
 }
@@ -127,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_answers_complains_hangs_or_is_not_there() {
+    fn a_program_succeeds_fails_hangs_or_is_not_installed() {
         let long = Duration::from_secs(20);
         assert_eq!(sh("echo yes", long).stdout_on_success(), Some("yes"));
         assert_eq!(sh("echo first >&2; echo no >&2; exit 1", long).describe_failure(), "no");
@@ -136,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_leaves_behind_or_floods_is_not_waited_for() {
+    fn leftover_processes_and_endless_output_are_not_waited_for() {
         let began = Instant::now();
         assert_eq!(
             sh("echo here; sleep 30 & exit 0", Duration::from_secs(20)).stdout_on_success(),

@@ -1,13 +1,13 @@
-//! Files in the registry that are refused or were set aside, for display.
+//! Search for files in the registry that relay refuses to open, or that it has set aside under another name.
 
 use crate::files::dir::{RegistryDir, SET_ASIDE_PREFIX};
 use crate::files::refused::{RefusalReason, RefusedEntry};
 use crate::registry::{Registry, layout};
 
 /// Maximum number of files listed by name; the rest are only counted.
-const MAX_NAMED: usize = 3;
+const MAX_LISTED: usize = 3;
 
-/// Returns the files that were set aside or are refused, each as a description and a path.
+/// Returns the refused files and those that were set aside, each as a description and a path.
 pub(super) fn find_refused_files(registry: &Registry) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for folder in registry.folders() {
@@ -53,16 +53,16 @@ pub(super) fn detail_and_advice(found: &[(String, String)]) -> Option<(String, S
     if found.is_empty() {
         return None;
     }
-    let more = match found.len().saturating_sub(MAX_NAMED) {
+    let count_of_others = match found.len().saturating_sub(MAX_LISTED) {
         0 => String::new(),
-        more => format!(", and {more} more"),
+        count => format!(", and {count} more"),
     };
-    let named = found.iter().take(MAX_NAMED);
-    let what: Vec<&str> = named.clone().map(|(what, _)| what.as_str()).collect();
-    let places: Vec<&str> = named.map(|(_, place)| place.as_str()).collect();
+    let listed = found.iter().take(MAX_LISTED);
+    let descriptions: Vec<&str> = listed.clone().map(|(description, _)| description.as_str()).collect();
+    let paths: Vec<&str> = listed.map(|(_, path)| path.as_str()).collect();
     Some((
-        format!("unexpected files, not opened: {}{more}", what.join(", ")),
-        format!("inspect and remove {}{more}", places.join(" ")),
+        format!("unexpected files, not opened: {}{count_of_others}", descriptions.join(", ")),
+        format!("inspect and remove {}{count_of_others}", paths.join(" ")),
     ))
 }
 
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_set_aside_or_in_the_way_is_named_and_what_belongs_there_is_not() {
+    fn refused_and_set_aside_files_are_named_and_expected_files_are_not() {
         let (_dir, registry) = Registry::temporary();
         symlink("a.1.json", registry.latest()).unwrap();
         std::fs::write(registry.folder().file("a.1.json"), "{}").unwrap();
@@ -83,14 +83,14 @@ mod tests {
         symlink("/nowhere", registry.requests().file(".refused-b.json-1")).unwrap();
         std::fs::remove_dir(registry.archive()).unwrap();
         symlink("/nowhere", registry.archive()).unwrap();
-        let (what, todo) = detail_and_advice(&find_refused_files(&registry)).unwrap();
-        for said in [
+        let (detail, advice) = detail_and_advice(&find_refused_files(&registry)).unwrap();
+        for expected in [
             "a.1.log is a symbolic link",
             ".refused-b.json-1 is a symbolic link",
             "archive is a symbolic link",
         ] {
-            assert!(what.contains(said), "{what}");
+            assert!(detail.contains(expected), "{detail}");
         }
-        assert!(todo.contains("platform/workers/requests/.refused-b.json-1"), "{todo}");
+        assert!(advice.contains("platform/workers/requests/.refused-b.json-1"), "{advice}");
     }
 }

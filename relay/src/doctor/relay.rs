@@ -1,4 +1,4 @@
-//! The daemon, and the queued jobs.
+//! Checks of the daemon and of the queued jobs.
 
 use common::record::State as JobState;
 use jiff::Timestamp;
@@ -18,19 +18,19 @@ const MAX_HEARTBEAT_AGE_MS: u64 = 30_000;
 /// Checks that the daemon runs, and that queued jobs can start.
 pub(super) fn check_relay(context: &CheckContext) -> Vec<Finding> {
     let daemon =
-        assess_daemon(context.lease.as_ref(), context.relay_is_running, context.now, &context.up_command());
+        assess_daemon(context.lease.as_ref(), context.is_relay_running, context.now, &context.up_command());
     let queue = match read::read_records(&context.registry) {
         Ok(records) => {
             let waiting = records.iter().filter(|stored| stored.record.state == JobState::Queued).count();
             assess_queue(waiting, context.platform(), &context.up_command())
         }
-        // The registry check gives the advice.
+        // The check of the registry gives the advice for this error.
         Err(e) => Finding::skipped(QUEUE_CHECK, format!("the registry can't be read: {e}")),
     };
     vec![daemon, queue]
 }
 
-fn assess_daemon(lease: Option<&Lease>, is_running: bool, now: Timestamp, up: &str) -> Finding {
+fn assess_daemon(lease: Option<&Lease>, is_running: bool, now: Timestamp, up_command: &str) -> Finding {
     let Some(lease) = lease else {
         return if is_running {
             Finding::warn(
@@ -39,26 +39,30 @@ fn assess_daemon(lease: Option<&Lease>, is_running: bool, now: Timestamp, up: &s
                 "try again in a second",
             )
         } else {
-            Finding::warn(RELAY_CHECK, "none has run here yet", format!("{up} starts it"))
+            Finding::warn(RELAY_CHECK, "none has run here yet", format!("{up_command} starts it"))
         };
     };
-    let (pid, sign) = (lease.pid, times::format_ago(lease.heartbeat_at, now));
+    let (pid, last_heard) = (lease.pid, times::format_ago(lease.heartbeat_at, now));
     if !is_running {
         return match lease.platform {
-            PlatformStatus::Stopped => Finding::warn(RELAY_CHECK, "it is down", format!("{up} starts it")),
+            PlatformStatus::Stopped => {
+                Finding::warn(RELAY_CHECK, "it is down", format!("{up_command} starts it"))
+            }
             _ => Finding::fail(
                 RELAY_CHECK,
-                format!("process {pid} has died, last heard of {sign}"),
-                format!("{up} starts a new one, which continues the jobs; see relay.log in the registry"),
+                format!("process {pid} has died, last heard of {last_heard}"),
+                format!(
+                    "{up_command} starts a new one, which continues the jobs; see relay.log in the registry"
+                ),
             ),
         };
     }
     if times::millis_between(lease.heartbeat_at, now) > MAX_HEARTBEAT_AGE_MS {
         return Finding::fail(
             RELAY_CHECK,
-            format!("process {pid} holds the registry, but was last heard of {sign}"),
+            format!("process {pid} holds the registry, but was last heard of {last_heard}"),
             format!(
-                "`kill -CONT {pid}` if it is stopped; else `kill -9 {pid}`, then {up}: workers go on meanwhile"
+                "`kill -CONT {pid}` if it is stopped; else `kill -9 {pid}`, then {up_command}: workers go on meanwhile"
             ),
         );
     }
@@ -70,29 +74,31 @@ fn assess_daemon(lease: Option<&Lease>, is_running: bool, now: Timestamp, up: &s
         PlatformStatus::Starting { detail } => Finding::warn(
             RELAY_CHECK,
             format!("the platform is starting: {detail}"),
-            format!("{up} waits until it is ready, or says why it is not"),
+            format!("{up_command} waits until it is ready, or says why it is not"),
         ),
         PlatformStatus::Failed { detail } => Finding::fail(
             RELAY_CHECK,
             format!("the platform can't be started: {detail}"),
-            format!("fix that, then run {up}"),
+            format!("fix that, then run {up_command}"),
         ),
         PlatformStatus::Stopped => {
-            Finding::warn(RELAY_CHECK, "its platform is stopped", format!("{up} starts it"))
+            Finding::warn(RELAY_CHECK, "its platform is stopped", format!("{up_command} starts it"))
         }
     }
 }
 
-fn assess_queue(waiting: usize, platform: Option<&PlatformStatus>, up: &str) -> Finding {
+fn assess_queue(waiting: usize, platform: Option<&PlatformStatus>, up_command: &str) -> Finding {
     let jobs = match waiting {
         0 => return Finding::ok(QUEUE_CHECK, "no job is waiting"),
         1 => "1 job is waiting".to_owned(),
-        more => format!("{more} jobs are waiting"),
+        count => format!("{count} jobs are waiting"),
     };
     match platform {
-        None => {
-            Finding::fail(QUEUE_CHECK, format!("{jobs}, and no relay is running"), format!("{up} starts it"))
-        }
+        None => Finding::fail(
+            QUEUE_CHECK,
+            format!("{jobs}, and no relay is running"),
+            format!("{up_command} starts it"),
+        ),
         Some(PlatformStatus::Ready { shortage: Some(_), .. }) => Finding::warn(
             QUEUE_CHECK,
             format!("{jobs} until the machine has more memory or disk space"),
@@ -126,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_lives_died_hangs_or_never_was() {
+    fn a_daemon_runs_has_died_hangs_or_never_ran() {
         let failed = || PlatformStatus::Failed { detail: "no image".into() };
         let starting = PlatformStatus::Starting { detail: "the agent".into() };
-        for (platform, lives, later, state, words) in [
+        for (platform, is_running, seconds_later, state, detail_start) in [
             (Some(ready()), true, 1, State::Ok, "process 7, engine"),
             (
                 Some(ready()),
@@ -147,34 +153,34 @@ mod tests {
             (None, true, 1, State::Warn, "it holds the registry, but has not reported"),
         ] {
             let lease = platform.map(lease);
-            let beat = lease_of_golden().heartbeat_at;
-            let now = beat + jiff::SignedDuration::from_secs(later);
-            let found = assess_daemon(lease.as_ref(), lives, now, "`relay up`");
-            assert_eq!(found.state, state, "{found:?}");
-            assert!(found.detail.starts_with(words), "{found:?}");
-            assert_eq!(found.fix.is_some(), state != State::Ok);
+            let heartbeat_at = lease_of_golden().heartbeat_at;
+            let now = heartbeat_at + jiff::SignedDuration::from_secs(seconds_later);
+            let finding = assess_daemon(lease.as_ref(), is_running, now, "`relay up`");
+            assert_eq!(finding.state, state, "{finding:?}");
+            assert!(finding.detail.starts_with(detail_start), "{finding:?}");
+            assert_eq!(finding.fix.is_some(), state != State::Ok);
         }
     }
 
     #[test]
-    fn a_queue_is_stuck_where_nobody_serves_it() {
+    fn queued_jobs_fail_the_check_while_no_relay_is_running() {
         let starting = PlatformStatus::Starting { detail: String::new() };
         let golden = include_str!("../../../tests/golden/v1/ready-with-shortage.lease.json");
-        let short = serde_json::from_str::<Lease>(golden).unwrap().platform;
-        for (waiting, platform, state, words) in [
+        let with_shortage = serde_json::from_str::<Lease>(golden).unwrap().platform;
+        for (waiting, platform, state, detail_start) in [
             (0, None, State::Ok, "no job is waiting"),
             (1, None, State::Fail, "1 job is waiting, and no relay is running"),
             (2, Some(&starting), State::Warn, "2 jobs are waiting for the platform"),
             (3, Some(&ready()), State::Ok, "3 jobs are waiting for a slot"),
             (
                 1,
-                Some(&short),
+                Some(&with_shortage),
                 State::Warn,
                 "1 job is waiting until the machine has more memory or disk space",
             ),
         ] {
-            let found = assess_queue(waiting, platform, "`relay up`");
-            assert_eq!((found.state, &found.detail[..]), (state, words));
+            let finding = assess_queue(waiting, platform, "`relay up`");
+            assert_eq!((finding.state, &finding.detail[..]), (state, detail_start));
         }
     }
 }

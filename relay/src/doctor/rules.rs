@@ -1,4 +1,4 @@
-//! Codex's rules: an error in one of their files keeps Codex from starting.
+//! Check of Codex's rules: an error in a rules file keeps Codex from starting.
 
 #![expect(clippy::disallowed_methods, reason = "files of the user's home, not of the registry")]
 
@@ -12,32 +12,35 @@ use crate::init;
 use crate::plural;
 
 const RULES_CHECK: &str = "rules";
-/// The folder of rules, below Codex's home or the project's `.codex`.
+/// Name of the folder with rules, in Codex's home and in the project's `.codex`.
 const RULES_FOLDER: &str = "rules";
-/// Maximum number of files checked.
+/// Maximum number of files that are checked in each folder.
 const MAX_FILES: usize = 32;
 
 /// Lets Codex evaluate all rules files for this project, and checks that they allow `relay up` outside of the sandbox.
 pub(super) fn check_rules(context: &CheckContext) -> Vec<Finding> {
-    let project = rule_files(&context.root.join(".codex").join(RULES_FOLDER));
-    let own = context.codex_home().map(|home| rule_files(&home.join(RULES_FOLDER))).unwrap_or_default();
-    let ours = init::rules_files(&context.root, context.codex_home().as_deref());
-    let in_project = ours.iter().any(|file| project.contains(file));
-    let in_home = ours.iter().any(|file| own.contains(file));
-    let all: Vec<PathBuf> = project.into_iter().chain(own).collect();
+    let project_files = rule_files(&context.root.join(".codex").join(RULES_FOLDER));
+    let home_files =
+        context.codex_home().map(|home| rule_files(&home.join(RULES_FOLDER))).unwrap_or_default();
+    let relay_files = init::rules_files(&context.root, context.codex_home().as_deref());
+    let in_project = relay_files.iter().any(|file| project_files.contains(file));
+    let in_home = relay_files.iter().any(|file| home_files.contains(file));
+    let all: Vec<PathBuf> = project_files.into_iter().chain(home_files).collect();
     if !in_project && !in_home {
-        let why = "none of relay's: `relay init` writes them, for a `relay up` out of Codex's sandbox";
-        return vec![Finding::skipped(RULES_CHECK, why)];
+        let reason =
+            "no rules of relay: `relay init` writes them, and `relay up` may then run outside of the sandbox";
+        return vec![Finding::skipped(RULES_CHECK, reason)];
     }
-    let named = context.config.as_ref().map_or(DEFAULT_CODEX_PROGRAM, |config| &config.codex.program);
+    let configured_program =
+        context.config.as_ref().map_or(DEFAULT_CODEX_PROGRAM, |config| &config.codex.program);
     let find = |program: &str| context.find_in_path(program).filter(|found| context.may_run(program, found));
-    let Some(codex) = find(named).or_else(|| find(DEFAULT_CODEX_PROGRAM)) else {
-        let why = if context.find_in_path(named).is_some() {
+    let Some(codex) = find(configured_program).or_else(|| find(DEFAULT_CODEX_PROGRAM)) else {
+        let reason = if context.find_in_path(configured_program).is_some() {
             "not checked: the settings, which name Codex's program, are not approved"
         } else {
             "codex was not found on this machine to check them"
         };
-        return vec![Finding::skipped(RULES_CHECK, why)];
+        return vec![Finding::skipped(RULES_CHECK, reason)];
     };
     let mut args = vec!["execpolicy".to_owned(), "check".to_owned()];
     for file in &all {
@@ -46,12 +49,13 @@ pub(super) fn check_rules(context: &CheckContext) -> Vec<Finding> {
     args.extend(["relay", "up"].map(str::to_owned));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let output = run_probe(&codex.to_string_lossy(), &args);
-    let trusted = in_home || is_trusted(&context.codex_home().unwrap_or_default(), &context.root);
-    vec![assess_rules(&output, all.len(), trusted)]
+    let is_rules_source_trusted =
+        in_home || is_trusted(&context.codex_home().unwrap_or_default(), &context.root);
+    vec![assess_rules(&output, all.len(), is_rules_source_trusted)]
 }
 
-fn assess_rules(probe: &ProbeOutput, files: usize, trusted: bool) -> Finding {
-    let Some(answer) = probe.stdout_on_success() else {
+fn assess_rules(probe: &ProbeOutput, files: usize, is_rules_source_trusted: bool) -> Finding {
+    let Some(probe_output) = probe.stdout_on_success() else {
         return match probe {
             ProbeOutput::Ended { stderr, .. } => Finding::fail(
                 RULES_CHECK,
@@ -65,9 +69,9 @@ fn assess_rules(probe: &ProbeOutput, files: usize, trusted: bool) -> Finding {
             ),
         };
     };
-    let decision: serde_json::Value = serde_json::from_str(answer).unwrap_or_default();
+    let decision: serde_json::Value = serde_json::from_str(probe_output).unwrap_or_default();
     match decision["decision"].as_str() {
-        Some("allow") if trusted => Finding::ok(
+        Some("allow") if is_rules_source_trusted => Finding::ok(
             RULES_CHECK,
             format!(
                 "{} valid, `relay up` may run outside of the sandbox",
@@ -123,33 +127,34 @@ mod tests {
     use super::super::finding::State;
     use super::*;
 
-    /// Output of the real Codex, shortened.
-    const BROKEN: &str = "Error: failed to parse policy at r/b.rules\n\nCaused by:\n    starlark error: error: Parse \
+    /// Error output of the real Codex for an invalid rules file, shortened.
+    const INVALID_RULES_OUTPUT: &str = "Error: failed to parse policy at r/b.rules\n\nCaused by:\n    starlark error: error: Parse \
                           error: unexpected new line\n    --> r/b.rules:1:1\n     |\n\nStack backtrace:\n   0: <unknown>";
 
-    fn said(well: bool, text: &str) -> ProbeOutput {
-        let (stdout, stderr) = if well { (text, "") } else { ("", text) };
-        ProbeOutput::Ended { succeeded: well, stdout: stdout.into(), stderr: stderr.into() }
+    fn ended(has_succeeded: bool, text: &str) -> ProbeOutput {
+        let (stdout, stderr) = if has_succeeded { (text, "") } else { ("", text) };
+        ProbeOutput::Ended { succeeded: has_succeeded, stdout: stdout.into(), stderr: stderr.into() }
     }
 
     #[test]
-    fn rules_let_relay_up_out_or_say_why_not() {
-        let allow = said(true, r#"{"matchedRules":[],"decision":"allow"}"#);
-        let nothing = said(true, r#"{"matchedRules":[]}"#);
-        for (answer, trusted, state, words) in [
+    fn rules_allow_relay_up_outside_of_the_sandbox_or_the_check_warns() {
+        let allow = ended(true, r#"{"matchedRules":[],"decision":"allow"}"#);
+        let nothing = ended(true, r#"{"matchedRules":[]}"#);
+        for (probe_output, is_rules_source_trusted, state, detail_start) in [
             (&allow, true, State::Ok, "1 file valid, `relay up` may run outside of the sandbox"),
             (&allow, false, State::Warn, "the project's rules hold only once"),
             (&nothing, true, State::Warn, "`relay up` may not run outside of the sandbox: no rule matches"),
             (&ProbeOutput::TimedOut, true, State::Warn, "codex execpolicy: no answer within 5 s"),
         ] {
-            let found = assess_rules(answer, 1, trusted);
+            let found = assess_rules(probe_output, 1, is_rules_source_trusted);
             assert!(
-                found.state == state && found.detail == words || found.detail.starts_with(words),
+                found.state == state && found.detail == detail_start
+                    || found.detail.starts_with(detail_start),
                 "{found:?}"
             );
         }
         assert_eq!(
-            assess_rules(&said(false, BROKEN), 1, true).detail,
+            assess_rules(&ended(false, INVALID_RULES_OUTPUT), 1, true).detail,
             "Codex can't read them and won't start: failed to parse policy at r/b.rules error: Parse error: \
              unexpected new line --> r/b.rules:1:1"
         );

@@ -1,4 +1,4 @@
-//! Runs all checks at once.
+//! Runner of all checks at once.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -12,12 +12,13 @@ use super::{
     shell, storage, trust,
 };
 
-/// Time limit for all checks together. A program has 5 s, and no check waits for two hanging programs in sequence.
+/// Time limit for all checks together. A program that a check runs has 5 s, and no check waits for two hanging programs
+/// in sequence.
 const CHECKS_TIMEOUT: Duration = Duration::from_millis(5800);
 
 type CheckFn = fn(&CheckContext) -> Vec<Finding>;
 
-/// Checks in display order: prerequisites of other checks come first. The name is shown for a hanging check.
+/// Checks in display order: prerequisites of other checks come first. The name is shown if the check hangs.
 const CHECKS: [(&str, CheckFn); 16] = [
     ("settings", settings::check_settings),
     ("trust", trust::check_trust),
@@ -42,25 +43,29 @@ pub fn run_checks(context: CheckContext) -> Vec<Finding> {
     let deadline = Instant::now() + CHECKS_TIMEOUT;
     let context = Arc::new(context);
     let (sender, answers) = channel();
-    for (place, (_, check)) in CHECKS.into_iter().enumerate() {
+    for (index, (_, check)) in CHECKS.into_iter().enumerate() {
         let (context, sender) = (Arc::clone(&context), sender.clone());
         // A check that hangs, for example in an unreachable file system, ends with the process.
-        thread::spawn(move || sender.send((place, check(&context))));
+        thread::spawn(move || sender.send((index, check(&context))));
     }
     drop(sender);
-    let mut found: [Option<Vec<Finding>>; CHECKS.len()] = [const { None }; CHECKS.len()];
-    while let Ok((place, findings)) = answers.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    let mut findings_of_checks: [Option<Vec<Finding>>; CHECKS.len()] = [const { None }; CHECKS.len()];
+    while let Ok((index, findings)) = answers.recv_timeout(deadline.saturating_duration_since(Instant::now()))
     {
-        if let Some(slot) = found.get_mut(place) {
+        if let Some(slot) = findings_of_checks.get_mut(index) {
             *slot = Some(findings);
         }
     }
-    let late = |name: &'static str| {
+    let timeout_findings = |name: &'static str| {
         vec![Finding::fail(
             name,
             format!("no answer within {} s", CHECKS_TIMEOUT.as_secs_f32().ceil()),
             "check for a file system or a program that hangs",
         )]
     };
-    CHECKS.into_iter().zip(found).flat_map(|((name, _), found)| found.unwrap_or_else(|| late(name))).collect()
+    CHECKS
+        .into_iter()
+        .zip(findings_of_checks)
+        .flat_map(|((name, _), found)| found.unwrap_or_else(|| timeout_findings(name)))
+        .collect()
 }

@@ -1,4 +1,4 @@
-//! `platform/relay.toml`.
+//! Check of the settings in `platform/relay.toml`.
 
 use super::context::{CheckContext, UnusableSettings};
 use super::finding::Finding;
@@ -7,13 +7,16 @@ use crate::config;
 /// Checks that the file can be read and is valid.
 pub(super) fn check_settings(context: &CheckContext) -> Vec<Finding> {
     let file = context.root.join(config::CONFIG_PATH);
-    let there = file.exists();
+    let exists = file.exists();
     let is_file = file.symlink_metadata().is_ok_and(|meta| meta.is_file());
     vec![match &context.config {
-        Ok(_) if there => {
+        Ok(_) if exists => {
             Finding::ok("settings", format!("platform/relay.toml of {}", context.root.display()))
         }
-        Ok(_) => Finding::ok("settings", format!("the defaults ({} has none)", context.root.display())),
+        Ok(_) => Finding::ok(
+            "settings",
+            format!("the defaults ({} has no platform/relay.toml)", context.root.display()),
+        ),
         Err(unusable @ UnusableSettings::NotApproved) => Finding::skipped("settings", unusable.explanation()),
         Err(UnusableSettings::Unreadable(failure)) => {
             let fix = if is_file { "correct that line" } else { "remove it, then run relay init" };

@@ -8,14 +8,15 @@ use super::probe::{ProbeOutput, run_probe};
 
 const SHELL_CHECK: &str = "login-shell";
 
-/// Runs the person's shell.
+/// Lets the person's login shell look for `relay`.
 pub(super) fn check_login_shell(context: &CheckContext) -> Vec<Finding> {
     let shell = context.variable("SHELL").unwrap_or("/bin/sh");
     let output = run_probe(shell, &["-lc", "command -v relay"]);
-    let own = std::env::current_exe().and_then(|exe| exe.canonicalize()).unwrap_or_default();
+    let own_path = std::env::current_exe().and_then(|exe| exe.canonicalize()).unwrap_or_default();
     let found = output.stdout_on_success().and_then(|text| text.lines().last()).map(PathBuf::from);
-    let same = found.as_ref().and_then(|found| found.canonicalize().ok()).map(|found| found == own);
-    vec![assess_shell(shell, &output, found.as_deref(), same, &own)]
+    let is_same_file =
+        found.as_ref().and_then(|found| found.canonicalize().ok()).map(|found| found == own_path);
+    vec![assess_shell(shell, &output, found.as_deref(), is_same_file, &own_path)]
 }
 
 fn assess_shell(
@@ -61,9 +62,9 @@ mod tests {
     #[test]
     fn a_login_shell_finds_this_relay_another_or_none() {
         let ended =
-            |well| ProbeOutput::Ended { succeeded: well, stdout: String::new(), stderr: String::new() };
-        let (own, path) = (Path::new("/opt/relay"), Some(Path::new("/usr/local/bin/relay")));
-        for (said, found, same, state, words) in [
+            |succeeded| ProbeOutput::Ended { succeeded, stdout: String::new(), stderr: String::new() };
+        let (own_path, path) = (Path::new("/opt/relay"), Some(Path::new("/usr/local/bin/relay")));
+        for (probe, found, is_same_file, state, detail_start) in [
             (ended(true), path, Some(true), State::Ok, "/bin/bash -l finds /usr/local/bin/relay"),
             (ended(true), path, Some(false), State::Warn, "/bin/bash -l finds another relay: /usr"),
             (
@@ -76,8 +77,8 @@ mod tests {
             (ended(false), None, None, State::Warn, "/bin/bash -l does not find relay"),
             (ProbeOutput::TimedOut, None, None, State::Warn, "/bin/bash -l: no answer within 5 s"),
         ] {
-            let judged = assess_shell("/bin/bash", &said, found, same, own);
-            assert!(judged.state == state && judged.detail.starts_with(words), "{judged:?}");
+            let finding = assess_shell("/bin/bash", &probe, found, is_same_file, own_path);
+            assert!(finding.state == state && finding.detail.starts_with(detail_start), "{finding:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The registry's folder and the free space on its disk.
+//! Checks of the registry's folder and of the free space on its disk.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::registry::Registry;
 
 const REGISTRY_CHECK: &str = "registry";
 const DISK_CHECK: &str = "disk";
-/// Free space below which logs and workspaces may soon fail, in bytes.
-const LOW_SPACE: u64 = 1 << 30;
-/// Free space below which launches are about to be refused, in bytes.
-const NO_SPACE: u64 = 16 << 20;
+/// Free disk space below which logs and workspaces may soon fail, in bytes.
+const LOW_SPACE_BYTES: u64 = 1 << 30;
+/// Free disk space below which launches are about to be refused, in bytes.
+const NO_SPACE_BYTES: u64 = 16 << 20;
 
 /// Checks that this process can write to the registry.
 pub(super) fn check_registry(context: &CheckContext) -> Vec<Finding> {
@@ -24,8 +24,8 @@ pub(super) fn check_registry(context: &CheckContext) -> Vec<Finding> {
         Ok(true) => {}
         Err(e) => return vec![unwritable_registry(&context.registry, &e)],
         Ok(false) => {
-            let writable = nearest_existing(dir).is_some_and(|dir| probe_write_in(dir).is_ok());
-            return vec![if writable {
+            let is_writable = nearest_existing(dir).is_some_and(|dir| probe_write_in(dir).is_ok());
+            return vec![if is_writable {
                 Finding::ok(REGISTRY_CHECK, format!("{} is created by the first launch", dir.display()))
             } else {
                 unwritable_registry(&context.registry, &io::ErrorKind::PermissionDenied.into())
@@ -37,11 +37,11 @@ pub(super) fn check_registry(context: &CheckContext) -> Vec<Finding> {
         Err(e) => unwritable_registry(&context.registry, &e),
     };
     let refused = refused_files::detail_and_advice(&refused_files::find_refused_files(&context.registry));
-    let refused = refused.map(|(what, todo)| Finding::warn(REGISTRY_CHECK, what, todo));
+    let refused = refused.map(|(detail, advice)| Finding::warn(REGISTRY_CHECK, detail, advice));
     [Some(writable), refused].into_iter().flatten().collect()
 }
 
-/// Writes and removes a hidden file; returns its modification time.
+/// Writes and removes a hidden file in the registry; returns the modification time of the file.
 pub(super) fn probe_write(registry: &Registry) -> io::Result<SystemTime> {
     let mut staged = StagedFile::create(&registry.folder().file("doctor"))?;
     staged.file().write_all(b"x")?;
@@ -53,7 +53,7 @@ fn probe_write_in(dir: &Path) -> io::Result<()> {
     tempfile::Builder::new().prefix(".doctor-").tempfile_in(dir)?.write_all(b"x")
 }
 
-/// Returns the error message of `relay launch`, split into problem and fix.
+/// Builds the finding with the error message of `relay launch`, split into problem and fix.
 fn unwritable_registry(registry: &Registry, error: &io::Error) -> Finding {
     let message = registry.not_writable(error).message;
     match message.split_once(": ") {
@@ -67,7 +67,7 @@ fn nearest_existing(dir: &Path) -> Option<&Path> {
     dir.ancestors().find(|dir| dir.is_dir())
 }
 
-/// Checks the free space for logs.
+/// Checks the free space on the registry's disk.
 pub(super) fn check_disk(context: &CheckContext) -> Vec<Finding> {
     let Some(dir) = nearest_existing(context.registry.dir()) else {
         return vec![Finding::skipped(DISK_CHECK, "there is no folder to check")];
@@ -81,17 +81,17 @@ pub(super) fn check_disk(context: &CheckContext) -> Vec<Finding> {
 fn assess_free_space(free: u64, dir: &Path) -> Finding {
     let dir = dir.display();
     match free {
-        ..NO_SPACE => Finding::fail(
+        ..NO_SPACE_BYTES => Finding::fail(
             DISK_CHECK,
             format!("{} MiB are free at {dir}: launches are refused on a full disk", free >> 20),
             "free some space; `relay prune` removes archived jobs",
         ),
-        NO_SPACE..LOW_SPACE => Finding::warn(
+        NO_SPACE_BYTES..LOW_SPACE_BYTES => Finding::warn(
             DISK_CHECK,
             format!("{} MiB are free at {dir}", free >> 20),
             "free some space; `relay prune` removes archived jobs",
         ),
-        LOW_SPACE.. => Finding::ok(DISK_CHECK, format!("{} GiB are free at {dir}", free >> 30)),
+        LOW_SPACE_BYTES.. => Finding::ok(DISK_CHECK, format!("{} GiB are free at {dir}", free >> 30)),
     }
 }
 
@@ -101,21 +101,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_plenty_low_or_gone() {
-        for (free, state, words) in [
+    fn free_space_is_enough_low_or_too_little() {
+        for (free, state, detail_start) in [
             (0, State::Fail, "0 MiB are free at /p: launches are refused on a full disk"),
-            (NO_SPACE - 1, State::Fail, "15 MiB are free at /p: launches are refused on a full disk"),
-            (NO_SPACE, State::Warn, "16 MiB are free at /p"),
-            (LOW_SPACE, State::Ok, "1 GiB are free at /p"),
+            (NO_SPACE_BYTES - 1, State::Fail, "15 MiB are free at /p: launches are refused on a full disk"),
+            (NO_SPACE_BYTES, State::Warn, "16 MiB are free at /p"),
+            (LOW_SPACE_BYTES, State::Ok, "1 GiB are free at /p"),
         ] {
-            let found = assess_free_space(free, Path::new("/p"));
-            assert_eq!((found.state, &found.detail[..]), (state, words));
-            assert_eq!(found.fix.is_some(), state != State::Ok);
+            let finding = assess_free_space(free, Path::new("/p"));
+            assert_eq!((finding.state, &finding.detail[..]), (state, detail_start));
+            assert_eq!(finding.fix.is_some(), state != State::Ok);
         }
     }
 
     #[test]
-    fn a_registry_that_is_not_there_yet_is_fine_where_it_can_be_made() {
+    fn a_missing_registry_is_fine_where_its_folder_can_be_created() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("platform/workers");
         assert_eq!(nearest_existing(&missing), Some(dir.path()));

@@ -1,4 +1,4 @@
-//! Output of `relay doctor`.
+//! Text output of `relay doctor`.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::{Finding, State};
 use crate::plural;
 use crate::render::Paint;
 
-/// Marks of the states.
+/// Marks that show the states of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateMarks {
     /// A symbol for each state.
@@ -17,9 +17,12 @@ pub enum StateMarks {
 
 impl StateMarks {
     /// Returns symbols if the locale uses UTF-8, else words.
-    pub fn of_locale(variable: &dyn Fn(&str) -> Option<String>) -> Self {
-        let set = |name| variable(name).filter(|value| !value.is_empty());
-        let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
+    pub fn for_locale(variable: &dyn Fn(&str) -> Option<String>) -> Self {
+        let non_empty = |name| variable(name).filter(|value| !value.is_empty());
+        let locale = non_empty("LC_ALL")
+            .or_else(|| non_empty("LC_CTYPE"))
+            .or_else(|| non_empty("LANG"))
+            .unwrap_or_default();
         let locale = locale.to_lowercase();
         if locale.contains("utf-8") || locale.contains("utf8") { Self::Symbols } else { Self::Words }
     }
@@ -76,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_has_its_mark_and_each_trouble_its_fix() {
+    fn each_finding_has_a_mark_and_each_problem_a_fix() {
         let all = [
             finding("engine", State::Ok, None),
             finding("image", State::Skipped, None),
@@ -97,12 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn signs_are_for_locales_of_utf_8() {
-        let locale = |set: &'static [(&str, &str)]| {
+    fn symbols_are_for_locales_with_utf_8() {
+        let locale = |variables: &'static [(&str, &str)]| {
             let find = move |name: &str| {
-                set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+                variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
             };
-            StateMarks::of_locale(&find)
+            StateMarks::for_locale(&find)
         };
         assert_eq!(locale(&[("LANG", "en_US.UTF-8")]), StateMarks::Symbols);
         assert_eq!(locale(&[("LANG", "en_US.UTF-8"), ("LC_ALL", "C")]), StateMarks::Words);

@@ -25,39 +25,39 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
         Finding::skipped("limits", "engine local has none: workers share this machine's memory and processes")
     };
     let sandbox = config.codex.job_settings(context.engine).sandbox;
-    let mut found: Vec<Finding> = approval.into_iter().collect();
+    let mut findings: Vec<Finding> = approval.into_iter().collect();
     let confinement = match (is_container, sandbox) {
         (true, Sandbox::WorkspaceWrite) => container_sandbox_finding(context.platform()),
         (is_container, sandbox) => confinement_finding(is_container, sandbox),
     };
-    found.extend([workspaces, limits, confinement]);
+    findings.extend([workspaces, limits, confinement]);
     if is_container {
-        found.push(Finding::warn(
+        findings.push(Finding::warn(
             "secrets",
             "all jobs share one container: the model's commands can read the model's key, and one job can read the \
              environment of another",
             "use a key of its own with a spending limit, and give --env secrets only to jobs that run alone",
         ));
     }
-    found
+    findings
 }
 
 fn assess_approval(approval: &ApprovalState, fix: &str) -> Finding {
-    const APPROVAL: &str = "approval";
+    const APPROVAL_CHECK: &str = "approval";
     match approval {
-        ApprovalState::Approved => Finding::ok(APPROVAL, "these settings are approved"),
+        ApprovalState::Approved => Finding::ok(APPROVAL_CHECK, "these settings are approved"),
         ApprovalState::New(_) => {
-            Finding::warn(APPROVAL, "the settings of this project have not been approved yet", fix)
+            Finding::warn(APPROVAL_CHECK, "the settings of this project have not been approved yet", fix)
         }
         ApprovalState::Changed(lines) => Finding::warn(
-            APPROVAL,
+            APPROVAL_CHECK,
             format!("the settings changed since they were approved: {}", lines.join("; ")),
             fix,
         ),
     }
 }
 
-/// Reports the agent's test of Codex's sandbox within a container.
+/// Builds the finding about the agent's test of Codex's sandbox within the container.
 fn container_sandbox_finding(platform: Option<&PlatformStatus>) -> Finding {
     match platform {
         Some(PlatformStatus::Ready { codex_problem, .. }) => match codex_problem {
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn settings_are_approved_or_new_or_changed() {
-        for (approval, state, words) in [
+        for (approval, state, detail_start) in [
             (ApprovalState::Approved, State::Ok, "these settings are approved"),
             (
                 ApprovalState::New(vec!["engine = docker".into()]),
@@ -103,8 +103,8 @@ mod tests {
             ),
             (ApprovalState::Changed(vec!["+ a = 1".into()]), State::Warn, "the settings changed since"),
         ] {
-            let found = assess_approval(&approval, "`relay up`");
-            assert!(found.state == state && found.detail.starts_with(words), "{found:?}");
+            let finding = assess_approval(&approval, "`relay up`");
+            assert!(finding.state == state && finding.detail.starts_with(detail_start), "{finding:?}");
         }
         assert_eq!(confinement_finding(false, Sandbox::Off).state, State::Warn);
     }

@@ -1,4 +1,4 @@
-//! Configuration of the agent: the relay's address, the token, the environment of its workers.
+//! Configuration of the agent: the relay's address, the token, and the environment of the workers.
 //!
 //! The configuration is passed through stdin, never in an argument or an environment that `docker inspect` or `ps`
 //! shows. With engine `local` the agent keeps it in memory only; in a container it is stored in a file that only root
@@ -24,13 +24,13 @@ pub struct AgentConfig {
     pub token: String,
     /// Maximum number of concurrent jobs.
     pub max_jobs: u32,
-    /// User of its workers; `None` for the agent's own user.
+    /// User that the workers run as; `None` for the agent's own user.
     pub user: Option<&'static str>,
-    /// Codex command used to check the platform.
+    /// Codex program with which the agent checks the platform.
     pub codex: String,
-    /// Environment of its workers.
+    /// Environment of the workers.
     pub env: BTreeMap<String, String>,
-    /// Paths hidden from every sandboxed job.
+    /// Paths that are hidden from every sandboxed job.
     pub hidden: Vec<String>,
     /// Folders that workspaces must be in.
     pub roots: Vec<String>,
@@ -40,7 +40,7 @@ pub struct AgentConfig {
     pub sandbox: Sandbox,
 }
 
-// Implemented by hand: the token and the values must not get into a log.
+// Implemented by hand: the token and the values of variables must not get into a log.
 impl fmt::Debug for AgentConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AgentConfig")
@@ -51,10 +51,10 @@ impl fmt::Debug for AgentConfig {
     }
 }
 
-/// Variables that hold the model key.
+/// Names of the variables that hold the model key.
 pub const MODEL_KEYS: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
-/// Variables passed to workers of engine `local`, besides `LC_*`: variables that Codex and common tools need.
+/// Names of the variables that workers of engine `local` get, besides `LC_*`: Codex and common tools need them.
 const LOCAL_VARIABLES: [&str; 22] = [
     "HOME",
     "PATH",
@@ -80,7 +80,7 @@ const LOCAL_VARIABLES: [&str; 22] = [
     "RUSTUP_HOME",
 ];
 
-/// Builds the workers' environment from the relay's own.
+/// Builds the workers' environment from the relay's environment.
 ///
 /// A container has its own folders and certificates: only the model key is passed to it.
 pub fn worker_env(
@@ -88,18 +88,18 @@ pub fn worker_env(
     relay_env: impl IntoIterator<Item = (String, String)>,
 ) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
-    let mut openai = None;
+    let mut openai_key = None;
     for (name, value) in relay_env {
-        let allowed =
+        let is_allowed =
             !engine.is_container() && (LOCAL_VARIABLES.contains(&name.as_str()) || name.starts_with("LC_"));
-        if allowed || name == "CODEX_API_KEY" {
+        if is_allowed || name == "CODEX_API_KEY" {
             env.insert(name, value);
         } else if name == "OPENAI_API_KEY" {
-            openai = Some(value);
+            openai_key = Some(value);
         }
     }
     // Codex ignores OPENAI_API_KEY in its environment: the key is passed under the name that it reads.
-    if let Some(key) = openai {
+    if let Some(key) = openai_key {
         env.entry("CODEX_API_KEY".to_owned()).or_insert(key);
     }
     env
@@ -110,8 +110,8 @@ mod tests {
     use super::*;
 
     fn env(engine: EngineKind) -> Vec<String> {
-        let own = ["HOME", "PATH", "LC_ALL", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "RELAY_ROOT"];
-        worker_env(engine, own.map(|name| (name.to_owned(), "x".to_owned()))).into_keys().collect()
+        let names = ["HOME", "PATH", "LC_ALL", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "RELAY_ROOT"];
+        worker_env(engine, names.map(|name| (name.to_owned(), "x".to_owned()))).into_keys().collect()
     }
 
     #[test]

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_login_by_key_is_copied() {
+    fn only_an_auth_file_with_nothing_but_an_api_key_is_copied() {
         assert!(contains_api_key(br#"{"OPENAI_API_KEY":"sk-1"}"#));
         for other in [&br#"{"tokens":{"refresh_token":"x"}}"#[..], br#"{"OPENAI_API_KEY":null}"#, b"garbage"]
         {

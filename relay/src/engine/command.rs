@@ -1,4 +1,4 @@
-//! Runs the programs of an engine, always with a time limit.
+//! Runner of an engine's programs, always with a time limit.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -15,11 +15,11 @@ use crate::engine_kind::EngineKind;
 /// Name of the agent's program.
 const AGENT_PROGRAM: &str = "worker-agent";
 
-/// Returns the agent's program: the one beside this program, else the one on `PATH`.
+/// Returns the path of the agent's program: beside this program, else on `PATH`.
 pub fn agent_program() -> Result<PathBuf, String> {
-    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(AGENT_PROGRAM));
+    let sibling = std::env::current_exe().ok().map(|exe| exe.with_file_name(AGENT_PROGRAM));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    beside
+    sibling
         .into_iter()
         .chain(std::env::split_paths(&path).map(|dir| dir.join(AGENT_PROGRAM)))
         .find(|candidate| candidate.is_file())
@@ -28,21 +28,21 @@ pub fn agent_program() -> Result<PathBuf, String> {
         })
 }
 
-/// Time limit of a query. An engine on another machine needs a second, or more under load.
+/// Time limit of a query. An engine on another machine needs a second to answer, or more under load.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit to start, stop or remove a container, or to run a short command in it.
 pub const ACTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit to build an image: the build downloads packages.
 pub const BUILD_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Maximum number of bytes kept of each stream; the rest is discarded.
-const MAX_OUTPUT: u64 = 1024 * 1024;
+/// Maximum number of bytes that are kept of each output stream; the rest is discarded.
+const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 /// Maximum wait for remaining output after the command has ended: a leftover process may hold the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs a command with `input` on its stdin, for at most `limit`.
 ///
 /// # Errors
-/// The last line of the command's output if it failed, or a message that it took too long.
+/// Returns the last line of the command's output if the command failed, or a message that it took too long.
 pub fn run_with_input(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<()> {
     run_with_timeout(command, Some(input), limit).map(|_| ())
 }
@@ -50,7 +50,7 @@ pub fn run_with_input(command: &mut Command, input: &[u8], limit: Duration) -> i
 /// Runs a command for at most `limit`; returns its stdout without surrounding whitespace.
 ///
 /// # Errors
-/// The last line of the command's output if it failed, or a message that it took too long.
+/// Returns the last line of the command's output if the command failed, or a message that it took too long.
 pub fn run_with_output(command: &mut Command, limit: Duration) -> io::Result<String> {
     run_with_timeout(command, None, limit).map(|stdout| String::from_utf8_lossy(&stdout).trim().to_owned())
 }
@@ -59,7 +59,7 @@ pub fn run_with_output(command: &mut Command, limit: Duration) -> io::Result<Str
 /// Ctrl-C ends it.
 ///
 /// # Errors
-/// Returns an error if it can't be run, or took too long.
+/// Returns an error if the command can't be run, or took too long.
 pub fn run_attached(command: &mut Command, limit: Duration) -> io::Result<ExitStatus> {
     let program = program_name(command);
     let child = command.spawn()?;
@@ -72,7 +72,7 @@ pub fn run_attached(command: &mut Command, limit: Duration) -> io::Result<ExitSt
     })
 }
 
-/// Runs a command in its own process group, which is killed at the limit.
+/// Runs a command in a process group of its own, which is killed at the limit, and returns the command's stdout.
 fn run_with_timeout(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> io::Result<Vec<u8>> {
     let program = program_name(command);
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
@@ -103,22 +103,22 @@ fn run_with_timeout(command: &mut Command, input: Option<&[u8]>, limit: Duration
 }
 
 fn wait_in_thread(mut child: Child) -> Receiver<io::Result<ExitStatus>> {
-    let (sender, end) = channel();
+    let (sender, exit_status) = channel();
     thread::spawn(move || sender.send(child.wait()));
-    end
+    exit_status
 }
 
 fn read_in_thread(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
-    let (sender, bytes) = channel();
+    let (sender, output) = channel();
     thread::spawn(move || {
         let Some(mut pipe) = pipe else { return };
-        let mut kept = Vec::new();
+        let mut bytes = Vec::new();
         // Output before a read error is still shown.
-        let _ = (&mut pipe).take(MAX_OUTPUT).read_to_end(&mut kept);
-        let _ = sender.send(kept);
+        let _ = (&mut pipe).take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes);
+        let _ = sender.send(bytes);
         let _ = io::copy(&mut pipe, &mut io::sink());
     });
-    bytes
+    output
 }
 
 fn pid_of(child: &Child) -> Option<Pid> {
@@ -143,7 +143,7 @@ pub fn last_line(bytes: &[u8]) -> String {
 }
 
 /// Builds the message for an engine whose command can't be run.
-pub fn not_installed(engine: EngineKind, error: &io::Error) -> String {
+pub fn not_installed_message(engine: EngineKind, error: &io::Error) -> String {
     format!("the command {engine} can't be run ({error}): install it, or use `relay up --engine local`")
 }
 
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_answers_fails_or_is_ended_with_all_that_it_started() {
+    fn a_command_succeeds_fails_or_is_killed_with_its_process_group() {
         let long = Duration::from_secs(20);
         assert_eq!(run_with_output(&mut sh("echo yes"), long).unwrap(), "yes");
         assert_eq!(
@@ -170,24 +170,24 @@ mod tests {
         run_with_input(&mut sh("grep -q input"), b"some input", long).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
-        let mut hangs = sh(&format!("sleep 1000 & echo $! >{}; wait", pid.display()));
-        let refused = run_with_output(&mut hangs, Duration::from_secs(1)).unwrap_err();
-        assert_eq!(refused.to_string(), "sh did not answer within 1 s");
+        let mut hanging_command = sh(&format!("sleep 1000 & echo $! >{}; wait", pid.display()));
+        let error = run_with_output(&mut hanging_command, Duration::from_secs(1)).unwrap_err();
+        assert_eq!(error.to_string(), "sh did not answer within 1 s");
         let pid: i32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
         let deadline = Instant::now() + long;
         // A zombie that init has not reaped yet counts as gone.
-        let lives = || {
+        let is_alive = || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             !stat.is_empty() && !stat.contains(") Z ")
         };
-        while lives() {
+        while is_alive() {
             assert!(Instant::now() < deadline, "{pid} lives on");
             thread::yield_now();
         }
     }
 
     #[test]
-    fn what_is_left_behind_or_not_read_is_not_waited_for() {
+    fn leftover_processes_and_unread_input_are_not_waited_for() {
         let long = Duration::from_secs(20);
         let began = Instant::now();
         assert!(run_with_output(&mut sh("echo here; sleep 30 & exit 0"), long).is_ok());

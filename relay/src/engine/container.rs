@@ -11,14 +11,14 @@ use sha2::{Digest, Sha256};
 
 use super::agent_config::AgentConfig;
 use super::codex_home::{self, CODEX_HOME};
-use super::command::{ACTION_TIMEOUT, QUERY_TIMEOUT, not_installed, run_with_input, run_with_output};
+use super::command::{ACTION_TIMEOUT, QUERY_TIMEOUT, not_installed_message, run_with_input, run_with_output};
 use crate::config::{PlatformConfig, ResourceLimits, format_cpus};
 use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
 /// Path of the agent's state inside the container, on a volume.
 const AGENT_STATE_PATH: &str = "/var/lib/worker-agent";
-/// Name of the host inside the container.
+/// Host name under which this machine is reached from a container.
 pub const HOST_NAME: &str = "host.docker.internal";
 /// Label that ties the container to a registry.
 const REGISTRY_LABEL: &str = "relay.registry";
@@ -28,7 +28,7 @@ const ARGUMENTS_LABEL: &str = "relay.arguments";
 /// their files.
 const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
 
-/// The platform container.
+/// Container of a registry's platform, which may not exist yet.
 pub struct Container<'a> {
     /// `docker` or `podman`.
     pub engine: EngineKind,
@@ -38,19 +38,19 @@ pub struct Container<'a> {
     pub registry: &'a Path,
 }
 
-/// A container as reported by `inspect`.
+/// Container that exists, as reported by `inspect`.
 struct ExistingContainer {
-    running: bool,
+    is_running: bool,
     image: String,
     labels: BTreeMap<String, String>,
 }
 
 impl Container<'_> {
     /// Checks that the engine answers and has the image.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check_engine_and_image(&self) -> Result<(), String> {
         self.query(&["version", "--format", "{{.Server.Version}}"])
             .or_else(|reason| {
-                // Podman without a service has no server part.
+                // Podman without a service reports no server version.
                 if self.engine == EngineKind::Podman { self.query(&["version"]) } else { Err(reason) }
             })
             .map_err(|reason| {
@@ -74,15 +74,15 @@ impl Container<'_> {
         answer.split_whitespace().find_map(|word| word.parse().ok())
     }
 
-    /// Ensures that the container runs, and configures its agent.
+    /// Ensures that the container runs, and configures the agent in it.
     pub fn ensure_running(&self, config: &AgentConfig) -> Result<(), String> {
-        self.check()?;
+        self.check_engine_and_image()?;
         // The engine would create a missing folder as root, and follow a link in its place.
         self.check_workspaces(protected_paths::create_folders)?;
         let args = self.run_arguments();
         match find_container(self.engine, &self.platform.name)? {
             None => self.create(&args)?,
-            Some(found) => self.check_reusable(&found, &args)?,
+            Some(container) => self.check_reusable(&container, &args)?,
         }
         self.check_workspaces(protected_paths::check_unlinked).inspect_err(|_| {
             // The container may see folders that were not approved, so it is removed.
@@ -91,7 +91,7 @@ impl Container<'_> {
         self.start_and_configure(config).map_err(|e| {
             let name = &self.platform.name;
             match find_container(self.engine, name) {
-                Ok(Some(found)) if !found.running => {
+                Ok(Some(container)) if !container.is_running => {
                     format!("container '{name}' ended during its setup: see `{} logs {name}`", self.engine)
                 }
                 _ => e,
@@ -101,7 +101,7 @@ impl Container<'_> {
 
     fn start_and_configure(&self, config: &AgentConfig) -> Result<(), String> {
         self.reset_codex_home()?;
-        self.try_write()?;
+        self.check_write_access()?;
         let mut exec = self.command(&["exec", "-i", "-u", "root", &self.platform.name]);
         exec.args(["worker-agent", "configure", "--state", AGENT_STATE_PATH]);
         let config = serde_json::to_vec(config).map_err(|e| e.to_string())?;
@@ -120,21 +120,21 @@ impl Container<'_> {
             .map_err(|e| format!("the workspaces folder {} is not the approved one ({e})", folder.display()))
     }
 
-    fn check_reusable(&self, found: &ExistingContainer, args: &[String]) -> Result<(), String> {
+    fn check_reusable(&self, container: &ExistingContainer, args: &[String]) -> Result<(), String> {
         let name = &self.platform.name;
-        let owner = found.labels.get(REGISTRY_LABEL).map_or("another program", String::as_str);
+        let owner = container.labels.get(REGISTRY_LABEL).map_or("another program", String::as_str);
         if Path::new(owner) != self.registry {
             return Err(format!(
                 "container '{name}' belongs to {owner}: remove it, or set [platform] name in platform/relay.toml"
             ));
         }
-        if found.image != self.image_id()?
-            || found.labels.get(ARGUMENTS_LABEL) != Some(&arguments_digest(args))
+        if container.image != self.image_id()?
+            || container.labels.get(ARGUMENTS_LABEL) != Some(&arguments_digest(args))
         {
             self.query(&["rm", "-f", name])?;
             return self.create(args);
         }
-        if found.running { Ok(()) } else { self.query(&["start", name]).map(|_| ()) }
+        if container.is_running { Ok(()) } else { self.query(&["start", name]).map(|_| ()) }
     }
 
     /// Returns the arguments of `run` that determine what the container can do.
@@ -194,31 +194,31 @@ impl Container<'_> {
     /// Removes the workers' files from Codex's home, and copies the host's Codex settings into it.
     fn reset_codex_home(&self) -> Result<(), String> {
         let name = &self.platform.name;
-        let script = |script: &str, more: &[&str]| {
+        let script = |script: &str, extra_args: &[&str]| {
             // `timeout` runs inside the container, because the time limit of the engine's command would not end the
             // process there.
             let mut exec = self.command(&["exec", "-i", "-u", "worker", name, "timeout", "-s", "KILL", "20"]);
-            exec.args(["sh", "-c", script, "sh", CODEX_HOME]).args(more);
+            exec.args(["sh", "-c", script, "sh", CODEX_HOME]).args(extra_args);
             exec
         };
-        let failed = |e: io::Error| format!("Codex's home in '{name}' could not be reset: {e}");
+        let reset_error = |e: io::Error| format!("Codex's home in '{name}' could not be reset: {e}");
         match run_with_input(&mut script(codex_home::RESET_SCRIPT, &[]), &[], ACTION_TIMEOUT) {
             // The image has no shell, and therefore no Codex that needs a reset. A worker can't have removed the shell.
             Err(e) if e.to_string().contains("executable file not found") => return Ok(()),
-            reset => reset.map_err(failed)?,
+            reset => reset.map_err(reset_error)?,
         }
         for (file, bytes) in codex_home::host_files() {
             run_with_input(&mut script(codex_home::COPY_SCRIPT, &[file]), &bytes, ACTION_TIMEOUT)
-                .map_err(failed)?;
+                .map_err(reset_error)?;
         }
         Ok(())
     }
 
-    /// Checks that workers can write to the workspaces folder: their user in the container may map to another user on
-    /// the host.
-    fn try_write(&self) -> Result<(), String> {
+    /// Checks that workers can write to the workspaces folder, because the workers' user in the container may map to
+    /// another user on the host.
+    fn check_write_access(&self) -> Result<(), String> {
         let user = user_argument(self.platform.worker_ids);
-        match self.query(&try_write(&self.platform.name, &user)) {
+        match self.query(&write_test_arguments(&self.platform.name, &user)) {
             Err(e) if !e.contains("executable file not found") => Err(unwritable_message(self.platform, &e)),
             _ => Ok(()),
         }
@@ -233,7 +233,7 @@ impl Container<'_> {
     }
 }
 
-/// Script that creates and removes a file as the worker's user.
+/// Script that creates and removes a file in the workspaces folder.
 const WRITE_TEST: &str = "f=/workspaces/.relay-try-$$; (: >\"$f\") && rm -f \"$f\"";
 
 /// Returns the user of a container's workers, as an argument for its engine.
@@ -241,12 +241,12 @@ pub fn user_argument((uid, gid): (u32, u32)) -> String {
     format!("{uid}:{gid}")
 }
 
-/// Returns the engine's arguments for a test whether this user can write to the workspaces folder of this container.
-pub fn try_write<'a>(name: &'a str, user: &'a str) -> [&'a str; 7] {
+/// Returns the engine's arguments to test whether this user can write to the workspaces folder of this container.
+pub fn write_test_arguments<'a>(name: &'a str, user: &'a str) -> [&'a str; 7] {
     ["exec", "-u", user, name, "sh", "-c", WRITE_TEST]
 }
 
-/// Builds the message for a failed write test that printed this last line.
+/// Builds the message for a failed write test whose output ended with `last_line`.
 pub fn unwritable_message(platform: &PlatformConfig, last_line: &str) -> String {
     let (folder, (uid, _)) = (platform.workspaces_folder.display(), platform.worker_ids);
     let reason = last_line.rsplit(": ").next().unwrap_or(last_line);
@@ -261,9 +261,9 @@ pub fn unwritable_message(platform: &PlatformConfig, last_line: &str) -> String 
     format!("workers can't write in {folder} ({reason}): {remedy}")
 }
 
-/// Variable with the name of the context that Docker's command uses.
+/// Environment variable that names the context that the `docker` command uses.
 pub const CONTEXT_VARIABLE: &str = "DOCKER_CONTEXT";
-/// Time limit for Docker's command to print its current context.
+/// Time limit for the `docker` command to print its current context.
 const CONTEXT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Returns the context selected in Docker's own configuration; `None` if the environment selects one, and for other
@@ -281,8 +281,8 @@ pub fn selected_context(engine: EngineKind) -> Option<String> {
 /// Stops and removes a registry's container with its workers; the volumes stay. A container of another registry is not
 /// touched.
 pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), String> {
-    let is_ours = |found: &ExistingContainer| {
-        found.labels.get(REGISTRY_LABEL).is_some_and(|owner| Path::new(owner) == registry)
+    let is_ours = |container: &ExistingContainer| {
+        container.labels.get(REGISTRY_LABEL).is_some_and(|owner| Path::new(owner) == registry)
     };
     if !find_container(engine, name)?.as_ref().is_some_and(is_ours) {
         return Ok(());
@@ -306,10 +306,10 @@ fn find_container(engine: EngineKind, name: &str) -> Result<Option<ExistingConta
         Err(reason) => return Err(format!("{engine}: {reason}")),
     };
     let mut words = answer.splitn(3, ' ');
-    let running = words.next() == Some("true");
+    let is_running = words.next() == Some("true");
     let image = words.next().unwrap_or_default().to_owned();
     let labels = words.next().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-    Ok(Some(ExistingContainer { running, image, labels }))
+    Ok(Some(ExistingContainer { is_running, image, labels }))
 }
 
 fn command(engine: EngineKind, args: &[&str]) -> Command {
@@ -319,10 +319,10 @@ fn command(engine: EngineKind, args: &[&str]) -> Command {
 }
 
 fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
-    let is_question = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
-    run_with_output(&mut command(engine, args), if is_question { QUERY_TIMEOUT } else { ACTION_TIMEOUT })
+    let is_query = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
+    run_with_output(&mut command(engine, args), if is_query { QUERY_TIMEOUT } else { ACTION_TIMEOUT })
         .map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => not_installed(engine, &e),
+            io::ErrorKind::NotFound => not_installed_message(engine, &e),
             _ => e.to_string(),
         })
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Maximum length of a line that is read, in bytes. A line contains the labels of the image, which are short.
-pub const MAX_LINE: usize = 64 * 1024;
+pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerEvent {
@@ -13,7 +13,7 @@ pub enum ContainerEvent {
         /// Exit code, if the engine reports it.
         exit_code: Option<i32>,
     },
-    /// The kernel killed one of its processes because of the container's memory limit.
+    /// The kernel killed one of the container's processes because of the container's memory limit.
     OutOfMemory,
     /// The engine was asked to stop the container. Docker reports this after the exit, podman before or after it.
     Stopped,
@@ -24,7 +24,7 @@ pub enum ContainerEvent {
     Removed,
 }
 
-/// Parses a line. Returns `None` for other kinds of events.
+/// Parses a line. Returns `None` for events of other kinds.
 ///
 /// Docker writes `{"Type":"container","Action":"die","Actor":{"Attributes":{"exitCode":"137",…}},…}`, podman
 /// `{"Type":"container","Status":"died","ContainerExitCode":137,…}`.
@@ -58,8 +58,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_that_docker_wrote_in_a_containers_life_is_understood() {
-        let life: Vec<_> = include_bytes!("recorded/docker-events.jsonl")
+    fn all_recorded_events_of_a_docker_container_are_parsed() {
+        let events: Vec<_> = include_bytes!("recorded/docker-events.jsonl")
             .split(|byte| *byte == b'\n')
             .filter_map(parse_event)
             .collect();
@@ -77,11 +77,11 @@ mod tests {
             died(137),
             ContainerEvent::Removed,
         ];
-        assert_eq!(life, expected);
+        assert_eq!(events, expected);
     }
 
     #[test]
-    fn podmans_words_are_understood_too() {
+    fn events_of_podman_are_parsed_too() {
         let died = br#"{"ContainerExitCode":137,"ID":"5b","Image":"localhost/relay-platform","Name":"platform","Status":"died","Time":"2026-01-02T03:04:05.6Z","Type":"container","Attributes":{"containerExitCode":"137"}}"#;
         assert_eq!(parse_event(died), Some(ContainerEvent::Died { exit_code: Some(137) }));
         let removed = br#"{"ID":"5b","Name":"platform","Status":"remove","Type":"container"}"#;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_event_is_passed_over() {
+    fn other_lines_are_ignored_and_an_invalid_exit_code_is_unknown() {
         let others: [&[u8]; 6] = [
             b"",
             b"Error: cannot connect",
@@ -101,7 +101,7 @@ mod tests {
         for line in others {
             assert_eq!(parse_event(line), None, "{}", String::from_utf8_lossy(line));
         }
-        let strange = br#"{"Action":"die","Actor":{"Attributes":{"exitCode":"many"}}}"#;
-        assert_eq!(parse_event(strange), Some(ContainerEvent::Died { exit_code: None }));
+        let invalid_exit_code = br#"{"Action":"die","Actor":{"Attributes":{"exitCode":"many"}}}"#;
+        assert_eq!(parse_event(invalid_exit_code), Some(ContainerEvent::Died { exit_code: None }));
     }
 }

@@ -1,4 +1,5 @@
-//! The platform image. Its build files are part of this program, so that `relay up --build` works in any project.
+//! Build of the platform image. The build files are part of this program, so that `relay up --build` works in any
+//! project.
 
 #![expect(clippy::disallowed_methods, reason = "a private temporary folder, and the user's certificates")]
 
@@ -23,16 +24,18 @@ const BUILD_FILES: [(&str, &str); 3] = [
 /// Builds the image from approved settings; the engine's progress goes to stderr.
 ///
 /// # Errors
-/// Exit code 5 with advice when the agent or the engine is missing, a certificate has changed or the build fails.
+/// Returns exit code 5 with advice when the agent or the engine is missing, a certificate has changed or the build
+/// fails.
 pub fn build_image(
     engine: EngineKind,
     platform: &PlatformConfig,
-    approved: &ApprovableSettings,
+    approved_settings: &ApprovableSettings,
 ) -> Result<(), Failure> {
     let agent = command::agent_program().map_err(Failure::unreachable)?;
     let context = tempfile::tempdir()
         .and_then(|dir| {
-            assemble_build_context(dir.path(), &agent, &platform.certs_folder, approved).map(|()| dir)
+            assemble_build_context(dir.path(), &agent, &platform.certs_folder, approved_settings)
+                .map(|()| dir)
         })
         .map_err(|e| Failure::unreachable(format!("the image's files could not be put together: {e}")))?;
     let (uid, gid) = platform.worker_ids;
@@ -49,7 +52,7 @@ pub fn build_image(
         .stdout(io::stderr());
     let status = command::run_attached(&mut build, command::BUILD_TIMEOUT).map_err(|e| match e.kind() {
         io::ErrorKind::TimedOut => Failure::unreachable(e.to_string()),
-        _ => Failure::unreachable(command::not_installed(engine, &e)),
+        _ => Failure::unreachable(command::not_installed_message(engine, &e)),
     })?;
     if status.success() {
         return Ok(());
@@ -61,16 +64,16 @@ fn assemble_build_context(
     dir: &Path,
     agent: &Path,
     certs: &Path,
-    approved: &ApprovableSettings,
+    approved_settings: &ApprovableSettings,
 ) -> io::Result<()> {
     for (name, text) in BUILD_FILES {
         fs::write(dir.join(name), text)?;
     }
     fs::copy(agent, dir.join("worker-agent"))?;
-    let target = dir.join("certs");
-    fs::create_dir(&target)?;
+    let certs_dir = dir.join("certs");
+    fs::create_dir(&certs_dir)?;
     // `COPY` in the image's build file needs at least one file.
-    fs::write(target.join("README"), "Extra CA certificates (*.crt) for the image.\n")?;
+    fs::write(certs_dir.join("README"), "Extra CA certificates (*.crt) for the image.\n")?;
     let entries = match fs::read_dir(certs) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
@@ -81,12 +84,12 @@ fn assemble_build_context(
             continue;
         };
         let bytes = bounded_file::read_bounded(&path)?;
-        if !approved.covers_certificate(&path, &bytes) {
-            let changed =
+        if !approved_settings.covers_certificate(&path, &bytes) {
+            let message =
                 format!("{} has changed since it was approved: run `relay up` again", path.display());
-            return Err(io::Error::other(changed));
+            return Err(io::Error::other(message));
         }
-        fs::write(target.join(name), bytes)?;
+        fs::write(certs_dir.join(name), bytes)?;
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! State of a container, reported by its engine.
+//! Query of the state of a container from its engine.
 
 use super::container::Container;
 use crate::container_state::ContainerState;
 
-/// Output format that [`parse_state`] reads. The time is last because podman's contains spaces.
+/// Output format that [`parse_state`] reads. The time comes last, because podman's times contain spaces.
 const INSPECT_FORMAT: &str =
     "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.Memory}} {{.State.FinishedAt}}";
 
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_read_with_its_code_its_memory_and_its_time() {
+    fn an_exit_is_parsed_with_exit_code_memory_limit_and_time() {
         let docker = parse_state("exited 137 true 314572800 2026-11-22T22:26:09.888279609Z");
         let exited = |oom_killed, memory_limit, finished_at: &str| {
             let finished_at = finished_at.to_owned();
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_told_by_the_state_alone() {
+    fn a_container_that_has_not_exited_is_parsed_from_its_status_alone() {
         assert_eq!(parse_state("running 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Running));
         assert_eq!(parse_state("restarting 1 false 0 2026"), Some(ContainerState::Running));
         assert_eq!(parse_state("paused 0 false 0 0001-01-01T00:00:00Z"), Some(ContainerState::Paused));

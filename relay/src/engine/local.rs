@@ -1,7 +1,8 @@
 //! Engine `local`: the agent runs on this machine and puts its workers into Codex's sandbox.
 //!
-//! The agent's state is in the person's state folder, where no sandbox may write. Its configuration, with token and
-//! model key, is in its memory only. If the agent outlives its relay, the next relay can only give it a new address.
+//! The agent's state is in the person's state folder, where no sandbox may write. The agent's configuration, with token
+//! and model key, is in the agent's memory only. If the agent outlives its relay, the next relay can only give it a new
+//! address.
 
 #![expect(clippy::disallowed_methods, reason = "the agent's state")]
 
@@ -26,44 +27,44 @@ use crate::files::watch::FolderWatch;
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 /// Maximum wait for the agent to lock its state: normally milliseconds, with margin for a loaded machine.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
-/// File in the agent's state with the relay's current address.
+/// Name of the file in the agent's state folder with the relay's current address.
 const ADDRESS_FILE: &str = "relay-url";
-/// Polling interval: taking a lock causes no event.
+/// Polling interval of the wait for the agent's lock, because taking a lock causes no event.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Passes a running agent the relay's current address. The agent keeps its other configuration.
-pub fn write_relay_address(state: &Path, url: &str) -> Result<(), String> {
-    atomic::replace_file(&state.join(ADDRESS_FILE), format!("{url}\n").as_bytes(), Durability::Cached)
-        .map_err(|e| format!("the agent's state folder {} can't be written: {e}", state.display()))
+/// Passes the relay's current address to a running agent. The rest of the agent's configuration stays as it is.
+pub fn write_relay_address(state_folder: &Path, url: &str) -> Result<(), String> {
+    atomic::replace_file(&state_folder.join(ADDRESS_FILE), format!("{url}\n").as_bytes(), Durability::Cached)
+        .map_err(|e| format!("the agent's state folder {} can't be written: {e}", state_folder.display()))
 }
 
 /// Removes the configuration, with token and model key, that earlier versions kept in the registry. Returns true if
-/// there was one. An agent with that configuration can't connect to this relay.
+/// there was such a configuration. An agent with that configuration can't connect to this relay.
 pub fn remove_old_agent_config(registry: &RegistryDir) -> bool {
     let config = registry.subfolder("agent").file("config.json");
     config.exists() && config.remove().is_ok()
 }
 
-/// Returns true if an agent holds the state folder.
-pub fn is_agent_running(state: &Path) -> bool {
-    File::open(state.join("agent.lock"))
+/// Returns true if an agent holds the lock of the state folder.
+pub fn is_agent_running(state_folder: &Path) -> bool {
+    File::open(state_folder.join("agent.lock"))
         .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Stops the agent and waits for its exit. Returns true if it has exited.
-pub fn stop_agent(state: &Path) -> bool {
-    let watch = FolderWatch::new(state);
+pub fn stop_agent(state_folder: &Path) -> bool {
+    let watch = FolderWatch::new(state_folder);
     let deadline = Instant::now() + STOP_TIMEOUT;
     // The holder of the lock wrote its process id there. While the lock is held, no other process can have that id.
-    if let Some(pid) = fs::read_to_string(state.join("agent.lock"))
+    if let Some(pid) = fs::read_to_string(state_folder.join("agent.lock"))
         .ok()
-        .filter(|_| is_agent_running(state))
+        .filter(|_| is_agent_running(state_folder))
         .and_then(|text| text.trim().parse().ok())
         .and_then(Pid::from_raw)
     {
         let _ = kill_process(pid, Signal::TERM);
     }
-    while is_agent_running(state) {
+    while is_agent_running(state_folder) {
         if !watch.wait(Some(deadline)) {
             return false;
         }
@@ -71,27 +72,35 @@ pub fn stop_agent(state: &Path) -> bool {
     true
 }
 
-/// Starts an agent with its state in `state`. Its configuration is passed through its stdin and stored in no file.
-pub fn start_agent(state: &Path, config: &AgentConfig, files: &InheritedLimit) -> Result<(), String> {
+/// Starts an agent whose state is in `state_folder`. The configuration is passed through the agent's stdin and stored
+/// in no file.
+pub fn start_agent(
+    state_folder: &Path,
+    config: &AgentConfig,
+    fd_limit: &InheritedLimit,
+) -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Err("engine local needs Linux: use `relay up --engine docker`".to_owned());
     }
     let program = command::agent_program()?;
-    write_relay_address(state, &config.url)?;
-    let failed = |e: io::Error| format!("{} could not be started: {e}", program.display());
-    let (config, log) = (serde_json::to_vec(config).map_err(|e| e.to_string())?, state.join("agent.log"));
-    let mut child = spawn_agent(&program, state, &config, &log).map_err(failed)?;
+    write_relay_address(state_folder, &config.url)?;
+    let start_error = |e: io::Error| format!("{} could not be started: {e}", program.display());
+    let (config, log) =
+        (serde_json::to_vec(config).map_err(|e| e.to_string())?, state_folder.join("agent.log"));
+    let mut child = spawn_agent(&program, state_folder, &config, &log).map_err(start_error)?;
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        files.restore(pid);
+        fd_limit.restore(pid);
     }
     // Waits for the lock: without it, a later stop could not find the agent.
-    let watch = FolderWatch::new(state);
+    let watch = FolderWatch::new(state_folder);
     let deadline = Instant::now() + START_TIMEOUT;
-    while !is_agent_running(state) && child.try_wait().map_err(failed)?.is_none() && Instant::now() < deadline
+    while !is_agent_running(state_folder)
+        && child.try_wait().map_err(start_error)?.is_none()
+        && Instant::now() < deadline
     {
         watch.wait(Some(Instant::now() + POLL_INTERVAL));
     }
-    if !is_agent_running(state) {
+    if !is_agent_running(state_folder) {
         let _ = child.kill();
         let _ = child.wait();
         return Err(format!("worker-agent did not start: see {}", log.display()));
@@ -101,13 +110,13 @@ pub fn start_agent(state: &Path, config: &AgentConfig, files: &InheritedLimit) -
     Ok(())
 }
 
-fn spawn_agent(program: &Path, state: &Path, config: &[u8], log: &Path) -> io::Result<Child> {
+fn spawn_agent(program: &Path, state_folder: &Path, config: &[u8], log: &Path) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
     let mut command = Command::new(program);
     command
         .arg("run")
         .arg("--state")
-        .arg(state)
+        .arg(state_folder)
         .arg("--config-stdin")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

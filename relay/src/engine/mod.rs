@@ -1,14 +1,14 @@
-//! Engines: the hosts of a platform.
+//! Engines: what a platform runs in, which is a container or this machine.
 //!
 //! * [`local`]: this machine.
 //! * [`container`]: `docker` or `podman`, used through their commands, so that contexts and `DOCKER_HOST` apply.
-//! * [`image`]: the platform image.
+//! * [`image`]: build of the platform image.
 //! * [`workspace`]: mapping of host paths to the worker's paths.
-//! * [`inspect`]: state of a container, reported by its engine.
-//! * [`events`]: events of a container, reported by its engine (pure).
+//! * [`inspect`]: query of the state of a container from its engine.
+//! * [`events`]: parser of the container events that an engine reports (pure).
 //! * [`codex_home`]: Codex's home in a container.
-//! * [`command`]: runs the engines' programs.
-//! * [`agent_config`]: the agent's configuration, passed through a channel that only root can read.
+//! * [`command`]: runner of the engines' programs, with time limits.
+//! * [`agent_config`]: the agent's configuration, passed to the agent through stdin.
 
 pub mod agent_config;
 mod codex_home;

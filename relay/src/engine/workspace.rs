@@ -15,7 +15,7 @@ use crate::exit::Failure;
 /// Mount point of the workspaces folder in a container.
 pub const MOUNT_POINT: &str = "/workspaces";
 
-/// A workspace with its path on the host and for the worker.
+/// Workspace with its path on the host and its path for the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
     pub host_path: PathBuf,
@@ -25,18 +25,18 @@ pub struct Workspace {
     pub is_source: bool,
 }
 
-/// Checks that `dir` (relative to `cwd`), whose repository a worker gets a clone of, exists.
+/// Resolves the folder `dir` (relative to `cwd`), of whose repository a worker gets a clone.
 ///
 /// # Errors
-/// Exit code 2 with the folder's name and advice.
+/// Returns exit code 2 with the folder's name and advice.
 pub fn resolve_source(cwd: &Path, dir: &Path) -> Result<Workspace, Failure> {
-    let host = find_folder(cwd, dir)?;
-    let worker_path = utf8_path(&host)?;
-    Ok(Workspace { host_path: host, worker_path, is_source: true })
+    let host_path = find_folder(cwd, dir)?;
+    let worker_path = utf8_path(&host_path)?;
+    Ok(Workspace { host_path, worker_path, is_source: true })
 }
 
 fn find_folder(cwd: &Path, dir: &Path) -> Result<PathBuf, Failure> {
-    cwd.join(dir).canonicalize().ok().filter(|host| host.is_dir()).ok_or_else(|| {
+    cwd.join(dir).canonicalize().ok().filter(|host_path| host_path.is_dir()).ok_or_else(|| {
         Failure::usage(format!(
             "workspace {} is not a directory: create it or choose another with -w",
             dir.display()
@@ -50,87 +50,87 @@ fn utf8_path(path: &Path) -> Result<String, Failure> {
         .ok_or_else(|| Failure::usage(format!("workspace {} has a name that is not UTF-8", path.display())))
 }
 
-/// Checks that `dir` (relative to `cwd`) exists and, for a container, lies below the mounted folder.
+/// Resolves the workspace `dir` (relative to `cwd`), which must exist and, for a container, lie in the mounted folder.
 ///
 /// # Errors
-/// Exit code 2 with the folder's name and advice.
+/// Returns exit code 2 with the folder's name and advice.
 pub fn resolve_workspace(
     engine: EngineKind,
     platform: &PlatformConfig,
     cwd: &Path,
     dir: &Path,
 ) -> Result<Workspace, Failure> {
-    let host = find_folder(cwd, dir)?;
-    check_writable(engine, &host)?;
+    let host_path = find_folder(cwd, dir)?;
+    check_writable(engine, &host_path)?;
     if !engine.is_container() {
-        let worker_path = utf8_path(&host)?;
-        return Ok(Workspace { host_path: host, worker_path, is_source: false });
+        let worker_path = utf8_path(&host_path)?;
+        return Ok(Workspace { host_path, worker_path, is_source: false });
     }
-    let mounted =
+    let mounted_folder =
         platform.workspaces_folder.canonicalize().unwrap_or_else(|_| platform.workspaces_folder.clone());
-    let below = host.strip_prefix(&mounted).map_err(|_| {
+    let relative = host_path.strip_prefix(&mounted_folder).map_err(|_| {
         Failure::usage(format!(
             "workspace {} is outside of {}, the folder that the {engine} platform sees: use --branch if it is a repository, \
              move it there, or set [platform] workspaces in platform/relay.toml",
-            host.display(),
-            mounted.display()
+            host_path.display(),
+            mounted_folder.display()
         ))
     })?;
-    let below = utf8_path(below)?;
+    let relative = utf8_path(relative)?;
     let worker_path =
-        if below.is_empty() { MOUNT_POINT.to_owned() } else { format!("{MOUNT_POINT}/{below}") };
-    Ok(Workspace { host_path: host, worker_path, is_source: false })
+        if relative.is_empty() { MOUNT_POINT.to_owned() } else { format!("{MOUNT_POINT}/{relative}") };
+    Ok(Workspace { host_path, worker_path, is_source: false })
 }
 
 /// Refuses a workspace that a worker can't write to: on a read-only file system, or without write permission if the
 /// worker runs as this user.
-fn check_writable(engine: EngineKind, host: &Path) -> Result<(), Failure> {
-    let why = match rustix::fs::access(host, Access::WRITE_OK) {
+fn check_writable(engine: EngineKind, host_path: &Path) -> Result<(), Failure> {
+    let problem = match rustix::fs::access(host_path, Access::WRITE_OK) {
         Err(Errno::ROFS) => "lies on a read-only file system",
         Err(Errno::ACCESS) if !engine.is_container() => "can't be written by this user",
         _ => return Ok(()),
     };
-    Err(Failure::usage(format!("workspace {} {why}: name another with -w", host.display())))
+    Err(Failure::usage(format!("workspace {} {problem}: name another with -w", host_path.display())))
 }
 
 /// Refuses a job that works in the workspace itself, if git can't work there: a linked worktree or submodule whose
-/// repository is out of the worker's reach.
+/// repository the worker can't reach.
 ///
 /// # Errors
-/// Exit code 2 with the reason and the way on.
+/// Returns exit code 2 with the reason and advice.
 pub fn check_in_place(engine: EngineKind, config: &Config, workspace: &Workspace) -> Result<(), Failure> {
-    let host = &workspace.host_path;
-    let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let workspaces = resolved(&config.platform.workspaces_folder);
+    let host_path = &workspace.host_path;
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let workspaces = canonical(&config.platform.workspaces_folder);
     let problem = if engine.is_container() {
-        container_problem(&workspaces, host)
+        container_problem(&workspaces, host_path)
     } else if config.codex.job_settings(engine).sandbox == Sandbox::Off {
         None
     } else {
-        let roots = [resolved(&config.root), workspaces];
-        git_link::git_folders(host, &roots, &HostDisk).err().map(|error| error.to_string())
+        let roots = [canonical(&config.root), workspaces];
+        git_link::git_folders(host_path, &roots, &HostDisk).err().map(|error| error.to_string())
     };
     match problem {
         None => Ok(()),
         Some(problem) => Err(Failure::usage(format!(
             "workspace {} {problem}: `relay launch --branch` works in a clone of it",
-            host.display()
+            host_path.display()
         ))),
     }
 }
 
-/// Returns the reason why the repository of a linked worktree or submodule is not visible in the container: git follows
-/// the path in its `.git`.
-fn container_problem(mounted: &Path, host: &Path) -> Option<String> {
-    let folders = host.ancestors().take_while(|folder| folder.starts_with(mounted));
+/// Returns the reason why the repository of a linked worktree or submodule is not visible in the container. git follows
+/// the path in the `.git` file of the worktree or submodule.
+fn container_problem(mounted_folder: &Path, host_path: &Path) -> Option<String> {
+    let folders = host_path.ancestors().take_while(|folder| folder.starts_with(mounted_folder));
     let git = folders.map(|folder| folder.join(".git")).find(|git| git.symlink_metadata().is_ok())?;
     let text = HostDisk.read(&git)?;
     let target = Path::new(text.lines().next()?.strip_prefix("gitdir:")?.trim());
-    let found =
-        git.parent().unwrap_or(host).join(target).canonicalize().unwrap_or_else(|_| target.to_owned());
+    let repository =
+        git.parent().unwrap_or(host_path).join(target).canonicalize().unwrap_or_else(|_| target.to_owned());
     let kind = "is a linked worktree or submodule, and its repository";
-    if !found.starts_with(mounted) {
-        Some(format!("{kind} {} is outside of the folder that the platform sees", found.display()))
+    if !repository.starts_with(mounted_folder) {
+        Some(format!("{kind} {} is outside of the folder that the platform sees", repository.display()))
     } else if target.is_absolute() {
         Some(format!("{kind} is named by a path of this machine, which the platform does not have"))
     } else {
@@ -138,7 +138,7 @@ fn container_problem(mounted: &Path, host: &Path) -> Option<String> {
     }
 }
 
-/// The disk of this machine. Workers can write the files that are read.
+/// Disk of this machine. Workers can write the files that are read from it.
 struct HostDisk;
 
 impl Disk for HostDisk {
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_container_sees_its_mount_and_refuses_what_lies_outside() {
+    fn a_workspace_for_a_container_must_lie_in_the_mounted_folder() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         std::fs::create_dir_all(root.join("workspace-projects/abe")).unwrap();
@@ -178,8 +178,8 @@ mod tests {
         );
         assert_eq!(find(EngineKind::Docker, "workspace-projects").unwrap().worker_path, "/workspaces");
         for outside in [".", "workspace-projects/..", "missing"] {
-            let refused = find(EngineKind::Docker, outside).unwrap_err();
-            assert_eq!(refused.code as u8, 2, "{refused}");
+            let error = find(EngineKind::Docker, outside).unwrap_err();
+            assert_eq!(error.code as u8, 2, "{error}");
         }
         assert_eq!(find(EngineKind::Local, ".").unwrap().worker_path, root.to_str().unwrap());
     }
@@ -203,8 +203,8 @@ mod tests {
             let workspace = resolve_workspace(engine, &config.platform, &root, Path::new(dir)).unwrap();
             check_in_place(engine, &config, &workspace).map_err(|failure| failure.message)
         };
-        for fine in ["main", "main/mod", "main/mod/sub"] {
-            assert_eq!(check(EngineKind::Docker, &format!("workspace-projects/{fine}")), Ok(()), "{fine}");
+        for valid in ["main", "main/mod", "main/mod/sub"] {
+            assert_eq!(check(EngineKind::Docker, &format!("workspace-projects/{valid}")), Ok(()), "{valid}");
         }
         let tree = |engine, target: &str| {
             write("workspace-projects/tree/.git", &format!("gitdir: {target}\n"));
@@ -212,24 +212,24 @@ mod tests {
         };
         assert_eq!(tree(EngineKind::Docker, "../main/.git/worktrees/tree"), Ok(()));
         let absolute = root.join("workspace-projects/main/.git/worktrees/tree").display().to_string();
-        let refused = tree(EngineKind::Docker, &absolute).unwrap_err();
-        assert!(refused.contains("a path of this machine") && refused.contains("--branch"), "{refused}");
-        let away = root.join("away/.git/worktrees/tree").display().to_string();
-        let refused = tree(EngineKind::Docker, &away).unwrap_err();
-        assert!(refused.contains("outside of the folder that the platform sees"), "{refused}");
+        let error = tree(EngineKind::Docker, &absolute).unwrap_err();
+        assert!(error.contains("a path of this machine") && error.contains("--branch"), "{error}");
+        let outside_repository = root.join("away/.git/worktrees/tree").display().to_string();
+        let error = tree(EngineKind::Docker, &outside_repository).unwrap_err();
+        assert!(error.contains("outside of the folder that the platform sees"), "{error}");
         // On this machine the folder of the repository has to point back to the worktree.
-        let refused = tree(EngineKind::Local, &absolute).unwrap_err();
-        assert!(refused.contains("does not name it"), "{refused}");
+        let error = tree(EngineKind::Local, &absolute).unwrap_err();
+        assert!(error.contains("does not name it"), "{error}");
         write("workspace-projects/main/.git/HEAD", "x");
         write("workspace-projects/main/.git/objects/x", "");
         write("workspace-projects/main/.git/worktrees/tree/commondir", "../..\n");
-        let back = root.join("workspace-projects/tree/.git").display().to_string();
-        write("workspace-projects/main/.git/worktrees/tree/gitdir", &back);
+        let git_file = root.join("workspace-projects/tree/.git").display().to_string();
+        write("workspace-projects/main/.git/worktrees/tree/gitdir", &git_file);
         assert_eq!(tree(EngineKind::Local, &absolute), Ok(()));
     }
 
     #[test]
-    fn a_link_out_of_the_mount_is_outside() {
+    fn a_link_that_leads_out_of_the_mounted_folder_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         std::fs::create_dir_all(root.join("workspace-projects")).unwrap();

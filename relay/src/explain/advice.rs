@@ -1,9 +1,9 @@
-//! Advice: a fixed table by kind of failure and kind of step.
+//! Advice about a job: a fixed table by kind of failure and kind of step.
 //!
-//! Placeholders: `{job}`, `{thread}` (the job if it has a thread to resume), `{no_thread}` (the job if not), `{kind}`,
-//! `{more}` (twice the step's limit), `{stall}` (half of it), `{total}` (duration of the job) and `{address}` (the
-//! address that a process waited for). `{not_found}` is empty; it is known only if the output reports a missing file or
-//! program. A line is omitted if the value of one of its placeholders is unknown.
+//! Placeholders: `{job}`, `{thread}` (the job if it has a thread to resume), `{no_thread}` (the job if not), `{kind}`
+//! (of the step), `{more}` (twice the step's limit), `{stall}` (half of the step's limit), `{total}` (duration of the
+//! job) and `{address}` (the address that a process waited for). `{not_found}` stands for no text, and is known only if
+//! the output reports a missing file or program. A line is omitted if the value of one of its placeholders is unknown.
 
 use common::duration;
 use common::event::FailureKind;
@@ -15,10 +15,10 @@ use jiff::Timestamp;
 use super::Explanation;
 use crate::times::millis_between;
 
-/// Maximum number of lines shown.
-const MAX_ROWS: usize = 4;
+/// Maximum number of lines of advice that are shown.
+const MAX_ADVICE_LINES: usize = 4;
 
-/// Steps that a row applies to.
+/// Filter for the steps that a row of the table applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StepFilter {
     /// Steps that mainly wait for the network.
@@ -38,7 +38,7 @@ const RESUME_ADVICE: &str = "`relay resume {thread} 'go on'` continues: the work
     work";
 const RETRY_ADVICE: &str = "`relay retry {no_thread}` runs it again: its changes are still there";
 
-/// The advice table. The lines of all matching rows are shown, in this order.
+/// Table of advice. The lines of all matching rows are shown, in this order.
 const ADVICE_TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
     (
         FailureKind::Stalled,
@@ -211,23 +211,23 @@ const HALF_USED_ADVICE: &[&str] = &["if it needs longer: `relay extend {job} --s
 /// Advice for a job that is still queued.
 const QUEUED_ADVICE: &[&str] = &["`relay status {job}` shows what it waits for"];
 
-/// Returns the advice for a job; `current` is the innermost running step.
+/// Returns the advice for a job. `current_step` is the innermost running step.
 pub fn advice_for(
     record: &JobRecord,
     explanation: &Explanation,
-    current: Option<&Step>,
-    until: Timestamp,
+    current_step: Option<&Step>,
+    end_at: Timestamp,
 ) -> Vec<String> {
-    let step = explanation.cause.as_ref().map_or(current, |cause| cause.step.as_ref());
+    let step = explanation.cause.as_ref().map_or(current_step, |cause| cause.step.as_ref());
     let rows: Vec<&str> = match &explanation.cause {
         Some(cause) => matching_rows(cause.kind, step.map(|step| step.kind)),
         None if record.state == State::Queued => QUEUED_ADVICE.to_vec(),
         None if record.state.is_final() => Vec::new(),
-        None => advice_for_running(explanation, current, until),
+        None => advice_for_running(explanation, current_step, end_at),
     };
     rows.into_iter()
         .filter_map(|row| fill_placeholders(row, record, explanation, step))
-        .take(MAX_ROWS)
+        .take(MAX_ADVICE_LINES)
         .collect()
 }
 
@@ -241,15 +241,15 @@ fn matching_rows(kind: FailureKind, step: Option<StepKind>) -> Vec<&'static str>
 
 fn advice_for_running(
     explanation: &Explanation,
-    current: Option<&Step>,
-    until: Timestamp,
+    current_step: Option<&Step>,
+    end_at: Timestamp,
 ) -> Vec<&'static str> {
-    let Some(step) = current else { return Vec::new() };
+    let Some(step) = current_step else { return Vec::new() };
     let mut rows = Vec::new();
     if explanation.signs.iter().any(|sign| sign.what == "stalled" && sign.step == Some(step.n)) {
         rows.extend(NO_PROGRESS_ADVICE);
     }
-    if step.limit_ms.is_some_and(|limit| millis_between(step.started_at, until) > limit / 2) {
+    if step.limit_ms.is_some_and(|limit| millis_between(step.started_at, end_at) > limit / 2) {
         rows.extend(HALF_USED_ADVICE);
     }
     rows
@@ -267,7 +267,7 @@ fn fill_placeholders(
         ("{job}", Some(job())),
         ("{thread}", record.is_resumable().then(job)),
         ("{no_thread}", (!record.is_resumable()).then(job)),
-        ("{not_found}", was_not_found(explanation).then(String::new)),
+        ("{not_found}", reports_missing_file(explanation).then(String::new)),
         ("{kind}", step.map(|step| step.kind.to_string())),
         ("{more}", limit.map(|ms| duration::format_limit(ms.saturating_mul(2)))),
         ("{stall}", limit.map(|ms| duration::format_limit(ms / 2))),
@@ -283,7 +283,7 @@ fn fill_placeholders(
     Some(text)
 }
 
-fn was_not_found(explanation: &Explanation) -> bool {
+fn reports_missing_file(explanation: &Explanation) -> bool {
     let Some(cause) = &explanation.cause else { return false };
     cause.output.iter().chain([&cause.message]).any(|line| {
         line.contains("not found")
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     /// Returns every kind of failure. The match must be exhaustive, so that a new kind is not forgotten.
-    fn all() -> Vec<FailureKind> {
+    fn all_failure_kinds() -> Vec<FailureKind> {
         use FailureKind as Kind;
         let next = |kind| match kind {
             Kind::SpawnFailed => Some(Kind::StartTimeout),
@@ -329,11 +329,11 @@ mod tests {
     }
 
     #[test]
-    fn there_is_something_to_try_for_every_failure_in_every_kind_of_step() {
-        for failure in all() {
+    fn every_failure_in_every_kind_of_step_has_advice() {
+        for failure in all_failure_kinds() {
             for step in StepKind::ALL.iter().copied().map(Some).chain([None]) {
                 let rows = matching_rows(failure, step);
-                assert!((1..=MAX_ROWS).contains(&rows.len()), "{failure:?} in {step:?}: {rows:?}");
+                assert!((1..=MAX_ADVICE_LINES).contains(&rows.len()), "{failure:?} in {step:?}: {rows:?}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Computes the explanation from a record and its log.
+//! Computation of an explanation from a job's record and event log.
 
 use common::event::{EventBody, FailureKind};
 use common::event_line::EventLine;
@@ -13,84 +13,85 @@ use super::explanation::{Explanation, FailureCause, SlowStep, TimeShare, Warning
 use super::time_breakdown::{StepTime, TimeBreakdown};
 use crate::times::millis_between;
 
-/// Maximum number of steps listed, the slowest first.
-const MAX_SLOWEST: usize = 5;
-/// Shortest time of an ended step that is listed, in milliseconds.
-const NOTABLE_MS: u64 = 100;
-/// Maximum number of warning signs listed: the first ones, and the newest.
+/// Maximum number of steps that are listed, the slowest first.
+const MAX_SLOW_STEPS: usize = 5;
+/// Minimum time of an ended step that is listed, in milliseconds.
+const MIN_LISTED_MS: u64 = 100;
+/// Maximum number of warning signs that are listed: the first ones, and the newest.
 const MAX_SIGNS: usize = 4;
-/// Maximum number of output lines of a check or setup.
+/// Maximum number of output lines of a failed check or setup that are listed.
 const MAX_OUTPUT_LINES: usize = 4;
 
-/// Explains a job from its record and its log. `until` is the time of the newest information.
-pub fn explain(record: &JobRecord, lines: &[EventLine], until: Timestamp) -> Explanation {
-    let until = record.finished_at.unwrap_or(until);
-    let ledger = TimeBreakdown::build(record.created_at, lines, until);
-    let cause = failure_cause(record, &ledger);
+/// Explains a job from its record and its event log. `end_at` is the time of the newest information about a job that
+/// has not ended.
+pub fn explain(record: &JobRecord, lines: &[EventLine], end_at: Timestamp) -> Explanation {
+    let end_at = record.finished_at.unwrap_or(end_at);
+    let breakdown = TimeBreakdown::build(record.created_at, lines, end_at);
+    let cause = failure_cause(record, &breakdown);
     let mut explanation = Explanation {
         job: record.job.clone(),
         state: record.state,
-        total_ms: millis_between(record.created_at, until),
-        time: time_shares(&ledger),
-        cpu_ms: ledger.cpu_ms(),
-        network_wait_ms: ledger.network_wait_ms(),
-        slowest: slowest_steps(&ledger),
+        total_ms: millis_between(record.created_at, end_at),
+        time: time_shares(&breakdown),
+        cpu_ms: breakdown.cpu_ms(),
+        network_wait_ms: breakdown.network_wait_ms(),
+        slowest: slowest_steps(&breakdown),
         signs: warning_signs(lines),
         cause,
         tries: Vec::new(),
         log_path: record.log_path.clone(),
     };
-    let current = record.step.as_ref().and_then(|step| find_step(&ledger, step.n));
-    explanation.tries = advice::advice_for(record, &explanation, current, until);
+    let current_step = record.step.as_ref().and_then(|step| find_step(&breakdown, step.n));
+    explanation.tries = advice::advice_for(record, &explanation, current_step, end_at);
     explanation
 }
 
-fn find_step(ledger: &TimeBreakdown, n: u32) -> Option<&Step> {
-    ledger.steps.iter().map(|spent| &spent.step).find(|step| step.n == n)
+fn find_step(breakdown: &TimeBreakdown, n: u32) -> Option<&Step> {
+    breakdown.steps.iter().map(|step_time| &step_time.step).find(|step| step.n == n)
 }
 
-fn time_shares(ledger: &TimeBreakdown) -> Vec<TimeShare> {
-    let kinds = ledger.time_by_kind.iter().map(|(kind, (ms, steps))| TimeShare {
+fn time_shares(breakdown: &TimeBreakdown) -> Vec<TimeShare> {
+    let kinds = breakdown.time_by_kind.iter().map(|(kind, (ms, steps))| TimeShare {
         what: kind.as_str(),
         ms: *ms,
         steps: *steps,
     });
-    let rest = [("queued", ledger.queued_ms), ("other", ledger.other_ms)];
-    let rest = rest.into_iter().map(|(what, ms)| TimeShare { what, ms, steps: 0 });
-    let mut shares: Vec<TimeShare> = kinds.chain(rest).filter(|share| share.ms > 0).collect();
+    let other_shares = [("queued", breakdown.queued_ms), ("other", breakdown.other_ms)];
+    let other_shares = other_shares.into_iter().map(|(what, ms)| TimeShare { what, ms, steps: 0 });
+    let mut shares: Vec<TimeShare> = kinds.chain(other_shares).filter(|share| share.ms > 0).collect();
     shares.sort_by_key(|share| std::cmp::Reverse(share.ms));
     shares
 }
 
-/// Selects the slowest steps. Skips waits for the model: only the shares of the time include them.
-fn slowest_steps(ledger: &TimeBreakdown) -> Vec<SlowStep> {
-    let worth = |spent: &&StepTime| {
-        let notable = spent.own_ms >= NOTABLE_MS || spent.step.outcome.is_none();
-        notable && spent.step.kind != StepKind::Model
+/// Selects the slowest steps, except for waits for the model, which are only part of the shares of the time.
+fn slowest_steps(breakdown: &TimeBreakdown) -> Vec<SlowStep> {
+    let is_listed = |step_time: &&StepTime| {
+        let is_notable = step_time.own_ms >= MIN_LISTED_MS || step_time.step.outcome.is_none();
+        is_notable && step_time.step.kind != StepKind::Model
     };
-    let mut slow: Vec<&StepTime> = ledger.steps.iter().filter(worth).collect();
-    slow.sort_by_key(|spent| std::cmp::Reverse(spent.own_ms));
-    let cpu = ledger.own_cpu_by_step();
-    let named = slow.iter().take(MAX_SLOWEST).map(|spent| SlowStep {
-        own_ms: spent.own_ms,
-        own_cpu_ms: cpu.get(&spent.step.n).copied().unwrap_or(0),
-        step: spent.step.clone(),
+    let mut slow_steps: Vec<&StepTime> = breakdown.steps.iter().filter(is_listed).collect();
+    slow_steps.sort_by_key(|step_time| std::cmp::Reverse(step_time.own_ms));
+    let cpu = breakdown.own_cpu_by_step();
+    let listed = slow_steps.iter().take(MAX_SLOW_STEPS).map(|step_time| SlowStep {
+        own_ms: step_time.own_ms,
+        own_cpu_ms: cpu.get(&step_time.step.n).copied().unwrap_or(0),
+        step: step_time.step.clone(),
     });
-    named.collect()
+    listed.collect()
 }
 
-fn failure_cause(record: &JobRecord, ledger: &TimeBreakdown) -> Option<FailureCause> {
+fn failure_cause(record: &JobRecord, breakdown: &TimeBreakdown) -> Option<FailureCause> {
     let error = record.error.as_ref()?;
     let (message, output) = match error.kind {
         FailureKind::CheckFailed | FailureKind::SetupFailed => summary::split_output(&error.message),
         _ => (error.message.as_str(), Vec::new()),
     };
-    let hidden = output.len().saturating_sub(MAX_OUTPUT_LINES);
+    let first_shown = output.len().saturating_sub(MAX_OUTPUT_LINES);
     Some(FailureCause {
         kind: error.kind,
         message: message.to_owned(),
-        output: output[hidden..].iter().map(|line| (*line).to_owned()).collect(),
-        step: error.step.and_then(|n| find_step(ledger, n)).cloned(),
+        output: output[first_shown..].iter().map(|line| (*line).to_owned()).collect(),
+        step: error.step.and_then(|n| find_step(breakdown, n)).cloned(),
     })
 }
 

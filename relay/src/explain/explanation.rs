@@ -1,4 +1,4 @@
-//! Data of a job's explanation.
+//! Data of the explanation of a job.
 
 use common::event::FailureKind;
 use common::ids::JobId;
@@ -7,44 +7,44 @@ use common::step::Step;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// Explanation of a job.
+/// Explanation of a job's duration or failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     pub job: JobId,
     /// State of the job.
     pub state: State,
-    /// Time from its launch to its end, or to now, in milliseconds.
+    /// Time from the job's launch to its end, or to now, in milliseconds.
     pub total_ms: u64,
-    /// Breakdown of that time, the largest share first. The shares add up to `total_ms`.
+    /// Breakdown of the total time, the largest share first. The shares add up to `total_ms`.
     pub time: Vec<TimeShare>,
-    /// CPU time of its steps, in milliseconds, if it was measured.
+    /// CPU time of the job's steps, in milliseconds, if it was measured.
     pub cpu_ms: Option<u64>,
     /// Time of network steps that was not spent on CPU, in milliseconds, for steps that were seen to wait on a socket.
     pub network_wait_ms: u64,
     /// Slowest steps, by time without sub-steps.
     pub slowest: Vec<SlowStep>,
-    /// Cause of its failure.
+    /// Cause of the job's failure.
     pub cause: Option<FailureCause>,
     /// Warning signs, oldest first.
     pub signs: Vec<WarningSign>,
-    /// Advice.
+    /// Lines of advice: what to try.
     pub tries: Vec<String>,
-    /// Path of the streamed log.
+    /// Path of the job's log.
     pub log_path: String,
 }
 
-/// A part of the time.
+/// Share of a job's time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TimeShare {
-    /// Kind of step, `queued` or `other`.
+    /// Use of the time: kind of step, `queued` or `other`.
     pub what: &'static str,
-    /// Length, in milliseconds.
+    /// Length of the share, in milliseconds.
     pub ms: u64,
-    /// Number of steps.
+    /// Number of steps; 0 for `queued` and `other`.
     pub steps: u32,
 }
 
-/// A slow step.
+/// Slow step of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SlowStep {
     /// Run time without sub-steps, in milliseconds.
@@ -58,7 +58,7 @@ pub struct SlowStep {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailureCause {
     pub kind: FailureKind,
-    /// Message of the error.
+    /// Message of the job's error.
     pub message: String,
     /// Last lines of the check or setup that failed.
     pub output: Vec<String>,
@@ -66,21 +66,21 @@ pub struct FailureCause {
     pub step: Option<Step>,
 }
 
-/// A warning sign that was seen before the job ended.
+/// Warning sign in the event log of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WarningSign {
-    /// Time of the event.
+    /// Time of the event that is the sign.
     pub at: Timestamp,
-    /// Type of the event.
+    /// Type of the event: `stalled`, `interrupted`, `warning` or `link_lost`.
     pub what: &'static str,
-    /// Number of the step.
+    /// Number of the step that the sign belongs to.
     pub step: Option<u32>,
-    /// Description.
+    /// Description of the sign.
     pub text: String,
 }
 
 impl Explanation {
-    /// Address that a process waited for, as named in the evidence.
+    /// Returns the address that a process waited for, as named in the evidence.
     pub fn waited_for_address(&self) -> Option<&str> {
         let texts = self.cause.iter().map(|cause| cause.message.as_str());
         texts.chain(self.signs.iter().rev().map(|sign| sign.text.as_str())).find_map(|text| {

@@ -5,10 +5,10 @@
 //!                    └──► cause and signs ───────────────────────┴─► Explanation ──► advice (a fixed table)
 //! ```
 //!
-//! * [`time_breakdown`]: breakdown of the time.
-//! * [`explanation`]: data of an explanation. [`analysis`]: computes it from a record and its log.
-//! * [`advice`]: the advice.
-//! * [`text`]: output of `relay explain`.
+//! * [`time_breakdown`]: breakdown of the job's time.
+//! * [`explanation`]: data of an explanation. [`analysis`]: its computation from a record and an event log.
+//! * [`advice`]: what to try after a failure.
+//! * [`text`]: text output of `relay explain`.
 
 pub mod advice;
 pub mod analysis;

@@ -1,4 +1,4 @@
-//! Output of `relay explain`, in at most 30 lines.
+//! Text output of `relay explain`, in at most 30 lines.
 
 use common::duration;
 use common::event::{Resources, StepOutcome};
@@ -7,11 +7,11 @@ use common::{summary, text_format};
 
 use super::{Explanation, SlowStep};
 use crate::plural;
-use crate::render::labeled_rows::{LabeledRows, MAX_ROW};
+use crate::render::labeled_rows::{LabeledRows, MAX_ROW_BYTES};
 use crate::render::{View, health, steps};
 use crate::times::format_clock;
 
-/// Maximum number of shares of the time that are listed; the others are summed up.
+/// Maximum number of shares of the time that are listed; the other shares are summed up.
 const MAX_SHARES: usize = 7;
 
 /// Builds the text: one line for the job, 1 for its health, at most 8 for the time, 1 for CPU and network, 5 for steps,
@@ -20,7 +20,7 @@ pub fn format_explanation(explanation: &Explanation, record: &JobRecord, view: &
     let mut rows = LabeledRows::new(view, format_headline(explanation, record, view));
     if !record.state.is_final() {
         let health = health::health(record, view);
-        rows.add_row("health", &text_format::one_line(&health.to_string(), MAX_ROW), |part| {
+        rows.add_row("health", &text_format::one_line(&health.to_string(), MAX_ROW_BYTES), |part| {
             view.paint.job_health(health.word, part)
         });
     }
@@ -36,7 +36,7 @@ pub fn format_explanation(explanation: &Explanation, record: &JobRecord, view: &
         format!(
             "{} {what}{step}: {}",
             format_clock(sign.at, view.now, &view.zone),
-            text_format::one_line(&sign.text, MAX_ROW)
+            text_format::one_line(&sign.text, MAX_ROW_BYTES)
         )
     });
     rows.add_list("seen", signs);
@@ -55,7 +55,7 @@ fn format_headline(explanation: &Explanation, record: &JobRecord, view: &View) -
     format!("{} {} {word} launch", explanation.job, view.paint.state(explanation.state, &state))
 }
 
-/// `cpu 12.8s; 1m59s waiting on the network`
+/// Formats the use of CPU and network: `cpu 12.8s; 1m59s waiting on the network`.
 fn format_usage(explanation: &Explanation) -> String {
     let cpu = explanation.cpu_ms.map(|ms| format!("cpu {}", duration::format_duration(ms)));
     let network = (explanation.network_wait_ms > 0).then(|| {
@@ -64,25 +64,27 @@ fn format_usage(explanation: &Explanation) -> String {
     cpu.into_iter().chain(network).collect::<Vec<_>>().join("; ")
 }
 
-/// `5 install 2m12s killed (limit 20m), cpu 12.3s, 240 MiB: npm ci`, time and CPU without its sub-steps.
-fn format_slow_step(slow: &SlowStep) -> String {
-    let step = &slow.step;
-    let limits = !matches!(step.outcome, Some(StepOutcome::Ok));
-    let limit = step.limit_ms.filter(|_| limits).map(|ms| format!(" (limit {})", duration::format_limit(ms)));
-    let used = step.resources.map(|used| Resources { cpu_ms: slow.own_cpu_ms, ..used });
+/// Formats a slow step: `5 install 2m12s killed (limit 20m), cpu 12.3s, 240 MiB: npm ci`. Time and CPU time exclude the
+/// sub-steps.
+fn format_slow_step(slow_step: &SlowStep) -> String {
+    let step = &slow_step.step;
+    let shows_limit = !matches!(step.outcome, Some(StepOutcome::Ok));
+    let limit =
+        step.limit_ms.filter(|_| shows_limit).map(|ms| format!(" (limit {})", duration::format_limit(ms)));
+    let used = step.resources.map(|used| Resources { cpu_ms: slow_step.own_cpu_ms, ..used });
     let used = used.map(|used| format!(", {}", summary::format_resources(&used))).unwrap_or_default();
-    let (time, outcome) = (duration::format_duration(slow.own_ms), steps::outcome_text(step));
+    let (time, outcome) = (duration::format_duration(slow_step.own_ms), steps::outcome_text(step));
     format!("{} {} {time} {outcome}{}{used}: {}", step.n, step.kind, limit.unwrap_or_default(), step.title)
 }
 
 impl LabeledRows<'_> {
     fn add_time(&mut self, explanation: &Explanation) {
-        let (shown, rest) = explanation.time.split_at(explanation.time.len().min(MAX_SHARES));
-        let rest_ms: u64 = rest.iter().map(|share| share.ms).sum();
+        let (listed, others) = explanation.time.split_at(explanation.time.len().min(MAX_SHARES));
+        let others_ms: u64 = others.iter().map(|share| share.ms).sum();
         let mut shares: Vec<(u64, String)> =
-            shown.iter().map(|share| (share.ms, describe_share(share.what, share.steps))).collect();
-        if rest_ms > 0 {
-            shares.push((rest_ms, "other".to_owned()));
+            listed.iter().map(|share| (share.ms, describe_share(share.what, share.steps))).collect();
+        if others_ms > 0 {
+            shares.push((others_ms, "other".to_owned()));
         }
         for (i, (ms, what)) in shares.into_iter().enumerate() {
             let percent = ms.saturating_mul(100).checked_div(explanation.total_ms).unwrap_or(0);
@@ -95,12 +97,14 @@ impl LabeledRows<'_> {
         let Some(cause) = &explanation.cause else { return };
         let kind = serde_json::to_value(cause.kind).ok();
         let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("failed");
-        let text =
-            text_format::one_line(&format!("{kind}: {}", text_format::to_printable(&cause.message)), MAX_ROW);
+        let text = text_format::one_line(
+            &format!("{kind}: {}", text_format::to_printable(&cause.message)),
+            MAX_ROW_BYTES,
+        );
         let paint = self.view.paint;
         self.add_row("cause", &text, |part| paint.alarm(part));
         for line in &cause.output {
-            self.add("", &format!("| {}", text_format::one_line(line, MAX_ROW)));
+            self.add("", &format!("| {}", text_format::one_line(line, MAX_ROW_BYTES)));
         }
     }
 }
@@ -122,14 +126,14 @@ mod tests {
     use crate::render::samples;
     use common::event_line::EventLine;
 
-    fn show(events: &[EventLine], second: i64) -> String {
+    fn explain_text(events: &[EventLine], second: i64) -> String {
         let record = JobRecord::rebuild(events).unwrap();
         format_explanation(&explain(&record, events, samples::at(second)), &record, &samples::view(second))
     }
 
     #[test]
-    fn a_stall_names_what_it_waited_for_and_what_to_try() {
-        insta::assert_snapshot!(show(&samples::stalled_job_events(), 200), @r#"
+    fn a_stalled_job_shows_what_it_waited_for_and_what_to_try() {
+        insta::assert_snapshot!(explain_text(&samples::stalled_job_events(), 200), @r#"
         abe#1 failed 2m32s after launch
         time         2m12s  86 %  install (1 step)
                      10.0s   6 %  model: waiting for answers (1 time)
@@ -152,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_runs_is_explained_too() {
-        insta::assert_snapshot!(show(&samples::supervised_job_events(), 1000), @r#"
+    fn a_running_job_is_explained_too() {
+        insta::assert_snapshot!(explain_text(&samples::supervised_job_events(), 1000), @r#"
         abe#1 running for 16m40s since launch
         health     quiet: build 16m28s of 20m; step 5 made no progress at the last check (waiting on TCP 10.0.0.1:443 ESTABLISHED); it is ended within 4m
         time        16m20s  98 %  install (1 step)
@@ -176,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_check_shows_its_output_and_what_was_interrupted_before() {
-        insta::assert_snapshot!(show(&samples::failed_check_events(), 100), @r#"
+    fn a_failed_check_shows_its_output_and_earlier_interruptions() {
+        insta::assert_snapshot!(explain_text(&samples::failed_check_events(), 100), @r#"
         abe#1 failed 1m35s after launch
         time         1m00s  63 %  fetch (1 step)
                      30.0s  31 %  check (1 step)
@@ -200,8 +204,8 @@ mod tests {
     }
 
     #[test]
-    fn a_step_over_its_limit() {
-        insta::assert_snapshot!(show(&samples::failed_job_events(), 700), @r#"
+    fn a_step_over_its_limit_shows_how_to_raise_the_limit() {
+        insta::assert_snapshot!(explain_text(&samples::failed_job_events(), 700), @r#"
         abe#1 failed 10m11s after launch
         time        10m00s  98 %  install (1 step)
                       5.0s   0 %  clone (1 step)
@@ -220,8 +224,8 @@ mod tests {
     }
 
     #[test]
-    fn a_queued_job_has_only_waited() {
-        insta::assert_snapshot!(show(&samples::failed_job_events()[..1], 60), @r#"
+    fn a_queued_job_shows_only_waiting_time() {
+        insta::assert_snapshot!(explain_text(&samples::failed_job_events()[..1], 60), @r#"
         abe#1 queued for 1m00s since launch
         health     queued: next in line (4 of 4 slots busy)
         time         1m00s 100 %  queued: waiting for the platform
@@ -231,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_facts_are_there_for_programs() {
+    fn programs_get_the_same_explanation_as_json() {
         let events = samples::failed_check_events();
         let record = JobRecord::rebuild(&events).unwrap();
-        let mut facts = serde_json::to_value(explain(&record, &events, samples::at(100))).unwrap();
-        // Its steps have the form of those in the record.
-        facts["cause"]["step"] = facts["cause"]["step"]["n"].clone();
-        facts["slowest"] = facts["slowest"][0]["step"]["n"].clone();
+        let mut json = serde_json::to_value(explain(&record, &events, samples::at(100))).unwrap();
+        // Steps have the same form as in the record, so their numbers are enough here.
+        json["cause"]["step"] = json["cause"]["step"]["n"].clone();
+        json["slowest"] = json["slowest"][0]["step"]["n"].clone();
         let expected = serde_json::json!({
             "job": "abe#1",
             "state": "failed",
@@ -262,16 +266,16 @@ mod tests {
             ],
             "log_path": "/r/abe.1.log",
         });
-        assert_eq!(facts.to_string(), expected.to_string());
+        assert_eq!(json.to_string(), expected.to_string());
     }
 
     #[test]
-    fn a_hostile_log_takes_thirty_short_lines_and_no_control_characters() {
-        for state in [false, true] {
-            let events = samples::hostile_job_events(state);
-            let text = show(&events, 700);
+    fn a_hostile_log_is_explained_in_30_short_lines_without_control_characters() {
+        for has_ended in [false, true] {
+            let events = samples::hostile_job_events(has_ended);
+            let text = explain_text(&events, 700);
             assert!(text.lines().count() <= 30, "{text}");
-            assert!(text.lines().all(|line| line.len() <= MAX_ROW + 40), "{text}");
+            assert!(text.lines().all(|line| line.len() <= MAX_ROW_BYTES + 40), "{text}");
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
             assert!(!text.contains('\u{202e}'));
         }

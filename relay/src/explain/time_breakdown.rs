@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::times::millis_between;
 
-/// One step of the log.
+/// Step of an event log, with the time that it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepTime {
     pub step: Step,
@@ -30,9 +30,9 @@ pub struct TimeBreakdown {
     pub queued_ms: u64,
     /// Time without a running step, in milliseconds.
     pub other_ms: u64,
-    /// Every step, in order of its start.
+    /// Every step of the job, in order of start.
     pub steps: Vec<StepTime>,
-    /// Time and number of steps, by kind.
+    /// Time in milliseconds, and number of steps, by kind of step.
     pub time_by_kind: BTreeMap<StepKind, (u64, u32)>,
     /// Steps with a process that was seen waiting on a socket.
     steps_on_sockets: BTreeSet<u32>,
@@ -42,17 +42,17 @@ pub struct TimeBreakdown {
 }
 
 impl TimeBreakdown {
-    /// Reads a log, up to `until` for a job that is still running.
-    pub fn build(created_at: Timestamp, lines: &[EventLine], until: Timestamp) -> Self {
-        let (mut ledger, mut last) = (Self::default(), created_at);
+    /// Builds the breakdown from an event log, up to `end_at` for a job that is still running.
+    pub fn build(created_at: Timestamp, lines: &[EventLine], end_at: Timestamp) -> Self {
+        let (mut breakdown, mut last_at) = (Self::default(), created_at);
         for event in lines.iter().filter_map(|line| line.event.as_ref()) {
             // The clocks of relay and agent may differ: a negative interval counts as zero.
-            ledger.add_interval(millis_between(last, event.at));
-            last = last.max(event.at);
-            ledger.apply_event(event.at, &event.body);
+            breakdown.add_interval(millis_between(last_at, event.at));
+            last_at = last_at.max(event.at);
+            breakdown.apply_event(event.at, &event.body);
         }
-        ledger.add_interval(millis_between(last, until));
-        ledger
+        breakdown.add_interval(millis_between(last_at, end_at));
+        breakdown
     }
 
     fn apply_event(&mut self, at: Timestamp, body: &EventBody) {
@@ -68,7 +68,7 @@ impl TimeBreakdown {
                 });
             }
             EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
-                let Some(index) = self.running_steps.iter().position(|at| self.steps[*at].step.n == *n)
+                let Some(index) = self.running_steps.iter().position(|index| self.steps[*index].step.n == *n)
                 else {
                     return;
                 };
@@ -84,11 +84,11 @@ impl TimeBreakdown {
                 self.steps_on_sockets.insert(*n);
             }
             EventBody::Extended { n: Some(n), limit_ms } => {
-                if let Some(spent) = self.steps.iter_mut().find(|spent| spent.step.n == *n) {
-                    spent.step.limit_ms = Some(*limit_ms);
+                if let Some(step_time) = self.steps.iter_mut().find(|step_time| step_time.step.n == *n) {
+                    step_time.step.limit_ms = Some(*limit_ms);
                 }
             }
-            // A step without an end in the log ended with its job.
+            // A step whose end is not in the log ended with its job.
             EventBody::Finished { .. } => {
                 for index in self.running_steps.drain(..) {
                     self.steps[index].step.outcome = Some(StepOutcome::Unknown);
@@ -107,54 +107,57 @@ impl TimeBreakdown {
             return;
         }
         let parents: Vec<u32> =
-            self.running_steps.iter().filter_map(|at| self.steps[*at].step.parent).collect();
-        let inner: Vec<usize> = self
+            self.running_steps.iter().filter_map(|index| self.steps[*index].step.parent).collect();
+        let innermost: Vec<usize> = self
             .running_steps
             .iter()
             .copied()
-            .filter(|at| !parents.contains(&self.steps[*at].step.n))
+            .filter(|index| !parents.contains(&self.steps[*index].step.n))
             .collect();
-        let Ok(count @ 1..) = u64::try_from(inner.len()) else {
+        let Ok(count @ 1..) = u64::try_from(innermost.len()) else {
             self.other_ms += ms;
             return;
         };
-        for (i, at) in inner.into_iter().enumerate() {
+        for (i, index) in innermost.into_iter().enumerate() {
             let share = ms / count + if i == 0 { ms % count } else { 0 };
-            let spent = &mut self.steps[at];
-            spent.own_ms += ms;
-            spent.share_ms += share;
-            self.time_by_kind.entry(spent.step.kind).or_default().0 += share;
+            let step_time = &mut self.steps[index];
+            step_time.own_ms += ms;
+            step_time.share_ms += share;
+            self.time_by_kind.entry(step_time.step.kind).or_default().0 += share;
         }
     }
 
     /// Returns the CPU time of all steps, in milliseconds; `None` if none was measured.
     pub fn cpu_ms(&self) -> Option<u64> {
-        let seen = self.steps.iter().any(|spent| spent.step.resources.is_some());
-        seen.then(|| self.own_cpu_by_step().values().fold(0_u64, |sum, ms| sum.saturating_add(*ms)))
+        let is_measured = self.steps.iter().any(|step_time| step_time.step.resources.is_some());
+        is_measured.then(|| self.own_cpu_by_step().values().fold(0_u64, |sum, ms| sum.saturating_add(*ms)))
     }
 
     /// Returns the time that network steps did not spend on CPU, in milliseconds. Includes only steps
     /// that were seen waiting on a socket: others, such as a clone of a local folder, wait for the disk.
     pub fn network_wait_ms(&self) -> u64 {
         let cpu = self.own_cpu_by_step();
-        let network = self
-            .steps
-            .iter()
-            .filter(|spent| spent.step.kind.is_network() && self.steps_on_sockets.contains(&spent.step.n));
-        network.map(|spent| spent.share_ms.saturating_sub(cpu.get(&spent.step.n).copied().unwrap_or(0))).sum()
+        let network = self.steps.iter().filter(|step_time| {
+            step_time.step.kind.is_network() && self.steps_on_sockets.contains(&step_time.step.n)
+        });
+        network
+            .map(|step_time| {
+                step_time.share_ms.saturating_sub(cpu.get(&step_time.step.n).copied().unwrap_or(0))
+            })
+            .sum()
     }
 
     /// Returns the CPU time of each step without its sub-steps.
     pub fn own_cpu_by_step(&self) -> BTreeMap<u32, u64> {
-        let of = |step: &Step| step.resources.map_or(0, |used| used.cpu_ms);
-        let mut own: BTreeMap<u32, u64> =
-            self.steps.iter().map(|spent| (spent.step.n, of(&spent.step))).collect();
-        for spent in &self.steps {
-            if let Some(parent) = spent.step.parent.and_then(|parent| own.get_mut(&parent)) {
-                *parent = parent.saturating_sub(of(&spent.step));
+        let cpu_of = |step: &Step| step.resources.map_or(0, |used| used.cpu_ms);
+        let mut own_cpu: BTreeMap<u32, u64> =
+            self.steps.iter().map(|step_time| (step_time.step.n, cpu_of(&step_time.step))).collect();
+        for step_time in &self.steps {
+            if let Some(parent) = step_time.step.parent.and_then(|parent| own_cpu.get_mut(&parent)) {
+                *parent = parent.saturating_sub(cpu_of(&step_time.step));
             }
         }
-        own
+        own_cpu
     }
 }
 
@@ -164,10 +167,11 @@ mod tests {
     use crate::render::samples;
 
     #[test]
-    fn every_millisecond_is_put_down_once_and_sub_steps_are_not_their_parents() {
-        let ledger = TimeBreakdown::build(samples::at(0), &samples::stalled_job_events(), samples::at(152));
+    fn every_millisecond_is_counted_once_for_the_innermost_step() {
+        let breakdown =
+            TimeBreakdown::build(samples::at(0), &samples::stalled_job_events(), samples::at(152));
         let kinds: Vec<_> =
-            ledger.time_by_kind.iter().map(|(kind, (ms, steps))| (kind.as_str(), *ms, *steps)).collect();
+            breakdown.time_by_kind.iter().map(|(kind, (ms, steps))| (kind.as_str(), *ms, *steps)).collect();
         let expected = [
             ("start", 1000, 1),
             ("model", 10_000, 1),
@@ -176,13 +180,13 @@ mod tests {
             ("build", 3000, 1),
         ];
         similar_asserts::assert_eq!(kinds, expected);
-        assert_eq!((ledger.queued_ms, ledger.other_ms), (1000, 0));
-        // The build's CPU time includes that of both of its sub-steps.
-        assert_eq!((ledger.cpu_ms(), ledger.network_wait_ms()), (Some(12_800), 119_655));
+        assert_eq!((breakdown.queued_ms, breakdown.other_ms), (1000, 0));
+        // The CPU time of the build step includes the CPU time of both sub-steps.
+        assert_eq!((breakdown.cpu_ms(), breakdown.network_wait_ms()), (Some(12_800), 119_655));
     }
 
     #[test]
-    fn steps_beside_each_other_share_and_a_job_that_goes_on_is_read_up_to_now() {
+    fn concurrent_steps_share_time_and_a_running_job_is_counted_up_to_now() {
         let mut events = samples::stalled_job_events();
         events.truncate(10);
         for line in &mut events {
@@ -192,9 +196,9 @@ mod tests {
                 *parent = None;
             }
         }
-        let ledger = TimeBreakdown::build(samples::at(0), &events, samples::at(21));
-        assert_eq!(ledger.steps[3].own_ms, 5000);
-        assert_eq!(ledger.time_by_kind[&StepKind::Fetch], (2500, 1));
-        assert_eq!(ledger.time_by_kind[&StepKind::Build], (1000 + 2500 + 3000, 1));
+        let breakdown = TimeBreakdown::build(samples::at(0), &events, samples::at(21));
+        assert_eq!(breakdown.steps[3].own_ms, 5000);
+        assert_eq!(breakdown.time_by_kind[&StepKind::Fetch], (2500, 1));
+        assert_eq!(breakdown.time_by_kind[&StepKind::Build], (1000 + 2500 + 3000, 1));
     }
 }

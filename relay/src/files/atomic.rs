@@ -21,15 +21,15 @@ pub enum Durability {
 /// Replaces `path`, with mode 0600.
 ///
 /// # Errors
-/// The error of the first failing call. The old file is then unchanged.
+/// Returns the error of the first failing call. The old file is then unchanged.
 pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let temporary = temp_path(path);
-    let written = write_new(&temporary, bytes, durability).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
+    let result = write_new(&temporary, bytes, durability).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
         // Best effort: the next attempt reuses the name.
         let _ = fs::remove_file(&temporary);
     }
-    written
+    result
 }
 
 /// Returns the temporary path: hidden, with the process id, and in the target's directory because `rename` works only

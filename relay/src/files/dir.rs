@@ -1,8 +1,9 @@
-//! A folder of the registry, kept open. Its entries are opened by name relative to its descriptor, never by path.
+//! Folder of the registry that stays open. Entries are opened by name, relative to the descriptor of the folder, never
+//! by path.
 //!
 //! ```text
 //! ROOT ─ as given ─► platform ─ no link ─► workers ─ no link ─► requests, names, outbox, sessions, archive
-//!                                             └─ its owner must own everything opened here
+//!                                             └─ the owner of this folder must own every opened entry
 //! ```
 //!
 //! A session may replace any entry with anything. So an open never follows a link and never blocks, and the opened
@@ -31,12 +32,13 @@ const REGISTRY_PATH: [&str; 2] = ["platform", "workers"];
 const PLATFORM_DEPTH: usize = 1;
 /// Prefix of the names of entries that were set aside.
 pub const SET_ASIDE_PREFIX: &str = ".refused-";
-/// Maximum number of bytes kept of an entry's name when the entry is set aside. With prefix and number, the new name
-/// stays below 255 bytes.
-const MAX_KEPT_NAME: usize = 200;
-/// Maximum number of set-aside entries per name; further attempts fail.
+/// Maximum number of bytes that are kept of the name of an entry that is set aside. With prefix and number, the new
+/// name stays below 255 bytes.
+const MAX_KEPT_NAME_BYTES: usize = 200;
+/// Maximum number of set-aside entries per name; further attempts to set an entry aside fail.
 pub const MAX_SET_ASIDE: u32 = 1000;
-/// A folder, opened on first use. It stays the same folder even if its path leads elsewhere later.
+
+/// Folder of the registry, opened on first use. It stays the same folder even if its path leads elsewhere later.
 #[derive(Debug, Clone)]
 pub struct RegistryDir(Arc<DirState>);
 
@@ -51,11 +53,11 @@ struct DirState {
 enum DirLocation {
     /// A folder on the path from a project root to the registry: the root, and the number of components below it.
     Project(PathBuf, usize),
-    /// A folder inside another one.
-    Below(RegistryDir, String),
-    /// Any folder, opened as given.
+    /// A subfolder of another folder, by its name.
+    Subfolder(RegistryDir, String),
+    /// Any folder, opened by its path.
     #[cfg(any(test, feature = "internals"))]
-    Given,
+    AnyPath,
 }
 
 impl PartialEq for RegistryDir {
@@ -73,7 +75,7 @@ impl AsRef<Path> for RegistryDir {
 }
 
 impl RegistryDir {
-    /// Returns the registry of the project at `root`.
+    /// Returns the folder of the registry of the project at `root`.
     pub fn of_project(root: &Path) -> Self {
         Self::new(
             root.join(REGISTRY_PATH[0]).join(REGISTRY_PATH[1]),
@@ -86,10 +88,10 @@ impl RegistryDir {
         Self::new(root.join(REGISTRY_PATH[0]), DirLocation::Project(root.to_owned(), PLATFORM_DEPTH))
     }
 
-    /// Returns any folder, for tests.
+    /// Returns any folder by its path, for tests.
     #[cfg(any(test, feature = "internals"))]
     pub fn at_path(path: &Path) -> Self {
-        Self::new(path.to_owned(), DirLocation::Given)
+        Self::new(path.to_owned(), DirLocation::AnyPath)
     }
 
     fn new(path: PathBuf, location: DirLocation) -> Self {
@@ -100,9 +102,9 @@ impl RegistryDir {
     pub fn reopen(&self) -> Self {
         let location = match &self.0.location {
             DirLocation::Project(root, names) => DirLocation::Project(root.clone(), *names),
-            DirLocation::Below(parent, name) => DirLocation::Below(parent.reopen(), name.clone()),
+            DirLocation::Subfolder(parent, name) => DirLocation::Subfolder(parent.reopen(), name.clone()),
             #[cfg(any(test, feature = "internals"))]
-            DirLocation::Given => DirLocation::Given,
+            DirLocation::AnyPath => DirLocation::AnyPath,
         };
         Self::new(self.0.path.clone(), location)
     }
@@ -110,7 +112,7 @@ impl RegistryDir {
     /// Returns a folder inside this one. Each call returns its own handle, so that no descriptor stays open longer than
     /// needed.
     pub fn subfolder(&self, name: &str) -> Self {
-        Self::new(self.0.path.join(name), DirLocation::Below(self.clone(), name.to_owned()))
+        Self::new(self.0.path.join(name), DirLocation::Subfolder(self.clone(), name.to_owned()))
     }
 
     /// Returns a file in this folder. The name is a single component.
@@ -118,7 +120,7 @@ impl RegistryDir {
         FileRef::new(self.clone(), self.0.path.join(name))
     }
 
-    /// Path for display.
+    /// Returns the path, for display.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
@@ -129,9 +131,9 @@ impl RegistryDir {
         }
         let opened = match &self.0.location {
             DirLocation::Project(root, names) => OpenDir::open_path(root, &REGISTRY_PATH[..*names])?,
-            DirLocation::Below(parent, name) => parent.open()?.open_folder_in(name, &self.0.path)?,
+            DirLocation::Subfolder(parent, name) => parent.open()?.open_folder_in(name, &self.0.path)?,
             #[cfg(any(test, feature = "internals"))]
-            DirLocation::Given => OpenDir::at_path(&self.0.path)?,
+            DirLocation::AnyPath => OpenDir::at_path(&self.0.path)?,
         };
         // If another thread has opened the folder first, that thread's descriptor is used.
         Ok(self.0.open_dir.get_or_init(|| opened))
@@ -156,7 +158,7 @@ impl RegistryDir {
     /// Returns an error if the folder can't be created, or if the registry belongs to another user.
     pub fn ensure(&self) -> io::Result<()> {
         match &self.0.location {
-            DirLocation::Below(parent, name) => self.ensure_below(parent, name),
+            DirLocation::Subfolder(parent, name) => self.ensure_subfolder(parent, name),
             DirLocation::Project(root, names) => {
                 match self.open() {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -169,20 +171,20 @@ impl RegistryDir {
                 self.writable_fd().map(drop)
             }
             #[cfg(any(test, feature = "internals"))]
-            DirLocation::Given => self.writable_fd().map(drop),
+            DirLocation::AnyPath => self.writable_fd().map(drop),
         }
     }
 
-    fn ensure_below(&self, parent: &Self, name: &str) -> io::Result<()> {
-        let above = parent.writable_fd()?;
+    fn ensure_subfolder(&self, parent: &Self, name: &str) -> io::Result<()> {
+        let parent_fd = parent.writable_fd()?;
         match self.open() {
             Ok(_) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) if RefusedEntry::from_error(&e).is_some() => parent.set_aside(name, &e)?,
             Err(e) => return Err(e),
         }
-        match rustix::fs::mkdirat(above, name, Mode::RWXU) {
-            // Another process created it first.
+        match rustix::fs::mkdirat(parent_fd, name, Mode::RWXU) {
+            // Another process created the folder first.
             Err(Errno::EXIST) | Ok(()) => self.open().map(drop),
             Err(e) => Err(e.into()),
         }
@@ -199,10 +201,10 @@ impl RegistryDir {
     /// Returns true if this folder contains a folder of each of these names, and all belong to its owner.
     pub fn has_folders(&self, names: &[&str]) -> bool {
         let Ok(open) = self.open() else { return false };
-        let is_one = |name: &&str| {
+        let is_owned_folder = |name: &&str| {
             self.stat(Path::new(name)).is_ok_and(|stat| RefusalReason::of_folder(&stat, open.owner).is_none())
         };
-        names.iter().all(is_one)
+        names.iter().all(is_owned_folder)
     }
 
     fn dir_fd(&self) -> io::Result<BorrowedFd<'_>> {
@@ -213,10 +215,10 @@ impl RegistryDir {
     pub(super) fn writable_fd(&self) -> io::Result<BorrowedFd<'_>> {
         let open = match (self.open(), &self.0.location) {
             // A missing subfolder is created again, because it may have been replaced while a daemon uses it.
-            (Err(e), DirLocation::Below(parent, name))
+            (Err(e), DirLocation::Subfolder(parent, name))
                 if e.kind() == io::ErrorKind::NotFound || RefusedEntry::from_error(&e).is_some() =>
             {
-                self.ensure_below(parent, name)?;
+                self.ensure_subfolder(parent, name)?;
                 self.open()?
             }
             (opened, _) => opened?,
@@ -250,24 +252,25 @@ impl RegistryDir {
         Ok(rustix::fs::fsync(self.dir_fd()?)?)
     }
 
-    /// Free space on the folder's disk, in bytes; `None` if the system does not report it.
+    /// Returns the free space on the folder's disk, in bytes; `None` if the system does not report it.
     pub fn free_bytes(&self) -> Option<u64> {
         let disk = rustix::fs::fstatvfs(self.dir_fd().ok()?).ok()?;
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Number of files that can still be created on its disk; `None` if the system does not report it or sets no bound.
+    /// Returns the number of files that can still be created on the folder's disk; `None` if the system does not report
+    /// it or sets no bound.
     pub fn free_files(&self) -> Option<u64> {
         let disk = rustix::fs::fstatvfs(self.dir_fd().ok()?).ok()?;
         (disk.f_files > 0).then_some(disk.f_favail)
     }
 
-    /// Target of a link, as text.
+    /// Returns the target of a link, as text.
     pub(super) fn read_link(&self, name: &Path) -> io::Result<std::ffi::CString> {
         Ok(rustix::fs::readlinkat(self.dir_fd()?, name, Vec::new())?)
     }
 
-    /// Metadata of the entry with this name; links are not followed.
+    /// Returns the metadata of the entry with this name; links are not followed.
     pub(super) fn stat(&self, name: &Path) -> io::Result<Stat> {
         Ok(rustix::fs::statat(self.dir_fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
@@ -303,7 +306,8 @@ impl RegistryDir {
         }
     }
 
-    /// Reason to refuse the entry with this name; `None` for a file that may be opened, and for a missing entry.
+    /// Returns the reason to refuse the entry with this name; `None` for a file that may be opened, and for a missing
+    /// entry.
     pub(super) fn refusal_reason(&self, name: &Path) -> io::Result<Option<RefusalReason>> {
         let owner = self.open()?.owner;
         match self.stat(name) {
@@ -321,13 +325,13 @@ impl RegistryDir {
         let name = name.as_ref();
         let fd = self.writable_fd()?;
         let mut stem = name.as_os_str().as_encoded_bytes().to_vec();
-        stem.truncate(MAX_KEPT_NAME);
+        stem.truncate(MAX_KEPT_NAME_BYTES);
         for n in 1..MAX_SET_ASIDE {
-            let aside = [SET_ASIDE_PREFIX.as_bytes(), &stem, format!("-{n}").as_bytes()].concat();
-            let aside = PathBuf::from(OsString::from_vec(aside));
-            match safe_open::rename_no_replace(fd, name, fd, &aside) {
+            let new_name = [SET_ASIDE_PREFIX.as_bytes(), &stem, format!("-{n}").as_bytes()].concat();
+            let new_name = PathBuf::from(OsString::from_vec(new_name));
+            match safe_open::rename_no_replace(fd, name, fd, &new_name) {
                 Ok(()) => {
-                    tracing::warn!("{cause}; it was set aside as {}", self.0.path.join(aside).display());
+                    tracing::warn!("{cause}; it was set aside as {}", self.0.path.join(new_name).display());
                     return Ok(());
                 }
                 Err(Errno::NOENT) => return Ok(()),

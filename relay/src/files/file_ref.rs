@@ -12,7 +12,7 @@ use super::dir::RegistryDir;
 use super::refused::{RefusalReason, RefusedEntry};
 use super::safe_open::{OpenedFile, rename_no_replace};
 
-/// A name in a folder. The file is not opened yet and need not exist.
+/// Name of a file in a folder of the registry. The file is not opened yet and need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileRef {
     dir: RegistryDir,
@@ -37,22 +37,22 @@ impl FileRef {
             .file(path.file_name().unwrap_or_default())
     }
 
-    /// Path for display.
+    /// Returns the path, for display.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Path, formatted for printing.
+    /// Returns the path, formatted for printing.
     pub fn display(&self) -> std::path::Display<'_> {
         self.path.display()
     }
 
-    /// Folder that contains the file.
+    /// Returns the folder that contains the file.
     pub fn dir(&self) -> &RegistryDir {
         &self.dir
     }
 
-    /// Last component of the path. The file is looked up by this name, in its folder.
+    /// Returns the last component of the path. The file is looked up by this name, in its folder.
     pub fn name(&self) -> &Path {
         Path::new(self.path.file_name().unwrap_or_default())
     }
@@ -85,12 +85,12 @@ impl FileRef {
     /// Creates the file.
     ///
     /// # Errors
-    /// `AlreadyExists` when an entry has the name; otherwise the error of the failing call.
+    /// Returns `AlreadyExists` when an entry has the name; otherwise the error of the failing call.
     pub fn create_new(&self) -> io::Result<File> {
         self.dir.open_to_change(self.name(), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
-    /// Metadata of the file.
+    /// Returns the metadata of the file.
     ///
     /// # Errors
     /// Returns an error if the file is absent or may not be opened.
@@ -98,7 +98,8 @@ impl FileRef {
         self.open()?.metadata()
     }
 
-    /// Length in bytes; `None` for a file that is absent or may not be opened. Faster than [`FileRef::metadata`].
+    /// Returns the length in bytes; `None` for a file that is absent or may not be opened. Faster than
+    /// [`FileRef::metadata`].
     pub fn size(&self) -> Option<u64> {
         self.dir.file_length(self.name()).ok()
     }
@@ -108,7 +109,7 @@ impl FileRef {
         self.dir.stat(self.name()).is_ok()
     }
 
-    /// Reason to refuse the entry with this name, if any.
+    /// Returns the reason to refuse the entry with this name, if any.
     pub fn refusal_reason(&self) -> io::Result<Option<RefusalReason>> {
         self.dir.refusal_reason(self.name())
     }
@@ -116,7 +117,7 @@ impl FileRef {
     /// Reads the whole file, which may have at most `max_bytes` bytes.
     ///
     /// # Errors
-    /// `FileTooLarge` for a longer file; otherwise the errors of [`FileRef::open`].
+    /// Returns `FileTooLarge` for a longer file; otherwise the errors of [`FileRef::open`].
     pub fn read(&self, max_bytes: u64) -> io::Result<Vec<u8>> {
         self.read_opened(self.dir.open_to_read(self.name())?, max_bytes)
     }
@@ -124,7 +125,7 @@ impl FileRef {
     /// Reads a file of any owner as text. It may have at most `max_bytes` bytes.
     ///
     /// # Errors
-    /// Returns an error if it is absent, not a regular file, too large, or not UTF-8.
+    /// Returns an error if the file is absent, not a regular file, too large, or not UTF-8.
     pub fn read_any_text(&self, max_bytes: u64) -> io::Result<String> {
         let bytes = self.read_opened(self.dir.open_any_owner(self.name())?, max_bytes)?;
         String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
@@ -133,13 +134,13 @@ impl FileRef {
     /// Reads a file up to the length that it had when it was opened. Files of the registry are replaced, never
     /// extended.
     fn read_opened(&self, opened: OpenedFile, max_bytes: u64) -> io::Result<Vec<u8>> {
-        let OpenedFile { mut file, length: len } = opened;
-        if len > max_bytes {
+        let OpenedFile { mut file, length } = opened;
+        if length > max_bytes {
             let text =
                 format!("{} has more than {max_bytes} bytes and is not read: remove it", self.display());
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
         }
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         let mut filled = 0;
         while filled < bytes.len() {
             match file.read(&mut bytes[filled..]) {
@@ -157,7 +158,7 @@ impl FileRef {
     /// Reads the whole file as text. It may have at most `max_bytes` bytes.
     ///
     /// # Errors
-    /// `InvalidData` when the text is not UTF-8; otherwise the errors of [`FileRef::open`].
+    /// Returns `InvalidData` when the text is not UTF-8; otherwise the errors of [`FileRef::open`].
     pub fn read_text(&self, max_bytes: u64) -> io::Result<String> {
         String::from_utf8(self.read(max_bytes)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
@@ -178,26 +179,26 @@ impl FileRef {
     }
 
     /// Renames the file and replaces a file that has the new name.
-    pub fn rename(&self, to: &Self) -> io::Result<()> {
-        let (from_dir, to_dir) = (self.dir.writable_fd()?, to.dir.writable_fd()?);
+    pub fn rename(&self, new_file: &Self) -> io::Result<()> {
+        let (old_dir, new_dir) = (self.dir.writable_fd()?, new_file.dir.writable_fd()?);
         // A foreign entry under the new name is kept for inspection.
-        if let Some(reason) = to.refusal_reason()? {
-            to.set_aside(&RefusedEntry::error(&to.path, reason))?;
+        if let Some(reason) = new_file.refusal_reason()? {
+            new_file.set_aside(&RefusedEntry::error(&new_file.path, reason))?;
         }
-        Ok(rustix::fs::renameat(from_dir, self.name(), to_dir, to.name())?)
+        Ok(rustix::fs::renameat(old_dir, self.name(), new_dir, new_file.name())?)
     }
 
     /// Renames the file to an unused name. An entry in the way that is not a file of the registry is set aside.
     ///
     /// # Errors
-    /// `AlreadyExists` when a file has the new name; otherwise the error of the failing call.
-    pub fn rename_no_replace(&self, to: &Self) -> io::Result<()> {
-        let (from_dir, to_dir) = (self.dir.writable_fd()?, to.dir.writable_fd()?);
-        match rename_no_replace(from_dir, self.name(), to_dir, to.name()) {
-            Err(Errno::EXIST) => match to.refusal_reason()? {
+    /// Returns `AlreadyExists` when a file has the new name; otherwise the error of the failing call.
+    pub fn rename_no_replace(&self, new_file: &Self) -> io::Result<()> {
+        let (old_dir, new_dir) = (self.dir.writable_fd()?, new_file.dir.writable_fd()?);
+        match rename_no_replace(old_dir, self.name(), new_dir, new_file.name()) {
+            Err(Errno::EXIST) => match new_file.refusal_reason()? {
                 Some(reason) => {
-                    to.set_aside(&RefusedEntry::error(&to.path, reason))?;
-                    Ok(rename_no_replace(from_dir, self.name(), to_dir, to.name())?)
+                    new_file.set_aside(&RefusedEntry::error(&new_file.path, reason))?;
+                    Ok(rename_no_replace(old_dir, self.name(), new_dir, new_file.name())?)
                 }
                 None => Err(Errno::EXIST.into()),
             },
@@ -208,21 +209,23 @@ impl FileRef {
     /// Creates a symbolic link under this name, to a name in the same folder.
     ///
     /// # Errors
-    /// `AlreadyExists` when an entry has the name; otherwise the error of the failing call.
+    /// Returns `AlreadyExists` when an entry has the name; otherwise the error of the failing call.
     pub fn create_link(&self, target: &str) -> io::Result<()> {
         Ok(rustix::fs::symlinkat(target, self.dir.writable_fd()?, self.name())?)
     }
 
     /// Renames the link and replaces a link or a file that has the new name.
-    pub fn rename_link(&self, to: &Self) -> io::Result<()> {
-        if let Ok(Some(reason @ (RefusalReason::Directory | RefusalReason::HardLink))) = to.refusal_reason() {
-            to.set_aside(&RefusedEntry::error(&to.path, reason))?;
+    pub fn rename_link(&self, new_file: &Self) -> io::Result<()> {
+        if let Ok(Some(reason @ (RefusalReason::Directory | RefusalReason::HardLink))) =
+            new_file.refusal_reason()
+        {
+            new_file.set_aside(&RefusedEntry::error(&new_file.path, reason))?;
         }
-        let (from_dir, to_dir) = (self.dir.writable_fd()?, to.dir.writable_fd()?);
-        Ok(rustix::fs::renameat(from_dir, self.name(), to_dir, to.name())?)
+        let (old_dir, new_dir) = (self.dir.writable_fd()?, new_file.dir.writable_fd()?);
+        Ok(rustix::fs::renameat(old_dir, self.name(), new_dir, new_file.name())?)
     }
 
-    /// Target of the link, as text. The target is not looked up.
+    /// Returns the target of the link, as text. The target is not looked up.
     pub fn read_link(&self) -> io::Result<String> {
         let target = self.dir.read_link(self.name())?;
         target.into_string().map_err(|_| io::ErrorKind::InvalidData.into())

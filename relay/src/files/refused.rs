@@ -15,12 +15,12 @@ use rustix::fs::{FileType, Stat};
 /// Maximum number of bytes of `/etc/passwd` that are searched for a name.
 const MAX_PASSWD_BYTES: u64 = 1 << 20;
 
-/// An entry of the registry that is not opened.
+/// Entry of the registry that is not opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedEntry {
     /// Path of the entry.
     pub path: PathBuf,
-    /// Reason of the refusal.
+    /// Reason why the entry is not opened.
     pub reason: RefusalReason,
 }
 
@@ -51,7 +51,7 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
-    /// Reason to refuse a file; `None` for a regular file of `owner` with a single name.
+    /// Returns the reason to refuse a file; `None` for a regular file of `owner` with a single name.
     pub(super) fn of_file(stat: &Stat, owner: u32) -> Option<Self> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if stat.st_uid != owner => Some(Self::OtherOwner(stat.st_uid)),
@@ -62,7 +62,7 @@ impl RefusalReason {
         }
     }
 
-    /// Reason to refuse a folder; `None` for one of `owner`.
+    /// Returns the reason to refuse a folder; `None` for a folder of `owner`.
     pub(super) fn of_folder(stat: &Stat, owner: u32) -> Option<Self> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if stat.st_uid != owner => Some(Self::OtherOwner(stat.st_uid)),
@@ -104,11 +104,11 @@ impl fmt::Display for RefusalReason {
 
 impl fmt::Display for RefusedEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let undone = match self.reason {
+        let verb = match self.reason {
             RefusalReason::MostlyHoles | RefusalReason::OverlongLine => "read",
             _ => "opened",
         };
-        write!(f, "{} {} and is not {undone}: ", self.path.display(), self.reason)?;
+        write!(f, "{} {} and is not {verb}: ", self.path.display(), self.reason)?;
         match self.reason {
             RefusalReason::ForeignRegistry(uid) => write!(f, "run this as {}", user_name_or_id(uid)),
             _ => f.write_str("remove it"),
@@ -119,7 +119,7 @@ impl fmt::Display for RefusedEntry {
 impl Error for RefusedEntry {}
 
 impl RefusedEntry {
-    /// Builds the error of a refused call.
+    /// Builds the error of a call on a refused entry.
     pub fn error(path: &Path, reason: RefusalReason) -> io::Error {
         io::Error::other(Self { path: path.to_owned(), reason })
     }
@@ -130,7 +130,7 @@ impl RefusedEntry {
     }
 }
 
-/// Returns the name of a user, or the user id if it has no name here.
+/// Returns the name of a user, or `user UID` if the id has no name on this machine.
 pub fn user_name_or_id(uid: u32) -> String {
     user_name(&read_passwd(), uid).unwrap_or_else(|| format!("user {uid}"))
 }

@@ -1,4 +1,4 @@
-//! Opening files below a descriptor: links are never followed, opening never blocks, and each file is checked before
+//! Opening of files below a descriptor: links are never followed, opening never blocks, and each file is checked before
 //! use.
 
 use std::fs::File;
@@ -11,16 +11,16 @@ use rustix::io::Errno;
 
 use super::refused::{RefusalReason, RefusedEntry};
 
-/// Maximum number of times that a file's number of names is checked. On some file systems a published file has two
+/// Maximum number of checks whether an opened file has a single name. On some file systems a published file has two
 /// names for an instant.
-const MAX_ATTEMPTS: usize = 20;
+const MAX_LINK_CHECKS: usize = 20;
 
 const FOLDER_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const CAUTIOUS_FLAGS: OFlags =
     OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// A file that was opened and checked.
+/// File that was opened and checked.
 pub(super) struct OpenedFile {
     pub(super) file: File,
     /// Length of the file when it was checked, in bytes.
@@ -53,7 +53,7 @@ impl OpenDir {
         Ok(Self { fd, owner })
     }
 
-    /// Opens any folder, as given.
+    /// Opens any folder by its path.
     #[cfg(any(test, feature = "internals"))]
     pub(super) fn at_path(path: &Path) -> io::Result<Self> {
         let fd = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -82,7 +82,7 @@ impl OpenDir {
                     Some(reason) => Err(RefusedEntry::error(&folder.join(name), reason)),
                 }
             }
-            // This call fails with the same error as for any other file.
+            // The error is the same as for files of the owner.
             Err(_) => self.open_own_file(name, OFlags::RDONLY, folder),
         }
     }
@@ -97,15 +97,15 @@ impl OpenDir {
                 // The type of the entry is a better explanation than the error of the open.
                 let reason =
                     rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().and_then(|stat| {
-                        let closed = e == Errno::ACCESS && stat.st_mode & 0o600 != 0o600;
+                        let is_mode_closed = e == Errno::ACCESS && stat.st_mode & 0o600 != 0o600;
                         RefusalReason::of_file(&stat, self.owner)
-                            .or(closed.then_some(RefusalReason::OwnerDenied))
+                            .or(is_mode_closed.then_some(RefusalReason::OwnerDenied))
                     });
                 return Err(reason.map_or_else(|| e.into(), refused));
             }
             Ok(fd) => fd,
         };
-        for _ in 0..MAX_ATTEMPTS {
+        for _ in 0..MAX_LINK_CHECKS {
             let stat = rustix::fs::fstat(&fd)?;
             match RefusalReason::of_file(&stat, self.owner) {
                 None => return Ok(OpenedFile::new(fd, &stat)),
@@ -117,10 +117,10 @@ impl OpenDir {
     }
 }
 
-fn open_folder(above: BorrowedFd<'_>, name: &str, path: &Path) -> io::Result<OwnedFd> {
-    match rustix::fs::openat(above, name, FOLDER_FLAGS, Mode::empty()) {
+fn open_folder(parent: BorrowedFd<'_>, name: &str, path: &Path) -> io::Result<OwnedFd> {
+    match rustix::fs::openat(parent, name, FOLDER_FLAGS, Mode::empty()) {
         Err(e @ (Errno::NOTDIR | Errno::LOOP | Errno::MLINK)) => {
-            let stat = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let reason = RefusalReason::of_folder(&stat, stat.st_uid);
             Err(reason.map_or_else(|| e.into(), |reason| RefusedEntry::error(path, reason)))
         }
@@ -145,23 +145,23 @@ pub(super) fn create_folders(root: &Path, names: &[&str]) -> io::Result<()> {
 
 /// Renames a file without replacing an existing one.
 pub(super) fn rename_no_replace(
-    from_dir: BorrowedFd<'_>,
-    from: &Path,
-    to_dir: BorrowedFd<'_>,
-    to: &Path,
+    old_dir: BorrowedFd<'_>,
+    old_name: &Path,
+    new_dir: BorrowedFd<'_>,
+    new_name: &Path,
 ) -> rustix::io::Result<()> {
-    match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
-        // Some file systems, such as NFS and some FUSE ones, don't support this.
+    match rustix::fs::renameat_with(old_dir, old_name, new_dir, new_name, RenameFlags::NOREPLACE) {
+        // Some file systems, such as NFS and some of FUSE, don't support this flag.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         renamed => return renamed,
     }
-    match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
-        Ok(()) => rustix::fs::unlinkat(from_dir, from, AtFlags::empty()),
+    match rustix::fs::linkat(old_dir, old_name, new_dir, new_name, AtFlags::empty()) {
+        Ok(()) => rustix::fs::unlinkat(old_dir, old_name, AtFlags::empty()),
         Err(e @ (Errno::EXIST | Errno::NOENT)) => Err(e),
         // The entry is not a file, or the file system has no hard links. An entry that appears under the new name
         // between this check and the rename is lost.
-        Err(_) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => rustix::fs::renameat(from_dir, from, to_dir, to),
+        Err(_) => match rustix::fs::statat(new_dir, new_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => rustix::fs::renameat(old_dir, old_name, new_dir, new_name),
             Ok(_) => Err(Errno::EXIST),
             Err(e) => Err(e),
         },

@@ -1,5 +1,5 @@
-//! A file of the registry that is written under a temporary name, so that readers see the old or the new content, never
-//! a mix.
+//! File of the registry that is written under a temporary name, so that readers see the old or the new content, never a
+//! mix.
 //!
 //! ```text
 //! .NAME.PID, locked ─ write, sync ─► NAME    replace: takes the place of an existing entry
@@ -16,8 +16,8 @@ use super::atomic::Durability;
 use super::dir::RegistryDir;
 use super::file_ref::FileRef;
 
-/// Maximum number of temporary names tried. A name may be taken by a dead process with the same id, or by a second
-/// thread.
+/// Maximum number of temporary names that are tried. A name may be taken by a dead process with the same id, or by a
+/// second thread.
 const MAX_NAME_ATTEMPTS: u32 = 100;
 /// Number of attempts to lock a new file. Together they last as long as another process's search for leftovers takes on
 /// a busy machine.
@@ -25,9 +25,9 @@ const MAX_LOCK_ATTEMPTS: u32 = 200;
 /// Pause between two attempts to lock a new file.
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Age below which a temporary file that can't be locked, or is still empty, counts as in use.
-const MIN_AGE: Duration = Duration::from_secs(3600);
+const MIN_LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
-/// A file under a temporary name. Dropping it removes the file.
+/// File under a temporary name. Dropping it removes the file.
 ///
 /// Related files should all be written before the first sync, which makes later syncs cheaper.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl StagedFile {
     /// Creates a temporary file for `target` in another folder of the same disk.
     pub fn create_in(dir: &RegistryDir, target: &FileRef) -> io::Result<Self> {
         let (name, pid) = (target.name().display(), std::process::id());
-        let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
+        let mut last_error = io::Error::from(io::ErrorKind::AlreadyExists);
         for attempt in 0..MAX_NAME_ATTEMPTS {
             let temporary = match attempt {
                 0 => dir.file(format!(".{name}.{pid}")),
@@ -57,11 +57,11 @@ impl StagedFile {
                     lock_new_file(&file);
                     return Ok(Self { file, temp_file: Some(temporary), target: target.clone() });
                 }
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => last = e,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => last_error = e,
                 Err(e) => return Err(e),
             }
         }
-        Err(last)
+        Err(last_error)
     }
 
     /// Creates a temporary file for `target`, beside it, and writes its content.
@@ -78,7 +78,7 @@ impl StagedFile {
         Ok(staged)
     }
 
-    /// File to write to.
+    /// Returns the file to write to.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
@@ -98,7 +98,7 @@ impl StagedFile {
     /// dropped.
     ///
     /// # Errors
-    /// `AlreadyExists` when a file has the name.
+    /// Returns `AlreadyExists` when a file has the name.
     pub fn publish(mut self) -> io::Result<File> {
         if let Some(temporary) = &self.temp_file {
             temporary.rename_no_replace(&self.target)?;
@@ -110,7 +110,7 @@ impl StagedFile {
     /// Renames the file to its final name and replaces an existing file.
     ///
     /// # Errors
-    /// The error of the system call. The old file is then unchanged.
+    /// Returns the error of the system call. The old file is then unchanged.
     pub fn replace(mut self) -> io::Result<()> {
         if let Some(temporary) = &self.temp_file {
             temporary.rename(&self.target)?;
@@ -121,7 +121,7 @@ impl StagedFile {
 }
 
 /// Locks a new file. A search for leftovers may hold the lock for an instant. On a file system without locks,
-/// [`MIN_AGE`] protects new files from that search.
+/// [`MIN_LEFTOVER_AGE`] protects new files from that search.
 fn lock_new_file(file: &File) {
     for _ in 0..MAX_LOCK_ATTEMPTS {
         if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
@@ -144,7 +144,7 @@ impl FileRef {
     /// Replaces the file atomically, with mode 0600.
     ///
     /// # Errors
-    /// The error of the first failing call. The old file is then unchanged.
+    /// Returns the error of the first failing call. The old file is then unchanged.
     pub fn replace(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let staged = StagedFile::write(self, bytes)?;
         if durability == Durability::Synced {
@@ -173,7 +173,7 @@ impl FileRef {
     /// [`RegistryDir::sync`].
     ///
     /// # Errors
-    /// `AlreadyExists` when the file exists; otherwise the error of the first failing call.
+    /// Returns `AlreadyExists` when the file exists; otherwise the error of the first failing call.
     pub fn create(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let staged = StagedFile::write(self, bytes)?;
         if durability == Durability::Synced {
@@ -182,16 +182,16 @@ impl FileRef {
         staged.publish().map(drop)
     }
 
-    /// Returns true if the writer has died, because writers keep their files locked.
+    /// Returns true if the file belongs to a writer that has died: writers keep their files locked.
     pub fn is_leftover(&self, now: SystemTime) -> bool {
         let Ok(file) = self.open() else { return false };
         let Ok(meta) = file.metadata() else { return false };
         let age = meta.modified().ok().and_then(|at| now.duration_since(at).ok()).unwrap_or_default();
         match file.try_lock() {
             // A writer locks its file right after creating it.
-            Ok(()) => meta.len() > 0 || age > MIN_AGE,
+            Ok(()) => meta.len() > 0 || age > MIN_LEFTOVER_AGE,
             Err(TryLockError::WouldBlock) => false,
-            Err(TryLockError::Error(_)) => age > MIN_AGE,
+            Err(TryLockError::Error(_)) => age > MIN_LEFTOVER_AGE,
         }
     }
 }
@@ -212,10 +212,10 @@ pub fn remove_leftovers(dir: &RegistryDir, now: SystemTime) {
 
 /// Returns true for a name that [`StagedFile`] generates: hidden, with a process id at its end.
 fn is_temp_name(name: &str) -> bool {
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     name.starts_with('.')
         && !name.starts_with(super::dir::SET_ASIDE_PREFIX)
-        && name.rsplit_once('.').is_some_and(|(rest, end)| rest.len() > 1 && number(end))
+        && name.rsplit_once('.').is_some_and(|(start, end)| start.len() > 1 && is_number(end))
 }
 
 /// Asks the system to start writing `len` bytes at `offset` to the disk, or everything after `offset` if `len` is 0.
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_kept() {
+    fn temporary_files_of_dead_processes_are_removed_and_those_of_living_ones_stay() {
         let folder = tempfile::tempdir().unwrap();
         let dir = RegistryDir::at_path(folder.path());
         let written = StagedFile::write(&dir.file("a.1.spec"), b"secret").unwrap();
@@ -246,17 +246,17 @@ mod tests {
         std::fs::write(folder.path().join(".gitignore"), "*").unwrap();
         std::fs::write(folder.path().join(".refused-x-1"), "kept").unwrap();
         std::fs::write(folder.path().join(".b.1.spec.78"), "").unwrap();
-        let old = SystemTime::now() + MIN_AGE * 2;
+        let later = SystemTime::now() + MIN_LEFTOVER_AGE * 2;
         remove_leftovers(&dir, SystemTime::now());
-        let left = || {
+        let remaining_names = || {
             let mut names = dir.names().unwrap();
             names.sort();
             names
         };
-        let own = format!(".a.1.spec.{}", std::process::id());
-        assert_eq!(left(), [own.as_str(), ".b.1.spec.78", ".gitignore", ".refused-x-1"]);
+        let staged_name = format!(".a.1.spec.{}", std::process::id());
+        assert_eq!(remaining_names(), [staged_name.as_str(), ".b.1.spec.78", ".gitignore", ".refused-x-1"]);
         written.publish().unwrap();
-        remove_leftovers(&dir, old);
-        assert_eq!(left(), [".gitignore", ".refused-x-1", "a.1.spec"]);
+        remove_leftovers(&dir, later);
+        assert_eq!(remaining_names(), [".gitignore", ".refused-x-1", "a.1.spec"]);
     }
 }

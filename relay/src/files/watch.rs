@@ -1,4 +1,4 @@
-//! Waiting for files to change.
+//! Watch of folders: waits until files change, and returns the names of changed files.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,10 +14,10 @@ use super::dir::RegistryDir;
 /// Polling interval if the system can't watch the folder.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Maximum number of changed names kept between two calls; beyond it, the whole folder counts as changed.
+/// Maximum number of changed names that are kept between two calls. Beyond it, the whole folder counts as changed.
 const MAX_NAMES: usize = 4096;
 
-/// Changes in a folder.
+/// Entries of a folder that have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangedEntries {
     /// Any entry may have changed.
@@ -42,7 +42,7 @@ impl ChangedEntries {
 /// Watcher of the changes in a folder.
 pub struct FolderWatch {
     wake_ups: Receiver<()>,
-    /// Changes since the last call of `changed`.
+    /// Changes since the last call of `take_changes`.
     changed_entries: Arc<Mutex<ChangedEntries>>,
     /// Active watcher; `None` if the system refused it.
     watcher: Option<notify::RecommendedWatcher>,
@@ -60,30 +60,30 @@ impl FolderWatch {
         Self::start(dir, true)
     }
 
-    fn start(dir: &Path, is_real: bool) -> Self {
+    fn start(dir: &Path, may_watch: bool) -> Self {
         // A capacity of one is enough, because a second pending wake-up has no effect.
-        let (sender, changes) = sync_channel(1);
-        let names = Arc::new(Mutex::new(ChangedEntries::Names(BTreeSet::new())));
-        let noted = Arc::clone(&names);
+        let (sender, wake_ups) = sync_channel(1);
+        let changed_entries = Arc::new(Mutex::new(ChangedEntries::Names(BTreeSet::new())));
+        let shared_entries = Arc::clone(&changed_entries);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if let Ok(event) = event
                 && !event.kind.is_access()
             {
-                noted.lock().unwrap_or_else(PoisonError::into_inner).add(&event);
+                shared_entries.lock().unwrap_or_else(PoisonError::into_inner).add(&event);
                 let _ = sender.try_send(());
             }
         });
         let watcher = watcher
             .ok()
-            .filter(|_| is_real)
+            .filter(|_| may_watch)
             .and_then(|mut watcher| watcher.watch(dir, RecursiveMode::NonRecursive).ok().map(|()| watcher));
-        Self { wake_ups: changes, changed_entries: names, watcher }
+        Self { wake_ups, changed_entries, watcher }
     }
 
     /// Returns the changes since the last call; [`ChangedEntries::All`] if the system can't watch the folder.
-    pub fn changed(&self) -> ChangedEntries {
-        let mut names = self.changed_entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = std::mem::replace(&mut *names, ChangedEntries::Names(BTreeSet::new()));
+    pub fn take_changes(&self) -> ChangedEntries {
+        let mut entries = self.changed_entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = std::mem::replace(&mut *entries, ChangedEntries::Names(BTreeSet::new()));
         if self.watcher.is_some() { changed } else { ChangedEntries::All }
     }
 
@@ -91,13 +91,13 @@ impl FolderWatch {
     ///
     /// Returns true while the deadline has not passed.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if left == Some(Duration::ZERO) {
+        let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if remaining == Some(Duration::ZERO) {
             return false;
         }
         // A watched folder is also polled every second, because a queue overflow loses wake-ups.
-        let longest = if self.watcher.is_some() { Duration::from_secs(1) } else { POLL_INTERVAL };
-        let pause = left.map_or(longest, |left| left.min(longest));
+        let max_pause = if self.watcher.is_some() { Duration::from_secs(1) } else { POLL_INTERVAL };
+        let pause = remaining.map_or(max_pause, |remaining| remaining.min(max_pause));
         if matches!(self.wake_ups.recv_timeout(pause), Err(RecvTimeoutError::Disconnected)) {
             // Without a watcher the channel has no sender, so this sleeps instead.
             std::thread::park_timeout(pause);

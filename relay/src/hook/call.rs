@@ -1,4 +1,4 @@
-//! Call of a hook: an event's name, and JSON on stdin.
+//! Call of `relay hook` by a host agent: the name of an event, and JSON on stdin.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::registry::sessions::is_session_id;
 
-/// An event that relay handles.
+/// Event of a host agent that relay handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
 pub enum HookEvent {
-    /// A session was started, resumed, cleared or compacted.
+    /// A session was started, resumed or cleared, or its context was compacted.
     SessionStart,
     /// The user submitted a prompt.
     UserPromptSubmit,
@@ -32,26 +32,26 @@ impl HookEvent {
     }
 }
 
-/// Call of a hook.
+/// Call of `relay hook` by a host agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookCall {
-    /// Event; `None` for one that relay does not handle.
+    /// Event; `None` for an event that relay does not handle.
     pub event: Option<HookEvent>,
-    /// Id of the session.
+    /// Id of the calling session.
     pub session: String,
     /// Calling program: `codex` or `claude`.
     pub agent: &'static str,
-    /// Working directory of the session.
+    /// Working directory of the calling session.
     pub cwd: PathBuf,
-    /// True if the context was compacted. This happens within a turn.
+    /// True if the session's context was compacted, which happens within a turn.
     pub was_compacted: bool,
     /// True if the turn continues only because of a Stop hook.
-    pub continued_by_hook: bool,
+    pub was_continued_by_hook: bool,
     /// True for a call by a subagent of the session, which can't address the user.
-    pub subagent: bool,
+    pub is_from_subagent: bool,
 }
 
-/// Fields that relay reads; all others are ignored.
+/// Fields of a call's JSON that relay reads; all others are ignored.
 #[derive(Deserialize)]
 struct RawCall {
     session_id: String,
@@ -64,16 +64,17 @@ struct RawCall {
     turn_id: Option<Value>,
 }
 
-/// Parses a call. `event` is the event named on the command line; `claude` is true in the environment of Claude Code.
+/// Parses a call. `event` is the event named on the command line; `is_in_claude_env` is true in the environment of
+/// Claude Code.
 ///
 /// # Errors
-/// A short reason why this is not a call of a hook.
-pub fn parse_call(event: Option<&str>, json: &[u8], claude: bool) -> Result<HookCall, String> {
+/// Returns a short reason why the JSON is not the call of a hook.
+pub fn parse_call(event: Option<&str>, json: &[u8], is_in_claude_env: bool) -> Result<HookCall, String> {
     let raw: RawCall = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     if !is_session_id(&raw.session_id) {
         return Err("session_id is not an id".to_owned());
     }
-    let agent = if claude && !is_codex_call(&raw) { "claude" } else { "codex" };
+    let agent = if is_in_claude_env && !is_codex_call(&raw) { "claude" } else { "codex" };
     let event = event.or(raw.hook_event_name.as_deref());
     Ok(HookCall {
         event: event.and_then(|name| name.parse().ok()),
@@ -81,13 +82,13 @@ pub fn parse_call(event: Option<&str>, json: &[u8], claude: bool) -> Result<Hook
         agent,
         cwd: raw.cwd,
         was_compacted: raw.source.as_deref() == Some("compact"),
-        continued_by_hook: raw.stop_hook_active.unwrap_or(false),
-        subagent: raw.agent_id.is_some(),
+        was_continued_by_hook: raw.stop_hook_active.unwrap_or(false),
+        is_from_subagent: raw.agent_id.is_some(),
     })
 }
 
-/// Returns true if Codex made the call. Codex below Claude Code has the environment of Claude Code, but its calls have
-/// turns, and its transcripts have distinct names.
+/// Returns true if Codex made the call. A Codex that Claude Code started has the environment of Claude Code, but the
+/// calls of Codex contain the id of a turn, and the names of its transcripts begin with `rollout-`.
 fn is_codex_call(raw: &RawCall) -> bool {
     let transcript = raw.transcript_path.as_deref().and_then(Path::file_name).unwrap_or_default();
     raw.turn_id.is_some() || transcript.to_string_lossy().starts_with("rollout-")

@@ -11,13 +11,13 @@ fn call(event: HookEvent) -> HookCall {
         agent: "codex",
         cwd: "/w".into(),
         was_compacted: false,
-        continued_by_hook: false,
-        subagent: false,
+        was_continued_by_hook: false,
+        is_from_subagent: false,
     }
 }
 
 #[test]
-fn each_event_tells_what_the_session_does_and_what_it_may_be_given() {
+fn each_event_decides_the_phase_of_the_session_and_the_answer() {
     let expected = [
         (HookEvent::SessionStart, SessionPhase::Idle, HookResponse::Context(HookEvent::SessionStart)),
         (HookEvent::UserPromptSubmit, SessionPhase::Busy, HookResponse::Context(HookEvent::UserPromptSubmit)),
@@ -27,37 +27,33 @@ fn each_event_tells_what_the_session_does_and_what_it_may_be_given() {
         (HookEvent::Interrupt, SessionPhase::Idle, HookResponse::Nothing),
         (HookEvent::SessionEnd, SessionPhase::Over, HookResponse::Nothing),
     ];
-    for (event, phase, give) in expected {
-        assert_eq!(
-            decide_hook(&call(event)),
-            HookDecision { phase: Some(phase), response: give },
-            "{event:?}"
-        );
+    for (event, phase, response) in expected {
+        assert_eq!(decide_hook(&call(event)), HookDecision { phase: Some(phase), response }, "{event:?}");
     }
 }
 
 #[test]
-fn a_compaction_is_part_of_a_turn_and_a_turn_is_held_once() {
+fn a_compacted_session_is_busy_and_a_turn_is_continued_only_once() {
     let compacted = HookCall { was_compacted: true, ..call(HookEvent::SessionStart) };
     assert_eq!(decide_hook(&compacted).phase, Some(SessionPhase::Busy));
-    let held = HookCall { continued_by_hook: true, ..call(HookEvent::Stop) };
+    let continued = HookCall { was_continued_by_hook: true, ..call(HookEvent::Stop) };
     assert_eq!(
-        decide_hook(&held),
+        decide_hook(&continued),
         HookDecision { phase: Some(SessionPhase::Idle), response: HookResponse::Nothing }
     );
 }
 
 #[test]
-fn what_a_subagent_does_and_what_is_unknown_leads_to_nothing() {
+fn calls_of_subagents_and_unknown_events_change_and_deliver_nothing() {
     let nothing = HookDecision { phase: None, response: HookResponse::Nothing };
     for event in [HookEvent::PostToolUse, HookEvent::Stop] {
-        assert_eq!(decide_hook(&HookCall { subagent: true, ..call(event) }), nothing);
+        assert_eq!(decide_hook(&HookCall { is_from_subagent: true, ..call(event) }), nothing);
     }
     assert_eq!(decide_hook(&HookCall { event: None, ..call(HookEvent::Stop) }), nothing);
 }
 
 #[test]
-fn an_end_is_left_to_its_session_while_that_lives() {
+fn a_notice_belongs_to_its_session_until_the_session_ends_or_falls_silent() {
     let at = |second| Timestamp::from_second(second).unwrap();
     let now = at(100_000);
     let entry = |session: Option<&str>, ended_at| OutboxEntry {
@@ -67,9 +63,15 @@ fn an_end_is_left_to_its_session_while_that_lives() {
         session: session.map(|id| Session { agent: "codex".into(), id: id.into(), home: None }),
         channels: BTreeMap::new(),
     };
-    let state = |phase, heard: i64| {
+    let state = |phase, last_call_at: i64| {
         move |id: &str| {
-            Some(SessionState { schema: 1, agent: "codex".into(), id: id.into(), phase, at: at(heard) })
+            Some(SessionState {
+                schema: 1,
+                agent: "codex".into(),
+                id: id.into(),
+                phase,
+                at: at(last_call_at),
+            })
         }
     };
     let hour = 3600;
@@ -86,18 +88,18 @@ fn an_end_is_left_to_its_session_while_that_lives() {
     // A session that never reported keeps its notices for an hour after the end of the job.
     assert_eq!(other(now, &|_| None), NoticeOwner::Other);
     assert_eq!(other(old, &|_| None), NoticeOwner::Unowned);
-    // So does one that has been idle for longer than the job took.
+    // A session whose last call was long before the end of the job keeps its notices for that hour, too.
     assert_eq!(other(now, &state(SessionPhase::Idle, 0)), NoticeOwner::Other);
 }
 
 #[test]
-fn an_end_is_context_within_a_turn_and_a_reason_to_go_on_at_its_end() {
+fn a_notice_is_context_within_a_turn_and_a_reason_to_continue_at_its_end() {
     let context = response_json(HookResponse::Context(HookEvent::PostToolUse), "a#1 completed");
     let expected =
         r#"{"hookSpecificOutput":{"hookEventName":"PostToolUse","additionalContext":"a#1 completed"}}"#;
     assert_eq!(context.unwrap().to_string(), expected);
     let reason = response_json(HookResponse::ContinueTurn, "a#1 completed").unwrap();
     assert_eq!(reason["decision"], "block");
-    assert_eq!(reason["reason"], format!("{BEFORE_YOU_STOP}\n\na#1 completed"));
+    assert_eq!(reason["reason"], format!("{CONTINUATION_HEADING}\n\na#1 completed"));
     assert_eq!(response_json(HookResponse::Nothing, "a#1 completed"), None);
 }

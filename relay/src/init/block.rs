@@ -1,11 +1,11 @@
-//! A marked block in a text that belongs to a person. Text outside of the markers is never changed.
+//! Block of init between markers, in a text that belongs to a person. Text outside of the markers is never changed.
 
 use std::ops::Range;
 
 use super::change::{CHANGED_BY_HAND, Decision, Mode};
 use super::checksum;
 
-/// Comment syntax of a file.
+/// Comment syntax of the markers in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MarkerSyntax {
     /// `<!-- … -->`
@@ -29,8 +29,8 @@ impl MarkerSyntax {
         }
     }
 
-    /// Returns the whole block, without a line break at its end.
-    fn whole_block(self, body: &str) -> String {
+    /// Returns the block with its markers, without a line break at its end.
+    fn format_block(self, body: &str) -> String {
         let close = match self {
             Self::Html => " -->",
             Self::Hash => "",
@@ -47,43 +47,45 @@ impl MarkerSyntax {
 ///
 /// A text that ends without a line break also ends without one after the block was appended, so that a removal can
 /// restore it.
-pub(super) fn decide_block(marks: MarkerSyntax, body: &str, existing: Option<&str>, mode: Mode) -> Decision {
+pub(super) fn decide_block(syntax: MarkerSyntax, body: &str, existing: Option<&str>, mode: Mode) -> Decision {
     let text = existing.unwrap_or_default();
-    let found = match find_block(marks, text) {
-        Ok(found) => found,
-        Err(why) => return Decision::kept(why),
+    let range = match find_block(syntax, text) {
+        Ok(range) => range,
+        Err(reason) => return Decision::kept(reason),
     };
-    let Some(at) = found else {
+    let Some(range) = range else {
         return match mode {
             Mode::Put { .. } if !body.is_empty() => {
-                Decision::write(with_block_appended(existing, &marks.whole_block(body)))
+                Decision::write(with_block_appended(existing, &syntax.format_block(body)))
             }
             Mode::Put { .. } | Mode::Remove => Decision::nothing(),
         };
     };
-    let old = text.get(at.clone()).unwrap_or_default();
-    let untouched = checksum::is_unchanged(old);
+    let old = text.get(range.clone()).unwrap_or_default();
+    let is_untouched = checksum::is_unchanged(old);
     match mode {
-        Mode::Put { force } if untouched || force => {
+        Mode::Put { force } if is_untouched || force => {
             let new = if body.is_empty() {
-                without_block(text, at)
+                without_block(text, range)
             } else {
-                let block = marks.whole_block(body);
+                let block = syntax.format_block(body);
                 if old.replace("\r\n", "\n") == block {
                     return Decision::nothing();
                 }
-                Some(with_block_replaced(text, at, &block))
+                Some(with_block_replaced(text, range, &block))
             };
-            Decision { keep_copy: !untouched, ..new.map_or_else(Decision::delete, Decision::write) }
+            Decision { keeps_copy: !is_untouched, ..new.map_or_else(Decision::delete, Decision::write) }
         }
-        Mode::Remove if untouched => without_block(text, at).map_or_else(Decision::delete, Decision::write),
+        Mode::Remove if is_untouched => {
+            without_block(text, range).map_or_else(Decision::delete, Decision::write)
+        }
         Mode::Put { .. } | Mode::Remove => Decision::kept(CHANGED_BY_HAND),
     }
 }
 
-pub(super) fn text_outside(marks: MarkerSyntax, text: &str) -> String {
-    match find_block(marks, text) {
-        Ok(Some(at)) => [text.get(..at.start), text.get(at.end..)].into_iter().flatten().collect(),
+pub(super) fn text_outside(syntax: MarkerSyntax, text: &str) -> String {
+    match find_block(syntax, text) {
+        Ok(Some(range)) => [text.get(..range.start), text.get(range.end..)].into_iter().flatten().collect(),
         Ok(None) | Err(_) => text.to_owned(),
     }
 }
@@ -92,34 +94,36 @@ pub(super) fn text_outside(marks: MarkerSyntax, text: &str) -> String {
 ///
 /// # Errors
 /// Returns an error if the text has markers that are not exactly one pair.
-fn find_block(marks: MarkerSyntax, text: &str) -> Result<Option<Range<usize>>, &'static str> {
-    let (mut begin, mut found) = (None, None);
-    let mut at = 0;
+fn find_block(syntax: MarkerSyntax, text: &str) -> Result<Option<Range<usize>>, &'static str> {
+    let (mut block_start, mut block) = (None, None);
+    let mut next_start = 0;
     for line in text.split_inclusive('\n') {
-        let start = at;
-        at += line.len();
+        let line_start = next_start;
+        next_start += line.len();
         let line = line.trim_end();
-        if line.starts_with(marks.begin_marker()) {
-            if begin.is_some() || found.is_some() {
+        if line.starts_with(syntax.begin_marker()) {
+            if block_start.is_some() || block.is_some() {
                 return Err("it has more than one relay:begin");
             }
-            begin = Some(start);
-        } else if line == marks.end_marker() {
-            let Some(begin) = begin.take() else { return Err("it has a relay:end without its relay:begin") };
-            found = Some(begin..start + line.len());
+            block_start = Some(line_start);
+        } else if line == syntax.end_marker() {
+            let Some(block_start) = block_start.take() else {
+                return Err("it has a relay:end without its relay:begin");
+            };
+            block = Some(block_start..line_start + line.len());
         }
     }
-    if begin.is_some() { Err("it has a relay:begin without its relay:end") } else { Ok(found) }
+    if block_start.is_some() { Err("it has a relay:begin without its relay:end") } else { Ok(block) }
 }
 
 fn with_block_appended(existing: Option<&str>, block: &str) -> String {
     let Some(text) = existing else { return format!("{block}\n") };
     let block = with_line_endings(text, block);
-    let line = line_ending(text);
+    let newline = line_ending(text);
     match text.ends_with('\n') {
-        true => format!("{text}{line}{block}{line}"),
-        false if text.is_empty() => format!("{line}{block}{line}"),
-        false => format!("{text}{line}{line}{block}"),
+        true => format!("{text}{newline}{block}{newline}"),
+        false if text.is_empty() => format!("{newline}{block}{newline}"),
+        false => format!("{text}{newline}{newline}{block}"),
     }
 }
 
@@ -132,21 +136,21 @@ fn with_block_replaced(text: &str, range: Range<usize>, block: &str) -> String {
 /// Returns the text without the block and the line breaks that [`with_block_appended`] added; `None` if the file was
 /// created for the block.
 fn without_block(text: &str, range: Range<usize>) -> Option<String> {
-    let line = line_ending(text);
+    let newline = line_ending(text);
     let (before, after) =
         (text.get(..range.start).unwrap_or_default(), text.get(range.end..).unwrap_or_default());
-    if before.is_empty() && (after.is_empty() || after == line) {
+    if before.is_empty() && (after.is_empty() || after == newline) {
         return None;
     }
-    let blank = line.repeat(2);
+    let blank_line = newline.repeat(2);
     let before = if after.is_empty() {
-        before.strip_suffix(blank.as_str()).unwrap_or(before)
-    } else if before == line || before.ends_with(&blank) {
-        before.strip_suffix(line).unwrap_or(before)
+        before.strip_suffix(blank_line.as_str()).unwrap_or(before)
+    } else if before == newline || before.ends_with(&blank_line) {
+        before.strip_suffix(newline).unwrap_or(before)
     } else {
         before
     };
-    Some(format!("{before}{}", after.strip_prefix(line).unwrap_or(after)))
+    Some(format!("{before}{}", after.strip_prefix(newline).unwrap_or(after)))
 }
 
 fn line_ending(text: &str) -> &'static str {

@@ -1,14 +1,14 @@
-//! Requested state of a file, and the change that results.
+//! Requested state of a file that init writes, and the change that results.
 
-/// Requested state.
+/// Requested state of a file that init writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Content present.
+    /// The content of init is present.
     Put {
-        /// True to replace content that a person has changed too; a copy of the old text is kept.
+        /// True to replace also content that a person has changed, of which a copy is kept.
         force: bool,
     },
-    /// Content written by init removed.
+    /// The content of init is removed.
     Remove,
 }
 
@@ -29,36 +29,36 @@ pub(super) struct Decision {
     pub(super) change: FileChange,
     /// Reason why a part of the file is left unchanged.
     pub(super) kept_reason: Option<String>,
-    /// True if a person's text is replaced, so that a copy is kept.
-    pub(super) keep_copy: bool,
+    /// True if a person's text is replaced, of which a copy is kept.
+    pub(super) keeps_copy: bool,
 }
 
 /// Reason to keep a file of init, or a part of it, that a person has changed.
 pub(super) const CHANGED_BY_HAND: &str = "changed by hand";
 
 impl Decision {
-    /// The file is already correct.
+    /// Builds the decision for a file that is already correct.
     pub(super) fn nothing() -> Self {
-        Self { change: FileChange::None, kept_reason: None, keep_copy: false }
+        Self { change: FileChange::None, kept_reason: None, keeps_copy: false }
     }
 
-    /// The file is replaced with this text.
+    /// Builds the decision to replace the file with this text.
     pub(super) fn write(text: String) -> Self {
-        Self { change: FileChange::Write(text), kept_reason: None, keep_copy: false }
+        Self { change: FileChange::Write(text), kept_reason: None, keeps_copy: false }
     }
 
-    /// The file is deleted.
+    /// Builds the decision to delete the file.
     pub(super) fn delete() -> Self {
-        Self { change: FileChange::Delete, kept_reason: None, keep_copy: false }
+        Self { change: FileChange::Delete, kept_reason: None, keeps_copy: false }
     }
 
-    /// The file is kept, for a reason.
-    pub(super) fn kept(why: &str) -> Self {
-        Self { change: FileChange::None, kept_reason: Some(why.to_owned()), keep_copy: false }
+    /// Builds the decision to keep the file, for a reason.
+    pub(super) fn kept(reason: &str) -> Self {
+        Self { change: FileChange::None, kept_reason: Some(reason.to_owned()), keeps_copy: false }
     }
 
-    /// The file is replaced, and a person's text is kept in a copy.
+    /// Builds the decision to replace the file and to keep a person's text in a copy.
     pub(super) fn replace(text: String) -> Self {
-        Self { change: FileChange::Write(text), kept_reason: None, keep_copy: true }
+        Self { change: FileChange::Write(text), kept_reason: None, keeps_copy: true }
     }
 }

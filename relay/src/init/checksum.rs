@@ -1,12 +1,12 @@
-//! A checksum inside a text written by init. While it matches, the text is unchanged.
+//! Checksum inside a text that init wrote. While the checksum matches, the text is unchanged.
 
 use sha2::{Digest, Sha256};
 
 const PLACEHOLDER: &str = "(checksum @sum@)";
 /// Text before the checksum.
 const BEFORE_CHECKSUM: &str = "(checksum ";
-/// Number of hexadecimal digits: 64 bits are enough to detect an accidental change.
-const DIGITS: usize = 16;
+/// Number of hexadecimal digits of a checksum: 64 bits are enough to detect an accidental change.
+const CHECKSUM_DIGITS: usize = 16;
 
 /// Replaces `(checksum @sum@)` in a text with its checksum.
 pub(super) fn with_checksum(text: &str) -> String {
@@ -17,17 +17,23 @@ pub(super) fn with_checksum(text: &str) -> String {
 /// may convert them.
 pub(super) fn is_unchanged(text: &str) -> bool {
     let text = text.replace("\r\n", "\n");
-    let Some(open) = text.find(BEFORE_CHECKSUM) else { return false };
-    let start = open + BEFORE_CHECKSUM.len();
-    let Some(found) = text.get(start..start + DIGITS) else { return false };
-    let Some(rest) = text.get(start + DIGITS..).and_then(|rest| rest.strip_prefix(')')) else { return false };
-    let before = text.get(..open).unwrap_or_default();
-    found == checksum_of(&format!("{before}{PLACEHOLDER}{rest}"))
+    let Some(marker_start) = text.find(BEFORE_CHECKSUM) else { return false };
+    let checksum_start = marker_start + BEFORE_CHECKSUM.len();
+    let Some(written_checksum) = text.get(checksum_start..checksum_start + CHECKSUM_DIGITS) else {
+        return false;
+    };
+    let Some(text_after) =
+        text.get(checksum_start + CHECKSUM_DIGITS..).and_then(|text_after| text_after.strip_prefix(')'))
+    else {
+        return false;
+    };
+    let text_before = text.get(..marker_start).unwrap_or_default();
+    written_checksum == checksum_of(&format!("{text_before}{PLACEHOLDER}{text_after}"))
 }
 
 fn checksum_of(text: &str) -> String {
     let mut digits = hex::encode(Sha256::digest(text.as_bytes()));
-    digits.truncate(DIGITS);
+    digits.truncate(CHECKSUM_DIGITS);
     digits
 }
 
@@ -36,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamped_text_is_untouched_until_a_byte_of_it_changes() {
+    fn a_text_with_a_checksum_is_unchanged_until_one_of_its_bytes_changes() {
         let text = with_checksum("# by init (checksum @sum@)\na = 1\n");
         assert!(is_unchanged(&text), "{text}");
         assert!(is_unchanged(&text.replace('\n', "\r\n")));

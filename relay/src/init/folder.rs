@@ -1,4 +1,4 @@
-//! The folder of a file to be written, opened without following links.
+//! Folder of a file that init writes, opened without following links.
 //!
 //! A session may put links anywhere in the project, also between the check of a file and its writing. The checked path
 //! contains no links, so every component below the base is opened as a real folder, and every operation in it goes
@@ -12,14 +12,14 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Maximum number of names tried for a temporary file.
-const MAX_ATTEMPTS: u32 = 16;
+/// Maximum number of names that are tried for a temporary file.
+const MAX_NAME_ATTEMPTS: u32 = 16;
 
-/// An open folder.
+/// Open folder in which init writes and removes files.
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
 
-/// A written file that still has a temporary name.
+/// File that is written and still has a temporary name.
 #[derive(Debug)]
 pub struct StagedFile {
     folder: Folder,
@@ -34,13 +34,13 @@ impl Folder {
     /// Returns an error if a component is missing and not to be created, is a link or not a folder, or can't be opened.
     pub fn open(target: &Path, base: &Path, create_missing: bool) -> io::Result<Self> {
         let parent = target.parent().unwrap_or(Path::new("/"));
-        let (start, below) = match parent.strip_prefix(base) {
-            Ok(below) => (base, below),
+        let (start, relative) = match parent.strip_prefix(base) {
+            Ok(relative) => (base, relative),
             // The base is the person's own folder, where no session may write.
             Err(_) => (parent, Path::new("")),
         };
         let mut fd = open_base(start, create_missing)?;
-        for component in below.components() {
+        for component in relative.components() {
             let Component::Normal(name) = component else {
                 return Err(io::Error::other(format!("{} is not a plain path", target.display())));
             };
@@ -62,7 +62,7 @@ impl Folder {
     /// there is none.
     ///
     /// # Errors
-    /// The error of the first failing call. No file is left then.
+    /// Returns the error of the first failing call. No file is left then.
     pub fn stage(self, name: &str, text: &str) -> io::Result<StagedFile> {
         self.stage_like(name, name, text)
     }
@@ -70,14 +70,14 @@ impl Folder {
     /// Writes a file beside `name`, with the permissions of the existing file `permissions_of`.
     ///
     /// # Errors
-    /// The error of the first failing call. No file is left then.
+    /// Returns the error of the first failing call. No file is left then.
     pub(super) fn stage_like(self, permissions_of: &str, name: &str, text: &str) -> io::Result<StagedFile> {
         let (temporary, mut file) = self.create_temp_file(name)?;
         let staged = StagedFile { folder: self, temp_name: temporary, name: name.to_owned() };
         match rustix::fs::statat(&staged.folder.0, permissions_of, AtFlags::SYMLINK_NOFOLLOW) {
             // Permissions are never wider than before, not even temporarily.
-            Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::RegularFile => {
-                rustix::fs::fchmod(&file, Mode::from_raw_mode(there.st_mode & 0o7777))?;
+            Ok(existing) if FileType::from_raw_mode(existing.st_mode) == FileType::RegularFile => {
+                rustix::fs::fchmod(&file, Mode::from_raw_mode(existing.st_mode & 0o7777))?;
             }
             // A link (whose own mode lets every user write) is replaced, as is any other entry that is not a file.
             Ok(_) | Err(Errno::NOENT) => {}
@@ -91,7 +91,7 @@ impl Folder {
     /// Creates a file under an unpredictable name.
     fn create_temp_file(&self, name: &str) -> io::Result<(String, File)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for _ in 0..MAX_ATTEMPTS {
+        for _ in 0..MAX_NAME_ATTEMPTS {
             let mut number = [0; 8];
             getrandom::fill(&mut number).map_err(io::Error::other)?;
             let temporary = format!(".{name}.{}", hex::encode(number));
@@ -104,7 +104,7 @@ impl Folder {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Checks that entries may be removed here.
+    /// Checks that entries of the folder may be removed.
     ///
     /// # Errors
     /// Returns an error if entries can't be removed, for example on a read-only file system.
@@ -120,7 +120,7 @@ impl Folder {
         }
     }
 
-    pub(super) fn remove_empty(&self, name: &str) -> bool {
+    pub(super) fn remove_empty_folder(&self, name: &str) -> bool {
         rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).is_ok()
     }
 }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_that_was_put_on_the_way_after_the_look_leads_nowhere() {
+    fn a_link_that_replaced_a_folder_after_the_check_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("project");
         let outside = dir.path().join("outside");
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_the_rights_of_what_it_is_a_copy_of() {
+    fn a_copy_has_the_permissions_of_the_original() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
@@ -199,8 +199,8 @@ mod tests {
         drop(staged);
         assert_eq!(fs::read_to_string(&victim).unwrap(), "safe");
         assert_eq!(fs::read_to_string(root.join("AGENTS.md")).unwrap(), "new");
-        let rights = fs::symlink_metadata(root.join("AGENTS.md")).unwrap().permissions().mode();
-        assert_eq!(rights & 0o022, 0, "not those of the link");
+        let mode = fs::symlink_metadata(root.join("AGENTS.md")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o022, 0, "the file must not have the permissions of the link");
         assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "no temporary file is left");
     }
 }

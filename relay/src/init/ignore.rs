@@ -1,4 +1,4 @@
-//! Lines for `.gitignore`.
+//! Lines that init adds to `.gitignore`.
 
 use std::path::Path;
 
@@ -10,28 +10,32 @@ use crate::registry::Registry;
 pub(super) fn ignored_folders(root: &Path) -> Vec<String> {
     // Unreadable settings are reported by the commands that need them.
     let workspaces = Config::load(root).ok().map(|config| config.platform.workspaces_folder);
-    let all = [Some(Registry::for_project(root).dir().to_owned()), workspaces];
-    let inside = all.into_iter().flatten().filter_map(|dir| dir.strip_prefix(root).ok().map(Path::to_owned));
-    let plain = inside.filter_map(|dir| dir.to_str().map(str::to_owned)).filter(|dir| is_listable(dir));
+    let folders = [Some(Registry::for_project(root).dir().to_owned()), workspaces];
+    let in_project =
+        folders.into_iter().flatten().filter_map(|dir| dir.strip_prefix(root).ok().map(Path::to_owned));
+    let plain = in_project.filter_map(|dir| dir.to_str().map(str::to_owned)).filter(|dir| is_listable(dir));
     plain.collect()
 }
 
 /// Returns true for a folder that can be listed: neither the root itself nor a name that would need quoting.
 fn is_listable(dir: &str) -> bool {
-    let simple = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    !dir.is_empty() && dir.chars().all(simple) && dir.split('/').all(|name| !matches!(name, "" | "." | ".."))
+    let is_simple = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    !dir.is_empty()
+        && dir.chars().all(is_simple)
+        && dir.split('/').all(|name| !matches!(name, "" | "." | ".."))
 }
 
 /// Returns the lines for the folders that a text does not ignore yet.
 pub(super) fn missing_lines(folders: &[String], text: &str) -> String {
-    let has = |folder: &String| {
+    let is_ignored = |folder: &String| {
         text.lines().any(|line| {
             let line = line.trim().trim_start_matches('/').trim_end_matches("/*").trim_end_matches('/');
             !line.is_empty()
                 && (line == folder || folder.strip_prefix(line).is_some_and(|rest| rest.starts_with('/')))
         })
     };
-    let lines = folders.iter().filter(|folder| !has(folder)).flat_map(|folder| ["/", folder.as_str(), "/\n"]);
+    let lines =
+        folders.iter().filter(|folder| !is_ignored(folder)).flat_map(|folder| ["/", folder.as_str(), "/\n"]);
     lines.collect()
 }
 
@@ -42,25 +46,28 @@ mod tests {
     #[test]
     fn the_registry_and_the_workspaces_are_ignored_where_they_lie_in_the_project() {
         let dir = tempfile::tempdir().unwrap();
-        let with = |settings: &str| {
+        let folders_with_settings = |settings: &str| {
             std::fs::create_dir_all(dir.path().join("platform")).unwrap();
             std::fs::write(dir.path().join("platform/relay.toml"), settings).unwrap();
             ignored_folders(dir.path())
         };
         assert_eq!(ignored_folders(dir.path()), ["platform/workers", "workspace-projects"]);
-        assert_eq!(with("[platform]\nworkspaces = \"work/trees\"\n"), ["platform/workers", "work/trees"]);
-        for elsewhere in [".", "..", "/srv/work", "a*b", "a/../.."] {
+        assert_eq!(
+            folders_with_settings("[platform]\nworkspaces = \"work/trees\"\n"),
+            ["platform/workers", "work/trees"]
+        );
+        for unlisted in [".", "..", "/srv/work", "a*b", "a/../.."] {
             assert_eq!(
-                with(&format!("[platform]\nworkspaces = \"{elsewhere}\"\n")),
+                folders_with_settings(&format!("[platform]\nworkspaces = \"{unlisted}\"\n")),
                 ["platform/workers"],
-                "{elsewhere}"
+                "{unlisted}"
             );
         }
-        assert_eq!(with("[broken"), ["platform/workers"]);
+        assert_eq!(folders_with_settings("[broken"), ["platform/workers"]);
     }
 
     #[test]
-    fn what_is_ignored_already_is_left_out() {
+    fn folders_that_are_already_ignored_get_no_line() {
         let folders = ["platform/workers".to_owned(), "workspace-projects".to_owned()];
         assert_eq!(missing_lines(&folders, "target/\n"), "/platform/workers/\n/workspace-projects/\n");
         for line in ["platform/workers", "/platform/workers/", "platform/", "platform/*", "  /platform "] {

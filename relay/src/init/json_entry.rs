@@ -1,5 +1,5 @@
-//! Entries in JSON files of other programs: hooks, permissions, MCP servers. Every byte of the rest of the file is
-//! kept, with its order and indentation.
+//! Entries of init in JSON files of other programs: hooks, permissions, MCP servers. Every other byte of such a file
+//! stays as it is, also order and indentation.
 
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
@@ -24,7 +24,7 @@ pub(super) enum JsonEntry {
         array_path: Vec<&'static str>,
         /// Value of the element.
         value: Value,
-        /// Text that identifies an element as the relay's own, even if it was changed.
+        /// Text that identifies an element as written by init, even if a person has changed the element.
         own_marker: Option<&'static str>,
     },
 }
@@ -46,27 +46,27 @@ pub(super) fn decide_json(
     };
     let root = CstRootNode::parse(text, &JSON_PARSE_OPTIONS)
         .map_err(|e| common::text_format::one_line(&e.to_string(), 200))?;
-    let top = root.object_value().ok_or("it is not a JSON object")?;
-    let (mut kept, mut copy) = (Vec::new(), false);
+    let root_object = root.object_value().ok_or("it is not a JSON object")?;
+    let (mut kept_paths, mut replaces_text) = (Vec::new(), false);
     for entry in entries {
-        let done = match mode {
-            Mode::Put { force } => insert_entry(&top, entry, force)?,
-            Mode::Remove => remove_entry(&top, entry)?,
+        let result = match mode {
+            Mode::Put { force } => insert_entry(&root_object, entry, force)?,
+            Mode::Remove => remove_entry(&root_object, entry)?,
         };
-        match done {
+        match result {
             EntryResult::Unchanged => {}
-            EntryResult::Replaced => copy = true,
-            EntryResult::Kept(what) => kept.push(what),
+            EntryResult::Replaced => replaces_text = true,
+            EntryResult::Kept(what) => kept_paths.push(what),
         }
     }
     let new = root.to_string();
     let mut decision = match mode {
         _ if new == text => Decision::nothing(),
-        Mode::Remove if top.properties().is_empty() => Decision::delete(),
-        Mode::Put { .. } | Mode::Remove => Decision { keep_copy: copy, ..Decision::write(new) },
+        Mode::Remove if root_object.properties().is_empty() => Decision::delete(),
+        Mode::Put { .. } | Mode::Remove => Decision { keeps_copy: replaces_text, ..Decision::write(new) },
     };
-    if !kept.is_empty() {
-        decision.kept_reason = Some(format!("{} {CHANGED_BY_HAND}", kept.join(", ")));
+    if !kept_paths.is_empty() {
+        decision.kept_reason = Some(format!("{} {CHANGED_BY_HAND}", kept_paths.join(", ")));
     }
     Ok(decision)
 }
@@ -95,10 +95,10 @@ enum EntryResult {
 fn new_file_text(entries: &[JsonEntry]) -> Result<String, String> {
     let mut root = Value::Object(Map::new());
     for entry in entries {
-        let (JsonEntry::Property { object_path: at, value, .. }
-        | JsonEntry::Element { array_path: at, value, .. }) = entry;
+        let (JsonEntry::Property { object_path: path, value, .. }
+        | JsonEntry::Element { array_path: path, value, .. }) = entry;
         let mut target = &mut root;
-        for name in at {
+        for name in path {
             target = &mut target[*name];
         }
         match entry {
@@ -112,33 +112,33 @@ fn new_file_text(entries: &[JsonEntry]) -> Result<String, String> {
     serde_json::to_string_pretty(&root).map(|text| format!("{text}\n")).map_err(|e| e.to_string())
 }
 
-fn insert_entry(top: &CstObject, entry: &JsonEntry, force: bool) -> Result<EntryResult, String> {
+fn insert_entry(root_object: &CstObject, entry: &JsonEntry, force: bool) -> Result<EntryResult, String> {
     match entry {
-        JsonEntry::Property { object_path: at, name, value } => {
-            let object = object_at(top, at)?;
+        JsonEntry::Property { object_path: path, name, value } => {
+            let object = object_at(root_object, path)?;
             match object.get(name) {
                 None => drop(object.append(name, to_cst_value(value))),
-                Some(there) if there.to_serde_value().as_ref() == Some(value) => {}
-                Some(there) if force => {
-                    there.set_value(to_cst_value(value));
+                Some(existing) if existing.to_serde_value().as_ref() == Some(value) => {}
+                Some(existing) if force => {
+                    existing.set_value(to_cst_value(value));
                     return Ok(EntryResult::Replaced);
                 }
-                Some(_) => return Ok(EntryResult::Kept(format_path(at, name))),
+                Some(_) => return Ok(EntryResult::Kept(format_path(path, name))),
             }
         }
-        JsonEntry::Element { array_path: at, value, own_marker: kin } => {
-            let (last, before) = at.split_last().ok_or("the path of the entry is empty")?;
-            let array = object_at(top, before)?
-                .array_value_or_create(last)
-                .ok_or_else(|| format!("{last} is not an array"))?;
-            match find_own_element(&array, value, *kin) {
+        JsonEntry::Element { array_path: path, value, own_marker } => {
+            let (name, parents) = path.split_last().ok_or("the path of the entry is empty")?;
+            let array = object_at(root_object, parents)?
+                .array_value_or_create(name)
+                .ok_or_else(|| format!("{name} is not an array"))?;
+            match find_own_element(&array, value, *own_marker) {
                 Some((_, true)) => {}
-                Some((there, false)) if force => {
-                    there.remove();
+                Some((existing, false)) if force => {
+                    existing.remove();
                     array.append(to_cst_value(value));
                     return Ok(EntryResult::Replaced);
                 }
-                Some((_, false)) => return Ok(EntryResult::Kept(at.join("."))),
+                Some((_, false)) => return Ok(EntryResult::Kept(path.join("."))),
                 None => drop(array.append(to_cst_value(value))),
             }
         }
@@ -146,30 +146,30 @@ fn insert_entry(top: &CstObject, entry: &JsonEntry, force: bool) -> Result<Entry
     Ok(EntryResult::Unchanged)
 }
 
-fn remove_entry(top: &CstObject, entry: &JsonEntry) -> Result<EntryResult, String> {
+fn remove_entry(root_object: &CstObject, entry: &JsonEntry) -> Result<EntryResult, String> {
     let kept = match entry {
-        JsonEntry::Property { object_path: at, name, value } => {
-            let property = find_object(top, at).and_then(|object| object.get(name));
+        JsonEntry::Property { object_path: path, name, value } => {
+            let property = find_object(root_object, path).and_then(|object| object.get(name));
             match property {
-                Some(there) if there.to_serde_value().as_ref() == Some(value) => {
-                    there.remove();
-                    remove_empty_containers(top, at);
+                Some(existing) if existing.to_serde_value().as_ref() == Some(value) => {
+                    existing.remove();
+                    remove_empty_containers(root_object, path);
                     None
                 }
-                Some(_) => Some(format_path(at, name)),
+                Some(_) => Some(format_path(path, name)),
                 None => None,
             }
         }
-        JsonEntry::Element { array_path: at, value, own_marker: kin } => {
-            let (last, before) = at.split_last().ok_or("the path of the entry is empty")?;
-            let array = find_object(top, before).and_then(|object| object.array_value(last));
-            match array.and_then(|array| find_own_element(&array, value, *kin)) {
-                Some((there, true)) => {
-                    there.remove();
-                    remove_empty_containers(top, at);
+        JsonEntry::Element { array_path: path, value, own_marker } => {
+            let (name, parents) = path.split_last().ok_or("the path of the entry is empty")?;
+            let array = find_object(root_object, parents).and_then(|object| object.array_value(name));
+            match array.and_then(|array| find_own_element(&array, value, *own_marker)) {
+                Some((existing, true)) => {
+                    existing.remove();
+                    remove_empty_containers(root_object, path);
                     None
                 }
-                Some((_, false)) => Some(at.join(".")),
+                Some((_, false)) => Some(path.join(".")),
                 None => None,
             }
         }
@@ -177,38 +177,40 @@ fn remove_entry(top: &CstObject, entry: &JsonEntry) -> Result<EntryResult, Strin
     Ok(kept.map_or(EntryResult::Unchanged, EntryResult::Kept))
 }
 
-/// Returns the relay's own element, and true if it is unchanged.
+/// Returns the element that init wrote, and true if it is unchanged.
 fn find_own_element(array: &CstArray, value: &Value, own_marker: Option<&str>) -> Option<(CstNode, bool)> {
     let mut changed = None;
     for element in array.elements() {
         if element.to_serde_value().as_ref() == Some(value) {
             return Some((element, true));
         }
-        if own_marker.is_some_and(|kin| element.to_string().contains(kin)) {
+        if own_marker.is_some_and(|own_marker| element.to_string().contains(own_marker)) {
             changed.get_or_insert(element);
         }
     }
     changed.map(|element| (element, false))
 }
 
-/// Returns the object at `object_path`, created if it is missing.
-fn object_at(top: &CstObject, path: &[&str]) -> Result<CstObject, String> {
-    let mut object = top.clone();
+/// Returns the object at `path`, and creates missing objects.
+fn object_at(root_object: &CstObject, path: &[&str]) -> Result<CstObject, String> {
+    let mut object = root_object.clone();
     for name in path {
         object = object.object_value_or_create(name).ok_or_else(|| format!("{name} is not an object"))?;
     }
     Ok(object)
 }
 
-fn find_object(top: &CstObject, path: &[&str]) -> Option<CstObject> {
-    path.iter().try_fold(top.clone(), |object, name| object.object_value(name))
+fn find_object(root_object: &CstObject, path: &[&str]) -> Option<CstObject> {
+    path.iter().try_fold(root_object.clone(), |object, name| object.object_value(name))
 }
 
 /// Removes containers on the path of a removed entry that have become empty.
-fn remove_empty_containers(top: &CstObject, path: &[&str]) {
+fn remove_empty_containers(root_object: &CstObject, path: &[&str]) {
     for depth in (1..=path.len()).rev() {
-        let Some((last, before)) = path.get(..depth).and_then(<[&str]>::split_last) else { return };
-        let Some(property) = find_object(top, before).and_then(|object| object.get(last)) else { return };
+        let Some((name, parents)) = path.get(..depth).and_then(<[&str]>::split_last) else { return };
+        let Some(property) = find_object(root_object, parents).and_then(|object| object.get(name)) else {
+            return;
+        };
         let is_empty = match property.to_serde_value() {
             Some(Value::Object(all)) => all.is_empty(),
             Some(Value::Array(all)) => all.is_empty(),
@@ -228,7 +230,7 @@ fn format_path(parents: &[&str], name: &str) -> String {
 fn to_cst_value(value: &Value) -> CstInputValue {
     match value {
         Value::Null => CstInputValue::Null,
-        Value::Bool(yes) => CstInputValue::Bool(*yes),
+        Value::Bool(boolean) => CstInputValue::Bool(*boolean),
         Value::Number(number) => CstInputValue::Number(number.to_string()),
         Value::String(text) => CstInputValue::String(text.clone()),
         Value::Array(all) => CstInputValue::Array(all.iter().map(to_cst_value).collect()),

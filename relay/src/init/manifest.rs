@@ -1,4 +1,4 @@
-//! The files that init manages, and their content.
+//! Files that init manages, and the content of these files.
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,9 @@ const ALLOWED_COMMANDS: [&str; 15] = [
 ];
 /// Hook events at which host agents receive completion notices.
 const HOOK_EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop"];
-/// Time limit of a hook, in seconds; a hook reads a few small files.
+/// Time limit of a hook, in seconds. A hook only reads a few small files.
 const HOOK_SECONDS: u32 = 10;
-/// Path of the rules, below a `.codex` folder.
+/// Path of the rules file, relative to a `.codex` folder.
 const RULES_PATH: &str = "rules/relay.rules";
 /// Line with which a CLAUDE.md includes AGENTS.md.
 const AGENTS_IMPORT: &str = "@AGENTS.md";
@@ -30,16 +30,16 @@ const RULES_TEXT: &str = include_str!("content/relay.rules");
 const DELEGATION_TEXT: &str = include_str!("content/delegation.md");
 const SKILL_TEXT: &str = include_str!("content/skill.md");
 
-/// A request to init.
+/// Request to init: the parts to write or to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InitRequest {
-    /// MCP server and hooks for Codex.
-    pub codex: bool,
-    /// MCP server, hooks, permissions and instructions for Claude Code.
-    pub claude: bool,
-    /// For all projects of the user, if the program supports that.
-    pub user: bool,
-    /// Requested state of the content.
+    /// True for the MCP server and the hooks for Codex.
+    pub includes_codex: bool,
+    /// True for MCP server, hooks, permissions and instructions for Claude Code.
+    pub includes_claude: bool,
+    /// True for all projects of the user, if the program supports that.
+    pub is_for_user: bool,
+    /// Requested state of the files.
     pub mode: Mode,
 }
 
@@ -48,12 +48,12 @@ pub(super) struct ManagedFile {
     /// Folder that stays even if all of init's files in it are removed.
     pub(super) base: PathBuf,
     /// True if the file belongs to the project, so that links must not lead out of it.
-    pub(super) in_project: bool,
+    pub(super) is_in_project: bool,
     pub(super) content: ManagedContent,
 }
 
 pub(super) enum ManagedContent {
-    /// The whole file.
+    /// The text of the whole file.
     Whole(String),
     /// A marked block with this body.
     Block(MarkerSyntax, String),
@@ -63,7 +63,7 @@ pub(super) enum ManagedContent {
     IgnoreLines(Vec<String>),
     /// The MCP server in a `config.toml`.
     McpServer,
-    /// These entries in JSON.
+    /// These entries in a JSON file.
     JsonEntries(Vec<JsonEntry>),
 }
 
@@ -77,8 +77,8 @@ impl ManagedContent {
             {
                 Ok(Decision::nothing())
             }
-            Self::Block(marks, body) | Self::BlockUnlessImported(marks, body) => {
-                Ok(block::decide_block(*marks, body, existing, mode))
+            Self::Block(syntax, body) | Self::BlockUnlessImported(syntax, body) => {
+                Ok(block::decide_block(*syntax, body, existing, mode))
             }
             Self::IgnoreLines(folders) => {
                 let body = ignore::missing_lines(
@@ -106,11 +106,11 @@ pub(super) fn managed_files(
     homes: &AgentHomes,
     ignored_folders: Vec<String>,
 ) -> Vec<ManagedFile> {
-    let removes = request.mode == Mode::Remove;
+    let is_removal = request.mode == Mode::Remove;
     let project = |path: &str, content| ManagedFile {
         path: root.join(path),
         base: root.to_owned(),
-        in_project: true,
+        is_in_project: true,
         content,
     };
     let section = format!("## Delegating a task with relay\n\n{DELEGATION_TEXT}");
@@ -124,38 +124,38 @@ pub(super) fn managed_files(
         ),
         project(".codex/rules/relay.rules", ManagedContent::Whole(RULES_TEXT.to_owned())),
     ];
-    if removes || (request.codex && !request.user) {
+    if is_removal || (request.includes_codex && !request.is_for_user) {
         files.push(project(".codex/config.toml", ManagedContent::McpServer));
         files.push(project(".codex/hooks.json", ManagedContent::JsonEntries(hook_entries())));
     }
-    if removes || request.claude {
+    if is_removal || request.includes_claude {
         files.push(project("CLAUDE.md", ManagedContent::BlockUnlessImported(MarkerSyntax::Html, section)));
         files.push(project(".mcp.json", ManagedContent::JsonEntries(vec![claude_server_entry()])));
     }
-    if removes || (request.claude && !request.user) {
+    if is_removal || (request.includes_claude && !request.is_for_user) {
         files.push(project(".claude/settings.json", ManagedContent::JsonEntries(claude_settings_entries())));
     }
-    if request.user {
+    if request.is_for_user {
         files.extend(user_files(request, homes));
     }
     files
 }
 
-/// Returns the files outside of the project.
+/// Returns the files outside of the project that a request for all of the user's projects includes.
 fn user_files(request: InitRequest, homes: &AgentHomes) -> Vec<ManagedFile> {
-    let removes = request.mode == Mode::Remove;
+    let is_removal = request.mode == Mode::Remove;
     let mut files = Vec::new();
     let mut add = |home: &PathBuf, path: &str, content| {
-        files.push(ManagedFile { path: home.join(path), base: home.clone(), in_project: false, content });
+        files.push(ManagedFile { path: home.join(path), base: home.clone(), is_in_project: false, content });
     };
     if let Some(home) = &homes.codex {
         add(home, RULES_PATH, ManagedContent::Whole(RULES_TEXT.to_owned()));
-        if removes || request.codex {
+        if is_removal || request.includes_codex {
             add(home, "config.toml", ManagedContent::McpServer);
             add(home, "hooks.json", ManagedContent::JsonEntries(hook_entries()));
         }
     }
-    if let Some(home) = homes.claude.as_ref().filter(|_| removes || request.claude) {
+    if let Some(home) = homes.claude.as_ref().filter(|_| is_removal || request.includes_claude) {
         add(home, "settings.json", ManagedContent::JsonEntries(claude_settings_entries()));
     }
     files

@@ -6,20 +6,20 @@
 //!                                                       owned_file │ block │ toml_entry │ json_entry   (pure)
 //! ```
 //!
-//! Nothing is written before every file has been checked, and text that a person has changed stays: [`checksum`]
-//! distinguishes it from text written by init.
+//! Nothing is written before every file has been checked, and text that a person has changed stays. A checksum
+//! ([`checksum`]) distinguishes it from text that init wrote.
 //!
-//! * [`manifest`]: files and their content.
-//! * [`mod@plan`]: all files of one `relay init`.
-//! * [`paths`]: links are followed inside the project only.
+//! * [`manifest`]: the managed files, and their content.
+//! * [`mod@plan`]: changes to all files of one `relay init`.
+//! * [`paths`]: paths of the files, with links followed inside the project only.
 //! * [`owned_file`]: files that belong to init as a whole.
 //! * [`block`]: a marked block in a text.
-//! * [`toml_entry`]: a table in Codex's configuration.
+//! * [`toml_entry`]: the table of relay in Codex's configuration.
 //! * [`ignore`]: lines for `.gitignore`.
 //! * [`json_entry`]: entries of hooks, permissions and MCP servers.
 //! * [`change`]: the decision about one file.
 //! * [`mod@write`]: execution of the plan.
-//! * [`folder`]: access without following links.
+//! * [`folder`]: access to folders without following links.
 
 mod block;
 mod change;

@@ -1,4 +1,4 @@
-//! A file that belongs to init as a whole, unlike a block or an entry in another file.
+//! File that belongs to init as a whole, unlike a block or an entry in another file.
 
 use super::change::{CHANGED_BY_HAND, Decision, Mode};
 use super::checksum;
@@ -8,14 +8,16 @@ pub(super) fn decide_file(text: &str, existing: Option<&str>, mode: Mode) -> Dec
     match (mode, existing) {
         (Mode::Put { .. }, None) => Decision::write(checksum::with_checksum(text)),
         (Mode::Remove, None) => Decision::nothing(),
-        (Mode::Put { .. }, Some(there)) if there.replace("\r\n", "\n") == checksum::with_checksum(text) => {
+        (Mode::Put { .. }, Some(existing))
+            if existing.replace("\r\n", "\n") == checksum::with_checksum(text) =>
+        {
             Decision::nothing()
         }
-        (Mode::Put { .. }, Some(there)) if checksum::is_unchanged(there) => {
+        (Mode::Put { .. }, Some(existing)) if checksum::is_unchanged(existing) => {
             Decision::write(checksum::with_checksum(text))
         }
         (Mode::Put { force: true }, Some(_)) => Decision::replace(checksum::with_checksum(text)),
-        (Mode::Remove, Some(there)) if checksum::is_unchanged(there) => Decision::delete(),
+        (Mode::Remove, Some(existing)) if checksum::is_unchanged(existing) => Decision::delete(),
         (Mode::Put { .. } | Mode::Remove, Some(_)) => Decision::kept(CHANGED_BY_HAND),
     }
 }
@@ -28,7 +30,7 @@ mod tests {
     const PUT: Mode = Mode::Put { force: false };
 
     #[test]
-    fn a_file_is_written_once_and_updated_while_nobody_changes_it() {
+    fn a_file_is_written_and_updated_until_a_person_changes_it() {
         let new = checksum::with_checksum(TEXT);
         let old = checksum::with_checksum("# (checksum @sum@)\nold\n");
         assert_eq!(decide_file(TEXT, None, PUT), Decision::write(new.clone()));
@@ -40,12 +42,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_changed_stays_unless_it_is_forced_and_then_in_a_copy() {
-        let theirs = format!("{}mine\n", checksum::with_checksum(TEXT));
-        for theirs in [theirs.as_str(), "mine\n", ""] {
-            assert_eq!(decide_file(TEXT, Some(theirs), PUT), Decision::kept(CHANGED_BY_HAND));
-            assert_eq!(decide_file(TEXT, Some(theirs), Mode::Remove), Decision::kept(CHANGED_BY_HAND));
-            let forced = decide_file(TEXT, Some(theirs), Mode::Put { force: true });
+    fn a_changed_file_stays_and_a_forced_write_keeps_a_copy() {
+        let edited_text = format!("{}mine\n", checksum::with_checksum(TEXT));
+        for edited_text in [edited_text.as_str(), "mine\n", ""] {
+            assert_eq!(decide_file(TEXT, Some(edited_text), PUT), Decision::kept(CHANGED_BY_HAND));
+            assert_eq!(decide_file(TEXT, Some(edited_text), Mode::Remove), Decision::kept(CHANGED_BY_HAND));
+            let forced = decide_file(TEXT, Some(edited_text), Mode::Put { force: true });
             assert_eq!(forced, Decision::replace(checksum::with_checksum(TEXT)));
         }
     }

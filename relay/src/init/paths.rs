@@ -8,21 +8,22 @@ use std::path::{Path, PathBuf};
 /// Folders in which the host agents keep settings for all projects of a user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AgentHomes {
-    /// Codex's folder.
+    /// Codex's home.
     pub codex: Option<PathBuf>,
-    /// Claude Code's folder.
+    /// Claude Code's settings folder.
     pub claude: Option<PathBuf>,
 }
 
 impl AgentHomes {
-    /// Returns the folders named in the environment, else the default folders in HOME. Relative paths are resolved
+    /// Returns the folders that the environment names, else the default folders in HOME. Relative paths are resolved
     /// against `cwd`.
     pub fn from_env(variable: &dyn Fn(&str) -> Result<String, VarError>, cwd: &Path) -> Self {
-        let set = |name| variable(name).ok().filter(|value| !value.is_empty()).map(|value| cwd.join(value));
-        let below_home = |dir| set("HOME").map(|home| home.join(dir));
+        let variable_path =
+            |name| variable(name).ok().filter(|value| !value.is_empty()).map(|value| cwd.join(value));
+        let in_home = |dir| variable_path("HOME").map(|home| home.join(dir));
         Self {
-            codex: set("CODEX_HOME").or_else(|| below_home(".codex")),
-            claude: set("CLAUDE_CONFIG_DIR").or_else(|| below_home(".claude")),
+            codex: variable_path("CODEX_HOME").or_else(|| in_home(".codex")),
+            claude: variable_path("CLAUDE_CONFIG_DIR").or_else(|| in_home(".claude")),
         }
     }
 }
@@ -30,21 +31,21 @@ impl AgentHomes {
 /// Follows the links to a file that need not exist yet.
 ///
 /// # Errors
-/// The reason to leave the file unchanged. With `required_folder`, the file must be in that folder.
+/// Returns the reason to leave the file unchanged. With `required_folder`, the file must be in that folder.
 pub(super) fn resolve_path(path: &Path, required_folder: Option<&Path>) -> Result<PathBuf, &'static str> {
-    let real = follow_links(path)?;
-    if required_folder.is_some_and(|dir| !real.starts_with(dir)) {
+    let real_path = follow_links(path)?;
+    if required_folder.is_some_and(|dir| !real_path.starts_with(dir)) {
         return Err("a link leads out of the project");
     }
-    match fs::symlink_metadata(&real) {
+    match fs::symlink_metadata(&real_path) {
         Ok(meta) if !meta.is_file() => Err("it is not a file"),
-        _ => Ok(real),
+        _ => Ok(real_path),
     }
 }
 
 fn follow_links(path: &Path) -> Result<PathBuf, &'static str> {
     match path.canonicalize() {
-        Ok(real) => return Ok(real),
+        Ok(real_path) => return Ok(real_path),
         Err(e) if e.kind() != ErrorKind::NotFound => return Err("its folder can't be entered"),
         Err(_) => {}
     }
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_followed_inside_and_never_out() {
+    fn links_are_followed_only_inside_of_the_project() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap().join("project");
         fs::create_dir_all(root.join("docs")).unwrap();
@@ -73,15 +74,15 @@ mod tests {
         {
             symlink(to, root.join(link)).unwrap();
         }
-        let real = |path: &str| resolve_path(&root.join(path), Some(&root));
-        assert_eq!(real("AGENTS.md"), Ok(root.join("docs/agents.md")));
-        assert_eq!(real("a/new/file"), Ok(root.join("a/new/file")));
-        for out in ["CLAUDE.md", ".codex/rules/relay.rules", ".codex/outside"] {
-            assert_eq!(real(out), Err("a link leads out of the project"), "{out}");
+        let real_path = |path: &str| resolve_path(&root.join(path), Some(&root));
+        assert_eq!(real_path("AGENTS.md"), Ok(root.join("docs/agents.md")));
+        assert_eq!(real_path("a/new/file"), Ok(root.join("a/new/file")));
+        for outside in ["CLAUDE.md", ".codex/rules/relay.rules", ".codex/outside"] {
+            assert_eq!(real_path(outside), Err("a link leads out of the project"), "{outside}");
         }
-        assert_eq!(real("x"), Err("a link leads to nothing"));
-        assert_eq!(real("docs"), Err("it is not a file"));
-        assert_eq!(real("docs/agents.md/x"), Err("its folder can't be entered"));
+        assert_eq!(real_path("x"), Err("a link leads to nothing"));
+        assert_eq!(real_path("docs"), Err("it is not a file"));
+        assert_eq!(real_path("docs/agents.md/x"), Err("its folder can't be entered"));
         assert_eq!(
             super::resolve_path(&root.join("CLAUDE.md"), None),
             Ok(root.join("../outside").canonicalize().unwrap())
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn homes_are_those_of_the_environment() {
+    fn the_environment_names_the_homes_of_the_host_agents() {
         let homes = |set: &[(&str, &str)]| {
             let set: Vec<(String, String)> =
                 set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -102,9 +103,9 @@ mod tests {
             AgentHomes::from_env(&variable, Path::new("/cwd"))
         };
         assert_eq!(homes(&[]), AgentHomes::default());
-        let usual = AgentHomes { codex: Some("/h/.codex".into()), claude: Some("/h/.claude".into()) };
-        assert_eq!(homes(&[("HOME", "/h"), ("CODEX_HOME", "")]), usual);
-        let own = AgentHomes { codex: Some("/cwd/c".into()), claude: Some("/d".into()) };
-        assert_eq!(homes(&[("HOME", "/h"), ("CODEX_HOME", "c"), ("CLAUDE_CONFIG_DIR", "/d")]), own);
+        let defaults = AgentHomes { codex: Some("/h/.codex".into()), claude: Some("/h/.claude".into()) };
+        assert_eq!(homes(&[("HOME", "/h"), ("CODEX_HOME", "")]), defaults);
+        let configured = AgentHomes { codex: Some("/cwd/c".into()), claude: Some("/d".into()) };
+        assert_eq!(homes(&[("HOME", "/h"), ("CODEX_HOME", "c"), ("CLAUDE_CONFIG_DIR", "/d")]), configured);
     }
 }

@@ -14,17 +14,17 @@ use super::manifest::{self, InitRequest, ManagedFile};
 use super::paths::{self, AgentHomes};
 use crate::exit::Failure;
 
-/// Maximum size of a file that is read, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
+/// Maximum size of an existing file, in bytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Changes to each file.
+/// Planned changes to all files of one `relay init`.
 #[derive(Debug)]
 pub struct InitPlan {
     /// Files, in the order in which they are reported.
     pub files: Vec<PlannedFile>,
 }
 
-/// One file.
+/// Planned change to one file.
 #[derive(Debug)]
 pub struct PlannedFile {
     /// Path for display: relative to the project root, or absolute.
@@ -47,31 +47,31 @@ pub struct PlannedFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileOutcome {
-    /// Created.
+    /// The file is created.
     Wrote,
-    /// Changed.
+    /// The file is changed.
     Updated,
-    /// Content written by init removed.
+    /// The content of init is removed from the file.
     Removed,
-    /// Already correct.
+    /// The file is already correct.
     Unchanged,
-    /// Kept as it is, because a person has changed it.
+    /// The file stays as it is, because a person has changed it.
     Kept,
 }
 
 /// Plans the changes to every file of a request; `root` contains no links.
 ///
 /// # Errors
-/// Exit code 2 when a file can't be merged, 5 when one can't be read.
+/// Returns exit code 2 when a file can't be merged, and 5 when a file can't be read.
 pub fn plan_files(request: InitRequest, root: &Path, homes: &AgentHomes) -> Result<InitPlan, Failure> {
     // Two names may refer to one file, for example if CLAUDE.md is a link to AGENTS.md. The second change starts from
     // the result of the first.
-    let mut done = BTreeMap::<PathBuf, Option<String>>::new();
+    let mut planned_texts = BTreeMap::<PathBuf, Option<String>>::new();
     let mut files = Vec::new();
     for managed in manifest::managed_files(request, root, homes, ignore::ignored_folders(root)) {
-        let planned = decide_change(&managed, request.mode, root, &mut done)?;
-        let is_told = request.mode != Mode::Remove || planned.outcome != FileOutcome::Unchanged;
-        files.extend(is_told.then_some(planned));
+        let planned = decide_change(&managed, request.mode, root, &mut planned_texts)?;
+        let is_reported = request.mode != Mode::Remove || planned.outcome != FileOutcome::Unchanged;
+        files.extend(is_reported.then_some(planned));
     }
     Ok(InitPlan { files })
 }
@@ -80,20 +80,21 @@ fn decide_change(
     managed: &ManagedFile,
     mode: Mode,
     root: &Path,
-    done: &mut BTreeMap<PathBuf, Option<String>>,
+    planned_texts: &mut BTreeMap<PathBuf, Option<String>>,
 ) -> Result<PlannedFile, Failure> {
-    let ManagedFile { path, base, in_project, content } = managed;
-    let shown = path.strip_prefix(root).ok().filter(|_| *in_project).unwrap_or(path).display().to_string();
-    let resolved = paths::resolve_path(path, in_project.then_some(root));
+    let ManagedFile { path, base, is_in_project, content } = managed;
+    let display_path =
+        path.strip_prefix(root).ok().filter(|_| *is_in_project).unwrap_or(path).display().to_string();
+    let resolved = paths::resolve_path(path, is_in_project.then_some(root));
     let existing = match &resolved {
-        Ok(target) => done.get(target).cloned().map_or_else(|| read_existing(target), Ok)?,
+        Ok(target) => planned_texts.get(target).cloned().map_or_else(|| read_existing(target), Ok)?,
         Err(_) => None,
     };
     let decision = match &resolved {
-        Err(why) => Decision::kept(why),
-        Ok(_) => content.decide(existing.as_deref(), mode).map_err(|why| {
+        Err(reason) => Decision::kept(reason),
+        Ok(_) => content.decide(existing.as_deref(), mode).map_err(|reason| {
             Failure::usage(format!(
-                "{}: {why}: fix it, then run this again; nothing was written",
+                "{}: {reason}: fix it, then run this again; nothing was written",
                 path.display()
             ))
         })?,
@@ -108,14 +109,14 @@ fn decide_change(
     };
     match &decision.change {
         FileChange::None => {}
-        FileChange::Write(text) => drop(done.insert(target.clone(), Some(text.clone()))),
-        FileChange::Delete => drop(done.insert(target.clone(), None)),
+        FileChange::Write(text) => drop(planned_texts.insert(target.clone(), Some(text.clone()))),
+        FileChange::Delete => drop(planned_texts.insert(target.clone(), None)),
     }
     Ok(PlannedFile {
-        display_path: shown,
+        display_path,
         outcome,
         kept_reason: decision.kept_reason,
-        backup_text: existing.filter(|_| decision.keep_copy),
+        backup_text: existing.filter(|_| decision.keeps_copy),
         target,
         change: decision.change,
         kept_folder: base.clone(),
@@ -123,18 +124,18 @@ fn decide_change(
 }
 
 fn read_existing(path: &Path) -> Result<Option<String>, Failure> {
-    let failed = |why: &dyn std::fmt::Display| {
-        Failure::unreachable(format!("{} can't be read ({why}): nothing was written", path.display()))
+    let read_failure = |reason: &dyn std::fmt::Display| {
+        Failure::unreachable(format!("{} can't be read ({reason}): nothing was written", path.display()))
     };
     let file = match open_no_follow(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed(&e)),
+        Err(e) => return Err(read_failure(&e)),
     };
     let mut text = String::new();
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| failed(&e))?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(failed(&"it is longer than 1 MiB"));
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(|e| read_failure(&e))?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(read_failure(&"it is longer than 1 MiB"));
     }
     Ok(Some(text))
 }

@@ -7,31 +7,31 @@ use super::change::FileChange;
 use super::folder::{Folder, StagedFile};
 use super::plan::{InitPlan, PlannedFile};
 
-/// Suffix of the name of a copy.
+/// Suffix of the name of a copy of a person's text.
 pub const BACKUP_SUFFIX: &str = "before-init";
 
-/// A file that could not be written.
+/// Failure to write or to remove a file.
 #[derive(Debug)]
 pub struct WriteFailure {
     /// Path of the file.
     pub path: PathBuf,
     /// Error of the failing call.
     pub error: io::Error,
-    /// True if other files were written before it.
-    pub others_written: bool,
+    /// True if other files were written or removed before the failure.
+    pub has_written_others: bool,
 }
 
 /// Writes and removes the files of a plan.
 ///
 /// # Errors
-/// The first file that can't be written or removed. Unless `others_written` is set, nothing was changed.
+/// Returns the first file that can't be written or removed. Unless `has_written_others` is set, nothing was changed.
 pub fn execute_plan(plan: &InitPlan) -> Result<(), WriteFailure> {
     let mut staging = StagedChanges::default();
     for file in &plan.files {
         staging.stage_file(file).map_err(|error| WriteFailure {
             path: file.target.clone(),
             error,
-            others_written: false,
+            has_written_others: false,
         })?;
     }
     staging.publish()?;
@@ -41,14 +41,14 @@ pub fn execute_plan(plan: &InitPlan) -> Result<(), WriteFailure> {
     Ok(())
 }
 
-/// Prepared changes. Dropping them removes unpublished files.
+/// Changes that are prepared but not published. Dropping them removes the prepared files.
 #[derive(Default)]
 struct StagedChanges {
     /// Written files and their final paths, in this order. If two names refer to one file, the last published one
     /// contains both changes.
     staged_files: Vec<(StagedFile, PathBuf)>,
     files_to_remove: Vec<(Folder, PathBuf)>,
-    /// Folders created for these files, each with the base folder above it.
+    /// Folders that were created for these files, each with the base folder above it.
     created_folders: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -67,9 +67,9 @@ impl StagedChanges {
             }
             FileChange::Write(text) => text,
         };
-        let missing = target.ancestors().skip(1).take_while(|dir| !dir.exists());
-        let missing: Vec<_> = missing.map(|dir| (dir.to_owned(), base.clone())).collect();
-        self.created_folders.extend(missing.into_iter().rev());
+        let missing_folders = target.ancestors().skip(1).take_while(|dir| !dir.exists());
+        let missing_folders: Vec<_> = missing_folders.map(|dir| (dir.to_owned(), base.clone())).collect();
+        self.created_folders.extend(missing_folders.into_iter().rev());
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         if let Some(old) = &file.backup_text {
             let copy = format!("{name}.{BACKUP_SUFFIX}");
@@ -82,17 +82,25 @@ impl StagedChanges {
     }
 
     fn publish(mut self) -> Result<(), WriteFailure> {
-        let mut partly = false;
+        let mut has_written = false;
         for (staged, path) in std::mem::take(&mut self.staged_files) {
             // On an error, the remaining files are removed on drop.
-            staged.publish().map_err(|error| WriteFailure { path, error, others_written: partly })?;
-            partly = true;
+            staged.publish().map_err(|error| WriteFailure {
+                path,
+                error,
+                has_written_others: has_written,
+            })?;
+            has_written = true;
         }
         self.created_folders.clear();
         for (folder, path) in std::mem::take(&mut self.files_to_remove) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            folder.remove(&name).map_err(|error| WriteFailure { path, error, others_written: partly })?;
-            partly = true;
+            folder.remove(&name).map_err(|error| WriteFailure {
+                path,
+                error,
+                has_written_others: has_written,
+            })?;
+            has_written = true;
         }
         Ok(())
     }
@@ -108,18 +116,18 @@ impl Drop for StagedChanges {
     }
 }
 
-/// Removes the folders that have become empty, up to but excluding `kept_folder`.
+/// Removes the folders above `path` that have become empty, up to but excluding `base`.
 fn remove_empty_folders(path: &Path, base: &Path) {
-    let below = path.ancestors().skip(1).take_while(|dir| *dir != base && dir.starts_with(base));
-    for dir in below {
+    let folders = path.ancestors().skip(1).take_while(|dir| *dir != base && dir.starts_with(base));
+    for dir in folders {
         if !remove_if_empty(dir, base) {
             return;
         }
     }
 }
 
-/// Removes a folder if it is empty; returns true if it was.
+/// Removes a folder if it is empty; returns true if it was removed.
 fn remove_if_empty(dir: &Path, base: &Path) -> bool {
     let Some(name) = dir.file_name() else { return false };
-    Folder::open(dir, base, false).is_ok_and(|above| above.remove_empty(&name.to_string_lossy()))
+    Folder::open(dir, base, false).is_ok_and(|parent| parent.remove_empty_folder(&name.to_string_lossy()))
 }

@@ -1,4 +1,4 @@
-//! Reads an archive: its list of files, and one of them. Nothing is unpacked.
+//! Reader of an archive with a job's output: lists the files, or reads one of them. Nothing is unpacked.
 
 use std::io::{self, Read, Seek, Write};
 
@@ -7,20 +7,20 @@ use tar::{Archive, Entry, EntryType};
 /// Maximum number of files that are listed. An agent sends fewer.
 const MAX_FILES: usize = 10_000;
 
-/// A file of an output.
+/// File of a job's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputFile {
-    /// Path below the output folder; bytes that the worker chose.
+    /// Path relative to the output folder: bytes that the worker chose.
     pub name: Vec<u8>,
     /// Length in bytes.
     pub size: u64,
 }
 
-/// Returns the files of an archive, in its order.
+/// Returns the files of an archive, in the order of the archive.
 ///
 /// # Errors
-/// The archive can't be read.
-pub fn list(archive: impl Read + Seek) -> io::Result<Vec<OutputFile>> {
+/// Returns an error if the archive can't be read.
+pub fn list_files(archive: impl Read + Seek) -> io::Result<Vec<OutputFile>> {
     let mut files = Vec::new();
     for entry in Archive::new(archive).entries_with_seek()? {
         let entry = entry?;
@@ -31,22 +31,22 @@ pub fn list(archive: impl Read + Seek) -> io::Result<Vec<OutputFile>> {
     Ok(files)
 }
 
-/// Writes the content of a file; returns false if there is no such file.
+/// Writes the content of a file to `target`; returns false if there is no such file.
 ///
 /// # Errors
-/// The archive can't be read, or `to` can't be written.
-pub fn extract(archive: impl Read + Seek, name: &[u8], mut to: impl Write) -> io::Result<bool> {
+/// Returns an error if the archive can't be read, or if `target` can't be written.
+pub fn extract_file(archive: impl Read + Seek, name: &[u8], mut target: impl Write) -> io::Result<bool> {
     for entry in Archive::new(archive).entries_with_seek()? {
         let mut entry = entry?;
         if is_file(&entry) && *entry.path_bytes() == *name {
-            io::copy(&mut entry, &mut to)?;
+            io::copy(&mut entry, &mut target)?;
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Returns true for a plain file. A sparse one could be longer than the archive.
+/// Returns true for a plain file. A sparse file could be longer than the archive.
 fn is_file(entry: &Entry<'_, impl Read>) -> bool {
     entry.header().entry_type() == EntryType::Regular
 }
@@ -73,16 +73,16 @@ mod tests {
 
     #[test]
     fn files_are_listed_and_written_and_links_are_not() {
-        let long = "x/".repeat(100) + "y";
-        let bytes = archive(&[("a", "one"), (&long, "two")]);
-        let listed = list(Cursor::new(&bytes)).unwrap();
+        let long_name = "x/".repeat(100) + "y";
+        let bytes = archive(&[("a", "one"), (&long_name, "two")]);
+        let listed = list_files(Cursor::new(&bytes)).unwrap();
         let file = |name: &str| OutputFile { name: name.as_bytes().to_vec(), size: 3 };
-        assert_eq!(listed, [file("a"), file(&long)]);
+        assert_eq!(listed, [file("a"), file(&long_name)]);
         let mut out = Vec::new();
-        assert!(extract(Cursor::new(&bytes), long.as_bytes(), &mut out).unwrap());
+        assert!(extract_file(Cursor::new(&bytes), long_name.as_bytes(), &mut out).unwrap());
         assert_eq!(out, b"two");
-        assert!(!extract(Cursor::new(&bytes), b"link", &mut out).unwrap());
-        assert!(!extract(Cursor::new(&bytes), b"/a", &mut out).unwrap());
+        assert!(!extract_file(Cursor::new(&bytes), b"link", &mut out).unwrap());
+        assert!(!extract_file(Cursor::new(&bytes), b"/a", &mut out).unwrap());
     }
 
     #[test]
@@ -91,10 +91,10 @@ mod tests {
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x55;
-            if let Ok(files) = list(Cursor::new(&damaged)) {
+            if let Ok(files) = list_files(Cursor::new(&damaged)) {
                 assert!(files.len() <= 3);
             }
-            let _ = extract(Cursor::new(&damaged), b"b", io::sink());
+            let _ = extract_file(Cursor::new(&damaged), b"b", io::sink());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The archives in the state folder.
+//! Store of the archives in the state folder.
 
 #![expect(clippy::disallowed_methods, reason = "relay's own state folder, which no session may write")]
 
@@ -10,17 +10,17 @@ use common::ids::JobId;
 use tempfile::NamedTempFile;
 
 /// Maximum length of an archive, in bytes: the largest output of an agent, with the headers of all its files.
-pub const MAX_ARCHIVE: u64 = 260 << 20;
-/// Length of the zeros at the end of a whole archive.
-const END_MARK: i64 = 1024;
+pub const MAX_ARCHIVE_BYTES: u64 = 260 << 20;
+/// Number of zero bytes at the end of a complete archive.
+const END_MARK_BYTES: i64 = 1024;
 
-/// Output of the jobs of one project.
+/// Folder with the outputs of the jobs of one project.
 #[derive(Debug, Clone)]
 pub struct Outputs {
     folder: PathBuf,
 }
 
-/// An archive that is being received. Dropping this value removes it.
+/// Archive that is being received. Dropping it removes its file.
 #[derive(Debug)]
 pub struct NewArchive {
     file: NamedTempFile,
@@ -30,14 +30,14 @@ impl NewArchive {
     /// Returns the file to write.
     ///
     /// # Errors
-    /// The error of the system.
+    /// Returns the error of the system.
     pub fn writer(&self) -> io::Result<File> {
         self.file.as_file().try_clone()
     }
 }
 
 impl Outputs {
-    /// Returns the outputs in a folder, which may not exist yet.
+    /// Refers to the outputs in a folder, which may not exist yet.
     pub fn in_folder(folder: PathBuf) -> Self {
         Self { folder }
     }
@@ -45,37 +45,37 @@ impl Outputs {
     /// Begins to receive an archive.
     ///
     /// # Errors
-    /// The error of the system.
+    /// Returns the error of the system.
     pub fn begin(&self) -> io::Result<NewArchive> {
         fs::create_dir_all(&self.folder)?;
         let file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder)?;
         Ok(NewArchive { file })
     }
 
-    /// Stores a received archive as the output of a job, if it is whole.
+    /// Stores a received archive as the output of a job, if it is complete.
     ///
     /// # Errors
-    /// One line with the reason.
+    /// Returns one line with the reason.
     pub fn finish(&self, job: &JobId, archive: NewArchive) -> Result<(), String> {
-        let failed = |e: io::Error| format!("the output can't be stored: {e}");
-        let mut file = archive.writer().map_err(failed)?;
-        let mut end = [1; 1024];
-        let is_whole = file
-            .seek(SeekFrom::End(-END_MARK))
-            .and_then(|_| file.read_exact(&mut end))
-            .is_ok_and(|()| end.iter().all(|byte| *byte == 0));
-        if !is_whole {
+        let store_error = |e: io::Error| format!("the output can't be stored: {e}");
+        let mut file = archive.writer().map_err(store_error)?;
+        let mut last_bytes = [1; 1024];
+        let is_complete = file
+            .seek(SeekFrom::End(-END_MARK_BYTES))
+            .and_then(|_| file.read_exact(&mut last_bytes))
+            .is_ok_and(|()| last_bytes.iter().all(|byte| *byte == 0));
+        if !is_complete {
             return Err("the output is not complete".to_owned());
         }
-        file.sync_data().map_err(failed)?;
-        archive.file.persist(self.path(job)).map_err(|e| failed(e.error))?;
+        file.sync_data().map_err(store_error)?;
+        archive.file.persist(self.path(job)).map_err(|e| store_error(e.error))?;
         Ok(())
     }
 
-    /// Opens the output of a job; `None` if it left none.
+    /// Opens the output of a job; `None` if the job left none.
     ///
     /// # Errors
-    /// The error of the system.
+    /// Returns the error of the system.
     pub fn open(&self, job: &JobId) -> io::Result<Option<File>> {
         match File::open(self.path(job)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -86,7 +86,7 @@ impl Outputs {
     /// Removes the output of a job. A missing one is not an error.
     ///
     /// # Errors
-    /// The error of the system.
+    /// Returns the error of the system.
     pub fn remove(&self, job: &JobId) -> io::Result<()> {
         match fs::remove_file(self.path(job)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -106,14 +106,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_whole_archive_is_stored() {
+    fn only_a_complete_archive_is_stored() {
         let dir = tempfile::tempdir().unwrap();
         let outputs = Outputs::in_folder(dir.path().join("outputs"));
         let job: JobId = "demo#1".parse().unwrap();
         assert!(outputs.open(&job).unwrap().is_none());
-        for cut in [b"" as &[u8], b"part of an archive", &[1; 2048]] {
+        for incomplete in [b"" as &[u8], b"part of an archive", &[1; 2048]] {
             let archive = outputs.begin().unwrap();
-            archive.writer().unwrap().write_all(cut).unwrap();
+            archive.writer().unwrap().write_all(incomplete).unwrap();
             assert_eq!(outputs.finish(&job, archive).unwrap_err(), "the output is not complete");
         }
         assert_eq!(fs::read_dir(dir.path().join("outputs")).unwrap().count(), 0, "nothing is left");

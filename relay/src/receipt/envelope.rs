@@ -1,4 +1,4 @@
-//! DSSE: a signed envelope around a statement.
+//! Envelope of a receipt: a statement and its signatures, in the format DSSE (Dead Simple Signing Envelope).
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use super::key::ReceiptKey;
 /// Type of the payload: an in-toto statement.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
-/// The envelope.
+/// Signed envelope of a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope {
@@ -29,7 +29,7 @@ impl Envelope {
     /// Signs a statement.
     ///
     /// # Errors
-    /// The key can't sign.
+    /// Returns an error if the key can't sign.
     pub fn sign(statement: &[u8], key: &ReceiptKey) -> Result<Self, String> {
         let sig = BASE64_STANDARD.encode(key.sign(&pre_authentication_encoding(PAYLOAD_TYPE, statement))?);
         Ok(Self {
@@ -42,7 +42,7 @@ impl Envelope {
     /// Returns the statement, if a signature of the key is valid.
     ///
     /// # Errors
-    /// One line that says what is wrong.
+    /// Returns one line that says what is wrong.
     pub fn verify(&self, key: &ReceiptKey) -> Result<Vec<u8>, String> {
         if self.payload_type != PAYLOAD_TYPE {
             return Err("its payload is not an in-toto statement".to_owned());
@@ -50,19 +50,20 @@ impl Envelope {
         let payload = BASE64_STANDARD.decode(&self.payload).map_err(|_| "its payload is not base64")?;
         let message = pre_authentication_encoding(&self.payload_type, &payload);
         let id = key.id();
-        let mut of_key = self.signatures.iter().filter(|signature| signature.keyid == id).peekable();
-        if of_key.peek().is_none() {
+        let mut signatures_of_key =
+            self.signatures.iter().filter(|signature| signature.keyid == id).peekable();
+        if signatures_of_key.peek().is_none() {
             return Err("it has no signature of this project's key".to_owned());
         }
         let is_valid = |sig: &str| BASE64_STANDARD.decode(sig).is_ok_and(|sig| key.verify(&message, &sig));
-        if of_key.any(|signature| is_valid(&signature.sig)) {
+        if signatures_of_key.any(|signature| is_valid(&signature.sig)) {
             return Ok(payload);
         }
         Err("its signature is not valid: the receipt was changed after it was signed".to_owned())
     }
 }
 
-/// Returns the bytes that are signed.
+/// Returns the bytes that a signature covers: type and content of the payload, with their lengths.
 fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
     [head.as_bytes(), payload].concat()
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_encoding_is_that_of_the_specification() {
+    fn the_encoding_matches_the_example_of_the_specification() {
         let encoded = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world");
         assert_eq!(encoded, b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
     }

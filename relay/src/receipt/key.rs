@@ -1,4 +1,4 @@
-//! The project's key for receipts: Ed25519, created on first use.
+//! Ed25519 key with which a relay signs the receipts of its project, created on first use.
 
 #![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
 
@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 
 use crate::files::atomic::{self, Durability};
 
-/// Name of the key's file: PKCS #8 as PEM, mode 0600.
+/// Name of the file that holds the key as PEM (PKCS #8), with mode 0600.
 const KEY_FILE: &str = "key.pem";
 
-/// The project's key.
+/// Key pair that signs the receipts of a project.
 #[derive(Debug)]
 pub struct ReceiptKey {
     pair: KeyPair,
@@ -26,35 +26,35 @@ impl ReceiptKey {
     /// Loads the key from the folder of the receipts, or creates it there.
     ///
     /// # Errors
-    /// One line with the file and the reason. A key that can't be read is never replaced, because earlier receipts
-    /// could no longer be checked.
+    /// Returns one line with the file and the reason. A key that can't be read is never replaced, because earlier
+    /// receipts could no longer be checked.
     pub fn load_or_create(folder: &Path) -> Result<Self, String> {
         if let Some(key) = Self::load(folder)? {
             return Ok(key);
         }
         let path = key_path(folder);
-        let failed = |e: &dyn std::fmt::Display| format!("{} can't be made: {e}", path.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed(&e))?;
-        let pair = KeyPair::generate_for(&PKCS_ED25519).map_err(|e| failed(&e))?;
+        let error_line = |e: &dyn std::fmt::Display| format!("{} can't be made: {e}", path.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| error_line(&e))?;
+        let pair = KeyPair::generate_for(&PKCS_ED25519).map_err(|e| error_line(&e))?;
         atomic::replace_file(&path, pair.serialize_pem().as_bytes(), Durability::Synced)
-            .map_err(|e| failed(&e))?;
+            .map_err(|e| error_line(&e))?;
         Ok(Self { pair })
     }
 
     /// Loads the key; `None` if there is none yet.
     ///
     /// # Errors
-    /// One line with the file and the reason.
+    /// Returns one line with the file and the reason.
     pub fn load(folder: &Path) -> Result<Option<Self>, String> {
         let path = key_path(folder);
-        let failed = |e: &dyn std::fmt::Display| format!("the key {} can't be read: {e}", path.display());
+        let error_line = |e: &dyn std::fmt::Display| format!("the key {} can't be read: {e}", path.display());
         let pem = match fs::read_to_string(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(|e| failed(&e))?,
+            read => read.map_err(|e| error_line(&e))?,
         };
-        let pair = KeyPair::from_pem(&pem).map_err(|e| failed(&e))?;
+        let pair = KeyPair::from_pem(&pem).map_err(|e| error_line(&e))?;
         if !pair.is_compatible(&PKCS_ED25519) {
-            return Err(failed(&"it is not an Ed25519 key"));
+            return Err(error_line(&"it is not an Ed25519 key"));
         }
         Ok(Some(Self { pair }))
     }
@@ -74,12 +74,12 @@ impl ReceiptKey {
     /// Signs a message.
     ///
     /// # Errors
-    /// The key can't sign.
+    /// Returns an error if the key can't sign.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String> {
         self.pair.sign(message).map_err(|e| format!("the receipt can't be signed: {e}"))
     }
 
-    /// Returns true if the signature is that of this key for the message.
+    /// Returns true if the signature was made by this key for this message.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, self.pair.public_key_raw()).verify(message, signature).is_ok()
     }
@@ -100,13 +100,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("receipts");
         assert!(ReceiptKey::load(&folder).unwrap().is_none());
-        let made = ReceiptKey::load_or_create(&folder).unwrap();
-        let bits_of = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((bits_of(&folder), bits_of(&key_path(&folder))), (0o700, 0o600));
+        let created = ReceiptKey::load_or_create(&folder).unwrap();
+        let mode_of = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode_of(&folder), mode_of(&key_path(&folder))), (0o700, 0o600));
         let loaded = ReceiptKey::load_or_create(&folder).unwrap();
-        assert_eq!((made.id(), made.public_pem()), (loaded.id(), loaded.public_pem()));
-        assert!(made.public_pem().starts_with("-----BEGIN PUBLIC KEY-----"));
-        let signature = made.sign(b"message").unwrap();
+        assert_eq!((created.id(), created.public_pem()), (loaded.id(), loaded.public_pem()));
+        assert!(created.public_pem().starts_with("-----BEGIN PUBLIC KEY-----"));
+        let signature = created.sign(b"message").unwrap();
         assert!(loaded.verify(b"message", &signature) && !loaded.verify(b"messagf", &signature));
     }
 

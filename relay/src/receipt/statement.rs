@@ -1,7 +1,7 @@
-//! The statement of a receipt: in-toto, with the test-result predicate. Pure.
+//! Statement of a receipt: an in-toto statement with the test-result predicate. Without side effects.
 //!
-//! Every fact says whose word it is, in the annotation `reportedBy`: `relay` for what relay itself computed from the
-//! job's repository, `agent` for what the agent reported over its own connection.
+//! The annotation `reportedBy` names the source of each fact: `relay` for a fact that relay computed from the job's
+//! repository, `agent` for a fact that the agent reported over its own connection.
 
 use common::evidence::{CheckEvidence, Evidence};
 use common::record::{JobRecord, State};
@@ -21,7 +21,7 @@ const DIFF_MEDIA_TYPE: &str = "text/x-diff";
 #[serde(rename_all = "camelCase")]
 pub struct Statement {
     #[serde(rename = "_type")]
-    kind: String,
+    type_uri: String,
     subject: Vec<Resource>,
     predicate_type: String,
     predicate: TestResult,
@@ -49,7 +49,7 @@ struct Resource {
     annotations: Map<String, Value>,
 }
 
-/// Facts for a receipt.
+/// Facts from which the statement of a receipt is built.
 #[derive(Debug)]
 pub struct Facts<'a> {
     /// Record of the job, which has ended.
@@ -58,23 +58,23 @@ pub struct Facts<'a> {
     /// Newest commit of the result.
     pub commit: &'a str,
     pub digest: &'a ChangeDigest,
-    /// The agent's report, as it came over its connection. `None` if it came to an earlier relay: the registry's copy
-    /// of it is not signed.
+    /// Agent's report, as it came over the agent's connection. `None` if an earlier relay received the report: the
+    /// registry's copy of the report is not signed.
     pub evidence: Option<&'a Evidence>,
 }
 
-/// Facts of a statement that `relay verify` needs.
+/// Facts of a statement that `relay verify` checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     pub job: String,
     pub base: String,
     pub commit: String,
     pub diff_sha256: String,
-    /// The checks that ran; `None` if the receipt says nothing about them.
+    /// Checks that ran; `None` if the receipt says nothing about them.
     pub checks: Option<Vec<CheckClaim>>,
 }
 
-/// Facts of a statement about a check.
+/// Facts of a statement about one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckClaim {
     pub command_sha256: String,
@@ -86,18 +86,18 @@ impl Statement {
     /// Builds the statement of a job.
     pub fn new(facts: &Facts<'_>) -> Self {
         let Facts { result, commit, evidence, .. } = facts;
-        let mut configuration = vec![job(facts), base(facts), diff(facts)];
+        let mut configuration = vec![job_resource(facts), base_resource(facts), diff_resource(facts)];
         let mut tests = [Vec::new(), Vec::new()];
         if let Some(evidence) = evidence {
-            configuration.push(worker(facts.record, evidence));
-            for (at, check) in evidence.checks.iter().enumerate() {
-                configuration.push(check_resource(at, check));
+            configuration.push(worker_resource(facts.record, evidence));
+            for (index, check) in evidence.checks.iter().enumerate() {
+                configuration.push(check_resource(index, check));
                 tests[usize::from(!check.has_passed())].push(check.command.clone());
             }
         }
         let [passed_tests, failed_tests] = tests;
         Self {
-            kind: STATEMENT_TYPE.to_owned(),
+            type_uri: STATEMENT_TYPE.to_owned(),
             subject: vec![Resource {
                 name: result.branch.clone(),
                 digest: git_commit(commit),
@@ -105,7 +105,7 @@ impl Statement {
             }],
             predicate_type: PREDICATE_TYPE.to_owned(),
             predicate: TestResult {
-                result: verdict(facts.record.state, &passed_tests, &failed_tests).to_owned(),
+                result: test_result(facts.record.state, &passed_tests, &failed_tests).to_owned(),
                 configuration,
                 passed_tests,
                 failed_tests,
@@ -113,10 +113,10 @@ impl Statement {
         }
     }
 
-    /// Reads what the statement claims about a job.
+    /// Reads the claims about a job from the JSON of a statement.
     ///
     /// # Errors
-    /// One line that says what is missing.
+    /// Returns one line that says what is missing or unreadable.
     pub fn claims(bytes: &[u8]) -> Result<Claims, String> {
         let statement: Self =
             serde_json::from_slice(bytes).map_err(|e| format!("its statement can't be read: {e}"))?;
@@ -151,32 +151,32 @@ impl Statement {
     }
 }
 
-/// `PASSED` only if the job was completed and at least one check ran.
-fn verdict(state: State, passed: &[String], failed: &[String]) -> &'static str {
+/// Returns the result for the predicate: `PASSED` only if the job completed, and if one or more checks ran and passed.
+fn test_result(state: State, passed_checks: &[String], failed_checks: &[String]) -> &'static str {
     match state {
-        State::Completed if !failed.is_empty() => "FAILED",
-        State::Completed if passed.is_empty() => "WARNED",
+        State::Completed if !failed_checks.is_empty() => "FAILED",
+        State::Completed if passed_checks.is_empty() => "WARNED",
         State::Completed => "PASSED",
         _ => "FAILED",
     }
 }
 
-fn job(facts: &Facts<'_>) -> Resource {
+fn job_resource(facts: &Facts<'_>) -> Resource {
     let JobRecord { job, state, created_at, started_at, finished_at, engine, isolation, error, .. } =
         facts.record;
     let reported_by = if facts.evidence.is_some() { "agent" } else { "event log of an earlier relay" };
-    let mut facts = json!({
+    let mut fields = json!({
         "job": job, "state": state, "createdAt": created_at, "startedAt": started_at, "finishedAt": finished_at,
         "engine": engine, "isolation": isolation, "relayVersion": env!("CARGO_PKG_VERSION"),
         "reportedBy": reported_by,
     });
     if let Some(error) = error {
-        facts["failure"] = json!(error.kind);
+        fields["failure"] = json!(error.kind);
     }
-    Resource { name: "job".to_owned(), annotations: annotations(facts), ..Resource::default() }
+    Resource { name: "job".to_owned(), annotations: annotations(fields), ..Resource::default() }
 }
 
-fn base(facts: &Facts<'_>) -> Resource {
+fn base_resource(facts: &Facts<'_>) -> Resource {
     Resource {
         name: "base".to_owned(),
         digest: git_commit(&facts.result.base),
@@ -185,11 +185,11 @@ fn base(facts: &Facts<'_>) -> Resource {
     }
 }
 
-fn diff(facts: &Facts<'_>) -> Resource {
+fn diff_resource(facts: &Facts<'_>) -> Resource {
     let JobResult { commits, files, insertions, deletions, .. } = facts.result;
     Resource {
         name: "diff".to_owned(),
-        digest: digest("sha256", &facts.digest.diff_sha256),
+        digest: digest_map("sha256", &facts.digest.diff_sha256),
         media_type: DIFF_MEDIA_TYPE.to_owned(),
         annotations: annotations(json!({
             "command": format!("{DIFF_COMMAND} {} {}", facts.result.base, facts.commit),
@@ -199,29 +199,29 @@ fn diff(facts: &Facts<'_>) -> Resource {
     }
 }
 
-fn worker(record: &JobRecord, evidence: &Evidence) -> Resource {
-    let mut facts = json!({
+fn worker_resource(record: &JobRecord, evidence: &Evidence) -> Resource {
+    let mut fields = json!({
         "runner": record.runner, "model": evidence.model, "codexVersion": evidence.codex_version,
         "reportedBy": "agent",
     });
     if let Some(cleanup) = record.cleanup {
-        (facts["processesKilled"], facts["processesLeft"]) =
+        (fields["processesKilled"], fields["processesLeft"]) =
             (json!(cleanup.killed), json!(cleanup.survivors));
     }
     if let Some(usage) = record.usage {
-        facts["tokens"] = json!({
+        fields["tokens"] = json!({
             "input": usage.input_tokens, "cachedInput": usage.cached_input_tokens,
             "output": usage.output_tokens, "reasoningOutput": usage.reasoning_output_tokens,
             "scope": if record.is_resumed() { "thread" } else { "job" },
         });
     }
-    Resource { name: "worker".to_owned(), annotations: annotations(facts), ..Resource::default() }
+    Resource { name: "worker".to_owned(), annotations: annotations(fields), ..Resource::default() }
 }
 
-fn check_resource(at: usize, check: &CheckEvidence) -> Resource {
+fn check_resource(index: usize, check: &CheckEvidence) -> Resource {
     Resource {
-        name: format!("check {}", at + 1),
-        digest: digest("sha256", &check.command_sha256),
+        name: format!("check {}", index + 1),
+        digest: digest_map("sha256", &check.command_sha256),
         annotations: annotations(json!({
             "command": check.command, "exitCode": check.exit_code, "outputSha256": check.output_sha256,
             "outputBytes": check.output_bytes, "reportedBy": "agent",
@@ -231,16 +231,16 @@ fn check_resource(at: usize, check: &CheckEvidence) -> Resource {
 }
 
 fn git_commit(id: &str) -> Map<String, Value> {
-    digest("gitCommit", id)
+    digest_map("gitCommit", id)
 }
 
-fn digest(algorithm: &str, value: &str) -> Map<String, Value> {
+fn digest_map(algorithm: &str, value: &str) -> Map<String, Value> {
     Map::from_iter([(algorithm.to_owned(), value.into())])
 }
 
-fn annotations(facts: Value) -> Map<String, Value> {
-    match facts {
-        Value::Object(facts) => facts,
+fn annotations(fields: Value) -> Map<String, Value> {
+    match fields {
+        Value::Object(fields) => fields,
         _ => Map::new(),
     }
 }
@@ -262,7 +262,7 @@ mod tests {
         record
     }
 
-    fn evidence(codes: &[i32]) -> Evidence {
+    fn evidence(exit_codes: &[i32]) -> Evidence {
         let check = |(at, code): (usize, &i32)| CheckEvidence {
             command: format!("check {at}"),
             command_sha256: format!("c{at}"),
@@ -273,11 +273,11 @@ mod tests {
         Evidence {
             codex_version: Some("0.169.0".to_owned()),
             model: None,
-            checks: codes.iter().enumerate().map(check).collect(),
+            checks: exit_codes.iter().enumerate().map(check).collect(),
         }
     }
 
-    fn built(record: &JobRecord, evidence: Option<&Evidence>) -> Value {
+    fn statement_json(record: &JobRecord, evidence: Option<&Evidence>) -> Value {
         let mut result = JobResult::none("relay/demo-1".to_owned(), "b".repeat(40));
         result.state = ResultState::Open;
         let digest = ChangeDigest { tree: "t".to_owned(), diff_sha256: "d".to_owned(), diff_bytes: 7 };
@@ -287,8 +287,8 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_says_what_was_checked_and_whose_word_each_fact_is() {
-        let statement = built(&record(State::Completed), Some(&evidence(&[0, 0])));
+    fn a_statement_lists_the_checks_and_names_the_source_of_each_fact() {
+        let statement = statement_json(&record(State::Completed), Some(&evidence(&[0, 0])));
         assert_eq!(statement["_type"], STATEMENT_TYPE);
         let subject = json!([{"name": "relay/demo-1", "digest": {"gitCommit": "c".repeat(40)}}]);
         assert_eq!(statement["subject"], subject);
@@ -323,13 +323,13 @@ mod tests {
 
     #[test]
     fn a_job_passes_only_if_it_was_completed_and_checked() {
-        let result = |state, codes: &[i32]| {
+        let result = |state, exit_codes: &[i32]| {
             let mut record = record(state);
             if state == State::Failed {
                 let kind = FailureKind::CheckFailed;
                 record.error = Some(JobError { kind, message: String::new(), step: None });
             }
-            built(&record, Some(&evidence(codes)))["predicate"]["result"].clone()
+            statement_json(&record, Some(&evidence(exit_codes)))["predicate"]["result"].clone()
         };
         assert_eq!(result(State::Completed, &[0]), "PASSED");
         assert_eq!(result(State::Completed, &[]), "WARNED");
@@ -338,10 +338,10 @@ mod tests {
     }
 
     #[test]
-    fn without_the_agents_own_report_nothing_of_it_is_claimed() {
+    fn a_report_that_did_not_come_over_the_agents_connection_is_not_claimed() {
         let mut stored = record(State::Completed);
         stored.evidence = Some(evidence(&[0]));
-        let statement = built(&stored, None);
+        let statement = statement_json(&stored, None);
         assert_eq!(statement["predicate"]["result"], "WARNED");
         assert_eq!(statement["predicate"]["configuration"].as_array().unwrap().len(), 3);
         let claims = Statement::claims(&serde_json::to_vec(&statement).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Files of the receipts, in the state folder.
+//! Files with the receipts of a project, in the state folder.
 
 #![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
 
@@ -12,19 +12,19 @@ use super::envelope::Envelope;
 use super::key::ReceiptKey;
 use crate::files::atomic::{self, Durability};
 
-/// Receipts of one project.
+/// Folder with the receipts of one project.
 #[derive(Debug, Clone)]
 pub struct Receipts {
     folder: PathBuf,
 }
 
 impl Receipts {
-    /// Returns the receipts in a folder, which may not exist yet.
+    /// Refers to the receipts in a folder, which may not exist yet.
     pub fn in_folder(folder: PathBuf) -> Self {
         Self { folder }
     }
 
-    /// Folder of the key and the receipts.
+    /// Returns the folder of the key and the receipts.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -32,7 +32,7 @@ impl Receipts {
     /// Signs and stores the receipt of a job.
     ///
     /// # Errors
-    /// One line with the reason.
+    /// Returns one line with the reason.
     pub fn write(&self, job: &JobId, statement: &[u8]) -> Result<(), String> {
         let envelope = Envelope::sign(statement, &ReceiptKey::load_or_create(&self.folder)?)?;
         let mut json = serde_json::to_vec(&envelope).map_err(|e| e.to_string())?;
@@ -42,10 +42,10 @@ impl Receipts {
             .map_err(|e| format!("{} can't be written: {e}", path.display()))
     }
 
-    /// Reads the receipt of a job; `None` if it has none.
+    /// Reads the receipt of a job; `None` if the job has none.
     ///
     /// # Errors
-    /// One line with the file and the reason.
+    /// Returns one line with the file and the reason.
     pub fn read(&self, job: &JobId) -> Result<Option<Vec<u8>>, String> {
         let path = self.path(job);
         match fs::read(&path) {
@@ -58,7 +58,7 @@ impl Receipts {
     /// Removes the receipt of a job. A missing one is not an error.
     ///
     /// # Errors
-    /// The error of the system.
+    /// Returns the error of the system.
     pub fn remove(&self, job: &JobId) -> io::Result<()> {
         match fs::remove_file(self.path(job)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

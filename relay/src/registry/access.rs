@@ -78,7 +78,7 @@ impl Registry {
         if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
             && sandbox::current_sandbox().is_some()
         {
-            return Failure::unreachable(sandbox::not_writable(self.dir()));
+            return Failure::unreachable(sandbox::not_writable_message(self.dir()));
         }
         Failure::unreachable(format!(
             "the registry {dir} can't be written ({error}): make the folder writable or name another project with --root"

@@ -20,7 +20,7 @@ impl TestRegistry {
             let follows = follows.map(|earlier| Follows { job: job(earlier), how: FollowUp::Resume });
             let record = JobRecord {
                 origin: Origin { follows, ..Origin::default() },
-                ..samples::bare(&job(*number).to_string(), State::Completed)
+                ..samples::minimal_record(&job(*number).to_string(), State::Completed)
             };
             std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
         }

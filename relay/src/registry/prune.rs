@@ -87,7 +87,7 @@ mod tests {
             (registry.archive_registry(), "a#2", State::Completed),
             (registry.clone(), "b#1", State::Queued),
         ] {
-            let mut record = samples::bare(job, state);
+            let mut record = samples::minimal_record(job, state);
             record.finished_at = Some(Timestamp::UNIX_EPOCH);
             record.after = if state == State::Queued { vec!["a#1".parse().unwrap()] } else { Vec::new() };
             std::fs::write(home.record(&record.job), record.to_bytes().unwrap()).unwrap();

@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_largest_record_is_within_the_size_limit() {
-        let mut record = samples::failed();
+        let mut record = samples::failed_record();
         // JSON writes each of these as six bytes.
         let text = |bytes: usize| "\u{1}".repeat(bytes);
         record.plan = vec![PlanItem { text: text(MAX_TEXT), completed: false }; MAX_LIST];

@@ -15,7 +15,7 @@ fn registry(dir: &std::path::Path, notices: &[(&str, i64)]) -> Registry {
     let registry = Registry::for_project(dir);
     registry.ensure().unwrap();
     for (job, second) in notices {
-        let record = samples::bare(job, State::Completed);
+        let record = samples::minimal_record(job, State::Completed);
         std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
         let (schema, job, ended_at) = (outbox::SCHEMA, record.job, time(*second));
         let entry = OutboxEntry { schema, job, ended_at, session: None, channels: BTreeMap::new() };

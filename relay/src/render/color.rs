@@ -3,7 +3,7 @@
 use clap::builder::styling::{AnsiColor, Style};
 use common::record::State;
 
-/// `--color`.
+/// Value of `--color`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorMode {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -15,35 +15,35 @@ pub enum ColorMode {
 }
 
 impl ColorMode {
-    /// Returns true if color is to be used.
-    pub fn is_enabled(self, terminal: bool) -> bool {
+    /// Returns true if an output gets color. `is_terminal` is true for a terminal.
+    pub fn is_enabled(self, is_terminal: bool) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
             Self::Auto => {
-                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-                let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-                terminal && !refused && !dumb
+                let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+                is_terminal && !is_refused && !is_dumb
             }
         }
     }
 }
 
-/// Applies ANSI styles when enabled.
+/// Painter of text that applies ANSI styles when enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paint {
-    enabled: bool,
+    is_enabled: bool,
 }
 
 impl Paint {
-    /// Enables styles if `enabled`.
-    pub fn new(enabled: bool) -> Self {
-        Self { enabled }
+    /// Creates a painter, with styles if `is_enabled`.
+    pub fn new(is_enabled: bool) -> Self {
+        Self { is_enabled }
     }
 
     /// Returns true if styles are enabled.
     pub fn is_enabled(self) -> bool {
-        self.enabled
+        self.is_enabled
     }
 
     /// Styles text about a job in this state: red for failure, green for success, yellow for a requested end.
@@ -74,7 +74,7 @@ impl Paint {
     }
 
     pub(super) fn styled(self, style: Style, text: &str) -> String {
-        if self.enabled { format!("{style}{text}{style:#}") } else { text.to_owned() }
+        if self.is_enabled { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colour_is_only_where_it_was_asked_for() {
+    fn color_is_used_only_where_it_was_requested() {
         assert_eq!(Paint::new(false).state(State::Failed, "x"), "x");
         assert_eq!(Paint::new(true).state(State::Failed, "x"), "\u{1b}[31mx\u{1b}[0m");
         assert!(ColorMode::Always.is_enabled(false));

@@ -1,4 +1,4 @@
-//! Failed deliveries of a completion notice.
+//! Text about the failed deliveries of a completion notice.
 
 use common::duration;
 use jiff::Timestamp;
@@ -8,9 +8,9 @@ use crate::times::millis_between;
 
 /// Describes the failed deliveries and their reasons; `None` if there are none.
 pub fn failed_delivery(entry: &OutboxEntry, now: Timestamp) -> Option<String> {
-    let troubles: Vec<String> =
+    let failures: Vec<String> =
         entry.channels.iter().filter_map(|(name, channel)| describe_channel(name, channel, now)).collect();
-    (!troubles.is_empty()).then(|| troubles.join("; "))
+    (!failures.is_empty()).then(|| failures.join("; "))
 }
 
 fn describe_channel(name: &str, channel: &ChannelDelivery, now: Timestamp) -> Option<String> {
@@ -32,7 +32,7 @@ mod tests {
     use crate::render::samples::at;
 
     #[test]
-    fn only_what_went_wrong_is_told() {
+    fn only_failed_deliveries_are_described() {
         let channel = |state, next: Option<i64>, error: Option<&str>| ChannelDelivery {
             state,
             attempts: 1,
@@ -46,21 +46,21 @@ mod tests {
             session: None,
             channels: channels.into_iter().map(|(name, channel)| (name.to_owned(), channel)).collect(),
         };
-        let fine = entry(vec![
+        let without_failure = entry(vec![
             ("codex", channel(ChannelState::Accepted, None, None)),
             ("webhook", channel(ChannelState::Pending, Some(0), None)),
         ]);
-        assert_eq!(failed_delivery(&fine, at(5)), None);
-        let bad = entry(vec![
+        assert_eq!(failed_delivery(&without_failure, at(5)), None);
+        let with_failures = entry(vec![
             ("command", channel(ChannelState::GivenUp, None, Some("exit code 3"))),
             ("webhook", channel(ChannelState::Pending, Some(8), Some("connection refused"))),
         ]);
         assert_eq!(
-            failed_delivery(&bad, at(0)).as_deref(),
+            failed_delivery(&with_failures, at(0)).as_deref(),
             Some(
                 "command given up (exit code 3); webhook not delivered yet (connection refused), next try in 8.0s"
             )
         );
-        assert!(failed_delivery(&bad, at(8)).unwrap().ends_with("next try now"));
+        assert!(failed_delivery(&with_failures, at(8)).unwrap().ends_with("next try now"));
     }
 }

@@ -1,4 +1,4 @@
-//! One event, on one line.
+//! Text of an event, on one line.
 
 use common::duration;
 use common::event::{Event, EventBody, FinalState, StepOutcome};
@@ -12,32 +12,34 @@ use crate::times::format_clock;
 use crate::{machine_text, plural};
 
 /// Maximum length of a line, in bytes: two lines of a terminal.
-const MAX_LINE: usize = 240;
+const MAX_LINE_BYTES: usize = 240;
 
-/// Context of an event.
+/// Options for the text of an event.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RenderOptions {
-    /// True if the line shows the job before the type.
+    /// True if the text shows the job before the type of the event.
     pub shows_job_name: bool,
-    /// True if the event's step is inside another one.
+    /// True if the event's step is a sub-step of another step.
     pub is_nested_step: bool,
 }
 
-/// `12:00:01 step_started 3 clone git clone …`
+/// Formats an event: `12:00:01 step_started 3 clone git clone …`.
 pub fn event_line(raw: &[u8], event: &EventLine, options: RenderOptions, view: &View) -> String {
     let job = if options.shows_job_name { format!("{} ", event.job) } else { String::new() };
-    let kind = text_format::one_line(&event_type(raw), MAX_LINE);
+    let kind = text_format::one_line(&event_type(raw), MAX_LINE_BYTES);
     let Some(Event { at, body }) = &event.event else {
         return format!("{job}{kind} (event of a newer version)");
     };
     let time = format_clock(*at, view.now, &view.zone);
-    let room = MAX_LINE.saturating_sub(time.len() + job.len() + kind.len() + 3);
-    let details =
-        text_format::truncate(&text_format::to_printable(&event_details(body, options.is_nested_step)), room);
+    let max_details_bytes = MAX_LINE_BYTES.saturating_sub(time.len() + job.len() + kind.len() + 3);
+    let details = text_format::truncate(
+        &text_format::to_printable(&event_details(body, options.is_nested_step)),
+        max_details_bytes,
+    );
     // Color is applied after the text was sanitized and truncated.
-    let (paint, tone) = (view.paint, emphasis_of(body));
-    let details = if tone == Emphasis::Minor { paint.dim(&details) } else { details };
-    let kind = match tone {
+    let (paint, emphasis) = (view.paint, emphasis_of(body));
+    let details = if emphasis == Emphasis::Minor { paint.dim(&details) } else { details };
+    let kind = match emphasis {
         Emphasis::Minor => paint.dim(&kind),
         Emphasis::Normal => kind,
         Emphasis::Health(word) => paint.job_health(word, &kind),
@@ -52,9 +54,9 @@ enum Emphasis {
     Minor,
     /// A milestone.
     Normal,
-    /// Color of this health word.
+    /// The color of this health word.
     Health(HealthWord),
-    /// Color of this state.
+    /// The color of this state.
     State(State),
 }
 
@@ -86,7 +88,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
     }
 }
 
-/// Returns the event type as written in the line, so that types of newer programs are shown too.
+/// Returns the type of an event as the line of the log names it, so that types of newer programs are shown, too.
 fn event_type(raw: &[u8]) -> String {
     let line: Option<serde_json::Value> = serde_json::from_slice(raw).ok();
     let kind = line.as_ref().and_then(|line| line.get("type")?.as_str());
@@ -104,9 +106,9 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
         EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
             let limit = limit_ms.map(|ms| format!("limit {}", duration::format_limit(ms)));
             let parent = parent.map(|n| format!("in step {n}"));
-            let more: Vec<String> = limit.into_iter().chain(parent).collect();
-            let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
-            format!("{n} {kind} {title}{more}")
+            let notes: Vec<String> = limit.into_iter().chain(parent).collect();
+            let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
+            format!("{n} {kind} {title}{notes}")
         }
         EventBody::StepFinished { n, outcome, exit_code, elapsed_ms, resources } => {
             let outcome = match outcome {
@@ -144,7 +146,7 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
             format!("the job may now take {}", duration::format_limit(*limit_ms))
         }
         EventBody::Interrupted { n, reason } => format!("step {n}: {}", one_line(reason)),
-        EventBody::Vitals(vitals) => machine_text::full(vitals),
+        EventBody::Vitals(vitals) => machine_text::full_text(vitals),
         EventBody::Result(result) => one_line(&result.describe()),
         EventBody::Evidence(evidence) => {
             let passed = evidence.checks.iter().filter(|check| check.has_passed()).count();
@@ -177,9 +179,9 @@ fn exit_code_text(exit_code: Option<i32>) -> String {
     exit_code.map(|code| format!(" (exit code {code})")).unwrap_or_default()
 }
 
-/// Shows a text of several lines by its first line.
+/// Returns the first line of a text that is not empty.
 fn one_line(text: &str) -> String {
-    text_format::one_line(text, MAX_LINE)
+    text_format::one_line(text, MAX_LINE_BYTES)
 }
 
 #[cfg(test)]
@@ -187,26 +189,26 @@ mod tests {
     use super::super::samples;
     use super::*;
 
-    fn told(events: &[EventLine]) -> String {
+    fn event_lines(events: &[EventLine]) -> String {
         let view = samples::view(73);
-        let told = events.iter().map(|event| {
-            let inside = matches!(
+        let event_lines = events.iter().map(|event| {
+            let is_nested_step = matches!(
                 event.event.as_ref().map(|event| &event.body),
                 Some(EventBody::StepFinished { n: 4 | 5, .. })
             );
             event_line(
                 &event.to_bytes().unwrap(),
                 event,
-                RenderOptions { shows_job_name: false, is_nested_step: inside },
+                RenderOptions { shows_job_name: false, is_nested_step },
                 &view,
             )
         });
-        told.collect::<Vec<_>>().join("\n")
+        event_lines.collect::<Vec<_>>().join("\n")
     }
 
     #[test]
-    fn what_supervision_did_is_told_too() {
-        insta::assert_snapshot!(told(&samples::stalled_job_events()[3..]), @r#"
+    fn the_events_of_a_supervised_job_are_described() {
+        insta::assert_snapshot!(event_lines(&samples::stalled_job_events()[3..]), @r#"
         03:04:07 started pid 7, thread 0199-t
         03:04:07 step_finished 1 ok after 0.9s
         03:04:07 step_started 2 model waiting for the model (limit 10m)
@@ -226,8 +228,8 @@ mod tests {
     }
 
     #[test]
-    fn every_event_of_a_story_fits_on_its_line() {
-        insta::assert_snapshot!(told(&samples::failed_job_events()), @r#"
+    fn every_event_of_a_failed_job_is_described_on_one_line() {
+        insta::assert_snapshot!(event_lines(&samples::failed_job_events()), @r#"
         03:04:05 queued fix the tests
         03:04:06 accepted by agent a1
         03:04:06 step_started 1 start codex (limit 1m)
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_terminal_trouble_stands_out_and_routine_steps_back() {
+    fn on_a_terminal_color_marks_a_failure_and_changes_no_text() {
         let mut view = samples::view(200);
         view.paint = crate::render::Paint::new(true);
         let events = samples::stalled_job_events();
@@ -257,9 +259,10 @@ mod tests {
             let codes = ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[33m", "\u{1b}[36m", "\u{1b}[0m"];
             codes.iter().fold(text.to_owned(), |text, code| text.replace(code, ""))
         };
-        let bare = samples::view(200);
+        let plain_view = samples::view(200);
         for (n, event) in events.iter().enumerate() {
-            let expected = event_line(&event.to_bytes().unwrap(), event, RenderOptions::default(), &bare);
+            let expected =
+                event_line(&event.to_bytes().unwrap(), event, RenderOptions::default(), &plain_view);
             assert_eq!(plain(&colored(n)), expected);
         }
         let last = colored(events.len() - 1);

@@ -1,4 +1,4 @@
-//! Health of a job, with advice, in one sentence. Pure: builds a line from record, clock and lease.
+//! Health of a job, with advice, in one sentence. Pure: the sentence depends on record, time and lease only.
 //!
 //! ```text
 //!  queued ──► healthy ──half of the limit──► slow ──limit──► over ──► stopping ──► ended
@@ -26,27 +26,27 @@ use crate::registry::lease::PlatformStatus;
 use crate::times::{format_ago, format_remaining, millis_between};
 
 /// Maximum length of the description of a stalled step's wait, in bytes.
-const MAX_WAIT_REASON: usize = 80;
-/// Maximum length of the platform's reason, in bytes.
-const MAX_DETAIL: usize = 160;
+const MAX_WAIT_REASON_BYTES: usize = 80;
+/// Maximum length of the reason why the platform failed, in bytes.
+const MAX_DETAIL_BYTES: usize = 160;
 
 /// First word of the sentence that describes a job's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum HealthWord {
-    /// Waiting for its turn or for a platform.
+    /// The job waits for a slot or for a platform.
     Queued,
-    /// Running as expected.
+    /// The job runs as expected.
     Healthy,
     /// The running step has used more than half of its limit.
     Slow,
-    /// The running step was seen without progress.
+    /// The running step made no progress at the last check.
     Quiet,
     /// The running step is over its limit.
     Over,
-    /// No current information about the job.
+    /// There is no current information about the job.
     Stale,
-    /// Being ended.
+    /// The job is being ended.
     Stopping,
     Ended,
 }
@@ -78,7 +78,7 @@ impl Paint {
     }
 }
 
-/// Health of a job.
+/// Health of a job: a word with an explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     pub word: HealthWord,
@@ -94,16 +94,16 @@ impl fmt::Display for Health {
 
 /// Returns the health of a job at `view.now`.
 pub fn health(record: &JobRecord, view: &View) -> Health {
-    let say = |word, rest: String| Health { word, explanation: text_format::to_printable(&rest) };
+    let build = |word, rest: String| Health { word, explanation: text_format::to_printable(&rest) };
     if record.state.is_final() {
-        return say(HealthWord::Ended, ended_health(record, view));
+        return build(HealthWord::Ended, ended_health(record, view));
     }
     if record.state == State::Queued {
-        return say(HealthWord::Queued, queue::queue_reason_of(record, view));
+        return build(HealthWord::Queued, queue::queue_reason_of(record, view));
     }
     let last_event = format_ago(record.last_event_at, view.now);
     if view.relay == RelayState::Down {
-        return say(
+        return build(
             HealthWord::Stale,
             format!(
                 "no relay is running; last event {last_event}; the work may go on; `relay up` starts a relay"
@@ -111,18 +111,26 @@ pub fn health(record: &JobRecord, view: &View) -> Health {
         );
     }
     if let RelayState::Silent { pid, for_ms } = view.relay {
-        let silent = queue::silent_relay_message(pid, for_ms);
-        return say(HealthWord::Stale, format!("last event {last_event}; the work may go on; {silent}"));
+        let silence_text = queue::silent_relay_message(pid, for_ms);
+        return build(
+            HealthWord::Stale,
+            format!("last event {last_event}; the work may go on; {silence_text}"),
+        );
     }
     if record.link == Some(Link::Lost) {
-        let why = match &view.relay {
-            RelayState::Up(PlatformStatus::Failed { detail }) => text_format::one_line(detail, MAX_DETAIL),
+        let reason = match &view.relay {
+            RelayState::Up(PlatformStatus::Failed { detail }) => {
+                text_format::one_line(detail, MAX_DETAIL_BYTES)
+            }
             _ => "the work goes on, and the agent reconnects by itself".to_owned(),
         };
-        return say(HealthWord::Stale, format!("the agent is disconnected; last event {last_event}; {why}"));
+        return build(
+            HealthWord::Stale,
+            format!("the agent is disconnected; last event {last_event}; {reason}"),
+        );
     }
     if record.state == State::Stopping {
-        return say(HealthWord::Stopping, "its processes are being ended".to_owned());
+        return build(HealthWord::Stopping, "its processes are being ended".to_owned());
     }
     step_health(record, view)
 }
@@ -130,8 +138,8 @@ pub fn health(record: &JobRecord, view: &View) -> Health {
 /// Returns the next action for a job that has ended, usually a command.
 pub fn next_action(record: &JobRecord) -> String {
     let job = &record.job;
-    let resumable = record.is_resumable();
-    let warned = if record.warnings.count > 0 { "check the warnings, then " } else { "" };
+    let is_resumable = record.is_resumable();
+    let warnings_hint = if record.warnings.count > 0 { "check the warnings, then " } else { "" };
     match (record.state, record.error.as_ref().map(|error| error.kind)) {
         (State::Failed, Some(FailureKind::Refused)) => {
             format!("fix what the error names, then run `relay retry {job}`")
@@ -139,12 +147,12 @@ pub fn next_action(record: &JobRecord) -> String {
         (State::Failed, _) => format!("`relay explain {job}`"),
         (State::Completed, _) if record.result.as_ref().is_some_and(JobResult::is_open) => {
             format!(
-                "{warned}`relay diff {job}`, then `relay merge {job}`, `relay apply {job}` or `relay discard {job}`"
+                "{warnings_hint}`relay diff {job}`, then `relay merge {job}`, `relay apply {job}` or `relay discard {job}`"
             )
         }
-        (State::Completed, _) if resumable => format!("{warned}`relay resume {job} \"…\"`"),
-        (_, _) if resumable => format!("`relay resume {job} \"…\"`"),
-        (State::Completed, _) => format!("{warned}`relay logs {job}`"),
+        (State::Completed, _) if is_resumable => format!("{warnings_hint}`relay resume {job} \"…\"`"),
+        (_, _) if is_resumable => format!("`relay resume {job} \"…\"`"),
+        (State::Completed, _) => format!("{warnings_hint}`relay logs {job}`"),
         (_, _) => format!("`relay retry {job}`"),
     }
 }
@@ -158,15 +166,15 @@ fn ended_health(record: &JobRecord, view: &View) -> String {
     format!("{}{when}{kind}; next: {}", record.describe_outcome(), next_action(record))
 }
 
-/// A running step, or a step around it, with its limit.
+/// Running step with a limit, or a step with a limit that encloses the running step.
 #[derive(Debug, Clone, Copy)]
 pub struct RunningStep {
     /// Number of the step.
     pub number: u32,
     pub kind: StepKind,
-    /// Run time, in milliseconds of the reader's clock.
+    /// Run time so far, in milliseconds.
     pub elapsed_ms: u64,
-    /// Limit, in milliseconds.
+    /// Limit of the step, in milliseconds.
     pub limit_ms: u64,
 }
 
@@ -182,64 +190,81 @@ pub fn step_with_nearest_limit(record: &JobRecord, now: Timestamp) -> Option<Run
     running.min_by_key(|step| i128::from(step.limit_ms) - i128::from(step.elapsed_ms))
 }
 
-/// Health of a job whose agent is reporting.
+/// Returns the health of a job whose agent is connected.
 fn step_health(record: &JobRecord, view: &View) -> Health {
-    let say = |word, rest: String| Health { word, explanation: text_format::to_printable(&rest) };
-    let Some(current) = &record.step else {
-        let doing = if record.state == State::Starting { "starting" } else { "between steps" };
-        return say(HealthWord::Healthy, doing.to_owned());
+    let build = |word, rest: String| Health { word, explanation: text_format::to_printable(&rest) };
+    let Some(current_step) = &record.step else {
+        let state_text = if record.state == State::Starting { "starting" } else { "between steps" };
+        return build(HealthWord::Healthy, state_text.to_owned());
     };
-    let quiet = stall_evidence(record);
-    let Some(nearest) = step_with_nearest_limit(record, view.now) else {
-        let spent = duration::format_duration(millis_between(current.started_at, view.now));
-        let what = activity(current.kind);
-        return match quiet {
-            Some(waits) => say(HealthWord::Quiet, format!("{what} {spent}; {waits}; no limit")),
-            None => say(HealthWord::Healthy, format!("{what} {spent}, no limit")),
+    let stall = stall_evidence(record);
+    let Some(nearest_limit_step) = step_with_nearest_limit(record, view.now) else {
+        let elapsed = duration::format_duration(millis_between(current_step.started_at, view.now));
+        let activity_text = activity(current_step.kind);
+        return match stall {
+            Some(stall_text) => {
+                build(HealthWord::Quiet, format!("{activity_text} {elapsed}; {stall_text}; no limit"))
+            }
+            None => build(HealthWord::Healthy, format!("{activity_text} {elapsed}, no limit")),
         };
     };
-    let (spent, limit) =
-        (duration::format_duration(nearest.elapsed_ms), duration::format_limit(nearest.limit_ms));
-    let (what, job) = (activity(nearest.kind), &record.job);
-    let Some(left) = nearest.limit_ms.checked_sub(nearest.elapsed_ms) else {
-        return match nearest.kind {
+    let (elapsed, limit) = (
+        duration::format_duration(nearest_limit_step.elapsed_ms),
+        duration::format_limit(nearest_limit_step.limit_ms),
+    );
+    let (activity_text, job) = (activity(nearest_limit_step.kind), &record.job);
+    let Some(remaining) = nearest_limit_step.limit_ms.checked_sub(nearest_limit_step.elapsed_ms) else {
+        return match nearest_limit_step.kind {
             // When a slow model shows activity, its limit restarts without an event.
-            StepKind::Model => say(
+            StepKind::Model => build(
                 HealthWord::Healthy,
-                format!("{what} {spent}; it is answering; it is ended after {limit} without activity"),
+                format!(
+                    "{activity_text} {elapsed}; it is answering; it is ended after {limit} without activity"
+                ),
             ),
-            _ => say(
+            _ => build(
                 HealthWord::Over,
-                format!("{what} {spent}, its limit was {limit}: it is being ended (or its machine slept)"),
+                format!(
+                    "{activity_text} {elapsed}, its limit was {limit}: it is being ended (or its machine slept)"
+                ),
             ),
         };
     };
-    let left = format_remaining(left);
-    if nearest.kind == StepKind::Model
+    let remaining = format_remaining(remaining);
+    if nearest_limit_step.kind == StepKind::Model
         && record.warning.as_deref().is_some_and(|warning| warning.starts_with(WAITS_FOR_NETWORK))
     {
         let rest = format!(
-            "the worker waits for the network {spent} of {limit}: its model can't be reached; it is ended within {left}"
+            "the worker waits for the network {elapsed} of {limit}: its model can't be reached; it is ended within {remaining}"
         );
-        return say(HealthWord::Quiet, rest);
+        return build(HealthWord::Quiet, rest);
     }
-    let more = || match nearest.kind {
+    let extend_hint = || match nearest_limit_step.kind {
         StepKind::Model => String::new(),
-        _ if nearest.number == current.n => format!("; `relay extend {job} --step 10m` gives it more time"),
+        _ if nearest_limit_step.number == current_step.n => {
+            format!("; `relay extend {job} --step 10m` gives it more time")
+        }
         _ => String::new(),
     };
-    match quiet {
-        Some(waits) => say(
+    match stall {
+        Some(stall_text) => build(
             HealthWord::Quiet,
-            format!("{what} {spent} of {limit}; {waits}; it is ended within {left}{}", more()),
+            format!(
+                "{activity_text} {elapsed} of {limit}; {stall_text}; it is ended within {remaining}{}",
+                extend_hint()
+            ),
         ),
-        None if nearest.elapsed_ms > nearest.limit_ms / 2 => say(
+        None if nearest_limit_step.elapsed_ms > nearest_limit_step.limit_ms / 2 => build(
             HealthWord::Slow,
-            format!("{what} {spent} of {limit}; it ends or is ended within {left}{}", more()),
+            format!(
+                "{activity_text} {elapsed} of {limit}; it ends or is ended within {remaining}{}",
+                extend_hint()
+            ),
         ),
-        None => {
-            say(HealthWord::Healthy, format!("{what} {spent} of {limit}; next event expected within {left}"))
-        }
+        None => build(
+            HealthWord::Healthy,
+            format!("{activity_text} {elapsed} of {limit}; next event expected within {remaining}"),
+        ),
     }
 }
 
@@ -251,7 +276,7 @@ fn activity(kind: StepKind) -> &'static str {
     }
 }
 
-/// Returns the evidence of the newest warning if it reports that the running step or an enclosing one makes no
+/// Returns the evidence of the newest warning if it reports that the running step or an enclosing step makes no
 /// progress. Progress since then is unknown.
 fn stall_evidence(record: &JobRecord) -> Option<String> {
     let step = record.step.as_ref()?;
@@ -259,7 +284,8 @@ fn stall_evidence(record: &JobRecord) -> Option<String> {
     if n != step.n && !steps::enclosing_steps(record, step.n).iter().any(|step| step.n == n) {
         return None;
     }
-    let waiting = evidence.find("waiting ").map(|at| text_format::one_line(&evidence[at..], MAX_WAIT_REASON));
+    let waiting =
+        evidence.find("waiting ").map(|at| text_format::one_line(&evidence[at..], MAX_WAIT_REASON_BYTES));
     let waiting = waiting.map(|waiting| format!(" ({waiting})")).unwrap_or_default();
     Some(format!("step {n} made no progress at the last check{waiting}"))
 }

@@ -1,4 +1,4 @@
-//! Several jobs, one line each, for programs and language models: printed if stdout is not a terminal.
+//! Table of several jobs, one line each, for programs and language models: printed if stdout is not a terminal.
 
 use common::duration;
 use common::record::{JobRecord, State};
@@ -8,11 +8,11 @@ use super::{View, health, status, width};
 
 const HEADER: [&str; 6] = ["JOB", "STATE", "FOR", "HEALTH", "STEP", "TASK"];
 /// Maximum length of the column HEALTH, in bytes. With the limits of STEP and TASK, a row stays below 160 columns.
-const HEALTH_WIDTH: usize = 48;
+const MAX_HEALTH_BYTES: usize = 48;
 /// Maximum length of the column STEP, in bytes.
-const STEP_WIDTH: usize = 28;
+const MAX_STEP_BYTES: usize = 28;
 /// Maximum length of the column TASK, in bytes.
-const TASK_WIDTH: usize = 40;
+const MAX_TASK_BYTES: usize = 40;
 /// Gap between two columns.
 const COLUMN_GAP: &str = "  ";
 
@@ -28,12 +28,12 @@ pub fn render_table(records: &[JobRecord], view: &View) -> String {
     for (row, record) in rows.iter().zip(records) {
         // Color is applied to the padded cell, so that it does not affect the widths.
         let word = health::health(record, view).word;
-        let brush = |column, cell: String| match column {
+        let style_cell = |column, cell: String| match column {
             1 => view.paint.state(record.state, &cell),
             3 => view.paint.job_health(word, &cell),
             _ => cell,
         };
-        lines.push(format_line(row, &widths, &brush));
+        lines.push(format_line(row, &widths, &style_cell));
     }
     lines.join("\n") + "\n"
 }
@@ -49,30 +49,30 @@ fn format_line(cells: &[String; 6], widths: &[usize; 6], style: &dyn Fn(usize, S
 
 fn row_cells(record: &JobRecord, view: &View) -> [String; 6] {
     let step = match &record.step {
-        Some(step) => text_format::one_line(&step.title, STEP_WIDTH),
+        Some(step) => text_format::one_line(&step.title, MAX_STEP_BYTES),
         None => "-".to_owned(),
     };
     [
         record.job.to_string(),
         record.state.as_str().to_owned(),
         duration::format_duration(status::elapsed_ms(record, view)),
-        text_format::one_line(&brief_health(record, view), HEALTH_WIDTH),
+        text_format::one_line(&health_without_advice(record, view), MAX_HEALTH_BYTES),
         step,
-        text_format::one_line(&record.prompt_summary, TASK_WIDTH),
+        text_format::one_line(&record.prompt_summary, MAX_TASK_BYTES),
     ]
 }
 
 /// Returns the health without the advice that `relay status JOB` shows.
-fn brief_health(record: &JobRecord, view: &View) -> String {
+fn health_without_advice(record: &JobRecord, view: &View) -> String {
     let health = health::health(record, view);
-    let first = health.explanation.split("; ").next().unwrap_or_default();
+    let first_part = health.explanation.split("; ").next().unwrap_or_default();
     let (state, word) = (record.state.as_str(), health.word.as_str());
     // The state has its own column.
-    let first = first.strip_prefix(state).unwrap_or(first).trim_start();
+    let first_part = first_part.strip_prefix(state).unwrap_or(first_part).trim_start();
     if record.state.is_final() || record.state == State::Queued || record.state == State::Stopping {
-        first.to_owned()
+        first_part.to_owned()
     } else {
-        format!("{word}: {first}")
+        format!("{word}: {first_part}")
     }
 }
 
@@ -82,16 +82,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_by_what_they_take_on_a_terminal() {
-        let mut wide = samples::completed();
-        wide.prompt_summary = "修复测试".into();
+    fn columns_are_aligned_by_their_width_on_a_terminal() {
+        let mut with_wide_task = samples::completed_record();
+        with_wide_task.prompt_summary = "修复测试".into();
         let records = [
-            samples::running(),
-            samples::link_lost(),
-            samples::failed(),
-            wide,
-            samples::warned(),
-            samples::queued(),
+            samples::running_record(),
+            samples::lost_link_record(),
+            samples::failed_record(),
+            with_wide_task,
+            samples::record_with_warnings(),
+            samples::queued_record(),
         ];
         insta::assert_snapshot!(render_table(&records, &samples::view(73)), @r#"
         JOB    STATE      FOR     HEALTH                            STEP    TASK
@@ -105,27 +105,27 @@ mod tests {
     }
 
     #[test]
-    fn without_a_relay_no_time_is_claimed_beyond_the_last_event() {
+    fn without_a_relay_durations_end_at_the_last_event() {
         let mut view = samples::view(600);
         view.relay = super::super::RelayState::Down;
-        let text = render_table(&[samples::running(), samples::queued()], &view);
+        let text = render_table(&[samples::running_record(), samples::queued_record()], &view);
         assert!(text.contains("  9.0s ") && text.contains("  10m00s "), "{text}");
     }
 
     #[test]
-    fn hostile_records_stay_on_their_line() {
-        let text = render_table(&[samples::hostile()], &samples::view(73));
+    fn a_hostile_record_has_one_line() {
+        let text = render_table(&[samples::hostile_record()], &samples::view(73));
         assert_eq!(text.lines().count(), 2);
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         assert!(text.lines().all(|line| line.chars().count() < 160), "{text}");
     }
 
     #[test]
-    fn colour_does_not_move_a_column() {
+    fn color_does_not_move_a_column() {
         let mut view = samples::view(73);
-        let plain = render_table(&[samples::failed(), samples::running()], &view);
+        let plain = render_table(&[samples::failed_record(), samples::running_record()], &view);
         view.paint = super::super::Paint::new(true);
-        let colored = render_table(&[samples::failed(), samples::running()], &view);
+        let colored = render_table(&[samples::failed_record(), samples::running_record()], &view);
         let mut stripped = colored.replace("\u{1b}[0m", "");
         for code in ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[36m"] {
             stripped = stripped.replace(code, "");

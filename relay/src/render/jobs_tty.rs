@@ -1,4 +1,4 @@
-//! Several jobs on a terminal, for people: one line each if the width allows, else two.
+//! List of several jobs on a terminal, for people: one line each if the width allows, else two.
 //!
 //! ```text
 //! ● running    abe#2  install: npm ci  ███░░░░░░░ 1m03s/10m  fix the tests     wide
@@ -24,26 +24,27 @@ const BAR_WIDTH: usize = 10;
 const TIME_WIDTH: usize = 13;
 /// Width of the longest state with its mark, in columns.
 const STATE_WIDTH: usize = 11;
-/// Maximum width of a job's id beside other columns; longer ids are truncated.
-const JOB_WIDTH: usize = 24;
+/// Maximum width of a job's id beside other columns, in columns; longer ids are truncated.
+const MAX_JOB_WIDTH: usize = 24;
 
-/// Builds the list of these jobs for a terminal of `columns`.
+/// Builds the list of these jobs for a terminal that is `columns` wide.
 pub fn render_list(records: &[JobRecord], view: &View, columns: usize) -> String {
     let mut lines = vec![view.paint.dim(&width::fit(&format_headline(records, view), columns))];
-    let job = records.iter().map(|record| width::display_width(&record.job.to_string())).max().unwrap_or(0);
-    let job = job.min(JOB_WIDTH).min(columns / 5);
+    let widest_id =
+        records.iter().map(|record| width::display_width(&record.job.to_string())).max().unwrap_or(0);
+    let job_width = widest_id.min(MAX_JOB_WIDTH).min(columns / 5);
     for record in records {
         if columns < NARROW_WIDTH {
             lines.extend(narrow_rows(record, view, columns));
         } else {
-            lines.push(wide_row(record, view, columns, job));
+            lines.push(wide_row(record, view, columns, job_width));
         }
     }
     lines.join("\n") + "\n"
 }
 
-/// `relay ready, 4 jobs at once · 2 running · 1 queued · load 0.52 on 4 cores, 2.1 of 7.8 GiB memory free, 31 GiB disk
-/// free`
+/// Formats the headline: `relay ready, 4 jobs at once · 2 running · 1 queued · load 0.52 on 4 cores, 2.1 of 7.8 GiB
+/// memory free, 31 GiB disk free`.
 pub fn format_headline(records: &[JobRecord], view: &View) -> String {
     let mut parts = vec![match &view.relay {
         RelayState::Down => "no relay is running (`relay up`)".to_owned(),
@@ -65,12 +66,12 @@ pub fn format_headline(records: &[JobRecord], view: &View) -> String {
         }
     }
     if let RelayState::Up(PlatformStatus::Ready { vitals: Some(vitals), .. }) = &view.relay {
-        parts.push(machine_text::brief(vitals));
+        parts.push(machine_text::short_text(vitals));
     }
     parts.join(" · ")
 }
 
-/// Mark of a state, in front of its name.
+/// Returns the mark that is shown in front of the name of a state.
 pub fn state_mark(state: State) -> &'static str {
     match state {
         State::Queued => "○",
@@ -82,15 +83,15 @@ pub fn state_mark(state: State) -> &'static str {
     }
 }
 
-fn wide_row(record: &JobRecord, view: &View, columns: usize, job: usize) -> String {
+fn wide_row(record: &JobRecord, view: &View, columns: usize, job_width: usize) -> String {
     let health = health::health(record, view);
     let bar_step = step_for_bar(record, view, health.word);
-    let fixed = STATE_WIDTH + 2 + job + 2 + 2 + BAR_WIDTH + 1 + TIME_WIDTH + 2;
+    let fixed = STATE_WIDTH + 2 + job_width + 2 + 2 + BAR_WIDTH + 1 + TIME_WIDTH + 2;
     let flexible = columns.saturating_sub(fixed);
-    let doing = flexible * 3 / 5;
+    let activity_width = flexible * 3 / 5;
     let paint = view.paint;
     let state = width::pad(&format!("{} {}", state_mark(record.state), record.state.as_str()), STATE_WIDTH);
-    let doing_now = current_activity(record, view, health.word);
+    let activity = current_activity(record, view, health.word);
     let style = |text: &str| {
         if needs_attention(record, health.word) {
             paint.health_or_state(record, health.word, text)
@@ -98,19 +99,19 @@ fn wide_row(record: &JobRecord, view: &View, columns: usize, job: usize) -> Stri
             text.to_owned()
         }
     };
-    // Text may fill the space of a missing bar.
-    let doing = match bar_step {
+    // The activity may fill the space of a missing bar.
+    let activity_and_bar = match bar_step {
         Some(bar_step) => {
             let bar = width::bar(bar_step.elapsed_ms, bar_step.limit_ms, BAR_WIDTH);
-            let words = style(&width::pad(&doing_now, doing));
-            format!("{words}  {}", paint.job_health(health.word, &bar))
+            let activity = style(&width::pad(&activity, activity_width));
+            format!("{activity}  {}", paint.job_health(health.word, &bar))
         }
-        None => style(&width::pad(&doing_now, doing + 2 + BAR_WIDTH)),
+        None => style(&width::pad(&activity, activity_width + 2 + BAR_WIDTH)),
     };
     let line = format!(
-        "{}  {}  {doing} {:>TIME_WIDTH$}  {}",
+        "{}  {}  {activity_and_bar} {:>TIME_WIDTH$}  {}",
         paint.state(record.state, &state),
-        paint.bold(&width::pad(&record.job.to_string(), job)),
+        paint.bold(&width::pad(&record.job.to_string(), job_width)),
         time_text(record, view, bar_step),
         paint.dim(&width::fit(&record.prompt_summary, flexible - flexible * 3 / 5)),
     );
@@ -122,36 +123,38 @@ fn narrow_rows(record: &JobRecord, view: &View, columns: usize) -> [String; 2] {
     let bar_step = step_for_bar(record, view, health.word);
     let (paint, state) = (view.paint, record.state);
     let elapsed = duration::format_duration(status::elapsed_ms(record, view));
-    let rest = format!(" {} {elapsed}", state.as_str());
-    let job = width::fit(&record.job.to_string(), columns.saturating_sub(2 + width::display_width(&rest)));
-    let first = format!(
+    let state_text = format!(" {} {elapsed}", state.as_str());
+    let job =
+        width::fit(&record.job.to_string(), columns.saturating_sub(2 + width::display_width(&state_text)));
+    let first_line = format!(
         "{} {}{}",
         paint.state(state, state_mark(state)),
         paint.bold(&job),
-        paint.state(state, &rest)
+        paint.state(state, &state_text)
     );
-    let (mut second, mut columns_left) = ("  ".to_owned(), columns.saturating_sub(2));
+    let (mut second_line, mut columns_left) = ("  ".to_owned(), columns.saturating_sub(2));
     if let Some(bar_step) = bar_step {
-        let lead = format!("{} {} ", bar_step.kind, time_text(record, view, Some(bar_step)));
-        second += &lead;
-        second +=
+        let kind_and_time = format!("{} {} ", bar_step.kind, time_text(record, view, Some(bar_step)));
+        second_line += &kind_and_time;
+        second_line +=
             &paint.job_health(health.word, &width::bar(bar_step.elapsed_ms, bar_step.limit_ms, BAR_WIDTH));
-        second.push(' ');
-        columns_left = columns_left.saturating_sub(width::display_width(&lead) + BAR_WIDTH + 1);
-        second += &width::fit(record.step.as_ref().map_or("", |step| &step.title), columns_left);
+        second_line.push(' ');
+        columns_left = columns_left.saturating_sub(width::display_width(&kind_and_time) + BAR_WIDTH + 1);
+        second_line += &width::fit(record.step.as_ref().map_or("", |step| &step.title), columns_left);
     } else {
-        second += &width::fit(&current_activity(record, view, health.word), columns_left);
+        second_line += &width::fit(&current_activity(record, view, health.word), columns_left);
     }
-    [first, second.trim_end().to_owned()]
+    [first_line, second_line.trim_end().to_owned()]
 }
 
 /// Returns the step whose limit is shown as a bar; `None` without current information.
 pub fn step_for_bar(record: &JobRecord, view: &View, word: HealthWord) -> Option<RunningStep> {
-    let known = matches!(word, HealthWord::Healthy | HealthWord::Slow | HealthWord::Quiet | HealthWord::Over);
-    health::step_with_nearest_limit(record, view.now).filter(|_| known)
+    let is_current =
+        matches!(word, HealthWord::Healthy | HealthWord::Slow | HealthWord::Quiet | HealthWord::Over);
+    health::step_with_nearest_limit(record, view.now).filter(|_| is_current)
 }
 
-/// `1m03s/10m`, or the duration of the job.
+/// Formats the time and the limit of a step, `1m03s/10m`, or the duration of the job.
 pub fn time_text(record: &JobRecord, view: &View, running_step: Option<RunningStep>) -> String {
     match running_step {
         Some(bar_step) => format!(
@@ -196,19 +199,26 @@ mod tests {
     use super::super::{Paint, samples};
     use super::*;
 
-    fn all() -> Vec<JobRecord> {
-        let mut long = samples::running();
-        long.job = "a-very-long-name-of-a-job-that-goes-on#12".parse().unwrap_or(long.job);
-        long.prompt_summary = "修复测试 and everything else that is broken in this repository".into();
-        let records = [samples::supervised(), samples::link_lost(), samples::queued()];
-        let ended = [samples::completed(), samples::warned(), samples::failed(), samples::cancelled()];
-        std::iter::once(long).chain(records).chain(ended).collect()
+    fn sample_records() -> Vec<JobRecord> {
+        let mut with_long_texts = samples::running_record();
+        with_long_texts.job =
+            "a-very-long-name-of-a-job-that-goes-on#12".parse().unwrap_or(with_long_texts.job);
+        with_long_texts.prompt_summary =
+            "修复测试 and everything else that is broken in this repository".into();
+        let records = [samples::stalling_record(), samples::lost_link_record(), samples::queued_record()];
+        let ended = [
+            samples::completed_record(),
+            samples::record_with_warnings(),
+            samples::failed_record(),
+            samples::cancelled_record(),
+        ];
+        std::iter::once(with_long_texts).chain(records).chain(ended).collect()
     }
 
-    fn show(columns: usize) -> String {
+    fn list_text(columns: usize) -> String {
         let mut view = samples::view(190);
         view.columns = Some(columns);
-        render_list(&all(), &view, columns)
+        render_list(&sample_records(), &view, columns)
     }
 
     #[test]
@@ -219,12 +229,12 @@ mod tests {
         };
         *vitals = Some(Box::new(MachineVitals { cores: 4, load_milli: 520, ..MachineVitals::default() }));
         let expected = "relay ready, 4 jobs at once · 1 running · load 0.52 on 4 cores";
-        assert_eq!(format_headline(&[samples::running()], &view), expected);
+        assert_eq!(format_headline(&[samples::running_record()], &view), expected);
     }
 
     #[test]
-    fn a_line_each_where_there_is_room() {
-        insta::assert_snapshot!(show(100), @r#"
+    fn each_job_has_one_line_on_a_wide_terminal() {
+        insta::assert_snapshot!(list_text(100), @r#"
         relay ready, 4 jobs at once · 3 running · 1 queued
         ● running    a-very-long-name-of…  install: npm ci         ███░░░░░░░     3m00s/10m  修复测试 and e…
         ● running    abe#1                 quiet: install: npm ci  █░░░░░░░░░     2m58s/20m  fix the tests
@@ -238,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn two_lines_each_on_a_narrow_terminal() {
-        insta::assert_snapshot!(show(40), @r#"
+    fn each_job_has_two_lines_on_a_narrow_terminal() {
+        insta::assert_snapshot!(list_text(40), @r#"
         relay ready, 4 jobs at once · 3 running…
         ● a-very-long-name-of-a-j… running 3m09s
           install 3m00s/10m ███░░░░░░░ npm ci
@@ -262,8 +272,8 @@ mod tests {
 
     #[test]
     fn no_line_is_wider_than_its_terminal_whatever_a_record_holds() {
-        let mut records = all();
-        records.push(samples::hostile());
+        let mut records = sample_records();
+        records.push(samples::hostile_record());
         for columns in 20..240 {
             let mut view = samples::view(190);
             view.columns = Some(columns);
@@ -278,10 +288,10 @@ mod tests {
     }
 
     #[test]
-    fn colour_comes_with_a_word_that_says_the_same() {
+    fn color_comes_with_a_word_of_the_same_meaning() {
         let mut view = samples::view(190);
         view.paint = Paint::new(true);
-        let text = render_list(&[samples::failed()], &view, 100);
+        let text = render_list(&[samples::failed_record()], &view, 100);
         assert!(text.contains("\u{1b}[31m✗ failed   \u{1b}[0m"), "{text:?}");
     }
 }

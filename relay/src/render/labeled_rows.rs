@@ -1,17 +1,17 @@
-//! Labeled rows that describe one job.
+//! Rows with labels, which describe one job.
 
 use common::text_format;
 
 use super::{View, width};
 
 /// Maximum length of a row's text, in bytes: at most three lines of a terminal.
-pub const MAX_ROW: usize = 240;
+pub const MAX_ROW_BYTES: usize = 240;
 /// Width of a label and the space after it, in columns.
 const LABEL_WIDTH: usize = 11;
 /// Minimum width of wrapped text, in columns.
-const MIN_WIDTH: usize = 20;
+const MIN_TEXT_WIDTH: usize = 20;
 
-/// A headline and the rows added so far.
+/// Text about one job: a headline, and the rows that were added so far.
 pub struct LabeledRows<'a> {
     pub view: &'a View,
     lines: Vec<String>,
@@ -22,7 +22,7 @@ impl<'a> LabeledRows<'a> {
         Self { view, lines: vec![headline] }
     }
 
-    /// Formats a single row.
+    /// Formats a single row without a headline.
     pub fn single_row(view: &'a View, label: &str, text: &str) -> String {
         let mut rows = Self { view, lines: Vec::new() };
         rows.add_untrusted(label, text);
@@ -33,7 +33,7 @@ impl<'a> LabeledRows<'a> {
         self.add_row(label, text, str::to_owned);
     }
 
-    /// Adds a row with colored text. On a terminal, long text is wrapped.
+    /// Adds a row with styled text. On a terminal, long text is wrapped.
     pub fn add_row(&mut self, label: &str, text: &str, style: impl Fn(&str) -> String) {
         let Some(columns) = self.text_width() else {
             return self.add_unstyled(label, &style(text));
@@ -48,23 +48,23 @@ impl<'a> LabeledRows<'a> {
         self.lines.push(format!("{label} {text}").trim_end().to_owned());
     }
 
-    /// Width beside a label, in columns; `None` without a terminal.
+    /// Returns the width of the text beside a label, in columns; `None` without a terminal.
     pub fn text_width(&self) -> Option<usize> {
-        self.view.columns.map(|columns| columns.saturating_sub(LABEL_WIDTH).max(MIN_WIDTH))
+        self.view.columns.map(|columns| columns.saturating_sub(LABEL_WIDTH).max(MIN_TEXT_WIDTH))
     }
 
     /// Adds a row of untrusted text.
     pub fn add_untrusted(&mut self, label: &str, text: &str) {
-        self.add(label, &text_format::one_line(text, MAX_ROW));
+        self.add(label, &text_format::one_line(text, MAX_ROW_BYTES));
     }
 
-    /// Adds a highlighted row.
+    /// Adds a row of untrusted text that asks for attention.
     pub fn add_highlighted(&mut self, label: &str, text: &str) {
         let paint = self.view.paint;
-        self.add_row(label, &text_format::one_line(text, MAX_ROW), |part| paint.alarm(part));
+        self.add_row(label, &text_format::one_line(text, MAX_ROW_BYTES), |part| paint.alarm(part));
     }
 
-    /// Adds rows of which the first carries the label. Their text may be untrusted.
+    /// Adds one row for each text; the first row has the label. The texts may be untrusted.
     pub fn add_list(&mut self, label: &str, texts: impl Iterator<Item = String>) {
         for (i, text) in texts.enumerate() {
             self.add_untrusted(if i == 0 { label } else { "" }, &text);

@@ -7,18 +7,18 @@
 //!
 //! * [`output`]: the two streams.
 //! * [`color`]: color, used only for meaning.
-//! * [`view`]: context of a record.
-//! * [`status`]: one job.
-//! * [`jobs_plain`]: several jobs.
+//! * [`view`]: context for the display of a record.
+//! * [`status`]: text about one job.
+//! * [`jobs_plain`]: several jobs in a pipe or file.
 //! * [`jobs_tty`]: several jobs on a terminal.
-//! * [`steps`]: a job's steps, sub-steps below their parents.
-//! * [`history`]: predecessors and successors of a job.
-//! * [`labeled_rows`]: labeled rows that describe one job.
+//! * [`steps`]: texts about a job's steps, with sub-steps below their parents.
+//! * [`history`]: the job that a job follows, and the jobs that follow it.
+//! * [`labeled_rows`]: rows with labels, which describe one job.
 //! * [`health`]: health of a job, with advice, in one sentence.
 //! * [`width`]: text in columns. [`table`]: rows in columns.
 //! * [`delivery`]: failed deliveries of a notice.
 //! * [`queue`]: reason why a job is queued.
-//! * [`event_text`]: one event.
+//! * [`event_text`]: text of one event.
 //! * [`stream`]: sanitizer for logs.
 
 pub mod color;

@@ -1,4 +1,4 @@
-//! Output streams: data goes to stdout, messages to stderr.
+//! Output streams of a command: data goes to stdout, messages to stderr.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{ColorMode, Paint};
 use crate::exit::Failure;
 
-/// Captured output of a command without streams.
+/// Output of a command that was captured instead of printed.
 #[derive(Debug, Default)]
 pub struct CapturedOutput {
     /// Text that the command would have printed, including messages.
@@ -25,10 +25,11 @@ pub struct CapturedOutput {
 /// should end when [`CommandOutput::is_closed`] returns true.
 #[derive(Debug)]
 pub struct CommandOutput {
-    /// Color on stdout.
+    /// Painter of text on stdout.
     pub paint: Paint,
-    /// True if data is JSON.
+    /// True if data is printed as JSON.
     pub json: bool,
+    /// First error of a write to stdout.
     write_error: Cell<Option<ErrorKind>>,
     /// Capture that replaces the streams.
     capture: Option<RefCell<CapturedOutput>>,
@@ -60,7 +61,7 @@ impl CommandOutput {
         }
     }
 
-    /// Width of the terminal on stdout, in columns; `None` if stdout is not a terminal.
+    /// Returns the width of the terminal on stdout, in columns; `None` if stdout is not a terminal.
     pub fn columns(&self) -> Option<usize> {
         let stdout = io::stdout();
         if self.capture.is_some() || !stdout.is_terminal() {
@@ -113,7 +114,7 @@ impl CommandOutput {
         }
     }
 
-    /// Returns true if the reader of stdout has closed it.
+    /// Returns true if stdout can't be written any more, mostly because its reader has closed it.
     pub fn is_closed(&self) -> bool {
         self.write_error.get().is_some()
     }

@@ -1,4 +1,4 @@
-//! Reason why a job is queued.
+//! Text of the reason why a job is queued.
 
 use common::duration;
 use common::record::JobRecord;
@@ -9,7 +9,7 @@ use crate::plural;
 use crate::registry::lease::PlatformStatus;
 
 /// Maximum length of the reason, in bytes: two lines of a terminal.
-const MAX_REASON: usize = 300;
+const MAX_REASON_BYTES: usize = 300;
 
 /// Returns the reason why a job is queued, in one line.
 pub fn queue_reason_of(record: &JobRecord, view: &View) -> String {
@@ -29,10 +29,13 @@ pub fn platform_reason(view: &View) -> Option<String> {
         RelayState::Down => "no relay is running: `relay up` starts it".to_owned(),
         RelayState::Silent { pid, for_ms } => silent_relay_message(*pid, *for_ms),
         RelayState::Up(PlatformStatus::Starting { detail }) => {
-            format!("the platform is starting: {}", text_format::one_line(detail, MAX_REASON))
+            format!("the platform is starting: {}", text_format::one_line(detail, MAX_REASON_BYTES))
         }
         RelayState::Up(PlatformStatus::Failed { detail }) => {
-            format!("the platform can't be started: {}; retrying", text_format::one_line(detail, MAX_REASON))
+            format!(
+                "the platform can't be started: {}; retrying",
+                text_format::one_line(detail, MAX_REASON_BYTES)
+            )
         }
         RelayState::Up(PlatformStatus::Stopped) => "the platform is stopped: `relay up` starts it".to_owned(),
         RelayState::Up(PlatformStatus::Ready { shortage: Some(shortage), .. }) => {
@@ -42,10 +45,10 @@ pub fn platform_reason(view: &View) -> Option<String> {
     })
 }
 
-fn position_reason(view: &View, ahead: usize) -> String {
-    let position = match ahead {
+fn position_reason(view: &View, jobs_ahead: usize) -> String {
+    let position = match jobs_ahead {
         0 => "next in line".to_owned(),
-        ahead => plural::format_count(ahead as u64, "job ahead", "jobs ahead"),
+        jobs_ahead => plural::format_count(jobs_ahead as u64, "job ahead", "jobs ahead"),
     };
     match &view.relay {
         RelayState::Up(PlatformStatus::Ready { max_jobs, .. }) => {
@@ -74,22 +77,22 @@ mod tests {
     use crate::min_free::{Resource, Shortage};
 
     #[test]
-    fn every_reason_says_what_is_the_matter() {
+    fn each_reason_names_what_the_job_waits_for() {
         let mut view = samples::view(0);
         let jobs: Vec<JobId> = ["a#1", "a#2", "a#3"].map(|job| job.parse().unwrap()).into();
         view.queue.ready.clone_from(&jobs);
-        let queued = |job: &JobId| samples::bare(&job.to_string(), State::Queued);
+        let queued = |job: &JobId| samples::minimal_record(&job.to_string(), State::Queued);
         assert_eq!(queue_reason_of(&queued(&jobs[2]), &view), "2 jobs ahead (4 of 4 slots busy)");
         assert_eq!(queue_reason_of(&queued(&jobs[1]), &view), "1 job ahead (4 of 4 slots busy)");
-        let waits = WaitReason::Dependency { job: jobs[1].clone(), more: 0 };
-        view.queue.waiting.insert(jobs[0].clone(), waits);
+        let reason = WaitReason::Dependency { job: jobs[1].clone(), more: 0 };
+        view.queue.waiting.insert(jobs[0].clone(), reason);
         assert_eq!(queue_reason_of(&queued(&jobs[0]), &view), "waits for a#2 (--after)");
         let mut waiting = queued(&jobs[2]);
         waiting.waiting = Some("waits for b#1".to_owned());
         assert_eq!(queue_reason_of(&waiting, &view), "waits for b#1");
         let failed = PlatformStatus::Failed { detail: "docker is not running\nstart it".into() };
-        let RelayState::Up(mut short) = view.relay.clone() else { panic!("{view:?}") };
-        if let PlatformStatus::Ready { shortage, .. } = &mut short {
+        let RelayState::Up(mut with_shortage) = view.relay.clone() else { panic!("{view:?}") };
+        if let PlatformStatus::Ready { shortage, .. } = &mut with_shortage {
             let (available, minimum) = (3 << 29, 1 << 31);
             *shortage = Some(Shortage { resource: Resource::Workspaces, available, minimum });
         }
@@ -100,7 +103,7 @@ mod tests {
                 "the relay (process 7) has been silent for 20.0s; if that lasts, end it and run `relay up`",
             ),
             (
-                RelayState::Up(short),
+                RelayState::Up(with_shortage),
                 "the machine has 1.5 GiB free on the disk of the workspaces, less than the reserve of 2 GiB ([platform] min_free_disk); queued jobs start when there is more: delete what is not needed, or lower the setting",
             ),
             (RelayState::Up(PlatformStatus::Stopped), "the platform is stopped: `relay up` starts it"),

@@ -1,4 +1,4 @@
-//! One job, in at most 30 lines.
+//! Text about one job, in at most 30 lines.
 
 use common::duration;
 use common::event::FailureKind;
@@ -8,22 +8,22 @@ use common::text_format;
 use jiff::Timestamp;
 
 use super::health::{self, HealthWord};
-use super::labeled_rows::{LabeledRows, MAX_ROW};
+use super::labeled_rows::{LabeledRows, MAX_ROW_BYTES};
 use super::{View, steps, width};
 use crate::failure_text::failure_kind;
 use crate::machine_text;
 use crate::plural;
 use crate::times::{format_ago, format_clock, millis_between};
 
-/// Maximum number of steps listed; the newest are listed.
+/// Maximum number of ended steps that are listed, the newest.
 const MAX_STEPS: usize = 8;
-/// Maximum number of lines for the worker's last message, the warnings and the machine together. One of them is
-/// reserved for the warnings.
+/// Maximum number of lines for the worker's last message, the warnings and the machine together. One line is reserved
+/// for the warnings.
 const MAX_MESSAGE_LINES: usize = 6;
-/// Maximum number of warnings listed for a completed job; the newest are listed.
+/// Maximum number of warnings that are listed for a completed job, the newest.
 const MAX_WARNINGS: usize = 3;
 /// Maximum length of the health sentence, in bytes. The longest one explains why a job is queued.
-const MAX_HEALTH: usize = 320;
+const MAX_HEALTH_BYTES: usize = 320;
 /// Maximum width of the bar that shows a step's time and limit, in columns.
 const BAR_WIDTH: usize = 40;
 
@@ -60,7 +60,7 @@ pub fn render_status(record: &JobRecord, view: &View) -> String {
     rows.finish()
 }
 
-/// Known duration of the job, in milliseconds: since its start, or since its launch if it has not started.
+/// Returns the known duration of the job, in milliseconds: since its start, or since its launch if it has not started.
 pub fn elapsed_ms(record: &JobRecord, view: &View) -> u64 {
     let known_until = match record.state {
         state if state != State::Queued && !view.relay.is_reporting() => record.last_event_at,
@@ -69,7 +69,7 @@ pub fn elapsed_ms(record: &JobRecord, view: &View) -> u64 {
     millis_between(record.started_at.unwrap_or(record.created_at), record.finished_at.unwrap_or(known_until))
 }
 
-/// State of the job in a few words: `running for 1m03s`, `failed after 2m10s`.
+/// Returns the state of the job in a few words: `running for 1m03s`, `failed after 2m10s`.
 pub fn state_text(record: &JobRecord, view: &View) -> String {
     let word = if record.state.is_final() { "after" } else { "for" };
     format!("{} {word} {}", record.describe_outcome(), duration::format_duration(elapsed_ms(record, view)))
@@ -84,8 +84,8 @@ fn format_headline(record: &JobRecord, view: &View) -> String {
         }
         _ => state_text(record, view),
     };
-    let ended = record.finished_at.map(|at| format!(" ({})", format_ago(at, view.now))).unwrap_or_default();
-    format!("{} {}{ended}", record.job, view.paint.state(record.state, &state))
+    let age = record.finished_at.map(|at| format!(" ({})", format_ago(at, view.now))).unwrap_or_default();
+    format!("{} {}{age}", record.job, view.paint.state(record.state, &state))
 }
 
 fn format_workspace(record: &JobRecord) -> String {
@@ -99,13 +99,13 @@ fn format_workspace(record: &JobRecord) -> String {
 }
 
 fn format_times(record: &JobRecord, view: &View) -> String {
-    let at = |at| format_clock(at, view.now, &view.zone);
-    let mut times = vec![format!("launched {}", at(record.created_at))];
-    times.extend(record.started_at.map(|started| format!("started {}", at(started))));
+    let clock = |at| format_clock(at, view.now, &view.zone);
+    let mut times = vec![format!("launched {}", clock(record.created_at))];
+    times.extend(record.started_at.map(|started| format!("started {}", clock(started))));
     let last_event = record.last_event_at;
     times.push(match record.finished_at {
-        Some(finished) => format!("ended {}", at(finished)),
-        None => format!("last event {} ({})", at(last_event), format_ago(last_event, view.now)),
+        Some(finished) => format!("ended {}", clock(finished)),
+        None => format!("last event {} ({})", clock(last_event), format_ago(last_event, view.now)),
     });
     times.join(", ")
 }
@@ -117,17 +117,17 @@ impl LabeledRows<'_> {
         if record.state == State::Queued {
             return self.add("waits", &health.explanation);
         }
-        let down = !view.relay.is_reporting();
+        let is_silent = !view.relay.is_reporting();
         match record.link {
             Some(Link::Lost) => {
                 let since = format_ago(record.last_event_at, view.now);
                 self.add_highlighted("link", &format!("lost: last event {since}"));
             }
-            Some(Link::Connected) if !down => self.add("link", "connected"),
+            Some(Link::Connected) if !is_silent => self.add("link", "connected"),
             Some(Link::Connected) | None => {}
         }
-        self.add_running_step(record, down || record.link == Some(Link::Lost), health.word);
-        let text = text_format::one_line(&health.to_string(), MAX_HEALTH);
+        self.add_running_step(record, is_silent || record.link == Some(Link::Lost), health.word);
+        let text = text_format::one_line(&health.to_string(), MAX_HEALTH_BYTES);
         self.add_row("health", &text, |part| view.paint.job_health(health.word, part));
     }
 
@@ -137,15 +137,15 @@ impl LabeledRows<'_> {
         let (n, kind, title) = (step.n, step.kind, &step.title);
         if is_outdated {
             // The step may have ended long ago, so its duration is unknown.
-            let began = format_clock(step.started_at, view.now, &view.zone);
-            return self.add_untrusted("step", &format!("{n} {kind} since {began}: {title}{enclosing}"));
+            let started = format_clock(step.started_at, view.now, &view.zone);
+            return self.add_untrusted("step", &format!("{n} {kind} since {started}: {title}{enclosing}"));
         }
-        let time = spent_of_limit(step.started_at, step.limit_ms, view);
+        let time = format_time_and_limit(step.started_at, step.limit_ms, view);
         self.add_untrusted("step", &format!("{n} {kind} {time}: {title}{enclosing}"));
-        if let (Some(columns), Some(nearest)) =
+        if let (Some(columns), Some(bar_step)) =
             (self.text_width(), health::step_with_nearest_limit(record, view.now))
         {
-            let bar = width::bar(nearest.elapsed_ms, nearest.limit_ms, columns.min(BAR_WIDTH));
+            let bar = width::bar(bar_step.elapsed_ms, bar_step.limit_ms, columns.min(BAR_WIDTH));
             self.add_unstyled("", &view.paint.job_health(word, &bar));
         }
     }
@@ -171,7 +171,7 @@ impl LabeledRows<'_> {
 
     /// Adds an ended step: on a terminal one line, with a mark in front.
     fn add_ended_step(&mut self, label: &str, depth: usize, step: &Step) {
-        let line = text_format::one_line(&steps::format_step(step), MAX_ROW);
+        let line = text_format::one_line(&steps::format_step(step), MAX_ROW_BYTES);
         let Some(columns) = self.text_width() else {
             return self.add_unstyled(label, &format!("{:indent$}{line}", "", indent = 2 * depth));
         };
@@ -185,8 +185,10 @@ impl LabeledRows<'_> {
         let warnings = shown_warnings(record);
         let message = record.message.as_deref().unwrap_or_default();
         let max_lines = MAX_MESSAGE_LINES - warnings.len().max(1) - machine_at_incident(record).iter().len();
-        let lines =
-            message.lines().filter(|line| !text_format::one_line(line, MAX_ROW).is_empty()).take(max_lines);
+        let lines = message
+            .lines()
+            .filter(|line| !text_format::one_line(line, MAX_ROW_BYTES).is_empty())
+            .take(max_lines);
         for (i, line) in lines.enumerate() {
             self.add_untrusted(if i == 0 { "said" } else { "" }, line);
         }
@@ -211,7 +213,7 @@ impl LabeledRows<'_> {
 
     fn add_outcome(&mut self, record: &JobRecord) {
         if let Some(error) = &record.error {
-            // Most messages begin with their step.
+            // Most messages begin with the step that they are about.
             let step = error.step.filter(|_| !error.message.starts_with("step "));
             let step = step.map(|n| format!(" in step {n}")).unwrap_or_default();
             let kind = failure_kind(record);
@@ -262,24 +264,24 @@ impl LabeledRows<'_> {
     }
 }
 
-/// Returns the warnings to show: the newest one, and for a completed job some earlier ones too.
+/// Returns the warnings to show: the newest one, and for a completed job also some earlier ones.
 fn shown_warnings(record: &JobRecord) -> Vec<&str> {
     if record.state == State::Completed && record.warnings.count > 1 {
         return record.warnings.latest(MAX_WARNINGS).0.iter().map(String::as_str).collect();
     }
     // A step that stalled temporarily and then succeeded needs no attention.
-    let is_past = steps::stalled_step(record).is_some_and(|(n, _)| steps::ended_well(record, n));
+    let is_past = steps::stalled_step(record).is_some_and(|(n, _)| steps::has_ended_well(record, n));
     record.warning.as_deref().filter(|_| !is_past).into_iter().collect()
 }
 
 /// Describes the machine at the moment of a stall or of a kill for lack of memory, if that still matters.
 fn machine_at_incident(record: &JobRecord) -> Option<String> {
     let kind = record.error.as_ref().map(|error| error.kind);
-    let matters = match kind {
+    let is_relevant = match kind {
         Some(kind) => matches!(kind, FailureKind::OomKilled | FailureKind::Stalled),
-        None => steps::stalled_step(record).is_some_and(|(n, _)| !steps::ended_well(record, n)),
+        None => steps::stalled_step(record).is_some_and(|(n, _)| !steps::has_ended_well(record, n)),
     };
-    record.vitals.as_ref().filter(|_| matters).map(machine_text::describe_moment)
+    record.vitals.as_ref().filter(|_| is_relevant).map(machine_text::describe_moment)
 }
 
 /// Returns the summary of a job that has ended.
@@ -289,8 +291,8 @@ pub fn summary_text(record: &JobRecord) -> String {
     text_format::to_printable_lines(&summary)
 }
 
-/// `1m03s of 10m`
-fn spent_of_limit(started_at: Timestamp, limit_ms: Option<u64>, view: &View) -> String {
+/// Formats the time and the limit of a running step: `1m03s of 10m`.
+fn format_time_and_limit(started_at: Timestamp, limit_ms: Option<u64>, view: &View) -> String {
     let limit = limit_ms.map(|ms| format!(" of {}", duration::format_limit(ms))).unwrap_or_default();
     format!("{}{limit}", duration::format_duration(millis_between(started_at, view.now)))
 }

@@ -1,4 +1,4 @@
-//! Output of `relay status JOB`, one state per test.
+//! Tests of the output of `relay status JOB`, one for each state of a job.
 
 use common::event::StepOutcome;
 use common::record::JobRecord;
@@ -7,7 +7,7 @@ use common::vitals::{MachineVitals, Space};
 use super::super::{Paint, RelayState, samples};
 use super::*;
 
-fn show(record: &JobRecord, second: i64) -> String {
+fn status_text(record: &JobRecord, second: i64) -> String {
     render_status(record, &samples::view(second))
 }
 
@@ -15,7 +15,7 @@ fn show(record: &JobRecord, second: i64) -> String {
 fn a_queued_job_says_why_it_waits() {
     let mut view = samples::view(3);
     view.queue.ready = ["a#1", "a#2", "abe#1"].map(|job| job.parse().unwrap()).into();
-    insta::assert_snapshot!(render_status(&samples::queued(), &view), @r#"
+    insta::assert_snapshot!(render_status(&samples::queued_record(), &view), @r#"
     abe#1 queued for 3.0s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker)
@@ -26,8 +26,8 @@ fn a_queued_job_says_why_it_waits() {
 }
 
 #[test]
-fn a_starting_job() {
-    insta::assert_snapshot!(show(&samples::starting(), 2), @r#"
+fn a_starting_job_shows_its_start_step() {
+    insta::assert_snapshot!(status_text(&samples::starting_record(), 2), @r#"
     abe#1 starting for 1.0s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
@@ -40,8 +40,8 @@ fn a_starting_job() {
 }
 
 #[test]
-fn a_running_job_tells_its_step_and_its_health() {
-    insta::assert_snapshot!(show(&samples::running(), 73), @r#"
+fn a_running_job_shows_its_step_and_its_health() {
+    insta::assert_snapshot!(status_text(&samples::running_record(), 73), @r#"
     abe#1 running for 1m12s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
@@ -60,8 +60,8 @@ fn a_running_job_tells_its_step_and_its_health() {
 }
 
 #[test]
-fn a_step_inside_another_names_it_and_its_stall_is_seen() {
-    insta::assert_snapshot!(show(&samples::supervised(), 160), @r#"
+fn a_sub_step_shows_its_parent_and_its_stall_makes_the_job_quiet() {
+    insta::assert_snapshot!(status_text(&samples::stalling_record(), 160), @r#"
     abe#1 running for 2m39s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
@@ -76,7 +76,7 @@ fn a_step_inside_another_names_it_and_its_stall_is_seen() {
     log        /r/abe.1.log
     "#);
     // The enclosing step has the nearer limit.
-    let text = show(&samples::supervised(), 1190);
+    let text = status_text(&samples::stalling_record(), 1190);
     assert!(
         text.contains("quiet: build 19m38s of 20m; step 5 made no progress")
             && text.contains("it is ended within 22s"),
@@ -85,9 +85,9 @@ fn a_step_inside_another_names_it_and_its_stall_is_seen() {
 }
 
 #[test]
-fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
+fn an_ended_job_shows_the_resources_and_the_nesting_of_its_steps() {
     let record = JobRecord::rebuild(&samples::stalled_job_events()).unwrap();
-    insta::assert_snapshot!(show(&record, 200), @r#"
+    insta::assert_snapshot!(status_text(&record, 200), @r#"
     abe#1 failed after 2m31s (48s ago)
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
@@ -107,25 +107,28 @@ fn an_ended_job_shows_what_its_steps_used_and_which_were_in_which() {
 }
 
 #[test]
-fn a_step_that_was_quiet_and_moved_on_is_no_longer_warned_of() {
-    let mut record = samples::supervised();
-    let at = record.steps.iter().position(|step| step.n == 5).unwrap();
-    let mut after = |outcome, parent| {
+fn the_warning_about_a_stall_disappears_once_the_step_has_ended_well() {
+    let mut record = samples::stalling_record();
+    let index = record.steps.iter().position(|step| step.n == 5).unwrap();
+    let mut shows_stall_after = |outcome, parent| {
         record.step = None;
-        (record.steps[at].outcome, record.steps[at].parent) = (outcome, parent);
-        show(&record, 200).contains("makes no progress")
+        (record.steps[index].outcome, record.steps[index].parent) = (outcome, parent);
+        status_text(&record, 200).contains("makes no progress")
     };
-    assert!(!after(Some(StepOutcome::Ok), None));
-    assert!(!after(Some(StepOutcome::Unknown), Some(3)));
-    assert!(after(Some(StepOutcome::Unknown), None) && after(Some(StepOutcome::Failed), Some(3)));
-    assert!(after(None, Some(3)), "it runs");
+    assert!(!shows_stall_after(Some(StepOutcome::Ok), None));
+    assert!(!shows_stall_after(Some(StepOutcome::Unknown), Some(3)));
+    assert!(
+        shows_stall_after(Some(StepOutcome::Unknown), None)
+            && shows_stall_after(Some(StepOutcome::Failed), Some(3))
+    );
+    assert!(shows_stall_after(None, Some(3)), "it runs");
     record.warning = Some("git could not be asked what has changed".into());
-    assert!(show(&record, 200).contains("git could not be asked"));
+    assert!(status_text(&record, 200).contains("git could not be asked"));
 }
 
 #[test]
 fn a_job_that_completed_with_warnings_says_so_and_shows_the_newest() {
-    let text = show(&samples::warned(), 700);
+    let text = status_text(&samples::record_with_warnings(), 700);
     assert!(text.starts_with("abe#1 completed with 4 warnings after 10m10s ("), "{text}");
     insta::assert_snapshot!(text[text.find("said").unwrap()..text.find("exit code").unwrap()].to_owned(), @r#"
     said       The clone is there.
@@ -138,14 +141,14 @@ fn a_job_that_completed_with_warnings_says_so_and_shows_the_newest() {
 }
 
 #[test]
-fn a_step_beyond_its_limit_is_no_longer_called_healthy() {
-    let text = show(&samples::running(), 700);
+fn a_job_with_a_step_over_its_limit_is_not_healthy() {
+    let text = status_text(&samples::running_record(), 700);
     assert!(text.contains("over: install 11m30s, its limit was 10m") && !text.contains("healthy"), "{text}");
 }
 
 #[test]
 fn a_lost_link_says_how_stale_the_record_is() {
-    insta::assert_snapshot!(show(&samples::link_lost(), 73), @r#"
+    insta::assert_snapshot!(status_text(&samples::lost_link_record(), 73), @r#"
     abe#1 running for 1m12s
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
@@ -164,10 +167,10 @@ fn a_lost_link_says_how_stale_the_record_is() {
 }
 
 #[test]
-fn without_a_relay_nothing_is_claimed_about_now() {
+fn without_a_relay_the_status_says_how_old_it_is() {
     let mut view = samples::view(130);
     view.relay = RelayState::Down;
-    insta::assert_snapshot!(render_status(&samples::running(), &view), @r#"
+    insta::assert_snapshot!(render_status(&samples::running_record(), &view), @r#"
     abe#1 running as of 2m ago
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
@@ -182,12 +185,12 @@ fn without_a_relay_nothing_is_claimed_about_now() {
     thread     0199-t
     log        /r/abe.1.log
     "#);
-    assert!(!render_status(&samples::completed(), &view).contains("relay:"));
+    assert!(!render_status(&samples::completed_record(), &view).contains("relay:"));
 }
 
 #[test]
-fn a_completed_job() {
-    insta::assert_snapshot!(show(&samples::completed(), 731), @r#"
+fn a_completed_job_shows_its_numbers_and_the_next_action() {
+    insta::assert_snapshot!(status_text(&samples::completed_record(), 731), @r#"
     abe#1 completed after 10m10s (2m ago)
     task       fix the tests
     workspace  /home/u/work/abe (engine docker, isolation: container)
@@ -209,57 +212,58 @@ fn a_completed_job() {
 }
 
 #[test]
-fn a_job_that_stalled_or_ran_out_of_memory_says_what_the_machine_had() {
+fn a_job_that_stalled_or_ran_out_of_memory_shows_the_machine_at_that_time() {
     let space = |total: u64, available: u64| Some(Space { total: total << 20, available: available << 20 });
     let vitals = MachineVitals { cores: 2, memory: space(8192, 120), ..MachineVitals::default() };
     let row = "\nmachine    the machine had 120 MiB of 8 GiB memory free, load 0.00 on 2 cores\n";
-    let mut record = samples::failed();
+    let mut record = samples::failed_record();
     record.vitals = Some(vitals);
-    for (kind, told) in [
+    for (kind, is_shown) in [
         (FailureKind::OomKilled, true),
         (FailureKind::Stalled, true),
-        // The step stalled at some time before.
+        // The stall was before the step exceeded its limit.
         (FailureKind::StepTimeout, false),
     ] {
         record.error.as_mut().unwrap().kind = kind;
-        assert_eq!(show(&record, 731).contains(row), told, "{kind:?}");
+        assert_eq!(status_text(&record, 731).contains(row), is_shown, "{kind:?}");
     }
-    let mut record = samples::running();
+    let mut record = samples::running_record();
     record.vitals = Some(vitals);
-    assert!(!show(&record, 73).contains(row), "it goes on");
+    assert!(!status_text(&record, 73).contains(row), "it goes on");
     record.warning = Some("step 3 makes no progress: node idle".to_owned());
-    assert!(show(&record, 73).contains(row), "{}", show(&record, 73));
+    assert!(status_text(&record, 73).contains(row), "{}", status_text(&record, 73));
 }
 
 #[test]
-fn a_failed_or_cancelled_job_differs_in_its_outcome_and_in_what_is_next() {
-    let completed = show(&samples::completed(), 731);
-    let like = |state: &str, step: &str, outcome: &str| {
+fn a_failed_or_cancelled_job_differs_in_its_outcome_and_the_next_action() {
+    let completed = status_text(&samples::completed_record(), 731);
+    let status_with = |state: &str, step: &str, outcome: &str| {
         let text = completed.replace("abe#1 completed", state).replace("3 install 10m00s ok", step);
-        let (before, rest) = text.split_once("exit code").unwrap();
-        format!("{before}{outcome}\n{}", rest.split_once("\"…\"`\n").unwrap().1)
+        let (before, text_after) = text.split_once("exit code").unwrap();
+        format!("{before}{outcome}\n{}", text_after.split_once("\"…\"`\n").unwrap().1)
     };
     let error = "error      step_timeout in step 3: install `npm ci` ran for 10m, its limit: raise it with \
                  --step-timeout install=20m\nnext       `relay explain abe#1`";
-    let failed = like("abe#1 failed", "3 install 10m00s killed", error);
-    similar_asserts::assert_eq!(show(&samples::failed(), 731), failed);
-    let cancelled = like("abe#1 cancelled", "3 install 10m00s ok", "next       `relay resume abe#1 \"…\"`");
-    similar_asserts::assert_eq!(show(&samples::cancelled(), 731), cancelled);
+    let failed = status_with("abe#1 failed", "3 install 10m00s killed", error);
+    similar_asserts::assert_eq!(status_text(&samples::failed_record(), 731), failed);
+    let cancelled =
+        status_with("abe#1 cancelled", "3 install 10m00s ok", "next       `relay resume abe#1 \"…\"`");
+    similar_asserts::assert_eq!(status_text(&samples::cancelled_record(), 731), cancelled);
 }
 
 #[test]
-fn a_hostile_record_takes_thirty_short_lines_and_no_control_characters() {
-    let mut record = samples::hostile();
+fn a_hostile_record_is_shown_in_30_short_lines_without_control_characters() {
+    let mut record = samples::hostile_record();
     let mut view = samples::view(73);
-    for down in [false, true] {
+    for is_down in [false, true] {
         for state in [State::Running, State::Stopping, State::Completed, State::Failed, State::Queued] {
             record.state = state;
-            if down {
+            if is_down {
                 view.relay = RelayState::Down;
             }
             let text = render_status(&record, &view);
             assert!(text.lines().count() <= 30, "{text}");
-            assert!(text.lines().all(|line| line.len() <= MAX_ROW + 40), "{text}");
+            assert!(text.lines().all(|line| line.len() <= MAX_ROW_BYTES + 40), "{text}");
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
             assert!(!text.contains('\u{202e}'));
         }
@@ -267,9 +271,11 @@ fn a_hostile_record_takes_thirty_short_lines_and_no_control_characters() {
 }
 
 #[test]
-fn colour_is_there_when_wanted_and_only_then() {
+fn color_is_used_only_when_enabled() {
     let mut view = samples::view(731);
-    assert!(!render_status(&samples::failed(), &view).contains('\u{1b}'));
+    assert!(!render_status(&samples::failed_record(), &view).contains('\u{1b}'));
     view.paint = Paint::new(true);
-    assert!(render_status(&samples::failed(), &view).contains("\u{1b}[31mfailed after 10m10s\u{1b}[0m"));
+    assert!(
+        render_status(&samples::failed_record(), &view).contains("\u{1b}[31mfailed after 10m10s\u{1b}[0m")
+    );
 }

@@ -1,39 +1,39 @@
-//! Steps, one per line, with sub-steps below their parents.
+//! Texts about steps, one line for each, with sub-steps below their parents.
 
 use common::event::StepOutcome;
 use common::record::{JobRecord, State};
 use common::step::Step;
 use common::{duration, summary, text_format};
 
-/// Maximum indentation depth of sub-steps; deeper ones are shown at this depth.
+/// Maximum indentation depth of sub-steps; deeper sub-steps are shown at this depth.
 const MAX_DEPTH: usize = 3;
-/// Maximum number of enclosing steps listed for a running step, from inside.
-const MAX_PARENTS: usize = 2;
+/// Maximum number of enclosing steps that are listed for a running step, the innermost ones.
+const MAX_LISTED_PARENTS: usize = 2;
 /// Maximum length of an enclosing step's title, in bytes.
-const MAX_PARENT_TITLE: usize = 40;
+const MAX_PARENT_TITLE_BYTES: usize = 40;
 
-/// Returns steps with their depths, each below its parent, otherwise in the given order.
+/// Returns steps with their depths: each step follows its parent, and the order is otherwise kept.
 pub fn steps_as_tree<'a>(steps: &[&'a Step]) -> Vec<(usize, &'a Step)> {
-    let mut placed: Vec<(usize, &Step)> = Vec::new();
+    let mut tree: Vec<(usize, &Step)> = Vec::new();
     for step in steps {
         // A parent begins before its sub-steps; other parents in a record are ignored.
         let parent = step.parent.filter(|parent| *parent < step.n);
-        let Some(at) = placed.iter().position(|(_, other)| Some(other.n) == parent) else {
-            placed.push((0, step));
+        let Some(parent_index) = tree.iter().position(|(_, other)| Some(other.n) == parent) else {
+            tree.push((0, step));
             continue;
         };
-        let depth = placed[at].0;
-        let inside = placed[at + 1..].iter().take_while(|(other, _)| *other > depth).count();
-        placed.insert(at + 1 + inside, (depth + 1, step));
+        let depth = tree[parent_index].0;
+        let descendants = tree[parent_index + 1..].iter().take_while(|(other, _)| *other > depth).count();
+        tree.insert(parent_index + 1 + descendants, (depth + 1, step));
     }
-    placed.into_iter().map(|(depth, step)| (depth.min(MAX_DEPTH), step)).collect()
+    tree.into_iter().map(|(depth, step)| (depth.min(MAX_DEPTH), step)).collect()
 }
 
-/// Enclosing steps of a step, from inside.
+/// Returns the enclosing steps of a step, the innermost first.
 pub fn enclosing_steps(record: &JobRecord, n: u32) -> Vec<&Step> {
     let find = |n: u32| record.steps.iter().find(|step| step.n == n);
-    let up = |step: &&Step| step.parent.filter(|parent| *parent < step.n).and_then(find);
-    std::iter::successors(find(n), up).skip(1).collect()
+    let parent_of = |step: &&Step| step.parent.filter(|parent| *parent < step.n).and_then(find);
+    std::iter::successors(find(n), parent_of).skip(1).collect()
 }
 
 /// Returns the step that makes no progress according to the newest warning, and the evidence; `None` for another kind
@@ -44,7 +44,7 @@ pub fn stalled_step(record: &JobRecord) -> Option<(u32, &str)> {
 }
 
 /// Returns true if a step succeeded, or ended so long ago that the record no longer contains it.
-pub fn ended_well(record: &JobRecord, n: u32) -> bool {
+pub fn has_ended_well(record: &JobRecord, n: u32) -> bool {
     if record.step.as_ref().is_some_and(|step| step.n == n) {
         return false;
     }
@@ -57,20 +57,22 @@ pub fn ended_well(record: &JobRecord, n: u32) -> bool {
     })
 }
 
-/// ` (in build: make setup)`; empty for a step without a parent.
+/// Formats the enclosing steps of a step: ` (in build: make setup)`; empty for a step without a parent.
 pub fn format_enclosing(enclosing: &[&Step]) -> String {
     if enclosing.is_empty() {
         return String::new();
     }
-    let named = enclosing.iter().take(MAX_PARENTS);
-    let named: Vec<String> = named
-        .map(|step| format!("in {}: {}", step.kind, text_format::one_line(&step.title, MAX_PARENT_TITLE)))
+    let listed = enclosing.iter().take(MAX_LISTED_PARENTS);
+    let listed: Vec<String> = listed
+        .map(|step| {
+            format!("in {}: {}", step.kind, text_format::one_line(&step.title, MAX_PARENT_TITLE_BYTES))
+        })
         .collect();
-    let more = if enclosing.len() > MAX_PARENTS { ", …" } else { "" };
-    format!(" ({}{more})", named.join(", "))
+    let ellipsis = if enclosing.len() > MAX_LISTED_PARENTS { ", …" } else { "" };
+    format!(" ({}{ellipsis})", listed.join(", "))
 }
 
-/// `3 install 10m00s killed, cpu 12.3s, 240 MiB: npm ci`
+/// Formats an ended step: `3 install 10m00s killed, cpu 12.3s, 240 MiB: npm ci`.
 pub fn format_step(step: &Step) -> String {
     let time = duration::format_duration(step.elapsed_ms.unwrap_or(0));
     let used = step.resources.as_ref().map(|used| format!(", {}", summary::format_resources(used)));
@@ -84,7 +86,7 @@ pub fn format_step(step: &Step) -> String {
     )
 }
 
-/// Mark for a step's outcome, and the state in whose color the mark is shown.
+/// Returns the mark for a step's outcome, and the state in whose color the mark is shown.
 pub fn outcome_mark(step: &Step) -> (&'static str, State) {
     match step.outcome {
         Some(StepOutcome::Ok) => ("✓", State::Completed),
@@ -95,7 +97,7 @@ pub fn outcome_mark(step: &Step) -> (&'static str, State) {
     }
 }
 
-/// Outcome of a step, in a word or two.
+/// Returns the outcome of a step, in a few words.
 pub fn outcome_text(step: &Step) -> String {
     match (step.outcome, step.exit_code) {
         (Some(StepOutcome::Ok), _) => "ok".to_owned(),
@@ -116,22 +118,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sub_steps_stand_below_their_parents_whatever_ran_beside_them() {
-        let mut record = samples::hostile();
+    fn sub_steps_are_listed_below_their_parents() {
+        let mut record = samples::hostile_record();
         record.steps.truncate(6);
         let parents = [None, None, Some(1), Some(2), Some(3), Some(9)];
         for (i, (step, parent)) in (1..).zip(record.steps.iter_mut().zip(parents)) {
             (step.n, step.parent) = (i, parent);
         }
         let steps: Vec<&Step> = record.steps.iter().collect();
-        let placed: Vec<(usize, u32)> =
+        let tree: Vec<(usize, u32)> =
             steps_as_tree(&steps).iter().map(|(depth, step)| (*depth, step.n)).collect();
-        assert_eq!(placed, [(0, 1), (1, 3), (2, 5), (0, 2), (1, 4), (0, 6)]);
+        assert_eq!(tree, [(0, 1), (1, 3), (2, 5), (0, 2), (1, 4), (0, 6)]);
     }
 
     #[test]
-    fn a_chain_names_the_nearest_and_a_circle_ends() {
-        let mut record = samples::supervised();
+    fn enclosing_steps_are_named_and_a_cycle_of_parents_is_ignored() {
+        let mut record = samples::stalling_record();
         assert_eq!(format_enclosing(&enclosing_steps(&record, 5)), " (in build: make setup)");
         for step in &mut record.steps {
             step.parent = Some(5);

@@ -3,17 +3,18 @@
 use anstyle_parse::{DefaultCharAccumulator, Params, Parser, Perform};
 use common::text_format;
 
-/// Maximum length of a line that is held back until it is complete, in bytes; a longer line is passed on in parts.
-const MAX_LINE: usize = 64 * 1024;
+/// Maximum length of an incomplete line that waits for its end, in bytes. A longer line is returned in parts.
+const MAX_PENDING_BYTES: usize = 64 * 1024;
 
 /// Escape that ends all colors.
 const COLOR_RESET: &str = "\u{1b}[m";
 
-/// Converts chunks of a log into sanitized text.
+/// Converter of chunks of a log into sanitized text.
 #[derive(Default)]
 pub struct LogCleaner {
+    /// Bytes that wait for the rest of their line or character.
     pending: Vec<u8>,
-    escapes: Parser<DefaultCharAccumulator>,
+    escape_parser: Parser<DefaultCharAccumulator>,
     text: CleanText,
 }
 
@@ -21,14 +22,14 @@ pub struct LogCleaner {
 #[derive(Default)]
 struct CleanText {
     text: String,
-    colors: bool,
-    /// True if a color was started on this line.
-    color_active: bool,
+    keeps_colors: bool,
+    /// True if a color was started on the current line.
+    has_active_color: bool,
 }
 
 impl CleanText {
     fn end_color(&mut self) {
-        if std::mem::take(&mut self.color_active) {
+        if std::mem::take(&mut self.has_active_color) {
             self.text.push_str(COLOR_RESET);
         }
     }
@@ -46,62 +47,62 @@ impl Perform for CleanText {
     }
 
     fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: u8) {
-        if !self.colors || action != b'm' || !intermediates.is_empty() || ignore {
+        if !self.keeps_colors || action != b'm' || !intermediates.is_empty() || ignore {
             return;
         }
         let numbers: Vec<String> =
             params.iter().map(|part| part.iter().map(u16::to_string).collect::<Vec<_>>().join(":")).collect();
         self.text.extend(["\u{1b}[", &numbers.join(";"), "m"]);
-        self.color_active = true;
+        self.has_active_color = true;
     }
 }
 
 impl LogCleaner {
-    /// Keeps colors, each at most until the end of its line.
+    /// Creates a cleaner that keeps colors, each at most until the end of its line.
     pub fn with_colors() -> Self {
-        Self { text: CleanText { colors: true, ..CleanText::default() }, ..Self::default() }
+        Self { text: CleanText { keeps_colors: true, ..CleanText::default() }, ..Self::default() }
     }
 
-    /// Returns the text of a chunk, without control characters. An incomplete character at its end is held back for the
-    /// next chunk.
+    /// Returns the text of a chunk, without control characters. An incomplete character at its end waits for the next
+    /// chunk.
     pub fn clean_text(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let complete_length = self.pending.len() - incomplete_tail_length(&self.pending);
-        self.take_held_text(complete_length)
+        self.take_pending_text(complete_length)
     }
 
-    /// Returns the complete lines up to the end of a chunk, without control characters; the rest is held back.
+    /// Returns the complete lines up to the end of a chunk, without control characters. The rest waits.
     pub fn clean_lines(&mut self, bytes: &[u8]) -> Vec<String> {
         self.pending.extend_from_slice(bytes);
         let complete_length = match self.pending.iter().rposition(|b| *b == b'\n') {
             Some(at) => at + 1,
-            None if self.pending.len() > MAX_LINE => {
+            None if self.pending.len() > MAX_PENDING_BYTES => {
                 self.pending.len() - incomplete_tail_length(&self.pending)
             }
             None => 0,
         };
-        self.take_held_text(complete_length).lines().map(str::to_owned).collect()
+        self.take_pending_text(complete_length).lines().map(str::to_owned).collect()
     }
 
-    /// Returns the held-back text, after the last chunk.
+    /// Returns the text that still waits, after the last chunk.
     pub fn remaining_text(&mut self) -> String {
-        let mut rest = self.take_held_text(self.pending.len());
+        let mut rest = self.take_pending_text(self.pending.len());
         self.text.end_color();
         rest += &std::mem::take(&mut self.text.text);
         rest
     }
 
-    fn take_held_text(&mut self, bytes: usize) -> String {
+    fn take_pending_text(&mut self, bytes: usize) -> String {
         let rest = self.pending.split_off(bytes);
         let complete = std::mem::replace(&mut self.pending, rest);
         for &byte in String::from_utf8_lossy(&complete).as_bytes() {
             if byte == b'\n' {
                 // An unterminated escape must not hide the text that follows.
-                self.escapes = Parser::default();
+                self.escape_parser = Parser::default();
                 self.text.end_color();
                 self.text.text.push('\n');
             } else {
-                self.escapes.advance(&mut self.text, byte);
+                self.escape_parser.advance(&mut self.text, byte);
             }
         }
         std::mem::take(&mut self.text.text)
@@ -134,37 +135,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_survive_any_cut_and_escapes_don_t() {
+    fn characters_survive_any_split_and_escapes_are_removed() {
         let bytes = "aé€𝄞\x1b[31m\nb".as_bytes();
-        for cut in 0..=bytes.len() {
+        for split_at in 0..=bytes.len() {
             let mut cleaner = LogCleaner::default();
-            let mut text = cleaner.clean_text(&bytes[..cut]);
-            text += &cleaner.clean_text(&bytes[cut..]);
+            let mut text = cleaner.clean_text(&bytes[..split_at]);
+            text += &cleaner.clean_text(&bytes[split_at..]);
             text += &cleaner.remaining_text();
-            assert_eq!(text, "aé€𝄞\nb", "cut at {cut}");
+            assert_eq!(text, "aé€𝄞\nb", "split at {split_at}");
         }
     }
 
     #[test]
-    fn colours_go_or_stay_and_no_other_escape_does() {
+    fn colors_stay_only_on_request_and_other_escapes_never() {
         let log = b"\x1b[1;31mred\x1b[0m \x1b[2J\x1b]0;title\x07\x1b[38;2;1;2;3mrgb\n\x1b]52;c;never ends\nnext\t\x1b[32mgreen";
-        let shown = |mut cleaner: LogCleaner| cleaner.clean_text(log) + &cleaner.remaining_text();
-        assert_eq!(shown(LogCleaner::default()), "red rgb\n\nnext green");
+        let cleaned = |mut cleaner: LogCleaner| cleaner.clean_text(log) + &cleaner.remaining_text();
+        assert_eq!(cleaned(LogCleaner::default()), "red rgb\n\nnext green");
         let colored = "\x1b[1;31mred\x1b[0m \x1b[38;2;1;2;3mrgb\x1b[m\n\nnext \x1b[32mgreen\x1b[m";
-        assert_eq!(shown(LogCleaner::with_colors()), colored);
+        assert_eq!(cleaned(LogCleaner::with_colors()), colored);
     }
 
     #[test]
-    fn lines_wait_until_they_are_whole_but_not_without_bound() {
+    fn lines_are_returned_when_they_are_complete_or_too_long() {
         let mut cleaner = LogCleaner::default();
         assert_eq!(cleaner.clean_lines(b"a\nb"), ["a"]);
         assert_eq!(cleaner.clean_lines(b"c\n"), ["bc"]);
-        assert_eq!(cleaner.clean_lines(&vec![b'x'; MAX_LINE + 1]).concat().len(), MAX_LINE + 1);
+        assert_eq!(
+            cleaner.clean_lines(&vec![b'x'; MAX_PENDING_BYTES + 1]).concat().len(),
+            MAX_PENDING_BYTES + 1
+        );
         assert_eq!(cleaner.remaining_text(), "");
     }
 
     #[test]
-    fn bytes_that_are_no_text_pass_as_replacement_characters() {
+    fn invalid_utf_8_becomes_replacement_characters() {
         let mut cleaner = LogCleaner::default();
         let text = cleaner.clean_text(b"a\xff\xfeb\xc3") + &cleaner.remaining_text();
         assert_eq!(text, "a\u{fffd}\u{fffd}b\u{fffd}");

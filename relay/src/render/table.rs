@@ -1,4 +1,4 @@
-//! A table: a header and rows, aligned in columns.
+//! Table with a header and rows, aligned in columns.
 
 use super::{Paint, width};
 

@@ -8,7 +8,7 @@ use super::Paint;
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::registry::queue::Queue;
 
-/// State of the relay that may hold the registry.
+/// State of the relay of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayState {
     /// No relay holds the registry. Records may be out of date.
@@ -37,7 +37,7 @@ impl RelayState {
         }
     }
 
-    /// Returns true if records are up to date.
+    /// Returns true if a relay reports, so that records are up to date.
     pub fn is_reporting(&self) -> bool {
         matches!(self, Self::Up(_))
     }
@@ -56,8 +56,8 @@ pub struct View {
     pub queue: Queue,
     /// Width of the terminal, in columns; `None` without a terminal.
     pub columns: Option<usize>,
-    /// Failed deliveries of the job's completion notice.
+    /// Text about failed deliveries of the job's completion notice.
     pub delivery: Option<String>,
-    /// Color.
+    /// Painter of the text.
     pub paint: Paint,
 }

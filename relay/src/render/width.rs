@@ -1,9 +1,9 @@
-//! Text in columns of a terminal: wide characters take two.
+//! Text in columns of a terminal: a wide character takes two columns.
 
 use common::text_format::to_printable;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Width of a text, in columns.
+/// Returns the width of a text, in columns.
 pub fn display_width(text: &str) -> usize {
     text.width()
 }
@@ -25,11 +25,11 @@ pub fn fit(text: &str, columns: usize) -> String {
     let mut truncated = String::new();
     let mut used = 0;
     for c in clean.chars() {
-        let wide = c.width().unwrap_or(0);
-        if used + wide + 1 > columns {
+        let char_width = c.width().unwrap_or(0);
+        if used + char_width + 1 > columns {
             break;
         }
-        used += wide;
+        used += char_width;
         truncated.push(c);
     }
     if columns > 0 {
@@ -38,7 +38,7 @@ pub fn fit(text: &str, columns: usize) -> String {
     truncated
 }
 
-/// [`fit`], padded with spaces to exactly `columns`.
+/// Returns the text of [`fit`], padded with spaces to exactly `columns`.
 pub fn pad(text: &str, columns: usize) -> String {
     let mut text = fit(text, columns);
     let gap = columns.saturating_sub(display_width(&text));
@@ -50,14 +50,14 @@ pub fn pad(text: &str, columns: usize) -> String {
 pub fn wrap(line: &str, columns: usize) -> Vec<String> {
     let mut parts = vec![String::new()];
     for word in line.split_inclusive(' ') {
-        let last = parts.last().map_or(0, |part| display_width(part));
-        if last > 0 && last + display_width(word.trim_end()) > columns {
+        let last_width = parts.last().map_or(0, |part| display_width(part));
+        if last_width > 0 && last_width + display_width(word.trim_end()) > columns {
             parts.push(String::new());
         }
         for c in word.chars() {
-            let last = parts.last().map_or(0, |part| display_width(part));
-            // A space at the end of a line may exceed the width: the space is cut off below.
-            if last + c.width().unwrap_or(0) > columns.max(2) && c != ' ' {
+            let last_width = parts.last().map_or(0, |part| display_width(part));
+            // A space at the end of a line may exceed the width, because it is removed at the end.
+            if last_width + c.width().unwrap_or(0) > columns.max(2) && c != ' ' {
                 parts.push(String::new());
             }
             if let Some(part) = parts.last_mut() {
@@ -68,7 +68,7 @@ pub fn wrap(line: &str, columns: usize) -> Vec<String> {
     parts.iter().map(|part| part.trim_end().to_owned()).collect()
 }
 
-/// A bar of this many columns, which is full when `spent` reaches `limit`.
+/// Returns a bar that is `columns` wide and full when `spent` reaches `limit`.
 pub fn bar(spent: u64, limit: u64, columns: usize) -> String {
     let columns = u64::try_from(columns).unwrap_or(0);
     let full = spent.saturating_mul(columns).checked_div(limit).unwrap_or(columns).min(columns);
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wide_characters_count_twice_and_nothing_is_ever_wider_than_asked() {
+    fn wide_characters_count_twice_and_no_text_is_wider_than_requested() {
         assert_eq!(fit("日本語のテスト", 7), "日本語…");
         assert_eq!(pad("日本", 6), "日本  ");
         assert_eq!(fit("\u{1b}[31mred\nmore", 80), "[31mred");
@@ -90,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_go_on_between_words_and_long_words_anywhere() {
+    fn lines_are_wrapped_between_words_and_long_words_anywhere() {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("abcdefgh ij", 4), ["abcd", "efgh", "ij"]);
         assert_eq!(wrap("", 4), [""]);
     }
 
     #[test]
-    fn a_bar_is_full_at_its_limit_and_no_fuller_beyond() {
+    fn a_bar_is_full_at_its_limit_and_beyond() {
         assert_eq!([bar(0, 8, 4), bar(5, 8, 4), bar(99, 8, 4), bar(1, 0, 2)], ["░░░░", "██░░", "████", "██"]);
     }
 }

@@ -14,8 +14,8 @@
 //!
 //! [`ownership`]: check that no other user could have changed the folder.
 //!
-//! The registry is inside the project, where a session may write. Nothing that decides about connections is read from
-//! there.
+//! The registry is inside the project, where a session may write. So relay reads nothing from the registry that decides
+//! about connections.
 
 #![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
 
@@ -35,7 +35,7 @@ use self::tokens::AgentTokens;
 use crate::exit::Failure;
 use crate::files::atomic::{self, Durability};
 
-/// The state folder of one project.
+/// State folder of one project.
 #[derive(Debug, Clone)]
 pub struct StateDir {
     dir: PathBuf,
@@ -46,8 +46,8 @@ impl StateDir {
     /// Returns the state folder of the project at `root`. It may not exist yet.
     ///
     /// # Errors
-    /// Exit code 5 when the environment names no location for the folder, and when another user could have changed the
-    /// folder.
+    /// Returns exit code 5 when the environment names no location for the folder, and when another user could have
+    /// changed the folder.
     pub fn for_project(root: &Path) -> Result<Self, Failure> {
         let base = user_state_dir(&|name| std::env::var(name)).ok_or_else(|| {
             Failure::unreachable(
@@ -57,7 +57,7 @@ impl StateDir {
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let state = Self { dir: base.join(project_key(&root)), root };
         for folder in [state.tokens_dir(), state.agent(), state.receipts(), base.join("consent")] {
-            ownership::check(&base, &folder)?;
+            ownership::check_ownership(&base, &folder)?;
         }
         Ok(state)
     }
@@ -65,23 +65,23 @@ impl StateDir {
     /// Creates the folder, private to its owner.
     ///
     /// # Errors
-    /// A one-line message when it can't be created, belongs to another user, or is inside the project.
+    /// Returns a one-line message when the folder can't be created, belongs to another user, or is inside the project.
     pub fn ensure(&self) -> Result<(), Failure> {
-        let shown = self.dir.display();
+        let dir_text = self.dir.display();
         let unusable =
-            |e: io::Error| Failure::unreachable(format!("the state folder {shown} can't be used: {e}"));
+            |e: io::Error| Failure::unreachable(format!("the state folder {dir_text} can't be used: {e}"));
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&self.dir).map_err(unusable)?;
         if self.dir.canonicalize().map_err(unusable)?.starts_with(&self.root) {
             return Err(Failure::unreachable(format!(
-                "the state folder {shown} lies inside the project, where sandboxed sessions write: set \
+                "the state folder {dir_text} lies inside the project, where sandboxed sessions write: set \
                  XDG_STATE_HOME to a folder outside of {}",
                 self.root.display()
             )));
         }
         for dir in [self.dir.clone(), self.tokens_dir(), self.agent()] {
             builder.create(&dir).map_err(unusable)?;
-            ownership::check(self.dir.parent().unwrap_or(&self.dir), &dir)?;
+            ownership::check_ownership(self.dir.parent().unwrap_or(&self.dir), &dir)?;
             let meta = fs::symlink_metadata(&dir).map_err(unusable)?;
             if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
                 let dir = dir.display();
@@ -101,27 +101,27 @@ impl StateDir {
         atomic::replace_file(&project, root.as_bytes(), Durability::Cached).map_err(unusable)
     }
 
-    /// State of the agent of engine `local`.
+    /// Returns the folder with the state of the agent of engine `local`.
     pub fn agent(&self) -> PathBuf {
         self.dir.join("agent")
     }
 
-    /// Repositories of jobs with a clone of their own; missing without such jobs.
+    /// Returns the folder with the repositories of jobs with a clone of their own. Missing without such jobs.
     pub fn repositories(&self) -> PathBuf {
         self.dir.join("repositories")
     }
 
-    /// Output of the jobs.
+    /// Returns the folder with the output of the jobs.
     pub fn outputs(&self) -> PathBuf {
         self.dir.join("outputs")
     }
 
-    /// Key and receipts of the project.
+    /// Returns the folder with the key for receipts and the receipts of the project.
     pub fn receipts(&self) -> PathBuf {
         self.dir.join("receipts")
     }
 
-    /// The relay's TLS key and certificate.
+    /// Returns the file with the relay's TLS key and certificate.
     pub fn identity(&self) -> PathBuf {
         self.dir.join("relay.pem")
     }
@@ -134,25 +134,27 @@ impl StateDir {
         self.dir.join("tokens")
     }
 
-    fn memory(&self) -> PathBuf {
+    fn saved_state(&self) -> PathBuf {
         self.dir.join("relay.json")
     }
 }
 
 /// Returns the folder that contains relay's state for all projects of a user. No sandbox lets a session write there.
 pub fn user_state_dir(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<PathBuf> {
-    let absolute = |name: &str| variable(name).ok().map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    let absolute_variable =
+        |name: &str| variable(name).ok().map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute_variable("XDG_STATE_HOME")
+        .or_else(|| Some(absolute_variable("HOME")?.join(".local/state")))?;
     Some(state.join("relay"))
 }
 
-/// Returns a file below [`user_state_dir`], if no other user could have changed it.
+/// Returns `path`, a file in [`user_state_dir`], if no other user could have changed it.
 pub fn trusted_file(path: PathBuf) -> Option<PathBuf> {
     let base = user_state_dir(&|name| std::env::var(name))?;
-    ownership::check(&base, &path).is_ok().then_some(path)
+    ownership::check_ownership(&base, &path).is_ok().then_some(path)
 }
 
-/// Returns the name of a project's files below [`user_state_dir`].
+/// Returns the name of a project's files and folders in [`user_state_dir`]: the digest of its path.
 pub fn project_key(root: &Path) -> String {
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let mut key = hex::encode(Sha256::digest(root.as_os_str().as_encoded_bytes()));
@@ -174,14 +176,14 @@ mod tests {
         let open = dir.path().join("open");
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
-        for place in [open, dir.path().join("new/folder")] {
-            let state = state(&place, root.path());
+        for folder in [open, dir.path().join("new/folder")] {
+            let state = state(&folder, root.path());
             state.ensure().unwrap();
             state.ensure().unwrap();
-            for folder in [place.clone(), state.agent(), place.join("tokens")] {
+            for folder in [folder.clone(), state.agent(), folder.join("tokens")] {
                 assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700, "{}", folder.display());
             }
-            let project = fs::read_to_string(place.join("project")).unwrap();
+            let project = fs::read_to_string(folder.join("project")).unwrap();
             assert_eq!(Path::new(project.trim_end()), state.root);
         }
     }
@@ -189,12 +191,12 @@ mod tests {
     #[test]
     fn a_state_folder_inside_the_project_is_refused_also_behind_a_link() {
         let (dir, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let inside = root.path().join("state");
-        fs::create_dir(&inside).unwrap();
-        std::os::unix::fs::symlink(&inside, dir.path().join("link")).unwrap();
-        for place in [inside.join("a"), dir.path().join("link/b")] {
-            let refused = state(&place, root.path()).ensure().unwrap_err().message;
-            assert!(refused.contains("lies inside the project"), "{refused}");
+        let inside_project = root.path().join("state");
+        fs::create_dir(&inside_project).unwrap();
+        std::os::unix::fs::symlink(&inside_project, dir.path().join("link")).unwrap();
+        for folder in [inside_project.join("a"), dir.path().join("link/b")] {
+            let error = state(&folder, root.path()).ensure().unwrap_err().message;
+            assert!(error.contains("lies inside the project"), "{error}");
         }
     }
 }

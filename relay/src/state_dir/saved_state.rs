@@ -1,4 +1,4 @@
-//! State that a relay stores for the next one.
+//! State that a relay stores for the next relay of the project.
 
 use std::fs;
 use std::io;
@@ -11,10 +11,10 @@ use crate::engine_kind::EngineKind;
 use crate::files::atomic::{self, Durability};
 use crate::time::BootScale;
 
-/// State that a relay stores for the next one.
+/// State that a relay stores for the next relay of the project.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedState {
-    /// Port that the relay listened on; its agents reconnect there.
+    /// Port that the relay listened on. The agents reconnect to this port.
     #[serde(default)]
     pub port: Option<u16>,
     /// Id of the platform's own agent.
@@ -26,7 +26,7 @@ pub struct SavedState {
     /// Container engines that may still run containers of this registry.
     #[serde(default)]
     pub engines: Vec<EngineKind>,
-    /// Time scale of the relay's timestamps.
+    /// Time scale of the relay, which the next relay continues.
     #[serde(default)]
     pub clock: Option<BootScale>,
 }
@@ -34,11 +34,11 @@ pub struct SavedState {
 impl SavedState {
     /// Loads the stored state; returns the default if it can't be read.
     pub fn load(state: &StateDir) -> Self {
-        let bytes = fs::read(state.memory()).unwrap_or_default();
+        let bytes = fs::read(state.saved_state()).unwrap_or_default();
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
     pub fn store(&self, state: &StateDir, durability: Durability) -> io::Result<()> {
-        atomic::replace_file(&state.memory(), &serde_json::to_vec(self)?, durability)
+        atomic::replace_file(&state.saved_state(), &serde_json::to_vec(self)?, durability)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  minted ──first hello with it──► bound to that agent's id ──► revoked
-//!     └──────────────────────────────────────────────────────────┘ a newer one of its holder is used, `relay down`
+//!     └──────────────────────────────────────────────────────────┘ a newer token of its holder is used, `relay down`
 //! ```
 //!
 //! One file per token, named after its hash: a token is valid for every process as long as its file exists.
@@ -18,13 +18,13 @@ use sha2::{Digest, Sha256};
 
 use crate::files::atomic::{self, Durability};
 
-/// Holder of the tokens that a relay gives to the agent of its platform.
-pub const PLATFORM: &str = "platform";
+/// Name of the holder of the tokens that a relay gives to the agent of its platform.
+pub const PLATFORM_HOLDER: &str = "platform";
 
-/// Stored properties of a token.
+/// Properties of a token that are stored under its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct IssuedToken {
-    /// Purpose of the token. A new token for the same holder replaces it.
+    /// Holder of the token, such as the platform. A new token for the same holder replaces this one.
     holder: String,
     /// Agent that used the token first; no other agent may use it.
     #[serde(default)]
@@ -44,31 +44,31 @@ impl TokenId {
 /// Reason why an agent may not use a token.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// Revoked, or never issued.
+    /// The token was revoked, or never issued.
     #[error("this token is no longer valid: `relay up` gives the agent a new one")]
     Revoked,
-    /// Another agent used it first.
+    /// Another agent used the token first.
     #[error("this token belongs to another agent")]
     Foreign {
-        /// True for the first attempt; only this one is logged.
-        first: bool,
+        /// True for the first attempt with this token; only this attempt is logged.
+        is_first: bool,
     },
-    /// The binding can't be stored.
+    /// The binding of the token to the agent can't be stored.
     #[error("the token can't be bound to its agent: {0}")]
     NotStored(io::ErrorKind),
 }
 
-/// The tokens of one project.
+/// Store of the tokens that the agents of one project use.
 #[derive(Debug, Clone)]
 pub struct AgentTokens {
     dir: PathBuf,
     /// Tokens that another agent has tried to use.
-    misused: Arc<Mutex<BTreeSet<TokenId>>>,
+    misused_tokens: Arc<Mutex<BTreeSet<TokenId>>>,
 }
 
 impl AgentTokens {
     pub fn in_folder(dir: PathBuf) -> Self {
-        Self { dir, misused: Arc::default() }
+        Self { dir, misused_tokens: Arc::default() }
     }
 
     /// Creates a token, which is stored and valid before it is returned.
@@ -80,32 +80,33 @@ impl AgentTokens {
         Ok(token)
     }
 
-    /// Returns the id of a valid token.
+    /// Returns the id of a token; `None` if the token is not valid.
     pub fn find(&self, token: &str) -> Option<TokenId> {
         let id = TokenId::hash(token);
         self.load(&id).map(|_| id)
     }
 
-    /// Binds a token to an agent. From then on no other agent can use it; if it is the platform's own agent, the tokens
-    /// of its predecessors are revoked. Returns true for the platform's own agent.
+    /// Binds a token to an agent. From then on no other agent can use it. If the token is of the platform, the tokens
+    /// of earlier agents of the platform are revoked. Returns true for an agent of the platform.
     ///
     /// # Errors
-    /// [`Denied`] with the reason.
+    /// Returns [`Denied`] with the reason.
     pub fn bind(&self, id: &TokenId, agent: &str) -> Result<bool, Denied> {
         let issued = self.load(id).ok_or(Denied::Revoked)?;
-        let is_platform = issued.holder == PLATFORM;
+        let is_platform = issued.holder == PLATFORM_HOLDER;
         match &issued.agent {
             Some(owner) if owner == agent => Ok(is_platform),
             Some(_) => {
-                let mut misused = self.misused.lock().unwrap_or_else(PoisonError::into_inner);
-                Err(Denied::Foreign { first: misused.insert(id.clone()) })
+                let mut misused_tokens = self.misused_tokens.lock().unwrap_or_else(PoisonError::into_inner);
+                Err(Denied::Foreign { is_first: misused_tokens.insert(id.clone()) })
             }
             None => {
                 self.store(id, &IssuedToken { agent: Some(agent.to_owned()), ..issued })
                     .map_err(|e| Denied::NotStored(e.kind()))?;
                 if is_platform {
                     // The relay that issued this token may have been killed before it revoked the older tokens.
-                    let is_old = |issued: &IssuedToken| issued.holder == PLATFORM && issued.agent.is_some();
+                    let is_old =
+                        |issued: &IssuedToken| issued.holder == PLATFORM_HOLDER && issued.agent.is_some();
                     self.revoke_matching(|other, issued| other != id && is_old(issued));
                 }
                 Ok(is_platform)
@@ -114,15 +115,15 @@ impl AgentTokens {
     }
 
     /// Returns the agents among `agents` that have no valid token and therefore can't reconnect.
-    pub fn without_token(&self, mut agents: Vec<String>) -> Vec<String> {
-        let issued = self.all();
+    pub fn agents_without_token(&self, mut agents: Vec<String>) -> Vec<String> {
+        let issued = self.issued_tokens();
         agents.retain(|agent| !issued.iter().any(|(_, issued)| issued.agent.as_ref() == Some(agent)));
         agents
     }
 
     /// Returns true if a holder has a valid token.
-    pub fn has(&self, holder: &str) -> bool {
-        self.all().iter().any(|(_, issued)| issued.holder == holder)
+    pub fn has_token(&self, holder: &str) -> bool {
+        self.issued_tokens().iter().any(|(_, issued)| issued.holder == holder)
     }
 
     pub fn revoke(&self, token: &str) {
@@ -139,9 +140,9 @@ impl AgentTokens {
         self.revoke_matching(|_, _| true);
     }
 
-    fn revoke_matching(&self, dead: impl Fn(&TokenId, &IssuedToken) -> bool) {
-        for (id, issued) in self.all() {
-            if dead(&id, &issued) {
+    fn revoke_matching(&self, must_revoke: impl Fn(&TokenId, &IssuedToken) -> bool) {
+        for (id, issued) in self.issued_tokens() {
+            if must_revoke(&id, &issued) {
                 self.remove(&id);
             }
         }
@@ -157,7 +158,7 @@ impl AgentTokens {
         }
     }
 
-    fn all(&self) -> Vec<(TokenId, IssuedToken)> {
+    fn issued_tokens(&self) -> Vec<(TokenId, IssuedToken)> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let ids = entries
             .filter_map(|entry| Some(TokenId(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned())));
@@ -190,15 +191,15 @@ mod tests {
     #[test]
     fn a_token_belongs_to_the_first_agent_that_uses_it_and_is_on_disk_as_a_hash_alone() {
         let (dir, tokens) = tokens();
-        let token = tokens.mint(PLATFORM).unwrap();
+        let token = tokens.mint(PLATFORM_HOLDER).unwrap();
         assert_eq!(token.len(), 64);
         let id = tokens.find(&token).unwrap();
         assert_eq!(tokens.find(&token.to_uppercase()), None);
         assert_eq!(tokens.find(""), None);
         assert_eq!(tokens.find(&id.0), None, "a hash is not a token");
         assert_eq!(tokens.bind(&id, "a"), Ok(true));
-        assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { first: true }));
-        assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { first: false }));
+        assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { is_first: true }));
+        assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { is_first: false }));
         assert_eq!(tokens.bind(&id, "a"), Ok(true));
         for entry in fs::read_dir(dir.path()).unwrap().flatten() {
             let text = format!("{entry:?} {}", fs::read_to_string(entry.path()).unwrap());
@@ -207,25 +208,26 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_token_is_worth_nothing_and_others_stay() {
+    fn a_revoked_token_is_invalid_and_others_stay_valid() {
         let (_dir, tokens) = tokens();
-        let [old, new, other] = [PLATFORM, PLATFORM, "box"].map(|holder| tokens.mint(holder).unwrap());
+        let [old, new, other] =
+            [PLATFORM_HOLDER, PLATFORM_HOLDER, "box"].map(|holder| tokens.mint(holder).unwrap());
         let id = tokens.find(&old).unwrap();
-        tokens.revoke_older(PLATFORM, Some(&new));
+        tokens.revoke_older(PLATFORM_HOLDER, Some(&new));
         assert_eq!((tokens.find(&old), tokens.bind(&id, "a")), (None, Err(Denied::Revoked)));
         assert!(tokens.find(&new).is_some() && tokens.find(&other).is_some());
         tokens.revoke_all();
-        assert!(tokens.find(&new).is_none() && !tokens.has(PLATFORM));
+        assert!(tokens.find(&new).is_none() && !tokens.has_token(PLATFORM_HOLDER));
     }
 
     #[test]
-    fn a_new_token_that_the_platform_s_agent_uses_ends_the_one_that_its_predecessor_had() {
+    fn the_first_use_of_a_new_platform_token_revokes_the_older_one() {
         let (_dir, tokens) = tokens();
-        let [old, new, other] = [PLATFORM, PLATFORM, "box"].map(|holder| {
+        let [old, new, other] = [PLATFORM_HOLDER, PLATFORM_HOLDER, "box"].map(|holder| {
             let token = tokens.mint(holder).unwrap();
             tokens.find(&token).unwrap()
         });
-        let agents = || tokens.without_token(["a", "b", "c"].map(str::to_owned).to_vec());
+        let agents = || tokens.agents_without_token(["a", "b", "c"].map(str::to_owned).to_vec());
         assert_eq!(tokens.bind(&other, "c"), Ok(false));
         assert_eq!(tokens.bind(&old, "a"), Ok(true));
         assert_eq!(agents(), ["b"]);

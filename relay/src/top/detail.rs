@@ -1,4 +1,4 @@
-//! Pane of the selected job.
+//! Text of the pane that shows the selected job.
 
 use common::record::JobRecord;
 use ratatui::layout::Rect;
@@ -11,35 +11,35 @@ use crate::render::{Paint, View, health, status, width};
 /// Width of a label in the text of a status, in columns.
 const LABEL_WIDTH: usize = 11;
 
-pub(super) fn title(model: &Model) -> String {
-    let what = match model.pane {
+pub(super) fn pane_title(model: &Model) -> String {
+    let pane_name = match model.pane {
         Pane::Closed => return String::new(),
         Pane::Status => "details",
         Pane::Log => "log",
         Pane::Events => "events",
     };
-    let job = model.selected.as_ref().map_or_else(|| "no job".to_owned(), ToString::to_string);
-    let back = if model.scroll > 0 { ", scrolled" } else { "" };
-    format!(" {job} {what}{back} ")
+    let job = model.selected_job.as_ref().map_or_else(|| "no job".to_owned(), ToString::to_string);
+    let scrolled = if model.scroll > 0 { ", scrolled" } else { "" };
+    format!(" {job} {pane_name}{scrolled} ")
 }
 
-/// Returns the lines that fit into the pane.
-pub(super) fn lines(model: &Model, area: Rect, look: Theme) -> Vec<Line<'static>> {
+/// Returns the lines of the pane, as many as fit.
+pub(super) fn pane_lines(model: &Model, area: Rect, theme: Theme) -> Vec<Line<'static>> {
     let (columns, rows) = (usize::from(area.width), usize::from(area.height));
-    match (model.pane, model.record()) {
+    match (model.pane, model.selected_record()) {
         (Pane::Closed, _) | (_, None) => Vec::new(),
-        (Pane::Status, Some(record)) => details(model, record, columns, rows, look),
+        (Pane::Status, Some(record)) => status_lines(model, record, columns, rows, theme),
         (Pane::Log | Pane::Events, Some(_)) => followed_lines(model, columns, rows),
     }
 }
 
 /// Returns the text of `relay status`, the advice, and the end of the log if there is space.
-fn details(
+fn status_lines(
     model: &Model,
     record: &JobRecord,
     columns: usize,
     rows: usize,
-    look: Theme,
+    theme: Theme,
 ) -> Vec<Line<'static>> {
     let view = View { columns: Some(columns), paint: Paint::new(false), ..model.update.view.clone() };
     let block = status::render_status(record, &view);
@@ -48,7 +48,7 @@ fn details(
     for (i, line) in block.lines().enumerate() {
         let line = width::fit_sanitized(line, columns);
         if i == 0 {
-            lines.push(Line::styled(line, look.state(record.state).patch(style::bold())));
+            lines.push(Line::styled(line, theme.state_style(record.state).patch(style::bold())));
             continue;
         }
         let split = line.char_indices().nth(LABEL_WIDTH).map_or(line.len(), |(at, _)| at);
@@ -57,8 +57,8 @@ fn details(
             head.trim().clone_into(&mut label);
         }
         let style = match label.as_str() {
-            "error" | "warning" | "link" if !text.starts_with("connected") => look.alarm(),
-            "health" | "step" => look.health(health::health(record, &view).word),
+            "error" | "warning" | "link" if !text.starts_with("connected") => theme.alarm_style(),
+            "health" | "step" => theme.health_style(health::health(record, &view).word),
             _ => ratatui::style::Style::new(),
         };
         lines.push(Line::from(vec![
@@ -66,9 +66,9 @@ fn details(
             Span::styled(text.to_owned(), style),
         ]));
     }
-    for (i, tried) in model.update.advice.iter().enumerate() {
+    for (i, advice) in model.update.advice.iter().enumerate() {
         for (j, part) in
-            width::wrap(tried, columns.saturating_sub(LABEL_WIDTH).max(8)).into_iter().enumerate()
+            width::wrap(advice, columns.saturating_sub(LABEL_WIDTH).max(8)).into_iter().enumerate()
         {
             let head = if i + j == 0 { "try" } else { "" };
             lines.push(Line::from(vec![
@@ -77,25 +77,27 @@ fn details(
             ]));
         }
     }
-    let room = rows.saturating_sub(lines.len() + 1);
-    if room > 0 && model.scroll == 0 && !model.update.tail.is_empty() {
+    let free_rows = rows.saturating_sub(lines.len() + 1);
+    if free_rows > 0 && model.scroll == 0 && !model.update.newest_log_lines.is_empty() {
         lines.push(Line::styled(width::fit_sanitized(&"─".repeat(columns.min(40)), columns), style::dim()));
-        let from = model.update.tail.len().saturating_sub(room);
+        let from = model.update.newest_log_lines.len().saturating_sub(free_rows);
         lines.extend(
-            model.update.tail[from..].iter().map(|line| Line::raw(width::fit_sanitized(line, columns))),
+            model.update.newest_log_lines[from..]
+                .iter()
+                .map(|line| Line::raw(width::fit_sanitized(line, columns))),
         );
     }
     let skipped = model.scroll.min(lines.len().saturating_sub(rows));
     lines.into_iter().skip(skipped).take(rows).collect()
 }
 
-/// Returns the last lines of the log or events, scrolled up by `scroll` lines.
+/// Returns the last lines of the log or of the events, scrolled up by `model.scroll` lines.
 fn followed_lines(model: &Model, columns: usize, rows: usize) -> Vec<Line<'static>> {
-    let tail = &model.update.tail;
-    if tail.is_empty() {
+    let lines = &model.update.newest_log_lines;
+    if lines.is_empty() {
         return vec![Line::styled(width::fit_sanitized("nothing yet", columns), style::dim())];
     }
-    let end = tail.len().saturating_sub(model.scroll).max(rows.min(tail.len()));
+    let end = lines.len().saturating_sub(model.scroll).max(rows.min(lines.len()));
     let from = end.saturating_sub(rows);
-    tail[from..end].iter().map(|line| Line::raw(width::fit_sanitized(line, columns))).collect()
+    lines[from..end].iter().map(|line| Line::raw(width::fit_sanitized(line, columns))).collect()
 }

@@ -1,4 +1,4 @@
-//! The screen in every relevant state, on terminals of several sizes.
+//! Tests that draw the screen in every relevant state, on terminals of several sizes.
 
 use common::record::{JobRecord, State};
 use ratatui::Terminal;
@@ -6,19 +6,22 @@ use ratatui::backend::TestBackend;
 
 use super::draw::draw;
 use super::keys::Action;
-use super::model::tests::{self as model_tests, named};
+use super::model::tests::{self as model_tests, with_job_id};
 use super::model::{Model, Pane, Update};
 use crate::render::{Paint, RelayState, samples, width};
 
-fn update() -> Update {
-    let update = model_tests::update();
+fn sample_update() -> Update {
+    let update = model_tests::sample_update();
     let [abe2, bea, cid, abe1] = <[JobRecord; 4]>::try_from(update.records).unwrap();
-    let (dan, eva) = (named(samples::link_lost(), "dan#3"), named(samples::completed(), "eva#7"));
-    let tail = vec!["npm warn deprecated".into(), "added 12 packages".into()];
-    Update { records: vec![abe2, bea, dan, cid, abe1, eva], tail, ..update }
+    let (dan, eva) = (
+        with_job_id(samples::lost_link_record(), "dan#3"),
+        with_job_id(samples::completed_record(), "eva#7"),
+    );
+    let newest_log_lines = vec!["npm warn deprecated".into(), "added 12 packages".into()];
+    Update { records: vec![abe2, bea, dan, cid, abe1, eva], newest_log_lines, ..update }
 }
 
-fn show(model: &Model, columns: u16, rows: u16) -> String {
+fn screen_text(model: &Model, columns: u16, rows: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
     terminal.draw(|frame| draw(model, frame)).unwrap();
     let buffer = terminal.backend().buffer().clone();
@@ -28,7 +31,7 @@ fn show(model: &Model, columns: u16, rows: u16) -> String {
 
 #[test]
 fn an_ordinary_terminal_shows_the_list_and_the_details_of_one_job() {
-    insta::assert_snapshot!(show(&Model::new(update()), 80, 24), @r#"
+    insta::assert_snapshot!(screen_text(&Model::new(sample_update()), 80, 24), @r#"
     relay ready, 4 jobs at once · 3 running · 1 queued                      03:06:45
       STATE        JOB    STEP                                   TIME  TASK
     ▸ ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
@@ -57,8 +60,8 @@ fn an_ordinary_terminal_shows_the_list_and_the_details_of_one_job() {
 }
 
 #[test]
-fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
-    insta::assert_snapshot!(show(&Model::new(update()), 300, 20), @r#"
+fn a_wide_terminal_shows_resources_last_message_and_details_beside_the_list() {
+    insta::assert_snapshot!(screen_text(&Model::new(sample_update()), 300, 20), @r#"
     relay ready, 4 jobs at once · 3 running · 1 queued                                                                                                                                                                                                                                                  03:06:45
       STATE        JOB    STEP                                                      TIME  USED                 TASK                      SAID                            ┌ abe#2 details ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     ▸ ● running    abe#2  install: npm ci                       ██░░░░░░░░     2m30s/10m                       fix the tests             The clone is there.             │abe#2 running for 2m39s
@@ -83,43 +86,44 @@ fn a_wide_terminal_shows_what_was_used_and_said_and_the_details_beside() {
 }
 
 #[test]
-fn a_list_that_is_longer_than_its_place_says_how_much_is_hidden_and_scrolls() {
-    let mut update = update();
-    update.records = (1..=12).map(|n| named(samples::running(), &format!("abe#{n}"))).collect();
+fn a_list_that_does_not_fit_scrolls_and_says_how_many_jobs_are_hidden() {
+    let mut update = sample_update();
+    update.records = (1..=12).map(|n| with_job_id(samples::running_record(), &format!("abe#{n}"))).collect();
     let mut model = Model::new(update);
-    let line =
-        |model: &Model| show(model, 80, 24).lines().find(|line| line.contains(" more ")).map(str::to_owned);
+    let line = |model: &Model| {
+        screen_text(model, 80, 24).lines().find(|line| line.contains(" more ")).map(str::to_owned)
+    };
     assert_eq!(line(&model).as_deref(), Some("  7 more below"));
     (0..8).for_each(|_| drop(model.apply(Action::Move(1))));
     assert_eq!(line(&model).as_deref(), Some("  4 more above, 3 more below"));
     (0..3).for_each(|_| drop(model.apply(Action::Move(1))));
     assert_eq!(line(&model).as_deref(), Some("  7 more above"));
-    let last = show(&model, 80, 24).lines().last().unwrap().to_owned();
+    let last = screen_text(&model, 80, 24).lines().last().unwrap().to_owned();
     assert_eq!(last, "q quit  ? help  ↑↓ select  enter details  l log  e events  c cancel  x +10m");
 }
 
 #[test]
-fn without_a_job_the_list_says_how_one_is_started() {
-    let mut update = update();
+fn an_empty_list_says_how_to_launch_a_job() {
+    let mut update = sample_update();
     update.records.clear();
-    let shown = show(&Model::new(update), 80, 24);
+    let shown = screen_text(&Model::new(update), 80, 24);
     assert!(shown.contains("no jobs yet: `relay launch -w DIR \"task\"` starts one"), "{shown}");
 }
 
 #[test]
 fn a_list_on_a_large_screen_uses_its_whole_width() {
-    let shown = show(&Model::new(update()), 200, 60);
+    let shown = screen_text(&Model::new(sample_update()), 200, 60);
     let header = shown.lines().nth(1).unwrap();
     assert!(header.contains("SAID") && width::display_width(header) > 140, "{header}");
 }
 
 #[test]
 fn a_failed_job_shows_its_error_and_what_to_try() {
-    let mut update = update();
+    let mut update = sample_update();
     update.advice = vec!["a cache or a nearer mirror makes it faster".into()];
     let mut model = Model::new(update);
     (0..4).for_each(|_| drop(model.apply(Action::Move(1))));
-    insta::assert_snapshot!(show(&model, 80, 30), @r#"
+    insta::assert_snapshot!(screen_text(&model, 80, 30), @r#"
     relay ready, 4 jobs at once · 3 running · 1 queued                      03:06:45
       STATE        JOB    STEP                                   TIME  TASK
       ● running    abe#2  install: npm ci    ██░░░░░░░░     2m30s/10m  fix the tests
@@ -154,19 +158,19 @@ fn a_failed_job_shows_its_error_and_what_to_try() {
 }
 
 #[test]
-fn questions_filters_and_notes_stand_in_the_last_line() {
-    let mut model = Model::new(update());
-    let last = |model: &Model| show(model, 80, 24).lines().last().unwrap_or_default().to_owned();
+fn questions_filters_and_notes_appear_in_the_last_line() {
+    let mut model = Model::new(sample_update());
+    let last = |model: &Model| screen_text(model, 80, 24).lines().last().unwrap_or_default().to_owned();
     model.apply(Action::Cancel);
-    let mut told = vec![last(&model)];
+    let mut last_lines = vec![last(&model)];
     model.apply(Action::Back);
-    told.push(last(&model));
+    last_lines.push(last(&model));
     model.apply(Action::Filter);
     model.apply(Action::Type('b'));
-    told.push(last(&model));
+    last_lines.push(last(&model));
     model.apply(Action::Accept);
-    told.push(last(&model));
-    insta::assert_snapshot!(told.join("\n"), @r#"
+    last_lines.push(last(&model));
+    insta::assert_snapshot!(last_lines.join("\n"), @r#"
     cancel abe#2 and everything it started? y/n
     abe#2 goes on
     /b▏ enter: keep, esc: all
@@ -175,27 +179,27 @@ fn questions_filters_and_notes_stand_in_the_last_line() {
 }
 
 #[test]
-fn the_log_takes_the_place_of_the_details_and_scrolls() {
-    let mut model = Model::new(update());
-    model.update.tail = (0..50).map(|n| format!("line {n}")).collect();
+fn the_log_replaces_the_details_and_scrolls() {
+    let mut model = Model::new(sample_update());
+    model.update.newest_log_lines = (0..50).map(|n| format!("line {n}")).collect();
     model.apply(Action::Log);
-    let end = show(&model, 60, 16);
+    let end = screen_text(&model, 60, 16);
     model.apply(Action::Scroll(-10));
-    let above = show(&model, 60, 16);
+    let scrolled = screen_text(&model, 60, 16);
     let shown = |text: &str| {
         text.lines().filter(|line| line.starts_with("line ")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(shown(&end).last().map(String::as_str), Some("line 49"));
-    assert_eq!(shown(&above).last().map(String::as_str), Some("line 39"));
+    assert_eq!(shown(&scrolled).last().map(String::as_str), Some("line 39"));
     model.apply(Action::Scroll(-1000));
-    assert_eq!(shown(&show(&model, 60, 16)).first().map(String::as_str), Some("line 0"));
+    assert_eq!(shown(&screen_text(&model, 60, 16)).first().map(String::as_str), Some("line 0"));
 }
 
 #[test]
 fn the_help_names_every_key() {
-    let mut model = Model::new(update());
+    let mut model = Model::new(sample_update());
     model.apply(Action::Help);
-    insta::assert_snapshot!(show(&model, 64, 14), @r#"
+    insta::assert_snapshot!(screen_text(&model, 64, 14), @r#"
     relay ready, 4 jobs at once · 3 running · 1 queued      03:06:45
       ┌ keys ────────────────────────────────────────────────────┐
     ▸ │ ↑ ↓ j k    select a job (Home End: first, last)          │h…
@@ -215,10 +219,10 @@ fn the_help_names_every_key() {
 
 #[test]
 fn without_jobs_or_a_relay_the_screen_says_what_to_do() {
-    let mut update = update();
+    let mut update = sample_update();
     update.records.clear();
     update.view.relay = RelayState::Down;
-    insta::assert_snapshot!(show(&Model::new(update), 60, 6), @r#"
+    insta::assert_snapshot!(screen_text(&Model::new(update), 60, 6), @r#"
     no relay is running (`relay up`)                    03:06:45
       STATE        JOB  STEP                        TIME  TASK
       no jobs yet: `relay launch -w DIR "task"` starts one
@@ -230,23 +234,23 @@ fn without_jobs_or_a_relay_the_screen_says_what_to_do() {
 
 #[test]
 fn a_terminal_that_is_too_small_says_so() {
-    assert_eq!(show(&Model::new(update()), 28, 2), "relay top needs 30x6\n");
+    assert_eq!(screen_text(&Model::new(sample_update()), 28, 2), "relay top needs 30x6\n");
 }
 
 #[test]
 fn no_size_no_state_and_no_text_of_a_worker_breaks_the_screen() {
-    let mut update = update();
+    let mut update = sample_update();
     for state in [State::Running, State::Failed] {
-        let mut record = samples::hostile();
+        let mut record = samples::hostile_record();
         record.state = state;
         update.records.insert(0, record);
     }
-    update.tail = vec!["a\u{301}日本".repeat(100)];
+    update.newest_log_lines = vec!["a\u{301}日本".repeat(100)];
     let mut model = Model::new(update);
     for pane in [Pane::Status, Pane::Log, Pane::Events, Pane::Closed] {
         model.pane = pane;
         for (columns, rows) in [(1, 1), (30, 6), (31, 7), (79, 14), (80, 24), (121, 30), (181, 60)] {
-            let text = show(&model, columns, rows);
+            let text = screen_text(&model, columns, rows);
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()) && !text.contains('\u{202e}'));
             assert!(text.split('\n').count() == usize::from(rows), "{text}");
         }
@@ -254,11 +258,11 @@ fn no_size_no_state_and_no_text_of_a_worker_breaks_the_screen() {
 }
 
 #[test]
-fn without_colour_every_state_is_still_told_by_its_word() {
-    let mut model = Model::new(update());
-    let plain = show(&model, 100, 24);
+fn without_color_every_state_is_shown_as_a_word() {
+    let mut model = Model::new(sample_update());
+    let plain = screen_text(&model, 100, 24);
     model.update.view.paint = Paint::new(true);
-    assert_eq!(show(&model, 100, 24), plain);
+    assert_eq!(screen_text(&model, 100, 24), plain);
     for word in ["running", "queued", "failed", "completed", "stale", "quiet"] {
         assert!(plain.contains(word), "{word}: {plain}");
     }

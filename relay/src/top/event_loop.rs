@@ -1,4 +1,4 @@
-//! The event loop: one typed input at a time, handled in one place.
+//! Event loop of `relay top`: it waits for a key, a signal or a change of the registry, and handles it.
 
 use std::io;
 use std::time::Duration;
@@ -24,27 +24,27 @@ use crate::render::Paint;
 /// Minimum pause between two reads of the registry, so that a flood of events does not use a whole core.
 const MIN_FRAME_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Settings from the command line.
+/// Settings of `relay top`, from the command line.
 #[derive(Debug)]
 pub struct Options {
     /// Registry to show.
     pub registry: Registry,
-    /// Colors of the output, or none.
+    /// Style of the output: with or without color.
     pub paint: Paint,
-    /// Grace period of a cancelled job to end by itself, in milliseconds.
+    /// Time in which a cancelled job may end by itself, in milliseconds.
     pub grace_ms: u64,
 }
 
 enum Input {
     /// Terminal event; `None` once the terminal is gone.
     Terminal(Option<io::Result<Event>>),
-    /// Data may have changed, or a second has passed.
+    /// Wake-up: the registry may have changed, or a second has passed.
     Refresh,
-    /// Signal to end.
+    /// Signal that ends `relay top`: TERM, INT or HUP.
     End,
-    /// Signal to suspend.
+    /// Signal to suspend (TSTP).
     Stop,
-    /// Signal to continue after a stop.
+    /// Signal to continue after a stop (CONT).
     Continue,
 }
 
@@ -64,11 +64,11 @@ struct Top<'a> {
 
 struct Inputs {
     terminal: EventStream,
-    changes: mpsc::Receiver<()>,
+    wakeups: mpsc::Receiver<()>,
     next_reload_at: Instant,
     end_signals: [Signal; 3],
-    stop: Signal,
-    resume: Signal,
+    stop_signal: Signal,
+    continue_signal: Signal,
 }
 
 impl Inputs {
@@ -76,17 +76,17 @@ impl Inputs {
     /// pause ends at a fixed time.
     async fn next(&mut self) -> Input {
         let [term, int, hang_up] = &mut self.end_signals;
-        let (changes, next_reload_at) = (&mut self.changes, self.next_reload_at);
+        let (wakeups, next_reload_at) = (&mut self.wakeups, self.next_reload_at);
         tokio::select! {
             event = self.terminal.next() => Input::Terminal(event),
             _ = term.recv() => Input::End,
             _ = int.recv() => Input::End,
             _ = hang_up.recv() => Input::End,
-            _ = self.stop.recv() => Input::Stop,
-            _ = self.resume.recv() => Input::Continue,
+            _ = self.stop_signal.recv() => Input::Stop,
+            _ = self.continue_signal.recv() => Input::Continue,
             () = async {
                 sleep_until(next_reload_at).await;
-                changes.recv().await;
+                wakeups.recv().await;
             } => Input::Refresh,
         }
     }
@@ -94,15 +94,15 @@ impl Inputs {
 
 impl<'a> Top<'a> {
     fn new(options: &'a Options) -> io::Result<Self> {
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-        let [term, int, hang_up] = kinds.map(signal);
+        let signal_kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [term, int, hang_up] = signal_kinds.map(signal);
         let inputs = Inputs {
             terminal: EventStream::new(),
-            changes: watch_folder(options.registry.folder().clone()),
+            wakeups: watch_folder(options.registry.folder().clone()),
             next_reload_at: Instant::now(),
             end_signals: [term?, int?, hang_up?],
-            stop: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
-            resume: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
+            stop_signal: signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))?,
+            continue_signal: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
         };
         let mut loader = JobListLoader::new(options.registry.clone(), options.paint);
         let mut model = Model::new(loader.load(None));
@@ -145,11 +145,13 @@ impl<'a> Top<'a> {
             Effect::Cancel(job) => {
                 self.model.note = Some(cancel(registry, &job, self.options.grace_ms));
             }
-            Effect::Extend { job, step } => self.model.note = Some(extend(registry, &job, step)),
+            Effect::Extend { job, is_for_step } => {
+                self.model.note = Some(extend(registry, &job, is_for_step));
+            }
             Effect::Reload | Effect::Quit => {}
-            Effect::Redraw => self.screen.forget()?,
+            Effect::Redraw => self.screen.discard_known_content()?,
             Effect::Suspend => {
-                screen::stop();
+                screen::suspend_process();
                 self.screen.resume()?;
             }
         }
@@ -162,14 +164,14 @@ impl<'a> Top<'a> {
 /// Sends a wake-up when an entry in a folder may have changed, and every second.
 fn watch_folder(dir: RegistryDir) -> mpsc::Receiver<()> {
     // With a capacity of one, there is at most one pending wake-up, and the watch waits for the reader.
-    let (sender, changes) = mpsc::channel(1);
+    let (sender, wakeups) = mpsc::channel(1);
     std::thread::spawn(move || {
         let watch = FolderWatch::registry_folder(&dir);
         while sender.blocking_send(()).is_ok() {
             watch.wait(None);
         }
     });
-    changes
+    wakeups
 }
 
 /// Time that one key press adds to a limit, in milliseconds.
@@ -178,23 +180,28 @@ const EXTENSION_MS: u64 = 10 * 60 * 1000;
 /// Requests the cancellation of a job; returns the note to show.
 fn cancel(registry: &Registry, job: &JobId, grace_ms: u64) -> String {
     let request = DaemonRequest::Cancel { job: job.clone(), grace_ms };
-    file_and_confirm(registry, &request, &format!("requested to cancel {job}"))
+    file_request_and_confirm(registry, &request, &format!("requested to cancel {job}"))
 }
 
 /// Requests an extension for a job, or for its current step; returns the note to show.
-fn extend(registry: &Registry, job: &JobId, of_step: bool) -> String {
-    let newest = LogFollower::new().next_lines(&registry.events(job));
-    let after = match newest {
+fn extend(registry: &Registry, job: &JobId, is_for_step: bool) -> String {
+    let unread_lines = LogFollower::new().next_lines(&registry.events(job));
+    let newest_id = match unread_lines {
         Ok(lines) => lines.last().map_or(0, |(_, line)| line.id),
         Err(e) => return format!("the event log of {job} can't be read: {e}"),
     };
-    let request =
-        DaemonRequest::Extend { job: job.clone(), step: of_step, by_ms: EXTENSION_MS, after, to_ms: None };
-    let what = if of_step { "the step of " } else { "" };
-    file_and_confirm(registry, &request, &format!("requested 10m more for {what}{job}"))
+    let request = DaemonRequest::Extend {
+        job: job.clone(),
+        step: is_for_step,
+        by_ms: EXTENSION_MS,
+        after: newest_id,
+        to_ms: None,
+    };
+    let step_prefix = if is_for_step { "the step of " } else { "" };
+    file_request_and_confirm(registry, &request, &format!("requested 10m more for {step_prefix}{job}"))
 }
 
-fn file_and_confirm(registry: &Registry, request: &DaemonRequest, confirmation: &str) -> String {
+fn file_request_and_confirm(registry: &Registry, request: &DaemonRequest, confirmation: &str) -> String {
     match requests::file_request(registry, request) {
         Err(e) => format!("the registry can't be written: {e}"),
         Ok(_) if lease::is_held(registry) => confirmation.to_owned(),

@@ -1,14 +1,14 @@
-//! Mapping of keys to actions. Pure.
+//! Mapping of keys to actions, without side effects.
 
 use common::ids::JobId;
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// Current meaning of the keys.
+/// Input mode: decides which action a key has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Keys navigate.
+    /// Keys select jobs and open panes.
     Browse,
-    /// Keys are text.
+    /// Keys edit the text of the filter.
     Filter,
     /// Keys confirm or reject the cancellation of this job.
     Confirm(JobId),
@@ -26,9 +26,9 @@ pub(super) enum Action {
     Last,
     /// Show or hide the selected job's details.
     Details,
-    /// Show or hide its log.
+    /// Show or hide the selected job's log.
     Log,
-    /// Show or hide its events.
+    /// Show or hide the selected job's events.
     Events,
     /// Scroll the pane's text down by this many lines; up when negative.
     Scroll(isize),
@@ -36,11 +36,11 @@ pub(super) enum Action {
     Back,
     /// Ask to cancel the selected job.
     Cancel,
-    /// Extend the limit of the current step, or of the job.
+    /// Extend the limit of the selected job's current step, or of the job.
     Extend,
-    /// Answer the question with yes.
+    /// Confirm the cancellation.
     Yes,
-    /// Show the keys.
+    /// Show the list of keys.
     Help,
     /// Start to type a filter.
     Filter,
@@ -48,19 +48,19 @@ pub(super) enum Action {
     Type(char),
     /// Remove the last character of the filter.
     Erase,
-    /// Keep the filter and continue.
+    /// Keep the filter and stop typing.
     Accept,
-    /// Redraw everything.
+    /// Redraw the whole screen.
     Redraw,
     /// Return the terminal to the shell until `fg`.
     Suspend,
     Quit,
 }
 
-/// Number of lines that a page key moves.
-const PAGE: isize = 10;
+/// Number of lines by which Page Up and Page Down scroll.
+const PAGE_LINES: isize = 10;
 
-/// Returns the action of a key in the current mode; `None` for most keys.
+/// Returns the action of a key in the current mode; `None` if the key has none.
 pub(super) fn action(key: KeyEvent, mode: &Mode) -> Option<Action> {
     if key.kind == KeyEventKind::Release {
         return None;
@@ -107,8 +107,8 @@ fn browse_action(code: KeyCode) -> Option<Action> {
         KeyCode::Down | KeyCode::Char('j') => Some(Action::Move(1)),
         KeyCode::Home | KeyCode::Char('g') => Some(Action::First),
         KeyCode::End | KeyCode::Char('G') => Some(Action::Last),
-        KeyCode::PageUp => Some(Action::Scroll(-PAGE)),
-        KeyCode::PageDown | KeyCode::Char(' ') => Some(Action::Scroll(PAGE)),
+        KeyCode::PageUp => Some(Action::Scroll(-PAGE_LINES)),
+        KeyCode::PageDown | KeyCode::Char(' ') => Some(Action::Scroll(PAGE_LINES)),
         KeyCode::Enter => Some(Action::Details),
         KeyCode::Esc => Some(Action::Back),
         KeyCode::Char('l') => Some(Action::Log),
@@ -126,12 +126,12 @@ fn browse_action(code: KeyCode) -> Option<Action> {
 mod tests {
     use super::*;
 
-    fn plain(code: KeyCode, mode: &Mode) -> Option<Action> {
+    fn action_without_modifiers(code: KeyCode, mode: &Mode) -> Option<Action> {
         action(KeyEvent::new(code, KeyModifiers::NONE), mode)
     }
 
     #[test]
-    fn a_key_means_what_the_moment_makes_of_it() {
+    fn the_mode_decides_which_action_a_key_has() {
         let confirm = Mode::Confirm("a#1".parse().unwrap());
         let (browse, filter, help) = (Mode::Browse, Mode::Filter, Mode::Help);
         let q = KeyCode::Char('q');
@@ -150,12 +150,12 @@ mod tests {
             (KeyCode::Enter, &confirm, Some(Action::Back)),
             (KeyCode::Char('x'), &help, Some(Action::Back)),
         ] {
-            assert_eq!(plain(code, mode), expected, "{code:?} in {mode:?}");
+            assert_eq!(action_without_modifiers(code, mode), expected, "{code:?} in {mode:?}");
         }
     }
 
     #[test]
-    fn control_keys_work_in_every_moment_and_a_release_is_no_key() {
+    fn control_keys_work_in_every_mode_and_key_releases_are_ignored() {
         let confirm = Mode::Confirm("a#1".parse().unwrap());
         for mode in [&Mode::Browse, &Mode::Filter, &Mode::Help, &confirm] {
             let control = |c| action(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL), mode);

@@ -8,8 +8,8 @@
 //!
 //! * [`model`]: content of the screen and the effect of keys on it. [`keys`]: mapping of keys to actions.
 //! * [`loader`]: data from the registry: [`records`], and the [`tail`] of a job's log and events.
-//! * [`draw`]: the frame; [`rows`]: its list; [`detail`]: one job. [`style`]: color, or none.
-//! * [`screen`]: the terminal, restored in every case. [`event_loop`]: the event loop, and requests to the relay.
+//! * [`draw`]: the frame; [`rows`]: its list; [`detail`]: one job. [`style`]: styles of text, with or without color.
+//! * [`screen`]: the terminal, restored in every case. [`event_loop`]: the event loop, and requests to the daemon.
 
 mod detail;
 mod draw;

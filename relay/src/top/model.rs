@@ -1,4 +1,4 @@
-//! Content of the screen, and its changes by keys and new data. Pure.
+//! Model of the screen: its content, and how keys and new data change that content. Without side effects.
 //!
 //! ```text
 //!            c                         y: cancel
@@ -16,17 +16,17 @@ use crate::render::View;
 /// Maximum length of the filter, in characters.
 const MAX_FILTER: usize = 60;
 
-/// Pane of the selected job.
+/// Content of the pane that shows the selected job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pane {
     Closed,
-    /// Steps, plan, last message, error.
+    /// Steps, plan, last message and error of the job.
     Status,
     Log,
     Events,
 }
 
-/// Action to perform outside of the model.
+/// Side effect of an action, performed by the event loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
     Cancel(JobId),
@@ -34,14 +34,14 @@ pub(super) enum Effect {
     Extend {
         /// Job to extend.
         job: JobId,
-        /// True for the limit of its step.
-        step: bool,
+        /// True for the limit of the job's current step.
+        is_for_step: bool,
     },
-    /// Read the data again, because the selection has changed.
+    /// Read the data again, because the selection, pane or filter has changed.
     Reload,
-    /// Redraw everything.
+    /// Redraw the whole screen.
     Redraw,
-    /// Suspend until `fg`.
+    /// Suspend `relay top` until `fg`.
     Suspend,
     Quit,
 }
@@ -49,42 +49,42 @@ pub(super) enum Effect {
 /// Data read from the registry.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Update {
-    /// Every job, in display order.
+    /// Records of the newest jobs, in display order.
     pub(super) records: Vec<JobRecord>,
-    /// Time, relay and queue.
+    /// Time, state of the relay, and queue, as the renderers need them.
     pub(super) view: View,
     /// The newest lines of the selected job's log or events, without control characters.
-    pub(super) tail: Vec<String>,
+    pub(super) newest_log_lines: Vec<String>,
     /// Advice, if the selected job failed.
     pub(super) advice: Vec<String>,
-    /// Reason why the registry can't be read.
+    /// Reason why the registry or the selected job's log could not be read.
     pub(super) error: Option<String>,
 }
 
 /// Content of the screen.
 #[derive(Debug)]
 pub(super) struct Model {
-    /// Data read last.
+    /// Data that was read last.
     pub(super) update: Update,
-    pub(super) selected: Option<JobId>,
-    /// Current meaning of the keys.
+    pub(super) selected_job: Option<JobId>,
+    /// Input mode.
     pub(super) mode: Mode,
-    /// Pane of the selected job.
+    /// Content of the pane.
     pub(super) pane: Pane,
     /// Text that listed jobs must contain.
     pub(super) filter: String,
     /// Number of lines by which the pane's text is scrolled: down from its beginning, or up from the end of a log.
     pub(super) scroll: usize,
-    /// Result of the last request.
+    /// Answer to the last request, for the last line of the screen.
     pub(super) note: Option<String>,
 }
 
 impl Model {
-    /// Creates the first screen.
+    /// Creates the model of the first screen.
     pub(super) fn new(update: Update) -> Self {
         let mut model = Self {
             update,
-            selected: None,
+            selected_job: None,
             mode: Mode::Browse,
             pane: Pane::Status,
             filter: String::new(),
@@ -95,8 +95,8 @@ impl Model {
         model
     }
 
-    /// Returns the jobs that pass the filter.
-    pub(super) fn listed(&self) -> Vec<&JobRecord> {
+    /// Returns the records of the jobs that pass the filter.
+    pub(super) fn listed_records(&self) -> Vec<&JobRecord> {
         let filter = self.filter.to_lowercase();
         let has = |text: &str| text.to_lowercase().contains(&filter);
         let passes = |record: &&JobRecord| {
@@ -108,8 +108,8 @@ impl Model {
         self.update.records.iter().filter(passes).collect()
     }
 
-    pub(super) fn record(&self) -> Option<&JobRecord> {
-        self.update.records.iter().find(|record| Some(&record.job) == self.selected.as_ref())
+    pub(super) fn selected_record(&self) -> Option<&JobRecord> {
+        self.update.records.iter().find(|record| Some(&record.job) == self.selected_job.as_ref())
     }
 
     /// Replaces the data.
@@ -118,36 +118,37 @@ impl Model {
         self.keep_selection();
     }
 
-    /// Performs the action of a key.
+    /// Performs the action of a key, except for the returned side effect.
     pub(super) fn apply(&mut self, action: Action) -> Option<Effect> {
         self.note = None;
         match action {
-            Action::Move(by) => self.select(|at, last| at.saturating_add_signed(by).min(last)),
-            Action::First => self.select(|_, _| 0),
-            Action::Last => self.select(|_, last| last),
+            Action::Move(by) => self.move_selection(|at, last| at.saturating_add_signed(by).min(last)),
+            Action::First => self.move_selection(|_, _| 0),
+            Action::Last => self.move_selection(|_, last| last),
             Action::Details => {
                 let pane = if self.pane == Pane::Closed { Pane::Status } else { Pane::Closed };
-                Some(self.open(pane))
+                Some(self.open_pane(pane))
             }
-            Action::Log => Some(self.open(self.toggled_pane(Pane::Log))),
-            Action::Events => Some(self.open(self.toggled_pane(Pane::Events))),
+            Action::Log => Some(self.open_pane(self.toggled_pane(Pane::Log))),
+            Action::Events => Some(self.open_pane(self.toggled_pane(Pane::Events))),
             Action::Scroll(by) => {
-                // A log is read from its end.
+                // A log is scrolled up from its end.
                 let by = if matches!(self.pane, Pane::Log | Pane::Events) { -by } else { by };
-                self.scroll = self.scroll.saturating_add_signed(by).min(self.update.tail.len().max(100));
+                self.scroll =
+                    self.scroll.saturating_add_signed(by).min(self.update.newest_log_lines.len().max(100));
                 None
             }
-            Action::Back => self.back(),
+            Action::Back => self.go_back(),
             Action::Cancel => {
-                let running = self.with_running(|record| Ok(record.job.clone()))?;
-                self.mode = Mode::Confirm(running);
+                let job = self.request_for_selected_job(|record| Ok(record.job.clone()))?;
+                self.mode = Mode::Confirm(job);
                 None
             }
             Action::Yes => match std::mem::replace(&mut self.mode, Mode::Browse) {
                 Mode::Confirm(job) => Some(Effect::Cancel(job)),
                 _ => None,
             },
-            Action::Extend => self.with_running(extension_effect),
+            Action::Extend => self.request_for_selected_job(extension_effect),
             Action::Help => {
                 self.mode = Mode::Help;
                 None
@@ -180,13 +181,13 @@ impl Model {
         if self.pane == pane { Pane::Status } else { pane }
     }
 
-    fn open(&mut self, pane: Pane) -> Effect {
+    fn open_pane(&mut self, pane: Pane) -> Effect {
         self.pane = pane;
         self.scroll = 0;
         Effect::Reload
     }
 
-    fn back(&mut self) -> Option<Effect> {
+    fn go_back(&mut self) -> Option<Effect> {
         match std::mem::replace(&mut self.mode, Mode::Browse) {
             Mode::Filter => {
                 self.filter.clear();
@@ -196,7 +197,9 @@ impl Model {
                 self.note = Some(format!("{job} goes on"));
                 None
             }
-            Mode::Browse if matches!(self.pane, Pane::Log | Pane::Events) => Some(self.open(Pane::Status)),
+            Mode::Browse if matches!(self.pane, Pane::Log | Pane::Events) => {
+                Some(self.open_pane(Pane::Status))
+            }
             Mode::Browse if !self.filter.is_empty() => {
                 self.filter.clear();
                 Some(self.apply_filter())
@@ -210,13 +213,13 @@ impl Model {
         Effect::Reload
     }
 
-    fn select(&mut self, target: impl Fn(usize, usize) -> usize) -> Option<Effect> {
-        let jobs: Vec<&JobId> = self.listed().into_iter().map(|record| &record.job).collect();
+    fn move_selection(&mut self, target: impl Fn(usize, usize) -> usize) -> Option<Effect> {
+        let jobs: Vec<&JobId> = self.listed_records().into_iter().map(|record| &record.job).collect();
         let last = jobs.len().checked_sub(1)?;
-        let at = jobs.iter().position(|job| Some(*job) == self.selected.as_ref()).unwrap_or(0);
-        let chosen = jobs.get(target(at, last)).map(|job| (*job).clone());
-        if chosen != self.selected {
-            self.selected = chosen;
+        let at = jobs.iter().position(|job| Some(*job) == self.selected_job.as_ref()).unwrap_or(0);
+        let new_selection = jobs.get(target(at, last)).map(|job| (*job).clone());
+        if new_selection != self.selected_job {
+            self.selected_job = new_selection;
             self.scroll = 0;
         }
         Some(Effect::Reload)
@@ -224,16 +227,19 @@ impl Model {
 
     /// Moves the selection to the first listed job if the selected one is no longer listed.
     fn keep_selection(&mut self) {
-        let listed = self.listed();
-        if !listed.iter().any(|record| Some(&record.job) == self.selected.as_ref()) {
-            self.selected = listed.first().map(|record| record.job.clone());
+        let listed = self.listed_records();
+        if !listed.iter().any(|record| Some(&record.job) == self.selected_job.as_ref()) {
+            self.selected_job = listed.first().map(|record| record.job.clone());
             self.scroll = 0;
         }
     }
 
     /// Builds a request for the selected job. If the job has ended or is ending, refuses with a note.
-    fn with_running<T>(&mut self, request: impl Fn(&JobRecord) -> Result<T, String>) -> Option<T> {
-        let record = self.record()?;
+    fn request_for_selected_job<T>(
+        &mut self,
+        request: impl Fn(&JobRecord) -> Result<T, String>,
+    ) -> Option<T> {
+        let record = self.selected_record()?;
         let job = &record.job;
         let result = match record.state {
             state if state.is_final() => Err(format!("{job} has ended: {}", state.as_str())),
@@ -250,11 +256,11 @@ impl Model {
     }
 }
 
-/// Extends the limit of the step if it has one, else the limit of the job.
+/// Returns the effect that extends the limit of the current step if the step has one, else the limit of the job.
 #[expect(clippy::unnecessary_wraps, reason = "a request may be refused")]
 fn extension_effect(record: &JobRecord) -> Result<Effect, String> {
-    let step = record.step.as_ref().is_some_and(|step| step.limit_ms.is_some());
-    Ok(Effect::Extend { job: record.job.clone(), step })
+    let is_for_step = record.step.as_ref().is_some_and(|step| step.limit_ms.is_some());
+    Ok(Effect::Extend { job: record.job.clone(), is_for_step })
 }
 
 #[cfg(test)]

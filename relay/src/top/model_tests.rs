@@ -1,36 +1,36 @@
-//! Effect of keys and news on the screen.
+//! Tests of the changes that keys and new data make in the screen's model.
 
 use super::*;
 use crate::render::samples;
 
-pub(in crate::top) fn named(mut record: JobRecord, job: &str) -> JobRecord {
+pub(in crate::top) fn with_job_id(mut record: JobRecord, job: &str) -> JobRecord {
     record.job = job.parse().unwrap();
     record
 }
 
-pub(in crate::top) fn update() -> Update {
+pub(in crate::top) fn sample_update() -> Update {
     Update {
         records: vec![
-            named(samples::running(), "abe#2"),
-            named(samples::supervised(), "bea#1"),
-            named(samples::queued(), "cid#1"),
-            named(samples::failed(), "abe#1"),
+            with_job_id(samples::running_record(), "abe#2"),
+            with_job_id(samples::stalling_record(), "bea#1"),
+            with_job_id(samples::queued_record(), "cid#1"),
+            with_job_id(samples::failed_record(), "abe#1"),
         ],
         view: samples::view(160),
-        tail: Vec::new(),
+        newest_log_lines: Vec::new(),
         advice: Vec::new(),
         error: None,
     }
 }
 
-fn selected(model: &Model) -> String {
-    model.selected.as_ref().map(ToString::to_string).unwrap_or_default()
+fn selected_job_text(model: &Model) -> String {
+    model.selected_job.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 #[test]
 fn the_selection_follows_its_job_and_stays_inside_the_list() {
-    let mut model = Model::new(update());
-    assert_eq!(selected(&model), "abe#2");
+    let mut model = Model::new(sample_update());
+    assert_eq!(selected_job_text(&model), "abe#2");
     for (action, expected) in [
         (Action::Move(-1), "abe#2"),
         (Action::Move(1), "bea#1"),
@@ -39,20 +39,20 @@ fn the_selection_follows_its_job_and_stays_inside_the_list() {
         (Action::Move(-2), "bea#1"),
     ] {
         assert_eq!(model.apply(action), Some(Effect::Reload));
-        assert_eq!(selected(&model), expected, "{action:?}");
+        assert_eq!(selected_job_text(&model), expected, "{action:?}");
     }
-    let mut later = update();
-    later.records.reverse();
-    model.update(later.clone());
-    assert_eq!(selected(&model), "bea#1");
-    later.records.retain(|record| record.job.to_string() != "bea#1");
-    model.update(later);
-    assert_eq!(selected(&model), "abe#1");
+    let mut later_update = sample_update();
+    later_update.records.reverse();
+    model.update(later_update.clone());
+    assert_eq!(selected_job_text(&model), "bea#1");
+    later_update.records.retain(|record| record.job.to_string() != "bea#1");
+    model.update(later_update);
+    assert_eq!(selected_job_text(&model), "abe#1");
 }
 
 #[test]
-fn a_job_is_ended_by_yes_alone() {
-    let mut model = Model::new(update());
+fn a_job_is_cancelled_only_after_the_answer_yes() {
+    let mut model = Model::new(sample_update());
     assert_eq!(model.apply(Action::Cancel), None);
     assert_eq!(model.mode, Mode::Confirm("abe#2".parse().unwrap()));
     assert_eq!(model.apply(Action::Back), None);
@@ -64,18 +64,18 @@ fn a_job_is_ended_by_yes_alone() {
 }
 
 #[test]
-fn the_question_is_about_the_job_it_was_asked_for_whatever_the_list_does_meanwhile() {
-    let mut model = Model::new(update());
+fn yes_cancels_the_job_of_the_question_even_if_the_list_has_changed() {
+    let mut model = Model::new(sample_update());
     model.apply(Action::Cancel);
-    let mut later = update();
-    later.records.remove(0);
-    model.update(later);
+    let mut later_update = sample_update();
+    later_update.records.remove(0);
+    model.update(later_update);
     assert_eq!(model.apply(Action::Yes), Some(Effect::Cancel("abe#2".parse().unwrap())));
 }
 
 #[test]
-fn what_has_ended_is_neither_cancelled_nor_extended() {
-    let mut model = Model::new(update());
+fn an_ended_job_is_neither_cancelled_nor_extended() {
+    let mut model = Model::new(sample_update());
     model.apply(Action::Last);
     for action in [Action::Cancel, Action::Extend] {
         assert_eq!(model.apply(action), None);
@@ -84,35 +84,35 @@ fn what_has_ended_is_neither_cancelled_nor_extended() {
 }
 
 #[test]
-fn more_time_is_for_the_step_where_it_has_a_limit_and_else_for_the_job() {
-    let mut model = Model::new(update());
+fn an_extension_is_for_the_step_if_it_has_a_limit_and_else_for_the_job() {
+    let mut model = Model::new(sample_update());
     let job = || "abe#2".parse().unwrap();
-    assert_eq!(model.apply(Action::Extend), Some(Effect::Extend { job: job(), step: true }));
+    assert_eq!(model.apply(Action::Extend), Some(Effect::Extend { job: job(), is_for_step: true }));
     model.update.records[0].step = None;
-    assert_eq!(model.apply(Action::Extend), Some(Effect::Extend { job: job(), step: false }));
+    assert_eq!(model.apply(Action::Extend), Some(Effect::Extend { job: job(), is_for_step: false }));
 }
 
 #[test]
-fn a_filter_lists_what_has_its_text_and_escape_lists_all_again() {
-    let mut model = Model::new(update());
+fn a_filter_lists_jobs_that_contain_its_text_and_escape_lists_all_again() {
+    let mut model = Model::new(sample_update());
     model.apply(Action::Filter);
     for c in "BEa".chars() {
         model.apply(Action::Type(c));
     }
-    assert_eq!((model.listed().len(), selected(&model).as_str()), (1, "bea#1"));
+    assert_eq!((model.listed_records().len(), selected_job_text(&model).as_str()), (1, "bea#1"));
     model.apply(Action::Accept);
     assert_eq!((&model.mode, model.filter.as_str()), (&Mode::Browse, "BEa"));
     model.apply(Action::Back);
-    assert_eq!((model.listed().len(), selected(&model).as_str()), (4, "bea#1"));
+    assert_eq!((model.listed_records().len(), selected_job_text(&model).as_str()), (4, "bea#1"));
     model.apply(Action::Filter);
     (0..200).for_each(|_| drop(model.apply(Action::Type('z'))));
-    assert_eq!((model.filter.chars().count(), model.selected.clone()), (MAX_FILTER, None));
+    assert_eq!((model.filter.chars().count(), model.selected_job.clone()), (MAX_FILTER, None));
     assert_eq!((model.apply(Action::Cancel), model.apply(Action::Move(1))), (None, None));
 }
 
 #[test]
-fn log_and_events_are_a_key_away_and_back() {
-    let mut model = Model::new(update());
+fn one_key_opens_the_log_or_the_events_and_closes_them_again() {
+    let mut model = Model::new(sample_update());
     for (action, pane) in [
         (Action::Log, Pane::Log),
         (Action::Events, Pane::Events),

@@ -1,4 +1,4 @@
-//! Every record of the registry, read again only if its file has changed.
+//! Cache of the records of a registry: a record is read again only if its file has changed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,41 +9,41 @@ use common::record::{JobRecord, State};
 
 use crate::registry::{Registry, read};
 
-/// Identity and version of a file: changes when the file is replaced or its content changes.
+/// Inode, length in bytes, and modification time in seconds and nanoseconds of a file. Changes with its content.
 type FileVersion = (u64, u64, i64, i64);
 
-/// Records as last read.
+/// Records as they were read last, each with the version of its file.
 #[derive(Default)]
-pub(super) struct Records {
-    known: BTreeMap<JobId, (FileVersion, JobRecord)>,
+pub(super) struct RecordCache {
+    cached: BTreeMap<JobId, (FileVersion, JobRecord)>,
 }
 
-impl Records {
+impl RecordCache {
     /// Returns at most `max_records` records in display order: running jobs, queued jobs, then the newest ended ones.
     pub(super) fn load(&mut self, registry: &Registry, max_records: usize) -> io::Result<Vec<JobRecord>> {
-        let mut now = BTreeMap::new();
+        let mut current = BTreeMap::new();
         for job in read::unarchived_jobs(registry)? {
             let Ok(file) = registry.record(&job).metadata() else { continue };
             let version = (file.ino(), file.len(), file.mtime(), file.mtime_nsec());
-            let known = self.known.remove(&job).filter(|(known, _)| *known == version);
+            let unchanged = self.cached.remove(&job).filter(|(cached, _)| *cached == version);
             // An unreadable record is read again at the next call.
-            let record = match known {
+            let record = match unchanged {
                 Some((_, record)) => record,
                 None => match read::load_record(registry, &job) {
                     Ok(stored) => stored.record,
                     Err(_) => continue,
                 },
             };
-            now.insert(job, (version, record));
+            current.insert(job, (version, record));
         }
-        self.known = now;
-        let mut records: Vec<&JobRecord> = self.known.values().map(|(_, record)| record).collect();
+        self.cached = current;
+        let mut records: Vec<&JobRecord> = self.cached.values().map(|(_, record)| record).collect();
         records.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)).then_with(|| b.job.cmp(&a.job)));
         Ok(records.into_iter().take(max_records).cloned().collect())
     }
 }
 
-/// Sort key: newest first for running and ended jobs, the next one first for queued jobs.
+/// Returns the sort key of a record: running jobs, queued jobs, ended jobs; the newest first, of queued the oldest.
 fn sort_key(record: &JobRecord) -> (u8, i64) {
     let created = record.created_at.as_millisecond();
     match record.state {

@@ -1,4 +1,4 @@
-//! The terminal: taken over, and restored in every case.
+//! Control of the terminal: `relay top` takes it over and restores it in every case.
 
 use std::io::{self, Write};
 
@@ -21,14 +21,14 @@ impl Screen {
     /// Takes over the terminal.
     ///
     /// # Errors
-    /// Returns an error if it can't be put into raw mode or written.
+    /// Returns an error if the terminal can't be put into raw mode or written.
     pub(super) fn enter() -> io::Result<Self> {
-        let before = std::panic::take_hook();
+        let previous_hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             restore_terminal();
-            before(panic);
+            previous_hook(panic);
         }));
-        enter()?;
+        enter_alternate_screen()?;
         Ok(Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))? })
     }
 
@@ -41,7 +41,7 @@ impl Screen {
     }
 
     /// Discards the known screen content, so that the next frame is drawn completely.
-    pub(super) fn forget(&mut self) -> io::Result<()> {
+    pub(super) fn discard_known_content(&mut self) -> io::Result<()> {
         // `clear` would query the cursor position and never receive the answer while keys are being read.
         let area = self.terminal.size()?.into();
         self.terminal.resize(area)
@@ -51,8 +51,8 @@ impl Screen {
     pub(super) fn resume(&mut self) -> io::Result<()> {
         // Raw mode starts from the shell's current settings, not from earlier ones.
         terminal::disable_raw_mode()?;
-        enter()?;
-        self.forget()
+        enter_alternate_screen()?;
+        self.discard_known_content()
     }
 }
 
@@ -63,13 +63,13 @@ impl Drop for Screen {
 }
 
 /// Returns the terminal to the shell and stops this process until it is continued.
-pub(super) fn stop() {
+pub(super) fn suspend_process() {
     restore_terminal();
     // A failure is harmless, because the screen is taken over again at once.
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
 }
 
-fn enter() -> io::Result<()> {
+fn enter_alternate_screen() -> io::Result<()> {
     terminal::enable_raw_mode()?;
     execute!(io::stdout(), EnterAlternateScreen)
 }

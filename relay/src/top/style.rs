@@ -1,44 +1,44 @@
-//! Styles with or without color. No information depends on color alone.
+//! Styles of text, with or without color. No information depends on color alone.
 
 use common::record::State;
 use ratatui::style::{Color, Modifier, Style};
 
 use crate::render::health::HealthWord;
 
-/// Styles of a terminal with or without color.
+/// Styles for a terminal with or without color.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Theme {
-    pub(super) color: bool,
+    pub(super) has_color: bool,
 }
 
 impl Theme {
-    fn fg(self, color: Color) -> Style {
-        if self.color { Style::new().fg(color) } else { Style::new() }
+    fn foreground(self, color: Color) -> Style {
+        if self.has_color { Style::new().fg(color) } else { Style::new() }
     }
 
-    pub(super) fn state(self, state: State) -> Style {
+    pub(super) fn state_style(self, state: State) -> Style {
         match state {
-            State::Completed => self.fg(Color::Green),
-            State::Failed => self.fg(Color::Red),
-            State::Cancelled | State::Stopping => self.fg(Color::Yellow),
-            State::Starting | State::Running => self.fg(Color::Cyan),
+            State::Completed => self.foreground(Color::Green),
+            State::Failed => self.foreground(Color::Red),
+            State::Cancelled | State::Stopping => self.foreground(Color::Yellow),
+            State::Starting | State::Running => self.foreground(Color::Cyan),
             State::Queued => Style::new(),
         }
     }
 
-    pub(super) fn health(self, word: HealthWord) -> Style {
+    pub(super) fn health_style(self, word: HealthWord) -> Style {
         match word {
-            HealthWord::Healthy => self.fg(Color::Green),
+            HealthWord::Healthy => self.foreground(Color::Green),
             HealthWord::Slow | HealthWord::Quiet | HealthWord::Stale | HealthWord::Stopping => {
-                self.fg(Color::Yellow)
+                self.foreground(Color::Yellow)
             }
-            HealthWord::Over => self.fg(Color::Red),
+            HealthWord::Over => self.foreground(Color::Red),
             HealthWord::Queued | HealthWord::Ended => Style::new(),
         }
     }
 
-    pub(super) fn alarm(self) -> Style {
-        self.fg(Color::Red)
+    pub(super) fn alarm_style(self) -> Style {
+        self.foreground(Color::Red)
     }
 }
 

@@ -16,16 +16,16 @@ use crate::render::View;
 use crate::render::event_text::{self, RenderOptions};
 use crate::render::stream::LogCleaner;
 
-/// Maximum number of lines kept: several screens to scroll back.
-const MAX_KEPT_LINES: usize = 1000;
-/// Maximum length of a kept line, in bytes: no screen is wider.
-const MAX_LINE: usize = 1000;
+/// Maximum number of lines in a tail: enough to scroll back several screens.
+const MAX_TAIL_LINES: usize = 1000;
+/// Maximum length of a line in a tail, in bytes: no screen is wider.
+const MAX_LINE_BYTES: usize = 1000;
 
-/// Tail of a job's log or events.
-pub(super) struct Tail {
+/// Newest lines of a job's log or events.
+pub(super) struct LogTail {
     /// Job that is followed.
     pub(super) job: JobId,
-    /// Log or events.
+    /// Pane that shows the lines: log or events.
     pub(super) pane: Pane,
     source: Source,
     lines: VecDeque<String>,
@@ -33,14 +33,14 @@ pub(super) struct Tail {
 
 enum Source {
     Log { reader: LogReader, cleaner: Box<LogCleaner> },
-    Events { follower: LogFollower, waits: BTreeSet<u32> },
+    Events { follower: LogFollower, model_waits: BTreeSet<u32> },
 }
 
-impl Tail {
+impl LogTail {
     /// Creates a tail; nothing is read yet.
     pub(super) fn new(job: JobId, pane: Pane) -> Self {
         let source = match pane {
-            Pane::Events => Source::Events { follower: LogFollower::new(), waits: BTreeSet::new() },
+            Pane::Events => Source::Events { follower: LogFollower::new(), model_waits: BTreeSet::new() },
             _ => Source::Log { reader: LogReader::default(), cleaner: Box::default() },
         };
         Self { job, pane, source, lines: VecDeque::new() }
@@ -49,22 +49,22 @@ impl Tail {
     /// Reads the new lines.
     ///
     /// # Errors
-    /// Returns an error if the file can't be read. An absent file is empty.
+    /// Returns an error if the file can't be read. An absent file counts as empty.
     pub(super) fn read(&mut self, registry: &Registry, view: &View) -> io::Result<()> {
         let lines = &mut self.lines;
         match &mut self.source {
             Source::Log { reader, cleaner } => {
                 while let Some(piece) = reader.read(&registry.log(&self.job))? {
                     for line in cleaner.clean_lines(&piece) {
-                        push_line(lines, common::text_format::truncate(&line, MAX_LINE));
+                        push_line(lines, common::text_format::truncate(&line, MAX_LINE_BYTES));
                     }
                 }
                 Ok(())
             }
-            Source::Events { follower, waits } => {
+            Source::Events { follower, model_waits } => {
                 let path = registry.events(&self.job);
                 let read = follower.visit_lines(&path, |raw, line| {
-                    if !track_model_wait(&line, waits) {
+                    if !track_model_wait(&line, model_waits) {
                         push_line(lines, event_text::event_line(raw, &line, RenderOptions::default(), view));
                     }
                 });
@@ -82,20 +82,20 @@ impl Tail {
 }
 
 fn push_line(lines: &mut VecDeque<String>, line: String) {
-    if lines.len() == MAX_KEPT_LINES {
+    if lines.len() == MAX_TAIL_LINES {
         lines.pop_front();
     }
     lines.push_back(line);
 }
 
-/// Returns true if a line is the start or the end of a wait for the model.
-fn track_model_wait(line: &EventLine, waits: &mut BTreeSet<u32>) -> bool {
+/// Returns true if a line starts or ends a wait for the model. `model_waits` holds the step numbers of open waits.
+fn track_model_wait(line: &EventLine, model_waits: &mut BTreeSet<u32>) -> bool {
     match line.event.as_ref().map(|event| &event.body) {
         Some(EventBody::StepStarted { n, kind: StepKind::Model, .. }) => {
-            waits.insert(*n);
+            model_waits.insert(*n);
             true
         }
-        Some(EventBody::StepFinished { n, .. }) => waits.remove(n),
+        Some(EventBody::StepFinished { n, .. }) => model_waits.remove(n),
         _ => false,
     }
 }

@@ -56,9 +56,9 @@ mod tests {
 
     #[test]
     fn a_record_is_told_in_short() {
-        let short = compact_record(&serde_json::to_value(samples::running()).unwrap());
+        let short = compact_record(&serde_json::to_value(samples::running_record()).unwrap());
         insta::assert_snapshot!(format!("{short:#}"));
-        let long = compact_record(&serde_json::to_value(samples::hostile()).unwrap());
+        let long = compact_record(&serde_json::to_value(samples::hostile_record()).unwrap());
         assert_eq!(long["state"], "running");
     }
 }

@@ -128,7 +128,7 @@ pub(super) fn id(job: &str) -> JobId {
 }
 
 pub(super) fn record(job: &str, state: State, agent: Option<&str>) -> JobRecord {
-    let mut record = samples::bare(job, state);
+    let mut record = samples::minimal_record(job, state);
     // Each job has a folder of its own, so that jobs can run beside each other.
     record.workspace = format!("/w/{job}");
     if agent.is_some() {

@@ -38,7 +38,7 @@ impl ChannelKind {
     pub(super) fn is_configured(self, config: &NotifyConfig) -> bool {
         match self {
             Self::Codex => true,
-            Self::Desktop => config.desktop,
+            Self::Desktop => config.notifies_desktop,
             Self::Command => !config.command.is_empty(),
             Self::Webhook => config.webhook.is_some(),
         }
@@ -54,7 +54,7 @@ pub(super) fn plan_entry(
 ) -> Option<OutboxEntry> {
     let ended_at = record.finished_at?;
     let session = record.origin.session.clone();
-    let notifies_people = config.on.contains(&record.state);
+    let notifies_people = config.notified_states.contains(&record.state);
     let is_wanted = |kind: &ChannelKind| match kind {
         ChannelKind::Codex => session.as_ref().is_some_and(&accepts_messages),
         kind => notifies_people && kind.is_configured(config),
@@ -89,22 +89,22 @@ mod tests {
 
     #[test]
     fn a_notice_goes_to_the_session_and_to_the_configured_channels() {
-        let mut record = samples::completed();
+        let mut record = samples::completed_record();
         let mut config = NotifyConfig::default();
         assert_eq!(channels(&record, &config), [""; 0]);
         record.origin.session = Some(Session { agent: "codex".into(), id: "t-1".into(), home: None });
         assert_eq!(channels(&record, &config), ["codex"]);
         config.command = vec!["true".into()];
-        config.desktop = true;
+        config.notifies_desktop = true;
         config.webhook = Some(Webhook { url: "http://h/".into(), secret: None });
         assert_eq!(channels(&record, &config), ["codex", "command", "desktop", "webhook"]);
-        config.on = vec![State::Failed];
+        config.notified_states = vec![State::Failed];
         assert_eq!(channels(&record, &config), ["codex"]);
     }
 
     #[test]
     fn a_session_that_accepts_no_messages_gets_no_channel() {
-        let mut record = samples::completed();
+        let mut record = samples::completed_record();
         record.origin.session = Some(Session { agent: "claude".into(), id: "t-1".into(), home: None });
         let entry = plan_entry(&record, &NotifyConfig::default(), |_| false, samples::at(700)).unwrap();
         assert_eq!((entry.session, entry.channels.len()), (record.origin.session, 0));
@@ -112,6 +112,9 @@ mod tests {
 
     #[test]
     fn a_running_job_has_no_entry() {
-        assert_eq!(plan_entry(&samples::running(), &NotifyConfig::default(), |_| true, samples::at(1)), None);
+        assert_eq!(
+            plan_entry(&samples::running_record(), &NotifyConfig::default(), |_| true, samples::at(1)),
+            None
+        );
     }
 }

@@ -8,7 +8,7 @@ use common::ids::JobId;
 use common::stream::StreamHandle;
 use tokio::io::AsyncWrite;
 
-use crate::output::store::{MAX_ARCHIVE, Outputs};
+use crate::output::store::{MAX_ARCHIVE_BYTES, Outputs};
 
 /// Receives the archive of a job's output on a stream, and stores it.
 ///

@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn markup_of_a_worker_is_escaped() {
-        let mut record = samples::completed();
+        let mut record = samples::completed_record();
         record.message = Some("<a href='x'>Done</a> & more\u{1b}[0m\nsecond line".into());
         assert_eq!(notification_body(&record), "&lt;a href='x'&gt;Done&lt;/a&gt; &amp; more[0m");
     }

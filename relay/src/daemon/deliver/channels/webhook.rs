@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn a_post_contains_the_notice_and_the_job() {
-        let body: serde_json::Value = serde_json::from_slice(&request_body(&samples::failed())).unwrap();
+        let body: serde_json::Value =
+            serde_json::from_slice(&request_body(&samples::failed_record())).unwrap();
         let expected = serde_json::json!({
             "id": "abe.1-1767323045000",
             "type": "job.finished",
